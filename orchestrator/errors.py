@@ -1,0 +1,149 @@
+"""What can go wrong, and where: the only exceptions that reach a user.
+
+Every error says what, where (file:line:column with an excerpt), why, and what to do.
+One place (``cli``) turns them into an exit code; nothing here prints.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+
+class Exit(IntEnum):
+    """The exit codes of ``orch``."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    DEFINITION = 3
+    UNREACHABLE = 4
+    LOCKED = 5
+    WOULD_CHANGE = 6
+    BUG = 70
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in a file. Line and column count from 1; line 0 is the file as a whole.
+
+    ``path`` is what is shown: relative to where the user stands, or ``<command line>``.
+    """
+
+    path: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+
+    def inside(self, line: int, column: int) -> Mark:
+        """The place of a character within the YAML scalar that starts here.
+
+        ``line`` and ``column`` count from 1 in the scalar's text. The file is read
+        again to see how the scalar is written, since only errors ask; where the text
+        was folded or escaped the answer is the nearest line.
+        """
+        rows = _rows(self.path)
+        if not 0 < self.line <= len(rows):
+            return self
+        opening = rows[self.line - 1][self.column - 1 :]
+        if opening[:1] in "|>" and opening:
+            body = rows[self.line :]
+            indent = next((len(r) - len(r.lstrip(" ")) for r in body if r.strip()), 0)
+            return Mark(self.path, self.line + line, indent + column)
+        if line == 1:
+            return Mark(self.path, self.line, self.column + column - (opening[:1] not in "\"'"))
+        return Mark(self.path, min(self.line + line - 1, len(rows)), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: what and why, where, and what to do about it."""
+
+    what: str
+    mark: Mark | None = None
+    hint: str = ""
+
+
+class OrchError(Exception):
+    """An error that is the user's to see. Carries every problem found, not the first."""
+
+    exit_code = Exit.BUG
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(Problem(p) if isinstance(p, str) else p for p in problems)
+        super().__init__("; ".join(p.what for p in self.problems))
+
+
+class UsageError(OrchError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = Exit.USAGE
+
+
+class DefinitionError(OrchError):
+    """Inventory, task or template in error, or no host selected: nothing was contacted."""
+
+    exit_code = Exit.DEFINITION
+
+
+class ConnectError(OrchError):
+    """A host could not be reached, or would not let us in.
+
+    ``phase`` is one of resolve, connect, banner, kex, host key, auth, channel, shell.
+    ``transient`` says whether trying again may help (a reset before the banner does).
+    """
+
+    exit_code = Exit.UNREACHABLE
+
+    def __init__(self, phase: str, why: str, hint: str = "", *, transient: bool = False) -> None:
+        super().__init__(Problem(f"{phase}: {why}", None, hint))
+        self.phase, self.why, self.hint, self.transient = phase, why, hint, transient
+
+
+class Problems:
+    """Collects what is wrong, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def add(self, what: str, mark: Mark | None = None, hint: str = "") -> None:
+        """Note one problem; the same one is kept once."""
+        problem = Problem(what, mark, hint)
+        if problem not in self.found:
+            self.found.append(problem)
+
+    def raise_any(self) -> None:
+        """Raise ``DefinitionError`` with all that was found, in the files' order, or return."""
+        if self.found:
+            raise DefinitionError(*sorted(self.found, key=lambda p: p.mark or Mark("")))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?`` for the known name most like this one, or an empty string."""
+    folded = {k.lower(): k for k in sorted(known)}
+    match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f"did you mean '{folded[match[0]]}'?" if match else ""
+
+
+def excerpt(mark: Mark) -> str:
+    """The marked line with a caret below the column, or '' where there is no such file."""
+    rows = _rows(mark.path)
+    if not 0 < mark.line <= len(rows):
+        return ""
+    row = rows[mark.line - 1].expandtabs(1)
+    start = max(0, mark.column - 60)
+    shown = row[start : start + 100]
+    return f"{mark.line:>5} | {shown}\n      | {' ' * (mark.column - 1 - start)}^"
+
+
+def _rows(path: str) -> list[str]:
+    try:
+        return Path(path).read_text("utf-8-sig", "replace").splitlines()
+    except (OSError, ValueError):
+        return []

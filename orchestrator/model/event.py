@@ -1,0 +1,156 @@
+"""What happened, as it happens: the only thing that flows from the executor to the sinks.
+
+Each ``…Started`` is followed by its ``…Finished``. ``time`` is seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from orchestrator.model.outcome import Outcome, Row
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part."""
+
+    time: float
+    run: str
+    stage: str
+    tasks: tuple[str, ...]
+    hosts: tuple[str, ...]
+    check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectStarted:
+    """A connection to a host is being made."""
+
+    time: float
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFinished:
+    """A host is connected (``error`` empty) or cannot be (``error`` says why, ``hint`` what to do)."""
+
+    time: float
+    host: str
+    seconds: float
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A task begins on these hosts: one wave of one lane."""
+
+    time: float
+    app: str | None
+    task: str
+    hosts: tuple[str, ...]
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinished:
+    """Every host of the wave is through with the task, one way or another."""
+
+    time: float
+    app: str | None
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """The host said that it began this step. ``step`` counts from 1 within the task."""
+
+    time: float
+    app: str | None
+    task: str
+    step: int
+    name: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Bytes that a step wrote, as they came. ``stream`` is stdout or stderr; task '' is noise
+    from before the shell was ready."""
+
+    time: float
+    app: str | None
+    task: str
+    step: int
+    host: str
+    stream: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step is over on a host. Steps that never began have no events."""
+
+    time: float
+    app: str | None
+    task: str
+    step: int
+    name: str
+    host: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class HostFinished:
+    """A host is through with one task. ``outcome.status`` is the worst of its steps'."""
+
+    time: float
+    app: str | None
+    task: str
+    host: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the user should know that stops nothing."""
+
+    time: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run is over; ``rows`` stand in the inventory's order, one per host and app."""
+
+    time: float
+    seconds: float
+    exit_code: int
+    rows: tuple[Row, ...]
+    log: str = ""
+
+
+Event: TypeAlias = (
+    RunStarted
+    | ConnectStarted
+    | ConnectFinished
+    | TaskStarted
+    | TaskFinished
+    | StepStarted
+    | StepOutput
+    | StepFinished
+    | HostFinished
+    | Warned
+    | RunFinished
+)
+
+
+class Sink(Protocol):
+    """A consumer of events. Called from one thread at a time, in the order things happened."""
+
+    def __call__(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Nothing more will come; also called when the run broke off."""

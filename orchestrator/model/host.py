@@ -1,0 +1,82 @@
+"""Hosts, roles and stages as the inventory says them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.errors import Mark
+from orchestrator.model.value import Values
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """How a host is reached. ``None`` and empty leave the choice to ssh_config, then to SSH.
+
+    ``timeout`` and ``keepalive`` are seconds; ``timeout`` bounds the whole way to a shell.
+    """
+
+    address: str
+    port: int | None = None
+    user: str | None = None
+    identity: tuple[str, ...] = ()
+    identities_only: bool | None = None
+    jump: str | None = None
+    transport: str = "ssh"
+    known_hosts: tuple[str, ...] = ()
+    host_keys: str = "strict"
+    timeout: float = 10.0
+    retries: int = 2
+    keepalive: float = 15.0
+    forward_agent: bool = False
+    shell: str = "sh"
+    become_method: str = "sudo"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one file gives a host. ``kind`` is stage, role, host or app; ``name`` is the file's.
+
+    ``environment`` is for every step; ``defaults`` holds parameters by module.
+    """
+
+    kind: str
+    name: str
+    vars: Values = field(default_factory=dict)
+    environment: Values = field(default_factory=dict)
+    defaults: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One target: where it is, what it is for, and its layers of values, weak to strong."""
+
+    name: str
+    connect: Connect
+    roles: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A named set of hosts, in the order written. ``primary`` is None only if it is empty."""
+
+    name: str
+    hosts: tuple[str, ...]
+    primary: str | None
+    mark: Mark
+    desc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One environment, whole. ``notes`` are what ``orch lint`` would say of it."""
+
+    name: str
+    path: str
+    hosts: Mapping[str, Host]
+    roles: Mapping[str, Role]
+    desc: str = ""
+    protected: bool = False
+    notes: tuple[tuple[str, Mark], ...] = ()

@@ -1,0 +1,86 @@
+"""What became of a step, and of a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Every host ends in exactly one of these; they are declared worst first."""
+
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    LOST = "lost"
+    UNREACHABLE = "unreachable"
+    CANCELLED = "cancelled"
+    NOT_STARTED = "not_started"
+    WOULD_CHANGE = "would_change"
+    WOULD_RUN = "would_run"
+    UNKNOWN = "unknown"
+    CHANGED = "changed"
+    OK = "ok"
+    SKIPPED = "skipped"
+
+    @property
+    def rank(self) -> int:
+        """0 is worst."""
+        return _RANKS[self]
+
+    @property
+    def bad(self) -> bool:
+        """Whether the host did not get where it should."""
+        return self.rank <= _RANKS[Status.NOT_STARTED]
+
+
+_RANKS = {status: rank for rank, status in enumerate(Status)}
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A stream's output, bounded: its head and tail, and how many bytes between were dropped."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    dropped: int = 0
+
+    @property
+    def text(self) -> str:
+        """As text, without final newlines; invalid UTF-8 replaced; the gap said in words."""
+        gap = f"\n[… {self.dropped} bytes not kept …]\n".encode() if self.dropped else b""
+        return (self.head + gap + self.tail).decode("utf-8", "replace").rstrip("\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one step ended on one host. ``seconds`` is wall time on this side.
+
+    ``exit_status`` is None where no process ended by itself (skipped, lost, …).
+    """
+
+    status: Status
+    exit_status: int | None = None
+    stdout: Captured = Captured()
+    stderr: Captured = Captured()
+    seconds: float = 0.0
+    reason: str = ""
+    ignored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where one host (of one app) stands at the end of the run."""
+
+    host: str
+    app: str | None
+    status: Status
+    reason: str = ""
+    ok: int = 0
+    changed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    roles: tuple[str, ...] = ()
+    hint: str = ""
+    stderr: str = ""

@@ -1,0 +1,58 @@
+"""Values as they were written: plain data that remembers its file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from orchestrator.errors import Mark
+
+Data: TypeAlias = "str | int | float | bool | None | dict[Key, Value] | list[Value]"
+
+
+class Key(str):
+    """A mapping's key that remembers where it stands. Equal to, and hashed as, its text."""
+
+    __slots__ = ("mark",)
+    mark: Mark
+
+    def __new__(cls, text: str, mark: Mark) -> Key:
+        self = super().__new__(cls, text)
+        self.mark = mark
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value as written. ``under`` is the value it overrode, weaker and weaker.
+
+    ``literal`` values are never rendered as templates (text from the command line or a host).
+    """
+
+    data: Data
+    mark: Mark
+    under: Value | None = None
+    literal: bool = False
+
+    def plain(self) -> Any:
+        """The data without marks."""
+        if isinstance(self.data, dict):
+            return {str(k): v.plain() for k, v in self.data.items()}
+        if isinstance(self.data, list):
+            return [v.plain() for v in self.data]
+        return self.data
+
+
+Values: TypeAlias = Mapping[str, Value]
+
+
+def merge(weak: Value, strong: Value) -> Value:
+    """``strong`` over ``weak``: mappings merge key by key, anything else replaces."""
+    if not (isinstance(weak.data, dict) and isinstance(strong.data, dict)):
+        return Value(strong.data, strong.mark, weak, strong.literal)
+    merged = dict(weak.data)
+    for key, value in strong.data.items():
+        below = merged.pop(key, None)  # the key's mark is the stronger one's
+        merged[key] = merge(below, value) if below is not None else value
+    return Value(merged, strong.mark, weak, strong.literal)

@@ -1,0 +1,55 @@
+"""The port to a remote shell: what a transport must give and all that a session knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What arrived on one read. ``eof``: the other side is gone and nothing more will come."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    eof: bool = False
+
+
+class Channel(Protocol):
+    """A byte stream to and from one remote shell. Used by one thread, but for ``wake``."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take as many bytes as fit without waiting (maybe 0) and return how many.
+
+        Raises OSError once the stream is broken.
+        """
+
+    def read(self, timeout: float | None) -> Chunk:
+        """Wait for output, room to write after a short write, EOF, ``wake`` or ``timeout``
+        seconds; return what there is, perhaps nothing. A cut link is EOF, not an exception.
+        """
+
+    def wake(self) -> None:
+        """End a waiting ``read`` (or the next one). Safe from any thread."""
+
+    def close_stdin(self) -> None:
+        """Send EOF. What was written before still arrives."""
+
+    def close(self) -> None:
+        """Let go of the channel. Safe to call twice."""
+
+    def exit_status(self) -> int | None:
+        """The remote shell's exit status once it is known."""
+
+
+class Connection(Protocol):
+    """One way to one host, authenticated. Channels share it."""
+
+    def open(self) -> Channel:
+        """A new channel running the host's shell (``exec sh``).
+
+        Raises ConnectError (phase channel or shell) where the host refuses.
+        """
+
+    def close(self) -> None:
+        """End it and every channel on it. Safe to call twice and from any thread."""
