@@ -33,7 +33,7 @@ class ConnectStarted:
 
 @dataclass(frozen=True, slots=True)
 class ConnectFinished:
-    """A host is connected (``error`` empty) or cannot be (``error`` says why, ``hint`` what to do)."""
+    """A host is connected (``error`` empty) or cannot be: why, and what to do (``hint``)."""
 
     time: float
     host: str

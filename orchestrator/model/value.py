@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from orchestrator.errors import Mark
 
-Data: TypeAlias = "str | int | float | bool | None | dict[Key, Value] | list[Value]"
+Data: TypeAlias = "str | int | float | bool | dict[Key, Value] | list[Value] | None"
 
 
 class Key(str):
