@@ -23,6 +23,15 @@ class Key(str):
         return self
 
 
+class HomePath(str):
+    """A path that begins with ``~``, the home of the login (or become) user on the host.
+
+    Only the host knows where that is: shell templates leave the expansion to its shell.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """One value as written. ``under`` is the value it overrode, weaker and weaker.

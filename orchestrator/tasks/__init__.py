@@ -1,1 +1,6 @@
-"""Not yet written."""
+"""Task files: found, read, typed, and held against each other."""
+
+from orchestrator.tasks.load import Tasks, check_requests, load
+from orchestrator.tasks.model import Request, Task
+
+__all__ = ["Request", "Task", "Tasks", "check_requests", "load"]

@@ -1,0 +1,58 @@
+"""Which tasks there are: every ``.yml`` below ``tasks/``, a folder being a namespace."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import Mark, Problem
+from orchestrator.source.names import ignored, stem
+
+KEYWORDS = frozenset(
+    "run upload download wait fail set assert commit block rescue always steps tasks probe".split()
+)
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Task names with their files, sorted by name; and files whose names cannot be tasks'."""
+
+    files: Mapping[str, Path]
+    refused: tuple[Problem, ...]
+
+
+def index(root: Path, shown: Path) -> Index:
+    """The tasks of the project at ``root``; nothing is read. ``shown`` is root as displayed."""
+    top = root / "tasks"
+    files: dict[str, Path] = {}
+    refused: list[Problem] = []
+    for folder, subfolders, names in os.walk(top):
+        subfolders[:] = sorted(n for n in subfolders if not ignored(n))
+        for filename in sorted(names):
+            base = stem(filename)
+            if base is None or ignored(filename):
+                continue
+            path = Path(folder, filename)
+            parts = (*path.relative_to(top).parts[:-1], base)
+            name, place = ":".join(parts), Mark(str(shown / path.relative_to(root)))
+            why = _why_not(name, parts)
+            if not why and name in files:
+                why = f"'{files[name].name}' beside it is the same task"
+            if why:
+                refused.append(Problem(f"'{name}' cannot be a task: {why}", place, "rename it"))
+            else:
+                files[name] = path
+    return Index(dict(sorted(files.items())), tuple(refused))
+
+
+def _why_not(name: str, parts: tuple[str, ...]) -> str:
+    if name in KEYWORDS:
+        return "it is a word of orch's own"
+    for part in parts:
+        if not _PART.fullmatch(part):
+            return f"'{part}' has more in it than letters, digits, '_', '-' and '.'"
+    return ""

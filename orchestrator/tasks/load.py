@@ -1,0 +1,144 @@
+"""Reading the tasks that a run needs, and holding every call against what it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
+from orchestrator.source import load as load_yaml
+from orchestrator.tasks import keys
+from orchestrator.tasks.index import KEYWORDS, Index, index
+from orchestrator.tasks.model import Call, Request, Task
+from orchestrator.tasks.read import TaskReader
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The tasks that were read, by name; ``index`` knows the others' names."""
+
+    index: Index
+    by_name: Mapping[str, Task]
+
+
+def load(root: Path, shown: Path, names: Iterable[str] | None) -> Tasks:
+    """The named tasks of the project at ``root`` and all that they call; None: every task.
+
+    Raises DefinitionError with everything that is wrong in any of them.
+    """
+    found = index(root, shown)
+    problems = Problems()
+    wanted = list(found.files if names is None else names)
+    if names is None:
+        problems.found.extend(found.refused)
+    reader, by_name = TaskReader(problems), dict[str, Task]()
+    broken: set[str] = set()
+    while wanted:
+        name = wanted.pop(0)
+        path = found.files.get(name)
+        if path is None or name in by_name or name in broken:
+            continue
+        try:
+            value = load_yaml(path, str(shown / path.relative_to(root)))
+        except DefinitionError as error:
+            problems.found.extend(error.problems)
+            broken.add(name)
+            continue
+        by_name[name] = reader.task(name, value)
+        wanted.extend(call.task for call in by_name[name].calls())
+    for task in by_name.values():
+        _check_calls(task, by_name, found, broken, reader)
+    if not problems.found:
+        _refuse_cycles(by_name, problems)
+    problems.raise_any()
+    return Tasks(found, by_name)
+
+
+def check_requests(requests: Iterable[Request], tasks: Tasks) -> None:
+    """Hold what the command line asks for against the tasks. Raises DefinitionError."""
+    problems = Problems()
+    place = Mark("<command line>")
+    for request in requests:
+        task = tasks.by_name.get(request.task)
+        if task is None:
+            _unknown(request.task, place, tasks.index, problems)
+            continue
+        known = _params_below(task, tasks.by_name)
+        for key in request.args:
+            if key not in known:
+                hint = nearest(key, known) or _takes(known)
+                problems.add(f"task '{task.name}' has no param '{key}'", place, hint)
+    problems.raise_any()
+
+
+def _params_below(task: Task, by_name: Mapping[str, Task]) -> set[str]:
+    """What a task can be given: its own params and, in a playbook, those of its tasks."""
+    known = set(task.params)
+    for item in task.tasks or ():
+        below = item.does if isinstance(item.does, Task) else by_name[item.does.task]
+        known |= _params_below(below, by_name)
+    return known
+
+
+def _check_calls(
+    task: Task, by_name: Mapping[str, Task], found: Index, broken: set[str], reader: TaskReader
+) -> None:
+    called = [s.does for s in task.steps or () if isinstance(s.does, Call)]
+    for call in task.calls():
+        callee = by_name.get(call.task)
+        if callee is None:
+            if call.task not in broken:
+                _unknown(call.task, call.mark, found, reader.problems)
+            continue
+        for key, value in call.written.items():
+            param = callee.params.get(key)
+            if param is not None:
+                reader.typed(param, value)
+                continue
+            mark = next(k.mark for k in call.args if k == key)
+            hint = nearest(key, callee.params) or _takes(callee.params)
+            reader.problems.add(f"task '{call.task}' has no param '{key}'", mark, hint)
+        if call in called and callee.tasks is not None:
+            reader.problems.add(
+                f"'{call.task}' is a playbook, and a step cannot wait for other hosts",
+                call.mark,
+                "name it under `tasks:` of a playbook instead",
+            )
+
+
+def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:
+    if name in keys.BUILT_IN_NOT_YET:
+        problems.add(f"`{name}` is not supported yet", mark)
+        return
+    hint = nearest(name, [*found.files, *KEYWORDS])
+    if not hint:
+        listed = ", ".join(list(found.files)[:12])
+        hint = f"tasks: {listed}" if listed else "there are no files below tasks/"
+    refused = [p for p in found.refused if f"'{name}'" in p.what]
+    problems.add(refused[0].what if refused else f"no task '{name}'", mark, hint)
+
+
+def _takes(params: Iterable[str]) -> str:
+    listed = ", ".join(sorted(params))
+    return f"it takes {listed}" if listed else "it takes none; declare it under `params:`"
+
+
+def _refuse_cycles(by_name: Mapping[str, Task], problems: Problems) -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...], mark: Mark) -> None:
+        if name in path:
+            circle = " → ".join((*path[path.index(name) :], name))
+            problems.found.append(
+                Problem(f"tasks that call each other in a circle: {circle}", mark)
+            )
+            return
+        if name in done:
+            return
+        for call in by_name[name].calls():
+            visit(call.task, (*path, name), call.mark)
+        done.add(name)
+
+    for name in by_name:
+        visit(name, (), by_name[name].mark)

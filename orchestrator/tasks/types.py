@@ -1,0 +1,123 @@
+"""Giving a param's value its type."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from orchestrator.errors import nearest
+from orchestrator.model.value import HomePath
+from orchestrator.tasks.model import Param
+
+_INT = re.compile(r"[+-]?[0-9]+")
+_MODE = re.compile(r"[0-7]{3,4}")
+
+
+def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
+    """The value in the param's type. ``typed`` False: text from the command line.
+
+    Raises ValueError, saying what is expected, where it cannot have that type.
+    """
+    if value is None:
+        if param.required:
+            raise ValueError("needs a value, found nothing")
+        return None
+    result = _CONVERT[param.type](value, typed)
+    if param.choices and result not in param.choices:
+        known = [str(choice) for choice in param.choices]
+        hint = nearest(str(result), known)
+        raise ValueError(
+            f"must be one of {', '.join(known)}, found {result!r}" + (f"; {hint}" if hint else "")
+        )
+    return result
+
+
+def _text(value: Any, typed: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        hint = ": put it in quotes if the text is meant" if isinstance(value, bool) else ""
+        raise ValueError(f"must be text, found {_kind(value)}{hint}")
+    return str(value)
+
+
+def _int(value: Any, typed: bool) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _INT.fullmatch(value.strip()):
+        return int(value)
+    raise ValueError(f"must be a whole number, found {_kind(value)}")
+
+
+def _float(value: Any, typed: bool) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return float(value if isinstance(value, str) else "no")
+    except ValueError:
+        raise ValueError(f"must be a number, found {_kind(value)}") from None
+
+
+def _bool(value: Any, typed: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise ValueError(f"must be true or false, found {_kind(value)}")
+
+
+def _list(value: Any, typed: bool) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, str) and not typed:
+        return value.split(",") if value else []
+    raise ValueError(f"must be a list, found {_kind(value)}")
+
+
+def _dict(value: Any, typed: bool) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    hint = "; give it in a file, with -e @FILE" if not typed else ""
+    raise ValueError(f"must be a mapping, found {_kind(value)}{hint}")
+
+
+def _path(value: Any, typed: bool) -> str:
+    text = _text(value, typed)
+    if not text.strip():
+        raise ValueError("must be a path, found blank text")
+    return HomePath(text) if text == "~" or text.startswith("~/") else text
+
+
+def _mode(value: Any, typed: bool) -> str:
+    if isinstance(value, str) and _MODE.fullmatch(value):
+        return value.rjust(4, "0")
+    hint = f": write '0{value}' in quotes" if isinstance(value, int) else ""
+    raise ValueError(f"must be a file mode, three or four octal digits as text{hint}")
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text '{value[:40]}'"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+_CONVERT = {
+    "str": _text,
+    "int": _int,
+    "float": _float,
+    "bool": _bool,
+    "list": _list,
+    "dict": _dict,
+    "path": _path,
+    "mode": _mode,
+}
