@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias
 
 from orchestrator.errors import Mark
+from orchestrator.model.command import Command
+from orchestrator.model.result import Result
 
-if TYPE_CHECKING:
-    from orchestrator.model.command import Command
+Results: TypeAlias = Mapping[str, Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,15 @@ class PlannedStep:
 
     - ``skip`` says why it will not run (its ``when`` is false already);
     - ``command`` is what will be sent, final;
-    - ``waits`` names the results it waits for and ``later`` makes the command out of them.
+    - ``waits`` names the results it waits for; ``later`` makes the command out of them, or
+      says why it is skipped. It raises Waits while one is missing, DefinitionError where a
+      template fails.
 
     ``shown`` is the exact text, or the template while it waits. ``number`` counts from 1
-    over the task on this host. ``register`` is the name its result gets. ``judge`` says that
-    its end has to be looked at on this side (``failed_when`` over its output) before going on.
+    over the task on this host. ``register`` is the name its result gets; ``gathers`` are the
+    names that, once it is over, stand for all of several steps (a called task's).
+    ``judge`` decides on this side whether it failed and changed something, for conditions over
+    its output that the host cannot judge; ``stops`` says that nothing may be sent before it did.
     """
 
     number: int
@@ -33,10 +38,20 @@ class PlannedStep:
     skip: str = ""
     waits: tuple[str, ...] = ()
     register: str = ""
-    judge: bool = False
+    gathers: tuple[tuple[str, tuple[int, ...]], ...] = ()
     readonly: bool = False
+    stops: bool = False
+    judge: Callable[[Results, Result], Verdict] | None = None
     command: Command | None = None
-    later: Callable[[Mapping[str, Any]], Command | str] | None = None
+    later: Callable[[Results], Command | str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What ``judge`` found; None leaves it to the exit status, or to the host."""
+
+    failed: bool | None = None
+    changed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ _MODE = re.compile(r"[0-7]{3,4}")
 
 
 def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
-    """The value in the param's type. ``typed`` False: text from the command line.
+    """The value in the param's type. ``typed`` False: text from the command line, where a
+    list's entries are joined by commas.
 
     Raises ValueError, saying what is expected, where it cannot have that type.
     """
@@ -22,7 +23,9 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
         if param.required:
             raise ValueError("needs a value, found nothing")
         return None
-    result = _CONVERT[param.type](value, typed)
+    if param.type == "list" and isinstance(value, str) and not typed:
+        value = value.split(",") if value else []
+    result = _CONVERT[param.type](value)
     if param.choices and result not in param.choices:
         known = [str(choice) for choice in param.choices]
         hint = nearest(str(result), known)
@@ -32,7 +35,7 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
     return result
 
 
-def _text(value: Any, typed: bool) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -41,7 +44,7 @@ def _text(value: Any, typed: bool) -> str:
     return str(value)
 
 
-def _int(value: Any, typed: bool) -> int:
+def _int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and _INT.fullmatch(value.strip()):
@@ -49,7 +52,7 @@ def _int(value: Any, typed: bool) -> int:
     raise ValueError(f"must be a whole number, found {_kind(value)}")
 
 
-def _float(value: Any, typed: bool) -> float:
+def _float(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     try:
@@ -58,7 +61,7 @@ def _float(value: Any, typed: bool) -> float:
         raise ValueError(f"must be a number, found {_kind(value)}") from None
 
 
-def _bool(value: Any, typed: bool) -> bool:
+def _bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
@@ -66,29 +69,26 @@ def _bool(value: Any, typed: bool) -> bool:
     raise ValueError(f"must be true or false, found {_kind(value)}")
 
 
-def _list(value: Any, typed: bool) -> list[Any]:
+def _list(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return list(value)
-    if isinstance(value, str) and not typed:
-        return value.split(",") if value else []
     raise ValueError(f"must be a list, found {_kind(value)}")
 
 
-def _dict(value: Any, typed: bool) -> dict[str, Any]:
+def _dict(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    hint = "; give it in a file, with -e @FILE" if not typed else ""
-    raise ValueError(f"must be a mapping, found {_kind(value)}{hint}")
+    raise ValueError(f"must be a mapping, found {_kind(value)}; on the command line, use -e @FILE")
 
 
-def _path(value: Any, typed: bool) -> str:
-    text = _text(value, typed)
+def _path(value: Any) -> str:
+    text = _text(value)
     if not text.strip():
         raise ValueError("must be a path, found blank text")
     return HomePath(text) if text == "~" or text.startswith("~/") else text
 
 
-def _mode(value: Any, typed: bool) -> str:
+def _mode(value: Any) -> str:
     if isinstance(value, str) and _MODE.fullmatch(value):
         return value.rjust(4, "0")
     hint = f": write '0{value}' in quotes" if isinstance(value, int) else ""
