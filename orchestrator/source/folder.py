@@ -1,0 +1,66 @@
+"""What of a folder is ours to read, and how paths are shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import Mark, Problems
+from orchestrator.source.names import ignored, stem
+
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a folder holds, without what is ignored by rule; each in natural order.
+
+    ``files`` are the YAML files' names by their stems.
+    """
+
+    files: dict[str, str]
+    folders: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def listing(folder: Path, shown: str, problems: Problems) -> Folder:
+    """What ``folder`` holds; ``a.yml`` beside ``a.yaml`` is a problem, as is no permission."""
+    files: dict[str, str] = {}
+    folders: list[str] = []
+    others: list[str] = []
+    for name, is_folder in _entries(folder, shown, problems):
+        base = stem(name)
+        if is_folder:
+            folders.append(name)
+        elif base is None:
+            others.append(name)
+        elif base in files:
+            what = f"'{files[base]}' and '{name}' are two files for one name"
+            problems.add(what, Mark(f"{shown}/{name}"), "remove one of them")
+        else:
+            files[base] = name
+    return Folder(files, tuple(folders), tuple(others))
+
+
+def _entries(folder: Path, shown: str, problems: Problems) -> list[tuple[str, bool]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [(e.name, e.is_dir()) for e in entries if not ignored(e.name)]
+    except OSError as error:
+        problems.add(f"cannot read {shown}: {(error.strerror or '').lower()}", Mark(shown))
+        return []
+    return sorted(found, key=lambda entry: natural(entry[0]))
+
+
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A key that sorts ``web2`` before ``web10``; the name itself settles ties."""
+    parts = _DIGITS.split(name.lower())
+    return [(1, 0, p) if i % 2 == 0 else (0, int(p), "") for i, p in enumerate(parts)], name
+
+
+def show(path: Path) -> str:
+    """The path as the user would type it: relative to where they stand, where that is near."""
+    near = os.path.relpath(path)
+    return str(path) if near.startswith("../../..") else near

@@ -1,0 +1,220 @@
+"""One YAML file to one marked value.
+
+YAML 1.1 as libyaml reads it, with the scalars of ``scalar.py``. Duplicate keys, further
+documents and unknown tags are refused; keys are text, as written; anchors, aliases and
+``<<`` work, within bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import DefinitionError, Mark, Problem, Problems
+from orchestrator.model.value import Data, Key, Value
+from orchestrator.source.scalar import Scalar, resolve, typed
+from orchestrator.source.syntax import TEMPLATE_HINT, not_yaml
+
+# A PyYAML built without libyaml has only the slow one; it speaks the same events.
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_STANDARD = "tag:yaml.org,2002:"
+_DEPTH = 100
+_ALIASED = 100_000
+"""How many values aliases may stand for in one file: enough for people, not for bombs."""
+
+
+def load(path: Path, shown: str) -> Value:
+    """What the file holds; an empty one holds null.
+
+    ``shown`` is the path in marks. Raises ``DefinitionError`` with every problem found.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise DefinitionError(Problem(f"cannot read {shown}: {why}", Mark(shown))) from error
+    return parse(decode(data, shown), shown)
+
+
+def decode(data: bytes, shown: str) -> str:
+    """UTF-8 with or without a BOM as text. Raises ``DefinitionError`` where it is none."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        body = error.object  # without the BOM
+        before = body[: error.start]
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        mark = Mark(shown, before.count(b"\n") + 1, column)
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        what = f"not UTF-8: {'UTF-16' if wide else f'the byte 0x{body[error.start]:02x}'}"
+        raise DefinitionError(Problem(what, mark, "save the file as UTF-8")) from error
+
+
+def parse(text: str, shown: str) -> Value:
+    """What a YAML text holds. Raises ``DefinitionError`` with every problem found."""
+    if not text or text.isspace():
+        return Value(None, Mark(shown, 1, 1))
+    builder = _Builder(text, shown)
+    try:
+        value = builder.document()
+    except yaml.YAMLError as error:
+        broken = not_yaml(error, text, shown)
+        raise DefinitionError(*builder.problems.found, *broken.problems) from error
+    builder.problems.raise_any()
+    return value
+
+
+class _Builder:
+    """Makes values of the parser's events, noting what is wrong and going on."""
+
+    def __init__(self, text: str, shown: str) -> None:
+        self.shown = shown
+        self.problems = Problems()
+        self.events: Iterator[Any] = yaml.parse(text, Loader=_PARSER)
+        self.anchors: dict[str, tuple[Value, int] | None] = {}  # None while it is being built
+        self.nodes = 0  # built so far, those behind aliases included
+        self.aliased = 0
+        self.depth = 0
+
+    def mark(self, event: Any) -> Mark:
+        at = event.start_mark
+        return Mark(self.shown, at.line + 1, at.column + 1)
+
+    def fail(self, what: str, event: Any, hint: str = "") -> DefinitionError:
+        return DefinitionError(*self.problems.found, Problem(what, self.mark(event), hint))
+
+    def document(self) -> Value:
+        next(self.events)
+        event = next(self.events)
+        if type(event) is yaml.StreamEndEvent:
+            return Value(None, Mark(self.shown, 1, 1))
+        value = self.node(next(self.events))
+        next(self.events)
+        after = next(self.events)
+        if type(after) is not yaml.StreamEndEvent:
+            hint = "remove the '---', or make two files of it"
+            raise self.fail("a second document begins here; a file holds one", after, hint)
+        return value
+
+    def node(self, event: Any) -> Value:
+        if type(event) is yaml.AliasEvent:
+            return self.alias(event)
+        before, anchor = self.nodes, event.anchor
+        self.nodes += 1
+        if anchor:
+            self.anchors[anchor] = None
+        value = Value(self.data(event), self.mark(event))
+        if anchor:
+            self.anchors[anchor] = (value, self.nodes - before)
+        return value
+
+    def data(self, event: Any) -> Data:
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            return self.scalar(event)
+        self.tag(event, "map" if kind is yaml.MappingStartEvent else "seq")
+        self.depth += 1
+        if self.depth > _DEPTH:
+            raise self.fail(f"nested more than {_DEPTH} levels deep", event)
+        data: Data = self.mapping(event) if kind is yaml.MappingStartEvent else self.sequence()
+        self.depth -= 1
+        return data
+
+    def alias(self, event: Any) -> Value:
+        name = event.anchor
+        if name not in self.anchors:
+            raise self.fail(f"no anchor &{name} stands above this alias", event)
+        known = self.anchors[name]
+        if known is None:
+            raise self.fail(f"the alias *{name} stands inside what it names", event)
+        value, size = known
+        self.nodes += size
+        self.aliased += size
+        if self.aliased > _ALIASED:
+            what = f"the aliases of this file stand for more than {_ALIASED} values"
+            raise self.fail(what, event)
+        return value
+
+    def sequence(self) -> list[Value]:
+        items: list[Value] = []
+        while type(event := next(self.events)) is not yaml.SequenceEndEvent:
+            items.append(self.node(event))
+        return items
+
+    def mapping(self, opening: Any) -> dict[Key, Value]:
+        fields: dict[Key, Value] = {}
+        merged: list[Value] = []
+        first: dict[Key, Mark] = {}
+        while type(event := next(self.events)) is not yaml.MappingEndEvent:
+            if type(event) is not yaml.ScalarEvent:
+                self.no_key(event, opening)
+                continue
+            key = Key(event.value, self.mark(event))
+            if event.tag:
+                self.tag(event, "str")
+            value = self.node(next(self.events))
+            if key in first:
+                what = f"the key '{key}' stands here a second time; the first is in line"
+                self.problems.add(f"{what} {first[key].line}", key.mark, "keep one of them")
+                continue
+            first[key] = key.mark
+            if key == "<<" and event.implicit[0]:
+                merged = self.merged(value)
+            else:
+                fields[key] = value
+        for below in merged:  # an earlier mapping wins over a later one, the keys here over all
+            if isinstance(below.data, dict):
+                fields = {**below.data, **fields}
+        return fields
+
+    def no_key(self, event: Any, opening: Any) -> None:
+        """Say that this is no key, and step over it and its value."""
+        inner = type(event) is yaml.MappingStartEvent and event.flow_style and opening.flow_style
+        if inner and opening.start_mark.index + 1 == event.start_mark.index:
+            mark, hint = self.mark(opening), TEMPLATE_HINT
+            self.problems.add("a template without quotes reads as a mapping", mark, hint)
+        else:
+            self.problems.add("a key must be text", self.mark(event))
+        self.node(event)
+        self.node(next(self.events))
+
+    def merged(self, value: Value) -> list[Value]:
+        """The mappings that ``<<`` names: one, or a list of them."""
+        below = value.data if isinstance(value.data, list) else [value]
+        for item in below:
+            if not isinstance(item.data, dict):
+                hint = "name an anchor of a mapping: <<: *name"
+                self.problems.add("'<<' merges mappings only", item.mark, hint)
+        return below
+
+    def scalar(self, event: Any) -> Scalar:
+        text: str = event.value
+        tag: str | None = event.tag
+        if tag is None:
+            return resolve(text) if event.implicit[0] else text
+        if tag == "!":
+            return text
+        if self.tag(event, *("str", "int", "float", "bool", "null")):
+            try:
+                return typed(tag.removeprefix(_STANDARD), text)
+            except ValueError:
+                shown = tag.removeprefix(_STANDARD)
+                self.problems.add(f"'{text}' cannot be read as !!{shown}", self.mark(event))
+        return None
+
+    def tag(self, event: Any, *allowed: str) -> bool:
+        """Whether the tag is one of the standard ones allowed here, or there is none."""
+        tag: str | None = event.tag
+        if tag is None or tag == "!" or tag.removeprefix(_STANDARD) in allowed:
+            return True
+        if tag == "!secret":
+            hint = 'until then, take it from orch\'s environment: "{{ env.NAME }}"'
+            self.problems.add("!secret is not supported yet", self.mark(event), hint)
+            return False
+        shown = tag.replace(_STANDARD, "!!")
+        hint = "text that begins with ! must be quoted" if tag[:1] == "!" else ""
+        self.problems.add(f"the tag {shown} is not known here", self.mark(event), hint)
+        return False

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.source.names import RESERVED, ignored, stem, why_no_variable
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".web.yml.swp",
+        ".git",
+        "web.yml~",
+        "web.yml.swo",
+        "web.yml.bak",
+        "web.yml.orig",
+        "web.yml.rej",
+        "web.yml.rpmsave",
+        "web.yml.rpmnew",
+        "web.yml.dpkg-old",
+        "web.yml.dpkg-dist",
+        "README.md",
+        "deploy.retry",
+        "x.tmp",
+        "x.pyc",
+        "#web.yml#",
+        ".#web.yml",
+        "__pycache__",
+    ],
+)
+def test_what_editors_and_packagers_leave_is_ignored(name: str) -> None:
+    assert ignored(name)
+
+
+@pytest.mark.parametrize("name", ["web.yml", "web.yaml", "md", "web.example.net.yml", "bak.yml"])
+def test_definitions_are_not_ignored(name: str) -> None:
+    assert not ignored(name)
+
+
+def test_the_stem_is_the_name_without_its_last_suffix() -> None:
+    assert stem("web.example.net.yml") == "web.example.net"
+    assert stem("web.yaml") == "web"
+    assert stem(".yml") is None
+    assert stem("web.json") is None
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_the_tools_own_objects_name_no_variable(name: str) -> None:
+    assert why_no_variable(name)[0]
+
+
+def test_a_dash_in_a_variable_is_told_to_be_an_underscore() -> None:
+    assert why_no_variable("deploy-to")[1] == "write 'deploy_to'"
+    assert why_no_variable("1x")[1] == "write '_1x'"
+    assert why_no_variable("not")[0]
+    assert why_no_variable("deploy_to") == ("", "")
