@@ -1,1 +1,1 @@
-"""Not yet written."""
+"""What will happen where, worked out before anything is contacted."""

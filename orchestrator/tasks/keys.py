@@ -12,7 +12,7 @@ RUN = frozenset({"readonly", "creates", "removes", "unless", "onlyif", "stdin", 
 
 ITEM = INHERITED | {"name"}
 
-IN_PLACE = ITEM | {"desc", "roles", "vars", "steps", "tasks"}
+IN_PLACE = ITEM | {"desc", "roles", "steps", "tasks"}
 
 PARAM = frozenset({"type", "default", "required", "choices", "help"})
 

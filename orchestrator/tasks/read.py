@@ -130,8 +130,21 @@ class TaskReader:
             return None
         allowed = keys.STEP | ({"run"} | keys.RUN if call == "run" else {call})
         fields = self.known(value, f"step `{call}`", frozenset(allowed), keys.NOT_YET["step"])
+        if call != "run":
+            self.only_on_run(call, fields)
         does = self.run(fields) if call == "run" else self.call(call, fields)
         return self.compile.step(does, value.mark, fields) if does else None
+
+    def only_on_run(self, call: str, fields: Fields) -> None:
+        """Refuse what cannot be said of a task as a whole."""
+        for key in ("changed_when", "failed_when"):
+            if key in fields:
+                self.problems.add(
+                    f"{key} cannot judge all of '{call}'",
+                    fields[key].mark,
+                    f"put it on a step inside '{call}'",
+                )
+        self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of `{call}`")
 
     def item(self, value: Value, place: str) -> Item | None:
         """One item of ``tasks``: a name, a name with arguments, or a task in place."""

@@ -1,0 +1,239 @@
+"""Building the plan: every wave, every host, every step, before anything is contacted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
+from orchestrator.inventory import variables
+from orchestrator.model.host import Host, Stage
+from orchestrator.model.result import Result
+from orchestrator.model.value import Value, Values, merge
+from orchestrator.plan.frame import Frame
+from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Wave
+from orchestrator.plan.scope import HostScope
+from orchestrator.plan.steps import StepPlanner
+from orchestrator.plan.views import Lazy, Named, RunView, host_view
+from orchestrator.plan.walk import Around, Seen, Walk
+from orchestrator.tasks.model import Call, Request, Run, Task
+from orchestrator.templating import ValueTemplate
+
+SKIPPED = Result("skipped", skipped=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a run is asked to do, with everything that templates may see.
+
+    ``extra`` are the values of ``-e``; ``environ`` is orch's own environment.
+    """
+
+    stage: Stage
+    hosts: tuple[Host, ...]
+    requests: tuple[Request, ...]
+    tasks: Mapping[str, Task]
+    run: RunView
+    extra: Values = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+def build(ask: Ask) -> Plan:
+    """The whole plan. Raises DefinitionError with every problem of every host and step, and
+    where no host is selected for any task."""
+    builder = _Builder(ask)
+    for request in ask.requests:
+        builder.request(request)
+    builder.problems.raise_any()
+    if not builder.waves:
+        raise DefinitionError(
+            Problem(f"nothing to do: {'; '.join(builder.warnings)}", None, "see `orch hosts`")
+        )
+    taking_part = {host.host for wave in builder.waves for host in wave.hosts}
+    return Plan(
+        run=ask.run.id,
+        stage=ask.stage.name,
+        tasks=tuple(request.task for request in ask.requests),
+        hosts=tuple(host.name for host in ask.hosts if host.name in taking_part),
+        lanes=(Lane(None, tuple(builder.waves)),),
+        warnings=tuple(builder.warnings),
+    )
+
+
+@dataclass(slots=True)
+class _On:
+    """A host on its way through the plan."""
+
+    host: Host
+    scope: HostScope
+    environment: Mapping[str, Seen]
+    defaults: Mapping[str, Values]
+    registered: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    settled: dict[str, Result] = field(default_factory=dict)
+
+
+class _Builder:
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.problems = HostProblems(len(ask.hosts))
+        self.warnings: list[str] = []
+        self.waves: list[Wave] = []
+        roles = {name: list(role.hosts) for name, role in ask.stage.roles.items()}
+        self.objects: dict[str, object] = {
+            "stage": Named(ask.stage.name, ask.stage.desc),
+            "run": ask.run,
+            "roles": roles,
+            "env": ask.environ,
+        }
+        self.hosts = [self._on(host) for host in ask.hosts]
+
+    def _on(self, host: Host) -> _On:
+        scope = self._scope(host)
+        files = Frame(_NOWHERE, scope, {}, scope, {}, {})
+        environment = _layered(layer.environment for layer in host.layers)
+        return _On(
+            host,
+            scope,
+            {name: Seen(ValueTemplate(value), files) for name, value in environment.items()},
+            {
+                name: value.data if isinstance(value.data, dict) else {}
+                for name, value in _layered(layer.defaults for layer in host.layers).items()
+            },
+        )
+
+    def _scope(self, host: Host) -> HostScope:
+        objects = dict(self.objects)
+        scope = HostScope(variables(host), self.ask.extra, objects)
+        others = self.ask.stage.hosts
+        objects["host"] = host_view(host, _own_variables(scope))
+        objects["hosts"] = Lazy(others, lambda name: self._scope(others[name]).objects["host"])
+        return scope
+
+    def request(self, request: Request) -> None:
+        task = self.ask.tasks[request.task]
+        on = []
+        for host in self.hosts:
+            frame = Frame(task, host.scope, {}, host.scope, dict(request.args), {})
+            on.append((host, frame, Around().inside(task.mods, frame)))
+        self.schedule(task, task.name, on)
+
+    def schedule(self, task: Task, name: str, on: list[tuple[_On, Frame, Around]]) -> None:
+        """Append the waves of a task on these hosts, as far as they are in its roles."""
+        on = self._in_roles(task, on)
+        if task.steps is not None:
+            if on:
+                self.waves.append(self._wave(task, name, on))
+            return
+        for item in task.tasks or ():
+            inner = item.does if isinstance(item.does, Task) else self.ask.tasks[item.does.task]
+            below = []
+            for host, frame, around in on:
+                around_item = around.inside(item.mods, frame)
+                inside = frame
+                if isinstance(item.does, Call):
+                    inside = Frame(inner, host.scope, item.does.args, frame, frame.handed_on(), {})
+                below.append((host, inside, around_item.inside(inner.mods, inside)))
+            self.schedule(inner, item.name or inner.name, below)
+
+    def _in_roles(
+        self, task: Task, on: list[tuple[_On, Frame, Around]]
+    ) -> list[tuple[_On, Frame, Around]]:
+        if task.roles is None:
+            return on
+        known = self.ask.stage.roles
+        for role in task.roles:
+            if role not in known:
+                hint = nearest(role, known) or f"roles of this stage: {', '.join(known) or 'none'}"
+                what = f"stage '{self.ask.stage.name}' has no role '{role}'"
+                self.problems.add(what, role.mark, hint)
+        wanted = set(task.roles)
+        kept = [entry for entry in on if wanted & set(entry[0].host.roles)]
+        if on and not kept:
+            declared = any(known[role].hosts for role in task.roles if role in known)
+            why = "no selected host has" if declared else "no host of this stage has"
+            self.warnings.append(f"task '{task.name}' is skipped: {why} {_or(task.roles)}")
+        return kept
+
+    def _wave(self, task: Task, name: str, on: list[tuple[_On, Frame, Around]]) -> Wave:
+        hosts = []
+        for host, frame, around in on:
+            host.registered = dict.fromkeys(host.registered, ())
+            hosts.append(HostPlan(host.host.name, self._steps(task, host, frame, around)))
+        return Wave(name, task.desc, tuple(hosts))
+
+    def _steps(self, task: Task, on: _On, frame: Frame, around: Around) -> tuple[PlannedStep, ...]:
+        planned = []
+        for flat in Walk(on.host, self.ask.tasks, on.defaults).steps(task, frame, around):
+            run = flat.step.does
+            if not isinstance(run, Run):
+                raise TypeError("a walk gives only commands")
+            place = frame.host.place
+            try:
+                step = StepPlanner(
+                    flat, run, place, on.registered, on.settled, on.environment
+                ).plan()
+            except DefinitionError as error:
+                self.problems.on(on.host.name, error)
+                continue
+            planned.append(step)
+            self._register(on, step)
+            for name, first in flat.ends:
+                numbers = tuple(range(first, flat.number + 1))
+                on.registered = {**on.registered, name: numbers}
+                planned[-1] = _gathering(step, name, numbers)
+        return tuple(planned)
+
+    def _register(self, on: _On, step: PlannedStep) -> None:
+        if not step.register:
+            return
+        on.registered = {**on.registered, step.register: (step.number,)}
+        on.settled = {k: v for k, v in on.settled.items() if k != step.register}
+        if step.skip:
+            on.settled = {**on.settled, step.register: SKIPPED}
+
+
+class HostProblems(Problems):
+    """Problems of many hosts: the same one is told once, with the hosts it is found on."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.hosts: dict[Problem, list[str]] = {}
+
+    def on(self, host: str, error: DefinitionError) -> None:
+        """Note what is wrong for one host."""
+        for problem in error.problems:
+            self.hosts.setdefault(problem, []).append(host)
+
+    def raise_any(self) -> None:
+        """Raise DefinitionError with everything that was found, or return."""
+        for problem, hosts in self.hosts.items():
+            more = f" and {len(hosts) - 3} more" if len(hosts) > 3 else ""
+            where = "" if self.count == 1 else f" (on {', '.join(hosts[:3])}{more})"
+            self.add(problem.what + where, problem.mark, problem.hint)
+        super().raise_any()
+
+
+_NOWHERE = Task("", Mark(""))
+
+
+def _own_variables(scope: HostScope) -> Mapping[str, object]:
+    return Lazy({**scope.vars, **scope.strong}, scope.resolve)
+
+
+def _layered(layers: Iterable[Values]) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            found[name] = merge(found[name], value) if name in found else value
+    return found
+
+
+def _gathering(step: PlannedStep, name: str, numbers: tuple[int, ...]) -> PlannedStep:
+    from dataclasses import replace
+
+    return replace(step, gathers=(*step.gathers, (name, numbers)))
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"the role {names[0]}" if len(names) == 1 else f"one of {', '.join(names)}"

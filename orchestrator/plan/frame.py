@@ -1,0 +1,134 @@
+"""The names of one file on one host: its params, hiding the host's variables of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.model.value import Value, Values
+from orchestrator.plan.scope import HostScope
+from orchestrator.plan.views import Named
+from orchestrator.tasks.model import Param, Task
+from orchestrator.tasks.types import convert
+from orchestrator.templating import Scope, ValueTemplate
+
+COMMAND_LINE = Mark("<command line>")
+
+Argument: TypeAlias = "str | tuple[ValueTemplate, Scope]"
+"""Text from the command line, or a written value with the scope it is seen from."""
+
+
+class Frame:
+    """A file's scope. ``written`` are the arguments of its call, seen from ``caller``.
+
+    ``given`` are arguments from further out (command line, enclosing playbooks). None: the
+    file is called as a step, and takes neither those nor variables, but ``defaults``, the
+    stage's and roles' for this module.
+    """
+
+    __slots__ = ("caller", "defaults", "given", "host", "task", "values", "written")
+
+    def __init__(
+        self,
+        task: Task,
+        host: HostScope,
+        written: Mapping[str, ValueTemplate],
+        caller: Scope,
+        given: Mapping[str, Argument] | None,
+        defaults: Values,
+    ) -> None:
+        self.task = task
+        self.host = host.under(task.vars) if task.vars else host
+        self.written, self.caller, self.given, self.defaults = written, caller, given, defaults
+        self.values: dict[str, object] = {}
+
+    def resolve(self, name: str) -> object:
+        """A param's value in its type, ``task``, or whatever the host knows by that name."""
+        param = self.task.params.get(name)
+        if param is None:
+            if name == "task":
+                return Named(self.task.name, self.task.desc)
+            return self.host.resolve(name)
+        if name not in self.values:
+            reads = self.host.place.reads
+            value = self.host.guarded((self, name), param.mark, lambda: self._value(param))
+            if self.host.place.reads != reads:
+                return value
+            self.values[name] = value
+        return self.values[name]
+
+    def _value(self, param: Param) -> object:
+        """The first of: written, given, variable (default of module), default."""
+        name = param.name
+        if name in self.written:
+            template = self.written[name]
+            return self._typed(param, template.value(self.caller), template.mark)
+        if self.given is not None and name in self.given:
+            return self._argument(param, self.given[name])
+        if self.given is not None and (found := self.host.written(name)) is not None:
+            return self._typed(param, self.host.resolve(name), found.mark)
+        if self.given is None and name in self.defaults:
+            return self._typed(param, self._default(self.defaults[name]), self.defaults[name].mark)
+        if param.default is not None:
+            return self._typed(param, param.default.value(self), param.default.mark)
+        if param.required:
+            raise DefinitionError(
+                Problem(
+                    f"task '{self.task.name}' needs a value for its param '{name}'",
+                    param.mark,
+                    f"give it as {name}=…" if self.given is not None else f"write {name}: …",
+                )
+            )
+        return None
+
+    def handed_on(self) -> dict[str, Argument]:
+        """What the tasks in this playbook are given, as far as they declare it."""
+        written = {str(name): (value, self.caller) for name, value in self.written.items()}
+        return {**(self.given or {}), **written}
+
+    def _argument(self, param: Param, given: Argument) -> object:
+        if isinstance(given, str):
+            return self._typed(param, given, COMMAND_LINE, typed=False)
+        template, scope = given
+        return self._typed(param, template.value(scope), template.mark)
+
+    def _default(self, value: Value) -> object:
+        return ValueTemplate(value).value(self.host)
+
+    def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:
+        try:
+            return convert(param, value, typed=typed)
+        except ValueError as error:
+            what = f"param '{param.name}' of task '{self.task.name}' {error}"
+            raise DefinitionError(Problem(what, mark)) from None
+
+    def from_host(self, name: str) -> bool:
+        """Whether text from a host can be reached by this name."""
+        if name not in self.task.params:
+            return self.host.from_host(name)
+        if name in self.written:
+            return _any_from_host(self.written[name], self.caller)
+        if self.given is not None and name in self.given:
+            given = self.given[name]
+            return not isinstance(given, str) and _any_from_host(*given)
+        return self.given is not None and self.host.from_host(name)
+
+    def names(self) -> Iterable[str]:
+        """Every name that is known."""
+        return {*self.task.params, "task", *self.host.names()}
+
+    def knows(self, name: str) -> bool:
+        """Whether the name can be resolved, now or once its step has run."""
+        return name in self.task.params or name == "task" or self.host.knows(name)
+
+    def check(self, names: Iterable[str], mark: Mark) -> None:
+        """Raise DefinitionError where one of the names can never be resolved."""
+        for name in names:
+            if not self.knows(name):
+                hint = nearest(name, self.names())
+                raise DefinitionError(Problem(f"'{name}' is undefined", mark, hint))
+
+
+def _any_from_host(template: ValueTemplate, scope: Scope) -> bool:
+    return any(map(scope.from_host, template.names | template.optional))

@@ -1,0 +1,135 @@
+"""What a template can name on one host: the tool's objects, results, variables.
+
+A file's own params are put before these by its frame (``frame.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from typing import Any
+
+from orchestrator import templating
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.value import Value, Values, merge
+from orchestrator.plan.model import Results
+from orchestrator.templating import Waits
+
+NOT_YET = {
+    "app": "a run without `--app` has no app",
+    "facts": "facts are not supported yet",
+    "item": "`item` is known only in a loop",
+    "result": "`result` is known only in changed_when and failed_when of its own step",
+}
+
+
+class Place:
+    """Where on a host's way a template is seen from.
+
+    ``results`` are those known by now. ``registered`` are the names that steps before this
+    place register: they are waited for and not looked up; the numbers are those steps' in
+    this task, none where an earlier task did it. ``reads`` counts how often a result was
+    taken, since what rests on one is not to be kept.
+    """
+
+    __slots__ = ("reads", "registered", "results")
+
+    def __init__(self) -> None:
+        self.results: Results = {}
+        self.registered: Mapping[str, tuple[int, ...]] = {}
+        self.reads = 0
+
+
+class HostScope:
+    """The names of one host, but for the params of a file. Used by one thread at a time."""
+
+    __slots__ = ("_cache", "_open", "objects", "place", "strong", "vars", "weak")
+
+    def __init__(
+        self,
+        variables: Values,
+        strong: Values,
+        objects: Mapping[str, object],
+        *,
+        weak: Values | None = None,
+        place: Place | None = None,
+    ) -> None:
+        self.vars, self.strong, self.objects = variables, strong, objects
+        self.weak, self.place = weak or {}, place or Place()
+        self._cache: dict[str, object] = {}
+        self._open: list[tuple[object, str]] = []
+
+    def under(self, weak: Values) -> HostScope:
+        """This scope, at the same place, with a file's ``vars`` beneath everything else."""
+        weak = {**self.weak, **weak}
+        return HostScope(self.vars, self.strong, self.objects, weak=weak, place=self.place)
+
+    def resolve(self, name: str) -> object:
+        """The value of a name; KeyError where there is none, Waits where a step will give it."""
+        if name in self.place.results:
+            self.place.reads += 1
+            return self.place.results[name]
+        if name in self.place.registered:
+            raise Waits(frozenset({name}))
+        if name in self.objects:
+            return self.objects[name]
+        if name in self._cache:
+            return self._cache[name]
+        if name in NOT_YET:
+            raise DefinitionError(Problem(f"'{name}' is not known here: {NOT_YET[name]}"))
+        value = self.written(name)
+        if value is None:
+            raise KeyError(name)
+        return self.guarded((None, name), value.mark, lambda: self._render(name, value))
+
+    def guarded(self, key: tuple[object, str], mark: Mark, make: Callable[[], Any]) -> Any:
+        """``make()``, unless making it leads back to itself. ``key``: whose name, and the name."""
+        if key in self._open:
+            circle = [name for _, (None, name) in self._open[self._open.index(key) :]]
+            what = f"values that need each other: {' → '.join((*circle, key[1]))}"
+            raise DefinitionError(Problem(what, mark))
+        self._open.append(key)
+        try:
+            return make()
+        finally:
+            self._open.pop()
+
+    def _render(self, name: str, value: Value) -> object:
+        before = self.place.reads
+        rendered = templating.value(value).value(self)
+        if self.place.reads == before:
+            self._cache[name] = rendered
+        return rendered
+
+    def written(self, name: str) -> Value | None:
+        """A variable as written, the strongest over the weaker."""
+        written = [v for v in (s.get(name) for s in (self.weak, self.vars, self.strong)) if v]
+        return reduce(merge, written) if written else None
+
+    def from_host(self, name: str) -> bool:
+        """Whether text from a host can be reached by this name."""
+        if self.awaited(name) or name in ("facts", "hosts", "result"):
+            return True
+        if name in self.objects or (None, name) in self._open:
+            return False
+        value = self.written(name)
+        if value is None:
+            return False
+        template = templating.value(value)
+        return self.guarded(
+            (None, name), value.mark, lambda: any(map(self.from_host, template.names | template.optional))
+        )
+
+    def awaited(self, name: str) -> bool:
+        """Whether a step before this place registers the name."""
+        return name in self.place.registered or name in self.place.results
+
+    def names(self) -> Iterable[str]:
+        """Every name that is known."""
+        return {*self.objects, *self.results, *self.registered, *self.weak, *self.vars, *self.strong}
+
+    def knows(self, name: str) -> bool:
+        """Whether the name can be resolved, now or once its step has run."""
+        known = (self.objects, self.strong, self.vars, self.weak)
+        return self.awaited(name) or any(name in names for names in known)
+

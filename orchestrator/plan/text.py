@@ -1,0 +1,38 @@
+"""The exact text that a step's child shell receives."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from orchestrator.model.value import HomePath
+
+
+def word(text: str) -> str:
+    """The text as one shell word; a home path's ``~`` is left to the shell."""
+    if isinstance(text, HomePath) and text != "~":
+        return "~/" + shlex.quote(text[2:]) if text[2:] else "~/"
+    return text if isinstance(text, HomePath) else shlex.quote(text)
+
+
+def script(text: str, chdir: str | None, environment: Mapping[str, str], *, bail: str = "") -> str:
+    """The text with its folder and variables set before it. ``bail`` follows a failing ``cd``."""
+    lines = [f"cd -- {word(chdir)}{bail}"] if chdir is not None else []
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    return "\n".join([*lines, text])
+
+
+def guard(creates: str | None, removes: str | None, unless: str | None, onlyif: str | None) -> str:
+    """Text that exits with 0 where the step is to run, 1 where not, else where it cannot tell."""
+    lines = []
+    if creates is not None:
+        path = word(creates)
+        lines.append(f"if [ -e {path} ] || [ -L {path} ]; then exit 1; fi")
+    if removes is not None:
+        path = word(removes)
+        lines.append(f"[ -e {path} ] || [ -L {path} ] || exit 1")
+    if unless is not None:
+        lines.append(f"if (\n{unless}\n) </dev/null; then exit 1; fi")
+    if onlyif is not None:
+        lines.append(f"(\n{onlyif}\n) </dev/null || exit 1")
+    return "\n".join(lines)

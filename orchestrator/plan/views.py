@@ -1,0 +1,69 @@
+"""The tool's own objects, as templates see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.model.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """``run``: ``release`` is the UTC start as 14 digits, one for all hosts."""
+
+    id: str
+    started: str
+    user: str
+    release: str
+
+
+def run_view(run: str, user: str, started: float) -> RunView:
+    """The run that began ``started`` seconds after the epoch."""
+    at = datetime.fromtimestamp(started, UTC)
+    return RunView(run, at.strftime("%Y-%m-%dT%H:%M:%SZ"), user, at.strftime("%Y%m%d%H%M%S"))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """``stage`` or ``task``."""
+
+    name: str
+    desc: str = ""
+
+
+class Lazy(Mapping[str, Any]):
+    """Values by name, each made when it is asked for."""
+
+    __slots__ = ("_make", "_names")
+
+    def __init__(self, names: Mapping[str, object], make: Callable[[str], Any]) -> None:
+        self._names, self._make = names, make
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """``host``, and each of ``hosts``."""
+
+    name: str
+    address: str
+    roles: tuple[str, ...]
+    vars: Mapping[str, Any]
+
+
+def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
+    """A host with its variables."""
+    return HostView(host.name, host.connect.address, host.roles, variables)
