@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory import variables
 from orchestrator.model.host import Host, Stage
 from orchestrator.model.result import Result
 from orchestrator.model.value import Value, Values, merge
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Wave
+from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
 from orchestrator.plan.views import Lazy, Named, RunView, host_view
@@ -192,28 +193,6 @@ class _Builder:
             on.settled = {**on.settled, step.register: SKIPPED}
 
 
-class HostProblems(Problems):
-    """Problems of many hosts: the same one is told once, with the hosts it is found on."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-        self.hosts: dict[Problem, list[str]] = {}
-
-    def on(self, host: str, error: DefinitionError) -> None:
-        """Note what is wrong for one host."""
-        for problem in error.problems:
-            self.hosts.setdefault(problem, []).append(host)
-
-    def raise_any(self) -> None:
-        """Raise DefinitionError with everything that was found, or return."""
-        for problem, hosts in self.hosts.items():
-            more = f" and {len(hosts) - 3} more" if len(hosts) > 3 else ""
-            where = "" if self.count == 1 else f" (on {', '.join(hosts[:3])}{more})"
-            self.add(problem.what + where, problem.mark, problem.hint)
-        super().raise_any()
-
-
 _NOWHERE = Task("", Mark(""))
 
 
@@ -230,8 +209,6 @@ def _layered(layers: Iterable[Values]) -> dict[str, Value]:
 
 
 def _gathering(step: PlannedStep, name: str, numbers: tuple[int, ...]) -> PlannedStep:
-    from dataclasses import replace
-
     return replace(step, gathers=(*step.gathers, (name, numbers)))
 
 

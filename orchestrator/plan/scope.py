@@ -85,7 +85,7 @@ class HostScope:
     def guarded(self, key: tuple[object, str], mark: Mark, make: Callable[[], Any]) -> Any:
         """``make()``, unless making it leads back to itself. ``key``: whose name, and the name."""
         if key in self._open:
-            circle = [name for _, (None, name) in self._open[self._open.index(key) :]]
+            circle = [name for _, name in self._open[self._open.index(key) :]]
             what = f"values that need each other: {' → '.join((*circle, key[1]))}"
             raise DefinitionError(Problem(what, mark))
         self._open.append(key)
@@ -117,7 +117,9 @@ class HostScope:
             return False
         template = templating.value(value)
         return self.guarded(
-            (None, name), value.mark, lambda: any(map(self.from_host, template.names | template.optional))
+            (None, name),
+            value.mark,
+            lambda: any(map(self.from_host, template.names | template.optional)),
         )
 
     def awaited(self, name: str) -> bool:
@@ -126,10 +128,11 @@ class HostScope:
 
     def names(self) -> Iterable[str]:
         """Every name that is known."""
-        return {*self.objects, *self.results, *self.registered, *self.weak, *self.vars, *self.strong}
+        place = self.place
+        awaited = {*place.results, *place.registered}
+        return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong}
 
     def knows(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""
         known = (self.objects, self.strong, self.vars, self.weak)
         return self.awaited(name) or any(name in names for names in known)
-

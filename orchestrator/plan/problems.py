@@ -1,0 +1,27 @@
+"""Problems of many hosts, told once."""
+
+from __future__ import annotations
+
+from orchestrator.errors import DefinitionError, Problem, Problems
+
+
+class HostProblems(Problems):
+    """Problems of many hosts: the same one is told once, with the hosts it is found on."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.hosts: dict[Problem, list[str]] = {}
+
+    def on(self, host: str, error: DefinitionError) -> None:
+        """Note what is wrong for one host."""
+        for problem in error.problems:
+            self.hosts.setdefault(problem, []).append(host)
+
+    def raise_any(self) -> None:
+        """Raise DefinitionError with everything that was found, or return."""
+        for problem, hosts in self.hosts.items():
+            more = f" and {len(hosts) - 3} more" if len(hosts) > 3 else ""
+            where = "" if self.count == 1 else f" (on {', '.join(hosts[:3])}{more})"
+            self.add(problem.what + where, problem.mark, problem.hint)
+        super().raise_any()
