@@ -37,7 +37,8 @@ class Connect:
 class Layer:
     """What one file gives a host. ``kind`` is stage, role, host or app; ``name`` is the file's.
 
-    ``environment`` is for every step; ``defaults`` holds parameters by module.
+    ``environment`` is for every step; ``defaults`` holds parameters by module; ``connect``
+    holds checked settings under the names of ``Connect``'s fields.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Layer:
     vars: Values = field(default_factory=dict)
     environment: Values = field(default_factory=dict)
     defaults: Values = field(default_factory=dict)
+    connect: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
