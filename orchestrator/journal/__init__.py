@@ -1,1 +1,11 @@
-"""Not yet written."""
+"""What was done, kept: a folder per run, written as things happen.
+
+    .orch/.gitignore                 `*`
+    .orch/runs/RUN/run.json          the run: stage, tasks, and once it is over its rows
+    .orch/runs/RUN/events.jsonl      every event but output, one JSON object a line
+    .orch/runs/RUN/HOST.log          all that a host printed, byte for byte, under headings
+
+Where the project cannot be written, ``runs`` stands in ``$XDG_STATE_HOME/orch/PROJECT``.
+Folders are 0700 and files 0600: output may hold what is nobody else's business.
+The newest 50 runs are kept. See ``run.Journal`` and ``places.last_failed``.
+"""

@@ -1,0 +1,143 @@
+"""The sink that keeps a run on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.journal.hostlog import HostLogs
+from orchestrator.journal.places import KEEP, make_folder, prune
+from orchestrator.journal.record import record, row
+from orchestrator.model.event import (
+    Event,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    TaskFinished,
+    Warned,
+)
+
+_FLUSH = 1.0
+
+
+class Journal:
+    """A sink that writes the run's folder (see the package) from RunStarted on.
+
+    ``folder`` is that folder, or None before the run and where nothing can be written.
+    Nothing here stops a run: the first OSError is told to ``warn`` (called at most once, from
+    within a call to the sink), and what can be written after it is.
+
+    ``run.json`` holds run, stage, tasks, hosts, check, started (seconds since the epoch), and
+    from RunFinished on also seconds, exit_code and rows; it is replaced as a whole.
+    ``events.jsonl`` is at most about a second behind.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        environ: Mapping[str, str],
+        warn: Callable[[str], None],
+        keep: int = KEEP,
+    ) -> None:
+        self._root, self._environ, self._warn, self._keep = root, environ, warn, keep
+        self.folder: Path | None = None
+        self._logs: HostLogs | None = None
+        self._events = -1
+        self._lines: list[str] = []
+        self._flushed = 0.0
+        self._about: dict[str, Any] = {}
+        self._warned = False
+
+    def __call__(self, event: Event) -> None:
+        try:
+            self._take(event)
+        except OSError as error:
+            self._trouble(error)
+
+    def close(self) -> None:
+        """Write what is left, let go of the files, and remove runs that are too old."""
+        try:
+            self._flush()
+            if self._logs is not None:
+                self._logs.close()
+            if self._events >= 0:
+                os.close(self._events)
+        except OSError as error:
+            self._trouble(error)
+        self._logs, self._events = None, -1
+        if self.folder is not None:
+            prune(self.folder.parent, self._keep)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._begin(event)
+        if self.folder is None or self._logs is None:
+            return
+        if isinstance(event, StepOutput):
+            self._logs.output(event)
+            return
+        self._lines.append(json.dumps(record(event)))
+        match event:
+            case StepStarted():
+                self._logs.started(event)
+            case StepFinished():
+                self._logs.finished(event)
+            case RunFinished():
+                rows = [row(ended) for ended in event.rows]
+                end = {"seconds": event.seconds, "exit_code": int(event.exit_code), "rows": rows}
+                self._save(self.folder, self._about | end)
+        ends = isinstance(event, RunStarted | TaskFinished | RunFinished | Warned)
+        if ends or event.time - self._flushed > _FLUSH:
+            self._flushed = event.time
+            self._flush()
+
+    def _begin(self, event: RunStarted) -> None:
+        self.folder = folder = make_folder(self._root, event.run, self._environ)
+        self._logs = HostLogs(folder)
+        self._events = _create(folder / "events.jsonl")
+        about = record(event)
+        del about["event"]
+        self._about = about | {"started": about.pop("time")}
+        self._save(folder, self._about)
+
+    def _save(self, folder: Path, about: Mapping[str, Any]) -> None:
+        text = json.dumps(about, indent=1) + "\n"
+        new = folder / ".run.json.new"
+        new.unlink(missing_ok=True)
+        file = _create(new)
+        try:
+            _write(file, text)
+        finally:
+            os.close(file)
+        new.replace(folder / "run.json")
+
+    def _flush(self) -> None:
+        lines, self._lines = (
+            self._lines,
+            [],
+        )  # lost where the disk is full: never half of them twice
+        if lines and self._events >= 0:
+            _write(self._events, "".join(f"{line}\n" for line in lines))
+
+    def _trouble(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            why = error.strerror or str(error)
+            where = f" {error.filename}" if error.filename else ""
+            self._warn(f"the run's log is not complete: {why}{where}")
+
+
+def _create(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def _write(file: int, text: str) -> None:
+    left = memoryview(text.encode("ascii"))
+    while left:
+        left = left[os.write(file, left) :]

@@ -1,0 +1,60 @@
+"""How wide text is on a terminal. Text is ``clean`` already.
+
+rich's tables are loaded only for text that is not ASCII: most runs never need them.
+"""
+
+from __future__ import annotations
+
+
+def cells(text: str) -> int:
+    """How many columns the text takes; tabs count as one."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """The text with spaces up to ``width`` columns, before it where ``right``."""
+    blank = " " * (width - cells(text))
+    return blank + text if right else text + blank
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most ``width`` columns; an ellipsis stands for what is left out."""
+    if cells(text) <= width:
+        return text
+    return _head(text, width - 1) + "…" if width > 0 else ""
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The text in lines of at most ``width`` columns, broken at spaces where there are any.
+
+    Nothing is left out but the spaces at the breaks.
+    """
+    rows = [""]
+    for word in text.split(" "):
+        joined = f"{rows[-1]} {word}" if rows[-1] else word
+        if len(joined) <= width * 2 and cells(joined) <= width:
+            rows[-1] = joined
+        else:
+            rows += _pieces(word, width)
+    return [row for row in rows if row] or [""]
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    pieces, start = [], 0
+    while start < len(word):
+        piece = _head(word[start : start + max(width, 1)], width) or word[start]
+        pieces.append(piece)
+        start += len(piece)
+    return pieces
+
+
+def _head(text: str, width: int) -> str:
+    """The longest beginning of the text that fits."""
+    end = min(len(text), max(width, 0))
+    while end and cells(text[:end]) > width:
+        end -= 1
+    return text[:end]

@@ -1,0 +1,35 @@
+"""Which sinks a run has, by what its output goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TextIO
+
+from orchestrator.model.event import Sink
+from orchestrator.report.out import Out, lively, open_out
+from orchestrator.report.tee import Tee
+
+
+def sinks(
+    *, json: bool, verbose: int, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str]
+) -> Sink:
+    """What shows a run: JSON lines; or a live view, then folded results; or plain lines, then rows.
+
+    Events and the live view go to stderr, output and results to stdout. The sink raises
+    BrokenPipeError from the call in which a reader turned out to be gone, once per stream.
+    ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong.
+    """
+    if json:
+        from orchestrator.report.jsonl import JsonLines
+
+        return JsonLines(Out(stdout))
+    from orchestrator.report.results import Results
+
+    out = open_out(stdout, environ)
+    if lively(stderr, environ):
+        from orchestrator.report.live import Live
+
+        return Tee((Live(stderr, environ, verbose), Results(out, whole=verbose > 0)))
+    from orchestrator.report.plain import Plain
+
+    return Tee((Plain(open_out(stderr, environ), out, verbose), Results(out, outputs=False)))

@@ -1,0 +1,85 @@
+"""Events as JSON lines: ``--json``, for programs.
+
+Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since
+the epoch) and the event's own fields. ``step_output`` is not sent: ``step_finished`` has it all.
+Keys with nothing to say are left out only where that is said below.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from orchestrator.model.event import Event, HostFinished, RunFinished, StepFinished, StepOutput
+from orchestrator.model.outcome import Outcome, Row
+from orchestrator.report.out import Out
+
+
+class JsonLines:
+    """A sink that writes each event as one line of ASCII and flushes it."""
+
+    def __init__(self, out: Out) -> None:
+        self._out = out
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, StepOutput):
+            self._out.lines([json.dumps(as_json(event))])
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def as_json(event: Event) -> Mapping[str, Any]:
+    """The event as plain data."""
+    found: dict[str, Any] = {"event": _snake(type(event).__name__), "time": event.time}
+    match event:
+        case StepFinished(_, app, task, step, name, host, outcome):
+            found |= {"app": app, "task": task, "step": step, "name": name, "host": host}
+            return found | _step(outcome)
+        case HostFinished(_, app, task, host, outcome):
+            found |= {"app": app, "task": task, "host": host, "status": outcome.status.value}
+            return found | {"reason": outcome.reason, "seconds": round(outcome.seconds, 4)}
+        case RunFinished():
+            found |= {"exit_code": int(event.exit_code), "rows": [_row(row) for row in event.rows]}
+            return found | {"seconds": round(event.seconds, 4), "log": event.log}
+    return found | {f.name: getattr(event, f.name) for f in fields(event)}
+
+
+def _step(outcome: Outcome) -> dict[str, Any]:
+    """``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes) stand only
+    where there is something to say."""
+    found: dict[str, Any] = {
+        "status": outcome.status.value,
+        "exit_status": outcome.exit_status,
+        "stdout": outcome.stdout.text,
+        "stderr": outcome.stderr.text,
+        "seconds": round(outcome.seconds, 4),
+    }
+    extra = {
+        "reason": outcome.reason,
+        "ignored": outcome.ignored,
+        "stdout_dropped": outcome.stdout.dropped,
+        "stderr_dropped": outcome.stderr.dropped,
+    }
+    return found | {key: value for key, value in extra.items() if value}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "host": row.host,
+        "app": row.app,
+        "status": row.status.value,
+        "reason": row.reason,
+        "ok": row.ok,
+        "changed": row.changed,
+        "failed": row.failed,
+        "skipped": row.skipped,
+        "seconds": round(row.seconds, 4),
+    }
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

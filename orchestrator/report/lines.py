@@ -1,0 +1,113 @@
+"""An event as one plain, stable line: ``14:02:11 uname devserver1: ok (0.03 s)``.
+
+Which events are told: warnings and hosts that failed always; from 0 on what was asked for,
+each host's end, and steps that changed something or failed; from 1 (``-v``) every step, its
+start and connections; from 2 also connections being made and tasks' ends.
+"""
+
+from __future__ import annotations
+
+import time
+
+from orchestrator.model.event import (
+    ConnectFinished,
+    ConnectStarted,
+    Event,
+    HostFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+    TaskFinished,
+    TaskStarted,
+    Warned,
+)
+from orchestrator.model.outcome import Outcome, Status
+from orchestrator.report.clean import one_line
+from orchestrator.report.out import CYAN, RED, YELLOW, style_of
+
+_QUIET = (Status.OK, Status.SKIPPED)
+
+
+def line(event: Event, verbose: int) -> tuple[str, str] | None:
+    """The event's line and the style it may have, or None where it is not told."""
+    found = _always(event) or (_usual(event) if verbose >= 0 else None)
+    found = found or (_more(event, verbose) if verbose > 0 else None)
+    if found is None:
+        return None
+    text, style = found
+    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {one_line(text)}", style
+
+
+def target(host: str, app: str | None) -> str:
+    """A host as it is called where there may be apps: ``devserver1 blog``."""
+    return f"{host} {app}" if app else host
+
+
+def _always(event: Event) -> tuple[str, str] | None:
+    match event:
+        case Warned():
+            return f"warning: {event.text}", YELLOW
+        case ConnectFinished() if event.error:
+            hint = f" ({event.hint})" if event.hint else ""
+            return f"connect {event.host}: failed: {event.error}{hint}", RED
+        case HostFinished() if event.outcome.status.bad:
+            return _host_end(event), style_of(event.outcome.status)
+    return None
+
+
+def _usual(event: Event) -> tuple[str, str] | None:
+    match event:
+        case RunStarted():
+            check = "check of " if event.check else ""
+            what = f"{check}{' '.join(event.tasks)} on {_hosts(event.hosts)}"
+            return f"run {event.run}: stage {event.stage}, {what}", ""
+        case TaskStarted():
+            return f"{_task(event.task, event.app)}: begins on {_hosts(event.hosts)}", ""
+        case StepFinished() if event.outcome.status not in _QUIET:
+            return _step_end(event), style_of(event.outcome.status)
+        case HostFinished():
+            return _host_end(event), style_of(event.outcome.status)
+    return None
+
+
+def _more(event: Event, verbose: int) -> tuple[str, str] | None:
+    match event:
+        case StepStarted():
+            where = f"{_task(event.task, event.app)} {event.host}"
+            return f"{where}: step {event.step} begins: {event.name}", CYAN
+        case StepFinished():
+            return _step_end(event), style_of(event.outcome.status)
+        case ConnectFinished():
+            return f"connect {event.host}: ok ({event.seconds:.2f} s)", ""
+        case ConnectStarted() if verbose > 1:
+            return f"connect {event.host}: begins", ""
+        case TaskFinished() if verbose > 1:
+            return f"{_task(event.task, event.app)}: ends ({event.seconds:.2f} s)", ""
+    return None
+
+
+def _step_end(event: StepFinished) -> str:
+    where = f"{_task(event.task, event.app)} {event.host}"
+    return f"{where}: step {event.step} {event.name}: {_ending(event.outcome)}"
+
+
+def _host_end(event: HostFinished) -> str:
+    return f"{_task(event.task, event.app)} {event.host}: {_ending(event.outcome)}"
+
+
+def _task(task: str, app: str | None) -> str:
+    return f"{task} {app}" if app else task
+
+
+def _hosts(hosts: tuple[str, ...]) -> str:
+    return f"{len(hosts)} host{'' if len(hosts) == 1 else 's'}"
+
+
+def _ending(outcome: Outcome) -> str:
+    """``failed (0.03 s): exit 1``: the status in words, how long, and why."""
+    ignored = ", ignored" if outcome.ignored else ""
+    reason = f": {outcome.reason}" if outcome.reason else ""
+    if not reason and outcome.exit_status:
+        reason = f": exit {outcome.exit_status}"
+    words = outcome.status.value.replace("_", " ")
+    return f"{words}{ignored} ({outcome.seconds:.2f} s){reason}"
