@@ -2,7 +2,7 @@
 
     problems = Problems()
     read = Reader(problems)
-    fields = read.mapping(load(path, shown), "role 'web'", {"desc", "hosts", "port", "wait"})
+    fields = read.fields(load(path, shown), "role 'web'", {"desc", "hosts", "port", "wait"})
     desc = read.text(fields.get("desc"), "desc") or ""
     port = read.integer(fields.get("port"), "port", 1, 65535)
     wait = read.duration(fields.get("wait"), "wait")
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import cast
 
 from orchestrator.errors import Mark, Problems, nearest
 from orchestrator.model.value import Key, Value
@@ -74,6 +75,12 @@ class Reader:
         for key in value.data.keys() - set(allowed):
             self.unknown(key, what, allowed)
         return {key: item for key, item in value.data.items() if key in allowed}
+
+    def fields(
+        self, value: Value | None, what: str, allowed: Collection[str] | None = None
+    ) -> dict[str, Value]:
+        """As ``mapping``, for looking keys up by their text."""
+        return cast(dict[str, Value], self.mapping(value, what, allowed))
 
     def unknown(self, key: Key, what: str, allowed: Collection[str]) -> None:
         """Note a key that ``what`` does not know, with the nearest one that it does."""

@@ -1,0 +1,106 @@
+"""``connect``: checked where it is written, and made a ``Connect`` where all of it is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.inventory.names import check_user, read_host
+from orchestrator.inventory.ranges import BadNameError
+from orchestrator.model.host import Connect
+from orchestrator.model.value import Data, Value, Values
+from orchestrator.source.read import Reader
+
+TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
+HOST_KEYS = ("strict", "accept-new")
+BECOME = ("sudo", "doas", "su")
+DIRECT = "none"
+"""``jump: none`` goes straight to the host, whatever a weaker layer says, as in ssh_config(5)."""
+
+_SHELL = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
+
+
+class ConnectReader:
+    """Checks ``connect`` mappings. Relative paths in them start at the project's root."""
+
+    def __init__(self, read: Reader, root: Path) -> None:
+        self.read, self.root = read, root
+        self.checks: dict[str, Callable[[Value, str], Data]] = {
+            "user": self.user,
+            "port": lambda value, what: read.integer(value, what, 1, 65535),
+            "identity": self.paths,
+            "identities_only": read.boolean,
+            "jump": self.jump,
+            "transport": lambda value, what: read.choice(value, what, TRANSPORTS),
+            "known_hosts": self.paths,
+            "host_keys": lambda value, what: read.choice(value, what, HOST_KEYS),
+            "timeout": self.timeout,
+            "retries": lambda value, what: read.integer(value, what, 0, 100),
+            "keepalive": read.duration,
+            "forward_agent": read.boolean,
+            "shell": self.shell,
+            "become_method": lambda value, what: read.choice(value, what, BECOME),
+        }
+
+    def settings(self, value: Value | None, what: str) -> dict[str, Value]:
+        """The settings that are right, each with its own type, under their places."""
+        checked: dict[str, Value] = {}
+        for key, item in self.read.mapping(value, f"connect of {what}", self.checks).items():
+            data = self.checks[key](item, f"connect.{key}")
+            if data is not None:
+                checked[key] = Value(data, item.mark)
+        return checked
+
+    def user(self, value: Value, what: str) -> str | None:
+        return self.named(value, what, check_user)
+
+    def jump(self, value: Value, what: str) -> str | None:
+        def one(text: str) -> str:
+            if len(read_host(text).names) > 1:
+                raise BadNameError("it stands for several hosts")
+            return text
+
+        return self.named(value, what, lambda text: ",".join(map(one, text.split(","))))
+
+    def named(self, value: Value, what: str, check: Callable[[str], str]) -> str | None:
+        text = self.read.text(value, what)
+        try:
+            return check(text) if text is not None else None
+        except BadNameError as bad:
+            self.read.problems.add(f"{what} cannot be '{text}': {bad.why}", value.mark, bad.hint)
+        return None
+
+    def paths(self, value: Value, what: str) -> list[Value] | None:
+        found = self.read.string_list(value, what)
+        return found and [Value(self.path(text), text.mark) for text in found]
+
+    def path(self, text: str) -> str:
+        return text if text.startswith(("~", "%")) or text == DIRECT else str(self.root / text)
+
+    def timeout(self, value: Value, what: str) -> float | None:
+        seconds = self.read.duration(value, what)
+        if seconds == 0:
+            self.read.problems.add(f"{what} must be more than 0", value.mark)
+            return None
+        return seconds
+
+    def shell(self, value: Value, what: str) -> str | None:
+        text = self.read.text(value, what)
+        if text is None or _SHELL.fullmatch(text):
+            return text
+        self.read.wrong(value, what, "the name or path of a shell, without arguments")
+        return None
+
+
+def connect(name: str, settings: Values) -> Connect:
+    """How the host of this name is reached, its settings being checked ones."""
+    fields: Mapping[str, Any] = {key: _typed(value.data) for key, value in settings.items()}
+    jump = fields.get("jump")
+    away = jump is None or jump.lower() in (DIRECT, name.lower())  # no host jumps through itself
+    return Connect(**{"address": name, **fields, "jump": None if away else jump})
+
+
+def _typed(data: Data) -> object:
+    return tuple(str(item.data) for item in data) if isinstance(data, list) else data
