@@ -1,1 +1,6 @@
-"""Not yet written."""
+"""Walking the plan over threads and sessions; knows no transport and no sink."""
+
+from orchestrator.execute.cancel import Cancel
+from orchestrator.execute.run import Options, run
+
+__all__ = ["Cancel", "Options", "run"]

@@ -1,0 +1,76 @@
+"""Connections and sessions of a run, by host."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from orchestrator.errors import ConnectError
+from orchestrator.execute.cancel import Cancel
+from orchestrator.model.event import ConnectFinished, ConnectStarted, Event
+from orchestrator.model.host import Host
+from orchestrator.session import Session
+from orchestrator.session.channel import Connection
+
+Connect: TypeAlias = Callable[[Host], Connection]
+Emit: TypeAlias = Callable[[Event], None]
+
+
+class Fleet:
+    """Connects each host at most once and tells of it; a failure is final for the run."""
+
+    def __init__(
+        self, hosts: Mapping[str, Host], connect: Connect, emit: Emit, cancel: Cancel
+    ) -> None:
+        self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
+        self._lock = threading.Lock()
+        self._connections: dict[str, Connection] = {}
+        self._sessions: dict[tuple[str, str | None], Session] = {}
+
+    def connect(self, name: str) -> Connection:
+        """The host's connection, made if need be. Raises ConnectError."""
+        with self._lock:
+            connection = self._connections.get(name)
+        if connection is not None:
+            return connection
+        began = time.monotonic()
+        self._emit(ConnectStarted(time.time(), name))
+        try:
+            connection = self._connect(self.hosts[name])
+        except ConnectError as error:
+            seconds = time.monotonic() - began
+            problem = error.problems[0]
+            self._emit(ConnectFinished(time.time(), name, seconds, problem.what, problem.hint))
+            raise
+        with self._lock:
+            self._connections[name] = connection
+        self._emit(ConnectFinished(time.time(), name, time.monotonic() - began))
+        return connection
+
+    def session(self, name: str, app: str | None) -> Session:
+        """The lane's session on the host, opened if need be. Raises ConnectError."""
+        with self._lock:
+            session = self._sessions.get((name, app))
+        if session is None or session.dead:
+            connection = self.connect(name)
+            session = Session(connection.open(), ready_timeout=self.hosts[name].connect.timeout)
+            with self._lock:
+                self._sessions[name, app] = session
+        return session
+
+    def release(self, name: str) -> None:
+        """Let the host go. Safe to call twice."""
+        with self._lock:
+            sessions = [self._sessions.pop(k) for k in list(self._sessions) if k[0] == name]
+            connection = self._connections.pop(name, None)
+        for session in sessions:
+            session.close()
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Let every host go."""
+        for name in list(self._connections):
+            self.release(name)

@@ -1,0 +1,78 @@
+"""How far a host has come in a lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.model.host import Host
+from orchestrator.model.outcome import Outcome, Row, Status
+from orchestrator.model.result import Result
+
+STDERR_LINES = 10
+
+
+@dataclass(slots=True)
+class Progress:
+    """One host's way through one lane; its worker writes it, the lane reads it at barriers."""
+
+    host: Host
+    app: str | None
+    status: Status | None = None
+    reason: str = ""
+    hint: str = ""
+    stderr: str = ""
+    seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED.values(), 0))
+    results: dict[str, Result] = field(default_factory=dict)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is to be done on this host."""
+        return self.status is not None and self.status.bad
+
+    def count(self, outcome: Outcome) -> None:
+        """Take a step's end into account."""
+        self.counts[_COUNTED[outcome.status]] += 1
+        if not outcome.ignored:
+            self.worst(outcome.status, outcome.reason, stderr=_last_lines(outcome))
+
+    def worst(self, status: Status, reason: str = "", hint: str = "", stderr: str = "") -> None:
+        """The host is in this state, unless it is in a worse one already."""
+        if self.status is None or status.rank < self.status.rank:
+            self.status = status
+            if status.bad:
+                self.reason, self.hint, self.stderr = reason, hint, stderr
+
+    def row(self) -> Row:
+        """Where the host stands."""
+        return Row(
+            host=self.host.name,
+            app=self.app,
+            status=self.status or Status.NOT_STARTED,
+            reason=self.reason,
+            seconds=self.seconds,
+            roles=self.host.roles,
+            hint=self.hint,
+            stderr=self.stderr,
+            ok=self.counts["ok"],
+            changed=self.counts["changed"],
+            failed=self.counts["failed"],
+            skipped=self.counts["skipped"],
+        )
+
+
+def _last_lines(outcome: Outcome) -> str:
+    if not outcome.status.bad:
+        return ""
+    text = outcome.stderr.text or outcome.stdout.text
+    return "\n".join(text.splitlines()[-STDERR_LINES:])
+
+
+_COUNTED = {status: "failed" for status in Status if status.bad} | {
+    Status.OK: "ok",
+    Status.CHANGED: "changed",
+    Status.SKIPPED: "skipped",
+    Status.WOULD_CHANGE: "changed",
+    Status.WOULD_RUN: "changed",
+    Status.UNKNOWN: "skipped",
+}
