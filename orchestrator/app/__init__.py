@@ -1,1 +1,1 @@
-"""Not yet written."""
+"""What each verb does, from the project's files to data or a run. Prints nothing."""

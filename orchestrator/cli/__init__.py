@@ -1,1 +1,1 @@
-"""Not yet written."""
+"""The command line: verbs and their options; the one place where errors become exit codes."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.inventory import variables
+from orchestrator.inventory.values import Merger, defaults_of, environment_of
 from orchestrator.model.host import Host, Stage
 from orchestrator.model.result import Result
-from orchestrator.model.value import Value, Values, merge
+from orchestrator.model.value import Values
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Wave
 from orchestrator.plan.problems import HostProblems
@@ -79,6 +79,8 @@ class _Builder:
         self.problems = HostProblems(len(ask.hosts))
         self.warnings: list[str] = []
         self.waves: list[Wave] = []
+        self.variables = Merger()
+        self.environments, self.defaults = Merger(environment_of), Merger(defaults_of)
         roles = {name: list(role.hosts) for name, role in ask.stage.roles.items()}
         self.objects: dict[str, object] = {
             "stage": Named(ask.stage.name, ask.stage.desc),
@@ -91,20 +93,20 @@ class _Builder:
     def _on(self, host: Host) -> _On:
         scope = self._scope(host)
         files = Frame(_NOWHERE, scope, {}, scope, {}, {})
-        environment = _layered(layer.environment for layer in host.layers)
+        environment = self.environments.of(host)
         return _On(
             host,
             scope,
             {name: Seen(ValueTemplate(value), files) for name, value in environment.items()},
             {
                 name: value.data if isinstance(value.data, dict) else {}
-                for name, value in _layered(layer.defaults for layer in host.layers).items()
+                for name, value in self.defaults.of(host).items()
             },
         )
 
     def _scope(self, host: Host) -> HostScope:
         objects = dict(self.objects)
-        scope = HostScope(variables(host), self.ask.extra, objects)
+        scope = HostScope(self.variables.of(host), self.ask.extra, objects)
         others = self.ask.stage.hosts
         objects["host"] = host_view(host, _own_variables(scope))
         objects["hosts"] = Lazy(others, lambda name: self._scope(others[name]).objects["host"])
@@ -198,14 +200,6 @@ _NOWHERE = Task("", Mark(""))
 
 def _own_variables(scope: HostScope) -> Mapping[str, object]:
     return Lazy({**scope.vars, **scope.strong}, scope.resolve)
-
-
-def _layered(layers: Iterable[Values]) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            found[name] = merge(found[name], value) if name in found else value
-    return found
 
 
 def _gathering(step: PlannedStep, name: str, numbers: tuple[int, ...]) -> PlannedStep:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import Mark, Problem
+from orchestrator.source.folder import show
 from orchestrator.source.names import ignored, stem
 
 KEYWORDS = frozenset(
@@ -25,8 +26,8 @@ class Index:
     refused: tuple[Problem, ...]
 
 
-def index(root: Path, shown: Path) -> Index:
-    """The tasks of the project at ``root``; nothing is read. ``shown`` is root as displayed."""
+def index(root: Path) -> Index:
+    """The tasks of the project at ``root``; nothing is read."""
     top = root / "tasks"
     files: dict[str, Path] = {}
     refused: list[Problem] = []
@@ -38,7 +39,7 @@ def index(root: Path, shown: Path) -> Index:
                 continue
             path = Path(folder, filename)
             parts = (*path.relative_to(top).parts[:-1], base)
-            name, place = ":".join(parts), Mark(str(shown / path.relative_to(root)))
+            name, place = ":".join(parts), Mark(show(path))
             why = _why_not(name, parts)
             if not why and name in files:
                 why = f"'{files[name].name}' beside it is the same task"

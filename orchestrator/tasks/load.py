@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
-from orchestrator.source import load as load_yaml
+from orchestrator.source.folder import show
+from orchestrator.source.load import load as load_yaml
 from orchestrator.tasks import keys
 from orchestrator.tasks.index import KEYWORDS, Index, index
 from orchestrator.tasks.model import Call, Request, Task
@@ -22,12 +23,12 @@ class Tasks:
     by_name: Mapping[str, Task]
 
 
-def load(root: Path, shown: Path, names: Iterable[str] | None) -> Tasks:
+def load(root: Path, names: Iterable[str] | None) -> Tasks:
     """The named tasks of the project at ``root`` and all that they call; None: every task.
 
     Raises DefinitionError with everything that is wrong in any of them.
     """
-    found = index(root, shown)
+    found = index(root)
     problems = Problems()
     wanted = list(found.files if names is None else names)
     if names is None:
@@ -40,7 +41,7 @@ def load(root: Path, shown: Path, names: Iterable[str] | None) -> Tasks:
         if path is None or name in by_name or name in broken:
             continue
         try:
-            value = load_yaml(path, str(shown / path.relative_to(root)))
+            value = load_yaml(path, show(path))
         except DefinitionError as error:
             problems.found.extend(error.problems)
             broken.add(name)

@@ -1,0 +1,59 @@
+"""One task, explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator import tasks
+from orchestrator.app.project import root_of
+from orchestrator.tasks.model import Call, Item, Param, Run, Step, Task
+
+
+def doc_of(directory: str | None, name: str) -> Iterator[str]:
+    """What the task is for, its params, its steps. Raises DefinitionError."""
+    root = root_of(directory)
+    request = tasks.Request(name)
+    loaded = tasks.load(root, [name])
+    tasks.check_requests([request], loaded)
+    task = loaded.by_name[name]
+    yield f"{task.name}: {task.desc}" if task.desc else task.name
+    yield f"  in {task.mark.path}"
+    if task.roles is not None:
+        yield f"  on {', '.join(task.roles)}"
+    if task.params:
+        yield ""
+        yield "params:"
+        for param in task.params.values():
+            yield from _param(param)
+    yield ""
+    yield "steps:" if task.steps is not None else "tasks:"
+    for number, part in enumerate((*(task.steps or ()), *(task.tasks or ())), 1):
+        yield f"  {number:>2}  {_part(part)}"
+    yield ""
+    needed = "".join(f" {p.name}=…" for p in task.params.values() if p.required)
+    yield f"example: orch -s STAGE run {task.name}{needed}"
+
+
+def _param(param: Param) -> Iterator[str]:
+    said = [param.type]
+    if param.required:
+        said.append("required")
+    elif param.written_default is not None:
+        said.append(f"default {param.written_default.plain()!r}")
+    if param.choices:
+        said.append(f"one of {', '.join(map(str, param.choices))}")
+    yield f"  {param.name} ({', '.join(said)})"
+    if param.help:
+        yield f"      {param.help}"
+
+
+def _part(part: Step | Item) -> str:
+    if isinstance(part.does, Run):
+        source = part.does.text.source if part.does.text else part.does.literal
+        shown = source.strip().split("\n")
+        name = part.name.source if isinstance(part, Step) and part.name else ""
+        return name or shown[0] + (" …" if len(shown) > 1 else "")
+    if isinstance(part.does, Call):
+        given = "".join(f" {key}=…" for key in part.does.args)
+        return f"{part.does.task}{given}"
+    return f"{part.does.name} (in place)" if isinstance(part.does, Task) else ""

@@ -1,0 +1,110 @@
+"""From a command line to a plan; nothing is contacted."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import inventory, tasks
+from orchestrator.app.arguments import extra_values
+from orchestrator.app.project import Chosen, choose, root_of
+from orchestrator.errors import DefinitionError, Problem
+from orchestrator.journal import last_failed
+from orchestrator.model.host import Host, Stage
+from orchestrator.plan.build import Ask, build
+from orchestrator.plan.model import Plan
+from orchestrator.plan.views import RunView, run_view
+from orchestrator.tasks.model import Request, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which project, stage and hosts, as the command line names them."""
+
+    directory: str | None = None
+    stages: tuple[str, ...] = ()
+    limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """The project, stage and hosts that are meant."""
+
+    root: Path
+    chosen: Chosen
+    stage: Stage
+    hosts: tuple[Host, ...]
+
+
+def go(where: Where, environ: Mapping[str, str], example: str) -> There:
+    """Load the stage and select its hosts. Raises UsageError or DefinitionError."""
+    root = root_of(where.directory)
+    chosen = choose(root, where.stages, environ, example)
+    stage = inventory.load(root, chosen.name)
+    return There(root, chosen, stage, _selected(root, stage, where.limit, environ))
+
+
+def _selected(
+    root: Path, stage: Stage, limit: str | None, environ: Mapping[str, str]
+) -> tuple[Host, ...]:
+    if limit == "@failed":
+        failed = set(last_failed(root, environ, stage.name))
+        hosts = tuple(host for host in stage.hosts.values() if host.name in failed)
+        if not hosts:
+            what = f"no host failed in the last run of stage '{stage.name}' that was kept"
+            raise DefinitionError(Problem(what, None, "--limit @failed needs one that did"))
+        return hosts
+    return inventory.select(stage, limit)
+
+
+def plan_tasks(
+    there: There, requests: Sequence[Request], extra: Sequence[str], environ: Mapping[str, str]
+) -> Plan:
+    """The plan of these tasks. Raises DefinitionError with all that is wrong."""
+    loaded = tasks.load(there.root, [request.task for request in requests])
+    tasks.check_requests(requests, loaded)
+    return _plan(there, tuple(requests), loaded.by_name, extra, environ)
+
+
+def plan_command(there: There, task: Task, environ: Mapping[str, str]) -> Plan:
+    """The plan of one command from the command line."""
+    return _plan(there, (Request(task.name),), {task.name: task}, (), environ)
+
+
+def _plan(
+    there: There,
+    requests: tuple[Request, ...],
+    by_name: Mapping[str, Task],
+    extra: Sequence[str],
+    environ: Mapping[str, str],
+) -> Plan:
+    return build(
+        Ask(
+            there.stage,
+            there.hosts,
+            requests,
+            by_name,
+            new_run(time.time()),
+            extra_values(extra),
+            environ,
+        )
+    )
+
+
+def new_run(started: float) -> RunView:
+    """A run that begins now; its id sorts by time and does not repeat."""
+    view = run_view("", _user(), started)
+    run = f"{view.release}-{secrets.token_hex(2)}"
+    return RunView(run, view.started, view.user, view.release)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in containers
+        return str(os.getuid())

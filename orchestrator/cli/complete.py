@@ -1,0 +1,63 @@
+"""Shell completion of stages, hosts and tasks. Never an error: a broken file completes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from orchestrator.errors import OrchError
+
+
+def stages(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of stages."""
+    from orchestrator.inventory.stages import stages as all_stages
+
+    root = _root(ctx)
+    try:
+        return _matching(all_stages(root).names if root else (), incomplete)
+    except OrchError:
+        return []
+
+
+def tasks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of tasks."""
+    from orchestrator.tasks.index import index
+
+    root = _root(ctx)
+    return _matching(index(root).files if root else (), incomplete)
+
+
+def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Hosts and roles of the stage, for the last term of a pattern."""
+    import re
+
+    from orchestrator import inventory
+    from orchestrator.app.project import choose
+
+    root = _root(ctx)
+    if root is None:
+        return []
+    import os
+
+    named = ctx.params.get("stages") or (ctx.parent and ctx.parent.params.get("stages")) or ()
+    try:
+        stage = inventory.load(root, choose(root, named, os.environ, "").name)
+    except OrchError:
+        return []
+    head, last = re.fullmatch(r"(.*[:,&!])?([^:,&!]*)", incomplete, re.S).groups("")  # type: ignore[union-attr]
+    found = _matching((*stage.roles, *stage.hosts), last)
+    return [CompletionItem(head + item.value) for item in found]
+
+
+def _root(ctx: click.Context) -> Path | None:
+    from orchestrator.inventory.stages import find_root
+
+    named = ctx.params.get("directory")
+    return Path(named) if named else find_root(Path.cwd())
+
+
+def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -1,0 +1,61 @@
+"""A command group whose options may stand before or after the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from orchestrator.errors import nearest
+
+
+class Verbs(click.Group):
+    """Moves the options before the verb behind it, so that the verb alone reads them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``-s dev run uname`` as ``run -s dev uname``."""
+        return super().parse_args(ctx, self._verb_first(args))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb's command; an unknown one is told with what may have been meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            hint = nearest(name, self.list_commands(ctx))
+            hint = hint or f"to run a task, write `orch -s STAGE run {name}`"
+            ctx.fail(f"no verb '{name}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def _verb_first(self, args: Sequence[str]) -> list[str]:
+        takes_value = self._takes_value()
+        before: list[str] = []
+        rest = list(args)
+        while rest and rest[0].startswith("-") and rest[0] != "--":
+            option = rest.pop(0)
+            before.append(option)
+            name = option if option.startswith("--") else option[:2]
+            given = "=" in option if option.startswith("--") else len(option) > 2
+            if takes_value.get(name) and not given and rest:
+                before.append(rest.pop(0))
+        if not rest or rest[0] not in self.commands:
+            return [*before, *rest]
+        return [rest[0], *before, *rest[1:]]
+
+    def _takes_value(self) -> dict[str, bool]:
+        options: dict[str, bool] = {}
+        for command in (self, *self.commands.values()):
+            for param in command.params:
+                if isinstance(param, click.Option):
+                    valued = not (param.is_flag or param.count)
+                    options.update(dict.fromkeys(param.opts, valued))
+        return options
+
+
+def once(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse an option that is given twice, where click would silently take the last."""
+    if isinstance(value, tuple) and len(value) > 1:
+        listed = " and ".join(str(v) for v in value)
+        raise click.UsageError(f"{param.opts[-1]} is given more than once: {listed}", ctx)
+    return value[0] if value else None

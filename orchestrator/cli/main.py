@@ -1,0 +1,82 @@
+"""``orch``: the verbs, and the one place where exceptions become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import orchestrator
+from orchestrator.cli import options, running, showing
+from orchestrator.cli.group import Verbs
+from orchestrator.errors import Exit, OrchError
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Options may stand before or after the verb. Exit codes: 0 ok, 1 a step failed, "
+    "2 usage, 3 inventory or task in error, 4 hosts unreachable, 130 interrupted.",
+)
+@click.version_option(orchestrator.__version__, message="orch %(version)s")
+@options.stage
+def orch(**_: object) -> None:
+    """Run commands and deploy applications on fleets of servers over SSH."""
+
+
+for _verb in (*running.VERBS, *showing.VERBS):
+    orch.add_command(_verb)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run ``orch`` and exit."""
+    try:
+        code = orch.main(args=args, prog_name="orch", standalone_mode=False) or Exit.OK
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = Exit.USAGE
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        code = Exit.INTERRUPTED
+    except OrchError as error:
+        _tell(error)
+        code = error.exit_code
+    except BrokenPipeError:
+        code = Exit.FAILED
+    except Exception:
+        code = _bug()
+    _leave(int(code))
+
+
+def _tell(error: OrchError) -> None:
+    from orchestrator.report.out import open_out
+    from orchestrator.report.problems import problems_text
+
+    out = open_out(sys.stderr, os.environ)
+    out.lines([problems_text(error.problems, out)])
+
+
+def _bug() -> int:
+    import traceback
+
+    traceback.print_exc()
+    click.echo("This is a bug in orch. Please report it with the lines above.", err=True)
+    return Exit.BUG
+
+
+def _leave(code: int) -> None:
+    """Flush what can be flushed; a reader that is gone is no reason for a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

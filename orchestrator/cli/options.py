@@ -1,0 +1,110 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from orchestrator.cli import complete
+from orchestrator.cli.group import once
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SUPPRESS = {"multiple": True, "callback": once}
+
+
+def stage(command: F) -> F:
+    """``-s`` and ``-C``: which stage of which project."""
+    return _all(
+        command,
+        click.option(
+            *("-s", "--stage", "stages"),
+            multiple=True,
+            metavar="STAGE",
+            shell_complete=complete.stages,
+            help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
+            "project's default_stage.",
+        ),
+        directory,
+    )
+
+
+def directory(command: F) -> F:
+    """``-C``: which project."""
+    return click.option(
+        *("-C", "--directory"),
+        **SUPPRESS,
+        metavar="DIR",
+        help="The project's root. Default: the nearest folder upward with inventories/.",
+    )(command)
+
+
+def limit(command: F) -> F:
+    """``-l``: which hosts of the stage."""
+    return click.option(
+        *("-l", "--limit"),
+        **SUPPRESS,
+        metavar="HOSTS",
+        shell_complete=complete.hosts,
+        help="Only these: hosts and roles joined by : or , with & (and), ! (not), globs, "
+        "role[0:2], @FILE, @failed. `web:&eu:!db3` is web's hosts that are also in eu, less db3.",
+    )(command)
+
+
+def json(command: F) -> F:
+    """``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="JSON on stdout and nothing else there."
+    )(command)
+
+
+def extra(command: F) -> F:
+    """``-e``."""
+    return click.option(
+        *("-e", "--extra"),
+        multiple=True,
+        metavar="KEY=VALUE|@FILE",
+        help="Set a variable, over the inventory's. KEY=VALUE is text as it stands; a file is "
+        "YAML. May be repeated.",
+    )(command)
+
+
+def running(command: F) -> F:
+    """The options of verbs that contact hosts."""
+    return _all(
+        command,
+        stage,
+        limit,
+        click.option(
+            *("-f", "--forks"),
+            type=click.IntRange(1, 2000),
+            default=100,
+            show_default=True,
+            metavar="N",
+            help="Work on at most N hosts at a time.",
+        ),
+        click.option(
+            "--keep-going",
+            is_flag=True,
+            help="A failed host does not stop the others before the next task.",
+        ),
+        click.option(
+            "--unreachable",
+            type=click.Choice(["stop", "skip"]),
+            default="stop",
+            show_default=True,
+            help="When a host cannot be reached: stop before anything is changed, or go on "
+            "without it. (Read-only runs always go on.)",
+        ),
+        click.option("-y", "--yes", is_flag=True, help="Do not ask before a protected stage."),
+        json,
+        click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
+    )
+
+
+def _all(command: F, *decorators: Callable[[F], F]) -> F:
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command

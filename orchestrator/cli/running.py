@@ -1,0 +1,153 @@
+"""Verbs that plan, and those that contact hosts: run, exec, plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import complete, options
+from orchestrator.errors import Exit, Problem, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.app.prepare import There
+    from orchestrator.plan.model import Plan
+
+
+@click.command("run", short_help="Run tasks on a stage's hosts.")
+@options.running
+@options.extra
+@click.argument(
+    "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=complete.tasks
+)
+def run_verb(words: tuple[str, ...], extra: tuple[str, ...], **given: Any) -> int:
+    """Run one task or several, in order, on the hosts of a stage.
+
+    KEY=VALUE gives the task before it a value for one of its params; see `orch doc TASK`.
+
+    \b
+      orch -s dev run uname
+      orch -s prod run deploy:publish release=42 -l web
+      orch -s prod run uname -l @failed          again where the last run failed
+    """
+    from orchestrator.app.arguments import requests
+    from orchestrator.app.prepare import plan_tasks
+
+    asked = requests(words)
+    there = _go(given, f"run {shlex.join(words)}")
+    return _carry_out(there, plan_tasks(there, asked, extra, os.environ), given)
+
+
+@click.command(
+    "exec",
+    short_help="Run one command on a stage's hosts.",
+    context_settings={"allow_interspersed_args": False},
+)
+@options.running
+@click.option("--readonly", is_flag=True, help="It changes nothing: no prompt, no preflight.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
+    """Run a command that stands in no task file.
+
+    Several words are one command, each quoted as it stands. A single word is shell text, so
+    a pipeline goes in quotes. Nothing in it is a template.
+
+    \b
+      orch -s dev exec -- uname -a
+      orch -s dev exec --readonly -- 'df -h / | tail -n 1'
+    """
+    from orchestrator.app.prepare import plan_command
+    from orchestrator.tasks.adhoc import command as adhoc
+
+    if not any(word.strip() for word in command):
+        raise click.UsageError("the command is empty")
+    there = _go(given, f"exec -- {shlex.join(command)}")
+    return _carry_out(there, plan_command(there, adhoc(command, readonly=readonly), os.environ), given)
+
+
+@click.command("plan", short_help="Show what a run would do, contacting nothing.")
+@options.stage
+@options.limit
+@options.extra
+@options.json
+@click.argument(
+    "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=complete.tasks
+)
+def plan_verb(words: tuple[str, ...], extra: tuple[str, ...], as_json: bool, **given: Any) -> int:
+    """Show what `orch run` of the same tasks would do where, in which order.
+
+    Each step is shown with the exact text that each host would be sent. A step that needs the
+    result of an earlier one is shown as its template, with the result it waits for. No host
+    is contacted.
+    """
+    from orchestrator.app.arguments import requests
+    from orchestrator.app.prepare import plan_tasks
+    from orchestrator.report.out import open_out
+    from orchestrator.report.plan import plan_json, plan_lines
+
+    asked = requests(words)
+    there = _go(given, f"plan {shlex.join(words)}")
+    plan = plan_tasks(there, asked, extra, os.environ)
+    out = open_out(sys.stdout, os.environ)
+    out.lines([json.dumps(plan_json(plan))] if as_json else plan_lines(plan, out))
+    return Exit.OK
+
+
+def _go(given: Mapping[str, Any], example: str) -> There:
+    from orchestrator.app.prepare import Where, go
+
+    where = Where(given["directory"], given["stages"], given["limit"])
+    there = go(where, os.environ, example)
+    if there.chosen.defaulted:
+        click.echo(f"Defaulting to {there.chosen.name}", err=True)
+    return there
+
+
+def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
+    from orchestrator.app.run import carry_out
+    from orchestrator.execute import Options
+    from orchestrator.report.choose import sinks
+
+    if there.stage.protected and plan.changes and not given["yes"]:
+        _ask(there, plan)
+    sink = sinks(
+        json=given["as_json"],
+        verbose=given["verbose"],
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environ=os.environ,
+    )
+    wanted = Options(given["forks"], given["keep_going"], given["unreachable"] == "skip")
+    return carry_out(plan, there, wanted, sink, os.environ, _left)
+
+
+def _ask(there: There, plan: Plan) -> None:
+    """Return when the user typed the stage's name. Raises UsageError where they did not."""
+    from orchestrator.report.fold import fold
+
+    name = there.stage.name
+    tasks = ", ".join(wave.task for lane in plan.lanes for wave in lane.waves)
+    count = f"{len(plan.hosts)} host{'s' if len(plan.hosts) != 1 else ''}"
+    click.echo(f"'{name}' is protected. This would run {tasks}", err=True)
+    click.echo(f"on {count}: {fold(plan.hosts)}", err=True)
+    hint = "see it in full with `orch plan`; go on without a question with --yes"
+    if not sys.stdin.isatty():
+        what = f"stage '{name}' is protected, and there is no terminal to ask at"
+        raise UsageError(Problem(what, None, hint))
+    click.echo(f"Type the stage's name to go on: ", err=True, nl=False)
+    if sys.stdin.readline().strip() != name:
+        raise UsageError(Problem("declined: nothing was contacted", None, hint))
+
+
+def _left(steps: Mapping[str, str]) -> None:
+    click.echo("\ninterrupted again: left at once", err=True)
+    for host, step in steps.items():
+        click.echo(f"  {host} may still be busy with {step}", err=True)
+
+
+VERBS: tuple[click.Command, ...] = (run_verb, exec_verb, plan_verb)

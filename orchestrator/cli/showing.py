@@ -1,0 +1,196 @@
+"""Verbs that show what the project holds: stages, hosts, tasks, doc, vars, lint."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import complete, options
+from orchestrator.errors import Exit
+
+if TYPE_CHECKING:
+    from orchestrator.report.tables import Column
+
+
+@click.command("stages", short_help="List the stages.")
+@options.directory
+@options.json
+def stages_verb(directory: str | None, as_json: bool) -> int:
+    """List the stages of the project: the folders of inventories/."""
+    from orchestrator.app.show import stages_of
+
+    rows, refused = stages_of(directory)
+    if as_json:
+        _json([{"stage": r.name, "desc": r.desc, "hosts": r.hosts, "error": r.error} for r in rows])
+        return Exit.OK
+    _table(
+        [("STAGE", False), ("HOSTS", True), ("", False)],
+        [(r.name, str(r.hosts) if r.hosts is not None else "", r.error or r.desc) for r in rows],
+    )
+    _problems(refused)
+    return Exit.OK
+
+
+@click.command("hosts", short_help="List a stage's hosts.")
+@options.stage
+@options.limit
+@options.json
+def hosts_verb(as_json: bool, **given: Any) -> int:
+    """List the hosts of a stage, or those that --limit selects, with address and roles."""
+    from orchestrator.app.prepare import Where, go
+
+    there = go(Where(given["directory"], given["stages"], given["limit"]), os.environ, "hosts")
+    if as_json:
+        _json(
+            [
+                {
+                    "host": h.name,
+                    "address": h.connect.address,
+                    "port": h.connect.port,
+                    "user": h.connect.user,
+                    "transport": h.connect.transport,
+                    "roles": list(h.roles),
+                }
+                for h in there.hosts
+            ]
+        )
+        return Exit.OK
+    rows = []
+    for host in there.hosts:
+        to = host.connect
+        port = f":{to.port}" if to.port else ""
+        address = f"[{to.address}]" if port and ":" in to.address else to.address
+        where = f"{to.user}@{address}{port}" if to.user else f"{address}{port}"
+        rows.append((host.name, where, to.transport, ", ".join(host.roles)))
+    _table([("HOST", False), ("ADDRESS", False), ("TRANSPORT", False), ("ROLES", False)], rows)
+    return Exit.OK
+
+
+@click.command("tasks", short_help="List the tasks.")
+@options.directory
+@options.json
+def tasks_verb(directory: str | None, as_json: bool) -> int:
+    """List the tasks of the project, with what each is for."""
+    from orchestrator.app.show import tasks_of
+
+    rows, problems = tasks_of(directory)
+    if as_json:
+        _json([{"task": r.name, "desc": r.desc, "error": r.error} for r in rows])
+    else:
+        _table([("TASK", False), ("", False)], [(r.name, r.error or r.desc) for r in rows])
+        _problems(problems)
+    return Exit.OK
+
+
+@click.command("doc", short_help="Explain one task.")
+@options.directory
+@click.argument("task", shell_complete=complete.tasks)
+def doc_verb(task: str, directory: str | None) -> int:
+    """Show what a task is for, its params, and the steps it makes."""
+    from orchestrator.app.doc import doc_of
+
+    _lines(doc_of(directory, task))
+    return Exit.OK
+
+
+@click.command("vars", short_help="Show a host's variables.")
+@options.stage
+@options.extra
+@options.json
+@click.option("--origin", is_flag=True, help="Where each value stands, and what it overrode.")
+@click.argument("host", shell_complete=complete.hosts)
+def vars_verb(host: str, extra: tuple[str, ...], origin: bool, as_json: bool, **given: Any) -> int:
+    """Show the variables of a host in a stage, as templates will see them."""
+    from orchestrator.app.prepare import Where, go
+    from orchestrator.app.variables import origins_of, values_of
+
+    there = go(Where(given["directory"], given["stages"], None), os.environ, f"vars {host}")
+    if origin:
+        _lines(origins_of(there, host, extra))
+    elif as_json:
+        _json(values_of(there, host, extra, os.environ))
+    else:
+        rows = values_of(there, host, extra, os.environ).items()
+        _lines(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in rows)
+    return Exit.OK
+
+
+@click.command("lint", short_help="Check the whole project.")
+@options.stage
+def lint_verb(stages: tuple[str, ...], directory: str | None) -> int:
+    """Read every task and every stage (or the one named) and tell all that is wrong.
+
+    Errors make the exit code 3; notes do not.
+    """
+    from orchestrator.app.lint import lint
+
+    errors, notes = lint(directory, stages, os.environ)
+    _lines(f"{mark}: note: {text}" for text, mark in notes)
+    _problems(errors)
+    if not errors:
+        click.echo("no errors" + (f", {len(notes)} notes" if notes else ""))
+    return Exit.DEFINITION if errors else Exit.OK
+
+
+@click.command("completion", short_help="Print the shell's completion script.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_verb(shell: str) -> int:
+    """Print a script that completes stages, hosts and tasks.
+
+    \b
+      bash:  orch completion bash > ~/.local/share/bash-completion/completions/orch
+      zsh:   orch completion zsh > "${fpath[1]}/_orch"
+      fish:  orch completion fish > ~/.config/fish/completions/orch.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    root = click.get_current_context().find_root().command
+    if kind is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(kind(root, {}, "orch", "_ORCH_COMPLETE").source())
+    return Exit.OK
+
+
+def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> None:
+    from orchestrator.report.out import open_out
+    from orchestrator.report.tables import Column, table
+
+    out = open_out(sys.stdout, os.environ)
+    out.lines(table([Column(title, right) for title, right in columns], rows, out.width))
+
+
+def _lines(lines: Iterable[str]) -> None:
+    from orchestrator.report.clean import visible
+    from orchestrator.report.out import open_out
+
+    open_out(sys.stdout, os.environ).lines(visible(line) for line in lines)
+
+
+def _json(data: object) -> None:
+    click.echo(json.dumps(data, ensure_ascii=False))
+
+
+def _problems(problems: Sequence[Any]) -> None:
+    from orchestrator.report.out import open_out
+    from orchestrator.report.problems import problems_text
+
+    if problems:
+        out = open_out(sys.stderr, os.environ)
+        out.lines([problems_text(problems, out)])
+
+
+VERBS: tuple[click.Command, ...] = (
+    stages_verb,
+    hosts_verb,
+    tasks_verb,
+    doc_verb,
+    vars_verb,
+    lint_verb,
+    completion_verb,
+)
