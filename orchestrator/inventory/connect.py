@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.inventory.names import check_user, read_host
+from orchestrator.inventory.names import check_user, key, read_host
 from orchestrator.inventory.ranges import BadNameError
 from orchestrator.model.host import Connect
 from orchestrator.model.value import Data, Value, Values
@@ -47,10 +47,10 @@ class ConnectReader:
     def settings(self, value: Value | None, what: str) -> dict[str, Value]:
         """The settings that are right, each with its own type, under their places."""
         checked: dict[str, Value] = {}
-        for key, item in self.read.mapping(value, f"connect of {what}", self.checks).items():
-            data = self.checks[key](item, f"connect.{key}")
+        for name, item in self.read.mapping(value, f"connect of {what}", self.checks).items():
+            data = self.checks[name](item, f"connect.{name}")
             if data is not None:
-                checked[key] = Value(data, item.mark)
+                checked[name] = Value(data, item.mark)
         return checked
 
     def user(self, value: Value, what: str) -> str | None:
@@ -74,7 +74,7 @@ class ConnectReader:
 
     def paths(self, value: Value, what: str) -> list[Value] | None:
         found = self.read.string_list(value, what)
-        return found and [Value(self.path(text), text.mark) for text in found]
+        return [Value(self.path(text), text.mark) for text in found] if found else None
 
     def path(self, text: str) -> str:
         return text if text.startswith(("~", "%")) or text == DIRECT else str(self.root / text)
@@ -94,12 +94,25 @@ class ConnectReader:
         return None
 
 
+def host_of_hop(text: str) -> str:
+    """The key of the host that one hop of a ``jump`` names."""
+    return key(read_host(text).names[0])
+
+
 def connect(name: str, settings: Values) -> Connect:
     """How the host of this name is reached, its settings being checked ones."""
-    fields: Mapping[str, Any] = {key: _typed(value.data) for key, value in settings.items()}
-    jump = fields.get("jump")
-    away = jump is None or jump.lower() in (DIRECT, name.lower())  # no host jumps through itself
-    return Connect(**{"address": name, **fields, "jump": None if away else jump})
+    fields: Mapping[str, Any] = {each: _typed(value.data) for each, value in settings.items()}
+    jump = _way_to(name, fields["jump"]) if "jump" in fields else None
+    return Connect(**{"address": name, **fields, "jump": jump})
+
+
+def _way_to(name: str, jump: str) -> str | None:
+    """The hops before this host: a jump host in a stage that jumps is no hop to itself."""
+    if jump.lower() == DIRECT:
+        return None
+    hops = jump.split(",")
+    own = [i for i, hop in enumerate(hops) if host_of_hop(hop) == key(name)]
+    return ",".join(hops[: own[0]] if own else hops) or None
 
 
 def _typed(data: Data) -> object:

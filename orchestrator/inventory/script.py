@@ -51,15 +51,17 @@ def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT
 def _finish(program: subprocess.Popen[bytes], shown: str, timeout: float) -> tuple[bytes, bytes]:
     try:
         return program.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired as late:
-        os.killpg(program.pid, signal.SIGKILL)
-        _, err = program.communicate()
-        what = f"{shown} did not end within {timeout:g} seconds{_said(err)}"
-        raise DefinitionError(Problem(what, Mark(shown))) from late
-    except BaseException:
+    except BaseException as error:
         os.killpg(program.pid, signal.SIGKILL)
         program.wait()
-        raise
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        what = f"{shown} did not end within {timeout:g} seconds{_said(error.stderr or b'')}"
+        raise DefinitionError(Problem(what, Mark(shown))) from error
+    finally:
+        for pipe in (program.stdout, program.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def _said(err: bytes) -> str:

@@ -1,0 +1,123 @@
+"""Which files of a stage's folder are read, and as what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+from orchestrator.errors import DefinitionError, Mark, Problems, nearest
+from orchestrator.inventory.names import printable
+from orchestrator.inventory.script import ask
+from orchestrator.model.value import Key, Value
+from orchestrator.source.folder import Folder, listing
+from orchestrator.source.load import load
+from orchestrator.source.read import Reader
+
+Note: TypeAlias = tuple[str, Mark]
+Named: TypeAlias = list[tuple[Key, Value]]
+
+STAGE, HOSTS, ROLES, APPS = "stage", "hosts", "roles", "apps"
+_FILES = (STAGE, HOSTS, ROLES)
+_FOLDERS = (HOSTS, ROLES, APPS)
+_FOREIGN = {
+    "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",
+    "host_vars": "write a host's variables into hosts/HOST.yml, under `vars`",
+}
+
+
+class StageFolder:
+    """One folder of ``inventories/``: a stage's own, or ``common``.
+
+    Nothing is raised: what is wrong goes to ``problems``, what ``lint`` should say to ``notes``.
+    """
+
+    def __init__(self, path: Path, shown: str, problems: Problems, notes: list[Note]) -> None:
+        self.path, self.shown = path, shown
+        self.problems, self.notes = problems, notes
+        self.found: Folder = listing(path, shown, problems)
+        self._strangers()
+
+    def settings(self) -> Value | None:
+        """What ``stage.yml`` holds; None where there is none."""
+        name = self.found.files.get(STAGE)
+        return self._load(name) if name else None
+
+    def roles(self) -> Named:
+        """Each role with what is said of it: ``roles/`` or ``roles.yml``."""
+        return self._named(ROLES) if self._once(ROLES) else []
+
+    def hosts(self, root: Path, stage: str) -> Named:
+        """Each host with what is said of it: ``hosts/``, ``hosts.yml``, an executable ``hosts``."""
+        if not self._once(HOSTS):
+            return []
+        if HOSTS not in self.found.others:
+            return self._named(HOSTS)
+        shown = f"{self.shown}/{HOSTS}"
+        try:
+            return self._mapping(ask(self.path / HOSTS, shown, root, stage), HOSTS)
+        except DefinitionError as error:
+            self._take(error)
+            return []
+
+    def _once(self, kind: str) -> bool:
+        forms = [f"{kind}/"] if kind in self.found.folders else []
+        forms += [self.found.files[kind]] if kind in self.found.files else []
+        forms += [kind] if kind == HOSTS and kind in self.found.others else []
+        if len(forms) > 1:
+            what = f"{self.shown} has both {' and '.join(forms)}"
+            self.problems.add(what, Mark(f"{self.shown}/{forms[-1]}"), "keep one of them")
+        return len(forms) == 1
+
+    def _named(self, kind: str) -> Named:
+        if kind in self.found.files:
+            value = self._load(self.found.files[kind])
+            return self._mapping(value, kind) if value else []
+        folder = f"{self.shown}/{kind}"
+        found = listing(self.path / kind, folder, self.problems)
+        for name in found.folders:
+            what = f"folders in {kind}/ are not read"
+            self.problems.add(
+                what, Mark(f"{folder}/{printable(name)}"), f"move its files to {kind}/"
+            )
+        for name in found.others:
+            self.notes.append(("not read: it is no .yml file", Mark(f"{folder}/{printable(name)}")))
+        named: Named = []
+        for base, name in found.files.items():
+            value = self._load(f"{kind}/{name}")
+            if value is not None:
+                named.append((Key(base, Mark(f"{folder}/{printable(name)}", 1, 1)), value))
+        return named
+
+    def _mapping(self, value: Value, kind: str) -> Named:
+        example = "web1: {address: 10.0.0.5}" if kind == HOSTS else "web: [web1, web2]"
+        if value.data is not None and not isinstance(value.data, dict):
+            Reader(self.problems).wrong(value, kind, "a mapping", f"like {example}")
+            return []
+        return list((value.data or {}).items())
+
+    def _load(self, name: str) -> Value | None:
+        try:
+            return load(self.path / name, f"{self.shown}/{printable(name)}")
+        except DefinitionError as error:
+            self._take(error)
+            return None
+
+    def _take(self, error: DefinitionError) -> None:
+        for problem in error.problems:
+            self.problems.add(problem.what, problem.mark, problem.hint)
+
+    def _strangers(self) -> None:
+        """A misspelt ``hosts/`` would lose hosts without a word; what is like nothing is noted."""
+        files = self.found.files
+        strange = [(name, name, [f"{k}/" for k in _FOLDERS]) for name in self.found.folders]
+        strange += [(base, name, [f"{k}.yml" for k in _FILES]) for base, name in files.items()]
+        strange += [(name, name, [HOSTS, f"{HOSTS}.yml"]) for name in self.found.others]
+        for base, name, known in strange:
+            if base in (k.removesuffix("/").removesuffix(".yml") for k in known):
+                continue
+            mark = Mark(f"{self.shown}/{printable(name)}")
+            hint = _FOREIGN.get(base) or nearest(base, known)
+            if hint:
+                self.problems.add(f"'{printable(name)}' is no part of a stage", mark, hint)
+            else:
+                self.notes.append(("not read: it is no part of a stage", mark))

@@ -1,0 +1,189 @@
+"""``--limit``: a set of hosts as text.
+
+Terms stand between ``:`` or ``,``; brackets keep what is between them together.
+
+    web1  web*  web[01:20].example.net   hosts: by name, glob (fnmatch) or range
+    appservers  app*                     the hosts of a role
+    appservers[0]  appservers[0:2]       the first; the first three: both ends count, as in ranges
+    appservers[-1]  appservers[2:]       the last; all from the third on
+    ~web[0-9]+                           hosts and roles whose names begin like this regex
+    all  [::1]  [::1]:2222               every host; an IPv6 address, with its port
+    @file                                what the file says: a limit on each line, # comments
+    &term  !term                         only hosts of the term too; no hosts of the term
+
+The order of the terms does not matter: first all without a mark are joined (all hosts if there
+are none), then the ``&`` narrow, then the ``!`` take away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.inventory.names import ALL, is_v6, key
+from orchestrator.inventory.ranges import BadNameError, expand
+from orchestrator.model.host import Host, Stage
+
+_COMMAND_LINE = Mark("--limit")
+_PORTED = r"\s*[&!]?\s*\[[^\]]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
+_TERM = re.compile(_PORTED + r"|(?:\[[^\]]*\]|[^:,])*")
+_SLICE = re.compile(r"(.+)\[(-?[0-9]+)?(:)?(-?[0-9]+)?\]")
+_FILE_DEPTH = 5
+
+
+def select(stage: Stage, limit: str | None) -> tuple[Host, ...]:
+    """The stage's hosts that the limit means, in the inventory's order; None means all.
+
+    Raises ``DefinitionError`` for an empty limit, a term that means nothing, and where no
+    host is left: nothing here widens to "everything" by mistake.
+    """
+    if not stage.hosts:
+        raise DefinitionError(Problem(f"the stage '{stage.name}' has no hosts", Mark(stage.path)))
+    if limit is None:
+        return tuple(stage.hosts.values())
+    chosen = _Limit(stage).chosen(limit, _COMMAND_LINE)
+    if not chosen:
+        what = f"--limit '{limit}' leaves no host of stage '{stage.name}'"
+        raise DefinitionError(Problem(what, _COMMAND_LINE, "each of its terms means some host"))
+    return tuple(host for host in stage.hosts.values() if host.name in chosen)
+
+
+class _Limit:
+    """Reads limits for one stage. Sets hold the hosts' names."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.names = {key(name): name for name in stage.hosts}
+        self.depth = 0
+
+    def chosen(self, text: str, mark: Mark) -> set[str]:
+        if not text.strip():
+            hint = "an empty one would mean every host; leave --limit away for that"
+            raise DefinitionError(Problem("the limit is empty", mark, hint))
+        return self.joined([(term, mark) for term in split(text)], text)
+
+    def joined(self, terms: Iterable[tuple[str, Mark]], text: str) -> set[str]:
+        groups: dict[str, list[set[str]]] = {"": [], "&": [], "!": []}
+        for term, mark in terms:
+            sign = term[:1] if term[:1] in ("&", "!") else ""
+            body = term[len(sign) :].strip()
+            if not body:
+                hint = "a variable may be empty; remove the separator if it is meant"
+                raise DefinitionError(Problem(f"an empty term in the limit '{text}'", mark, hint))
+            groups[sign].append(self.term(body, mark))
+        hosts = set().union(*groups[""]) if groups[""] else set(self.stage.hosts)
+        return hosts.intersection(*groups["&"]).difference(*groups["!"])
+
+    def term(self, term: str, mark: Mark) -> set[str]:
+        """The hosts of one term. Raises ``DefinitionError`` where it means nothing."""
+        if term.startswith("@"):
+            return self.file(term[1:], mark)
+        if term in (ALL, "*"):
+            return set(self.stage.hosts)
+        role = self.stage.roles.get(term)
+        found = set(role.hosts) if role else set()
+        if key_of(term) in self.names:
+            return found | {self.names[key_of(term)]}
+        if role:
+            return found
+        found = self.pattern(term, mark)
+        if not found:
+            names = [*self.stage.roles, *self.stage.hosts]
+            hint = nearest(term, names) or f"known: {', '.join(names[:10])}"
+            what = f"'{term}' in the limit is no host and no role of stage '{self.stage.name}'"
+            raise DefinitionError(Problem(what, mark, hint))
+        return found
+
+    def pattern(self, term: str, mark: Mark) -> set[str]:
+        if term.startswith("["):
+            return self.address(term)
+        if term.startswith("~"):
+            try:
+                regex = re.compile(term[1:])
+            except re.error as error:
+                what = f"'{term}' in the limit is no regular expression: {error}"
+                raise DefinitionError(Problem(what, mark)) from error
+            return self.matching(lambda name: regex.match(name) is not None)
+        sliced = _SLICE.fullmatch(term)
+        if sliced and (sliced[1] == ALL or sliced[1] in self.stage.roles):
+            return self.slice(sliced)
+        if "[" in term and ":" in term:
+            return self.range(term, mark)
+        return self.matching(lambda name: fnmatchcase(name.lower(), term.lower()))
+
+    def matching(self, matches: Callable[[str], bool]) -> set[str]:
+        found = {name for name in self.stage.hosts if matches(name)}
+        return found.union(*(r.hosts for r in self.stage.roles.values() if matches(r.name)))
+
+    def slice(self, sliced: re.Match[str]) -> set[str]:
+        role, first, colon, last = sliced.groups()
+        hosts = list(self.stage.hosts if role == ALL else self.stage.roles[role].hosts)
+        start = int(first or 0)
+        start = max(0, start + len(hosts)) if colon and start < 0 else start
+        if not colon:
+            return {hosts[start]} if first and -len(hosts) <= start < len(hosts) else set()
+        stop = len(hosts) - 1 if last is None else int(last)
+        stop = stop + len(hosts) if stop < 0 else stop
+        return set(hosts[start : max(0, stop + 1)])
+
+    def range(self, term: str, mark: Mark) -> set[str]:
+        try:
+            names = expand(term)
+        except BadNameError as bad:
+            what = f"'{term}' in the limit: {bad.why}"
+            raise DefinitionError(Problem(what, mark, bad.hint)) from bad
+        return set().union(*(self.term(name, mark) for name in names))
+
+    def address(self, term: str) -> set[str]:
+        """``[v6]`` or ``[v6]:port``, or a name in brackets."""
+        inner, _, port = term[1:].partition("]")
+        name = self.names.get(key_of(inner))
+        if name is None or (port and self.port(name) != port[1:]):
+            return set()
+        return {name}
+
+    def port(self, name: str) -> str:
+        return str(self.stage.hosts[name].connect.port or 22)
+
+    def file(self, name: str, mark: Mark) -> set[str]:
+        try:
+            rows = Path(name).read_text("utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            what = f"cannot read the limit's file '{name}': {why}"
+            raise DefinitionError(Problem(what, mark)) from error
+        self.depth += 1
+        if self.depth > _FILE_DEPTH:
+            raise DefinitionError(Problem(f"the limit's file '{name}' names itself", mark))
+        terms = []
+        for number, row in enumerate(rows, 1):
+            text = re.sub(r"(^|\s)#.*", "", row).strip()
+            terms += [(term, Mark(name, number, 1)) for term in (split(text) if text else ())]
+        if not terms:
+            hint = "an empty one would mean every host"
+            raise DefinitionError(Problem(f"the limit's file '{name}' is empty", mark, hint))
+        found = self.joined(terms, f"@{name}")
+        self.depth -= 1
+        return found
+
+
+def split(text: str) -> list[str]:
+    """The terms of a limit, empty ones included; a bare IPv6 address is one."""
+    if is_v6(text.strip().lstrip("&!")):
+        return [text.strip()]
+    terms, at = [], 0
+    while True:
+        match = _TERM.match(text, at)
+        end = match.end() if match else at
+        terms.append(text[at:end].strip())
+        if end >= len(text):
+            return terms
+        at = end + 1
+
+
+def key_of(name: str) -> str:
+    """The key of a host's name, or the text as it is where it cannot be one."""
+    return key(name) if is_v6(name) or ":" not in name else name

@@ -1,0 +1,108 @@
+"""From a stage's files to ``written``: each key checked, each host parsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.errors import Problems
+from orchestrator.inventory.files import Note, StageFolder
+from orchestrator.inventory.given import GivenReader
+from orchestrator.inventory.names import COMMON, why_no_role
+from orchestrator.inventory.references import RefReader
+from orchestrator.inventory.written import HostEntry, Level, Part, RoleEntry, Settings
+from orchestrator.model.value import Key, Value
+from orchestrator.source.read import Reader
+
+_STAGE_KEYS = ("desc", "vars", "connect", "environment", "defaults", "protected")
+_HOST_KEYS = ("desc", "address", "connect", "roles", "vars", "environment")
+_ROLE_KEYS = (
+    *("desc", "hosts", "roles", "primary"),
+    *("vars", "connect", "environment", "defaults"),
+)
+
+
+class PartReader:
+    """Reads one folder of ``inventories/`` for a stage. Nothing is raised; see ``problems``."""
+
+    def __init__(self, root: Path, stage: str, problems: Problems, notes: list[Note]) -> None:
+        self.root, self.stage = root, stage
+        self.problems, self.notes = problems, notes
+        self.read = Reader(problems)
+        self.given = GivenReader(self.read, root)
+        self.refs = RefReader(self.read)
+
+    def part(self, path: Path, shown: str, level: Level) -> Part:
+        """What the folder says."""
+        self.refs.level = level
+        folder = StageFolder(path, shown, self.problems, self.notes)
+        settings = self.settings(folder.settings(), path.name)
+        hosts = [
+            e for name, body in folder.hosts(self.root, self.stage) for e in self.host(name, body)
+        ]
+        roles = [self.role(name, body) for name, body in folder.roles()]
+        return Part(level, shown, settings, tuple(hosts), {r.name: r for r in roles if r})
+
+    def settings(self, value: Value | None, name: str) -> Settings:
+        if value is None:
+            return Settings()
+        what = f"stage.yml of '{name}'"
+        keys = (*_STAGE_KEYS, "default_stage") if name == COMMON else _STAGE_KEYS
+        if isinstance(value.data, dict) and name != COMMON:
+            for misplaced in [k for k in value.data if k == "default_stage"]:
+                hint = "move it to inventories/common/stage.yml"
+                self.problems.add("one stage cannot be the default of all", misplaced.mark, hint)
+                keys = (*keys, "default_stage")
+        fields = self.read.fields(value, what, keys)
+        default = fields.get("default_stage")
+        self.read.text(default, "default_stage")
+        return Settings(
+            desc=self.read.text(fields.get("desc"), "desc"),
+            protected=self.read.boolean(fields.get("protected"), "protected"),
+            layer=self.given.layer("stage", name, fields, what),
+            default_stage=default,
+        )
+
+    def host(self, name: Key, value: Value) -> list[HostEntry]:
+        """One file of ``hosts/``: one host, or as many as the ranges in its name say."""
+        refs = self.refs.named(name, name.mark, "the host")
+        what = f"host '{name}'"
+        fields = self.read.fields(value, what, _HOST_KEYS)
+        if "desc" in fields:
+            self.read.text(fields["desc"], "desc")
+        address = self.refs.address(fields.get("address"), len(refs))
+        layer = self.given.layer("host", str(name), fields, what, address)
+        shown = str(address.data) if address else None
+        roles = self.role_names(fields.get("roles"), what) or ()
+        return [HostEntry(ref, shown, roles, layer) for ref in refs]
+
+    def role(self, name: Key, value: Value) -> RoleEntry | None:
+        """One file of ``roles/``: a list of hosts, or the long form."""
+        what = f"role '{name}'"
+        if why := why_no_role(name):
+            self.problems.add(f"'{name}' cannot name a role: {why}", name.mark)
+            return None
+        short = isinstance(value.data, list)
+        if not short and value.data is not None and not isinstance(value.data, dict):
+            hint = "like [web1, web2], or {hosts: [web1, web2], vars: {…}}"
+            self.read.wrong(value, what, "a list of hosts or a mapping", hint)
+            return None
+        fields = {} if short else self.read.fields(value, what, _ROLE_KEYS)
+        return RoleEntry(
+            name=str(name),
+            mark=name.mark,
+            level=self.refs.level,
+            hosts=self.refs.listed(value if short else fields.get("hosts"), what),
+            roles=self.role_names(fields.get("roles"), what),
+            primary=self.refs.primary(fields.get("primary")),
+            layer=self.given.layer("role", str(name), fields, what),
+            desc=self.read.text(fields.get("desc"), "desc"),
+        )
+
+    def role_names(self, value: Value | None, what: str) -> tuple[Key, ...] | None:
+        names = self.read.string_list(value, f"roles of {what}")
+        if names is None:
+            return None
+        for name in names:
+            if why := why_no_role(name):
+                self.problems.add(f"'{name}' cannot name a role: {why}", name.mark)
+        return tuple(dict.fromkeys(n for n in names if not why_no_role(n)))
