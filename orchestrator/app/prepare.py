@@ -16,7 +16,8 @@ from orchestrator.app.project import Chosen, choose, root_of
 from orchestrator.errors import DefinitionError, Problem
 from orchestrator.journal import last_failed
 from orchestrator.model.host import Host, Stage
-from orchestrator.plan.build import Ask, build
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.build import build
 from orchestrator.plan.model import Plan
 from orchestrator.plan.views import RunView, run_view
 from orchestrator.tasks.model import Request, Task

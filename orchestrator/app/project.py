@@ -32,8 +32,7 @@ def root_of(directory: str | None) -> Path:
     if found is None:
         raise UsageError(
             Problem(
-                f"no project here: neither {Path.cwd()} nor a folder above it holds "
-                "`inventories/`",
+                f"no project here: neither {Path.cwd()} nor a folder above it holds `inventories/`",
                 None,
                 "go to your project, or name it with `-C DIR`; a project begins with "
                 "`mkdir -p inventories/dev/hosts tasks`",
@@ -42,9 +41,7 @@ def root_of(directory: str | None) -> Path:
     return found
 
 
-def choose(
-    root: Path, named: Sequence[str], environ: Mapping[str, str], example: str
-) -> Chosen:
+def choose(root: Path, named: Sequence[str], environ: Mapping[str, str], example: str) -> Chosen:
     """The stage: named once on the command line, else ORCH_STAGE, else the project's default.
 
     ``example`` is the rest of a command line that works, shown where no stage is named.
@@ -53,7 +50,9 @@ def choose(
     known = stages(root)
     if len(set(named)) > 1:
         listed = " and ".join(dict.fromkeys(named))
-        raise UsageError(Problem(f"one run has one stage, but {listed} are named", None, "pick one"))
+        raise UsageError(
+            Problem(f"one run has one stage, but {listed} are named", None, "pick one")
+        )
     if named:
         known.check(named[0])
         return Chosen(named[0])

@@ -11,7 +11,7 @@ from orchestrator.errors import DefinitionError, Problem, nearest
 from orchestrator.inventory.values import Merger, connect_of, defaults_of, environment_of
 from orchestrator.model.host import Host
 from orchestrator.model.value import Value, merge
-from orchestrator.plan.build import Ask, scope_of
+from orchestrator.plan.ask import Ask, Scopes
 
 
 def values_of(
@@ -20,7 +20,7 @@ def values_of(
     """Every variable of the host, rendered. Raises DefinitionError."""
     host = _host(there, name)
     ask = Ask(there.stage, (host,), (), {}, new_run(0.0), extra_values(extra), environ)
-    scope = scope_of(ask, host)
+    scope = Scopes(ask).of(host)
     return {str(name): scope.resolve(name) for name in sorted({*scope.vars, *scope.strong})}
 
 

@@ -67,7 +67,9 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
     if not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
     there = _go(given, f"exec -- {shlex.join(command)}")
-    return _carry_out(there, plan_command(there, adhoc(command, readonly=readonly), os.environ), given)
+    return _carry_out(
+        there, plan_command(there, adhoc(command, readonly=readonly), os.environ), given
+    )
 
 
 @click.command("plan", short_help="Show what a run would do, contacting nothing.")

@@ -7,36 +7,20 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.values import Merger, defaults_of, environment_of
-from orchestrator.model.host import Host, Stage
+from orchestrator.model.host import Host
 from orchestrator.model.result import Result
 from orchestrator.model.value import Values
+from orchestrator.plan.ask import Ask, Scopes
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Wave
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
-from orchestrator.plan.views import Lazy, Named, RunView, host_view
 from orchestrator.plan.walk import Around, Seen, Walk
 from orchestrator.tasks.model import Call, Request, Run, Task
 from orchestrator.templating import ValueTemplate
 
 SKIPPED = Result("skipped", skipped=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a run is asked to do, with everything that templates may see.
-
-    ``extra`` are the values of ``-e``; ``environ`` is orch's own environment.
-    """
-
-    stage: Stage
-    hosts: tuple[Host, ...]
-    requests: tuple[Request, ...]
-    tasks: Mapping[str, Task]
-    run: RunView
-    extra: Values = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(ask: Ask) -> Plan:
@@ -79,19 +63,12 @@ class _Builder:
         self.problems = HostProblems(len(ask.hosts))
         self.warnings: list[str] = []
         self.waves: list[Wave] = []
-        self.variables = Merger()
+        self.scopes = Scopes(ask)
         self.environments, self.defaults = Merger(environment_of), Merger(defaults_of)
-        roles = {name: list(role.hosts) for name, role in ask.stage.roles.items()}
-        self.objects: dict[str, object] = {
-            "stage": Named(ask.stage.name, ask.stage.desc),
-            "run": ask.run,
-            "roles": roles,
-            "env": ask.environ,
-        }
         self.hosts = [self._on(host) for host in ask.hosts]
 
     def _on(self, host: Host) -> _On:
-        scope = self._scope(host)
+        scope = self.scopes.of(host)
         files = Frame(_NOWHERE, scope, {}, scope, {}, {})
         environment = self.environments.of(host)
         return _On(
@@ -103,14 +80,6 @@ class _Builder:
                 for name, value in self.defaults.of(host).items()
             },
         )
-
-    def _scope(self, host: Host) -> HostScope:
-        objects = dict(self.objects)
-        scope = HostScope(self.variables.of(host), self.ask.extra, objects)
-        others = self.ask.stage.hosts
-        objects["host"] = host_view(host, _own_variables(scope))
-        objects["hosts"] = Lazy(others, lambda name: self._scope(others[name]).objects["host"])
-        return scope
 
     def request(self, request: Request) -> None:
         task = self.ask.tasks[request.task]
@@ -196,10 +165,6 @@ class _Builder:
 
 
 _NOWHERE = Task("", Mark(""))
-
-
-def _own_variables(scope: HostScope) -> Mapping[str, object]:
-    return Lazy({**scope.vars, **scope.strong}, scope.resolve)
 
 
 def _gathering(step: PlannedStep, name: str, numbers: tuple[int, ...]) -> PlannedStep:

@@ -1,0 +1,52 @@
+"""What a run is asked to do, and the scope that each of its hosts gives to templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.inventory.values import Merger
+from orchestrator.model.host import Host, Stage
+from orchestrator.model.value import Values
+from orchestrator.plan.scope import HostScope
+from orchestrator.plan.views import Lazy, Named, RunView, host_view
+from orchestrator.tasks.model import Request, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a run is asked to do, with everything that templates may see.
+
+    ``extra`` are the values of ``-e``; ``environ`` is orch's own environment.
+    """
+
+    stage: Stage
+    hosts: tuple[Host, ...]
+    requests: tuple[Request, ...]
+    tasks: Mapping[str, Task]
+    run: RunView
+    extra: Values = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+class Scopes:
+    """Makes the scopes of a run's hosts; what they share is made once."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._variables = Merger()
+        self._shared: dict[str, object] = {
+            "stage": Named(ask.stage.name, ask.stage.desc),
+            "run": ask.run,
+            "roles": {name: list(role.hosts) for name, role in ask.stage.roles.items()},
+            "env": ask.environ,
+        }
+
+    def of(self, host: Host) -> HostScope:
+        """A new scope of the host. Each has its own of any other, so threads share none."""
+        objects = dict(self._shared)
+        scope = HostScope(self._variables.of(host), self._ask.extra, objects)
+        others = self._ask.stage.hosts
+        objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
+        objects["hosts"] = Lazy(others, lambda name: self.of(others[name]).objects["host"])
+        return scope
