@@ -30,7 +30,7 @@ class HostLogs:
     The host's bytes stand as they came. What orch adds are whole lines, the first of which in
     each step begins with ``=== ``, the others with ``--- ``:
 
-        === 2026-11-23T14:02:11Z deploy:publish blog, step 2: link
+        === 2026-11-23T14:02:11Z blog deploy:publish, step 2: link
         --- stderr
         --- failed, exit status 1, 0.03 s: why
 
@@ -125,7 +125,7 @@ def _title(begun: float, task: str, app: str | None, step: int, name: str) -> st
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun))
     if not task:
         return f"=== {at} before the shell was ready\n"
-    about = f"{task} {app}" if app else task
+    about = f"{app} {task}" if app else task
     return f"=== {at} {about}, step {step}: {_line(name)}".rstrip(": ") + "\n"
 
 

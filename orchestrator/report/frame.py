@@ -70,7 +70,7 @@ def _tracks(progress: Progress, now: float) -> list[_Track]:
 def _said(lane: Lane) -> tuple[str, ...]:
     failed = f", {lane.failed} failed" if lane.failed else ""
     done = f"{lane.done}/{lane.hosts}"
-    return f"{done} done, {len(lane.running)} running{failed}", f"{done}{failed}", done
+    return f"{done} done, {len(lane.running)} running{failed}", f"{done}{failed}"
 
 
 def _lines(tracks: Sequence[_Track], width: int, bar: str) -> list[list[Segment]]:
@@ -79,7 +79,7 @@ def _lines(tracks: Sequence[_Track], width: int, bar: str) -> list[list[Segment]
     times = _widest([track.elapsed for track in tracks])
     room = width - times - 4
     said: list[str] = []
-    for form in range(3):
+    for form in range(2):
         said = [track.said[min(form, len(track.said) - 1)] for track in tracks]
         if labels + _widest(said) <= room:
             break

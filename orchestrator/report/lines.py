@@ -96,7 +96,7 @@ def _host_end(event: HostFinished) -> str:
 
 
 def _task(task: str, app: str | None) -> str:
-    return f"{task} {app}" if app else task
+    return f"{app} {task}" if app else task
 
 
 def _hosts(hosts: tuple[str, ...]) -> str:

@@ -53,7 +53,7 @@ class Lane:
 
     @property
     def label(self) -> str:
-        return f"{self.task} ({self.app})" if self.app else self.task
+        return f"{self.app} {self.task}" if self.app else self.task
 
 
 @dataclass(slots=True)

@@ -91,9 +91,18 @@ class _Shape:
         below = self._wrapped(number, last, row[last], _INDENT) if row[last] else []
         if start - len(_GAP) <= self.width:
             return [self._joined(number, row, fixed), *below]
-        first = self._wrapped(number, fixed[0], row[fixed[0]], 0)
-        rest = " " * _INDENT + self._joined(number, row, fixed[1:]) if fixed[1:] else ""
-        return [*first, *([rest] if rest.strip() else []), *below]
+        return [*self._stacked(number, row, fixed), *below]
+
+    def _stacked(self, number: int, row: Sequence[str], fixed: Sequence[int]) -> list[str]:
+        """The first cell on lines of its own, the others beneath it: on one line, or each so."""
+        lines = self._wrapped(number, fixed[0], row[fixed[0]], 0)
+        rest = [i for i in fixed[1:] if row[i]]
+        if _INDENT + sum(self.sizes[i] + len(_GAP) for i in fixed[1:]) <= (self.width or 0):
+            joined = self._joined(number, row, fixed[1:])
+            return [*lines, *([" " * _INDENT + joined] if joined else [])]
+        for i in rest:
+            lines += self._wrapped(number, i, row[i], _INDENT)
+        return lines
 
     def _joined(self, number: int, row: Sequence[str], which: Sequence[int], fill: int = 0) -> str:
         if not fill:

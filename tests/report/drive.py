@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from orchestrator.model.event import (
     ConnectFinished,
@@ -88,6 +89,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--apps", default="")
     parser.add_argument("--connect", action="store_true")
+    parser.add_argument("--hold", type=Path)
+    parser.add_argument("--abandon", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("-v", action="count", default=0)
     args = parser.parse_args()
@@ -99,11 +102,17 @@ def main() -> None:
         environ=os.environ,
     )
     apps: list[str | None] = list(filter(None, args.apps.split(","))) or [None]
-    try:
-        for event in events(args.hosts, args.seconds, apps, args.connect):
-            sink(event)
-    finally:
-        sink.close()
+    ended = 0
+    for event in events(args.hosts, args.seconds, apps, args.connect):
+        sink(event)
+        ended += isinstance(event, HostFinished) or (args.hosts == 1 and type(event) is StepOutput)
+        if args.hold and ended == (args.hosts + 1) // 2:
+            ended += 1
+            while not args.hold.exists():
+                time.sleep(0.02)
+            if args.abandon:
+                return
+    sink.close()
 
 
 if __name__ == "__main__":

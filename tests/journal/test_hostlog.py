@@ -1,0 +1,115 @@
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.journal.hostlog import HostLogs, file_name
+from orchestrator.model.outcome import Status
+from tests.journal.made import begun, ended, printed
+
+TITLE = b"=== 2026-11-23T12:22:11Z uname, step 1: uname -a\n"
+
+
+def log(folder: Path, host: str = "a") -> bytes:
+    return (folder / f"{host}.log").read_bytes()
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_bytes_stand_as_they_came_under_a_heading(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    data = b"\x00\xff\x1b[31mred\r10%\r\n"
+    logs.started(begun("a"))
+    logs.output(printed("a", data[:4]))
+    logs.output(printed("a", data[4:]))
+    logs.finished(ended("a"))
+    logs.close()
+    assert log(tmp_path) == TITLE + data + b"--- ok, exit status 0, 0.03 s\n"
+
+
+def test_a_change_of_stream_is_marked_on_a_line_of_its_own(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    logs.started(begun("a"))
+    logs.output(printed("a", b"half"))
+    logs.output(printed("a", b"oh\n", "stderr"))
+    logs.output(printed("a", b"done"))
+    logs.finished(ended("a", Status.FAILED, reason="exit 1\nreally"))
+    logs.close()
+    assert log(tmp_path) == (
+        TITLE + b"half\n--- stderr\noh\n--- stdout\ndone\n"
+        b"--- failed, exit status 1, 0.03 s: exit 1 really\n"
+    )
+
+
+def test_lanes_that_alternate_on_a_host_are_told_apart(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    for app in ("blog", "shop", "blog"):
+        logs.output(printed("a", b"x\n", app=app))
+    logs.close()
+    titles = [line for line in log(tmp_path).splitlines() if line.startswith(b"===")]
+    assert [title.split()[2] for title in titles] == [b"blog", b"shop", b"blog"]
+
+
+def test_a_host_that_said_nothing_has_no_log_unless_it_failed(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    for host, status in (("quiet", Status.OK), ("lost", Status.LOST)):
+        logs.started(begun(host))
+        logs.output(printed(host, b""))
+        logs.finished(ended(host, status))
+    logs.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["lost.log"]
+    assert log(tmp_path, "lost") == TITLE + b"--- lost, exit status 0, 0.03 s\n"
+
+
+def test_noise_from_before_the_shell_was_ready_is_kept(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    noise = printed("a", b"Welcome!\n", step=0)
+    logs.output(type(noise)(noise.time, None, "", 0, "a", "stdout", b"Welcome!\n"))
+    logs.close()
+    assert log(tmp_path).endswith(b" before the shell was ready\nWelcome!\n")
+
+
+def test_thousands_of_hosts_need_few_open_files(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    before = open_files()
+    for turn in (b"one\n", b"two\n"):
+        for i in range(1000):
+            logs.output(printed(f"h{i}", turn))
+    assert open_files() <= before + 64
+    logs.close()
+    assert open_files() == before
+    assert all(log(tmp_path, f"h{i}").endswith(b"one\ntwo\n") for i in range(1000))
+
+
+def test_logs_are_nobody_elses_to_read(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    logs.output(printed("a", b"x"))
+    logs.close()
+    assert (tmp_path / "a.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_is_never_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a.log").symlink_to(tmp_path / "elsewhere")
+    logs = HostLogs(tmp_path)
+    with pytest.raises(OSError, match="symbolic links"):
+        logs.output(printed("a", b"x"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_names_are_safe_as_files_and_stay_different(one: str, other: str) -> None:
+    safe = file_name(one)
+    assert set(safe) <= set(string.ascii_letters + string.digits + "._-@+=,%")
+    assert not safe.startswith(".")
+    assert len(safe) <= 200
+    assert (safe == file_name(other)) == (one == other)
+
+
+def test_hosts_names_that_would_leave_the_folder_stay_in_it() -> None:
+    assert file_name("../../etc/passwd") == "%2E.%2F..%2Fetc%2Fpasswd"
+    assert file_name("deploy@web1.example.net") == "deploy@web1.example.net"
+    assert file_name("[::1]:2222") == "%5B%3A%3A1%5D%3A2222"

@@ -1,0 +1,119 @@
+import json
+import time
+from pathlib import Path
+
+from orchestrator.journal.places import last_failed, make_folder, places, prune
+
+RUN = "20261123140211-ab12"
+
+
+def keep(runs: Path, run: str, stage: str = "dev", **states: str) -> None:
+    folder = runs / run
+    folder.mkdir(parents=True)
+    record: dict[str, object] = {"run": run, "stage": stage}
+    if states:
+        record["rows"] = [{"host": host, "status": status} for host, status in states.items()]
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def test_a_run_has_a_private_folder_in_the_project_which_git_ignores(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, RUN, {})
+    assert folder == tmp_path / ".orch" / "runs" / RUN
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / ".orch" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_gitignore_that_is_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / ".orch").mkdir()
+    (tmp_path / ".orch" / ".gitignore").write_text("mine\n")
+    make_folder(tmp_path, RUN, {})
+    assert (tmp_path / ".orch" / ".gitignore").read_text() == "mine\n"
+
+
+def test_a_project_that_cannot_be_written_has_its_runs_in_the_users_state(tmp_path: Path) -> None:
+    root = tmp_path / "shop"
+    root.mkdir()
+    (root / ".orch").write_text("in the way, for root too")
+    folder = make_folder(root, RUN, {"XDG_STATE_HOME": str(tmp_path / "state")})
+    assert folder.parents[2] == tmp_path / "state" / "orch"
+    assert folder.parents[1].name.startswith("shop-")
+    assert folder.is_dir()
+
+
+def test_the_state_folder_follows_the_xdg_rules(tmp_path: Path) -> None:
+    def second(environ: dict[str, str]) -> str:
+        return str(places(tmp_path, environ)[1])
+
+    assert second({"XDG_STATE_HOME": "/s", "HOME": "/h"}).startswith("/s/orch/")
+    assert second({"XDG_STATE_HOME": "relative", "HOME": "/h"}).startswith("/h/.local/state/orch/")
+    assert len(places(tmp_path, {})) == 1
+
+
+def test_two_projects_of_one_name_do_not_share_their_state(tmp_path: Path) -> None:
+    found = {places(tmp_path / d / "shop", {"HOME": "/h"})[1] for d in ("one", "two")}
+    assert len(found) == 2
+
+
+def test_the_failed_are_those_of_the_newest_finished_run(tmp_path: Path) -> None:
+    runs = tmp_path / ".orch" / "runs"
+    keep(runs, "20260101000000-aaaa", old="failed")
+    keep(
+        runs,
+        "20260102000000-aaaa",
+        a="failed",
+        b="ok",
+        c="unreachable",
+        d="not_started",
+        e="changed",
+    )
+    keep(runs, "20260103000000-aaaa")
+    (runs / "20260104000000-aaaa").mkdir()
+    (runs / "20260105000000-aaaa").mkdir()
+    (runs / "20260105000000-aaaa" / "run.json").write_text('{"rows": [')
+    assert last_failed(tmp_path, {}) == ["a", "c", "d"]
+
+
+def test_a_host_that_failed_for_two_apps_is_named_once(tmp_path: Path) -> None:
+    folder = tmp_path / ".orch" / "runs" / RUN
+    folder.mkdir(parents=True)
+    rows = [{"host": "a", "app": app, "status": "failed"} for app in ("blog", "shop")]
+    (folder / "run.json").write_text(json.dumps({"rows": rows}))
+    assert last_failed(tmp_path, {}) == ["a"]
+
+
+def test_the_failed_of_another_stage_are_not_meant(tmp_path: Path) -> None:
+    runs = tmp_path / ".orch" / "runs"
+    keep(runs, "20260101000000-aaaa", "dev", a="failed")
+    keep(runs, "20260102000000-aaaa", "prod", b="failed")
+    assert last_failed(tmp_path, {}, "dev") == ["a"]
+    assert last_failed(tmp_path, {}, "staging") == []
+
+
+def test_runs_in_the_users_state_count_too(tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    keep(tmp_path / ".orch" / "runs", "20260101000000-aaaa", a="failed")
+    keep(places(tmp_path, environ)[1], "20260102000000-aaaa", b="failed")
+    assert last_failed(tmp_path, environ) == ["b"]
+
+
+def test_no_run_at_all_means_nobody_failed(tmp_path: Path) -> None:
+    assert last_failed(tmp_path, {}) == []
+
+
+def test_the_newest_runs_are_kept_and_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    for day in range(1, 8):
+        keep(tmp_path, f"2020010{day}000000-aaaa", a="ok")
+    (tmp_path / "notes").mkdir()
+    prune(tmp_path, 3)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [*(f"2020010{day}000000-aaaa" for day in (5, 6, 7)), "notes"]
+
+
+def test_a_run_that_may_still_be_going_on_is_not_removed(tmp_path: Path) -> None:
+    now = time.strftime("%Y%m%d%H%M%S", time.gmtime())
+    keep(tmp_path, f"{now}-aaaa")
+    keep(tmp_path, f"{now}-bbbb", a="ok")
+    keep(tmp_path, "20200101000000-aaaa")
+    keep(tmp_path, f"{now}-cccc", a="ok")
+    prune(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{now}-aaaa", f"{now}-cccc"]

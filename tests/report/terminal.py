@@ -1,0 +1,51 @@
+"""A real terminal (tmux, on a server of its own) in which a command runs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DRIVE = [sys.executable, "-m", "tests.report.drive"]
+
+
+def until(what: str, holds: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until it holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.03)
+
+
+class Terminal:
+    """A terminal of a size; what stands on it can be read."""
+
+    def __init__(self, socket: Path, width: int, height: int, command: list[str]) -> None:
+        self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+        env = ["env", "-u", "CI", "-u", "NO_COLOR", "-u", "COLUMNS", "-u", "LINES"]
+        line = shlex.join([*env, "TERM=xterm-256color", "LC_ALL=C.UTF-8", *command])
+        size = ["-x", str(width), "-y", str(height)]
+        self._run("set-option", "-g", "history-limit", "20000", ";", "new-session", "-d", *size,
+                  "-c", str(ROOT), f"{line}; echo THE END $?; exec sleep 600")  # fmt: skip
+
+    def screen(self, *, joined: bool = False, history: bool = False) -> list[str]:
+        """The lines, without trailing spaces; ``joined`` puts wrapped ones together again."""
+        more = [*(["-J"] if joined else []), *(["-S", "-"] if history else [])]
+        lines = self._run("capture-pane", "-p", *more).split("\n")
+        return [line.rstrip() for line in lines]
+
+    def cursor_shown(self) -> bool:
+        return self._run("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
+    def close(self) -> None:
+        self._run("kill-server")
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self._tmux, *arguments], capture_output=True, encoding="utf-8", timeout=20, check=True
+        )
+        return done.stdout

@@ -1,0 +1,72 @@
+import re
+from itertools import chain
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.report.fold import fold
+
+NAMES = st.lists(
+    st.builds(
+        lambda a, n, pad, b: f"{a}{n:0{pad}}{b}",
+        st.sampled_from(["web", "db-", "10.0.0.", "", "rack2-"]),
+        st.integers(0, 120),
+        st.integers(0, 4),
+        st.sampled_from(["", ".example.net", "-3"]),
+    )
+    | st.text("ab01.-", min_size=1, max_size=8),
+    max_size=40,
+)
+
+
+def unfold(text: str) -> list[str]:
+    """What clush's ``nodeset -e`` makes of it: a range is padded as its first number is."""
+    return list(
+        chain.from_iterable(_group(group) for group in re.findall(r"(?:\[.*?\]|[^,])+", text))
+    )
+
+
+def _group(group: str) -> list[str]:
+    match = re.fullmatch(r"(.*?)\[(.*)\](.*)", group)
+    if not match:
+        return [group]
+    before, ranges, after = match.groups()
+    return [f"{before}{n}{after}" for part in ranges.split(",") for n in _range(part)]
+
+
+def _range(part: str) -> list[str]:
+    low, _, high = part.partition("-")
+    width = len(low) if low.startswith("0") else 0
+    return [f"{n:0{width}}" for n in range(int(low), int(high) + 1)] if high else [low]
+
+
+@given(NAMES)
+def test_folded_names_unfold_to_the_same_names_each_once(names: list[str]) -> None:
+    assert sorted(unfold(fold(names))) == sorted(set(names))
+
+
+@pytest.mark.parametrize(
+    ("names", "folded"),
+    [
+        (["devserver1", "devserver2"], "devserver[1-2]"),
+        (["web01", "web02", "web03", "web07"], "web[01-03,07]"),
+        (["web08", "web09", "web10"], "web[08-10]"),
+        (["web9", "web10", "web11"], "web[9-11]"),
+        (["web1", "web01"], "web[1,01]"),
+        (["web098", "web099", "web100", "web1000"], "web[098-100,1000]"),
+        (["a1.example.net", "a2.example.net"], "a[1-2].example.net"),
+        (["10.0.0.1", "10.0.0.2"], "10.0.0.[1-2]"),
+        (["web1.dc1", "web2.dc1", "web1.dc2", "web2.dc2"], "web[1-2].dc1,web[1-2].dc2"),
+        (["db", "web2", "web1", "cache1"], "db,web[1-2],cache1"),
+        (["[::1]:2222", "[::1]:2223"], "[::1]:2222,[::1]:2223"),
+        (["one"], "one"),
+        ([], ""),
+    ],
+)
+def test_names_fold_as_clush_writes_them(names: list[str], folded: str) -> None:
+    assert fold(names) == folded
+
+
+def test_five_thousand_names_fold_to_one_range() -> None:
+    assert fold(f"n{i:04}.dc1.example.net" for i in range(5000)) == "n[0000-4999].dc1.example.net"

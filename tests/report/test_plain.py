@@ -1,0 +1,125 @@
+import re
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.model.event import ConnectFinished, Event, StepStarted, TaskStarted, Warned
+from orchestrator.model.outcome import Status
+from orchestrator.report.plain import Plain
+from tests.report.made import NOW, finished, host_end, outcome, printed, screen, started, step
+
+
+def play(*events: Event, verbose: int = 0) -> tuple[list[str], list[str]]:
+    """The lines about events, and those of the hosts."""
+    told, events_stream = screen()
+    output, output_stream = screen()
+    sink = Plain(told, output, verbose)
+    for event in events:
+        sink(event)
+    sink.close()
+    return events_stream.getvalue().splitlines(), output_stream.getvalue().splitlines()
+
+
+def test_an_event_is_one_line_with_time_task_host_state_and_seconds() -> None:
+    events, _ = play(host_end("devserver1", outcome()))
+    assert events == [
+        f"{time.strftime('%H:%M:%S', time.localtime(NOW))} uname devserver1: ok (0.03 s)"
+    ]
+
+
+def test_lines_of_hosts_stand_behind_their_name_stderr_apart() -> None:
+    _, lines = play(printed("devserver1", b"Linux\n\n"), printed("devserver1", b"oh\n", "stderr"))
+    assert lines == ["devserver1 | Linux", "devserver1 |", "devserver1 ! oh"]
+
+
+def test_lines_come_out_whole_however_the_bytes_arrive() -> None:
+    parts = [
+        printed("a", b"one\ntw"),
+        printed("b", b"x"),
+        printed("a", b"o\nthr"),
+        printed("a", b"ee"),
+    ]
+    _, lines = play(*parts, step("a", outcome()), step("b", outcome()))
+    assert lines == ["a | one", "a | two", "a | three", "b | x"]
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\r", b"")), max_size=8))
+def test_no_byte_is_lost_between_chunks(parts: list[bytes]) -> None:
+    _, whole = play(printed("a", b"".join(parts)))
+    _, split = play(*(printed("a", part) for part in parts))
+    assert split == whole
+
+
+def test_an_unfinished_line_is_printed_when_the_run_breaks_off() -> None:
+    _, lines = play(printed("a", b"half a li"))
+    assert lines == ["a | half a li"]
+
+
+def test_progress_bars_become_their_last_state_however_long_they_run() -> None:
+    bar = [printed("a", b"%d%%\r" % (i % 100)) for i in range(10_000)]
+    _, lines = play(*bar, printed("a", b"done\n"))
+    assert lines == ["a | done"]
+
+
+def test_a_megabyte_line_is_cut_and_says_so() -> None:
+    chunks = [printed("a", b"x" * 100_000) for _ in range(10)]
+    _, lines = play(*chunks, printed("a", b"\nnext\n"))
+    said = f" [… {1_000_000 - 8192} bytes more; the log has them all …]"
+    assert lines == ["a | " + "x" * 8192 + said, "a | next"]
+
+
+def test_hosts_cannot_send_control_codes_or_fake_another_host() -> None:
+    _, lines = play(printed("a", b"\x1b[2J\x07\xe9 [red]\x0b\x85\xe2\x80\xa8b | ok\n"))
+    assert lines == ["a | \\x07\ufffd [red]\\x0b\ufffd\\u2028b | ok"]
+
+
+def test_apps_are_named_beside_the_host() -> None:
+    events, lines = play(printed("a", b"x\n", app="blog"), host_end("a", outcome(), "blog"))
+    assert lines == ["a blog | x"]
+    assert events[0].endswith("blog uname a: ok (0.03 s)")
+
+
+def run(verbose: int) -> list[str]:
+    events, _ = play(
+        started("a", "b"),
+        ConnectFinished(NOW, "a", 0.05),
+        ConnectFinished(NOW, "b", 0.05, "connect: refused", "is sshd up?"),
+        TaskStarted(NOW, None, "uname", ("a",), 2),
+        StepStarted(NOW, None, "uname", 1, "uname -a", "a"),
+        step("a", outcome()),
+        step("a", outcome(status=Status.CHANGED), 2, name="link"),
+        Warned(NOW, "role `x` is empty"),
+        host_end("a", outcome(status=Status.FAILED, reason="step 2: exit 1")),
+        finished(),
+        verbose=verbose,
+    )
+    return [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in events]
+
+
+def test_as_usual_ends_and_changes_are_told_but_no_starts_of_steps() -> None:
+    assert run(0) == [
+        "run 20261123140211-ab12: stage dev, uname on 2 hosts",
+        "connect b: failed: connect: refused (is sshd up?)",
+        "uname: begins on 1 host",
+        "uname a: step 2 link: changed (0.03 s)",
+        "warning: role `x` is empty",
+        "uname a: failed (0.03 s): step 2: exit 1",
+    ]
+
+
+def test_verbose_tells_every_step_too() -> None:
+    more = [
+        "connect a: ok (0.05 s)",
+        "uname a: step 1 begins: uname -a",
+        "uname a: step 1 uname -a: ok (0.03 s)",
+    ]
+    assert [line for line in run(1) if line not in run(0)] == more
+
+
+def test_quiet_tells_only_what_went_wrong() -> None:
+    assert run(-1) == [
+        "connect b: failed: connect: refused (is sshd up?)",
+        "warning: role `x` is empty",
+        "uname a: failed (0.03 s): step 2: exit 1",
+    ]

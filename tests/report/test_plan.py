@@ -1,0 +1,108 @@
+import json
+
+from orchestrator.errors import Mark
+from orchestrator.model.command import Command
+from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Wave
+from orchestrator.report.plan import plan_json, plan_lines
+from tests.report.made import screen
+
+MARK = Mark("tasks/deploy.yml", 4, 5)
+
+
+def sent(number: int, name: str, text: str, **more) -> PlannedStep:
+    return PlannedStep(number, name, MARK, text, command=Command(number, text), **more)
+
+
+def plan(*hosts: HostPlan, app: str | None = None, **more) -> Plan:
+    names = tuple(host.host for host in hosts)
+    wave = Wave("deploy:publish", "Point at it", hosts)
+    return Plan("20261123140211-ab12", "prod", ("deploy",), names, (Lane(app, (wave,)),), **more)
+
+
+def lines(of: Plan, mask=str) -> list[str]:
+    return list(plan_lines(of, screen()[0], mask))
+
+
+def test_equal_text_is_shown_once_with_its_hosts() -> None:
+    hosts = [
+        HostPlan(f"web{i}", (sent(1, "release", f"cd /srv/{i // 3}\nmake"),)) for i in (1, 2, 3)
+    ]
+    assert lines(plan(*hosts)) == [
+        "plan 20261123140211-ab12: stage prod, deploy on 3 hosts",
+        "",
+        "1. deploy:publish on web[1-3]  Point at it",
+        "   1  release  on web[1-2]",
+        "      | cd /srv/0",
+        "      | make",
+        "   1  release  on web3",
+        "      | cd /srv/1",
+        "      | make",
+    ]
+
+
+def test_what_waits_is_its_template_and_what_it_waits_for() -> None:
+    step = PlannedStep(2, "link", MARK, "ln -s {{ before.stdout }}", waits=("before",))
+    shown = lines(plan(HostPlan("a", (step,))))
+    assert shown[4:6] == ["      waits for `before`", "      | ln -s {{ before.stdout }}"]
+
+
+def test_conditions_skips_registers_and_stdin_are_told() -> None:
+    skipped = PlannedStep(1, "one", MARK, "x", skip="when is false: app.old")
+    fed = PlannedStep(
+        2, "two", MARK, "cat", "a.changed", register="b", readonly=True,
+        command=Command(2, "cat", stdin="in\n"),
+    )  # fmt: skip
+    assert lines(plan(HostPlan("a", (skipped, fed))))[3:] == [
+        "   1  one",
+        "      skipped: when is false: app.old",
+        "   2  two",
+        "      when: a.changed",
+        "      read-only, its result is `b`",
+        "      | cat",
+        "      < in",
+    ]
+
+
+def test_text_is_never_wrapped_or_altered_but_for_control_characters() -> None:
+    text = "printf  '" + "long " * 60 + "'\n\n\techo  [red] \x1b[31m\r x"
+    shown = lines(plan(HostPlan("a", (sent(1, "n", text),))))
+    body = [line.removeprefix("      |").removeprefix(" ") for line in shown if "      |" in line]
+    assert "\n".join(body) == text.replace("\x1b", "\\x1b").replace("\r", "\\x0d")
+
+
+def test_apps_warnings_and_an_empty_plan_are_told() -> None:
+    shown = lines(plan(HostPlan("a", (sent(1, "n", "x"),)), app="blog", warnings=("no db",)))
+    assert shown[1:4] == ["warning: no db", "", "app blog"]
+    assert lines(Plan("r", "dev", ("t",), (), ()))[-1] == "nothing to do"
+    readonly = plan(HostPlan("a", (sent(1, "n", "x", readonly=True),)))
+    assert lines(readonly)[-1] == "nothing in it changes a host"
+
+
+def test_json_has_the_exact_text_per_host_and_step() -> None:
+    hosts = [HostPlan(h, (sent(1, "n", f"echo {h} \x1b\n"),)) for h in ("a", "b")]
+    found = json.loads(json.dumps(plan_json(plan(*hosts, app="blog"))))
+    wave = found["lanes"][0]["waves"][0]
+    assert (found["stage"], found["lanes"][0]["app"], wave["task"]) == (
+        "prod",
+        "blog",
+        "deploy:publish",
+    )
+    assert [host["steps"][0]["text"] for host in wave["hosts"]] == [
+        "echo a \x1b\n",
+        "echo b \x1b\n",
+    ]
+    assert wave["hosts"][0]["steps"][0]["at"] == "tasks/deploy.yml:4:5"
+
+
+def test_secrets_are_masked_wherever_text_stands() -> None:
+    def mask(text: str) -> str:
+        return text.replace("s3\ncret", "‹pw›").replace("s3cret", "‹pw›")
+
+    step = PlannedStep(
+        1, "login s3cret", MARK, "login s3\ncret", when="x == 's3cret'",
+        command=Command(1, "", stdin="s3cret"),
+    )  # fmt: skip
+    of = plan(HostPlan("a", (step,)))
+    assert "cret" not in "".join(lines(of, mask))
+    assert "cret" not in json.dumps(plan_json(of, mask))
+    assert "\n".join(lines(of, mask)).count("‹pw›") == 4

@@ -1,0 +1,181 @@
+import re
+
+import pytest
+
+from orchestrator.model.outcome import Row, Status
+from orchestrator.report.cells import cells
+from orchestrator.report.results import Results, results_table, summary
+from tests.report.made import finished, outcome, row, screen, started, step
+
+
+def show(*events, width: int | None = 80, colour: bool = False, whole: bool = False) -> list[str]:
+    out, stream = screen(width, colour=colour)
+    sink = Results(out, whole=whole)
+    for event in events:
+        sink(event)
+    return stream.getvalue().split("\n")
+
+
+def test_equal_output_is_folded_and_the_table_and_the_sum_come_last() -> None:
+    hosts = ("devserver1", "devserver2", "db")
+    same = [step(host, outcome(b"Linux 6.1\n")) for host in hosts[:2]]
+    rows = [row(host) for host in hosts]
+    shown = show(started(*hosts), *same, step("db", outcome()), finished(*rows, log="/l/run"))
+    assert shown == [
+        "devserver[1-2]: Linux 6.1",
+        "",
+        "host        status  ok  changed  failed  skipped  seconds",
+        "devserver1  ok       1        0       0        0     0.03",
+        "devserver2  ok       1        0       0        0     0.03",
+        "db          ok       1        0       0        0     0.03",
+        "3 hosts: 3 ok in 2.3 s",
+        "log: /l/run",
+        "",
+    ]
+
+
+def test_groups_stand_in_the_inventorys_order_whoever_was_first() -> None:
+    ends = [step(host, outcome(host.encode())) for host in ("c", "b", "a")]
+    assert show(started("a", "b", "c"), *ends, finished())[:3] == ["a: a", "b: b", "c: c"]
+
+
+def test_several_lines_and_stderr_stand_under_a_heading() -> None:
+    end = outcome(b"one\n  two\n", b"careful\n")
+    assert show(started("a"), step("a", end), finished())[:4] == [
+        "── a ──",
+        "one",
+        "  two",
+        "! careful",
+    ]
+
+
+def test_one_line_on_stderr_is_told_from_stdout() -> None:
+    end = outcome(b"", b"careful\n")
+    assert show(started("a"), step("a", end), finished())[0] == "a ! careful"
+
+
+def test_each_step_has_a_title_where_there_are_several() -> None:
+    ends = [step("a", outcome(b"x"), 1, "blog"), step("a", outcome(b"y"), 2, "blog", "date")]
+    assert show(started("a"), *ends, finished())[:4] == [
+        "━━ blog uname, step 1: uname -a ━━",
+        "a: x",
+        "━━ blog uname, step 2: date ━━",
+        "a: y",
+    ]
+
+
+def test_long_output_shows_head_and_tail_unless_it_is_wanted_whole() -> None:
+    text = b"".join(b"line %d\n" % i for i in range(500))
+    shown = show(started("a"), step("a", outcome(text)), finished())
+    assert shown[1:31] == [f"line {i}" for i in range(30)]
+    assert shown[31] == "[… 440 lines not shown here; the log has them all …]"
+    assert shown[32:62] == [f"line {i}" for i in range(470, 500)]
+    assert "line 250" in show(started("a"), step("a", outcome(text)), finished(), whole=True)
+
+
+def test_output_that_differs_only_in_what_is_not_shown_is_not_called_equal() -> None:
+    one = b"x\n" * 500
+    other = b"x\n" * 250 + b"y\n" + b"x\n" * 249
+    ends = [step("a1", outcome(one)), step("a2", outcome(other))]
+    headings = [line for line in show(started("a1", "a2"), *ends, finished()) if "──" in line]
+    assert headings == ["── a1 ──", "── a2 ──"]
+
+
+def test_a_line_of_a_megabyte_is_cut_in_its_middle() -> None:
+    shown = show(started("a"), step("a", outcome(b"x" * 1_000_000)), finished())
+    assert len(shown[0]) < 5000
+    assert "[… 996000 characters …]" in shown[0]
+
+
+def test_output_is_data_and_not_markup_or_control_codes() -> None:
+    text = b"[red]x[/] :smile: \x1b[31mred\x1b[0m caf\xe9 1%\r2%\n"
+    assert show(started("a"), step("a", outcome(text)), finished())[0] == "a: 2%"
+    text = b"[red]x[/] :smile: \x1b[31mred\x1b[0m caf\xe9\x07\n"
+    shown = show(started("a"), step("a", outcome(text)), finished())[0]
+    assert shown == "a: [red]x[/] :smile: red caf\ufffd\\x07"
+
+
+def test_rows_stand_worst_last_with_their_last_words_beneath() -> None:
+    rows = [
+        row("bad", Status.FAILED, "step 2 'build': exit 2", "1\n2\n3\n4\n5\n6\n"),
+        row("late", Status.TIMED_OUT, "after 30 s"),
+        row("fine"),
+        row("away", Status.UNREACHABLE, "connect: refused"),
+        row("new", Status.CHANGED),
+    ]
+    out, _ = screen(90)
+    assert list(results_table(rows, out)) == [
+        "host  status       ok  changed  failed  skipped  seconds  reason",
+        "fine  ok            1        0       0        0     0.03",
+        "new   changed       1        0       0        0     0.03",
+        "away  unreachable   1        0       0        0     0.03  connect: refused",
+        "late  timed out     1        0       0        0     0.03  after 30 s",
+        "bad   failed        1        0       0        0     0.03  step 2 'build': exit 2",
+        "    ! 2",
+        "    ! 3",
+        "    ! 4",
+        "    ! 5",
+        "    ! 6",
+    ]
+
+
+def test_hosts_that_failed_alike_share_their_last_words() -> None:
+    rows = [row(f"web{i}", Status.FAILED, "exit 1", "no space\n") for i in (1, 2, 3)]
+    out, _ = screen(90)
+    shown = list(results_table(rows, out))
+    assert shown[4:] == ["    web[1-3]:", "    ! no space"]
+
+
+def test_a_hint_stands_beneath_what_it_is_for() -> None:
+    away = Row("a", None, Status.UNREACHABLE, "auth: refused", hint="is the key in the agent?")
+    out, _ = screen(90)
+    assert list(results_table([away], out))[-1] == "    help: is the key in the agent?"
+
+
+def test_stderr_that_stands_beneath_the_table_is_not_shown_twice() -> None:
+    end = outcome(b"", b"no space\n", Status.FAILED)
+    failed = row("a", Status.FAILED, "exit 1", "no space")
+    shown = show(started("a"), step("a", end), finished(failed))
+    assert [line for line in shown if "no space" in line] == ["    ! no space"]
+
+
+def test_stderr_of_a_failure_that_was_rescued_is_shown() -> None:
+    end = outcome(b"", b"no space\n", Status.FAILED)
+    assert show(started("a"), step("a", end), finished(row("a")))[0] == "a ! no space"
+
+
+@pytest.mark.parametrize("width", [40, 80, None])
+def test_five_hundred_rows_are_all_there_at_any_width(width: int | None) -> None:
+    names = [f"web{i:03}.example.net" for i in range(500)]
+    reason = "step 3 'unpack the release': exit status 2"
+    rows = [row(name, Status.FAILED, reason) for name in names]
+    out, _ = screen(width)
+    shown = list(results_table(rows, out))
+    assert [line.split()[0] for line in shown if line.startswith("web")] == names
+    assert " ".join(" ".join(shown).split()).count("exit status 2") == 500
+    assert width is None or all(cells(line) <= width for line in shown)
+
+
+def test_apps_and_roles_have_columns_where_there_are_any() -> None:
+    rows = [Row("a", app, Status.OK, roles=("web", "db")) for app in ("blog", "shop")]
+    out, _ = screen(100)
+    assert list(results_table(rows, out))[:2] == [
+        "host  app   roles   status  ok  changed  failed  skipped  seconds",
+        "a     blog  web,db  ok       0        0       0        0     0.00",
+    ]
+    assert summary(rows, 1.0) == "1 host, 2 apps: 2 ok in 1.0 s"
+
+
+def test_the_sum_names_each_state_worst_last() -> None:
+    states = [Status.FAILED] * 2 + [Status.OK] * 296 + [Status.UNREACHABLE] + [Status.NOT_STARTED]
+    rows = [row(f"h{i}", status) for i, status in enumerate(states)]
+    said = "300 hosts: 296 ok, 1 not started, 1 unreachable, 2 failed in 2.3 s"
+    assert summary(rows, 2.3) == said
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    rows = [row("a", Status.FAILED, "exit 1", "why"), row("b", Status.CHANGED), row("c")]
+    events = [started("a"), step("b", outcome(b"x\ny")), finished(*rows, log="/l")]
+    coloured = show(*events, colour=True)
+    assert "\x1b[31m" in "".join(coloured)
+    assert [re.sub(r"\x1b\[\d*m", "", line) for line in coloured] == show(*events)
