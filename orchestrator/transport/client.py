@@ -1,0 +1,150 @@
+"""The client's end of an SSH connection, from a connected socket to shells."""
+
+from __future__ import annotations
+
+import getpass
+import threading
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.host import Connect
+from orchestrator.transport.auth import Auth
+from orchestrator.transport.deadline import Deadline
+from orchestrator.transport.keys import Offer
+from orchestrator.transport.library import Message, codes
+from orchestrator.transport.link import Link, Refusal
+from orchestrator.transport.shell import Shell
+from orchestrator.transport.stream import PACKET, WINDOW
+from orchestrator.transport.trust import Trust
+from orchestrator.transport.wire import Wire
+
+WHILE = {
+    "banner": "waiting for the server to name itself",
+    "kex": "exchanging keys",
+    "auth": "logging in",
+    "channel": "opening a session",
+}
+
+
+class Client(Link):
+    """A connection to a server. Its reader does everything up to the first shell on its own:
+    no other thread has to be woken in between, which with a hundred hosts would take longer
+    than the work. Satisfies ``auth.Gate``.
+    """
+
+    def __init__(
+        self, wire: Wire, connect: Connect, trust: Trust, offer: Offer, kinds: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(wire)
+        self._preferred_keys = trust.order(kinds)
+        self._connect, self._trust = connect, trust
+        self.auth = Auth(self, connect.user or getpass.getuser(), offer)
+        self._settled = threading.Event()
+        self._ready: Shell | None = None
+        self._handler_table[codes.MSG_CHANNEL_OPEN_SUCCESS] = self._opened
+        self._handler_table[codes.MSG_CHANNEL_OPEN_FAILURE] = self._not_opened
+
+    def log_in(self, deadline: Deadline) -> None:
+        """Return once the server let us in. Raises ConnectError and hangs up where it does not,
+        or the deadline passes; CancelledError after ``hang_up`` by another thread.
+        """
+        self.start_client(event=threading.Event())  # with an event it does not wait
+        settled = self._settled.wait(deadline.left())
+        if settled and self.authenticated:
+            return
+        phase = self.phase
+        self.hang_up()
+        deadline.left()
+        raise self._why(phase) if settled else deadline.missed(phase, WHILE[phase])
+
+    def shell(self) -> Shell:
+        """A shell that is not confirmed yet. The first was asked for when the server let us in.
+        Raises ConnectError where the connection is over.
+        """
+        with self.lock:
+            ready, self._ready = self._ready, None
+        try:
+            return ready or self._ask()
+        except BrokenPipeError as error:
+            raise ConnectError("channel", f"the connection to the host ended: {error}") from error
+
+    def run(self) -> None:
+        """The reader; see Link."""
+        super().run()
+        self._settled.set()
+
+    # What the reader calls.
+
+    def let_in(self) -> None:
+        """The server accepted us: open the first shell."""
+        self._auth_trigger()
+        self.phase = "channel"
+        if self._connect.keepalive > 0:
+            self._wire.idle_after = self._connect.keepalive
+        self._ready = self._ask()
+        self._settled.set()
+
+    def turned_away(self, error: ConnectError) -> None:
+        """The server did not. Ends the connection."""
+        raise Refusal(error)
+
+    def _parse_newkeys(self, m: Message) -> None:
+        first = not self.initial_kex_done
+        super()._parse_newkeys(m)
+        if first:
+            self.phase = "auth"
+            self.auth_handler = self.auth  # type: ignore[assignment]  # all that paramiko asks of it
+            self.auth.begin()
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)  # that it has the key; now whether it is the right one
+        try:
+            self._trust.judge(host_key)
+        except ConnectError as error:
+            raise Refusal(error) from None
+
+    def _ask(self) -> Shell:
+        with self.lock:
+            shell = Shell(self, self._next_channel(), f"exec {self._connect.shell}".encode())
+            self.adopt(shell)
+        ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
+        self.post(ask.add_int(shell.number).add_int(WINDOW).add_int(PACKET))
+        return shell
+
+    def _opened(self, message: Message) -> None:
+        shell = self._channels.get(message.get_int())
+        if shell is not None:
+            shell.confirmed(message.get_int(), message.get_int(), message.get_int())
+
+    def _not_opened(self, message: Message) -> None:
+        shell = self._channels.get(message.get_int())
+        message.get_int()
+        why = message.get_string().decode("utf-8", "replace") or "it does not say why"
+        if shell is not None:
+            self.forget(shell)
+            shell.refused(
+                ConnectError(
+                    "channel",
+                    f"the host refuses a session: {why}",
+                    "MaxSessions in its sshd_config limits sessions on one connection",
+                )
+            )
+
+    def _why(self, phase: str) -> ConnectError:
+        failure = self.failure
+        if isinstance(failure, Refusal):
+            return failure.error
+        if phase == "auth" and (self._goodbye or failure is None or _cut(failure)):
+            return self.auth.explained(self._goodbye)
+        if self._goodbye:
+            return ConnectError(phase, f"the server hung up: {self._goodbye}")
+        if failure is None or _cut(failure):
+            return ConnectError(
+                phase,
+                f"the connection was cut while {WHILE[phase]}",
+                transient=phase == "banner",
+            )
+        return ConnectError(phase, f"{WHILE[phase]} failed: {failure}")
+
+
+def _cut(failure: Exception) -> bool:
+    return isinstance(failure, EOFError | OSError)

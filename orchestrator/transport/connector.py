@@ -1,0 +1,122 @@
+"""From a host to a connection: picks the transport and holds what a run's connections share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
+from orchestrator.model.host import Connect, Host
+from orchestrator.session.channel import Connection
+from orchestrator.transport.deadline import CancelledError
+
+if TYPE_CHECKING:
+    from orchestrator.transport.sandbox import Sandbox
+    from orchestrator.transport.ssh import Ssh
+
+TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
+
+
+class Connector:
+    """Connects hosts. One serves a run, from any number of threads.
+
+    ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
+    ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
+    ``home`` and ``environ`` are where keys, known_hosts and the agent are looked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        record: bool = True,
+        sandbox: Path | None = None,
+        home: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._record, self._folder = record, sandbox
+        self._home = home or Path.home()
+        self._environ = os.environ if environ is None else environ
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._ssh: Ssh | None = None
+        self._sandbox: Sandbox | None = None
+
+    def connect(self, host: Host) -> Connection:
+        """Connect and authenticate, within ``host.connect.timeout`` and not counting the wait
+        for others at the same address. Raises ConnectError, and DefinitionError where the
+        inventory names a transport that does not exist.
+        """
+        connect = host.connect
+        if connect.transport not in TRANSPORTS:
+            what = f"host {host.name}: no transport is called {connect.transport!r}"
+            hint = nearest(connect.transport, TRANSPORTS) or f"there are {', '.join(TRANSPORTS)}"
+            raise DefinitionError(Problem(what, host.mark, hint))
+        _refuse_missing(connect)
+        if connect.transport == "local":
+            from orchestrator.transport.local import LocalConnection
+
+            return LocalConnection(connect.shell)
+        if connect.transport == "sandbox":
+            return self._sandboxes().connect(host)
+        return self._over_ssh().connect(connect)
+
+    def cancel(self) -> None:
+        """End what is pending with ConnectError, and begin nothing more; what is open stays."""
+        self._stop.set()
+        if self._ssh is not None:
+            self._ssh.cancel()
+
+    def close(self) -> None:
+        """End everything: connections pending and open, the sandbox and its processes. Safe to
+        call twice. No thread of theirs is left afterwards, but for those stuck in a name lookup.
+        """
+        self._stop.set()
+        with self._lock:
+            ssh, self._ssh = self._ssh, None
+            sandbox, self._sandbox = self._sandbox, None
+        if ssh is not None:
+            ssh.close()
+        if sandbox is not None:
+            sandbox.close()
+
+    def _over_ssh(self) -> Ssh:
+        with self._lock:
+            self._not_stopped()
+            if self._ssh is None:
+                from orchestrator.transport.ssh import Ssh  # costs 50 ms
+
+                self._ssh = Ssh(self._stop, self._home, self._environ, record=self._record)
+            return self._ssh
+
+    def _sandboxes(self) -> Sandbox:
+        ssh = self._over_ssh()
+        with self._lock:
+            self._not_stopped()
+            if self._sandbox is None:
+                from orchestrator.transport.sandbox import Sandbox
+
+                if self._folder is None:
+                    raise ConnectError("connect", "no folder was given for the sandbox")
+                self._sandbox = Sandbox(self._folder, ssh)
+            return self._sandbox
+
+    def _not_stopped(self) -> None:
+        if self._stop.is_set():
+            raise CancelledError
+
+
+def _refuse_missing(connect: Connect) -> None:
+    """Raise ConnectError for what the inventory may say and orch can't do yet."""
+    if connect.transport == "openssh":
+        raise ConnectError(
+            "connect", "transport openssh is not supported yet", "leave out `transport`"
+        )
+    if connect.transport != "ssh":
+        return
+    if connect.jump:
+        raise ConnectError("connect", f"jump hosts are not supported yet (jump: {connect.jump})")
+    if connect.forward_agent:
+        raise ConnectError("connect", "forward_agent is not supported yet")

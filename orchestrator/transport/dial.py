@@ -1,0 +1,139 @@
+"""From an address to a connected TCP socket."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+from typing import Any, TypeAlias
+
+from orchestrator.errors import ConnectError
+from orchestrator.transport.deadline import Deadline
+
+SLICE = 0.2  # seconds between looks at whether the run was cancelled
+Target: TypeAlias = tuple[int, tuple[Any, ...]]
+
+CAUSES = {
+    errno.ECONNREFUSED: ("connection refused", "is sshd running there, on this port?"),
+    errno.EHOSTUNREACH: ("no route to host", "is the address right, and the host up?"),
+    errno.ENETUNREACH: ("network unreachable", "is this machine online, or its VPN up?"),
+    errno.ETIMEDOUT: ("timed out", "is the address right, and the host up?"),
+    errno.EMFILE: ("this process has no descriptor left", "raise the limit: ulimit -n 65536"),
+    errno.ENFILE: ("this machine has no descriptor left", ""),
+    errno.EADDRNOTAVAIL: ("no local port is free", ""),
+}
+
+
+def dial(address: str, port: int, deadline: Deadline) -> socket.socket:
+    """Connect to the first of the address's targets that answers, each getting its share of the
+    time. Raises ConnectError (phase resolve or connect).
+    """
+    targets = _resolve(address, port, deadline)
+    failed: dict[str, ConnectError] = {}
+    for number, (family, place) in enumerate(targets):
+        share = deadline.left() / (len(targets) - number)
+        try:
+            return _connect(family, place, share, deadline)
+        except OSError as error:
+            failed[str(place[0])] = _because(error, str(place[0]), port)
+    first = next(iter(failed.values()))
+    if len({error.why for error in failed.values()}) > 1:
+        both = "; ".join(error.why for error in failed.values())
+        return _raise(ConnectError("connect", both, first.hint))
+    return _raise(first)
+
+
+def _raise(error: ConnectError) -> socket.socket:
+    raise error
+
+
+def _resolve(address: str, port: int, deadline: Deadline) -> list[Target]:
+    """The address's targets. Names are looked up in a thread that is left behind at the
+    deadline, since nothing can end getaddrinfo.
+    """
+    try:
+        return _lookup(address, port, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        pass  # not a numeric address, then: a name
+    answer: list[list[Target] | Exception] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            answer.append(_lookup(address, port, 0))
+        except (OSError, UnicodeError) as error:
+            answer.append(error)
+        done.set()
+
+    threading.Thread(target=ask, name="orch-resolve", daemon=True).start()
+    while not done.wait(min(SLICE, deadline.left())):
+        if not deadline.left():
+            raise deadline.missed("resolve", f"looking up {address!r}")
+    if isinstance(answer[0], Exception):
+        raise _unresolved(address, answer[0])
+    return answer[0]
+
+
+def _lookup(address: str, port: int, flags: int) -> list[Target]:
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)
+    return list(dict.fromkeys((one[0], one[4]) for one in found))
+
+
+def _unresolved(address: str, error: Exception) -> ConnectError:
+    number = error.errno if isinstance(error, socket.gaierror) else None
+    if number == socket.EAI_AGAIN:
+        return ConnectError(
+            "resolve",
+            f"no name server answers for {address!r}",
+            "is this machine online?",
+            transient=True,
+        )
+    if isinstance(error, socket.gaierror) and number not in (
+        socket.EAI_NONAME,
+        getattr(socket, "EAI_NODATA", None),
+    ):
+        return ConnectError("resolve", f"can't look up {address!r}: {error.strerror}")
+    return ConnectError(
+        "resolve", f"name not known: {address!r}", "is it spelled right? `address:` gives another"
+    )
+
+
+def _connect(
+    family: int, place: tuple[Any, ...], share: float, deadline: Deadline
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        number = sock.connect_ex(place)
+        if number == errno.EINPROGRESS:
+            _await(sock, share, deadline)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _await(sock: socket.socket, share: float, deadline: Deadline) -> None:
+    poller = select.poll()
+    poller.register(sock, select.POLLOUT)
+    end = deadline.left() - share
+    while not poller.poll(min(SLICE, deadline.left()) * 1000):
+        if deadline.left() <= end:
+            raise OSError(errno.ETIMEDOUT, f"no answer within {share:.3g} s")
+
+
+def _because(error: OSError, place: str, port: int) -> ConnectError:
+    why, hint = CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
+    if error.errno == errno.ETIMEDOUT and error.strerror:
+        why = f"{why}, {error.strerror}"
+    return ConnectError(
+        "connect",
+        f"{why} ({place} port {port})",
+        hint,
+        transient=error.errno in (errno.ECONNRESET, errno.ECONNABORTED),
+    )

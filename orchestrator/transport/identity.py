@@ -1,0 +1,170 @@
+"""One identity file: a private key in any format that OpenSSH writes, or the public part alone."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+
+Sign: TypeAlias = Callable[[bytes, str], bytes]
+MAGIC = b"openssh-key-v1\0"  # OpenSSH's PROTOCOL.key
+CURVES: dict[str, hashes.HashAlgorithm] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a file gives. ``public`` is the blob, b'' where unknown; ``sign`` is None and
+    ``trouble`` says why where the private part can't be used.
+    """
+
+    name: str
+    public: bytes = b""
+    certificate: bytes = b""
+    sign: Sign | None = None
+    trouble: str = ""
+    exists: bool = True
+
+
+def read_identity(path: Path, name: str) -> Identity:
+    """Read ``path``, called ``name`` in messages. Never raises: trouble is told in the result."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        public = _public_file(Path(f"{path}.pub"))
+        return Identity(name, public, trouble=f"{name} does not exist", exists=False)
+    except OSError as error:
+        return Identity(name, trouble=f"{name} can't be read: {error.strerror}")
+    if public := _public_line(data):
+        return Identity(name, public, trouble=f"{name} is a public key that no agent holds")
+    public = _public_file(Path(f"{path}.pub")) or _container_public(data)
+    if _encrypted(data):
+        return Identity(
+            name,
+            public,
+            trouble=f"{name} is encrypted (unlock it with `ssh-add {name}`: "
+            "asking for passphrases is not supported yet)",
+        )
+    try:
+        key = _load(data)
+        public = _decode(key.public_key().public_bytes(*_OPENSSH).split()[1])
+        return Identity(name, public, _public_file(Path(f"{path}-cert.pub")), _signer(key))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return Identity(name, public, trouble=f"{name} is no private key that can be used: {error}")
+
+
+_OPENSSH = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+_Private: TypeAlias = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+def _load(data: bytes) -> _Private:
+    if b"BEGIN OPENSSH PRIVATE KEY" in data:
+        key: object = serialization.load_ssh_private_key(data, None)
+    elif b"PRIVATE KEY" in data:
+        key = serialization.load_pem_private_key(data, None)
+    else:
+        raise ValueError("it has no PRIVATE KEY in it")
+    if isinstance(key, _Private):
+        return key
+    raise ValueError(f"its type is not supported ({type(key).__name__})")
+
+
+def _signer(key: _Private) -> Sign:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        edwards = key
+        return lambda data, _: _string(b"ssh-ed25519") + _string(edwards.sign(data))
+    if isinstance(key, rsa.RSAPrivateKey):
+        return _rsa_signer(key)
+    return _ec_signer(key)
+
+
+def _rsa_signer(key: rsa.RSAPrivateKey) -> Sign:
+    def sign(data: bytes, algorithm: str) -> bytes:
+        base = algorithm.partition("-cert-")[0]
+        digest = hashes.SHA256() if base == "rsa-sha2-256" else hashes.SHA512()
+        return _string(base.encode()) + _string(key.sign(data, padding.PKCS1v15(), digest))
+
+    return sign
+
+
+def _ec_signer(key: ec.EllipticCurvePrivateKey) -> Sign:
+    digest = CURVES[key.curve.name]
+
+    def sign(data: bytes, algorithm: str) -> bytes:  # RFC 5656 3.1.2
+        r, s = utils.decode_dss_signature(key.sign(data, ec.ECDSA(digest)))
+        base = algorithm.partition("-cert-")[0].encode()
+        return _string(base) + _string(_string(_mpint(r)) + _string(_mpint(s)))
+
+    return sign
+
+
+def _encrypted(data: bytes) -> bool:
+    body = _container(data)
+    if body:
+        return _field(body, len(MAGIC))[0] != b"none"
+    return b"ENCRYPTED" in data
+
+
+def _container_public(data: bytes) -> bytes:
+    """The public key of an OpenSSH private key file, which is in clear where the rest is not."""
+    body = _container(data)
+    if not body:
+        return b""
+    at = len(MAGIC)
+    for _ in ("cipher", "kdf", "options"):
+        _, at = _field(body, at)
+    return _field(body, at + 4)[0]
+
+
+def _container(data: bytes) -> bytes:
+    _, _, rest = data.partition(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    body = _decode(b"".join(rest.partition(b"-----END")[0].split()))
+    return body if body.startswith(MAGIC) else b""
+
+
+def _public_file(path: Path) -> bytes:
+    try:
+        return _public_line(path.read_bytes())
+    except OSError:
+        return b""  # there is none: it only says what the private part says as well
+
+
+def _public_line(data: bytes) -> bytes:
+    words = data.split(None, 2)
+    if len(words) < 2 or b"PRIVATE" in data:
+        return b""
+    blob = _decode(words[1])
+    return blob if blob[4:].startswith(words[0]) else b""
+
+
+def _decode(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b""
+
+
+def _field(data: bytes, at: int) -> tuple[bytes, int]:
+    if len(data) < at + 4:
+        return b"", at
+    size = struct.unpack_from(">I", data, at)[0]
+    return data[at + 4 : at + 4 + size], at + 4 + size
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def _mpint(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")

@@ -1,0 +1,150 @@
+"""The keys to log in with: read once a run from files and the agent, and shared by all hosts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.model.host import Connect
+from orchestrator.transport.agent import Agent, AgentError
+from orchestrator.transport.identity import Identity, read_identity
+
+DEFAULTS = ("id_ed25519", "id_ecdsa", "id_rsa")
+CERTIFICATE = "-cert-v01@openssh.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key the server may be offered. ``blob`` is its public part or certificate as SSH sends
+    it; ``sign`` takes data and an algorithm and raises AgentError; ``ask`` means that the server
+    is asked whether it wants this key before its owner is bothered for a signature.
+    """
+
+    blob: bytes
+    where: str
+    sign: Callable[[bytes, str], bytes]
+    ask: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Its type, like ssh-ed25519."""
+        return kind_of(self.blob)
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The signature algorithms for it, best first; SHA-1 is not among them."""
+        if self.kind.startswith("ssh-rsa"):
+            tail = CERTIFICATE if self.kind.endswith(CERTIFICATE) else ""
+            return (f"rsa-sha2-512{tail}", f"rsa-sha2-256{tail}")
+        return (self.kind,)
+
+    def __str__(self) -> str:
+        return f"{self.where} ({self.kind} {fingerprint(self.blob)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The keys for one host in the order to try them, and why others can't be used."""
+
+    keys: tuple[Key, ...]
+    unusable: tuple[str, ...]
+
+
+class Keyring:
+    """What there is to log in with. Files are parsed and the agent is asked once each."""
+
+    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+        path = environ.get("SSH_AUTH_SOCK", "")
+        self._home = home
+        self._agent = Agent(path) if path else None
+        self._lock = threading.Lock()
+        self._read: dict[Path, Identity] = {}
+        self._lucky: set[bytes] = set()
+
+    def offer(self, connect: Connect) -> Offer:
+        """What to try on this host: what the inventory names, then the agent's keys, then the
+        usual files. OpenSSH tries the agent's first and may run out of attempts. A key that was
+        let in somewhere comes before those that were not.
+        """
+        named = [self._identity(name) for name in connect.identity]
+        usual = [] if named else [self._identity(f"~/.ssh/{name}") for name in DEFAULTS]
+        held, trouble = self._held()
+        found = [key for identity in named for key in _keys(identity, held)]
+        found += () if connect.identities_only else held
+        found += [key for identity in usual for key in _keys(identity, held)]
+        unique: dict[bytes, Key] = {}
+        for key in found:
+            unique.setdefault(key.blob, key)
+        with self._lock:
+            order = sorted(unique.values(), key=lambda key: key.blob not in self._lucky)
+        unusable = [
+            identity.trouble
+            for identity in named + usual
+            if (identity.exists or identity in named) and not _keys(identity, held)
+        ]
+        return Offer(tuple(order), (*unusable, *trouble))
+
+    def let_in(self, key: Key) -> None:
+        """A server accepted this key."""
+        with self._lock:
+            self._lucky.add(key.blob)
+
+    def close(self) -> None:
+        """Let go of the agent."""
+        if self._agent:
+            self._agent.close()
+
+    def _identity(self, name: str) -> Identity:
+        path = self._home / name[2:] if name.startswith("~/") else Path(name)
+        with self._lock:
+            if path not in self._read:
+                self._read[path] = read_identity(path, name)
+            return self._read[path]
+
+    def _held(self) -> tuple[list[Key], list[str]]:
+        if self._agent is None:
+            return [], []
+        agent = self._agent
+        try:
+            return [_agent_key(agent, *one) for one in agent.listed()], []
+        except AgentError as error:
+            return [], [str(error)]
+
+
+def _keys(identity: Identity, held: list[Key]) -> list[Key]:
+    if identity.sign is None:  # encrypted, or a public key alone: the agent may hold the rest
+        return [key for key in held if key.blob == identity.public]
+    keys = [Key(identity.public, identity.name, identity.sign)]
+    if identity.certificate:
+        keys.insert(0, Key(identity.certificate, f"{identity.name}-cert.pub", identity.sign))
+    return keys
+
+
+def _agent_key(agent: Agent, blob: bytes, comment: str) -> Key:
+    return Key(blob, f"agent {comment}", lambda data, name: agent.sign(blob, data, name), True)
+
+
+def kind_of(blob: bytes) -> str:
+    """The type that a public key's blob names."""
+    size = struct.unpack_from(">I", blob)[0] if len(blob) >= 4 else 0
+    return blob[4 : 4 + size].decode("ascii", "replace")
+
+
+def fingerprint(blob: bytes) -> str:
+    """A public key's fingerprint as `ssh-keygen -l` prints it."""
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+    return f"SHA256:{digest.rstrip('=')}"
+
+
+def decoded(text: str) -> bytes:
+    """The blob that base64 ``text`` stands for, b'' where it is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""

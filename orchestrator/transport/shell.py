@@ -1,0 +1,150 @@
+"""The client's end of a channel: a remote shell as ``session.channel.Channel`` has it."""
+
+from __future__ import annotations
+
+import signal
+
+from orchestrator.errors import ConnectError
+from orchestrator.session.channel import Chunk
+from orchestrator.transport.library import Message, codes
+from orchestrator.transport.stream import Carrier, Stream
+
+
+class Shell(Stream):
+    """A channel on which ``command`` runs. Satisfies ``session.channel.Channel``.
+
+    The command goes out with the peer's confirmation, and text to the shell as soon as there is
+    a window for it: OpenSSH gives none before the command runs, others may. From the latter a
+    refusal of the command can come late; then ``read`` raises it.
+    """
+
+    def __init__(self, link: Carrier, number: int, command: bytes) -> None:
+        super().__init__(link, number)
+        self._command = command
+        self._out: list[bytes] = []
+        self._err: list[bytes] = []
+        self._status: int | None = None
+        self._error: ConnectError | None = None
+        self._woken = False
+
+    def opened(self, timeout: float) -> None:
+        """Wait until something can be written to it. Raises ConnectError (phase channel or shell)
+        where the host refuses, the connection ends, or ``timeout`` seconds pass.
+        """
+        with self._changed:
+            answered = self._changed.wait_for(lambda: self._window or self._gone, timeout)
+            error, confirmed = self._error, self._peer >= 0
+        if error:
+            raise error
+        if not answered:
+            self.close()
+            what = "start a shell" if confirmed else "open a session"
+            raise ConnectError(
+                "shell" if confirmed else "channel",
+                f"the host does not {what} within {timeout:g} s",
+                "`connect: {timeout: …}` allows more",
+            )
+        if not confirmed:
+            raise ConnectError("channel", "the connection ended before the session opened")
+
+    def write(self, data: bytes | memoryview) -> int:
+        """As ``Channel.write``."""
+        return self.send(data)
+
+    def read(self, timeout: float | None) -> Chunk:
+        """As ``Channel.read``. Ends also when the exit status arrives: where a child of the shell
+        holds its output open, that is long before EOF. Raises ConnectError (phase shell) where
+        the host took the channel and refused the command.
+        """
+        with self._changed:
+            self._changed.wait_for(self._worth_reading, timeout)
+            self._woken = self._roomy = False
+            if self._error:
+                raise self._error
+            stdout, stderr = _joined(self._out), _joined(self._err)
+            eof = self._gone or (self._eof_there and self._status is not None)
+        if stdout or stderr:
+            self.grant(len(stdout) + len(stderr))
+        return Chunk(stdout, stderr, eof)
+
+    def wake(self) -> None:
+        """As ``Channel.wake``."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def exit_status(self) -> int | None:
+        """The shell's exit status; 128 + the signal's number where one ended it."""
+        return self._status
+
+    def refused(self, error: ConnectError) -> None:
+        """The host did not take the channel, or not its command."""
+        with self._changed:
+            self._error = error
+            self._gone = True
+            self._changed.notify_all()
+
+    def confirmed(self, peer: int, window: int, largest: int) -> None:
+        """The host took the channel: the command goes first, before anyone can write."""
+        ask = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer).add_string("exec")
+        self._link.post(ask.add_boolean(True).add_string(self._command))
+        super().confirmed(peer, window, largest)
+
+    def received(self, data: bytes, stderr: bool) -> None:
+        """Keep it for the next ``read``."""
+        with self._changed:
+            if not self._closed_here:
+                (self._err if stderr else self._out).append(data)
+                self._changed.notify_all()
+
+    def requested(self, message: Message) -> None:
+        """How the shell ended (RFC 4254 6.10)."""
+        kind, wanted = message.get_text(), message.get_boolean()
+        if kind == "exit-status":
+            self._ended(message.get_int())
+        elif kind == "exit-signal":
+            self._ended(128 + _number(message.get_text()))
+        else:
+            self.answer(wanted, taken=False)
+
+    def request_refused(self, _: Message) -> None:
+        """There was one request, for the command."""
+        command = self._command.decode("utf-8", "replace")
+        self.close()
+        self.refused(
+            ConnectError(
+                "shell",
+                f"the host refuses to run `{command}`",
+                "orch needs sshd and a POSIX sh; this account may be for file transfer only",
+            )
+        )
+
+    def _ended(self, status: int) -> None:
+        with self._changed:
+            self._status = status
+            self._woken = True
+            self._changed.notify_all()
+
+    def _worth_reading(self) -> bool:
+        return bool(
+            self._out
+            or self._err
+            or self._gone
+            or self._woken
+            or self._roomy
+            or (self._eof_there and self._status is not None)
+        )
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """What ``parts`` held, which is empty afterwards."""
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    parts.clear()
+    return whole
+
+
+def _number(name: str) -> int:
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError:
+        return 0

@@ -1,0 +1,195 @@
+"""One SSH channel (RFC 4254 5): its flow control and its end, the same on both sides."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from orchestrator.transport.library import Message, codes
+
+WINDOW = 1 << 21  # what the peer may send before we have read it
+PACKET = 1 << 15
+GRANT = WINDOW // 8  # what was read is allowed again in portions of this
+STDERR = 1  # the only type of extended data there is
+
+
+class Carrier(Protocol):
+    """The connection below a stream."""
+
+    def post(self, message: Message) -> None:
+        """Send now or soon, never waiting. Raises BrokenPipeError where it is over."""
+
+    def offer(self, message: Message) -> bool:
+        """Send if there is room. Raises BrokenPipeError where it is over."""
+
+    def forget(self, stream: Stream) -> None:
+        """The stream is closed on both sides."""
+
+
+class Stream:
+    """One channel. The methods below the line are called by the connection's reader, with the
+    messages that arrive; the others by any thread.
+
+    ``number`` is our name for it. Nothing can be written until the peer gave it a number too.
+    """
+
+    def __init__(self, link: Carrier, number: int) -> None:
+        self.number = number
+        self._link = link
+        self._peer = -1
+        self._window = self._largest = 0
+        self._ungranted = 0
+        self._short = self._roomy = False
+        self._eof_here = self._eof_there = self._closed_here = self._gone = False
+        self._changed = threading.Condition(threading.Lock())
+
+    def send(self, data: bytes | memoryview, *, stderr: bool = False) -> int:
+        """Send what the peer's window and the socket have room for; return how much it was.
+
+        Raises BrokenPipeError once closed on either side.
+        """
+        rest = memoryview(data)
+        while rest:
+            size = self._reserve(len(rest))
+            if not size:
+                break
+            if not self._link.offer(self._data(rest[:size], stderr)):
+                self._unreserve(size)
+                break
+            rest = rest[size:]
+        return len(data) - len(rest)
+
+    def close_stdin(self) -> None:
+        """Send EOF behind what was written."""
+        with self._changed:
+            if self._eof_here or self._gone or self._peer < 0:
+                return
+            self._eof_here = True
+        self._tell(codes.cMSG_CHANNEL_EOF)
+
+    def close(self) -> None:
+        """Let go: what still arrives is dropped. Safe to call twice."""
+        with self._changed:
+            told = self._closed_here or self._gone or self._peer < 0
+            self._closed_here = self._eof_here = self._gone = True
+            self._changed.notify_all()
+        if not told:
+            self._tell(codes.cMSG_CHANNEL_CLOSE)
+
+    def grant(self, size: int) -> None:
+        """``size`` more bytes of what arrived are dealt with: let the peer send as many."""
+        with self._changed:
+            self._ungranted += size
+            if self._ungranted < GRANT or self._gone or self._eof_there:
+                return
+            size, self._ungranted = self._ungranted, 0
+        self._tell(codes.cMSG_CHANNEL_WINDOW_ADJUST, size)
+
+    # ------------------------------------------------------------------ what the reader calls
+
+    def confirmed(self, peer: int, window: int, largest: int) -> None:
+        """The peer took the channel."""
+        with self._changed:
+            self._peer, self._window, self._largest = peer, window, min(largest, PACKET)
+            abandoned = self._closed_here
+            self._changed.notify_all()
+        if abandoned:
+            self._tell(codes.cMSG_CHANNEL_CLOSE)
+
+    def received(self, data: bytes, stderr: bool) -> None:
+        """The peer sent data. To be overridden."""
+        raise NotImplementedError
+
+    def requested(self, message: Message) -> None:
+        """CHANNEL_REQUEST. Refused here, as RFC 4254 5.4 has it for those we do not know."""
+        message.get_text()
+        self.answer(message.get_boolean(), taken=False)
+
+    def data(self, message: Message) -> None:
+        """CHANNEL_DATA."""
+        self.received(message.get_binary(), False)
+
+    def extended_data(self, message: Message) -> None:
+        """CHANNEL_EXTENDED_DATA."""
+        if message.get_int() == STDERR:
+            self.received(message.get_binary(), True)
+
+    def window_adjusted(self, message: Message) -> None:
+        """CHANNEL_WINDOW_ADJUST."""
+        with self._changed:
+            self._window += message.get_int()
+            self._changed.notify_all()
+        self.nudge()
+
+    def ended(self, _: Message) -> None:
+        """CHANNEL_EOF."""
+        with self._changed:
+            self._eof_there = True
+            self._changed.notify_all()
+
+    def closed_there(self, _: Message) -> None:
+        """CHANNEL_CLOSE."""
+        with self._changed:
+            told, self._closed_here = self._closed_here, True
+        if not told:
+            self._tell(codes.cMSG_CHANNEL_CLOSE)
+        self._link.forget(self)
+        self.lost()
+
+    def request_taken(self, _: Message) -> None:
+        """CHANNEL_SUCCESS. Nobody waits for it."""
+
+    def request_refused(self, _: Message) -> None:
+        """CHANNEL_FAILURE."""
+        self.close()
+
+    def lost(self) -> None:
+        """Nothing more will come or go."""
+        with self._changed:
+            self._gone = True
+            self._changed.notify_all()
+
+    def nudge(self) -> None:
+        """There may be room to write again."""
+        with self._changed:
+            if self._short:
+                self._short, self._roomy = False, True
+                self._changed.notify_all()
+
+    _unlink = lost  # as paramiko calls it when the connection ends
+
+    def answer(self, wanted: bool, *, taken: bool) -> None:
+        """Answer the peer's request, if it wants an answer."""
+        if wanted:
+            self._tell(codes.cMSG_CHANNEL_SUCCESS if taken else codes.cMSG_CHANNEL_FAILURE)
+
+    def _reserve(self, wanted: int) -> int:
+        with self._changed:
+            if self._gone or self._eof_here:
+                raise BrokenPipeError("the channel is closed")
+            size = min(wanted, self._window, self._largest)
+            self._window -= size
+            self._short = not size
+            return size
+
+    def _unreserve(self, size: int) -> None:
+        with self._changed:
+            self._window += size
+            self._short = True
+
+    def _data(self, data: memoryview, stderr: bool) -> Message:
+        if stderr:
+            message = Message().add_byte(codes.cMSG_CHANNEL_EXTENDED_DATA)
+            message.add_int(self._peer).add_int(STDERR)
+        else:
+            message = Message().add_byte(codes.cMSG_CHANNEL_DATA).add_int(self._peer)
+        return message.add_string(bytes(data))
+
+    def _tell(self, kind: bytes, number: int | None = None) -> None:
+        message = Message().add_byte(kind).add_int(self._peer)
+        if number is not None:
+            message.add_int(number)
+        try:
+            self._link.post(message)
+        except BrokenPipeError:
+            self.lost()

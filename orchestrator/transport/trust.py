@@ -1,0 +1,154 @@
+"""Whether to believe a host's key, and what to say where not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.host import Connect
+from orchestrator.transport.keys import decoded, fingerprint, kind_of
+from orchestrator.transport.known_hosts import (
+    Answer,
+    Entry,
+    KnownHosts,
+    Verdict,
+    known_name,
+)
+
+STANDARD = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
+ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # a type's signatures; else its own
+USUAL = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+)
+
+
+class OtherKindError(ConnectError):
+    """The host showed a key of a type that known_hosts lacks, but it has ``kinds`` for it."""
+
+    def __init__(self, error: ConnectError, kinds: tuple[str, ...]) -> None:
+        super().__init__(error.phase, error.why, error.hint)
+        self.kinds = kinds
+
+
+class Trust:
+    """Judges the keys of one host. ``order`` is what to ask it for, best known first."""
+
+    def __init__(self, hosts: KnownHosts, connect: Connect, port: int, *, record: bool) -> None:
+        self._hosts, self._record = hosts, record
+        self._accept_new = connect.host_keys == "accept-new"
+        self._address, self._port = connect.address, port
+        self._name = known_name(connect.address, port)
+
+    def order(self, first: Sequence[str] = ()) -> tuple[str, ...]:
+        """Signature algorithms: of the types known for this host, then the others, as OpenSSH
+        has it, so that a host with several keys shows the one that can be checked.
+        """
+        known = (*first, *self._hosts.kinds(self._name))
+        kinds = dict.fromkeys([*(k for k in known if k in USUAL), *USUAL])
+        return tuple(name for kind in kinds for name in ALGORITHMS.get(kind, (kind,)))
+
+    def judge(self, blob: bytes) -> None:
+        """Return if this key is the host's. Raises ConnectError; OtherKindError where known_hosts
+        has keys of other types for the host, which it may be asked for.
+        """
+        kind = kind_of(blob)
+        verdict = self._hosts.check(self._name, kind, blob)
+        if verdict.answer is Answer.UNKNOWN and self._port != 22:
+            # as ssh does: a key known for the host's port 22 serves its other ports
+            plain = self._hosts.check(known_name(self._address, 22), kind, blob)
+            verdict = plain if plain.answer in (Answer.KNOWN, Answer.REVOKED) else verdict
+        if verdict.answer is Answer.UNKNOWN and self._accept_new:
+            verdict = self._learn(kind, blob)
+        if verdict.answer is not Answer.KNOWN:
+            raise self._refusal(verdict, kind, blob)
+
+    def _learn(self, kind: str, blob: bytes) -> Verdict:
+        try:
+            return self._hosts.add(self._name, kind, blob, record=self._record)
+        except OSError as error:
+            raise ConnectError(
+                "host key", f"can't write to {self._hosts.paths[0]}: {error.strerror}"
+            ) from error
+
+    def _refusal(self, verdict: Verdict, kind: str, blob: bytes) -> ConnectError:
+        shown = f"{kind} {fingerprint(blob)}"
+        if verdict.answer is Answer.REVOKED:
+            return ConnectError(
+                "host key",
+                f"the key of {self._name} is revoked at {_place(verdict.entries[0])}: {shown}",
+                "whoever has this key may not be the host; ask its administrators",
+            )
+        if verdict.answer is Answer.CHANGED:
+            old = verdict.entries[0]
+            return ConnectError(
+                "host key",
+                f"the key of {self._name} changed: {_place(old)} has {_shown(old)}, "
+                f"the host shows {fingerprint(blob)} ({kind})",
+                f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'; "
+                "if not, somebody may stand between you and it",
+            )
+        if verdict.answer is Answer.OTHER_KIND:
+            old = verdict.entries[0]
+            return OtherKindError(
+                ConnectError(
+                    "host key",
+                    f"{self._name} shows a key of another type: {_place(old)} has {old.kind} "
+                    f"{_shown(old)}, the host shows {shown}",
+                    f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'",
+                ),
+                tuple(dict.fromkeys(entry.kind for entry in verdict.entries)),
+            )
+        return self._unknown(verdict, shown)
+
+    def _unknown(self, verdict: Verdict, shown: str) -> ConnectError:
+        looked = ", ".join(str(path) for path in self._hosts.paths)
+        noted = ""
+        if verdict.authority:
+            noted = f"; {_place(verdict.authority)} is a @cert-authority, not supported yet"
+        port = f"-p {self._port} " if self._port != 22 else ""
+        return ConnectError(
+            "host key",
+            f"{self._name} is not known in {looked}{noted}; it shows {shown}",
+            f"compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan {port}"
+            f"{self._address} >> {self._hosts.paths[0]}; or set `host_keys: accept-new`",
+        )
+
+
+class TrustStore:
+    """The run's known_hosts indexes, one for each choice of files, read once."""
+
+    def __init__(self, home: Path, *, record: bool) -> None:
+        self._home, self._record = home, record
+        self._lock = threading.Lock()
+        self._indexes: dict[tuple[str, ...], KnownHosts] = {}
+
+    def of(self, connect: Connect, port: int) -> Trust:
+        """Who judges this host. Raises ConnectError where a file can't be read."""
+        names = connect.known_hosts or STANDARD
+        with self._lock:
+            if names not in self._indexes:
+                self._indexes[names] = self._index(names)
+            return Trust(self._indexes[names], connect, port, record=self._record)
+
+    def _index(self, names: tuple[str, ...]) -> KnownHosts:
+        paths = [self._home / n[2:] if n.startswith("~/") else Path(n) for n in names]
+        try:
+            return KnownHosts(paths)
+        except OSError as error:
+            raise ConnectError(
+                "host key", f"can't read {error.filename}: {error.strerror}"
+            ) from error
+
+
+def _place(entry: Entry) -> str:
+    return f"{entry.path}:{entry.line}"
+
+
+def _shown(entry: Entry) -> str:
+    return fingerprint(decoded(entry.key))

@@ -1,0 +1,237 @@
+"""A real OpenSSH server for tests, run as whoever runs the tests.
+
+It listens on every address, so that each 127.x.y.z is a host of its own. Its configuration,
+host key and the client's key are its own; nothing outside its folder is read, but for what sshd
+itself insists on (its privilege separation folder, when run as root).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import Mark
+from orchestrator.model.host import Connect, Host
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin")
+PATIENCE = 20.0  # seconds until something that should happen has failed to
+ATTEMPTS = 5  # another process may take the free port before sshd does
+
+
+@dataclass(frozen=True, slots=True)
+class Sshd:
+    """A server that answers. ``folder`` holds its files; ``key`` is the private key it lets in.
+
+    ``known_hosts`` holds its host key for every address at its port.
+    """
+
+    folder: Path
+    port: int
+    pid: int
+    user: str
+    key: Path
+    known_hosts: Path
+
+    @property
+    def host_key(self) -> str:
+        """Its public host key: type and base64."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+    def connect(
+        self,
+        address: str = "127.0.0.1",
+        *,
+        user: str | None = None,
+        identity: tuple[str, ...] | None = None,
+        identities_only: bool | None = True,
+        known_hosts: tuple[str, ...] | None = None,
+        host_keys: str = "strict",
+        timeout: float = PATIENCE,
+        retries: int = 2,
+        keepalive: float = 15.0,
+        shell: str = "sh",
+    ) -> Connect:
+        """Settings that get into this server; what is not given is right."""
+        return Connect(
+            address,
+            self.port,
+            user or self.user,
+            (str(self.key),) if identity is None else identity,
+            identities_only,
+            known_hosts=(str(self.known_hosts),) if known_hosts is None else known_hosts,
+            host_keys=host_keys,
+            timeout=timeout,
+            retries=retries,
+            keepalive=keepalive,
+            shell=shell,
+        )
+
+    def host(self, address: str = "127.0.0.1", connect: Connect | None = None) -> Host:
+        """A host of the inventory at this server."""
+        return Host(address, connect or self.connect(address), (), (), Mark("test"))
+
+    def children(self) -> tuple[int, ...]:
+        """Its processes for connections: the parents of the sessions."""
+        return tuple(children(self.pid))
+
+    def log(self) -> str:
+        """What it said so far."""
+        return (self.folder / "log").read_text("utf-8", "replace")
+
+
+@contextmanager
+def serve(
+    folder: Path, lines: Sequence[str] = (), *, wrapper: str | None = None
+) -> Iterator[Sshd]:
+    """Run a server in ``folder`` and end it, with all of its processes, afterwards.
+
+    ``lines`` are added to its configuration and win over the usual ones. ``wrapper`` is the text
+    of a script that every session runs instead of what was asked for, which it finds in
+    ``$SSH_ORIGINAL_COMMAND``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    for name in ("host_key", "client_key"):
+        if not (folder / name).exists():
+            keygen(folder / name)
+    (folder / "authorized_keys").write_bytes((folder / "client_key.pub").read_bytes())
+    if wrapper is not None:
+        script = folder / "wrapper"
+        script.write_text(wrapper)
+        script.chmod(0o755)
+        lines = [*lines, f"ForceCommand {script}"]
+    server, port = _start(folder, lines)
+    kind, key = (folder / "host_key.pub").read_text().split()[:2]
+    known = folder / "known_hosts"
+    known.write_text(f"[*]:{port} {kind} {key}\n")
+    try:
+        yield Sshd(folder, port, server.pid, getpass.getuser(), folder / "client_key", known)
+    finally:
+        _end(server)
+
+
+def keygen(path: Path, kind: str = "ed25519", passphrase: str = "", bits: int | None = None) -> Path:
+    """A new key pair at ``path`` and ``path``.pub."""
+    size = ["-b", str(bits)] if bits else []
+    command = ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-C", path.name, "-f", path]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def free_port() -> int:
+    """A port that nothing listens on just now."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("", 0))
+        return int(taken.getsockname()[1])
+
+
+def until(true: object, what: str) -> None:
+    """Return as soon as ``true()`` holds; fail the test if it does not in time."""
+    assert callable(true)
+    end = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {PATIENCE:g} s in vain for {what}")
+        time.sleep(0.01)
+
+
+def children(pid: int) -> Iterator[int]:
+    """The direct children of a process, as `ps` lists them."""
+    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True)
+    for row in table.stdout.split(b"\n"):
+        if row.split()[1:] == [str(pid).encode()]:
+            yield int(row.split()[0])
+
+
+def _start(folder: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+    assert SSHD, "these tests need OpenSSH's sshd: install openssh-server"
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start without it
+    assert Path(pwd.getpwuid(os.getuid()).pw_shell).name not in {"nologin", "false"}
+    for _ in range(ATTEMPTS):
+        port = free_port()
+        (folder / "config").write_text(_config(folder, port, lines))
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", folder / "config"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={"PATH": os.environ["PATH"]},
+            )
+        if _answers(server, port):
+            return server, port
+        _end(server)
+    pytest.fail(f"sshd does not start: {(folder / 'log').read_text()}")
+
+
+def _config(folder: Path, port: int, lines: Sequence[str]) -> str:
+    """sshd takes the first value of each keyword, so that ``lines`` come first."""
+    usual = (
+        f"Port {port}",
+        "ListenAddress 0.0.0.0",
+        f"HostKey {folder}/host_key",
+        f"AuthorizedKeysFile {folder}/authorized_keys",
+        "PidFile none",
+        "StrictModes no",
+        "UsePAM no",
+        "UseDNS no",
+        "PermitRootLogin prohibit-password",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PrintMotd no",
+        "PrintLastLog no",
+        "LogLevel VERBOSE",
+        "MaxStartups 1000:30:2000",
+        "MaxSessions 100",
+    )
+    return "\n".join((*lines, *usual, ""))
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    end = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as probe:
+                if probe.recv(4) == b"SSH-":
+                    return True
+        except OSError:
+            time.sleep(0.01)
+    return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the sessions it left, each by its id: they have groups of their own."""
+    left = [*_descendants(server.pid)]
+    for pid in (server.pid, *left):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it ended by itself
+    server.wait()
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for child in children(pid):
+        yield child
+        yield from _descendants(child)
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """The server that most tests share."""
+    with serve(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
