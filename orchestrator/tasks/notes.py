@@ -26,7 +26,7 @@ def notes_of(tasks: Iterable[Task]) -> list[tuple[str, Mark]]:
 
 
 def _task(task: Task) -> Iterator[tuple[str, Mark]]:
-    if not task.desc and not task.mark.column == 0:
+    if not task.desc:
         yield f"task '{task.name}' has no `desc`", task.mark
     yield from _inside(task)
 

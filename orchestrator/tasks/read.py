@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias, cast
 
 from orchestrator.errors import Mark, Problems
@@ -12,6 +13,8 @@ from orchestrator.tasks.compile import Compiler
 from orchestrator.tasks.model import PARAM_TYPES, Call, Item, Param, Run, Step, Task
 
 Fields: TypeAlias = dict[str, Value]
+
+_SHELL = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
 class TaskReader:
@@ -198,7 +201,7 @@ class TaskReader:
         if self.read.text(fields["run"], "run") is None:
             return None
         shell = self.read.text(fields.get("shell"), "shell") or "sh"
-        if not all(word.replace("/", "").replace("-", "").isalnum() for word in shell.split(" ")):
+        if not _SHELL.fullmatch(shell):
             self.read.wrong(fields["shell"], "shell", "a shell's name or path, like bash")
         return Run(
             text=self.compile.shell(fields["run"]),

@@ -1,0 +1,24 @@
+"""Fetch pip's newest wheel from PyPI into the file named, and check its SHA-256.
+
+The index is that of PEP 691 (JSON form of the simple index).
+"""
+
+import hashlib
+import json
+import sys
+import urllib.request
+from pathlib import Path
+
+INDEX = "https://pypi.org/simple/pip/"
+ACCEPT = {"Accept": "application/vnd.pypi.simple.v1+json"}
+
+with urllib.request.urlopen(urllib.request.Request(INDEX, headers=ACCEPT), timeout=60) as answer:
+    index = json.load(answer)
+newest = next(v for v in reversed(index["versions"]) if v.replace(".", "").isdigit())
+name = f"pip-{newest}-py3-none-any.whl"
+wheel = next(file for file in index["files"] if file["filename"] == name)
+with urllib.request.urlopen(wheel["url"], timeout=60) as answer:
+    data = answer.read()
+if hashlib.sha256(data).hexdigest() != wheel["hashes"]["sha256"]:
+    sys.exit(f"{name} is not what the index says")
+Path(sys.argv[1]).write_bytes(data)

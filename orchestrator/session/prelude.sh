@@ -1,0 +1,180 @@
+unset o_nonce; o_nonce=%NONCE%
+# The session's shell: POSIX.1-2017 sh (dash, bash, busybox ash, ksh, mksh). Sent once, without
+# its comments; Python fills in what stands between percent signs. What it says to the other side
+# is described in streams.py, what calls its functions in segment.py.
+#
+# The nonce comes first: if something ate the beginning of this, it is unset and no segment runs.
+# Variables are called o_… so that none of the user's exported ones changes for the steps.
+{ set +vx; } 2>/dev/null
+# Not '': what is ignored here would be ignored in the steps, too.
+trap : PIPE
+# Background jobs get /dev/null for 0; the watcher needs the real one.
+exec 3<&0
+[ "$PWD" = "$HOME" ] || cd || cd /
+o_pid= o_hit= o_signal= o_timer= o_parity= o_watcher=
+
+# A step gets a process group of its own, so that all of it can be ended.
+if command -v setsid; then o_group=setsid
+elif command -v perl; then o_group='perl -e setpgrp;exec@ARGV'
+else o_group=
+fi >/dev/null 2>&1
+# How a step's shell gets its text: from fd 9, which the text's first words close again.
+# Not `sh /dev/fd/9` (it shows as $0) and not `sh -c TEXT` (ps shows it; 128 KiB).
+o_read='. %FDS%/9'
+[ -e %FDS%/3 ] || o_read='set -- "$(cat <&9; echo .)"; eval "shift;${1%.}"'
+if [ "$KSH_VERSION" ]; then
+  # mksh has no printf of its own, and another program's arguments can be seen.
+  write() { print -n -- "$1"; }
+else
+  write() { printf %b "$1"; }
+fi
+# About a tenth of a second, counted in o_naps; a whole one where sleep knows no fractions.
+nap() { if sleep .1; then o_naps=$((o_naps+1)); else sleep 1; o_naps=$((o_naps+10)); fi; } 2>/dev/null
+
+# A marker: one write, so that nothing gets inside it. A step may have left the pipe
+# non-blocking and full, so it is tried again for a while.
+say() {
+  o_naps=0
+  until write "$o_nonce $*\n"; do
+    nap; [ $o_naps -lt 50 ] || bye
+  done
+} 2>/dev/null
+mark() { say "$@" >&2; say "$@"; }
+
+# alarm SECONDS WHOLE-SECONDS SIGNAL: sends this shell that signal after so long. USR1 makes it
+# begin anew, USR2 ends it; USR2 is never trapped here, so that one which comes before the alarm
+# has set its own trap ends it as well. Some hosts' sleep knows whole seconds only.
+alarm() {
+  {
+    o_sleep= o_over=
+    trap 'kill -KILL $o_sleep' USR1
+    trap 'o_over=1; kill -KILL $o_sleep' USR2
+    while :; do
+      sleep $1 & o_sleep=$!
+      [ -z "$o_over" ] || kill -KILL $o_sleep
+      wait $o_sleep; o_slept=$?
+      [ -z "$o_over" ] || exit
+      case $o_slept in
+      0) kill -$3 $$; exit;;
+      12[67]) exit;;
+      esac
+      [ $o_slept -gt 128 ] || { [ "$1" != "$2" ] || exit; shift; set -- "$1" "$@"; }
+    done
+  } </dev/null >/dev/null 2>&1 3<&- &
+}
+
+# While a segment runs the watcher owns the channel's stdin. A line there renews the lease; its
+# end, and the lease's, is the order to end everything.
+watch() {
+  alarm %LEASE% TERM; o_lease=$!
+  { while read -r o_beat; do kill -USR1 $o_lease; done; kill -TERM $$; } <&3 3<&- >/dev/null 2>&1 &
+  o_watcher=$!
+}
+# KILL, because a signal that can be trapped may come too early for a shell just forked.
+unwatch() {
+  [ "$o_watcher" ] || return 0
+  kill -KILL $o_watcher; wait $o_watcher; kill -USR2 $o_lease; o_watcher=
+} 2>/dev/null
+bye() { unwatch; exit 143; }
+
+# o_pid: empty between steps; none, new or a number within one. o_hit is the stop flag.
+arm() {
+  trap 'reap gone' TERM HUP INT
+  trap 'reap USR1' USR1
+  trap 'reap ALRM' ALRM
+}
+# reap gone|SIGNAL: what the traps do. While it works, only the flag can be raised.
+reap() {
+  # An alarm that rang as its step ended must not hit the next one: steps take turns with two.
+  [ "$1" = gone ] || [ "$1" = "$o_signal" ] || return 0
+  trap o_hit=gone TERM HUP INT
+  trap : USR1 ALRM
+  case $o_hit$1 in
+  *gone) o_hit=gone;;
+  *) o_hit=timeout;;
+  esac
+  case $o_pid in
+  '') bye;;
+  none|new) ;;
+  *) slay;;
+  esac
+  arm
+}
+# Ends the running step's group: TERM, a grace, KILL. Once.
+slay() {
+  [ "$o_slain" != $o_pid ] || return 0
+  o_slain=$o_pid
+  if [ "$o_group" ]; then set -- -$o_pid $o_pid; else trap : TERM HUP INT; set -- 0; fi
+  kill -TERM "$@" 2>/dev/null
+  o_naps=0
+  while [ $o_naps -lt %GRACE% ] && kill -0 -$o_pid 2>/dev/null; do nap; done
+  [ "$o_group" ] || perish
+  kill -KILL "$@" 2>/dev/null
+}
+# Without groups this shell goes, too. Its last words must not wait for a pipe that is full.
+perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
+
+# launch SHELL OPTIONS TEXT [STDIN]: to its end, or to that of its group. Texts are escaped for
+# %b and begin with a letter that means nothing.
+launch() {
+  [ -z "$o_hit" ] || o_how=$o_hit
+  [ $o_how = done ] || return 0
+  o_slain= o_pid=new
+  if [ $# -lt 4 ]; then
+    write "exec 9<&-;${3#?}" 2>/dev/null 3<&- |
+      $o_group "$1" $2 -c "$o_read" "$1" 9<&0 </dev/null 3<&- &
+  else
+    # A here-document: a pipe's writer would be part of this job, and last as long as whoever
+    # keeps the stdin open.
+    o_input=$(write "${4#?}."); o_input=${o_input%.}
+    write "exec 9<&-;${3#?}" 2>/dev/null 3<&- |
+      $o_group "$1" $2 -c "$o_read" "$1" 9<&0 3<&- <<END &
+$o_input
+END
+  fi
+  o_pid=$!
+  [ -z "$o_hit" ] || slay
+  # A signal that meant nothing ends a wait, too. bash tells stderr who was killed.
+  while wait $o_pid; o_status=$?; [ -z "$o_hit" ] && [ $o_status -gt 128 ] && kill -0 $o_pid; do :
+  done 2>/dev/null
+  o_pid=none
+  [ -z "$o_hit" ] || o_how=$o_hit o_status=
+}
+
+# begin STEP [SECONDS WHOLE-SECONDS]
+begin() {
+  o_hit= o_pid=none o_step=$1 o_how=done o_status= o_failed=0 o_changed=0
+  mark B $1
+  [ "$2" ] || return 0
+  if [ "$o_parity" ]; then o_parity= o_signal=USR1; else o_parity=1 o_signal=ALRM; fi
+  alarm $2 $3 $o_signal; o_timer=$!
+}
+need() {
+  command -v "$1" >/dev/null 2>&1 || {
+    echo "orch: there is no $1 on this host" >&2; o_how=missing o_status=127
+  }
+}
+guard() { launch "$@"; [ $o_how != done ] || [ $o_status = 0 ] || o_how=guard; }
+body() {
+  launch "$@"
+  o_signal=
+  [ -z "$o_timer" ] || { kill -USR2 $o_timer; o_timer=; } 2>/dev/null
+}
+finish() {
+  mark E $o_step $o_how ${o_status:--} $o_failed $o_changed
+  o_pid=
+  [ "$o_hit" != gone ] || bye
+}
+skip() { mark E $1 when - 0 0; }
+
+control() { eval "$1"; }
+# segment CONTROL TEXT…: one simple command, so that it is parsed whole before any of it runs.
+segment() {
+  [ "$o_nonce" ] || return
+  watch
+  control "$@"
+  unwatch
+  say S
+}
+arm
+say R

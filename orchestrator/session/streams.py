@@ -1,0 +1,198 @@
+"""What the shell says, taken apart: its markers, and the output between them.
+
+A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of either stream:
+
+    R                                     the shell is ready (stdout only)
+    B STEP                                a step begins
+    E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, missing, when, timeout
+                                          or gone, STATUS a number or -, the flags are 0 or 1
+    S                                     the segment is over (stdout only)
+    D                                     so is the shell (stdout only)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+_LONGEST = 120  # of a marker's words, in bytes
+_MOST_HELD = 16 << 20
+
+
+class Garbled(Exception):
+    """What arrived cannot have been said by the prelude."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Bytes of a step, or of none (0)."""
+
+    step: int
+    stream: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A marker, by its words."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+
+
+Happening: TypeAlias = Output | Marker
+
+
+class Scanner:
+    """Finds the markers in one stream, however it is cut into pieces."""
+
+    def __init__(self, nonce: bytes) -> None:
+        self._nonce = nonce
+        self._held = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes | Marker]:
+        """The output and markers that these bytes complete."""
+        data, self._held = self._held + data, b""
+        start = 0
+        while (found := data.find(self._nonce, start)) >= 0:
+            if found > start:
+                yield data[start:found]
+            end = data.find(b"\n", found)
+            if end < 0:
+                self._hold(data[found:])
+                return
+            yield _marker(data[found + len(self._nonce) : end])
+            start = end + 1
+        kept = self._beginning(data, start)
+        if len(data) - kept > start:
+            yield data[start : len(data) - kept]
+        self._held = data[len(data) - kept :]
+
+    def rest(self) -> bytes:
+        """What is held back when nothing more will come."""
+        rest, self._held = self._held, b""
+        return rest
+
+    def _beginning(self, data: bytes, start: int) -> int:
+        """How many bytes at the end may be the beginning of the nonce."""
+        for size in range(min(len(self._nonce) - 1, len(data) - start), 0, -1):
+            if data.endswith(self._nonce[:size]):
+                return size
+        return 0
+
+    def _hold(self, data: bytes) -> None:
+        if len(data) > len(self._nonce) + _LONGEST:
+            raise Garbled("a marker without an end")
+        self._held = data
+
+
+class Streams:
+    """Both streams as one sequence in which each step's output stands inside the step.
+
+    The streams wait for one another at the end of a step, so that its end comes after all that
+    it wrote to either. What a stream brings while it waits is held; since the shell writes
+    every end to both, that is little.
+    """
+
+    def __init__(self, nonce: str) -> None:
+        self._stdout = _Stream("stdout", Scanner(nonce.encode()))
+        self._stderr = _Stream("stderr", Scanner(nonce.encode()))
+        self._begun: Marker | None = None
+
+    def feed(self, stdout: bytes, stderr: bytes) -> Iterator[Happening]:
+        """What these bytes complete, in order. Raises Garbled."""
+        self._stdout.feed(stdout)
+        self._stderr.feed(stderr)
+        while True:
+            yield from self._drain(self._stderr)
+            yield from self._drain(self._stdout)
+            ends = self._stdout.at_end, self._stderr.at_end
+            if None in ends:
+                break
+            if ends[0] != ends[1]:
+                raise Garbled(f"two ends at once: {ends[0]} and {ends[1]}")
+            yield self._pass_end()
+        if max(self._stdout.size, self._stderr.size) > _MOST_HELD:
+            raise Garbled("the end of a step on one stream only")
+
+    def rest(self) -> Iterator[Output]:
+        """All output that is left when nothing more will come."""
+        for stream in (self._stdout, self._stderr):
+            yield from stream.rest()
+
+    def _drain(self, stream: _Stream) -> Iterator[Happening]:
+        for happening in stream.until_end():
+            if isinstance(happening, Marker) and happening.kind == "B":
+                if happening == self._begun:
+                    continue  # the other stream had it first
+                self._begun = happening
+            yield happening
+
+    def _pass_end(self) -> Marker:
+        self._begun = None
+        self._stderr.pass_end()
+        return self._stdout.pass_end()
+
+
+class _Stream:
+    """One stream: what came and was not yet told, and the step it stands in."""
+
+    def __init__(self, name: str, scanner: Scanner) -> None:
+        self._name = name
+        self._scanner = scanner
+        self._waiting: deque[bytes | Marker] = deque()
+        self._step = 0
+        self.size = 0
+
+    @property
+    def at_end(self) -> Marker | None:
+        """The end marker that comes next, if one does."""
+        first = self._waiting[0] if self._waiting else None
+        return first if isinstance(first, Marker) and first.kind == "E" else None
+
+    def feed(self, data: bytes) -> None:
+        for item in self._scanner.feed(data) if data else ():
+            self._waiting.append(item)
+            self.size += len(item) if isinstance(item, bytes) else 0
+
+    def until_end(self) -> Iterator[Happening]:
+        while self._waiting and not self.at_end:
+            yield self._next()
+
+    def pass_end(self) -> Marker:
+        marker = self._waiting.popleft()
+        assert isinstance(marker, Marker)
+        self._step = 0
+        return marker
+
+    def rest(self) -> Iterator[Output]:
+        self._waiting.append(self._scanner.rest())
+        while self._waiting:
+            happening = self._next()
+            if isinstance(happening, Output) and happening.data:
+                yield happening
+
+    def _next(self) -> Happening:
+        item = self._waiting.popleft()
+        if isinstance(item, bytes):
+            self.size -= len(item)
+            return Output(self._step, self._name, item)
+        if item.kind == "B":
+            self._step = _number(item.words[0])
+        return item
+
+
+def _marker(line: bytes) -> Marker:
+    words = line.decode("ascii", "replace").split(" ")
+    counts = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}
+    if len(words) < 2 or words[0] or counts.get(words[1]) != len(words) - 2:
+        raise Garbled(f"an unknown marker: {line[:_LONGEST]!r}")
+    return Marker(words[1], tuple(words[2:]))
+
+
+def _number(word: str) -> int:
+    if not word.isdecimal():
+        raise Garbled(f"a marker with {word!r} for a number")
+    return int(word)

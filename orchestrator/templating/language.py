@@ -1,0 +1,141 @@
+"""The expressions that users write: Jinja's, strict, without side effects and without Python."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import pass_context
+from jinja2.exceptions import UndefinedError
+from jinja2.runtime import StrictUndefined, Undefined, missing
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+# Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
+FUNCTIONS = frozenset({"range", "dict", "namespace"})
+# Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
+FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
+_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
+
+
+class NotDefined(UndefinedError):
+    """Something was done with a value that does not exist. ``missing`` stands in its place."""
+
+    def __init__(self, message: str, missing: Missing) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class Missing(StrictUndefined):
+    """A value that does not exist. Whatever is below it does not exist either, so that
+    ``a.b.c | default(1)`` holds for each of the three; anything else raises ``NotDefined``."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if self._undefined_exception is UndefinedError:
+            fail: Any = lambda message: NotDefined(message, self)  # noqa: E731
+            self._undefined_exception = fail
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: Any) -> Missing:
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name that was asked for."""
+        return str(self._undefined_name)
+
+    @property
+    def siblings(self) -> list[str] | None:
+        """The names that stand where it was looked for; None: at a template's root."""
+        if not isinstance(self._undefined_name, str) or self.at_root:
+            return None
+        owner = self._undefined_obj
+        return [str(k) for k in owner] if isinstance(owner, Mapping) else []
+
+    @property
+    def at_root(self) -> bool:
+        """Whether it is a name that no scope knows."""
+        return not self._undefined_hint and self._undefined_obj is missing
+
+
+class Language(ImmutableSandboxedEnvironment):
+    """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping) and not isinstance(obj, Undefined):
+            try:
+                return obj[attribute]
+            except KeyError:
+                pass
+        return super().getattr(obj, attribute)
+
+
+@cache
+def language(*, comments: bool, trim: bool = False) -> Language:
+    """The environment, made once for each way of reading the text around expressions.
+
+    ``comments``: whether ``{# … #}`` is one. ``trim``: whether a line's end right after a
+    block tag goes, as in Ansible's templates.
+    """
+    marks = {} if comments else {"comment_start_string": "\0#", "comment_end_string": "#\0"}
+    env = Language(undefined=Missing, keep_trailing_newline=True, trim_blocks=trim, **marks)
+    env.globals = {name: env.globals[name] for name in FUNCTIONS}
+    for name in ("tojson", "xmlattr", "urlize", "forceescape", "safe", "escape", "e"):
+        del env.filters[name]
+    env.filters |= {
+        "bool": as_bool,
+        "basename": lambda path: posixpath.basename(str(path).rstrip("/")),
+        "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
+        "to_json": _to_json,
+        "tojson": _to_json,
+        FREE: _free,
+        KEEP: _keep,
+        INSERT: _insert,
+    }
+    env.tests |= {word: _result_test(word) for word in ("changed", "failed", "skipped")}
+    env.tests["succeeded"] = lambda result: not (result["failed"] or result["skipped"])
+    return env
+
+
+def as_bool(value: Any) -> bool:
+    """The filter ``bool``: what a person means by ``yes``, ``no``, ``on``, ``off``, 1 or 0."""
+    word = str(value).strip().lower()
+    if value is None or word in _FALSE:
+        return False
+    if word in _TRUE:
+        return True
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+@pass_context
+def _free(context: Any, name: str) -> object:
+    return context.look_up(name)
+
+
+@pass_context
+def _keep(context: Any, value: object) -> str:
+    context.kept = value
+    return ""
+
+
+@pass_context
+def _insert(context: Any, value: object, index: int) -> str:
+    text: str = context.insert(value, index)
+    return text
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _result_test(word: str) -> Callable[[Any], bool]:
+    return lambda result: bool(result[word])

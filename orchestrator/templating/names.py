@@ -1,0 +1,161 @@
+"""Which names a template takes from its scope, found without rendering it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from jinja2 import meta, nodes
+from jinja2.visitor import NodeTransformer
+
+from orchestrator.templating.language import FREE, FUNCTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """``required``: must exist. ``optional``: are asked after first (``is defined``,
+    ``default``). ``origins``: for each name made in the template, the names it was made of.
+    ``lazy``: those of the free names that are only ever the scope's."""
+
+    required: frozenset[str]
+    optional: frozenset[str]
+    lazy: frozenset[str]
+    origins: Mapping[str, frozenset[str]]
+
+    def sources(self, node: nodes.Node) -> frozenset[str]:
+        """The scope's names that an expression's value is made of, also by way of locals."""
+        found: set[str] = set()
+        for name in _loads(node):
+            found |= self.origins.get(name, frozenset({name}))
+            if name in self.required or name in self.optional:
+                found.add(name)
+        return frozenset(found)
+
+
+def survey(tree: nodes.Template) -> Names:
+    """Find the names of a template. ``tree`` is only read."""
+    made = _made(tree)
+    loaded = set(_loads(tree))
+    free = loaded - made
+    if loaded & made:  # made in one place, maybe used before: Jinja's own rules decide
+        free |= meta.find_undeclared_variables(tree) & loaded
+    uses = _Uses(free)
+    uses.visit(tree, soft=False)
+    required = frozenset(uses.hard - uses.tested - FUNCTIONS)
+    seen = frozenset(uses.hard | uses.soft) - FUNCTIONS
+    return Names(required, seen - required, seen - made, _origins(tree, made))
+
+
+class Lazy(NodeTransformer):
+    """Has names looked up when they are used, not when the template begins: a branch not
+    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``."""
+
+    def __init__(self, names: frozenset[str], otherwise: str | None) -> None:
+        self._names, self._otherwise = names, otherwise
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
+        """Put the look-up in the place of a free name."""
+        if node.ctx != "load" or node.name not in self._names:
+            return node
+        name = nodes.Const(node.name, lineno=node.lineno)
+        return nodes.Filter(name, FREE, [], [], None, None, lineno=node.lineno)
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
+        """Leave the name of a function alone."""
+        function = node.node
+        self.generic_visit(node)
+        if isinstance(function, nodes.Name) and function.name in FUNCTIONS:
+            node.node = function
+        return node
+
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802
+        """Say what an ``if`` without ``else`` gives."""
+        if node.expr2 is None:
+            node.expr2 = nodes.Const(self._otherwise, lineno=node.lineno)
+        return self.generic_visit(node)
+
+
+@dataclass(slots=True)
+class _Uses:
+    """Sorts the uses of free names into those that need the name and those that ask first."""
+
+    free: set[str]
+    hard: set[str] = field(default_factory=set)
+    soft: set[str] = field(default_factory=set)
+    tested: set[str] = field(default_factory=set)
+
+    def visit(self, node: nodes.Node, *, soft: bool) -> None:
+        if isinstance(node, nodes.Name):
+            if node.ctx == "load" and node.name in self.free:
+                (self.soft if soft else self.hard).add(node.name)
+        elif isinstance(node, nodes.Test) and node.name in ("defined", "undefined"):
+            self.tested |= _root(node.node)
+            self.visit(node.node, soft=True)
+        elif isinstance(node, nodes.Filter) and node.name in ("default", "d") and node.node:
+            for part in (node.node, *node.args):
+                self.visit(part, soft=True)
+        elif soft and isinstance(node, nodes.Getattr | nodes.Getitem):
+            self.visit(node.node, soft=True)
+            if isinstance(node, nodes.Getitem):
+                self.visit(node.arg, soft=False)
+        elif isinstance(node, nodes.Call) and _is_function(node.node):
+            for part in (*node.args, *node.kwargs):
+                self.visit(part, soft=False)
+        else:
+            for child in node.iter_child_nodes():
+                self.visit(child, soft=False)
+
+
+def _is_function(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name in FUNCTIONS
+
+
+def _root(node: nodes.Node) -> set[str]:
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        node = node.node
+    return {node.name} if isinstance(node, nodes.Name) else set()
+
+
+def _loads(node: nodes.Node) -> Iterable[str]:
+    if isinstance(node, nodes.Name) and node.ctx == "load":
+        yield node.name
+    for name in node.find_all(nodes.Name):
+        if name.ctx == "load":
+            yield name.name
+
+
+def _made(tree: nodes.Template) -> set[str]:
+    """The names that the template itself gives a value, anywhere in it."""
+    made = {n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")}
+    made |= {m.name for m in tree.find_all(nodes.Macro)}
+    if tree.find(nodes.For):
+        made.add("loop")
+    if tree.find((nodes.Macro, nodes.CallBlock, nodes.Block)):
+        made |= {"self", "super", "caller", "varargs", "kwargs"}
+    return made
+
+
+def _origins(tree: nodes.Template, made: set[str]) -> dict[str, frozenset[str]]:
+    direct: dict[str, set[str]] = {name: set() for name in made}
+    for node in tree.find_all((nodes.Assign, nodes.For)):
+        assert isinstance(node, nodes.Assign | nodes.For)
+        value = node.node if isinstance(node, nodes.Assign) else node.iter
+        names = set(_loads(value))
+        for target in (node.target, *node.target.find_all((nodes.Name, nodes.NSRef))):
+            if isinstance(target, nodes.Name | nodes.NSRef):
+                direct.setdefault(target.name, set()).update(names)
+        if isinstance(node, nodes.For):
+            direct["loop"] |= names  # loop.previtem and loop.nextitem are items, too
+    return {name: frozenset(_reach(name, direct)) for name in direct}
+
+
+def _reach(name: str, direct: Mapping[str, set[str]]) -> set[str]:
+    seen, open_, found = {name}, [name], set()
+    while open_:
+        for other in direct[open_.pop()]:
+            if other not in direct:
+                found.add(other)
+            elif other not in seen:
+                seen.add(other)
+                open_.append(other)
+    return found

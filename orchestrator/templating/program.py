@@ -1,0 +1,142 @@
+"""A template made ready to run, and what becomes of the errors of its expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.environment import Template
+from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
+from jinja2.runtime import Context, missing
+
+from orchestrator.errors import DefinitionError, OrchError, Problem, nearest
+from orchestrator.templating.language import Language, Missing, NotDefined
+from orchestrator.templating.names import Lazy, Names, survey
+from orchestrator.templating.scope import Scope, Waits
+from orchestrator.templating.syntax import Parsed, Source
+
+_FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+
+class Rendering(Context):
+    """One rendering: the scope it reads, and the value it keeps."""
+
+    def __init__(self, env: Language, scope: Scope) -> None:
+        super().__init__(env, {}, None, {})
+        self.scope = scope
+        self.kept: object = None
+
+    def look_up(self, name: str) -> object:
+        """The scope's value of a name, or ``Missing``."""
+        try:
+            return self.scope.resolve(name)
+        except KeyError as error:
+            if error.args != (name,):
+                raise
+            return Missing(name=name)
+
+    def resolve_or_missing(self, key: str) -> Any:
+        """The value of a name that Jinja looks up itself, or Jinja's ``missing``."""
+        if key in self.vars:
+            return self.vars[key]
+        if key in self.environment.globals:
+            return self.environment.globals[key]
+        found = self.look_up(key)
+        return missing if isinstance(found, Missing) else found
+
+    def insert(self, value: object, index: int) -> str:
+        """The text of a value at one of the template's places."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Compiled template code with the places of its names, for errors."""
+
+    source: Source
+    env: Language
+    template: Template
+    names: Names
+    spots: tuple[tuple[str, int, str], ...]
+
+    def run(self, context: Rendering) -> str:
+        """The text it gives. Raises ``DefinitionError`` where an expression fails."""
+        try:
+            return "".join(self.template.root_render_func(context))
+        except (OrchError, Waits):
+            raise
+        except NotDefined as error:
+            raise self.undefined(error.missing, context.scope, self._offset(error)) from None
+        except SecurityError as error:
+            raise self.source.refuse(f"not allowed here: {error}", self._offset(error)) from None
+        except _FAULTS as error:
+            what = f"the expression fails: {str(error) or type(error).__name__}"
+            raise self.source.refuse(what, self._offset(error)) from error
+
+    def undefined(self, what: Missing, scope: Scope, near: int) -> DefinitionError:
+        """The error for a name that does not exist, used somewhere near an offset."""
+        name = what.name
+        spots = [s for s in self.spots if s[0] == name]
+        _, at, whole = min(spots, key=lambda s: abs(s[1] - near), default=(name, near, name))
+        known = scope.names() if what.at_root else what.siblings or []
+        hint = nearest(name, known)
+        if not hint and not what.at_root and what.siblings:
+            hint = f"there is: {', '.join(sorted(what.siblings)[:12])}"
+        return DefinitionError(Problem(f"'{whole}' is undefined", self.source.at(at), hint))
+
+    def _offset(self, error: BaseException) -> int:
+        """Where the statement stands that failed, from the line of the generated code."""
+        for frame, line in _frames(error.__traceback__):
+            if frame == self.template.filename:
+                return self.template.get_corresponding_lineno(line) - 1
+        return 0
+
+
+def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
+    while trace:
+        yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+
+
+def compile_tree(
+    parsed: Parsed, env: Language, names: Names | None = None, otherwise: str | None = None
+) -> Program:
+    """Make a tree ready to run. The tree is used up.
+
+    ``otherwise`` is what ``X if Y`` without an ``else`` gives where Y is false.
+    """
+    tree = parsed.tree
+    names = names or survey(tree)
+    spots = tuple(_spots(tree))
+    Lazy(names.lazy, otherwise).visit(tree)
+    try:
+        template = Template.from_code(env, env.compile(tree), {})
+    except TemplateSyntaxError as error:
+        raise parsed.source.refuse(f"{error.message}", error.lineno - 1) from None
+    return Program(parsed.source, env, template, names, spots)
+
+
+def _spots(tree: nodes.Template) -> Iterator[tuple[str, int, str]]:
+    """Each name and attribute used: itself, its offset, and how it is written in full."""
+    for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)):
+        whole = _written(node)
+        if isinstance(node, nodes.Name):
+            yield node.name, node.lineno - 1, whole
+        elif isinstance(node, nodes.Getattr):
+            yield node.attr, node.lineno, whole  # its token is the dot
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+            yield str(node.arg.value), node.arg.lineno - 1, whole
+
+
+def _written(node: nodes.Node) -> str:
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        return f"{_written(node.node)}.{node.attr}"
+    if isinstance(node, nodes.Getitem):
+        key = repr(node.arg.value) if isinstance(node.arg, nodes.Const) else "…"
+        return f"{_written(node.node)}[{key}]"
+    return "(…)"

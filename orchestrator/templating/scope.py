@@ -1,0 +1,31 @@
+"""What a template is rendered with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Waits(Exception):  # noqa: N818 - an answer, not an error
+    """A value exists only after steps have run. ``names`` are their registered names."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        super().__init__(", ".join(sorted(self.names)))
+
+
+class Scope(Protocol):
+    """What a template sees: the names at its root."""
+
+    def resolve(self, name: str) -> object:
+        """The final value of a name; it is never rendered again.
+
+        Raises ``KeyError(name)`` where there is none, ``Waits`` where it is not known yet,
+        ``OrchError`` where it is in error itself.
+        """
+
+    def from_host(self, name: str) -> bool:
+        """Whether text that the name leads to came from a host's output, however far back."""
+
+    def names(self) -> Iterable[str]:
+        """The known names. Asked for on errors only."""

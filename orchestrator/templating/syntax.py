@@ -1,0 +1,142 @@
+"""Reading a template into Jinja's tree, with the exact place of everything in it.
+
+Jinja keeps lines only. Here the token stream is numbered by offset instead (from 1, since
+0 means "unknown" to Jinja), so that the ``lineno`` of every node is where it begins.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jinja2 import nodes
+from jinja2.exceptions import TemplateSyntaxError
+from jinja2.lexer import Token, TokenStream
+from jinja2.parser import Parser
+
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.templating.language import Language
+
+# Jinja turns every CR into a newline; in its place travels a blank that it leaves alone.
+_STAND_INS = "\x1c\x1d\x1e\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A template's text and where it was written."""
+
+    text: str
+    mark: Mark
+
+    def at(self, offset: int) -> Mark:
+        """The place of a character of the text."""
+        before = self.text[: max(offset, 0)]
+        return self.mark.inside(before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+    def refuse(self, what: str, offset: int, hint: str = "") -> DefinitionError:
+        """The error that says what is wrong at a character of the text."""
+        return DefinitionError(Problem(what, self.at(offset), hint))
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A template's tree. ``begins`` are the offsets of ``{{`` and ``{%``, rising."""
+
+    source: Source
+    tree: nodes.Template
+    begins: tuple[int, ...]
+
+    def begin(self, node: nodes.Node) -> int:
+        """The offset of the ``{{`` or ``{%`` that the node stands in."""
+        index = bisect_right(self.begins, node.lineno - 1)
+        return self.begins[index - 1] if index else max(node.lineno - 1, 0)
+
+
+def parse(source: Source, env: Language, hint: str = "") -> Parsed:
+    """Read a template. Raises ``DefinitionError`` with ``hint`` where it is none."""
+    return _parse(source, env, hint, None)
+
+
+def parse_expression(source: Source, env: Language) -> Parsed:
+    """Read one bare expression; the tree is a template that gives out just this."""
+    hint = "write the bare expression, without `{{ }}`" if "{{" in source.text else ""
+    return _parse(source, env, hint, "variable")
+
+
+def _parse(source: Source, env: Language, hint: str, state: str | None) -> Parsed:
+    begins: list[int] = []
+    parser = Parser(env, "")
+    try:
+        tokens = _Tokens(source, env, begins, state)
+        parser.stream = TokenStream(tokens, None, None)
+        if state:
+            found = parser.parse_expression()
+            if not parser.stream.eos:
+                parser.fail(f"'{parser.stream.current.value}' is not expected here")
+            tree = nodes.Template([nodes.Output([found], lineno=1)], lineno=1)
+            tree.set_environment(env)
+        else:
+            tree = parser.parse()
+    except TemplateSyntaxError as error:
+        what = _plain(str(error.message))
+        raise source.refuse(what, error.lineno - 1, hint) from None
+    parsed = Parsed(source, tree, tuple(begins))
+    _known(parsed, env)
+    return parsed
+
+
+def _plain(message: str) -> str:
+    message = re.sub(r" at \d+$", "", message.replace("Jinja was looking", "looking"))
+    if "end of print statement" in message:
+        message = message.replace("end of print statement", "`}}`")
+    return f"this is no template: {message[:1].lower()}{message[1:]}"
+
+
+class _Tokens:
+    """Jinja's tokens of a text, each numbered by its offset + 1."""
+
+    def __init__(self, source: Source, env: Language, begins: list[int], state: str | None) -> None:
+        self._source, self._env, self._begins, self._state = source, env, begins, state
+        self._at = 0
+        text = source.text
+        self._stand_in = next((c for c in _STAND_INS if c not in text), "\x1f")
+
+    def __iter__(self) -> Iterator[Token]:
+        for token in self._env.lexer.wrap(self._placed()):
+            if "\r" in self._source.text and isinstance(token.value, str):
+                value = token.value.replace(self._stand_in, "\r")
+                yield Token(token.lineno, token.type, value)
+            else:
+                yield token
+
+    def _placed(self) -> Iterator[tuple[int, str, str]]:
+        text = self._source.text.replace("\r", self._stand_in)
+        try:
+            for _, kind, value in self._env.lexer.tokeniter(text, None, None, self._state):
+                while not text.startswith(value, self._at):
+                    self._at += 1  # blanks that `{%-` took away
+                if kind in ("variable_begin", "block_begin", "raw_begin"):
+                    self._begins.append(self._at)
+                yield self._at + 1, kind, value
+                self._at += len(value)
+        except TemplateSyntaxError as error:
+            raise TemplateSyntaxError(error.message or "", self._at + 1) from None
+
+
+def _known(parsed: Parsed, env: Language) -> None:
+    """Refuse filters and tests that do not exist, also where Jinja would wait until they run."""
+    for node in parsed.tree.find_all((nodes.Filter, nodes.Test)):
+        assert isinstance(node, nodes.Filter | nodes.Test)
+        table = env.filters if isinstance(node, nodes.Filter) else env.tests
+        if node.name in table or node.name in _FOR_COMMANDS:
+            continue
+        kind = "filter" if isinstance(node, nodes.Filter) else "test"
+        hint = nearest(node.name, table)
+        if node.name in ("quote", "shellquote", "sh"):
+            hint = "leave it out: values in a command are quoted for the place they stand in"
+        raise parsed.source.refuse(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)
+
+
+_FOR_COMMANDS = frozenset({"raw", "words"})
