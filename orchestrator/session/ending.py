@@ -61,7 +61,7 @@ class Listener(Protocol):
         """
 
 
-class Lost(Exception):
+class Lost(Exception):  # noqa: N818 - says what became of the session
     """The session broke off, and no more than what was told is known.
 
     ``step`` is the one that was running, None between steps. ``said`` is the end of what the
@@ -74,7 +74,7 @@ class Lost(Exception):
         super().__init__(f"{reason}; it said: {told}" if told else reason)
 
 
-class NotReady(ConnectError):
+class NotReady(ConnectError):  # noqa: N818 - says what the host is
     """No shell answered at the other end. ``said`` is what came in its place."""
 
     def __init__(self, why: str, said: bytes) -> None:

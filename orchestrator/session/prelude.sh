@@ -18,10 +18,10 @@ if command -v setsid; then o_group=setsid
 elif command -v perl; then o_group='perl -e setpgrp;exec@ARGV'
 else o_group=
 fi >/dev/null 2>&1
-# How a step's shell gets its text: from fd 9, which the text's first words close again.
-# Not `sh /dev/fd/9` (it shows as $0) and not `sh -c TEXT` (ps shows it; 128 KiB).
-o_read='. %FDS%/9'
-[ -e %FDS%/3 ] || o_read='set -- "$(cat <&9; echo .)"; eval "shift;${1%.}"'
+# How a step's shell gets its text: from its stdin, which the text's first words replace.
+# Not `sh -s` (it would read ahead), not `sh FILE` ($0), not `sh -c TEXT` (ps shows it; 128 KiB).
+o_read='. %FDS%/0'
+[ -e %FDS%/0 ] || o_read='set -- "$(cat; echo .)"; eval "shift;${1%.}"'
 if [ "$KSH_VERSION" ]; then
   # mksh has no printf of its own, and another program's arguments can be seen.
   write() { print -n -- "$1"; }
@@ -121,14 +121,13 @@ launch() {
   [ $o_how = done ] || return 0
   o_slain= o_pid=new
   if [ $# -lt 4 ]; then
-    write "exec 9<&-;${3#?}" 2>/dev/null 3<&- |
-      $o_group "$1" $2 -c "$o_read" "$1" 9<&0 </dev/null 3<&- &
+    write "exec </dev/null;${3#?}" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
   else
     # A here-document: a pipe's writer would be part of this job, and last as long as whoever
     # keeps the stdin open.
     o_input=$(write "${4#?}."); o_input=${o_input%.}
-    write "exec 9<&-;${3#?}" 2>/dev/null 3<&- |
-      $o_group "$1" $2 -c "$o_read" "$1" 9<&0 3<&- <<END &
+    write "exec <&9 9<&-;${3#?}" 2>/dev/null 3<&- |
+      $o_group "$1" $2 -c "$o_read" "$1" 3<&- 9<<END &
 $o_input
 END
   fi
@@ -177,4 +176,4 @@ segment() {
   say S
 }
 arm
-say R
+mark R

@@ -2,7 +2,7 @@
 
 A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of either stream:
 
-    R                                     the shell is ready (stdout only)
+    R                                     the shell is ready
     B STEP                                a step begins
     E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, missing, when, timeout
                                           or gone, STATUS a number or -, the flags are 0 or 1
@@ -21,7 +21,7 @@ _LONGEST = 120  # of a marker's words, in bytes
 _MOST_HELD = 16 << 20
 
 
-class Garbled(Exception):
+class Garbled(Exception):  # noqa: N818 - says what the stream is
     """What arrived cannot have been said by the prelude."""
 
 
@@ -91,9 +91,9 @@ class Scanner:
 class Streams:
     """Both streams as one sequence in which each step's output stands inside the step.
 
-    The streams wait for one another at the end of a step, so that its end comes after all that
-    it wrote to either. What a stream brings while it waits is held; since the shell writes
-    every end to both, that is little.
+    The streams wait for one another at R and E, so that a step's end comes after all that it
+    wrote to either. What a stream brings while it waits is held; since the shell writes these
+    to both, that is little.
     """
 
     def __init__(self, nonce: str) -> None:
@@ -112,7 +112,7 @@ class Streams:
             if None in ends:
                 break
             if ends[0] != ends[1]:
-                raise Garbled(f"two ends at once: {ends[0]} and {ends[1]}")
+                raise Garbled(f"two markers at once: {ends[0]} and {ends[1]}")
             yield self._pass_end()
         if max(self._stdout.size, self._stderr.size) > _MOST_HELD:
             raise Garbled("the end of a step on one stream only")
@@ -150,7 +150,7 @@ class _Stream:
     def at_end(self) -> Marker | None:
         """The end marker that comes next, if one does."""
         first = self._waiting[0] if self._waiting else None
-        return first if isinstance(first, Marker) and first.kind == "E" else None
+        return first if isinstance(first, Marker) and first.kind in "RE" else None
 
     def feed(self, data: bytes) -> None:
         for item in self._scanner.feed(data) if data else ():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
@@ -108,10 +109,7 @@ class LocalChannel:
     def wake(self) -> None:
         with self._waking:
             if not self._closed:
-                try:
-                    os.write(self._woken, b".")
-                except BlockingIOError:
-                    pass  # it is awake
+                self._wake()
 
     def close_stdin(self) -> None:
         with self._using:
@@ -123,7 +121,7 @@ class LocalChannel:
             if self._closed:
                 return
             self._closed = True
-            os.write(self._woken, b".")
+            self._wake()
         with self._using:
             self._drop_stdin()
             for stream in (self._process.stdout, self._process.stderr):
@@ -140,6 +138,10 @@ class LocalChannel:
     def exit_status(self) -> int | None:
         status = self._process.returncode
         return status if status is None or status >= 0 else 128 - status
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # full, so it is awake
+            os.write(self._woken, b".")
 
     def _wait(self, timeout: float | None) -> set[int]:
         """The file descriptors with something to do."""

@@ -1,0 +1,265 @@
+"""One shell on one host, streamed: commands go out many at a time, their ends come back."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from orchestrator.model.command import Command
+from orchestrator.session.channel import Channel, Chunk
+from orchestrator.session.conditions import Known
+from orchestrator.session.ending import Ending, How, Listener, Lost, NotReady
+from orchestrator.session.prelude import prelude
+from orchestrator.session.segment import segment
+from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams
+
+_END_PATIENCE = 20.0  # seconds for a host to end a step, grace and slow links included
+_NOISE_KEPT = 2000  # bytes
+_HOW = {
+    "done": How.DONE,
+    "missing": How.DONE,
+    "guard": How.SKIPPED,
+    "when": How.SKIPPED,
+    "timeout": How.TIMED_OUT,
+    "gone": How.ENDED,
+}
+
+
+class Session:
+    """Runs commands in the shell behind ``channel``.
+
+    Used by one thread, but for ``cancel``. All times are seconds: ``ready_timeout`` bounds the
+    wait for the shell's first word; where the host hears nothing for ``lease`` it ends what
+    runs; ``renew`` is how often it hears something. ``round_trips`` counts how often this side
+    wrote and then waited for the answer.
+    """
+
+    def __init__(
+        self, channel: Channel, *, ready_timeout: float, lease: float = 60, renew: float = 20
+    ) -> None:
+        self.round_trips = 0
+        self._channel = channel
+        self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
+        self._nonce = secrets.token_hex(16)
+        self._streams = Streams(self._nonce)
+        self._known: dict[int, Known] = {}
+        self._noise = b""
+        self._greeted = False
+        self._ready = False
+        self._cancelled = False
+        self._over = ""
+        # of the segment at hand
+        self._running: int | None = None
+        self._failed = False
+        self._steps: dict[int, Command] = {}
+        self._listener: Listener = _Deaf()
+
+    @property
+    def alive(self) -> bool:
+        """Whether another segment can be run on it."""
+        return not (self._over or self._cancelled)
+
+    def begin_task(self) -> None:
+        """Forget all steps, so that their numbers can be used again."""
+        self._known.clear()
+
+    def tell(self, step: int, *, changed: bool | None = None, failed: bool | None = None) -> None:
+        """Overrule what conditions of later segments see of a step of this task."""
+        known = self._known.get(step, Known())
+        self._known[step] = Known(
+            known.exit_status,
+            known.changed if changed is None else changed,
+            known.failed if failed is None else failed,
+            known.skipped,
+        )
+
+    def run(self, commands: Sequence[Command], listener: Listener) -> None:
+        """Run one segment. When it returns, each step that was begun or skipped has ended.
+
+        Steps after one that failed, and was not to be ignored, have neither begun nor ended;
+        nor have those that a ``cancel`` kept from beginning. Without commands it waits until
+        the shell is ready. Raises NotReady, and Lost where the session breaks off, or broke
+        off before; ValueError for commands that cannot be sent.
+        """
+        if self._over:
+            raise Lost(None, self._over, self._noise)
+        data = segment(commands, self._known)
+        if not self._greeted:
+            data = prelude(self._nonce, self._lease) + data
+            self._greeted = True
+        self._listener, self._steps = listener, {c.step: c for c in commands}
+        self._running, self._failed = None, False
+        self.round_trips += 1
+        try:
+            self._converse(data)
+        except Garbled as garbled:
+            self._lose(f"the session is garbled ({garbled})")
+        finally:
+            self._listener = _Deaf()
+
+    def cancel(self) -> None:
+        """End the running step and let nothing further begin. From any thread; returns at once.
+
+        The session cannot be used any more.
+        """
+        self._cancelled = True
+        self._channel.wake()
+
+    def close(self) -> None:
+        """Let go of the shell, which ends; so does a step that still runs."""
+        self._over = self._over or "the session is closed"
+        self._channel.close()
+
+    def _converse(self, data: bytes) -> None:
+        """Write the segment and read until it is over; one never waits for the other."""
+        unsent = memoryview(data)
+        ready_by = time.monotonic() + self._ready_timeout
+        renew_at = None
+        while not self._cancelled:
+            unsent = self._write(unsent)
+            now = time.monotonic()
+            if not unsent and (renew_at is None or now >= renew_at):
+                # the first some time after the segment: shells swallow what comes with it
+                if renew_at is not None:
+                    unsent = memoryview(b"\n")
+                renew_at = now + self._renew
+                continue
+            if not self._ready and now >= ready_by:
+                self._not_ready(f"no shell answered within {self._ready_timeout:g} s")
+            limits = [renew_at, None if self._ready else ready_by]
+            chunk = self._channel.read(_until(limits))
+            if self._hear(chunk):
+                return
+            if chunk.eof:
+                self._at_eof()
+                return
+        self._cut()
+
+    def _cut(self) -> None:
+        """Close the shell's stdin, which ends everything, and hear how it goes."""
+        self._over = "the session was cancelled"
+        deadline = time.monotonic() + _END_PATIENCE
+        self._close_stdin()
+        while (left := deadline - time.monotonic()) > 0:
+            chunk = self._channel.read(left)
+            self._hear(chunk)
+            if chunk.eof:
+                self._at_eof()
+                return
+        self._lose("it was told to end, and did not")
+
+    def _close_stdin(self) -> None:
+        with suppress(OSError):  # already cut: reading says so
+            self._channel.close_stdin()
+
+    def _write(self, unsent: memoryview) -> memoryview:
+        try:
+            return unsent[self._channel.write(unsent) :] if unsent else unsent
+        except OSError:
+            return memoryview(b"")  # reading brings what is left, then the end
+
+    def _hear(self, chunk: Chunk) -> bool:
+        """Tell the listener; whether the segment is over."""
+        over = False
+        for happening in self._streams.feed(chunk.stdout, chunk.stderr):
+            over = self._take(happening) or over
+        return over
+
+    def _take(self, happening: Happening) -> bool:
+        if isinstance(happening, Output):
+            self._output(happening)
+            return False
+        if happening.kind == "R":
+            self._ready = True
+        elif not self._ready:
+            raise Garbled(f"{happening.kind} before R")
+        elif happening.kind == "B":
+            self._begin(int(happening.words[0]))
+        elif happening.kind == "E":
+            self._end(happening)
+        elif happening.kind == "D":
+            self._over = "the shell ended with a step: its host has neither setsid nor perl"
+            return self._failed or self._cancelled
+        return happening.kind == "S"
+
+    def _output(self, output: Output) -> None:
+        if not output.step:
+            self._noise = (self._noise + output.data)[-_NOISE_KEPT:]
+        self._listener.output(output.step, output.stream, output.data)
+
+    def _begin(self, step: int) -> None:
+        if step not in self._steps or self._running is not None:
+            raise Garbled(f"step {step} began out of turn")
+        self._running = step
+        self._listener.started(step)
+
+    def _end(self, marker: Marker) -> None:
+        step, ending = _ending(marker)
+        if step not in self._steps or self._running not in (step, None):
+            raise Garbled(f"step {step} ended out of turn")
+        if ending.how is How.ENDED and not self._cancelled:
+            self._lose(
+                f"the host heard nothing for {self._lease:g} s, or was told to end the session"
+            )
+        self._running = None
+        self._failed = ending.failed and not self._steps[step].ignore
+        skipped = ending.how is How.SKIPPED
+        self._known[step] = Known(ending.exit_status, ending.changed, ending.failed, skipped)
+        self._listener.ended(step, ending)
+
+    def _at_eof(self) -> None:
+        """The stream is over: as it should be after a ``cancel``, or a loss."""
+        for output in self._streams.rest():
+            self._output(output)
+        if self._cancelled and self._running is None:
+            return
+        status = self._channel.exit_status()
+        ended = "the session broke off" + ("" if status is None else f" (exit status {status})")
+        if not self._ready:
+            self._not_ready(ended)
+        self._lose(self._over or ended)
+
+    def _lose(self, reason: str) -> None:
+        self._over = reason
+        raise Lost(self._running, reason, self._noise)
+
+    def _not_ready(self, why: str) -> None:
+        self._over = why
+        raise NotReady(why, self._noise)
+
+
+class _Deaf:
+    """Listens while nobody does."""
+
+    def started(self, step: int) -> None: ...
+
+    def output(self, step: int, stream: str, data: bytes) -> None: ...
+
+    def ended(self, step: int, ending: Ending) -> None: ...
+
+
+def _ending(marker: Marker) -> tuple[int, Ending]:
+    step, how, status, failed, changed = marker.words
+    if not (step.isdecimal() and how in _HOW and (status == "-" or status.isdecimal())):
+        raise Garbled(f"an end that is none: {marker.words}")
+    exit_status = None if status == "-" else int(status)
+    ending = Ending(_HOW[how], exit_status, changed == "1", failed == "1", _reason(how, status))
+    if ending.how is How.SKIPPED:
+        ending = Ending(How.SKIPPED, reason=ending.reason)
+    return int(step), ending
+
+
+def _reason(how: str, status: str) -> str:
+    return {
+        "when": "its condition does not hold",
+        "guard": f"its guard exited with {status}",
+        "missing": "the host has no such shell",
+    }.get(how, "")
+
+
+def _until(moments: Sequence[float | None]) -> float | None:
+    """Seconds until the first of these."""
+    known = [m for m in moments if m is not None]
+    return max(0.0, min(known) - time.monotonic()) if known else None
