@@ -109,7 +109,7 @@ def _widest(texts: Sequence[str]) -> int:
 
 def _hosts(works: Sequence[Work], now: float, width: int) -> list[list[Segment]]:
     """A line per host: its name, how long it has been at it, the last line it printed."""
-    rows = [(one_line(work.who), clock(now - work.since), one_line(work.said)) for work in works]
+    rows = [(one_line(work.who), clock(now - work.since), work.said) for work in works]
     names = min(_widest([row[0] for row in rows]), width * 2 // 5)
     times = _widest([row[1] for row in rows])
     room = width - names - times - 6

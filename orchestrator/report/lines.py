@@ -23,7 +23,7 @@ from orchestrator.model.event import (
 )
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.report.clean import one_line
-from orchestrator.report.out import CYAN, RED, YELLOW, style_of
+from orchestrator.report.out import CYAN, RED, YELLOW, said, style_of
 
 _QUIET = (Status.OK, Status.SKIPPED)
 
@@ -109,5 +109,4 @@ def _ending(outcome: Outcome) -> str:
     reason = f": {outcome.reason}" if outcome.reason else ""
     if not reason and outcome.exit_status:
         reason = f": exit {outcome.exit_status}"
-    words = outcome.status.value.replace("_", " ")
-    return f"{words}{ignored} ({outcome.seconds:.2f} s){reason}"
+    return f"{said(outcome.status)}{ignored} ({outcome.seconds:.2f} s){reason}"

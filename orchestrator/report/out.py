@@ -67,6 +67,11 @@ def style_of(status: Status) -> str:
     return {Status.OK: GREEN, Status.SKIPPED: DIM, Status.CHANGED: YELLOW}.get(status, CYAN)
 
 
+def said(status: Status) -> str:
+    """A status in words: ``timed out``."""
+    return status.value.replace("_", " ")
+
+
 def _terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()

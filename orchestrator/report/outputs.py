@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator.model.event import StepFinished
-from orchestrator.model.outcome import Captured
+from orchestrator.model.outcome import Captured, Outcome, Status
 from orchestrator.report.clean import clean, one_line
 from orchestrator.report.fold import fold
-from orchestrator.report.out import BOLD, DIM, Out
+from orchestrator.report.out import BOLD, DIM, Out, said
 
 _LINES = 60
 _LINE = 4000
 _SIZE = 20_000
+_WITHHELD = (Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN)
 
 Target: TypeAlias = tuple[str, str | None]
 
@@ -52,11 +53,15 @@ class Outputs:
 
     def __init__(self, *, whole: bool = False) -> None:
         self._whole = whole
+        self._titled = False
         self._steps: dict[tuple[str | None, str, int, str], _Step] = {}
 
     def add(self, event: StepFinished) -> None:
-        """Keep what a step printed, if it did."""
+        """Keep what a step printed, if it did; under check, also what it would do."""
         stdout, out_sum = self._shown(event.outcome.stdout)
+        if event.outcome.status in _WITHHELD:
+            self._titled = True
+            stdout = (*_withheld(event.outcome), *stdout)
         stderr, err_sum = self._shown(event.outcome.stderr)
         if not stdout and not stderr:
             return
@@ -71,7 +76,7 @@ class Outputs:
         steps = [(step, _without(step, told)) for step in self._steps.values()]
         steps = [(step, printed) for step, printed in steps if printed]
         for step, printed in steps:
-            if len(steps) > 1:
+            if len(steps) > 1 or self._titled:
                 yield out.paint(f"━━ {step.title} ━━", BOLD)
             for hosts in printed.values():
                 hosts.sort(key=lambda host: order.get(host, len(order)))
@@ -113,6 +118,14 @@ def _group(hosts: str, printed: _Printed, out: Out) -> Iterator[str]:
     yield from printed.stdout
     for line in printed.stderr:
         yield f"{out.paint('!', DIM)} {line}".rstrip()
+
+
+def _withheld(outcome: Outcome) -> list[str]:
+    """``would run: systemctl …``; a reason of several lines stands below."""
+    reason = clean(outcome.reason).strip("\n")
+    if "\n" in reason:
+        return [f"{said(outcome.status)}:", *reason.split("\n")]
+    return [f"{said(outcome.status)}: {reason}" if reason else said(outcome.status)]
 
 
 def _ends(lines: list[str]) -> list[str]:

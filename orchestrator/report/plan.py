@@ -16,8 +16,9 @@ Mask: TypeAlias = Callable[[str], str]
 def plan_lines(plan: Plan, out: Out, mask: Mask = str) -> Iterator[str]:
     """The plan as lines: lanes, their waves with the hosts, each step's exact text.
 
-    Text stands behind a margin ``| ``, never wrapped; control characters in it are made
-    visible (``plan_json`` has them as they are). ``mask`` hides secrets in any text.
+    Text stands behind a margin ``|``, a guard that must succeed first behind ``?``, standard
+    input behind ``<``. Nothing is wrapped; control characters are made visible (``plan_json``
+    has them as they are). ``mask`` hides secrets in any text.
     """
     hosts = f"{len(plan.hosts)} host{'' if len(plan.hosts) == 1 else 's'}"
     about = f"stage {plan.stage}, {' '.join(plan.tasks)} on {hosts}"
@@ -66,7 +67,7 @@ def _wave(wave: Wave, out: Out, mask: Mask) -> Iterator[str]:
     for host in wave.hosts:
         for step in host.steps:
             same = (step.number, step.name, step.skip, step.shown, step.when, step.waits)
-            key = (*same, step.register, step.judge, step.readonly, _stdin(step))
+            key = (*same, step.register, step.readonly, *_around(step))
             groups.setdefault(key, (step, []))[1].append(host.host)
     for step, hosts in sorted(groups.values(), key=lambda group: group[0].number):
         names = "" if len(hosts) == len(wave.hosts) else f"  on {one_line(fold(hosts))}"
@@ -82,12 +83,16 @@ def _step(step: PlannedStep, out: Out, mask: Mask) -> Iterator[str]:
         yield f"      when: {one_line(mask(step.when))}"
     if step.waits:
         yield f"      waits for {', '.join(f'`{one_line(name)}`' for name in step.waits)}"
+    guard, stdin, shell, timeout = _around(step)
     said = ["read-only"] if step.readonly else []
+    said += [f"by {one_line(shell)}"] if shell != "sh" else []
+    said += [f"at most {timeout:g} s"] if timeout is not None else []
     said += [f"its result is `{one_line(step.register)}`"] if step.register else []
     if said:
         yield out.paint(f"      {', '.join(said)}", DIM)
+    yield from _exact(mask(guard), "?", out)
     yield from _exact(mask(step.shown), "|", out)
-    yield from _exact(mask(_stdin(step) or ""), "<", out)
+    yield from _exact(mask(stdin), "<", out)
 
 
 def _exact(text: str, margin: str, out: Out) -> Iterator[str]:
@@ -99,8 +104,12 @@ def _exact(text: str, margin: str, out: Out) -> Iterator[str]:
         )
 
 
-def _stdin(step: PlannedStep) -> str | None:
-    return step.command.stdin if step.command else None
+def _around(step: PlannedStep) -> tuple[str, str, str, float | None]:
+    """A step's guard, standard input, shell and timeout, as far as they are known."""
+    command = step.command
+    if command is None:
+        return "", "", "sh", None
+    return command.guard, command.stdin or "", command.shell, command.timeout
 
 
 def _wave_json(wave: Wave, mask: Mask) -> dict[str, Any]:
@@ -127,6 +136,7 @@ def _step_json(step: PlannedStep, mask: Mask) -> dict[str, Any]:
         "waits": _masked(step.waits, mask),
         "register": step.register,
         "readonly": step.readonly,
+        "guard": mask(command.guard) if command else "",
         "shell": command.shell if command else None,
         "timeout": command.timeout if command else None,
         "stdin": None if command is None or command.stdin is None else mask(command.stdin),

@@ -17,7 +17,7 @@ from orchestrator.model.event import (
     TaskFinished,
     TaskStarted,
 )
-from orchestrator.report.clean import decode
+from orchestrator.report.clean import decode, one_line
 from orchestrator.report.lines import target
 
 _TAIL = 1024
@@ -34,9 +34,9 @@ class Work:
 
     @property
     def said(self) -> str:
-        """The last line that it printed, or what it does where it printed none."""
-        lines = (line.strip() for line in reversed(decode(self.tail).split("\n")))
-        return next(filter(None, lines), f"({self.doing})")
+        """The last line that it printed, clean, or what it does where it printed none."""
+        lines = (" ".join(line.split()) for line in reversed(decode(self.tail).split("\n")))
+        return next(filter(None, lines), f"({one_line(self.doing)})")
 
 
 @dataclass(slots=True)

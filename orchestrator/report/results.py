@@ -11,7 +11,7 @@ from orchestrator.model.outcome import Row, Status
 from orchestrator.report.cells import wrap
 from orchestrator.report.clean import clean, one_line
 from orchestrator.report.fold import fold
-from orchestrator.report.out import BOLD, DIM, RED, Out, style_of
+from orchestrator.report.out import BOLD, DIM, RED, Out, said, style_of
 from orchestrator.report.outputs import Outputs
 from orchestrator.report.tables import Column, blocks
 
@@ -98,11 +98,6 @@ def summary(rows: Sequence[Row], seconds: float) -> str:
     apps = {row.app for row in rows if row.app is not None}
     about = f"{hosts}, {_many(len(apps), 'app')}" if apps else hosts
     return f"{about}: {told} in {seconds:.1f} s"
-
-
-def said(status: Status) -> str:
-    """A status in words: ``timed out``."""
-    return status.value.replace("_", " ")
 
 
 def _many(count: int, what: str) -> str:

@@ -50,14 +50,15 @@ def test_conditions_skips_registers_and_stdin_are_told() -> None:
     skipped = PlannedStep(1, "one", MARK, "x", skip="when is false: app.old")
     fed = PlannedStep(
         2, "two", MARK, "cat", "a.changed", register="b", readonly=True,
-        command=Command(2, "cat", stdin="in\n"),
+        command=Command(2, "cat", "bash", 90.0, "in\n", "[ ! -e x ]"),
     )  # fmt: skip
     assert lines(plan(HostPlan("a", (skipped, fed))))[3:] == [
         "   1  one",
         "      skipped: when is false: app.old",
         "   2  two",
         "      when: a.changed",
-        "      read-only, its result is `b`",
+        "      read-only, by bash, at most 90 s, its result is `b`",
+        "      ? [ ! -e x ]",
         "      | cat",
         "      < in",
     ]

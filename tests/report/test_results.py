@@ -64,6 +64,23 @@ def test_each_step_has_a_title_where_there_are_several() -> None:
     ]
 
 
+def test_under_check_what_would_happen_is_folded_over_hosts_with_its_text() -> None:
+    ends = [
+        *(step(h, outcome(status=Status.WOULD_RUN, reason="make all")) for h in ("a1", "a2")),
+        step("b", outcome(b"- old\n+ new\n", status=Status.WOULD_CHANGE, reason="x\ny")),
+    ]
+    assert show(started("a1", "a2", "b"), *ends, finished())[:8] == [
+        "━━ uname, step 1: uname -a ━━",
+        "a[1-2]: would run: make all",
+        "── b ──",
+        "would change:",
+        "x",
+        "y",
+        "- old",
+        "+ new",
+    ]
+
+
 def test_long_output_shows_head_and_tail_unless_it_is_wanted_whole() -> None:
     text = b"".join(b"line %d\n" % i for i in range(500))
     shown = show(started("a"), step("a", outcome(text)), finished())
