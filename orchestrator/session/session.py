@@ -16,6 +16,7 @@ from orchestrator.session.segment import segment
 from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams
 
 _END_PATIENCE = 20.0  # seconds for a host to end a step, grace and slow links included
+_EXIT_PATIENCE = 2.0  # seconds for the last words to arrive, once the shell is known to be gone
 _NOISE_KEPT = 2000  # bytes
 _HOW = {
     "done": How.DONE,
@@ -50,9 +51,11 @@ class Session:
         self._ready = False
         self._cancelled = False
         self._over = ""
+        self._gone_since: float | None = None
         # of the segment at hand
         self._running: int | None = None
         self._failed = False
+        self._renew_at: float | None = None
         self._steps: dict[int, Command] = {}
         self._listener: Listener = _Deaf()
 
@@ -116,20 +119,14 @@ class Session:
         """Write the segment and read until it is over; one never waits for the other."""
         unsent = memoryview(data)
         ready_by = time.monotonic() + self._ready_timeout
-        renew_at = None
+        self._renew_at = None
         while not self._cancelled:
-            unsent = self._write(unsent)
+            unsent = self._write(unsent or self._beat())
             now = time.monotonic()
-            if not unsent and (renew_at is None or now >= renew_at):
-                # the first some time after the segment: shells swallow what comes with it
-                if renew_at is not None:
-                    unsent = memoryview(b"\n")
-                renew_at = now + self._renew
-                continue
             if not self._ready and now >= ready_by:
                 self._not_ready(f"no shell answered within {self._ready_timeout:g} s")
-            limits = [renew_at, None if self._ready else ready_by]
-            chunk = self._channel.read(_until(limits))
+            wake_at = now + self._renew if unsent else self._renew_at or now
+            chunk = self._read(max(0.0, (wake_at if self._ready else min(wake_at, ready_by)) - now))
             if self._hear(chunk):
                 return
             if chunk.eof:
@@ -137,15 +134,25 @@ class Session:
                 return
         self._cut()
 
+    def _beat(self) -> memoryview:
+        """What renews the lease, when it is due: for the first time some seconds after the
+        segment is out, since shells swallow what comes together with it.
+        """
+        now = time.monotonic()
+        due = self._renew_at is not None and now >= self._renew_at
+        if due or self._renew_at is None:
+            self._renew_at = now + self._renew
+        return memoryview(b"\n" if due else b"")
+
     def _cut(self) -> None:
         """Close the shell's stdin, which ends everything, and hear how it goes."""
         self._over = "the session was cancelled"
         deadline = time.monotonic() + _END_PATIENCE
         self._close_stdin()
         while (left := deadline - time.monotonic()) > 0:
-            chunk = self._channel.read(left)
+            chunk = self._read(left)
             self._hear(chunk)
-            if chunk.eof:
+            if chunk.eof or (self._running is None and self._gone_since):
                 self._at_eof()
                 return
         self._lose("it was told to end, and did not")
@@ -159,6 +166,16 @@ class Session:
             return unsent[self._channel.write(unsent) :] if unsent else unsent
         except OSError:
             return memoryview(b"")  # reading brings what is left, then the end
+
+    def _read(self, timeout: float) -> Chunk:
+        """Read; a shell that exited is gone, though others may hold its streams open."""
+        if self._channel.exit_status() is None:
+            return self._channel.read(timeout)
+        now = time.monotonic()
+        self._gone_since = self._gone_since or now
+        left = self._gone_since + _EXIT_PATIENCE - now
+        chunk = self._channel.read(min(timeout, max(0.0, left)))
+        return Chunk(chunk.stdout, chunk.stderr, chunk.eof or left <= 0)
 
     def _hear(self, chunk: Chunk) -> bool:
         """Tell the listener; whether the segment is over."""
@@ -257,9 +274,3 @@ def _reason(how: str, status: str) -> str:
         "guard": f"its guard exited with {status}",
         "missing": "the host has no such shell",
     }.get(how, "")
-
-
-def _until(moments: Sequence[float | None]) -> float | None:
-    """Seconds until the first of these."""
-    known = [m for m in moments if m is not None]
-    return max(0.0, min(known) - time.monotonic()) if known else None
