@@ -9,3 +9,8 @@ Where the project cannot be written, ``runs`` stands in ``$XDG_STATE_HOME/orch/P
 Folders are 0700 and files 0600: output may hold what is nobody else's business.
 The newest 50 runs are kept. See ``run.Journal`` and ``places.last_failed``.
 """
+
+from orchestrator.journal.places import last_failed
+from orchestrator.journal.run import Journal
+
+__all__ = ["Journal", "last_failed"]

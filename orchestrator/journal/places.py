@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +65,12 @@ def last_failed(root: Path, environ: Mapping[str, str], stage: str | None = None
 
 def prune(runs: Path, keep: int = KEEP) -> None:
     """Remove all but the newest runs; younger than a day and not finished, one may still run."""
-    for folder in _runs([runs])[keep:]:
+    old = _runs([runs])[keep:]
+    if not old:
+        return
+    import shutil  # loads every compressor there is: not for a run that removes nothing
+
+    for folder in old:
         if "rows" in _read(folder) or not _young(folder.name):
             shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
 
