@@ -7,7 +7,7 @@ Terms stand between ``:`` or ``,``; brackets keep what is between them together.
     appservers[0]  appservers[0:2]       the first; the first three: both ends count, as in ranges
     appservers[-1]  appservers[2:]       the last; all from the third on
     ~web[0-9]+                           hosts and roles whose names begin like this regex
-    all  [::1]  [::1]:2222               every host; an IPv6 address, with its port
+    all  [::1]  [::1]:2222               every host; an IPv6 address; the same with its port
     @file                                what the file says: a limit on each line, # comments
     &term  !term                         only hosts of the term too; no hosts of the term
 
@@ -106,17 +106,20 @@ class _Limit:
             except re.error as error:
                 what = f"'{term}' in the limit is no regular expression: {error}"
                 raise DefinitionError(Problem(what, mark)) from error
-            return self.matching(lambda name: regex.match(name) is not None)
+            return self.matching(regex.match, regex.match)
         sliced = _SLICE.fullmatch(term)
         if sliced and (sliced[1] == ALL or sliced[1] in self.stage.roles):
             return self.slice(sliced)
         if "[" in term and ":" in term:
             return self.range(term, mark)
-        return self.matching(lambda name: fnmatchcase(name.lower(), term.lower()))
+        folded = term.lower()
+        return self.matching(
+            lambda host: fnmatchcase(host.lower(), folded), lambda role: fnmatchcase(role, term)
+        )
 
-    def matching(self, matches: Callable[[str], bool]) -> set[str]:
-        found = {name for name in self.stage.hosts if matches(name)}
-        return found.union(*(r.hosts for r in self.stage.roles.values() if matches(r.name)))
+    def matching(self, host: Callable[[str], object], role: Callable[[str], object]) -> set[str]:
+        found = {name for name in self.stage.hosts if host(name)}
+        return found.union(*(r.hosts for r in self.stage.roles.values() if role(r.name)))
 
     def slice(self, sliced: re.Match[str]) -> set[str]:
         role, first, colon, last = sliced.groups()

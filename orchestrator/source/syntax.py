@@ -10,7 +10,7 @@ from yaml.reader import Reader, ReaderError
 from orchestrator.errors import DefinitionError, Mark, Problem
 
 _BARE_TEMPLATE = re.compile(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
-_NESTED_BRACKET = re.compile(r"\[[^\]\"']*\[|-\s+\[[0-9A-Fa-f:.%]*\]:")
+_NESTED_BRACKET = re.compile(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
 _QUOTE = "put the value in quotes"
 TEMPLATE_HINT = 'a value that begins with {{ or {% must be quoted: "{{ … }}"'
 

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.inventory.limit import select, split
+from orchestrator.model.host import Connect, Host, Role, Stage
+
+MARK = Mark("f", 1, 1)
+HOSTS = ("web1", "web2", "web3", "Db1.example.net", "db2.example.net", "::1", "42", "api")
+ROLES = {
+    "web": ("web3", "web1", "web2"),
+    "db": ("Db1.example.net", "db2.example.net"),
+    "eu": ("web1", "Db1.example.net", "42"),
+    "empty": (),
+    "api": ("web2",),
+}
+
+
+def make() -> Stage:
+    hosts = {n: Host(n, Connect(n, 2222 if n == "::1" else None), (), (), MARK) for n in HOSTS}
+    roles = {n: Role(n, h, h[0] if h else None, MARK) for n, h in ROLES.items()}
+    return Stage("dev", "inventories/dev", hosts, roles)
+
+
+STAGE = make()
+
+
+def names(limit: str | None) -> list[str]:
+    return [host.name for host in select(STAGE, limit)]
+
+
+def refused(limit: str) -> Problem:
+    with pytest.raises(DefinitionError) as caught:
+        select(STAGE, limit)
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (None, list(HOSTS)),
+        ("all", list(HOSTS)),
+        ("*", list(HOSTS)),
+        ("web2", ["web2"]),
+        ("WEB2", ["web2"]),
+        ("db1.example.net", ["Db1.example.net"]),
+        ("web", ["web1", "web2", "web3"]),
+        ("web3,web1", ["web1", "web3"]),
+        ("web:&eu", ["web1"]),
+        ("web:!web2", ["web1", "web3"]),
+        ("!web2:web", ["web1", "web3"]),
+        ("&eu:web", ["web1"]),
+        ("!web", ["Db1.example.net", "db2.example.net", "::1", "42", "api"]),
+        ("&eu", ["web1", "Db1.example.net", "42"]),
+        ("web:db:&eu:!web1", ["Db1.example.net"]),
+        ("web*", ["web1", "web2", "web3"]),
+        ("*.example.net", ["Db1.example.net", "db2.example.net"]),
+        ("d?", ["Db1.example.net", "db2.example.net"]),
+        ("web[!2]", ["web1", "web3"]),
+        ("web[01]", ["web1"]),
+        ("~web[12]", ["web1", "web2"]),
+        ("~(e|x)u$", ["web1", "Db1.example.net", "42"]),
+        ("web[0]", ["web3"]),
+        ("web[-1]", ["web2"]),
+        ("web[0:1]", ["web1", "web3"]),
+        ("web[1:]", ["web1", "web2"]),
+        ("web[:0]", ["web3"]),
+        ("web[-2:]", ["web1", "web2"]),
+        ("web[0:-2]", ["web1", "web3"]),
+        ("web[0:99]", ["web1", "web2", "web3"]),
+        ("all[0]", ["web1"]),
+        ("db[1:2].example.net", ["Db1.example.net", "db2.example.net"]),
+        ("[::1]", ["::1"]),
+        ("::1", ["::1"]),
+        ("!::1:", None),
+        ("[0:0:0:0:0:0:0:1]:2222", ["::1"]),
+        ("web1:[::1]:2222:42", ["web1", "::1", "42"]),
+        ("[::1],42", ["::1", "42"]),
+        ("WEB*", ["web1", "web2", "web3"]),
+        ("42", ["42"]),
+        ("api", ["web2", "api"]),
+        ("web1:empty", ["web1"]),
+        ("web:!empty", ["web1", "web2", "web3"]),
+        (" web1 , web2 ", ["web1", "web2"]),
+        ("web1,&eu", ["web1"]),
+    ],
+)
+def test_limits_mean_what_is_documented(limit: str | None, expected: list[str] | None) -> None:
+    if expected is None:
+        assert refused(str(limit))
+    else:
+        assert names(limit) == expected
+
+
+@pytest.mark.parametrize("limit", ["", " ", "\t"])
+def test_an_empty_limit_is_an_error_and_never_everything(limit: str) -> None:
+    problem = refused(limit)
+    assert problem.what == "the limit is empty"
+    assert "every host" in problem.hint
+
+
+@pytest.mark.parametrize("limit", ["web:", ":web", "web::db", "web,", "web:!", "web:&", "!", ","])
+def test_an_empty_term_is_an_error(limit: str) -> None:
+    assert "empty term" in refused(limit).what
+
+
+@pytest.mark.parametrize(
+    ("limit", "term", "hint"),
+    [
+        ("wbe", "wbe", "did you mean 'web'?"),
+        ("web:!ue", "ue", ""),
+        ("web:&web44", "web44", "did you mean"),
+        ("web[7]", "web[7]", ""),
+        ("web[2:1]", "web[2:1]", ""),
+        ("web[0:-9]", "web[0:-9]", ""),
+        ("nope*", "nope*", ""),
+        ("~nope", "~nope", ""),
+        ("db[1:3].example.net", "db3.example.net", ""),
+        ("[::2]", "[::2]", ""),
+        ("[::1]:23", "[::1]:23", ""),
+        ("web1:22", "22", ""),
+        ("web1[", "web1[", ""),
+        ("Web", "Web", "did you mean 'web'?"),
+    ],
+)
+def test_a_term_that_means_nothing_is_an_error_with_the_nearest(
+    limit: str, term: str, hint: str
+) -> None:
+    problem = refused(limit)
+    assert f"'{term}'" in problem.what
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize("limit", ["~(", "web[3:1]x", "@/no/such/file"])
+def test_a_term_that_cannot_be_read_is_an_error(limit: str) -> None:
+    assert refused(limit).what
+
+
+@pytest.mark.parametrize("limit", ["web:&db", "web:!web", "empty", "web:&empty"])
+def test_no_host_left_is_an_error(limit: str) -> None:
+    assert "leaves no host" in refused(limit).what
+
+
+def test_a_stage_without_hosts_is_an_error() -> None:
+    with pytest.raises(DefinitionError, match="has no hosts"):
+        select(Stage("dev", "p", {}, {}), None)
+
+
+def test_a_file_has_a_limit_on_each_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("l").write_text("# failed\r\nweb1  # why\n\n  db:&eu\n")
+    assert names("@l") == ["web1", "Db1.example.net"]
+    assert names("web:!@l") == ["web2", "web3"]
+    Path("l").write_text("web1\nwbe\n")
+    assert refused("@l").mark == Mark("l", 2, 1)
+
+
+def test_an_empty_file_or_one_that_names_itself_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("l").write_text("# nobody\n\n")
+    assert "is empty" in refused("@l").what
+    Path("l").write_text("@l\n")
+    assert "names itself" in refused("@l").what
+    Path("l").write_bytes(b"\xff")
+    assert "UTF-8" in refused("@l").what
+
+
+ATOMS: dict[str, set[str]] = {
+    "web": {"web1", "web2", "web3"},
+    "db": set(ROLES["db"]),
+    "eu": set(ROLES["eu"]),
+    "web1": {"web1"},
+    "db?.*": set(ROLES["db"]),
+    "web*": {"web1", "web2", "web3"},
+    "all": set(HOSTS),
+    "[::1]": {"::1"},
+    "web[0]": {"web3"},
+    "api": {"api", "web2"},
+}
+TERMS = st.tuples(st.sampled_from(["", "&", "!"]), st.sampled_from(sorted(ATOMS)))
+
+
+@given(st.lists(TERMS, min_size=1, max_size=6), st.randoms(), st.sampled_from([":", ",", " , "]))
+def test_a_limit_is_set_algebra_whatever_the_order(
+    terms: list[tuple[str, str]], random: object, between: str
+) -> None:
+    joined = [ATOMS[atom] for sign, atom in terms if not sign]
+    expected = set().union(*joined) if joined else set(HOSTS)
+    for host in HOSTS:
+        narrowed = all(host in ATOMS[atom] for sign, atom in terms if sign == "&")
+        if not narrowed or any(host in ATOMS[atom] for sign, atom in terms if sign == "!"):
+            expected.discard(host)
+    shuffled = list(terms)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    limit = between.join(sign + atom for sign, atom in shuffled)
+    if expected:
+        assert names(limit) == [host for host in HOSTS if host in expected]
+    else:
+        assert "leaves no host" in refused(limit).what
+
+
+@given(st.text("web1:,&![]*~@ #-", max_size=12))
+def test_no_text_is_a_crash_or_widens_to_nothing(limit: str) -> None:
+    assume("@" not in limit)
+    try:
+        assert select(STAGE, limit)
+    except DefinitionError as error:
+        assert error.problems[0].what
+
+
+@given(st.text(":,[]12ab!&", max_size=20))
+def test_splitting_loses_no_character_but_separators_and_blanks(text: str) -> None:
+    kept = "".join(split(text))
+    assert [c for c in kept if c not in ":,"] == [c for c in text if c not in ":,"]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import DefinitionError
+from orchestrator.inventory.script import ask
+
+from .project import problem, stage, write
+
+
+def test_an_executable_prints_the_hosts_as_json(tmp_path: Path) -> None:
+    script = """#!/bin/sh
+cat <<END
+{"web1": {"address": "10.0.0.5", "roles": ["app"], "vars": {"s": "$ORCH_STAGE"}}, "u@web2:23": null}
+END
+"""
+    got = stage(tmp_path, {"dev/hosts": script})
+    assert list(got.hosts) == ["web1", "web2"]
+    assert got.hosts["web1"].layers[0].vars["s"].data == "dev"
+    assert got.roles["app"].hosts == ("web1",)
+    assert got.hosts["web2"].connect.user == "u"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("#!/bin/sh\necho no cloud today >&2; exit 3", ["exited with 3", "no cloud today"]),
+        ("#!/bin/sh\necho hello", ["no JSON", "hello"]),
+        ("#!/bin/sh\nkill -9 $$", ["was killed"]),
+        ("#!/no/such/interpreter\n", ["cannot run"]),
+        ("#!/bin/sh\necho '[1]'", ["mapping"]),
+        ("#!/bin/sh\necho '{\"a\": 1}'", ["host 'a'", "mapping"]),
+        ("#!/bin/sh\nprintf '\\377'", ["UTF-8"]),
+    ],
+)
+def test_a_program_that_fails_is_told_with_what_it_said(
+    tmp_path: Path, script: str, words: list[str]
+) -> None:
+    found = problem(tmp_path, {"dev/hosts": script})
+    assert str(found.mark).partition(":")[0].endswith("dev/hosts")
+    for word in words:
+        assert word in found.what
+
+
+def test_a_hosts_file_that_is_not_executable_says_what_to_do(tmp_path: Path) -> None:
+    found = problem(tmp_path, {"dev/hosts": "web1\nweb2\n"})
+    assert "not executable" in found.what
+    assert "chmod +x" in found.hint
+
+
+def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = f"#!/bin/sh\nsleep 300 & echo $! $$ >{pids}; echo waiting >&2; wait\n"
+    write(tmp_path, {"dev/hosts": script})
+    with pytest.raises(DefinitionError, match=r"did not end within 0\.5 seconds, saying: waiting"):
+        ask(tmp_path / "inventories/dev/hosts", "hosts", tmp_path, "dev", 0.5)
+    for pid in map(int, pids.read_text().split()):
+        stat = Path(f"/proc/{pid}/stat")
+        assert not stat.exists() or stat.read_text().split()[2] in "ZX"
+    assert os.getpid()
+
+
+def test_the_program_reads_nothing_and_stands_in_the_project(tmp_path: Path) -> None:
+    script = '#!/bin/sh\ncat\nprintf \'{"h": {"vars": {"pwd": "%s"}}}\' "$PWD"'
+    got = stage(tmp_path, {"dev/hosts": script})
+    assert got.hosts["h"].layers[0].vars["pwd"].data == str(tmp_path)
