@@ -92,9 +92,7 @@ class Sshd:
 
 
 @contextmanager
-def serve(
-    folder: Path, lines: Sequence[str] = (), *, wrapper: str | None = None
-) -> Iterator[Sshd]:
+def serve(folder: Path, lines: Sequence[str] = (), *, wrapper: str | None = None) -> Iterator[Sshd]:
     """Run a server in ``folder`` and end it, with all of its processes, afterwards.
 
     ``lines`` are added to its configuration and win over the usual ones. ``wrapper`` is the text
@@ -122,7 +120,9 @@ def serve(
         _end(server)
 
 
-def keygen(path: Path, kind: str = "ed25519", passphrase: str = "", bits: int | None = None) -> Path:
+def keygen(
+    path: Path, kind: str = "ed25519", passphrase: str = "", bits: int | None = None
+) -> Path:
     """A new key pair at ``path`` and ``path``.pub."""
     size = ["-b", str(bits)] if bits else []
     command = ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-C", path.name, "-f", path]

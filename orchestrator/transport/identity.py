@@ -59,7 +59,7 @@ def read_identity(path: Path, name: str) -> Identity:
     try:
         key = _load(data)
         public = _decode(key.public_key().public_bytes(*_OPENSSH).split()[1])
-        return Identity(name, public, _public_file(Path(f"{path}-cert.pub")), _signer(key))
+        return Identity(name, public, _public_file(Path(f"{path}-cert.pub")), signer(key))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         return Identity(name, public, trouble=f"{name} is no private key that can be used: {error}")
 
@@ -80,7 +80,8 @@ def _load(data: bytes) -> _Private:
     raise ValueError(f"its type is not supported ({type(key).__name__})")
 
 
-def _signer(key: _Private) -> Sign:
+def signer(key: _Private) -> Sign:
+    """What signs with ``key`` as SSH has it: data and algorithm to a signature's blob."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         edwards = key
         return lambda data, _: _string(b"ssh-ed25519") + _string(edwards.sign(data))

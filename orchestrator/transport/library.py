@@ -27,8 +27,11 @@ def _load() -> None:
 _load()
 
 from paramiko import common as codes  # noqa: E402
+from paramiko.ed25519key import Ed25519Key  # noqa: E402
 from paramiko.message import Message  # noqa: E402
 from paramiko.packet import Packetizer  # noqa: E402
+from paramiko.pkey import PKey  # noqa: E402
+from paramiko.server import ServerInterface  # noqa: E402
 from paramiko.ssh_exception import IncompatiblePeer, SSHException  # noqa: E402
 from paramiko.transport import Transport as _Public  # noqa: E402
 
@@ -56,4 +59,14 @@ if TYPE_CHECKING:
 else:
     Transport = _Public
 
-__all__ = ["IncompatiblePeer", "Message", "Packetizer", "SSHException", "Transport", "codes"]
+__all__ = [
+    "Ed25519Key",
+    "IncompatiblePeer",
+    "Message",
+    "PKey",
+    "Packetizer",
+    "SSHException",
+    "ServerInterface",
+    "Transport",
+    "codes",
+]

@@ -90,12 +90,13 @@ class Shell(Stream):
         self._link.post(ask.add_boolean(True).add_string(self._command))
         super().confirmed(peer, window, largest)
 
-    def received(self, data: bytes, stderr: bool) -> None:
+    def received(self, data: bytes) -> None:
         """Keep it for the next ``read``."""
-        with self._changed:
-            if not self._closed_here:
-                (self._err if stderr else self._out).append(data)
-                self._changed.notify_all()
+        self._keep(self._out, data)
+
+    def received_stderr(self, data: bytes) -> None:
+        """Keep it for the next ``read``."""
+        self._keep(self._err, data)
 
     def requested(self, message: Message) -> None:
         """How the shell ended (RFC 4254 6.10)."""
@@ -118,6 +119,12 @@ class Shell(Stream):
                 "orch needs sshd and a POSIX sh; this account may be for file transfer only",
             )
         )
+
+    def _keep(self, parts: list[bytes], data: bytes) -> None:
+        with self._changed:
+            if not self._closed_here:
+                parts.append(data)
+                self._changed.notify_all()
 
     def _ended(self, status: int) -> None:
         with self._changed:

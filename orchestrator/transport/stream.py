@@ -96,9 +96,13 @@ class Stream:
         if abandoned:
             self._tell(codes.cMSG_CHANNEL_CLOSE)
 
-    def received(self, data: bytes, stderr: bool) -> None:
-        """The peer sent data. To be overridden."""
-        raise NotImplementedError
+    def received(self, data: bytes) -> None:
+        """The peer sent data. Dropped here."""
+        self.grant(len(data))
+
+    def received_stderr(self, data: bytes) -> None:
+        """The peer sent data of the other kind. Dropped here."""
+        self.grant(len(data))
 
     def requested(self, message: Message) -> None:
         """CHANNEL_REQUEST. Refused here, as RFC 4254 5.4 has it for those we do not know."""
@@ -107,12 +111,12 @@ class Stream:
 
     def data(self, message: Message) -> None:
         """CHANNEL_DATA."""
-        self.received(message.get_binary(), False)
+        self.received(message.get_binary())
 
     def extended_data(self, message: Message) -> None:
         """CHANNEL_EXTENDED_DATA."""
         if message.get_int() == STDERR:
-            self.received(message.get_binary(), True)
+            self.received_stderr(message.get_binary())
 
     def window_adjusted(self, message: Message) -> None:
         """CHANNEL_WINDOW_ADJUST."""
