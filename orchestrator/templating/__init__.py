@@ -1,1 +1,51 @@
-"""Not yet written."""
+"""Templates: command text that no value can break out of, values, file text, conditions.
+
+Jinja is loaded when the first template is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.templating.scope import Scope, Waits
+
+if TYPE_CHECKING:
+    from orchestrator.templating.conditions import condition
+    from orchestrator.templating.expressions import Expression
+    from orchestrator.templating.shelltext.template import RawUse, ShellTemplate
+    from orchestrator.templating.templates import Templates, expression, shell, text, value
+    from orchestrator.templating.values import TextTemplate, ValueTemplate
+
+__all__ = [
+    "Expression",
+    "RawUse",
+    "Scope",
+    "ShellTemplate",
+    "Templates",
+    "TextTemplate",
+    "ValueTemplate",
+    "Waits",
+    "condition",
+    "expression",
+    "shell",
+    "text",
+    "value",
+]
+
+_WHERE = {
+    "Expression": "expressions",
+    "RawUse": "shelltext.template",
+    "ShellTemplate": "shelltext.template",
+    "TextTemplate": "values",
+    "ValueTemplate": "values",
+    "condition": "conditions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for. No module bears the name of a function, or it would hide it."""
+    if name not in __all__:
+        raise AttributeError(name)
+    module = import_module(f"{__name__}.{_WHERE.get(name, 'templates')}")
+    return getattr(module, name)

@@ -10,8 +10,9 @@ from typing import Any
 
 from jinja2 import pass_context
 from jinja2.exceptions import UndefinedError
-from jinja2.runtime import StrictUndefined, Undefined, missing
+from jinja2.runtime import StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
@@ -20,7 +21,7 @@ FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
 
-class NotDefined(UndefinedError):
+class NotDefined(UndefinedError):  # noqa: N818 - as Jinja's own are named
     """Something was done with a value that does not exist. ``missing`` stands in its place."""
 
     def __init__(self, message: str, missing: Missing) -> None:
@@ -45,7 +46,7 @@ class Missing(StrictUndefined):
             raise AttributeError(name)
         return self
 
-    def __getitem__(self, key: Any) -> Missing:
+    def __getitem__(self, key: Any) -> Missing:  # type: ignore[override]
         return self
 
     @property

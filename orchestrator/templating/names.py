@@ -111,17 +111,17 @@ def _is_function(node: nodes.Node) -> bool:
 
 
 def _root(node: nodes.Node) -> set[str]:
-    while isinstance(node, nodes.Getattr | nodes.Getitem):
-        node = node.node
+    if isinstance(node, nodes.Getattr | nodes.Getitem):
+        return _root(node.node)
     return {node.name} if isinstance(node, nodes.Name) else set()
 
 
 def _loads(node: nodes.Node) -> Iterable[str]:
     if isinstance(node, nodes.Name) and node.ctx == "load":
         yield node.name
-    for name in node.find_all(nodes.Name):
-        if name.ctx == "load":
-            yield name.name
+    for found in node.find_all(nodes.Name):
+        if found.ctx == "load":
+            yield found.name
 
 
 def _made(tree: nodes.Template) -> set[str]:
@@ -130,7 +130,7 @@ def _made(tree: nodes.Template) -> set[str]:
     made |= {m.name for m in tree.find_all(nodes.Macro)}
     if tree.find(nodes.For):
         made.add("loop")
-    if tree.find((nodes.Macro, nodes.CallBlock, nodes.Block)):
+    if any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Block))):
         made |= {"self", "super", "caller", "varargs", "kwargs"}
     return made
 

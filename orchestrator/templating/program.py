@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.environment import Template
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
-from jinja2.runtime import Context, missing
+from jinja2.runtime import Context
+from jinja2.utils import missing
 
 from orchestrator.errors import DefinitionError, OrchError, Problem, nearest
 from orchestrator.templating.language import Language, Missing, NotDefined

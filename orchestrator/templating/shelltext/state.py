@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
 
-from orchestrator.templating.shell.words import Alt, Spot
+from orchestrator.templating.shelltext.words import Alt, Spot
 
 
 class Refusal(Exception):  # noqa: N818 - becomes a DefinitionError where the file is known

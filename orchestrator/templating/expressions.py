@@ -1,0 +1,88 @@
+"""Bare expressions: `when`, `changed_when`, `failed_when`, `until`, `loop`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import nodes
+
+from orchestrator.errors import Mark
+from orchestrator.templating.language import Language, language
+from orchestrator.templating.names import survey
+from orchestrator.templating.program import Program
+from orchestrator.templating.scope import Scope
+from orchestrator.templating.syntax import Parsed, Source, parse_expression
+from orchestrator.templating.values import keeping, kept
+
+# Text that Jinja takes for true and a person for false.
+_SAYS_NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression. ``node`` is its tree, for those who take it apart."""
+
+    source: str
+    mark: Mark
+    names: frozenset[str]
+    optional: frozenset[str]
+    node: nodes.Expr = field(repr=False)
+    _program: Program = field(repr=False)
+    _parts: dict[int, Program] = field(default_factory=dict, repr=False)
+
+    def value(self, scope: Scope) -> Any:
+        """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""
+        return kept(self._program, scope)
+
+    def holds(self, scope: Scope) -> bool:
+        """Whether it is true, as Jinja sees truth: not empty, not zero, not none.
+
+        Text that says no (``no``, ``false``, ``0``, …) would count as true, so it is an error;
+        any other text is true if there is any, so that ``when: before.stdout`` works.
+        """
+        return self.truth(self.value(scope), self.node)
+
+    def part(self, node: nodes.Expr, scope: Scope) -> Any:
+        """The value of one of its sub-expressions."""
+        program = self._parts.get(id(node))
+        if program is None:
+            program = self._parts[id(node)] = _program(self._program.source, deepcopy(node))
+        return kept(program, scope)
+
+    def truth(self, value: Any, node: nodes.Expr) -> bool:
+        """Whether a value, that of one of its sub-expressions, is true."""
+        if isinstance(value, str) and value.strip().lower() in _SAYS_NO:
+            what = f"'{value}' is text, and any text counts as true"
+            hint = "write `| bool` for what it says, or `!= ''` for whether there is any"
+            raise self._program.source.refuse(what, node.lineno - 1, hint)
+        return bool(value)
+
+
+def compile_expression(text: str, mark: Mark) -> Expression:
+    """Read a bare expression. Raises ``DefinitionError``."""
+    source = Source(text, mark)
+    if not text.strip():
+        raise source.refuse("an empty expression", 0)
+    env = _env()
+    parsed = parse_expression(source, env)
+    for found in parsed.tree.find_all(nodes.Filter):
+        if found.name in ("raw", "words"):
+            raise source.refuse(f"`{found.name}` is for commands only", found.lineno - 1)
+    (output,) = parsed.tree.body
+    assert isinstance(output, nodes.Output)
+    node = deepcopy(output.nodes[0])
+    names = survey(parsed.tree)
+    program = keeping(parsed, env, output.nodes[0])
+    return Expression(text, mark, names.required, names.optional, node, program)
+
+
+def _program(source: Source, node: nodes.Expr) -> Program:
+    tree = nodes.Template([nodes.Output([node], lineno=node.lineno)], lineno=1)
+    tree.set_environment(_env())
+    return keeping(Parsed(source, tree, ()), _env(), node)
+
+
+def _env() -> Language:
+    return language(comments=False)

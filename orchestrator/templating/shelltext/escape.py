@@ -1,0 +1,168 @@
+"""How a value is written at its place: POSIX.1-2017 XCU 2.2 (quoting) and 2.7.4."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from orchestrator.templating.shelltext.lexer import Lexer
+from orchestrator.templating.shelltext.places import How, Place
+from orchestrator.templating.shelltext.state import Kind, Refusal, begin
+from orchestrator.templating.shelltext.words import RESERVED, Spot
+
+# Without `=` (an assignment, or =cmd to zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
+_PLAIN = re.compile(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
+_IN_DOUBLE = re.compile(r'[$`"\\]')
+_IN_DOCUMENT = re.compile(r"[$`\\]")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_OPERATORS = "<>&|;()"
+
+
+class Unfit(Exception):  # noqa: N818 - becomes a DefinitionError where the file is known
+    """A value that cannot stand at its place: why, and what to do."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+def quote(text: str) -> str:
+    """One word, whatever it holds."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def write(place: Place, value: object) -> str:
+    """The value as shell text for its place. Raises ``Unfit``."""
+    if place.filter == "raw":
+        return _raw(_text(value))
+    if place.integer:
+        text = _integer(value)
+        return f"({text})" if place.how is How.ARITHMETIC and text[0] == "-" else text
+    if place.how is How.WORD:
+        return " ".join(_words(place, value))
+    if value is None:
+        raise Unfit("the value is none", "only where it stands alone does none give no word")
+    if _is_list(value):
+        raise Unfit("the value is a list", "only alone, as words, can a list stand; see `| join`")
+    return _ESCAPES[place.how](place, _text(value))
+
+
+def _double(_place: Place, text: str) -> str:
+    return _IN_DOUBLE.sub(r"\\\g<0>", text)
+
+
+def _single(place: Place, text: str) -> str:
+    return _inner(place, text.replace("'", "'\\''"))
+
+
+def _document(_place: Place, text: str) -> str:
+    return _IN_DOCUMENT.sub(r"\\\g<0>", text)
+
+
+def _verbatim(_place: Place, text: str) -> str:
+    return text
+
+
+_ESCAPES: Mapping[How, Callable[[Place, str], str]] = {
+    How.DOUBLE: _double,
+    How.SINGLE: _single,
+    How.DOCUMENT: _document,
+    How.VERBATIM: _verbatim,
+}
+
+
+def _inner(place: Place, text: str) -> str:
+    """Text for single quotes. In a here-document bash drops backslash-newline even there."""
+    return text.replace("\\\n", "\\''\n") if place.joins_lines else text
+
+
+def _words(place: Place, value: object) -> Iterator[str]:
+    words = _split(place, value)
+    if not place.alone:
+        if value is None:
+            raise Unfit("the value is none, in the middle of a word", "see `| default('')`")
+        if _is_list(value):
+            what = "the value is a list, in the middle of a word"
+            raise Unfit(what, "put blanks around the expression, or see `| join`")
+    if place.single and len(words) != 1:
+        raise Unfit(f"the value gives {len(words) or 'no'} words where one has to stand")
+    for index, word in enumerate(words):
+        bare = place.bare and place.alone and not (place.first and index == 0)
+        if bare and _PLAIN.fullmatch(word) and word not in RESERVED:
+            yield word
+        else:
+            yield "'" + _inner(place, word.replace("'", "'\\''")) + "'"
+
+
+def _split(place: Place, value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, Iterable) and _is_list(value):
+        return [_text(item) for item in value]
+    text = _text(value)
+    if place.filter != "words":
+        return [text]
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        why = str(error).lower()
+        raise Unfit(f"the value cannot be split into words: {why}", f"it is {text!r}") from None
+
+
+def _is_list(value: object) -> bool:
+    """Whether it is several values: a list, or what a filter such as ``map`` gives."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str):
+        kind = "a mapping" if isinstance(value, Mapping) else f"of type {type(value).__name__}"
+        raise Unfit(f"the value is {kind}, not text", "name the part of it that is meant")
+    if "\0" in value:
+        raise Unfit("the value holds a NUL character, which no command can hold")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Unfit("the value holds a character that cannot be written as UTF-8") from None
+    return str(value)
+
+
+def _integer(value: object) -> str:
+    fit = isinstance(value, int | str) and not isinstance(value, bool)
+    if not fit or not _INTEGER.fullmatch(str(value)):
+        raise Unfit(f"{value!r} is no integer, and the shell calculates here", "see `| int`")
+    number = int(str(value))
+    if not -(2**63) < number < 2**63:
+        raise Unfit(f"{value} is too large for the shell to calculate with")
+    return str(number)
+
+
+def _raw(text: str) -> str:
+    """Shell text that leaves nothing open. Blanks keep its operators apart from what is near."""
+    lexer = Lexer(begin(), [])
+    try:
+        lexer.feed(text, 0)
+    except Refusal as refusal:
+        raise Unfit(f"`raw` text in error: {refusal.what}", f"it is {text!r}") from None
+    state = lexer.state
+    what = ""
+    if state.doubt:
+        what = f"it holds {state.doubt[0]}, which dash, bash and busybox do not read alike"
+    elif state.top.kind is not Kind.TOP:
+        what = f"{state.top.kind.value} is not closed in it"
+    elif state.top.pending or state.open_end & {"\\", "$", "<<"}:
+        what = "it ends in the middle of something"
+    elif any(a.target or a.spot not in _COMPLETE for a in state.top.alts):
+        what = "it ends in the middle of a command"
+    if what:
+        raise Unfit(f"the value cannot stand as it is: {what}", f"it is {text!r}")
+    before = " " if text[:1] and text[0] in _OPERATORS else ""
+    return before + text + (" " if text[-1:] and text[-1] in _OPERATORS else "")
+
+
+_COMPLETE = (Spot.START, Spot.PREFIX, Spot.ARGS)

@@ -1,0 +1,115 @@
+"""Command text: a template in which no value can break out of its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.errors import Mark
+from orchestrator.templating.language import Missing, language
+from orchestrator.templating.names import survey
+from orchestrator.templating.program import Program, Rendering, compile_tree
+from orchestrator.templating.scope import Scope
+from orchestrator.templating.shelltext import lines
+from orchestrator.templating.shelltext.escape import Unfit, write
+from orchestrator.templating.shelltext.places import Place
+from orchestrator.templating.shelltext.state import Refusal
+from orchestrator.templating.shelltext.walk import Walk
+from orchestrator.templating.syntax import Source, parse
+
+_HINT = (
+    "in a command `{{` and `{%` begin a template; "
+    "for text that is none write `{% raw %}…{% endraw %}` around it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RawUse:
+    """An expression whose value is not quoted as it is. ``filter`` is raw or words."""
+
+    filter: str
+    mark: Mark
+    sources: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShellTemplate:
+    """Compiled command text.
+
+    ``names`` have to exist, ``optional`` ones are asked after first; ``raw_uses`` are for lint.
+    """
+
+    source: str
+    mark: Mark
+    names: frozenset[str]
+    optional: frozenset[str]
+    raw_uses: tuple[RawUse, ...]
+    _program: Program = field(repr=False)
+    _places: list[Place] = field(repr=False)
+
+    def render(self, scope: Scope) -> str:
+        """The command, every value escaped for its place.
+
+        Raises ``DefinitionError`` for what is undefined or cannot stand at its place, and what
+        ``scope`` raises.
+        """
+        if not self._places and not self.names and not self.optional:
+            return self._program.run(Rendering(self._program.env, scope))
+        rendering = _Rendering(self._program, scope, self._places)
+        text = self._program.run(rendering)
+        if "\0" not in text:
+            return text
+        text, place, unfit = lines.check(text, self._places)
+        if place and unfit:
+            raise self._program.source.refuse(unfit.what, place.offset, unfit.hint)
+        return text
+
+
+class _Rendering(Rendering):
+    def __init__(self, program: Program, scope: Scope, places: list[Place]) -> None:
+        super().__init__(program.env, scope)
+        self.program, self.places = program, places
+
+    def insert(self, value: object, index: int) -> str:
+        place = self.places[index]
+        if isinstance(value, Missing):
+            raise self.program.undefined(value, self.scope, place.offset)
+        if place.filter:
+            self._from_here(place)
+        try:
+            text = write(place, value)
+        except Unfit as unfit:
+            raise self.program.source.refuse(unfit.what, place.offset, unfit.hint) from None
+        return lines.mark(index, text) if place.documents else text
+
+    def _from_here(self, place: Place) -> None:
+        for name in sorted(place.sources):
+            if self.scope.from_host(name):
+                what = f"`{place.filter}` of '{name}', which came from a host"
+                hint = "text from a host can only be inserted quoted"
+                raise self.program.source.refuse(what, place.offset, hint)
+
+
+def compile_shell(text: str, mark: Mark) -> ShellTemplate:
+    """Read command text. Raises ``DefinitionError`` for all that DESIGN 3.4 refuses at load."""
+    source = Source(text, mark)
+    if "\0" in text:
+        raise source.refuse("a NUL character in a command", text.index("\0"))
+    env = language(comments=False)
+    parsed = parse(source, env, _HINT)
+    names = survey(parsed.tree)
+    walk = Walk(parsed, names)
+    try:
+        walk.run()
+    except Refusal as refusal:
+        raise source.refuse(refusal.what, refusal.offset, refusal.hint) from None
+    if "alias" in text:
+        for place in walk.places:
+            place.bare = False
+    walk.rewrite()
+    raw = tuple(
+        RawUse(place.filter, source.at(place.offset), place.sources)
+        for place in walk.places
+        if place.filter
+    )
+    program = compile_tree(parsed, env, names)
+    return ShellTemplate(text, mark, names.required, names.optional, raw, program, walk.places)

@@ -1,0 +1,208 @@
+"""Templates whose result is not shell text: names, files and values from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import nodes
+
+from orchestrator.errors import Mark
+from orchestrator.model.value import Value
+from orchestrator.templating.language import INSERT, KEEP, Language, Missing, language
+from orchestrator.templating.program import Program, Rendering, compile_tree
+from orchestrator.templating.scope import Scope
+from orchestrator.templating.syntax import Parsed, Source, parse
+
+_NO_LOADER: dict[type[nodes.Node], str] = {
+    nodes.Include: "include",
+    nodes.Import: "import",
+    nodes.FromImport: "from … import",
+    nodes.Extends: "extends",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TextTemplate:
+    """Text with expressions in it; nothing is escaped."""
+
+    source: str
+    mark: Mark
+    names: frozenset[str]
+    optional: frozenset[str]
+    _program: Program | None = field(default=None, repr=False)
+
+    def render(self, scope: Scope) -> str:
+        """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
+        if self._program is None:
+            return self.source
+        return self._program.run(Rendering(self._program.env, scope))
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTemplate:
+    """A value from YAML, any strings in it templates.
+
+    A string that is one ``{{ … }}`` and nothing else gives the expression's own value (a
+    number, a list, …); other strings with expressions give text, in which ``true`` and
+    ``false`` are written as YAML does. ``source`` is the text of a string, else ''.
+    """
+
+    source: str
+    mark: Mark
+    names: frozenset[str]
+    optional: frozenset[str]
+    _render: Callable[[Scope], Any] = field(repr=False)
+
+    @property
+    def constant(self) -> bool:
+        """Whether it asks the scope for nothing."""
+        return not self.names and not self.optional
+
+    def render(self, scope: Scope) -> Any:
+        """The plain data. Raises ``DefinitionError`` and what ``scope`` raises."""
+        return self._render(scope)
+
+
+def compile_text(text: str, mark: Mark) -> TextTemplate:
+    """Read a text template: plain Jinja as Ansible sets it up (a line's end after a block tag
+    goes, the text's last stays), with strict undefined. Raises ``DefinitionError``."""
+    if not any(sign in text for sign in ("{{", "{%", "{#")):
+        return TextTemplate(text, mark, frozenset(), frozenset())
+    env = language(comments=True, trim=True)
+    parsed = _parse(text, mark, env)
+    program = compile_tree(parsed, env, otherwise="")
+    return TextTemplate(text, mark, program.names.required, program.names.optional, program)
+
+
+def compile_value(value: Value) -> ValueTemplate:
+    """Read a value and all below it. Raises ``DefinitionError``."""
+    data, mark = value.data, value.mark
+    if value.literal:
+        return _constant(value)
+    if isinstance(data, str):
+        return _string(data, value)
+    if isinstance(data, list):
+        items = [compile_value(item) for item in data]
+        return _tree(items, mark, lambda scope: [item.render(scope) for item in items])
+    if isinstance(data, dict):
+        fields = {str(key): compile_value(item) for key, item in data.items()}
+        return _tree(
+            list(fields.values()),
+            mark,
+            lambda scope: {key: item.render(scope) for key, item in fields.items()},
+        )
+    return _constant(value)
+
+
+def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]) -> ValueTemplate:
+    names = frozenset[str]().union(*(part.names for part in parts))
+    optional = frozenset[str]().union(*(part.optional for part in parts))
+    return ValueTemplate("", mark, names, optional - names, render)
+
+
+def _constant(value: Value) -> ValueTemplate:
+    source = value.data if isinstance(value.data, str) else ""
+    return ValueTemplate(source, value.mark, frozenset(), frozenset(), lambda _: value.plain())
+
+
+def _string(text: str, value: Value) -> ValueTemplate:
+    if "{{" not in text and "{%" not in text:
+        return _constant(value)
+    env = language(comments=False)
+    parsed = _parse(text, value.mark, env)
+    native = _only_expression(parsed)
+    if native is None:
+        program = _mixed(parsed, env)
+
+        def render(scope: Scope) -> Any:
+            return program.run(_Mixed(program, scope))
+    else:
+        program = keeping(parsed, env, native)
+
+        def render(scope: Scope) -> Any:
+            return kept(program, scope)
+
+    return ValueTemplate(text, value.mark, program.names.required, program.names.optional, render)
+
+
+def _parse(text: str, mark: Mark, env: Language) -> Parsed:
+    source = Source(text, mark)
+    hint = "for text that is no template write `{% raw %}…{% endraw %}` around it"
+    parsed = parse(source, env, hint)
+    for node in parsed.tree.find_all(tuple(_NO_LOADER)):
+        what = f"`{{% {_NO_LOADER[type(node)]} %}}`: a template stands by itself here"
+        raise source.refuse(what, parsed.begin(node))
+    for found in parsed.tree.find_all(nodes.Filter):
+        if found.name in ("raw", "words"):
+            what = f"`{found.name}` is for commands only; nothing is quoted here"
+            raise source.refuse(what, found.lineno - 1, "leave it out")
+    return parsed
+
+
+def _only_expression(parsed: Parsed) -> nodes.Expr | None:
+    body = parsed.tree.body
+    if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
+        only = body[0].nodes[0]
+        return None if isinstance(only, nodes.TemplateData) else only
+    return None
+
+
+def keeping(parsed: Parsed, env: Language, node: nodes.Expr) -> Program:
+    """A program that keeps the expression's value."""
+    call = nodes.Filter(node, KEEP, [], [], None, None, lineno=node.lineno)
+    parsed.tree.body = [nodes.Output([call], lineno=node.lineno)]
+    return compile_tree(parsed, env)
+
+
+def kept(program: Program, scope: Scope) -> Any:
+    """The value of a program made by ``keeping``; what a filter gives bit by bit, as a list."""
+    rendering = Rendering(program.env, scope)
+    program.run(rendering)
+    value = rendering.kept
+    if isinstance(value, Missing):
+        raise program.undefined(value, scope, 0)
+    return list(value) if isinstance(value, Iterator | range) else value
+
+
+def _mixed(parsed: Parsed, env: Language) -> Program:
+    """A program that writes truth values as YAML does."""
+    for output in parsed.tree.find_all(nodes.Output):
+        output.nodes = [
+            node
+            if isinstance(node, nodes.TemplateData)
+            else nodes.Filter(
+                node,
+                INSERT,
+                [nodes.Const(parsed.begin(node), lineno=node.lineno)],
+                [],
+                None,
+                None,
+                lineno=node.lineno,
+            )
+            for node in output.nodes
+        ]
+    return compile_tree(parsed, env)
+
+
+class _Mixed(Rendering):
+    def __init__(self, program: Program, scope: Scope) -> None:
+        super().__init__(program.env, scope)
+        self._program = program
+
+    def insert(self, value: object, index: int) -> str:
+        """The text of a value; ``index`` is the offset of its expression."""
+        if isinstance(value, Missing):
+            raise self._program.undefined(value, self.scope, index)
+        if value is None:
+            hint = "where there may be none, write `| default('', true)`"
+            raise self._program.source.refuse("the value is none, inside a text", index, hint)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, Iterator):
+            value = list(value)
+        if isinstance(value, Mapping | list | tuple):
+            what = "a list or mapping inside a text"
+            raise self._program.source.refuse(what, index, "see `| join` and `| to_json`")
+        return str(value)
