@@ -27,7 +27,8 @@ def doc_of(directory: str | None, name: str) -> Iterator[str]:
             yield from _param(param)
     yield ""
     yield "steps:" if task.steps is not None else "tasks:"
-    for number, part in enumerate((*(task.steps or ()), *(task.tasks or ())), 1):
+    parts: list[Step | Item] = [*(task.steps or ()), *(task.tasks or ())]
+    for number, part in enumerate(parts, 1):
         yield f"  {number:>2}  {_part(part)}"
     yield ""
     needed = "".join(f" {p.name}=…" for p in task.params.values() if p.required)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from orchestrator import inventory, tasks
+from orchestrator import tasks
 from orchestrator.app.project import root_of
 from orchestrator.errors import Mark, OrchError, Problem
+from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import default_stage, stages
 from orchestrator.tasks.notes import notes_of
 
@@ -16,9 +17,7 @@ T = TypeVar("T")
 Note = tuple[str, Mark]
 
 
-def lint(
-    directory: str | None, named: Sequence[str], environ: Mapping[str, str]
-) -> tuple[list[Problem], list[Note]]:
+def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], list[Note]]:
     """The errors and the notes of all tasks and of every stage, or of the stages named."""
     root = root_of(directory)
     known = stages(root)
@@ -40,7 +39,7 @@ def lint(
         what = f"the default stage '{default.data}' does not exist"
         errors.append(Problem(what, default.mark, f"the stages are: {listed}"))
     for name in named or known.names:
-        stage = told(lambda: inventory.load(root, name))  # noqa: B023 - called at once
+        stage = told(lambda: load_stage(root, name))  # noqa: B023 - called at once
         notes += [note for note in (stage.notes if stage else ()) if note not in notes]
     loaded = told(lambda: tasks.load(root, None))
     notes += notes_of(loaded.by_name.values()) if loaded else []

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import inventory, tasks
+from orchestrator import tasks
 from orchestrator.app.arguments import extra_values
 from orchestrator.app.project import Chosen, choose, root_of
 from orchestrator.errors import DefinitionError, Problem
+from orchestrator.inventory.limit import select
+from orchestrator.inventory.load import load as load_stage
 from orchestrator.journal import last_failed
 from orchestrator.model.host import Host, Stage
 from orchestrator.plan.ask import Ask
@@ -46,7 +48,7 @@ def go(where: Where, environ: Mapping[str, str], example: str) -> There:
     """Load the stage and select its hosts. Raises UsageError or DefinitionError."""
     root = root_of(where.directory)
     chosen = choose(root, where.stages, environ, example)
-    stage = inventory.load(root, chosen.name)
+    stage = load_stage(root, chosen.name)
     return There(root, chosen, stage, _selected(root, stage, where.limit, environ))
 
 
@@ -60,7 +62,7 @@ def _selected(
             what = f"no host failed in the last run of stage '{stage.name}' that was kept"
             raise DefinitionError(Problem(what, None, "--limit @failed needs one that did"))
         return hosts
-    return inventory.select(stage, limit)
+    return select(stage, limit)
 
 
 def plan_tasks(

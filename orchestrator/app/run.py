@@ -13,7 +13,7 @@ from orchestrator.execute import Cancel, Options, run
 from orchestrator.journal import Journal
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
 from orchestrator.plan.model import Plan
-from orchestrator.transport import Connector
+from orchestrator.transport.connector import Connector
 
 
 def carry_out(
@@ -36,11 +36,11 @@ def carry_out(
         log=lambda: str(journal.folder) if journal.folder else "",
         gone=cancel.stop,
     )
-    connector = Connector(there.root, there.stage.name)
+    connector = Connector(sandbox=there.root / ".orch" / "sandbox" / there.stage.name)
 
     def first() -> None:
         cancel.stop()
-        connector.abort()
+        connector.cancel()
 
     def second() -> None:
         sink.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator import inventory, tasks
+from orchestrator import tasks
 from orchestrator.app.project import root_of
 from orchestrator.errors import DefinitionError, Problem
+from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import stages
 from orchestrator.tasks.index import index
 
@@ -29,7 +30,7 @@ def stages_of(directory: str | None) -> tuple[list[Listed], Sequence[Problem]]:
     rows = []
     for name in known.names:
         try:
-            stage = inventory.load(root, name)
+            stage = load_stage(root, name)
         except DefinitionError as error:
             rows.append(Listed(name, error=_in_error(error)))
             continue

@@ -34,7 +34,7 @@ def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[
     """Hosts and roles of the stage, for the last term of a pattern."""
     import re
 
-    from orchestrator import inventory
+    from orchestrator.inventory.load import load as load_stage
     from orchestrator.app.project import choose
 
     root = _root(ctx)
@@ -44,7 +44,7 @@ def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[
 
     named = ctx.params.get("stages") or (ctx.parent and ctx.parent.params.get("stages")) or ()
     try:
-        stage = inventory.load(root, choose(root, named, os.environ, "").name)
+        stage = load_stage(root, choose(root, named, os.environ, "").name)
     except OrchError:
         return []
     head, last = re.fullmatch(r"(.*[:,&!])?([^:,&!]*)", incomplete, re.S).groups("")  # type: ignore[union-attr]

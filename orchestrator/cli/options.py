@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
@@ -11,8 +11,6 @@ from orchestrator.cli import complete
 from orchestrator.cli.group import once
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-SUPPRESS = {"multiple": True, "callback": once}
 
 
 def stage(command: F) -> F:
@@ -35,7 +33,8 @@ def directory(command: F) -> F:
     """``-C``: which project."""
     return click.option(
         *("-C", "--directory"),
-        **SUPPRESS,
+        multiple=True,
+        callback=once,
         metavar="DIR",
         help="The project's root. Default: the nearest folder upward with inventories/.",
     )(command)
@@ -45,7 +44,8 @@ def limit(command: F) -> F:
     """``-l``: which hosts of the stage."""
     return click.option(
         *("-l", "--limit"),
-        **SUPPRESS,
+        multiple=True,
+        callback=once,
         metavar="HOSTS",
         shell_complete=complete.hosts,
         help="Only these: hosts and roles joined by : or , with & (and), ! (not), globs, "

@@ -141,7 +141,7 @@ def _ask(there: There, plan: Plan) -> None:
     if not sys.stdin.isatty():
         what = f"stage '{name}' is protected, and there is no terminal to ask at"
         raise UsageError(Problem(what, None, hint))
-    click.echo(f"Type the stage's name to go on: ", err=True, nl=False)
+    click.echo("Type the stage's name to go on: ", err=True, nl=False)
     if sys.stdin.readline().strip() != name:
         raise UsageError(Problem("declined: nothing was contacted", None, hint))
 

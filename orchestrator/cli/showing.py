@@ -6,15 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from orchestrator.cli import complete, options
 from orchestrator.errors import Exit
-
-if TYPE_CHECKING:
-    from orchestrator.report.tables import Column
 
 
 @click.command("stages", short_help="List the stages.")
@@ -129,7 +126,7 @@ def lint_verb(stages: tuple[str, ...], directory: str | None) -> int:
     """
     from orchestrator.app.lint import lint
 
-    errors, notes = lint(directory, stages, os.environ)
+    errors, notes = lint(directory, stages)
     _lines(f"{mark}: note: {text}" for text, mark in notes)
     _problems(errors)
     if not errors:

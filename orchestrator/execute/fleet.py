@@ -53,7 +53,7 @@ class Fleet:
         """The lane's session on the host, opened if need be. Raises ConnectError."""
         with self._lock:
             session = self._sessions.get((name, app))
-        if session is None or session.dead:
+        if session is None or not session.alive:
             connection = self.connect(name)
             session = Session(connection.open(), ready_timeout=self.hosts[name].connect.timeout)
             with self._lock:

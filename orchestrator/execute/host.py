@@ -45,9 +45,7 @@ class HostTask:
         return self.progress.stopped or self.fleet.cancel.stopping
 
     def _take(self, step: PlannedStep) -> None:
-        made = step.command or step.skip
-        if not made:
-            made = self._later(step)
+        made = step.command or step.skip or self._later(step)
         if self._over() or made is None:
             return
         if isinstance(made, str):

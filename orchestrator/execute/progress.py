@@ -68,7 +68,7 @@ def _last_lines(outcome: Outcome) -> str:
     return "\n".join(text.splitlines()[-STDERR_LINES:])
 
 
-_COUNTED = {status: "failed" for status in Status if status.bad} | {
+_COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.bad} | {
     Status.OK: "ok",
     Status.CHANGED: "changed",
     Status.SKIPPED: "skipped",

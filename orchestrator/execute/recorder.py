@@ -152,7 +152,7 @@ def gathered(numbers: Sequence[int], results: dict[int, Result]) -> Result:
 def _status(ending: Ending) -> tuple[Status, str]:
     if not ending.failed:
         return (Status.CHANGED if ending.changed else Status.OK), ""
-    if ending.exit_status in _SIGNALLED:
+    if ending.exit_status is not None and ending.exit_status in _SIGNALLED:
         return Status.KILLED, f"killed by {_signal_name(ending.exit_status - 128)}"
     return Status.FAILED, ending.reason or f"exit status {ending.exit_status}"
 

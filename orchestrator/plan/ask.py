@@ -11,6 +11,7 @@ from orchestrator.model.value import Values
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.views import Lazy, Named, RunView, host_view
 from orchestrator.tasks.model import Request, Task
+from orchestrator.templating import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Scopes:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._variables = Merger()
+        self.templates = Templates()
         self._shared: dict[str, object] = {
             "stage": Named(ask.stage.name, ask.stage.desc),
             "run": ask.run,
@@ -45,7 +47,7 @@ class Scopes:
     def of(self, host: Host) -> HostScope:
         """A new scope of the host. Each has its own of any other, so threads share none."""
         objects = dict(self._shared)
-        scope = HostScope(self._variables.of(host), self._ask.extra, objects)
+        scope = HostScope(self._variables.of(host), self._ask.extra, objects, self.templates)
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
         objects["hosts"] = Lazy(others, lambda name: self.of(others[name]).objects["host"])

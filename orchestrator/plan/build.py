@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.values import Merger, defaults_of, environment_of
@@ -18,7 +19,6 @@ from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
 from orchestrator.plan.walk import Around, Seen, Walk
 from orchestrator.tasks.model import Call, Request, Run, Task
-from orchestrator.templating import ValueTemplate
 
 SKIPPED = Result("skipped", skipped=True)
 
@@ -74,9 +74,9 @@ class _Builder:
         return _On(
             host,
             scope,
-            {name: Seen(ValueTemplate(value), files) for name, value in environment.items()},
+            {n: Seen(self.scopes.templates.value(v), files) for n, v in environment.items()},
             {
-                name: value.data if isinstance(value.data, dict) else {}
+                name: cast(Values, value.data) if isinstance(value.data, dict) else {}
                 for name, value in self.defaults.of(host).items()
             },
         )

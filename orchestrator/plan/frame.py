@@ -63,7 +63,7 @@ class Frame:
         name = param.name
         if name in self.written:
             template = self.written[name]
-            return self._typed(param, template.value(self.caller), template.mark)
+            return self._typed(param, template.render(self.caller), template.mark)
         if self.given is not None and name in self.given:
             return self._argument(param, self.given[name])
         if self.given is not None and (found := self.host.written(name)) is not None:
@@ -71,7 +71,7 @@ class Frame:
         if self.given is None and name in self.defaults:
             return self._typed(param, self._default(self.defaults[name]), self.defaults[name].mark)
         if param.default is not None:
-            return self._typed(param, param.default.value(self), param.default.mark)
+            return self._typed(param, param.default.render(self), param.default.mark)
         if param.required:
             raise DefinitionError(
                 Problem(
@@ -91,10 +91,10 @@ class Frame:
         if isinstance(given, str):
             return self._typed(param, given, COMMAND_LINE, typed=False)
         template, scope = given
-        return self._typed(param, template.value(scope), template.mark)
+        return self._typed(param, template.render(scope), template.mark)
 
     def _default(self, value: Value) -> object:
-        return ValueTemplate(value).value(self.host)
+        return self.host.templates.value(value).render(self.host)
 
     def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:
         try:

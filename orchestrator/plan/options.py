@@ -17,7 +17,7 @@ def option(
     """The option's text, or None where it is left out. Raises DefinitionError."""
     if template is None:
         return None
-    text = plain_text(template.value(scope), what, template.mark)
+    text = plain_text(template.render(scope), what, template.mark)
     if path and not text.strip():
         raise DefinitionError(Problem(f"{what} is blank", template.mark, "give it a path"))
     return home_path(text) if path else text
@@ -33,7 +33,7 @@ def number_of_seconds(seen: Seen | None) -> float | None:
     if seen is None:
         return None
     problems = Problems()
-    value = seen.what.value(seen.frame)
+    value = seen.what.render(seen.frame)
     if value is None:
         return None
     data = value if isinstance(value, (str, int, float)) else None
@@ -48,7 +48,7 @@ def variables(outer: Mapping[str, Seen], inner: Iterable[tuple[str, Seen]]) -> d
     """The environment, inner over outer; a null leaves a variable out."""
     found: dict[str, str] = {}
     for name, seen in (dict(outer) | dict(inner)).items():
-        value = seen.what.value(seen.frame)
+        value = seen.what.render(seen.frame)
         if value is not None:
             found[name] = plain_text(value, f"environment variable '{name}'", seen.what.mark)
     return found

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.value import Value, Values, merge
 from orchestrator.plan.model import Results
-from orchestrator.templating import Waits
+from orchestrator.templating import Templates, Waits
 
 NOT_YET = {
     "app": "a run without `--app` has no app",
@@ -43,26 +42,30 @@ class Place:
 class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time."""
 
-    __slots__ = ("_cache", "_open", "objects", "place", "strong", "vars", "weak")
+    __slots__ = ("_cache", "_open", "objects", "place", "strong", "templates", "vars", "weak")
 
     def __init__(
         self,
         variables: Values,
         strong: Values,
         objects: Mapping[str, object],
+        templates: Templates,
         *,
         weak: Values | None = None,
         place: Place | None = None,
     ) -> None:
         self.vars, self.strong, self.objects = variables, strong, objects
+        self.templates = templates
         self.weak, self.place = weak or {}, place or Place()
         self._cache: dict[str, object] = {}
         self._open: list[tuple[object, str]] = []
 
     def under(self, weak: Values) -> HostScope:
         """This scope, at the same place, with a file's ``vars`` beneath everything else."""
-        weak = {**self.weak, **weak}
-        return HostScope(self.vars, self.strong, self.objects, weak=weak, place=self.place)
+        weak, objects = {**self.weak, **weak}, self.objects
+        return HostScope(
+            self.vars, self.strong, objects, self.templates, weak=weak, place=self.place
+        )
 
     def resolve(self, name: str) -> object:
         """The value of a name; KeyError where there is none, Waits where a step will give it."""
@@ -96,7 +99,7 @@ class HostScope:
 
     def _render(self, name: str, value: Value) -> object:
         before = self.place.reads
-        rendered = templating.value(value).value(self)
+        rendered = self.templates.value(value).render(self)
         if self.place.reads == before:
             self._cache[name] = rendered
         return rendered
@@ -115,12 +118,9 @@ class HostScope:
         value = self.written(name)
         if value is None:
             return False
-        template = templating.value(value)
-        return self.guarded(
-            (None, name),
-            value.mark,
-            lambda: any(map(self.from_host, template.names | template.optional)),
-        )
+        template = self.templates.value(value)
+        names = template.names | template.optional
+        return bool(self.guarded((None, name), value.mark, lambda: any(map(self.from_host, names))))
 
     def awaited(self, name: str) -> bool:
         """Whether a step before this place registers the name."""

@@ -111,7 +111,7 @@ class StepPlanner:
         if isinstance(judgement, bool):
             return Always(judgement)
         compiled = templating.condition(judgement, lambda name: self._number(name, frame), frame)
-        return Always(judgement.truth(frame)) if compiled is None else compiled
+        return Always(judgement.holds(frame)) if compiled is None else compiled
 
     def _number(self, name: str, frame: Frame, own: bool = False) -> int | None:
         """The step of this task that will register the name, while it is not known here."""
@@ -168,7 +168,7 @@ class StepPlanner:
 
     def _ignores(self) -> bool:
         ignored = self.step.ignore_errors
-        return ignored if isinstance(ignored, bool) else ignored.truth(self.frame)
+        return ignored if isinstance(ignored, bool) else ignored.holds(self.frame)
 
     def _judge(self, results: Results, result: Result) -> Verdict:
         self._stand(results)
@@ -231,7 +231,7 @@ class WithResult:
 
 
 def _truth(judgement: Judgement, scope: Scope) -> bool:
-    return judgement if isinstance(judgement, bool) else judgement.truth(scope)
+    return judgement if isinstance(judgement, bool) else judgement.holds(scope)
 
 
 def _source(judgement: Judgement) -> str:

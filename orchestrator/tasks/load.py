@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
+from orchestrator.model.value import Key
 from orchestrator.source.folder import show
 from orchestrator.source.load import load as load_yaml
 from orchestrator.tasks import keys
@@ -97,7 +98,7 @@ def _check_calls(
             if param is not None:
                 reader.typed(param, value)
                 continue
-            mark = next(k.mark for k in call.args if k == key)
+            mark = next(k.mark for k in call.written if isinstance(k, Key) and k == key)
             hint = nearest(key, callee.params) or _takes(callee.params)
             reader.problems.add(f"task '{call.task}' has no param '{key}'", mark, hint)
         if call in called and callee.tasks is not None:

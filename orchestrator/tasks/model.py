@@ -64,7 +64,7 @@ class Call:
 
     task: str
     mark: Mark
-    args: Mapping[Key, ValueTemplate] = field(default_factory=dict)
+    args: Mapping[str, ValueTemplate] = field(default_factory=dict)
     written: Values = field(default_factory=dict)
 
 

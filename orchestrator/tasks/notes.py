@@ -44,8 +44,8 @@ def _run(run: Run) -> Iterator[tuple[str, Mark]]:
     for template in (run.text, run.unless, run.onlyif):
         if template is None:
             continue
-        for mark in template.raw_uses:
-            yield "`raw` inserts text as it is: nothing in it is escaped", mark
+        for use in template.raw_uses:
+            yield f"`{use.filter}` takes text apart or as it is: be sure of where it is from", use.mark
         for words in _commands(template.source):
             if note := _meaning(words):
                 yield note, template.mark

@@ -222,7 +222,7 @@ class TaskReader:
             name,
             written.mark,
             {key: self.compile.value(arg) for key, arg in args.items()},
-            cast(Fields, dict(args)),
+            cast(Fields, args),
         )
 
 
