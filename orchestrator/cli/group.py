@@ -53,6 +53,20 @@ class Verbs(click.Group):
         return options
 
 
+class AfterDashes(click.Command):
+    """A command whose words all stand after ``--``: what is an option, and what belongs to the
+    words, is never a guess."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse words before the dashes, and no dashes."""
+        before = args[: args.index("--")] if "--" in args else args
+        rest = self.make_parser(ctx).parse_args(args=list(before))[1]
+        asks = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
+        if not asks and (rest or "--" not in args):
+            ctx.fail("write `--` before the command: orch exec [OPTIONS] -- COMMAND")
+        return super().parse_args(ctx, args)
+
+
 def once(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Refuse an option that is given twice, where click would silently take the last."""
     if isinstance(value, tuple) and len(value) > 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import complete, options
+from orchestrator.cli.group import AfterDashes
 from orchestrator.errors import Exit, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def run_verb(words: tuple[str, ...], extra: tuple[str, ...], **given: Any) -> in
 
 @click.command(
     "exec",
+    cls=AfterDashes,
     short_help="Run one command on a stage's hosts.",
-    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] --",
 )
 @options.running
 @click.option("--readonly", is_flag=True, help="It changes nothing: no prompt, no preflight.")
