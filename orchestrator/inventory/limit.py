@@ -125,7 +125,6 @@ class _Limit:
         role, first, colon, last = sliced.groups()
         hosts = list(self.stage.hosts if role == ALL else self.stage.roles[role].hosts)
         start = int(first or 0)
-        start = max(0, start + len(hosts)) if colon and start < 0 else start
         if not colon:
             return {hosts[start]} if first and -len(hosts) <= start < len(hosts) else set()
         stop = len(hosts) - 1 if last is None else int(last)

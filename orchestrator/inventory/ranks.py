@@ -59,10 +59,10 @@ class Dispute:
 
 _Setter: TypeAlias = tuple[Placed, Value]
 _SECTIONS: tuple[tuple[str, Callable[[Layer], Mapping[str, Value]]], ...] = (
-    ("the variable ", variables_of),
-    ("the environment variable ", environment_of),
-    ("the default ", defaults_of),
-    ("connect.", connect_of),
+    ("the variable '", variables_of),
+    ("the environment variable '", environment_of),
+    ("the default '", defaults_of),
+    ("'connect.", connect_of),
 )
 
 
@@ -78,7 +78,7 @@ def disputes(placed: Sequence[Placed], outer: Outer) -> list[Dispute]:
                 setters.setdefault(name, []).append((each, value))
         for name, values in setters.items():
             if len(values) > 1:
-                found += _compare(f"{word}'{name}'", values, outer)
+                found += _compare(f"{word}{name}'", values, outer)
     return found
 
 

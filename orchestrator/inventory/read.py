@@ -72,7 +72,7 @@ class PartReader:
         address = self.refs.address(fields.get("address"), len(refs))
         layer = self.given.layer("host", str(name), fields, what, address)
         shown = str(address.data) if address else None
-        roles = self.role_names(fields.get("roles"), what) or ()
+        roles = self.role_names(fields.get("roles"), what)
         return [HostEntry(ref, shown, roles, layer) for ref in refs]
 
     def role(self, name: Key, value: Value) -> RoleEntry | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from orchestrator.errors import Mark, Problems
+from orchestrator.errors import Mark, Problems, nearest
 from orchestrator.inventory.files import Note
 from orchestrator.inventory.ranks import Kind, Outer, Placed
 from orchestrator.inventory.register import Register
@@ -66,13 +66,15 @@ class RoleBook:
         """The hosts that claim each role in their own files, with the place."""
         claims: dict[str, dict[str, Mark]] = {}
         for host, entries in self.register.entries.items():
-            said = [entry for entry in entries if entry.roles]
-            for role in max(said, key=lambda e: e.ref.level).roles if said else ():
+            said = {entry.ref.level: entry.roles for entry in entries if entry.roles is not None}
+            for role in said[max(said)] if said else ():
                 claims.setdefault(str(role), {})[host] = role.mark
         for name, hosts in claims.items():
             if name not in self.entries:
                 mark = next(iter(hosts.values()))
-                self.notes.append((f"the role '{name}' has no file; hosts claim it", mark))
+                near = nearest(name, self.entries)
+                note = f"the role '{name}' has no file; a host claims it{near and '; '}{near}"
+                self.notes.append((note, mark))
         return claims
 
     def _claimed(self, name: str) -> tuple[str, ...]:

@@ -48,7 +48,8 @@ class _Node:
 class Merger:
     """Merges one section of layers, weak to strong; what begins alike is merged once.
 
-    The layers must not change afterwards. Not for several threads at a time.
+    The layers must not change afterwards. Several threads may ask at a time; at worst
+    something is merged twice.
     """
 
     def __init__(self, section: Section = variables_of) -> None:

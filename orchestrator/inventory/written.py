@@ -31,11 +31,11 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class HostEntry:
-    """A host described in ``hosts/`` or ``hosts.yml``; ``layer`` None: it says nothing more."""
+    """A host described in ``hosts/`` or ``hosts.yml``; None: this file does not say."""
 
     ref: Ref
     address: str | None
-    roles: tuple[Key, ...]
+    roles: tuple[Key, ...] | None
     layer: Layer | None
 
 

@@ -62,7 +62,9 @@ def parse(text: str, shown: str) -> Value:
         value = builder.document()
     except yaml.YAMLError as error:
         broken = not_yaml(error, text, shown)
-        raise DefinitionError(*builder.problems.found, *broken.problems) from error
+        told = {p.mark.line for p in builder.problems.found if p.mark}
+        rest = [p for p in broken.problems if not (p.mark and p.mark.line in told)]
+        raise DefinitionError(*builder.problems.found, *rest) from error
     builder.problems.raise_any()
     return value
 

@@ -71,6 +71,17 @@ def test_the_host_settles_what_its_roles_disagree_on(tmp_path: Path) -> None:
     assert var(got, "h", "x") == {"k": 3}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "own"),
+    [("{k: 1}", "{k: 2}", "5"), ("1", "2", "{k: 1}"), ("{k: 1}", "2", "5"), ("[1]", "2", "3")],
+)
+def test_the_host_settles_by_a_value_of_another_kind(
+    tmp_path: Path, one: str, other: str, own: str
+) -> None:
+    files = siblings(f"vars: {{x: {one}}}", f"vars: {{x: {other}}}", f"vars: {{x: {own}}}")
+    assert stage(tmp_path, files).hosts
+
+
 def test_a_host_that_sets_something_else_settles_nothing(tmp_path: Path) -> None:
     one, other = "vars: {x: {k: 1}}", "vars: {x: {k: 2}}"
     assert "'x.k'" in problem(tmp_path, siblings(one, other, "vars: {x: {j: 3}}")).what

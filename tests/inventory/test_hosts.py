@@ -93,7 +93,7 @@ def test_one_host_with_two_users_or_ports_is_an_error_at_both_lines(
 
 def test_a_reference_that_contradicts_the_hosts_file_is_an_error(tmp_path: Path) -> None:
     files = {"dev/hosts/a1.yml": "connect: {port: 22}", "dev/roles/web.yml": "- a1:2222\n"}
-    assert "connect.'port'" in problem(tmp_path, files).what
+    assert "'connect.port'" in problem(tmp_path, files).what
     files["dev/roles/web.yml"] = "- a1:22\n"
     assert stage(tmp_path, files).hosts["a1"].connect.port == 22
 
@@ -235,6 +235,12 @@ def test_common_is_beneath_every_stage(tmp_path: Path) -> None:
     assert prod.roles["web"].hosts == ("p1", "shared")
     assert prod.roles["web"].primary == "shared"
     assert prod.roles["db"].hosts == ("d1",)
+
+
+def test_the_roles_a_host_claims_in_its_stage_replace_those_in_common(tmp_path: Path) -> None:
+    files = {"common/hosts/h.yml": "roles: [web]", "dev/hosts/h.yml": "roles: []", "prod/": ""}
+    assert stage(tmp_path, files).hosts["h"].roles == ()
+    assert stage(tmp_path, files, "prod").hosts["h"].roles == ("web",)
 
 
 def test_an_empty_stage_has_no_hosts_and_no_error(tmp_path: Path) -> None:

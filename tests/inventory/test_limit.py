@@ -119,6 +119,7 @@ def test_an_empty_term_is_an_error(limit: str) -> None:
         ("web[7]", "web[7]", ""),
         ("web[2:1]", "web[2:1]", ""),
         ("web[0:-9]", "web[0:-9]", ""),
+        ("web[0:-5]", "web[0:-5]", ""),
         ("nope*", "nope*", ""),
         ("~nope", "~nope", ""),
         ("db[1:3].example.net", "db3.example.net", ""),

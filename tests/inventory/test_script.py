@@ -45,6 +45,11 @@ def test_a_program_that_fails_is_told_with_what_it_said(
         assert word in found.what
 
 
+def test_a_bom_before_the_json_is_fine(tmp_path: Path) -> None:
+    script = "#!/bin/sh\nprintf '\\357\\273\\277{\"a\": null}'"
+    assert list(stage(tmp_path, {"dev/hosts": script}).hosts) == ["a"]
+
+
 def test_a_hosts_file_that_is_not_executable_says_what_to_do(tmp_path: Path) -> None:
     found = problem(tmp_path, {"dev/hosts": "web1\nweb2\n"})
     assert "not executable" in found.what

@@ -196,7 +196,7 @@ def test_yaml_errors_carry_their_place(text: str, line: int, column: int) -> Non
     "text", ["a: {{ x }}", "a: {{ x }}/y", "- {{ x }}", "a: [{{ x }}]", "a: {% if x %}b{% endif %}"]
 )
 def test_an_unquoted_template_is_told_to_be_quoted(text: str) -> None:
-    assert "must be quoted" in problems(text)[0].hint
+    assert "must be quoted" in the_problem(text).hint
 
 
 def test_brackets_in_a_flow_list_are_told_to_be_quoted() -> None:
