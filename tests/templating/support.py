@@ -1,0 +1,55 @@
+"""Scopes and real shells for the tests of templating."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import Mark
+from orchestrator.templating import Waits
+
+SHELLS = (("dash",), ("bash",), ("busybox", "sh"))
+HERE = Mark("<test>", 0, 0)
+
+
+class Names:
+    """A scope of plain values. ``host`` names come from a host, ``later`` are not known yet."""
+
+    def __init__(self, host: Iterable[str] = (), later: Iterable[str] = (), **values: Any) -> None:
+        self.values, self.host, self.later = values, set(host), set(later)
+        self.asked: list[str] = []
+
+    def resolve(self, name: str) -> object:
+        self.asked.append(name)
+        if name in self.later:
+            raise Waits({name})
+        return self.values[name]
+
+    def from_host(self, name: str) -> bool:
+        return name in self.host
+
+    def names(self) -> Iterable[str]:
+        return self.values
+
+
+def run(
+    shell: tuple[str, ...], script: str, folder: Path, environment: dict[str, str] | None = None
+) -> tuple[bytes, bytes]:
+    """What a script writes to stdout and stderr. The folder stays as empty as it was."""
+    path = os.environ["PATH"]
+    file = folder.parent / f"{folder.name}.script"
+    file.write_bytes(script.encode())
+    done = subprocess.run(
+        [*shell, str(file)],
+        cwd=folder,
+        env={"PATH": path, "LC_ALL": "C", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert not list(folder.iterdir()), "a file was made"
+    return done.stdout, done.stderr

@@ -1,0 +1,172 @@
+"""A value comes out of every place as exactly itself, whatever it holds, in three shells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import DefinitionError
+from orchestrator.templating import ShellTemplate, shell
+from tests.templating.support import HERE, SHELLS, Names, run
+
+ATTACKS = (
+    "'; id #", "\"; id #", "$(id)", "`id`", "${IFS}", "$HOME", "$1", "\\", "\\\\", "a\\", "'", '"',
+    "`", "$", "$(", "${", "))", "((", ")", "(", "\n", "a\nb", "\nE\n", "E", "\tE", "E)", "EX) ; id",
+    "\\\n", "\\\nE\n", "a\\\nb", "\r", "a\r\n", "*", "?", "[a-z]*", "{a,b}", "{1..3}", "~", "~root",
+    "~/x", "a=~", "A=b", "FOO=bar", "if", "then", "do", "done", "esac", "case", "{", "}", "!", "time",
+    "[[", "]]", "in", "function", "#", "# a", "a #b", "-n", "-e", "--", "-", "--a=b", "2", "0", "1>f",
+    ">f", "<f", ">>f", "&", "&&", "|", ";", ";;", "!!", "!x", "^a^b", "=ls", "%1", " ", "  a  ", "\t",
+    "", "é", "日本語", "\x80", "\x81\x88", "\xff", "\x01", "\x7f", "\x1b[0m", "ﬀ", "\u2028", "😀", "$'a'",
+    "<<E", "<<<a", "<(id)", "@(a|b)", "a,b", "a}", "x`y", "a'b\"c", "\\'", "\\n", "%s%n", "+", "a:b",
+)  # fmt: skip
+texts = st.one_of(
+    st.sampled_from(ATTACKS),
+    st.text(
+        st.sampled_from("aE'\"\\`$(){}[]<>|&;#!~*?=-\n\t\r 0é\x81\x88\x01\x7f\x80ÿ,:%^@+"), max_size=8
+    ),
+    st.lists(st.sampled_from(ATTACKS), max_size=4).map("".join),
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6),
+)
+
+Wanted = Callable[[str], list[str]]
+
+
+def _same(value: str) -> list[str]:
+    return [value]
+
+
+def _no_final_newlines(value: str) -> list[str]:
+    return [value.rstrip("\n")]
+
+
+# What stands around the value, and which arguments `show` is to see.
+PLACES: tuple[tuple[str, Wanted], ...] = (
+    ("show {{ x }}", _same),
+    ("show {{ x }} >&1", _same),
+    ("show {{ x }}>&1", _same),
+    ("show {{ x }}; :", _same),
+    ("show {{ x }}|cat", _same),
+    ("(show {{ x }})", _same),
+    ("show {{ x }}&wait", _same),
+    ("show \\\n{{ x }}\\\n", _same),
+    ("show a{{ x }}", lambda v: ["a" + v]),
+    ("show {{ x }}b", lambda v: [v + "b"]),
+    ("show {{ x }}#b", lambda v: [v + "#b"]),
+    ("show {{ x }}{{ x }}", lambda v: [v + v]),
+    ("show i{{ x }} d{{ x }}", lambda v: ["i" + v, "d" + v]),
+    ("show /{{ x }}/ -o{{ x }}=", lambda v: [f"/{v}/", f"-o{v}="]),
+    ("A={{ x }}; show \"$A\"", _same),
+    ("A=a:{{ x }}:b; show \"$A\"", lambda v: [f"a:{v}:b"]),
+    ("A={{ x }} B={{ x }} sh -c 'printf \"2\\0%s\\0%s\\0\" \"$A\" \"$B\"'", lambda v: [v, v]),
+    ("export A={{ x }}; show \"$A\"", _same),
+    ("show \"{{ x }}\"", _same),
+    ("show \"a{{ x }}b\"", lambda v: [f"a{v}b"]),
+    ("show \"{{ x }}{{ x }}\"", lambda v: [v + v]),
+    ("show \"{{ x }}$\"", lambda v: [v + "$"]),
+    ("show \"\\${{ x }}\"", lambda v: ["$" + v]),
+    ("show \"\\\\{{ x }}\"", lambda v: ["\\" + v]),
+    ("show '{{ x }}'", _same),
+    ("show '$a{{ x }}\\'", lambda v: [f"$a{v}\\"]),
+    ("show \"$(printf '%s' {{ x }})\"", _no_final_newlines),
+    ("show \"$(printf '%s' \"{{ x }}\")\"", _no_final_newlines),
+    ("show \"$(printf '%s' \"$(printf '%s' '{{ x }}')\")\"", _no_final_newlines),
+    ("show \"$(case a in b) ;; (a) printf '%s' {{ x }};; esac # ) \"\n)\"", _no_final_newlines),
+    ("for i in {{ x }}; do show \"$i\"; done", _same),
+    ("case {{ x }} in {{ x }}) show {{ x }};; *) show no; esac", _same),
+    ("case {{ x }}a in *) show {{ x }};; esac", _same),
+    ("if [ a{{ x }} = a{{ x }} ]; then show {{ x }}; fi", _same),
+    ("f() { show \"$@\"; }; f {{ x }}", _same),
+    ("if :; then show {{ x }}; else show {{ x }}; fi", _same),
+    ("! : || show {{ x }}", _same),
+    ("cat <<Z {{ x }}z </dev/null 2>/dev/null || show {{ x }}\nbody\nZ", _same),
+    ("show {{ x }} <<Z\nbody {{ y }}\nZ", _same),
+)  # fmt: skip
+DOCUMENTS: tuple[tuple[str, Wanted], ...] = (
+    ("read_all <<E\n{{ x }}\nE", lambda v: [v + "\n"]),
+    ("read_all <<E\na {{ x }} \"b\" 'c\nE", lambda v: [f"a {v} \"b\" 'c\n"]),
+    ("read_all <<'E'\n{{ x }}\nE", lambda v: [v + "\n"]),
+    ("read_all <<\\E\na{{ x }}$b`\nE\n", lambda v: [f"a{v}$b`\n"]),
+    ("read_all <<\"E\"\n{{ x }}{{ x }}\nE", lambda v: [v + v + "\n"]),
+    ("read_all <<-E\n\ta{{ x }}b\n\tE", lambda v: [f"a{v}b\n"]),
+    ("read_all <<-'E'\n\ta{{ x }}b\n\tE", lambda v: [f"a{v}b\n"]),
+    ("show \"$(cat <<E\n{{ x }}.\nE\n)\"", lambda v: [v + "."]),
+    ("show \"$(cat <<'E'\n{{ x }}.\nE\n)\"", lambda v: [v + "."]),
+    ("read_all <<E\n$(printf '%s' {{ x }})\nE", lambda v: [v.rstrip("\n") + "\n"]),
+    ("read_all <<E\n$(printf '%s' \"{{ x }}\")\nE", lambda v: [v.rstrip("\n") + "\n"]),
+    ("read_all <<E\n$(printf '%s' '{{ x }}')\nE", lambda v: [v.rstrip("\n") + "\n"]),
+    ("{ cat >/dev/null <<F; read_all 3<&1; } <<E\n{{ x }}\nF\n{{ x }}\nE", lambda v: [v + "\n"]),
+)  # fmt: skip
+
+PRELUDE = """\
+show() { printf '%s\\0' "$#" "$@"; }
+read_all() { printf '1\\0'; cat; printf '\\0'; }
+"""
+
+
+def expected(wanted: list[str]) -> bytes:
+    return b"".join(part.encode() + b"\0" for part in (str(len(wanted)), *wanted))
+
+
+@pytest.mark.parametrize("which", SHELLS, ids=" ".join)
+@given(values=st.lists(texts, min_size=1, max_size=6))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_value_is_exactly_itself_in_every_place(
+    which: tuple[str, ...], values: list[str], tmp_path: Path
+) -> None:
+    check(which, PLACES, values, tmp_path)
+
+
+def check(
+    which: tuple[str, ...], places: tuple[tuple[str, Wanted], ...], values: list[str], at: Path
+) -> None:
+    script, wanted = PRELUDE, b""
+    for place, want in places:
+        template = COMPILED.setdefault(place, shell(place, HERE))
+        for value in values:
+            script += template.render(Names(x=value, y="")) + "\n"
+            wanted += expected(want(value))
+    folder = at / "folder"
+    folder.mkdir(exist_ok=True)
+    out, err = run(which, script, folder)
+    assert out == wanted
+    assert err == b""
+
+
+COMPILED: dict[str, ShellTemplate] = {}
+
+
+@pytest.mark.parametrize("which", SHELLS, ids=" ".join)
+@given(values=st.lists(texts, min_size=1, max_size=6))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
+    which: tuple[str, ...], values: list[str], tmp_path: Path
+) -> None:
+    script, wanted = PRELUDE, b""
+    for place, want in DOCUMENTS:
+        template = COMPILED.setdefault(place, shell(place, HERE))
+        for value in values:
+            try:
+                script += template.render(Names(x=value, y="")) + "\n"
+            except DefinitionError as error:
+                assert may_end_a_document(value), error
+            else:
+                wanted += expected(want(value))
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    out, err = run(which, script, folder)
+    assert out == wanted
+    assert err == b""
+
+
+def may_end_a_document(value: str) -> bool:
+    lines = value.replace("\\\n", "").split("\n") + value.split("\n")
+    tabs = any(line.startswith("\t") for line in lines)
+    return tabs or any(line.lstrip("\t")[:1] in ("E", "F", "") for line in lines)
