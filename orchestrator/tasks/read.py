@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from orchestrator.errors import Mark, Problems
-from orchestrator.model.value import Value
+from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader, found
 from orchestrator.tasks import keys, types
 from orchestrator.tasks.compile import Compiler
@@ -38,7 +39,7 @@ class TaskReader:
     ) -> Fields:
         """A mapping's allowed keys; those that only a later version obeys are refused."""
         fields = self.read.mapping(value, what, allowed | later)
-        for key in fields.keys() & later:
+        for key in (k for k in fields if k in later):
             self.problems.add(f"`{key}` in {what} is not supported yet", key.mark)
         return cast(Fields, {k: v for k, v in fields.items() if k in allowed})
 
@@ -88,12 +89,10 @@ class TaskReader:
         if param.required and default is not None:
             self.problems.add(f"{what} is required and has a default", default.mark, "drop one")
         listed = self.read.items(choices, f"choices of {what}") or []
-        typed = tuple(self.typed(param, choice) for choice in listed)
+        param = replace(param, choices=tuple(self.typed(param, choice) for choice in listed))
         if default is not None:
             self.typed(param, default)
-        return Param(
-            name, mark, param.type, param.default, param.required, typed, param.help, default
-        )
+        return param
 
     def typed(self, param: Param, value: Value) -> Any:
         """A written value in the param's type, as far as it is no template."""
@@ -220,7 +219,7 @@ class TaskReader:
         args = self.read.mapping(written, f"the arguments of `{name}`")
         return Call(
             name,
-            written.mark,
+            next(key.mark for key in fields if key == name and isinstance(key, Key)),
             {key: self.compile.value(arg) for key, arg in args.items()},
             cast(Fields, args),
         )

@@ -1,0 +1,126 @@
+"""Projects in a temp folder, and orch run on them as a user would: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.sshd import Sshd
+
+TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a call of orch came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The JSON lines on stdout: all of it."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The rows of the last event, by host."""
+        last = self.events[-1]
+        assert last["event"] == "run_finished", self.err
+        return {row["host"]: row for row in last["rows"]}
+
+    def steps(self, host: str) -> list[dict[str, Any]]:
+        """What became of the steps on one host, in order."""
+        return [e for e in self.events if e["event"] == "step_finished" and e["host"] == host]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project's folder."""
+
+    root: Path
+
+    def write(self, files: Mapping[str, str]) -> Project:
+        """Write files by their path below the root; their text is dedented."""
+        for name, text in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+        return self
+
+    def sandbox(self, *hosts: str, stage: str = "dev") -> Project:
+        """A stage of sandbox hosts."""
+        return self.write(
+            {
+                f"inventories/{stage}/stage.yml": "connect: {transport: sandbox}\n",
+                **{f"inventories/{stage}/hosts/{host}.yml": "" for host in hosts},
+            }
+        )
+
+    def over(self, sshd: Sshd, hosts: Mapping[str, str], stage: str = "real") -> Project:
+        """A stage whose hosts (name to address) are reached over a real sshd."""
+        connect = {
+            "user": sshd.user,
+            "port": sshd.port,
+            "identity": str(sshd.key),
+            "identities_only": True,
+            "known_hosts": str(sshd.known_hosts),
+        }
+        return self.write(
+            {
+                f"inventories/{stage}/stage.yml": json.dumps({"connect": connect}),
+                f"inventories/{stage}/hosts.yml": json.dumps(
+                    {name: {"address": address} for name, address in hosts.items()}
+                ),
+            }
+        )
+
+    def orch(self, *args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> Done:
+        """Run orch to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator", *args],
+            cwd=cwd or self.root,
+            env=self.environ(env),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        """An environment without the tester's keys, agent and settings."""
+        home = self.root.parent / "home"
+        home.mkdir(exist_ok=True)
+        return {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **more}
+
+    @contextmanager
+    def started(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+        """Orch on its way; it is ended when the block is left."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", *args],
+            cwd=self.root,
+            env=self.environ(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.communicate()
