@@ -145,7 +145,7 @@ class _Builder:
                     flat, run, place, on.registered, on.settled, on.environment
                 ).plan()
             except DefinitionError as error:
-                self.problems.on(on.host.name, error)
+                self.problems.on(on.host.name, error, flat.step.mark)
                 continue
             planned.append(step)
             self._register(on, step)

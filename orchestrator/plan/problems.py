@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.errors import DefinitionError, Problem, Problems
+from dataclasses import replace
+
+from orchestrator.errors import DefinitionError, Mark, Problem, Problems
 
 
 class HostProblems(Problems):
@@ -13,9 +15,11 @@ class HostProblems(Problems):
         self.count = count
         self.hosts: dict[Problem, list[str]] = {}
 
-    def on(self, host: str, error: DefinitionError) -> None:
-        """Note what is wrong for one host."""
+    def on(self, host: str, error: DefinitionError, mark: Mark) -> None:
+        """Note what is wrong for one host; ``mark`` is for what knows no place of its own."""
         for problem in error.problems:
+            if problem.mark is None:
+                problem = replace(problem, mark=mark)  # noqa: PLW2901
             self.hosts.setdefault(problem, []).append(host)
 
     def raise_any(self) -> None:

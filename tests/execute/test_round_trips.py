@@ -1,0 +1,148 @@
+"""How often a task waits for its host's answer, which is what it costs on a slow link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import Exit
+from orchestrator.execute import Cancel, Options, run
+from orchestrator.inventory.load import load as load_stage
+from orchestrator.model.event import Event, StepFinished
+from orchestrator.model.host import Host
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.build import build
+from orchestrator.plan.views import run_view
+from orchestrator.session.channel import Channel, Chunk, Connection
+from orchestrator.tasks import Request, load
+from orchestrator.transport.connector import Connector
+from tests.projects import Project
+from tests.sshd import Sshd
+
+TWELVE = [
+    "mkdir -p rel",
+    "echo conf > rel/conf",
+    "echo 1 > rel/REVISION",
+    "test -d rel",
+    "cat rel/REVISION",
+    "date -u",
+    "ln -sfn shared rel/shared",
+    "wc -c rel/conf",
+    "ln -sfn rel current",
+    "readlink current",
+    "uname -r",
+    "ls",
+]
+
+
+class Counting:
+    """A connection whose channels count how often something was written after an answer."""
+
+    def __init__(self, of: Connection) -> None:
+        self.of, self.channels = of, list[CountingChannel]()
+
+    def open(self) -> Channel:
+        self.channels.append(CountingChannel(self.of.open()))
+        return self.channels[-1]
+
+    def close(self) -> None:
+        self.of.close()
+
+
+class CountingChannel:
+    def __init__(self, of: Channel) -> None:
+        self.of, self.turns, self.answered = of, 0, True
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.answered:
+            self.turns, self.answered = self.turns + 1, False
+        return self.of.write(data)
+
+    def read(self, timeout: float | None) -> Chunk:
+        chunk = self.of.read(timeout)
+        self.answered = self.answered or bool(chunk.stdout)
+        return chunk
+
+    def wake(self) -> None:
+        self.of.wake()
+
+    def close_stdin(self) -> None:
+        self.of.close_stdin()
+
+    def close(self) -> None:
+        self.of.close()
+
+    def exit_status(self) -> int | None:
+        return self.of.exit_status()
+
+
+@pytest.fixture
+def connector() -> Iterator[Connector]:
+    made = Connector()
+    yield made
+    made.close()
+
+
+def turns(project: Project, sshd: Sshd, connector: Connector, steps: str) -> tuple[int, int]:
+    """How often the task waited, and how many steps ended well."""
+    project.over(sshd, {"a1": "127.3.0.1"}).write({"tasks/t.yml": steps})
+    stage = load_stage(project.root, "real")
+    tasks = load(project.root, ["t"]).by_name
+    hosts = tuple(stage.hosts.values())
+    plan = build(Ask(stage, hosts, (Request("t"),), tasks, run_view("r", "me", 0.0)))
+    made: list[Counting] = []
+    events: list[Event] = []
+
+    def connect(host: Host) -> Connection:
+        made.append(Counting(connector.connect(host)))
+        return made[-1]
+
+    code = run(plan, stage.hosts, connect, events.append, options=Options(), cancel=Cancel())
+    assert code is Exit.OK, events
+    (counting,) = made
+    (channel,) = counting.channels
+    return channel.turns, sum(isinstance(e, StepFinished) for e in events)
+
+
+def written(commands: list[str]) -> str:
+    return "steps:\n" + "".join(f"- run: {c}\n  chdir: /tmp\n" for c in commands)
+
+
+def test_twelve_steps_wait_once_as_one_step_does(
+    project: Project, sshd: Sshd, connector: Connector, tmp_path: Path
+) -> None:
+    twelve = "steps:\n" + "".join(f"- run: {c}\n  chdir: {tmp_path}\n" for c in TWELVE)
+    assert turns(project, sshd, connector, twelve) == (1, 12)
+    assert turns(project, sshd, connector, "steps: [{run: 'true'}]\n") == (1, 1)
+
+
+def test_conditions_over_how_a_step_ended_do_not_wait(
+    project: Project, sshd: Sshd, connector: Connector
+) -> None:
+    steps = (
+        "steps:\n- {run: exit 3, register: a, ignore_errors: true}\n"
+        "- {run: echo b, when: a.failed and a.exit_status == 3, register: b}\n"
+        "- {run: echo c, when: b.changed or not a.changed, failed_when: result.exit_status > 2}\n"
+    )
+    assert turns(project, sshd, connector, steps) == (1, 3)
+
+
+def test_a_text_that_needs_a_result_waits_once_for_it(
+    project: Project, sshd: Sshd, connector: Connector
+) -> None:
+    steps = (
+        "steps:\n- {run: echo 1, register: a}\n- {run: echo 2, register: b}\n"
+        "- run: echo {{ a.stdout }} {{ b.stdout }}\n- run: echo {{ a.stdout }}\n- run: echo end\n"
+    )
+    assert turns(project, sshd, connector, steps) == (2, 5)
+
+
+def test_a_failure_that_only_output_shows_waits_and_a_change_that_nobody_asks_for_does_not(
+    project: Project, sshd: Sshd, connector: Connector
+) -> None:
+    failed = "steps:\n- {run: echo ok, failed_when: result.stdout != 'ok'}\n- run: echo end\n"
+    assert turns(project, sshd, connector, failed) == (2, 2)
+    changed = "steps:\n- {run: echo ok, changed_when: result.stdout != 'ok'}\n- run: echo end\n"
+    assert turns(project, sshd, connector, changed) == (1, 2)

@@ -1,0 +1,198 @@
+"""A plan is what is sent: same text, same order, nothing contacted for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.projects import Project
+
+ODD = 'it\'s $HOME `id` \\ "x" é\n  last'
+FED = "exec </dev/null;"
+"""What the session puts before a step's text, on the same line."""
+
+
+def spy(folder: Path) -> Path:
+    """A shell that keeps the text it is given, and does nothing."""
+    kept = folder / "kept"
+    kept.mkdir()
+    shell = folder / "spy"
+    shell.write_text(f"#!/bin/sh\nn=$(ls {kept} | wc -l)\ncat > {kept}/$n\n")
+    shell.chmod(0o755)
+    return shell
+
+
+def plan(project: Project, *args: str) -> dict[str, Any]:
+    done = project.orch("-s", "dev", "plan", *args, "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def texts(planned: dict[str, Any], host: str) -> list[str]:
+    return [
+        step["text"]
+        for lane in planned["lanes"]
+        for wave in lane["waves"]
+        for entry in wave["hosts"]
+        if entry["host"] == host
+        for step in entry["steps"]
+    ]
+
+
+def test_each_steps_text_is_byte_for_byte_what_its_shell_receives(
+    project: Project, tmp_path: Path
+) -> None:
+    shell = spy(tmp_path)
+    steps = [
+        {"run": "echo {{ odd }}"},
+        {"run": "cat <<'END'\n{{ odd }}\nEND\necho \"{{ odd }}\" '{{ odd }}' $(echo {{ odd }})\n"},
+        {"run": "printf x", "environment": {"ODD": "{{ odd }}"}, "chdir": "/tmp"},
+        {"run": "echo {% for n in [1, 2] %}{{ n }} {% endfor %}{{ ['a b', 'c'] }}"},
+        {"part": {"what": "{{ odd }}"}},
+    ]
+    for step in steps[:-1]:
+        step["shell"] = str(shell)
+    project.sandbox("a1").write(
+        {
+            "inventories/dev/hosts/a1.yml": json.dumps({"vars": {"odd": ODD}}),
+            "tasks/t.yml": json.dumps({"steps": steps}),
+            "tasks/part.yml": json.dumps(
+                {"params": {"what": {}}, "steps": [{"run": "echo {{ what }}", "shell": str(shell)}]}
+            ),
+        }
+    )
+    planned = texts(plan(project, "t"), "a1")
+    done = project.orch("-s", "dev", "run", "t", "--json")
+    assert done.code == 0, done.err
+    kept = sorted((tmp_path / "kept").iterdir(), key=lambda p: int(p.name))
+    received = [path.read_bytes().removeprefix(FED.encode()) for path in kept]
+    assert received == [text.encode() for text in planned]
+    assert len(received) == 5
+
+
+def test_a_plan_contacts_nobody(project: Project) -> None:
+    """The host's address is nobody's; a connection would fail, and be told."""
+    project.write(
+        {
+            "inventories/dev/hosts/a1.yml": "address: no-such-host.invalid\n",
+            "tasks/t.yml": "steps: [{run: id}]\n",
+        }
+    )
+    assert texts(plan(project, "t"), "a1") == ["id"]
+    assert not (project.root / ".orch").exists()
+
+
+def test_what_waits_for_a_result_is_shown_as_its_template_with_that_name(project: Project) -> None:
+    project.sandbox("a1").write(
+        {
+            "tasks/t.yml": "steps:\n- {run: echo 1, register: first}\n"
+            "- run: echo {{ first.stdout }}\n- {run: echo 2, when: first.changed}\n"
+        }
+    )
+    (wave,) = plan(project, "t")["lanes"][0]["waves"]
+    one, two, three = wave["hosts"][0]["steps"]
+    assert (one["waits"], two["waits"], three["waits"]) == ([], ["first"], [])
+    assert two["text"] == "echo {{ first.stdout }}"
+    assert three["when"] == "first.changed"
+    shown = project.orch("-s", "dev", "plan", "t").out
+    assert "waits for `first`" in shown
+
+
+def test_the_order_of_the_plan_is_the_order_of_the_run(project: Project) -> None:
+    project.sandbox("a1", "a2").write(
+        {
+            "inventories/dev/roles/web.yml": "[a2]\n",
+            "tasks/one.yml": "steps: [{run: echo 1}, {run: echo 2}]\n",
+            "tasks/two.yml": "roles: [web]\nsteps: [{run: echo 3}]\n",
+            "tasks/all.yml": "tasks: [one, two, one, {name: last, steps: [{run: echo 4}]}]\n",
+        }
+    )
+    planned = plan(project, "all")
+    waves = [(w["task"], [h["host"] for h in w["hosts"]]) for w in planned["lanes"][0]["waves"]]
+    assert waves == [
+        ("one", ["a1", "a2"]),
+        ("two", ["a2"]),
+        ("one", ["a1", "a2"]),
+        ("last", ["a1", "a2"]),
+    ]
+    done = project.orch("-s", "dev", "run", "all", "--json")
+    for host in ("a1", "a2"):
+        assert [s["name"] for s in done.steps(host)] == texts(planned, host)
+
+
+@pytest.mark.parametrize(
+    ("task", "place", "what", "help_"),
+    [
+        ("steps:\n- run: echo {{ relase }}\n", "2:16", "'relase' is undefined", "release"),
+        ("steps:\n- run: echo {{ host.nam }}\n", "2:", "nam", "name"),
+        ("steps:\n- run: echo {{ app.name }}\n", "2:", "without `--app`", ""),
+        (
+            "vars: {a: '{{ b }}', b: '{{ a }}'}\nsteps:\n- run: echo {{ a }}\n",
+            "1:",
+            "a → b → a",
+            "",
+        ),
+        ("steps:\n- {run: id, when: relase == 1}\n", "2:19", "'relase' is undefined", "release"),
+        (
+            "steps:\n- {run: id, register: r}\n- run: echo {{ r.stdout }} {{ relase }}\n",
+            "3:",
+            "relase",
+            "release",
+        ),
+        (
+            "params: {n: {type: int}}\nsteps:\n- run: echo {{ n }}\n",
+            "<command line>",
+            "whole number",
+            "",
+        ),
+        (
+            "params: {n: {required: true}}\nsteps:\n- run: echo {{ n }}\n",
+            "1:",
+            "needs a value",
+            "n=…",
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_is_found_before_anything_is_contacted(
+    project: Project, task: str, place: str, what: str, help_: str
+) -> None:
+    project.write(
+        {
+            "inventories/dev/stage.yml": "vars: {release: 1}\n",
+            "inventories/dev/hosts/a1.yml": "address: no-such-host.invalid\n",
+            "tasks/t.yml": task,
+        }
+    )
+    args = ["n=x"] if "type: int" in task else []
+    done = project.orch("-s", "dev", "run", "t", *args)
+    assert done.code == 3, done.err
+    assert place in done.err
+    assert what in done.err
+    assert help_ in done.err
+
+
+def test_a_problem_of_many_hosts_is_told_once_with_the_hosts(project: Project) -> None:
+    project.sandbox("a1", "a2", "a3", "a4", "a5").write(
+        {
+            "inventories/dev/hosts/a5.yml": "vars: {x: 1}\n",
+            "tasks/t.yml": "steps:\n- run: echo {{ x }}\n",
+        }
+    )
+    done = project.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    assert done.err.count("'x' is undefined") == 1
+    assert "(on a1, a2, a3 and 1 more)" in done.err
+
+
+def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: Project) -> None:
+    project.sandbox("a1").write(
+        {
+            "tasks/t.yml": "steps:\n- {run: id, register: r}\n"
+            "- run: echo {{ x | default('d') }} {{ y if y is defined else 'no' }} {{ r.stdout }}\n"
+        }
+    )
+    assert project.orch("-s", "dev", "plan", "t").code == 0
