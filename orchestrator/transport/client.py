@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import math
 import threading
+import time
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
@@ -13,7 +15,7 @@ from orchestrator.transport.keys import Offer
 from orchestrator.transport.library import Message, codes
 from orchestrator.transport.link import Link, Refusal
 from orchestrator.transport.shell import Shell
-from orchestrator.transport.stream import PACKET, WINDOW
+from orchestrator.transport.stream import PACKET, WINDOW, Stream
 from orchestrator.transport.trust import Trust
 from orchestrator.transport.wire import Wire
 
@@ -23,6 +25,10 @@ WHILE = {
     "auth": "logging in",
     "channel": "opening a session",
 }
+
+
+class RefusedError(ConnectError):
+    """The host takes no session, or not another one."""
 
 
 class Client(Link):
@@ -40,6 +46,7 @@ class Client(Link):
         self.auth = Auth(self, connect.user or getpass.getuser(), offer)
         self._settled = threading.Event()
         self._ready: Shell | None = None
+        self._closed_at = -math.inf
         self._handler_table[codes.MSG_CHANNEL_OPEN_SUCCESS] = self._opened
         self._handler_table[codes.MSG_CHANNEL_OPEN_FAILURE] = self._not_opened
 
@@ -72,7 +79,16 @@ class Client(Link):
         super().run()
         self._settled.set()
 
+    def closed_within(self, seconds: float) -> bool:
+        """Whether one of its shells was closed so recently."""
+        return time.monotonic() - self._closed_at < seconds
+
     # What the reader calls.
+
+    def forget(self, stream: Stream) -> None:
+        """This stream is closed on both sides."""
+        super().forget(stream)
+        self._closed_at = time.monotonic()
 
     def let_in(self) -> None:
         """The server accepted us: open the first shell."""
@@ -120,9 +136,9 @@ class Client(Link):
         message.get_int()
         why = message.get_string().decode("utf-8", "replace") or "it does not say why"
         if shell is not None:
-            self.forget(shell)
+            super().forget(shell)
             shell.refused(
-                ConnectError(
+                RefusedError(
                     "channel",
                     f"the host refuses a session: {why}",
                     "MaxSessions in its sshd_config limits sessions on one connection",

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from orchestrator.transport.deadline import Deadline
 
 AT_ONCE = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
+NOTICED = 0.25  # seconds in which sshd knows that a handshake is over
 Address: TypeAlias = tuple[str, int]
 
 
@@ -21,12 +22,14 @@ class _Hop:
     allowed: float
     busy: int = 0
     queue: deque[object] = field(default_factory=deque)
+    last: Deadline | None = None
+    ended: float = 0.0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
 @dataclass(slots=True)
 class Turn:
-    """One handshake's leave to go on. ``alone``: no other began while it lasted."""
+    """One handshake's leave to go on. ``alone``: there was no other, neither just before."""
 
     alone: bool
     dropped: bool = False
@@ -53,13 +56,14 @@ class Pacing:
         with self._lock:
             hop = self._hops.setdefault(address, _Hop(float(self._at_once)))
         self._enter(hop, deadline)
-        turn = Turn(alone=hop.busy == 1)
+        turn = Turn(alone=hop.busy == 1 and not _crowded(hop, deadline))
         try:
             yield turn
         finally:
             with hop.changed:
                 turn.alone = turn.alone and hop.busy == 1
                 hop.busy -= 1
+                hop.last, hop.ended = deadline, time.monotonic()
                 factor = hop.allowed / 2 if turn.dropped else hop.allowed + 0.25
                 hop.allowed = min(max(1.0, factor), float(self._at_once))
                 hop.changed.notify_all()
@@ -86,3 +90,8 @@ class Pacing:
                 hop.changed.notify_all()
             hop.busy += 1
         deadline.extend(time.monotonic() - began)
+
+
+def _crowded(hop: _Hop, deadline: Deadline) -> bool:
+    """Whether somebody else's handshake may still count for the server."""
+    return hop.last is not deadline and time.monotonic() - hop.ended < NOTICED

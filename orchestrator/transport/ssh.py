@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
-from orchestrator.transport.client import Client
+from orchestrator.transport.client import Client, RefusedError
 from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.dial import dial
 from orchestrator.transport.flusher import Flusher
@@ -20,6 +21,7 @@ from orchestrator.transport.trust import OtherKindError, Trust, TrustStore
 from orchestrator.transport.wire import Wire
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
+SETTLING = 1.0  # seconds for a host to notice that a session is closed
 JOIN = 5.0  # seconds for a reader to notice that its socket is closed
 
 
@@ -30,10 +32,21 @@ class SshConnection:
         self._client, self._timeout = client, timeout
 
     def open(self) -> Shell:
-        """A shell. Raises ConnectError (phase channel, or shell where that is known by now)."""
-        shell = self._client.shell()
-        shell.opened(self._timeout)
-        return shell
+        """A shell. Raises ConnectError (phase channel or shell) where the host refuses.
+
+        sshd counts a session for some moments after it took our word that it is closed, so that
+        where it allows one, a refusal right behind that is asked again.
+        """
+        end = time.monotonic() + SETTLING
+        while True:
+            shell = self._client.shell()
+            try:
+                shell.opened(self._timeout)
+                return shell
+            except RefusedError:
+                if not self._client.closed_within(SETTLING) or time.monotonic() > end:
+                    raise
+                time.sleep(FIRST_PAUSE / 2)
 
     def close(self) -> None:
         """End it and every channel on it. Safe to call twice and from any thread."""

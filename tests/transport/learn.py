@@ -1,0 +1,32 @@
+"""Run as a program: connect to hosts that are new, one after the other.
+
+Arguments: the port, the private key, the known_hosts file, addresses.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from orchestrator.errors import Mark
+from orchestrator.model.host import Connect, Host
+from orchestrator.transport import Connector
+
+
+def main(port: str, key: str, known: str, *addresses: str) -> None:
+    connector = Connector(home=Path(known).parent, environ={})
+    for address in addresses:
+        connect = Connect(
+            address,
+            int(port),
+            identity=(key,),
+            identities_only=True,
+            known_hosts=(known,),
+            host_keys="accept-new",
+        )
+        connector.connect(Host(address, connect, (), (), Mark("test")))
+    connector.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,301 @@
+"""Logging in with keys, from files and from a real agent, and being turned away."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import ConnectError
+from orchestrator.transport import Connector
+from orchestrator.transport.auth import Auth
+from orchestrator.transport.identity import read_identity
+from orchestrator.transport.keys import Key, Offer
+from orchestrator.transport.library import Message
+from tests.sshd import Sshd, keygen, serve, until
+from tests.transport.talk import ask
+
+Make = Callable[..., Connector]
+
+
+@contextmanager
+def agent(folder: Path, *keys: Path) -> Iterator[dict[str, str]]:
+    """A real ssh-agent with these keys; its environment."""
+    path = folder / "agent"
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            until(path.exists, "the agent's socket")
+            environ = {"SSH_AUTH_SOCK": str(path)}
+            for key in keys:
+                command = ["ssh-add", "-q", key]
+                subprocess.run(command, check=True, env={**os.environ, **environ})
+            yield environ
+        finally:
+            process.kill()
+
+
+def lets_in(sshd: Sshd, *keys: Path) -> None:
+    """Have the server accept these keys and no others."""
+    text = "".join(Path(f"{key}.pub").read_text() for key in keys)
+    (sshd.folder / "authorized_keys").write_text(text)
+
+
+def gets_in(connector: Connector, sshd: Sshd, **settings: object) -> bool:
+    connect = sshd.connect(**settings)  # type: ignore[arg-type]
+    return ask(connector.connect(sshd.host(connect=connect)), "echo in").stdout == b"in\n"
+
+
+def turned_away(connector: Connector, sshd: Sshd, **settings: object) -> ConnectError:
+    with pytest.raises(ConnectError) as caught:
+        connector.connect(sshd.host(connect=sshd.connect(**settings)))  # type: ignore[arg-type]
+    assert caught.value.phase == "auth"
+    return caught.value
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Sshd]:
+    """A server whose accepted keys the test may change."""
+    with serve(tmp_path / "sshd") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("ed25519", None), ("rsa", 2048), ("ecdsa", 256), ("ecdsa", 521)]
+)
+@pytest.mark.parametrize("form", ["OpenSSH", "PEM", "PKCS8"])
+def test_every_kind_and_form_of_key(
+    own: Sshd, connector: Connector, tmp_path: Path, kind: str, bits: int | None, form: str
+) -> None:
+    key = keygen(tmp_path / "key", kind, bits=bits)
+    lets_in(own, key)
+    if form != "OpenSSH" and kind != "ed25519":  # which has no other form
+        command = ["ssh-keygen", "-q", "-p", "-m", form, "-P", "", "-N", "", "-f", key]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        assert "OPENSSH" not in key.read_text()
+    assert gets_in(connector, own, identity=(str(key),))
+
+
+class Recorder:
+    """A gate that keeps what is sent through it, and says what a Dropbear server would."""
+
+    session_id = b"session"
+
+    def __init__(self) -> None:
+        self.server_extensions: dict[str, bytes] = {}
+        self.sent: list[bytes] = []
+
+    def post(self, message: Message) -> None:
+        self.sent.append(message.asbytes())
+
+    def let_in(self) -> None:
+        raise AssertionError
+
+    def turned_away(self, error: ConnectError) -> None:
+        raise error
+
+
+def test_rsa_is_signed_again_where_the_server_takes_another_hash(tmp_path: Path) -> None:
+    """The first request goes out before the server could say which hashes it takes."""
+    identity = read_identity(keygen(tmp_path / "key", "rsa", bits=2048), "key")
+    assert identity.sign
+    gate = Recorder()
+    auth = Auth(gate, "me", Offer((Key(identity.public, "key", identity.sign),), ()))
+    auth.begin()
+    gate.server_extensions["server-sig-algs"] = b"ssh-ed25519,rsa-sha2-256"
+    failure = Message().add_list(["publickey"]).add_boolean(False).asbytes()
+    auth._handler_table[51](Message(failure))
+    assert [b"rsa-sha2-512" in sent for sent in gate.sent] == [False, True, False]
+    assert gate.sent[2].count(b"rsa-sha2-256") == 2
+    with pytest.raises(ConnectError) as caught:
+        auth._handler_table[51](Message(failure))
+    assert caught.value.why.count("(ssh-rsa") == 1
+
+
+def test_rsa_is_never_signed_with_sha1(tmp_path: Path, connector: Connector) -> None:
+    with serve(tmp_path / "sshd", ["PubkeyAcceptedAlgorithms ssh-rsa"]) as sshd:
+        key = keygen(tmp_path / "key", "rsa", bits=2048)
+        lets_in(sshd, key)
+        turned_away(connector, sshd, identity=(str(key),))
+
+
+def test_the_wrong_key_is_named_with_the_methods_that_the_server_takes(
+    own: Sshd, connector: Connector, tmp_path: Path
+) -> None:
+    first, second = keygen(tmp_path / "first"), keygen(tmp_path / "second", "ecdsa")
+    names = (str(first), str(second), str(tmp_path / "missing"))
+    error = turned_away(connector, own, identity=names, user="deploy")
+    assert re.search(
+        rf"deploy@ lets none of our keys in: tried {first} \(ssh-ed25519 SHA256:\S+\), "
+        rf"then {second} \(ecdsa-sha2-nistp256 SHA256:\S+\); "
+        rf"{tmp_path}/missing does not exist; the server takes publickey",
+        error.why,
+    )
+    assert "authorized_keys" in error.hint
+
+
+def test_no_key_at_all_says_so(own: Sshd, connector: Connector) -> None:
+    error = turned_away(connector, own, identity=())
+    assert "there was none to try; the server takes publickey" in error.why
+
+
+def test_an_encrypted_key_says_how_to_unlock_it(
+    own: Sshd, connector: Connector, tmp_path: Path
+) -> None:
+    key = keygen(tmp_path / "key", passphrase="secret")
+    error = turned_away(connector, own, identity=(str(key),))
+    assert f"{key} is encrypted" in error.why
+    assert f"`ssh-add {key}`" in error.why
+
+
+@pytest.mark.parametrize("form", ["PEM", "PKCS8"])
+def test_an_encrypted_key_of_the_old_form_does_so_too(
+    own: Sshd, connector: Connector, tmp_path: Path, form: str
+) -> None:
+    key = keygen(tmp_path / "key", "rsa", "secret", 2048)
+    command = ["ssh-keygen", "-q", "-p", "-m", form, "-P", "secret", "-N", "secret", "-f", key]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert f"{key} is encrypted" in turned_away(connector, own, identity=(str(key),)).why
+
+
+@pytest.mark.parametrize("text", ["", "not a key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_what_is_no_key_is_named(
+    own: Sshd, connector: Connector, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "key").write_text(text)
+    error = turned_away(connector, own, identity=(str(tmp_path / "key"),))
+    assert f"{tmp_path}/key is no private key" in error.why
+
+
+def test_the_usual_files_are_tried_where_none_is_named(
+    own: Sshd, connector: Connector, tmp_path: Path
+) -> None:
+    (tmp_path / "home" / ".ssh").mkdir(parents=True)
+    lets_in(own, keygen(tmp_path / "home" / ".ssh" / "id_ecdsa", "ecdsa"))
+    keygen(tmp_path / "home" / ".ssh" / "id_ed25519")
+    assert gets_in(connector, own, identity=())
+    other = keygen(tmp_path / "other")
+    error = turned_away(connector, own, identity=("~/x", str(other)))
+    assert "id_ecdsa" not in error.why
+    assert "~/x does not exist" in error.why
+
+
+def test_an_agents_key_gets_in(own: Sshd, make_connector: Make, tmp_path: Path) -> None:
+    ed, rsa = keygen(tmp_path / "ed"), keygen(tmp_path / "rsa", "rsa", bits=2048)
+    with agent(tmp_path, ed, rsa) as environ:
+        for key in (ed, rsa):
+            lets_in(own, key)
+            connector = make_connector(environ)
+            assert gets_in(connector, own, identity=(), identities_only=None)
+            connector.close()
+
+
+def test_an_agent_unlocks_an_encrypted_key_and_a_public_one(
+    own: Sshd, make_connector: Make, tmp_path: Path
+) -> None:
+    others = [keygen(tmp_path / f"other{n}") for n in range(8)]
+    key = keygen(tmp_path / "key")
+    lets_in(own, key)
+    with agent(tmp_path, *others, key) as environ:
+        command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", key]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        assert gets_in(make_connector(environ), own, identity=(str(key),))
+        assert gets_in(make_connector(environ), own, identity=(f"{key}.pub",))
+        Path(f"{key}.pub").unlink()
+        assert gets_in(make_connector(environ), own, identity=(str(key),))
+
+
+def test_the_named_key_comes_before_an_agents_many(
+    own: Sshd, make_connector: Make, tmp_path: Path
+) -> None:
+    others = [keygen(tmp_path / f"other{n}") for n in range(8)]
+    with agent(tmp_path, *others) as environ:
+        assert gets_in(make_connector(environ), own, identities_only=None)
+
+
+def test_too_many_keys_are_explained(own: Sshd, make_connector: Make, tmp_path: Path) -> None:
+    others = [keygen(tmp_path / f"other{n}") for n in range(8)]
+    with agent(tmp_path, *others) as environ:
+        error = turned_away(make_connector(environ), own, identity=(), identities_only=None)
+        assert "too many keys were offered" in error.why
+        assert "agent other0 (ssh-ed25519 SHA256:" in error.why
+        assert "identities_only: true" in error.hint
+
+
+def test_identities_only_leaves_the_agents_other_keys_alone(
+    own: Sshd, make_connector: Make, tmp_path: Path
+) -> None:
+    held, wrong = keygen(tmp_path / "held"), keygen(tmp_path / "wrong")
+    lets_in(own, held)
+    with agent(tmp_path, held) as environ:
+        connector = make_connector(environ)
+        assert gets_in(connector, own, identity=(str(wrong),), identities_only=None)
+        error = turned_away(connector, own, identity=(str(wrong),), identities_only=True)
+        assert "held" not in error.why
+
+
+def test_the_agent_is_asked_for_its_keys_once_a_run(
+    own: Sshd, make_connector: Make, tmp_path: Path
+) -> None:
+    with agent(tmp_path, own.key) as environ:
+        connector = make_connector(environ)
+        assert gets_in(connector, own, identity=(), identities_only=None)
+        subprocess.run(["ssh-add", "-q", "-D"], check=True, env={**os.environ, **environ})
+        error = turned_away(connector, own, identity=(), identities_only=None)
+        assert "the agent does not sign with this key" in error.why
+
+
+def test_a_key_that_was_let_in_is_tried_first_from_then_on(
+    own: Sshd, make_connector: Make, tmp_path: Path
+) -> None:
+    keys = [keygen(tmp_path / f"key{n}") for n in range(3)]
+    lets_in(own, keys[2])
+    connector = make_connector()
+    names = tuple(str(key) for key in keys)
+    assert gets_in(connector, own, identity=names)
+    assert own.log().count("Failed publickey") == 2
+    assert gets_in(connector, own, identity=names)
+    assert own.log().count("Failed publickey") == 2
+
+
+def test_a_dead_agent_is_told(own: Sshd, make_connector: Make, tmp_path: Path) -> None:
+    connector = make_connector({"SSH_AUTH_SOCK": str(tmp_path / "gone")})
+    assert gets_in(connector, own, identities_only=None)
+    error = turned_away(connector, own, identity=(), identities_only=None)
+    assert f"the agent at {tmp_path}/gone does not answer" in error.why
+
+
+def test_a_certificate_gets_in(tmp_path: Path, connector: Connector) -> None:
+    authority, key = keygen(tmp_path / "ca"), keygen(tmp_path / "key", "rsa", bits=2048)
+    with serve(tmp_path / "sshd", [f"TrustedUserCAKeys {authority}.pub"]) as sshd:
+        lets_in(sshd)
+        assert "none of our keys" in turned_away(connector, sshd, identity=(str(key),)).why
+        command = ["ssh-keygen", "-q", "-s", authority, "-I", "me", "-n", sshd.user, f"{key}.pub"]
+        subprocess.run(command, check=True)
+        again = Connector(home=tmp_path, environ={})
+        assert gets_in(again, sshd, identity=(str(key),))
+        again.close()
+
+
+def test_a_server_that_wants_more_than_a_key_says_what(
+    tmp_path: Path, connector: Connector
+) -> None:
+    lines = ["AuthenticationMethods publickey,password", "PasswordAuthentication yes"]
+    with serve(tmp_path / "sshd", lines) as sshd:
+        error = turned_away(connector, sshd)
+    assert "taken, but not enough" in error.why
+    assert "the server takes password" in error.why
+
+
+def test_a_server_without_keys_says_what_it_takes(tmp_path: Path, connector: Connector) -> None:
+    lines = ["PubkeyAuthentication no", "PasswordAuthentication yes"]
+    with serve(tmp_path / "sshd", lines) as sshd:
+        error = turned_away(connector, sshd)
+    assert "the server takes password" in error.why
+    assert error.hint == "orch logs in with keys only"

@@ -1,0 +1,179 @@
+"""The index over known_hosts: which lines speak for which host, as ssh-keygen has it."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.transport.known_hosts import Answer, KnownHosts, known_name
+
+ED = "ssh-ed25519"
+
+
+def blob(text: str, kind: str = ED) -> bytes:
+    """Some key's public part."""
+    return len(kind).to_bytes(4, "big") + kind.encode() + text.encode()
+
+
+def line(names: str, text: str = "a", kind: str = ED, marker: str = "") -> str:
+    return f"{marker} {names} {kind} {base64.b64encode(blob(text, kind)).decode()} me@here".strip()
+
+
+def index(path: Path, *lines: str) -> KnownHosts:
+    path.write_text("".join(f"{row}\n" for row in lines))
+    return KnownHosts((path,))
+
+
+def answer(known: KnownHosts, name: str, text: str = "a", kind: str = ED) -> Answer:
+    return known.check(name, kind, blob(text, kind)).answer
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "known"),
+    [
+        ("web1", "web1", True),
+        ("web1,web2", "web2", True),
+        ("Web1", "wEB1", True),
+        ("web1", "web11", False),
+        ("web1", "[web1]:2222", False),
+        ("[web1]:2222", "[web1]:2222", True),
+        ("[::1]:2222", "[::1]:2222", True),
+        ("fe80::1", "fe80::1", True),
+        ("web*", "web7", True),
+        ("web?", "web7", True),
+        ("web?", "web77", False),
+        ("*.example.net", "a.b.example.net", True),
+        ("*.example.net", "example.net", False),
+        ("w.b1", "web1", False),
+        ("*,!web1", "web1", False),
+        ("*,!web1", "web2", True),
+        ("!web1,*", "web1", False),
+        ("!web1", "web2", False),
+        ("[*]:22?2", "[x]:2222", True),
+        ("web[12]", "web1", False),
+    ],
+)
+def test_names_and_patterns(tmp_path: Path, names: str, name: str, known: bool) -> None:
+    hosts = index(tmp_path / "k", line(names))
+    assert (answer(hosts, name) is Answer.KNOWN) == known
+    assert answer(hosts, name, "other") is (Answer.CHANGED if known else Answer.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "",
+        "# web1 x y",
+        "web1",
+        "web1 ssh-ed25519",
+        "@revoked web1 ssh-ed25519",
+        "|1|x web1 y",
+        "\0",
+    ],
+)
+def test_lines_that_say_nothing_are_passed_over(tmp_path: Path, row: str) -> None:
+    hosts = index(tmp_path / "k", row, line("web2"), "|1|!|! ssh-ed25519 AAAA", "\xff\xfe a b")
+    assert answer(hosts, "web2") is Answer.KNOWN
+    assert answer(hosts, "web1") is Answer.UNKNOWN
+
+
+def test_any_of_several_keys_will_do(tmp_path: Path) -> None:
+    hosts = index(tmp_path / "k", line("w", "a"), line("w", "b"), line("w", "c", "ssh-rsa"))
+    assert answer(hosts, "w", "b") is Answer.KNOWN
+    assert answer(hosts, "w", "d") is Answer.CHANGED
+    assert answer(hosts, "w", "d", "ecdsa-sha2-nistp256") is Answer.OTHER_KIND
+    assert hosts.kinds("w") == (ED, "ssh-rsa")
+
+
+def test_a_revocation_wins_wherever_it_stands(tmp_path: Path) -> None:
+    hosts = index(tmp_path / "k", line("*.net", "a", marker="@revoked"), line("x.net"), line("y"))
+    assert answer(hosts, "x.net") is Answer.REVOKED
+    assert answer(hosts, "y") is Answer.KNOWN
+
+
+def test_an_authority_is_no_key(tmp_path: Path) -> None:
+    hosts = index(tmp_path / "k", line("w", "a", marker="@cert-authority"))
+    verdict = hosts.check("w", ED, blob("a"))
+    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.authority is not None
+    assert hosts.kinds("w") == ()
+
+
+def test_the_line_is_told(tmp_path: Path) -> None:
+    hosts = index(tmp_path / "k", "# one", line("v"), line("w"))
+    entry = hosts.check("w", ED, blob("other")).entries[0]
+    assert (entry.path, entry.line) == (str(tmp_path / "k"), 3)
+
+
+@given(st.lists(st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True), min_size=1, unique=True))
+def test_hashed_names_are_those_that_ssh_hashes(names: list[str]) -> None:
+    rows = []
+    for name in names[1:]:
+        salt = name.encode().ljust(20, b"s")[:20]
+        digest = hmac.digest(salt, name.encode(), "sha1")
+        field = f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+        rows.append(line(field, name))
+    hosts = KnownHosts(())
+    hosts._index(Path("k"), "\n".join(rows).encode())
+    for name in names[1:]:
+        assert answer(hosts, name, name) is Answer.KNOWN
+        assert answer(hosts, name, names[0]) is Answer.CHANGED
+    assert answer(hosts, names[0], names[0]) is Answer.UNKNOWN
+
+
+def test_what_ssh_keygen_hashes_is_found(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    kind, text = Path(f"{key}.pub").read_text().split()[:2]
+    path = tmp_path / "k"
+    path.write_text(f"web1,[web1]:2222 {kind} {text}\n")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+    hosts, public = KnownHosts((path,)), base64.b64decode(text)
+    assert hosts.check("web1", kind, public).answer is Answer.KNOWN
+    assert hosts.check("[web1]:2222", kind, public).answer is Answer.KNOWN
+    assert hosts.check("web2", kind, public).answer is Answer.UNKNOWN
+
+
+def test_known_hosts_cost_no_look_at_the_others(tmp_path: Path, monkeypatch) -> None:
+    """300 hosts among 2,000 hashed lines: each is found with one hash, not with 2,000."""
+    rows = []
+    for number in range(2000):
+        salt = number.to_bytes(20, "big")
+        digest = hmac.digest(salt, f"h{number}".encode(), "sha1")
+        field = f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+        rows.append(line(field, f"key{number}"))
+    hosts = index(tmp_path / "k", *rows)
+    hashes = 0
+    real = hmac.digest
+
+    def counted(*args: object) -> bytes:
+        nonlocal hashes
+        hashes += 1
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hmac, "digest", counted)
+    for number in range(300):
+        assert answer(hosts, f"h{number}", f"key{number}") is Answer.KNOWN
+    assert hashes == 300
+
+
+def test_what_another_process_wrote_meanwhile_counts(tmp_path: Path) -> None:
+    mine = index(tmp_path / "k", line("v"))
+    theirs = KnownHosts((tmp_path / "k",))
+    assert theirs.add("w", ED, blob("theirs"), record=True).answer is Answer.KNOWN
+    verdict = mine.add("w", ED, blob("mine"), record=True)
+    assert verdict.answer is Answer.CHANGED
+    assert verdict.entries[0].line == 2
+    assert len((tmp_path / "k").read_text().splitlines()) == 2
+
+
+def test_names_with_ports() -> None:
+    assert known_name("Web1", 22) == "web1"
+    assert known_name("web1", 2222) == "[web1]:2222"
+    assert known_name("::1", 22) == "::1"

@@ -1,0 +1,130 @@
+"""Crowds at one address: all get in, though the server turns many away at first."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import ConnectError
+from orchestrator.transport import Connector
+from orchestrator.transport.deadline import CancelledError, Deadline
+from orchestrator.transport.pacing import Pacing
+from tests.sshd import Sshd, serve, until
+from tests.transport.talk import ask
+
+CROWD = 40
+
+
+@pytest.mark.parametrize("startups", ["2:30:10", "4:100:4", "1:100:1", "10:30:100"])
+def test_forty_hosts_at_one_address_all_get_in(
+    tmp_path: Path, connector: Connector, startups: str
+) -> None:
+    with serve(tmp_path / "sshd", [f"MaxStartups {startups}"]) as sshd:
+
+        def run(number: int) -> bytes:
+            connection = connector.connect(sshd.host())
+            try:
+                return ask(connection, f"echo {number}").stdout
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(CROWD) as pool:
+            outputs = list(pool.map(run, range(CROWD)))
+    assert outputs == [f"{number}\n".encode() for number in range(CROWD)]
+
+
+def test_a_server_that_always_hangs_up_is_tried_as_often_as_was_said(
+    tmp_path: Path, connector: Connector
+) -> None:
+    with ExitStack() as stack:
+        sshd = stack.enter_context(serve(tmp_path / "sshd", ["MaxStartups 1:100:1"]))
+        until(lambda: _starts_up(sshd, stack), "a stranger to be the one that may start up")
+        before = sshd.log().count("drop connection")
+        with pytest.raises(ConnectError) as caught:
+            connector.connect(sshd.host(connect=sshd.connect(retries=3)))
+        assert caught.value.phase == "banner"
+        until(lambda: sshd.log().count("drop connection") >= before + 4, "four attempts")
+        assert sshd.log().count("drop connection") == before + 4
+
+
+def _starts_up(sshd: Sshd, stack: ExitStack) -> bool:
+    stranger = stack.enter_context(socket.create_connection(("127.0.0.1", sshd.port)))
+    return stranger.recv(4) == b"SSH-"
+
+
+def waits(pacing: Pacing, address: str, deadline: Deadline, inside: Callable[[], object]) -> None:
+    with pacing.turn((address, 22), deadline):
+        inside()
+
+
+def test_one_address_has_its_limit_and_others_do_not_wait_for_it() -> None:
+    stop = threading.Event()
+    pacing, deadline = Pacing(2), Deadline(60, stop)
+    gate, inside, most, lock = threading.Event(), 0, 0, threading.Lock()
+
+    def stay() -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        gate.wait()
+        with lock:
+            inside -= 1
+
+    with ThreadPoolExecutor(20) as pool:
+        crowd = [pool.submit(waits, pacing, "a", deadline, stay) for _ in range(10)]
+        until(lambda: inside == 2, "two to be inside")
+        others = [pool.submit(waits, pacing, f"b{n}", deadline, lambda: None) for n in range(9)]
+        for other in others:
+            other.result(20)
+        assert not any(one.done() for one in crowd)
+        gate.set()
+        for one in crowd:
+            one.result(20)
+    assert most == 2
+
+
+def test_the_wait_for_a_turn_does_not_count_against_the_timeout() -> None:
+    pacing, stop = Pacing(1), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with pacing.turn(("a", 22), Deadline(60, stop)):
+            second = Deadline(60, stop)
+            end = second.end
+            waiting = pool.submit(waits, pacing, "a", second, lambda: None)
+            until(lambda: pacing._hops["a", 22].queue, "the other to wait")
+            since = time.monotonic()
+            until(lambda: time.monotonic() > since + 0.05, "some time to pass")
+        waiting.result(20)
+    assert second.end >= end + 0.05
+
+
+def test_a_cancelled_run_waits_for_no_turn() -> None:
+    pacing, stop = Pacing(1), threading.Event()
+    with ThreadPoolExecutor(1) as pool, pacing.turn(("a", 22), Deadline(60, stop)):
+        waiting = pool.submit(waits, pacing, "a", Deadline(60, stop), lambda: None)
+        until(lambda: pacing._hops["a", 22].queue, "the other to wait")
+        stop.set()
+        pacing.wake()
+        with pytest.raises(CancelledError):
+            waiting.result(20)
+    with pacing.turn(("a", 22), Deadline(60, threading.Event())):
+        pass
+
+
+def test_drops_lower_the_limit_to_one_and_successes_raise_it_again() -> None:
+    pacing, deadline = Pacing(8), Deadline(60, threading.Event())
+    for _ in range(5):
+        with pacing.turn(("a", 22), deadline) as turn:
+            turn.dropped = True
+    assert pacing._hops["a", 22].allowed == 1
+    for _ in range(100):
+        with pacing.turn(("a", 22), deadline):
+            pass
+    assert pacing._hops["a", 22].allowed == 8

@@ -1,0 +1,380 @@
+"""SSH against a real OpenSSH server: getting in, talking, and not getting in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import ConnectError, DefinitionError, Mark
+from orchestrator.model.host import Connect, Host
+from orchestrator.transport import Connector
+from tests.sshd import Sshd, children, serve, until
+from tests.transport.talk import ask, hear, talk
+
+MANY = 300
+
+
+def refused(connector: Connector, connect: Connect) -> ConnectError:
+    """The error of a connect that must fail."""
+    with pytest.raises(ConnectError) as caught:
+        connector.connect(Host("h", connect, (), (), Mark("test")))
+    return caught.value
+
+
+def loopbacks(count: int) -> list[str]:
+    return [f"127.7.{n // 200}.{n % 200 + 1}" for n in range(count)]
+
+
+def test_three_hundred_hosts_at_once_each_give_their_own_output(
+    sshd: Sshd, connector: Connector
+) -> None:
+    def run(address: str) -> bytes:
+        connection = connector.connect(sshd.host(address))
+        said = ask(connection, "uname; echo $SSH_CONNECTION")
+        connection.close()
+        assert said.status == 0
+        return said.stdout
+
+    hosts = loopbacks(MANY)
+    with ThreadPoolExecutor(60) as pool:
+        outputs = list(pool.map(run, hosts))
+    kernel = os.uname().sysname.encode()
+    for address, output in zip(hosts, outputs, strict=True):
+        assert output.split()[0] == kernel
+        assert address.encode() in output.split()
+
+
+def test_streams_and_exit_status_are_told_apart(sshd: Sshd, connector: Connector) -> None:
+    connection = connector.connect(sshd.host())
+    said = ask(connection, "echo out; echo err >&2; exit 7")
+    assert (said.stdout, said.stderr, said.status) == (b"out\n", b"err\n", 7)
+    assert ask(connection, "kill -9 $$").status == 128 + 9
+
+
+def test_the_shell_is_the_exec_command_and_nothing_else(
+    tmp_path: Path, connector: Connector
+) -> None:
+    with serve(tmp_path / "sshd", wrapper='#!/bin/sh\necho "[$SSH_ORIGINAL_COMMAND]"\n') as sshd:
+        assert ask(connector.connect(sshd.host()), "").stdout == b"[exec sh]\n"
+        other = sshd.host(connect=sshd.connect(shell="bash --posix"))
+        assert ask(connector.connect(other), "").stdout == b"[exec bash --posix]\n"
+
+
+def test_fifty_megabytes_each_way_at_once_do_not_block(sshd: Sshd, connector: Connector) -> None:
+    size = 50_000_000
+    data = bytes(range(256)) * (size // 256)
+    echo = sshd.host(connect=sshd.connect(shell="cat"))
+    said = talk(connector.connect(echo).open(), data)
+    assert said.status == 0
+    assert said.stdout == data
+
+
+def test_output_nobody_reads_is_held_back_at_the_host(sshd: Sshd, connector: Connector) -> None:
+    channel = connector.connect(sshd.host()).open()
+    script = b"yes | head -c 30000000; echo done >&2\n"
+    assert channel.write(script) == len(script)
+    channel.close_stdin()
+    quiet = channel.read(10.0)
+    held = len(quiet.stdout)
+    assert not quiet.stderr
+    assert held <= 1 << 22
+    total = held
+    while not (chunk := channel.read(10.0)).eof:
+        total += len(chunk.stdout)
+    assert total + len(chunk.stdout) == 30_000_000
+
+
+def test_a_write_never_waits_for_a_shell_that_does_not_read(
+    sshd: Sshd, connector: Connector
+) -> None:
+    channel = connector.connect(sshd.host()).open()
+    assert channel.write(b"echo up; exec sleep 1000\n")
+    hear(channel, b"up")
+    block, written = bytes(1 << 20), 0
+    while taken := channel.write(block):
+        written += taken
+        assert written < 1 << 25
+    assert channel.read(0.0).stdout == b""
+
+
+def test_wake_ends_a_waiting_read_from_another_thread(sshd: Sshd, connector: Connector) -> None:
+    channel = connector.connect(sshd.host()).open()
+    timer = threading.Timer(0.05, channel.wake)
+    timer.start()
+    chunk = channel.read(None)
+    timer.join()
+    assert (chunk.stdout, chunk.eof) == (b"", False)
+    channel.wake()
+    assert not channel.read(None).eof, "a wake before the read counts for it"
+
+
+def test_the_exit_status_ends_a_read_though_a_child_holds_the_output_open(
+    sshd: Sshd, connector: Connector
+) -> None:
+    channel = connector.connect(sshd.host()).open()
+    channel.write(b"sleep 1000 & echo $!; exit 3\n")
+    child = int(hear(channel, b"\n"))
+    try:
+        end = time.monotonic() + 20
+        while channel.exit_status() is None and time.monotonic() < end:
+            channel.read(end - time.monotonic())
+        assert channel.exit_status() == 3
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_many_channels_share_a_connection(sshd: Sshd, connector: Connector) -> None:
+    connection = connector.connect(sshd.host())
+    channels = [connection.open() for _ in range(40)]
+    for number, channel in enumerate(channels):
+        channel.write(f"echo {number}\n".encode())
+    for number, channel in enumerate(channels):
+        assert hear(channel, b"\n") == f"{number}\n".encode()
+        channel.close()
+    assert ask(connection, "echo more").stdout == b"more\n"
+
+
+def test_a_host_that_allows_no_more_sessions_says_so(tmp_path: Path, connector: Connector) -> None:
+    with serve(tmp_path / "sshd", ["MaxSessions 1"]) as sshd:
+        connection = connector.connect(sshd.host())
+        first = connection.open()
+        with pytest.raises(ConnectError) as caught:
+            connection.open()
+        assert caught.value.phase == "channel"
+        assert "MaxSessions" in caught.value.hint
+        assert talk(first, b"echo fine").stdout == b"fine\n"
+        first.close()
+        assert ask(connection, "echo again").stdout == b"again\n"
+
+
+def test_a_host_that_takes_no_session_says_so(tmp_path: Path, connector: Connector) -> None:
+    with serve(tmp_path / "sshd", ["MaxSessions 0"]) as sshd:
+        connection = connector.connect(sshd.host())
+        with pytest.raises(ConnectError) as caught:
+            connection.open()
+        assert caught.value.phase == "channel"
+
+
+def test_a_cut_connection_is_eof_at_once(sshd: Sshd, connector: Connector) -> None:
+    channel = connector.connect(sshd.host(connect=sshd.connect(keepalive=0))).open()
+    channel.write(b"echo $PPID; exec sleep 1000\n")
+    session = int(hear(channel, b"\n"))
+    os.kill(session, signal.SIGKILL)
+    chunk = channel.read(20.0)
+    while not chunk.eof:
+        chunk = channel.read(20.0)
+    assert channel.exit_status() is None
+    with pytest.raises(OSError):
+        channel.write(b"x")
+
+
+def test_a_peer_that_stops_answering_is_noticed(tmp_path: Path, connector: Connector) -> None:
+    with serve(tmp_path / "sshd") as sshd:
+        channel = connector.connect(sshd.host(connect=sshd.connect(keepalive=0.1))).open()
+        channel.write(b"echo up\n")
+        hear(channel, b"up")
+        stopped = [sshd.pid, *sshd.children()]
+        stopped += [pid for child in stopped[1:] for pid in children(child)]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        chunk = channel.read(20.0)
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        assert chunk.eof
+
+
+def test_keepalives_are_answered_and_keep_a_quiet_channel_open(
+    sshd: Sshd, connector: Connector
+) -> None:
+    channel = connector.connect(sshd.host(connect=sshd.connect(keepalive=0.02))).open()
+    channel.write(b"sleep 0.5; echo still\n")
+    assert hear(channel, b"still")
+
+
+def test_closing_the_connection_ends_a_read_and_every_channel(
+    sshd: Sshd, connector: Connector
+) -> None:
+    connection = connector.connect(sshd.host())
+    channels = [connection.open(), connection.open()]
+    timer = threading.Timer(0.05, connection.close)
+    timer.start()
+    assert channels[0].read(20.0).eof
+    timer.join()
+    assert channels[1].read(20.0).eof
+    connection.close()
+    with pytest.raises(ConnectError):
+        connection.open()
+
+
+def test_closing_the_connector_ends_what_is_open_and_leaves_no_session(
+    tmp_path: Path, make_connector: Callable[..., Connector]
+) -> None:
+    with serve(tmp_path / "sshd") as sshd:
+        connector = make_connector()
+        channels = [connector.connect(sshd.host(a)).open() for a in loopbacks(5)]
+        connector.close()
+        assert all(channel.read(20.0).eof for channel in channels)
+        until(lambda: not sshd.children(), "the server's sessions to end")
+
+
+def test_nothing_listens(connector: Connector, sshd: Sshd) -> None:
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))  # taken, so that nobody else listens there
+        connect = replace(sshd.connect(), port=bound.getsockname()[1])
+        error = refused(connector, connect)
+    assert error.phase == "connect"
+    assert error.why == f"connection refused (127.0.0.1 port {connect.port})"
+    assert "sshd" in error.hint
+
+
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b", "x" * 70])
+def test_a_name_nobody_knows(connector: Connector, sshd: Sshd, name: str) -> None:
+    error = refused(connector, sshd.connect(name))
+    assert error.phase == "resolve"
+    assert name in error.why
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[int]:
+    """A port where ``answer`` is said and the connection closed; None: nothing ever happens."""
+    taken: list[socket.socket] = []
+
+    def serve_all() -> None:
+        while True:
+            try:
+                taken.append(listener.accept()[0])
+            except OSError:
+                return
+            if answer is not None:
+                taken[-1].sendall(answer)
+                taken[-1].shutdown(socket.SHUT_WR)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=serve_all)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for sock in taken:
+                sock.close()
+
+
+def test_a_server_that_says_nothing_runs_into_the_timeout(connector: Connector, sshd: Sshd) -> None:
+    with listening(None) as port:
+        began = time.monotonic()
+        error = refused(connector, replace(sshd.connect(timeout=0.3), port=port))
+        assert time.monotonic() - began < 10  # of 20 s and more for anything that is not ours
+    assert error.phase == "banner"
+    assert "0.3 s" in error.why
+
+
+def test_a_server_that_stalls_after_its_name_runs_into_the_timeout(
+    connector: Connector, sshd: Sshd
+) -> None:
+    with listening(b"SSH-2.0-stall\r\n") as port:
+        error = refused(connector, replace(sshd.connect(timeout=0.3), port=port))
+    assert error.phase == "kex"
+
+
+@pytest.mark.parametrize(
+    ("answer", "phase", "part"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "banner", "not an SSH server"),
+        (b"\x16\x03\x01" + bytes(5000), "banner", "not an SSH server"),
+        (b"220 mail ESMTP\r\n" * 200, "banner", "not an SSH server"),
+        (b"SSH-1.5-old\r\n", "banner", "another SSH"),
+        (b"Not allowed at this time\r\n", "banner", "penalises"),
+        (b"", "banner", "before naming itself"),
+        (b"Exceeded MaxStartups\r\n", "banner", "MaxStartups"),
+        (b"SSH-2.0-x\r\n" + b"\0\0\0\x0c\x04garbage", "kex", ""),
+        (b"SSH-2.0-x\r\n\xff\xff\xff\xff" + bytes(100), "kex", ""),
+    ],
+)
+def test_what_is_no_ssh_server_is_told_apart(
+    connector: Connector, sshd: Sshd, answer: bytes, phase: str, part: str
+) -> None:
+    with listening(answer) as port:
+        error = refused(connector, replace(sshd.connect(retries=1, timeout=5), port=port))
+    assert error.phase == phase
+    assert part in error.why
+    assert "Traceback" not in str(error)
+
+
+def test_no_common_algorithm_lists_both_sides(tmp_path: Path, connector: Connector) -> None:
+    with serve(tmp_path / "sshd", ["KexAlgorithms sntrup761x25519-sha512@openssh.com"]) as sshd:
+        error = refused(connector, sshd.connect())
+    assert error.phase == "kex"
+    assert "they offer sntrup761x25519-sha512@openssh.com" in error.why
+    assert "we know curve25519-sha256" in error.why
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "KexAlgorithms curve25519-sha256",
+        "KexAlgorithms diffie-hellman-group-exchange-sha256",
+        "Ciphers aes256-ctr\nMACs hmac-sha2-512",
+        "Ciphers aes256-gcm@openssh.com",
+        "RekeyLimit 100K",
+    ],
+)
+def test_servers_with_other_algorithms(tmp_path: Path, connector: Connector, line: str) -> None:
+    with serve(tmp_path / "sshd", [line]) as sshd:
+        data = b"0123456789abcdef" * 100_000
+        echo = sshd.host(connect=sshd.connect(shell="cat"))
+        said = talk(connector.connect(echo).open(), data)
+    assert said.stdout == data
+
+
+def test_cancel_ends_what_is_pending_and_leaves_what_is_open(
+    sshd: Sshd, connector: Connector
+) -> None:
+    channel = connector.connect(sshd.host()).open()
+    with listening(None) as port, ThreadPoolExecutor(20) as pool:
+        stuck = replace(sshd.connect(timeout=60), port=port)
+        waiting = [pool.submit(refused, connector, stuck) for _ in range(20)]
+        until(lambda: sum(t.name.startswith("Thread-") for t in threading.enumerate()) > 8, "them")
+        connector.cancel()
+        assert {w.result(20).why for w in waiting} == {"cancelled"}
+    assert talk(channel, b"echo alive").stdout == b"alive\n"
+    assert refused(connector, sshd.connect()).why == "cancelled"
+
+
+def test_what_is_not_there_yet_says_so(connector: Connector, sshd: Sshd) -> None:
+    connect = sshd.connect()
+    for missing in (
+        replace(connect, transport="openssh"),
+        replace(connect, jump="bastion"),
+        replace(connect, forward_agent=True),
+    ):
+        assert "not supported yet" in refused(connector, missing).why
+    with pytest.raises(DefinitionError, match="telnet"):
+        connector.connect(sshd.host(connect=replace(connect, transport="telnet")))
+
+
+def test_nothing_of_it_reaches_stderr(
+    sshd: Sshd, connector: Connector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refused(connector, sshd.connect(user="nobody-at-all"))
+    with listening(b"SSH-2.0-x\r\n" + bytes(64)) as port:
+        refused(connector, replace(sshd.connect(timeout=5), port=port))
+    connection = connector.connect(sshd.host())
+    channel = connection.open()
+    channel.write(b"echo $PPID; exec sleep 1000\n")
+    os.kill(int(hear(channel, b"\n")), signal.SIGKILL)
+    while not channel.read(20.0).eof:
+        pass
+    connector.close()
+    assert capfd.readouterr().err == ""
