@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Outcome, Row, Status
 from orchestrator.model.result import Result
+from orchestrator.plan.model import PlannedStep
 
 STDERR_LINES = 10
 
@@ -30,11 +31,12 @@ class Progress:
         """Whether nothing more is to be done on this host."""
         return self.status is not None and self.status.bad
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, step: PlannedStep, outcome: Outcome) -> None:
         """Take a step's end into account."""
         self.counts[_COUNTED[outcome.status]] += 1
         if not outcome.ignored:
-            self.worst(outcome.status, outcome.reason, stderr=_last_lines(outcome))
+            reason = f"{outcome.reason}, in step {step.number} '{step.name}'"
+            self.worst(outcome.status, reason, stderr=_last_lines(outcome))
 
     def worst(self, status: Status, reason: str = "", hint: str = "", stderr: str = "") -> None:
         """The host is in this state, unless it is in a worse one already."""

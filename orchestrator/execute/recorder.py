@@ -65,8 +65,7 @@ class Recorder:
             self.progress.worst(Status.LOST, f"{reason}, between two steps")
             return
         step = self._running
-        lost = self._captured(Status.LOST, None, f"{reason}, in step {step.number} '{step.name}'")
-        self._finish(step, lost)
+        self._finish(step, self._captured(Status.LOST, None, reason))
 
     def skipped(self, step: PlannedStep, reason: str) -> None:
         """A step that is not sent at all."""
@@ -94,7 +93,7 @@ class Recorder:
             self.progress.results[step.register] = result
         for name, numbers in step.gathers:
             self.progress.results[name] = gathered(numbers, self._results)
-        self.progress.count(outcome)
+        self.progress.count(step, outcome)
         host, app = self.progress.host.name, self.progress.app
         self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
 

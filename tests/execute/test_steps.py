@@ -41,7 +41,7 @@ def test_a_failing_step_stops_its_host_and_says_why(one: Project) -> None:
     assert done.code == 1
     (step,) = done.steps("a1")
     assert (step["status"], step["exit_status"], step["stderr"].strip()) == ("failed", 3, "err")
-    assert done.rows["a1"]["reason"] == "exit status 3"
+    assert done.rows["a1"]["reason"] == "exit status 3, in step 1 'echo out; echo err >&2; exit 3'"
 
 
 def test_several_lines_stop_at_the_first_that_fails(one: Project) -> None:
