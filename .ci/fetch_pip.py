@@ -5,6 +5,7 @@ The index is that of PEP 691 (JSON form of the simple index).
 
 import hashlib
 import json
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -14,11 +15,14 @@ ACCEPT = {"Accept": "application/vnd.pypi.simple.v1+json"}
 
 with urllib.request.urlopen(urllib.request.Request(INDEX, headers=ACCEPT), timeout=60) as answer:
     index = json.load(answer)
-newest = next(v for v in reversed(index["versions"]) if v.replace(".", "").isdigit())
-name = f"pip-{newest}-py3-none-any.whl"
-wheel = next(file for file in index["files"] if file["filename"] == name)
+wheels = {
+    tuple(map(int, match[1].split("."))): file
+    for file in index["files"]
+    if (match := re.fullmatch(r"pip-([0-9.]+)-py3-none-any\.whl", file["filename"]))
+}
+wheel = wheels[max(wheels)]
 with urllib.request.urlopen(wheel["url"], timeout=60) as answer:
     data = answer.read()
 if hashlib.sha256(data).hexdigest() != wheel["hashes"]["sha256"]:
-    sys.exit(f"{name} is not what the index says")
+    sys.exit(f"{wheel['filename']} is not what the index says")
 Path(sys.argv[1]).write_bytes(data)
