@@ -1,4 +1,4 @@
-"""Fetch pip's newest wheel from PyPI into the file named, and check its SHA-256.
+"""Fetch pip's newest wheel from PyPI into the folder named, check its SHA-256, print its path.
 
 The index is that of PEP 691 (JSON form of the simple index).
 """
@@ -25,4 +25,6 @@ with urllib.request.urlopen(wheel["url"], timeout=60) as answer:
     data = answer.read()
 if hashlib.sha256(data).hexdigest() != wheel["hashes"]["sha256"]:
     sys.exit(f"{wheel['filename']} is not what the index says")
-Path(sys.argv[1]).write_bytes(data)
+path = Path(sys.argv[1], wheel["filename"])
+path.write_bytes(data)
+print(path)
