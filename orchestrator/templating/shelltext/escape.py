@@ -53,14 +53,23 @@ def _double(_place: Place, text: str) -> str:
 
 
 def _single(place: Place, text: str) -> str:
-    return _inner(place, text.replace("'", "'\\''"))
+    quoted = _inner(place, text.replace("'", "'\\''"))
+    if place.joins_lines:  # the text around may be the other half
+        quoted = "''" * text.startswith("\n") + quoted + "''" * text.endswith("\\")
+    return quoted
 
 
 def _document(_place: Place, text: str) -> str:
     return _IN_DOCUMENT.sub(r"\\\g<0>", text)
 
 
-def _verbatim(_place: Place, text: str) -> str:
+def _verbatim(place: Place, text: str) -> str:
+    if "\x01" in text and place.documents[-1].inside:  # tried, bash 5.2
+        what = "the value holds the character U+0001, which bash may lose in such a here-document"
+        raise Unfit(what, "write the delimiter without quotes")
+    if "\\" in text and place.joins_lines:
+        what = "the value holds a backslash, which bash may lose in a here-document in another"
+        raise Unfit(what, "write the delimiter without quotes")
     return text
 
 
