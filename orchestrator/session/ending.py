@@ -8,6 +8,8 @@ from typing import Protocol
 
 from orchestrator.errors import ConnectError
 
+_SHOWN = 500  # bytes
+
 
 class How(Enum):
     """What ended a step."""
@@ -89,6 +91,7 @@ class NotReady(ConnectError):  # noqa: N818 - says what the host is
 
 
 def readable(said: bytes) -> str:
-    """What a host said, for a message: one line, no control characters."""
+    """The end of what a host said, for a message: one line, no control characters."""
+    said = said[-_SHOWN:]
     text = " / ".join(said.decode("utf-8", "replace").split("\n")).strip(" /\r")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

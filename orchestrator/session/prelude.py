@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from orchestrator.session.quoting import escaped
+
 _GRACE_NAPS = 10  # tenths of a second
 
 
@@ -17,20 +19,21 @@ def seconds(value: float) -> str:
 
 
 def prelude(nonce: str, lease: float, *, fds: str = "/dev/fd") -> bytes:
-    """The text for one session.
+    """The text for one session: one line, quoted as a whole.
 
-    ``nonce`` stands in it in two halves, so that a host which echoes its input cannot be
+    The nonce comes first, so that it is unset and no segment runs where something ate the
+    beginning. It stands there in two halves, so that a host which echoes its input cannot be
     taken for one that answers. ``lease`` is in seconds. ``fds`` is the folder that holds a
     process's own descriptors; on a host without it, texts travel another, slower way.
     """
     half = len(nonce) // 2
-    values = {
-        "NONCE": f"{nonce[:half]}''{nonce[half:]}",
-        "LEASE": seconds(lease),
-        "GRACE": str(_GRACE_NAPS),
-        "FDS": fds,
-    }
-    return re.sub(r"%([A-Z]+)%", lambda found: values[found[1]], _template()).encode()
+    values = {"LEASE": seconds(lease), "GRACE": str(_GRACE_NAPS), "FDS": fds}
+    text = re.sub(r"%([A-Z]+)%", lambda found: values[found[1]], _template())
+    # Background jobs get /dev/null for 0, and the watcher needs the real one. Not in the eval:
+    # bash 5.2 crashes when it duplicates there what it reads its commands from.
+    nonce = f"{nonce[:half]}''{nonce[half:]}"
+    first = f"{{ set +vx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};exec 3<&0;"
+    return first.encode() + b"eval \"$(printf %b '" + escaped(text) + b"')\"\n"
 
 
 @cache

@@ -1,15 +1,11 @@
-unset o_nonce; o_nonce=%NONCE%
 # The session's shell: POSIX.1-2017 sh (dash, bash, busybox ash, ksh, mksh). Sent once, without
-# its comments; Python fills in what stands between percent signs. What it says to the other side
-# is described in streams.py, what calls its functions in segment.py.
+# its comments, behind the assignment of o_nonce; prelude.py fills in what stands between percent
+# signs. What it says to the other side is described in streams.py, what calls its functions in
+# segment.py.
 #
-# The nonce comes first: if something ate the beginning of this, it is unset and no segment runs.
 # Variables are called o_… so that none of the user's exported ones changes for the steps.
-{ set +vx; } 2>/dev/null
 # Not '': what is ignored here would be ignored in the steps, too.
 trap : PIPE
-# Background jobs get /dev/null for 0; the watcher needs the real one.
-exec 3<&0
 [ "$PWD" = "$HOME" ] || cd || cd /
 o_pid= o_hit= o_signal= o_timer= o_parity= o_watcher=
 
@@ -36,7 +32,7 @@ nap() { if sleep .1; then o_naps=$((o_naps+1)); else sleep 1; o_naps=$((o_naps+1
 say() {
   o_naps=0
   until write "$o_nonce $*\n"; do
-    nap; [ $o_naps -lt 50 ] || bye
+    nap; [ $o_naps -lt 50 ] && [ "$o_hit" != gone ] || bye
   done
 } 2>/dev/null
 mark() { say "$@" >&2; say "$@"; }
@@ -72,10 +68,14 @@ watch() {
 }
 # KILL, because a signal that can be trapped may come too early for a shell just forked.
 unwatch() {
-  [ "$o_watcher" ] || return 0
-  kill -KILL $o_watcher; wait $o_watcher; kill -USR2 $o_lease; o_watcher=
+  kill -KILL $o_watcher; wait $o_watcher
+  kill -USR2 $o_lease; o_watcher=
 } 2>/dev/null
-bye() { unwatch; exit 143; }
+# No wait: bash never returns from one for a child that died while a trap ran inside another.
+bye() {
+  [ -z "$o_watcher" ] || { kill -KILL $o_watcher; kill -USR2 $o_lease; } 2>/dev/null
+  exit 143
+}
 
 # o_pid: empty between steps; none, new or a number within one. o_hit is the stop flag.
 arm() {
@@ -133,9 +133,12 @@ END
   fi
   o_pid=$!
   [ -z "$o_hit" ] || slay
-  # A signal that meant nothing ends a wait, too. bash tells stderr who was killed.
-  while wait $o_pid; o_status=$?; [ -z "$o_hit" ] && [ $o_status -gt 128 ] && kill -0 $o_pid; do :
-  done 2>/dev/null
+  # Again, since a signal that meant nothing ends a wait, too. bash tells stderr who was killed;
+  # no more than the wait is silenced, because a trap within may have to say something.
+  while
+    wait $o_pid 2>/dev/null; o_status=$?
+    [ -z "$o_hit" ] && [ $o_status -gt 128 ] && kill -0 $o_pid 2>/dev/null
+  do :; done
   o_pid=none
   [ -z "$o_hit" ] || o_how=$o_hit o_status=
 }
@@ -167,9 +170,11 @@ finish() {
 skip() { mark E $1 when - 0 0; }
 
 control() { eval "$1"; }
-# segment CONTROL TEXT…: one simple command, so that it is parsed whole before any of it runs.
+# segment WORDS CONTROL TEXT…: one simple command, so that it is parsed whole before any of it
+# runs. Cut behind a word, it lacks some.
 segment() {
-  [ "$o_nonce" ] || return
+  [ "$o_nonce" ] && [ $# = "$1" ] || return
+  shift
   watch
   control "$@"
   unwatch

@@ -1,11 +1,11 @@
 """Segments: commands as one shell command that calls the prelude's functions.
 
-    segment 'CONTROL' 'TEXT' 'TEXT' …
+    segment WORDS 'CONTROL' 'TEXT' 'TEXT' …
 
-``CONTROL`` says what to do with the texts, which are its ``$2`` and following. Texts carry no
-newline and no quote (both are escaped for ``printf %b``) and begin with a letter of their own.
-So a segment is one line, and neither its beginning nor its end alone is a command: cut off
-anywhere it has an open quote, and where something else ate the first part of it, too.
+``WORDS`` is how many words follow the name, so that one cut behind a text is known as such.
+``CONTROL`` says what to do with the texts, which are its ``$2`` and following. They are quoted
+as ``quoting.py`` says, and begin with a letter that means nothing: alone at the beginning of a
+line, what is left of a stream, a text must not be a command's name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
 from orchestrator.session.conditions import Known, test
 from orchestrator.session.prelude import seconds
+from orchestrator.session.quoting import escaped
 
 _SHELL = re.compile(r"[A-Za-z0-9_./+-]+\Z")
-_ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"'", b"\\0047"))
-_LETTER = b"T"
 
 
 def segment(commands: Sequence[Command], known: Mapping[int, Known]) -> bytes:
@@ -39,17 +38,7 @@ def segment(commands: Sequence[Command], known: Mapping[int, Known]) -> bytes:
         control += _clause(command, texts, known, here)
         here.append(command.step)
     quoted = b" ".join(b"'" + text + b"'" for text in (control.encode(), *texts))
-    return b"segment " + quoted + b"\n"
-
-
-def encode(text: str) -> bytes:
-    """A text as it stands in a segment. Lone surrogates become the bytes they were read from."""
-    data = text.encode("utf-8", "surrogateescape")
-    if b"\0" in data:
-        raise ValueError("a command cannot hold a NUL character")
-    for plain, escaped in _ESCAPES:
-        data = data.replace(plain, escaped)
-    return _LETTER + data
+    return b"segment %d " % (2 + len(texts)) + quoted + b"\n"
 
 
 def _clause(
@@ -75,12 +64,12 @@ def _launches(command: Command, texts: list[bytes]) -> str:
     call = f'{command.shell} "{options}"'
     run = "" if command.shell == "sh" else f"need {command.shell};"
     if command.guard:
-        guard = _place(texts, encode("exec >/dev/null 2>&1;" + command.guard))
+        guard = _place(texts, "exec >/dev/null 2>&1;" + command.guard)
         run += f"guard {call} {guard};"
-    run += f"body {call} {_place(texts, encode(command.text))}"
+    run += f"body {call} {_place(texts, command.text)}"
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
-        run += f" {_place(texts, encode(command.stdin.removesuffix(chr(10))))}"
+        run += f" {_place(texts, command.stdin.removesuffix(chr(10)))}"
     return run + ";"
 
 
@@ -98,7 +87,7 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     )
 
 
-def _place(texts: list[bytes], text: bytes) -> str:
+def _place(texts: list[bytes], text: str) -> str:
     """Add a text and return how the control part refers to it; ``$1`` is the control itself."""
-    texts.append(text)
+    texts.append(b"T" + escaped(text))
     return f'"${{{len(texts) + 1}}}"'

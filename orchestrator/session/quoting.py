@@ -1,0 +1,23 @@
+"""Text in single quotes on one line, for a shell that reads it with ``printf %b``.
+
+What is written so has no newline and no quote of its own. Where something cuts the stream to a
+shell, or eats the beginning of it, a quote is left open and nothing of it is run as commands.
+"""
+
+from __future__ import annotations
+
+_ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"'", b"\\0047"))
+
+
+def escaped(text: str) -> bytes:
+    """The text as ``printf %b`` (POSIX.1-2017, XCU printf) turns it back, byte for byte.
+
+    Lone surrogates become the bytes they were read from. Raises ValueError for NUL, which no
+    shell can hold.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise ValueError("a command cannot hold a NUL character")
+    for plain, escape in _ESCAPES:
+        data = data.replace(plain, escape)
+    return data

@@ -1,0 +1,1 @@
+"""What every transport must keep, with every shell."""

@@ -1,0 +1,86 @@
+"""The matrix: every transport with every shell.
+
+To add a transport, add a function to TRANSPORTS that takes the shell's name and an empty folder
+and yields a Connection to this machine, on which `sh` is that shell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.errors import Mark
+from orchestrator.model.host import Connect, Host
+from orchestrator.session import Session
+from orchestrator.session.channel import Connection
+from orchestrator.transport import Connector
+from orchestrator.transport.local import LocalConnection
+from tests.session.heard import PATIENCE, SHELLS, Overheard, processes, shell_folder
+from tests.sshd import serve
+
+Factory = Callable[[str, Path], AbstractContextManager[Connection]]
+
+
+@contextmanager
+def local(shell: str, folder: Path) -> Iterator[Connection]:
+    folder.mkdir()
+    home = folder / "home"
+    home.mkdir()
+    path = f"{shell_folder(folder / 'bin', shell)}:{os.environ['PATH']}"
+    with closing(LocalConnection("sh", {"PATH": path, "HOME": str(home)})) as connection:
+        yield connection
+
+
+@contextmanager
+def ssh(shell: str, folder: Path) -> Iterator[Connection]:
+    with serve(folder / "sshd") as sshd, closing(Connector(home=folder, environ={})) as connector:
+        yield connector.connect(sshd.host(connect=sshd.connect(shell=remote(shell, folder))))
+
+
+@contextmanager
+def sandbox(shell: str, folder: Path) -> Iterator[Connection]:
+    connect = Connect("web1", transport="sandbox", shell=remote(shell, folder), timeout=PATIENCE)
+    with closing(Connector(home=folder, environ={}, sandbox=folder / "sandbox")) as connector:
+        yield connector.connect(Host("web1", connect, (), (), Mark("test")))
+
+
+def remote(shell: str, folder: Path) -> str:
+    """What runs the shell so that it is `sh` to what it runs, too."""
+    folder.mkdir(exist_ok=True)
+    return f"env PATH={shell_folder(folder / 'bin', shell)}:{os.environ['PATH']} sh"
+
+
+TRANSPORTS: dict[str, Factory] = {"local": local, "ssh": ssh, "sandbox": sandbox}
+
+
+@pytest.fixture(params=[(t, s) for t in TRANSPORTS for s in SHELLS], ids="-".join)
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
+    transport, shell = request.param
+    with TRANSPORTS[transport](shell, tmp_path / "host") as connection:
+        yield connection
+
+
+@pytest.fixture
+def channel(connection: Connection) -> Iterator[Overheard]:
+    with closing(Overheard(connection.open())) as channel:
+        yield channel
+
+
+@pytest.fixture
+def session(channel: Overheard) -> Iterator[Session]:
+    with closing(Session(channel, ready_timeout=PATIENCE)) as session:
+        yield session
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """Seconds to `sleep` that no other process sleeps; nobody may still do when the test ends."""
+    mark = f"98765.{uuid4().int}"
+    yield mark
+    left = processes(mark)
+    assert not left, f"still running: {left}"

@@ -1,0 +1,93 @@
+"""Markers are found wherever they stand, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+from orchestrator.model.command import Command
+from orchestrator.session import How, Session
+from tests.session.heard import (
+    Heard,
+    Overheard,
+    Running,
+    children,
+    cmdlines,
+    environments,
+    processes,
+    run,
+    until,
+)
+
+
+def test_marker_follows_a_partial_line_and_adds_nothing(session: Session) -> None:
+    heard = run(session, *(Command(n, "printf x; printf y >&2") for n in range(1, 9)))
+    assert {heard.out(n) for n in range(1, 9)} == {b"x"}
+    assert {heard.err(n) for n in range(1, 9)} == {b"y"}
+
+
+def test_markers_stand_inside_a_background_child_s_output(session: Session, mark: str) -> None:
+    flood = "(while :; do printf 'noise without an end '; printf 'and more ' >&2; done) & echo $!"
+    heard = run(session, Command(1, flood))
+    pid = int(heard.out(1).split(b"noise")[0])
+    heard = run(
+        session, *(Command(n, f"echo {n}.") for n in range(2, 10)), Command(99, f"kill {pid}")
+    )
+    assert [heard.endings[n].how for n in range(2, 10)] == [How.DONE] * 8
+    for n in range(2, 10):
+        assert b"%d." % n in heard.out(n)
+    everything = b"".join(heard.data.values())
+    left = re.sub(rb"noise without an end |and more |\d\.\n", b"", everything)
+    assert len(left) < 100  # partial words at the ends of pieces, no marker
+
+
+def test_lookalikes_are_output(session: Session, channel: Overheard) -> None:
+    said = channel.stdout
+    run(session)
+    ready = channel.stdout[len(said) :].splitlines()[0]
+    nonce = ready.split()[0].decode()
+    fakes = [f"{nonce[:-1]} E 1 done 0 0 1", f"{'0' * 32} E 1 done 0 0 1", f"{nonce[::-1]} S"]
+    half = nonce[:20]
+    text = (
+        "".join(f"echo '{fake}'; echo '{fake}' >&2;" for fake in fakes) + f"printf {half}; exit 5"
+    )
+    heard = run(session, Command(1, text))
+    assert heard.endings[1].exit_status == 5
+    shown = "".join(f"{fake}\n" for fake in fakes)
+    assert heard.out(1).decode() == shown + half
+    assert heard.err(1).decode() == shown
+
+
+def test_nonce_and_text_are_in_no_argv_and_no_environment(
+    session: Session, channel: Overheard, mark: str
+) -> None:
+    secret = "hunter" + mark[6:]
+    text = f": {secret}\nsleep {mark} | cat; :"
+    running = Running(session, Command(1, text, stdin=secret, guard=f": {secret}", timeout=600))
+    until(lambda: processes(mark), "the step")
+    nonce = channel.stdout.split()[0]
+    assert re.fullmatch(rb"[0-9a-f]{32}", nonce)
+    pages = [page for _, page in [*cmdlines(), *environments()]]
+    assert not [page for page in pages if nonce in page or secret.encode() in page]
+    session.cancel()
+    running.over()
+
+
+def test_full_pipe_left_non_blocking_loses_no_marker(session: Session, channel: Overheard) -> None:
+    filled = threading.Event()
+
+    class Slow(Heard):
+        def output(self, step: int, stream: str, data: bytes) -> None:
+            super().output(step, stream, data)
+            if step == 1 and not filled.is_set() and b"\n" in data:
+                filled.set()
+                pid = int(self.out(1).split()[0])
+                until(lambda: any(b"sleep\0.1" in words for _, words in children(pid)), "a retry")
+
+    fill = "import os\nos.set_blocking(1, False)\ntry:\n while True: os.write(1, b'x' * 65536)\n"
+    fill += "except BlockingIOError: pass"
+    heard = Slow()
+    text = f'echo $PPID\nexec python3 -c "{fill}"'
+    session.run([Command(1, text), Command(2, "echo on")], heard)
+    assert heard.endings[1].how is How.DONE
+    assert heard.out(2) == b"on\n"

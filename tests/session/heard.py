@@ -1,0 +1,177 @@
+"""What the session's tests share: a listener, a channel that listens in, and processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orchestrator.model.command import Command
+from orchestrator.session import Ending, Session
+from orchestrator.session.channel import Channel, Chunk
+
+SHELLS = {"dash": "/usr/bin/dash", "bash": "/usr/bin/bash", "busybox": "/usr/bin/busybox"}
+PATIENCE = 30.0  # seconds until something that should happen has failed to
+
+
+class Heard:
+    """A listener that remembers everything."""
+
+    def __init__(self) -> None:
+        self.order: list[tuple[str, int]] = []
+        self.endings: dict[int, Ending] = {}
+        self.data: dict[tuple[int, str], bytes] = defaultdict(bytes)
+        self.began = threading.Event()
+
+    def started(self, step: int) -> None:
+        self.order.append(("started", step))
+        self.began.set()
+
+    def output(self, step: int, stream: str, data: bytes) -> None:
+        self.data[step, stream] += data
+
+    def ended(self, step: int, ending: Ending) -> None:
+        self.order.append(("ended", step))
+        self.endings[step] = ending
+
+    def out(self, step: int) -> bytes:
+        return self.data[step, "stdout"]
+
+    def err(self, step: int) -> bytes:
+        return self.data[step, "stderr"]
+
+
+def run(session: Session, *commands: Command) -> Heard:
+    """Run one segment and say what was heard."""
+    heard = Heard()
+    session.run(commands, heard)
+    return heard
+
+
+class Running:
+    """A segment that runs in a thread of its own."""
+
+    def __init__(self, session: Session, *commands: Command) -> None:
+        self.heard = Heard()
+        self.error: BaseException | None = None
+        self._session, self._commands = session, commands
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._session.run(self._commands, self.heard)
+        except Exception as error:
+            self.error = error
+
+    def over(self) -> Heard:
+        """Wait for its end; raise what it raised."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the segment does not end"
+        if self.error:
+            raise self.error
+        return self.heard
+
+
+class Overheard:
+    """A channel that keeps what goes over it; ``cut`` bytes at most, then EOF."""
+
+    def __init__(self, channel: Channel, cut: int | None = None) -> None:
+        self._channel, self._cut = channel, cut
+        self.written, self.stdout, self.stderr = b"", b"", b""
+        self.is_cut = False
+        self.keeps = True
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.is_cut:
+            raise BrokenPipeError("cut")
+        room = len(data) if self._cut is None else self._cut - len(self.written)
+        count = self._channel.write(data[:room]) if room else 0
+        self.written += bytes(data[:count])
+        if self._cut is not None and len(self.written) == self._cut:
+            self.is_cut = True
+            self._channel.close_stdin()
+        return count
+
+    def read(self, timeout: float | None) -> Chunk:
+        chunk = self._channel.read(timeout)
+        if self.keeps:
+            self.stdout += chunk.stdout
+            self.stderr += chunk.stderr
+        return chunk
+
+    def wake(self) -> None:
+        self._channel.wake()
+
+    def close_stdin(self) -> None:
+        self._channel.close_stdin()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def exit_status(self) -> int | None:
+        return self._channel.exit_status()
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Return as soon as it holds; fail where it does not in time."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what}"
+        time.sleep(0.01)
+
+
+def processes(mark: str) -> list[int]:
+    """The living processes with ``mark`` in their arguments."""
+    return [pid for pid, words in cmdlines() if mark.encode() in words]
+
+
+def cmdlines() -> list[tuple[int, bytes]]:
+    return _proc("cmdline")
+
+
+def environments() -> list[tuple[int, bytes]]:
+    return _proc("environ")
+
+
+def children(pid: int) -> list[tuple[int, bytes]]:
+    """The living children of a process, with their arguments."""
+    found = []
+    for child, words in cmdlines():
+        try:
+            stat = Path(f"/proc/{child}/stat").read_text()
+        except OSError:
+            continue  # it ended
+        if words and int(stat.rpartition(")")[2].split()[1]) == pid:
+            found.append((child, words))
+    return found
+
+
+def _proc(name: str) -> list[tuple[int, bytes]]:
+    found = []
+    for path in Path("/proc").glob(f"[0-9]*/{name}"):
+        try:
+            found.append((int(path.parent.name), path.read_bytes()))
+        except OSError:
+            continue  # it ended
+    return found
+
+
+def shell_folder(folder: Path, shell: str) -> Path:
+    """A folder whose `sh` is the shell of that name."""
+    path = Path(SHELLS[shell])
+    assert path.exists(), f"these tests need {path}: install it"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sh").symlink_to(path)
+    return folder
+
+
+def tool_folder(folder: Path, shell: str, tools: Sequence[str]) -> Path:
+    """A folder to be all of PATH: `sh` and these tools, nothing else."""
+    shell_folder(folder, shell)
+    for tool in tools:
+        path = next(p for p in (Path("/usr/bin") / tool, Path("/bin") / tool) if p.exists())
+        (folder / tool).symlink_to(path)
+    return folder

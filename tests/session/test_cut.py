@@ -1,0 +1,199 @@
+"""A stream that is cut, at every byte and on every side of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.model.command import Command
+from orchestrator.session import Lost, NotReady
+from orchestrator.session.prelude import prelude
+from orchestrator.session.segment import segment
+from tests.session.conftest import Opened
+from tests.session.heard import Heard, Running, processes, run, shell_folder, until
+
+NONCE = "0123456789abcdef" * 2
+
+
+def _steps(home: Path, mark: str) -> list[Command]:
+    first = f"touch {home}/first; echo it\\'s '1'\nexec sleep {mark}\n"
+    return [Command(1, first, ignore=True), Command(2, f"touch {home}/second\necho 2")]
+
+
+def test_segment_cut_at_any_byte_runs_nothing_of_it(
+    shell: str, tmp_path: Path, home: Path, mark: str
+) -> None:
+    environment = {
+        "PATH": f"{shell_folder(tmp_path / 'bin', shell)}:{os.environ['PATH']}",
+        "HOME": str(home),
+    }
+    head, body = prelude(NONCE, 60), segment(_steps(home, mark), {})
+    assert body.count(b"\n") == 1
+    cuts = [*range(0, len(head), 61), *(len(head) + n for n in range(len(body) + 1))]
+    for first in range(0, len(cuts), 8):
+        shells = []
+        for cut in cuts[first : first + 8]:
+            with (tmp_path / "input").open("wb") as file:
+                file.write((head + body)[:cut])
+            with (tmp_path / "input").open("rb") as file:
+                process = subprocess.Popen(
+                    ["sh"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd=home,
+                    env=environment,
+                    start_new_session=True,
+                )
+                assert process.stdin
+                process.stdin.write(file.read())
+                process.stdin.close()
+                process.stdin = None
+            shells.append((cut, process))
+        for cut, process in shells:
+            said, _ = process.communicate(timeout=30)
+            whole = cut >= len(head + body) - 1  # nothing but the newline may lack
+            assert b" done " not in said
+            assert b" B 2" not in said
+            assert whole or b" B " not in said, f"cut at {cut - len(head)} of {len(body)}"
+            assert whole or not (home / "first").exists()
+    assert not (home / "second").exists()
+
+
+@pytest.mark.parametrize("lacking", [2, 40, 100])
+def test_session_over_a_cut_stream_is_lost(
+    open_session: Opened, home: Path, mark: str, lacking: int
+) -> None:
+    steps = _steps(home, mark)
+    size = len(prelude(NONCE, 60) + segment(steps, {}))
+    session, _ = open_session(cut=size - lacking)
+    heard = Heard()
+    with pytest.raises(Lost) as lost:
+        session.run(steps, heard)
+    assert lost.value.step is None
+    assert lost.value.said  # the shell's own complaint
+    assert heard.order == []
+    assert not session.alive
+
+
+def test_session_cut_right_behind_the_segment_is_lost_in_its_first_step(
+    open_session: Opened, home: Path, mark: str
+) -> None:
+    steps = _steps(home, mark)
+    session, _ = open_session(cut=len(prelude(NONCE, 60) + segment(steps, {})))
+    heard = Heard()
+    with pytest.raises(Lost):
+        session.run(steps, heard)
+    assert not heard.endings
+    assert not (home / "second").exists()
+
+
+def test_beginning_that_something_ate_runs_nothing(shell: str, tmp_path: Path, home: Path) -> None:
+    # an rc file that reads its input; what it leaves begins anywhere, also inside a text
+    environment = {
+        "PATH": f"{shell_folder(tmp_path / 'bin', shell)}:{os.environ['PATH']}",
+        "HOME": str(home),
+    }
+    text = f"touch {home}/ran\n" * 8 + f"echo 'it'\\''s\n'; touch {home}/ran"
+    steps = [Command(n, text, guard=text, stdin=text) for n in (1, 2)]
+    head, body = prelude(NONCE, 60), segment(steps, {})
+    # a whole `segment` without all of the prelude: as far as anything is left of the nonce's line
+    eaten = [*range(12, len(head), 29), *range(len(head), len(head + body), 5)]
+    for first in range(0, len(eaten), 8):
+        shells = []
+        for start in eaten[first : first + 8]:
+            process = subprocess.Popen(
+                ["sh"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=home,
+                env=environment,
+                start_new_session=True,
+            )
+            assert process.stdin
+            process.stdin.write((head + body)[start:])
+            process.stdin.close()
+            shells.append((start, process))
+        for start, process in shells:
+            process.wait(30)
+            assert not (home / "ran").exists(), f"began at {start - len(head)}"
+
+
+def test_dead_client_ends_its_steps(shell: str, tmp_path: Path, mark: str) -> None:
+    path = f"{shell_folder(tmp_path / 'bin', shell)}:{os.environ['PATH']}"
+    client = subprocess.Popen(
+        [sys.executable, "-m", "tests.session.client", mark],
+        env={"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+    )
+    assert client.stdout
+    shell_pid = int(client.stdout.readline())
+    until(lambda: processes(mark), "the step")
+    client.send_signal(signal.SIGKILL)
+    client.wait()
+    client.stdout.close()
+    until(lambda: not processes(mark), "the step's end")
+    until(lambda: not _lives(shell_pid), "the shell's end")
+    assert not (tmp_path / "second").exists()
+
+
+def test_lease_that_is_not_renewed_ends_everything(open_session: Opened, mark: str) -> None:
+    session, _ = open_session(lease=0.4, renew=1000)
+    heard = Heard()
+    with pytest.raises(Lost) as lost:
+        session.run([Command(1, f"sleep {mark}", ignore=True), Command(2, "echo no")], heard)
+    assert lost.value.step == 1
+    assert heard.order == [("started", 1)]
+    assert not processes(mark)
+
+
+def test_lease_that_is_renewed_lasts(open_session: Opened) -> None:
+    session, channel = open_session(lease=0.5, renew=0.1)
+    text = "for i in 1 2 3 4 5 6 7 8; do sleep .2; done; echo done"
+    heard = run(session, Command(1, text), Command(2, text))
+    assert (heard.out(1), heard.out(2)) == (b"done\n", b"done\n")
+    beats = len(channel.written) - len(channel.written.rstrip(b"\n")) - 1
+    assert beats > 5
+    assert run(session, Command(3, "echo on")).out(3) == b"on\n"
+
+
+def test_nothing_but_the_segment_goes_out_at_first(open_session: Opened) -> None:
+    session, channel = open_session()
+    run(session, Command(1, "echo a"))
+    size = len(channel.written)
+    commands = [Command(2, "echo b"), Command(3, "echo c")]
+    run(session, *commands)
+    assert channel.written[size:] == segment(commands, {})
+
+
+def test_cut_while_a_big_segment_is_on_its_way_runs_nothing(
+    open_session: Opened, home: Path
+) -> None:
+    session, channel = open_session()
+    text = f"touch {home}/ran\n" + ": line\n" * 300_000
+    running = Running(session, Command(1, text))
+    until(lambda: len(channel.written) > 100_000, "half of the segment")
+    session.cancel()
+    heard = running.over()
+    if not heard.order:  # else all of it had arrived before
+        assert not (home / "ran").exists()
+
+
+def test_dead_shell_before_its_first_word_is_not_ready(open_session: Opened) -> None:
+    session, _ = open_session(cut=100)
+    with pytest.raises(NotReady):
+        run(session, Command(1, "echo no"))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
