@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.model.value import Value, Values, merge
+from orchestrator.model.value import HomePath, Value, Values, merge
 from orchestrator.plan.model import Results
 from orchestrator.templating import Templates, Waits
 
@@ -100,6 +100,8 @@ class HostScope:
     def _render(self, name: str, value: Value) -> object:
         before = self.place.reads
         rendered = self.templates.value(value).render(self)
+        if not self.from_host(name):
+            rendered = in_home(rendered)
         if self.place.reads == before:
             self._cache[name] = rendered
         return rendered
@@ -136,3 +138,15 @@ class HostScope:
         """Whether the name can be resolved, now or once its step has run."""
         known = (self.objects, self.strong, self.vars, self.weak)
         return self.awaited(name) or any(name in names for names in known)
+
+
+def in_home(value: object) -> object:
+    """The value with every text in it that begins with ``~/`` taken as a path in the home of
+    whoever runs the command: so the project's files mean it, wherever in a command it stands."""
+    if isinstance(value, str):
+        return HomePath(value) if value.startswith("~/") else value
+    if isinstance(value, list):
+        return [in_home(item) for item in value]
+    if isinstance(value, dict):
+        return {key: in_home(item) for key, item in value.items()}
+    return value

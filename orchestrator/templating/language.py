@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -60,6 +61,8 @@ class Missing(StrictUndefined):
         if not isinstance(self._undefined_name, str) or self.at_root:
             return None
         owner = self._undefined_obj
+        if is_dataclass(owner):
+            return [field.name for field in fields(owner)]
         return [str(k) for k in owner] if isinstance(owner, Mapping) else []
 
     @property
@@ -98,6 +101,8 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
         "to_json": _to_json,
         "tojson": _to_json,
+        "raw": _as_it_is,
+        "words": _as_it_is,
         FREE: _free,
         KEEP: _keep,
         INSERT: _insert,
@@ -115,6 +120,11 @@ def as_bool(value: Any) -> bool:
     if word in _TRUE:
         return True
     raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _as_it_is(value: Any) -> Any:
+    """Stands for ``raw`` and ``words``, which are taken out before anything runs."""
+    return value
 
 
 @pass_context

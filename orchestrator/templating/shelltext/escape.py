@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from orchestrator.model.value import HomePath
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.places import How, Place
 from orchestrator.templating.shelltext.state import Kind, Refusal, begin
@@ -45,7 +46,10 @@ def write(place: Place, value: object) -> str:
         raise Unfit("the value is none", "only where it stands alone does none give no word")
     if _is_list(value):
         raise Unfit("the value is a list", "only alone, as words, can a list stand; see `| join`")
-    return _ESCAPES[place.how](place, _text(value))
+    text = _text(value)
+    if isinstance(text, HomePath) and place.how is not How.VERBATIM:
+        return _HOME[place.how] + _ESCAPES[place.how](place, text[1:])
+    return _ESCAPES[place.how](place, text)
 
 
 def _double(_place: Place, text: str) -> str:
@@ -64,6 +68,9 @@ def _document(_place: Place, text: str) -> str:
 
 
 def _verbatim(place: Place, text: str) -> str:
+    if isinstance(text, HomePath):
+        what = "no shell expands the `~/` of the value in a here-document that is quoted"
+        raise Unfit(what, "write the delimiter without quotes")
     if "\x01" in text and place.documents[-1].inside:  # tried, bash 5.2
         what = "the value holds the character U+0001, which bash may lose in such a here-document"
         raise Unfit(what, "write the delimiter without quotes")
@@ -79,6 +86,9 @@ _ESCAPES: Mapping[How, Callable[[Place, str], str]] = {
     How.DOCUMENT: _document,
     How.VERBATIM: _verbatim,
 }
+
+# The home, where only the host knows it; `~` means it at the beginning of a word and only there.
+_HOME = {How.DOUBLE: "${HOME}", How.SINGLE: "'\"$HOME\"'", How.DOCUMENT: "${HOME}"}
 
 
 def _inner(place: Place, text: str) -> str:
@@ -98,10 +108,16 @@ def _words(place: Place, value: object) -> Iterator[str]:
         raise Unfit(f"the value gives {len(words) or 'no'} words where one has to stand")
     for index, word in enumerate(words):
         bare = place.bare and place.alone and not (place.first and index == 0)
-        if bare and _PLAIN.fullmatch(word) and word not in RESERVED:
+        if isinstance(word, HomePath):
+            yield f'"$HOME"/{_quoted(place, word[2:]) if word[2:] else ""}'
+        elif bare and _PLAIN.fullmatch(word) and word not in RESERVED:
             yield word
         else:
-            yield "'" + _inner(place, word.replace("'", "'\\''")) + "'"
+            yield _quoted(place, word)
+
+
+def _quoted(place: Place, text: str) -> str:
+    return "'" + _inner(place, text.replace("'", "'\\''")) + "'"
 
 
 def _split(place: Place, value: object) -> list[str]:
@@ -138,7 +154,7 @@ def _text(value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise Unfit("the value holds a character that cannot be written as UTF-8") from None
-    return str(value)
+    return value if isinstance(value, HomePath) else str(value)
 
 
 def _integer(value: object) -> str:
