@@ -13,17 +13,17 @@ from orchestrator.templating.scope import Scope, Waits
 if TYPE_CHECKING:
     from orchestrator.templating.conditions import condition
     from orchestrator.templating.expressions import Expression
-    from orchestrator.templating.shelltext.template import RawUse, ShellTemplate
+    from orchestrator.templating.shelltext.template import ShellTemplate, Use
     from orchestrator.templating.templates import Templates, expression, shell, text, value
     from orchestrator.templating.values import TextTemplate, ValueTemplate
 
 __all__ = [
     "Expression",
-    "RawUse",
     "Scope",
     "ShellTemplate",
     "Templates",
     "TextTemplate",
+    "Use",
     "ValueTemplate",
     "Waits",
     "condition",
@@ -35,9 +35,9 @@ __all__ = [
 
 _WHERE = {
     "Expression": "expressions",
-    "RawUse": "shelltext.template",
     "ShellTemplate": "shelltext.template",
     "TextTemplate": "values",
+    "Use": "shelltext.template",
     "ValueTemplate": "values",
     "condition": "conditions",
 }

@@ -130,13 +130,10 @@ def _known(parsed: Parsed, env: Language) -> None:
     for node in parsed.tree.find_all((nodes.Filter, nodes.Test)):
         assert isinstance(node, nodes.Filter | nodes.Test)
         table = env.filters if isinstance(node, nodes.Filter) else env.tests
-        if node.name in table or node.name in _FOR_COMMANDS:
+        if node.name in table:
             continue
         kind = "filter" if isinstance(node, nodes.Filter) else "test"
         hint = nearest(node.name, table)
         if node.name in ("quote", "shellquote", "sh"):
             hint = "leave it out: values in a command are quoted for the place they stand in"
         raise parsed.source.refuse(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)
-
-
-_FOR_COMMANDS = frozenset({"raw", "words"})

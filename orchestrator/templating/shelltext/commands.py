@@ -131,6 +131,8 @@ def end_word(lexer: Lexer, i: int, *, descriptor: bool = False) -> None:
         lexer.pop()
         return
     frame.alts = frozenset(alts)
+    if alts == {Alt(Spot.START)}:
+        frame.begun = lexer.at(i)
     if Action.OPEN_CASE in actions:
         lexer.push(Kind.CASE, i).alts = frozenset({Alt(Spot.CASE)})
 
@@ -141,6 +143,7 @@ def _newline(lexer: Lexer, i: int) -> int:
     if state.top.kind is Kind.PARENS:
         return i + 1
     state.top.alts = frozenset(Alt(after_line(alt.spot)) for alt in state.top.alts)
+    state.top.begun = lexer.at(i + 1)
     unit = state.unit()
     if any(f.pending for f in state.frames if f.kind in UNITS and f is not unit):
         lexer.doubt("a line's end in `$(…)` on the line of a `<<`", i)
@@ -172,19 +175,19 @@ def _operator(lexer: Lexer, i: int) -> int:
     if two in (";;", ";&"):
         return _case_item(lexer, i, j)
     double = two in ("&&", "||", "|&")
-    _after(lexer, tests=two in ("&&", "||") or char == "|")
+    _after(lexer, j + 1 if double else i + 1, tests=two in ("&&", "||") or char == "|")
     lexer.end = char if j >= len(lexer.text) else ""
     return j + 1 if double else i + 1
 
 
-def _after(lexer: Lexer, *, tests: bool) -> None:
-    """Another command begins. ``tests``: but in ``[[ ]]`` another test."""
+def _after(lexer: Lexer, i: int, *, tests: bool) -> None:
+    """Another command begins after the operator that ends before ``i``. ``tests``: but in ``[[ ]]`` another test."""
     lexer.state.operands = frozenset()
     top = lexer.state.top
     spots = {
         after_command(a.spot) if tests or a.spot not in TESTS else Spot.START for a in top.alts
     }
-    top.alts = frozenset(Alt(spot) for spot in spots)
+    top.alts, top.begun = frozenset(Alt(spot) for spot in spots), lexer.at(i)
 
 
 def _case_item(lexer: Lexer, i: int, j: int) -> int:
@@ -193,7 +196,7 @@ def _case_item(lexer: Lexer, i: int, j: int) -> int:
         top.alts = frozenset({Alt(Spot.PATTERN)})
     else:
         lexer.doubt(f"`;{lexer.text[j]}` outside of `case`", i)
-        _after(lexer, tests=False)
+        _after(lexer, j + 1, tests=False)
     if lexer.text[j] == ";":
         k = lexer.skip(j + 1)
         lexer.end = ";;" if k >= len(lexer.text) else ""
@@ -329,7 +332,7 @@ def _close(lexer: Lexer, i: int) -> int:
     if top.kind is Kind.CASE:
         spots = {alt.spot for alt in top.alts}
         if spots <= {Spot.PATTERN, Spot.PATTERNS}:
-            top.alts = frozenset({Alt(Spot.START)})
+            top.alts, top.begun = frozenset({Alt(Spot.START)}), lexer.at(i + 1)
             return i + 1
     elif top.kind is not Kind.TOP:
         if top.kind is Kind.SUBSTITUTION and top.pending:
@@ -350,6 +353,8 @@ def resume(lexer: Lexer) -> int:
         if split or (end == "delimiter" and first not in _ENDS_WORD):
             what = f"`{{% … %}}` right after `{'<<' if end == 'delimiter' else end}`"
             raise Refusal(what, lexer.offset, "keep what belongs together in one piece")
+    if ")" in ends and first != ")":
+        lexer.doubt("`((` that does not end in `))`", 0)
     inner = lexer.state.top.kind
     if "name" in ends and inner not in (*COMMANDS, Kind.PARENS):
         return lexer.name_goes_on()

@@ -80,6 +80,7 @@ class Lexer:
         frame = Frame(kind, self.at(i))
         if kind in COMMANDS:
             frame.alts = frozenset({Alt(Spot.START)})
+            frame.begun = self.at(i)
         self.state.frames.append(frame)
         return frame
 
@@ -242,7 +243,10 @@ def _close_arithmetic(lexer: Lexer, i: int) -> int:
         if lexer.text[j : j + 1] == ")":
             lexer.pop()
             return j + 1
-        lexer.doubt("`((` that does not end in `))`", i)
+        if j >= len(lexer.text):
+            lexer.end = ")"
+        else:
+            lexer.doubt("`((` that does not end in `))`", i)
     elif top.depth == 0:
         lexer.pop()
     return i + 1

@@ -53,7 +53,7 @@ def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
             what = f"with the value, this line would end the here-document: {plain!r}"
             return Unfit(what, "take a delimiter that no value holds")
     if document.strip and _stripped(text, start, end):
-        what = "a line of the value begins with a tab, which `<<-` would take away"
+        what = "a line of the value begins with a tab, which a `<<-` here-document takes away"
         return Unfit(what, "write `<<`")
     return None
 

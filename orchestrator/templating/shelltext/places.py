@@ -33,7 +33,7 @@ class Place:
     it has to be exactly one word. ``bare``: a harmless value may stand unquoted. ``first``:
     it may be a command's name. ``integer``: the shell will calculate with it. ``documents``:
     the here-documents around it, outermost first. ``sources``: the scope's names that it is
-    made of.
+    made of. ``begun``: the offset where the command around it begins.
     """
 
     offset: int
@@ -46,6 +46,7 @@ class Place:
     integer: bool = False
     documents: tuple[Document, ...] = field(default=())
     sources: frozenset[str] = frozenset()
+    begun: int = 0
 
     @property
     def joins_lines(self) -> bool:
@@ -63,6 +64,7 @@ _NOWHERE = {
 _BEFORE = {
     "$": ("right after `$`", "for a dollar sign write `\\$`; a variable's name cannot be inserted"),
     "\\": ("right after a backslash", "for a backslash itself write `\\\\`"),
+    ")": ("right after a `)` in arithmetic", "put a blank or `)` before it"),
     "<<": ("as a here-document's delimiter", "write the delimiter itself"),
     "delimiter": ("in a here-document's delimiter", "write the delimiter itself"),
 }
@@ -78,6 +80,8 @@ def hole(lexer: Lexer, index: int) -> None:
     _check(lexer, place)
     place.how = _how(lexer)
     place.integer |= place.how is How.ARITHMETIC
+    around = state.commands()
+    place.begun = around.begun if around else place.offset
     place.documents = tuple(f.document for f in state.documents() if f.document)
     if state.top.kind in COMMANDS:
         _word(lexer, index)

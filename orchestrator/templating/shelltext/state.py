@@ -71,7 +71,8 @@ NEW_LINE = frozenset({(Line.EQUAL, "")})
 class Frame:
     """One thing that is open. Which fields mean something depends on ``kind``.
 
-    ``alts``: for what holds commands or patterns. ``pending``: here-documents announced on
+    ``alts``: for what holds commands or patterns. ``begun``: the offset where the command in
+    hand begins. ``pending``: here-documents announced on
     this line. ``depth``: parentheses open in arithmetic; ``command``: it began with a bare
     ``((``. ``quoted``: a ``${`` inside double quotes. ``document``, ``lines``, ``rest``: the
     here-document being read, its line so far, and those to follow.
@@ -80,6 +81,7 @@ class Frame:
     kind: Kind
     opened: int = field(compare=False)
     alts: frozenset[Alt] = frozenset()
+    begun: int = field(default=0, compare=False)
     pending: tuple[Document, ...] = ()
     depth: int = 0
     command: bool = False

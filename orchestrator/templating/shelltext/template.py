@@ -23,28 +23,39 @@ _HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class RawUse:
-    """An expression whose value is not quoted as it is. ``filter`` is raw or words."""
+class Use:
+    """An expression in a command, for lint.
 
-    filter: str
+    ``filter``: raw, words or ''. ``sources``: the names that it is made of. ``command``: the
+    text of its command before it, from the command's name on; '' where it stands in none,
+    such as in a here-document.
+    """
+
     mark: Mark
+    filter: str
     sources: frozenset[str]
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
 class ShellTemplate:
     """Compiled command text.
 
-    ``names`` have to exist, ``optional`` ones are asked after first; ``raw_uses`` are for lint.
+    ``names`` have to exist, ``optional`` ones are asked after first; ``uses`` are for lint.
     """
 
     source: str
     mark: Mark
     names: frozenset[str]
     optional: frozenset[str]
-    raw_uses: tuple[RawUse, ...]
+    uses: tuple[Use, ...]
     _program: Program = field(repr=False)
     _places: list[Place] = field(repr=False)
+
+    @property
+    def raw_uses(self) -> tuple[Use, ...]:
+        """The expressions that are not quoted as they are."""
+        return tuple(use for use in self.uses if use.filter)
 
     def render(self, scope: Scope) -> str:
         """The command, every value escaped for its place.
@@ -106,10 +117,9 @@ def compile_shell(text: str, mark: Mark) -> ShellTemplate:
         for place in walk.places:
             place.bare = False
     walk.rewrite()
-    raw = tuple(
-        RawUse(place.filter, source.at(place.offset), place.sources)
-        for place in walk.places
-        if place.filter
+    uses = tuple(
+        Use(source.at(p.offset), p.filter, p.sources, text[p.begun : p.offset].lstrip())
+        for p in walk.places
     )
     program = compile_tree(parsed, env, names)
-    return ShellTemplate(text, mark, names.required, names.optional, raw, program, walk.places)
+    return ShellTemplate(text, mark, names.required, names.optional, uses, program, walk.places)
