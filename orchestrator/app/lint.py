@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
-from orchestrator.errors import Mark, OrchError, Problem
+from orchestrator.errors import Mark, OrchError, Problem, nearest
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import default_stage, stages
+from orchestrator.tasks.model import Task
 from orchestrator.tasks.notes import notes_of
 
 T = TypeVar("T")
@@ -23,6 +24,7 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
     known = stages(root)
     errors: list[Problem] = [] if named else [problem for _, problem in known.refused]
     notes: list[Note] = []
+    roles: set[str] = set()
     for name in named:
         known.check(name)
 
@@ -41,6 +43,17 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
     for name in named or known.names:
         stage = told(lambda: load_stage(root, name))  # noqa: B023 - called at once
         notes += [note for note in (stage.notes if stage else ()) if note not in notes]
+        roles |= set(stage.roles) if stage else set()
     loaded = told(lambda: tasks.load(root, None))
-    notes += notes_of(loaded.by_name.values()) if loaded else []
+    if loaded:
+        notes += notes_of(loaded.by_name.values())
+        errors += _unknown_roles(loaded.by_name.values(), roles)
     return errors, notes
+
+
+def _unknown_roles(found: Iterable[Task], roles: set[str]) -> Iterator[Problem]:
+    for task in found:
+        for role in task.roles or ():
+            if role not in roles:
+                what = f"no stage has the role '{role}' of task '{task.name}'"
+                yield Problem(what, role.mark, nearest(role, roles))

@@ -1,0 +1,170 @@
+"""The verbs that show what a project holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from tests.projects import Project
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    return project.sandbox("a1", "a2").write(
+        {
+            "inventories/common/stage.yml": "vars: {size: 1, opts: {a: 1, b: 1}}\n",
+            "inventories/dev/roles/web.yml": "hosts: [a1]\nvars: {opts: {b: 2}}\n",
+            "inventories/dev/hosts/a1.yml": "vars: {size: '{{ 2 + 1 }}', who: '{{ host.name }}'}\n",
+            "tasks/t.yml": "desc: Does t\nparams:\n  n: {type: int, required: true, help: How many}\n"
+            "steps:\n- run: rm {{ n }}\n",
+        }
+    )
+
+
+def test_vars_shows_rendered_values_and_origin_shows_who_set_them_over_whom(shop: Project) -> None:
+    shown = json.loads(shop.orch("-s", "dev", "vars", "a1", "--json").out)
+    assert shown == {"size": 3, "who": "a1", "opts": {"a": 1, "b": 2}}
+    origin = shop.orch("-s", "dev", "vars", "a1", "--origin", "-e", "size=9").out.splitlines()
+    at = origin.index('size: "9"  <command line>')
+    assert origin[at + 1 : at + 3] == [
+        '  over "{{ 2 + 1 }}"  inventories/dev/hosts/a1.yml:1:14',
+        "  over 1  inventories/common/stage.yml:1:14",
+    ]
+    assert "opts.b: 2  inventories/dev/roles/web.yml:2:18" in origin
+    assert "opts.a: 1  inventories/common/stage.yml:1:27" in origin
+
+
+def test_vars_of_an_unknown_host_names_the_nearest(shop: Project) -> None:
+    done = shop.orch("-s", "dev", "vars", "a11")
+    assert done.code == 3
+    assert "did you mean 'a1'?" in done.err
+
+
+def test_doc_explains_params_and_gives_an_example(shop: Project) -> None:
+    done = shop.orch("doc", "t")
+    for text in ("t: Does t", "n (int, required)", "How many", "orch -s STAGE run t n=…"):
+        assert text in done.out
+
+
+def test_lint_finds_roles_that_no_stage_has_and_notes_what_may_read_as_an_option(
+    shop: Project,
+) -> None:
+    shop.write({"tasks/u.yml": "desc: u\nroles: [wbe]\nsteps: [{run: 'true'}]\n"})
+    done = shop.orch("lint")
+    assert done.code == 3
+    assert "tasks/u.yml:2:9" in done.err
+    assert "did you mean 'web'?" in done.err
+    assert "tasks/t.yml:5:8: note: a value given to `rm` may read as an option" in done.out
+
+
+@pytest.mark.parametrize(
+    ("source", "noted"),
+    [
+        ("eval {{ x }}", "`eval` reads what it is given as code"),
+        ("sh -c {{ x }}", "`sh` reads what it is given as code"),
+        ("ssh h {{ x }}", "`ssh` reads what it is given as code"),
+        ("A=1 awk {{ x }} f", "`awk` reads what it is given as code"),
+        ("rm {{ x }}", "may read as an option"),
+        ("rm -- {{ x }}", ""),
+        ("echo {{ x }}", ""),
+        ("cd a && rm -f {{ x }}", "may read as an option"),
+        ("x {{ y | raw }}", "`raw`"),
+        ("a | b", "pipe"),
+        ("a || b", ""),
+    ],
+)
+def test_lint_notes_where_a_value_may_mean_more_than_a_word(
+    shop: Project, source: str, noted: str
+) -> None:
+    task = json.dumps({"desc": "d", "steps": [{"run": source}]})
+    (shop.root / "tasks/t.yml").unlink()
+    out = shop.write({"tasks/v.yml": task}).orch("lint").out
+    assert noted in out
+    assert noted or "note" not in out
+
+
+def test_hosts_lists_what_the_limit_selects(shop: Project) -> None:
+    rows = json.loads(shop.orch("-s", "dev", "hosts", "-l", "web", "--json").out)
+    assert [(row["host"], row["roles"]) for row in rows] == [("a1", ["web"])]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("orch -s d", {"dev"}),
+        ("orch run -s dev t", {"t"}),
+        ("orch -s dev run ", {"t"}),
+        ("orch -s dev run t -l w", {"web"}),
+        ("orch -s dev run t -l web:!a", {"web:!a1", "web:!a2"}),
+        ("orch doc ", {"t"}),
+        ("orch li", {"lint"}),
+    ],
+)
+def test_the_shell_completes_stages_tasks_hosts_and_verbs(
+    shop: Project, words: str, found: set[str]
+) -> None:
+    parts = words.split(" ")
+    done = shop.orch(
+        _ORCH_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(parts) - 1)
+    )
+    completed = {line.partition(",")[2] for line in done.out.splitlines()}
+    assert completed == found
+
+
+def test_every_verb_has_help(project: Project) -> None:
+    listed = project.orch("--help").out
+    for verb in ("run", "exec", "plan", "stages", "hosts", "tasks", "doc", "vars", "lint"):
+        assert f"  {verb} " in listed
+        assert project.orch(verb, "--help").code == 0
+
+
+def test_an_unknown_verb_is_told_how_to_run_a_task(shop: Project) -> None:
+    done = shop.orch("-s", "dev", "t")
+    assert done.code == 2
+    assert "orch -s STAGE run t" in done.err
+
+
+def protected(project: Project) -> Project:
+    return project.sandbox("a1").write(
+        {
+            "inventories/dev/stage.yml": "protected: true\nconnect: {transport: sandbox}\n",
+            "tasks/change.yml": "steps: [{run: touch made}]\n",
+            "tasks/look.yml": "steps: [{run: id, readonly: true}]\n",
+        }
+    )
+
+
+def test_a_protected_stage_is_not_changed_without_an_answer(project: Project) -> None:
+    protected(project)
+    done = project.orch("-s", "dev", "run", "change")
+    assert done.code == 2
+    assert "there is no terminal to ask at" in done.err
+    assert not (project.root / ".orch").exists()
+    assert project.orch("-s", "dev", "run", "look").code == 0
+    assert project.orch("-s", "dev", "run", "change", "--yes").code == 0
+
+
+@pytest.mark.parametrize(("answer", "code"), [("dev\n", 0), ("yes\n", 2), ("\n", 2)])
+def test_a_protected_stage_asks_for_its_name(project: Project, answer: str, code: int) -> None:
+    protected(project)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "-s", "dev", "run", "change"],
+        cwd=project.root,
+        env=project.environ({}),
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(theirs)
+    os.write(ours, answer.encode())
+    _, err = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == code, err
+    assert "'dev' is protected. This would run change\non 1 host: a1" in err
