@@ -13,7 +13,8 @@ class Command:
 
     ``step``: its number, unique and rising in a task on a host; conditions name steps by it.
     ``when``: where it does not hold, the step is skipped.
-    ``guard``: shell text run before; where it exits other than 0 the step is skipped.
+    ``guard``: shell text run before; where it exits with 1 the step is skipped, where with
+    anything else but 0 it fails.
     ``text``: the whole script of the child shell (``SHELL -e``), byte for byte.
     ``stdin``: its standard input, given a final newline if it has none; None is /dev/null.
     ``timeout``: seconds from the start marker, guard included.

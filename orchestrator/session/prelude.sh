@@ -156,7 +156,11 @@ need() {
     echo "orch: there is no $1 on this host" >&2; o_how=missing o_status=127
   }
 }
-guard() { launch "$@"; [ $o_how != done ] || [ $o_status = 0 ] || o_how=guard; }
+# 1 is a no. Anything else but 0 is no answer, and no reason to skip.
+guard() {
+  launch "$@"
+  case $o_how$o_status in done0) ;; done1) o_how=guard;; done*) o_how=unsure;; esac
+}
 body() {
   launch "$@"
   o_signal=

@@ -22,6 +22,7 @@ _HOW = {
     "done": How.DONE,
     "missing": How.DONE,
     "guard": How.SKIPPED,
+    "unsure": How.DONE,
     "when": How.SKIPPED,
     "timeout": How.TIMED_OUT,
     "gone": How.ENDED,
@@ -271,6 +272,7 @@ def _ending(marker: Marker) -> tuple[int, Ending]:
 def _reason(how: str, status: str) -> str:
     return {
         "when": "its condition does not hold",
-        "guard": f"its guard exited with {status}",
+        "guard": "its guard said no",
+        "unsure": f"its guard exited with {status}, which is neither yes (0) nor no (1)",
         "missing": "the host has no such shell",
     }.get(how, "")

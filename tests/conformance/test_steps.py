@@ -178,16 +178,28 @@ def test_missing_shell_is_a_clear_failure(session: Session) -> None:
 def test_guard_decides_and_is_not_heard(session: Session) -> None:
     heard = run(
         session,
-        Command(1, "echo one", guard="echo noise; echo noise >&2; cd /; exit 4"),
+        Command(1, "echo one", guard="echo noise; echo noise >&2; cd /; exit 1"),
         Command(2, "echo two", guard="echo noise; cat; cd /; false || true"),
         Command(3, "echo three", guard="false; true"),
     )
     assert (heard.endings[1].how, heard.endings[1].exit_status) == (How.SKIPPED, None)
-    assert "4" in heard.endings[1].reason
     assert heard.endings[2] == Ending(How.DONE, 0, changed=True)
     assert heard.endings[3].how is How.SKIPPED
     assert (heard.out(1), heard.out(2), heard.out(3)) == (b"", b"two\n", b"")
     assert (heard.err(1), heard.err(2)) == (b"", b"")
+
+
+def test_guard_that_gives_no_answer_fails_its_step(session: Session) -> None:
+    heard = run(
+        session,
+        Command(1, "echo one", guard="exit 4", ignore=True),
+        Command(2, "echo two", guard="if then", ignore=True),
+        Command(3, "echo three", guard="exit 2", fails=Always(False)),
+        Command(4, "echo four"),
+    )
+    assert all(heard.endings[n].failed and heard.out(n) == b"" for n in (1, 2, 3))
+    assert "exited with 4" in heard.endings[1].reason
+    assert 4 not in heard.endings
 
 
 def test_fails_and_changes_are_judged_on_the_host(session: Session) -> None:
