@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.transport import Connector
-from tests.sshd import sshd, until
-
-__all__ = ["connector", "make_connector", "sshd"]
+from tests.sshd import until
 
 
 @pytest.fixture
