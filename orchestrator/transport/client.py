@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import math
 import threading
 import time
@@ -11,7 +10,7 @@ from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
 from orchestrator.transport.auth import Auth
 from orchestrator.transport.deadline import Deadline
-from orchestrator.transport.keys import Offer
+from orchestrator.transport.keys import Offer, login_name
 from orchestrator.transport.library import Message, codes
 from orchestrator.transport.link import Link, Refusal
 from orchestrator.transport.shell import Shell
@@ -43,7 +42,7 @@ class Client(Link):
         super().__init__(wire)
         self._preferred_keys = trust.order(kinds)
         self._connect, self._trust = connect, trust
-        self.auth = Auth(self, connect.user or getpass.getuser(), offer)
+        self.auth = Auth(self, connect.user or login_name(), offer)
         self._settled = threading.Event()
         self._ready: Shell | None = None
         self._closed_at = -math.inf
@@ -54,7 +53,7 @@ class Client(Link):
         """Return once the server let us in. Raises ConnectError and hangs up where it does not,
         or the deadline passes; CancelledError after ``hang_up`` by another thread.
         """
-        self.start_client(event=threading.Event())  # with an event it does not wait
+        self._begin()
         settled = self._settled.wait(deadline.left())
         if settled and self.authenticated:
             return
@@ -62,6 +61,13 @@ class Client(Link):
         self.hang_up()
         deadline.left()
         raise self._why(phase) if settled else deadline.missed(phase, WHILE[phase])
+
+    def _begin(self) -> None:
+        try:
+            self.start_client(event=threading.Event())  # with an event it does not wait
+        except RuntimeError as error:
+            self._wire.release()
+            raise ConnectError("connect", f"no thread is left: {error}") from error
 
     def shell(self) -> Shell:
         """A shell that is not confirmed yet. The first was asked for when the server let us in.

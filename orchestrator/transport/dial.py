@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import threading
+import time
 from typing import Any, TypeAlias
 
 from orchestrator.errors import ConnectError
@@ -121,9 +122,10 @@ def _connect(
 def _await(sock: socket.socket, share: float, deadline: Deadline) -> None:
     poller = select.poll()
     poller.register(sock, select.POLLOUT)
-    end = deadline.left() - share
-    while not poller.poll(min(SLICE, deadline.left()) * 1000):
-        if deadline.left() <= end:
+    end = time.monotonic() + share
+    while not poller.poll(min(SLICE, share) * 1000):
+        deadline.left()
+        if time.monotonic() >= end:
             raise OSError(errno.ETIMEDOUT, f"no answer within {share:.3g} s")
 
 

@@ -113,6 +113,8 @@ class KnownHosts:
                     if self.check(name, kind, blob).answer is Answer.UNKNOWN:
                         _append(file, line)
                         self._catch_up(path, file)
+                if self.check(name, kind, blob).answer is Answer.UNKNOWN:
+                    self._index(path, line)  # a file that keeps nothing, like /dev/null
             return self.check(name, kind, blob)
 
     def _catch_up(self, path: Path, file: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -10,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from orchestrator.transport.deadline import Deadline
+from orchestrator.transport.deadline import CancelledError, Deadline
 
 AT_ONCE = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
+RECOVERY = 0.25  # how much more at once a handshake that succeeds is worth
 NOTICED = 0.25  # seconds in which sshd knows that a handshake is over
 Address: TypeAlias = tuple[str, int]
 
@@ -21,10 +23,21 @@ Address: TypeAlias = tuple[str, int]
 class _Hop:
     allowed: float
     busy: int = 0
-    queue: deque[object] = field(default_factory=deque)
+    queue: deque[threading.Event] = field(default_factory=deque)
     last: Deadline | None = None
-    ended: float = 0.0
-    changed: threading.Condition = field(default_factory=threading.Condition)
+    ended: float = -math.inf
+
+    def admit(self) -> None:
+        """Give those at the head of the queue their turn, as many as may."""
+        while self.queue and self.busy < int(self.allowed):
+            self.busy += 1
+            self.queue.popleft().set()
+
+    def crowded(self, deadline: Deadline) -> bool:
+        """Whether somebody else's handshake may still count for the server."""
+        if self.busy > 1:
+            return True
+        return self.last is not deadline and time.monotonic() - self.ended < NOTICED
 
 
 @dataclass(slots=True)
@@ -53,45 +66,42 @@ class Pacing:
         the deadline: those ahead have their own. Set ``dropped`` on it where the hop closed the
         connection unasked. Raises CancelledError.
         """
+        hop = self._enter(address, deadline)
         with self._lock:
-            hop = self._hops.setdefault(address, _Hop(float(self._at_once)))
-        self._enter(hop, deadline)
-        turn = Turn(alone=hop.busy == 1 and not _crowded(hop, deadline))
+            turn = Turn(not hop.crowded(deadline))
         try:
             yield turn
         finally:
-            with hop.changed:
+            with self._lock:
                 turn.alone = turn.alone and hop.busy == 1
                 hop.busy -= 1
                 hop.last, hop.ended = deadline, time.monotonic()
-                factor = hop.allowed / 2 if turn.dropped else hop.allowed + 0.25
-                hop.allowed = min(max(1.0, factor), float(self._at_once))
-                hop.changed.notify_all()
+                allowed = hop.allowed / 2 if turn.dropped else hop.allowed + RECOVERY
+                hop.allowed = min(max(1.0, allowed), float(self._at_once))
+                hop.admit()
 
     def wake(self) -> None:
         """Let those who wait see that the run is cancelled."""
         with self._lock:
-            hops = list(self._hops.values())
-        for hop in hops:
-            with hop.changed:
-                hop.changed.notify_all()
+            for hop in self._hops.values():
+                for place in hop.queue:
+                    place.set()
 
-    def _enter(self, hop: _Hop, deadline: Deadline) -> None:
-        began = time.monotonic()
-        place = object()
-        with hop.changed:
+    def _enter(self, address: Address, deadline: Deadline) -> _Hop:
+        began, place = time.monotonic(), threading.Event()
+        with self._lock:
+            hop = self._hops.setdefault(address, _Hop(float(self._at_once)))
             hop.queue.append(place)
-            try:
-                while hop.queue[0] is not place or hop.busy >= int(hop.allowed):
-                    deadline.left()
-                    hop.changed.wait()
-            finally:
-                hop.queue.remove(place)
-                hop.changed.notify_all()
-            hop.busy += 1
+            hop.admit()
+        if not deadline.stop.is_set():
+            place.wait()
+        if deadline.stop.is_set():
+            with self._lock:
+                if place in hop.queue:
+                    hop.queue.remove(place)
+                else:
+                    hop.busy -= 1
+                    hop.admit()
+            raise CancelledError
         deadline.extend(time.monotonic() - began)
-
-
-def _crowded(hop: _Hop, deadline: Deadline) -> bool:
-    """Whether somebody else's handshake may still count for the server."""
-    return hop.last is not deadline and time.monotonic() - hop.ended < NOTICED
+        return hop

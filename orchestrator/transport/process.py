@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import selectors
 import signal
@@ -13,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.transport.keys import login_name
 from orchestrator.transport.library import Message, codes
 from orchestrator.transport.stream import Carrier, Stream
 
@@ -177,7 +177,7 @@ class Process(Stream):
                     self._stdin, self._deaf = -1, True
 
     def _start(self, command: bytes) -> None:
-        user = getpass.getuser()
+        user = login_name()
         with ExitStack() as undo:
             pairs = []
             for _ in range(3):

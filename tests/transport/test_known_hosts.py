@@ -173,6 +173,12 @@ def test_what_another_process_wrote_meanwhile_counts(tmp_path: Path) -> None:
     assert len((tmp_path / "k").read_text().splitlines()) == 2
 
 
+def test_a_file_that_keeps_nothing_is_enough_for_this_run() -> None:
+    hosts = KnownHosts((Path("/dev/null"),))
+    assert hosts.add("w", ED, blob("a"), record=True).answer is Answer.KNOWN
+    assert answer(hosts, "w", "b") is Answer.CHANGED
+
+
 def test_names_with_ports() -> None:
     assert known_name("Web1", 22) == "web1"
     assert known_name("web1", 2222) == "[web1]:2222"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host
 from orchestrator.session.channel import Connection
 from orchestrator.transport import Connector
+from orchestrator.transport.keys import login_name
 from tests.sshd import keygen, until
 from tests.transport.talk import ask, hear, talk
 
@@ -69,8 +69,8 @@ def test_the_environment_is_small_and_the_runs_own_is_not_in_it(
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(folder / "web1"),
         "PWD": str(folder / "web1"),
-        "USER": getpass.getuser(),
-        "LOGNAME": getpass.getuser(),
+        "USER": login_name(),
+        "LOGNAME": login_name(),
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
     }

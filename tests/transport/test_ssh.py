@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -242,6 +242,26 @@ def test_a_name_nobody_knows(connector: Connector, sshd: Sshd, name: str) -> Non
     error = refused(connector, sshd.connect(name))
     assert error.phase == "resolve"
     assert name in error.why
+
+
+def test_an_address_that_never_answers_runs_into_the_timeout(
+    connector: Connector, sshd: Sshd
+) -> None:
+    with closing(socket.socket()) as full, ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # a full backlog drops what knocks
+            knock = stack.enter_context(closing(socket.socket()))
+            knock.setblocking(False)
+            knock.connect_ex(full.getsockname())
+        port = full.getsockname()[1]
+        error = refused(connector, replace(sshd.connect(timeout=0.3), port=port))
+    assert error.phase == "connect"
+    assert "timed out, no answer within 0.3 s" in error.why
+
+
+def test_all_addresses_of_a_name_are_tried(sshd: Sshd, connector: Connector) -> None:
+    connector.connect(sshd.host("localhost"))  # whose ::1, where there is one, nobody serves
 
 
 @contextmanager

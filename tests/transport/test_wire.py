@@ -1,0 +1,129 @@
+"""The wire and its flusher: nothing that is sent waits, and nothing is lost."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from orchestrator.transport.flusher import Flusher
+from orchestrator.transport.wire import Wire
+from tests.sshd import until
+
+SIZE = 1 << 24  # more than the kernel keeps for two sockets on loopback
+
+
+@pytest.fixture
+def flusher() -> Iterator[Flusher]:
+    with closing(Flusher()) as flusher:
+        yield flusher
+
+
+@pytest.fixture
+def ends(flusher: Flusher) -> Iterator[tuple[Wire, socket.socket]]:
+    """A wire and the socket at its other end."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        near = socket.create_connection(listener.getsockname())
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        far, _ = listener.accept()
+    wire = Wire(near, flusher)
+    with far:
+        yield wire, far
+    wire.release()
+
+
+def pattern(size: int) -> bytes:
+    return b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+
+
+def test_what_finds_no_room_is_sent_later_and_in_order(ends: tuple[Wire, socket.socket]) -> None:
+    wire, far = ends
+    room = threading.Event()
+    wire.on_room = room.set
+    data = pattern(SIZE)
+    for start in range(0, SIZE, 1 << 20):
+        assert wire.send(data[start : start + (1 << 20)]) == 1 << 20
+    assert wire.congested
+    taken = bytearray()
+    while len(taken) < SIZE:
+        taken += far.recv(1 << 20)
+    assert taken == data
+    assert room.wait(20)
+    assert not wire.congested
+    wire.send(b"more")
+    assert far.recv(10) == b"more"
+
+
+def test_a_backlog_ends_with_its_connection(ends: tuple[Wire, socket.socket]) -> None:
+    wire, far = ends
+    wire.send(bytes(SIZE))
+    assert wire.congested
+    far.close()
+
+    def broken() -> bool:
+        try:
+            wire.send(b"x")
+        except OSError:
+            return True
+        return False
+
+    until(broken, "the wire to notice")
+
+
+def test_one_flusher_serves_many(flusher: Flusher) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=50)) as listener:
+        nears = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+        fars = [listener.accept()[0] for _ in nears]
+    wires = [Wire(near, flusher) for near in nears]
+    for wire in wires:
+        wire.send(bytes(SIZE))
+    before = threading.active_count()
+    for far in reversed(fars):
+        left = SIZE
+        while left:
+            left -= len(far.recv(1 << 20))
+        far.close()
+    for wire in wires:
+        wire.release()
+    assert threading.active_count() == before
+
+
+def test_silence_is_counted_and_told(ends: tuple[Wire, socket.socket]) -> None:
+    wire, far = ends
+    wire.idle_after = 0.01
+    counted = []
+
+    def idle() -> None:
+        counted.append(wire.silences)
+        if len(counted) == 3:
+            far.sendall(b"x")
+
+    wire.on_idle = idle
+    assert wire.recv(10) == b"x"
+    assert counted[:3] == [1, 2, 3]
+    assert wire.silences == 0
+
+
+def test_close_from_another_thread_ends_a_read(ends: tuple[Wire, socket.socket]) -> None:
+    wire, _ = ends
+    timer = threading.Timer(0.05, wire.close)
+    timer.start()
+    assert wire.recv(1) == b""
+    timer.join()
+    with pytest.raises(BrokenPipeError):
+        wire.send(b"x")
+    assert wire.fileno() >= 0, "the reader gives the descriptor back, nobody else"
+
+
+def test_a_line_is_cut_at_its_limit_and_the_rest_stays(ends: tuple[Wire, socket.socket]) -> None:
+    wire, far = ends
+    far.sendall(b"SSH-2.0-x\r\nnext" + bytes(300))
+    assert wire.line(100) == b"SSH-2.0-x\r\n"
+    assert wire.recv(4) == b"next"
+    assert wire.line(100) == bytes(100)
+    far.close()
+    assert wire.line(1000) == bytes(200)
+    assert wire.line(1000) == b""
