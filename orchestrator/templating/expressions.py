@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from orchestrator.errors import Mark
+from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.templating.language import Language, language
 from orchestrator.templating.names import survey
 from orchestrator.templating.program import Program
@@ -64,7 +64,7 @@ def compile_expression(text: str, mark: Mark) -> Expression:
     """Read a bare expression. Raises ``DefinitionError``."""
     source = Source(text, mark)
     if not text.strip():
-        raise source.refuse("an empty expression", 0)
+        raise DefinitionError(Problem("an empty expression", mark))
     env = _env()
     parsed = parse_expression(source, env)
     for found in parsed.tree.find_all(nodes.Filter):

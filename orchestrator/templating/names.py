@@ -41,8 +41,8 @@ def survey(tree: nodes.Template) -> Names:
         free |= meta.find_undeclared_variables(tree) & loaded
     uses = _Uses(free)
     uses.visit(tree, soft=False)
-    required = frozenset(uses.hard - uses.tested - FUNCTIONS)
-    seen = frozenset(uses.hard | uses.soft) - FUNCTIONS
+    required = frozenset(uses.hard - uses.tested)
+    seen = frozenset(uses.hard | uses.soft)
     return Names(required, seen - required, seen - made, _origins(tree, made))
 
 
@@ -99,8 +99,8 @@ class _Uses:
             if isinstance(node, nodes.Getitem):
                 self.visit(node.arg, soft=False)
         elif isinstance(node, nodes.Call) and _is_function(node.node):
-            for part in (*node.args, *node.kwargs):
-                self.visit(part, soft=False)
+            for argument in (*node.args, *node.kwargs):
+                self.visit(argument, soft=False)
         else:
             for child in node.iter_child_nodes():
                 self.visit(child, soft=False)

@@ -80,8 +80,10 @@ def _parse(source: Source, env: Language, hint: str, state: str | None) -> Parse
         else:
             tree = parser.parse()
     except TemplateSyntaxError as error:
-        what = _plain(str(error.message))
-        raise source.refuse(what, error.lineno - 1, hint) from None
+        what, at = _plain(str(error.message)), error.lineno - 1
+        if state and "{{" in source.text:
+            at = source.text.index("{{")
+        raise source.refuse(what, at, hint) from None
     parsed = Parsed(source, tree, tuple(begins))
     _known(parsed, env)
     return parsed

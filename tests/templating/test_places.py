@@ -26,7 +26,8 @@ ATTACKS = (
 texts = st.one_of(
     st.sampled_from(ATTACKS),
     st.text(
-        st.sampled_from("aE'\"\\`$(){}[]<>|&;#!~*?=-\n\t\r 0é\x81\x88\x01\x7f\x80ÿ,:%^@+"), max_size=8
+        st.sampled_from("aE'\"\\`$(){}[]<>|&;#!~*?=-\n\t\r 0é\x81\x88\x01\x7f\x80ÿ,:%^@+"),
+        max_size=8,
     ),
     st.lists(st.sampled_from(ATTACKS), max_size=4).map("".join),
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6),
@@ -82,8 +83,30 @@ PLACES: tuple[tuple[str, Wanted], ...] = (
     ("f() { show \"$@\"; }; f {{ x }}", _same),
     ("if :; then show {{ x }}; else show {{ x }}; fi", _same),
     ("! : || show {{ x }}", _same),
+    ("show {a, {{ x }}", lambda v: ["{a,", v]),
     ("cat <<Z {{ x }}z </dev/null 2>/dev/null || show {{ x }}\nbody\nZ", _same),
     ("show {{ x }} <<Z\nbody {{ y }}\nZ", _same),
+)  # fmt: skip
+IN_BASH: tuple[tuple[str, Wanted], ...] = (
+    ("[[ {{ x }} == {{ x }} && -n a{{ x }} ]] && show {{ x }}", _same),
+    ("[[ ! ( -z a ) && {{ x }} != 'z'{{ x }} ]] && show {{ x }}", _same),
+    ("[[ a =~ ^(a|b)$ ]] && show {{ x }}", _same),
+    ("a=(b {{ x }} # '\n c); show \"${a[@]}\"", lambda v: ["b", v, "c"]),
+    ("a=({{ x }}); a+=({{ [x, x] }}); show \"${a[@]}\"", lambda v: [v, v, v]),
+    ("declare -A m=([k]={{ x }}); show \"${m[k]}\"", _same),
+    ("read_all <<< {{ x }}", lambda v: [v + "\n"]),
+    ("read_all < <(printf '%s' {{ x }})", _same),
+    ("show {{ x }} 2> >(cat >&2)", _same),
+    ("function g { show \"$@\"; }; g {{ x }}", _same),
+    ("function h() { case a in a) show {{ x }};; esac; }; h", _same),
+    ("for ((i = 0; i < {{ 1 }}; i++)); do show {{ x }}; done", _same),
+    ("((1 < {{ 2 }})) && show {{ x }}", _same),
+    ("show $'\\t#\\\\'{{ x }}", lambda v: ["\t#\\" + v]),
+    ("show {a,{{ x }}}", lambda v: ["a", v]),
+    ("show {{ x }} &> >(cat); wait $!", _same),
+    ("shopt -s extglob\ncase a in @(a|b)) show {{ x }} ;;& b) show no ;& c) show no ;; esac", _same),
+    ("show \"$(case a in @(a|(b))) printf %s {{ x }};; esac)\"", _no_final_newlines),
+    ("show ${y:-\"a)}'\"} {{ x }}", lambda v: ["a)}'", v]),
 )  # fmt: skip
 DOCUMENTS: tuple[tuple[str, Wanted], ...] = (
     ("read_all <<E\n{{ x }}\nE", lambda v: [v + "\n"]),
@@ -101,6 +124,7 @@ DOCUMENTS: tuple[tuple[str, Wanted], ...] = (
     ("{ cat >/dev/null <<F; read_all 3<&1; } <<E\n{{ x }}\nF\n{{ x }}\nE", lambda v: [v + "\n"]),
 )  # fmt: skip
 
+COMPILED: dict[str, ShellTemplate] = {}  # compiled once for all examples
 PRELUDE = """\
 show() { printf '%s\\0' "$#" "$@"; }
 read_all() { printf '1\\0'; cat; printf '\\0'; }
@@ -122,6 +146,16 @@ def test_a_value_is_exactly_itself_in_every_place(
     check(which, PLACES, values, tmp_path)
 
 
+@given(values=st.lists(texts, min_size=1, max_size=6))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_value_is_exactly_itself_in_what_only_bash_knows(
+    values: list[str], tmp_path: Path
+) -> None:
+    check(("bash",), IN_BASH, values, tmp_path)
+
+
 def check(
     which: tuple[str, ...], places: tuple[tuple[str, Wanted], ...], values: list[str], at: Path
 ) -> None:
@@ -136,9 +170,6 @@ def check(
     out, err = run(which, script, folder)
     assert out == wanted
     assert err == b""
-
-
-COMPILED: dict[str, ShellTemplate] = {}
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)

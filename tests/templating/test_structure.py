@@ -54,7 +54,7 @@ class Maker:
     def show(self, depth: int) -> Pair:
         words = [self.words(depth) for _ in range(self.draw(st.integers(0, 3)))]
         blank = self.pick(" ", "  ", "\t", " \\\n ")
-        end = self.pick("\n", ";\n", " # it's $( a \"comment\"\n", " >&1\n", "\n\n")
+        end = self.pick("\n", ";\n", ' # it\'s $( a "comment"\n', " >&1\n", "\n\n")
         return tuple(blank.join(["show", *(w[i] for w in words)]) + end for i in (0, 1))  # type: ignore[return-value]
 
     def words(self, depth: int) -> Pair:
@@ -77,12 +77,16 @@ class Maker:
         return "".join(p[0] for p in parts), "".join(p[1] for p in parts)
 
     def part(self, depth: int) -> Pair:
-        kind = self.pick("hole", "plain", "single", "double", *["substitution"] * (depth > 0), "sum")
+        kind = self.pick(
+            "hole", "plain", "single", "double", *["substitution"] * (depth > 0), "sum"
+        )
         if kind == "hole":
             name = self.name()
             return f"{{{{ {name} }}}}", f'"${name}"'
         if kind == "plain":
-            text = self.pick("a", "b-c", "\\$", "\\'", "\\\"", "\\\\", "$empty", "${empty:-d}", "$#", "x#y")
+            text = self.pick(
+                "a", "b-c", "\\$", "\\'", '\\"', "\\\\", "$empty", "${empty:-d}", "$#", "x#y"
+            )
             return text, text
         if kind == "single":
             return self.single()
@@ -97,7 +101,10 @@ class Maker:
         return f'"{inner[0]}"', f'"{inner[1]}"'
 
     def single(self) -> Pair:
-        before, after = self.pick("", "a\"b", "$(", "`", "\\", "#"), self.pick("", "z", "\n", ")", "\\")
+        before, after = (
+            self.pick("", 'a"b', "$(", "`", "\\", "#"),
+            self.pick("", "z", "\n", ")", "\\"),
+        )
         name = self.name()
         return f"'{before}{{{{ {name} }}}}{after}'", f"'{before}'\"${name}\"'{after}'"
 
@@ -109,7 +116,9 @@ class Maker:
                 name = self.name()
                 parts.append((f"{{{{ {name} }}}}", f"${{{name}}}"))
             elif kind == "text":
-                text = self.pick("a", "'", "\\\"", "\\$", "\\\\", "#", "$empty.", "${empty}", "\n", "(", ")", "$ ")
+                text = self.pick(
+                    "a", "'", '\\"', "\\$", "\\\\", "#", "$empty.", "${empty}", "\n", "(", ")", "$ "
+                )
                 parts.append((text, text))
             else:
                 parts.append(self.substitution(depth))
@@ -125,7 +134,9 @@ class Maker:
         return before + inner[0] + after, before + inner[1] + after
 
     def group(self, depth: int) -> Pair:
-        before, after = self.draw(st.sampled_from([("( ", ")\n"), ("{ ", "}\n"), ("( \n", ") # '\n")]))
+        before, after = self.draw(
+            st.sampled_from([("( ", ")\n"), ("{ ", "}\n"), ("( \n", ") # '\n")])
+        )
         return self._around(before, depth, after)
 
     def function(self, depth: int) -> Pair:
@@ -133,7 +144,9 @@ class Maker:
         return self._around(before, depth, after + "f\n")
 
     def pipe(self, depth: int) -> Pair:
-        return self._around("{ ", depth, self.pick("} | cat\n", "} |\ncat\n", "} && :\n", "} </dev/null\n"))
+        return self._around(
+            "{ ", depth, self.pick("} | cat\n", "} |\ncat\n", "} && :\n", "} </dev/null\n")
+        )
 
     def comment(self, depth: int) -> Pair:
         return self._around(self.pick("# it's a \" comment\n", ": #`\n", ":;# $(\n"), depth, "")
@@ -145,7 +158,7 @@ class Maker:
         word, rest = self.word(depth - 1), self.command(depth - 1)
         if self.draw(st.booleans()):
             word = self.substitution(depth - 1)
-        use = "show \"$A\"\n"
+        use = 'show "$A"\n'
         return f"A={word[0]}\n{use}{rest[0]}", f"A={word[1]}\n{use}{rest[1]}"
 
     def case(self, depth: int) -> Pair:
@@ -166,14 +179,17 @@ class Maker:
     def for_(self, depth: int) -> Pair:
         one, two, inner = self.word(0), self.name(), self.commands(depth - 1)
         made = [
-            f"for i in {one[i]} {v}; do show \"$i\"; {inner[i]}done\n"
+            f'for i in {one[i]} {v}; do show "$i"; {inner[i]}done\n'
             for i, v in enumerate((f"{{{{ {two} }}}}", f'"${two}"'))
         ]
         return made[0], made[1]
 
     def here(self, depth: int) -> Pair:
         document = self.document(depth)
-        return f"read_all {document[0][0]}\n{document[1][0]}", f"read_all {document[0][1]}\n{document[1][1]}"
+        return (
+            f"read_all {document[0][0]}\n{document[1][0]}",
+            f"read_all {document[0][1]}\n{document[1][1]}",
+        )
 
     def two_here(self, depth: int) -> Pair:
         (one, body), (two, other) = self.document(depth), self.document(depth)
@@ -200,14 +216,20 @@ class Maker:
         return f"{text}{{{{ {name} }}}}.", f"{meant}${{{name}}}."
 
     def line(self, depth: int) -> Pair:
-        before = self.pick("", "a ", "'", '"', "\\$", "\\\\", "#", "(", "\\\n", " EOF1 ", "\t\t", "$empty ")
+        before = self.pick(
+            "", "a ", "'", '"', "\\$", "\\\\", "#", "(", "\\\n", " EOF1 ", "\t\t", "$empty "
+        )
         inner = self.in_double(depth)
         if '\\"' in inner[0]:  # a backslash stays before `"` in a here-document
             return before, before
         return before + inner[0], before + inner[1]
 
     def jinja_if(self, depth: int) -> Pair:
-        inner, other, is_so = self.commands(depth - 1), self.commands(depth - 1), self.draw(st.booleans())
+        inner, other, is_so = (
+            self.commands(depth - 1),
+            self.commands(depth - 1),
+            self.draw(st.booleans()),
+        )
         test = "yes" if is_so else "not yes"
         block = f"{{% if {test} %}}\n{inner[0]}{{% else %}}\n{other[0]}{{% endif %}}\n"
         return block, inner[1] if is_so else other[1]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.templating.shelltext.state import COMMANDS, UNITS, Document, Kind, Refusal
+from orchestrator.templating.shelltext.boundaries import end_word, new_command, read_documents
+from orchestrator.templating.shelltext.parentheses import close, open_
+from orchestrator.templating.shelltext.redirections import both, redirect
+from orchestrator.templating.shelltext.state import COMMANDS, UNITS, Kind, Refusal
 from orchestrator.templating.shelltext.words import (
     COMMAND,
-    NUMERIC,
-    TESTS,
-    Action,
     Alt,
     Shape,
     Spot,
-    after_command,
     after_line,
-    finish,
     grow,
     quoted,
 )
@@ -34,9 +32,6 @@ _GOES_ON = {
     ";;": "&",
     "(": "(",
 }
-_DELIMITER = re.compile(
-    r"""(?:[^\s'"\\$`;&|<>()]|\\[^\n]|'[^'\n]*'|"[^"$`\\\n]*")+(?=[\s;&|<>()]|\Z)"""
-)
 _ENDS_WORD = " \t\n;&|<>()"
 _PLAIN = re.compile(r"[^\s\\'\"`$#;&|<>()=]+")
 
@@ -107,36 +102,6 @@ def _comment(lexer: Lexer, i: int) -> bool:
     return False
 
 
-def end_word(lexer: Lexer, i: int, *, descriptor: bool = False) -> None:
-    """End the word before a character. ``descriptor``: digits right here are no word (``2>``)."""
-    frame = lexer.state.top
-    if frame.kind is Kind.PARENS:
-        return
-    alts: set[Alt] = set()
-    actions: set[Action] = set()
-    for alt in frame.alts:
-        if descriptor and alt.shape is Shape.DIGITS:
-            alts.add(Alt(alt.spot, alt.target))
-            continue
-        action, after = finish(alt, in_case=frame.kind is Kind.CASE)
-        if alt.spot in TESTS and alt.text in NUMERIC and alt.shape is Shape.KEY:
-            for index in lexer.state.operands:
-                lexer.places[index].integer = True
-        actions.add(action)
-        alts.update(after)
-    if len(actions) > 1:
-        what = "whether this is the keyword `case` or `esac` depends on what is inserted before it"
-        raise Refusal(what, lexer.at(i), "put the keyword on a line of its own")
-    if Action.CLOSE_CASE in actions:
-        lexer.pop()
-        return
-    frame.alts = frozenset(alts)
-    if alts == {Alt(Spot.START)}:
-        frame.begun = lexer.at(i)
-    if Action.OPEN_CASE in actions:
-        lexer.push(Kind.CASE, i).alts = frozenset({Alt(Spot.CASE)})
-
-
 def _newline(lexer: Lexer, i: int) -> int:
     state = lexer.state
     end_word(lexer, i)
@@ -152,42 +117,25 @@ def _newline(lexer: Lexer, i: int) -> int:
     return i + 1
 
 
-def read_documents(lexer: Lexer, documents: tuple[Document, ...], i: int) -> None:
-    """Begin the first of the here-documents, if there are any."""
-    if documents:
-        frame = lexer.push(Kind.DOCUMENT, i)
-        frame.document, frame.rest = documents[0], documents[1:]
-
-
 def _operator(lexer: Lexer, i: int) -> int:
     char = lexer.text[i]
     if char in "<>":
-        return _redirection(lexer, i, char)
+        return redirect(lexer, i, char)
     if char == "(":
-        return _open(lexer, i)
+        return open_(lexer, i)
     end_word(lexer, i)
     if char == ")":
-        return _close(lexer, i)
+        return close(lexer, i)
     j = lexer.skip(i + 1)
     two = char + lexer.text[j : j + 1]
     if two == "&>":
-        return _both(lexer, j)
+        return both(lexer, j)
     if two in (";;", ";&"):
         return _case_item(lexer, i, j)
     double = two in ("&&", "||", "|&")
-    _after(lexer, j + 1 if double else i + 1, tests=two in ("&&", "||") or char == "|")
+    new_command(lexer, j + 1 if double else i + 1, tests=two in ("&&", "||") or char == "|")
     lexer.end = char if j >= len(lexer.text) else ""
     return j + 1 if double else i + 1
-
-
-def _after(lexer: Lexer, i: int, *, tests: bool) -> None:
-    """Another command begins after the operator that ends before ``i``. ``tests``: but in ``[[ ]]`` another test."""
-    lexer.state.operands = frozenset()
-    top = lexer.state.top
-    spots = {
-        after_command(a.spot) if tests or a.spot not in TESTS else Spot.START for a in top.alts
-    }
-    top.alts, top.begun = frozenset(Alt(spot) for spot in spots), lexer.at(i)
 
 
 def _case_item(lexer: Lexer, i: int, j: int) -> int:
@@ -196,151 +144,13 @@ def _case_item(lexer: Lexer, i: int, j: int) -> int:
         top.alts = frozenset({Alt(Spot.PATTERN)})
     else:
         lexer.doubt(f"`;{lexer.text[j]}` outside of `case`", i)
-        _after(lexer, j + 1, tests=False)
+        new_command(lexer, j + 1, tests=False)
     if lexer.text[j] == ";":
         k = lexer.skip(j + 1)
         lexer.end = ";;" if k >= len(lexer.text) else ""
         if lexer.text[k : k + 1] == "&":
             return k + 1
     return j + 1
-
-
-def _both(lexer: Lexer, j: int) -> int:
-    """``&>``: both streams to bash; to dash the command's end, and a redirection."""
-    top = lexer.state.top
-    spots = {alt.spot for alt in top.alts}
-    spots |= {after_command(spot) for spot in spots}
-    top.alts = frozenset(Alt(spot, target=True) for spot in spots)
-    k = lexer.skip(j + 1)
-    lexer.end = "&>" if k >= len(lexer.text) else ""
-    return k + 1 if lexer.text[k : k + 1] == ">" else j + 1
-
-
-def _redirection(lexer: Lexer, i: int, char: str) -> int:
-    for index in lexer.state.lone:
-        lexer.places[index].bare = False  # else digits would name a descriptor
-    text, j = lexer.text, lexer.skip(i + 1)
-    following = text[j : j + 1]
-    end_word(lexer, i, descriptor=following != "(")
-    top = lexer.state.top
-    if following == "(":
-        top.alts = frozenset(quoted(alt) for alt in top.alts)
-        lexer.push(Kind.SUBSTITUTION, i)
-        return j + 1
-    if char == "<" and following == "<":
-        k = lexer.skip(j + 1)
-        if text[k : k + 1] != "<":
-            strip = text[k : k + 1] == "-"
-            return _here(lexer, k + 1 if strip else j + 1, i, strip=strip)
-        j = k
-    in_test = all(alt.spot in TESTS for alt in top.alts)
-    if not in_test:
-        top.alts = frozenset(Alt(alt.spot, target=True) for alt in top.alts)
-    if following and following in _GOES_ON[char] and following != "-":
-        return j + 1
-    lexer.end = char if j >= len(text) else ""
-    return i + 1
-
-
-def _here(lexer: Lexer, i: int, opened: int, *, strip: bool) -> int:
-    """Note the here-document announced here; its delimiter begins after blanks."""
-    text, state = lexer.text, lexer.state
-    j = lexer.skip(i)
-    while text[j : j + 1] in (" ", "\t"):
-        j = lexer.skip(j + 1)
-    if j >= len(text):
-        lexer.end = "<<"
-        return len(text)
-    found = _DELIMITER.match(text, j)
-    if not found:
-        lexer.doubt("a here-document's delimiter that is no plain word", opened)
-        return j
-    word = found.group()
-    inside = any(frame.kind is Kind.SUBSTITUTION for frame in state.frames)
-    delimiter = re.sub(r"\\(.)|['\"]", r"\1", word)
-    document = Document(delimiter, any(c in word for c in "\\'\""), strip, inside, lexer.at(opened))
-    unit, top = state.unit(), state.top
-    unit.pending += (document,)
-    top.alts = frozenset(
-        Alt(Spot.PREFIX if alt.spot is Spot.START else alt.spot) for alt in top.alts
-    )
-    lexer.end = "delimiter" if found.end() == len(text) else ""
-    return found.end()
-
-
-def _open(lexer: Lexer, i: int) -> int:
-    state, text = lexer.state, lexer.text
-    top = state.top
-    if state.lone:
-        raise Refusal("an expression right before `(`", lexer.at(i), "put a blank between them")
-    if top.kind is Kind.PARENS:
-        lexer.push(Kind.PARENS, i)
-        return i + 1
-    between = {alt.shape is Shape.NONE for alt in top.alts}
-    spots = {alt.spot for alt in top.alts}
-    j = lexer.skip(i + 1)
-    lexer.end = "(" if j >= len(text) else ""
-    if between == {False}:
-        return _inside_word(lexer, i)
-    if between == {True} and spots <= {Spot.PATTERN}:
-        top.alts = frozenset({Alt(Spot.PATTERNS)})
-        return i + 1
-    if between == {True} and spots <= set(TESTS):
-        lexer.push(Kind.PARENS, i)
-        return i + 1
-    if between == {True} and not spots & {Spot.PATTERN, *TESTS}:
-        return _group(lexer, i, j, spots)
-    what = "what `(` means here depends on what is inserted before it"
-    raise Refusal(what, lexer.at(i), "put it on a line of its own")
-
-
-def _group(lexer: Lexer, i: int, j: int, spots: set[Spot]) -> int:
-    top = lexer.state.top
-    top.alts = frozenset({Alt(Spot.START)})
-    if lexer.text[j : j + 1] != "(":
-        lexer.push(Kind.GROUP, i)
-        return i + 1
-    if not spots <= {Spot.START, Spot.NAME}:
-        lexer.doubt("`((` where no command begins", i)
-    frame = lexer.push(Kind.ARITHMETIC, i)
-    frame.depth, frame.command = 2, True
-    return j + 1
-
-
-_FUNCTION = re.compile(r"\([ \t]*\)")
-
-
-def _inside_word(lexer: Lexer, i: int) -> int:
-    """``name()``, ``name=(`` or a pattern such as ``@(a|b)``."""
-    top, text = lexer.state.top, lexer.text
-    before = text[i - 1 : i] if i else ""
-    found = _FUNCTION.match(text, i)
-    if found and before not in ("@", "?", "*", "+", "!", "="):
-        top.alts = frozenset({Alt(Spot.START)})
-        return found.end()
-    if before == "=" and all(alt.shape is Shape.VALUE_START for alt in top.alts):
-        lexer.push(Kind.ARRAY, i).alts = frozenset({Alt(Spot.WORDS)})
-        return i + 1
-    top.alts = frozenset(quoted(alt) for alt in top.alts)
-    lexer.push(Kind.PARENS, i)
-    return i + 1
-
-
-def _close(lexer: Lexer, i: int) -> int:
-    state = lexer.state
-    top = state.top
-    if top.kind is Kind.CASE:
-        spots = {alt.spot for alt in top.alts}
-        if spots <= {Spot.PATTERN, Spot.PATTERNS}:
-            top.alts, top.begun = frozenset({Alt(Spot.START)}), lexer.at(i + 1)
-            return i + 1
-    elif top.kind is not Kind.TOP:
-        if top.kind is Kind.SUBSTITUTION and top.pending:
-            lexer.doubt("a here-document that begins after its `$(…)`", i)
-        lexer.pop()
-        return i + 1
-    lexer.doubt("a `)` without a `(`", i)
-    return i + 1
 
 
 def resume(lexer: Lexer) -> int:

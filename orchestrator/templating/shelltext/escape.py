@@ -109,7 +109,7 @@ def _words(place: Place, value: object) -> Iterator[str]:
     for index, word in enumerate(words):
         bare = place.bare and place.alone and not (place.first and index == 0)
         if isinstance(word, HomePath):
-            yield f'"$HOME"/{_quoted(place, word[2:]) if word[2:] else ""}'
+            yield '"$HOME"' + (f"/{_quoted(place, word[2:])}" if word[2:] else word[1:])
         elif bare and _PLAIN.fullmatch(word) and word not in RESERVED:
             yield word
         else:
@@ -154,7 +154,7 @@ def _text(value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise Unfit("the value holds a character that cannot be written as UTF-8") from None
-    return value if isinstance(value, HomePath) else str(value)
+    return value if isinstance(value, HomePath) else str.__str__(value)
 
 
 def _integer(value: object) -> str:

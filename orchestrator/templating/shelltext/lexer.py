@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from orchestrator.templating.shelltext import commands, documents
+from orchestrator.templating.shelltext import boundaries, commands, documents
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import COMMANDS, Frame, Kind, Refusal, State
 from orchestrator.templating.shelltext.words import Alt, Spot
@@ -26,6 +26,7 @@ _STOPS = {
     Kind.SINGLE: re.compile(r"'"),
     Kind.COMMENT: re.compile(r"\n"),
 }
+_LIKE_DOUBLE = (Kind.DOUBLE, Kind.DOCUMENT, Kind.ARITHMETIC)
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
 _NAME_GOES_ON = re.compile(r"[A-Za-z0-9_]*")
 
@@ -80,7 +81,7 @@ class Lexer:
         frame = Frame(kind, self.at(i))
         if kind in COMMANDS:
             frame.alts = frozenset({Alt(Spot.START)})
-            frame.begun = self.at(i)
+            frame.begun = self.at(i + 1)
         self.state.frames.append(frame)
         return frame
 
@@ -106,7 +107,7 @@ class Lexer:
         if j >= len(text):
             self.end = "$"
             return len(text)
-        quoted = top.kind in (Kind.DOUBLE, Kind.DOCUMENT) or top.quoted
+        quoted = top.kind in _LIKE_DOUBLE or top.quoted
         char = text[j]
         if char == "{":
             if text[j + 1 : j + 2] in (" ", "\t", "\n", "|"):
@@ -114,7 +115,7 @@ class Lexer:
             self.push(Kind.BRACE, i).quoted = quoted
         elif char == "(":
             return self._parenthesis(i, j)
-        elif char == "'" and not quoted and top.kind is not Kind.ARITHMETIC:
+        elif char == "'" and not quoted:
             self.push(Kind.DOLLAR_SINGLE, i)
         elif char == "[":
             self.doubt("`$[`", i)
@@ -130,7 +131,7 @@ class Lexer:
         if self.text[k : k + 1] == "(":
             self.push(Kind.ARITHMETIC, i).depth = 2
             return k + 1
-        self.push(Kind.SUBSTITUTION, i)
+        self.push(Kind.SUBSTITUTION, i).begun = self.at(j + 1)
         self.end = "(" if k >= len(self.text) else ""
         return j + 1
 
@@ -154,7 +155,7 @@ class Lexer:
                 break
             self.pop()
         if state.top.kind in _WORDS:
-            commands.end_word(self, len(self.text))
+            boundaries.end_word(self, len(self.text))
         _nothing_open(state)
 
 
@@ -269,7 +270,7 @@ def _document(lexer: Lexer, i: int) -> int:
             lexer.doubt(doubt, i)
         if ended:
             lexer.pop()
-            commands.read_documents(lexer, frame.rest, i)
+            boundaries.read_documents(lexer, frame.rest, i)
         return i + 1
     if document.quoted:
         found = lexer.text.find("\n", i)

@@ -48,7 +48,7 @@ def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
         lines += _joined(text, first, lines)
     for line in lines:
         plain = line.lstrip("\t") if document.strip else line
-        begins = document.inside and plain.startswith(document.delimiter)
+        begins = document.inside and plain.startswith(document.delimiter) and ")" in plain
         if plain == document.delimiter or begins:
             what = f"with the value, this line would end the here-document: {plain!r}"
             return Unfit(what, "take a delimiter that no value holds")

@@ -63,8 +63,6 @@ class ShellTemplate:
         Raises ``DefinitionError`` for what is undefined or cannot stand at its place, and what
         ``scope`` raises.
         """
-        if not self._places and not self.names and not self.optional:
-            return self._program.run(Rendering(self._program.env, scope))
         rendering = _Rendering(self._program, scope, self._places)
         text = self._program.run(rendering)
         if "\0" not in text:

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import DefinitionError, Mark
+from orchestrator.model.value import Key, Value
+from orchestrator.templating import Waits, text, value
+from tests.templating.support import HERE, Names
+
+
+def tree(data: Any, *, literal: bool = False) -> Value:
+    if isinstance(data, dict):
+        return Value({Key(k, HERE): tree(v) for k, v in data.items()}, HERE, literal=literal)
+    if isinstance(data, list):
+        return Value([tree(v) for v in data], HERE, literal=literal)
+    return Value(data, HERE, literal=literal)
+
+
+def rendered(data: Any, **values: Any) -> Any:
+    return value(tree(data)).render(Names(**values))
+
+
+@pytest.mark.parametrize("given", [1, 1.5, True, None, "a", [1, "b"], {"c": [None]}, "1", "[1]"])
+def test_one_expression_gives_the_value_itself(given: Any) -> None:
+    assert rendered("{{ x }}", x=given) == given
+    assert type(rendered("{{ x }}", x=given)) is type(given)
+
+
+def test_what_filters_give_bit_by_bit_becomes_a_list() -> None:
+    assert rendered("{{ x | map('upper') }}", x=["a", "b"]) == ["A", "B"]
+    assert rendered("{{ range(2) }}") == [0, 1]
+
+
+def test_text_around_an_expression_makes_text_and_never_numbers() -> None:
+    assert rendered("{{ x }}{{ y }}", x=1, y=2) == "12"
+    assert rendered(" {{ x }}", x=1) == " 1"
+    assert rendered("[{{ x }}]", x=1) == "[1]"
+    assert rendered("a-{{ x }}-{{ y }}", x=True, y=1.5) == "a-true-1.5"
+
+
+@pytest.mark.parametrize("given", [None, [1], {"a": 1}])
+def test_text_refuses_what_has_no_one_writing(given: Any) -> None:
+    with pytest.raises(DefinitionError):
+        rendered("a {{ x }}", x=given)
+
+
+@pytest.mark.parametrize("data", ["a", "", 1, 0.5, True, None, "${#x}", "{a}", "a {# b #}"])
+def test_what_holds_no_expression_stays_as_it_is(data: Any) -> None:
+    compiled = value(tree(data))
+    assert compiled.constant
+    assert compiled.render(Names()) == data
+
+
+def test_lists_and_mappings_are_rendered_inside() -> None:
+    data = {"a": ["{{ x }}", "b{{ x }}", {"c": "{{ y }}"}], "{{ key }}": 1}
+    assert rendered(data, x=1, y=[2]) == {"a": [1, "b1", {"c": [2]}], "{{ key }}": 1}
+    compiled = value(tree(["{{ x }}", "{{ y | default(1) }}", "{{ x | default(2) }}"]))
+    assert (compiled.names, compiled.optional) == ({"x"}, {"y"})
+
+
+def test_literal_values_are_never_rendered() -> None:
+    assert value(tree("{{ x }}", literal=True)).render(Names(x=1)) == "{{ x }}"
+    assert value(tree(["{{ x }}"], literal=True)).render(Names(x=1)) == ["{{ x }}"]
+
+
+def test_text_that_a_value_holds_is_not_rendered_again() -> None:
+    assert rendered("{{ x }}", x="{{ y }}") == "{{ y }}"
+    assert rendered("a{{ x }}", x="{{ y }}") == "a{{ y }}"
+
+
+def test_a_mapping_key_comes_before_a_method_of_that_name() -> None:
+    assert rendered("{{ x.items }}", x={"items": [1]}) == [1]
+    assert rendered("{{ x.items() | list }}", x={"a": 1}) == [("a", 1)]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "x.__class__",
+        "x.__class__.__mro__",
+        "x['__class__']",
+        "''.format.__globals__",
+        "x.append(1)",
+    ],
+)
+def test_expressions_reach_neither_python_nor_change_values(expression: str) -> None:
+    with pytest.raises(DefinitionError):
+        rendered("{{ " + expression + " }}", x=[])
+
+
+@pytest.mark.parametrize(
+    ("expression", "what"),
+    [
+        ("1 / 0", "division by zero"),
+        ("'a' + 1", "the expression fails"),
+        ("x.y.z", "'x' is undefined"),
+        ("y['z']", "is undefined"),
+        ("y | raw", "for commands only"),
+        ("'maybe' | bool", "neither true nor false"),
+    ],
+)
+def test_errors_of_expressions_name_their_place(expression: str, what: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    file.write_text(f'a: "b {{{{ {expression} }}}}"\n')
+    with pytest.raises(DefinitionError, match=what) as caught:
+        value(Value(f"b {{{{ {expression} }}}}", Mark(str(file), 1, 4))).render(Names(y={}))
+    mark = caught.value.problems[0].mark
+    assert mark and (mark.path, mark.line) == (str(file), 1)
+    assert mark.column > 4
+
+
+def test_waiting_passes_through() -> None:
+    with pytest.raises(Waits):
+        value(tree("{{ x }}")).render(Names(later=["x"]))
+
+
+def test_filters_that_people_expect() -> None:
+    assert rendered("{{ 'yes' | bool }}") is True
+    assert rendered("{{ 'off' | bool }}") is False
+    assert rendered("{{ '/a/b.c' | basename }}") == "b.c"
+    assert rendered("{{ '/a/b.c' | dirname }}") == "/a"
+    assert (
+        rendered("{{ x | to_json }}", x={"a": ["é", None, "<&'"]}) == '{"a": ["é", null, "<&\'"]}'
+    )
+
+
+def test_file_text_is_plain_jinja_with_ansibles_blanks() -> None:
+    source = "{# note #}\na\n{% for i in x %}\n  {{ i }}\n{% endfor %}\n{{ y }} {{ z }}\n"
+    assert text(source, HERE).render(Names(x=[1, 2], y=True, z="$<'")) == "a\n  1\n  2\nTrue $<'\n"
+
+
+def test_file_text_keeps_its_line_ends() -> None:
+    assert text("a\r\n{{ x }}\r\nb\r", HERE).render(Names(x=1)) == "a\r\n1\r\nb\r"
+
+
+def test_file_text_is_strict_and_stands_alone() -> None:
+    with pytest.raises(DefinitionError, match="'x' is undefined"):
+        text("a {{ x }}", HERE).render(Names())
+    with pytest.raises(DefinitionError, match="include"):
+        text("{% include 'a' %}", HERE)
+    with pytest.raises(DefinitionError, match="for commands only"):
+        text("{{ a | raw }}", HERE)
+    assert text("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(x) }}", HERE).render(Names(x=1)) == (
+        "<1>"
+    )
