@@ -99,12 +99,13 @@ class LocalChannel:
             ready = self._wait(0 if gone else timeout)
             if self._waker in ready:
                 os.read(self._waker, _PIECE)
+            if self._closed:
+                return Chunk(eof=True)
             stdout, stderr = (self._take(fd) if fd in ready else b"" for fd in self._outputs)
             if gone:
                 self._left -= len(stdout) + len(stderr)
-            # who else has the pipes may write for ever
-            over = gone and (self._left < 0 or not (stdout or stderr))
-            return Chunk(stdout, stderr, eof=over or not self._open_outputs)
+            # who else has the pipes may keep them for ever
+            return Chunk(stdout, stderr, gone and (self._left < 0 or not (stdout or stderr)))
 
     def wake(self) -> None:
         with self._waking:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hmac
 import subprocess
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given
@@ -171,6 +174,37 @@ def test_what_another_process_wrote_meanwhile_counts(tmp_path: Path) -> None:
     assert verdict.answer is Answer.CHANGED
     assert verdict.entries[0].line == 2
     assert len((tmp_path / "k").read_text().splitlines()) == 2
+
+
+def test_an_add_waits_for_another_process_and_sees_what_it_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    hosts = KnownHosts((path,))
+    with path.open("w") as theirs, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        adding = pool.submit(hosts.add, "w", ED, blob("mine"), record=True)
+        assert not wait([adding], 0.1).done
+        theirs.write(line("w", "theirs") + "\n")
+        theirs.flush()
+        fcntl.flock(theirs, fcntl.LOCK_UN)
+        assert adding.result(20).answer is Answer.CHANGED
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_indexes_that_add_at_the_same_moment_write_one_line(tmp_path: Path) -> None:
+    """Each index stands for a process, with nothing but the file in common."""
+    indexes = [KnownHosts((tmp_path / "k",)) for _ in range(12)]
+    names = [f"h{number}" for number in range(40)]
+    barrier = Barrier(len(indexes))
+
+    def add(hosts: KnownHosts) -> None:
+        for name in names:
+            barrier.wait(20)
+            assert hosts.add(name, ED, blob(name), record=True).answer is Answer.KNOWN
+
+    with ThreadPoolExecutor(len(indexes)) as pool:
+        list(pool.map(add, indexes))
+    lines = (tmp_path / "k").read_text().splitlines()
+    assert sorted(row.split()[0] for row in lines) == sorted(names)
 
 
 def test_a_file_that_keeps_nothing_is_enough_for_this_run() -> None:

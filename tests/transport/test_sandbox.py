@@ -95,6 +95,12 @@ def test_output_nobody_reads_is_held_back_at_the_process(sandbox: Connector) -> 
     channel = sandbox.connect(at("web1")).open()
     channel.write(b"yes | head -c 30000000; echo done >&2\n")
     channel.close_stdin()
+    assert sandbox._sandbox
+    pump = sandbox._sandbox._pump
+    until(lambda: pump._processes, "the process to start")
+    (process,) = pump._processes
+    until(lambda: process._unsent, "the client's window to be full")
+    assert [process.wanted()[output] for output in process._unsent] == [0], "it is not polled"
     chunk = channel.read(PATIENCE)
     total = len(chunk.stdout)
     assert not chunk.stderr

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,12 @@ import pytest
 from orchestrator.errors import ConnectError, DefinitionError, Mark
 from orchestrator.model.host import Connect, Host
 from orchestrator.transport import Connector
-from tests.sshd import Sshd, children, serve, until
+from orchestrator.transport.flusher import Flusher
+from orchestrator.transport.library import Ed25519Key
+from orchestrator.transport.pump import Pump
+from orchestrator.transport.server import Guard, Server
+from orchestrator.transport.wire import Wire
+from tests.sshd import Sshd, children, keygen, serve, until
 from tests.transport.talk import ask, hear, talk
 
 MANY = 300
@@ -107,6 +115,28 @@ def test_a_write_never_waits_for_a_shell_that_does_not_read(
     assert channel.read(0.0).stdout == b""
 
 
+def test_a_write_stops_where_the_network_does_and_goes_on_with_it(
+    tmp_path: Path, connector: Connector
+) -> None:
+    with serve(tmp_path / "sshd") as sshd:
+        connection = connector.connect(sshd.host(connect=sshd.connect(shell="cat")))
+        channel = connection.open()
+        wire = connection._client._wire
+        wire._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        stopped = [pid for child in sshd.children() for pid in (child, *children(child))]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        data = bytes(1 << 20)  # half of what the channel's window allows
+        written = channel.write(data)
+        assert written < len(data)
+        assert channel.write(data) == 0
+        assert len(wire._unsent) < 1 << 16
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        while not channel.write(data[:1]):
+            channel.read(20.0)
+
+
 def test_wake_ends_a_waiting_read_from_another_thread(sshd: Sshd, connector: Connector) -> None:
     channel = connector.connect(sshd.host()).open()
     timer = threading.Timer(0.05, channel.wake)
@@ -154,7 +184,8 @@ def test_a_host_that_allows_no_more_sessions_says_so(tmp_path: Path, connector: 
         assert "MaxSessions" in caught.value.hint
         assert talk(first, b"echo fine").stdout == b"fine\n"
         first.close()
-        assert ask(connection, "echo again").stdout == b"again\n"
+        for _ in range(20):  # sshd is slower to let a session go than we to ask for the next
+            assert ask(connection, "echo again").stdout == b"again\n"
 
 
 def test_a_host_that_takes_no_session_says_so(tmp_path: Path, connector: Connector) -> None:
@@ -225,6 +256,18 @@ def test_closing_the_connector_ends_what_is_open_and_leaves_no_session(
         connector.close()
         assert all(channel.read(20.0).eof for channel in channels)
         until(lambda: not sshd.children(), "the server's sessions to end")
+
+
+def test_no_thread_is_left_when_close_returns(
+    sshd: Sshd, make_connector: Callable[..., Connector]
+) -> None:
+    before = set(threading.enumerate())
+    connector = make_connector()
+    for address in loopbacks(20):
+        connector.connect(sshd.host(address)).open()
+    assert len(threading.enumerate()) >= len(before) + 20
+    connector.close()
+    assert set(threading.enumerate()) == before
 
 
 def test_nothing_listens(connector: Connector, sshd: Sshd) -> None:
@@ -384,17 +427,50 @@ def test_what_is_not_there_yet_says_so(connector: Connector, sshd: Sshd) -> None
         connector.connect(sshd.host(connect=replace(connect, transport="telnet")))
 
 
-def test_nothing_of_it_reaches_stderr(
-    sshd: Sshd, connector: Connector, capfd: pytest.CaptureFixture[str]
+class Forged(Ed25519Key):
+    """A host key whose public part is another's."""
+
+    stolen = b""
+
+    def asbytes(self) -> bytes:
+        return self.stolen
+
+
+def test_a_server_that_shows_a_known_key_but_does_not_have_it(
+    sshd: Sshd, connector: Connector, tmp_path: Path
 ) -> None:
-    refused(connector, sshd.connect(user="nobody-at-all"))
-    with listening(b"SSH-2.0-x\r\n" + bytes(64)) as port:
-        refused(connector, replace(sshd.connect(timeout=5), port=port))
-    connection = connector.connect(sshd.host())
-    channel = connection.open()
-    channel.write(b"echo $PPID; exec sleep 1000\n")
-    os.kill(int(hear(channel, b"\n")), signal.SIGKILL)
-    while not channel.read(20.0).eof:
-        pass
-    connector.close()
-    assert capfd.readouterr().err == ""
+    forged = Forged(filename=str(keygen(tmp_path / "key")))
+    forged.stolen = base64.b64decode(sshd.host_key.split()[1])
+    with (
+        closing(Flusher()) as flusher,
+        closing(socket.create_server(("127.0.0.1", 0))) as listener,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        port = listener.getsockname()[1]
+        name, key = f"[127.0.0.1]:{port}", sshd.host_key
+        (tmp_path / "known").write_text(f"{name} {key}\n")
+        connect = replace(sshd.connect(known_hosts=(str(tmp_path / "known"),)), port=port)
+        waiting = pool.submit(refused, connector, connect)
+        server = Server(Wire(listener.accept()[0], flusher), Guard(b"", forged, ""), Pump())
+        server.serve()
+        error = waiting.result(20)
+        server.join(20)
+        server._pump.close("")
+    assert error.phase == "kex"
+    assert "Signature verification" in error.why
+
+
+def test_nothing_of_it_reaches_stderr(sshd: Sshd, tmp_path: Path) -> None:
+    """In a process of its own, where nobody has set up logging."""
+    with listening(b"SSH-2.0-x\r\n" + bytes(64)) as nonsense, listening(b"") as silent:
+        ports = [str(port) for port in (sshd.port, nonsense, silent)]
+        command = [sys.executable, "-m", "tests.transport.failing", str(sshd.key)]
+        said = subprocess.run(
+            [*command, str(sshd.known_hosts), *ports],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+    assert said.stdout.split() == ["cut", "auth", "kex", "banner"]
+    assert said.stderr == ""

@@ -1,0 +1,50 @@
+"""Run as a program: connections that fail in many ways. Says how, and nothing else.
+
+Arguments: the private key, the known_hosts file, the ports of a server and of two that are none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.errors import ConnectError, Mark
+from orchestrator.model.host import Connect, Host
+from orchestrator.transport import Connector
+from tests.transport.talk import hear
+
+
+def main(key: str, known: str, *ports: str) -> None:
+    connector = Connector(home=Path(known).parent, environ={})
+    good = Connect(
+        "127.0.0.1",
+        int(ports[0]),
+        identity=(key,),
+        identities_only=True,
+        known_hosts=(known, known),
+    )
+    channel = connector.connect(host(good)).open()
+    channel.write(b"echo $PPID; exec sleep 1000\n")
+    os.kill(int(hear(channel, b"\n")), signal.SIGKILL)
+    while not channel.read(20.0).eof:
+        pass
+    print("cut")
+    bad = [replace(good, user="nobody-at-all")]
+    bad += [replace(good, port=int(port), retries=1) for port in ports[1:]]
+    for connect in bad:
+        try:
+            connector.connect(host(connect))
+        except ConnectError as error:
+            print(error.phase)
+    connector.close()
+
+
+def host(connect: Connect) -> Host:
+    return Host("h", connect, (), (), Mark("test"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
