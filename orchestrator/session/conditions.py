@@ -27,7 +27,7 @@ class Known:
     skipped: bool = False
 
 
-def test(condition: Condition, known: Mapping[int, Known], here: Collection[int]) -> str:
+def shell_test(condition: Condition, known: Mapping[int, Known], here: Collection[int]) -> str:
     """A shell command that exits with 0 exactly where the condition holds.
 
     ``here`` are the steps of this segment so far, and win over ``known``. A step in neither
@@ -47,7 +47,7 @@ def test(condition: Condition, known: Mapping[int, Known], here: Collection[int]
         case Exit(step, op, status):
             return _constant(_compare(known.get(step, Known()).exit_status, op, status))
         case Not(of):
-            return f"{{ ! {test(of, known, here)}; }}"
+            return f"{{ ! {shell_test(of, known, here)}; }}"
         case All(of):
             return _joined(" && ", of, known, here)
         case Any(of):
@@ -57,7 +57,7 @@ def test(condition: Condition, known: Mapping[int, Known], here: Collection[int]
 def _joined(
     by: str, of: tuple[Condition, ...], known: Mapping[int, Known], here: Collection[int]
 ) -> str:
-    tests = [test(each, known, here) for each in of]
+    tests = [shell_test(each, known, here) for each in of]
     return f"{{ {by.join(tests)}; }}" if tests else _constant(by == " && ")
 
 

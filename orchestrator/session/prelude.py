@@ -32,7 +32,7 @@ def prelude(nonce: str, lease: float, *, fds: str = "/dev/fd") -> bytes:
     # Background jobs get /dev/null for 0, and the watcher needs the real one. Not in the eval:
     # bash 5.2 crashes when it duplicates there what it reads its commands from.
     nonce = f"{nonce[:half]}''{nonce[half:]}"
-    first = f"{{ set +vx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};exec 3<&0;"
+    first = f"{{ set +aeuvx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};exec 3<&0;"
     return first.encode() + b"eval \"$(printf %b '" + escaped(text) + b"')\"\n"
 
 

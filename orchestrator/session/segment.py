@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
-from orchestrator.session.conditions import Known, test
+from orchestrator.session.conditions import Known, shell_test
 from orchestrator.session.prelude import seconds
 from orchestrator.session.quoting import escaped
 
@@ -54,7 +54,7 @@ def _clause(
     if command.when == Always(True):
         return run
     skipped = f"o_s{n}= o_c{n}= o_f{n}= o_k{n}=1;skip {n};"
-    return f"if {test(command.when, known, here)};then {run}else {skipped}fi;"
+    return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
 def _launches(command: Command, texts: list[bytes]) -> str:
@@ -77,11 +77,11 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     n = command.step
     fails = "[ $o_status != 0 ]"
     if command.fails is not None:
-        fails = test(command.fails, known, here)
+        fails = shell_test(command.fails, known, here)
     return (
         f"case $o_how in done) o_s{n}=$o_status;"
         f"if {fails};then o_failed=1 o_f{n}=1;"
-        f"elif {test(command.changes, known, here)};then o_changed=1 o_c{n}=1;fi;;"
+        f"elif {shell_test(command.changes, known, here)};then o_changed=1 o_c{n}=1;fi;;"
         f"guard) o_k{n}=1;;"
         f"*) o_s{n}=$o_status o_failed=1 o_f{n}=1;;esac;"
     )

@@ -4,8 +4,8 @@ A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of
 
     R                                     the shell is ready
     B STEP                                a step begins
-    E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, unsure, missing, when, timeout
-                                          or gone, STATUS a number or -, the flags are 0 or 1
+    E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, unsure, missing, when,
+                                          timeout or gone, STATUS a number or -, the flags 0 or 1
     S                                     the segment is over (stdout only)
     D                                     so is the shell (stdout only)
 """

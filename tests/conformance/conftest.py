@@ -1,7 +1,7 @@
 """The matrix: every transport with every shell.
 
-To add a transport, add a function to TRANSPORTS that takes the shell's name and an empty folder
-and yields a Connection to this machine, on which `sh` is that shell.
+To add a transport, add a function to TRANSPORTS that takes the shell's name, a folder to be made
+and the request, and yields a Connection to this machine, on which `sh` is that shell.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from orchestrator.session import Session
 from orchestrator.session.channel import Connection
 from orchestrator.transport import Connector
 from orchestrator.transport.local import LocalConnection
-from tests.session.heard import PATIENCE, SHELLS, Overheard, processes, shell_folder
-from tests.sshd import serve
+from tests.session.heard import PATIENCE, SHELLS, Overheard, processes, shell_folder, until
+from tests.sshd import Sshd, sshd
 
-Factory = Callable[[str, Path], AbstractContextManager[Connection]]
+__all__ = ["sshd"]  # a fixture: one server for all of these tests
+
+Factory = Callable[[str, Path, pytest.FixtureRequest], AbstractContextManager[Connection]]
 
 
 @contextmanager
-def local(shell: str, folder: Path) -> Iterator[Connection]:
+def local(shell: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Connection]:
     folder.mkdir()
     home = folder / "home"
     home.mkdir()
@@ -37,13 +39,15 @@ def local(shell: str, folder: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def ssh(shell: str, folder: Path) -> Iterator[Connection]:
-    with serve(folder / "sshd") as sshd, closing(Connector(home=folder, environ={})) as connector:
-        yield connector.connect(sshd.host(connect=sshd.connect(shell=remote(shell, folder))))
+def ssh(shell: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    server: Sshd = request.getfixturevalue("sshd")
+    connect = server.connect(shell=remote(shell, folder))
+    with closing(Connector(home=folder, environ={})) as connector:
+        yield connector.connect(server.host(connect=connect))
 
 
 @contextmanager
-def sandbox(shell: str, folder: Path) -> Iterator[Connection]:
+def sandbox(shell: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Connection]:
     connect = Connect("web1", transport="sandbox", shell=remote(shell, folder), timeout=PATIENCE)
     with closing(Connector(home=folder, environ={}, sandbox=folder / "sandbox")) as connector:
         yield connector.connect(Host("web1", connect, (), (), Mark("test")))
@@ -61,7 +65,7 @@ TRANSPORTS: dict[str, Factory] = {"local": local, "ssh": ssh, "sandbox": sandbox
 @pytest.fixture(params=[(t, s) for t in TRANSPORTS for s in SHELLS], ids="-".join)
 def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
     transport, shell = request.param
-    with TRANSPORTS[transport](shell, tmp_path / "host") as connection:
+    with TRANSPORTS[transport](shell, tmp_path / "host", request) as connection:
         yield connection
 
 
@@ -82,5 +86,4 @@ def mark() -> Iterator[str]:
     """Seconds to `sleep` that no other process sleeps; nobody may still do when the test ends."""
     mark = f"98765.{uuid4().int}"
     yield mark
-    left = processes(mark)
-    assert not left, f"still running: {left}"
+    until(lambda: not processes(mark), "the end of all that the test started")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 
 from orchestrator.model.command import Command
 from orchestrator.session import How, Session
 from tests.session.heard import (
-    Heard,
     Overheard,
     Running,
-    children,
     cmdlines,
     environments,
     processes,
@@ -71,23 +68,3 @@ def test_nonce_and_text_are_in_no_argv_and_no_environment(
     assert not [page for page in pages if nonce in page or secret.encode() in page]
     session.cancel()
     running.over()
-
-
-def test_full_pipe_left_non_blocking_loses_no_marker(session: Session, channel: Overheard) -> None:
-    filled = threading.Event()
-
-    class Slow(Heard):
-        def output(self, step: int, stream: str, data: bytes) -> None:
-            super().output(step, stream, data)
-            if step == 1 and not filled.is_set() and b"\n" in data:
-                filled.set()
-                pid = int(self.out(1).split()[0])
-                until(lambda: any(b"sleep\0.1" in words for _, words in children(pid)), "a retry")
-
-    fill = "import os\nos.set_blocking(1, False)\ntry:\n while True: os.write(1, b'x' * 65536)\n"
-    fill += "except BlockingIOError: pass"
-    heard = Slow()
-    text = f'echo $PPID\nexec python3 -c "{fill}"'
-    session.run([Command(1, text), Command(2, "echo on")], heard)
-    assert heard.endings[1].how is How.DONE
-    assert heard.out(2) == b"on\n"

@@ -19,6 +19,7 @@ from tests.session.heard import (
     processes,
     shell_folder,
     tool_folder,
+    until,
 )
 
 Opened = Callable[..., tuple[Session, Overheard]]
@@ -76,5 +77,4 @@ def mark() -> Iterator[str]:
     """Seconds to `sleep` that no other process sleeps; nobody may still do when the test ends."""
     mark = f"98765.{uuid4().int}"
     yield mark
-    left = processes(mark)
-    assert not left, f"still running: {left}"
+    until(lambda: not processes(mark), "the end of all that the test started")

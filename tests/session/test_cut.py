@@ -151,7 +151,7 @@ def test_lease_that_is_not_renewed_ends_everything(open_session: Opened, mark: s
         session.run([Command(1, f"sleep {mark}", ignore=True), Command(2, "echo no")], heard)
     assert lost.value.step == 1
     assert heard.order == [("started", 1)]
-    assert not processes(mark)
+    until(lambda: not processes(mark), "their end")
 
 
 def test_lease_that_is_renewed_lasts(open_session: Opened) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections import Counter
 
 from orchestrator.model.command import Command
 from orchestrator.session import Ending, How
 from tests.session.conftest import Opened
-from tests.session.heard import Heard, run
+from tests.session.heard import Heard, children, run, until
 
 MANY = 50_000_000
 
@@ -72,3 +73,24 @@ def test_flood_does_not_keep_a_timeout_or_a_cancel_from_working(open_session: Op
     heard = Cancelling()
     session.run([Command(3, yes), Command(4, "echo no")], heard)
     assert heard.endings == {3: Ending(How.ENDED, failed=True)}
+
+
+def test_full_pipe_left_non_blocking_loses_no_marker(open_session: Opened) -> None:
+    session, _ = open_session()
+    filled = threading.Event()
+
+    class Slow(Heard):
+        def output(self, step: int, stream: str, data: bytes) -> None:
+            super().output(step, stream, data)
+            if step == 1 and not filled.is_set() and b"\n" in data:
+                filled.set()
+                pid = int(self.out(1).split()[0])
+                until(lambda: any(b"sleep\0.1" in words for _, words in children(pid)), "a retry")
+
+    fill = "import os\nos.set_blocking(1, False)\ntry:\n while True: os.write(1, b'x' * 65536)\n"
+    fill += "except BlockingIOError: pass"
+    heard = Slow()
+    text = f'echo $PPID\nexec python3 -c "{fill}"'
+    session.run([Command(1, text), Command(2, "echo on")], heard)
+    assert heard.endings[1].how is How.DONE
+    assert heard.out(2) == b"on\n"

@@ -47,7 +47,7 @@ def test_perl_makes_groups_where_setsid_lacks(open_session: Opened, mark: str) -
         Command(2, "echo on"),
     )
     assert (heard.endings[1].how, heard.out(2)) == (How.TIMED_OUT, b"on\n")
-    assert not processes(mark)
+    until(lambda: not processes(mark), "their end")
     assert run(session, Command(3, "echo further")).out(3) == b"further\n"
 
 

@@ -1,0 +1,114 @@
+"""What a session builds on: the port that every transport fills."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.session.channel import Channel, Chunk, Connection
+from tests.session.heard import PATIENCE, Overheard
+
+
+def _all(channel: Channel) -> tuple[bytes, bytes]:
+    """Read to the end."""
+    stdout, stderr = b"", b""
+    while True:
+        chunk = channel.read(PATIENCE)
+        stdout, stderr = stdout + chunk.stdout, stderr + chunk.stderr
+        if chunk.eof:
+            return stdout, stderr
+
+
+def _write(channel: Channel, data: bytes) -> None:
+    while data:
+        count = channel.write(data)
+        data = data[count:]
+        if not count:
+            channel.read(PATIENCE)
+
+
+def _meanwhile(does: Callable[[], object]) -> Callable[[], None]:
+    """Do it in a thread; what is returned waits for its end."""
+    thread = threading.Thread(target=does, daemon=True)
+    thread.start()
+
+    def ended() -> None:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+    return ended
+
+
+def test_shell_runs_what_is_written_and_tells_its_exit_status(channel: Overheard) -> None:
+    _write(channel, b"echo out; echo err >&2; exit 7\n")
+    assert _all(channel) == (b"out\n", b"err\n")
+    assert channel.exit_status() == 7
+
+
+def test_stdin_s_end_comes_behind_what_was_written(channel: Overheard) -> None:
+    _write(channel, b"# " + b"x" * 3_000_000 + b"\necho end\n")
+    channel.close_stdin()
+    assert _all(channel) == (b"end\n", b"")
+    assert channel.exit_status() == 0
+
+
+def test_write_never_waits_and_read_tells_when_there_is_room(channel: Overheard) -> None:
+    _write(channel, b"read -r go; while read -r x && [ $x != end ]; do :; done; echo read; exit\n")
+    room = 0
+    while count := channel.write(b"x" * 4095 + b"\n" if not room else b"x" * 65535 + b"\n"):
+        room += count
+        assert room < 64 << 20, "it takes everything"
+    # the shell has read nothing yet but what it reads ahead; whatever lacks is filled up
+    _write(channel, b"\nend\nend\n")
+    assert _all(channel)[0].endswith(b"read\n")
+
+
+def test_wake_ends_a_waiting_read(channel: Overheard) -> None:
+    chunks: list[Chunk] = []
+    ended = _meanwhile(lambda: chunks.append(channel.read(None)))
+    channel.wake()
+    ended()
+    assert chunks == [Chunk()]
+
+
+def test_wake_before_a_read_ends_that_one(channel: Overheard) -> None:
+    channel.wake()
+    assert channel.read(PATIENCE * 10) == Chunk()
+
+
+def test_read_ends_after_its_timeout(channel: Overheard) -> None:
+    assert channel.read(0) == Chunk()
+    assert channel.read(0.01) == Chunk()
+
+
+def test_closed_channel_takes_and_gives_nothing(channel: Overheard) -> None:
+    channel.close()
+    channel.close()
+    channel.wake()
+    assert channel.read(PATIENCE).eof
+    with pytest.raises(OSError):
+        channel.write(b"x")
+
+
+def test_closing_the_connection_ends_its_channels(connection: Connection) -> None:
+    channel, other = connection.open(), connection.open()
+    chunks: list[Chunk] = []
+    ended = _meanwhile(lambda: chunks.append(channel.read(None)))
+    connection.close()
+    ended()
+    assert chunks[-1].eof
+    assert other.read(PATIENCE).eof
+    connection.close()
+
+
+def test_channels_of_a_connection_are_apart(connection: Connection) -> None:
+    first, second = connection.open(), connection.open()
+    _write(first, b"x=1; exit 3\n")
+    _write(second, b"echo ${x-none}; exit 4\n")
+    assert _all(second)[0] == b"none\n"
+    assert _all(first)[0] == b""
+    assert (first.exit_status(), second.exit_status()) == (3, 4)
+    first.close()
+    second.close()
