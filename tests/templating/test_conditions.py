@@ -170,8 +170,19 @@ results = st.fixed_dictionaries(
     }
 )
 leaves = st.sampled_from(
-    ["a.changed", "b.failed", "a is skipped", "a.exit_status == 1", "2 > b.exit_status"]
-    + ["a.exit_status in [0, 3]", "b.changed != true", "yes", "no", "true", "1 == 2"]
+    (
+        "a.changed",
+        "b.failed",
+        "a is skipped",
+        "a.exit_status == 1",
+        "2 > b.exit_status",
+        "a.exit_status in [0, 3]",
+        "b.changed != true",
+        "yes",
+        "no",
+        "true",
+        "1 == 2",
+    )
 )
 sources = st.recursive(
     leaves,

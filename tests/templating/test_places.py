@@ -14,14 +14,15 @@ from orchestrator.templating import ShellTemplate, shell
 from tests.templating.support import HERE, SHELLS, Names, run
 
 ATTACKS = (
-    "'; id #", "\"; id #", "$(id)", "`id`", "${IFS}", "$HOME", "$1", "\\", "\\\\", "a\\", "'", '"',
-    "`", "$", "$(", "${", "))", "((", ")", "(", "\n", "a\nb", "\nE\n", "E", "\tE", "E)", "EX) ; id",
-    "\\\n", "\\\nE\n", "a\\\nb", "\r", "a\r\n", "*", "?", "[a-z]*", "{a,b}", "{1..3}", "~", "~root",
-    "~/x", "a=~", "A=b", "FOO=bar", "if", "then", "do", "done", "esac", "case", "{", "}", "!", "time",
-    "[[", "]]", "in", "function", "#", "# a", "a #b", "-n", "-e", "--", "-", "--a=b", "2", "0", "1>f",
-    ">f", "<f", ">>f", "&", "&&", "|", ";", ";;", "!!", "!x", "^a^b", "=ls", "%1", " ", "  a  ", "\t",
-    "", "é", "日本語", "\x80", "\x81\x88", "\xff", "\x01", "\x7f", "\x1b[0m", "ﬀ", "\u2028", "😀", "$'a'",
-    "<<E", "<<<a", "<(id)", "@(a|b)", "a,b", "a}", "x`y", "a'b\"c", "\\'", "\\n", "%s%n", "+", "a:b",
+    "'; id #", '"; id #', "$(id)", "`id`", "${IFS}", "$HOME", "$1", "\\", "\\\\", "a\\", "'",
+    '"', "`", "$", "$(", "${", "))", "((", ")", "(", "\n", "a\nb", "\nE\n", "E", "\tE", "E)",
+    "EX) ; id", "\\\n", "\\\nE\n", "a\\\nb", "\r", "a\r\n", "*", "?", "[a-z]*", "{a,b}",
+    "{1..3}", "~", "~root", "~/x", "a=~", "A=b", "FOO=bar", "if", "then", "do", "done", "esac",
+    "case", "{", "}", "!", "time", "[[", "]]", "in", "function", "#", "# a", "a #b", "-n", "-e",
+    "--", "-", "--a=b", "2", "0", "1>f", ">f", "<f", ">>f", "&", "&&", "|", ";", ";;", "!!",
+    "!x", "^a^b", "=ls", "%1", " ", "  a  ", "\t", "", "é", "日本語", "\x80", "\x81\x88", "ÿ",
+    "\x01", "\x7f", "\x1b[0m", "ﬀ", "\u2028", "😀", "$'a'", "<<E", "<<<a", "<(id)", "@(a|b)",
+    "a,b", "a}", "x`y", 'a\'b"c', "\\'", "\\n", "%s%n", "+", "a:b",
 )  # fmt: skip
 texts = st.one_of(
     st.sampled_from(ATTACKS),
@@ -104,7 +105,7 @@ IN_BASH: tuple[tuple[str, Wanted], ...] = (
     ("show $'\\t#\\\\'{{ x }}", lambda v: ["\t#\\" + v]),
     ("show {a,{{ x }}}", lambda v: ["a", v]),
     ("show {{ x }} &> >(cat); wait $!", _same),
-    ("shopt -s extglob\ncase a in @(a|b)) show {{ x }} ;;& b) show no ;& c) show no ;; esac", _same),
+    ("shopt -s extglob\ncase a in @(a|b)) show {{ x }} ;;& b) : ;& c) show no ;; esac", _same),
     ("show \"$(case a in @(a|(b))) printf %s {{ x }};; esac)\"", _no_final_newlines),
     ("show ${y:-\"a)}'\"} {{ x }}", lambda v: ["a)}'", v]),
 )  # fmt: skip
@@ -198,6 +199,6 @@ def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
 
 
 def may_end_a_document(value: str) -> bool:
-    lines = value.replace("\\\n", "").split("\n") + value.split("\n")
-    tabs = any(line.startswith("\t") for line in lines)
-    return tabs or any(line.lstrip("\t")[:1] in ("E", "F", "") for line in lines)
+    """Whether a line begins with a delimiter or a tab, or bash would lose something."""
+    lines = [*value.split("\n"), *value.replace("\\\n", "").split("\n")]
+    return "\x01" in value or any(line[:1] in ("\t", "E", "F") for line in lines if line)

@@ -45,8 +45,8 @@ class Maker:
 
     def command(self, depth: int) -> Pair:
         kinds = ["show"] if depth <= 0 else ["show"] * 3 + [
-            "if", "for", "case", "group", "here", "here", "jinja_if", "jinja_for", "pipe", "comment",
-            "assign", "function", "continued", "two_here",
+            "if", "for", "case", "group", "here", "here", "jinja_if", "jinja_for", "pipe",
+            "comment", "assign", "function", "continued", "two_here",
         ]  # fmt: skip
         made: Pair = getattr(self, self.pick(*kinds))(depth)
         return made

@@ -119,6 +119,9 @@ def _newline(lexer: Lexer, i: int) -> int:
 
 def _operator(lexer: Lexer, i: int) -> int:
     char = lexer.text[i]
+    if lexer.state.top.kind is Kind.ARRAY and char != ")":
+        # bash goes on at the next line after this error, were it in the middle of a value.
+        lexer.doubt(f"`{char}` in an array", i)
     if char in "<>":
         return redirect(lexer, i, char)
     if char == "(":

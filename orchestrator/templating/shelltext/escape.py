@@ -17,6 +17,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
 _IN_DOUBLE = re.compile(r'[$`"\\]')
 _IN_DOCUMENT = re.compile(r"[$`\\]")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_DESCRIPTOR = re.compile(r"[0-9]+-?|-")
 _OPERATORS = "<>&|;()"
 
 
@@ -106,6 +107,9 @@ def _words(place: Place, value: object) -> Iterator[str]:
             raise Unfit(what, "put blanks around the expression, or see `| join`")
     if place.single and len(words) != 1:
         raise Unfit(f"the value gives {len(words) or 'no'} words where one has to stand")
+    if place.descriptor and not _DESCRIPTOR.fullmatch(words[0]):
+        what = f"{words[0]!r} is no file descriptor, and bash expands the word after `>&` twice"
+        raise Unfit(what, "for both streams write `>{{ … }} 2>&1`")
     for index, word in enumerate(words):
         bare = place.bare and place.alone and not (place.first and index == 0)
         if isinstance(word, HomePath):

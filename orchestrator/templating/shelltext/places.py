@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator.templating.shelltext import documents
 from orchestrator.templating.shelltext.state import COMMANDS, Document, Kind, Refusal
-from orchestrator.templating.shelltext.words import COMMAND, TESTS, Alt, Shape, Spot, holed
+from orchestrator.templating.shelltext.words import (
+    COMMAND,
+    TESTS,
+    Alt,
+    Shape,
+    Spot,
+    Target,
+    holed,
+)
 
 if TYPE_CHECKING:
     from orchestrator.templating.shelltext.lexer import Lexer
@@ -31,8 +39,8 @@ class Place:
 
     ``filter``: raw, words or none. ``alone``: nothing else is part of its word. ``single``:
     it has to be exactly one word. ``bare``: a harmless value may stand unquoted. ``first``:
-    it may be a command's name. ``integer``: the shell will calculate with it. ``documents``:
-    the here-documents around it, outermost first. ``sources``: the scope's names that it is
+    it may be a command's name. ``descriptor``: it says which one to copy. ``integer``: the
+    shell will calculate with it. ``documents``: the here-documents around it, outermost first. ``sources``: the scope's names that it is
     made of. ``begun``: the offset where the command around it begins.
     """
 
@@ -43,6 +51,7 @@ class Place:
     single: bool = False
     bare: bool = True
     first: bool = False
+    descriptor: bool = False
     integer: bool = False
     documents: tuple[Document, ...] = field(default=())
     sources: frozenset[str] = frozenset()
@@ -135,7 +144,7 @@ def _word(lexer: Lexer, index: int) -> None:
     place.alone &= all(alt.shape is Shape.NONE for alt in top.alts)
     for alt in top.alts:
         _refuse_shape(alt, place)
-        place.single |= alt.target or alt.spot in _ONE_WORD
+        place.single |= bool(alt.target) or alt.spot in _ONE_WORD
         place.bare &= alt.spot not in TESTS
         place.first |= alt.spot in COMMAND and not alt.target
     state.lone = frozenset({index})
@@ -174,7 +183,7 @@ def _as_it_is(lexer: Lexer, place: Place) -> None:
         return
     spots = {Spot.START, Spot.PREFIX, Spot.ARGS}
     shapes = (Shape.NONE, Shape.OTHER)
-    top.alts = frozenset(Alt(spot, False, shape) for spot in spots for shape in shapes)
+    top.alts = frozenset(Alt(spot, Target.NONE, shape) for spot in spots for shape in shapes)
 
 
 def _enclosing(lexer: Lexer, index: int) -> None:
@@ -189,6 +198,9 @@ def _enclosing(lexer: Lexer, index: int) -> None:
         if alt.spot is Spot.TEST_NAME:
             what = "an expression as a variable's name, which bash evaluates"
             raise Refusal(what, place.offset, "write the name itself")
+        if alt.target is Target.COPY:
+            place.descriptor = True
+            place.alone &= alt.shape is Shape.LONE
         place.integer |= alt.spot is Spot.TEST_NUMBER
         if alt.spot in TESTS:
             lexer.state.operands |= {index}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.templating.shelltext.boundaries import end_word
 from orchestrator.templating.shelltext.state import Document, Kind
-from orchestrator.templating.shelltext.words import TESTS, Alt, Spot, after_command, quoted
+from orchestrator.templating.shelltext.words import TESTS, Alt, Spot, Target, after_command, quoted
 
 if TYPE_CHECKING:
     from orchestrator.templating.shelltext.lexer import Lexer
@@ -38,7 +38,8 @@ def redirect(lexer: Lexer, i: int, char: str) -> int:
         j = k
     in_test = all(alt.spot in TESTS for alt in top.alts)
     if not in_test:
-        top.alts = frozenset(Alt(alt.spot, target=True) for alt in top.alts)
+        target = Target.COPY if following == "&" else Target.FILE
+        top.alts = frozenset(Alt(alt.spot, target) for alt in top.alts)
     if following and following in ("<>&" if char == "<" else ">&|"):
         return j + 1
     lexer.end = char if j >= len(text) else ""
@@ -76,7 +77,7 @@ def both(lexer: Lexer, j: int) -> int:
     top = lexer.state.top
     spots = {alt.spot for alt in top.alts}
     spots |= {after_command(spot) for spot in spots}
-    top.alts = frozenset(Alt(spot, target=True) for spot in spots)
+    top.alts = frozenset(Alt(spot, Target.FILE) for spot in spots)
     k = lexer.skip(j + 1)
     lexer.end = "&>" if k >= len(lexer.text) else ""
     return k + 1 if lexer.text[k : k + 1] == ">" else j + 1

@@ -45,6 +45,9 @@ class Walk:
         state = self._all(body, begin())
         Lexer(state, self.places).finish()
         for place in self.places:
+            if place.descriptor and not place.alone:
+                what = "an expression in a part of the word after `>&`, which bash expands twice"
+                raise Refusal(what, place.offset, "for both streams write `>{{ … }} 2>&1`")
             if place.filter and not place.alone:
                 what = f"`{place.filter}` in the middle of a word"
                 raise Refusal(what, place.offset, "put blanks around the expression")

@@ -48,11 +48,25 @@ class Shape(Enum):
     OTHER = auto()
 
 
+class Target(Enum):
+    """Whether the word belongs to a redirection; false where it does not.
+
+    bash expands what follows ``>&`` a second time where it is no number (tried, 5.2).
+    """
+
+    NONE = ""
+    FILE = "file"
+    COPY = "copy"  # after >& and <&
+
+    def __bool__(self) -> bool:
+        return self is not Target.NONE
+
+
 class Alt(NamedTuple):
-    """One way to see the place reached. ``target``: the word is a redirection's."""
+    """One way to see the place reached."""
 
     spot: Spot
-    target: bool = False
+    target: Target = Target.NONE
     shape: Shape = Shape.NONE
     text: str = ""
 
