@@ -16,8 +16,13 @@ else o_group=
 fi >/dev/null 2>&1
 # How a step's shell gets its text: from its stdin, which the text's first words replace.
 # Not `sh -s` (it would read ahead), not `sh FILE` ($0), not `sh -c TEXT` (ps shows it; 128 KiB).
-o_read='. %FDS%/0'
-[ -e %FDS%/0 ] || o_read='set -- "$(cat; echo .)"; eval "shift;${1%.}"'
+# `.` saves a process, but where bash is older than 4 it reads nothing from a pipe, and is content.
+# So only where steps run in the very shell that this is.
+o_other='set -- "$(cat; echo .)"; eval "shift;${1%.}"'
+o_same=$o_other
+case ${0##*/}$BASH_VERSION in
+sh|sh[4-9].*|sh[1-9][0-9].*) [ ! -e %FDS%/0 ] || o_same='. %FDS%/0';;
+esac
 if [ "$KSH_VERSION" ]; then
   # mksh has no printf of its own, and another program's arguments can be seen.
   write() { print -n -- "$1"; }
@@ -119,6 +124,7 @@ perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 launch() {
   [ -z "$o_hit" ] || o_how=$o_hit
   [ $o_how = done ] || return 0
+  if [ "$1" = sh ]; then o_read=$o_same; else o_read=$o_other; fi
   o_slain= o_pid=new
   if [ $# -lt 4 ]; then
     write "exec </dev/null;${3#?}" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &

@@ -111,6 +111,17 @@ def test_host_without_fd_folder_gets_texts_another_way(
     assert (heard.out(4), heard.endings[4].exit_status) == (b"", 1)
 
 
+@pytest.mark.parametrize("shell", ["dash", "busybox"])
+def test_bash_3_is_not_asked_to_read_a_text_from_a_pipe(open_session: Opened) -> None:
+    # it would read nothing and be content; no such bash is at hand, so others claim to be one
+    session, _ = open_session(BASH_VERSION="3.2.57(1)-release")
+    heard = run(session, Command(1, "nosuchcommand || echo a"))
+    assert heard.out(1) == b"a\n"
+    assert b"/dev/fd" not in heard.err(1)
+    session, _ = open_session(BASH_VERSION="4.0.0(1)-release")
+    assert b"/dev/fd" in run(session, Command(1, "nosuchcommand || echo a")).err(1)
+
+
 def test_exported_variables_reach_the_steps_as_they_were(open_session: Opened) -> None:
     session, _ = open_session(o_nonce="mine", t="1", n="2", G="3", LC_ALL="C")
     heard = run(session, Command(1, "env"))
