@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError
+from orchestrator.model.value import HomePath
 from orchestrator.templating import ShellTemplate, shell
 from tests.templating.support import HERE, SHELLS, Names, run
 
@@ -85,6 +86,8 @@ PLACES: tuple[tuple[str, Wanted], ...] = (
     ("if :; then show {{ x }}; else show {{ x }}; fi", _same),
     ("! : || show {{ x }}", _same),
     ("show {a, {{ x }}", lambda v: ["{a,", v]),
+    ("if(: a # it's )\n)then(show {{ x }})fi", _same),
+    ("case a in(a)show {{ x }};;esac", _same),
     ("cat <<Z {{ x }}z </dev/null 2>/dev/null || show {{ x }}\nbody\nZ", _same),
     ("show {{ x }} <<Z\nbody {{ y }}\nZ", _same),
 )  # fmt: skip
@@ -145,6 +148,34 @@ def test_a_value_is_exactly_itself_in_every_place(
     which: tuple[str, ...], values: list[str], tmp_path: Path
 ) -> None:
     check(which, PLACES, values, tmp_path)
+
+
+@pytest.mark.parametrize("which", SHELLS, ids=" ".join)
+@given(rests=st.lists(texts, min_size=1, max_size=4))
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_path_in_the_home_is_expanded_on_the_host_and_the_rest_is_exactly_itself(
+    which: tuple[str, ...], rests: list[str], tmp_path: Path
+) -> None:
+    script, wanted = PRELUDE, b""
+    for place, want in (*PLACES, *(d for d in DOCUMENTS if "<<E" in d[0] and "'E'" not in d[0])):
+        template = COMPILED.setdefault(place, shell(place, HERE))
+        for rest in ("", *rests):
+            try:
+                script += template.render(Names(x=HomePath(f"~/{rest}"), y="")) + "\n"
+            except DefinitionError as error:
+                assert may_end_a_document(rest), error
+            else:
+                wanted += expected(want(f"{HOME}/{rest}"))
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    out, err = run(which, script, folder, {"HOME": HOME})
+    assert out == wanted
+    assert err == b""
+
+
+HOME = "/h o'm\"e$a*"
 
 
 @given(values=st.lists(texts, min_size=1, max_size=6))

@@ -160,6 +160,8 @@ AT_RENDER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("cat <<EOF\n@@{{ x }}OF\nEOF", "'EOF'", {"x": "a\nE"}),
     ("cat <<EOF\nE@@{{ x }}OF\nEOF", "'EOF'", {"x": ""}),
     ("cat <<EOF\nE\\\n@@{{ x }}\nEOF", "'EOF'", {"x": "OF"}),
+    ("cat <<EOF\n@@{{ x }}\nEOF", "dash loses a byte", {"x": "EOé"}),
+    ("cat <<'EOF'\nE@@{{ x }}\nEOF", "dash loses a byte", {"x": "é"}),
     ("cat <<-E\n\t@@{{ x }}\n\tE", "'E'", {"x": "E"}),
     ("cat <<-E\n@@{{ x }}\nE", "begins with a tab", {"x": "\ta"}),
     ("cat <<-E\na@@{{ x }}\nE", "begins with a tab", {"x": "\n\ta"}),

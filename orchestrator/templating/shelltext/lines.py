@@ -52,10 +52,23 @@ def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
         if plain == document.delimiter or begins:
             what = f"with the value, this line would end the here-document: {plain!r}"
             return Unfit(what, "take a delimiter that no value holds")
+        if _loses(plain, document.delimiter):
+            what = f"dash loses a byte of this line of the here-document: {plain!r}"
+            return Unfit(what, "take a delimiter that no line of a value begins like")
     if document.strip and _stripped(text, start, end):
         what = "a line of the value begins with a tab, which a `<<-` here-document takes away"
         return Unfit(what, "write `<<`")
     return None
+
+
+def _loses(line: str, delimiter: str) -> bool:
+    """Whether a byte that is not ASCII follows what the line and the delimiter begin alike.
+
+    dash 0.5.12 takes it for the end of its input while it compares them (tried).
+    """
+    pairs = enumerate(zip(line, delimiter, strict=False))
+    alike = next((n for n, (a, b) in pairs if a != b), min(len(line), len(delimiter)))
+    return 0 < alike < len(line) and not line[alike].isascii()
 
 
 def _joined(text: str, first: int, lines: list[str]) -> list[str]:

@@ -40,8 +40,9 @@ class Place:
     ``filter``: raw, words or none. ``alone``: nothing else is part of its word. ``single``:
     it has to be exactly one word. ``bare``: a harmless value may stand unquoted. ``first``:
     it may be a command's name. ``descriptor``: it says which one to copy. ``integer``: the
-    shell will calculate with it. ``documents``: the here-documents around it, outermost first. ``sources``: the scope's names that it is
-    made of. ``begun``: the offset where the command around it begins.
+    shell will calculate with it. ``documents``: the here-documents around it, outermost
+    first. ``sources``: the scope's names that it is made of. ``begun``: the offset where the
+    command around it begins.
     """
 
     offset: int
