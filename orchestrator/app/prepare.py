@@ -21,6 +21,7 @@ from orchestrator.model.host import Host, Stage
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.build import build
 from orchestrator.plan.model import Plan
+from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import RunView, run_view
 from orchestrator.tasks.model import Request, Task
 
@@ -65,25 +66,35 @@ def _selected(
     return select(stage, limit)
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Variables from the command line (``-e``), and which parts of the tasks are meant."""
+
+    extra: tuple[str, ...] = ()
+    tags: Tags = Tags()
+    start_at: str = ""
+    handlers: tuple[str, ...] = ()
+
+
 def plan_tasks(
-    there: There, requests: Sequence[Request], extra: Sequence[str], environ: Mapping[str, str]
+    there: There, requests: Sequence[Request], parts: Parts, environ: Mapping[str, str]
 ) -> Plan:
     """The plan of these tasks. Raises DefinitionError with all that is wrong."""
     loaded = tasks.load(there.root, [request.task for request in requests])
     tasks.check_requests(requests, loaded)
-    return _plan(there, tuple(requests), loaded.by_name, extra, environ)
+    return _plan(there, tuple(requests), loaded.by_name, parts, environ)
 
 
 def plan_command(there: There, task: Task, environ: Mapping[str, str]) -> Plan:
     """The plan of one command from the command line."""
-    return _plan(there, (Request(task.name),), {task.name: task}, (), environ)
+    return _plan(there, (Request(task.name),), {task.name: task}, Parts(), environ)
 
 
 def _plan(
     there: There,
     requests: tuple[Request, ...],
     by_name: Mapping[str, Task],
-    extra: Sequence[str],
+    parts: Parts,
     environ: Mapping[str, str],
 ) -> Plan:
     return build(
@@ -93,8 +104,11 @@ def _plan(
             requests,
             by_name,
             new_run(time.time()),
-            extra_values(extra),
+            extra_values(parts.extra),
             environ,
+            parts.tags,
+            parts.start_at,
+            parts.handlers,
         )
     )
 

@@ -34,8 +34,8 @@ def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[
     """Hosts and roles of the stage, for the last term of a pattern."""
     import re
 
-    from orchestrator.inventory.load import load as load_stage
     from orchestrator.app.project import choose
+    from orchestrator.inventory.load import load as load_stage
 
     root = _root(ctx)
     if root is None:

@@ -53,6 +53,32 @@ def limit(command: F) -> F:
     )(command)
 
 
+def choosing(command: F) -> F:
+    """Which parts of the tasks: tags, a place to start at, handlers."""
+    return _all(
+        command,
+        click.option(
+            *("-t", "--tags"), multiple=True, metavar="TAG,…", help="Only steps with one of these."
+        ),
+        click.option(
+            "--skip-tags", multiple=True, metavar="TAG,…", help="No steps with one of these."
+        ),
+        click.option(
+            "--start-at",
+            metavar="TASK",
+            default="",
+            help="Leave out the scheduled tasks before this one.",
+        ),
+        click.option(
+            "--handler",
+            "handlers",
+            multiple=True,
+            metavar="NAME",
+            help="Of the tasks named, run only these handlers, as after a change.",
+        ),
+    )
+
+
 def json(command: F) -> F:
     """``--json``."""
     return click.option(

@@ -16,17 +16,20 @@ from orchestrator.cli.group import AfterDashes
 from orchestrator.errors import Exit, Problem, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.app.prepare import There
-    from orchestrator.plan.model import Plan
+    from orchestrator.app.prepare import Parts, There
+    from orchestrator.plan.model import Plan, Wave
 
 
 @click.command("run", short_help="Run tasks on a stage's hosts.")
 @options.running
 @options.extra
+@options.choosing
+@click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
+@click.option("--list-hosts", is_flag=True, help="Show which hosts each task is for, and end.")
 @click.argument(
     "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=complete.tasks
 )
-def run_verb(words: tuple[str, ...], extra: tuple[str, ...], **given: Any) -> int:
+def run_verb(words: tuple[str, ...], list_hosts: bool, **given: Any) -> int:
     """Run one task or several, in order, on the hosts of a stage.
 
     KEY=VALUE gives the task before it a value for one of its params; see `orch doc TASK`.
@@ -41,7 +44,10 @@ def run_verb(words: tuple[str, ...], extra: tuple[str, ...], **given: Any) -> in
 
     asked = requests(words)
     there = _go(given, f"run {shlex.join(words)}")
-    return _carry_out(there, plan_tasks(there, asked, extra, os.environ), given)
+    plan = plan_tasks(there, asked, _parts(given), os.environ)
+    if list_hosts:
+        return _list_hosts(plan)
+    return _carry_out(there, plan, given)
 
 
 @click.command(
@@ -78,11 +84,12 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
 @options.stage
 @options.limit
 @options.extra
+@options.choosing
 @options.json
 @click.argument(
     "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=complete.tasks
 )
-def plan_verb(words: tuple[str, ...], extra: tuple[str, ...], as_json: bool, **given: Any) -> int:
+def plan_verb(words: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Show what `orch run` of the same tasks would do where, in which order.
 
     Each step is shown with the exact text that each host would be sent. A step that needs the
@@ -96,10 +103,47 @@ def plan_verb(words: tuple[str, ...], extra: tuple[str, ...], as_json: bool, **g
 
     asked = requests(words)
     there = _go(given, f"plan {shlex.join(words)}")
-    plan = plan_tasks(there, asked, extra, os.environ)
+    plan = plan_tasks(there, asked, _parts(given), os.environ)
     out = open_out(sys.stdout, os.environ)
     out.lines([json.dumps(plan_json(plan))] if as_json else plan_lines(plan, out))
     return Exit.OK
+
+
+def _parts(given: Mapping[str, Any]) -> Parts:
+    from orchestrator.app.prepare import Parts
+    from orchestrator.plan.tags import Tags
+
+    def split(values: tuple[str, ...]) -> frozenset[str]:
+        return frozenset(tag.strip() for value in values for tag in value.split(",") if tag.strip())
+
+    tags = Tags(split(given["tags"]), split(given["skip_tags"]))
+    return Parts(given["extra"], tags, given["start_at"], given["handlers"])
+
+
+def _list_hosts(plan: Plan) -> int:
+    from orchestrator.report.fold import fold
+
+    for lane in plan.lanes:
+        for wave in lane.waves:
+            if wave.hosts:
+                batch = f" (batch {wave.batch})" if wave.batch else ""
+                click.echo(f"{wave.task}{batch}: {fold(host.host for host in wave.hosts)}")
+    return Exit.OK
+
+
+def _ask_step(wave: Wave) -> str:
+    """Run, skip or stop, as the user says."""
+    from orchestrator.report.fold import fold
+
+    click.echo(f"{wave.task} on {fold(host.host for host in wave.hosts)}", err=True)
+    while True:
+        click.echo("run, skip or stop? [r/s/q] ", err=True, nl=False)
+        line = sys.stdin.readline()
+        answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
+        if not line or line.strip() in ("q", "quit", "stop"):
+            return "stop"
+        if answer:
+            return answer
 
 
 def _go(given: Mapping[str, Any], example: str) -> There:
@@ -126,7 +170,12 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         stderr=sys.stderr,
         environ=os.environ,
     )
-    wanted = Options(given["forks"], given["keep_going"], given["unreachable"] == "skip")
+    wanted = Options(
+        given["forks"],
+        given["keep_going"],
+        given["unreachable"] == "skip",
+        _ask_step if given.get("step") else None,
+    )
     return carry_out(plan, there, wanted, sink, os.environ, _left)
 
 

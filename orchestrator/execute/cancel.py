@@ -12,12 +12,18 @@ class Cancel:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watching: set[Callable[[], None]] = set()
+        self._event = threading.Event()
         self.stopping = False
+
+    def sleep(self, seconds: float) -> None:
+        """Wait that long, or until the token is set."""
+        self._event.wait(seconds)
 
     def stop(self) -> None:
         """Nothing new starts from now on; everyone who watches is called."""
         with self._lock:
             self.stopping = True
+            self._event.set()
             told = list(self._watching)
         for tell in told:
             tell()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from orchestrator.errors import ConnectError
@@ -28,6 +29,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._sessions: dict[tuple[str, str | None], Session] = {}
+        self._turns: dict[str, threading.Lock] = {}
 
     def connect(self, name: str) -> Connection:
         """The host's connection, made if need be. Raises ConnectError."""
@@ -60,6 +62,15 @@ class Fleet:
                 self._sessions[name, app] = session
         return session
 
+    @contextmanager
+    def delegated(self, name: str, app: str | None) -> Iterator[Session]:
+        """A session of the lane's on a host that others delegate to: one at a time. Raises
+        ConnectError."""
+        with self._lock:
+            turn = self._turns.setdefault(name, threading.Lock())
+        with turn:
+            yield self.session(name, f"{app or ''} delegated")
+
     def release(self, name: str) -> None:
         """Let the host go. Safe to call twice."""
         with self._lock:
@@ -70,7 +81,11 @@ class Fleet:
         if connection is not None:
             connection.close()
 
-    def close(self) -> None:
-        """Let every host go."""
-        for name in list(self._connections):
-            self.release(name)
+    def connected(self) -> list[str]:
+        """The hosts with a connection."""
+        with self._lock:
+            return list(self._connections)
+
+    def renew(self) -> None:
+        """What comes now has to be done although the run was interrupted."""
+        self.cancel = Cancel()

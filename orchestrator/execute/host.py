@@ -8,9 +8,12 @@ from orchestrator.errors import OrchError
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.progress import Progress
 from orchestrator.execute.recorder import Recorder
+from orchestrator.execute.way import Way
 from orchestrator.model.command import Command
-from orchestrator.model.outcome import Status
-from orchestrator.plan.model import HostPlan, PlannedStep
+from orchestrator.model.outcome import Outcome, Status
+from orchestrator.model.result import result_of
+from orchestrator.plan.conditions import NOTIFIED
+from orchestrator.plan.model import Again, PlannedStep, Program, Ruling
 from orchestrator.session import Lost, Session
 from orchestrator.templating import Waits
 
@@ -22,74 +25,207 @@ class HostTask:
         self.fleet, self.progress = fleet, progress
         self.recorder = Recorder(progress, task, emit)
         self.session: Session | None = None
-        self.segment: list[tuple[PlannedStep, Command]] = []
+        self.cancel = fleet.cancel
+        self.begun = False
 
-    def run(self, plan: HostPlan) -> None:
-        """Every step until one fails, or the run is cancelled. Raises ConnectError."""
+    def run(self, program: Program) -> bool:
+        """Walk the program until it ends, fails, or the run is cancelled; whether it ended well.
+
+        Raises ConnectError.
+        """
         began = time.monotonic()
-        unwatch = self.fleet.cancel.watch(self._cancel)
+        self.cancel = self.fleet.cancel
+        unwatch = self.cancel.watch(self._cancel)
         try:
-            for step in plan.steps:
-                self._take(step)
-                if self._over():
-                    break
-            else:
-                self._flush()
+            well = self._walk(program)
         finally:
             unwatch()
             self.progress.seconds += time.monotonic() - began
-        if self.fleet.cancel.stopping and not self.progress.stopped:
+        if self.cancel.stopping and not self.progress.stopped:
             self.progress.worst(Status.CANCELLED, "interrupted")
+        return well and not self._over()
 
     def _over(self) -> bool:
-        return self.progress.stopped or self.fleet.cancel.stopping
+        return self.recorder.gone or self.cancel.stopping
 
-    def _take(self, step: PlannedStep) -> None:
-        made = step.command or step.skip or self._later(step)
-        if self._over() or made is None:
-            return
+    def _walk(self, program: Program) -> bool:
+        way, recorder = Way(program), self.recorder
+        outer, recorder.way = recorder.way, way
+        step = way.begin()
+        while not self._over():
+            if step is None:
+                failed = self._flush()
+                if failed is None:
+                    break
+                step = way.rescue(failed)
+                if step is None:
+                    break
+                continue
+            failed = self._take(step)
+            if failed is None and way.waits_at(step.number + 1):
+                failed = self._flush()
+            step = way.after(step) if failed is None else way.rescue(failed)
+            if way.failed:
+                break
+        if program.steps:
+            recorder.gather(program, program.steps[-1].number + 1)
+        recorder.way = outer
+        return not way.failed
+
+    def _take(self, step: PlannedStep) -> PlannedStep | None:
+        """Send, queue or do the step; the step that turned out to have failed, if any."""
+        made: Command | Ruling | Program | str | None
+        made = step.command or step.ruling or step.skip
+        if not made:
+            made, failed = self._later(step)
+            if made is None:
+                return failed
         if isinstance(made, str):
-            self._flush()
-            if not self._over():
-                self.recorder.skipped(step, made)
-            return
-        self.segment.append((step, made))
-        if step.stops:
-            self._flush()
+            self.recorder.queue(step, Outcome(Status.SKIPPED, reason=made))
+            return None
+        if isinstance(made, Ruling):
+            return self._ruling(step, made)
+        if isinstance(made, Program):
+            return self._loop(step, made)
+        if step.on or step.again:
+            failed = self._flush()
+            return failed or self._alone(step, made)
+        self.recorder.queue(step, made)
+        return self._flush() if step.stops else None
 
-    def _later(self, step: PlannedStep) -> Command | str | None:
+    def _later(
+        self, step: PlannedStep
+    ) -> tuple[Command | Ruling | Program | str | None, PlannedStep | None]:
         """What a waiting step has become; the segment before it goes out if it must."""
         if step.later is None:
-            raise TypeError("a step is a command, a skip, or waits")
+            raise TypeError("a step is a command, a ruling, a skip, or waits")
         try:
             try:
-                return step.later(self.progress.results)
+                return step.later(self._results(step)), None
             except Waits:
-                self._flush()
-                return None if self._over() else step.later(self.progress.results)
+                failed = self._flush()
+                if failed is not None or self._over():
+                    return None, failed
+                return step.later(self._results(step)), None
         except OrchError as error:
-            self._flush()
-            if not self._over():
-                problem = error.problems[0]
-                reason = f"{problem.mark}: {problem.what}" if problem.mark else problem.what
-                self.recorder.broken(step, reason)
-            return None
+            failed = self._flush()
+            if failed is not None or self._over():
+                return None, failed
+            problem = error.problems[0]
+            reason = f"{problem.mark}: {problem.what}" if problem.mark else problem.what
+            self.recorder.done(step, Outcome(Status.FAILED, reason=reason))
+            return None, step
 
-    def _flush(self) -> None:
-        segment, self.segment = self.segment, []
+    def _results(self, step: PlannedStep) -> dict[str, object]:
+        if self.recorder.way is not None:
+            self.recorder.gather(self.recorder.way.program, step.number)
+        return {**self.progress.results, NOTIFIED: frozenset(self.recorder.notified)}
+
+    def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
+        if ruling.kind == "set":
+            self.progress.results.update(ruling.values)
+        if ruling.ok and ruling.kind != "wait":
+            self.recorder.queue(step, Outcome(Status.OK))
+            return None
+        failed = self._flush()
+        if failed is not None or self._over():
+            return failed
+        if ruling.kind == "wait":
+            self.cancel.sleep(ruling.seconds)
+            self.recorder.done(step, Outcome(Status.OK, seconds=ruling.seconds))
+            return None
+        self.recorder.done(step, Outcome(Status.FAILED, reason=ruling.message))
+        return step
+
+    def _loop(self, step: PlannedStep, program: Program) -> PlannedStep | None:
+        failed = self._flush()
+        if failed is not None or self._over():
+            return failed
+        before = self.progress.counts["changed"]
+        well = self._walk(program)
+        changed = self.progress.counts["changed"] > before
+        self.recorder.tells.append((step.number, changed, not well))
+        if changed:
+            self.recorder.notified.update(step.notify)
+        return None if well else step
+
+    def _flush(self) -> PlannedStep | None:
+        """Send what is queued and hear its end; the step that failed, if one did."""
+        segment = self.recorder.take()
         if not segment or self._over():
-            return
-        session = self.session = self.fleet.session(self.progress.host.name, self.progress.app)
-        if not self.recorder.began:
+            return None
+        session = self.session = self._home()
+        self._send(session, segment)
+        return self.recorder.failed
+
+    def _home(self) -> Session:
+        session = self.fleet.session(self.progress.host.name, self.progress.app)
+        if not self.begun:
             session.begin_task()
-        self.recorder.segment(segment, session)
-        if self.fleet.cancel.stopping:
-            session.cancel()
+            self.begun = True
+        for number, changed, failed in self.recorder.tells:
+            session.tell(number, changed=changed, failed=failed)
+        self.recorder.tells.clear()
+        return session
+
+    def _send(self, session: Session, segment: list[tuple[PlannedStep, Command]]) -> None:
+        self.recorder.session = session
+        if self.cancel.stopping:
+            return
         try:
             session.run([command for _, command in segment], self.recorder)
         except Lost as lost:
             self.recorder.lost(lost.reason)
 
+    def _alone(self, step: PlannedStep, command: Command) -> PlannedStep | None:
+        """A step on another host's session, or one that is tried again."""
+        tries = 1 + (step.again.retries if step.again else 0)
+        for left in range(tries - 1, -1, -1):
+            self.recorder.hold = step.again is not None
+            self.recorder.queue(step, command)
+            if step.on:
+                self._delegated(step)
+            else:
+                self._flush()
+            outcome, self.recorder.held = self.recorder.held, None
+            if step.again is None or outcome is None or self._over():
+                break
+            if self._holds(step.again, outcome):
+                self.recorder.done(step, outcome)
+                break
+            if not left:
+                reason = f"'{step.again.said}' did not hold in {tries} tries"
+                self.recorder.done(
+                    step,
+                    Outcome(
+                        Status.FAILED,
+                        outcome.exit_status,
+                        reason=reason,
+                        stdout=outcome.stdout,
+                        stderr=outcome.stderr,
+                        seconds=outcome.seconds,
+                    ),
+                )
+                break
+            self.cancel.sleep(step.again.delay)
+        self.recorder.hold = False
+        return self.recorder.failed
+
+    def _holds(self, again: Again, outcome: Outcome) -> bool:
+        result = result_of(outcome, failed=outcome.status.bad)
+        try:
+            return again.holds(self.progress.results, result)
+        except OrchError:
+            return False
+
+    def _delegated(self, step: PlannedStep) -> None:
+        with self.fleet.delegated(step.on, self.progress.app) as session:
+            session.begin_task()
+            self.session = session
+            self._send(session, self.recorder.take())
+            self.session = None
+
     def _cancel(self) -> None:
-        if self.session is not None:
-            self.session.cancel()
+        session = self.session
+        if session is not None:
+            session.cancel()

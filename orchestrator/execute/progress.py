@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Outcome, Row, Status
-from orchestrator.model.result import Result
 from orchestrator.plan.model import PlannedStep
 
 STDERR_LINES = 10
@@ -24,7 +24,8 @@ class Progress:
     stderr: str = ""
     seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED.values(), 0))
-    results: dict[str, Result] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    pending: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def stopped(self) -> bool:
@@ -45,8 +46,23 @@ class Progress:
             if status.bad:
                 self.reason, self.hint, self.stderr = reason, hint, stderr
 
+    def rolled_back(self, task: str, undone: Progress, why: str) -> None:
+        """Take into account how undoing a task went on this host."""
+        if undone.stopped:
+            said = f"'{task}' is NOT rolled back: {undone.reason}"
+        elif not undone.counts["changed"] and not undone.counts["ok"]:
+            said = f"'{task}': nothing to roll back to"
+        else:
+            said = f"'{task}' is rolled back"
+        for key in [key for key in self.pending if key[0] == task]:
+            del self.pending[key]
+        if not self.stopped or self.status is Status.NOT_STARTED:
+            self.status, self.reason = Status.CANCELLED, why
+        self.reason = "; ".join(part for part in (self.reason, said) if part)
+
     def row(self) -> Row:
         """Where the host stands."""
+        hints = [self.hint, *(f"not run yet: {command}" for command in self.pending.values())]
         return Row(
             host=self.host.name,
             app=self.app,
@@ -54,7 +70,7 @@ class Progress:
             reason=self.reason,
             seconds=self.seconds,
             roles=self.host.roles,
-            hint=self.hint,
+            hint="\n".join(hint for hint in hints if hint),
             stderr=self.stderr,
             ok=self.counts["ok"],
             changed=self.counts["changed"],

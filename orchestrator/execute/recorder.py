@@ -11,11 +11,12 @@ from orchestrator.errors import OrchError
 from orchestrator.execute.capture import Capture
 from orchestrator.execute.fleet import Emit
 from orchestrator.execute.progress import Progress
+from orchestrator.execute.way import Way
 from orchestrator.model.command import Command
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import Result, result_of
-from orchestrator.plan.model import PlannedStep
+from orchestrator.plan.model import Gather, PlannedStep, Program
 from orchestrator.session import Ending, How, Session
 
 _SIGNALLED = range(129, 193)
@@ -24,26 +25,61 @@ _SIGNALLED = range(129, 193)
 
 
 class Recorder:
-    """Is the session's listener for one task on one host."""
+    """Is the session's listener for one task on one host.
+
+    ``failed``: the step of the last segment that failed and stopped it. ``gone``: the host is
+    lost, or was interrupted. ``notified``: the handlers called for by now; ``finished``: the
+    steps that ended. ``tells``: what the
+    host's shell is still to be told of steps that it did not run itself (number, changed,
+    failed). While ``hold`` is set, a step's end is kept in ``held`` and not yet counted.
+    """
 
     def __init__(self, progress: Progress, task: str, emit: Emit) -> None:
         self.progress, self.task, self._emit = progress, task, emit
-        self.began = False
-        self._session: Session | None = None
-        self._steps: dict[int, tuple[PlannedStep, Command]] = {}
+        self.way: Way | None = None
+        self.session: Session | None = None
+        self.failed: PlannedStep | None = None
+        self.gone = False
+        self.hold = False
+        self.held: Outcome | None = None
+        self.notified: set[str] = set()
+        self.finished: set[int] = set()
+        self.tells: list[tuple[int, bool, bool]] = []
+        self._queue: list[tuple[PlannedStep, Command | Outcome]] = []
+        self._sent: dict[int, tuple[PlannedStep, Command]] = {}
+        self._behind: dict[int, list[tuple[PlannedStep, Outcome]]] = {}
         self._results: dict[int, Result] = {}
+        self._gathered: set[int] = set()
         self._running: PlannedStep | None = None
+        self._shown: PlannedStep | None = None
         self._since = 0.0
         self._captures = {"stdout": Capture(), "stderr": Capture()}
 
-    def segment(self, steps: Sequence[tuple[PlannedStep, Command]], session: Session) -> None:
-        """These steps are about to be sent over this session."""
-        self.began, self._session = True, session
-        self._steps = {step.number: (step, command) for step, command in steps}
+    def queue(self, step: PlannedStep, what: Command | Outcome) -> None:
+        """The next step: a command to send, or one that is over without a host (skipped, set);
+        it is told in its turn, once those before it have ended."""
+        if isinstance(what, Outcome) and not self._queue:
+            self.done(step, what)
+        else:
+            self._queue.append((step, what))
+
+    def take(self) -> list[tuple[PlannedStep, Command]]:
+        """What is to be sent now."""
+        segment: list[tuple[PlannedStep, Command]] = []
+        self._behind = {}
+        for step, what in self._queue:
+            if isinstance(what, Command):
+                segment.append((step, what))
+            else:
+                self._behind.setdefault(segment[-1][0].number, []).append((step, what))
+        self._queue = []
+        self.failed = None
+        self._sent = {step.number: (step, command) for step, command in segment}
+        return segment
 
     def started(self, number: int) -> None:
         """The host began a step."""
-        self._start(self._steps[number][0])
+        self._start(self._sent[number][0])
 
     def output(self, number: int, stream: str, data: bytes) -> None:
         """A step (0: none) wrote something."""
@@ -55,47 +91,67 @@ class Recorder:
 
     def ended(self, number: int, ending: Ending) -> None:
         """A step is over, by itself or not."""
-        step, command = self._steps[number]
+        step, command = self._sent[number]
         outcome = self._outcome(step, command, ending)
-        self._finish(step, outcome)
+        if self.hold and outcome.status not in (Status.SKIPPED, Status.CANCELLED):
+            self.held, self._running = outcome, None
+            return
+        self.done(step, outcome, ignore=command.ignore)
+        for behind, its in self._behind.pop(number, ()):
+            if self.failed is None and not self.gone:
+                self.done(behind, its)
 
     def lost(self, reason: str) -> None:
         """The session is gone: the running step's end is not known."""
+        self.gone = True
         if self._running is None:
             self.progress.worst(Status.LOST, f"{reason}, between two steps")
-            return
-        step = self._running
-        self._finish(step, self._captured(Status.LOST, None, reason))
+        else:
+            self.done(self._running, self._captured(Status.LOST, None, reason))
 
-    def skipped(self, step: PlannedStep, reason: str) -> None:
-        """A step that is not sent at all."""
-        self._start(step)
-        self._finish(step, Outcome(Status.SKIPPED, reason=reason))
+    def done(self, step: PlannedStep, outcome: Outcome, *, ignore: bool = False) -> None:
+        """A step's end, for good: its result, its count and its event."""
+        if self._shown is not step:
+            self._start(step)
+        self._running = self._shown = None
+        if outcome.status in (Status.LOST, Status.CANCELLED):
+            self.gone = True
+        elif outcome.status.bad:
+            made_up = self.way is not None and self.way.forgiven(step)
+            outcome = replace(outcome, ignored=ignore or made_up)
+            if not ignore:
+                self.failed = step
+        self._keep(step, outcome)
+        self.progress.count(step, outcome)
+        host, app = self.progress.host.name, self.progress.app
+        self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
 
-    def broken(self, step: PlannedStep, reason: str) -> None:
-        """A step whose text could not be made out of the results."""
-        self._start(step)
-        self._finish(step, Outcome(Status.FAILED, reason=reason))
+    def gather(self, program: Program, number: int) -> None:
+        """Register the results of all that ended before this step."""
+        number = min([number, *(step.number for step, _ in self._queue)])
+        for gather in program.gathers:
+            if gather.parts and gather.parts[-1][2] <= number and id(gather) not in self._gathered:
+                self._gathered.add(id(gather))
+                self.progress.results[gather.name] = gathered(gather, self._results)
+
+    def _keep(self, step: PlannedStep, outcome: Outcome) -> None:
+        self.finished.add(step.number)
+        self._results[step.number] = result = result_of(outcome, failed=outcome.status.bad)
+        if step.register:
+            self.progress.results[step.register] = result
+        if outcome.status is Status.CHANGED:
+            self.notified.update(step.notify)
+        if step.on or step.ruling or step.again:
+            self.tells.append((step.number, result.changed, result.failed))
 
     def _start(self, step: PlannedStep) -> None:
         self._running, self._since = step, time.monotonic()
         self._captures = {"stdout": Capture(), "stderr": Capture()}
+        if self._shown is step:  # another try
+            return
+        self._shown = step
         host, app = self.progress.host.name, self.progress.app
         self._emit(StepStarted(time.time(), app, self.task, step.number, step.name, host))
-
-    def _finish(self, step: PlannedStep, outcome: Outcome) -> None:
-        if self._running is not step:  # skipped on the host, without a start
-            self._start(step)
-        self._running = None
-        failed = outcome.status.bad
-        self._results[step.number] = result = result_of(outcome, failed=failed)
-        if step.register:
-            self.progress.results[step.register] = result
-        for name, numbers in step.gathers:
-            self.progress.results[name] = gathered(numbers, self._results)
-        self.progress.count(step, outcome)
-        host, app = self.progress.host.name, self.progress.app
-        self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
 
     def _captured(self, status: Status, exit_status: int | None, reason: str = "") -> Outcome:
         return Outcome(
@@ -114,16 +170,13 @@ class Recorder:
             return self._captured(Status.CANCELLED, None, "interrupted")
         if ending.how is How.TIMED_OUT:
             reason = f"ended after its timeout of {command.timeout:g} s"
-            outcome = self._captured(Status.TIMED_OUT, None, reason)
-            return replace(outcome, ignored=command.ignore)
+            return self._captured(Status.TIMED_OUT, None, reason)
         status, reason = _status(ending)
         outcome = self._captured(status, ending.exit_status, reason)
-        if step.judge is not None:
-            outcome = self._judged(step, outcome, ending)
-        return replace(outcome, ignored=command.ignore and outcome.status.bad)
+        return outcome if step.judge is None else self._judged(step, outcome, ending)
 
     def _judged(self, step: PlannedStep, outcome: Outcome, ending: Ending) -> Outcome:
-        if step.judge is None or self._session is None:
+        if step.judge is None or self.session is None:
             return outcome
         try:
             verdict = step.judge(self.progress.results, result_of(outcome, failed=ending.failed))
@@ -131,16 +184,26 @@ class Recorder:
             return replace(outcome, status=Status.FAILED, reason=error.problems[0].what)
         failed = ending.failed if verdict.failed is None else verdict.failed
         changed = ending.changed if verdict.changed is None else verdict.changed
-        self._session.tell(step.number, changed=changed and not failed, failed=failed)
+        self.session.tell(step.number, changed=changed and not failed, failed=failed)
         if failed:
             reason = outcome.reason or "failed_when holds"
             return replace(outcome, status=Status.FAILED, reason=reason)
         return replace(outcome, status=Status.CHANGED if changed else Status.OK, reason="")
 
 
-def gathered(numbers: Sequence[int], results: dict[int, Result]) -> Result:
-    """The result of several steps as one: the last one's output, and whether any changed."""
-    ran = [results[n] for n in numbers if n in results and not results[n].skipped]
+def gathered(gather: Gather, results: dict[int, Result]) -> Result:
+    """The result of a called task (its last step's output, whether any changed) or a loop."""
+    parts = [
+        replace(_whole([results[n] for n in range(start, end) if n in results]), item=item)
+        for item, start, end in gather.parts
+    ]
+    if not gather.loop:
+        return parts[0]
+    return replace(_whole(parts), items=tuple(parts), item=None)
+
+
+def _whole(results: Sequence[Result]) -> Result:
+    ran = [result for result in results if not result.skipped]
     if not ran:
         return Result(str(Status.SKIPPED), skipped=True)
     failed, changed = any(r.failed for r in ran), any(r.changed for r in ran)

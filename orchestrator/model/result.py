@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.errors import OrchError, Problem
 from orchestrator.model.outcome import Captured, Outcome, Status
@@ -13,7 +14,8 @@ class Result:
     """A step's result: ``status stdout stderr exit_status changed failed skipped``.
 
     Output is text without its final newlines. A skipped step has ``skipped: true`` and
-    empty text. ``failed`` stays true where the failure was ignored.
+    empty text. ``failed`` stays true where the failure was ignored. The result of a loop has
+    ``items``, a result for each ``item``.
     """
 
     status: str
@@ -23,6 +25,8 @@ class Result:
     changed: bool = False
     failed: bool = False
     skipped: bool = False
+    item: Any = None
+    items: tuple[Result, ...] = ()
 
     @property
     def stdout(self) -> str:

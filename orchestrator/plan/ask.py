@@ -9,6 +9,7 @@ from orchestrator.inventory.values import Merger
 from orchestrator.model.host import Host, Stage
 from orchestrator.model.value import Values
 from orchestrator.plan.scope import HostScope
+from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import Lazy, Named, RunView, host_view
 from orchestrator.tasks.model import Request, Task
 from orchestrator.templating import Templates
@@ -18,7 +19,8 @@ from orchestrator.templating import Templates
 class Ask:
     """What a run is asked to do, with everything that templates may see.
 
-    ``extra`` are the values of ``-e``; ``environ`` is orch's own environment.
+    ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
+    before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
     """
 
     stage: Stage
@@ -28,6 +30,9 @@ class Ask:
     run: RunView
     extra: Values = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
+    tags: Tags = Tags()
+    start_at: str = ""
+    handlers: tuple[str, ...] = ()
 
 
 class Scopes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
@@ -27,24 +28,40 @@ class Frame:
     stage's and roles' for this module.
     """
 
-    __slots__ = ("caller", "defaults", "given", "host", "task", "values", "written")
+    __slots__ = (
+        *("caller", "defaults", "extra", "extra_sources"),
+        *("given", "host", "task", "values", "written"),
+    )
 
     def __init__(
         self,
         task: Task,
         host: HostScope,
-        written: Mapping[str, ValueTemplate],
-        caller: Scope,
-        given: Mapping[str, Argument] | None,
-        defaults: Values,
+        *,
+        written: Mapping[str, ValueTemplate] | None = None,
+        caller: Scope | None = None,
+        given: Mapping[str, Argument] | None = None,
+        defaults: Values | None = None,
     ) -> None:
         self.task = task
         self.host = host.under(task.vars) if task.vars else host
-        self.written, self.caller, self.given, self.defaults = written, caller, given, defaults
+        self.written, self.caller, self.given = written or {}, caller or host, given
+        self.defaults: Values = defaults or {}
         self.values: dict[str, object] = {}
+        self.extra: Mapping[str, object] = {}
+        self.extra_sources: frozenset[str] = frozenset()
+
+    def bound(self, extra: Mapping[str, object], sources: frozenset[str]) -> Frame:
+        """This frame with more names; ``sources`` are those that their values were made of."""
+        frame = copy(self)
+        frame.extra = {**self.extra, **extra}
+        frame.extra_sources = self.extra_sources | sources
+        return frame
 
     def resolve(self, name: str) -> object:
         """A param's value in its type, ``task``, or whatever the host knows by that name."""
+        if name in self.extra:
+            return self.extra[name]
         param = self.task.params.get(name)
         if param is None:
             if name == "task":
@@ -105,6 +122,8 @@ class Frame:
 
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
+        if name in self.extra:
+            return any(map(self.from_host, self.extra_sources - self.extra.keys()))
         if name not in self.task.params:
             return self.host.from_host(name)
         if name in self.written:
@@ -116,11 +135,12 @@ class Frame:
 
     def names(self) -> Iterable[str]:
         """Every name that is known."""
-        return {*self.task.params, "task", *self.host.names()}
+        return {*self.extra, *self.task.params, "task", *self.host.names()}
 
     def knows(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""
-        return name in self.task.params or name == "task" or self.host.knows(name)
+        own = name in self.extra or name in self.task.params or name == "task"
+        return own or self.host.knows(name)
 
     def check(self, names: Iterable[str], mark: Mark) -> None:
         """Raise DefinitionError where one of the names can never be resolved."""

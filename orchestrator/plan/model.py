@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from orchestrator.errors import Mark
 from orchestrator.model.command import Command
 from orchestrator.model.result import Result
 
-Results: TypeAlias = Mapping[str, Result]
+Results: TypeAlias = Mapping[str, Any]
+"""What is known on a host by registered name: a Result, or any value that `set` made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,17 @@ class PlannedStep:
 
     - ``skip`` says why it will not run (its ``when`` is false already);
     - ``command`` is what will be sent, final;
-    - ``waits`` names the results it waits for; ``later`` makes the command out of them, or
-      says why it is skipped. It raises Waits while one is missing, DefinitionError where a
+    - ``ruling`` is what this side will do instead of any host;
+    - ``waits`` names the results it waits for; ``later`` makes one of the above out of them,
+      or the program of a loop. It raises Waits while one is missing, DefinitionError where a
       template fails.
 
     ``shown`` is the exact text, or the template while it waits. ``number`` counts from 1
-    over the task on this host. ``register`` is the name its result gets; ``gathers`` are the
-    names that, once it is over, stand for all of several steps (a called task's).
-    ``judge`` decides on this side whether it failed and changed something, for conditions over
-    its output that the host cannot judge; ``stops`` says that nothing may be sent before it did.
+    over the task on this host. ``register`` is the name its result gets. ``notify`` are the
+    handlers that a change calls, ``handler`` the one that it belongs to. ``on`` is the host that
+    it is delegated to. ``judge`` decides on this side whether it failed and changed something,
+    for conditions over its output that the host cannot judge; ``stops`` says that nothing may be
+    sent before it did.
     """
 
     number: int
@@ -38,12 +41,78 @@ class PlannedStep:
     skip: str = ""
     waits: tuple[str, ...] = ()
     register: str = ""
-    gathers: tuple[tuple[str, tuple[int, ...]], ...] = ()
     readonly: bool = False
     stops: bool = False
     judge: Callable[[Results, Result], Verdict] | None = None
     command: Command | None = None
-    later: Callable[[Results], Command | str] | None = None
+    ruling: Ruling | None = None
+    later: Callable[[Results], Command | Ruling | Program | str] | None = None
+    again: Again | None = None
+    notify: tuple[str, ...] = ()
+    handler: str = ""
+    on: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What this side does and no host. ``kind``: set (``values``), wait (``seconds``), or
+    assert and fail, where ``ok`` says whether it holds and ``message`` what is wrong if not."""
+
+    kind: str
+    ok: bool = True
+    message: str = ""
+    seconds: float = 0.0
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The step is run until ``holds`` says so: at most ``retries`` times more, ``delay`` seconds
+    after one another. ``said`` is the condition as written."""
+
+    holds: Callable[[Results, Result], bool]
+    said: str
+    retries: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What a failure means for the steps numbered ``start`` to ``end`` (not included).
+
+    Those before ``body`` are tried. Where one fails, those from ``body`` on are run, which
+    otherwise are not; those from ``rescue`` on run in any case, and last. The failure is made
+    up for where the region ``forgives`` and what runs in its place does not fail as well;
+    else the region as a whole has failed. Of two regions that hold a step, the inner one
+    stands first.
+    """
+
+    start: int
+    body: int
+    rescue: int
+    end: int
+    forgives: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """A name for the result of several steps: of a called task, or of a ``loop``.
+
+    ``parts`` are the steps (from, to: not included) with the item that they are for.
+    """
+
+    name: str
+    parts: tuple[tuple[Any, int, int], ...]
+    loop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in order, and the way through them."""
+
+    steps: tuple[PlannedStep, ...] = ()
+    regions: tuple[Region, ...] = ()
+    gathers: tuple[Gather, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +125,46 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """What one host does in a wave, in order."""
+    """What one host does in a wave, and what would undo it."""
 
     host: str
-    steps: tuple[PlannedStep, ...]
+    program: Program
+    rollback: Program = Program()
+
+    @property
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """The steps of the program."""
+        return self.program.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How many hosts may fail over all waves of one item of a playbook."""
+
+    item: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """One scheduled task on one set of hosts; no host begins the next wave before all end it."""
+    """One scheduled task on one set of hosts; no host begins the next wave before all end it.
+
+    ``within`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
+    how many batches, like ``2/3``. ``once``: its results are every host's; ``anyone``: of its
+    hosts only the first that can be reached runs it. ``hook`` says what it was hooked to.
+    ``commit``: it runs nothing, and what went before is not rolled back any more.
+    """
 
     task: str
     desc: str
     hosts: tuple[HostPlan, ...]
+    within: tuple[str, ...] = ()
+    batch: str = ""
+    once: bool = False
+    anyone: bool = False
+    tolerance: Tolerance | None = None
+    hook: str = ""
+    commit: bool = False
 
     @property
     def changes(self) -> bool:
@@ -78,10 +174,14 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One app's waves; ``app`` is None in a run without apps."""
+    """One app's waves; ``app`` is None in a run without apps.
+
+    ``failed`` are the waves that run when the scheduled task of that name fails.
+    """
 
     app: str | None
     waves: tuple[Wave, ...]
+    failed: tuple[tuple[str, tuple[Wave, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

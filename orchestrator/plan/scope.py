@@ -22,18 +22,34 @@ NOT_YET = {
 }
 
 
+class Absent:
+    """A result that never came: it is none, and so is everything of it."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+    def __bool__(self) -> bool:
+        return False
+
+
+ABSENT = Absent()
+
+
 class Place:
     """Where on a host's way a template is seen from.
 
     ``results`` are those known by now. ``registered`` are the names that steps before this
     place register: they are waited for and not looked up; the numbers are those steps' in
     this task, none where an earlier task did it. ``reads`` counts how often a result was
-    taken, since what rests on one is not to be kept.
+    taken, since what rests on one is not to be kept. ``lenient`` names are none if they
+    never came.
     """
 
-    __slots__ = ("reads", "registered", "results")
+    __slots__ = ("lenient", "reads", "registered", "results")
 
     def __init__(self) -> None:
+        self.lenient: frozenset[str] = frozenset()
         self.results: Results = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
         self.reads = 0
@@ -73,7 +89,10 @@ class HostScope:
             self.place.reads += 1
             return self.place.results[name]
         if name in self.place.registered:
-            raise Waits(frozenset({name}))
+            if name in self.place.lenient:
+                self.place.reads += 1
+                return ABSENT
+            raise Waits({name})
         if name in self.objects:
             return self.objects[name]
         if name in self._cache:
@@ -133,6 +152,10 @@ class HostScope:
         place = self.place
         awaited = {*place.results, *place.registered}
         return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong}
+
+    def known(self) -> frozenset[str]:
+        """The names that steps before this place register."""
+        return frozenset(self.place.registered)
 
     def knows(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""

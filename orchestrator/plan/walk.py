@@ -1,15 +1,21 @@
-"""A task on one host, with the task files it calls unfolded into one row of commands."""
+"""A task on one host, with all that it calls, loops over and blocks unfolded into one row.
+
+The row is a list of single steps with rising numbers. What blocks, loops and ignored errors
+mean for the way through the row is said by regions over the numbers (``model.Region``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from orchestrator.errors import DefinitionError, Problem
 from orchestrator.model.host import Host
 from orchestrator.model.value import Key, Values
 from orchestrator.plan.frame import Frame
-from orchestrator.tasks.model import Call, Judgement, Modifiers, Step, Task
-from orchestrator.templating import ValueTemplate
+from orchestrator.plan.model import Gather, Region
+from orchestrator.tasks.model import Block, Call, Judgement, Modifiers, Step, Task
+from orchestrator.templating import Expression, ValueTemplate, Waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,76 +28,244 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What a step inherits from all that it stands in, outer first."""
+    """What a step inherits from all that it stands in, outer first.
+
+    ``excluded`` says why this host has no part in it.
+    """
 
     when: tuple[tuple[Judgement, Frame], ...] = ()
     environment: tuple[tuple[Key, Seen], ...] = ()
     chdir: Seen | None = None
     timeout: Seen | None = None
+    tags: frozenset[str] = frozenset()
+    notify: tuple[Key, ...] = ()
+    delegate: Seen | None = None
+    path: tuple[str, ...] = ()
+    excluded: str = ""
+
+    def around(self, step: Step, frame: Frame) -> Around:
+        """What a step, and all in it, inherits from here and says itself."""
+        inner = self.inside(step.mods, frame)
+        delegate = Seen(step.delegate_to, frame) if step.delegate_to else self.delegate
+        return replace(inner, notify=self.notify + step.notify, delegate=delegate)
+
+    def seen_from(self, frame: Frame, other: Frame) -> Around:
+        """The same, but what was seen from ``frame`` is seen from ``other``."""
+
+        def moved(seen: Seen | None) -> Seen | None:
+            return replace(seen, frame=other) if seen and seen.frame is frame else seen
+
+        return replace(
+            self,
+            when=tuple((j, other if f is frame else f) for j, f in self.when),
+            environment=tuple((k, moved(s) or s) for k, s in self.environment),
+            chdir=moved(self.chdir),
+            timeout=moved(self.timeout),
+            delegate=moved(self.delegate),
+        )
 
     def inside(self, mods: Modifiers, frame: Frame) -> Around:
         """What is inherited one step further in."""
-        return Around(
-            self.when + tuple((judgement, frame) for judgement in mods.when),
-            self.environment + tuple((k, Seen(v, frame)) for k, v in mods.environment.items()),
-            Seen(mods.chdir, frame) if mods.chdir else self.chdir,
-            Seen(mods.timeout, frame) if mods.timeout else self.timeout,
+        return replace(
+            self,
+            when=self.when + tuple((judgement, frame) for judgement in mods.when),
+            environment=self.environment
+            + tuple((k, Seen(v, frame)) for k, v in mods.environment.items()),
+            chdir=Seen(mods.chdir, frame) if mods.chdir else self.chdir,
+            timeout=Seen(mods.timeout, frame) if mods.timeout else self.timeout,
+            tags=self.tags | set(mods.tags),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """One command in the row. ``path`` names the calls it stands in.
-
-    ``mates`` are the numbers of the steps before it in a call whose failure is ignored: once
-    one of them failed, it is left out. ``excluded`` says why this host has no part in it.
-    ``ends`` are the names registered for whole calls that end here, with their first step.
+    """One step in the row. ``loops``: it stands for a loop over items that a result will give.
+    ``label`` is what a loop's item is called. ``notified_by``: it belongs to a handler, and
+    runs if one of these steps changed something.
     """
 
     number: int
     step: Step
     frame: Frame
     around: Around
-    path: tuple[str, ...] = ()
-    mates: tuple[int, ...] = ()
-    tolerated: bool = False
-    excluded: str = ""
-    ends: tuple[tuple[str, int], ...] = ()
+    label: str = ""
+    loops: bool = False
+    handler: str = ""
+    notified_by: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Row:
+    """Steps in order, the regions over them, and the names that several of them register."""
+
+    steps: list[Flat]
+    regions: list[Region]
+    gathers: list[Gather]
+
+    def add(self, other: Row) -> None:
+        """Append another row."""
+        self.steps += other.steps
+        self.regions += other.regions
+        self.gathers += other.gathers
 
 
 class Walk:
-    """Unfolds one task on one host; numbers count through all it calls."""
+    """Unfolds one task on one host; numbers count through all it calls, from ``first`` on."""
 
-    def __init__(self, host: Host, tasks: Mapping[str, Task], defaults: Mapping[str, Values]):
+    def __init__(
+        self,
+        host: Host,
+        tasks: Mapping[str, Task],
+        defaults: Mapping[str, Values],
+        first: int = 1,
+    ) -> None:
         self.host, self.tasks, self.defaults = host, tasks, defaults
-        self.number = 0
+        self.next = first
+        self.handlers: list[tuple[str, tuple[Step, ...], Frame, Around]] = []
+        self.rollbacks: list[tuple[tuple[Step, ...], Frame, Around]] = []
 
-    def steps(self, task: Task, frame: Frame, around: Around) -> list[Flat]:
-        """Every command of the task, in order."""
-        row: list[Flat] = []
-        for step in task.steps or ():
-            inner = around.inside(step.mods, frame)
-            if isinstance(step.does, Call):
-                row += self._call(step, step.does, frame, inner)
-            else:
-                self.number += 1
-                row.append(Flat(self.number, step, frame, inner))
+    def task(self, task: Task, frame: Frame, around: Around) -> Row:
+        """Every step of the task; its handlers and rollback are kept for later."""
+        self._keep(task, frame, around)
+        return self.steps(task.steps or (), frame, around)
+
+    def _keep(self, task: Task, frame: Frame, around: Around) -> None:
+        if around.excluded:
+            return
+        known = {name for name, *_ in self.handlers}
+        for name, steps in task.handlers.items():
+            if name not in known:
+                self.handlers.append((name, steps, frame, around))
+        if task.rollback:
+            self.rollbacks.append((task.rollback, frame, around))
+
+    def steps(self, steps: Iterable[Step], frame: Frame, around: Around) -> Row:
+        """The rows of all steps, one after another."""
+        row = Row([], [], [])
+        for step in steps:
+            row.add(self.step(step, frame, around.around(step, frame)))
         return row
 
-    def _call(self, step: Step, call: Call, frame: Frame, around: Around) -> list[Flat]:
+    def step(self, step: Step, frame: Frame, around: Around) -> Row:
+        """The row of one step, for all its items."""
+        first = self.next
+        row = self._loop(step, frame, around) if step.loop else self._once(step, frame, around)
+        whole = isinstance(step.does, Call | Block) or step.loop is not None
+        if whole and step.ignore_errors is True and row.steps:
+            row.regions.append(Region(first, self.next, self.next, self.next, forgives=True))
+        return row
+
+    def _once(self, step: Step, frame: Frame, around: Around, label: str = "") -> Row:
+        if isinstance(step.does, Call):
+            return self._call(step, step.does, frame, around)
+        if isinstance(step.does, Block):
+            return self._block(step.does, frame, around)
+        self.next += 1
+        return Row([Flat(self.next - 1, step, frame, around, label)], [], [])
+
+    def _block(self, block: Block, frame: Frame, around: Around) -> Row:
+        start = self.next
+        row = self.steps(block.steps, frame, around)
+        body = self.next
+        row.add(self.steps(block.rescue, frame, around))
+        rescue = self.next
+        row.add(self.steps(block.always, frame, around))
+        row.regions.append(Region(start, body, rescue, self.next, forgives=bool(block.rescue)))
+        return row
+
+    def _call(self, step: Step, call: Call, frame: Frame, around: Around) -> Row:
         task = self.tasks[call.task]
-        defaults = self.defaults.get(call.task, {})
-        callee = Frame(task, frame.host, call.args, frame, None, defaults)
-        excluded = ""
+        callee = Frame(
+            task,
+            frame.host,
+            written=call.args,
+            caller=frame,
+            defaults=self.defaults.get(call.task, {}),
+        )
+        inner = around.inside(task.mods, callee)
+        inner = replace(inner, path=(*around.path, task.name))
         if task.roles is not None and not set(task.roles) & set(self.host.roles):
-            excluded = f"'{task.name}' is for {', '.join(task.roles)}"
-        first = self.number + 1
-        row = self.steps(task, callee, around.inside(task.mods, callee))
-        if step.ignore_errors is True:
-            row = [
-                replace(f, tolerated=True, mates=(*range(first, f.number), *f.mates)) for f in row
-            ]
-        row = [replace(f, path=(task.name, *f.path), excluded=excluded or f.excluded) for f in row]
-        if step.register and row:
-            row[-1] = replace(row[-1], ends=(*row[-1].ends, (step.register, first)))
+            inner = replace(inner, excluded=f"'{task.name}' is for {', '.join(task.roles)}")
+        first = self.next
+        row = self.task(task, callee, inner)
+        if step.register and step.loop is None and row.steps:
+            row.gathers.append(Gather(step.register, ((None, first, self.next),)))
         return row
+
+    def with_handlers(self, row: Row) -> Row:
+        """The row with the handlers behind it that steps in it, or earlier handlers, notify."""
+        for name, steps, frame, around in self.handlers:
+            by = tuple(f.number for f in row.steps if name in f.around.notify)
+            if not by:
+                continue
+            handler = self.steps(steps, frame, replace(around, notify=()))
+            handler.steps = [replace(f, handler=name, notified_by=by) for f in handler.steps]
+            row.add(handler)
+        return row
+
+    def rollback(self) -> Row:
+        """What undoes the task, the calls made last first; with the handlers that it notifies."""
+        row = Row([], [], [])
+        for steps, frame, around in reversed(self.rollbacks):
+            row.add(self.steps(steps, frame, replace(around, notify=())))
+        return self.with_handlers(row)
+
+    def _loop(self, step: Step, frame: Frame, around: Around) -> Row:
+        try:
+            items = loop_items(step, frame)
+        except Waits:
+            self.next += 1
+            return Row([Flat(self.next - 1, step, frame, around, loops=True)], [], [])
+        return self.items(step, items, frame, around)
+
+    def items(self, step: Step, items: list[object], frame: Frame, around: Around) -> Row:
+        """The row of a loop: when one item fails the others still run, and then it has failed."""
+        row = Row([], [], [])
+        parts = []
+        for item in items:
+            bound = frame.bound({"item": item}, _sources(step))
+            label = self._label(step, item, bound)
+            start = self.next
+            one = replace(step, loop=None, ignore_errors=False, register="")
+            if not isinstance(step.does, Call | Block):
+                one = replace(one, ignore_errors=step.ignore_errors)
+            inside = around.seen_from(frame, bound)
+            row.add(_labelled(self._once(one, bound, inside), label))
+            parts.append((item, start, self.next))
+        # each item's region holds those of the items after it, so these come first
+        row.regions += [Region(s, e, e, self.next) for _, s, e in reversed(parts[:-1])]
+        if step.register:
+            row.gathers.append(Gather(step.register, tuple(parts), loop=True))
+        return row
+
+    def _label(self, step: Step, item: object, bound: Frame) -> str:
+        if step.loop is not None and step.loop.label is not None:
+            return step.loop.label.render(bound)
+        if isinstance(item, Mapping):
+            return str(item.get("name", item.get("key", next(iter(item.values()), ""))))
+        return str(item)
+
+
+def loop_items(step: Step, frame: Frame) -> list[object]:
+    """What a loop runs over. Raises Waits, and DefinitionError where it is no list."""
+    if step.loop is None:
+        raise TypeError("a loop has a `loop`")
+    over = step.loop.over
+    found = over.value(frame) if isinstance(over, Expression) else over.render(frame)
+    if isinstance(found, Mapping):
+        return [{"key": key, "value": value} for key, value in found.items()]
+    if isinstance(found, (list, tuple, range)):
+        return list(found)
+    what = f"`loop` needs a list or a mapping, found {found!r}"
+    hint = "write `.splitlines()` or `.split()` for the parts of a text"
+    raise DefinitionError(Problem(what, over.mark, hint if isinstance(found, str) else ""))
+
+
+def _sources(step: Step) -> frozenset[str]:
+    over = step.loop.over if step.loop else None
+    return over.names | over.optional if over is not None else frozenset()
+
+
+def _labelled(row: Row, label: str) -> Row:
+    row.steps = [replace(f, label=f"{label} · {f.label}" if f.label else label) for f in row.steps]
+    return row

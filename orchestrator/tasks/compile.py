@@ -11,7 +11,17 @@ from orchestrator.errors import DefinitionError, Mark, Problems
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
 from orchestrator.source.read import Reader
-from orchestrator.tasks.model import Call, Judgement, Modifiers, Run, Step
+from orchestrator.tasks.model import (
+    Again,
+    Block,
+    Call,
+    Control,
+    Judgement,
+    Loop,
+    Modifiers,
+    Run,
+    Step,
+)
 from orchestrator.templating import ShellTemplate, ValueTemplate
 
 T = TypeVar("T")
@@ -26,7 +36,9 @@ class Compiler:
         self.problems = problems
         self.read = Reader(problems)
 
-    def step(self, does: Run | Call, mark: Mark, fields: Mapping[str, Value]) -> Step:
+    def step(
+        self, does: Run | Call | Block | Control, mark: Mark, fields: Mapping[str, Value]
+    ) -> Step:
         """A step with its modifiers."""
         name = fields.get("name")
         ignored = fields.get("ignore_errors")
@@ -39,6 +51,38 @@ class Compiler:
             changed_when=self.judgements(fields.get("changed_when"), "changed_when"),
             failed_when=self.judgements(fields.get("failed_when"), "failed_when"),
             ignore_errors=next(iter(self.judgements(ignored, "ignore_errors") or ()), False),
+            loop=self.loop(fields),
+            again=self.again(fields),
+            notify=self.read.string_list(fields.get("notify"), "notify") or (),
+            delegate_to=self.optional(fields.get("delegate_to")),
+        )
+
+    def loop(self, fields: Mapping[str, Value]) -> Loop | None:
+        """What a step is run for. Text without braces is an expression, as in ``when``."""
+        over, control = fields.get("loop"), fields.get("loop_control")
+        if over is None:
+            if control is not None:
+                self.problems.add("`loop_control` says nothing without `loop`", control.mark)
+            return None
+        label = self.read.mapping(control, "loop_control", {"label"})
+        shown = next(iter(label.values()), None)
+        text = isinstance(over.data, str) and "{{" not in over.data
+        compiled = self._tell(templating.expression, over) if text else self.value(over)
+        if compiled is None:
+            return None
+        return Loop(compiled, self._tell(templating.text, shown) if shown else None)
+
+    def again(self, fields: Mapping[str, Value]) -> Again | None:
+        """How often a step is tried."""
+        until = self.judgements(fields.get("until"), "until")
+        retries = self.read.integer(fields.get("retries"), "retries", 0, 100_000)
+        delay = self.read.duration(fields.get("delay"), "delay")
+        if until is None and retries is None:
+            if "delay" in fields:
+                self.problems.add("`delay` says nothing without `until`", fields["delay"].mark)
+            return None
+        return Again(
+            until or (), 3 if retries is None else retries, 5.0 if delay is None else delay
         )
 
     def modifiers(self, fields: Mapping[str, Value]) -> Modifiers:
@@ -55,6 +99,7 @@ class Compiler:
             environment=self.environment(fields.get("environment")),
             chdir=self.optional(fields.get("chdir")),
             timeout=self.optional(timeout),
+            tags=tuple(map(str, self.read.string_list(fields.get("tags"), "tags") or ())),
         )
 
     def environment(self, value: Value | None) -> dict[Key, ValueTemplate]:

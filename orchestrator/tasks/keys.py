@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-INHERITED = frozenset({"environment", "chdir", "timeout", "when"})
+INHERITED = frozenset({"environment", "chdir", "timeout", "when", "tags"})
 
-TASK = INHERITED | {"desc", "roles", "params", "vars", "steps", "tasks"}
+HOOKS = frozenset({"before", "after", "failed", "apps"})
 
-STEP = INHERITED | {"name", "register", "changed_when", "failed_when", "ignore_errors"}
+BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
+
+TASK = INHERITED | HOOKS | BODY | {"desc", "roles", "params", "vars"}
+
+CONTROL = frozenset({"set", "fail", "assert", "wait"})
+
+JUDGED = frozenset({"changed_when", "failed_when"})
+
+AGAIN = frozenset({"until", "retries", "delay"})
+
+STEP = INHERITED | JUDGED | AGAIN
+STEP |= {"name", "register", "ignore_errors", "loop", "loop_control", "notify", "delegate_to"}
 
 RUN = frozenset({"readonly", "creates", "removes", "unless", "onlyif", "stdin", "shell"})
 
-ITEM = INHERITED | {"name"}
+BLOCK = frozenset({"block", "rescue", "always"})
 
-IN_PLACE = ITEM | {"desc", "roles", "steps", "tasks"}
+BLOCK_STEP = INHERITED | BLOCK | {"name", "ignore_errors"}
+
+ITEM = INHERITED | {"name", "once", "on", "batch", "max_failures"}
+
+IN_PLACE = ITEM | BODY | {"desc", "roles"}
 
 PARAM = frozenset({"type", "default", "required", "choices", "help"})
 
 NOT_YET = {
-    "task": frozenset(
-        "become tags handlers rollback before after failed apps probe want fix payload within"
-        " readonly".split()
-    ),
-    "step": frozenset(
-        "become tags loop until retries delay notify delegate_to block rescue always".split()
-    ),
-    "item": frozenset("become tags once on batch max_failures block rescue always".split()),
+    "task": frozenset({"become", "probe", "want", "fix", "payload", "within", "readonly"}),
+    "step": frozenset({"become"}),
+    "item": frozenset({"become"}),
     "param": frozenset({"secret"}),
 }
 """Keys of the design that this version refuses, rather than read and not obey."""
 
-BUILT_IN_NOT_YET = frozenset({"upload", "download", "wait", "fail", "set", "assert", "commit"})
+BUILT_IN_NOT_YET = frozenset({"upload", "download"})

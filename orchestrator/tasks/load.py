@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from orchestrator.tasks import keys
 from orchestrator.tasks.index import KEYWORDS, Index, index
 from orchestrator.tasks.model import Call, Request, Task
 from orchestrator.tasks.read import TaskReader
+
+
+_HOOK = re.compile(r"^\s*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ def load(root: Path, names: Iterable[str] | None) -> Tasks:
     found = index(root)
     problems = Problems()
     wanted = list(found.files if names is None else names)
+    wanted += [name for name, path in found.files.items() if _may_hook(path)]
     if names is None:
         problems.found.extend(found.refused)
     reader, by_name = TaskReader(problems), dict[str, Task]()
@@ -51,10 +56,20 @@ def load(root: Path, names: Iterable[str] | None) -> Tasks:
         wanted.extend(call.task for call in by_name[name].calls())
     for task in by_name.values():
         _check_calls(task, by_name, found, broken, reader)
+        _check_names(task, found, problems)
     if not problems.found:
         _refuse_cycles(by_name, problems)
     problems.raise_any()
     return Tasks(found, by_name)
+
+
+def _may_hook(path: Path) -> bool:
+    """Whether a task file may hook into others; every such file is read for every run, so that
+    one in error is never a hook that silently does not fire."""
+    try:
+        return _HOOK.search(path.read_text("utf-8", "replace")) is not None
+    except OSError:
+        return True  # reading it in earnest tells what is wrong
 
 
 def check_requests(requests: Iterable[Request], tasks: Tasks) -> None:
@@ -78,15 +93,17 @@ def _params_below(task: Task, by_name: Mapping[str, Task]) -> set[str]:
     """What a task can be given: its own params and, in a playbook, those of its tasks."""
     known = set(task.params)
     for item in task.tasks or ():
-        below = item.does if isinstance(item.does, Task) else by_name[item.does.task]
-        known |= _params_below(below, by_name)
+        if isinstance(item.does, Call):
+            known |= _params_below(by_name[item.does.task], by_name)
+        elif item.does is not None:
+            known |= _params_below(item.does, by_name)
     return known
 
 
 def _check_calls(
     task: Task, by_name: Mapping[str, Task], found: Index, broken: set[str], reader: TaskReader
 ) -> None:
-    called = [s.does for s in task.steps or () if isinstance(s.does, Call)]
+    called = list(task.called())
     for call in task.calls():
         callee = by_name.get(call.task)
         if callee is None:
@@ -101,12 +118,24 @@ def _check_calls(
             mark = next(k.mark for k in call.written if isinstance(k, Key) and k == key)
             hint = nearest(key, callee.params) or _takes(callee.params)
             reader.problems.add(f"task '{call.task}' has no param '{key}'", mark, hint)
-        if call in called and callee.tasks is not None:
+        if callee.tasks is not None and any(call is c for c in called):
             reader.problems.add(
                 f"'{call.task}' is a playbook, and a step cannot wait for other hosts",
                 call.mark,
                 "name it under `tasks:` of a playbook instead",
             )
+
+
+def _check_names(task: Task, found: Index, problems: Problems) -> None:
+    for hooked in (*task.before, *task.after, *task.failed):
+        if hooked not in found.files:
+            _unknown(hooked, hooked.mark, found, problems)
+    own = task.steps is not None
+    for step in task.all_steps():
+        for name in step.notify:
+            if own and task.handlers and name not in task.handlers:
+                hint = nearest(name, task.handlers) or f"handlers: {', '.join(task.handlers)}"
+                problems.add(f"task '{task.name}' has no handler '{name}'", name.mark, hint)
 
 
 def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:

@@ -33,14 +33,15 @@ class Param:
 class Modifiers:
     """What a step, an item, a task or a playbook says of all that is inside it.
 
-    Every ``when`` must hold; ``environment`` adds up, inner over outer; the innermost
-    ``chdir`` and ``timeout`` (seconds) count.
+    Every ``when`` must hold; ``environment`` and ``tags`` add up, inner over outer; the
+    innermost ``chdir`` and ``timeout`` (seconds) count.
     """
 
     when: tuple[Judgement, ...] = ()
     environment: Mapping[Key, ValueTemplate] = field(default_factory=dict)
     chdir: ValueTemplate | None = None
     timeout: ValueTemplate | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,55 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Steps as one: where one of them fails, ``rescue`` runs in place of the rest and makes up
+    for it; ``always`` runs in any case, and last."""
+
+    steps: tuple[Step, ...]
+    rescue: tuple[Step, ...] = ()
+    always: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What this side does and no host: ``kind`` is set, fail, assert or wait.
+
+    ``value`` is what is set (a mapping; ``names`` are its keys), the message, or the seconds;
+    ``that`` is what an assert asks for.
+    """
+
+    kind: str
+    value: ValueTemplate
+    that: tuple[Judgement, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Run a step again until ``until`` holds: at most ``retries`` times more, ``delay`` seconds
+    after one another."""
+
+    until: tuple[Judgement, ...]
+    retries: int = 3
+    delay: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Run a step for every item of ``over``: a list, or a mapping's ``key`` and ``value``.
+
+    ``label`` is what an item is called on screen.
+    """
+
+    over: Expression | ValueTemplate
+    label: TextTemplate | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a task. The judgements are None where the step leaves them out."""
 
-    does: Run | Call
+    does: Run | Call | Block | Control
     mark: Mark
     name: TextTemplate | None = None
     mods: Modifiers = Modifiers()
@@ -80,16 +126,48 @@ class Step:
     changed_when: tuple[Judgement, ...] | None = None
     failed_when: tuple[Judgement, ...] | None = None
     ignore_errors: Judgement = False
+    loop: Loop | None = None
+    again: Again | None = None
+    notify: tuple[Key, ...] = ()
+    delegate_to: ValueTemplate | None = None
+
+    def inner(self) -> Iterator[Step]:
+        """The step itself and, of a block, all steps in it."""
+        yield self
+        if isinstance(self.does, Block):
+            for step in (*self.does.steps, *self.does.rescue, *self.does.always):
+                yield from step.inner()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A number of hosts, or a percentage of them."""
+
+    number: int
+    percent: bool = False
+
+    def of(self, count: int) -> int:
+        """How many of ``count`` hosts that is; a percentage is rounded down."""
+        return count * self.number // 100 if self.percent else self.number
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a playbook: a call by name, or a task in place."""
+    """One item of a playbook: a call by name, a task in place, or ``commit`` (None).
 
-    does: Call | Task
+    ``once``: only the primary runs it (``anyone``: or, if that is out, another host).
+    ``batch``: the sizes of the batches, the last one repeating; () is all hosts at once.
+    ``max_failures``: how many hosts may fail in it before the run stops.
+    """
+
+    does: Call | Task | None
     mark: Mark
     name: str = ""
     mods: Modifiers = Modifiers()
+    once: bool = False
+    anyone: bool = False
+    batch: tuple[Share, ...] = ()
+    max_failures: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +175,8 @@ class Task:
     """One task file, or a task in place (named after its item).
 
     Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` None means
-    every host.
+    every host. ``before``, ``after`` and ``failed`` are the tasks that it hooks into, for the
+    ``apps`` named or for all.
     """
 
     name: str
@@ -109,17 +188,40 @@ class Task:
     mods: Modifiers = Modifiers()
     steps: tuple[Step, ...] | None = None
     tasks: tuple[Item, ...] | None = None
+    handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    rollback: tuple[Step, ...] = ()
+    before: tuple[Key, ...] = ()
+    after: tuple[Key, ...] = ()
+    failed: tuple[Key, ...] = ()
+    apps: tuple[Key, ...] = ()
 
-    def calls(self) -> Iterator[Call]:
-        """Every call by name in this file, in the order written."""
-        for step in self.steps or ():
-            if isinstance(step.does, Call):
-                yield step.does
+    def all_steps(self) -> Iterator[Step]:
+        """Every step that stands in this file, those of its tasks in place included."""
+        written = [*(self.steps or ()), *self.rollback]
+        for steps in self.handlers.values():
+            written += steps
+        for step in written:
+            yield from step.inner()
         for item in self.tasks or ():
             if isinstance(item.does, Task):
-                yield from item.does.calls()
-            else:
+                yield from item.does.all_steps()
+
+    def called(self) -> Iterator[Call]:
+        """Every call that is a step, in this file."""
+        return (step.does for step in self.all_steps() if isinstance(step.does, Call))
+
+    def scheduled(self) -> Iterator[Call]:
+        """Every call that is an item of ``tasks``, in this file."""
+        for item in self.tasks or ():
+            if isinstance(item.does, Task):
+                yield from item.does.scheduled()
+            elif item.does is not None:
                 yield item.does
+
+    def calls(self) -> Iterator[Call]:
+        """Every call by name in this file."""
+        yield from self.scheduled()
+        yield from self.called()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import Mark
-from orchestrator.tasks.model import Item, Run, Task
+from orchestrator.tasks.model import Run, Task
 
 _PARTS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|&&|\|\||[;&|\n()]|[^\s;&|()]+", re.S)
 _ENDS = frozenset({"&&", "||", ";", "&", "|", "\n", "(", ")"})
@@ -32,12 +32,9 @@ def _task(task: Task) -> Iterator[tuple[str, Mark]]:
 
 
 def _inside(task: Task) -> Iterator[tuple[str, Mark]]:
-    for step in task.steps or ():
+    for step in task.all_steps():
         if isinstance(step.does, Run):
             yield from _run(step.does)
-    for item in task.tasks or ():
-        if isinstance(item, Item) and isinstance(item.does, Task):
-            yield from _inside(item.does)
 
 
 def _run(run: Run) -> Iterator[tuple[str, Mark]]:
@@ -45,7 +42,10 @@ def _run(run: Run) -> Iterator[tuple[str, Mark]]:
         if template is None:
             continue
         for use in template.raw_uses:
-            yield f"`{use.filter}` takes text apart or as it is: be sure of where it is from", use.mark
+            yield (
+                f"`{use.filter}` takes text apart or as it is: be sure of where it is from",
+                use.mark,
+            )
         for words in _commands(template.source):
             if note := _meaning(words):
                 yield note, template.mark

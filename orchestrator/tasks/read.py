@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from orchestrator.errors import Mark, Problems
 from orchestrator.model.value import Key, Value
-from orchestrator.source.read import Reader, found
+from orchestrator.source.read import Reader
 from orchestrator.tasks import keys, types
-from orchestrator.tasks.compile import Compiler
-from orchestrator.tasks.model import PARAM_TYPES, Call, Item, Param, Run, Step, Task
+from orchestrator.tasks.model import PARAM_TYPES, Call, Item, Param, Share, Step, Task
+from orchestrator.tasks.steps import Fields, StepReader
 
-Fields: TypeAlias = dict[str, Value]
-
-_SHELL = re.compile(r"[A-Za-z0-9_./+-]+")
+_SHARE = re.compile(r"([0-9]{1,6})(%)?")
 
 
 class TaskReader:
@@ -24,31 +22,27 @@ class TaskReader:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self.read = Reader(problems)
-        self.compile = Compiler(problems)
+        self.steps = StepReader(problems)
+        self.compile = self.steps.compile
 
     def task(self, name: str, value: Value) -> Task:
         """The whole file."""
         what = f"task '{name}'"
         if value.data is None:
             self.problems.add(f"{what} is empty", value.mark, "give it `steps:` or `tasks:`")
-        fields = self.known(value, what, keys.TASK, keys.NOT_YET["task"])
+        fields = self.steps.known(value, what, keys.TASK, keys.NOT_YET["task"])
         return self.body(name, value.mark, fields, what)
-
-    def known(
-        self, value: Value, what: str, allowed: frozenset[str], later: frozenset[str]
-    ) -> Fields:
-        """A mapping's allowed keys; those that only a later version obeys are refused."""
-        fields = self.read.mapping(value, what, allowed | later)
-        for key in (k for k in fields if k in later):
-            self.problems.add(f"`{key}` in {what} is not supported yet", key.mark)
-        return cast(Fields, {k: v for k, v in fields.items() if k in allowed})
 
     def body(self, name: str, mark: Mark, fields: Fields, what: str) -> Task:
         """A task out of its known keys."""
         if fields and ("steps" in fields) == ("tasks" in fields):
             self.problems.add(f"{what} needs either `steps` or `tasks`", mark, "give it one")
-        roles = self.read.string_list(fields.get("roles"), "roles")
-        if roles == ():
+        for key in ("handlers", "rollback"):
+            if "tasks" in fields and key in fields:
+                place = fields[key].mark
+                self.problems.add(f"`{key}` cannot stand on a playbook", place, "put it on a task")
+        roles = self.names(fields, "roles", "roles")
+        if roles == () and "roles" in fields:
             self.problems.add(
                 f"`roles` of {what} names no role, so it could run nowhere",
                 fields["roles"].mark,
@@ -63,9 +57,24 @@ class TaskReader:
             params=self.params(fields.get("params"), what),
             vars=cast(Fields, self.read.variables(fields.get("vars"), f"vars of {what}")),
             mods=self.compile.modifiers(fields),
-            steps=None if steps is None else self.steps(steps, what),
+            steps=None if steps is None else self.steps.steps(steps, f"steps of {what}"),
             tasks=None if tasks is None else self.items(tasks, what),
+            handlers=self.handlers(fields.get("handlers"), what),
+            rollback=self.steps.steps(fields.get("rollback"), f"rollback of {what}"),
+            before=self.names(fields, "before", "before"),
+            after=self.names(fields, "after", "after"),
+            failed=self.names(fields, "failed", "failed"),
+            apps=self.names(fields, "apps", "apps"),
         )
+
+    def names(self, fields: Fields, key: str, what: str) -> tuple[Key, ...]:
+        """A list of names, or one name."""
+        return self.read.string_list(fields.get(key), what) or ()
+
+    def handlers(self, value: Value | None, what: str) -> dict[str, tuple[Step, ...]]:
+        """Each handler's steps, in the order defined."""
+        named = self.read.mapping(value, f"handlers of {what}")
+        return {str(k): self.steps.steps(v, f"handler '{k}'") for k, v in named.items()}
 
     def params(self, value: Value | None, what: str) -> dict[str, Param]:
         """The parameters, each checked for sense."""
@@ -75,7 +84,7 @@ class TaskReader:
     def param(self, name: str, mark: Mark, value: Value) -> Param:
         """One parameter; a spec without keys is optional text."""
         what = f"param '{name}'"
-        fields = self.known(value, what, keys.PARAM, keys.NOT_YET["param"])
+        fields = self.steps.known(value, what, keys.PARAM, keys.NOT_YET["param"])
         default, choices = fields.get("default"), fields.get("choices")
         param = Param(
             name=name,
@@ -104,125 +113,60 @@ class TaskReader:
             self.problems.add(f"{param.name} {error}", value.mark)
             return None
 
-    def steps(self, value: Value, what: str) -> tuple[Step, ...]:
-        """The steps, in order; those that make no sense are left out."""
-        listed = self.listed(value, f"steps of {what}")
-        return tuple(step for step in map(self.step, listed) if step is not None)
-
     def items(self, value: Value, what: str) -> tuple[Item, ...]:
         """The items of a playbook, in order."""
-        listed = self.listed(value, f"tasks of {what}")
+        listed = self.steps.listed(value, f"tasks of {what}")
         read = (self.item(item, f"{what}[{n}]") for n, item in enumerate(listed, 1))
         return tuple(item for item in read if item is not None)
 
-    def listed(self, value: Value, what: str) -> list[Value]:
-        """A list with something in it."""
-        if not isinstance(value.data, list) or not value.data:
-            self.read.wrong(value, what, "a list with at least one entry")
-            return []
-        return value.data
-
-    def step(self, value: Value) -> Step | None:
-        """One step: ``run: text``, a task's name, or a name with arguments."""
-        if isinstance(value.data, str):
-            return Step(Call(value.data, value.mark), value.mark)
-        modifiers = keys.STEP | keys.RUN | keys.NOT_YET["step"]
-        call = self.call_key(value, "a step", modifiers)
-        if call is None:
-            return None
-        allowed = keys.STEP | ({"run"} | keys.RUN if call == "run" else {call})
-        fields = self.known(value, f"step `{call}`", frozenset(allowed), keys.NOT_YET["step"])
-        if call != "run":
-            self.only_on_run(call, fields)
-        does = self.run(fields) if call == "run" else self.call(call, fields)
-        return self.compile.step(does, value.mark, fields) if does else None
-
-    def only_on_run(self, call: str, fields: Fields) -> None:
-        """Refuse what cannot be said of a task as a whole."""
-        for key in ("changed_when", "failed_when"):
-            if key in fields:
-                self.problems.add(
-                    f"{key} cannot judge all of '{call}'",
-                    fields[key].mark,
-                    f"put it on a step inside '{call}'",
-                )
-        self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of `{call}`")
-
     def item(self, value: Value, place: str) -> Item | None:
-        """One item of ``tasks``: a name, a name with arguments, or a task in place."""
+        """One item of ``tasks``: a name, a name with arguments, a task in place, ``commit``."""
         if isinstance(value.data, str):
-            if value.data in keys.BUILT_IN_NOT_YET:
-                self.problems.add(f"`{value.data}` is not supported yet", value.mark)
-            return Item(Call(value.data, value.mark), value.mark)
+            does = None if value.data == "commit" else Call(value.data, value.mark)
+            return Item(does, value.mark, value.data if does is None else "")
         if isinstance(value.data, dict) and value.data.keys() & {"steps", "tasks"}:
-            fields = self.known(value, "a task in place", keys.IN_PLACE, keys.NOT_YET["item"])
+            fields = self.steps.known(value, "a task in place", keys.IN_PLACE, keys.NOT_YET["item"])
             name = self.read.text(fields.get("name"), "name") or place
-            return Item(self.body(name, value.mark, fields, f"'{name}'"), value.mark, name)
-        call = self.call_key(value, "an item of tasks", keys.ITEM | keys.NOT_YET["item"])
-        if call is None:
+            inner = self.body(name, value.mark, fields, f"'{name}'")
+            return self.flow(Item(inner, value.mark, name), fields)
+        name = self.steps.called(value, "an item of tasks", keys.ITEM | keys.NOT_YET["item"]) or ""
+        if not name:
             return None
-        fields = self.known(value, f"item `{call}`", keys.ITEM | {call}, keys.NOT_YET["item"])
-        name = self.read.text(fields.get("name"), "name") or ""
-        return Item(self.call(call, fields), value.mark, name, self.compile.modifiers(fields))
+        allowed = keys.ITEM | {name}
+        fields = self.steps.known(value, f"item `{name}`", allowed, keys.NOT_YET["item"])
+        shown = self.read.text(fields.get("name"), "name") or ""
+        call = self.steps.call(name, fields)
+        item = Item(call, value.mark, shown, self.compile.modifiers(fields))
+        return self.flow(item, fields)
 
-    def call_key(self, value: Value, what: str, modifiers: frozenset[str]) -> str | None:
-        """The one key that says what is called."""
-        if not isinstance(value.data, dict):
-            self.problems.add(
-                f"{what} must be a task's name or a mapping, found {found(value)}", value.mark
-            )
-            return None
-        calls = [key for key in value.data if key not in modifiers]
-        if len(calls) == 1:
-            return str(calls[0])
-        if "run" in calls or not calls:
-            for key in calls:
-                if key != "run":
-                    self.read.unknown(key, "step `run`", modifiers | {"run"})
-            if not calls:
-                self.problems.add(f"{what} calls nothing", value.mark, "give it `run:` or a task")
-            return "run" if calls else None
-        listed = ", ".join(f"`{key}`" for key in calls)
-        self.problems.add(
-            f"{what} is one call, found {listed}",
-            calls[1].mark,
-            "begin a new entry with `- `, or mend the key",
-        )
-        return None
-
-    def run(self, fields: Fields) -> Run | None:
-        """A command with its options."""
-        if isinstance(fields["run"].data, (dict, list)):
-            self.read.wrong(
-                fields["run"], "run", "the command's text", "options stand beside `run:`"
-            )
-            return None
-        if self.read.text(fields["run"], "run") is None:
-            return None
-        shell = self.read.text(fields.get("shell"), "shell") or "sh"
-        if not _SHELL.fullmatch(shell):
-            self.read.wrong(fields["shell"], "shell", "a shell's name or path, like bash")
-        return Run(
-            text=self.compile.shell(fields["run"]),
-            shell=shell,
-            readonly=self.read.boolean(fields.get("readonly"), "readonly") or False,
-            stdin=self.compile.optional(fields.get("stdin")),
-            creates=self.compile.optional(fields.get("creates")),
-            removes=self.compile.optional(fields.get("removes")),
-            unless=self.compile.script(fields.get("unless"), "unless"),
-            onlyif=self.compile.script(fields.get("onlyif"), "onlyif"),
+    def flow(self, item: Item, fields: Fields) -> Item:
+        """The item with what says how it goes over the hosts."""
+        once = self.read.boolean(fields.get("once"), "once") or False
+        on = self.read.choice(fields.get("on"), "on", ("primary", "any"))
+        if on and not once:
+            self.problems.add("`on` says nothing without `once: true`", fields["on"].mark)
+        if once and "batch" in fields:
+            place = fields["batch"].mark
+            self.problems.add("`once` and `batch` exclude each other", place, "drop one")
+        sizes = self.read.items(fields.get("batch"), "batch") or []
+        shares = [self.share(size, "batch", least=1) for size in sizes]
+        most = fields.get("max_failures")
+        return replace(
+            item,
+            once=once,
+            anyone=on == "any",
+            batch=tuple(shares),
+            max_failures=self.share(most, "max_failures") if most is not None else None,
         )
 
-    def call(self, name: str, fields: Fields) -> Call:
-        """A task called by its name; its arguments are checked once that task is known."""
-        written = fields[name]
-        args = self.read.mapping(written, f"the arguments of `{name}`")
-        return Call(
-            name,
-            next(key.mark for key in fields if key == name and isinstance(key, Key)),
-            {key: self.compile.value(arg) for key, arg in args.items()},
-            cast(Fields, args),
-        )
+    def share(self, value: Value, what: str, least: int = 0) -> Share:
+        """A number of hosts, or a percentage of them."""
+        plain = isinstance(value.data, (str, int)) and not isinstance(value.data, bool)
+        match = _SHARE.fullmatch(str(value.data)) if plain else None
+        if match is None or int(match[1]) < least or (match[2] and int(match[1]) > 100):
+            self.read.wrong(value, what, f"a number of hosts from {least} on, or like 25%")
+            return Share(1)
+        return Share(int(match[1]), bool(match[2]))
 
 
 def templated(value: Value) -> bool:

@@ -26,7 +26,7 @@ BROKEN = """\
       - run: echo hi
         timeout: soon
       - run: echo hi
-        loop: [1, 2]
+        become: true
       - run: "{{ command }}"
       - run: echo hi
         readonly: yes
@@ -44,8 +44,7 @@ def broken(project: Project) -> list[str]:
         {
             "tasks/broken.yml": BROKEN,
             "tasks/deploy/publish.yml": "params: {release: {}}\nsteps: [{run: 'true'}]\n",
-            "tasks/helper.yml": "params: {color: {}, count: {type: int}}\n"
-            "steps: [{run: 'true'}]\n",
+            "tasks/helper.yml": "params: {color: {}, count: {type: int}}\nsteps: [{run: 'true'}]\n",
             "tasks/playbook.yml": "tasks: [helper]\n",
         }
     )
@@ -70,7 +69,7 @@ def broken(project: Project) -> list[str]:
         ("14:19", "no template", ""),
         ("16:15", "'host' cannot be registered", ""),
         ("18:14", "timeout must be a duration", ""),
-        ("20:5", "`loop` in step `run` is not supported yet", ""),
+        ("20:5", "`become` in step `run` is not supported yet", ""),
         ("23:15", "readonly must be true or false", "write true"),
         ("25:11", "when is an expression already", "drop the {{ }}"),
         ("26:5", "'playbook' is a playbook", "name it under `tasks:`"),
@@ -108,7 +107,9 @@ def test_tasks_that_call_each_other_in_a_circle_are_shown_as_one(project: Projec
 
 
 def test_a_broken_task_keeps_no_other_from_running(project: Project) -> None:
-    project.sandbox("a1").write({"tasks/bad.yml": "stps: []\n", "tasks/ok.yml": "steps: [{run: id}]\n"})
+    project.sandbox("a1").write(
+        {"tasks/bad.yml": "stps: []\n", "tasks/ok.yml": "steps: [{run: id}]\n"}
+    )
     assert project.orch("-s", "dev", "run", "ok").code == 0
     assert "in error: tasks/bad.yml:1:1" in project.orch("tasks").out
     assert project.orch("lint").code == 3

@@ -1,0 +1,306 @@
+"""One lane on its way: barriers, what a failure stops, and what it undoes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TypeVar
+
+from orchestrator.errors import ConnectError
+from orchestrator.execute.fleet import Emit, Fleet
+from orchestrator.execute.host import HostTask
+from orchestrator.execute.progress import Progress
+from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
+from orchestrator.model.outcome import Outcome, Status
+from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
+    others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
+    run that changes something, instead of stopping it before it begins. ``ask`` is asked before
+    each wave: run, skip or stop."""
+
+    forks: int = 100
+    keep_going: bool = False
+    skip_unreachable: bool = False
+    ask: Callable[[Wave], str] | None = None
+
+
+class LaneRun:
+    """Walks the waves of one lane; ``progress`` says where each of its hosts stands."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        plan: Plan,
+        fleet: Fleet,
+        *,
+        emit: Emit,
+        pool: ThreadPoolExecutor,
+        options: Options,
+    ) -> None:
+        self.lane, self.plan, self.fleet, self.emit, self.pool = lane, plan, fleet, emit, pool
+        self.options = options
+        taking_part = {h.host for wave in lane.waves for h in wave.hosts}
+        self.progress = {
+            name: Progress(fleet.hosts[name], lane.app)
+            for name in plan.hosts
+            if name in taking_part
+        }
+        self.begun: list[tuple[Wave, set[str]]] = []  # since the last commit
+        self.fallen: set[str] = set()
+        self.fallen_in: dict[int, set[str]] = {}
+        undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
+        keep = undone or bool(lane.failed) or bool(self._delegates())
+        waves = enumerate(lane.waves)
+        self.last = {} if keep else {h.host: n for n, wave in waves for h in wave.hosts}
+
+    def run(self) -> None:
+        """Every wave in order, until the lane fails, is interrupted, or is through."""
+        if self.plan.changes and not self._preflight():
+            return
+        for number, wave in enumerate(self.lane.waves):
+            if self.fleet.cancel.stopping:
+                self._end(number, None, "interrupted")
+                return
+            if wave.commit:
+                self.begun.clear()
+                continue
+            answer = self.options.ask(wave) if self.options.ask else "run"
+            if answer == "stop":
+                self._stop(number, Status.NOT_STARTED, "stopped by you")
+                return
+            if answer == "skip":
+                continue
+            self._wave(number, wave)
+            if self.fleet.cancel.stopping:
+                self._end(number + 1, None, "interrupted")
+                return
+            if why := self._failed(wave):
+                self._end(number + 1, wave, why)
+                return
+
+    def _failed(self, wave: Wave) -> str:
+        """Why the lane has failed with this wave, if it has. Hosts whose failure is tolerated
+        are rolled back, each for itself."""
+        here = [self.progress[host.host] for host in wave.hosts]
+        counted = {p.host.name for p in here if self._counts(p, wave)} - self.fallen
+        self.fallen |= counted
+        most = 0
+        if wave.tolerance is not None:
+            item = self.fallen_in.setdefault(wave.tolerance.item, set())
+            item |= counted
+            most = wave.tolerance.most - len(item) + len(counted)
+        if not counted:
+            return ""
+        if len(counted) > most and not self.options.keep_going:
+            first = next(p for p in here if p.host.name in counted)
+            return f"{first.host.name} {str(first.status).replace('_', ' ')}"
+        self._roll_back(counted, "")
+        return ""
+
+    def _counts(self, progress: Progress, wave: Wave) -> bool:
+        """Whether what became of a host counts as a failure of the wave."""
+        if progress.status is Status.UNREACHABLE:
+            return wave.tolerance is not None or (wave.once and not wave.anyone)
+        return progress.stopped
+
+    def _end(self, number: int, wave: Wave | None, why: str) -> None:
+        """The lane ends here: what was begun is rolled back, ``failed`` hooks run."""
+        began = {name for _, names in self.begun for name in names}
+        status = Status.CANCELLED if wave is None else Status.NOT_STARTED
+        self._stop(number, status, why)
+        self.fleet.renew()
+        self._roll_back(began, why)
+        hooks = dict(self.lane.failed)
+        for name in reversed(wave.within if wave else ()):
+            for hook in hooks.get(name, ()):
+                self._programs(hook.task, {h.host: h.program for h in hook.hosts})
+
+    def _stop(self, number: int, status: Status, why: str) -> None:
+        """Say of every host what it will not come to, from this wave on."""
+        for wave in self.lane.waves[number:]:
+            for host in wave.hosts:
+                progress = self.progress[host.host]
+                if not progress.stopped:
+                    progress.worst(status, f"'{wave.task}' was not begun: {why}")
+
+    def _roll_back(self, names: set[str], why: str) -> None:
+        """Undo what these hosts began since the last commit, the last task first. A rollback
+        that fails stops neither the other hosts nor what is left to undo on its own."""
+        for wave, began in reversed(self.begun):
+            programs = {
+                host.host: host.rollback
+                for host in wave.hosts
+                if host.host in names & began and host.rollback.steps
+            }
+            if not programs:
+                continue
+            undone = self._programs(f"rollback of {wave.task}", programs)
+            for name, progress in undone.items():
+                self.progress[name].rolled_back(wave.task, progress, why)
+            began.difference_update(names)
+
+    def _programs(self, title: str, programs: Mapping[str, Program]) -> dict[str, Progress]:
+        """Run programs beside the plan's own order, each host for itself, to their ends."""
+        began = time.monotonic()
+        apart = {name: Progress(self.fleet.hosts[name], self.lane.app) for name in programs}
+        for name, progress in apart.items():
+            if name in self.progress:
+                progress.results = self.progress[name].results
+        steps = max(len(program.steps) for program in programs.values())
+        app = self.lane.app
+        self.emit(TaskStarted(time.time(), app, title, tuple(programs), steps))
+
+        def one(name: str) -> None:
+            progress = apart[name]
+            try:
+                HostTask(self.fleet, progress, title, self.emit).run(programs[name])
+            except ConnectError as error:
+                progress.worst(Status.UNREACHABLE, error.problems[0].what)
+            outcome = Outcome(
+                progress.status or Status.OK, reason=progress.reason, seconds=progress.seconds
+            )
+            self.emit(HostFinished(time.time(), app, title, name, outcome))
+
+        each(self.pool, one, programs)
+        self.emit(TaskFinished(time.time(), app, title, time.monotonic() - began))
+        return apart
+
+    def _delegates(self) -> set[str]:
+        return {
+            step.on
+            for wave in self.lane.waves
+            for host in wave.hosts
+            for step in (*host.program.steps, *host.rollback.steps)
+            if step.on
+        }
+
+    def _preflight(self) -> bool:
+        """Connect every host before anything is touched; whether the run can begin."""
+        each(self.pool, self._reach, self.progress.values())
+        if self.fleet.cancel.stopping:
+            self._stop(0, Status.NOT_STARTED, "interrupted")
+            return False
+        away = [p for p in self.progress.values() if p.status is Status.UNREACHABLE]
+        if away and not self.options.skip_unreachable:
+            self._stop(0, Status.NOT_STARTED, f"{away[0].host.name} is unreachable")
+            return False
+        for wave in self.lane.waves:
+            if wave.once and not wave.anyone and self.progress[wave.hosts[0].host] in away:
+                name = wave.hosts[0].host
+                self._stop(0, Status.NOT_STARTED, f"{name}, the primary, is unreachable")
+                return False
+        return self._reach_delegates()
+
+    def _reach_delegates(self) -> bool:
+        for name in sorted(self._delegates() - self.progress.keys()):
+            try:
+                self.fleet.connect(name)
+            except ConnectError as error:
+                why = f"{name}, which steps are delegated to, is unreachable"
+                self._stop(0, Status.NOT_STARTED, f"{why}: {error.problems[0].what}")
+                return False
+        return True
+
+    def _reach(self, progress: Progress) -> None:
+        if self.fleet.cancel.stopping:
+            return
+        try:
+            self.fleet.connect(progress.host.name)
+        except ConnectError as error:
+            self._unreachable(progress, error)
+
+    def _unreachable(self, progress: Progress, error: ConnectError) -> None:
+        if self.fleet.cancel.stopping:
+            progress.worst(Status.CANCELLED, "interrupted while connecting")
+        else:
+            progress.worst(Status.UNREACHABLE, error.problems[0].what, error.problems[0].hint)
+
+    def _wave(self, number: int, wave: Wave) -> None:
+        began = time.monotonic()
+        hosts = wave.hosts if not wave.anyone else self._stand_in(wave)
+        names = tuple(host.host for host in hosts)
+        steps = max((len(host.steps) for host in hosts), default=0)
+        self.begun.append((wave, set()))
+        self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
+        each(self.pool, lambda host: self._host(number, wave, host), hosts)
+        if wave.once:
+            self._share(hosts)
+        seconds = time.monotonic() - began
+        self.emit(TaskFinished(time.time(), self.lane.app, wave.task, seconds))
+
+    def _stand_in(self, wave: Wave) -> tuple[HostPlan, ...]:
+        """The first host that can be reached, for a task that runs once and anywhere."""
+        for host in wave.hosts:
+            progress = self.progress[host.host]
+            if not progress.stopped:
+                self._reach(progress)
+            if not progress.stopped:
+                return (host,)
+        return wave.hosts[:1]
+
+    def _share(self, hosts: Iterable[HostPlan]) -> None:
+        """What was registered once is every host's."""
+        for host in hosts:
+            results = self.progress[host.host].results
+            for progress in self.progress.values():
+                progress.results.update(results)
+
+    def _host(self, number: int, wave: Wave, plan: HostPlan) -> None:
+        progress = self.progress[plan.host]
+        if progress.stopped:
+            return
+        if self.fleet.cancel.stopping:
+            progress.worst(Status.CANCELLED, f"'{wave.task}' was not begun: interrupted")
+            return
+        before, seconds = dict(progress.counts), progress.seconds
+        task = HostTask(self.fleet, progress, wave.task, self.emit)
+        try:
+            self.fleet.connect(plan.host)
+            self.begun[-1][1].add(plan.host)
+            if not task.run(plan.program):
+                self._pending(wave, plan, task, progress)
+        except ConnectError as error:
+            self._unreachable(progress, error)
+        if progress.status is None:
+            progress.worst(Status.SKIPPED)
+        self._finished(wave, progress, before, progress.seconds - seconds)
+        if self.last.get(plan.host) == number or (progress.stopped and self.last):
+            self.fleet.release(plan.host)
+
+    def _pending(self, wave: Wave, plan: HostPlan, task: HostTask, progress: Progress) -> None:
+        """Keep in mind the handlers that were called for and did not come to run."""
+        ran = {step.handler for step in plan.steps if step.number in task.recorder.finished}
+        defined = dict.fromkeys(step.handler for step in plan.steps if step.handler)
+        for name in defined:
+            if name in task.recorder.notified and name not in ran:
+                progress.pending[wave.task, name] = (
+                    f"orch -s {self.plan.stage} run {wave.task} --handler {name} -l {plan.host}"
+                )
+
+    def _finished(
+        self, wave: Wave, progress: Progress, before: Mapping[str, int], seconds: float
+    ) -> None:
+        """Tell how the host came through this task: the worst that it counted in it."""
+        here = {what for what, count in progress.counts.items() if count > before[what]}
+        status = next((Status(s) for s in ("changed", "ok", "skipped") if s in here), Status.OK)
+        if progress.stopped and progress.status is not None:
+            status = progress.status
+        outcome = Outcome(status, seconds=seconds, reason=progress.reason)
+        host, app = progress.host.name, self.lane.app
+        self.emit(HostFinished(time.time(), app, wave.task, host, outcome))
+
+
+def each(pool: ThreadPoolExecutor, do: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do it for every item, many at a time; what one of them raises is raised after all."""
+    futures = [pool.submit(do, item) for item in items]
+    wait(futures)
+    for future in futures:
+        future.result()

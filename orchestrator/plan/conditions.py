@@ -1,0 +1,155 @@
+"""What a step's conditions come to on one host: known here, judged there, or still open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from orchestrator import templating
+from orchestrator.model.condition import All, Always, Any, Condition, Is
+from orchestrator.model.result import Result
+from orchestrator.plan.frame import Frame
+from orchestrator.plan.model import Results
+from orchestrator.plan.scope import Place
+from orchestrator.plan.walk import Flat
+from orchestrator.tasks.model import Judgement
+from orchestrator.templating import Expression, Scope, Waits
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a step stands on its host's way.
+
+    ``registered`` is what steps before it register, with their numbers in this task;
+    ``settled`` are results that are known already, of steps that will not run; ``lenient``
+    are names whose results are none if they never came (in a rollback).
+    """
+
+    place: Place
+    registered: Mapping[str, tuple[int, ...]]
+    settled: Results
+    lenient: frozenset[str] = frozenset()
+
+    def take(self, results: Results) -> None:
+        """Have templates see the host from here, with these results."""
+        self.place.results = {**self.settled, **results}
+        self.place.registered = self.registered
+        self.place.lenient = frozenset() if results is NOTHING else self.lenient
+
+
+NOTHING: Results = {}
+"""The results at the time of planning: none is known, and none is missing either."""
+
+
+class Conditions:
+    """Compiles and judges the conditions of one step."""
+
+    def __init__(self, flat: Flat, standing: Standing, *, elsewhere: bool = False) -> None:
+        self.flat, self.standing = flat, standing
+        self.elsewhere = elsewhere  # its host's shell does not know this host's steps
+
+    def when(self) -> Condition | str:
+        """The condition to run, or why it does not. Raises Waits and DefinitionError."""
+        if self.flat.around.excluded:
+            return self.flat.around.excluded
+        found: list[Condition] = []
+        if self.flat.notified_by:
+            found.append(self._notified())
+        for judgement, frame in self.flat.around.when:
+            condition = self._one(judgement, frame)
+            if condition == Always(False):
+                return f"when: {source_of(judgement)}"
+            found.append(condition)
+        return all_of(found)
+
+    def own(self, judgements: tuple[Judgement, ...]) -> Condition | None:
+        """Judgements over the step's own end as the host can make them; None where it cannot."""
+        found: list[Condition] = []
+        for judgement in judgements:
+            if isinstance(judgement, bool):
+                found.append(Always(judgement))
+                continue
+            frame = self.flat.frame
+            try:
+                condition = templating.condition(
+                    judgement, lambda name: self._number(name, self.flat.frame, own=True), frame
+                )
+            except Waits:
+                return None
+            if condition is None:
+                return None
+            found.append(condition)
+        return all_of(found)
+
+    def _notified(self) -> Condition:
+        if self.elsewhere:
+            results = self.standing.place.results
+            changed = results.get(NOTIFIED, frozenset())
+            if NOTIFIED not in results:
+                raise Waits({NOTIFIED})
+            return Always(self.flat.handler in changed)
+        return any_of([Is(number, "changed") for number in self.flat.notified_by])
+
+    def _one(self, judgement: Judgement, frame: Frame) -> Condition:
+        if isinstance(judgement, bool):
+            return Always(judgement)
+        compiled = templating.condition(judgement, lambda name: self._number(name, frame), frame)
+        return Always(judgement.holds(frame)) if compiled is None else compiled
+
+    def _number(self, name: str, frame: Frame, own: bool = False) -> int | None:
+        """The step of this task that will register the name, while it is not known here."""
+        if own and name == "result":
+            return self.flat.number
+        place = self.standing.place
+        if self.elsewhere or name in frame.task.params or name in place.results:
+            return None
+        numbers = self.standing.registered.get(name, ())
+        return numbers[0] if len(numbers) == 1 else None
+
+
+NOTIFIED = "handlers notified"
+"""Under this name, which no template can have, results hold the handlers notified so far."""
+
+
+class WithResult:
+    """A scope in which ``result`` is the step's own."""
+
+    __slots__ = ("result", "scope")
+
+    def __init__(self, scope: Scope, result: Result) -> None:
+        self.scope, self.result = scope, result
+
+    def resolve(self, name: str) -> object:
+        """The step's own result, or what the scope knows."""
+        return self.result if name == "result" else self.scope.resolve(name)
+
+    def from_host(self, name: str) -> bool:
+        """Whether text from a host can be reached by this name."""
+        return name == "result" or self.scope.from_host(name)
+
+    def names(self) -> Iterable[str]:
+        """Every name that is known."""
+        return {"result", *self.scope.names()}
+
+
+def hold(judgements: Iterable[Judgement], scope: Scope) -> bool:
+    """Whether all of them hold, here and now."""
+    return all(j if isinstance(j, bool) else j.holds(scope) for j in judgements)
+
+
+def source_of(judgement: Judgement) -> str:
+    """A judgement as it was written."""
+    return judgement.source if isinstance(judgement, Expression) else str(judgement).lower()
+
+
+def all_of(conditions: Iterable[Condition]) -> Condition:
+    """Every one of them, in as few words as it takes."""
+    needed = tuple(c for c in conditions if c != Always(True))
+    if len(needed) == 1:
+        return needed[0]
+    return All(needed) if needed else Always(True)
+
+
+def any_of(conditions: list[Condition]) -> Condition:
+    """At least one of them."""
+    return conditions[0] if len(conditions) == 1 else Any(tuple(conditions))

@@ -1,0 +1,185 @@
+"""Steps as written: commands, calls, blocks, and what only this side does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, cast
+
+from orchestrator.errors import Mark, Problems
+from orchestrator.model.value import Key, Value
+from orchestrator.source.read import Reader, found
+from orchestrator.tasks import keys
+from orchestrator.tasks.compile import Compiler
+from orchestrator.tasks.model import Block, Call, Control, Run, Step
+
+Fields: TypeAlias = dict[str, Value]
+Does: TypeAlias = Run | Call | Block | Control
+
+_SHELL = re.compile(r"[A-Za-z0-9_./+-]+")
+
+
+class StepReader:
+    """Reads lists of steps. Nothing is raised: what is wrong goes to ``problems``."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self.read = Reader(problems)
+        self.compile = Compiler(problems)
+
+    def steps(self, value: Value | None, what: str) -> tuple[Step, ...]:
+        """The steps, in order; those that make no sense are left out."""
+        if value is None:
+            return ()
+        listed = self.listed(value, what)
+        return tuple(step for step in map(self.step, listed) if step is not None)
+
+    def listed(self, value: Value, what: str) -> list[Value]:
+        """A list with something in it."""
+        if not isinstance(value.data, list) or not value.data:
+            self.read.wrong(value, what, "a list with at least one entry")
+            return []
+        return value.data
+
+    def known(
+        self, value: Value, what: str, allowed: Iterable[str], later: frozenset[str]
+    ) -> Fields:
+        """A mapping's allowed keys; those that only a later version obeys are refused."""
+        allowed = frozenset(allowed)
+        fields = self.read.mapping(value, what, allowed | later)
+        for key in (k for k in fields if k in later):
+            self.problems.add(f"`{key}` in {what} is not supported yet", key.mark)
+        return cast(Fields, {k: v for k, v in fields.items() if k in allowed})
+
+    def step(self, value: Value) -> Step | None:
+        """One step: ``run: text``, a task's name, a name with arguments, a block, …"""
+        if isinstance(value.data, str):
+            return Step(Call(value.data, value.mark), value.mark)
+        if isinstance(value.data, dict) and "block" in value.data:
+            return self.block(value)
+        every = keys.STEP | keys.RUN | keys.NOT_YET["step"] | keys.BLOCK
+        name = self.called(value, "a step", every)
+        if name is None:
+            return None
+        more, read = self._kinds().get(name, (frozenset(), self.call))
+        allowed = keys.STEP | more | {name}
+        what = f"step `{name}`"
+        fields = self.known(value, what, allowed, keys.NOT_YET["step"])
+        if name != "run":
+            self._only_on_run(what, name, fields)
+        does = read(name, fields)
+        return self.compile.step(does, value.mark, fields) if does else None
+
+    def _kinds(self) -> dict[str, tuple[frozenset[str], Callable[[str, Fields], Does | None]]]:
+        controls = {name: (frozenset[str](), self.control) for name in keys.CONTROL}
+        return {"run": (keys.RUN, self.run), **controls}
+
+    def _only_on_run(self, what: str, name: str, fields: Fields) -> None:
+        """Refuse what cannot be said of a task as a whole, or of what no host does."""
+        refused = keys.JUDGED | keys.AGAIN
+        if name in keys.CONTROL:
+            refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop"}
+        for key in fields.keys() & refused:
+            mark = next(k.mark for k in fields if k == key and isinstance(k, Key))
+            self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
+        self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of {what}")
+
+    def block(self, value: Value) -> Step | None:
+        """A block, with what rescues it and what always follows."""
+        fields = self.known(value, "a block", keys.BLOCK_STEP, keys.NOT_YET["step"])
+        self.read.boolean(fields.get("ignore_errors"), "ignore_errors of a block")
+        steps = self.steps(fields["block"], "block")
+        rescue = self.steps(fields.get("rescue"), "rescue")
+        always = self.steps(fields.get("always"), "always")
+        return self.compile.step(Block(steps, rescue, always), value.mark, fields)
+
+    def called(self, value: Value, what: str, modifiers: frozenset[str]) -> str | None:
+        """The one key that says what is called."""
+        if not isinstance(value.data, dict):
+            self.problems.add(
+                f"{what} must be a task's name or a mapping, found {found(value)}", value.mark
+            )
+            return None
+        calls = [key for key in value.data if key not in modifiers]
+        if len(calls) == 1:
+            return str(calls[0])
+        if "run" in calls or not calls:
+            for key in calls:
+                if key != "run":
+                    self.read.unknown(key, "step `run`", modifiers | {"run"})
+            if not calls:
+                self.problems.add(f"{what} calls nothing", value.mark, "give it `run:` or a task")
+            return "run" if calls else None
+        listed = ", ".join(f"`{key}`" for key in calls)
+        self.problems.add(
+            f"{what} is one call, found {listed}",
+            calls[1].mark,
+            "begin a new entry with `- `, or mend the key",
+        )
+        return None
+
+    def run(self, _name: str, fields: Fields) -> Run | None:
+        """A command with its options."""
+        if isinstance(fields["run"].data, (dict, list)):
+            self.read.wrong(
+                fields["run"], "run", "the command's text", "options stand beside `run:`"
+            )
+            return None
+        if self.read.text(fields["run"], "run") is None:
+            return None
+        shell = self.read.text(fields.get("shell"), "shell") or "sh"
+        if not _SHELL.fullmatch(shell):
+            self.read.wrong(fields["shell"], "shell", "a shell's name or path, like bash")
+        return Run(
+            text=self.compile.shell(fields["run"]),
+            shell=shell,
+            readonly=self.read.boolean(fields.get("readonly"), "readonly") or False,
+            stdin=self.compile.optional(fields.get("stdin")),
+            creates=self.compile.optional(fields.get("creates")),
+            removes=self.compile.optional(fields.get("removes")),
+            unless=self.compile.script(fields.get("unless"), "unless"),
+            onlyif=self.compile.script(fields.get("onlyif"), "onlyif"),
+        )
+
+    def control(self, name: str, fields: Fields) -> Control | None:
+        """``set``, ``fail``, ``assert`` or ``wait``."""
+        value = fields[name]
+        if name == "set":
+            names = self.read.variables(value, "set")
+            if not isinstance(value.data, dict):
+                self.read.wrong(value, "set", "a mapping of names and values")
+                return None
+            return Control(name, self.compile.value(value), names=tuple(map(str, names)))
+        if name == "assert":
+            return self._assert(value)
+        if name == "wait" and "{{" not in str(value.data):
+            self.read.duration(value, "wait")
+        elif name == "fail":
+            self.read.text(value, "fail")
+        return Control(name, self.compile.value(value))
+
+    def _assert(self, value: Value) -> Control:
+        """An expression, a list of them, or ``that:`` with a ``message:``."""
+        that, message = value, Value("", value.mark)
+        if isinstance(value.data, dict):
+            fields = self.known(value, "assert", {"that", "message"}, frozenset())
+            that = fields.get("that", Value(None, value.mark))
+            message = fields.get("message", message)
+        judgements = self.compile.judgements(that, "assert") or ()
+        return Control("assert", self.compile.value(message), judgements)
+
+    def call(self, name: str, fields: Fields) -> Call:
+        """A task called by its name; its arguments are checked once that task is known."""
+        written = fields[name]
+        args = self.read.mapping(written, f"the arguments of `{name}`")
+        return Call(
+            name,
+            key_mark(fields, name),
+            {key: self.compile.value(arg) for key, arg in args.items()},
+            cast(Fields, args),
+        )
+
+
+def key_mark(fields: Fields, name: str) -> Mark:
+    """Where a key stands."""
+    return next(key.mark for key in fields if key == name and isinstance(key, Key))
