@@ -200,6 +200,8 @@ class Session:
         elif happening.kind == "D":
             self._over = "the shell ended with a step: its host has neither setsid nor perl"
             return self._failed or self._cancelled
+        elif self._running is not None:
+            raise Garbled(f"the segment ended in step {self._running}")
         return happening.kind == "S"
 
     def _output(self, output: Output) -> None:
@@ -240,11 +242,14 @@ class Session:
         self._lose(self._over or ended)
 
     def _lose(self, reason: str) -> None:
+        """Give up, and have the host end what may still run there."""
         self._over = reason
+        self._close_stdin()
         raise Lost(self._running, reason, self._noise)
 
     def _not_ready(self, why: str) -> None:
         self._over = why
+        self._close_stdin()
         raise NotReady(why, self._noise)
 
 

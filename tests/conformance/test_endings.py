@@ -41,6 +41,13 @@ def test_timeout_ends_everything_the_step_started(session: Session, tree: str, m
     assert run(session, Command(3, "echo further")).out(3) == b"further\n"
 
 
+def test_step_has_time_to_clean_up(session: Session, mark: str) -> None:
+    clean = "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done; echo cleaned; exit"
+    heard = run(session, Command(1, f"trap '{clean}' TERM; sleep {mark} & wait", timeout=0.2))
+    assert heard.endings[1].how is How.TIMED_OUT
+    assert heard.out(1) == b"cleaned\n"
+
+
 def test_timed_out_step_ends_the_segment(session: Session, mark: str) -> None:
     heard = run(session, Command(1, f"sleep {mark}", timeout=0.1), Command(2, "echo no"))
     assert list(heard.endings) == [1]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from orchestrator.model.command import Command
-from orchestrator.session import How, Session
+from orchestrator.session import How, Lost, Session
 from tests.session.heard import (
+    Heard,
     Overheard,
     Running,
     cmdlines,
@@ -68,3 +71,18 @@ def test_nonce_and_text_are_in_no_argv_and_no_environment(
     assert not [page for page in pages if nonce in page or secret.encode() in page]
     session.cancel()
     running.over()
+
+
+@pytest.mark.parametrize("forged", ["X 1", "S", "E 2 done 0 0 1", "E 1 done 0 0 1", "R"])
+def test_forged_marker_is_a_loss_and_never_a_success(
+    session: Session, channel: Overheard, mark: str, forged: str
+) -> None:
+    run(session)
+    nonce = channel.stdout.split()[0].decode()  # which no step can know
+    heard = Heard()
+    forge = f"printf '{nonce} {forged}\\n'; sleep {mark}"
+    with pytest.raises(Lost) as lost:
+        session.run([Command(1, forge, timeout=1, ignore=True), Command(2, "echo no")], heard)
+    assert lost.value.step in (1, None)
+    assert not [e for e in heard.endings.values() if e.how is How.DONE]
+    until(lambda: not processes(mark), "the step's end")

@@ -84,9 +84,10 @@ def test_sleep_that_knows_whole_seconds_only(
     )
     sleep.chmod(0o755)
     session, _ = open_session(PATH=f"{tools}:/usr/bin:/bin", lease=1.5, renew=0.5)
-    text = f"trap : TERM; exec /usr/bin/sleep {mark}"
+    clean = "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done; echo cleaned; exit"
+    text = f"trap '{clean}' TERM; /usr/bin/sleep {mark} & wait"
     heard = run(session, Command(1, text, timeout=0.4, ignore=True), Command(2, "echo on"))
-    assert (heard.endings[1].how, heard.err(1)) == (How.TIMED_OUT, b"")
+    assert (heard.endings[1].how, heard.out(1)) == (How.TIMED_OUT, b"cleaned\n")
     assert (heard.out(2), heard.err(2)) == (b"on\n", b"")
 
 
