@@ -31,7 +31,7 @@ def doc_of(directory: str | None, name: str) -> Iterator[str]:
     for number, part in enumerate(parts, 1):
         yield f"  {number:>2}  {_part(part)}"
     yield ""
-    needed = "".join(f" {p.name}=…" for p in task.params.values() if p.required)
+    needed = "".join(f" {name}=…" for name in tasks.required_below(task, loaded.by_name))
     yield f"example: orch -s STAGE run {task.name}{needed}"
 
 

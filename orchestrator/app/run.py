@@ -39,6 +39,7 @@ def carry_out(
     connector = Connector(sandbox=there.root / ".orch" / "sandbox" / there.stage.name)
 
     def first() -> None:
+        emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
         cancel.stop()
         connector.cancel()
 

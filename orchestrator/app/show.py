@@ -50,7 +50,7 @@ def tasks_of(directory: str | None) -> tuple[list[Listed], Sequence[Problem]]:
             rows.append(Listed(name, tasks.load(root, [name]).by_name[name].desc))
         except DefinitionError as error:
             rows.append(Listed(name, error=_in_error(error)))
-    return rows, found.refused
+    return rows, [problem for _, problem in found.refused]
 
 
 def _in_error(error: DefinitionError) -> str:

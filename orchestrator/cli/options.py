@@ -29,6 +29,15 @@ def stage(command: F) -> F:
     )
 
 
+def unstaged(command: F) -> F:
+    """``-C``; ``-s`` may stand there, as before any verb, and says nothing."""
+    return _all(
+        command,
+        directory,
+        click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False),
+    )
+
+
 def directory(command: F) -> F:
     """``-C``: which project."""
     return click.option(

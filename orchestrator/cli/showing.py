@@ -15,7 +15,7 @@ from orchestrator.errors import Exit
 
 
 @click.command("stages", short_help="List the stages.")
-@options.directory
+@options.unstaged
 @options.json
 def stages_verb(directory: str | None, as_json: bool) -> int:
     """List the stages of the project: the folders of inventories/."""
@@ -69,7 +69,7 @@ def hosts_verb(as_json: bool, **given: Any) -> int:
 
 
 @click.command("tasks", short_help="List the tasks.")
-@options.directory
+@options.unstaged
 @options.json
 def tasks_verb(directory: str | None, as_json: bool) -> int:
     """List the tasks of the project, with what each is for."""
@@ -85,7 +85,7 @@ def tasks_verb(directory: str | None, as_json: bool) -> int:
 
 
 @click.command("doc", short_help="Explain one task.")
-@options.directory
+@options.unstaged
 @click.argument("task", shell_complete=complete.tasks)
 def doc_verb(task: str, directory: str | None) -> int:
     """Show what a task is for, its params, and the steps it makes."""
@@ -130,7 +130,7 @@ def lint_verb(stages: tuple[str, ...], directory: str | None) -> int:
     _lines(f"{mark}: note: {text}" for text, mark in notes)
     _problems(errors)
     if not errors:
-        click.echo("no errors" + (f", {len(notes)} notes" if notes else ""))
+        click.echo("no errors" + (f", {len(notes)} note{'s' * (len(notes) != 1)}" if notes else ""))
     return Exit.DEFINITION if errors else Exit.OK
 
 
@@ -150,6 +150,8 @@ def completion_verb(shell: str) -> int:
     root = click.get_current_context().find_root().command
     if kind is None:
         raise click.UsageError(f"no completion for {shell}")
+    if shell == "bash":  # else `deploy:publish` would be three words to it
+        click.echo("COMP_WORDBREAKS=${COMP_WORDBREAKS//:}")
     click.echo(kind(root, {}, "orch", "_ORCH_COMPLETE").source())
     return Exit.OK
 

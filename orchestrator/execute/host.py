@@ -117,9 +117,12 @@ class HostTask:
             return None, step
 
     def _results(self, step: PlannedStep) -> dict[str, object]:
-        if self.recorder.way is not None:
-            self.recorder.gather(self.recorder.way.program, step.number)
-        return {**self.progress.results, NOTIFIED: frozenset(self.recorder.notified)}
+        recorder, results = self.recorder, dict(self.progress.results)
+        if recorder.way is not None:
+            recorder.gather(recorder.way.program, step.number)
+            open_ = recorder.unanswered(recorder.way.program)
+            results = {k: v for k, v in self.progress.results.items() if k not in open_}
+        return {**results, NOTIFIED: frozenset(recorder.notified)}
 
     def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
         if ruling.kind == "set":

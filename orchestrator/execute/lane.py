@@ -226,7 +226,7 @@ class LaneRun:
     def _wave(self, number: int, wave: Wave) -> None:
         began = time.monotonic()
         hosts = wave.hosts if not wave.anyone else self._stand_in(wave)
-        names = tuple(host.host for host in hosts)
+        names = tuple(host.host for host in hosts if not self.progress[host.host].stopped)
         steps = max((len(host.steps) for host in hosts), default=0)
         self.begun.append((wave, set()))
         self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))

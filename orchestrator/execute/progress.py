@@ -34,7 +34,8 @@ class Progress:
 
     def count(self, step: PlannedStep, outcome: Outcome) -> None:
         """Take a step's end into account."""
-        self.counts[_COUNTED[outcome.status]] += 1
+        if outcome.status is not Status.CANCELLED:
+            self.counts["ok" if outcome.ignored else _COUNTED[outcome.status]] += 1
         if not outcome.ignored:
             reason = f"{outcome.reason}, in step {step.number} '{step.name}'"
             self.worst(outcome.status, reason, stderr=_last_lines(outcome))

@@ -63,6 +63,16 @@ class Recorder:
         else:
             self._queue.append((step, what))
 
+    def unanswered(self, program: Program) -> set[str]:
+        """The names whose results are still to come from what is queued: what they held
+        before is not what they mean any more."""
+        queued = {step.number for step, what in self._queue if isinstance(what, Command)}
+        names = {step.register for step, _ in self._queue}
+        for gather in program.gathers:
+            if any(start <= n < end for _, start, end in gather.parts for n in queued):
+                names.add(gather.name)
+        return names
+
     def take(self) -> list[tuple[PlannedStep, Command]]:
         """What is to be sent now."""
         segment: list[tuple[PlannedStep, Command]] = []

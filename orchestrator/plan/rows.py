@@ -46,7 +46,7 @@ class RowPlanner:
 
     def task(self, task: Task, frame: Frame, around: Around) -> tuple[Program, Program]:
         """The task's program, handlers at its end, and the one that undoes it."""
-        walk = Walk(self.on.host, self.tasks, self.on.defaults)
+        walk = self._walk(1, self.on)
         row = walk.with_handlers(walk.task(task, frame, around))
         program = self.program(row)
         kept = self.on.registered, dict(self.on.settled)
@@ -56,9 +56,14 @@ class RowPlanner:
         self.on.registered, self.on.settled = kept
         return program, rollback
 
+    def _walk(self, first: int, on: OnHost) -> Walk:
+        return Walk(
+            on.host, self.tasks, on.defaults, first, registered=on.registered, settled=on.settled
+        )
+
     def handlers(self, task: Task, frame: Frame, around: Around, names: Collection[str]) -> Program:
         """Only these of the task's handlers, as if they were notified."""
-        walk = Walk(self.on.host, self.tasks, self.on.defaults)
+        walk = self._walk(1, self.on)
         walk.task(task, frame, around)
         walk.next = 1
         row = Row([], [], [])
@@ -116,8 +121,6 @@ class RowPlanner:
     def _unfold(self, standing: Standing) -> Callable[[Flat, Results], Program]:
         def unfold(flat: Flat, results: Results) -> Program:
             first = flat.number * SPAN
-            walk = Walk(self.on.host, self.tasks, self.on.defaults, first)
-            row = walk.items(flat.step, loop_items(flat.step, flat.frame), flat.frame, flat.around)
             later = OnHost(
                 self.on.host,
                 self.on.scope,
@@ -126,6 +129,9 @@ class RowPlanner:
                 dict.fromkeys(standing.registered, ()),
                 {**standing.settled, **results},
             )
+            walk = self._walk(first, later)
+            items = loop_items(flat.step, flat.frame)
+            row = walk.items(flat.step, items, flat.frame, flat.around)
             problems = HostProblems(1)
             program = RowPlanner(later, self.tasks, problems, self.tags).program(row)
             problems.raise_any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from orchestrator.errors import Mark
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always, Condition
 from orchestrator.model.result import Result
@@ -83,10 +83,20 @@ class StepPlanner:
             again=self._again(),
             notify=tuple(map(str, around.notify)),
             handler=self.flat.handler,
-            on=option(around.delegate.what, around.delegate.frame, "delegate_to") or ""
-            if around.delegate
-            else "",
+            on=self._delegate(),
         )
+
+    def _delegate(self) -> str:
+        """The host that runs it instead, if any; it must be one of the stage's."""
+        seen = self.flat.around.delegate
+        if seen is None:
+            return ""
+        name = option(seen.what, seen.frame, "delegate_to") or ""
+        known = self.frame.host.objects["hosts"]
+        if isinstance(known, Mapping) and name not in known:
+            what = f"no host '{name}' in this stage, to delegate to"
+            raise DefinitionError(Problem(what, seen.what.mark, nearest(name, known)))
+        return name
 
     def _later(self, results: Results) -> Command | Ruling | Program | str:
         self.standing.take(results)

@@ -31,8 +31,12 @@ def guard(creates: str | None, removes: str | None, unless: str | None, onlyif: 
     if removes is not None:
         path = word(removes)
         lines.append(f"[ -e {path} ] || [ -L {path} ] || exit 1")
+    # the subshells' -e would be off left of `||` or in an `if`; a command that cannot be run
+    # (126, 127: POSIX.1-2017, XCU 2.8.2) is no answer
     if unless is not None:
-        lines.append(f"if (\n{unless}\n) </dev/null; then exit 1; fi")
+        lines.append(f"set +e\n(set -e\n{unless}\n)")
+        lines.append("case $? in 0) exit 1;; 126|127) exit 127;; esac")
     if onlyif is not None:
-        lines.append(f"(\n{onlyif}\n) </dev/null || exit 1")
+        lines.append(f"set +e\n(set -e\n{onlyif}\n)")
+        lines.append("case $? in 0) ;; 126|127) exit 127;; *) exit 1;; esac")
     return "\n".join(lines)

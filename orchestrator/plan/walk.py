@@ -13,8 +13,8 @@ from orchestrator.errors import DefinitionError, Problem
 from orchestrator.model.host import Host
 from orchestrator.model.value import Key, Values
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.model import Gather, Region
-from orchestrator.tasks.model import Block, Call, Judgement, Modifiers, Step, Task
+from orchestrator.plan.model import Gather, Region, Results
+from orchestrator.tasks.model import Block, Call, Control, Judgement, Modifiers, Step, Task
 from orchestrator.templating import Expression, ValueTemplate, Waits
 
 
@@ -110,7 +110,11 @@ class Row:
 
 
 class Walk:
-    """Unfolds one task on one host; numbers count through all it calls, from ``first`` on."""
+    """Unfolds one task on one host; numbers count through all it calls, from ``first`` on.
+
+    ``registered`` and ``settled`` are what steps before it register, and what is known of that;
+    with them the items of a loop are known here, or are left to when the loop's turn comes.
+    """
 
     def __init__(
         self,
@@ -118,9 +122,14 @@ class Walk:
         tasks: Mapping[str, Task],
         defaults: Mapping[str, Values],
         first: int = 1,
+        *,
+        registered: Mapping[str, tuple[int, ...]] | None = None,
+        settled: Results | None = None,
     ) -> None:
         self.host, self.tasks, self.defaults = host, tasks, defaults
         self.next = first
+        self.registered: dict[str, tuple[int, ...]] = dict(registered or {})
+        self.settled: Results = settled or {}
         self.handlers: list[tuple[str, tuple[Step, ...], Frame, Around]] = []
         self.rollbacks: list[tuple[tuple[Step, ...], Frame, Around]] = []
 
@@ -150,6 +159,11 @@ class Walk:
         """The row of one step, for all its items."""
         first = self.next
         row = self._loop(step, frame, around) if step.loop else self._once(step, frame, around)
+        names = step.does.names if isinstance(step.does, Control) else ()
+        for name in (step.register, *names):
+            if name:
+                self.registered = {**self.registered, name: ()}
+                self.settled = {k: v for k, v in self.settled.items() if k != name}
         whole = isinstance(step.does, Call | Block) or step.loop is not None
         if whole and step.ignore_errors is True and row.steps:
             row.regions.append(Region(first, self.next, self.next, self.next, forgives=True))
@@ -183,7 +197,8 @@ class Walk:
             defaults=self.defaults.get(call.task, {}),
         )
         inner = around.inside(task.mods, callee)
-        inner = replace(inner, path=(*around.path, task.name))
+        shown = step.name.source if step.name else task.name
+        inner = replace(inner, path=(*around.path, shown))
         if task.roles is not None and not set(task.roles) & set(self.host.roles):
             inner = replace(inner, excluded=f"'{task.name}' is for {', '.join(task.roles)}")
         first = self.next
@@ -211,6 +226,8 @@ class Walk:
         return self.with_handlers(row)
 
     def _loop(self, step: Step, frame: Frame, around: Around) -> Row:
+        frame.host.place.registered = self.registered
+        frame.host.place.results = self.settled
         try:
             items = loop_items(step, frame)
         except Waits:

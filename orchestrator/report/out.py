@@ -86,6 +86,6 @@ def _width(stream: TextIO, environ: Mapping[str, str]) -> int | None:
     if not _terminal(stream):
         return None
     try:
-        return max(os.get_terminal_size(stream.fileno()).columns, 20)
+        return max(os.get_terminal_size(stream.fileno()).columns or 80, 20)
     except OSError:
         return 80

@@ -20,17 +20,18 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Task names with their files, sorted by name; and files whose names cannot be tasks'."""
+    """Task names with their files, sorted by name; ``refused`` are files that cannot be tasks,
+    by the name that they would have."""
 
     files: Mapping[str, Path]
-    refused: tuple[Problem, ...]
+    refused: tuple[tuple[str, Problem], ...]
 
 
 def index(root: Path) -> Index:
     """The tasks of the project at ``root``; nothing is read."""
     top = root / "tasks"
     files: dict[str, Path] = {}
-    refused: list[Problem] = []
+    refused: list[tuple[str, Problem]] = []
     for folder, subfolders, names in os.walk(top):
         subfolders[:] = sorted(n for n in subfolders if not ignored(n))
         for filename in sorted(names):
@@ -44,7 +45,8 @@ def index(root: Path) -> Index:
             if not why and name in files:
                 why = f"'{files[name].name}' beside it is the same task"
             if why:
-                refused.append(Problem(f"'{name}' cannot be a task: {why}", place, "rename it"))
+                what = f"'{name}' cannot be a task: {why}"
+                refused.append((name, Problem(what, place, "rename it, or remove it")))
             else:
                 files[name] = path
     return Index(dict(sorted(files.items())), tuple(refused))

@@ -16,7 +16,6 @@ from orchestrator.tasks.index import KEYWORDS, Index, index
 from orchestrator.tasks.model import Call, Request, Task
 from orchestrator.tasks.read import TaskReader
 
-
 _HOOK = re.compile(r"^\s*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
 
@@ -38,11 +37,14 @@ def load(root: Path, names: Iterable[str] | None) -> Tasks:
     wanted = list(found.files if names is None else names)
     wanted += [name for name, path in found.files.items() if _may_hook(path)]
     if names is None:
-        problems.found.extend(found.refused)
+        problems.found.extend(problem for _, problem in found.refused)
     reader, by_name = TaskReader(problems), dict[str, Task]()
     broken: set[str] = set()
     while wanted:
         name = wanted.pop(0)
+        for refused, problem in found.refused:
+            if refused == name and name in found.files and problem not in problems.found:
+                problems.found.append(problem)
         path = found.files.get(name)
         if path is None or name in by_name or name in broken:
             continue
@@ -100,6 +102,18 @@ def _params_below(task: Task, by_name: Mapping[str, Task]) -> set[str]:
     return known
 
 
+def required_below(task: Task, by_name: Mapping[str, Task]) -> list[str]:
+    """The params that a task cannot do without, and in a playbook those of its tasks."""
+    needed = [param.name for param in task.params.values() if param.required]
+    for item in task.tasks or ():
+        written = set(item.does.args) if isinstance(item.does, Call) else set()
+        below = by_name[item.does.task] if isinstance(item.does, Call) else item.does
+        if below is not None:
+            inner = required_below(below, by_name)
+            needed += [name for name in inner if name not in written and name not in needed]
+    return needed
+
+
 def _check_calls(
     task: Task, by_name: Mapping[str, Task], found: Index, broken: set[str], reader: TaskReader
 ) -> None:
@@ -146,7 +160,7 @@ def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:
     if not hint:
         listed = ", ".join(list(found.files)[:12])
         hint = f"tasks: {listed}" if listed else "there are no files below tasks/"
-    refused = [p for p in found.refused if f"'{name}'" in p.what]
+    refused = [problem for refused, problem in found.refused if refused == name]
     problems.add(refused[0].what if refused else f"no task '{name}'", mark, hint)
 
 

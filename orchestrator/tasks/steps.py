@@ -37,7 +37,11 @@ class StepReader:
     def listed(self, value: Value, what: str) -> list[Value]:
         """A list with something in it."""
         if not isinstance(value.data, list) or not value.data:
-            self.read.wrong(value, what, "a list with at least one entry")
+            expected = "a list with at least one entry"
+            if value.data == []:
+                self.problems.add(f"{what} is empty; it must be {expected}", value.mark)
+            else:
+                self.read.wrong(value, what, expected)
             return []
         return value.data
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from orchestrator.errors import nearest
+from orchestrator.errors import DefinitionError, nearest
 from orchestrator.model.value import HomePath
+from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
 
 _INT = re.compile(r"[+-]?[0-9]+")
@@ -24,7 +25,7 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
             raise ValueError("needs a value, found nothing")
         return None
     if param.type == "list" and isinstance(value, str) and not typed:
-        value = value.split(",") if value else []
+        value = _written_list(value)
     result = _CONVERT[param.type](value)
     if param.choices and result not in param.choices:
         known = [str(choice) for choice in param.choices]
@@ -33,6 +34,17 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
             f"must be one of {', '.join(known)}, found {result!r}" + (f"; {hint}" if hint else "")
         )
     return result
+
+
+def _written_list(text: str) -> list[Any]:
+    """``a,b``, or a list as YAML writes it: ``[a, "b, c"]``. Raises ValueError."""
+    if not text.startswith("["):
+        return text.split(",") if text else []
+    try:
+        found = parse(text, "").plain()
+    except DefinitionError as error:
+        raise ValueError(f"must be a list, found {text!r}: {error.problems[0].what}") from None
+    return found if isinstance(found, list) else [found]
 
 
 def _text(value: Any) -> str:

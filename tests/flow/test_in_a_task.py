@@ -1,0 +1,326 @@
+"""Loops, blocks, handlers, tries, rulings, delegation, tags: on real shells behind real SSH."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.projects import Done, Project
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    return project.sandbox("a1")
+
+
+def run(project: Project, task: str, *args: str) -> Done:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", "dev", "run", "t", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def told(done: Done, host: str = "a1") -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.steps(host)]
+
+
+def outs(done: Done, host: str = "a1") -> list[str]:
+    return [out for status, out in told(done, host) if status != "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("loop", "said"),
+    [
+        ("[a, b c]", ["a", "b c"]),
+        ("{x: 1, y: 2}", ["x=1", "y=2"]),
+        ("range(2, 4)", ["2", "3"]),
+        ("things", ["p", "q"]),
+        ("'{{ things }}'", ["p", "q"]),
+        ("[]", []),
+    ],
+)
+def test_a_loop_runs_for_every_item(one: Project, loop: str, said: list[str]) -> None:
+    word = "{{ item.key }}={{ item.value }}" if loop.startswith("{") else "{{ item }}"
+    done = run(one, f"vars: {{things: [p, q]}}\nsteps:\n- run: echo {word}\n  loop: {loop}\n")
+    assert (done.code, outs(done)) == (0, said)
+
+
+def test_a_loops_result_has_one_for_each_item(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- {run: echo {{ item }}, loop: [a, b], register: r, changed_when: item == 'a'}\n".replace(
+            "{run: echo {{ item }},", "{run: 'echo {{ item }}',"
+        )
+        + "- run: echo {% for x in r.items %}{{ x.item }}:{{ x.stdout }}:{{ x.changed }} {% endfor %}"
+        "{{ r.changed }}\n",
+    )
+    assert outs(done)[-1] == "a:a:true b:b:false true"
+
+
+def test_when_an_item_fails_the_others_still_run_and_then_the_loop_has_failed(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- {run: 'echo {{ item }}; test {{ item }} != b', loop: [a, b, c]}\n- run: echo no\n",
+    )
+    assert done.code == 1
+    assert told(done) == [("changed", "a"), ("failed", "b"), ("changed", "c")]
+    assert done.rows["a1"]["status"] == "failed"
+
+
+def test_a_loop_of_ignored_failures_goes_on_after_it(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- {run: 'false', loop: [a, b], ignore_errors: true, register: r}\n"
+        "- run: echo {{ r.failed }}\n",
+    )
+    assert (done.code, outs(done)[-1]) == (0, "true")
+
+
+def test_a_loop_over_a_result_runs_once_that_is_there(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- {run: 'printf \"x y\\nz\\n\"', register: lines}\n"
+        "- {run: 'echo [{{ item }}]', loop: lines.stdout.splitlines(), register: r}\n"
+        "- run: echo {{ r.items | length }} {{ r.changed }}\n- {run: echo end, when: r.changed}\n",
+    )
+    assert outs(done)[1:] == ["[x y]", "[z]", "2 true", "end"]
+
+
+def test_a_failing_loop_over_a_result_stops_the_host(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- {run: echo a b, register: r}\n"
+        "- {run: 'echo {{ item }}; test {{ item }} = b', loop: r.stdout.split()}\n- run: echo no\n",
+    )
+    assert (done.code, outs(done)) == (1, ["a b", "a", "b"])
+
+
+def test_a_called_task_can_be_looped_and_is_left_at_its_first_failure_each_time(
+    one: Project,
+) -> None:
+    one.write(
+        {
+            "tasks/part.yml": "params: {n: {}}\nsteps:\n- run: test {{ n }} != 2\n- run: echo {{ n }}\n"
+        }
+    )
+    done = run(one, "steps:\n- part: {n: '{{ item }}'}\n  loop: [1, 2, 3]\n- run: echo no\n")
+    assert (done.code, [o for o in outs(done) if o]) == (1, ["1", "3"])
+
+
+def test_the_items_label_is_shown(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- run: 'true'\n  name: make\n  loop: [{name: a, size: 1}]\n"
+        "  loop_control: {label: 'size {{ item.size }}'}\n- {run: 'true', loop: [{name: b}]}\n",
+    )
+    assert [s["name"] for s in done.steps("a1")] == ["make (size 1)", "true (b)"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "said", "code"),
+    [
+        ("none", ["b1", "b2", "always", "after"], 0),
+        ("b1", ["b1", "rescue", "always", "after"], 0),
+        ("b2", ["b1", "b2", "rescue", "always", "after"], 0),
+    ],
+)
+def test_a_block_is_rescued_and_always_ends_the_same(
+    one: Project, failing: str, said: list[str], code: int
+) -> None:
+    def step(name: str) -> str:
+        return f"{{run: 'echo {name}; test {name} != {failing}'}}"
+
+    done = run(
+        one,
+        f"steps:\n- block: [{step('b1')}, {step('b2')}]\n  rescue: [{step('rescue')}]\n"
+        f"  always: [{step('always')}]\n- {step('after')}\n",
+    )
+    assert (outs(done), done.code) == (said, code)
+    assert done.rows["a1"]["status"] == ("changed" if code == 0 else "failed")
+
+
+@pytest.mark.parametrize("with_rescue", [True, False])
+def test_a_block_that_is_not_saved_runs_always_and_then_fails(
+    one: Project, with_rescue: bool
+) -> None:
+    rescue = "  rescue: [{run: 'echo rescue; false'}, {run: echo no}]\n" if with_rescue else ""
+    done = run(
+        one,
+        f"steps:\n- block: [{{run: 'false'}}]\n{rescue}  always: [{{run: echo always}}]\n"
+        "- run: echo after\n",
+    )
+    assert [o for o in outs(done) if o] == (["rescue"] if with_rescue else []) + ["always"]
+    assert (done.code, done.rows["a1"]["status"]) == (1, "failed")
+
+
+def test_an_inner_block_that_fails_is_rescued_by_the_outer(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- block:\n  - block: [{run: 'false'}]\n    always: [{run: echo inner}]\n"
+        "  - run: echo no\n  rescue: [{run: echo outer}]\n- run: echo after\n",
+    )
+    assert (outs(done)[1:], done.code) == (["inner", "outer", "after"], 0)
+
+
+def test_a_timeout_is_rescued_too(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- block: [{run: sleep 60, timeout: 300ms}]\n  rescue: [{run: echo saved}]\n",
+    )
+    assert (outs(done)[-1], done.code) == ("saved", 0)
+
+
+HANDLERS = """\
+steps:
+- {run: echo one, notify: [second, first]}
+- {run: echo two, changed_when: false, notify: quiet}
+- {run: echo three, notify: first}
+handlers:
+  first: [{run: echo H1}]
+  second: [{run: echo H2, notify: third}]
+  quiet: [{run: echo no}]
+  third: [{run: echo H3}]
+  fourth: [{run: echo no}]
+"""
+
+
+def test_handlers_run_once_in_the_order_defined_at_the_end_if_something_changed(
+    one: Project,
+) -> None:
+    done = run(one, HANDLERS)
+    assert outs(done) == ["one", "two", "three", "H1", "H2", "H3"]
+
+
+def test_handlers_of_a_called_task_run_at_the_end_of_the_scheduled_one(one: Project) -> None:
+    one.write(
+        {
+            "tasks/part.yml": "steps: [{run: echo part, notify: mine}]\n"
+            "handlers: {mine: [{run: echo mine}]}\n"
+        }
+    )
+    done = run(
+        one,
+        "steps:\n- part: {}\n  notify: outer\n- run: echo end\nhandlers: {outer: [{run: echo outer}]}\n",
+    )
+    assert outs(done) == ["part", "end", "outer", "mine"]
+
+
+def test_a_handler_of_a_judged_change_hears_of_it(one: Project) -> None:
+    task = "steps:\n- {{run: echo {0}, changed_when: \"result.stdout == 'yes'\", notify: h}}\n"
+    task += "handlers: {{h: [{{run: echo H}}]}}\n"
+    assert outs(run(one, task.format("yes"))) == ["yes", "H"]
+    assert outs(run(one, task.format("no"))) == ["no"]
+
+
+def test_a_handler_after_a_failure_is_kept_and_shown_with_the_command_that_runs_it(
+    one: Project,
+) -> None:
+    task = (
+        "steps:\n- {run: echo one, notify: restart}\n- run: test -e ok\n"
+        "handlers: {restart: [{run: echo restarted}]}\n"
+    )
+    done = run(one, task)
+    assert (done.code, outs(done)) == (1, ["one", ""])
+    shown = one.orch("-s", "dev", "run", "t")
+    command = "orch -s dev run t --handler restart -l a1"
+    assert command in shown.out
+    later = one.orch(*command.split()[1:], "--json")
+    assert (later.code, outs(later)) == (0, ["restarted"])
+
+
+def test_until_tries_again_and_says_how_often_it_did_not_help(one: Project) -> None:
+    counted = "echo x >> n; wc -l < n"
+    done = run(
+        one,
+        f"steps:\n- {{run: '{counted}', until: result.stdout | int >= 3, retries: 5, delay: 10ms}}\n"
+        "- run: echo next\n",
+    )
+    assert outs(done) == ["3", "next"]
+    never = run(one, "steps:\n- {run: 'false', until: result.changed, retries: 2, delay: 1ms}\n")
+    assert never.code == 1
+    assert "'result.changed' did not hold in 3 tries" in never.rows["a1"]["reason"]
+
+
+def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: Project) -> None:
+    one.write(
+        {
+            "tasks/later.yml": "steps: [{run: 'echo {{ a }} {{ b }} {{ c }}'}]\n",
+            "tasks/first.yml": "steps:\n- set: {a: 2, b: '{{ a }}'}\n"
+            "- {run: echo out, register: r}\n- set: {c: '{{ r.stdout }}!'}\n"
+            "- run: echo {{ a }} {{ b }} {{ c }}\n",
+        }
+    )
+    done = run(one, "tasks: [first, later]\n", "-e", "a=1", "-e", "c=0")
+    assert [o for o in outs(done) if o] == ["out", "2 1 out!", "2 1 out!"]
+
+
+def test_fail_and_assert_stop_with_their_message(one: Project) -> None:
+    done = run(
+        one,
+        "steps:\n- {run: echo x, register: r}\n- {fail: 'no {{ r.stdout }}', when: r.changed}\n",
+    )
+    assert done.rows["a1"]["reason"].startswith("no x")
+    assert done.code == 1
+    held = run(
+        one,
+        "steps:\n- {run: echo x, register: r}\n- assert: [r.stdout == 'x', 1 < 2]\n- run: echo on\n",
+    )
+    assert outs(held)[-1] == "on"
+    broken = run(
+        one,
+        "steps:\n- assert: {that: 1 > 2, message: too {{ 'few' }}}\n".replace(
+            "too {{ 'few' }}", "'too few'"
+        ),
+    )
+    assert broken.rows["a1"]["reason"].startswith("too few")
+
+
+def test_a_step_is_delegated_with_this_hosts_variables_one_at_a_time(project: Project) -> None:
+    project.sandbox("a1", "a2", "a3", "lb")
+    project.write({"inventories/dev/roles/web.yml": "[a1, a2, a3]\n"})
+    task = (
+        "roles: [web]\nsteps:\n- run: |\n    mkdir turn; echo in {{ host.name }} >> log\n"
+        "    echo out {{ host.name }} >> log; rmdir turn; pwd\n"
+        "  delegate_to: lb\n  register: r\n- run: echo {{ r.stdout }} {{ r.changed }}\n"
+        "- {run: echo was, when: r.changed}\n"
+    )
+    done = run(project, task)
+    assert done.code == 0, done.out
+    home = project.root / ".orch/sandbox/dev/lb"
+    assert outs(done)[1:] == [f"{home} true", "was"]
+    lines = [line.split() for line in (home / "log").read_text().splitlines()]
+    assert [a for a, _ in lines] == ["in", "out"] * 3
+    assert all(lines[n][1] == lines[n + 1][1] for n in range(0, 6, 2))
+
+
+def test_an_unknown_delegate_is_an_error_before_anything_runs(one: Project) -> None:
+    one.write({"tasks/t.yml": "steps:\n- {run: echo x, delegate_to: lbb}\n"})
+    done = one.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    assert "no host 'lbb'" in done.err
+
+
+TAGGED = """\
+tags: base
+steps:
+- {run: echo a, tags: [x]}
+- {run: echo b, tags: y}
+- {run: echo c}
+- {run: echo d, tags: always}
+- {run: echo e, tags: [never, z]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "abcd"),
+        (("--tags", "x"), "ad"),
+        (("--tags", "x,y"), "abd"),
+        (("-t", "x", "-t", "z"), "ade"),
+        (("--tags", "base"), "abcde"),
+        (("--skip-tags", "x"), "bcd"),
+        (("--skip-tags", "always"), "abc"),
+    ],
+)
+def test_tags_choose_steps(one: Project, args: tuple[str, ...], said: str) -> None:
+    assert "".join(outs(run(one, TAGGED, *args))) == said
