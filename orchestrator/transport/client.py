@@ -18,6 +18,9 @@ from orchestrator.transport.stream import PACKET, WINDOW, Stream
 from orchestrator.transport.trust import Trust
 from orchestrator.transport.wire import Wire
 
+# OpenSSH gives a connection's first channel the number 0, so that need not be waited for. Where
+# it refuses the channel it ends the connection over a request for it, which was of no use then.
+NUMBERS_FROM_0 = "SSH-2.0-OpenSSH_"
 WHILE = {
     "banner": "waiting for the server to name itself",
     "kex": "exchanging keys",
@@ -103,6 +106,8 @@ class Client(Link):
         if self._connect.keepalive > 0:
             self._wire.idle_after = self._connect.keepalive
         self._ready = self._ask()
+        if self.remote_version.startswith(NUMBERS_FROM_0):
+            self._ready.start(0)  # a round trip earlier than its confirmation
         self._settled.set()
 
     def turned_away(self, error: ConnectError) -> None:

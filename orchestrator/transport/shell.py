@@ -25,7 +25,7 @@ class Shell(Stream):
         self._err: list[bytes] = []
         self._status: int | None = None
         self._error: ConnectError | None = None
-        self._woken = False
+        self._woken = self._started = False
 
     def opened(self, timeout: float) -> None:
         """Wait until something can be written to it. Raises ConnectError (phase channel or shell)
@@ -77,6 +77,12 @@ class Shell(Stream):
         """The shell's exit status; 128 + the signal's number where one ended it."""
         return self._status
 
+    def start(self, peer: int) -> None:
+        """Ask for the command on the channel that the peer calls so."""
+        self._started = True
+        ask = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer).add_string("exec")
+        self._link.post(ask.add_boolean(True).add_string(self._command))
+
     def refused(self, error: ConnectError) -> None:
         """The host did not take the channel, or not its command."""
         with self._changed:
@@ -86,8 +92,8 @@ class Shell(Stream):
 
     def confirmed(self, peer: int, window: int, largest: int) -> None:
         """The host took the channel: the command goes first, before anyone can write."""
-        ask = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer).add_string("exec")
-        self._link.post(ask.add_boolean(True).add_string(self._command))
+        if not self._started:
+            self.start(peer)
         super().confirmed(peer, window, largest)
 
     def received(self, data: bytes) -> None:
