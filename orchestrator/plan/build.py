@@ -26,6 +26,7 @@ def build(ask: Ask) -> Plan:
     scheduler = Scheduler(ask, _hosts(ask), problems)
     for request in ask.requests:
         scheduler.request(request)
+    scheduler.finish()
     problems.raise_any()
     waves = tuple(scheduler.waves)
     if ask.start_at and not scheduler.started:

@@ -44,17 +44,21 @@ class RowPlanner:
     ) -> None:
         self.on, self.tasks, self.problems, self.tags = on, tasks, problems, tags
 
-    def task(self, task: Task, frame: Frame, around: Around) -> tuple[Program, Program]:
-        """The task's program, handlers at its end, and the one that undoes it."""
+    def task(self, task: Task, frame: Frame, around: Around) -> tuple[Program, Walk]:
+        """The task's program, handlers at its end, and the walk that knows what undoes it."""
         walk = self._walk(1, self.on)
         row = walk.with_handlers(walk.task(task, frame, around))
-        program = self.program(row)
+        return self.program(row), walk
+
+    def rollback(self, walk: Walk) -> Program:
+        """What undoes the task of the walk. To be asked once all of the run is planned: it sees
+        what any task of the run registers, and none where that never came."""
         kept = self.on.registered, dict(self.on.settled)
         lenient = frozenset(kept[0])
         self.on.registered = dict.fromkeys(lenient, ())  # their numbers mean nothing by then
-        rollback = self.program(walk.rollback(), lenient)
+        program = self.program(walk.rollback(), lenient)
         self.on.registered, self.on.settled = kept
-        return program, rollback
+        return program
 
     def _walk(self, first: int, on: OnHost) -> Walk:
         return Walk(

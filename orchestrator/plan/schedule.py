@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import DefinitionError, Problem, nearest
@@ -52,6 +52,7 @@ class Scheduler:
         self.warnings: list[str] = []
         self.started = not ask.start_at
         self._items = 0
+        self._undoing: dict[int, Callable[[], HostPlan]] = {}
 
     def request(self, request: Request) -> None:
         """The waves of one task of the command line."""
@@ -226,7 +227,23 @@ class Scheduler:
         if self.ask.handlers:
             program = rows.handlers(task, part.frame, part.around, self.ask.handlers)
             return HostPlan(part.on.host.name, program)
-        return HostPlan(part.on.host.name, *rows.task(task, part.frame, part.around))
+        program, walk = rows.task(task, part.frame, part.around)
+        plan = HostPlan(part.on.host.name, program)
+        if walk.rollbacks:
+            self._undoing[id(plan)] = lambda: replace(plan, rollback=rows.rollback(walk))
+        return plan
+
+    def finish(self) -> None:
+        """Plan what undoes each wave, now that all is known that may be registered."""
+        self.waves = [self._finished(wave) for wave in self.waves]
+        self.failed = {
+            name: tuple(self._finished(wave) for wave in waves)
+            for name, waves in self.failed.items()
+        }
+
+    def _finished(self, wave: Wave) -> Wave:
+        hosts = (self._undoing.get(id(host), lambda host=host: host)() for host in wave.hosts)
+        return replace(wave, hosts=tuple(hosts))
 
     def _share(self, parts: list[Part]) -> None:
         """What a ``once`` registers is every host's."""

@@ -149,6 +149,8 @@ class TaskReader:
             place = fields["batch"].mark
             self.problems.add("`once` and `batch` exclude each other", place, "drop one")
         sizes = self.read.items(fields.get("batch"), "batch") or []
+        if "batch" in fields and not sizes:
+            self.problems.add("`batch` names no size", fields["batch"].mark, "like [1, 25%, 100%]")
         shares = [self.share(size, "batch", least=1) for size in sizes]
         most = fields.get("max_failures")
         return replace(

@@ -1,0 +1,294 @@
+"""Items, groups, arguments, hooks, commit and rollback, and the options that choose among them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from tests.projects import Done, Project
+
+ECHO = "steps: [{{run: echo {0}}}]\n"
+
+
+@pytest.fixture
+def three(project: Project) -> Project:
+    project.sandbox("a1", "a2", "a3")
+    project.write({f"tasks/{name}.yml": ECHO.format(name) for name in ("one", "two", "three")})
+    return project
+
+
+def run(project: Project, playbook: str, *args: str, files: dict[str, str] | None = None) -> Done:
+    project.write({"tasks/p.yml": playbook, **(files or {})})
+    done = project.orch("-s", "dev", "run", "p", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def waves(done: Done) -> list[tuple[str, str]]:
+    return [(e["task"], ",".join(e["hosts"])) for e in done.events if e["event"] == "task_started"]
+
+
+def outs(done: Done, host: str) -> list[str]:
+    return [s["stdout"].strip() for s in done.steps(host) if s["status"] != "skipped"]
+
+
+def test_items_are_names_names_with_arguments_and_tasks_in_place(three: Project) -> None:
+    done = run(
+        three,
+        "params: {who: {default: me}}\ntasks:\n- one\n- greet: {who: you}\n- greet\n"
+        "- {name: mine, steps: [{run: 'echo {{ who }}'}]}\n- {name: again, tasks: [two]}\n",
+        files={"tasks/greet.yml": "params: {who: {}}\nsteps: [{run: 'echo hi {{ who }}'}]\n"},
+    )
+    assert outs(done, "a1") == ["one", "hi you", "hi", "me", "two"]
+
+
+def test_an_argument_is_handed_on_only_where_it_is_declared(three: Project) -> None:
+    files = {
+        "tasks/has.yml": "params: {x: {default: own}}\nsteps: [{run: 'echo {{ x }}'}]\n",
+        "tasks/not.yml": "steps: [{run: 'echo {{ x | default(\"none\") }}'}]\n",
+        "tasks/writes.yml": "tasks: [has: {x: written}]\n",
+    }
+    done = run(three, "tasks: [has, not, writes]\n", "x=given", files=files)
+    assert outs(done, "a1") == ["given", "none", "written"]
+
+
+def test_when_on_an_item_skips_all_that_is_in_it(three: Project) -> None:
+    done = run(
+        three,
+        "tasks:\n- one: {}\n  when: host.name == 'a2'\n- tasks: [two]\n  when: false\n- three\n",
+    )
+    assert (outs(done, "a1"), outs(done, "a2")) == (["three"], ["one", "three"])
+
+
+def test_a_result_of_an_earlier_task_decides_about_a_later_item(three: Project) -> None:
+    done = run(
+        three,
+        "tasks:\n- {name: ask, steps: [{run: 'test {{ host.name }} = a2', register: r,\n"
+        "    failed_when: false}]}\n- one: {}\n  when: r.exit_status == 0\n",
+    )
+    assert (outs(done, "a1"), outs(done, "a2")) == ([""], ["", "one"])
+
+
+def test_a_batch_goes_through_everything_before_the_next_begins(three: Project) -> None:
+    done = run(three, "tasks:\n- {name: g, batch: [1, 100%], tasks: [one, two]}\n- three\n")
+    assert waves(done) == [
+        ("one", "a1"),
+        ("two", "a1"),
+        ("one", "a2,a3"),
+        ("two", "a2,a3"),
+        ("three", "a1,a2,a3"),
+    ]
+
+
+def test_batches_do_not_nest(three: Project) -> None:
+    three.write({"tasks/p.yml": "tasks:\n- {batch: 1, tasks: [{batch: 2, tasks: [one]}, two]}\n"})
+    done = three.orch("-s", "dev", "run", "p")
+    assert done.code == 3
+    assert "tasks/p.yml:2:22" in done.err
+
+
+@pytest.mark.parametrize("size", ["0", "101%", "-1", "half", "[]"])
+def test_a_batch_that_makes_no_sense_is_an_error(three: Project, size: str) -> None:
+    three.write({"tasks/p.yml": f"tasks:\n- one: {{}}\n  batch: {size}\n"})
+    done = three.orch("-s", "dev", "run", "p")
+    assert done.code == 3
+    assert "tasks/p.yml:3:10" in done.err
+
+
+def test_a_percentage_is_of_the_hosts_that_the_item_selects(three: Project) -> None:
+    three.write(
+        {
+            "inventories/dev/roles/web.yml": "[a1, a2]\n",
+            "tasks/one.yml": "roles: [web]\n" + ECHO.format("one"),
+        }
+    )
+    done = run(three, "tasks: [{one: {}, batch: 50%}]\n")
+    assert waves(done) == [("one", "a1"), ("one", "a2")]
+
+
+HOOKS = {
+    "tasks/hook/b.yml": "before: [two]\n" + ECHO.format("before-b"),
+    "tasks/hook/a.yml": "before: two\nroles: [web]\n" + ECHO.format("before-a"),
+    "tasks/hook/z.yml": "after: [two, p]\n" + ECHO.format("after"),
+    "tasks/hook/f.yml": "failed: [two]\n" + ECHO.format("failed"),
+    "inventories/dev/roles/web.yml": "[a2]\n",
+}
+
+
+def test_hooks_run_at_their_place_on_their_roles_in_name_order(three: Project) -> None:
+    done = run(three, "tasks: [one, two, three]\n", files=HOOKS)
+    assert outs(done, "a1") == ["one", "before-b", "two", "after", "three", "after"]
+    assert outs(done, "a2") == ["one", "before-a", "before-b", "two", "after", "three", "after"]
+
+
+def test_a_failed_before_stops_the_task_and_a_failed_hook_runs_when_it_fails(
+    three: Project,
+) -> None:
+    three.write(HOOKS)
+    broken = {"tasks/hook/b.yml": "before: [two]\nsteps: [{run: exit 3}]\n"}
+    done = run(three, "tasks: [one, two, three]\n", files=broken)
+    assert done.code == 1
+    assert outs(done, "a1") == ["one", "", "failed"]
+    failing = {
+        "tasks/hook/b.yml": HOOKS["tasks/hook/b.yml"],
+        "tasks/two.yml": "steps: [{run: 'test {{ host.name }} = a1'}]\n",
+    }
+    done = run(three, "tasks: [one, two, three]\n", files=failing)
+    assert outs(done, "a1") == ["one", "before-b", "", "failed"]
+    assert outs(done, "a2")[-2:] == ["", "failed"]
+
+
+def test_called_tasks_fire_no_hooks(three: Project) -> None:
+    done = run(three, "tasks: [{name: g, steps: [two]}]\n", files=HOOKS)
+    assert outs(done, "a1") == ["two", "after"]  # that of the playbook itself
+
+
+def test_hooks_in_a_circle_are_printed_as_one(three: Project) -> None:
+    three.write(
+        {
+            "tasks/x.yml": "before: [y]\n" + ECHO.format("x"),
+            "tasks/y.yml": "before: [x]\n" + ECHO.format("y"),
+        }
+    )
+    done = three.orch("-s", "dev", "run", "y")
+    assert done.code == 3
+    assert "y → x → y" in done.err
+
+
+def test_a_hook_on_a_task_that_is_none_is_an_error(three: Project) -> None:
+    three.write({"tasks/x.yml": "after: [tow]\n" + ECHO.format("x")})
+    done = three.orch("-s", "dev", "run", "one")
+    assert done.code == 3
+    assert "did you mean 'two'?" in done.err
+
+
+ROLLBACK = """\
+steps:
+- {{run: echo {0} >> log, register: r{0}}}
+- {{run: test {0} != {1}}}
+rollback:
+- run: echo undo {0} {{{{ r{0}.exit_status }}}} >> log
+- {{run: echo again {0} >> log, when: {2}.changed}}
+"""
+
+
+def log(project: Project, host: str) -> list[str]:
+    path = project.root / ".orch/sandbox/dev" / host / "log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_rollback_runs_last_task_first_and_sees_what_was_registered(three: Project) -> None:
+    files = {
+        f"tasks/{n}.yml": ROLLBACK.format(n, "two", later)
+        for n, later in (("one", "rtwo"), ("two", "rthree"), ("three", "rone"))
+    }
+    done = run(three, "tasks: [one, two, three]\n", "-l", "a1", files=files)
+    assert done.code == 1
+    assert log(three, "a1") == ["one", "two", "undo two 0", "undo one 0", "again one"]
+    assert "'two' is rolled back; 'one' is rolled back" in done.rows["a1"]["reason"]
+
+
+def test_every_host_that_began_is_rolled_back_until_commit(three: Project) -> None:
+    begun = "steps: [{run: echo {0} >> log}]\nrollback: [{run: echo undo {0} >> log}]\n"
+    files = {f"tasks/{n}.yml": begun.replace("{0}", n) for n in ("one", "two")}
+    files["tasks/three.yml"] = "steps: [{run: 'test {{ host.name }} != a2'}]\n"
+    done = run(three, "tasks: [one, commit, two, three]\n", files=files)
+    assert [log(three, h) for h in ("a1", "a2", "a3")] == [["one", "two", "undo two"]] * 3
+    assert {h: r["status"] for h, r in done.rows.items()} == {
+        "a1": "cancelled",
+        "a2": "failed",
+        "a3": "cancelled",
+    }
+    assert "a2 failed" in done.rows["a1"]["reason"]
+
+
+def test_a_rollback_that_fails_is_named_and_stops_no_other(three: Project) -> None:
+    files = {
+        "tasks/one.yml": "steps: [{run: echo one >> log}]\nrollback: [{run: echo undo >> log}]\n",
+        "tasks/two.yml": "steps: [{run: exit 1}]\nrollback: [{run: 'test {{ host.name }} != a2'}]\n",
+    }
+    done = run(three, "tasks: [one, two]\n", files=files)
+    assert [log(three, h) for h in ("a1", "a2", "a3")] == [["one", "undo"]] * 3
+    assert "'two' is NOT rolled back: exit status 1" in done.rows["a2"]["reason"]
+    assert "'two' is rolled back" in done.rows["a1"]["reason"]
+
+
+def test_a_rollback_with_nothing_to_return_to_says_so(three: Project) -> None:
+    files = {
+        "tasks/one.yml": "steps:\n- {run: exit 1, ignore_errors: true}\n- run: exit 1\n"
+        "- {run: echo x, register: before}\n"
+        "rollback: [{run: echo back, when: before.stdout}]\n"
+    }
+    done = run(three, "tasks: [one]\n", files=files)
+    assert "'one': nothing to roll back to" in done.rows["a1"]["reason"]
+
+
+def test_a_rollbacks_handlers_run_too(three: Project) -> None:
+    files = {
+        "tasks/one.yml": "steps: [{run: exit 1}]\nrollback: [{run: echo x >> log, notify: h}]\n"
+        "handlers: {h: [{run: echo handled >> log}]}\n"
+    }
+    run(three, "tasks: [one]\n", "-l", "a1", files=files)
+    assert log(three, "a1") == ["x", "handled"]
+
+
+def test_start_at_leaves_out_what_is_before(three: Project) -> None:
+    done = run(three, "tasks: [one, two, three]\n", "--start-at", "two", "-l", "a1")
+    assert outs(done, "a1") == ["two", "three"]
+    wrong = three.orch("-s", "dev", "run", "p", "--start-at", "tow")
+    assert wrong.code == 3
+    assert "no scheduled task is called 'tow'" in wrong.err
+
+
+def test_list_hosts_shows_each_task_with_its_hosts_and_contacts_nobody(three: Project) -> None:
+    three.write({"tasks/p.yml": "tasks: [{one: {}, batch: 2}, two]\n"})
+    done = three.orch("-s", "dev", "run", "p", "--list-hosts")
+    assert done.out.splitlines() == [
+        "one (batch 1/2): a[1-2]",
+        "one (batch 2/2): a3",
+        "two: a[1-3]",
+    ]
+    assert not (three.root / ".orch").exists()
+
+
+def test_step_asks_before_each_task(three: Project) -> None:
+    three.write({"tasks/p.yml": "tasks: [one, two, three]\n"})
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "-s", "dev", "run", "p", "--step", "--json"],
+        cwd=three.root,
+        env=three.environ({}),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(theirs)
+    os.write(ours, b"s\nr\nq\n")
+    out, err = process.communicate(timeout=60)
+    os.close(ours)
+    done = Done(process.returncode, out, err)
+    assert outs(done, "a1") == ["two"]
+    assert done.rows["a1"]["reason"] == "'three' was not begun: stopped by you"
+    assert "one on a[1-3]" in err
+
+
+def test_several_tasks_in_one_call_run_in_order_with_their_own_arguments(three: Project) -> None:
+    three.write({"tasks/say.yml": "params: {w: {}}\nsteps: [{run: 'echo {{ w }}'}]\n"})
+    words = ("run", "say", "w=1", "one", "say", "w=2", "--json", "-l", "a1")
+    assert outs(three.orch("-s", "dev", *words), "a1") == ["1", "one", "2"]
+
+
+def test_a_name_registered_again_means_the_newer_result(three: Project) -> None:
+    files = {
+        "tasks/say.yml": "params: {w: {}}\nsteps:\n- {run: 'echo {{ w }}', register: out}\n"
+        "- run: echo got {{ out.stdout }}\n- {run: echo two, when: out.stdout == 'two'}\n",
+        "tasks/calls.yml": "steps:\n- say: {w: one}\n- say: {w: two}\n",
+    }
+    for playbook in ("tasks: [say: {w: one}, say: {w: two}]\n", "tasks: [calls]\n"):
+        done = run(three, playbook, "-l", "a1", files=files)
+        assert outs(done, "a1") == ["one", "got one", "two", "got two", "two"]
