@@ -20,7 +20,7 @@ from orchestrator.templating.values import keeping, kept
 _SAYS_NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expression:
     """A compiled expression. ``node`` is its tree, for those who take it apart."""
 

@@ -53,7 +53,7 @@ class Rendering(Context):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """Compiled template code with the places of its names, for errors."""
 

@@ -23,7 +23,7 @@ _NO_LOADER: dict[type[nodes.Node], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TextTemplate:
     """Text with expressions in it; nothing is escaped."""
 
@@ -40,7 +40,7 @@ class TextTemplate:
         return self._program.run(Rendering(self._program.env, scope))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ValueTemplate:
     """A value from YAML, any strings in it templates.
 

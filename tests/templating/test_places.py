@@ -34,6 +34,7 @@ texts = st.one_of(
     st.lists(st.sampled_from(ATTACKS), max_size=4).map("".join),
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6),
 )
+locales = st.sampled_from(("C", "C.UTF-8"))
 
 Wanted = Callable[[str], list[str]]
 
@@ -140,14 +141,14 @@ def expected(wanted: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
-@given(values=st.lists(texts, min_size=1, max_size=6))
+@given(values=st.lists(texts, min_size=1, max_size=6), locale=locales)
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_value_is_exactly_itself_in_every_place(
-    which: tuple[str, ...], values: list[str], tmp_path: Path
+    which: tuple[str, ...], values: list[str], locale: str, tmp_path: Path
 ) -> None:
-    check(which, PLACES, values, tmp_path)
+    check(which, PLACES, values, tmp_path, locale)
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
@@ -189,7 +190,11 @@ def test_a_value_is_exactly_itself_in_what_only_bash_knows(
 
 
 def check(
-    which: tuple[str, ...], places: tuple[tuple[str, Wanted], ...], values: list[str], at: Path
+    which: tuple[str, ...],
+    places: tuple[tuple[str, Wanted], ...],
+    values: list[str],
+    at: Path,
+    locale: str = "C",
 ) -> None:
     script, wanted = PRELUDE, b""
     for place, want in places:
@@ -199,18 +204,18 @@ def check(
             wanted += expected(want(value))
     folder = at / "folder"
     folder.mkdir(exist_ok=True)
-    out, err = run(which, script, folder)
+    out, err = run(which, script, folder, {"LC_ALL": locale})
     assert out == wanted
     assert err == b""
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
-@given(values=st.lists(texts, min_size=1, max_size=6))
+@given(values=st.lists(texts, min_size=1, max_size=6), locale=locales)
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
-    which: tuple[str, ...], values: list[str], tmp_path: Path
+    which: tuple[str, ...], values: list[str], locale: str, tmp_path: Path
 ) -> None:
     script, wanted = PRELUDE, b""
     for place, want in DOCUMENTS:
@@ -224,7 +229,7 @@ def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
                 wanted += expected(want(value))
     folder = tmp_path / "folder"
     folder.mkdir(exist_ok=True)
-    out, err = run(which, script, folder)
+    out, err = run(which, script, folder, {"LC_ALL": locale})
     assert out == wanted
     assert err == b""
 

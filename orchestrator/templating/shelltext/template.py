@@ -37,7 +37,7 @@ class Use:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ShellTemplate:
     """Compiled command text.
 
