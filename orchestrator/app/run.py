@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping
 
@@ -29,6 +30,7 @@ def carry_out(
     ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still
     in the middle of a step, with that step.
     """
+    _allow_files()
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
     emit = Emitter(
@@ -55,6 +57,15 @@ def carry_out(
     finally:
         emit.close()
         connector.close()
+
+
+def _allow_files() -> None:
+    """Let this process hold as many connections as the system lets it: each is a file or two,
+    and the usual soft limit of 1024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
+    if soft not in (wanted, resource.RLIM_INFINITY):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Running:
