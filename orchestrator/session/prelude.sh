@@ -109,12 +109,15 @@ reap() {
 slay() {
   [ "$o_slain" != $o_pid ] || return 0
   o_slain=$o_pid
-  if [ "$o_group" ]; then set -- -$o_pid $o_pid; else trap : TERM HUP INT; set -- 0; fi
-  kill -TERM "$@" 2>/dev/null
+  if [ "$o_group" ]; then o_all=-$o_pid o_left=-$o_pid
+  else trap : TERM HUP INT; o_all=0 o_left=$o_pid
+  fi
+  # TERM once, so that nobody cleans up twice; just after the fork there is no group yet.
+  kill -TERM $o_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
   o_naps=0
-  while [ $o_naps -lt %GRACE% ] && kill -0 -$o_pid 2>/dev/null; do nap; done
+  while [ $o_naps -lt %GRACE% ] && kill -0 $o_left 2>/dev/null; do nap; done
   [ "$o_group" ] || perish
-  kill -KILL "$@" 2>/dev/null
+  kill -KILL $o_all $o_pid 2>/dev/null
 }
 # Without groups this shell goes, too. Its last words must not wait for a pipe that is full.
 perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }

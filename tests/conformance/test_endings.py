@@ -123,6 +123,13 @@ def test_session_s_own_shell_killed_is_a_loss(session: Session, mark: str, signa
         run(session, Command(3, "echo no"))
 
 
+def test_timer_s_signal_that_is_not_this_step_s_changes_nothing(session: Session) -> None:
+    text = "kill -USR1 $PPID; kill -ALRM $PPID; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done"
+    heard = run(session, *(Command(n, f"{text}; echo on; exit {n}", ignore=True) for n in (1, 2)))
+    assert [heard.endings[n] for n in (1, 2)] == [Ending(How.DONE, n, failed=True) for n in (1, 2)]
+    assert [heard.out(n) for n in (1, 2)] == [b"on\n", b"on\n"]
+
+
 def test_idle_shell_killed_is_a_loss(session: Session) -> None:
     pid = int(run(session, Command(1, "echo $PPID")).out(1))
     heard = run(session, Command(2, f"(sleep .1; kill -9 {pid}) >/dev/null 2>&1 &"))

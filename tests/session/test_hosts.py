@@ -55,9 +55,10 @@ def test_timeout_takes_the_shell_along_where_there_are_no_groups(
     open_session: Opened, mark: str
 ) -> None:
     session, _ = open_session(tools=BARE)
-    heard = run(session, Command(1, "echo a; " + SLEEPS.format(mark), timeout=0.3), Command(2, ":"))
+    clean = "trap 'sleep .2; echo cleaned; exit' TERM; echo a; "
+    heard = run(session, Command(1, clean + SLEEPS.format(mark), timeout=0.3), Command(2, ":"))
     assert heard.endings == {1: Ending(How.TIMED_OUT, failed=True)}
-    assert heard.out(1) == b"a\n"
+    assert heard.out(1) == b"a\ncleaned\n"
     until(lambda: not processes(mark), "their end")
     assert not session.alive
     with pytest.raises(Lost, match="setsid"):
