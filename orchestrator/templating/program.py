@@ -41,8 +41,6 @@ class Rendering(Context):
 
     def resolve_or_missing(self, key: str) -> Any:
         """The value of a name that Jinja looks up itself, or Jinja's ``missing``."""
-        if key in self.vars:
-            return self.vars[key]
         if key in self.environment.globals:
             return self.environment.globals[key]
         found = self.look_up(key)

@@ -20,7 +20,7 @@ from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.templating.language import Language
 
 # Jinja turns every CR into a newline; in its place travels a blank that it leaves alone.
-_STAND_INS = "\x1c\x1d\x1e\x1f"
+_STAND_INS = "\x1c\x1d\x1e\x1f\x0b\x0c\x85\xa0\u2028\u2029"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,7 @@ class _Tokens:
         text = self._source.text.replace("\r", self._stand_in)
         try:
             for _, kind, value in self._env.lexer.tokeniter(text, None, None, self._state):
-                while not text.startswith(value, self._at):
-                    self._at += 1  # blanks that `{%-` took away
+                self._at = text.index(value, self._at)  # beyond blanks that `{%-` took away
                 if kind in ("variable_begin", "block_begin", "raw_begin"):
                     self._begins.append(self._at)
                 yield self._at + 1, kind, value

@@ -20,6 +20,7 @@ _NO_LOADER: dict[type[nodes.Node], str] = {
     nodes.Import: "import",
     nodes.FromImport: "from … import",
     nodes.Extends: "extends",
+    nodes.Block: "block",
 }
 
 

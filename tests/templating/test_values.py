@@ -141,6 +141,8 @@ def test_file_text_is_strict_and_stands_alone() -> None:
         text("a {{ x }}", HERE).render(Names())
     with pytest.raises(DefinitionError, match="include"):
         text("{% include 'a' %}", HERE)
+    with pytest.raises(DefinitionError, match="block"):
+        text("{% block a %}{% endblock %}", HERE)
     with pytest.raises(DefinitionError, match="for commands only"):
         text("{{ a | raw }}", HERE)
     assert text("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(x) }}", HERE).render(Names(x=1)) == (
