@@ -126,7 +126,8 @@ class HostTask:
 
     def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
         if ruling.kind == "set":
-            self.progress.results.update(ruling.values)
+            for name, value in ruling.values.items():
+                self.progress.register(name, value)
         if ruling.ok and ruling.kind != "wait":
             self.recorder.queue(step, Outcome(Status.OK))
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -128,7 +129,8 @@ class LaneRun:
         for wave in self.lane.waves[number:]:
             for host in wave.hosts:
                 progress = self.progress[host.host]
-                if not progress.stopped:
+                spared = wave.anyone and host is not wave.hosts[0] and progress.status
+                if not progress.stopped and not spared:
                     progress.worst(status, f"'{wave.task}' was not begun: {why}")
 
     def _roll_back(self, names: set[str], why: str) -> None:
@@ -193,9 +195,12 @@ class LaneRun:
             self._stop(0, Status.NOT_STARTED, f"{away[0].host.name} is unreachable")
             return False
         for wave in self.lane.waves:
-            if wave.once and not wave.anyone and self.progress[wave.hosts[0].host] in away:
-                name = wave.hosts[0].host
-                self._stop(0, Status.NOT_STARTED, f"{name}, the primary, is unreachable")
+            if wave.once and all(self.progress[host.host] in away for host in wave.hosts):
+                names = ", ".join(host.host for host in wave.hosts)
+                why = f"all that could run '{wave.task}' are unreachable: {names}"
+                if not wave.anyone:
+                    why = f"{names}, the primary, is unreachable"
+                self._stop(0, Status.NOT_STARTED, why)
                 return False
         return self._reach_delegates()
 
@@ -229,10 +234,14 @@ class LaneRun:
         names = tuple(host.host for host in hosts if not self.progress[host.host].stopped)
         steps = max((len(host.steps) for host in hosts), default=0)
         self.begun.append((wave, set()))
+        for host in hosts:
+            self.progress[host.host].made.clear()
         self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
         each(self.pool, lambda host: self._host(number, wave, host), hosts)
         if wave.once:
             self._share(hosts)
+            for host in wave.hosts:
+                self.progress[host.host].worst(Status.SKIPPED)  # if it stood by and did nothing
         seconds = time.monotonic() - began
         self.emit(TaskFinished(time.time(), self.lane.app, wave.task, seconds))
 
@@ -249,9 +258,10 @@ class LaneRun:
     def _share(self, hosts: Iterable[HostPlan]) -> None:
         """What was registered once is every host's."""
         for host in hosts:
-            results = self.progress[host.host].results
+            ran = self.progress[host.host]
+            made = {name: ran.results[name] for name in ran.made}
             for progress in self.progress.values():
-                progress.results.update(results)
+                progress.results.update(made)
 
     def _host(self, number: int, wave: Wave, plan: HostPlan) -> None:
         progress = self.progress[plan.host]
@@ -276,14 +286,17 @@ class LaneRun:
             self.fleet.release(plan.host)
 
     def _pending(self, wave: Wave, plan: HostPlan, task: HostTask, progress: Progress) -> None:
-        """Keep in mind the handlers that were called for and did not come to run."""
-        ran = {step.handler for step in plan.steps if step.number in task.recorder.finished}
+        """Keep in mind the handlers that were called for and did not run to their end."""
+        recorder = task.recorder
+        ran = {step.handler for step in plan.steps if step.number in recorder.finished}
+        ran -= {step.handler for step in plan.steps if step.number in recorder.broken}
         defined = dict.fromkeys(step.handler for step in plan.steps if step.handler)
         for name in defined:
-            if name in task.recorder.notified and name not in ran:
-                progress.pending[wave.task, name] = (
-                    f"orch -s {self.plan.stage} run {wave.task} --handler {name} -l {plan.host}"
-                )
+            if name in recorder.notified and name not in ran:
+                # the item may have a name of its own, or be in place: its file can be run
+                which = (wave.within or (wave.task,))[-1]
+                where = ("-s", self.plan.stage, "run", which, "--handler", name, "-l", plan.host)
+                progress.pending[wave.task, name] = shlex.join(("orch", *where))
 
     def _finished(
         self, wave: Wave, progress: Progress, before: Mapping[str, int], seconds: float

@@ -14,7 +14,11 @@ STDERR_LINES = 10
 
 @dataclass(slots=True)
 class Progress:
-    """One host's way through one lane; its worker writes it, the lane reads it at barriers."""
+    """One host's way through one lane; its worker writes it, the lane reads it at barriers.
+
+    ``made``: the names that got a result since the lane last emptied it. ``pending``: by task
+    and name the handlers that were called for and not run, with what runs them.
+    """
 
     host: Host
     app: str | None
@@ -25,6 +29,7 @@ class Progress:
     seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED.values(), 0))
     results: dict[str, Any] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
     pending: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
@@ -32,11 +37,18 @@ class Progress:
         """Whether nothing more is to be done on this host."""
         return self.status is not None and self.status.bad
 
+    def register(self, name: str, result: object) -> None:
+        """The name means this result from now on."""
+        self.results[name] = result
+        self.made.add(name)
+
     def count(self, step: PlannedStep, outcome: Outcome) -> None:
         """Take a step's end into account."""
         if outcome.status is not Status.CANCELLED:
             self.counts["ok" if outcome.ignored else _COUNTED[outcome.status]] += 1
-        if not outcome.ignored:
+        if outcome.ignored:
+            self.worst(Status.OK)
+        else:
             reason = f"{outcome.reason}, in step {step.number} '{step.name}'"
             self.worst(outcome.status, reason, stderr=_last_lines(outcome))
 
@@ -55,8 +67,7 @@ class Progress:
             said = f"'{task}': nothing to roll back to"
         else:
             said = f"'{task}' is rolled back"
-        for key in [key for key in self.pending if key[0] == task]:
-            del self.pending[key]
+            self.pending = {key: how for key, how in self.pending.items() if key[0] != task}
         if not self.stopped or self.status is Status.NOT_STARTED:
             self.status, self.reason = Status.CANCELLED, why
         self.reason = "; ".join(part for part in (self.reason, said) if part)

@@ -29,8 +29,8 @@ class Recorder:
 
     ``failed``: the step of the last segment that failed and stopped it. ``gone``: the host is
     lost, or was interrupted. ``notified``: the handlers called for by now; ``finished``: the
-    steps that ended. ``tells``: what the
-    host's shell is still to be told of steps that it did not run itself (number, changed,
+    steps that ended and are no failure; ``broken``: those that are. ``tells``: what the host's
+    shell is still to be told of steps that it did not run itself (number, changed,
     failed). While ``hold`` is set, a step's end is kept in ``held`` and not yet counted.
     """
 
@@ -44,6 +44,7 @@ class Recorder:
         self.held: Outcome | None = None
         self.notified: set[str] = set()
         self.finished: set[int] = set()
+        self.broken: set[int] = set()
         self.tells: list[tuple[int, bool, bool]] = []
         self._queue: list[tuple[PlannedStep, Command | Outcome]] = []
         self._sent: dict[int, tuple[PlannedStep, Command]] = {}
@@ -142,13 +143,14 @@ class Recorder:
         for gather in program.gathers:
             if gather.parts and gather.parts[-1][2] <= number and id(gather) not in self._gathered:
                 self._gathered.add(id(gather))
-                self.progress.results[gather.name] = gathered(gather, self._results)
+                self.progress.register(gather.name, gathered(gather, self._results))
 
     def _keep(self, step: PlannedStep, outcome: Outcome) -> None:
-        self.finished.add(step.number)
+        failed = outcome.status.bad and not outcome.ignored
+        (self.broken if failed else self.finished).add(step.number)
         self._results[step.number] = result = result_of(outcome, failed=outcome.status.bad)
         if step.register:
-            self.progress.results[step.register] = result
+            self.progress.register(step.register, result)
         if outcome.status is Status.CHANGED:
             self.notified.update(step.notify)
         if step.on or step.ruling or step.again:
