@@ -12,8 +12,9 @@ from orchestrator.model.event import Event, RunFinished, Sink
 class Emitter:
     """Hands events to the sinks, one at a time, in the order they come.
 
-    ``log`` tells where the run is kept; the last event carries it. When a sink's reader is
-    gone, ``gone`` is called and the run goes on to its proper end.
+    ``log`` tells where the run is kept; the last event carries it. When a sink can show
+    nothing more (its reader is gone, its disk full), ``gone`` is called and the run goes on to
+    its proper end.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class Emitter:
             for sink in self._sinks:
                 try:
                     sink(event)
-                except BrokenPipeError:
+                except OSError:
                     self._gone()
 
     def close(self) -> None:
@@ -38,5 +39,5 @@ class Emitter:
             for sink in self._sinks:
                 try:
                     sink.close()
-                except BrokenPipeError:
+                except OSError:
                     self._gone()

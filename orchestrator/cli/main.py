@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 import orchestrator
-from orchestrator.cli import options, running, showing
+from orchestrator.cli import options, running, showing, streams
 from orchestrator.cli.group import Verbs
 from orchestrator.errors import Exit, OrchError
 
@@ -32,6 +32,7 @@ for _verb in (*running.VERBS, *showing.VERBS):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run ``orch`` and exit."""
+    streams.settle()
     try:
         code = orch.main(args=args, prog_name="orch", standalone_mode=False) or Exit.OK
     except click.exceptions.Exit as done:
@@ -45,11 +46,14 @@ def main(args: Sequence[str] | None = None) -> None:
     except OrchError as error:
         _tell(error)
         code = error.exit_code
-    except BrokenPipeError:
+    except streams.OutputError:
         code = Exit.FAILED
+    except SystemExit as left:  # click's own way out
+        code = left.code if isinstance(left.code, int) else Exit.FAILED
     except Exception:
         code = _bug()
-    _leave(int(code))
+    streams.leave()
+    sys.exit(int(code))
 
 
 def _tell(error: OrchError) -> None:
@@ -66,16 +70,6 @@ def _bug() -> int:
     traceback.print_exc()
     click.echo("This is a bug in orch. Please report it with the lines above.", err=True)
     return Exit.BUG
-
-
-def _leave(code: int) -> None:
-    """Flush what can be flushed; a reader that is gone is no reason for a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def sinks(
     """What shows a run: JSON lines; or a live view, then folded results; or plain lines, then rows.
 
     Events and the live view go to stderr, output and results to stdout. The sink raises
-    BrokenPipeError from the call in which a reader turned out to be gone, once per stream.
+    OSError from the call in which a stream turned out to take nothing more, once per stream.
     ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong.
     """
     if json:

@@ -14,9 +14,10 @@ BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 class Out:
     """Lines to one text stream, flushed at once.
 
-    ``width`` is the columns there are, or None where lines may be of any length. When the
-    reader is gone, ``lines`` raises BrokenPipeError once; after that it writes nothing and
-    says nothing, so that a run which has to end properly can go on emitting.
+    ``width`` is the columns there are, or None where lines may be of any length. When
+    nothing can be written (the reader is gone, the disk full), ``lines`` raises OSError once;
+    after that it writes nothing and says nothing, so that a run which has to end properly can
+    go on emitting.
     """
 
     def __init__(self, stream: TextIO, *, colour: bool = False, width: int | None = None) -> None:
@@ -32,7 +33,7 @@ class Out:
         try:
             self._stream.write(self._encodable(text))
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             self._gone = True
             raise
 

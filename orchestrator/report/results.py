@@ -21,10 +21,10 @@ _COLUMNS = (
     Column("app"),
     Column("roles", drop=9),
     Column("status"),
-    Column("ok", right=True, drop=4),
+    Column("ok", right=True, drop=5),
     Column("changed", right=True, drop=5),
     Column("failed", right=True, drop=5),
-    Column("skipped", right=True, drop=6),
+    Column("skipped", right=True, drop=5),
     Column("seconds", right=True, drop=8),
     Column("reason"),
 )

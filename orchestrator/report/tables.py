@@ -18,7 +18,8 @@ Paint: TypeAlias = Callable[[int, int, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. ``drop``: 0 stays always, else where width is short the highest goes first."""
+    """One column. ``drop``: 0 stays always, else where width is short the highest goes first;
+    those with the same number go together."""
 
     title: str
     right: bool = False
@@ -58,10 +59,10 @@ def blocks(
 def _drop(columns: Sequence[Column], shown: list[int], sizes: list[int], width: int) -> None:
     """Take columns out of ``shown`` until the rest fits, or nothing more may go."""
     while _needed(shown, sizes) > width:
-        gone = max(shown, key=lambda i: columns[i].drop)
-        if not columns[gone].drop:
+        highest = max(columns[i].drop for i in shown)
+        if not highest:
             return
-        shown.remove(gone)
+        shown[:] = [i for i in shown if columns[i].drop != highest]
 
 
 def _needed(shown: Sequence[int], sizes: Sequence[int]) -> int:
