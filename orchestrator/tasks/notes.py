@@ -6,85 +6,79 @@ where a value, parsed as the one word that it is, may still mean more than was m
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 from orchestrator.errors import Mark
+from orchestrator.tasks.meaning import masked, meaning
 from orchestrator.tasks.model import Run, Task
+from orchestrator.templating import ShellTemplate
+from orchestrator.templating.shelltext.lexer import Lexer
+from orchestrator.templating.shelltext.state import COMMANDS, Refusal, begin
+from orchestrator.templating.shelltext.words import Spot
+from orchestrator.templating.syntax import Source
 
-_PARTS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|&&|\|\||[;&|\n()]|[^\s;&|()]+", re.S)
-_ENDS = frozenset({"&&", "||", ";", "&", "|", "\n", "(", ")"})
-_CODE = frozenset({"eval", "awk", "gawk", "mawk", "sed", "perl", "python3", "ssh", "xargs"})
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "su", "runuser"})
-_PLAIN = frozenset({"echo", "printf", "cd", "test", "[", "export", "for", "case", "exit", "return"})
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+Note = tuple[str, Mark]
 
-
-def notes_of(tasks: Iterable[Task]) -> list[tuple[str, Mark]]:
-    """The notes of all these tasks, in the order of the files."""
-    return [note for task in tasks for note in _task(task)]
+_PIPE = "a failure left of a pipe goes unseen in sh; `shell: bash` adds pipefail"
 
 
-def _task(task: Task) -> Iterator[tuple[str, Mark]]:
+def notes_of(tasks: Iterable[Task]) -> list[Note]:
+    """The notes of all these tasks, in the order of the files, each once."""
+    in_order = (sorted(_task(task), key=lambda note: note[1]) for task in tasks)
+    return list(dict.fromkeys(note for notes in in_order for note in notes))
+
+
+def _task(task: Task) -> Iterator[Note]:
     if not task.desc:
         yield f"task '{task.name}' has no `desc`", task.mark
-    yield from _inside(task)
-
-
-def _inside(task: Task) -> Iterator[tuple[str, Mark]]:
     for step in task.all_steps():
         if isinstance(step.does, Run):
             yield from _run(step.does)
 
 
-def _run(run: Run) -> Iterator[tuple[str, Mark]]:
+def _run(run: Run) -> Iterator[Note]:
     for template in (run.text, run.unless, run.onlyif):
-        if template is None:
-            continue
-        for use in template.raw_uses:
-            yield (
-                f"`{use.filter}` takes text apart or as it is: be sure of where it is from",
-                use.mark,
-            )
-        for words in _commands(template.source):
-            if note := _meaning(words):
-                yield note, template.mark
-    if run.text is not None and run.shell == "sh" and _pipes(run.text.source):
-        yield (
-            "a failure left of a pipe goes unseen in sh; `shell: bash` adds pipefail",
-            run.text.mark,
-        )
+        if template is not None:
+            yield from _values(template)
+    if run.text is not None and PurePosixPath(run.shell).name != "bash":
+        source = Source(run.text.source, run.text.mark)
+        for offset in _pipes(run.text.source):
+            yield _PIPE, source.at(offset)
 
 
-def _commands(source: str) -> Iterator[list[str]]:
-    """The words of each simple command, roughly: enough to point at, not to rely on."""
-    words: list[str] = []
-    for part in _PARTS.findall(source):
-        if part in _ENDS:
-            yield words
-            words = []
-        elif not part.startswith("{%"):
-            words.append(part)
-    yield words
+def _values(template: ShellTemplate) -> Iterator[Note]:
+    for use in template.uses:
+        if use.filter:
+            what = f"`{use.filter}` takes text apart or as it is: be sure of where it is from"
+            yield what, use.mark
+        elif note := meaning(masked(use.command)):
+            yield note, use.mark
 
 
-def _meaning(words: list[str]) -> str:
-    while words and _ASSIGNMENT.match(words[0]):
-        words = words[1:]
-    if not words or not any("{{" in word for word in words[1:]):
-        return ""
-    name = words[0].rpartition("/")[2]
-    if name in _CODE or (name in _SHELLS and "-c" in words):
-        return f"`{name}` reads what it is given as code of its own: a value there can be code"
-    if name in _PLAIN or name.startswith("{"):
-        return ""
-    for word in words[1:]:
-        if word == "--":
-            return ""
-        if word.startswith("{{"):
-            return f"a value given to `{name}` may read as an option: write `--` before it"
-    return ""
+def _pipes(source: str) -> list[int]:
+    """The offset of the first pipe on each line: after one, the others say nothing new."""
+    found: list[int] = []
+    try:
+        _Pipes(found).feed(masked(source), 0)
+    except Refusal:  # branches that open quotes make no sense one after the other
+        return []
+    lines = {source.count("\n", 0, offset): offset for offset in reversed(found)}
+    return sorted(lines.values())
 
 
-def _pipes(source: str) -> bool:
-    return re.search(r"[^|\n]\|[^|]", source) is not None
+class _Pipes(Lexer):
+    """Puts the offset of every ``|`` that is one to the shell into ``found``."""
+
+    def __init__(self, found: list[int]) -> None:
+        super().__init__(begin(), [])
+        self._found = found
+
+    def _step(self, i: int) -> int:
+        top = self.state.top
+        pattern = {alt.spot for alt in top.alts} & {Spot.PATTERN, Spot.PATTERNS}
+        begins = top.kind in COMMANDS and not pattern and self.text[i] == "|"
+        j = super()._step(i)
+        if begins and self.text[i:j] != "||":
+            self._found.append(i)
+        return j

@@ -59,7 +59,7 @@ def test_lint_finds_roles_that_no_stage_has_and_notes_what_may_read_as_an_option
     assert done.code == 3
     assert "tasks/u.yml:2:9" in done.err
     assert "did you mean 'web'?" in done.err
-    assert "tasks/t.yml:5:8: note: a value given to `rm` may read as an option" in done.out
+    assert "tasks/t.yml:5:11: note: a value given to `rm` may read as an option" in done.out
 
 
 @pytest.mark.parametrize(

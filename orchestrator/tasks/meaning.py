@@ -1,0 +1,199 @@
+"""What a value may mean to the command that it is given to, beyond the word that it is.
+
+Read from the command's text before the value, as far as the common commands' manuals go.
+What is not known here is taken for a command whose options begin with ``-``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+VALUE = "\x1a"
+"""Stands for every character of an expression, so that offsets stay."""
+
+_TEMPLATE = re.compile(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
+_PIECE = re.compile(
+    r"""(?P<gap>\s+)|(?P<to>[0-9]*(?:&>>?|<<<|<<-?|>>|[<>]&|>\||<>|[<>]))|'(?P<one>[^']*)'?"""
+    r"""|"(?P<two>(?:\\.|[^"\\])*)"?|(?P<inner>\$\((?:[^()]|\([^()]*\))*\))|\\(?P<escaped>.)"""
+    r"""|(?P<plain>[^\s'"\\<>$]+|.)""",
+    re.S,
+)
+_ASSIGNMENT = re.compile(rf"[A-Za-z_{VALUE}][A-Za-z0-9_{VALUE}]*=")
+_PYTHON = re.compile(r"python[0-9.]*")
+
+_PLAIN = frozenset(
+    "echo printf cd test [ [[ export local readonly for select case function exit return state"
+    " : true false".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """How a command reads code. ``takes``: its option letters that have an argument; for those
+    in ``code`` that is code. ``at``: the number of the operand that is code, if an option in
+    ``needs`` was given (or none is needed) and no other gave the code; ``on``: those after it
+    are code as well. ``program``: what follows the code is for the program that it is.
+    ``mixed``: options may follow operands.
+    """
+
+    takes: str = ""
+    code: str = ""
+    at: int | None = None
+    needs: str = ""
+    on: bool = False
+    program: bool = False
+    mixed: bool = False
+
+
+_SHELL = _Reads("oO", at=0, needs="c", program=True)
+_AWK = _Reads("Fvf", "e", 0)
+_SQL = _Reads("ehuPD", "e", mixed=True)
+_USER = _Reads("cgGsw", "c", mixed=True)
+_ALL = _Reads(at=0, on=True)
+_READS = {
+    **dict.fromkeys(("sh", "bash", "dash", "ash", "zsh", "ksh"), _SHELL),
+    **dict.fromkeys(("awk", "gawk", "mawk"), _AWK),
+    **dict.fromkeys(("eval", "xargs", "trap", "parallel"), _ALL),
+    **dict.fromkeys(("su", "runuser"), _USER),
+    **dict.fromkeys(("mysql", "mariadb"), _SQL),
+    "python": _Reads("cmWX", "c", program=True),
+    "perl": _Reads("eE", "eE", program=True),
+    "ruby": _Reads("eIr", "e", program=True),
+    "node": _Reads("epr", "ep", program=True),
+    "php": _Reads("rdf", "r", program=True),
+    "psql": _Reads("cdfhopUv", "c", mixed=True),
+    "sed": _Reads("efl", "e", 0, mixed=True),
+    "sqlite3": _Reads(at=1, on=True),
+    "ssh": _Reads("BbcDEeFIiJLlmOoPpQRSWw", at=1, on=True),
+    "watch": _Reads("nq", at=0, on=True),
+}
+_THROUGH = {
+    **dict.fromkeys(("nohup", "command", "builtin", "setsid", "busybox", "chroot", "!"), ""),
+    **{"sudo": "ACDghpRrTtUu", "doas": "Cu", "env": "uCS", "nice": "n", "ionice": "cnp"},
+    **{"timeout": "ks", "time": "fo", "exec": "a", "stdbuf": "ioe"},
+}
+_OPERANDS = {"timeout": 1, "chroot": 1}
+
+
+def masked(source: str) -> str:
+    """The text with every expression as ``VALUE``s and every ``{% … %}`` as blanks."""
+    return _TEMPLATE.sub(lambda m: (VALUE if m[0][1] == "{" else " ") * len(m[0]), source)
+
+
+def meaning(command: str) -> str:
+    """What to note of a value that follows this (masked) beginning of a command, or ''."""
+    split = _words(command)
+    if split is None:
+        return ""
+    words, begun = split
+    while words := _named(words):
+        name = words[0].rpartition("/")[2]
+        if name not in _THROUGH:
+            return _given(name, words[1:], begun)
+        given, operands, waits = _options(words[1:], _THROUGH[name])
+        if waits:
+            return _code(name) if (name, waits) == ("env", "S") else ""
+        words = _named(operands)[_OPERANDS.get(name, 0) :]
+        if not words:
+            return "" if "-" in given or begun or operands else _option(name)
+    return ""
+
+
+def _code(name: str) -> str:
+    return f"`{name}` reads what it is given as code of its own: a value there can be code"
+
+
+def _option(name: str) -> str:
+    return f"a value given to `{name}` may read as an option: write `--` before it"
+
+
+def _given(name: str, args: list[str], begun: str) -> str:
+    if name in _PLAIN or VALUE in name:
+        return ""
+    code, program = _reading(name, args, begun)
+    if code:
+        return _code(name)
+    for i, word in enumerate(args):
+        inner = word.rpartition("/")[2]
+        if not program and _known(inner) and _reading(inner, args[i + 1 :], begun)[0]:
+            return _code(inner)  # `find -exec sh -c`, `docker exec NAME sh -c`
+    predicate = name == "find" and any(word.startswith("-") for word in args)
+    return "" if program or begun or predicate or "--" in args else _option(name)
+
+
+def _known(name: str) -> _Reads | None:
+    return _READS.get("python" if _PYTHON.fullmatch(name) else name)
+
+
+def _reading(name: str, args: list[str], begun: str) -> tuple[bool, bool]:
+    """Whether the command reads the word begun as code, and whether it is not its own at all:
+    an option's argument, or an argument of a program that it runs."""
+    reads = _known(name)
+    if reads is None:
+        return False, False
+    given, operands, waits = _options(args, reads.takes, mixed=reads.mixed)
+    attached = begun.startswith("-") and "-" not in given
+    if attached and (reads.mixed or not operands):
+        waits = next((letter for letter in begun[1:] if letter in reads.takes), waits)
+    if waits:
+        return waits in reads.code, True
+    own = set(reads.code + "f") & given  # the code, or the file that it is in
+    if reads.at is not None and not own and not attached and set(reads.needs) <= given:
+        at = len(operands)
+        if at == reads.at or (at > reads.at and reads.on):
+            return True, False
+    return False, reads.program and bool(operands or own)
+
+
+def _options(
+    args: Sequence[str], takes: str, *, mixed: bool = False
+) -> tuple[set[str], list[str], str]:
+    """The option letters given (``-`` for ``--``), the operands, and the option whose argument
+    comes next, by XBD 12.2 of POSIX.1-2017; ``mixed``: options after operands count, too."""
+    given: set[str] = set()
+    operands: list[str] = []
+    waits = ""
+    for i, word in enumerate(args):
+        if waits:
+            waits = ""
+        elif word == "--":
+            return given | {"-"}, [*operands, *args[i + 1 :]], ""
+        elif word.startswith("--"):
+            continue
+        elif word.startswith("-") and word != "-":
+            letters = word[1:]
+            end = next((n for n, c in enumerate(letters) if c in takes), len(letters))
+            given |= set(letters[: end + 1])
+            waits = letters[end] if end == len(letters) - 1 else ""
+        elif mixed:
+            operands.append(word)
+        else:
+            return given, [*operands, *args[i:]], ""
+    return given, operands, waits
+
+
+def _named(words: list[str]) -> list[str]:
+    """The words from the command's name on."""
+    first = next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), len(words))
+    return words[first:]
+
+
+def _words(text: str) -> tuple[list[str], str] | None:
+    """The whole words, unquoted and without redirections, and what the last, unfinished one
+    begins with; None where that one is where a redirection leads to."""
+    words: list[str] = []
+    word: str | None = None
+    target = False
+    for piece in _PIECE.finditer(text):
+        if piece["gap"] or piece["to"]:
+            if word is not None and not target:
+                words.append(word)
+            target = bool(piece["to"]) or (target and word is None)
+            word = None
+        else:
+            kind = piece.lastgroup or "plain"
+            added = "" if piece["escaped"] == "\n" else piece[kind]
+            word = (word or "") + added if added or kind != "escaped" else word
+    return None if target else (words, word or "")
