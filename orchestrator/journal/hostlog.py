@@ -25,7 +25,7 @@ class _State:
 
 
 class HostLogs:
-    """Writes ``HOST.log`` files in one folder. Only hosts with something to tell get one.
+    """Writes ``HOST.log`` files in one folder: one for every host that came to a step.
 
     The host's bytes stand as they came. What orch adds are whole lines, the first of which in
     each step begins with ``=== ``, the others with ``--- ``:
@@ -60,12 +60,10 @@ class HostLogs:
         state.place, state.open_line = place, not event.data.endswith(b"\n")
 
     def finished(self, event: StepFinished) -> None:
-        """Say how a step ended that printed something, or that went wrong."""
+        """Say how a step ended, also one that was skipped (and why) or printed nothing."""
         started = self._names.pop((event.host, event.app, event.task, event.step), None)
         state = self._states.setdefault(event.host, _State())
         here = state.place is not None and state.place[:3] == (event.app, event.task, event.step)
-        if not here and not event.outcome.status.bad:
-            return
         text = "\n" if state.open_line else ""
         if not here:
             begun = started[0] if started else event.time

@@ -28,6 +28,25 @@ from orchestrator.report.out import CYAN, RED, YELLOW, said, style_of
 _QUIET = (Status.OK, Status.SKIPPED)
 
 
+class Lines:
+    """The lines of a whole run. What kept a host from being connected is said when it happens,
+    and not a second time as the end of its task."""
+
+    def __init__(self, verbose: int) -> None:
+        self._verbose = verbose
+        self._away: dict[str, str] = {}
+
+    def line(self, event: Event) -> tuple[str, str] | None:
+        """The event's line and the style it may have, or None where it is not told."""
+        match event:
+            case ConnectFinished() if event.error:
+                self._away[event.host] = event.error
+            case HostFinished() if event.outcome.status is Status.UNREACHABLE:
+                if self._away.get(event.host) == event.outcome.reason:
+                    return None
+        return line(event, self._verbose)
+
+
 def line(event: Event, verbose: int) -> tuple[str, str] | None:
     """The event's line and the style it may have, or None where it is not told."""
     found = _always(event) or (_usual(event) if verbose >= 0 else None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.model.event import Event, RunFinished, RunStarted, Warned
 from orchestrator.report.frame import frame
-from orchestrator.report.lines import line
+from orchestrator.report.lines import Lines
 from orchestrator.report.out import Out
 from orchestrator.report.progress import Progress
 
@@ -40,6 +40,7 @@ class Live:
         self._stderr, self._environ, self._verbose = stderr, environ, verbose
         self._out = Out(stderr, colour=True)
         self._progress = Progress()
+        self._lines = Lines(verbose if verbose > 0 else -1)
         self._failures = 0
         self._notes: deque[tuple[str, str]] = deque()
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class Live:
             return  # the terminal went away
 
     def _note(self, event: Event) -> None:
-        told = line(event, self._verbose if self._verbose > 0 else -1)
+        told = self._lines.line(event)
         if told is None:
             return
         if self._verbose <= 0 and not isinstance(event, Warned):

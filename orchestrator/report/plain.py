@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.model.event import Event, StepFinished, StepOutput
 from orchestrator.report.clean import decode, one_line
-from orchestrator.report.lines import line, target
+from orchestrator.report.lines import Lines, target
 from orchestrator.report.out import Out
 
 _LONGEST = 8192
@@ -22,6 +22,7 @@ class Plain:
 
     def __init__(self, events: Out, output: Out, verbose: int = 0) -> None:
         self._events, self._output, self._verbose = events, output, verbose
+        self._lines = Lines(verbose)
         self._partial: dict[tuple[str, str | None, str], _Partial] = {}
 
     def __call__(self, event: Event) -> None:
@@ -31,7 +32,7 @@ class Plain:
         if isinstance(event, StepFinished):
             for stream in ("stdout", "stderr"):
                 self._end(event.host, event.app, stream)
-        told = line(event, self._verbose)
+        told = self._lines.line(event)
         if told:
             self._events.lines([self._events.paint(*told)])
 

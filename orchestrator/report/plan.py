@@ -1,24 +1,33 @@
-"""A plan in full: for people, equal text folded over hosts; for programs, host by host."""
+"""A plan in full, for people: equal text folded over hosts. For programs see ``plan_json``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
-from orchestrator.plan.model import Lane, Plan, PlannedStep, Wave
-from orchestrator.report.clean import one_line, visible
+from orchestrator.plan.model import Lane, Plan, PlannedStep, Program, Wave
+from orchestrator.report.cells import cells, wrap
+from orchestrator.report.clean import one_line
 from orchestrator.report.fold import fold
 from orchestrator.report.out import BOLD, CYAN, DIM, YELLOW, Out
+from orchestrator.report.plan_json import plan_json
+from orchestrator.report.planned import Mask, StepLines, same
+from orchestrator.report.program import notes
 
-Mask: TypeAlias = Callable[[str], str]
+__all__ = ["plan_json", "plan_lines"]
+
+Key: TypeAlias = tuple[object, ...]
+_Programs: TypeAlias = Callable[[Wave], Iterable[tuple[str, Program]]]
 
 
 def plan_lines(plan: Plan, out: Out, mask: Mask = str) -> Iterator[str]:
-    """The plan as lines: lanes, their waves with the hosts, each step's exact text.
+    """The plan as lines: lanes, their waves with the hosts, each step's exact text; what undoes
+    a wave; what runs when a task fails.
 
     Text stands behind a margin ``|``, a guard that must succeed first behind ``?``, standard
-    input behind ``<``. Nothing is wrapped; control characters are made visible (``plan_json``
-    has them as they are). ``mask`` hides secrets in any text.
+    input behind ``<``, values that are set behind ``=``. None of that is wrapped; control
+    characters are made visible (``plan_json`` has them as they are). What is said about it
+    keeps to ``out.width``. ``mask`` hides secrets in any text.
     """
     hosts = f"{len(plan.hosts)} host{'' if len(plan.hosts) == 1 else 's'}"
     about = f"stage {plan.stage}, {' '.join(plan.tasks)} on {hosts}"
@@ -26,122 +35,93 @@ def plan_lines(plan: Plan, out: Out, mask: Mask = str) -> Iterator[str]:
     for warning in plan.warnings:
         yield out.paint(one_line(mask(f"warning: {warning}")), YELLOW)
     for lane in plan.lanes:
-        yield from _lane(lane, out, mask)
+        yield from _Lines(lane, out, mask).lines()
     if not any(lane.waves for lane in plan.lanes):
         yield "nothing to do"
     elif not plan.changes:
         yield out.paint("nothing in it changes a host", DIM)
 
 
-def plan_json(plan: Plan, mask: Mask = str) -> dict[str, Any]:
-    """The plan as plain data, with the exact text per host and step. ``mask`` as above."""
-    return {
-        "run": plan.run,
-        "stage": plan.stage,
-        "tasks": list(plan.tasks),
-        "hosts": list(plan.hosts),
-        "changes": plan.changes,
-        "warnings": [mask(warning) for warning in plan.warnings],
-        "lanes": [
-            {"app": lane.app, "waves": [_wave_json(wave, mask) for wave in lane.waves]}
-            for lane in plan.lanes
-        ],
-    }
+class _Lines:
+    """The lines of one lane."""
 
+    def __init__(self, lane: Lane, out: Out, mask: Mask) -> None:
+        self.lane, self.out, self.mask = lane, out, mask
 
-def _lane(lane: Lane, out: Out, mask: Mask) -> Iterator[str]:
-    if lane.app is not None:
-        yield ""
-        yield out.paint(one_line(f"app {lane.app}"), BOLD)
-    for number, wave in enumerate(lane.waves, 1):
-        yield ""
-        desc = f"  {out.paint(one_line(mask(wave.desc)), DIM)}" if wave.desc else ""
+    def lines(self) -> Iterator[str]:
+        if self.lane.app is not None:
+            yield ""
+            yield self.out.paint(one_line(f"app {self.lane.app}"), BOLD)
+        yield from self._waves(self.lane.waves)
+        for task, waves in self.lane.failed:
+            if waves:
+                yield ""
+                yield self.out.paint(one_line(f"if {task} fails:"), BOLD)
+                yield from self._waves(waves)
+
+    def _waves(self, waves: Iterable[Wave]) -> Iterator[str]:
+        for number, wave in enumerate(waves, 1):
+            yield ""
+            title = self.out.paint(one_line(f"{number}. {wave.task}"), BOLD)
+            if wave.commit:
+                yield f"{title}: from here on a failure no longer rolls back"
+            else:
+                yield from self._heading(wave, title)
+            for row in self._wrapped(", ".join(_about(wave)), 3):
+                yield f"   {self.out.paint(row, DIM)}"
+            yield from self._steps(wave, lambda w: ((h.host, h.program) for h in w.hosts), "   ")
+            if any(host.rollback.steps for host in wave.hosts):
+                yield "   rollback, should the run fail before a commit:"
+                yield from self._steps(
+                    wave, lambda w: ((h.host, h.rollback) for h in w.hosts), "     "
+                )
+
+    def _heading(self, wave: Wave, title: str) -> Iterator[str]:
+        """The task on its hosts; what it is for stands beside that, or below."""
         names = one_line(fold(host.host for host in wave.hosts)) or "no hosts"
-        yield f"{out.paint(one_line(f'{number}. {wave.task}'), BOLD)} on {names}{desc}"
-        yield from _wave(wave, out, mask)
+        desc = one_line(self.mask(wave.desc))
+        beside = f"{title} on {names}" + (f"  {self.out.paint(desc, DIM)}" if desc else "")
+        taken = cells(f"000. {wave.task} on {names}  {desc}")
+        if not desc or self.out.width is None or taken <= self.out.width:
+            yield beside
+            return
+        yield f"{title} on {names}"
+        for row in self._wrapped(desc, 3):
+            yield f"   {self.out.paint(row, DIM)}"
+
+    def _steps(self, wave: Wave, programs: _Programs, indent: str) -> Iterator[str]:
+        """Each step once, with the hosts for which it is the same."""
+        groups: dict[Key, tuple[PlannedStep, tuple[str, ...], list[str]]] = {}
+        for host, program in programs(wave):
+            known = notes(program)
+            for step in program.steps:
+                said = known.get(step.number, ())
+                groups.setdefault((same(step), said), (step, said, []))[2].append(host)
+        lines = StepLines(self.out, self.mask, indent + "   ")
+        for step, said, hosts in sorted(groups.values(), key=lambda group: group[0].number):
+            names = "" if len(hosts) == len(wave.hosts) else f"  on {one_line(fold(hosts))}"
+            name = self.out.paint(one_line(self.mask(step.name)), CYAN)
+            yield f"{indent}{step.number}  {name}{names}"
+            yield from lines.of(step, said)
+
+    def _wrapped(self, text: str, indent: int) -> list[str]:
+        text = one_line(self.mask(text))
+        return wrap(text, self.out.width - indent if self.out.width else len(text)) if text else []
 
 
-def _wave(wave: Wave, out: Out, mask: Mask) -> Iterator[str]:
-    """Each step once, with the hosts for which it is the same."""
-    groups: dict[tuple[Any, ...], tuple[PlannedStep, list[str]]] = {}
-    for host in wave.hosts:
-        for step in host.steps:
-            same = (step.number, step.name, step.skip, step.shown, step.when, step.waits)
-            key = (*same, step.register, step.readonly, *_around(step))
-            groups.setdefault(key, (step, []))[1].append(host.host)
-    for step, hosts in sorted(groups.values(), key=lambda group: group[0].number):
-        names = "" if len(hosts) == len(wave.hosts) else f"  on {one_line(fold(hosts))}"
-        yield f"   {step.number}  {out.paint(one_line(mask(step.name)), CYAN)}{names}"
-        yield from _step(step, out, mask)
-
-
-def _step(step: PlannedStep, out: Out, mask: Mask) -> Iterator[str]:
-    if step.skip:
-        yield f"      skipped: {one_line(mask(step.skip))}"
-        return
-    if step.when:
-        yield f"      when: {one_line(mask(step.when))}"
-    if step.waits:
-        yield f"      waits for {', '.join(f'`{one_line(name)}`' for name in step.waits)}"
-    guard, stdin, shell, timeout = _around(step)
-    said = ["read-only"] if step.readonly else []
-    said += [f"by {one_line(shell)}"] if shell != "sh" else []
-    said += [f"at most {timeout:g} s"] if timeout is not None else []
-    said += [f"its result is `{one_line(step.register)}`"] if step.register else []
-    if said:
-        yield out.paint(f"      {', '.join(said)}", DIM)
-    yield from _exact(mask(guard), "?", out)
-    yield from _exact(mask(step.shown), "|", out)
-    yield from _exact(mask(stdin), "<", out)
-
-
-def _exact(text: str, margin: str, out: Out) -> Iterator[str]:
-    """Each line behind the margin; one final newline shows as nothing."""
-    lines = visible(text.removesuffix("\n")).split("\n") if text else ()
-    for line in lines:
-        yield (
-            f"      {out.paint(margin, DIM)} {line}" if line else f"      {out.paint(margin, DIM)}"
-        )
-
-
-def _around(step: PlannedStep) -> tuple[str, str, str, float | None]:
-    """A step's guard, standard input, shell and timeout, as far as they are known."""
-    command = step.command
-    if command is None:
-        return "", "", "sh", None
-    return command.guard, command.stdin or "", command.shell, command.timeout
-
-
-def _wave_json(wave: Wave, mask: Mask) -> dict[str, Any]:
-    return {
-        "task": wave.task,
-        "desc": mask(wave.desc),
-        "changes": wave.changes,
-        "hosts": [
-            {"host": host.host, "steps": [_step_json(step, mask) for step in host.steps]}
-            for host in wave.hosts
-        ],
-    }
-
-
-def _step_json(step: PlannedStep, mask: Mask) -> dict[str, Any]:
-    command = step.command
-    return {
-        "number": step.number,
-        "name": mask(step.name),
-        "at": str(step.mark),
-        "text": mask(step.shown),
-        "when": mask(step.when),
-        "skip": mask(step.skip),
-        "waits": _masked(step.waits, mask),
-        "register": step.register,
-        "readonly": step.readonly,
-        "guard": mask(command.guard) if command else "",
-        "shell": command.shell if command else None,
-        "timeout": command.timeout if command else None,
-        "stdin": None if command is None or command.stdin is None else mask(command.stdin),
-    }
-
-
-def _masked(texts: Sequence[str], mask: Mask) -> list[str]:
-    return [mask(text) for text in texts]
+def _about(wave: Wave) -> Iterator[str]:
+    """What is said of a wave besides its task and hosts."""
+    kind, _, hooked = wave.hook.partition(" ")
+    above = [name for name in wave.within if name not in (wave.task, hooked)]
+    if kind in ("before", "after"):
+        yield wave.hook
+    if above and kind != "failed":
+        yield f"in {' › '.join(above)}"
+    if wave.batch:
+        yield f"batch {wave.batch}"
+    if wave.once:
+        yield "once, on the first of these that can be reached" if wave.anyone else "once"
+    if wave.tolerance is not None:
+        most = wave.tolerance.most
+        over = " in all batches" if wave.batch else ""
+        yield f"at most {most} host{'' if most == 1 else 's'} may fail{over}"

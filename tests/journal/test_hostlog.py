@@ -54,15 +54,23 @@ def test_lanes_that_alternate_on_a_host_are_told_apart(tmp_path: Path) -> None:
     assert [title.split()[2] for title in titles] == [b"blog", b"shop", b"blog"]
 
 
-def test_a_host_that_said_nothing_has_no_log_unless_it_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [Status.OK, Status.SKIPPED, Status.LOST])
+def test_a_step_that_said_nothing_has_its_heading_and_how_it_ended(
+    tmp_path: Path, status: Status
+) -> None:
     logs = HostLogs(tmp_path)
-    for host, status in (("quiet", Status.OK), ("lost", Status.LOST)):
-        logs.started(begun(host))
-        logs.output(printed(host, b""))
-        logs.finished(ended(host, status))
+    logs.started(begun("a"))
+    logs.output(printed("a", b""))
+    logs.finished(ended("a", status, reason="when: 1 == 2"))
     logs.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["lost.log"]
-    assert log(tmp_path, "lost") == TITLE + b"--- lost, exit status 0, 0.03 s\n"
+    assert log(tmp_path) == TITLE + f"--- {status}, exit status 0, 0.03 s: when: 1 == 2\n".encode()
+
+
+def test_a_host_that_came_to_no_step_has_no_log(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    logs.started(begun("a"))
+    logs.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_noise_from_before_the_shell_was_ready_is_kept(tmp_path: Path) -> None:

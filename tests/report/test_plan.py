@@ -2,7 +2,7 @@ import json
 
 from orchestrator.errors import Mark
 from orchestrator.model.command import Command
-from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Wave
+from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Program, Wave
 from orchestrator.report.plan import plan_json, plan_lines
 from tests.report.made import screen
 
@@ -11,6 +11,10 @@ MARK = Mark("tasks/deploy.yml", 4, 5)
 
 def sent(number: int, name: str, text: str, **more) -> PlannedStep:
     return PlannedStep(number, name, MARK, text, command=Command(number, text), **more)
+
+
+def on(host: str, *steps: PlannedStep, **more) -> HostPlan:
+    return HostPlan(host, Program(steps, **more))
 
 
 def plan(*hosts: HostPlan, app: str | None = None, **more) -> Plan:
@@ -24,9 +28,7 @@ def lines(of: Plan, mask=str) -> list[str]:
 
 
 def test_equal_text_is_shown_once_with_its_hosts() -> None:
-    hosts = [
-        HostPlan(f"web{i}", (sent(1, "release", f"cd /srv/{i // 3}\nmake"),)) for i in (1, 2, 3)
-    ]
+    hosts = [on(f"web{i}", sent(1, "release", f"cd /srv/{i // 3}\nmake")) for i in (1, 2, 3)]
     assert lines(plan(*hosts)) == [
         "plan 20261123140211-ab12: stage prod, deploy on 3 hosts",
         "",
@@ -42,7 +44,7 @@ def test_equal_text_is_shown_once_with_its_hosts() -> None:
 
 def test_what_waits_is_its_template_and_what_it_waits_for() -> None:
     step = PlannedStep(2, "link", MARK, "ln -s {{ before.stdout }}", waits=("before",))
-    shown = lines(plan(HostPlan("a", (step,))))
+    shown = lines(plan(on("a", step)))
     assert shown[4:6] == ["      waits for `before`", "      | ln -s {{ before.stdout }}"]
 
 
@@ -52,7 +54,7 @@ def test_conditions_skips_registers_and_stdin_are_told() -> None:
         2, "two", MARK, "cat", "a.changed", register="b", readonly=True,
         command=Command(2, "cat", "bash", 90.0, "in\n", "[ ! -e x ]"),
     )  # fmt: skip
-    assert lines(plan(HostPlan("a", (skipped, fed))))[3:] == [
+    assert lines(plan(on("a", skipped, fed)))[3:] == [
         "   1  one",
         "      skipped: when is false: app.old",
         "   2  two",
@@ -66,21 +68,21 @@ def test_conditions_skips_registers_and_stdin_are_told() -> None:
 
 def test_text_is_never_wrapped_or_altered_but_for_control_characters() -> None:
     text = "printf  '" + "long " * 60 + "'\n\n\techo  [red] \x1b[31m\r x"
-    shown = lines(plan(HostPlan("a", (sent(1, "n", text),))))
+    shown = lines(plan(on("a", sent(1, "n", text))))
     body = [line.removeprefix("      |").removeprefix(" ") for line in shown if "      |" in line]
     assert "\n".join(body) == text.replace("\x1b", "\\x1b").replace("\r", "\\x0d")
 
 
 def test_apps_warnings_and_an_empty_plan_are_told() -> None:
-    shown = lines(plan(HostPlan("a", (sent(1, "n", "x"),)), app="blog", warnings=("no db",)))
+    shown = lines(plan(on("a", sent(1, "n", "x")), app="blog", warnings=("no db",)))
     assert shown[1:4] == ["warning: no db", "", "app blog"]
     assert lines(Plan("r", "dev", ("t",), (), ()))[-1] == "nothing to do"
-    readonly = plan(HostPlan("a", (sent(1, "n", "x", readonly=True),)))
+    readonly = plan(on("a", sent(1, "n", "x", readonly=True)))
     assert lines(readonly)[-1] == "nothing in it changes a host"
 
 
 def test_json_has_the_exact_text_per_host_and_step() -> None:
-    hosts = [HostPlan(h, (sent(1, "n", f"echo {h} \x1b\n"),)) for h in ("a", "b")]
+    hosts = [on(h, sent(1, "n", f"echo {h} \x1b\n")) for h in ("a", "b")]
     found = json.loads(json.dumps(plan_json(plan(*hosts, app="blog"))))
     wave = found["lanes"][0]["waves"][0]
     assert (found["stage"], found["lanes"][0]["app"], wave["task"]) == (
@@ -103,7 +105,7 @@ def test_secrets_are_masked_wherever_text_stands() -> None:
         1, "login s3cret", MARK, "login s3\ncret", when="x == 's3cret'",
         command=Command(1, "", stdin="s3cret"),
     )  # fmt: skip
-    of = plan(HostPlan("a", (step,)))
+    of = plan(on("a", step))
     assert "cret" not in "".join(lines(of, mask))
     assert "cret" not in json.dumps(plan_json(of, mask))
     assert "\n".join(lines(of, mask)).count("‹pw›") == 4
