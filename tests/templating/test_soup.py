@@ -1,6 +1,6 @@
 """Whatever the text around it, sense or nonsense, a value never becomes a command.
 
-Scraps of shell are thrown together. Where such a text is taken as a template, values that try
+Scraps of shell are thrown together (not `>(`, with which a `cat` may wait for itself). Where such a text is taken as a template, values that try
 to run a command or to make a file are put in, and three shells run what comes out.
 """
 
@@ -24,7 +24,7 @@ SCRAPS = (
     "\\'", '\\"', "#", " #", "!", "case", "case a in ", " in ", "esac", "a) ", "(a) ", "*) ", ";;",
     "if ", "then ", "else ", "fi", "for i in ", "do ", "done", "function f", "f()", "time ", "<<E",
     "<<'E'", "<<-E", "<<\\E", "<<E\n", "<<F", "\nE\n", "\nE\n", "\nE\n", "\nF\n", "<<<", "<", ">",
-    "> /dev/null", "2>", "2>&1", ">&", "<&", "&>", ">|", "<(", ">(", "a=(", "@(", "!(", "*", "~",
+    "> /dev/null", "2>", "2>&1", ">&", "<&", "&>", ">|", "<(", "a=(", "@(", "!(", "*", "~",
     "{a,", ",b}", "-eq ", "=~ ", "+=", "a[", "$[", "cat ", "export ", "$(cat ", '"$(', "if [[ ",
     "{{ x }}", "{{ x }}", "{{ x }}", "{{ x }}", "{{ x }}", "{% if yes %}", "{% else %}",
     "{% endif %}", "{% for i in range(2) %}", "{% endfor %}",
