@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from orchestrator import tasks
+from orchestrator.app import constants, values
 from orchestrator.app.project import root_of
+from orchestrator.app.refusals import refuse
 from orchestrator.errors import Mark, OrchError, Problem, nearest
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import default_stage, stages
@@ -19,36 +22,62 @@ Note = tuple[str, Mark]
 
 
 def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], list[Note]]:
-    """The errors and the notes of all tasks and of every stage, or of the stages named."""
+    """The errors and the notes of all tasks and of every stage, or of the stages named.
+
+    The stages that are not named are read, since a task's role may be theirs; what is wrong
+    with them is not told.
+    """
     root = root_of(directory)
     known = stages(root)
-    errors: list[Problem] = [] if named else [problem for _, problem in known.refused]
-    notes: list[Note] = []
-    roles: set[str] = set()
     for name in named:
         known.check(name)
-
-    def told(do: Callable[[], T]) -> T | None:
-        try:
-            return do()
-        except OrchError as error:
-            errors.extend(p for p in error.problems if p not in errors)
-            return None
-
-    default = told(lambda: default_stage(root))
+    told = _Told([] if named else [problem for _, problem in known.refused])
+    default = told.unless_wrong(partial(default_stage, root))
     if default is not None and default.data not in known.names:
         listed = ", ".join(known.names)
         what = f"the default stage '{default.data}' does not exist"
-        errors.append(Problem(what, default.mark, f"the stages are: {listed}"))
-    for name in named or known.names:
-        stage = told(lambda: load_stage(root, name))  # noqa: B023 - called at once
-        notes += [note for note in (stage.notes if stage else ()) if note not in notes]
-        roles |= set(stage.roles) if stage else set()
-    loaded = told(lambda: tasks.load(root, None))
-    if loaded:
-        notes += notes_of(loaded.by_name.values())
-        errors += _unknown_roles(loaded.by_name.values(), roles)
-    return errors, notes
+        told.add([Problem(what, default.mark, f"the stages are: {listed}")])
+    others = _Told([])
+    found = {
+        name: (told if not named or name in named else others).unless_wrong(
+            partial(load_stage, root, name)
+        )
+        for name in known.names
+    }
+    loaded = told.unless_wrong(partial(tasks.load, root, None))
+    of_tasks = list(loaded.by_name.values()) if loaded else []
+    if None not in found.values() and not known.refused:
+        roles = {role for stage in found.values() if stage for role in stage.roles}
+        told.add(_unknown_roles(of_tasks, roles))
+    told.add(constants.problems_of(of_tasks))
+    notes: list[Note] = []
+    for stage in [found[name] for name in named or known.names]:
+        if stage is None:
+            continue
+        notes += stage.notes
+        told.unless_wrong(partial(refuse, stage.hosts.values()))
+        if loaded:  # else who knows which names the tasks would give
+            told.unless_wrong(partial(values.check, stage, values.later_names(of_tasks)))
+    return told.problems, list(dict.fromkeys(notes + notes_of(of_tasks)))
+
+
+class _Told:
+    """The errors so far, each once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """More of them."""
+        self.problems += [p for p in dict.fromkeys(problems) if p not in self.problems]
+
+    def unless_wrong(self, do: Callable[[], T]) -> T | None:
+        """What it gives, or None where it raises errors, which are told."""
+        try:
+            return do()
+        except OrchError as error:
+            self.add(error.problems)
+            return None
 
 
 def _unknown_roles(found: Iterable[Task], roles: set[str]) -> Iterator[Problem]:

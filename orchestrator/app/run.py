@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from orchestrator.app.emitter import Emitter
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
-from orchestrator.errors import Exit
+from orchestrator.app.refusals import refuse, taking_part
+from orchestrator.errors import DefinitionError, Exit
 from orchestrator.execute import Cancel, Options, run
 from orchestrator.journal import Journal
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
@@ -28,8 +29,15 @@ def carry_out(
     """Run the plan; the exit code it comes to. The sink is closed in any case.
 
     ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still
-    in the middle of a step, with that step.
+    in the middle of a step, with that step. Raises DefinitionError before anything is contacted
+    where a host's connect settings cannot be obeyed.
     """
+    part = taking_part(plan)
+    try:
+        refuse(host for host in there.stage.hosts.values() if host.name in part)
+    except DefinitionError:
+        sink.close()
+        raise
     _allow_files()
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.app.refusals import refuse
 from orchestrator.inventory.limit import select
 from orchestrator.inventory.load import load
 from orchestrator.inventory.stages import default_stage, stages
@@ -30,7 +31,8 @@ def test_the_prod_stage_is_protected_and_its_hosts_cannot_exist() -> None:
     assert prod.protected
     assert all(host.connect.address.endswith(".example.net") for host in prod.hosts.values())
     assert prod.notes == ()
-    assert prod.hosts["bastion1"].connect.jump is None
+    assert prod.hosts["bastion1"].connect.user == "jump"
+    refuse(prod.hosts.values())
     assert [h.name for h in select(prod, "monitored:!dbservers")] == list(
         prod.roles["appservers"].hosts
     )
