@@ -12,7 +12,7 @@ from orchestrator.execute.way import Way
 from orchestrator.model.command import Command
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import result_of
-from orchestrator.plan.conditions import NOTIFIED
+from orchestrator.plan.conditions import FINAL, NOTIFIED
 from orchestrator.plan.model import Again, PlannedStep, Program, Ruling
 from orchestrator.session import Lost, Session
 from orchestrator.templating import Waits
@@ -106,7 +106,7 @@ class HostTask:
                 failed = self._flush()
                 if failed is not None or self._over():
                     return None, failed
-                return step.later(self._results(step)), None
+                return step.later({**self._results(step), FINAL: True}), None
         except OrchError as error:
             failed = self._flush()
             if failed is not None or self._over():
@@ -125,11 +125,8 @@ class HostTask:
         return {**results, NOTIFIED: frozenset(recorder.notified)}
 
     def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
-        if ruling.kind == "set":
-            for name, value in ruling.values.items():
-                self.progress.register(name, value)
         if ruling.ok and ruling.kind != "wait":
-            self.recorder.queue(step, Outcome(Status.OK))
+            self.recorder.queue(step, Outcome(Status.OK), ruling.values)
             return None
         failed = self._flush()
         if failed is not None or self._over():

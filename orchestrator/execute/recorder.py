@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import OrchError
@@ -22,6 +22,8 @@ from orchestrator.session import Ending, How, Session
 _SIGNALLED = range(129, 193)
 """Exit statuses by which a shell reports that a signal ended a command: 128 plus its number
 (dash and bash manuals; POSIX.1-2017, XCU 2.8.2 asks for more than 128)."""
+
+_NONE: Mapping[str, object] = {}
 
 
 class Recorder:
@@ -50,15 +52,19 @@ class Recorder:
         self._sent: dict[int, tuple[PlannedStep, Command]] = {}
         self._behind: dict[int, list[tuple[PlannedStep, Outcome]]] = {}
         self._results: dict[int, Result] = {}
+        self._values: dict[int, Mapping[str, object]] = {}
         self._gathered: set[int] = set()
         self._running: PlannedStep | None = None
         self._shown: PlannedStep | None = None
         self._since = 0.0
         self._captures = {"stdout": Capture(), "stderr": Capture()}
 
-    def queue(self, step: PlannedStep, what: Command | Outcome) -> None:
+    def queue(
+        self, step: PlannedStep, what: Command | Outcome, values: Mapping[str, object] = _NONE
+    ) -> None:
         """The next step: a command to send, or one that is over without a host (skipped, set);
-        it is told in its turn, once those before it have ended."""
+        it is told in its turn, once those before it have ended, and sets these values then."""
+        self._values[step.number] = values
         if isinstance(what, Outcome) and not self._queue:
             self.done(step, what)
         else:
@@ -69,6 +75,7 @@ class Recorder:
         before is not what they mean any more."""
         queued = {step.number for step, what in self._queue if isinstance(what, Command)}
         names = {step.register for step, _ in self._queue}
+        names.update(name for step, _ in self._queue for name in self._values[step.number])
         for gather in program.gathers:
             if any(start <= n < end for _, start, end in gather.parts for n in queued):
                 names.add(gather.name)
@@ -151,6 +158,8 @@ class Recorder:
         self._results[step.number] = result = result_of(outcome, failed=outcome.status.bad)
         if step.register:
             self.progress.register(step.register, result)
+        for name, value in self._values.pop(step.number, _NONE).items():
+            self.progress.register(name, value)
         if outcome.status is Status.CHANGED:
             self.notified.update(step.notify)
         if step.on or step.ruling or step.again:

@@ -34,8 +34,13 @@ class Standing:
         """Have templates see the host from here, with these results."""
         self.place.results = {**self.settled, **results}
         self.place.registered = self.registered
-        self.place.lenient = frozenset() if results is NOTHING else self.lenient
+        self.place.final = FINAL in results
+        self.place.lenient = self.lenient if FINAL in results else frozenset()
 
+
+FINAL = "no more to come"
+"""Under this name, which no template can have, results say that no step is on its way any more:
+a name whose step was not come to means what it would without that step."""
 
 NOTHING: Results = {}
 """The results at the time of planning: none is known, and none is missing either."""

@@ -11,7 +11,7 @@ from orchestrator.model.result import Result
 from orchestrator.model.value import Values
 from orchestrator.plan.conditions import Standing
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.model import Gather, PlannedStep, Program, Results
+from orchestrator.plan.model import Gather, PlannedStep, Program, Region, Results
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
@@ -26,7 +26,10 @@ SPAN = 100_000
 
 @dataclass(slots=True)
 class OnHost:
-    """A host on its way through the plan: what is registered and settled there by now."""
+    """A host on its way through the plan: what is registered and settled there by now.
+
+    ``made``: the names that were registered since the scheduler last emptied it.
+    """
 
     host: Host
     scope: HostScope
@@ -34,6 +37,19 @@ class OnHost:
     defaults: Mapping[str, Values]
     registered: dict[str, tuple[int, ...]] = field(default_factory=dict)
     settled: dict[str, object] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+
+    def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
+        """These steps of the task at hand will give the name its meaning; without numbers it
+        has to be there before a condition over it can be judged."""
+        self.registered = {**self.registered, name: numbers}
+        self.settled.pop(name, None)
+        self.made.add(name)
+
+    def settle(self, name: str, value: object) -> None:
+        """The name has this value from here on."""
+        self.register(name)
+        self.settled[name] = value
 
 
 class RowPlanner:
@@ -83,44 +99,44 @@ class RowPlanner:
             if gather.parts:
                 ends.setdefault(gather.parts[-1][2] - 1, []).append(gather)
             else:
-                self._settle(gather.name, Result("skipped", skipped=True))
+                self.on.settle(gather.name, SKIPPED)
         planned: list[PlannedStep] = []
         for flat in row.steps:
             try:
-                step = self.step(flat, lenient)
+                maybe = any(_may_be_left_out(flat.number, region) for region in row.regions)
+                step = self.step(flat, lenient, maybe=maybe)
             except DefinitionError as error:
                 self.problems.on(self.on.host.name, error, flat.step.mark)
                 continue
             planned.append(step)
             for gather in ends.get(flat.number, ()):
                 numbers = tuple(n for _, start, end in gather.parts for n in range(start, end))
-                self.on.registered = {**self.on.registered, gather.name: numbers}
-                self.on.settled.pop(gather.name, None)
+                again = maybe and gather.name in self.on.registered
+                self.on.register(gather.name, () if again else numbers)
         return Program(tuple(planned), tuple(row.regions), tuple(row.gathers))
 
-    def step(self, flat: Flat, lenient: frozenset[str]) -> PlannedStep:
-        """One step, at this place of the host's way."""
+    def step(self, flat: Flat, lenient: frozenset[str], *, maybe: bool = False) -> PlannedStep:
+        """One step, at this place of the host's way; ``maybe``: the way may lead around it, and
+        what it would register is known only once those after it are come to."""
         on = self.on
         standing = Standing(flat.frame.host.place, on.registered, dict(on.settled), lenient)
         if not self.tags.chosen(flat.around.tags):
             flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
         planner = StepPlanner(flat, standing, on.environment, self._unfold(standing))
         step = planner.plan()
-        if step.ruling and step.ruling.kind == "set":
+        if step.ruling and step.ruling.kind == "set" and not maybe:
             for name, value in step.ruling.values.items():
-                self._settle(name, value)
-        elif step.later and isinstance(flat.step.does, Control):
-            on.registered = {**on.registered, **dict.fromkeys(flat.step.does.names, ())}
-        if step.register:
-            on.registered = {**on.registered, step.register: (step.number,)}
-            on.settled.pop(step.register, None)
-            if step.skip:
-                self._settle(step.register, SKIPPED)
+                on.settle(name, value)
+        elif (step.ruling or step.later) and isinstance(flat.step.does, Control):
+            for name in flat.step.does.names:
+                on.register(name)
+        if step.register and maybe and step.register in on.registered:
+            on.register(step.register)
+        elif step.register and step.skip and not maybe:
+            on.settle(step.register, SKIPPED)
+        elif step.register:
+            on.register(step.register, (step.number,))
         return step
-
-    def _settle(self, name: str, value: object) -> None:
-        self.on.registered = {**self.on.registered, name: ()}
-        self.on.settled[name] = value
 
     def _unfold(self, standing: Standing) -> Callable[[Flat, Results], Program]:
         def unfold(flat: Flat, results: Results) -> Program:
@@ -142,3 +158,9 @@ class RowPlanner:
             return program
 
         return unfold
+
+
+def _may_be_left_out(number: int, region: Region) -> bool:
+    """Whether steps behind the region may be come to without this one, which is in it."""
+    tried = region.forgives and region.start <= number < region.body
+    return tried or region.body <= number < region.rescue

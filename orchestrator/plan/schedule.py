@@ -213,6 +213,7 @@ class Scheduler:
         hosts = []
         for part in parts:
             part.on.registered = dict.fromkeys(part.on.registered, ())
+            part.on.made = set()
             hosts.append(self._host(task, part))
         if flow.once:
             self._share(parts)
@@ -247,10 +248,14 @@ class Scheduler:
 
     def _share(self, parts: list[Part]) -> None:
         """What a ``once`` registers is every host's."""
-        for part in parts:
+        for name in {name for part in parts for name in part.on.made}:
+            values = [part.on.settled.get(name) for part in parts]
+            known = values[0] is not None and values.count(values[0]) == len(values)
             for on in self.hosts:
-                on.registered = {**on.registered, **dict.fromkeys(part.on.registered, ())}
-                on.settled = {**on.settled, **part.on.settled}
+                if known:  # the same on whichever of them it runs
+                    on.settle(name, values[0])
+                else:
+                    on.register(name)
 
 
 def _has(task: Task, part: Part) -> bool:

@@ -42,16 +42,17 @@ class Place:
     ``results`` are those known by now. ``registered`` are the names that steps before this
     place register: they are waited for and not looked up; the numbers are those steps' in
     this task, none where an earlier task did it. ``reads`` counts how often a result was
-    taken, since what rests on one is not to be kept. ``lenient`` names are none if they
-    never came.
+    taken, since what rests on one is not to be kept. ``final``: none of them is on its way any
+    more; ``lenient`` names are none then, the others what they would be without those steps.
     """
 
-    __slots__ = ("lenient", "reads", "registered", "results")
+    __slots__ = ("final", "lenient", "reads", "registered", "results")
 
     def __init__(self) -> None:
         self.lenient: frozenset[str] = frozenset()
         self.results: Results = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
+        self.final = False
         self.reads = 0
 
 
@@ -89,10 +90,11 @@ class HostScope:
             self.place.reads += 1
             return self.place.results[name]
         if name in self.place.registered:
+            if not self.place.final:
+                raise Waits({name})
+            self.place.reads += 1
             if name in self.place.lenient:
-                self.place.reads += 1
                 return ABSENT
-            raise Waits({name})
         if name in self.objects:
             return self.objects[name]
         if name in self._cache:

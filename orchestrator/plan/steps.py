@@ -11,6 +11,7 @@ from orchestrator.model.condition import Always, Condition
 from orchestrator.model.result import Result
 from orchestrator.plan import text
 from orchestrator.plan.conditions import (
+    FINAL,
     NOTHING,
     Conditions,
     Standing,
@@ -169,7 +170,7 @@ class StepPlanner:
                 self.frame.check(judgement.names - {"result"}, judgement.mark)
 
     def _judge(self, results: Results, result: Result) -> Verdict:
-        self.standing.take(results)
+        self.standing.take({**results, FINAL: True})
         scope = WithResult(self.frame, result)
         verdict = {what: hold(judgements, scope) for what, judgements in self._judgements()}
         return Verdict(verdict.get("failed_when"), verdict.get("changed_when"))
@@ -181,7 +182,7 @@ class StepPlanner:
         self._check(again.until)
 
         def holds(results: Results, result: Result) -> bool:
-            self.standing.take(results)
+            self.standing.take({**results, FINAL: True})
             if not again.until:
                 return not result.failed
             return hold(again.until, WithResult(self.frame, result))

@@ -80,9 +80,7 @@ def expected(cell: Cell) -> Ended:
     return Ended(code, *({h: hosts[h][n] for h in HOSTS} for n in range(5)))  # type: ignore[arg-type]
 
 
-def expected_on(
-    host: str, cell: Cell
-) -> tuple[str, list[str], list[str], list[str], list[str]]:
+def expected_on(host: str, cell: Cell) -> tuple[str, list[str], list[str], list[str], list[str]]:
     """One host's status, log, tasks rolled back, tasks not rolled back, handlers pending."""
     breaks = host == VICTIM
     stops_lane = cell.kind not in (*MADE_UP_FOR, Kind.TOLERATED)
@@ -206,7 +204,8 @@ def others_are_through(cell: Cell, log: Path) -> bool:
 def connection_of(pid: int, sshd: Sshd) -> int:
     """The server's process for the connection that this process was started over."""
     found = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True)
-    parents = dict(map(int, row.split()) for row in found.stdout.splitlines())  # type: ignore[arg-type]
+    rows = (row.split() for row in found.stdout.splitlines())
+    parents = {int(child): int(parent) for child, parent in rows}
     while parents[pid] != sshd.pid:
         pid = parents[pid]
     assert pid in children(sshd.pid)
@@ -219,7 +218,7 @@ def ran(
 ) -> Iterator[dict[Cell, Future[Ended]]]:
     """The chosen cells, a few of them at a time."""
     base = tmp_path_factory.mktemp("matrix")
-    chosen = [
+    chosen: list[Any] = [
         item.callspec.params["cell"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module
@@ -230,7 +229,5 @@ def ran(
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_every_host_did_and_says_what_it_should(
-    ran: dict[Cell, Future[Ended]], cell: Cell
-) -> None:
+def test_every_host_did_and_says_what_it_should(ran: dict[Cell, Future[Ended]], cell: Cell) -> None:
     assert ran[cell].result() == expected(cell)

@@ -1,0 +1,85 @@
+"""Names that steps give a meaning, where the way leads around those steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.projects import Done, Project
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    return project.sandbox("a1")
+
+
+def run(project: Project, task: str) -> Done:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", "dev", "run", "t", "--json")
+    assert done.events, done.err
+    return done
+
+
+def last(done: Done) -> str:
+    return str(done.steps("a1")[-1]["stdout"]).strip()
+
+
+HELD = "run: 'true'"
+BROKE = "run: 'false'"
+SHOW = "- run: echo got {{ x }}\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "means"),
+    [
+        (f"- block: [{HELD}]\n  rescue: [set: {{x: new}}]\n", "old"),
+        (f"- block: [{BROKE}]\n  rescue: [set: {{x: new}}]\n", "new"),
+        (f"- block: [{BROKE}, set: {{x: new}}]\n  rescue: [{HELD}]\n", "old"),
+        (f"- block: [{HELD}, set: {{x: new}}]\n  rescue: [{HELD}]\n", "new"),
+        ("- {run: echo, register: r}\n- {set: {x: new}, when: r.stdout}\n", "old"),
+        ("- {run: echo 1, register: r}\n- {set: {x: new}, when: r.stdout}\n", "new"),
+        (
+            "- set: {x: new}\n- {run: echo, register: r}\n- set: {x: 'newer{{ r.stdout }}'}\n",
+            "newer",
+        ),
+    ],
+)
+def test_what_set_did_not_come_to_do_is_not_done(one: Project, steps: str, means: str) -> None:
+    done = run(one, f"vars: {{x: old}}\nsteps:\n{steps}{SHOW}")
+    assert (done.code, last(done)) == (0, f"got {means}")
+
+
+@pytest.mark.parametrize(("fails", "said"), [("true", "first"), ("false", "second")])
+def test_a_name_registered_in_a_block_and_in_its_rescue_is_that_of_the_one_that_ran(
+    one: Project, fails: str, said: str
+) -> None:
+    done = run(
+        one,
+        f"steps:\n- block: [{{run: echo first, register: r}}, run: '{fails}']\n"
+        "  rescue: [{run: echo second, register: r}]\n"
+        "- {run: 'echo was {{ r.stdout }}', when: r.changed}\n",
+    )
+    assert (done.code, last(done)) == (0, f"was {said}")
+
+
+def test_what_no_step_came_to_register_is_an_error_of_the_step_that_needs_it(one: Project) -> None:
+    done = run(
+        one,
+        f"steps:\n- block: [{HELD}]\n  rescue: [{{run: echo, register: r}}]\n"
+        "- run: echo {{ r.stdout }}\n",
+    )
+    assert done.code == 1
+    assert "'r' is undefined" in done.rows["a1"]["reason"]
+
+
+def test_a_rollback_may_register_a_name_of_the_task_again(one: Project) -> None:
+    done = run(
+        one,
+        f"steps: [{{run: echo, register: r}}, {BROKE}]\n"
+        "rollback:\n- {run: echo back, register: r}\n- run: echo to {{ r.stdout }}\n",
+    )
+    assert last(done) == "to back"
+
+
+def test_a_task_of_which_only_an_ignored_failure_came_is_ok(one: Project) -> None:
+    done = run(one, "steps: [{run: 'false', ignore_errors: true}]\n")
+    assert (done.code, done.rows["a1"]["status"]) == (0, "ok")
