@@ -29,6 +29,11 @@ class Result:
     items: tuple[Result, ...] = ()
 
     @property
+    def succeeded(self) -> bool:
+        """Whether it ran and did not fail."""
+        return not (self.failed or self.skipped)
+
+    @property
     def stdout(self) -> str:
         """What it wrote on stdout. Raises OrchError where not all of it was kept."""
         return _whole(self.out, "stdout")

@@ -17,6 +17,7 @@ Fields: TypeAlias = dict[str, Value]
 Does: TypeAlias = Run | Call | Block | Control
 
 _SHELL = re.compile(r"[A-Za-z0-9_./+-]+")
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
 
 
 class StepReader:
@@ -134,8 +135,15 @@ class StepReader:
         shell = self.read.text(fields.get("shell"), "shell") or "sh"
         if not _SHELL.fullmatch(shell):
             self.read.wrong(fields["shell"], "shell", "a shell's name or path, like bash")
+        text = self.compile.shell(fields["run"])
+        if text and (text.names | text.optional) and shell.rpartition("/")[2] not in _SHELLS:
+            self.problems.add(
+                f"values are quoted for a shell, and `{shell}` is none that orch knows",
+                fields["shell"].mark,
+                f"leave the expressions out of it, or use one of {', '.join(sorted(_SHELLS))}",
+            )
         return Run(
-            text=self.compile.shell(fields["run"]),
+            text=text,
             shell=shell,
             readonly=self.read.boolean(fields.get("readonly"), "readonly") or False,
             stdin=self.compile.optional(fields.get("stdin")),

@@ -19,7 +19,7 @@ def spy(folder: Path) -> Path:
     """A shell that keeps the text it is given, and does nothing."""
     kept = folder / "kept"
     kept.mkdir()
-    shell = folder / "spy"
+    shell = folder / "sh"
     shell.write_text(f"#!/bin/sh\nn=$(ls {kept} | wc -l)\ncat > {kept}/$n\n")
     shell.chmod(0o755)
     return shell
