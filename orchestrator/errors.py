@@ -57,7 +57,8 @@ class Mark:
             indent = next((len(r) - len(r.lstrip(" ")) for r in body if r.strip()), 0)
             return Mark(self.path, self.line + line, indent + column)
         if line == 1:
-            return Mark(self.path, self.line, self.column + column - (opening[:1] not in ('"', "'")))
+            quote = opening.startswith(('"', "'"))
+            return Mark(self.path, self.line, self.column + column - (not quote))
         return Mark(self.path, min(self.line + line - 1, len(rows)), 1)
 
 

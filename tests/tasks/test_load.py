@@ -96,13 +96,13 @@ def test_a_template_in_error_is_placed_inside_a_block_of_text(project: Project) 
 def test_values_are_refused_in_the_text_of_what_is_no_shell(project: Project) -> None:
     project.sandbox("a1").write(
         {
-            "tasks/t.yml": "steps:\n- {run: 'print({{ host.name }})', shell: python3}\n",
+            "tasks/t.yml": "steps:\n- {run: 'print {{ host.name }}', shell: python3}\n",
             "tasks/u.yml": "steps:\n- {run: 'echo {{ host.name }}', shell: /bin/dash}\n",
         }
     )
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
-    assert "tasks/t.yml:2:47" in done.err
+    assert "tasks/t.yml:2:46" in done.err
     assert project.orch("-s", "dev", "run", "u").code == 0
 
 
