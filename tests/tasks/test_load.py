@@ -102,7 +102,7 @@ def test_values_are_refused_in_the_text_of_what_is_no_shell(project: Project) ->
     )
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
-    assert "tasks/t.yml:2:46" in done.err
+    assert "tasks/t.yml:2:41" in done.err
     assert project.orch("-s", "dev", "run", "u").code == 0
 
 
