@@ -57,6 +57,7 @@ class LaneRun:
         self.begun: list[tuple[Wave, set[str]]] = []  # since the last commit
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
+        self.delegate_away = False
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
         keep = undone or bool(lane.failed) or bool(self._delegates())
         waves = enumerate(lane.waves)
@@ -209,6 +210,7 @@ class LaneRun:
             try:
                 self.fleet.connect(name)
             except ConnectError as error:
+                self.delegate_away = True
                 why = f"{name}, which steps are delegated to, is unreachable"
                 self._stop(0, Status.NOT_STARTED, f"{why}: {error.problems[0].what}")
                 return False

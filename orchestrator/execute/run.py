@@ -41,16 +41,18 @@ def run(
         finally:
             each(pool, fleet.release, fleet.connected())
     rows = tuple(p.row() for lane in lanes for p in lane.progress.values())
-    code = exit_code(rows, interrupted=cancel.stopping)
+    away = any(lane.delegate_away for lane in lanes)
+    code = exit_code(rows, interrupted=cancel.stopping, away=away)
     emit(RunFinished(time.time(), time.monotonic() - began, code, rows))
     return code
 
 
-def exit_code(rows: Iterable[Row], *, interrupted: bool) -> Exit:
-    """What a run comes to: the worst that happened to any host."""
+def exit_code(rows: Iterable[Row], *, interrupted: bool, away: bool = False) -> Exit:
+    """What a run comes to: the worst that happened to any host. ``away``: one that has no row,
+    since it is only delegated to, is unreachable."""
     found = {row.status for row in rows}
     if interrupted:
         return Exit.INTERRUPTED
     if found & {Status.FAILED, Status.TIMED_OUT, Status.KILLED, Status.LOST, Status.CANCELLED}:
         return Exit.FAILED
-    return Exit.UNREACHABLE if Status.UNREACHABLE in found else Exit.OK
+    return Exit.UNREACHABLE if away or Status.UNREACHABLE in found else Exit.OK

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.projects import Done, Project
@@ -83,3 +85,37 @@ def test_a_rollback_may_register_a_name_of_the_task_again(one: Project) -> None:
 def test_a_task_of_which_only_an_ignored_failure_came_is_ok(one: Project) -> None:
     done = run(one, "steps: [{run: 'false', ignore_errors: true}]\n")
     assert (done.code, done.rows["a1"]["status"]) == (0, "ok")
+
+
+def test_a_pending_handler_is_run_by_the_file_that_defines_it_whatever_its_item_is_called(
+    one: Project,
+) -> None:
+    one.write(
+        {
+            "tasks/app.yml": "steps: [{run: echo, notify: re start}, {run: test -e ok}]\n"
+            "handlers: {re start: [{run: echo started}]}\n",
+        }
+    )
+    one.write({"tasks/t.yml": "tasks: [{name: bring it up, app: {}}]\n"})
+    said = one.orch("-s", "dev", "run", "t", COLUMNS="200").out
+    command = "orch -s dev run app --handler 're start' -l a1"
+    assert f"not run yet: {command}" in said
+    done = one.orch(*shlex.split(command)[1:], "--json")
+    assert (done.code, last(done)) == (0, "started")
+
+
+@pytest.mark.parametrize(
+    ("undo", "pending"),
+    [("run: 'true'", False), ("run: 'false'", True), ("{run: 'true', when: false}", True)],
+)
+def test_a_handler_stays_pending_where_its_task_could_not_be_undone(
+    one: Project, undo: str, pending: bool
+) -> None:
+    one.write(
+        {
+            "tasks/t.yml": "steps: [{run: echo, notify: h}, {run: exit 1}]\n"
+            f"handlers: {{h: [{{run: echo}}]}}\nrollback:\n- {undo}\n"
+        }
+    )
+    said = one.orch("-s", "dev", "run", "t", COLUMNS="200").out
+    assert ("not run yet: orch -s dev run t --handler h -l a1" in said) is pending

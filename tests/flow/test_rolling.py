@@ -1,0 +1,350 @@
+"""A rolling update of six web hosts behind a load balancer, and what runs once on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.execute.test_fleet import dead
+from tests.projects import Done, Project
+
+WEB = [f"w{n}" for n in range(1, 7)]
+TASKS = ("drain", "update", "check", "enable")
+AT_LB = ("drain", "enable")
+
+Line = tuple[str, str, str]
+"""What was done, for which host, and on which: lines of the log that all of them write."""
+
+
+def line(what: str, host: str) -> Line:
+    return what, host, "lb" if what.removeprefix("un-") in AT_LB else host
+
+
+def through(host: str) -> list[Line]:
+    """All four tasks on one host."""
+    return [line(task, host) for task in TASKS]
+
+
+def broken(host: str) -> list[Line]:
+    """A host whose check fails: it is undone and back behind the load balancer."""
+    return [line(task, host) for task in TASKS[:3]] + undone(host, TASKS[:3])
+
+
+def undone(host: str, tasks: Iterable[str] = TASKS) -> list[Line]:
+    return [line(f"un-{task}", host) for task in reversed(list(tasks))]
+
+
+def of(host: str, log: list[Line]) -> list[Line]:
+    return [entry for entry in log if entry[1] == host]
+
+
+class Farm:
+    """The project, and the one log of all its hosts."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.file = project, project.root / "log"
+        project.sandbox("lb", *WEB)
+        project.write({"inventories/dev/roles/web.yml": f"[{', '.join(WEB)}]\n"})
+        for task in TASKS:
+            self.task(task)
+
+    def says(self, what: str) -> str:
+        return f"echo {what} {{{{ host.name }}}} ${{PWD##*/}} >> {self.file}"
+
+    def task(self, name: str, more: str = "", head: str = "") -> None:
+        """A task with a step, and one that undoes it, which write to the log."""
+        at = "  delegate_to: lb\n" if name in AT_LB else ""
+        self.project.write(
+            {
+                f"tasks/{name}.yml": f"roles: [web]\n{head}steps:\n- run: |\n"
+                f"    {self.says(name)}\n    {more}\n{at}"
+                f"rollback:\n- run: {self.says(f'un-{name}')}\n{at}"
+            }
+        )
+
+    def fails(self, *hosts: str) -> None:
+        """The check of these hosts fails from now on."""
+        self.task("check", f"case {{{{ host.name }}}} in {'|'.join(hosts)}) exit 1;; esac")
+
+    def roll(self, batch: str, *tasks: str, more: str = "", args: Iterable[str] = ()) -> Done:
+        """Run a playbook of one group."""
+        names = ", ".join(tasks or (*TASKS, "commit"))
+        item = f"{{name: roll, batch: {batch}, {more}tasks: [{names}]}}"
+        self.project.write({"tasks/p.yml": f"tasks:\n- {item}\n"})
+        return self.run(*args)
+
+    def run(self, *args: str) -> Done:
+        return self.project.orch("-s", "dev", "run", "p", "--json", *args)
+
+    @property
+    def log(self) -> list[Line]:
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        return [tuple(entry.split()) for entry in lines]  # type: ignore[misc]
+
+
+@pytest.fixture
+def farm(project: Project) -> Farm:
+    return Farm(project)
+
+
+def statuses(done: Done) -> dict[str, str]:
+    return {host: row["status"] for host, row in done.rows.items()}
+
+
+def standing(changed: str = "", failed: str = "", **more: str) -> dict[str, str]:
+    """``standing('12', '3', cancelled='4')``: who stands where, by number."""
+    named = {"changed": changed, "failed": failed, **more}
+    found = {f"w{n}": status for status, numbers in named.items() for n in numbers}
+    return {host: found.get(host, "not_started") for host in WEB}
+
+
+def batches(done: Done, task: str) -> list[list[str]]:
+    return [e["hosts"] for e in done.events if e["event"] == "task_started" and e["task"] == task]
+
+
+def test_one_host_after_another_is_drained_updated_checked_and_enabled(farm: Farm) -> None:
+    done = farm.roll("1")
+    assert done.code == 0, done.out
+    assert farm.log == [entry for host in WEB for entry in through(host)]
+    assert statuses(done) == standing("123456")
+
+
+def test_a_failed_check_undoes_its_batch_and_leaves_the_others_as_they_are(farm: Farm) -> None:
+    farm.fails("w3")
+    done = farm.roll("1")
+    assert done.code == 1
+    assert farm.log == [*through("w1"), *through("w2"), *broken("w3")]
+    assert statuses(done) == standing("12", "3")
+    assert done.rows["w3"]["reason"].endswith(
+        "'check' is rolled back; 'update' is rolled back; 'drain' is rolled back"
+    )
+    assert "was not begun: w3 failed" in done.rows["w4"]["reason"]
+    assert done.rows["w1"]["reason"] == ""
+
+
+def test_without_commit_earlier_batches_are_undone_too_the_newest_first(farm: Farm) -> None:
+    farm.fails("w3")
+    done = farm.roll("1", *TASKS)
+    assert done.code == 1
+    forth = [*through("w1"), *through("w2"), *broken("w3")]
+    assert farm.log == [*forth, *undone("w2"), *undone("w1")]
+    assert statuses(done) == standing("", "3", cancelled="12")
+    assert "w3 failed" in done.rows["w1"]["reason"]
+    assert "'enable' is rolled back" in done.rows["w1"]["reason"]
+
+
+def test_the_healthy_hosts_of_a_failed_batch_are_undone_with_it(farm: Farm) -> None:
+    farm.fails("w3")
+    done = farm.roll("2")
+    assert [of(host, farm.log) for host in WEB] == [
+        *(through("w1"), through("w2")),
+        *(broken("w3"), broken("w4")),
+        *([], []),
+    ]
+    assert statuses(done) == standing("12", "3", cancelled="4")
+    assert done.rows["w4"]["reason"].startswith("w3 failed; 'check' is rolled back")
+    for task in TASKS[:3]:  # a task is undone on all of them before the one before it
+        entries = [n for n, entry in enumerate(farm.log) if entry[0] == f"un-{task}"]
+        assert entries == [min(entries), min(entries) + 1]
+
+
+@pytest.mark.parametrize(
+    ("batch", "sizes"),
+    [
+        ("[1, 50%, 100%]", [1, 3, 2]),
+        ("[2, 1]", [2, 1, 1, 1, 1]),
+        ("4", [4, 2]),
+        ("1%", [1] * 6),
+        ("100%", [6]),
+        ("34%", [2, 2, 2]),
+    ],
+)
+def test_batches_are_numbers_or_parts_of_the_hosts_and_the_last_size_repeats(
+    farm: Farm, batch: str, sizes: list[int]
+) -> None:
+    done = farm.roll(batch)
+    hosts = iter(WEB)
+    assert batches(done, "update") == [[next(hosts) for _ in range(size)] for size in sizes]
+    assert done.code == 0
+    order = [(entry[0]) for entry in farm.log]
+    rolled = [task for size in sizes for task in TASKS for _ in range(size)]
+    assert order == rolled  # everything inside runs for one batch before the next begins
+
+
+@pytest.mark.parametrize("most", ["2", "34%", "50%"])
+def test_hosts_that_fail_within_max_failures_are_undone_alone(farm: Farm, most: str) -> None:
+    farm.fails("w2", "w4")
+    done = farm.roll("2", more=f"max_failures: {most}, ")
+    assert done.code == 1
+    assert statuses(done) == standing("1356", "24")
+    for host in WEB:
+        assert of(host, farm.log) == (broken(host) if host in ("w2", "w4") else through(host))
+
+
+@pytest.mark.parametrize("most", ["1", "33%"])
+def test_max_failures_counts_over_all_batches_of_the_item(farm: Farm, most: str) -> None:
+    farm.fails("w2", "w4")
+    done = farm.roll("2", more=f"max_failures: {most}, ")
+    assert done.code == 1
+    assert statuses(done) == standing("1", "24", cancelled="3")
+    assert of("w1", farm.log) == through("w1")
+    assert [of(host, farm.log) for host in WEB[1:]] == [
+        *(broken(host) for host in ("w2", "w3", "w4")),
+        *([], []),
+    ]
+
+
+def test_failures_tolerated_in_one_item_do_not_count_in_the_next(farm: Farm) -> None:
+    farm.fails("w2")
+    farm.task("again", "test {{ host.name }} != w5")
+    farm.project.write(
+        {
+            "tasks/p.yml": "tasks:\n- {name: a, max_failures: 1, tasks: [check]}\n"
+            "- {name: b, max_failures: 1, tasks: [again]}\n- update\n"
+        }
+    )
+    done = farm.run()
+    assert (done.code, statuses(done)) == (1, standing("1346", "25"))
+    assert ("un-again", "w5", "w5") in farm.log
+    assert ("un-check", "w5", "w5") in farm.log
+
+
+SHOW = "roles: [web]\nsteps: [{run: 'echo {{ own.stdout }} {{ mine }} {{ shared.stdout }}'}]\n"
+
+
+@pytest.fixture
+def once(farm: Farm) -> Farm:
+    """`own` registers on each host, `migrate` for all of them, `show` tells of both."""
+    farm.task("migrate", "echo from {{ host.name }} {{ own.stdout | default('-') }}")
+    path = farm.project.root / "tasks/migrate.yml"
+    path.write_text(path.read_text().replace("rollback:", "  register: shared\nrollback:"))
+    farm.project.write(
+        {
+            "tasks/show.yml": SHOW,
+            "tasks/own.yml": "roles: [web]\nsteps:\n- {run: 'echo {{ host.name }}', register: own}\n"
+            "- set: {mine: 'of {{ host.name }}'}\n",
+        }
+    )
+    return farm
+
+
+MIGRATE = "{migrate: {}, once: true}"
+ANYWHERE = "{migrate: {}, once: true, on: any}"
+
+
+def shown(done: Done) -> dict[str, str]:
+    return {
+        e["host"]: e["stdout"].strip()
+        for e in done.events
+        if e["event"] == "step_finished" and e["task"] == "show"
+    }
+
+
+@pytest.mark.parametrize("item", [MIGRATE, ANYWHERE])
+def test_once_runs_once_however_many_batches_and_its_result_is_every_hosts(
+    once: Farm, item: str
+) -> None:
+    done = once.roll("2", "own", item, "show")
+    assert done.code == 0, done.err
+    assert once.log == [("migrate", "w1", "w1")]
+    assert shown(done) == {host: f"{host} of {host} from w1 w1" for host in WEB}
+    order = [e["task"] for e in done.events if e["event"] == "task_started"]
+    assert order == ["own", "migrate", "show", "own", "show", "own", "show"]
+
+
+def test_once_runs_on_the_primary_though_its_batch_is_not_on_yet(once: Farm) -> None:
+    hosts = ", ".join(WEB)
+    once.project.write({"inventories/dev/roles/web.yml": f"{{hosts: [{hosts}], primary: w5}}\n"})
+    done = once.roll("2", "update", MIGRATE, "commit")
+    assert done.code == 0
+    assert [entry[:2] for entry in once.log if entry[0] == "migrate"] == [("migrate", "w5")]
+    assert [entry[0] for entry in once.log].index("migrate") == 2
+
+
+def test_what_ran_once_is_undone_once(once: Farm) -> None:
+    once.fails("w6")
+    done = once.roll("2", MIGRATE, "check")
+    assert done.code == 1
+    assert [entry for entry in once.log if "migrate" in entry[0]] == [
+        ("migrate", "w1", "w1"),
+        ("un-migrate", "w1", "w1"),
+    ]
+
+
+def test_a_primary_that_is_not_selected_is_an_error_before_anything_runs(once: Farm) -> None:
+    once.project.write({"tasks/p.yml": f"tasks: [update, {MIGRATE}]\n"})
+    done = once.project.orch("-s", "dev", "run", "p", "-l", "w2,w3")
+    assert done.code == 3
+    assert "'migrate' runs once, on 'w1', which is not selected" in done.err
+    assert "tasks/p.yml:1:17" in done.err
+    assert once.log == []
+
+
+def test_on_any_takes_the_first_that_is_selected(once: Farm) -> None:
+    done = once.roll("1", "own", ANYWHERE, "show", args=("-l", "w2,w3"))
+    assert once.log == [("migrate", "w2", "w2")]
+    assert shown(done) == {host: f"{host} of {host} from w2 w2" for host in ("w2", "w3")}
+
+
+def test_hosts_that_stood_by_are_skipped_and_not_left_over(once: Farm) -> None:
+    once.project.write({"tasks/p.yml": f"tasks: [{ANYWHERE}]\n"})
+    done = once.run()
+    assert (done.code, statuses(done)) == (
+        0,
+        {"w1": "changed", **dict.fromkeys(WEB[1:], "skipped")},
+    )
+
+
+def away(farm: Farm, host: str, port: int) -> None:
+    connect = f"{{transport: ssh, port: {port}, retries: 0}}"
+    text = f"address: 127.3.9.2\nconnect: {connect}\n"
+    Path(farm.project.root / f"inventories/dev/hosts/{host}.yml").write_text(text)
+
+
+@pytest.mark.parametrize("args", [(), ("--unreachable", "skip")])
+def test_an_unreachable_primary_stops_the_run_before_anything_runs(
+    once: Farm, args: tuple[str, ...]
+) -> None:
+    with dead("127.3.9.2") as nobody:
+        away(once, "w1", nobody)
+        done = once.roll("2", "update", MIGRATE, args=args)
+    assert (done.code, once.log) == (4, [])
+    assert statuses(done) == standing(unreachable="1")
+    if args:
+        assert "w1, the primary, is unreachable" in done.rows["w2"]["reason"]
+
+
+def test_on_any_takes_another_host_for_one_that_cannot_be_reached(once: Farm) -> None:
+    with dead("127.3.9.2") as nobody:
+        away(once, "w1", nobody)
+        done = once.roll("3", "own", ANYWHERE, "show", args=("--unreachable", "skip"))
+    assert done.code == 4
+    assert once.log == [("migrate", "w2", "w2")]
+    assert statuses(done) == standing("23456", unreachable="1")
+    assert shown(done) == {host: f"{host} of {host} from w2 w2" for host in WEB[1:]}
+
+
+def test_where_none_that_could_run_it_can_be_reached_nothing_runs(once: Farm) -> None:
+    once.project.write(
+        {
+            "inventories/dev/roles/db.yml": "[w1]\n",
+            "tasks/migrate.yml": f"roles: [db]\nsteps: [{{run: '{once.says('migrate')}'}}]\n",
+        }
+    )
+    with dead("127.3.9.2") as nobody:
+        away(once, "w1", nobody)
+        done = once.roll("3", "update", ANYWHERE, args=("--unreachable", "skip"))
+    assert (done.code, once.log) == (4, [])
+    assert "all that could run 'migrate' are unreachable: w1" in done.rows["w2"]["reason"]
+
+
+def test_a_delegate_that_cannot_be_reached_stops_the_run_before_anything_runs(farm: Farm) -> None:
+    with dead("127.3.9.2") as nobody:
+        away(farm, "lb", nobody)
+        done = farm.roll("1", args=("--unreachable", "skip"))
+    assert farm.log == []
+    assert statuses(done) == standing()
+    assert "lb, which steps are delegated to, is unreachable" in done.rows["w1"]["reason"]
+    assert done.code == 4
