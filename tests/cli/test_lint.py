@@ -175,6 +175,9 @@ def test_a_stage_named_is_judged_alone_but_a_role_may_be_another_ones(shop: Proj
     assert shop.orch("-s", "dev", "lint").code == 3
     shop.write({"tasks/u.yml": "desc: u\nroles: [wbe]\nsteps: [{run: id}]\n"})
     assert "no stage has the role 'wbe'" in shop.orch("-s", "one", "lint").err
+    shop.write({"inventories/dev/stage.yml": "nope: 1\n", "tasks/u.yml": TASK})
+    assert shop.orch("-s", "one", "lint").code == 0
+    assert shop.orch("-s", "dev", "lint").code == 3
 
 
 def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: Project) -> None:
