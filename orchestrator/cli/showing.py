@@ -71,8 +71,24 @@ def hosts_verb(as_json: bool, **given: Any) -> int:
 @click.command("tasks", short_help="List the tasks.")
 @options.unstaged
 @options.json
-def tasks_verb(directory: str | None, as_json: bool) -> int:
-    """List the tasks of the project, with what each is for."""
+@click.option("--tree", is_flag=True, help="What runs in which order, hooks and calls included.")
+@click.argument("task", required=False, shell_complete=complete.tasks)
+def tasks_verb(task: str | None, tree: bool, directory: str | None, as_json: bool) -> int:
+    """List the tasks of the project, with what each is for.
+
+    With --tree, show what happens in TASK (or in every task that no other runs) in the order
+    in which it would: hooks at their place, playbooks and called tasks unfolded. What depends
+    on a stage, like the hosts of a batch, is shown by `orch plan`.
+    """
+    if tree:
+        from orchestrator.app.tree import tree_of
+
+        if as_json:
+            raise click.UsageError("--tree is for reading; `orch plan --json` is for programs")
+        _lines(tree_of(directory, task))
+        return Exit.OK
+    if task is not None:
+        raise click.UsageError(f"write `orch tasks --tree {task}`, or `orch doc {task}`")
     from orchestrator.app.show import tasks_of
 
     rows, problems = tasks_of(directory)

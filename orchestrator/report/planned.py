@@ -67,7 +67,7 @@ class StepLines:
             return
         if step.command is not None:
             yield from self._exact(step.command.guard, "?")
-        elif step.readonly and step.shown in _CONTROLS:
+        elif _undecided(step):
             yield from self._said(f"{step.shown}: what it comes to is known then")
             return
         yield from self._exact(step.shown, "|")
@@ -107,11 +107,16 @@ def _loops(step: PlannedStep) -> bool:
     return _ITEM.search(step.shown) is not None and not step.name.endswith(")")
 
 
+def _undecided(step: PlannedStep) -> bool:
+    """Whether it is a set, fail, assert or wait whose values are not known yet."""
+    return step.command is None and step.readonly and step.shown in _CONTROLS
+
+
 def _around(step: PlannedStep) -> Iterator[str]:
     command = step.command
     if step.handler:
         yield "handler: runs once, if it was notified"
-    if step.readonly and step.ruling is None:
+    if step.readonly and step.ruling is None and not _undecided(step):
         yield "read-only"
     if command is not None and command.shell != "sh":
         yield f"by {command.shell}"

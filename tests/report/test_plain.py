@@ -123,3 +123,18 @@ def test_quiet_tells_only_what_went_wrong() -> None:
         "warning: role `x` is empty",
         "uname a: failed (0.03 s): step 2: exit 1",
     ]
+
+
+def test_a_host_that_cannot_be_reached_is_told_once() -> None:
+    why = "connect: refused"
+    lost = outcome(status=Status.UNREACHABLE, reason=why)
+    events, _ = play(ConnectFinished(NOW, "b", 0.05, why), host_end("b", lost))
+    assert [why in line for line in events] == [True]
+    unsaid = outcome(status=Status.UNREACHABLE, reason="no shell there")
+    assert len(play(ConnectFinished(NOW, "b", 0.05), host_end("b", unsaid))[0]) == 1
+
+
+def test_verbose_tells_skipped_steps_with_the_reason() -> None:
+    skipped = step("a", outcome(status=Status.SKIPPED, reason="when: 1 == 2"))
+    assert play(skipped)[0] == []
+    assert play(skipped, verbose=1)[0][0].endswith("uname -a: skipped (0.03 s): when: 1 == 2")

@@ -196,3 +196,10 @@ def test_colour_adds_nothing_but_colour() -> None:
     coloured = show(*events, colour=True)
     assert "\x1b[31m" in "".join(coloured)
     assert [re.sub(r"\x1b\[\d*m", "", line) for line in coloured] == show(*events)
+
+
+@pytest.mark.parametrize("width", range(20, 81))
+def test_the_counts_are_shown_together_or_not_at_all(width: int) -> None:
+    row = Row("web1.example.net", None, Status.FAILED, "exit 1", 1, 2, 3, 4, 0.5)
+    heading, *_ = results_table([row], screen(width)[0])
+    assert len({"ok", "changed", "failed", "skipped"} & set(heading.split())) in (0, 4)
