@@ -75,6 +75,8 @@ class Language(ImmutableSandboxedEnvironment):
     """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Missing):  # not the attributes that it has for us
+            return obj
         if isinstance(obj, Mapping) and not isinstance(obj, Undefined):
             try:
                 return obj[attribute]
