@@ -119,3 +119,28 @@ def test_a_handler_stays_pending_where_its_task_could_not_be_undone(
     )
     said = one.orch("-s", "dev", "run", "t", COLUMNS="200").out
     assert ("not run yet: orch -s dev run t --handler h -l a1" in said) is pending
+
+
+def test_a_handler_that_did_not_come_to_its_end_is_pending(one: Project) -> None:
+    one.write(
+        {
+            "tasks/t.yml": "steps: [{run: echo, notify: [h, k]}]\n"
+            "handlers: {h: [{run: echo}], k: [{run: echo}, {run: exit 1}]}\n"
+        }
+    )
+    said = one.orch("-s", "dev", "run", "t", COLUMNS="200").out
+    assert "--handler k" in said
+    assert "--handler h" not in said
+
+
+def test_a_handler_stays_pending_when_only_earlier_tasks_could_be_undone(one: Project) -> None:
+    one.write(
+        {
+            "tasks/a.yml": "steps: [{run: echo}]\nrollback: [{run: echo}]\n",
+            "tasks/b.yml": "steps: [{run: echo, notify: h}, {run: exit 1}]\n"
+            "handlers: {h: [{run: echo}]}\nrollback: [{run: exit 1}]\n",
+            "tasks/t.yml": "tasks: [a, b]\n",
+        }
+    )
+    said = one.orch("-s", "dev", "run", "t", COLUMNS="200").out
+    assert "not run yet: orch -s dev run b --handler h -l a1" in said

@@ -211,7 +211,10 @@ def test_failures_tolerated_in_one_item_do_not_count_in_the_next(farm: Farm) -> 
     assert ("un-check", "w5", "w5") in farm.log
 
 
-SHOW = "roles: [web]\nsteps: [{run: 'echo {{ own.stdout }} {{ mine }} {{ shared.stdout }}'}]\n"
+SHOW = (
+    "roles: [web]\nsteps:\n- run: echo {{ own.stdout }}\n- run: echo {{ mine }}\n"
+    "- run: echo {{ shared.stdout }}\n"
+)
 
 
 @pytest.fixture
@@ -235,11 +238,10 @@ ANYWHERE = "{migrate: {}, once: true, on: any}"
 
 
 def shown(done: Done) -> dict[str, str]:
-    return {
-        e["host"]: e["stdout"].strip()
-        for e in done.events
-        if e["event"] == "step_finished" and e["task"] == "show"
+    said = {
+        host: [e["stdout"].strip() for e in done.steps(host) if e["task"] == "show"] for host in WEB
     }
+    return {host: " ".join(words) for host, words in said.items() if words}
 
 
 @pytest.mark.parametrize("item", [MIGRATE, ANYWHERE])
@@ -348,3 +350,17 @@ def test_a_delegate_that_cannot_be_reached_stops_the_run_before_anything_runs(fa
     assert statuses(done) == standing()
     assert "lb, which steps are delegated to, is unreachable" in done.rows["w1"]["reason"]
     assert done.code == 4
+
+
+def test_what_is_set_where_it_ran_once_is_every_hosts_and_not_the_primarys(farm: Farm) -> None:
+    farm.project.write(
+        {
+            "tasks/elect.yml": "roles: [web]\nsteps: [set: {leader: '{{ host.name }}'}]\n",
+            "tasks/show.yml": "roles: [web]\nsteps: [{run: 'echo {{ leader }}'}]\n",
+        }
+    )
+    with dead("127.3.9.2") as nobody:
+        away(farm, "w1", nobody)
+        item = "{elect: {}, once: true, on: any}"
+        done = farm.roll("6", item, "show", args=("--unreachable", "skip"))
+    assert shown(done) == dict.fromkeys(WEB[1:], "w2")
