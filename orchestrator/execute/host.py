@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from orchestrator.errors import OrchError
 from orchestrator.execute.fleet import Emit, Fleet
@@ -13,7 +14,7 @@ from orchestrator.model.command import Command
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import result_of
 from orchestrator.plan.conditions import FINAL, NOTIFIED
-from orchestrator.plan.model import Again, PlannedStep, Program, Ruling
+from orchestrator.plan.model import PlannedStep, Program, Ruling
 from orchestrator.session import Lost, Session
 from orchestrator.templating import Waits
 
@@ -111,9 +112,7 @@ class HostTask:
             failed = self._flush()
             if failed is not None or self._over():
                 return None, failed
-            problem = error.problems[0]
-            reason = f"{problem.mark}: {problem.what}" if problem.mark else problem.what
-            self.recorder.done(step, Outcome(Status.FAILED, reason=reason))
+            self.recorder.done(step, Outcome(Status.FAILED, reason=_reason(error)))
             return None, step
 
     def _results(self, step: PlannedStep) -> dict[str, object]:
@@ -191,33 +190,22 @@ class HostTask:
             outcome, self.recorder.held = self.recorder.held, None
             if step.again is None or outcome is None or self._over():
                 break
-            if self._holds(step.again, outcome):
-                self.recorder.done(step, outcome)
-                break
-            if not left:
-                reason = f"'{step.again.said}' did not hold in {tries} tries"
-                self.recorder.done(
-                    step,
-                    Outcome(
-                        Status.FAILED,
-                        outcome.exit_status,
-                        reason=reason,
-                        stdout=outcome.stdout,
-                        stderr=outcome.stderr,
-                        seconds=outcome.seconds,
-                    ),
+            try:
+                holds = step.again.holds(
+                    self.progress.results, result_of(outcome, failed=outcome.status.bad)
                 )
+            except OrchError as error:
+                outcome = replace(outcome, status=Status.FAILED, reason=_reason(error))
+                holds = True
+            if holds or not left:
+                if not holds:
+                    reason = f"'{step.again.said}' did not hold in {tries} tries"
+                    outcome = replace(outcome, status=Status.FAILED, reason=reason)
+                self.recorder.done(step, outcome)
                 break
             self.cancel.sleep(step.again.delay)
         self.recorder.hold = False
         return self.recorder.failed
-
-    def _holds(self, again: Again, outcome: Outcome) -> bool:
-        result = result_of(outcome, failed=outcome.status.bad)
-        try:
-            return again.holds(self.progress.results, result)
-        except OrchError:
-            return False
 
     def _delegated(self, step: PlannedStep) -> None:
         with self.fleet.delegated(step.on, self.progress.app) as session:
@@ -230,3 +218,8 @@ class HostTask:
         session = self.session
         if session is not None:
             session.cancel()
+
+
+def _reason(error: OrchError) -> str:
+    problem = error.problems[0]
+    return f"{problem.mark}: {problem.what}" if problem.mark else problem.what

@@ -240,6 +240,20 @@ def test_until_tries_again_and_says_how_often_it_did_not_help(one: Project) -> N
     assert "'result.changed' did not hold in 3 tries" in never.rows["a1"]["reason"]
 
 
+def test_an_until_that_cannot_be_judged_says_why(one: Project) -> None:
+    done = run(
+        one, "steps:\n- {run: echo x, until: 1 / (result.stdout | length - 1), delay: 1ms}\n"
+    )
+    assert done.code == 1
+    assert "division by zero" in done.rows["a1"]["reason"]
+
+
+def test_a_wait_waits_on_this_side_and_says_so_in_the_plan(one: Project) -> None:
+    done = run(one, "steps:\n- run: echo a\n- wait: 50ms\n- run: echo b\n")
+    assert [s for s, _ in told(done)] == ["changed", "ok", "changed"]
+    assert "wait" in one.orch("-s", "dev", "plan", "t").out
+
+
 def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: Project) -> None:
     one.write(
         {
