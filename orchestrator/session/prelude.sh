@@ -7,7 +7,7 @@
 # Not '': what is ignored here would be ignored in the steps, too.
 trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
-o_pid= o_hit= o_signal= o_timer= o_parity= o_watcher=
+o_pid= o_hit= o_timer= o_watcher=
 
 # A step gets a process group of its own, so that all of it can be ended.
 if command -v setsid; then o_group=setsid
@@ -85,15 +85,13 @@ bye() {
 # o_pid: empty between steps; none, new or a number within one. o_hit is the stop flag.
 arm() {
   trap 'reap gone' TERM HUP INT
-  trap 'reap USR1' USR1
-  trap 'reap ALRM' ALRM
+  trap 'reap timeout' USR1
 }
-# reap gone|SIGNAL: what the traps do. While it works, only the flag can be raised.
+# What the traps do. While it works, only the flag can be raised.
 reap() {
-  # An alarm that rang as its step ended must not hit the next one: steps take turns with two.
-  [ "$1" = gone ] || [ "$1" = "$o_signal" ] || return 0
+  [ "$1" = gone ] || [ "$o_timer" ] || { o_stray=1; return 0; }
   trap o_hit=gone TERM HUP INT
-  trap : USR1 ALRM
+  trap : USR1
   case $o_hit$1 in
   *gone) o_hit=gone;;
   *) o_hit=timeout;;
@@ -142,11 +140,13 @@ END
   fi
   o_pid=$!
   [ -z "$o_hit" ] || slay
-  # Again, since a signal that meant nothing ends a wait, too. bash tells stderr who was killed;
-  # no more than the wait is silenced, because a trap within may have to say something.
+  # Again where a stray signal ended the wait. Not in bash if the child is gone by then: it would
+  # never return. bash tells stderr who was killed; no more than the wait is silenced, because a
+  # trap within may have to say something.
   while
+    o_stray=
     wait $o_pid 2>/dev/null; o_status=$?
-    [ -z "$o_hit" ] && [ $o_status -gt 128 ] && kill -0 $o_pid 2>/dev/null
+    [ "$o_stray" ] && [ -z "$o_hit" ] && { [ -z "$BASH_VERSION" ] || kill -0 $o_pid 2>/dev/null; }
   do :; done
   o_pid=none
   [ -z "$o_hit" ] || o_how=$o_hit o_status=
@@ -157,8 +157,7 @@ begin() {
   o_hit= o_pid=none o_step=$1 o_how=done o_status= o_failed=0 o_changed=0
   mark B $1
   [ "$2" ] || return 0
-  if [ "$o_parity" ]; then o_parity= o_signal=USR1; else o_parity=1 o_signal=ALRM; fi
-  alarm $2 $3 $o_signal; o_timer=$!
+  o_timer=new; alarm $2 $3 USR1; o_timer=$!
 }
 need() {
   command -v "$1" >/dev/null 2>&1 || {
@@ -172,8 +171,12 @@ guard() {
 }
 body() {
   launch "$@"
-  o_signal=
-  [ -z "$o_timer" ] || { kill -USR2 $o_timer; o_timer=; } 2>/dev/null
+  [ "$o_timer" ] || return 0
+  # What an alarm has to say it says before it is gone, not in the next step. After a hit it is
+  # gone, or will be with this shell, and bash might wait for ever (see bye).
+  kill -USR2 $o_timer 2>/dev/null
+  [ "$o_hit" ] || wait $o_timer 2>/dev/null
+  o_timer=
 }
 finish() {
   mark E $o_step $o_how ${o_status:--} $o_failed $o_changed

@@ -152,11 +152,12 @@ def test_noise_before_the_shell_is_ready_is_step_0(open_session: Opened, tmp_pat
     ("text", "told"),
     [
         ("echo 'This account is currently not available.'; exit 1", "not available. "),
+        ("echo one; sleep .2; echo two; exit 1", "one / two"),
         ("exec cat", "mark R"),  # echoes what it is sent
         ("cat >/dev/null & read x; cat >/dev/null; echo ate it", "ate it"),
         ("exit 0", "said nothing"),
     ],
-    ids=["nologin", "echo", "eater", "silent"],
+    ids=["nologin", "pieces", "echo", "eater", "silent"],
 )
 def test_what_is_no_shell_is_said_clearly(
     open_session: Opened, tmp_path: Path, text: str, told: str
