@@ -27,6 +27,7 @@ from tests.sshd import PATIENCE, Sshd, children, until
 HOSTS, VICTIM = ("a1", "a2", "a3"), "a2"
 TASKS, STEPS, HANDLER = (1, 2, 3), (1, 2), 3
 AT_ONCE = 3
+OUTLASTS = 120  # seconds: longer than any run, but not for ever where nothing ends it
 
 
 class Kind(StrEnum):
@@ -134,7 +135,7 @@ def step_file(cell: Cell, task: int, step: int, log: Path) -> dict[str, Any]:
     here = (cell.task, cell.step) == (task, step)
     text = f"echo t{task}.{step} | tee -a {log}/{{{{ host.name }}}}\n"
     if here and cell.kind in (Kind.INTERRUPTED, Kind.CUT):
-        sleep = f"echo $$ > {log}/pid.new; mv {log}/pid.new {log}/pid; exec sleep 86423"
+        sleep = f"echo $$ > {log}/pid.new; mv {log}/pid.new {log}/pid; exec sleep {OUTLASTS}"
         text += f"if [ {{{{ host.name }}}} = {VICTIM} ]; then {sleep}; fi\n"
     elif here:
         text += f"[ {{{{ host.name }}}} != {VICTIM} ]\n"
