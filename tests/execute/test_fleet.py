@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,6 +17,9 @@ import pytest
 
 from tests.projects import Project
 from tests.sshd import Sshd, keygen, until
+
+LONG = 10**8 + secrets.randbelow(10**8)
+"""Seconds that nothing else on this machine sleeps."""
 
 UNAME = {"tasks/uname.yml": "steps:\n  - run: uname\n    readonly: true\n"}
 CHANGE = {"tasks/change.yml": "steps:\n  - run: echo done\n"}
@@ -228,7 +232,7 @@ def test_ctrl_c_ends_the_running_steps_and_says_where_everyone_stands(
 ) -> None:
     project.over(sshd, {"a1": "127.3.0.1", "a2": "127.3.0.2"}).write(
         {
-            "tasks/t.yml": f"steps:\n- run: touch {tmp_path}/on-{{{{ host.name }}}}; sleep 86420\n"
+            "tasks/t.yml": f"steps:\n- run: touch {tmp_path}/on-{{{{ host.name }}}}; sleep {LONG}\n"
             "- run: echo never\n",
             "tasks/u.yml": "steps: [{run: echo never}]\n",
         }
@@ -241,7 +245,7 @@ def test_ctrl_c_ends_the_running_steps_and_says_where_everyone_stands(
     assert "Traceback" not in err
     last = json.loads(out.splitlines()[-1])
     assert [row["status"] for row in last["rows"]] == ["cancelled", "cancelled"]
-    until(lambda: not _running("sleep 86420"), "the steps' processes are gone")
+    until(lambda: not _running(f"sleep {LONG}"), "the steps' processes are gone")
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
@@ -249,7 +253,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
 ) -> None:
     on = tmp_path / "on"
     project.sandbox("a1").write(
-        {"tasks/t.yml": f"steps:\n- run: trap '' TERM; touch {on}; sleep 86421; sleep 86421\n"}
+        {"tasks/t.yml": f"steps:\n- run: trap '' TERM; touch {on}; sleep {LONG}; sleep {LONG}\n"}
     )
     with project.started("-s", "dev", "run", "t") as process:
         until(on.exists, "the step runs")
@@ -259,7 +263,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "a1 may still be busy with t: " in err
-    until(lambda: not _running("sleep 86421"), "the step's processes are gone")
+    until(lambda: not _running(f"sleep {LONG}"), "the step's processes are gone")
 
 
 def test_a_connection_cut_in_the_middle_is_lost_with_its_step_and_never_ok(
@@ -268,7 +272,7 @@ def test_a_connection_cut_in_the_middle_is_lost_with_its_step_and_never_ok(
     on = tmp_path / "on"
     project.over(sshd, {"a1": "127.3.0.1"}).write(
         {
-            "tasks/t.yml": f"steps:\n- run: echo one\n- run: touch {on}; sleep 86422\n"
+            "tasks/t.yml": f"steps:\n- run: echo one\n- run: touch {on}; sleep {LONG}\n"
             f"- run: touch {tmp_path}/never\n"
         }
     )
@@ -282,7 +286,7 @@ def test_a_connection_cut_in_the_middle_is_lost_with_its_step_and_never_ok(
     assert row["status"] == "lost"
     assert "in step 2" in row["reason"]
     assert not (tmp_path / "never").exists()
-    until(lambda: not _running("sleep 86422"), "the step's processes are gone")
+    until(lambda: not _running(f"sleep {LONG}"), "the step's processes are gone")
 
 
 def test_a_reader_that_goes_away_ends_the_run_in_order(project: Project, tmp_path: Path) -> None:

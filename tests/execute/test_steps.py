@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.projects import Done, Project
+
+LONG = 10**8 + secrets.randbelow(10**8)
+"""Seconds that nothing else on this machine sleeps."""
 
 
 @pytest.fixture
@@ -186,11 +190,12 @@ def test_a_result_is_seen_by_later_tasks_of_the_run(one: Project) -> None:
 
 
 def test_a_timeout_ends_the_step_with_all_its_processes(one: Project) -> None:
-    done = run(one, "steps:\n- {run: sleep 98765 & sleep 98765, timeout: 500ms}\n- run: echo no\n")
+    step = f"{{run: sleep {LONG} & sleep {LONG}, timeout: 500ms}}"
+    done = run(one, f"steps:\n- {step}\n- run: echo no\n")
     assert done.code == 1
     assert [s for s, _ in told(done)] == ["timed_out"]
     assert "0.5 s" in done.rows["a1"]["reason"]
-    assert not _alive("sleep\x0098765\x00")
+    assert not _alive(f"sleep\x00{LONG}\x00")
 
 
 def test_a_step_killed_by_a_signal_is_killed_and_not_failed(one: Project) -> None:
