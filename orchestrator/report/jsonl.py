@@ -68,7 +68,8 @@ def _step(outcome: Outcome) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    return {
+    """``hint`` (what to do, handlers that did not run yet) stands only where there is one."""
+    return ({"hint": row.hint} if row.hint else {}) | {
         "host": row.host,
         "app": row.app,
         "status": row.status.value,
