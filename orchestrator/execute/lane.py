@@ -72,7 +72,7 @@ class LaneRun:
                 self._end(number, None, "interrupted")
                 return
             if wave.commit:
-                self.begun.clear()
+                self._commit(number, wave)
                 continue
             answer = self.options.ask(wave) if self.options.ask else "run"
             if answer == "stop":
@@ -87,6 +87,18 @@ class LaneRun:
             if why := self._failed(wave):
                 self._end(number + 1, wave, why)
                 return
+
+    def _commit(self, number: int, commit: Wave) -> None:
+        """What was begun is not rolled back any more; in a batch, only what its hosts began and
+        what ran for its sake. What ran once ran for the sake of every host."""
+        if commit.commits is None:
+            self.begun.clear()
+            return
+        here = {id(wave) for wave in self.lane.waves[commit.commits.first : number]}
+        for wave, began in self.begun:
+            if wave.once or id(wave) in here:
+                began.clear()
+            began.difference_update(commit.commits.hosts)
 
     def _failed(self, wave: Wave) -> str:
         """Why the lane has failed with this wave, if it has. Hosts whose failure is tolerated

@@ -146,13 +146,23 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """What a commit in a batch commits: all that the batch's ``hosts`` began, also before the
+    batch; and what ran on others for its sake, in the lane's waves from number ``first`` on."""
+
+    hosts: tuple[str, ...]
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wave:
     """One scheduled task on one set of hosts; no host begins the next wave before all end it.
 
     ``within`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
     how many batches, like ``2/3``. ``once``: its results are every host's; ``anyone``: of its
     hosts only the first that can be reached runs it. ``hook`` says what it was hooked to.
-    ``commit``: it runs nothing, and what went before is not rolled back any more.
+    ``commit``: it runs nothing, and what went before is not rolled back any more; ``commits``
+    narrows that to a batch.
     """
 
     task: str
@@ -165,6 +175,7 @@ class Wave:
     tolerance: Tolerance | None = None
     hook: str = ""
     commit: bool = False
+    commits: Batch | None = None
 
     @property
     def changes(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from orchestrator.errors import DefinitionError, Problem, nearest
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.model import HostPlan, Tolerance, Wave
+from orchestrator.plan.model import Batch, HostPlan, Tolerance, Wave
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.rows import OnHost, RowPlanner
 from orchestrator.plan.walk import Around
@@ -30,6 +30,7 @@ class Flow:
 
     ``chosen``: the hosts of the batch at hand, and those that its item does not select (a hook
     may); None where there is no batch. ``first``: it is the first batch, or there is none.
+    ``commits``: what a commit is for, where there is a batch.
     """
 
     within: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Flow:
     anyone: bool = False
     tolerance: Tolerance | None = None
     hook: str = ""
+    commits: Batch | None = None
 
 
 class Scheduler:
@@ -105,7 +107,8 @@ class Scheduler:
         for item in task.tasks or ():
             if item.does is None:
                 if self.started:
-                    self.waves.append(Wave("commit", "", (), flow.within, flow.batch, commit=True))
+                    wave = Wave("commit", "", (), flow.within, flow.batch, commit=True)
+                    self.waves.append(replace(wave, commits=flow.commits))
             else:
                 self._item(item, parts, flow)
 
@@ -137,6 +140,7 @@ class Scheduler:
                 chosen=frozenset(others.union(names)),
                 batch=f"{number}/{len(batches)}",
                 first=number == 1,
+                commits=Batch(tuple(names), len(self.waves)),
             )
             self._below_item(item, inner, below, of_batch)
 

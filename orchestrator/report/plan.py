@@ -64,7 +64,8 @@ class _Lines:
             yield ""
             title = self.out.paint(one_line(f"{number}. {wave.task}"), BOLD)
             if wave.commit:
-                yield f"{title}: from here on a failure no longer rolls back"
+                hosts = one_line(fold(wave.commits.hosts)) if wave.commits else ""
+                yield f"{title}: from here on a failure no longer rolls back {hosts}".rstrip()
             else:
                 yield from self._heading(wave, title)
             for row in self._wrapped(", ".join(_about(wave)), 3):

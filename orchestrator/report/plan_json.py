@@ -52,6 +52,7 @@ def _wave(wave: Wave, mask: Mask) -> dict[str, Any]:
         "max_failures": wave.tolerance.most if wave.tolerance else None,
         "hook": wave.hook,
         "commit": wave.commit,
+        "commits": list(wave.commits.hosts) if wave.commits else [],
         "hosts": [_host(host, mask) for host in wave.hosts],
     }
 

@@ -119,6 +119,15 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
     ]
 
 
+def test_a_commit_in_a_batch_says_for_which_hosts_it_is(shop: Project) -> None:
+    shop.write({"tasks/t.yml": "tasks: [{batch: 2, tasks: [migrate, commit]}]\n"})
+    shown = [line for line in plan(shop, "t") if "commit" in line]
+    told = "commit: from here on a failure no longer rolls back"
+    assert shown == [f"2. {told} a[1-2]", f"4. {told} a3"]
+    commits = [w["commits"] for w in found(shop, "t")["waves"] if w["commit"]]
+    assert commits == [["a1", "a2"], ["a3"]]
+
+
 def test_the_rollback_is_folded_over_hosts_as_steps_are(shop: Project) -> None:
     shop.write(
         {

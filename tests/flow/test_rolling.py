@@ -135,6 +135,60 @@ def test_without_commit_earlier_batches_are_undone_too_the_newest_first(farm: Fa
     assert "'enable' is rolled back" in done.rows["w1"]["reason"]
 
 
+def test_a_commit_in_a_batch_is_for_that_batch_alone(farm: Farm) -> None:
+    farm.task("before")
+    farm.fails("w3")
+    names = ", ".join((*TASKS, "commit"))
+    item = f"{{name: roll, batch: 1, tasks: [{names}]}}"
+    farm.project.write({"tasks/p.yml": f"tasks:\n- before\n- {item}\n- update\n"})
+    done = farm.run()
+    log = farm.log[len(WEB) :]
+    forth = [*through("w1"), *through("w2")]
+    assert log[: len(forth) + 6] == [*forth, *broken("w3")]
+    assert sorted(log[len(forth) + 6 :]) == [line("un-before", host) for host in WEB[2:]]
+    assert statuses(done) == {
+        **standing("", "3", cancelled="456"),
+        **dict.fromkeys(("w1", "w2"), "not_started"),  # for the task behind the group
+    }
+    assert "rolled back" not in done.rows["w1"]["reason"]
+
+
+def test_a_commit_behind_the_batches_is_for_all_hosts(farm: Farm) -> None:
+    farm.fails("w3")
+    item = "{name: roll, batch: 1, tasks: [drain]}"
+    farm.project.write({"tasks/p.yml": f"tasks: [update, {item}, commit, check]\n"})
+    farm.run()
+    assert [entry for entry in farm.log if entry[0].startswith("un-")] != []
+    assert {entry[0] for entry in farm.log if entry[0].startswith("un-")} == {"un-check"}
+
+
+def test_a_commit_in_a_batch_is_for_what_ran_for_its_sake_too(farm: Farm) -> None:
+    """A hook on a host outside the batches, and what ran once: earlier batches rest on them."""
+    hook = f"after: [update]\nsteps:\n- run: {farm.says('hook')}\n"
+    hook += f"rollback:\n- run: {farm.says('un-hook')}\n"
+    farm.project.write(
+        {
+            "inventories/dev/roles/balancer.yml": "[lb]\n",
+            "tasks/hook.yml": f"roles: [balancer]\n{hook}",
+        }
+    )
+    farm.task("migrate")
+    farm.fails("w3")
+    names = ", ".join(("update", "check", "commit"))
+    item = f"{{name: roll, batch: 1, tasks: [{names}]}}"
+    hosts = ", ".join(WEB)
+    farm.project.write(
+        {
+            "inventories/dev/roles/web.yml": f"{{hosts: [{hosts}], primary: w5}}\n",
+            "tasks/p.yml": f"tasks: [{{migrate: {{}}, once: true}}, {item}]\n",
+        }
+    )
+    farm.run()
+    said = [entry[0] for entry in farm.log]
+    assert (said.count("migrate"), said.count("un-migrate")) == (1, 0)
+    assert (said.count("hook"), said.count("un-hook")) == (3, 1)
+
+
 def test_the_healthy_hosts_of_a_failed_batch_are_undone_with_it(farm: Farm) -> None:
     farm.fails("w3")
     done = farm.roll("2")
