@@ -13,7 +13,7 @@ from orchestrator.execute.cancel import Cancel
 from orchestrator.model.event import ConnectFinished, ConnectStarted, Event
 from orchestrator.model.host import Host
 from orchestrator.session import Session
-from orchestrator.session.channel import Connection
+from orchestrator.session.channel import Channel, Connection
 
 Connect: TypeAlias = Callable[[Host], Connection]
 Emit: TypeAlias = Callable[[Event], None]
@@ -28,7 +28,7 @@ class Fleet:
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
-        self._sessions: dict[tuple[str, str | None], Session] = {}
+        self._sessions: dict[tuple[str, str | None, str], Session] = {}
         self._turns: dict[str, threading.Lock] = {}
 
     def connect(self, name: str) -> Connection:
@@ -51,25 +51,33 @@ class Fleet:
         self._emit(ConnectFinished(time.time(), name, time.monotonic() - began))
         return connection
 
-    def session(self, name: str, app: str | None) -> Session:
-        """The lane's session on the host, opened if need be. Raises ConnectError."""
+    def session(self, name: str, app: str | None, user: str = "") -> Session:
+        """The lane's session on the host, opened if need be; ``user``'s, where one is named.
+
+        Raises ConnectError. Where nobody may become that user, its first ``run`` does, with phase
+        become.
+        """
         with self._lock:
-            session = self._sessions.get((name, app))
+            session = self._sessions.get((name, app, user))
         if session is None or not session.alive:
-            connection = self.connect(name)
-            session = Session(connection.open(), ready_timeout=self.hosts[name].connect.timeout)
+            timeout = self.hosts[name].connect.timeout
+            session = Session(self.channel(name, user), ready_timeout=timeout)
             with self._lock:
-                self._sessions[name, app] = session
+                self._sessions[name, app, user] = session
         return session
 
+    def channel(self, name: str, user: str = "") -> Channel:
+        """A channel to the host beside its sessions, for whoever closes it. Raises ConnectError."""
+        return self.connect(name).open(user)
+
     @contextmanager
-    def delegated(self, name: str, app: str | None) -> Iterator[Session]:
+    def delegated(self, name: str, app: str | None, user: str = "") -> Iterator[Session]:
         """A session of the lane's on a host that others delegate to: one at a time. Raises
         ConnectError."""
         with self._lock:
             turn = self._turns.setdefault(name, threading.Lock())
         with turn:
-            yield self.session(name, f"{app or ''} delegated")
+            yield self.session(name, f"{app or ''} delegated", user)
 
     def release(self, name: str) -> None:
         """Let the host go. Safe to call twice."""

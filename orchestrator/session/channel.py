@@ -45,10 +45,12 @@ class Channel(Protocol):
 class Connection(Protocol):
     """One way to one host, authenticated. Channels share it."""
 
-    def open(self) -> Channel:
-        """A new channel running the host's shell (``exec sh``).
+    def open(self, become: str = "") -> Channel:
+        """A new channel running the host's shell (``exec sh``), as the user named ``become``, if
+        one is named and was not logged in anyway.
 
-        Raises ConnectError (phase channel or shell) where the host refuses.
+        Raises ConnectError (phase channel or shell, or become for a name that is none) where the
+        host refuses; with ``become`` the channel's ``read`` may (phase become).
         """
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ class Client(Link):
         self._preferred_keys = trust.order(kinds)
         self._connect, self._trust = connect, trust
         self.auth = Auth(self, connect.user or login_name(), offer)
+        self._own = f"exec {connect.shell}"
         self._settled = threading.Event()
         self._ready: Shell | None = None
         self._closed_at = -math.inf
@@ -72,16 +73,24 @@ class Client(Link):
             self._wire.release()
             raise ConnectError("connect", f"no thread is left: {error}") from error
 
-    def shell(self) -> Shell:
-        """A shell that is not confirmed yet. The first was asked for when the server let us in.
-        Raises ConnectError where the connection is over.
+    def shell(self, command: str = "") -> Shell:
+        """A shell that is not confirmed yet, or the channel of another ``command``. The first
+        shell was asked for when the server let us in. Raises ConnectError where the connection
+        is over.
         """
-        with self.lock:
-            ready, self._ready = self._ready, None
+        ready = None if command else self._take_ready()
         try:
-            return ready or self._ask()
+            return ready or self._ask(command or self._own)
         except BrokenPipeError as error:
             raise ConnectError("channel", f"the connection to the host ended: {error}") from error
+
+    def close_ready(self) -> bool:
+        """Close the first shell if nobody has it yet: a host may allow no other beside it."""
+        ready = self._take_ready()
+        if ready is not None:
+            ready.close()
+            self._closed_at = time.monotonic()
+        return ready is not None
 
     def run(self) -> None:
         """The reader; see Link."""
@@ -105,7 +114,7 @@ class Client(Link):
         self.phase = "channel"
         if self._connect.keepalive > 0:
             self._wire.idle_after = self._connect.keepalive
-        self._ready = self._ask()
+        self._ready = self._ask(self._own)
         if self.remote_version.startswith(NUMBERS_FROM_0):
             self._ready.start(0)  # a round trip earlier than its confirmation
         self._settled.set()
@@ -129,9 +138,14 @@ class Client(Link):
         except ConnectError as error:
             raise Refusal(error) from None
 
-    def _ask(self) -> Shell:
+    def _take_ready(self) -> Shell | None:
         with self.lock:
-            shell = Shell(self, self._next_channel(), f"exec {self._connect.shell}".encode())
+            ready, self._ready = self._ready, None
+        return ready
+
+    def _ask(self, command: str) -> Shell:
+        with self.lock:
+            shell = Shell(self, self._next_channel(), command.encode("utf-8", "surrogateescape"))
             self.adopt(shell)
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
         self.post(ask.add_int(shell.number).add_int(WINDOW).add_int(PACKET))

@@ -58,7 +58,7 @@ class Connector:
         if connect.transport == "local":
             from orchestrator.transport.local import LocalConnection
 
-            return LocalConnection(connect.shell)
+            return LocalConnection(connect.shell, become_method=connect.become_method)
         if connect.transport == "sandbox":
             return self._sandboxes().connect(host)
         return self._over_ssh().connect(connect)

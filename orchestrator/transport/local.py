@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
-from orchestrator.session.channel import Chunk
+from orchestrator.session.channel import Channel, Chunk
+from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.keys import login_name
 
 _PIECE = 65536  # bytes a read takes at most
 _IN_PIPES = 1 << 20  # bytes that can still be on their way when the shell is gone
@@ -26,19 +28,31 @@ class LocalConnection:
     ``environment`` replaces this process's; its HOME is the home folder.
     """
 
-    def __init__(self, shell: str = "sh", environment: Mapping[str, str] | None = None) -> None:
-        self._words = shlex.split(shell)
+    def __init__(
+        self,
+        shell: str = "sh",
+        environment: Mapping[str, str] | None = None,
+        *,
+        become_method: str = "sudo",
+    ) -> None:
+        self._shell, self._method = shell, become_method
         self._environment = dict(os.environ if environment is None else environment)
         self._channels: list[LocalChannel] = []
         self._lock = threading.Lock()
 
-    def open(self) -> LocalChannel:
-        """A new shell. Raises ConnectError (phase shell) where it cannot be run."""
+    def open(self, become: str = "") -> Channel:
+        """As ``Connection.open``."""
+        if become in ("", login_name()):
+            return self._run(shlex.split(self._shell))
+        other = Become(self._method, become, self._shell)
+        return Becoming(self._run(other.words), other)
+
+    def _run(self, words: list[str]) -> LocalChannel:
         home = self._environment.get("HOME") or str(Path.home())
         try:
-            channel = LocalChannel(self._words, self._environment, home)
+            channel = LocalChannel(words, self._environment, home)
         except OSError as error:
-            raise ConnectError("shell", f"{shlex.join(self._words)}: {error}") from error
+            raise ConnectError("shell", f"{shlex.join(words)}: {error}") from error
         with self._lock:
             self._channels.append(channel)
         return channel
@@ -131,8 +145,9 @@ class LocalChannel:
             self._open_outputs.clear()
             self._reaper.join(_END_PATIENCE)
             if self._reaper.is_alive():
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._reaper.join()
+                with suppress(PermissionError):  # of a user it became
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                    self._reaper.join()
             os.close(self._waker)
             os.close(self._woken)
 

@@ -128,7 +128,7 @@ class Process(Stream):
     def kill(self) -> None:
         """End its session's first process group, whatever it is at."""
         if self._popen is not None and self._popen.returncode is None:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # of a user it became
                 os.killpg(self._popen.pid, signal.SIGKILL)
 
     def _pass_in(self) -> None:

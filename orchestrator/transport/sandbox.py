@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Host
 from orchestrator.transport.identity import signer
-from orchestrator.transport.keys import Key, Offer, kind_of
+from orchestrator.transport.keys import Key, Offer, kind_of, login_name
 from orchestrator.transport.known_hosts import KnownHosts, known_name
 from orchestrator.transport.library import Ed25519Key
 from orchestrator.transport.pump import Pump
@@ -70,7 +70,7 @@ class Sandbox:
             host.connect, address=LOOPBACK, port=self.port, user=host.name, host_keys="strict"
         )
         trust = Trust(self._known, connect, self.port, record=False)
-        return self._ssh.reach(connect, trust, self._offer)
+        return self._ssh.reach(connect, trust, self._offer, login_name())
 
     def close(self) -> None:
         """End the server, its connections, and every process started in it."""

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.session.channel import Channel
+from orchestrator.transport.become import Become, Becoming
 from orchestrator.transport.client import Client, RefusedError
 from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.dial import dial
 from orchestrator.transport.flusher import Flusher
-from orchestrator.transport.keys import Keyring, Offer
+from orchestrator.transport.keys import Keyring, Offer, login_name
 from orchestrator.transport.pacing import Pacing, Turn
 from orchestrator.transport.shell import Shell
 from orchestrator.transport.trust import OtherKindError, Trust, TrustStore
@@ -26,25 +28,34 @@ JOIN = 5.0  # seconds for a reader to notice that its socket is closed
 
 
 class SshConnection:
-    """An authenticated connection. Satisfies ``session.channel.Connection``."""
+    """An authenticated connection, logged in as ``user``. Satisfies ``Connection``."""
 
-    def __init__(self, client: Client, timeout: float) -> None:
-        self._client, self._timeout = client, timeout
+    def __init__(self, client: Client, connect: Connect, user: str) -> None:
+        self._client, self._connect, self._user = client, connect, user
 
-    def open(self) -> Shell:
-        """A shell. Raises ConnectError (phase channel or shell) where the host refuses.
+    def open(self, become: str = "") -> Channel:
+        """As ``Connection.open``."""
+        if become in ("", self._user):
+            return self._shell("")
+        other = Become(self._connect.become_method, become, self._connect.shell)
+        return Becoming(self._shell(other.command), other)
+
+    def _shell(self, command: str) -> Shell:
+        """The login user's shell, or the channel of a command.
 
         sshd counts a session for some moments after it took our word that it is closed, so that
         where it allows one, a refusal right behind that is asked again.
         """
         end = time.monotonic() + SETTLING
         while True:
-            shell = self._client.shell()
+            shell = self._client.shell(command)
             try:
-                shell.opened(self._timeout)
+                shell.opened(self._connect.timeout)
                 return shell
             except RefusedError:
-                if not self._client.closed_within(SETTLING) or time.monotonic() > end:
+                if self._client.close_ready():
+                    end = time.monotonic() + SETTLING
+                elif not self._client.closed_within(SETTLING) or time.monotonic() > end:
                     raise
                 time.sleep(FIRST_PAUSE / 2)
 
@@ -77,9 +88,12 @@ class Ssh:
         trust = self._trusts.of(connect, connect.port or 22)
         return self.reach(connect, trust, self._keys.offer(connect))
 
-    def reach(self, connect: Connect, trust: Trust, offer: Offer) -> SshConnection:
+    def reach(
+        self, connect: Connect, trust: Trust, offer: Offer, user: str | None = None
+    ) -> SshConnection:
         """Connect to a host judged by ``trust`` and log in with ``offer``. Raises ConnectError.
 
+        ``user`` is who that is on the host, where it is not who we log in as.
         What may pass by itself is tried again within ``connect.timeout``: ``connect.retries``
         times, not counting the times when we were not alone with the server, since then it was
         the crowd that it turned away.
@@ -89,7 +103,8 @@ class Ssh:
         kinds: tuple[str, ...] = ()
         while True:
             try:
-                return self._attempt(connect, trust, offer, deadline, kinds)
+                client = self._attempt(connect, trust, offer, deadline, kinds)
+                return SshConnection(client, connect, user or connect.user or login_name())
             except OtherKindError as error:
                 if kinds:
                     raise
@@ -128,7 +143,7 @@ class Ssh:
         offer: Offer,
         deadline: Deadline,
         kinds: tuple[str, ...],
-    ) -> SshConnection:
+    ) -> Client:
         port = connect.port or 22
         with self._pacing.turn((connect.address, port), deadline) as turn:
             try:
@@ -139,7 +154,7 @@ class Ssh:
                 if not error.transient:
                     raise
                 raise _PassingError(error, turn) from None
-        return SshConnection(client, connect.timeout)
+        return client
 
     def _log_in(self, client: Client, deadline: Deadline) -> None:
         with self._lock:

@@ -43,8 +43,8 @@ class Counting:
     def __init__(self, of: Connection) -> None:
         self.of, self.channels = of, list[CountingChannel]()
 
-    def open(self) -> Channel:
-        self.channels.append(CountingChannel(self.of.open()))
+    def open(self, become: str = "") -> Channel:
+        self.channels.append(CountingChannel(self.of.open(become)))
         return self.channels[-1]
 
     def close(self) -> None:
