@@ -14,7 +14,9 @@ from orchestrator.errors import DefinitionError, Exit
 from orchestrator.execute import Cancel, Options, run
 from orchestrator.journal import Journal
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
+from orchestrator.model.host import Host
 from orchestrator.plan.model import Plan
+from orchestrator.session.channel import Connection
 from orchestrator.transport.connector import Connector
 
 
@@ -46,12 +48,17 @@ def carry_out(
         log=lambda: str(journal.folder) if journal.folder else "",
         gone=cancel.stop,
     )
-    connector = Connector(sandbox=there.root / ".orch" / "sandbox" / there.stage.name)
+    sandbox = there.root / ".orch" / "sandbox" / there.stage.name
+    connectors = [Connector(sandbox=sandbox)]
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
+        connectors.append(Connector(sandbox=sandbox))  # what undoes may have to connect again
         cancel.stop()
-        connector.cancel()
+        connectors[0].cancel()
+
+    def connect(host: Host) -> Connection:
+        return connectors[-1].connect(host)
 
     def second() -> None:
         sink.close()
@@ -59,12 +66,11 @@ def carry_out(
 
     try:
         with interrupts(first, second):
-            return run(
-                plan, there.stage.hosts, connector.connect, emit, options=options, cancel=cancel
-            )
+            return run(plan, there.stage.hosts, connect, emit, options=options, cancel=cancel)
     finally:
         emit.close()
-        connector.close()
+        for connector in connectors:
+            connector.close()
 
 
 def _allow_files() -> None:

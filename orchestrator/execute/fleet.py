@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import TypeAlias
 
 from orchestrator.errors import ConnectError
@@ -20,7 +21,8 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 class Fleet:
-    """Connects each host at most once and tells of it; a failure is final for the run."""
+    """Connects each host at most once and tells of it; for what undoes, a host whose link was
+    cut is connected once more."""
 
     def __init__(
         self, hosts: Mapping[str, Host], connect: Connect, emit: Emit, cancel: Cancel
@@ -30,6 +32,16 @@ class Fleet:
         self._connections: dict[str, Connection] = {}
         self._sessions: dict[tuple[str, str | None, str], Session] = {}
         self._turns: dict[str, threading.Lock] = {}
+        self._undoes, self._interrupt = False, cancel
+        self._renewing: dict[str, threading.Lock] = {}
+        self._renewed: dict[str, ConnectError | None] = {}
+
+    def undoing(self) -> Fleet:
+        """The same connections and sessions for what follows a failure: no interrupt ends it, and
+        a host whose link was cut is connected again, once."""
+        fleet = copy(self)
+        fleet._undoes, fleet.cancel = True, Cancel()
+        return fleet
 
     def connect(self, name: str) -> Connection:
         """The host's connection, made if need be. Raises ConnectError."""
@@ -68,7 +80,7 @@ class Fleet:
 
     def channel(self, name: str, user: str = "") -> Channel:
         """A channel to the host beside its sessions, for whoever closes it. Raises ConnectError."""
-        return self.connect(name).open(user)
+        return self._open_again(name, user) if self._undoes else self.connect(name).open(user)
 
     @contextmanager
     def delegated(self, name: str, app: str | None, user: str = "") -> Iterator[Session]:
@@ -78,6 +90,36 @@ class Fleet:
             turn = self._turns.setdefault(name, threading.Lock())
         with turn:
             yield self.session(name, f"{app or ''} delegated", user)
+
+    def _open_again(self, name: str, user: str) -> Channel:
+        with self._lock:
+            renewing = self._renewing.setdefault(name, threading.Lock())
+        with renewing:
+            if refused := self._renewed.get(name):
+                raise refused
+            with self._lock:
+                connected = name in self._connections
+            try:
+                return self.connect(name).open(user)
+            except ConnectError:
+                if not connected or name in self._renewed:
+                    raise
+            self.release(name)
+            self._renewed[name] = None
+            try:
+                return self._connect_anew(name).open(user)
+            except ConnectError as error:
+                self._renewed[name] = error
+                raise
+
+    def _connect_anew(self, name: str) -> Connection:
+        before = self._interrupt.stopping
+        try:
+            return self.connect(name)
+        except ConnectError:
+            if before or not self._interrupt.stopping:
+                raise
+            return self.connect(name)  # an interrupt ends what is connecting, this as well
 
     def release(self, name: str) -> None:
         """Let the host go. Safe to call twice."""
@@ -93,7 +135,3 @@ class Fleet:
         """The hosts with a connection."""
         with self._lock:
             return list(self._connections)
-
-    def renew(self) -> None:
-        """What comes now has to be done although the run was interrupted."""
-        self.cancel = Cancel()

@@ -41,6 +41,7 @@ class HostTask:
             well = self._walk(program)
         finally:
             unwatch()
+            self.session = None  # a late word of the interrupt is not for who uses it next
             self.progress.seconds += time.monotonic() - began
         if self.cancel.stopping and not self.progress.stopped:
             self.progress.worst(Status.CANCELLED, "interrupted")

@@ -87,6 +87,9 @@ class LaneRun:
             if why := self._failed(wave):
                 self._end(number + 1, wave, why)
                 return
+            if self.fleet.cancel.stopping:  # while tolerated hosts were rolled back
+                self._end(number + 1, None, "interrupted")
+                return
 
     def _commit(self, number: int, commit: Wave) -> None:
         """What was begun is not rolled back any more; in a batch, only what its hosts began and
@@ -126,12 +129,14 @@ class LaneRun:
         return progress.stopped
 
     def _end(self, number: int, wave: Wave | None, why: str) -> None:
-        """The lane ends here: what was begun is rolled back, ``failed`` hooks run."""
+        """The lane ends here: what was begun is rolled back, and ``failed`` hooks run, unless
+        it was interrupted."""
         began = {name for _, names in self.begun for name in names}
         status = Status.CANCELLED if wave is None else Status.NOT_STARTED
         self._stop(number, status, why)
-        self.fleet.renew()
         self._roll_back(began, why)
+        if self.fleet.cancel.stopping:
+            return
         hooks = dict(self.lane.failed)
         for name in reversed(wave.within if wave else ()):
             for hook in hooks.get(name, ()):
@@ -170,13 +175,13 @@ class LaneRun:
             if name in self.progress:
                 progress.results = self.progress[name].results
         steps = max(len(program.steps) for program in programs.values())
-        app = self.lane.app
+        app, fleet = self.lane.app, self.fleet.undoing()
         self.emit(TaskStarted(time.time(), app, title, tuple(programs), steps))
 
         def one(name: str) -> None:
             progress = apart[name]
             try:
-                HostTask(self.fleet, progress, title, self.emit).run(programs[name])
+                HostTask(fleet, progress, title, self.emit).run(programs[name])
             except ConnectError as error:
                 progress.worst(Status.UNREACHABLE, error.problems[0].what)
             outcome = Outcome(

@@ -96,13 +96,7 @@ def expected_on(host: str, cell: Cell) -> tuple[str, list[str], list[str], list[
                 log.append(f"t{task}.saved")
 
     began = [f"t{task}" for task in range(cell.task, 0, -1)]  # the last first
-    undone: list[str] = []
-    not_undone: list[str] = []
-    if stops_host and cell.kind is not Kind.UNDONE_BY_NOTHING:
-        if breaks and cell.kind is Kind.CUT:
-            not_undone = began
-        else:
-            undone = began
+    undone = began if stops_host and cell.kind is not Kind.UNDONE_BY_NOTHING else []
     for task_name in undone:
         log.append(f"{task_name}.undo:{seen_by_rollback(task_name, log)}")
 
@@ -110,7 +104,7 @@ def expected_on(host: str, cell: Cell) -> tuple[str, list[str], list[str], list[
     # as it was before
     called = breaks and stops_host and cell.step > 1
     pending = [f"h{cell.task}"] if called and not undone else []
-    return status(cell, breaks=breaks, undone=bool(undone)), log, undone, not_undone, pending
+    return status(cell, breaks=breaks, undone=bool(undone)), log, undone, [], pending
 
 
 def status(cell: Cell, *, breaks: bool, undone: bool) -> str:
@@ -176,6 +170,7 @@ def carried_out(cell: Cell, folder: Path, sshd: Sshd) -> Ended:
     with project.started("-s", "real", "run", "all", "--json") as process:
         if cell.kind in (Kind.INTERRUPTED, Kind.CUT):
             until(lambda: others_are_through(cell, log), f"{cell} is where it breaks")
+            until(lambda: heard(cell, root), f"{cell} being heard")
             if cell.kind is Kind.CUT:
                 os.kill(connection_of(int((log / "pid").read_text()), sshd), signal.SIGKILL)
             else:
@@ -200,6 +195,13 @@ def others_are_through(cell: Cell, log: Path) -> bool:
     others = [log / host for host in HOSTS if host != VICTIM]
     done = f"t{cell.task}.{HANDLER}\n"
     return (log / "pid").exists() and all(o.exists() and done in o.read_text() for o in others)
+
+
+def heard(cell: Cell, root: Path) -> bool:
+    """Whether what the step wrote has come to this side, where its rollback looks for it."""
+    said = f"t{cell.task}.{cell.step}"
+    logs = root.glob(f".orch/runs/*/{VICTIM}.log")
+    return any(said in log.read_text().splitlines() for log in logs)
 
 
 def connection_of(pid: int, sshd: Sshd) -> int:
