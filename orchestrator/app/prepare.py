@@ -68,12 +68,15 @@ def _selected(
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Variables from the command line (``-e``), and which parts of the tasks are meant."""
+    """Variables from the command line (``-e``), which parts of the tasks are meant, and whether
+    they are only checked, with the contents that would be replaced."""
 
     extra: tuple[str, ...] = ()
     tags: Tags = Tags()
     start_at: str = ""
     handlers: tuple[str, ...] = ()
+    check: bool = False
+    diff: bool = False
 
 
 def plan_tasks(
@@ -85,9 +88,11 @@ def plan_tasks(
     return _plan(there, tuple(requests), loaded.by_name, parts, environ)
 
 
-def plan_command(there: There, task: Task, environ: Mapping[str, str]) -> Plan:
+def plan_command(
+    there: There, task: Task, environ: Mapping[str, str], *, check: bool = False
+) -> Plan:
     """The plan of one command from the command line."""
-    return _plan(there, (Request(task.name),), {task.name: task}, Parts(), environ)
+    return _plan(there, (Request(task.name),), {task.name: task}, Parts(check=check), environ)
 
 
 def _plan(
@@ -109,6 +114,8 @@ def _plan(
             parts.tags,
             parts.start_at,
             parts.handlers,
+            parts.check,
+            parts.diff,
         )
     )
 

@@ -88,6 +88,13 @@ def choosing(command: F) -> F:
     )
 
 
+def diff(command: F) -> F:
+    """``--diff``."""
+    return click.option(
+        "--diff", is_flag=True, help="Show what changes, contents of files as unified diffs."
+    )(command)
+
+
 def json(command: F) -> F:
     """``--json``."""
     return click.option(
@@ -132,6 +139,16 @@ def running(command: F) -> F:
             show_default=True,
             help="When a host cannot be reached: stop before anything is changed, or go on "
             "without it. (Read-only runs always go on.)",
+        ),
+        click.option(
+            "--check",
+            is_flag=True,
+            help="Ask the hosts what would change, and change nothing.",
+        ),
+        click.option(
+            "--exit-code",
+            is_flag=True,
+            help="With --check: exit with 6 when something would change.",
         ),
         click.option("-y", "--yes", is_flag=True, help="Do not ask before a protected stage."),
         json,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("run", short_help="Run tasks on a stage's hosts.")
 @options.running
+@options.diff
 @options.extra
 @options.choosing
 @click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
@@ -76,7 +77,9 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
         raise click.UsageError("the command is empty")
     there = _go(given, f"exec -- {shlex.join(command)}")
     return _carry_out(
-        there, plan_command(there, adhoc(command, readonly=readonly), os.environ), given
+        there,
+        plan_command(there, adhoc(command, readonly=readonly), os.environ, check=given["check"]),
+        given,
     )
 
 
@@ -117,7 +120,8 @@ def _parts(given: Mapping[str, Any]) -> Parts:
         return frozenset(tag.strip() for value in values for tag in value.split(",") if tag.strip())
 
     tags = Tags(split(given["tags"]), split(given["skip_tags"]))
-    return Parts(given["extra"], tags, given["start_at"], given["handlers"])
+    check, diff = given.get("check", False), given.get("diff", False)
+    return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff)
 
 
 def _list_hosts(plan: Plan) -> int:
@@ -161,11 +165,14 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
     from orchestrator.execute import Options
     from orchestrator.report.choose import sinks
 
-    if there.stage.protected and plan.changes and not given["yes"]:
+    if given["exit_code"] and not plan.check:
+        raise click.UsageError("--exit-code says nothing without --check")
+    if there.stage.protected and plan.changes and not plan.check and not given["yes"]:
         _ask(there, plan)
     sink = sinks(
         json=given["as_json"],
         verbose=given["verbose"],
+        diff=given.get("diff", False),
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
@@ -175,6 +182,7 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         given["keep_going"],
         given["unreachable"] == "skip",
         _ask_step if given.get("step") else None,
+        given["exit_code"],
     )
     return carry_out(plan, there, wanted, sink, os.environ, _left)
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TypeAlias
 
 from orchestrator.errors import OrchError
+from orchestrator.execute.alone import bring, judged, untold
+from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.progress import Progress
 from orchestrator.execute.recorder import Recorder
 from orchestrator.execute.way import Way
-from orchestrator.model.command import Command
+from orchestrator.model.command import Bytes, Command
 from orchestrator.model.outcome import Outcome, Status
-from orchestrator.model.result import result_of
+from orchestrator.model.result import NotRun
 from orchestrator.plan.conditions import FINAL, NOTIFIED
 from orchestrator.plan.model import PlannedStep, Program, Ruling
 from orchestrator.session import Lost, Session
+from orchestrator.session.conditions import Known
+from orchestrator.session.transfer import TransferError
 from orchestrator.templating import Waits
+
+Made: TypeAlias = Command | Ruling | Program | Outcome | str
 
 
 class HostTask:
@@ -27,7 +34,10 @@ class HostTask:
         self.recorder = Recorder(progress, task, emit)
         self.session: Session | None = None
         self.cancel = fleet.cancel
-        self.begun = False
+        self.known: dict[int, Known] = {}
+        self.begun: list[Session] = []
+        self.user = ""
+        self.checked = Checked(self.recorder, progress)
 
     def run(self, program: Program) -> bool:
         """Walk the program until it ends, fails, or the run is cancelled; whether it ended well.
@@ -76,28 +86,36 @@ class HostTask:
 
     def _take(self, step: PlannedStep) -> PlannedStep | None:
         """Send, queue or do the step; the step that turned out to have failed, if any."""
-        made: Command | Ruling | Program | str | None
+        made: Made | None
         made = step.command or step.ruling or step.skip
         if not made:
             made, failed = self._later(step)
             if made is None:
                 return failed
+        if isinstance(made, Command):
+            made = self.checked.seen(step, made)
         if isinstance(made, str):
-            self.recorder.queue(step, Outcome(Status.SKIPPED, reason=made))
+            made = Outcome(Status.SKIPPED, reason=made)
+        if isinstance(made, Outcome):
+            self.recorder.queue(step, made)
             return None
         if isinstance(made, Ruling):
             return self._ruling(step, made)
         if isinstance(made, Program):
             return self._loop(step, made)
-        if step.on or step.again:
+        sends = made.wanted is not None and made.wanted.sends is not None and not made.check
+        if step.on or step.again or sends:
             failed = self._flush()
             return failed or self._alone(step, made)
+        if step.user != self.user:
+            failed = self._flush()
+            if failed is not None:
+                return failed
+            self.user = step.user
         self.recorder.queue(step, made)
         return self._flush() if step.stops else None
 
-    def _later(
-        self, step: PlannedStep
-    ) -> tuple[Command | Ruling | Program | str | None, PlannedStep | None]:
+    def _later(self, step: PlannedStep) -> tuple[Made | None, PlannedStep | None]:
         """What a waiting step has become; the segment before it goes out if it must."""
         if step.later is None:
             raise TypeError("a step is a command, a ruling, a skip, or waits")
@@ -109,11 +127,13 @@ class HostTask:
                 if failed is not None or self._over():
                     return None, failed
                 return step.later({**self._results(step), FINAL: True}), None
+        except NotRun as hangs:
+            return Outcome(Status.UNKNOWN, reason=reason_of(hangs)), None
         except OrchError as error:
             failed = self._flush()
             if failed is not None or self._over():
                 return None, failed
-            self.recorder.done(step, Outcome(Status.FAILED, reason=_reason(error)))
+            self.recorder.done(step, Outcome(Status.FAILED, reason=reason_of(error)))
             return None, step
 
     def _results(self, step: PlannedStep) -> dict[str, object]:
@@ -160,10 +180,10 @@ class HostTask:
         return self.recorder.failed
 
     def _home(self) -> Session:
-        session = self.fleet.session(self.progress.host.name, self.progress.app)
-        if not self.begun:
-            session.begin_task()
-            self.begun = True
+        session = self.fleet.session(self.progress.host.name, self.progress.app, self.user)
+        if session not in self.begun:
+            session.begin_task(self.known)
+            self.begun.append(session)
         for number, changed, failed in self.recorder.tells:
             session.tell(number, changed=changed, failed=failed)
         self.recorder.tells.clear()
@@ -179,48 +199,61 @@ class HostTask:
             self.recorder.lost(lost.reason)
 
     def _alone(self, step: PlannedStep, command: Command) -> PlannedStep | None:
-        """A step on another host's session, or one that is tried again."""
+        """A step on another host's session, one with bytes beside it, or one tried again."""
         tries = 1 + (step.again.retries if step.again else 0)
         for left in range(tries - 1, -1, -1):
-            self.recorder.hold = step.again is not None
-            self.recorder.queue(step, command)
-            if step.on:
-                self._delegated(step)
-            else:
-                self._flush()
-            outcome, self.recorder.held = self.recorder.held, None
-            if step.again is None or outcome is None or self._over():
+            outcome = self._try(step, command)
+            if outcome is None:
                 break
-            try:
-                holds = step.again.holds(
-                    self.progress.results, result_of(outcome, failed=outcome.status.bad)
-                )
-            except OrchError as error:
-                outcome = replace(outcome, status=Status.FAILED, reason=_reason(error))
-                holds = True
-            if holds or not left:
-                if not holds:
-                    reason = f"'{step.again.said}' did not hold in {tries} tries"
-                    outcome = replace(outcome, status=Status.FAILED, reason=reason)
+            if step.again is None or self._over():
+                self.recorder.done(step, outcome)
+                break
+            outcome, again = judged(step.again, step, outcome, self.progress.results, left=left)
+            if not again:
                 self.recorder.done(step, outcome)
                 break
             self.cancel.sleep(step.again.delay)
-        self.recorder.hold = False
         return self.recorder.failed
 
+    def _try(self, step: PlannedStep, command: Command) -> Outcome | None:
+        """Run it and keep its end from being told; None where that is told already."""
+        if command.wanted is not None and command.wanted.sends is not None and not command.check:
+            asked = self._held(step, replace(command, check=True))
+            if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
+                return asked
+            try:
+                staged = self._staged(step, command.wanted.sends)
+            except TransferError as error:
+                return untold(error)
+            command = replace(command, staged=staged)
+        return self._held(step, command)
+
+    def _held(self, step: PlannedStep, command: Command) -> Outcome | None:
+        self.recorder.hold = True
+        self.recorder.queue(step, command)
+        if step.on:
+            self._delegated(step)
+        else:
+            self.user = step.user
+            self._flush()
+        outcome, self.recorder.held = self.recorder.held, None
+        self.recorder.hold = False
+        return outcome
+
     def _delegated(self, step: PlannedStep) -> None:
-        with self.fleet.delegated(step.on, self.progress.app) as session:
+        with self.fleet.delegated(step.on, self.progress.app, step.user) as session:
             session.begin_task()
             self.session = session
             self._send(session, self.recorder.take())
             self.session = None
 
+    def _staged(self, step: PlannedStep, sends: Bytes) -> str:
+        """Send what goes beside the command; where on the host that is then."""
+        host = step.on or self.progress.host.name
+        channel = self.fleet.channel(host, step.user)
+        return bring(channel, sends, self.fleet.hosts[host].connect.timeout, self._over)
+
     def _cancel(self) -> None:
         session = self.session
         if session is not None:
             session.cancel()
-
-
-def _reason(error: OrchError) -> str:
-    problem = error.problems[0]
-    return f"{problem.mark}: {problem.what}" if problem.mark else problem.what

@@ -25,12 +25,13 @@ class Options:
     """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
     run that changes something, instead of stopping it before it begins. ``ask`` is asked before
-    each wave: run, skip or stop."""
+    each wave: run, skip or stop. ``would_exit``: a check that would change something exits so."""
 
     forks: int = 100
     keep_going: bool = False
     skip_unreachable: bool = False
     ask: Callable[[Wave], str] | None = None
+    would_exit: bool = False
 
 
 class LaneRun:
@@ -154,6 +155,8 @@ class LaneRun:
     def _roll_back(self, names: set[str], why: str) -> None:
         """Undo what these hosts began since the last commit, the last task first. A rollback
         that fails stops neither the other hosts nor what is left to undo on its own."""
+        if self.plan.check:
+            return
         for wave, began in reversed(self.begun):
             programs = {
                 host.host: host.rollback
@@ -323,7 +326,8 @@ class LaneRun:
         """Tell how the host came through this task: the worst that it counted in it."""
         here = {what for what, count in progress.counts.items() if count > before[what]}
         status = next((Status(s) for s in ("changed", "ok", "skipped") if s in here), Status.OK)
-        if progress.stopped and progress.status is not None:
+        told = progress.stopped or (self.plan.check and status is Status.CHANGED)
+        if told and progress.status is not None:
             status = progress.status
         outcome = Outcome(status, seconds=seconds, reason=progress.reason)
         host, app = progress.host.name, self.lane.app

@@ -17,7 +17,8 @@ class Progress:
     """One host's way through one lane; its worker writes it, the lane reads it at barriers.
 
     ``made``: the names that got a result since the lane last emptied it. ``pending``: by task
-    and name the handlers that were called for and not run, with what runs them.
+    and name the handlers that were called for and not run, with what runs them. ``withheld``:
+    the paths that steps of a check would have made, step by step.
     """
 
     host: Host
@@ -31,6 +32,7 @@ class Progress:
     results: dict[str, Any] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     pending: dict[tuple[str, str], str] = field(default_factory=dict)
+    withheld: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
     def stopped(self) -> bool:

@@ -11,17 +11,20 @@ from orchestrator.errors import OrchError
 from orchestrator.execute.capture import Capture
 from orchestrator.execute.fleet import Emit
 from orchestrator.execute.progress import Progress
+from orchestrator.execute.reports import Report
 from orchestrator.execute.way import Way
-from orchestrator.model.command import Command
+from orchestrator.model.command import Command, Wanted
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
 from orchestrator.model.outcome import Outcome, Status
-from orchestrator.model.result import Result, result_of
+from orchestrator.model.result import Result, Unknown, result_of
 from orchestrator.plan.model import Gather, PlannedStep, Program
 from orchestrator.session import Ending, How, Session
 
 _SIGNALLED = range(129, 193)
 """Exit statuses by which a shell reports that a signal ended a command: 128 plus its number
 (dash and bash manuals; POSIX.1-2017, XCU 2.8.2 asks for more than 128)."""
+
+_CHANGED = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
 
 _NONE: Mapping[str, object] = {}
 
@@ -33,7 +36,8 @@ class Recorder:
     lost, or was interrupted. ``notified``: the handlers called for by now; ``finished``: the
     steps that ended and are no failure; ``broken``: those that are. ``tells``: what the host's
     shell is still to be told of steps that it did not run itself (number, changed,
-    failed). While ``hold`` is set, a step's end is kept in ``held`` and not yet counted.
+    failed). ``unknown``: the steps that hang on one that a check did not run, with what is told
+    of that. While ``hold`` is set, a step's end is kept in ``held`` and not yet counted.
     """
 
     def __init__(self, progress: Progress, task: str, emit: Emit) -> None:
@@ -54,6 +58,8 @@ class Recorder:
         self._results: dict[int, Result] = {}
         self._values: dict[int, Mapping[str, object]] = {}
         self._gathered: set[int] = set()
+        self.unknown: dict[int, str] = {}
+        self._report = Report()
         self._running: PlannedStep | None = None
         self._shown: PlannedStep | None = None
         self._since = 0.0
@@ -65,6 +71,8 @@ class Recorder:
         """The next step: a command to send, or one that is over without a host (skipped, set);
         it is told in its turn, once those before it have ended, and sets these values then."""
         self._values[step.number] = values
+        if isinstance(what, Outcome) and what.status is Status.UNKNOWN:
+            self.unknown[step.number] = step.name
         if isinstance(what, Outcome) and not self._queue:
             self.done(step, what)
         else:
@@ -107,6 +115,10 @@ class Recorder:
         host, app = self.progress.host.name, self.progress.app
         self._emit(StepOutput(time.time(), app, task, number, host, stream, data))
 
+    def reported(self, _number: int, kind: str, text: str) -> None:
+        """The script of a module says something of itself."""
+        self._report.take(kind, text)
+
     def ended(self, number: int, ending: Ending) -> None:
         """A step is over, by itself or not."""
         step, command = self._sent[number]
@@ -141,6 +153,8 @@ class Recorder:
                 self.failed = step
         self._keep(step, outcome)
         self.progress.count(step, outcome)
+        if step.paths and outcome.status in _CHANGED:
+            self.progress.withheld.append(step.paths)
         host, app = self.progress.host.name, self.progress.app
         self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
 
@@ -150,17 +164,25 @@ class Recorder:
         for gather in program.gathers:
             if gather.parts and gather.parts[-1][2] <= number and id(gather) not in self._gathered:
                 self._gathered.add(id(gather))
-                self.progress.register(gather.name, gathered(gather, self._results))
+                hung = [n for _, a, b in gather.parts for n in range(a, b) if n in self.unknown]
+                whole = gathered(gather, self._results)
+                self.progress.register(
+                    gather.name, Unknown(self.unknown[hung[0]]) if hung else whole
+                )
 
     def _keep(self, step: PlannedStep, outcome: Outcome) -> None:
         failed = outcome.status.bad and not outcome.ignored
         (self.broken if failed else self.finished).add(step.number)
-        self._results[step.number] = result = result_of(outcome, failed=outcome.status.bad)
+        result = result_of(outcome, failed=outcome.status.bad, name=step.name)
+        self._results[step.number] = result
+        unknown = outcome.status is Status.UNKNOWN
         if step.register:
-            self.progress.register(step.register, result)
+            self.progress.register(step.register, Unknown(step.name) if unknown else result)
+        for name in step.sets if unknown else ():
+            self.progress.register(name, Unknown(step.name))
         for name, value in self._values.pop(step.number, _NONE).items():
             self.progress.register(name, value)
-        if outcome.status is Status.CHANGED:
+        if outcome.status in _CHANGED:
             self.notified.update(step.notify)
         if step.on or step.ruling or step.again:
             self.tells.append((step.number, result.changed, result.failed))
@@ -168,6 +190,7 @@ class Recorder:
     def _start(self, step: PlannedStep) -> None:
         self._running, self._since = step, time.monotonic()
         self._captures = {"stdout": Capture(), "stderr": Capture()}
+        self._report = Report()
         if self._shown is step:  # another try
             return
         self._shown = step
@@ -194,7 +217,26 @@ class Recorder:
             return self._captured(Status.TIMED_OUT, None, reason)
         status, reason = _status(ending)
         outcome = self._captured(status, ending.exit_status, reason)
+        if command.wanted is not None:
+            outcome = self._reported(outcome, command, command.wanted)
+        elif command.check and not outcome.status.bad:
+            return replace(outcome, status=Status.WOULD_RUN, reason=command.text)
         return outcome if step.judge is None else self._judged(step, outcome, ending)
+
+    def _reported(self, outcome: Outcome, command: Command, wanted: Wanted) -> Outcome:
+        """The outcome of a module, by what its script said of itself."""
+        report = self._report
+        if outcome.status.bad:
+            reason, status = report.failure(wanted)
+            if not reason:
+                return outcome
+            status = status if status is not None else outcome.exit_status
+            return replace(outcome, reason=reason, exit_status=status)
+        if outcome.status is not Status.CHANGED:
+            return outcome
+        diff = report.diff(wanted) if command.show else ""
+        told = replace(outcome, changes=report.changes(wanted), diff=diff)
+        return replace(told, status=Status.WOULD_CHANGE) if command.check else told
 
     def _judged(self, step: PlannedStep, outcome: Outcome, ending: Ending) -> Outcome:
         if step.judge is None or self.session is None:
@@ -229,7 +271,8 @@ def _whole(results: Sequence[Result]) -> Result:
         return Result(str(Status.SKIPPED), skipped=True)
     failed, changed = any(r.failed for r in ran), any(r.changed for r in ran)
     status = Status.FAILED if failed else Status.CHANGED if changed else Status.OK
-    return replace(ran[-1], status=str(status), changed=changed, failed=failed)
+    withheld = next((r.withheld for r in ran if r.withheld), "")
+    return replace(ran[-1], status=str(status), changed=changed, failed=failed, withheld=withheld)
 
 
 def _status(ending: Ending) -> tuple[Status, str]:

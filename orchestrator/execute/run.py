@@ -15,6 +15,8 @@ from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
 from orchestrator.plan.model import Plan
 
+_WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
+
 
 def run(
     plan: Plan,
@@ -27,7 +29,7 @@ def run(
 ) -> Exit:
     """Do what the plan says; the exit code that it comes to. Every host gets its row."""
     began = time.monotonic()
-    emit(RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts))
+    emit(RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
     fleet = Fleet(hosts, connect, emit, cancel)
@@ -43,6 +45,8 @@ def run(
     rows = tuple(p.row() for lane in lanes for p in lane.progress.values())
     away = any(lane.delegate_away for lane in lanes)
     code = exit_code(rows, interrupted=cancel.stopping, away=away)
+    if code is Exit.OK and options.would_exit and {row.status for row in rows} & _WOULD:
+        code = Exit.WOULD_CHANGE
     emit(RunFinished(time.time(), time.monotonic() - began, code, rows))
     return code
 

@@ -1,1 +1,8 @@
-"""Not yet written."""
+"""The modules that ship: task files like a user's own, and the shell functions they build on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+"""Where the files are."""

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.model.condition import Always, Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
+    where that is None, ``data``. ``digest`` is its SHA-256 in hexadecimal digits."""
+
+    size: int
+    digest: str
+    path: Path | None = None
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a module's script compares with what is on the host. ``states``: by key, what is
+    wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
+    sent beside the text, if the host does not have it already."""
+
+    states: Mapping[str, str]
+    brings: bytes | None = None
+    sends: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +44,15 @@ class Command:
     ``timeout``: seconds from the start marker, guard included.
     ``fails``: whether it failed; None: where the exit status is not 0. Death by timeout or
     by the session's end is always a failure.
-    ``changes``: whether it changed something, where it did not fail.
+    ``changes``: whether it changed something, where it did not fail; None: as its script, a
+    module's, reports.
     ``ignore``: whether the steps after it run though it failed.
+    ``wanted``: what it compares, if it is a module.
+    ``check``: it only asks: what a module finds different it leaves so, and the text of
+    anything else that may change something is not sent at all.
+    ``below``: where the probe of a checked module fails and this holds, it would change.
+    ``show``: the script reports the contents that it is about to replace.
+    ``staged``: the path on the host of what was sent beside the text.
     """
 
     step: int
@@ -32,5 +63,10 @@ class Command:
     guard: str = ""
     when: Condition = Always(True)
     fails: Condition | None = None
-    changes: Condition = Always(True)
+    changes: Condition | None = Always(True)
     ignore: bool = False
+    wanted: Wanted | None = None
+    check: bool = False
+    below: Condition = Always(False)
+    show: bool = False
+    staged: str = ""

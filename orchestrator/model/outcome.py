@@ -53,10 +53,21 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A state that differs from what is wanted: ``before`` is None where there is none."""
+
+    key: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one step ended on one host. ``seconds`` is wall time on this side.
 
-    ``exit_status`` is None where no process ended by itself (skipped, lost, …).
+    ``exit_status`` is None where no process ended by itself (skipped, lost, …). ``changes``:
+    what a module changed, or would change, state by state; ``diff``: the contents that
+    it replaced, or would, as a unified diff.
     """
 
     status: Status
@@ -66,6 +77,8 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     ignored: bool = False
+    changes: tuple[Change, ...] = ()
+    diff: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestrator.errors import OrchError, Problem
 from orchestrator.model.outcome import Captured, Outcome, Status
+
+
+class NotRun(OrchError):  # noqa: N818 - says what hangs on what
+    """Under check: a template needs what only a step that was not run would bring."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(Problem(f"it hangs on '{step}', which was not run"))
+
+
+class Unknown:
+    """What a name means whose step hangs on one that was not run: nothing can be done with it."""
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise NotRun(self._step)
+
+    def _unknown(self, *_: object) -> NoReturn:
+        raise NotRun(self._step)
+
+    __bool__ = __len__ = __iter__ = __str__ = __getitem__ = __contains__ = _unknown
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _unknown
+    __add__ = __int__ = __float__ = __html__ = _unknown
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +44,8 @@ class Result:
 
     Output is text without its final newlines. A skipped step has ``skipped: true`` and
     empty text. ``failed`` stays true where the failure was ignored. The result of a loop has
-    ``items``, a result for each ``item``.
+    ``items``, a result for each ``item``. ``withheld`` names the step where a check did not
+    run it: it is taken to succeed, and asking for its output raises NotRun.
     """
 
     status: str
@@ -27,6 +57,7 @@ class Result:
     skipped: bool = False
     item: Any = None
     items: tuple[Result, ...] = ()
+    withheld: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -36,24 +67,34 @@ class Result:
     @property
     def stdout(self) -> str:
         """What it wrote on stdout. Raises OrchError where not all of it was kept."""
-        return _whole(self.out, "stdout")
+        return self._text(self.out, "stdout")
 
     @property
     def stderr(self) -> str:
         """What it wrote on stderr. Raises OrchError where not all of it was kept."""
-        return _whole(self.err, "stderr")
+        return self._text(self.err, "stderr")
+
+    def _text(self, captured: Captured, stream: str) -> str:
+        if self.withheld:
+            raise NotRun(self.withheld)
+        return _whole(captured, stream)
 
 
-def result_of(outcome: Outcome, *, failed: bool) -> Result:
-    """The result that an outcome registers."""
+_CHANGED = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
+
+
+def result_of(outcome: Outcome, *, failed: bool, name: str = "") -> Result:
+    """The result that an outcome registers; ``name`` is its step's."""
+    withheld = outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN)
     return Result(
         str(outcome.status),
         outcome.stdout,
         outcome.stderr,
         outcome.exit_status,
-        outcome.status is Status.CHANGED,
+        outcome.status in _CHANGED,
         failed,
         outcome.status is Status.SKIPPED,
+        withheld=(name or "a step") if withheld else "",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.inventory.values import Merger
 from orchestrator.model.host import Host, Stage
 from orchestrator.model.value import Values
+from orchestrator.plan.files import Files
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import Lazy, Named, RunView, host_view
@@ -21,6 +22,7 @@ class Ask:
 
     ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
     before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
+    ``check``: nothing is to be changed; ``diff``: contents that are replaced are shown.
     """
 
     stage: Stage
@@ -33,6 +35,8 @@ class Ask:
     tags: Tags = Tags()
     start_at: str = ""
     handlers: tuple[str, ...] = ()
+    check: bool = False
+    diff: bool = False
 
 
 class Scopes:
@@ -42,6 +46,7 @@ class Scopes:
         self._ask = ask
         self._variables = Merger()
         self.templates = Templates()
+        self._files = Files()
         self._shared: dict[str, object] = {
             "stage": Named(ask.stage.name, ask.stage.desc),
             "run": ask.run,
@@ -52,7 +57,13 @@ class Scopes:
     def of(self, host: Host) -> HostScope:
         """A new scope of the host. Each has its own of any other, so threads share none."""
         objects = dict(self._shared)
-        scope = HostScope(self._variables.of(host), self._ask.extra, objects, self.templates)
+        scope = HostScope(
+            self._variables.of(host),
+            self._ask.extra,
+            objects,
+            self.templates,
+            files=self._files,
+        )
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
         objects["hosts"] = Lazy(others, lambda name: self.of(others[name]).objects["host"])

@@ -44,6 +44,7 @@ def build(ask: Ask) -> Plan:
         hosts=tuple(host.name for host in ask.hosts if host.name in taking_part),
         lanes=(Lane(None, waves, failed),),
         warnings=tuple(scheduler.warnings),
+        check=ask.check,
     )
 
 

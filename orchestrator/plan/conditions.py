@@ -70,14 +70,14 @@ class Conditions:
     def own(self, judgements: tuple[Judgement, ...]) -> Condition | None:
         """Judgements over the step's own end as the host can make them; None where it cannot."""
         found: list[Condition] = []
+        frame = self.flat.caller
         for judgement in judgements:
             if isinstance(judgement, bool):
                 found.append(Always(judgement))
                 continue
-            frame = self.flat.frame
             try:
                 condition = templating.condition(
-                    judgement, lambda name: self._number(name, self.flat.frame, own=True), frame
+                    judgement, lambda name: self._number(name, frame, own=True), frame
                 )
             except Waits:
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
@@ -23,9 +24,9 @@ Argument: TypeAlias = "str | tuple[ValueTemplate, Scope]"
 class Frame:
     """A file's scope. ``written`` are the arguments of its call, seen from ``caller``.
 
-    ``given`` are arguments from further out (command line, enclosing playbooks). None: the
-    file is called as a step, and takes neither those nor variables, but ``defaults``, the
-    stage's and roles' for this module.
+    ``given`` are arguments from further out (command line, enclosing playbooks); None: the
+    file is called as a step, and takes none. What is called so, and any module, takes no
+    variables for its params, but ``defaults``, the stage's and roles' for it.
     """
 
     __slots__ = (
@@ -83,9 +84,9 @@ class Frame:
             return self._typed(param, template.render(self.caller), template.mark)
         if self.given is not None and name in self.given:
             return self._argument(param, self.given[name])
-        if self.given is not None and (found := self.host.written(name)) is not None:
+        if not self._called and (found := self.host.written(name)) is not None:
             return self._typed(param, self.host.resolve(name), found.mark)
-        if self.given is None and name in self.defaults:
+        if self._called and name in self.defaults:
             return self._typed(param, self._default(self.defaults[name]), self.defaults[name].mark)
         if param.default is not None:
             return self._typed(param, param.default.render(self), param.default.mark)
@@ -98,6 +99,10 @@ class Frame:
                 )
             )
         return None
+
+    @property
+    def _called(self) -> bool:
+        return self.given is None or self.task.module is not None
 
     def handed_on(self) -> dict[str, Argument]:
         """What the tasks in this playbook are given, as far as they declare it."""
@@ -115,7 +120,8 @@ class Frame:
 
     def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:
         try:
-            return convert(param, value, typed=typed)
+            found = convert(param, value, typed=typed)
+            return beside(found, mark) if param.type == "file" and found is not None else found
         except ValueError as error:
             what = f"param '{param.name}' of task '{self.task.name}' {error}"
             raise DefinitionError(Problem(what, mark)) from None
@@ -131,7 +137,7 @@ class Frame:
         if self.given is not None and name in self.given:
             given = self.given[name]
             return not isinstance(given, str) and _any_from_host(*given)
-        return self.given is not None and self.host.from_host(name)
+        return not self._called and self.host.from_host(name)
 
     def names(self) -> Iterable[str]:
         """Every name that is known."""
@@ -148,6 +154,13 @@ class Frame:
             if not self.knows(name):
                 hint = nearest(name, self.names())
                 raise DefinitionError(Problem(f"'{name}' is undefined", mark, hint))
+
+
+def beside(name: str, mark: Mark) -> str:
+    """The path of a file that is named in the file of this mark, and found beside it; from the
+    command line, beside the user."""
+    folder = Path(mark.path).parent if mark != COMMAND_LINE else Path()
+    return str(Path.cwd() / folder / Path(name).expanduser())
 
 
 def _any_from_host(template: ValueTemplate, scope: Scope) -> bool:

@@ -30,7 +30,8 @@ class PlannedStep:
     handlers that a change calls, ``handler`` the one that it belongs to. ``on`` is the host that
     it is delegated to. ``judge`` decides on this side whether it failed and changed something,
     for conditions over its output that the host cannot judge; ``stops`` says that nothing may be
-    sent before it did.
+    sent before it did. ``user``: whose shell runs it, '' for the login user's. ``paths``: where
+    on the host it may make something. ``sets``: the names that it sets.
     """
 
     number: int
@@ -51,6 +52,9 @@ class PlannedStep:
     notify: tuple[str, ...] = ()
     handler: str = ""
     on: str = ""
+    user: str = ""
+    paths: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +209,9 @@ class Plan:
     hosts: tuple[str, ...]
     lanes: tuple[Lane, ...]
     warnings: tuple[str, ...] = ()
+    check: bool = False
 
     @property
     def changes(self) -> bool:
-        """Whether the run may change anything anywhere."""
+        """Whether the run may change anything anywhere, if it is no check."""
         return any(wave.changes for lane in self.lanes for wave in lane.waves)

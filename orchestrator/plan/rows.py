@@ -9,13 +9,13 @@ from orchestrator.errors import DefinitionError
 from orchestrator.model.host import Host
 from orchestrator.model.result import Result
 from orchestrator.model.value import Values
+from orchestrator.plan.ask import Ask
 from orchestrator.plan.conditions import Standing
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Gather, PlannedStep, Program, Region, Results
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
-from orchestrator.plan.tags import Tags
 from orchestrator.plan.walk import Around, Flat, Row, Seen, Walk, loop_items
 from orchestrator.tasks.model import Control, Task
 
@@ -55,10 +55,8 @@ class OnHost:
 class RowPlanner:
     """Plans rows of one host; what is wrong goes to ``problems``."""
 
-    def __init__(
-        self, on: OnHost, tasks: Mapping[str, Task], problems: HostProblems, tags: Tags
-    ) -> None:
-        self.on, self.tasks, self.problems, self.tags = on, tasks, problems, tags
+    def __init__(self, on: OnHost, ask: Ask, problems: HostProblems) -> None:
+        self.on, self.ask, self.problems = on, ask, problems
 
     def task(self, task: Task, frame: Frame, around: Around) -> tuple[Program, Walk]:
         """The task's program, handlers at its end, and the walk that knows what undoes it."""
@@ -78,7 +76,12 @@ class RowPlanner:
 
     def _walk(self, first: int, on: OnHost) -> Walk:
         return Walk(
-            on.host, self.tasks, on.defaults, first, registered=on.registered, settled=on.settled
+            on.host,
+            self.ask.tasks,
+            on.defaults,
+            first,
+            registered=on.registered,
+            settled=on.settled,
         )
 
     def handlers(self, task: Task, frame: Frame, around: Around, names: Collection[str]) -> Program:
@@ -120,9 +123,9 @@ class RowPlanner:
         what it would register is known only once those after it are come to."""
         on = self.on
         standing = Standing(flat.frame.host.place, on.registered, dict(on.settled), lenient)
-        if not self.tags.chosen(flat.around.tags):
+        if not self.ask.tags.chosen(flat.around.tags):
             flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
-        planner = StepPlanner(flat, standing, on.environment, self._unfold(standing))
+        planner = StepPlanner(flat, standing, on.environment, self.ask, self._unfold(standing))
         step = planner.plan()
         if step.ruling and step.ruling.kind == "set" and not maybe:
             for name, value in step.ruling.values.items():
@@ -153,7 +156,7 @@ class RowPlanner:
             items = loop_items(flat.step, flat.frame)
             row = walk.items(flat.step, items, flat.frame, flat.around)
             problems = HostProblems(1)
-            program = RowPlanner(later, self.tasks, problems, self.tags).program(row)
+            program = RowPlanner(later, self.ask, problems).program(row)
             problems.raise_any()
             return program
 

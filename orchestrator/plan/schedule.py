@@ -61,7 +61,8 @@ class Scheduler:
         task = self.ask.tasks[request.task]
         parts = []
         for on in self.hosts:
-            frame = Frame(task, on.scope, given=dict(request.args))
+            defaults = on.defaults.get(task.name, {})
+            frame = Frame(task, on.scope, given=dict(request.args), defaults=defaults)
             parts.append(Part(on, frame, Around().inside(task.mods, frame)))
         self._named(task, task.name, parts, Flow())
 
@@ -228,7 +229,7 @@ class Scheduler:
             )
 
     def _host(self, task: Task, part: Part) -> HostPlan:
-        rows = RowPlanner(part.on, self.ask.tasks, self.problems, self.ask.tags)
+        rows = RowPlanner(part.on, self.ask, self.problems)
         if self.ask.handlers:
             program = rows.handlers(task, part.frame, part.around, self.ask.handlers)
             return HostPlan(part.on.host.name, program)

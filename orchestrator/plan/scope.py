@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.value import HomePath, Value, Values, merge
+from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
 from orchestrator.templating import Templates, Waits
 
@@ -59,7 +60,9 @@ class Place:
 class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time."""
 
-    __slots__ = ("_cache", "_open", "objects", "place", "strong", "templates", "vars", "weak")
+    __slots__ = (
+        *("_cache", "_open", "files", "objects", "place", "strong", "templates", "vars", "weak"),
+    )
 
     def __init__(
         self,
@@ -70,7 +73,9 @@ class HostScope:
         *,
         weak: Values | None = None,
         place: Place | None = None,
+        files: Files | None = None,
     ) -> None:
+        self.files = files or Files()
         self.vars, self.strong, self.objects = variables, strong, objects
         self.templates = templates
         self.weak, self.place = weak or {}, place or Place()
@@ -81,7 +86,13 @@ class HostScope:
         """This scope, at the same place, with a file's ``vars`` beneath everything else."""
         weak, objects = {**self.weak, **weak}, self.objects
         return HostScope(
-            self.vars, self.strong, objects, self.templates, weak=weak, place=self.place
+            self.vars,
+            self.strong,
+            objects,
+            self.templates,
+            weak=weak,
+            place=self.place,
+            files=self.files,
         )
 
     def resolve(self, name: str) -> object:

@@ -9,7 +9,8 @@ from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always, Condition
 from orchestrator.model.result import Result
-from orchestrator.plan import text
+from orchestrator.plan import modules, text
+from orchestrator.plan.ask import Ask
 from orchestrator.plan.conditions import (
     FINAL,
     NOTHING,
@@ -24,7 +25,7 @@ from orchestrator.plan.model import Again, PlannedStep, Program, Results, Ruling
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
 from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen
-from orchestrator.tasks.model import Control, Judgement, Run
+from orchestrator.tasks.model import Control, Judgement, Module, Run
 from orchestrator.templating import Expression, Waits
 
 
@@ -32,7 +33,7 @@ class StepPlanner:
     """Plans one step of one host.
 
     ``outer`` is the host's environment; ``unfold`` makes the program of a loop, once its items
-    are known.
+    are known. Under check what may change something is told, and only asks.
     """
 
     def __init__(
@@ -40,12 +41,17 @@ class StepPlanner:
         flat: Flat,
         standing: Standing,
         outer: Mapping[str, Seen],
+        ask: Ask,
         unfold: Callable[[Flat, Results], Program],
     ) -> None:
         self.flat, self.standing, self.outer, self.unfold = flat, standing, outer, unfold
-        self.frame, self.step = flat.frame, flat.step
+        self.frame, self.step, self.ask = flat.frame, flat.step, ask
         self.run = self.step.does if isinstance(self.step.does, Run) else None
-        elsewhere = flat.around.delegate is not None or self.run is None
+        self.module = self.step.does if isinstance(self.step.does, Module) else None
+        does = self.run or self.module
+        self.readonly = does.readonly if does else not flat.loops
+        self.withheld = ask.check and not self.readonly
+        elsewhere = flat.around.delegate is not None or does is None
         self.conditions = Conditions(flat, standing, elsewhere=elsewhere)
 
     def plan(self) -> PlannedStep:
@@ -64,10 +70,10 @@ class StepPlanner:
             return replace(base, skip=made)
         if isinstance(made, Ruling):
             return replace(base, ruling=made)
-        return replace(base, shown=made.text, command=made)
+        return replace(base, shown=base.shown if made.wanted else made.text, command=made)
 
     def _base(self) -> PlannedStep:
-        judged = self._judged()
+        judged = frozenset[str]() if self.withheld else self._judged()
         around, step = self.flat.around, self.step
         heard = step.register != "" or bool(around.notify)
         return PlannedStep(
@@ -78,14 +84,35 @@ class StepPlanner:
             when=" and ".join(source_of(j) for j, _ in around.when if j is not True),
             skip=around.excluded,
             register=step.register,
-            readonly=self.run.readonly if self.run else not self.flat.loops,
+            readonly=self.readonly,
             stops="failed_when" in judged or ("changed_when" in judged and heard),
             judge=self._judge if judged else None,
             again=self._again(),
             notify=tuple(map(str, around.notify)),
             handler=self.flat.handler,
             on=self._delegate(),
+            user=self._user(),
+            paths=self._paths() if self.ask.check else (),
+            sets=step.does.names if isinstance(step.does, Control) else (),
         )
+
+    def _user(self) -> str:
+        """Whose shell runs it: `become: true` is root's."""
+        seen = self.flat.around.become
+        value = seen.what.render(seen.frame) if seen else None
+        if value is True or value is False or value is None:
+            return "root" if value else ""
+        return option(seen.what, seen.frame, "become") or "" if seen else ""
+
+    def _paths(self) -> tuple[str, ...]:
+        """Where it may make something, as far as that is known yet."""
+        try:
+            if self.module:
+                return modules.paths(self.frame)
+            creates = option(self.run.creates, self.frame, "creates") if self.run else None
+        except Waits:
+            return ()
+        return (creates,) if creates else ()
 
     def _delegate(self) -> str:
         """The host that runs it instead, if any; it must be one of the stage's."""
@@ -112,10 +139,37 @@ class StepPlanner:
         if isinstance(when, str):
             return when
         if isinstance(self.step.does, Control):
-            return rule(self.step.does, self.frame) if when == Always(True) else "when"
-        if self.run is None:
-            raise TypeError("a walk gives commands, controls and loops")
-        return "when" if when == Always(False) else self._command(self.run, when)
+            return self._rule(self.step.does) if when == Always(True) else "when"
+        if when == Always(False):
+            return "when"
+        if self.run is not None:
+            return self._command(self.run, when)
+        if self.module is None:
+            raise TypeError("a walk gives commands, modules, controls and loops")
+        return self._asked(self.module, when)
+
+    def _rule(self, control: Control) -> Ruling:
+        made = rule(control, self.frame)
+        return replace(made, seconds=0.0) if self.ask.check else made
+
+    def _asked(self, module: Module, when: Condition) -> Command:
+        """A module, as it compares and mends what it finds on the host."""
+        around = self.flat.around
+        wants = modules.wanted(module, self.frame)
+        body = modules.script(module, self.frame, wants)
+        chdir, environment = folder(around.chdir), variables(self.outer, around.environment)
+        return Command(
+            step=self.flat.number,
+            text=text.script(body, chdir, environment),
+            timeout=number_of_seconds(around.timeout),
+            when=when,
+            fails=None if self.withheld else self._own(self.step.failed_when, None),
+            changes=None if self.withheld else self._own(self.step.changed_when, None),
+            ignore=hold((self.step.ignore_errors,), self.frame),
+            wanted=wants,
+            check=self.ask.check,
+            show=self.ask.diff,
+        )
 
     def _command(self, run: Run, when: Condition) -> Command:
         around = self.flat.around
@@ -135,10 +189,18 @@ class StepPlanner:
             stdin=option(run.stdin, self.frame, "stdin"),
             guard=text.script(guard, chdir, environment, bail=" || exit 2") if guard else "",
             when=when,
-            fails=self._own(self.step.failed_when, None),
-            changes=self._own(self.step.changed_when, Always(not run.readonly)) or Always(False),
+            fails=None if self.withheld else self._own(self.step.failed_when, None),
+            changes=self._changes(run),
             ignore=hold((self.step.ignore_errors,), self.frame),
+            check=self.withheld,
         )
+
+    def _changes(self, run: Run) -> Condition:
+        """Whether it changes something; what is withheld would, if nothing says the contrary."""
+        written = self.step.changed_when
+        if self.withheld:
+            return Always(written != (False,))
+        return self._own(written, Always(not run.readonly)) or Always(False)
 
     def _own(
         self, judgements: tuple[Judgement, ...] | None, without: Condition | None
@@ -167,17 +229,17 @@ class StepPlanner:
     def _check(self, judgements: Iterable[Judgement]) -> None:
         for judgement in judgements:
             if isinstance(judgement, Expression):
-                self.frame.check(judgement.names - {"result"}, judgement.mark)
+                self.flat.caller.check(judgement.names - {"result"}, judgement.mark)
 
     def _judge(self, results: Results, result: Result) -> Verdict:
         self.standing.take({**results, FINAL: True})
-        scope = WithResult(self.frame, result)
+        scope = WithResult(self.flat.caller, result)
         verdict = {what: hold(judgements, scope) for what, judgements in self._judgements()}
         return Verdict(verdict.get("failed_when"), verdict.get("changed_when"))
 
     def _again(self) -> Again | None:
         again = self.step.again
-        if again is None:
+        if again is None or self.withheld:
             return None
         self._check(again.until)
 
@@ -185,16 +247,16 @@ class StepPlanner:
             self.standing.take({**results, FINAL: True})
             if not again.until:
                 return not result.failed
-            return hold(again.until, WithResult(self.frame, result))
+            return hold(again.until, WithResult(self.flat.caller, result))
 
         said = " and ".join(map(source_of, again.until)) or "not result.failed"
-        return Again(holds, said, again.retries, again.delay)
+        return Again(holds, said, 0 if self.ask.check else again.retries, again.delay)
 
     def _name(self) -> str:
         own = ""
         if self.step.name:
             try:
-                own = self.step.name.render(self.frame)
+                own = self.step.name.render(self.flat.caller)
             except Waits:
                 own = self.step.name.source
         first = self._source().strip().split("\n", 1)[0]
@@ -206,6 +268,8 @@ class StepPlanner:
     def _source(self) -> str:
         if self.run is not None:
             return self.run.text.source if self.run.text else self.run.literal
+        if self.module is not None:
+            return modules.called(self.frame)
         if isinstance(self.step.does, Control):
             return self.step.does.kind
         return getattr(self.step.does, "task", "block")
@@ -217,6 +281,8 @@ class StepPlanner:
             for own in (run.text, run.stdin, run.creates, run.removes, run.unless, run.onlyif):
                 if own is not None:
                     yield own.names, self.frame, own.mark
+        if self.module is not None:
+            yield from self._of_module(self.module)
         if isinstance(self.step.does, Control):
             value = self.step.does.value
             yield value.names, self.frame, value.mark
@@ -225,12 +291,30 @@ class StepPlanner:
                     yield that.names, self.frame, that.mark
         if self.step.loop is not None and self.flat.loops:
             yield self.step.loop.over.names, self.frame, self.step.loop.over.mark
-        for seen in (around.chdir, around.timeout, *(s for _, s in around.environment)):
+        for seen in (
+            around.chdir,
+            around.timeout,
+            around.become,
+            *(s for _, s in around.environment),
+        ):
             if seen is not None:
                 yield seen.what.names, seen.frame, seen.what.mark
         for judgement, frame in around.when:
             if isinstance(judgement, Expression):
                 yield judgement.names, frame, judgement.mark
+
+    def _of_module(self, module: Module) -> Iterable[tuple[frozenset[str], Frame, Mark]]:
+        for script in (module.probe, *(fix.text for fix in module.fixes)):
+            yield script.names, self.frame, script.mark
+        payload = module.payload.what if module.payload else None
+        for value in (*module.want.values(), payload, module.within):
+            if value is not None:
+                yield value.names, self.frame, value.mark
+        for value in self.frame.written.values():
+            yield value.names, self.flat.caller, value.mark
+        file = modules.template_of(module, self.frame)
+        if file is not None:
+            yield file.names, self.flat.caller, file.mark
 
     def _check_names(self) -> None:
         for names, frame, mark in self._templates():

@@ -40,6 +40,7 @@ class Around:
     tags: frozenset[str] = frozenset()
     notify: tuple[Key, ...] = ()
     delegate: Seen | None = None
+    become: Seen | None = None
     path: tuple[str, ...] = ()
     excluded: str = ""
 
@@ -62,6 +63,7 @@ class Around:
             chdir=moved(self.chdir),
             timeout=moved(self.timeout),
             delegate=moved(self.delegate),
+            become=moved(self.become),
         )
 
     def inside(self, mods: Modifiers, frame: Frame) -> Around:
@@ -74,6 +76,7 @@ class Around:
             chdir=Seen(mods.chdir, frame) if mods.chdir else self.chdir,
             timeout=Seen(mods.timeout, frame) if mods.timeout else self.timeout,
             tags=self.tags | set(mods.tags),
+            become=Seen(mods.become, frame) if mods.become else self.become,
         )
 
 
@@ -81,7 +84,8 @@ class Around:
 class Flat:
     """One step in the row. ``loops``: it stands for a loop over items that a result will give.
     ``label`` is what a loop's item is called. ``notified_by``: it belongs to a handler, and
-    runs if one of these steps changed something.
+    runs if one of these steps changed something. ``frame`` is what its command or module sees,
+    ``caller`` what is written beside that (of a module, those who call it see other names).
     """
 
     number: int
@@ -92,6 +96,12 @@ class Flat:
     loops: bool = False
     handler: str = ""
     notified_by: tuple[int, ...] = ()
+    beside: Frame | None = None
+
+    @property
+    def caller(self) -> Frame:
+        """What judgements and the step's name see."""
+        return self.beside or self.frame
 
 
 @dataclass(slots=True)
@@ -202,6 +212,12 @@ class Walk:
         if task.roles is not None and not set(task.roles) & set(self.host.roles):
             inner = replace(inner, excluded=f"'{task.name}' is for {', '.join(task.roles)}")
         first = self.next
+        if task.module is not None:
+            self._keep(task, callee, inner)
+            self.next += 1
+            one = replace(step, does=task.module, ignore_errors=False)
+            inner = replace(inner, path=around.path)
+            return Row([Flat(first, one, callee, inner, beside=frame)], [], [])
         row = self.task(task, callee, inner)
         if step.register and step.loop is None and row.steps:
             row.gathers.append(Gather(step.register, ((None, first, self.next),)))

@@ -11,13 +11,20 @@ from orchestrator.report.tee import Tee
 
 
 def sinks(
-    *, json: bool, verbose: int, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str]
+    *,
+    json: bool,
+    verbose: int,
+    stdout: TextIO,
+    stderr: TextIO,
+    environ: Mapping[str, str],
+    diff: bool = False,
 ) -> Sink:
     """What shows a run: JSON lines; or a live view, then folded results; or plain lines, then rows.
 
     Events and the live view go to stderr, output and results to stdout. The sink raises
     OSError from the call in which a stream turned out to take nothing more, once per stream.
-    ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong.
+    ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong. ``diff``: what
+    changed is shown, too, and not only what would.
     """
     if json:
         from orchestrator.report.jsonl import JsonLines
@@ -29,7 +36,9 @@ def sinks(
     if lively(stderr, environ):
         from orchestrator.report.live import Live
 
-        return Tee((Live(stderr, environ, verbose), Results(out, whole=verbose > 0)))
+        return Tee((Live(stderr, environ, verbose), Results(out, whole=verbose > 0, diff=diff)))
     from orchestrator.report.plain import Plain
 
-    return Tee((Plain(open_out(stderr, environ), out, verbose), Results(out, outputs=False)))
+    return Tee(
+        (Plain(open_out(stderr, environ), out, verbose, diff=diff), Results(out, outputs=False))
+    )

@@ -49,8 +49,8 @@ def as_json(event: Event) -> Mapping[str, Any]:
 
 
 def _step(outcome: Outcome) -> dict[str, Any]:
-    """``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes) stand only
-    where there is something to say."""
+    """``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
+    ``diff`` stand only where there is something to say."""
     found: dict[str, Any] = {
         "status": outcome.status.value,
         "exit_status": outcome.exit_status,
@@ -63,6 +63,11 @@ def _step(outcome: Outcome) -> dict[str, Any]:
         "ignored": outcome.ignored,
         "stdout_dropped": outcome.stdout.dropped,
         "stderr_dropped": outcome.stderr.dropped,
+        "changes": [
+            {"key": change.key, "before": change.before, "after": change.after}
+            for change in outcome.changes
+        ],
+        "diff": outcome.diff,
     }
     return found | {key: value for key, value in extra.items() if value}
 

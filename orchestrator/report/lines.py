@@ -22,6 +22,7 @@ from orchestrator.model.event import (
     Warned,
 )
 from orchestrator.model.outcome import Outcome, Status
+from orchestrator.report.changes import in_short
 from orchestrator.report.clean import one_line
 from orchestrator.report.out import CYAN, RED, YELLOW, said, style_of
 
@@ -125,7 +126,7 @@ def _hosts(hosts: tuple[str, ...]) -> str:
 def _ending(outcome: Outcome) -> str:
     """``failed (0.03 s): exit 1``: the status in words, how long, and why."""
     ignored = ", ignored" if outcome.ignored else ""
-    reason = f": {outcome.reason}" if outcome.reason else ""
+    reason = f": {outcome.reason or in_short(outcome)}" if outcome.reason or outcome.changes else ""
     if not reason and outcome.exit_status:
         reason = f": exit {outcome.exit_status}"
     return f"{said(outcome.status)}{ignored} ({outcome.seconds:.2f} s){reason}"

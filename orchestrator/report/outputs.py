@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from orchestrator.model.event import StepFinished
 from orchestrator.model.outcome import Captured, Outcome, Status
+from orchestrator.report.changes import change_lines
 from orchestrator.report.clean import clean, one_line
 from orchestrator.report.fold import fold
 from orchestrator.report.out import BOLD, DIM, Out, said
@@ -51,8 +52,8 @@ class Outputs:
     output is cut to its head and tail on arrival (unless ``whole``).
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
-        self._whole = whole
+    def __init__(self, *, whole: bool = False, diff: bool = False) -> None:
+        self._whole, self._diff = whole, diff
         self._titled = False
         self._steps: dict[tuple[str | None, str, int, str], _Step] = {}
 
@@ -62,6 +63,9 @@ class Outputs:
         if event.outcome.status in _WITHHELD:
             self._titled = True
             stdout = (*_withheld(event.outcome), *stdout)
+        elif self._diff and event.outcome.changes:
+            self._titled = True
+            stdout = ("changed:", *change_lines(event.outcome), *stdout)
         stderr, err_sum = self._shown(event.outcome.stderr)
         if not stdout and not stderr:
             return
@@ -122,6 +126,8 @@ def _group(hosts: str, printed: _Printed, out: Out) -> Iterator[str]:
 
 def _withheld(outcome: Outcome) -> list[str]:
     """``would run: systemctl …``; a reason of several lines stands below."""
+    if outcome.changes:
+        return [f"{said(outcome.status)}:", *change_lines(outcome)]
     reason = clean(outcome.reason).strip("\n")
     if "\n" in reason:
         return [f"{said(outcome.status)}:", *reason.split("\n")]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.model.event import Event, StepFinished, StepOutput
+from orchestrator.report.changes import change_lines
 from orchestrator.report.clean import decode, one_line
 from orchestrator.report.lines import Lines, target
 from orchestrator.report.out import Out
@@ -20,7 +21,8 @@ _LONGEST = 8192
 class Plain:
     """A sink: one line per event as ``lines`` tells it, and the hosts' lines as they are whole."""
 
-    def __init__(self, events: Out, output: Out, verbose: int = 0) -> None:
+    def __init__(self, events: Out, output: Out, verbose: int = 0, *, diff: bool = False) -> None:
+        self._diff = diff
         self._events, self._output, self._verbose = events, output, verbose
         self._lines = Lines(verbose)
         self._partial: dict[tuple[str, str | None, str], _Partial] = {}
@@ -35,6 +37,9 @@ class Plain:
         told = self._lines.line(event)
         if told:
             self._events.lines([self._events.paint(*told)])
+        if isinstance(event, StepFinished) and self._diff and event.outcome.changes:
+            key = (event.host, event.app, "stdout")
+            self._output.lines([_prefixed(key, text) for text in change_lines(event.outcome)])
 
     def close(self) -> None:
         """Print what had no final newline yet."""

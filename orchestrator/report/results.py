@@ -34,9 +34,11 @@ _STATUS = 3
 class Results:
     """A sink that prints on RunFinished: folded output (if ``outputs``), rows, summary."""
 
-    def __init__(self, out: Out, *, outputs: bool = True, whole: bool = False) -> None:
+    def __init__(
+        self, out: Out, *, outputs: bool = True, whole: bool = False, diff: bool = False
+    ) -> None:
         self._out = out
-        self._outputs = Outputs(whole=whole) if outputs else None
+        self._outputs = Outputs(whole=whole, diff=diff) if outputs else None
         self._order: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:

@@ -55,6 +55,10 @@ class Listener(Protocol):
         Step 0: from before the shell was ready, or from between two steps.
         """
 
+    def reported(self, step: int, kind: str, text: str) -> None:
+        """What a module's script says of itself (``reports.py``); part of a text that goes on
+        where the kind begins with ``+``."""
+
     def ended(self, step: int, ending: Ending) -> None:
         """This step is over, and all it had written by then was told.
 

@@ -19,36 +19,50 @@ from orchestrator.model.condition import Always
 from orchestrator.session.conditions import Known, shell_test
 from orchestrator.session.prelude import seconds
 from orchestrator.session.quoting import escaped
+from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, runtime, setting
 
 _SHELL = re.compile(r"[A-Za-z0-9_./+-]+\Z")
 
 
-def segment(commands: Sequence[Command], known: Mapping[int, Known]) -> bytes:
+def segment(
+    commands: Sequence[Command],
+    known: Mapping[int, Known],
+    nonce: str = "",
+    *,
+    equipped: bool = False,
+) -> bytes:
     """The bytes that make a session's shell run these commands, to their end or a failure.
 
-    ``known`` are the steps of this task that are over. Raises ValueError for a NUL in a text,
-    which no shell can hold, for a shell's name that is none, and for a number used twice.
+    ``known`` are the steps of this task that are over; ``equipped``: the session has what
+    modules begin with. Raises ValueError for a NUL in a text, which no shell can hold, for a
+    shell's name that is none, and for a number used twice.
     """
     texts: list[bytes] = []
     here: list[int] = []
     control = ""
+    if not equipped and any(command.wanted for command in commands):
+        control = f"o_module={_place(texts, runtime())};"
     for command in commands:
         if command.step in here:
             raise ValueError(f"step {command.step} is twice in one segment")
-        control += _clause(command, texts, known, here)
+        control += _clause(command, texts, known, here, nonce)
         here.append(command.step)
     quoted = b" ".join(b"'" + text + b"'" for text in (control.encode(), *texts))
     return b"segment %d " % (2 + len(texts)) + quoted + b"\n"
 
 
 def _clause(
-    command: Command, texts: list[bytes], known: Mapping[int, Known], here: Sequence[int]
+    command: Command,
+    texts: list[bytes],
+    known: Mapping[int, Known],
+    here: Sequence[int],
+    nonce: str,
 ) -> str:
     """What runs one command, and sets its four variables, which may be left from before."""
     n = command.step
     run = f"o_s{n}= o_c{n}= o_f{n}= o_k{n}=;"
     run += f"begin {n}{'' if command.timeout is None else ' ' + seconds(command.timeout)};"
-    run += _launches(command, texts) + _judgement(command, known, [*here, n]) + "finish;"
+    run += _launches(command, texts, nonce) + _judgement(command, known, [*here, n]) + "finish;"
     if not command.ignore:
         run += "[ $o_failed = 0 ] || return 0;"
     if command.when == Always(True):
@@ -57,7 +71,7 @@ def _clause(
     return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
-def _launches(command: Command, texts: list[bytes]) -> str:
+def _launches(command: Command, texts: list[bytes], nonce: str) -> str:
     if not _SHELL.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
     options = "-eo pipefail" if PurePosixPath(command.shell).name == "bash" else "-e"
@@ -66,7 +80,13 @@ def _launches(command: Command, texts: list[bytes]) -> str:
     if command.guard:
         guard = _place(texts, "exec >/dev/null 2>&1;" + command.guard)
         run += f"guard {call} {guard};"
-    run += f"body {call} {_place(texts, command.text)}"
+    if command.check and command.wanted is None:
+        return run + "[ $o_how != done ] || o_status=0;"
+    if command.wanted is None:
+        run += f"body {call} {_place(texts, command.text)}"
+    else:
+        own = _place(texts, f"{setting(command, nonce)}\n{command.text}")
+        run += f'body {call} "$o_module{own[1:-2]}#?}}"'
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
         run += f" {_place(texts, command.stdin.removesuffix(chr(10)))}"
@@ -75,13 +95,22 @@ def _launches(command: Command, texts: list[bytes]) -> str:
 
 def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]) -> str:
     n = command.step
-    fails = "[ $o_status != 0 ]"
+    fails, changes, report = "[ $o_status != 0 ]", '[ "$o_moved" ]', ""
     if command.fails is not None:
         fails = shell_test(command.fails, known, here)
-    return (
+    if command.changes is not None:
+        changes = shell_test(command.changes, known, here)
+    if command.wanted is not None:
+        below = shell_test(command.below, known, here)
+        report = (
+            f"o_moved=;case $o_how$o_status in done{CHANGED}|done{WOULD_CHANGE}) "
+            f"o_status=0 o_moved=1;;"
+            f"done{UNPROBED}) if {below};then o_status=0 o_moved=1;fi;;esac;"
+        )
+    return report + (
         f"case $o_how in done) o_s{n}=$o_status;"
         f"if {fails};then o_failed=1 o_f{n}=1;"
-        f"elif {shell_test(command.changes, known, here)};then o_changed=1 o_c{n}=1;fi;;"
+        f"elif {changes};then o_changed=1 o_c{n}=1;fi;;"
         f"guard) o_k{n}=1;;"
         f"*) o_s{n}=$o_status o_failed=1 o_f{n}=1;;esac;"
     )

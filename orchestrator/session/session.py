@@ -49,6 +49,7 @@ class Session:
         self._known: dict[int, Known] = {}
         self._noise = b""
         self._greeted = False
+        self._equipped = False
         self._ready = False
         self._cancelled = False
         self._over = ""
@@ -65,9 +66,10 @@ class Session:
         """Whether another segment can be run on it."""
         return not (self._over or self._cancelled)
 
-    def begin_task(self) -> None:
-        """Forget all steps, so that their numbers can be used again."""
-        self._known.clear()
+    def begin_task(self, known: dict[int, Known] | None = None) -> None:
+        """Forget all steps, so that their numbers can be used again; what is known of those to
+        come is kept in ``known``, which sessions of the same task can share."""
+        self._known = {} if known is None else known
 
     def tell(self, step: int, *, changed: bool | None = None, failed: bool | None = None) -> None:
         """Overrule what conditions of later segments see of a step of this task."""
@@ -89,7 +91,9 @@ class Session:
         """
         if self._over:
             raise Lost(None, self._over, self._noise)
-        data = segment(commands, self._known)
+        modules = any(command.wanted for command in commands)
+        data = segment(commands, self._known, self._nonce, equipped=self._equipped)
+        self._equipped = self._equipped or modules
         if not self._greeted:
             data = prelude(self._nonce, self._lease) + data
             self._greeted = True
@@ -197,6 +201,11 @@ class Session:
             self._begin(int(happening.words[0]))
         elif happening.kind == "E":
             self._end(happening)
+        elif happening.kind == "T":
+            step, kind, text = happening.words
+            if int(step) != self._running:
+                raise Garbled(f"step {step} reports out of turn")
+            self._listener.reported(int(step), kind, text)
         elif happening.kind == "D":
             self._over = "the shell ended with a step: its host has neither setsid nor perl"
             return self._failed or self._cancelled
@@ -259,6 +268,8 @@ class _Deaf:
     def started(self, step: int) -> None: ...
 
     def output(self, step: int, stream: str, data: bytes) -> None: ...
+
+    def reported(self, step: int, kind: str, text: str) -> None: ...
 
     def ended(self, step: int, ending: Ending) -> None: ...
 

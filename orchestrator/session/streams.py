@@ -6,6 +6,7 @@ A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of
     B STEP                                a step begins
     E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, unsure, missing, when,
                                           timeout or gone, STATUS a number or -, the flags 0 or 1
+    T STEP KIND TEXT                      what a module's script reports (stdout only)
     S                                     the segment is over (stdout only)
     D                                     so is the shell (stdout only)
 """
@@ -17,8 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-_LONGEST = 120  # of a marker's words, in bytes
+_LONGEST = 8192  # of a marker's words, in bytes: a module's report has a thousand characters
 _MOST_HELD = 16 << 20
+_SHOWN = 120
 
 
 class Garbled(Exception):  # noqa: N818 - says what the stream is
@@ -185,10 +187,16 @@ class _Stream:
 
 
 def _marker(line: bytes) -> Marker:
+    if line.startswith(b" T "):
+        words = line.decode("utf-8", "surrogateescape").split(" ", 4)
+        if len(words) != 5:
+            raise Garbled(f"half a report: {line[:_SHOWN]!r}")
+        _number(words[2])
+        return Marker("T", tuple(words[2:]))
     words = line.decode("ascii", "replace").split(" ")
     counts = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}
     if len(words) < 2 or words[0] or counts.get(words[1]) != len(words) - 2:
-        raise Garbled(f"an unknown marker: {line[:_LONGEST]!r}")
+        raise Garbled(f"an unknown marker: {line[:_SHOWN]!r}")
     return Marker(words[1], tuple(words[2:]))
 
 

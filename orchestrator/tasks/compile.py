@@ -19,6 +19,7 @@ from orchestrator.tasks.model import (
     Judgement,
     Loop,
     Modifiers,
+    Module,
     Run,
     Step,
 )
@@ -37,7 +38,7 @@ class Compiler:
         self.read = Reader(problems)
 
     def step(
-        self, does: Run | Call | Block | Control, mark: Mark, fields: Mapping[str, Value]
+        self, does: Run | Call | Block | Control | Module, mark: Mark, fields: Mapping[str, Value]
     ) -> Step:
         """A step with its modifiers."""
         name = fields.get("name")
@@ -100,6 +101,7 @@ class Compiler:
             chdir=self.optional(fields.get("chdir")),
             timeout=self.optional(timeout),
             tags=tuple(map(str, self.read.string_list(fields.get("tags"), "tags") or ())),
+            become=self.optional(fields.get("become")),
         )
 
     def environment(self, value: Value | None) -> dict[Key, ValueTemplate]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import Mark, Problem
+from orchestrator.library import FOLDER
 from orchestrator.source.folder import show
 from orchestrator.source.names import ignored, stem
 
@@ -21,15 +22,25 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 @dataclass(frozen=True, slots=True)
 class Index:
     """Task names with their files, sorted by name; ``refused`` are files that cannot be tasks,
-    by the name that they would have."""
+    by the name that they would have; ``modules`` are those that ship."""
 
     files: Mapping[str, Path]
     refused: tuple[tuple[str, Problem], ...]
+    modules: Mapping[str, Path]
+
+    def find(self, name: str) -> Path | None:
+        """The file of a task or module."""
+        return self.files.get(name) or self.modules.get(name)
+
+    def names(self) -> list[str]:
+        """All that can be called."""
+        return [*self.files, *self.modules]
 
 
 def index(root: Path) -> Index:
     """The tasks of the project at ``root``; nothing is read."""
     top = root / "tasks"
+    modules = shipped()
     files: dict[str, Path] = {}
     refused: list[tuple[str, Problem]] = []
     for folder, subfolders, names in os.walk(top):
@@ -41,7 +52,7 @@ def index(root: Path) -> Index:
             path = Path(folder, filename)
             parts = (*path.relative_to(top).parts[:-1], base)
             name, place = ":".join(parts), Mark(show(path))
-            why = _why_not(name, parts)
+            why = _why_not(name, parts, modules)
             if not why and name in files:
                 why = f"'{files[name].name}' beside it is the same task"
             if why:
@@ -49,12 +60,19 @@ def index(root: Path) -> Index:
                 refused.append((name, Problem(what, place, "rename it, or remove it")))
             else:
                 files[name] = path
-    return Index(dict(sorted(files.items())), tuple(refused))
+    return Index(dict(sorted(files.items())), tuple(refused), modules)
 
 
-def _why_not(name: str, parts: tuple[str, ...]) -> str:
+def shipped() -> dict[str, Path]:
+    """The modules that come with orch, by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
+
+
+def _why_not(name: str, parts: tuple[str, ...], modules: Mapping[str, Path]) -> str:
     if name in KEYWORDS:
         return "it is a word of orch's own"
+    if name in modules:
+        return "a module that comes with orch has that name"
     for part in parts:
         if not _PART.fullmatch(part):
             return f"'{part}' has more in it than letters, digits, '_', '-' and '.'"

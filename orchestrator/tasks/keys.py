@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-INHERITED = frozenset({"environment", "chdir", "timeout", "when", "tags"})
+INHERITED = frozenset({"environment", "chdir", "timeout", "when", "tags", "become"})
 
 HOOKS = frozenset({"before", "after", "failed", "apps"})
 
 BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
 
-TASK = INHERITED | HOOKS | BODY | {"desc", "roles", "params", "vars"}
+MODULE = frozenset({"probe", "want", "fix", "payload", "within", "readonly"})
+
+TASK = INHERITED | HOOKS | BODY | MODULE | {"desc", "roles", "params", "vars", "example"}
 
 CONTROL = frozenset({"set", "fail", "assert", "wait"})
 
@@ -32,9 +34,9 @@ IN_PLACE = ITEM | BODY | {"desc", "roles"}
 PARAM = frozenset({"type", "default", "required", "choices", "help"})
 
 NOT_YET = {
-    "task": frozenset({"become", "probe", "want", "fix", "payload", "within", "readonly"}),
-    "step": frozenset({"become"}),
-    "item": frozenset({"become"}),
+    "step": frozenset[str](),
+    "item": frozenset[str](),
+    "task": frozenset[str](),
     "param": frozenset({"secret"}),
 }
 """Keys of the design that this version refuses, rather than read and not obey."""

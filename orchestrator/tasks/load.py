@@ -43,9 +43,9 @@ def load(root: Path, names: Iterable[str] | None) -> Tasks:
     while wanted:
         name = wanted.pop(0)
         for refused, problem in found.refused:
-            if refused == name and name in found.files and problem not in problems.found:
+            if refused == name and found.find(name) and problem not in problems.found:
                 problems.found.append(problem)
-        path = found.files.get(name)
+        path = found.find(name)
         if path is None or name in by_name or name in broken:
             continue
         try:
@@ -132,6 +132,12 @@ def _check_calls(
             mark = next(k.mark for k in call.written if isinstance(k, Key) and k == key)
             hint = nearest(key, callee.params) or _takes(callee.params)
             reader.problems.add(f"task '{call.task}' has no param '{key}'", mark, hint)
+        for key in call.judged if callee.module is None else ():
+            reader.problems.add(
+                f"`{key}` cannot stand on step `{call.task}`",
+                key.mark,
+                "it is for `run` and modules",
+            )
         if callee.tasks is not None and any(call is c for c in called):
             reader.problems.add(
                 f"'{call.task}' is a playbook, and a step cannot wait for other hosts",
@@ -142,7 +148,7 @@ def _check_calls(
 
 def _check_names(task: Task, found: Index, problems: Problems) -> None:
     for hooked in (*task.before, *task.after, *task.failed):
-        if hooked not in found.files:
+        if found.find(hooked) is None:
             _unknown(hooked, hooked.mark, found, problems)
     own = task.steps is not None
     for step in task.all_steps():
@@ -156,7 +162,7 @@ def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:
     if name in keys.BUILT_IN_NOT_YET:
         problems.add(f"`{name}` is not supported yet", mark)
         return
-    hint = nearest(name, [*found.files, *KEYWORDS])
+    hint = nearest(name, [*found.names(), *KEYWORDS])
     if not hint:
         listed = ", ".join(list(found.files)[:12])
         hint = f"tasks: {listed}" if listed else "there are no files below tasks/"

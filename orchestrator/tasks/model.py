@@ -10,7 +10,7 @@ from orchestrator.errors import Mark
 from orchestrator.model.value import Key, Value, Values
 from orchestrator.templating import Expression, ShellTemplate, TextTemplate, ValueTemplate
 
-PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode")
+PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode", "file")
 
 Judgement: TypeAlias = "Expression | bool"
 
@@ -34,7 +34,7 @@ class Modifiers:
     """What a step, an item, a task or a playbook says of all that is inside it.
 
     Every ``when`` must hold; ``environment`` and ``tags`` add up, inner over outer; the
-    innermost ``chdir`` and ``timeout`` (seconds) count.
+    innermost ``chdir``, ``timeout`` (seconds) and ``become`` (a user, or true for root) count.
     """
 
     when: tuple[Judgement, ...] = ()
@@ -42,6 +42,7 @@ class Modifiers:
     chdir: ValueTemplate | None = None
     timeout: ValueTemplate | None = None
     tags: tuple[str, ...] = ()
+    become: ValueTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,53 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Payload:
+    """Bytes that a module brings along. ``kind``: ``text`` (the value itself), or ``file`` and
+    ``template``, where the value is a path on this side."""
+
+    kind: str
+    what: ValueTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What mends these keys of ``want``, or all of them where none is named."""
+
+    keys: tuple[str, ...]
+    text: ShellTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What is to be so on a host: the only step of its file.
+
+    ``probe`` states what is; where that differs from ``want``, the fixes run, in order, and
+    the probe must then state what was wanted, at most ``within`` (a duration) later. Without
+    fixes it changes nothing, and is waited for.
+    """
+
+    probe: ShellTemplate
+    want: Mapping[Key, ValueTemplate] = field(default_factory=dict)
+    fixes: tuple[Fix, ...] = ()
+    payload: Payload | None = None
+    within: ValueTemplate | None = None
+
+    @property
+    def readonly(self) -> bool:
+        """Whether it cannot change anything."""
+        return not self.fixes
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """A task file called by its name, with arguments as written."""
+    """A task file called by its name, with arguments as written. ``judged``: the modifiers
+    beside it that only a module, being one step, can have."""
 
     task: str
     mark: Mark
     args: Mapping[str, ValueTemplate] = field(default_factory=dict)
     written: Values = field(default_factory=dict)
+    judged: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +159,7 @@ class Loop:
 class Step:
     """One step of a task. The judgements are None where the step leaves them out."""
 
-    does: Run | Call | Block | Control
+    does: Run | Call | Block | Control | Module
     mark: Mark
     name: TextTemplate | None = None
     mods: Modifiers = Modifiers()
@@ -194,6 +235,13 @@ class Task:
     after: tuple[Key, ...] = ()
     failed: tuple[Key, ...] = ()
     apps: tuple[Key, ...] = ()
+    example: str = ""
+
+    @property
+    def module(self) -> Module | None:
+        """What a file with a ``probe`` is; its only step."""
+        first = self.steps[0].does if self.steps else None
+        return first if isinstance(first, Module) else None
 
     def all_steps(self) -> Iterator[Step]:
         """Every step that stands in this file, those of its tasks in place included."""

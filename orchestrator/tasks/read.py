@@ -11,6 +11,7 @@ from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks import keys, types
 from orchestrator.tasks.model import PARAM_TYPES, Call, Item, Param, Share, Step, Task
+from orchestrator.tasks.modules import ModuleReader
 from orchestrator.tasks.steps import Fields, StepReader
 
 _SHARE = re.compile(r"([0-9]{1,6})(%)?")
@@ -35,12 +36,20 @@ class TaskReader:
 
     def body(self, name: str, mark: Mark, fields: Fields, what: str) -> Task:
         """A task out of its known keys."""
-        if fields and ("steps" in fields) == ("tasks" in fields):
-            self.problems.add(f"{what} needs either `steps` or `tasks`", mark, "give it one")
+        kinds = [key for key in ("steps", "tasks", "probe") if key in fields]
+        if fields and len(kinds) != 1:
+            found = f"has {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "has none"
+            self.problems.add(
+                f"{what} needs exactly one of `steps`, `tasks` and `probe`, and {found}", mark
+            )
         for key in ("handlers", "rollback"):
             if "tasks" in fields and key in fields:
                 place = fields[key].mark
                 self.problems.add(f"`{key}` cannot stand on a playbook", place, "put it on a task")
+        if "probe" not in fields:
+            for key in sorted(keys.MODULE & fields.keys()):
+                place = fields[key].mark
+                self.problems.add(f"`{key}` says nothing without `probe`", place, "remove it")
         roles = self.names(fields, "roles", "roles")
         if roles == () and "roles" in fields:
             self.problems.add(
@@ -48,7 +57,7 @@ class TaskReader:
                 fields["roles"].mark,
                 "name a role, or leave `roles` out to mean all hosts",
             )
-        steps, tasks = fields.get("steps"), fields.get("tasks")
+        tasks = fields.get("tasks")
         return Task(
             name=name,
             mark=mark,
@@ -57,7 +66,7 @@ class TaskReader:
             params=self.params(fields.get("params"), what),
             vars=cast(Fields, self.read.variables(fields.get("vars"), f"vars of {what}")),
             mods=self.compile.modifiers(fields),
-            steps=None if steps is None else self.steps.steps(steps, f"steps of {what}"),
+            steps=self.own_steps(fields, mark, what),
             tasks=None if tasks is None else self.items(tasks, what),
             handlers=self.handlers(fields.get("handlers"), what),
             rollback=self.steps.steps(fields.get("rollback"), f"rollback of {what}"),
@@ -65,7 +74,16 @@ class TaskReader:
             after=self.names(fields, "after", "after"),
             failed=self.names(fields, "failed", "failed"),
             apps=self.names(fields, "apps", "apps"),
+            example=self.read.text(fields.get("example"), "example") or "",
         )
+
+    def own_steps(self, fields: Fields, mark: Mark, what: str) -> tuple[Step, ...] | None:
+        """What stands under ``steps``, or a module as the one step that it is."""
+        if "probe" in fields:
+            module = ModuleReader(self.compile).module(fields, mark, what)
+            return (Step(module, mark),) if module else ()
+        steps = fields.get("steps")
+        return None if steps is None else self.steps.steps(steps, f"steps of {what}")
 
     def names(self, fields: Fields, key: str, what: str) -> tuple[Key, ...]:
         """A list of names, or one name."""

@@ -80,13 +80,13 @@ class StepReader:
         return {"run": (keys.RUN, self.run), **controls}
 
     def _only_on_run(self, what: str, name: str, fields: Fields) -> None:
-        """Refuse what cannot be said of a task as a whole, or of what no host does."""
-        refused = keys.JUDGED | keys.AGAIN
+        """Refuse what cannot be said of what no host does."""
         if name in keys.CONTROL:
-            refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop"}
-        for key in fields.keys() & refused:
-            mark = next(k.mark for k in fields if k == key and isinstance(k, Key))
-            self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
+            refused = keys.JUDGED | keys.AGAIN
+            refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop", "become"}
+            for key in fields.keys() & refused:
+                mark = key_mark(fields, key)
+                self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
         self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of {what}")
 
     def block(self, value: Value) -> Step | None:
@@ -189,6 +189,7 @@ class StepReader:
             key_mark(fields, name),
             {key: self.compile.value(arg) for key, arg in args.items()},
             cast(Fields, args),
+            tuple(k for k in fields if k in keys.JUDGED | keys.AGAIN and isinstance(k, Key)),
         )
 
 

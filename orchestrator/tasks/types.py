@@ -132,4 +132,5 @@ _CONVERT = {
     "dict": _dict,
     "path": _path,
     "mode": _mode,
+    "file": _path,
 }

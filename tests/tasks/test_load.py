@@ -69,7 +69,6 @@ def broken(project: Project) -> list[str]:
         ("14:19", "no template", ""),
         ("16:15", "'host' cannot be registered", ""),
         ("18:14", "timeout must be a duration", ""),
-        ("20:5", "`become` in step `run` is not supported yet", ""),
         ("23:15", "readonly must be true or false", "write true"),
         ("25:11", "when is an expression already", "drop the {{ }}"),
         ("26:5", "'playbook' is a playbook", "name it under `tasks:`"),

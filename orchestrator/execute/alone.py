@@ -1,0 +1,64 @@
+"""Steps that go alone: what comes of a try, and the bytes that go beside a command."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from orchestrator.errors import OrchError
+from orchestrator.execute.checked import reason_of
+from orchestrator.model.command import Bytes
+from orchestrator.model.outcome import Outcome, Status
+from orchestrator.model.result import NotRun, result_of
+from orchestrator.plan.model import Again, PlannedStep, Results
+from orchestrator.session.channel import Channel
+from orchestrator.session.transfer import PIECE, Failure, TransferError, send, staging
+
+
+def judged(
+    again: Again, step: PlannedStep, outcome: Outcome, results: Results, *, left: int
+) -> tuple[Outcome, bool]:
+    """The outcome of a try, and whether to try again; ``left``: how often that can be."""
+    result = result_of(outcome, failed=outcome.status.bad, name=step.name)
+    try:
+        if again.holds(results, result):
+            return outcome, False
+    except NotRun as hangs:
+        return replace(outcome, status=Status.UNKNOWN, reason=reason_of(hangs)), False
+    except OrchError as error:
+        return replace(outcome, status=Status.FAILED, reason=reason_of(error)), False
+    if left:
+        return outcome, True
+    reason = f"'{again.said}' did not hold in {again.retries + 1} tries"
+    return replace(outcome, status=Status.FAILED, reason=reason), False
+
+
+def bring(channel: Channel, sends: Bytes, timeout: float, stopping: Callable[[], bool]) -> str:
+    """Send the bytes to a private folder of their own on the host; their path there.
+
+    Raises TransferError.
+    """
+    folder = f"orch-{secrets.token_hex(8)}"
+    made = f'set -e; umask 077; cd "${{TMPDIR:-/tmp}}"; mkdir {folder}; cd {folder}; pwd\n'
+    script = made + staging("payload", sends.size)
+    told = send(channel, script, pieces(sends), timeout=timeout, stopping=stopping)
+    return told.removesuffix("\n") + "/payload"
+
+
+def pieces(sends: Bytes) -> Iterator[bytes]:
+    """The bytes, some at a time."""
+    if sends.path is None:
+        for at in range(0, len(sends.data), PIECE):
+            yield sends.data[at : at + PIECE]
+        return
+    with sends.path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def untold(error: TransferError) -> Outcome:
+    """What becomes of a step whose bytes did not get there."""
+    status = {Failure.CUT: Status.LOST, Failure.STOPPED: Status.CANCELLED}
+    reason = f"its bytes were not sent: {reason_of(error)}"
+    return Outcome(status.get(error.how, Status.FAILED), reason=reason)

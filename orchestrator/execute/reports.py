@@ -1,0 +1,91 @@
+"""What a module's script says of itself, made into what a step's outcome tells."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from orchestrator.model.command import Wanted
+from orchestrator.model.outcome import Change
+from orchestrator.session.reports import value_of
+
+
+class Report:
+    """Takes the reports of one step, as ``session/reports.py`` says they come."""
+
+    def __init__(self) -> None:
+        self._part = ""
+        self._have: dict[str, str | None] = {}
+        self._after: dict[str, str | None] = {}
+        self._old: list[str] = []
+        self._ends = ""
+        self._stages: dict[str, int] = {}
+
+    def take(self, kind: str, text: str) -> None:
+        """The next one; text that goes on has a kind that begins with ``+``."""
+        self._part += text
+        if kind.startswith("+"):
+            return
+        text = self._part.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        self._part = ""
+        if kind in ("have", "after"):
+            key, value = value_of(text)
+            (self._have if kind == "have" else self._after)[key] = value
+        elif kind == "old":
+            self._old.append(text)
+        elif kind == "old#":
+            self._ends = text
+        elif kind in ("probe", "fix"):
+            self._stages[kind] = int(text)
+
+    def changes(self, wanted: Wanted) -> tuple[Change, ...]:
+        """What differed before, state by state; every state where the probe failed."""
+        have = dict.fromkeys(wanted.states) if "probe" in self._stages else self._have
+        return _changes(have, wanted)
+
+    def failure(self, wanted: Wanted) -> tuple[str, int | None]:
+        """Why it failed, if it says so, and the exit status of what did."""
+        if "fix" in self._stages:
+            return f"its fix failed: exit status {self._stages['fix']}", self._stages["fix"]
+        if "probe" in self._stages:
+            return f"its probe failed: exit status {self._stages['probe']}", self._stages["probe"]
+        said = "; ".join(
+            f"{change.key} is {_said(change.before)}, wanted {_said(change.after)}"
+            for change in _changes(self._after, wanted)
+        )
+        if not said:
+            return "", None
+        return (f"its fix did not bring it about: {said}" if self._have else said), None
+
+    def diff(self, wanted: Wanted) -> str:
+        """The contents that were there and those that it brings, as a unified diff; '' where
+        there is nothing to show."""
+        if not self._old and not self._ends and "contents" not in self._have:
+            return ""
+        if self._ends == "binary" or b"\0" in (wanted.brings or b""):
+            return "binary contents differ\n"
+        if self._ends == "long" or wanted.brings is None:
+            return "long contents differ\n" if wanted.sends or self._ends else ""
+        old = [f"{line}\n" for line in self._old]
+        if self._ends == "cut":
+            old[-1] = old[-1].removesuffix("\n")
+        new = wanted.brings.decode("utf-8", "replace").splitlines(keepends=True)
+        return "".join(_ended(difflib.unified_diff(old, new, "before", "after")))
+
+
+def _changes(found: Mapping[str, str | None], wanted: Wanted) -> tuple[Change, ...]:
+    states = wanted.states
+    return tuple(Change(key, found[key], states[key]) for key in found if key in states)
+
+
+def _said(value: str | None) -> str:
+    if value is None:
+        return "not there"
+    return repr(value if len(value) <= 200 else value[:199] + "…")
+
+
+def _ended(lines: Iterable[str]) -> Iterable[str]:
+    for line in lines:
+        yield line
+        if not line.endswith("\n"):
+            yield "\n\\ No newline at end of file\n"

@@ -1,0 +1,75 @@
+"""Files of the project that steps bring to hosts: each is read, or compiled, once per run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrator import templating
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.command import Bytes
+from orchestrator.source.folder import show
+from orchestrator.templating import TextTemplate
+
+INLINE = 32 * 1024
+"""Up to so many bytes travel inside the command; what is longer is sent beside it."""
+
+_CHUNK = 1 << 20
+
+T = TypeVar("T")
+
+
+class Files:
+    """Reads files. Errors are DefinitionErrors at the place that names the file."""
+
+    def __init__(self) -> None:
+        self._templates: dict[Path, TextTemplate] = {}
+        self._contents: dict[Path, bytes | Bytes] = {}
+
+    def template(self, path: Path, mark: Mark) -> TextTemplate:
+        """The file as a template."""
+        if path not in self._templates:
+            data = _reading(path, mark, path.read_bytes)
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                what = f"template {show(path)} is not UTF-8, at byte {error.start}"
+                hint = "`copy` takes any bytes"
+                raise DefinitionError(Problem(what, mark, hint)) from None
+            self._templates[path] = templating.text(text, Mark(show(path), 1, 1))
+        return self._templates[path]
+
+    def contents(self, path: Path, mark: Mark) -> bytes | Bytes:
+        """The file's bytes or, where they are many, what is known of them."""
+        if path not in self._contents:
+            self._contents[path] = _reading(path, mark, lambda: _contents(path))
+        return self._contents[path]
+
+
+def carried(data: bytes) -> bytes | Bytes:
+    """Bytes that were made here, as ``contents`` has those of files."""
+    if len(data) <= INLINE:
+        return data
+    return Bytes(len(data), hashlib.sha256(data).hexdigest(), data=data)
+
+
+def _contents(path: Path) -> bytes | Bytes:
+    with path.open("rb") as file:
+        first = file.read(INLINE + 1)
+        if len(first) <= INLINE:
+            return first
+        digest, size = hashlib.sha256(first), len(first)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return Bytes(size, digest.hexdigest(), path)
+
+
+def _reading(path: Path, mark: Mark, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except OSError as error:
+        what = f"cannot read {show(path)}: {(error.strerror or str(error)).lower()}"
+        raise DefinitionError(Problem(what, mark)) from None

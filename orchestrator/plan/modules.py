@@ -1,0 +1,156 @@
+"""From a module as written to the script that one host is sent."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.errors import DefinitionError, Problem, Problems
+from orchestrator.model.command import Bytes, Wanted
+from orchestrator.model.value import HomePath, Value
+from orchestrator.plan.files import carried
+from orchestrator.plan.frame import Frame
+from orchestrator.plan.options import plain_text
+from orchestrator.source.read import Reader
+from orchestrator.tasks.model import Module, Payload
+from orchestrator.templating import TextTemplate, ValueTemplate, Waits
+
+
+def wanted(module: Module, frame: Frame) -> Wanted:
+    """The states that are wanted on this host, and the bytes that go with them. Raises Waits
+    and DefinitionError."""
+    states = {}
+    for key, template in module.want.items():
+        value = template.render(frame)
+        if value is not None:
+            text = plain_text(value, f"'{key}' under `want`", template.mark)
+            states[str(key)] = HomePath(text) if isinstance(value, HomePath) else text
+    brings = _bytes(module.payload, frame) if module.payload else b""
+    if isinstance(brings, Bytes):
+        return Wanted(states, None, brings)
+    return Wanted(states, brings if module.payload else None)
+
+
+def script(module: Module, frame: Frame, wants: Wanted) -> str:
+    """The module's own part of the script. Raises Waits and DefinitionError."""
+    parts = [_function("probe", module.probe.render(frame))]
+    mends = []
+    for number, fix in enumerate(module.fixes, 1):
+        parts.append(_function(f"fix_{number}", fix.text.render(frame)))
+        mends.append(" ".join(("fix", f"fix_{number}", *fix.keys)))
+    if wants.brings is not None:
+        parts.append(_payload(wants.brings))
+    elif wants.sends is not None:
+        parts.append('payload() { cat -- "$o_staged"; }')
+    parts.append("mend() {\n" + "\n".join(mends or [":"]) + "\n}")
+    parts.append(f"o_want={_states(wants.states)}")
+    tenths = round(10 * _seconds(module.within, frame))
+    parts.append(f"o_within={tenths} o_fixes={'1' if mends else ''}\no_module")
+    return "\n".join(parts)
+
+
+def called(frame: Frame) -> str:
+    """The call with the values of its params, as the command line would have it; a value that
+    waits for a result as it is written."""
+    words = [frame.task.name]
+    for name, param in frame.task.params.items():
+        written = frame.written.get(name)
+        try:
+            value = frame.resolve(name)
+        except Waits:
+            words.append(f"{name}={written.source if written else '…'}")
+            continue
+        if written is None and value in (None, "", [], False):
+            continue
+        words.append(shlex.quote(f"{name}={_shown(value)}") if param.type != "file" else "")
+        if param.type == "file":
+            words[-1] = shlex.quote(f"{name}={Path(str(value)).name}")
+    return " ".join(words)
+
+
+def paths(frame: Frame) -> tuple[str, ...]:
+    """The values of its params that are paths on the host. Raises Waits."""
+    types = frame.task.params.values()
+    values = (frame.resolve(param.name) for param in types if param.type == "path")
+    return tuple(str(value) for value in values if value is not None)
+
+
+def template_of(module: Module, frame: Frame) -> TextTemplate | None:
+    """The file template that it renders, where its name is known."""
+    payload = module.payload
+    if payload is None or payload.kind != "template":
+        return None
+    try:
+        value = payload.what.render(frame)
+    except Waits:
+        return None
+    mark = payload.what.mark
+    return frame.host.files.template(Path(plain_text(value, "payload", mark)), mark)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    text = str(value)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _function(name: str, text: str) -> str:
+    """A function that runs the text by itself; a backslash at its end joins nothing."""
+    return f"{name}() (\nset -e\n{text}\n\n)"
+
+
+def _states(states: Mapping[str, str]) -> str:
+    words = []
+    for key, value in states.items():
+        line = value.replace("%", "%25").replace("\n", "%0A")
+        if isinstance(value, HomePath):
+            words.append(f'{key}="$HOME"{shlex.quote(line[1:])}')
+        else:
+            words.append(shlex.quote(f"{key}={line}"))
+    return '"$o_nl"'.join(words) + '"$o_nl"' if words else ""
+
+
+def _payload(data: bytes) -> str:
+    if b"\0" not in data:
+        text = data.decode("utf-8", "surrogateescape")
+        return f"payload() {{ printf %s {shlex.quote(text)}; }}"
+    escaped = data.replace(b"\\", b"\\\\").replace(b"\0", b"\\0000")
+    text = escaped.decode("utf-8", "surrogateescape")
+    return f"payload() {{ printf %b {shlex.quote(text)}; }}"
+
+
+def _bytes(payload: Payload, frame: Frame) -> bytes | Bytes:
+    files = frame.host.files
+    value, mark = payload.what.render(frame), payload.what.mark
+    if value is None:
+        return b""
+    if payload.kind == "text":
+        return carried(_text(value, payload).encode("utf-8", "surrogateescape"))
+    path = Path(plain_text(value, "payload", mark))
+    if payload.kind == "file":
+        return files.contents(path, mark)
+    text = files.template(path, mark).render(frame.caller)
+    return carried(text.encode("utf-8", "surrogateescape"))
+
+
+def _text(value: object, payload: Payload) -> str:
+    if isinstance(value, (str, int, float, bool)):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    what = f"payload must be text, found {value!r}"
+    raise DefinitionError(Problem(what, payload.what.mark, "see `| to_json` and `| join`"))
+
+
+def _seconds(within: ValueTemplate | None, frame: Frame) -> float:
+    if within is None:
+        return 0.0
+    value, problems = within.render(frame), Problems()
+    if value is None:
+        return 0.0
+    data = value if isinstance(value, (str, int, float)) else None
+    seconds = Reader(problems).duration(Value(data, within.mark), "within")
+    problems.raise_any()
+    return seconds or 0.0

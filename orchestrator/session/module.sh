@@ -1,0 +1,108 @@
+# What the script of a module begins with, in the step's own shell (POSIX.1-2017 sh). Sent once
+# per session, without its comments. Before it stand o_to (how a marker of the step begins), o_check,
+# o_show and o_staged; behind it what the module is: the functions probe and mend, o_want (a
+# line KEY=VALUE for each state wanted), o_within (seconds).
+o_nl='
+'
+
+# o_tell KIND TEXT: a marker on stdout; long ones in parts.
+o_tell() {
+  set -- "$1" "$2"
+  while [ ${#2} -gt 1000 ]; do
+    o_part=$(printf '%.1000s' "$2")
+    printf '%s\n' "$o_to+$1 $o_part"
+    set -- "$1" "${2#"$o_part"}"
+  done
+  printf '%s\n' "$o_to$1 $2" || { sleep 1; printf '%s\n' "$o_to$1 $2"; }
+}
+# A state's text on one line: newline as %0A, % as %25.
+o_line() {
+  o_rest=$1 o_text=
+  while :; do
+    case $o_rest in
+    *[%"$o_nl"]*)
+      o_head=${o_rest%%[%"$o_nl"]*}
+      o_rest=${o_rest#"$o_head"}
+      case $o_rest in
+      %*) o_text=$o_text$o_head%25;;
+      *) o_text=$o_text$o_head%0A;;
+      esac
+      o_rest=${o_rest#?};;
+    *) o_text=$o_text$o_rest; return;;
+    esac
+  done
+}
+# state KEY VALUE: what the probe found. The last word on a key counts.
+state() {
+  case $2 in
+  *[%"$o_nl"]*) o_line "$2"; printf '%s\n' "$1=$o_text" >&3;;
+  *) printf '%s\n' "$1=$2" >&3;;
+  esac
+}
+# What the probe prints is for people; only states are for the comparison.
+o_get() {
+  o_have=$(probe 3>&1 >&2; printf .%s $?)
+  o_status=${o_have##*.} o_have=$o_nl${o_have%.*}
+}
+# o_value KEY: what was stated; o_said is empty where nothing was.
+o_value() {
+  case $o_have in
+  *"$o_nl$1="*) o_said=1 o_value=${o_have##*"$o_nl$1="}; o_value=${o_value%%"$o_nl"*};;
+  *) o_said= o_value=;;
+  esac
+}
+o_compare() {
+  o_off= o_wants=$o_want
+  while [ "$o_wants" ]; do
+    o_wanted=${o_wants%%"$o_nl"*} o_wants=${o_wants#*"$o_nl"}
+    o_value "${o_wanted%%=*}"
+    [ "$o_status$o_said$o_value" = "01${o_wanted#*=}" ] || o_off="$o_off ${o_wanted%%=*}"
+  done
+}
+# o_states KIND: what was stated of each key that is not as wanted.
+o_states() {
+  for o_key in $o_off; do
+    o_value "$o_key"
+    if [ "$o_said" ]; then o_tell "$1" "$o_key=$o_value"; else o_tell "$1" "$o_key"; fi
+  done
+}
+# fix FUNCTION KEY…: runs it if one of these is not as wanted; without keys, in any case.
+fix() {
+  o_fix=$1; shift
+  o_due=
+  [ $# -gt 0 ] || o_due=1
+  for o_key; do
+    case "$o_off " in *" $o_key "*) o_due=1;; esac
+  done
+  [ "$o_due" ] || return 0
+  "$o_fix"; o_status=$?
+  [ $o_status = 0 ] || { o_tell fix $o_status; exit 1; }
+}
+# Time for what does not come about at once: o_within, in tenths of a second.
+o_settle() {
+  o_waited=0
+  while [ "$o_off" ] && [ $o_waited -lt "$o_within" ]; do
+    if sleep .2 2>/dev/null; then o_waited=$((o_waited+2)); else sleep 1; o_waited=$((o_waited+10)); fi
+    o_get; o_compare
+  done
+}
+o_module() {
+  set +e
+  [ -z "$o_staged" ] || { trap 'rm -rf -- "${o_staged%/*}"' EXIT; trap 'exit 143' TERM HUP INT; }
+  [ -z "$o_show" ] || exec 4>&1
+  o_get; o_compare
+  [ "$o_off" ] || exit 0
+  if [ "$o_fixes" ]; then
+    [ $o_status = 0 ] || { o_tell probe $o_status; exit 77; }
+    o_show=
+    o_states have
+    [ -z "$o_check" ] || exit 78
+    mend
+    o_get; o_compare
+  fi
+  [ "$o_check" ] || o_settle
+  [ $o_status = 0 ] || { o_tell probe $o_status; exit 1; }
+  if [ -z "$o_off" ]; then [ "$o_fixes" ] && exit 79; exit 0; fi
+  o_states after
+  exit 1
+}

@@ -1,0 +1,60 @@
+"""What a module's script runs on, and what it says of itself.
+
+Its exit status is one of the below, or that of a failure. On the way it reports, by markers:
+
+    have KEY=VALUE    a state that is not as wanted, or no ``=VALUE`` where there is none
+    after KEY=VALUE   one that is not as wanted at the end
+    old LINE          a line of what it is about to replace; ``old# WHY`` ends it: long, binary,
+                      cut (the last line has no newline)
+    probe STATUS      the probe failed
+    fix STATUS        the fix failed
+
+In values a newline is ``%0A`` and ``%`` is ``%25``.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from functools import cache
+from importlib.resources import files
+
+from orchestrator.model.command import Command
+
+CHANGED = 79
+WOULD_CHANGE = 78
+UNPROBED = 77
+"""Exit statuses of a module's script: it changed something, it would, its probe failed."""
+
+_COMMENT = re.compile(r"^[ \t]*#.*\n", re.M)
+
+
+@cache
+def runtime() -> str:
+    """The shell functions that every module's script begins with."""
+    package = files("orchestrator")
+    parts = (("session", "module.sh"), ("library", "functions.sh"))
+    texts = [package.joinpath(*part).read_text("utf-8") for part in parts]
+    return _COMMENT.sub("", "".join(texts))
+
+
+def setting(command: Command, nonce: str) -> str:
+    """The variables that go before a module's own text."""
+    sends = command.wanted.sends if command.wanted else None
+    given = {
+        "o_to": f"{nonce} T {command.step} ",
+        "o_check": "1" if command.check else "",
+        "o_show": "1" if command.show else "",
+        "o_staged": command.staged,
+        "o_digest": sends.digest if sends else "",
+        "o_size": str(sends.size) if sends else "",
+        "ORCH_TEMP": f"orch-{secrets.token_hex(6)}",
+    }
+    return ";".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+
+
+def value_of(text: str) -> tuple[str, str | None]:
+    """A state reported: its key, and its value if it has one."""
+    key, equals, value = text.partition("=")
+    return key, value.replace("%0A", "\n").replace("%25", "%") if equals else None

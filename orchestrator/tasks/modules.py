@@ -1,0 +1,87 @@
+"""Modules as written: what is, what should be, and what mends the difference."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.errors import Mark, nearest
+from orchestrator.model.value import Key, Value
+from orchestrator.source.read import Reader
+from orchestrator.tasks.compile import Compiler
+from orchestrator.tasks.model import Fix, Module, Payload
+from orchestrator.templating import ValueTemplate
+
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class ModuleReader:
+    """Reads what stands beside ``probe``. Nothing is raised: what is wrong goes to the
+    compiler's problems."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        self.compile = compiler
+        self.problems = compiler.problems
+        self.read = Reader(compiler.problems)
+
+    def module(self, fields: dict[str, Value], mark: Mark, what: str) -> Module | None:
+        """A module out of the keys of its file; None where its probe is no text."""
+        probe = self.compile.script(fields["probe"], "probe")
+        want = self._want(fields, mark, what)
+        fixes = self._fixes(fields.get("fix"), want)
+        readonly = self.read.boolean(fields.get("readonly"), "readonly")
+        if readonly and fixes:
+            place = fields["readonly"].mark
+            self.problems.add(f"{what} is readonly and has a `fix`", place, "drop one of them")
+        within = fields.get("within")
+        if within is not None and "{{" not in str(within.data):
+            self.read.duration(within, "within")
+        if probe is None:
+            return None
+        return Module(
+            probe, want, fixes, self._payload(fields.get("payload")), self.compile.optional(within)
+        )
+
+    def _want(self, fields: dict[str, Value], mark: Mark, what: str) -> dict[Key, ValueTemplate]:
+        written = fields.get("want")
+        named = self.read.mapping(written, "want")
+        if not named:
+            place = written.mark if written else mark
+            self.problems.add(f"{what} wants nothing", place, "write `want: {KEY: VALUE}`")
+        for key in named:
+            if not _KEY.fullmatch(key):
+                self.problems.add(f"'{key}' cannot name a state", key.mark, "use letters and _")
+        return {key: self.compile.value(value) for key, value in named.items()}
+
+    def _fixes(self, value: Value | None, want: dict[Key, ValueTemplate]) -> tuple[Fix, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value.data, dict):
+            text = self.compile.script(value, "fix")
+            return (Fix((), text),) if text else ()
+        fixes, mended = [], set()
+        for written, script in value.data.items():
+            keys = tuple(written.replace(",", " ").split())
+            for key in keys:
+                if key not in want:
+                    hint = nearest(key, want) or f"it wants {', '.join(want)}"
+                    self.problems.add(f"fix: '{key}' is not wanted", written.mark, hint)
+            mended |= set(keys)
+            text = self.compile.script(script, f"fix of {written}")
+            if text:
+                fixes.append(Fix(keys, text))
+        for key in want:
+            if key not in mended:
+                self.problems.add(f"nothing under `fix` mends '{key}'", key.mark, f"add `{key}:`")
+        return tuple(fixes)
+
+    def _payload(self, value: Value | None) -> Payload | None:
+        if value is None:
+            return None
+        if not isinstance(value.data, dict):
+            return Payload("text", self.compile.value(value))
+        named = self.read.mapping(value, "payload", {"text", "file", "template"})
+        if len(named) != 1:
+            self.read.wrong(value, "payload", "one of `text`, `file` and `template`")
+            return None
+        ((kind, what),) = named.items()
+        return Payload(str(kind), self.compile.value(what))
