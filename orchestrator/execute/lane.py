@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator.errors import ConnectError
+from orchestrator.execute.begun import Begun
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
 from orchestrator.execute.progress import Progress
@@ -55,7 +56,7 @@ class LaneRun:
             for name in plan.hosts
             if name in taking_part
         }
-        self.begun: list[tuple[Wave, set[str]]] = []  # since the last commit
+        self.begun = Begun()
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
         self.delegate_away = False
@@ -73,7 +74,7 @@ class LaneRun:
                 self._end(number, None, "interrupted")
                 return
             if wave.commit:
-                self._commit(number, wave)
+                self.begun.commit(wave, self.lane.waves[:number])
                 continue
             answer = self.options.ask(wave) if self.options.ask else "run"
             if answer == "stop":
@@ -91,18 +92,6 @@ class LaneRun:
             if self.fleet.cancel.stopping:  # while tolerated hosts were rolled back
                 self._end(number + 1, None, "interrupted")
                 return
-
-    def _commit(self, number: int, commit: Wave) -> None:
-        """What was begun is not rolled back any more; in a batch, only what its hosts began and
-        what ran for its sake. What ran once ran for the sake of every host."""
-        if commit.commits is None:
-            self.begun.clear()
-            return
-        here = {id(wave) for wave in self.lane.waves[commit.commits.first : number]}
-        for wave, began in self.begun:
-            if wave.once or id(wave) in here:
-                began.clear()
-            began.difference_update(commit.commits.hosts)
 
     def _failed(self, wave: Wave) -> str:
         """Why the lane has failed with this wave, if it has. Hosts whose failure is tolerated
@@ -132,16 +121,35 @@ class LaneRun:
     def _end(self, number: int, wave: Wave | None, why: str) -> None:
         """The lane ends here: what was begun is rolled back, and ``failed`` hooks run, unless
         it was interrupted."""
-        began = {name for _, names in self.begun for name in names}
+        began = self.begun.hosts()
         status = Status.CANCELLED if wave is None else Status.NOT_STARTED
         self._stop(number, status, why)
         self._roll_back(began, why)
-        if self.fleet.cancel.stopping:
-            return
-        hooks = dict(self.lane.failed)
+        hooks, fallen = dict(self.lane.failed), set[tuple[str, str]]()
         for name in reversed(wave.within if wave else ()):
             for hook in hooks.get(name, ()):
-                self._programs(hook.task, {h.host: h.program for h in hook.hosts})
+                if not self.fleet.cancel.stopping:
+                    self._hook(hook, hook.within[hook.within.index(name) + 1], fallen)
+
+    def _hook(self, wave: Wave, hook: str, fallen: set[tuple[str, str]]) -> None:
+        """Run a task of a ``failed`` hook, also on hosts that had no part in the run so far; what
+        fails in it is told in their rows, and ends the hook there (``fallen``)."""
+        known = self.progress
+        can = [
+            h
+            for h in wave.hosts
+            if (hook, h.host) not in fallen
+            and (h.host not in known or known[h.host].status is not Status.UNREACHABLE)
+        ]
+        programs = {h.host: h.program for h in (can[:1] if wave.anyone else can)}
+        if not programs:
+            return
+        new = {n: Progress(self.fleet.hosts[n], self.lane.app) for n in programs if n not in known}
+        self.progress = {n: (known | new)[n] for n in self.fleet.hosts if n in known or n in new}
+        for name, ran in self._programs(wave.task, programs).items():
+            self.progress[name].hooked(wave.task, ran)
+            if ran.stopped:
+                fallen.add((hook, name))
 
     def _stop(self, number: int, status: Status, why: str) -> None:
         """Say of every host what it will not come to, from this wave on."""
@@ -157,7 +165,7 @@ class LaneRun:
         that fails stops neither the other hosts nor what is left to undo on its own."""
         if self.plan.check:
             return
-        for wave, began in reversed(self.begun):
+        for wave, began in reversed(self.begun.waves):
             programs = {
                 host.host: host.rollback
                 for host in wave.hosts
@@ -255,7 +263,7 @@ class LaneRun:
         hosts = wave.hosts if not wave.anyone else self._stand_in(wave)
         names = tuple(host.host for host in hosts if not self.progress[host.host].stopped)
         steps = max((len(host.steps) for host in hosts), default=0)
-        self.begun.append((wave, set()))
+        self.begun.wave(wave)
         for host in hosts:
             self.progress[host.host].made.clear()
         self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
@@ -296,7 +304,7 @@ class LaneRun:
         task = HostTask(self.fleet, progress, wave.task, self.emit)
         try:
             self.fleet.connect(plan.host)
-            self.begun[-1][1].add(plan.host)
+            self.begun.host(plan.host)
             if not task.run(plan.program):
                 self._pending(wave, plan, task, progress)
         except ConnectError as error:

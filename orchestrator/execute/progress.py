@@ -74,6 +74,15 @@ class Progress:
             self.status, self.reason = Status.CANCELLED, why
         self.reason = "; ".join(part for part in (self.reason, said) if part)
 
+    def hooked(self, task: str, ran: Progress) -> None:
+        """Take into account how a task that runs because of a failure went on this host."""
+        if not ran.stopped:
+            self.status = self.status or ran.status or Status.SKIPPED
+            return
+        said = f"'{task}', run for that, failed too: {ran.reason}" if self.reason else ran.reason
+        self.worst(ran.status or Status.FAILED, self.reason, self.hint, self.stderr or ran.stderr)
+        self.reason = "; ".join(part for part in (self.reason, said) if part)
+
     def row(self) -> Row:
         """Where the host stands."""
         hints = [self.hint, *(f"not run yet: {command}" for command in self.pending.values())]

@@ -142,6 +142,59 @@ def test_a_failed_before_stops_the_task_and_a_failed_hook_runs_when_it_fails(
     assert outs(done, "a2")[-2:] == ["", "failed"]
 
 
+def test_what_fails_in_a_failed_hook_is_told_in_the_rows(three: Project) -> None:
+    files = {
+        "inventories/dev/roles/web.yml": "[a1, a3]\n",
+        "tasks/two.yml": "roles: [web]\nsteps: [{run: 'test {{ host.name }} != a3'}]\n",
+        "tasks/tell.yml": "failed: [two]\nsteps:\n"
+        "- run: case {{ host.name }} in a1) echo fine;; *) echo no mail >&2; exit 4;; esac\n",
+    }
+    done = run(three, "tasks: [two]\n", files=files)
+    assert done.code == 1
+    assert [(h, r["status"]) for h, r in done.rows.items()] == [
+        ("a1", "changed"),
+        ("a2", "failed"),  # it has no part in `two`
+        ("a3", "failed"),
+    ]
+    assert done.rows["a1"]["reason"] == ""
+    assert done.rows["a2"]["reason"].startswith("exit status 4, in step 1")
+    reason = done.rows["a3"]["reason"]
+    assert reason.startswith("exit status 1, in step 1")
+    assert "; 'tell', run for that, failed too: exit status 4, in step 1" in reason
+
+
+def test_a_failed_hook_fails_hosts_that_were_rolled_back_well(three: Project) -> None:
+    files = {
+        "tasks/two.yml": "steps: [{run: 'test {{ host.name }} != a3'}]\nrollback: [run: 'true']\n",
+        "tasks/tell.yml": "failed: [two]\nsteps: [{run: 'test {{ host.name }} != a1'}]\n",
+    }
+    done = run(three, "tasks: [two]\n", files=files)
+    assert {h: r["status"] for h, r in done.rows.items()} == {
+        "a1": "failed",
+        "a2": "cancelled",
+        "a3": "failed",
+    }
+    assert "'two' is rolled back; 'tell', run for that, failed too" in done.rows["a1"]["reason"]
+
+
+def test_a_playbook_as_failed_hook_ends_where_it_fails_and_other_hooks_do_not(
+    three: Project,
+) -> None:
+    say = "steps: [{run: 'echo {0} >> log; test {0}{{ host.name }} != f1a1'}]\n"
+    files = {f"tasks/{name}.yml": say.replace("{0}", name) for name in ("f1", "f2", "f3")}
+    files |= {
+        "tasks/two.yml": "steps: [{run: exit 1}]\n",
+        "tasks/g.yml": "failed: [two]\ntasks: [f1, commit, f2, {f3: {}, once: true, on: any}]\n",
+        "tasks/h.yml": "failed: [two]\nsteps: [{run: echo h >> log}]\n",
+    }
+    run(three, "tasks: [two]\n", files=files)
+    assert [log(three, h) for h in ("a1", "a2", "a3")] == [
+        ["f1", "h"],
+        ["f1", "f2", "f3", "h"],
+        ["f1", "f2", "h"],
+    ]
+
+
 def test_called_tasks_fire_no_hooks(three: Project) -> None:
     done = run(three, "tasks: [{name: g, steps: [two]}]\n", files=HOOKS)
     assert outs(done, "a1") == ["two", "after"]  # that of the playbook itself
