@@ -141,7 +141,7 @@ class _Transfer:
     def run(self, script: str, data: Iterable[bytes], *, reads: bool) -> None:
         """Write and read until the script is over; one never waits for the other."""
         pieces = iter(data)
-        unsent = memoryview(_line(self._nonce, script, reads=reads))
+        unsent = memoryview(opening(self._nonce, script, reads=reads))
         while True:
             self._judge_progress()
             if not unsent and self._ready and not self._whole and not self._deaf:
@@ -153,7 +153,7 @@ class _Transfer:
             self._take(chunk)
             if chunk.eof or (reads and self._gone()):
                 break
-        self._judge_end()
+        self._judge_end(reads=reads)
 
     def _next(self, pieces: Iterator[bytes]) -> memoryview:
         """The next piece; at the end of all, stdin is closed."""
@@ -208,7 +208,7 @@ class _Transfer:
             why = f"{what} for {self._timeout:g} s{self._so_far()}"
             raise TransferError(how, why, self._noise + self._said)
 
-    def _judge_end(self) -> None:
+    def _judge_end(self, *, reads: bool) -> None:
         status = self._channel.exit_status()
         ended = "" if status is None else f" (exit status {status})"
         if not self._ready:
@@ -219,7 +219,7 @@ class _Transfer:
         if status:
             why = f"failed with exit status {status}"
             raise TransferError(Failure.EXIT, why, self._said, status)
-        if not self._whole:
+        if reads and not self._whole:
             why = f"it was cut{self._so_far()}, and took that for the end"
             raise TransferError(Failure.CUT, why, self._said, status)
 
@@ -227,7 +227,7 @@ class _Transfer:
         return f" after {max(self._sent, self._heard)} bytes"
 
 
-def _line(nonce: str, script: str, *, reads: bool) -> bytes:
+def opening(nonce: str, script: str, *, reads: bool) -> bytes:
     """The line for the shell. The nonce stands there in two halves, so that a host which echoes
     its input is not taken for one that answers. The subshell is there for scripts that say
     `return` or `exec`, and for what they do to the shell: behind them it must come to its `exit`.

@@ -14,12 +14,13 @@ from orchestrator.session.channel import Channel, Chunk
 from orchestrator.session.ending import readable
 
 _SAID = 2000  # bytes
+_NOT_FOUND = 127  # POSIX.1-2017, XCU 2.8.2
 _SCRIPTS = {
     "sudo": 'cd /;exec sudo -n -H -u "$1" -- sh -c "$2"',
     "doas": 'cd /;exec doas -n -u "$1" sh -c "$2"',
     "su": (
-        'cd /;[ "$(id -u)" = 0 ]||su -s /bin/sh "$1" -c : </dev/null||exit;'
-        'exec su -s /bin/sh "$1" -c "$2" "$1"'
+        'cd /;[ "$(id -u)" = 0 ]||su -s /bin/sh -c : "$1" </dev/null||exit;'
+        'exec su -s /bin/sh -c "$2" "$1" "$1"'
     ),
 }
 """``$1`` is the user's name, ``$2`` the text for their shell. From ``/``, since the login user's
@@ -28,21 +29,11 @@ _TEXTS = {
     # util-linux's su leaves USER and LOGNAME as they are where the user is root
     "su": "USER=$0 LOGNAME=$0;export USER LOGNAME;",
 }
-_HINTS = {
-    "sudo": (
-        "orch has no password to give: sudoers on the host must let the login user become {user}"
-        " with NOPASSWD; or log in as {user}, or choose another way with"
-        " `connect: {{become_method: su | doas}}`"
-    ),
-    "doas": (
-        "orch has no password to give: doas.conf on the host must let the login user become {user}"
-        " with `permit nopass`; or log in as {user}, or choose another way with"
-        " `connect: {{become_method: sudo | su}}`"
-    ),
-    "su": (
-        "orch has no password to give, and su wants one unless root runs it: log in as root or as"
-        " {user}, or choose another way with `connect: {{become_method: sudo | doas}}`"
-    ),
+_NOBODY = ("unknown user", "unknown id", "does not exist", "no passwd entry")
+_PERMITS = {
+    "sudo": "sudoers on the host must let the login user become {user} with NOPASSWD",
+    "doas": "doas.conf on the host must let the login user become {user} with `permit nopass`",
+    "su": "su lets nobody but root do without one",
 }
 
 
@@ -82,8 +73,18 @@ class Become:
     def refused(self, said: bytes, status: int) -> ConnectError:
         """The error for a tool that ended without giving us a shell."""
         why = readable(said) or f"it ended with {status} and said nothing"
-        hint = _HINTS[self.method].format(user=self.user)
-        return ConnectError("become", f"{self.method} gives no shell of {self.user}: {why}", hint)
+        why = f"{self.method} gives no shell of {self.user}: {why}"
+        return ConnectError("become", why, self._hint(why, status))
+
+    def _hint(self, why: str, status: int) -> str:
+        others = " | ".join(each for each in _SCRIPTS if each != self.method)
+        other = f"choose another way with `connect: {{become_method: {others}}}`"
+        if any(words in why for words in _NOBODY):
+            return f"does the host have a user {self.user}?"
+        if status == _NOT_FOUND:
+            return f"install {self.method} on the host, or {other}"
+        permits = _PERMITS[self.method].format(user=self.user)
+        return f"orch has no password to give, and {permits}; or log in as {self.user}, or {other}"
 
     def _quoted(self) -> list[str]:
         return [word.replace("'", "'\\''") for word in self.words]

@@ -10,9 +10,10 @@ from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
 from orchestrator.transport.auth import Auth
 from orchestrator.transport.deadline import Deadline
-from orchestrator.transport.keys import Offer, login_name
+from orchestrator.transport.keys import Offer
 from orchestrator.transport.library import Message, codes
 from orchestrator.transport.link import Link, Refusal
+from orchestrator.transport.login import login_name
 from orchestrator.transport.shell import Shell
 from orchestrator.transport.stream import PACKET, WINDOW, Stream
 from orchestrator.transport.trust import Trust

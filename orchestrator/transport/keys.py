@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
-import pwd
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -130,14 +128,6 @@ def _keys(identity: Identity, held: list[Key]) -> list[Key]:
 
 def _agent_key(agent: Agent, blob: bytes, comment: str) -> Key:
     return Key(blob, f"agent {comment}", lambda data, name: agent.sign(blob, data, name), True)
-
-
-def login_name() -> str:
-    """Who runs orch, as the system has it (and ssh): not what LOGNAME claims."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def kind_of(blob: bytes) -> str:

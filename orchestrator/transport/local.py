@@ -15,7 +15,7 @@ from pathlib import Path
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Channel, Chunk
 from orchestrator.transport.become import Become, Becoming
-from orchestrator.transport.keys import login_name
+from orchestrator.transport.login import login_name
 
 _PIECE = 65536  # bytes a read takes at most
 _IN_PIPES = 1 << 20  # bytes that can still be on their way when the shell is gone

@@ -12,8 +12,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.transport.keys import login_name
 from orchestrator.transport.library import Message, codes
+from orchestrator.transport.login import login_name
 from orchestrator.transport.stream import Carrier, Stream
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Host
 from orchestrator.transport.identity import signer
-from orchestrator.transport.keys import Key, Offer, kind_of, login_name
+from orchestrator.transport.keys import Key, Offer, kind_of
 from orchestrator.transport.known_hosts import KnownHosts, known_name
 from orchestrator.transport.library import Ed25519Key
+from orchestrator.transport.login import login_name
 from orchestrator.transport.pump import Pump
 from orchestrator.transport.server import Guard, Server
 from orchestrator.transport.ssh import JOIN, Ssh, SshConnection

@@ -16,7 +16,8 @@ from orchestrator.transport.client import Client, RefusedError
 from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.dial import dial
 from orchestrator.transport.flusher import Flusher
-from orchestrator.transport.keys import Keyring, Offer, login_name
+from orchestrator.transport.keys import Keyring, Offer
+from orchestrator.transport.login import login_name
 from orchestrator.transport.pacing import Pacing, Turn
 from orchestrator.transport.shell import Shell
 from orchestrator.transport.trust import OtherKindError, Trust, TrustStore

@@ -16,7 +16,7 @@ from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host
 from orchestrator.session.channel import Connection
 from orchestrator.transport import Connector
-from orchestrator.transport.keys import login_name
+from orchestrator.transport.login import login_name
 from tests.sshd import keygen, until
 from tests.transport.talk import ask, hear, talk
 

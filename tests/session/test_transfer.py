@@ -1,0 +1,171 @@
+"""Transfers: what does not hang on the shell or the transport, and hosts that are odd."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orchestrator.session.transfer import (
+    PIECE,
+    Failure,
+    TransferError,
+    receive,
+    send,
+    staging,
+)
+from orchestrator.transport.local import LocalConnection
+from tests.session.heard import PATIENCE, Overheard, processes, until
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Callable[..., Overheard]]:
+    """Opens channels to this machine; ``command`` is run in place of `sh`."""
+    opened: list[LocalConnection] = []
+
+    def open_(command: str = "sh") -> Overheard:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        opened.append(LocalConnection(command, environment))
+        return Overheard(opened[-1].open())
+
+    yield open_
+    for one in opened:
+        one.close()
+
+
+def never() -> bool:
+    return False
+
+
+Host = Callable[..., Overheard]
+
+
+def test_not_a_byte_goes_out_before_the_shell_is_ready(host: Host, tmp_path: Path) -> None:
+    channel = host("sh -c 'sleep .3; exec sh'")
+    asked: list[bytes] = []
+
+    def data() -> Iterator[bytes]:
+        asked.append(channel.stdout)
+        yield b"data"
+
+    send(channel, f"exec cat >{tmp_path}/file", data(), timeout=PATIENCE, stopping=never)
+    nonce = asked[0].strip()
+    assert len(nonce) == 32
+    assert nonce not in channel.written
+
+
+def test_noise_before_the_shell_is_ready_is_neither_data_nor_output(
+    host: Host, tmp_path: Path
+) -> None:
+    noisy = "sh -c 'yes Welcome | head -c 100000; printf half; echo oh >&2; exec sh'"
+    file = tmp_path / "file"
+    said = send(host(noisy), f"cat >{file}; echo ok", [b"x"], timeout=PATIENCE, stopping=never)
+    assert (said, file.read_bytes()) == ("ok\n", b"x")
+    got: list[bytes] = []
+    receive(host(noisy), f"cat {file}", got.append, timeout=PATIENCE, stopping=never)
+    assert b"".join(got) == b"x"
+
+
+def test_rc_file_that_reads_its_input_runs_nothing_of_it(host: Host, tmp_path: Path) -> None:
+    for size in (1, 40, 100, 200, 300, 500):
+        eats = f"sh -c 'dd bs=1 count={size} >/dev/null 2>&1; exec sh'"
+        with pytest.raises(TransferError) as caught:
+            send(
+                host(eats),
+                f"touch {tmp_path}/ran;" * 20,
+                [f"touch {tmp_path}/ran\n".encode()],
+                timeout=0.5,
+                stopping=never,
+            )
+        assert caught.value.how is Failure.NOT_READY
+        assert not (tmp_path / "ran").exists()
+
+
+def test_host_that_echoes_is_not_taken_for_one_that_is_ready(host: Host) -> None:
+    with pytest.raises(TransferError) as caught:
+        send(host("cat"), "cat", [b"secret"], timeout=0.3, stopping=never)
+    assert caught.value.how is Failure.NOT_READY
+
+
+def test_shell_that_ends_at_once_says_why(host: Host) -> None:
+    with pytest.raises(TransferError) as caught:
+        send(host("sh -c 'echo closed >&2; exit 1'"), "cat", [], timeout=PATIENCE, stopping=never)
+    assert caught.value.how is Failure.NOT_READY
+    assert "closed" in str(caught.value)
+
+
+def test_script_that_moves_nothing_runs_into_the_timeout(host: Host) -> None:
+    with pytest.raises(TransferError) as caught:
+        send(host(), "cat >/dev/null <&0 & sleep 1", [b"x"], timeout=0.3, stopping=never)
+    assert caught.value.how is Failure.IDLE
+
+
+def test_timeout_is_for_silence_and_not_for_all_of_it(host: Host) -> None:
+    script = "for i in 1 2 3 4 5 6; do sleep .5; echo $i; done; cat"
+    assert send(host(), script, [], timeout=2, stopping=never).startswith("1\n2\n")
+
+
+def test_slow_source_is_not_the_host_s_silence(host: Host) -> None:
+    with closing(LocalConnection()) as here:
+        channel = here.open()
+
+        def slow() -> Iterator[bytes]:
+            yield b"a"
+            channel.read(1.0)
+            yield b"b"
+
+        assert send(host(), "cat", slow(), timeout=0.7, stopping=never) == "ab"
+
+
+def test_stop_ends_it(host: Host, tmp_path: Path) -> None:
+    channel = host()
+    stop: list[bool] = []
+
+    def endless() -> Iterator[bytes]:
+        for count in range(1_000_000):
+            if count == 20:
+                stop.append(True)
+            yield bytes(PIECE)
+
+    with pytest.raises(TransferError) as caught:
+        send(channel, "cat >/dev/null", endless(), timeout=PATIENCE, stopping=lambda: bool(stop))
+    assert caught.value.how is Failure.STOPPED
+    assert len(channel.written) < 30 * PIECE
+
+
+def test_stop_before_it_begins_lets_nothing_begin(host: Host, tmp_path: Path) -> None:
+    with pytest.raises(TransferError) as caught:
+        send(host(), f"touch {tmp_path}/ran", [], timeout=PATIENCE, stopping=lambda: True)
+    assert caught.value.how is Failure.STOPPED
+    assert not (tmp_path / "ran").exists()
+
+
+def test_child_that_is_left_behind_does_not_hang_it(host: Host) -> None:
+    mark = f"4.{os.getpid()}"
+    assert send(host(), f"cat; sleep {mark} &", [b"x"], timeout=PATIENCE, stopping=never) == "x"
+    until(lambda: not processes(mark), "its end")
+
+
+def test_script_with_a_nul_is_refused(host: Host) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        send(host(), "echo \0", [], timeout=PATIENCE, stopping=never)
+
+
+def test_twenty_megabytes_each_way_in_little_memory(tmp_path: Path) -> None:
+    size, piece = 20_000_000, os.urandom(PIECE)
+    pieces = [piece[: min(PIECE, size - at)] for at in range(0, size, PIECE)]
+    sent, got = hashlib.sha256(b"".join(pieces)), hashlib.sha256()
+    script = staging(f"{tmp_path}/file", size)
+    with closing(LocalConnection()) as here:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        send(here.open(), script, iter(pieces), timeout=PATIENCE, stopping=never)
+        take = got.update
+        receive(here.open(), f"cat {tmp_path}/file", take, timeout=PATIENCE, stopping=never)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert got.digest() == sent.digest()
+    assert after - before < 8_000  # kilobytes
