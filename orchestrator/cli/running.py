@@ -183,8 +183,15 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         given["unreachable"] == "skip",
         _ask_step if given.get("step") else None,
         given["exit_code"],
+        _given(given),
     )
     return carry_out(plan, there, wanted, sink, os.environ, _left)
+
+
+def _given(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words that a part of this run needs as well, when it is run by itself."""
+    extra = tuple(word for value in given.get("extra", ()) for word in ("-e", value))
+    return ("-C", given["directory"], *extra) if given["directory"] else extra
 
 
 def _ask(there: There, plan: Plan) -> None:

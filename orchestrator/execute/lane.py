@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -13,6 +12,7 @@ from orchestrator.errors import ConnectError
 from orchestrator.execute.begun import Begun
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
+from orchestrator.execute.pending import command, pending
 from orchestrator.execute.progress import Progress
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
@@ -26,13 +26,15 @@ class Options:
     """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
     run that changes something, instead of stopping it before it begins. ``ask`` is asked before
-    each wave: run, skip or stop. ``would_exit``: a check that would change something exits so."""
+    each wave: run, skip or stop. ``would_exit``: a check that would change something exits so.
+    ``given``: the words of the command line that mean the same to a part of the run."""
 
     forks: int = 100
     keep_going: bool = False
     skip_unreachable: bool = False
     ask: Callable[[Wave], str] | None = None
     would_exit: bool = False
+    given: tuple[str, ...] = ()
 
 
 class LaneRun:
@@ -317,16 +319,11 @@ class LaneRun:
 
     def _pending(self, wave: Wave, plan: HostPlan, task: HostTask, progress: Progress) -> None:
         """Keep in mind the handlers that were called for and did not run to their end."""
-        recorder = task.recorder
-        ran = {step.handler for step in plan.steps if step.number in recorder.finished}
-        ran -= {step.handler for step in plan.steps if step.number in recorder.broken}
-        defined = dict.fromkeys(step.handler for step in plan.steps if step.handler)
-        for name in defined:
-            if name in recorder.notified and name not in ran:
-                # the item may have a name of its own, or be in place: its file can be run
-                which = (wave.within or (wave.task,))[-1]
-                where = ("-s", self.plan.stage, "run", which, "--handler", name, "-l", plan.host)
-                progress.pending[wave.task, name] = shlex.join(("orch", *where))
+        app = ("--app", self.lane.app) if self.lane.app else ()
+        given = (*self.options.given, *app)
+        for name in pending(plan, task.recorder):
+            how = command(self.plan.stage, wave, plan, name, given)
+            progress.pending[wave.task, name] = how
 
     def _finished(
         self, wave: Wave, progress: Progress, before: Mapping[str, int], seconds: float

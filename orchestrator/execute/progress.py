@@ -79,9 +79,9 @@ class Progress:
         if not ran.stopped:
             self.status = self.status or ran.status or Status.SKIPPED
             return
-        said = f"'{task}', run for that, failed too: {ran.reason}" if self.reason else ran.reason
+        said = f"'{task}', which runs on a failure, failed: {ran.reason}"
         self.worst(ran.status or Status.FAILED, self.reason, self.hint, self.stderr or ran.stderr)
-        self.reason = "; ".join(part for part in (self.reason, said) if part)
+        self.reason = f"{self.reason}; {said}" if self.reason else said
 
     def row(self) -> Row:
         """Where the host stands."""

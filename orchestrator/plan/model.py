@@ -129,11 +129,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """What one host does in a wave, and what would undo it."""
+    """What one host does in a wave, and what would undo it. ``args``: the ``key=value`` words
+    that give its task the same arguments."""
 
     host: str
     program: Program
     rollback: Program = Program()
+    args: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:

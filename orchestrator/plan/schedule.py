@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import DefinitionError, Problem, nearest
+from orchestrator.plan.again import arguments
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Batch, HostPlan, Tolerance, Wave
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.rows import OnHost, RowPlanner
 from orchestrator.plan.walk import Around
+from orchestrator.tasks import params_below
 from orchestrator.tasks.model import Call, Item, Request, Share, Task
 
 
@@ -235,6 +237,9 @@ class Scheduler:
             return HostPlan(part.on.host.name, program)
         program, walk = rows.task(task, part.frame, part.around)
         plan = HostPlan(part.on.host.name, program)
+        if any(step.handler for step in program.steps):
+            takes = params_below(part.frame.task, self.ask.tasks)
+            plan = replace(plan, args=arguments(part.frame, takes))
         if walk.rollbacks:
             self._undoing[id(plan)] = lambda: replace(plan, rollback=rows.rollback(walk))
         return plan

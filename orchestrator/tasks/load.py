@@ -83,7 +83,7 @@ def check_requests(requests: Iterable[Request], tasks: Tasks) -> None:
         if task is None:
             _unknown(request.task, place, tasks.index, problems)
             continue
-        known = _params_below(task, tasks.by_name)
+        known = params_below(task, tasks.by_name)
         for key in request.args:
             if key not in known:
                 hint = nearest(key, known) or _takes(known)
@@ -91,14 +91,14 @@ def check_requests(requests: Iterable[Request], tasks: Tasks) -> None:
     problems.raise_any()
 
 
-def _params_below(task: Task, by_name: Mapping[str, Task]) -> set[str]:
+def params_below(task: Task, by_name: Mapping[str, Task]) -> set[str]:
     """What a task can be given: its own params and, in a playbook, those of its tasks."""
     known = set(task.params)
     for item in task.tasks or ():
         if isinstance(item.does, Call):
-            known |= _params_below(by_name[item.does.task], by_name)
+            known |= params_below(by_name[item.does.task], by_name)
         elif item.does is not None:
-            known |= _params_below(item.does, by_name)
+            known |= params_below(item.does, by_name)
     return known
 
 

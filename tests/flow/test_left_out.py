@@ -144,3 +144,47 @@ def test_a_handler_stays_pending_when_only_earlier_tasks_could_be_undone(one: Pr
     )
     said = one.orch("-s", "dev", "run", "t", COLUMNS="200").out
     assert "not run yet: orch -s dev run b --handler h -l a1" in said
+
+
+GREETS = """\
+params: {who: {}, list: {type: list, default: []}, loud: {type: bool, default: false}, n: {default: 1}}
+steps: [{run: echo, notify: h}, {run: test -e ok}]
+handlers: {h: [{run: 'echo {{ who }} {{ list | join("/") }} {{ loud }} {{ n }} {{ mood }}'}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("playbook", "args", "said"),
+    [
+        ("tasks: [greet]\n", ("who=it's me",), "it's me  false 1 fine, 'so' so"),
+        ("tasks: [{tasks: [greet]}]\n", ("who=~x", "list=a,b"), "~x a/b false 1 fine, 'so' so"),
+        (
+            "params: {to: {}}\ntasks:\n"
+            "- greet: {who: '{{ to }} {{ host.name }}', list: ['a, b', 2], loud: true}\n",
+            ("to=for $1", "n=2"),
+            "for $1 a1 a, b/2 true 2 fine, 'so' so",
+        ),
+    ],
+)
+def test_the_command_for_a_pending_handler_gives_it_what_it_would_have_had(
+    one: Project, playbook: str, args: tuple[str, ...], said: str
+) -> None:
+    one.write({"tasks/greet.yml": GREETS, "tasks/p.yml": playbook})
+    words = ("-s", "dev", "run", "p", *args, "-e", "mood=fine, 'so' so", "--json")
+    reason = one.orch(*words).rows["a1"]["hint"]
+    command = shlex.split(reason.partition("not run yet: ")[2])
+    assert command[:5] == ["orch", "-s", "dev", "run", "greet"]
+    done = one.orch(*command[1:], "--json")
+    assert (done.code, last(done)) == (0, said), done.err
+    assert command[-4:] == ["--handler", "h", "-l", "a1"]
+
+
+def test_the_command_for_a_pending_handler_names_the_project_where_that_was_named(
+    one: Project,
+) -> None:
+    task = "steps: [{run: echo, notify: h}, {run: exit 1}]\nhandlers: {h: [{run: echo}]}\n"
+    one.write({"tasks/t.yml": task})
+    folder = one.root.parent
+    words = ("-C", str(one.root), "-s", "dev", "run", "t", "--json")
+    command = one.orch(*words, cwd=folder).rows["a1"]["hint"].partition("not run yet: ")[2]
+    assert one.orch(*shlex.split(command)[1:], cwd=folder).code == 0
