@@ -32,6 +32,10 @@ _TOLD = 1 << 16  # bytes of a script's stdout that are kept
 _SAID = 1 << 12  # bytes of its stderr, and of noise
 _LOOK = 0.25  # seconds between looks whether someone wants it to stop
 _EXIT_PATIENCE = 2.0  # seconds for the last words, once the script is known to be gone
+_NOTHING_LEFT = (
+    "o_left=$(wc -c);[ $((o_left)) = 0 ]||"
+    '{ echo "it left $((o_left)) bytes of the data unread" >&2;exit 1;};'
+)
 
 
 class Failure(Enum):
@@ -128,8 +132,8 @@ class _Transfer:
         stopping: Callable[[], bool],
         hear: Callable[[bytes], object],
     ) -> None:
-        self._channel, self._timeout, self._stopping = channel, timeout, stopping
-        self._hear = hear
+        self._channel, self._timeout = channel, timeout
+        self._stopping, self._hear = stopping, hear
         self._nonce = secrets.token_hex(16)
         self._ready = False
         self._whole = False  # all data is out, and its end
@@ -228,28 +232,22 @@ class _Transfer:
 
 
 def opening(nonce: str, script: str, *, reads: bool) -> bytes:
-    """The line for the shell. The nonce stands there in two halves, so that a host which echoes
-    its input is not taken for one that answers. The subshell is there for scripts that say
-    `return` or `exec`, and for what they do to the shell: behind them it must come to its `exit`.
+    """The line for the shell, which says ``nonce`` and runs ``script``.
+
+    The nonce comes first, so that none is said where something ate the beginning, and in two
+    halves, so that a host which echoes its input is not taken for one that answers. The subshell
+    is for scripts that say `return` or `exec`, and for what they do to their shell: behind them
+    it must come to the `exit`. Raises ValueError for a NUL.
     """
     half = len(nonce) // 2
-    text = escaped(script)
     # mksh has no printf of its own, and another program's arguments can be seen
     write = 'if [ "$KSH_VERSION" ];then print -n -- "$1";else printf %b "$1";fi'
-    rest = (
-        "o_left=$(wc -c);[ $((o_left)) = 0 ]||"
-        '{ echo "it left $((o_left)) bytes of the data unread" >&2;exit 1;};'
+    before = (
+        f"o_nonce={nonce[:half]}''{nonce[half:]};{{ set +aeuvx; }} 2>/dev/null;"
+        f'o_write() {{ {write};}};{{ [ "$PWD" = "$HOME" ]||cd||cd /; }} 2>/dev/null;'
+        "echo ${o_nonce:?};"
     )
-    return (
-        f"{{ set +aeuvx; }} 2>/dev/null;o_write() {{ {write};}};"
-        '{ [ "$PWD" = "$HOME" ]||cd||cd /; } 2>/dev/null;'
-        f"echo {nonce[:half]}''{nonce[half:]};"
-    ).encode() + (
-        b"(eval \"$(o_write '"
-        + text
-        + b"')\")"
-        + (b"" if reads else b" </dev/null")
-        + b";o_status=$?;[ $o_status = 0 ]||exit $o_status;"
-        + (rest.encode() if reads else b"")
-        + b"exit 0\n"
-    )
+    run = b"(eval \"$(o_write '" + escaped(script) + b"')\")"
+    behind = ";o_status=$?;[ $o_status = 0 ]||exit $o_status;" + (_NOTHING_LEFT if reads else "")
+    from_ = "" if reads else " </dev/null"
+    return before.encode() + run + f"{from_}{behind}exit 0\n".encode()

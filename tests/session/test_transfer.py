@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +16,15 @@ from orchestrator.session.transfer import (
     PIECE,
     Failure,
     TransferError,
+    opening,
     receive,
     send,
     staging,
 )
 from orchestrator.transport.local import LocalConnection
-from tests.session.heard import PATIENCE, Overheard, processes, until
+from tests.session.heard import PATIENCE, SHELLS, Overheard, processes, until
+
+NONCE = "0123456789abcdef" * 2
 
 
 @pytest.fixture
@@ -71,19 +75,24 @@ def test_noise_before_the_shell_is_ready_is_neither_data_nor_output(
     assert b"".join(got) == b"x"
 
 
-def test_rc_file_that_reads_its_input_runs_nothing_of_it(host: Host, tmp_path: Path) -> None:
-    for size in (1, 40, 100, 200, 300, 500):
-        eats = f"sh -c 'dd bs=1 count={size} >/dev/null 2>&1; exec sh'"
-        with pytest.raises(TransferError) as caught:
-            send(
-                host(eats),
-                f"touch {tmp_path}/ran;" * 20,
-                [f"touch {tmp_path}/ran\n".encode()],
-                timeout=0.5,
-                stopping=never,
-            )
-        assert caught.value.how is Failure.NOT_READY
-        assert not (tmp_path / "ran").exists()
+@pytest.mark.parametrize("path", SHELLS.values(), ids=SHELLS)
+def test_line_whose_beginning_something_ate_is_no_line(path: str, tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to(path)
+    line = opening(NONCE, f"touch {tmp_path}/ran; echo 'it' \n", reads=False)
+    for eaten in range(1, len(line), 3):
+        said = subprocess.run(
+            [tmp_path / "sh"], check=False, input=line[eaten:], capture_output=True, cwd=tmp_path
+        )
+        assert NONCE.encode() not in said.stdout, f"{eaten} bytes were eaten"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_rc_file_that_reads_its_input_is_told(host: Host, tmp_path: Path) -> None:
+    with pytest.raises(TransferError) as caught:
+        eats = "sh -c 'read -r line; exec sh'"
+        send(host(eats), "cat", [f"touch {tmp_path}/ran\n".encode()], timeout=0.5, stopping=never)
+    assert caught.value.how is Failure.NOT_READY
+    assert not (tmp_path / "ran").exists()
 
 
 def test_host_that_echoes_is_not_taken_for_one_that_is_ready(host: Host) -> None:
