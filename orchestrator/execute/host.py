@@ -9,6 +9,7 @@ from typing import TypeAlias
 from orchestrator.errors import OrchError
 from orchestrator.execute.alone import bring, judged, untold
 from orchestrator.execute.checked import Checked, reason_of
+from orchestrator.execute.facts import gather
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.progress import Progress
 from orchestrator.execute.recorder import Recorder
@@ -119,14 +120,21 @@ class HostTask:
         """What a waiting step has become; the segment before it goes out if it must."""
         if step.later is None:
             raise TypeError("a step is a command, a ruling, a skip, or waits")
+        final: dict[str, object] = {}
         try:
-            try:
-                return step.later(self._results(step)), None
-            except Waits:
-                failed = self._flush()
-                if failed is not None or self._over():
-                    return None, failed
-                return step.later({**self._results(step), FINAL: True}), None
+            while True:
+                try:
+                    return step.later({**self._results(step), **final}), None
+                except Waits as waits:
+                    failed = self._flush()
+                    if failed is None and not self._over() and "facts" in waits.names:
+                        self._facts()
+                    elif FINAL in final:
+                        raise
+                    else:
+                        final = {FINAL: True}
+                    if failed is not None or self._over():
+                        return None, failed
         except NotRun as hangs:
             return Outcome(Status.UNKNOWN, reason=reason_of(hangs)), None
         except OrchError as error:
@@ -135,6 +143,15 @@ class HostTask:
                 return None, failed
             self.recorder.done(step, Outcome(Status.FAILED, reason=reason_of(error)))
             return None, step
+
+    def _facts(self) -> None:
+        """Have the host's facts, for the rest of the run. Raises OrchError where it has none."""
+        self.user = ""
+        session = self.session = self._home()
+        try:
+            self.progress.results["facts"] = gather(session)
+        except Lost as lost:
+            self.recorder.lost(lost.reason)
 
     def _results(self, step: PlannedStep) -> dict[str, object]:
         recorder, results = self.recorder, dict(self.progress.results)

@@ -319,6 +319,8 @@ class LaneRun:
 
     def _pending(self, wave: Wave, plan: HostPlan, task: HostTask, progress: Progress) -> None:
         """Keep in mind the handlers that were called for and did not run to their end."""
+        if self.plan.check:
+            return
         app = ("--app", self.lane.app) if self.lane.app else ()
         given = (*self.options.given, *app)
         for name in pending(plan, task.recorder):

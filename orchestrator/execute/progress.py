@@ -18,7 +18,8 @@ class Progress:
 
     ``made``: the names that got a result since the lane last emptied it. ``pending``: by task
     and name the handlers that were called for and not run, with what runs them. ``withheld``:
-    the paths that steps of a check would have made, step by step.
+    the paths that steps of a check would have made, step by step; ``withheld_any``: there were
+    such steps, with paths or without.
     """
 
     host: Host
@@ -33,6 +34,7 @@ class Progress:
     made: set[str] = field(default_factory=set)
     pending: dict[tuple[str, str], str] = field(default_factory=dict)
     withheld: list[tuple[str, ...]] = field(default_factory=list)
+    withheld_any: bool = False
 
     @property
     def stopped(self) -> bool:

@@ -153,6 +153,8 @@ class Recorder:
                 self.failed = step
         self._keep(step, outcome)
         self.progress.count(step, outcome)
+        if outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN):
+            self.progress.withheld_any = True
         if step.paths and outcome.status in _CHANGED:
             self.progress.withheld.append(step.paths)
         host, app = self.progress.host.name, self.progress.app
@@ -217,6 +219,8 @@ class Recorder:
             return self._captured(Status.TIMED_OUT, None, reason)
         status, reason = _status(ending)
         outcome = self._captured(status, ending.exit_status, reason)
+        if status is Status.FAILED and self.progress.withheld_any:
+            outcome = replace(outcome, reason=f"{reason} (steps before it were not run)")
         if command.wanted is not None:
             outcome = self._reported(outcome, command, command.wanted)
         elif command.check and not outcome.status.bad:

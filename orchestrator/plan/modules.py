@@ -69,6 +69,19 @@ def called(frame: Frame) -> str:
     return " ".join(words)
 
 
+def name(frame: Frame) -> str:
+    """The module and the first of its params' values, for a step's name: one line."""
+    for param, spec in frame.task.params.items():
+        try:
+            value = frame.resolve(param)
+        except Waits:
+            break
+        if value not in (None, ""):
+            shown = Path(str(value)).name if spec.type == "file" else _shown(value)
+            return f"{frame.task.name} {shown}".split("\n", 1)[0]
+    return frame.task.name
+
+
 def paths(frame: Frame) -> tuple[str, ...]:
     """The values of its params that are paths on the host. Raises Waits."""
     types = frame.task.params.values()

@@ -17,7 +17,6 @@ from orchestrator.templating import Templates, Waits
 
 NOT_YET = {
     "app": "a run without `--app` has no app",
-    "facts": "facts are not supported yet",
     "item": "`item` is known only in a loop",
     "result": "`result` is known only in changed_when and failed_when of its own step",
 }
@@ -100,6 +99,8 @@ class HostScope:
         if name in self.place.results:
             self.place.reads += 1
             return self.place.results[name]
+        if name == "facts":
+            raise Waits({name})  # gathered when the first step that names them is come to
         if name in self.place.registered:
             if not self.place.final:
                 raise Waits({name})
@@ -164,16 +165,16 @@ class HostScope:
         """Every name that is known."""
         place = self.place
         awaited = {*place.results, *place.registered}
-        return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong}
+        return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong, "facts"}
 
     def known(self) -> frozenset[str]:
-        """The names that steps before this place register."""
-        return frozenset(self.place.registered)
+        """The names that steps before this place register, and what only the host knows."""
+        return frozenset(self.place.registered) | {"facts"}
 
     def knows(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""
         known = (self.objects, self.strong, self.vars, self.weak)
-        return self.awaited(name) or any(name in names for names in known)
+        return name == "facts" or self.awaited(name) or any(name in names for names in known)
 
 
 def in_home(value: object) -> object:

@@ -259,7 +259,8 @@ class StepPlanner:
                 own = self.step.name.render(self.flat.caller)
             except Waits:
                 own = self.step.name.source
-        first = self._source().strip().split("\n", 1)[0]
+        whole = modules.name(self.frame) if self.module else self._source().strip()
+        first = whole.split("\n", 1)[0]
         shown = own or (first if len(first) <= 60 else first[:59] + "…")
         handler = (f"handler {self.flat.handler}",) if self.flat.handler else ()
         label = f" ({self.flat.label})" if self.flat.label else ""
@@ -323,4 +324,5 @@ class StepPlanner:
     def _awaited(self) -> set[str]:
         named = {name for names, _, _ in self._templates() for name in names}
         standing = self.standing
-        return {n for n in named if n in standing.registered and n not in standing.settled}
+        waited = {n for n in named if n in standing.registered and n not in standing.settled}
+        return waited | ({"facts"} & named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from orchestrator.model.command import Wanted
 from orchestrator.plan.model import Again, HostPlan, Plan, PlannedStep, Program, Ruling, Wave
 from orchestrator.report.planned import Mask
 
@@ -106,15 +107,22 @@ def _step(step: PlannedStep, mask: Mask) -> dict[str, Any]:
         "notify": list(step.notify),
         "handler": step.handler,
         "delegate_to": step.on,
+        "become": step.user,
         "again": _again(step.again, mask) if step.again else None,
         "judged_here": step.judge is not None,
         "ruling": _ruling(step.ruling, mask) if step.ruling else None,
+        "wants": _wants(command.wanted, mask) if command and command.wanted else None,
+        "script": mask(command.text) if command and command.wanted else None,
         "guard": mask(command.guard) if command else "",
         "shell": command.shell if command else None,
         "timeout": command.timeout if command else None,
         "stdin": None if command is None or command.stdin is None else mask(command.stdin),
         "ignore_errors": command.ignore if command else None,
     }
+
+
+def _wants(wanted: Wanted, mask: Mask) -> dict[str, str]:
+    return {key: mask(value) for key, value in wanted.states.items()}
 
 
 def _again(again: Again, mask: Mask) -> dict[str, Any]:

@@ -23,10 +23,11 @@ def same(step: PlannedStep) -> tuple[object, ...]:
     again, command = step.again, step.command
     return (
         (step.number, step.name, step.skip, step.shown, step.when, step.waits, step.register),
-        (step.readonly, step.notify, step.handler, step.on, step.judge is None),
+        (step.readonly, step.notify, step.handler, step.on, step.user, step.judge is None),
         again and (again.said, again.retries, again.delay),
         step.ruling and repr(step.ruling),
         command and (command.guard, command.stdin, command.shell, command.timeout, command.ignore),
+        command and command.wanted,
     )
 
 
@@ -51,6 +52,8 @@ class StepLines:
             yield from self._said(f"waits for {names}{each}")
         if step.on:
             yield from self._said(f"delegated to {step.on}")
+        if step.user:
+            yield from self._said(f"as {step.user}")
         if step.again:
             again = step.again
             times = f"{again.retries} time{'' if again.retries == 1 else 's'}"
@@ -67,6 +70,11 @@ class StepLines:
             return
         if step.command is not None:
             yield from self._exact(step.command.guard, "?")
+            if step.command.wanted is not None:
+                yield from self._exact(step.shown, "|")
+                for key, value in step.command.wanted.states.items():
+                    yield from self._exact(f"{key}: {value}", "=")
+                return
         elif _undecided(step):
             yield from self._said(f"{step.shown}: what it comes to is known then")
             return

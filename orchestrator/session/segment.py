@@ -106,10 +106,11 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
             f"o_moved=;case $o_how$o_status in done{CHANGED}|done{WOULD_CHANGE}) "
             f"o_status=0 o_moved=1;;"
             f"done{UNPROBED}) if {below};then o_status=0 o_moved=1;fi;;esac;"
+            f"o_c{n}=$o_moved;"
         )
     return report + (
         f"case $o_how in done) o_s{n}=$o_status;"
-        f"if {fails};then o_failed=1 o_f{n}=1;"
+        f"if {fails};then o_failed=1 o_f{n}=1 o_c{n}=;"
         f"elif {changes};then o_changed=1 o_c{n}=1;fi;;"
         f"guard) o_k{n}=1;;"
         f"*) o_s{n}=$o_status o_failed=1 o_f{n}=1;;esac;"

@@ -107,6 +107,14 @@ class Session:
         finally:
             self._listener = _Deaf()
 
+    def aside(self, command: Command, listener: Listener) -> None:
+        """Run a command that is no step of the task: what is known of those stays as it is."""
+        kept, self._known = self._known, {}
+        try:
+            self.run([command], listener)
+        finally:
+            self._known = kept
+
     def cancel(self) -> None:
         """End the running step and let nothing further begin. From any thread; returns at once.
 

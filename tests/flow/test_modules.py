@@ -1,0 +1,227 @@
+"""Modules that a user writes: probe, want, fix, and what a check makes of them; no Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Done, Project
+
+NOTE = """
+    desc: A file with a text in it
+    example: |
+      - note: {text: hello}
+    params:
+      text: {required: true, help: What to say}
+      mode: {type: mode, default: "0644"}
+      path: {type: path, default: ~/note}
+    probe: |
+      [ ! -e {{ path }} ] || state text "$(cat -- {{ path }})"
+      attributes {{ path }}
+      [ -z "$f_mode" ] || state mode "$f_mode"
+    want: {text: "{{ text }}", mode: "{{ mode }}"}
+    fix:
+      text: |
+        echo writing
+        printf '%s\\n' {{ text }} >{{ path }}
+      mode: chmod {{ mode }} {{ path }}
+"""
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    return project.sandbox("a1").write({"tasks/note.yml": NOTE})
+
+
+def run(project: Project, task: str, *args: str) -> Done:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", "dev", "run", "t", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def ends(done: Done) -> list[str]:
+    return [step["status"] for step in done.steps("a1")]
+
+
+def home(project: Project) -> Path:
+    return next((project.root / ".orch" / "sandbox" / "dev").iterdir())
+
+
+def test_what_differs_is_mended_and_only_that(one: Project) -> None:
+    first = run(one, "steps:\n- note: {text: hi}\n")
+    assert (first.code, ends(first)) == (0, ["changed"])
+    assert first.steps("a1")[0]["changes"] == [
+        {"key": "text", "before": None, "after": "hi"},
+        {"key": "mode", "before": None, "after": "0644"},
+    ]
+    again = run(one, "steps:\n- note: {text: hi}\n")
+    assert (ends(again), again.steps("a1")[0].get("changes")) == (["ok"], None)
+    mode = run(one, "steps:\n- note: {text: hi, mode: '0600'}\n").steps("a1")[0]
+    assert mode["changes"] == [{"key": "mode", "before": "0644", "after": "0600"}]
+    assert "writing" not in mode["stdout"]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "100%", "a=b\n%0A", "$(id)", "it's", "über", "-n", "a  b "])
+def test_states_are_any_text(one: Project, text: str) -> None:
+    args = ("-s", "dev", "run", "note", f"text={text}", "--json")
+    check, first, again = one.orch(*args, "--check"), one.orch(*args), one.orch(*args)
+    assert [ends(check), ends(first), ends(again)] == [["would_change"], ["changed"], ["ok"]]
+    assert check.steps("a1")[0]["changes"] == first.steps("a1")[0]["changes"]
+    assert first.steps("a1")[0]["changes"][0]["after"] == text
+
+
+def test_a_check_asks_and_leaves_everything_as_it_is(one: Project) -> None:
+    run(one, "steps:\n- note: {text: hi}\n")
+    before = {p: p.stat() for p in home(one).rglob("*")}
+    done = run(one, "steps:\n- note: {text: bye}\n", "--check", "--exit-code")
+    assert (done.code, ends(done)) == (6, ["would_change"])
+    assert {p: p.stat() for p in home(one).rglob("*")} == before
+    assert done.rows["a1"]["status"] == "would_change"
+
+
+def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: Project) -> None:
+    one.write({"tasks/m.yml": "probe: state a 1\nwant: {a: 2}\nfix: echo trying\n"})
+    step = run(one, "steps:\n- m\n").steps("a1")[0]
+    assert step["status"] == "failed"
+    assert "did not bring it about: a is '1', wanted '2'" in step["reason"]
+
+
+@pytest.mark.parametrize(
+    ("module", "why", "status"),
+    [
+        ("probe: 'echo no >&2; exit 3'\nwant: {a: 1}\nfix: ':'\n", "its probe failed", 3),
+        ("probe: 'false; state a 1'\nwant: {a: 1}\nfix: ':'\n", "its probe failed", 1),
+        ("probe: state a 0\nwant: {a: 1}\nfix: 'exit 79'\n", "its fix failed", 79),
+        ("probe: state a 0\nwant: {a: 1}\nfix: 'false; true'\n", "its fix failed", 1),
+        ("probe: state a 0\nwant: {a: 1}\nfix: 'if'\n", "exit status", None),
+    ],
+)
+def test_what_fails_is_named(one: Project, module: str, why: str, status: int | None) -> None:
+    one.write({"tasks/m.yml": module})
+    done = run(one, "steps:\n- m\n- run: echo never\n")
+    (step,) = done.steps("a1")
+    assert (done.code, step["status"]) == (1, "failed")
+    assert why in step["reason"]
+    assert status is None or step["exit_status"] == status
+
+
+def test_what_takes_time_is_given_it(one: Project) -> None:
+    slow = """
+        probe: |
+          if [ -e ~/ready ]; then state a done; else state a waiting; fi
+        want: {a: done}
+        fix: (sleep 1; touch ~/ready) >/dev/null 2>&1 &
+        within: 20s
+    """
+    one.write({"tasks/slow.yml": slow})
+    assert ends(run(one, "steps:\n- slow\n")) == ["changed"]
+
+
+def test_without_a_fix_it_is_read_only_and_waited_for(one: Project) -> None:
+    one.write({"tasks/there.yml": "probe: '[ ! -e ~/x ] || state x 1'\nwant: {x: 1}\nwithin: 1s\n"})
+    done = run(one, "steps:\n- there\n")
+    assert "x is not there, wanted '1'" in done.steps("a1")[0]["reason"]
+    one.orch("-s", "dev", "exec", "--", "touch ~/x")
+    assert ends(run(one, "steps:\n- there\n")) == ["ok"]
+    assert ends(run(one, "steps:\n- there\n", "--check")) == ["ok"]
+
+
+def test_a_null_in_want_is_as_it_is(one: Project) -> None:
+    one.write(
+        {"tasks/m.yml": "params: {b: {}}\nprobe: state a 1; state b 2\nwant: {a: 1, b: '{{ b }}'}\nfix: exit 4\n"}
+    )
+    assert ends(run(one, "steps:\n- m\n")) == ["ok"]
+    assert ends(run(one, "steps:\n- m: {b: 3}\n")) == ["failed"]
+
+
+def test_params_are_never_variables_but_have_defaults_by_stage(one: Project) -> None:
+    one.write({"inventories/dev/stage.yml": "connect: {transport: sandbox}\nvars: {mode: '0600'}\n"})
+    assert ends(run(one, "steps:\n- note: {text: hi}\n")) == ["changed"]
+    assert oct((home(one) / "note").stat().st_mode)[-4:] == "0644"
+    one.orch("-s", "dev", "run", "note", "text=hi")
+    assert oct((home(one) / "note").stat().st_mode)[-4:] == "0644"
+    one.write(
+        {
+            "inventories/dev/stage.yml": "connect: {transport: sandbox}\n"
+            "defaults: {note: {mode: '0640', text: set}}\n"
+        }
+    )
+    one.orch("-s", "dev", "run", "note", "text=hi")
+    assert oct((home(one) / "note").stat().st_mode)[-4:] == "0640"
+
+
+def test_its_result_has_what_a_commands_has(one: Project) -> None:
+    done = run(
+        one,
+        """
+        steps:
+          - note: {text: hi}
+            register: n
+            notify: told
+          - run: echo {{ n.changed }} {{ n.exit_status }} {{ n.status }}
+          - run: echo only if changed
+            when: n.changed
+          - note: {text: hi}
+            register: m
+            notify: never
+          - run: echo not this
+            when: m.changed
+        handlers:
+          told: [{run: echo told}]
+          never: [{run: echo never}]
+        """,
+    )
+    outs = [s["stdout"].strip() for s in done.steps("a1") if s["status"] not in ("skipped", "ok")]
+    assert outs == ["writing", "true 0 changed", "only if changed", "told"]
+
+
+def test_modifiers_of_a_command_can_stand_beside_it(one: Project) -> None:
+    one.write(
+        {
+            "tasks/count.yml": "probe: |\n  echo x >>~/c\n  state n $(($(wc -l <~/c)))\n"
+            "want: {n: 3}\n"
+        }
+    )
+    done = run(one, "steps:\n- count:\n  until: result.succeeded\n  retries: 5\n  delay: 0\n")
+    assert ends(done) == ["ok"]
+    done = run(
+        one,
+        "steps:\n- note: {text: hi}\n  changed_when: false\n- note: {text: ho}\n"
+        "  failed_when: result.changed\n  ignore_errors: true\n- loop: [a, b]\n  note: {text: '{{ item }}'}\n",
+    )
+    assert ends(done) == ["ok", "failed", "changed", "changed"]
+
+
+def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
+    project.sandbox("a1").write(
+        {
+            "tasks/a.yml": "probe: state a 1\nfix: ':'\n",
+            "tasks/b.yml": "probe: state a 1\nwant: {a: 1}\nfix: {c: ':'}\n",
+            "tasks/c.yml": "steps: [{run: id}]\nwant: {a: 1}\n",
+            "tasks/d.yml": "probe: state a 1\nwant: {a: 1}\nsteps: [{run: id}]\n",
+            "tasks/e.yml": "probe: state a 1\nwant: {a: 1, b: 2}\nfix: {a: ':'}\n",
+            "tasks/link.yml": "probe: state a 1\nwant: {a: 1}\n",
+            "tasks/f.yml": "steps:\n- uses\n  until: true\n",
+            "tasks/uses.yml": "steps: [{run: id}]\n",
+        }
+    )
+    done = project.orch("lint")
+    assert done.code == 3
+    for said in (
+        "task 'a' wants nothing",
+        "fix: 'c' is not wanted",
+        "`want` says nothing without `probe`",
+        "exactly one of `steps`, `tasks` and `probe`",
+        "nothing under `fix` mends 'b'",
+        "'link' cannot be a task: a module that comes with orch has that name",
+    ):
+        assert said in done.out + done.err, done.out + done.err
+
+
+def test_a_module_has_documentation(one: Project) -> None:
+    done = one.orch("doc", "note")
+    assert done.code == 0
+    for said in ("A file with a text in it", "text (str, required)", "What to say", "note: {text: hello}"):
+        assert said in done.out

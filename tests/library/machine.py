@@ -1,0 +1,177 @@
+"""A machine for modules to be tried on: this one, under one of the shells, in a folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator import tasks
+from orchestrator.errors import Exit
+from orchestrator.execute import Cancel, Options, run
+from orchestrator.inventory.load import load as load_stage
+from orchestrator.model.event import Event, StepFinished
+from orchestrator.model.outcome import Outcome
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.build import build
+from orchestrator.plan.views import run_view
+from orchestrator.transport.local import LocalConnection
+
+ODD = [
+    "plain",
+    "with space",
+    "it's",
+    'say "hi"',
+    "$(id)",
+    "`id`",
+    "a\nb",
+    "-n",
+    "--help",
+    "über",
+    "*",
+    "%41",
+    "a=b",
+    "back\\slash",
+    "#x",
+    "~",
+]
+"""Names that break what is quoted badly."""
+
+
+@dataclass
+class Machine:
+    """``shell``: dash, bash or busybox; the last one has busybox's tools first in its PATH.
+
+    ``root`` is a new folder for the test's files, ``home`` the home folder of the session.
+    """
+
+    shell: str
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tools = self.root.parent / f"{self.root.name}-tools"
+        tools.mkdir()
+        if self.shell == "busybox":
+            subprocess.run(["busybox", "--install", "-s", str(tools)], check=True)
+            for name in ("ssh", "su", "login", "passwd", "mount", "umount"):
+                (tools / name).unlink(missing_ok=True)
+        else:
+            (tools / "sh").symlink_to(f"/usr/bin/{self.shell}")
+        home = self.root.parent / f"{self.root.name}-home"
+        home.mkdir()
+        self.environment = {
+            "PATH": f"{tools}:{os.environ['PATH']}:/usr/sbin:/sbin",
+            "HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+        }
+
+    @property
+    def home(self) -> Path:
+        return Path(self.environment["HOME"])
+
+    def go(
+        self,
+        steps: Sequence[Any],
+        *,
+        check: bool = False,
+        diff: bool = True,
+        files: Mapping[str, str] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Run these steps as one task: ``{"link": {"path": …, "to": …}}`` and so on.
+
+        ``files`` are written into ``tasks/`` (modules of the test's own, templates).
+        """
+        project = self.root.parent / f"{self.root.name}-project"
+        folder = project / "inventories" / "dev"
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = {"vars": dict(variables or {})}
+        (folder / "stage.yml").write_text(yaml.safe_dump(stage, allow_unicode=True))
+        (folder / "hosts.yml").write_text("one: {}\n")
+        (project / "tasks").mkdir(exist_ok=True)
+        text = yaml.safe_dump({"steps": list(steps)}, allow_unicode=True, sort_keys=False)
+        for name, content in {"it.yml": text, **(files or {})}.items():
+            (project / "tasks" / name).write_text(content)
+        loaded = tasks.load(project, ["it"])
+        there = load_stage(project, "dev")
+        ask = Ask(
+            there,
+            tuple(there.hosts.values()),
+            (tasks.Request("it"),),
+            loaded.by_name,
+            run_view("r", "tester", 0.0),
+            check=check,
+            diff=diff,
+        )
+        events: list[Event] = []
+        connection = LocalConnection("sh", self.environment)
+        code = run(
+            build(ask),
+            there.hosts,
+            lambda _host: connection,
+            events.append,
+            options=Options(),
+            cancel=Cancel(),
+        )
+        return Run(code, [e for e in events if isinstance(e, StepFinished)])
+
+    def one(self, step: Any, **more: Any) -> Outcome:
+        """Run one step; how it ended."""
+        return self.go([step], **more).outcomes[0]
+
+    def sees(self, step: Any, status: str, **more: Any) -> Outcome:
+        """Check, run, and run again: the check says what the run then does, nothing changes
+        before it, and nothing is left to change after it. ``status``: ok, changed or failed."""
+        before = snapshot(self.root)
+        foretold = self.one(step, check=True, **more)
+        assert snapshot(self.root) == before, "the check changed something"
+        outcome = self.one(step, **more)
+        assert outcome.status == status, told(outcome)
+        if status == "failed":
+            return outcome
+        assert str(foretold.status).replace("would_change", "changed") == status, told(foretold)
+        assert foretold.changes == outcome.changes
+        again = self.one(step, **more)
+        assert again.status == "ok", told(again)
+        return outcome
+
+
+@dataclass
+class Run:
+    """How a run ended: its exit code, and each step."""
+
+    code: Exit
+    steps: list[StepFinished]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [step.outcome for step in self.steps]
+
+    @property
+    def statuses(self) -> list[str]:
+        return [str(step.outcome.status) for step in self.steps]
+
+
+def told(outcome: Outcome) -> str:
+    return f"{outcome.status}: {outcome.reason}\n{outcome.stderr.text}\n{outcome.stdout.text}"
+
+
+def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Every byte, mode, owner, mtime and ctime below a folder."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in [root, *sorted(root.rglob("*"))]:
+        at = path.lstat()
+        if stat.S_ISLNK(at.st_mode):
+            content: object = path.readlink()
+        else:
+            content = path.read_bytes() if stat.S_ISREG(at.st_mode) else None
+        times = (at.st_mtime_ns, at.st_ctime_ns)
+        found[str(path)] = (at.st_mode, at.st_uid, at.st_gid, *times, content)
+    return found
