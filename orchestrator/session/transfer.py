@@ -234,16 +234,15 @@ class _Transfer:
 def opening(nonce: str, script: str, *, reads: bool) -> bytes:
     """The line for the shell, which says ``nonce`` and runs ``script``.
 
-    The nonce comes first, so that none is said where something ate the beginning, and in two
-    halves, so that a host which echoes its input is not taken for one that answers. The subshell
-    is for scripts that say `return` or `exec`, and for what they do to their shell: behind them
-    it must come to the `exit`. Raises ValueError for a NUL.
+    The nonce comes first, so that none is said where something ate the beginning, and not at the
+    end of a line, so that a host which echoes its input is not taken for one that answers. The
+    subshell is for scripts that say `return` or `exec`, and for what they do to their shell:
+    behind them it must come to the `exit`. Raises ValueError for a NUL.
     """
-    half = len(nonce) // 2
     # mksh has no printf of its own, and another program's arguments can be seen
     write = 'if [ "$KSH_VERSION" ];then print -n -- "$1";else printf %b "$1";fi'
     before = (
-        f"o_nonce={nonce[:half]}''{nonce[half:]};{{ set +aeuvx; }} 2>/dev/null;"
+        f"o_nonce={nonce};{{ set +aeuvx; }} 2>/dev/null;"
         f'o_write() {{ {write};}};{{ [ "$PWD" = "$HOME" ]||cd||cd /; }} 2>/dev/null;'
         "echo ${o_nonce:?};"
     )

@@ -76,6 +76,15 @@ def test_password_that_is_wanted_is_an_error_and_the_session_s_text_is_none(
     assert "nobody" in error.why
 
 
+@pytest.mark.parametrize("method", ["sudo", "su"])
+def test_tool_that_refuses_has_read_nothing(method: str) -> None:
+    become = Become(method, "nobody")
+    words = [*ROOT, "su", "-s", "/bin/sh", "-c", f"({become.command}); cat", OTHER]
+    channel = LocalChannel(words, os.environ, "/")
+    assert talk(channel, b"text\n").stdout == b"text\n"
+    channel.close()
+
+
 def test_doas_refuses_in_its_own_words() -> None:
     error = refused(by_another("doas", "nobody"))
     assert "doas: " in error.why
@@ -169,3 +178,11 @@ def test_login_s_noise_is_told_and_the_token_is_not() -> None:
     channel.close()
     assert said.stdout == f"Hello\n{become.token[:7]}{OTHER}\n".encode()
     assert said.stderr == b"Oh\n"
+
+
+def test_token_that_comes_in_pieces_is_found() -> None:
+    become = Become("sudo", OTHER)
+    text = f"printf {become.token[:9]}; sleep .3; echo {become.token[9:]}; exec sh"
+    channel = Becoming(LocalChannel(["sh", "-c", text], os.environ, "/"), become)
+    assert talk(channel, b"echo on").stdout == b"on\n"
+    channel.close()

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.session.transfer import Failure, TransferError, receive, send
 from orchestrator.transport import Connector
-from tests.sshd import serve
+from tests.sshd import Sshd, serve
 
 PATIENCE = 30.0
 
@@ -46,3 +46,13 @@ def test_server_that_dies_while_we_listen_is_a_cut(tmp_path: Path, connector: Co
                 channel, "echo x; sleep 1; echo y", take, timeout=PATIENCE, stopping=lambda: False
             )
         assert caught.value.how is Failure.CUT
+
+
+def test_child_that_is_left_behind_does_not_hang_it(sshd: Sshd, connector: Connector) -> None:
+    channel = connector.connect(sshd.host()).open()
+    said = send(
+        channel, "cat; sleep 1000 & echo $!", [b"x "], timeout=PATIENCE, stopping=lambda: False
+    )
+    data, pid = said.split()
+    os.kill(int(pid), signal.SIGKILL)
+    assert data == "x"
