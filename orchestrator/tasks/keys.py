@@ -8,7 +8,7 @@ HOOKS = frozenset({"before", "after", "failed", "apps"})
 
 BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
 
-MODULE = frozenset({"probe", "want", "fix", "payload", "within", "readonly"})
+MODULE = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
 
 TASK = INHERITED | HOOKS | BODY | MODULE | {"desc", "roles", "params", "vars", "example"}
 

@@ -133,4 +133,5 @@ _CONVERT = {
     "path": _path,
     "mode": _mode,
     "file": _path,
+    "any": lambda value: value,
 }
