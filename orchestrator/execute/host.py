@@ -104,8 +104,7 @@ class HostTask:
             return self._ruling(step, made)
         if isinstance(made, Program):
             return self._loop(step, made)
-        sends = made.wanted is not None and made.wanted.sends is not None and not made.check
-        if step.on or step.again or sends:
+        if step.on or step.again or _sends(made):
             failed = self._flush()
             return failed or self._alone(step, made)
         if step.user != self.user:
@@ -234,12 +233,13 @@ class HostTask:
 
     def _try(self, step: PlannedStep, command: Command) -> Outcome | None:
         """Run it and keep its end from being told; None where that is told already."""
-        if command.wanted is not None and command.wanted.sends is not None and not command.check:
+        sends = _sends(command)
+        if sends is not None:
             asked = self._held(step, replace(command, check=True))
             if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
                 return asked
             try:
-                staged = self._staged(step, command.wanted.sends)
+                staged = self._staged(step, sends)
             except TransferError as error:
                 return untold(error)
             command = replace(command, staged=staged)
@@ -274,3 +274,9 @@ class HostTask:
         session = self.session
         if session is not None:
             session.cancel()
+
+
+def _sends(command: Command) -> Bytes | None:
+    """What has to be on the host before the command can do all that it is to do."""
+    wanted = command.wanted
+    return wanted.sends if wanted and (wanted.tries or not command.check) else None

@@ -17,8 +17,8 @@ class Report:
         self._part = ""
         self._have: dict[str, str | None] = {}
         self._after: dict[str, str | None] = {}
-        self._old: list[str] = []
-        self._ends = ""
+        self._lines: dict[str, list[str]] = {"old": [], "new": []}
+        self._ends: dict[str, str] = {}
         self._stages: dict[str, int] = {}
 
     def take(self, kind: str, text: str) -> None:
@@ -31,10 +31,10 @@ class Report:
         if kind in ("have", "after"):
             key, value = value_of(text)
             (self._have if kind == "have" else self._after)[key] = value
-        elif kind == "old":
-            self._old.append(text)
-        elif kind == "old#":
-            self._ends = text
+        elif kind in self._lines:
+            self._lines[kind].append(text)
+        elif kind in ("old#", "new#"):
+            self._ends[kind[:-1]] = text
         elif kind in ("probe", "fix"):
             self._stages[kind] = int(text)
 
@@ -58,19 +58,26 @@ class Report:
         return (f"its fix did not bring it about: {said}" if self._have else said), None
 
     def diff(self, wanted: Wanted) -> str:
-        """The contents that were there and those that it brings, as a unified diff; '' where
+        """The contents that were there and those that are to be, as a unified diff; '' where
         there is nothing to show."""
-        if not self._old and not self._ends and "contents" not in self._have:
+        told = any(self._lines.values()) or bool(self._ends)
+        if not told and "contents" not in self._have:
             return ""
-        if self._ends == "binary" or b"\0" in (wanted.brings or b""):
+        if "binary" in self._ends.values() or b"\0" in (wanted.brings or b""):
             return "binary contents differ\n"
-        if self._ends == "long" or wanted.brings is None:
-            return "long contents differ\n" if wanted.sends or self._ends else ""
-        old = [f"{line}\n" for line in self._old]
-        if self._ends == "cut":
-            old[-1] = old[-1].removesuffix("\n")
-        new = wanted.brings.decode("utf-8", "replace").splitlines(keepends=True)
-        return "".join(_ended(difflib.unified_diff(old, new, "before", "after")))
+        if wanted.sends or "long" in self._ends.values():
+            return "long contents differ\n"
+        new = self._text("new")
+        if wanted.brings is not None:
+            new = wanted.brings.decode("utf-8", "replace").split("\n")
+            new = [f"{line}\n" for line in new[:-1]] + [line for line in new[-1:] if line]
+        return "".join(_ended(difflib.unified_diff(self._text("old"), new, "before", "after")))
+
+    def _text(self, kind: str) -> list[str]:
+        lines = [f"{line}\n" for line in self._lines[kind]]
+        if self._ends.get(kind) == "cut":
+            lines[-1] = lines[-1].removesuffix("\n")
+        return lines
 
 
 def _changes(found: Mapping[str, str | None], wanted: Wanted) -> tuple[Change, ...]:

@@ -24,11 +24,13 @@ class Bytes:
 class Wanted:
     """What a module's script compares with what is on the host. ``states``: by key, what is
     wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
-    sent beside the text, if the host does not have it already."""
+    sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
+    there."""
 
     states: Mapping[str, str]
     brings: bytes | None = None
     sends: Bytes | None = None
+    tries: bool = False
 
 
 @dataclass(frozen=True, slots=True)

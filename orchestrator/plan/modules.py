@@ -26,15 +26,19 @@ def wanted(module: Module, frame: Frame) -> Wanted:
         if value is not None:
             text = plain_text(value, f"'{key}' under `want`", template.mark)
             states[str(key)] = HomePath(text) if isinstance(value, HomePath) else text
-    brings = _bytes(module.payload, frame) if module.payload else b""
+    if not module.payloads:
+        return Wanted(states)
+    brings = _brought(module, frame)
     if isinstance(brings, Bytes):
-        return Wanted(states, None, brings)
-    return Wanted(states, brings if module.payload else None)
+        tries = module.tries.render(frame) if module.tries else None
+        return Wanted(states, None, brings, bool(tries))
+    return Wanted(states, brings)
 
 
 def script(module: Module, frame: Frame, wants: Wanted) -> str:
     """The module's own part of the script. Raises Waits and DefinitionError."""
-    parts = [_function("probe", module.probe.render(frame))]
+    parts = [module.functions.render(frame)] if module.functions else []
+    parts.append(_function("probe", module.probe.render(frame)))
     mends = []
     for number, fix in enumerate(module.fixes, 1):
         parts.append(_function(f"fix_{number}", fix.text.render(frame)))
@@ -91,12 +95,14 @@ def paths(frame: Frame) -> tuple[str, ...]:
 
 def template_of(module: Module, frame: Frame) -> TextTemplate | None:
     """The file template that it renders, where its name is known."""
-    payload = module.payload
-    if payload is None or payload.kind != "template":
+    payload = next((each for each in module.payloads if each.kind == "template"), None)
+    if payload is None:
         return None
     try:
         value = payload.what.render(frame)
     except Waits:
+        return None
+    if value is None:
         return None
     mark = payload.what.mark
     return frame.host.files.template(Path(plain_text(value, "payload", mark)), mark)
@@ -136,9 +142,23 @@ def _payload(data: bytes) -> str:
     return f"payload() {{ printf %b {shlex.quote(text)}; }}"
 
 
-def _bytes(payload: Payload, frame: Frame) -> bytes | Bytes:
-    files = frame.host.files
-    value, mark = payload.what.render(frame), payload.what.mark
+def _brought(module: Module, frame: Frame) -> bytes | Bytes:
+    """The bytes of its payload; of several, of the one that has a value."""
+    given = [(each, each.what.render(frame)) for each in module.payloads]
+    if len(given) > 1:
+        names = [", ".join(sorted(each.what.names)) for each, _ in given]
+        given = [(each, value) for each, value in given if value is not None]
+        if len(given) != 1:
+            what = f"task '{frame.task.name}' needs one of {' and '.join(names)}"
+            marks = [value.mark for value in frame.written.values()]
+            found = f", found {len(given)}" if given else ""
+            raise DefinitionError(Problem(what + found, marks[0] if marks else frame.task.mark))
+    payload, value = given[0]
+    return _bytes(payload, value, frame)
+
+
+def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes:
+    files, mark = frame.host.files, payload.what.mark
     if value is None:
         return b""
     if payload.kind == "text":

@@ -305,10 +305,11 @@ class StepPlanner:
                 yield judgement.names, frame, judgement.mark
 
     def _of_module(self, module: Module) -> Iterable[tuple[frozenset[str], Frame, Mark]]:
-        for script in (module.probe, *(fix.text for fix in module.fixes)):
-            yield script.names, self.frame, script.mark
-        payload = module.payload.what if module.payload else None
-        for value in (*module.want.values(), payload, module.within):
+        for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
+            if script is not None:
+                yield script.names, self.frame, script.mark
+        payloads = (payload.what for payload in module.payloads)
+        for value in (*module.want.values(), *payloads, module.tries, module.within):
             if value is not None:
                 yield value.names, self.frame, value.mark
         for value in self.frame.written.values():

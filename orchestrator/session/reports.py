@@ -6,6 +6,8 @@ Its exit status is one of the below, or that of a failure. On the way it reports
     after KEY=VALUE   one that is not as wanted at the end
     old LINE          a line of what it is about to replace; ``old# WHY`` ends it: long, binary,
                       cut (the last line has no newline)
+    new LINE          a line of what it would put there, where only the host knows that; ends as
+                      `old` does, with ``new# WHY``
     probe STATUS      the probe failed
     fix STATUS        the fix failed
 

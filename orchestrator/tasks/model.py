@@ -10,7 +10,7 @@ from orchestrator.errors import Mark
 from orchestrator.model.value import Key, Value, Values
 from orchestrator.templating import Expression, ShellTemplate, TextTemplate, ValueTemplate
 
-PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode", "file")
+PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode", "file", "any")
 
 Judgement: TypeAlias = "Expression | bool"
 
@@ -83,14 +83,18 @@ class Module:
 
     ``probe`` states what is; where that differs from ``want``, the fixes run, in order, and
     the probe must then state what was wanted, at most ``within`` (a duration) later. Without
-    fixes it changes nothing, and is waited for.
+    fixes it changes nothing, and is waited for. Of several ``payloads`` one is given a value;
+    ``tries``: whether a check needs it on the host. ``functions`` is shell text that stands
+    before probe and fixes, for what they share.
     """
 
     probe: ShellTemplate
     want: Mapping[Key, ValueTemplate] = field(default_factory=dict)
     fixes: tuple[Fix, ...] = ()
-    payload: Payload | None = None
+    payloads: tuple[Payload, ...] = ()
+    tries: ValueTemplate | None = None
     within: ValueTemplate | None = None
+    functions: ShellTemplate | None = None
 
     @property
     def readonly(self) -> bool:

@@ -38,7 +38,12 @@ class ModuleReader:
         if probe is None:
             return None
         return Module(
-            probe, want, fixes, self._payload(fields.get("payload")), self.compile.optional(within)
+            probe,
+            want,
+            fixes,
+            *self._payloads(fields.get("payload")),
+            self.compile.optional(within),
+            self.compile.script(fields.get("functions"), "functions"),
         )
 
     def _want(self, fields: dict[str, Value], mark: Mark, what: str) -> dict[Key, ValueTemplate]:
@@ -74,14 +79,16 @@ class ModuleReader:
                 self.problems.add(f"nothing under `fix` mends '{key}'", key.mark, f"add `{key}:`")
         return tuple(fixes)
 
-    def _payload(self, value: Value | None) -> Payload | None:
+    def _payloads(self, value: Value | None) -> tuple[tuple[Payload, ...], ValueTemplate | None]:
         if value is None:
-            return None
+            return (), None
         if not isinstance(value.data, dict):
-            return Payload("text", self.compile.value(value))
-        named = self.read.mapping(value, "payload", {"text", "file", "template"})
-        if len(named) != 1:
-            self.read.wrong(value, "payload", "one of `text`, `file` and `template`")
-            return None
-        ((kind, what),) = named.items()
-        return Payload(str(kind), self.compile.value(what))
+            return (Payload("text", self.compile.value(value)),), None
+        named = self.read.mapping(value, "payload", {"text", "file", "template", "tries"})
+        brings = {str(kind): what for kind, what in named.items()}
+        tries = self.compile.optional(brings.pop("tries", None))
+        if not brings:
+            self.read.wrong(value, "payload", "`text`, `file` or `template`")
+        return tuple(
+            Payload(kind, self.compile.value(what)) for kind, what in brings.items()
+        ), tries
