@@ -65,6 +65,21 @@ own() {
   [ -z "$2$3" ] || chown -h -- "$2${3:+:$3}" "$1"
 }
 
+# target PATH: sets target to PATH, made absolute or begun with ./, or to where its links lead.
+target() {
+  case $1 in /*) target=$1;; *) target=./$1;; esac
+  f_hops=0
+  while [ -L "$target" ]; do
+    f_hops=$((f_hops+1))
+    [ $f_hops -le 40 ] || { echo "$1 is a link that leads nowhere" >&2; return 1; }
+    f_link=$(readlink -- "$target"; echo .)
+    f_link=${f_link%??}
+    case $f_link in /*) target=$f_link;; *) target=${target%/*}/$f_link;; esac
+  done
+}
+# mended: whether the fix has run; for what is an act rather than a state, such as a restart.
+mended() { [ "$o_off" ]; }
+
 # digest FILE: its SHA-256 on stdout.
 digest() {
   if has sha256sum; then f_sum=$(sha256sum <"$1")
