@@ -111,7 +111,7 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     return report + (
         f"case $o_how in done) o_s{n}=$o_status;"
         f"if {fails};then o_failed=1 o_f{n}=1 o_c{n}=;"
-        f"elif {changes};then o_changed=1 o_c{n}=1;fi;;"
+        f"elif {changes};then o_changed=1 o_c{n}=1;else o_c{n}=;fi;;"
         f"guard) o_k{n}=1;;"
         f"*) o_s{n}=$o_status o_failed=1 o_f{n}=1;;esac;"
     )

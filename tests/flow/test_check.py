@@ -1,0 +1,260 @@
+"""``--check``: what is asked for real, what is withheld, and what cannot be known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.projects import Done, Project
+
+FILE = """
+    params: {path: {type: path, required: true}}
+    probe: |
+      cd {{ path }}/..
+      if [ -e {{ path }} ]; then state there yes; fi
+    want: {there: yes}
+    fix: mkdir {{ path }}
+"""
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    return project.sandbox("a1").write({"tasks/made.yml": FILE})
+
+
+def check(project: Project, task: str, *args: str) -> Done:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", "dev", "run", "t", "--check", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def told(done: Done, host: str = "a1") -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.steps(host)]
+
+
+def ends(done: Done) -> list[str]:
+    return [s["status"] for s in done.steps("a1")]
+
+
+def home(project: Project) -> Path:
+    return next((project.root / ".orch" / "sandbox" / "dev").iterdir())
+
+
+def everything(project: Project) -> dict[Path, Any]:
+    root = home(project)
+    paths = [root, *root.rglob("*")]
+    stats = {p: p.lstat() for p in paths}
+    return {
+        p: (at.st_mode, at.st_mtime_ns, at.st_ctime_ns, at.st_size) for p, at in stats.items()
+    }
+
+
+def test_a_command_is_withheld_and_its_exact_text_told(one: Project) -> None:
+    done = check(one, "steps:\n- run: touch {{ host.name }}x\n  chdir: ~/\n")
+    (step,) = done.steps("a1")
+    assert (done.code, step["status"]) == (0, "would_run")
+    assert step["reason"] == "cd -- ~/\ntouch a1x"
+    assert not (home(one) / "a1x").exists()
+
+
+def test_readonly_steps_really_run(one: Project) -> None:
+    assert told(check(one, "steps: [{run: echo hi, readonly: true}]")) == [("ok", "hi")]
+
+
+@pytest.mark.parametrize(
+    ("guard", "status"),
+    [
+        ("creates: ~/there", "skipped"),
+        ("creates: ~/other", "would_run"),
+        ("removes: ~/there", "would_run"),
+        ("removes: ~/other", "skipped"),
+        ("unless: test -e there", "skipped"),
+        ("onlyif: test -e there", "would_run"),
+        ("onlyif: nonesuch", "failed"),
+    ],
+)
+def test_guards_really_run(one: Project, guard: str, status: str) -> None:
+    one.orch("-s", "dev", "exec", "--", "touch there")
+    done = check(one, f"steps:\n- run: touch no\n  {guard}\n")
+    assert ends(done) == [status]
+    assert not (home(one) / "no").exists()
+
+
+def test_conditions_over_withheld_steps_take_them_to_succeed(one: Project) -> None:
+    done = check(
+        one,
+        """
+        steps:
+          - {run: touch x, register: a}
+          - {run: touch y, when: a.changed}
+          - {run: touch z, when: a.failed}
+          - {run: touch w, when: a.exit_status == 0}
+          - {run: touch never, changed_when: false, register: b}
+          - {run: touch v, when: b.changed}
+        """,
+    )
+    assert ends(done) == [
+        *("would_run", "would_run", "skipped", "would_run", "would_run", "skipped"),
+    ]
+
+
+def test_what_hangs_on_withheld_output_is_unknown_and_names_it(one: Project) -> None:
+    done = check(
+        one,
+        """
+        steps:
+          - {run: date, register: a, name: look}
+          - {run: "echo {{ a.stdout }}", register: b, readonly: true, name: use}
+          - {run: "echo {{ b.stdout }}"}
+          - {run: touch x, when: b.changed}
+          - {run: touch x, when: "a.stdout == 'x'"}
+          - {run: "touch {{ item }}", loop: a.stdout.splitlines()}
+          - set: {c: "{{ a.stdout }}"}
+          - {run: "echo {{ c }}"}
+          - assert: a.stdout
+          - {run: echo known, readonly: true}
+        """,
+    )
+    assert ends(done) == ["would_run", *["unknown"] * 8, "ok"]
+    reasons = [step.get("reason", "") for step in done.steps("a1")]
+    assert reasons[1] == "it hangs on 'look', which was not run"
+    assert "'use'" in reasons[2]
+    assert "use" in reasons[3]
+    assert (done.code, done.rows["a1"]["status"]) == (0, "would_run")
+
+
+def test_a_notified_handler_would_run(one: Project) -> None:
+    done = check(
+        one,
+        """
+        steps:
+          - {run: touch x, notify: told}
+          - {run: 'true', readonly: true, notify: never}
+          - made: {path: ~/new}
+            notify: other
+        handlers:
+          told: [{run: echo told}]
+          never: [{run: echo never}]
+          other: [{run: echo other}]
+        """,
+    )
+    found = {s["name"]: s["status"] for s in done.steps("a1") if "handler" in s["name"]}
+    assert found == {
+        "handler told › echo told": "would_run",
+        "handler never › echo never": "skipped",
+        "handler other › echo other": "would_run",
+    }
+
+
+def test_a_block_goes_on_and_a_real_failure_takes_rescue(one: Project) -> None:
+    block = "steps:\n- block:\n  - run: touch x\n  - run: '{}'\n    readonly: true\n"
+    block += "  rescue:\n  - run: echo rescue\n  always:\n  - run: echo always\n"
+    fine = check(one, block.format("true"))
+    assert ends(fine) == ["would_run", "ok", "would_run"]
+    broken = check(one, block.format("false"))
+    assert [(s["status"], s["name"]) for s in broken.steps("a1")] == [
+        ("would_run", "touch x"),
+        ("failed", "false"),
+        ("would_run", "echo rescue"),
+        ("would_run", "echo always"),
+    ]
+    assert broken.code == 0
+
+
+def test_a_probe_failing_below_a_path_that_would_be_made_would_change(one: Project) -> None:
+    steps = "steps:\n- made: {path: ~/new}\n- made: {path: ~/new/sub}\n"
+    assert ends(check(one, steps)) == ["would_change", "would_change"]
+    across = "tasks:\n- steps: [{made: {path: ~/new}}]\n- steps: [{made: {path: ~/new/sub}}]\n"
+    assert ends(check(one, across)) == ["would_change", "would_change"]
+    other = "steps:\n- made: {path: ~/new}\n- made: {path: ~/newer/sub}\n"
+    assert ends(check(one, other)) == ["would_change", "failed"]
+    there = "steps:\n- run: mkdir ~/new\n  creates: ~/new\n- made: {path: ~/new/sub}\n"
+    assert ends(check(one, there)) == ["would_run", "would_change"]
+
+
+def test_nothing_sleeps_and_until_is_judged_once(one: Project) -> None:
+    done = check(
+        one,
+        """
+        steps:
+          - wait: 1h
+          - {run: 'echo x >&2; false', readonly: true, until: result.exit_status == 0, delay: 1h}
+        """,
+    )
+    assert ends(done) == ["ok", "failed"]
+    assert "did not hold in 1 " in done.steps("a1")[1]["reason"]
+
+
+def test_a_failing_check_rolls_nothing_back_and_keeps_no_handlers(one: Project) -> None:
+    done = check(
+        one,
+        """
+        steps:
+          - {run: touch x, notify: told}
+          - {run: 'false', readonly: true}
+        handlers: {told: [{run: touch told}]}
+        rollback: [{run: touch undone}]
+        """,
+    )
+    assert done.code == 1
+    assert ends(done) == ["would_run", "failed"]
+    assert "hint" not in done.rows["a1"]
+
+
+def test_a_check_changes_nothing_anywhere(one: Project) -> None:
+    one.orch("-s", "dev", "exec", "--", "mkdir d; echo 1 >d/f; ln -s f d/l")
+    before = everything(one)
+    done = check(
+        one,
+        """
+        steps:
+          - run: rm -rf d
+          - made: {path: ~/d/new}
+          - {run: touch y, onlyif: test -d d, delegate_to: a1}
+          - {run: touch y, retries: 3, delay: 1h}
+          - {run: "touch {{ item }}", loop: [a, b]}
+          - {run: cat d/f, readonly: true, register: c}
+          - {run: "touch {{ c.stdout }}", become: nobody}
+        """,
+        "--exit-code",
+    )
+    assert done.code in (1, 6), done.out
+    assert everything(one) == before
+
+
+def test_exit_code_6_only_when_something_would_change(one: Project) -> None:
+    one.orch("-s", "dev", "exec", "--", "mkdir d")
+    assert check(one, "steps: [{made: {path: ~/d}}]", "--exit-code").code == 0
+    assert check(one, "steps: [{made: {path: ~/e}}]", "--exit-code").code == 6
+    assert check(one, "steps: [{made: {path: ~/e}}]").code == 0
+    assert check(one, "steps: [{run: 'true'}]", "--exit-code").code == 6
+    done = one.orch("-s", "dev", "run", "t", "--exit-code")
+    assert done.code == 2
+
+
+def test_a_check_asks_no_question_at_a_protected_stage(one: Project) -> None:
+    one.write({"inventories/dev/stage.yml": "connect: {transport: sandbox}\nprotected: true\n"})
+    assert check(one, "steps: [{run: 'true'}]").code == 0
+    assert one.orch("-s", "dev", "run", "t").code == 2
+
+
+def test_an_ad_hoc_command_can_be_checked(one: Project) -> None:
+    done = one.orch("-s", "dev", "exec", "--check", "--json", "--", "touch", "x")
+    assert [(s["status"], s["reason"]) for s in done.steps("a1")] == [("would_run", "touch x")]
+
+
+def test_facts_are_gathered_when_they_are_named(one: Project) -> None:
+    done = check(
+        one,
+        """
+        steps:
+          - {run: "echo {{ facts.os }}/{{ facts.cpus > 0 }}", readonly: true}
+          - {run: echo yes, when: "facts.os == 'linux'", readonly: true}
+          - {run: "echo {{ facts.nonesuch }}", readonly: true}
+        """,
+    )
+    assert told(done)[:2] == [("ok", "linux/true"), ("ok", "yes")]
+    assert "facts.nonesuch" in done.steps("a1")[2]["reason"]
