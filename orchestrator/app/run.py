@@ -49,11 +49,11 @@ def carry_out(
         gone=cancel.stop,
     )
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
-    connectors = [Connector(sandbox=sandbox)]
+    connectors = [Connector(sandbox=sandbox, record=not plan.check)]
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
-        connectors.append(Connector(sandbox=sandbox))  # what undoes may have to connect again
+        connectors.append(Connector(sandbox=sandbox, record=not plan.check))  # what undoes may have to connect again
         cancel.stop()
         connectors[0].cancel()
 
