@@ -5,6 +5,11 @@
 has() { command -v "$1" >/dev/null 2>&1; }
 # lacks WHAT: fails, saying what this host lacks.
 lacks() { echo "this host has no $1" >&2; exit 69; }
+# conf KEY VALUE: a line of what `curl -K -` reads, so that no process shows the value.
+conf() {
+  case $2 in *"$o_nl"*) echo "a newline in $1" >&2; exit 64;; esac
+  printf '%s = "%s"\n' "$1" "$(printf '%s\n' "$2" | sed 's/[\\"]/\\&/g')"
+}
 # present PATH: whether something is there, a dangling link included.
 present() { [ -e "$1" ] || [ -L "$1" ]; }
 
