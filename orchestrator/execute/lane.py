@@ -13,7 +13,7 @@ from orchestrator.execute.begun import Begun
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
 from orchestrator.execute.pending import command, pending
-from orchestrator.execute.progress import Progress
+from orchestrator.execute.progress import Progress, so_far
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
@@ -184,9 +184,11 @@ class LaneRun:
         """Run programs beside the plan's own order, each host for itself, to their ends."""
         began = time.monotonic()
         apart = {name: Progress(self.fleet.hosts[name], self.lane.app) for name in programs}
+        others = so_far(self.progress)
         for name, progress in apart.items():
             if name in self.progress:
                 progress.results = self.progress[name].results
+                progress.results.update(others)
         steps = max(len(program.steps) for program in programs.values())
         app, fleet = self.lane.app, self.fleet.undoing()
         self.emit(TaskStarted(time.time(), app, title, tuple(programs), steps))
@@ -266,16 +268,17 @@ class LaneRun:
         names = tuple(host.host for host in hosts if not self.progress[host.host].stopped)
         steps = max((len(host.steps) for host in hosts), default=0)
         self.begun.wave(wave)
+        others = so_far(self.progress)
         for host in hosts:
             self.progress[host.host].made.clear()
+            self.progress[host.host].results.update(others)
         self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
         each(self.pool, lambda host: self._host(number, wave, host), hosts)
         if wave.once:
             self._share(hosts)
             for host in wave.hosts:
                 self.progress[host.host].worst(Status.SKIPPED)  # if it stood by and did nothing
-        seconds = time.monotonic() - began
-        self.emit(TaskFinished(time.time(), self.lane.app, wave.task, seconds))
+        self.emit(TaskFinished(time.time(), self.lane.app, wave.task, time.monotonic() - began))
 
     def _stand_in(self, wave: Wave) -> tuple[HostPlan, ...]:
         """The first host that can be reached, for a task that runs once and anywhere."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Outcome, Row, Status
-from orchestrator.plan.model import PlannedStep
+from orchestrator.plan.model import PlannedStep, Results
+from orchestrator.plan.others import ended
 
 STDERR_LINES = 10
 
@@ -102,6 +104,11 @@ class Progress:
             failed=self.counts["failed"],
             skipped=self.counts["skipped"],
         )
+
+
+def so_far(every: Mapping[str, Progress]) -> Results:
+    """What each host is to know of the others' results as the next task begins."""
+    return ended({name: progress.results for name, progress in every.items()})
 
 
 def _last_lines(outcome: Outcome) -> str:

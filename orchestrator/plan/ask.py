@@ -9,6 +9,7 @@ from orchestrator.inventory.values import Merger
 from orchestrator.model.host import Host, Stage
 from orchestrator.model.value import Values
 from orchestrator.plan.files import Files
+from orchestrator.plan.others import seen
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import Lazy, Named, RunView, host_view
@@ -66,5 +67,7 @@ class Scopes:
         )
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
-        objects["hosts"] = Lazy(others, lambda name: self.of(others[name]).objects["host"])
+        objects["hosts"] = Lazy(
+            others, lambda name: seen(others[name], self.of(others[name]), scope.place)
+        )
         return scope

@@ -10,6 +10,7 @@ from orchestrator.plan.again import arguments
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Batch, HostPlan, Tolerance, Wave
+from orchestrator.plan.others import KNOWN, Known
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.rows import OnHost, RowPlanner
 from orchestrator.plan.walk import Around
@@ -217,8 +218,9 @@ class Scheduler:
     def _wave(self, task: Task, name: str, parts: list[Part], flow: Flow) -> None:
         if flow.chosen is not None:
             parts = [part for part in parts if part.on.host.name in flow.chosen]
-        hosts = []
+        hosts, known = [], self._known()
         for part in parts:
+            part.on.settled[KNOWN] = known
             part.on.registered = dict.fromkeys(part.on.registered, ())
             part.on.made = set()
             hosts.append(self._host(task, part))
@@ -244,8 +246,19 @@ class Scheduler:
             self._undoing[id(plan)] = lambda: replace(plan, rollback=rows.rollback(walk))
         return plan
 
+    def _known(self, *, lenient: bool = False) -> Known:
+        """What the plan knows of every host as a task begins."""
+        settled = {
+            on.host.name: {name: value for name, value in on.settled.items() if name != KNOWN}
+            for on in self.hosts
+        }
+        return Known({on.host.name: on.registered for on in self.hosts}, settled, lenient)
+
     def finish(self) -> None:
         """Plan what undoes each wave, now that all is known that may be registered."""
+        known = self._known(lenient=True)
+        for on in self.hosts:
+            on.settled[KNOWN] = known
         self.waves = [self._finished(wave) for wave in self.waves]
         self.failed = {
             name: tuple(self._finished(wave) for wave in waves)

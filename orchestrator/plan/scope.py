@@ -44,11 +44,15 @@ class Place:
     this task, none where an earlier task did it. ``reads`` counts how often a result was
     taken, since what rests on one is not to be kept. ``final``: none of them is on its way any
     more; ``lenient`` names are none then, the others what they would be without those steps.
+    ``elsewhere``: what was waited for of other hosts; ``asking``: through which of their names
+    one came here.
     """
 
-    __slots__ = ("final", "lenient", "reads", "registered", "results")
+    __slots__ = ("asking", "elsewhere", "final", "lenient", "reads", "registered", "results")
 
     def __init__(self) -> None:
+        self.asking: tuple[str, ...] = ()
+        self.elsewhere: set[str] = set()
         self.lenient: frozenset[str] = frozenset()
         self.results: Results = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
@@ -168,8 +172,9 @@ class HostScope:
         return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong, "facts"}
 
     def known(self) -> frozenset[str]:
-        """The names that steps before this place register, and what only the host knows."""
-        return frozenset(self.place.registered) | {"facts"}
+        """The names that steps before this place register, here and on other hosts, and what
+        only the host knows."""
+        return frozenset((*self.place.registered, *self.place.elsewhere, "facts"))
 
     def knows(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""

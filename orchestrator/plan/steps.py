@@ -24,7 +24,7 @@ from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Again, PlannedStep, Program, Results, Ruling, Verdict
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
 from orchestrator.plan.rulings import rule
-from orchestrator.plan.walk import Flat, Seen
+from orchestrator.plan.walk import Flat, Seen, loop_items
 from orchestrator.tasks.model import Control, Judgement, Module, Run
 from orchestrator.templating import Expression, Waits
 
@@ -134,7 +134,7 @@ class StepPlanner:
 
     def _make(self) -> Command | Ruling | str:
         if self.flat.loops:
-            raise Waits(self._awaited())
+            raise Waits(self._awaited() | self._awaited_items())
         when = self.conditions.when()
         if isinstance(when, str):
             return when
@@ -321,6 +321,14 @@ class StepPlanner:
     def _check_names(self) -> None:
         for names, frame, mark in self._templates():
             frame.check(names - {"item"} if self.flat.loops else names, mark)
+
+    def _awaited_items(self) -> frozenset[str]:
+        """What the items of a loop wait for, also of other hosts."""
+        try:
+            loop_items(self.step, self.frame)
+        except Waits as waits:
+            return waits.names
+        return frozenset()
 
     def _awaited(self) -> set[str]:
         named = {name for names, _, _ in self._templates() for name in names}

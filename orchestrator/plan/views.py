@@ -56,12 +56,20 @@ class Lazy(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """``host``, and each of ``hosts``."""
+    """``host``, and each of ``hosts``; what is none of its own words is one of ``vars``."""
 
     name: str
     address: str
     roles: tuple[str, ...]
     vars: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what Python asks of any object
+            raise AttributeError(name)
+        try:
+            return self.vars[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
 
 def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:

@@ -63,7 +63,9 @@ def test_what_differs_is_mended_and_only_that(one: Project) -> None:
     assert "writing" not in mode["stdout"]
 
 
-@pytest.mark.parametrize("text", ["a\nb", "100%", "a=b\n%0A", "$(id)", "it's", "über", "-n", "a  b "])
+@pytest.mark.parametrize(
+    "text", ["a\nb", "100%", "a=b\n%0A", "$(id)", "it's", "über", "-n", "a  b "]
+)
 def test_states_are_any_text(one: Project, text: str) -> None:
     args = ("-s", "dev", "run", "note", f"text={text}", "--json")
     check, first, again = one.orch(*args, "--check"), one.orch(*args), one.orch(*args)
@@ -130,14 +132,18 @@ def test_without_a_fix_it_is_read_only_and_waited_for(one: Project) -> None:
 
 def test_a_null_in_want_is_as_it_is(one: Project) -> None:
     one.write(
-        {"tasks/m.yml": "params: {b: {}}\nprobe: state a 1; state b 2\nwant: {a: 1, b: '{{ b }}'}\nfix: exit 4\n"}
+        {
+            "tasks/m.yml": "params: {b: {}}\nprobe: state a 1; state b 2\nwant: {a: 1, b: '{{ b }}'}\nfix: exit 4\n"
+        }
     )
     assert ends(run(one, "steps:\n- m\n")) == ["ok"]
     assert ends(run(one, "steps:\n- m: {b: 3}\n")) == ["failed"]
 
 
 def test_params_are_never_variables_but_have_defaults_by_stage(one: Project) -> None:
-    one.write({"inventories/dev/stage.yml": "connect: {transport: sandbox}\nvars: {mode: '0600'}\n"})
+    one.write(
+        {"inventories/dev/stage.yml": "connect: {transport: sandbox}\nvars: {mode: '0600'}\n"}
+    )
     assert ends(run(one, "steps:\n- note: {text: hi}\n")) == ["changed"]
     assert oct((home(one) / "note").stat().st_mode)[-4:] == "0644"
     one.orch("-s", "dev", "run", "note", "text=hi")
@@ -223,5 +229,10 @@ def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
 def test_a_module_has_documentation(one: Project) -> None:
     done = one.orch("doc", "note")
     assert done.code == 0
-    for said in ("A file with a text in it", "text (str, required)", "What to say", "note: {text: hello}"):
+    for said in (
+        "A file with a text in it",
+        "text (str, required)",
+        "What to say",
+        "note: {text: hello}",
+    ):
         assert said in done.out

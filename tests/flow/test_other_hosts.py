@@ -1,0 +1,192 @@
+"""`hosts`: what templates see of other hosts, and from when on."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from tests.projects import Done, Project
+
+
+@pytest.fixture
+def two(project: Project) -> Project:
+    """`ask` registers on each host, and runs before whatever `t` is."""
+    return project.sandbox("a1", "a2").write(
+        {
+            "inventories/dev/hosts/a1.yml": "vars: {rack: left, r: written, own: '{{ rack }}!'}\n",
+            "inventories/dev/hosts/a2.yml": "vars: {rack: right}\n",
+            "tasks/ask.yml": "steps:\n- {run: 'echo from {{ host.name }}', register: r}\n"
+            "- set: {mine: 'of {{ host.name }}'}\n"
+            "- {run: echo, register: left, when: host.name == 'a2'}\n",
+            "tasks/p.yml": "tasks: [ask, t]\n",
+        }
+    )
+
+
+def run(project: Project, task: str, *args: str, files: dict[str, str] | None = None) -> Done:
+    project.write({"tasks/t.yml": task, **(files or {})})
+    return project.orch("-s", "dev", "run", "p", "--json", *args)
+
+
+def said(done: Done, host: str = "a2") -> list[str]:
+    assert done.events, done.err
+    return [s["stdout"].strip() for s in done.steps(host) if s["task"] == "t"]
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("hosts['a1'].r.stdout", "from a1"),
+        ("hosts.a1.vars.r.stdout", "from a1"),
+        ("hosts['a1']['r']['stdout']", "from a1"),
+        ("hosts['a1'].mine", "of a1"),
+        ("hosts['a1'].rack", "left"),
+        ("hosts['a1'].own", "left!"),
+        ("hosts['a1'].left.skipped", "true"),
+        ("hosts['a1'].name", "a1"),
+        ("hosts['a1'].nope | default('none')", "none"),
+        ("hosts[host.name].r.stdout", "from a2"),
+    ],
+)
+def test_results_and_variables_of_another_host_are_had_by_their_names(
+    two: Project, name: str, means: str
+) -> None:
+    done = run(two, f"steps:\n- run: echo {{{{ {name} }}}}\n", "-l", "a1,a2")
+    assert (done.code, said(done)) == (0, [means])
+
+
+def test_every_host_can_be_gone_through(two: Project) -> None:
+    done = run(
+        two, "steps:\n- run: echo{% for name in hosts %} {{ hosts[name].r.stdout }}{% endfor %}\n"
+    )
+    assert said(done) == ["from a1 from a2"]
+
+
+def test_the_plan_says_what_waits_for_another_hosts_result(two: Project) -> None:
+    steps = (
+        "steps:\n- run: echo {{ hosts['a1'].r.stdout }}\n"
+        "- {run: echo, when: hosts.a1.r.changed}\n"
+        "- {run: 'echo {{ item }}', loop: hosts.a1.r.stdout.split()}\n"
+        "- run: echo {{ hosts['a1'].rack }}\n- run: echo {{ hosts['a1'].left.skipped }}\n"
+    )
+    two.write({"tasks/t.yml": steps})
+    found = json.loads(two.orch("-s", "dev", "plan", "p", "--json").out)
+    (host,) = [h for h in found["lanes"][0]["waves"][1]["hosts"] if h["host"] == "a2"]
+    assert [(s["waits"], s["text"]) for s in host["steps"]] == [
+        (["hosts['a1'].r"], "echo {{ hosts['a1'].r.stdout }}"),
+        (["hosts['a1'].r"], "echo"),
+        (["hosts['a1'].r"], "echo {{ item }}"),
+        ([], "echo left"),
+        ([], "echo true"),
+    ]
+    assert "waits for `hosts['a1'].r`" in two.orch("-s", "dev", "plan", "p").out
+    done = run(two, steps)
+    assert said(done) == ["from a1", "", "from", "a1", "left", "true"]
+
+
+def test_a_result_of_the_task_at_hand_is_not_there(two: Project) -> None:
+    done = run(
+        two, "steps:\n- {run: echo, register: own2}\n- run: echo {{ hosts.a1.own2.stdout }}\n"
+    )
+    assert done.code == 3
+    assert "'hosts.a1.own2' is undefined" in done.err
+    assert "tasks/t.yml:3:25" in done.err
+    assert not (two.root / ".orch").exists()
+
+
+def test_a_result_that_the_other_host_replaces_meanwhile_is_still_the_earlier_one(
+    two: Project,
+) -> None:
+    pipe = two.root / "pipe"
+    os.mkfifo(pipe)
+    done = run(
+        two,
+        f"steps:\n- {{run: 'echo newer', register: r}}\n"
+        f"- {{run: 'echo > {pipe}', when: host.name == 'a1' and r.changed}}\n"
+        f"- {{run: 'cat {pipe}', when: host.name == 'a2'}}\n"
+        "- run: echo {{ hosts.a1.r.stdout }}, here {{ r.stdout }}\n",
+    )
+    assert said(done)[-1] == "from a1, here newer"
+
+
+def test_a_variable_made_of_another_hosts_result_keeps_up_with_it(two: Project) -> None:
+    two.write(
+        {
+            "inventories/dev/hosts/a2.yml": "vars: {theirs: '{{ hosts.a1.n.stdout }}'}\n",
+            "tasks/give.yml": "params: {n: {}}\nsteps: [{run: 'echo {{ n }}', register: n}]\n",
+            "tasks/p.yml": "tasks: [give: {n: 1}, t, give: {n: 2}, t]\n",
+        }
+    )
+    done = run(two, "steps: [run: 'echo {{ hosts.a2.theirs }}']\n")
+    assert (said(done, "a1"), said(done, "a2")) == (["1", "2"], ["1", "2"])
+    done = run(
+        two,
+        "roles: [r]\nsteps: [run: 'echo {{ theirs }}']\n",
+        files={"inventories/dev/roles/r.yml": "[a2]\n"},
+    )
+    assert said(done) == ["1", "2"]
+
+
+def test_a_later_batch_sees_what_an_earlier_one_registered(two: Project) -> None:
+    two.write({"tasks/p.yml": "tasks: [{batch: 1, tasks: [ask, t]}]\n"})
+    steps = "steps:\n- run: echo {{ hosts.a1.r.stdout }}\n"
+    done = run(two, steps + "- run: echo {{ hosts.a2.mine | default('none') }}\n")
+    assert said(done, "a1") == ["from a1", "none"]
+    assert said(done, "a2") == ["from a1", "of a2"]
+
+
+@pytest.mark.parametrize("by", ["raw", "words"])
+def test_what_came_from_another_host_is_never_taken_as_it_is(two: Project, by: str) -> None:
+    done = run(two, f"steps:\n- run: echo {{{{ hosts['a1'].r.stdout | {by} }}}}\n")
+    assert (done.code, said(done)) == (1, [""])
+    assert f"`{by}`" in done.rows["a2"]["reason"]
+
+
+def test_what_came_from_another_host_is_quoted_and_never_rendered_again(two: Project) -> None:
+    evil = "steps:\n- run: printf %s '{{ '{{ 1 + 1 }} $(id) ; x' }}'\n  register: r\n"
+    done = run(
+        two,
+        'vars: {v: "{{ hosts.a1.r.stdout }}"}\nsteps:\n- run: echo {{ v }}\n',
+        files={"tasks/ask.yml": evil},
+    )
+    assert said(done) == ["{{ 1 + 1 }} $(id) ; x"]
+
+
+def test_what_never_came_from_another_host_is_undefined_or_none_in_a_rollback(two: Project) -> None:
+    two.write(
+        {
+            "tasks/p.yml": "tasks: [{max_failures: 1, tasks: [ask, t]}, last]\n",
+            "tasks/ask.yml": "steps:\n- run: test {{ host.name }} = a2\n"
+            "- {run: 'echo from {{ host.name }}', register: s}\n",
+            "tasks/last.yml": "steps: [{run: exit 1}]\n"
+            "rollback:\n- run: echo {{ hosts.a1.s.stdout or 'none' }} {{ hosts.a2.s.stdout }} > undone\n",
+        }
+    )
+    done = run(two, "steps:\n- run: echo {{ hosts.a1.s.stdout | default('none') }}\n")
+    assert said(done) == ["none"]
+    assert (two.root / ".orch/sandbox/dev/a2/undone").read_text() == "none from a2\n"
+    done = run(two, "steps:\n- run: echo {{ hosts.a1.s.stdout }}\n")
+    assert "'hosts.a1.s' is undefined" in done.rows["a2"]["reason"]
+
+
+def test_values_of_hosts_that_need_each_other_are_an_error(two: Project) -> None:
+    two.write(
+        {
+            "inventories/dev/hosts/a1.yml": "vars: {x: '{{ hosts.a2.y }}'}\n",
+            "inventories/dev/hosts/a2.yml": "vars: {y: '{{ hosts.a1.x }}'}\n",
+        }
+    )
+    done = run(two, "steps:\n- run: echo {{ hosts.a1.x }}\n")
+    assert done.code == 3
+    assert "hosts['a1'].x → hosts['a2'].y → hosts['a1'].x" in done.err
+
+
+def test_the_facts_of_another_host_are_known_once_an_earlier_task_named_them(two: Project) -> None:
+    steps = "steps:\n- run: echo {{ hosts.a1.facts.kernel == facts.kernel }}\n"
+    done = run(two, steps)
+    assert done.code == 1
+    assert "the facts of 'a1' are not known" in done.rows["a2"]["reason"]
+    done = run(two, steps, files={"tasks/ask.yml": "steps: [run: 'echo {{ facts.kernel }}']\n"})
+    assert said(done) == ["true"]
