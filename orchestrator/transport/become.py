@@ -16,15 +16,15 @@ from orchestrator.session.ending import readable
 _SAID = 2000  # bytes
 _NOT_FOUND = 127  # POSIX.1-2017, XCU 2.8.2
 _SCRIPTS = {
-    "sudo": 'cd /;exec sudo -n -H -u "$1" -- sh -c "$2"',
-    "doas": 'cd /;exec doas -n -u "$1" sh -c "$2"',
+    "sudo": 'exec sudo -n -H -u "$1" -- sh -c "$2"',
+    "doas": 'exec doas -n -u "$1" sh -c "$2"',
     "su": (
-        'cd /;[ "$(id -u)" = 0 ]||su -s /bin/sh -c : "$1" </dev/null||exit;'
+        '[ "$(id -u)" = 0 ]||su -s /bin/sh -c : "$1" </dev/null||exit;'
         'exec su -s /bin/sh -c "$2" "$1" "$1"'
     ),
 }
-"""``$1`` is the user's name, ``$2`` the text for their shell. From ``/``, since the login user's
-home may not be theirs to be in. doas sets HOME, USER and LOGNAME, and so does sudo with ``-H``."""
+"""``$1`` is the user's name, ``$2`` the text for their shell. doas sets HOME, USER and LOGNAME,
+and so does sudo with ``-H``."""
 _TEXTS = {
     # util-linux's su leaves USER and LOGNAME as they are where the user is root
     "su": "USER=$0 LOGNAME=$0;export USER LOGNAME;",

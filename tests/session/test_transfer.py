@@ -124,12 +124,13 @@ def test_slow_source_is_not_the_host_s_silence(host: Host) -> None:
         quiet = here.open()
 
         def slow() -> Iterator[bytes]:
-            yield b"a"
-            quiet.read(0.7)
-            yield b"b"
+            yield b"ab"
             quiet.read(0.7)
 
-        assert send(host(), "cat", slow(), timeout=0.6, stopping=never) == "ab"
+        assert (
+            send(host(), "n=$(wc -c); sleep .4; echo $n", slow(), timeout=0.6, stopping=never)
+            == "2\n"
+        )
 
 
 def test_stop_ends_it(host: Host, tmp_path: Path) -> None:

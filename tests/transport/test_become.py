@@ -170,6 +170,15 @@ def test_no_name_is_more_than_a_name(name: str) -> None:
     assert said.startswith(f"-H,-u,{name},--,sh,-c,echo {become.token};exec env A='b c' sh")
 
 
+def test_su_to_root_names_root_to_the_steps() -> None:
+    become = Become("su", "root")
+    words = [*ROOT, "env", "USER=x", "LOGNAME=x", "HOME=/x", *become.words]
+    channel = Becoming(LocalChannel(words, os.environ, "/"), become)
+    said = talk(channel, b"echo $HOME $USER $LOGNAME").stdout.decode().split()
+    assert said == [pwd.getpwnam("root").pw_dir, "root", "root"]
+    channel.close()
+
+
 def test_login_s_noise_is_told_and_the_token_is_not() -> None:
     become = Become("sudo", OTHER)
     noise = f"printf 'Hello\\n{become.token[:7]}'; echo Oh >&2; {become.command}"
