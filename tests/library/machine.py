@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,10 @@ class Machine:
     shell: str
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
+    """The words before a command that make it run somewhere else (private.py)."""
+    watched: tuple[Path, ...] = ()
+    """What a check must leave alone, beside ``root``."""
 
     def __post_init__(self) -> None:
         tools = self.root.parent / f"{self.root.name}-tools"
@@ -111,7 +116,7 @@ class Machine:
             diff=diff,
         )
         events: list[Event] = []
-        connection = LocalConnection("sh", self.environment)
+        connection = LocalConnection(shlex.join([*self.within, "sh"]), self.environment)
         code = run(
             build(ask),
             there.hosts,
@@ -122,6 +127,10 @@ class Machine:
         )
         return Run(code, [e for e in events if isinstance(e, StepFinished)])
 
+    def seen(self) -> list[dict[str, tuple[Any, ...]]]:
+        """Everything that a check must leave as it is."""
+        return [snapshot(path) for path in (self.root, *self.watched)]
+
     def one(self, step: Any, **more: Any) -> Outcome:
         """Run one step; how it ended."""
         return self.go([step], **more).outcomes[0]
@@ -129,9 +138,9 @@ class Machine:
     def sees(self, step: Any, status: str, **more: Any) -> Outcome:
         """Check, run, and run again: the check says what the run then does, nothing changes
         before it, and nothing is left to change after it. ``status``: ok, changed or failed."""
-        before = snapshot(self.root)
+        before = self.seen()
         foretold = self.one(step, check=True, **more)
-        assert snapshot(self.root) == before, "the check changed something"
+        assert self.seen() == before, "the check changed something"
         outcome = self.one(step, **more)
         assert outcome.status == status, told(outcome)
         if status == "failed":
