@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TypeAlias
 
-from orchestrator.errors import OrchError
+from orchestrator.errors import ConnectError, OrchError
 from orchestrator.execute.alone import bring, judged, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
@@ -191,9 +191,21 @@ class HostTask:
         segment = self.recorder.take()
         if not segment or self._over():
             return None
-        session = self.session = self._home()
-        self._send(session, segment)
+        try:
+            session = self.session = self._home()
+            self._send(session, segment)
+        except ConnectError as error:
+            self._refused(segment[0][0], error)
         return self.recorder.failed
+
+    def _refused(self, step: PlannedStep, error: ConnectError) -> None:
+        """A step whose user nobody lets us become has failed; anything else is the host's."""
+        if error.phase != "become":
+            raise error
+        problem = error.problems[0]
+        reason = f"{problem.what}; {problem.hint}" if problem.hint else problem.what
+        self.recorder.hold = False
+        self.recorder.done(step, Outcome(Status.FAILED, reason=reason))
 
     def _home(self) -> Session:
         session = self.fleet.session(self.progress.host.name, self.progress.app, self.user)
@@ -249,7 +261,10 @@ class HostTask:
         self.recorder.hold = True
         self.recorder.queue(step, command)
         if step.on:
-            self._delegated(step)
+            try:
+                self._delegated(step)
+            except ConnectError as error:
+                self._refused(step, error)
         else:
             self.user = step.user
             self._flush()

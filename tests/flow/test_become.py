@@ -1,0 +1,101 @@
+"""``become``: steps of several users in one task, in order, each in a shell of that user.
+
+As root, which may become anyone without a password; `nobody` exists everywhere.
+"""
+
+from __future__ import annotations
+
+import getpass
+
+import pytest
+
+from tests.projects import Done, Project
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    assert getpass.getuser() == "root", "these tests become other users, which root may"
+    return project.sandbox("a1")
+
+
+def run(project: Project, task: str, *args: str) -> Done:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", "dev", "run", "t", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def told(done: Done) -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.steps("a1")]
+
+
+def test_each_step_runs_as_its_user_and_in_order(one: Project) -> None:
+    done = run(
+        one,
+        """
+        become: nobody
+        steps:
+          - {run: id -un}
+          - {run: id -un; pwd, become: true}
+          - {run: id -un}
+          - {run: id -un, become: false}
+          - {run: id -un, become: "{{ 'dae' ~ 'mon' }}"}
+        """,
+    )
+    outs = [out.split("\n")[0] for _, out in told(done)]
+    assert outs == ["nobody", "root", "nobody", "root", "daemon"]
+
+
+def test_conditions_and_results_reach_across_users(one: Project) -> None:
+    done = run(
+        one,
+        """
+        steps:
+          - {run: "echo from root", register: a}
+          - {run: "echo {{ a.stdout }}", become: nobody, register: b, when: a.changed}
+          - {run: "echo $(id -un) {{ b.stdout }}", when: b.exit_status == 0}
+          - {run: echo no, become: nobody, when: b.failed}
+          - {run: exit 3, become: nobody, register: c, failed_when: false}
+          - {run: echo three, when: c.exit_status == 3}
+        """,
+    )
+    assert [out for status, out in told(done) if status != "skipped"] == [
+        *("from root", "from root", "root from root", "", "three"),
+    ]
+
+
+def test_a_user_that_nobody_may_become_is_a_failure_with_what_was_said(one: Project) -> None:
+    task = "steps:\n- run: 'true'\n- {run: id, become: nonesuch}\n- run: echo never\n"
+    done = run(one, task)
+    assert done.code == 1
+    assert [s["status"] for s in done.steps("a1")] == ["changed", "failed"]
+    assert "nonesuch" in done.rows["a1"]["reason"]
+    rescued = "steps:\n- block: [{run: id, become: nonesuch}]\n  rescue: [{run: echo saved}]\n"
+    assert told(run(one, rescued))[-1] == ("changed", "saved")
+
+
+def test_blocks_modules_and_loops_become_too(one: Project) -> None:
+    one.write({"tasks/who.yml": "probe: state user \"$(id -un)\"\nwant: {user: nobody}\n"})
+    done = run(
+        one,
+        """
+        steps:
+          - block: [{run: id -un}, {who: {}}]
+            become: nobody
+          - {run: "id -un; echo {{ item }}", loop: [1], become: nobody}
+          - {run: id -un, become: nobody, delegate_to: a1}
+          - {run: id -un, become: nobody, retries: 1}
+        """,
+    )
+    assert [status for status, _ in told(done)] == ["changed", "ok", "changed", "changed", "changed"]
+    assert all(out.startswith("nobody") for status, out in told(done) if status == "changed")
+
+
+def test_a_plan_shows_whose_shell_it_is(one: Project) -> None:
+    one.write({"tasks/t.yml": "steps:\n- {run: id, become: nobody}\n"})
+    assert "as nobody" in one.orch("-s", "dev", "plan", "t").out
+
+
+def test_a_timeout_ends_what_another_user_runs(one: Project) -> None:
+    done = run(one, "steps:\n- {run: sleep 1000, become: nobody, timeout: 1s}\n")
+    assert [s["status"] for s in done.steps("a1")] == ["timed_out"]
