@@ -265,6 +265,55 @@ def test_failures_tolerated_in_one_item_do_not_count_in_the_next(farm: Farm) -> 
     assert ("un-check", "w5", "w5") in farm.log
 
 
+def waves(farm: Farm) -> list[tuple[str, set[str]]]:
+    """What was done by turns, with the hosts that it was done for."""
+    found: list[tuple[str, set[str]]] = []
+    for what, host, _ in farm.log:
+        if not found or found[-1][0] != what:
+            found.append((what, set()))
+        found[-1][1].add(host)
+    return found
+
+
+@pytest.fixture
+def hooked(farm: Farm) -> Farm:
+    farm.task("first", head="before: [update]\n")
+    farm.task("last", head="after: [roll]\n")
+    farm.project.write({"tasks/roll.yml": "tasks: [update, check]\n"})
+    return farm
+
+
+def test_hooks_run_in_each_batch_on_its_hosts(hooked: Farm) -> None:
+    done = hooked.roll("4", "roll")
+    names = ("first", "update", "check", "last")
+    batches = ({"w1", "w2", "w3", "w4"}, {"w5", "w6"})
+    assert waves(hooked) == [(name, hosts) for hosts in batches for name in names]
+    assert (done.code, statuses(done)) == (0, standing("123456"))
+
+
+def test_a_before_that_fails_in_a_batch_keeps_its_task_from_it_and_the_later_ones(
+    hooked: Farm,
+) -> None:
+    hooked.task("first", "test {{ host.name }} != w3", head="before: [update]\n")
+    done = hooked.roll("2", "roll", "commit")
+    assert waves(hooked) == [
+        *((name, {"w1", "w2"}) for name in ("first", "update", "check", "last")),
+        *((name, {"w3", "w4"}) for name in ("first", "un-first")),
+    ]
+    assert (done.code, statuses(done)) == (1, standing("12", "3", cancelled="4"))
+
+
+def test_an_after_that_fails_in_a_batch_undoes_the_batch(hooked: Farm) -> None:
+    hooked.task("last", "test {{ host.name }} != w3", head="after: [roll]\n")
+    done = hooked.roll("2", "roll", "commit")
+    names = ("first", "update", "check", "last")
+    assert waves(hooked)[4:] == [
+        *((name, {"w3", "w4"}) for name in names),
+        *((f"un-{name}", {"w3", "w4"}) for name in reversed(names)),
+    ]
+    assert (done.code, statuses(done)) == (1, standing("12", "3", cancelled="4"))
+
+
 SHOW = (
     "roles: [web]\nsteps:\n- run: echo {{ own.stdout }}\n- run: echo {{ mine }}\n"
     "- run: echo {{ shared.stdout }}\n"
