@@ -44,6 +44,58 @@ f_field() {
   while :; do case $f_rest in ' '*) f_rest=${f_rest# };; *) break;; esac; done
   f_word=${f_rest%% *} f_rest=${f_rest#* }
 }
+# named PATH: sets path to it, absolute or with ./ before it, without slashes at its end.
+named() {
+  path=$1
+  while :; do case $path in ?*/) path=${path%/};; *) break;; esac; done
+  case $path in /*) ;; *) path=./$path;; esac
+}
+# above: fails where what is nearest above path cannot have anything in it, or cannot be looked into.
+above() {
+  f_up=$path
+  until present "$f_up"; do f_up=${f_up%/*}; f_up=${f_up:-/}; done
+  [ "$f_up" != "$path" ] || return 0
+  [ -d "$f_up" ] || { echo "$f_up is not a directory" >&2; return 1; }
+  [ -x "$f_up" ] || { echo "cannot look into $f_up" >&2; return 1; }
+}
+# points LINK: sets f_to to what it points to.
+points() { f_to=$(readlink -- "$1" && echo .) && f_to=${f_to%"$o_nl".}; }
+# lead PATH: sets path to where PATH leads to through links, and what attributes sets. Fails where
+# a link leads to nothing, and as above does.
+lead() {
+  named "$1"
+  f_links=0
+  while [ -L "$path" ] && [ $f_links -lt 40 ]; do
+    points "$path" || return
+    f_links=$((f_links+1))
+    case $f_to in /*) named "$f_to";; *) named "${path%/*}/$f_to";; esac
+  done
+  attributes "$path"
+  case $f_links$f_type in
+  0absent) above || return;;
+  *absent|*link) echo "$1 is a link to $f_to, which is not there" >&2; return 1;;
+  esac
+}
+# aim PATH: lead, to a regular file or where there may be one.
+aim() {
+  lead "$1" || return
+  case $f_type in
+  absent|file) ;;
+  directory) echo "$1 is a directory" >&2; return 1;;
+  *) echo "$1 is not a regular file" >&2; return 1;;
+  esac
+}
+# parents: makes the directories that path is to be in.
+parents() { f_up=${path%/*}; [ -d "${f_up:-/}" ] || mkdir -p -- "$f_up"; }
+# doomed: fails unless the directory at path may go with all that is in it.
+doomed() {
+  f_real=$(cd -P -- "$path" && pwd -P) || return
+  for f_up in / "$HOME" "$PWD"; do
+    f_up=$(cd -P -- "$f_up" 2>/dev/null && pwd -P) || continue
+    case ${f_up%/}/ in "${f_real%/}"/*) echo "$path is not removed: $f_up is in it" >&2; return 1;; esac
+  done
+}
+
 # uid USER, gid GROUP: the number on stdout; nothing where there is no such name.
 uid() {
   case $1 in *[!0-9]*|'') id -u -- "$1" 2>/dev/null || id -u "$1" 2>/dev/null;; *) echo "$1";; esac
@@ -65,6 +117,8 @@ owned() {
   [ "$2" ] && [ "$f_gid" ] && { [ "$(gid "$2")" = "$f_gid" ] && state group "$2" || state group "$f_gid"; }
   :
 }
+# attributed OWNER GROUP: states mode, owner and group of what attributes saw.
+attributed() { [ -z "$f_mode" ] || state mode "$f_mode"; owned "$1" "$2"; }
 # own PATH OWNER GROUP: as far as they are given; of a link itself, not of what it points to.
 own() {
   [ -z "$2$3" ] || chown -h -- "$2${3:+:$3}" "$1"
@@ -84,6 +138,16 @@ target() {
 }
 # mended: whether the fix has run; for what is an act rather than a state, such as a restart.
 mended() { [ "$o_off" ]; }
+# own_all PATH OWNER GROUP: that, and all that is in it.
+own_all() { [ -z "$2$3" ] || chown -hR -- "$2${3:+:$3}" "$1"; }
+# all_of user|group ID: whether path and all that is in it are theirs, or no ID is given.
+all_of() { [ -z "$2" ] || [ -z "$(find "$path" ! "-$1" "$2" | head -n 1)" ]; }
+# dress PATH MODE OWNER GROUP: as far as they are given. The leading 0 makes GNU's chmod take
+# away set-ID bits of directories, too.
+dress() {
+  own "$1" "$3" "$4"
+  [ -z "$2" ] || chmod -- "0$2" "$1"
+}
 
 # digest FILE: its SHA-256 on stdout.
 digest() {
@@ -107,10 +171,45 @@ same() {
 # contents PATH [FILE]: states `contents`, which is wanted to be `as given`; FILE, where PATH
 # leads to, is what is compared.
 contents() {
-  if same "$1"; then state contents 'as given'
+  f_same=
+  if same "$1"; then f_same=1; state contents 'as given'
   elif [ ! -f "$1" ]; then :
+  elif [ ! -r "$1" ]; then echo "cannot read $1" >&2; return 1
   else state contents 'different'; replaced "$1"
   fi
+}
+# compared PATH OWNER GROUP VALIDATE: what the probe of a module states whose payload is a file's
+# contents. New ones are tried.
+compared() {
+  aim "$1" || return
+  attributed "$2" "$3"
+  contents "$path" || return
+  [ "$f_same" ] || tried "$4"
+}
+# tried COMMAND: runs it, %s being a private file at path's name with what payload writes. Fails
+# where it does. What is still to be sent is tried then.
+tried() {
+  [ "$1" ] || return 0
+  case $1 in *%s*) ;; *) echo "validate needs %s, which stands for the new file" >&2; return 64;; esac
+  [ -z "$o_digest" ] || [ "$o_staged" ] || return 0
+  f_up=${TMPDIR:-/tmp} f_new=${path##*/} f_rest=$1
+  case $f_up in *[!A-Za-z0-9/._-]*) f_up=/tmp;; esac
+  case $f_new in *[!A-Za-z0-9._-]*) f_new=file;; esac
+  f_up=$f_up/$ORCH_TEMP
+  f_new=$f_up/$f_new f_text=
+  while :; do
+    case $f_rest in
+    *%s*) f_text=$f_text${f_rest%%%s*}$f_new f_rest=${f_rest#*%s};;
+    *) f_text=$f_text$f_rest; break;;
+    esac
+  done
+  f_said=$(
+    trap 'rm -rf -- "$f_up"' EXIT
+    trap 'exit 143' TERM HUP INT
+    exec 2>&1
+    (umask 077 && mkdir -- "$f_up" && payload >"$f_new") || exit
+    eval "$f_text" </dev/null 3>&- 4>&-
+  ) || { f_status=$?; printf '%s\n' ${f_said:+"$f_said"} "not valid: $1 (exit status $f_status)" >&2; return 1; }
 }
 # replaced FILE: reports the text that is there, for a diff of it; nothing where it is long or
 # no text.
@@ -119,20 +218,30 @@ replaced() {
   attributes "$1"
   [ "$f_size" -le 65536 ] || { o_tell old# long >&4; return 0; }
   tr -d '\000' <"$1" | cmp -s - "$1" || { o_tell old# binary >&4; return 0; }
-  while IFS= read -r f_line; do o_tell old "$f_line"; done <"$1" >&4
-  [ -z "$f_line" ] || { o_tell old "$f_line"; o_tell old# cut; } >&4
+  f_tell old <"$1" >&4
+}
+f_tell() {
+  while IFS= read -r f_line; do o_tell "$1" "$f_line"; done
+  [ -z "$f_line" ] || { o_tell "$1" "$f_line"; o_tell "$1#" cut; }
+}
+# replacing: reports the text that payload writes, where that is made on the host.
+replacing() {
+  [ "$o_show" ] || return 0
+  f_size=$(payload | wc -c)
+  if [ $((f_size)) -gt 65536 ]; then o_tell new# long >&4; else payload | f_tell new >&4; fi
 }
 # beside PATH: sets temp to a new empty file beside it, only its owner's, that is gone when the
-# fix ends.
+# fix ends. Makes the directory if it has to.
 beside() {
   case $1 in */*) temp=${1%/*}/;; *) temp=./;; esac
+  [ -d "$temp" ] || mkdir -p -- "$temp"
   temp=$temp.$ORCH_TEMP
   trap 'rm -f -- "$temp"' EXIT
   trap 'exit 143' TERM HUP INT
   (umask 077; set -C; : >"$temp")
 }
-# place PATH MODE OWNER GROUP: puts what beside made at PATH, in one step. What is not given stays
-# as it was there, or as the umask has it.
+# place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
+# given stays as it was there, or as the umask has it. BACKUP true: what was there stays beside it.
 place() {
   attributes "$1"
   f_was=$f_mode f_user=$f_uid f_team=$f_gid
@@ -145,5 +254,131 @@ place() {
   f_mask=$(umask)
   [ "${2:-$f_was}" ] || f_was=$(printf %04o $((0666 & ~0$f_mask)))
   chmod -- "${2:-$f_was}" "$temp"
-  mv -f -- "$temp" "$1"
+  f_kept=
+  if [ "$5" = true ] && [ $f_type = file ]; then
+    f_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)
+    while present "$f_kept~"; do f_kept=$f_kept+; done
+    ln -- "$1" "$f_kept~" 2>/dev/null || cp -p -- "$1" "$f_kept~"
+  fi
+  mv -f -- "$temp" "$1" || { [ -z "$f_kept" ] || rm -f -- "$f_kept~"; return 1; }
+}
+# over FROM TO: renames FROM, in one step also where TO is a link to a directory and mv can do that:
+# -T is GNU's and busybox's, -h that of the BSDs.
+over() {
+  if [ ! -d "$2" ]; then mv -f -- "$1" "$2"
+  else
+    mv -fT -- "$1" "$2" 2>/dev/null || mv -fh -- "$1" "$2" 2>/dev/null ||
+      perl -e 'rename $ARGV[0], $ARGV[1] or exit 1' "$1" "$2" 2>/dev/null ||
+      { rm -f -- "$2" && mv -f -- "$1" "$2"; }
+  fi
+}
+# put PATH MODE OWNER GROUP BACKUP: what payload writes becomes the file that PATH leads to.
+put() {
+  aim "$1"
+  beside "$path"
+  payload >"$temp"
+  same "$temp" || { echo "could not write all of it" >&2; return 1; }
+  place "$path" "$2" "$3" "$4" "$5"
+}
+
+# The editing of texts by lines. grep's regular expressions are POSIX's extended ones, on bytes.
+
+# text_at PATH OWNER GROUP CREATE: aim at a text; states its attributes. Fails where there is none,
+# unless CREATE is true.
+text_at() {
+  aim "$1" || return
+  attributed "$2" "$3"
+  if [ $f_type = absent ]; then
+    [ "$4" = true ] || { echo "there is no $1: \`create: true\` makes it" >&2; return 1; }
+  elif ! tr -d '\000' <"$path" | cmp -s - "$path"; then
+    [ ! -r "$path" ] || echo "$1 holds NUL bytes: it is not a text" >&2
+    return 1
+  fi
+}
+# hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
+hits() {
+  LC_ALL=C grep "-$1" -e "$2" </dev/null || [ $? = 1 ] || return
+  [ ! -f "$path" ] || LC_ALL=C grep "-n$1" -e "$2" <"$path" | cut -d: -f1
+}
+last_hit() { f_hits=$(hits "$1" "$2") || return; echo "${f_hits##*"$o_nl"}"; }
+# spot AFTER BEFORE: sets f_end, how many lines there are, f_keep, how many of them stand before
+# what is to be put in, and f_from, the first one behind it.
+spot() {
+  [ -z "$1" ] || [ -z "$2" ] || { echo "\`after\` and \`before\` exclude each other" >&2; return 64; }
+  f_end=0 f_keep=
+  [ ! -f "$path" ] || f_end=$(LC_ALL=C grep -c '' <"$path") || :
+  if [ "$2" = BOF ]; then f_keep=0
+  elif [ "$2" ]; then f_keep=$(last_hit E "$2") || return; f_keep=${f_keep:+$((f_keep-1))}
+  elif [ "$1" ] && [ "$1" != EOF ]; then f_keep=$(last_hit E "$1") || return
+  fi
+  f_keep=${f_keep:-$f_end}
+  f_from=$((f_keep+1))
+}
+# splice: writes the text at path with f_text, whole lines, between f_keep and f_from.
+splice() {
+  if [ $f_end -gt 0 ]; then
+    [ $f_keep -eq 0 ] || head -n $f_keep <"$path"
+    [ -z "$f_text" ] || [ $f_keep -lt $f_end ] || [ $(($(tail -c 1 <"$path" | wc -l))) -gt 0 ] || echo
+  fi
+  printf %s "$f_text"
+  [ $f_from -gt $f_end ] || tail -n +$f_from <"$path"
+}
+# plan_line STATE MATCH AFTER BEFORE [LINE]: sets f_at, where it or what is in its place is, f_have,
+# what that is, and f_due, whether something is to be done. payload then writes the new text.
+plan_line() {
+  case $#$1$2 in
+  4absent?*|5*) ;;
+  *) echo "which line? give \`line\`" >&2; return 64;;
+  esac
+  case $5 in *"$o_nl"*) echo "\`line\` is several lines: see text_block" >&2; return 64;; esac
+  if [ "$1" = absent ]; then
+    if [ "$2" ]; then f_how=E f_what=$2; else f_how=Fx f_what=$5; fi
+    f_at=$(last_hit $f_how "$f_what") || return
+    f_due=$f_at
+    payload() { LC_ALL=C grep -v$f_how -e "$f_what" <"$path" || [ $? = 1 ]; }
+    return
+  fi
+  payload() { splice; }
+  spot "$3" "$4" && f_at=$(last_hit Fx "$5") || return
+  if [ "$2" ]; then
+    f_hit=$(last_hit E "$2") || return
+    if [ "$f_hit" ]; then
+      # a line that is there counts, though it does not match what is to be replaced by it
+      [ "$f_at" ] && ! printf '%s\n' "$5" | LC_ALL=C grep -Eq -e "$2" || f_at=$f_hit
+    fi
+  fi
+  f_due=1 f_have= f_text=$5$o_nl
+  [ "$f_at" ] || return 0
+  f_keep=$((f_at-1)) f_from=$((f_at+1)) f_have=$(head -n "$f_at" <"$path" | tail -n 1)
+  [ "$f_have" != "$5" ] || f_due=
+}
+# plan_block STATE BEGIN END AFTER BEFORE BLOCK: as plan_line; f_have are whole lines.
+plan_block() {
+  payload() { splice; }
+  case $2$3 in *"$o_nl"*) echo "the marker holds a line's end" >&2; return 64;; esac
+  [ "$2" != "$3" ] || { echo "the marker needs {mark}" >&2; return 64; }
+  case $o_nl$6$o_nl in
+  *"$o_nl$2$o_nl"*|*"$o_nl$3$o_nl"*) echo "the block holds its own marker" >&2; return 64;;
+  esac
+  f_text= f_due= f_have=
+  [ -z "$6" ] || f_text=${6%"$o_nl"}$o_nl
+  spot "$4" "$5" && f_at=$(hits Fx "$2") && f_hit=$(hits Fx "$3") || return
+  case $f_at,$f_hit in
+  ,) ;;
+  ,*|*,|*"$o_nl"*) echo "not each of the lines '$2' and '$3' is there once" >&2; return 1;;
+  *)
+    [ "$f_at" -lt "$f_hit" ] || { echo "'$3' stands before '$2'" >&2; return 1; }
+    f_have=$(head -n $((f_hit-1)) <"$path" | tail -n +$((f_at+1)); echo .)
+    f_have=${f_have%.} f_keep=$((f_at-1)) f_from=$((f_hit+1));;
+  esac
+  if [ "$1" = absent ]; then f_due=$f_at f_text=; return; fi
+  [ "$f_at" ] && [ "$f_have" = "$f_text" ] || f_due=1
+  f_text=$2$o_nl$f_text$3$o_nl
+}
+# planned VALIDATE: reports and tries the new text, if it is one.
+planned() {
+  [ "$f_due" ] || return 0
+  [ $f_type = absent ] || replaced "$path"
+  replacing
+  tried "$1"
 }
