@@ -27,7 +27,7 @@ def main(key: str, known: str, *ports: str) -> None:
         known_hosts=(known, known),
     )
     channel = connector.connect(host(good)).open()
-    channel.write(b"echo $PPID; exec sleep 1000\n")
+    channel.write(b"echo $PPID; exec cat\n")
     os.kill(int(hear(channel, b"\n")), signal.SIGKILL)
     while not channel.read(20.0).eof:
         pass

@@ -106,13 +106,16 @@ def test_a_write_never_waits_for_a_shell_that_does_not_read(
     sshd: Sshd, connector: Connector
 ) -> None:
     channel = connector.connect(sshd.host()).open()
-    assert channel.write(b"echo up; exec sleep 1000\n")
-    hear(channel, b"up")
+    assert channel.write(b"echo $$; exec sleep 1000\n")
+    pid = int(hear(channel, b"\n"))
     block, written = bytes(1 << 20), 0
-    while taken := channel.write(block):
-        written += taken
-        assert written < 1 << 25
-    assert channel.read(0.0).stdout == b""
+    try:
+        while taken := channel.write(block):
+            written += taken
+            assert written < 1 << 25
+        assert channel.read(0.0).stdout == b""
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_write_stops_where_the_network_does_and_goes_on_with_it(
@@ -198,7 +201,7 @@ def test_a_host_that_takes_no_session_says_so(tmp_path: Path, connector: Connect
 
 def test_a_cut_connection_is_eof_at_once(sshd: Sshd, connector: Connector) -> None:
     channel = connector.connect(sshd.host(connect=sshd.connect(keepalive=0))).open()
-    channel.write(b"echo $PPID; exec sleep 1000\n")
+    channel.write(b"echo $PPID; exec cat\n")
     session = int(hear(channel, b"\n"))
     os.kill(session, signal.SIGKILL)
     chunk = channel.read(20.0)
