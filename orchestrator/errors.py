@@ -96,7 +96,7 @@ class DefinitionError(OrchError):
 class ConnectError(OrchError):
     """A host could not be reached, or would not let us in.
 
-    ``phase`` is one of resolve, connect, banner, kex, host key, auth, channel, shell.
+    ``phase`` is one of resolve, connect, banner, kex, host key, auth, channel, become, shell.
     ``transient`` says whether trying again may help (a reset before the banner does).
     """
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from orchestrator import tasks
 from orchestrator.app.arguments import extra_values
 from orchestrator.app.project import Chosen, choose, root_of
-from orchestrator.errors import DefinitionError, Problem
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.limit import select
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.journal import last_failed
-from orchestrator.model.host import Host, Stage
+from orchestrator.model.host import App, Host, Stage
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.build import build
 from orchestrator.plan.model import Plan
@@ -77,6 +77,20 @@ class Parts:
     handlers: tuple[str, ...] = ()
     check: bool = False
     diff: bool = False
+    apps: tuple[str, ...] = ()
+
+
+def choose_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
+    """The apps named, or every one for ``all``. Raises DefinitionError where there is none such."""
+    if "all" in names and stage.apps:
+        return tuple(stage.apps.values())
+    for name in names:
+        if name not in stage.apps:
+            listed = ", ".join(stage.apps)
+            hint = nearest(name, stage.apps) or (f"apps: {listed}" if listed else "it has no apps/")
+            what = f"stage '{stage.name}' has no app '{name}'"
+            raise DefinitionError(Problem(what, Mark("--app"), hint))
+    return tuple(app for name, app in stage.apps.items() if name in names)
 
 
 def plan_tasks(
@@ -116,6 +130,7 @@ def _plan(
             parts.handlers,
             parts.check,
             parts.diff,
+            choose_apps(there.stage, parts.apps),
         )
     )
 

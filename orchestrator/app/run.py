@@ -53,7 +53,9 @@ def carry_out(
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
-        connectors.append(Connector(sandbox=sandbox, record=not plan.check))  # what undoes may have to connect again
+        connectors.append(
+            Connector(sandbox=sandbox, record=not plan.check)
+        )  # what undoes may have to connect again
         cancel.stop()
         connectors[0].cancel()
 

@@ -88,6 +88,16 @@ def choosing(command: F) -> F:
     )
 
 
+def apps(command: F) -> F:
+    """``--app``."""
+    return click.option(
+        *("-a", "--app", "apps"),
+        multiple=True,
+        metavar="APP,…",
+        help="For these apps of the stage, or `all`: each goes its own way over its hosts.",
+    )(command)
+
+
 def diff(command: F) -> F:
     """``--diff``."""
     return click.option(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.command("run", short_help="Run tasks on a stage's hosts.")
 @options.running
 @options.diff
+@options.apps
 @options.extra
 @options.choosing
 @click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
@@ -86,6 +87,7 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
 @click.command("plan", short_help="Show what a run would do, contacting nothing.")
 @options.stage
 @options.limit
+@options.apps
 @options.extra
 @options.choosing
 @options.json
@@ -121,7 +123,10 @@ def _parts(given: Mapping[str, Any]) -> Parts:
 
     tags = Tags(split(given["tags"]), split(given["skip_tags"]))
     check, diff = given.get("check", False), given.get("diff", False)
-    return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff)
+    apps = tuple(name.strip() for value in given["apps"] for name in value.split(","))
+    if not all(apps):
+        raise click.UsageError("--app names no app: an empty one is never meant to be all or none")
+    return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps)
 
 
 def _list_hosts(plan: Plan) -> int:
@@ -131,7 +136,8 @@ def _list_hosts(plan: Plan) -> int:
         for wave in lane.waves:
             if wave.hosts:
                 batch = f" (batch {wave.batch})" if wave.batch else ""
-                click.echo(f"{wave.task}{batch}: {fold(host.host for host in wave.hosts)}")
+                what = f"{lane.app} {wave.task}" if lane.app else wave.task
+                click.echo(f"{what}{batch}: {fold(host.host for host in wave.hosts)}")
     return Exit.OK
 
 

@@ -35,6 +35,8 @@ class Fleet:
         self._undoes, self._interrupt = False, cancel
         self._renewing: dict[str, threading.Lock] = {}
         self._renewed: dict[str, ConnectError | None] = {}
+        self._connecting: dict[str, threading.Lock] = {}
+        self._away: dict[str, ConnectError] = {}
 
     def undoing(self) -> Fleet:
         """The same connections and sessions for what follows a failure: no interrupt ends it, and
@@ -44,11 +46,20 @@ class Fleet:
         return fleet
 
     def connect(self, name: str) -> Connection:
-        """The host's connection, made if need be. Raises ConnectError."""
+        """The host's connection, made if need be; where that failed for one lane it has for all.
+        Raises ConnectError."""
         with self._lock:
-            connection = self._connections.get(name)
-        if connection is not None:
-            return connection
+            connecting = self._connecting.setdefault(name, threading.Lock())
+        with connecting:
+            with self._lock:
+                connection = self._connections.get(name)
+            if connection is not None:
+                return connection
+            if not self._undoes and name in self._away:
+                raise self._away[name]
+            return self._made(name)
+
+    def _made(self, name: str) -> Connection:
         began = time.monotonic()
         self._emit(ConnectStarted(time.time(), name))
         try:
@@ -57,6 +68,7 @@ class Fleet:
             seconds = time.monotonic() - began
             problem = error.problems[0]
             self._emit(ConnectFinished(time.time(), name, seconds, problem.what, problem.hint))
+            self._away[name] = error
             raise
         with self._lock:
             self._connections[name] = connection
@@ -73,7 +85,7 @@ class Fleet:
             session = self._sessions.get((name, app, user))
         if session is None or not session.alive:
             timeout = self.hosts[name].connect.timeout
-            session = Session(self.channel(name, user), ready_timeout=timeout)
+            session = Session(self._only(name, app, user), ready_timeout=timeout)
             with self._lock:
                 self._sessions[name, app, user] = session
         return session
@@ -81,6 +93,27 @@ class Fleet:
     def channel(self, name: str, user: str = "") -> Channel:
         """A channel to the host beside its sessions, for whoever closes it. Raises ConnectError."""
         return self._open_again(name, user) if self._undoes else self.connect(name).open(user)
+
+    def beside(self, name: str, app: str | None, user: str = "") -> Channel:
+        """A channel that the lane opens between two segments; where the host allows no more of
+        them, in place of its sessions, which are opened anew when they are needed again.
+
+        Raises ConnectError.
+        """
+        return self._only(name, app, user)
+
+    def _only(self, name: str, app: str | None, user: str) -> Channel:
+        try:
+            return self.channel(name, user)
+        except ConnectError as error:
+            with self._lock:
+                own = [key for key in self._sessions if key[:2] == (name, app)]
+                closing = [self._sessions.pop(key) for key in own]
+            if error.phase != "channel" or not closing:
+                raise
+            for session in closing:
+                session.close()
+            return self.channel(name, user)
 
     @contextmanager
     def delegated(self, name: str, app: str | None, user: str = "") -> Iterator[Session]:

@@ -282,7 +282,8 @@ class HostTask:
     def _staged(self, step: PlannedStep, sends: Bytes) -> str:
         """Send what goes beside the command; where on the host that is then."""
         host = step.on or self.progress.host.name
-        channel = self.fleet.channel(host, step.user)
+        lane = f"{self.progress.app or ''} delegated" if step.on else self.progress.app
+        channel = self.fleet.beside(host, lane, step.user)
         return bring(channel, sends, self.fleet.hosts[host].connect.timeout, self._over)
 
     def _cancel(self) -> None:

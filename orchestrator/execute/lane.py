@@ -63,7 +63,7 @@ class LaneRun:
         self.fallen_in: dict[int, set[str]] = {}
         self.delegate_away = False
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
-        keep = undone or bool(lane.failed) or bool(self._delegates())
+        keep = undone or bool(lane.failed) or bool(self._delegates()) or len(plan.lanes) > 1
         waves = enumerate(lane.waves)
         self.last = {} if keep else {h.host: n for n, wave in waves for h in wave.hosts}
 

@@ -38,8 +38,11 @@ def run(
             LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options) for lane in plan.lanes
         ]
         try:
-            for lane in lanes:
-                lane.run()
+            if len(lanes) == 1:
+                lanes[0].run()
+            else:
+                with ThreadPoolExecutor(len(lanes)) as side_by_side:
+                    each(side_by_side, LaneRun.run, lanes)
         finally:
             each(pool, fleet.release, fleet.connected())
     rows = tuple(p.row() for lane in lanes for p in lane.progress.values())

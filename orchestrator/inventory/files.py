@@ -17,7 +17,7 @@ Note: TypeAlias = tuple[str, Mark]
 Named: TypeAlias = list[tuple[Key, Value]]
 
 STAGE, HOSTS, ROLES, APPS = "stage", "hosts", "roles", "apps"
-_FILES = (STAGE, HOSTS, ROLES)
+_FILES = (STAGE, HOSTS, ROLES, APPS)
 _FOLDERS = (HOSTS, ROLES, APPS)
 _FOREIGN = {
     "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",
@@ -45,6 +45,10 @@ class StageFolder:
     def roles(self) -> Named:
         """Each role with what is said of it: ``roles/`` or ``roles.yml``."""
         return self._named(ROLES) if self._once(ROLES) else []
+
+    def apps(self) -> Named:
+        """Each app with what is said of it: ``apps/`` or ``apps.yml``."""
+        return self._named(APPS) if self._once(APPS) else []
 
     def hosts(self, root: Path, stage: str) -> Named:
         """Each host with what is said of it: ``hosts/``, ``hosts.yml``, an executable ``hosts``."""
@@ -89,7 +93,8 @@ class StageFolder:
         return named
 
     def _mapping(self, value: Value, kind: str) -> Named:
-        example = "web1: {address: 10.0.0.5}" if kind == HOSTS else "web: [web1, web2]"
+        examples = {HOSTS: "web1: {address: 10.0.0.5}", APPS: "blog: {roles: [web]}"}
+        example = examples.get(kind, "web: [web1, web2]")
         if value.data is not None and not isinstance(value.data, dict):
             Reader(self.problems).wrong(value, kind, "a mapping", f"like {example}")
             return []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import Problems
+from orchestrator.inventory.apps import apps
 from orchestrator.inventory.assemble import Assembler
 from orchestrator.inventory.files import Note
 from orchestrator.inventory.names import COMMON
@@ -39,6 +40,7 @@ def load(root: Path, stage: str) -> Stage:
         if part.settings.layer is not None
     ]
     hosts = Assembler(base, register, roles, problems).hosts()
+    found = apps(parts, register, roles.roles, problems)
     problems.raise_any()
     notes += [
         (f"'{name}' is a host and a role; --limit {name} means both", role.mark)
@@ -54,6 +56,7 @@ def load(root: Path, stage: str) -> Stage:
         desc=settings[0].desc or "",
         protected=next((s.protected for s in settings if s.protected is not None), False),
         notes=tuple(dict.fromkeys(notes)),
+        apps=found,
     )
 
 

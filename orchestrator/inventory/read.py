@@ -9,12 +9,24 @@ from orchestrator.inventory.files import Note, StageFolder
 from orchestrator.inventory.given import GivenReader
 from orchestrator.inventory.names import COMMON, why_no_role
 from orchestrator.inventory.references import RefReader
-from orchestrator.inventory.written import HostEntry, Level, Part, RoleEntry, Settings
+from orchestrator.inventory.written import (
+    AppEntry,
+    HostEntry,
+    Level,
+    Part,
+    Ref,
+    RoleEntry,
+    Settings,
+)
+from orchestrator.model.host import Layer
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 
 _STAGE_KEYS = ("desc", "vars", "connect", "environment", "defaults", "protected")
 _HOST_KEYS = ("desc", "address", "connect", "roles", "vars", "environment")
+_APP_KEYS = ("desc", "roles", "hosts", "claims", "vars", "environment", "defaults")
+_APP_HOST_KEYS = ("vars", "environment", "defaults")
+_CLAIMS = ("paths", "ports", "units")
 _ROLE_KEYS = (
     *("desc", "hosts", "roles", "primary"),
     *("vars", "connect", "environment", "defaults"),
@@ -40,7 +52,9 @@ class PartReader:
             e for name, body in folder.hosts(self.root, self.stage) for e in self.host(name, body)
         ]
         roles = [self.role(name, body) for name, body in folder.roles()]
-        return Part(level, shown, settings, tuple(hosts), {r.name: r for r in roles if r})
+        apps = [self.app(name, body) for name, body in folder.apps()]
+        found = tuple(app for app in apps if app)
+        return Part(level, shown, settings, tuple(hosts), {r.name: r for r in roles if r}, found)
 
     def settings(self, value: Value | None, name: str) -> Settings:
         if value is None:
@@ -95,6 +109,40 @@ class PartReader:
             roles=self.role_names(fields.get("roles"), what),
             primary=self.refs.primary(fields.get("primary")),
             layer=self.given.layer("role", str(name), fields, what),
+            desc=self.read.text(fields.get("desc"), "desc"),
+        )
+
+    def app(self, name: Key, value: Value) -> AppEntry | None:
+        """One file of ``apps/``."""
+        what = f"app '{name}'"
+        if why := why_no_role(name):
+            self.problems.add(f"'{name}' cannot name an app: {why}", name.mark)
+            return None
+        fields = self.read.fields(value, what, _APP_KEYS)
+        hosts: list[tuple[Ref, Layer]] = []
+        for host, body in self.read.mapping(fields.get("hosts"), f"hosts of {what}").items():
+            inside = f"{what} on '{host}'"
+            own = self.read.fields(body, inside, _APP_HOST_KEYS)
+            layer = self.given.layer("app", str(name), own, inside)
+            refs = self.refs.named(host, host.mark, "the host")
+            hosts += [(ref, layer) for ref in refs if layer is not None]
+        claims = fields.get("claims")
+        known = self.read.fields(claims, f"claims of {what}", _CLAIMS)
+        roles = self.role_names(fields.get("roles"), what)
+        if roles == () and "roles" in fields:
+            self.problems.add(
+                f"`roles` of {what} names no role, so it could live nowhere",
+                fields["roles"].mark,
+                "name a role, or leave `roles` out to mean all hosts",
+            )
+        return AppEntry(
+            name=str(name),
+            mark=name.mark,
+            level=self.refs.level,
+            roles=roles,
+            layer=self.given.layer("app", str(name), fields, what),
+            hosts=tuple(hosts),
+            claims=known if claims is not None else None,
             desc=self.read.text(fields.get("desc"), "desc"),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -54,6 +55,21 @@ class RoleEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class AppEntry:
+    """An app described in ``apps/`` or ``apps.yml``; None: this file does not say. ``hosts`` are
+    those that it says something of."""
+
+    name: str
+    mark: Mark
+    level: Level
+    roles: tuple[Key, ...] | None
+    layer: Layer | None
+    hosts: tuple[tuple[Ref, Layer], ...]
+    claims: Mapping[str, Value] | None
+    desc: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A ``stage.yml``."""
 
@@ -72,3 +88,4 @@ class Part:
     settings: Settings = Settings()
     hosts: tuple[HostEntry, ...] = ()
     roles: dict[str, RoleEntry] = field(default_factory=dict)
+    apps: tuple[AppEntry, ...] = ()

@@ -72,6 +72,30 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
+class App:
+    """An application of a stage. ``roles`` are where it lives (None: on every host), ``layers``
+    its values, weak to strong, and ``on`` those that it has on single hosts. ``claims``: the
+    ``paths``, ``ports`` and ``units`` that nobody else may have where it lives.
+    """
+
+    name: str
+    mark: Mark
+    desc: str = ""
+    roles: tuple[str, ...] | None = None
+    layers: tuple[Layer, ...] = ()
+    on: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
+    claims: Values = field(default_factory=dict)
+
+    def at(self, host: Host) -> tuple[Layer, ...]:
+        """Its layers on a host, weak to strong."""
+        return (*self.layers, *self.on.get(host.name, ()))
+
+    def lives_on(self, host: Host) -> bool:
+        """Whether it is for this host."""
+        return self.roles is None or any(role in self.roles for role in host.roles)
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One environment, whole. ``notes`` are what ``orch lint`` would say of it."""
 
@@ -82,3 +106,4 @@ class Stage:
     desc: str = ""
     protected: bool = False
     notes: tuple[tuple[str, Mark], ...] = ()
+    apps: Mapping[str, App] = field(default_factory=dict)

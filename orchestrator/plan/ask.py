@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.inventory.values import Merger
-from orchestrator.model.host import Host, Stage
+from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.value import Values
 from orchestrator.plan.files import Files
 from orchestrator.plan.others import seen
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.tags import Tags
-from orchestrator.plan.views import Lazy, Named, RunView, host_view
+from orchestrator.plan.views import Lazy, Named, RunView, app_view, host_view
 from orchestrator.tasks.model import Request, Task
 from orchestrator.templating import Templates
 
@@ -23,6 +23,7 @@ class Ask:
 
     ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
     before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
+    ``apps`` are those that were chosen: each is a lane; none is a run without apps.
     ``check``: nothing is to be changed; ``diff``: contents that are replaced are shown.
     """
 
@@ -38,13 +39,14 @@ class Ask:
     handlers: tuple[str, ...] = ()
     check: bool = False
     diff: bool = False
+    apps: tuple[App, ...] = ()
 
 
 class Scopes:
-    """Makes the scopes of a run's hosts; what they share is made once."""
+    """Makes the scopes of a lane's hosts; what they share is made once."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, ask: Ask, app: App | None = None) -> None:
+        self._ask, self._app = ask, app
         self._variables = Merger()
         self.templates = Templates()
         self._files = Files()
@@ -59,12 +61,17 @@ class Scopes:
         """A new scope of the host. Each has its own of any other, so threads share none."""
         objects = dict(self._shared)
         scope = HostScope(
-            self._variables.of(host),
+            self._variables.of(host, self._app.at(host) if self._app else ()),
             self._ask.extra,
             objects,
             self.templates,
             files=self._files,
         )
+        if self._app is not None:
+            own = {
+                name: value for layer in self._app.at(host) for name, value in layer.vars.items()
+            }
+            objects["app"] = app_view(self._app, self._ask.stage, Lazy(own, scope.resolve))
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
         objects["hosts"] = Lazy(

@@ -7,9 +7,10 @@ from typing import cast
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.inventory.values import Merger, defaults_of, environment_of
-from orchestrator.model.host import Host
+from orchestrator.model.host import App, Host
 from orchestrator.model.value import Values
 from orchestrator.plan.ask import Ask, Scopes
+from orchestrator.plan.claims import check_claims
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Lane, Plan
 from orchestrator.plan.problems import HostProblems
@@ -23,35 +24,54 @@ def build(ask: Ask) -> Plan:
     """The whole plan. Raises DefinitionError with every problem of every host and step, and
     where no host is selected for any task."""
     problems = HostProblems(len(ask.hosts))
-    scheduler = Scheduler(ask, _hosts(ask), problems)
-    for request in ask.requests:
-        scheduler.request(request)
-    scheduler.finish()
+    if ask.apps:
+        check_claims(ask, problems)
+    schedulers = [_schedule(ask, app, problems) for app in ask.apps or (None,)]
     problems.raise_any()
-    waves = tuple(scheduler.waves)
-    if ask.start_at and not scheduler.started:
+    if ask.start_at and not any(scheduler.started for scheduler in schedulers):
         what = f"no scheduled task is called '{ask.start_at}', to start at"
         raise DefinitionError(Problem(what, None, "see `orch plan` for their names"))
-    if not any(wave.hosts for wave in waves):
-        why = "; ".join(scheduler.warnings) or "no step is chosen"
+    warnings = tuple(dict.fromkeys(w for scheduler in schedulers for w in scheduler.warnings))
+    lanes = tuple(
+        Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()))
+        for s in schedulers
+    )
+    taking_part = {h.host for lane in lanes for wave in lane.waves for h in wave.hosts}
+    if not taking_part:
+        why = "; ".join(warnings) or "no step is chosen"
         raise DefinitionError(Problem(f"nothing to do: {why}", None, "see `orch hosts`"))
-    failed = tuple(scheduler.failed.items())
-    taking_part = {host.host for wave in waves for host in wave.hosts}
     return Plan(
         run=ask.run.id,
         stage=ask.stage.name,
         tasks=tuple(request.task for request in ask.requests),
         hosts=tuple(host.name for host in ask.hosts if host.name in taking_part),
-        lanes=(Lane(None, waves, failed),),
-        warnings=tuple(scheduler.warnings),
+        lanes=tuple(lane for lane in lanes if any(wave.hosts for wave in lane.waves)),
+        warnings=warnings,
         check=ask.check,
     )
 
 
-def _hosts(ask: Ask) -> list[OnHost]:
-    scopes, files = Scopes(ask), Merger(environment_of)
+def _schedule(ask: Ask, app: App | None, problems: HostProblems) -> Scheduler:
+    """One lane, planned as far as it goes."""
+    scheduler = Scheduler(ask, _hosts(ask, app), problems, app)
+    if not scheduler.hosts:
+        scheduler.warnings.append(f"app '{app.name if app else ''}' lives on no selected host")
+        return scheduler
+    for request in ask.requests:
+        scheduler.request(request)
+    scheduler.finish()
+    return scheduler
+
+
+def _hosts(ask: Ask, app: App | None) -> list[OnHost]:
+    scopes, files = Scopes(ask, app), Merger(environment_of)
     defaults = Merger(defaults_of)
-    return [_on(host, scopes, files.of(host), defaults.of(host)) for host in ask.hosts]
+    found = []
+    for host in ask.hosts:
+        if app is None or app.lives_on(host):
+            own = app.at(host) if app else ()
+            found.append(_on(host, scopes, files.of(host, own), defaults.of(host, own)))
+    return found
 
 
 def _on(host: Host, scopes: Scopes, environment: Values, defaults: Values) -> OnHost:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import DefinitionError, Problem, nearest
+from orchestrator.model.host import App, Role
 from orchestrator.plan.again import arguments
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.frame import Frame
@@ -48,10 +49,13 @@ class Flow:
 
 
 class Scheduler:
-    """Turns what is asked for into waves, in order. What is wrong goes to ``problems``."""
+    """Turns what is asked for into one lane's waves, in order. ``hosts`` are those that ``app``
+    lives on, if there is one. What is wrong goes to ``problems``."""
 
-    def __init__(self, ask: Ask, hosts: list[OnHost], problems: HostProblems) -> None:
-        self.ask, self.hosts, self.problems = ask, hosts, problems
+    def __init__(
+        self, ask: Ask, hosts: list[OnHost], problems: HostProblems, app: App | None = None
+    ) -> None:
+        self.ask, self.hosts, self.problems, self.app = ask, hosts, problems, app
         self.waves: list[Wave] = []
         self.failed: dict[str, tuple[Wave, ...]] = {}
         self.warnings: list[str] = []
@@ -87,7 +91,12 @@ class Scheduler:
             self.failed[task.name], self.waves = tuple(self.waves), kept
 
     def _hooked(self, when: str, name: str) -> list[Task]:
-        found = [t for t in self.ask.tasks.values() if name in getattr(t, when) and not t.apps]
+        app = self.app.name if self.app else None
+        found = [
+            task
+            for task in self.ask.tasks.values()
+            if name in getattr(task, when) and (not task.apps or app in task.apps)
+        ]
         return sorted(found, key=lambda task: task.name)
 
     def _hooks(self, when: str, task: Task, flow: Flow) -> None:
@@ -186,7 +195,7 @@ class Scheduler:
         roles = self.ask.stage.roles
         name = selected[0] if selected else ""
         if task.roles and task.roles[0] in roles:
-            name = roles[task.roles[0]].primary or name
+            name = self._first_of(roles[task.roles[0]]) or name
         first = [part for part in parts if part.on.host.name == name]
         if item.anyone:
             return first + [part for part in parts if part.on.host.name != name]
@@ -195,6 +204,15 @@ class Scheduler:
             hint = "select it, or write `on: any` beside `once`"
             self.problems.add(what, item.mark, hint)
         return first
+
+    def _first_of(self, role: Role) -> str | None:
+        """The role's primary or, where the app does not live there, the first host where it
+        does."""
+        if self.app is None or role.primary is None:
+            return role.primary
+        known = self.ask.stage.hosts
+        here = (name for name in (role.primary, *role.hosts) if self.app.lives_on(known[name]))
+        return next(here, None)
 
     def _in_roles(self, task: Task, parts: list[Part]) -> list[Part]:
         if task.roles is None:

@@ -16,7 +16,7 @@ from orchestrator.plan.model import Results
 from orchestrator.templating import Templates, Waits
 
 NOT_YET = {
-    "app": "a run without `--app` has no app",
+    "app": "a run without `--app NAME` is for none",
     "item": "`item` is known only in a loop",
     "result": "`result` is known only in changed_when and failed_when of its own step",
 }

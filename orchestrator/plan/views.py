@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.model.host import Host
+from orchestrator.model.host import App, Host, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,20 @@ class HostView:
 def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
     """A host with its variables."""
     return HostView(host.name, host.connect.address, host.roles, variables)
+
+
+@dataclass(frozen=True, slots=True)
+class AppView:
+    """``app``: ``hosts`` are the names of those that it lives on, whatever is selected."""
+
+    name: str
+    desc: str
+    roles: tuple[str, ...]
+    hosts: tuple[str, ...]
+    vars: Mapping[str, Any]
+
+
+def app_view(app: App, stage: Stage, variables: Mapping[str, Any]) -> AppView:
+    """An app with its variables, as they are on the host at hand."""
+    hosts = tuple(host.name for host in stage.hosts.values() if app.lives_on(host))
+    return AppView(app.name, app.desc, app.roles or (), hosts, variables)
