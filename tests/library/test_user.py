@@ -1,0 +1,174 @@
+"""``user``: what it finds, what it makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.library.machine import ODD, Machine, told
+from tests.library.private import there
+
+HASH = "$6$salt$pK9$(id)`id`'"
+REFUSED = ["with space", 'say "hi"', "a\nb", "-n", "--help", "~", "#x"]
+
+
+def user(**given: Any) -> dict[str, Any]:
+    return {"user": {"name": "orchtest", **given}}
+
+
+def entry(machine: Machine) -> str:
+    return there(machine, "getent passwd orchtest || :").rstrip("\n")
+
+
+def groups(machine: Machine) -> set[str]:
+    return set(there(machine, "id -Gn orchtest").split())
+
+
+def test_a_user_is_made_as_asked_for(private: Machine) -> None:
+    there(private, "groupadd -g 7000 orchtestg; groupadd orchtesth")
+    given = {
+        "uid": 7001,
+        "group": "orchtestg",
+        "groups": ["orchtesth", "games"],
+        "home": "/srv/the home",
+        "shell": "/bin/bash",
+        "comment": "über $(id) 'x'",
+        "password_hash": HASH,
+    }
+    outcome = private.sees(user(**given), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("state", "absent", "present"),
+        ("uid", None, "7001"),
+        ("group", None, "orchtestg"),
+        ("home", None, "/srv/the home"),
+        ("shell", None, "/bin/bash"),
+        ("comment", None, "über $(id) 'x'"),
+        ("groups", None, "orchtesth games"),
+        ("password", None, "as given"),
+    ]
+    assert entry(private) == "orchtest:x:7001:7000:über $(id) 'x':/srv/the home:/bin/bash"
+    assert groups(private) == {"orchtestg", "orchtesth", "games"}
+    assert f"\northtest:{HASH}:".replace("orth", "orch") in there(private, "cat /etc/shadow")
+    assert there(private, "stat -c %U '/srv/the home'") == "orchtest\n"
+
+
+def test_a_user_is_made_with_what_the_host_gives(private: Machine) -> None:
+    private.sees(user(), "changed")
+    assert groups(private) == {"orchtest"}
+    home = entry(private).split(":")[5]
+    assert there(private, f"stat -c %U {home}") == "orchtest\n"
+    assert int(entry(private).split(":")[2]) >= 1000
+
+
+def test_a_system_user_without_a_home_folder_joins_the_group_of_its_name(private: Machine) -> None:
+    there(private, "groupadd -g 7000 orchtest")
+    private.sees(user(system=True, create_home=False), "changed")
+    fields = entry(private).split(":")
+    assert int(fields[2]) < 1000
+    assert fields[3] == "7000"
+    assert there(private, f"[ -e '{fields[5]}' ] || echo none") == "none\n"
+
+
+CHANGES: list[tuple[dict[str, Any], str, str | None, str]] = [
+    ({"uid": 7002}, "uid", "7001", "7002"),
+    ({"group": "games"}, "group", "orchtest", "games"),
+    ({"group": "60"}, "group", "orchtest", "60"),
+    ({"home": "/tmp/x"}, "home", "/srv/orchtest", "/tmp/x"),
+    ({"shell": "/bin/bash"}, "shell", "/bin/sh", "/bin/bash"),
+    ({"comment": "neu"}, "comment", "old", "neu"),
+    ({"comment": ""}, "comment", "old", ""),
+    ({"groups": ["mail"]}, "groups", "games", "mail"),
+    ({"groups": ["mail", "games"]}, "groups", "games", "mail games"),
+    ({"groups": []}, "groups", "games", ""),
+    ({"groups": ["mail"], "append": True}, "groups", "", "mail"),
+    ({"password_hash": HASH}, "password", "different", "as given"),
+    ({"state": "absent"}, "state", "present", "absent"),
+]
+SAME: list[dict[str, Any]] = [
+    {},
+    {"uid": 7001, "group": "orchtest", "home": "/srv/orchtest", "comment": "old"},
+    {"group": "7001"},
+    {"groups": ["games"]},
+    {"groups": ["games", "orchtest"]},
+    {"groups": ["games"], "append": True},
+    {"groups": [], "append": True},
+    {"system": True, "create_home": False},
+]
+START = "groupadd -g 7001 orchtest; useradd -u 7001 -g 7001 -m -d /srv/orchtest -s /bin/sh -c old -G games orchtest"
+END = "userdel -r orchtest 2>/dev/null || :; groupdel orchtest 2>/dev/null || :"
+
+
+def test_of_a_user_that_is_there_what_differs_is_changed(private: Machine) -> None:
+    for given, key, before, after in CHANGES:
+        there(private, START)
+        outcome = private.sees(user(**given), "changed")
+        assert [(c.key, c.before, c.after) for c in outcome.changes] == [(key, before, after)]
+        there(private, END)
+
+
+def test_of_a_user_that_is_as_asked_for_nothing_is_changed(private: Machine) -> None:
+    there(private, START)
+    for given in SAME:
+        private.sees(user(**given), "ok")
+
+
+def test_more_groups_than_asked_for_are_left_with_append_only(private: Machine) -> None:
+    there(private, START)
+    private.sees(user(groups=["mail"], append=True), "changed")
+    assert groups(private) == {"orchtest", "games", "mail"}
+    private.sees(user(groups=["mail"]), "changed")
+    assert groups(private) == {"orchtest", "mail"}
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_a_home_folder_stays_unless_it_is_to_be_removed(private: Machine, remove: bool) -> None:
+    there(private, START)
+    private.sees(user(state="absent", remove=remove), "changed")
+    assert entry(private) == ""
+    found = there(private, "[ -e /srv/orchtest ] && echo there || echo gone")
+    assert found == ("gone\n" if remove else "there\n")
+    private.sees(user(state="absent", remove=remove, password_hash=HASH, uid=7), "ok")
+
+
+@pytest.mark.parametrize("name", [*REFUSED, "", "a:b", "a,b"])
+def test_what_is_no_name_makes_no_user(private: Machine, name: str) -> None:
+    before = there(private, "cat /etc/passwd /etc/group")
+    outcome = private.sees({"user": {"name": name}}, "failed")
+    assert outcome.stderr.text, told(outcome)
+    assert there(private, "cat /etc/passwd /etc/group") == before
+
+
+def test_what_the_tool_takes_as_a_name_is_that_name(private: Machine) -> None:
+    for name in (name for name in ODD if name not in REFUSED):
+        private.sees({"user": {"name": name, "create_home": False, "password_hash": HASH}}, "changed")
+        assert f"\n{name}:x:" in there(private, "cat /etc/passwd")
+        private.sees({"user": {"name": name, "state": "absent"}}, "changed")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"group": "orchnone"}, {"groups": ["orchnone"]}, {"shell": "a:b"}, {"comment": "a:b"}],
+)
+def test_what_the_tool_refuses_is_a_failure(private: Machine, given: dict[str, Any]) -> None:
+    there(private, START)
+    before = there(private, "cat /etc/passwd /etc/group")
+    outcome = private.sees(user(**given), "failed")
+    assert outcome.stderr.text, told(outcome)
+    assert there(private, "cat /etc/passwd /etc/group") == before
+
+
+@pytest.mark.parametrize("given", ["x\nroot:x", "a:b", " "])
+def test_a_hash_cannot_be_the_password_of_another(private: Machine, given: str) -> None:
+    before = there(private, "cat /etc/shadow")
+    outcome = private.sees(user(password_hash=given), "failed")
+    assert "hash" in outcome.stderr.text, told(outcome)
+    assert there(private, "cat /etc/shadow") == before
+
+
+def test_of_a_password_that_differs_neither_hash_is_told(private: Machine) -> None:
+    there(private, f"{START}; usermod -p oldhash orchtest")
+    outcome = private.sees(user(password_hash="$y$new"), "changed")
+    everything = f"{outcome.changes} {outcome.stdout.text} {outcome.stderr.text} {outcome.diff}"
+    assert "oldhash" not in everything
+    assert "$y$new" not in everything
