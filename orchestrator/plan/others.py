@@ -29,11 +29,10 @@ began; what is not among them never came."""
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """By host, the names that earlier tasks register there, and those whose value is settled.
+    """Of each host the names that earlier tasks register there, and the values that are settled.
     ``lenient``: names that never came are none (in a rollback)."""
 
-    registered: Mapping[str, Iterable[str]]
-    settled: Mapping[str, Results]
+    hosts: Mapping[str, tuple[Iterable[str], Results]]
     lenient: bool = False
 
 
@@ -48,12 +47,13 @@ def ended(results: Mapping[str, Results]) -> Results:
 
 def seen(host: Host, scope: HostScope, place: Place) -> HostView:
     """The host, whose new scope this is, as it is seen from another host's place."""
-    known = place.results.get(KNOWN, Known({}, {}))
+    known = place.results.get(KNOWN, Known({}))
     came = place.results.get(ENDED)
-    names = frozenset(known.registered.get(host.name, ()))
+    registered, settled = known.hosts.get(host.name, ((), {}))
+    names = frozenset(registered)
     there = scope.place
     there.registered = {**there.registered, **dict.fromkeys(names, ())}
-    results = {**known.settled.get(host.name, {}), **(came or {}).get(host.name, {})}
+    results = {**settled, **(came or {}).get(host.name, {})}
     further = {name: place.results[name] for name in (KNOWN, ENDED) if name in place.results}
     there.results = {**results, **further}
     there.final = came is not None

@@ -10,7 +10,7 @@ from orchestrator.model.host import App, Role
 from orchestrator.plan.again import arguments
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.model import Batch, HostPlan, Tolerance, Wave
+from orchestrator.plan.model import Batch, HostPlan, Results, Tolerance, Wave
 from orchestrator.plan.others import KNOWN, Known
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.rows import OnHost, RowPlanner
@@ -62,6 +62,8 @@ class Scheduler:
         self.started = not ask.start_at
         self._items = 0
         self._undoing: dict[int, Callable[[], HostPlan]] = {}
+        self._touched = hosts  # since it was last asked what is known of them
+        self._by_host: dict[str, tuple[Iterable[str], Results]] = {}
 
     def request(self, request: Request) -> None:
         """The waves of one task of the command line."""
@@ -244,6 +246,7 @@ class Scheduler:
             hosts.append(self._host(task, part))
         if flow.once:
             self._share(parts)
+        self._touched = self.hosts if flow.once else [part.on for part in parts]
         if hosts:
             wave = Wave(name, task.desc, tuple(hosts), flow.within, flow.batch, flow.once)
             self.waves.append(
@@ -266,11 +269,11 @@ class Scheduler:
 
     def _known(self, *, lenient: bool = False) -> Known:
         """What the plan knows of every host as a task begins."""
-        settled = {
-            on.host.name: {name: value for name, value in on.settled.items() if name != KNOWN}
-            for on in self.hosts
-        }
-        return Known({on.host.name: on.registered for on in self.hosts}, settled, lenient)
+        for on in self._touched:
+            settled = {name: value for name, value in on.settled.items() if name != KNOWN}
+            self._by_host[on.host.name] = on.registered, settled
+        self._touched = []
+        return Known(dict(self._by_host), lenient)
 
     def finish(self) -> None:
         """Plan what undoes each wave, now that all is known that may be registered."""
