@@ -90,10 +90,13 @@ parents() { f_up=${path%/*}; [ -d "${f_up:-/}" ] || mkdir -p -- "$f_up"; }
 # doomed: fails unless the directory at path may go with all that is in it.
 doomed() {
   f_real=$(cd -P -- "$path" && pwd -P) || return
+  # into variables first: in a pattern bash 5.2 takes an empty "${…%/}" for more than nothing
+  f_real=${f_real%/} f_real=${f_real%/}
   for f_up in / "$HOME" "$PWD"; do
     f_up=$(cd -P -- "$f_up" 2>/dev/null && pwd -P) || continue
-    case ${f_up%/}/ in "${f_real%/}"/*) echo "$path is not removed: $f_up is in it" >&2; return 1;; esac
+    case $f_up/ in "$f_real"/*) echo "$path is not removed: $f_up is in it" >&2; return 1;; esac
   done
+  [ "$f_real" ]
 }
 
 # uid USER, gid GROUP: the number on stdout; nothing where there is no such name.
@@ -109,6 +112,13 @@ gid() {
       done;;
   *) echo "$1";;
   esac
+}
+# home USER: its home folder on stdout; nothing where there is no such user.
+home() {
+  { getent passwd "$1" 2>/dev/null || cat /etc/passwd; } | while IFS= read -r f_line; do
+    f_rest=${f_line%:*}
+    if [ "${f_line%%:*}" = "$1" ]; then printf '%s\n' "${f_rest##*:}"; break; fi
+  done
 }
 # owned OWNER GROUP: states owner and group of what attributes saw, in the words wanted where
 # those mean the same number. An empty one is not stated.
