@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def fetching(request: pytest.FixtureRequest, machine: Machine) -> Machine:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
+    return sorted(each.name for each in folder.iterdir())
 
 
 def test_a_file_is_fetched_once(fetching: Machine, web: Web) -> None:
