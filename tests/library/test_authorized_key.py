@@ -1,0 +1,123 @@
+"""``authorized_key``: what it finds, what it makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.library.machine import ODD, Machine, told
+from tests.library.private import there
+
+A = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnn ann@x"
+B = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQBobBobBobBob+/= bob $(id) `id` 'b' \\n"
+C = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBCarCarCar"
+A_ONLY = f'restrict,command="echo $HOME \\"x\\"",from="10.0.0.*" {A}'
+
+
+def key(text: str, **given: Any) -> dict[str, Any]:
+    return {"authorized_key": {"user": "root", "key": text, **given}}
+
+
+# the file before, what is asked for, what is said of it, the file after
+TABLE: list[tuple[str | None, dict[str, Any], str | None, str]] = [
+    (None, {"key": A}, "missing: ann@x", f"{A}\n"),
+    ("", {"key": f"\n# all\n {A}\t\r\n{B}\n"}, None, f"{A}\n{B}\n"),
+    (f"# it\n\n{B}", {"key": A}, "missing: ann@x", f"# it\n\n{B}\n{A}\n"),
+    (f"{B}\n", {"key": C}, "missing: …BBBCarCarCar", f"{B}\n{C}\n"),
+    (f"{A}\n{B}\n", {"key": A_ONLY}, "missing: ann@x in another form", f"{B}\n{A_ONLY}\n"),
+    (f"{A_ONLY}\n{A}\n", {"key": A_ONLY}, "missing: ann@x in another form", f"{A_ONLY}\n"),
+    (f"{B}\n{A}\n", {"key": f"{A}\n", "exclusive": True}, None, f"{A}\n"),
+    (f"# x\n{C}\n", {"key": A, "exclusive": True}, None, f"# x\n{A}\n"),
+    (f"{A}\n{B}\n{A_ONLY}\n", {"key": A, "state": "absent"}, "there: ann@x, ann@x", f"{B}\n"),
+    (f"{A}\n", {"key": A_ONLY, "state": "absent"}, "there: ann@x", ""),
+]
+
+
+def test_keys_are_let_in_and_kept_out(machine: Machine) -> None:
+    file = machine.root / "keys"
+    for before, given, said, after in TABLE:
+        file.unlink(missing_ok=True)
+        if before is not None:
+            file.write_text(before)
+            file.chmod(0o600)
+        outcome = machine.sees({"authorized_key": {"user": "root", "path": str(file), **given}}, "changed")
+        assert outcome.changes[0].key == "keys"
+        assert said is None or outcome.changes[0].before == said
+        assert file.read_text() == after
+        assert file.stat().st_mode & 0o7777 == 0o600
+        assert list(machine.root.iterdir()) == [file]
+
+
+def test_what_is_as_asked_for_stays(machine: Machine) -> None:
+    file = machine.root / "keys"
+    file.write_text(f"# it\n  {A} \n{B}\r\n")
+    file.chmod(0o600)
+    for given in ({}, {"exclusive": True}):
+        machine.sees(key(f"{B}\n{A}", path=str(file), **given), "ok")
+    machine.sees(key(C, path=str(file), state="absent"), "ok")
+    machine.sees(key(C, path=str(machine.root / "none" / "x"), state="absent"), "ok")
+
+
+def test_a_mode_that_is_too_wide_is_mended(machine: Machine) -> None:
+    file = machine.root / "keys"
+    file.write_text(f"{A}\n")
+    file.chmod(0o664)
+    outcome = machine.sees(key(A, path=str(file)), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [("mode", "0664", "0600")]
+    assert file.read_text() == f"{A}\n"
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_file_may_have_any_name_and_no_folder(machine: Machine, name: str) -> None:
+    file = machine.root / name / name
+    machine.sees(key(B, path=str(file)), "changed")
+    assert file.read_text() == f"{B}\n"
+
+
+@pytest.mark.parametrize("text", ["", "# none", "x", f"{A}\nx", "-----BEGIN KEY-----\nAAAAC3"])
+def test_what_is_no_key_is_refused(machine: Machine, text: str) -> None:
+    file = machine.root / "keys"
+    outcome = machine.sees(key(text, path=str(file), exclusive=True), "failed")
+    assert "key" in outcome.stderr.text, told(outcome)
+    assert not file.exists()
+
+
+SSH = "/srv/orchtest/.ssh"
+
+
+def test_a_users_own_file_is_made_as_sshd_wants_it(private: Machine) -> None:
+    there(private, "useradd -m -d /srv/orchtest orchtest")
+    outcome = private.sees(key(A, user="orchtest"), "changed")
+    assert [c.key for c in outcome.changes] == ["keys", "folder", "mode", "owner"]
+    found = there(private, f"stat -c '%a %U %G' {SSH} {SSH}/*; cat {SSH}/*; ls -A {SSH}")
+    assert found == f"700 orchtest orchtest\n600 orchtest orchtest\n{A}\nauthorized_keys\n"
+    there(private, f"chmod 777 {SSH} {SSH}/*; chown -R root {SSH}")
+    outcome = private.sees(key(A, user="orchtest"), "changed")
+    assert [(c.key, c.before) for c in outcome.changes] == [
+        ("folder", "0777 0"),
+        ("mode", "0777"),
+        ("owner", "0"),
+    ]
+
+
+def test_a_user_who_is_not_there_yet_would_get_it(private: Machine) -> None:
+    assert private.one(key(A, user="orchtest"), check=True).status == "would_change"
+    outcome = private.sees(key(A, user="orchtest"), "failed")
+    assert "no user orchtest" in outcome.stderr.text, told(outcome)
+    assert there(private, "ls -d /.ssh 2>/dev/null || :") == ""
+
+
+@pytest.mark.parametrize("link", [SSH, f"{SSH}/authorized_keys"])
+def test_links_in_a_home_folder_are_not_followed(private: Machine, link: str) -> None:
+    there(private, f"useradd -m -d /srv/orchtest orchtest; mkdir -m 700 -p /srv/x {link}; rmdir {link}")
+    there(private, f"echo mine >/srv/x/authorized_keys; ln -s /srv/x{link[len(SSH) :]} {link}")
+    outcome = private.sees(key(A, user="orchtest"), "failed")
+    assert "is a link" in outcome.stderr.text, told(outcome)
+    assert there(private, "cat /srv/x/*; stat -c '%a %U' /srv/x") == "mine\n700 root\n"
+
+
+@pytest.mark.parametrize("user", ["", "-n", "a/b", "a b", "a:b", "a\nb"])
+def test_what_is_no_name_is_refused(machine: Machine, user: str) -> None:
+    outcome = machine.sees(key(A, user=user), "failed")
+    assert "no name" in outcome.stderr.text, told(outcome)
