@@ -102,11 +102,9 @@ def plan_tasks(
     return _plan(there, tuple(requests), loaded.by_name, parts, environ)
 
 
-def plan_command(
-    there: There, task: Task, environ: Mapping[str, str], *, check: bool = False
-) -> Plan:
-    """The plan of one command from the command line."""
-    return _plan(there, (Request(task.name),), {task.name: task}, Parts(check=check), environ)
+def plan_task(there: There, task: Task, parts: Parts, environ: Mapping[str, str]) -> Plan:
+    """The plan of one task that stands in no file."""
+    return _plan(there, (Request(task.name),), {task.name: task}, parts, environ)
 
 
 def _plan(
@@ -137,12 +135,13 @@ def _plan(
 
 def new_run(started: float) -> RunView:
     """A run that begins now; its id sorts by time and does not repeat."""
-    view = run_view("", _user(), started)
+    view = run_view("", user(), started)
     run = f"{view.release}-{secrets.token_hex(2)}"
     return RunView(run, view.started, view.user, view.release)
 
 
-def _user() -> str:
+def user() -> str:
+    """Whoever runs orch."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in containers

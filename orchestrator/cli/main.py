@@ -18,7 +18,7 @@ from orchestrator.errors import Exit, OrchError
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Options may stand before or after the verb. Exit codes: 0 ok, 1 a step failed, "
-    "2 usage, 3 inventory or task in error, 4 hosts unreachable, 130 interrupted.",
+    "2 usage, 3 inventory or task in error, 4 hosts unreachable, 5 locked, 130 interrupted.",
 )
 @click.version_option(orchestrator.__version__, message="orch %(version)s")
 @options.stage

@@ -98,6 +98,23 @@ def apps(command: F) -> F:
     )(command)
 
 
+def locking(command: F) -> F:
+    """How an app's lock is taken."""
+    return _all(
+        command,
+        click.option(
+            "--lock-wait",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            metavar="SECONDS",
+            help="Wait so long for an app's lock that somebody else has.",
+        ),
+        click.option(
+            *("-m", "--message"), metavar="TEXT", help="What whoever wants the lock is told."
+        ),
+    )
+
+
 def diff(command: F) -> F:
     """``--diff``."""
     return click.option(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @options.running
 @options.diff
 @options.apps
+@options.locking
 @options.extra
 @options.choosing
 @click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
@@ -71,17 +72,15 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
       orch -s dev exec -- uname -a
       orch -s dev exec --readonly -- 'df -h / | tail -n 1'
     """
-    from orchestrator.app.prepare import plan_command
+    from orchestrator.app.prepare import Parts, plan_task
     from orchestrator.tasks.adhoc import command as adhoc
 
     if not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
     there = _go(given, f"exec -- {shlex.join(command)}")
-    return _carry_out(
-        there,
-        plan_command(there, adhoc(command, readonly=readonly), os.environ, check=given["check"]),
-        given,
-    )
+    task = adhoc(command, readonly=readonly)
+    plan = plan_task(there, task, Parts(check=given["check"]), os.environ)
+    return _carry_out(there, plan, given)
 
 
 @click.command("plan", short_help="Show what a run would do, contacting nothing.")
@@ -123,10 +122,15 @@ def _parts(given: Mapping[str, Any]) -> Parts:
 
     tags = Tags(split(given["tags"]), split(given["skip_tags"]))
     check, diff = given.get("check", False), given.get("diff", False)
-    apps = tuple(name.strip() for value in given["apps"] for name in value.split(","))
+    apps = _apps(given["apps"])
+    return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps)
+
+
+def _apps(given: tuple[str, ...]) -> tuple[str, ...]:
+    apps = tuple(name.strip() for value in given for name in value.split(","))
     if not all(apps):
         raise click.UsageError("--app names no app: an empty one is never meant to be all or none")
-    return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps)
+    return apps
 
 
 def _list_hosts(plan: Plan) -> int:
@@ -190,8 +194,22 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         _ask_step if given.get("step") else None,
         given["exit_code"],
         _given(given),
+        given.get("lock_wait", 0.0),
+        _holder(given),
     )
     return carry_out(plan, there, wanted, sink, os.environ, _left)
+
+
+def _holder(given: Mapping[str, Any]) -> dict[str, str]:
+    """What is told of us to whoever wants a lock that we have."""
+    import socket
+    import time
+
+    from orchestrator.app.prepare import user
+
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    owner = f"{user()}@{socket.gethostname()}"
+    return {"owner": owner, "since": since, "message": given.get("message") or ""}
 
 
 def _given(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -219,9 +237,36 @@ def _ask(there: There, plan: Plan) -> None:
 
 
 def _left(steps: Mapping[str, str]) -> None:
-    click.echo("\ninterrupted again: left at once", err=True)
+    click.echo(
+        "\ninterrupted again: left at once; see `orch lock status` where apps have locks", err=True
+    )
     for host, step in steps.items():
         click.echo(f"  {host} may still be busy with {step}", err=True)
 
 
-VERBS: tuple[click.Command, ...] = (run_verb, exec_verb, plan_verb)
+@click.command("lock", short_help="Show or release the locks of apps.")
+@options.running
+@options.apps
+@click.option("--force", is_flag=True, help="Release also what somebody has who is alive.")
+@click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))
+def lock_verb(act: str, apps: tuple[str, ...], force: bool, **given: Any) -> int:
+    """Show who has an app's lock on each of its hosts, or release it.
+
+    A run that changes something for an app has the app's lock on every host of it, so that no
+    two do at once. A lock whose owner is gone is said to be stale, and is never taken silently.
+
+    \b
+      orch -s prod lock status --app blog
+      orch -s prod lock release --app blog
+    """
+    from orchestrator.app.locking import plan_lock
+
+    there = _go(given, f"lock {act}")
+    names = _apps(apps) or ("all",)
+    if not there.stage.apps:
+        raise click.UsageError(f"stage '{there.stage.name}' has no apps, and so no locks")
+    plan = plan_lock(there, act, names, os.environ, force=force)
+    return _carry_out(there, plan, given)
+
+
+VERBS: tuple[click.Command, ...] = (run_verb, exec_verb, plan_verb, lock_verb)

@@ -106,10 +106,12 @@ class Fleet:
         try:
             return self.channel(name, user)
         except ConnectError as error:
+            if error.phase != "channel":
+                raise
             with self._lock:
                 own = [key for key in self._sessions if key[:2] == (name, app)]
                 closing = [self._sessions.pop(key) for key in own]
-            if error.phase != "channel" or not closing:
+            if not closing:
                 raise
             for session in closing:
                 session.close()

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.execute.begun import Begun
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
+from orchestrator.execute.locks import Locks
 from orchestrator.execute.pending import command, pending
+from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress, so_far
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,9 @@ class Options:
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
     run that changes something, instead of stopping it before it begins. ``ask`` is asked before
     each wave: run, skip or stop. ``would_exit``: a check that would change something exits so.
-    ``given``: the words of the command line that mean the same to a part of the run."""
+    ``given``: the words of the command line that mean the same to a part of the run.
+    ``lock_wait``: seconds to wait for a lock that somebody else has; ``holder``: what is told of
+    whoever has one of ours (owner, since, message)."""
 
     forks: int = 100
     keep_going: bool = False
@@ -35,6 +36,8 @@ class Options:
     ask: Callable[[Wave], str] | None = None
     would_exit: bool = False
     given: tuple[str, ...] = ()
+    lock_wait: float = 0.0
+    holder: Mapping[str, str] = field(default_factory=dict)
 
 
 class LaneRun:
@@ -62,8 +65,12 @@ class LaneRun:
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
         self.delegate_away = False
+        self.locked = False
+        self.locks = Locks(
+            fleet.undoing(), lane.app, lane.locks, plan.run, options.holder, pool, options.lock_wait
+        )
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
-        keep = undone or bool(lane.failed) or bool(self._delegates()) or len(plan.lanes) > 1
+        keep = undone or bool(lane.failed) or bool(self._delegates()) or lane.app is not None
         waves = enumerate(lane.waves)
         self.last = {} if keep else {h.host: n for n, wave in waves for h in wave.hosts}
 
@@ -71,6 +78,27 @@ class LaneRun:
         """Every wave in order, until the lane fails, is interrupted, or is through."""
         if self.plan.changes and not self._preflight():
             return
+        try:
+            if self._lock():
+                self._waves()
+        finally:
+            for name in self.locks.free():
+                self.progress[name].worst(Status.LOST, "its lock could not be freed")
+
+    def _lock(self) -> bool:
+        """Take the lane's locks, if it is to have any; whether it can begin."""
+        if not self.lane.locks or not self.plan.changes or self.plan.check:
+            return True
+        there = [name for name, progress in self.progress.items() if not progress.stopped]
+        refusal = self.locks.take(there, self.fleet.cancel)
+        if refusal is not None:
+            self.locked = refusal.held
+            if not refusal.held:
+                self.progress[refusal.host].worst(Status.FAILED, refusal.why)
+            self._stop(0, Status.NOT_STARTED, refusal.why)
+        return refusal is None
+
+    def _waves(self) -> None:
         for number, wave in enumerate(self.lane.waves):
             if self.fleet.cancel.stopping:
                 self._end(number, None, "interrupted")
@@ -309,6 +337,7 @@ class LaneRun:
         task = HostTask(self.fleet, progress, wave.task, self.emit)
         try:
             self.fleet.connect(plan.host)
+            self.locks.renew(plan.host)
             self.begun.host(plan.host)
             if not task.run(plan.program):
                 self._pending(wave, plan, task, progress)
@@ -342,11 +371,3 @@ class LaneRun:
         outcome = Outcome(status, seconds=seconds, reason=progress.reason)
         host, app = progress.host.name, self.lane.app
         self.emit(HostFinished(time.time(), app, wave.task, host, outcome))
-
-
-def each(pool: ThreadPoolExecutor, do: Callable[[T], object], items: Iterable[T]) -> None:
-    """Do it for every item, many at a time; what one of them raises is raised after all."""
-    futures = [pool.submit(do, item) for item in items]
-    wait(futures)
-    for future in futures:
-        future.result()

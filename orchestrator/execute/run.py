@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from orchestrator.errors import Exit
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Connect, Emit, Fleet
-from orchestrator.execute.lane import LaneRun, Options, each
+from orchestrator.execute.lane import LaneRun, Options
+from orchestrator.execute.pool import each
 from orchestrator.model.event import RunFinished, RunStarted, Warned
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
@@ -48,6 +49,8 @@ def run(
     rows = tuple(p.row() for lane in lanes for p in lane.progress.values())
     away = any(lane.delegate_away for lane in lanes)
     code = exit_code(rows, interrupted=cancel.stopping, away=away)
+    if code is Exit.OK and any(lane.locked for lane in lanes):
+        code = Exit.LOCKED
     if code is Exit.OK and options.would_exit and {row.status for row in rows} & _WOULD:
         code = Exit.WOULD_CHANGE
     emit(RunFinished(time.time(), time.monotonic() - began, code, rows))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.inventory.values import Merger
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.value import Values
 from orchestrator.plan.files import Files
+from orchestrator.plan.options import home_path
 from orchestrator.plan.others import seen
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.tags import Tags
@@ -42,11 +43,17 @@ class Ask:
     apps: tuple[App, ...] = ()
 
 
+LOCK = "lock_path"
+"""The variable that says where an app's lock is, if not in the login user's home."""
+
+
 class Scopes:
     """Makes the scopes of a lane's hosts; what they share is made once."""
 
     def __init__(self, ask: Ask, app: App | None = None) -> None:
         self._ask, self._app = ask, app
+        hosts = ask.stage.hosts.values()
+        self._live = tuple(host.name for host in hosts if app and app.lives_on(host))
         self._variables = Merger()
         self.templates = Templates()
         self._files = Files()
@@ -67,14 +74,17 @@ class Scopes:
             self.templates,
             files=self._files,
         )
-        if self._app is not None:
-            own = {
-                name: value for layer in self._app.at(host) for name, value in layer.vars.items()
-            }
-            objects["app"] = app_view(self._app, self._ask.stage, Lazy(own, scope.resolve))
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
         objects["hosts"] = Lazy(
             others, lambda name: seen(others[name], self.of(others[name]), scope.place)
         )
+        if self._app is not None:
+            own = {
+                name: value for layer in self._app.at(host) for name, value in layer.vars.items()
+            }
+            view = app_view(self._app, self._live, Lazy(own, scope.resolve))
+            objects["app"] = view
+            if scope.written(LOCK) is not None:
+                objects["app"] = replace(view, lock=home_path(str(scope.resolve(LOCK))))
         return scope

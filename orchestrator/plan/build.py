@@ -16,6 +16,8 @@ from orchestrator.plan.model import Lane, Plan
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.rows import OnHost
 from orchestrator.plan.schedule import Scheduler
+from orchestrator.plan.text import word
+from orchestrator.plan.views import AppView
 from orchestrator.plan.walk import Seen
 from orchestrator.tasks.model import Task
 
@@ -33,7 +35,7 @@ def build(ask: Ask) -> Plan:
         raise DefinitionError(Problem(what, None, "see `orch plan` for their names"))
     warnings = tuple(dict.fromkeys(w for scheduler in schedulers for w in scheduler.warnings))
     lanes = tuple(
-        Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()))
+        Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()), _locks(s))
         for s in schedulers
     )
     taking_part = {h.host for lane in lanes for wave in lane.waves for h in wave.hosts}
@@ -49,6 +51,13 @@ def build(ask: Ask) -> Plan:
         warnings=warnings,
         check=ask.check,
     )
+
+
+def _locks(scheduler: Scheduler) -> dict[str, str]:
+    if scheduler.app is None:
+        return {}
+    apps = {on.host.name: cast(AppView, on.scope.objects["app"]) for on in scheduler.hosts}
+    return {name: word(app.lock) for name, app in apps.items()}
 
 
 def _schedule(ask: Ask, app: App | None, problems: HostProblems) -> Scheduler:

@@ -29,14 +29,13 @@ def check_claims(ask: Ask, problems: Problems) -> None:
         if len(here) < 2 or not any(app.name in chosen for app in here):
             continue
         claims = [
-            (app, list(_claims(app, host, scopes[app.name], app.name in chosen))) for app in here
+            (app, list(_claims(app, host, scopes[app.name], chosen=app.name in chosen)))
+            for app in here
         ]
         for number, (one, ones) in enumerate(claims):
             for other, others in claims[number + 1 :]:
                 if one.name in chosen or other.name in chosen:
                     _compare(host, (one, ones), (other, others), problems)
-
-
 
 
 def _compare(

@@ -193,12 +193,14 @@ class Wave:
 class Lane:
     """One app's waves; ``app`` is None in a run without apps.
 
-    ``failed`` are the waves that run when the scheduled task of that name fails.
+    ``failed`` are the waves that run when the scheduled task of that name fails. ``locks``: the
+    path of the app's lock on each of its hosts, as a shell word.
     """
 
     app: str | None
     waves: tuple[Wave, ...]
     failed: tuple[tuple[str, tuple[Wave, ...]], ...] = ()
+    locks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

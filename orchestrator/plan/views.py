@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.model.host import App, Host, Stage
+from orchestrator.model.host import App, Host
+from orchestrator.model.value import HomePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +80,18 @@ def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
 
 @dataclass(frozen=True, slots=True)
 class AppView:
-    """``app``: ``hosts`` are the names of those that it lives on, whatever is selected."""
+    """``app``: ``hosts`` are the names of those that it lives on, whatever is selected; ``lock``
+    is the path of its lock."""
 
     name: str
     desc: str
     roles: tuple[str, ...]
     hosts: tuple[str, ...]
     vars: Mapping[str, Any]
+    lock: str
 
 
-def app_view(app: App, stage: Stage, variables: Mapping[str, Any]) -> AppView:
+def app_view(app: App, hosts: tuple[str, ...], variables: Mapping[str, Any]) -> AppView:
     """An app with its variables, as they are on the host at hand."""
-    hosts = tuple(host.name for host in stage.hosts.values() if app.lives_on(host))
-    return AppView(app.name, app.desc, app.roles or (), hosts, variables)
+    lock = HomePath(f"~/.orch/locks/{app.name}")
+    return AppView(app.name, app.desc, app.roles or (), hosts, variables, lock)

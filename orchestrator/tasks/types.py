@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import DefinitionError, nearest
@@ -16,7 +17,7 @@ _MODE = re.compile(r"[0-7]{3,4}")
 
 def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
     """The value in the param's type. ``typed`` False: text from the command line, where a
-    list's entries are joined by commas.
+    list's entries are joined by commas; elsewhere a text is a list of just that.
 
     Raises ValueError, saying what is expected, where it cannot have that type.
     """
@@ -84,6 +85,8 @@ def _bool(value: Any) -> bool:
 def _list(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return list(value)
+    if isinstance(value, str) and value.strip():
+        return [value]
     raise ValueError(f"must be a list, found {_kind(value)}")
 
 
@@ -123,7 +126,7 @@ def _kind(value: Any) -> str:
             return "a mapping"
 
 
-_CONVERT = {
+_CONVERT: dict[str, Callable[[Any], Any]] = {
     "str": _text,
     "int": _int,
     "float": _float,

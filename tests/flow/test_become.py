@@ -75,7 +75,7 @@ def test_a_user_that_nobody_may_become_is_a_failure_with_what_was_said(one: Proj
 
 
 def test_blocks_modules_and_loops_become_too(one: Project) -> None:
-    one.write({"tasks/who.yml": "probe: state user \"$(id -un)\"\nwant: {user: nobody}\n"})
+    one.write({"tasks/who.yml": 'probe: state user "$(id -un)"\nwant: {user: nobody}\n'})
     done = run(
         one,
         """
@@ -87,7 +87,13 @@ def test_blocks_modules_and_loops_become_too(one: Project) -> None:
           - {run: id -un, become: nobody, retries: 1}
         """,
     )
-    assert [status for status, _ in told(done)] == ["changed", "ok", "changed", "changed", "changed"]
+    assert [status for status, _ in told(done)] == [
+        "changed",
+        "ok",
+        "changed",
+        "changed",
+        "changed",
+    ]
     assert all(out.startswith("nobody") for status, out in told(done) if status == "changed")
 
 
