@@ -13,6 +13,9 @@ conf() {
 # present PATH: whether something is there, a dangling link included.
 present() { [ -e "$1" ] || [ -L "$1" ]; }
 
+# readable FILE: says so where it is not. Not [ -r ], of which root may think too well.
+readable() { (: <"$1") 2>/dev/null || { echo "cannot read $1" >&2; return 1; }; }
+
 # attributes PATH: sets f_type (absent, file, directory, link, other), f_mode (four octal
 # digits), f_uid, f_gid, f_size. From `ls -ldn`, whose first fields POSIX.1-2017 fixes.
 attributes() {
@@ -175,7 +178,9 @@ same() {
   elif [ "$o_staged" ]; then cmp -s -- "$o_staged" "$1"
   else
     attributes "$1"
-    [ "$f_size" = "$o_size" ] && [ "$(digest "$1")" = "$o_digest" ]
+    [ "$f_size" = "$o_size" ] || return 1
+    f_sum=$(digest "$1") || exit
+    [ "$f_sum" = "$o_digest" ]
   fi
 }
 # contents PATH [FILE]: states `contents`, which is wanted to be `as given`; FILE, where PATH
@@ -184,7 +189,7 @@ contents() {
   f_same=
   if same "$1"; then f_same=1; state contents 'as given'
   elif [ ! -f "$1" ]; then :
-  elif [ ! -r "$1" ]; then echo "cannot read $1" >&2; return 1
+  elif ! readable "$1"; then return 1
   else state contents 'different'; replaced "$1"
   fi
 }
@@ -300,14 +305,16 @@ text_at() {
   attributed "$2" "$3"
   if [ $f_type = absent ]; then
     [ "$4" = true ] || { echo "there is no $1: \`create: true\` makes it" >&2; return 1; }
-  elif ! tr -d '\000' <"$path" | cmp -s - "$path"; then
-    [ ! -r "$path" ] || echo "$1 holds NUL bytes: it is not a text" >&2
-    return 1
+  else
+    readable "$path" || return
+    tr -d '\000' <"$path" | cmp -s - "$path" ||
+      { echo "$1 holds NUL bytes: it is not a text" >&2; return 1; }
   fi
 }
 # hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
 hits() {
-  LC_ALL=C grep "-$1" -e "$2" </dev/null || [ $? = 1 ] || return
+  # tried on a line of its own: a pattern in error is otherwise nothing that a pipe's end tells
+  echo | LC_ALL=C grep "-q$1" -e "$2" || [ $? = 1 ] || return
   [ ! -f "$path" ] || LC_ALL=C grep "-n$1" -e "$2" <"$path" | cut -d: -f1
 }
 last_hit() { f_hits=$(hits "$1" "$2") || return; echo "${f_hits##*"$o_nl"}"; }

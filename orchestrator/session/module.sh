@@ -96,7 +96,7 @@ o_module() {
   [ -z "$o_staged" ] || { trap 'rm -rf -- "${o_staged%/*}"' EXIT; trap 'exit 143' TERM HUP INT; }
   [ -z "$o_show" ] || exec 4>&1
   o_get; o_compare
-  [ "$o_off" ] || exit 0
+  [ "$o_off" ] || [ $o_status != 0 ] || exit 0
   if [ "$o_fixes" ]; then
     [ $o_status = 0 ] || { o_tell probe $o_status; exit 77; }
     o_show=
