@@ -38,7 +38,9 @@ def test_owner_and_group_are_compared_by_number(machine: Machine) -> None:
     assert outcome.changes[-1].after == "12345"
     assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (1, 12345, "4755")
     machine.sees({"file": {"path": str(path), "owner": 1}}, "ok")
-    outcome = machine.sees({"file": {"path": str(path), "owner": "root", "mode": "4755"}}, "changed")
+    outcome = machine.sees(
+        {"file": {"path": str(path), "owner": "root", "mode": "4755"}}, "changed"
+    )
     assert changes(outcome) == {"owner": ("1", "root")}
     assert (path.stat().st_uid, mode(path)) == (0, "4755")
 
@@ -96,7 +98,9 @@ def test_nothing_is_not_there_below_what_is_not_there(machine: Machine) -> None:
     machine.sees({"file": {"path": str(machine.root / "a/b/c"), "state": "absent"}}, "ok")
 
 
-@pytest.mark.parametrize("path", ["/", "//", "/.", "/..", "~", "~/", "~/..", ".", "./", "..", "/tmp"])
+@pytest.mark.parametrize(
+    "path", ["/", "//", "/.", "/..", "~", "~/", "~/..", ".", "./", "..", "/tmp"]
+)
 def test_what_all_or_the_home_is_in_is_never_removed(machine: Machine, path: str) -> None:
     home = machine.home / "a"
     home.mkdir()

@@ -1,0 +1,163 @@
+"""``line``: one line of a text file."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.library.files import (
+    WITHOUT_POWERS,
+    changes,
+    listed,
+    mode,
+    nothing_left_in,
+    odd_names,
+    refuses,
+)
+from tests.library.machine import ODD, Machine, told
+
+TEXT = "a 1\nb 2\n# c\na 3\n\nend\n"
+
+TABLE: list[tuple[str, dict[str, str], str | None]] = [
+    # already so
+    (TEXT, {"line": "b 2"}, None),
+    (TEXT, {"line": "a 3", "match": "^a"}, None),
+    (TEXT, {"line": ""}, None),
+    ("x\ny", {"line": "y"}, None),
+    (TEXT, {"line": "b 2", "match": "^#"}, None),  # is there, though another line matches
+    (TEXT, {"line": "a 1", "after": "end"}, None),  # wherever it is
+    # put in
+    (TEXT, {"line": "x"}, TEXT + "x\n"),
+    ("", {"line": "x"}, "x\n"),
+    ("x", {"line": "y"}, "x\ny\n"),
+    ("x", {"line": "x "}, "x\nx \n"),
+    ("10\n", {"line": "1e1"}, "10\n1e1\n"),
+    (TEXT, {"line": "x", "after": "EOF"}, TEXT + "x\n"),
+    (TEXT, {"line": "x", "before": "BOF"}, "x\n" + TEXT),
+    ("a", {"line": "x", "before": "BOF"}, "x\na"),
+    ("", {"line": "x", "before": "BOF"}, "x\n"),
+    (TEXT, {"line": "x", "after": "^a"}, "a 1\nb 2\n# c\na 3\nx\n\nend\n"),
+    (TEXT, {"line": "x", "before": "^a"}, "a 1\nb 2\n# c\nx\na 3\n\nend\n"),
+    (TEXT, {"line": "x", "after": "^nowhere"}, TEXT + "x\n"),
+    (TEXT, {"line": "x", "before": "^nowhere"}, TEXT + "x\n"),
+    (TEXT, {"line": "x", "match": "^nowhere", "before": "^b"}, "a 1\nx\n" + TEXT[4:]),
+    ("a\nb", {"line": "x", "after": "a"}, "a\nx\nb"),
+    ("a\nb", {"line": "x", "after": "b"}, "a\nb\nx\n"),
+    # put in the place of the last that matches
+    (TEXT, {"line": "a 4", "match": "^a"}, "a 1\nb 2\n# c\na 4\n\nend\n"),
+    (TEXT, {"line": "a 1", "match": "^a"}, "a 1\nb 2\n# c\na 1\n\nend\n"),
+    (TEXT, {"line": "c", "match": "^#? *c", "after": "end"}, "a 1\nb 2\nc\na 3\n\nend\n"),
+    (TEXT, {"line": "x", "match": "(1|2)$"}, "a 1\nx\n# c\na 3\n\nend\n"),
+    ("a", {"line": "b", "match": "a"}, "b\n"),
+    ("a\nb", {"line": "x", "match": "a"}, "x\nb"),
+    ("x{2}\nxx\n", {"line": "y", "match": "^x{2}$"}, "x{2}\ny\n"),
+    ("über\n\udcff\n", {"line": "ü", "match": "^ü"}, "ü\n\udcff\n"),
+    ("a\r\nb\r\n", {"line": "c\r", "match": "^a"}, "c\r\nb\r\n"),
+    # taken out
+    (TEXT, {"line": "b 2", "state": "absent"}, "a 1\n# c\na 3\n\nend\n"),
+    (TEXT, {"match": "^a", "state": "absent"}, "b 2\n# c\n\nend\n"),
+    (TEXT, {"line": "b 2", "match": "^a", "state": "absent"}, "b 2\n# c\n\nend\n"),
+    (TEXT, {"line": "", "state": "absent"}, "a 1\nb 2\n# c\na 3\nend\n"),
+    ("a\na\n", {"line": "a", "state": "absent"}, ""),
+    (TEXT, {"line": "b", "state": "absent"}, None),
+    (TEXT, {"match": "^b$", "state": "absent"}, None),
+    ("", {"line": "b", "state": "absent"}, None),
+]
+
+
+def test_texts_before_and_after(machine: Machine) -> None:
+    steps = []
+    for n, (start, given, _) in enumerate(TABLE):
+        path = machine.root / f"{n}"
+        path.write_bytes(start.encode("utf-8", "surrogateescape"))
+        path.chmod(0o604)
+        steps.append({"line": {"path": str(path), **given}})
+    asked, done = machine.go(steps, check=True), machine.go(steps)
+    again = machine.go(steps)
+    for n, (start, given, after) in enumerate(TABLE):
+        path = machine.root / f"{n}"
+        about = f"{start!r} {given} {told(done.outcomes[n])}"
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        assert text == (start if after is None else after), about
+        assert done.statuses[n] == ("ok" if after is None else "changed"), about
+        assert asked.statuses[n] == done.statuses[n].replace("changed", "would_change"), about
+        assert asked.outcomes[n].changes == done.outcomes[n].changes, about
+        assert again.statuses[n] == "ok", about
+        assert mode(path) == "0604"
+    assert len(listed(machine.root)) == len(TABLE)
+
+
+ODD_TEXTS = [*(t for t in ODD if "\n" not in t), "/a/&/b/", "\\1 \\n \\", "a;b|c", "[", "$", "é\\"]
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_a_line_is_any_text(machine: Machine, state: str) -> None:
+    path = machine.root / "it"
+    path.write_text("" if state == "present" else "".join(f"{t}\n" for t in ODD_TEXTS))
+    steps = [{"line": {"path": str(path), "line": t, "state": state}} for t in ODD_TEXTS]
+    assert set(machine.go(steps).statuses) == {"changed"}
+    assert set(machine.go(steps).statuses) == {"ok"}
+    expected = "".join(f"{t}\n" for t in ODD_TEXTS) if state == "present" else ""
+    assert path.read_text() == expected
+
+
+def test_files_of_any_name_are_made_if_told_to(machine: Machine) -> None:
+    more = {"create": True, "line": "x", "mode": "0600"}
+    for path in odd_names(machine, lambda p: {"line": {"path": str(p), **more}}):
+        assert (path.read_text(), mode(path)) == ("x\n", "0600")
+    step = {"path": str(machine.root / "it"), "line": "x"}
+    refuses(machine, {"line": step}, "`create: true` makes it")
+    machine.sees({"line": {**step, "state": "absent", "mode": "0600"}}, "ok")
+
+
+def test_the_line_in_its_place_and_the_whole_text_are_told(machine: Machine) -> None:
+    path = machine.root / "it"
+    path.write_text("a 1\nb")
+    step = {"path": str(path), "line": "a 2", "match": "^a", "mode": "0600"}
+    outcome = machine.sees({"line": step}, "changed")
+    assert changes(outcome) == {"line": ("a 1", "a 2"), "mode": ("0644", "0600")}
+    assert outcome.diff.splitlines()[3:] == ["-a 1", "+a 2", " b", "\\ No newline at end of file"]
+    outcome = machine.sees({"line": {"path": str(path), "line": "b", "state": "absent"}}, "changed")
+    assert changes(outcome) == {"state": ("present", "absent")}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "give `line`"),
+        ({"match": "a"}, "give `line`"),
+        ({"state": "absent"}, "give `line`"),
+        ({"line": "a\nb"}, "see text_block"),
+        ({"line": "x", "after": "a", "before": "b"}, "exclude each other"),
+        ({"line": "x", "match": "("}, "grep"),
+        ({"line": "x", "after": "("}, "grep"),
+        ({"state": "absent", "match": "("}, "grep"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(machine: Machine, given: dict[str, str], said: str) -> None:
+    (machine.root / "it").write_text(TEXT)
+    refuses(machine, {"line": {"path": str(machine.root / "it"), **given}}, said)
+
+
+def test_what_is_no_text_is_left_alone(machine: Machine) -> None:
+    (machine.root / "it").write_bytes(b"a\0b\n")
+    refuses(machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "holds NUL bytes")
+    refuses(machine, {"line": {"path": str(machine.root), "line": "x"}}, "is a directory")
+    machine.within = WITHOUT_POWERS
+    (machine.root / "it").chmod(0)
+    refuses(machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "it")
+
+
+def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
+    path = machine.root / "it"
+    path.write_text("a\n")
+    os.chown(path, 7, 8)
+    step = {"path": str(path), "line": "b", "backup": True}
+    with nothing_left_in(machine.root.parent / "tmp", machine):
+        bad = {"line": {**step, "validate": "! grep -q b %s"}}
+        refuses(machine, bad, "not valid: ! grep -q b %s (exit status 1)")
+        machine.sees({"line": {**step, "validate": "grep -q b %s"}}, "changed")
+    kept = next(p for p in machine.root.iterdir() if p != path)
+    assert (path.read_text(), kept.read_text()) == ("a\nb\n", "a\n")
+    assert (path.stat().st_uid, path.stat().st_gid) == (7, 8)

@@ -1,0 +1,139 @@
+"""``text_block``: lines between two marks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.library.files import changes, listed, mode, nothing_left_in, odd_names, refuses
+from tests.library.machine import ODD, Machine, told
+
+BEGIN, END = "# BEGIN orch managed block\n", "# END orch managed block\n"
+OURS = f"a\n{BEGIN}x\n{END}b\n"
+
+TABLE: list[tuple[str, dict[str, str], str | None]] = [
+    (OURS, {"block": "x\n"}, None),
+    (OURS, {"block": "x"}, None),
+    (OURS, {"block": "x", "before": "BOF"}, None),  # wherever it is
+    (f"{BEGIN}{END}", {"block": ""}, None),
+    (OURS.rstrip("\n"), {"block": "x"}, None),
+    (f"{BEGIN}x\n{END}".rstrip("\n"), {"block": "x"}, None),
+    ("", {"block": "x\ny"}, f"{BEGIN}x\ny\n{END}"),
+    ("a", {"block": "x\n"}, f"a\n{BEGIN}x\n{END}"),
+    ("a\nb\n", {"block": "x", "after": "a"}, f"a\n{BEGIN}x\n{END}b\n"),
+    ("a\nb\n", {"block": "x", "before": "b"}, f"a\n{BEGIN}x\n{END}b\n"),
+    ("a\nb", {"block": "x", "before": "BOF"}, f"{BEGIN}x\n{END}a\nb"),
+    ("a\n", {"block": "x", "after": "nowhere"}, f"a\n{BEGIN}x\n{END}"),
+    ("a\n", {"block": "", "after": "EOF"}, f"a\n{BEGIN}{END}"),
+    ("a\n", {"block": "\n"}, f"a\n{BEGIN}\n{END}"),
+    ("a\n", {"block": "\n\nx\n\n"}, f"a\n{BEGIN}\n\nx\n\n{END}"),
+    (OURS, {"block": "y\nz\n"}, f"a\n{BEGIN}y\nz\n{END}b\n"),
+    (OURS, {"block": ""}, f"a\n{BEGIN}{END}b\n"),
+    (OURS, {"block": "x\n\n"}, f"a\n{BEGIN}x\n\n{END}b\n"),
+    (f"{BEGIN}x\n\n{END}", {"block": "x\n"}, f"{BEGIN}x\n{END}"),
+    (f"{BEGIN}\n{END}", {"block": ""}, f"{BEGIN}{END}"),
+    (f"{BEGIN}{END}".rstrip("\n"), {"block": "x"}, f"{BEGIN}x\n{END}"),
+    (OURS, {"block": "x", "name": "b"}, f"{OURS}# BEGIN b\nx\n# END b\n"),
+    ("", {"block": "x", "marker": "<!-- {mark} -->"}, "<!-- BEGIN -->\nx\n<!-- END -->\n"),
+    ("", {"block": "x", "marker": ";{name}{mark}", "name": "n"}, ";nBEGIN\nx\n;nEND\n"),
+    (OURS, {"state": "absent"}, "a\nb\n"),
+    (OURS, {"state": "absent", "block": "y"}, "a\nb\n"),
+    (OURS, {"state": "absent", "name": "b"}, None),
+    (f"{BEGIN}{END}", {"state": "absent"}, ""),
+    (f"a\n{BEGIN}{END}b", {"state": "absent"}, "a\nb"),
+    ("", {"state": "absent"}, None),
+]
+
+
+def test_texts_before_and_after(machine: Machine) -> None:
+    steps = []
+    for n, (start, given, _) in enumerate(TABLE):
+        path = machine.root / f"{n}"
+        path.write_text(start)
+        path.chmod(0o604)
+        steps.append({"text_block": {"path": str(path), **given}})
+    asked, done = machine.go(steps, check=True), machine.go(steps)
+    again = machine.go(steps)
+    for n, (start, given, after) in enumerate(TABLE):
+        path = machine.root / f"{n}"
+        about = f"{start!r} {given} {told(done.outcomes[n])}"
+        assert path.read_text() == (start if after is None else after), about
+        assert done.statuses[n] == ("ok" if after is None else "changed"), about
+        assert asked.statuses[n] == done.statuses[n].replace("changed", "would_change"), about
+        assert asked.outcomes[n].changes == done.outcomes[n].changes, about
+        assert again.statuses[n] == "ok", about
+        assert mode(path) == "0604"
+    assert len(listed(machine.root)) == len(TABLE)
+
+
+def test_blocks_of_any_name_and_text_stand_side_by_side(machine: Machine) -> None:
+    path = machine.root / "it"
+    path.write_text("")
+    names = [name for name in ODD if "\n" not in name]
+    steps = [
+        {"text_block": {"path": str(path), "name": n, "block": f"{n} & \\1 /\n\n{n}\n"}}
+        for n in names
+    ]
+    assert set(machine.go(steps).statuses) == {"changed"}
+    assert set(machine.go(steps).statuses) == {"ok"}
+    blocks = [f"# BEGIN {n}\n{n} & \\1 /\n\n{n}\n# END {n}\n" for n in names]
+    assert path.read_text() == "".join(blocks)
+    gone = [{"text_block": {"path": str(path), "name": n, "state": "absent"}} for n in names[1:]]
+    assert set(machine.go(gone).statuses) == {"changed"}
+    assert path.read_text() == blocks[0]
+
+
+def test_files_of_any_name_are_made_if_told_to(machine: Machine) -> None:
+    more = {"create": True, "block": "x", "mode": "0600", "group": 77}
+    for path in odd_names(machine, lambda p: {"text_block": {"path": str(p), **more}}):
+        assert (path.read_text(), mode(path)) == (f"{BEGIN}x\n{END}", "0600")
+        assert path.stat().st_gid == 77
+    step = {"path": str(machine.root / "it"), "block": "x"}
+    refuses(machine, {"text_block": step}, "`create: true` makes it")
+    machine.sees({"text_block": {**step, "state": "absent"}}, "ok")
+
+
+def test_the_block_before_and_after_and_the_whole_text_are_told(machine: Machine) -> None:
+    path = machine.root / "it"
+    path.write_text(OURS)
+    outcome = machine.sees({"text_block": {"path": str(path), "block": "x\ny\n"}}, "changed")
+    assert changes(outcome) == {"block": ("x\n", "x\ny\n")}
+    assert "+y" in outcome.diff.splitlines()
+    outcome = machine.sees({"text_block": {"path": str(path), "state": "absent"}}, "changed")
+    assert changes(outcome) == {"state": ("present", "absent")}
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "said"),
+    [
+        (BEGIN, {}, "is there once"),
+        (END, {}, "is there once"),
+        (f"{BEGIN}{BEGIN}{END}", {"state": "absent"}, "is there once"),
+        (f"{BEGIN}{END}{BEGIN}{END}", {}, "is there once"),
+        (f"{END}{BEGIN}", {}, "stands before"),
+        ("", {"marker": "# x"}, "needs {mark}"),
+        ("", {"name": "a\nb"}, "holds a line's end"),
+        ("", {"block": f"x\n{END}"}, "holds its own marker"),
+        ("", {"block": BEGIN.rstrip("\n")}, "holds its own marker"),
+        ("", {"after": "a", "before": "b"}, "exclude each other"),
+        ("", {"after": "("}, "grep"),
+        ("a\0", {}, "holds NUL bytes"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    machine: Machine, text: str, given: dict[str, str], said: str
+) -> None:
+    (machine.root / "it").write_text(text)
+    step = {"path": str(machine.root / "it"), "block": "new", **given}
+    refuses(machine, {"text_block": step}, said)
+
+
+def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
+    path = machine.root / "it"
+    path.write_text("a\n")
+    step = {"path": str(path), "block": "b", "backup": True}
+    with nothing_left_in(machine.root.parent / "tmp", machine):
+        bad = {"text_block": {**step, "validate": "! grep -q b %s"}}
+        refuses(machine, bad, "not valid: ! grep -q b %s (exit status 1)")
+        machine.sees({"text_block": {**step, "validate": "grep -q b %s"}}, "changed")
+    kept = next(p for p in machine.root.iterdir() if p != path)
+    assert (path.read_text(), kept.read_text()) == (f"a\n{BEGIN}b\n{END}", "a\n")
