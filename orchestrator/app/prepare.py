@@ -129,6 +129,7 @@ def _plan(
             parts.check,
             parts.diff,
             choose_apps(there.stage, parts.apps),
+            str(there.root),
         )
     )
 

@@ -6,15 +6,16 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.errors import Exit
+from orchestrator.errors import Exit, Mark
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Connect, Emit, Fleet
 from orchestrator.execute.lane import LaneRun, Options
 from orchestrator.execute.pool import each
 from orchestrator.model.event import RunFinished, RunStarted, Warned
+from orchestrator.model.host import Connect as Settings
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
-from orchestrator.plan.model import Plan
+from orchestrator.plan.model import HERE, Plan
 
 _WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
@@ -33,7 +34,8 @@ def run(
     emit(RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
-    fleet = Fleet(hosts, connect, emit, cancel)
+    here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
+    fleet = Fleet({**hosts, HERE: here}, connect, emit, cancel)
     with ThreadPoolExecutor(max(1, min(options.forks, len(plan.hosts)))) as pool:
         lanes = [
             LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options) for lane in plan.lanes

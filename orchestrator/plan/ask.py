@@ -25,7 +25,8 @@ class Ask:
     ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
     before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
     ``apps`` are those that were chosen: each is a lane; none is a run without apps.
-    ``check``: nothing is to be changed; ``diff``: contents that are replaced are shown.
+    ``root`` is the project's folder. ``check``: nothing is to be changed; ``diff``: contents that
+    are replaced are shown.
     """
 
     stage: Stage
@@ -41,6 +42,7 @@ class Ask:
     check: bool = False
     diff: bool = False
     apps: tuple[App, ...] = ()
+    root: str = ""
 
 
 LOCK = "lock_path"

@@ -14,6 +14,10 @@ Results: TypeAlias = Mapping[str, Any]
 """What is known on a host by registered name: a Result, or any value that `set` made."""
 
 
+HERE = "(this machine)"
+"""What a local step is delegated to; no host can have that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
     """One step on one host. Exactly one of these is so:

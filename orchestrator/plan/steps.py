@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from orchestrator.plan.conditions import (
     source_of,
 )
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.model import Again, PlannedStep, Program, Results, Ruling, Verdict
+from orchestrator.plan.model import HERE, Again, PlannedStep, Program, Results, Ruling, Verdict
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
 from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen, loop_items
@@ -51,7 +52,7 @@ class StepPlanner:
         does = self.run or self.module
         self.readonly = does.readonly if does else not flat.loops
         self.withheld = ask.check and not self.readonly
-        elsewhere = flat.around.delegate is not None or does is None
+        elsewhere = flat.around.delegate is not None or flat.around.local or does is None
         self.conditions = Conditions(flat, standing, elsewhere=elsewhere)
 
     def plan(self) -> PlannedStep:
@@ -114,8 +115,17 @@ class StepPlanner:
             return ()
         return (creates,) if creates else ()
 
+    def _chdir(self) -> str | None:
+        """The folder to change to; a local step is in the project's."""
+        chdir = folder(self.flat.around.chdir)
+        if not self.flat.around.local or (chdir and chdir.startswith("/")):
+            return chdir
+        return posixpath.join(self.ask.root, chdir or "")
+
     def _delegate(self) -> str:
         """The host that runs it instead, if any; it must be one of the stage's."""
+        if self.flat.around.local:
+            return HERE
         seen = self.flat.around.delegate
         if seen is None:
             return ""
@@ -157,7 +167,7 @@ class StepPlanner:
         around = self.flat.around
         wants = modules.wanted(module, self.frame)
         body = modules.script(module, self.frame, wants)
-        chdir, environment = folder(around.chdir), variables(self.outer, around.environment)
+        chdir, environment = self._chdir(), variables(self.outer, around.environment)
         return Command(
             step=self.flat.number,
             text=text.script(body, chdir, environment),
@@ -174,7 +184,7 @@ class StepPlanner:
     def _command(self, run: Run, when: Condition) -> Command:
         around = self.flat.around
         body = run.text.render(self.frame) if run.text else run.literal
-        chdir, environment = folder(around.chdir), variables(self.outer, around.environment)
+        chdir, environment = self._chdir(), variables(self.outer, around.environment)
         guard = text.guard(
             option(run.creates, self.frame, "creates", path=True),
             option(run.removes, self.frame, "removes", path=True),
@@ -308,7 +318,7 @@ class StepPlanner:
         for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
             if script is not None:
                 yield script.names, self.frame, script.mark
-        payloads = (payload.what for payload in module.payloads)
+        payloads = (each for load in module.payloads for each in (load.what, load.exclude))
         for value in (*module.want.values(), *payloads, module.tries, module.within):
             if value is not None:
                 yield value.names, self.frame, value.mark

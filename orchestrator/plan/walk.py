@@ -41,6 +41,7 @@ class Around:
     notify: tuple[Key, ...] = ()
     delegate: Seen | None = None
     become: Seen | None = None
+    local: bool = False
     path: tuple[str, ...] = ()
     excluded: str = ""
 
@@ -48,7 +49,9 @@ class Around:
         """What a step, and all in it, inherits from here and says itself."""
         inner = self.inside(step.mods, frame)
         delegate = Seen(step.delegate_to, frame) if step.delegate_to else self.delegate
-        return replace(inner, notify=self.notify + step.notify, delegate=delegate)
+        local = step.local or (self.local and not step.delegate_to)
+        notify = self.notify + step.notify
+        return replace(inner, notify=notify, delegate=None if local else delegate, local=local)
 
     def seen_from(self, frame: Frame, other: Frame) -> Around:
         """The same, but what was seen from ``frame`` is seen from ``other``."""

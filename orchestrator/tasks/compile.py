@@ -56,7 +56,15 @@ class Compiler:
             again=self.again(fields),
             notify=self.read.string_list(fields.get("notify"), "notify") or (),
             delegate_to=self.optional(fields.get("delegate_to")),
+            local=self.local(fields),
         )
+
+    def local(self, fields: Mapping[str, Value]) -> bool:
+        """Whether a step is run on this machine."""
+        if "local" in fields and "delegate_to" in fields:
+            place = fields["local"].mark
+            self.problems.add("`local` and `delegate_to` exclude each other", place, "drop one")
+        return self.read.boolean(fields.get("local"), "local") or False
 
     def loop(self, fields: Mapping[str, Value]) -> Loop | None:
         """What a step is run for. Text without braces is an expression, as in ``when``."""

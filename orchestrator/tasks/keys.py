@@ -19,13 +19,14 @@ JUDGED = frozenset({"changed_when", "failed_when"})
 AGAIN = frozenset({"until", "retries", "delay"})
 
 STEP = INHERITED | JUDGED | AGAIN
-STEP |= {"name", "register", "ignore_errors", "loop", "loop_control", "notify", "delegate_to"}
+STEP |= {"name", "register", "ignore_errors", "loop", "loop_control", "notify"}
+STEP |= {"delegate_to", "local"}
 
 RUN = frozenset({"readonly", "creates", "removes", "unless", "onlyif", "stdin", "shell"})
 
 BLOCK = frozenset({"block", "rescue", "always"})
 
-BLOCK_STEP = INHERITED | BLOCK | {"name", "ignore_errors"}
+BLOCK_STEP = INHERITED | BLOCK | {"name", "ignore_errors", "local"}
 
 ITEM = INHERITED | {"name", "once", "on", "batch", "max_failures"}
 
@@ -41,4 +42,4 @@ NOT_YET = {
 }
 """Keys of the design that this version refuses, rather than read and not obey."""
 
-BUILT_IN_NOT_YET = frozenset({"upload", "download"})
+BUILT_IN_NOT_YET = frozenset({"download"})

@@ -62,11 +62,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Bytes that a module brings along. ``kind``: ``text`` (the value itself), or ``file`` and
-    ``template``, where the value is a path on this side."""
+    """Bytes that a module brings along. ``kind``: ``text`` (the value itself), or ``file``,
+    ``template`` and ``tree``, where the value is a path on this side; of a tree, ``exclude`` are
+    the patterns of what is left out."""
 
     kind: str
     what: ValueTemplate
+    exclude: ValueTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a task. The judgements are None where the step leaves them out."""
+    """One step of a task. The judgements are None where the step leaves them out. ``local``: it
+    is run on this machine."""
 
     does: Run | Call | Block | Control | Module
     mark: Mark
@@ -175,6 +178,7 @@ class Step:
     again: Again | None = None
     notify: tuple[Key, ...] = ()
     delegate_to: ValueTemplate | None = None
+    local: bool = False
 
     def inner(self) -> Iterator[Step]:
         """The step itself and, of a block, all steps in it."""

@@ -83,7 +83,8 @@ class StepReader:
         """Refuse what cannot be said of what no host does."""
         if name in keys.CONTROL:
             refused = keys.JUDGED | keys.AGAIN
-            refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop", "become"}
+            refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop"}
+            refused |= {"become", "local"}
             for key in fields.keys() & refused:
                 mark = key_mark(fields, key)
                 self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
