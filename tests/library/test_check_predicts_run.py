@@ -1,0 +1,116 @@
+"""What a check says of random steps over random files is what the run then does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.library.machine import Machine, snapshot, told
+
+NAMES = st.sampled_from(["a", "b c", "é'", "-d"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+MODES = st.sampled_from(["0644", "0600", "0755", "0700"])
+TEXTS = st.sampled_from(["", "x\n", "x", "one\ntwo\n", "$(id)\n", "\\n%41\n"])
+LINES = st.sampled_from(["x", "one", "a 'b' \"c\"", "$HOME", "ü"])
+ENTRIES = st.one_of(
+    st.just(("directory", "")),
+    st.tuples(st.just("file"), TEXTS),
+    st.tuples(st.just("link"), st.sampled_from(["nowhere", "../elsewhere/file", "../elsewhere"])),
+)
+TREES = st.dictionaries(PATHS, ENTRIES, max_size=5)
+
+
+def step(module: str, **params: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A call of a module with these params, some of them left out."""
+    always = {"path": PATHS, **{k: v for k, v in params.items() if not k.endswith("_")}}
+    maybe = {k[:-1]: v for k, v in params.items() if k.endswith("_")}
+    return st.fixed_dictionaries(always, optional=maybe).map(lambda args: {module: args})
+
+
+STEPS = st.one_of(
+    step("file", mode_=MODES),
+    step("file", state=st.just("absent"), recurse_=st.booleans()),
+    step("directory", mode_=MODES),
+    step("directory", state=st.just("absent"), recurse_=st.booleans()),
+    step("link", to=st.sampled_from(["x", "../y z", "/nonexistent"]), force_=st.booleans()),
+    step("copy", content=TEXTS, mode_=MODES, backup_=st.booleans()),
+    step("line", line=LINES, create_=st.booleans(), mode_=MODES),
+    step("line", line=LINES, state=st.just("absent")),
+    step("text_block", block=TEXTS.filter(bool), create_=st.booleans()),
+)
+SEQUENCES = st.lists(STEPS, min_size=1, max_size=4)
+
+
+def grown(root: Path, tree: dict[str, tuple[str, str]]) -> None:
+    """A new tree in the folder; what cannot be there is left out."""
+    for below in (root, root.parent / "elsewhere"):
+        shutil.rmtree(below, ignore_errors=True)
+        below.mkdir()
+    (root.parent / "elsewhere" / "file").write_text("far\n")
+    for name, (kind, text) in tree.items():
+        path = root / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink() or path.exists():
+                continue
+            if kind == "directory":
+                path.mkdir()
+            elif kind == "file":
+                path.write_bytes(text.encode())
+            else:
+                path.symlink_to(text)
+        except (FileExistsError, NotADirectoryError, FileNotFoundError):
+            continue
+
+
+def named(step: dict[str, dict[str, Any]]) -> PurePosixPath:
+    return PurePosixPath(next(iter(step.values()))["path"])
+
+
+def apart(one: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether neither path is the other, or leads to it."""
+    return not (one.is_relative_to(other) or other.is_relative_to(one))
+
+
+def steps_of(root: Path, sequence: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {module: {**args, "path": f"{root}/{args['path']}"}, "ignore_errors": True}
+        for each in sequence
+        for module, args in each.items()
+    ]
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(TREES, SEQUENCES)
+def test_a_check_predicts_the_run_and_changes_nothing(
+    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, dict[str, Any]]]
+) -> None:
+    root = machine.root
+    grown(root, tree)
+    steps = steps_of(root, sequence)
+    before = snapshot(root), snapshot(root.parent / "elsewhere")
+    asked = machine.go(steps, check=True)
+    assert (snapshot(root), snapshot(root.parent / "elsewhere")) == before
+    done = machine.go(steps)
+    paths = [named(each) for each in sequence]
+    for number, path in enumerate(paths):
+        if all(apart(path, earlier) for earlier in paths[:number]):
+            foretold = asked.statuses[number].replace("would_change", "changed")
+            assert foretold == done.statuses[number], (
+                sequence[number],
+                told(asked.outcomes[number]),
+                told(done.outcomes[number]),
+            )
+    if all(apart(a, b) for i, a in enumerate(paths) for b in paths[:i]):
+        again = machine.go(steps).statuses
+        assert again == [status.replace("changed", "ok") for status in done.statuses]
+    assert not [name for name in os.listdir(root) if "orch-" in name], "something was left behind"
