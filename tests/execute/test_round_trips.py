@@ -146,3 +146,16 @@ def test_a_failure_that_only_output_shows_waits_and_a_change_that_nobody_asks_fo
     assert turns(project, sshd, connector, failed) == (2, 2)
     changed = "steps:\n- {run: echo ok, changed_when: result.stdout != 'ok'}\n- run: echo end\n"
     assert turns(project, sshd, connector, changed) == (1, 2)
+
+
+def test_a_hundred_templates_wait_once_as_one_does(
+    project: Project, sshd: Sshd, connector: Connector, tmp_path: Path
+) -> None:
+    project.write({"tasks/t.j2": "{{ host.name }} {{ n }}\n"})
+    steps = "".join(
+        f"- template: {{src: t.j2, path: {tmp_path}/{n}, mode: '0640'}}\n  notify: told\n"
+        for n in range(100)
+    )
+    text = f"vars: {{n: 1}}\nsteps:\n{steps}handlers: {{told: [{{run: 'true'}}]}}\n"
+    assert turns(project, sshd, connector, text) == (1, 101)
+    assert turns(project, sshd, connector, text) == (1, 101)
