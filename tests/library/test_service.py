@@ -13,6 +13,7 @@ from tests.library.private import there
 SCRIPT = r"""
 cat >/etc/init.d/orchtest <<'END'
 #!/bin/sh
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 ### BEGIN INIT INFO
 # Provides: orchtest
 # Required-Start:
@@ -124,7 +125,9 @@ def test_what_does_not_start_is_a_failure(host: Machine, state: str) -> None:
 
 
 def test_what_is_gone_after_a_restart_is_a_failure(host: Machine) -> None:
-    there(host, "sed -i 's/^start).*/start) exit 0;;/; s/^  .daemon --start.*//' /etc/init.d/orchtest")
+    there(
+        host, "sed -i 's/^start).*/start) exit 0;;/; s/^  .daemon --start.*//' /etc/init.d/orchtest"
+    )
     outcome = host.one(service(state="restarted"))
     assert outcome.status == "failed"
     assert "state is 'stopped', wanted 'restarted'" in outcome.reason
