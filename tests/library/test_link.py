@@ -43,7 +43,7 @@ def test_links_are_made_and_replaced(machine: Machine, start: str) -> None:
 @pytest.mark.parametrize("start", ["a file", "an empty directory"])
 def test_only_force_replaces_what_is_no_link(machine: Machine, start: str) -> None:
     build(machine.root, STARTS[start])
-    path, kind = machine.root / "it", start.split()[-1]
+    path, kind = machine.root / "it", start.rsplit(maxsplit=1)[-1]
     refuses(machine, {"link": {"path": str(path), "to": "to"}}, f"is a {kind}: `force: true`")
     outcome = machine.sees({"link": {"path": str(path), "to": "to", "force": True}}, "changed")
     assert changes(outcome) == {"state": (kind, "link"), "to": (None, "to")}
