@@ -48,17 +48,21 @@ def bring(channel: Channel, sends: Bytes, timeout: float, stopping: Callable[[],
 
 def pieces(sends: Bytes) -> Iterator[bytes]:
     """The bytes, some at a time."""
-    if sends.path is None:
+    if sends.read is not None:
+        yield from sends.read()
+    elif sends.path is None:
         for at in range(0, len(sends.data), PIECE):
             yield sends.data[at : at + PIECE]
-        return
-    with sends.path.open("rb") as file:
-        while piece := file.read(PIECE):
-            yield piece
+    else:
+        with sends.path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
 
 
-def untold(error: TransferError) -> Outcome:
+def untold(error: OrchError, what: str = "its bytes were not sent") -> Outcome:
     """What becomes of a step whose bytes did not get there."""
-    status = {Failure.CUT: Status.LOST, Failure.STOPPED: Status.CANCELLED}
-    reason = f"its bytes were not sent: {reason_of(error)}"
-    return Outcome(status.get(error.how, Status.FAILED), reason=reason)
+    status = Status.FAILED
+    if isinstance(error, TransferError):
+        ends = {Failure.CUT: Status.LOST, Failure.STOPPED: Status.CANCELLED}
+        status = ends.get(error.how, status)
+    return Outcome(status, reason=f"{what}: {reason_of(error)}")

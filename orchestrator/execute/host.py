@@ -21,7 +21,6 @@ from orchestrator.plan.conditions import FINAL, NOTIFIED
 from orchestrator.plan.model import PlannedStep, Program, Ruling
 from orchestrator.session import Lost, Session
 from orchestrator.session.conditions import Known
-from orchestrator.session.transfer import TransferError
 from orchestrator.templating import Waits
 
 Made: TypeAlias = Command | Ruling | Program | Outcome | str
@@ -245,17 +244,18 @@ class HostTask:
 
     def _try(self, step: PlannedStep, command: Command) -> Outcome | None:
         """Run it and keep its end from being told; None where that is told already."""
-        sends = _sends(command)
-        if sends is not None:
-            asked = self._held(step, replace(command, check=True))
+        staged = ""
+        for sends in _sends(command):
+            asked = self._held(step, replace(command, check=True, staged=staged))
             if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
                 return asked
             try:
                 staged = self._staged(step, sends)
-            except TransferError as error:
+            except ConnectError:
+                raise
+            except OrchError as error:
                 return untold(error)
-            command = replace(command, staged=staged)
-        return self._held(step, command)
+        return self._held(step, replace(command, staged=staged))
 
     def _held(self, step: PlannedStep, command: Command) -> Outcome | None:
         self.recorder.hold = True
@@ -292,7 +292,11 @@ class HostTask:
             session.cancel()
 
 
-def _sends(command: Command) -> Bytes | None:
-    """What has to be on the host before the command can do all that it is to do."""
+def _sends(command: Command) -> list[Bytes]:
+    """What has to be on the host before the command can do all that it is to do, each only where
+    it says with those before it that something would change."""
     wanted = command.wanted
-    return wanted.sends if wanted and (wanted.tries or not command.check) else None
+    if wanted is None:
+        return []
+    whole = wanted.tries or not command.check
+    return [sends for sends in (wanted.asks, wanted.sends if whole else None) if sends]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from orchestrator.model.command import Wanted
 from orchestrator.model.outcome import Change
@@ -63,6 +64,8 @@ class Report:
         told = any(self._lines.values()) or bool(self._ends)
         if not told and "contents" not in self._have:
             return ""
+        if "new" in self._ends:
+            wanted = replace(wanted, brings=None, sends=None)
         if "binary" in self._ends.values() or b"\0" in (wanted.brings or b""):
             return "binary contents differ\n"
         if wanted.sends or "long" in self._ends.values():

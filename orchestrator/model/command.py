@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.model.condition import Always, Condition
@@ -12,12 +12,14 @@ from orchestrator.model.condition import Always, Condition
 @dataclass(frozen=True, slots=True)
 class Bytes:
     """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
-    where that is None, ``data``. ``digest`` is its SHA-256 in hexadecimal digits."""
+    where that is None, ``data``; or what ``read`` makes, anew for each who asks. ``digest`` is
+    its SHA-256 in hexadecimal digits; of what is made, one that tells it from others."""
 
     size: int
     digest: str
     path: Path | None = None
     data: bytes = b""
+    read: Callable[[], Iterator[bytes]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,15 @@ class Wanted:
     """What a module's script compares with what is on the host. ``states``: by key, what is
     wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
     sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
-    there."""
+    there; ``asks``: what has to be sent before it can be asked whether the host has it.
+    ``manifest``: what a tree consists of (plan/trees.py), where that is short."""
 
     states: Mapping[str, str]
     brings: bytes | None = None
     sends: Bytes | None = None
     tries: bool = False
+    asks: Bytes | None = None
+    manifest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

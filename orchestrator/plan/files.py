@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator import templating
-from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.errors import DefinitionError, Mark, OrchError, Problem
 from orchestrator.model.command import Bytes
+from orchestrator.plan import trees
 from orchestrator.source.folder import show
 from orchestrator.templating import TextTemplate
 
@@ -27,6 +28,7 @@ class Files:
     def __init__(self) -> None:
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | Bytes] = {}
+        self._trees: dict[tuple[Path, tuple[str, ...]], trees.Tree] = {}
 
     def template(self, path: Path, mark: Mark) -> TextTemplate:
         """The file as a template."""
@@ -46,6 +48,13 @@ class Files:
         if path not in self._contents:
             self._contents[path] = _reading(path, mark, lambda: _contents(path))
         return self._contents[path]
+
+    def tree(self, path: Path, exclude: tuple[str, ...], mark: Mark) -> trees.Tree:
+        """The files below a folder, or the one file that it is."""
+        key = (path, exclude)
+        if key not in self._trees:
+            self._trees[key] = _reading(path, mark, lambda: trees.tree(path, exclude))
+        return self._trees[key]
 
 
 def carried(data: bytes) -> bytes | Bytes:
@@ -70,6 +79,9 @@ def _contents(path: Path) -> bytes | Bytes:
 def _reading(path: Path, mark: Mark, read: Callable[[], T]) -> T:
     try:
         return read()
+    except OrchError as error:
+        raise DefinitionError(Problem(error.problems[0].what, mark)) from None
     except OSError as error:
-        what = f"cannot read {show(path)}: {(error.strerror or str(error)).lower()}"
+        which = Path(error.filename) if isinstance(error.filename, str) else path
+        what = f"cannot read {show(which)}: {(error.strerror or str(error)).lower()}"
         raise DefinitionError(Problem(what, mark)) from None

@@ -6,15 +6,19 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.errors import DefinitionError, Problem, Problems
+from orchestrator.errors import DefinitionError, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
 from orchestrator.model.value import HomePath, Value
-from orchestrator.plan.files import carried
+from orchestrator.plan.files import INLINE, carried
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.options import plain_text
+from orchestrator.plan.trees import Tree
 from orchestrator.source.read import Reader
 from orchestrator.tasks.model import Module, Payload
 from orchestrator.templating import TextTemplate, ValueTemplate, Waits
+
+_SHORT = 8 * 1024
+"""Archives of up to so many bytes travel in the script, where a NUL takes five characters."""
 
 
 def wanted(module: Module, frame: Frame) -> Wanted:
@@ -29,10 +33,25 @@ def wanted(module: Module, frame: Frame) -> Wanted:
     if not module.payloads:
         return Wanted(states)
     brings = _brought(module, frame)
+    if isinstance(brings, Tree):
+        return _tree(states, brings)
     if isinstance(brings, Bytes):
         tries = module.tries.render(frame) if module.tries else None
         return Wanted(states, None, brings, bool(tries))
     return Wanted(states, brings)
+
+
+def _tree(states: Mapping[str, str], tree: Tree) -> Wanted:
+    """What is short travels in the script; a long manifest goes before the archive and in it."""
+    if len(tree.manifest) > INLINE:
+        return Wanted(states, None, tree.packed(whole=True), asks=tree.listed)
+    packed = tree.packed(whole=False)
+    if packed.size > _SHORT:
+        return Wanted(states, None, packed, manifest=tree.manifest)
+    try:
+        return Wanted(states, b"".join(tree.archive(whole=False)), manifest=tree.manifest)
+    except OrchError as error:
+        raise DefinitionError(*error.problems) from None
 
 
 def script(module: Module, frame: Frame, wants: Wanted) -> str:
@@ -47,6 +66,11 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
         parts.append(_payload(wants.brings))
     elif wants.sends is not None:
         parts.append('payload() { cat -- "$o_staged"; }')
+    if wants.manifest is not None:
+        text = shlex.quote(wants.manifest.decode("utf-8", "surrogateescape"))
+        parts.append(f"manifest() {{ printf %s {text}; }}")
+    elif wants.asks is not None:
+        parts.append('manifest() { [ -z "$o_staged" ] || tar -xOf "$o_staged" m; }')
     parts.append("mend() {\n" + "\n".join(mends or [":"]) + "\n}")
     parts.append(f"o_want={_states(wants.states)}")
     tenths = round(10 * _seconds(module.within, frame))
@@ -142,7 +166,7 @@ def _payload(data: bytes) -> str:
     return f"payload() {{ printf %b {shlex.quote(text)}; }}"
 
 
-def _brought(module: Module, frame: Frame) -> bytes | Bytes:
+def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:
     """The bytes of its payload; of several, of the one that has a value."""
     given = [(each, each.what.render(frame)) for each in module.payloads]
     if len(given) > 1:
@@ -157,7 +181,7 @@ def _brought(module: Module, frame: Frame) -> bytes | Bytes:
     return _bytes(payload, value, frame)
 
 
-def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes:
+def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes | Tree:
     files, mark = frame.host.files, payload.what.mark
     if value is None:
         return b""
@@ -166,8 +190,20 @@ def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes:
     path = Path(plain_text(value, "payload", mark))
     if payload.kind == "file":
         return files.contents(path, mark)
+    if payload.kind == "tree":
+        return files.tree(path, _patterns(payload, frame), mark)
     text = files.template(path, mark).render(frame.caller)
     return carried(text.encode("utf-8", "surrogateescape"))
+
+
+def _patterns(payload: Payload, frame: Frame) -> tuple[str, ...]:
+    value = payload.exclude.render(frame) if payload.exclude else None
+    if value is None:
+        return ()
+    if isinstance(value, list) and all(isinstance(each, str) and each for each in value):
+        return tuple(value)
+    mark = payload.exclude.mark if payload.exclude else payload.what.mark
+    raise DefinitionError(Problem(f"exclude must be a list of patterns, found {value!r}", mark))
 
 
 def _text(value: object, payload: Payload) -> str:

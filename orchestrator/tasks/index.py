@@ -14,7 +14,7 @@ from orchestrator.source.folder import show
 from orchestrator.source.names import ignored, stem
 
 KEYWORDS = frozenset(
-    "run upload download wait fail set assert commit block rescue always steps tasks probe".split()
+    "run download wait fail set assert commit block rescue always steps tasks probe".split()
 )
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 

@@ -84,11 +84,14 @@ class ModuleReader:
             return (), None
         if not isinstance(value.data, dict):
             return (Payload("text", self.compile.value(value)),), None
-        named = self.read.mapping(value, "payload", {"text", "file", "template", "tries"})
+        options = {"tries", "exclude"}
+        named = self.read.mapping(value, "payload", {"text", "file", "template", "tree"} | options)
         brings = {str(kind): what for kind, what in named.items()}
         tries = self.compile.optional(brings.pop("tries", None))
+        exclude = self.compile.optional(brings.pop("exclude", None))
         if not brings:
-            self.read.wrong(value, "payload", "`text`, `file` or `template`")
+            self.read.wrong(value, "payload", "`text`, `file`, `template` or `tree`")
         return tuple(
-            Payload(kind, self.compile.value(what)) for kind, what in brings.items()
+            Payload(kind, self.compile.value(what), exclude if kind == "tree" else None)
+            for kind, what in brings.items()
         ), tries

@@ -1,0 +1,76 @@
+"""Trees of files: the archive is what its size says, and the same for the same files."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import OrchError
+from orchestrator.plan.trees import Tree, tree
+
+
+def read(found: Tree, *, whole: bool) -> bytes:
+    return b"".join(found.archive(whole=whole))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    for name, size in {"a": 0, "b": 1, "sub/c": 512, "d": 513, "sub/é \n": 20_000}.items():
+        (tmp_path / name).write_bytes(b"x" * size)
+    (tmp_path / "to").symlink_to("sub/c")
+    return tmp_path
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_archive_has_the_files_by_number_and_is_as_long_as_said(
+    folder: Path, whole: bool
+) -> None:
+    found = tree(folder, ())
+    data = read(found, whole=whole)
+    assert len(data) == found.packed(whole=whole).size
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = {member.name: archive.extractfile(member) for member in archive}
+        sizes = [len(member.read()) for name, member in members.items() if member and name != "m"]
+        assert sizes == [0, 1, 513, 512, 20_000]
+        assert ("m" in members) == whole
+    listed = b"".join(found.listed.read()) if found.listed.read else b""
+    assert len(listed) == found.listed.size
+    with tarfile.open(fileobj=io.BytesIO(listed)) as archive:
+        member = archive.extractfile("m")
+        assert member is not None
+        assert member.read() == found.manifest
+
+
+def test_it_does_not_depend_on_times_owners_or_umask(folder: Path) -> None:
+    before = tree(folder, ())
+    data = read(before, whole=True)
+    os.utime(folder / "a", (1, 1))
+    (folder / "b").chmod(0o664)
+    assert tree(folder, ()).manifest == before.manifest
+    assert read(tree(folder, ()), whole=True) == data
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "other", "gone"])
+def test_a_file_that_changes_under_way_is_told(folder: Path, change: str) -> None:
+    found = tree(folder, ())
+    path = folder / "d"
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {"longer": b"x" * 512 + b"yy", "shorter": b"x", "other": b"y" * 513}[change]
+        )
+    with pytest.raises(OrchError, match=r"d changed during the run|cannot read"):
+        read(found, whole=False)
+
+
+def test_what_is_no_file_is_refused(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(OrchError, match="pipe is no file, folder or link"):
+        tree(folder, ())
+    assert b"pipe" not in tree(folder, ("pi*",)).manifest
