@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.library.machine import ODD, Machine, told
+from tests.library.machine import Machine, told
 from tests.library.private import there
 
 HASH = "$6$salt$pK9$(id)`id`'"
@@ -95,7 +95,10 @@ SAME: list[dict[str, Any]] = [
     {"groups": [], "append": True},
     {"system": True, "create_home": False},
 ]
-START = "groupadd -g 7001 orchtest; useradd -u 7001 -g 7001 -m -d /srv/orchtest -s /bin/sh -c old -G games orchtest"
+START = (
+    "groupadd -g 7001 orchtest; "
+    "useradd -u 7001 -g 7001 -m -d /srv/orchtest -s /bin/sh -c old -G games orchtest"
+)
 END = "userdel -r orchtest 2>/dev/null || :; groupdel orchtest 2>/dev/null || :"
 
 
@@ -140,8 +143,10 @@ def test_what_is_no_name_makes_no_user(private: Machine, name: str) -> None:
 
 
 def test_what_the_tool_takes_as_a_name_is_that_name(private: Machine) -> None:
-    for name in (name for name in ODD if name not in REFUSED):
-        private.sees({"user": {"name": name, "create_home": False, "password_hash": HASH}}, "changed")
+    for name in ("it's", "$(id)", "über", "back\\slash"):
+        private.sees(
+            {"user": {"name": name, "create_home": False, "password_hash": HASH}}, "changed"
+        )
         assert f"\n{name}:x:" in there(private, "cat /etc/passwd")
         private.sees({"user": {"name": name, "state": "absent"}}, "changed")
 
