@@ -17,9 +17,16 @@ from orchestrator.session.transfer import PIECE, Failure, TransferError, send, s
 
 
 def judged(
-    again: Again, step: PlannedStep, outcome: Outcome, results: Results, *, left: int
+    again: Again,
+    step: PlannedStep,
+    outcome: Outcome,
+    results: Results,
+    *,
+    left: int,
+    withheld: bool = False,
 ) -> tuple[Outcome, bool]:
-    """The outcome of a try, and whether to try again; ``left``: how often that can be."""
+    """The outcome of a try, and whether to try again; ``left``: how often that can be.
+    ``withheld``: what it waits for may be what a check did not do."""
     result = result_of(outcome, failed=outcome.status.bad, name=step.name)
     try:
         if again.holds(results, result):
@@ -31,7 +38,8 @@ def judged(
     if left:
         return outcome, True
     reason = f"'{again.said}' did not hold in {again.retries + 1} tries"
-    return replace(outcome, status=Status.FAILED, reason=reason), False
+    status = Status.UNKNOWN if withheld else Status.FAILED
+    return replace(outcome, status=status, reason=reason), False
 
 
 def bring(channel: Channel, sends: Bytes, timeout: float, stopping: Callable[[], bool]) -> str:

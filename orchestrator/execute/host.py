@@ -235,7 +235,14 @@ class HostTask:
             if step.again is None or self._over():
                 self.recorder.done(step, outcome)
                 break
-            outcome, again = judged(step.again, step, outcome, self.progress.results, left=left)
+            outcome, again = judged(
+                step.again,
+                step,
+                outcome,
+                self.progress.results,
+                left=left,
+                withheld=self.progress.withheld_any,
+            )
             if not again:
                 self.recorder.done(step, outcome)
                 break

@@ -219,13 +219,18 @@ class Recorder:
             return self._captured(Status.TIMED_OUT, None, reason)
         status, reason = _status(ending)
         outcome = self._captured(status, ending.exit_status, reason)
-        if status is Status.FAILED and self.progress.withheld_any:
-            outcome = replace(outcome, reason=f"{reason} (steps before it were not run)")
         if command.wanted is not None:
             outcome = self._reported(outcome, command, command.wanted)
+            if outcome.status is Status.FAILED and step.readonly and self.progress.withheld_any:
+                outcome = replace(outcome, status=Status.UNKNOWN)
         elif command.check and not outcome.status.bad:
             return replace(outcome, status=Status.WOULD_RUN, reason=command.text)
-        return outcome if step.judge is None else self._judged(step, outcome, ending)
+        if step.judge is not None:
+            outcome = self._judged(step, outcome, ending)
+        if outcome.status in (Status.FAILED, Status.UNKNOWN) and self.progress.withheld_any:
+            reason = f"{outcome.reason} (steps before it were not run)"
+            outcome = replace(outcome, reason=reason)
+        return outcome
 
     def _reported(self, outcome: Outcome, command: Command, wanted: Wanted) -> Outcome:
         """The outcome of a module, by what its script said of itself."""

@@ -10,7 +10,7 @@ from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always, Condition
 from orchestrator.model.result import Result
-from orchestrator.plan import modules, text
+from orchestrator.plan import downloads, modules, text
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.conditions import (
     FINAL,
@@ -26,8 +26,8 @@ from orchestrator.plan.model import HERE, Again, PlannedStep, Program, Results, 
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
 from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen, loop_items
-from orchestrator.tasks.model import Control, Judgement, Module, Run
-from orchestrator.templating import Expression, Waits
+from orchestrator.tasks.model import Control, Download, Judgement, Module, Run
+from orchestrator.templating import Expression, ValueTemplate, Waits
 
 
 class StepPlanner:
@@ -49,7 +49,8 @@ class StepPlanner:
         self.frame, self.step, self.ask = flat.frame, flat.step, ask
         self.run = self.step.does if isinstance(self.step.does, Run) else None
         self.module = self.step.does if isinstance(self.step.does, Module) else None
-        does = self.run or self.module
+        self.download = self.step.does if isinstance(self.step.does, Download) else None
+        does = self.run or self.module or self.download
         self.readonly = does.readonly if does else not flat.loops
         self.withheld = ask.check and not self.readonly
         elsewhere = flat.around.delegate is not None or flat.around.local or does is None
@@ -86,7 +87,7 @@ class StepPlanner:
             skip=around.excluded,
             register=step.register,
             readonly=self.readonly,
-            stops="failed_when" in judged or ("changed_when" in judged and heard),
+            stops="failed_when" in judged or ("changed_when" in judged and heard) or self._waits,
             judge=self._judge if judged else None,
             again=self._again(),
             notify=tuple(map(str, around.notify)),
@@ -95,7 +96,13 @@ class StepPlanner:
             user=self._user(),
             paths=self._paths() if self.ask.check else (),
             sets=step.does.names if isinstance(step.does, Control) else (),
+            fetches=self.download is not None and not self.flat.loops,
         )
+
+    @property
+    def _waits(self) -> bool:
+        """Whether it waits for what a check may have withheld: then its failure is none."""
+        return self.ask.check and self.module is not None and self.readonly
 
     def _user(self) -> str:
         """Whose shell runs it: `become: true` is root's."""
@@ -154,8 +161,10 @@ class StepPlanner:
             return "when"
         if self.run is not None:
             return self._command(self.run, when)
+        if self.download is not None:
+            return self._fetching(self.download, when)
         if self.module is None:
-            raise TypeError("a walk gives commands, modules, controls and loops")
+            raise TypeError("a walk gives commands, modules, downloads, controls and loops")
         return self._asked(self.module, when)
 
     def _rule(self, control: Control) -> Ruling:
@@ -179,6 +188,24 @@ class StepPlanner:
             wanted=wants,
             check=self.ask.check,
             show=self.ask.diff,
+        )
+
+    def _fetching(self, download: Download, when: Condition) -> Command:
+        """What asks the host for its file; comparing and reading it is this side's."""
+        around = self.flat.around
+        chdir, environment = folder(around.chdir), variables(self.outer, around.environment)
+        found = downloads.fetch(download, self.frame, self.ask.root)
+        reading = downloads.reading(found.path, chdir, environment)
+        return Command(
+            step=self.flat.number,
+            text=text.script(downloads.asking(found.path), chdir, environment),
+            timeout=number_of_seconds(around.timeout),
+            when=when,
+            changes=None,
+            ignore=hold((self.step.ignore_errors,), self.frame),
+            wanted=downloads.wanted(),
+            check=True,
+            fetches=replace(found, script=reading, check=self.ask.check),
         )
 
     def _command(self, run: Run, when: Condition) -> Command:
@@ -281,6 +308,8 @@ class StepPlanner:
             return self.run.text.source if self.run.text else self.run.literal
         if self.module is not None:
             return modules.called(self.frame)
+        if self.download is not None:
+            return f"download {_written(self.download.path, self.frame)}"
         if isinstance(self.step.does, Control):
             return self.step.does.kind
         return getattr(self.step.does, "task", "block")
@@ -294,6 +323,9 @@ class StepPlanner:
                     yield own.names, self.frame, own.mark
         if self.module is not None:
             yield from self._of_module(self.module)
+        if self.download is not None:
+            for own in (self.download.path, self.download.to):
+                yield own.names, self.frame, own.mark
         if isinstance(self.step.does, Control):
             value = self.step.does.value
             yield value.names, self.frame, value.mark
@@ -331,6 +363,7 @@ class StepPlanner:
     def _check_names(self) -> None:
         for names, frame, mark in self._templates():
             frame.check(names - {"item"} if self.flat.loops else names, mark)
+            frame.ask(names)
 
     def _awaited_items(self) -> frozenset[str]:
         """What the items of a loop wait for, also of other hosts."""
@@ -345,3 +378,11 @@ class StepPlanner:
         standing = self.standing
         waited = {n for n in named if n in standing.registered and n not in standing.settled}
         return waited | ({"facts"} & named)
+
+
+def _written(template: ValueTemplate, frame: Frame) -> str:
+    """Its text, or the template while that waits."""
+    try:
+        return option(template, frame, "path") or ""
+    except Waits:
+        return template.source

@@ -47,9 +47,7 @@ def everything(project: Project) -> dict[Path, Any]:
     root = home(project)
     paths = [root, *root.rglob("*")]
     stats = {p: p.lstat() for p in paths}
-    return {
-        p: (at.st_mode, at.st_mtime_ns, at.st_ctime_ns, at.st_size) for p, at in stats.items()
-    }
+    return {p: (at.st_mode, at.st_mtime_ns, at.st_ctime_ns, at.st_size) for p, at in stats.items()}
 
 
 def test_a_command_is_withheld_and_its_exact_text_told(one: Project) -> None:
@@ -186,6 +184,18 @@ def test_nothing_sleeps_and_until_is_judged_once(one: Project) -> None:
     )
     assert ends(done) == ["ok", "failed"]
     assert "did not hold in 1 " in done.steps("a1")[1]["reason"]
+
+
+def test_what_is_waited_for_is_unknown_where_it_hangs_on_withheld_steps(one: Project) -> None:
+    one.write({"tasks/up.yml": "probe: '[ ! -e ~/up ] || state up 1'\nwant: {up: 1}\nwithin: 1h\n"})
+    waiting = "- up\n- run: test -e up\n  readonly: true\n  until: result.exit_status == 0\n"
+    done = check(one, f"steps:\n- run: touch up\n{waiting}- run: echo on\n")
+    assert ends(done) == ["would_run", "unknown", "unknown", "would_run"]
+    assert (
+        "up is not there, wanted '1' (steps before it were not run)"
+        in done.steps("a1")[1]["reason"]
+    )
+    assert ends(check(one, f"steps:\n{waiting}")) == ["failed"]
 
 
 def test_a_failing_check_rolls_nothing_back_and_keeps_no_handlers(one: Project) -> None:
