@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
 import orchestrator
-from orchestrator.cli import options, running, showing, streams
+from orchestrator.cli import options, running, showing, starting, streams
 from orchestrator.cli.group import Verbs
 from orchestrator.errors import Exit, OrchError
+from orchestrator.model.masks import Masks
 
 
 @click.group(
@@ -26,15 +28,16 @@ def orch(**_: object) -> None:
     """Run commands and deploy applications on fleets of servers over SSH."""
 
 
-for _verb in (*running.VERBS, *showing.VERBS):
+for _verb in (*running.VERBS, *showing.VERBS, *starting.VERBS):
     orch.add_command(_verb)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run ``orch`` and exit."""
     streams.settle()
+    masks = Masks()
     try:
-        code = orch.main(args=args, prog_name="orch", standalone_mode=False) or Exit.OK
+        code = orch.main(args=args, prog_name="orch", standalone_mode=False, obj=masks) or Exit.OK
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
@@ -44,30 +47,34 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         code = Exit.INTERRUPTED
     except OrchError as error:
-        _tell(error)
+        _tell(error, masks)
         code = error.exit_code
     except streams.OutputError:
         code = Exit.FAILED
     except SystemExit as left:  # click's own way out
         code = left.code if isinstance(left.code, int) else Exit.FAILED
     except Exception:
-        code = _bug()
+        code = _bug(masks)
     streams.leave()
     sys.exit(int(code))
 
 
-def _tell(error: OrchError) -> None:
+def _tell(error: OrchError, masks: Masks) -> None:
     from orchestrator.report.out import open_out
     from orchestrator.report.problems import problems_text
 
     out = open_out(sys.stderr, os.environ)
-    out.lines([problems_text(error.problems, out)])
+    problems = [
+        replace(problem, what=masks.text(problem.what), hint=masks.text(problem.hint))
+        for problem in error.problems
+    ]
+    out.lines([problems_text(problems, out)])
 
 
-def _bug() -> int:
+def _bug(masks: Masks) -> int:
     import traceback
 
-    traceback.print_exc()
+    click.echo(masks.text(traceback.format_exc()), err=True, nl=False)
     click.echo("This is a bug in orch. Please report it with the lines above.", err=True)
     return Exit.BUG
 
