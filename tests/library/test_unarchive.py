@@ -1,0 +1,232 @@
+"""``unarchive``: unpacked once, whole or not at all, and never outside of its folder."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.library.machine import ODD, Machine, told
+from tests.library.tools import only
+
+FILES = {"top/a b": b"one", "top/sub/-n": b"\0\xff", "top/sub/ü'$(id)": b"", "top/.hidden": b"h"}
+KINDS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "zip"]
+
+
+def archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
+    """An archive of these files; a name may be anything."""
+    path = at / f"made.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as into:
+            for name, data in files.items():
+                into.writestr(name, data)
+        return path
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as into_tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.uid = len(data), 0o640, 4242
+            into_tar.addfile(member, io.BytesIO(data))
+    tools = {"tar": ["cat"], "tar.gz": ["gzip"], "tar.bz2": ["bzip2"], "tar.xz": ["xz"]}
+    command = tools.get(kind, ["zstd", "-q"])
+    path.write_bytes(
+        subprocess.run(command, input=raw.getvalue(), capture_output=True, check=True).stdout
+    )
+    return path
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    found.pop(".orch-unarchived", None)
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def step(src: Path, path: Path, **params: Any) -> dict[str, Any]:
+    return {"unarchive": {"src": str(src), "path": str(path), **params}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_kind_is_unpacked_once(machine: Machine, tmp_path: Path, kind: str) -> None:
+    path = machine.root / "to"
+    outcome = machine.sees(step(archive(tmp_path, kind), path), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [("archive", None, "as given")]
+    assert below(path) == FILES
+    assert (path / "top/a b").stat().st_uid == 0
+    assert names(machine.root) == ["to"]
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_leading_folders_are_left_out(
+    machine: Machine, tmp_path: Path, kind: str, exclusive: bool
+) -> None:
+    path = machine.root / "a" / "to"
+    machine.sees(step(archive(tmp_path, kind), path, strip=1, exclusive=exclusive), "changed")
+    assert below(path) == {name.removeprefix("top/"): data for name, data in FILES.items()}
+    outcome = machine.sees(step(archive(tmp_path, kind), path, strip=4), "failed")
+    assert "nothing is left" in outcome.stderr.text, told(outcome)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_is_there_stays_or_goes(machine: Machine, tmp_path: Path, exclusive: bool) -> None:
+    path = machine.root / "to"
+    path.mkdir(mode=0o750)
+    shutil.chown(path, "daemon")
+    (path / "mine").write_bytes(b"m")
+    (path / "top").mkdir()
+    (path / "top/a b").write_bytes(b"old")
+    outcome = machine.sees(step(archive(tmp_path, "tar"), path, exclusive=exclusive), "changed")
+    assert outcome.changes[0].before == "not unpacked"
+    assert below(path) == (FILES if exclusive else {**FILES, "mine": b"m"})
+    assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o750, 1)
+    assert names(machine.root) == ["to"]
+    assert ".orch-unarchived" in names(path)
+    other = archive(tmp_path, "tar.gz", {"new": b"n"})
+    outcome = machine.sees(step(other, path, exclusive=exclusive), "changed")
+    assert outcome.changes[0].before == "another"
+    assert below(path) == ({"new": b"n"} if exclusive else {**FILES, "mine": b"m", "new": b"n"})
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_names_will_do(machine: Machine, tmp_path: Path, name: str) -> None:
+    src = machine.root / name
+    archive(tmp_path, "tar.gz").rename(src)
+    path = machine.root / f"{name}x"
+    path.mkdir()
+    for kept in (path, path / name):
+        params = {"remote_src": str(src), "path": str(kept)}
+        machine.sees({"unarchive": params}, "changed")
+        assert below(kept).items() >= FILES.items()
+
+
+def test_long_archives_travel_once(machine: Machine, tmp_path: Path) -> None:
+    import random
+
+    data = {"big": random.Random(1).randbytes(200_000)}
+    path = machine.root / "to"
+    machine.sees(step(archive(tmp_path, "tar.gz", data), path), "changed")
+    assert below(path) == data
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize("name", ["../out", "/tmp/orch-test-out", "a/../../out", "a/.."])
+def test_what_leaves_the_folder_is_refused(
+    machine: Machine, tmp_path: Path, kind: str, name: str
+) -> None:
+    path = machine.root / "to"
+    path.mkdir()
+    (path / "mine").touch()
+    outcome = machine.sees(step(archive(tmp_path, kind, {"fine": b"", name: b"x"}), path), "failed")
+    assert "the archive would leave the folder" in outcome.stderr.text, told(outcome)
+    assert names(machine.root) == ["to"]
+    assert names(path) == ["mine"]
+
+
+def test_a_link_in_it_leads_nothing_out(machine: Machine, tmp_path: Path) -> None:
+    out = machine.root / "out"
+    out.mkdir()
+    src = tmp_path / "it.tar"
+    with tarfile.open(src, "w") as into:
+        link = tarfile.TarInfo("x")
+        link.type, link.linkname = tarfile.SYMTYPE, str(out)
+        into.addfile(link)
+        member = tarfile.TarInfo("x/evil")
+        into.addfile(member, io.BytesIO())
+    machine.one(step(src, machine.root / "to"))
+    assert names(out) == []
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "nonsense"])
+def test_what_is_broken_leaves_what_was_there(machine: Machine, tmp_path: Path, kind: str) -> None:
+    if kind == "nonsense":
+        src = tmp_path / "it"
+        src.write_bytes(b"nothing" * 1000)
+    else:
+        src = archive(tmp_path, kind, {"a": b"x" * 5000})
+        data = src.read_bytes()
+        src.write_bytes(data[: max(30, len(data) // 3)])
+    path = machine.root / "to"
+    path.mkdir()
+    (path / "mine").touch()
+    outcome = machine.sees(step(src, path, exclusive=True), "failed")
+    assert "its fix failed" in outcome.reason, told(outcome)
+    assert names(path) == ["mine"]
+    assert names(machine.root) == ["to"]
+
+
+def test_nothing_is_done_where_it_is_made_already(machine: Machine, tmp_path: Path) -> None:
+    path = machine.root / "to"
+    params = {"remote_src": str(machine.root / "none"), "path": str(path), "creates": "bin/it"}
+    outcome = machine.sees({"unarchive": params}, "failed")
+    assert "its probe failed" in outcome.reason
+    (path / "bin").mkdir(parents=True)
+    (path / "bin/it").touch()
+    machine.sees({"unarchive": params}, "ok")
+
+
+def test_a_check_foretells_what_hangs_on_an_archive_to_come(
+    machine: Machine, tmp_path: Path
+) -> None:
+    src = archive(tmp_path, "tar")
+    there = machine.root / "it.tar"
+    steps = [
+        {"copy": {"src": str(src), "path": str(there)}},
+        {"unarchive": {"remote_src": str(there), "path": str(machine.root / "to")}},
+    ]
+    assert machine.go(steps, check=True).statuses == ["would_change", "would_change"]
+    assert machine.go(steps).statuses == ["changed", "changed"]
+    assert machine.go(steps).statuses == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("params", [{}, {"src": "x", "remote_src": "/x"}])
+def test_it_needs_one_archive(machine: Machine, tmp_path: Path, params: dict[str, Any]) -> None:
+    if "src" in params:
+        params = {**params, "src": str(archive(tmp_path, "tar"))}
+    outcome = machine.one({"unarchive": {"path": str(machine.root / "to"), **params}})
+    assert "give it one of src and remote_src" in outcome.stderr.text
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling"])
+def test_what_is_in_the_way_is_told(machine: Machine, tmp_path: Path, kind: str) -> None:
+    path = machine.root / "to"
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to("nowhere")
+    outcome = machine.sees(step(archive(tmp_path, "tar"), path), "failed")
+    assert {"file": "is a file", "dangling": "not there"}[kind] in outcome.stderr.text
+
+
+def test_a_link_to_a_folder_stays(machine: Machine, tmp_path: Path) -> None:
+    (machine.root / "real").mkdir()
+    (machine.root / "link").symlink_to("real")
+    machine.sees(step(archive(tmp_path, "tar"), machine.root / "link", exclusive=True), "changed")
+    assert (machine.root / "link").is_symlink()
+    assert below(machine.root / "real") == FILES
+
+
+def test_the_home_is_not_given_up(machine: Machine, tmp_path: Path) -> None:
+    (machine.home / "mine").touch()
+    outcome = machine.sees(step(archive(tmp_path, "tar"), machine.home, exclusive=True), "failed")
+    assert "is not removed" in outcome.stderr.text
+    assert names(machine.home) == ["mine"]
+
+
+@pytest.mark.parametrize(("kind", "tool"), [("tar.zst", "zstd"), ("zip", "unzip")])
+def test_what_the_host_lacks_is_said(
+    machine: Machine, tmp_path: Path, kind: str, tool: str
+) -> None:
+    only(machine)
+    outcome = machine.sees(step(archive(tmp_path, kind), machine.root / "to"), "failed")
+    assert f"this host has no {tool}" in outcome.stderr.text
+    assert names(machine.root) == []
