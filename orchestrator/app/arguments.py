@@ -49,7 +49,7 @@ def extra_values(items: Sequence[str]) -> Values:
     for item in items:
         if item.startswith("@"):
             path = Path(item[1:])
-            fields = Reader(problems).variables(load(path, str(path)), str(path))
+            fields = Reader(problems).variables(load(path, str(path), secrets=True), str(path))
             values: dict[str, Value] = {str(key): value for key, value in fields.items()}
         else:
             values = dict([_pair(item)])

@@ -39,8 +39,10 @@ def _param(param: Param) -> Iterator[str]:
     said = [param.type]
     if param.required:
         said.append("required")
-    elif param.written_default is not None:
+    elif param.written_default is not None and not param.secret:
         said.append(f"default {param.written_default.plain()!r}")
+    if param.secret:
+        said.append("secret")
     if param.choices:
         said.append(f"one of {', '.join(map(str, param.choices))}")
     yield f"  {param.name} ({', '.join(said)})"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from orchestrator.app.masking import Masking
 from orchestrator.model.event import Event, RunFinished, Sink
+from orchestrator.model.masks import Masks
 
 
 class Emitter:
-    """Hands events to the sinks, one at a time, in the order they come.
+    """Hands events to the sinks, one at a time, in the order they come, without the secrets that
+    ``masks`` knows.
 
     ``log`` tells where the run is kept; the last event carries it. When a sink can show
     nothing more (its reader is gone, its disk full), ``gone`` is called and the run goes on to
@@ -18,8 +22,13 @@ class Emitter:
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], log: Callable[[], str], gone: Callable[[], None]
+        self,
+        sinks: Sequence[Sink],
+        log: Callable[[], str],
+        gone: Callable[[], None],
+        masks: Masks | None = None,
     ) -> None:
+        self._masking = Masking(masks or Masks())
         self._sinks, self._log, self._gone = sinks, log, gone
         self._lock = threading.RLock()  # a sink may warn while it takes an event
 
@@ -27,15 +36,21 @@ class Emitter:
         with self._lock:
             if isinstance(event, RunFinished):
                 event = replace(event, log=self._log())
-            for sink in self._sinks:
-                try:
-                    sink(event)
-                except OSError:
-                    self._gone()
+            for masked in self._masking(event):
+                self._tell(masked)
+
+    def _tell(self, event: Event) -> None:
+        for sink in self._sinks:
+            try:
+                sink(event)
+            except OSError:
+                self._gone()
 
     def close(self) -> None:
         """Nothing more will come."""
         with self._lock:
+            for rest in self._masking.rest(time.time(), None):
+                self._tell(rest)
             for sink in self._sinks:
                 try:
                     sink.close()

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator import tasks
@@ -18,11 +18,14 @@ from orchestrator.inventory.limit import select
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.journal import last_failed
 from orchestrator.model.host import App, Host, Stage
+from orchestrator.model.masks import Masks
+from orchestrator.model.secret import Secrets
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.build import build
 from orchestrator.plan.model import Plan
 from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import RunView, run_view
+from orchestrator.source.fetch import fetcher
 from orchestrator.tasks.model import Request, Task
 
 
@@ -43,14 +46,17 @@ class There:
     chosen: Chosen
     stage: Stage
     hosts: tuple[Host, ...]
+    secrets: Secrets = field(default_factory=Secrets)
 
 
-def go(where: Where, environ: Mapping[str, str], example: str) -> There:
-    """Load the stage and select its hosts. Raises UsageError or DefinitionError."""
+def go(where: Where, environ: Mapping[str, str], example: str, masks: Masks | None = None) -> There:
+    """Load the stage and select its hosts; its secrets are hidden by ``masks`` once they are
+    fetched. Raises UsageError or DefinitionError."""
     root = root_of(where.directory)
     chosen = choose(root, where.stages, environ, example)
     stage = load_stage(root, chosen.name)
-    return There(root, chosen, stage, _selected(root, stage, where.limit, environ))
+    known = Secrets(masks, fetcher(environ))
+    return There(root, chosen, stage, _selected(root, stage, where.limit, environ), known)
 
 
 def _selected(
@@ -102,6 +108,23 @@ def plan_tasks(
     return _plan(there, tuple(requests), loaded.by_name, parts, environ)
 
 
+def plan_shown(
+    there: There, requests: Sequence[Request], parts: Parts, environ: Mapping[str, str]
+) -> Plan:
+    """The plan of these tasks to look at, with ``‹name›`` as the value of each secret. Only where
+    something is decided by what a secret is, or goes wrong for want of it, are they fetched.
+
+    Raises DefinitionError with all that is wrong."""
+    unasked = Secrets(there.secrets.masks, stand_in=lambda secret: secret.label)
+    try:
+        plan = plan_tasks(replace(there, secrets=unasked), requests, parts, environ)
+    except DefinitionError:
+        if not unasked.reads:
+            raise
+        unasked.decides = True
+    return plan_tasks(there, requests, parts, environ) if unasked.decides else plan
+
+
 def plan_task(there: There, task: Task, parts: Parts, environ: Mapping[str, str]) -> Plan:
     """The plan of one task that stands in no file."""
     return _plan(there, (Request(task.name),), {task.name: task}, parts, environ)
@@ -130,6 +153,7 @@ def _plan(
             parts.diff,
             choose_apps(there.stage, parts.apps),
             str(there.root),
+            there.secrets,
         )
     )
 

@@ -47,6 +47,7 @@ def carry_out(
         (running, journal, sink),
         log=lambda: str(journal.folder) if journal.folder else "",
         gone=cancel.stop,
+        masks=there.secrets.masks,
     )
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
     connectors = [Connector(sandbox=sandbox, record=not plan.check)]

@@ -10,6 +10,7 @@ from orchestrator.app.prepare import new_run
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.inventory.values import Merger, environment_of
 from orchestrator.model.host import Host, Stage
+from orchestrator.model.secret import Secrets
 from orchestrator.model.value import Value, Values
 from orchestrator.plan.ask import Ask, Scopes
 from orchestrator.plan.frame import Frame
@@ -72,18 +73,23 @@ def _problems(scope: HostScope, environment: Values) -> list[Problem]:
     found: dict[Problem, None] = {}
     frame = Frame(_NOWHERE, scope, given={})
     for name, value in scope.vars.items():
-        _judge(partial(scope.resolve, name), value, found)
+        _judge(partial(scope.resolve, name), value, found, scope.secrets)
     for name, value in environment.items():
         seen = Seen(scope.templates.value(value), frame)
-        _judge(partial(variables, {}, [(name, seen)]), value, found)
+        _judge(partial(variables, {}, [(name, seen)]), value, found, scope.secrets)
     return list(found)
 
 
-def _judge(resolve: Callable[[], object], value: Value, found: dict[Problem, None]) -> None:
+def _judge(
+    resolve: Callable[[], object], value: Value, found: dict[Problem, None], secrets: Secrets
+) -> None:
+    before = secrets.reads
     try:
         resolve()
     except Waits:
         return
     except DefinitionError as error:
+        if secrets.reads != before:  # with the secret's own value it may well be right
+            return
         for problem in error.problems:
             found[replace(problem, mark=problem.mark or value.mark)] = None

@@ -12,16 +12,29 @@ from orchestrator.inventory.values import Merger, connect_of, defaults_of, envir
 from orchestrator.model.host import Host
 from orchestrator.model.value import Value, merge
 from orchestrator.plan.ask import Ask, Scopes
+from orchestrator.plan.scope import HostScope
 
 
 def values_of(
     there: There, name: str, extra: Sequence[str], environ: Mapping[str, str]
 ) -> dict[str, object]:
-    """Every variable of the host, rendered. Raises DefinitionError."""
+    """Every variable of the host, rendered, with words in a secret's place on where it comes
+    from. Raises DefinitionError."""
     host = _host(there, name)
     ask = Ask(there.stage, (host,), (), {}, new_run(0.0), extra_values(extra), environ)
     scope = Scopes(ask).of(host)
-    return {str(name): scope.resolve(name) for name in sorted({*scope.vars, *scope.strong})}
+    return {str(name): _value(scope, name) for name in sorted({*scope.vars, *scope.strong})}
+
+
+def _value(scope: HostScope, name: str) -> object:
+    """The variable's value; secrets are not fetched for it."""
+    before = scope.secrets.reads
+    try:
+        return scope.resolve(name)
+    except DefinitionError:
+        if scope.secrets.reads == before:
+            raise
+        return "‹known once the secret is that it is made of›"
 
 
 def origins_of(there: There, name: str, extra: Sequence[str]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import click
 from orchestrator.cli import complete, options
 from orchestrator.cli.group import AfterDashes
 from orchestrator.errors import Exit, Problem, UsageError
+from orchestrator.model.masks import Masks
 
 if TYPE_CHECKING:
     from orchestrator.app.prepare import Parts, There
@@ -43,13 +44,13 @@ def run_verb(words: tuple[str, ...], list_hosts: bool, **given: Any) -> int:
       orch -s prod run uname -l @failed          again where the last run failed
     """
     from orchestrator.app.arguments import requests
-    from orchestrator.app.prepare import plan_tasks
+    from orchestrator.app.prepare import plan_shown, plan_tasks
 
     asked = requests(words)
     there = _go(given, f"run {shlex.join(words)}")
-    plan = plan_tasks(there, asked, _parts(given), os.environ)
     if list_hosts:
-        return _list_hosts(plan)
+        return _list_hosts(plan_shown(there, asked, _parts(given), os.environ))
+    plan = plan_tasks(there, asked, _parts(given), os.environ)
     return _carry_out(there, plan, given)
 
 
@@ -90,26 +91,32 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
 @options.extra
 @options.choosing
 @options.json
+@click.option("--reveal", is_flag=True, help="Fetch the secrets, and show them.")
 @click.argument(
     "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=complete.tasks
 )
-def plan_verb(words: tuple[str, ...], as_json: bool, **given: Any) -> int:
+def plan_verb(words: tuple[str, ...], as_json: bool, reveal: bool, **given: Any) -> int:
     """Show what `orch run` of the same tasks would do where, in which order.
 
     Each step is shown with the exact text that each host would be sent. A step that needs the
     result of an earlier one is shown as its template, with the result it waits for. No host
     is contacted.
+
+    A secret is shown as its name. It is fetched only where what happens depends on it (a
+    condition, a number), or to show it with --reveal.
     """
     from orchestrator.app.arguments import requests
-    from orchestrator.app.prepare import plan_tasks
+    from orchestrator.app.prepare import plan_shown, plan_tasks
     from orchestrator.report.out import open_out
     from orchestrator.report.plan import plan_json, plan_lines
 
     asked = requests(words)
     there = _go(given, f"plan {shlex.join(words)}")
-    plan = plan_tasks(there, asked, _parts(given), os.environ)
+    planned = plan_tasks if reveal else plan_shown
+    plan = planned(there, asked, _parts(given), os.environ)
     out = open_out(sys.stdout, os.environ)
-    out.lines([json.dumps(plan_json(plan))] if as_json else plan_lines(plan, out))
+    mask = str if reveal else there.secrets.masks.text
+    out.lines([json.dumps(plan_json(plan, mask))] if as_json else plan_lines(plan, out, mask))
     return Exit.OK
 
 
@@ -164,7 +171,7 @@ def _go(given: Mapping[str, Any], example: str) -> There:
     from orchestrator.app.prepare import Where, go
 
     where = Where(given["directory"], given["stages"], given["limit"])
-    there = go(where, os.environ, example)
+    there = go(where, os.environ, example, click.get_current_context().find_object(Masks))
     if there.chosen.defaulted:
         click.echo(f"Defaulting to {there.chosen.name}", err=True)
     return there

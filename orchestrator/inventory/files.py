@@ -102,7 +102,7 @@ class StageFolder:
 
     def _load(self, name: str) -> Value | None:
         try:
-            return load(self.path / name, f"{self.shown}/{printable(name)}")
+            return load(self.path / name, f"{self.shown}/{printable(name)}", secrets=True)
         except DefinitionError as error:
             self._take(error)
             return None

@@ -89,7 +89,8 @@ def default_stage(root: Path) -> Value | None:
         if path.is_file():
             problems = Problems()
             read = Reader(problems)
-            value = read.fields(load(path, show(path)), "common's stage.yml").get("default_stage")
+            fields = read.fields(load(path, show(path), secrets=True), "common's stage.yml")
+            value = fields.get("default_stage")
             name = read.text(value, "default_stage")
             problems.raise_any()
             return Value(name, value.mark) if value is not None and name else None

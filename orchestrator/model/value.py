@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from orchestrator.errors import Mark
+from orchestrator.model.secret import Secret
 
-Data: TypeAlias = "str | int | float | bool | dict[Key, Value] | list[Value] | None"
+Data: TypeAlias = "str | int | float | bool | dict[Key, Value] | list[Value] | Secret | None"
 
 
 class Key(str):
@@ -45,12 +46,12 @@ class Value:
     literal: bool = False
 
     def plain(self) -> Any:
-        """The data without marks."""
+        """The data without marks; a secret as words on where it comes from."""
         if isinstance(self.data, dict):
             return {str(k): v.plain() for k, v in self.data.items()}
         if isinstance(self.data, list):
             return [v.plain() for v in self.data]
-        return self.data
+        return str(self.data) if isinstance(self.data, Secret) else self.data
 
 
 Values: TypeAlias = Mapping[str, Value]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.inventory.values import Merger
 from orchestrator.model.host import App, Host, Stage
+from orchestrator.model.secret import Secrets
 from orchestrator.model.value import Values
 from orchestrator.plan.files import Files
 from orchestrator.plan.options import home_path
@@ -25,8 +26,8 @@ class Ask:
     ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
     before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
     ``apps`` are those that were chosen: each is a lane; none is a run without apps.
-    ``root`` is the project's folder. ``check``: nothing is to be changed; ``diff``: contents that
-    are replaced are shown.
+    ``root`` is the project's folder; ``secrets`` gives those that are named their values.
+    ``check``: nothing is to be changed; ``diff``: contents that are replaced are shown.
     """
 
     stage: Stage
@@ -43,6 +44,7 @@ class Ask:
     diff: bool = False
     apps: tuple[App, ...] = ()
     root: str = ""
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 LOCK = "lock_path"
@@ -75,6 +77,7 @@ class Scopes:
             objects,
             self.templates,
             files=self._files,
+            secrets=self._ask.secrets,
         )
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))

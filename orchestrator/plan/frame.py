@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.model.secret import Secrets
 from orchestrator.model.value import Value, Values
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.views import Named
@@ -59,6 +60,11 @@ class Frame:
         frame.extra_sources = self.extra_sources | sources
         return frame
 
+    @property
+    def secrets(self) -> Secrets:
+        """Those of the run."""
+        return self.host.secrets
+
     def resolve(self, name: str) -> object:
         """A param's value in its type, ``task``, or whatever the host knows by that name."""
         if name in self.extra:
@@ -69,9 +75,9 @@ class Frame:
                 return Named(self.task.name, self.task.desc)
             return self.host.resolve(name)
         if name not in self.values:
-            reads = self.host.place.reads
+            reads = self.host.place.reads, self.secrets.reads
             value = self.host.guarded((self, name), param.mark, lambda: self._value(param))
-            if self.host.place.reads != reads:
+            if (self.host.place.reads, self.secrets.reads) != reads:
                 return value
             self.values[name] = value
         return self.values[name]
@@ -121,9 +127,12 @@ class Frame:
     def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:
         try:
             found = convert(param, value, typed=typed)
+            if param.secret:
+                self.secrets.hide(param.name, found, mark)
             return beside(found, mark) if param.type == "file" and found is not None else found
         except ValueError as error:
-            what = f"param '{param.name}' of task '{self.task.name}' {error}"
+            why = "is a secret, and not of its type" if param.secret else str(error)
+            what = f"param '{param.name}' of task '{self.task.name}' {why}"
             raise DefinitionError(Problem(what, mark)) from None
 
     def from_host(self, name: str) -> bool:
@@ -138,6 +147,25 @@ class Frame:
             given = self.given[name]
             return not isinstance(given, str) and _any_from_host(*given)
         return not self._called and self.host.from_host(name)
+
+    def ask(self, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
+        """Have the secrets that these names lead to fetched now."""
+        for name in names:
+            param = self.task.params.get(name)
+            if name in self.extra:
+                self.ask(self.extra_sources - self.extra.keys(), seen)
+            elif param is None:
+                self.host.ask((name,))
+            elif name in self.written:
+                _ask(self.written[name], self.caller)
+            elif self.given is not None and name in self.given:
+                given = self.given[name]
+                if not isinstance(given, str):
+                    _ask(*given)
+            elif not self._called:
+                self.host.ask((name,))
+            if param is not None and param.default is not None and name not in seen:
+                self.ask(param.default.names | param.default.optional, seen | {name})
 
     def names(self) -> Iterable[str]:
         """Every name that is known."""
@@ -161,6 +189,11 @@ def beside(name: str, mark: Mark) -> str:
     command line, beside the user."""
     folder = Path(mark.path).parent if mark != COMMAND_LINE else Path()
     return str(Path.cwd() / folder / Path(name).expanduser())
+
+
+def _ask(template: ValueTemplate, scope: Scope) -> None:
+    if isinstance(scope, Frame | HostScope):
+        scope.ask(template.names | template.optional)
 
 
 def _any_from_host(template: ValueTemplate, scope: Scope) -> bool:

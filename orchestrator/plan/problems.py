@@ -20,7 +20,9 @@ class HostProblems(Problems):
         for problem in error.problems:
             if problem.mark is None:
                 problem = replace(problem, mark=mark)  # noqa: PLW2901
-            self.hosts.setdefault(problem, []).append(host)
+            hosts = self.hosts.setdefault(problem, [])
+            if host not in hosts[-1:]:  # several of its steps may have it
+                hosts.append(host)
 
     def raise_any(self) -> None:
         """Raise DefinitionError with everything that was found, or return."""

@@ -5,11 +5,12 @@ A file's own params are put before these by its frame (``frame.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Any
 
 from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.secret import Secret, Secrets
 from orchestrator.model.value import HomePath, Value, Values, merge
 from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
@@ -64,7 +65,8 @@ class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time."""
 
     __slots__ = (
-        *("_cache", "_open", "files", "objects", "place", "strong", "templates", "vars", "weak"),
+        *("_asked", "_cache", "_open", "files", "objects", "place"),
+        *("secrets", "strong", "templates", "vars", "weak"),
     )
 
     def __init__(
@@ -77,13 +79,16 @@ class HostScope:
         weak: Values | None = None,
         place: Place | None = None,
         files: Files | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.files = files or Files()
+        self.secrets = secrets or Secrets()
         self.vars, self.strong, self.objects = variables, strong, objects
         self.templates = templates
         self.weak, self.place = weak or {}, place or Place()
         self._cache: dict[str, object] = {}
         self._open: list[tuple[object, str]] = []
+        self._asked: set[str] = set()
 
     def under(self, weak: Values) -> HostScope:
         """This scope, at the same place, with a file's ``vars`` beneath everything else."""
@@ -96,6 +101,7 @@ class HostScope:
             weak=weak,
             place=self.place,
             files=self.files,
+            secrets=self.secrets,
         )
 
     def resolve(self, name: str) -> object:
@@ -135,11 +141,11 @@ class HostScope:
             self._open.pop()
 
     def _render(self, name: str, value: Value) -> object:
-        before = self.place.reads
+        before = self.place.reads, self.secrets.reads
         rendered = self.templates.value(value).render(self)
         if not self.from_host(name):
             rendered = in_home(rendered)
-        if self.place.reads == before:
+        if (self.place.reads, self.secrets.reads) == before:
             self._cache[name] = rendered
         return rendered
 
@@ -161,6 +167,19 @@ class HostScope:
         names = template.names | template.optional
         return bool(self.guarded((None, name), value.mark, lambda: any(map(self.from_host, names))))
 
+    def ask(self, names: Iterable[str]) -> None:
+        """Have the secrets that these names lead to fetched now, so that nothing that waits for
+        a result asks for them in the middle of the run."""
+        for name in names:
+            value = None if name in self._asked or name in self.objects else self.written(name)
+            if value is None or self.secrets.fetch is None:
+                continue
+            self._asked.add(name)
+            for secret in _secrets(value):
+                self.secrets.value(secret)
+            template = self.templates.value(value)
+            self.ask(template.names | template.optional)
+
     def awaited(self, name: str) -> bool:
         """Whether a step before this place registers the name."""
         return name in self.place.registered or name in self.place.results
@@ -180,6 +199,18 @@ class HostScope:
         """Whether the name can be resolved, now or once its step has run."""
         known = (self.objects, self.strong, self.vars, self.weak)
         return name == "facts" or self.awaited(name) or any(name in names for names in known)
+
+
+def _secrets(value: Value) -> Iterator[Secret]:
+    """The secrets in a value as written."""
+    if isinstance(value.data, Secret):
+        yield value.data
+    elif isinstance(value.data, dict):
+        for inner in value.data.values():
+            yield from _secrets(inner)
+    elif isinstance(value.data, list):
+        for inner in value.data:
+            yield from _secrets(inner)
 
 
 def in_home(value: object) -> object:

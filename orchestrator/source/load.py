@@ -16,6 +16,7 @@ import yaml
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems
 from orchestrator.model.value import Data, Key, Value
 from orchestrator.source.scalar import Scalar, resolve, typed
+from orchestrator.source.secret import read_secret
 from orchestrator.source.syntax import TEMPLATE_HINT, not_yaml
 
 # A PyYAML built without libyaml has only the slow one; it speaks the same events.
@@ -26,17 +27,18 @@ _ALIASED = 100_000
 """How many values aliases may stand for in one file: enough for people, not for bombs."""
 
 
-def load(path: Path, shown: str) -> Value:
+def load(path: Path, shown: str, *, secrets: bool = False) -> Value:
     """What the file holds; an empty one holds null.
 
-    ``shown`` is the path in marks. Raises ``DefinitionError`` with every problem found.
+    ``shown`` is the path in marks; ``secrets``: whether ``!secret`` may stand in it.
+    Raises ``DefinitionError`` with every problem found.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise DefinitionError(Problem(f"cannot read {shown}: {why}", Mark(shown))) from error
-    return parse(decode(data, shown), shown)
+    return parse(decode(data, shown), shown, secrets=secrets)
 
 
 def decode(data: bytes, shown: str) -> str:
@@ -53,11 +55,11 @@ def decode(data: bytes, shown: str) -> str:
         raise DefinitionError(Problem(what, mark, "save the file as UTF-8")) from error
 
 
-def parse(text: str, shown: str) -> Value:
+def parse(text: str, shown: str, *, secrets: bool = False) -> Value:
     """What a YAML text holds. Raises ``DefinitionError`` with every problem found."""
     if not text or text.isspace():
         return Value(None, Mark(shown, 1, 1))
-    builder = _Builder(text, shown)
+    builder = _Builder(text, shown, secrets=secrets)
     try:
         value = builder.document()
     except yaml.YAMLError as error:
@@ -72,8 +74,10 @@ def parse(text: str, shown: str) -> Value:
 class _Builder:
     """Makes values of the parser's events, noting what is wrong and going on."""
 
-    def __init__(self, text: str, shown: str) -> None:
+    def __init__(self, text: str, shown: str, *, secrets: bool) -> None:
         self.shown = shown
+        self.secrets = secrets
+        self.keys: list[str] = []  # that lead to what is being built
         self.problems = Problems()
         self.events: Iterator[Any] = yaml.parse(text, Loader=_PARSER)
         self.anchors: dict[str, tuple[Value, int] | None] = {}  # None while it is being built
@@ -115,6 +119,8 @@ class _Builder:
 
     def data(self, event: Any) -> Data:
         kind = type(event)
+        if event.tag == "!secret":
+            return self.secret(event)
         if kind is yaml.ScalarEvent:
             return self.scalar(event)
         self.tag(event, "map" if kind is yaml.MappingStartEvent else "seq")
@@ -124,6 +130,17 @@ class _Builder:
         data: Data = self.mapping(event) if kind is yaml.MappingStartEvent else self.sequence()
         self.depth -= 1
         return data
+
+    def secret(self, event: Any) -> Data:
+        """What stands under the tag ``!secret``."""
+        event.tag = None
+        value = Value(self.data(event), self.mark(event))
+        if not self.secrets:
+            hint = "put it among the vars of a stage, role, host or app, and name it here"
+            what = "a secret stands among the inventory's variables only"
+            self.problems.add(what, value.mark, hint)
+            return None
+        return read_secret(value, self.keys, self.problems)
 
     def alias(self, event: Any) -> Value:
         name = event.anchor
@@ -157,7 +174,9 @@ class _Builder:
             key = Key(event.value, self.mark(event))
             if event.tag:
                 self.tag(event, "str")
+            self.keys.append(key)
             value = self.node(next(self.events))
+            self.keys.pop()
             if key in first:
                 what = f"the key '{key}' stands here a second time; the first is in line"
                 self.problems.add(f"{what} {first[key].line}", key.mark, "keep one of them")
@@ -212,10 +231,6 @@ class _Builder:
         tag: str | None = event.tag
         if tag is None or tag == "!" or tag.removeprefix(_STANDARD) in allowed:
             return True
-        if tag == "!secret":
-            hint = 'until then, take it from orch\'s environment: "{{ env.NAME }}"'
-            self.problems.add("!secret is not supported yet", self.mark(event), hint)
-            return False
         shown = tag.replace(_STANDARD, "!!")
         hint = "text that begins with ! must be quoted" if tag[:1] == "!" else ""
         self.problems.add(f"the tag {shown} is not known here", self.mark(event), hint)

@@ -22,6 +22,7 @@ from collections.abc import Collection
 from typing import cast
 
 from orchestrator.errors import Mark, Problems, nearest
+from orchestrator.model.secret import Secret
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
 
@@ -43,6 +44,8 @@ def found(value: Value) -> str:
             return f"the text '{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}'"
         case list():
             return "a list"
+        case Secret():
+            return "a secret"
         case _:
             return "a mapping"
 

@@ -32,13 +32,13 @@ ITEM = INHERITED | {"name", "once", "on", "batch", "max_failures"}
 
 IN_PLACE = ITEM | BODY | {"desc", "roles"}
 
-PARAM = frozenset({"type", "default", "required", "choices", "help"})
+PARAM = frozenset({"type", "default", "required", "choices", "help", "secret"})
 
 NOT_YET = {
     "step": frozenset[str](),
     "item": frozenset[str](),
     "task": frozenset[str](),
-    "param": frozenset({"secret"}),
+    "param": frozenset[str](),
 }
 """Keys of the design that this version refuses, rather than read and not obey."""
 

@@ -26,6 +26,7 @@ class Param:
     required: bool = False
     choices: tuple[Any, ...] = ()
     help: str = ""
+    secret: bool = False
     written_default: Value | None = None
 
 

@@ -111,6 +111,7 @@ class TaskReader:
             default=None if default is None else self.compile.value(default),
             required=self.read.boolean(fields.get("required"), f"required of {what}") or False,
             help=self.read.text(fields.get("help"), f"help of {what}") or "",
+            secret=self.read.boolean(fields.get("secret"), f"secret of {what}") or False,
             written_default=default,
         )
         if param.required and default is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import nodes
 
 from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.templating.following import secrets_of
 from orchestrator.templating.language import Language, language
 from orchestrator.templating.names import survey
 from orchestrator.templating.program import Program
@@ -34,7 +35,9 @@ class Expression:
 
     def value(self, scope: Scope) -> Any:
         """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""
-        return kept(self._program, scope)
+        if _is_path(self.node):
+            return kept(self._program, scope)
+        return _decides(self._program, scope)
 
     def holds(self, scope: Scope) -> bool:
         """Whether it is true, as Jinja sees truth: not empty, not zero, not none.
@@ -42,14 +45,14 @@ class Expression:
         Text that says no (``no``, ``false``, ``0``, …) would count as true, so it is an error;
         any other text is true if there is any, so that ``when: before.stdout`` works.
         """
-        return self.truth(self.value(scope), self.node)
+        return self.truth(_decides(self._program, scope), self.node)
 
     def part(self, node: nodes.Expr, scope: Scope) -> Any:
         """The value of one of its sub-expressions."""
         program = self._parts.get(id(node))
         if program is None:
             program = self._parts[id(node)] = _program(self._program.source, deepcopy(node))
-        return kept(program, scope)
+        return _decides(program, scope)
 
     def truth(self, value: Any, node: nodes.Expr) -> bool:
         """Whether a value, that of one of its sub-expressions, is true."""
@@ -76,6 +79,24 @@ def compile_expression(text: str, mark: Mark) -> Expression:
     names = survey(parsed.tree)
     program = keeping(parsed, env, output.nodes[0])
     return Expression(text, mark, names.required, names.optional, node, program)
+
+
+def _is_path(node: nodes.Expr) -> bool:
+    """Whether it is a name, or what is found below one: not worked out."""
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        node = node.node
+    return isinstance(node, nodes.Name)
+
+
+def _decides(program: Program, scope: Scope) -> Any:
+    """The value of an expression that something hangs on: it has to be told where that is only
+    what stands for a secret."""
+    secrets = secrets_of(scope)
+    before = secrets.reads
+    try:
+        return kept(program, scope)
+    finally:
+        secrets.decides |= secrets.reads != before
 
 
 def _program(source: Source, node: nodes.Expr) -> Program:

@@ -11,14 +11,15 @@ from typing import Any
 
 from jinja2 import pass_context
 from jinja2.exceptions import UndefinedError
-from jinja2.runtime import StrictUndefined, Undefined
+from jinja2.runtime import Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import missing
+from jinja2.utils import _PassArg, missing
 
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
 # Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
 FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
+SLICE = "a part of a value"
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
 
@@ -72,7 +73,25 @@ class Missing(StrictUndefined):
 
 
 class Language(ImmutableSandboxedEnvironment):
-    """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method."""
+    """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method.
+
+    Whatever changes a text tells the rendering, which follows secrets.
+    """
+
+    intercepted_binops = frozenset({"%"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Format a text."""
+        return context.follow((left, right), super().call_binop(context, operator, left, right))
+
+    def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
+        """Call a function or method; what a macro writes is followed in there."""
+        self, context, function = args[:3]
+        made = super(Language, self).call(*args[1:], **named)
+        if isinstance(function, Macro):
+            return made
+        owner = getattr(function, "__self__", None)
+        return context.follow((owner, *args[3:], *named.values()), made)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Missing):  # not the attributes that it has for us
@@ -103,8 +122,12 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
         "to_json": _to_json,
         "tojson": _to_json,
+    }
+    env.filters = {name: _followed(of) for name, of in env.filters.items()}
+    env.filters |= {
         "raw": _as_it_is,
         "words": _as_it_is,
+        SLICE: _slice,
         FREE: _free,
         KEEP: _keep,
         INSERT: _insert,
@@ -127,6 +150,31 @@ def as_bool(value: Any) -> bool:
 def _as_it_is(value: Any) -> Any:
     """Stands for ``raw`` and ``words``, which are taken out before anything runs."""
     return value
+
+
+def _followed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, telling the rendering what it makes of what."""
+    wants = _PassArg.from_obj(function)
+
+    @pass_context
+    def followed(context: Any, *args: Any, **named: Any) -> Any:
+        match wants:
+            case _PassArg.context:
+                made = function(context, *args, **named)
+            case _PassArg.eval_context:
+                made = function(context.eval_ctx, *args, **named)
+            case _PassArg.environment:
+                made = function(context.environment, *args, **named)
+            case _:
+                made = function(*args, **named)
+        return context.follow((*args, *named.values()), made)
+
+    return followed
+
+
+@pass_context
+def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
+    return context.follow((value,), value[start:stop:step])
 
 
 @pass_context

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 
-from orchestrator.templating.language import FREE, FUNCTIONS
+from orchestrator.templating.language import FREE, FUNCTIONS, SLICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,16 @@ class Lazy(NodeTransformer):
         if isinstance(function, nodes.Name) and function.name in FUNCTIONS:
             node.node = function
         return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        """Have parts taken by a filter, which can be followed."""
+        self.generic_visit(node)
+        part = node.arg
+        if not isinstance(part, nodes.Slice):
+            return node
+        none = nodes.Const(None, lineno=node.lineno)
+        bounds = [bound or none for bound in (part.start, part.stop, part.step)]
+        return nodes.Filter(node.node, SLICE, bounds, [], None, None, lineno=node.lineno)
 
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802
         """Say what an ``if`` without ``else`` gives."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,8 @@ from jinja2.runtime import Context
 from jinja2.utils import missing
 
 from orchestrator.errors import DefinitionError, OrchError, Problem, nearest
+from orchestrator.model.masks import Masks
+from orchestrator.templating.following import follow, secrets_of
 from orchestrator.templating.language import Language, Missing, NotDefined
 from orchestrator.templating.names import Lazy, Names, survey
 from orchestrator.templating.scope import Scope, Waits
@@ -29,6 +31,7 @@ class Rendering(Context):
         super().__init__(env, {}, None, {})
         self.scope = scope
         self.kept: object = None
+        self._masks: Masks | None = None
 
     def look_up(self, name: str) -> object:
         """The scope's value of a name, or ``Missing``."""
@@ -49,6 +52,12 @@ class Rendering(Context):
     def insert(self, value: object, index: int) -> str:
         """The text of a value at one of the template's places."""
         raise NotImplementedError
+
+    def follow(self, given: Iterable[object], made: Any) -> Any:
+        """``made``, with secrets hidden in it if there are any in what it was made of."""
+        if self._masks is None:
+            self._masks = secrets_of(self.scope).masks
+        return follow(self._masks, given, made) if self._masks else made
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,9 @@ from typing import Any
 from jinja2 import nodes
 
 from orchestrator.errors import Mark
+from orchestrator.model.secret import Secret
 from orchestrator.model.value import Value
+from orchestrator.templating.following import secrets_of
 from orchestrator.templating.language import INSERT, KEEP, Language, Missing, language
 from orchestrator.templating.program import Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
@@ -84,6 +86,8 @@ def compile_value(value: Value) -> ValueTemplate:
         return _constant(value)
     if isinstance(data, str):
         return _string(data, value)
+    if isinstance(data, Secret):
+        return _secret(data, mark)
     if isinstance(data, list):
         items = [compile_value(item) for item in data]
         return _tree(items, mark, lambda scope: [item.render(scope) for item in items])
@@ -101,6 +105,11 @@ def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]
     names = frozenset[str]().union(*(part.names for part in parts))
     optional = frozenset[str]().union(*(part.optional for part in parts))
     return ValueTemplate("", mark, names, optional - names, render)
+
+
+def _secret(secret: Secret, mark: Mark) -> ValueTemplate:
+    none: frozenset[str] = frozenset()
+    return ValueTemplate("", mark, none, none, lambda scope: secrets_of(scope).value(secret))
 
 
 def _constant(value: Value) -> ValueTemplate:

@@ -147,7 +147,9 @@ def test_unknown_tags_and_secrets_are_refused_at_their_place() -> None:
     problem = the_problem("a:\n  b: !vault |\n    x\n")
     assert problem.mark == Mark("f.yml", 2, 6)
     assert "!vault" in problem.what
-    assert the_problem("p: !secret {env: X}").what == "!secret is not supported yet"
+    problem = the_problem("a: 1\np: !secret {env: X}\n")
+    assert problem.mark == Mark("f.yml", 2, 4)
+    assert problem.what == "a secret stands among the inventory's variables only"
 
 
 def test_a_second_document_is_refused_and_one_marker_is_fine() -> None:

@@ -85,7 +85,9 @@ class _Rendering(Rendering):
         if place.filter:
             self._from_here(place)
         try:
-            text = write(place, value)
+            text: str = self.follow((value,), write(place, value))
+            if place.filter == "words":
+                self.follow((value,), text.split())
         except Unfit as unfit:
             raise self.program.source.refuse(unfit.what, place.offset, unfit.hint) from None
         return lines.mark(index, text) if place.documents else text

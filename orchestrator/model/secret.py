@@ -1,0 +1,103 @@
+"""Secrets of the inventory: where each comes from, and its value once something names it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.errors import DefinitionError, Mark, OrchError, Problem
+from orchestrator.model.masks import LEAST, Masks
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that is fetched when it is needed, as written.
+
+    ``kind``: env, command, file or prompt; ``words``: the variable, the command, the path, the
+    question. A path and a command count from ``folder``, the others have none. Two with the same
+    source are equal. ``name``: what stands in its place where it is shown.
+    """
+
+    kind: str
+    words: tuple[str, ...]
+    folder: str = ""
+    name: str = field(default="secret", compare=False)
+    mark: Mark = field(default=Mark(""), compare=False)
+
+    def __str__(self) -> str:
+        return f"‹secret: {self.kind} {' '.join(self.words)}›"
+
+    @property
+    def label(self) -> str:
+        """What is shown in its place."""
+        return f"‹{self.name}›"
+
+
+class Secrets:
+    """Gives secrets their values, and has ``masks`` hide them. Threads may share it.
+
+    Each source is asked once, its error kept as well. Without ``fetch`` none is asked: what
+    ``stand_in`` makes of the secret is its value then, ``reads`` counts how often that was
+    taken, and ``decides`` says that something was decided by it.
+    """
+
+    def __init__(
+        self,
+        masks: Masks | None = None,
+        fetch: Callable[[Secret], str] | None = None,
+        stand_in: Callable[[Secret], str] = str,
+    ) -> None:
+        self.masks = masks if masks is not None else Masks()
+        self.fetch, self._stand_in = fetch, stand_in
+        self.reads, self.decides = 0, False
+        self._lock = threading.Lock()
+        self._values: dict[Secret, str] = {}
+        self._errors: dict[Secret, OrchError] = {}
+
+    def value(self, secret: Secret) -> str:
+        """Its value. Raises DefinitionError or UsageError, which shows nothing of it."""
+        if self.fetch is None:
+            self.reads += 1
+            return self._stand_in(secret)
+        with self._lock:
+            if secret in self._errors:
+                raise self._errors[secret]
+            if secret not in self._values:
+                try:
+                    value = self.fetch(secret)
+                    self._hide(secret.name, value, secret.mark)
+                except OrchError as error:
+                    self._errors[secret] = error
+                    raise
+                self._values[secret] = value
+            return self._values[secret]
+
+    def hide(self, name: str, value: object, mark: Mark) -> None:
+        """Have a value, and every text in it, hidden under a name. An empty text hides nothing.
+        Raises DefinitionError where one is too short for that."""
+        match value:
+            case str():
+                if value and value != self._known_stand_in(value):
+                    self._hide(name, value, mark)
+            case bool() | None:
+                return
+            case int() | float():
+                self._hide(name, str(value), mark)
+            case Mapping():
+                for inner in value.values():
+                    self.hide(name, inner, mark)
+            case list() | tuple():
+                for inner in value:
+                    self.hide(name, inner, mark)
+
+    def _hide(self, name: str, text: str, mark: Mark) -> None:
+        if len(text.strip()) < LEAST:
+            found = "empty" if not text.strip() else f"shorter than {LEAST} characters"
+            what = f"the secret '{name}' is {found}, and cannot be hidden where it is shown"
+            raise DefinitionError(Problem(what, mark, "give it a longer value"))
+        self.masks.add(name, text)
+
+    def _known_stand_in(self, text: str) -> str | None:
+        """The text, where it is what stands for a secret that was not fetched."""
+        return text if self.fetch is None and text.startswith("‹") and text.endswith("›") else None
