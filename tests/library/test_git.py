@@ -1,0 +1,242 @@
+"""``git``: what is wanted is asked of the repository; what is there is asked of the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.library.machine import ODD, Machine, told
+
+WHO = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "protocol.file.allow=always"]
+
+
+def git(at: Path, *words: str) -> str:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    done = subprocess.run(
+        ["git", *WHO, *words], cwd=at, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit(at: Path, **files: str) -> str:
+    for name, text in files.items():
+        (at / name).write_text(text)
+    git(at, "add", "-A")
+    git(at, "commit", "-qm", "some")
+    return git(at, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """Two commits on main; the first is tagged, and branch `side` goes off from it."""
+    at = tmp_path / "repo"
+    at.mkdir()
+    git(at, "init", "-qb", "main")
+    commit(at, a="one\n")
+    git(at, "tag", "-am", "first", "v1")
+    git(at, "branch", "side")
+    commit(at, a="two\n", b="b\n")
+    return at
+
+
+def step(repo: Path | str, path: Path, **params: Any) -> dict[str, Any]:
+    return {"git": {"repo": str(repo), "path": str(path), **params}}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+@pytest.mark.parametrize("how", ["path", "url"])
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        (None, "two\n"),
+        ("main", "two\n"),
+        ("side", "one\n"),
+        ("v1", "one\n"),
+        ("refs/tags/v1", "one\n"),
+    ],
+)
+def test_what_is_wanted_is_checked_out(
+    machine: Machine, repo: Path, how: str, version: str | None, text: str
+) -> None:
+    path = machine.root / "to"
+    params = {"version": version} if version else {}
+    url = repo.as_uri() if how == "url" else repo
+    outcome = machine.sees(step(url, path, **params), "changed")
+    assert (path / "a").read_text() == text
+    assert ("commit", None, version or "HEAD") in [
+        (c.key, c.before, c.after) for c in outcome.changes
+    ]
+    assert git(path, "status", "--porcelain") == ""
+    assert names(machine.root) == ["to"]
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("archive", [True, False])
+def test_it_moves_from_commit_to_commit(
+    machine: Machine, repo: Path, mirror: bool, archive: bool
+) -> None:
+    path = machine.root / "to"
+    params: dict[str, Any] = {"mirror": str(machine.root / "m.git")} if mirror else {}
+    params["archive"] = archive
+    first = git(repo, "rev-parse", "v1^{commit}")
+    machine.sees(step(repo, path, version=first, **params), "changed")
+    outcome = machine.sees(step(repo, path, version="main", **params), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [("commit", first, "main")]
+    assert (path / "a").read_text() == "two\n"
+    third = commit(repo, a="three\n")
+    machine.sees(step(repo, path, version="main", **params), "changed")
+    assert (path / "a").read_text() == "three\n"
+    machine.sees(step(repo, path, version="v1", **params), "changed")
+    assert sorted(set(names(path)) - {".git"}) == (["REVISION", "a"] if archive else ["a"])
+    if archive:
+        assert (path / "REVISION").read_text() == first + "\n"
+    machine.sees(step(repo, path, version=third, **params), "changed")
+    assert names(machine.root) == (["m.git", "to"] if mirror else ["to"])
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_with_equal_commits_nothing_is_fetched(machine: Machine, repo: Path, archive: bool) -> None:
+    path = machine.root / "to"
+    machine.sees(step(repo, path, version="v1", archive=archive), "changed")
+    wrapper = machine.root.parent / f"{machine.root.name}-tools" / "git"
+    log = machine.root.parent / "log"
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >>{log}\nexec /usr/bin/git "$@"\n')
+    wrapper.chmod(0o755)
+    machine.sees(step(repo, path, version="v1", archive=archive), "ok")
+    assert "ls-remote" in log.read_text()
+    assert "fetch" not in log.read_text()
+    log.unlink()
+    whole = git(repo, "rev-parse", "v1^{commit}")
+    if archive:
+        machine.sees(step("/nowhere", path, version=whole, archive=True), "ok")
+        assert "ls-remote" not in log.read_text()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_names_will_do(machine: Machine, repo: Path, name: str) -> None:
+    at = repo.parent / name
+    repo.rename(at)
+    path = machine.root / name
+    machine.sees(step(f"{at}", path, mirror=str(machine.root / f"{name}m")), "changed")
+    machine.sees(step(f"{at}", machine.root / f"{name}x", archive=True), "changed")
+    assert (path / "a").read_text() == (machine.root / f"{name}x" / "a").read_text() == "two\n"
+
+
+@pytest.mark.parametrize("version", ["x", "*", "-x", "$(id)", "refs/heads/x", "a b", "mai?"])
+def test_versions_that_are_none_are_told(machine: Machine, repo: Path, version: str) -> None:
+    outcome = machine.sees(step(repo, machine.root / "to", version=version), "failed")
+    assert f"there is no branch or tag {version} in" in outcome.stderr.text, told(outcome)
+    outcome = machine.sees(step(repo, machine.root / "to", version="0" * 40), "failed")
+    assert "its fix failed" in outcome.reason
+    assert names(machine.root) == []
+
+
+@pytest.mark.parametrize("url", ["-v", "--upload-pack=touch pwned", ""])
+def test_repos_that_are_options_are_refused(machine: Machine, url: str) -> None:
+    outcome = machine.sees(step(url, machine.root / "to"), "failed")
+    assert "cannot begin with -" in outcome.stderr.text
+
+
+def test_a_repo_that_is_not_there_fails(machine: Machine) -> None:
+    outcome = machine.sees(step(machine.root / "none", machine.root / "to"), "failed")
+    assert "its probe failed" in outcome.reason
+    assert "none" in outcome.stderr.text
+
+
+def test_changed_files_are_only_discarded_by_force(machine: Machine, repo: Path) -> None:
+    path = machine.root / "to"
+    machine.sees(step(repo, path, version="v1"), "changed")
+    (path / "a").write_text("mine\n")
+    (path / "untracked").touch()
+    for version in ("v1", "main"):
+        outcome = machine.sees(step(repo, path, version=version), "failed")
+        assert "changes of its own" in outcome.stderr.text
+        assert (path / "a").read_text() == "mine\n"
+    outcome = machine.sees(step(repo, path, version="v1", force=True), "changed")
+    assert [(c.key, c.before) for c in outcome.changes] == [("clean", "false")]
+    assert (path / "a").read_text() == "one\n"
+    assert (path / "untracked").exists()
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_folder_with_other_things_is_left_alone(
+    machine: Machine, repo: Path, archive: bool
+) -> None:
+    path = machine.root / "to"
+    path.mkdir()
+    (path / "mine").touch()
+    outcome = machine.sees(step(repo, path, archive=archive), "failed")
+    assert "is not empty" in outcome.stderr.text
+    assert names(path) == ["mine"]
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_an_empty_folder_keeps_its_mode(machine: Machine, repo: Path, archive: bool) -> None:
+    path = machine.root / "to"
+    path.mkdir(mode=0o750)
+    machine.sees(step(repo, path, archive=archive), "changed")
+    assert path.stat().st_mode & 0o7777 == 0o750
+
+
+def test_a_checkout_around_it_is_not_taken_for_it(machine: Machine, repo: Path) -> None:
+    machine.sees(step(repo, machine.root / "to", version="v1"), "changed")
+    machine.sees(step(repo, machine.root / "to" / "inner"), "changed")
+    assert git(machine.root / "to", "rev-parse", "HEAD") == git(repo, "rev-parse", "v1^{commit}")
+
+
+def test_another_repo_is_noted(machine: Machine, repo: Path) -> None:
+    path = machine.root / "to"
+    machine.sees(step(repo, path), "changed")
+    outcome = machine.sees(step(repo.as_uri(), path), "changed")
+    assert [(c.key, c.before) for c in outcome.changes] == [("repo", str(repo))]
+
+
+def test_the_history_can_be_short(machine: Machine, repo: Path) -> None:
+    path = machine.root / "to"
+    machine.sees(step(repo.as_uri(), path, version="main", depth=1), "changed")
+    assert git(path, "rev-list", "--count", "HEAD") == "1"
+    outcome = machine.sees(step(repo, path, depth=1, mirror=str(machine.root / "m")), "failed")
+    assert "no depth" in outcome.stderr.text
+
+
+def test_submodules_are_there_and_follow(machine: Machine, repo: Path) -> None:
+    inner = repo.parent / "inner"
+    inner.mkdir()
+    git(inner, "init", "-qb", "main")
+    commit(inner, x="1\n")
+    git(repo, "submodule", "--quiet", "add", str(inner), "sub")
+    commit(repo)
+    (machine.home / ".gitconfig").write_text('[protocol "file"]\nallow = always\n')
+    path = machine.root / "to"
+    machine.sees(step(repo, path), "changed")
+    assert names(path / "sub") == []
+    outcome = machine.sees(step(repo, path, submodules=True), "changed")
+    assert [c.key for c in outcome.changes] == ["submodules"]
+    assert (path / "sub/x").read_text() == "1\n"
+    commit(inner, x="2\n")
+    git(repo / "sub", "pull", "-q", "origin", "main")
+    commit(repo)
+    machine.sees(step(repo, path, submodules=True), "changed")
+    assert (path / "sub/x").read_text() == "2\n"
+    outcome = machine.sees(step(repo, path, submodules=True, archive=True), "failed")
+    assert "no submodules" in outcome.stderr.text
+
+
+def test_ssh_is_told_the_key_and_never_to_ask(machine: Machine, repo: Path) -> None:
+    said = machine.root / "said"
+    ssh = machine.root.parent / f"{machine.root.name}-tools" / "ssh"
+    ssh.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{said}\nexit 1\n')
+    ssh.chmod(0o755)
+    key = "/keys/it's $(id) 100%"
+    outcome = machine.one(step("u@example.org:r.git", machine.root / "to", key=key))
+    assert outcome.status == "failed"
+    words = said.read_text().split("\n")
+    assert words[words.index("-i") + 1] == key.replace("%", "%%")
+    assert {"BatchMode=yes", "IdentitiesOnly=yes"} <= set(words)
