@@ -27,9 +27,10 @@ def test_the_name_is_set_and_kept(private: Machine, start: str) -> None:
 
 
 def test_what_was_only_set_is_kept_too(private: Machine) -> None:
-    there(private, "hostname web; printf 'other\\n' >/etc/hostname")
+    there(private, "hostname web; printf 'other\\n' >/etc/hostname; ln /etc/hostname /etc/old")
     outcome = private.sees({"hostname": {"name": "web"}}, "changed")
     assert [c.key for c in outcome.changes] == ["kept"]
+    assert there(private, "cat /etc/old") == "other\n", "it was not put in place in one step"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "$(id)", "-n", "über", "a\nb", "a.", "."])
