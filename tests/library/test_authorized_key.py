@@ -41,7 +41,9 @@ def test_keys_are_let_in_and_kept_out(machine: Machine) -> None:
         if before is not None:
             file.write_text(before)
             file.chmod(0o600)
-        outcome = machine.sees({"authorized_key": {"user": "root", "path": str(file), **given}}, "changed")
+        outcome = machine.sees(
+            {"authorized_key": {"user": "root", "path": str(file), **given}}, "changed"
+        )
         assert outcome.changes[0].key == "keys"
         assert said is None or outcome.changes[0].before == said
         assert file.read_text() == after
@@ -110,7 +112,10 @@ def test_a_user_who_is_not_there_yet_would_get_it(private: Machine) -> None:
 
 @pytest.mark.parametrize("link", [SSH, f"{SSH}/authorized_keys"])
 def test_links_in_a_home_folder_are_not_followed(private: Machine, link: str) -> None:
-    there(private, f"useradd -m -d /srv/orchtest orchtest; mkdir -m 700 -p /srv/x {link}; rmdir {link}")
+    there(
+        private,
+        f"useradd -m -d /srv/orchtest orchtest; mkdir -m 700 -p /srv/x {link}; rmdir {link}",
+    )
     there(private, f"echo mine >/srv/x/authorized_keys; ln -s /srv/x{link[len(SSH) :]} {link}")
     outcome = private.sees(key(A, user="orchtest"), "failed")
     assert "is a link" in outcome.stderr.text, told(outcome)

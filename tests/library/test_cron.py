@@ -18,7 +18,10 @@ def cron(**given: Any) -> dict[str, Any]:
 
 TIMES = [
     ({}, "* * * * *"),
-    ({"minute": 0, "hour": "*/2", "day": "1-5,7", "month": "jan", "weekday": 7}, "0 */2 1-5,7 jan 7"),
+    (
+        {"minute": 0, "hour": "*/2", "day": "1-5,7", "month": "jan", "weekday": 7},
+        "0 */2 1-5,7 jan 7",
+    ),
     ({"special": "daily"}, "@daily"),
 ]
 
