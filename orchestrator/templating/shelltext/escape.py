@@ -10,7 +10,7 @@ from orchestrator.model.value import HomePath
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.places import How, Place
 from orchestrator.templating.shelltext.state import Kind, Refusal, begin
-from orchestrator.templating.shelltext.words import RESERVED, Spot
+from orchestrator.templating.shelltext.words import RESERVED, Spot, Target
 
 # Without `=` (an assignment, or =cmd to zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
 _PLAIN = re.compile(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
@@ -186,7 +186,9 @@ def _raw(text: str) -> str:
         what = f"{state.top.kind.value} is not closed in it"
     elif state.top.pending or state.open_end & {"\\", "$", "<<"}:
         what = "it ends in the middle of something"
-    elif any(a.target or a.spot not in _COMPLETE for a in state.top.alts):
+    elif any(a.target not in _ENDED or a.spot not in _COMPLETE for a in state.top.alts) or (
+        any(a.target for a in state.top.alts) and text.rstrip()[-1:] in _OPERATORS
+    ):
         what = "it ends in the middle of a command"
     if what:
         raise Unfit(f"the value cannot stand as it is: {what}", f"it is {text!r}")
@@ -194,4 +196,5 @@ def _raw(text: str) -> str:
     return before + text + (" " if text[-1:] and text[-1] in _OPERATORS else "")
 
 
+_ENDED = (Target.NONE, Target.FILE)
 _COMPLETE = (Spot.START, Spot.PREFIX, Spot.ARGS)
