@@ -60,7 +60,7 @@ class Scopes:
         self._live = tuple(host.name for host in hosts if app and app.lives_on(host))
         self._variables = Merger()
         self.templates = Templates()
-        self._files = Files()
+        self._files = Files(ask.root)
         self._shared: dict[str, object] = {
             "stage": Named(ask.stage.name, ask.stage.desc),
             "run": ask.run,

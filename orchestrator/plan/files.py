@@ -23,12 +23,22 @@ T = TypeVar("T")
 
 
 class Files:
-    """Reads files. Errors are DefinitionErrors at the place that names the file."""
+    """Finds and reads files; ``root`` is the project's folder. Errors are DefinitionErrors at the
+    place that names the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str = "") -> None:
+        self._root = Path(root)
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | Bytes] = {}
         self._trees: dict[tuple[Path, tuple[str, ...]], trees.Tree] = {}
+
+    def find(self, name: str, mark: Mark) -> str:
+        """The path of a file: found beside the file that names it, else from the project's root;
+        one from the command line, beside the user first."""
+        written = Path(name).expanduser()
+        folder = Path(mark.path).parent if mark.line else Path()
+        near, far = Path.cwd() / folder / written, self._root / written
+        return str(far if far.exists() and not near.exists() else near)
 
     def template(self, path: Path, mark: Mark) -> TextTemplate:
         """The file as a template."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
@@ -129,7 +128,9 @@ class Frame:
             found = convert(param, value, typed=typed)
             if param.secret:
                 self.secrets.hide(param.name, found, mark)
-            return beside(found, mark) if param.type == "file" and found is not None else found
+            if param.type == "file" and found is not None:
+                return self.host.files.find(found, mark)
+            return found
         except ValueError as error:
             why = "is a secret, and not of its type" if param.secret else str(error)
             what = f"param '{param.name}' of task '{self.task.name}' {why}"
@@ -182,13 +183,6 @@ class Frame:
             if not self.knows(name):
                 hint = nearest(name, self.names())
                 raise DefinitionError(Problem(f"'{name}' is undefined", mark, hint))
-
-
-def beside(name: str, mark: Mark) -> str:
-    """The path of a file that is named in the file of this mark, and found beside it; from the
-    command line, beside the user."""
-    folder = Path(mark.path).parent if mark != COMMAND_LINE else Path()
-    return str(Path.cwd() / folder / Path(name).expanduser())
 
 
 def _ask(template: ValueTemplate, scope: Scope) -> None:

@@ -26,7 +26,8 @@ class HostProblems(Problems):
 
     def raise_any(self) -> None:
         """Raise DefinitionError with everything that was found, or return."""
-        for problem, hosts in self.hosts.items():
+        for problem, found in self.hosts.items():
+            hosts = list(dict.fromkeys(found))  # once, however many lanes
             more = f" and {len(hosts) - 3} more" if len(hosts) > 3 else ""
             where = "" if self.count == 1 else f" (on {', '.join(hosts[:3])}{more})"
             self.add(problem.what + where, problem.mark, problem.hint)
