@@ -12,7 +12,7 @@ from orchestrator.plan.frame import Frame
 from orchestrator.plan.options import number_of_seconds, option, variables
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.walk import Seen, loop_items
-from orchestrator.tasks.model import Control, Judgement, Modifiers, Run, Step, Task
+from orchestrator.tasks.model import Control, Download, Judgement, Modifiers, Run, Step, Task
 from orchestrator.templating import Expression, Templates, ValueTemplate
 
 Check = Callable[[], object]
@@ -66,6 +66,9 @@ def _step(step: Step, frame: Frame) -> Iterator[Check]:
         yield from _option(step.does.creates, frame, "creates", path=True)
         yield from _option(step.does.removes, frame, "removes", path=True)
         yield from _option(step.does.stdin, frame, "stdin")
+    if isinstance(step.does, Download):
+        yield from _option(step.does.path, frame, "path", path=True)
+        yield from _option(step.does.to, frame, "to", path=True)
     if step.loop is not None and not step.loop.over.names | step.loop.over.optional:
         yield partial(loop_items, step, frame)
 

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
-from orchestrator.tasks.model import Block, Call, Control, Item, Judgement, Run, Share, Step, Task
+from orchestrator.tasks.model import (
+    Block,
+    Call,
+    Control,
+    Download,
+    Item,
+    Judgement,
+    Run,
+    Share,
+    Step,
+    Task,
+)
 
 _IN = "  "
 
@@ -116,6 +127,8 @@ def _does(step: Step) -> str:
         return f"{first} …" if more else first
     if isinstance(step.does, Call):
         return step.does.task
+    if isinstance(step.does, Download):
+        return f"download {step.does.path.source}"
     return step.does.kind if isinstance(step.does, Control) else "block"
 
 

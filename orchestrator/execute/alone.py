@@ -42,7 +42,7 @@ def judged(
     return replace(outcome, status=status, reason=reason), False
 
 
-def bring(channel: Channel, sends: Bytes, timeout: float, stopping: Callable[[], bool]) -> str:
+def bring(channel: Channel, timeout: float, sends: Bytes, stopping: Callable[[], bool]) -> str:
     """Send the bytes to a private folder of their own on the host; their path there.
 
     Raises TransferError.

@@ -37,7 +37,7 @@ class Checked:
         if not command.check:
             return command
         below = self._below(step)
-        if step.paths:
+        if step.paths and not step.fetches:
             self._here.append((step.number, step.paths))
         return replace(command, below=below) if command.wanted else command
 

@@ -10,16 +10,18 @@ from orchestrator.errors import ConnectError, OrchError
 from orchestrator.execute.alone import bring, judged, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
+from orchestrator.execute.fetching import Late, bring_home, compared
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.progress import Progress
 from orchestrator.execute.recorder import Recorder
 from orchestrator.execute.way import Way
-from orchestrator.model.command import Bytes, Command
+from orchestrator.model.command import Bytes, Command, Fetch
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import NotRun
 from orchestrator.plan.conditions import FINAL, NOTIFIED
 from orchestrator.plan.model import PlannedStep, Program, Ruling
 from orchestrator.session import Lost, Session
+from orchestrator.session.channel import Channel
 from orchestrator.session.conditions import Known
 from orchestrator.templating import Waits
 
@@ -103,7 +105,7 @@ class HostTask:
             return self._ruling(step, made)
         if isinstance(made, Program):
             return self._loop(step, made)
-        if step.on or step.again or _sends(made):
+        if step.on or step.again or step.fetches or _sends(made):
             failed = self._flush()
             return failed or self._alone(step, made)
         if step.user != self.user:
@@ -233,7 +235,7 @@ class HostTask:
             if outcome is None:
                 break
             if step.again is None or self._over():
-                self.recorder.done(step, outcome)
+                self.recorder.done(step, outcome, ignore=command.ignore)
                 break
             outcome, again = judged(
                 step.again,
@@ -244,13 +246,15 @@ class HostTask:
                 withheld=self.progress.withheld_any,
             )
             if not again:
-                self.recorder.done(step, outcome)
+                self.recorder.done(step, outcome, ignore=command.ignore)
                 break
             self.cancel.sleep(step.again.delay)
         return self.recorder.failed
 
     def _try(self, step: PlannedStep, command: Command) -> Outcome | None:
         """Run it and keep its end from being told; None where that is told already."""
+        if command.fetches is not None:
+            return self._fetched(step, command, command.fetches)
         staged = ""
         for sends in _sends(command):
             asked = self._held(step, replace(command, check=True, staged=staged))
@@ -286,12 +290,33 @@ class HostTask:
             self._send(session, self.recorder.take())
             self.session = None
 
+    def _fetched(self, step: PlannedStep, command: Command, fetch: Fetch) -> Outcome | None:
+        """Ask the host for its file, and read it where this side has another."""
+        began = time.monotonic()
+        late = Late(command.timeout, self._over)
+        asked = self._held(step, command)
+        if asked is None:
+            return None
+        try:
+            outcome, there = compared(asked, fetch)
+            if there is not None:
+                bring_home(*self._beside(step), fetch, there, stopping=late)
+        except ConnectError:
+            raise
+        except OrchError as error:
+            outcome = late.outcome or untold(error, "its bytes did not come")
+        return replace(outcome, seconds=time.monotonic() - began)
+
     def _staged(self, step: PlannedStep, sends: Bytes) -> str:
         """Send what goes beside the command; where on the host that is then."""
+        return bring(*self._beside(step), sends, self._over)
+
+    def _beside(self, step: PlannedStep) -> tuple[Channel, float]:
+        """A channel for a step's bytes, and how many seconds may pass without one."""
         host = step.on or self.progress.host.name
         lane = f"{self.progress.app or ''} delegated" if step.on else self.progress.app
         channel = self.fleet.beside(host, lane, step.user)
-        return bring(channel, sends, self.fleet.hosts[host].connect.timeout, self._over)
+        return channel, self.fleet.hosts[host].connect.timeout
 
     def _cancel(self) -> None:
         session = self.session

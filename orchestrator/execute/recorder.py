@@ -153,9 +153,10 @@ class Recorder:
                 self.failed = step
         self._keep(step, outcome)
         self.progress.count(step, outcome)
-        if outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN):
+        made = not step.fetches  # that makes nothing on the host
+        if made and outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN):
             self.progress.withheld_any = True
-        if step.paths and outcome.status in _CHANGED:
+        if made and step.paths and outcome.status in _CHANGED:
             self.progress.withheld.append(step.paths)
         host, app = self.progress.host.name, self.progress.app
         self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
@@ -186,7 +187,7 @@ class Recorder:
             self.progress.register(name, value)
         if outcome.status in _CHANGED:
             self.notified.update(step.notify)
-        if step.on or step.ruling or step.again:
+        if step.on or step.ruling or step.again or step.fetches:
             self.tells.append((step.number, result.changed, result.failed))
 
     def _start(self, step: PlannedStep) -> None:

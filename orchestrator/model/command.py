@@ -39,6 +39,17 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """A file that is brought from a host to this side: ``path`` there, ``to`` here, absolute.
+    ``script`` writes its first ``$size`` bytes to stdout. ``check``: it is compared and stays."""
+
+    path: str
+    to: Path
+    script: str = ""
+    check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A step ready to be sent. Conditions are judged on the host, in the order of the fields.
 
@@ -60,6 +71,7 @@ class Command:
     ``below``: where the probe of a checked module fails and this holds, it would change.
     ``show``: the script reports the contents that it is about to replace.
     ``staged``: the path on the host of what was sent beside the text.
+    ``fetches``: the file whose contents it tells, and which this side then reads.
     """
 
     step: int
@@ -77,3 +89,4 @@ class Command:
     below: Condition = Always(False)
     show: bool = False
     staged: str = ""
+    fetches: Fetch | None = None

@@ -11,6 +11,7 @@ from orchestrator.model.host import App, Host
 from orchestrator.model.value import Values
 from orchestrator.plan.ask import Ask, Scopes
 from orchestrator.plan.claims import check_claims
+from orchestrator.plan.downloads import check_places
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Lane, Plan
 from orchestrator.plan.problems import HostProblems
@@ -38,6 +39,8 @@ def build(ask: Ask) -> Plan:
         Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()), _locks(s))
         for s in schedulers
     )
+    check_places(lanes, problems)
+    problems.raise_any()
     taking_part = {h.host for lane in lanes for wave in lane.waves for h in wave.hosts}
     if not taking_part:
         why = "; ".join(warnings) or "no step is chosen"

@@ -35,7 +35,8 @@ class PlannedStep:
     it is delegated to. ``judge`` decides on this side whether it failed and changed something,
     for conditions over its output that the host cannot judge; ``stops`` says that nothing may be
     sent before it did. ``user``: whose shell runs it, '' for the login user's. ``paths``: where
-    on the host it may make something. ``sets``: the names that it sets.
+    on the host it may make something. ``sets``: the names that it sets. ``fetches``: its
+    end is known once this side has compared, and read, a file of the host's.
     """
 
     number: int
@@ -59,6 +60,7 @@ class PlannedStep:
     user: str = ""
     paths: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
+    fetches: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class StepPlanner:
         try:
             if self.module:
                 return modules.paths(self.frame)
+            if self.download:
+                return (option(self.download.path, self.frame, "path") or "",)
             creates = option(self.run.creates, self.frame, "creates") if self.run else None
         except Waits:
             return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.model.command import Wanted
+from orchestrator.model.command import Fetch, Wanted
 from orchestrator.plan.model import Again, HostPlan, Plan, PlannedStep, Program, Ruling, Wave
 from orchestrator.report.planned import Mask
 
@@ -111,7 +111,10 @@ def _step(step: PlannedStep, mask: Mask) -> dict[str, Any]:
         "again": _again(step.again, mask) if step.again else None,
         "judged_here": step.judge is not None,
         "ruling": _ruling(step.ruling, mask) if step.ruling else None,
-        "wants": _wants(command.wanted, mask) if command and command.wanted else None,
+        "wants": _wants(command.wanted, mask)
+        if command and command.wanted and not command.fetches
+        else None,
+        "downloads": _fetches(command.fetches, mask) if command and command.fetches else None,
         "script": mask(command.text) if command and command.wanted else None,
         "guard": mask(command.guard) if command else "",
         "shell": command.shell if command else None,
@@ -123,6 +126,10 @@ def _step(step: PlannedStep, mask: Mask) -> dict[str, Any]:
 
 def _wants(wanted: Wanted, mask: Mask) -> dict[str, str]:
     return {key: mask(value) for key, value in wanted.states.items()}
+
+
+def _fetches(fetch: Fetch, mask: Mask) -> dict[str, str]:
+    return {"path": mask(fetch.path), "to": mask(str(fetch.to))}
 
 
 def _again(again: Again, mask: Mask) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
+from orchestrator.model.command import Wanted
 from orchestrator.plan.model import PlannedStep, Ruling
 from orchestrator.report.cells import wrap
 from orchestrator.report.clean import one_line, visible
 from orchestrator.report.out import DIM, Out
+from orchestrator.source.folder import show
 
 Mask: TypeAlias = Callable[[str], str]
 
@@ -27,8 +29,14 @@ def same(step: PlannedStep) -> tuple[object, ...]:
         again and (again.said, again.retries, again.delay),
         step.ruling and repr(step.ruling),
         command and (command.guard, command.stdin, command.shell, command.timeout, command.ignore),
-        command and command.wanted,
+        command and command.wanted and _wanted(command.wanted),
+        command and command.fetches,
     )
+
+
+def _wanted(wanted: Wanted) -> tuple[object, ...]:
+    states = tuple(wanted.states.items())
+    return states, wanted.brings, wanted.sends, wanted.asks, wanted.manifest
 
 
 class StepLines:
@@ -72,6 +80,9 @@ class StepLines:
             yield from self._exact(step.command.guard, "?")
             if step.command.wanted is not None:
                 yield from self._exact(step.shown, "|")
+                if step.command.fetches is not None:
+                    yield from self._exact(f"to: {show(step.command.fetches.to)}", "=")
+                    return
                 for key, value in step.command.wanted.states.items():
                     yield from self._exact(f"{key}: {value}", "=")
                 return

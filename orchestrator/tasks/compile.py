@@ -16,6 +16,7 @@ from orchestrator.tasks.model import (
     Block,
     Call,
     Control,
+    Download,
     Judgement,
     Loop,
     Modifiers,
@@ -38,7 +39,10 @@ class Compiler:
         self.read = Reader(problems)
 
     def step(
-        self, does: Run | Call | Block | Control | Module, mark: Mark, fields: Mapping[str, Value]
+        self,
+        does: Run | Call | Block | Control | Module | Download,
+        mark: Mark,
+        fields: Mapping[str, Value],
     ) -> Step:
         """A step with its modifiers."""
         name = fields.get("name")

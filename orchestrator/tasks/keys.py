@@ -41,5 +41,3 @@ NOT_YET = {
     "param": frozenset[str](),
 }
 """Keys of the design that this version refuses, rather than read and not obey."""
-
-BUILT_IN_NOT_YET = frozenset({"download"})

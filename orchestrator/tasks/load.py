@@ -11,7 +11,6 @@ from orchestrator.errors import DefinitionError, Mark, Problem, Problems, neares
 from orchestrator.model.value import Key
 from orchestrator.source.folder import show
 from orchestrator.source.load import load as load_yaml
-from orchestrator.tasks import keys
 from orchestrator.tasks.index import KEYWORDS, Index, index
 from orchestrator.tasks.model import Call, Request, Task
 from orchestrator.tasks.read import TaskReader
@@ -159,9 +158,6 @@ def _check_names(task: Task, found: Index, problems: Problems) -> None:
 
 
 def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:
-    if name in keys.BUILT_IN_NOT_YET:
-        problems.add(f"`{name}` is not supported yet", mark)
-        return
     hint = nearest(name, [*found.names(), *KEYWORDS])
     if not hint:
         listed = ", ".join(list(found.files)[:12])

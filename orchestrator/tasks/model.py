@@ -142,6 +142,19 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A file that is brought from the host to this side: from ``path`` there to ``to``."""
+
+    path: ValueTemplate
+    to: ValueTemplate
+
+    @property
+    def readonly(self) -> bool:
+        """Whether it leaves the host as it is."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Again:
     """Run a step again until ``until`` holds: at most ``retries`` times more, ``delay`` seconds
     after one another."""
@@ -167,7 +180,7 @@ class Step:
     """One step of a task. The judgements are None where the step leaves them out. ``local``: it
     is run on this machine."""
 
-    does: Run | Call | Block | Control | Module
+    does: Run | Call | Block | Control | Module | Download
     mark: Mark
     name: TextTemplate | None = None
     mods: Modifiers = Modifiers()

@@ -11,12 +11,13 @@ from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader, found
 from orchestrator.tasks import keys
 from orchestrator.tasks.compile import Compiler
-from orchestrator.tasks.model import Block, Call, Control, Run, Step
+from orchestrator.tasks.model import Block, Call, Control, Download, Run, Step
 
 Fields: TypeAlias = dict[str, Value]
-Does: TypeAlias = Run | Call | Block | Control
+Does: TypeAlias = Run | Call | Block | Control | Download
 
 _SHELL = re.compile(r"[A-Za-z0-9_./+-]+")
+_DOWNLOAD = ("path", "to")
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
 
 
@@ -77,7 +78,11 @@ class StepReader:
 
     def _kinds(self) -> dict[str, tuple[frozenset[str], Callable[[str, Fields], Does | None]]]:
         controls = {name: (frozenset[str](), self.control) for name in keys.CONTROL}
-        return {"run": (keys.RUN, self.run), **controls}
+        return {
+            "run": (keys.RUN, self.run),
+            "download": (frozenset(), self.download),
+            **controls,
+        }
 
     def _only_on_run(self, what: str, name: str, fields: Fields) -> None:
         """Refuse what cannot be said of what no host does."""
@@ -88,6 +93,9 @@ class StepReader:
             for key in fields.keys() & refused:
                 mark = key_mark(fields, key)
                 self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
+        for key in fields.keys() & keys.JUDGED if name == "download" else ():
+            hint = "it fails where there is no such file, and changed where it is new here"
+            self.problems.add(f"`{key}` cannot stand on {what}", key_mark(fields, key), hint)
         self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of {what}")
 
     def block(self, value: Value) -> Step | None:
@@ -153,6 +161,20 @@ class StepReader:
             unless=self.compile.script(fields.get("unless"), "unless"),
             onlyif=self.compile.script(fields.get("onlyif"), "onlyif"),
         )
+
+    def download(self, _name: str, fields: Fields) -> Download | None:
+        """A file of the host's: ``path`` there, ``to`` here."""
+        written = fields["download"]
+        args = {str(k): v for k, v in self.read.mapping(written, "download", _DOWNLOAD).items()}
+        for key in _DOWNLOAD:
+            if key not in args:
+                hint = "write `download: {path: FILE THERE, to: FILE HERE}`"
+                self.problems.add(f"download needs `{key}`", written.mark, hint)
+            elif self.read.text(args[key], f"{key} of download") is None:
+                return None
+        if len(args) < len(_DOWNLOAD):
+            return None
+        return Download(self.compile.value(args["path"]), self.compile.value(args["to"]))
 
     def control(self, name: str, fields: Fields) -> Control | None:
         """``set``, ``fail``, ``assert`` or ``wait``."""

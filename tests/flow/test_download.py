@@ -1,0 +1,283 @@
+"""``download``: files of hosts, brought here, compared first."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Done, Project
+from tests.sshd import Sshd
+
+LOG = "steps:\n- download: {path: ~/log, to: 'logs/{{ host.name }}.log'}\n"
+
+
+@pytest.fixture
+def two(project: Project) -> Project:
+    project.sandbox("a1", "a2")
+    project.orch("-s", "dev", "exec", "--", 'echo "of $HOME" >~/log')
+    return project
+
+
+def run(project: Project, task: str, *args: str, stage: str = "dev") -> Done:
+    project.write({"tasks/t.yml": task})
+    done = project.orch("-s", stage, "run", "t", *args, "--json")
+    assert done.events, done.err
+    return done
+
+
+def statuses(done: Done, host: str = "a1") -> list[str]:
+    return [step["status"] for step in done.steps(host)]
+
+
+def home(project: Project, host: str) -> Path:
+    return project.root / ".orch" / "sandbox" / "dev" / host
+
+
+def tree(project: Project) -> dict[str, tuple[int, int]]:
+    """All of the project but its tasks, and the runs' own logs."""
+    found = {}
+    for path in project.root.rglob("*"):
+        if not {".orch", "tasks"} & set(path.relative_to(project.root).parts):
+            at = path.stat()
+            found[str(path)] = (at.st_mtime_ns, at.st_ino)
+    return found
+
+
+def test_each_host_gives_its_own_and_only_once(two: Project) -> None:
+    first = run(two, LOG)
+    assert [statuses(first, host) for host in ("a1", "a2")] == [["changed"], ["changed"]]
+    for host in ("a1", "a2"):
+        path = two.root / "logs" / f"{host}.log"
+        assert path.read_bytes() == (home(two, host) / "log").read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = tree(two)
+    again = run(two, LOG)
+    assert (again.code, statuses(again)) == (0, ["ok"])
+    assert tree(two) == before
+    assert sorted(p.name for p in (two.root / "logs").iterdir()) == ["a1.log", "a2.log"]
+
+
+def test_a_check_compares_and_leaves_this_side_as_it_is(two: Project) -> None:
+    two.write({"tasks/t.yml": LOG})
+    before = tree(two)
+    done = run(two, LOG, "--check", "--exit-code")
+    (step,) = done.steps("a1")
+    assert (done.code, step["status"]) == (6, "would_change")
+    assert tree(two) == before
+    (change,) = step["changes"]
+    assert change["before"] is None
+    assert "bytes, sha256" in change["after"]
+    assert run(two, LOG).steps("a1")[0]["changes"] == step["changes"]
+    assert statuses(run(two, LOG, "--check")) == ["ok"]
+
+
+def test_what_an_earlier_step_would_make_is_not_missing_in_a_check(two: Project) -> None:
+    task = "steps:\n- link: {path: ~/new, to: log}\n- download: {path: ~/new, to: new/}\n"
+    one = (task, "--limit", "a1")
+    done = run(two, *one, "--check")
+    assert statuses(done) == ["would_change", "would_change"]
+    assert statuses(run(two, *one)) == ["changed", "changed"]
+    assert (two.root / "new" / "new").read_bytes() == (home(two, "a1") / "log").read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_bytes_of_any_kind_and_number_arrive(two: Project, size: int) -> None:
+    data = (bytes(range(256)) * (size // 256 + 1))[:size]
+    (home(two, "a1") / "-it's a\n$(id)").write_bytes(data)
+    task = """
+        steps:
+          - download: {path: "-it's a\\n$(id)", to: "{{ host.name }}/ü b"}
+    """
+    done = run(two, task, "--limit", "a1")
+    assert done.code == 0, done.out
+    assert (two.root / "a1" / "ü b").read_bytes() == data
+
+
+def test_what_is_here_keeps_its_mode_and_its_link(two: Project) -> None:
+    two.write({"real": "old"})
+    (two.root / "real").chmod(0o640)
+    (two.root / "here").symlink_to("real")
+    run(two, "steps:\n- download: {path: ~/log, to: here}\n", "--limit", "a1")
+    assert (two.root / "here").is_symlink()
+    assert (two.root / "real").read_bytes() == (home(two, "a1") / "log").read_bytes()
+    assert stat.S_IMODE((two.root / "real").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("~/nothing", "is not there"), ("~/folder", "is a directory"), ("~/pipe", "is no file")],
+)
+def test_what_is_no_file_there_is_told(two: Project, path: str, why: str) -> None:
+    (home(two, "a1") / "folder").mkdir()
+    os.mkfifo(home(two, "a1") / "pipe")
+    task = f"steps:\n- download: {{path: {path}, to: x/here}}\n- run: 'true'\n"
+    for args in ((), ("--check",)):
+        done = run(two, task, "--limit", "a1", *args)
+        (step,) = done.steps("a1")
+        assert (done.code, step["status"]) == (1, "failed")
+        assert why in step["reason"]
+        assert not (two.root / "x").exists()
+
+
+def test_what_cannot_be_written_here_is_told(two: Project) -> None:
+    two.write({"file": "", "folder/x/y": ""})
+    for to, why in (("file/x", "not a directory"), ("folder/log/x", "cannot write")):
+        (two.root / "folder" / "log").write_text("") if "log" in to else None
+        done = run(two, f"steps:\n- download: {{path: ~/log, to: {to}}}\n", "--limit", "a1")
+        assert done.steps("a1")[0]["status"] == "failed"
+        assert "not a directory" in done.steps("a1")[0]["reason"], why
+
+
+def test_two_hosts_cannot_bring_one_file(two: Project) -> None:
+    two.write({"tasks/t.yml": "steps:\n- download: {path: ~/log, to: logs/all}\n"})
+    done = two.orch("-s", "dev", "plan", "t")
+    assert done.code == 3
+    assert "'a1' and 'a2' both download to logs/all" in done.err
+    folder = "steps:\n- download: {path: ~/log, to: logs/}\n"
+    two.write({"tasks/t.yml": folder})
+    assert "both download to logs/log" in two.orch("-s", "dev", "run", "t").err
+    assert run(two, folder, "--limit", "a1").code == 0
+
+
+def test_it_is_modified_as_other_steps_are(two: Project) -> None:
+    (home(two, "a1") / "more").write_text("more")
+    done = run(
+        two,
+        """
+        steps:
+          - download: {path: "~/{{ item }}", to: "got/{{ item }}"}
+            loop: [log, more]
+            register: both
+          - download: {path: ~/nothing, to: got/nothing}
+            ignore_errors: true
+            register: nothing
+          - download: {path: ~/log, to: got/log}
+            register: same
+          - run: echo {{ both.changed }} {{ nothing.failed }} {{ same.changed }}
+            name: told
+          - run: echo no
+            when: same.changed
+          - run: echo yes
+            when: nothing.failed
+          - download: {path: ~/log, to: got/never}
+            when: same.changed
+          - download: {path: ~/more, to: got/again}
+            notify: seen
+          - download: {path: ~/more, to: got/again}
+            notify: unseen
+        handlers:
+          seen: [{run: echo seen}]
+          unseen: [{run: echo unseen}]
+        """,
+        "--limit",
+        "a1",
+    )
+    assert done.code == 0, done.out
+    assert statuses(done) == [
+        *("changed", "changed", "failed", "ok", "changed", "skipped", "changed"),
+        *("skipped", "changed", "ok", "changed", "skipped"),
+    ]
+    said = [step["stdout"].strip() for step in done.steps("a1") if step["stdout"]]
+    assert said == ["true true false", "yes", "seen"]
+    assert sorted(p.name for p in (two.root / "got").iterdir()) == ["again", "log", "more"]
+
+
+def test_it_is_tried_again_and_delegated(two: Project) -> None:
+    late = "(sleep 1; echo late >~/late) >/dev/null 2>&1 &"
+    task = f"""
+        steps:
+          - run: "{late}"
+          - download: {{path: ~/late, to: late}}
+            until: result.succeeded
+            retries: 50
+            delay: 0.1
+          - download: {{path: ~/log, to: other}}
+            delegate_to: a2
+    """
+    done = run(two, task, "--limit", "a1")
+    assert statuses(done) == ["changed", "changed", "changed"], done.out
+    assert (two.root / "late").read_text() == "late\n"
+    assert (two.root / "other").read_bytes() == (home(two, "a2") / "log").read_bytes()
+
+
+def test_a_timeout_ends_it_and_leaves_nothing_here(two: Project) -> None:
+    os.mkfifo(home(two, "a1") / "pipe")
+    task = """
+        steps:
+          - download: {path: ~/log, to: got/log}
+            timeout: 1
+            environment: {PATH: "{{ host.vars.tools }}:/usr/bin:/bin"}
+    """
+    tools = two.root.parent / "tools"
+    tools.mkdir()
+    # reads its file for the digest, and waits for ever where it is to be sent
+    (tools / "head").write_text(
+        '#!/bin/sh\nif [ "$3" = -- ]; then printf x; exec sleep 600; fi\nexec /usr/bin/head "$@"\n'
+    )
+    (tools / "head").chmod(0o755)
+    two.write({"inventories/dev/hosts/a1.yml": f"vars: {{tools: {tools}}}\n"})
+    (step,) = run(two, task, "--limit", "a1").steps("a1")
+    assert (step["status"], step["reason"]) == ("timed_out", "ended after its timeout of 1 s")
+    assert list((two.root / "got").iterdir()) == []
+
+
+def test_what_is_another_file_by_then_is_not_taken(two: Project) -> None:
+    tools = two.root.parent / "tools"
+    tools.mkdir()
+    (tools / "head").write_text(
+        '#!/bin/sh\nif [ "$3" = -- ]; then echo other; exit; fi\nexec /usr/bin/head "$@"\n'
+    )
+    (tools / "head").chmod(0o755)
+    two.write({"got": "old"})
+    task = f"""
+        steps:
+          - download: {{path: ~/log, to: got}}
+            environment: {{PATH: "{tools}:/usr/bin:/bin"}}
+    """
+    (step,) = run(two, task, "--limit", "a1").steps("a1")
+    assert step["status"] == "failed"
+    assert "changed on the host while it was read" in step["reason"]
+    assert (two.root / "got").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        ("- download: {path: ~/log}\n", "download needs `to`"),
+        ("- download: ~/log\n", "download must be a mapping"),
+        ("- download: {path: a, to: b, form: c}\n", "unknown key 'form'"),
+        ("- download: {path: a, to: b}\n  failed_when: false\n", "`failed_when` cannot stand"),
+        (
+            "- {run: pwd, register: r}\n- download: {path: a, to: '{{ r.stdout }}/x'}\n",
+            "text from a host (`r`)",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(two: Project, task: str, why: str) -> None:
+    two.write({"tasks/t.yml": f"steps:\n{task}"})
+    done = two.orch("-s", "dev", "run", "t")
+    assert done.code in (1, 3)
+    assert why in done.err + done.out
+
+
+def test_the_plan_shows_both_ends_and_that_no_host_changes(two: Project) -> None:
+    two.write({"tasks/t.yml": LOG})
+    shown = two.orch("-s", "dev", "plan", "t").out
+    for said in ("download ~/log", "to: logs/a1.log", "to: logs/a2.log", "nothing in it changes"):
+        assert said in shown
+    assert "o_module" not in shown
+
+
+def test_over_a_real_sshd_and_as_another_user(project: Project, sshd: Sshd, tmp_path: Path) -> None:
+    project.over(sshd, {"r1": "127.0.0.1", "r2": "127.0.0.2"})
+    data = os.urandom(500_000)
+    (tmp_path / "data").write_bytes(data)
+    task = f"steps:\n- download: {{path: {tmp_path}/data, to: 'got/{{{{ host.name }}}}'}}\n"
+    done = run(project, task, stage="real")
+    assert done.code == 0, done.out
+    assert [(project.root / "got" / host).read_bytes() == data for host in ("r1", "r2")] == [
+        True
+    ] * 2
