@@ -18,12 +18,9 @@ _WRAPS = (76, 64)
 
 def forms(text: str) -> frozenset[str]:
     """The text as it is, in base64 (RFC 4648) wherever in a longer text it stands, quoted for a
-    shell (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON and in Python; so also
-    each of its lines, but for base64. Only those of ``LEAST`` characters and more."""
-    found = set(_base64(as_bytes(text)))
-    for part in (text, *text.splitlines()):
-        for whole in (part, part.strip()):
-            found.update(_written(whole))
+    shell (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON and in Python. Only
+    those of ``LEAST`` characters and more."""
+    found = {*_base64(as_bytes(text)), *_written(text), *_written(text.strip())}
     return frozenset(form for form in found if len(form.strip()) >= LEAST)
 
 

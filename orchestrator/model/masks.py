@@ -46,6 +46,8 @@ class Table(Generic[AnyStr]):
                 merged[-1] = (first, max(last, end), kept)
             else:
                 merged.append((start, end, label))
+        if covered:
+            merged[0] = (0, merged[0][1], text[:0])
         return merged
 
     def found(self, text: AnyStr) -> Iterator[tuple[int, AnyStr]]:
@@ -89,6 +91,15 @@ def _order(span: tuple[int, int, object]) -> tuple[int, int]:
     return span[0], -span[1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """``secrets``: by form, those that it shows."""
+
+    text: Table[str]
+    data: Table[bytes]
+    secrets: Mapping[str, Sequence[str]]
+
+
 class Masks:
     """The secrets of a run, as they become known. Threads may share it.
 
@@ -98,33 +109,29 @@ class Masks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: dict[str, str] = {}
-        self._forms: dict[str, frozenset[str]] = {}  # each with the secrets that it shows
-        self._text: Table[str] = Table()
-        self._data: Table[bytes] = Table()
+        self._forms: dict[str, list[str]] = {}  # each with the secrets that it shows
+        self._built: _Tables | None = None
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
     def add(self, name: str, text: str) -> None:
-        """Hide this text, in any of its forms, under the name; one that is too short is left."""
+        """Hide this text, and each of its lines, in any form under the name; what is too short
+        is left."""
         from orchestrator.model.forms import forms  # not for a run without secrets
 
         with self._lock:
-            if len(text.strip()) < LEAST or text in self._names:
-                return
-            new = forms(text)
-            known = dict(self._forms)
-            for form in new:
-                known[form] = known.get(form, frozenset()) | {text}
-            self._forms = known
-            self._names[text] = name
-            labels = self._labels()
-            self._text = _table({f: labels[min(known[f], key=self._age)] for f in known})
-            self._data = _table({as_bytes(f): as_bytes(t) for f, t in self._text.labels.items()})
+            for part in (text, *text.splitlines()):
+                if len(part.strip()) < LEAST or part in self._names:
+                    continue
+                self._names[part] = name
+                for form in forms(part):
+                    self._forms.setdefault(form, []).append(part)
+                self._built = None
 
     def text(self, text: str) -> str:
         """The text without secrets, nor parts of them right beside a ``…``."""
-        table = self._text
+        table = self._tables().text
         if not table.labels or not text:
             return text
         parts = list(_beside_cuts(text, table)) if "…" in text else []
@@ -132,12 +139,12 @@ class Masks:
 
     def data(self, data: bytes) -> bytes:
         """The same for bytes that are whole: UTF-8, or what looks alike."""
-        table = self._data
+        table = self._tables().data
         return _without(data, table.spans(data)) if table.labels and data else data
 
     def ends(self, head: bytes, tail: bytes) -> tuple[bytes, bytes]:
         """What stood before and after a gap, masked, without parts of secrets at the gap."""
-        table = self._data
+        table = self._tables().data
         before, after = len(head) - table.begun(head), table.ended(tail)
         cut = [(before, len(head), b"")] if before < len(head) else []
         rest = [(0, after, b"")] if after else []
@@ -146,12 +153,17 @@ class Masks:
 
     def shown(self, text: str) -> dict[str, str]:
         """The secrets that the text shows in one form or another, with their names."""
-        found = {form for _, form in self._text.found(text)} if self._names else ()
-        return {secret: self._names[secret] for form in found for secret in self._forms[form]}
+        if not self._names:
+            return {}
+        secrets = self._tables().secrets
+        found = {form for _, form in self._tables().text.found(text) if form in secrets}
+        return {secret: self._names[secret] for form in found for secret in secrets[form]}
 
     def blank(self, text: str) -> str:
         """The text with a NUL for every secret in it."""
-        return _without(text, [(start, end, "\0") for start, end, _ in self._text.spans(text)])
+        return _without(
+            text, [(start, end, "\0") for start, end, _ in self._tables().text.spans(text)]
+        )
 
     def stream(self) -> Stream:
         """A new way for bytes that come bit by bit."""
@@ -160,19 +172,26 @@ class Masks:
     @property
     def table(self) -> Table[bytes]:
         """What to look for in bytes, as of now."""
-        return self._data
+        return self._tables().data
 
-    def _age(self, secret: str) -> int:
-        return list(self._names).index(secret)
+    def _tables(self) -> _Tables:
+        built = self._built
+        if built is not None:
+            return built
+        with self._lock:
+            secrets = {form: tuple(shows) for form, shows in self._forms.items()}
+            known = {name: self._label(name) for name in dict.fromkeys(self._names.values())}
+            labels = {form: known[self._names[shows[0]]] for form, shows in secrets.items()}
+            data = {as_bytes(form): as_bytes(label) for form, label in labels.items()}
+            self._built = _Tables(_table(labels), _table(data), secrets)
+            return self._built
 
-    def _labels(self) -> dict[str, str]:
-        """For each secret a label that shows none."""
-        labels = {}
-        for secret, name in self._names.items():
-            tries = (f"‹{name}›", "‹secret›")
-            fit = (label for label in tries if not any(form in label for form in self._forms))
-            labels[secret] = next(fit, "‹•›")
-        return labels
+    def _label(self, name: str) -> str:
+        """A label that shows no secret."""
+        for label in (f"‹{name}›", "‹secret›"):
+            if not any(form in label for form in self._forms):
+                return label
+        return "‹•›"
 
 
 class Stream:
@@ -199,7 +218,7 @@ class Stream:
     def _give(self, raw: bytes, end: int, table: Table[bytes]) -> bytes:
         parts, at = [], 0
         for start, stop, label in table.spans(raw, self._covered):
-            if start >= end:
+            if start >= end and not (start == 0 and self._covered):
                 break
             parts += [raw[at:start], label]
             at = stop

@@ -22,7 +22,8 @@ def read_secret(value: Value, keys: Sequence[str], problems: Problems) -> Secret
     """
     read = Reader(problems)
     if not isinstance(value.data, dict) or not value.data:
-        read.wrong(value, "!secret", "a mapping that says where it comes from", FORM)
+        what = "!secret must be a mapping that says where it comes from"
+        problems.add(what, value.mark, FORM)  # what stands there may be the secret itself
         return None
     fields = read.mapping(value, "!secret", KINDS)
     if len(fields) != len(value.data):

@@ -1,0 +1,425 @@
+"""Secrets from the inventory through a run: used on the hosts, shown nowhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.projects import Done, Project
+
+CANARY = "c4n4ry's $ecret/+x"
+PARTS = ("c4n4ry", "C4N4RY", "ecret/+x", "YzRuNHJ5", base64.b64encode(CANARY.encode()).decode())
+"""What may stand nowhere: parts of the secret, of it in upper case and in base64."""
+
+KEY = "-----BEGIN-----\nl1neOfTheKey\nl2neOfTheKey\n-----END-----\n"
+
+STAGE = """
+    connect: {transport: sandbox}
+    vars:
+      db_password: !secret {env: DB_PASSWORD}
+      tls_key: !secret {file: key.pem}
+      unnamed: !secret {command: ["false"]}
+      db: {user: deploy, password: "{{ db_password }}"}
+      db_url: "postgres://u:{{ db_password }}@h/{{ stage.name }}"
+"""
+
+
+@pytest.fixture
+def one(project: Project) -> Project:
+    project.write({"inventories/dev/stage.yml": STAGE, "inventories/dev/hosts/a1.yml": ""})
+    (project.root / "inventories/dev/key.pem").write_text(KEY)
+    return project
+
+
+def orch(project: Project, *args: str, password: str = CANARY) -> Done:
+    return project.orch("-s", "dev", *args, DB_PASSWORD=password)
+
+
+def run(project: Project, task: str, *args: str) -> Done:
+    project.write({"tasks/t.yml": task})
+    return orch(project, "run", "t", *args)
+
+
+def outputs(done: Done) -> list[str]:
+    return [step["stdout"] for step in done.steps("a1")]
+
+
+def clean(text: str) -> None:
+    for part in (*PARTS, "l1neOf", "l2neOf"):
+        assert part not in text
+
+
+def logs(project: Project) -> str:
+    files = [path for path in (project.root / ".orch" / "runs").rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    return "".join(path.read_text() for path in files)
+
+
+def home(project: Project) -> Path:
+    return next((project.root / ".orch" / "sandbox" / "dev").iterdir())
+
+
+def test_a_host_gets_the_secret_and_the_screen_its_name(one: Project) -> None:
+    done = run(one, "steps: [{run: 'printf %s {{ db_password }} > f; cat f; echo {{ db.user }}'}]")
+    assert (home(one) / "f").read_text() == CANARY
+    assert "a1 | ‹db_password›deploy" in done.out.replace("a1: ", "a1 | ")
+    clean(done.out + done.err + logs(one))
+
+
+EVERYWHERE = """
+    params: {word: {type: str, default: "{{ db_password | upper }}"}}
+    steps:
+      - name: with {{ db_password }}
+        run: echo {{ db_password }} {{ word }} "{{ db_url }}" >&2; printf %s {{ db_password }} | base64
+      - run: set -x; echo {{ db_url[12:] }} {{ '%s!' % db_password }}
+        shell: bash
+      - run: cat
+        stdin: "{{ tls_key }}"
+        register: read
+      - run: printf %s {{ read.stdout | upper }} {{ read.stdout.replace('l1ne', 'LINE') }}
+      - template: {src: app.env.j2, path: ~/app.env}
+      - set: {mine: "{{ db_password | replace('c', 'k') }}"}
+      - run: echo {{ mine }} {{ item.password | lower }} {{ item.user }}
+        loop: "{{ [db] }}"
+      - run: echo {{ db_password }}; exit 3
+        environment: {PGPASSWORD: "{{ db_password }}"}
+"""
+
+TEMPLATE = (
+    "PASSWORD={{ db_password }}\nURL={{ db_url | urlencode }}\nKEY={{ tls_key }}\nUSER=deploy\n"
+)
+
+
+def test_no_artefact_of_a_run_shows_a_secret(one: Project) -> None:
+    one.write({"tasks/app.env.j2": TEMPLATE})
+    done = run(one, EVERYWHERE, "--json", "--diff")
+    assert [step["status"] for step in done.steps("a1")][-1] == "failed", done.err
+    assert len(done.steps("a1")) == 8
+    assert CANARY in (home(one) / "app.env").read_text()
+    told = done.out + done.err + json.dumps(done.events, ensure_ascii=False)
+    for text in (told, logs(one)):
+        clean(text)
+        assert "k4n4ry" not in text
+        assert "K3Y" not in text
+        assert "LINEOF" not in text.upper()
+    assert outputs(done)[6].endswith(" ‹db_password› deploy")
+    plain = orch(one, "run", "t", "--diff", "-v")
+    clean(plain.out + plain.err)
+    assert "failed" in plain.out
+
+
+def test_a_check_tells_a_diff_without_the_secret(one: Project) -> None:
+    one.write({"tasks/app.env.j2": TEMPLATE})
+    done = run(one, EVERYWHERE, "--check", "--diff")
+    assert "USER=deploy" in done.out
+    assert "PASSWORD=‹db_password›" in done.out
+    clean(done.out + done.err + logs(one))
+
+
+def test_files_on_the_host_other_than_the_target_do_not_hold_it(one: Project) -> None:
+    one.write({"tasks/app.env.j2": TEMPLATE})
+    run(one, EVERYWHERE)
+    found = subprocess.run(
+        ["grep", "-rlaF", CANARY, str(one.root / ".orch")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.split() == [str(home(one) / "app.env")]
+
+
+def test_a_plan_shows_names_and_fetches_nothing(one: Project) -> None:
+    one.write({"tasks/app.env.j2": TEMPLATE, "tasks/t.yml": EVERYWHERE})
+    for args in ((), ("--json",)):
+        done = one.orch("-s", "dev", "plan", "t", *args)  # without the variable
+        assert done.code == 0, done.err
+        assert "‹db_password›" in (
+            json.dumps(json.loads(done.out), ensure_ascii=False) if args else done.out
+        )
+    assert one.orch("-s", "dev", "run", "t", "--list-hosts").code == 0
+
+
+def test_a_plan_that_hangs_on_a_secret_fetches_it_and_shows_its_name(one: Project) -> None:
+    task = 'steps:\n- run: echo {{ db_password }}\n  when: db_password == "c4n4ry\'s $ecret/+x"\n'
+    one.write({"tasks/t.yml": task})
+    done = orch(one, "plan", "t")
+    assert "skipped" not in done.out
+    assert "echo ‹db_password›" in done.out.replace("'", "")
+    assert one.orch("-s", "dev", "plan", "t").code == 3
+    assert "skipped" in orch(one, "plan", "t", password="another one").out
+
+
+def test_a_plan_fetches_what_a_number_is_made_of(one: Project) -> None:
+    one.write({"tasks/t.yml": "steps: [{run: 'echo $(({{ db_password }} + 1))'}]"})
+    assert "echo $((‹db_password› + 1))" in orch(one, "plan", "t", password="48151623").out
+
+
+def test_reveal_shows_what_would_be_sent(one: Project) -> None:
+    one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
+    assert "echo 'c4n4ry'\\''s $ecret/+x'" in orch(one, "plan", "t", "--reveal").out
+    (wave,) = json.loads(orch(one, "plan", "t", "--reveal", "--json").out)["lanes"][0]["waves"]
+    assert "c4n4ry" in wave["hosts"][0]["steps"][0]["text"]
+
+
+def test_only_a_secret_that_is_named_is_fetched(one: Project) -> None:
+    done = run(one, "steps: [{run: echo hi}]")
+    assert done.code == 0, done.err
+    done = run(one, "steps: [{run: echo hi}, {run: 'echo {{ unnamed }}'}]")
+    assert done.code == 3
+    assert "`false`, which 'unnamed' comes from, failed: exit status 1" in done.err
+    assert "inventories/dev/stage.yml:6:" in done.err
+    assert not (one.root / ".orch").exists() or "hi" not in done.out
+
+
+def test_a_source_is_asked_once_for_all_hosts_and_steps(one: Project) -> None:
+    one.write(
+        {
+            "inventories/dev/roles/web.yml": (
+                "hosts: [a1, a2, a3]\n"
+                "vars:\n  pw: !secret {command: [sh, -c, 'echo x >> asked; echo s3cret-word']}\n"
+            ),
+        }
+    )
+    done = run(one, "steps: [{run: 'echo {{ pw }}'}, {run: 'echo {{ pw | upper }} {{ pw }}'}]")
+    assert done.code == 0, done.err
+    assert (one.root / "inventories/dev/roles/asked").read_text() == "x\n"
+
+
+def test_a_step_that_waits_has_its_secrets_fetched_before_anything_runs(one: Project) -> None:
+    task = """
+        steps:
+          - run: touch there; echo yes
+            register: first
+          - run: echo {{ first.stdout }} {{ both }}
+    """
+    one.write({"inventories/dev/hosts/a1.yml": "vars: {both: '{{ db_password }}{{ unnamed }}'}"})
+    done = run(one, task)
+    assert done.code == 3
+    assert "'unnamed' comes from" in done.err
+    assert not (one.root / ".orch" / "sandbox").exists()
+
+
+def test_what_cannot_be_fetched_stops_the_run_at_the_secret(one: Project) -> None:
+    one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
+    done = one.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    assert "environment variable DB_PASSWORD" in done.err
+    assert "inventories/dev/stage.yml:4:16" in done.err.replace("4:18", "4:16")
+    assert not (one.root / ".orch").exists()
+
+
+def test_showing_the_project_fetches_nothing(one: Project) -> None:
+    one.write({"inventories/dev/hosts/a1.yml": "vars: {word: \"{{ db_password.split(':')[7] }}\"}"})
+    for args in (("vars", "a1", "--origin"), ("vars", "a1"), ("lint",), ("hosts",)):
+        done = one.orch("-s", "dev", *args)
+        assert done.code == 0, done.err
+        if args[0] == "vars":
+            assert "‹secret: env DB_PASSWORD›" in done.out
+
+
+def test_a_secret_may_come_from_an_extra_file(one: Project) -> None:
+    (one.root / "pw.txt").write_text("anoth3r-word\n")
+    one.write(
+        {
+            "more.yml": "db_password: !secret {file: pw.txt}",
+            "tasks/t.yml": "steps: [{run: 'echo {{ db_password }} > f'}]",
+        }
+    )
+    done = one.orch("-s", "dev", "run", "t", "-e", "@more.yml")
+    assert done.code == 0, done.err
+    assert (home(one) / "f").read_text() == "anoth3r-word\n"
+
+
+def test_a_task_cannot_say_where_a_secret_comes_from(one: Project) -> None:
+    done = run(one, "vars: {pw: !secret {env: X}}\nsteps: [{run: echo}]")
+    assert done.code == 3
+    assert "a secret stands among the inventory's variables only" in done.err
+
+
+def test_a_params_value_may_be_secret(one: Project) -> None:
+    one.write(
+        {
+            "tasks/t.yml": """
+                params: {pw: {required: true, secret: true}, n: {type: int, secret: true}}
+                steps:
+                  - run: echo {{ pw }} {{ pw | upper }} {{ n }}
+                  - called: {word: "{{ pw }}"}
+                  - run: exit 1
+                    notify: late
+                handlers: {late: [{run: "true"}]}
+            """,
+            "tasks/called.yml": "params: {word: {}}\nsteps: [{run: 'echo {{ word }}'}]",
+        }
+    )
+    done = one.orch("-s", "dev", "run", "t", "pw=anoth3r-word", "n=123456", "--json")
+    assert outputs(done)[:2] == ["‹pw› ‹pw› ‹n›", "‹pw›"]
+    assert "oth3r" not in (done.out + done.err + logs(one)).lower()
+    done = one.orch("-s", "dev", "run", "t", "pw=anoth3r-word", "n=notanumber")
+    assert done.code == 3
+    assert "notanumber" not in done.err
+    assert "default" not in one.orch("doc", "t").out
+    assert "secret" in one.orch("doc", "t").out
+
+
+@pytest.mark.parametrize("value", ["", "abc"])
+def test_what_is_too_short_to_hide_is_refused(one: Project, value: str) -> None:
+    one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
+    done = orch(one, "run", "t", password=value)
+    assert done.code == 3
+    assert "cannot be hidden" in done.err
+
+
+def test_an_error_in_a_template_does_not_show_the_secret(one: Project) -> None:
+    for text in (
+        "{{ [db_password] | sum }}",
+        "$(({{ db_password }}))",
+        "{{ db_password | raw }}",
+        "{{ db_password.nothing }}",
+    ):
+        done = run(one, f"steps:\n- run: |\n    echo {text}\n")
+        assert done.code == 3, text
+        clean(done.out + done.err)
+
+
+def test_no_process_has_the_secret_among_its_arguments(one: Project) -> None:
+    task = """
+        steps:
+          - run: |
+              echo {{ db_password }} > started
+              n=0; while [ ! -e go ] && [ $n -lt 300 ]; do n=$((n + 1)); sleep 0.1; done
+            environment: {PGPASSWORD: "{{ db_password }}"}
+            stdin: "{{ tls_key }}"
+    """
+    one.write({"tasks/t.yml": task})
+    with one.started("-s", "dev", "run", "t", DB_PASSWORD=CANARY) as process:
+        deadline = time.monotonic() + 30
+        while not list(one.root.glob(".orch/sandbox/dev/*/started")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        mine = {str(one.root), str(home(one))}
+        seen = 0
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                words = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
+                where = str((entry / "cwd").readlink())
+            except OSError:
+                continue
+            seen += where in mine
+            clean(words)
+        assert seen >= 2
+        (home(one) / "go").touch()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        clean(out + err)
+
+
+def test_a_secret_written_bit_by_bit_is_hidden(one: Project) -> None:
+    task = """
+        steps:
+          - run: |
+              w={{ db_password }}
+              printf 'a'
+              while [ -n "$w" ]; do
+                rest=${w#?}; printf '%s' "${w%"$rest"}"; sleep 0.02; w=$rest
+              done
+              printf 'b\\n'
+    """
+    done = run(one, task, "--json")
+    assert outputs(done) == ["a‹db_password›b"]
+    clean(done.out + logs(one))
+
+
+def test_a_secret_across_what_was_not_kept_is_hidden(one: Project) -> None:
+    task = """
+        steps:
+          - run: |
+              i=0; while [ $i -lt 12000 ]; do printf '%s' {{ db_password }}; i=$((i+1)); done >&2
+              exit 1
+    """
+    done = run(one, task, "--json")
+    assert "bytes not kept" in done.steps("a1")[0]["stderr"]
+    clean(done.out + done.err + logs(one))
+    for part in range(4, len(CANARY)):
+        assert CANARY[:part] not in done.out
+        assert CANARY[-part:] not in done.out
+
+
+def on_terminal(project: Project, answers: dict[str, str], *args: str) -> tuple[int, str]:
+    """Orch at a terminal of its own, where questions that hold a word are answered."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(project.root)
+        environ = {**project.environ({"TERM": "xterm", "DB_PASSWORD": CANARY})}
+        os.execve(sys.executable, [sys.executable, "-m", "orchestrator", *args], environ)
+    shown, deadline = b"", time.monotonic() + 60
+    while True:
+        assert time.monotonic() < deadline, shown
+        if not select.select([terminal], [], [], 0.2)[0]:
+            continue
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+        for word, answer in list(answers.items()):
+            if word.encode() in shown:
+                os.write(terminal, f"{answer}\n".encode())
+                del answers[word]
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode("utf-8", "replace")
+
+
+def test_a_prompt_asks_once_at_the_terminal_and_the_live_view_hides_the_answer(
+    one: Project,
+) -> None:
+    one.write(
+        {
+            "inventories/dev/hosts/a2.yml": "",
+            "inventories/common/stage.yml": "vars: {asked: !secret {prompt: The password?}}",
+            "tasks/t.yml": "steps:\n- run: echo {{ asked }} {{ db_password }}\n"
+            "- run: 'printf %s {{ asked | upper }}; exit 1'\n",
+        }
+    )
+    code, shown = on_terminal(one, {"The password?": "typ3d-word"}, "-s", "dev", "run", "t")
+    assert code == 1, shown
+    assert shown.count("The password?") == 1
+    assert "‹asked› ‹db_password›" in shown
+    assert "typ3d" not in shown.lower()
+    clean(shown + logs(one))
+
+
+def test_without_a_terminal_a_prompt_is_a_usage_error(one: Project) -> None:
+    one.write(
+        {
+            "inventories/common/stage.yml": "vars: {asked: !secret {prompt: The password?}}",
+            "tasks/t.yml": "steps: [{run: 'echo {{ asked }}'}]",
+        }
+    )
+    done: Any = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "-s", "dev", "run", "t"],
+        cwd=one.root,
+        env=one.environ({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no terminal to ask for the secret 'asked'" in done.stderr
+    assert "inventories/common/stage.yml:1:15" in done.stderr
