@@ -19,6 +19,9 @@ def arguments(frame: Frame, takes: Collection[str]) -> tuple[str, ...]:
     given = frame.given or {}
     for name in dict.fromkeys((*map(str, frame.written), *given)):
         text = given.get(name) if name not in frame.written else None
+        param = frame.task.params.get(name)
+        if param is not None and param.secret and isinstance(text, str):
+            frame.secrets.masks.add(name, text)  # also where no template names it
         if name in takes and not isinstance(text, str):
             text = _text(_value(frame, name))
         if name in takes and text is not None:

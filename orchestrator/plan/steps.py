@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.errors import DefinitionError, Problem, nearest
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always, Condition
 from orchestrator.model.result import Result
@@ -28,6 +29,7 @@ from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen, loop_items
 from orchestrator.tasks.model import Control, Download, Judgement, Module, Run
 from orchestrator.templating import Expression, ValueTemplate, Waits
+from orchestrator.templating.scope import Named
 
 
 class StepPlanner:
@@ -316,26 +318,26 @@ class StepPlanner:
             return self.step.does.kind
         return getattr(self.step.does, "task", "block")
 
-    def _templates(self) -> Iterable[tuple[frozenset[str], Frame, Mark]]:
+    def _templates(self) -> Iterable[tuple[Named, Frame]]:
         around = self.flat.around
         if self.run is not None:
             run = self.run
             for own in (run.text, run.stdin, run.creates, run.removes, run.unless, run.onlyif):
                 if own is not None:
-                    yield own.names, self.frame, own.mark
+                    yield own, self.frame
         if self.module is not None:
             yield from self._of_module(self.module)
         if self.download is not None:
             for own in (self.download.path, self.download.to):
-                yield own.names, self.frame, own.mark
+                yield own, self.frame
         if isinstance(self.step.does, Control):
             value = self.step.does.value
-            yield value.names, self.frame, value.mark
+            yield value, self.frame
             for that in self.step.does.that:
                 if isinstance(that, Expression):
-                    yield that.names, self.frame, that.mark
+                    yield that, self.frame
         if self.step.loop is not None and self.flat.loops:
-            yield self.step.loop.over.names, self.frame, self.step.loop.over.mark
+            yield self.step.loop.over, self.frame
         for seen in (
             around.chdir,
             around.timeout,
@@ -343,29 +345,33 @@ class StepPlanner:
             *(s for _, s in around.environment),
         ):
             if seen is not None:
-                yield seen.what.names, seen.frame, seen.what.mark
+                yield seen.what, seen.frame
         for judgement, frame in around.when:
             if isinstance(judgement, Expression):
-                yield judgement.names, frame, judgement.mark
+                yield judgement, frame
 
-    def _of_module(self, module: Module) -> Iterable[tuple[frozenset[str], Frame, Mark]]:
+    def _of_module(self, module: Module) -> Iterable[tuple[Named, Frame]]:
         for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
             if script is not None:
-                yield script.names, self.frame, script.mark
+                yield script, self.frame
         payloads = (each for load in module.payloads for each in (load.what, load.exclude))
         for value in (*module.want.values(), *payloads, module.tries, module.within):
             if value is not None:
-                yield value.names, self.frame, value.mark
+                yield value, self.frame
         for value in self.frame.written.values():
-            yield value.names, self.flat.caller, value.mark
+            yield value, self.flat.caller
         file = modules.template_of(module, self.frame)
         if file is not None:
-            yield file.names, self.flat.caller, file.mark
+            yield file, self.flat.caller
 
     def _check_names(self) -> None:
-        for names, frame, mark in self._templates():
-            frame.check(names - {"item"} if self.flat.loops else names, mark)
-            frame.ask(names)
+        for template, frame in self._templates():
+            names = template.names - {"item"} if self.flat.loops else template.names
+            frame.check(names, template.mark)
+            frame.ask(template.names | template.optional)
+        for seen in self.outer.values():
+            with suppress(Waits):
+                seen.what.render(seen.frame)
 
     def _awaited_items(self) -> frozenset[str]:
         """What the items of a loop wait for, also of other hosts."""
@@ -376,7 +382,7 @@ class StepPlanner:
         return frozenset()
 
     def _awaited(self) -> set[str]:
-        named = {name for names, _, _ in self._templates() for name in names}
+        named = {name for template, _ in self._templates() for name in template.names}
         standing = self.standing
         waited = {n for n in named if n in standing.registered and n not in standing.settled}
         return waited | ({"facts"} & named)

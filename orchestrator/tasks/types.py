@@ -119,7 +119,7 @@ def _kind(value: Any) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f"the text '{value[:40]}'"
+            return f"the text '{value if len(value) <= 40 else value[:39] + '…'}'"
         case list() | tuple():
             return "a list"
         case _:

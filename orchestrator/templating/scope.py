@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from orchestrator.errors import Mark
+
 
 class Waits(Exception):  # noqa: N818 - an answer, not an error
     """A value exists only after steps have run. ``names`` are their registered names."""
@@ -29,3 +31,19 @@ class Scope(Protocol):
 
     def names(self) -> Iterable[str]:
         """The known names. Asked for on errors only."""
+
+
+class Named(Protocol):
+    """A template of any kind, as far as its names go."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that have to exist."""
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Those that are asked after first."""
+
+    @property
+    def mark(self) -> Mark:
+        """Where it stands."""

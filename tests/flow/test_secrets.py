@@ -209,6 +209,28 @@ def test_a_step_that_waits_has_its_secrets_fetched_before_anything_runs(one: Pro
     assert not (one.root / ".orch" / "sandbox").exists()
 
 
+@pytest.mark.parametrize("where", ["{{ unnamed | default('x') }}", "x"])
+def test_so_are_those_it_may_do_without_and_those_of_its_environment(
+    one: Project, where: str
+) -> None:
+    task = """
+        steps:
+          - run: touch there; echo yes
+            register: first
+          - run: echo {{ first.stdout }} WHERE
+    """
+    if where == "x":
+        stage = "    environment: {PGPASSWORD: !secret {command: ['false']}}\n"
+        one.write(
+            {"inventories/dev/stage.yml": f"{STAGE}{stage}".replace("\n    env", "\n    env")}
+        )
+        task = task.replace("touch there; echo yes", "touch there")
+    done = run(one, task.replace("WHERE", where))
+    assert done.code == 3, done.out
+    assert "comes from, failed: exit status 1" in done.err
+    assert not (one.root / ".orch" / "sandbox").exists()
+
+
 def test_what_cannot_be_fetched_stops_the_run_at_the_secret(one: Project) -> None:
     one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
     done = one.orch("-s", "dev", "run", "t")
@@ -250,19 +272,26 @@ def test_a_params_value_may_be_secret(one: Project) -> None:
     one.write(
         {
             "tasks/t.yml": """
-                params: {pw: {required: true, secret: true}, n: {type: int, secret: true}}
+                params:
+                  pw: {required: true, secret: true}
+                  n: {type: int, secret: true}
+                  unused: {secret: true}
                 steps:
                   - run: echo {{ pw }} {{ pw | upper }} {{ n }}
+                    notify: late
                   - called: {word: "{{ pw }}"}
                   - run: exit 1
-                    notify: late
                 handlers: {late: [{run: "true"}]}
             """,
             "tasks/called.yml": "params: {word: {}}\nsteps: [{run: 'echo {{ word }}'}]",
         }
     )
-    done = one.orch("-s", "dev", "run", "t", "pw=anoth3r-word", "n=123456", "--json")
+    args = ("pw=anoth3r-word", "n=123456", "unused=n0-one-names-it")
+    done = one.orch("-s", "dev", "run", "t", *args, "--json")
     assert outputs(done)[:2] == ["‹pw› ‹pw› ‹n›", "‹pw›"]
+    assert "pw=‹pw›" in done.rows["a1"]["hint"]
+    assert "unused=‹unused›" in done.rows["a1"]["hint"]
+    assert "n0-one" not in done.out + done.err + logs(one)
     assert "oth3r" not in (done.out + done.err + logs(one)).lower()
     done = one.orch("-s", "dev", "run", "t", "pw=anoth3r-word", "n=notanumber")
     assert done.code == 3
