@@ -1,0 +1,116 @@
+"""What templates make of a secret is one, and what they do not make of it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from orchestrator import templating
+from orchestrator.errors import Mark
+from orchestrator.model.secret import Secrets
+from orchestrator.model.value import Value
+
+PW = "c4n4ry-bird"
+NAMES: dict[str, Any] = {
+    "pw": PW,
+    "host": "h.example",
+    "users": [{"name": "alice", "password": PW}, {"name": "bobby", "password": "other-word"}],
+    "config": f"[main]\nport = 5432\npassword = {PW}\n",
+}
+
+
+class Scope:
+    """Names with a secret among them."""
+
+    def __init__(self) -> None:
+        self.secrets = Secrets()
+        self.secrets.masks.add("pw", PW)
+
+    def resolve(self, name: str) -> object:
+        return NAMES[name]
+
+    def from_host(self, name: str) -> bool:
+        return False
+
+    def names(self) -> Iterable[str]:
+        return NAMES
+
+    def hides(self, text: str) -> bool:
+        return text not in self.secrets.masks.text(f"<{text}>")
+
+
+def rendered(source: str, scope: Scope) -> Any:
+    return templating.value(Value(source, Mark("f.yml", 1, 1))).render(scope)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ pw | upper }}",
+        "{{ pw.title() }}",
+        "{{ pw[:6] }}",
+        "{{ pw[::-1] }}",
+        "{{ pw | replace('c', 'k') ~ '!' }}",
+        "{{ '%.6s' % pw }}",
+        "{{ '%.6s' | format(pw) }}",
+        "{{ ('u:' ~ pw ~ '@h') | upper }}",
+        "{{ [pw] | map('upper') | first }}",
+        "{{ users | map(attribute='password') | map('reverse') | first }}",
+        "{% set x = pw | upper %}{{ x }}",
+        "{% set x %}{{ pw }}{% endset %}{{ x | upper }}",
+        "{% filter upper %}{{ pw }}{% endfilter %}",
+        "{% macro m(x) %}{{ x | upper }}{% endmacro %}{{ m(pw) }}",
+        "{% for u in users %}{% if loop.first %}{{ u.password | upper }}{% endif %}{% endfor %}",
+        "{{ config | upper }}",
+        "{{ {'a': pw} | string | upper }}",
+    ],
+)
+def test_what_is_made_of_a_secret_is_hidden(source: str) -> None:
+    scope = Scope()
+    assert scope.hides(rendered(source, scope))
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("{{ 'enabled' if pw else 'disabled' }}", "enabled"),
+        ("{{ users | map(attribute='name') | first | upper }}", "ALICE"),
+        ("{{ config.splitlines()[1] }}", "port = 5432"),
+        ("{{ (config | indent(2)).splitlines()[1] | trim }}", "port = 5432"),
+        ("{{ host | upper }}", "H.EXAMPLE"),
+        ("{{ pw | length ~ ' characters' }}", "11 characters"),
+        ("{% for u in users %}{{ u.name | upper }}{% endfor %}", "ALICEBOBBY"),
+    ],
+)
+def test_what_is_not_made_of_a_secret_is_shown(source: str, shown: str) -> None:
+    scope = Scope()
+    assert rendered(source, scope) == shown
+    assert not scope.hides(shown)
+    assert not scope.hides("port = 5432")
+
+
+@pytest.mark.parametrize("source", ["postgres://u:{{ pw }}@h", "{{ 'postgres://u:' ~ pw ~ '@h' }}"])
+def test_of_a_text_around_a_secret_only_the_secret_is_hidden(source: str) -> None:
+    scope = Scope()
+    text = rendered(source, scope)
+    assert scope.secrets.masks.text(text) == "postgres://u:‹pw›@h"
+
+
+@pytest.mark.parametrize(
+    "source", ["echo {{ ('a b ' ~ pw) | words }}", 'x={{ pw ~ "\'" }}; echo "{{ pw }}"']
+)
+def test_commands_hide_what_they_quote(source: str) -> None:
+    scope = Scope()
+    text = templating.shell(source, Mark("f.yml", 1, 1)).render(scope)
+    assert PW in text
+    assert PW not in scope.secrets.masks.text(text)
+
+
+def test_the_words_of_a_secret_are_hidden_one_by_one() -> None:
+    scope = Scope()
+    scope.secrets.masks.add("config", NAMES["config"])
+    templating.shell("echo {{ config | words }}", Mark("f.yml", 1, 1)).render(scope)
+    assert scope.hides("[main]")
+    assert scope.hides("5432")
