@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
-from orchestrator.tasks.model import Call, Item, Param, Run, Step, Task
+from orchestrator.tasks.model import Call, Item, Module, Param, Run, Step, Task
 
 
 def doc_of(directory: str | None, name: str) -> Iterator[str]:
@@ -26,13 +26,29 @@ def doc_of(directory: str | None, name: str) -> Iterator[str]:
         for param in task.params.values():
             yield from _param(param)
     yield ""
-    yield "steps:" if task.steps is not None else "tasks:"
-    parts: list[Step | Item] = [*(task.steps or ()), *(task.tasks or ())]
-    for number, part in enumerate(parts, 1):
-        yield f"  {number:>2}  {_part(part)}"
+    if task.module is not None:
+        yield from _module(task.module)
+    else:
+        yield "steps:" if task.steps is not None else "tasks:"
+        parts: list[Step | Item] = [*(task.steps or ()), *(task.tasks or ())]
+        for number, part in enumerate(parts, 1):
+            yield f"  {number:>2}  {_part(part)}"
     yield ""
+    if task.example:
+        yield "example:"
+        yield from (f"  {line}" for line in task.example.rstrip().splitlines())
+        return
     needed = "".join(f" {name}=…" for name in tasks.required_below(task, loaded.by_name))
     yield f"example: orch -s STAGE run {task.name}{needed}"
+
+
+def _module(module: Module) -> Iterator[str]:
+    """What a module compares and, where it changes something, that it does."""
+    yield "wants:"
+    for key, value in module.want.items():
+        yield f"  {key}: {' '.join(str(value.source).split())}"
+    yield ""
+    yield "changes nothing" if module.readonly else "mends what is not so"
 
 
 def _param(param: Param) -> Iterator[str]:

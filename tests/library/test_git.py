@@ -203,7 +203,7 @@ def test_the_history_can_be_short(machine: Machine, repo: Path) -> None:
     machine.sees(step(repo.as_uri(), path, version="main", depth=1), "changed")
     assert git(path, "rev-list", "--count", "HEAD") == "1"
     outcome = machine.sees(step(repo, path, depth=1, mirror=str(machine.root / "m")), "failed")
-    assert "no depth" in outcome.stderr.text
+    assert "takes no depth" in outcome.stderr.text
 
 
 def test_submodules_are_there_and_follow(machine: Machine, repo: Path) -> None:

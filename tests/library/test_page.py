@@ -1,0 +1,50 @@
+"""The documentation of the modules: complete, and made of their files as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import tasks
+from orchestrator.app.doc import doc_of
+from orchestrator.library import FOLDER
+from orchestrator.library.__main__ import page
+from orchestrator.source.load import parse
+from orchestrator.tasks.index import shipped
+
+
+def test_the_committed_page_is_what_the_files_say() -> None:
+    made = "python -m orchestrator.library >orchestrator/library/README.md"
+    assert (FOLDER / "README.md").read_text("utf-8") == page(), f"make it anew: {made}"
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_module_explains_itself(name: str, tmp_path: Path) -> None:
+    (tmp_path / "inventories").mkdir()
+    module = tasks.load(tmp_path, [name]).by_name[name]
+    assert module.desc
+    assert all(param.help for param in module.params.values())
+    assert module.example
+    assert f"## {name}\n" in page()
+    shown = "\n".join(doc_of(str(tmp_path), name))
+    assert module.desc in shown
+    for param in module.params.values():
+        assert f"  {param.name} (" in shown
+    assert module.example.rstrip().splitlines()[-1] in shown
+    if module.module:
+        assert all(f"  {key}: " in shown for key in module.module.want)
+        assert ("changes nothing" in shown) == module.module.readonly
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_example_is_a_task(name: str, tmp_path: Path) -> None:
+    example = tasks.load(tmp_path, [name]).by_name[name].example
+    steps = parse(example, "example").plain()
+    assert isinstance(steps, list)
+    assert any(name in step for step in steps)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "it.yml").write_text(
+        "steps:\n" + "".join(f"  {line}\n" for line in example.splitlines())
+    )
+    tasks.load(tmp_path, ["it"])
