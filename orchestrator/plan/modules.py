@@ -78,14 +78,14 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
     return "\n".join(parts)
 
 
-def called(frame: Frame) -> str:
-    """The call with the values of its params, as the command line would have it; a value that
-    waits for a result as it is written."""
+def called(frame: Frame, *, left_out: bool = False) -> str:
+    """The call with the values of its params, as the command line would have it; as it is written
+    a value that waits for a result, and one that is wrong where it is ``left_out``."""
     words = [frame.task.name]
     for name, param in frame.task.params.items():
         written = frame.written.get(name)
         try:
-            value = frame.resolve(name)
+            value = _now(frame, name, left_out)
         except Waits:
             words.append(f"{name}={written.source if written else '…'}")
             continue
@@ -97,17 +97,28 @@ def called(frame: Frame) -> str:
     return " ".join(words)
 
 
-def name(frame: Frame) -> str:
+def name(frame: Frame, *, left_out: bool = False) -> str:
     """The module and the first of its params' values, for a step's name: one line."""
     for param, spec in frame.task.params.items():
         try:
-            value = frame.resolve(param)
+            value = _now(frame, param, left_out)
         except Waits:
             break
         if value not in (None, ""):
             shown = Path(str(value)).name if spec.type == "file" else _shown(value)
             return f"{frame.task.name} {shown}".split("\n", 1)[0]
     return frame.task.name
+
+
+def _now(frame: Frame, param: str, left_out: bool) -> object:
+    """A param's value. Raises Waits, also for one that is wrong in a call that is left out, and
+    DefinitionError."""
+    try:
+        return frame.resolve(param)
+    except DefinitionError:
+        if not left_out:
+            raise
+        raise Waits({param}) from None
 
 
 def paths(frame: Frame) -> tuple[str, ...]:

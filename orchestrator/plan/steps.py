@@ -61,7 +61,7 @@ class StepPlanner:
     def plan(self) -> PlannedStep:
         """The step: final, waiting, or skipped. Raises DefinitionError."""
         self.standing.take(NOTHING)
-        base = self._base()
+        base = self._base(self._left_out())
         if base.skip:
             return base
         try:
@@ -76,17 +76,27 @@ class StepPlanner:
             return replace(base, ruling=made)
         return replace(base, shown=base.shown if made.wanted else made.text, command=made)
 
-    def _base(self) -> PlannedStep:
+    def _left_out(self) -> str:
+        """Why it will not run, as far as that is known: what it is given then need not be right."""
+        if self.flat.loops:
+            return self.flat.around.excluded
+        try:
+            when = self.conditions.when()
+        except Waits:
+            return ""
+        return when if isinstance(when, str) else "when" if when == Always(False) else ""
+
+    def _base(self, left_out: str) -> PlannedStep:
         judged = frozenset[str]() if self.withheld else self._judged()
         around, step = self.flat.around, self.step
         heard = step.register != "" or bool(around.notify)
         return PlannedStep(
             number=self.flat.number,
-            name=self._name(),
+            name=self._name(left_out),
             mark=step.mark,
-            shown=self._source(),
+            shown=self._source(left_out),
             when=" and ".join(source_of(j) for j, _ in around.when if j is not True),
-            skip=around.excluded,
+            skip=left_out,
             register=step.register,
             readonly=self.readonly,
             stops="failed_when" in judged or ("changed_when" in judged and heard) or self._waits,
@@ -96,7 +106,7 @@ class StepPlanner:
             handler=self.flat.handler,
             on=self._delegate(),
             user=self._user(),
-            paths=self._paths() if self.ask.check else (),
+            paths=self._paths() if self.ask.check and not left_out else (),
             sets=step.does.names if isinstance(step.does, Control) else (),
             fetches=self.download is not None and not self.flat.loops,
         )
@@ -293,25 +303,27 @@ class StepPlanner:
         said = " and ".join(map(source_of, again.until)) or "not result.failed"
         return Again(holds, said, 0 if self.ask.check else again.retries, again.delay)
 
-    def _name(self) -> str:
+    def _name(self, left_out: str) -> str:
         own = ""
         if self.step.name:
             try:
                 own = self.step.name.render(self.flat.caller)
             except Waits:
                 own = self.step.name.source
-        whole = modules.name(self.frame) if self.module else self._source().strip()
+        whole = self._source(left_out).strip()
+        if self.module:
+            whole = modules.name(self.frame, left_out=left_out != "")
         first = whole.split("\n", 1)[0]
         shown = own or (first if len(first) <= 60 else first[:59] + "…")
         handler = (f"handler {self.flat.handler}",) if self.flat.handler else ()
         label = f" ({self.flat.label})" if self.flat.label else ""
         return " › ".join((*handler, *self.flat.around.path, shown)) + label
 
-    def _source(self) -> str:
+    def _source(self, left_out: str) -> str:
         if self.run is not None:
             return self.run.text.source if self.run.text else self.run.literal
         if self.module is not None:
-            return modules.called(self.frame)
+            return modules.called(self.frame, left_out=left_out != "")
         if self.download is not None:
             return f"download {_written(self.download.path, self.frame)}"
         if isinstance(self.step.does, Control):

@@ -188,3 +188,20 @@ def test_the_command_for_a_pending_handler_names_the_project_where_that_was_name
     words = ("-C", str(one.root), "-s", "dev", "run", "t", "--json")
     command = one.orch(*words, cwd=folder).rows["a1"]["hint"].partition("not run yet: ")[2]
     assert one.orch(*shlex.split(command)[1:], cwd=folder).code == 0
+
+
+def test_what_a_step_that_is_left_out_would_be_given_need_not_be_right(one: Project) -> None:
+    one.write({"tasks/there.txt": "there\n"})
+    done = run(
+        one,
+        "vars: {nil: null, made: false}\nsteps:\n"
+        '- upload: {src: "{{ nil }}", path: x}\n  when: made\n'
+        '- file: {path: x, mode: "{{ 9 }}"}\n  when: made\n'
+        "- run: echo on\n",
+    )
+    assert [step["status"] for step in done.steps("a1")] == ["skipped", "skipped", "changed"]
+    wrong = '- upload: {src: "{{ nil }}", path: x}\n  when: made\n'
+    one.write({"tasks/t.yml": f"vars: {{nil: null, made: true}}\nsteps:\n{wrong}"})
+    refused = one.orch("-s", "dev", "run", "t")
+    assert refused.code == 3
+    assert "needs a value, found nothing" in refused.err
