@@ -21,7 +21,7 @@ from orchestrator.transport.library import (
     codes,
 )
 from orchestrator.transport.stream import Stream
-from orchestrator.transport.wire import Wire
+from orchestrator.transport.cable import Cable
 
 MISSED = 3  # keepalives without an answer after which the peer is dead
 LINE, LINES = 255, 100  # RFC 4253 4.2: a version line's length; lines before it that are borne
@@ -100,7 +100,7 @@ class Link(Transport):
         codes.MSG_CHANNEL_CLOSE: lambda stream, message: stream.closed_there(message),
     }
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Cable) -> None:
         self.phase = "banner"
         self.failure: Exception | None = None
         self.over = threading.Event()
