@@ -18,7 +18,8 @@ _HEAD = """\
 
 What a step can call beside `run`. `orch doc NAME` shows the same, and
 `orch -s STAGE run NAME key=value` calls one from the command line. A param without a default that
-is not required is left as it is on the host. This page is made by `python -m orchestrator.library`; do not edit it.
+is not required is left as it is on the host. This page is made by
+`python -m orchestrator.library`; do not edit it.
 
 Words of the language itself, and so no modules: `assert`, `fail`, `set`, `wait` and `block`.
 """
