@@ -271,7 +271,7 @@ def test_the_plan_shows_both_ends_and_that_no_host_changes(two: Project) -> None
     assert "o_module" not in shown
 
 
-def test_over_a_real_sshd_and_as_another_user(project: Project, sshd: Sshd, tmp_path: Path) -> None:
+def test_over_a_real_sshd(project: Project, sshd: Sshd, tmp_path: Path) -> None:
     project.over(sshd, {"r1": "127.0.0.1", "r2": "127.0.0.2"})
     data = os.urandom(500_000)
     (tmp_path / "data").write_bytes(data)
