@@ -1,0 +1,96 @@
+"""Projects that deploy: the one of `orch init`, and small ones on sandbox hosts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import stat
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.projects import Done, Project
+from tests.sshd import until
+
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
+
+
+@contextmanager
+def demo(root: Path) -> Iterator[Project]:
+    """What `orch init` writes; the web servers that its apps start are ended afterwards."""
+    root.parent.mkdir(exist_ok=True)
+    project = Project(root)
+    done = project.orch("init", str(root), cwd=root.parent)
+    assert done.code == 0, done.err
+    try:
+        yield project
+    finally:
+        end_servers(root)
+
+
+def end_servers(folder: Path) -> None:
+    """End the web servers whose ids are in files below the folder."""
+    for file in folder.rglob("server.pid"):
+        pid = int(file.read_text())
+        line = Path(f"/proc/{pid}/cmdline")
+        if line.exists() and str(folder).encode() in line.read_bytes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
+def get(port: int, path: str) -> str:
+    """What the web server on this port answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def commit(folder: Path, files: Mapping[str, str], message: str) -> None:
+    """A commit of these files in a repository of the demo."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    subprocess.run([*GIT, "commit", "-q", "-am", message], cwd=folder, check=True)
+
+
+def deploy(project: Project, *words: str, app: str = "all", stage: str = "dev") -> Done:
+    """A deploy that tells in JSON; not in the second of the one before it, as releases are
+    called after seconds."""
+    next_second()
+    return project.orch("-s", stage, "run", "deploy", "--app", app, "--json", *words)
+
+
+def next_second() -> None:
+    """Return once another second has begun."""
+    now = int(time.time())
+    until(lambda: int(time.time()) > now, "the next second")
+
+
+def rows(done: Done) -> dict[tuple[str, str], dict[str, object]]:
+    """The rows of the last event, by app and host."""
+    last = done.events[-1]
+    assert last["event"] == "run_finished", done.err
+    return {(row["app"], row["host"]): row for row in last["rows"]}
+
+
+def home(project: Project, host: str, stage: str = "dev") -> Path:
+    """The home folder of a sandbox host."""
+    return project.root / ".orch" / "sandbox" / stage / host
+
+
+def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
+    """All that is in a folder: kinds, modes, owners, times, and bytes."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [folder, *folder.rglob("*")]:
+        about = path.lstat()
+        what: object = None
+        if stat.S_ISLNK(about.st_mode):
+            what = os.readlink(path)
+        elif stat.S_ISREG(about.st_mode):
+            what = hashlib.sha256(path.read_bytes()).hexdigest()
+        times = about.st_mtime_ns, about.st_ctime_ns
+        found[str(path)] = (about.st_mode, about.st_uid, about.st_size, *times, what)
+    return found
