@@ -1,0 +1,48 @@
+"""Patterns of ssh_config(5), PATTERNS: ``*``, ``?``, ``!``, compiled once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+WILD = frozenset("*?")
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """A list of them: it matches what one of them does and none of the negated ones.
+
+    ``literal`` holds the plain names among the positive ones, ``wild`` the others.
+    """
+
+    literal: frozenset[str]
+    wild: re.Pattern[str] | None
+    negated: re.Pattern[str] | None
+
+    def match(self, text: str) -> bool:
+        """Whether ``text`` is meant, letter by letter."""
+        if text not in self.literal and (self.wild is None or not self.wild.fullmatch(text)):
+            return False
+        return self.negated is None or not self.negated.fullmatch(text)
+
+
+def compiled(patterns: Iterable[str]) -> Patterns:
+    """The list of these patterns, each with a ``!`` where it is negated."""
+    every = list(patterns)
+    positive = [one for one in every if not one.startswith("!")]
+    return Patterns(
+        frozenset(one for one in positive if not WILD & set(one)),
+        _any([one for one in positive if WILD & set(one)]),
+        _any([one[1:] for one in every if one.startswith("!")]),
+    )
+
+
+def _any(patterns: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(_regex, patterns)), re.DOTALL) if patterns else None
+
+
+def _regex(pattern: str) -> str:
+    """Repeated stars are one: each of them would multiply the time of a mismatch."""
+    pattern = re.sub(r"\*+", "*", pattern)
+    return "".join({"*": ".*", "?": "."}.get(sign) or re.escape(sign) for sign in pattern)
