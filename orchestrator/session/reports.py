@@ -16,11 +16,8 @@ In values a newline is ``%0A`` and ``%`` is ``%25``.
 
 from __future__ import annotations
 
-import re
 import secrets
 import shlex
-from functools import cache
-from importlib.resources import files
 
 from orchestrator.model.command import Command
 
@@ -28,17 +25,6 @@ CHANGED = 79
 WOULD_CHANGE = 78
 UNPROBED = 77
 """Exit statuses of a module's script: it changed something, it would, its probe failed."""
-
-_COMMENT = re.compile(r"^[ \t]*#.*\n", re.M)
-
-
-@cache
-def runtime() -> str:
-    """The shell functions that every module's script begins with."""
-    package = files("orchestrator")
-    parts = (("session", "module.sh"), ("library", "functions.sh"))
-    texts = [package.joinpath(*part).read_text("utf-8") for part in parts]
-    return _COMMENT.sub("", "".join(texts))
 
 
 def setting(command: Command, nonce: str) -> str:

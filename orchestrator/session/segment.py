@@ -16,10 +16,11 @@ from pathlib import PurePosixPath
 
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
+from orchestrator.session import functions
 from orchestrator.session.conditions import Known, shell_test
 from orchestrator.session.prelude import seconds
 from orchestrator.session.quoting import escaped
-from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, runtime, setting
+from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, setting
 
 _SHELL = re.compile(r"[A-Za-z0-9_./+-]+\Z")
 
@@ -29,26 +30,35 @@ def segment(
     known: Mapping[int, Known],
     nonce: str = "",
     *,
-    equipped: bool = False,
+    equipped: dict[frozenset[str], str] | None = None,
 ) -> bytes:
     """The bytes that make a session's shell run these commands, to their end or a failure.
 
-    ``known`` are the steps of this task that are over; ``equipped``: the session has what
-    modules begin with. Raises ValueError for a NUL in a text, which no shell can hold, for a
-    shell's name that is none, and for a number used twice.
+    ``known`` are the steps of this task that are over. ``equipped``: the variables in which the
+    session has what modules begin with, by the functions they hold; new ones are added. Raises
+    ValueError for a NUL in a text, which no shell can hold, for a shell's name that is none, and
+    for a number used twice.
     """
     texts: list[bytes] = []
     here: list[int] = []
     control = ""
-    if not equipped and any(command.wanted for command in commands):
-        control = f"o_module={_place(texts, runtime())};"
+    kits = {} if equipped is None else equipped
     for command in commands:
         if command.step in here:
             raise ValueError(f"step {command.step} is twice in one segment")
-        control += _clause(command, texts, known, here, nonce)
+        control += _equip(command, texts, kits)
+        control += _clause(command, texts, known, here, nonce, kits)
         here.append(command.step)
     quoted = b" ".join(b"'" + text + b"'" for text in (control.encode(), *texts))
     return b"segment %d " % (2 + len(texts)) + quoted + b"\n"
+
+
+def _equip(command: Command, texts: list[bytes], kits: dict[frozenset[str], str]) -> str:
+    """What puts a module's functions where they are for the rest of the session."""
+    if command.wanted is None or (names := functions.needed(command.text)) in kits:
+        return ""
+    kits[names] = f"o_kit{len(kits)}"
+    return f"{kits[names]}={_place(texts, functions.source(names))};"
 
 
 def _clause(
@@ -57,12 +67,15 @@ def _clause(
     known: Mapping[int, Known],
     here: Sequence[int],
     nonce: str,
+    kits: Mapping[frozenset[str], str],
 ) -> str:
     """What runs one command, and sets its four variables, which may be left from before."""
     n = command.step
     run = f"o_s{n}= o_c{n}= o_f{n}= o_k{n}=;"
     run += f"begin {n}{'' if command.timeout is None else ' ' + seconds(command.timeout)};"
-    run += _launches(command, texts, nonce) + _judgement(command, known, [*here, n]) + "finish;"
+    run += (
+        _launches(command, texts, nonce, kits) + _judgement(command, known, [*here, n]) + "finish;"
+    )
     if not command.ignore:
         run += "[ $o_failed = 0 ] || return 0;"
     if command.when == Always(True):
@@ -71,7 +84,9 @@ def _clause(
     return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
-def _launches(command: Command, texts: list[bytes], nonce: str) -> str:
+def _launches(
+    command: Command, texts: list[bytes], nonce: str, kits: Mapping[frozenset[str], str]
+) -> str:
     if not _SHELL.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
     options = "-eo pipefail" if PurePosixPath(command.shell).name == "bash" else "-e"
@@ -86,7 +101,8 @@ def _launches(command: Command, texts: list[bytes], nonce: str) -> str:
         run += f"body {call} {_place(texts, command.text)}"
     else:
         own = _place(texts, f"{setting(command, nonce)}\n{command.text}")
-        run += f'body {call} "$o_module{own[1:-2]}#?}}"'
+        kit = kits[functions.needed(command.text)]
+        run += f'body {call} "${kit}{own[1:-2]}#?}}"'
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
         run += f" {_place(texts, command.stdin.removesuffix(chr(10)))}"

@@ -49,7 +49,7 @@ class Session:
         self._known: dict[int, Known] = {}
         self._noise = b""
         self._greeted = False
-        self._equipped = False
+        self._equipped: dict[frozenset[str], str] = {}
         self._ready = False
         self._cancelled = False
         self._over = ""
@@ -91,9 +91,7 @@ class Session:
         """
         if self._over:
             raise Lost(None, self._over, self._noise)
-        modules = any(command.wanted for command in commands)
         data = segment(commands, self._known, self._nonce, equipped=self._equipped)
-        self._equipped = self._equipped or modules
         if not self._greeted:
             data = prelude(self._nonce, self._lease) + data
             self._greeted = True

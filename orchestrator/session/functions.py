@@ -1,0 +1,54 @@
+"""The shell functions that a module's script runs on: as many of them as it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+
+_COMMENT = re.compile(r"^[ \t]*#.*\n", re.M)
+_FUNCTION = re.compile(r"^([a-z_][a-z0-9_]*)\(\) (?:\{.*\}|\{\n(?s:.*?)^\})\n", re.M)
+_WORD = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+def needed(text: str) -> frozenset[str]:
+    """The functions that the text names, and those that these do."""
+    return _closed(frozenset(_WORD.findall(text)).intersection(_functions()))
+
+
+def source(names: Iterable[str]) -> str:
+    """What every module's script begins with, and these functions."""
+    known = _functions()
+    return _core() + "".join(text for name, text in known.items() if name in names)
+
+
+@cache
+def _closed(names: frozenset[str]) -> frozenset[str]:
+    found = set(names)
+    left = list(names)
+    while left:
+        inner = set(_WORD.findall(_functions()[left.pop()])) & _functions().keys()
+        left += inner - found
+        found |= inner
+    return frozenset(found)
+
+
+@cache
+def _core() -> str:
+    return _read("session", "module.sh")
+
+
+@cache
+def _functions() -> Mapping[str, str]:
+    """Each function's text by its name, in the file's order."""
+    text = _read("library", "functions.sh")
+    found = {match[1]: match[0] for match in _FUNCTION.finditer(text)}
+    if "".join(found.values()) != text.strip("\n") + "\n":
+        raise ValueError("library/functions.sh holds more than functions, each from column 1")
+    return found
+
+
+def _read(*path: str) -> str:
+    text = files("orchestrator").joinpath(*path).read_text("utf-8")
+    return "".join(f"{line}\n" for line in _COMMENT.sub("", text).split("\n") if line.strip())
