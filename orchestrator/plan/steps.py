@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from orchestrator.errors import DefinitionError, Problem, nearest
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always, Condition
-from orchestrator.model.result import Result
 from orchestrator.plan import downloads, modules, text
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.conditions import (
-    FINAL,
     NOTHING,
     Conditions,
     Standing,
-    WithResult,
     hold,
     source_of,
 )
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.model import HERE, Again, PlannedStep, Program, Results, Ruling, Verdict
+from orchestrator.plan.judging import Judging
+from orchestrator.plan.model import HERE, PlannedStep, Program, Results, Ruling
+from orchestrator.plan.needs import Needs
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
 from orchestrator.plan.rulings import rule
-from orchestrator.plan.walk import Flat, Seen, loop_items
-from orchestrator.tasks.model import Control, Download, Judgement, Module, Run
-from orchestrator.templating import Expression, ValueTemplate, Waits
-from orchestrator.templating.scope import Named
+from orchestrator.plan.walk import Flat, Seen
+from orchestrator.tasks.model import Control, Download, Module, Run
+from orchestrator.templating import ValueTemplate, Waits
 
 
 class StepPlanner:
@@ -57,6 +54,10 @@ class StepPlanner:
         self.withheld = ask.check and not self.readonly
         elsewhere = flat.around.delegate is not None or flat.around.local or does is None
         self.conditions = Conditions(flat, standing, elsewhere=elsewhere)
+        self.needs = Needs(flat, outer)
+        self.judging = Judging(
+            flat, standing, self.conditions, check=ask.check, withheld=self.withheld
+        )
 
     def plan(self) -> PlannedStep:
         """The step: final, waiting, or skipped. Raises DefinitionError."""
@@ -67,8 +68,10 @@ class StepPlanner:
         try:
             made = self._make()
         except Waits as waits:
-            self._check_names()
-            names = tuple(sorted((waits.names | self._awaited()) & self.frame.host.known()))
+            self.needs.check()
+            names = tuple(
+                sorted((waits.names | self.needs.awaited(self.standing)) & self.frame.host.known())
+            )
             return replace(base, waits=names, later=self._later)
         if isinstance(made, str):
             return replace(base, skip=made)
@@ -87,7 +90,7 @@ class StepPlanner:
         return when if isinstance(when, str) else "when" if when == Always(False) else ""
 
     def _base(self, left_out: str) -> PlannedStep:
-        judged = frozenset[str]() if self.withheld else self._judged()
+        judged = frozenset[str]() if self.withheld else self.judging.here()
         around, step = self.flat.around, self.step
         heard = step.register != "" or bool(around.notify)
         return PlannedStep(
@@ -100,8 +103,8 @@ class StepPlanner:
             register=step.register,
             readonly=self.readonly,
             stops="failed_when" in judged or ("changed_when" in judged and heard) or self._waits,
-            judge=self._judge if judged else None,
-            again=self._again(),
+            judge=self.judging.judge if judged else None,
+            again=self.judging.again(),
             notify=tuple(map(str, around.notify)),
             handler=self.flat.handler,
             on=self._delegate(),
@@ -165,7 +168,7 @@ class StepPlanner:
 
     def _make(self) -> Command | Ruling | str:
         if self.flat.loops:
-            raise Waits(self._awaited() | self._awaited_items())
+            raise Waits(self.needs.awaited(self.standing) | self.needs.items())
         when = self.conditions.when()
         if isinstance(when, str):
             return when
@@ -196,8 +199,8 @@ class StepPlanner:
             text=text.script(body, chdir, environment),
             timeout=number_of_seconds(around.timeout),
             when=when,
-            fails=None if self.withheld else self._own(self.step.failed_when, None),
-            changes=None if self.withheld else self._own(self.step.changed_when, None),
+            fails=None if self.withheld else self.judging.own(self.step.failed_when, None),
+            changes=None if self.withheld else self.judging.own(self.step.changed_when, None),
             ignore=hold((self.step.ignore_errors,), self.frame),
             wanted=wants,
             check=self.ask.check,
@@ -240,7 +243,7 @@ class StepPlanner:
             stdin=option(run.stdin, self.frame, "stdin"),
             guard=text.script(guard, chdir, environment, bail=" || exit 2") if guard else "",
             when=when,
-            fails=None if self.withheld else self._own(self.step.failed_when, None),
+            fails=None if self.withheld else self.judging.own(self.step.failed_when, None),
             changes=self._changes(run),
             ignore=hold((self.step.ignore_errors,), self.frame),
             check=self.withheld,
@@ -251,57 +254,7 @@ class StepPlanner:
         written = self.step.changed_when
         if self.withheld:
             return Always(written != (False,))
-        return self._own(written, Always(not run.readonly)) or Always(False)
-
-    def _own(
-        self, judgements: tuple[Judgement, ...] | None, without: Condition | None
-    ) -> Condition | None:
-        """A judgement that the host makes; where only this side can, the host says no."""
-        if judgements is None:
-            return without
-        compiled = self.conditions.own(judgements)
-        return Always(False) if compiled is None else compiled
-
-    def _judgements(self) -> Iterable[tuple[str, tuple[Judgement, ...]]]:
-        if self.step.failed_when is not None:
-            yield "failed_when", self.step.failed_when
-        if self.step.changed_when is not None:
-            yield "changed_when", self.step.changed_when
-
-    def _judged(self) -> frozenset[str]:
-        """Which of its judgements only this side can make, once its output is here."""
-        found = set()
-        for what, judgements in self._judgements():
-            if self.conditions.own(judgements) is None:
-                found.add(what)
-                self._check(judgements)
-        return frozenset(found)
-
-    def _check(self, judgements: Iterable[Judgement]) -> None:
-        for judgement in judgements:
-            if isinstance(judgement, Expression):
-                self.flat.caller.check(judgement.names - {"result"}, judgement.mark)
-
-    def _judge(self, results: Results, result: Result) -> Verdict:
-        self.standing.take({**results, FINAL: True})
-        scope = WithResult(self.flat.caller, result)
-        verdict = {what: hold(judgements, scope) for what, judgements in self._judgements()}
-        return Verdict(verdict.get("failed_when"), verdict.get("changed_when"))
-
-    def _again(self) -> Again | None:
-        again = self.step.again
-        if again is None or self.withheld:
-            return None
-        self._check(again.until)
-
-        def holds(results: Results, result: Result) -> bool:
-            self.standing.take({**results, FINAL: True})
-            if not again.until:
-                return not result.failed
-            return hold(again.until, WithResult(self.flat.caller, result))
-
-        said = " and ".join(map(source_of, again.until)) or "not result.failed"
-        return Again(holds, said, 0 if self.ask.check else again.retries, again.delay)
+        return self.judging.own(written, Always(not run.readonly)) or Always(False)
 
     def _name(self, left_out: str) -> str:
         own = ""
@@ -329,75 +282,6 @@ class StepPlanner:
         if isinstance(self.step.does, Control):
             return self.step.does.kind
         return getattr(self.step.does, "task", "block")
-
-    def _templates(self) -> Iterable[tuple[Named, Frame]]:
-        around = self.flat.around
-        if self.run is not None:
-            run = self.run
-            for own in (run.text, run.stdin, run.creates, run.removes, run.unless, run.onlyif):
-                if own is not None:
-                    yield own, self.frame
-        if self.module is not None:
-            yield from self._of_module(self.module)
-        if self.download is not None:
-            for own in (self.download.path, self.download.to):
-                yield own, self.frame
-        if isinstance(self.step.does, Control):
-            value = self.step.does.value
-            yield value, self.frame
-            for that in self.step.does.that:
-                if isinstance(that, Expression):
-                    yield that, self.frame
-        if self.step.loop is not None and self.flat.loops:
-            yield self.step.loop.over, self.frame
-        for seen in (
-            around.chdir,
-            around.timeout,
-            around.become,
-            *(s for _, s in around.environment),
-        ):
-            if seen is not None:
-                yield seen.what, seen.frame
-        for judgement, frame in around.when:
-            if isinstance(judgement, Expression):
-                yield judgement, frame
-
-    def _of_module(self, module: Module) -> Iterable[tuple[Named, Frame]]:
-        for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
-            if script is not None:
-                yield script, self.frame
-        payloads = (each for load in module.payloads for each in (load.what, load.exclude))
-        for value in (*module.want.values(), *payloads, module.tries, module.within):
-            if value is not None:
-                yield value, self.frame
-        for value in self.frame.written.values():
-            yield value, self.flat.caller
-        file = modules.template_of(module, self.frame)
-        if file is not None:
-            yield file, self.flat.caller
-
-    def _check_names(self) -> None:
-        for template, frame in self._templates():
-            names = template.names - {"item"} if self.flat.loops else template.names
-            frame.check(names, template.mark)
-            frame.ask(template.names | template.optional)
-        for seen in self.outer.values():
-            with suppress(Waits):
-                seen.what.render(seen.frame)
-
-    def _awaited_items(self) -> frozenset[str]:
-        """What the items of a loop wait for, also of other hosts."""
-        try:
-            loop_items(self.step, self.frame)
-        except Waits as waits:
-            return waits.names
-        return frozenset()
-
-    def _awaited(self) -> set[str]:
-        named = {name for template, _ in self._templates() for name in template.names}
-        standing = self.standing
-        waited = {n for n in named if n in standing.registered and n not in standing.settled}
-        return waited | ({"facts"} & named)
 
 
 def _written(template: ValueTemplate, frame: Frame) -> str:

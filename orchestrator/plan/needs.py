@@ -1,0 +1,92 @@
+"""The names that a step's templates need: whether they can be there, and what is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from orchestrator.plan import modules
+from orchestrator.plan.conditions import Standing
+from orchestrator.plan.frame import Frame
+from orchestrator.plan.walk import Flat, Seen, loop_items
+from orchestrator.tasks.model import Control, Download, Module, Run
+from orchestrator.templating import Expression, Waits
+from orchestrator.templating.scope import Named
+
+
+class Needs:
+    """All templates of one step, each with the frame that it is seen from."""
+
+    def __init__(self, flat: Flat, outer: Mapping[str, Seen]) -> None:
+        self.flat, self.outer = flat, outer
+        self.frame, self.step = flat.frame, flat.step
+
+    def _templates(self) -> Iterable[tuple[Named, Frame]]:
+        around = self.flat.around
+        does = self.step.does
+        if isinstance(does, Run):
+            run = does
+            for own in (run.text, run.stdin, run.creates, run.removes, run.unless, run.onlyif):
+                if own is not None:
+                    yield own, self.frame
+        if isinstance(does, Module):
+            yield from self._of_module(does)
+        if isinstance(does, Download):
+            for own in (does.path, does.to):
+                yield own, self.frame
+        if isinstance(does, Control):
+            yield does.value, self.frame
+            for that in does.that:
+                if isinstance(that, Expression):
+                    yield that, self.frame
+        if self.step.loop is not None and self.flat.loops:
+            yield self.step.loop.over, self.frame
+        for seen in (
+            around.chdir,
+            around.timeout,
+            around.become,
+            *(s for _, s in around.environment),
+        ):
+            if seen is not None:
+                yield seen.what, seen.frame
+        for judgement, frame in around.when:
+            if isinstance(judgement, Expression):
+                yield judgement, frame
+
+    def _of_module(self, module: Module) -> Iterable[tuple[Named, Frame]]:
+        for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
+            if script is not None:
+                yield script, self.frame
+        payloads = (each for load in module.payloads for each in (load.what, load.exclude))
+        for value in (*module.want.values(), *payloads, module.tries, module.within):
+            if value is not None:
+                yield value, self.frame
+        for value in self.frame.written.values():
+            yield value, self.flat.caller
+        file = modules.template_of(module, self.frame)
+        if file is not None:
+            yield file, self.flat.caller
+
+    def check(self) -> None:
+        """Raise DefinitionError where a name can never be resolved."""
+        for template, frame in self._templates():
+            names = template.names - {"item"} if self.flat.loops else template.names
+            frame.check(names, template.mark)
+            frame.ask(template.names | template.optional)
+        for seen in self.outer.values():
+            with suppress(Waits):
+                seen.what.render(seen.frame)
+
+    def items(self) -> frozenset[str]:
+        """What the items of a loop wait for, also of other hosts."""
+        try:
+            loop_items(self.step, self.frame)
+        except Waits as waits:
+            return waits.names
+        return frozenset()
+
+    def awaited(self, standing: Standing) -> set[str]:
+        """The names that it needs and that are still to come."""
+        named = {name for template, _ in self._templates() for name in template.names}
+        waited = {n for n in named if n in standing.registered and n not in standing.settled}
+        return waited | ({"facts"} & named)
