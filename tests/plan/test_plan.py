@@ -131,7 +131,7 @@ def test_the_order_of_the_plan_is_the_order_of_the_run(project: Project) -> None
         ("steps:\n- run: echo {{ host.nam }}\n", "2:", "nam", "name"),
         ("steps:\n- run: echo {{ hots.name }}\n", "2:16", "'hots' is undefined", "hosts"),
         ("steps:\n- run: echo {{ nope.at_root }}\n", "2:16", "'nope' is undefined", ""),
-        ("steps:\n- run: echo {{ app.name }}\n", "2:", "without `--app`", ""),
+        ("steps:\n- run: echo {{ app.name }}\n", "2:", "without `--app NAME`", ""),
         (
             "vars: {a: '{{ b }}', b: '{{ a }}'}\nsteps:\n- run: echo {{ a }}\n",
             "1:",
