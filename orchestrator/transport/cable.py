@@ -98,6 +98,11 @@ class Cable:
         """What is known of why it ended, beyond that it did; '' where nothing is."""
         return ""
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether another attempt would end as this one did."""
+        return False
+
     def _fill(self) -> None:
         while True:
             data = self._pull(self.idle_after)

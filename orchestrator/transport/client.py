@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import threading
 import time
+from typing import NoReturn
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.transport.ask import Desk
 from orchestrator.transport.auth import Auth
+from orchestrator.transport.cable import Cable
 from orchestrator.transport.deadline import Deadline
 from orchestrator.transport.keys import Offer
 from orchestrator.transport.library import Message, codes
 from orchestrator.transport.link import Link, Refusal
 from orchestrator.transport.login import login_name
+from orchestrator.transport.relay import Relay
 from orchestrator.transport.shell import Shell
 from orchestrator.transport.stream import PACKET, WINDOW, Stream
 from orchestrator.transport.trust import Trust
-from orchestrator.transport.wire import Wire
+from orchestrator.transport.tunnel import Tunnel
 
 # OpenSSH gives a connection's first channel the number 0, so that need not be waited for. Where
 # it refuses the channel it ends the connection over a request for it, which was of no use then.
@@ -30,6 +34,9 @@ WHILE = {
 }
 
 
+ENDING = 1.0  # seconds for what carried it to end
+
+
 class RefusedError(ConnectError):
     """The host takes no session, or not another one."""
 
@@ -38,21 +45,35 @@ class Client(Link):
     """A connection to a server. Its reader does everything up to the first shell on its own:
     no other thread has to be woken in between, which with a hundred hosts would take longer
     than the work. Satisfies ``auth.Gate``.
+
+    ``agent`` is the socket of the agent that the host's shells may use, '' for none. ``hop``: it
+    is there for tunnels only, and has no shell.
     """
 
     def __init__(
-        self, wire: Wire, connect: Connect, trust: Trust, offer: Offer, kinds: tuple[str, ...] = ()
+        self,
+        wire: Cable,
+        connect: Connect,
+        trust: Trust,
+        offer: Offer,
+        kinds: tuple[str, ...] = (),
+        *,
+        desk: Desk | None = None,
+        agent: str = "",
+        hop: bool = False,
     ) -> None:
         super().__init__(wire)
         self._preferred_keys = trust.order(kinds)
         self._connect, self._trust = connect, trust
-        self.auth = Auth(self, connect.user or login_name(), offer)
+        self._agent, self._hop = agent, hop
+        self.auth = Auth(self, connect.user or login_name(), offer, desk)
         self._own = f"exec {connect.shell}"
         self._settled = threading.Event()
         self._ready: Shell | None = None
         self._closed_at = -math.inf
         self._handler_table[codes.MSG_CHANNEL_OPEN_SUCCESS] = self._opened
         self._handler_table[codes.MSG_CHANNEL_OPEN_FAILURE] = self._not_opened
+        self._handler_table[codes.MSG_CHANNEL_OPEN] = self._asked_to_open
 
     def log_in(self, deadline: Deadline) -> None:
         """Return once the server let us in. Raises ConnectError and hangs up where it does not,
@@ -65,7 +86,11 @@ class Client(Link):
         phase = self.phase
         self.hang_up()
         deadline.left()
-        raise self._why(phase) if settled else deadline.missed(phase, WHILE[phase])
+        if settled:
+            raise self._why(phase)
+        self._settled.wait(ENDING)  # until then the cable may not know what it has to say
+        missed = deadline.missed(phase, WHILE[phase])
+        raise self._with_said(missed, missed.why)
 
     def _begin(self) -> None:
         try:
@@ -84,6 +109,18 @@ class Client(Link):
             return ready or self._ask(command or self._own)
         except BrokenPipeError as error:
             raise ConnectError("channel", f"the connection to the host ended: {error}") from error
+
+    def tunnel(self, address: str, port: int, deadline: Deadline) -> Tunnel:
+        """A connection that the host makes for us. Raises ConnectError."""
+        with self.lock:
+            tunnel = Tunnel(self, self._next_channel(), address, port)
+            self.adopt(tunnel)
+        try:
+            tunnel.begin()
+        except BrokenPipeError as error:
+            raise ConnectError("connect", "its connection ended", transient=True) from error
+        tunnel.opened(deadline)
+        return tunnel
 
     def close_ready(self) -> bool:
         """Close the first shell if nobody has it yet: a host may allow no other beside it."""
@@ -115,12 +152,12 @@ class Client(Link):
         self.phase = "channel"
         if self._connect.keepalive > 0:
             self._wire.idle_after = self._connect.keepalive
-        self._ready = self._ask(self._own)
-        if self.remote_version.startswith(NUMBERS_FROM_0):
+        self._ready = None if self._hop else self._ask(self._own)
+        if self._ready and self.remote_version.startswith(NUMBERS_FROM_0):
             self._ready.start(0)  # a round trip earlier than its confirmation
         self._settled.set()
 
-    def turned_away(self, error: ConnectError) -> None:
+    def turned_away(self, error: ConnectError) -> NoReturn:
         """The server did not. Ends the connection."""
         raise Refusal(error)
 
@@ -146,46 +183,78 @@ class Client(Link):
 
     def _ask(self, command: str) -> Shell:
         with self.lock:
-            shell = Shell(self, self._next_channel(), command.encode("utf-8", "surrogateescape"))
+            text = command.encode("utf-8", "surrogateescape")
+            shell = Shell(self, self._next_channel(), text, forward=bool(self._agent))
             self.adopt(shell)
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
         self.post(ask.add_int(shell.number).add_int(WINDOW).add_int(PACKET))
         return shell
 
     def _opened(self, message: Message) -> None:
-        shell = self._channels.get(message.get_int())
-        if shell is not None:
-            shell.confirmed(message.get_int(), message.get_int(), message.get_int())
+        stream = self._channels.get(message.get_int())
+        if stream is not None:
+            stream.confirmed(message.get_int(), message.get_int(), message.get_int())
 
     def _not_opened(self, message: Message) -> None:
-        shell = self._channels.get(message.get_int())
-        message.get_int()
+        stream, code = self._channels.get(message.get_int()), message.get_int()
         why = message.get_string().decode("utf-8", "replace") or "it does not say why"
-        if shell is not None:
-            super().forget(shell)
-            shell.refused(
-                RefusedError(
-                    "channel",
-                    f"the host refuses a session: {why}",
-                    "MaxSessions in its sshd_config limits sessions on one connection",
-                )
+        if stream is None:
+            return
+        super().forget(stream)
+        if isinstance(stream, Tunnel):
+            stream.refused(code, why)
+            return
+        stream.refused(
+            RefusedError(
+                "channel",
+                f"the host refuses a session: {why}",
+                "MaxSessions in its sshd_config limits sessions on one connection",
             )
+        )
+
+    def _asked_to_open(self, message: Message) -> None:
+        """CHANNEL_OPEN: the host wants the agent, if it may; nothing else is opened to us."""
+        kind, peer = message.get_text(), message.get_int()
+        window, largest = message.get_int(), message.get_int()
+        relay = None
+        if self._agent and kind == "auth-agent@openssh.com":
+            with self.lock:
+                relay = Relay(self, self._next_channel(), self._agent)
+                self.adopt(relay)
+            if not relay.reaches():
+                self.forget(relay)
+                relay = None
+        if relay is None:
+            refusal = Message().add_byte(codes.cMSG_CHANNEL_OPEN_FAILURE).add_int(peer)
+            self.post(refusal.add_int(1).add_string("not asked for").add_string("en"))
+            return
+        taken = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
+        self.post(taken.add_int(relay.number).add_int(WINDOW).add_int(PACKET))
+        relay.confirmed(peer, window, largest)
 
     def _why(self, phase: str) -> ConnectError:
         failure = self.failure
         if isinstance(failure, Refusal):
-            return failure.error
+            return self._with_said(failure.error, failure.error.why)
         if phase == "auth" and (self._goodbye or failure is None or _cut(failure)):
-            return self.auth.explained(self._goodbye)
+            error = self.auth.explained(self._goodbye)
+            return self._with_said(error, error.why)
         if self._goodbye:
             return ConnectError(phase, f"the server hung up: {self._goodbye}")
         if failure is None or _cut(failure):
-            return ConnectError(
-                phase,
-                f"the connection was cut while {WHILE[phase]}",
-                transient=phase == "banner",
+            error = ConnectError(
+                phase, f"the connection was cut while {WHILE[phase]}", transient=phase == "banner"
             )
+            return self._with_said(error, error.why)
         return ConnectError(phase, f"{WHILE[phase]} failed: {failure}")
+
+    def _with_said(self, error: ConnectError, why: str) -> ConnectError:
+        """The error with what is known of the way to the host, if that ended."""
+        said = self._wire.said() if type(error) is ConnectError else ""
+        if not said:
+            return error
+        transient = error.transient and not self._wire.hopeless
+        return ConnectError(error.phase, f"{why}; {said}", error.hint, transient=transient)
 
 
 def _cut(failure: Exception) -> bool:

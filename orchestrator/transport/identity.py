@@ -26,7 +26,7 @@ CURVES: dict[str, hashes.HashAlgorithm] = {
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What a file gives. ``public`` is the blob, b'' where unknown; ``sign`` is None and
-    ``trouble`` says why where the private part can't be used.
+    ``trouble`` says why where the private part can't be used. ``locked``: a passphrase would help.
     """
 
     name: str
@@ -35,10 +35,11 @@ class Identity:
     sign: Sign | None = None
     trouble: str = ""
     exists: bool = True
+    locked: bool = False
 
 
-def read_identity(path: Path, name: str) -> Identity:
-    """Read ``path``, called ``name`` in messages. Never raises: trouble is told in the result."""
+def read_identity(path: Path, name: str, passphrase: str | None = None) -> Identity:
+    """Read ``path``, called ``name`` in messages; a wrong passphrase leaves it locked. Never raises: trouble is told in the result."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -49,18 +50,17 @@ def read_identity(path: Path, name: str) -> Identity:
     if public := _public_line(data):
         return Identity(name, public, trouble=f"{name} is a public key that no agent holds")
     public = _public_file(Path(f"{path}.pub")) or _container_public(data)
-    if _encrypted(data):
-        return Identity(
-            name,
-            public,
-            trouble=f"{name} is encrypted (unlock it with `ssh-add {name}`: "
-            "asking for passphrases is not supported yet)",
-        )
+    certificate = _public_file(Path(f"{path}-cert.pub"))
+    locked = Identity(name, public, certificate, None, f"{name} is encrypted", locked=True)
+    if _encrypted(data) and passphrase is None:
+        return locked
     try:
-        key = _load(data)
+        key = _load(data, passphrase if _encrypted(data) else None)
         public = _decode(key.public_key().public_bytes(*_OPENSSH).split()[1])
-        return Identity(name, public, _public_file(Path(f"{path}-cert.pub")), signer(key))
+        return Identity(name, public, certificate, signer(key))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if passphrase is not None and not isinstance(error, UnsupportedAlgorithm):
+            return locked  # cryptography has no error of its own for a wrong one
         return Identity(name, public, trouble=f"{name} is no private key that can be used: {error}")
 
 
@@ -68,11 +68,12 @@ _OPENSSH = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
 _Private: TypeAlias = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
-def _load(data: bytes) -> _Private:
+def _load(data: bytes, passphrase: str | None) -> _Private:
+    opener = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
     if b"BEGIN OPENSSH PRIVATE KEY" in data:
-        key: object = serialization.load_ssh_private_key(data, None)
+        key: object = serialization.load_ssh_private_key(data, opener)
     elif b"PRIVATE KEY" in data:
-        key = serialization.load_pem_private_key(data, None)
+        key = serialization.load_pem_private_key(data, opener)
     else:
         raise ValueError("it has no PRIVATE KEY in it")
     if isinstance(key, _Private):

@@ -8,28 +8,32 @@ import hashlib
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.model.host import Connect
 from orchestrator.transport.agent import Agent, AgentError
-from orchestrator.transport.identity import Identity, read_identity
+from orchestrator.transport.ask import Answers, Question, WantedError
+from orchestrator.transport.identity import Identity, Sign, read_identity
 
 DEFAULTS = ("id_ed25519", "id_ecdsa", "id_rsa")
 CERTIFICATE = "-cert-v01@openssh.com"
+PROMPTS = 3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key the server may be offered. ``blob`` is its public part or certificate as SSH sends
-    it; ``sign`` takes data and an algorithm and raises AgentError; ``ask`` means that the server
-    is asked whether it wants this key before its owner is bothered for a signature.
+    it, b'' where a locked file does not say; ``sign`` takes data and an algorithm and raises
+    AgentError, or WantedError for a passphrase; ``ask`` means that the server is asked whether it
+    wants this key before its owner is bothered for a signature. ``locked``: for a passphrase.
     """
 
     blob: bytes
     where: str
     sign: Callable[[bytes, str], bytes]
     ask: bool = False
+    locked: bool = False
 
     @property
     def kind(self) -> str:
@@ -57,11 +61,16 @@ class Offer:
 
 
 class Keyring:
-    """What there is to log in with. Files are parsed and the agent is asked once each."""
+    """What there is to log in with. Files are parsed and the agent is asked once each, and so is
+    the user for each passphrase that a server makes necessary.
+    """
 
-    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, environ: Mapping[str, str], answers: Answers | None = None
+    ) -> None:
         path = environ.get("SSH_AUTH_SOCK", "")
-        self._home = home
+        self._home, self._answers = home, answers
+        self._unlocking = threading.Lock()
         self._agent = Agent(path) if path else None
         self._lock = threading.Lock()
         self._read: dict[Path, Identity] = {}
@@ -70,23 +79,25 @@ class Keyring:
     def offer(self, connect: Connect) -> Offer:
         """What to try on this host: what the inventory names, then the agent's keys, then the
         usual files. OpenSSH tries the agent's first and may run out of attempts. A key that was
-        let in somewhere comes before those that were not.
+        let in somewhere comes before those that were not, and what needs a passphrase last.
         """
         named = [self._identity(name) for name in connect.identity]
         usual = [] if named else [self._identity(f"~/.ssh/{name}") for name in DEFAULTS]
         held, trouble = self._held()
-        found = [key for identity in named for key in _keys(identity, held)]
+        found = [key for identity in named for key in self._keys(identity, held)]
         found += () if connect.identities_only else held
-        found += [key for identity in usual for key in _keys(identity, held)]
-        unique: dict[bytes, Key] = {}
-        for key in found:
-            unique.setdefault(key.blob, key)
+        found += [key for identity in usual for key in self._keys(identity, held)]
+        unique: dict[bytes | str, Key] = {}
+        for key in sorted(found, key=lambda key: key.locked):
+            unique.setdefault(key.blob or key.where, key)
         with self._lock:
-            order = sorted(unique.values(), key=lambda key: key.blob not in self._lucky)
+            order = sorted(
+                unique.values(), key=lambda key: (key.locked, key.blob not in self._lucky)
+            )
         unusable = [
             identity.trouble
             for identity in named + usual
-            if (identity.exists or identity in named) and not _keys(identity, held)
+            if (identity.exists or identity in named) and not self._keys(identity, held)
         ]
         return Offer(tuple(order), (*unusable, *trouble))
 
@@ -101,11 +112,59 @@ class Keyring:
             self._agent.close()
 
     def _identity(self, name: str) -> Identity:
-        path = self._home / name[2:] if name.startswith("~/") else Path(name)
+        path = self._path(name)
         with self._lock:
             if path not in self._read:
                 self._read[path] = read_identity(path, name)
             return self._read[path]
+
+    def _keys(self, identity: Identity, held: list[Key]) -> list[Key]:
+        sign = identity.sign
+        if sign is None:  # a public key alone, or a locked one: the agent may hold the rest
+            keys = [key for key in held if key.blob == identity.public]
+            if keys or not identity.locked or self._answers is None:
+                return keys
+            sign = self._locked(identity)
+        some, locked = bool(identity.public), identity.locked
+        keys = [Key(identity.public, identity.name, sign, locked and some, locked)]
+        if identity.certificate:
+            where = f"{identity.name}-cert.pub"
+            keys.insert(0, Key(identity.certificate, where, sign, locked, locked))
+        return keys
+
+    def _locked(self, identity: Identity) -> Sign:
+        def sign(_: bytes, __: str) -> bytes:
+            what = f"the passphrase of {identity.name}"
+            raise WantedError(what, lambda: self._unlock(identity))
+
+        return sign
+
+    def _unlock(self, identity: Identity) -> None:
+        """Have it unlocked, or not be asked for any more. Raises CancelledError."""
+        path = self._path(identity.name)
+        with self._unlocking:
+            if not self._read[path].locked or self._answers is None:
+                return
+            now = self._opened(path, identity, self._answers)
+            with self._lock:
+                self._read[path] = now
+
+    def _opened(self, path: Path, identity: Identity, answers: Answers) -> Identity:
+        ask, why = f"Passphrase of {identity.name}", f"{PROMPTS} times it was not its passphrase"
+        for _ in range(PROMPTS):
+            passphrase = answers.ask(Question(ask))
+            if passphrase is None:
+                why = "nobody gave its passphrase at a terminal"
+                break
+            now = read_identity(path, identity.name, passphrase)
+            if not now.locked:
+                return now
+            ask = f"That does not open it. Passphrase of {identity.name}"
+        trouble = f"{identity.name} is encrypted, and {why} (`ssh-add {identity.name}` helps)"
+        return replace(identity, locked=False, trouble=trouble)
+
+    def _path(self, name: str) -> Path:
+        return self._home / name[2:] if name.startswith("~/") else Path(name)
 
     def _held(self) -> tuple[list[Key], list[str]]:
         if self._agent is None:
@@ -115,15 +174,6 @@ class Keyring:
             return [_agent_key(agent, *one) for one in agent.listed()], []
         except AgentError as error:
             return [], [str(error)]
-
-
-def _keys(identity: Identity, held: list[Key]) -> list[Key]:
-    if identity.sign is None:  # encrypted, or a public key alone: the agent may hold the rest
-        return [key for key in held if key.blob == identity.public]
-    keys = [Key(identity.public, identity.name, identity.sign)]
-    if identity.certificate:
-        keys.insert(0, Key(identity.certificate, f"{identity.name}-cert.pub", identity.sign))
-    return keys
 
 
 def _agent_key(agent: Agent, blob: bytes, comment: str) -> Key:

@@ -15,12 +15,14 @@ from orchestrator.transport.deadline import CancelledError, Deadline
 
 AT_ONCE = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
 RECOVERY = 0.25  # how much more at once a handshake that succeeds is worth
+BEHIND = 32  # of those that a hop reaches for us: they are many machines
 NOTICED = 0.25  # seconds in which sshd knows that a handshake is over
 Address: TypeAlias = tuple[str, int]
 
 
 @dataclass(slots=True)
 class _Hop:
+    most: float
     allowed: float
     busy: int = 0
     queue: deque[threading.Event] = field(default_factory=deque)
@@ -52,7 +54,8 @@ class Pacing:
     """Turns for handshakes, counted for each first hop on its own.
 
     A hop that drops one is given fewer at once, down to one, and then again a little more with
-    each that succeeds: the server's limit is found without knowing it.
+    each that succeeds: the server's limit is found without knowing it. The hosts behind a jump
+    host or a proxy are one hop, too.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -61,12 +64,14 @@ class Pacing:
         self._hops: dict[Address, _Hop] = {}
 
     @contextmanager
-    def turn(self, address: Address, deadline: Deadline) -> Iterator[Turn]:
+    def turn(
+        self, address: Address, deadline: Deadline, at_once: int | None = None
+    ) -> Iterator[Turn]:
         """Wait for a turn, first come first served, and hold it. The wait does not count against
         the deadline: those ahead have their own. Set ``dropped`` on it where the hop closed the
         connection unasked. Raises CancelledError.
         """
-        hop = self._enter(address, deadline)
+        hop = self._enter(address, deadline, at_once or self._at_once)
         with self._lock:
             turn = Turn(not hop.crowded(deadline))
         try:
@@ -77,7 +82,7 @@ class Pacing:
                 hop.busy -= 1
                 hop.last, hop.ended = deadline, time.monotonic()
                 allowed = hop.allowed / 2 if turn.dropped else hop.allowed + RECOVERY
-                hop.allowed = min(max(1.0, allowed), float(self._at_once))
+                hop.allowed = min(max(1.0, allowed), hop.most)
                 hop.admit()
 
     def wake(self) -> None:
@@ -87,10 +92,10 @@ class Pacing:
                 for place in hop.queue:
                     place.set()
 
-    def _enter(self, address: Address, deadline: Deadline) -> _Hop:
+    def _enter(self, address: Address, deadline: Deadline, at_once: int) -> _Hop:
         began, place = time.monotonic(), threading.Event()
         with self._lock:
-            hop = self._hops.setdefault(address, _Hop(float(self._at_once)))
+            hop = self._hops.setdefault(address, _Hop(at_once, at_once))
             hop.queue.append(place)
             hop.admit()
         if not deadline.stop.is_set():

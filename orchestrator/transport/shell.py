@@ -16,10 +16,14 @@ class Shell(Stream):
     The command goes out with the peer's confirmation, and text to the shell as soon as there is
     a window for it: OpenSSH gives none before the command runs, others may. From the latter a
     refusal of the command can come late; then ``read`` raises it.
+    ``forward``: our agent is there for it, if the host allows that.
     """
 
-    def __init__(self, link: Carrier, number: int, command: bytes) -> None:
+    def __init__(
+        self, link: Carrier, number: int, command: bytes, *, forward: bool = False
+    ) -> None:
         super().__init__(link, number)
+        self._forward = forward
         self._command = command
         self._out: list[bytes] = []
         self._err: list[bytes] = []
@@ -80,6 +84,9 @@ class Shell(Stream):
     def start(self, peer: int) -> None:
         """Ask for the command on the channel that the peer calls so."""
         self._started = True
+        if self._forward:
+            agent = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer)
+            self._link.post(agent.add_string("auth-agent-req@openssh.com").add_boolean(False))
         ask = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer).add_string("exec")
         self._link.post(ask.add_boolean(True).add_string(self._command))
 

@@ -1,0 +1,197 @@
+"""What only the user knows: asked once, one question at a time, with no connection waiting."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from orchestrator.errors import ConnectError
+from orchestrator.transport.deadline import CancelledError
+
+Ask: TypeAlias = Callable[[str, bool, threading.Event], str | None]
+"""Asks the user a question; whether what is typed may be seen; what to give up on. None where
+nobody answers."""
+
+PASSWORD_FILE = "ORCH_SSH_PASSWORD_FILE"
+REFUSALS = 3  # hosts in a row that may refuse a password which none has taken
+SLICE = 0.2
+
+
+class WantedError(ConnectError):
+    """Logging in needs an answer. Whoever catches it calls ``settle`` and connects again: the
+    host would not wait for as long as somebody may take to type.
+    """
+
+    def __init__(self, what: str, settle: Callable[[], None]) -> None:
+        super().__init__("auth", f"{what} is needed")
+        self.settle = settle
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``seen``: whether what is typed may be seen. ``password``: whether that of an account is
+    meant, which may be in a file.
+    """
+
+    text: str
+    seen: bool = False
+    password: bool = False
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one question. ``trier``: who finds out whether the answer is right."""
+
+    answer: str | None = None
+    asking: bool = False
+    proven: bool = False
+    trier: object = None
+    refusals: int = 0
+    trouble: str = ""
+
+
+class Answers:
+    """The run's answers. From any thread; ``stop`` ends all waiting with CancelledError.
+
+    An answer that no host has taken yet is tried by one at a time, and by no more than three: a
+    password with a slip in it must not lock an account out on every host.
+    """
+
+    def __init__(self, ask: Ask | None, environ: Mapping[str, str], stop: threading.Event) -> None:
+        self._ask, self._environ, self._stop = ask, environ, stop
+        self._one = threading.Lock()  # at the terminal
+        self._changed = threading.Condition()
+        self._known: dict[Question, _Known] = {}
+
+    def ask(self, question: Question) -> str | None:
+        """Ask the user now. None where nobody answers. Raises CancelledError."""
+        while not self._one.acquire(timeout=SLICE):
+            self._not_stopped()
+        try:
+            self._not_stopped()
+            if self._ask is None:
+                return None
+            return self._ask(f"{question.text}: ", question.seen, self._stop) or None
+        finally:
+            self._one.release()
+            self._not_stopped()
+
+    def take(self, question: Question, who: object) -> str | None:
+        """The answer for ``who`` to send; None where there is none (see ``trouble``). Raises
+        WantedError where it has to be asked for, or somebody else is just finding out.
+        """
+        with self._changed:
+            known = self._known.setdefault(question, _Known())
+            if known.trouble:
+                return None
+            if known.answer is not None and (known.proven or known.trier is who):
+                return known.answer
+        raise WantedError(question.text, lambda: self._settle(question, known, who))
+
+    def trouble(self, question: Question) -> str:
+        """Why there is no answer, or no more."""
+        return self._known[question].trouble
+
+    def accepted(self, question: Question) -> None:
+        """A host took the answer."""
+        with self._changed:
+            known = self._known[question]
+            known.proven, known.trier = True, None
+            self._changed.notify_all()
+
+    def refused(self, question: Question) -> None:
+        """A host did not."""
+        with self._changed:
+            known = self._known[question]
+            known.trier = None
+            known.refusals += 1
+            if not known.proven and known.refusals >= REFUSALS:
+                known.trouble = (
+                    f"{known.refusals} hosts refused it and none took it, so that it was sent to "
+                    "no more: they may lock the account"
+                )
+            self._changed.notify_all()
+
+    def leave(self, who: object) -> None:
+        """``who`` tries no more."""
+        with self._changed:
+            for known in self._known.values():
+                if known.trier is who:
+                    known.trier = None
+            self._changed.notify_all()
+
+    def _settle(self, question: Question, known: _Known, who: object) -> None:
+        with self._changed:
+            while not known.trouble and not known.proven:
+                self._not_stopped()
+                if known.answer is not None and known.trier in (None, who):
+                    known.trier = who
+                    return
+                if known.answer is None and not known.asking:
+                    known.asking = True
+                    break
+                self._changed.wait(SLICE)
+            else:
+                return
+        answer, trouble = None, "the question was cancelled"
+        try:
+            answer, trouble = self._answer(question)
+        finally:
+            with self._changed:
+                known.answer, known.trouble, known.trier = answer, trouble, who
+                known.asking = False
+                self._changed.notify_all()
+
+    def _answer(self, question: Question) -> tuple[str | None, str]:
+        name = self._environ.get(PASSWORD_FILE, "")
+        if name and question.password:
+            return _from_file(Path(name).expanduser())
+        answer = self.ask(question)
+        if answer is not None:
+            return answer, ""
+        hint = f", and {PASSWORD_FILE} names no file with it" if question.password else ""
+        return None, f"nobody answered at a terminal{hint}"
+
+    def _not_stopped(self) -> None:
+        if self._stop.is_set():
+            raise CancelledError
+
+
+def _from_file(path: Path) -> tuple[str | None, str]:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            text = file.read(4096).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        return None, f"{PASSWORD_FILE}: can't read {path}: {error.strerror}"
+    if status.st_uid not in (os.getuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
+        return None, f"{PASSWORD_FILE}: others may read {path} (chmod 600 {path})"
+    password = text.split("\n", 1)[0].removesuffix("\r")
+    return (password, "") if password else (None, f"{PASSWORD_FILE}: {path} is empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where one attempt to log in gets its answers. ``account`` is whose password it is, as the
+    question says; ``who`` stands for the attempt.
+    """
+
+    answers: Answers
+    account: str
+    who: object
+
+    def question(self, prompt: str = "", *, seen: bool = False) -> Question:
+        """For the account's password, or for an answer to the host's own ``prompt``."""
+        if not prompt:
+            return Question(f"Password of {self.account}", password=True)
+        shown = "".join(sign if sign.isprintable() else " " for sign in prompt[:200])
+        return Question(f"{shown.strip(' :')} (of {self.account})", seen)
+
+    def take(self, question: Question) -> str | None:
+        """As ``Answers.take``."""
+        return self.answers.take(question, self.who)
