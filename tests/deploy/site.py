@@ -9,13 +9,13 @@ import stat
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.projects import Done, Project
-from tests.sshd import until
 
+PATIENCE = 100.0  # seconds
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 
 
@@ -63,6 +63,14 @@ def deploy(project: Project, *words: str, app: str = "all", stage: str = "dev") 
     return project.orch("-s", stage, "run", "deploy", "--app", app, "--json", *words)
 
 
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Return as soon as it holds: machines that test many deploys at once are slow."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what}"
+        time.sleep(0.02)
+
+
 def next_second() -> None:
     """Return once another second has begun."""
     now = int(time.time())
@@ -88,7 +96,7 @@ def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
         about = path.lstat()
         what: object = None
         if stat.S_ISLNK(about.st_mode):
-            what = os.readlink(path)
+            what = str(path.readlink())
         elif stat.S_ISREG(about.st_mode):
             what = hashlib.sha256(path.read_bytes()).hexdigest()
         times = about.st_mtime_ns, about.st_ctime_ns

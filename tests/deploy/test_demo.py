@@ -25,7 +25,7 @@ def site(tmp_path: Path) -> Iterator[Project]:
 
 
 def ports(project: Project, stage: str = "dev") -> dict[tuple[str, str], int]:
-    found = {}
+    found: dict[tuple[str, str], int] = {}
     for app in APPS:
         text = (project.root / f"inventories/{stage}/apps/{app}.yml").read_text()
         hosts = parse(text, app).plain()["hosts"]
@@ -120,7 +120,7 @@ def test_the_same_goes_out_over_openssh(site: Project, tmp_path: Path) -> None:
         where = f"{tmp_path}/srv/{{{{ host.name }}}}/{{{{ app.name }}}}"
         own = {"deploy_to": where, "lock_path": f"{where}.lock"}
         site.write({"inventories/real/roles/web.yml": "[web1, web2]\n"})
-        at = {}
+        at: dict[tuple[str, str], int] = {}
         for app in APPS:
             at |= {(app, host): free_port() for host in HOSTS}
             hosts = {host: {"vars": {"port": at[app, host]}} for host in HOSTS}
