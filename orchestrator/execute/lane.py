@@ -15,6 +15,7 @@ from orchestrator.execute.locks import Locks
 from orchestrator.execute.pending import command, pending
 from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress, so_far
+from orchestrator.execute.reach import Reach
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
@@ -64,19 +65,21 @@ class LaneRun:
         self.begun = Begun()
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
-        self.delegate_away = False
+        self.reach = Reach(lane, fleet, pool)
         self.locked = False
         self.locks = Locks(
             fleet.undoing(), lane.app, lane.locks, plan.run, options.holder, pool, options.lock_wait
         )
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
-        keep = undone or bool(lane.failed) or bool(self._delegates()) or lane.app is not None
+        keep = undone or bool(lane.failed) or bool(self.reach.delegates) or lane.app is not None
         waves = enumerate(lane.waves)
         self.last = {} if keep else {h.host: n for n, wave in waves for h in wave.hosts}
 
     def run(self) -> None:
         """Every wave in order, until the lane fails, is interrupted, or is through."""
-        if self.plan.changes and not self._preflight():
+        skip = self.options.skip_unreachable
+        if self.plan.changes and (why := self.reach.preflight(self.progress, skip=skip)):
+            self._stop(0, Status.NOT_STARTED, why)
             return
         try:
             if self._lock():
@@ -236,60 +239,6 @@ class LaneRun:
         self.emit(TaskFinished(time.time(), app, title, time.monotonic() - began))
         return apart
 
-    def _delegates(self) -> set[str]:
-        return {
-            step.on
-            for wave in self.lane.waves
-            for host in wave.hosts
-            for step in (*host.program.steps, *host.rollback.steps)
-            if step.on
-        }
-
-    def _preflight(self) -> bool:
-        """Connect every host before anything is touched; whether the run can begin."""
-        each(self.pool, self._reach, self.progress.values())
-        if self.fleet.cancel.stopping:
-            self._stop(0, Status.NOT_STARTED, "interrupted")
-            return False
-        away = [p for p in self.progress.values() if p.status is Status.UNREACHABLE]
-        if away and not self.options.skip_unreachable:
-            self._stop(0, Status.NOT_STARTED, f"{away[0].host.name} is unreachable")
-            return False
-        for wave in self.lane.waves:
-            if wave.once and all(self.progress[host.host] in away for host in wave.hosts):
-                names = ", ".join(host.host for host in wave.hosts)
-                why = f"all that could run '{wave.task}' are unreachable: {names}"
-                if not wave.anyone:
-                    why = f"{names}, the primary, is unreachable"
-                self._stop(0, Status.NOT_STARTED, why)
-                return False
-        return self._reach_delegates()
-
-    def _reach_delegates(self) -> bool:
-        for name in sorted(self._delegates() - self.progress.keys()):
-            try:
-                self.fleet.connect(name)
-            except ConnectError as error:
-                self.delegate_away = True
-                why = f"{name}, which steps are delegated to, is unreachable"
-                self._stop(0, Status.NOT_STARTED, f"{why}: {error.problems[0].what}")
-                return False
-        return True
-
-    def _reach(self, progress: Progress) -> None:
-        if self.fleet.cancel.stopping:
-            return
-        try:
-            self.fleet.connect(progress.host.name)
-        except ConnectError as error:
-            self._unreachable(progress, error)
-
-    def _unreachable(self, progress: Progress, error: ConnectError) -> None:
-        if self.fleet.cancel.stopping:
-            progress.worst(Status.CANCELLED, "interrupted while connecting")
-        else:
-            progress.worst(Status.UNREACHABLE, error.problems[0].what, error.problems[0].hint)
-
     def _wave(self, number: int, wave: Wave) -> None:
         began = time.monotonic()
         hosts = wave.hosts if not wave.anyone else self._stand_in(wave)
@@ -313,7 +262,7 @@ class LaneRun:
         for host in wave.hosts:
             progress = self.progress[host.host]
             if not progress.stopped:
-                self._reach(progress)
+                self.reach.host(progress)
             if not progress.stopped:
                 return (host,)
         return wave.hosts[:1]
@@ -342,7 +291,7 @@ class LaneRun:
             if not task.run(plan.program):
                 self._pending(wave, plan, task, progress)
         except ConnectError as error:
-            self._unreachable(progress, error)
+            self.reach.failed(progress, error)
         if progress.status is None:
             progress.worst(Status.SKIPPED)
         self._finished(wave, progress, before, progress.seconds - seconds)

@@ -49,7 +49,7 @@ def run(
         finally:
             each(pool, fleet.release, fleet.connected())
     rows = tuple(p.row() for lane in lanes for p in lane.progress.values())
-    away = any(lane.delegate_away for lane in lanes)
+    away = any(lane.reach.away for lane in lanes)
     code = exit_code(rows, interrupted=cancel.stopping, away=away)
     if code is Exit.OK and any(lane.locked for lane in lanes):
         code = Exit.LOCKED

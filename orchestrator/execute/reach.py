@@ -1,0 +1,74 @@
+"""Which hosts of a lane can be reached, and whether the lane can begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from orchestrator.errors import ConnectError
+from orchestrator.execute.fleet import Fleet
+from orchestrator.execute.pool import each
+from orchestrator.execute.progress import Progress
+from orchestrator.model.outcome import Status
+from orchestrator.plan.model import Lane
+
+
+class Reach:
+    """Connects the hosts of one lane. ``away``: one that steps are delegated to, and that has no
+    row of its own, cannot be reached."""
+
+    def __init__(self, lane: Lane, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+        self.lane, self.fleet, self.pool = lane, fleet, pool
+        self.away = False
+        self.delegates = {
+            step.on
+            for wave in lane.waves
+            for host in wave.hosts
+            for step in (*host.program.steps, *host.rollback.steps)
+            if step.on
+        }
+
+    def host(self, progress: Progress) -> None:
+        """Connect a host, or tell in its row why not."""
+        if self.fleet.cancel.stopping:
+            return
+        try:
+            self.fleet.connect(progress.host.name)
+        except ConnectError as error:
+            self.failed(progress, error)
+
+    def failed(self, progress: Progress, error: ConnectError) -> None:
+        """Tell in a host's row that it cannot be reached."""
+        if self.fleet.cancel.stopping:
+            progress.worst(Status.CANCELLED, "interrupted while connecting")
+        else:
+            progress.worst(Status.UNREACHABLE, error.problems[0].what, error.problems[0].hint)
+
+    def preflight(self, rows: Mapping[str, Progress], *, skip: bool) -> str:
+        """Connect every host before anything is touched; why the lane cannot begin, or ''.
+
+        ``skip``: it can without those that are away, if no task needs one of them.
+        """
+        each(self.pool, self.host, rows.values())
+        if self.fleet.cancel.stopping:
+            return "interrupted"
+        away = [row for row in rows.values() if row.status is Status.UNREACHABLE]
+        if away and not skip:
+            return f"{away[0].host.name} is unreachable"
+        for wave in self.lane.waves:
+            if wave.once and all(rows[host.host] in away for host in wave.hosts):
+                names = ", ".join(host.host for host in wave.hosts)
+                if not wave.anyone:
+                    return f"{names}, the primary, is unreachable"
+                return f"all that could run '{wave.task}' are unreachable: {names}"
+        return self._delegates(rows)
+
+    def _delegates(self, rows: Mapping[str, Progress]) -> str:
+        for name in sorted(self.delegates - rows.keys()):
+            try:
+                self.fleet.connect(name)
+            except ConnectError as error:
+                self.away = True
+                why = f"{name}, which steps are delegated to, is unreachable"
+                return f"{why}: {error.problems[0].what}"
+        return ""
