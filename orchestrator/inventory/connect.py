@@ -42,6 +42,7 @@ class ConnectReader:
             "forward_agent": read.boolean,
             "shell": self.shell,
             "become_method": lambda value, what: read.choice(value, what, BECOME),
+            "ssh_config": self.file,
         }
 
     def settings(self, value: Value | None, what: str) -> dict[str, Value]:
@@ -76,6 +77,10 @@ class ConnectReader:
         found = self.read.string_list(value, what)
         return [Value(self.path(text), text.mark) for text in found] if found else None
 
+    def file(self, value: Value, what: str) -> str | None:
+        text = self.read.text(value, what)
+        return self.path(text) if text is not None else None
+
     def path(self, text: str) -> str:
         return text if text.startswith(("~", "%")) or text == DIRECT else str(self.root / text)
 
@@ -103,7 +108,7 @@ def connect(name: str, settings: Values) -> Connect:
     """How the host of this name is reached, its settings being checked ones."""
     fields: Mapping[str, Any] = {each: _typed(value.data) for each, value in settings.items()}
     jump = _way_to(name, fields["jump"]) if "jump" in fields else None
-    return Connect(**{"address": name, **fields, "jump": jump})
+    return Connect(**{"address": name, **fields, "jump": jump, "given": frozenset(fields)})
 
 
 def _way_to(name: str, jump: str) -> str | None:

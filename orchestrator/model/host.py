@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from orchestrator.errors import Mark
 from orchestrator.model.value import Values
@@ -14,6 +14,8 @@ class Connect:
     """How a host is reached. ``None`` and empty leave the choice to ssh_config, then to SSH.
 
     ``timeout`` and ``keepalive`` are seconds; ``timeout`` bounds the whole way to a shell.
+    ``ssh_config`` is a file to read in place of the usual ones. ``given`` names the fields that
+    the inventory sets, for those whose default is a value like any other.
     """
 
     address: str
@@ -31,6 +33,15 @@ class Connect:
     forward_agent: bool = False
     shell: str = "sh"
     become_method: str = "sudo"
+    ssh_config: str | None = None
+    given: frozenset[str] = frozenset()
+
+    def says(self, name: str) -> bool:
+        """Whether a field is more than its default: then no other source counts for it."""
+        return name in self.given or getattr(self, name) != _DEFAULTS[name]
+
+
+_DEFAULTS = {each.name: each.default for each in fields(Connect)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
 from orchestrator.model.host import Connect, Host
 from orchestrator.session.channel import Connection
+from orchestrator.transport.ask import Ask
+from orchestrator.transport.config.lookup import SYSTEM
+from orchestrator.transport.config.way import Targets, Ways
 from orchestrator.transport.deadline import CancelledError
 
 if TYPE_CHECKING:
@@ -23,9 +26,11 @@ TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
 class Connector:
     """Connects hosts. One serves a run, from any number of threads.
 
+    ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user.
     ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
     ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
-    ``home`` and ``environ`` are where keys, known_hosts and the agent are looked for.
+    ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
+    ``ssh_config`` is read in place of the user's and the ``system``'s, as with ``ssh -F``.
     """
 
     def __init__(
@@ -35,11 +40,18 @@ class Connector:
         sandbox: Path | None = None,
         home: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        hosts: Mapping[str, Host] | None = None,
+        ask: Ask | None = None,
+        ssh_config: str | None = None,
+        system: Path = SYSTEM,
     ) -> None:
         self._record, self._folder = record, sandbox
         self._home = home or Path.home()
         self._environ = os.environ if environ is None else environ
+        self._hosts, self._ask = hosts, ask
         self._stop = threading.Event()
+        self._ways = Ways(self._home, self._environ, self._stop, file=ssh_config, system=system)
+        self._targets = Targets()
         self._lock = threading.Lock()
         self._ssh: Ssh | None = None
         self._sandbox: Sandbox | None = None
@@ -61,7 +73,9 @@ class Connector:
             return LocalConnection(connect.shell, become_method=connect.become_method)
         if connect.transport == "sandbox":
             return self._sandboxes().connect(host)
-        return self._over_ssh().connect(connect)
+        way = self._ways.of(connect)
+        self._targets.claim(host.name, way)
+        return self._over_ssh().connect(way, connect)
 
     def cancel(self) -> None:
         """End what is pending with ConnectError, and begin nothing more; what is open stays."""
@@ -88,7 +102,15 @@ class Connector:
             if self._ssh is None:
                 from orchestrator.transport.ssh import Ssh  # costs 50 ms
 
-                self._ssh = Ssh(self._stop, self._home, self._environ, record=self._record)
+                self._ssh = Ssh(
+                    self._stop,
+                    self._home,
+                    self._environ,
+                    self._ways,
+                    record=self._record,
+                    hosts=self._hosts,
+                    ask=self._ask,
+                )
             return self._ssh
 
     def _sandboxes(self) -> Sandbox:
@@ -114,9 +136,3 @@ def _refuse_missing(connect: Connect) -> None:
         raise ConnectError(
             "connect", "transport openssh is not supported yet", "leave out `transport`"
         )
-    if connect.transport != "ssh":
-        return
-    if connect.jump:
-        raise ConnectError("connect", f"jump hosts are not supported yet (jump: {connect.jump})")
-    if connect.forward_agent:
-        raise ConnectError("connect", "forward_agent is not supported yet")

@@ -27,16 +27,22 @@ CAUSES = {
 }
 
 
-def dial(address: str, port: int, deadline: Deadline) -> socket.socket:
+FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
+
+
+def dial(
+    address: str, port: int, deadline: Deadline, *, family: str = "any", source: str = ""
+) -> socket.socket:
     """Connect to the first of the address's targets that answers, each getting its share of the
-    time. Raises ConnectError (phase resolve or connect).
+    time. ``family``: only those of any, inet or inet6; ``source``: from this address of ours.
+    Raises ConnectError (phase resolve or connect).
     """
-    targets = _resolve(address, port, deadline)
+    targets = _resolve(address, port, deadline, FAMILIES[family])
     failed: dict[str, ConnectError] = {}
-    for number, (family, place) in enumerate(targets):
+    for number, (kind, place) in enumerate(targets):
         share = deadline.left() / (len(targets) - number)
         try:
-            return _connect(family, place, share, deadline)
+            return _connect(kind, place, share, deadline, source)
         except OSError as error:
             failed[str(place[0])] = _because(error, str(place[0]), port)
     first = next(iter(failed.values()))
@@ -50,12 +56,12 @@ def _raise(error: ConnectError) -> socket.socket:
     raise error
 
 
-def _resolve(address: str, port: int, deadline: Deadline) -> list[Target]:
+def _resolve(address: str, port: int, deadline: Deadline, family: int) -> list[Target]:
     """The address's targets. Names are looked up in a thread that is left behind at the
     deadline, since nothing can end getaddrinfo.
     """
     try:
-        return _lookup(address, port, socket.AI_NUMERICHOST)
+        return _lookup(address, port, family, socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         pass  # not a numeric address, then: a name
     answer: list[list[Target] | Exception] = []
@@ -63,7 +69,7 @@ def _resolve(address: str, port: int, deadline: Deadline) -> list[Target]:
 
     def ask() -> None:
         try:
-            answer.append(_lookup(address, port, 0))
+            answer.append(_lookup(address, port, family, 0))
         except (OSError, UnicodeError) as error:
             answer.append(error)
         done.set()
@@ -73,12 +79,16 @@ def _resolve(address: str, port: int, deadline: Deadline) -> list[Target]:
         if not deadline.left():
             raise deadline.missed("resolve", f"looking up {address!r}")
     if isinstance(answer[0], Exception):
+        if family != socket.AF_UNSPEC:
+            kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
+            why = f"{address!r} has no {kind} address, and AddressFamily allows no other"
+            raise ConnectError("resolve", why)
         raise _unresolved(address, answer[0])
     return answer[0]
 
 
-def _lookup(address: str, port: int, flags: int) -> list[Target]:
-    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags)
+def _lookup(address: str, port: int, family: int, flags: int) -> list[Target]:
+    found = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, flags=flags)
     return list(dict.fromkeys((one[0], one[4]) for one in found))
 
 
@@ -102,10 +112,12 @@ def _unresolved(address: str, error: Exception) -> ConnectError:
 
 
 def _connect(
-    family: int, place: tuple[Any, ...], share: float, deadline: Deadline
+    family: int, place: tuple[Any, ...], share: float, deadline: Deadline, source: str
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if source:
+            _bind(sock, family, source)
         sock.setblocking(False)
         number = sock.connect_ex(place)
         if number == errno.EINPROGRESS:
@@ -117,6 +129,14 @@ def _connect(
         sock.close()
         raise
     return sock
+
+
+def _bind(sock: socket.socket, family: int, source: str) -> None:
+    """Let it connect from ``source``. Raises OSError, without a number: it is for no other."""
+    try:
+        sock.bind(socket.getaddrinfo(source, 0, family, socket.SOCK_STREAM)[0][4])
+    except (OSError, UnicodeError) as error:
+        raise OSError(f"can't connect from {source}, the BindAddress: {error}") from None
 
 
 def _await(sock: socket.socket, share: float, deadline: Deadline) -> None:

@@ -96,12 +96,16 @@ class KnownHosts:
             return Verdict(Answer.CHANGED, tuple(alike), authority)
         return Verdict(Answer.OTHER_KIND if keys else Answer.UNKNOWN, tuple(keys), authority)
 
-    def add(self, name: str, kind: str, blob: bytes, *, record: bool) -> Verdict:
+    def add(
+        self, name: str, kind: str, blob: bytes, *, record: bool, hashed: bool = False
+    ) -> Verdict:
         """Trust this key from now on if it is still UNKNOWN, and return the verdict after that:
         KNOWN, or what another thread or process found out meanwhile. With ``record`` the first
-        file holds it afterwards: one line, however many ask at once. Raises OSError.
+        file holds it afterwards: one line, however many ask at once, and ``hashed`` one that does
+        not tell the name. Raises OSError.
         """
-        line = f"{name.lower()} {kind} {base64.b64encode(blob).decode()}\n".encode()
+        shown = _hash(name.lower()) if hashed else name.lower()
+        line = f"{shown} {kind} {base64.b64encode(blob).decode()}\n".encode()
         with self._adding:
             if not (record and self.paths):
                 if self.check(name, kind, blob).answer is Answer.UNKNOWN:
@@ -181,6 +185,12 @@ def _hashes(field: str, name: str) -> bool:
     except ValueError:
         return False
     return hmac.compare_digest(hmac.digest(salt, name.encode(), "sha1"), digest)
+
+
+def _hash(name: str) -> str:
+    salt = os.urandom(20)
+    parts = (salt, hmac.digest(salt, name.encode(), "sha1"))
+    return "|1|" + "|".join(base64.b64encode(part).decode() for part in parts)
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -42,9 +42,13 @@ if TYPE_CHECKING:
 
         _handler_table: dict[int, Callable[[Message], None]]
         _kex_info: ClassVar[dict[str, Any]]
+        _cipher_info: ClassVar[dict[str, Any]]
+        _mac_info: ClassVar[dict[str, Any]]
         _channels: Any
         _preferred_keys: tuple[str, ...]
         _preferred_kex: tuple[str, ...]
+        _preferred_ciphers: tuple[str, ...]
+        _preferred_macs: tuple[str, ...]
         server_extensions: dict[str, bytes]
 
         def _send_message(self, data: Message) -> None: ...

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 
 from orchestrator import __version__
 from orchestrator.errors import ConnectError
+from orchestrator.transport.cable import Cable
 from orchestrator.transport.library import (
     IncompatiblePeer,
     Message,
@@ -21,9 +22,8 @@ from orchestrator.transport.library import (
     codes,
 )
 from orchestrator.transport.stream import Stream
-from orchestrator.transport.cable import Cable
 
-MISSED = 3  # keepalives without an answer after which the peer is dead
+MISSED = 3  # keepalives without an answer after which the peer is dead, where nothing else is said
 LINE, LINES = 255, 100  # RFC 4253 4.2: a version line's length; lines before it that are borne
 
 
@@ -68,7 +68,7 @@ class Link(Transport):
         "diffie-hellman-group16-sha512",
         "diffie-hellman-group-exchange-sha256",
     )
-    _preferred_ciphers = (
+    _preferred_ciphers: tuple[str, ...] = (
         "aes128-gcm@openssh.com",
         "aes256-gcm@openssh.com",
         "aes128-ctr",
@@ -77,7 +77,7 @@ class Link(Transport):
         "aes128-cbc",
         "aes256-cbc",
     )
-    _preferred_macs = (
+    _preferred_macs: tuple[str, ...] = (
         "hmac-sha2-256-etm@openssh.com",
         "hmac-sha2-512-etm@openssh.com",
         "hmac-sha2-256",
@@ -102,6 +102,7 @@ class Link(Transport):
 
     def __init__(self, wire: Cable) -> None:
         self.phase = "banner"
+        self.missed = MISSED
         self.failure: Exception | None = None
         self.over = threading.Event()
         self._wire = wire
@@ -246,7 +247,7 @@ class Link(Transport):
 
     def _keep_alive(self) -> None:
         """Ask for a sign of life after each silence; give up when too many brought none."""
-        if self._wire.silences > MISSED:
+        if self._wire.silences > self.missed:
             raise EOFError
         ask = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
         self.post(ask.add_boolean(True))

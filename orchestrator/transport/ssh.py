@@ -9,20 +9,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import Connect
+from orchestrator.model.host import Connect, Host
 from orchestrator.session.channel import Channel
+from orchestrator.transport.algorithms import restrict
+from orchestrator.transport.ask import Answers, Ask, Desk, WantedError
 from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.cable import Cable
 from orchestrator.transport.client import Client, RefusedError
+from orchestrator.transport.config.way import Way, Ways
 from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.dial import dial
 from orchestrator.transport.flusher import Flusher
-from orchestrator.transport.keys import Keyring, Offer
+from orchestrator.transport.jump import Bastions, Route, Routes
+from orchestrator.transport.keys import Keyring
 from orchestrator.transport.login import login_name
-from orchestrator.transport.pacing import Pacing, Turn
+from orchestrator.transport.pacing import BEHIND, Pacing, Turn
+from orchestrator.transport.proxy import Proxy
 from orchestrator.transport.shell import Shell
-from orchestrator.transport.trust import OtherKindError, Trust, TrustStore
+from orchestrator.transport.target import Target, place
+from orchestrator.transport.trust import OtherKindError, TrustStore
+from orchestrator.transport.tunnel import TunnelCable
 from orchestrator.transport.wire import Wire
 
+QUESTIONS = 10  # that one login may ask; a server could go on for ever
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
 SETTLING = 1.0  # seconds for a host to notice that a session is closed
 JOIN = 5.0  # seconds for a reader to notice that its socket is closed
@@ -69,53 +78,51 @@ class Ssh:
     """Makes SSH connections and knows them all, so that they can be ended together.
 
     ``stop`` is the run's: once set, what is pending ends with CancelledError.
-    ``record``, ``home`` and ``environ`` are the Connector's.
+    ``record``, ``home``, ``environ``, ``hosts`` and ``ask`` are the Connector's.
     """
 
     def __init__(
-        self, stop: threading.Event, home: Path, environ: Mapping[str, str], *, record: bool
+        self,
+        stop: threading.Event,
+        home: Path,
+        environ: Mapping[str, str],
+        ways: Ways,
+        *,
+        record: bool,
+        hosts: Mapping[str, Host] | None = None,
+        ask: Ask | None = None,
     ) -> None:
         self.flusher = Flusher()
-        self._stop = stop
+        self._stop, self._environ, self._ways = stop, environ, ways
         self._pacing = Pacing()
         self._trusts = TrustStore(home, record=record)
-        self._keys = Keyring(home, environ)
+        self._answers = Answers(ask, environ, stop)
+        self._keys = Keyring(home, environ, self._answers)
+        self._routes = Routes(ways, hosts or {})
+        self._bastions = Bastions(self._hop)
         self._lock = threading.Lock()
         self._pending: set[Client] = set()
         self._open: set[Client] = set()
 
-    def connect(self, connect: Connect) -> SshConnection:
-        """Connect as the inventory says. Raises ConnectError."""
-        trust = self._trusts.of(connect, connect.port or 22)
-        return self.reach(connect, trust, self._keys.offer(connect))
+    def connect(self, way: Way, connect: Connect) -> SshConnection:
+        """Connect by this way to the host whose settings in the inventory are ``connect``.
+        Raises ConnectError, whose message says where and as whom that was to be.
+        """
+        target = self._target(way, self._routes.of(way, connect))
+        try:
+            return self.reach(target)
+        except CancelledError:
+            raise
+        except ConnectError as error:
+            raise target.failed(error) from error
 
-    def reach(
-        self, connect: Connect, trust: Trust, offer: Offer, user: str | None = None
-    ) -> SshConnection:
-        """Connect to a host judged by ``trust`` and log in with ``offer``. Raises ConnectError.
+    def reach(self, target: Target, user: str | None = None) -> SshConnection:
+        """Connect and log in. Raises ConnectError.
 
         ``user`` is who that is on the host, where it is not who we log in as.
-        What may pass by itself is tried again within ``connect.timeout``: ``connect.retries``
-        times, not counting the times when we were not alone with the server, since then it was
-        the crowd that it turned away.
         """
-        deadline = Deadline(connect.timeout, self._stop)
-        retries, pause = connect.retries, FIRST_PAUSE
-        kinds: tuple[str, ...] = ()
-        while True:
-            try:
-                client = self._attempt(connect, trust, offer, deadline, kinds)
-                return SshConnection(client, connect, user or connect.user or login_name())
-            except OtherKindError as error:
-                if kinds:
-                    raise
-                kinds = error.kinds
-            except _PassingError as passing:
-                retries -= passing.counts
-                if retries < 0 or not deadline.left():
-                    raise passing.error from None
-                deadline.pause(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, LONGEST_PAUSE)
+        connect = target.connect
+        return SshConnection(self._reach(target), connect, user or connect.user or login_name())
 
     def cancel(self) -> None:
         """End what is pending; what is open stays. ``stop`` is set."""
@@ -137,25 +144,97 @@ class Ssh:
         self.flusher.close()
         self._keys.close()
 
-    def _attempt(
-        self,
-        connect: Connect,
-        trust: Trust,
-        offer: Offer,
-        deadline: Deadline,
-        kinds: tuple[str, ...],
-    ) -> Client:
-        port = connect.port or 22
-        with self._pacing.turn((connect.address, port), deadline) as turn:
+    def _target(self, way: Way, hops: Route, *, hop: bool = False) -> Target:
+        connect, said = way.connect, way.settings
+        user = connect.user or login_name()
+        agent = said.forward_socket or self._environ.get("SSH_AUTH_SOCK", "")
+        return Target(
+            connect,
+            self._trusts.of(connect, connect.port or 22, said),
+            lambda: self._keys.offer(connect),
+            said,
+            hops,
+            account=place(connect) if hop else user,
+            agent=agent if said.forward_agent and not hop else "",
+            hop=hop,
+        )
+
+    def _hop(self, route: Route) -> Client:
+        """A new connection to the last hop."""
+        return self._reach(self._target(route[-1].way, route[:-1], hop=True))
+
+    def _reach(self, target: Target) -> Client:
+        """What may pass by itself is tried again within ``connect.timeout``: ``connect.retries``
+        times, not counting the times when we were not alone with the server, since then it was
+        the crowd that it turned away.
+        """
+        connect = target.connect
+        deadline = Deadline(connect.timeout, self._stop)
+        retries, pause, questions = connect.retries, FIRST_PAUSE, QUESTIONS
+        kinds: tuple[str, ...] = ()
+        try:
+            while True:
+                try:
+                    return self._attempt(target, deadline, kinds)
+                except OtherKindError as error:
+                    if kinds:
+                        raise
+                    kinds = error.kinds
+                except WantedError as wanted:
+                    questions -= 1
+                    if not questions:
+                        raise
+                    began = time.monotonic()
+                    wanted.settle()
+                    deadline.extend(time.monotonic() - began)
+                except _PassingError as passing:
+                    retries -= passing.counts
+                    if retries < 0 or not deadline.left():
+                        raise passing.error from None
+                    deadline.pause(pause * random.uniform(0.5, 1.5))
+                    pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self._answers.leave(deadline)
+
+    def _attempt(self, target: Target, deadline: Deadline, kinds: tuple[str, ...]) -> Client:
+        """One attempt, in its turn; the jump hosts have theirs before that."""
+        bastion = self._bastions.at(target.hops, deadline) if target.hops else None
+        crowd = BEHIND if bastion else None
+        with self._pacing.turn(target.pace, deadline, crowd) as turn:
             try:
-                wire = Wire(dial(connect.address, port, deadline), self.flusher)
-                client = Client(wire, connect, trust, offer, kinds)
+                cable = self._cable(target, bastion, deadline)
+                client = Client(
+                    cable,
+                    target.connect,
+                    target.trust,
+                    target.offer(),
+                    kinds,
+                    desk=Desk(self._answers, target.account, deadline) if target.account else None,
+                    agent=target.agent,
+                    hop=target.hop,
+                )
+                restrict(client, target.settings)
                 self._log_in(client, deadline)
             except ConnectError as error:
                 if not error.transient:
                     raise
                 raise _PassingError(error, turn) from None
         return client
+
+    def _cable(self, target: Target, bastion: Client | None, deadline: Deadline) -> Cable:
+        said = target.settings
+        if bastion is not None:
+            hop = target.hops[-1]
+            try:
+                return TunnelCable(bastion.tunnel(*target.address, deadline), hop.name)
+            except CancelledError:
+                raise
+            except ConnectError as error:
+                raise hop.failed(error) from error
+        if said.proxy_command:
+            return Proxy(said.proxy_command, self._environ, self.flusher)
+        sock = dial(*target.address, deadline, family=said.address_family, source=said.bind_address)
+        return Wire(sock, self.flusher)
 
     def _log_in(self, client: Client, deadline: Deadline) -> None:
         with self._lock:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.transport.algorithms import chosen
+from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.keys import decoded, fingerprint, kind_of
 from orchestrator.transport.known_hosts import (
     Answer,
@@ -39,19 +41,32 @@ class OtherKindError(ConnectError):
 class Trust:
     """Judges the keys of one host. ``order`` is what to ask it for, best known first."""
 
-    def __init__(self, hosts: KnownHosts, connect: Connect, port: int, *, record: bool) -> None:
+    def __init__(
+        self,
+        hosts: KnownHosts,
+        connect: Connect,
+        port: int,
+        *,
+        record: bool,
+        settings: Settings | None = None,
+    ) -> None:
         self._hosts, self._record = hosts, record
+        self._settings = settings or Settings(connect.address, connect.address)
         self._accept_new = connect.host_keys == "accept-new"
         self._address, self._port = connect.address, port
-        self._name = known_name(connect.address, port)
+        self._alias = self._settings.host_key_alias.lower()
+        self._name = self._alias or known_name(connect.address, port)
 
     def order(self, first: Sequence[str] = ()) -> tuple[str, ...]:
         """Signature algorithms: of the types known for this host, then the others, as OpenSSH
-        has it, so that a host with several keys shows the one that can be checked.
+        has it, so that a host with several keys shows the one that can be checked. Raises
+        ConnectError where HostKeyAlgorithms leaves none of them.
         """
         known = (*first, *self._hosts.kinds(self._name))
         kinds = dict.fromkeys([*(k for k in known if k in USUAL), *USUAL])
-        return tuple(name for kind in kinds for name in ALGORITHMS.get(kind, (kind,)))
+        names = [name for kind in kinds for name in ALGORITHMS.get(kind, (kind,))]
+        wanted = self._settings.host_key_algorithms
+        return chosen("HostKeyAlgorithms", wanted, names, names)
 
     def judge(self, blob: bytes) -> None:
         """Return if this key is the host's. Raises ConnectError; OtherKindError where known_hosts
@@ -59,7 +74,7 @@ class Trust:
         """
         kind = kind_of(blob)
         verdict = self._hosts.check(self._name, kind, blob)
-        if verdict.answer is Answer.UNKNOWN and self._port != 22:
+        if verdict.answer is Answer.UNKNOWN and self._port != 22 and not self._alias:
             # as ssh does: a key known for the host's port 22 serves its other ports
             plain = self._hosts.check(known_name(self._address, 22), kind, blob)
             verdict = plain if plain.answer in (Answer.KNOWN, Answer.REVOKED) else verdict
@@ -70,7 +85,8 @@ class Trust:
 
     def _learn(self, kind: str, blob: bytes) -> Verdict:
         try:
-            return self._hosts.add(self._name, kind, blob, record=self._record)
+            hashed = self._settings.hash_known_hosts
+            return self._hosts.add(self._name, kind, blob, record=self._record, hashed=hashed)
         except OSError as error:
             raise ConnectError(
                 "host key", f"can't write to {self._hosts.paths[0]}: {error.strerror}"
@@ -86,12 +102,14 @@ class Trust:
             )
         if verdict.answer is Answer.CHANGED:
             old = verdict.entries[0]
+            lax = self._accept_new and self._settings.host_keys == "no"
             return ConnectError(
                 "host key",
                 f"the key of {self._name} changed: {_place(old)} has {_shown(old)}, "
                 f"the host shows {fingerprint(blob)} ({kind})",
                 f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'; "
-                "if not, somebody may stand between you and it",
+                "if not, somebody may stand between you and it"
+                + ("; `StrictHostKeyChecking no` is accept-new for orch" if lax else ""),
             )
         if verdict.answer is Answer.OTHER_KIND:
             old = verdict.entries[0]
@@ -128,15 +146,17 @@ class TrustStore:
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, ...], KnownHosts] = {}
 
-    def of(self, connect: Connect, port: int) -> Trust:
+    def of(self, connect: Connect, port: int, settings: Settings | None = None) -> Trust:
         """Who judges this host. Raises ConnectError where a file can't be read."""
         names = connect.known_hosts or STANDARD
         with self._lock:
             if names not in self._indexes:
                 self._indexes[names] = self._index(names)
-            return Trust(self._indexes[names], connect, port, record=self._record)
+            hosts = self._indexes[names]
+        return Trust(hosts, connect, port, record=self._record, settings=settings)
 
     def _index(self, names: tuple[str, ...]) -> KnownHosts:
+        names = ("/dev/null",) if names == ("none",) else names
         paths = [self._home / n[2:] if n.startswith("~/") else Path(n) for n in names]
         try:
             return KnownHosts(paths)

@@ -24,6 +24,7 @@ keepalive: 1m
 forward_agent: true
 shell: /bin/dash
 become_method: doas
+ssh_config: ssh/config
 """
 
 
@@ -46,7 +47,17 @@ def test_every_connect_setting_reaches_the_host_with_its_type(tmp_path: Path) ->
         forward_agent=True,
         shell="/bin/dash",
         become_method="doas",
+        ssh_config=f"{tmp_path}/ssh/config",
+        given=frozenset(row.partition(":")[0] for row in ALL.strip().splitlines()),
     )
+
+
+def test_a_setting_that_says_the_default_is_told_from_one_that_says_nothing(tmp_path: Path) -> None:
+    got = stage(tmp_path, {"dev/hosts/a.yml": "connect: {jump: none}"}).hosts["a"].connect
+    assert got.jump is None
+    assert got.says("jump")
+    assert not Connect("a").says("jump")
+    assert Connect("a", timeout=3.0).says("timeout")
 
 
 def test_what_is_not_said_is_left_to_ssh(tmp_path: Path) -> None:
