@@ -57,8 +57,8 @@ def step(**params: Any) -> dict[str, Any]:
 
 def test_an_open_port_is_seen(knocking: Machine) -> None:
     with bound(listening=True) as port:
-        knocking.sees(step(port=port), "ok")
-        outcome = knocking.sees(step(port=port, state="stopped"), "failed")
+        knocking.sees(step(port=port, timeout=1), "ok")
+        outcome = knocking.sees(step(port=port, timeout=1, state="stopped"), "failed")
     assert outcome.reason == "port is 'open', wanted 'closed'", told(outcome)
 
 
