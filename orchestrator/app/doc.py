@@ -6,7 +6,18 @@ from collections.abc import Iterator
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
+from orchestrator.source.folder import show
+from orchestrator.source.load import load
+from orchestrator.tasks.index import shipped
 from orchestrator.tasks.model import Call, Item, Module, Param, Run, Step, Task
+
+
+def modules() -> list[tuple[str, str]]:
+    """The modules that ship, each with what it is for."""
+    return [
+        (name, str(load(path, show(path)).plain()["desc"]).strip())
+        for name, path in shipped().items()
+    ]
 
 
 def doc_of(directory: str | None, name: str) -> Iterator[str]:

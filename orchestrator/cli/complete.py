@@ -30,6 +30,14 @@ def tasks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[
     return _matching(index(root).files if root else (), incomplete)
 
 
+def callables(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of tasks, and of modules."""
+    from orchestrator.tasks.index import index, shipped
+
+    root = _root(ctx)
+    return _matching(index(root).names() if root else shipped(), incomplete)
+
+
 def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Hosts and roles of the stage, for the last term of a pattern."""
     import re

@@ -100,13 +100,19 @@ def tasks_verb(task: str | None, tree: bool, directory: str | None, as_json: boo
     return Exit.OK
 
 
-@click.command("doc", short_help="Explain one task.")
+@click.command("doc", short_help="Explain a task or module; list the modules.")
 @options.unstaged
-@click.argument("task", shell_complete=complete.tasks)
-def doc_verb(task: str, directory: str | None) -> int:
-    """Show what a task is for, its params, and the steps it makes."""
-    from orchestrator.app.doc import doc_of
+@click.argument("task", required=False, shell_complete=complete.callables)
+def doc_verb(task: str | None, directory: str | None) -> int:
+    """Show what a task or module is for, its params, and what it does.
 
+    Without a name, list the modules that come with orch.
+    """
+    from orchestrator.app.doc import doc_of, modules
+
+    if task is None:
+        _table([("MODULE", False), ("", False)], modules())
+        return Exit.OK
     _lines(doc_of(directory, task))
     return Exit.OK
 

@@ -101,7 +101,7 @@ def test_hosts_lists_what_the_limit_selects(shop: Project) -> None:
         ("orch -s dev run ", {"t"}),
         ("orch -s dev run t -l w", {"web"}),
         ("orch -s dev run t -l web:!a", {"web:!a1", "web:!a2"}),
-        ("orch doc ", {"t"}),
+        ("orch doc t", {"t", "template", "text_block", "touch"}),
         ("orch li", {"lint"}),
     ],
 )
@@ -168,3 +168,10 @@ def test_a_protected_stage_asks_for_its_name(project: Project, answer: str, code
     os.close(ours)
     assert process.returncode == code, err
     assert "'dev' is protected. This would run change\non 1 host: a1" in err
+
+
+def test_doc_without_a_name_lists_the_modules(project: Project) -> None:
+    done = project.orch("doc")
+    assert done.code == 0
+    assert "template" in done.out
+    assert len(done.out.splitlines()) > 20
