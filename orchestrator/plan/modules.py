@@ -139,7 +139,7 @@ def template_of(module: Module, frame: Frame) -> TextTemplate | None:
         return None
     if value is None:
         return None
-    mark = payload.what.mark
+    mark = _given_at(payload, frame)
     return frame.host.files.template(Path(plain_text(value, "payload", mark)), mark)
 
 
@@ -192,8 +192,14 @@ def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:
     return _bytes(payload, value, frame)
 
 
+def _given_at(payload: Payload, frame: Frame) -> Mark:
+    """Where the payload's name is written: by the caller, where it is."""
+    given = (frame.written[name].mark for name in payload.what.names if name in frame.written)
+    return next(given, payload.what.mark)
+
+
 def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes | Tree:
-    files, mark = frame.host.files, payload.what.mark
+    files, mark = frame.host.files, _given_at(payload, frame)
     if value is None:
         return b""
     if payload.kind == "text":
