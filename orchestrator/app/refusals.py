@@ -12,7 +12,6 @@ from orchestrator.report.fold import fold
 
 _HINTS = {
     "jump": "`jump: none` goes straight to a host",
-    "transport": "leave it out: `ssh` is the default",
     "forward_agent": "leave it out",
 }
 
@@ -40,9 +39,7 @@ def refuse(hosts: Iterable[Host]) -> None:
 
 
 def _missing(connect: Connect) -> Iterator[str]:
-    if connect.transport == "openssh":
-        yield "transport"
-    if connect.transport not in ("ssh", "openssh"):
+    if connect.transport != "ssh":
         return
     if connect.jump:
         yield "jump"
@@ -55,6 +52,5 @@ def _problem(setting: str, hosts: list[Host]) -> Problem:
     places = dict.fromkeys(str(value.mark) for value in written if value is not None)
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     at = f"; it stands at {', '.join(list(places)[:3])}{more}" if places else ""
-    said = "transport: openssh" if setting == "transport" else setting
-    what = f"`{said}` is not supported yet (on {fold(h.name for h in hosts)})"
+    what = f"`{setting}` is not supported yet (on {fold(h.name for h in hosts)})"
     return Problem(what, hosts[0].mark, _HINTS[setting] + at)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
-from orchestrator.model.host import Connect, Host
+from orchestrator.model.host import Host
 from orchestrator.session.channel import Connection
 from orchestrator.transport.ask import Ask
 from orchestrator.transport.config.lookup import SYSTEM
@@ -17,6 +17,7 @@ from orchestrator.transport.config.way import Targets, Ways
 from orchestrator.transport.deadline import CancelledError
 
 if TYPE_CHECKING:
+    from orchestrator.transport.openssh.openssh import Openssh
     from orchestrator.transport.sandbox import Sandbox
     from orchestrator.transport.ssh import Ssh
 
@@ -54,6 +55,8 @@ class Connector:
         self._targets = Targets()
         self._lock = threading.Lock()
         self._ssh: Ssh | None = None
+        self._openssh: Openssh | None = None
+        self._ssh_config = ssh_config
         self._sandbox: Sandbox | None = None
 
     def connect(self, host: Host) -> Connection:
@@ -66,13 +69,14 @@ class Connector:
             what = f"host {host.name}: no transport is called {connect.transport!r}"
             hint = nearest(connect.transport, TRANSPORTS) or f"there are {', '.join(TRANSPORTS)}"
             raise DefinitionError(Problem(what, host.mark, hint))
-        _refuse_missing(connect)
         if connect.transport == "local":
             from orchestrator.transport.local import LocalConnection
 
             return LocalConnection(connect.shell, become_method=connect.become_method)
         if connect.transport == "sandbox":
             return self._sandboxes().connect(host)
+        if connect.transport == "openssh":
+            return self._over_openssh().connect(host.name, connect)
         way = self._ways.of(connect)
         self._targets.claim(host.name, way)
         return self._over_ssh().connect(way, connect)
@@ -82,6 +86,8 @@ class Connector:
         self._stop.set()
         if self._ssh is not None:
             self._ssh.cancel()
+        if self._openssh is not None:
+            self._openssh.cancel()
 
     def close(self) -> None:
         """End everything: connections pending and open, the sandbox and its processes. Safe to
@@ -90,9 +96,12 @@ class Connector:
         self._stop.set()
         with self._lock:
             ssh, self._ssh = self._ssh, None
+            openssh, self._openssh = self._openssh, None
             sandbox, self._sandbox = self._sandbox, None
         if ssh is not None:
             ssh.close()
+        if openssh is not None:
+            openssh.close()
         if sandbox is not None:
             sandbox.close()
 
@@ -113,6 +122,23 @@ class Connector:
                 )
             return self._ssh
 
+    def _over_openssh(self) -> Openssh:
+        with self._lock:
+            self._not_stopped()
+            if self._openssh is None:
+                from orchestrator.transport.openssh.openssh import Openssh
+
+                self._openssh = Openssh(
+                    self._stop,
+                    self._home,
+                    self._environ,
+                    self._targets,
+                    record=self._record,
+                    hosts=self._hosts or {},
+                    ssh_config=self._ssh_config,
+                )
+            return self._openssh
+
     def _sandboxes(self) -> Sandbox:
         ssh = self._over_ssh()
         with self._lock:
@@ -128,11 +154,3 @@ class Connector:
     def _not_stopped(self) -> None:
         if self._stop.is_set():
             raise CancelledError
-
-
-def _refuse_missing(connect: Connect) -> None:
-    """Raise ConnectError for what the inventory may say and orch can't do yet."""
-    if connect.transport == "openssh":
-        raise ConnectError(
-            "connect", "transport openssh is not supported yet", "leave out `transport`"
-        )

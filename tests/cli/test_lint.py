@@ -197,7 +197,6 @@ def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: Project) -> None
     [
         ("jump: a9", "`jump`"),
         ("forward_agent: true", "`forward_agent`"),
-        ("transport: openssh", "`transport: openssh`"),
     ],
 )
 def test_a_run_refuses_settings_it_cannot_obey_before_anything_is_contacted(

@@ -21,12 +21,12 @@ from orchestrator.session.channel import Connection
 from orchestrator.session.transfer import send, staging
 from orchestrator.transport import Connector
 from orchestrator.transport.local import LocalChannel, LocalConnection
-from tests.conformance.conftest import remote
+from tests.conformance.conftest import quick, remote
 from tests.conformance.test_endings import SLEEPS, TREES, sleeping
 from tests.session.heard import PATIENCE, SHELLS, Running, cmdlines, processes, run, until
 from tests.sshd import Sshd
 
-WAYS = ("local-sudo", "local-su", "ssh-sudo")
+WAYS = ("local-sudo", "local-su", "ssh-sudo", "openssh-sudo")
 OTHER = "daemon"
 PASSWD = pwd.getpwnam(OTHER)
 
@@ -46,7 +46,10 @@ def public() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture(params=[(w, s) for w in WAYS for s in SHELLS], ids="-".join)
+ROUNDS = [(w, s) for w in WAYS for s in SHELLS if w != "openssh-sudo" or s == "dash"]
+
+
+@pytest.fixture(params=ROUNDS, ids="-".join)
 def connection(
     request: pytest.FixtureRequest, sshd: Sshd, public: Path, tmp_path: Path
 ) -> Iterator[Connection]:
@@ -56,8 +59,9 @@ def connection(
         with closing(kind(shell, become_method=method)) as connection:
             yield connection
         return
-    connect = replace(sshd.connect(shell=shell), become_method=method)
-    with closing(Connector(home=tmp_path, environ={})) as connector:
+    connect = replace(sshd.connect(shell=shell), become_method=method, transport=way)
+    config = quick(tmp_path)
+    with closing(Connector(home=tmp_path, environ={}, ssh_config=config)) as connector:
         yield connector.connect(sshd.host(connect=connect))
 
 

@@ -421,7 +421,6 @@ def test_cancel_ends_what_is_pending_and_leaves_what_is_open(
 def test_what_is_not_there_yet_says_so(connector: Connector, sshd: Sshd) -> None:
     connect = sshd.connect()
     for missing in (
-        replace(connect, transport="openssh"),
         replace(connect, jump="bastion"),
         replace(connect, forward_agent=True),
     ):

@@ -1,0 +1,95 @@
+"""One host over a master: its channels."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.host import Connect
+from orchestrator.session.channel import Channel
+from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.openssh.channel import MuxChannel
+from orchestrator.transport.openssh.master import Master
+from orchestrator.transport.openssh.mux import RefusedError
+
+SETTLING = 1.0  # seconds for a host to notice that a session is closed
+PAUSE = 0.025  # seconds between wishes for a session meanwhile
+
+
+class OpensshConnection:
+    """An authenticated connection, logged in as ``user``. Satisfies ``Connection``. ``ended`` is
+    told when it is closed.
+    """
+
+    def __init__(
+        self,
+        master: Master,
+        connect: Connect,
+        user: str,
+        environment: Sequence[str],
+        ended: Callable[[Master], object],
+    ) -> None:
+        self._master, self._connect, self._user = master, connect, user
+        self._environment, self._ended = environment, ended
+        self._lock = threading.Lock()
+        self._channels: set[MuxChannel] = set()
+        self._closed_at = float("-inf")
+        self._closed = False
+
+    def open(self, become: str = "") -> Channel:
+        """As ``Connection.open``."""
+        if become in ("", self._user):
+            return self._run(f"exec {self._connect.shell}")
+        other = Become(self._connect.become_method, become, self._connect.shell)
+        return Becoming(self._run(other.command), other)
+
+    def close(self) -> None:
+        """End it and every channel on it. Safe to call twice and from any thread."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+            channels = list(self._channels)
+        for channel in channels:
+            channel.close()
+        if not closed:
+            self._ended(self._master)
+
+    def _run(self, command: str) -> MuxChannel:
+        """sshd counts a session for some moments after we closed it, so that where it allows
+        one, a refusal right behind that is asked again.
+        """
+        while True:
+            asked = time.monotonic()
+            try:
+                return self._ask(command)
+            except RefusedError:
+                with self._lock:
+                    since = asked - self._closed_at
+                if since > SETTLING:
+                    raise
+                time.sleep(PAUSE)
+
+    def _ask(self, command: str) -> MuxChannel:
+        with self._lock:
+            if self._closed:
+                raise ConnectError("channel", "the connection is closed")
+        channel = MuxChannel(
+            self._master.path,
+            command,
+            self._environment,
+            self._connect.timeout,
+            self._let_go,
+            agent=True,  # as far as the master was told to
+        )
+        with self._lock:
+            self._channels.add(channel)
+            closed = self._closed
+        if closed:
+            channel.close()
+        return channel
+
+    def _let_go(self, channel: MuxChannel) -> None:
+        with self._lock:
+            self._channels.discard(channel)
+            self._closed_at = time.monotonic()

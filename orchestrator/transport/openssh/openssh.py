@@ -1,0 +1,249 @@
+"""Connections made by the system's ``ssh``: attempts, retries, jump hosts, and what is open."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orchestrator.errors import ConnectError
+from orchestrator.inventory.connect import DIRECT
+from orchestrator.inventory.names import key, read_host
+from orchestrator.inventory.ranges import BadNameError
+from orchestrator.model.host import Connect, Host
+from orchestrator.transport.config.way import Targets
+from orchestrator.transport.deadline import CancelledError, Deadline
+from orchestrator.transport.openssh.connection import OpensshConnection
+from orchestrator.transport.openssh.master import Login, Master
+from orchestrator.transport.openssh.options import Effective, Tool
+from orchestrator.transport.pacing import BEHIND, Address, Pacing, Turn
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
+LONGEST_FOLDER = 60  # bytes; a socket's path has 104, of which ssh takes 17 while it makes one
+GREETING = 5.0  # seconds for a master to answer
+
+
+@dataclass(slots=True)
+class _Shared:
+    """A jump host's connection, or why there is none."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    master: Master | None = None
+    error: ConnectError | None = None
+
+
+class Openssh:
+    """Makes connections and knows them all, so that they can be ended together. Its arguments
+    are the Connector's.
+
+    What it needs lies in a folder of its own, which goes with ``close``.
+    """
+
+    def __init__(
+        self,
+        stop: threading.Event,
+        home: Path,
+        environ: Mapping[str, str],
+        targets: Targets,
+        *,
+        record: bool,
+        hosts: Mapping[str, Host],
+        ssh_config: str | None = None,
+    ) -> None:
+        self._tool = Tool.find(home, environ, ssh_config)
+        self._stop, self._environ, self._targets, self._record = stop, environ, targets, record
+        self._hosts = {key(name): host for name, host in hosts.items()}
+        self._pacing = Pacing()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._pending: set[Login] = set()
+        self._open: set[Master] = set()
+        self._hops: dict[tuple[str, ...], _Shared] = {}
+        self._folder = _folder()
+
+    def connect(self, name: str, connect: Connect) -> OpensshConnection:
+        """Connect to the host of this name. Raises ConnectError, whose message says where and as
+        whom that was to be.
+        """
+        said = self._tool.effective(connect)
+        self._targets.claim(name, said.way)
+        jump = said.one("proxyjump")
+        try:
+            master = self._users_own(said) or self._reach(said, self._through(said, ()))
+        except CancelledError:
+            raise
+        except ConnectError as error:
+            via = f" via {jump}" if jump else ""
+            raise _at(f"{said.place}{via}", error) from error
+        environment = said.environment(self._environ)
+        return OpensshConnection(master, said.connect, said.user, environment, self._end)
+
+    def cancel(self) -> None:
+        """End what is pending; what is open stays. ``stop`` is set."""
+        self._pacing.wake()
+        with self._lock:
+            pending = list(self._pending)
+        for login in pending:
+            login.kill()
+
+    def close(self) -> None:
+        """End all connections; no process of theirs is left afterwards. ``stop`` is set."""
+        self.cancel()
+        with self._lock:
+            masters = list(self._open)
+        for master in masters:
+            master.hang_up()
+        for master in masters:
+            self._end(master)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self, master: Master) -> None:
+        with self._lock:
+            self._open.discard(master)
+        master.hang_up()
+        master.join()
+
+    def _users_own(self, said: Effective) -> Master | None:
+        """The master that the user has running for this host."""
+        path = said.control_path
+        if path is None or not path.exists():
+            return None
+        try:
+            return self._take(path, ours=False)
+        except OSError:
+            return None  # a socket that was left behind
+
+    def _reach(self, said: Effective, hop: tuple[str, Master] | None) -> Master:
+        """Log in. What may pass by itself is tried again within ``connect.timeout``:
+        ``connect.retries`` times, not counting the times when we were not alone with the server,
+        since then it was the crowd that it turned away.
+        """
+        deadline = Deadline(said.connect.timeout, self._stop)
+        retries, pause = said.connect.retries, FIRST_PAUSE
+        proxy = self._tool.through(hop[1].path, hop[0]) if hop else ""
+        while True:
+            with self._pacing.turn(_pace(said, hop), deadline, BEHIND if hop else None) as turn:
+                try:
+                    return self._attempt(said, proxy, deadline)
+                except ConnectError as caught:
+                    error = caught
+                    turn.dropped = error.transient and error.phase == "banner"
+            retries -= _counts(turn)
+            if not error.transient or retries < 0 or not deadline.left():
+                raise error
+            deadline.pause(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _attempt(self, said: Effective, proxy: str, deadline: Deadline) -> Master:
+        number = next(self._numbers)
+        control, log = self._folder / str(number), self._folder / f"{number}.log"
+        learn = None if self._record else self._folder / "known_hosts"
+        words = self._tool.master(said, control, log, learn=learn, proxy=proxy)
+        deadline.left()
+        login = Login(words, self._environ, log)
+        with self._lock:
+            self._pending.add(login)
+        try:
+            login.succeed(deadline)
+            return self._take(control, ours=True)
+        except OSError as error:
+            why = f"ssh logged in, but its control socket {control} can't be used: {error}"
+            raise ConnectError("channel", why) from error
+        finally:
+            with self._lock:
+                self._pending.discard(login)
+            login.forget()
+
+    def _take(self, path: Path, *, ours: bool) -> Master:
+        master = Master(path, GREETING, ours=ours)
+        with self._lock:
+            self._open.add(master)
+        if self._stop.is_set():
+            self._end(master)
+            raise CancelledError
+        return master
+
+    def _through(self, said: Effective, behind: tuple[str, ...]) -> tuple[str, Master] | None:
+        """The last jump host's name and connection, where there is one: as with ssh, the first
+        may have a way of its own, the others have not.
+        """
+        last: tuple[str, Master] | None = None
+        for number, text in enumerate(hop for hop in said.one("proxyjump").split(",") if hop):
+            if text.lower() == DIRECT:
+                continue
+            name, connect = self._hop(text, said.connect)
+            if number:
+                connect = replace(connect, jump=None, given=connect.given | {"jump"})
+            if name in behind:
+                circle = " -> ".join((*behind, name))
+                raise ConnectError("resolve", f"the jump hosts go round in a circle: {circle}")
+            last = name, self._shared(name, connect, last, (*behind, name))
+        return last
+
+    def _hop(self, text: str, like: Connect) -> tuple[str, Connect]:
+        """A host of the inventory, or what ssh_config says with the keys of the host behind."""
+        try:
+            written = read_host(text)
+        except BadNameError as bad:
+            raise ConnectError("resolve", f"no jump host can be {text!r}: {bad.why}") from None
+        name = written.names[0]
+        host = self._hosts.get(key(name))
+        if host is None:
+            given = like.given - {"jump", "forward_agent"}
+            hop = replace(like, address=name, user=written.user, port=written.port)
+            return name, replace(hop, jump=None, forward_agent=False, given=given)
+        own = host.connect
+        return name, replace(own, user=written.user or own.user, port=written.port or own.port)
+
+    def _shared(
+        self, name: str, connect: Connect, hop: tuple[str, Master] | None, behind: tuple[str, ...]
+    ) -> Master:
+        """The one connection to this jump host: made by whoever comes first; the same error for
+        all. Where it died, it is made once more.
+        """
+        said = self._tool.effective(connect)
+        options = (*self._tool.given(connect), said.place, str(hop[1].path) if hop else "")
+        with self._lock:
+            shared = self._hops.setdefault(options, _Shared())
+        with shared.lock:
+            if shared.error is not None:
+                raise shared.error
+            if shared.master is None or not shared.master.alive():
+                try:
+                    own = self._users_own(said)
+                    shared.master = own or self._reach(said, hop or self._through(said, behind))
+                except CancelledError:
+                    raise
+                except ConnectError as error:
+                    shared.error = _at(f"jump host {name} ({said.place})", error)
+                    raise shared.error from None
+            return shared.master
+
+
+def _folder() -> Path:
+    """A new one, for us alone, whose path is short enough for sockets and plain for ssh."""
+    base = tempfile.gettempdir()
+    short = len(base.encode()) <= LONGEST_FOLDER and "$" not in base and '"' not in base
+    return Path(tempfile.mkdtemp(prefix="orch-", dir=base if short else "/tmp"))
+
+
+def _pace(said: Effective, hop: tuple[str, Master] | None) -> Address:
+    """What its handshake shares with others': an address, the last hop, or a proxy."""
+    if hop:
+        return f"behind {hop[1].path}", 0
+    if command := said.one("proxycommand"):
+        return command.replace(said.hostname, "").replace(str(said.port), ""), 0
+    return said.hostname, said.port
+
+
+def _counts(turn: Turn) -> bool:
+    return turn.alone or not turn.dropped
+
+
+def _at(place: str, error: ConnectError) -> ConnectError:
+    return ConnectError(error.phase, f"{place}: {error.why}", error.hint, transient=error.transient)
