@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.errors import DefinitionError, OrchError, Problem, Problems
+from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
 from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.files import INLINE, carried
