@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import Connect
 from orchestrator.session.channel import Channel
 from orchestrator.transport.become import Become, Becoming
 from orchestrator.transport.openssh.channel import MuxChannel
 from orchestrator.transport.openssh.master import Master
 from orchestrator.transport.openssh.mux import RefusedError
+from orchestrator.transport.openssh.options import Effective
 
 SETTLING = 1.0  # seconds for a host to notice that a session is closed
 PAUSE = 0.025  # seconds between wishes for a session meanwhile
 
 
 class OpensshConnection:
-    """An authenticated connection, logged in as ``user``. Satisfies ``Connection``. ``ended`` is
-    told when it is closed.
+    """An authenticated connection, of a host about which ssh ``said`` this. Satisfies
+    ``Connection``. ``ended`` is told when it is closed.
     """
 
     def __init__(
         self,
         master: Master,
-        connect: Connect,
-        user: str,
-        environment: Sequence[str],
-        ended: Callable[[Master], object],
+        said: Effective,
+        environ: Mapping[str, str],
+        ended: Callable[[OpensshConnection], object],
     ) -> None:
-        self._master, self._connect, self._user = master, connect, user
-        self._environment, self._ended = environment, ended
+        self.master, self._ended = master, ended
+        self._connect, self._user = said.connect, said.user
+        self._environment, self._agent = said.environment(environ), said.forwards_agent
         self._lock = threading.Lock()
         self._channels: set[MuxChannel] = set()
         self._closed_at = float("-inf")
@@ -53,7 +53,7 @@ class OpensshConnection:
         for channel in channels:
             channel.close()
         if not closed:
-            self._ended(self._master)
+            self._ended(self)
 
     def _run(self, command: str) -> MuxChannel:
         """sshd counts a session for some moments after we closed it, so that where it allows
@@ -75,12 +75,12 @@ class OpensshConnection:
             if self._closed:
                 raise ConnectError("channel", "the connection is closed")
         channel = MuxChannel(
-            self._master.path,
+            self.master.path,
             command,
             self._environment,
             self._connect.timeout,
             self._let_go,
-            agent=True,  # as far as the master was told to
+            agent=self._agent,
         )
         with self._lock:
             self._channels.add(channel)

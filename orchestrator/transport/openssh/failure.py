@@ -41,7 +41,7 @@ _HINTS = (
     ("is not accessible", "is `identity` right?"),
 )
 _PASSING = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
-_NOISE = re.compile(r"debug\d: |Authenticated to |Warning: Permanently added |\s*$")
+_NOISE = re.compile(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
 _LAST = 3  # lines that are told
 
 
@@ -61,8 +61,8 @@ def doing(phase: str) -> str:
 
 def failure(log: str, stderr: str) -> ConnectError:
     """The error of an ``ssh`` that ended with this log. ``stderr`` is its proxy command's, too."""
-    lines = [line.strip() for line in log.splitlines() if not _NOISE.match(line)]
-    lines += [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = (*stderr.splitlines(), *log.splitlines())
+    lines = [line.strip() for line in told if not _NOISE.match(line)]
     phase = phase_of(log)
     if phase == "host key":
         return _host_key(log, lines)

@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class _Shared:
     lock: threading.Lock = field(default_factory=threading.Lock)
     master: Master | None = None
     error: ConnectError | None = None
+    failed_at: float = 0.0
 
 
 class Openssh:
@@ -63,6 +65,8 @@ class Openssh:
         self._numbers = itertools.count()
         self._pending: set[Login] = set()
         self._open: set[Master] = set()
+        self._connections: set[OpensshConnection] = set()
+        self._said: dict[Connect, Effective] = {}
         self._hops: dict[tuple[str, ...], _Shared] = {}
         self._folder = _folder()
 
@@ -72,16 +76,20 @@ class Openssh:
         """
         said = self._tool.effective(connect)
         self._targets.claim(name, said.way)
-        jump = said.one("proxyjump")
         try:
             master = self._users_own(said) or self._reach(said, self._through(said, ()))
         except CancelledError:
             raise
         except ConnectError as error:
-            via = f" via {jump}" if jump else ""
+            via = f" via {', '.join(said.jump)}" if said.jump else ""
             raise _at(f"{said.place}{via}", error) from error
-        environment = said.environment(self._environ)
-        return OpensshConnection(master, said.connect, said.user, environment, self._end)
+        connection = OpensshConnection(master, said, self._environ, self._let_go)
+        with self._lock:
+            self._connections.add(connection)
+        if self._stop.is_set():
+            connection.close()
+            raise CancelledError
+        return connection
 
     def cancel(self) -> None:
         """End what is pending; what is open stays. ``stop`` is set."""
@@ -95,18 +103,35 @@ class Openssh:
         """End all connections; no process of theirs is left afterwards. ``stop`` is set."""
         self.cancel()
         with self._lock:
-            masters = list(self._open)
+            masters, connections = list(self._open), list(self._connections)
         for master in masters:
             master.hang_up()
+        for connection in connections:
+            connection.close()
         for master in masters:
             self._end(master)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _let_go(self, connection: OpensshConnection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+        self._end(connection.master)
 
     def _end(self, master: Master) -> None:
         with self._lock:
             self._open.discard(master)
         master.hang_up()
         master.join()
+
+    def _asked(self, connect: Connect) -> Effective:
+        """What counts for a jump host: asked once for all behind it."""
+        with self._lock:
+            said = self._said.get(connect)
+        if said is None:
+            said = self._tool.effective(connect)
+            with self._lock:
+                self._said[connect] = said
+        return said
 
     def _users_own(self, said: Effective) -> Master | None:
         """The master that the user has running for this host."""
@@ -173,7 +198,7 @@ class Openssh:
         may have a way of its own, the others have not.
         """
         last: tuple[str, Master] | None = None
-        for number, text in enumerate(hop for hop in said.one("proxyjump").split(",") if hop):
+        for number, text in enumerate(said.jump):
             if text.lower() == DIRECT:
                 continue
             name, connect = self._hop(text, said.connect)
@@ -203,15 +228,15 @@ class Openssh:
     def _shared(
         self, name: str, connect: Connect, hop: tuple[str, Master] | None, behind: tuple[str, ...]
     ) -> Master:
-        """The one connection to this jump host: made by whoever comes first; the same error for
-        all. Where it died, it is made once more.
+        """The one connection to this jump host: made by whoever comes first, with the same error
+        for all who waited. Where it died, it is made once more.
         """
-        said = self._tool.effective(connect)
+        began, said = time.monotonic(), self._asked(connect)
         options = (*self._tool.given(connect), said.place, str(hop[1].path) if hop else "")
         with self._lock:
             shared = self._hops.setdefault(options, _Shared())
         with shared.lock:
-            if shared.error is not None:
+            if shared.error is not None and shared.failed_at > began:
                 raise shared.error
             if shared.master is None or not shared.master.alive():
                 try:
@@ -221,6 +246,7 @@ class Openssh:
                     raise
                 except ConnectError as error:
                     shared.error = _at(f"jump host {name} ({said.place})", error)
+                    shared.failed_at = time.monotonic()
                     raise shared.error from None
             return shared.master
 

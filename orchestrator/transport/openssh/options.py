@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from orchestrator.model.host import Connect
 from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.config.way import Way
 
-STAYS = 10  # seconds that a master outlives us, were we killed
+STAYS = 5  # seconds that a master outlives us, were we killed
 _ASKING = 20.0  # seconds that `Match exec` and the like may take
 _NO = ("no", "off", "false")
 
@@ -105,7 +106,6 @@ class Tool:
         connect = effective.connect
         said = {
             "BatchMode": "yes",
-            "LogLevel": "DEBUG1",
             "ControlMaster": "yes",
             "ControlPath": str(control).replace("%", "%%"),
             "ControlPersist": str(STAYS),
@@ -124,7 +124,8 @@ class Tool:
             said["UpdateHostKeys"] = "no"
         if proxy:
             said["ProxyCommand"] = proxy
-        words = [self.path, *_options(said), "-N", "-T", "-x", "-E", str(log)]
+        # -v: a proxy command's stderr would be lost with LogLevel
+        words = [self.path, "-v", *_options(said), "-N", "-T", "-x", "-E", str(log)]
         return [*words, *self.given(connect), "--", connect.address]
 
     def through(self, control: Path, hop: str) -> str:
@@ -162,6 +163,19 @@ class Effective:
         return Path(text) if text else None
 
     @property
+    def forwards_agent(self) -> bool:
+        """Whether our agent is to be there for the host."""
+        return self.one("forwardagent") not in ("", *_NO)
+
+    @property
+    def jump(self) -> tuple[str, ...]:
+        """The hops before it, as USER@HOST:PORT: ssh puts every host in brackets that has a user
+        or a port, which else are for IPv6.
+        """
+        text = re.sub(r"\[([^\]:]+)\]", r"\1", self.one("proxyjump"))
+        return tuple(hop for hop in text.split(",") if hop)
+
+    @property
     def place(self) -> str:
         """USER@ADDRESS:PORT."""
         address = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
@@ -171,7 +185,7 @@ class Effective:
     def way(self) -> Way:
         """The same as the other transports have it."""
         connect = replace(self.connect, address=self.hostname, port=self.port, user=self.user)
-        jump = tuple(hop for hop in self.one("proxyjump").split(",") if hop)
+        jump = self.jump
         proxy = self.one("proxycommand")
         said = Settings(self.connect.address, self.hostname, jump=jump, proxy_command=proxy)
         return Way(connect, said)
