@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -113,4 +112,4 @@ def test_a_check_predicts_the_run_and_changes_nothing(
     if all(apart(a, b) for i, a in enumerate(paths) for b in paths[:i]):
         again = machine.go(steps).statuses
         assert again == [status.replace("changed", "ok") for status in done.statuses]
-    assert not [name for name in os.listdir(root) if "orch-" in name], "something was left behind"
+    assert not list(root.glob("*orch-*")), "something was left behind"
