@@ -314,6 +314,7 @@ def test_where_a_host_allows_one_session_another_follows_it(make: Make, tmp_path
             with pytest.raises(ConnectError, match="opens no session") as caught:
                 connection.open()
             assert caught.value.phase == "channel"
+            first.write(b"sleep 0.3\n")  # the host counts it until this is over
             first.close()
         assert len(sshd.children()) == 1
         connection.close()
@@ -518,12 +519,16 @@ def test_when_orch_dies_its_masters_and_steps_end(
         command = [sys.executable, "-m", "tests.transport.holding", *words]
         environment = {**os.environ, "TMPDIR": str(folder)}
         holding = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
         )
         assert holding.stdout
         try:
             assert holding.stdout.readline() == b"begun\n"
-            holding.send_signal(number)
+            os.killpg(holding.pid, number)  # as Ctrl-C does: all that is in the group hears it
             holding.wait()
         finally:
             holding.kill()

@@ -63,9 +63,10 @@ class Login:
             raise failure(_text(self._log), _text(self._errors))
 
     def kill(self) -> None:
-        """End it, where it is not in yet."""
+        """End it and its proxy command, where it is not in yet. Safe from any thread."""
         if self._process.poll() is None:
-            self._process.kill()
+            with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def forget(self) -> None:
         """Let go of what it said."""

@@ -223,6 +223,9 @@ class Openssh:
             hop = replace(like, address=name, user=written.user, port=written.port)
             return name, replace(hop, jump=None, forward_agent=False, given=given)
         own = host.connect
+        if own.transport not in ("ssh", "openssh"):
+            why = f"jump host {name} is reached by transport {own.transport}, not by ssh"
+            raise ConnectError("resolve", why)
         return name, replace(own, user=written.user or own.user, port=written.port or own.port)
 
     def _shared(
