@@ -39,7 +39,9 @@ class Identity:
 
 
 def read_identity(path: Path, name: str, passphrase: str | None = None) -> Identity:
-    """Read ``path``, called ``name`` in messages; a wrong passphrase leaves it locked. Never raises: trouble is told in the result."""
+    """Read ``path``, called ``name`` in messages; a wrong passphrase leaves it locked. Never
+    raises: trouble is told in the result.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:

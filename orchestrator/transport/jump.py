@@ -1,4 +1,4 @@
-"""Jump hosts: which there are on the way to a host, and one connection to each for all behind it."""
+"""Jump hosts: which are on the way to a host, and one connection to each for all behind it."""
 
 from __future__ import annotations
 

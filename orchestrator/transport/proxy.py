@@ -39,8 +39,8 @@ class Proxy(Wire):
         try:
             self._process = subprocess.Popen(
                 [shell, "-c", f"exec {command}"],
-                stdin=far,
-                stdout=far,
+                stdin=far.fileno(),
+                stdout=far.fileno(),
                 stderr=self._stderr,
                 start_new_session=True,
                 # a bash that is nobody's child and reads from a socket would run .bashrc

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Host
+from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.identity import signer
 from orchestrator.transport.keys import Key, Offer, kind_of
 from orchestrator.transport.known_hosts import KnownHosts, known_name
@@ -28,6 +29,7 @@ from orchestrator.transport.login import login_name
 from orchestrator.transport.pump import Pump
 from orchestrator.transport.server import Guard, Server
 from orchestrator.transport.ssh import JOIN, Ssh, SshConnection
+from orchestrator.transport.target import Target
 from orchestrator.transport.trust import Trust
 from orchestrator.transport.wire import Wire
 
@@ -71,7 +73,8 @@ class Sandbox:
             host.connect, address=LOOPBACK, port=self.port, user=host.name, host_keys="strict"
         )
         trust = Trust(self._known, connect, self.port, record=False)
-        return self._ssh.reach(connect, trust, self._offer, login_name())
+        said = Settings(LOOPBACK, LOOPBACK)
+        return self._ssh.reach(Target(connect, trust, lambda: self._offer, said), login_name())
 
     def close(self) -> None:
         """End the server, its connections, and every process started in it."""

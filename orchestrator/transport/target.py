@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.config.way import Way
 from orchestrator.transport.keys import Offer
 from orchestrator.transport.login import login_name
@@ -40,7 +41,8 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One host to log in to. ``connect`` leaves nothing open; ``offer`` gives the keys as they
+    """One host to log in to. ``connect`` leaves nothing open, ``settings`` has what
+    it does not say; ``offer`` gives the keys as they
     are known by then. ``account`` is whose passwords are asked for, '' for none; ``agent`` the
     socket of what is forwarded. ``hop``: the host is only there to reach others.
     """
@@ -48,8 +50,8 @@ class Target:
     connect: Connect
     trust: Trust
     offer: Callable[[], Offer]
+    settings: Settings
     hops: tuple[Hop, ...] = ()
-    proxy_command: str = ""
     account: str = ""
     agent: str = ""
     hop: bool = False
@@ -65,8 +67,8 @@ class Target:
         address, port = self.address
         if self.hops:
             return f"behind {place(self.hops[-1].way.connect)}", 0
-        if self.proxy_command:
-            return self.proxy_command.replace(address, "").replace(str(port), ""), 0
+        if command := self.settings.proxy_command:
+            return command.replace(address, "").replace(str(port), ""), 0
         return address, port
 
     def failed(self, error: ConnectError) -> ConnectError:

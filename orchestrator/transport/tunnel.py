@@ -120,7 +120,7 @@ class TunnelCable(Cable):
         return f"the connection to jump host {self._where} ended" if self._cut else ""
 
     def _push(self, data: bytes | bytearray) -> int:
-        return self._tunnel.send(data)
+        return self._tunnel.send(memoryview(data))
 
     def _pull(self, seconds: float | None) -> bytes | None:
         data = self._tunnel.take(seconds)
