@@ -93,6 +93,10 @@ class DefinitionError(OrchError):
     exit_code = Exit.DEFINITION
 
 
+class MissingFileError(DefinitionError):
+    """A file of the project that a step needs is not there, or not yet."""
+
+
 class ConnectError(OrchError):
     """A host could not be reached, or would not let us in.
 

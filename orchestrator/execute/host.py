@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TypeAlias
 
-from orchestrator.errors import ConnectError, OrchError
+from orchestrator.errors import ConnectError, MissingFileError, OrchError
 from orchestrator.execute.alone import bring, judged, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
@@ -141,6 +141,9 @@ class HostTask:
             failed = self._flush()
             if failed is not None or self._over():
                 return None, failed
+            if isinstance(error, MissingFileError) and self.progress.withheld_any:
+                what = f"{reason_of(error)} (steps before it were not run)"
+                return Outcome(Status.UNKNOWN, reason=what), None
             self.recorder.done(step, Outcome(Status.FAILED, reason=reason_of(error)))
             return None, step
 

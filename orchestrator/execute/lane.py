@@ -274,6 +274,7 @@ class LaneRun:
             made = {name: ran.results[name] for name in ran.made}
             for progress in self.progress.values():
                 progress.results.update(made)
+                progress.withheld_any = progress.withheld_any or ran.withheld_any
 
     def _host(self, number: int, wave: Wave, plan: HostPlan) -> None:
         progress = self.progress[plan.host]

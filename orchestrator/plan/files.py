@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator import templating
-from orchestrator.errors import DefinitionError, Mark, OrchError, Problem
+from orchestrator.errors import DefinitionError, Mark, MissingFileError, OrchError, Problem
 from orchestrator.model.command import Bytes
 from orchestrator.plan import trees
 from orchestrator.source.folder import show
@@ -94,4 +94,5 @@ def _reading(path: Path, mark: Mark, read: Callable[[], T]) -> T:
     except OSError as error:
         which = Path(error.filename) if isinstance(error.filename, str) else path
         what = f"cannot read {show(which)}: {(error.strerror or str(error)).lower()}"
-        raise DefinitionError(Problem(what, mark)) from None
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else DefinitionError
+        raise kind(Problem(what, mark)) from None

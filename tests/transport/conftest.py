@@ -21,7 +21,15 @@ def make_connector(tmp_path: Path) -> Iterator[Callable[..., Connector]]:
     def make(
         environ: dict[str, str] | None = None, *, record: bool = True, sandbox: Path | None = None
     ) -> Connector:
-        made.append(Connector(record=record, sandbox=sandbox, home=home, environ=environ or {}))
+        made.append(
+            Connector(
+                record=record,
+                sandbox=sandbox,
+                home=home,
+                environ=environ or {},
+                system=home / "no-ssh_config",
+            )
+        )
         return made[-1]
 
     yield make

@@ -279,7 +279,7 @@ def test_nothing_listens(connector: Connector, sshd: Sshd) -> None:
         connect = replace(sshd.connect(), port=bound.getsockname()[1])
         error = refused(connector, connect)
     assert error.phase == "connect"
-    assert error.why == f"connection refused (127.0.0.1 port {connect.port})"
+    assert error.why.endswith(f"connection refused (127.0.0.1 port {connect.port})")
     assert "sshd" in error.hint
 
 
@@ -420,11 +420,6 @@ def test_cancel_ends_what_is_pending_and_leaves_what_is_open(
 
 def test_what_is_not_there_yet_says_so(connector: Connector, sshd: Sshd) -> None:
     connect = sshd.connect()
-    for missing in (
-        replace(connect, jump="bastion"),
-        replace(connect, forward_agent=True),
-    ):
-        assert "not supported yet" in refused(connector, missing).why
     with pytest.raises(DefinitionError, match="telnet"):
         connector.connect(sshd.host(connect=replace(connect, transport="telnet")))
 
