@@ -14,7 +14,7 @@ from orchestrator.transport import Connector
 
 
 def main(port: str, key: str, known: str, *addresses: str) -> None:
-    connector = Connector(home=Path(known).parent, environ={})
+    connector = Connector(system=Path("/nonexistent"), home=Path(known).parent, environ={})
     for address in addresses:
         connect = Connect(
             address,

@@ -1,0 +1,70 @@
+"""Old releases go but the newest; what never was whole, or live and well, does not count."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.deploy.site import deploy, home
+from tests.deploy.small import HOSTS, live, releases, small
+from tests.projects import Project
+
+MANY = """
+    cd -- "$1" || exit
+    n=0
+    while [ $n -lt 5000 ]; do
+        release=$((20200101000000 + n))
+        mkdir $release
+        : >$release/.orch-release
+        : >$release/.orch-published
+        n=$((n+1))
+    done
+"""
+
+
+def test_five_thousand_old_releases_are_removed(project: Project) -> None:
+    small(project, keep=4)
+    folder = home(project, "web1") / "blog/releases"
+    folder.mkdir()
+    subprocess.run(["sh", "-c", MANY, "sh", folder], check=True)
+    for name in ("-rf", "odd name", ".orch-0123456789ab", "20200101000000 x"):
+        (folder / name).mkdir()
+        (folder / name / "file").touch()
+    (home(project, "web1") / "blog/precious").touch()
+    (folder / "link").symlink_to("..")
+    done = deploy(project)
+    assert done.code == 0, done.out
+    left = {path.name for path in folder.iterdir()}
+    new = live(project)["web1"]
+    assert left == {new, "20200101004999", "20200101004998", "20200101004997", "link"}
+    assert (home(project, "web1") / "blog/precious").exists()
+
+
+def test_failed_and_interrupted_releases_do_not_count(project: Project) -> None:
+    small(project, keep=2)
+    assert deploy(project).code == 0
+    (one,) = set(live(project).values())
+    for host in HOSTS:
+        folder = home(project, host) / "blog/releases"
+        for number in range(1, 7):
+            (folder / f"{one}{number}").mkdir()
+        for number in range(4, 7):
+            (folder / f"{one}{number}/.orch-release").touch()
+    assert deploy(project).code == 0
+    two = live(project)["web1"]
+    for host in HOSTS:
+        assert releases(project, host) == {one: "published", two: "published"}
+
+
+def test_each_host_decides_from_its_own_disk_and_the_live_one_stays(project: Project) -> None:
+    small(project, keep=1)
+    for app_hosts in ("web1", "web1,web2", "web1,web2,web3"):
+        assert deploy(project, "-l", app_hosts.replace(",", ":")).code == 0
+    new = live(project)
+    assert [len(releases(project, host)) for host in HOSTS] == [1, 1, 1]
+    folder = home(project, "web2") / "blog/releases"
+    for number in range(3):
+        (folder / f"9{number}").mkdir()
+        (folder / f"9{number}/.orch-published").touch()
+    assert project.orch("-s", "dev", "run", "deploy:cleanup", "--app", "blog").code == 0
+    assert live(project) == new
+    assert releases(project, "web2") == {new["web2"]: "published"}
