@@ -1,0 +1,71 @@
+"""Jump hosts: hosts behind one share its connection, and its trouble is told as its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.host import Connect
+from orchestrator.transport import Connector
+from tests.sshd import Sshd, serve
+from tests.transport.test_auth import ask
+
+
+def behind(target: Sshd, *bastions: Sshd) -> Connect:
+    hops = ",".join(f"{b.user}@127.0.0.1:{b.port}" for b in bastions)
+    everyone = (target, *bastions)
+    return replace(
+        target.connect(),
+        jump=hops,
+        identity=tuple(str(each.key) for each in everyone),
+        known_hosts=tuple(str(each.known_hosts) for each in everyone),
+    )
+
+
+def test_a_host_is_reached_through_one_and_through_two(
+    connector: Connector, tmp_path: Path
+) -> None:
+    with (
+        serve(tmp_path / "one") as one,
+        serve(tmp_path / "two") as two,
+        serve(tmp_path / "far") as far,
+    ):
+        for bastions in ((one,), (one, two)):
+            host = far.host(connect=behind(far, *bastions))
+            assert ask(connector.connect(host), "echo in").stdout == b"in\n"
+
+
+def test_many_hosts_share_the_connection_to_their_jump_host(
+    connector: Connector, tmp_path: Path
+) -> None:
+    with serve(tmp_path / "one", ["MaxStartups 1:100:1"]) as one, serve(tmp_path / "far") as far:
+
+        def reach(number: int) -> bytes:
+            connect = replace(behind(far, one), address=f"127.8.0.{number}")
+            return ask(connector.connect(far.host(f"h{number}", connect)), "echo in").stdout
+
+        with ThreadPoolExecutor(20) as pool:
+            assert list(pool.map(reach, range(1, 21))) == [b"in\n"] * 20
+
+
+@pytest.mark.parametrize("lines", [["AllowTcpForwarding no"], ["PermitOpen none"]])
+def test_a_jump_host_that_forwards_nothing_is_named(
+    connector: Connector, tmp_path: Path, lines: list[str]
+) -> None:
+    with serve(tmp_path / "one", lines) as one, serve(tmp_path / "far") as far:
+        with pytest.raises(ConnectError) as caught:
+            connector.connect(far.host(connect=behind(far, one)))
+        assert f"127.0.0.1:{one.port}" in caught.value.why
+
+
+def test_a_jump_host_that_does_not_let_us_in_is_named(connector: Connector, tmp_path: Path) -> None:
+    with serve(tmp_path / "one") as one, serve(tmp_path / "far") as far:
+        connect = replace(behind(far, one), identity=(str(far.key),))
+        with pytest.raises(ConnectError) as caught:
+            connector.connect(far.host(connect=connect))
+        assert caught.value.phase == "auth"
+        assert "jump host" in caught.value.why
