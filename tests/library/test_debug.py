@@ -1,0 +1,43 @@
+"""``debug``, ``pause`` and the facts: what is shown, waited for, and asked of the host."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from tests.library.machine import ODD, Machine, told
+
+FACTS = "os arch distro release hostname packager init user cpus memory".split()
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_message_is_shown_as_it_is(machine: Machine, text: str) -> None:
+    outcome = machine.one({"debug": {"msg": text}})
+    assert outcome.status == "ok", told(outcome)
+    assert outcome.stdout.text == text.rstrip("\n")
+    assert machine.one({"debug": {"msg": text}}, check=True).stdout.text == text.rstrip("\n")
+
+
+def test_other_values_are_shown_too(machine: Machine) -> None:
+    assert "b" in machine.one({"debug": {"msg": ["a", "b"]}}).stdout.text
+    assert "1" in machine.one({"debug": {"msg": 1}}).stdout.text
+
+
+def test_a_pause_is_no_change_and_a_check_does_not_wait(machine: Machine) -> None:
+    assert machine.one({"pause": {"seconds": 0}}).status == "ok"
+    assert machine.one({"pause": {"seconds": 3600}}, check=True).status == "ok"
+
+
+def test_every_fact_is_known(machine: Machine) -> None:
+    shown = " ".join(f"{name}={{{{ facts.{name} }}}}" for name in FACTS)
+    outcome = machine.one({"run": f"echo {shown}", "readonly": True})
+    found = dict(word.split("=", 1) for word in outcome.stdout.text.split(" "))
+    assert (found["os"], found["arch"]) == ("linux", platform.machine())
+    release = Path("/etc/os-release").read_text()
+    assert f"ID={found['distro']}\n" in release
+    assert (found["hostname"], found["packager"]) == (platform.node(), "apt")
+    assert int(found["cpus"]) >= 1
+    assert int(found["memory"]) > 100
+    assert all(found[name] for name in FACTS)
