@@ -36,7 +36,8 @@ def run(
         emit(Warned(time.time(), warning))
     here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
     fleet = Fleet({**hosts, HERE: here}, connect, emit, cancel)
-    with ThreadPoolExecutor(max(1, min(options.forks, len(plan.hosts)))) as pool:
+    at_once = sum(len({h.host for wave in lane.waves for h in wave.hosts}) for lane in plan.lanes)
+    with ThreadPoolExecutor(max(1, min(options.forks, at_once))) as pool:
         lanes = [
             LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options) for lane in plan.lanes
         ]
