@@ -41,12 +41,12 @@ def segment(
     """
     texts: list[bytes] = []
     here: list[int] = []
-    control = ""
     kits = {} if equipped is None else equipped
+    # first of all, for a step that fails ends the segment
+    control = "".join(_equip(command, texts, kits) for command in commands)
     for command in commands:
         if command.step in here:
             raise ValueError(f"step {command.step} is twice in one segment")
-        control += _equip(command, texts, kits)
         control += _clause(command, texts, known, here, nonce, kits)
         here.append(command.step)
     quoted = b" ".join(b"'" + text + b"'" for text in (control.encode(), *texts))

@@ -1,0 +1,17 @@
+"""What modules begin with is there for every step of a session, whatever failed before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.library.machine import Machine, told
+
+
+def test_a_step_that_fails_leaves_the_next_ones_their_functions(machine: Machine) -> None:
+    (machine.root / "b").mkdir()
+    steps: list[dict[str, Any]] = [
+        {"file": {"path": f"{machine.root}/b", "state": "absent"}, "ignore_errors": True},
+        {"file": {"path": f"{machine.root}/a"}},
+    ]
+    done = machine.go(steps)
+    assert done.statuses == ["failed", "changed"], [told(outcome) for outcome in done.outcomes]
