@@ -45,7 +45,11 @@ def chosen(
 
 
 def restrict(link: Link, settings: Settings) -> None:
-    """Let ``link``, which has not begun, offer what the settings say. Raises ConnectError."""
+    """Let ``link``, which has not begun, offer what the settings say, and bear as many silences
+    as they do. Raises ConnectError.
+    """
+    if settings.alive_count is not None:
+        link.missed = settings.alive_count
     link._preferred_kex = chosen("KexAlgorithms", settings.kex, link._preferred_kex, link._kex_info)
     link._preferred_ciphers = chosen(
         "Ciphers", settings.ciphers, link._preferred_ciphers, link._cipher_info

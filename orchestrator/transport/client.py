@@ -46,8 +46,8 @@ class Client(Link):
     no other thread has to be woken in between, which with a hundred hosts would take longer
     than the work. Satisfies ``auth.Gate``.
 
-    ``agent`` is the socket of the agent that the host's shells may use, '' for none. ``hop``: it
-    is there for tunnels only, and has no shell.
+    ``agent`` is the socket of the agent that the host's shells may use, '' for none, and
+    ``environment`` what they are offered. ``hop``: it is there for tunnels only, without a shell.
     """
 
     def __init__(
@@ -61,11 +61,12 @@ class Client(Link):
         desk: Desk | None = None,
         agent: str = "",
         hop: bool = False,
+        environment: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(wire)
         self._preferred_keys = trust.order(kinds)
         self._connect, self._trust = connect, trust
-        self._agent, self._hop = agent, hop
+        self._agent, self._hop, self._environment = agent, hop, environment
         self.auth = Auth(self, connect.user or login_name(), offer, desk)
         self._own = f"exec {connect.shell}"
         self._settled = threading.Event()
@@ -184,7 +185,7 @@ class Client(Link):
     def _ask(self, command: str) -> Shell:
         with self.lock:
             text = command.encode("utf-8", "surrogateescape")
-            shell = Shell(self, self._next_channel(), text, forward=bool(self._agent))
+            shell = Shell(self, self._next_channel(), text, bool(self._agent), self._environment)
             self.adopt(shell)
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
         self.post(ask.add_int(shell.number).add_int(WINDOW).add_int(PACKET))

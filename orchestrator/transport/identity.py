@@ -49,7 +49,7 @@ def read_identity(path: Path, name: str, passphrase: str | None = None) -> Ident
         return Identity(name, public, trouble=f"{name} does not exist", exists=False)
     except OSError as error:
         return Identity(name, trouble=f"{name} can't be read: {error.strerror}")
-    if public := _public_line(data):
+    if public := public_line(data):
         return Identity(name, public, trouble=f"{name} is a public key that no agent holds")
     public = _public_file(Path(f"{path}.pub")) or _container_public(data)
     certificate = _public_file(Path(f"{path}-cert.pub"))
@@ -139,12 +139,13 @@ def _container(data: bytes) -> bytes:
 
 def _public_file(path: Path) -> bytes:
     try:
-        return _public_line(path.read_bytes())
+        return public_line(path.read_bytes())
     except OSError:
         return b""  # there is none: it only says what the private part says as well
 
 
-def _public_line(data: bytes) -> bytes:
+def public_line(data: bytes) -> bytes:
+    """The blob of a public key or certificate in a file that holds one, b'' where it does not."""
     words = data.split(None, 2)
     if len(words) < 2 or b"PRIVATE" in data:
         return b""

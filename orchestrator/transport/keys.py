@@ -14,8 +14,11 @@ from pathlib import Path
 from orchestrator.model.host import Connect
 from orchestrator.transport.agent import Agent, AgentError
 from orchestrator.transport.ask import Answers, Question, WantedError
+from orchestrator.transport.certificates import Certificate, read_certificate
+from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.identity import Identity, Sign, read_identity
 
+NONE = "none"
 DEFAULTS = ("id_ed25519", "id_ecdsa", "id_rsa")
 CERTIFICATE = "-cert-v01@openssh.com"
 PROMPTS = 3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
@@ -68,23 +71,27 @@ class Keyring:
     def __init__(
         self, home: Path, environ: Mapping[str, str], answers: Answers | None = None
     ) -> None:
-        path = environ.get("SSH_AUTH_SOCK", "")
+        self._usual_agent = environ.get("SSH_AUTH_SOCK", "")
         self._home, self._answers = home, answers
         self._unlocking = threading.Lock()
-        self._agent = Agent(path) if path else None
         self._lock = threading.Lock()
+        self._agents: dict[str, Agent] = {}
+        self._certificates: dict[str, Certificate] = {}
         self._read: dict[Path, Identity] = {}
         self._lucky: set[bytes] = set()
 
-    def offer(self, connect: Connect) -> Offer:
-        """What to try on this host: what the inventory names, then the agent's keys, then the
-        usual files. OpenSSH tries the agent's first and may run out of attempts. A key that was
-        let in somewhere comes before those that were not, and what needs a passphrase last.
+    def offer(self, connect: Connect, settings: Settings | None = None) -> Offer:
+        """What to try on this host: what the inventory or ssh_config names, then the agent's
+        keys, then the usual files. OpenSSH tries the agent's first and may run out of attempts.
+        A key that was let in somewhere comes before those that were not, and what needs a
+        passphrase last. ``settings`` may have another agent, and certificates.
         """
-        named = [self._identity(name) for name in connect.identity]
-        usual = [] if named else [self._identity(f"~/.ssh/{name}") for name in DEFAULTS]
-        held, trouble = self._held()
-        found = [key for identity in named for key in self._keys(identity, held)]
+        said = settings or Settings(connect.address, connect.address)
+        named = [self._identity(n) for n in connect.identity if n.lower() != NONE]
+        usual = [] if connect.identity else [self._identity(f"~/.ssh/{n}") for n in DEFAULTS]
+        held, trouble = self._held(said.identity_agent)
+        found, useless = self._certified(said.certificates, named + usual, held)
+        found += [key for identity in named for key in self._keys(identity, held)]
         found += () if connect.identities_only else held
         found += [key for identity in usual for key in self._keys(identity, held)]
         unique: dict[bytes | str, Key] = {}
@@ -99,7 +106,7 @@ class Keyring:
             for identity in named + usual
             if (identity.exists or identity in named) and not self._keys(identity, held)
         ]
-        return Offer(tuple(order), (*unusable, *trouble))
+        return Offer(tuple(order), (*unusable, *useless, *trouble))
 
     def let_in(self, key: Key) -> None:
         """A server accepted this key."""
@@ -108,8 +115,8 @@ class Keyring:
 
     def close(self) -> None:
         """Let go of the agent."""
-        if self._agent:
-            self._agent.close()
+        for agent in self._agents.values():
+            agent.close()
 
     def _identity(self, name: str) -> Identity:
         path = self._path(name)
@@ -166,10 +173,35 @@ class Keyring:
     def _path(self, name: str) -> Path:
         return self._home / name[2:] if name.startswith("~/") else Path(name)
 
-    def _held(self) -> tuple[list[Key], list[str]]:
-        if self._agent is None:
+    def _certified(
+        self, names: tuple[str, ...], identities: list[Identity], held: list[Key]
+    ) -> tuple[list[Key], list[str]]:
+        """The certificates of these files, each with what signs for it, and trouble with them."""
+        found: list[Key] = []
+        trouble: list[str] = []
+        for certificate in map(self._certificate, names):
+            mine = [i for i in identities if certificate.certifies(i.public)]
+            signs = [key for i in mine for key in self._keys(i, held)]
+            signs = signs or [key for key in held if certificate.certifies(key.blob)]
+            if signs:
+                found.append(replace(signs[-1], blob=certificate.blob, where=certificate.name))
+            else:
+                why = f"{certificate.name} certifies a key that is not there"
+                trouble.append(certificate.trouble or why)
+        return found, trouble
+
+    def _certificate(self, name: str) -> Certificate:
+        with self._lock:
+            if name not in self._certificates:
+                self._certificates[name] = read_certificate(self._path(name), name)
+            return self._certificates[name]
+
+    def _held(self, other: str | None) -> tuple[list[Key], list[str]]:
+        path = self._usual_agent if other is None else other
+        if not path or path == NONE:
             return [], []
-        agent = self._agent
+        with self._lock:
+            agent = self._agents.setdefault(path, Agent(path))
         try:
             return [_agent_key(agent, *one) for one in agent.listed()], []
         except AgentError as error:

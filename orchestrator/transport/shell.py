@@ -16,14 +16,20 @@ class Shell(Stream):
     The command goes out with the peer's confirmation, and text to the shell as soon as there is
     a window for it: OpenSSH gives none before the command runs, others may. From the latter a
     refusal of the command can come late; then ``read`` raises it.
-    ``forward``: our agent is there for it, if the host allows that.
+    ``forward``: our agent is there for it, if the host allows that. ``environment``: variables
+    for it, of which the host takes those that its AcceptEnv names, without a word on the others.
     """
 
     def __init__(
-        self, link: Carrier, number: int, command: bytes, *, forward: bool = False
+        self,
+        link: Carrier,
+        number: int,
+        command: bytes,
+        forward: bool = False,
+        environment: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(link, number)
-        self._forward = forward
+        self._forward, self._environment = forward, environment
         self._command = command
         self._out: list[bytes] = []
         self._err: list[bytes] = []
@@ -87,6 +93,10 @@ class Shell(Stream):
         if self._forward:
             agent = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer)
             self._link.post(agent.add_string("auth-agent-req@openssh.com").add_boolean(False))
+        for name, text in self._environment:
+            one = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer).add_string("env")
+            one.add_boolean(False).add_string(_bytes(name)).add_string(_bytes(text))
+            self._link.post(one)
         ask = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer).add_string("exec")
         self._link.post(ask.add_boolean(True).add_string(self._command))
 
@@ -161,6 +171,10 @@ def _joined(parts: list[bytes]) -> bytes:
     whole = parts[0] if len(parts) == 1 else b"".join(parts)
     parts.clear()
     return whole
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _number(name: str) -> int:

@@ -21,7 +21,7 @@ from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.dial import dial
 from orchestrator.transport.flusher import Flusher
 from orchestrator.transport.jump import Bastions, Route, Routes
-from orchestrator.transport.keys import Keyring
+from orchestrator.transport.keys import NONE, Keyring
 from orchestrator.transport.login import login_name
 from orchestrator.transport.pacing import BEHIND, Pacing, Turn
 from orchestrator.transport.proxy import Proxy
@@ -147,15 +147,17 @@ class Ssh:
     def _target(self, way: Way, hops: Route, *, hop: bool = False) -> Target:
         connect, said = way.connect, way.settings
         user = connect.user or login_name()
-        agent = said.forward_socket or self._environ.get("SSH_AUTH_SOCK", "")
+        own = self._environ.get("SSH_AUTH_SOCK", "")
+        agent = said.forward_socket or (own if said.identity_agent is None else said.identity_agent)
+        forwarded = said.forward_agent and not hop and agent != NONE
         return Target(
             connect,
             self._trusts.of(connect, connect.port or 22, said),
-            lambda: self._keys.offer(connect),
+            lambda: self._keys.offer(connect, said),
             said,
             hops,
             account=place(connect) if hop else user,
-            agent=agent if said.forward_agent and not hop else "",
+            agent=agent if forwarded else "",
             hop=hop,
         )
 
@@ -212,6 +214,7 @@ class Ssh:
                     desk=Desk(self._answers, target.account, deadline) if target.account else None,
                     agent=target.agent,
                     hop=target.hop,
+                    environment=target.settings.set_env,
                 )
                 restrict(client, target.settings)
                 self._log_in(client, deadline)

@@ -21,6 +21,15 @@ def hops(text: str) -> tuple[str, ...]:
     return tuple(_hop(one) for one in text.split(","))
 
 
+def split(hop: str) -> tuple[str, str, int | None]:
+    """User ('' where none is said), host and port of one of the ``hops``."""
+    found = _HOP.fullmatch(hop)
+    if found is None:  # a token made it so
+        return "", hop, None
+    user, host, number = found.groups()
+    return user or "", host.strip("[]"), port([number], {}) if number else None
+
+
 def _hop(text: str) -> str:
     found = _HOP.fullmatch(text.strip())
     if text.lower().startswith("ssh://"):

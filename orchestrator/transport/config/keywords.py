@@ -41,6 +41,11 @@ def text(words: list[str], _: Mapping[str, str]) -> str:
     return words[0]
 
 
+def small(words: list[str], environ: Mapping[str, str]) -> str:
+    """One word, in small letters."""
+    return text(words, environ).lower()
+
+
 def choice(values: Mapping[str, object]) -> Parse:
     """One of some words, in any case."""
 
@@ -134,7 +139,7 @@ def variables(words: list[str], _: Mapping[str, str]) -> tuple[tuple[str, str], 
 def algorithms(words: list[str], environ: Mapping[str, str]) -> str:
     """A list with commas, and + - or ^ before it."""
     word = text(words, environ)
-    if not re.fullmatch(r"[-+^]?[^,\s]+(,[^,\s]+)*", word):
+    if not re.fullmatch(r"[-+^]?[^-+^,\s][^,\s]*(,[^,\s]+)*", word):
         raise BadValueError(f"{word!r} is no list of algorithms")
     return word
 
@@ -154,7 +159,7 @@ OBEYED: Mapping[str, Keyword] = {
     "stricthostkeychecking": Keyword("host_keys", choice(HOST_KEYS)),
     "userknownhostsfile": Keyword("known_hosts", files),
     "globalknownhostsfile": Keyword("global_known_hosts", files),
-    "hostkeyalias": Keyword("host_key_alias", text),
+    "hostkeyalias": Keyword("host_key_alias", small),
     "hashknownhosts": Keyword("hash_known_hosts", choice(FLAG)),
     "kexalgorithms": Keyword("kex", algorithms),
     "ciphers": Keyword("ciphers", algorithms),

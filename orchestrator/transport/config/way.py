@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import ConnectError
+from orchestrator.errors import ConnectError, Problem
 from orchestrator.model.host import Connect
+from orchestrator.transport.config.jumps import split
 from orchestrator.transport.config.lookup import SYSTEM, SshConfig
 from orchestrator.transport.config.settings import Settings
+from orchestrator.transport.config.tree import ConfigError
 from orchestrator.transport.login import login_name
 
 USER_KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -112,7 +114,7 @@ class Targets:
 
 
 def settled(connect: Connect, said: Settings) -> Way:
-    """``connect`` above ``said``."""
+    """``connect`` above ``said``. Raises ConfigError where ssh_config sends us in a circle."""
     fields: dict[str, Any] = {
         "address": said.address,
         "port": connect.port or said.port or 22,
@@ -129,7 +131,22 @@ def settled(connect: Connect, said: Settings) -> Way:
         fields["timeout"] = float(said.connect_timeout)
     if said.alive_interval is not None and not connect.says("keepalive"):
         fields["keepalive"] = float(said.alive_interval)
-    return Way(replace(connect, **fields), _routed(connect, said))
+    way = Way(replace(connect, **fields), _routed(connect, said))
+    if not connect.says("jump"):
+        _refuse_circle(way)
+    return way
+
+
+def _refuse_circle(way: Way) -> None:
+    """As ssh does: with `Host *` a ProxyJump is easily meant for the jump host itself."""
+    if not way.settings.jump:
+        return
+    user, host, port = split(way.settings.jump[-1])
+    to = way.connect
+    mine = to.user or login_name()
+    if (host, port or 22, user or mine) == (to.address, to.port, mine):
+        what = f"proxyjump: {to.address} would be the way to itself"
+        raise ConfigError(Problem(what, hint=f"`Host {to.address}` with `ProxyJump none` above it"))
 
 
 def _known(said: Settings) -> tuple[str, ...]:

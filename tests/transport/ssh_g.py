@@ -1,0 +1,151 @@
+"""What the real `ssh -G` says of a host, and our settings in its words."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import subprocess
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from orchestrator.model.host import Connect
+from orchestrator.transport.algorithms import assembled
+from orchestrator.transport.config.lookup import SshConfig
+from orchestrator.transport.config.settings import Settings
+from orchestrator.transport.config.way import settled
+
+Said = dict[str, list[str]]
+ME = pwd.getpwuid(os.getuid())
+LISTS = {
+    "kexalgorithms": ("kex", "kex"),
+    "ciphers": ("ciphers", "cipher"),
+    "macs": ("macs", "mac"),
+    "hostkeyalgorithms": ("host_key_algorithms", "HostKeyAlgorithms"),
+}
+COMPARED = """hostname port user identityfile certificatefile identitiesonly identityagent
+connecttimeout serveraliveinterval serveralivecountmax stricthostkeychecking userknownhostsfile
+globalknownhostsfile hostkeyalias hashknownhosts addressfamily bindaddress forwardagent setenv
+proxyjump proxycommand kexalgorithms ciphers macs hostkeyalgorithms""".split()
+EXPANDED_LATER = ("identityfile", "certificatefile", "proxyjump", "proxycommand")
+
+
+def environ(home: Path) -> dict[str, str]:
+    """The environment of both sides."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "SHELL": "/bin/sh", "WORD": "word"}
+
+
+def by_ssh(home: Path, file: Path, host: str) -> Said | None:
+    """What ssh says of the host, None where it refuses the file. A ~ is ``home`` in it: ssh takes
+    the account's own, whatever HOME is.
+    """
+    done = subprocess.run(
+        ["ssh", "-G", "-F", file, host],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environ(home),
+    )
+    if done.returncode:
+        assert done.returncode == 255
+        return None
+    found: Said = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        if key in COMPARED:
+            found.setdefault(key, []).append(value.replace(f"{ME.pw_dir}/", f"{home}/"))
+    known = {
+        "%": "%", "h": found["hostname"][0], "n": host, "p": found["port"][0],
+        "r": found["user"][0], "d": str(home), "u": ME.pw_name, "i": str(ME.pw_uid),
+        "k": found.get("hostkeyalias", found["hostname"])[0],
+    }  # fmt: skip
+    for key in EXPANDED_LATER:
+        found[key] = [_late(text, known, home) for text in found.get(key, [])]
+    # ssh prints all hops but the last as they are written
+    hops = [re.sub(r"ssh://([^,/]*)/?", r"\1", text) for text in found["proxyjump"]]
+    found["proxyjump"] = hops
+    return {key: values for key, values in found.items() if values}
+
+
+def by_orch(home: Path, file: Path, host: str) -> Said:
+    """Our settings, as ssh would print them."""
+    config = SshConfig(home, environ(home), threading.Event(), file=str(file))
+    return in_its_words(settled(Connect(host), config.of(host)).settings)
+
+
+def in_its_words(s: Settings) -> Said:
+    """Settings as `ssh -G` prints them."""
+    default = defaults()
+    said: Said = {key: default[key] for key in default if key in COMPARED}
+    said |= {"hostname": [s.address], "port": [str(s.port or 22)], "user": [s.user or ME.pw_name]}
+    values: Mapping[str, object] = {
+        "identitiesonly": s.identities_only,
+        "identityagent": s.identity_agent,
+        "connecttimeout": s.connect_timeout,
+        "serveraliveinterval": s.alive_interval,
+        "serveralivecountmax": s.alive_count,
+        "userknownhostsfile": " ".join(s.known_hosts) or None,
+        "globalknownhostsfile": " ".join(s.global_known_hosts) or None,
+        "hostkeyalias": s.host_key_alias or None,
+        "hashknownhosts": s.hash_known_hosts,
+        "addressfamily": s.address_family,
+        "bindaddress": s.bind_address or None,
+        "forwardagent": s.forward_socket or s.forward_agent,
+        "proxycommand": s.proxy_command or None,
+        "proxyjump": ",".join(s.jump) or None,
+    }
+    said |= {key: [_word(value)] for key, value in values.items() if value is not None}
+    if s.host_keys:
+        said["stricthostkeychecking"] = [
+            {"yes": "true", "no": "false"}.get(s.host_keys, s.host_keys)
+        ]
+    for key, many in (("identityfile", s.identity), ("certificatefile", s.certificates)):
+        said |= {key: list(many)} if many else {}
+    said |= {"setenv": [f"{name}={text}" for name, text in s.set_env]} if s.set_env else {}
+    for key, (field, kind) in LISTS.items():
+        usual = default[key][0].split(",")
+        said[key] = [",".join(assembled(getattr(s, field), usual, known(kind)))]
+    return said
+
+
+@cache
+def defaults() -> Said:
+    """What ssh says where no file says anything."""
+    home = Path("/nowhere")
+    said = by_ssh(home, Path("/dev/null"), "localhost")
+    assert said is not None
+    said["userknownhostsfile"] = ["DEFAULT"]
+    said["identityfile"] = ["DEFAULT"]
+    return said
+
+
+@cache
+def known(kind: str) -> tuple[str, ...]:
+    """All algorithms of a kind that this ssh has."""
+    done = subprocess.run(["ssh", "-Q", kind], capture_output=True, text=True, check=True)
+    return tuple(done.stdout.split())
+
+
+def alike(said: Said, home: Path) -> Said:
+    """Without the defaults that differ: orch's own list of keys to try, and its home."""
+    usual = [f"{home}/.ssh/known_hosts {home}/.ssh/known_hosts2"]
+    plain = dict(said)
+    if plain["userknownhostsfile"] in (usual, ["DEFAULT"]):
+        plain["userknownhostsfile"] = ["DEFAULT"]
+    if any(name.endswith("/id_xmss") for name in plain["identityfile"]):
+        plain["identityfile"] = ["DEFAULT"]
+    return plain
+
+
+def _late(text: str, known: Mapping[str, str], home: Path) -> str:
+    text = re.sub(r"%(.)", lambda found: known[found[1]], text)
+    text = text.replace("${WORD}", "word")
+    return f"{home}/{text[2:]}" if text.startswith("~/") else text
+
+
+def _word(value: object) -> str:
+    return (
+        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    )
