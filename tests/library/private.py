@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.library.machine import Machine
@@ -43,9 +44,28 @@ def inside(machine: Machine) -> Iterator[Machine]:
     """Have the machine's steps run in a private copy of this one. A check must not change a
     file of it."""
     folder = machine.root.parent / f"{machine.root.name}-overlay"
+    with copied(folder, machine.root.parent) as copy:
+        machine.within = (*copy.words, f"--wdns={machine.home}")
+        machine.watched = (copy.upper,)
+        yield machine
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A private copy. ``first`` is its first process, ``words`` what makes a command run in it,
+    ``upper`` the folder with all that was changed there, as it can be seen from here."""
+
+    first: int
+    words: tuple[str, ...]
+    upper: Path
+
+
+@contextmanager
+def copied(folder: Path, shared: Path) -> Iterator[Copy]:
+    """Make a copy, with ``folder`` to keep it in, which is new. ``shared`` is the same inside."""
     folder.mkdir()
     unshare = ["unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child"]
-    script = ["sh", "-c", _ENTER, "sh", str(folder), str(machine.root.parent)]
+    script = ["sh", "-c", _ENTER, "sh", str(folder), str(shared)]
     holder = subprocess.Popen(
         [*unshare, *script, sys.executable, _WAIT],
         stdin=subprocess.PIPE,
@@ -56,20 +76,9 @@ def inside(machine: Machine) -> Iterator[Machine]:
     try:
         assert holder.stdout.readline() == "ready\n", "no private machine: needs root, overlayfs"
         (first,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
-        machine.within = (
-            "/usr/bin/nsenter",
-            "-t",
-            first,
-            "-m",
-            "-u",
-            "-n",
-            "-p",
-            "-r",
-            f"--wdns={machine.home}",
-        )
-        # the upper layer, as the first process's parent sees it
-        machine.watched = (Path(f"/proc/{holder.pid}/root{folder}/up"),)
-        yield machine
+        words = ("/usr/bin/nsenter", "-t", first, "-m", "-u", "-n", "-p", "-r")
+        # as the first process's parent sees it
+        yield Copy(int(first), words, Path(f"/proc/{holder.pid}/root{folder}/up"))
     finally:
         holder.stdin.close()
         holder.wait()
