@@ -9,7 +9,6 @@ from typing import TypeVar
 from orchestrator import tasks
 from orchestrator.app import constants, values
 from orchestrator.app.project import root_of
-from orchestrator.app.refusals import refuse
 from orchestrator.errors import Mark, OrchError, Problem, nearest
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import default_stage, stages
@@ -55,7 +54,6 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
         if stage is None:
             continue
         notes += stage.notes
-        told.unless_wrong(partial(refuse, stage.hosts.values()))
         if loaded:  # else who knows which names the tasks would give
             told.unless_wrong(partial(values.check, stage, values.later_names(of_tasks)))
     return told.problems, list(dict.fromkeys(notes + notes_of(of_tasks)))

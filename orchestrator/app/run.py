@@ -5,19 +5,31 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from orchestrator.app.emitter import Emitter
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
-from orchestrator.app.refusals import refuse, taking_part
-from orchestrator.errors import DefinitionError, Exit
+from orchestrator.errors import Exit
 from orchestrator.execute import Cancel, Options, run
 from orchestrator.journal import Journal
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
 from orchestrator.model.host import Host
 from orchestrator.plan.model import Plan
 from orchestrator.session.channel import Connection
+from orchestrator.transport.ask import Ask
 from orchestrator.transport.connector import Connector
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who sits at the terminal. ``ask`` asks for what a host wants to know, a password say.
+    ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still in
+    the middle of a step, with that step.
+    """
+
+    ask: Ask
+    left: Callable[[Mapping[str, str]], None]
 
 
 def carry_out(
@@ -26,20 +38,13 @@ def carry_out(
     options: Options,
     sink: Sink,
     environ: Mapping[str, str],
-    left: Callable[[Mapping[str, str]], None],
+    person: Person,
+    ssh_config: str | None = None,
 ) -> Exit:
     """Run the plan; the exit code it comes to. The sink is closed in any case.
 
-    ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still
-    in the middle of a step, with that step. Raises DefinitionError before anything is contacted
-    where a host's connect settings cannot be obeyed.
+    ``ssh_config`` is read in place of the user's and the system's.
     """
-    part = taking_part(plan)
-    try:
-        refuse(host for host in there.stage.hosts.values() if host.name in part)
-    except DefinitionError:
-        sink.close()
-        raise
     _allow_files()
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
@@ -50,13 +55,21 @@ def carry_out(
         masks=there.secrets.masks,
     )
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
-    connectors = [Connector(sandbox=sandbox, record=not plan.check)]
+
+    def connector() -> Connector:
+        return Connector(
+            record=not plan.check,
+            sandbox=sandbox,
+            hosts=there.stage.hosts,
+            ask=person.ask,
+            ssh_config=ssh_config,
+        )
+
+    connectors = [connector()]
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
-        connectors.append(
-            Connector(sandbox=sandbox, record=not plan.check)
-        )  # what undoes may have to connect again
+        connectors.append(connector())  # what undoes may have to connect again
         cancel.stop()
         connectors[0].cancel()
 
@@ -65,15 +78,15 @@ def carry_out(
 
     def second() -> None:
         sink.close()
-        left(dict(running.steps))
+        person.left(dict(running.steps))
 
     try:
         with interrupts(first, second):
             return run(plan, there.stage.hosts, connect, emit, options=options, cancel=cancel)
     finally:
         emit.close()
-        for connector in connectors:
-            connector.close()
+        for each in connectors:
+            each.close()
 
 
 def _allow_files() -> None:

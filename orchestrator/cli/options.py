@@ -140,6 +140,18 @@ def extra(command: F) -> F:
     )(command)
 
 
+def ssh_config(command: F) -> F:
+    """``-F``, as of ssh."""
+    return click.option(
+        *("-F", "--ssh-config"),
+        multiple=True,
+        callback=once,
+        metavar="FILE",
+        help="Read this ssh_config in place of ~/.ssh/config and /etc/ssh/ssh_config; `none`: "
+        "no file at all.",
+    )(command)
+
+
 def running(command: F) -> F:
     """The options of verbs that contact hosts."""
     return _all(
@@ -154,6 +166,7 @@ def running(command: F) -> F:
             metavar="N",
             help="Work on at most N hosts at a time.",
         ),
+        ssh_config,
         click.option(
             "--keep-going",
             is_flag=True,

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ from orchestrator.model.masks import Masks
 if TYPE_CHECKING:
     from orchestrator.app.prepare import Parts, There
     from orchestrator.plan.model import Plan, Wave
+    from orchestrator.report.turns import Turns
 
 
 @click.command("run", short_help="Run tasks on a stage's hosts.")
@@ -152,19 +154,20 @@ def _list_hosts(plan: Plan) -> int:
     return Exit.OK
 
 
-def _ask_step(wave: Wave) -> str:
+def _ask_step(turns: Turns, wave: Wave) -> str:
     """Run, skip or stop, as the user says."""
     from orchestrator.report.fold import fold
 
-    click.echo(f"{wave.task} on {fold(host.host for host in wave.hosts)}", err=True)
-    while True:
-        click.echo("run, skip or stop? [r/s/q] ", err=True, nl=False)
-        line = sys.stdin.readline()
-        answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
-        if not line or line.strip() in ("q", "quit", "stop"):
-            return "stop"
-        if answer:
-            return answer
+    with turns.question():
+        click.echo(f"{wave.task} on {fold(host.host for host in wave.hosts)}", err=True)
+        while True:
+            click.echo("run, skip or stop? [r/s/q] ", err=True, nl=False)
+            line = sys.stdin.readline()
+            answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
+            if not line or line.strip() in ("q", "quit", "stop"):
+                return "stop"
+            if answer:
+                return answer
 
 
 def _go(given: Mapping[str, Any], example: str) -> There:
@@ -178,14 +181,18 @@ def _go(given: Mapping[str, Any], example: str) -> There:
 
 
 def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
-    from orchestrator.app.run import carry_out
+    from orchestrator.app.run import Person, carry_out
+    from orchestrator.cli.terminal import Terminal
     from orchestrator.execute import Options
     from orchestrator.report.choose import sinks
+    from orchestrator.report.turns import Turns
 
     if given["exit_code"] and not plan.check:
         raise click.UsageError("--exit-code says nothing without --check")
     if there.stage.protected and plan.changes and not plan.check and not given["yes"]:
         _ask(there, plan)
+    turns = Turns()
+    terminal = Terminal(turns)
     sink = sinks(
         json=given["as_json"],
         verbose=given["verbose"],
@@ -193,18 +200,26 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
+        turns=turns,
     )
     wanted = Options(
         given["forks"],
         given["keep_going"],
         given["unreachable"] == "skip",
-        _ask_step if given.get("step") else None,
+        partial(_ask_step, turns) if given.get("step") else None,
         given["exit_code"],
         _given(given),
         given.get("lock_wait", 0.0),
         _holder(given),
     )
-    return carry_out(plan, there, wanted, sink, os.environ, _left)
+
+    def left(steps: Mapping[str, str]) -> None:
+        terminal.restore()
+        _left(steps)
+
+    return carry_out(
+        plan, there, wanted, sink, os.environ, Person(terminal.ask, left), given["ssh_config"]
+    )
 
 
 def _holder(given: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TextIO
 from orchestrator.model.event import Sink
 from orchestrator.report.out import Out, lively, open_out
 from orchestrator.report.tee import Tee
+from orchestrator.report.turns import Turns
 
 
 def sinks(
@@ -18,13 +19,14 @@ def sinks(
     stderr: TextIO,
     environ: Mapping[str, str],
     diff: bool = False,
+    turns: Turns | None = None,
 ) -> Sink:
     """What shows a run: JSON lines; or a live view, then folded results; or plain lines, then rows.
 
     Events and the live view go to stderr, output and results to stdout. The sink raises
     OSError from the call in which a stream turned out to take nothing more, once per stream.
     ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong. ``diff``: what
-    changed is shown, too, and not only what would.
+    changed is shown, too, and not only what would. ``turns``: shared with who asks questions.
     """
     if json:
         from orchestrator.report.jsonl import JsonLines
@@ -36,7 +38,12 @@ def sinks(
     if lively(stderr, environ):
         from orchestrator.report.live import Live
 
-        return Tee((Live(stderr, environ, verbose), Results(out, whole=verbose > 0, diff=diff)))
+        return Tee(
+            (
+                Live(stderr, environ, verbose, turns or Turns()),
+                Results(out, whole=verbose > 0, diff=diff),
+            )
+        )
     from orchestrator.report.plain import Plain
 
     return Tee(

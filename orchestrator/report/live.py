@@ -18,6 +18,7 @@ from orchestrator.report.frame import frame
 from orchestrator.report.lines import Lines
 from orchestrator.report.out import Out
 from orchestrator.report.progress import Progress
+from orchestrator.report.turns import Turns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,10 +34,13 @@ class Live:
     """A sink that draws the progress on a terminal until RunFinished, then leaves no trace.
 
     Warnings and the first hosts that fail stand above it and stay; with ``verbose`` above 0
-    the steps do, too.
+    the steps do, too. Nothing is drawn while somebody asks a question (``turns``).
     """
 
-    def __init__(self, stderr: TextIO, environ: Mapping[str, str], verbose: int = 0) -> None:
+    def __init__(
+        self, stderr: TextIO, environ: Mapping[str, str], verbose: int, turns: Turns
+    ) -> None:
+        self._turns = turns
         self._stderr, self._environ, self._verbose = stderr, environ, verbose
         self._out = Out(stderr, colour=True)
         self._progress = Progress()
@@ -88,7 +92,6 @@ class Live:
         if self._stop.wait(_PATIENCE):
             return
         from rich.console import Console
-        from rich.live import Live as Display
 
         console = Console(
             file=self._stderr,
@@ -99,19 +102,28 @@ class Live:
             _environ=self._environ,
         )
         try:
-            with Display(
-                console=console,
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                vertical_overflow="crop",
-            ) as display:
-                while not self._stop.wait(_PAUSE):
-                    self._print_notes(console)
-                    display.update(self._picture(console), refresh=True)
+            while not self._stop.is_set():
+                with self._turns.view() as ours:
+                    if ours:
+                        self._display(console)
+                self._stop.wait(_PAUSE)
         except OSError:
             return  # the terminal went away; the run is none the worse for it
+
+    def _display(self, console: Console) -> None:
+        from rich.live import Live as Display
+
+        with Display(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        ) as display:
+            while not (self._turns.asked or self._stop.wait(_PAUSE)):
+                self._print_notes(console)
+                display.update(self._picture(console), refresh=True)
 
     def _print_notes(self, console: Console) -> None:
         from rich.text import Text

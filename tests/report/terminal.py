@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +40,23 @@ class Terminal:
         lines = self._run("capture-pane", "-p", *more).split("\n")
         return [line.rstrip() for line in lines]
 
+    def type(self, text: str, *keys: str) -> None:
+        """Type the text as it stands, and then keys (``Enter``, ``C-c``)."""
+        if text:
+            self._run("send-keys", "-l", text)
+        self._run("send-keys", *keys)
+
     def cursor_shown(self) -> bool:
         return self._run("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
+    def echoes(self) -> bool:
+        """Whether what is typed is shown."""
+        name = self._run("display-message", "-p", "#{pane_tty}").strip()
+        device = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        try:
+            return bool(termios.tcgetattr(device)[3] & termios.ECHO)
+        finally:
+            os.close(device)
 
     def close(self) -> None:
         self._run("kill-server")

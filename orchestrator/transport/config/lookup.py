@@ -89,7 +89,7 @@ class SshConfig:
                 except ConfigError as error:
                     self._known = error
         if isinstance(self._known, ConfigError):
-            raise ConfigError(*self._known.problems)
+            raise ConfigError(*self._known.found)
         return self._known
 
     def _read(self) -> _Read:

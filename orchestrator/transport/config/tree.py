@@ -18,7 +18,7 @@ class ConfigError(ConnectError):
         at = f"{first.mark}: " if first.mark else ""
         others = f" (and {more} more)" if more else ""
         super().__init__("ssh_config", f"{at}{first.what}{others}", first.hint)
-        self.problems = problems
+        self.found = problems
 
 
 @dataclass(frozen=True, slots=True)
