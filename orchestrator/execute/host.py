@@ -137,6 +137,8 @@ class HostTask:
                         return None, failed
         except NotRun as hangs:
             return Outcome(Status.UNKNOWN, reason=reason_of(hangs)), None
+        except ConnectError:
+            raise  # of what had to be sent first: the step did not begin
         except OrchError as error:
             failed = self._flush()
             if failed is not None or self._over():
@@ -196,8 +198,13 @@ class HostTask:
         if not segment or self._over():
             return None
         try:
-            session = self.session = self._home()
-            self._send(session, segment)
+            while segment and not (self.recorder.failed or self._over()):
+                session = self.session = self._home()
+                self._send(session, segment)
+                if session.alive:
+                    break
+                # on some hosts a shell ends with a step; those behind that did not begin
+                segment = [each for each in segment if each[1].step not in self.known]
         except ConnectError as error:
             self._refused(segment[0][0], error)
         return self.recorder.failed

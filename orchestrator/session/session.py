@@ -85,7 +85,8 @@ class Session:
         """Run one segment. When it returns, each step that was begun or skipped has ended.
 
         Steps after one that failed, and was not to be ignored, have neither begun nor ended;
-        nor have those that a ``cancel`` kept from beginning. Without commands it waits until
+        nor have those that a ``cancel`` kept from beginning, and those behind a step with which
+        the shell itself had to end: it is not ``alive`` then. Without commands it waits until
         the shell is ready. Raises NotReady, and Lost where the session breaks off, or broke
         off before; ValueError for commands that cannot be sent.
         """
@@ -138,6 +139,7 @@ class Session:
                 self._not_ready(f"no shell answered within {self._ready_timeout:g} s")
             wake_at = now + self._renew if unsent else self._renew_at or now
             chunk = self._read(max(0.0, (wake_at if self._ready else min(wake_at, ready_by)) - now))
+            ready_by += chunk.waited
             if self._hear(chunk):
                 return
             if chunk.eof:
@@ -214,7 +216,7 @@ class Session:
             self._listener.reported(int(step), kind, text)
         elif happening.kind == "D":
             self._over = "the shell ended with a step: its host has neither setsid nor perl"
-            return self._failed or self._cancelled
+            return self._running is None
         elif self._running is not None:
             raise Garbled(f"the segment ended in step {self._running}")
         return happening.kind == "S"

@@ -137,7 +137,9 @@ class Client(Link):
         self._settled.set()
 
     def closed_within(self, seconds: float) -> bool:
-        """Whether one of its shells was closed so recently."""
+        """Whether one of its shells was closed so recently, or is being closed."""
+        if any(stream.closing for stream in tuple(self._streams)):
+            return True
         return time.monotonic() - self._closed_at < seconds
 
     # What the reader calls.

@@ -43,6 +43,11 @@ class Stream:
         self._eof_here = self._eof_there = self._closed_here = self._gone = False
         self._changed = threading.Condition(threading.Lock())
 
+    @property
+    def closing(self) -> bool:
+        """Whether we closed it, which the peer may still have to do."""
+        return self._closed_here
+
     def send(self, data: bytes | memoryview, *, stderr: bool = False) -> int:
         """Send what the peer's window and the socket have room for; return how much it was.
 
