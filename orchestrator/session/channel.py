@@ -8,11 +8,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What arrived on one read. ``eof``: the other side is gone and nothing more will come."""
+    """What arrived on one read. ``eof``: the other side is gone and nothing more will come.
+    ``waited``: seconds that it took a person to answer, which are not the host's fault.
+    """
 
     stdout: bytes = b""
     stderr: bytes = b""
     eof: bool = False
+    waited: float = 0.0
 
 
 class Channel(Protocol):
