@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from tests.projects import Project
 from tests.sshd import sshd
 
 __all__ = ["sshd"]
+
+# Ignored under nohup; and what is ignored when a shell starts, it can never trap.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
