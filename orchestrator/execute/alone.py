@@ -43,12 +43,18 @@ def judged(
 
 
 def bring(channel: Channel, timeout: float, sends: Bytes, stopping: Callable[[], bool]) -> str:
-    """Send the bytes to a private folder of their own on the host; their path there.
+    """Send the bytes to a private folder of their own on the host, in the home where the usual
+    place takes none; their path there.
 
     Raises TransferError.
     """
-    folder = f"orch-{secrets.token_hex(8)}"
-    made = f'set -e; umask 077; cd "${{TMPDIR:-/tmp}}"; mkdir {folder}; cd {folder}; pwd\n'
+    name = f"orch-{secrets.token_hex(8)}"
+    usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
+    made = (
+        "set -e; umask 077\n"
+        f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
+        "trap 'rmdir -- \"$PWD\" 2>/dev/null ||:' EXIT; pwd\n"
+    )
     script = made + staging("payload", sends.size)
     told = send(channel, script, pieces(sends), timeout=timeout, stopping=stopping)
     return told.removesuffix("\n") + "/payload"

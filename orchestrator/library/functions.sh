@@ -250,8 +250,8 @@ replacing() {
 beside() {
   case $1 in */*) temp=${1%/*}/;; *) temp=./;; esac
   [ -d "$temp" ] || mkdir -p -- "$temp"
-  temp=$temp.$ORCH_TEMP
-  trap 'rm -f -- "$temp"' EXIT
+  temp=$temp.$ORCH_TEMP f_wrote=1
+  trap 'rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write all of it: is the disk full?" >&2' EXIT
   trap 'exit 143' TERM HUP INT
   (umask 077; set -C; : >"$temp")
 }
@@ -291,7 +291,9 @@ over() {
 put() {
   aim "$1"
   beside "$path"
+  f_wrote=
   payload >"$temp"
+  f_wrote=1
   same "$temp" || { echo "could not write all of it" >&2; return 1; }
   place "$path" "$2" "$3" "$4" "$5"
 }

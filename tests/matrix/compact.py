@@ -1,0 +1,152 @@
+"""A compact conformance run: a task's steps on one host, and all that should come of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+
+from orchestrator import tasks
+from orchestrator.errors import Exit
+from orchestrator.execute import Cancel, Options, run
+from orchestrator.inventory.load import load
+from orchestrator.model.event import Event, RunFinished, StepFinished
+from orchestrator.model.outcome import Row
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.build import build
+from orchestrator.plan.views import run_view
+from orchestrator.transport import Connector
+from orchestrator.transport.ask import Ask as Question
+from tests.session.heard import processes, until
+
+LARGE = random.Random(6).randbytes(50_000)  # beyond what goes with a command
+SMALL = 'it\'s a "small" one\n'
+GREETING = "it's ü $HOME `id`\t\\n"
+MARK = f"98765.{uuid4().int}"  # seconds that nothing else on this machine sleeps
+_SMALL = {"path": "{{ at }}/the small", "content": SMALL}
+_LARGE = {"path": "{{ at }}/large", "src": "large"}
+STEPS: list[dict[str, Any]] = [
+    {"run": r"printf 'out\377\0\n\n'; printf 'err\376' >&2"},
+    {"run": 'printf %s "$GREETING"', "readonly": True},
+    {"copy": _SMALL},
+    {"copy": _LARGE},
+    {"copy": _SMALL},
+    {"copy": _LARGE},
+    {"run": f"sleep {MARK}", "timeout": "100ms", "ignore_errors": True},
+    {"run": "echo last words >&2; exit 3"},
+]
+ENDS = [
+    ("changed", 0, b"out\377\0\n\n", b"err\376"),
+    ("ok", 0, GREETING.encode(), b""),
+    ("changed", 0, b"", b""),
+    ("changed", 0, b"", b""),
+    ("ok", 0, b"", b""),
+    ("ok", 0, b"", b""),
+    ("timed_out", None, b"", b""),
+    ("failed", 3, b"", b"last words\n"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run on one host came to."""
+
+    code: Exit
+    row: Row
+    steps: list[StepFinished]
+
+    @property
+    def ends(self) -> list[tuple[str, int | None, bytes, bytes]]:
+        outcomes = [step.outcome for step in self.steps]
+        return [
+            (
+                str(o.status),
+                o.exit_status,
+                o.stdout.head + o.stdout.tail,
+                o.stderr.head + o.stderr.tail,
+            )
+            for o in outcomes
+        ]
+
+    @property
+    def out(self) -> bytes:
+        """The first step's stdout."""
+        return self.ends[0][2]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project whose hosts are made by the tests."""
+
+    root: Path
+
+    def write(self, hosts: Mapping[str, Mapping[str, Any]], connect: Mapping[str, Any]) -> None:
+        """Its stages are the transports; ``connect`` is what all hosts have in common."""
+        (self.root / "tasks").mkdir(parents=True)
+        (self.root / "tasks/large").write_bytes(LARGE)
+        (self.root / "tasks/compact.yml").write_text(yaml.safe_dump({"steps": STEPS}))
+        for transport in ("ssh", "openssh"):
+            stage = self.root / "inventories" / transport
+            stage.mkdir(parents=True)
+            common = {
+                "connect": {**connect, "transport": transport},
+                "environment": {"GREETING": GREETING},
+                "vars": {"at": "~"},
+            }
+            (stage / "stage.yml").write_text(yaml.safe_dump(common, allow_unicode=True))
+            (stage / "hosts.yml").write_text(yaml.safe_dump(dict(hosts), allow_unicode=True))
+
+    def run(
+        self,
+        transport: str,
+        *names: str,
+        steps: list[dict[str, Any]] | None = None,
+        environ: Mapping[str, str] | None = None,
+        ask: Question | None = None,
+    ) -> list[Done]:
+        """Run the task, or other steps, on these hosts; each one's end."""
+        stage = load(self.root, transport)
+        hosts = tuple(stage.hosts[name] for name in names)
+        if steps is not None:
+            (self.root / "tasks/other.yml").write_text(yaml.safe_dump({"steps": steps}))
+        task = "compact" if steps is None else "other"
+        loaded = tasks.load(self.root, [task])
+        view = run_view("r", "tester", 0.0)
+        plan = build(Ask(stage, hosts, (tasks.Request(task),), loaded.by_name, view))
+        events: list[Event] = []
+        settings = {"PATH": "/usr/bin:/bin", **(environ or {})}
+        home = self.root.parent
+        with closing(
+            Connector(
+                home=home, environ=settings, hosts=stage.hosts, ask=ask, ssh_config="/dev/null"
+            )
+        ) as connector:
+            code = run(
+                plan,
+                stage.hosts,
+                connector.connect,
+                events.append,
+                options=Options(),
+                cancel=Cancel(),
+            )
+        rows = next(event.rows for event in events if isinstance(event, RunFinished))
+        ends = [event for event in events if isinstance(event, StepFinished)]
+        return [Done(code, r, [e for e in ends if e.host == r.host]) for r in rows]
+
+
+def conforms(run: Callable[[], Done], folder: Path) -> None:
+    """It works: every step came to what it should, and nothing of them is left running.
+    ``folder``: where its files are then, as seen from here."""
+    for name in ("the small", "large"):
+        (folder / name).unlink(missing_ok=True)
+    done = run()
+    assert done.ends == ENDS, done.row
+    assert (folder / "the small").read_text() == SMALL
+    assert (folder / "large").read_bytes() == LARGE
+    until(lambda: not processes(MARK), "the end of what was timed out")

@@ -1,0 +1,166 @@
+"""sshd's settings, login shells and homes as they are out there: a compact run over both
+transports works, or tells in one line what is in its way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.errors import Exit
+from tests.matrix.compact import ENDS, Project, conforms
+from tests.matrix.hosts import HOMES, SETTINGS, SHELLS, TRANSPORTS, common, hosts, settings, tools
+from tests.matrix.place import Place, place
+
+ACCOUNTS = {account.name: account for account in (*SETTINGS, *SHELLS, *HOMES)}
+# where the files of the run go that have no home to go to
+ELSEWHERE = {"homeless": "/var/tmp", "narrow": "/var/tmp"}
+CONNECT = {
+    "port": {"port": 2022},
+    "narrow": {"port": 2023},
+    "full": {"port": 2024},
+    "sealed": {"port": 2025},
+    "reads": {"timeout": 1},
+    "becomes": {"timeout": 1},
+}
+NARROW = "mount -t tmpfs -o ro tmpfs /tmp"
+FULL = """
+mount -t tmpfs -o size=16k tmpfs /tmp
+mount -t tmpfs -o size=16k,mode=777 tmpfs /home/full
+cat /dev/zero >/tmp/all 2>/dev/null || :
+cat /dev/zero >/home/full/all 2>/dev/null || :
+"""
+SEALED = "mount -t tmpfs -o ro tmpfs /tmp; mount -t tmpfs -o ro tmpfs /home/sealed"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    accounts = [*ACCOUNTS.values()]
+    with place(tmp_path_factory.mktemp("matrix") / "place") as made:
+        tools(made)
+        made.add(accounts)
+        made.write("/etc/ssh/matrix/banner", "Trespassers will be logged\n")
+        every = ["ListenAddress 0.0.0.0", "ListenAddress ::"]
+        made.serve("main", ["Port 22", "Port 2022", *every, *settings(accounts)])
+        for port, name, mounts in (
+            (2023, "narrow", NARROW),
+            (2024, "full", FULL),
+            (2025, "sealed", SEALED),
+        ):
+            made.serve(name, [f"Port {port}"], before=mounts)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def project(here: Place) -> Project:
+    project = Project(here.folder / "project")
+    inventory = hosts([*ACCOUNTS.values()], CONNECT)
+    inventory["v6"]["address"] = "::1"
+    for name, folder in ELSEWHERE.items():
+        inventory[name]["vars"] = {"at": folder}
+    project.write(inventory, common(here))
+    return project
+
+
+BROKE = "shell: the session broke off (exit status {status}); the host said"
+SILENT = "shell: no shell answered within 1 s; the host said nothing"
+NO_SHELL = (
+    "a login shell's rc file that reads its input, a forced command or a closed account does this:"
+    " see what `ssh HOST 'exec sh'` does"
+)
+# what keeps a host from giving us a shell: the reason that its row has
+NO_SHELLS = {
+    "echoes": f"{BROKE.format(status=0)}: this account is for backups",
+    "files": f"{BROKE.format(status=1)}: This service allows sftp connections only.",
+    "leaves": f"{BROKE.format(status=4)}: closed for today",
+    "reads": f"{BROKE.format(status=0)} nothing",
+    "becomes": SILENT,
+    "nologin": f"{BROKE.format(status=1)}: This account is currently not available.",
+    "false": f"{BROKE.format(status=1)} nothing",
+}
+NO_SHELLS_AT_ALL = {
+    "ssh": (
+        "auth: shell-less@127.0.0.1:22: none of our keys lets shell-less in: tried {key} "
+        "(ssh-ed25519 {print}); the server takes publickey",
+        "is the user right, and the key in its ~/.ssh/authorized_keys?",
+    ),
+    "openssh": (
+        "auth: shell-less@127.0.0.1:22: shell-less@127.0.0.1: Permission denied (publickey).; "
+        "tried {key}",
+        "no question can be answered with transport openssh: is the key in the agent, or "
+        "`identity` right?",
+    ),
+}
+# disks that take nothing: the third step's stderr, and what becomes of a payload of its own
+NO_ROOM = {
+    "full": (
+        r"could not write all of it: is the disk full\?\n",
+        r"cat: write error: No space left on device",
+    ),
+    "sealed": (
+        r"cannot create /home/sealed/\.orch-\w+: Read-only file system\n",
+        r"mkdir: cannot create directory '/tmp/orch-\w+': Read-only file system / "
+        r"mkdir: cannot create directory '/home/sealed/orch-\w+': Read-only file system",
+    ),
+}
+WORKS = [name for name in ACCOUNTS if name not in {*NO_SHELLS, *NO_ROOM, "shell-less"}]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", WORKS)
+def test_everything_works(here: Place, project: Project, name: str, transport: str) -> None:
+    folder = here.at(ELSEWHERE.get(name, ACCOUNTS[name].folder))
+    conforms(lambda: project.run(transport, name)[0], folder)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", NO_SHELLS)
+def test_a_host_without_a_shell_for_us_says_what_it_said(
+    project: Project, name: str, transport: str
+) -> None:
+    (done,) = project.run(transport, name)
+    assert done.code is Exit.UNREACHABLE
+    assert done.steps == []
+    assert (done.row.reason, done.row.hint) == (NO_SHELLS[name], NO_SHELL)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_login_shell_that_is_not_there_lets_nobody_in(
+    here: Place, project: Project, transport: str
+) -> None:
+    (done,) = project.run(transport, "shell-less")
+    assert done.code is Exit.UNREACHABLE
+    reason, hint = NO_SHELLS_AT_ALL[transport]
+    reason = reason.format(key=here.key, print=here.fingerprint(here.key))
+    assert (done.row.reason, done.row.hint) == (reason, hint)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", NO_ROOM)
+def test_disks_that_take_nothing_fail_the_step_that_writes(
+    project: Project, name: str, transport: str
+) -> None:
+    (done,) = project.run(transport, name)
+    assert done.code is Exit.FAILED
+    assert done.ends[:2] == ENDS[:2]
+    (last,) = done.ends[2:]
+    assert re.search(NO_ROOM[name][0], last[3].decode())
+    assert done.row.reason == f"its fix failed: exit status {last[1]}, in step 3 'copy ~/the small'"
+    large = {"copy": {"path": "/var/tmp/none", "src": "large"}}
+    (done,) = project.run(transport, name, steps=[large])
+    why = r"its bytes were not sent: failed with exit status 1: "
+    place = ", in step 1 'copy /var/tmp/none'"
+    assert re.fullmatch(why + NO_ROOM[name][1] + place, done.row.reason)
+
+
+def test_what_is_staged_leaves_nothing_behind(project: Project) -> None:
+    """Not where it was in the home, /tmp being closed, nor where it found no room."""
+    large = {"copy": {"path": "/var/tmp/larger", "src": "large"}}
+    look = {"run": "ls -A /tmp ~", "readonly": True}
+    (done,) = project.run("ssh", "narrow", steps=[large, look])
+    assert done.ends[1][2] == b"/home/narrow:\n\n/tmp:\n"
+    project.run("ssh", "full", steps=[large])
+    (done,) = project.run("ssh", "full", steps=[look])
+    assert done.out == b"/home/full:\nall\n\n/tmp:\nall\n"
