@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from orchestrator.model.event import Event, RunFinished
@@ -15,21 +16,32 @@ def record(event: Event) -> dict[str, Any]:
 
     Of an outcome: status, exit_status, seconds, reason, ignored, and the bytes printed.
     """
-    found: dict[str, Any] = {"event": re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__)}
-    found["event"] = found["event"].lower()
-    for field in fields(event):
-        value = getattr(event, field.name)
+    kind: type[Any] = type(event)
+    found: dict[str, Any] = {"event": _called(kind)}
+    for name in _names(kind):
+        value = getattr(event, name)
         if isinstance(value, Outcome):
             found |= _outcome(value)
-        elif not (isinstance(event, RunFinished) and field.name == "rows"):  # run.json has them
-            found[field.name] = value
+        elif not (kind is RunFinished and name == "rows"):  # run.json has them
+            found[name] = value
     return found
 
 
 def row(ended: Row) -> dict[str, Any]:
     """Where a host stands at the end, as plain data."""
-    found = {field.name: getattr(ended, field.name) for field in fields(ended)}
-    return found | {"status": ended.status.value}
+    found = {name: getattr(ended, name) for name in _names(Row)}
+    found["status"] = ended.status.value
+    return found
+
+
+@cache
+def _called(kind: type[Any]) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
