@@ -16,8 +16,9 @@ from orchestrator.templating import Templates, ValueTemplate
 
 STEP = ("cat", "sleep")
 """Commands that every step needs."""
-MODULE = tuple(
-    "chmod chown cmp cp cut date find grep head id ln ls mkdir mv readlink rm sed tail tr wc".split()
+MODULE = (
+    *("chmod", "chown", "cmp", "cp", "cut", "date", "find", "grep", "head", "id", "ln"),
+    *("ls", "mkdir", "mv", "readlink", "rm", "sed", "tail", "tr", "wc"),
 )
 """Those of the functions that modules share."""
 DIGEST = ("sha256sum", "shasum", "openssl")

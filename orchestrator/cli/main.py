@@ -10,7 +10,7 @@ from dataclasses import replace
 import click
 
 import orchestrator
-from orchestrator.cli import options, running, showing, starting, streams
+from orchestrator.cli import doctor, options, running, showing, starting, streams
 from orchestrator.cli.group import Verbs
 from orchestrator.errors import Exit, OrchError
 from orchestrator.model.masks import Masks
@@ -28,7 +28,7 @@ def orch(**_: object) -> None:
     """Run commands and deploy applications on fleets of servers over SSH."""
 
 
-for _verb in (*running.VERBS, *showing.VERBS, *starting.VERBS):
+for _verb in (*running.VERBS, *doctor.VERBS, *showing.VERBS, *starting.VERBS):
     orch.add_command(_verb)
 
 

@@ -1,0 +1,164 @@
+"""What a host answered to `orch doctor`, and what is to be thought of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
+from orchestrator.errors import ConnectError
+from orchestrator.model.checkup import Trouble
+from orchestrator.transport.become import Become
+
+FULL, SCARCE = 1 << 20, 100 << 20  # bytes free: no step could write there; it may soon be so
+SKEW = 5.0  # seconds that clocks may differ before anybody minds
+_DF = re.compile(r"\s(\d+)\s+(\d+)\s+(-?\d+)\s+(\d+)%\s+\S")  # POSIX.1-2017 df -P; as df -Pi has it
+_PASSWORD = re.compile("password is required|asks for a password")
+_TTY = re.compile("must have a tty|no tty present")
+_NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
+_UNUSABLE = {
+    "missing": ("is not there", "make it"),
+    "closed": ("can't be written by the login user", "let it write there"),
+    "readonly": ("is read-only", "remount it, once it is known why"),
+}
+
+
+@dataclass(slots=True)
+class Answers:
+    """The lines of the host, by their first words. ``whole``: the last one is there, too."""
+
+    one: dict[str, str] = field(default_factory=dict)
+    lacks: set[str] = field(default_factory=set)
+    become: list[tuple[str, int, str]] = field(default_factory=list)
+    whole: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> Answers:
+        """The answers in what the host said; a line that is none is passed over."""
+        found = cls()
+        for line in text.splitlines():
+            key, _, rest = line.partition(" ")
+            if key == "lacks":
+                found.lacks.add(rest)
+            elif key == "end":
+                found.whole = True
+            elif key == "become":
+                status, _, said = rest.partition(" ")
+                user, _, why = said.partition(" ")
+                if status.isdecimal():
+                    found.become.append((user, int(status), why))
+            else:
+                found.one[key] = rest
+        return found
+
+    @property
+    def shell(self) -> str:
+        """What its ``sh`` is."""
+        return self.one.get("shell", "") or "sh"
+
+    @property
+    def free(self) -> dict[str, int]:
+        """Bytes free at ``home`` and ``tmp``, as far as it told."""
+        found = {}
+        for place in _NAMES:
+            if match := _DF.search(self.one.get(f"{place}.blocks", "")):
+                found[place] = max(0, int(match[3])) * 1024
+        return found
+
+    def skew(self, sent: float, heard: float) -> float | None:
+        """How many seconds its clock is ahead of ours at the least, since it looked between
+        ``sent`` and ``heard``, and told whole seconds. None where it has no clock to look at.
+        """
+        said = self.one.get("clock", "")
+        if not said.isdecimal():
+            return None
+        least, most = int(said) - heard, int(said) + 1 - sent
+        return least if least > 0 else min(most, 0.0)
+
+
+def disk(answers: Answers) -> Iterator[Trouble]:
+    """What is wrong with where steps write. What a step brings to a host gets there by either of
+    the two folders."""
+    odd = {place: answers.one.get(f"{place}.is", "") for place in _NAMES}
+    for place, name in _NAMES.items():
+        path = answers.one.get(f"{place}.path", "")
+        if place == "tmp" and path == answers.one.get("home.path", ""):
+            continue
+        if odd[place]:
+            what, hint = _UNUSABLE[odd[place]]
+            hint += "; or have TMPDIR name another" if place == "tmp" else ""
+            yield Trouble("disk", f"{name} {path} {what}", hint, fails=all(odd.values()))
+        elif found := _full(answers, place):
+            what, hint, fails = found
+            yield Trouble("disk", f"{what} at {name} {path}", hint, fails=fails)
+
+
+def _full(answers: Answers, place: str) -> tuple[str, str, bool] | None:
+    inodes = _DF.search(answers.one.get(f"{place}.inodes", ""))
+    free = answers.free.get(place)
+    if free is not None and free < FULL:
+        return "no space is left", "make room", True
+    if inodes and int(inodes[1]) and not int(inodes[3]):
+        return "no inode is left", "remove what has many small files", True
+    if free is not None and free < SCARCE:
+        return f"{free >> 20} MiB of space are left", "make room before it is none", False
+    return None
+
+
+def clock(skew: float | None) -> Iterator[Trouble]:
+    """Whether its clock and ours differ."""
+    if skew is None:
+        yield Trouble("clock", "it does not tell the time: `date +%s` fails")
+    elif abs(skew) >= SKEW:
+        where = "ahead of" if skew > 0 else "behind"
+        what = f"its clock is {abs(skew):.0f} s {where} this machine's"
+        hint = "see `timedatectl` on both: certificates, tokens and make go by the time"
+        yield Trouble("clock", what, hint)
+
+
+def tools(answers: Answers, wants: Wants) -> Iterator[Trouble]:
+    """Which commands it lacks that something here needs."""
+    missing = answers.lacks
+    needed = (*STEP, *(MODULE if wants.modules else ()))
+    if lacks := [tool for tool in needed if tool in missing]:
+        what = f"it lacks {', '.join(lacks)}, which modules build on"
+        if set(lacks) & set(STEP):
+            what = f"it lacks {', '.join(lacks)}, which steps need"
+        hint = "they are in coreutils, diffutils, findutils, grep and sed, or all in busybox"
+        yield Trouble("tools", what, f"{hint}; or PATH leaves out where they are", fails=True)
+    if missing.issuperset(GROUP):
+        what = "it has neither setsid nor perl: a step that is ended takes its session with it"
+        yield Trouble("tools", what, "setsid is in util-linux")
+    if wants.modules and missing.issuperset(DIGEST):
+        what = "it has none of sha256sum, shasum and openssl, which modules compare files by"
+        yield Trouble("tools", what, "sha256sum is in coreutils", fails=True)
+    for module in wants.modules:
+        for choice in OF_MODULES.get(module, ()):
+            if missing.issuperset(choice):
+                what = f"it has no {' or '.join(choice)}, which the tasks' module `{module}` needs"
+                yield Trouble("tools", what, "install it there, if the tasks do not do so before")
+
+
+def become(answers: Answers, method: str) -> Iterator[Trouble]:
+    """Which of the users whose shells steps want it gives no shell of."""
+    for user, status, said in answers.become:
+        if not status:
+            continue
+        if _TTY.search(said):
+            hint = "`Defaults !requiretty` in the host's sudoers: orch needs no terminal"
+            yield Trouble("become", f"{method} wants a terminal: {said}", hint, fails=True)
+        elif _PASSWORD.search(said) and method in ("sudo", "su"):
+            what = f"{method} wants a password before it gives a shell of {user}"
+            hint = "let sudoers give it without one (NOPASSWD)"
+            yield Trouble("become", what, hint)
+        else:
+            error = _refusal(method, user, status, said)
+            yield Trouble("become", error.why, error.hint, fails=True)
+
+
+def _refusal(method: str, user: str, status: int, said: str) -> ConnectError:
+    try:
+        return Become(method, user).refused(said.encode(), status)
+    except ConnectError as error:  # no such user or method can be
+        return error

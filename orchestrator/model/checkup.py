@@ -1,0 +1,66 @@
+"""What `orch doctor` finds out about a host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+WAY = ("resolve", "reach", "key", "auth", "shell")
+"""What has to be well before a host can be asked anything, in the order in which it is tried."""
+ASKED = ("become", "disk", "clock", "tools")
+"""What the host itself is asked."""
+
+
+class State(Enum):
+    """How one host is, on the whole."""
+
+    FINE = "fine"
+    WARNED = "warned"
+    """Something is odd, and steps work all the same."""
+    FAILS = "fails"
+    """Something is so that steps will fail."""
+    UNREACHABLE = "unreachable"
+    INTERRUPTED = "interrupted"
+    """It was not found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong, and what to do. ``check`` is one of WAY, ASKED or ``ssh_config``;
+    ``fails``: steps will."""
+
+    check: str
+    what: str
+    hint: str = ""
+    fails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """One host. ``place`` is USER@ADDRESS:PORT, '' where nothing is logged in to; ``via`` the jump
+    hosts before it. ``passed`` are the checks that were made, and where nothing was found.
+
+    ``shell`` is what its ``sh`` is, ``free`` the bytes free at ``home`` and ``tmp``. ``skew`` is
+    how many seconds its clock is ahead, ``latency`` the seconds of a round trip with its shell.
+    None: not known.
+    """
+
+    host: str
+    state: State
+    transport: str
+    place: str = ""
+    via: tuple[str, ...] = ()
+    passed: frozenset[str] = frozenset()
+    troubles: tuple[Trouble, ...] = ()
+    shell: str = ""
+    free: Mapping[str, int] = field(default_factory=dict)
+    skew: float | None = None
+    latency: float | None = None
+
+    def verdict(self, check: str) -> str:
+        """``ok``, ``warn`` or ``fail``; '' where it was not made."""
+        found = [trouble for trouble in self.troubles if trouble.check == check]
+        if not found:
+            return "ok" if check in self.passed else ""
+        return "fail" if any(trouble.fails for trouble in found) else "warn"

@@ -1,0 +1,351 @@
+"""`orch doctor`: one table over all hosts, and what to do about each trouble."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.app.answers import Answers
+from tests.projects import Done, Project
+from tests.sshd import Sshd, keygen, serve, until
+
+_TOOLS = (
+    *("cat", "chmod", "chown", "cmp", "cp", "cut", "date", "df", "find", "grep", "head", "id"),
+    *("ln", "ls", "mkdir", "mv", "readlink", "rm", "sed", "sh", "sleep", "tail", "tr", "wc"),
+    *("sha256sum", "kill"),
+)
+# What a host is like, by the address at which it is reached.
+_WRAPPER = """#!/bin/sh
+set -- $SSH_CONNECTION
+run='eval "$SSH_ORIGINAL_COMMAND"'
+case $3 in
+127.0.0.11) PATH={few};;
+127.0.0.12) PATH={clock}:$PATH;;
+127.0.0.13) TMPDIR={disk}; export TMPDIR
+  exec unshare --mount sh -c 'mount -t tmpfs -o ro tmpfs {disk} && '"$run";;
+127.0.0.14) TMPDIR={disk}; export TMPDIR
+  exec unshare --mount sh -c 'mount -t tmpfs -o size=64k tmpfs {disk}
+    head -c 1000000 /dev/zero >{disk}/x 2>/dev/null; '"$run";;
+127.0.0.15) HOME={disk}/gone; export HOME;;
+127.0.0.20) HOME={disk}/gone TMPDIR={disk}/none; export HOME TMPDIR;;
+127.0.0.16) echo 'This account is currently not available.'; exit 1;;
+127.0.0.17|127.0.0.19) exec setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/tmp sh -c "$run";;
+127.0.0.18) PATH={box};;
+esac
+eval "$run"
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A server whose addresses are hosts with a trouble each; 127.0.0.1 to .9 have none."""
+    folder = tmp_path_factory.mktemp("doctor")
+    folder.chmod(0o755)
+    few, clock, disk, box = (folder / name for name in ("few", "clock", "disk", "box"))
+    for one in (few, clock, disk, box):
+        one.mkdir()
+    subprocess.run(["busybox", "--install", "-s", str(box)], check=True)
+    for tool in _TOOLS:
+        if tool != "cmp":
+            (few / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
+    (clock / "date").write_text(
+        '#!/bin/sh\n[ "$1" = +%s ] || exit\necho $(($(/bin/date +%s)-100))\n'
+    )
+    (clock / "date").chmod(0o755)
+    places = {"few": few, "clock": clock, "disk": disk, "box": box}
+    wrapper = _WRAPPER
+    for name, path in places.items():
+        wrapper = wrapper.replace(f"{{{name}}}", str(path))
+    with serve(folder / "sshd", wrapper=wrapper) as sshd:
+        yield sshd
+
+
+def look(project: Project, *args: str, **env: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit code, and each host's JSON."""
+    done = project.orch("-s", "real", "doctor", "--json", *args, **env)
+    assert not done.err, done.err
+    return done.code, {one["host"]: one for one in map(json.loads, done.out.splitlines())}
+
+
+def trouble(found: dict[str, Any], check: str) -> dict[str, Any]:
+    """The only one of this check."""
+    (one,) = [each for each in found["troubles"] if each["check"] == check]
+    assert isinstance(one, dict)
+    return one
+
+
+def table(done: Done) -> list[list[str]]:
+    return [line.split() for line in done.out.split("\n\n")[0].splitlines()]
+
+
+def test_hosts_without_a_trouble_are_one_row_within_80_columns(
+    project: Project, fleet: Sshd
+) -> None:
+    project.over(fleet, {f"web{n:02}": f"127.0.0.{n}" for n in range(1, 6)})
+    done = project.orch("-s", "real", "doctor", COLUMNS="80")
+    assert (done.code, done.err) == (0, "")
+    head, row = table(done)
+    assert head[:7] == ["HOST", "DNS", "REACH", "KEY", "AUTH", "SHELL", "DISK"]
+    assert row[:5] == ["web[01-05]", "ok", "ok", "ok", "ok"]
+    assert done.out.splitlines()[-1] == "5 hosts: 5 fine"
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_the_sandbox_and_this_machine_are_looked_at_like_other_hosts(project: Project) -> None:
+    project.sandbox("a1").write({"inventories/dev/hosts/me.yml": "connect: {transport: local}\n"})
+    done = project.orch("-s", "dev", "doctor", "--json")
+    found = {one["host"]: one for one in map(json.loads, done.out.splitlines())}
+    assert done.code == 0, done.out
+    assert [found[host]["state"] for host in ("a1", "me")] == ["fine", "fine"]
+    assert found["a1"]["checks"]["auth"] == "ok"
+    assert found["me"]["checks"]["auth"] is None
+    assert found["me"]["checks"]["shell"] == "ok"
+
+
+def test_each_host_tells_its_own_trouble_and_hides_no_other(project: Project, fleet: Sshd) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        shut = free.getsockname()[1]
+    other = keygen(project.root.parent / "other")
+    hosts = {
+        "fine": {},
+        "shut": {"connect": {"port": shut}},
+        "nowhere": {"address": "host.invalid"},
+        "stranger": {"connect": {"known_hosts": "/dev/null"}},
+        "locked": {"connect": {"identity": str(other)}},
+        "closed": {"address": "127.0.0.16"},
+        "bare": {"address": "127.0.0.11"},
+        "slow": {"address": "127.0.0.12"},
+        "readonly": {"address": "127.0.0.13"},
+        "full": {"address": "127.0.0.14"},
+        "homeless": {"address": "127.0.0.15"},
+        "nothing": {"address": "127.0.0.20"},
+    }
+    project.over(fleet, {}).write(
+        {
+            "inventories/real/hosts.yml": json.dumps(
+                {
+                    name: {"address": f"127.0.0.{n}"} | said
+                    for n, (name, said) in enumerate(hosts.items(), 1)
+                }
+            ),
+            "tasks/t.yml": "desc: t\nsteps:\n- copy: {content: a, path: ~/a}\n- git: {repo: /r, path: ~/g}\n",
+        }
+    )
+    code, found = look(project)
+    assert code == 1
+    assert found["fine"]["state"] == "fine"
+    for host, check, what, hint in (
+        ("shut", "reach", "connect: ", ""),
+        ("nowhere", "resolve", "resolve: ", ""),
+        ("stranger", "key", "host key: ", "accept-new"),
+        ("locked", "auth", "auth: ", ""),
+        ("closed", "shell", "This account is currently not available.", "exec sh"),
+    ):
+        assert found[host]["state"] == "unreachable"
+        told = trouble(found[host], check)
+        assert what in told["what"], told
+        assert hint in told["hint"], told
+        assert told["fails"]
+    assert found["closed"]["checks"]["auth"] == "ok"
+    for host, state, check, what in (
+        ("bare", "fails", "tools", "it lacks cmp, which modules build on"),
+        ("readonly", "warned", "disk", "is read-only"),
+        ("full", "fails", "disk", "no space is left"),
+        ("homeless", "warned", "disk", "is not there"),
+        ("nothing", "fails", "disk", "the home folder"),
+    ):
+        assert found[host]["state"] == state, found[host]
+        told = [one for one in found[host]["troubles"] if one["check"] == check]
+        assert what in told[0]["what"], told
+        assert told[0]["fails"] == (state == "fails")
+        assert told[0]["hint"]
+    bare = " ".join(each["what"] for each in found["bare"]["troubles"])
+    assert "no git, which the tasks' module `git` needs" in bare
+    assert "neither setsid nor perl" in bare
+    assert found["slow"]["state"] == "warned"
+    assert "s behind this machine's" in trouble(found["slow"], "clock")["what"]
+    assert -102 <= found["slow"]["clock_skew"] <= -98
+
+
+def test_what_no_task_needs_is_not_missed(project: Project, fleet: Sshd) -> None:
+    project.over(fleet, {"bare": "127.0.0.11", "db": "127.0.0.2"}).write(
+        {"tasks/t.yml": "desc: t\nroles: [db]\nsteps: [{copy: {content: a, path: ~/a}}]\n"}
+    )
+    project.write({"inventories/real/roles/db.yml": "[db]\n"})
+    code, found = look(project)
+    assert code == 0
+    assert [each["what"][:13] for each in found["bare"]["troubles"]] == ["it has neithe"]
+    assert found["bare"]["checks"]["tools"] == "warn"
+
+
+def test_exit_code_4_where_hosts_are_unreachable_and_none_fails(
+    project: Project, fleet: Sshd
+) -> None:
+    project.over(fleet, {"a": "127.0.0.1", "closed": "127.0.0.16"})
+    done = project.orch("-s", "real", "doctor", COLUMNS="80")
+    assert done.code == 4
+    assert table(done)[2][:6] == ["closed", "ok", "ok", "ok", "ok", "fail"]
+    assert "unreachable: closed: shell: " in done.out
+    assert "\n  help: " in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_sudo_is_tried_only_for_users_that_a_task_of_the_host_becomes(
+    project: Project, fleet: Sshd
+) -> None:
+    project.over(fleet, {"web": "127.0.0.1", "asks": "127.0.0.17", "db": "127.0.0.19"}).write(
+        {
+            "inventories/real/roles/web.yml": "[web, asks]\n",
+            "tasks/t.yml": "desc: t\nroles: [web]\nsteps:\n- {run: id, become: daemon}\n"
+            "- {run: id, become: '{{ nobody_knows }}'}\n",
+        }
+    )
+    code, found = look(project)
+    assert code == 0
+    assert [found[host]["checks"]["become"] for host in ("web", "asks", "db")] == [
+        "ok",
+        "warn",
+        None,
+    ]
+    told = trouble(found["asks"], "become")
+    assert told["what"] == "sudo wants a password before it gives a shell of daemon"
+    assert "NOPASSWD" in told["hint"]
+    project.write({"tasks/t.yml": "desc: t\nsteps: [{run: id, become: nosuchuser}]\n"})
+    code, found = look(project, "-l", "web")
+    assert code == 1
+    assert "does the host have a user nosuchuser?" in trouble(found["web"], "become")["hint"]
+
+
+def test_what_ssh_config_says_in_vain_is_told_where_it_matters(
+    project: Project, fleet: Sshd
+) -> None:
+    config = project.root.parent / "config"
+    config.write_text("Host *\n  VerifyHostKeyDNS yes\n  GSSAPIAuthentication yes\n")
+    project.over(fleet, {"a1": "127.0.0.1", "a2": "127.0.0.2", "closed": "127.0.0.16"})
+    done = project.orch("-s", "real", "doctor", "-F", str(config))
+    assert done.code == 4
+    assert "warning: a[1-2],closed: verifyhostkeydns yes" in done.out.lower()
+    assert f"it stands at {config}:2" in done.out
+    assert "warning: closed: gssapiauthentication yes" in done.out.lower()
+
+
+def test_a_jump_host_is_shown_and_the_way_ends_at_one_that_lets_nobody_through(
+    project: Project, fleet: Sshd
+) -> None:
+    hosts: dict[str, Any] = {
+        "gate": {"address": "127.0.0.1"},
+        "odd": {"address": "127.0.0.5", "connect": {"known_hosts": "/dev/null"}},
+        "a": {"address": "127.0.0.2", "connect": {"jump": "gate"}},
+        "b": {"address": "127.0.0.3", "connect": {"jump": "odd"}},
+        "c": {"address": "127.0.0.4", "connect": {"jump": "gate", "transport": "openssh"}},
+    }
+    project.over(fleet, {}).write({"inventories/real/hosts.yml": json.dumps(hosts)})
+    code, found = look(project)
+    assert code == 4
+    assert (found["a"]["state"], found["a"]["via"]) == ("fine", ["gate"])
+    assert (found["c"]["state"], found["c"]["via"]) == ("fine", ["gate"])
+    assert (found["b"]["state"], found["b"]["via"]) == ("unreachable", ["odd"])
+    assert "jump host odd" in trouble(found["b"], "reach")["what"]
+    assert (found["b"]["checks"]["reach"], found["b"]["checks"]["key"]) == ("fail", None)
+    assert found["odd"]["checks"]["key"] == "fail"
+
+
+def test_clocks_differ_only_where_no_moment_of_the_answer_fits() -> None:
+    answers = Answers.read("clock 1000\nend\n")
+    assert answers.skew(1000.2, 1003.0) == 0
+    assert answers.skew(997.0, 1000.1) == 0
+    assert answers.skew(990.0, 992.5) == 7.5
+    assert answers.skew(1010.0, 1012.0) == -9
+    assert Answers.read("clock \n").skew(0.0, 1.0) is None
+
+
+def test_busybox_answers_every_question(project: Project, fleet: Sshd) -> None:
+    project.over(fleet, {"small": "127.0.0.18"})
+    code, found = look(project)
+    assert (code, found["small"]["state"]) == (0, "fine")
+    assert found["small"]["shell"] == "busybox"
+    assert found["small"]["home_free"] > 0
+
+
+def test_nothing_is_changed_on_a_host_nor_in_known_hosts(project: Project, fleet: Sshd) -> None:
+    known = project.root.parent / "known_hosts"
+    known.touch()
+    project.over(fleet, {}).write(
+        {
+            "inventories/real/hosts.yml": json.dumps(
+                {
+                    name: {
+                        "address": address,
+                        "connect": {
+                            "known_hosts": str(known),
+                            "host_keys": "accept-new",
+                            "transport": name,
+                        },
+                    }
+                    for name, address in (("ssh", "127.0.0.1"), ("openssh", "127.0.0.2"))
+                }
+            ),
+            "inventories/real/stage.yml": json.dumps(
+                {
+                    "protected": True,
+                    "connect": {"port": fleet.port, "identity": str(fleet.key), "user": fleet.user},
+                }
+            ),
+        }
+    )
+    before = _files(fleet.home)
+    code, found = look(project)
+    assert (code, [one["state"] for one in found.values()]) == (0, ["fine", "fine"]), found
+    assert known.read_text() == ""
+    assert _files(fleet.home) == before
+    assert not (project.root / ".orch").exists()
+
+
+def test_tasks_in_error_do_not_keep_it_from_looking(project: Project, fleet: Sshd) -> None:
+    project.over(fleet, {"a": "127.0.0.1"}).write({"tasks/t.yml": "steps: [{rum: id}]\n"})
+    done = project.orch("-s", "real", "doctor")
+    assert done.code == 0
+    assert "1 host: 1 fine" in done.out
+    assert "orch lint" in done.err
+
+
+def test_ctrl_c_shows_what_is_known_and_ends_with_130(project: Project, fleet: Sshd) -> None:
+    done = "Disconnected from user"
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        mute = {"port": silent.getsockname()[1], "timeout": 60}
+        project.over(fleet, {}).write(
+            {
+                "inventories/real/hosts.yml": json.dumps(
+                    {"a": {"address": "127.0.0.1"}, "b": {"address": "127.0.0.1", "connect": mute}}
+                )
+            }
+        )
+        before = fleet.log().count(done)
+        with project.started("-s", "real", "doctor") as process:
+            silent.settimeout(30)
+            held = silent.accept()[0]
+            until(lambda: fleet.log().count(done) > before, "the other host to be done")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        held.close()
+    assert process.returncode == 130
+    assert "2 hosts: 1 fine, 1 not looked at" in out
+    assert "interrupted" in err
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
+    found = {}
+    for path in [folder, *folder.rglob("*")]:
+        status = path.lstat()
+        found[str(path)] = (stat.S_IFMT(status.st_mode), status.st_mtime_ns, status.st_ctime_ns)
+    return found
