@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from orchestrator.model.event import Event, RunFinished
 from orchestrator.model.outcome import Outcome, Row
+
+_KINDS = {kind.__name__: kind for kind in (*get_args(Event), Row)}
+_FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in _KINDS.items()}
+_CALLED = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _KINDS}
 
 
 def record(event: Event) -> dict[str, Any]:
@@ -16,32 +19,21 @@ def record(event: Event) -> dict[str, Any]:
 
     Of an outcome: status, exit_status, seconds, reason, ignored, and the bytes printed.
     """
-    kind: type[Any] = type(event)
-    found: dict[str, Any] = {"event": _called(kind)}
-    for name in _names(kind):
+    found: dict[str, Any] = {"event": _CALLED[type(event).__name__]}
+    for name in _FIELDS[type(event).__name__]:
         value = getattr(event, name)
         if isinstance(value, Outcome):
             found |= _outcome(value)
-        elif not (kind is RunFinished and name == "rows"):  # run.json has them
+        elif not (isinstance(event, RunFinished) and name == "rows"):  # run.json has them
             found[name] = value
     return found
 
 
 def row(ended: Row) -> dict[str, Any]:
     """Where a host stands at the end, as plain data."""
-    found = {name: getattr(ended, name) for name in _names(Row)}
+    found = {name: getattr(ended, name) for name in _FIELDS[Row.__name__]}
     found["status"] = ended.status.value
     return found
-
-
-@cache
-def _called(kind: type[Any]) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
-
-
-@cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
