@@ -110,6 +110,11 @@ class ConnectError(OrchError):
         super().__init__(Problem(f"{phase}: {why}", None, hint))
         self.phase, self.why, self.hint, self.transient = phase, why, hint, transient
 
+    def at(self, place: str) -> ConnectError:
+        """The same, with where it was; no more than before where ``place`` is ''."""
+        why = f"{place}: {self.why}" if place else self.why
+        return ConnectError(self.phase, why, self.hint, transient=self.transient)
+
 
 class Problems:
     """Collects what is wrong, so that all of it is told at once."""

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from orchestrator.errors import OrchError
+from orchestrator.errors import ConnectError, OrchError
 from orchestrator.execute.checked import reason_of
 from orchestrator.model.command import Bytes
 from orchestrator.model.outcome import Outcome, Status
@@ -73,10 +73,13 @@ def pieces(sends: Bytes) -> Iterator[bytes]:
                 yield piece
 
 
-def untold(error: OrchError, what: str = "its bytes were not sent") -> Outcome:
-    """What becomes of a step whose bytes did not get there."""
+def untold(error: OrchError, place: str, what: str = "its bytes were not sent") -> Outcome:
+    """What becomes of a step whose bytes did not get there. ``place``: where the host is."""
     status = Status.FAILED
+    if isinstance(error, ConnectError) and error.phase != "become":
+        status = Status.LOST
     if isinstance(error, TransferError):
         ends = {Failure.CUT: Status.LOST, Failure.STOPPED: Status.CANCELLED}
         status = ends.get(error.how, status)
-    return Outcome(status, reason=f"{what}: {reason_of(error)}")
+    at = f"{place}: " if place and isinstance(error, TransferError) else ""
+    return Outcome(status, reason=f"{what}: {at}{reason_of(error)}")

@@ -85,14 +85,22 @@ class Fleet:
             session = self._sessions.get((name, app, user))
         if session is None or not session.alive:
             timeout = self.hosts[name].connect.timeout
-            session = Session(self._only(name, app, user), ready_timeout=timeout)
+            channel = self._only(name, app, user)
+            session = Session(channel, ready_timeout=timeout, place=self.place(name))
             with self._lock:
                 self._sessions[name, app, user] = session
         return session
 
     def channel(self, name: str, user: str = "") -> Channel:
         """A channel to the host beside its sessions, for whoever closes it. Raises ConnectError."""
-        return self._open_again(name, user) if self._undoes else self.connect(name).open(user)
+        return self._open_again(name, user) if self._undoes else self._open(name, user)
+
+    def _open(self, name: str, user: str) -> Channel:
+        connection = self.connect(name)
+        try:
+            return connection.open(user)
+        except ConnectError as error:
+            raise error.at(connection.place) from error
 
     def beside(self, name: str, app: str | None, user: str = "") -> Channel:
         """A channel that the lane opens between two segments; where the host allows no more of
@@ -135,7 +143,7 @@ class Fleet:
             with self._lock:
                 connected = name in self._connections
             try:
-                return self.connect(name).open(user)
+                return self._open(name, user)
             except ConnectError:
                 if not connected or name in self._renewed:
                     raise
@@ -155,6 +163,12 @@ class Fleet:
             if before or not self._interrupt.stopping:
                 raise
             return self.connect(name)  # an interrupt ends what is connecting, this as well
+
+    def place(self, name: str) -> str:
+        """Where the host's connection leads, as errors say it; '' where it has none."""
+        with self._lock:
+            connection = self._connections.get(name)
+        return connection.place if connection else ""
 
     def release(self, name: str) -> None:
         """Let the host go. Safe to call twice."""

@@ -241,10 +241,10 @@ class HostTask:
         """A step on another host's session, one with bytes beside it, or one tried again."""
         tries = 1 + (step.again.retries if step.again else 0)
         for left in range(tries - 1, -1, -1):
-            outcome = self._try(step, command)
+            outcome = self._tried(step, command)
             if outcome is None:
                 break
-            if step.again is None or self._over():
+            if step.again is None or self._over() or outcome.status is Status.LOST:
                 self.recorder.done(step, outcome, ignore=command.ignore)
                 break
             outcome, again = judged(
@@ -261,6 +261,16 @@ class HostTask:
             self.cancel.sleep(step.again.delay)
         return self.recorder.failed
 
+    def _tried(self, step: PlannedStep, command: Command) -> Outcome | None:
+        """As ``_try``; a step that had begun is lost where the host cannot be reached again."""
+        try:
+            return self._try(step, command)
+        except ConnectError as error:
+            self.recorder.hold = False
+            if not self.recorder.shows(step):
+                raise
+            return Outcome(Status.LOST, reason=error.problems[0].what)
+
     def _try(self, step: PlannedStep, command: Command) -> Outcome | None:
         """Run it and keep its end from being told; None where that is told already."""
         if command.fetches is not None:
@@ -272,10 +282,8 @@ class HostTask:
                 return asked
             try:
                 staged = self._staged(step, sends)
-            except ConnectError:
-                raise
             except OrchError as error:
-                return untold(error)
+                return untold(error, self._place(step))
         return self._held(step, replace(command, staged=staged))
 
     def _held(self, step: PlannedStep, command: Command) -> Outcome | None:
@@ -311,10 +319,8 @@ class HostTask:
             outcome, there = compared(asked, fetch)
             if there is not None:
                 bring_home(*self._beside(step), fetch, there, stopping=late)
-        except ConnectError:
-            raise
         except OrchError as error:
-            outcome = late.outcome or untold(error, "its bytes did not come")
+            outcome = late.outcome or untold(error, self._place(step), "its bytes did not come")
         return replace(outcome, seconds=time.monotonic() - began)
 
     def _staged(self, step: PlannedStep, sends: Bytes) -> str:
@@ -327,6 +333,9 @@ class HostTask:
         lane = f"{self.progress.app or ''} delegated" if step.on else self.progress.app
         channel = self.fleet.beside(host, lane, step.user)
         return channel, self.fleet.hosts[host].connect.timeout
+
+    def _place(self, step: PlannedStep) -> str:
+        return self.fleet.place(step.on or self.progress.host.name)
 
     def _cancel(self) -> None:
         session = self.session

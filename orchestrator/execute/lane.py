@@ -15,7 +15,7 @@ from orchestrator.execute.locks import Locks
 from orchestrator.execute.pending import command, pending
 from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress, so_far
-from orchestrator.execute.reach import Reach
+from orchestrator.execute.reach import Reach, fallen
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
@@ -229,7 +229,7 @@ class LaneRun:
             try:
                 HostTask(fleet, progress, title, self.emit).run(programs[name])
             except ConnectError as error:
-                progress.worst(Status.UNREACHABLE, error.problems[0].what)
+                fallen(progress, error)
             outcome = Outcome(
                 progress.status or Status.OK, reason=progress.reason, seconds=progress.seconds
             )

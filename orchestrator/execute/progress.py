@@ -43,6 +43,11 @@ class Progress:
         """Whether nothing more is to be done on this host."""
         return self.status is not None and self.status.bad
 
+    @property
+    def did(self) -> bool:
+        """Whether any step of it ended on the host or on this side."""
+        return any(self.counts[what] for what in ("ok", "changed", "failed"))
+
     def register(self, name: str, result: object) -> None:
         """The name means this result from now on."""
         self.results[name] = result

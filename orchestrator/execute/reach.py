@@ -11,6 +11,19 @@ from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress
 from orchestrator.model.outcome import Status
 from orchestrator.plan.model import Lane
+from orchestrator.session import NotReady
+
+
+def fallen(progress: Progress, error: ConnectError) -> None:
+    """Tell in a host's row that it cannot be reached: of one where something was done, or may
+    have been, that it is lost."""
+    problem = error.problems[0]
+    sent = isinstance(error, NotReady) and error.sent
+    if sent or progress.did:
+        why = f"{problem.what}; what it was sent may have run" if sent else problem.what
+        progress.worst(Status.LOST, why, problem.hint)
+    else:
+        progress.worst(Status.UNREACHABLE, problem.what, problem.hint)
 
 
 class Reach:
@@ -42,7 +55,7 @@ class Reach:
         if self.fleet.cancel.stopping:
             progress.worst(Status.CANCELLED, "interrupted while connecting")
         else:
-            progress.worst(Status.UNREACHABLE, error.problems[0].what, error.problems[0].hint)
+            fallen(progress, error)
 
     def preflight(self, rows: Mapping[str, Progress], *, skip: bool) -> str:
         """Connect every host before anything is touched; why the lane cannot begin, or ''.

@@ -131,6 +131,10 @@ class Recorder:
             if self.failed is None and not self.gone:
                 self.done(behind, its)
 
+    def shows(self, step: PlannedStep) -> bool:
+        """Whether it was told that this step began, and not that it ended."""
+        return self._shown is step
+
     def lost(self, reason: str) -> None:
         """The session is gone: the running step's end is not known."""
         self.gone = True

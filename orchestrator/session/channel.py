@@ -44,9 +44,16 @@ class Channel(Protocol):
     def exit_status(self) -> int | None:
         """The remote shell's exit status once it is known."""
 
+    def cause(self) -> str:
+        """Why the link broke, in one line; '' where it did not, or nobody knows."""
+
 
 class Connection(Protocol):
     """One way to one host, authenticated. Channels share it."""
+
+    @property
+    def place(self) -> str:
+        """Where it leads, as errors say it: USER@ADDRESS:PORT and the way; '' for no place."""
 
     def open(self, become: str = "") -> Channel:
         """A new channel running the host's shell (``exec sh``), as the user named ``become``, if

@@ -81,10 +81,12 @@ class Lost(Exception):  # noqa: N818 - says what became of the session
 
 
 class NotReady(ConnectError):  # noqa: N818 - says what the host is
-    """No shell answered at the other end. ``said`` is what came in its place."""
+    """No shell answered at the other end. ``said`` is what came in its place. ``sent``: all that
+    was to be run had gone out, so that it may have been run.
+    """
 
-    def __init__(self, why: str, said: bytes) -> None:
-        self.said = said
+    def __init__(self, why: str, said: bytes, *, sent: bool = False) -> None:
+        self.said, self.sent = said, sent
         told = readable(said)
         super().__init__(
             "shell",

@@ -34,16 +34,23 @@ class Session:
 
     Used by one thread, but for ``cancel``. All times are seconds: ``ready_timeout`` bounds the
     wait for the shell's first word; where the host hears nothing for ``lease`` it ends what
-    runs; ``renew`` is how often it hears something. ``round_trips`` counts how often this side
-    wrote and then waited for the answer.
+    runs; ``renew`` is how often it hears something. ``place`` is what errors call the other end.
+    ``round_trips`` counts how often this side wrote and then waited for the answer.
     """
 
     def __init__(
-        self, channel: Channel, *, ready_timeout: float, lease: float = 60, renew: float = 20
+        self,
+        channel: Channel,
+        *,
+        ready_timeout: float,
+        lease: float = 60,
+        renew: float = 20,
+        place: str = "",
     ) -> None:
         self.round_trips = 0
         self._channel = channel
         self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
+        self._at = f"{place}: " if place else ""
         self._nonce = secrets.token_hex(16)
         self._streams = Streams(self._nonce)
         self._known: dict[int, Known] = {}
@@ -57,6 +64,7 @@ class Session:
         # of the segment at hand
         self._running: int | None = None
         self._failed = False
+        self._sent = False
         self._renew_at: float | None = None
         self._steps: dict[int, Command] = {}
         self._listener: Listener = _Deaf()
@@ -91,13 +99,13 @@ class Session:
         off before; ValueError for commands that cannot be sent.
         """
         if self._over:
-            raise Lost(None, self._over, self._noise)
+            raise Lost(None, self._at + self._over, self._noise)
         data = segment(commands, self._known, self._nonce, equipped=self._equipped)
         if not self._greeted:
             data = prelude(self._nonce, self._lease) + data
             self._greeted = True
         self._listener, self._steps = listener, {c.step: c for c in commands}
-        self._running, self._failed = None, False
+        self._running, self._failed, self._sent = None, False, False
         self.round_trips += 1
         try:
             self._converse(data)
@@ -175,10 +183,14 @@ class Session:
             self._channel.close_stdin()
 
     def _write(self, unsent: memoryview) -> memoryview:
+        if not unsent:
+            return unsent
         try:
-            return unsent[self._channel.write(unsent) :] if unsent else unsent
+            unsent = unsent[self._channel.write(unsent) :]
         except OSError:
             return memoryview(b"")  # reading brings what is left, then the end
+        self._sent = self._sent or len(unsent) <= 1  # without its newline it runs as well
+        return unsent
 
     def _read(self, timeout: float) -> Chunk:
         """Read; a shell that exited is gone, though others may hold its streams open."""
@@ -253,7 +265,8 @@ class Session:
         if self._cancelled and self._running is None:
             return
         status = self._channel.exit_status()
-        ended = "the session broke off" + ("" if status is None else f" (exit status {status})")
+        cause = self._channel.cause() if status is None else f"exit status {status}"
+        ended = f"the session broke off ({cause})" if cause else "the session broke off"
         if not self._ready:
             self._not_ready(ended)
         self._lose(self._over or ended)
@@ -262,12 +275,15 @@ class Session:
         """Give up, and have the host end what may still run there."""
         self._over = reason
         self._close_stdin()
-        raise Lost(self._running, reason, self._noise)
+        raise Lost(self._running, self._at + reason, self._noise)
 
     def _not_ready(self, why: str) -> None:
         self._over = why
         self._close_stdin()
-        raise NotReady(why, self._noise)
+        ended = self._channel.exit_status() is not None  # before the shell had read its prelude
+        raise NotReady(
+            self._at + why, self._noise, sent=self._sent and bool(self._steps) and not ended
+        )
 
 
 class _Deaf:

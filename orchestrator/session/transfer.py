@@ -217,15 +217,21 @@ class _Transfer:
         ended = "" if status is None else f" (exit status {status})"
         if not self._ready:
             said = self._noise + self._said
-            raise TransferError(Failure.NOT_READY, f"no shell answered{ended}", said, status)
-        if status is None:
-            raise TransferError(Failure.CUT, f"it was cut{self._so_far()}", self._said)
+            how = Failure.CUT if status is None else Failure.NOT_READY
+            raise TransferError(how, f"no shell answered{ended or self._because()}", said, status)
+        if status is None or self._channel.cause():
+            why = f"it was cut{self._so_far()}{self._because()}"
+            raise TransferError(Failure.CUT, why, self._said)
         if status:
             why = f"failed with exit status {status}"
             raise TransferError(Failure.EXIT, why, self._said, status)
         if reads and not self._whole:
             why = f"it was cut{self._so_far()}, and took that for the end"
             raise TransferError(Failure.CUT, why, self._said, status)
+
+    def _because(self) -> str:
+        cause = self._channel.cause()
+        return f" ({cause})" if cause else ""
 
     def _so_far(self) -> str:
         return f" after {max(self._sent, self._heard)} bytes"

@@ -129,6 +129,10 @@ class Becoming:
         """As ``Channel.exit_status``."""
         return self._channel.exit_status()
 
+    def cause(self) -> str:
+        """As ``Channel.cause``."""
+        return self._channel.cause()
+
     def _awaiting(self, chunk: Chunk) -> Chunk:
         before, found, behind = (self._held + chunk.stdout).partition(self._token)
         self._there = bool(found)

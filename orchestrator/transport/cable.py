@@ -9,7 +9,8 @@ from collections.abc import Callable
 class Cable:
     """A stream of bytes to the peer and back: read by one thread, written by any.
 
-    ``silences`` is how often in a row ``idle_after`` seconds went by without a byte.
+    ``on_idle`` is called each time that ``idle_after`` seconds went by without a byte, and
+    ``on_data`` when some came, by the reader; what they raise ends it.
     What there is no room for is kept and sent later, so that nobody who sends ever stops
     reading: two full windows cannot deadlock. ``congested`` says so, and ``on_room`` is called
     once all of it is sent.
@@ -19,7 +20,7 @@ class Cable:
         self.idle_after: float | None = None
         self.on_idle: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing
-        self.silences = 0
+        self.on_data: Callable[[], None] = _nothing
         self._taken = b""
         self._at = 0
         self._unsent = bytearray()
@@ -108,10 +109,10 @@ class Cable:
             data = self._pull(self.idle_after)
             if data is not None:
                 break
-            self.silences += 1
             self.on_idle()
         self._taken, self._at = data, 0
-        self.silences = 0
+        if data:
+            self.on_data()
 
     def _shut(self) -> None:
         if not self._closed:

@@ -15,7 +15,7 @@ from orchestrator.transport.cable import Cable
 from orchestrator.transport.deadline import Deadline
 from orchestrator.transport.keys import Offer
 from orchestrator.transport.library import Message, codes
-from orchestrator.transport.link import Link, Refusal
+from orchestrator.transport.link import Link, Refusal, named
 from orchestrator.transport.login import login_name
 from orchestrator.transport.relay import Relay
 from orchestrator.transport.shell import Shell
@@ -249,7 +249,7 @@ class Client(Link):
                 phase, f"the connection was cut while {WHILE[phase]}", transient=phase == "banner"
             )
             return self._with_said(error, error.why)
-        return ConnectError(phase, f"{WHILE[phase]} failed: {failure}")
+        return ConnectError(phase, f"{WHILE[phase]} failed: {named(failure)}")
 
     def _with_said(self, error: ConnectError, why: str) -> ConnectError:
         """The error with what is known of the way to the host, if that ended."""

@@ -8,6 +8,7 @@ thread for this connection, the *reader*.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, ClassVar, cast
 
 from orchestrator import __version__
@@ -24,6 +25,7 @@ from orchestrator.transport.library import (
 from orchestrator.transport.stream import Stream
 
 MISSED = 3  # keepalives without an answer after which the peer is dead, where nothing else is said
+LONGEST = 1 << 18  # bytes of a packet, as OpenSSH has it; RFC 4253 6.1 asks for 35,000
 LINE, LINES = 255, 100  # RFC 4253 4.2: a version line's length; lines before it that are borne
 
 
@@ -35,8 +37,28 @@ class Refusal(SSHException):
         self.error = error
 
 
+class SilenceError(EOFError):
+    """The peer is taken for dead."""
+
+
 class Untimed(Packetizer):
-    """Without a timer thread for each handshake: the one who connects has a deadline."""
+    """Without a timer thread for each handshake: the one who connects has a deadline. ``whole``
+    is how many packets came. A length that was garbled on the way is not waited for.
+    """
+
+    whole = 0
+
+    def read_message(self) -> tuple[int, Message]:
+        """The next packet: its kind and the rest of it."""
+        message = super().read_message()
+        self.whole += 1
+        return message
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        """Exactly so many bytes. Raises SSHException where no packet is as long as that."""
+        if n > LONGEST:
+            raise SSHException(f"a packet of {n} bytes")
+        return super().read_all(n, check_rekey)
 
     def start_handshake(self, timeout: float) -> None:
         """Nothing."""
@@ -108,10 +130,14 @@ class Link(Transport):
         self._wire = wire
         self._held: list[Message] = []
         self._goodbye = ""
+        self._ended_here = False
         self._streams: set[Stream] = set()
+        self._unanswered = 0
+        self._heard = self._begun = -1
+        self._since = 0.0
         super().__init__(cast(Any, wire), packetizer_class=Untimed)
         self._preferred_kex = tuple(k for k in self._preferred_kex if k in self._kex_info)
-        wire.on_idle, wire.on_room = self._keep_alive, self._room
+        wire.on_idle, wire.on_room, wire.on_data = self._keep_alive, self._room, self._arrived
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -153,8 +179,27 @@ class Link(Transport):
             self._emit(message)
         return True
 
+    def cause(self) -> str:
+        """Why it is over; '' where it is not, or where we ended it."""
+        failure = self.failure
+        if not self.over.is_set() or self._ended_here:
+            return ""
+        if self._goodbye:
+            return f"the server hung up: {self._goodbye}"
+        if isinstance(failure, SilenceError):
+            why = str(failure)
+        elif failure is None or type(failure) is EOFError:
+            why = "the other side closed the connection"
+        elif isinstance(failure, OSError):
+            why = (failure.strerror or str(failure)).lower()
+        else:
+            why = f"what came is garbled: {named(failure)}"
+        said = self._wire.said()
+        return f"{why}; {said}" if said else why
+
     def hang_up(self) -> None:
         """Tell the peer and end the connection and all its streams."""
+        self._ended_here = self._ended_here or not self.over.is_set()
         bye = Message().add_byte(codes.cMSG_DISCONNECT).add_int(11)  # BY_APPLICATION, RFC 4253 11.1
         try:
             if self.initial_kex_done:
@@ -245,12 +290,36 @@ class Link(Transport):
         for stream in tuple(self._streams):
             stream.nudge()
 
+    def _arrived(self) -> None:
+        """Bytes came. Give up where they have long been parts of one packet."""
+        whole, now = self._packets(), time.monotonic()
+        if whole != self._begun:
+            self._begun, self._since = whole, now
+        elif self._wire.idle_after and now - self._since > self._patience():
+            raise SilenceError(f"no whole packet came for {self._patience():.3g} s")
+
+    def _packets(self) -> int:
+        return cast(Untimed, self.packetizer).whole
+
+    def _patience(self) -> float:
+        return (self.missed + 1) * (self._wire.idle_after or 0.0)
+
     def _keep_alive(self) -> None:
-        """Ask for a sign of life after each silence; give up when too many brought none."""
-        if self._wire.silences > self.missed:
-            raise EOFError
+        """Ask for a sign of life after each silence; give up when too many brought none. Bytes
+        are none: of a packet whose length was garbled they are taken for a part.
+        """
+        whole = self._packets()
+        self._unanswered = self._unanswered + 1 if whole == self._heard else 1
+        self._heard = whole
+        if self._unanswered > self.missed:
+            raise SilenceError(f"nothing came for {self._patience():.3g} s, keepalives or not")
         ask = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
         self.post(ask.add_boolean(True))
+
+
+def named(failure: Exception) -> str:
+    """What an exception says, or what it is called: some libraries' say nothing."""
+    return " ".join(str(failure).split()) or type(failure).__name__
 
 
 def _no_banner(said: list[str]) -> ConnectError:

@@ -38,6 +38,11 @@ class LocalConnection:
         self._channels: list[LocalChannel] = []
         self._lock = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """As ``Connection.place``: here."""
+        return ""
+
     def open(self, become: str = "") -> Channel:
         """As ``Connection.open``."""
         if become in ("", login_name()):

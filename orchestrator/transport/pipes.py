@@ -83,6 +83,10 @@ class PipedChannel:
         with self._using:
             self._drop_stdin()
 
+    def cause(self) -> str:
+        """As ``Channel.cause``: nobody knows."""
+        return ""
+
     def close(self) -> None:
         """The shell is over and gone, and so are its pipes."""
         with self._waking:

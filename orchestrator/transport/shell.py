@@ -87,6 +87,12 @@ class Shell(Stream):
         """The shell's exit status; 128 + the signal's number where one ended it."""
         return self._status
 
+    def cause(self) -> str:
+        """As ``Channel.cause``. Where the host ended its output, no cut came before that; an exit
+        status is no such end: OpenSSH tells it before it has sent all of the output.
+        """
+        return "" if self._eof_there else self._link.cause()
+
     def start(self, peer: int) -> None:
         """Ask for the command on the channel that the peer calls so."""
         self._started = True

@@ -40,8 +40,9 @@ JOIN = 5.0  # seconds for a reader to notice that its socket is closed
 class SshConnection:
     """An authenticated connection, logged in as ``user``. Satisfies ``Connection``."""
 
-    def __init__(self, client: Client, connect: Connect, user: str) -> None:
-        self._client, self._connect, self._user = client, connect, user
+    def __init__(self, client: Client, target: Target, user: str) -> None:
+        self.place = target.place
+        self._client, self._connect, self._user = client, target.connect, user
 
     def open(self, become: str = "") -> Channel:
         """As ``Connection.open``."""
@@ -122,7 +123,7 @@ class Ssh:
         ``user`` is who that is on the host, where it is not who we log in as.
         """
         connect = target.connect
-        return SshConnection(self._reach(target), connect, user or connect.user or login_name())
+        return SshConnection(self._reach(target), target, user or connect.user or login_name())
 
     def cancel(self) -> None:
         """End what is pending; what is open stays. ``stop`` is set."""

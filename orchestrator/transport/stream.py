@@ -25,6 +25,9 @@ class Carrier(Protocol):
     def forget(self, stream: Stream) -> None:
         """The stream is closed on both sides."""
 
+    def cause(self) -> str:
+        """Why it is over; '' where it is not, or where we ended it."""
+
 
 class Stream:
     """One channel. The methods below the line are called by the connection's reader, with the
@@ -165,7 +168,8 @@ class Stream:
                 self._short, self._roomy = False, True
                 self._changed.notify_all()
 
-    _unlink = lost  # as paramiko calls it when the connection ends
+    def _unlink(self) -> None:
+        """What paramiko calls when the connection ends: before it is known why."""
 
     def answer(self, wanted: bool, *, taken: bool) -> None:
         """Answer the peer's request, if it wants an answer."""

@@ -73,9 +73,13 @@ class Target:
 
     def failed(self, error: ConnectError) -> ConnectError:
         """The error with who was to be where, and by which way."""
+        return error.at(self.place)
+
+    @property
+    def place(self) -> str:
+        """Who is where, and by which way."""
         via = f" via {', '.join(hop.name for hop in self.hops)}" if self.hops else ""
-        why = f"{place(self.connect)}{via}: {error.why}"
-        return ConnectError(error.phase, why, error.hint, transient=error.transient)
+        return f"{place(self.connect)}{via}"
 
 
 def place(connect: Connect) -> str:

@@ -32,6 +32,10 @@ class Tunnel(Stream):
         """Whether it ended because the connection to the server did."""
         return self._gone and not self._orderly
 
+    def why(self) -> str:
+        """Why the connection to the server ended."""
+        return self._link.cause()
+
     def begin(self) -> None:
         """Ask for it. Raises BrokenPipeError where the connection is over."""
         address, port = self._place
@@ -117,7 +121,9 @@ class TunnelCable(Cable):
 
     def said(self) -> str:
         """Whether it was the way there that broke."""
-        return f"the connection to jump host {self._where} ended" if self._cut else ""
+        why = self._tunnel.why()
+        ended = f"the connection to jump host {self._where} ended"
+        return (f"{ended}: {why}" if why else ended) if self._cut else ""
 
     def _push(self, data: bytes | bytearray) -> int:
         return self._tunnel.send(memoryview(data))

@@ -43,6 +43,10 @@ class Counting:
     def __init__(self, of: Connection) -> None:
         self.of, self.channels = of, list[CountingChannel]()
 
+    @property
+    def place(self) -> str:
+        return self.of.place
+
     def open(self, become: str = "") -> Channel:
         self.channels.append(CountingChannel(self.of.open(become)))
         return self.channels[-1]
@@ -76,6 +80,9 @@ class CountingChannel:
 
     def exit_status(self) -> int | None:
         return self.of.exit_status()
+
+    def cause(self) -> str:
+        return self.of.cause()
 
 
 @pytest.fixture

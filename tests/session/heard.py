@@ -114,6 +114,9 @@ class Overheard:
     def exit_status(self) -> int | None:
         return self._channel.exit_status()
 
+    def cause(self) -> str:
+        return self._channel.cause()
+
 
 def until(holds: Callable[[], object], what: str) -> None:
     """Return as soon as it holds; fail where it does not in time."""

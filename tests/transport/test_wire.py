@@ -91,20 +91,19 @@ def test_one_flusher_serves_many(flusher: Flusher) -> None:
     assert threading.active_count() == before
 
 
-def test_silence_is_counted_and_told(ends: tuple[Wire, socket.socket]) -> None:
+def test_each_silence_is_told_and_what_ends_it(ends: tuple[Wire, socket.socket]) -> None:
     wire, far = ends
     wire.idle_after = 0.01
-    counted = []
+    told: list[str] = []
 
     def idle() -> None:
-        counted.append(wire.silences)
-        if len(counted) == 3:
+        told.append("idle")
+        if len(told) == 3:
             far.sendall(b"x")
 
-    wire.on_idle = idle
+    wire.on_idle, wire.on_data = idle, lambda: told.append("data")
     assert wire.recv(10) == b"x"
-    assert counted[:3] == [1, 2, 3]
-    assert wire.silences == 0
+    assert told == ["idle"] * 3 + ["data"]
 
 
 def test_close_from_another_thread_ends_a_read(ends: tuple[Wire, socket.socket]) -> None:

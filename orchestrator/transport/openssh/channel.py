@@ -59,6 +59,10 @@ class MuxChannel(PipedChannel):
         """
         return self._status
 
+    def cause(self) -> str:
+        """As ``Channel.cause``: its master tells of an end, and not why it came."""
+        return "ssh's connection to the host ended" if self._over and self._status is None else ""
+
     def _is_gone(self) -> bool:
         return self._over
 

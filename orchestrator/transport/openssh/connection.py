@@ -31,6 +31,7 @@ class OpensshConnection:
         ended: Callable[[OpensshConnection], object],
     ) -> None:
         self.master, self._ended = master, ended
+        self.place = said.where
         self._connect, self._user = said.connect, said.user
         self._environment, self._agent = said.environment(environ), said.forwards_agent
         self._lock = threading.Lock()

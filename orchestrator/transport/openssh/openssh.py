@@ -81,8 +81,7 @@ class Openssh:
         except CancelledError:
             raise
         except ConnectError as error:
-            via = f" via {', '.join(said.jump)}" if said.jump else ""
-            raise _at(f"{said.place}{via}", error) from error
+            raise error.at(said.where) from error
         connection = OpensshConnection(master, said, self._environ, self._let_go)
         with self._lock:
             self._connections.add(connection)
@@ -248,7 +247,7 @@ class Openssh:
                 except CancelledError:
                     raise
                 except ConnectError as error:
-                    shared.error = _at(f"jump host {name} ({said.place})", error)
+                    shared.error = error.at(f"jump host {name} ({said.place})")
                     shared.failed_at = time.monotonic()
                     raise shared.error from None
             return shared.master
@@ -272,7 +271,3 @@ def _pace(said: Effective, hop: tuple[str, Master] | None) -> Address:
 
 def _counts(turn: Turn) -> bool:
     return turn.alone or not turn.dropped
-
-
-def _at(place: str, error: ConnectError) -> ConnectError:
-    return ConnectError(error.phase, f"{place}: {error.why}", error.hint, transient=error.transient)

@@ -182,6 +182,11 @@ class Effective:
         return f"{self.user}@{address}:{self.port}"
 
     @property
+    def where(self) -> str:
+        """The same with the jump hosts on the way."""
+        return f"{self.place} via {', '.join(self.jump)}" if self.jump else self.place
+
+    @property
     def way(self) -> Way:
         """The same as the other transports have it."""
         connect = replace(self.connect, address=self.hostname, port=self.port, user=self.user)

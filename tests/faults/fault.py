@@ -1,0 +1,67 @@
+"""What can happen to a connection, drawn by a seed so that it can happen again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+HANDSHAKE = 3000  # bytes either way that a login takes, about
+
+
+class Kind(Enum):
+    """What happens to the stream."""
+
+    RESET = "reset"
+    CLOSE = "close"
+    STALL = "stall"
+    SLOW = "slow"
+    CORRUPT = "corrupt"
+
+
+class Way(Enum):
+    """Which direction it happens in: from the client, or to it."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+MIXES = {
+    "cut": (Kind.RESET, Kind.CLOSE, Kind.CORRUPT),
+    "slow": (Kind.SLOW,),
+    "stall": (Kind.STALL, Kind.RESET, Kind.CLOSE),
+}
+"""What happens in a run: those of which some hosts hear nothing take their timeouts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """It happens to a host's connection number ``connection`` (from 0), before its byte ``at``.
+
+    ``both``: a reset or an end is told to both sides, else to the one that the bytes go to, while
+    the other hears nothing any more; a stall is in both directions, else in this one. ``detail``:
+    what the byte is XORed with, or for how many bytes it is slow.
+    """
+
+    kind: Kind
+    way: Way
+    at: int
+    both: bool = True
+    detail: int = 0
+    connection: int = 0
+
+
+def draw(seed: str, mix: str, spans: Mapping[Way, int]) -> Fault | None:
+    """What this seed says: none in one of eight cases. ``spans`` is how long the stream is; one
+    position of three is in the handshake, and one of ten behind the end.
+    """
+    dice = random.Random(seed)
+    if not dice.randrange(8):
+        return None
+    kind, way = dice.choice(MIXES[mix]), dice.choice(list(Way))
+    short = min(HANDSHAKE, spans[way])
+    at = dice.randrange(short if not dice.randrange(3) else spans[way] + spans[way] // 10)
+    detail = dice.randrange(1, 256) if kind is Kind.CORRUPT else dice.choice((500, 5000, 20_000))
+    both = bool(dice.randrange(3)) or (mix == "cut" and way is Way.UP)
+    return Fault(kind, way, at, both, detail, int(not dice.randrange(12)))

@@ -1,0 +1,131 @@
+"""What must hold of a run whatever happened to its links."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from orchestrator.model.event import ConnectFinished, StepFinished, StepStarted
+from orchestrator.model.outcome import Row, Status
+from tests.faults.fault import Kind
+from tests.faults.scenario import BIG
+from tests.faults.world import Ran
+
+PHASES = ("resolve", "connect", "banner", "kex", "host key", "auth", "channel", "shell")
+BIG_FILE = bytes(range(256)) * (BIG // 256)
+GOOD = (Status.CHANGED, Status.OK)
+
+
+def wrong(ran: Ran) -> list[str]:
+    """What does not hold; nothing where all does."""
+    if ran.error is not None:
+        return [f"the run raised {ran.error!r}"]
+    found = [f"left behind: {what}" for what in ran.left]
+    for host in ran.scenario.hosts:
+        if host not in ran.rows:
+            found.append(f"{host}: it has no row")
+            continue
+        row = ran.rows[host]
+        fault = ran.faults.get(host)
+        state = f"{row.status} ({row.reason}), log {ran.logs[host]}, {fault}"
+        found += [f"{host}: {what}: {state}" for what in _host(ran, row)]
+    return found
+
+
+def _host(ran: Ran, row: Row) -> Iterator[str]:
+    yield from _log(ran, row)
+    yield from _events(ran, row)
+    yield from _files(ran, row)
+    yield from _reason(ran, row)
+    hop = ran.scenario.hop(row.host)
+    harmed = any(_harms(ran, host) for host in (row.host, hop) if host)
+    may = (Status.NOT_STARTED,) if _refused(ran) else GOOD
+    if not harmed and row.status not in may:
+        yield "nothing happened to it"
+
+
+def _harms(ran: Ran, host: str) -> bool:
+    fault = ran.faults.get(host)
+    return fault is not None and fault.kind is not Kind.SLOW and host in ran.happened
+
+
+def _log(ran: Ran, row: Row) -> Iterator[str]:
+    log, order = ran.logs[row.host], ran.scenario.order
+    did = [line for line in log if not line.startswith("undo.")]
+    undid = [line for line in log if line.startswith("undo.")]
+    if did != order[: len(did)] or len(set(undid)) != len(undid):
+        yield "steps out of order, or run twice"
+    if row.status in GOOD and did != order:
+        yield "good, and did not do it all"
+    if row.status is Status.NOT_STARTED and log:
+        yield "not started, and did something"
+    if _refused(ran) and log:
+        yield "touched, though a host was away"
+    if did and row.status is Status.UNREACHABLE:
+        yield "unreachable, and did something"
+
+
+def _refused(ran: Ran) -> bool:
+    """Whether a host was away before anything was touched, and that was to stop the run."""
+    return not ran.skip and any(isinstance(e, ConnectFinished) and e.error for e in ran.events)
+
+
+def _events(ran: Ran, row: Row) -> Iterator[str]:
+    began = [e for e in ran.events if isinstance(e, StepStarted) and e.host == row.host]
+    ended = [e for e in ran.events if isinstance(e, StepFinished) and e.host == row.host]
+    counts = Counter((e.task, e.step) for e in began)
+    if any(count > 1 for count in counts.values()):
+        yield "a step began twice"
+    if counts != Counter((e.task, e.step) for e in ended):
+        yield "steps that began and never ended, or the other way round"
+    for event in ended:
+        label = f"{event.task}.{event.step}"
+        said = event.outcome.status
+        if said in GOOD and label in ran.scenario.order and label not in ran.logs[row.host]:
+            yield f"{label} is {said}, and it was not run"
+        if said not in (*GOOD, Status.LOST):
+            yield f"{label} is {said} ({event.outcome.reason})"
+    if row.status is Status.LOST and not _told(row, began, ended):
+        yield "lost, and not in the step that was running"
+
+
+def _told(row: Row, began: list[StepStarted], ended: list[StepFinished]) -> bool:
+    own = [e for e in ended if not e.task.startswith("rollback of")]
+    if own and own[-1].outcome.status is Status.LOST:
+        return f"in step {own[-1].step} '" in row.reason
+    return "between two steps" in row.reason or "may have run" in row.reason
+
+
+def _files(ran: Ran, row: Row) -> Iterator[str]:
+    modules = [module for steps in ran.scenario.tasks.values() for module in steps]
+    done = {
+        ran.scenario.tasks[e.task][e.step - 1]
+        for e in ran.events
+        if isinstance(e, StepFinished) and e.task in ran.scenario.tasks
+        if e.host == row.host and e.outcome.status in GOOD
+    }
+    for module, end in (("copy", "there"), ("download", "here")):
+        path = ran.folder / f"{row.host}.{end}"
+        if module not in modules:
+            continue
+        if path.exists() and path.read_bytes() != BIG_FILE:
+            yield f"a part of a file, after {module}"
+        if not path.exists() and (module in done or row.status in GOOD):
+            yield f"no file, after {module}"
+
+
+def _reason(ran: Ran, row: Row) -> Iterator[str]:
+    if row.status not in (*GOOD, Status.LOST, Status.UNREACHABLE, Status.NOT_STARTED):
+        yield "a state that no link brings about"
+    if not row.reason.isprintable():
+        yield "a reason of more than a line"
+    address = ran.scenario.addresses[row.host]
+    phases = tuple(f"{phase}: " for phase in PHASES)
+    if row.status is Status.UNREACHABLE and not row.reason.startswith(phases):
+        yield "no phase"
+    if row.status in (Status.UNREACHABLE, Status.LOST):
+        if not re.search(rf"\w+@{re.escape(address)}:\d+", row.reason):
+            yield "no address"
+        if re.search(r"[:(] *($|[,;)])", row.reason):
+            yield "no cause"

@@ -1,0 +1,38 @@
+"""Links that are cut, stalled, slow or corrupt, at places that a seed gives: what is told of the
+hosts behind them is what happened there.
+
+These are a few hundred connections; `python -m tests.faults` makes as many as one likes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from orchestrator.model.outcome import Status
+from tests.faults.judge import wrong
+from tests.faults.scenario import ALL
+from tests.faults.world import world
+
+QUICK = {
+    "plain": (0, 1, 2, 3, 4, 5, 7),
+    "undo": (0, 1, 4, 7),
+    "files": (1, 2, 3, 6),
+    "jump": (1, 2, 4, 7),
+    "openssh": (0, 4, 7),
+}
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_what_is_told_of_a_host_is_what_happened_there(tmp_path: Path, name: str) -> None:
+    found: list[str] = []
+    seen: Counter[Status] = Counter()
+    with world(tmp_path, ALL[name]) as here:
+        for number in QUICK[name]:
+            ran = here.run(number)
+            found += [f"python -m tests.faults {name} {number}: {what}" for what in wrong(ran)]
+            seen.update(row.status for row in ran.rows.values())
+    assert not found, "\n".join(found)
+    assert seen[Status.LOST] and seen[Status.UNREACHABLE] and seen[Status.CHANGED]

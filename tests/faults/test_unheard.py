@@ -1,0 +1,35 @@
+"""Hosts that do as they are told, and of which nothing is heard: they are lost, never away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.projects import Project
+from tests.sshd import serve
+
+DEAF = "#!/bin/sh\nexec sh >/dev/null 2>&1\n"
+CUT = "#!/bin/sh\nsh >/dev/null 2>&1\nkill -KILL $PPID\nsleep 20\n"
+
+
+@pytest.mark.parametrize("wrapper", [DEAF, CUT], ids=["silent", "cut"])
+@pytest.mark.parametrize("second", ["echo on", "echo {{ a.stdout }}"], ids=["one", "two segments"])
+def test_a_host_that_may_have_run_its_steps_is_lost(
+    project: Project, tmp_path: Path, wrapper: str, second: str
+) -> None:
+    with serve(tmp_path / "sshd", wrapper=wrapper) as sshd:
+        project.over(sshd, {"a1": "127.3.0.1"}).write(
+            {
+                "inventories/real/hosts.yml": "a1: {address: 127.3.0.1, connect: {timeout: 2}}\n",
+                "tasks/t.yml": "steps:\n"
+                f"- {{run: touch {tmp_path}/ran, register: a}}\n- run: {second}\n",
+            }
+        )
+        done = project.orch("-s", "real", "run", "t", "--json")
+    row = done.rows["a1"]
+    assert (tmp_path / "ran").exists()
+    assert row["status"] == "lost", row
+    assert "may have run" in row["reason"]
+    assert f"@127.3.0.1:{sshd.port}: " in row["reason"]
+    assert done.code == 1

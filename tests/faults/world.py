@@ -1,0 +1,188 @@
+"""Runs over a link with faults: a real sshd behind the proxy, the real executor, many hosts."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.execute import Cancel, Options, run
+from orchestrator.inventory.load import load as load_stage
+from orchestrator.model.event import Event, RunFinished
+from orchestrator.model.outcome import Row
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.build import build
+from orchestrator.plan.views import run_view
+from orchestrator.tasks import Request, load
+from orchestrator.transport import Connector
+from tests.faults.fault import Fault, draw
+from tests.faults.proxy import FaultProxy
+from tests.faults.scenario import Scenario
+from tests.projects import Project
+from tests.sshd import Sshd, serve, until
+
+TIMEOUT, KEEPALIVE = 4.0, 0.6  # seconds: of the hosts' connect settings
+LONGEST = 40.0  # seconds: what a run whose every wait ends as it should stays well below
+
+
+@dataclass(slots=True)
+class Ran:
+    """A run and all that can be known of it. ``logs``: what each host's steps wrote, by host;
+    ``files``: those that it was to be sent, and that were to come from it."""
+
+    scenario: Scenario
+    seed: str
+    faults: dict[str, Fault]
+    happened: set[str]
+    tries: dict[str, int]
+    rows: dict[str, Row]
+    events: list[Event]
+    logs: dict[str, list[str]]
+    folder: Path
+    skip: bool
+    error: BaseException | None = None
+    seconds: float = 0.0
+    left: list[str] = field(default_factory=list)
+
+
+class World:
+    """The server, the proxy before it and a project for one scenario."""
+
+    def __init__(self, folder: Path, sshd: Sshd, proxy: FaultProxy, scenario: Scenario) -> None:
+        self._folder, self._sshd, self._proxy = folder, sshd, proxy
+        self.scenario = scenario
+        (folder / "inventories").mkdir(parents=True)
+        self._home = folder / "home"
+        self._home.mkdir()
+        known = folder / "known_hosts"
+        names = f"[*]:{proxy.port},[*]:{sshd.port}"
+        known.write_text(f"{names} {sshd.host_key}\n")
+        server = {
+            "user": sshd.user,
+            "port": proxy.port,
+            "identity": str(sshd.key),
+            "identities_only": True,
+            "known_hosts": str(known),
+            "timeout": TIMEOUT,
+            "keepalive": KEEPALIVE,
+        }
+        scenario.write(Project(folder), server, folder / "runs")
+        self._stage = load_stage(folder, "real")
+        self._tasks = load(folder, list(scenario.tasks)).by_name
+
+    def run(self, number: int) -> Ran:
+        """The run of this number: what happens in it, and to whom, hangs on nothing else."""
+        seed = f"{self.scenario.name} {number}"
+        mix = self.scenario.mixes[number % len(self.scenario.mixes)]
+        drawn = {
+            host: draw(f"{seed} {host}", mix, self.scenario.span(host))
+            for host in self.scenario.addresses
+        }
+        return self.suffer(seed, {host: fault for host, fault in drawn.items() if fault}, number)
+
+    def suffer(self, seed: str, faults: dict[str, Fault], number: int = 0) -> Ran:
+        """A run in which this happens, by host."""
+        addresses = self.scenario.addresses
+        self._proxy.set({addresses[host]: fault for host, fault in faults.items()})
+        identity = f"r{os.getpid()}-{time.monotonic_ns()}"
+        folder = self._folder / "runs" / identity
+        folder.mkdir(parents=True)
+        hosts = tuple(h for h in self._stage.hosts.values() if h.name not in self.scenario.hops)
+        requests = tuple(Request(name) for name in self.scenario.tasks)
+        view = run_view(identity, "me", time.time())
+        plan = build(Ask(self._stage, hosts, requests, self._tasks, view, root=str(self._folder)))
+        skip = number % 5 != 4
+        ran = Ran(self.scenario, seed, faults, set(), {}, {}, [], {}, folder, skip)
+        before = set(threading.enumerate()), descriptors(), children()
+        connector = Connector(
+            home=self._home,
+            environ={"PATH": os.environ["PATH"]},
+            hosts=self._stage.hosts,
+            system=self._home / "none",
+        )
+
+        def work() -> None:
+            options = Options(keep_going=True, skip_unreachable=skip)
+            try:
+                run(
+                    plan,
+                    self._stage.hosts,
+                    connector.connect,
+                    ran.events.append,
+                    options=options,
+                    cancel=Cancel(),
+                )
+            except BaseException as error:
+                ran.error = error
+            finally:
+                connector.close()
+
+        began = time.monotonic()
+        thread = threading.Thread(target=work, name="run")
+        thread.start()
+        thread.join(LONGEST)
+        ran.seconds = time.monotonic() - began
+        if thread.is_alive():
+            ran.left.append(f"the run, after {LONGEST:g} s")
+            faulthandler.dump_traceback(all_threads=True)
+            connector.close()
+            thread.join()
+        by_address = {address: host for host, address in addresses.items()}
+        ran.happened = {by_address[address] for address in self._proxy.happened}
+        ran.tries = {by_address[a]: count for a, count in self._proxy.tries.items()}
+        self._proxy.set({})
+        ran.left += _left(*before)
+        until(lambda: not self._sshd.children(), "the server's sessions to end")
+        ran.rows = {
+            row.host: row for e in ran.events if isinstance(e, RunFinished) for row in e.rows
+        }
+        ran.logs = {h.name: _lines(folder / h.name) for h in hosts}
+        return ran
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def _left(threads: set[threading.Thread], files: int, pids: set[int]) -> list[str]:
+    """What a run left behind, some moments after its end."""
+    end = time.monotonic() + 5
+
+    def found() -> list[str]:
+        more = [f"thread {t.name}" for t in set(threading.enumerate()) - threads]
+        more += [f"process {pid}" for pid in children() - pids]
+        return more + ([f"{n} descriptors"] if (n := descriptors() - files) > 0 else [])
+
+    while (left := found()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return left
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def children() -> set[int]:
+    """The processes that this one has started, or that were left to it."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        found.update(int(word) for word in (task / "children").read_text().split())
+    return found
+
+
+@contextmanager
+def world(folder: Path, scenario: Scenario) -> Iterator[World]:
+    """One of these, and its end."""
+    with serve(folder / "sshd", ["MaxStartups 1000:30:2000", "LogLevel ERROR"]) as sshd:
+        proxy = FaultProxy(sshd.port)
+        try:
+            yield World(folder / scenario.name, sshd, proxy, scenario)
+        finally:
+            proxy.close()
+            shutil.rmtree(folder / scenario.name)
