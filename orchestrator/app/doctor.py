@@ -11,8 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from orchestrator.app.answers import Answers, become, clock, disk, tools
+from orchestrator.app.descriptors import allow_files
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
+from orchestrator.app.run import Person
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wanted, Wants
 from orchestrator.errors import ConnectError, Exit
 from orchestrator.execute import Cancel
@@ -23,7 +25,6 @@ from orchestrator.model.condition import Always
 from orchestrator.model.host import Host
 from orchestrator.session import Ending, Lost, Session
 from orchestrator.session.channel import Connection
-from orchestrator.transport.ask import Ask
 from orchestrator.transport.connector import Connector
 from orchestrator.transport.told import Teller, Told
 
@@ -50,18 +51,19 @@ class Report:
 
 
 def doctor(
-    there: There, *, forks: int, environ: Mapping[str, str], ask: Ask, ssh_config: str | None
+    there: There, *, forks: int, environ: Mapping[str, str], person: Person, ssh_config: str | None
 ) -> Report:
     """Look at all hosts, ``forks`` at a time. Nothing is changed on any, nor in known_hosts. The
     first Ctrl-C ends it with what is known by then, a second one at once.
     """
+    allow_files()
     cancel, stop = Cancel(), threading.Event()
     connector = Connector(
         record=False,
         sandbox=there.root / ".orch" / "sandbox" / there.stage.name,
         environ=environ,
         hosts=there.stage.hosts,
-        ask=ask,
+        ask=person.ask,
         ssh_config=ssh_config,
     )
 
@@ -77,7 +79,7 @@ def doctor(
         return _Look(host, wanted.of(host), connector, teller, cancel).checkup()
 
     try:
-        with interrupts(first, lambda: None), ThreadPoolExecutor(forks) as pool:
+        with interrupts(first, lambda: person.left({})), ThreadPoolExecutor(forks) as pool:
             checkups = tuple(pool.map(look, there.hosts))
     finally:
         connector.close()

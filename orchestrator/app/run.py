@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from orchestrator.app.descriptors import allow_files
 from orchestrator.app.emitter import Emitter
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
@@ -45,7 +45,7 @@ def carry_out(
 
     ``ssh_config`` is read in place of the user's and the system's.
     """
-    _allow_files()
+    allow_files()
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
     emit = Emitter(
@@ -87,15 +87,6 @@ def carry_out(
         emit.close()
         for each in connectors:
             each.close()
-
-
-def _allow_files() -> None:
-    """Let this process hold as many connections as the system lets it: each is a file or two,
-    and the usual soft limit of 1024 is for programs that use select(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
-    if soft not in (wanted, resource.RLIM_INFINITY):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Running:

@@ -41,6 +41,7 @@ def doctor_verb(forks: int, ssh_config: str | None, as_json: bool, **given: Any)
     """
     from orchestrator.app.doctor import doctor
     from orchestrator.app.prepare import Where, go
+    from orchestrator.app.run import Person
     from orchestrator.cli.terminal import Terminal
     from orchestrator.errors import Exit
     from orchestrator.report.doctor import doctor_json, doctor_lines
@@ -51,8 +52,9 @@ def doctor_verb(forks: int, ssh_config: str | None, as_json: bool, **given: Any)
     there = go(where, os.environ, "doctor", click.get_current_context().find_object(Masks))
     if there.chosen.defaulted:
         click.echo(f"Defaulting to {there.chosen.name}", err=True)
-    ask = Terminal(Turns()).ask
-    report = doctor(there, forks=forks, environ=os.environ, ask=ask, ssh_config=ssh_config)
+    terminal = Terminal(Turns())
+    person = Person(terminal.ask, lambda _: terminal.restore())
+    report = doctor(there, forks=forks, environ=os.environ, person=person, ssh_config=ssh_config)
     mask = there.secrets.masks.text
     out = open_out(sys.stdout, os.environ)
     if as_json:
