@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,11 @@ from orchestrator.cli import doctor, options, running, showing, starting, stream
 from orchestrator.cli.group import Verbs
 from orchestrator.errors import Exit, OrchError
 from orchestrator.model.masks import Masks
+
+
+# What a run makes lives until its end, in few cycles: looking for those every 700 objects, as is
+# usual, takes a seventh of the client's CPU time.
+_OBJECTS_A_LOOK = 50_000
 
 
 @click.group(
@@ -34,6 +40,7 @@ for _verb in (*running.VERBS, *doctor.VERBS, *showing.VERBS, *starting.VERBS):
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run ``orch`` and exit."""
+    gc.set_threshold(_OBJECTS_A_LOOK)
     streams.settle()
     masks = Masks()
     try:
