@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
@@ -26,11 +26,12 @@ _UNUSABLE = {
 
 @dataclass(slots=True)
 class Answers:
-    """The lines of the host, by their first words. ``whole``: the last one is there, too."""
+    """The lines of the host, by their first words. ``become``: which of the users, the exit status
+    of becoming them, and what was said. ``whole``: the last line is there, too."""
 
     one: dict[str, str] = field(default_factory=dict)
     lacks: set[str] = field(default_factory=set)
-    become: list[tuple[str, int, str]] = field(default_factory=list)
+    become: list[tuple[int, int, str]] = field(default_factory=list)
     whole: bool = False
 
     @classmethod
@@ -44,10 +45,9 @@ class Answers:
             elif key == "end":
                 found.whole = True
             elif key == "become":
-                status, _, said = rest.partition(" ")
-                user, _, why = said.partition(" ")
-                if status.isdecimal():
-                    found.become.append((user, int(status), why))
+                number, status, said = (*rest.split(" ", 2), "", "")[:3]
+                if number.isdecimal() and status.isdecimal():
+                    found.become.append((int(number) - 1, int(status), said))
             else:
                 found.one[key] = rest
         return found
@@ -140,11 +140,12 @@ def tools(answers: Answers, wants: Wants) -> Iterator[Trouble]:
                 yield Trouble("tools", what, "install it there, if the tasks do not do so before")
 
 
-def become(answers: Answers, method: str) -> Iterator[Trouble]:
+def become(answers: Answers, method: str, users: Sequence[str]) -> Iterator[Trouble]:
     """Which of the users whose shells steps want it gives no shell of."""
-    for user, status, said in answers.become:
-        if not status:
+    for number, status, said in answers.become:
+        if not status or not 0 <= number < len(users):
             continue
+        user = users[number]
         if _TTY.search(said):
             hint = "`Defaults !requiretty` in the host's sudoers: orch needs no terminal"
             yield Trouble("become", f"{method} wants a terminal: {said}", hint, fails=True)

@@ -183,7 +183,7 @@ class _Look:
 
     def _judged(self, answers: Answers, skew: float | None) -> list[Trouble]:
         troubles = [
-            *become(answers, self._host.connect.become_method),
+            *become(answers, self._host.connect.become_method, self._wants.users),
             *disk(answers),
             *clock(skew),
             *tools(answers, self._wants),

@@ -1,35 +1,36 @@
 # What `orch doctor` asks a host: lines KEY TEXT on stdout, the last one `end`. It changes nothing.
 # Before it stand `tools` and `more` (names of commands, the latter looked for in sbin, too), `method`
-# and, as the arguments, the users to become.
+# and, as the arguments, the users to become, who are told by their numbers.
 set +e -f
 export LC_ALL=C
-echo "clock $(date +%s)"
+tell() { printf '%s\n' "$*"; }
+tell "clock $(date +%s)"
 f_nl='
 '
 f_exe=$(readlink "/proc/$$/exe") || f_exe=sh
 case $BASH_VERSION$KSH_VERSION in
-'') echo "shell ${f_exe##*/}";;
-"$BASH_VERSION") echo "shell bash";;
-*) echo "shell ksh";;
+'') tell "shell ${f_exe##*/}";;
+"$BASH_VERSION") tell shell bash;;
+*) tell shell ksh;;
 esac 2>/dev/null
 
 last() { f_line=$("$@" 2>/dev/null) || f_line=; f_line=${f_line##*"$f_nl"}; }
 # room NAME FOLDER
 room() {
-  echo "$1.path $2"
-  [ -d "$2" ] || { echo "$1.is missing"; return; }
-  [ -w "$2" ] && [ -x "$2" ] || echo "$1.is closed"
-  last df -Pi "$2"; echo "$1.inodes $f_line"
-  last df -Pk "$2"; echo "$1.blocks $f_line"
+  tell "$1.path $2"
+  [ -d "$2" ] || { tell "$1.is missing"; return; }
+  [ -w "$2" ] && [ -x "$2" ] || tell "$1.is closed"
+  last df -Pi "$2"; tell "$1.inodes $f_line"
+  last df -Pk "$2"; tell "$1.blocks $f_line"
   # to busybox's test, root may write anywhere
   f_at=${f_line##*% } f_opts=
   while read -r f_x f_dir f_x f_o f_x; do [ "$f_dir" != "$f_at" ] || f_opts=$f_o; done </proc/mounts
-  case ,$f_opts, in *,ro,*) echo "$1.is readonly";; esac
+  case ,$f_opts, in *,ro,*) tell "$1.is readonly";; esac
 } 2>/dev/null
 room home "$HOME"
 room tmp "${TMPDIR:-/tmp}"
 
-lack() { for f_one; do command -v "$f_one" >/dev/null 2>&1 || echo "lacks $f_one"; done; }
+lack() { for f_one; do command -v "$f_one" >/dev/null 2>&1 || tell "lacks $f_one"; done; }
 lack $tools
 f_path=$PATH
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -46,10 +47,11 @@ become() {
   su) if [ "$(id -u)" = 0 ]; then su -s /bin/sh -c : "$1"; else echo "it asks for a password"; false; fi;;
   esac
 }
-f_me=$(id -un 2>/dev/null)
+f_me=$(id -un 2>/dev/null) f_number=0
 for f_user; do
+  f_number=$((f_number+1))
   [ "$f_user" != "$f_me" ] || continue
   f_said=$(become "$f_user" 2>&1 </dev/null)
-  echo "become $? $f_user" $f_said
+  tell "become $f_number $?" $f_said
 done
-echo end
+tell end
