@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app.answers import Answers
 from tests.projects import Done, Project
 from tests.sshd import Sshd, keygen, serve, until
 
@@ -258,15 +257,6 @@ def test_a_jump_host_is_shown_and_the_way_ends_at_one_that_lets_nobody_through(
     assert "jump host odd" in trouble(found["b"], "reach")["what"]
     assert (found["b"]["checks"]["reach"], found["b"]["checks"]["key"]) == ("fail", None)
     assert found["odd"]["checks"]["key"] == "fail"
-
-
-def test_clocks_differ_only_where_no_moment_of_the_answer_fits() -> None:
-    answers = Answers.read("clock 1000\nend\n")
-    assert answers.skew(1000.2, 1003.0) == 0
-    assert answers.skew(997.0, 1000.1) == 0
-    assert answers.skew(990.0, 992.5) == 7.5
-    assert answers.skew(1010.0, 1012.0) == -9
-    assert Answers.read("clock \n").skew(0.0, 1.0) is None
 
 
 def test_busybox_answers_every_question(project: Project, fleet: Sshd) -> None:
