@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from orchestrator.errors import ConnectError
+from orchestrator.session.ending import readable
 from orchestrator.transport.agent import AgentError
 from orchestrator.transport.ask import Desk, Question, WantedError
 from orchestrator.transport.keys import Key, Offer
@@ -55,9 +56,10 @@ class Auth:
         self._given: list[Question] = []  # what was answered and not yet taken
         self._refused: set[Question] = set()
         self._in = False
+        self._said = b""  # the last of the server's words to its users
         self._handler_table: dict[int, Callable[[Message], None]] = {
             codes.MSG_SERVICE_ACCEPT: self._ignore,
-            codes.MSG_USERAUTH_BANNER: self._ignore,
+            codes.MSG_USERAUTH_BANNER: self._told,
             codes.MSG_USERAUTH_SUCCESS: self._success,
             codes.MSG_USERAUTH_FAILURE: self._failure,
             codes.MSG_USERAUTH_PK_OK: self._more,
@@ -80,6 +82,8 @@ class Auth:
 
     def explained(self, goodbye: str) -> ConnectError:
         """Why the server hung up before it answered."""
+        if self._method == KEY and self._key and not self._in:
+            self.tried.append(str(self._key))
         if "too many authentication failures" in goodbye.lower():
             return ConnectError(
                 "auth",
@@ -87,7 +91,8 @@ class Auth:
                 "name the key (`connect: {identity: …}`) and set `identities_only: true`",
             )
         why = f": {goodbye}" if goodbye else ""
-        return ConnectError("auth", f"the server hung up{why} ({self._list()})")
+        said = f" and said: {readable(self._said)}" if self._said else ""
+        return ConnectError("auth", f"the server hung up{why}{said} ({self._list()})")
 
     # Keys.
 
@@ -274,6 +279,10 @@ class Auth:
         for flag in flags:
             head.add_boolean(flag)
         return head
+
+    def _told(self, message: Message) -> None:
+        """USERAUTH_BANNER: its usual one, or why it is about to hang up."""
+        self._said = message.get_string()
 
     def _ignore(self, _: Message) -> None:
         pass

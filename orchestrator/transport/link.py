@@ -271,6 +271,7 @@ class Link(Transport):
                     "kex",
                     f"no {what} algorithm in common: "
                     f"they offer {', '.join(theirs[name])}; we know {', '.join(ours)}",
+                    "the system's ssh may know one: `connect: {transport: openssh}`",
                 )
         return ConnectError("kex", "no algorithms in common")
 

@@ -17,6 +17,7 @@ _STEPS = (
     ("Local version string", "banner"),
     ("Remote protocol version", "kex"),
     ("Server host key:", "host key"),
+    ("Server host certificate:", "host key"),
     ("SSH2_MSG_NEWKEYS received", "auth"),
     ("Authenticated to ", "channel"),
 )
@@ -42,6 +43,7 @@ _HINTS = (
 )
 _PASSING = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
 _NOISE = re.compile(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
+_HUNG_UP = ("Connection closed", "Disconnected from", "Connection reset")
 _LAST = 3  # lines that are told
 
 
@@ -76,9 +78,9 @@ def failure(log: str, stderr: str) -> ConnectError:
 
 
 def _host_key(log: str, lines: list[str]) -> ConnectError:
-    shown = _first(log, r"Server host key: (\S+ \S+)") or "another key"
+    shown = _first(log, r"Server host (?:key|certificate): (\S+ [^\s,]+)") or "another key"
     old = _first(log, r"(?:Offending|Matching) .*key.* in (.+:\d+)")
-    revoked = _first(log, r"host key .*REVOKED.*|.*marked as revoked.*")
+    revoked = _first(log, r"host key .*REVOKED.*|.*marked as revoked.*|.* was revoked.*")
     name = _first(log, r"[Hh]ost key for (\S+) has changed") or _first(
         log, r"key is known for (\S+) and"
     )
@@ -106,7 +108,9 @@ def _auth(log: str, lines: list[str]) -> ConnectError:
     tried = _all(log, r"debug1: Offering public key: (\S+)")
     tried = tried or ["no key"]
     missing = [line for line in lines if "not accessible" in line]
-    why = " / ".join((*missing, lines[-1] if lines else "ssh ended and said nothing"))
+    # what the server said before it hung up
+    last = lines[-_LAST if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
+    why = " / ".join((*missing, *(last or ["ssh ended and said nothing"])))
     return ConnectError(
         "auth",
         f"{why}; tried {', '.join(tried)}",
