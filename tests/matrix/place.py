@@ -107,7 +107,7 @@ class Place:
         mounts of its own."""
         assert SSHD, "these tests need OpenSSH's sshd: install openssh-server"
         port = next((line.split()[1] for line in lines if line.startswith("Port ")), "22")
-        config = f"{CONFIG}/{name}"
+        config = f"{CONFIG}/{name}.conf"
         self.write(config, "\n".join((*_first(lines), *_USUAL, *_matches(lines), "")))
         unshare = ["unshare", "--mount", "sh", "-ec", f'{before}\nexec "$@"', "sh"]
         with self.log(name).open("wb") as log:
