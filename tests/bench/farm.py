@@ -1,0 +1,92 @@
+"""Hosts to measure against: a real sshd on loopback, which is as many hosts as one likes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.sshd import Sshd, serve
+
+_TEMPLATE = Path(__file__).with_name("project")
+_LINES = ("MaxStartups 4000", "MaxSessions 100", "LogLevel ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """``folder`` is a new one, with a project for orch and an ssh_config for the others.
+
+    Peers use curve25519, as orch does: with a newer ssh the usual key exchange would take most
+    of its time.
+    """
+
+    folder: Path
+    sshd: Sshd
+
+    @property
+    def project(self) -> Path:
+        return self.folder / "project"
+
+    @property
+    def ssh_config(self) -> Path:
+        return self.folder / "ssh_config"
+
+    @property
+    def fleet(self) -> Path:
+        """Where each host keeps what is deployed to it, in a folder of its name."""
+        return self.folder / "fleet"
+
+    def hosts(self, count: int) -> list[str]:
+        """The first so many addresses."""
+        return [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(count)]
+
+    def stage(self, count: int) -> str:
+        """The name of a stage with so many hosts."""
+        name = f"n{count}"
+        folder = self.project / "inventories" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        connect = {
+            "user": self.sshd.user,
+            "port": self.sshd.port,
+            "identity": str(self.sshd.key),
+            "identities_only": True,
+            "known_hosts": str(self.sshd.known_hosts),
+            "timeout": 300,
+        }
+        stage = {"connect": connect, "vars": {"root": str(self.fleet)}}
+        (folder / "stage.yml").write_text(json.dumps(stage))
+        hosts = {host: {"vars": {"index": n}} for n, host in enumerate(self.hosts(count))}
+        (folder / "hosts.yml").write_text(json.dumps(hosts))
+        return name
+
+    def environ(self) -> dict[str, str]:
+        """What the tools run with: nobody's keys, agent or settings."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return {
+            "HOME": str(home),
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "ANSIBLE_HOST_KEY_CHECKING": "True",
+            "ANSIBLE_PIPELINING": "True",
+            "ANSIBLE_SSH_ARGS": f"-F {self.ssh_config} -o ControlMaster=auto -o ControlPersist=5",
+        }
+
+
+@contextmanager
+def farm(folder: Path) -> Iterator[Farm]:
+    """Run the server, and end it."""
+    shutil.copytree(_TEMPLATE, folder / "project")
+    with serve(folder / "sshd", _LINES) as sshd:
+        made = Farm(folder, sshd)
+        made.fleet.mkdir()
+        made.ssh_config.write_text(
+            f"Host *\n Port {sshd.port}\n User {sshd.user}\n IdentityFile {sshd.key}\n"
+            f" IdentitiesOnly yes\n UserKnownHostsFile {sshd.known_hosts}\n BatchMode yes\n"
+            " KexAlgorithms curve25519-sha256\n ConnectTimeout 300\n LogLevel ERROR\n"
+        )
+        yield made
