@@ -17,7 +17,9 @@ AT_ONCE = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
 RECOVERY = 0.25  # how much more at once a handshake that succeeds is worth
 BEHIND = 32  # of those that a hop reaches for us: they are many machines
 NOTICED = 0.25  # seconds in which sshd knows that a handshake is over
+LATELY = 5.0  # seconds in which what happens at two addresses may have one cause
 Address: TypeAlias = tuple[str, int]
+FRONT: Address = ("", 0)  # of all that turn us away at the same time
 
 
 @dataclass(slots=True)
@@ -55,13 +57,16 @@ class Pacing:
 
     A hop that drops one is given fewer at once, down to one, and then again a little more with
     each that succeeds: the server's limit is found without knowing it. The hosts behind a jump
-    host or a proxy are one hop, too.
+    host or a proxy are one hop, too; and so are addresses that drop some while others let us in,
+    since they may be one server's, or behind one gateway.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
         self._lock = threading.Lock()
         self._hops: dict[Address, _Hop] = {}
+        self._dropped: dict[Address, float] = {}
+        self._went_on = -math.inf
 
     @contextmanager
     def turn(
@@ -71,14 +76,17 @@ class Pacing:
         the deadline: those ahead have their own. Set ``dropped`` on it where the hop closed the
         connection unasked. Raises CancelledError.
         """
-        hop = self._enter(address, deadline, at_once or self._at_once)
+        with self._lock:
+            place = FRONT if address in self._dropped and self._others_too(address) else address
+        hop = self._enter(place, deadline, at_once or self._at_once)
         with self._lock:
             turn = Turn(not hop.crowded(deadline))
         try:
             yield turn
         finally:
             with self._lock:
-                turn.alone = turn.alone and hop.busy == 1
+                turn.alone = turn.alone and hop.busy == 1 and not self._others_too(address)
+                self._note(address, turn)
                 hop.busy -= 1
                 hop.last, hop.ended = deadline, time.monotonic()
                 allowed = hop.allowed / 2 if turn.dropped else hop.allowed + RECOVERY
@@ -91,6 +99,19 @@ class Pacing:
             for hop in self._hops.values():
                 for place in hop.queue:
                     place.set()
+
+    def _others_too(self, address: Address) -> bool:
+        """Whether other addresses drop handshakes as well, and some do not, or may not."""
+        since = time.monotonic() - LATELY
+        if not any(at > since for other, at in self._dropped.items() if other != address):
+            return False
+        return self._went_on > since or sum(hop.busy for hop in self._hops.values()) > 1
+
+    def _note(self, address: Address, turn: Turn) -> None:
+        if turn.dropped:
+            self._dropped[address] = time.monotonic()
+        else:
+            self._went_on = time.monotonic()
 
     def _enter(self, address: Address, deadline: Deadline, at_once: int) -> _Hop:
         began, place = time.monotonic(), threading.Event()

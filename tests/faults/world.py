@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,14 +27,18 @@ from tests.faults.scenario import Scenario
 from tests.projects import Project
 from tests.sshd import Sshd, serve, until
 
-TIMEOUT, KEEPALIVE = 4.0, 0.6  # seconds: of the hosts' connect settings
-LONGEST = 40.0  # seconds: what a run whose every wait ends as it should stays well below
+TIMEOUT, KEEPALIVE = 6.0, 1.0  # seconds: of the hosts' connect settings
+LOOK = 0.1  # seconds between looks at a run
+LONGEST = 60.0  # seconds: what a run whose every wait ends as it should stays well below
 
 
 @dataclass(slots=True)
 class Ran:
-    """A run and all that can be known of it. ``logs``: what each host's steps wrote, by host;
-    ``files``: those that it was to be sent, and that were to come from it."""
+    """A run and all that can be known of it. ``logs``: what each host's steps wrote; ``tries``:
+    how often it was connected to. ``folder`` has the files that were sent and fetched. ``skip``:
+    it was to go on without hosts that are away. ``left``: what did not end with it. ``starved``:
+    seconds that this process, and so maybe the server, had to wait for the machine.
+    """
 
     scenario: Scenario
     seed: str
@@ -48,6 +52,7 @@ class Ran:
     skip: bool
     error: BaseException | None = None
     seconds: float = 0.0
+    starved: float = 0.0
     left: list[str] = field(default_factory=list)
 
 
@@ -126,7 +131,10 @@ class World:
         began = time.monotonic()
         thread = threading.Thread(target=work, name="run")
         thread.start()
-        thread.join(LONGEST)
+        while thread.is_alive() and time.monotonic() - began < LONGEST:
+            since = time.monotonic()
+            thread.join(LOOK)
+            ran.starved = max(ran.starved, time.monotonic() - since - LOOK)
         ran.seconds = time.monotonic() - began
         if thread.is_alive():
             ran.left.append(f"the run, after {LONGEST:g} s")
@@ -172,7 +180,8 @@ def children() -> set[int]:
     """The processes that this one has started, or that were left to it."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update(int(word) for word in (task / "children").read_text().split())
+        with suppress(OSError):  # the thread has ended
+            found.update(int(word) for word in (task / "children").read_text().split())
     return found
 
 

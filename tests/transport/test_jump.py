@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
 from orchestrator.transport import Connector
+from tests.projects import Project
 from tests.sshd import Sshd, serve
 from tests.transport.test_auth import ask
 
@@ -50,6 +52,31 @@ def test_many_hosts_share_the_connection_to_their_jump_host(
 
         with ThreadPoolExecutor(20) as pool:
             assert list(pool.map(reach, range(1, 21))) == [b"in\n"] * 20
+
+
+def test_two_hundred_hosts_behind_one_jump_host_all_succeed(
+    project: Project, tmp_path: Path
+) -> None:
+    """With as many at a time as orch takes where nothing is said of it."""
+    limit = ["MaxStartups 10:30:60"]
+    with serve(tmp_path / "one", limit) as one, serve(tmp_path / "far") as far:
+        hosts = {f"h{number:03}": f"127.8.3.{number}" for number in range(1, 201)}
+        connect = behind(far, one)
+        keys, known = connect.identity, tmp_path / "known"
+        known.write_text("".join(Path(name).read_text() for name in connect.known_hosts or ()))
+        stage = {"port": far.port, "user": far.user, "identities_only": True, "jump": connect.jump}
+        stage |= {"identity": list(keys), "known_hosts": str(known)}
+        project.over(far, hosts).write(
+            {
+                "inventories/real/stage.yml": json.dumps({"connect": stage}),
+                "tasks/t.yml": "steps:\n- {run: 'echo {{ host.name }}', readonly: true}\n",
+            }
+        )
+        done = project.orch("-s", "real", "run", "t", "--json")
+        assert one.log().count("Accepted publickey") == 1
+    assert {row["status"] for row in done.rows.values()} == {"ok"}
+    told = [e["stdout"].strip() for e in done.events if e["event"] == "step_finished"]
+    assert sorted(told) == list(hosts)
 
 
 @pytest.mark.parametrize("lines", [["AllowTcpForwarding no"], ["PermitOpen none"]])

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,55 @@ def test_a_server_that_always_hangs_up_is_tried_as_often_as_was_said(
         assert caught.value.phase == "banner"
         until(lambda: sshd.log().count("drop connection") >= before + 4, "four attempts")
         assert sshd.log().count("drop connection") == before + 4
+
+
+def test_sixty_addresses_of_one_server_all_get_in(tmp_path: Path, connector: Connector) -> None:
+    """It lets in two at a time, and each address is a host that nobody else shares."""
+    with serve(tmp_path / "sshd", ["MaxStartups 2:30:10"]) as sshd:
+
+        def run(number: int) -> bytes:
+            connection = connector.connect(sshd.host(f"127.8.1.{number}"))
+            try:
+                return ask(connection, f"echo {number}").stdout
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(60) as pool:
+            outputs = list(pool.map(run, range(1, 61)))
+        assert sshd.log().count("drop connection") > 2
+    assert outputs == [f"{number}\n".encode() for number in range(1, 61)]
+
+
+def test_servers_that_all_hang_up_are_each_tried_as_often_as_was_said(
+    sshd: Sshd, connector: Connector
+) -> None:
+    """Not for as long as the timeout: none of them lets anyone in, so it is no crowd."""
+    hosts, knocks = 20, 0
+
+    def slam(listener: socket.socket) -> None:
+        nonlocal knocks
+        with suppress(OSError):  # the listener is closed
+            while True:
+                listener.accept()[0].close()
+                knocks += 1
+
+    with closing(socket.create_server(("0.0.0.0", 0), backlog=100)) as listener:
+        thread = threading.Thread(target=slam, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+
+        def fail(number: int) -> ConnectError:
+            connect = replace(sshd.connect(f"127.8.2.{number}", retries=2, timeout=60), port=port)
+            with pytest.raises(ConnectError) as caught:
+                connector.connect(sshd.host(connect=connect))
+            return caught.value
+
+        with ThreadPoolExecutor(hosts) as pool:
+            errors = list(pool.map(fail, range(1, hosts + 1)))
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert {error.phase for error in errors} == {"banner"}
+    assert 3 * hosts <= knocks < 20 * hosts, knocks
 
 
 def _starts_up(sshd: Sshd, stack: ExitStack) -> bool:
