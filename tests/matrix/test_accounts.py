@@ -65,7 +65,7 @@ def project(here: Place) -> Project:
 
 
 BROKE = "shell: {{at}}: the session broke off (exit status {status}); the host said"
-SILENT = "shell: {at}: no shell answered within 1 s; the host said nothing"
+SILENT = "shell: {at}: no shell answered within 1 s; the host said nothing; what it was sent may have run"
 NO_SHELL = (
     "a login shell's rc file that reads its input, a forced command or a closed account does this:"
     " see what `ssh HOST 'exec sh'` does"
@@ -153,7 +153,8 @@ def test_disks_that_take_nothing_fail_the_step_that_writes(
     assert done.row.reason == f"its fix failed: exit status {last[1]}, in step 3 'copy ~/the small'"
     large = {"copy": {"path": "/var/tmp/none", "src": "large"}}
     (done,) = project.run(transport, name, steps=[large])
-    why = r"its bytes were not sent: failed with exit status 1: "
+    at = f"{name}@127.0.0.1:{CONNECT[name]['port']}"
+    why = rf"its bytes were not sent: {at}: failed with exit status 1: "
     place = ", in step 1 'copy /var/tmp/none'"
     assert re.fullmatch(why + NO_ROOM[name][1] + place, done.row.reason)
 
