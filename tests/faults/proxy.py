@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from tests.faults.fault import Fault, Kind, Way
@@ -88,6 +88,14 @@ class FaultProxy:
         """From now on this is what happens, by the host's address. Connections are ended."""
         self._order(lambda: self._begin(faults))
 
+    def stall(self, addresses: Collection[str]) -> None:
+        """From now on nothing gets through, either way, on the connections that these have."""
+        self._order(lambda: self._hold(addresses))
+
+    def garble(self, place: int, mask: int) -> None:
+        """XOR this byte of what comes next from the server, on every connection."""
+        self._order(lambda: self._spoil(place, mask))
+
     def close(self) -> None:
         """End every connection and the thread."""
         self._order(self._finish)
@@ -115,6 +123,18 @@ class FaultProxy:
             self._end(line)
         self._faults = faults
         self.happened, self.passed, self.tries = set(), Counter(), Counter()
+
+    def _hold(self, addresses: Collection[str]) -> None:
+        for line in self._lines:
+            if line.address in addresses:
+                for pipe in line.pipes.values():
+                    pipe.still = True
+                self._watch(line)
+
+    def _spoil(self, place: int, mask: int) -> None:
+        for line in self._lines:
+            pipe = line.pipes[Way.DOWN]
+            pipe.fault = Fault(Kind.CORRUPT, Way.DOWN, pipe.arrived + place, detail=mask)
 
     def _finish(self) -> None:
         self._begin({})

@@ -1,0 +1,45 @@
+"""A packet whose length was garbled on its way, from an end that goes on talking: what comes is
+taken for the rest of it, as much as that may be.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.transport import Connector
+from tests.faults.proxy import FaultProxy
+from tests.sshd import PATIENCE, Sshd
+from tests.transport.talk import hear
+
+QUIET, TALKS = b"echo up\n", b"echo up; while sleep .02; do echo on; done\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "byte", "cause"),
+    [(TALKS, 0, "a packet of "), (QUIET, 2, "nothing came"), (TALKS, 2, "no whole packet came")],
+    ids=["longer than any", "only keepalives", "output"],
+)
+def test_a_garbled_length_is_not_waited_for(
+    sshd: Sshd, tmp_path: Path, script: bytes, byte: int, cause: str
+) -> None:
+    known = tmp_path / "known_hosts"
+    with (
+        closing(FaultProxy(sshd.port)) as proxy,
+        closing(Connector(home=tmp_path, environ={}, system=tmp_path / "none")) as connector,
+    ):
+        known.write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
+        connect = sshd.connect(known_hosts=(str(known),), keepalive=0.3)
+        channel = connector.connect(sshd.host(connect=replace(connect, port=proxy.port))).open()
+        channel.write(script)
+        hear(channel, b"up")
+        proxy.garble(byte, 0x7F)
+        end = time.monotonic() + PATIENCE
+        while not (chunk := channel.read(end - time.monotonic())).eof:
+            assert time.monotonic() < end, "it is waited for"
+        assert chunk.eof
+        assert cause in channel.cause()

@@ -1,0 +1,108 @@
+"""Servers that stop at some point and never say so: each ends within what was set for it, with one
+line that says who was to be where, by which way, in which phase, and what was waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.fault import Fault, Kind, Way
+from tests.faults.proxy import FaultProxy
+from tests.projects import Project
+from tests.sshd import Sshd, serve
+
+LONG = 10**8  # seconds
+BANNER, KEX, AUTH, STEP, BASTION, BEHIND = (f"127.9.3.{n}" for n in range(1, 7))
+
+
+def write(project: Project, folder: Path, transport: str, port: int, *servers: Sshd) -> None:
+    """Hosts that are called as what they stop in; the last server stops in authentication."""
+    good, stuck = servers
+    known = folder / "known"
+    keys = "".join(f"[*]:{server.port} {server.host_key}\n" for server in servers)
+    known.write_text(f"[*]:{port} {good.host_key}\n{keys}")
+    connect = {
+        "user": good.user,
+        "port": port,
+        "identity": [str(server.key) for server in servers],
+        "identities_only": True,
+        "known_hosts": str(known),
+        "timeout": 3,
+        "keepalive": 0.5 if transport == "ssh" else 1,
+        "retries": 0,
+        "transport": transport,
+    }
+    hosts: dict[str, Any] = {
+        "banner": {"address": BANNER},
+        "kex": {"address": KEX},
+        "auth": {"address": AUTH, "connect": {"port": stuck.port}},
+        "step": {"address": STEP},
+        "bastion": {"address": BASTION},
+        "behind": {"address": BEHIND, "connect": {"jump": "bastion", "port": good.port}},
+    }
+    project.write(
+        {
+            "inventories/real/stage.yml": json.dumps({"connect": connect}),
+            "inventories/real/hosts.yml": json.dumps(hosts),
+            "tasks/t.yml": f"steps:\n- run: 'true'\n- run: sleep {LONG}\n- run: touch {folder}/never\n",
+        }
+    )
+
+
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_every_place_where_a_link_can_stop_has_its_line(
+    project: Project, tmp_path: Path, sshd: Sshd, transport: str
+) -> None:
+    stuck = [
+        f"AuthorizedKeysCommand /usr/bin/sleep {LONG}",
+        f"AuthorizedKeysCommandUser {sshd.user}",
+    ]
+    with (
+        serve(tmp_path / "stuck", [*stuck, "AuthorizedKeysFile none"]) as other,
+        closing(FaultProxy(sshd.port)) as proxy,
+    ):
+        proxy.set(
+            {
+                BANNER: Fault(Kind.STALL, Way.DOWN, 0),
+                KEX: Fault(Kind.STALL, Way.DOWN, 200),
+            }
+        )
+        write(project, tmp_path, transport, proxy.port, sshd, other)
+        names = "banner,kex,auth,step,behind"
+        words = ("-s", "real", "run", "t", "--json", "--unreachable", "skip", "-l", names)
+        with project.started(*words) as process:
+            assert process.stdout
+            begun = 0
+            while begun < 2 and (line := process.stdout.readline()):
+                event = json.loads(line)
+                begun += event["event"] == "step_started" and event["step"] == 2
+            proxy.stall({STEP, BASTION})
+            out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    rows = {row["host"]: row for row in json.loads(out.splitlines()[-1])["rows"]}
+    me, port = sshd.user, proxy.port
+    for phase, place in (
+        ("banner", f"{me}@{BANNER}:{port}"),
+        ("kex", f"{me}@{KEX}:{port}"),
+        ("auth", f"{me}@{AUTH}:{other.port}"),
+    ):
+        assert rows[phase]["status"] == "unreachable", rows[phase]
+        told = f"{phase}: {place}: timed out after 3 s "
+        assert rows[phase]["reason"].startswith(told), rows[phase]["reason"]
+    for host, place in (
+        ("step", f"{me}@{STEP}:{port}: "),
+        ("behind", f"{me}@{BEHIND}:{sshd.port} via bastion: "),
+    ):
+        reason = rows[host]["reason"]
+        assert rows[host]["status"] == "lost", rows[host]
+        assert place in reason and "in step 2 '" in reason, reason
+        if transport == "ssh":
+            assert re.search("nothing came for 2 s", reason), reason
+    assert all(row["reason"].isprintable() for row in rows.values())
+    assert not (tmp_path / "never").exists()
