@@ -99,5 +99,6 @@ class NotReady(ConnectError):  # noqa: N818 - says what the host is
 def readable(said: bytes) -> str:
     """The end of what a host said, for a message: one line, no control characters."""
     said = said[-_SHOWN:]
-    text = " / ".join(said.decode("utf-8", "replace").split("\n")).strip(" /\r")
+    rows = [row.strip() for row in said.decode("utf-8", "replace").split("\n")]
+    text = " / ".join(row for row in rows if row)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
