@@ -45,7 +45,7 @@ class Frame:
         defaults: Values | None = None,
     ) -> None:
         self.task = task
-        self.host = host.under(task.vars) if task.vars else host
+        self.host = host.under(task.vars, self) if task.vars else host
         self.written, self.caller, self.given = written or {}, caller or host, given
         self.defaults: Values = defaults or {}
         self.values: dict[str, object] = {}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.secret import Secret, Secrets
 from orchestrator.model.value import HomePath, Value, Values, merge
 from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
-from orchestrator.templating import Templates, Waits
+from orchestrator.templating import Scope, Templates, Waits
 
 NOT_YET = {
     "app": "a run without `--app NAME` is for none",
@@ -61,11 +61,21 @@ class Place:
         self.reads = 0
 
 
+class File(Scope, Protocol):
+    """The names of a file that has ``vars``, its params among them."""
+
+    def ask(self, names: Iterable[str]) -> None: ...
+
+
 class HostScope:
-    """The names of one host, but for the params of a file. Used by one thread at a time."""
+    """The names of one host, but for the params of a file. Used by one thread at a time.
+
+    ``weak`` are the ``vars`` of files, weaker than the host's own; what is written in one of
+    them means the names of its file (``files_of``).
+    """
 
     __slots__ = (
-        *("_asked", "_cache", "_open", "files", "objects", "place"),
+        *("_asked", "_cache", "_open", "files", "files_of", "objects", "place"),
         *("secrets", "strong", "templates", "vars", "weak"),
     )
 
@@ -77,6 +87,7 @@ class HostScope:
         templates: Templates,
         *,
         weak: Values | None = None,
+        files_of: Mapping[str, File] | None = None,
         place: Place | None = None,
         files: Files | None = None,
         secrets: Secrets | None = None,
@@ -85,20 +96,20 @@ class HostScope:
         self.secrets = secrets or Secrets()
         self.vars, self.strong, self.objects = variables, strong, objects
         self.templates = templates
-        self.weak, self.place = weak or {}, place or Place()
+        self.weak, self.files_of, self.place = weak or {}, files_of or {}, place or Place()
         self._cache: dict[str, object] = {}
         self._open: list[tuple[object, str]] = []
         self._asked: set[str] = set()
 
-    def under(self, weak: Values) -> HostScope:
+    def under(self, weak: Values, file: File) -> HostScope:
         """This scope, at the same place, with a file's ``vars`` beneath everything else."""
-        weak, objects = {**self.weak, **weak}, self.objects
         return HostScope(
             self.vars,
             self.strong,
-            objects,
+            self.objects,
             self.templates,
-            weak=weak,
+            weak={**self.weak, **weak},
+            files_of={**self.files_of, **dict.fromkeys(weak, file)},
             place=self.place,
             files=self.files,
             secrets=self.secrets,
@@ -142,7 +153,7 @@ class HostScope:
 
     def _render(self, name: str, value: Value) -> object:
         before = self.place.reads, self.secrets.reads
-        rendered = self.templates.value(value).render(self)
+        rendered = self.templates.value(value).render(self._seen_from(name, value))
         if not self.from_host(name):
             rendered = in_home(rendered)
         if (self.place.reads, self.secrets.reads) == before:
@@ -154,6 +165,10 @@ class HostScope:
         written = [v for v in (s.get(name) for s in (self.weak, self.vars, self.strong)) if v]
         return reduce(merge, written) if written else None
 
+    def _seen_from(self, name: str, value: Value) -> File:
+        """Whose names those in the value are."""
+        return self.files_of[name] if value is self.weak.get(name) else self
+
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
         if self.awaited(name) or name in ("facts", "hosts", "result"):
@@ -164,8 +179,10 @@ class HostScope:
         if value is None:
             return False
         template = self.templates.value(value)
-        names = template.names | template.optional
-        return bool(self.guarded((None, name), value.mark, lambda: any(map(self.from_host, names))))
+        names, scope = template.names | template.optional, self._seen_from(name, value)
+        return bool(
+            self.guarded((None, name), value.mark, lambda: any(map(scope.from_host, names)))
+        )
 
     def ask(self, names: Iterable[str]) -> None:
         """Have the secrets that these names lead to fetched now, so that nothing that waits for
@@ -178,7 +195,7 @@ class HostScope:
             for secret in _secrets(value):
                 self.secrets.value(secret)
             template = self.templates.value(value)
-            self.ask(template.names | template.optional)
+            self._seen_from(name, value).ask(template.names | template.optional)
 
     def awaited(self, name: str) -> bool:
         """Whether a step before this place registers the name."""

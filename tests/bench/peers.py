@@ -43,7 +43,7 @@ def orch(job: Job, task: str = "deploy12") -> list[str]:
     start += ["-s", job.farm.stage(job.hosts), "-f", str(job.hosts), "-F", "none"]
     if not job.deploys:
         return [*start, "exec", "--readonly", "--", "uname", "-a"]
-    return [*start, "run", task, "-e", f"release={job.release}"]
+    return [*start, "run", task, f"release={job.release}"]
 
 
 def orch_run(job: Job) -> list[str]:

@@ -198,3 +198,41 @@ def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: Project
         }
     )
     assert project.orch("-s", "dev", "plan", "t").code == 0
+
+
+def test_a_files_vars_see_its_params_also_where_another_file_names_them(project: Project) -> None:
+    project.sandbox("a1").write(
+        {
+            "inventories/dev/hosts/a1.yml": "vars: {root: /srv}\n",
+            "tasks/t.yml": (
+                "params: {release: {default: r1}}\n"
+                "vars: {folder: '{{ root }}/{{ release }}', under: '{{ folder }}/x'}\n"
+                "steps:\n- run: echo {{ under }}\n- part: {release: other}\n"
+                "- {run: 'echo {{ item }} {{ folder }}', loop: [1]}\n"
+            ),
+            "tasks/part.yml": (
+                "params: {release: {}, at: {default: '{{ under }}'}}\n"
+                "steps: [{run: 'echo {{ release }} {{ at }}'}]\n"
+            ),
+            "tasks/both.yml": "params: {release: {}}\ntasks: [t: {release: '{{ release }}+'}]\n",
+        }
+    )
+    assert texts(plan(project, "t"), "a1") == [
+        "echo /srv/r1/x", "echo other /srv/r1/x", "echo 1 /srv/r1",
+    ]  # fmt: skip
+    assert texts(plan(project, "t", "release=r 2"), "a1")[0] == "echo '/srv/r 2/x'"
+    assert texts(plan(project, "both", "release=b"), "a1")[0] == "echo /srv/b+/x"
+    project.write({"inventories/dev/hosts/a1.yml": "vars: {root: /srv, folder: '{{ release }}'}\n"})
+    refused = project.orch("-s", "dev", "plan", "t")
+    assert refused.code == 3, "an inventory's value sees no file's params"
+    assert "'release' is undefined" in refused.err
+
+
+def test_vars_of_a_file_that_need_themselves_are_a_circle(project: Project) -> None:
+    project.sandbox("a1").write(
+        {"tasks/t.yml": "params: {a: {default: '{{ b }}'}}\nvars: {b: '{{ a }}'}\n"
+         "steps: [{run: 'echo {{ b }}'}]\n"}
+    )  # fmt: skip
+    done = project.orch("-s", "dev", "plan", "t")
+    assert done.code == 3
+    assert "values that need each other: b → a → b" in done.err
