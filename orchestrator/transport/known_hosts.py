@@ -67,6 +67,7 @@ class KnownHosts:
         self._hashed: list[Entry] = []
         self._hashed_keys: dict[str, list[Entry]] = {}
         self._revoked: dict[str, list[Entry]] = {}
+        self._authorities: list[Entry] = []
         self._read = self._lines = 0  # how much of the first file is indexed
         for path in reversed(self.paths):
             self._read = self._lines = 0
@@ -74,27 +75,34 @@ class KnownHosts:
 
     def kinds(self, name: str) -> tuple[str, ...]:
         """The key types that unhashed lines hold for ``name``."""
-        found = [entry for entry in self._unhashed(name.lower()) if not entry.marker]
-        return tuple(dict.fromkeys(entry.kind for entry in found))
+        return tuple(dict.fromkeys(entry.kind for entry in self._unhashed(name.lower())))
 
     def check(self, name: str, kind: str, blob: bytes) -> Verdict:
         """What the files say to this key of a host that they call ``name``."""
         name, key = name.lower(), base64.b64encode(blob).decode()
-        revoked = [e for e in self._revoked.get(key, ()) if _names(e, name)]
+        revoked = self.revoked(name, blob)
         if revoked:
-            return Verdict(Answer.REVOKED, tuple(revoked))
-        near = [entry for entry in self._unhashed(name) if entry.marker != REVOKED]
-        same = [e for e in near if e.key == key and not e.marker]
+            return Verdict(Answer.REVOKED, revoked)
+        near = self._unhashed(name)
+        same = [e for e in near if e.key == key]
         same = same or [e for e in self._hashed_keys.get(key, ()) if _names(e, name)]
         if same:
             return Verdict(Answer.KNOWN, tuple(same))
-        near += [entry for entry in self._hashed if _names(entry, name)]
-        authority = next((e for e in near if e.marker == AUTHORITY), None)
-        keys = [e for e in near if not e.marker]
+        keys = near + [entry for entry in self._hashed if _names(entry, name)]
+        authority = next(iter(self.authorities(name)), None)
         alike = [e for e in keys if e.kind == kind]
         if alike:
             return Verdict(Answer.CHANGED, tuple(alike), authority)
         return Verdict(Answer.OTHER_KIND if keys else Answer.UNKNOWN, tuple(keys), authority)
+
+    def authorities(self, name: str) -> tuple[Entry, ...]:
+        """The lines with a CA whose certificates count for ``name``."""
+        return tuple(e for e in self._authorities if _names(e, name.lower()))
+
+    def revoked(self, name: str, blob: bytes) -> tuple[Entry, ...]:
+        """The lines that revoke this key, a CA's or a host's, for ``name``."""
+        key = base64.b64encode(blob).decode()
+        return tuple(e for e in self._revoked.get(key, ()) if _names(e, name.lower()))
 
     def add(
         self, name: str, kind: str, blob: bytes, *, record: bool, hashed: bool = False
@@ -138,10 +146,13 @@ class KnownHosts:
     def _file(self, entry: Entry) -> None:
         if entry.marker == REVOKED:
             self._revoked.setdefault(entry.key, []).append(entry)
+        elif entry.marker == AUTHORITY:
+            self._authorities.append(entry)
+        elif entry.marker:
+            return  # ssh passes over what it does not know, too
         elif entry.names.startswith("|"):
             self._hashed.append(entry)
-            if not entry.marker:
-                self._hashed_keys.setdefault(entry.key, []).append(entry)
+            self._hashed_keys.setdefault(entry.key, []).append(entry)
         elif any(sign in entry.names for sign in "*?!"):
             self._patterns.append(entry)
         else:

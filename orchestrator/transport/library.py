@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
         _handler_table: dict[int, Callable[[Message], None]]
         _kex_info: ClassVar[dict[str, Any]]
+        _key_info: ClassVar[dict[str, Any]]
         _cipher_info: ClassVar[dict[str, Any]]
         _mac_info: ClassVar[dict[str, Any]]
         _channels: Any

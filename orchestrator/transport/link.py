@@ -141,7 +141,7 @@ class Link(Transport):
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """Host key algorithms in order. No certificates: known_hosts' CAs are not supported."""
+        """Host key algorithms in order. paramiko's own would have certificates in any case."""
         return self._preferred_keys
 
     def run(self) -> None:

@@ -10,7 +10,12 @@ from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
 from orchestrator.transport.algorithms import chosen
 from orchestrator.transport.config.settings import Settings
-from orchestrator.transport.keys import decoded, fingerprint, kind_of
+from orchestrator.transport.host_certificates import (
+    HostCertificate,
+    is_certificate,
+    read_host_certificate,
+)
+from orchestrator.transport.keys import CERTIFICATE, decoded, fingerprint, kind_of
 from orchestrator.transport.known_hosts import (
     Answer,
     Entry,
@@ -56,22 +61,32 @@ class Trust:
         self._address, self._port = connect.address, port
         self._alias = self._settings.host_key_alias.lower()
         self._name = self._alias or known_name(connect.address, port)
+        self._trouble = "the host shows no certificate"
 
     def order(self, first: Sequence[str] = ()) -> tuple[str, ...]:
         """Signature algorithms: of the types known for this host, then the others, as OpenSSH
-        has it, so that a host with several keys shows the one that can be checked. Raises
-        ConnectError where HostKeyAlgorithms leaves none of them.
+        has it, so that a host with several keys shows the one that can be checked. Certificates
+        come before all where a CA is known for it, unless a key of type ``first`` is wanted.
+        Raises ConnectError where HostKeyAlgorithms leaves none of them.
         """
         known = (*first, *self._hosts.kinds(self._name))
         kinds = dict.fromkeys([*(k for k in known if k in USUAL), *USUAL])
         names = [name for kind in kinds for name in ALGORITHMS.get(kind, (kind,))]
+        if not first and any(self._hosts.authorities(name) for name in self._names()):
+            names = [*(f"{name}{CERTIFICATE}" for name in names), *names]
         wanted = self._settings.host_key_algorithms
         return chosen("HostKeyAlgorithms", wanted, names, names)
 
     def judge(self, blob: bytes) -> None:
         """Return if this key is the host's. Raises ConnectError; OtherKindError where known_hosts
-        has keys of other types for the host, which it may be asked for.
+        has keys of other types for the host, which it may be asked for. A certificate that no
+        CA of known_hosts stands behind is as good as the key in it.
         """
+        if is_certificate(blob):
+            certificate = read_host_certificate(blob)
+            if self._certified(certificate):
+                return
+            blob = certificate.key
         kind = kind_of(blob)
         verdict = self._hosts.check(self._name, kind, blob)
         if verdict.answer is Answer.UNKNOWN and self._port != 22 and not self._alias:
@@ -82,6 +97,24 @@ class Trust:
             verdict = self._learn(kind, blob)
         if verdict.answer is not Answer.KNOWN:
             raise self._refusal(verdict, kind, blob)
+
+    def _names(self) -> tuple[str, ...]:
+        """What lines may call it: ssh takes those for port 22 where none is for its own."""
+        plain = () if self._alias or self._port == 22 else (known_name(self._address, 22),)
+        return (self._name, *plain)
+
+    def _certified(self, certificate: HostCertificate) -> bool:
+        names = self._names()
+        for whose, blob in (("the CA", certificate.authority), ("the key", certificate.key)):
+            for entry in (each for name in names for each in self._hosts.revoked(name, blob)):
+                raise self._revoked(entry, whose, f"{kind_of(blob)} {fingerprint(blob)}")
+        authorities = [entry for name in names for entry in self._hosts.authorities(name)]
+        if not any(decoded(entry.key) == certificate.authority for entry in authorities):
+            self._trouble = f"its certificate is by {fingerprint(certificate.authority)}"
+            return False
+        why = certificate.trouble(self._alias or self._address.lower())
+        self._trouble = f"its certificate does not count: {why}"
+        return not why
 
     def _learn(self, kind: str, blob: bytes) -> Verdict:
         try:
@@ -95,11 +128,7 @@ class Trust:
     def _refusal(self, verdict: Verdict, kind: str, blob: bytes) -> ConnectError:
         shown = f"{kind} {fingerprint(blob)}"
         if verdict.answer is Answer.REVOKED:
-            return ConnectError(
-                "host key",
-                f"the key of {self._name} is revoked at {_place(verdict.entries[0])}: {shown}",
-                "whoever has this key may not be the host; ask its administrators",
-            )
+            return self._revoked(verdict.entries[0], "the key", shown)
         if verdict.answer is Answer.CHANGED:
             old = verdict.entries[0]
             lax = self._accept_new and self._settings.host_keys == "no"
@@ -124,11 +153,18 @@ class Trust:
             )
         return self._unknown(verdict, shown)
 
+    def _revoked(self, entry: Entry, whose: str, shown: str) -> ConnectError:
+        return ConnectError(
+            "host key",
+            f"{whose} of {self._name} is revoked at {_place(entry)}: {shown}",
+            "whoever has this key may not be the host; ask its administrators",
+        )
+
     def _unknown(self, verdict: Verdict, shown: str) -> ConnectError:
         looked = ", ".join(str(path) for path in self._hosts.paths)
         noted = ""
         if verdict.authority:
-            noted = f"; {_place(verdict.authority)} is a @cert-authority, not supported yet"
+            noted = f"; {_place(verdict.authority)} is a @cert-authority, but {self._trouble}"
         port = f"-p {self._port} " if self._port != 22 else ""
         return ConnectError(
             "host key",

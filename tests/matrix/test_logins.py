@@ -58,6 +58,7 @@ ACCOUNTS = {
         Account("slower", match=_SLOW),
         Account("revoked"),
         *(Account(name) for name in ("old", "cbc", "sha1", "sntrup", "chacha")),
+        *(Account(name) for name in ("by-ca", "by-rsa", "elsewhere", "lapsed", "ca-revoked")),
     )
 }
 # sshds for what is no account's own: their lines, by the name of the host that stands for them
@@ -73,6 +74,10 @@ SERVERS = {
     "cbc": ["Ciphers aes256-cbc"],
     "sha1": ["KexAlgorithms diffie-hellman-group14-sha1"],
     "sntrup": ["KexAlgorithms sntrup761x25519-sha512@openssh.com"],
+    **{name: [f"HostCertificate {CONFIG}/{name}-cert.pub"] for name in ("by-ca", "elsewhere")},
+    "lapsed": [f"HostCertificate {CONFIG}/lapsed-cert.pub"],
+    "ca-revoked": [f"HostCertificate {CONFIG}/by-ca-cert.pub"],
+    "by-rsa": [f"HostKey {CONFIG}/rsa", f"HostCertificate {CONFIG}/rsa-cert.pub"],
     "chacha": ["Ciphers chacha20-poly1305@openssh.com"],
 }
 PORTS = {name: port for port, name in enumerate(SERVERS, 2031)}
@@ -103,12 +108,41 @@ def _keys(made: Place) -> None:
     for name in ("ca.pub", "encrypted.pub"):
         made.at(f"{CONFIG}/{name}").chmod(0o644)
     with made.known_hosts.open("a") as known:
-        known.write(" ".join(("*", *(folder / "rsa.pub").read_text().split()[:2], "\n")))
-    key = " ".join(Path(f"{made.host_key}.pub").read_text().split()[:2])
+        known.write(f"* {_public(folder / 'rsa.pub')}\n")
+    key = _public(Path(f"{made.host_key}.pub"))
     (folder / "revoked").write_text(f"@revoked * {key}\n* {key}\n")
+    _certificates(made)
     (folder / "password").write_text(f"{PASSWORD}\n")
     (folder / "password").chmod(0o600)
     (folder / "no_config").touch()
+
+
+def _certificates(made: Place) -> None:
+    """Certificates of the host, and what known_hosts says of who made them."""
+    folder = made.folder
+    host_key = Path(f"{made.host_key}.pub").read_text()
+    keygen(folder / "rsa-ca", "rsa", bits=2048)
+    for name, authority, key, more in (
+        ("by-ca", "ca", host_key, ["-n", "127.0.0.1,other"]),
+        ("rsa", "rsa-ca", (folder / "rsa.pub").read_text(), ["-n", "127.0.0.1"]),
+        ("elsewhere", "ca", host_key, ["-n", "other"]),
+        ("lapsed", "ca", host_key, ["-V", "20200101Z:20200102Z"]),
+    ):
+        (folder / f"{name}.pub").write_text(key)
+        words = ["ssh-keygen", "-q", "-h", "-I", name, "-s", folder / authority, *more]
+        subprocess.run([*words, folder / f"{name}.pub"], check=True)
+        made.write(f"{CONFIG}/{name}-cert.pub", (folder / f"{name}-cert.pub").read_text())
+    keys = {name: _public(folder / f"{name}.pub") for name in ("ca", "rsa-ca")}
+    (folder / "known-ca").write_text(f"@cert-authority * {keys['ca']}\n")
+    (folder / "known-rsa").write_text(f"@cert-authority 127.0.0.1 {keys['rsa-ca']}\n")
+    (folder / "known-revoked").write_text(
+        f"@cert-authority * {keys['ca']}\n@revoked * {keys['ca']}\n"
+    )
+
+
+def _public(path: Path) -> str:
+    """Type and base64."""
+    return " ".join(path.read_text().split()[:2])
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +159,10 @@ def project(here: Place) -> Project:
     for name, port in PORTS.items():
         # ssh's own choice of algorithms is part of the case
         connect[name] = {"port": port, "ssh_config": str(folder / "no_config")}
+    for name in ("by-ca", "elsewhere", "lapsed"):
+        connect[name]["known_hosts"] = str(folder / "known-ca")
+    connect["by-rsa"]["known_hosts"] = str(folder / "known-rsa")
+    connect["ca-revoked"]["known_hosts"] = str(folder / "known-revoked")
     project = Project(folder / "project")
     project.write(hosts([*ACCOUNTS.values()], connect), common(here))
     return project
@@ -169,6 +207,20 @@ STALE = (
 SLOWER = (
     "auth: {at}: timed out after 0.2 s logging in",
     "is it up? `connect: {{timeout: …}}` allows more",
+)
+UNKNOWN = (
+    "host key: {{at}}: [127.0.0.1]:{{port}} is not known in {{folder}}/known-ca;"
+    " {{folder}}/known-ca:1 is a @cert-authority, but its certificate does not count: {why};"
+    " it shows ssh-ed25519 {{host_key}}"
+)
+COMPARE = (
+    "compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan -p {port} 127.0.0.1 >>"
+    " {folder}/known-ca; or set `host_keys: accept-new`"
+)
+UNKNOWN_THERE = (
+    "host key: {at}: [127.0.0.1]:{port} is not known; it shows ssh-ed25519-cert-v01@openssh.com"
+    " {host_key}",
+    "check it and add it with ssh-keyscan, or set `host_keys: accept-new`",
 )
 LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("expired", "ssh"): (
@@ -224,6 +276,20 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
         "host key: {at}: it is revoked: ssh-ed25519 {host_key} (Host key verification failed.)",
         "",
     ),
+    ("elsewhere", "ssh"): (UNKNOWN.format(why="it is for other"), COMPARE),
+    ("elsewhere", "openssh"): UNKNOWN_THERE,
+    ("lapsed", "ssh"): (UNKNOWN.format(why="it was valid until 2020-01-02 00:00 UTC"), COMPARE),
+    ("lapsed", "openssh"): UNKNOWN_THERE,
+    ("ca-revoked", "ssh"): (
+        "host key: {at}: the CA of [127.0.0.1]:{port} is revoked at {folder}/known-revoked:2:"
+        " ssh-ed25519 {ca}",
+        "whoever has this key may not be the host; ask its administrators",
+    ),
+    ("ca-revoked", "openssh"): (
+        "host key: {at}: it is revoked: ssh-ed25519-cert-v01@openssh.com {host_key} (Host key"
+        " verification failed.)",
+        "",
+    ),
     ("cbc", "openssh"): (
         "kex: {at}: " + REFUSED + " cipher found. Their offer: aes256-cbc",
         ALLOW,
@@ -277,6 +343,7 @@ def test_whom_a_host_does_not_let_in_is_told_why(
         "folder": here.folder,
         "key": here.key,
         "print": here.fingerprint(here.key),
+        "ca": here.fingerprint(here.folder / "ca"),
         "wrong": here.fingerprint(here.folder / "wrong"),
         "host_key": here.fingerprint(here.host_key),
     }

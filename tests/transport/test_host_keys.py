@@ -80,12 +80,13 @@ def test_a_revoked_key_is_refused_though_it_is_known(
         assert f"revoked at {known[0]}:2" in error.why
 
 
-def test_a_certificate_authority_is_noted_as_unsupported(
+def test_a_certificate_authority_whose_certificate_is_not_shown_is_noted(
     sshd: Sshd, connector: Connector, tmp_path: Path
 ) -> None:
     known = written(tmp_path / "known", f"@cert-authority *,* {sshd.host_key}")
     error = refusal(connector, sshd, sshd.connect(known_hosts=known))
-    assert f"{known[0]}:1 is a @cert-authority, not supported yet" in error.why
+    noted = f"{known[0]}:1 is a @cert-authority, but the host shows no certificate"
+    assert noted in error.why
 
 
 def test_hashed_names_are_found(sshd: Sshd, connector: Connector, tmp_path: Path) -> None:
