@@ -165,6 +165,8 @@ def test_what_is_staged_leaves_nothing_behind(project: Project) -> None:
     look = {"run": "ls -A /tmp ~", "readonly": True}
     (done,) = project.run("ssh", "narrow", steps=[large, look])
     assert done.ends[1][2] == b"/home/narrow:\n\n/tmp:\n"
-    project.run("ssh", "full", steps=[large])
+    large["copy"]["path"] = "/var/tmp/largest"
+    (done,) = project.run("ssh", "full", steps=[large])
+    assert done.code is Exit.FAILED
     (done,) = project.run("ssh", "full", steps=[look])
     assert done.out == b"/home/full:\nall\n\n/tmp:\nall\n"

@@ -21,7 +21,7 @@ import pytest
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host
 from orchestrator.transport import Connector
-from orchestrator.transport.openssh.options import Tool
+from orchestrator.transport.openssh.options import Effective, Tool
 from tests.session.heard import processes
 from tests.sshd import PATIENCE, Sshd, free_port, keygen, serve, until
 from tests.transport.talk import ask, hear, talk
@@ -190,6 +190,11 @@ def test_under_check_keys_are_learnt_where_they_do_not_stay(tmp_path: Path) -> N
     said = told(Connect("a"), config, learn=Path("/private"))
     assert said["userknownhostsfile"] == "/private /known1 /known2"
     assert said["updatehostkeys"] == "false"
+
+
+def test_a_user_or_a_host_may_be_called_none() -> None:
+    said = Effective(Connect("none"), {"hostname": ["none"], "user": ["none"], "port": ["22"]})
+    assert said.place == "none@none:22"
 
 
 def test_set_env_and_send_env_reach_the_shell(make: Make, tmp_path: Path) -> None:

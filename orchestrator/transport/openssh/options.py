@@ -148,8 +148,9 @@ class Effective:
     def __init__(self, connect: Connect, rows: Mapping[str, list[str]]) -> None:
         self._rows = rows
         self.connect = _filled(connect, self)
-        self.hostname, self.port = self.one("hostname"), int(self.one("port") or 22)
-        self.user = self.one("user")
+        # both may be called none, which stands for nothing in other settings
+        self.hostname, self.user = (rows.get(name, [""])[0] for name in ("hostname", "user"))
+        self.port = int(self.one("port") or 22)
 
     def one(self, name: str) -> str:
         """A setting; empty for ``none``."""
