@@ -14,7 +14,7 @@ BIG = 300_000  # bytes: a file of this size takes a channel of its own
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``tasks`` by name: the modules that their steps call. ``hops``: which hosts stand behind
+    """``tasks`` by name: what kinds of steps they have. ``hops``: which hosts stand behind
     which jump host, by its name. ``up`` and ``down``: about how many bytes a connection has.
     """
 
@@ -98,11 +98,12 @@ def _step(task: str, number: int, module: str, runs: Path) -> str:
         "says": f"- run: {line}; seq 1 600; seq 1 200 >&2\n  register: r{number}\n",
         "asks": f"- run: {line}; echo {{{{ r{number - 1}.exit_status }}}} {{{{ r{number - 1}.stdout }}}} | wc\n",
         "slow": f"- run: {line}; sleep .05; echo late\n",
-        "links": f"- link: {{path: '{log}.link', to: /tmp}}\n",
+        "tries": f"- run: {line}\n  until: result.exit_status == 0\n  retries: 3\n  delay: 0\n",
+        "floods": f"- run: {line}; yes | head -c 3000000\n",
     }[module]
 
 
-PLAIN = Scenario("plain", {"one": ["run", "says", "asks", "slow", "run"], "two": ["run", "run"]})
+PLAIN = Scenario("plain", {"one": ["run", "says", "asks", "slow", "run"], "two": ["run", "tries"]})
 UNDO = Scenario("undo", {"one": ["run", "says", "asks"], "two": ["run", "slow"]}, undone=True)
 FILES = Scenario(
     "files",
@@ -111,6 +112,7 @@ FILES = Scenario(
     up=330_000,
     down=320_000,
 )
+FLOOD = Scenario("flood", {"one": ["run", "floods", "run"]}, count=6, down=3_100_000)
 JUMP = Scenario(
     "jump",
     {"one": ["run", "says", "asks", "slow"], "two": ["run"]},
@@ -119,4 +121,4 @@ JUMP = Scenario(
 OPENSSH = Scenario(
     "openssh", {"one": ["run", "says", "asks"], "two": ["run"]}, count=8, transport="openssh"
 )
-ALL = {each.name: each for each in (PLAIN, UNDO, FILES, JUMP, OPENSSH)}
+ALL = {each.name: each for each in (PLAIN, UNDO, FILES, FLOOD, JUMP, OPENSSH)}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.execute import Cancel, Options, run
 from orchestrator.inventory.load import load as load_stage
-from orchestrator.model.event import Event, RunFinished
+from orchestrator.model.event import Event, RunFinished, StepOutput
 from orchestrator.model.outcome import Row
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.build import build
@@ -54,6 +54,11 @@ class Ran:
     seconds: float = 0.0
     starved: float = 0.0
     left: list[str] = field(default_factory=list)
+
+    def hear(self, event: Event) -> None:
+        """Keep it, but for what the hosts write, which is much."""
+        if not isinstance(event, StepOutput):
+            self.events.append(event)
 
 
 class World:
@@ -119,7 +124,7 @@ class World:
                     plan,
                     self._stage.hosts,
                     connector.connect,
-                    ran.events.append,
+                    ran.hear,
                     options=options,
                     cancel=Cancel(),
                 )
