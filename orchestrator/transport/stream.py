@@ -45,6 +45,8 @@ class Stream:
         self._short = self._roomy = False
         self._eof_here = self._eof_there = self._closed_here = self._gone = False
         self._changed = threading.Condition(threading.Lock())
+        self._left = False  # CHANNEL_CLOSE is out
+        self._sending = threading.Lock()  # held while a message goes out, before _changed
 
     @property
     def closing(self) -> bool:
@@ -57,13 +59,7 @@ class Stream:
         Raises BrokenPipeError once closed on either side.
         """
         rest = memoryview(data)
-        while rest:
-            size = self._reserve(len(rest))
-            if not size:
-                break
-            if not self._link.offer(self._data(rest[:size], stderr)):
-                self._unreserve(size)
-                break
+        while rest and (size := self._send(rest, stderr)):
             rest = rest[size:]
         return len(data) - len(rest)
 
@@ -176,9 +172,17 @@ class Stream:
         if wanted:
             self._tell(codes.cMSG_CHANNEL_SUCCESS if taken else codes.cMSG_CHANNEL_FAILURE)
 
+    def _send(self, rest: memoryview, stderr: bool) -> int:
+        with self._sending:
+            size = self._reserve(len(rest))
+            if size and not self._link.offer(self._data(rest[:size], stderr)):
+                self._unreserve(size)
+                return 0
+            return size
+
     def _reserve(self, wanted: int) -> int:
         with self._changed:
-            if self._gone or self._eof_here:
+            if self._gone or self._eof_here or self._left:
                 raise BrokenPipeError("the channel is closed")
             size = min(wanted, self._window, self._largest)
             self._window -= size
@@ -199,10 +203,16 @@ class Stream:
         return message.add_string(bytes(data))
 
     def _tell(self, kind: bytes, number: int | None = None) -> None:
+        """Nothing follows CHANNEL_CLOSE, whoever else is about to send something: OpenSSH ends
+        the connection, with all that goes over it, where data comes for a channel that is closed.
+        """
         message = Message().add_byte(kind).add_int(self._peer)
         if number is not None:
             message.add_int(number)
         try:
-            self._link.post(message)
+            with self._sending:
+                if not self._left:
+                    self._left = kind == codes.cMSG_CHANNEL_CLOSE
+                    self._link.post(message)
         except BrokenPipeError:
             self.lost()

@@ -1,0 +1,38 @@
+"""What is sent while the other side closes a channel: it must not end the others beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from orchestrator.transport import Connector
+from tests.sshd import Sshd
+from tests.transport.talk import hear
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns all the time, so that any moment of one meets any of another."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_data_that_meets_the_end_of_its_channel_leaves_the_connection_alone(
+    sshd: Sshd, tmp_path: Path, restless: None
+) -> None:
+    with closing(Connector(home=tmp_path, environ={}, system=tmp_path / "none")) as connector:
+        connection = connector.connect(sshd.host())
+        other = connection.open()
+        for _ in range(80):
+            with closing(connection.open()) as channel, suppress(BrokenPipeError):
+                channel.write(b"exit\n")
+                while True:
+                    channel.write(b"#")
+        other.write(b"echo still\n")
+        assert hear(other, b"still")
