@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from orchestrator.errors import ConnectError, OrchError
 from orchestrator.execute.checked import reason_of
-from orchestrator.model.command import Bytes
+from orchestrator.model.command import Bytes, Command
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import NotRun, result_of
 from orchestrator.plan.model import Again, PlannedStep, Results
@@ -83,3 +83,13 @@ def untold(error: OrchError, place: str, what: str = "its bytes were not sent") 
         status = ends.get(error.how, status)
     at = f"{place}: " if place and isinstance(error, TransferError) else ""
     return Outcome(status, reason=f"{what}: {at}{reason_of(error)}")
+
+
+def sent_beside(command: Command) -> list[Bytes]:
+    """What has to be on the host before the command can do all that it is to do, each only where
+    it says with those before it that something would change."""
+    wanted = command.wanted
+    if wanted is None:
+        return []
+    whole = wanted.tries or not command.check
+    return [sends for sends in (wanted.asks, wanted.sends if whole else None) if sends]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError
-from orchestrator.execute.alone import bring, judged, untold
+from orchestrator.execute.alone import bring, judged, sent_beside, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
 from orchestrator.execute.fetching import Late, bring_home, compared
@@ -105,7 +105,7 @@ class HostTask:
             return self._ruling(step, made)
         if isinstance(made, Program):
             return self._loop(step, made)
-        if step.on or step.again or step.fetches or _sends(made):
+        if step.on or step.again or step.fetches or sent_beside(made):
             failed = self._flush()
             return failed or self._alone(step, made)
         if step.user != self.user:
@@ -276,7 +276,7 @@ class HostTask:
         if command.fetches is not None:
             return self._fetched(step, command, command.fetches)
         staged = ""
-        for sends in _sends(command):
+        for sends in sent_beside(command):
             asked = self._held(step, replace(command, check=True, staged=staged))
             if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
                 return asked
@@ -341,13 +341,3 @@ class HostTask:
         session = self.session
         if session is not None:
             session.cancel()
-
-
-def _sends(command: Command) -> list[Bytes]:
-    """What has to be on the host before the command can do all that it is to do, each only where
-    it says with those before it that something would change."""
-    wanted = command.wanted
-    if wanted is None:
-        return []
-    whole = wanted.tries or not command.check
-    return [sends for sends in (wanted.asks, wanted.sends if whole else None) if sends]

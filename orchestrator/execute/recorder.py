@@ -138,10 +138,11 @@ class Recorder:
     def lost(self, reason: str) -> None:
         """The session is gone: the running step's end is not known."""
         self.gone = True
-        if self._running is None:
+        step = self._running or self._shown  # begun; or between two of its tries
+        if step is None:
             self.progress.worst(Status.LOST, f"{reason}, between two steps")
         else:
-            self.done(self._running, self._captured(Status.LOST, None, reason))
+            self.done(step, self._captured(Status.LOST, None, reason))
 
     def done(self, step: PlannedStep, outcome: Outcome, *, ignore: bool = False) -> None:
         """A step's end, for good: its result, its count and its event."""

@@ -13,9 +13,10 @@ from orchestrator.transport.ask import Desk
 from orchestrator.transport.auth import Auth
 from orchestrator.transport.cable import Cable
 from orchestrator.transport.deadline import Deadline
+from orchestrator.transport.heard import named, shown
 from orchestrator.transport.keys import Offer
 from orchestrator.transport.library import Message, codes
-from orchestrator.transport.link import Link, Refusal, named
+from orchestrator.transport.link import Link, Refusal
 from orchestrator.transport.login import login_name
 from orchestrator.transport.relay import Relay
 from orchestrator.transport.shell import Shell
@@ -200,7 +201,7 @@ class Client(Link):
 
     def _not_opened(self, message: Message) -> None:
         stream, code = self._channels.get(message.get_int()), message.get_int()
-        why = message.get_string().decode("utf-8", "replace") or "it does not say why"
+        why = shown(message.get_string().decode("utf-8", "replace")) or "it does not say why"
         if stream is None:
             return
         super().forget(stream)

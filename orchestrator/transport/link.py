@@ -14,19 +14,19 @@ from typing import Any, ClassVar, cast
 from orchestrator import __version__
 from orchestrator.errors import ConnectError
 from orchestrator.transport.cable import Cable
+from orchestrator.transport.heard import LINE, named, no_banner, not_ssh, shown
 from orchestrator.transport.library import (
     IncompatiblePeer,
     Message,
-    Packetizer,
     SSHException,
     Transport,
     codes,
 )
+from orchestrator.transport.packets import SilenceError, Untimed
 from orchestrator.transport.stream import Stream
 
 MISSED = 3  # keepalives without an answer after which the peer is dead, where nothing else is said
-LONGEST = 1 << 18  # bytes of a packet, as OpenSSH has it; RFC 4253 6.1 asks for 35,000
-LINE, LINES = 255, 100  # RFC 4253 4.2: a version line's length; lines before it that are borne
+LINES = 100  # before a server's name, that are borne
 
 
 class Refusal(SSHException):
@@ -35,40 +35,6 @@ class Refusal(SSHException):
     def __init__(self, error: ConnectError) -> None:
         super().__init__(error.why)
         self.error = error
-
-
-class SilenceError(EOFError):
-    """The peer is taken for dead."""
-
-
-class Untimed(Packetizer):
-    """Without a timer thread for each handshake: the one who connects has a deadline. ``whole``
-    is how many packets came. A length that was garbled on the way is not waited for.
-    """
-
-    whole = 0
-
-    def read_message(self) -> tuple[int, Message]:
-        """The next packet: its kind and the rest of it."""
-        message = super().read_message()
-        self.whole += 1
-        return message
-
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """Exactly so many bytes. Raises SSHException where no packet is as long as that."""
-        if n > LONGEST:
-            raise SSHException(f"a packet of {n} bytes")
-        return super().read_all(n, check_rekey)
-
-    def start_handshake(self, timeout: float) -> None:
-        """Nothing."""
-
-    def complete_handshake(self) -> None:
-        """Nothing."""
-
-    def handshake_timed_out(self) -> bool:
-        """Never."""
-        return False
 
 
 class Link(Transport):
@@ -241,10 +207,10 @@ class Link(Transport):
             if text.startswith("SSH-"):
                 break
             if not row:
-                raise Refusal(_no_banner(said))
+                raise Refusal(no_banner(said))
             said.append(text)
         else:
-            raise Refusal(_not_ssh(said))
+            raise Refusal(not_ssh(said))
         if not text.startswith(("SSH-2.0-", "SSH-1.99-")):
             raise Refusal(ConnectError("banner", f"the server speaks another SSH: {text[:LINE]!r}"))
         self.remote_version = text
@@ -267,10 +233,11 @@ class Link(Transport):
         )
         for what, name, ours in kinds:
             if not set(theirs[name]) & set(ours):
+                offered = shown(", ".join(theirs[name]))
                 return ConnectError(
                     "kex",
                     f"no {what} algorithm in common: "
-                    f"they offer {', '.join(theirs[name])}; we know {', '.join(ours)}",
+                    f"they offer {offered}; we know {', '.join(ours)}",
                     "the system's ssh may know one: `connect: {transport: openssh}`",
                 )
         return ConnectError("kex", "no algorithms in common")
@@ -285,7 +252,7 @@ class Link(Transport):
 
     def _parse_disconnect(self, m: Message) -> None:
         m.get_int()
-        self._goodbye = m.get_string().decode("utf-8", "replace").strip()
+        self._goodbye = shown(m.get_string().decode("utf-8", "replace"))
 
     def _room(self) -> None:
         for stream in tuple(self._streams):
@@ -316,39 +283,3 @@ class Link(Transport):
             raise SilenceError(f"nothing came for {self._patience():.3g} s, keepalives or not")
         ask = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
         self.post(ask.add_boolean(True))
-
-
-def named(failure: Exception) -> str:
-    """What an exception says, or what it is called: some libraries' say nothing."""
-    return " ".join(str(failure).split()) or type(failure).__name__
-
-
-def _no_banner(said: list[str]) -> ConnectError:
-    """The connection ended before the server named itself.
-
-    OpenSSH drops connections beyond MaxStartups like that, newer ones with a line of text;
-    since 9.8 also addresses that failed before (PerSourcePenalties), for which time heals.
-    """
-    words = f" and said: {' / '.join(said)[:LINE]!r}" if said else ""
-    if said and "MaxStartups" not in words:
-        if "Not allowed" in words:
-            return ConnectError(
-                "banner",
-                "the server penalises our address for earlier failures" + words,
-                "wait a while, or see PerSourcePenalties in its sshd_config",
-            )
-        return _not_ssh(said)
-    return ConnectError(
-        "banner",
-        "the server closed the connection before naming itself" + words,
-        "its sshd may be at MaxStartups, or may not let this address in",
-        transient=True,
-    )
-
-
-def _not_ssh(said: list[str]) -> ConnectError:
-    return ConnectError(
-        "banner",
-        f"this is not an SSH server: it said {said[0][:80]!r}",
-        "is the port right? `connect: {port: …}`",
-    )

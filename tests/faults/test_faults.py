@@ -18,11 +18,11 @@ from tests.faults.scenario import ALL
 from tests.faults.world import world
 
 QUICK = {
-    "plain": (0, 1, 2, 3, 4, 5, 7),
+    "plain": (0, 1, 2, 3, 4, 7, 8, 1169),
     "undo": (0, 1, 2, 4),
-    "files": (1, 2, 3, 5, 6),
+    "files": (1, 2, 3, 5, 1121),
     "flood": (1, 2, 3),
-    "jump": (1, 2, 4, 7),
+    "jump": (1, 2, 7, 1016),
     "openssh": (0, 3, 4),
 }
 
