@@ -57,7 +57,7 @@ ACCOUNTS = {
         Account("slow", match=_SLOW),
         Account("slower", match=_SLOW),
         Account("revoked"),
-        *(Account(name) for name in ("old", "cbc", "sha1", "sntrup", "chacha")),
+        *(Account(name) for name in ("old", "cbc", "sha1", "sha1-key", "sntrup", "chacha")),
         *(Account(name) for name in ("by-ca", "by-rsa", "elsewhere", "lapsed", "ca-revoked")),
     )
 }
@@ -73,6 +73,7 @@ SERVERS = {
     ],
     "cbc": ["Ciphers aes256-cbc"],
     "sha1": ["KexAlgorithms diffie-hellman-group14-sha1"],
+    "sha1-key": [f"HostKey {CONFIG}/rsa", "HostKeyAlgorithms ssh-rsa"],
     "sntrup": ["KexAlgorithms sntrup761x25519-sha512@openssh.com"],
     **{name: [f"HostCertificate {CONFIG}/{name}-cert.pub"] for name in ("by-ca", "elsewhere")},
     "lapsed": [f"HostCertificate {CONFIG}/lapsed-cert.pub"],
@@ -302,6 +303,16 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("sha1", "openssh"): (
         "kex: {at}: " + REFUSED + " key exchange method found. Their offer:"
         " diffie-hellman-group14-sha1,kex-strict-s-v00@openssh.com",
+        ALLOW,
+    ),
+    ("sha1-key", "ssh"): (
+        "kex: {at}: no host key algorithm in common: they offer ssh-rsa; we know ssh-ed25519,"
+        " rsa-sha2-512, rsa-sha2-256, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384,"
+        " ecdsa-sha2-nistp521",
+        OTHER,
+    ),
+    ("sha1-key", "openssh"): (
+        "kex: {at}: " + REFUSED + " host key type found. Their offer: ssh-rsa",
         ALLOW,
     ),
     ("sntrup", "ssh"): (
