@@ -19,6 +19,7 @@ from orchestrator.execute.reach import Reach, fallen
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
+from orchestrator.session import Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ class LaneRun:
             if self._lock():
                 self._waves()
         finally:
-            for name in self.locks.free():
-                self.progress[name].worst(Status.LOST, "its lock could not be freed")
+            for name, why in self.locks.free().items():
+                self.progress[name].worst(Status.LOST, f"its lock could not be freed: {why}")
 
     def _lock(self) -> bool:
         """Take the lane's locks, if it is to have any; whether it can begin."""
@@ -96,7 +97,9 @@ class LaneRun:
         refusal = self.locks.take(there, self.fleet.cancel)
         if refusal is not None:
             self.locked = refusal.held
-            if not refusal.held:
+            if refusal.error is not None:
+                fallen(self.progress[refusal.host], refusal.error)
+            elif not refusal.held:
                 self.progress[refusal.host].worst(Status.FAILED, refusal.why)
             self._stop(0, Status.NOT_STARTED, refusal.why)
         return refusal is None
@@ -291,7 +294,7 @@ class LaneRun:
             self.begun.host(plan.host)
             if not task.run(plan.program):
                 self._pending(wave, plan, task, progress)
-        except ConnectError as error:
+        except (ConnectError, Lost) as error:
             self.reach.failed(progress, error)
         if progress.status is None:
             progress.worst(Status.SKIPPED)

@@ -15,7 +15,7 @@ from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Fleet
 from orchestrator.execute.pool import each
 from orchestrator.library import FOLDER
-from orchestrator.session import Lost, Session
+from orchestrator.session import Lost, NotReady, Session
 
 TAKEN = 75
 """What the script ends with where somebody else has the lock (EX_TEMPFAIL of sysexits.h)."""
@@ -25,11 +25,13 @@ _PAUSE = 2.0  # seconds between tries
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A lock that is somebody else's, or that cannot be had: ``held`` tells these apart."""
+    """A lock that is somebody else's, or that cannot be had: ``held`` tells these apart.
+    ``error``: the host could not be asked, or did not answer."""
 
     host: str
     why: str
     held: bool
+    error: ConnectError | Lost | None = None
 
 
 @dataclass(slots=True)
@@ -88,9 +90,14 @@ class Locks:
     def _take(self, name: str) -> Refusal | None:
         try:
             session = self.fleet.session(name, self.app)
+        except ConnectError as error:
+            return Refusal(name, str(error), held=False, error=error)
+        try:
             answer = ask(session, self._script(name, "take"))
         except (ConnectError, Lost) as error:
-            return Refusal(name, str(error), held=False)
+            if isinstance(error, Lost) or (isinstance(error, NotReady) and error.sent):
+                self._by[name] = session  # it may be taken, and is to be freed
+            return Refusal(name, str(error), held=False, error=error)
         if answer.exit_status == 0:
             self._by[name] = session
             return None
@@ -111,22 +118,31 @@ class Locks:
                 ask(session, self._script(name, "renew"))
                 self._by[name] = session
 
-    def free(self) -> list[str]:
-        """Let go of all; the hosts where that could not be done."""
-        left: list[str] = []
+    def free(self) -> dict[str, str]:
+        """Let go of all; the hosts where that could not be done, with why. It can be tried
+        again."""
+        left: dict[str, str] = {}
 
         def one(name: str) -> None:
             try:
-                answer = ask(self.fleet.session(name, self.app), self._script(name, "free"))
-            except (ConnectError, Lost):
-                left.append(name)
+                answer = self._free(name)
+            except (ConnectError, Lost) as error:
+                left[name] = str(error)
             else:
                 if answer.exit_status != 0:
-                    left.append(name)
+                    left[name] = answer.stderr or "its shell did not answer"
 
         each(self.pool, one, list(self._by))
-        self._by.clear()
+        self._by = {name: session for name, session in self._by.items() if name in left}
         return left
+
+    def _free(self, name: str) -> Answer:
+        """Once more where the session broke off: nothing is freed but what is ours."""
+        text = self._script(name, "free")
+        try:
+            return ask(self.fleet.session(name, self.app), text)
+        except (NotReady, Lost):
+            return ask(self.fleet.session(name, self.app), text)
 
     def _script(self, name: str, act: str) -> str:
         return script(self.paths[name], act, run=self.run, holder=self.holder)

@@ -11,12 +11,15 @@ from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress
 from orchestrator.model.outcome import Status
 from orchestrator.plan.model import Lane
-from orchestrator.session import NotReady
+from orchestrator.session import Lost, NotReady
 
 
-def fallen(progress: Progress, error: ConnectError) -> None:
+def fallen(progress: Progress, error: ConnectError | Lost) -> None:
     """Tell in a host's row that it cannot be reached: of one where something was done, or may
     have been, that it is lost."""
+    if isinstance(error, Lost):
+        progress.worst(Status.LOST, f"{error.reason}, between two steps")
+        return
     problem = error.problems[0]
     sent = isinstance(error, NotReady) and error.sent
     if sent or progress.did:
@@ -50,7 +53,7 @@ class Reach:
         except ConnectError as error:
             self.failed(progress, error)
 
-    def failed(self, progress: Progress, error: ConnectError) -> None:
+    def failed(self, progress: Progress, error: ConnectError | Lost) -> None:
         """Tell in a host's row that it cannot be reached."""
         if self.fleet.cancel.stopping:
             progress.worst(Status.CANCELLED, "interrupted while connecting")

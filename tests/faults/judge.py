@@ -74,7 +74,10 @@ def _log(ran: Ran, row: Row) -> Iterator[str]:
 
 
 def _refused(ran: Ran) -> bool:
-    """Whether a host was away before anything was touched, and that was to stop the run."""
+    """Whether a host was away before anything was touched, and that was to stop the run; or one
+    whose lock could not be had."""
+    if ran.scenario.locked and not any(isinstance(e, StepStarted) for e in ran.events):
+        return True
     return not ran.skip and any(isinstance(e, ConnectFinished) and e.error for e in ran.events)
 
 
@@ -101,7 +104,8 @@ def _told(row: Row, began: list[StepStarted], ended: list[StepFinished]) -> bool
     own = [e for e in ended if not e.task.startswith("rollback of")]
     if own and own[-1].outcome.status is Status.LOST:
         return f"in step {own[-1].step} '" in row.reason
-    return "between two steps" in row.reason or "may have run" in row.reason
+    words = "between two steps", "may have run", "its lock could not be freed"
+    return any(word in row.reason for word in words)
 
 
 def _files(ran: Ran, row: Row) -> Iterator[str]:
@@ -112,6 +116,8 @@ def _files(ran: Ran, row: Row) -> Iterator[str]:
         if isinstance(e, StepFinished) and e.task in ran.scenario.tasks
         if e.host == row.host and e.outcome.status in GOOD
     }
+    if (ran.folder / f"{row.host}.lock").exists() and row.status is not Status.LOST:
+        yield "its lock is left there"
     for module, end in (("copy", "there"), ("download", "here")):
         path = ran.folder / f"{row.host}.{end}"
         if module not in modules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.fault import Way
@@ -15,7 +15,8 @@ BIG = 300_000  # bytes: a file of this size takes a channel of its own
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """``tasks`` by name: what kinds of steps they have. ``hops``: which hosts stand behind
-    which jump host, by its name. ``up`` and ``down``: about how many bytes a connection has.
+    which jump host, by its name. ``undone``: the tasks have rollbacks; ``locked``: they are an
+    app's, and so are its locks. ``up`` and ``down``: about how many bytes a connection has.
     """
 
     name: str
@@ -27,7 +28,7 @@ class Scenario:
     down: int = 8000
     mixes: tuple[str, ...] = ("cut", "cut", "cut", "slow", "cut", "cut", "cut", "stall")
     undone: bool = False
-    files: tuple[str, ...] = field(default=())
+    locked: bool = False
 
     @property
     def hosts(self) -> list[str]:
@@ -71,6 +72,9 @@ class Scenario:
                 "inventories/real/hosts.yml": json.dumps(hosts),
             }
         )
+        if self.locked:
+            locks = f"vars: {{lock_path: '{_log(runs)}.lock'}}\n"
+            project.write({"inventories/real/apps/blog.yml": locks})
         (project.root / "tasks").mkdir()
         (project.root / "tasks/big.bin").write_bytes(bytes(range(256)) * (BIG // 256))
         for task, steps in self.tasks.items():
@@ -105,6 +109,9 @@ def _step(task: str, number: int, module: str, runs: Path) -> str:
 
 PLAIN = Scenario("plain", {"one": ["run", "says", "asks", "slow", "run"], "two": ["run", "tries"]})
 UNDO = Scenario("undo", {"one": ["run", "says", "asks"], "two": ["run", "slow"]}, undone=True)
+LOCKS = Scenario(
+    "locks", {"one": ["run", "says", "asks"], "two": ["run"]}, count=4, undone=True, locked=True
+)
 FILES = Scenario(
     "files",
     {"one": ["run", "copy", "run", "download", "run"]},
@@ -121,4 +128,4 @@ JUMP = Scenario(
 OPENSSH = Scenario(
     "openssh", {"one": ["run", "says", "asks"], "two": ["run"]}, count=8, transport="openssh"
 )
-ALL = {each.name: each for each in (PLAIN, UNDO, FILES, FLOOD, JUMP, OPENSSH)}
+ALL = {each.name: each for each in (PLAIN, UNDO, LOCKS, FILES, FLOOD, JUMP, OPENSSH)}

@@ -20,6 +20,7 @@ from tests.faults.world import world
 QUICK = {
     "plain": (0, 1, 2, 3, 4, 7, 8, 1169),
     "undo": (0, 1, 2, 4),
+    "locks": (0, 5, 12, 14, 28),
     "files": (1, 2, 3, 5, 1121),
     "flood": (1, 2, 3),
     "jump": (1, 2, 7, 1016),

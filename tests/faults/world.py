@@ -106,7 +106,9 @@ class World:
         hosts = tuple(h for h in self._stage.hosts.values() if h.name not in self.scenario.hops)
         requests = tuple(Request(name) for name in self.scenario.tasks)
         view = run_view(identity, "me", time.time())
-        plan = build(Ask(self._stage, hosts, requests, self._tasks, view, root=str(self._folder)))
+        apps, root = tuple(self._stage.apps.values()), str(self._folder)
+        ask = Ask(self._stage, hosts, requests, self._tasks, view, apps=apps, root=root)
+        plan = build(ask)
         skip = number % 5 != 4
         ran = Ran(self.scenario, seed, faults, set(), {}, {}, [], {}, folder, skip)
         before = set(threading.enumerate()), descriptors(), children()
