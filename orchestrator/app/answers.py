@@ -16,6 +16,7 @@ SKEW = 5.0  # seconds that clocks may differ before anybody minds
 _DF = re.compile(r"\s(\d+)\s+(\d+)\s+(-?\d+)\s+(\d+)%\s+\S")  # POSIX.1-2017 df -P; as df -Pi has it
 _PASSWORD = re.compile("password is required|asks for a password")
 _TTY = re.compile("must have a tty|no tty present")
+_ASK, _FILE = ("sudo", "su"), "ORCH_BECOME_PASSWORD_FILE"
 _NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
 _UNUSABLE = {
     "missing": ("is not there", "make it"),
@@ -149,9 +150,9 @@ def become(answers: Answers, method: str, users: Sequence[str]) -> Iterator[Trou
         if _TTY.search(said):
             hint = "`Defaults !requiretty` in the host's sudoers: orch needs no terminal"
             yield Trouble("become", f"{method} wants a terminal: {said}", hint, fails=True)
-        elif _PASSWORD.search(said) and method in ("sudo", "su"):
+        elif _PASSWORD.search(said) and method in _ASK:
             what = f"{method} wants a password before it gives a shell of {user}"
-            hint = "let sudoers give it without one (NOPASSWD)"
+            hint = f"a run asks for it once, or takes it from the file that {_FILE} names"
             yield Trouble("become", what, hint)
         else:
             error = _refusal(method, user, status, said)

@@ -218,7 +218,7 @@ def test_sudo_is_tried_only_for_users_that_a_task_of_the_host_becomes(
     ]
     told = trouble(found["asks"], "become")
     assert told["what"] == "sudo wants a password before it gives a shell of daemon"
-    assert "NOPASSWD" in told["hint"]
+    assert "ORCH_BECOME_PASSWORD_FILE" in told["hint"]
     project.write({"tasks/t.yml": "desc: t\nsteps: [{run: id, become: nosuchuser}]\n"})
     code, found = look(project, "-l", "web")
     assert code == 1
