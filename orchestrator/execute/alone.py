@@ -48,16 +48,22 @@ def bring(channel: Channel, timeout: float, sends: Bytes, stopping: Callable[[],
 
     Raises TransferError.
     """
-    name = f"orch-{secrets.token_hex(8)}"
-    usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
-    made = (
-        "set -e; umask 077\n"
-        f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
-        "trap 'rmdir -- \"$PWD\" 2>/dev/null ||:' EXIT; pwd\n"
-    )
-    script = made + staging("payload", sends.size)
+    script = receiving(sends.size)
     told = send(channel, script, pieces(sends), timeout=timeout, stopping=stopping)
     return told.removesuffix("\n") + "/payload"
+
+
+def receiving(size: int) -> str:
+    """A script that takes so many bytes into a new folder, and names that; or leaves nothing."""
+    name = f"orch-{secrets.token_hex(8)}"
+    usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
+    return (
+        "set -e; umask 077\n"
+        f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
+        # a link that is cut shows as a pipe that is gone, which would kill this shell trapless
+        "trap '[ $? = 0 ] || rm -rf -- \"$PWD\"' EXIT; trap 'exit 129' HUP INT PIPE TERM; pwd\n"
+        f"{staging('payload', size)}"
+    )
 
 
 def pieces(sends: Bytes) -> Iterator[bytes]:
