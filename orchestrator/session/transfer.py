@@ -182,7 +182,7 @@ class _Transfer:
         return count
 
     def _take(self, chunk: Chunk) -> None:
-        if chunk.stdout or chunk.stderr:
+        if chunk.stdout or chunk.stderr or chunk.waited:
             self._moved = time.monotonic()
         if chunk.stderr:
             self._said = (self._said + chunk.stderr)[-_SAID:]

@@ -17,7 +17,11 @@ Ask: TypeAlias = Callable[[str, bool, threading.Event], str | None]
 """Asks the user a question; whether what is typed may be seen; what to give up on. None where
 nobody answers."""
 
+Known: TypeAlias = Callable[[str, str], object]
+"""Told what an answer is (ssh password, say) and the answer, which nobody else is to see."""
+
 PASSWORD_FILE = "ORCH_SSH_PASSWORD_FILE"
+BECOME_FILE = "ORCH_BECOME_PASSWORD_FILE"
 REFUSALS = 3  # hosts in a row that may refuse a password which none has taken
 SLICE = 0.2
 
@@ -34,13 +38,14 @@ class WantedError(ConnectError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``seen``: whether what is typed may be seen. ``password``: whether that of an account is
-    meant, which may be in a file.
+    """``seen``: whether what is typed may be seen. ``file``: the environment's variable that may
+    name a file with the answer. ``kind``: what the answer is.
     """
 
     text: str
     seen: bool = False
-    password: bool = False
+    file: str = ""
+    kind: str = "answer"
 
 
 @dataclass(slots=True)
@@ -60,13 +65,32 @@ class Answers:
 
     An answer that no host has taken yet is tried by one at a time, and by no more than three: a
     password with a slip in it must not lock an account out on every host.
+    ``known`` is told each answer that is not for all to see, before anybody sends it. What hosts
+    took of the answers ``before`` is not asked for again.
     """
 
-    def __init__(self, ask: Ask | None, environ: Mapping[str, str], stop: threading.Event) -> None:
-        self._ask, self._environ, self._stop = ask, environ, stop
+    def __init__(
+        self,
+        ask: Ask | None,
+        environ: Mapping[str, str],
+        stop: threading.Event,
+        known: Known = lambda _kind, _answer: None,
+        before: Answers | None = None,
+    ) -> None:
+        self._ask, self._environ, self._stop, self._tell = ask, environ, stop, known
         self._one = threading.Lock()  # at the terminal
         self._changed = threading.Condition()
-        self._known: dict[Question, _Known] = {}
+        self._known: dict[Question, _Known] = before.proven() if before else {}
+
+    def proven(self) -> dict[Question, _Known]:
+        """What hosts have taken."""
+        with self._changed:
+            taken = [(each, known.answer) for each, known in self._known.items() if known.proven]
+        return {each: _Known(answer, proven=True) for each, answer in taken}
+
+    def may_have(self, variable: str) -> bool:
+        """Whether a question can have an answer, which may be in a file named by ``variable``."""
+        return self._ask is not None or bool(self._environ.get(variable))
 
     def ask(self, question: Question) -> str | None:
         """Ask the user now. None where nobody answers. Raises CancelledError."""
@@ -76,7 +100,10 @@ class Answers:
             self._not_stopped()
             if self._ask is None:
                 return None
-            return self._ask(f"{question.text}: ", question.seen, self._stop) or None
+            answer = self._ask(f"{question.text}: ", question.seen, self._stop) or None
+            if answer and not question.seen:
+                self._tell(question.kind, answer)
+            return answer
         finally:
             self._one.release()
             self._not_stopped()
@@ -92,6 +119,14 @@ class Answers:
             if known.answer is not None and (known.proven or known.trier is who):
                 return known.answer
         raise WantedError(question.text, lambda: self._settle(question, known, who))
+
+    def wait(self, question: Question, who: object) -> str | None:
+        """As ``take``, but it waits until there is an answer that ``who`` may send, or none."""
+        while True:
+            try:
+                return self.take(question, who)
+            except WantedError as wanted:
+                wanted.settle()
 
     def trouble(self, question: Question) -> str:
         """Why there is no answer, or no more."""
@@ -148,13 +183,16 @@ class Answers:
                 self._changed.notify_all()
 
     def _answer(self, question: Question) -> tuple[str | None, str]:
-        name = self._environ.get(PASSWORD_FILE, "")
-        if name and question.password:
-            return _from_file(Path(name).expanduser())
+        name = self._environ.get(question.file, "") if question.file else ""
+        if name:
+            answer, trouble = _from_file(question.file, Path(name).expanduser())
+            if answer is not None:
+                self._tell(question.kind, answer)
+            return answer, trouble
         answer = self.ask(question)
         if answer is not None:
             return answer, ""
-        hint = f", and {PASSWORD_FILE} names no file with it" if question.password else ""
+        hint = f", and {question.file} names no file with it" if question.file else ""
         return None, f"nobody answered at a terminal{hint}"
 
     def _not_stopped(self) -> None:
@@ -162,17 +200,17 @@ class Answers:
             raise CancelledError
 
 
-def _from_file(path: Path) -> tuple[str | None, str]:
+def _from_file(variable: str, path: Path) -> tuple[str | None, str]:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             text = file.read(4096).decode("utf-8", "surrogateescape")
     except OSError as error:
-        return None, f"{PASSWORD_FILE}: can't read {path}: {error.strerror}"
+        return None, f"{variable}: can't read {path}: {error.strerror}"
     if status.st_uid not in (os.getuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
-        return None, f"{PASSWORD_FILE}: others may read {path} (chmod 600 {path})"
+        return None, f"{variable}: others may read {path} (chmod 600 {path})"
     password = text.split("\n", 1)[0].removesuffix("\r")
-    return (password, "") if password else (None, f"{PASSWORD_FILE}: {path} is empty")
+    return (password, "") if password else (None, f"{variable}: {path} is empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +226,7 @@ class Desk:
     def question(self, prompt: str = "", *, seen: bool = False) -> Question:
         """For the account's password, or for an answer to the host's own ``prompt``."""
         if not prompt:
-            return Question(f"Password of {self.account}", password=True)
+            return Question(f"Password of {self.account}", file=PASSWORD_FILE, kind="ssh password")
         shown = "".join(sign if sign.isprintable() else " " for sign in prompt[:200])
         return Question(f"{shown.strip(' :')} (of {self.account})", seen)
 

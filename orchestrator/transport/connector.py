@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
 from orchestrator.model.host import Host
 from orchestrator.session.channel import Connection
-from orchestrator.transport.ask import Ask
+from orchestrator.transport.ask import Answers, Ask, Known
 from orchestrator.transport.config.lookup import SYSTEM
 from orchestrator.transport.config.way import Targets, Ways
 from orchestrator.transport.deadline import CancelledError
@@ -27,7 +27,9 @@ TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
 class Connector:
     """Connects hosts. One serves a run, from any number of threads.
 
-    ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user.
+    ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user; ``known`` is
+    told what a secret is (ssh password, become password, key passphrase) and the secret, before
+    it is sent anywhere. What hosts took of the answers given ``before`` is not asked for again.
     ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
     ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
     ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
@@ -43,14 +45,18 @@ class Connector:
         environ: Mapping[str, str] | None = None,
         hosts: Mapping[str, Host] | None = None,
         ask: Ask | None = None,
+        known: Known = lambda _kind, _secret: None,
+        before: Connector | None = None,
         ssh_config: str | None = None,
         system: Path = SYSTEM,
     ) -> None:
         self._record, self._folder = record, sandbox
         self._home = home or Path.home()
         self._environ = os.environ if environ is None else environ
-        self._hosts, self._ask = hosts, ask
+        self._hosts = hosts
         self._stop = threading.Event()
+        told = before.answers if before else None
+        self.answers: Answers = Answers(ask, self._environ, self._stop, known, told)
         self._ways = Ways(self._home, self._environ, self._stop, file=ssh_config, system=system)
         self._targets = Targets()
         self._lock = threading.Lock()
@@ -72,7 +78,12 @@ class Connector:
         if connect.transport == "local":
             from orchestrator.transport.local import LocalConnection
 
-            return LocalConnection(connect.shell, become_method=connect.become_method)
+            return LocalConnection(
+                connect.shell,
+                become_method=connect.become_method,
+                timeout=connect.timeout,
+                answers=self.answers,
+            )
         if connect.transport == "sandbox":
             return self._sandboxes().connect(host)
         if connect.transport == "openssh":
@@ -116,9 +127,9 @@ class Connector:
                     self._home,
                     self._environ,
                     self._ways,
+                    self.answers,
                     record=self._record,
                     hosts=self._hosts,
-                    ask=self._ask,
                 )
             return self._ssh
 
@@ -133,6 +144,7 @@ class Connector:
                     self._home,
                     self._environ,
                     self._targets,
+                    self.answers,
                     record=self._record,
                     hosts=self._hosts or {},
                     ssh_config=self._ssh_config,

@@ -159,7 +159,7 @@ class Keyring:
     def _opened(self, path: Path, identity: Identity, answers: Answers) -> Identity:
         ask, why = f"Passphrase of {identity.name}", f"{PROMPTS} times it was not its passphrase"
         for _ in range(PROMPTS):
-            passphrase = answers.ask(Question(ask))
+            passphrase = answers.ask(Question(ask, kind="key passphrase"))
             if passphrase is None:
                 why = "nobody gave its passphrase at a terminal"
                 break

@@ -13,17 +13,20 @@ from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Channel
-from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.ask import Answers
 from orchestrator.transport.login import login_name
+from orchestrator.transport.others import Others
 from orchestrator.transport.pipes import PipedChannel, Three
 
+TIMEOUT = 10.0  # seconds, as in ``Connect``
 _END_PATIENCE = 15.0  # seconds for the shell to end what runs, once its stdin is closed
 
 
 class LocalConnection:
     """This machine. ``shell`` is what is run (words; quotes as in sh), in the home folder.
 
-    ``environment`` replaces this process's; its HOME is the home folder.
+    ``environment`` replaces this process's; its HOME is the home folder. ``become_method`` and
+    ``timeout`` are as in ``Connect``; without ``answers`` no password is given.
     """
 
     def __init__(
@@ -32,8 +35,11 @@ class LocalConnection:
         environment: Mapping[str, str] | None = None,
         *,
         become_method: str = "sudo",
+        timeout: float = TIMEOUT,
+        answers: Answers | None = None,
     ) -> None:
-        self._shell, self._method = shell, become_method
+        self._shell = shell
+        self._others = Others(login_name(), become_method, shell, timeout, answers)
         self._environment = dict(os.environ if environment is None else environment)
         self._channels: list[LocalChannel] = []
         self._lock = threading.Lock()
@@ -47,8 +53,7 @@ class LocalConnection:
         """As ``Connection.open``."""
         if become in ("", login_name()):
             return self._run(shlex.split(self._shell))
-        other = Become(self._method, become, self._shell)
-        return Becoming(self._run(other.words), other)
+        return self._others.open(become, lambda other: self._run(other.words))
 
     def _run(self, words: list[str]) -> LocalChannel:
         home = self._environment.get("HOME") or str(Path.home())

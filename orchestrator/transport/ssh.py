@@ -12,8 +12,7 @@ from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect, Host
 from orchestrator.session.channel import Channel
 from orchestrator.transport.algorithms import restrict
-from orchestrator.transport.ask import Answers, Ask, Desk, WantedError
-from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.ask import Answers, Desk, WantedError
 from orchestrator.transport.cable import Cable
 from orchestrator.transport.client import Client, RefusedError
 from orchestrator.transport.config.way import Way, Ways
@@ -23,6 +22,7 @@ from orchestrator.transport.flusher import Flusher
 from orchestrator.transport.jump import Bastions, Route, Routes
 from orchestrator.transport.keys import NONE, Keyring
 from orchestrator.transport.login import login_name
+from orchestrator.transport.others import Others
 from orchestrator.transport.pacing import BEHIND, Pacing, Turn
 from orchestrator.transport.proxy import Proxy
 from orchestrator.transport.shell import Shell
@@ -40,16 +40,17 @@ JOIN = 5.0  # seconds for a reader to notice that its socket is closed
 class SshConnection:
     """An authenticated connection, logged in as ``user``. Satisfies ``Connection``."""
 
-    def __init__(self, client: Client, target: Target, user: str) -> None:
-        self.place = target.place
-        self._client, self._connect, self._user = client, target.connect, user
+    def __init__(self, client: Client, target: Target, user: str, answers: Answers) -> None:
+        connect, self.place = target.connect, target.place
+        self._client, self._connect, self._user = client, connect, user
+        method, timeout = connect.become_method, connect.timeout
+        self._others = Others(user, method, connect.shell, timeout, answers)
 
     def open(self, become: str = "") -> Channel:
         """As ``Connection.open``."""
         if become in ("", self._user):
             return self._shell("")
-        other = Become(self._connect.become_method, become, self._connect.shell)
-        return Becoming(self._shell(other.command), other)
+        return self._others.open(become, lambda other: self._shell(other.command))
 
     def _shell(self, command: str) -> Shell:
         """The login user's shell, or the channel of a command.
@@ -79,7 +80,7 @@ class Ssh:
     """Makes SSH connections and knows them all, so that they can be ended together.
 
     ``stop`` is the run's: once set, what is pending ends with CancelledError.
-    ``record``, ``home``, ``environ``, ``hosts`` and ``ask`` are the Connector's.
+    ``record``, ``home``, ``environ``, ``hosts`` and ``answers`` are the Connector's.
     """
 
     def __init__(
@@ -88,16 +89,16 @@ class Ssh:
         home: Path,
         environ: Mapping[str, str],
         ways: Ways,
+        answers: Answers,
         *,
         record: bool,
         hosts: Mapping[str, Host] | None = None,
-        ask: Ask | None = None,
     ) -> None:
         self.flusher = Flusher()
         self._stop, self._environ, self._ways = stop, environ, ways
         self._pacing = Pacing()
         self._trusts = TrustStore(home, record=record)
-        self._answers = Answers(ask, environ, stop)
+        self._answers = answers
         self._keys = Keyring(home, environ, self._answers)
         self._routes = Routes(ways, hosts or {})
         self._bastions = Bastions(self._hop)
@@ -123,7 +124,8 @@ class Ssh:
         ``user`` is who that is on the host, where it is not who we log in as.
         """
         connect = target.connect
-        return SshConnection(self._reach(target), target, user or connect.user or login_name())
+        who = user or connect.user or login_name()
+        return SshConnection(self._reach(target), target, who, self._answers)
 
     def cancel(self) -> None:
         """End what is pending; what is open stays. ``stop`` is set."""

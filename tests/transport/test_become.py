@@ -19,7 +19,8 @@ from orchestrator.model.host import Connect, Host
 from orchestrator.session import Session
 from orchestrator.session.channel import Channel
 from orchestrator.transport import Connector
-from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.become import Become
+from orchestrator.transport.becoming import Becoming
 from orchestrator.transport.local import LocalChannel, LocalConnection
 from orchestrator.transport.login import login_name
 from tests.session.heard import PATIENCE, run, tool_folder
@@ -167,7 +168,8 @@ def test_no_name_is_more_than_a_name(name: str) -> None:
         check=True,
         capture_output=True,
     ).stdout.decode()
-    assert said.startswith(f"-H,-u,{name},--,sh,-c,echo {become.token};exec env A='b c' sh")
+    assert said.startswith(f"-H,-u,{name},--,sh,-c,")
+    assert f";echo {become.token};exec env A='b c' sh,sh," in said
 
 
 def test_su_to_root_names_root_to_the_steps() -> None:

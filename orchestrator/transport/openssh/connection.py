@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Channel
-from orchestrator.transport.become import Become, Becoming
+from orchestrator.transport.ask import Answers
 from orchestrator.transport.openssh.channel import MuxChannel
 from orchestrator.transport.openssh.master import Master
 from orchestrator.transport.openssh.mux import RefusedError
 from orchestrator.transport.openssh.options import Effective
+from orchestrator.transport.others import Others
 
 SETTLING = 1.0  # seconds for a host to notice that a session is closed
 PAUSE = 0.025  # seconds between wishes for a session meanwhile
@@ -20,7 +21,7 @@ PAUSE = 0.025  # seconds between wishes for a session meanwhile
 
 class OpensshConnection:
     """An authenticated connection, of a host about which ssh ``said`` this. Satisfies
-    ``Connection``. ``ended`` is told when it is closed.
+    ``Connection``. ``ended`` is told when it is closed. ``answers`` are for other users' shells.
     """
 
     def __init__(
@@ -29,10 +30,14 @@ class OpensshConnection:
         said: Effective,
         environ: Mapping[str, str],
         ended: Callable[[OpensshConnection], object],
+        answers: Answers,
     ) -> None:
         self.master, self._ended = master, ended
         self.place = said.where
-        self._connect, self._user = said.connect, said.user
+        self._connect = connect = said.connect
+        self._user = said.user
+        method, timeout = connect.become_method, connect.timeout
+        self._others = Others(said.user, method, connect.shell, timeout, answers)
         self._environment, self._agent = said.environment(environ), said.forwards_agent
         self._lock = threading.Lock()
         self._channels: set[MuxChannel] = set()
@@ -43,8 +48,7 @@ class OpensshConnection:
         """As ``Connection.open``."""
         if become in ("", self._user):
             return self._run(f"exec {self._connect.shell}")
-        other = Become(self._connect.become_method, become, self._connect.shell)
-        return Becoming(self._run(other.command), other)
+        return self._others.open(become, lambda other: self._run(other.command))
 
     def close(self) -> None:
         """End it and every channel on it. Safe to call twice and from any thread."""

@@ -17,6 +17,7 @@ from orchestrator.inventory.connect import DIRECT
 from orchestrator.inventory.names import key, read_host
 from orchestrator.inventory.ranges import BadNameError
 from orchestrator.model.host import Connect, Host
+from orchestrator.transport.ask import Answers
 from orchestrator.transport.config.way import Targets
 from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.openssh.connection import OpensshConnection
@@ -52,6 +53,7 @@ class Openssh:
         home: Path,
         environ: Mapping[str, str],
         targets: Targets,
+        answers: Answers,
         *,
         record: bool,
         hosts: Mapping[str, Host],
@@ -60,7 +62,7 @@ class Openssh:
         self._tool = Tool.find(home, environ, ssh_config)
         self._stop, self._environ, self._targets, self._record = stop, environ, targets, record
         self._hosts = {key(name): host for name, host in hosts.items()}
-        self._pacing = Pacing()
+        self._pacing, self._answers = Pacing(), answers
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._pending: set[Login] = set()
@@ -82,7 +84,7 @@ class Openssh:
             raise
         except ConnectError as error:
             raise error.at(said.where) from error
-        connection = OpensshConnection(master, said, self._environ, self._let_go)
+        connection = OpensshConnection(master, said, self._environ, self._let_go, self._answers)
         with self._lock:
             self._connections.add(connection)
         if self._stop.is_set():
@@ -271,3 +273,7 @@ def _pace(said: Effective, hop: tuple[str, Master] | None) -> Address:
 
 def _counts(turn: Turn) -> bool:
     return turn.alone or not turn.dropped
+
+
+def _at(place: str, error: ConnectError) -> ConnectError:
+    return ConnectError(error.phase, f"{place}: {error.why}", error.hint, transient=error.transient)

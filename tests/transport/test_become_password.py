@@ -1,0 +1,166 @@
+"""Becoming another user with a password: real sudo and su, accounts and sudoers of a private copy
+of this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.command import Command
+from orchestrator.session import Session
+from orchestrator.transport.ask import Answers
+from orchestrator.transport.become import Become
+from orchestrator.transport.local import LocalChannel
+from orchestrator.transport.others import Others
+from tests.library.private import Copy, copied
+from tests.session.heard import PATIENCE, run
+
+RIGHT, BOBS = "correct horse", "battery staple"
+_ACCOUNTS = f"""
+for user in alice free bob remote; do useradd -m $user; done
+printf 'alice:{RIGHT}\\nbob:{BOBS}\\n' | chpasswd
+cat >/etc/sudoers.d/orch <<'END'
+Defaults lecture=always, logfile=/var/log/sudo.log
+Defaults:remote requiretty
+alice ALL=(ALL) ALL
+free ALL=(ALL) NOPASSWD: ALL
+remote ALL=(ALL) ALL
+END
+printf 'auth required pam_unix.so nodelay\\naccount required pam_unix.so\\n' >/etc/pam.d/sudo
+cp /etc/pam.d/sudo /etc/pam.d/su
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+    """A machine with accounts: alice has a password for sudo, free needs none."""
+    shared = tmp_path_factory.mktemp("shared")
+    with copied(shared.parent / f"{shared.name}-overlay", shared) as made:
+        there(made, _ACCOUNTS)
+        yield made
+
+
+def there(copy: Copy, script: str) -> str:
+    channel = LocalChannel([*copy.words, "sh", "-ec", f"cd /;{script}"], environment(), "/")
+    with closing(channel):
+        said, chunk = b"", channel.read(PATIENCE)
+        while not chunk.eof:
+            said, chunk = said + chunk.stdout, channel.read(PATIENCE)
+        said += chunk.stdout
+        assert channel.exit_status() == 0
+    return said.decode()
+
+
+def environment() -> dict[str, str]:
+    return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
+
+
+class Person:
+    """Answers every question with the same, and keeps the questions and what was told secret."""
+
+    def __init__(self, answer: str | None) -> None:
+        self.answer, self.asked = answer, list[str]()
+        self.secrets: list[tuple[str, str]] = []
+        self.stop = threading.Event()
+        self.answers = Answers(
+            self._ask, {}, self.stop, lambda kind, text: self.secrets.append((kind, text))
+        )
+
+    def _ask(self, prompt: str, _seen: bool, _stop: threading.Event) -> str | None:
+        self.asked.append(prompt)
+        return self.answer
+
+
+def shell(
+    copy: Copy,
+    answers: Answers,
+    user: str = "bob",
+    *,
+    login: str = "alice",
+    method: str = "sudo",
+    timeout: float = PATIENCE,
+) -> Session:
+    """A session of ``user`` on a host of its own, logged in as ``login``."""
+
+    def start(become: Become) -> LocalChannel:
+        words = ["runuser", "-u", login, "--", "sh", "-c", become.command]
+        return LocalChannel([*copy.words, *words], environment(), "/")
+
+    others = Others(login, method, "sh", timeout, answers)
+    return Session(others.open(user, start), ready_timeout=timeout)
+
+
+def refused(session: Session) -> ConnectError:
+    with closing(session), pytest.raises(ConnectError) as caught:
+        run(session, Command(1, "echo no"))
+    assert caught.value.phase == "become"
+    return caught.value
+
+
+def test_password_is_asked_for_once_and_is_nowhere_on_the_host(copy: Copy) -> None:
+    person = Person(RIGHT)
+    for _ in range(3):
+        with closing(shell(copy, person.answers)) as session:
+            heard = run(session, Command(1, "id -un; env; ps -eo args"))
+            out = heard.out(1)
+            assert out.startswith(b"bob\n")
+            assert RIGHT.encode() not in out + heard.out(0)
+    assert person.asked == ["sudo password of alice: "]
+    assert person.secrets == [("become password", RIGHT)]
+
+
+def test_host_that_wants_no_password_asks_for_none(copy: Copy) -> None:
+    person = Person(RIGHT)
+    with closing(shell(copy, person.answers, login="free")) as session:
+        assert run(session, Command(1, "id -un")).out(1) == b"bob\n"
+    assert not person.asked
+
+
+def test_wrong_password_is_tried_once_a_host_and_on_three_hosts(copy: Copy) -> None:
+    before = there(copy, "cat /var/log/sudo.log 2>/dev/null||:").count("incorrect password")
+    person = Person("a slip")
+    errors = [refused(shell(copy, person.answers)) for _ in range(5)]
+    assert len(person.asked) == 1
+    assert [e.why for e in errors[:3]] == [
+        "sudo gives no shell of bob: the sudo password of alice that was given is wrong"
+    ] * 3
+    assert all("3 hosts refused it" in error.why for error in errors[3:])
+    log = there(copy, "cat /var/log/sudo.log")
+    assert log.count("1 incorrect password attempt") - before == 3
+    assert "2 incorrect" not in log
+
+
+def test_su_takes_the_password_of_whom_it_becomes(copy: Copy) -> None:
+    with closing(shell(copy, Person(BOBS).answers, "bob", method="su")) as session:
+        assert run(session, Command(1, "id -un; echo $USER")).out(1) == b"bob\nbob\n"
+
+
+def test_su_that_refuses_a_password_is_told_in_a_line(copy: Copy) -> None:
+    person = Person("a slip")
+    error = refused(shell(copy, person.answers, "bob", method="su"))
+    assert error.why == "su gives no shell of bob: the su password of bob that was given is wrong"
+
+
+def test_host_that_wants_a_tty_is_told_with_what_to_do(copy: Copy) -> None:
+    error = refused(shell(copy, Person(RIGHT).answers, login="remote"))
+    assert "must have a tty" in error.why
+    assert "!requiretty" in error.hint
+
+
+def test_question_that_nobody_answers_says_what_gives_the_password(copy: Copy) -> None:
+    error = refused(shell(copy, Person(None).answers))
+    assert "it needs the sudo password of alice: nobody answered" in error.why
+    assert "ORCH_BECOME_PASSWORD_FILE" in error.hint
+
+
+def test_stop_ends_the_wait_for_who_types(copy: Copy) -> None:
+    person = Person(RIGHT)
+    session = shell(copy, person.answers)
+    person.stop.set()
+    session.cancel()
+    with closing(session):
+        assert not run(session, Command(1, "echo no")).endings
