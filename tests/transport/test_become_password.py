@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -21,7 +22,7 @@ from tests.session.heard import PATIENCE, run
 
 RIGHT, BOBS = "correct horse", "battery staple"
 _ACCOUNTS = f"""
-for user in alice free bob remote; do useradd -m $user; done
+for user in alice free bob remote plain; do useradd -m $user; done
 printf 'alice:{RIGHT}\\nbob:{BOBS}\\n' | chpasswd
 cat >/etc/sudoers.d/orch <<'END'
 Defaults lecture=always, logfile=/var/log/sudo.log
@@ -29,6 +30,8 @@ Defaults:remote requiretty
 alice ALL=(ALL) ALL
 free ALL=(ALL) NOPASSWD: ALL
 remote ALL=(ALL) ALL
+Defaults:plain !secure_path
+plain ALL=(ALL) NOPASSWD: ALL
 END
 printf 'auth required pam_unix.so nodelay\\naccount required pam_unix.so\\n' >/etc/pam.d/sudo
 cp /etc/pam.d/sudo /etc/pam.d/su
@@ -87,7 +90,8 @@ def shell(
     """A session of ``user`` on a host of its own, logged in as ``login``."""
 
     def start(become: Become) -> LocalChannel:
-        words = ["runuser", "-u", login, "--", "sh", "-c", become.command]
+        words = ["runuser", "-u", login, "--", "env", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "sh"]
+        words += ["-c", become.command]
         return LocalChannel([*copy.words, *words], environment(), "/")
 
     others = Others(login, method, "sh", timeout, answers)
@@ -157,10 +161,51 @@ def test_question_that_nobody_answers_says_what_gives_the_password(copy: Copy) -
     assert "ORCH_BECOME_PASSWORD_FILE" in error.hint
 
 
-def test_stop_ends_the_wait_for_who_types(copy: Copy) -> None:
-    person = Person(RIGHT)
-    session = shell(copy, person.answers)
-    person.stop.set()
-    session.cancel()
+def test_wait_for_who_types_ends_with_the_run_s_cancel(copy: Copy) -> None:
+    there_is, person = threading.Event(), Person(RIGHT)
+
+    def ask(_prompt: str, _seen: bool, stop: threading.Event) -> str | None:
+        there_is.set()
+        stop.wait(PATIENCE)
+        return None
+
+    session = shell(copy, Answers(ask, {}, person.stop))
+
+    def interrupt() -> None:
+        there_is.wait(PATIENCE)
+        session.cancel()
+        person.stop.set()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with closing(session):
         assert not run(session, Command(1, "echo no")).endings
+    thread.join()
+
+
+def test_time_that_it_takes_to_type_is_not_the_host_s(copy: Copy) -> None:
+    def ask(_prompt: str, _seen: bool, stop: threading.Event) -> str | None:
+        stop.wait(3.0)  # longer than the session's timeout
+        return RIGHT
+
+    with closing(shell(copy, Answers(ask, {}, threading.Event()), timeout=2.0)) as session:
+        assert run(session, Command(1, "id -un")).out(1) == b"bob\n"
+
+
+def test_many_hosts_at_a_time_ask_once(copy: Copy) -> None:
+    person = Person(RIGHT)
+
+    def one(_number: int) -> bytes:
+        with closing(shell(copy, person.answers)) as session:
+            return run(session, Command(1, "id -un")).out(1)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(8))) == [b"bob\n"] * 8
+    assert len(person.asked) == 1
+
+
+def test_root_s_path_has_the_sbin_folders_and_the_locale_is_the_login_s(copy: Copy) -> None:
+    with closing(shell(copy, Person(RIGHT).answers, "root", login="plain")) as session:
+        text = "echo $PATH; echo ${LC_ALL-none}; command -v useradd"
+        said = run(session, Command(1, text)).out(1).decode().split()
+    assert said == ["/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "C.UTF-8", "/usr/sbin/useradd"]
