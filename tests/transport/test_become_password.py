@@ -7,18 +7,22 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConnectError
+from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.command import Command
+from orchestrator.model.host import Connect, Host
 from orchestrator.session import Session
+from orchestrator.transport import Connector
 from orchestrator.transport.ask import Answers
 from orchestrator.transport.become import Become
 from orchestrator.transport.local import LocalChannel
 from orchestrator.transport.others import Others
 from tests.library.private import Copy, copied
 from tests.session.heard import PATIENCE, run
+from tests.sshd import SSHD, keygen
 
 RIGHT, BOBS = "correct horse", "battery staple"
 _ACCOUNTS = f"""
@@ -70,10 +74,10 @@ class Person:
         self.secrets: list[tuple[str, str]] = []
         self.stop = threading.Event()
         self.answers = Answers(
-            self._ask, {}, self.stop, lambda kind, text: self.secrets.append((kind, text))
+            self.ask, {}, self.stop, lambda kind, text: self.secrets.append((kind, text))
         )
 
-    def _ask(self, prompt: str, _seen: bool, _stop: threading.Event) -> str | None:
+    def ask(self, prompt: str, _seen: bool, _stop: threading.Event) -> str | None:
         self.asked.append(prompt)
         return self.answer
 
@@ -209,3 +213,37 @@ def test_root_s_path_has_the_sbin_folders_and_the_locale_is_the_login_s(copy: Co
         text = "echo $PATH; echo ${LC_ALL-none}; command -v useradd"
         said = run(session, Command(1, text)).out(1).decode().split()
     assert said == ["/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "C.UTF-8", "/usr/sbin/useradd"]
+
+
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_hosts_reached_over_ssh_ask_once_for_all(
+    copy: Copy, tmp_path: Path, transport: str
+) -> None:
+    host_key, key = keygen(tmp_path / "host_key"), keygen(tmp_path / "key")
+    there(
+        copy,
+        f"mkdir -p /run/sshd; echo '{key.with_suffix('.pub').read_text().strip()}' >/etc/keys;"
+        f"umask 077; echo '{host_key.read_text()}' >/etc/host_key",
+    )
+    words = "-o HostKey=/etc/host_key -o AuthorizedKeysFile=/etc/keys -o UsePAM=no"
+    config = tmp_path / "config"
+    config.write_text(f"Host *\nProxyCommand {' '.join(copy.words)} {SSHD} -i {words}\n")
+    known = tmp_path / "known_hosts"
+    known.write_text(f"* {' '.join(host_key.with_suffix('.pub').read_text().split()[:2])}\n")
+    person = Person(RIGHT)
+    with closing(
+        Connector(home=tmp_path, environ=environment(), ssh_config=str(config), ask=person.ask)
+    ) as connector:
+        for name in ("web1", "web2"):
+            connect = Connect(
+                name,
+                user="alice",
+                identity=(str(key),),
+                known_hosts=(str(known),),
+                transport=transport,
+                timeout=PATIENCE,
+            )
+            connection = connector.connect(Host(name, connect, (), (), Mark("test")))
+            with closing(Session(connection.open("bob"), ready_timeout=PATIENCE)) as session:
+                assert run(session, Command(1, "id -un")).out(1) == b"bob\n"
+    assert person.asked == ["sudo password of alice: "]
