@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
 from orchestrator.errors import ConnectError
 from orchestrator.model.checkup import Trouble
+from orchestrator.transport.ask import BECOME_FILE
 from orchestrator.transport.become import Become
 
 FULL, SCARCE = 1 << 20, 100 << 20  # bytes free: no step could write there; it may soon be so
@@ -16,7 +17,6 @@ SKEW = 5.0  # seconds that clocks may differ before anybody minds
 _DF = re.compile(r"\s(\d+)\s+(\d+)\s+(-?\d+)\s+(\d+)%\s+\S")  # POSIX.1-2017 df -P; as df -Pi has it
 _PASSWORD = re.compile("password is required|asks for a password")
 _TTY = re.compile("must have a tty|no tty present")
-_ASK, _FILE = ("sudo", "su"), "ORCH_BECOME_PASSWORD_FILE"
 _NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
 _UNUSABLE = {
     "missing": ("is not there", "make it"),
@@ -150,9 +150,9 @@ def become(answers: Answers, method: str, users: Sequence[str]) -> Iterator[Trou
         if _TTY.search(said):
             hint = "`Defaults !requiretty` in the host's sudoers: orch needs no terminal"
             yield Trouble("become", f"{method} wants a terminal: {said}", hint, fails=True)
-        elif _PASSWORD.search(said) and method in _ASK:
+        elif _PASSWORD.search(said) and Become.can_ask(method):
             what = f"{method} wants a password before it gives a shell of {user}"
-            hint = f"a run asks for it once, or takes it from the file that {_FILE} names"
+            hint = f"a run asks for it once, or takes it from the file that {BECOME_FILE} names"
             yield Trouble("become", what, hint)
         else:
             error = _refusal(method, user, status, said)

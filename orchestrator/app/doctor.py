@@ -64,6 +64,7 @@ def doctor(
         environ=environ,
         hosts=there.stage.hosts,
         ask=person.ask,
+        known=there.secrets.masks.add,
         ssh_config=ssh_config,
     )
 

@@ -56,12 +56,14 @@ def carry_out(
     )
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
 
-    def connector() -> Connector:
+    def connector(before: Connector | None = None) -> Connector:
         return Connector(
             record=not plan.check,
             sandbox=sandbox,
             hosts=there.stage.hosts,
             ask=person.ask,
+            known=there.secrets.masks.add,
+            before=before,
             ssh_config=ssh_config,
         )
 
@@ -69,7 +71,7 @@ def carry_out(
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
-        connectors.append(connector())  # what undoes may have to connect again
+        connectors.append(connector(connectors[0]))  # what undoes may have to connect again
         cancel.stop()
         connectors[0].cancel()
 
