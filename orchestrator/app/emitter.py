@@ -28,7 +28,7 @@ class Emitter:
         gone: Callable[[], None],
         masks: Masks | None = None,
     ) -> None:
-        self._masking = Masking(masks or Masks())
+        self._masking = Masking(Masks() if masks is None else masks)
         self._sinks, self._log, self._gone = sinks, log, gone
         self._lock = threading.RLock()  # a sink may warn while it takes an event
 

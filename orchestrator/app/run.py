@@ -23,12 +23,13 @@ from orchestrator.transport.connector import Connector
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who sits at the terminal. ``ask`` asks for what a host wants to know, a password say.
+    """Who sits at the terminal. ``ask`` asks for what a host wants to know, a password say;
+    None where nobody sits there.
     ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still in
     the middle of a step, with that step.
     """
 
-    ask: Ask
+    ask: Ask | None
     left: Callable[[Mapping[str, str]], None]
 
 

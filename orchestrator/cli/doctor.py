@@ -53,7 +53,7 @@ def doctor_verb(forks: int, ssh_config: str | None, as_json: bool, **given: Any)
     if there.chosen.defaulted:
         click.echo(f"Defaulting to {there.chosen.name}", err=True)
     terminal = Terminal(Turns())
-    person = Person(terminal.ask, lambda _: terminal.restore())
+    person = Person(terminal.asker(), lambda _: terminal.restore())
     report = doctor(there, forks=forks, environ=os.environ, person=person, ssh_config=ssh_config)
     mask = there.secrets.masks.text
     out = open_out(sys.stdout, os.environ)

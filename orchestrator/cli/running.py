@@ -218,7 +218,7 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         _left(steps)
 
     return carry_out(
-        plan, there, wanted, sink, os.environ, Person(terminal.ask, left), given["ssh_config"]
+        plan, there, wanted, sink, os.environ, Person(terminal.asker(), left), given["ssh_config"]
     )
 
 

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from orchestrator.report.turns import Turns
+from orchestrator.transport.ask import Ask
 
 _SLICE = 0.2  # seconds until it is noticed that the run was interrupted
 _DEVICE = "/dev/tty"
@@ -24,12 +25,22 @@ class Terminal:
         self._turns = turns
         self._hidden: tuple[int, list[Any]] | None = None
 
+    def asker(self) -> Ask | None:
+        """``ask``, or None where there is no terminal to ask at: then some things can be had
+        faster than where somebody might answer.
+        """
+        try:
+            os.close(self._device())
+        except OSError:
+            return None
+        return self.ask
+
     def ask(self, prompt: str, seen: bool, stop: threading.Event) -> str | None:
         """What is typed, without its newline; None where there is no terminal, its end was
         typed, or ``stop`` was set meanwhile. Not echoed unless ``seen``.
         """
         try:
-            device = os.open(_DEVICE, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            device = self._device()
         except OSError:
             return None
         try:
@@ -45,6 +56,9 @@ class Terminal:
         if self._hidden is not None:
             device, before = self._hidden
             termios.tcsetattr(device, termios.TCSANOW, before)
+
+    def _device(self) -> int:
+        return os.open(_DEVICE, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
     def _asked(self, device: int, prompt: str, *, seen: bool, stop: threading.Event) -> str | None:
         if not seen:
