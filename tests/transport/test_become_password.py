@@ -26,7 +26,7 @@ from tests.sshd import SSHD, keygen
 
 RIGHT, BOBS = "correct horse", "battery staple"
 _ACCOUNTS = f"""
-for user in alice free bob remote plain; do useradd -m $user; done
+for user in alice free bob remote plain tara; do useradd -m $user; done
 printf 'alice:{RIGHT}\\nbob:{BOBS}\\n' | chpasswd
 cat >/etc/sudoers.d/orch <<'END'
 Defaults lecture=always, logfile=/var/log/sudo.log
@@ -34,6 +34,8 @@ Defaults:remote requiretty
 alice ALL=(ALL) ALL
 free ALL=(ALL) NOPASSWD: ALL
 remote ALL=(ALL) ALL
+Defaults:tara targetpw
+tara ALL=(ALL) ALL
 Defaults:plain !secure_path
 plain ALL=(ALL) NOPASSWD: ALL
 END
@@ -140,6 +142,13 @@ def test_wrong_password_is_tried_once_a_host_and_on_three_hosts(copy: Copy) -> N
     log = there(copy, "cat /var/log/sudo.log")
     assert log.count("1 incorrect password attempt") - before == 3
     assert "2 incorrect" not in log
+
+
+def test_password_of_whom_sudoers_wants_it_is_asked_for(copy: Copy) -> None:
+    person = Person(BOBS)
+    with closing(shell(copy, person.answers, login="tara")) as session:
+        assert run(session, Command(1, "id -un")).out(1) == b"bob\n"
+    assert person.asked == ["sudo password of bob: "]
 
 
 def test_su_takes_the_password_of_whom_it_becomes(copy: Copy) -> None:
