@@ -10,8 +10,11 @@ from tests.sshd import sshd
 
 __all__ = ["sshd"]
 
-# Ignored under nohup; and what is ignored when a shell starts, it can never trap.
+# Ignored under nohup, or in the background of a script; and what is ignored when a shell starts,
+# it can never trap.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
