@@ -321,7 +321,7 @@ def test_nothing_is_staged_where_all_is_equal_or_skipped(
 ) -> None:
     long(source)
     machine.one(upload(source, there))
-    machine.environment |= {"TMPDIR": "/nowhere", "HOME": "/nowhere"}
+    machine.environment |= {"TMPDIR": "/nowhere", "HOME": "/proc"}
     assert machine.one(upload(source, there)).status == "ok"
     fill(source, {"css/a": "green"})
     outcome = machine.one(upload(source, there))
