@@ -18,6 +18,7 @@ from orchestrator.transport.identity import read_identity
 from orchestrator.transport.keys import Key, Offer
 from orchestrator.transport.library import Message
 from tests.sshd import Sshd, keygen, serve, until
+from tests.transport.security_key import SecurityKey, agent_with
 from tests.transport.talk import ask
 
 Make = Callable[..., Connector]
@@ -196,6 +197,18 @@ def test_an_agents_key_gets_in(own: Sshd, make_connector: Make, tmp_path: Path) 
             connector = make_connector(environ)
             assert gets_in(connector, own, identity=(), identities_only=None)
             connector.close()
+
+
+def test_a_security_keys_touch_is_asked_for_once_a_login(
+    own: Sshd, make_connector: Make, tmp_path: Path
+) -> None:
+    key = SecurityKey()
+    (own.folder / "authorized_keys").write_text(f"{key.line}\n")
+    with agent_with(key, tmp_path / "agent") as environ:
+        connector = make_connector(environ)
+        assert gets_in(connector, own, identity=(), identities_only=None)
+        connector.close()
+    assert key.touches == 1
 
 
 def test_an_agent_unlocks_an_encrypted_key_and_a_public_one(
