@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,20 @@ def test_accept_new_writes_one_line_for_each_host_however_many_ask(
     assert sorted(lines) == sorted(f"[{a}]:{sshd.port} {sshd.host_key}" for a in set(addresses))
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_accept_new_hashes_the_name_where_ssh_config_wants_that(sshd: Sshd, tmp_path: Path) -> None:
+    config, path = tmp_path / "config", tmp_path / "known"
+    config.write_text("HashKnownHosts yes\n")
+    settings = sshd.connect(known_hosts=(str(path),), host_keys="accept-new")
+    for host_keys in ("accept-new", "strict"):
+        with closing(Connector(home=tmp_path, environ={}, ssh_config=str(config))) as connector:
+            connector.connect(sshd.host(connect=replace(settings, host_keys=host_keys)))
+    (line,) = path.read_text().splitlines()
+    assert line.startswith("|1|")
+    command = ["ssh-keygen", "-F", f"[127.0.0.1]:{sshd.port}", "-f", path]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert sshd.host_key in found
 
 
 def test_accept_new_writes_one_line_for_each_host_in_several_processes(
