@@ -120,6 +120,12 @@ slay() {
 # Without groups this shell goes, too. Its last words must not wait for a pipe that is full.
 perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
+# bash may end a wait for a signal and then not run its trap. An alarm that is gone has rung.
+missed() {
+  [ "$o_timer" ] && [ -z "$o_hit" ] && [ $o_status -gt 128 ] &&
+    [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && reap timeout
+} 2>/dev/null
+
 # launch SHELL OPTIONS TEXT [STDIN]: to its end, or to that of its group. Texts are escaped for
 # %b and begin with a letter that means nothing.
 launch() {
@@ -148,6 +154,7 @@ END
     wait $o_pid 2>/dev/null; o_status=$?
     [ "$o_stray" ] && [ -z "$o_hit" ] && { [ -z "$BASH_VERSION" ] || kill -0 $o_pid 2>/dev/null; }
   do :; done
+  [ -z "$BASH_VERSION" ] || missed
   o_pid=none
   [ -z "$o_hit" ] || o_how=$o_hit o_status=
 }
