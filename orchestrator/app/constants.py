@@ -31,19 +31,11 @@ def problems_of(tasks: Iterable[Task]) -> list[Problem]:
 
 
 def _task(task: Task, frame: Frame) -> Iterator[Check]:
-    for mods in _modifiers(task):
+    for mods in task.modifiers():
         yield from _mods(mods, frame)
     for step in task.all_steps():
         yield from _mods(step.mods, frame)
         yield from _step(step, frame)
-
-
-def _modifiers(task: Task) -> Iterator[Modifiers]:
-    yield task.mods
-    for item in task.tasks or ():
-        yield item.mods
-        if isinstance(item.does, Task):
-            yield from _modifiers(item.does)
 
 
 def _mods(mods: Modifiers, frame: Frame) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from orchestrator.errors import OrchError
 from orchestrator.model.host import Host
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.scope import HostScope
-from orchestrator.tasks.model import Call, Modifiers, Task
+from orchestrator.tasks.model import Call, Task
 from orchestrator.templating import Templates, ValueTemplate
 
 STEP = ("cat", "sleep")
@@ -99,13 +99,5 @@ def _users(task: Task) -> Iterable[str]:
 
 
 def _becomes(task: Task) -> Iterator[ValueTemplate]:
-    every = [*_modifiers(task), *(step.mods for step in task.all_steps() if not step.local)]
+    every = [*task.modifiers(), *(step.mods for step in task.all_steps() if not step.local)]
     yield from (mods.become for mods in every if mods.become is not None)
-
-
-def _modifiers(task: Task) -> Iterator[Modifiers]:
-    yield task.mods
-    for item in task.tasks or ():
-        yield item.mods
-        if isinstance(item.does, Task):
-            yield from _modifiers(item.does)

@@ -16,8 +16,8 @@ from orchestrator.cli.group import Verbs
 from orchestrator.errors import Exit, OrchError
 from orchestrator.model.masks import Masks
 
-# What a run makes lives until its end, in few cycles: looking for those every 700 objects, as is
-# usual, takes a seventh of the client's CPU time.
+# What a run makes lives until its end, in few cycles. Looking for those every 700 objects, as is
+# usual, nearly doubles the CPU time of loading 10,000 hosts; in a short run it hardly matters.
 _OBJECTS_A_LOOK = 50_000
 
 

@@ -110,7 +110,7 @@ class Journal:
         new.unlink(missing_ok=True)
         file = _create(new)
         try:
-            _write(file, _readable(about))
+            _write(file, json.dumps(about, indent=1) + "\n")
         finally:
             os.close(file)
         new.replace(folder / "run.json")
@@ -129,15 +129,6 @@ class Journal:
             why = error.strerror or str(error)
             where = f" {error.filename}" if error.filename else ""
             self._warn(f"the run's log is not complete: {why}{where}")
-
-
-def _readable(about: Mapping[str, Any]) -> str:
-    """JSON with a line for each entry, and for each row: json's own indentation takes several
-    times as long, which with many hosts is felt."""
-    rows = ",\n  ".join(map(json.dumps, about.get("rows", ())))
-    parts = [(key, json.dumps(value)) for key, value in about.items() if key != "rows"]
-    parts += [("rows", f"[\n  {rows}\n ]")] if rows else []
-    return "{\n" + ",\n".join(f' "{key}": {text}' for key, text in parts) + "\n}\n"
 
 
 def _create(path: Path) -> int:

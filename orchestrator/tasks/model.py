@@ -276,6 +276,14 @@ class Task:
             if isinstance(item.does, Task):
                 yield from item.does.all_steps()
 
+    def modifiers(self) -> Iterator[Modifiers]:
+        """Those of this task and of its items, tasks in place included; not those of steps."""
+        yield self.mods
+        for item in self.tasks or ():
+            yield item.mods
+            if isinstance(item.does, Task):
+                yield from item.does.modifiers()
+
     def called(self) -> Iterator[Call]:
         """Every call that is a step, in this file."""
         return (step.does for step in self.all_steps() if isinstance(step.does, Call))
