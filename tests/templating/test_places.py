@@ -126,6 +126,7 @@ DOCUMENTS: tuple[tuple[str, Wanted], ...] = (
     ("read_all <<E\n$(printf '%s' {{ x }})\nE", lambda v: [v.rstrip("\n") + "\n"]),
     ("read_all <<E\n$(printf '%s' \"{{ x }}\")\nE", lambda v: [v.rstrip("\n") + "\n"]),
     ("read_all <<E\n$(printf '%s' '{{ x }}')\nE", lambda v: [v.rstrip("\n") + "\n"]),
+    ("read_all <<E\n$(printf '%s' 'a\\{{ x }}\n.')\nE", lambda v: [f"a\\{v}\n.\n"]),
     ("{ cat >/dev/null <<F; read_all 3<&1; } <<E\n{{ x }}\nF\n{{ x }}\nE", lambda v: [v + "\n"]),
 )  # fmt: skip
 
