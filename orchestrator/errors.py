@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 
 class Exit(IntEnum):
@@ -27,8 +28,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mark:
+class Mark(Struct, frozen=True, order=True):
     """A place in a file. Line and column count from 1; line 0 is the file as a whole.
 
     ``path`` is what is shown: relative to where the user stands, or ``<command line>``.
@@ -62,8 +62,7 @@ class Mark:
         return Mark(self.path, min(self.line + line - 1, len(rows)), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing that is wrong: what and why, where, and what to do about it."""
 
     what: str

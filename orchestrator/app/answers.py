@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
 from orchestrator.errors import ConnectError
@@ -25,8 +26,7 @@ _UNUSABLE = {
 }
 
 
-@dataclass(slots=True)
-class Answers:
+class Answers(Struct):
     """The lines of the host, by their first words. ``become``: which of the users, the exit status
     of becoming them, and what was said. ``whole``: the last line is there, too."""
 

@@ -8,7 +8,9 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.app.answers import Answers, become, clock, disk, tools
 from orchestrator.app.descriptors import allow_files
@@ -40,8 +42,7 @@ _LOGINS = frozenset(
 """Ways to log in, which do not matter where another one did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What was found out, in the order of the stage's hosts. ``blind``: the tasks could not be
     read, so that nobody knows what they need."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.app.masking import Masking
 from orchestrator.model.event import Event, RunFinished, Sink

@@ -7,8 +7,10 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator import tasks
 from orchestrator.app.arguments import extra_values
@@ -29,8 +31,7 @@ from orchestrator.source.fetch import fetcher
 from orchestrator.tasks.model import Request, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(Struct, frozen=True):
     """Which project, stage and hosts, as the command line names them."""
 
     directory: str | None = None
@@ -38,8 +39,7 @@ class Where:
     limit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class There:
+class There(Struct, frozen=True):
     """The project, stage and hosts that are meant."""
 
     root: Path
@@ -72,8 +72,7 @@ def _selected(
     return select(stage, limit)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """Variables from the command line (``-e``), which parts of the tasks are meant, and whether
     they are only checked, with the contents that would be replaced."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import Problem, UsageError
 from orchestrator.inventory.stages import Stages, default_stage, find_root, stages
 from orchestrator.source.folder import show
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """The stage that is meant; ``defaulted`` where nobody named it on the command line."""
 
     name: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.app.descriptors import allow_files
 from orchestrator.app.emitter import Emitter
@@ -21,8 +22,7 @@ from orchestrator.transport.ask import Ask
 from orchestrator.transport.connector import Connector
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(Struct, frozen=True):
     """Who sits at the terminal. ``ask`` asks for what a host wants to know, a password say;
     None where nobody sits there.
     ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still in

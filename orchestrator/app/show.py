@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
@@ -13,8 +14,7 @@ from orchestrator.inventory.stages import stages
 from orchestrator.tasks.index import index
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """One stage or task. ``hosts`` is None and ``error`` set where it could not be read."""
 
     name: str

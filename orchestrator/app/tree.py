@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
@@ -46,8 +47,7 @@ def _roots(by_name: Mapping[str, Task]) -> list[str]:
     return sorted(name for name in by_name if name not in below | hooks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
+class _Tree(Struct, frozen=True):
     by_name: Mapping[str, Task]
 
     def named(self, task: Task, indent: str, said: str, above: tuple[str, ...]) -> Iterator[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import tasks
 from orchestrator.errors import OrchError
@@ -39,8 +40,7 @@ OF_MODULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """What a module needs beyond that; of those in one tuple, one is enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wants:
+class Wants(Struct, frozen=True):
     """``users`` whose shells steps run in, and the shipped ``modules`` that they call."""
 
     users: tuple[str, ...] = ()

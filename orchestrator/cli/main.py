@@ -6,9 +6,9 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 import click
+from msgspec.structs import replace
 
 import orchestrator
 from orchestrator.cli import doctor, options, running, showing, starting, streams

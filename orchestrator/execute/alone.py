@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, OrchError
 from orchestrator.execute.checked import reason_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.execute.capture import Capture
 from orchestrator.model.command import Command
@@ -13,8 +13,7 @@ _STEP = 1
 _TIMEOUT = 60.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """``exit_status`` is None where the script did not end by itself."""
 
     exit_status: int | None

@@ -8,8 +8,10 @@ import secrets
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import OrchError, Problem
 from orchestrator.model.command import Fetch
@@ -23,8 +25,7 @@ _PROBED = "its probe failed: exit status 1"
 """What is said of a script that wrote why there is no such file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(Struct, frozen=True):
     """What a file consists of: ``size`` bytes, with this SHA-256 in hexadecimal digits."""
 
     size: int

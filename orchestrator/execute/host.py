@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError
 from orchestrator.execute.alone import bring, judged, sent_beside, untold

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.execute.begun import Begun
@@ -22,8 +23,7 @@ from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
 from orchestrator.session import Lost
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
     run that changes something, instead of stopping it before it begins. ``ask`` is asked before

@@ -6,8 +6,9 @@ import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
+
+from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.execute.aside import Answer, ask
@@ -23,8 +24,7 @@ TAKEN = 75
 _PAUSE = 2.0  # seconds between tries
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """A lock that is somebody else's, or that cannot be had: ``held`` tells these apart.
     ``error``: the host could not be asked, or did not answer."""
 
@@ -34,8 +34,7 @@ class Refusal:
     error: ConnectError | Lost | None = None
 
 
-@dataclass(slots=True)
-class Locks:
+class Locks(Struct):
     """The locks of one lane. ``paths`` are shell words, by host in the order in which locks are
     taken by everyone; ``holder`` says whose they are; ``wait`` is how many seconds to try.
     """

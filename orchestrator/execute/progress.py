@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Outcome, Row, Status
@@ -14,8 +15,7 @@ from orchestrator.plan.others import ended
 STDERR_LINES = 10
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """One host's way through one lane; its worker writes it, the lane reads it at barriers.
 
     ``made``: the names that got a result since the lane last emptied it. ``pending``: by task

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.inventory.ranges import BadNameError, expand
 
@@ -17,8 +18,7 @@ _USER = re.compile(r"[^\W][^\s:/,!&\[\]'\"`$;|<>(){}*?~#=\x00-\x1f]*")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """A host as written: ``user@name:port``, the name standing for one host or, by ranges, more."""
 
     names: tuple[str, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.inventory.values import connect_of, defaults_of, environment_of, variables_of
 from orchestrator.inventory.written import Level
@@ -24,8 +25,7 @@ class Kind(IntEnum):
     HOST = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """A layer with all that decides its strength; ``depth`` is its role's, 0 for outermost."""
 
     layer: Layer
@@ -46,8 +46,7 @@ class Placed:
         return self.kind is Kind.ROLE and other.role in outer[self.role]
 
 
-@dataclass(frozen=True, slots=True)
-class Dispute:
+class Dispute(Struct, frozen=True):
     """Two layers of which neither is the stronger give one name different values."""
 
     what: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+
+from msgspec import Struct
 
 from orchestrator.errors import Mark, Problems, nearest
 from orchestrator.inventory.files import Note
@@ -15,8 +16,7 @@ from orchestrator.model.host import Role
 from orchestrator.source.read import Reader
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
+class Roles(Struct, frozen=True):
     """The roles of a stage. ``of`` names each host's roles, in the inventory's order."""
 
     roles: dict[str, Role]

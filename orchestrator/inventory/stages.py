@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems, UsageError, nearest
 from orchestrator.inventory.names import COMMON, printable, why_no_stage
@@ -17,8 +18,7 @@ from orchestrator.source.read import Reader
 INVENTORIES = "inventories"
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(Struct, frozen=True):
     """The stages' names in order, and what looks like a stage but cannot be one.
 
     ``refused`` are (name, problem); the other stages work all the same.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
+
+from msgspec import Struct, field
 
 from orchestrator.errors import Mark
 from orchestrator.model.host import Layer
@@ -18,8 +19,7 @@ class Level(IntEnum):
     STAGE = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(Struct, frozen=True):
     """One host named somewhere. ``layer`` holds the user and port it was named with, if any."""
 
     name: str
@@ -30,8 +30,7 @@ class Ref:
     layer: Layer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HostEntry:
+class HostEntry(Struct, frozen=True):
     """A host described in ``hosts/`` or ``hosts.yml``; None: this file does not say."""
 
     ref: Ref
@@ -40,8 +39,7 @@ class HostEntry:
     layer: Layer | None
 
 
-@dataclass(frozen=True, slots=True)
-class RoleEntry:
+class RoleEntry(Struct, frozen=True):
     """A role described in ``roles/`` or ``roles.yml``; None: this file does not say."""
 
     name: str
@@ -54,8 +52,7 @@ class RoleEntry:
     desc: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class AppEntry:
+class AppEntry(Struct, frozen=True):
     """An app described in ``apps/`` or ``apps.yml``; None: this file does not say. ``hosts`` are
     those that it says something of."""
 
@@ -69,8 +66,7 @@ class AppEntry:
     desc: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """A ``stage.yml``."""
 
     desc: str | None = None
@@ -79,8 +75,7 @@ class Settings:
     default_stage: Value | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One folder of ``inventories/``: a stage's own, or ``common``."""
 
     level: Level

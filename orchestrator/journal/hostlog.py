@@ -7,8 +7,9 @@ import os
 import string
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
 
@@ -16,8 +17,7 @@ _OPEN = 64
 _SAFE = frozenset(string.ascii_letters + string.digits + "._-@+=,")
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     """Where in a log we are: the step and stream written last, and whether a line is open."""
 
     place: tuple[str | None, str, int, str] | None = None

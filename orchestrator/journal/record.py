@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from typing import Any, get_args
 
 from orchestrator.model.event import Event, RunFinished
 from orchestrator.model.outcome import Outcome, Row
 
 _KINDS = {kind.__name__: kind for kind in (*get_args(Event), Row)}
-_FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in _KINDS.items()}
+_FIELDS = {name: kind.__struct_fields__ for name, kind in _KINDS.items()}
 _CALLED = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _KINDS}
 
 

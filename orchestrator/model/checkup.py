@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct, field
 
 WAY = ("resolve", "reach", "key", "auth", "shell")
 """What has to be well before a host can be asked anything, in the order in which it is tried."""
@@ -25,8 +26,7 @@ class State(Enum):
     """It was not found out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """One thing that is wrong, and what to do. ``check`` is one of WAY, ASKED or ``ssh_config``;
     ``fails``: steps will."""
 
@@ -36,8 +36,7 @@ class Trouble:
     fails: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Checkup:
+class Checkup(Struct, frozen=True):
     """One host. ``place`` is USER@ADDRESS:PORT, '' where nothing is logged in to; ``via`` the jump
     hosts before it. ``passed`` are the checks that were made, and where nothing was found.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.model.condition import Always, Condition
 
 
-@dataclass(frozen=True, slots=True)
-class Bytes:
+class Bytes(Struct, frozen=True):
     """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
     where that is None, ``data``; or what ``read`` makes, anew for each who asks. ``digest`` is
     its SHA-256 in hexadecimal digits; of what is made, one that tells it from others."""
@@ -19,11 +19,20 @@ class Bytes:
     digest: str
     path: Path | None = None
     data: bytes = b""
-    read: Callable[[], Iterator[bytes]] | None = field(default=None, compare=False)
+    read: Callable[[], Iterator[bytes]] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bytes) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def _content(self) -> tuple[object, ...]:
+        return self.size, self.digest, self.path, self.data
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a module's script compares with what is on the host. ``states``: by key, what is
     wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
     sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
@@ -38,8 +47,7 @@ class Wanted:
     manifest: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(Struct, frozen=True):
     """A file that is brought from a host to this side: ``path`` there, ``to`` here, absolute.
     ``script`` writes its first ``$size`` bytes to stdout. ``check``: it is compared and stays."""
 
@@ -49,8 +57,7 @@ class Fetch:
     check: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A step ready to be sent. Conditions are judged on the host, in the order of the fields.
 
     ``step``: its number, unique and rising in a task on a host; conditions name steps by it.

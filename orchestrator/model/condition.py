@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Always:
+
+class Always(Struct, frozen=True):
     """True or false, whatever happened."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Is:
+class Is(Struct, frozen=True):
     """A step of this host in this task ended so: ``what`` is changed, failed or skipped."""
 
     step: int
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """A step's exit status compared: ``op`` is one of == != < <= > >=.
 
     False where the step has no exit status (it was skipped), but for ``!=``.
@@ -33,22 +31,19 @@ class Exit:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(Struct, frozen=True):
     """The opposite."""
 
     of: Condition
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(Struct, frozen=True):
     """Every one holds."""
 
     of: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Any:
+class Any(Struct, frozen=True):
     """At least one holds."""
 
     of: tuple[Condition, ...]

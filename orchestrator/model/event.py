@@ -5,14 +5,14 @@ Each ``…Started`` is followed by its ``…Finished``. ``time`` is seconds sinc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.model.outcome import Outcome, Row
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(Struct, frozen=True):
     """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part."""
 
     time: float
@@ -23,16 +23,14 @@ class RunStarted:
     check: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectStarted:
+class ConnectStarted(Struct, frozen=True):
     """A connection to a host is being made."""
 
     time: float
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectFinished:
+class ConnectFinished(Struct, frozen=True):
     """A host is connected (``error`` empty) or cannot be: why, and what to do (``hint``)."""
 
     time: float
@@ -42,8 +40,7 @@ class ConnectFinished:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStarted:
+class TaskStarted(Struct, frozen=True):
     """A task begins on these hosts: one wave of one lane."""
 
     time: float
@@ -53,8 +50,7 @@ class TaskStarted:
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFinished:
+class TaskFinished(Struct, frozen=True):
     """Every host of the wave is through with the task, one way or another."""
 
     time: float
@@ -63,8 +59,7 @@ class TaskFinished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(Struct, frozen=True):
     """The host said that it began this step. ``step`` counts from 1 within the task."""
 
     time: float
@@ -75,8 +70,7 @@ class StepStarted:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepOutput:
+class StepOutput(Struct, frozen=True):
     """Bytes that a step wrote, as they came. ``stream`` is stdout or stderr; task '' is noise
     from before the shell was ready."""
 
@@ -89,8 +83,7 @@ class StepOutput:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(Struct, frozen=True):
     """A step is over on a host. Steps that never began have no events."""
 
     time: float
@@ -102,8 +95,7 @@ class StepFinished:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class HostFinished:
+class HostFinished(Struct, frozen=True):
     """A host is through with one task. ``outcome.status`` is the worst of its steps'."""
 
     time: float
@@ -113,16 +105,14 @@ class HostFinished:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(Struct, frozen=True):
     """Something the user should know that stops nothing."""
 
     time: float
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Struct, frozen=True):
     """The run is over; ``rows`` stand in the inventory's order, one per host and app."""
 
     time: float

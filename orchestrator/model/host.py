@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+
+from msgspec import Struct, field
 
 from orchestrator.errors import Mark
 from orchestrator.model.value import Values
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True):
     """How a host is reached. ``None`` and empty leave the choice to ssh_config, then to SSH.
 
     ``timeout`` and ``keepalive`` are seconds; ``timeout`` bounds the whole way to a shell.
@@ -41,11 +41,10 @@ class Connect:
         return name in self.given or getattr(self, name) != _DEFAULTS[name]
 
 
-_DEFAULTS = {each.name: each.default for each in fields(Connect)}
+_DEFAULTS = dict(zip(Connect.__struct_fields__[1:], Connect.__struct_defaults__, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """What one file gives a host. ``kind`` is stage, role, host or app; ``name`` is the file's.
 
     ``environment`` is for every step; ``defaults`` holds parameters by module; ``connect``
@@ -60,8 +59,7 @@ class Layer:
     connect: Values = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """One target: where it is, what it is for, and its layers of values, weak to strong."""
 
     name: str
@@ -71,8 +69,7 @@ class Host:
     mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(Struct, frozen=True):
     """A named set of hosts, in the order written. ``primary`` is None only if it is empty."""
 
     name: str
@@ -82,8 +79,7 @@ class Role:
     desc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(Struct, frozen=True):
     """An application of a stage. ``roles`` are where it lives (None: on every host), ``layers``
     its values, weak to strong, and ``on`` those that it has on single hosts. ``claims``: the
     ``paths``, ``ports`` and ``units`` that nobody else may have where it lives.
@@ -106,8 +102,7 @@ class App:
         return self.roles is None or any(role in self.roles for role in host.roles)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """One environment, whole. ``notes`` are what ``orch lint`` would say of it."""
 
     name: str

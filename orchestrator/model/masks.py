@@ -6,8 +6,9 @@ import re
 import threading
 from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import AnyStr, Generic, TypeAlias
+
+from msgspec import Struct, field
 
 LEAST = 4
 """Shorter texts cannot be hidden: they stand in too many others."""
@@ -21,8 +22,7 @@ _FEW = 150
 Span: TypeAlias = "tuple[int, int, AnyStr]"
 
 
-@dataclass(frozen=True, slots=True)
-class Table(Generic[AnyStr]):
+class Table(Struct, Generic[AnyStr], frozen=True):
     """What to look for, with what stands in its place. ``by_head``: the same by their first
     ``LEAST`` characters, none where they are few."""
 
@@ -91,8 +91,7 @@ def _order(span: tuple[int, int, object]) -> tuple[int, int]:
     return span[0], -span[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tables:
+class _Tables(Struct, frozen=True):
     """``secrets``: by form, those that it shows."""
 
     text: Table[str]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Status(StrEnum):
@@ -37,8 +38,7 @@ class Status(StrEnum):
 _RANKS = {status: rank for rank, status in enumerate(Status)}
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(Struct, frozen=True):
     """A stream's output, bounded: its head and tail, and how many bytes between were dropped."""
 
     head: bytes = b""
@@ -52,8 +52,7 @@ class Captured:
         return (self.head + gap + self.tail).decode("utf-8", "replace").rstrip("\r\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A state that differs from what is wanted: ``before`` is None where there is none."""
 
     key: str
@@ -61,8 +60,7 @@ class Change:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How one step ended on one host. ``seconds`` is wall time on this side.
 
     ``exit_status`` is None where no process ended by itself (skipped, lost, …). ``changes``:
@@ -81,8 +79,7 @@ class Outcome:
     diff: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """Where one host (of one app) stands at the end of the run."""
 
     host: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from orchestrator.errors import OrchError, Problem
 from orchestrator.model.outcome import Captured, Outcome, Status
@@ -38,8 +39,7 @@ class Unknown:
     __hash__ = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """A step's result: ``status stdout stderr exit_status changed failed skipped``.
 
     Output is text without its final newlines. A skipped step has ``skipped: true`` and

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem
 from orchestrator.model.masks import LEAST, Masks
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(Struct, frozen=True):
     """A value that is fetched when it is needed, as written.
 
     ``kind``: env, command, file or prompt; ``words``: the variable, the command, the path, the
@@ -22,8 +22,18 @@ class Secret:
     kind: str
     words: tuple[str, ...]
     folder: str = ""
-    name: str = field(default="secret", compare=False)
-    mark: Mark = field(default=Mark(""), compare=False)
+    name: str = "secret"
+    mark: Mark = Mark("")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._source == other._source
+
+    def __hash__(self) -> int:
+        return hash(self._source)
+
+    @property
+    def _source(self) -> tuple[object, ...]:
+        return self.kind, self.words, self.folder
 
     def __str__(self) -> str:
         return f"‹secret: {self.kind} {' '.join(self.words)}›"

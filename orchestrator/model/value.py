@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.errors import Mark
 from orchestrator.model.secret import Secret
@@ -33,8 +34,7 @@ class HomePath(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """One value as written. ``under`` is the value it overrode, weaker and weaker.
 
     ``literal`` values are never rendered as templates (text from the command line or a host).

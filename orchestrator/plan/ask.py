@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.inventory.values import Merger
 from orchestrator.model.host import App, Host, Stage
@@ -19,8 +21,7 @@ from orchestrator.tasks.model import Request, Task
 from orchestrator.templating import Templates
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """What a run is asked to do, with everything that templates may see.
 
     ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks

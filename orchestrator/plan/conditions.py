@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator import templating
 from orchestrator.model.condition import All, Always, Any, Condition, Is
@@ -16,8 +17,7 @@ from orchestrator.tasks.model import Judgement
 from orchestrator.templating import Expression, Scope, Waits
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Where a step stands on its host's way.
 
     ``registered`` is what steps before it register, with their numbers in this task;

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec import Struct, field
 
 from orchestrator.errors import Mark
 from orchestrator.model.command import Command
@@ -18,8 +19,7 @@ HERE = "(this machine)"
 """What a local step is delegated to; no host can have that name."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
+class PlannedStep(Struct, frozen=True):
     """One step on one host. Exactly one of these is so:
 
     - ``skip`` says why it will not run (its ``when`` is false already);
@@ -63,8 +63,7 @@ class PlannedStep:
     fetches: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(Struct, frozen=True):
     """What this side does and no host. ``kind``: set (``values``), wait (``seconds``), or
     assert and fail, where ``ok`` says whether it holds and ``message`` what is wrong if not."""
 
@@ -75,8 +74,7 @@ class Ruling:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """The step is run until ``holds`` says so: at most ``retries`` times more, ``delay`` seconds
     after one another. ``said`` is the condition as written."""
 
@@ -86,8 +84,7 @@ class Again:
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(Struct, frozen=True):
     """What a failure means for the steps numbered ``start`` to ``end`` (not included).
 
     Those before ``body`` are tried. Where one fails, those from ``body`` on are run, which
@@ -104,8 +101,7 @@ class Region:
     forgives: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Gather:
+class Gather(Struct, frozen=True):
     """A name for the result of several steps: of a called task, or of a ``loop``.
 
     ``parts`` are the steps (from, to: not included) with the item that they are for.
@@ -116,8 +112,7 @@ class Gather:
     loop: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """Steps in order, and the way through them."""
 
     steps: tuple[PlannedStep, ...] = ()
@@ -125,16 +120,14 @@ class Program:
     gathers: tuple[Gather, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What ``judge`` found; None leaves it to the exit status, or to the host."""
 
     failed: bool | None = None
     changed: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HostPlan:
+class HostPlan(Struct, frozen=True):
     """What one host does in a wave, and what would undo it. ``args``: the ``key=value`` words
     that give its task the same arguments."""
 
@@ -149,16 +142,14 @@ class HostPlan:
         return self.program.steps
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
+class Tolerance(Struct, frozen=True):
     """How many hosts may fail over all waves of one item of a playbook."""
 
     item: int
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """What a commit in a batch commits: all that the batch's ``hosts`` began, also before the
     batch; and what ran on others for its sake, in the lane's waves from number ``first`` on."""
 
@@ -166,8 +157,7 @@ class Batch:
     first: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wave:
+class Wave(Struct, frozen=True):
     """One scheduled task on one set of hosts; no host begins the next wave before all end it.
 
     ``within`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
@@ -195,8 +185,7 @@ class Wave:
         return any(not step.readonly for host in self.hosts for step in host.steps)
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(Struct, frozen=True):
     """One app's waves; ``app`` is None in a run without apps.
 
     ``failed`` are the waves that run when the scheduled task of that name fails. ``locks``: the
@@ -209,8 +198,7 @@ class Lane:
     locks: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """All of a run. ``hosts`` are all that take part, in the inventory's order."""
 
     run: str

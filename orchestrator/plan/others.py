@@ -9,7 +9,8 @@ whatever it is called.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Problem
 from orchestrator.model.host import Host
@@ -27,8 +28,7 @@ ENDED = "results of other hosts"
 began; what is not among them never came."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """Of each host the names that earlier tasks register there, and the values that are settled.
     ``lenient``: names that never came are none (in a rollback)."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError
 from orchestrator.model.host import Host
@@ -24,8 +26,7 @@ SPAN = 100_000
 """How many steps one loop over a result may unfold into; their numbers begin behind it."""
 
 
-@dataclass(slots=True)
-class OnHost:
+class OnHost(Struct):
     """A host on its way through the plan: what is registered and settled there by now.
 
     ``made``: the names that were registered since the scheduler last emptied it.

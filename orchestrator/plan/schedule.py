@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Problem, nearest
 from orchestrator.model.host import App, Role
@@ -19,8 +21,7 @@ from orchestrator.tasks import params_below
 from orchestrator.tasks.model import Call, Item, Request, Share, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A host's part in a scheduled task."""
 
     on: OnHost
@@ -28,8 +29,7 @@ class Part:
     around: Around
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """How the item at hand goes over the hosts, with what it inherits from those around it.
 
     ``chosen``: the hosts of the batch at hand, and those that its item does not select (a hook

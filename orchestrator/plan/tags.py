@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 ALWAYS, NEVER = "always", "never"
 
 
-@dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(Struct, frozen=True):
     """``only``: if any are named, steps need one of them, or the tag ``always``. ``skip``: steps
     with one of these are left out. Steps tagged ``never`` need one of their tags in ``only``."""
 

@@ -21,10 +21,11 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import OrchError, Problem
 from orchestrator.model.command import Bytes
@@ -37,8 +38,7 @@ _END = bytes(2 * _BLOCK)
 """What ends an archive."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """What stands at one path of a tree. ``kind``: f, l or d; ``told``: a file's SHA-256, what
     a link points to."""
 
@@ -50,8 +50,7 @@ class Entry:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """The files below a folder, or one file: ``files`` in the order of their numbers from 1."""
 
     manifest: bytes

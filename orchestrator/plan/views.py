@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.model.host import App, Host
 from orchestrator.model.value import HomePath
 
 
-@dataclass(frozen=True, slots=True)
-class RunView:
+class RunView(Struct, frozen=True):
     """``run``: ``release`` is the UTC start as 14 digits, one for all hosts."""
 
     id: str
@@ -27,8 +27,7 @@ def run_view(run: str, user: str, started: float) -> RunView:
     return RunView(run, at.strftime("%Y-%m-%dT%H:%M:%SZ"), user, at.strftime("%Y%m%d%H%M%S"))
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """``stage`` or ``task``."""
 
     name: str
@@ -55,8 +54,7 @@ class Lazy(Mapping[str, Any]):
         return len(self._names)
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+class HostView(Struct, frozen=True):
     """``host``, and each of ``hosts``; what is none of its own words is one of ``vars``."""
 
     name: str
@@ -78,8 +76,7 @@ def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
     return HostView(host.name, host.connect.address, host.roles, variables)
 
 
-@dataclass(frozen=True, slots=True)
-class AppView:
+class AppView(Struct, frozen=True):
     """``app``: ``hosts`` are the names of those that it lives on, whatever is selected; ``lock``
     is the path of its lock."""
 

@@ -7,7 +7,9 @@ mean for the way through the row is said by regions over the numbers (``model.Re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Problem
 from orchestrator.model.host import Host
@@ -18,16 +20,14 @@ from orchestrator.tasks.model import Block, Call, Control, Judgement, Modifiers,
 from orchestrator.templating import Expression, ValueTemplate, Waits
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """Something written, with the frame it is seen from."""
 
     what: ValueTemplate
     frame: Frame
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(Struct, frozen=True):
     """What a step inherits from all that it stands in, outer first.
 
     ``excluded`` says why this host has no part in it.
@@ -83,8 +83,7 @@ class Around:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Flat:
+class Flat(Struct, frozen=True):
     """One step in the row. ``loops``: it stands for a loop over items that a result will give.
     ``label`` is what a loop's item is called. ``notified_by``: it belongs to a handler, and
     runs if one of these steps changed something. ``frame`` is what its command or module sees,
@@ -107,8 +106,7 @@ class Flat:
         return self.beside or self.frame
 
 
-@dataclass(slots=True)
-class Row:
+class Row(Struct):
     """Steps in order, the regions over them, and the names that several of them register."""
 
     steps: list[Flat]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.report.cells import cells, cut, pad
 from orchestrator.report.clean import one_line
@@ -42,8 +43,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:0>5}" if hours else minutes
 
 
-@dataclass(frozen=True, slots=True)
-class _Track:
+class _Track(Struct, frozen=True):
     """One line of progress. ``said`` holds ways to tell the counts, the longest first."""
 
     label: str

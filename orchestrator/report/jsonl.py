@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from orchestrator.model.event import Event, HostFinished, RunFinished, StepFinished, StepOutput
@@ -45,7 +44,7 @@ def as_json(event: Event) -> Mapping[str, Any]:
         case RunFinished():
             found |= {"exit_code": int(event.exit_code), "rows": [_row(row) for row in event.rows]}
             return found | {"seconds": round(event.seconds, 4), "log": event.log}
-    return found | {f.name: getattr(event, f.name) for f in fields(event)}
+    return found | {name: getattr(event, name) for name in event.__struct_fields__}
 
 
 def _step(outcome: Outcome) -> dict[str, Any]:

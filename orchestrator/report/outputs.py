@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from orchestrator.model.event import StepFinished
 from orchestrator.model.outcome import Captured, Outcome, Status
@@ -22,8 +23,7 @@ _WITHHELD = (Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN)
 Target: TypeAlias = tuple[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Printed:
+class _Printed(Struct, frozen=True):
     """One output as it will be shown. ``sum`` tells apart what was cut to the same lines."""
 
     stdout: tuple[str, ...]
@@ -31,8 +31,7 @@ class _Printed:
     sum: bytes = b""
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(Struct):
     app: str | None
     task: str
     number: int

@@ -7,7 +7,8 @@ line behind its host: ``devserver1 | …`` from stdout, ``devserver1 ! …`` fro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.model.event import Event, StepFinished, StepOutput
 from orchestrator.report.changes import change_lines
@@ -66,8 +67,7 @@ def _prefixed(key: tuple[str, str | None, str], text: str) -> str:
     return f"{one_line(target(host, app))} {mark} {text}".rstrip()
 
 
-@dataclass(slots=True)
-class _Partial:
+class _Partial(Struct):
     """A line that has not ended. Bounded: of a longer one the beginning is kept and counted."""
 
     data: bytearray = field(default_factory=bytearray)

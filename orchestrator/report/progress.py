@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.model.event import (
     ConnectFinished,
@@ -23,8 +24,7 @@ from orchestrator.report.lines import target
 _TAIL = 1024
 
 
-@dataclass(slots=True)
-class Work:
+class Work(Struct):
     """What one host does now: since when (seconds since the epoch), and its latest bytes."""
 
     who: str
@@ -39,8 +39,7 @@ class Work:
         return next(filter(None, lines), f"({one_line(self.doing)})")
 
 
-@dataclass(slots=True)
-class Lane:
+class Lane(Struct):
     """The task that runs in one lane."""
 
     task: str
@@ -56,8 +55,7 @@ class Lane:
         return f"{self.app} {self.task}" if self.app else self.task
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """All of it. Each event costs a few dict operations, whatever the number of hosts."""
 
     hosts: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.report.cells import cells, pad, wrap
 from orchestrator.report.clean import one_line
@@ -16,8 +17,7 @@ _LAST = 20
 Paint: TypeAlias = Callable[[int, int, str], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column. ``drop``: 0 stays always, else where width is short the highest goes first;
     those with the same number go together."""
 
@@ -70,8 +70,7 @@ def _needed(shown: Sequence[int], sizes: Sequence[int]) -> int:
     return sum(sizes[i] + len(_GAP) for i in shown[:-1]) + last
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(Struct, frozen=True):
     columns: Sequence[Column]
     shown: Sequence[int]
     sizes: Sequence[int]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+
+class Chunk(Struct, frozen=True):
     """What arrived on one read. ``eof``: the other side is gone and nothing more will come.
     ``waited``: seconds that it took a person to answer, which are not the host's fault.
     """

@@ -9,7 +9,8 @@ where it is not so.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
 
@@ -17,8 +18,7 @@ VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k"}
 _OPERATORS = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What this side knows of a step that is over."""
 
     exit_status: int | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.errors import ConnectError
 
@@ -24,8 +25,7 @@ class How(Enum):
     """The run was cancelled, and it was killed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """How one step ended.
 
     ``exit_status`` is its shell's (128 + N where signal N killed that), None where nothing

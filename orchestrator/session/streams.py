@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 _LONGEST = 8192  # of a marker's words, in bytes: a module's report has a thousand characters
 _MOST_HELD = 16 << 20
@@ -27,8 +28,7 @@ class Garbled(Exception):  # noqa: N818 - says what the stream is
     """What arrived cannot have been said by the prelude."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """Bytes of a step, or of none (0)."""
 
     step: int
@@ -36,8 +36,7 @@ class Output:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Struct, frozen=True):
     """A marker, by its words."""
 
     kind: str

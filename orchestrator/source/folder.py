@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import Mark, Problems
 from orchestrator.source.names import ignored, stem
@@ -13,8 +14,7 @@ from orchestrator.source.names import ignored, stem
 _DIGITS = re.compile(r"([0-9]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """What a folder holds, without what is ignored by rule; each in natural order.
 
     ``files`` are the YAML files' names by their stems.

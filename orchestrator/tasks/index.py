@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import Mark, Problem
 from orchestrator.library import FOLDER
@@ -19,8 +20,7 @@ KEYWORDS = frozenset(
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(Struct, frozen=True):
     """Task names with their files, sorted by name; ``refused`` are files that cannot be tasks,
     by the name that they would have; ``modules`` are those that ship."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
 from orchestrator.model.value import Key
@@ -18,8 +19,7 @@ from orchestrator.tasks.read import TaskReader
 _HOOK = re.compile(r"^\s*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
 
-@dataclass(frozen=True, slots=True)
-class Tasks:
+class Tasks(Struct, frozen=True):
     """The tasks that were read, by name; ``index`` knows the others' names."""
 
     index: Index

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 VALUE = "\x1a"
 """Stands for every character of an expression, so that offsets stay."""
@@ -29,8 +30,7 @@ _PLAIN = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reads:
+class _Reads(Struct, frozen=True):
     """How a command reads code. ``takes``: its option letters that have an argument; for those
     in ``code`` that is code. ``at``: the number of the operand that is code, if an option in
     ``needs`` was given (or none is needed) and no other gave the code; ``on``: those after it

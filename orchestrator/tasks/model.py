@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec import Struct, field
 
 from orchestrator.errors import Mark
 from orchestrator.model.value import Key, Value, Values
@@ -15,8 +16,7 @@ PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode", "f
 Judgement: TypeAlias = "Expression | bool"
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(Struct, frozen=True):
     """One parameter of a task file. Without a default and not required it is ``none``."""
 
     name: str
@@ -30,8 +30,7 @@ class Param:
     written_default: Value | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Modifiers:
+class Modifiers(Struct, frozen=True):
     """What a step, an item, a task or a playbook says of all that is inside it.
 
     Every ``when`` must hold; ``environment`` and ``tags`` add up, inner over outer; the
@@ -46,8 +45,7 @@ class Modifiers:
     become: ValueTemplate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """A command. ``literal`` text is sent as it is (from the command line); else ``text``."""
 
     text: ShellTemplate | None
@@ -61,8 +59,7 @@ class Run:
     onlyif: ShellTemplate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Struct, frozen=True):
     """Bytes that a module brings along. ``kind``: ``text`` (the value itself), or ``file``,
     ``template`` and ``tree``, where the value is a path on this side; of a tree, ``exclude`` are
     the patterns of what is left out."""
@@ -72,16 +69,14 @@ class Payload:
     exclude: ValueTemplate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(Struct, frozen=True):
     """What mends these keys of ``want``, or all of them where none is named."""
 
     keys: tuple[str, ...]
     text: ShellTemplate
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(Struct, frozen=True):
     """What is to be so on a host: the only step of its file.
 
     ``probe`` states what is; where that differs from ``want``, the fixes run, in order, and
@@ -105,8 +100,7 @@ class Module:
         return not self.fixes
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A task file called by its name, with arguments as written. ``judged``: the modifiers
     beside it that only a module, being one step, can have."""
 
@@ -117,8 +111,7 @@ class Call:
     judged: tuple[Key, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """Steps as one: where one of them fails, ``rescue`` runs in place of the rest and makes up
     for it; ``always`` runs in any case, and last."""
 
@@ -127,8 +120,7 @@ class Block:
     always: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True):
     """What this side does and no host: ``kind`` is set, fail, assert or wait.
 
     ``value`` is what is set (a mapping; ``names`` are its keys), the message, or the seconds;
@@ -141,8 +133,7 @@ class Control:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
+class Download(Struct, frozen=True):
     """A file that is brought from the host to this side: from ``path`` there to ``to``."""
 
     path: ValueTemplate
@@ -154,8 +145,7 @@ class Download:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(Struct, frozen=True):
     """Run a step again until ``until`` holds: at most ``retries`` times more, ``delay`` seconds
     after one another."""
 
@@ -164,8 +154,7 @@ class Again:
     delay: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(Struct, frozen=True):
     """Run a step for every item of ``over``: a list, or a mapping's ``key`` and ``value``.
 
     ``label`` is what an item is called on screen.
@@ -175,8 +164,7 @@ class Loop:
     label: TextTemplate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of a task. The judgements are None where the step leaves them out. ``local``: it
     is run on this machine."""
 
@@ -202,8 +190,7 @@ class Step:
                 yield from step.inner()
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """A number of hosts, or a percentage of them."""
 
     number: int
@@ -214,8 +201,7 @@ class Share:
         return count * self.number // 100 if self.percent else self.number
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One item of a playbook: a call by name, a task in place, or ``commit`` (None).
 
     ``once``: only the primary runs it (``anyone``: or, if that is out, another host).
@@ -233,8 +219,7 @@ class Item:
     max_failures: Share | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """One task file, or a task in place (named after its item).
 
     Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` None means
@@ -302,8 +287,7 @@ class Task:
         yield from self.called()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """A task as the command line asks for it, with the ``key=value`` that stood after it."""
 
     task: str

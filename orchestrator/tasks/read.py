@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from orchestrator.errors import Mark, Problems
 from orchestrator.model.value import Key, Value

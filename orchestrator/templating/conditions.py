@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any as Anything
 
 from jinja2 import nodes
+from msgspec import Struct
 
 from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
 from orchestrator.templating.expressions import Expression
@@ -37,8 +37,7 @@ def condition(
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiler:
+class _Compiler(Struct, frozen=True):
     expr: Expression
     known: Callable[[str], int | None]
     scope: Scope

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import nodes
+from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.templating.following import secrets_of
@@ -21,17 +21,16 @@ from orchestrator.templating.values import keeping, kept
 _SAYS_NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Expression:
+class Expression(Struct, frozen=True, eq=False):
     """A compiled expression. ``node`` is its tree, for those who take it apart."""
 
     source: str
     mark: Mark
     names: frozenset[str]
     optional: frozenset[str]
-    node: nodes.Expr = field(repr=False)
-    _program: Program = field(repr=False)
-    _parts: dict[int, Program] = field(default_factory=dict, repr=False)
+    node: nodes.Expr
+    _program: Program
+    _parts: dict[int, Program] = field(default_factory=dict)
 
     def value(self, scope: Scope) -> Any:
         """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -14,6 +13,7 @@ from jinja2.exceptions import UndefinedError
 from jinja2.runtime import Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import _PassArg, missing
+from msgspec import Struct
 
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
@@ -62,8 +62,8 @@ class Missing(StrictUndefined):
         if not isinstance(self._undefined_name, str) or self.at_root:
             return None
         owner = self._undefined_obj
-        if is_dataclass(owner):
-            return [field.name for field in fields(owner)]
+        if isinstance(owner, Struct):
+            return list(owner.__struct_fields__)
         return [str(k) for k in owner] if isinstance(owner, Mapping) else []
 
     @property

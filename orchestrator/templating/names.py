@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
+from msgspec import Struct, field
 
 from orchestrator.templating.language import FREE, FUNCTIONS, SLICE
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """``required``: must exist. ``optional``: are asked after first (``is defined``,
     ``default``). ``origins``: for each name made in the template, the names it was made of.
     ``lazy``: those of the free names that are only ever the scope's."""
@@ -85,8 +84,7 @@ class Lazy(NodeTransformer):
         return self.generic_visit(node)
 
 
-@dataclass(slots=True)
-class _Uses:
+class _Uses(Struct):
     """Sorts the uses of free names into those that need the name and those that ask first."""
 
     free: set[str]

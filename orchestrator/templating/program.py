@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +11,7 @@ from jinja2.environment import Template
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.runtime import Context
 from jinja2.utils import missing
+from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, OrchError, Problem, nearest
 from orchestrator.model.masks import Masks
@@ -60,8 +60,7 @@ class Rendering(Context):
         return follow(self._masks, given, made) if self._masks else made
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class Program(Struct, frozen=True, eq=False):
     """Compiled template code with the places of its names, for errors."""
 
     source: Source

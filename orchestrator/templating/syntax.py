@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from jinja2 import nodes
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
+from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.templating.language import Language
@@ -23,8 +23,7 @@ from orchestrator.templating.language import Language
 _STAND_INS = "\x1c\x1d\x1e\x1f\x0b\x0c\x85\xa0\u2028\u2029"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A template's text and where it was written."""
 
     text: str
@@ -40,8 +39,7 @@ class Source:
         return DefinitionError(Problem(what, self.at(offset), hint))
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """A template's tree. ``begins`` are the offsets of ``{{`` and ``{%``, rising."""
 
     source: Source

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import nodes
+from msgspec import Struct
 
 from orchestrator.errors import Mark
 from orchestrator.model.secret import Secret
@@ -26,15 +26,14 @@ _NO_LOADER: dict[type[nodes.Node], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TextTemplate:
+class TextTemplate(Struct, frozen=True, eq=False):
     """Text with expressions in it; nothing is escaped."""
 
     source: str
     mark: Mark
     names: frozenset[str]
     optional: frozenset[str]
-    _program: Program | None = field(default=None, repr=False)
+    _program: Program | None = None
 
     def render(self, scope: Scope) -> str:
         """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
@@ -43,8 +42,7 @@ class TextTemplate:
         return self._program.run(Rendering(self._program.env, scope))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ValueTemplate:
+class ValueTemplate(Struct, frozen=True, eq=False):
     """A value from YAML, any strings in it templates.
 
     A string that is one ``{{ … }}`` and nothing else gives the expression's own value (a
@@ -56,7 +54,7 @@ class ValueTemplate:
     mark: Mark
     names: frozenset[str]
     optional: frozenset[str]
-    _render: Callable[[Scope], Any] = field(repr=False)
+    _render: Callable[[Scope], Any]
 
     @property
     def constant(self) -> bool:

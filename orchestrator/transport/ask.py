@@ -6,9 +6,10 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.errors import ConnectError
 from orchestrator.transport.deadline import CancelledError
@@ -36,8 +37,7 @@ class WantedError(ConnectError):
         self.settle = settle
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """``seen``: whether what is typed may be seen. ``file``: the environment's variable that may
     name a file with the answer. ``kind``: what the answer is.
     """
@@ -48,8 +48,7 @@ class Question:
     kind: str = "answer"
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     """What is known of one question. ``trier``: who finds out whether the answer is right."""
 
     answer: str | None = None
@@ -213,8 +212,7 @@ def _from_file(variable: str, path: Path) -> tuple[str | None, str]:
     return (password, "") if password else (None, f"{variable}: {path} is empty")
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(Struct, frozen=True):
     """Where one attempt to log in gets its answers. ``account`` is whose password it is, as the
     question says; ``who`` stands for the attempt.
     """

@@ -57,6 +57,7 @@ class Auth:
         self._refused: set[Question] = set()
         self._in = False
         self._said = b""  # the last of the server's words to its users
+        self._unanswered = False  # a question that the password was not enough for
         self._handler_table: dict[int, Callable[[Message], None]] = {
             codes.MSG_SERVICE_ACCEPT: self._ignore,
             codes.MSG_USERAUTH_BANNER: self._told,
@@ -167,7 +168,9 @@ class Auth:
         password = not seen and ("passw" in asks or "passphrase" in asks or not asks.strip(" :"))
         question = self._desk.question("" if password else prompt, seen=seen)
         if password and question in self._given:
-            self.tried.append(f"{INTERACTIVE}, where the password is not enough ({prompt!r})")
+            asks = " ".join(prompt.split())
+            self.tried.append(f"{INTERACTIVE}, where the password is not enough ({asks!r})")
+            self._unanswered = True
             return None
         return self._given_to(question)
 
@@ -263,7 +266,15 @@ class Auth:
         others = self._desk and {INTERACTIVE, PASSWORD} & set(self._methods)
         what = "nothing that we have" if others else "none of our keys"
         if self._methods and not (others or KEY in self._methods):
-            hint = "orch logs in with keys and passwords only"
+            hint = (
+                "orch itself logs in with keys and passwords only;"
+                " the system's ssh may know another way: `connect: {transport: openssh}`"
+            )
+        if self._unanswered:
+            hint = (
+                "does the host want the password changed, or a second one?"
+                " `ssh HOST` lets you answer; orch gives each password once"
+            )
         takes = f"; the server takes {', '.join(self._methods)}" if self._methods else ""
         error = f"{what} lets {self._user} in: {self._list()}{takes}"
         self._gate.turned_away(ConnectError("auth", error, hint))

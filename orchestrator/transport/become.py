@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.session.ending import readable
@@ -61,8 +62,7 @@ _WRONG = (
 _RIGHT = ("not in the sudoers file", "is not allowed to execute")  # sudo looks at that later
 
 
-@dataclass(frozen=True, slots=True)
-class Become:
+class Become(Struct, frozen=True):
     """One shell of ``user``, started with ``method`` (sudo, su or doas) and running ``shell``
     (text as in sh). ``token`` is what says that it is there. ``asks``: it may ask for a password.
 

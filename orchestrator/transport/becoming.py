@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Channel, Chunk
@@ -19,8 +21,7 @@ _HELD = 1 << 16  # bytes of stderr that are kept before there is a shell
 _MARGIN = 0.9  # of the time that a session waits for a shell, whose error would not say as much
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(Struct, frozen=True):
     """Where a channel gets its password from. ``login`` is the login user; ``timeout`` how many
     seconds the host may take, not counting those that we do. ``told`` hears how it went: with
     None where the shell came unasked, with the error where a password was wrong. ``asked`` hears

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.transport.identity import public_line
 
 TAIL = b"-cert-v01@openssh.com"
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Struct, frozen=True):
     """What a CertificateFile gives. ``trouble`` says why it can't be used, if so."""
 
     name: str

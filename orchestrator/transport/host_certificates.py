@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.transport.keys import CERTIFICATE, kind_of
 from orchestrator.transport.library import Message, SSHException, Transport
@@ -13,8 +14,7 @@ _FIELDS = {"ssh-ed25519": 1}  # of a public key, behind its type; of all others
 _FIELDS_ELSE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class HostCertificate:
+class HostCertificate(Struct, frozen=True):
     """``key`` and ``authority`` are public keys as SSH sends them; ``signature`` is what the
     authority put under ``signed``. Valid from ``since`` to ``until``, in seconds of the epoch,
     for the hosts called ``names``, or for all where there is none.

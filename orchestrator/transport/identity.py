@@ -6,13 +6,13 @@ import base64
 import binascii
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from msgspec import Struct
 
 Sign: TypeAlias = Callable[[bytes, str], bytes]
 MAGIC = b"openssh-key-v1\0"  # OpenSSH's PROTOCOL.key
@@ -23,8 +23,7 @@ CURVES: dict[str, hashes.HashAlgorithm] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What a file gives. ``public`` is the blob, b'' where unknown; ``sign`` is None and
     ``trouble`` says why where the private part can't be used. ``locked``: a passphrase would help.
     """

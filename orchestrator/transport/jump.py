@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TypeAlias
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.inventory.connect import DIRECT
@@ -67,8 +69,7 @@ class Routes:
         return Hop(host.name, self._ways.of(own)), own
 
 
-@dataclass(slots=True)
-class _Shared:
+class _Shared(Struct):
     lock: threading.Lock = field(default_factory=threading.Lock)
     client: Client | None = None
     error: ConnectError | None = None

@@ -8,8 +8,10 @@ import hashlib
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.model.host import Connect
 from orchestrator.transport.agent import Agent, AgentError
@@ -24,8 +26,7 @@ CERTIFICATE = "-cert-v01@openssh.com"
 PROMPTS = 3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """A key the server may be offered. ``blob`` is its public part or certificate as SSH sends
     it, b'' where a locked file does not say; ``sign`` takes data and an algorithm and raises
     AgentError, or WantedError for a passphrase; ``ask`` means that the server is asked whether it
@@ -55,8 +56,7 @@ class Key:
         return f"{self.where} ({self.kind} {fingerprint(self.blob)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """The keys for one host in the order to try them, and why others can't be used."""
 
     keys: tuple[Key, ...]

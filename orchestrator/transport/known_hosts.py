@@ -11,15 +11,15 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from msgspec import Struct
 
 REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One line. ``key`` is base64, as written; ``names`` the line's comma-separated names."""
 
     path: str
@@ -40,8 +40,7 @@ class Answer(Enum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The answer, and the lines it rests on. ``authority``: a line with a CA names the host."""
 
     answer: Answer

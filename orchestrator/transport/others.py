@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Channel
@@ -12,8 +13,7 @@ from orchestrator.transport.become import Become
 from orchestrator.transport.becoming import Becoming, Desk
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
+class Others(Struct, frozen=True):
     """``login`` is who the connection is logged in as. ``method``, ``shell`` and ``timeout`` are
     the host's, as in ``Connect``. Without ``answers`` no password is given. Threads may share it.
     """

@@ -8,8 +8,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from orchestrator.transport.deadline import CancelledError, Deadline
 
@@ -22,8 +23,7 @@ Address: TypeAlias = tuple[str, int]
 FRONT: Address = ("", 0)  # of all that turn us away at the same time
 
 
-@dataclass(slots=True)
-class _Hop:
+class _Hop(Struct):
     most: float
     allowed: float
     busy: int = 0
@@ -44,8 +44,7 @@ class _Hop:
         return self.last is not deadline and time.monotonic() - self.ended < NOTICED
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(Struct):
     """One handshake's leave to go on. ``alone``: there was no other, neither just before."""
 
     alone: bool

@@ -12,11 +12,11 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Host

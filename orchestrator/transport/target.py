@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
@@ -17,8 +18,7 @@ from orchestrator.transport.trust import Trust
 Address: TypeAlias = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """A jump host: what it is called, and how it is reached from the hop before it."""
 
     name: str
@@ -39,8 +39,7 @@ class Hop:
         return ConnectError(error.phase, why, error.hint, transient=error.transient)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One host to log in to. ``connect`` leaves nothing open, ``settings`` has what
     it does not say; ``offer`` gives the keys as they
     are known by then. ``account`` is whose passwords are asked for, '' for none; ``agent`` the

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.model.host import Host
 from orchestrator.transport.config.lookup import SYSTEM
@@ -16,8 +17,7 @@ from orchestrator.transport.openssh.options import Tool
 from orchestrator.transport.target import place
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """``place``: USER@ADDRESS:PORT. ``via``: the jump hosts before it. ``unsupported``: what
     ssh_config says of it or of them, matters, and is not obeyed; what ssh itself connects is.
     """

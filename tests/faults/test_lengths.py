@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.transport import Connector
 from tests.faults.proxy import FaultProxy

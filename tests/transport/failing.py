@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host

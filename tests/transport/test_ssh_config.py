@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.transport.config.lookup import SshConfig
 from tests.sshd import Sshd

@@ -59,8 +59,8 @@ def _double(_place: Place, text: str) -> str:
 
 def _single(place: Place, text: str) -> str:
     quoted = _inner(place, text.replace("'", "'\\''"))
-    if place.joins_lines:  # the text around may be the other half
-        quoted = "''" * text.startswith("\n") + quoted + "''" * text.endswith("\\")
+    if place.joins_lines:  # the text around may be one half, or both
+        quoted = "''" * (not text or text[0] == "\n") + quoted + "''" * text.endswith("\\")
     return quoted
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from orchestrator.templating.shelltext import documents
 from orchestrator.templating.shelltext.state import COMMANDS, Document, Kind, Refusal
@@ -33,8 +34,7 @@ class How(Enum):
     ARITHMETIC = auto()
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Struct):
     """The place of one expression.
 
     ``filter``: raw, words or none. ``alone``: nothing else is part of its word. ``single``:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct
 
 from orchestrator.templating.shelltext.words import Alt, Spot
 
@@ -41,8 +42,7 @@ COMMANDS = (Kind.TOP, Kind.SUBSTITUTION, Kind.GROUP, Kind.CASE, Kind.ARRAY)
 UNITS = (Kind.TOP, Kind.SUBSTITUTION)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A here-document. ``quoted``: its delimiter was, so nothing in it is special.
 
     ``strip``: leading tabs go (``<<-``). ``inside``: it stands in a ``$(…)``.
@@ -52,7 +52,18 @@ class Document:
     quoted: bool
     strip: bool
     inside: bool
-    opened: int = field(compare=False)
+    opened: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Document) and self._said == other._said
+
+    def __hash__(self) -> int:
+        return hash(self._said)
+
+    @property
+    def _said(self) -> tuple[object, ...]:
+        """All but where it was opened."""
+        return self.delimiter, self.quoted, self.strip, self.inside
 
 
 class Line(Enum):
@@ -67,8 +78,7 @@ class Line(Enum):
 NEW_LINE = frozenset({(Line.EQUAL, "")})
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(Struct):
     """One thing that is open. Which fields mean something depends on ``kind``.
 
     ``alts``: for what holds commands or patterns. ``begun``: the offset where the command in
@@ -79,9 +89,9 @@ class Frame:
     """
 
     kind: Kind
-    opened: int = field(compare=False)
+    opened: int
     alts: frozenset[Alt] = frozenset()
-    begun: int = field(default=0, compare=False)
+    begun: int = 0
     pending: tuple[Document, ...] = ()
     depth: int = 0
     command: bool = False
@@ -89,6 +99,14 @@ class Frame:
     document: Document | None = None
     lines: frozenset[tuple[Line, str]] = NEW_LINE
     rest: tuple[Document, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether they differ at most in where they were opened and begun."""
+        if not isinstance(other, Frame) or not self.like(other):
+            return False
+        return (self.alts, self.lines) == (other.alts, other.lines)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     def like(self, other: Frame) -> bool:
         """Whether both are the same but for what is judged alternative by alternative."""
@@ -101,8 +119,7 @@ class Frame:
         ) and (self.document, self.rest) == (other.document, other.rest)
 
 
-@dataclass(slots=True)
-class State:
+class State(Struct):
     """Where the lexer is.
 
     ``open_end``: what the text so far may end with that the next character could continue:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from orchestrator.errors import Mark
 from orchestrator.templating.language import Missing, language
@@ -22,8 +22,7 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """An expression in a command, for lint.
 
     ``filter``: raw, words or ''. ``sources``: the names that it is made of. ``command``: the
@@ -37,8 +36,7 @@ class Use:
     command: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ShellTemplate:
+class ShellTemplate(Struct, frozen=True, eq=False):
     """Compiled command text.
 
     ``names`` have to exist, ``optional`` ones are asked after first; ``uses`` are for lint.
@@ -49,8 +47,8 @@ class ShellTemplate:
     names: frozenset[str]
     optional: frozenset[str]
     uses: tuple[Use, ...]
-    _program: Program = field(repr=False)
-    _places: list[Place] = field(repr=False)
+    _program: Program
+    _places: list[Place]
 
     @property
     def raw_uses(self) -> tuple[Use, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.errors import Mark, nearest
 from orchestrator.transport.config.keywords import BadValueError
@@ -17,8 +18,7 @@ KNOWN = (*ALONE, *LISTS, "exec")
 NEWER = ("localnetwork", "command", "sessiontype", "version")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """What Match lines judge at one moment of a lookup: the host as it is named so far, how it
     was called, who logs in, who runs orch, and its tag. ``run`` tells whether a command succeeds.
     """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 INT_MAX = 2**31 - 1
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -23,8 +24,7 @@ class BadValueError(Exception):
     """A keyword can't have this value. The message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keyword:
+class Keyword(Struct, frozen=True):
     """A keyword that orch obeys: the field it sets, and how its words are read."""
 
     field: str
@@ -176,8 +176,7 @@ ON = frozenset(("yes", "true", "always", "ask", "point-to-point", "ethernet", "f
 OFF = frozenset(("no", "false"))
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """A keyword that orch does not obey. With ``why`` that matters: for the values in ``when``,
     or all but ``none`` where there are no such.
     """

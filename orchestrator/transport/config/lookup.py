@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import Mark, Problem
 from orchestrator.transport.config.command import Commands
@@ -25,8 +27,7 @@ NO_FILE = "none"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     files: tuple[File, ...]
     final: bool
 

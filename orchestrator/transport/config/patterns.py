@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 WILD = frozenset("*?")
 
 
-@dataclass(frozen=True, slots=True)
-class Patterns:
+class Patterns(Struct, frozen=True):
     """A list of them: it matches what one of them does and none of the negated ones.
 
     ``literal`` holds the plain names among the positive ones, ``wild`` the others.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.errors import Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
+class Unsupported(Struct, frozen=True):
     """A setting that applies to a host, matters, and is not obeyed: where, and what of it."""
 
     keyword: str
@@ -20,8 +19,7 @@ class Unsupported:
         return f"{self.keyword} {self.value} ({self.mark})"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The settings of one host. None and empty mean that nothing was said, so SSH's own default
     counts; tokens, ``~`` and ``${…}`` are expanded.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError, Mark, Problem
 from orchestrator.transport.config.patterns import Patterns
@@ -21,8 +22,7 @@ class ConfigError(ConnectError):
         self.found = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One line that sets something. ``field`` names what; where it is '' orch has no use for it,
     and ``why`` says what that means for the user ('' where nothing).
     ``many``: it adds to a list instead of losing to the first. ``user``: from the user's files.
@@ -38,8 +38,7 @@ class Setting:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Criterion:
+class Criterion(Struct, frozen=True):
     """One condition of a Match line. ``patterns`` is for those with a list, ``text`` for exec."""
 
     kind: str
@@ -49,8 +48,7 @@ class Criterion:
     mark: Mark
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """Lines under one Host or Match line, or before the first (both None: they always count)."""
 
     hosts: Patterns | None = None
@@ -58,8 +56,7 @@ class Block:
     items: list[Item] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class File:
+class File(Struct):
     """A file's blocks. ``named`` are the places of Host blocks that some plain name selects,
     ``others`` those of all blocks that have to be looked at for any host. Both ascend.
     """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, Problem
 from orchestrator.model.host import Connect
@@ -23,8 +25,7 @@ NONE, NOWHERE = "none", "/dev/null"
 HOST_KEYS = {"yes": "strict", "ask": "strict", "accept-new": "accept-new", "no": "accept-new"}
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """``connect`` with all that was left open filled in, and ``settings`` for the rest, of which
     ``jump``, ``proxy_command`` and ``forward_agent`` are the inventory's where it says so.
     """

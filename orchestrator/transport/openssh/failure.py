@@ -111,11 +111,16 @@ def _auth(log: str, lines: list[str]) -> ConnectError:
     # what the server said before it hung up
     last = lines[-_LAST if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
     why = " / ".join((*missing, *(last or ["ssh ended and said nothing"])))
+    hint = (
+        "no question can be answered with transport openssh: is the key in the agent, "
+        "or `identity` right?"
+    )
+    if re.search(r"Permission denied \(gssapi[^)]*\)", why) and "publickey" not in why:
+        hint = "it takes Kerberos only: does `klist` show a ticket, and ssh_config allow it?"
     return ConnectError(
         "auth",
         f"{why}; tried {', '.join(tried)}",
-        "no question can be answered with transport openssh: is the key in the agent, "
-        "or `identity` right?",
+        hint,
         transient=any(text in why for text in _PASSING),
     )
 

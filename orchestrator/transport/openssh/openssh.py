@@ -9,8 +9,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.inventory.connect import DIRECT
@@ -30,8 +32,7 @@ LONGEST_FOLDER = 60  # bytes; a socket's path has 104, of which ssh takes 17 whi
 GREETING = 5.0  # seconds for a master to answer
 
 
-@dataclass(slots=True)
-class _Shared:
+class _Shared(Struct):
     """A jump host's connection, or why there is none."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)

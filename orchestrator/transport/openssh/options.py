@@ -9,8 +9,10 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
@@ -22,8 +24,7 @@ _ASKING = 20.0  # seconds that `Match exec` and the like may take
 _NO = ("no", "off", "false")
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """The ``ssh`` to run. ``home`` is what ``~/`` in the inventory stands for, ``file`` what is
     read in place of the usual ssh_config where a host names none.
     """
