@@ -7,13 +7,14 @@ and the request, and yields a Connection to this machine, on which `sh` is that 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.errors import Mark
 from orchestrator.model.host import Connect, Host
@@ -86,8 +87,36 @@ TRANSPORTS: dict[str, Factory] = {
 ROUNDS = [(t, s) for t in TRANSPORTS for s in SHELLS if t != "openssh" or s == "dash"]
 
 
-@pytest.fixture(params=ROUNDS, ids="-".join)
+class Elsewhere(Protocol):
+    """What a pytest plugin called "elsewhere" is: hosts to run all of it on in place of these."""
+
+    rounds: Sequence[tuple[str, str]]
+
+    def connection(
+        self, case: tuple[str, str], folder: Path
+    ) -> AbstractContextManager[Connection]: ...
+
+
+def elsewhere(config: pytest.Config) -> Elsewhere | None:
+    """The plugin, where there is one."""
+    plugin: Elsewhere | None = config.pluginmanager.get_plugin("elsewhere")
+    return plugin
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module's own ROUNDS win over those of this one."""
+    if "connection" in metafunc.fixturenames:
+        other = elsewhere(metafunc.config)
+        rounds = other.rounds if other else getattr(metafunc.module, "ROUNDS", ROUNDS)
+        metafunc.parametrize("connection", rounds, ids="-".join, indirect=True)
+
+
+@pytest.fixture
 def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
+    if other := elsewhere(request.config):
+        with other.connection(request.param, tmp_path) as connection:
+            yield connection
+        return
     transport, shell = request.param
     with TRANSPORTS[transport](shell, tmp_path / "host", request) as connection:
         yield connection

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 
 from orchestrator.model.command import Command
@@ -164,6 +166,7 @@ def test_big_text_whose_step_leaves_a_child_does_not_hang(session: Session, mark
 
 
 def test_nothing_of_the_session_stays_behind(session: Session) -> None:
-    pid = int(run(session, Command(1, "echo $PPID", timeout=12345)).out(1))
+    seconds = 10_000 + secrets.randbelow(10**9)  # that nobody else sleeps
+    pid = int(run(session, Command(1, "echo $PPID", timeout=seconds)).out(1))
     until(lambda: not children(pid), "the helpers' end")
-    assert not [words for _, words in cmdlines() if words == b"sleep\x0012345\0"]
+    assert not [words for _, words in cmdlines() if words == b"sleep\0%d\0" % seconds]

@@ -12,6 +12,8 @@ FEW = """
 sh cat chmod chown cmp cp cut date dd grep head id kill ln ls mkdir mv od ps readlink rm rmdir sed
 sha256sum sleep tail tr true uname wc
 """
+# what tests' own steps use besides
+THEIRS = "bash env pkill sort tee yes"
 # noise that ends like a marker of the session, without a newline
 _SH = """\
 printf 'welcome\\nto %s\\n0123456789abcdef0123456789abcdef R\\n' here
@@ -63,7 +65,9 @@ def tools(place: Place) -> None:
     place.sh(
         f"""
         mkdir -p /opt/few /opt/busybox /opt/alone
-        for tool in {" ".join(FEW.split())}; do ln -s "$(command -v $tool)" /opt/few; done
+        for tool in {" ".join(FEW.split())} {THEIRS}; do
+            ln -s "$(busybox which $tool)" /opt/few
+        done
         ln -s "$(command -v busybox)" /opt/ash
         busybox --install -s /opt/busybox
         busybox --install -s /opt/alone

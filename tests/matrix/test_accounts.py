@@ -10,58 +10,27 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.errors import Exit
+from tests.matrix.accounts import ACCOUNTS, CONNECT, ELSEWHERE, WORKS, accounts
 from tests.matrix.compact import ENDS, Project, conforms
-from tests.matrix.hosts import HOMES, SETTINGS, SHELLS, TRANSPORTS, common, hosts, settings, tools
-from tests.matrix.place import Place, place
-
-ACCOUNTS = {account.name: account for account in (*SETTINGS, *SHELLS, *HOMES)}
-# where the files of the run go that have no home to go to
-ELSEWHERE = {"homeless": "/var/tmp", "narrow": "/var/tmp"}
-CONNECT = {
-    "port": {"port": 2022},
-    "narrow": {"port": 2023},
-    "full": {"port": 2024},
-    "sealed": {"port": 2025},
-    "reads": {"timeout": 1},
-    "becomes": {"timeout": 1},
-}
-NARROW = "mount -t tmpfs -o ro tmpfs /tmp"
-FULL = """
-mount -t tmpfs -o size=16k tmpfs /tmp
-mount -t tmpfs -o size=16k,mode=777 tmpfs /home/full
-cat /dev/zero >/tmp/all 2>/dev/null || :
-cat /dev/zero >/home/full/all 2>/dev/null || :
-"""
-SEALED = "mount -t tmpfs -o ro tmpfs /tmp; mount -t tmpfs -o ro tmpfs /home/sealed"
+from tests.matrix.ground import Ground
+from tests.matrix.hosts import TRANSPORTS
+from tests.matrix.place import Place
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    accounts = [*ACCOUNTS.values()]
-    with place(tmp_path_factory.mktemp("matrix") / "place") as made:
-        tools(made)
-        made.add(accounts)
-        made.write("/etc/ssh/matrix/banner", "Trespassers will be logged\n")
-        every = ["ListenAddress 0.0.0.0", "ListenAddress ::"]
-        made.serve("main", ["Port 22", "Port 2022", *every, *settings(accounts)])
-        for port, name, mounts in (
-            (2023, "narrow", NARROW),
-            (2024, "full", FULL),
-            (2025, "sealed", SEALED),
-        ):
-            made.serve(name, [f"Port {port}"], before=mounts)
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with accounts(tmp_path_factory.mktemp("matrix") / "place") as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def project(here: Place) -> Project:
-    project = Project(here.folder / "project")
-    inventory = hosts([*ACCOUNTS.values()], CONNECT)
-    inventory["v6"]["address"] = "::1"
-    for name, folder in ELSEWHERE.items():
-        inventory[name]["vars"] = {"at": folder}
-    project.write(inventory, common(here))
-    return project
+@pytest.fixture
+def here(ground: Ground) -> Place:
+    return ground.place
+
+
+@pytest.fixture
+def project(ground: Ground) -> Project:
+    return ground.project
 
 
 BROKE = "shell: {{at}}: the session broke off (exit status {status}); the host said"
@@ -105,11 +74,10 @@ NO_ROOM = {
         r"mkdir: cannot create directory '/home/sealed/orch-\w+': Read-only file system",
     ),
 }
-WORKS = [name for name in ACCOUNTS if name not in {*NO_SHELLS, *NO_ROOM, "shell-less"}]
+COMPACT = [case for case in WORKS if case[0] not in NO_ROOM]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize(("name", "transport"), COMPACT)
 def test_everything_works(here: Place, project: Project, name: str, transport: str) -> None:
     folder = here.at(ELSEWHERE.get(name, ACCOUNTS[name].folder))
     conforms(lambda: project.run(transport, name)[0], folder)

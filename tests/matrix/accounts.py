@@ -1,0 +1,63 @@
+"""The private machine of sshd's settings, login shells and homes as they are out there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.matrix.compact import Project
+from tests.matrix.ground import Ground
+from tests.matrix.hosts import HOMES, SETTINGS, SHELLS, TRANSPORTS, common, hosts, settings, tools
+from tests.matrix.place import Place, place
+
+ACCOUNTS = {account.name: account for account in (*SETTINGS, *SHELLS, *HOMES)}
+# where the files of the run go that have no home to go to
+ELSEWHERE = {"homeless": "/var/tmp", "narrow": "/var/tmp"}
+CONNECT = {
+    "port": {"port": 2022},
+    "narrow": {"port": 2023},
+    "full": {"port": 2024},
+    "sealed": {"port": 2025},
+    "reads": {"timeout": 1},
+    "becomes": {"timeout": 1},
+}
+NARROW = "mount -t tmpfs -o ro tmpfs /tmp"
+FULL = """
+mount -t tmpfs -o size=16k tmpfs /tmp
+mount -t tmpfs -o size=16k,mode=777 tmpfs /home/full
+cat /dev/zero >/tmp/all 2>/dev/null || :
+cat /dev/zero >/home/full/all 2>/dev/null || :
+"""
+SEALED = "mount -t tmpfs -o ro tmpfs /tmp; mount -t tmpfs -o ro tmpfs /home/sealed"
+# what keeps a host from giving us a shell
+NO_SHELLS = ("echoes", "files", "leaves", "reads", "becomes", "nologin", "false", "shell-less")
+WORKS = tuple((name, each) for name in ACCOUNTS if name not in NO_SHELLS for each in TRANSPORTS)
+
+
+@contextmanager
+def accounts(folder: Path) -> Iterator[Ground]:
+    with place(folder) as made:
+        tools(made)
+        made.add([*ACCOUNTS.values()])
+        made.write("/etc/ssh/matrix/banner", "Trespassers will be logged\n")
+        every = ["ListenAddress 0.0.0.0", "ListenAddress ::"]
+        main = ["Port 22", "Port 2022", *every, *settings([*ACCOUNTS.values()])]
+        made.serve("main", main)
+        for port, name, mounts in (
+            (2023, "narrow", NARROW),
+            (2024, "full", FULL),
+            (2025, "sealed", SEALED),
+        ):
+            made.serve(name, [f"Port {port}"], before=mounts)
+        yield Ground(made, _project(made), WORKS)
+
+
+def _project(made: Place) -> Project:
+    project = Project(made.folder / "project")
+    inventory = hosts([*ACCOUNTS.values()], CONNECT)
+    inventory["v6"]["address"] = "::1"
+    for name, folder in ELSEWHERE.items():
+        inventory[name]["vars"] = {"at": folder}
+    project.write(inventory, common(made))
+    return project

@@ -1,0 +1,87 @@
+"""For pytest inside a private machine of the matrix: tests/conformance on that machine's hosts.
+
+`pytest -p tests.matrix.inside --cases FILE tests/conformance`. What whole.py starts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.inventory.load import load
+from orchestrator.model.host import Host
+from orchestrator.session.channel import Connection
+from orchestrator.transport import Connector
+from tests.matrix.exceptions import exception
+from tests.matrix.ground import Person
+
+
+class Elsewhere:
+    """The hosts of a file that whole.py wrote, for tests/conformance/conftest.py."""
+
+    def __init__(self, file: Path) -> None:
+        said: dict[str, Any] = json.loads(file.read_text())
+        self.rounds = [(name, transport) for name, transport in said["cases"]]
+        self._stages = {
+            transport: load(Path(said["project"]), transport).hosts
+            for transport in {transport for _, transport in self.rounds}
+        }
+        self._environ: dict[str, str] = said["environ"]
+        self._answer: str = said["answer"]
+
+    @contextmanager
+    def connection(self, case: tuple[str, str], folder: Path) -> Iterator[Connection]:
+        """A connection to the host of a case."""
+        name, transport = case
+        hosts: Mapping[str, Host] = self._stages[transport]
+        with closing(
+            Connector(
+                home=folder,
+                environ={"PATH": "/usr/bin:/bin", **self._environ},
+                hosts=hosts,
+                ask=Person(self._answer),
+                ssh_config="/dev/null",
+            )
+        ) as connector:
+            yield connector.connect(hosts[name])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cases", type=Path, required=True, help="a file that whole.py wrote")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Elsewhere(config.getoption("--cases")), "elsewhere")
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that every account can use, and no case closes."""
+    with tempfile.TemporaryDirectory(dir="/srv") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """What cannot hold on a host has to fail, and to say why."""
+    case: tuple[str, str] = pyfuncitem.callspec.params["connection"]
+    pyfuncitem.user_properties.append(("case", "-".join(case)))
+    why = exception(*case, pyfuncitem.originalname)
+    if not why:
+        return (yield)
+    try:
+        yield
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        assert re.search(why, said), f"{said!r} is not {why!r}"
+        pyfuncitem.user_properties.append(("exception", why))
+        return True
+    pytest.fail(f"it holds, and exceptions.py says that it cannot: {why}")

@@ -1,0 +1,81 @@
+"""All of tests/conformance on hosts of the matrix: a pytest of its own inside their machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.matrix.ground import Ground
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a test came to on a case. ``said`` is empty where it held; ``exception`` says what it
+    had to end with in place of that."""
+
+    test: str
+    case: str
+    said: str
+    exception: str
+
+
+def whole(
+    ground: Ground,
+    cases: Sequence[tuple[str, str]],
+    *,
+    workers: int,
+    timeout: float,
+    only: str = "",
+) -> list[Result]:
+    """Run it on each case, a host and a transport; ``only`` are tests as with pytest's -k. At
+    most ``timeout`` seconds."""
+    ground.place.sh("mkdir -p /srv; chmod 755 /srv")
+    ground.place.write("/etc/sudoers.d/all", "ALL ALL=(ALL) NOPASSWD: ALL\n").chmod(0o440)
+    folder = ground.place.folder
+    file, report = folder / "cases.json", folder / "report.xml"
+    report.unlink(missing_ok=True)
+    file.write_text(
+        json.dumps(
+            {
+                "project": str(ground.project.root),
+                "cases": list(cases),
+                "environ": dict(ground.environ),
+                "answer": ground.answer,
+            }
+        )
+    )
+    words = ["-p", "tests.matrix.inside", "--cases", str(file), f"--junitxml={report}"]
+    words += ["-p", "no:cacheprovider", "--tb=short", "-n", str(workers), "-k", only]
+    there = [*ground.place.words, f"--wdns={ROOT}"]
+    done = subprocess.run(
+        [*there, sys.executable, "-m", "pytest", *words, "tests/conformance"],
+        check=False,
+        env={**_environ(), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/srv"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout,
+        text=True,
+    )
+    assert report.exists(), done.stdout
+    return [_result(each) for each in ElementTree.parse(report).iter("testcase")]
+
+
+def _environ() -> dict[str, str]:
+    """Ours, without what a pytest tells its own."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+def _result(case: ElementTree.Element) -> Result:
+    about = {each.get("name", ""): each.get("value", "") for each in case.iter("property")}
+    bad = [each for kind in ("failure", "error", "skipped") for each in case.iter(kind)]
+    said = "\n".join(each.text or each.get("message", "") or each.tag for each in bad)
+    return Result(case.get("name", ""), about.get("case", ""), said, about.get("exception", ""))
