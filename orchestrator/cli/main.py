@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 from msgspec.structs import replace
@@ -37,8 +38,8 @@ for _verb in (*running.VERBS, *doctor.VERBS, *showing.VERBS, *starting.VERBS):
     orch.add_command(_verb)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run ``orch`` and exit."""
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run ``orch`` and end the process."""
     gc.set_threshold(_OBJECTS_A_LOOK)
     streams.settle()
     masks = Masks()
@@ -62,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception:
         code = _bug(masks)
     streams.leave()
-    sys.exit(int(code))
+    os._exit(int(code))  # taking the interpreter apart costs 15 ms, more after a large run
 
 
 def _tell(error: OrchError, masks: Masks) -> None:
