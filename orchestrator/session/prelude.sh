@@ -7,6 +7,8 @@
 # Not '': what is ignored here would be ignored in the steps, too.
 trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
+# A bash that takes itself for sshd's own shell reads ~/.bashrc: no step's bash is one.
+case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
 o_pid= o_hit= o_timer= o_watcher=
 
 # A step gets a process group of its own, so that all of it can be ended.

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
+from uuid import uuid4
 
 import pytest
 
 from orchestrator.session.channel import Channel, Chunk, Connection
 from tests.session.heard import PATIENCE, Overheard
+
+_Any = TypeVar("_Any", bound=Channel)
+
+
+@pytest.fixture
+def channel(channel: Overheard) -> Overheard:
+    """Past what a login shell says before ours."""
+    return _past(channel)
+
+
+def _past(channel: _Any) -> _Any:
+    token = uuid4().hex.encode()
+    stdout = stderr = b""
+    _write(channel, b"echo %s; echo %s >&2\n" % (token, token))
+    while not (token + b"\n" in stdout and token + b"\n" in stderr):
+        chunk = channel.read(PATIENCE)
+        assert not chunk.eof
+        stdout, stderr = stdout + chunk.stdout, stderr + chunk.stderr
+    return channel
 
 
 def _all(channel: Channel) -> tuple[bytes, bytes]:
@@ -93,7 +114,7 @@ def test_closed_channel_takes_and_gives_nothing(channel: Overheard) -> None:
 
 
 def test_closing_the_connection_ends_its_channels(connection: Connection) -> None:
-    channel, other = connection.open(), connection.open()
+    channel, other = _past(connection.open()), _past(connection.open())
     chunks: list[Chunk] = []
     ended = _meanwhile(lambda: chunks.append(channel.read(None)))
     connection.close()
@@ -104,7 +125,7 @@ def test_closing_the_connection_ends_its_channels(connection: Connection) -> Non
 
 
 def test_channels_of_a_connection_are_apart(connection: Connection) -> None:
-    first, second = connection.open(), connection.open()
+    first, second = _past(connection.open()), _past(connection.open())
     _write(first, b"x=1; exit 3\n")
     _write(second, b"echo ${x-none}; exit 4\n")
     assert _all(second)[0] == b"none\n"

@@ -161,7 +161,8 @@ def test_big_text_whose_step_leaves_a_child_does_not_hang(session: Session, mark
     text = f"(while :; do sleep {mark}; done) & echo $!\nexit 0\n" + rest
     heard = run(session, Command(1, text), Command(2, "echo on"))
     assert heard.out(2) == b"on\n"
-    run(session, Command(3, f"kill {int(heard.out(1))}; pkill -f '^sleep {mark}$' || :"))
+    run(session, Command(3, f"kill {int(heard.out(1))}"))
+    run(session, Command(4, f"kill {' '.join(map(str, processes(mark)))} || :"))
     until(lambda: not processes(mark), "the child's end")
 
 

@@ -20,6 +20,13 @@ from tests.session.heard import (
 )
 
 
+def spoken(channel: Overheard) -> str:
+    """The session's nonce."""
+    found = re.search(rb"o_nonce=([0-9a-f]{16})''([0-9a-f]{16});", channel.written)
+    assert found
+    return (found[1] + found[2]).decode()
+
+
 def test_marker_follows_a_partial_line_and_adds_nothing(session: Session) -> None:
     heard = run(session, *(Command(n, "printf x; printf y >&2") for n in range(1, 9)))
     assert {heard.out(n) for n in range(1, 9)} == {b"x"}
@@ -44,10 +51,8 @@ def test_markers_stand_inside_a_background_child_s_output(session: Session, mark
 
 
 def test_lookalikes_are_output(session: Session, channel: Overheard) -> None:
-    said = channel.stdout
     run(session)
-    ready = channel.stdout[len(said) :].splitlines()[0]
-    nonce = ready.split()[0].decode()
+    nonce = spoken(channel)
     fakes = [f"{nonce[:-1]} E 1 done 0 0 1", f"{'0' * 32} E 1 done 0 0 1", f"{nonce[::-1]} S"]
     half = nonce[:20]
     text = (
@@ -67,8 +72,7 @@ def test_nonce_and_text_are_in_no_argv_and_no_environment(
     text = f": {secret}\nsleep {mark} | cat; :"
     running = Running(session, Command(1, text, stdin=secret, guard=f": {secret}", timeout=600))
     until(lambda: processes(mark), "the step")
-    nonce = channel.stdout.split()[0]
-    assert re.fullmatch(rb"[0-9a-f]{32}", nonce)
+    nonce = spoken(channel).encode()
     pages = [page for _, page in [*cmdlines(), *environments()]]
     assert not [page for page in pages if nonce in page or secret.encode() in page]
     session.cancel()
@@ -80,7 +84,7 @@ def test_forged_marker_is_a_loss_and_never_a_success(
     session: Session, channel: Overheard, mark: str, forged: str
 ) -> None:
     run(session)
-    nonce = channel.stdout.split()[0].decode()  # which no step can know
+    nonce = spoken(channel)  # which no step can know
     heard = Heard()
     forge = f"printf '{nonce} {forged}\\n'; sleep {mark}"
     with pytest.raises(Lost) as lost:

@@ -12,11 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 from tests.matrix.accounts import accounts
+from tests.matrix.ground import Part
 from tests.matrix.logins import logins
+from tests.matrix.servers import servers
 from tests.matrix.ways import ways
 from tests.matrix.whole import whole
 
-PARTS = {"accounts": accounts, "logins": logins, "ways": ways}
+PARTS: dict[str, Part] = {"accounts": accounts, "logins": logins, "ways": ways, "servers": servers}
 HOUR = 3600.0  # seconds
 
 
@@ -37,7 +39,7 @@ def main(workers: str = "8", *wanted: str) -> int:
             if result.said:
                 print(f"--- {result.case} {result.test}\n{result.said}\n", flush=True)
         failed = Counter(result.case for result in results if result.said)
-        excepted = Counter(result.case for result in results if result.exception)
+        excepted = Counter(result.case for result in results if result.instead)
         bad += sum(failed.values())
         print(
             f"{name}: {len(results)} tests on {len(cases)} cases, {sum(failed.values())} failed "

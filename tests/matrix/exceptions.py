@@ -1,11 +1,108 @@
-"""What of tests/conformance cannot hold on a host by that host's nature, and what it says instead."""
+"""What of tests/conformance cannot hold on a host by that host's nature, and what holds there in
+place of it: mostly that an error says so in one line.
+"""
 
 from __future__ import annotations
 
-EXCEPTIONS: dict[tuple[str, str], dict[str, str]] = {}
-"""By host and transport: a test's name, and the pattern of the error that it has to end with."""
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.command import Command
+from orchestrator.model.condition import Always
+from orchestrator.session import How, Lost, Session
+from orchestrator.session.channel import Connection
+from tests.session.heard import PATIENCE, run
+
+Instead = Callable[[Connection], None]
 
 
-def exception(name: str, transport: str, test: str) -> str:
-    """What a test has to end with on a case; empty where it is to hold."""
-    return EXCEPTIONS.get((name, transport), {}).get(test, "")
+def one_session(connection: Connection) -> None:
+    """MaxSessions 1. A test's fixtures may have opened it."""
+    with pytest.raises(ConnectError) as caught, closing(connection.open()):
+        connection.open()
+    error = caught.value
+    assert (error.phase, "MaxSessions in its sshd_config" in error.hint) == ("channel", True)
+    assert error.why in {
+        "the host refuses a session: open failed",
+        "the host opens no session: Session open refused by peer",
+    }
+
+
+def no_groups(connection: Connection) -> None:
+    """Neither setsid nor perl: the shell ends with a step that is timed out."""
+    with closing(Session(connection.open(), ready_timeout=PATIENCE)) as session:
+        heard = run(session, Command(1, "sleep 60", timeout=0.1, ignore=True), Command(2, "id"))
+        assert [each.how for each in heard.endings.values()] == [How.TIMED_OUT]
+        with pytest.raises(Lost) as lost:
+            run(session, Command(3, "id"))
+    assert lost.value.step is None
+    assert str(lost.value) == "the shell ended with a step: its host has neither setsid nor perl"
+
+
+def no_sudo(connection: Connection) -> None:
+    with (
+        closing(Session(connection.open("daemon"), ready_timeout=PATIENCE)) as session,
+        pytest.raises(ConnectError) as caught,
+    ):
+        run(session, Command(1, "id"))
+    error = caught.value
+    assert error.phase == "become"
+    assert error.why.startswith("sudo gives no shell of daemon: sh: ")
+    assert error.why.endswith(": sudo: not found")
+    assert error.hint == (
+        "install sudo on the host, or choose another way with `connect: {become_method: doas | su}`"
+    )
+
+
+def no_bash(connection: Connection) -> None:
+    with closing(Session(connection.open(), ready_timeout=PATIENCE)) as session:
+        heard = run(session, Command(1, "id", shell="bash", fails=Always(False), ignore=True))
+    ending = heard.endings[1]
+    assert (ending.exit_status, ending.failed) == (127, True)
+    assert ending.reason == "the host has no such shell"
+    assert heard.err(1) == b"orch: there is no bash on this host\n"
+
+
+def no_home(connection: Connection) -> None:
+    """Steps begin at the top."""
+    with closing(Session(connection.open(), ready_timeout=PATIENCE)) as session:
+        assert run(session, Command(1, "pwd")).out(1) == b"/\n"
+
+
+ONE = {
+    "test_channels_of_a_connection_are_apart": one_session,
+    "test_closing_the_connection_ends_its_channels": one_session,
+    "test_users_of_a_connection_have_shells_of_their_own": one_session,
+}
+GROUPS = {
+    "test_timeout_ends_everything_the_step_started": no_groups,
+    "test_cancel_during_a_timeout_s_grace_lets_nothing_follow": no_groups,
+    "test_conditions_see_earlier_steps": no_groups,
+}
+SUDO = {
+    "test_steps_are_the_user_s_and_begin_in_their_home": no_sudo,
+    "test_users_of_a_connection_have_shells_of_their_own": no_sudo,
+    "test_cancel_ends_all_that_the_user_s_step_started": no_sudo,
+    "test_timeout_ends_all_that_the_user_s_step_started": no_sudo,
+    "test_end_of_the_connection_ends_the_user_s_step_and_shell": no_sudo,
+    "test_files_that_are_sent_are_the_user_s": no_sudo,
+}
+BASH = {
+    "test_bash_steps_see_failures_left_of_a_pipe": no_bash,
+    "test_bash_steps_inherit_no_file_descriptors": no_bash,
+}
+HOME = {
+    "test_it_runs_at_home": no_home,
+    "test_steps_begin_at_home": no_home,
+}
+EXCEPTIONS: dict[str, dict[str, Instead]] = {
+    "one": ONE,
+    "few": {**GROUPS, **SUDO},
+    "alone": {**GROUPS, **SUDO, **BASH},
+    "busybox": {**SUDO, **BASH},
+    "homeless": HOME,
+}
+"""By host, for both transports, and by test."""

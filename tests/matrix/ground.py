@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.matrix.compact import Project
 from tests.matrix.place import Place
@@ -20,6 +22,10 @@ class Ground:
     works: tuple[tuple[str, str], ...]
     environ: Mapping[str, str] = field(default_factory=dict)
     answer: str = ""
+
+
+Part = Callable[[Path], AbstractContextManager[Ground]]
+"""What makes one, with a new folder for its files."""
 
 
 class Person:

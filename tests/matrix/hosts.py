@@ -13,7 +13,7 @@ sh cat chmod chown cmp cp cut date dd grep head id kill ln ls mkdir mv od ps rea
 sha256sum sleep tail tr true uname wc
 """
 # what tests' own steps use besides
-THEIRS = "bash env pkill sort tee yes"
+THEIRS = "bash env sort tee yes"
 # noise that ends like a marker of the session, without a newline
 _SH = """\
 printf 'welcome\\nto %s\\n0123456789abcdef0123456789abcdef R\\n' here

@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a test came to on a case. ``said`` is empty where it held; ``exception`` says what it
-    had to end with in place of that."""
+    """What a test came to on a case. ``said`` is empty where it held; ``instead`` names
+    what was asked of the case in its place, where exceptions.py has something."""
 
     test: str
     case: str
     said: str
-    exception: str
+    instead: str
 
 
 def whole(
@@ -37,6 +37,8 @@ def whole(
 ) -> list[Result]:
     """Run it on each case, a host and a transport; ``only`` are tests as with pytest's -k. At
     most ``timeout`` seconds."""
+    for path in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}:
+        ground.place.share(path)
     ground.place.sh("mkdir -p /srv; chmod 755 /srv")
     ground.place.write("/etc/sudoers.d/all", "ALL ALL=(ALL) NOPASSWD: ALL\n").chmod(0o440)
     folder = ground.place.folder
@@ -78,4 +80,4 @@ def _result(case: ElementTree.Element) -> Result:
     about = {each.get("name", ""): each.get("value", "") for each in case.iter("property")}
     bad = [each for kind in ("failure", "error", "skipped") for each in case.iter(kind)]
     said = "\n".join(each.text or each.get("message", "") or each.tag for each in bad)
-    return Result(case.get("name", ""), about.get("case", ""), said, about.get("exception", ""))
+    return Result(case.get("name", ""), about.get("case", ""), said, about.get("instead", ""))

@@ -132,6 +132,14 @@ def test_exported_variables_reach_the_steps_as_they_were(open_session: Opened) -
     assert b"o_nonce" not in found
 
 
+def test_bash_steps_read_no_rc_file_behind_sshd(open_session: Opened, home: Path) -> None:
+    """bash does where it takes itself for sshd's own shell."""
+    (home / ".bashrc").write_text("echo noise; exit 4\n")
+    session, _ = open_session(SSH_CLIENT="127.0.0.1 1 22", SHLVL="0")
+    heard = run(session, Command(1, "echo a", shell="bash"), Command(2, "bash -c 'echo b'"))
+    assert (heard.out(1), heard.out(2)) == (b"a\n", b"b\n")
+
+
 def _script(folder: Path, text: str) -> str:
     script = folder / "login"
     script.write_text(f"#!/bin/sh\n{text}\n")

@@ -1,0 +1,39 @@
+"""All of tests/conformance on hosts of the matrix that differ in what a session stands on. On all
+of its hosts `python -m tests.matrix` runs it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.matrix.accounts import accounts
+from tests.matrix.ground import Part
+from tests.matrix.servers import servers
+from tests.matrix.whole import whole
+
+WORKERS = 4  # which wait most of the time
+PARTS: dict[Part, list[tuple[str, str]]] = {
+    accounts: [
+        *((name, "ssh") for name in ("bash", "zsh", "fish", "tcsh", "ash")),
+        *((name, "ssh") for name in ("few", "busybox", "one", "notty", "banner", "narrow")),
+        ("tcsh", "openssh"),
+    ],
+    servers: [("ahead", "ssh")],
+}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_conformance_holds(part: Part, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("matrix") / "place"
+    cases = PARTS[part]
+    with part(folder) as ground:
+        results = whole(ground, cases, workers=WORKERS, timeout=800)
+    bad = [f"{each.case} {each.test}\n{each.said}" for each in results if each.said]
+    assert not bad, "\n\n".join(bad)
+    counts = Counter(each.case for each in results)
+    assert {*counts} == {"-".join(case) for case in cases}
+    (count,) = {*counts.values()}
+    assert count > 100
