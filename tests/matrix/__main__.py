@@ -15,10 +15,15 @@ from tests.matrix.accounts import accounts
 from tests.matrix.ground import Part
 from tests.matrix.logins import logins
 from tests.matrix.servers import servers
-from tests.matrix.ways import ways
+from tests.matrix.ways import ways_in_use
 from tests.matrix.whole import whole
 
-PARTS: dict[str, Part] = {"accounts": accounts, "logins": logins, "ways": ways, "servers": servers}
+PARTS: dict[str, Part] = {
+    "accounts": accounts,
+    "logins": logins,
+    "ways": ways_in_use,
+    "servers": servers,
+}
 HOUR = 3600.0  # seconds
 
 

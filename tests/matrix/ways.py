@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,13 @@ def ways(folder: Path) -> Iterator[Ground]:
         made.serve("main", ["Port 22", *settings(accounts)])
         made.serve("bastion", [f"Port {BASTION}", "LogLevel DEBUG1"])
         yield Ground(made, _project(made), WORKS)
+
+
+@contextmanager
+def ways_in_use(folder: Path) -> Iterator[Ground]:
+    """All that the cases need is there."""
+    with ways(folder) as ground, socks(ground.place), agent(ground.place) as environ:
+        yield replace(ground, environ=environ)
 
 
 def _project(here: Place) -> Project:
