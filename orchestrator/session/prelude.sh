@@ -9,7 +9,7 @@ trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
 # A bash that takes itself for sshd's own shell reads ~/.bashrc: no step's bash is one.
 case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
-o_pid= o_hit= o_timer= o_watcher=
+o_pid= o_hit= o_timer= o_watcher= o_lease=
 
 # A step gets a process group of its own, so that all of it can be ended.
 if command -v setsid; then o_group=setsid
@@ -76,13 +76,15 @@ watch() {
 # KILL, because a signal that can be trapped may come too early for a shell just forked.
 unwatch() {
   kill -KILL $o_watcher; wait $o_watcher
-  kill -USR2 $o_lease; o_watcher=
+  kill -USR2 $o_lease; o_watcher= o_lease=
 } 2>/dev/null
 # No wait: bash never returns from one for a child that died while a trap ran inside another.
+# The watcher may have had its end before it has its name here.
 bye() {
-  [ -z "$o_watcher" ] || { kill -KILL $o_watcher; kill -USR2 $o_lease; } 2>/dev/null
+  [ -z "$o_lease" ] || kill -USR2 $o_lease
+  [ -z "$o_watcher" ] || kill -KILL $o_watcher
   exit 143
-}
+} 2>/dev/null
 
 # o_pid: empty between steps; none, new or a number within one. o_hit is the stop flag.
 arm() {

@@ -1,0 +1,48 @@
+"""A shell whose link is cut as a segment begins: what would end it later ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+
+import pytest
+
+from orchestrator.model.command import Command
+from orchestrator.session.prelude import prelude
+from orchestrator.session.segment import segment
+from tests.sshd import until
+
+NAMED = b"o_watcher=$!"
+
+
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "sh"]], ids=" ".join)
+def test_no_alarm_outlives_a_shell_that_is_told_to_end_before_it_knows_its_watcher(
+    shell: list[str],
+) -> None:
+    nonce = "ab" * 16
+    text = prelude(nonce, 600)
+    assert text.count(NAMED) == 1
+    text = text.replace(NAMED, b"sleep .3;" + NAMED) + segment([Command(1, "echo")], {}, nonce)
+    with subprocess.Popen(
+        shell,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        process.communicate(text)
+    try:
+        until(lambda: not of_session(process.pid), "the lease's alarm to end")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def of_session(number: int) -> list[str]:
+    """The processes of this session that are not dead yet."""
+    rows = subprocess.run(
+        ["ps", "-o", "stat=,args=", "-s", str(number)], check=False, capture_output=True
+    )
+    return [row for row in rows.stdout.decode().splitlines() if not row.startswith("Z")]
