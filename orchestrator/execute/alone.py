@@ -13,6 +13,7 @@ from orchestrator.model.command import Bytes, Command
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import NotRun, result_of
 from orchestrator.plan.model import Again, PlannedStep, Results
+from orchestrator.session import NotReady
 from orchestrator.session.channel import Channel
 from orchestrator.session.transfer import PIECE, Failure, TransferError, send, staging
 
@@ -78,6 +79,20 @@ def pieces(sends: Bytes) -> Iterator[bytes]:
         with sends.path.open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
+
+
+def refused(error: ConnectError, on: str) -> Outcome | None:
+    """What becomes of a step that did not begin: nobody lets us become its user, or ``on``, the
+    host that it is delegated to, cannot be reached. None where its own host cannot."""
+    problem = error.problems[0]
+    why = f"{problem.what}; {problem.hint}" if problem.hint else problem.what
+    if error.phase == "become":
+        return Outcome(Status.FAILED, reason=why)
+    if not on:
+        return None
+    if isinstance(error, NotReady) and error.sent:
+        return Outcome(Status.LOST, reason=f"{problem.what}; it may have run on {on}")
+    return Outcome(Status.FAILED, reason=f"{on}, which it is delegated to, is unreachable: {why}")
 
 
 def untold(error: OrchError, place: str, what: str = "its bytes were not sent") -> Outcome:

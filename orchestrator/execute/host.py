@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError
-from orchestrator.execute.alone import bring, judged, sent_beside, untold
+from orchestrator.execute.alone import bring, judged, refused, sent_beside, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
 from orchestrator.execute.fetching import Late, bring_home, compared
@@ -108,7 +108,7 @@ class HostTask:
             return self._loop(step, made)
         if step.on or step.again or step.fetches or sent_beside(made):
             failed = self._flush()
-            return failed or self._alone(step, made)
+            return failed if failed or self._over() else self._alone(step, made)
         if step.user != self.user:
             failed = self._flush()
             if failed is not None:
@@ -211,13 +211,13 @@ class HostTask:
         return self.recorder.failed
 
     def _refused(self, step: PlannedStep, error: ConnectError) -> None:
-        """A step whose user nobody lets us become has failed; anything else is the host's."""
-        if error.phase != "become":
+        """A step that could not begin has failed, unless its own host cannot be reached."""
+        begun = self.recorder.shows(step) or self._over()
+        outcome = refused(error, "" if begun else step.on)
+        if outcome is None:
             raise error
-        problem = error.problems[0]
-        reason = f"{problem.what}; {problem.hint}" if problem.hint else problem.what
         self.recorder.hold = False
-        self.recorder.done(step, Outcome(Status.FAILED, reason=reason))
+        self.recorder.done(step, outcome)
 
     def _home(self) -> Session:
         session = self.fleet.session(self.progress.host.name, self.progress.app, self.user)
@@ -236,7 +236,8 @@ class HostTask:
         try:
             session.run([command for _, command in segment], self.recorder)
         except Lost as lost:
-            self.recorder.lost(lost.reason)
+            step = segment[0][0]
+            self.recorder.lost(lost.reason, step if step.on else None)
 
     def _alone(self, step: PlannedStep, command: Command) -> PlannedStep | None:
         """A step on another host's session, one with bytes beside it, or one tried again."""
@@ -291,10 +292,7 @@ class HostTask:
         self.recorder.hold = True
         self.recorder.queue(step, command)
         if step.on:
-            try:
-                self._delegated(step)
-            except ConnectError as error:
-                self._refused(step, error)
+            self._delegated(step)
         else:
             self.user = step.user
             self._flush()
@@ -303,11 +301,15 @@ class HostTask:
         return outcome
 
     def _delegated(self, step: PlannedStep) -> None:
-        with self.fleet.delegated(step.on, self.progress.app, step.user) as session:
-            session.begin_task()
-            self.session = session
-            self._send(session, self.recorder.take())
-            self.session = None
+        segment = self.recorder.take()
+        try:
+            with self.fleet.delegated(step.on, self.progress.app, step.user) as session:
+                session.begin_task()
+                self.session = session
+                self._send(session, segment)
+                self.session = None
+        except ConnectError as error:
+            self._refused(step, error)
 
     def _fetched(self, step: PlannedStep, command: Command, fetch: Fetch) -> Outcome | None:
         """Ask the host for its file, and read it where this side has another."""

@@ -23,8 +23,8 @@ def fallen(progress: Progress, error: ConnectError | Lost) -> None:
     problem = error.problems[0]
     sent = isinstance(error, NotReady) and error.sent
     if sent or progress.did:
-        why = f"{problem.what}; what it was sent may have run" if sent else problem.what
-        progress.worst(Status.LOST, why, problem.hint)
+        where = "; what it was sent may have run" if sent else ", between two steps"
+        progress.worst(Status.LOST, problem.what + where, problem.hint)
     else:
         progress.worst(Status.UNREACHABLE, problem.what, problem.hint)
 

@@ -63,6 +63,7 @@ class Recorder:
         self._report = Report()
         self._running: PlannedStep | None = None
         self._shown: PlannedStep | None = None
+        self._ended = False  # a step of the segment at hand
         self._since = 0.0
         self._captures = {"stdout": Capture(), "stderr": Capture()}
 
@@ -100,7 +101,7 @@ class Recorder:
             else:
                 self._behind.setdefault(segment[-1][0].number, []).append((step, what))
         self._queue = []
-        self.failed = None
+        self.failed, self._ended = None, False
         self._sent = {step.number: (step, command) for step, command in segment}
         return segment
 
@@ -122,6 +123,7 @@ class Recorder:
 
     def ended(self, number: int, ending: Ending) -> None:
         """A step is over, by itself or not."""
+        self._ended = True
         step, command = self._sent[number]
         outcome = self._outcome(step, command, ending)
         if self.hold and outcome.status not in (Status.SKIPPED, Status.CANCELLED):
@@ -136,10 +138,13 @@ class Recorder:
         """Whether it was told that this step began, and not that it ended."""
         return self._shown is step
 
-    def lost(self, reason: str) -> None:
-        """The session is gone: the running step's end is not known."""
-        self.gone = True
-        step = self._running or self._shown  # begun; or between two of its tries
+    def lost(self, reason: str, sent: PlannedStep | None = None) -> None:
+        """The session is gone: the running step's end is not known. ``sent``: the only step that
+        another host was sent, which may have begun; where its end is known, all is."""
+        if sent is not None and self._ended:
+            return
+        self.gone, self.held = True, None
+        step = self._running or self._shown or sent  # begun; or between two of its tries
         if step is None:
             self.progress.worst(Status.LOST, f"{reason}, between two steps")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -39,11 +40,16 @@ def _host(ran: Ran, row: Row) -> Iterator[str]:
     yield from _events(ran, row)
     yield from _files(ran, row)
     yield from _reason(ran, row)
-    hop = ran.scenario.hop(row.host)
-    harmed = any(_harms(ran, host) for host in (row.host, hop) if host)
+    harmed = any(_harms(ran, host) for host in _behind(ran, row.host))
     may = (Status.NOT_STARTED,) if _refused(ran) else GOOD
     if not harmed and row.status not in may and not _starved(ran, row):
         yield "nothing happened to it"
+
+
+def _behind(ran: Ran, host: str) -> set[str]:
+    """The hosts without whose links this one's steps do not all run: also those that some are
+    delegated to."""
+    return {host, ran.scenario.hop(host), *ran.scenario.helpers(host)} - {""}
 
 
 def _starved(ran: Ran, row: Row) -> bool:
@@ -58,11 +64,13 @@ def _harms(ran: Ran, host: str) -> bool:
 
 
 def _log(ran: Ran, row: Row) -> Iterator[str]:
-    log, order = ran.logs[row.host], ran.scenario.order
-    did = [line for line in log if not line.startswith("undo.")]
-    undid = [line for line in log if line.startswith("undo.")]
-    if did != order[: len(did)] or len(set(undid)) != len(undid):
-        yield "steps out of order, or run twice"
+    log, order = ran.logs[row.host], ran.scenario.order(row.host)
+    did = [line for line in log if not line.startswith("und")]
+    undid = [line for line in log if line.startswith("und")]
+    if did != order[: len(did)]:
+        yield "steps out of order, run twice, as somebody else or elsewhere"
+    if len(set(undid)) != len(undid) or not ran.scenario.undoing().issuperset(undid):
+        yield "undone twice, or elsewhere"
     if row.status in GOOD and did != order:
         yield "good, and did not do it all"
     if row.status is Status.NOT_STARTED and log:
@@ -74,11 +82,14 @@ def _log(ran: Ran, row: Row) -> Iterator[str]:
 
 
 def _refused(ran: Ran) -> bool:
-    """Whether a host was away before anything was touched, and that was to stop the run; or one
-    whose lock could not be had."""
-    if ran.scenario.locked and not any(isinstance(e, StepStarted) for e in ran.events):
+    """Whether a host was away before anything was touched, and that was to stop the run, or it
+    was one that the run cannot do without; or one whose lock could not be had."""
+    first = list(itertools.takewhile(lambda e: not isinstance(e, StepStarted), ran.events))
+    if ran.scenario.locked and first == ran.events:
         return True
-    return not ran.skip and any(isinstance(e, ConnectFinished) and e.error for e in ran.events)
+    away = {e.host for e in first if isinstance(e, ConnectFinished) and e.error}
+    needed = {*ran.scenario.delegates, *(ran.scenario.hosts[:1] if ran.scenario.once else ())}
+    return bool(away and (not ran.skip or away & needed))
 
 
 def _events(ran: Ran, row: Row) -> Iterator[str]:
@@ -89,15 +100,22 @@ def _events(ran: Ran, row: Row) -> Iterator[str]:
         yield "a step began twice"
     if counts != Counter((e.task, e.step) for e in ended):
         yield "steps that began and never ended, or the other way round"
+    labels, did = _labels(ran.scenario.order(row.host)), _labels(ran.logs[row.host])
     for event in ended:
         label = f"{event.task}.{event.step}"
         said = event.outcome.status
-        if said in GOOD and label in ran.scenario.order and label not in ran.logs[row.host]:
+        if said in GOOD and label in labels and label not in did:
             yield f"{label} is {said}, and it was not run"
-        if said not in (*GOOD, Status.LOST):
+        away = said is Status.FAILED and _away(ran, row.host, event.outcome.reason)
+        if said not in (*GOOD, Status.LOST) and not away:
             yield f"{label} is {said} ({event.outcome.reason})"
     if row.status is Status.LOST and not _told(row, began, ended):
         yield "lost, and not in the step that was running"
+
+
+def _labels(lines: list[str]) -> list[str]:
+    """Which steps lines are of."""
+    return [line.partition("@")[0] for line in lines]
 
 
 def _told(row: Row, began: list[StepStarted], ended: list[StepFinished]) -> bool:
@@ -108,12 +126,23 @@ def _told(row: Row, began: list[StepStarted], ended: list[StepFinished]) -> bool
     return any(word in row.reason for word in words)
 
 
+def _away(ran: Ran, host: str, reason: str) -> bool:
+    """Whether a step did not begin because the host that it is delegated to was struck."""
+    helpers = [helper for helper in ran.scenario.helpers(host) if _harms(ran, helper)]
+    phases = "|".join(PHASES)
+    return any(
+        re.match(rf"{helper}, which it is delegated to, is unreachable: ({phases}): ", reason)
+        for helper in helpers
+    )
+
+
 def _files(ran: Ran, row: Row) -> Iterator[str]:
-    modules = [module for steps in ran.scenario.tasks.values() for module in steps]
+    kinds = ran.scenario.kinds()
+    modules = [module for steps in kinds.values() for module in steps]
     done = {
-        ran.scenario.tasks[e.task][e.step - 1]
+        kinds[e.task][e.step - 1]
         for e in ran.events
-        if isinstance(e, StepFinished) and e.task in ran.scenario.tasks
+        if isinstance(e, StepFinished) and e.task in kinds
         if e.host == row.host and e.outcome.status in GOOD
     }
     if (ran.folder / f"{row.host}.lock").exists() and row.status is not Status.LOST:
@@ -129,16 +158,19 @@ def _files(ran: Ran, row: Row) -> Iterator[str]:
 
 
 def _reason(ran: Ran, row: Row) -> Iterator[str]:
-    if row.status not in (*GOOD, Status.LOST, Status.UNREACHABLE, Status.NOT_STARTED):
+    link = (*GOOD, Status.LOST, Status.UNREACHABLE, Status.NOT_STARTED)
+    away = row.status is Status.FAILED and _away(ran, row.host, row.reason)
+    if row.status not in link and not away:
         yield "a state that no link brings about"
     if not row.reason.isprintable():
         yield "a reason of more than a line"
-    address = ran.scenario.addresses[row.host]
+    harmed = [host for host in _behind(ran, row.host) if _harms(ran, host)]
+    places = "|".join(re.escape(ran.scenario.addresses[host]) for host in {row.host, *harmed})
     phases = tuple(f"{phase}: " for phase in PHASES)
     if row.status is Status.UNREACHABLE and not row.reason.startswith(phases):
         yield "no phase"
-    if row.status in (Status.UNREACHABLE, Status.LOST):
-        if not re.search(rf"\w+@{re.escape(address)}:\d+", row.reason):
+    if row.status in (Status.UNREACHABLE, Status.LOST, Status.FAILED):
+        if not re.search(rf"\w+@({places}):\d+", row.reason):
             yield "no address"
         if re.search(r"[:(] *($|[,;)])", row.reason):
             yield "no cause"

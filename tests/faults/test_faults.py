@@ -25,6 +25,12 @@ QUICK = {
     "flood": (1, 2, 3),
     "jump": (1, 2, 7, 1016),
     "openssh": (0, 3, 4),
+    "become": (2, 5),
+    "become-files": (0,),
+    "become-openssh": (5,),
+    "delegate": (1, 2, 6, 173),
+    "delegate-files": (0, 15),
+    "once": (1, 5),
 }
 
 

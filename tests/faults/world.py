@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import os
 import shutil
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,11 +23,12 @@ from orchestrator.plan.build import build
 from orchestrator.plan.views import run_view
 from orchestrator.tasks import Request, load
 from orchestrator.transport import Connector
+from tests.faults.accounts import PASSWORD, accounts
 from tests.faults.fault import Fault, draw
 from tests.faults.proxy import FaultProxy
 from tests.faults.scenario import Scenario
 from tests.projects import Project
-from tests.sshd import Sshd, serve, until
+from tests.sshd import PATIENCE, Sshd, serve
 
 TIMEOUT, KEEPALIVE = 6.0, 1.0  # seconds: of the hosts' connect settings
 LOOK = 0.1  # seconds between looks at a run
@@ -70,6 +73,9 @@ class World:
         (folder / "inventories").mkdir(parents=True)
         self._home = folder / "home"
         self._home.mkdir()
+        self._password = self._home / "password"
+        self._password.write_text(f"{PASSWORD}\n")
+        self._password.chmod(0o600)
         known = folder / "known_hosts"
         names = f"[*]:{proxy.port},[*]:{sshd.port}"
         known.write_text(f"{names} {sshd.host_key}\n")
@@ -84,15 +90,17 @@ class World:
         }
         scenario.write(Project(folder), server, folder / "runs")
         self._stage = load_stage(folder, "real")
-        self._tasks = load(folder, list(scenario.tasks)).by_name
+        self._tasks = load(folder, ["all"]).by_name
 
     def run(self, number: int) -> Ran:
         """The run of this number: what happens in it, and to whom, hangs on nothing else."""
         seed = f"{self.scenario.name} {number}"
         mix = self.scenario.mixes[number % len(self.scenario.mixes)]
+        spared = self.scenario.delegates if number % 3 else ()
         drawn = {
             host: draw(f"{seed} {host}", mix, self.scenario.span(host))
             for host in self.scenario.addresses
+            if host not in spared
         }
         return self.suffer(seed, {host: fault for host, fault in drawn.items() if fault}, number)
 
@@ -103,8 +111,12 @@ class World:
         identity = f"r{os.getpid()}-{time.monotonic_ns()}"
         folder = self._folder / "runs" / identity
         folder.mkdir(parents=True)
-        hosts = tuple(h for h in self._stage.hosts.values() if h.name not in self.scenario.hops)
-        requests = tuple(Request(name) for name in self.scenario.tasks)
+        folder.chmod(0o777)
+        hosts = tuple(self._stage.hosts[name] for name in self.scenario.hosts)
+        for name in self.scenario.hosts:
+            (folder / name).touch()
+            (folder / name).chmod(0o666)
+        requests = (Request("all"),)
         view = run_view(identity, "me", time.time())
         apps, root = tuple(self._stage.apps.values()), str(self._folder)
         ask = Ask(self._stage, hosts, requests, self._tasks, view, apps=apps, root=root)
@@ -114,7 +126,10 @@ class World:
         before = set(threading.enumerate()), descriptors(), children()
         connector = Connector(
             home=self._home,
-            environ={"PATH": os.environ["PATH"]},
+            environ={
+                "PATH": os.environ["PATH"],
+                "ORCH_BECOME_PASSWORD_FILE": str(self._password),
+            },
             hosts=self._stage.hosts,
             system=self._home / "none",
         )
@@ -153,16 +168,30 @@ class World:
         ran.tries = {by_address[a]: count for a, count in self._proxy.tries.items()}
         self._proxy.set({})
         ran.left += _left(*before)
-        until(lambda: not self._sshd.children(), "the server's sessions to end")
+        ran.left += self._there()
         ran.rows = {
             row.host: row for e in ran.events if isinstance(e, RunFinished) for row in e.rows
         }
         ran.logs = {h.name: _lines(folder / h.name) for h in hosts}
         return ran
 
+    def _there(self) -> list[str]:
+        """What still runs on the server some time after a run; it is ended."""
+        end = time.monotonic() + PATIENCE
+        while (pids := self._sshd.children()) and time.monotonic() < end:
+            time.sleep(0.01)
+        words = ["ps", "-o", "pid=,ppid=,user=,args=", "-p", ",".join(map(str, pids))]
+        left = (
+            subprocess.run(words, capture_output=True, check=False).stdout.decode() if pids else ""
+        )
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return [f"{' '.join(line.split())} on the server" for line in left.splitlines()]
+
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    return path.read_text().split("\n")[:-1]
 
 
 def _left(threads: set[threading.Thread], files: int, pids: set[int]) -> list[str]:
@@ -195,10 +224,12 @@ def children() -> set[int]:
 @contextmanager
 def world(folder: Path, scenario: Scenario) -> Iterator[World]:
     """One of these, and its end."""
-    with serve(folder / "sshd", ["MaxStartups 1000:30:2000", "LogLevel ERROR"]) as sshd:
+    there = folder / "there"
+    lines = ["MaxStartups 1000:30:2000", "LogLevel ERROR"]
+    with accounts(there, lines) if scenario.becomes else serve(there, lines) as sshd:
         proxy = FaultProxy(sshd.port)
         try:
-            yield World(folder / scenario.name, sshd, proxy, scenario)
+            yield World(there / scenario.name, sshd, proxy, scenario)
         finally:
             proxy.close()
-            shutil.rmtree(folder / scenario.name)
+            shutil.rmtree(there / scenario.name)
