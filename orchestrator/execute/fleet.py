@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import ConnectError
 from orchestrator.execute.cancel import Cancel
-from orchestrator.model.event import ConnectFinished, ConnectStarted, Event
+from orchestrator.model.event import INTERRUPTED, ConnectFinished, ConnectStarted, Event
 from orchestrator.model.host import Host
 from orchestrator.session import Session
 from orchestrator.session.channel import Channel, Connection
@@ -67,7 +67,10 @@ class Fleet:
         except ConnectError as error:
             seconds = time.monotonic() - began
             problem = error.problems[0]
-            self._emit(ConnectFinished(time.time(), name, seconds, problem.what, problem.hint))
+            what, hint = problem.what, problem.hint
+            if self.cancel.stopping:
+                what, hint = INTERRUPTED, ""
+            self._emit(ConnectFinished(time.time(), name, seconds, what, hint))
             self._away[name] = error
             raise
         with self._lock:

@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from orchestrator.model.outcome import Outcome, Row
 
+INTERRUPTED = "interrupted while connecting"
+"""The ``error`` of hosts that nobody wanted to be connected any more."""
+
 
 class RunStarted(Struct, frozen=True):
     """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part."""

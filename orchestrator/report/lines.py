@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 
 from orchestrator.model.event import (
+    INTERRUPTED,
     ConnectFinished,
     ConnectStarted,
     Event,
     HostFinished,
+    RunFinished,
     RunStarted,
     StepFinished,
     StepStarted,
@@ -31,15 +33,26 @@ _QUIET = (Status.OK, Status.SKIPPED)
 
 class Lines:
     """The lines of a whole run. What kept a host from being connected is said when it happens,
-    and not a second time as the end of its task."""
+    and not a second time as the end of its task; of those that an interrupt left in the middle of
+    it only how many there were, unless each connection is told."""
 
     def __init__(self, verbose: int) -> None:
         self._verbose = verbose
         self._away: dict[str, str] = {}
+        self._left: set[str] = set()
 
     def line(self, event: Event) -> tuple[str, str] | None:
         """The event's line and the style it may have, or None where it is not told."""
         match event:
+            case ConnectFinished(error=error) if error == INTERRUPTED and self._verbose <= 0:
+                self._left.add(event.host)
+                return None
+            case HostFinished() if event.host in self._left:
+                return None
+            case RunFinished() if self._left:
+                count = len(self._left)
+                what = f"{INTERRUPTED} {count} host{'' if count == 1 else 's'}"
+                return _timed(event, what), YELLOW
             case ConnectFinished() if event.error:
                 self._away[event.host] = event.error
             case HostFinished() if event.outcome.status is Status.UNREACHABLE:
@@ -55,7 +68,11 @@ def line(event: Event, verbose: int) -> tuple[str, str] | None:
     if found is None:
         return None
     text, style = found
-    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {one_line(text)}", style
+    return _timed(event, text), style
+
+
+def _timed(event: Event, text: str) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {one_line(text)}"
 
 
 def target(host: str, app: str | None) -> str:

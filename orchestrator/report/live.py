@@ -80,7 +80,7 @@ class Live:
         told = self._lines.line(event)
         if told is None:
             return
-        if self._verbose <= 0 and not isinstance(event, Warned):
+        if self._verbose <= 0 and not isinstance(event, Warned | RunFinished):
             self._failures += 1
             if self._failures > _MANY:
                 return

@@ -4,10 +4,27 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.event import ConnectFinished, Event, StepStarted, TaskStarted, Warned
+from orchestrator.model.event import (
+    INTERRUPTED,
+    ConnectFinished,
+    Event,
+    StepStarted,
+    TaskStarted,
+    Warned,
+)
 from orchestrator.model.outcome import Status
 from orchestrator.report.plain import Plain
-from tests.report.made import NOW, finished, host_end, outcome, printed, screen, started, step
+from tests.report.made import (
+    NOW,
+    finished,
+    host_end,
+    outcome,
+    printed,
+    row,
+    screen,
+    started,
+    step,
+)
 
 
 def play(*events: Event, verbose: int = 0) -> tuple[list[str], list[str]]:
@@ -138,3 +155,15 @@ def test_verbose_tells_skipped_steps_with_the_reason() -> None:
     skipped = step("a", outcome(status=Status.SKIPPED, reason="when: 1 == 2"))
     assert play(skipped)[0] == []
     assert play(skipped, verbose=1)[0][0].endswith("uname -a: skipped (0.03 s): when: 1 == 2")
+
+
+def test_hosts_that_an_interrupt_left_connecting_are_one_line() -> None:
+    cancelled = outcome(status=Status.CANCELLED, reason=INTERRUPTED)
+    ends = [ConnectFinished(NOW, f"h{n}", 1.0, INTERRUPTED) for n in range(300)]
+    rows = [row(f"h{n}", Status.CANCELLED, INTERRUPTED) for n in range(300)]
+    told = [*ends, *(host_end(f"h{n}", cancelled) for n in range(300)), finished(*rows)]
+    events, _ = play(*told)
+    assert [line[9:] for line in events] == ["interrupted while connecting 300 hosts"]
+    each, _ = play(*told, verbose=1)
+    assert sum(INTERRUPTED in line and "h299" in line for line in each) == 2
+    assert not any("300 hosts" in line for line in each)
