@@ -16,22 +16,26 @@ present() { [ -e "$1" ] || [ -L "$1" ]; }
 # readable FILE: says so where it is not. Not [ -r ], of which root may think too well.
 readable() { (: <"$1") 2>/dev/null || { echo "cannot read $1" >&2; return 1; }; }
 
-# attributes PATH: sets f_type (absent, file, directory, link, other), f_mode (four octal
-# digits), f_uid, f_gid, f_size. From `ls -ldn`, whose first fields POSIX.1-2017 fixes.
+# kind PATH: sets f_type (absent, file, directory, link, other). Starts no process.
+kind() {
+  if [ -L "$1" ]; then f_type=link
+  elif [ -f "$1" ]; then f_type=file
+  elif [ -d "$1" ]; then f_type=directory
+  elif [ -e "$1" ]; then f_type=other
+  else f_type=absent
+  fi
+}
+# attributes PATH: sets what kind sets, f_mode (four octal digits), f_uid, f_gid, f_size. From
+# `ls -ldn`, whose first fields POSIX.1-2017 fixes.
 attributes() {
-  f_type=absent f_mode= f_uid= f_gid= f_size=
-  present "$1" || return 0
+  f_mode= f_uid= f_gid= f_size=
+  kind "$1"
+  [ $f_type != absent ] || return 0
   case $1 in /*) f_path=$1;; *) f_path=./$1;; esac
   f_rest=$(LC_ALL=C ls -ldn "$f_path") || return
   f_bits=${f_rest%% *}
   f_rest=${f_rest#* }
   f_field; f_field; f_uid=$f_word; f_field; f_gid=$f_word; f_field; f_size=$f_word
-  case $f_bits in
-  -*) f_type=file;;
-  d*) f_type=directory;;
-  l*) f_type=link;;
-  *) f_type=other;;
-  esac
   f_bits=${f_bits#?} f_high=0 f_mode=
   for f_weight in 4 2 1; do
     f_who=${f_bits%"${f_bits#???}"} f_bits=${f_bits#???} f_low=0
@@ -63,7 +67,7 @@ above() {
 }
 # points LINK: sets f_to to what it points to.
 points() { f_to=$(readlink -- "$1" && echo .) && f_to=${f_to%"$o_nl".}; }
-# lead PATH: sets path to where PATH leads to through links, and what attributes sets. Fails where
+# lead PATH: sets path to where PATH leads to through links, and what kind sets. Fails where
 # a link leads to nothing, and as above does.
 lead() {
   named "$1"
@@ -73,7 +77,7 @@ lead() {
     f_links=$((f_links+1))
     case $f_to in /*) named "$f_to";; *) named "${path%/*}/$f_to";; esac
   done
-  attributes "$path"
+  kind "$path"
   case $f_links$f_type in
   0absent) above || return;;
   *absent|*link) echo "$1 is a link to $f_to, which is not there" >&2; return 1;;
@@ -130,8 +134,15 @@ owned() {
   [ "$2" ] && [ "$f_gid" ] && { [ "$(gid "$2")" = "$f_gid" ] && state group "$2" || state group "$f_gid"; }
   :
 }
-# attributed OWNER GROUP: states mode, owner and group of what attributes saw.
-attributed() { [ -z "$f_mode" ] || state mode "$f_mode"; owned "$1" "$2"; }
+# attributed OWNER GROUP: states mode, owner and group of what is at path, where one is wanted.
+attributed() {
+  case $o_nl$o_want in
+  *"$o_nl"mode=*|*"$o_nl"owner=*|*"$o_nl"group=*)
+    attributes "$path" || return
+    [ -z "$f_mode" ] || state mode "$f_mode"
+    owned "$1" "$2";;
+  esac
+}
 # own PATH OWNER GROUP: as far as they are given; of a link itself, not of what it points to.
 own() {
   [ -z "$2$3" ] || chown -h -- "$2${3:+:$3}" "$1"
@@ -246,14 +257,15 @@ replacing() {
   if [ $((f_size)) -gt 65536 ]; then o_tell new# long >&4; else payload | f_tell new >&4; fi
 }
 # beside PATH: sets temp to a new empty file beside it, only its owner's, that is gone when the
-# fix ends. Makes the directory if it has to.
+# fix ends. Makes the directory if it has to. Where f_usual is set the file is for those for whom
+# the umask has new files.
 beside() {
   case $1 in */*) temp=${1%/*}/;; *) temp=./;; esac
   [ -d "$temp" ] || mkdir -p -- "$temp"
   temp=$temp.$ORCH_TEMP f_wrote=1
-  trap 'rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write all of it: is the disk full?" >&2' EXIT
+  trap '[ ! -e "$temp" ] || rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write all of it: is the disk full?" >&2' EXIT
   trap 'exit 143' TERM HUP INT
-  (umask 077; set -C; : >"$temp")
+  ([ "$f_usual" ] || umask 077; set -C; : >"$temp")
 }
 # place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
 # given stays as it was there, or as the umask has it. BACKUP true: what was there stays beside it.
@@ -266,9 +278,11 @@ place() {
   *) f_was= f_user= f_team=;;
   esac
   own "$temp" "${3:-$f_user}" "${4:-$f_team}"
-  f_mask=$(umask)
-  [ "${2:-$f_was}" ] || f_was=$(printf %04o $((0666 & ~0$f_mask)))
-  chmod -- "${2:-$f_was}" "$temp"
+  if [ -z "$2$f_was$f_usual" ]; then
+    f_mask=$(umask)
+    f_was=$(printf %04o $((0666 & ~0$f_mask)))
+  fi
+  [ -z "$2$f_was" ] || chmod -- "${2:-$f_was}" "$temp"
   f_kept=
   if [ "$5" = true ] && [ $f_type = file ]; then
     f_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)
@@ -290,6 +304,8 @@ over() {
 # put PATH MODE OWNER GROUP BACKUP: what payload writes becomes the file that PATH leads to.
 put() {
   aim "$1"
+  # a new file, of which nothing special is wanted
+  [ "$f_type$2$3$4" != absent ] || f_usual=1
   beside "$path"
   f_wrote=
   payload >"$temp"
