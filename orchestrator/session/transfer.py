@@ -210,6 +210,8 @@ class _Transfer:
             how = Failure.IDLE if self._ready else Failure.NOT_READY
             what = "nothing moved" if self._ready else "no shell answered"
             why = f"{what} for {self._timeout:g} s{self._so_far()}"
+            if self._ready:  # they look the same from here
+                why += ": either the link stalls, or the host's side of it"
             raise TransferError(how, why, self._noise + self._said)
 
     def _judge_end(self, *, reads: bool) -> None:

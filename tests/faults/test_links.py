@@ -106,3 +106,32 @@ def test_every_place_where_a_link_can_stop_has_its_line(
             assert re.search("nothing came for 2 s", reason), reason
     assert all(row["reason"].isprintable() for row in rows.values())
     assert not (tmp_path / "never").exists()
+
+
+def test_a_link_that_stalls_under_a_file_fails_its_step_which_did_not_begin(
+    project: Project, tmp_path: Path, sshd: Sshd
+) -> None:
+    with closing(FaultProxy(sshd.port)) as proxy:
+        proxy.set({STEP: Fault(Kind.STALL, Way.UP, 200_000)})
+        known = tmp_path / "known"
+        known.write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
+        connect = {"user": sshd.user, "port": proxy.port, "identity": str(sshd.key)}
+        connect |= {"identities_only": True, "known_hosts": str(known), "timeout": 2}
+        hosts = {"a1": {"address": STEP, "connect": {**connect, "keepalive": 60}}}
+        (project.root / "tasks").mkdir()
+        (project.root / "tasks/big").write_bytes(bytes(400_000))
+        project.write(
+            {
+                "inventories/real/hosts.yml": json.dumps(hosts),
+                "tasks/t.yml": f"steps: [{{copy: {{src: big, path: {tmp_path}/there}}}}]\n",
+            }
+        )
+        done = project.orch("-s", "real", "run", "t", "--json")
+    row = done.rows["a1"]
+    assert row["status"] == "failed"
+    place = re.escape(f"{sshd.user}@{STEP}:{proxy.port}")
+    told = (
+        rf"its bytes were not sent: {place}: nothing moved for 2 s after \d+ bytes: either the link"
+    )
+    assert re.match(told, row["reason"]), row["reason"]
+    assert not (tmp_path / "there").exists()

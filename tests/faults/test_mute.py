@@ -1,0 +1,97 @@
+"""Servers that let somebody in and then say no more: each ends within the host's timeout, with one
+line that says in which phase, and what was waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from tests.projects import Project
+from tests.sshd import keygen
+
+DEAF = "shell: {at}: no shell answered within 1 s; the host said nothing; what it was sent may have run"
+LINES = {
+    "open": "channel: {at}: the host does not open a session within 1 s",
+    "exec": DEAF,
+    "run": DEAF,
+}
+
+
+class Mute(paramiko.ServerInterface):
+    """Lets everybody in, and answers no more once it is asked for this: to ``open`` a session, to
+    ``exec`` a command; or it says that it will, and does not ``run`` it."""
+
+    def __init__(self, mode: str, over: threading.Event) -> None:
+        self._mode, self._over = mode, over
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        self._answer("open")
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self._answer("exec")
+        return True
+
+    def _answer(self, mode: str) -> None:
+        if mode == self._mode:
+            self._over.wait()
+
+
+@contextmanager
+def mute(mode: str, key: Path) -> Iterator[int]:
+    """Such a server with this host key, for one connection; its port."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            transport = paramiko.Transport(listener.accept()[0])
+            transport.add_server_key(paramiko.Ed25519Key.from_private_key_file(str(key)))
+            transport.start_server(event=threading.Event(), server=Mute(mode, over))
+            over.wait()
+            transport.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("mode", LINES)
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+def test_a_server_that_lets_us_in_and_says_no_more_has_its_line(
+    project: Project, tmp_path: Path, mode: str, transport: str
+) -> None:
+    key = keygen(tmp_path / "key")
+    with mute(mode, key) as port:
+        known = tmp_path / "known_hosts"
+        known.write_text(f"[*]:{port} {Path(f'{key}.pub').read_text()}")
+        connect = {"user": "me", "port": port, "identity": str(key), "identities_only": True}
+        connect |= {"known_hosts": str(known), "timeout": 1, "transport": transport}
+        hosts = {"a1": {"address": "127.0.0.1", "connect": connect}}
+        project.write(
+            {
+                "inventories/real/hosts.yml": json.dumps(hosts),
+                "tasks/t.yml": "steps: [{run: echo}, {run: echo}]\n",
+            }
+        )
+        done = project.orch("-s", "real", "run", "t", "--json")
+    row = done.rows["a1"]
+    assert row["reason"] == LINES[mode].format(at=f"me@127.0.0.1:{port}")
+    assert row["status"] == ("unreachable" if mode == "open" else "lost")
