@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -12,7 +13,7 @@ from orchestrator.app.emitter import Emitter
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
 from orchestrator.errors import Exit
-from orchestrator.execute import Cancel, Options, run
+from orchestrator.execute import Cancel, Options, run, shards_for
 from orchestrator.journal import Journal
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
 from orchestrator.model.host import Host
@@ -20,6 +21,9 @@ from orchestrator.plan.model import Plan
 from orchestrator.session.channel import Connection
 from orchestrator.transport.ask import Ask
 from orchestrator.transport.connector import Connector
+
+if TYPE_CHECKING:
+    from orchestrator.execute.shards import Shards
 
 
 class Person(Struct, frozen=True):
@@ -47,6 +51,23 @@ def carry_out(
     ``ssh_config`` is read in place of the user's and the system's.
     """
     allow_files()
+    sandbox = there.root / ".orch" / "sandbox" / there.stage.name
+
+    def opens(ask: Ask | None) -> Outside:
+        def connector(before: Connector | None) -> Connector:
+            return Connector(
+                record=not plan.check,
+                sandbox=sandbox,
+                hosts=there.stage.hosts,
+                ask=ask,
+                known=there.secrets.masks.add,
+                before=before,
+                ssh_config=ssh_config,
+            )
+
+        return Outside(connector)
+
+    shards = hired(plan, there, options, opens, person)  # as long as there is no other thread
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
     emit = Emitter(
@@ -55,29 +76,11 @@ def carry_out(
         gone=cancel.stop,
         masks=there.secrets.masks,
     )
-    sandbox = there.root / ".orch" / "sandbox" / there.stage.name
-
-    def connector(before: Connector | None = None) -> Connector:
-        return Connector(
-            record=not plan.check,
-            sandbox=sandbox,
-            hosts=there.stage.hosts,
-            ask=person.ask,
-            known=there.secrets.masks.add,
-            before=before,
-            ssh_config=ssh_config,
-        )
-
-    connectors = [connector()]
+    outside = opens(person.ask)
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
-        connectors.append(connector(connectors[0]))  # what undoes may have to connect again
-        cancel.stop()
-        connectors[0].cancel()
-
-    def connect(host: Host) -> Connection:
-        return connectors[-1].connect(host)
+        outside.interrupt(cancel)
 
     def second() -> None:
         sink.close()
@@ -85,10 +88,63 @@ def carry_out(
 
     try:
         with interrupts(first, second):
-            return run(plan, there.stage.hosts, connect, emit, options=options, cancel=cancel)
+            return run(
+                plan,
+                there.stage.hosts,
+                outside.connect,
+                emit,
+                options=options,
+                cancel=cancel,
+                shards=shards,
+            )
     finally:
         emit.close()
-        for each in connectors:
+        outside.close()
+        if shards is not None:
+            shards.close()
+
+
+def hired(
+    plan: Plan,
+    there: There,
+    options: Options,
+    opens: Callable[[Ask | None], Outside],
+    person: Person,
+) -> Shards | None:
+    """The worker processes for the plan, where it is one for several."""
+    if shards_for(plan, options) < 2:
+        return None
+    from orchestrator.execute.shard_work import Job
+    from orchestrator.execute.shards import hire
+
+    job = Job(plan, there.stage.hosts, options, opens, there.secrets.masks, person.ask is not None)
+    return hire(job, person.ask, opens(None).way)
+
+
+class Outside:
+    """A process's connections to hosts, of which an interrupt ends those that are being made.
+    ``make`` makes what connects, also after another."""
+
+    def __init__(self, make: Callable[[Connector | None], Connector]) -> None:
+        self._make, self._made = make, [make(None)]
+
+    def connect(self, host: Host) -> Connection:
+        """Connect. Raises ConnectError."""
+        return self._made[-1].connect(host)
+
+    def way(self, host: Host) -> Hashable:
+        """What hosts that share a way to them have in common."""
+        return self._made[-1].way(host)
+
+    def interrupt(self, cancel: Cancel) -> None:
+        """Set ``cancel`` and end what is pending."""
+        self._made.append(self._make(self._made[0]))  # what undoes may have to connect again
+        cancel.stop()
+        self._made[0].cancel()
+
+    def close(self) -> None:
+        """End all connections."""
+        for each in self._made:
             each.close()
 
 

@@ -3,5 +3,6 @@
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.lane import Options
 from orchestrator.execute.run import run
+from orchestrator.execute.shard import shards_for
 
-__all__ = ["Cancel", "Options", "run"]
+__all__ = ["Cancel", "Options", "run", "shards_for"]

@@ -7,10 +7,11 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from orchestrator.execute.peers import Peers
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Outcome, Row, Status
 from orchestrator.plan.model import PlannedStep, Results
-from orchestrator.plan.others import ended
+from orchestrator.plan.others import ENDED, ended
 
 STDERR_LINES = 10
 
@@ -31,7 +32,7 @@ class Progress(Struct):
     hint: str = ""
     stderr: str = ""
     seconds: float = 0.0
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED.values(), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED.values(), 0))
     results: dict[str, Any] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     pending: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Progress(Struct):
     def count(self, step: PlannedStep, outcome: Outcome) -> None:
         """Take a step's end into account."""
         if outcome.status is not Status.CANCELLED:
-            self.counts["ok" if outcome.ignored else _COUNTED[outcome.status]] += 1
+            self.counts["ok" if outcome.ignored else COUNTED[outcome.status]] += 1
         if outcome.ignored:
             self.worst(Status.OK)
         else:
@@ -116,6 +117,15 @@ def so_far(every: Mapping[str, Progress]) -> Results:
     return ended({name: progress.results for name, progress in every.items()})
 
 
+def shared(every: Mapping[str, Progress], peers: Peers) -> Results:
+    """The same where the hosts of other parts count as well."""
+    mine = so_far(every)
+    whole: dict[str, Results] = {}
+    for part in peers.agree(mine).values:
+        whole.update(part[ENDED])
+    return {ENDED: whole}
+
+
 def _last_lines(outcome: Outcome) -> str:
     if not outcome.status.bad:
         return ""
@@ -123,7 +133,7 @@ def _last_lines(outcome: Outcome) -> str:
     return "\n".join(text.splitlines()[-STDERR_LINES:])
 
 
-_COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.bad} | {
+COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.bad} | {
     Status.OK: "ok",
     Status.CHANGED: "changed",
     Status.SKIPPED: "skipped",

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from orchestrator.errors import Exit, Mark
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Connect, Emit, Fleet
 from orchestrator.execute.lane import LaneRun, Options
+from orchestrator.execute.peers import Alone, Peers
 from orchestrator.execute.pool import each
 from orchestrator.model.event import RunFinished, RunStarted, Warned
 from orchestrator.model.host import Connect as Settings
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
-from orchestrator.plan.model import HERE, Plan
+from orchestrator.plan.model import HERE, Lane, Plan
+
+if TYPE_CHECKING:
+    from orchestrator.execute.shards import Shards
 
 _WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
+
+
+class Found(Struct, frozen=True):
+    """What lanes came to. ``away``: a host that has no row, since it is only delegated to, is
+    unreachable. ``locked``: a lock was somebody else's."""
+
+    rows: tuple[Row, ...]
+    away: bool = False
+    locked: bool = False
 
 
 def run(
@@ -28,36 +44,59 @@ def run(
     *,
     options: Options,
     cancel: Cancel,
+    shards: Shards | None = None,
 ) -> Exit:
-    """Do what the plan says; the exit code that it comes to. Every host gets its row."""
+    """Do what the plan says; the exit code that it comes to. Every host gets its row.
+
+    With ``shards`` it is they who do it, each in a process of its own, and connect.
+    """
     began = time.monotonic()
     emit(RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
+    if shards is None:
+        fleet = fleet_of(hosts, connect, emit, cancel)
+        found = walk(plan, plan.lanes, fleet, emit, options, Alone(emit))
+    else:
+        found = Found(shards.work(emit, cancel))
+    code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away)
+    if code is Exit.OK and found.locked:
+        code = Exit.LOCKED
+    if code is Exit.OK and options.would_exit and {row.status for row in found.rows} & _WOULD:
+        code = Exit.WOULD_CHANGE
+    emit(RunFinished(time.time(), time.monotonic() - began, code, found.rows))
+    return code
+
+
+def fleet_of(hosts: Mapping[str, Host], connect: Connect, emit: Emit, cancel: Cancel) -> Fleet:
+    """The stage's hosts, and this machine."""
     here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
-    fleet = Fleet({**hosts, HERE: here}, connect, emit, cancel)
-    at_once = sum(len({h.host for wave in lane.waves for h in wave.hosts}) for lane in plan.lanes)
+    return Fleet({**hosts, HERE: here}, connect, emit, cancel)
+
+
+def walk(
+    plan: Plan, lanes: Sequence[Lane], fleet: Fleet, emit: Emit, options: Options, peers: Peers
+) -> Found:
+    """Go through lanes of the plan, or through one with a part of its hosts, side by side."""
+    at_once = sum(len({h.host for wave in lane.waves for h in wave.hosts}) for lane in lanes)
     with ThreadPoolExecutor(max(1, min(options.forks, at_once))) as pool:
-        lanes = [
-            LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options) for lane in plan.lanes
+        ways = [
+            LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options, peers=peers)
+            for lane in lanes
         ]
         try:
-            if len(lanes) == 1:
-                lanes[0].run()
+            if len(ways) == 1:
+                ways[0].run()
             else:
-                with ThreadPoolExecutor(len(lanes)) as side_by_side:
-                    each(side_by_side, LaneRun.run, lanes)
+                with ThreadPoolExecutor(len(ways)) as side_by_side:
+                    each(side_by_side, LaneRun.run, ways)
         finally:
             each(pool, fleet.release, fleet.connected())
-    rows = tuple(p.row() for lane in lanes for p in lane.progress.values())
-    away = any(lane.reach.away for lane in lanes)
-    code = exit_code(rows, interrupted=cancel.stopping, away=away)
-    if code is Exit.OK and any(lane.locked for lane in lanes):
-        code = Exit.LOCKED
-    if code is Exit.OK and options.would_exit and {row.status for row in rows} & _WOULD:
-        code = Exit.WOULD_CHANGE
-    emit(RunFinished(time.time(), time.monotonic() - began, code, rows))
-    return code
+    return Found(
+        tuple(p.row() for way in ways for p in way.progress.values()),
+        any(way.reach.away for way in ways),
+        any(way.locked for way in ways),
+    )
 
 
 def exit_code(rows: Iterable[Row], *, interrupted: bool, away: bool = False) -> Exit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from bisect import insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import AnyStr, Generic, TypeAlias
 
 from msgspec import Struct, field
@@ -110,6 +110,7 @@ class Masks:
         self._names: dict[str, str] = {}
         self._forms: dict[str, list[str]] = {}  # each with the secrets that it shows
         self._built: _Tables | None = None
+        self._tell: Callable[[str, str], object] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._names)
@@ -119,6 +120,7 @@ class Masks:
         is left."""
         from orchestrator.model.forms import forms  # not for a run without secrets
 
+        before = len(self._names)
         with self._lock:
             for part in (text, *text.splitlines()):
                 if len(part.strip()) < LEAST or part in self._names:
@@ -127,6 +129,13 @@ class Masks:
                 for form in forms(part):
                     self._forms.setdefault(form, []).append(part)
                 self._built = None
+        if self._tell is not None and len(self._names) > before:
+            self._tell(name, text)
+
+    def tell(self, whom: Callable[[str, str], object]) -> None:
+        """Have ``whom`` told, before ``add`` returns, of each that is not known yet: its name and
+        the text. For a process that is not the one that shows things."""
+        self._tell = whom
 
     def text(self, text: str) -> str:
         """The text without secrets, nor parts of them right beside a ``…``."""

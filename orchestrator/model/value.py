@@ -24,6 +24,9 @@ class Key(str):
         self.mark = mark
         return self
 
+    def __getnewargs__(self) -> tuple[str, Mark]:  # type: ignore[override]
+        return str(self), self.mark
+
 
 class HomePath(str):
     """A path that begins with ``~``, the home of the login (or become) user on the host.

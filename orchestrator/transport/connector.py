@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,20 @@ class Connector:
         way = self._ways.of(connect)
         self._targets.claim(host.name, way)
         return self._over_ssh().connect(way, connect)
+
+    def way(self, host: Host) -> Hashable:
+        """What the hosts have in common that are to be reached from one process: those behind a
+        jump host or a proxy, and two names for one server."""
+        if host.connect.transport in ("local", "sandbox"):
+            return host.name
+        try:
+            way = self._ways.of(host.connect)
+        except ConnectError:
+            return host.name  # connecting will say why
+        address, port = way.connect.address, str(way.connect.port)
+        if command := way.settings.proxy_command:
+            return command.replace(address, "").replace(port, "")
+        return way.settings.jump[:1] or (address, port)
 
     def cancel(self) -> None:
         """End what is pending with ConnectError, and begin nothing more; what is open stays."""
