@@ -17,6 +17,8 @@ from orchestrator.session import NotReady
 from orchestrator.session.channel import Channel
 from orchestrator.session.transfer import PIECE, Failure, TransferError, send, staging
 
+_LEFT = f"orch-{'[0-9a-f]' * 16}"
+
 
 def judged(
     again: Again,
@@ -56,10 +58,16 @@ def bring(channel: Channel, timeout: float, sends: Bytes, stopping: Callable[[],
 
 
 def receiving(size: int) -> str:
-    """A script that takes so many bytes into a new folder, and names that; or leaves nothing."""
+    """A script that takes so many bytes into a new folder, and names that; or leaves nothing.
+
+    A link that is cut before the step begins which is to use them leaves that folder. Whoever
+    brings something to the same user some days later takes it away.
+    """
     name = f"orch-{secrets.token_hex(8)}"
     usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
     return (
+        f"find \"${{TMPDIR:-/tmp}}/.\" ~/. ! -name . -prune -type d -name '{_LEFT}' "
+        '-user "$(id -u)" -mtime +1 -exec rm -rf {} + </dev/null >/dev/null 2>&1 || :\n'
         "set -e; umask 077\n"
         f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
         # a link that is cut shows as a pipe that is gone, which would kill this shell trapless

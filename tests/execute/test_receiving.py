@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,32 @@ def test_bytes_that_all_came_are_kept_and_a_cut_leaves_nothing(
     assert left(shell, tmp_path / "short", b"thr", deaf=False) == []
     assert left(shell, tmp_path / "cut", b"thr", deaf=True) == []
     assert left(shell, tmp_path / "unheard", b"four", deaf=True) == []
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_what_a_cut_before_its_step_left_is_taken_away_some_days_later(
+    shell: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "there"
+    old = [f"orch-{n:016x}" for n in range(2)]
+    stay = ["orch-of-somebody-else", f"orch-{9:015x}g", f"orch-{8:016x}", "deep"]
+    for name in (*old, *stay, f"deep/{old[0]}"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "payload").touch()
+        if name != stay[2]:
+            days = time.time() - 3 * 86400
+            os.utime(tmp_path / name, (days, days))
+    (tmp_path / f"orch-{7:016x}").symlink_to(tmp_path / "deep")
+    folder.mkdir()
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "HOME": str(folder)}
+    done = subprocess.run(
+        [*shell, "-c", receiving(4)],
+        input=b"four",
+        capture_output=True,
+        env=environment,
+        check=True,
+    )
+    assert Path(done.stdout.decode().rstrip(), "payload").read_bytes() == b"four"
+    assert [name for name in old if (tmp_path / name).exists()] == []
+    assert [name for name in stay if not (tmp_path / name / "payload").exists()] == []
+    assert (tmp_path / "deep" / old[0] / "payload").exists()

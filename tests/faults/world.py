@@ -226,10 +226,19 @@ def world(folder: Path, scenario: Scenario) -> Iterator[World]:
     """One of these, and its end."""
     there = folder / "there"
     lines = ["MaxStartups 1000:30:2000", "LogLevel ERROR"]
-    with accounts(there, lines) if scenario.becomes else serve(there, lines) as sshd:
+    with accounts(there, lines) if scenario.becomes else _plain(there, lines) as sshd:
         proxy = FaultProxy(sshd.port)
         try:
             yield World(there / scenario.name, sshd, proxy, scenario)
         finally:
             proxy.close()
             shutil.rmtree(there / scenario.name)
+
+
+@contextmanager
+def _plain(folder: Path, lines: list[str]) -> Iterator[Sshd]:
+    """A server whose temp folder is its own: links that are cut leave things there."""
+    temp = folder / "tmp"
+    temp.mkdir(parents=True)
+    with serve(folder, lines, environment={"TMPDIR": str(temp)}) as sshd:
+        yield sshd
