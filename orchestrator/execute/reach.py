@@ -10,6 +10,7 @@ from orchestrator.execute.fleet import Fleet
 from orchestrator.execute.peers import Peers
 from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress
+from orchestrator.model.event import INTERRUPTED
 from orchestrator.model.outcome import Status
 from orchestrator.plan.model import Lane
 from orchestrator.session import Lost, NotReady
@@ -57,7 +58,7 @@ class Reach:
     def failed(self, progress: Progress, error: ConnectError | Lost) -> None:
         """Tell in a host's row that it cannot be reached."""
         if self.fleet.cancel.stopping:
-            progress.worst(Status.CANCELLED, "interrupted while connecting")
+            progress.worst(Status.CANCELLED, INTERRUPTED)
         else:
             fallen(progress, error)
 

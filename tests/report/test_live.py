@@ -1,3 +1,4 @@
+import io
 import os
 import pty
 import re
@@ -9,12 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.model.event import ConnectStarted, StepStarted, TaskStarted
+from orchestrator.model.event import (
+    INTERRUPTED,
+    ConnectFinished,
+    ConnectStarted,
+    StepStarted,
+    TaskStarted,
+)
 from orchestrator.model.outcome import Status
 from orchestrator.report.cells import cells
 from orchestrator.report.frame import clock, frame
+from orchestrator.report.live import Live
 from orchestrator.report.progress import Progress
-from tests.report.made import NOW, host_end, outcome, printed, started
+from orchestrator.report.turns import Turns
+from tests.report.made import NOW, finished, host_end, outcome, printed, started
 from tests.report.terminal import DRIVE, ROOT, Terminal, until
 
 
@@ -169,3 +178,18 @@ def test_a_megabyte_of_output_is_not_kept() -> None:
 )
 def test_times_are_told_shortly(seconds: float, said: str) -> None:
     assert clock(seconds) == said
+
+
+def test_hosts_that_an_interrupt_left_connecting_are_one_line_behind_any_number_of_failures() -> (
+    None
+):
+    stream = io.StringIO()
+    live = Live(stream, {}, 0, Turns())
+    for n in range(30):
+        live(ConnectFinished(NOW, f"h{n}", 1.0, "connect: refused"))
+    for n in range(30, 300):
+        live(ConnectFinished(NOW, f"h{n}", 1.0, INTERRUPTED))
+    live(finished())
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 11
+    assert "interrupted while connecting 270 hosts" in lines[-1]
