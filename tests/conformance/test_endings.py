@@ -33,7 +33,7 @@ def tree(mark: str) -> str:
 def test_timeout_ends_everything_the_step_started(session: Session, tree: str, mark: str) -> None:
     heard = run(
         session,
-        Command(1, f"echo a; echo b >&2; {tree}", timeout=0.3, fails=Always(False), ignore=True),
+        Command(1, f"echo a; echo b >&2; {tree}", timeout=0.8, fails=Always(False), ignore=True),
         Command(2, "echo on", timeout=60),
     )
     assert heard.endings[1] == Ending(How.TIMED_OUT, failed=True)

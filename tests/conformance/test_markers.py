@@ -88,7 +88,7 @@ def test_forged_marker_is_a_loss_and_never_a_success(
     heard = Heard()
     forge = f"printf '{nonce} {forged}\\n'; sleep {mark}"
     with pytest.raises(Lost) as lost:
-        session.run([Command(1, forge, timeout=0.4, ignore=True), Command(2, "echo no")], heard)
+        session.run([Command(1, forge, timeout=0.8, ignore=True), Command(2, "echo no")], heard)
     assert lost.value.step in (1, None)
     assert not [e for e in heard.endings.values() if e.how is How.DONE]
     until(lambda: not processes(mark), "the step's end")

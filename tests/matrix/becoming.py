@@ -61,7 +61,9 @@ def becoming(folder: Path) -> Iterator[Ground]:
         (made.folder / "password").write_text(f"{PASSWORD}\n")
         (made.folder / "password").chmod(0o600)
         environ = {"ORCH_BECOME_PASSWORD_FILE": str(made.folder / "password")}
-        yield Ground(made, _project(made), WORKS, environ)
+        # su asks for the password of whom it becomes, and they have none whom the suite becomes
+        works = tuple(case for case in WORKS if case[0] != "german-su")
+        yield Ground(made, _project(made), works, environ)
 
 
 def _project(here: Place) -> Project:
