@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.matrix.accounts import accounts
+from tests.matrix.becoming import becoming
 from tests.matrix.ground import Part
 from tests.matrix.logins import logins
 from tests.matrix.servers import servers
@@ -23,6 +24,7 @@ PARTS: dict[str, Part] = {
     "logins": logins,
     "ways": ways_in_use,
     "servers": servers,
+    "becoming": becoming,
 }
 HOUR = 3600.0  # seconds
 
