@@ -5,14 +5,19 @@ of its hosts `python -m tests.matrix` runs it.
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import tests.conformance
 from tests.matrix.accounts import accounts
+from tests.matrix.exceptions import EXCEPTIONS
 from tests.matrix.ground import Part
 from tests.matrix.servers import servers
 from tests.matrix.whole import whole
 
+SUITE = Path(tests.conformance.__file__).parent
 WORKERS = 4  # which wait most of the time
 PARTS: dict[Part, list[tuple[str, str]]] = {
     accounts: [
@@ -22,6 +27,12 @@ PARTS: dict[Part, list[tuple[str, str]]] = {
     ],
     servers: [("ahead", "ssh")],
 }
+
+
+def test_exceptions_are_of_tests_that_there_are() -> None:
+    modules = [import_module(f"tests.conformance.{path.stem}") for path in SUITE.glob("test_*.py")]
+    known = {name for module in modules for name in dir(module)}
+    assert {test for instead in EXCEPTIONS.values() for test in instead} <= known
 
 
 @pytest.mark.timeout(900)
