@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.execute.test_fleet import dead
+from tests.faults.test_unheard import CUT, DEAF
 from tests.projects import Project
 from tests.sshd import Sshd, serve
 
 AWAY = "127.3.9.3"
-CUT_AT_END = "#!/bin/sh\nsh | { sed -u '/ E [0-9]* done/q'; kill -KILL $PPID; sleep 20; }\n"
+CUT_AT_END = """#!/bin/sh
+exec 3<&0
+mkfifo $0.$$
+sh <&3 >$0.$$ &
+sed -u '/ E [0-9]* done/q' <$0.$$
+exit 3
+"""
 
 
 @pytest.mark.parametrize("end", ["kill -KILL $PPID", "exec kill -KILL $PPID $$"])
@@ -60,11 +67,7 @@ def test_a_link_that_is_cut_right_behind_a_steps_end_ends_it_once(
     project: Project, tmp_path: Path, sshd: Sshd, more: str
 ) -> None:
     with serve(tmp_path / "sshd", wrapper=CUT_AT_END) as other:
-        for name, at, server in (("a1", "127.3.0.1", sshd), ("a2", "127.3.0.2", other)):
-            known = {"known_hosts": str(server.known_hosts), "identity": str(server.key)}
-            connect = {**known, "port": server.port, "user": server.user, "identities_only": True}
-            host = json.dumps({"address": at, "connect": connect})
-            project.write({f"inventories/real/hosts/{name}.yml": host})
+        two(project, sshd, other)
         project.write({"tasks/t.yml": f"steps:\n- {{run: echo, {more}}}\n- run: echo\n"})
         host = "a1" if "a2" in more else "a2"
         done = project.orch("-s", "real", "run", "t", "--json", "-l", host)
@@ -74,3 +77,30 @@ def test_a_link_that_is_cut_right_behind_a_steps_end_ends_it_once(
     else:
         assert (done.rows[host]["status"], ended) == ("lost", ["lost"])
         assert "in step 1 'echo'" in done.rows[host]["reason"]
+
+
+@pytest.mark.parametrize("wrapper", [DEAF, CUT], ids=["silent", "cut"])
+def test_a_step_that_may_have_run_on_another_host_is_lost(
+    project: Project, tmp_path: Path, sshd: Sshd, wrapper: str
+) -> None:
+    with serve(tmp_path / "sshd", wrapper=wrapper) as other:
+        two(project, sshd, other, timeout=2)
+        step = f"{{run: touch {tmp_path}/ran, delegate_to: a2, ignore_errors: true}}"
+        project.write({"tasks/t.yml": f"steps:\n- {step}\n- run: touch {tmp_path}/never\n"})
+        done = project.orch("-s", "real", "run", "t", "--json", "-l", "a1")
+    assert (tmp_path / "ran").exists()
+    assert not (tmp_path / "never").exists()
+    assert done.rows["a1"]["status"] == "lost"
+    reason = done.rows["a1"]["reason"]
+    assert f"@127.3.0.2:{other.port}: " in reason
+    assert "it may have run on a2, in step 1 'touch" in reason
+
+
+def two(project: Project, sshd: Sshd, other: Sshd, timeout: float = 20) -> None:
+    """A stage with a1 at the one server and a2 at the other."""
+    for name, at, server in (("a1", "127.3.0.1", sshd), ("a2", "127.3.0.2", other)):
+        connect: dict[str, object] = {"known_hosts": str(server.known_hosts)}
+        connect["identity"] = str(server.key)
+        connect |= {"port": server.port, "user": server.user, "identities_only": True}
+        host = json.dumps({"address": at, "connect": {**connect, "timeout": timeout}})
+        project.write({f"inventories/real/hosts/{name}.yml": host})
