@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -17,10 +17,12 @@ def needed(text: str) -> frozenset[str]:
     return _closed(frozenset(_WORD.findall(text)).intersection(_functions()))
 
 
-def source(names: Iterable[str]) -> str:
-    """What every module's script begins with, and these functions."""
-    known = _functions()
-    return _core() + "".join(text for name, text in known.items() if name in names)
+def parts(text: str) -> Iterator[tuple[str, str]]:
+    """What the script of a module with this text begins with, piece by piece, each with its
+    name: what all of them need, named '', and each function."""
+    yield "", _core()
+    names = needed(text)
+    yield from ((name, source) for name, source in _functions().items() if name in names)
 
 
 @cache
@@ -51,4 +53,5 @@ def _functions() -> Mapping[str, str]:
 
 def _read(*path: str) -> str:
     text = files("orchestrator").joinpath(*path).read_text("utf-8")
-    return "".join(f"{line}\n" for line in _COMMENT.sub("", text).split("\n") if line.strip())
+    lines = _COMMENT.sub("", text).split("\n")
+    return "".join(f"{line.lstrip()}\n" for line in lines if line.strip())

@@ -30,35 +30,48 @@ def segment(
     known: Mapping[int, Known],
     nonce: str = "",
     *,
-    equipped: dict[frozenset[str], str] | None = None,
+    equipped: dict[str, str] | None = None,
 ) -> bytes:
     """The bytes that make a session's shell run these commands, to their end or a failure.
 
     ``known`` are the steps of this task that are over. ``equipped``: the variables in which the
-    session has what modules begin with, by the functions they hold; new ones are added. Raises
+    session has what modules begin with, by the functions' names; new ones are added. Raises
     ValueError for a NUL in a text, which no shell can hold, for a shell's name that is none, and
     for a number used twice.
     """
     texts: list[bytes] = []
     here: list[int] = []
-    kits = {} if equipped is None else equipped
+    kit = {} if equipped is None else equipped
     # first of all, for a step that fails ends the segment
-    control = "".join(_equip(command, texts, kits) for command in commands)
+    control = ""
+    begins: dict[int, str] = {}
+    for command in commands:
+        control += _equip(command, texts, kit, begins)
     for command in commands:
         if command.step in here:
             raise ValueError(f"step {command.step} is twice in one segment")
-        control += _clause(command, texts, known, here, nonce, kits)
+        begin = begins.get(command.step, "")
+        control += _clause(command, texts, known, here, nonce, begin)
         here.append(command.step)
     quoted = b" ".join(b"'" + text + b"'" for text in (control.encode(), *texts))
     return b"segment %d " % (2 + len(texts)) + quoted + b"\n"
 
 
-def _equip(command: Command, texts: list[bytes], kits: dict[frozenset[str], str]) -> str:
-    """What puts a module's functions where they are for the rest of the session."""
-    if command.wanted is None or (names := functions.needed(command.text)) in kits:
+def _equip(
+    command: Command, texts: list[bytes], kit: dict[str, str], begins: dict[int, str]
+) -> str:
+    """What puts a module's functions where they are for the rest of the session; ``begins`` is
+    told how its step's text does."""
+    if command.wanted is None:
         return ""
-    kits[names] = f"o_kit{len(kits)}"
-    return f"{kits[names]}={_place(texts, functions.source(names))};"
+    control, begin = "", ""
+    for name, source in functions.parts(command.text):
+        if name not in kit:
+            kit[name] = f"o_m{len(kit)}"
+            control += f"{kit[name]}={_place(texts, source, bare=True)};"
+        begin += f"${kit[name]}"
+    begins[command.step] = begin
+    return control
 
 
 def _clause(
@@ -67,14 +80,14 @@ def _clause(
     known: Mapping[int, Known],
     here: Sequence[int],
     nonce: str,
-    kits: Mapping[frozenset[str], str],
+    begin: str,
 ) -> str:
     """What runs one command, and sets its four variables, which may be left from before."""
     n = command.step
     run = f"o_s{n}= o_c{n}= o_f{n}= o_k{n}=;"
     run += f"begin {n}{'' if command.timeout is None else ' ' + seconds(command.timeout)};"
     run += (
-        _launches(command, texts, nonce, kits) + _judgement(command, known, [*here, n]) + "finish;"
+        _launches(command, texts, nonce, begin) + _judgement(command, known, [*here, n]) + "finish;"
     )
     if not command.ignore:
         run += "[ $o_failed = 0 ] || return 0;"
@@ -84,9 +97,7 @@ def _clause(
     return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
-def _launches(
-    command: Command, texts: list[bytes], nonce: str, kits: Mapping[frozenset[str], str]
-) -> str:
+def _launches(command: Command, texts: list[bytes], nonce: str, begin: str) -> str:
     if not _SHELL.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
     options = "-eo pipefail" if PurePosixPath(command.shell).name == "bash" else "-e"
@@ -100,9 +111,8 @@ def _launches(
     if command.wanted is None:
         run += f"body {call} {_place(texts, command.text)}"
     else:
-        own = _place(texts, f"{setting(command, nonce)}\n{command.text}")
-        kit = kits[functions.needed(command.text)]
-        run += f'body {call} "${kit}{own[1:-2]}#?}}"'
+        own = _place(texts, f"{setting(command, nonce)}\n{command.text}", bare=True)
+        run += f'body {call} "T{begin}"{own}'
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
         run += f" {_place(texts, command.stdin.removesuffix(chr(10)))}"
@@ -133,7 +143,8 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     )
 
 
-def _place(texts: list[bytes], text: str) -> str:
-    """Add a text and return how the control part refers to it; ``$1`` is the control itself."""
+def _place(texts: list[bytes], text: str, *, bare: bool = False) -> str:
+    """Add a text and return how the control part, which is ``$1``, refers to it; ``bare``: without
+    the letter before it."""
     texts.append(b"T" + escaped(text))
-    return f'"${{{len(texts) + 1}}}"'
+    return f'"${{{len(texts) + 1}{"#?" if bare else ""}}}"'

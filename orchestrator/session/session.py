@@ -56,7 +56,7 @@ class Session:
         self._known: dict[int, Known] = {}
         self._noise = b""
         self._greeted = False
-        self._equipped: dict[frozenset[str], str] = {}
+        self._equipped: dict[str, str] = {}
         self._ready = False
         self._cancelled = False
         self._over = ""
