@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
@@ -19,11 +19,14 @@ from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, War
 from orchestrator.model.host import Host
 from orchestrator.plan.model import Plan
 from orchestrator.session.channel import Connection
-from orchestrator.transport.ask import Ask
+from orchestrator.transport.ask import Ask, Trials
 from orchestrator.transport.connector import Connector
 
 if TYPE_CHECKING:
     from orchestrator.execute.shards import Shards
+
+
+Opens: TypeAlias = "Callable[[Ask | None, Trials | None], Outside]"
 
 
 class Person(Struct, frozen=True):
@@ -53,7 +56,7 @@ def carry_out(
     allow_files()
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
 
-    def opens(ask: Ask | None) -> Outside:
+    def opens(ask: Ask | None, trials: Trials | None = None) -> Outside:
         def connector(before: Connector | None) -> Connector:
             return Connector(
                 record=not plan.check,
@@ -62,6 +65,7 @@ def carry_out(
                 ask=ask,
                 known=there.secrets.masks.add,
                 before=before,
+                trials=trials,
                 ssh_config=ssh_config,
             )
 
@@ -108,7 +112,7 @@ def hired(
     plan: Plan,
     there: There,
     options: Options,
-    opens: Callable[[Ask | None], Outside],
+    opens: Opens,
     person: Person,
 ) -> Shards | None:
     """The worker processes for the plan, where it is one for several."""
@@ -117,8 +121,10 @@ def hired(
     from orchestrator.execute.shard_work import Job
     from orchestrator.execute.shards import hire
 
+    if any(there.stage.hosts[name].connect.transport == "ssh" for name in plan.hosts):
+        import orchestrator.transport.ssh  # noqa: F401  # 50 ms, here for all of them
     job = Job(plan, there.stage.hosts, options, opens, there.secrets.masks, person.ask is not None)
-    return hire(job, person.ask, opens(None).way)
+    return hire(job, person.ask, opens(None, None).way)
 
 
 class Outside:

@@ -81,6 +81,16 @@ class Line:
         answer: str | None = self._ask("ask", text, seen, stop=stop)
         return answer
 
+    def turn(self, question: str, stop: threading.Event) -> int | None:
+        """Wait until no other worker tries the answer to this question; what ``Trials`` says of
+        it, None where ``stop`` was set meanwhile."""
+        refusals: int | None = self._ask("turn", question, stop=stop)
+        return refusals
+
+    def tried(self, question: str, how: str) -> None:
+        """Say how it went."""
+        self.say("tried", question, how)
+
     def _ask(self, kind: str, *words: object, stop: threading.Event | None = None) -> Any:
         """Say it, and wait for the answer; None where ``stop`` was set meanwhile."""
         answers: list[object] = []

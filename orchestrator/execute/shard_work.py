@@ -45,12 +45,13 @@ class Outside(Protocol):
 
 class Job(Struct, frozen=True):
     """What the workers have in common. ``opens`` makes what one of them connects with, given how
-    it asks the user (None: nobody is there); ``masks`` hide the run's secrets."""
+    it asks the user (None: nobody is there) and has its turn to try answers; ``masks`` hide the
+    run's secrets."""
 
     plan: Plan
     hosts: Mapping[str, Host]
     options: Options
-    opens: Callable[[Ask | None], Outside]
+    opens: Callable[[Ask | None, Line], Outside]
     masks: Masks
     asks: bool
 
@@ -79,7 +80,7 @@ def work(
 
 def _work(line: Line, job: Job, hosts: frozenset[str], forks: int) -> None:
     job.masks.tell(line.known)
-    cancel, outside = Cancel(), job.opens(line.ask if job.asks else None)
+    cancel, outside = Cancel(), job.opens(line.ask if job.asks else None, line)
     line.listen(lambda: outside.interrupt(cancel))
     line.begin.wait()
     fleet = fleet_of(job.hosts, outside.connect, line.emit, cancel)

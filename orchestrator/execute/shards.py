@@ -27,6 +27,7 @@ from orchestrator.execute.peers import one_event
 from orchestrator.execute.shard import divided, shards_for
 from orchestrator.execute.shard_account import Account
 from orchestrator.execute.shard_questions import Questions
+from orchestrator.execute.shard_trials import Trials
 from orchestrator.execute.shard_work import SIGNALS, Ask, Job, work
 from orchestrator.model.event import Warned
 from orchestrator.model.host import Host
@@ -69,6 +70,7 @@ class Shards:
     def __init__(self, workers: list[_Worker], job: Job, ask: Ask | None) -> None:
         self._workers, self._job = workers, job
         self._questions = Questions(ask) if ask is not None else None
+        self._trials = Trials()
         self._order = {name: n for n, name in enumerate(job.plan.hosts)}
         self._lost: list[str] = []
         self._raised: Exception | None = None
@@ -137,11 +139,22 @@ class Shards:
             number, text, seen = words
             who, tell = worker.pid, worker.tell
             self._questions.answer(who, text, seen, lambda answer: tell(number, answer))
+        elif kind in ("turn", "tried"):
+            self._try(worker, kind, words)
         elif kind == "rows":
             worker.rows = words[0]
+            self._trials.leave(worker.pid)
         elif kind == "raised":
             self._raised = self._raised or _error(*words)
             self._gone(worker, f"{worker.reap()} with an error", emit)
+
+    def _try(self, worker: _Worker, kind: str, words: list[Any]) -> None:
+        if kind == "tried":
+            self._trials.tried(worker.pid, *words)
+            return
+        number, question = words
+        tell = worker.tell
+        self._trials.turn(worker.pid, question, lambda refusals: tell(number, refusals))
 
     def _agree(self, emit: Emit) -> None:
         """Answer all who take part, where the last of them has come."""
@@ -169,6 +182,7 @@ class Shards:
         for event in worker.account.rest(why):
             emit(event)
         worker.rows = tuple(worker.account.rows(self._job.hosts, why))
+        self._trials.leave(worker.pid)
         self._lost += sorted(hosts, key=self._order.__getitem__)
         self._agree(emit)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
 from orchestrator.model.host import Host
 from orchestrator.session.channel import Connection
-from orchestrator.transport.ask import Answers, Ask, Known
+from orchestrator.transport.ask import Answers, Ask, Known, Trials
 from orchestrator.transport.config.lookup import SYSTEM
 from orchestrator.transport.config.way import Targets, Ways
 from orchestrator.transport.deadline import CancelledError
@@ -30,6 +30,7 @@ class Connector:
     ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user; ``known`` is
     told what a secret is (ssh password, become password, key passphrase) and the secret, before
     it is sent anywhere. What hosts took of the answers given ``before`` is not asked for again.
+    ``trials``: where other processes use the same.
     ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
     ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
     ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
@@ -47,6 +48,7 @@ class Connector:
         ask: Ask | None = None,
         known: Known = lambda _kind, _secret: None,
         before: Connector | None = None,
+        trials: Trials | None = None,
         ssh_config: str | None = None,
         system: Path = SYSTEM,
     ) -> None:
@@ -56,7 +58,7 @@ class Connector:
         self._hosts = hosts
         self._stop = threading.Event()
         told = before.answers if before else None
-        self.answers: Answers = Answers(ask, self._environ, self._stop, known, told)
+        self.answers: Answers = Answers(ask, self._environ, self._stop, known, told, trials)
         self._ways = Ways(self._home, self._environ, self._stop, file=ssh_config, system=system)
         self._targets = Targets()
         self._lock = threading.Lock()
