@@ -2,11 +2,12 @@
 
     python -m tests.bench                     a table for the README
     python -m tests.bench W1 --hosts 10,100   one workload
-    python -m tests.bench small               start-up, inventory, planning, the session's reader
+    python -m tests.bench small               start-up, inventory, planning, the inner loops
 
 Medians of ``--repeat`` runs in which all take turns, so that a busy machine is busy for all. CPU
 is that of the client: what a tool leaves in the background does not count, to its advantage.
-All hosts share one machine and its sshd, which take most of the time.
+All hosts share one machine and its sshd, which take most of the time. W3 is on 5 hosts, over a
+link with a round trip of 100 ms. Which others there are: see peers.py.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.farm import Farm, farm
+from tests.bench.loops import loops
 from tests.bench.peers import PEERS, Job, command
 from tests.bench.small import small
 
-WORKLOADS = ("W1", "W2", "W4")
+WORKLOADS = ("W1", "W2", "W3", "W4")
+ONE_WAY = 0.05  # seconds that W3's link takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", metavar="W1|W2|W4|small", default=["small", *WORKLOADS])
+    parser.add_argument(
+        "what", nargs="*", metavar="W1|W2|W3|W4|small", default=["small", *WORKLOADS]
+    )
     parser.add_argument("--hosts", default="10,100")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--peers", default=",".join(PEERS))
@@ -51,12 +56,13 @@ def main(words: list[str] | None = None) -> int:
     unsound = False
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as folder:
         if "small" in given.what:
-            for line in small(Path(folder) / "small", given.repeat):
+            for line in (*small(Path(folder) / "small", given.repeat), "", *loops(given.repeat)):
                 print(line, flush=True)
         names = [name for name in PEERS if name in given.peers.split(",")]
-        with farm(Path(folder) / "farm") as there:
-            for workload in (w for w in WORKLOADS if w in given.what):
-                for hosts in map(int, given.hosts.split(",")):
+        for workload in (w for w in WORKLOADS if w in given.what):
+            late = workload == "W3"
+            with farm(Path(folder) / workload, delay=ONE_WAY if late else 0) as there:
+                for hosts in [5] if late else map(int, given.hosts.split(",")):
                     found = measured(there, workload, hosts, names, given.repeat)
                     unsound |= any(not run.sound for runs in found.values() for run in runs)
                     for line in table(workload, hosts, found):

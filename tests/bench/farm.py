@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.delay import delayed
 from tests.sshd import Sshd, serve
 
+MOST = 2000  # hosts
 _TEMPLATE = Path(__file__).with_name("project")
-_LINES = ("MaxStartups 4000", "MaxSessions 100", "LogLevel ERROR")
+_LINES = ("MaxStartups 4000", "LogLevel ERROR", "Subsystem sftp internal-sftp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Farm:
 
     folder: Path
     sshd: Sshd
+    port: int
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
 
     @property
     def project(self) -> Path:
@@ -44,18 +51,19 @@ class Farm:
         """The first so many addresses."""
         return [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
-    def stage(self, count: int) -> str:
+    def stage(self, count: int, transport: str = "ssh") -> str:
         """The name of a stage with so many hosts."""
-        name = f"n{count}"
+        name = f"{transport}{count}"
         folder = self.project / "inventories" / name
         folder.mkdir(parents=True, exist_ok=True)
         connect = {
             "user": self.sshd.user,
-            "port": self.sshd.port,
+            "port": self.port,
             "identity": str(self.sshd.key),
             "identities_only": True,
-            "known_hosts": str(self.sshd.known_hosts),
+            "known_hosts": str(self.known_hosts),
             "timeout": 300,
+            "transport": transport,
         }
         stage = {"connect": connect, "vars": {"root": str(self.fleet)}}
         (folder / "stage.yml").write_text(json.dumps(stage))
@@ -78,15 +86,22 @@ class Farm:
 
 
 @contextmanager
-def farm(folder: Path) -> Iterator[Farm]:
-    """Run the server, and end it."""
+def farm(
+    folder: Path, environment: Mapping[str, str] | None = None, delay: float = 0.0
+) -> Iterator[Farm]:
+    """Run the server, with this set in its sessions, and end it. ``delay``: seconds that all
+    takes to it, and as many from it."""
     shutil.copytree(_TEMPLATE, folder / "project")
-    with serve(folder / "sshd", _LINES) as sshd:
-        made = Farm(folder, sshd)
+    with ExitStack() as stack:
+        sshd = stack.enter_context(serve(folder / "sshd", _LINES, environment=environment))
+        port = stack.enter_context(delayed(sshd.port, delay)) if delay else sshd.port
+        made = Farm(folder, sshd, port)
         made.fleet.mkdir()
+        names = (f"[{host}]:{port}" for host in made.hosts(MOST))
+        made.known_hosts.write_text("".join(f"{name} {sshd.host_key}\n" for name in names))
         made.ssh_config.write_text(
-            f"Host *\n Port {sshd.port}\n User {sshd.user}\n IdentityFile {sshd.key}\n"
-            f" IdentitiesOnly yes\n UserKnownHostsFile {sshd.known_hosts}\n BatchMode yes\n"
+            f"Host *\n Port {port}\n User {sshd.user}\n IdentityFile {sshd.key}\n"
+            f" IdentitiesOnly yes\n UserKnownHostsFile {made.known_hosts}\n BatchMode yes\n"
             " KexAlgorithms curve25519-sha256\n ConnectTimeout 300\n LogLevel ERROR\n"
         )
         yield made

@@ -1,0 +1,1 @@
+JOB["hosts"].each { |name| server name, roles: %w[app] }

@@ -1,0 +1,103 @@
+"""A link with a delay: `python -m tests.bench.delay PORT SECONDS` says which port leads to PORT, on
+every address of this machine, and passes what comes there on that much later, either way.
+
+A connection is there for the client at once, where over a real link it would be after a round
+trip: so nothing of it goes on before the three ways of TCP's handshake (RFC 9293, 3.5) would be
+over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Late(asyncio.Protocol):
+    """One end of a connection; what comes in is the other end's ``delay`` seconds later, and
+    nothing before ``since``. None is the end."""
+
+    def __init__(self, delay: float, since: float = 0.0) -> None:
+        self.delay, self.since = delay, since
+        self.other: Late | None = None
+        self.transport: asyncio.Transport | None = None
+        self._queue: deque[bytes | None] = deque()
+        self._held: list[bytes | None] = []
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._keep(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._keep(None)
+
+    def _keep(self, data: bytes | None) -> None:
+        due = max(self._loop.time(), self.since) + self.delay
+        self._queue.append(data)
+        self._loop.call_at(due, self._pass)
+
+    def _pass(self) -> None:
+        """One call for each that was kept, in their order."""
+        data = self._queue.popleft()
+        if self.other is None:
+            self._held.append(data)
+        else:
+            self.other.put(data)
+
+    def join(self, other: Late) -> None:
+        """What came is passed on to that one from now on."""
+        self.other = other
+        for data in self._held:
+            other.put(data)
+
+    def put(self, data: bytes | None) -> None:
+        assert self.transport
+        if data is None:
+            self.transport.close()
+        else:
+            self.transport.write(data)
+
+
+async def serve(port: int, delay: float) -> None:
+    loop = asyncio.get_running_loop()
+    going: set[asyncio.Task[None]] = set()
+
+    def accept() -> Late:
+        near = Late(delay, loop.time() + 2 * delay)
+        task = loop.create_task(lead_on(near))
+        going.add(task)
+        task.add_done_callback(going.discard)
+        return near
+
+    async def lead_on(near: Late) -> None:
+        await asyncio.sleep(3 * delay)
+        _, far = await loop.create_connection(lambda: Late(delay), "127.0.0.1", port)
+        near.join(far)
+        far.join(near)
+
+    server = await loop.create_server(accept, "0.0.0.0", 0, backlog=1000)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+@contextmanager
+def delayed(port: int, delay: float) -> Iterator[int]:
+    """The port that leads to this one over such a link."""
+    words = [sys.executable, "-m", "tests.bench.delay", str(port), str(delay)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as relay:
+        assert relay.stdout
+        try:
+            yield int(relay.stdout.readline())
+        finally:
+            relay.kill()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2])))
