@@ -6,7 +6,6 @@ One place (``cli``) turns them into an exit code; nothing here prints.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
@@ -135,6 +134,8 @@ class Problems:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the known name most like this one, or an empty string."""
+    import difflib  # 3 ms, for a process that fails
+
     folded = {k.lower(): k for k in sorted(known)}
     match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f"did you mean '{folded[match[0]]}'?" if match else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -14,7 +15,10 @@ from orchestrator.plan.model import Results
 from orchestrator.plan.scope import Place
 from orchestrator.plan.walk import Flat
 from orchestrator.tasks.model import Judgement
-from orchestrator.templating import Expression, Scope, Waits
+from orchestrator.templating import Scope, Waits
+
+if TYPE_CHECKING:
+    pass
 
 
 class Standing(Struct, frozen=True):
@@ -144,7 +148,7 @@ def hold(judgements: Iterable[Judgement], scope: Scope) -> bool:
 
 def source_of(judgement: Judgement) -> str:
     """A judgement as it was written."""
-    return judgement.source if isinstance(judgement, Expression) else str(judgement).lower()
+    return str(judgement).lower() if isinstance(judgement, bool) else judgement.source
 
 
 def all_of(conditions: Iterable[Condition]) -> Condition:

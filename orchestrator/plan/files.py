@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark, MissingFileError, OrchError, Problem
 from orchestrator.model.command import Bytes
 from orchestrator.plan import trees
 from orchestrator.source.folder import show
-from orchestrator.templating import TextTemplate
+
+if TYPE_CHECKING:
+    from orchestrator.templating import TextTemplate
 
 INLINE = 32 * 1024
 """Up to so many bytes travel inside the command; what is longer is sent beside it."""

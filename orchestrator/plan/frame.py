@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.secret import Secrets
@@ -13,7 +13,10 @@ from orchestrator.plan.scope import HostScope
 from orchestrator.plan.views import Named
 from orchestrator.tasks.model import Param, Task
 from orchestrator.tasks.types import convert
-from orchestrator.templating import Scope, ValueTemplate
+from orchestrator.templating import Scope
+
+if TYPE_CHECKING:
+    from orchestrator.templating import ValueTemplate
 
 COMMAND_LINE = Mark("<command line>")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from orchestrator.model.condition import Always, Condition
 from orchestrator.model.result import Result
@@ -10,7 +11,9 @@ from orchestrator.plan.conditions import FINAL, Conditions, Standing, WithResult
 from orchestrator.plan.model import Again, Results, Verdict
 from orchestrator.plan.walk import Flat
 from orchestrator.tasks.model import Judgement
-from orchestrator.templating import Expression
+
+if TYPE_CHECKING:
+    pass
 
 
 class Judging:
@@ -54,7 +57,7 @@ class Judging:
 
     def _known(self, judgements: Iterable[Judgement]) -> None:
         for judgement in judgements:
-            if isinstance(judgement, Expression):
+            if not isinstance(judgement, bool):
                 self.flat.caller.check(judgement.names - {"result"}, judgement.mark)
 
     def judge(self, results: Results, result: Result) -> Verdict:

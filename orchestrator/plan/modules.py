@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
@@ -15,7 +16,10 @@ from orchestrator.plan.options import plain_text
 from orchestrator.plan.trees import Tree
 from orchestrator.source.read import Reader
 from orchestrator.tasks.model import Module, Payload
-from orchestrator.templating import TextTemplate, ValueTemplate, Waits
+from orchestrator.templating import Waits
+
+if TYPE_CHECKING:
+    from orchestrator.templating import TextTemplate, ValueTemplate
 
 _SHORT = 8 * 1024
 """Archives of up to so many bytes travel in the script, where a NUL takes five characters."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from orchestrator.plan import modules
 from orchestrator.plan.conditions import Standing
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.walk import Flat, Seen, loop_items
 from orchestrator.tasks.model import Control, Download, Module, Run
-from orchestrator.templating import Expression, Waits
+from orchestrator.templating import Waits
 from orchestrator.templating.scope import Named
+
+if TYPE_CHECKING:
+    pass
 
 
 class Needs:
@@ -37,7 +41,7 @@ class Needs:
         if isinstance(does, Control):
             yield does.value, self.frame
             for that in does.that:
-                if isinstance(that, Expression):
+                if not isinstance(that, bool):
                     yield that, self.frame
         if self.step.loop is not None and self.flat.loops:
             yield self.step.loop.over, self.frame
@@ -50,7 +54,7 @@ class Needs:
             if seen is not None:
                 yield seen.what, seen.frame
         for judgement, frame in around.when:
-            if isinstance(judgement, Expression):
+            if not isinstance(judgement, bool):
                 yield judgement, frame
 
     def _of_module(self, module: Module) -> Iterable[tuple[Named, Frame]]:

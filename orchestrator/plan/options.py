@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems
 from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.walk import Seen
 from orchestrator.source.read import Reader
-from orchestrator.templating import Scope, ValueTemplate
+from orchestrator.templating import Scope
+
+if TYPE_CHECKING:
+    from orchestrator.templating import ValueTemplate
 
 
 def option(

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.secret import Secret, Secrets
 from orchestrator.model.value import HomePath, Value, Values, merge
 from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
-from orchestrator.templating import Scope, Templates, Waits
+from orchestrator.templating import Scope, Waits
+
+if TYPE_CHECKING:
+    from orchestrator.templating import Templates
 
 NOT_YET = {
     "app": "a run without `--app NAME` is for none",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -27,7 +28,10 @@ from orchestrator.plan.options import folder, number_of_seconds, option, variabl
 from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen
 from orchestrator.tasks.model import Control, Download, Module, Run
-from orchestrator.templating import ValueTemplate, Waits
+from orchestrator.templating import Waits
+
+if TYPE_CHECKING:
+    from orchestrator.templating import ValueTemplate
 
 
 class StepPlanner:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tarfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -32,7 +31,7 @@ from orchestrator.model.command import Bytes
 from orchestrator.source.folder import show
 
 _CHUNK = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
+_BLOCK = 512  # bytes (pax, POSIX.1-2017: ustar Interchange Format)
 _PRIVATE = 0o077
 _END = bytes(2 * _BLOCK)
 """What ends an archive."""
@@ -180,6 +179,8 @@ def _contents(entry: Entry) -> Iterator[bytes]:
 
 
 def _header(name: str, size: int, mode: int = 0o600) -> bytes:
+    import tarfile  # 2 ms for the runs that send no tree
+
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, mode
     return info.tobuf(tarfile.GNU_FORMAT)

@@ -7,6 +7,7 @@ mean for the way through the row is said by regions over the numbers (``model.Re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,7 +18,10 @@ from orchestrator.model.value import Key, Values
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Gather, Region, Results
 from orchestrator.tasks.model import Block, Call, Control, Judgement, Modifiers, Step, Task
-from orchestrator.templating import Expression, ValueTemplate, Waits
+from orchestrator.templating import Waits
+
+if TYPE_CHECKING:
+    from orchestrator.templating import ValueTemplate
 
 
 class Seen(Struct, frozen=True):
@@ -284,6 +288,8 @@ def loop_items(step: Step, frame: Frame) -> list[object]:
     """What a loop runs over. Raises Waits, and DefinitionError where it is no list."""
     if step.loop is None:
         raise TypeError("a loop has a `loop`")
+    from orchestrator.templating import Expression  # a run without templates does not load Jinja
+
     over = step.loop.over
     found = over.value(frame) if isinstance(over, Expression) else over.render(frame)
     if isinstance(found, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark, Problems
@@ -24,7 +24,9 @@ from orchestrator.tasks.model import (
     Run,
     Step,
 )
-from orchestrator.templating import ShellTemplate, ValueTemplate
+
+if TYPE_CHECKING:
+    from orchestrator.templating import ShellTemplate, ValueTemplate
 
 T = TypeVar("T")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct, field
 
 from orchestrator.errors import Mark
 from orchestrator.model.value import Key, Value, Values
-from orchestrator.templating import Expression, ShellTemplate, TextTemplate, ValueTemplate
+
+if TYPE_CHECKING:
+    from orchestrator.templating import Expression, ShellTemplate, TextTemplate, ValueTemplate
 
 PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode", "file", "any")
 

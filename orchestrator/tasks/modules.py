@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import Mark, nearest
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks.compile import Compiler
 from orchestrator.tasks.model import Fix, Module, Payload
-from orchestrator.templating import ValueTemplate
+
+if TYPE_CHECKING:
+    from orchestrator.templating import ValueTemplate
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 

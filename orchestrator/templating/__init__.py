@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.templating.scope import Scope, Waits
 
 if TYPE_CHECKING:
+    from orchestrator.templating.compiled import Templates
     from orchestrator.templating.conditions import condition
     from orchestrator.templating.expressions import Expression
     from orchestrator.templating.shelltext.template import ShellTemplate, Use
-    from orchestrator.templating.templates import Templates, expression, shell, text, value
+    from orchestrator.templating.templates import expression, shell, text, value
     from orchestrator.templating.values import TextTemplate, ValueTemplate
 
 __all__ = [
@@ -37,6 +38,7 @@ _WHERE = {
     "Expression": "expressions",
     "ShellTemplate": "shelltext.template",
     "TextTemplate": "values",
+    "Templates": "compiled",
     "Use": "shelltext.template",
     "ValueTemplate": "values",
     "condition": "conditions",

@@ -1,0 +1,46 @@
+"""What is not needed is not loaded: most of a short run's time is Python's start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.projects import Project
+
+
+def loaded(project: Project, *words: str) -> set[str]:
+    """The modules that a process has loaded when orch ends."""
+    script = (
+        "import os, sys\n"
+        "os._exit = lambda code: (print('LOADED', *sys.modules), sys.stdout.flush(), leave(code))\n"
+        f"leave, sys.argv = sys.exit, ['orch', *{words!r}]\n"
+        "from orchestrator.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *_, line = done.stdout.splitlines()
+    assert line.startswith("LOADED"), done.stderr
+    return set(line.split())
+
+
+def test_a_command_without_templates_loads_no_template_language(project: Project) -> None:
+    project.write(
+        {
+            "inventories/dev/stage.yml": "connect: {transport: local}",
+            "inventories/dev/hosts.yml": "a:",
+        }
+    )
+    found = loaded(project, "-s", "dev", "exec", "--", "true")
+    assert "orchestrator.execute.run" in found
+    assert not {"jinja2", "rich", "paramiko.transport", "tarfile"} & found
+
+
+def test_the_version_needs_no_inventory(project: Project) -> None:
+    found = loaded(project, "--version")
+    assert not {"yaml", "jinja2", "orchestrator.inventory", "orchestrator.plan"} & found
