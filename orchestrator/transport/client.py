@@ -191,7 +191,7 @@ class Client(Link):
             shell = Shell(self, self._next_channel(), text, bool(self._agent), self._environment)
             self.adopt(shell)
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
-        self.post(ask.add_int(shell.number).add_int(WINDOW).add_int(PACKET))
+        self.post(ask.add_int(shell.number).add_int(shell.allowed).add_int(PACKET))
         return shell
 
     def _opened(self, message: Message) -> None:

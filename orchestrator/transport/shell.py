@@ -7,7 +7,7 @@ import signal
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Chunk
 from orchestrator.transport.library import Message, codes
-from orchestrator.transport.stream import Carrier, Stream
+from orchestrator.transport.stream import FIRST, Carrier, Stream
 
 
 class Shell(Stream):
@@ -28,7 +28,7 @@ class Shell(Stream):
         forward: bool = False,
         environment: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        super().__init__(link, number)
+        super().__init__(link, number, FIRST)
         self._forward, self._environment = forward, environment
         self._command = command
         self._out: list[bytes] = []
@@ -67,6 +67,7 @@ class Shell(Stream):
         the host took the channel and refused the command.
         """
         with self._changed:
+            self._waited = self._waited or not self._worth_reading()
             self._changed.wait_for(self._worth_reading, timeout)
             self._woken = self._roomy = False
             if self._error:

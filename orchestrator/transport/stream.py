@@ -7,9 +7,10 @@ from typing import Protocol
 
 from orchestrator.transport.library import Message, codes
 
-WINDOW = 1 << 21  # what the peer may send before we have read it
+WINDOW = 1 << 21  # the most that the peer may send before we have read it
+FIRST = 1 << 17  # the same, where it is not known yet whether we read as fast as it sends
 PACKET = 1 << 15
-GRANT = WINDOW // 8  # what was read is allowed again in portions of this
+GRANT = WINDOW // 8  # what was read is allowed again in portions of this, or of half a window
 STDERR = 1  # the only type of extended data there is
 
 
@@ -34,10 +35,13 @@ class Stream:
     messages that arrive; the others by any thread.
 
     ``number`` is our name for it. Nothing can be written until the peer gave it a number too.
+    ``allowed`` is the window, which may move between what it is at first and WINDOW.
     """
 
-    def __init__(self, link: Carrier, number: int) -> None:
+    def __init__(self, link: Carrier, number: int, allowed: int = WINDOW) -> None:
         self.number = number
+        self.allowed = self._least = allowed
+        self._waited = False  # for data, since some was last allowed
         self._link = link
         self._peer = -1
         self._window = self._largest = 0
@@ -84,10 +88,24 @@ class Stream:
         """``size`` more bytes of what arrived are dealt with: let the peer send as many."""
         with self._changed:
             self._ungranted += size
-            if self._ungranted < GRANT or self._gone or self._eof_there:
+            if self._ungranted < min(GRANT, self.allowed // 2) or self._gone or self._eof_there:
                 return
+            self._move(size)
             size, self._ungranted = self._ungranted, 0
-        self._tell(codes.cMSG_CHANNEL_WINDOW_ADJUST, size)
+        if size:
+            self._tell(codes.cMSG_CHANNEL_WINDOW_ADJUST, size)
+
+    def _move(self, size: int) -> None:
+        """Twice the window for who has to wait for data, up to WINDOW: a long way needs it. Half
+        of it again where data lies about: a thousand hosts must not fill the memory with what
+        nobody has got round to reading."""
+        before = self.allowed
+        if self._waited:
+            self.allowed = min(2 * before, WINDOW)
+        elif size >= before // 2:
+            self.allowed = max(before // 2, self._least)
+        self._waited = False
+        self._ungranted += self.allowed - before
 
     # ------------------------------------------------------------------ what the reader calls
 
