@@ -1,0 +1,163 @@
+"""What one process costs, with its children: time, CPU and memory."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import pty
+import resource
+import statistics
+import struct
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+T = TypeVar("T")
+_ROOT = Path(__file__).parents[2]
+_LOOK = 0.1  # seconds between looks at the memory
+_SIZE = (40, 120)  # rows and columns of the terminal
+_BLOCK = 512  # bytes, of getrusage(2)
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_ENDING = 30.0  # seconds for a server's sessions to end
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """``wall`` and ``cpu`` are seconds, the latter user and system. ``pss``: the most memory that
+    all of them had at once, in MiB, where shared pages are shared out (proc(5), smaps_rollup);
+    0 where nobody looked. ``disk``: bytes that were read from a disk, and not from memory."""
+
+    wall: float
+    cpu: float
+    status: int
+    disk: int
+    pss: float = 0.0
+
+
+def cost(
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    log: Path,
+    *,
+    watch: bool = False,
+    terminal: bool = False,
+) -> Cost:
+    """Run this, its output in ``log``, through a terminal of its own where it is to have one.
+    ``watch``: look at its memory, which takes a little of everybody's time."""
+    most = [0.0]
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)  # orphans become ours
+    before = set(_children(os.getpid()))
+    with log.open("wb") as out, _output(out, terminal=terminal) as where:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=where,
+            stderr=where,
+            env=environ,
+            cwd=_ROOT,
+        )
+        over = threading.Event()
+        watching = threading.Thread(target=_watch, args=(process.pid, over, most))
+        if watch:
+            watching.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        burnt = usage.ru_utime + usage.ru_stime + sum(map(_burnt, _own(before)))
+        over.set()
+        if watch:
+            watching.join()
+    return Cost(wall, burnt, process.returncode, usage.ru_inblock * _BLOCK, most[0])
+
+
+def middle(runs: Iterable[T], of: Callable[[T], float]) -> float:
+    """The median of one figure."""
+    return statistics.median(map(of, runs))
+
+
+def spent(pid: int) -> float:
+    """CPU seconds of a server's sessions, which are its only children, once all have ended, and
+    of everything else that was run from here."""
+    end = time.monotonic() + _ENDING
+    while _children(pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    for child in _children(os.getpid()):
+        with suppress(ChildProcessError):
+            if child != pid:
+                os.waitpid(child, os.WNOHANG)
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    theirs = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")  # cutime, cstime
+    ours = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return theirs + ours.ru_utime + ours.ru_stime
+
+
+def _own(before: set[int]) -> Iterator[int]:
+    """What it left in the background, which is ours by now: ssh, as a master. Others come from
+    the server."""
+    for pid in set(_children(os.getpid())) - before:
+        with suppress(OSError):  # it ended meanwhile
+            if Path(f"/proc/{pid}/comm").read_text() == "ssh\n":
+                yield pid
+
+
+def _burnt(pid: int) -> float:
+    usage = os.wait4(pid, 0)[2]
+    return usage.ru_utime + usage.ru_stime
+
+
+@contextmanager
+def _output(out: BinaryIO, *, terminal: bool) -> Iterator[int]:
+    if not terminal:
+        yield out.fileno()
+        return
+    near, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("4H", *_SIZE, 0, 0))
+    copying = threading.Thread(target=_copy, args=(near, out))
+    copying.start()
+    try:
+        yield far
+    finally:
+        os.close(far)
+        copying.join()
+        os.close(near)
+
+
+def _copy(near: int, out: BinaryIO) -> None:
+    with suppress(OSError):  # EIO: nobody has the other end any more
+        while data := os.read(near, 1 << 16):
+            out.write(data)
+
+
+def _watch(pid: int, over: threading.Event, most: list[float]) -> None:
+    while not over.wait(_LOOK):
+        most[0] = max(most[0], sum(map(_pss, _tree(pid))))
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _children(pid):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):  # it ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _pss(pid: int) -> float:
+    with suppress(OSError):
+        for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if row.startswith("Pss:"):
+                return int(row.split()[1]) / 1024
+    return 0.0
