@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -110,11 +111,18 @@ class Line:
         return answers[0]
 
     def _hear(self, interrupt: Callable[[], None]) -> None:
+        try:
+            self._listen(interrupt)
+        except Exception:  # nobody would wake those who wait, nor notice that we are alone
+            self.say("raised", None, traceback.format_exc())
+        os._exit(ORPHAN)
+
+    def _listen(self, interrupt: Callable[[], None]) -> None:
         while True:
             try:
                 number, told = pickle.loads(self._pipe.recv_bytes())
             except (EOFError, OSError):
-                os._exit(ORPHAN)
+                return
             if told == "begin":
                 self.begin.set()
             elif told == "stop":

@@ -93,9 +93,9 @@ class Shards:
                         self._hear(worker, emit)
         finally:
             unwatch()
+        self._through = True
         if self._raised is not None:
             raise self._raised
-        self._through = True
         rows = (row for worker in self._workers for row in worker.rows or ())
         return tuple(sorted(rows, key=lambda row: self._order[row.host]))
 
