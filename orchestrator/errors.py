@@ -109,9 +109,10 @@ class ConnectError(OrchError):
         self.phase, self.why, self.hint, self.transient = phase, why, hint, transient
 
     def at(self, place: str) -> ConnectError:
-        """The same, with where it was; no more than before where ``place`` is ''."""
-        why = f"{place}: {self.why}" if place else self.why
-        return ConnectError(self.phase, why, self.hint, transient=self.transient)
+        """The same, with where it was; no more than before where ``place`` is '', or said."""
+        if not place or self.why.startswith(f"{place}: "):
+            return self
+        return ConnectError(self.phase, f"{place}: {self.why}", self.hint, transient=self.transient)
 
 
 class Problems:

@@ -213,6 +213,8 @@ class HostTask:
     def _refused(self, step: PlannedStep, error: ConnectError) -> None:
         """A step that could not begin has failed, unless its own host cannot be reached."""
         begun = self.recorder.shows(step) or self._over()
+        if error.phase == "become":
+            error = error.at(self._place(step))
         outcome = refused(error, "" if begun else step.on)
         if outcome is None:
             raise error
