@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import accumulate
 
 from orchestrator.errors import ConnectError
 from orchestrator.session.channel import Chunk
@@ -72,10 +73,11 @@ class Shell(Stream):
             self._woken = self._roomy = False
             if self._error:
                 raise self._error
-            stdout, stderr = _joined(self._out), _joined(self._err)
-            eof = self._gone or (self._eof_there and self._status is not None)
+            stdout, stderr = _taken(self._out), _taken(self._err)
+            left = sum(map(len, self._out)) + sum(map(len, self._err))
+            eof = not left and (self._gone or (self._eof_there and self._status is not None))
         if stdout or stderr:
-            self.grant(len(stdout) + len(stderr))
+            self.grant(len(stdout) + len(stderr), left)
         return Chunk(stdout, stderr, eof)
 
     def wake(self) -> None:
@@ -173,10 +175,15 @@ class Shell(Stream):
         )
 
 
-def _joined(parts: list[bytes]) -> bytes:
-    """What ``parts`` held, which is empty afterwards."""
-    whole = parts[0] if len(parts) == 1 else b"".join(parts)
-    parts.clear()
+def _taken(parts: list[bytes]) -> bytes:
+    """The first of ``parts``, together FIRST bytes at most, which are gone from it afterwards:
+    whoever takes output apart copies it, and need not have all of a window more than once."""
+    if not parts:
+        return b""
+    ends = accumulate(map(len, parts))
+    count = max(1, sum(end <= FIRST for end in ends))
+    whole = parts[0] if count == 1 else b"".join(parts[:count])
+    del parts[:count]
     return whole
 
 

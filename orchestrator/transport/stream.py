@@ -84,25 +84,27 @@ class Stream:
         if not told:
             self._tell(codes.cMSG_CHANNEL_CLOSE)
 
-    def grant(self, size: int) -> None:
-        """``size`` more bytes of what arrived are dealt with: let the peer send as many."""
+    def grant(self, size: int, left: int = 0) -> None:
+        """``size`` more bytes of what arrived are dealt with, and ``left`` are not: let the peer
+        send as many."""
         with self._changed:
             self._ungranted += size
             if self._ungranted < min(GRANT, self.allowed // 2) or self._gone or self._eof_there:
                 return
-            self._move(size)
-            size, self._ungranted = self._ungranted, 0
+            self._move(size + left)
+            size = max(self._ungranted, 0)  # below 0 where the window shrank by more
+            self._ungranted -= size
         if size:
             self._tell(codes.cMSG_CHANNEL_WINDOW_ADJUST, size)
 
-    def _move(self, size: int) -> None:
+    def _move(self, there: int) -> None:
         """Twice the window for who has to wait for data, up to WINDOW: a long way needs it. Half
         of it again where data lies about: a thousand hosts must not fill the memory with what
         nobody has got round to reading."""
         before = self.allowed
         if self._waited:
             self.allowed = min(2 * before, WINDOW)
-        elif size >= before // 2:
+        elif there >= before // 2:
             self.allowed = max(before // 2, self._least)
         self._waited = False
         self._ungranted += self.allowed - before

@@ -1,0 +1,99 @@
+"""Measure how orch's cost grows with the hosts, and what it holds when all of them print at once.
+
+    python -m tests.bench.scale                              W1 on 100, 300 and 2,000 hosts
+    python -m tests.bench.scale --hosts 100,300 --repeat 3
+
+All hosts run at once (`-f`), on one machine. CPU is the client's, per host and beside that of the
+first number of hosts; memory (PSS) is looked at in one more run, since looking takes time. In the
+last run each host prints 10 MB at once, and orch may not grow by more than BOUND.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.cost import Cost, cost, middle
+from tests.bench.farm import Farm, farm
+from tests.bench.peers import Job, orch
+
+BOUND = 3.0
+"""MiB that orch's memory grows by for each host that floods it while others do."""
+
+_FLOOD = f"yes {'x' * 99} | head -c {{}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The costs of one number of hosts; ``watched`` is the run whose memory was looked at."""
+
+    hosts: int
+    runs: Sequence[Cost]
+    watched: Cost
+
+    @property
+    def each(self) -> float:
+        """CPU milliseconds of a host."""
+        return 1000 * middle(self.runs, lambda run: run.cpu) / self.hosts
+
+    @property
+    def sound(self) -> bool:
+        return not any(run.status for run in (*self.runs, self.watched))
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hosts", default="100,300,2000")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--flood", type=int, default=100, help="hosts that flood; 0: none")
+    given = parser.parse_args(words)
+    with (
+        tempfile.TemporaryDirectory(prefix="orch-bench-") as folder,
+        farm(Path(folder) / "farm") as there,
+    ):
+        print("| W1, hosts | wall s | client CPU ms a host | of the first | PSS MiB |")
+        print("|---|---|---|---|---|")
+        sizes: list[Size] = []
+        for hosts in map(int, given.hosts.split(",")):
+            sizes.append(measured(there, hosts, given.repeat))
+            print(row(sizes[-1], sizes[0]), flush=True)
+        if given.flood:
+            more, status = flood(there, given.flood, 10_000_000)
+            print(f"\n{given.flood} hosts that print 10 MB: {more:.1f} MiB a host, status {status}")
+    return int(not all(size.sound for size in sizes))
+
+
+def measured(there: Farm, hosts: int, repeat: int) -> Size:
+    """W1 on so many hosts."""
+    words, log = orch(Job(there, "W1", hosts, "")), there.folder / "log"
+    runs = [cost(words, there.environ(), log) for _ in range(repeat)]
+    return Size(hosts, runs, cost(words, there.environ(), log, watch=True))
+
+
+def row(size: Size, first: Size) -> str:
+    """A row of the table."""
+    wall, note = middle(size.runs, lambda run: run.wall), "" if size.sound else " FAILED"
+    growth, pss = size.each / first.each, size.watched.pss
+    return f"| {size.hosts}{note} | {wall:.1f} | {size.each:.2f} | {growth:.2f} | {pss:.0f} |"
+
+
+def flood(there: Farm, hosts: int, size: int) -> tuple[float, int]:
+    """How many MiB more a host takes if each prints so many bytes at once, and the exit status."""
+    words = orch(Job(there, "W1", hosts, ""))
+    words = [*words[: words.index("--")], "--", "sh", "-c"]
+    environ = there.environ() | {"TERM": "xterm-256color"}
+    quiet, loud = (
+        cost([*words, text], environ, there.folder / "log", watch=True, terminal=True)
+        for text in ("sleep 1", f"{_FLOOD.format(size)}; sleep 1")
+    )
+    return (loud.pss - quiet.pss) / hosts, quiet.status or loud.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
