@@ -6,7 +6,9 @@
 
 ``canned``: everything orch does but SSH. Hosts are channels in memory that play back what a real
 sh once answered to the same steps, so no server takes any CPU. Journal, plain lines and rows are
-written as ever, the latter to /dev/null.
+written as ever, the latter to /dev/null. Since such hosts never let one wait, all threads want the
+interpreter at once, which costs one process with many more than it does with real hosts: --forks
+says how many there are.
 ``sshd``: orch as it is, with a real sshd on loopback, whose CPU is not counted.
 
 Processes of one run take turns with those of others, and sshd needs most of the machine; so beside
@@ -17,6 +19,7 @@ on C processors, which no run can exceed. Medians; runs with one and more proces
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import json
 import os
@@ -50,6 +53,7 @@ from orchestrator.transport.local import LocalConnection
 from tests.bench.farm import farm
 
 PROCESSORS = 2
+_OBJECTS_A_LOOK = 50_000  # for the garbage collector, as orch itself has it
 _LOOK = 0.02  # seconds between looks at the workers' CPU
 _NONCE = re.compile(rb"o_nonce=(\w+)''(\w+);")
 _TASKS = {
@@ -84,13 +88,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("what", nargs="*", default=["canned", "sshd"])
     parser.add_argument("--hosts", type=int, default=1000)
     parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--forks", type=int, default=100)
     parser.add_argument("--shards", default="1,2")
     given = parser.parse_args(words)
     counts = [int(count) for count in given.shards.split(",")]
     with tempfile.TemporaryDirectory(prefix="orch-shards-") as folder:
         if "canned" in given.what:
             for task in _TASKS:
-                bench = Bench(Path(folder) / task, task, given.hosts)
+                bench = Bench(Path(folder) / task, task, given.hosts, given.forks)
                 runs = {count: list[Figures]() for count in counts}
                 for _ in range(given.repeat):
                     for count in counts:
@@ -124,7 +129,8 @@ def table(what: str, hosts: int, runs: dict[int, list[Figures]]) -> Iterator[str
 class Bench:
     """A plan for so many hosts, made once, and what a sh answered to it."""
 
-    def __init__(self, root: Path, task: str, hosts: int) -> None:
+    def __init__(self, root: Path, task: str, hosts: int, forks: int = 100) -> None:
+        self.forks = forks
         (root / "inventories" / "s").mkdir(parents=True)
         (root / "tasks").mkdir()
         names = "".join(f"h{n:05}: {{}}\n" for n in range(hosts))
@@ -149,8 +155,7 @@ class Bench:
             tape.append(Recording())
             return tape[0]
 
-        task = self.plan.tasks[0]
-        plan = self._planned(task, self.stage, 1)
+        plan = self._planned(self.plan.tasks[0], self.stage, 1)
         code = run(
             plan, self.stage.hosts, connect, lambda _: None, options=Options(), cancel=Cancel()
         )
@@ -175,6 +180,7 @@ class Bench:
         return Figures(wall, first, tuple(workers))
 
     def _once(self, count: int, writer: int) -> None:
+        gc.set_threshold(_OBJECTS_A_LOOK)
         began, cpu = time.monotonic(), time.process_time()
 
         def told() -> None:
@@ -187,7 +193,7 @@ class Bench:
             working.append(True)
             return Canned(self.answer, told)
 
-        options = Options(shards=count)
+        options = Options(self.forks, shards=count)
         job = Job(self.plan, self.stage.hosts, options, opens, Masks(), False)
         shards = hire(job, None, lambda host: host.name)
         null = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
