@@ -52,9 +52,8 @@ def cost(
     """Run this, its output in ``log``, through a terminal of its own where it is to have one.
     ``watch``: look at its memory, which takes a little of everybody's time."""
     most = [0.0]
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)  # orphans become ours
     before = set(_children(os.getpid()))
-    with log.open("wb") as out, _output(out, terminal=terminal) as where:
+    with _orphans(), log.open("wb") as out, _output(out, terminal=terminal) as where:
         began = time.monotonic()
         process = subprocess.Popen(
             list(words),
@@ -75,7 +74,19 @@ def cost(
         over.set()
         if watch:
             watching.join()
+    reap(before)
     return Cost(wall, burnt, process.returncode, usage.ru_inblock * _BLOCK, most[0])
+
+
+@contextmanager
+def _orphans() -> Iterator[None]:
+    """Processes whose parent ends meanwhile become ours."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(_SUBREAPER, 0, 0, 0, 0)
 
 
 def middle(runs: Iterable[T], of: Callable[[T], float]) -> float:
@@ -89,14 +100,19 @@ def spent(pid: int) -> float:
     end = time.monotonic() + _ENDING
     while _children(pid) and time.monotonic() < end:
         time.sleep(0.01)
-    for child in _children(os.getpid()):
-        with suppress(ChildProcessError):
-            if child != pid:
-                os.waitpid(child, os.WNOHANG)
+    reap({pid})
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     theirs = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")  # cutime, cstime
     ours = resource.getrusage(resource.RUSAGE_CHILDREN)
     return theirs + ours.ru_utime + ours.ru_stime
+
+
+def reap(spared: set[int]) -> None:
+    """Let go of our processes that have ended, but for those that somebody else waits for."""
+    for child in _children(os.getpid()):
+        with suppress(ChildProcessError):
+            if child not in spared:
+                os.waitpid(child, os.WNOHANG)
 
 
 def _own(before: set[int]) -> Iterator[int]:

@@ -229,10 +229,12 @@ def test_the_hosts_of_a_worker_that_is_killed_are_lost_and_the_others_stop_at_th
     words = ["-s", "dev", "run", "one", "two", "--json", "--shards", "2"]
     with project.started(*words) as process:
         until(lambda: len(list(tmp_path.glob("on-*"))) == len(HOSTS), "all steps run")
-        os.kill(workers(process)[0], signal.SIGKILL)
         assert process.stdout is not None
-        lines = []
-        while not (lines and '"warned"' in lines[-1]):
+        lines: list[str] = []
+        while sum('"step_finished"' in line for line in lines) < len(HOSTS):
+            lines.append(process.stdout.readline())  # what is told of the first step counts
+        os.kill(workers(process)[0], signal.SIGKILL)
+        while '"warned"' not in lines[-1]:
             lines.append(process.stdout.readline())
         go.touch()
         lines += process.stdout.readlines()
