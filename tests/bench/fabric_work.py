@@ -13,11 +13,11 @@ from fabric import Config, Connection  # type: ignore[import-not-found]
 
 workload = sys.argv[1]
 job = json.loads(Path(sys.argv[2]).read_text())
-config = Config(runtime_ssh_path=job["ssh_config"])
 page = jinja2.Environment(keep_trailing_newline=True).from_string(Path(job["page"]).read_text())
 
 
 def work(index: int, name: str) -> str:
+    config = Config(runtime_ssh_path=job["ssh_config"])  # threads cannot share one
     own = {"key_filename": job["key"], "allow_agent": False, "look_for_keys": False}
     with Connection(name, config=config, connect_timeout=300, connect_kwargs=own) as host:
         if workload == "W1":
