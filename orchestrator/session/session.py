@@ -278,9 +278,10 @@ class Session:
         raise Lost(self._running, self._at + reason, self._noise)
 
     def _not_ready(self, why: str) -> None:
+        # before the shell had read its prelude; asked first, for closing its stdin ends it
+        ended = self._channel.exit_status() is not None
         self._over = why
         self._close_stdin()
-        ended = self._channel.exit_status() is not None  # before the shell had read its prelude
         raise NotReady(
             self._at + why, self._noise, sent=self._sent and bool(self._steps) and not ended
         )
