@@ -54,23 +54,7 @@ def carry_out(
     ``ssh_config`` is read in place of the user's and the system's.
     """
     allow_files()
-    sandbox = there.root / ".orch" / "sandbox" / there.stage.name
-
-    def opens(ask: Ask | None, trials: Trials | None = None) -> Outside:
-        def connector(before: Connector | None) -> Connector:
-            return Connector(
-                record=not plan.check,
-                sandbox=sandbox,
-                hosts=there.stage.hosts,
-                ask=ask,
-                known=there.secrets.masks.add,
-                before=before,
-                trials=trials,
-                ssh_config=ssh_config,
-            )
-
-        return Outside(connector)
-
+    opens = opening(plan, there, ssh_config)
     shards = hired(plan, there, options, opens, person)  # as long as there is no other thread
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
@@ -80,7 +64,7 @@ def carry_out(
         gone=cancel.stop,
         masks=there.secrets.masks,
     )
-    outside = opens(person.ask)
+    outside = opens(person.ask, None)
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
@@ -106,6 +90,28 @@ def carry_out(
         outside.close()
         if shards is not None:
             shards.close()
+
+
+def opening(plan: Plan, there: There, ssh_config: str | None) -> Opens:
+    """What makes the connectors of this process, or of a worker."""
+    sandbox = there.root / ".orch" / "sandbox" / there.stage.name
+
+    def opens(ask: Ask | None, trials: Trials | None) -> Outside:
+        def connector(before: Connector | None) -> Connector:
+            return Connector(
+                record=not plan.check,
+                sandbox=sandbox,
+                hosts=there.stage.hosts,
+                ask=ask,
+                known=there.secrets.masks.add,
+                before=before,
+                trials=trials,
+                ssh_config=ssh_config,
+            )
+
+        return Outside(connector)
+
+    return opens
 
 
 def hired(
