@@ -265,7 +265,8 @@ beside() {
   temp=$temp.$ORCH_TEMP f_wrote=1
   trap '[ ! -e "$temp" ] || rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write all of it: is the disk full?" >&2' EXIT
   trap 'exit 143' TERM HUP INT
-  ([ "$f_usual" ] || umask 077; set -C; : >"$temp")
+  if [ "$f_usual" ]; then set -C; true >"$temp"; else (umask 077; set -C; : >"$temp"); fi || return
+  set +C
 }
 # place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
 # given stays as it was there, or as the umask has it. BACKUP true: what was there stays beside it.
@@ -309,8 +310,11 @@ put() {
   beside "$path"
   f_wrote=
   payload >"$temp"
+  f_code=$?
+  [ $f_code = 0 ] || return $f_code
   f_wrote=1
-  same "$temp" || { echo "could not write all of it" >&2; return 1; }
+  # what writes it says whether it could, unless it is made of pipes
+  [ "$o_literal" ] || same "$temp" || { echo "could not write all of it" >&2; return 1; }
   place "$path" "$2" "$3" "$4" "$5"
 }
 

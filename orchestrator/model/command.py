@@ -78,6 +78,7 @@ class Command(Struct, frozen=True):
     ``below``: where the probe of a checked module fails and this holds, it would change.
     ``show``: the script reports the contents that it is about to replace.
     ``staged``: the path on the host of what was sent beside the text.
+    ``contained``: it leaves no process behind.
     ``fetches``: the file whose contents it tells, and which this side then reads.
     """
 
@@ -96,4 +97,5 @@ class Command(Struct, frozen=True):
     below: Condition = Always(False)
     show: bool = False
     staged: str = ""
+    contained: bool = False
     fetches: Fetch | None = None

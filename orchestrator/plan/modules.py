@@ -61,7 +61,8 @@ def _tree(states: Mapping[str, str], tree: Tree) -> Wanted:
 def script(module: Module, frame: Frame, wants: Wanted) -> str:
     """The module's own part of the script. Raises Waits and DefinitionError."""
     parts = [module.functions.render(frame)] if module.functions else []
-    parts.append(_function("probe", module.probe.render(frame)))
+    # always called where it is by itself
+    parts.append(f"probe() {{\nset -e\n{module.probe.render(frame)}\n\n}}")
     mends = []
     for number, fix in enumerate(module.fixes, 1):
         parts.append(_function(f"fix_{number}", fix.text.render(frame)))
@@ -69,7 +70,7 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
     if wants.brings is not None:
         parts.append(_payload(wants.brings))
     elif wants.sends is not None:
-        parts.append('payload() { cat -- "$o_staged"; }')
+        parts.append('o_literal=1;payload() { cat -- "$o_staged"; }')
     if wants.manifest is not None:
         text = shlex.quote(wants.manifest.decode("utf-8", "surrogateescape"))
         parts.append(f"manifest() {{ printf %s {text}; }}")
@@ -175,10 +176,10 @@ def _states(states: Mapping[str, str]) -> str:
 def _payload(data: bytes) -> str:
     if b"\0" not in data:
         text = data.decode("utf-8", "surrogateescape")
-        return f"payload() {{ printf %s {shlex.quote(text)}; }}"
+        return f"o_literal=1;payload() {{ printf %s {shlex.quote(text)}; }}"
     escaped = data.replace(b"\\", b"\\\\").replace(b"\0", b"\\0000")
     text = escaped.decode("utf-8", "surrogateescape")
-    return f"payload() {{ printf %b {shlex.quote(text)}; }}"
+    return f"o_literal=1;payload() {{ printf %b {shlex.quote(text)}; }}"
 
 
 def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:

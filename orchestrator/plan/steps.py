@@ -210,6 +210,7 @@ class StepPlanner:
             wanted=wants,
             check=self.ask.check,
             show=self.ask.diff,
+            contained=hold((module.contained,), self.frame),
         )
 
     def _fetching(self, download: Download, when: Condition) -> Command:
@@ -252,6 +253,7 @@ class StepPlanner:
             changes=self._changes(run),
             ignore=hold((self.step.ignore_errors,), self.frame),
             check=self.withheld,
+            contained=run.readonly,
         )
 
     def _changes(self, run: Run) -> Condition:

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 _COMMENT = re.compile(r"^[ \t]*#.*\n", re.M)
 _FUNCTION = re.compile(r"^([a-z_][a-z0-9_]*)\(\) (?:\{.*\}|\{\n(?s:.*?)^\})\n", re.M)
+_DEFINED = re.compile(r"^\s*([a-z_][a-z0-9_]*)\(\)", re.M)
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -23,6 +24,17 @@ def parts(text: str) -> Iterator[tuple[str, str]]:
     yield "", _core()
     names = needed(text)
     yield from ((name, source) for name, source in _functions().items() if name in names)
+
+
+@cache
+def names() -> frozenset[str]:
+    """The functions that a module's script may begin with."""
+    return defined(_core()) | _functions().keys()
+
+
+def defined(text: str) -> frozenset[str]:
+    """The names of the functions that a script defines at its lines' beginnings."""
+    return frozenset(_DEFINED.findall(text))
 
 
 @cache

@@ -41,8 +41,8 @@ state() {
 }
 # What the probe prints is for people; only states are for the comparison.
 o_get() {
-  o_have=$(probe 3>&1 >&2; printf .%s $?)
-  o_status=${o_have##*.} o_have=$o_nl${o_have%.*}
+  o_have=$(probe 3>&1 >&2)
+  o_status=$? o_have=$o_nl$o_have$o_nl
 }
 # o_value KEY: what was stated; o_said is empty where nothing was.
 o_value() {

@@ -28,9 +28,16 @@ esac
 if [ "$KSH_VERSION" ]; then
   # mksh has no printf of its own, and another program's arguments can be seen.
   write() { print -n -- "$1"; }
+  copy() { print -nr -- "$1"; }
 else
   write() { printf %b "$1"; }
+  copy() { printf %s "$1"; }
 fi
+# A step that leaves nothing behind needs neither, where this shell leads a group of its own: it
+# can be ended together with this shell. proc_pid_stat(5) has the group in its fifth field.
+o_x= o_leader=
+{ read -r o_x o_x o_x o_x o_leader o_x </proc/$$/stat; } 2>/dev/null
+[ "$o_leader" = $$ ] || o_leader=
 # About a tenth of a second, counted in o_naps; a whole one where sleep knows no fractions.
 nap() { if sleep .1; then o_naps=$((o_naps+1)); else sleep 1; o_naps=$((o_naps+10)); fi; } 2>/dev/null
 
@@ -111,17 +118,17 @@ reap() {
 slay() {
   [ "$o_slain" != $o_pid ] || return 0
   o_slain=$o_pid
-  if [ "$o_group" ]; then o_all=-$o_pid o_left=-$o_pid
+  if [ "$o_apart" ]; then o_all=-$o_pid o_left=-$o_pid
   else trap : TERM HUP INT; o_all=0 o_left=$o_pid
   fi
   # TERM once, so that nobody cleans up twice; just after the fork there is no group yet.
   kill -TERM $o_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
   o_naps=0
   while [ $o_naps -lt %GRACE% ] && kill -0 $o_left 2>/dev/null; do nap; done
-  [ "$o_group" ] || perish
+  [ "$o_apart" ] || perish
   kill -KILL $o_all $o_pid 2>/dev/null
 }
-# Without groups this shell goes, too. Its last words must not wait for a pipe that is full.
+# Without a group for the step this shell goes, too. Its last words must not wait for a pipe that is full.
 perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
 # bash may end a wait for a signal and then not run its trap. An alarm that is gone has rung.
@@ -130,24 +137,18 @@ missed() {
     [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && reap timeout
 } 2>/dev/null
 
-# launch SHELL OPTIONS TEXT [STDIN]: to its end, or to that of its group. Texts are escaped for
-# %b and begin with a letter that means nothing.
+# launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: to its end, or to that of its
+# group. What is to run here needs no group, and finds the functions defined; elsewhere they go
+# before the text.
 launch() {
   [ -z "$o_hit" ] || o_how=$o_hit
   [ $o_how = done ] || return 0
-  if [ "$1" = sh ]; then o_read=$o_same; else o_read=$o_other; fi
-  o_slain= o_pid=new
-  if [ $# -lt 4 ]; then
-    write "exec </dev/null;${3#?}" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
-  else
-    # A here-document: a pipe's writer would be part of this job, and last as long as whoever
-    # keeps the stdin open.
-    o_input=$(write "${4#?}."); o_input=${o_input%.}
-    write "exec <&9 9<&-;${3#?}" 2>/dev/null 3<&- |
-      $o_group "$1" $2 -c "$o_read" "$1" 3<&- 9<<END &
-$o_input
-END
-  fi
+  o_slain= o_pid=new o_apart=$o_group
+  case $1$o_leader in
+  here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval "$3"; } &;;
+  here*) spawn sh -e "$2$3";;
+  *) spawn "$@";;
+  esac
   o_pid=$!
   [ -z "$o_hit" ] || slay
   # Again where a stray signal ended the wait. Not in bash if the child is gone by then: it would
@@ -161,6 +162,21 @@ END
   [ -z "$BASH_VERSION" ] || missed
   o_pid=none
   [ -z "$o_hit" ] || o_how=$o_hit o_status=
+}
+
+# spawn SHELL OPTIONS TEXT [STDIN]: as a job, in a group of its own.
+spawn() {
+  if [ "$1" = sh ]; then o_read=$o_same; else o_read=$o_other; fi
+  if [ $# -lt 4 ]; then
+    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
+  else
+    # A here-document: a pipe's writer would be part of this job, and last as long as whoever
+    # keeps the stdin open.
+    copy "exec <&9 9<&-;$3" 2>/dev/null 3<&- |
+      $o_group "$1" $2 -c "$o_read" "$1" 3<&- 9<<END &
+$4
+END
+  fi
 }
 
 # begin STEP [SECONDS WHOLE-SECONDS]
@@ -196,14 +212,15 @@ finish() {
 }
 skip() { mark E $1 when - 0 0; }
 
-control() { eval "$1"; }
-# segment WORDS CONTROL TEXT…: one simple command, so that it is parsed whole before any of it
-# runs. Cut behind a word, it lacks some.
+# equip TEXT: defines the functions that it holds for what runs here.
+equip() { [ "$o_leader" != $$ ] || eval "$1"; }
+control() { eval "$(write "$1")"; }
+# segment CONTROL: one simple command with one word in quotes, so that nothing of it runs unless
+# all of it came.
 segment() {
-  [ "$o_nonce" ] && [ $# = "$1" ] || return
-  shift
+  [ "$o_nonce" ] && [ $# = 1 ] || return
   watch
-  control "$@"
+  control "${1#?}"
   unwatch
   say S
 }

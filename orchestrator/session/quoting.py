@@ -6,6 +6,10 @@ shell, or eats the beginning of it, a quote is left open and nothing of it is ru
 
 from __future__ import annotations
 
+import re
+
+_SAFE = re.compile(r"[A-Za-z0-9_./:=@%+-]+")
+_SPECIAL = re.compile(r'([\\"$`])')
 _ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"'", b"\\0047"))
 
 
@@ -21,3 +25,14 @@ def escaped(text: str) -> bytes:
     for plain, escape in _ESCAPES:
         data = data.replace(plain, escape)
     return data
+
+
+def word(text: str) -> str:
+    """The text as one word of a shell's command, quoted in the way that is shorter once
+    ``escaped``."""
+    if _SAFE.fullmatch(text):
+        return text
+    marked, special = 12 * text.count("'"), 2 * len(_SPECIAL.findall(text))
+    if marked <= special:
+        return "'" + text.replace("'", "'\\''") + "'"
+    return '"' + _SPECIAL.sub(r"\\\1", text) + '"'

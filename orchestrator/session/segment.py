@@ -1,11 +1,13 @@
 """Segments: commands as one shell command that calls the prelude's functions.
 
-    segment WORDS 'CONTROL' 'TEXT' 'TEXT' …
+    segment 'CONTROL'
 
-``WORDS`` is how many words follow the name, so that one cut behind a text is known as such.
-``CONTROL`` says what to do with the texts, which are its ``$2`` and following. They are quoted
-as ``quoting.py`` says, and begin with a letter that means nothing: alone at the beginning of a
-line, what is left of a stream, a text must not be a command's name.
+``CONTROL`` says what to do with the texts, which it sets its arguments to. It is quoted as
+``quoting.py`` says, and begins with a letter that means nothing: alone at the beginning of a
+line, what is left of a stream, it must not be a command's name.
+
+Steps that leave nothing behind run in the session's own shell, in a subshell, where they need no
+more than that: see ``here.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from orchestrator.model.condition import Always
 from orchestrator.session import functions
 from orchestrator.session.conditions import Known, shell_test
 from orchestrator.session.prelude import seconds
-from orchestrator.session.quoting import escaped
+from orchestrator.session.here import body_stays, guard_stays
+from orchestrator.session.quoting import escaped, word
 from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, setting
 
 _SHELL = re.compile(r"[A-Za-z0-9_./+-]+\Z")
@@ -39,7 +42,7 @@ def segment(
     ValueError for a NUL in a text, which no shell can hold, for a shell's name that is none, and
     for a number used twice.
     """
-    texts: list[bytes] = []
+    texts: list[str] = []
     here: list[int] = []
     kit = {} if equipped is None else equipped
     # first of all, for a step that fails ends the segment
@@ -53,12 +56,12 @@ def segment(
         begin = begins.get(command.step, "")
         control += _clause(command, texts, known, here, nonce, begin)
         here.append(command.step)
-    quoted = b" ".join(b"'" + text + b"'" for text in (control.encode(), *texts))
-    return b"segment %d " % (2 + len(texts)) + quoted + b"\n"
+    words = " ".join(word(text) for text in texts)
+    return b"segment 'T" + escaped(f"set -- {words}\n{control}") + b"'\n"
 
 
 def _equip(
-    command: Command, texts: list[bytes], kit: dict[str, str], begins: dict[int, str]
+    command: Command, texts: list[str], kit: dict[str, str], begins: dict[int, str]
 ) -> str:
     """What puts a module's functions where they are for the rest of the session; ``begins`` is
     told how its step's text does."""
@@ -68,7 +71,7 @@ def _equip(
     for name, source in functions.parts(command.text):
         if name not in kit:
             kit[name] = f"o_m{len(kit)}"
-            control += f"{kit[name]}={_place(texts, source, bare=True)};"
+            control += f'{kit[name]}={_place(texts, source)};equip "${kit[name]}";'
         begin += f"${kit[name]}"
     begins[command.step] = begin
     return control
@@ -76,7 +79,7 @@ def _equip(
 
 def _clause(
     command: Command,
-    texts: list[bytes],
+    texts: list[str],
     known: Mapping[int, Known],
     here: Sequence[int],
     nonce: str,
@@ -97,26 +100,33 @@ def _clause(
     return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
-def _launches(command: Command, texts: list[bytes], nonce: str, begin: str) -> str:
+def _launches(command: Command, texts: list[str], nonce: str, begin: str) -> str:
     if not _SHELL.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
-    options = "-eo pipefail" if PurePosixPath(command.shell).name == "bash" else "-e"
-    call = f'{command.shell} "{options}"'
+    call = f'{command.shell} "{_options(command.shell)}"'
     run = "" if command.shell == "sh" else f"need {command.shell};"
     if command.guard:
-        guard = _place(texts, "exec >/dev/null 2>&1;" + command.guard)
-        run += f"guard {call} {guard};"
+        guard = _place(texts, f"exec >/dev/null 2>&1;{command.guard}")
+        how = 'here ""' if guard_stays(command) else call
+        run += f"guard {how} {guard};"
     if command.check and command.wanted is None:
         return run + "[ $o_how != done ] || o_status=0;"
     if command.wanted is None:
-        run += f"body {call} {_place(texts, command.text)}"
+        text, functions = _place(texts, command.text), ""
     else:
-        own = _place(texts, f"{setting(command, nonce)}\n{command.text}", bare=True)
-        run += f'body {call} "T{begin}"{own}'
+        text = _place(texts, f"{setting(command, nonce)}\n{command.text}")
+        functions = begin
+    if body_stays(command):
+        return run + f'body here "{functions}" {text};'
+    run += f'body {call} "{functions}"{text}'
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
         run += f" {_place(texts, command.stdin.removesuffix(chr(10)))}"
     return run + ";"
+
+
+def _options(shell: str) -> str:
+    return "-eo pipefail" if PurePosixPath(shell).name == "bash" else "-e"
 
 
 def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]) -> str:
@@ -143,8 +153,7 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     )
 
 
-def _place(texts: list[bytes], text: str, *, bare: bool = False) -> str:
-    """Add a text and return how the control part, which is ``$1``, refers to it; ``bare``: without
-    the letter before it."""
-    texts.append(b"T" + escaped(text))
-    return f'"${{{len(texts) + 1}{"#?" if bare else ""}}}"'
+def _place(texts: list[str], text: str) -> str:
+    """Add a text and return how the control part refers to it."""
+    texts.append(text)
+    return f'"${{{len(texts)}}}"'

@@ -9,6 +9,7 @@ HOOKS = frozenset({"before", "after", "failed", "apps"})
 BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
 
 MODULE = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
+MODULE |= {"contained"}
 
 TASK = INHERITED | HOOKS | BODY | MODULE | {"desc", "roles", "params", "vars", "example"}
 

@@ -85,7 +85,8 @@ class Module(Struct, frozen=True):
     the probe must then state what was wanted, at most ``within`` (a duration) later. Without
     fixes it changes nothing, and is waited for. Of several ``payloads`` one is given a value;
     ``tries``: whether a check needs it on the host. ``functions`` is shell text that stands
-    before probe and fixes, for what they share.
+    before probe and fixes, for what they share. ``contained``: none of them leaves a process
+    behind, or asks which process it is.
     """
 
     probe: ShellTemplate
@@ -95,6 +96,7 @@ class Module(Struct, frozen=True):
     tries: ValueTemplate | None = None
     within: ValueTemplate | None = None
     functions: ShellTemplate | None = None
+    contained: Judgement = False
 
     @property
     def readonly(self) -> bool:

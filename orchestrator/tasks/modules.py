@@ -47,6 +47,7 @@ class ModuleReader:
             *self._payloads(fields.get("payload")),
             self.compile.optional(within),
             self.compile.script(fields.get("functions"), "functions"),
+            next(iter(self.compile.judgements(fields.get("contained"), "contained") or ()), False),
         )
 
     def _want(self, fields: dict[str, Value], mark: Mark, what: str) -> dict[Key, ValueTemplate]:
