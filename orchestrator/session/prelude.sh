@@ -182,7 +182,7 @@ END
 # begin STEP [SECONDS WHOLE-SECONDS]
 begin() {
   o_hit= o_pid=none o_step=$1 o_how=done o_status= o_failed=0 o_changed=0
-  mark B $1
+  say B $1
   [ "$2" ] || return 0
   o_timer=new; alarm $2 $3 USR1; o_timer=$!
 }

@@ -1,14 +1,15 @@
 """What the shell says, taken apart: its markers, and the output between them.
 
-A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of either stream:
+A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of its stream. R and E
+are said on both, the others on stdout:
 
     R                                     the shell is ready
     B STEP                                a step begins
     E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, unsure, missing, when,
                                           timeout or gone, STATUS a number or -, the flags 0 or 1
-    T STEP KIND TEXT                      what a module's script reports (stdout only)
-    S                                     the segment is over (stdout only)
-    D                                     so is the shell (stdout only)
+    T STEP KIND TEXT                      what a module's script reports
+    S                                     the segment is over
+    D                                     so is the shell
 """
 
 from __future__ import annotations
@@ -93,22 +94,21 @@ class Streams:
     """Both streams as one sequence in which each step's output stands inside the step.
 
     The streams wait for one another at R and E, so that a step's end comes after all that it
-    wrote to either. What a stream brings while it waits is held; since the shell writes these
-    to both, that is little.
+    wrote to either; and stderr, which is told of no beginnings, for B. What a stream brings
+    while it waits is held, and is little.
     """
 
     def __init__(self, nonce: str) -> None:
         self._stdout = _Stream("stdout", Scanner(nonce.encode()))
         self._stderr = _Stream("stderr", Scanner(nonce.encode()))
-        self._begun: Marker | None = None
+        self._between = False  # steps: whose the next bytes of stderr are is not known yet
 
     def feed(self, stdout: bytes, stderr: bytes) -> Iterator[Happening]:
         """What these bytes complete, in order. Raises Garbled."""
         self._stdout.feed(stdout)
         self._stderr.feed(stderr)
         while True:
-            yield from self._drain(self._stderr)
-            yield from self._drain(self._stdout)
+            yield from self._drain()
             ends = self._stdout.at_end, self._stderr.at_end
             if None in ends:
                 break
@@ -123,16 +123,18 @@ class Streams:
         for stream in (self._stdout, self._stderr):
             yield from stream.rest()
 
-    def _drain(self, stream: _Stream) -> Iterator[Happening]:
-        for happening in stream.until_end():
-            if isinstance(happening, Marker) and happening.kind == "B":
-                if happening == self._begun:
-                    continue  # the other stream had it first
-                self._begun = happening
+    def _drain(self) -> Iterator[Happening]:
+        for happening in self._stdout.until_end():
+            if isinstance(happening, Marker) and happening.kind in "BS":
+                if happening.kind == "B":
+                    self._stdout.step = self._stderr.step = _number(happening.words[0])
+                self._between = False
             yield happening
+        if not self._between or self._stdout.at_end:
+            yield from self._stderr.until_end()
 
     def _pass_end(self) -> Marker:
-        self._begun = None
+        self._between = True
         self._stderr.pass_end()
         return self._stdout.pass_end()
 
@@ -144,7 +146,7 @@ class _Stream:
         self._name = name
         self._scanner = scanner
         self._waiting: deque[bytes | Marker] = deque()
-        self._step = 0
+        self.step = 0
         self.size = 0
 
     @property
@@ -165,7 +167,7 @@ class _Stream:
     def pass_end(self) -> Marker:
         marker = self._waiting.popleft()
         assert isinstance(marker, Marker)
-        self._step = 0
+        self.step = 0
         return marker
 
     def rest(self) -> Iterator[Output]:
@@ -179,9 +181,7 @@ class _Stream:
         item = self._waiting.popleft()
         if isinstance(item, bytes):
             self.size -= len(item)
-            return Output(self._step, self._name, item)
-        if item.kind == "B":
-            self._step = _number(item.words[0])
+            return Output(self.step, self._name, item)
         return item
 
 

@@ -56,7 +56,7 @@ def _codec() -> None:
     for step in range(1, GOES + 1):
         begin = f"{NONCE} B {step}\n".encode()
         end = f"{NONCE} E {step} done 0 0 1\n".encode()
-        list(streams.feed(begin, begin))
+        list(streams.feed(begin, b""))
         list(streams.feed(b"a line of output\n" * 3 + end, end))
 
 

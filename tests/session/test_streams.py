@@ -36,7 +36,7 @@ def sessions(draw: st.DrawFn) -> tuple[list[tuple[int, bytes, bytes]], bytes, by
         parts.append((step, out, err))
         ends = _said(f"E {step} done 0 0 1")
         stdout += _said(f"B {step}") + out + ends
-        stderr += _said(f"B {step}") + err + ends
+        stderr += err + ends
     return parts, stdout + _said("S"), stderr
 
 
@@ -77,8 +77,18 @@ def test_pieces_and_their_order_change_nothing(
 
 def test_output_is_not_held_back_until_its_line_ends() -> None:
     streams = Streams(NONCE)
-    list(streams.feed(_said("R") + _said("B 1"), _said("R") + _said("B 1")))
+    list(streams.feed(_said("R") + _said("B 1"), _said("R")))
     assert list(streams.feed(b"50 %", b"")) == [Output(1, "stdout", b"50 %")]
+    assert list(streams.feed(b"", b"50 %")) == [Output(1, "stderr", b"50 %")]
+
+
+def test_errors_wait_for_the_step_that_they_are_of() -> None:
+    streams = Streams(NONCE)
+    end = _said("E 1 done 0 0 1")
+    list(streams.feed(_said("R") + _said("B 1") + end, _said("R") + end))
+    assert list(streams.feed(b"", b"oops")) == []
+    began = list(streams.feed(_said("B 2"), b""))
+    assert began == [Marker("B", ("2",)), Output(2, "stderr", b"oops")]
 
 
 @pytest.mark.parametrize(
