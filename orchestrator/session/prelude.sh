@@ -145,7 +145,8 @@ launch() {
   [ $o_how = done ] || return 0
   o_slain= o_pid=new o_apart=$o_group
   case $1$o_leader in
-  here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval "$3"; } &;;
+  # the space, lest a text be taken for an option
+  here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval " $3"; } &;;
   here*) spawn sh -e "$2$3";;
   *) spawn "$@";;
   esac

@@ -20,8 +20,8 @@ from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
 from orchestrator.session import functions
 from orchestrator.session.conditions import Known, shell_test
-from orchestrator.session.prelude import seconds
 from orchestrator.session.here import body_stays, guard_stays
+from orchestrator.session.prelude import seconds
 from orchestrator.session.quoting import escaped, word
 from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, setting
 
@@ -60,9 +60,7 @@ def segment(
     return b"segment 'T" + escaped(f"set -- {words}\n{control}") + b"'\n"
 
 
-def _equip(
-    command: Command, texts: list[str], kit: dict[str, str], begins: dict[int, str]
-) -> str:
+def _equip(command: Command, texts: list[str], kit: dict[str, str], begins: dict[int, str]) -> str:
     """What puts a module's functions where they are for the rest of the session; ``begins`` is
     told how its step's text does."""
     if command.wanted is None:
