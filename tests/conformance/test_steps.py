@@ -33,6 +33,19 @@ def test_output_arrives_as_written_on_both_streams(session: Session) -> None:
     assert (heard.out(2), heard.err(2)) == (b"x", b"")
 
 
+def test_steps_that_leave_nothing_behind_run_as_others_do(session: Session) -> None:
+    heard = run(
+        session,
+        Command(1, "pwd"),
+        Command(2, "cd /; umask 0; echo a; echo b >&2; exit 3", contained=True, ignore=True),
+        Command(3, "false\necho no", contained=True, ignore=True),
+        Command(4, "pwd; cat; ! echo c | grep -q d", contained=True, guard="cd /; test -d etc"),
+    )
+    assert (heard.out(2), heard.err(2)) == (b"a\n", b"b\n")
+    assert heard.out(4) == heard.out(1)
+    assert [heard.endings[n].exit_status for n in (1, 2, 3, 4)] == [0, 3, 1, 0]
+
+
 def test_failing_step_ends_the_segment(session: Session) -> None:
     heard = run(session, Command(1, "exit 3"), Command(2, "echo no"))
     assert heard.endings == {1: Ending(How.DONE, 3, failed=True)}

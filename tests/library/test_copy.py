@@ -168,6 +168,13 @@ def test_what_is_in_place_is_not_tried_again(machine: Machine) -> None:
     refuses(machine, {"copy": {**step, "content": "y", "validate": "true"}}, "validate needs %s")
 
 
+@pytest.mark.parametrize("word", ["skip", "say", "bye"])
+def test_what_tries_it_is_the_user_s_own_command(machine: Machine, word: str) -> None:
+    """And not the function of that name which the session's shell has."""
+    step = {"path": str(machine.root / "it"), "content": "x", "validate": f"{word} %s"}
+    refuses(machine, {"copy": step}, "not found")
+
+
 def test_what_is_tried_is_for_its_owner_only(machine: Machine) -> None:
     step = {"path": str(machine.root / "it"), "content": "x", "mode": "0644"}
     refuses(machine, {"copy": {**step, "validate": "ls -l %s; exit 1"}}, "-rw------- ")
