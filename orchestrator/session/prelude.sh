@@ -9,7 +9,7 @@ trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
 # A bash that takes itself for sshd's own shell reads ~/.bashrc: no step's bash is one.
 case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
-o_pid= o_hit= o_timer= o_watcher= o_lease=
+o_pid= o_hit= o_timer= o_watcher= o_lease= o_due=
 
 # A step gets a process group of its own, so that all of it can be ended.
 if command -v setsid; then o_group=setsid
@@ -38,6 +38,8 @@ fi
 o_x= o_leader=
 { read -r o_x o_x o_x o_x o_leader o_x </proc/$$/stat; } 2>/dev/null
 [ "$o_leader" = $$ ] || o_leader=
+# Others write a short here-document into a pipe, these into a file, for which there may be no room.
+o_files=$BASH_VERSION$KSH_VERSION$ZSH_VERSION
 # About a tenth of a second, counted in o_naps; a whole one where sleep knows no fractions.
 nap() { if sleep .1; then o_naps=$((o_naps+1)); else sleep 1; o_naps=$((o_naps+10)); fi; } 2>/dev/null
 
@@ -49,7 +51,10 @@ say() {
     nap; [ $o_naps -lt 50 ] && [ "$o_hit" != gone ] || bye
   done
 } 2>/dev/null
-mark() { say "$@" >&2; say "$@"; }
+# On stdout with the end that is due before it: two writes are two packets.
+tell() { set -- "${o_due:+$o_due\n$o_nonce }$*"; o_due=; say "$1"; }
+mark() { say "$@" >&2; tell "$@"; }
+flush() { o_x=$o_due o_due=; [ -z "$o_x" ] || say "$o_x"; }
 
 # alarm SECONDS WHOLE-SECONDS SIGNAL: sends this shell that signal after so long. USR1 makes it
 # begin anew, USR2 ends it; USR2 is never trapped here, so that one which comes before the alarm
@@ -108,7 +113,7 @@ reap() {
   *) o_hit=timeout;;
   esac
   case $o_pid in
-  '') bye;;
+  '') flush; bye;;
   none|new) ;;
   *) slay;;
   esac
@@ -168,14 +173,23 @@ launch() {
 # spawn SHELL OPTIONS TEXT [STDIN]: as a job, in a group of its own.
 spawn() {
   if [ "$1" = sh ]; then o_read=$o_same; else o_read=$o_other; fi
-  if [ $# -lt 4 ]; then
-    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
-  else
+  o_long=$o_files
+  [ ${#3} -lt 1000 ] || o_long=1
+  # whose newline at the end would join nothing to nothing
+  case $3 in *\\) o_long=1;; esac
+  if [ $# = 4 ]; then
     # A here-document: a pipe's writer would be part of this job, and last as long as whoever
     # keeps the stdin open.
     copy "exec <&9 9<&-;$3" 2>/dev/null 3<&- |
       $o_group "$1" $2 -c "$o_read" "$1" 3<&- 9<<END &
 $4
+END
+  elif [ "$o_long" ]; then
+    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
+  else
+    # This saves a process.
+    $o_group "$1" $2 -c "$o_read" "$1" 3<&- <<END &
+exec </dev/null;$3
 END
   fi
 }
@@ -183,7 +197,7 @@ END
 # begin STEP [SECONDS WHOLE-SECONDS]
 begin() {
   o_hit= o_pid=none o_step=$1 o_how=done o_status= o_failed=0 o_changed=0
-  say B $1
+  tell B $1
   [ "$2" ] || return 0
   o_timer=new; alarm $2 $3 USR1; o_timer=$!
 }
@@ -207,9 +221,10 @@ body() {
   o_timer=
 }
 finish() {
-  mark E $o_step $o_how ${o_status:--} $o_failed $o_changed
+  say E $o_step $o_how ${o_status:--} $o_failed $o_changed >&2
+  o_due="E $o_step $o_how ${o_status:--} $o_failed $o_changed"
   o_pid=
-  [ "$o_hit" != gone ] || bye
+  [ "$o_hit" != gone ] || { flush; bye; }
 }
 skip() { mark E $1 when - 0 0; }
 
@@ -223,7 +238,7 @@ segment() {
   watch
   control "${1#?}"
   unwatch
-  say S
+  tell S
 }
 arm
 mark R
