@@ -38,8 +38,6 @@ fi
 o_x= o_leader=
 { read -r o_x o_x o_x o_x o_leader o_x </proc/$$/stat; } 2>/dev/null
 [ "$o_leader" = $$ ] || o_leader=
-# Others write a short here-document into a pipe, these into a file, for which there may be no room.
-o_files=$BASH_VERSION$KSH_VERSION$ZSH_VERSION
 # About a tenth of a second, counted in o_naps; a whole one where sleep knows no fractions.
 nap() { if sleep .1; then o_naps=$((o_naps+1)); else sleep 1; o_naps=$((o_naps+10)); fi; } 2>/dev/null
 
@@ -173,23 +171,14 @@ launch() {
 # spawn SHELL OPTIONS TEXT [STDIN]: as a job, in a group of its own.
 spawn() {
   if [ "$1" = sh ]; then o_read=$o_same; else o_read=$o_other; fi
-  o_long=$o_files
-  [ ${#3} -lt 1000 ] || o_long=1
-  # whose newline at the end would join nothing to nothing
-  case $3 in *\\) o_long=1;; esac
-  if [ $# = 4 ]; then
+  if [ $# -lt 4 ]; then
+    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
+  else
     # A here-document: a pipe's writer would be part of this job, and last as long as whoever
     # keeps the stdin open.
     copy "exec <&9 9<&-;$3" 2>/dev/null 3<&- |
       $o_group "$1" $2 -c "$o_read" "$1" 3<&- 9<<END &
 $4
-END
-  elif [ "$o_long" ]; then
-    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
-  else
-    # This saves a process.
-    $o_group "$1" $2 -c "$o_read" "$1" 3<&- <<END &
-exec </dev/null;$3
 END
   fi
 }
