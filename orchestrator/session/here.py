@@ -51,7 +51,8 @@ def plain(text: str) -> bool:
     text = _OURS.sub(" ", text)
     if not _PLAIN.fullmatch(text):
         return False
-    words = frozenset(_WORD.findall(text))
+    # quotes within a word hide it
+    words = frozenset(_WORD.findall(text) + _WORD.findall(re.sub("['\"]", "", text)))
     return words.isdisjoint(_OUTSIDE) and words.isdisjoint(_names())
 
 

@@ -131,7 +131,8 @@ slay() {
   [ "$o_apart" ] || perish
   kill -KILL $o_all $o_pid 2>/dev/null
 }
-# Without a group for the step this shell goes, too. Its last words must not wait for a pipe that is full.
+# Without a group for the step this shell goes, too. Its last words must not wait for a pipe that
+# is full.
 perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
 # bash may end a wait for a signal and then not run its trap. An alarm that is gone has rung.

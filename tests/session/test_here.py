@@ -90,6 +90,8 @@ def _same(session: Session, text: str) -> None:
         "sleep 60 &",
         "sleep 60 & true",
         "kill 0",
+        "k'il'l 0",
+        'wa"it"',
         "pkill -g 0 sleep",
         "wait; echo waited",
         "trap",
