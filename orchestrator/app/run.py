@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -13,20 +12,14 @@ from orchestrator.app.emitter import Emitter
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
 from orchestrator.errors import Exit
-from orchestrator.execute import Cancel, Options, run, shards_for
+from orchestrator.execute import Cancel, Options, run
 from orchestrator.journal import Journal
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
 from orchestrator.model.host import Host
 from orchestrator.plan.model import Plan
 from orchestrator.session.channel import Connection
-from orchestrator.transport.ask import Ask, Trials
+from orchestrator.transport.ask import Ask
 from orchestrator.transport.connector import Connector
-
-if TYPE_CHECKING:
-    from orchestrator.execute.shards import Shards
-
-
-Opens: TypeAlias = "Callable[[Ask | None, Trials | None], Outside]"
 
 
 class Person(Struct, frozen=True):
@@ -54,8 +47,6 @@ def carry_out(
     ``ssh_config`` is read in place of the user's and the system's.
     """
     allow_files()
-    opens = opening(plan, there, ssh_config)
-    shards = hired(plan, there, options, opens, person)  # as long as there is no other thread
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
     emit = Emitter(
@@ -64,7 +55,7 @@ def carry_out(
         gone=cancel.stop,
         masks=there.secrets.masks,
     )
-    outside = opens(person.ask, None)
+    outside = Outside(_connectors(plan, there, person.ask, ssh_config))
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
@@ -83,54 +74,30 @@ def carry_out(
                 emit,
                 options=options,
                 cancel=cancel,
-                shards=shards,
             )
     finally:
         emit.close()
         outside.close()
-        if shards is not None:
-            shards.close()
 
 
-def opening(plan: Plan, there: There, ssh_config: str | None) -> Opens:
-    """What makes the connectors of this process, or of a worker."""
+def _connectors(
+    plan: Plan, there: There, ask: Ask | None, ssh_config: str | None
+) -> Callable[[Connector | None], Connector]:
+    """Return what makes a connector of the run, also after another."""
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
 
-    def opens(ask: Ask | None, trials: Trials | None) -> Outside:
-        def connector(before: Connector | None) -> Connector:
-            return Connector(
-                record=not plan.check,
-                sandbox=sandbox,
-                hosts=there.stage.hosts,
-                ask=ask,
-                known=there.secrets.masks.add,
-                before=before,
-                trials=trials,
-                ssh_config=ssh_config,
-            )
+    def connector(before: Connector | None) -> Connector:
+        return Connector(
+            record=not plan.check,
+            sandbox=sandbox,
+            hosts=there.stage.hosts,
+            ask=ask,
+            known=there.secrets.masks.add,
+            before=before,
+            ssh_config=ssh_config,
+        )
 
-        return Outside(connector)
-
-    return opens
-
-
-def hired(
-    plan: Plan,
-    there: There,
-    options: Options,
-    opens: Opens,
-    person: Person,
-) -> Shards | None:
-    """The worker processes for the plan, where it is one for several."""
-    if shards_for(plan, options) < 2:
-        return None
-    from orchestrator.execute.shard_work import Job
-    from orchestrator.execute.shards import hire
-
-    if any(there.stage.hosts[name].connect.transport == "ssh" for name in plan.hosts):
-        import orchestrator.transport.ssh  # noqa: F401  # 50 ms, here for all of them
-    job = Job(plan, there.stage.hosts, options, opens, there.secrets.masks, person.ask is not None)
-    return hire(job, person.ask, opens(None, None).way)
+    return connector
 
 
 class Outside:
@@ -143,10 +110,6 @@ class Outside:
     def connect(self, host: Host) -> Connection:
         """Connect. Raises ConnectError."""
         return self._made[-1].connect(host)
-
-    def way(self, host: Host) -> Hashable:
-        """What hosts that share a way to them have in common."""
-        return self._made[-1].way(host)
 
     def interrupt(self, cancel: Cancel) -> None:
         """Set ``cancel`` and end what is pending."""

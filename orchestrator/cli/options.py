@@ -166,13 +166,6 @@ def running(command: F) -> F:
             metavar="N",
             help="Work on at most N hosts at a time.",
         ),
-        click.option(
-            "--shards",
-            type=click.IntRange(1, 64),
-            metavar="N",
-            help="Divide the hosts over at most N processes. Default: 1 for less than 1000 "
-            "hosts, then up to 4, as there are processors.",
-        ),
         ssh_config,
         click.option(
             "--keep-going",

@@ -211,7 +211,6 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         _given(given),
         given.get("lock_wait", 0.0),
         _holder(given),
-        given["shards"],
     )
 
     def left(steps: Mapping[str, str]) -> None:

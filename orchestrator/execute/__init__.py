@@ -3,6 +3,5 @@
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.lane import Options
 from orchestrator.execute.run import run
-from orchestrator.execute.shard import shards_for
 
-__all__ = ["Cancel", "Options", "run", "shards_for"]
+__all__ = ["Cancel", "Options", "run"]

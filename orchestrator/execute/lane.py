@@ -13,14 +13,13 @@ from orchestrator.execute.begun import Begun
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
 from orchestrator.execute.locks import Locks
-from orchestrator.execute.peers import Peers, states_of
 from orchestrator.execute.pending import command, pending
 from orchestrator.execute.pool import each
-from orchestrator.execute.progress import Progress, shared, so_far
+from orchestrator.execute.progress import Progress, so_far
 from orchestrator.execute.reach import Reach, fallen
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
 from orchestrator.model.outcome import Outcome, Status
-from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Results, Wave
+from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
 from orchestrator.session import Lost
 
 
@@ -31,8 +30,7 @@ class Options(Struct, frozen=True):
     each wave: run, skip or stop. ``would_exit``: a check that would change something exits so.
     ``given``: the words of the command line that mean the same to a part of the run.
     ``lock_wait``: seconds to wait for a lock that somebody else has; ``holder``: what is told of
-    whoever has one of ours (owner, since, message). ``shards``: in how many processes, at most;
-    None leaves that to the number of hosts."""
+    whoever has one of ours (owner, since, message)."""
 
     forks: int = 100
     keep_going: bool = False
@@ -42,13 +40,10 @@ class Options(Struct, frozen=True):
     given: tuple[str, ...] = ()
     lock_wait: float = 0.0
     holder: Mapping[str, str] = field(default_factory=dict)
-    shards: int | None = None
 
 
 class LaneRun:
-    """Walks the waves of one lane, or of a part of its hosts; ``progress`` says where each of
-    them stands. What it does next hangs on what all its ``peers`` know, never on its part alone.
-    """
+    """Walks the waves of one lane; ``progress`` says where each of its hosts stands."""
 
     def __init__(
         self,
@@ -59,9 +54,7 @@ class LaneRun:
         emit: Emit,
         pool: ThreadPoolExecutor,
         options: Options,
-        peers: Peers,
     ) -> None:
-        self.peers = peers
         self.lane, self.plan, self.fleet, self.emit, self.pool = lane, plan, fleet, emit, pool
         self.options = options
         taking_part = {h.host for wave in lane.waves for h in wave.hosts}
@@ -73,7 +66,7 @@ class LaneRun:
         self.begun = Begun()
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
-        self.reach = Reach(lane, fleet, pool, peers)
+        self.reach = Reach(lane, fleet, pool)
         self.locked = False
         self.locks = Locks(
             fleet.undoing(), lane.app, lane.locks, plan.run, options.holder, pool, options.lock_wait
@@ -113,7 +106,7 @@ class LaneRun:
 
     def _waves(self) -> None:
         for number, wave in enumerate(self.lane.waves):
-            if self._any(self.fleet.cancel.stopping):
+            if self.fleet.cancel.stopping:
                 self._end(number, None, "interrupted")
                 return
             if wave.commit:
@@ -126,13 +119,13 @@ class LaneRun:
             if answer == "skip":
                 continue
             self._wave(number, wave)
-            if self._any(self.fleet.cancel.stopping):
+            if self.fleet.cancel.stopping:
                 self._end(number + 1, None, "interrupted")
                 return
             if why := self._failed(wave):
                 self._end(number + 1, wave, why)
                 return
-            if self._any(self.fleet.cancel.stopping):  # while tolerated hosts were rolled back
+            if self.fleet.cancel.stopping:  # while tolerated hosts were rolled back
                 self._end(number + 1, None, "interrupted")
                 return
 
@@ -140,8 +133,7 @@ class LaneRun:
         """Why the lane has failed with this wave, if it has. Hosts whose failure is tolerated
         are rolled back, each for itself."""
         here = [self.progress[host.host] for host in wave.hosts]
-        stopped = {p.host.name: str(p.status) for p in here if self._counts(p, wave)}
-        states = states_of(self.peers.agree(stopped))
+        states = {p.host.name: str(p.status) for p in here if self._counts(p, wave)}
         counted = states.keys() - self.fallen
         self.fallen |= counted
         most = 0
@@ -152,8 +144,7 @@ class LaneRun:
         if not counted:
             return ""
         if len(counted) > most and not self.options.keep_going:
-            order = self.plan.hosts if self.peers.several else states
-            first = next(name for name in order if name in counted)
+            first = next(name for name in states if name in counted)
             return f"{first} {states[first].replace('_', ' ')}"
         self._roll_back(counted, "")
         return ""
@@ -217,7 +208,7 @@ class LaneRun:
                 for host in wave.hosts
                 if host.host in names & began and host.rollback.steps
             }
-            if not self._any(bool(programs)):
+            if not programs:
                 continue
             undone = self._programs(f"rollback of {wave.task}", programs)
             for name, progress in undone.items():
@@ -228,14 +219,14 @@ class LaneRun:
         """Run programs beside the plan's own order, each host for itself, to their ends."""
         began = time.monotonic()
         apart = {name: Progress(self.fleet.hosts[name], self.lane.app) for name in programs}
-        others = self._others(programs.values())
+        others = so_far(self.progress)
         for name, progress in apart.items():
             if name in self.progress:
                 progress.results = self.progress[name].results
                 progress.results.update(others)
         steps = max((len(program.steps) for program in programs.values()), default=0)
         app, fleet = self.lane.app, self.fleet.undoing()
-        self.peers.tell(TaskStarted(time.time(), app, title, tuple(programs), steps))
+        self.emit(TaskStarted(time.time(), app, title, tuple(programs), steps))
 
         def one(name: str) -> None:
             progress = apart[name]
@@ -249,7 +240,7 @@ class LaneRun:
             self.emit(HostFinished(time.time(), app, title, name, outcome))
 
         each(self.pool, one, programs)
-        self.peers.tell(TaskFinished(time.time(), app, title, time.monotonic() - began))
+        self.emit(TaskFinished(time.time(), app, title, time.monotonic() - began))
         return apart
 
     def _wave(self, number: int, wave: Wave) -> None:
@@ -258,30 +249,18 @@ class LaneRun:
         names = tuple(host.host for host in hosts if not self.progress[host.host].stopped)
         steps = max((len(host.steps) for host in hosts), default=0)
         self.begun.wave(wave)
-        others = self._others(host.program for host in hosts)
+        others = so_far(self.progress)
         for host in hosts:
             self.progress[host.host].made.clear()
             self.progress[host.host].results.update(others)
-        self.peers.tell(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
+        self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
         each(self.pool, lambda host: self._host(number, wave, host), hosts)
         if wave.once:
             self._share(hosts)
             for host in wave.hosts:
                 self.progress[host.host].worst(Status.SKIPPED)  # if it stood by and did nothing
         told = TaskFinished(time.time(), self.lane.app, wave.task, time.monotonic() - began)
-        self.peers.tell(told)
-
-    def _any(self, here: bool) -> bool:
-        """Whether it is so for any part of the lane."""
-        return any(self.peers.agree(here).values)
-
-    def _others(self, programs: Iterable[Program]) -> Results:
-        """What each host is to know of the others' results, as a task with these programs begins.
-        Those of other parts cost much to have, and are had where a step may look at them."""
-        if not self.peers.several:
-            return so_far(self.progress)
-        looks = any(s.later or s.judge or s.again for each in programs for s in each.steps)
-        return shared(self.progress, self.peers) if self._any(looks) else so_far(self.progress)
+        self.emit(told)
 
     def _stand_in(self, wave: Wave) -> tuple[HostPlan, ...]:
         """The first host that can be reached, for a task that runs once and anywhere."""

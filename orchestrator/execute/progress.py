@@ -7,11 +7,10 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from orchestrator.execute.peers import Peers
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Outcome, Row, Status
 from orchestrator.plan.model import PlannedStep, Results
-from orchestrator.plan.others import ENDED, ended
+from orchestrator.plan.others import ended
 
 STDERR_LINES = 10
 
@@ -115,15 +114,6 @@ class Progress(Struct):
 def so_far(every: Mapping[str, Progress]) -> Results:
     """What each host is to know of the others' results as the next task begins."""
     return ended({name: progress.results for name, progress in every.items()})
-
-
-def shared(every: Mapping[str, Progress], peers: Peers) -> Results:
-    """The same where the hosts of other parts count as well."""
-    mine = so_far(every)
-    whole: dict[str, Results] = {}
-    for part in peers.agree(mine).values:
-        whole.update(part[ENDED])
-    return {ENDED: whole}
 
 
 def _last_lines(outcome: Outcome) -> str:

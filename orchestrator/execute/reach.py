@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.errors import ConnectError
 from orchestrator.execute.fleet import Fleet
-from orchestrator.execute.peers import Peers
 from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress
 from orchestrator.model.event import INTERRUPTED
@@ -35,8 +34,8 @@ class Reach:
     """Connects the hosts of one lane. ``away``: one that steps are delegated to, and that has no
     row of its own, cannot be reached."""
 
-    def __init__(self, lane: Lane, fleet: Fleet, pool: ThreadPoolExecutor, peers: Peers) -> None:
-        self.lane, self.fleet, self.pool, self.peers = lane, fleet, pool, peers
+    def __init__(self, lane: Lane, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+        self.lane, self.fleet, self.pool = lane, fleet, pool
         self.away = False
         self.delegates = {
             step.on
@@ -68,14 +67,11 @@ class Reach:
         ``skip``: it can without those that are away, if no task needs one of them.
         """
         each(self.pool, self.host, rows.values())
-        here = [name for name, row in rows.items() if row.status is Status.UNREACHABLE]
-        agreed = self.peers.agree((self.fleet.cancel.stopping, here))
-        if any(stopping for stopping, _ in agreed.values):
+        if self.fleet.cancel.stopping:
             return "interrupted"
-        away = {name for _, names in agreed.values for name in names}
-        if agreed.lost or (away and not skip):
-            first = next(name for name in self.fleet.hosts if name in away or name in agreed.lost)
-            return f"{first} is {'unreachable' if first in away else 'lost'}"
+        away = {name for name, row in rows.items() if row.status is Status.UNREACHABLE}
+        if away and not skip:
+            return f"{next(name for name in rows if name in away)} is unreachable"
         for wave in self.lane.waves:
             if wave.once and all(host.host in away for host in wave.hosts):
                 names = ", ".join(host.host for host in wave.hosts)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -13,16 +12,12 @@ from orchestrator.errors import Exit, Mark
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Connect, Emit, Fleet
 from orchestrator.execute.lane import LaneRun, Options
-from orchestrator.execute.peers import Alone, Peers
 from orchestrator.execute.pool import each
 from orchestrator.model.event import RunFinished, RunStarted, Warned
 from orchestrator.model.host import Connect as Settings
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
-from orchestrator.plan.model import HERE, Lane, Plan
-
-if TYPE_CHECKING:
-    from orchestrator.execute.shards import Shards
+from orchestrator.plan.model import HERE, Plan
 
 _WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
@@ -44,21 +39,14 @@ def run(
     *,
     options: Options,
     cancel: Cancel,
-    shards: Shards | None = None,
 ) -> Exit:
-    """Do what the plan says; the exit code that it comes to. Every host gets its row.
-
-    With ``shards`` it is they who do it, each in a process of its own, and connect.
-    """
+    """Do what the plan says; the exit code that it comes to. Every host gets its row."""
     began = time.monotonic()
     emit(RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
-    if shards is None:
-        fleet = fleet_of(hosts, connect, emit, cancel)
-        found = walk(plan, plan.lanes, fleet, emit, options, Alone(emit))
-    else:
-        found = Found(shards.work(emit, cancel))
+    here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
+    found = walk(plan, Fleet({**hosts, HERE: here}, connect, emit, cancel), emit, options)
     code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away)
     if code is Exit.OK and found.locked:
         code = Exit.LOCKED
@@ -68,22 +56,12 @@ def run(
     return code
 
 
-def fleet_of(hosts: Mapping[str, Host], connect: Connect, emit: Emit, cancel: Cancel) -> Fleet:
-    """The stage's hosts, and this machine."""
-    here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
-    return Fleet({**hosts, HERE: here}, connect, emit, cancel)
-
-
-def walk(
-    plan: Plan, lanes: Sequence[Lane], fleet: Fleet, emit: Emit, options: Options, peers: Peers
-) -> Found:
-    """Go through lanes of the plan, or through one with a part of its hosts, side by side."""
+def walk(plan: Plan, fleet: Fleet, emit: Emit, options: Options) -> Found:
+    """Go through the lanes of the plan, side by side."""
+    lanes = plan.lanes
     at_once = sum(len({h.host for wave in lane.waves for h in wave.hosts}) for lane in lanes)
     with ThreadPoolExecutor(max(1, min(options.forks, at_once))) as pool:
-        ways = [
-            LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options, peers=peers)
-            for lane in lanes
-        ]
+        ways = [LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options) for lane in lanes]
         try:
             if len(ways) == 1:
                 ways[0].run()

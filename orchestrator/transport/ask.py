@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -59,25 +59,13 @@ class _Known(Struct):
     trouble: str = ""
 
 
-class Trials(Protocol):
-    """What the processes of one run share of the answers that no host has taken yet."""
-
-    def turn(self, question: str, stop: threading.Event) -> int | None:
-        """Wait until no other process tries the answer: how many hosts of all refused it; -1 if
-        one took it; None once ``stop`` was set."""
-
-    def tried(self, question: str, how: str) -> None:
-        """The turn is over: hosts ``accepted`` or ``refused`` the answer, or neither ('')."""
-
-
 class Answers:
     """The run's answers. From any thread; ``stop`` ends all waiting with CancelledError.
 
     An answer that no host has taken yet is tried by one at a time, and by no more than three: a
     password with a slip in it must not lock an account out on every host.
     ``known`` is told each answer that is not for all to see, before anybody sends it. What hosts
-    took of the answers ``before`` is not asked for again. ``trials``: see there; None in the
-    only process.
+    took of the answers ``before`` is not asked for again.
     """
 
     def __init__(
@@ -87,9 +75,7 @@ class Answers:
         stop: threading.Event,
         known: Known = lambda _kind, _answer: None,
         before: Answers | None = None,
-        trials: Trials | None = None,
     ) -> None:
-        self._trials = trials
         self._ask, self._environ, self._stop, self._tell = ask, environ, stop, known
         self._one = threading.Lock()  # at the terminal
         self._changed = threading.Condition()
@@ -149,10 +135,8 @@ class Answers:
         """A host took the answer."""
         with self._changed:
             known = self._known[question]
-            first, known.proven, known.trier = not known.proven, True, None
+            known.proven, known.trier = True, None
             self._changed.notify_all()
-        if first:
-            self._tried(question, "accepted")
 
     def refused(self, question: Question) -> None:
         """A host did not."""
@@ -161,36 +145,16 @@ class Answers:
             known.trier = None
             _refused(known, known.refusals + 1)
             self._changed.notify_all()
-        self._tried(question, "refused")
 
     def leave(self, who: object) -> None:
         """``who`` tries no more."""
         with self._changed:
-            mine = [question for question, known in self._known.items() if known.trier is who]
-            for question in mine:
-                self._known[question].trier = None
+            for known in self._known.values():
+                if known.trier is who:
+                    known.trier = None
             self._changed.notify_all()
-        for question in mine:
-            self._tried(question, "")
-
-    def _tried(self, question: Question, how: str) -> None:
-        if self._trials is not None:
-            self._trials.tried(question.text, how)
 
     def _settle(self, question: Question, known: _Known, who: object) -> None:
-        self._find(question, known, who)
-        if self._trials is None or known.proven or known.trouble or known.trier is not who:
-            return
-        refusals = self._trials.turn(question.text, self._stop)
-        self._not_stopped()
-        with self._changed:
-            if refusals is not None and refusals < 0:
-                known.proven, known.trier = True, None
-            elif refusals is not None:
-                _refused(known, refusals)
-            self._changed.notify_all()
-
-    def _find(self, question: Question, known: _Known, who: object) -> None:
         """Have an answer, or trouble; ``who`` may be the one to try it."""
         with self._changed:
             while not known.trouble and not known.proven:

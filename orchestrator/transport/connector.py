@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
 from orchestrator.model.host import Host
 from orchestrator.session.channel import Connection
-from orchestrator.transport.ask import Answers, Ask, Known, Trials
+from orchestrator.transport.ask import Answers, Ask, Known
 from orchestrator.transport.config.lookup import SYSTEM
 from orchestrator.transport.config.way import Targets, Ways
 from orchestrator.transport.deadline import CancelledError
@@ -30,7 +30,6 @@ class Connector:
     ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user; ``known`` is
     told what a secret is (ssh password, become password, key passphrase) and the secret, before
     it is sent anywhere. What hosts took of the answers given ``before`` is not asked for again.
-    ``trials``: where other processes use the same.
     ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
     ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
     ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
@@ -48,7 +47,6 @@ class Connector:
         ask: Ask | None = None,
         known: Known = lambda _kind, _secret: None,
         before: Connector | None = None,
-        trials: Trials | None = None,
         ssh_config: str | None = None,
         system: Path = SYSTEM,
     ) -> None:
@@ -58,7 +56,7 @@ class Connector:
         self._hosts = hosts
         self._stop = threading.Event()
         told = before.answers if before else None
-        self.answers: Answers = Answers(ask, self._environ, self._stop, known, told, trials)
+        self.answers: Answers = Answers(ask, self._environ, self._stop, known, told)
         self._ways = Ways(self._home, self._environ, self._stop, file=ssh_config, system=system)
         self._targets = Targets()
         self._lock = threading.Lock()
@@ -93,20 +91,6 @@ class Connector:
         way = self._ways.of(connect)
         self._targets.claim(host.name, way)
         return self._over_ssh().connect(way, connect)
-
-    def way(self, host: Host) -> Hashable:
-        """What the hosts have in common that are to be reached from one process: those behind a
-        jump host or a proxy, and two names for one server."""
-        if host.connect.transport in ("local", "sandbox"):
-            return host.name
-        try:
-            way = self._ways.of(host.connect)
-        except ConnectError:
-            return host.name  # connecting will say why
-        address, port = way.connect.address, str(way.connect.port)
-        if command := way.settings.proxy_command:
-            return command.replace(address, "").replace(port, "")
-        return way.settings.jump[:1] or (address, port)
 
     def cancel(self) -> None:
         """End what is pending with ConnectError, and begin nothing more; what is open stays."""
