@@ -143,7 +143,7 @@ def _apps(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _list_hosts(plan: Plan) -> int:
-    from orchestrator.report.fold import fold
+    from orchestrator.model.fold import fold
 
     for lane in plan.lanes:
         for wave in lane.waves:
@@ -156,7 +156,7 @@ def _list_hosts(plan: Plan) -> int:
 
 def _ask_step(turns: Turns, wave: Wave) -> str:
     """Run, skip or stop, as the user says."""
-    from orchestrator.report.fold import fold
+    from orchestrator.model.fold import fold
 
     with turns.question():
         click.echo(f"{wave.task} on {fold(host.host for host in wave.hosts)}", err=True)
@@ -242,7 +242,7 @@ def _given(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _ask(there: There, plan: Plan) -> None:
     """Return when the user typed the stage's name. Raises UsageError where they did not."""
-    from orchestrator.report.fold import fold
+    from orchestrator.model.fold import fold
 
     name = there.stage.name
     tasks = ", ".join(wave.task for lane in plan.lanes for wave in lane.waves)
@@ -259,11 +259,16 @@ def _ask(there: There, plan: Plan) -> None:
 
 
 def _left(steps: Mapping[str, str]) -> None:
+    from orchestrator.model.fold import fold
+
     click.echo(
         "\ninterrupted again: left at once; see `orch lock status` where apps have locks", err=True
     )
+    busy: dict[str, list[str]] = {}
     for host, step in steps.items():
-        click.echo(f"  {host} may still be busy with {step}", err=True)
+        busy.setdefault(step, []).append(host)
+    for step, hosts in busy.items():
+        click.echo(f"  {fold(hosts)} may still be busy with {step}", err=True)
 
 
 @click.command("lock", short_help="Show or release the locks of apps.")

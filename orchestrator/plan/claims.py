@@ -6,10 +6,11 @@ import posixpath
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from orchestrator.errors import DefinitionError, Mark, Problems
+from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.host import App, Host
 from orchestrator.model.value import Value
 from orchestrator.plan.ask import Ask, Scopes
+from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
 from orchestrator.templating import Waits
 
@@ -19,7 +20,7 @@ _Claims: TypeAlias = tuple[App, list[_Claim]]
 _KINDS = {"paths": "path", "ports": "port", "units": "unit"}
 
 
-def check_claims(ask: Ask, problems: Problems) -> None:
+def check_claims(ask: Ask, problems: HostProblems) -> None:
     """Note each claim of a chosen app that another app of the stage makes as well, on a host where
     both live. A path within another's is the other's, too."""
     scopes = {app.name: Scopes(ask, app) for app in ask.stage.apps.values()}
@@ -42,18 +43,17 @@ def _compare(
     host: Host,
     first: tuple[App, list[_Claim]],
     second: tuple[App, list[_Claim]],
-    problems: Problems,
+    problems: HostProblems,
 ) -> None:
     one, other = first[0], second[0]
     for kind, mine, mark in first[1]:
         for also, theirs, place in second[1]:
             if kind == also and (mine == theirs or (kind == "paths" and _within(mine, theirs))):
                 what = f"apps '{one.name}' and '{other.name}' both claim the {_KINDS[kind]} {mine}"
-                what += f" on '{host.name}'"
                 if mine != theirs:
                     what += f" ('{other.name}': {theirs})"
                 hint = f"'{one.name}' does at {mark}: give one of them its own"
-                problems.add(what, place, hint)
+                problems.on(host.name, DefinitionError(Problem(what, place, hint)), place)
 
 
 def _claims(app: App, host: Host, scopes: Scopes, *, chosen: bool) -> Iterator[_Claim]:

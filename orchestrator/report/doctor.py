@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from orchestrator.model.checkup import ASKED, WAY, Checkup, State, Trouble
+from orchestrator.model.fold import fold, fold_messages, frame_of
 from orchestrator.report.cells import wrap
 from orchestrator.report.clean import one_line
-from orchestrator.report.fold import fold
 from orchestrator.report.out import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Out
 from orchestrator.report.tables import Column, blocks
 
@@ -129,14 +129,16 @@ def _latency(group: Sequence[Checkup]) -> str:
 
 def _troubles(checkups: Iterable[Checkup]) -> Iterator[tuple[str, str, str]]:
     """Label, text with its hosts, and what to do: the worst first, equal ones as one."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[tuple[Checkup, Trouble]]] = {}
     for checkup in checkups:
         for trouble in checkup.troubles:
-            label = _label(checkup, trouble)
-            found.setdefault((label, trouble.what, trouble.hint), []).append(checkup.host)
+            what, hint = (frame_of(text, checkup.host) for text in (trouble.what, trouble.hint))
+            found.setdefault((_label(checkup, trouble), what, hint), []).append((checkup, trouble))
     order = ("unreachable", "error", "warning")
-    for (label, what, hint), hosts in sorted(found.items(), key=lambda one: order.index(one[0][0])):
-        yield label, f"{fold(hosts)}: {what}", hint
+    for (label, *_), group in sorted(found.items(), key=lambda one: order.index(one[0][0])):
+        text = fold_messages((checkup.host, trouble.what) for checkup, trouble in group)
+        advice = fold_messages((checkup.host, trouble.hint) for checkup, trouble in group)
+        yield label, f"{fold(checkup.host for checkup, _ in group)}: {text}", advice
 
 
 def _label(checkup: Checkup, trouble: Trouble) -> str:

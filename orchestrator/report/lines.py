@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 
+from msgspec.structs import replace
+
 from orchestrator.model.event import (
     INTERRUPTED,
     ConnectFinished,
@@ -23,6 +25,7 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
+from orchestrator.model.fold import frame_of
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.report.changes import in_short
 from orchestrator.report.clean import one_line
@@ -33,12 +36,14 @@ _QUIET = (Status.OK, Status.SKIPPED)
 
 class Lines:
     """The lines of a whole run. What kept a host from being connected is said when it happens,
-    and not a second time as the end of its task; of those that an interrupt left in the middle of
-    it only how many there were, unless each connection is told."""
+    and not a second time as the end of its task; what to do about it only for the first host that
+    has the same error. Of those that an interrupt left in the middle of it only how many there
+    were, unless each connection is told."""
 
     def __init__(self, verbose: int) -> None:
         self._verbose = verbose
         self._away: dict[str, str] = {}
+        self._hinted: set[tuple[str, ...]] = set()
         self._left: set[str] = set()
 
     def line(self, event: Event) -> tuple[str, str] | None:
@@ -55,6 +60,10 @@ class Lines:
                 return _timed(event, what), YELLOW
             case ConnectFinished() if event.error:
                 self._away[event.host] = event.error
+                said = frame_of(event.error + event.hint, event.host)
+                if said in self._hinted and event.hint:
+                    event = replace(event, hint="")
+                self._hinted.add(said)
             case HostFinished() if event.outcome.status is Status.UNREACHABLE:
                 if self._away.get(event.host) == event.outcome.reason:
                     return None

@@ -9,10 +9,10 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from orchestrator.model.event import StepFinished
+from orchestrator.model.fold import fold
 from orchestrator.model.outcome import Captured, Outcome, Status
 from orchestrator.report.changes import change_lines
 from orchestrator.report.clean import clean, one_line
-from orchestrator.report.fold import fold
 from orchestrator.report.out import BOLD, DIM, Out, said
 
 _LINES = 60

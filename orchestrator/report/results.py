@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from orchestrator.model.event import Event, RunFinished, RunStarted, StepFinished
+from orchestrator.model.fold import fold, fold_messages, frame_of
 from orchestrator.model.outcome import Row, Status
 from orchestrator.report.cells import wrap
 from orchestrator.report.clean import clean, one_line
-from orchestrator.report.fold import fold
 from orchestrator.report.out import BOLD, DIM, RED, Out, said, style_of
 from orchestrator.report.outputs import Outputs
 from orchestrator.report.tables import Column, blocks
 
 _STDERR = 5
+_SEVERAL = 3  # rows that ended alike share their reason beneath them from here on
 _COLUMNS = (
     Column("host"),
     Column("app"),
@@ -67,11 +70,14 @@ class Results:
 def results_table(rows: Sequence[Row], out: Out) -> Iterator[str]:
     """A row per host and app, worst last; beneath those that failed, their last words.
 
-    Neighbours that ended alike share these: they stand once, under the last of them.
+    Neighbours that ended alike share these: they stand once, under the last of them. So does
+    the reason where there are several.
     """
     if not rows:
         return
     ranked = sorted(rows, key=_rank)
+    alike = Counter(_rank(row) for row in ranked)
+    several = [row.status.bad and alike[_rank(row)] >= _SEVERAL for row in ranked]
 
     def paint(number: int, column: int, text: str) -> str:
         if number < 0:
@@ -79,7 +85,10 @@ def results_table(rows: Sequence[Row], out: Out) -> Iterator[str]:
         status = ranked[number].status
         return out.paint(text, style_of(status)) if column == _STATUS or status.bad else text
 
-    heading, *lines = blocks(_COLUMNS, [_texts(row) for row in ranked], out.width, paint)
+    texts = [
+        _texts(row, "" if many else row.reason) for row, many in zip(ranked, several, strict=True)
+    ]
+    heading, *lines = blocks(_COLUMNS, texts, out.width, paint)
     yield from heading
     for _, pairs in groupby(zip(ranked, lines, strict=True), key=lambda pair: _rank(pair[0])):
         group = []
@@ -106,17 +115,17 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _texts(row: Row) -> list[str]:
+def _texts(row: Row, reason: str) -> list[str]:
     counts = [str(n) for n in (row.ok, row.changed, row.failed, row.skipped)]
     roles = ",".join(row.roles)
     seconds = f"{row.seconds:.2f}"
-    return [row.host, row.app or "", roles, said(row.status), *counts, seconds, row.reason]
+    return [row.host, row.app or "", roles, said(row.status), *counts, seconds, reason]
 
 
-def _rank(row: Row) -> tuple[int, tuple[str, ...]]:
+def _rank(row: Row) -> tuple[int, tuple[tuple[str, ...], ...]]:
     """Best first; those that did not get there by how they ended."""
     how = (row.reason, row.hint, *_last_words(row)) if row.status.bad else ()
-    return -row.status.rank, how
+    return -row.status.rank, tuple(frame_of(text, row.host) for text in how)
 
 
 def _last_words(row: Row) -> tuple[str, ...]:
@@ -126,11 +135,33 @@ def _last_words(row: Row) -> tuple[str, ...]:
 
 def _beneath(group: Sequence[Row], out: Out) -> Iterator[str]:
     """The last lines on stderr and the hint of rows that ended alike."""
-    row = group[0]
-    words = _last_words(row)
-    if words and len(group) > 1:
-        yield f"    {one_line(fold(row.host for row in group))}:"
+    hosts = fold(row.host for row in group)
+    words = [_shared(group, list(lines)) for lines in zip(*map(_last_words, group), strict=True)]
+    reason = _shared(group, [row.reason for row in group]) if len(group) >= _SEVERAL else ""
+    if len(group) > 1 and (words or reason):
+        yield from _indented(f"{hosts}: {reason}".rstrip(), out, "    ")
     for line in words:
         yield f"    {out.paint('!', RED)} {line}".rstrip()
-    for i, line in enumerate(wrap(one_line(row.hint), (out.width or 100) - 10) if row.hint else ()):
-        yield f"    {'      ' if i else 'help: '}{line}"
+    if group[0].hint:
+        yield from _indented(_hint(group), out, "    help: ")
+
+
+def _shared(group: Sequence[Row], texts: Sequence[str]) -> str:
+    return fold_messages((row.host, text) for row, text in zip(group, texts, strict=True))
+
+
+def _hint(group: Sequence[Row]) -> str:
+    """Return what to do about rows that ended alike: one command for all of their hosts."""
+    hosts = shlex.quote(fold(row.host for row in group))
+    hints = [
+        re.sub(
+            rf" -l {re.escape(shlex.quote(row.host))}(?=\n|$)", lambda _: f" -l {hosts}", row.hint
+        )
+        for row in group
+    ]
+    return _shared(group, hints)
+
+
+def _indented(text: str, out: Out, label: str) -> Iterator[str]:
+    for i, line in enumerate(wrap(one_line(text), (out.width or 100) - 10)):
+        yield f"{'          ' if i else label}{line}"

@@ -187,7 +187,7 @@ def test_a_problem_of_many_hosts_is_told_once_with_the_hosts(project: Project) -
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
     assert done.err.count("'x' is undefined") == 1
-    assert "(on a1, a2, a3 and 1 more)" in done.err
+    assert "(on a[1-4])" in done.err
 
 
 def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: Project) -> None:
@@ -236,3 +236,13 @@ def test_vars_of_a_file_that_need_themselves_are_a_circle(project: Project) -> N
     done = project.orch("-s", "dev", "plan", "t")
     assert done.code == 3
     assert "values that need each other: b → a → b" in done.err
+
+
+def test_files_named_after_their_hosts_that_are_missing_are_one_error(project: Project) -> None:
+    step = "steps:\n- copy: {src: 'keys/{{ host.name }}.pem', path: /tmp/x}\n"
+    project.sandbox("a1", "a2", "a3").write({"tasks/t.yml": step})
+    done = project.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    assert done.err.count("error:") == 1
+    assert "a[1-3].pem" in done.err
+    assert "(on a[1-3])" in done.err

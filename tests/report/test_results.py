@@ -140,7 +140,41 @@ def test_hosts_that_failed_alike_share_their_last_words() -> None:
     rows = [row(f"web{i}", Status.FAILED, "exit 1", "no space\n") for i in (1, 2, 3)]
     out, _ = screen(90)
     shown = list(results_table(rows, out))
-    assert shown[4:] == ["    web[1-3]:", "    ! no space"]
+    assert shown[4:] == ["    web[1-3]: exit 1", "    ! no space"]
+    assert "exit 1" not in "".join(shown[:4])
+    two = list(results_table(rows[:2], out))
+    assert two[3:] == ["    web[1-2]:", "    ! no space"]
+    assert two[1].endswith("exit 1")
+
+
+def test_an_address_in_a_message_does_not_make_it_different() -> None:
+    rows = [
+        Row(
+            f"web{i}", None, Status.UNREACHABLE, f"auth: u@10.0.0.{i}:22: refused", hint="add a key"
+        )
+        for i in (1, 2, 3)
+    ]
+    out, _ = screen(100)
+    assert list(results_table(rows, out))[4:] == [
+        "    web[1-3]: auth: u@10.0.0.[1-3]:22: refused",
+        "    help: add a key",
+    ]
+    other = Row(
+        "web4", None, Status.UNREACHABLE, "auth: u@10.0.0.4:22: timed out", hint="add a key"
+    )
+    shown = list(results_table([*rows, other], out))
+    assert sum("help:" in line for line in shown) == 2
+
+
+def test_handlers_that_hosts_alike_did_not_run_are_one_command() -> None:
+    command = "not run yet: orch -s dev run t --handler h -l web{}"
+    rows = [
+        Row(f"web{i}", None, Status.FAILED, "exit 1", hint=command.format(i)) for i in (1, 2, 3)
+    ]
+    out, _ = screen(100)
+    shown = list(results_table(rows, out))
+    hints = [line for line in shown if "not run yet" in line]
+    assert hints == ["    help: not run yet: orch -s dev run t --handler h -l 'web[1-3]'"]
 
 
 def test_a_hint_stands_beneath_what_it_is_for() -> None:
@@ -169,7 +203,7 @@ def test_five_hundred_rows_are_all_there_at_any_width(width: int | None) -> None
     out, _ = screen(width)
     shown = list(results_table(rows, out))
     assert [line.split()[0] for line in shown if line.startswith("web")] == names
-    assert " ".join(" ".join(shown).split()).count("exit status 2") == 500
+    assert " ".join(" ".join(shown).split()).count("exit status 2") == 1
     assert width is None or all(cells(line) <= width for line in shown)
 
 

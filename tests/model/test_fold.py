@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report.fold import fold
+from orchestrator.model.fold import fold, fold_messages, frame_of
 
 NAMES = st.lists(
     st.builds(
@@ -70,3 +70,29 @@ def test_names_fold_as_clush_writes_them(names: list[str], folded: str) -> None:
 
 def test_five_thousand_names_fold_to_one_range() -> None:
     assert fold(f"n{i:04}.dc1.example.net" for i in range(5000)) == "n[0000-4999].dc1.example.net"
+
+
+def test_messages_of_hosts_that_differ_in_name_or_address_are_one() -> None:
+    said = [
+        (f"web{i}", f"connect: u@10.0.0.{i}:22: refused by web{i} (10.0.0.{i})") for i in (1, 2)
+    ]
+    assert frame_of(said[0][1], "web1") == frame_of(said[1][1], "web2")
+    assert fold_messages((host, text) for host, text in said) == (
+        "connect: u@10.0.0.[1-2]:22: refused by web[1-2] (10.0.0.[1-2])"
+    )
+
+
+def test_what_is_the_same_in_all_messages_stays_as_it_is() -> None:
+    said = [(f"web{i}", f"u@web{i}:22: jump host 10.0.0.9 refused") for i in (1, 2)]
+    assert fold_messages(said) == "u@web[1-2]:22: jump host 10.0.0.9 refused"
+
+
+def test_messages_that_say_something_else_are_told_apart() -> None:
+    assert frame_of("no key a.pem", "web1") != frame_of("no key b.pem", "web2")
+    assert frame_of("web12 is away", "web1") != frame_of("web13 is away", "web1")
+
+
+def test_names_that_have_nothing_in_common_are_not_all_written_within_a_message() -> None:
+    names = [f"{letter * 9}" for letter in "abcdefgh"]
+    text = fold_messages((name, f"{name} refused") for name in names)
+    assert text == "<host> refused"

@@ -1,4 +1,7 @@
-"""Names of hosts, many in one: ``web[01-03,07].example.net``, as clush writes its node sets."""
+"""Fold host names, and messages of hosts that differ only in the host that they name.
+
+Ranges are written as clush writes its node sets: ``web[01-03,07].example.net``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+_PLACE = re.compile(r"(?<=@)(?:\[[^\]\s]+\]|[^\s@:\[\]]+)(?=:[0-9])")  # user@ADDRESS:port
+_IP = re.compile(
+    r"(?<![\w.:-])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\w:])"
+)
+_LONGEST = 40  # characters of folded names that may stand in the middle of a message
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _Frame: TypeAlias = tuple[str, str]
 
@@ -23,6 +31,40 @@ def fold(names: Iterable[str]) -> str:
         frame = chosen.get(name)
         groups.setdefault(frame or name, []).append(_number(name, frame) if frame else name)
     return ",".join(_written(group, numbers) for group, numbers in groups.items())
+
+
+def frame_of(text: str, host: str) -> tuple[str, ...]:
+    """Return what stands around the host's name and around addresses in a message.
+
+    Messages of two hosts with the same frame say the same.
+    """
+    return tuple(_split(text, host)[::2])
+
+
+def fold_messages(messages: Iterable[tuple[str, str]]) -> str:
+    """Return one message for those (host, text) that have one frame.
+
+    A name or an address that differs is written as a range, or as ``<host>`` where that is long.
+    """
+    pieces = [_split(text, host) for host, text in messages]
+    return "".join(
+        column[0] if number % 2 == 0 else _one_of(column)
+        for number, column in enumerate(zip(*pieces, strict=True))
+    )
+
+
+def _split(text: str, host: str) -> list[str]:
+    """Cut a message at the host's name and at addresses: these have the odd indexes."""
+    names = {host, *_PLACE.findall(text), *_IP.findall(text)} - {""}
+    either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.split(rf"(?<![\w.-])({either})(?![\w-])", text)
+
+
+def _one_of(names: Sequence[str]) -> str:
+    if len(set(names)) == 1:
+        return names[0]
+    folded = fold(names)
+    return folded if len(folded) <= _LONGEST else "<host>"
 
 
 def _choose(names: Sequence[str]) -> dict[str, _Frame]:
