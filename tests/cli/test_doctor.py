@@ -176,6 +176,19 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(project: Project, fl
     assert -102 <= found["slow"]["clock_skew"] <= -98
 
 
+def test_hosts_with_the_same_trouble_are_named_in_one(project: Project) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        shut = free.getsockname()[1]
+    hosts = "".join(
+        f"web{i}: {{address: 127.0.0.{i}, connect: {{user: u, port: {shut}}}}}\n" for i in (1, 2, 3)
+    )
+    done = project.write({"inventories/dev/hosts.yml": hosts}).orch("-s", "dev", "doctor")
+    assert done.code == 4
+    assert done.out.count("unreachable: ") == 1
+    assert f"web[1-3]: connect: u@127.0.0.[1-3]:{shut}: connection refused" in done.out
+    assert done.out.count("help:") == 1
+
+
 def test_what_no_task_needs_is_not_missed(project: Project, fleet: Sshd) -> None:
     project.over(fleet, {"bare": "127.0.0.11", "db": "127.0.0.2"}).write(
         {"tasks/t.yml": "desc: t\nroles: [db]\nsteps: [{copy: {content: a, path: ~/a}}]\n"}
