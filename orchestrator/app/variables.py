@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from orchestrator.app.arguments import extra_values
 from orchestrator.app.prepare import There, new_run
-from orchestrator.errors import DefinitionError, Problem, nearest
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.values import Merger, connect_of, defaults_of, environment_of
-from orchestrator.model.host import Host
+from orchestrator.model.fold import fold
+from orchestrator.model.host import App, Host
 from orchestrator.model.value import Value, merge
 from orchestrator.plan.ask import Ask, Scopes
 from orchestrator.plan.scope import HostScope
 
 
 def values_of(
-    there: There, name: str, extra: Sequence[str], environ: Mapping[str, str]
+    there: There,
+    name: str,
+    extra: Sequence[str],
+    environ: Mapping[str, str],
+    app: App | None = None,
 ) -> dict[str, object]:
-    """Every variable of the host, rendered, with words in a secret's place on where it comes
-    from. Raises DefinitionError."""
-    host = _host(there, name)
+    """Every variable of the host (of an app on it), rendered, with words in a secret's place on
+    where it comes from. Raises DefinitionError."""
+    host = _host(there, name, app)
     ask = Ask(there.stage, (host,), (), {}, new_run(0.0), extra_values(extra), environ)
-    scope = Scopes(ask).of(host)
+    scope = Scopes(ask, app).of(host)
     return {str(name): _value(scope, name) for name in sorted({*scope.vars, *scope.strong})}
 
 
@@ -37,10 +43,26 @@ def _value(scope: HostScope, name: str) -> object:
         return "‹known once the secret is that it is made of›"
 
 
-def origins_of(there: There, name: str, extra: Sequence[str]) -> Iterator[str]:
-    """Each value as written, where it stands, and below it what it overrode."""
-    host = _host(there, name)
-    found = dict(Merger().of(host))
+class Origin(Struct, frozen=True):
+    """A value as it is written, with its place."""
+
+    value: object
+    mark: Mark
+
+    def plain(self) -> dict[str, object]:
+        """Return it for JSON. ``line`` and ``column`` are null for what is in no file."""
+        line, column = self.mark.line or None, self.mark.column or None
+        return {"value": self.value, "file": self.mark.path, "line": line, "column": column}
+
+
+def origins_of(
+    there: There, name: str, extra: Sequence[str], app: App | None = None
+) -> dict[str, list[Origin]]:
+    """Return each variable and setting of the host (of an app on it) as it is written, followed by
+    the values that it overrides, the strongest first. Raises DefinitionError."""
+    host = _host(there, name, app)
+    layers = app.at(host) if app else ()
+    found = dict(Merger().of(host, layers))
     for key, value in extra_values(extra).items():
         found[key] = merge(found[key], value) if key in found else value
     sections = [("", found)]
@@ -49,34 +71,38 @@ def origins_of(there: There, name: str, extra: Sequence[str]) -> Iterator[str]:
         ("environment.", environment_of),
         ("defaults.", defaults_of),
     ):
-        sections.append((title, dict(Merger(section).of(host))))
-    for title, values in sections:
-        for key in sorted(values):
-            yield from _origin(f"{title}{key}", values[key])
+        sections.append((title, dict(Merger(section).of(host, layers))))
+    return {
+        key: written
+        for title, values in sections
+        for name in sorted(values)
+        for key, written in _origins(f"{title}{name}", values[name])
+    }
 
 
-def _origin(name: str, value: Value) -> Iterator[str]:
+def _origins(name: str, value: Value) -> Iterator[tuple[str, list[Origin]]]:
     if isinstance(value.data, dict) and value.data:
         for key, inner in value.data.items():
-            yield from _origin(f"{name}.{key}", inner)
+            yield from _origins(f"{name}.{key}", inner)
         return
-    yield f"{name}: {_json(value)}  {value.mark}"
+    written = [Origin(value.plain(), value.mark)]
     below = value.under
     while below is not None:
         if not isinstance(below.data, dict):
-            yield f"  over {_json(below)}  {below.mark}"
+            written.append(Origin(below.plain(), below.mark))
         below = below.under
+    yield name, written
 
 
-def _json(value: Value) -> str:
-    return json.dumps(value.plain(), ensure_ascii=False)
-
-
-def _host(there: There, name: str) -> Host:
+def _host(there: There, name: str, app: App | None) -> Host:
     host = there.stage.hosts.get(name)
     if host is None:
         hint = nearest(name, there.stage.hosts) or f"see `orch -s {there.stage.name} hosts`"
         raise DefinitionError(
             Problem(f"stage '{there.stage.name}' has no host '{name}'", None, hint)
         )
+    if app is not None and not app.lives_on(host):
+        on = fold(each.name for each in there.stage.hosts.values() if app.lives_on(each))
+        what = f"app '{app.name}' does not run on host '{name}'"
+        raise DefinitionError(Problem(what, app.mark, f"it runs on {on}" if on else ""))
     return host

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from orchestrator.errors import OrchError
+
+if TYPE_CHECKING:
+    from orchestrator.model.host import Stage
 
 
 def stages(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -42,22 +46,42 @@ def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[
     """Hosts and roles of the stage, for the last term of a pattern."""
     import re
 
+    stage = _stage(ctx)
+    if stage is None:
+        return []
+    head, last = re.fullmatch(r"(.*[:,&!])?([^:,&!]*)", incomplete, re.S).groups("")  # type: ignore[union-attr]
+    found = _matching((*stage.roles, *stage.hosts), last)
+    return [CompletionItem(head + item.value) for item in found]
+
+
+def only_hosts(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of the stage's hosts."""
+    stage = _stage(ctx)
+    return _matching(stage.hosts if stage else (), incomplete)
+
+
+def apps(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the stage's apps."""
+    stage = _stage(ctx)
+    return _matching(stage.apps if stage else (), incomplete)
+
+
+def _stage(ctx: click.Context) -> Stage | None:
+    import os
+
     from orchestrator.app.project import choose
     from orchestrator.inventory.load import load as load_stage
 
     root = _root(ctx)
     if root is None:
-        return []
-    import os
-
+        return None
     named = ctx.params.get("stages") or (ctx.parent and ctx.parent.params.get("stages")) or ()
     try:
-        stage = load_stage(root, choose(root, named, os.environ, "").name)
+        return load_stage(root, choose(root, named, os.environ, "").name)
     except OrchError:
-        return []
-    head, last = re.fullmatch(r"(.*[:,&!])?([^:,&!]*)", incomplete, re.S).groups("")  # type: ignore[union-attr]
-    found = _matching((*stage.roles, *stage.hosts), last)
-    return [CompletionItem(head + item.value) for item in found]
+        return None
 
 
 def _root(ctx: click.Context) -> Path | None:

@@ -94,6 +94,7 @@ def apps(command: F) -> F:
         *("-a", "--app", "apps"),
         multiple=True,
         metavar="APP,…",
+        shell_complete=complete.apps,
         help="For these apps of the stage, or `all`: each goes its own way over its hosts.",
     )(command)
 
@@ -152,8 +153,8 @@ def ssh_config(command: F) -> F:
     )(command)
 
 
-def running(command: F) -> F:
-    """The options of verbs that contact hosts."""
+def contacting(command: F) -> F:
+    """The options of every verb that contacts hosts."""
     return _all(
         command,
         stage,
@@ -167,6 +168,17 @@ def running(command: F) -> F:
             help="Work on at most N hosts at a time.",
         ),
         ssh_config,
+        click.option("-y", "--yes", is_flag=True, help="Do not ask before a protected stage."),
+        json,
+        click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
+    )
+
+
+def running(command: F) -> F:
+    """The options of verbs that run steps."""
+    return _all(
+        command,
+        contacting,
         click.option(
             "--keep-going",
             is_flag=True,
@@ -190,9 +202,6 @@ def running(command: F) -> F:
             is_flag=True,
             help="With --check: exit with 6 when something would change.",
         ),
-        click.option("-y", "--yes", is_flag=True, help="Do not ask before a protected stage."),
-        json,
-        click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
     )
 
 

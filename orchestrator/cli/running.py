@@ -187,7 +187,7 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
     from orchestrator.report.choose import sinks
     from orchestrator.report.turns import Turns
 
-    if given["exit_code"] and not plan.check:
+    if given.get("exit_code") and not plan.check:
         raise click.UsageError("--exit-code says nothing without --check")
     if there.stage.protected and plan.changes and not plan.check and not given["yes"]:
         _ask(there, plan)
@@ -204,10 +204,10 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
     )
     wanted = Options(
         given["forks"],
-        given["keep_going"],
-        given["unreachable"] == "skip",
+        given.get("keep_going", False),
+        given.get("unreachable") == "skip",
         partial(_ask_step, turns) if given.get("step") else None,
-        given["exit_code"],
+        given.get("exit_code", False),
         _given(given),
         given.get("lock_wait", 0.0),
         _holder(given),
@@ -272,7 +272,7 @@ def _left(steps: Mapping[str, str]) -> None:
 
 
 @click.command("lock", short_help="Show or release the locks of apps.")
-@options.running
+@options.contacting
 @options.apps
 @click.option("--force", is_flag=True, help="Release also what somebody has who is alive.")
 @click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli import complete, options
 from orchestrator.errors import Exit
+
+if TYPE_CHECKING:
+    from orchestrator.app.variables import Origin
 
 
 @click.command("stages", short_help="List the stages.")
@@ -121,22 +124,57 @@ def doc_verb(task: str | None, directory: str | None) -> int:
 @options.stage
 @options.extra
 @options.json
-@click.option("--origin", is_flag=True, help="Where each value stands, and what it overrode.")
-@click.argument("host", shell_complete=complete.hosts)
-def vars_verb(host: str, extra: tuple[str, ...], origin: bool, as_json: bool, **given: Any) -> int:
+@click.option("--origin", is_flag=True, help="Where each value stands, and what it overrides.")
+@click.option(
+    *("-a", "--app"),
+    metavar="APP",
+    shell_complete=complete.apps,
+    help="As a run for this app of the stage sees them.",
+)
+@click.argument("host", shell_complete=complete.only_hosts)
+def vars_verb(
+    host: str,
+    extra: tuple[str, ...],
+    origin: bool,
+    app: str | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
     """Show the variables of a host in a stage, as templates will see them."""
-    from orchestrator.app.prepare import Where, go
+    from orchestrator.app.prepare import Where, choose_apps, go
     from orchestrator.app.variables import origins_of, values_of
 
     there = go(Where(given["directory"], given["stages"], None), os.environ, f"vars {host}")
+    if app is not None and (app == "all" or "," in app):
+        raise click.UsageError("`vars --app` takes the name of one app")
+    chosen = choose_apps(there.stage, (app,))[0] if app is not None else None
     if origin:
-        _lines(origins_of(there, host, extra))
-    elif as_json:
-        _json(values_of(there, host, extra, os.environ))
+        written = origins_of(there, host, extra, chosen)
+        if as_json:
+            _json({name: _origin_json(values) for name, values in written.items()})
+        else:
+            _lines(line for name, values in written.items() for line in _origin_lines(name, values))
+        return Exit.OK
+    found = values_of(there, host, extra, os.environ, chosen)
+    if as_json:
+        _json(found)
     else:
-        rows = values_of(there, host, extra, os.environ).items()
-        _lines(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in rows)
+        _lines(f"{name}: {_text(value)}" for name, value in found.items())
     return Exit.OK
+
+
+def _origin_json(values: Sequence[Origin]) -> dict[str, object]:
+    first, *overridden = (value.plain() for value in values)
+    return {**first, "overrides": overridden}
+
+
+def _origin_lines(name: str, values: Sequence[Origin]) -> Iterator[str]:
+    for number, origin in enumerate(values):
+        yield f"{'  over' if number else f'{name}:'} {_text(origin.value)}  {origin.mark}"
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 @click.command("lint", short_help="Check the whole project.")

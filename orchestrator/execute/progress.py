@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from orchestrator.model.host import Host
-from orchestrator.model.outcome import Outcome, Row, Status
+from orchestrator.model.outcome import Outcome, Row, Status, last_lines
 from orchestrator.plan.model import PlannedStep, Results
 from orchestrator.plan.others import ended
 
@@ -120,7 +120,7 @@ def _last_lines(outcome: Outcome) -> str:
     if not outcome.status.bad:
         return ""
     text = outcome.stderr.text or outcome.stdout.text
-    return "\n".join(text.splitlines()[-STDERR_LINES:])
+    return "\n".join(last_lines(text, STDERR_LINES))
 
 
 COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.bad} | {

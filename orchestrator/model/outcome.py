@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from msgspec import Struct
@@ -94,3 +95,21 @@ class Row(Struct, frozen=True):
     roles: tuple[str, ...] = ()
     hint: str = ""
     stderr: str = ""
+
+
+_CAUSE = re.compile(r"\W*(?:[\w./+-]+: )?(?:fatal|error|panic|critical|exception|err|e)\b ?:", re.I)
+
+
+def last_lines(text: str, most: int) -> list[str]:
+    """Return the last ``most`` lines of a failed command's output.
+
+    If what these tell is only what follows the cause (git's advice after its ``fatal:``), the last
+    line that begins with such a word stands before them, followed by ``…``.
+    """
+    lines = text.splitlines()
+    tail = lines[-most:]
+    if not any(map(_CAUSE.match, tail)):
+        cause = next((line for line in reversed(lines[:-most]) if _CAUSE.match(line)), None)
+        if cause is not None:
+            return [cause, "…", *tail[2:]]
+    return tail

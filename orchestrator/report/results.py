@@ -10,7 +10,7 @@ from itertools import groupby
 
 from orchestrator.model.event import Event, RunFinished, RunStarted, StepFinished
 from orchestrator.model.fold import fold, fold_messages, frame_of
-from orchestrator.model.outcome import Row, Status
+from orchestrator.model.outcome import Row, Status, last_lines
 from orchestrator.report.cells import wrap
 from orchestrator.report.clean import clean, one_line
 from orchestrator.report.out import BOLD, DIM, RED, Out, said, style_of
@@ -130,7 +130,7 @@ def _rank(row: Row) -> tuple[int, tuple[tuple[str, ...], ...]]:
 
 def _last_words(row: Row) -> tuple[str, ...]:
     text = clean(row.stderr).rstrip()
-    return tuple(text.split("\n")[-_STDERR:]) if text else ()
+    return tuple(last_lines(text, _STDERR))
 
 
 def _beneath(group: Sequence[Row], out: Out) -> Iterator[str]:

@@ -103,11 +103,16 @@ def test_hosts_lists_what_the_limit_selects(shop: Project) -> None:
         ("orch -s dev run t -l web:!a", {"web:!a1", "web:!a2"}),
         ("orch doc t", {"t", "template", "text_block", "touch"}),
         ("orch li", {"lint"}),
+        ("orch -s dev vars ", {"a1", "a2"}),
+        ("orch -s dev hosts -l ", {"web", "a1", "a2"}),
+        ("orch -s dev vars --app ", {"blog"}),
+        ("orch -s dev run t --app b", {"blog"}),
     ],
 )
 def test_the_shell_completes_stages_tasks_hosts_and_verbs(
     shop: Project, words: str, found: set[str]
 ) -> None:
+    shop.write({"inventories/dev/apps/blog.yml": "roles: [web]\n"})
     parts = words.split(" ")
     done = shop.orch(
         _ORCH_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(parts) - 1)
@@ -175,3 +180,43 @@ def test_doc_without_a_name_lists_the_modules(project: Project) -> None:
     assert done.code == 0
     assert "template" in done.out
     assert len(done.out.splitlines()) > 20
+
+
+def test_origins_are_json_for_programs(shop: Project) -> None:
+    words = ("-s", "dev", "vars", "a1", "--origin", "--json", "-e", "size=9")
+    found = json.loads(shop.orch(*words).out)
+    common = {"value": 1, "file": "inventories/common/stage.yml", "line": 1, "column": 14}
+    own = {"value": "{{ 2 + 1 }}", "file": "inventories/dev/hosts/a1.yml", "line": 1, "column": 14}
+    given = {"value": "9", "file": "<command line>", "line": None, "column": None}
+    assert found["size"] == {**given, "overrides": [own, common]}
+    assert found["connect.transport"]["value"] == "sandbox"
+
+
+def test_vars_of_an_app_are_what_a_run_for_it_sees(shop: Project) -> None:
+    shop.write(
+        {
+            "inventories/common/apps/blog.yml": "roles: [web]\nvars: {size: 5, who: '{{ app.name }}'}\n"
+            "hosts: {a1: {vars: {size: 7}}}\n"
+        }
+    )
+    shown = json.loads(shop.orch("-s", "dev", "vars", "a1", "--app", "blog", "--json").out)
+    assert (shown["size"], shown["who"]) == (7, "blog")
+    origin = shop.orch("-s", "dev", "vars", "a1", "--app", "blog", "--origin").out
+    assert "size: 7  inventories/common/apps/blog.yml:3:27\n  over 5  " in origin
+    elsewhere = shop.orch("-s", "dev", "vars", "a2", "--app", "blog")
+    assert elsewhere.code == 3
+    assert "app 'blog' does not run on host 'a2'" in elsewhere.err
+    assert "it runs on a1" in elsewhere.err
+    several = shop.orch("-s", "dev", "vars", "a1", "--app", "blog,shop")
+    assert several.code == 2
+    unknown = shop.orch("-s", "dev", "vars", "a1", "--app", "blgo")
+    assert unknown.code == 3
+    assert "did you mean 'blog'?" in unknown.err
+
+
+def test_lock_takes_only_options_that_mean_something_to_it(shop: Project) -> None:
+    help_text = shop.orch("lock", "--help").out
+    for option in ("--check", "--exit-code", "--keep-going", "--unreachable"):
+        assert option not in help_text
+        assert shop.orch("-s", "dev", "lock", "status", option).code == 2
+    assert "--force" in help_text

@@ -237,3 +237,28 @@ def test_the_counts_are_shown_together_or_not_at_all(width: int) -> None:
     row = Row("web1.example.net", None, Status.FAILED, "exit 1", 1, 2, 3, 4, 0.5)
     heading, *_ = results_table([row], screen(width)[0])
     assert len({"ok", "changed", "failed", "skipped"} & set(heading.split())) in (0, 4)
+
+
+def test_the_line_with_the_cause_stays_when_advice_follows_it() -> None:
+    said = (
+        "fatal: detected dubious ownership in repository at '/srv/blog'\n"
+        "To add an exception for this directory, call:\n\n"
+        "\tgit config --global --add safe.directory /srv/blog\n"
+        "\nmore advice\nand more\n"
+    )
+    out, _ = screen(100)
+    shown = list(results_table([row("a", Status.FAILED, "exit 128", said)], out))[2:]
+    assert shown == [
+        "    ! fatal: detected dubious ownership in repository at '/srv/blog'",
+        "    ! …",
+        "    !",
+        "    ! more advice",
+        "    ! and more",
+    ]
+
+
+def test_the_last_lines_are_shown_as_they_are_if_they_hold_a_cause_or_none_does() -> None:
+    out, _ = screen(100)
+    for said in ("error: old\n1\n2\n3\n4\nE: new\n", "begin\n1\n2\n3\n4\nend\n"):
+        shown = list(results_table([row("a", Status.FAILED, "exit 1", said)], out))[2:]
+        assert [line[6:] for line in shown] == said.split("\n")[-6:-1]
