@@ -134,10 +134,13 @@ class Problems:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` for the known name most like this one, or an empty string."""
+    """Return ``did you mean 'x'?`` for the known name most like this one, or ''.
+
+    The name itself is never suggested.
+    """
     import difflib  # 3 ms, for a process that fails
 
-    folded = {k.lower(): k for k in sorted(known)}
+    folded = {k.lower(): k for k in sorted(known) if k != name}
     match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f"did you mean '{folded[match[0]]}'?" if match else ""
 

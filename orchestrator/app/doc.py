@@ -9,6 +9,7 @@ from orchestrator.app.project import root_of
 from orchestrator.source.folder import show
 from orchestrator.source.load import load
 from orchestrator.tasks.index import shipped
+from orchestrator.tasks.keys import MEANINGS
 from orchestrator.tasks.model import Call, Item, Module, Param, Run, Step, Task
 
 
@@ -22,6 +23,10 @@ def modules() -> list[tuple[str, str]]:
 
 def doc_of(directory: str | None, name: str) -> Iterator[str]:
     """What the task is for, its params, its steps. Raises DefinitionError."""
+    if name in MEANINGS:
+        yield f"{name}: a word of task files"
+        yield f"  {MEANINGS[name]}"
+        return
     root = root_of(directory)
     request = tasks.Request(name)
     loaded = tasks.load(root, [name])

@@ -98,7 +98,7 @@ class HostTask:
         if isinstance(made, Command):
             made = self.checked.seen(step, made)
         if isinstance(made, str):
-            made = Outcome(Status.SKIPPED, reason=made)
+            made = self.recorder.skipped(step, made)
         if isinstance(made, Outcome):
             self.recorder.queue(step, made)
             return None

@@ -201,6 +201,11 @@ class Recorder:
         if step.on or step.ruling or step.again or step.fetches:
             self.tells.append((step.number, result.changed, result.failed))
 
+    def skipped(self, step: PlannedStep, why: str) -> Outcome:
+        """Return the outcome of a step that was not run."""
+        waiting = step.handler and step.handler not in self.notified
+        return Outcome(Status.SKIPPED, reason="not notified" if waiting else why)
+
     def _start(self, step: PlannedStep) -> None:
         self._running, self._since = step, time.monotonic()
         self._captures = {"stdout": Capture(), "stderr": Capture()}
@@ -223,7 +228,7 @@ class Recorder:
 
     def _outcome(self, step: PlannedStep, command: Command, ending: Ending) -> Outcome:
         if ending.how is How.SKIPPED:
-            return Outcome(Status.SKIPPED, reason=ending.reason)
+            return self.skipped(step, ending.reason)
         if ending.how is How.ENDED:
             return self._captured(Status.CANCELLED, None, "interrupted")
         if ending.how is How.TIMED_OUT:

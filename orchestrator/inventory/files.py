@@ -8,6 +8,7 @@ from typing import TypeAlias
 from orchestrator.errors import DefinitionError, Mark, Problems, nearest
 from orchestrator.inventory.names import printable
 from orchestrator.inventory.script import ask
+from orchestrator.model import ansible
 from orchestrator.model.value import Key, Value
 from orchestrator.source.folder import Folder, listing
 from orchestrator.source.load import load
@@ -19,10 +20,6 @@ Named: TypeAlias = list[tuple[Key, Value]]
 STAGE, HOSTS, ROLES, APPS = "stage", "hosts", "roles", "apps"
 _FILES = (STAGE, HOSTS, ROLES, APPS)
 _FOLDERS = (HOSTS, ROLES, APPS)
-_FOREIGN = {
-    "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",
-    "host_vars": "write a host's variables into hosts/HOST.yml, under `vars`",
-}
 
 
 class StageFolder:
@@ -121,7 +118,7 @@ class StageFolder:
             if base in (k.removesuffix("/").removesuffix(".yml") for k in known):
                 continue
             mark = Mark(f"{self.shown}/{printable(name)}")
-            hint = _FOREIGN.get(base) or nearest(base, known)
+            hint = ansible.FILES.get(base) or nearest(base, known)
             if hint:
                 self.problems.add(f"'{printable(name)}' is no part of a stage", mark, hint)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 from msgspec import Struct, field
 
@@ -96,6 +97,10 @@ class App(Struct, frozen=True):
     def at(self, host: Host) -> tuple[Layer, ...]:
         """Its layers on a host, weak to strong."""
         return (*self.layers, *self.on.get(host.name, ()))
+
+    def sets(self, name: str) -> bool:
+        """Return whether the app has a variable of this name, on every host or on one."""
+        return any(name in layer.vars for layer in (*self.layers, *chain(*self.on.values())))
 
     def lives_on(self, host: Host) -> bool:
         """Whether it is for this host."""

@@ -79,6 +79,7 @@ class Scopes:
             self.templates,
             files=self._files,
             secrets=self._ask.secrets,
+            apps=() if self._app else tuple(self._ask.stage.apps.values()),
         )
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))

@@ -140,6 +140,10 @@ class WithResult:
         """Every name that is known."""
         return {"result", *self.scope.names()}
 
+    def hint(self, name: str) -> str:
+        """Return what to write in place of a name that does not exist, or ''."""
+        return self.scope.hint(name)
+
 
 def hold(judgements: Iterable[Judgement], scope: Scope) -> bool:
     """Whether all of them hold, here and now."""

@@ -175,6 +175,10 @@ class Frame:
         """Every name that is known."""
         return {*self.extra, *self.task.params, "task", *self.host.names()}
 
+    def hint(self, name: str) -> str:
+        """Return what to write in place of a name that does not exist, or ''."""
+        return self.host.hint(name) or nearest(name, self.names())
+
     def knows(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""
         own = name in self.extra or name in self.task.params or name == "task"
@@ -184,8 +188,7 @@ class Frame:
         """Raise DefinitionError where one of the names can never be resolved."""
         for name in names:
             if not self.knows(name):
-                hint = nearest(name, self.names())
-                raise DefinitionError(Problem(f"'{name}' is undefined", mark, hint))
+                raise DefinitionError(Problem(f"'{name}' is undefined", mark, self.hint(name)))
 
 
 def _ask(template: ValueTemplate, scope: Scope) -> None:

@@ -5,11 +5,13 @@ A file's own params are put before these by its frame (``frame.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.model import ansible
+from orchestrator.model.host import App
 from orchestrator.model.secret import Secret, Secrets
 from orchestrator.model.value import HomePath, Value, Values, merge
 from orchestrator.plan.files import Files
@@ -74,11 +76,12 @@ class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time.
 
     ``weak`` are the ``vars`` of files, weaker than the host's own; what is written in one of
-    them means the names of its file (``files_of``).
+    them means the names of its file (``files_of``). ``apps``: those of the stage, in a run that is
+    for none of them.
     """
 
     __slots__ = (
-        *("_asked", "_cache", "_open", "files", "files_of", "objects", "place"),
+        *("_asked", "_cache", "_open", "apps", "files", "files_of", "objects", "place"),
         *("secrets", "strong", "templates", "vars", "weak"),
     )
 
@@ -94,7 +97,9 @@ class HostScope:
         place: Place | None = None,
         files: Files | None = None,
         secrets: Secrets | None = None,
+        apps: Collection[App] = (),
     ) -> None:
+        self.apps = apps
         self.files = files or Files()
         self.secrets = secrets or Secrets()
         self.vars, self.strong, self.objects = variables, strong, objects
@@ -116,6 +121,7 @@ class HostScope:
             place=self.place,
             files=self.files,
             secrets=self.secrets,
+            apps=self.apps,
         )
 
     def resolve(self, name: str) -> object:
@@ -209,6 +215,14 @@ class HostScope:
         place = self.place
         awaited = {*place.results, *place.registered}
         return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong, "facts"}
+
+    def hint(self, name: str) -> str:
+        """Return what to write in place of a name that does not exist, or ''."""
+        apps = [app.name for app in self.apps if app.sets(name)]
+        if apps:
+            others = f" (or {', '.join(apps[1:])})" if apps[1:] else ""
+            return f"give `--app {apps[0]}`{others}: it is a variable of that app"
+        return ansible.VARIABLES.get(name, "") or nearest(name, self.names())
 
     def known(self) -> frozenset[str]:
         """The names that steps before this place register, here and on other hosts, and what

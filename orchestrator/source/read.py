@@ -22,6 +22,7 @@ from collections.abc import Collection
 from typing import cast
 
 from orchestrator.errors import Mark, Problems, nearest
+from orchestrator.model import ansible
 from orchestrator.model.secret import Secret
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
@@ -87,7 +88,8 @@ class Reader:
 
     def unknown(self, key: Key, what: str, allowed: Collection[str]) -> None:
         """Note a key that ``what`` does not know, with the nearest one that it does."""
-        hint = nearest(key, allowed) or f"known keys: {', '.join(sorted(allowed))}"
+        hint = ansible.KEYS.get(key, "") or nearest(key, allowed)
+        hint = hint or f"known keys: {', '.join(sorted(allowed))}"
         self.problems.add(f"unknown key '{key}' in {what}", key.mark, hint)
 
     def variables(self, value: Value | None, what: str) -> dict[Key, Value]:

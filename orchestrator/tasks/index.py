@@ -13,10 +13,9 @@ from orchestrator.errors import Mark, Problem
 from orchestrator.library import FOLDER
 from orchestrator.source.folder import show
 from orchestrator.source.names import ignored, stem
+from orchestrator.tasks.keys import MEANINGS
 
-KEYWORDS = frozenset(
-    "run download wait fail set assert commit block rescue always steps tasks probe".split()
-)
+KEYWORDS = frozenset(MEANINGS)
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 

@@ -42,3 +42,20 @@ NOT_YET = {
     "param": frozenset[str](),
 }
 """Keys of the design that this version refuses, rather than read and not obey."""
+
+MEANINGS = {
+    "run": "`run: TEXT` runs a command, or several lines that stop at the first that fails.",
+    "download": "`download: {path: …, to: …}` brings a file of the host to this machine.",
+    "wait": "`wait: 10s` pauses this host.",
+    "fail": "`fail: TEXT` fails the step with this reason.",
+    "set": "`set: {NAME: VALUE}` makes variables of this host for the rest of the run.",
+    "assert": "`assert: EXPRESSION`, or a list of them, fails the step unless all hold.",
+    "commit": "`- commit` in a playbook: from here on a failure no longer rolls back.",
+    "block": "`block: [STEP, …]` makes several steps one, with `rescue:` and `always:` beside it.",
+    "rescue": "`rescue: [STEP, …]` beside `block:` runs if a step of the block fails.",
+    "always": "`always: [STEP, …]` beside `block:` runs at its end in any case.",
+    "steps": "`steps: [STEP, …]` of a task file run on each host, top to bottom.",
+    "tasks": "`tasks: [TASK, …]` of a playbook: every host ends one before any begins the next.",
+    "probe": "`probe: TEXT` of a module states what is; see `orch doc` for the modules that ship.",
+}
+"""What the words of task files mean that a step, an item or a file can be made of."""

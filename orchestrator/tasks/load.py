@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
+from orchestrator.model import ansible
 from orchestrator.model.value import Key
 from orchestrator.source.folder import show
 from orchestrator.source.load import load as load_yaml
@@ -158,7 +159,9 @@ def _check_names(task: Task, found: Index, problems: Problems) -> None:
 
 
 def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:
-    hint = nearest(name, [*found.names(), *KEYWORDS])
+    hint = ansible.module(name, found.modules) or nearest(name, [*found.names(), *KEYWORDS])
+    if name in KEYWORDS:
+        hint = f"`{name}` is a word of task files: see `orch doc {name}`"
     if not hint:
         listed = ", ".join(list(found.files)[:12])
         hint = f"tasks: {listed}" if listed else "there are no files below tasks/"

@@ -18,6 +18,12 @@ from orchestrator.tasks.steps import Fields, StepReader
 _SHARE = re.compile(r"([0-9]{1,6})(%)?")
 
 
+_LIST = (
+    "write the list of steps under `steps:`. A play of Ansible's is a file of its own, with "
+    "`roles:` in place of `hosts:` and `steps:` in place of `tasks:`"
+)
+
+
 class TaskReader:
     """Reads task files. Nothing is raised: what is wrong goes to ``problems``."""
 
@@ -32,6 +38,9 @@ class TaskReader:
         what = f"task '{name}'"
         if value.data is None:
             self.problems.add(f"{what} is empty", value.mark, "give it `steps:` or `tasks:`")
+        if isinstance(value.data, list):
+            self.problems.add(f"{what} must be a mapping, found a list", value.mark, _LIST)
+            return self.body(name, value.mark, {}, what)
         fields = self.steps.known(value, what, keys.TASK, keys.NOT_YET["task"])
         return self.body(name, value.mark, fields, what)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias, cast
 
 from orchestrator.errors import Mark, Problems
+from orchestrator.model import ansible
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader, found
 from orchestrator.tasks import keys
@@ -115,14 +116,15 @@ class StepReader:
             )
             return None
         calls = [key for key in value.data if key not in modifiers]
-        if len(calls) == 1:
-            return str(calls[0])
+        ours = [key for key in calls if key not in ansible.KEYS]
+        if len(calls) == 1 or len(ours) == 1:
+            return str((ours or calls)[0])
         if "run" in calls or not calls:
-            for key in calls:
-                if key != "run":
-                    self.read.unknown(key, "step `run`", modifiers | {"run"})
             if not calls:
-                self.problems.add(f"{what} calls nothing", value.mark, "give it `run:` or a task")
+                hint = "give it `run:` or a task"
+                if "shell" in value.data:
+                    hint = "write `run: COMMAND`; `shell:` beside it names another shell, like bash"
+                self.problems.add(f"{what} calls nothing", value.mark, hint)
             return "run" if calls else None
         listed = ", ".join(f"`{key}`" for key in calls)
         self.problems.add(
@@ -206,7 +208,12 @@ class StepReader:
     def call(self, name: str, fields: Fields) -> Call:
         """A task called by its name; its arguments are checked once that task is known."""
         written = fields[name]
-        args = self.read.mapping(written, f"the arguments of `{name}`")
+        args: dict[Key, Value] = {}
+        if isinstance(written.data, dict):
+            args = written.data
+        elif written.data is not None and name not in ansible.MODULES:
+            hint = f"write them as `{name}: {{NAME: VALUE}}`"
+            self.read.wrong(written, f"the arguments of `{name}`", "a mapping", hint)
         return Call(
             name,
             key_mark(fields, name),

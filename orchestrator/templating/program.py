@@ -88,8 +88,7 @@ class Program(Struct, frozen=True, eq=False):
         name = what.name
         spots = [s for s in self.spots if s[0] == name]
         _, at, whole = min(spots, key=lambda s: abs(s[1] - near), default=(name, near, name))
-        known = scope.names() if what.at_root else what.siblings or []
-        hint = nearest(name, known)
+        hint = scope.hint(name) if what.at_root else nearest(name, what.siblings or [])
         if not hint and not what.at_root and what.siblings:
             hint = f"there is: {', '.join(sorted(what.siblings)[:12])}"
         return DefinitionError(Problem(f"'{whole}' is undefined", self.source.at(at), hint))

@@ -32,6 +32,9 @@ class Scope(Protocol):
     def names(self) -> Iterable[str]:
         """The known names. Asked for on errors only."""
 
+    def hint(self, name: str) -> str:
+        """Return what to write in place of a name that does not exist, or ''."""
+
 
 class Named(Protocol):
     """A template of any kind, as far as its names go."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Mark
+from orchestrator.errors import Mark, nearest
 from orchestrator.templating import Waits
 
 SHELLS = (("dash",), ("bash",), ("busybox", "sh"))
@@ -30,6 +30,9 @@ class Names:
 
     def from_host(self, name: str) -> bool:
         return name in self.host
+
+    def hint(self, name: str) -> str:
+        return nearest(name, self.names())
 
     def names(self) -> Iterable[str]:
         return self.values

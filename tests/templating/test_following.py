@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator import templating
-from orchestrator.errors import Mark
+from orchestrator.errors import Mark, nearest
 from orchestrator.model.secret import Secrets
 from orchestrator.model.value import Value
 
@@ -33,6 +33,9 @@ class Scope:
 
     def from_host(self, name: str) -> bool:
         return False
+
+    def hint(self, name: str) -> str:
+        return nearest(name, self.names())
 
     def names(self) -> Iterable[str]:
         return NAMES

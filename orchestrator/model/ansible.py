@@ -1,0 +1,151 @@
+"""What orch calls the things that Ansible has other words for.
+
+The words are those of Ansible's documentation: the module index of ``ansible.builtin`` and the
+collections that replaced its older modules, playbook keywords, special variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+_NO_MODULE = "there is no module for it: `run` the command, with `unless:` to make it idempotent"
+_LATER = "name the task itself: every task is a file below tasks/, and any of them can be a step"
+
+MODULES = {
+    **dict.fromkeys(
+        ("apt", "yum", "dnf", "dnf5", "apk", "pacman", "zypper"), "write `package: {name: …}`"
+    ),
+    **dict.fromkeys(("command", "raw"), "write `run: COMMAND`"),
+    "script": "write `run: |` with the script's text, or `upload` it and `run` it",
+    "lineinfile": "write `line: {path: …, line: …}`",
+    "replace": "write `line: {path: …, line: …, match: …}`, or `run: sed …`",
+    "blockinfile": "write `text_block: {path: …, text: …}`",
+    **dict.fromkeys(
+        ("systemd", "systemd_service", "sysvinit"), "write `service: {name: …, state: …}`"
+    ),
+    "uri": "write `http: {url: …}`",
+    "synchronize": "write `upload: {src: …, path: …}`",
+    "fetch": "write `download: {path: …, to: …}`",
+    "set_fact": "write `set: {NAME: VALUE}`",
+    "stat": "write `run: test -e PATH` with `readonly: true` and `register:`",
+    "slurp": "write `run: cat PATH` with `readonly: true` and `register:`",
+    "find": "write `run: find PATH …` with `readonly: true` and `register:`",
+    "ping": "write `run: 'true'`; `orch doctor` tells more",
+    "setup": "facts are collected where a template names one, like {{ facts.os }}",
+    "gather_facts": "facts are collected where a template names one, like {{ facts.os }}",
+    "meta": "handlers run at the end of their task; `fail:` ends it",
+    "wait_for_connection": "write `wait: 10s`; a host whose connection broke is lost",
+    **dict.fromkeys(
+        ("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook"), _LATER
+    ),
+    "include_vars": "write the variables into inventories/STAGE/stage.yml, or give `-e @FILE`",
+    "add_host": "hosts stand in inventories/STAGE/hosts/, or an executable `hosts` prints them",
+    "group_by": "roles stand in inventories/STAGE/roles/",
+    **dict.fromkeys(
+        (
+            *("modprobe", "mount", "reboot", "pip", "npm", "gem", "iptables", "ufw", "selinux"),
+            *("timezone", "locale_gen", "alternatives", "debconf", "apt_key", "apt_repository"),
+            *("yum_repository", "rpm_key", "known_hosts", "ini_file", "htpasswd", "tempfile"),
+            *("docker_container", "docker_image", "make", "seboolean", "ssh_config"),
+        ),
+        _NO_MODULE,
+    ),
+}
+
+KEYS = {
+    "become_user": "`become: USER` names the user; `become: true` is root",
+    "become_method": "write `connect: {become_method: …}` in the inventory",
+    "remote_user": "write `connect: {user: …}` in the inventory",
+    "connection": "write `connect: {transport: …}` in the inventory",
+    "sudo": "write `become: true`",
+    "sudo_user": "`become: USER` names the user",
+    **{
+        f"with_{name}": "write `loop: LIST`, and {{ item }} in the step"
+        for name in (
+            *("items", "list", "dict", "fileglob", "sequence", "nested", "together"),
+            *("subelements", "first_found", "lines", "flattened", "indexed_items"),
+        )
+    },
+    "args": "options stand beside `run:`, like `chdir: /srv`",
+    "cmd": "write `run: COMMAND`",
+    "no_log": "give the param `secret: true`, or the variable `!secret`: it is hidden everywhere",
+    "check_mode": "a step that changes nothing says `readonly: true`; `--check` is for the run",
+    "ignore_unreachable": "give `--unreachable skip` to the run",
+    "run_once": "write `once: true` beside the task's name in a playbook",
+    "serial": "write `batch: 25%` beside the task's name in a playbook",
+    "max_fail_percentage": "write `max_failures: 10%` beside the task's name in a playbook",
+    "any_errors_fatal": "it is so already: a run stops at the end of a task in which a host failed",
+    "gather_facts": "facts are collected where a template names one, like {{ facts.os }}",
+    "hosts": "write `roles: [ROLE]`; which hosts these are stands in the inventory",
+    "pre_tasks": "name those first under `tasks:`",
+    "post_tasks": "name those last under `tasks:`",
+    "strategy": "hosts do not wait for each other within a task, and always do between tasks",
+    "local_action": "write `local: true` on the step",
+    "module_defaults": "write `defaults: {MODULE: {…}}` in stage.yml or a role",
+    "force_handlers": "handlers of a failed host are shown with the command that runs them",
+    "async": "write `run: nohup … &`: a step ends when its command does; wait by `until:`",
+    "poll": "write `until:` with `retries:` and `delay:`",
+    "state": "it stands in the module's mapping, like `service: {name: x, state: started}`",
+    "ansible_host": "write `address: …`",
+    "ansible_port": "write `connect: {port: …}`",
+    "ansible_user": "write `connect: {user: …}`",
+    "ansible_connection": "write `connect: {transport: …}`",
+    "ansible_ssh_private_key_file": "write `connect: {identity: …}`",
+    "ansible_become_method": "write `connect: {become_method: …}`",
+    "ansible_python_interpreter": "leave it out: hosts need no Python",
+}
+
+VARIABLES = {
+    "inventory_hostname": "write {{ host.name }}",
+    "inventory_hostname_short": "write {{ host.name.split('.')[0] }}",
+    "ansible_host": "write {{ host.address }}",
+    "ansible_hostname": "write {{ facts.hostname }}",
+    "ansible_nodename": "write {{ facts.hostname }}",
+    "ansible_fqdn": "write {{ facts.hostname }}, or {{ host.name }}",
+    "ansible_distribution": "write {{ facts.distro }}, which is in small letters",
+    "ansible_os_family": "write {{ facts.distro }}, or {{ facts.packager }}",
+    "ansible_distribution_version": "write {{ facts.release }}",
+    "ansible_distribution_major_version": "write {{ facts.release.split('.')[0] }}",
+    "ansible_system": "write {{ facts.os }}",
+    "ansible_architecture": "write {{ facts.arch }}",
+    "ansible_machine": "write {{ facts.arch }}",
+    "ansible_pkg_mgr": "write {{ facts.packager }}",
+    "ansible_service_mgr": "write {{ facts.init }}",
+    "ansible_processor_vcpus": "write {{ facts.cpus }}",
+    "ansible_memtotal_mb": "write {{ facts.memory }}",
+    "ansible_user": "write {{ facts.user }}",
+    "ansible_user_id": "write {{ facts.user }}",
+    "ansible_env": "{{ env }} is orch's own environment; a step reads the host's as $NAME",
+    "ansible_date_time": "write {{ run.started }}",
+    "ansible_facts": "write {{ facts.NAME }}; see `orch doc` for none: os arch distro release …",
+    "ansible_check_mode": "leave it out: what `--check` withholds is decided by each step",
+    "ansible_play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
+    "play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
+    "groups": "write {{ roles.ROLE }}",
+    "group_names": "write {{ host.roles }}",
+    "hostvars": "write {{ hosts['NAME'].x }}",
+    "omit": "write {{ x | default(none) }}: a param that is none counts as left out",
+    "playbook_dir": "paths of files count from the folder of the task that names them",
+    "role_path": "paths of files count from the folder of the task that names them",
+    "inventory_dir": "paths of files count from the folder of the task that names them",
+    "lookup": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
+    "query": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
+}
+
+FILES = {
+    "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",
+    "host_vars": "write a host's variables into hosts/HOST.yml, under `vars`",
+    "hosts.ini": "write each host as hosts/NAME.yml, or all of them into hosts.yml",
+    "inventory.ini": "write each host as hosts/NAME.yml, or all of them into hosts.yml",
+}
+
+
+def module(name: str, known: Container[str] = ()) -> str:
+    """Return what to write in place of one of Ansible's modules, or ''.
+
+    ``known`` are the modules of orch: of a name with its collection only the last part counts.
+    """
+    short = name.rpartition(".")[2]
+    if short != name and short in known:
+        return f"write `{short}:`, without the collection's name"
+    return MODULES.get(short, "")

@@ -1,0 +1,198 @@
+"""Words of Ansible's in a project get a hint with orch's own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from orchestrator.library import FOLDER
+from orchestrator.model import ansible
+from orchestrator.model.host import Connect
+from orchestrator.tasks import keys
+from orchestrator.tasks.index import KEYWORDS, shipped
+from tests.projects import Project
+
+_FACTS = set(re.findall(r"printf '(\w+)=", (FOLDER / "facts.sh").read_text())) | {
+    *("distro", "release"),
+}
+
+
+def refusal(project: Project, text: str) -> str:
+    project.sandbox("a1").write({"tasks/t.yml": text})
+    done = project.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    return done.err
+
+
+@pytest.mark.parametrize("word", sorted(ansible.MODULES))
+def test_what_is_written_in_place_of_a_module_exists(word: str) -> None:
+    ours = {*shipped(), *KEYWORDS, *keys.STEP, *keys.RUN, *keys.PARAM}
+    assert set(re.findall(r"`(\w+):", ansible.MODULES[word])) <= ours
+    assert word not in ours
+
+
+@pytest.mark.parametrize("word", sorted(ansible.KEYS))
+def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
+    ours = {
+        *keys.TASK,
+        *keys.ITEM,
+        *keys.STEP,
+        *keys.RUN,
+        *keys.BLOCK,
+        *Connect.__struct_fields__,
+        *KEYWORDS,
+    }
+    ours |= {*keys.PARAM, *shipped(), "connect", "address", "defaults", "MODULE", "name", "state"}
+    assert set(re.findall(r"`(\w+):", ansible.KEYS[word])) <= ours
+    assert word not in {*keys.TASK, *keys.STEP, *keys.RUN}
+
+
+@pytest.mark.parametrize("word", sorted(ansible.VARIABLES))
+def test_what_is_written_in_place_of_a_variable_exists(word: str) -> None:
+    assert set(re.findall(r"facts\.([a-z]+)", ansible.VARIABLES[word])) <= _FACTS
+    named = set(re.findall(r"\{\{ (\w+)", ansible.VARIABLES[word]))
+    assert named <= {"host", "hosts", "roles", "run", "env", "facts", "x"}
+
+
+@pytest.mark.parametrize(
+    ("step", "hint"),
+    [
+        ("apt: {name: x}", "write `package: {name: …}`"),
+        ("command: ls", "write `run: COMMAND`"),
+        ("shell: ls", "write `run: COMMAND`"),
+        ("systemd: {name: x}", "write `service: {name: …, state: …}`"),
+        ("lineinfile: {path: /x}", "write `line: {path: …, line: …}`"),
+        ("modprobe: {name: x}", "there is no module for it"),
+        ("ansible.builtin.copy: {path: /x}", "write `copy:`, without the collection's name"),
+        ("ansible.builtin.apt: {name: x}", "write `package: {name: …}`"),
+        ("copy: src=a dest=b", "write them as `copy: {NAME: VALUE}`"),
+    ],
+)
+def test_a_module_of_ansibles_is_one_error_with_what_to_write(
+    project: Project, step: str, hint: str
+) -> None:
+    err = refusal(project, f"steps:\n- {step}\n")
+    assert err.count("error:") == 1
+    assert hint in err
+    assert "tasks/t.yml:2:" in err
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("become_user: app", "`become: USER` names the user"),
+        ("with_items: [1]", "write `loop: LIST`"),
+        ("run_once: true", "write `once: true` beside the task's name in a playbook"),
+        ("no_log: true", "give the param `secret: true`"),
+    ],
+)
+@pytest.mark.parametrize("call", ["run: ls", "copy: {path: /tmp/x, content: a}"])
+def test_a_key_of_ansibles_is_one_error_with_what_to_write(
+    project: Project, key: str, hint: str, call: str
+) -> None:
+    err = refusal(project, f"steps:\n- {call}\n  {key}\n")
+    assert err.count("error:") == 1
+    assert f"unknown key '{key.partition(':')[0]}'" in err
+    assert hint in err
+
+
+def test_an_unknown_key_is_told_once(project: Project) -> None:
+    assert refusal(project, "steps:\n- name: x\n  run: ls\n  frob: 1\n").count("'frob'") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ansible_hostname", "write {{ facts.hostname }}"),
+        ("inventory_hostname", "write {{ host.name }}"),
+        ("omit", "write {{ x | default(none) }}"),
+        ("hostvars['x'].y", "write {{ hosts['NAME'].x }}"),
+        ("lookup('env', 'X')", "{{ env.NAME }}"),
+    ],
+)
+def test_a_variable_of_ansibles_is_told_what_to_write(
+    project: Project, name: str, hint: str
+) -> None:
+    assert hint in refusal(project, f"steps:\n- run: echo {{{{ {name} }}}}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- hosts: web\n  become_user: x\n  tasks:\n  - name: a\n    apt: name=x\n",
+        "- name: a\n  apt: {name: x}\n",
+    ],
+)
+def test_a_pasted_playbook_is_told_how_to_write_it(project: Project, text: str) -> None:
+    err = refusal(project, text)
+    assert err.count("error:") == 1
+    assert "write the list of steps under `steps:`" in err
+    assert "`roles:` in place of `hosts:`" in err
+
+
+def test_a_task_of_the_users_may_have_the_name_of_a_module_or_key_of_ansibles(
+    project: Project,
+) -> None:
+    own = dict.fromkeys(("tasks/command.yml", "tasks/poll.yml"), "steps:\n- run: 'true'\n")
+    project.sandbox("a1").write({**own, "tasks/t.yml": "steps:\n- command: {}\n- poll: {}\n"})
+    assert project.orch("-s", "dev", "run", "t").code == 0
+
+
+@pytest.mark.parametrize("name", ["hosts.ini", "group_vars/all.yml"])
+def test_files_of_ansibles_inventories_are_told_what_to_write(project: Project, name: str) -> None:
+    project.sandbox("a1").write(
+        {f"inventories/dev/{name}": "", "tasks/t.yml": "steps: [{run: ls}]"}
+    )
+    done = project.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    assert "help: write " in done.err
+
+
+@pytest.mark.parametrize("word", sorted(KEYWORDS))
+def test_words_of_task_files_are_explained_and_never_suggested_for_themselves(
+    project: Project, word: str
+) -> None:
+    project.sandbox("a1").write({f"tasks/{word}.yml": "steps: [{run: ls}]"})
+    shown = project.orch("doc", word)
+    assert shown.code == 0
+    assert f"`{word}: " in shown.out or f"`- {word}`" in shown.out
+    done = project.orch("-s", "dev", "run", word)
+    assert done.code == 3
+    assert "did you mean" not in done.err
+    assert f"see `orch doc {word}`" in done.err
+
+
+def test_a_variable_of_an_app_is_told_to_need_the_app(project: Project) -> None:
+    project.sandbox("a1").write(
+        {
+            "inventories/dev/apps/blog.yml": "vars: {deploy_to: ~/blog}\n",
+            "inventories/dev/apps/shop.yml": "hosts: {a1: {vars: {deploy_to: ~/shop}}}\n",
+            "tasks/t.yml": "steps:\n- run: ls {{ deploy_to }}\n",
+            "tasks/u.yml": "steps:\n- copy: {path: /tmp/x, content: '{{ deploy_to }}'}\n",
+        }
+    )
+    for task in ("t", "u"):
+        done = project.orch("-s", "dev", "run", task)
+        assert done.code == 3
+        assert "give `--app blog` (or shop): it is a variable of that app" in done.err
+    unknown = project.orch("-s", "dev", "run", "t", "--app", "blog", "-e", "x=1")
+    assert unknown.code == 0 or "--app" not in unknown.err
+
+
+def test_a_handler_that_nothing_notified_says_so(project: Project) -> None:
+    project.sandbox("a1").write(
+        {
+            "tasks/t.yml": """
+            steps:
+            - run: 'true'
+              changed_when: false
+              notify: [here, there]
+            handlers:
+              here: [{run: ls}]
+              there: [{run: ls, local: true}]
+            """
+        }
+    )
+    done = project.orch("-s", "dev", "run", "t", "--json")
+    assert [step["reason"] for step in done.steps("a1")[1:]] == ["not notified", "not notified"]
