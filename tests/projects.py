@@ -88,7 +88,7 @@ class Project:
     def orch(self, *args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> Done:
         """Run orch to its end."""
         done = subprocess.run(
-            [sys.executable, "-m", "orchestrator", *args],
+            self.command(*args),
             cwd=cwd or self.root,
             env=self.environ(env),
             input=stdin,
@@ -100,6 +100,10 @@ class Project:
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def command(self, *args: str) -> list[str]:
+        """The words that start orch."""
+        return [sys.executable, "-m", "orchestrator", *args]
+
     def environ(self, more: Mapping[str, str]) -> dict[str, str]:
         """An environment without the tester's keys, agent and settings."""
         home = self.root.parent / "home"
@@ -110,7 +114,7 @@ class Project:
     def started(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
         """Orch on its way; it is ended when the block is left."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", *args],
+            self.command(*args),
             cwd=self.root,
             env=self.environ(env),
             stdin=subprocess.DEVNULL,

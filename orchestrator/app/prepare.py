@@ -6,7 +6,7 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -18,7 +18,7 @@ from orchestrator.app.project import Chosen, choose, root_of
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.limit import select
 from orchestrator.inventory.load import load as load_stage
-from orchestrator.journal import last_failed
+from orchestrator.journal import last_run
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.masks import Masks
 from orchestrator.model.secret import Secrets
@@ -62,14 +62,22 @@ def go(where: Where, environ: Mapping[str, str], example: str, masks: Masks | No
 def _selected(
     root: Path, stage: Stage, limit: str | None, environ: Mapping[str, str]
 ) -> tuple[Host, ...]:
-    if limit == "@failed":
-        failed = set(last_failed(root, environ, stage.name))
-        hosts = tuple(host for host in stage.hosts.values() if host.name in failed)
-        if not hosts:
-            what = f"no host failed in the last run of stage '{stage.name}' that was kept"
-            raise DefinitionError(Problem(what, None, "--limit @failed needs one that did"))
-        return hosts
-    return select(stage, limit)
+    def failed() -> Collection[str]:
+        run = last_run(root, environ, stage.name)
+        if run is None:
+            what = f"no run of stage '{stage.name}' is kept: nothing is known of the last one"
+            raise DefinitionError(Problem(what, Mark("--limit"), "leave `@failed` away"))
+        if not run.failed:
+            what = f"every host completed in the last run of stage '{stage.name}' ({run.run})"
+            raise DefinitionError(Problem(what, Mark("--limit"), "so `@failed` means no host"))
+        if not stage.hosts.keys() & set(run.failed):
+            what = f"the hosts that did not complete in the last run ({', '.join(run.failed[:5])})"
+            hint = f"see `orch -s {stage.name} hosts` for those there are"
+            what += f" are not in stage '{stage.name}' any more"
+            raise DefinitionError(Problem(what, Mark("--limit"), hint))
+        return run.failed
+
+    return select(stage, limit, failed)
 
 
 class Parts(Struct, frozen=True):

@@ -73,8 +73,9 @@ class LaneRun:
         )
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
         keep = undone or bool(lane.failed) or bool(self.reach.delegates) or lane.app is not None
-        waves = enumerate(lane.waves)
+        waves = list(enumerate(lane.waves))
         self.last = {} if keep else {h.host: n for n, wave in waves for h in wave.hosts}
+        self.through = {h.host: n for n, wave in waves if not wave.anyone for h in wave.hosts}
 
     def run(self) -> None:
         """Every wave in order, until the lane fails, is interrupted, or is through."""
@@ -300,7 +301,7 @@ class LaneRun:
             self.reach.failed(progress, error)
         if progress.status is None:
             progress.worst(Status.SKIPPED)
-        self._finished(wave, progress, before, progress.seconds - seconds)
+        self._finished(number, wave, progress, before, progress.seconds - seconds)
         if self.last.get(plan.host) == number or (progress.stopped and self.last):
             self.fleet.release(plan.host)
 
@@ -315,7 +316,12 @@ class LaneRun:
             progress.pending[wave.task, name] = how
 
     def _finished(
-        self, wave: Wave, progress: Progress, before: Mapping[str, int], seconds: float
+        self,
+        number: int,
+        wave: Wave,
+        progress: Progress,
+        before: Mapping[str, int],
+        seconds: float,
     ) -> None:
         """Tell how the host came through this task: the worst that it counted in it."""
         here = {what for what, count in progress.counts.items() if count > before[what]}
@@ -325,4 +331,5 @@ class LaneRun:
             status = progress.status
         outcome = Outcome(status, seconds=seconds, reason=progress.reason)
         host, app = progress.host.name, self.lane.app
-        self.emit(HostFinished(time.time(), app, wave.task, host, outcome))
+        last = number >= self.through.get(host, 0)
+        self.emit(HostFinished(time.time(), app, wave.task, host, outcome, last))

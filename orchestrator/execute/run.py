@@ -17,7 +17,7 @@ from orchestrator.model.event import RunFinished, RunStarted, Warned
 from orchestrator.model.host import Connect as Settings
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
-from orchestrator.plan.model import HERE, Plan
+from orchestrator.plan.model import HERE, Lane, Plan
 
 _WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
@@ -42,7 +42,7 @@ def run(
 ) -> Exit:
     """Do what the plan says; the exit code that it comes to. Every host gets its row."""
     began = time.monotonic()
-    emit(RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check))
+    emit(_started(plan))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
     here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
@@ -54,6 +54,16 @@ def run(
         code = Exit.WOULD_CHANGE
     emit(RunFinished(time.time(), time.monotonic() - began, code, found.rows))
     return code
+
+
+def _started(plan: Plan) -> RunStarted:
+    apps = {lane.app: _hosts(lane, plan) for lane in plan.lanes if lane.app is not None}
+    return RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check, apps)
+
+
+def _hosts(lane: Lane, plan: Plan) -> tuple[str, ...]:
+    taking_part = {host.host for wave in lane.waves for host in wave.hosts}
+    return tuple(name for name in plan.hosts if name in taking_part)
 
 
 def walk(plan: Plan, fleet: Fleet, emit: Emit, options: Options) -> Found:

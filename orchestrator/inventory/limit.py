@@ -8,6 +8,7 @@ Terms stand between ``:`` or ``,``; brackets keep what is between them together.
     appservers[-1]  appservers[2:]       the last; all from the third on
     ~web[0-9]+                           hosts and roles whose names begin like this regex
     all  [::1]  [::1]:2222               every host; an IPv6 address; the same with its port
+    @failed                              hosts that did not complete in the last run
     @file                                what the file says: a limit on each line, # comments
     &term  !term                         only hosts of the term too; no hosts of the term
 
@@ -18,7 +19,7 @@ are none), then the ``&`` narrow, then the ``!`` take away.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from orchestrator.inventory.names import ALL, is_v6, key
 from orchestrator.inventory.ranges import BadNameError, expand
 from orchestrator.model.host import Host, Stage
 
+FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")
 _PORTED = r"\s*[&!]?\s*\[[^\]]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
 _TERM = re.compile(_PORTED + r"|(?:\[[^\]]*\]|[^:,])*")
@@ -34,9 +36,12 @@ _SLICE = re.compile(r"(.+)\[(-?[0-9]+)?(:)?(-?[0-9]+)?\]")
 _FILE_DEPTH = 5
 
 
-def select(stage: Stage, limit: str | None) -> tuple[Host, ...]:
+def select(
+    stage: Stage, limit: str | None, failed: Callable[[], Collection[str]] = tuple
+) -> tuple[Host, ...]:
     """The stage's hosts that the limit means, in the inventory's order; None means all.
 
+    ``failed`` gives the hosts of ``@failed``, or raises ``DefinitionError`` where there are none.
     Raises ``DefinitionError`` for an empty limit, a term that means nothing, and where no
     host is left: nothing here widens to "everything" by mistake.
     """
@@ -44,7 +49,7 @@ def select(stage: Stage, limit: str | None) -> tuple[Host, ...]:
         raise DefinitionError(Problem(f"the stage '{stage.name}' has no hosts", Mark(stage.path)))
     if limit is None:
         return tuple(stage.hosts.values())
-    chosen = _Limit(stage).chosen(limit, _COMMAND_LINE)
+    chosen = _Limit(stage, failed).chosen(limit, _COMMAND_LINE)
     if not chosen:
         what = f"--limit '{limit}' leaves no host of stage '{stage.name}'"
         raise DefinitionError(Problem(what, _COMMAND_LINE, "each of its terms means some host"))
@@ -54,8 +59,8 @@ def select(stage: Stage, limit: str | None) -> tuple[Host, ...]:
 class _Limit:
     """Reads limits for one stage. Sets hold the hosts' names."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, stage: Stage, failed: Callable[[], Collection[str]]) -> None:
+        self.stage, self.failed = stage, failed
         self.names = {key(name): name for name in stage.hosts}
         self.depth = 0
 
@@ -79,6 +84,8 @@ class _Limit:
 
     def term(self, term: str, mark: Mark) -> set[str]:
         """The hosts of one term. Raises ``DefinitionError`` where it means nothing."""
+        if term == FAILED:
+            return set(self.failed()) & set(self.stage.hosts)
         if term.startswith("@"):
             return self.file(term[1:], mark)
         if term in (ALL, "*"):

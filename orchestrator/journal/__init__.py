@@ -7,10 +7,12 @@
 
 Where the project cannot be written, ``runs`` stands in ``$XDG_STATE_HOME/orch/PROJECT``.
 Folders are 0700 and files 0600: output may hold what is nobody else's business.
-The newest 50 runs are kept. See ``run.Journal`` and ``places.last_failed``.
+The newest 50 runs are kept. Each event is on its way to the disk (write(2); no fsync) before
+anything is done about it: what ends orch, SIGKILL included, loses nothing that it had received.
+See ``run.Journal`` and ``last.last_run``.
 """
 
-from orchestrator.journal.places import last_failed
+from orchestrator.journal.last import LastRun, last_run
 from orchestrator.journal.run import Journal
 
-__all__ = ["Journal", "last_failed"]
+__all__ = ["Journal", "LastRun", "last_run"]

@@ -1,21 +1,38 @@
-"""Where runs are kept, which are kept, and what the last one said."""
+"""Where runs are kept, and which."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from orchestrator.model.outcome import Status
+import msgspec
+from msgspec import Struct, field
 
 KEEP = 50
 _RUN = re.compile(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DAY = 86400
-_BAD = frozenset(status.value for status in Status if status.bad)
+
+
+class RecordRow(Struct, frozen=True):
+    """A row of a run's record, as far as it is read again."""
+
+    host: str
+    status: str
+
+
+class Record(Struct, frozen=True):
+    """A run's record, as far as it is read again. ``started``: seconds since the epoch; ``rows``:
+    None in a run that is not over, or was killed."""
+
+    stage: str = ""
+    tasks: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    started: float = 0.0
+    rows: tuple[RecordRow, ...] | None = None
 
 
 def make_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
@@ -49,29 +66,16 @@ def places(root: Path, environ: Mapping[str, str]) -> list[Path]:
     return found
 
 
-def last_failed(root: Path, environ: Mapping[str, str], stage: str | None = None) -> list[str]:
-    """The hosts that did not get where they should in the newest finished run, each once.
-
-    ``stage`` narrows it to that stage's runs. Empty where no such run was kept or none failed.
-    """
-    for folder in _runs(places(root, environ)):
-        record = _read(folder)
-        rows = record.get("rows")
-        if isinstance(rows, list) and stage in (None, record.get("stage")):
-            hosts = (str(row.get("host")) for row in rows if row.get("status") in _BAD)
-            return list(dict.fromkeys(hosts))
-    return []
-
-
 def prune(runs: Path, keep: int = KEEP) -> None:
     """Remove all but the newest runs; younger than a day and not finished, one may still run."""
-    old = _runs([runs])[keep:]
+    old = kept([runs])[keep:]
     if not old:
         return
     import shutil  # loads every compressor there is: not for a run that removes nothing
 
     for folder in old:
-        if "rows" in _read(folder) or not _young(folder.name):
+        record = read_record(folder)
+        if (record is not None and record.rows is not None) or not _young(folder.name):
             shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
 
 
@@ -84,8 +88,8 @@ def _make(runs: Path, run: str, ignored: Path | None) -> Path:
     return folder
 
 
-def _runs(places: Sequence[Path]) -> list[Path]:
-    """Folders of runs, newest first."""
+def kept(places: Sequence[Path]) -> list[Path]:
+    """The folders of all runs in these places, newest first (of the same second in any order)."""
     found: list[Path] = []
     for place in places:
         try:
@@ -95,13 +99,12 @@ def _runs(places: Sequence[Path]) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def _read(folder: Path) -> Mapping[str, Any]:
-    """The run's record, or nothing where it is missing or broken (a full disk, a crash)."""
+def read_record(folder: Path) -> Record | None:
+    """What ``run.json`` says, or None where it is missing or broken (a full disk, a crash)."""
     try:
-        record = json.loads((folder / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        return msgspec.json.decode((folder / "run.json").read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _young(run: str) -> bool:

@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.journal.hostlog import HostLogs
+from orchestrator.journal.last import EVENTS, mark_going_on
 from orchestrator.journal.places import KEEP, make_folder, prune
 from orchestrator.journal.record import record, row
 from orchestrator.model.event import (
@@ -18,11 +19,9 @@ from orchestrator.model.event import (
     StepFinished,
     StepOutput,
     StepStarted,
-    TaskFinished,
-    Warned,
 )
 
-_FLUSH = 1.0
+_E = TypeVar("_E", bound=Event)
 
 
 class Journal:
@@ -34,7 +33,7 @@ class Journal:
 
     ``run.json`` holds run, stage, tasks, hosts, check, started (seconds since the epoch), and
     from RunFinished on also seconds, exit_code and rows; it is replaced as a whole.
-    ``events.jsonl`` is at most about a second behind.
+    When a call returns, the event is written: whoever kills this process does not take it along.
     """
 
     def __init__(
@@ -47,22 +46,24 @@ class Journal:
         self._root, self._environ, self._warn, self._keep = root, environ, warn, keep
         self.folder: Path | None = None
         self._logs: HostLogs | None = None
-        self._events = -1
-        self._lines: list[str] = []
-        self._flushed = 0.0
+        self._events, self._torn = -1, False
         self._about: dict[str, Any] = {}
         self._warned = False
 
     def __call__(self, event: Event) -> None:
-        try:
-            self._take(event)
-        except OSError as error:
-            self._trouble(error)
+        if isinstance(event, RunStarted):
+            self._try(self._begin, event)
+        if isinstance(event, StepOutput):
+            self._try(self._log, event)
+            return
+        self._try(self._append, event)
+        self._try(self._log, event)
+        if isinstance(event, RunFinished):
+            self._try(self._end, event)
 
     def close(self) -> None:
         """Write what is left, let go of the files, and remove runs that are too old."""
         try:
-            self._flush()
             if self._logs is not None:
                 self._logs.close()
             if self._events >= 0:
@@ -73,33 +74,44 @@ class Journal:
         if self.folder is not None:
             prune(self.folder.parent, self._keep)
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._begin(event)
-        if self.folder is None or self._logs is None:
+    def _try(self, keep: Callable[[_E], None], event: _E) -> None:
+        """Keep the event in one of the files; where that fails the others can be written."""
+        try:
+            keep(event)
+        except OSError as error:
+            self._trouble(error)
+
+    def _append(self, event: Event) -> None:
+        """Write the event's line, behind the rest of one that a full disk has cut off."""
+        if self._events < 0:
             return
-        if isinstance(event, StepOutput):
-            self._logs.output(event)
+        line = ("\n" if self._torn else "") + json.dumps(record(event)) + "\n"
+        self._torn = True
+        _write(self._events, line)
+        self._torn = False
+
+    def _log(self, event: Event) -> None:
+        if self._logs is None:
             return
-        self._lines.append(json.dumps(record(event)))
         match event:
+            case StepOutput():
+                self._logs.output(event)
             case StepStarted():
                 self._logs.started(event)
             case StepFinished():
                 self._logs.finished(event)
-            case RunFinished():
-                rows = [row(ended) for ended in event.rows]
-                end = {"seconds": event.seconds, "exit_code": int(event.exit_code), "rows": rows}
-                self._save(self.folder, self._about | end)
-        ends = isinstance(event, RunStarted | TaskFinished | RunFinished | Warned)
-        if ends or event.time - self._flushed > _FLUSH:
-            self._flushed = event.time
-            self._flush()
+
+    def _end(self, event: RunFinished) -> None:
+        if self.folder is not None:
+            rows = [row(ended) for ended in event.rows]
+            end = {"seconds": event.seconds, "exit_code": int(event.exit_code), "rows": rows}
+            self._save(self.folder, self._about | end)
 
     def _begin(self, event: RunStarted) -> None:
         self.folder = folder = make_folder(self._root, event.run, self._environ)
         self._logs = HostLogs(folder)
-        self._events = _create(folder / "events.jsonl")
+        self._events = _create(folder / EVENTS)
+        mark_going_on(self._events)
         about = record(event)
         del about["event"]
         self._about = about | {"started": about.pop("time")}
@@ -114,14 +126,6 @@ class Journal:
         finally:
             os.close(file)
         new.replace(folder / "run.json")
-
-    def _flush(self) -> None:
-        lines, self._lines = (
-            self._lines,
-            [],
-        )  # lost where the disk is full: never half of them twice
-        if lines and self._events >= 0:
-            _write(self._events, "".join(f"{line}\n" for line in lines))
 
     def _trouble(self, error: OSError) -> None:
         if not self._warned:

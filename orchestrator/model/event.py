@@ -5,9 +5,10 @@ Each ``…Started`` is followed by its ``…Finished``. ``time`` is seconds sinc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator.model.outcome import Outcome, Row
 
@@ -16,7 +17,8 @@ INTERRUPTED = "interrupted while connecting"
 
 
 class RunStarted(Struct, frozen=True):
-    """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part."""
+    """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part; ``apps``:
+    the hosts of each app, in a run for apps."""
 
     time: float
     run: str
@@ -24,6 +26,7 @@ class RunStarted(Struct, frozen=True):
     tasks: tuple[str, ...]
     hosts: tuple[str, ...]
     check: bool = False
+    apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class ConnectStarted(Struct, frozen=True):
@@ -99,13 +102,15 @@ class StepFinished(Struct, frozen=True):
 
 
 class HostFinished(Struct, frozen=True):
-    """A host is through with one task. ``outcome.status`` is the worst of its steps'."""
+    """A host is through with one task. ``outcome.status`` is the worst of its steps'; ``last``:
+    no further task is planned for the host (of this app) in this run."""
 
     time: float
     app: str | None
     task: str
     host: str
     outcome: Outcome
+    last: bool = False
 
 
 class Warned(Struct, frozen=True):

@@ -221,3 +221,24 @@ def test_no_text_is_a_crash_or_widens_to_nothing(limit: str) -> None:
 def test_splitting_loses_no_character_but_separators_and_blanks(text: str) -> None:
     kept = "".join(split(text))
     assert [c for c in kept if c not in ":,"] == [c for c in text if c not in ":,"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "hosts"),
+    [
+        ("@failed", ["web1", "api"]),
+        ("@failed:!api", ["web1"]),
+        ("web*:&@failed", ["web1"]),
+        ("42,@failed", ["web1", "42", "api"]),
+        ("@limits", ["api"]),
+        ("@./failed", ["web2"]),
+    ],
+)
+def test_those_that_did_not_complete_are_a_term_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, hosts: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("failed").write_text("web2\n")
+    Path("limits").write_text("@failed  # again\n!web1\n")
+    found = select(STAGE, limit, lambda: ("api", "gone", "web1"))
+    assert [host.name for host in found] == hosts

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from orchestrator.model.event import RunFinished, RunStarted, StepFinished, StepOutput, StepStarted
+from collections.abc import Mapping
+
+from orchestrator.model.event import (
+    HostFinished,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+)
 from orchestrator.model.outcome import Captured, Outcome, Row, Status
 
 NOW = 1795436531.25
 RUN = "20261123140211-ab12"
 
 
-def started(run: str = RUN, stage: str = "dev") -> RunStarted:
-    return RunStarted(NOW, run, stage, ("uname",), ("a", "b"))
+def started(
+    run: str = RUN,
+    stage: str = "dev",
+    *,
+    tasks: tuple[str, ...] = ("uname",),
+    hosts: tuple[str, ...] = ("a", "b"),
+    apps: Mapping[str, tuple[str, ...]] | None = None,
+    time: float = NOW,
+) -> RunStarted:
+    return RunStarted(time, run, stage, tasks, hosts, apps=apps or {})
 
 
 def begun(host: str, step: int = 1, app: str | None = None, name: str = "uname -a") -> StepStarted:
@@ -30,6 +47,17 @@ def ended(
         status, int(status is Status.FAILED), Captured(b"kept"), seconds=0.03, reason=reason
     )
     return StepFinished(NOW, app, "uname", step, "uname -a", host, end)
+
+
+def through(
+    host: str,
+    status: Status = Status.OK,
+    app: str | None = None,
+    *,
+    task: str = "uname",
+    last: bool = True,
+) -> HostFinished:
+    return HostFinished(NOW, app, task, host, Outcome(status), last)
 
 
 def finished(**states: Status) -> RunFinished:

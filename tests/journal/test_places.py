@@ -2,15 +2,14 @@ import json
 import time
 from pathlib import Path
 
-from orchestrator.journal.places import last_failed, make_folder, places, prune
+from orchestrator.journal.places import make_folder, places, prune
+from tests.journal.made import RUN
 
-RUN = "20261123140211-ab12"
 
-
-def keep(runs: Path, run: str, stage: str = "dev", **states: str) -> None:
+def keep(runs: Path, run: str, **states: str) -> None:
     folder = runs / run
     folder.mkdir(parents=True)
-    record: dict[str, object] = {"run": run, "stage": stage}
+    record: dict[str, object] = {"run": run, "stage": "dev"}
     if states:
         record["rows"] = [{"host": host, "status": status} for host, status in states.items()]
     (folder / "run.json").write_text(json.dumps(record))
@@ -52,52 +51,6 @@ def test_the_state_folder_follows_the_xdg_rules(tmp_path: Path) -> None:
 def test_two_projects_of_one_name_do_not_share_their_state(tmp_path: Path) -> None:
     found = {places(tmp_path / d / "shop", {"HOME": "/h"})[1] for d in ("one", "two")}
     assert len(found) == 2
-
-
-def test_the_failed_are_those_of_the_newest_finished_run(tmp_path: Path) -> None:
-    runs = tmp_path / ".orch" / "runs"
-    keep(runs, "20260101000000-aaaa", old="failed")
-    keep(
-        runs,
-        "20260102000000-aaaa",
-        a="failed",
-        b="ok",
-        c="unreachable",
-        d="not_started",
-        e="changed",
-    )
-    keep(runs, "20260103000000-aaaa")
-    (runs / "20260104000000-aaaa").mkdir()
-    (runs / "20260105000000-aaaa").mkdir()
-    (runs / "20260105000000-aaaa" / "run.json").write_text('{"rows": [')
-    assert last_failed(tmp_path, {}) == ["a", "c", "d"]
-
-
-def test_a_host_that_failed_for_two_apps_is_named_once(tmp_path: Path) -> None:
-    folder = tmp_path / ".orch" / "runs" / RUN
-    folder.mkdir(parents=True)
-    rows = [{"host": "a", "app": app, "status": "failed"} for app in ("blog", "shop")]
-    (folder / "run.json").write_text(json.dumps({"rows": rows}))
-    assert last_failed(tmp_path, {}) == ["a"]
-
-
-def test_the_failed_of_another_stage_are_not_meant(tmp_path: Path) -> None:
-    runs = tmp_path / ".orch" / "runs"
-    keep(runs, "20260101000000-aaaa", "dev", a="failed")
-    keep(runs, "20260102000000-aaaa", "prod", b="failed")
-    assert last_failed(tmp_path, {}, "dev") == ["a"]
-    assert last_failed(tmp_path, {}, "staging") == []
-
-
-def test_runs_in_the_users_state_count_too(tmp_path: Path) -> None:
-    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    keep(tmp_path / ".orch" / "runs", "20260101000000-aaaa", a="failed")
-    keep(places(tmp_path, environ)[1], "20260102000000-aaaa", b="failed")
-    assert last_failed(tmp_path, environ) == ["b"]
-
-
-def test_no_run_at_all_means_nobody_failed(tmp_path: Path) -> None:
-    assert last_failed(tmp_path, {}) == []
 
 
 def test_the_newest_runs_are_kept_and_what_is_no_run_is_left_alone(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
-from orchestrator.journal.places import last_failed
+from orchestrator.journal.last import last_run
 from orchestrator.journal.run import Journal
-from orchestrator.model.event import Event
+from orchestrator.model.event import Event, StepOutput
 from orchestrator.model.outcome import Status
-from tests.journal.made import NOW, RUN, begun, ended, finished, printed, started
+from tests.journal.made import NOW, RUN, begun, ended, finished, printed, started, through
 
 
 def keep(root: Path, *events: Event, keep: int = 50) -> tuple[Path, list[str]]:
@@ -19,6 +21,12 @@ def keep(root: Path, *events: Event, keep: int = 50) -> tuple[Path, list[str]]:
     journal.close()
     assert journal.folder
     return journal.folder, warnings
+
+
+def failed(root: Path) -> tuple[str, ...]:
+    last = last_run(root, {})
+    assert last is not None
+    return last.failed
 
 
 def test_a_run_leaves_its_record_its_events_and_the_hosts_logs(tmp_path: Path) -> None:
@@ -41,14 +49,14 @@ def test_the_record_says_what_ran_and_how_each_host_ended(tmp_path: Path) -> Non
         ("a", "failed", "why"),
         ("b", "ok", "why"),
     ]
-    assert last_failed(tmp_path, {}) == ["a"]
+    assert failed(tmp_path) == ("a",)
 
 
 def test_a_run_that_broke_off_is_on_record_but_not_as_finished(tmp_path: Path) -> None:
     keep(tmp_path, started("20260101000000-aaaa"), finished(a=Status.FAILED))
     folder, _ = keep(tmp_path, started(), begun("a"))
     assert "rows" not in json.loads((folder / "run.json").read_text())
-    assert last_failed(tmp_path, {}) == ["a"]
+    assert failed(tmp_path) == ("a", "b")
 
 
 def test_events_are_one_object_a_line_without_what_the_hosts_printed(tmp_path: Path) -> None:
@@ -72,15 +80,58 @@ def test_events_are_one_object_a_line_without_what_the_hosts_printed(tmp_path: P
     assert "kept" not in (folder / "events.jsonl").read_text()
 
 
-def test_events_reach_the_disk_while_the_run_goes_on(tmp_path: Path) -> None:
+def test_each_event_is_written_when_the_call_with_it_returns(tmp_path: Path) -> None:
     journal = Journal(tmp_path, {}, print)
-    journal(started())
-    assert journal.folder
-    assert "run_started" in (journal.folder / "events.jsonl").read_text()
-    late = begun("a")
-    journal(type(late)(NOW + 5, late.app, late.task, late.step, late.name, late.host))
-    assert "step_started" in (journal.folder / "events.jsonl").read_text()
+    expected = []
+    for event in (started(), begun("a"), printed("a", b"half a li"), ended("a"), through("a")):
+        journal(event)
+        assert journal.folder
+        if isinstance(event, StepOutput):
+            assert (journal.folder / "a.log").read_bytes().endswith(b"half a li")
+            continue
+        expected.append(re.sub("(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower())
+        lines = (journal.folder / "events.jsonl").read_text().splitlines()
+        assert [json.loads(line)["event"] for line in lines] == expected
     journal.close()
+
+
+def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    folder, done = limited(
+        tmp_path,
+        """
+        size = lambda: (journal.folder / "events.jsonl").stat().st_size
+        journal(started())
+        full(size() + 40)
+        journal(begun("a"))
+        full(1_000_000)
+        journal(through("a"))
+        """,
+    )
+    assert done.stdout.count("WARN") == 1
+    lines = (folder / "events.jsonl").read_text().splitlines()
+    assert len(lines[1]) == 40
+    assert [json.loads(line)["event"] for line in (lines[0], lines[-1])] == [
+        "run_started",
+        "host_finished",
+    ]
+    assert failed(tmp_path) == ("b",)
+
+
+def test_where_an_event_cannot_be_written_the_hosts_log_is(tmp_path: Path) -> None:
+    folder, _ = limited(
+        tmp_path,
+        """
+        journal(started())
+        full((journal.folder / "events.jsonl").stat().st_size)
+        journal(begun("a"))
+        journal(printed("a", b"kept"))
+        journal(ended("a"))
+        """,
+    )
+    log = (folder / "a.log").read_text()
+    assert "kept" in log
+    assert "--- ok" in log
+    assert len((folder / "events.jsonl").read_text().splitlines()) == 1
 
 
 def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
@@ -103,16 +154,10 @@ def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path:
 
 
 def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for the disk: both are an OSError on write."""
-    code = f"""if 1:
-        import resource, signal, sys
-        from pathlib import Path
-        from orchestrator.journal.run import Journal
-        from orchestrator.model.outcome import Status
-        from tests.journal.made import begun, ended, finished, printed, started
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        journal = Journal(Path({str(tmp_path)!r}), {{}}, lambda text: print("WARN", text))
+    folder, done = limited(
+        tmp_path,
+        """
+        full(20_000)
         journal(started())
         for i in range(300):
             journal(begun("a", i))
@@ -120,17 +165,34 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
             journal(ended("a", step=i))
         journal(printed("b", b"still kept"))
         journal(finished(a=Status.FAILED))
-        journal.close()
-    """
+        """,
+    )
+    assert done.stdout.count("WARN") == 1
+    assert "File too large" in done.stdout
+    assert b"still kept" in (folder / "b.log").read_bytes()
+    assert failed(tmp_path) == ("a",)
+
+
+def limited(tmp_path: Path, text: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Journal in a process of its own, in which ``full(BYTES)`` limits what a file may have: it
+    stands in for a full disk, as both are an OSError on write."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from orchestrator.journal.run import Journal
+from orchestrator.model.outcome import Status
+from tests.journal.made import begun, ended, finished, printed, started, through
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+full = lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+journal = Journal(Path({str(tmp_path)!r}), {{}}, lambda text: print("WARN", text))
+{textwrap.dedent(text)}
+journal.close()
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=30, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("WARN") == 1
-    assert "File too large" in done.stdout
-    folder = tmp_path / ".orch" / "runs" / RUN
-    assert b"still kept" in (folder / "b.log").read_bytes()
-    assert last_failed(tmp_path, {}) == ["a"]
+    return tmp_path / ".orch" / "runs" / RUN, done
 
 
 def test_a_folder_that_vanishes_during_the_run_is_told_once(tmp_path: Path) -> None:
