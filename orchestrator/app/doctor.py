@@ -165,7 +165,7 @@ class _Look:
             return found
         answers = Answers.read(heard.text)
         skew = answers.skew(sent, heard.first or time.time())
-        troubles = [*self._judged(answers, skew), *self._ignored(well=True)]
+        troubles = [*self._agents(), *self._judged(answers, skew), *self._ignored(well=True)]
         way = WAY if self._told.place or found.transport == "sandbox" else ("shell",)
         passed = {*way, *ASKED} - (set() if self._asks_to_become else {"become"})
         return replace(
@@ -178,6 +178,15 @@ class _Look:
             skew=skew,
             latency=latency,
         )
+
+    def _agents(self) -> list[Trouble]:
+        """Those that are there and do not answer: one can log in without them, and waits."""
+        agents = map(self._connector.agents.at, self._told.agents)
+        return [
+            Trouble("auth", agent.trouble, agent.remedy)
+            for agent in agents
+            if agent is not None and agent.trouble and not agent.away
+        ]
 
     @property
     def _asks_to_become(self) -> bool:

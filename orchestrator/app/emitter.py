@@ -32,9 +32,12 @@ class Emitter:
         self._masking = Masking(Masks() if masks is None else masks)
         self._sinks, self._log, self._gone = sinks, log, gone
         self._lock = threading.RLock()  # a sink may warn while it takes an event
+        self._closed = False
 
     def __call__(self, event: Event) -> None:
         with self._lock:
+            if self._closed:
+                return  # what ends with the connections may still have something to warn of
             if isinstance(event, RunFinished):
                 event = replace(event, log=self._log())
             for masked in self._masking(event):
@@ -48,7 +51,7 @@ class Emitter:
                 self._gone()
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Nothing more will come; what does is not told."""
         with self._lock:
             for rest in self._masking.rest(time.time(), None):
                 self._tell(rest)
@@ -57,3 +60,4 @@ class Emitter:
                     sink.close()
                 except OSError:
                     self._gone()
+            self._closed = True

@@ -55,7 +55,11 @@ def carry_out(
         gone=cancel.stop,
         masks=there.secrets.masks,
     )
-    outside = Outside(_connectors(plan, there, person.ask, ssh_config))
+
+    def warn(text: str) -> None:
+        emit(Warned(time.time(), text))
+
+    outside = Outside(_connectors(plan, there, person.ask, warn, ssh_config))
 
     def first() -> None:
         emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
@@ -81,7 +85,11 @@ def carry_out(
 
 
 def _connectors(
-    plan: Plan, there: There, ask: Ask | None, ssh_config: str | None
+    plan: Plan,
+    there: There,
+    ask: Ask | None,
+    warn: Callable[[str], object],
+    ssh_config: str | None,
 ) -> Callable[[Connector | None], Connector]:
     """Return what makes a connector of the run, also after another."""
     sandbox = there.root / ".orch" / "sandbox" / there.stage.name
@@ -93,6 +101,7 @@ def _connectors(
             hosts=there.stage.hosts,
             ask=ask,
             known=there.secrets.masks.add,
+            warn=warn,
             before=before,
             ssh_config=ssh_config,
         )

@@ -70,9 +70,8 @@ class Auth:
         """Ask for the service and, in the same breath, for entry."""
         ask = Message().add_byte(codes.cMSG_SERVICE_REQUEST).add_string("ssh-userauth")
         self._gate.post(ask)
-        if not self._next_key():  # no key at all: ask what else it takes
-            self._method = "none"
-            self._gate.post(self._head())
+        if not self._next_key():  # no key at all
+            self._ask_what_it_takes()
 
     def is_authenticated(self) -> bool:
         """Asked by paramiko."""
@@ -94,6 +93,13 @@ class Auth:
         why = f": {goodbye}" if goodbye else ""
         said = f" and said: {readable(self._said)}" if self._said else ""
         return ConnectError("auth", f"the server hung up{why}{said} ({self._list()})")
+
+    def _ask_what_it_takes(self) -> None:
+        if self._methods:
+            self._on()
+            return
+        self._method = "none"
+        self._gate.post(self._head())
 
     # Keys.
 
@@ -208,8 +214,8 @@ class Auth:
         if self._method == INTERACTIVE:
             self._prompted(message)
         elif self._method == KEY and self._key is not None:
-            if not self._send_key(self._key, signed=True):
-                self._on()
+            if not self._send_key(self._key, signed=True) and not self._next_key():
+                self._ask_what_it_takes()
         else:
             self.tried.append("password, which the server wants changed (log in with ssh to do so)")
             self._on()
@@ -275,6 +281,8 @@ class Auth:
                 "does the host want the password changed, or a second one?"
                 " `ssh HOST` lets you answer; orch gives each password once"
             )
+        if self._offer.agent is not None and self._offer.agent.trouble:
+            hint = self._offer.agent.remedy
         takes = f"; the server takes {', '.join(self._methods)}" if self._methods else ""
         error = f"{what} lets {self._user} in: {self._list()}{takes}"
         self._gate.turned_away(ConnectError("auth", error, hint))

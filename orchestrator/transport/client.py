@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.ask import Desk
 from orchestrator.transport.auth import Auth
 from orchestrator.transport.cable import Cable
@@ -47,8 +48,8 @@ class Client(Link):
     no other thread has to be woken in between, which with a hundred hosts would take longer
     than the work. Satisfies ``auth.Gate``.
 
-    ``agent`` is the socket of the agent that the host's shells may use, '' for none, and
-    ``environment`` what they are offered. ``hop``: it is there for tunnels only, without a shell.
+    ``agent`` is what the host's shells may use, None for none, and ``environment`` what they are
+    offered. ``hop``: it is there for tunnels only, without a shell.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Client(Link):
         kinds: tuple[str, ...] = (),
         *,
         desk: Desk | None = None,
-        agent: str = "",
+        agent: Agent | None = None,
         hop: bool = False,
         environment: tuple[tuple[str, str], ...] = (),
     ) -> None:
@@ -188,7 +189,8 @@ class Client(Link):
     def _ask(self, command: str) -> Shell:
         with self.lock:
             text = command.encode("utf-8", "surrogateescape")
-            shell = Shell(self, self._next_channel(), text, bool(self._agent), self._environment)
+            forward = self._agent is not None and not self._agent.trouble
+            shell = Shell(self, self._next_channel(), text, forward, self._environment)
             self.adopt(shell)
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
         self.post(ask.add_int(shell.number).add_int(shell.allowed).add_int(PACKET))
@@ -221,7 +223,7 @@ class Client(Link):
         kind, peer = message.get_text(), message.get_int()
         window, largest = message.get_int(), message.get_int()
         relay = None
-        if self._agent and kind == "auth-agent@openssh.com":
+        if self._agent is not None and kind == "auth-agent@openssh.com":
             with self.lock:
                 relay = Relay(self, self._next_channel(), self._agent)
                 self.adopt(relay)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
 from orchestrator.model.host import Host
 from orchestrator.session.channel import Connection
+from orchestrator.transport.agent import Agents
 from orchestrator.transport.ask import Answers, Ask, Known
 from orchestrator.transport.config.lookup import SYSTEM
 from orchestrator.transport.config.way import Targets, Ways
@@ -29,7 +30,8 @@ class Connector:
 
     ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user; ``known`` is
     told what a secret is (ssh password, become password, key passphrase) and the secret, before
-    it is sent anywhere. What hosts took of the answers given ``before`` is not asked for again.
+    it is sent anywhere. What hosts took of the answers given ``before`` is not asked for again,
+    and what is known of agents stays known. ``warn`` is told what the user should know.
     ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
     ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
     ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
@@ -46,6 +48,7 @@ class Connector:
         hosts: Mapping[str, Host] | None = None,
         ask: Ask | None = None,
         known: Known = lambda _kind, _secret: None,
+        warn: Callable[[str], object] = lambda _text: None,
         before: Connector | None = None,
         ssh_config: str | None = None,
         system: Path = SYSTEM,
@@ -57,6 +60,8 @@ class Connector:
         self._stop = threading.Event()
         told = before.answers if before else None
         self.answers: Answers = Answers(ask, self._environ, self._stop, known, told)
+        self.agents: Agents = before.agents if before else Agents(self._environ, warn)
+        self._own_agents = before is None
         self._ways = Ways(self._home, self._environ, self._stop, file=ssh_config, system=system)
         self._targets = Targets()
         self._lock = threading.Lock()
@@ -115,6 +120,8 @@ class Connector:
             openssh.close()
         if sandbox is not None:
             sandbox.close()
+        if self._own_agents:
+            self.agents.close()
 
     def _over_ssh(self) -> Ssh:
         with self._lock:
@@ -128,6 +135,7 @@ class Connector:
                     self._environ,
                     self._ways,
                     self.answers,
+                    self.agents,
                     record=self._record,
                     hosts=self._hosts,
                 )
@@ -145,6 +153,7 @@ class Connector:
                     self._environ,
                     self._targets,
                     self.answers,
+                    self.agents,
                     record=self._record,
                     hosts=self._hosts or {},
                     ssh_config=self._ssh_config,

@@ -7,20 +7,20 @@ import binascii
 import hashlib
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.model.host import Connect
-from orchestrator.transport.agent import Agent, AgentError
+from orchestrator.transport.agent import NONE, Agent, AgentError, Agents
 from orchestrator.transport.ask import Answers, Question, WantedError
 from orchestrator.transport.certificates import Certificate, read_certificate
 from orchestrator.transport.config.settings import Settings
+from orchestrator.transport.deadline import Deadline
 from orchestrator.transport.identity import Identity, Sign, read_identity
 
-NONE = "none"
 DEFAULTS = ("id_ed25519", "id_ecdsa", "id_rsa")
 CERTIFICATE = "-cert-v01@openssh.com"
 PROMPTS = 3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
@@ -57,10 +57,13 @@ class Key(Struct, frozen=True):
 
 
 class Offer(Struct, frozen=True):
-    """The keys for one host in the order to try them, and why others can't be used."""
+    """The keys for one host in the order to try them, and why others can't be used; the agent
+    that was asked for some.
+    """
 
     keys: tuple[Key, ...]
     unusable: tuple[str, ...]
+    agent: Agent | None = None
 
 
 class Keyring:
@@ -68,29 +71,30 @@ class Keyring:
     the user for each passphrase that a server makes necessary.
     """
 
-    def __init__(
-        self, home: Path, environ: Mapping[str, str], answers: Answers | None = None
-    ) -> None:
-        self._usual_agent = environ.get("SSH_AUTH_SOCK", "")
-        self._home, self._answers = home, answers
+    def __init__(self, home: Path, agents: Agents, answers: Answers | None = None) -> None:
+        self._home, self._agents, self._answers = home, agents, answers
         self._unlocking = threading.Lock()
         self._lock = threading.Lock()
-        self._agents: dict[str, Agent] = {}
         self._certificates: dict[str, Certificate] = {}
         self._read: dict[Path, Identity] = {}
         self._lucky: set[bytes] = set()
 
-    def offer(self, connect: Connect, settings: Settings | None = None) -> Offer:
+    def offer(self, connect: Connect, settings: Settings, deadline: Deadline) -> Offer:
         """What to try on this host: what the inventory or ssh_config names, then the agent's
         keys, then the usual files. OpenSSH tries the agent's first and may run out of attempts.
         A key that was let in somewhere comes before those that were not, and what needs a
-        passphrase last. ``settings`` may have another agent, and certificates.
+        passphrase last. ``settings`` may have another agent, and certificates. An agent that is
+        not needed is not asked. What it does has to be done by ``deadline``. Raises
+        CancelledError.
         """
-        said = settings or Settings(connect.address, connect.address)
         named = [self._identity(n) for n in connect.identity if n.lower() != NONE]
         usual = [] if connect.identity else [self._identity(f"~/.ssh/{n}") for n in DEFAULTS]
-        held, trouble = self._held(said.identity_agent)
-        found, useless = self._certified(said.certificates, named + usual, held)
+        agent = self._agents.own(settings)
+        alone = connect.identities_only and not settings.certificates
+        if alone and all(identity.sign for identity in named + usual):
+            agent = None
+        held, trouble = self._held(agent, deadline)
+        found, useless = self._certified(settings.certificates, named + usual, held)
         found += [key for identity in named for key in self._keys(identity, held)]
         found += () if connect.identities_only else held
         found += [key for identity in usual for key in self._keys(identity, held)]
@@ -106,17 +110,12 @@ class Keyring:
             for identity in named + usual
             if (identity.exists or identity in named) and not self._keys(identity, held)
         ]
-        return Offer(tuple(order), (*unusable, *useless, *trouble))
+        return Offer(tuple(order), (*unusable, *useless, *trouble), agent)
 
     def let_in(self, key: Key) -> None:
         """A server accepted this key."""
         with self._lock:
             self._lucky.add(key.blob)
-
-    def close(self) -> None:
-        """Let go of the agent."""
-        for agent in self._agents.values():
-            agent.close()
 
     def _identity(self, name: str) -> Identity:
         path = self._path(name)
@@ -196,20 +195,21 @@ class Keyring:
                 self._certificates[name] = read_certificate(self._path(name), name)
             return self._certificates[name]
 
-    def _held(self, other: str | None) -> tuple[list[Key], list[str]]:
-        path = self._usual_agent if other is None else other
-        if not path or path == NONE:
+    def _held(self, agent: Agent | None, deadline: Deadline) -> tuple[list[Key], list[str]]:
+        if agent is None:
             return [], []
-        with self._lock:
-            agent = self._agents.setdefault(path, Agent(path))
         try:
-            return [_agent_key(agent, *one) for one in agent.listed()], []
+            listed = agent.listed(deadline)
         except AgentError as error:
             return [], [str(error)]
+        return [_agent_key(agent, blob, comment, deadline) for blob, comment in listed], []
 
 
-def _agent_key(agent: Agent, blob: bytes, comment: str) -> Key:
-    return Key(blob, f"agent {comment}", lambda data, name: agent.sign(blob, data, name), True)
+def _agent_key(agent: Agent, blob: bytes, comment: str, deadline: Deadline) -> Key:
+    def sign(data: bytes, algorithm: str) -> bytes:
+        return agent.sign(blob, data, algorithm, deadline)
+
+    return Key(blob, f"agent {comment}", sign, True)
 
 
 def kind_of(blob: bytes) -> str:

@@ -5,32 +5,40 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
-from orchestrator.transport.agent import PATIENCE
+from orchestrator.transport.agent import (
+    LISTING,
+    LONGEST,
+    SIGN,
+    SIGNING,
+    Agent,
+    AgentError,
+    exchange,
+)
 from orchestrator.transport.stream import Carrier, Stream
-
-PART = 1 << 15
-LONGEST = 1 << 18  # bytes of a message, as OpenSSH's agent has it
 
 
 class Relay(Stream):
     """Hands what a host asks the agent to it, and the answers back. A thread does that: an
     agent may take its time, and the connection's reader has other channels to serve.
+
+    An agent that does not answer in time is asked no more by any host of the run.
     """
 
-    def __init__(self, link: Carrier, number: int, path: str) -> None:
+    def __init__(self, link: Carrier, number: int, agent: Agent) -> None:
         super().__init__(link, number)
-        self._path = path
+        self._agent = agent
         self._asked = bytearray()
-        self._agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._agent.settimeout(PATIENCE)
+        self._socket: socket.socket | None = None
 
     def reaches(self) -> bool:
-        """Whether the agent answers the door."""
+        """Call the agent. Return False where it is not there, or did not answer others."""
+        if self._agent.trouble:
+            return False
         try:
-            self._agent.connect(self._path)
+            self._socket = self._agent.call(lambda: 0.0)
         except OSError:
-            self._agent.close()
             return False
         return True
 
@@ -49,19 +57,31 @@ class Relay(Stream):
         """Nothing more will come or go."""
         super().lost()
         with contextlib.suppress(OSError):  # the thread has closed it
-            self._agent.shutdown(socket.SHUT_RDWR)
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
+        assert self._socket is not None
         try:
             while request := self._request():
-                self._agent.sendall(request)
-                head = self._take(4)
-                self._reply(head + self._take(int.from_bytes(head, "big")))
-        except OSError:
+                answer = self._answer(self._socket, request)
+                self._reply(len(answer).to_bytes(4, "big") + answer)
+        except (OSError, AgentError):
             pass  # either end went away, or the agent was silent: closing says so to the other
         finally:
-            self._agent.close()
+            self._socket.close()
             self.close()
+
+    def _answer(self, agent: socket.socket, request: bytes) -> bytes:
+        """Ask the agent. Raises OSError, and AgentError where it does not answer in time."""
+        signs = request[4:5] == bytes([SIGN])
+        patience = SIGNING if signs else LISTING
+        end = time.monotonic() + patience
+        try:
+            return exchange(agent, request, lambda: max(0.0, end - time.monotonic()))
+        except TimeoutError:
+            did = "sign" if signs else "answer"
+            raise self._agent.fail(f"{self._agent} did not {did} within {patience:g} s") from None
 
     def _request(self) -> bytes:
         """The next whole message, b'' where none will come."""
@@ -88,12 +108,3 @@ class Relay(Stream):
                 if rest:
                     self._changed.wait_for(lambda: self._roomy or self._gone)
                     self._roomy = False
-
-    def _take(self, size: int) -> bytes:
-        taken = bytearray()
-        while len(taken) < size:
-            part = self._agent.recv(min(PART, size - len(taken)))
-            if not part:
-                raise ConnectionResetError("the agent closed the connection")
-            taken += part
-        return bytes(taken)

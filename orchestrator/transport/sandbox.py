@@ -74,7 +74,7 @@ class Sandbox:
         )
         trust = Trust(self._known, connect, self.port, record=False)
         said = Settings(LOOPBACK, LOOPBACK)
-        return self._ssh.reach(Target(connect, trust, lambda: self._offer, said), login_name())
+        return self._ssh.reach(Target(connect, trust, lambda _: self._offer, said), login_name())
 
     def close(self) -> None:
         """End the server, its connections, and every process started in it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect, Host
 from orchestrator.session.channel import Channel
+from orchestrator.transport.agent import Agents
 from orchestrator.transport.algorithms import restrict
 from orchestrator.transport.ask import Answers, Desk, WantedError
 from orchestrator.transport.cable import Cable
@@ -20,7 +21,7 @@ from orchestrator.transport.deadline import CancelledError, Deadline
 from orchestrator.transport.dial import dial
 from orchestrator.transport.flusher import Flusher
 from orchestrator.transport.jump import Bastions, Route, Routes
-from orchestrator.transport.keys import NONE, Keyring
+from orchestrator.transport.keys import Keyring
 from orchestrator.transport.login import login_name
 from orchestrator.transport.others import Others
 from orchestrator.transport.pacing import BEHIND, Pacing, Turn
@@ -80,7 +81,7 @@ class Ssh:
     """Makes SSH connections and knows them all, so that they can be ended together.
 
     ``stop`` is the run's: once set, what is pending ends with CancelledError.
-    ``record``, ``home``, ``environ``, ``hosts`` and ``answers`` are the Connector's.
+    ``record``, ``home``, ``environ``, ``hosts``, ``answers`` and ``agents`` are the Connector's.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Ssh:
         environ: Mapping[str, str],
         ways: Ways,
         answers: Answers,
+        agents: Agents,
         *,
         record: bool,
         hosts: Mapping[str, Host] | None = None,
@@ -98,8 +100,8 @@ class Ssh:
         self._stop, self._environ, self._ways = stop, environ, ways
         self._pacing = Pacing()
         self._trusts = TrustStore(home, record=record)
-        self._answers = answers
-        self._keys = Keyring(home, environ, self._answers)
+        self._answers, self._agents = answers, agents
+        self._keys = Keyring(home, agents, answers)
         self._routes = Routes(ways, hosts or {})
         self._bastions = Bastions(self._hop)
         self._lock = threading.Lock()
@@ -145,22 +147,18 @@ class Ssh:
         for client in clients:
             client.join(JOIN)
         self.flusher.close()
-        self._keys.close()
 
     def _target(self, way: Way, hops: Route, *, hop: bool = False) -> Target:
         connect, said = way.connect, way.settings
         user = connect.user or login_name()
-        own = self._environ.get("SSH_AUTH_SOCK", "")
-        agent = said.forward_socket or (own if said.identity_agent is None else said.identity_agent)
-        forwarded = said.forward_agent and not hop and agent != NONE
         return Target(
             connect,
             self._trusts.of(connect, connect.port or 22, said),
-            lambda: self._keys.offer(connect, said),
+            lambda deadline: self._keys.offer(connect, said, deadline),
             said,
             hops,
             account=place(connect) if hop else user,
-            agent=agent if forwarded else "",
+            agent=None if hop else self._agents.forwarded(said),
             hop=hop,
         )
 
@@ -212,7 +210,7 @@ class Ssh:
                     cable,
                     target.connect,
                     target.trust,
-                    target.offer(),
+                    target.offer(deadline),
                     kinds,
                     desk=Desk(self._answers, target.account, deadline) if target.account else None,
                     agent=target.agent,

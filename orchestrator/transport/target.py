@@ -9,8 +9,10 @@ from msgspec import Struct
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.config.way import Way
+from orchestrator.transport.deadline import Deadline
 from orchestrator.transport.keys import Offer
 from orchestrator.transport.login import login_name
 from orchestrator.transport.trust import Trust
@@ -40,19 +42,19 @@ class Hop(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """One host to log in to. ``connect`` leaves nothing open, ``settings`` has what
-    it does not say; ``offer`` gives the keys as they
-    are known by then. ``account`` is whose passwords are asked for, '' for none; ``agent`` the
-    socket of what is forwarded. ``hop``: the host is only there to reach others.
+    """One host to log in to. ``connect`` leaves nothing open, ``settings`` has what it does not
+    say; ``offer`` gives the keys as they are known by then, for an attempt with this deadline.
+    ``account`` is whose passwords are asked for, '' for none; ``agent`` is forwarded. ``hop``:
+    the host is only there to reach others.
     """
 
     connect: Connect
     trust: Trust
-    offer: Callable[[], Offer]
+    offer: Callable[[Deadline], Offer]
     settings: Settings
     hops: tuple[Hop, ...] = ()
     account: str = ""
-    agent: str = ""
+    agent: Agent | None = None
     hop: bool = False
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator.model.host import Host
+from orchestrator.transport.agent import socket_of
 from orchestrator.transport.config.lookup import SYSTEM
 from orchestrator.transport.config.settings import Unsupported
 from orchestrator.transport.config.way import Ways
@@ -20,11 +21,13 @@ from orchestrator.transport.target import place
 class Told(Struct, frozen=True):
     """``place``: USER@ADDRESS:PORT. ``via``: the jump hosts before it. ``unsupported``: what
     ssh_config says of it or of them, matters, and is not obeyed; what ssh itself connects is.
+    ``agents``: the sockets of those that are asked on the way.
     """
 
     place: str = ""
     via: tuple[str, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
+    agents: tuple[str, ...] = ()
 
 
 class Teller:
@@ -50,11 +53,13 @@ class Teller:
         connect = host.connect
         if connect.transport == "openssh":
             said = Tool.find(self._home, self._environ, self._file).effective(connect)
-            return Told(said.place, said.jump)
+            return Told(said.place, said.jump, agents=(said.agent(self._environ),))
         if connect.transport != "ssh":
             return Told()
         way = self._ways.of(connect)
         hops = self._routes.of(way, connect)
         settings = (*(hop.way.settings for hop in hops), way.settings)
         unsupported = dict.fromkeys(each for said in settings for each in said.unsupported)
-        return Told(place(way.connect), tuple(hop.name for hop in hops), tuple(unsupported))
+        agents = dict.fromkeys(socket_of(said, self._environ) for said in settings)
+        names = tuple(hop.name for hop in hops)
+        return Told(place(way.connect), names, tuple(unsupported), tuple(agents))

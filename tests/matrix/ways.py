@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from tests.matrix.ground import Ground
 from tests.matrix.hosts import TRANSPORTS, common, hosts, settings
 from tests.matrix.place import Account, Place, place
 from tests.sshd import until
+from tests.transport.agents import real
 
 BASTION, SOCKS = 2040, 1080
 ACCOUNTS = {
@@ -102,12 +102,5 @@ def _listens(port: int) -> bool:
 def agent(here: Place) -> Iterator[dict[str, str]]:
     """A real agent with the key; its environment."""
     path = here.folder / "agent"
-    words = ["ssh-agent", "-D", "-a", str(path)]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
-        try:
-            until(path.exists, "the agent's socket")
-            environ = {"SSH_AUTH_SOCK": str(path)}
-            subprocess.run(["ssh-add", "-q", here.key], check=True, env={**os.environ, **environ})
-            yield environ
-        finally:
-            server.terminate()
+    with real(path, here.key):
+        yield {"SSH_AUTH_SOCK": str(path)}

@@ -17,7 +17,8 @@ from orchestrator.transport.auth import Auth
 from orchestrator.transport.identity import read_identity
 from orchestrator.transport.keys import Key, Offer
 from orchestrator.transport.library import Message
-from tests.sshd import Sshd, keygen, serve, until
+from tests.sshd import Sshd, keygen, serve
+from tests.transport.agents import real
 from tests.transport.security_key import SecurityKey, agent_with
 from tests.transport.talk import ask
 
@@ -28,18 +29,8 @@ Make = Callable[..., Connector]
 def agent(folder: Path, *keys: Path) -> Iterator[dict[str, str]]:
     """A real ssh-agent with these keys; its environment."""
     path = folder / "agent"
-    with subprocess.Popen(
-        ["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    ) as process:
-        try:
-            until(path.exists, "the agent's socket")
-            environ = {"SSH_AUTH_SOCK": str(path)}
-            for key in keys:
-                command = ["ssh-add", "-q", key]
-                subprocess.run(command, check=True, env={**os.environ, **environ})
-            yield environ
-        finally:
-            process.kill()
+    with real(path, *keys):
+        yield {"SSH_AUTH_SOCK": str(path)}
 
 
 def lets_in(sshd: Sshd, *keys: Path) -> None:
@@ -263,7 +254,7 @@ def test_the_agent_is_asked_for_its_keys_once_a_run(
         assert gets_in(connector, own, identity=(), identities_only=None)
         subprocess.run(["ssh-add", "-q", "-D"], check=True, env={**os.environ, **environ})
         error = turned_away(connector, own, identity=(), identities_only=None)
-        assert "the agent does not sign with this key" in error.why
+        assert f"the agent at {tmp_path}/agent does not sign with this key" in error.why
 
 
 def test_a_key_that_was_let_in_is_tried_first_from_then_on(

@@ -24,6 +24,7 @@ from orchestrator.transport import Connector
 from orchestrator.transport.openssh.options import Effective, Tool
 from tests.session.heard import processes
 from tests.sshd import PATIENCE, Sshd, free_port, keygen, serve, until
+from tests.transport.agents import real
 from tests.transport.talk import ask, hear, talk
 
 QUICK = "KexAlgorithms curve25519-sha256\n"
@@ -215,18 +216,13 @@ def test_the_agent_is_forwarded_only_where_that_is_asked_for(
     make: Make, sshd: Sshd, folder: Path
 ) -> None:
     path = folder / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    try:
-        until(path.exists, "the agent")
+    with real(path):
         connector = make(environ={"SSH_AUTH_SOCK": str(path)})
         for forward in (False, True):
             connect = replace(sshd.connect(), forward_agent=forward)
             said = ask(connector.connect(host(connect)), "echo ${SSH_AUTH_SOCK:-none}")
             assert (said.stdout != b"none\n") is forward
         connector.close()
-    finally:
-        agent.terminate()
-        agent.wait()
 
 
 # ------------------------------------------------------------------------------------ masters

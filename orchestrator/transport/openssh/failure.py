@@ -56,6 +56,12 @@ def phase_of(log: str) -> str:
     return phase
 
 
+def asks_agent(log: str) -> bool:
+    """Return whether it waits for an agent: the server takes a key, and has no signature yet."""
+    last = log.rstrip().rpartition("\n")[2]
+    return re.match(r"debug1: Server accepts key: .* agent$", last) is not None
+
+
 def doing(phase: str) -> str:
     """What ssh was at in this phase, for a deadline that passed."""
     return _DOING[phase]

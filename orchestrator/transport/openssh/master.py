@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.deadline import Deadline
-from orchestrator.transport.openssh.failure import doing, failure, phase_of
+from orchestrator.transport.openssh.failure import asks_agent, doing, failure, phase_of
 from orchestrator.transport.openssh.mux import Control
 
 _LOOK = 0.2  # seconds between looks at whether the run was cancelled
@@ -42,8 +43,10 @@ class Login:
         except OSError as error:
             raise ConnectError("connect", f"can't run {words[0]}: {error.strerror}") from error
 
-    def succeed(self, deadline: Deadline) -> None:
-        """Wait until it is in. Raises ConnectError, and ends it then."""
+    def succeed(self, deadline: Deadline, agent: Agent | None = None) -> None:
+        """Wait until it is in; ``agent`` is what it may ask. Raises ConnectError, and ends it
+        then.
+        """
         assert self._process.stdout
         try:
             # it lets go of its stdout as it goes to the background, or ends
@@ -51,8 +54,11 @@ class Login:
             poller.register(self._process.stdout, select.POLLIN)
             while not poller.poll(min(_LOOK, deadline.left()) * 1000):
                 if not deadline.left():
-                    phase = phase_of(_text(self._log))
-                    raise deadline.missed(phase, doing(phase))
+                    log = _text(self._log)
+                    if agent is not None and asks_agent(log):
+                        late = agent.fail(f"{agent} did not sign within {deadline.timeout:g} s")
+                        raise ConnectError("auth", str(late), agent.remedy)
+                    raise deadline.missed(phase_of(log), doing(phase_of(log)))
             status = self._process.wait(_ENDING)
         finally:
             self.kill()

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -19,6 +20,7 @@ from orchestrator.inventory.connect import DIRECT
 from orchestrator.inventory.names import key, read_host
 from orchestrator.inventory.ranges import BadNameError
 from orchestrator.model.host import Connect, Host
+from orchestrator.transport.agent import Agent, AgentError, Agents
 from orchestrator.transport.ask import Answers
 from orchestrator.transport.config.way import Targets
 from orchestrator.transport.deadline import CancelledError, Deadline
@@ -55,6 +57,7 @@ class Openssh:
         environ: Mapping[str, str],
         targets: Targets,
         answers: Answers,
+        agents: Agents,
         *,
         record: bool,
         hosts: Mapping[str, Host],
@@ -63,7 +66,7 @@ class Openssh:
         self._tool = Tool.find(home, environ, ssh_config)
         self._stop, self._environ, self._targets, self._record = stop, environ, targets, record
         self._hosts = {key(name): host for name, host in hosts.items()}
-        self._pacing, self._answers = Pacing(), answers
+        self._pacing, self._answers, self._agents = Pacing(), answers, agents
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._pending: set[Login] = set()
@@ -170,13 +173,15 @@ class Openssh:
         number = next(self._numbers)
         control, log = self._folder / str(number), self._folder / f"{number}.log"
         learn = None if self._record else self._folder / "known_hosts"
-        words = self._tool.master(said, control, log, learn=learn, proxy=proxy)
+        agent = self._asked_agent(said.agent(self._environ), deadline)
+        self._asked_agent(said.forwarded(self._environ), deadline)
+        words = self._tool.master(said, control, log, learn=learn, proxy=proxy, agents=self._agents)
         deadline.left()
         login = Login(words, self._environ, log)
         with self._lock:
             self._pending.add(login)
         try:
-            login.succeed(deadline)
+            login.succeed(deadline, agent)
             return self._take(control, ours=True)
         except OSError as error:
             why = f"ssh logged in, but its control socket {control} can't be used: {error}"
@@ -185,6 +190,15 @@ class Openssh:
             with self._lock:
                 self._pending.discard(login)
             login.forget()
+
+    def _asked_agent(self, path: str, deadline: Deadline) -> Agent | None:
+        """The agent, if there is one. ssh would wait for one that does not answer: it is asked
+        once here, and left out where that was in vain."""
+        agent = self._agents.at(path)
+        if agent is not None:
+            with suppress(AgentError):
+                agent.listed(deadline)
+        return agent
 
     def _take(self, path: Path, *, ours: bool) -> Master:
         master = Master(path, GREETING, ours=ours)

@@ -16,12 +16,14 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
+from orchestrator.transport.agent import NONE, USUAL, Agent, Agents
 from orchestrator.transport.config.settings import Settings
 from orchestrator.transport.config.way import Way
 
 STAYS = 5  # seconds that a master outlives us, were we killed
 _ASKING = 20.0  # seconds that `Match exec` and the like may take
 _NO = ("no", "off", "false")
+_YES = ("yes", "on", "true")
 
 
 class Tool(Struct, frozen=True):
@@ -98,11 +100,18 @@ class Tool(Struct, frozen=True):
         return Effective(connect, rows)
 
     def master(
-        self, effective: Effective, control: Path, log: Path, *, learn: Path | None, proxy: str
+        self,
+        effective: Effective,
+        control: Path,
+        log: Path,
+        *,
+        learn: Path | None,
+        proxy: str,
+        agents: Agents | None = None,
     ) -> list[str]:
         """The command of a master whose socket is ``control`` and which tells ``log`` how it
         gets on. ``learn``: where host keys are learnt, for they may not be where they belong.
-        ``proxy``: the way through a jump host.
+        ``proxy``: the way through a jump host. Of ``agents`` those that failed are left out.
         """
         connect = effective.connect
         said = {
@@ -125,6 +134,10 @@ class Tool(Struct, frozen=True):
             said["UpdateHostKeys"] = "no"
         if proxy:
             said["ProxyCommand"] = proxy
+        if agents is not None and _failed(agents.at(effective.agent(self.environ))):
+            said["IdentityAgent"] = "none"
+        if agents is not None and _failed(agents.at(effective.forwarded(self.environ))):
+            said["ForwardAgent"] = "no"
         # -v: a proxy command's stderr would be lost with LogLevel
         words = [self.path, "-v", *_options(said), "-N", "-T", "-x", "-E", str(log)]
         return [*words, *self.given(connect), "--", connect.address]
@@ -168,6 +181,20 @@ class Effective:
     def forwards_agent(self) -> bool:
         """Whether our agent is to be there for the host."""
         return self.one("forwardagent") not in ("", *_NO)
+
+    def agent(self, environ: Mapping[str, str]) -> str:
+        """The socket of the agent that ssh asks for keys, '' for none."""
+        text = self._rows.get("identityagent", [USUAL])[0]
+        if text == USUAL:
+            return environ.get(USUAL, "")
+        return "" if text.lower() == NONE else _socket(text, environ)
+
+    def forwarded(self, environ: Mapping[str, str]) -> str:
+        """The socket of the agent that is there for the host, '' for none."""
+        text = self.one("forwardagent")
+        if not self.forwards_agent:
+            return ""
+        return self.agent(environ) if text in _YES else _socket(text, environ)
 
     @property
     def jump(self) -> tuple[str, ...]:
@@ -215,6 +242,14 @@ def _filled(connect: Connect, said: Effective) -> Connect:
     if not connect.says("keepalive") and said.one("serveraliveinterval") not in ("", "0"):
         connect = replace(connect, keepalive=float(said.one("serveraliveinterval")))
     return connect
+
+
+def _socket(text: str, environ: Mapping[str, str]) -> str:
+    return environ.get(text[1:], "") if text.startswith("$") else text
+
+
+def _failed(agent: Agent | None) -> bool:
+    return agent is not None and bool(agent.trouble)
 
 
 def _checking(host_keys: str) -> str:
