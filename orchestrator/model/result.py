@@ -59,6 +59,9 @@ class Result(Struct, frozen=True):
     items: tuple[Result, ...] = ()
     withheld: str = ""
 
+    def __str__(self) -> str:
+        raise TypeError("a result has no text: name the part of it that is meant, like `.stdout`")
+
     @property
     def succeeded(self) -> bool:
         """Whether it ran and did not fail."""

@@ -28,6 +28,10 @@ class Key(str):
         return str(self), self.mark
 
 
+class Titled(Struct, frozen=True):
+    """An object that templates see, and that prints as its name or id: ``str()`` is its text."""
+
+
 class HomePath(str):
     """A path that begins with ``~``, the home of the login (or become) user on the host.
 

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import Struct
-
 from orchestrator.model.host import App, Host
-from orchestrator.model.value import HomePath
+from orchestrator.model.value import HomePath, Titled
 
 
-class RunView(Struct, frozen=True):
-    """``run``: ``release`` is the UTC start as 14 digits, one for all hosts."""
+class RunView(Titled, frozen=True):
+    """``run``, which prints as its id; ``release`` is the UTC start as 14 digits, one for all
+    hosts."""
 
     id: str
     started: str
     user: str
     release: str
+
+    def __str__(self) -> str:
+        return self.id
 
 
 def run_view(run: str, user: str, started: float) -> RunView:
@@ -27,11 +29,14 @@ def run_view(run: str, user: str, started: float) -> RunView:
     return RunView(run, at.strftime("%Y-%m-%dT%H:%M:%SZ"), user, at.strftime("%Y%m%d%H%M%S"))
 
 
-class Named(Struct, frozen=True):
-    """``stage`` or ``task``."""
+class Named(Titled, frozen=True):
+    """``stage`` or ``task``, which print as their names."""
 
     name: str
     desc: str = ""
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Lazy(Mapping[str, Any]):
@@ -53,14 +58,21 @@ class Lazy(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def __str__(self) -> str:
+        raise TypeError("a mapping has no text: name the part of it that is meant")
 
-class HostView(Struct, frozen=True):
-    """``host``, and each of ``hosts``; what is none of its own words is one of ``vars``."""
+
+class HostView(Titled, frozen=True):
+    """``host``, and each of ``hosts``, which print as their names; what is none of its own words
+    is one of ``vars``."""
 
     name: str
     address: str
     roles: tuple[str, ...]
     vars: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.name
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # what Python asks of any object
@@ -76,9 +88,9 @@ def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
     return HostView(host.name, host.connect.address, host.roles, variables)
 
 
-class AppView(Struct, frozen=True):
-    """``app``: ``hosts`` are the names of those that it lives on, whatever is selected; ``lock``
-    is the path of its lock."""
+class AppView(Titled, frozen=True):
+    """``app``, which prints as its name. ``hosts`` are the names of those that it lives on,
+    whatever is selected; ``lock`` is the path of its lock."""
 
     name: str
     desc: str
@@ -86,6 +98,9 @@ class AppView(Struct, frozen=True):
     hosts: tuple[str, ...]
     vars: Mapping[str, Any]
     lock: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 def app_view(app: App, hosts: tuple[str, ...], variables: Mapping[str, Any]) -> AppView:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import DefinitionError, nearest
-from orchestrator.model.value import HomePath
+from orchestrator.model.value import HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
 
@@ -51,7 +51,7 @@ def _written_list(text: str) -> list[Any]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, int | float | Titled):
         hint = ": put it in quotes if the text is meant" if isinstance(value, bool) else ""
         raise ValueError(f"must be text, found {_kind(value)}{hint}")
     return str(value)

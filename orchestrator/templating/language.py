@@ -15,11 +15,24 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import _PassArg, missing
 from msgspec import Struct
 
+from orchestrator.model.result import Result, Unknown
+from orchestrator.templating.textform import (
+    OF_TEXT,
+    Unfit,
+    check_text,
+    default,
+    join,
+    of_text,
+    text_of,
+)
+
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
 # Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
 FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
 SLICE = "a part of a value"
+TEXT = "the text of a value"
+_RESULT = "name what a step put under `register:`"
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
 
@@ -82,6 +95,8 @@ class Language(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Format a text."""
+        if isinstance(left, str):
+            check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
         return context.follow((left, right), super().call_binop(context, operator, left, right))
 
     def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
@@ -92,6 +107,19 @@ class Language(ImmutableSandboxedEnvironment):
             return made
         owner = getattr(function, "__self__", None)
         return context.follow((owner, *args[3:], *named.values()), made)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Make ``format`` and ``format_map`` of a text refuse what has none."""
+        format_ = super().wrap_str_format(value)
+        if format_ is None:
+            return None
+
+        def checked(*args: Any, **named: Any) -> str:
+            given = args[0].values() if value.__name__ == "format_map" and args else args
+            check_text((*given, *named.values()))
+            return format_(*args, **named)
+
+        return checked
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Missing):  # not the attributes that it has for us
@@ -122,7 +150,11 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
         "to_json": _to_json,
         "tojson": _to_json,
+        **dict.fromkeys(("default", "d"), default),
+        "join": join,
     }
+    env.filters |= {name: of_text(env.filters[name]) for name in OF_TEXT}
+    env.filters["format"] = _format
     env.filters = {name: _followed(of) for name, of in env.filters.items()}
     env.filters |= {
         "raw": _as_it_is,
@@ -131,9 +163,11 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         FREE: _free,
         KEEP: _keep,
         INSERT: _insert,
+        TEXT: text_of,
     }
-    env.tests |= {word: _result_test(word) for word in ("changed", "failed", "skipped")}
-    env.tests["succeeded"] = lambda result: not (result["failed"] or result["skipped"])
+    env.tests |= {
+        word: _result_test(word) for word in ("changed", "failed", "skipped", "succeeded")
+    }
     return env
 
 
@@ -195,8 +229,22 @@ def _insert(context: Any, value: object, index: int) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=text_of)
+
+
+def _format(value: Any, *args: Any, **named: Any) -> str:
+    check_text((*args, *named.values()))
+    return str(text_of(value) % (named or args))
 
 
 def _result_test(word: str) -> Callable[[Any], bool]:
-    return lambda result: bool(result[word])
+    def test(result: Any) -> bool:
+        if isinstance(result, Undefined):
+            return bool(result)  # which says what is undefined
+        if isinstance(result, Mapping) and word in result:
+            return bool(result[word])
+        if not isinstance(result, Result | Unknown):
+            raise Unfit(f"`is {word}` is for the result of a step, and this is none", _RESULT)
+        return bool(getattr(result, word))
+
+    return test

@@ -8,7 +8,7 @@ from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 from msgspec import Struct, field
 
-from orchestrator.templating.language import FREE, FUNCTIONS, SLICE
+from orchestrator.templating.language import FREE, FUNCTIONS, SLICE, TEXT
 
 
 class Names(Struct, frozen=True):
@@ -76,6 +76,14 @@ class Lazy(NodeTransformer):
         none = nodes.Const(None, lineno=node.lineno)
         bounds = [bound or none for bound in (part.start, part.stop, part.step)]
         return nodes.Filter(node.node, SLICE, bounds, [], None, None, lineno=node.lineno)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        """Have each operand give its text."""
+        self.generic_visit(node)
+        node.nodes = [
+            nodes.Filter(each, TEXT, [], [], None, None, lineno=each.lineno) for each in node.nodes
+        ]
+        return node
 
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802
         """Say what an ``if`` without ``else`` gives."""

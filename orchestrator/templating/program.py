@@ -20,6 +20,7 @@ from orchestrator.templating.language import Language, Missing, NotDefined
 from orchestrator.templating.names import Lazy, Names, survey
 from orchestrator.templating.scope import Scope, Waits
 from orchestrator.templating.syntax import Parsed, Source
+from orchestrator.templating.textform import Unfit
 
 _FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
@@ -77,6 +78,8 @@ class Program(Struct, frozen=True, eq=False):
             raise
         except NotDefined as error:
             raise self.undefined(error.missing, context.scope, self._offset(error)) from None
+        except Unfit as unfit:
+            raise self.source.refuse(unfit.what, self._offset(unfit), unfit.hint) from None
         except SecurityError as error:
             raise self.source.refuse(f"not allowed here: {error}", self._offset(error)) from None
         except _FAULTS as error:

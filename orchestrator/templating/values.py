@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jinja2 import nodes
@@ -16,6 +16,7 @@ from orchestrator.templating.language import INSERT, KEEP, Language, Missing, la
 from orchestrator.templating.program import Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse
+from orchestrator.templating.textform import Unfit, text_of
 
 _NO_LOADER: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -39,7 +40,7 @@ class TextTemplate(Struct, frozen=True, eq=False):
         """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
         if self._program is None:
             return self.source
-        return self._program.run(Rendering(self._program.env, scope))
+        return self._program.run(_Inserting(self._program, scope))
 
 
 class ValueTemplate(Struct, frozen=True, eq=False):
@@ -72,8 +73,7 @@ def compile_text(text: str, mark: Mark) -> TextTemplate:
     if not any(sign in text for sign in ("{{", "{%", "{#")):
         return TextTemplate(text, mark, frozenset(), frozenset())
     env = language(comments=True, trim=True)
-    parsed = _parse(text, mark, env)
-    program = compile_tree(parsed, env, otherwise="")
+    program = _inserting(_parse(text, mark, env), env, otherwise="")
     return TextTemplate(text, mark, program.names.required, program.names.optional, program)
 
 
@@ -122,10 +122,10 @@ def _string(text: str, value: Value) -> ValueTemplate:
     parsed = _parse(text, value.mark, env)
     native = _only_expression(parsed)
     if native is None:
-        program = _mixed(parsed, env)
+        program = _inserting(parsed, env)
 
         def render(scope: Scope) -> Any:
-            return program.run(_Mixed(program, scope))
+            return program.run(_Inserting(program, scope))
     else:
         program = keeping(parsed, env, native)
 
@@ -174,8 +174,8 @@ def kept(program: Program, scope: Scope) -> Any:
     return list(value) if isinstance(value, Iterator | range) else value
 
 
-def _mixed(parsed: Parsed, env: Language) -> Program:
-    """A program that writes truth values as YAML does."""
+def _inserting(parsed: Parsed, env: Language, otherwise: str | None = None) -> Program:
+    """Compile a text into whose places the texts of values are put."""
     for output in parsed.tree.find_all(nodes.Output):
         output.nodes = [
             node
@@ -191,10 +191,10 @@ def _mixed(parsed: Parsed, env: Language) -> Program:
             )
             for node in output.nodes
         ]
-    return compile_tree(parsed, env)
+    return compile_tree(parsed, env, otherwise=otherwise)
 
 
-class _Mixed(Rendering):
+class _Inserting(Rendering):
     def __init__(self, program: Program, scope: Scope) -> None:
         super().__init__(program.env, scope)
         self._program = program
@@ -203,14 +203,7 @@ class _Mixed(Rendering):
         """The text of a value; ``index`` is the offset of its expression."""
         if isinstance(value, Missing):
             raise self._program.undefined(value, self.scope, index)
-        if value is None:
-            hint = "where there may be none, write `| default('', true)`"
-            raise self._program.source.refuse("the value is none, inside a text", index, hint)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, Iterator):
-            value = list(value)
-        if isinstance(value, Mapping | list | tuple):
-            what = "a list or mapping inside a text"
-            raise self._program.source.refuse(what, index, "see `| join` and `| to_json`")
-        return str(value)
+        try:
+            return text_of(value)
+        except Unfit as unfit:
+            raise self._program.source.refuse(unfit.what, index, unfit.hint) from None

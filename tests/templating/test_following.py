@@ -67,7 +67,7 @@ def rendered(source: str, scope: Scope) -> Any:
         "{% macro m(x) %}{{ x | upper }}{% endmacro %}{{ m(pw) }}",
         "{% for u in users %}{% if loop.first %}{{ u.password | upper }}{% endif %}{% endfor %}",
         "{{ config | upper }}",
-        "{{ {'a': pw} | string | upper }}",
+        "{{ {'a': pw} | to_json | upper }}",
     ],
 )
 def test_what_is_made_of_a_secret_is_hidden(source: str) -> None:

@@ -129,7 +129,7 @@ def test_filters_that_people_expect() -> None:
 
 def test_file_text_is_plain_jinja_with_ansibles_blanks() -> None:
     source = "{# note #}\na\n{% for i in x %}\n  {{ i }}\n{% endfor %}\n{{ y }} {{ z }}\n"
-    assert text(source, HERE).render(Names(x=[1, 2], y=True, z="$<'")) == "a\n  1\n  2\nTrue $<'\n"
+    assert text(source, HERE).render(Names(x=[1, 2], y=True, z="$<'")) == "a\n  1\n  2\ntrue $<'\n"
 
 
 def test_file_text_keeps_its_line_ends() -> None:

@@ -6,11 +6,12 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from orchestrator.model.value import HomePath
+from orchestrator.model.value import HomePath, Titled
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.places import How, Place
 from orchestrator.templating.shelltext.state import Kind, Refusal, begin
 from orchestrator.templating.shelltext.words import RESERVED, Spot, Target
+from orchestrator.templating.textform import Unfit, text_of
 
 # Without `=` (an assignment, or =cmd to zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
 _PLAIN = re.compile(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
@@ -19,14 +20,6 @@ _IN_DOCUMENT = re.compile(r"[$`\\]")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DESCRIPTOR = re.compile(r"[0-9]+-?|-")
 _OPERATORS = "<>&|;()"
-
-
-class Unfit(Exception):  # noqa: N818 - becomes a DefinitionError where the file is known
-    """A value that cannot stand at its place: why, and what to do."""
-
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.what, self.hint = what, hint
 
 
 def quote(text: str) -> str:
@@ -147,11 +140,12 @@ def _is_list(value: object) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
+    if isinstance(value, int | float | Titled):
+        value = str(value)
+    if isinstance(value, Mapping):
+        raise Unfit("the value is a mapping, not text", "name the part of it that is meant")
     if not isinstance(value, str):
-        kind = "a mapping" if isinstance(value, Mapping) else f"of type {type(value).__name__}"
-        raise Unfit(f"the value is {kind}, not text", "name the part of it that is meant")
+        return text_of(value)
     if "\0" in value:
         raise Unfit("the value holds a NUL character, which no command can hold")
     try:

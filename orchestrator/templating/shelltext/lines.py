@@ -6,9 +6,9 @@ between them. Values in here-documents travel between NUL characters, which no t
 
 from __future__ import annotations
 
-from orchestrator.templating.shelltext.escape import Unfit
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import Document
+from orchestrator.templating.textform import Unfit
 
 
 def mark(index: int, text: str) -> str:

@@ -10,11 +10,12 @@ from orchestrator.templating.names import survey
 from orchestrator.templating.program import Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.shelltext import lines
-from orchestrator.templating.shelltext.escape import Unfit, write
+from orchestrator.templating.shelltext.escape import write
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import Refusal
 from orchestrator.templating.shelltext.walk import Walk
 from orchestrator.templating.syntax import Source, parse
+from orchestrator.templating.textform import Unfit
 
 _HINT = (
     "in a command `{{` and `{%` begin a template; "
