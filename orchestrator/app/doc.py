@@ -60,10 +60,11 @@ def doc_of(directory: str | None, name: str) -> Iterator[str]:
 
 def _module(module: Module) -> Iterator[str]:
     """What a module compares and, where it changes something, that it does."""
-    yield "wants:"
-    for key, value in module.want.items():
-        yield f"  {key}: {' '.join(str(value.source).split())}"
-    yield ""
+    if module.want:
+        yield "wants:"
+        for key, value in module.want.items():
+            yield f"  {key}: {' '.join(str(value.source).split())}"
+        yield ""
     yield "changes nothing" if module.readonly else "mends what is not so"
 
 

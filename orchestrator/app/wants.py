@@ -29,6 +29,7 @@ OF_MODULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "cron": (("crontab",),),
     "get_url": (("curl", "wget"),),
     "git": (("git",), ("tar",)),
+    "git_revision": (("git",),),
     "group": (("groupadd", "addgroup"),),
     "http": (("curl", "wget"),),
     "package": (("apt-get", "dnf", "yum", "apk", "zypper", "pacman"),),

@@ -421,3 +421,86 @@ planned() {
   replacing
   tried "$1"
 }
+
+# Git repositories, as git on the host reads them.
+
+# git_alone [KEY]: git without prompts, without the settings of a git around this one, and without
+# writing by who only asks. KEY: the SSH key to use.
+git_alone() {
+  has git || lacks git
+  unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
+  export GIT_TERMINAL_PROMPT=0 GIT_ASKPASS= SSH_ASKPASS= GIT_OPTIONAL_LOCKS=0
+  f_ssh=${GIT_SSH_COMMAND:-$(git config core.sshCommand)} || f_ssh=
+  if [ "$1" ]; then
+    f_key=$(printf '%s\n' "$1" | sed -e "s/'/'\\\\''/g" -e 's/%/%%/g')
+    f_ssh="${f_ssh:-ssh} -o IdentitiesOnly=yes -i '$f_key'"
+  fi
+  [ -n "${GIT_SSH-}" ] && [ -z "$f_ssh" ] || export GIT_SSH_COMMAND="${f_ssh:-ssh} -o BatchMode=yes"
+}
+# git_listed REPO REF…: the id and the name of each of these refs that is there, a line each. Fails
+# saying why the repository cannot be read.
+git_listed() {
+  # no connection that stays: it would hold the pipe that git's words come through
+  [ -z "${GIT_SSH_COMMAND-}" ] || export GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o ControlMaster=no"
+  {
+    if f_said=$(LC_ALL=C git ls-remote -- "$@" 2>&1 >&5 5>&-); then
+      [ -z "$f_said" ] || printf '%s\n' "$f_said" >&2
+      return
+    fi
+  } 5>&1
+  case $f_said in
+  *'ost key verification failed'*|*'host key is known'*)
+    f_why="this host does not know the git server's host key: put it into known_hosts here";;
+  *'ermission denied ('*|*'uthentication failed'*|*'could not read Username'*|*'could not read Password'*)
+    f_why="the git server does not let this host in: give it a key or a token that it accepts";;
+  *'ould not resolve'*|*'ame or service not known'*|*'onnection refused'*|*'onnection timed out'*|\
+  *'nreachable'*|*'No route to host'*|*'ailed to connect'*|*'ould not connect'*|*'unable to connect'*)
+    f_why="the git server is down, or this host cannot reach it";;
+  *'ot found'*|*'does not appear to be a git repository'*|*'does not exist'*|*'not a git repository'*)
+    f_why="there is no such repository, or this host may not see it";;
+  *) f_why="git could not read it";;
+  esac
+  printf '%s\n' "$f_said" "$1: $f_why" >&2
+  return 1
+}
+# git_resolve REPO VERSION: sets f_commit to the commit that VERSION is there, and f_ref to the ref
+# that says so; none does where VERSION is the whole id of a commit. It is, in this order, a
+# commit's id, a branch or a tag; refs/… and HEAD are meant as they stand.
+git_resolve() {
+  case $1 in -*|'') echo "a repo cannot begin with -" >&2; return 64;; esac
+  f_ref= f_commit= f_hex=
+  case $2 in
+  '') echo "a version cannot be empty: name a branch, a tag, a commit or HEAD" >&2; return 64;;
+  *[!0-9A-Fa-f]*) ;;
+  *)
+    f_hex=1
+    case ${#2} in 40|64) f_commit=$(printf %s "$2" | tr A-F a-f); return;; esac;;
+  esac
+  f_repo=$1 f_version=$2
+  case $2 in HEAD|refs/*) set -- "$2";; *) set -- "refs/heads/$2" "refs/tags/$2";; esac
+  # ls-remote finds by a name's end, refs/heads/main also x/refs/heads/main: only equal ones count
+  f_there=$(git_listed "$f_repo" "$@" "refs/tags/$f_version^{}" "$f_version^{}") || return
+  case $f_version in *^*) f_there=;; esac
+  f_all=
+  for f_each; do
+    f_id=
+    while read -r f_word f_name; do
+      case $f_name in "$f_each"|"$f_each^{}") f_id=$f_word;; esac
+    done <<END
+$f_there
+END
+    [ "$f_id" ] || continue
+    f_all=$f_all+
+    [ "$f_commit" ] || f_commit=$f_id f_ref=$f_each
+  done
+  [ "$f_all" != ++ ] || mended ||
+    echo "$f_version is both a branch and a tag in $f_repo: it is taken for the branch; refs/tags/$f_version is the tag" >&2
+  [ -z "$f_commit" ] || return 0
+  case $f_version,$f_hex in
+  HEAD,*) echo "$f_repo has no HEAD: it is empty, or its own branch is gone: name a version" >&2;;
+  ????*,1)
+    echo "there is no branch or tag $f_version in $f_repo; if it is a commit, give its whole id: git rev-parse $f_version" >&2;;
+  *) echo "there is no branch or tag $f_version in $f_repo" >&2;;
+  esac
+  return 1
+}

@@ -39,9 +39,10 @@ state() {
   *) printf '%s\n' "$1=$2" >&3;;
   esac
 }
-# What the probe prints is for people; only states are for the comparison.
+# What the probe prints is for people, and of a module without fixes it is the step's output; only
+# states are for the comparison.
 o_get() {
-  o_have=$(probe 3>&1 >&2)
+  o_have=$(probe 3>&1 >&"$o_out")
   o_status=$? o_have=$o_nl$o_have$o_nl
 }
 # o_value KEY: what was stated; o_said is empty where nothing was.
@@ -95,6 +96,8 @@ o_module() {
   set +e
   [ -z "$o_staged" ] || { trap 'rm -rf -- "${o_staged%/*}"' EXIT; trap 'exit 143' TERM HUP INT; }
   [ -z "$o_show" ] || exec 4>&1
+  o_out=2
+  [ "$o_fixes" ] || { exec 5>&1; o_out=5; }
   o_get; o_compare
   [ "$o_off" ] || [ $o_status != 0 ] || exit 0
   if [ "$o_fixes" ]; then

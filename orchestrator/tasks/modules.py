@@ -36,7 +36,9 @@ class ModuleReader:
             place = fields["readonly"].mark
             self.problems.add(f"{what} is readonly and has a `fix`", place, "drop one of them")
         within = fields.get("within")
-        if within is not None and "{{" not in str(within.data):
+        if within is not None and not want:
+            self.problems.add("`within` says nothing without `want`", within.mark, "drop it")
+        elif within is not None and "{{" not in str(within.data):
             self.read.duration(within, "within")
         if probe is None:
             return None
@@ -53,7 +55,7 @@ class ModuleReader:
     def _want(self, fields: dict[str, Value], mark: Mark, what: str) -> dict[Key, ValueTemplate]:
         written = fields.get("want")
         named = self.read.mapping(written, "want")
-        if not named:
+        if not named and (written is not None or "fix" in fields):
             place = written.mark if written else mark
             self.problems.add(f"{what} wants nothing", place, "write `want: {KEY: VALUE}`")
         for key in named:

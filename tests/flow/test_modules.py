@@ -226,6 +226,27 @@ def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
         assert said in done.out + done.err, done.out + done.err
 
 
+def test_what_a_module_without_fix_prints_is_its_output(one: Project) -> None:
+    one.write(
+        {
+            "tasks/asks.yml": "params: {what: {}}\nprobe: |\n  echo {{ what }}\n  echo aside >&2\n",
+            "tasks/late.yml": "probe: state a 1\nwithin: 5s\n",
+        }
+    )
+    done = run(
+        one,
+        "steps:\n- asks: {what: 'a  b'}\n  register: said\n"
+        "- run: echo {{ said.stdout }}-{{ said.changed }}\n  readonly: true\n",
+        "--check",
+    )
+    assert ends(done) == ["ok", "ok"]
+    first, second = done.steps("a1")
+    assert (first["stdout"], first["stderr"]) == ("a  b", "aside")
+    assert second["stdout"] == "a  b-false"
+    lint = one.orch("lint")
+    assert "`within` says nothing without `want`" in lint.out + lint.err
+
+
 def test_a_module_has_documentation(one: Project) -> None:
     done = one.orch("doc", "note")
     assert done.code == 0
