@@ -7,11 +7,8 @@ from functools import cache
 from orchestrator.errors import OrchError
 from orchestrator.execute.aside import ask
 from orchestrator.library import FOLDER
+from orchestrator.model.facts import FACTS, NUMBERS
 from orchestrator.session import Session
-
-FACTS = ("os", "arch", "distro", "release", "hostname", "packager", "init", "user")
-NUMBERS = ("cpus", "memory")
-"""``memory`` is in MiB."""
 
 
 def gather(session: Session) -> dict[str, str | int]:

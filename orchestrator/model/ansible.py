@@ -132,6 +132,33 @@ VARIABLES = {
     "query": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
 }
 
+RESULTS = {
+    "rc": "write NAME.exit_status",
+    "stdout_lines": "write NAME.stdout.splitlines()",
+    "stderr_lines": "write NAME.stderr.splitlines()",
+    "results": "write NAME.items",
+    "msg": "write NAME.stderr",
+    "stat": "write NAME.exit_status, of a `run: test -e PATH`",
+    "content": "write NAME.stdout",
+    "success": "write NAME.succeeded",
+}
+
+FACTS = {
+    "os_family": "write facts.distro, or facts.packager",
+    "distribution": "write facts.distro, which is in small letters",
+    "distribution_version": "write facts.release",
+    "distribution_major_version": "write facts.release.split('.')[0]",
+    "system": "write facts.os",
+    "architecture": "write facts.arch",
+    "nodename": "write facts.hostname",
+    "fqdn": "write facts.hostname",
+    "pkg_mgr": "write facts.packager",
+    "service_mgr": "write facts.init",
+    "processor_vcpus": "write facts.cpus",
+    "memtotal_mb": "write facts.memory",
+    "user_id": "write facts.user",
+}
+
 FILES = {
     "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",
     "host_vars": "write a host's variables into hosts/HOST.yml, under `vars`",

@@ -26,18 +26,21 @@ class Standing(Struct, frozen=True):
 
     ``registered`` is what steps before it register, with their numbers in this task;
     ``settled`` are results that are known already, of steps that will not run; ``lenient``
-    are names whose results are none if they never came (in a rollback).
+    are names whose results are none if they never came (in a rollback); ``made`` are those of the
+    registered names that `set` gives their values.
     """
 
     place: Place
     registered: Mapping[str, tuple[int, ...]]
     settled: Results
     lenient: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
 
     def take(self, results: Results) -> None:
         """Have templates see the host from here, with these results."""
         self.place.results = {**self.settled, **results}
         self.place.registered = self.registered
+        self.place.made = self.made
         self.place.final = FINAL in results
         self.place.lenient = self.lenient if FINAL in results else frozenset()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.plan import modules
 from orchestrator.plan.conditions import Standing
+from orchestrator.plan.fields import check_fields
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.walk import Flat, Seen, loop_items
 from orchestrator.tasks.model import Control, Download, Module, Run
@@ -76,10 +77,27 @@ class Needs:
         for template, frame in self._templates():
             names = template.names - {"item"} if self.flat.loops else template.names
             frame.check(names, template.mark)
+            self._fields(template, frame)
             frame.ask(template.names | template.optional)
         for seen in self.outer.values():
             with suppress(Waits):
                 seen.what.render(seen.frame)
+
+    def check_judged(self) -> None:
+        """Raise DefinitionError where a condition on the step's own result names a field that no
+        result has."""
+        step = self.step
+        until = step.again.until if step.again else ()
+        judged = (*(step.changed_when or ()), *(step.failed_when or ()), *until)
+        for judgement in judged:
+            if not isinstance(judgement, bool):
+                self._fields(judgement, self.flat.caller)
+
+    def _fields(self, template: Named, frame: Frame) -> None:
+        own = {*frame.task.params, *frame.extra}
+        place = frame.host.place
+        uses = [use for use in template.fields if use.name not in own]
+        check_fields(uses, place.registered.keys() - place.made)
 
     def items(self) -> frozenset[str]:
         """What the items of a loop wait for, also of other hosts."""

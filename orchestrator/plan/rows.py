@@ -29,7 +29,8 @@ SPAN = 100_000
 class OnHost(Struct):
     """A host on its way through the plan: what is registered and settled there by now.
 
-    ``made``: the names that were registered since the scheduler last emptied it.
+    ``made``: the names that were registered since the scheduler last emptied it. ``by_set``: those
+    that a `set` gave a value, which may be anything.
     """
 
     host: Host
@@ -39,6 +40,7 @@ class OnHost(Struct):
     registered: dict[str, tuple[int, ...]] = field(default_factory=dict)
     settled: dict[str, object] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    by_set: frozenset[str] = frozenset()
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
         """These steps of the task at hand will give the name its meaning; without numbers it
@@ -123,7 +125,10 @@ class RowPlanner:
         """One step, at this place of the host's way; ``maybe``: the way may lead around it, and
         what it would register is known only once those after it are come to."""
         on = self.on
-        standing = Standing(flat.frame.host.place, on.registered, dict(on.settled), lenient)
+        if isinstance(flat.step.does, Control):
+            on.by_set |= set(flat.step.does.names)
+        settled = dict(on.settled)
+        standing = Standing(flat.frame.host.place, on.registered, settled, lenient, on.by_set)
         if not self.ask.tags.chosen(flat.around.tags):
             flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
         planner = StepPlanner(flat, standing, on.environment, self.ask, self._unfold(standing))
@@ -152,6 +157,7 @@ class RowPlanner:
                 self.on.defaults,
                 dict.fromkeys(standing.registered, ()),
                 {**standing.settled, **results},
+                by_set=self.on.by_set,
             )
             walk = self._walk(first, later)
             items = loop_items(flat.step, flat.frame)

@@ -293,9 +293,11 @@ class Scheduler:
     def _share(self, parts: list[Part]) -> None:
         """What a ``once`` registers is every host's."""
         for name in {name for part in parts for name in part.on.made}:
+            by_set = frozenset(name for part in parts if name in part.on.by_set)
             values = [part.on.settled.get(name) for part in parts]
             known = values[0] is not None and values.count(values[0]) == len(values)
             for on in self.hosts:
+                on.by_set |= by_set
                 if known:  # the same on whichever of them it runs
                     on.settle(name, values[0])
                 else:

@@ -14,6 +14,7 @@ from orchestrator.model import ansible
 from orchestrator.model.host import App
 from orchestrator.model.secret import Secret, Secrets
 from orchestrator.model.value import HomePath, Value, Values, merge
+from orchestrator.plan.fields import check_fields
 from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
 from orchestrator.templating import Scope, Waits
@@ -51,15 +52,25 @@ class Place:
     taken, since what rests on one is not to be kept. ``final``: none of them is on its way any
     more; ``lenient`` names are none then, the others what they would be without those steps.
     ``elsewhere``: what was waited for of other hosts; ``asking``: through which of their names
-    one came here.
+    one came here. ``made``: those of the registered names that `set` gives a value of any kind.
     """
 
-    __slots__ = ("asking", "elsewhere", "final", "lenient", "reads", "registered", "results")
+    __slots__ = (
+        "asking",
+        "elsewhere",
+        "final",
+        "lenient",
+        "made",
+        "reads",
+        "registered",
+        "results",
+    )
 
     def __init__(self) -> None:
         self.asking: tuple[str, ...] = ()
         self.elsewhere: set[str] = set()
         self.lenient: frozenset[str] = frozenset()
+        self.made: frozenset[str] = frozenset()
         self.results: Results = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
         self.final = False
@@ -162,7 +173,9 @@ class HostScope:
 
     def _render(self, name: str, value: Value) -> object:
         before = self.place.reads, self.secrets.reads
-        rendered = self.templates.value(value).render(self._seen_from(name, value))
+        template = self.templates.value(value)
+        check_fields(template.fields)
+        rendered = template.render(self._seen_from(name, value))
         if not self.from_host(name):
             rendered = in_home(rendered)
         if (self.place.reads, self.secrets.reads) == before:

@@ -67,6 +67,7 @@ class StepPlanner:
     def plan(self) -> PlannedStep:
         """The step: final, waiting, or skipped. Raises DefinitionError."""
         self.standing.take(NOTHING)
+        self.needs.check_judged()
         base = self._base(self._left_out())
         if base.skip:
             return base

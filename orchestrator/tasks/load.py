@@ -20,6 +20,9 @@ from orchestrator.tasks.read import TaskReader
 _HOOK = re.compile(r"^\s*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
 
+_NO_HANDLERS = "define it under `handlers:` of the task"
+
+
 class Tasks(Struct, frozen=True):
     """The tasks that were read, by name; ``index`` knows the others' names."""
 
@@ -58,7 +61,8 @@ def load(root: Path, names: Iterable[str] | None) -> Tasks:
         wanted.extend(call.task for call in by_name[name].calls())
     for task in by_name.values():
         _check_calls(task, by_name, found, broken, reader)
-        _check_names(task, found, problems)
+        _check_hooks(task, found, problems)
+    _check_notify(by_name, problems)
     if not problems.found:
         _refuse_cycles(by_name, problems)
     problems.raise_any()
@@ -146,16 +150,43 @@ def _check_calls(
             )
 
 
-def _check_names(task: Task, found: Index, problems: Problems) -> None:
+def _check_hooks(task: Task, found: Index, problems: Problems) -> None:
     for hooked in (*task.before, *task.after, *task.failed):
         if found.find(hooked) is None:
             _unknown(hooked, hooked.mark, found, problems)
-    own = task.steps is not None
-    for step in task.all_steps():
-        for name in step.notify:
-            if own and task.handlers and name not in task.handlers:
-                hint = nearest(name, task.handlers) or f"handlers: {', '.join(task.handlers)}"
-                problems.add(f"task '{task.name}' has no handler '{name}'", name.mark, hint)
+
+
+def _check_notify(by_name: Mapping[str, Task], problems: Problems) -> None:
+    """Hold each `notify` against the handlers in reach: those of its task, of the tasks that this
+    calls, and of those that call it, for they all run at the end of one scheduled task."""
+    tasks = [inner for task in by_name.values() for inner in task.in_place()]
+    reach: dict[int, set[str]] = {}
+    from_above: dict[str, set[str]] = {}
+    for task in tasks:
+        called = _called_below(task, by_name, set())
+        files = (by_name[name] for name in called if name in by_name)
+        here = reach[id(task)] = {name for each in (task, *files) for name in each.handlers}
+        for name in called:
+            from_above.setdefault(name, set()).update(here)
+    for task in tasks:
+        known = reach[id(task)]
+        if by_name.get(task.name) is task:
+            known = known | from_above.get(task.name, set())
+        for name in (name for step in task.own_steps() for name in step.notify):
+            if name not in known:
+                listed = f"handlers: {', '.join(sorted(known))}" if known else _NO_HANDLERS
+                what = f"task '{task.name}' has no handler '{name}'"
+                problems.add(what, name.mark, nearest(name, known) or listed)
+
+
+def _called_below(task: Task, by_name: Mapping[str, Task], seen: set[str]) -> set[str]:
+    """The names of the tasks that steps of a task call, and that those call."""
+    for step in task.own_steps():
+        if isinstance(step.does, Call) and step.does.task not in seen:
+            seen.add(step.does.task)
+            if step.does.task in by_name:
+                _called_below(by_name[step.does.task], by_name, seen)
+    return seen
 
 
 def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:

@@ -254,16 +254,23 @@ class Task(Struct, frozen=True):
         first = self.steps[0].does if self.steps else None
         return first if isinstance(first, Module) else None
 
-    def all_steps(self) -> Iterator[Step]:
-        """Every step that stands in this file, those of its tasks in place included."""
-        written = [*(self.steps or ()), *self.rollback]
-        for steps in self.handlers.values():
-            written += steps
-        for step in written:
-            yield from step.inner()
+    def in_place(self) -> Iterator[Task]:
+        """The task itself and those in place in it."""
+        yield self
         for item in self.tasks or ():
             if isinstance(item.does, Task):
-                yield from item.does.all_steps()
+                yield from item.does.in_place()
+
+    def own_steps(self) -> Iterator[Step]:
+        """Its steps, handlers and rollback, without those of its tasks in place."""
+        for steps in (self.steps or (), self.rollback, *self.handlers.values()):
+            for step in steps:
+                yield from step.inner()
+
+    def all_steps(self) -> Iterator[Step]:
+        """Every step that stands in this file, those of its tasks in place included."""
+        for task in self.in_place():
+            yield from task.own_steps()
 
     def modifiers(self) -> Iterator[Modifiers]:
         """Those of this task and of its items, tasks in place included; not those of steps."""

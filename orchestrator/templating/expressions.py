@@ -12,7 +12,7 @@ from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.templating.following import secrets_of
 from orchestrator.templating.language import Language, language
 from orchestrator.templating.names import survey
-from orchestrator.templating.program import Program
+from orchestrator.templating.program import Field, Program
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse_expression
 from orchestrator.templating.values import keeping, kept
@@ -31,6 +31,11 @@ class Expression(Struct, frozen=True, eq=False):
     node: nodes.Expr
     _program: Program
     _parts: dict[int, Program] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is taken of names that have to exist."""
+        return self._program.fields
 
     def value(self, scope: Scope) -> Any:
         """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""

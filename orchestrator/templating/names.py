@@ -14,12 +14,14 @@ from orchestrator.templating.language import FREE, FUNCTIONS, SLICE, TEXT
 class Names(Struct, frozen=True):
     """``required``: must exist. ``optional``: are asked after first (``is defined``,
     ``default``). ``origins``: for each name made in the template, the names it was made of.
-    ``lazy``: those of the free names that are only ever the scope's."""
+    ``lazy``: those of the free names that are only ever the scope's. ``fields``: what is taken of
+    required names, ``x.y`` as x, y and the offset of y."""
 
     required: frozenset[str]
     optional: frozenset[str]
     lazy: frozenset[str]
     origins: Mapping[str, frozenset[str]]
+    fields: tuple[tuple[str, str, int], ...] = ()
 
     def sources(self, node: nodes.Node) -> frozenset[str]:
         """The scope's names that an expression's value is made of, also by way of locals."""
@@ -42,7 +44,8 @@ def survey(tree: nodes.Template) -> Names:
     uses.visit(tree, soft=False)
     required = frozenset(uses.hard - uses.tested)
     seen = frozenset(uses.hard | uses.soft)
-    return Names(required, seen - required, seen - made, _origins(tree, made))
+    fields = tuple(each for each in uses.fields if each[0] in required)
+    return Names(required, seen - required, seen - made, _origins(tree, made), fields)
 
 
 class Lazy(NodeTransformer):
@@ -99,6 +102,7 @@ class _Uses(Struct):
     hard: set[str] = field(default_factory=set)
     soft: set[str] = field(default_factory=set)
     tested: set[str] = field(default_factory=set)
+    fields: list[tuple[str, str, int]] = field(default_factory=list)
 
     def visit(self, node: nodes.Node, *, soft: bool) -> None:
         if isinstance(node, nodes.Name):
@@ -118,8 +122,19 @@ class _Uses(Struct):
             for argument in (*node.args, *node.kwargs):
                 self.visit(argument, soft=False)
         else:
+            if isinstance(node, nodes.Getattr | nodes.Getitem):
+                self._field(node)
             for child in node.iter_child_nodes():
                 self.visit(child, soft=False)
+
+    def _field(self, node: nodes.Getattr | nodes.Getitem) -> None:
+        owner = node.node
+        if not isinstance(owner, nodes.Name) or owner.name not in self.free:
+            return
+        if isinstance(node, nodes.Getattr):
+            self.fields.append((owner.name, node.attr, node.lineno))  # its token is the dot
+        elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+            self.fields.append((owner.name, node.arg.value, node.arg.lineno - 1))
 
 
 def _is_function(node: nodes.Node) -> bool:

@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 from jinja2.utils import missing
 from msgspec import Struct
 
-from orchestrator.errors import DefinitionError, OrchError, Problem, nearest
+from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, nearest
 from orchestrator.model.masks import Masks
 from orchestrator.templating.following import follow, secrets_of
 from orchestrator.templating.language import Language, Missing, NotDefined
@@ -61,6 +61,20 @@ class Rendering(Context):
         return follow(self._masks, given, made) if self._masks else made
 
 
+class Field(Struct, frozen=True, eq=False):
+    """``name.field`` in a template, at an offset of its text."""
+
+    name: str
+    field: str
+    source: Source
+    offset: int
+
+    @property
+    def mark(self) -> Mark:
+        """Where the field stands."""
+        return self.source.at(self.offset)
+
+
 class Program(Struct, frozen=True, eq=False):
     """Compiled template code with the places of its names, for errors."""
 
@@ -69,6 +83,11 @@ class Program(Struct, frozen=True, eq=False):
     template: Template
     names: Names
     spots: tuple[tuple[str, int, str], ...]
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What the template takes of names that have to exist."""
+        return tuple(Field(name, of, self.source, at) for name, of, at in self.names.fields)
 
     def run(self, context: Rendering) -> str:
         """The text it gives. Raises ``DefinitionError`` where an expression fails."""

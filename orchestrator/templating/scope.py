@@ -36,6 +36,22 @@ class Scope(Protocol):
         """Return what to write in place of a name that does not exist, or ''."""
 
 
+class FieldUse(Protocol):
+    """``name.field`` in a template."""
+
+    @property
+    def name(self) -> str:
+        """The name of which something is taken."""
+
+    @property
+    def field(self) -> str:
+        """What is taken."""
+
+    @property
+    def mark(self) -> Mark:
+        """Where the field stands."""
+
+
 class Named(Protocol):
     """A template of any kind, as far as its names go."""
 
@@ -46,6 +62,10 @@ class Named(Protocol):
     @property
     def optional(self) -> frozenset[str]:
         """Those that are asked after first."""
+
+    @property
+    def fields(self) -> tuple[FieldUse, ...]:
+        """What is taken of names that have to exist."""
 
     @property
     def mark(self) -> Mark:

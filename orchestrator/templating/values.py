@@ -13,7 +13,7 @@ from orchestrator.model.secret import Secret
 from orchestrator.model.value import Value
 from orchestrator.templating.following import secrets_of
 from orchestrator.templating.language import INSERT, KEEP, Language, Missing, language
-from orchestrator.templating.program import Program, Rendering, compile_tree
+from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse
 from orchestrator.templating.textform import Unfit, text_of
@@ -36,6 +36,11 @@ class TextTemplate(Struct, frozen=True, eq=False):
     optional: frozenset[str]
     _program: Program | None = None
 
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is taken of names that have to exist."""
+        return self._program.fields if self._program else ()
+
     def render(self, scope: Scope) -> str:
         """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
         if self._program is None:
@@ -56,6 +61,12 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     names: frozenset[str]
     optional: frozenset[str]
     _render: Callable[[Scope], Any]
+    _programs: tuple[Program, ...] = ()
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is taken of names that have to exist."""
+        return tuple(field for program in self._programs for field in program.fields)
 
     @property
     def constant(self) -> bool:
@@ -102,7 +113,8 @@ def compile_value(value: Value) -> ValueTemplate:
 def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]) -> ValueTemplate:
     names = frozenset[str]().union(*(part.names for part in parts))
     optional = frozenset[str]().union(*(part.optional for part in parts))
-    return ValueTemplate("", mark, names, optional - names, render)
+    programs = tuple(program for part in parts for program in part._programs)
+    return ValueTemplate("", mark, names, optional - names, render, programs)
 
 
 def _secret(secret: Secret, mark: Mark) -> ValueTemplate:
@@ -132,7 +144,8 @@ def _string(text: str, value: Value) -> ValueTemplate:
         def render(scope: Scope) -> Any:
             return kept(program, scope)
 
-    return ValueTemplate(text, value.mark, program.names.required, program.names.optional, render)
+    names = program.names
+    return ValueTemplate(text, value.mark, names.required, names.optional, render, (program,))
 
 
 def _parse(text: str, mark: Mark, env: Language) -> Parsed:

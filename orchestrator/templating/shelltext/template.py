@@ -7,7 +7,7 @@ from msgspec import Struct
 from orchestrator.errors import Mark
 from orchestrator.templating.language import Missing, language
 from orchestrator.templating.names import survey
-from orchestrator.templating.program import Program, Rendering, compile_tree
+from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.shelltext import lines
 from orchestrator.templating.shelltext.escape import write
@@ -50,6 +50,11 @@ class ShellTemplate(Struct, frozen=True, eq=False):
     uses: tuple[Use, ...]
     _program: Program
     _places: list[Place]
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is taken of names that have to exist."""
+        return self._program.fields
 
     @property
     def raw_uses(self) -> tuple[Use, ...]:
