@@ -25,6 +25,7 @@ from orchestrator.model.checkup import ASKED, WAY, Checkup, State, Trouble
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
 from orchestrator.model.host import Host
+from orchestrator.model.text import decode
 from orchestrator.session import Ending, Lost, Session
 from orchestrator.session.channel import Connection
 from orchestrator.transport.connector import Connector
@@ -239,7 +240,7 @@ class _Heard:
     @property
     def text(self) -> str:
         """The answer."""
-        return self._said.decode("utf-8", "replace")
+        return decode(bytes(self._said))
 
     def started(self, step: int) -> None: ...
 

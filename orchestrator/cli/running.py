@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -109,6 +108,7 @@ def plan_verb(words: tuple[str, ...], as_json: bool, reveal: bool, **given: Any)
     """
     from orchestrator.app.arguments import requests
     from orchestrator.app.prepare import plan_shown, plan_tasks
+    from orchestrator.model.text import dump_json
     from orchestrator.report.out import open_out
     from orchestrator.report.plan import plan_json, plan_lines
 
@@ -118,7 +118,7 @@ def plan_verb(words: tuple[str, ...], as_json: bool, reveal: bool, **given: Any)
     plan = planned(there, asked, _parts(given), os.environ)
     out = open_out(sys.stdout, os.environ)
     mask = str if reveal else there.secrets.masks.text
-    out.lines([json.dumps(plan_json(plan, mask))] if as_json else plan_lines(plan, out, mask))
+    out.lines([dump_json(plan_json(plan, mask))] if as_json else plan_lines(plan, out, mask))
     return Exit.OK
 
 

@@ -232,7 +232,9 @@ def _lines(lines: Iterable[str]) -> None:
 
 
 def _json(data: object) -> None:
-    click.echo(json.dumps(data, ensure_ascii=False))
+    from orchestrator.model.text import dump_json
+
+    click.echo(dump_json(data))
 
 
 def _problems(problems: Sequence[Any]) -> None:

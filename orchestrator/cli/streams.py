@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
 import select
 import sys
 from typing import TYPE_CHECKING, TextIO
+
+from orchestrator.model.text import escape_bytes
+
+_VISIBLE = "orch.visible"
+_PYTHONS_OWN = (None, "strict", "surrogateescape", "backslashreplace")
+"""The error handlers that Python chooses by itself (sys.stdout, PEP 538, PEP 540)."""
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -70,9 +77,9 @@ def settle() -> None:
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it lasts as long as the process
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _over(_Errors(2), sys.stderr, "backslashreplace")
+        sys.stderr = _over(_Errors(2), sys.stderr)
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _over(_Output(1), sys.stdout, "strict")
+        sys.stdout = _over(_Output(1), sys.stdout)
 
 
 def leave() -> None:
@@ -82,6 +89,15 @@ def leave() -> None:
             stream.flush()
         except OSError:
             _take(number, os.O_WRONLY)
+
+
+def _visible(error: UnicodeError) -> tuple[str, int]:
+    """What is written in place of characters that the stream's encoding does not have: ``\\xNN``
+    for a byte that is not UTF-8, ``?`` for any other."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = escape_bytes(error.object[error.start : error.end])
+    return "".join(char if char.isascii() else "?" for char in text), error.end
 
 
 def _take(number: int, mode: int) -> None:
@@ -94,11 +110,14 @@ def _take(number: int, mode: int) -> None:
         os.close(descriptor)
 
 
-def _over(raw: _Raw, before: TextIO | None, errors: str) -> TextIO:
-    """A text stream over ``raw`` that writes as the one ``before`` did (None: it was closed)."""
+def _over(raw: _Raw, before: TextIO | None) -> TextIO:
+    """A text stream over ``raw`` that writes as the one ``before`` did (None: it was closed), and
+    never fails on a character: see ``_visible``."""
+    codecs.register_error(_VISIBLE, _visible)
+    errors = before.errors if before else None
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
-        errors=(before.errors if before else None) or errors,
+        errors=_VISIBLE if errors in _PYTHONS_OWN else errors,
         line_buffering=raw.isatty() or isinstance(raw, _Errors),
     )

@@ -119,7 +119,7 @@ def so_far(every: Mapping[str, Progress]) -> Results:
 def _last_lines(outcome: Outcome) -> str:
     if not outcome.status.bad:
         return ""
-    text = outcome.stderr.text or outcome.stdout.text
+    text = outcome.stderr.shown or outcome.stdout.shown
     return "\n".join(last_lines(text, STDERR_LINES))
 
 

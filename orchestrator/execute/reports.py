@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from orchestrator.model.command import Wanted
 from orchestrator.model.outcome import Change
+from orchestrator.model.text import decode, encode, quote_text
 from orchestrator.session.reports import value_of
 
 
@@ -28,7 +29,7 @@ class Report:
         self._part += text
         if kind.startswith("+"):
             return
-        text = self._part.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        text = decode(encode(self._part))  # a character may be cut between two parts
         self._part = ""
         if kind in ("have", "after"):
             key, value = value_of(text)
@@ -73,7 +74,7 @@ class Report:
             return "long contents differ\n"
         new = self._text("new")
         if wanted.brings is not None:
-            new = wanted.brings.decode("utf-8", "replace").split("\n")
+            new = decode(wanted.brings).split("\n")
             new = [f"{line}\n" for line in new[:-1]] + [line for line in new[-1:] if line]
         return "".join(_ended(difflib.unified_diff(self._text("old"), new, "before", "after")))
 
@@ -92,7 +93,7 @@ def _changes(found: Mapping[str, str | None], wanted: Wanted) -> tuple[Change, .
 def _said(value: str | None) -> str:
     if value is None:
         return "not there"
-    return repr(value if len(value) <= 200 else value[:199] + "…")
+    return quote_text(value if len(value) <= 200 else value[:199] + "…")
 
 
 def _ended(lines: Iterable[str]) -> Iterable[str]:

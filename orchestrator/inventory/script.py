@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.text import decode as keep_bytes
 from orchestrator.model.value import Value
 from orchestrator.source.jsontext import parse_json
 from orchestrator.source.load import decode
@@ -65,5 +66,5 @@ def _finish(program: subprocess.Popen[bytes], shown: str, timeout: float) -> tup
 
 
 def _said(err: bytes) -> str:
-    text = err.decode("utf-8", "replace").strip()
+    text = keep_bytes(err).strip()
     return f", saying: {text[-_TAIL:]}" if text else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
+from orchestrator.model.text import encode, escape_bytes
 
 _OPEN = 64
 _SAFE = frozenset(string.ascii_letters + string.digits + "._-@+=,")
@@ -73,7 +74,7 @@ class HostLogs:
         reason = f": {_line(outcome.reason)}" if outcome.reason else ""
         text += f"--- {outcome.status.value}{status}, {outcome.seconds:.2f} s{reason}\n"
         state.place, state.open_line = None, False
-        self._write(event.host, text.encode("utf-8", "replace"))
+        self._write(event.host, encode(escape_bytes(text)))
 
     def close(self) -> None:
         """Close every file."""
@@ -89,7 +90,7 @@ class HostLogs:
             text += _title(begun, event.task, event.app, event.step, name)
         if same or event.stream != "stdout":
             text += f"--- {event.stream}\n"
-        return text.encode("utf-8", "replace")
+        return encode(escape_bytes(text))
 
     def _write(self, host: str, data: bytes) -> None:
         left = memoryview(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from orchestrator.model.event import (
     StepOutput,
     StepStarted,
 )
+from orchestrator.model.text import dump_json
 
 _E = TypeVar("_E", bound=Event)
 
@@ -85,7 +85,7 @@ class Journal:
         """Write the event's line, behind the rest of one that a full disk has cut off."""
         if self._events < 0:
             return
-        line = ("\n" if self._torn else "") + json.dumps(record(event)) + "\n"
+        line = ("\n" if self._torn else "") + dump_json(record(event)) + "\n"
         self._torn = True
         _write(self._events, line)
         self._torn = False
@@ -122,7 +122,7 @@ class Journal:
         new.unlink(missing_ok=True)
         file = _create(new)
         try:
-            _write(file, json.dumps(about, indent=1) + "\n")
+            _write(file, dump_json(about, indent=1) + "\n")
         finally:
             os.close(file)
         new.replace(folder / "run.json")

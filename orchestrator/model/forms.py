@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 from orchestrator.model.masks import LEAST, as_bytes
+from orchestrator.model.text import escape_bytes
 
 _HEX = re.compile(r"%[0-9A-F]{2}")
 _WRAPS = (76, 64)
@@ -18,8 +19,8 @@ _WRAPS = (76, 64)
 
 def forms(text: str) -> frozenset[str]:
     """The text as it is, in base64 (RFC 4648) wherever in a longer text it stands, quoted for a
-    shell (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON and in Python. Only
-    those of ``LEAST`` characters and more."""
+    shell (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON, in Python, and as orch
+    shows it. Only those of ``LEAST`` characters and more."""
     found = {*_base64(as_bytes(text)), *_written(text), *_written(text.strip())}
     return frozenset(form for form in found if len(form.strip()) >= LEAST)
 
@@ -35,6 +36,7 @@ def _written(text: str) -> Iterator[str]:
     yield re.sub(r"[$`\\]", r"\\\g<0>", text)
     yield re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", text)
     yield text.replace("%", "%25").replace("\n", "%0A")  # as a module's wanted states travel
+    yield escape_bytes(text)
     data = as_bytes(text)
     for percent in (quote(data, safe=""), quote(data), quote_plus(data)):
         yield percent

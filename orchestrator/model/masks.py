@@ -10,6 +10,8 @@ from typing import AnyStr, Generic, TypeAlias
 
 from msgspec import Struct, field
 
+from orchestrator.model.text import encode
+
 LEAST = 4
 """Shorter texts cannot be hidden: they stand in too many others."""
 
@@ -238,8 +240,8 @@ class Stream:
 def as_bytes(text: str) -> bytes:
     """In UTF-8, bytes that were none before as they were."""
     try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
+        return encode(text)
+    except ValueError:
         return text.encode("utf-8", "replace")
 
 

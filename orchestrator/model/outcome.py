@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from orchestrator.model.text import decode, escape_bytes, whole_characters
+
 
 class Status(StrEnum):
     """Every host ends in exactly one of these; they are declared worst first."""
@@ -48,9 +50,19 @@ class Captured(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """As text, without final newlines; invalid UTF-8 replaced; the gap said in words."""
-        gap = f"\n[… {self.dropped} bytes not kept …]\n".encode() if self.dropped else b""
-        return (self.head + gap + self.tail).decode("utf-8", "replace").rstrip("\r\n")
+        """As text, without final newlines, every byte of it kept (model/text.py); what was
+        dropped is missing."""
+        return decode(self.head + self.tail).rstrip("\r\n")
+
+    @property
+    def shown(self) -> str:
+        """As ``text``, for people: bytes that are not UTF-8 as ``\\xNN``; the gap said in
+        words."""
+        if not self.dropped:
+            return escape_bytes(self.text)
+        head, tail = whole_characters(self.head, end=True), whole_characters(self.tail, start=True)
+        gap = f"\n[… {self.dropped} bytes not kept …]\n"
+        return escape_bytes(f"{decode(head)}{gap}{decode(tail)}".rstrip("\r\n"))
 
 
 class Change(Struct, frozen=True):

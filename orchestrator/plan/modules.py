@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
+from orchestrator.model.text import quote_text
 from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.files import INLINE, carried
 from orchestrator.plan.frame import Frame
@@ -225,13 +226,14 @@ def _patterns(payload: Payload, frame: Frame) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(each, str) and each for each in value):
         return tuple(value)
     mark = payload.exclude.mark if payload.exclude else payload.what.mark
-    raise DefinitionError(Problem(f"exclude must be a list of patterns, found {value!r}", mark))
+    what = f"exclude must be a list of patterns, found {quote_text(value)}"
+    raise DefinitionError(Problem(what, mark))
 
 
 def _text(value: object, payload: Payload) -> str:
     if isinstance(value, (str, int, float, bool)):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    what = f"payload must be text, found {value!r}"
+    what = f"payload must be text, found {quote_text(value)}"
     raise DefinitionError(Problem(what, payload.what.mark, "see `| to_json` and `| join`"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems
+from orchestrator.model.text import quote_text
 from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.walk import Seen
 from orchestrator.source.read import Reader
@@ -63,7 +64,7 @@ def plain_text(value: object, what: str, mark: Mark) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, (str, int, float)):
-        raise DefinitionError(Problem(f"{what} must be text, found {value!r}", mark))
+        raise DefinitionError(Problem(f"{what} must be text, found {quote_text(value)}", mark))
     text = str(value)
     if "\0" in text:
         raise DefinitionError(Problem(f"{what} holds a NUL, which no command can be given", mark))

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Problem
 from orchestrator.model.host import Host
+from orchestrator.model.text import quote_text
 from orchestrator.model.value import Key, Values
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Gather, Region, Results
@@ -296,7 +297,7 @@ def loop_items(step: Step, frame: Frame) -> list[object]:
         return [{"key": key, "value": value} for key, value in found.items()]
     if isinstance(found, (list, tuple, range)):
         return list(found)
-    what = f"`loop` needs a list or a mapping, found {found!r}"
+    what = f"`loop` needs a list or a mapping, found {quote_text(found)}"
     hint = "write `.splitlines()` or `.split()` for the parts of a text"
     raise DefinitionError(Problem(what, over.mark, hint if isinstance(found, str) else ""))
 

@@ -48,8 +48,8 @@ def one_line(text: str) -> str:
 
 
 def decode(data: bytes) -> str:
-    """``clean`` text of raw output; invalid UTF-8 is replaced."""
-    return clean(data.decode("utf-8", "replace"))
+    """``clean`` text of raw output; a byte that is not UTF-8 is shown as ``\\xNN``."""
+    return clean(data.decode("utf-8", "surrogateescape"))
 
 
 def _named(match: re.Match[str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from orchestrator.model.checkup import ASKED, WAY, Checkup, State, Trouble
 from orchestrator.model.fold import fold, fold_messages, frame_of
+from orchestrator.model.text import dump_json
 from orchestrator.report.cells import wrap
 from orchestrator.report.clean import one_line
 from orchestrator.report.out import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Out
@@ -59,7 +59,7 @@ def doctor_lines(checkups: Sequence[Checkup], out: Out, mask: Mask = str) -> Ite
 
 def doctor_json(checkup: Checkup, mask: Mask = str) -> str:
     """One host as JSON: bytes and seconds; null where something is not known."""
-    return json.dumps(
+    return dump_json(
         {
             "host": checkup.host,
             "state": checkup.state.value,
@@ -81,8 +81,7 @@ def doctor_json(checkup: Checkup, mask: Mask = str) -> str:
                 }
                 for trouble in checkup.troubles
             ],
-        },
-        ensure_ascii=False,
+        }
     )
 
 

@@ -2,18 +2,19 @@
 
 Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since
 the epoch) and the event's own fields. ``step_output`` is not sent: ``step_finished`` has it all.
-Keys with nothing to say are left out only where that is said below.
+Keys with nothing to say are left out only where that is said below. Bytes of a host that are not
+UTF-8 are ``\\xNN`` in every text.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.model.event import Event, HostFinished, RunFinished, StepFinished, StepOutput
 from orchestrator.model.outcome import Outcome, Row
+from orchestrator.model.text import dump_json
 from orchestrator.report.out import Out
 
 
@@ -25,7 +26,7 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, StepOutput):
-            self._out.lines([json.dumps(as_json(event))])
+            self._out.lines([dump_json(as_json(event))])
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -53,8 +54,8 @@ def _step(outcome: Outcome) -> dict[str, Any]:
     found: dict[str, Any] = {
         "status": outcome.status.value,
         "exit_status": outcome.exit_status,
-        "stdout": outcome.stdout.text,
-        "stderr": outcome.stderr.text,
+        "stdout": outcome.stdout.shown,
+        "stderr": outcome.stderr.shown,
         "seconds": round(outcome.seconds, 4),
     }
     extra = {

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from orchestrator.model.outcome import Status
+from orchestrator.model.text import escape_bytes
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
@@ -43,7 +44,7 @@ class Out:
 
     def _encodable(self, text: str) -> str:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        return text.encode(encoding, "replace").decode(encoding)
+        return escape_bytes(text).encode(encoding, "replace").decode(encoding)
 
 
 def open_out(stream: TextIO, environ: Mapping[str, str]) -> Out:

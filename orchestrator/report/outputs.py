@@ -92,7 +92,7 @@ class Outputs:
     def _shown(self, captured: Captured) -> tuple[tuple[str, ...], bytes]:
         if not captured.head and not captured.tail:
             return (), b""
-        text = clean(captured.text)
+        text = clean(captured.shown)
         lines = text.rstrip().split("\n") if text.strip() else []
         kept = lines if self._whole else _ends([_middle_cut(line) for line in lines])
         digest = hashlib.sha256(captured.head + captured.tail).digest() if kept != lines else b""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct, field
 
 from orchestrator.model.event import Event, StepFinished, StepOutput
+from orchestrator.model.text import whole_characters
 from orchestrator.report.changes import change_lines
 from orchestrator.report.clean import decode, one_line
 from orchestrator.report.lines import Lines, target
@@ -97,7 +98,7 @@ class _Partial(Struct):
         del self.data[_LONGEST:]
 
     def _text(self) -> str:
-        text = decode(bytes(self.data))
+        text = decode(whole_characters(bytes(self.data), end=self.dropped > 0))
         if self.dropped:
             text += f" [… {self.dropped} bytes more; the log has them all …]"
         self.data.clear()

@@ -18,6 +18,7 @@ from orchestrator.model.event import (
     TaskFinished,
     TaskStarted,
 )
+from orchestrator.model.text import whole_characters
 from orchestrator.report.clean import decode, one_line
 from orchestrator.report.lines import target
 
@@ -35,7 +36,8 @@ class Work(Struct):
     @property
     def said(self) -> str:
         """The last line that it printed, clean, or what it does where it printed none."""
-        lines = (" ".join(line.split()) for line in reversed(decode(self.tail).split("\n")))
+        tail = whole_characters(self.tail, start=len(self.tail) >= _TAIL, end=True)
+        lines = (" ".join(line.split()) for line in reversed(decode(tail).split("\n")))
         return next(filter(None, lines), f"({one_line(self.doing)})")
 
 

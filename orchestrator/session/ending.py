@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.text import decode, escape_bytes, whole_characters
 
 _SHOWN = 500  # bytes
 
@@ -98,7 +99,7 @@ class NotReady(ConnectError):  # noqa: N818 - says what the host is
 
 def readable(said: bytes) -> str:
     """The end of what a host said, for a message: one line, no control characters."""
-    said = said[-_SHOWN:]
-    rows = [row.strip() for row in said.decode("utf-8", "replace").split("\n")]
+    said = whole_characters(said[-_SHOWN:], start=len(said) > _SHOWN)
+    rows = [row.strip() for row in escape_bytes(decode(said)).split("\n")]
     text = " / ".join(row for row in rows if row)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

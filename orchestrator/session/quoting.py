@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.text import encode
+
 _SAFE = re.compile(r"[A-Za-z0-9_./:=@%+-]+")
 _SPECIAL = re.compile(r'([\\"$`])')
 _ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"'", b"\\0047"))
@@ -16,10 +18,10 @@ _ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"'", b"\\0047"
 def escaped(text: str) -> bytes:
     """The text as ``printf %b`` (POSIX.1-2017, XCU printf) turns it back, byte for byte.
 
-    Lone surrogates become the bytes they were read from. Raises ValueError for NUL, which no
-    shell can hold.
+    Bytes that are not UTF-8 are as they were read (model/text.py). Raises ValueError for NUL,
+    which no shell can hold, and for a character that cannot be written.
     """
-    data = text.encode("utf-8", "surrogateescape")
+    data = encode(text)
     if b"\0" in data:
         raise ValueError("a command cannot hold a NUL character")
     for plain, escape in _ESCAPES:

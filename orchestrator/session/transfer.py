@@ -21,6 +21,7 @@ from contextlib import closing
 from enum import Enum
 
 from orchestrator.errors import Exit, OrchError, Problem
+from orchestrator.model.text import decode
 from orchestrator.session.channel import Channel, Chunk
 from orchestrator.session.ending import readable
 from orchestrator.session.quoting import escaped
@@ -90,7 +91,7 @@ def send(
 
     with closing(channel):
         _Transfer(channel, timeout, stopping, hear).run(script, data, reads=True)
-    return told.decode("utf-8", "replace")
+    return decode(bytes(told))
 
 
 def receive(

@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.errors import DefinitionError, Problem, UsageError
 from orchestrator.model.masks import Masks
 from orchestrator.model.secret import Secret
+from orchestrator.model.text import decode
 
 
 def fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
@@ -68,8 +69,8 @@ def _run(secret: Secret, environ: Mapping[str, str]) -> bytes:
         raise _wrong(secret, f"{about} cannot be run: {why}") from None
     if done.returncode != 0:
         masks = Masks()  # what it did print may be the secret, and stand in its complaint, too
-        masks.add(secret.name, done.stdout.decode("utf-8", "replace").strip())
-        said = masks.text(done.stderr.decode("utf-8", "replace").strip())
+        masks.add(secret.name, decode(done.stdout).strip())
+        said = masks.text(decode(done.stderr).strip())
         how = f"exit status {done.returncode}"
         if done.returncode < 0:
             how = f"killed by signal {-done.returncode}"

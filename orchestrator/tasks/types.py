@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import DefinitionError, nearest
+from orchestrator.model.text import quote_text
 from orchestrator.model.value import HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
@@ -31,9 +32,8 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
     if param.choices and result not in param.choices:
         known = [str(choice) for choice in param.choices]
         hint = nearest(str(result), known)
-        raise ValueError(
-            f"must be one of {', '.join(known)}, found {result!r}" + (f"; {hint}" if hint else "")
-        )
+        what = f"must be one of {', '.join(known)}, found {quote_text(result)}"
+        raise ValueError(f"{what}; {hint}" if hint else what)
     return result
 
 
@@ -44,7 +44,8 @@ def _written_list(text: str) -> list[Any]:
     try:
         found = parse(text, "").plain()
     except DefinitionError as error:
-        raise ValueError(f"must be a list, found {text!r}: {error.problems[0].what}") from None
+        why = error.problems[0].what
+        raise ValueError(f"must be a list, found {quote_text(text)}: {why}") from None
     return found if isinstance(found, list) else [found]
 
 

@@ -16,6 +16,7 @@ from jinja2.utils import _PassArg, missing
 from msgspec import Struct
 
 from orchestrator.model.result import Result, Unknown
+from orchestrator.model.text import quote_text
 from orchestrator.templating.textform import (
     OF_TEXT,
     Unfit,
@@ -178,7 +179,7 @@ def as_bool(value: Any) -> bool:
         return False
     if word in _TRUE:
         return True
-    raise ValueError(f"{value!r} is neither true nor false")
+    raise ValueError(f"{quote_text(value)} is neither true nor false")
 
 
 def _as_it_is(value: Any) -> Any:

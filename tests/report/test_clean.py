@@ -64,8 +64,8 @@ def test_what_a_terminal_would_be_left_with(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_latin_1_is_replaced_and_keeps_its_neighbours() -> None:
-    assert decode("café\n".encode("latin-1")) == "caf\ufffd\n"
+def test_latin_1_is_shown_byte_by_byte_and_keeps_its_neighbours() -> None:
+    assert decode("café\n".encode("latin-1")) == "caf\\xe9\n"
 
 
 def test_visible_leaves_nothing_out() -> None:

@@ -44,7 +44,7 @@ def run(
     """What a script writes to stdout and stderr. The folder stays as empty as it was."""
     path = os.environ["PATH"]
     file = folder.parent / f"{folder.name}.script"
-    file.write_bytes(script.encode())
+    file.write_bytes(os.fsencode(script))
     done = subprocess.run(
         [*shell, str(file)],
         cwd=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,11 @@ texts = st.one_of(
     ),
     st.lists(st.sampled_from(ATTACKS), max_size=4).map("".join),
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=6),
+    st.binary(max_size=6).map(lambda data: os.fsdecode(data.replace(b"\0", b""))),
+    st.lists(
+        st.sampled_from((*ATTACKS, *map(os.fsdecode, (b"\xff", b"\xc3", b"\xe2\x82", b"\x81")))),
+        max_size=4,
+    ).map("".join),
 )
 locales = st.sampled_from(("C", "C.UTF-8"))
 
@@ -138,7 +144,7 @@ read_all() { printf '1\\0'; cat; printf '\\0'; }
 
 
 def expected(wanted: list[str]) -> bytes:
-    return b"".join(part.encode() + b"\0" for part in (str(len(wanted)), *wanted))
+    return b"".join(os.fsencode(part) + b"\0" for part in (str(len(wanted)), *wanted))
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)

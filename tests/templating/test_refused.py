@@ -153,7 +153,7 @@ AT_RENDER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("a @@{{ x }}", "NUL", {"x": "b\0c"}),
     ("a '@@{{ x }}'", "NUL", {"x": "\0"}),
     ("a @@{{ x }}", "NUL", {"x": ["b", "\0"]}),
-    ("a @@{{ x }}", "UTF-8", {"x": "\udc80"}),
+    ("a @@{{ x }}", "UTF-8", {"x": "\ud800"}),
     ("cat <<E\n@@{{ x }}\nE", "end the here-document: 'E'", {"x": "E"}),
     ("cat <<E\n@@{{ x }}\nE", "end the here-document: 'E'", {"x": "a\nE\nb"}),
     ("cat <<'EOF'\nE@@{{ x }}\nEOF", "'EOF'", {"x": "OF"}),

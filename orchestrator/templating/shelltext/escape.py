@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from orchestrator.model.text import encode, quote_text
 from orchestrator.model.value import HomePath, Titled
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.places import How, Place
@@ -101,7 +102,7 @@ def _words(place: Place, value: object) -> Iterator[str]:
     if place.single and len(words) != 1:
         raise Unfit(f"the value gives {len(words) or 'no'} words where one has to stand")
     if place.descriptor and not _DESCRIPTOR.fullmatch(words[0]):
-        what = f"{words[0]!r} is no file descriptor, and bash expands the word after `>&` twice"
+        what = f"{quote_text(words[0])} is no file descriptor, and bash expands it after `>&` twice"
         raise Unfit(what, "for both streams write `>{{ … }} 2>&1`")
     for index, word in enumerate(words):
         bare = place.bare and place.alone and not (place.first and index == 0)
@@ -129,7 +130,8 @@ def _split(place: Place, value: object) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         why = str(error).lower()
-        raise Unfit(f"the value cannot be split into words: {why}", f"it is {text!r}") from None
+        what = f"the value cannot be split into words: {why}"
+        raise Unfit(what, f"it is {quote_text(text)}") from None
 
 
 def _is_list(value: object) -> bool:
@@ -149,16 +151,17 @@ def _text(value: object) -> str:
     if "\0" in value:
         raise Unfit("the value holds a NUL character, which no command can hold")
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Unfit("the value holds a character that cannot be written as UTF-8") from None
+        encode(value)
+    except ValueError as error:
+        raise Unfit(f"the value cannot stand in a command: {error}") from None
     return value if isinstance(value, HomePath) else str.__str__(value)
 
 
 def _integer(value: object) -> str:
     fit = isinstance(value, int | str) and not isinstance(value, bool)
     if not fit or not _INTEGER.fullmatch(str(value)):
-        raise Unfit(f"{value!r} is no integer, and the shell calculates here", "see `| int`")
+        what = f"{quote_text(value)} is no integer, and the shell calculates here"
+        raise Unfit(what, "see `| int`")
     number = int(str(value))
     if not -(2**63) < number < 2**63:
         raise Unfit(f"{value} is too large for the shell to calculate with")
@@ -171,7 +174,7 @@ def _raw(text: str) -> str:
     try:
         lexer.feed(text, 0)
     except Refusal as refusal:
-        raise Unfit(f"`raw` text in error: {refusal.what}", f"it is {text!r}") from None
+        raise Unfit(f"`raw` text in error: {refusal.what}", f"it is {quote_text(text)}") from None
     state = lexer.state
     what = ""
     if state.doubt:
@@ -185,7 +188,7 @@ def _raw(text: str) -> str:
     ):
         what = "it ends in the middle of a command"
     if what:
-        raise Unfit(f"the value cannot stand as it is: {what}", f"it is {text!r}")
+        raise Unfit(f"the value cannot stand as it is: {what}", f"it is {quote_text(text)}")
     before = " " if text[:1] and text[0] in _OPERATORS else ""
     return before + text + (" " if text[-1:] and text[-1] in _OPERATORS else "")
 

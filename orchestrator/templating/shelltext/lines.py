@@ -6,6 +6,7 @@ between them. Values in here-documents travel between NUL characters, which no t
 
 from __future__ import annotations
 
+from orchestrator.model.text import quote_text
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import Document
 from orchestrator.templating.textform import Unfit
@@ -50,10 +51,10 @@ def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
         plain = line.lstrip("\t") if document.strip else line
         begins = document.inside and plain.startswith(document.delimiter) and ")" in plain
         if plain == document.delimiter or begins:
-            what = f"with the value, this line would end the here-document: {plain!r}"
+            what = f"with the value, this line would end the here-document: {quote_text(plain)}"
             return Unfit(what, "take a delimiter that no value holds")
         if _loses(plain, document.delimiter):
-            what = f"dash loses a byte of this line of the here-document: {plain!r}"
+            what = f"dash loses a byte of this line of the here-document: {quote_text(plain)}"
             return Unfit(what, "take a delimiter that no line of a value begins like")
     if document.strip and _stripped(text, start, end):
         what = "a line of the value begins with a tab, which a `<<-` here-document takes away"
