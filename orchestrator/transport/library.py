@@ -3,7 +3,9 @@
 Nothing else imports paramiko, and this module is imported with the first SSH host only: it
 costs 45 ms, 15 more where all of the package is loaded, and 40 more with ``invoke``, which
 paramiko wants for ``Match exec`` alone.
-What is private in paramiko is spelled out below; a test holds it against the installed one.
+What is private in paramiko is spelled out below: nothing else of it may be used, and a test
+holds it against the paramiko that is installed. Any release may change it, so that pyproject.toml
+allows those only that were tried.
 """
 
 from __future__ import annotations
@@ -46,9 +48,12 @@ with _bare():
 if TYPE_CHECKING:
 
     class Transport(_Public):
-        """The private side of paramiko's Transport, as far as orch relies on it."""
+        """The private side of paramiko's Transport, as far as orch relies on it: what it calls,
+        reads, or has in place of paramiko's own."""
 
+        _CLIENT_ID: str
         _handler_table: dict[int, Callable[[Message], None]]
+        _channel_handler_table: ClassVar[dict[int, Any]]
         _kex_info: ClassVar[dict[str, Any]]
         _key_info: ClassVar[dict[str, Any]]
         _cipher_info: ClassVar[dict[str, Any]]
@@ -64,6 +69,8 @@ if TYPE_CHECKING:
         def _next_channel(self) -> int: ...
         def _auth_trigger(self) -> None: ...
         def _check_banner(self) -> None: ...
+        def _log(self, level: int, msg: object, *args: object) -> None: ...
+        def _parse_disconnect(self, m: Message) -> None: ...
         def _parse_newkeys(self, m: Message) -> None: ...
         def _parse_kex_init(self, m: Message) -> None: ...
         def _really_parse_kex_init(self, m: Message) -> dict[str, Any]: ...
