@@ -1,6 +1,7 @@
-"""Fetch pip's newest wheel from PyPI into the folder named, check its SHA-256, print its path.
+"""Fetch the wheel of the pip in requirements.txt from PyPI into the folder named; print its path.
 
-The index is that of PEP 691 (JSON form of the simple index).
+Its SHA-256 must be one of those in that file. The index is that of PEP 691 (JSON form of the
+simple index).
 """
 
 import hashlib
@@ -13,18 +14,17 @@ from pathlib import Path
 INDEX = "https://pypi.org/simple/pip/"
 ACCEPT = {"Accept": "application/vnd.pypi.simple.v1+json"}
 
+pinned = Path(__file__).with_name("requirements.txt").read_text()
+pin = re.search(r"^pip==(\S+)((?: \\\n +--hash=sha256:\w+)+)", pinned, re.MULTILINE)
+if pin is None:
+    sys.exit("requirements.txt pins no pip")
+name = f"pip-{pin[1]}-py3-none-any.whl"
 with urllib.request.urlopen(urllib.request.Request(INDEX, headers=ACCEPT), timeout=60) as answer:
-    index = json.load(answer)
-wheels = {
-    tuple(map(int, match[1].split("."))): file
-    for file in index["files"]
-    if (match := re.fullmatch(r"pip-([0-9.]+)-py3-none-any\.whl", file["filename"]))
-}
-wheel = wheels[max(wheels)]
-with urllib.request.urlopen(wheel["url"], timeout=60) as answer:
+    files = {file["filename"]: file["url"] for file in json.load(answer)["files"]}
+with urllib.request.urlopen(files[name], timeout=60) as answer:
     data = answer.read()
-if hashlib.sha256(data).hexdigest() != wheel["hashes"]["sha256"]:
-    sys.exit(f"{wheel['filename']} is not what the index says")
-path = Path(sys.argv[1], wheel["filename"])
+if f"--hash=sha256:{hashlib.sha256(data).hexdigest()}" not in pin[2].split():
+    sys.exit(f"{name} is not what requirements.txt says")
+path = Path(sys.argv[1], name)
 path.write_bytes(data)
 print(path)

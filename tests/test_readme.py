@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_environment import pins
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -75,6 +77,10 @@ def test_pip_is_fetched_where_python_lacks_it(clone: Path, tmp_path: Path) -> No
     python.chmod(0o755)
     fresh = tmp_path / "orch"
     subprocess.run(["git", "clone", "-q", str(clone), str(fresh)], check=True)
-    done = shell(fresh, f"PYTHON={python} .ci/venv && .venv/bin/orch --version")
+    done = shell(
+        fresh, f"PYTHON={python} .ci/venv && .venv/bin/orch --version && .venv/bin/pip --version"
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("orch ")
+    orch, pip = done.stdout.splitlines()
+    assert orch.startswith("orch ")
+    assert pip.split()[1] == pins()["pip"][0]

@@ -17,12 +17,11 @@ from orchestrator.errors import DefinitionError, Mark, Problem, Problems
 from orchestrator.model.value import Data, Key, Value
 from orchestrator.source.scalar import Scalar, resolve, typed
 from orchestrator.source.secret import read_secret
-from orchestrator.source.syntax import TEMPLATE_HINT, not_yaml
+from orchestrator.source.syntax import DEPTH, TEMPLATE_HINT, TOO_DEEP, not_yaml
 
 # A PyYAML built without libyaml has only the slow one; it speaks the same events.
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STANDARD = "tag:yaml.org,2002:"
-_DEPTH = 100
 _ALIASED = 100_000
 """How many values aliases may stand for in one file: enough for people, not for bombs."""
 
@@ -125,8 +124,8 @@ class _Builder:
             return self.scalar(event)
         self.tag(event, "map" if kind is yaml.MappingStartEvent else "seq")
         self.depth += 1
-        if self.depth > _DEPTH:
-            raise self.fail(f"nested more than {_DEPTH} levels deep", event)
+        if self.depth > DEPTH:
+            raise self.fail(TOO_DEEP, event)
         data: Data = self.mapping(event) if kind is yaml.MappingStartEvent else self.sequence()
         self.depth -= 1
         return data

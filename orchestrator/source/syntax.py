@@ -11,6 +11,9 @@ from orchestrator.errors import DefinitionError, Mark, Problem
 
 _BARE_TEMPLATE = re.compile(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
 _NESTED_BRACKET = re.compile(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
+DEPTH = 100
+"""How deep lists and mappings may be nested in one another."""
+TOO_DEEP = f"nested more than {DEPTH} levels deep"
 _QUOTE = "put the value in quotes"
 TEMPLATE_HINT = 'a value that begins with {{ or {% must be quoted: "{{ … }}"'
 
@@ -25,6 +28,8 @@ def not_yaml(error: yaml.YAMLError, text: str, shown: str) -> DefinitionError:
     problem = error.problem or "it cannot be read"
     if "end of stream" in problem and begun is not None:
         at, problem = begun, "what begins here has no end"
+    if "maximum nesting depth" in problem:  # libyaml's own bound, which is higher (PyYAML 6.0.4)
+        return DefinitionError(Problem(TOO_DEEP, Mark(shown, at.line + 1, at.column + 1)))
     rows = text.splitlines()
     row = rows[at.line] if at.line < len(rows) else ""
     mark = Mark(shown, at.line + 1, at.column + 1)

@@ -59,6 +59,8 @@ _WRONG = (
     re.compile(rb"su: Authentication failure"),  # util-linux, with PAM
     re.compile(rb"su: incorrect password"),  # busybox
 )
+_BESIDE = re.compile(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
+"""What sudo warns of where a machine does not know its own name: it is no reason for anything."""
 _RIGHT = ("not in the sudoers file", "is not allowed to execute")  # sudo looks at that later
 
 
@@ -121,9 +123,9 @@ class Become(Struct, frozen=True):
         return login if account in ("", "%p") else account
 
     def without_marks(self, stderr: bytes) -> bytes:
-        """What it said besides its questions."""
+        """What it said besides its questions, and warnings that have no part in it."""
         mark = re.escape(self.mark.encode())
-        return re.sub(mark + rb"(\[[^\]]*\]|\n(Password: ?)?)", b"", stderr)
+        return _reasons(re.sub(mark + rb"(\[[^\]]*\]|\n(Password: ?)?)", b"", stderr))
 
     def question(self, account: str) -> Question:
         """For this account's password."""
@@ -144,7 +146,7 @@ class Become(Struct, frozen=True):
 
     def refused(self, said: bytes, status: int) -> ConnectError:
         """The error for a tool that ended without giving us a shell."""
-        why = readable(said) or f"it ended with {status} and said nothing"
+        why = readable(_reasons(said)) or f"it ended with {status} and said nothing"
         return self.failed(why, self._hint(why, status))
 
     def permit(self) -> str:
@@ -169,3 +171,9 @@ class Become(Struct, frozen=True):
 
     def _quoted(self) -> list[str]:
         return [word.replace("'", "'\\''") for word in self.words]
+
+
+def _reasons(said: bytes) -> bytes:
+    """Return what was said without warnings that have no part in it, unless that is all."""
+    rest = _BESIDE.sub(b"", said)
+    return rest if rest.strip() else said

@@ -3,11 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError, Mark, Problem, excerpt
 from orchestrator.source.load import load, parse
+from orchestrator.source.syntax import not_yaml
 
 
 def problems(text: str) -> tuple[Problem, ...]:
@@ -280,8 +282,37 @@ def test_a_large_file_with_one_alias_is_fine() -> None:
     assert len(parse("\n".join(rows), "f").plain()["c"]) == 110_000
 
 
-def test_deep_nesting_is_an_error_and_no_crash() -> None:
-    assert "deep" in the_problem("[" * 5000 + "]" * 5000).what
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[" * n + "]" * n for n in (101, 1001, 5000)),
+        "[" * 5000,
+        "{a: " * 5000 + "}" * 5000,
+        "[{a: " * 2000,
+        "- " * 5000 + "a",
+        "".join(f"{' ' * n}a:\n" for n in range(300)),
+        "a: " + "[" * 5000 + " {{ x }}",
+    ],
+    ids=lambda text: f"{text[:5]!r}{len(text)}",
+)
+@pytest.mark.parametrize("parser", ["CSafeLoader", "SafeLoader"])
+def test_deep_nesting_is_an_error_and_no_crash(
+    text: str, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.source.load._PARSER", getattr(yaml, parser))
+    problem = the_problem(text)
+    assert (problem.what, problem.hint) == ("nested more than 100 levels deep", "")
+
+
+@pytest.mark.parametrize("level", ["flow level", "indent level"])
+def test_a_parser_with_a_bound_of_its_own_is_told_in_the_same_words(level: str) -> None:
+    """Newer libyaml has one; its error is made here, so that it does not matter which is there."""
+    at = yaml.Mark("f", 0, 2, 4, None, None)
+    error = yaml.scanner.ScannerError(
+        f"while increasing {level}", at, "exceeded maximum nesting depth", at
+    )
+    (problem,) = not_yaml(error, "a:\n  b: [[{{ x }}\n", "f.yml").problems
+    assert problem == Problem("nested more than 100 levels deep", Mark("f.yml", 3, 5))
 
 
 @pytest.mark.parametrize("text", ["? [a]\n: 1\nb: 2", "? {a: 1}\n: 1", "x: &x k\n*x : 1\n"])

@@ -188,7 +188,35 @@ def test_login_s_noise_is_told_and_the_token_is_not() -> None:
     said = talk(channel, b"id -un")
     channel.close()
     assert said.stdout == f"Hello\n{become.token[:7]}{OTHER}\n".encode()
-    assert said.stderr == b"Oh\n"
+    # where the machine does not know its own name, sudo warns of that
+    rows = [row for row in said.stderr.splitlines() if b"unable to resolve host" not in row]
+    assert rows == [b"Oh"]
+
+
+def test_a_machine_that_does_not_know_its_own_name_is_no_reason() -> None:
+    become = Become("sudo", "no-such-user")
+    words = ["unshare", "--uts", "sh", "-c", 'hostname nowhere-at-all; exec "$@"', "sh"]
+    error = refused(Becoming(LocalChannel([*ROOT, *words, *become.words], os.environ, "/"), become))
+    assert "unknown user" in error.why
+    assert "nowhere-at-all" not in error.why
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            b"sudo: unable to resolve host a: x\nsudo: a password is required\n",
+            "sudo: a password is required",
+        ),
+        (b"sudo: a b\nsudo: unable to resolve host a: x\nlast", "sudo: a b / last"),
+        (b"sudo: unable to resolve host a: x\n", "sudo: unable to resolve host a: x"),
+        (b"cat: unable to resolve host a: x\n", "cat: unable to resolve host a: x"),
+        (b"", "it ended with 1 and said nothing"),
+    ],
+)
+def test_only_sudo_s_warning_of_the_name_is_left_out(said: bytes, why: str) -> None:
+    become = Become("sudo", OTHER)
+    assert become.refused(said, 1).why == f"sudo gives no shell of {OTHER}: {why}"
 
 
 def test_token_that_comes_in_pieces_is_found() -> None:
