@@ -206,27 +206,96 @@ def test_the_history_can_be_short(machine: Machine, repo: Path) -> None:
     assert "takes no depth" in outcome.stderr.text
 
 
-def test_submodules_are_there_and_follow(machine: Machine, repo: Path) -> None:
-    inner = repo.parent / "inner"
-    inner.mkdir()
-    git(inner, "init", "-qb", "main")
-    commit(inner, x="1\n")
-    git(repo, "submodule", "--quiet", "add", str(inner), "sub")
+def with_submodule(machine: Machine, repo: Path, *, name: str = "sub") -> Path:
+    """Give the repository a submodule, which has one itself; where the former is."""
+    innermost, inner = repo.parent / "innermost", repo.parent / "inner"
+    for at, text in ((innermost, "deep\n"), (inner, "1\n")):
+        at.mkdir()
+        git(at, "init", "-qb", "main")
+        commit(at, x=text)
+    git(inner, "submodule", "--quiet", "add", "../innermost", "deep down")
+    (inner / ".gitattributes").write_text("hidden export-ignore\n")
+    commit(inner, hidden="")
+    git(repo, "submodule", "--quiet", "add", str(inner), name)
     commit(repo)
     (machine.home / ".gitconfig").write_text('[protocol "file"]\nallow = always\n')
+    return inner
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_submodules_are_refused_unless_something_is_said_of_them(
+    machine: Machine, repo: Path, archive: bool
+) -> None:
     path = machine.root / "to"
-    machine.sees(step(repo, path), "changed")
+    machine.sees(step(repo, path, version="v1", archive=archive), "changed")
+    with_submodule(machine, repo)
+    outcome = machine.one(step(repo, path, archive=archive))
+    assert outcome.status == "failed", told(outcome)
+    assert f"{repo} has submodules at HEAD: `submodules: true`" in outcome.stderr.text
+    assert (path / "a").read_text() == "one\n"
+    machine.sees(step(repo, path, archive=archive, submodules=False), "changed")
     assert names(path / "sub") == []
-    outcome = machine.sees(step(repo, path, submodules=True), "changed")
-    assert [c.key for c in outcome.changes] == ["submodules"]
-    assert (path / "sub/x").read_text() == "1\n"
+    git(repo, "rm", "-q", "--cached", ".gitmodules")
+    git(repo, "commit", "-qm", "One that is not even named")
+    assert "has submodules" in machine.one(step(repo, path, archive=archive)).stderr.text
+
+
+@pytest.mark.parametrize("name", ["sub", "it's a/sub"])
+@pytest.mark.parametrize("how", ["checkout", "export", "mirror"])
+def test_submodules_are_there_and_follow(machine: Machine, repo: Path, how: str, name: str) -> None:
+    inner = with_submodule(machine, repo, name=name)
+    path = machine.root / "to"
+    params: dict[str, Any] = {"archive": how != "checkout", "submodules": True}
+    if how == "mirror":
+        params["mirror"] = str(machine.root / "mirror of it")
+    machine.sees(step(repo, path, **params, version="v1"), "changed")
+    outcome = machine.sees(step(repo, path, **params), "changed")
+    assert (path / name / "deep down/x").read_text() == "deep\n"
+    assert (path / name / "hidden").exists() is (how == "checkout")
     commit(inner, x="2\n")
-    git(repo / "sub", "pull", "-q", "origin", "main")
+    git(repo / name, "pull", "-q", "origin", "main")
     commit(repo)
-    machine.sees(step(repo, path, submodules=True), "changed")
-    assert (path / "sub/x").read_text() == "2\n"
-    outcome = machine.sees(step(repo, path, submodules=True, archive=True), "failed")
-    assert "no submodules" in outcome.stderr.text
+    machine.sees(step(repo, path, **params), "changed")
+    assert (path / name / "x").read_text() == "2\n"
+    if how != "checkout":
+        assert not list(path.rglob(".git"))
+    elsewhere = inner.rename(inner.with_name("elsewhere"))
+    commit(elsewhere, x="3\n")
+    git(repo / name, "pull", "-q", str(elsewhere), "main")
+    git(repo, "config", "-f", ".gitmodules", f"submodule.{name}.url", str(elsewhere))
+    commit(repo)
+    outcome = machine.sees(step(repo, path, **params), "changed")
+    assert (path / name / "x").read_text() == "3\n", told(outcome)
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_submodules_that_were_left_out_are_added(
+    machine: Machine, repo: Path, archive: bool
+) -> None:
+    with_submodule(machine, repo)
+    path = machine.root / "to"
+    machine.sees(step(repo, path, archive=archive, submodules=False), "changed")
+    outcome = machine.sees(step(repo, path, archive=archive, submodules=True), "changed")
+    assert "submodules" in [c.key for c in outcome.changes]
+    assert (path / "sub/x").read_text() == "1\n"
+
+
+def test_a_submodule_that_cannot_be_had_leaves_what_was_there(machine: Machine, repo: Path) -> None:
+    inner = with_submodule(machine, repo)
+    path, mirror = machine.root / "to", str(machine.root / "m")
+    params: dict[str, Any] = {"archive": True, "submodules": True, "mirror": mirror}
+    machine.sees(step(repo, path, version="v1", **params), "changed")
+    away = inner.rename(inner.with_name("away"))
+    outcome = machine.one(step(repo, path, **params))
+    assert outcome.status == "failed"
+    assert f"could not get the submodules of {repo}" in outcome.stderr.text
+    assert names(path) == ["REVISION", "a"]
+    away.rename(inner)
+    machine.sees(step(repo, path, **params), "changed")
+    (machine.root / "m/orch-parts/.git/index.lock").touch()  # as who was killed leaves it
+    commit(repo, b="3\n")
+    machine.sees(step(repo, path, **params), "changed")
+    assert (path / "sub/deep down/x").exists()
 
 
 def test_ssh_is_told_the_key_and_never_to_ask(machine: Machine, repo: Path) -> None:
