@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.deploy.site import GIT, deploy, home
-from tests.deploy.small import HOSTS, live, small
+from tests.deploy.site import GIT, home
+from tests.deploy.site import deploy as deploy_to
+from tests.deploy.small import live as lives
+from tests.deploy.small import small
 from tests.projects import Done, Project
 
 
@@ -15,15 +17,25 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def revisions(project: Project) -> set[str]:
-    """The commits that the hosts have live."""
-    folders = [home(project, host) / "blog/current/.orch-release" for host in HOSTS]
-    return {
-        line.partition("=")[2]
-        for file in folders
-        for line in file.read_text().splitlines()
-        if line.startswith("revision=")
-    }
+def deploy(project: Project, *words: str) -> Done:
+    """A deploy to one of the hosts."""
+    return deploy_to(project, "-l", "web1", *words)
+
+
+def app(project: Project) -> Path:
+    """The app's folder there."""
+    return home(project, "web1") / "blog"
+
+
+def live(project: Project) -> str:
+    """The release that it has live."""
+    return lives(project, hosts=["web1"])["web1"]
+
+
+def revision(project: Project) -> str:
+    """The commit that it has live."""
+    lines = (app(project) / "current/.orch-release").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)["revision"]
 
 
 def errors(done: Done) -> str:
@@ -32,19 +44,19 @@ def errors(done: Done) -> str:
 
 def test_the_commit_of_the_branch_goes_out_whatever_else_is_called_alike(project: Project) -> None:
     small(project, {"blog": "repository"}, version="main")
-    app = project.root / "app"
-    wanted = git(app, "rev-parse", "main")
-    other = git(app, "commit-tree", "-m", "Another", "HEAD^{tree}")
+    source = project.root / "app"
+    wanted = git(source, "rev-parse", "main")
+    other = git(source, "commit-tree", "-m", "Another", "HEAD^{tree}")
     for ref in ("heads/zoe/main", "tags/rel/main", "merge-requests/3/main", "remotes/origin/HEAD"):
-        git(app, "update-ref", f"refs/{ref}", other)
+        git(source, "update-ref", f"refs/{ref}", other)
     assert deploy(project).code == 0
-    assert revisions(project) == {wanted}
+    assert revision(project) == wanted
     assert deploy(project, "version=zoe/main").code == 0
-    assert revisions(project) == {other}
-    git(app, "update-ref", "refs/tags/main", other)
+    assert revision(project) == other
+    git(source, "update-ref", "refs/tags/main", other)
     done = deploy(project)
     assert done.code == 0
-    assert revisions(project) == {wanted}
+    assert revision(project) == wanted
     assert "main is both a branch and a tag" in errors(done)
 
 
@@ -54,5 +66,49 @@ def test_a_short_commit_id_is_refused_before_anything_is_made(project: Project) 
     done = deploy(project, f"version={short}")
     assert done.code == 1
     assert f"if it is a commit, give its whole id: git rev-parse {short}" in errors(done)
-    assert set(live(project).values()) == {""}
-    assert not (home(project, "web1") / "blog/releases").exists()
+    assert not live(project)
+    assert not (app(project) / "releases").exists()
+
+
+def with_submodule(project: Project) -> None:
+    """Give the app's repository a submodule."""
+    part = project.root.parent / "part"
+    part.mkdir()
+    (part / "x").write_text("1\n")
+    for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "One")):
+        git(part, *words)
+    allow = ("-c", "protocol.file.allow=always")
+    git(project.root / "app", *allow, "submodule", "--quiet", "add", str(part), "lib/part")
+    git(project.root / "app", "commit", "-q", "-m", "A submodule")
+    (home(project, "web1") / ".gitconfig").write_text('[protocol "file"]\nallow = always\n')
+
+
+def test_a_repository_with_submodules_goes_out_whole_or_not_at_all(project: Project) -> None:
+    small(project, {"blog": "repository"})
+    assert deploy(project).code == 0
+    before = live(project)
+    with_submodule(project)
+    done = deploy(project)
+    assert done.code == 1
+    assert "has submodules at" in errors(done)
+    assert "`submodules: true` brings them along" in errors(done)
+    assert live(project) == before
+    assert deploy(project, "submodules=true").code == 0
+    assert (app(project) / "current/lib/part/x").read_text() == "1\n"
+    assert deploy(project, "submodules=false").code == 0
+    assert not list((app(project) / "current/lib/part").iterdir())
+
+
+def test_a_folder_with_an_empty_submodule_does_not_go_out(project: Project) -> None:
+    small(project, {"blog": "folder"})
+    with_submodule(project)
+    part = project.root / "app/lib/part"
+    assert deploy(project).code == 0
+    before = live(project)
+    for path in (*part.glob(".git"), part / "x"):
+        path.unlink()
+    done = deploy(project)
+    assert done.code == 1
+    assert "the folder of the submodule lib/part is empty" in errors(done)
+    assert live(project) == before
+    assert deploy(project, "submodules=false").code == 0
