@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,13 @@ class Project:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.communicate()
+
+
+def insist(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Press Ctrl-C again and again until orch, which heard one before, has ended; its output."""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=0.2)
+    raise TimeoutError("orch does not end")

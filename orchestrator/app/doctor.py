@@ -81,11 +81,12 @@ def doctor(
     def look(host: Host) -> Checkup:
         return _Look(host, wanted.of(host), connector, teller, cancel).checkup()
 
-    try:
-        with interrupts(first, lambda: person.left({})), ThreadPoolExecutor(forks) as pool:
-            checkups = tuple(pool.map(look, there.hosts))
-    finally:
-        connector.close()
+    with interrupts(first, lambda _: None, lambda: person.left({})):
+        try:
+            with ThreadPoolExecutor(forks) as pool:
+                checkups = tuple(pool.map(look, there.hosts))
+        finally:
+            connector.close()
     return Report(checkups, _code(checkups, interrupted=cancel.stopping), wanted.broken)
 
 

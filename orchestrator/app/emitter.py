@@ -17,9 +17,9 @@ class Emitter:
     """Hands events to the sinks, one at a time, in the order they come, without the secrets that
     ``masks`` knows.
 
-    ``log`` tells where the run is kept; the last event carries it. When a sink can show
-    nothing more (its reader is gone, its disk full), ``gone`` is called and the run goes on to
-    its proper end.
+    ``log`` tells where the run is kept; the last event, RunFinished, carries it, and nobody is
+    told of what comes behind it (an interrupt). When a sink can show nothing more (its reader is
+    gone, its disk full), ``gone`` is called and the run goes on to its proper end.
     """
 
     def __init__(
@@ -32,16 +32,17 @@ class Emitter:
         self._masking = Masking(Masks() if masks is None else masks)
         self._sinks, self._log, self._gone = sinks, log, gone
         self._lock = threading.RLock()  # a sink may warn while it takes an event
-        self._closed = False
+        self._over = False
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if self._closed:
-                return  # what ends with the connections may still have something to warn of
+            if self._over:
+                return
             if isinstance(event, RunFinished):
                 event = replace(event, log=self._log())
             for masked in self._masking(event):
                 self._tell(masked)
+            self._over = isinstance(event, RunFinished)
 
     def _tell(self, event: Event) -> None:
         for sink in self._sinks:
@@ -60,4 +61,4 @@ class Emitter:
                     sink.close()
                 except OSError:
                     self._gone()
-            self._closed = True
+            self._over = True

@@ -21,11 +21,14 @@ from orchestrator.session.channel import Connection
 from orchestrator.transport.ask import Ask
 from orchestrator.transport.connector import Connector
 
+_QUITS = "Ctrl-C again, a second later or more: leave at once, nothing is rolled back then"
+_QUITS_NOW = "one more, a second later or more: leave at once, nothing is rolled back then"
+
 
 class Person(Struct, frozen=True):
     """Who sits at the terminal. ``ask`` asks for what a host wants to know, a password say;
     None where nobody sits there.
-    ``left`` is told, right before a second Ctrl-C ends the process, the hosts that are still in
+    ``left`` is told, right before a signal ends the process at once, the hosts that are still in
     the middle of a step, with that step.
     """
 
@@ -62,15 +65,18 @@ def carry_out(
     outside = Outside(_connectors(plan, there, person.ask, warn, ssh_config))
 
     def first() -> None:
-        emit(Warned(time.time(), "interrupted: ending what runs (again: leave at once)"))
+        emit(Warned(time.time(), f"interrupted: ending what runs ({_QUITS})"))
         outside.interrupt(cancel)
 
-    def second() -> None:
+    def again(name: str) -> None:
+        emit(Warned(time.time(), f"{name}: interrupted already, still ending ({_QUITS_NOW})"))
+
+    def last() -> None:
         sink.close()
         person.left(dict(running.steps))
 
-    try:
-        with interrupts(first, second):
+    with interrupts(first, again, last):
+        try:
             return run(
                 plan,
                 there.stage.hosts,
@@ -79,9 +85,9 @@ def carry_out(
                 options=options,
                 cancel=cancel,
             )
-    finally:
-        emit.close()
-        outside.close()
+        finally:
+            emit.close()
+            outside.close()
 
 
 def _connectors(

@@ -18,6 +18,8 @@ from orchestrator.model.masks import Masks
 
 if TYPE_CHECKING:
     from orchestrator.app.prepare import Parts, There
+    from orchestrator.cli.terminal import Lines
+    from orchestrator.execute import Cancel
     from orchestrator.plan.model import Plan, Wave
     from orchestrator.report.turns import Turns
 
@@ -154,18 +156,18 @@ def _list_hosts(plan: Plan) -> int:
     return Exit.OK
 
 
-def _ask_step(turns: Turns, wave: Wave) -> str:
-    """Run, skip or stop, as the user says."""
+def _ask_step(turns: Turns, lines: Lines, wave: Wave, cancel: Cancel) -> str:
+    """Run, skip or stop, as the user says; stop where the run is interrupted meanwhile."""
     from orchestrator.model.fold import fold
 
-    with turns.question():
+    with lines.turn, turns.question():
         click.echo(f"{wave.task} on {fold(host.host for host in wave.hosts)}", err=True)
         while True:
             click.echo("run, skip or stop? [r/s/q] ", err=True, nl=False)
-            line = sys.stdin.readline()
-            answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
-            if not line or line.strip() in ("q", "quit", "stop"):
+            line = lines.next(lambda: cancel.stopping)
+            if line is None or line.strip() in ("q", "quit", "stop"):
                 return "stop"
+            answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
             if answer:
                 return answer
 
@@ -182,7 +184,7 @@ def _go(given: Mapping[str, Any], example: str) -> There:
 
 def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
     from orchestrator.app.run import Person, carry_out
-    from orchestrator.cli.terminal import Terminal
+    from orchestrator.cli.terminal import Lines, Terminal
     from orchestrator.execute import Options
     from orchestrator.report.choose import sinks
     from orchestrator.report.turns import Turns
@@ -206,7 +208,7 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         given["forks"],
         given.get("keep_going", False),
         given.get("unreachable") == "skip",
-        partial(_ask_step, turns) if given.get("step") else None,
+        partial(_ask_step, turns, Lines()) if given.get("step") else None,
         given.get("exit_code", False),
         _given(given),
         given.get("lock_wait", 0.0),

@@ -1,4 +1,4 @@
-"""Questions to whoever sits at the terminal while a run is under way."""
+"""Questions to whoever sits at the terminal, or answers on stdin, while a run is under way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import select
 import termios
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.report.turns import Turns
@@ -79,6 +80,29 @@ class Terminal:
         hidden[3] = before[3] & ~termios.ECHO
         self._hidden = (device, before)
         termios.tcsetattr(device, termios.TCSAFLUSH, hidden)
+
+
+class Lines:
+    """The lines of stdin, which need not be a terminal, for questions that can be given up.
+    ``turn`` is held by whoever asks one."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self._read = b""
+
+    def next(self, stopping: Callable[[], bool]) -> str | None:
+        """Return the next line without its newline, or None at the end of stdin and once
+        ``stopping`` returns True."""
+        while b"\n" not in self._read:
+            if stopping():
+                return None
+            if select.select([0], [], [], _SLICE)[0]:
+                data = os.read(0, 4096)
+                if not data:
+                    break
+                self._read += data
+        line, newline, self._read = self._read.partition(b"\n")
+        return line.decode("utf-8", "replace").rstrip("\r") if line or newline else None
 
 
 def _line(device: int, stop: threading.Event) -> str | None:

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.execute.begun import Begun
+from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
 from orchestrator.execute.locks import Locks
@@ -27,15 +28,15 @@ class Options(Struct, frozen=True):
     """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
     run that changes something, instead of stopping it before it begins. ``ask`` is asked before
-    each wave: run, skip or stop. ``would_exit``: a check that would change something exits so.
-    ``given``: the words of the command line that mean the same to a part of the run.
-    ``lock_wait``: seconds to wait for a lock that somebody else has; ``holder``: what is told of
-    whoever has one of ours (owner, since, message)."""
+    each wave: run, skip or stop; it gives up where the run is interrupted. ``would_exit``: a check
+    that would change something exits so. ``given``: the words of the command line that mean the
+    same to a part of the run. ``lock_wait``: seconds to wait for a lock that somebody else has;
+    ``holder``: what is told of whoever has one of ours (owner, since, message)."""
 
     forks: int = 100
     keep_going: bool = False
     skip_unreachable: bool = False
-    ask: Callable[[Wave], str] | None = None
+    ask: Callable[[Wave, Cancel], str] | None = None
     would_exit: bool = False
     given: tuple[str, ...] = ()
     lock_wait: float = 0.0
@@ -113,7 +114,10 @@ class LaneRun:
             if wave.commit:
                 self.begun.commit(wave, self.lane.waves[:number])
                 continue
-            answer = self.options.ask(wave) if self.options.ask else "run"
+            answer = self.options.ask(wave, self.fleet.cancel) if self.options.ask else "run"
+            if self.fleet.cancel.stopping:
+                self._end(number, None, "interrupted")
+                return
             if answer == "stop":
                 self._stop(number, Status.NOT_STARTED, "stopped by you")
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.main import _bug
+from orchestrator.cli.call import _bug
 from orchestrator.errors import Exit
 from orchestrator.model.masks import Masks
 

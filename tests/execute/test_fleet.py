@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import Project, insist
 from tests.sshd import Sshd, keygen, until
 
 LONG = 10**8 + secrets.randbelow(10**8)
@@ -257,9 +257,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
     )
     with project.started("-s", "dev", "run", "t") as process:
         until(on.exists, "the step runs")
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = insist(process)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "a1 may still be busy with t: " in err

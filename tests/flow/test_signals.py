@@ -1,0 +1,309 @@
+"""Signals that come twice, as wrappers, shells and terminals send them: what was begun is undone."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.flow.test_undoing import Running, Scene, scene
+from tests.projects import Project
+from tests.sshd import PATIENCE, Sshd, until
+
+__all__ = ["scene"]
+
+INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+BOTH_UNDONE = ["one", "un-one", "went"]
+
+
+@pytest.fixture
+def undoing(scene: Scene) -> Scene:
+    """A sandbox host whose step hangs, and whose rollback waits for us."""
+    scene.project.sandbox("a1")
+    return hanging(scene)
+
+
+def hanging(scene: Scene) -> Scene:
+    undo = scene.says("un-one", "a1", scene.waits())
+    scene.task("one", scene.says("one", "a1", scene.hangs()), undo)
+    return scene
+
+
+def go_on(scene: Scene) -> None:
+    """Let the rollback come to its end."""
+    (scene.log / "go").write_text("go\n")
+
+
+ONE = ("-s", "dev", "run", "one", "--json")
+
+
+@contextmanager
+def in_a_group(scene: Scene, *before: str, words: Sequence[str] = ONE) -> Iterator[Running]:
+    """Orch with a step that hangs, started by ``before``, in a process group of its own."""
+    process = subprocess.Popen(
+        [*before, *scene.project.command(*words)],
+        cwd=scene.project.root,
+        env=scene.project.environ({}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        scene.pid()
+        yield Running(process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def undone(scene: Scene, running: Running, code: int = 130) -> None:
+    """The rollback, which waits by now, comes to its end, and so does orch."""
+    until(scene.there("waiting"), "the rollback")
+    go_on(scene)
+    done = running.done()
+    assert done.code == code
+    assert scene.lines("a1") == BOTH_UNDONE
+    assert done.rows["a1"]["reason"].endswith("'one' is rolled back")
+    assert "left at once" not in done.err
+
+
+@pytest.mark.parametrize("numbers", [(TERM, TERM), (HUP, HUP), (INT, TERM), (TERM, HUP, TERM)])
+def test_signals_in_a_row_let_the_rollback_come_to_its_end(
+    undoing: Scene, numbers: Sequence[signal.Signals]
+) -> None:
+    """The others come when the first was heard: whether within a second or not is all the same."""
+    with undoing.run("one", stage="dev") as running:
+        undoing.pid()
+        running.process.send_signal(numbers[0])
+        running.tells("warned", "interrupted: ending")
+        running.process.send_signal(numbers[1])
+        until(undoing.there("waiting"), "the rollback")
+        undone(undoing, running)
+
+
+def test_two_ctrl_cs_within_a_second_are_one(undoing: Scene) -> None:
+    def at_once() -> bool:
+        with undoing.run("one", stage="dev") as running:
+            undoing.pid()
+            began = time.monotonic()
+            running.process.send_signal(INT)
+            running.tells("warned", "interrupted: ending")
+            running.process.send_signal(INT)
+            if time.monotonic() - began >= 1:
+                return False  # the machine is busy: again
+            undone(undoing, running)
+            return True
+
+    assert any(at_once() for _ in range(5))
+
+
+def test_gnu_timeout_sends_its_signal_twice(undoing: Scene) -> None:
+    """It passes a TERM on to its child, and then to its whole group."""
+    with in_a_group(undoing, "timeout", "600") as running:
+        running.process.send_signal(TERM)
+        undone(undoing, running)
+
+
+def test_a_wrapper_answers_the_terminals_ctrl_c_with_a_signal_of_its_own(undoing: Scene) -> None:
+    wrapper = "import signal, subprocess, sys\nchild = subprocess.Popen(sys.argv[1:])\n"
+    wrapper += "signal.signal(signal.SIGINT, lambda *_: child.terminate())\nsys.exit(child.wait())"
+    with in_a_group(undoing, sys.executable, "-c", wrapper) as running:
+        os.killpg(running.process.pid, INT)
+        undone(undoing, running)
+
+
+def test_what_orch_has_started_hears_nothing_of_a_ctrl_c(
+    scene: Scene, sshd: Sshd, tmp_path: Path
+) -> None:
+    """ssh with its ControlMaster, a ProxyCommand and the shell of local steps are in sessions of
+    their own: what undoes needs them."""
+    hanging(scene.over(sshd, "a1"))
+    settings = json.loads((scene.project.root / "inventories/real/stage.yml").read_text())
+    settings["connect"]["transport"] = "openssh"
+    scene.project.write(
+        {
+            "inventories/real/stage.yml": json.dumps(settings),
+            "tasks/local.yml": json.dumps(
+                {
+                    "steps": [{"run": scene.says("here"), "local": True}],
+                    "rollback": [{"run": scene.says("un-here"), "local": True}],
+                }
+            ),
+        }
+    )
+    words = ("run", "local", "one", "--json", "-F", "none")
+    with in_a_group(scene, words=("-s", "real", *words)) as running:
+        os.killpg(running.process.pid, INT)
+        until(scene.there("waiting"), "the rollback")
+        os.killpg(running.process.pid, TERM)
+        go_on(scene)
+        done = running.done()
+    assert done.code == 130
+    assert scene.lines("a1") == ["here", "one", "un-one", "went", "un-here"]
+
+
+def test_a_terminal_that_is_closed(undoing: Scene) -> None:
+    """The kernel sends HUP to its foreground group, which nobody can be shown anything then."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(undoing.project.root)
+        words = undoing.project.command("-s", "dev", "run", "one")
+        os.execve(words[0], words, undoing.project.environ({"TERM": "xterm"}))
+    undoing.pid()
+    os.close(terminal)
+    until(undoing.there("waiting"), "the rollback")
+    os.kill(pid, HUP)  # from its shell
+    go_on(undoing)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert undoing.lines("a1") == BOTH_UNDONE
+
+
+@pytest.mark.parametrize("numbers", [(INT, TERM), (TERM, TERM)])
+def test_a_reader_of_the_output_that_went_away_before(
+    undoing: Scene, numbers: Sequence[signal.Signals]
+) -> None:
+    with undoing.project.started("-s", "dev", "run", "one") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        undoing.pid()
+        process.stdout.close()
+        process.stderr.close()
+        for number in numbers:
+            process.send_signal(number)
+        until(undoing.there("waiting"), "the rollback")
+        process.send_signal(numbers[-1])
+        go_on(undoing)
+        assert process.wait(PATIENCE) == 130
+        process.stdout = process.stderr = None
+    assert undoing.lines("a1") == BOTH_UNDONE
+
+
+def test_signals_while_the_end_is_told_change_nothing_of_it(project: Project) -> None:
+    """Nobody reads the last event, which is larger than the pipe, until the signals were sent."""
+    project.sandbox("a1").write({"tasks/t.yml": "steps: [{fail: \"{{ 'x' * 200000 }}\"}]\n"})
+    with project.started("-s", "dev", "run", "t", "--json") as process:
+        Running(process).tells("task_finished", "t")
+        assert process.stdout is not None
+        until(lambda: unread(process.stdout.fileno()) == 65536, "a pipe that is full")  # type: ignore[union-attr]
+        process.send_signal(INT)
+        process.send_signal(TERM)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert json.loads(out.splitlines()[-1])["event"] == "run_finished"
+    assert err == ""
+
+
+def unread(descriptor: int) -> int:
+    """The bytes in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
+
+
+@pytest.mark.parametrize("numbers", [(TERM,), (HUP, HUP), (INT, TERM), (TERM, INT)])
+def test_before_anything_is_contacted_they_end_orch_in_order(
+    project: Project, tmp_path: Path, numbers: Sequence[signal.Signals]
+) -> None:
+    """While the stage is loaded: its hosts come from a program that does not end."""
+    began, fifo = tmp_path / "began", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = project.root / "inventories/dev/hosts"
+    project.write({"tasks/t.yml": "steps: [{run: id}]\n"})
+    project.write({"inventories/dev/hosts": f"#!/bin/sh\n>{began}\ncat {fifo}\n"})
+    program.chmod(0o755)
+    with project.started("-s", "dev", "run", "t") as process:
+        until(began.exists, "the program")
+        for number in numbers:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
+    with suppress(OSError):  # where it is being started just then, the program may be left
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+
+
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
+def test_while_orch_itself_is_loaded(
+    project: Project, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""if 1:
+        import os, sys
+
+        class Signals:
+            def find_spec(self, name, path=None, target=None):
+                if name == "click":
+                    os.kill(os.getpid(), {number:d})
+
+        sys.meta_path.insert(0, Signals())
+        """
+    )
+    done = project.orch("--version", PYTHONPATH=str(tmp_path))
+    assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
+def test_a_question_for_a_secret_gives_the_terminal_back(
+    project: Project, number: signal.Signals
+) -> None:
+    project.sandbox("a1").write(
+        {
+            "inventories/common/stage.yml": "vars: {asked: !secret {prompt: The password?}}",
+            "tasks/t.yml": "steps: [{run: 'echo {{ asked }}'}]\n",
+        }
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(project.root)
+        words = project.command("-s", "dev", "run", "t")
+        os.execve(words[0], words, project.environ({"TERM": "xterm"}))
+    try:
+        until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "the question")
+        os.kill(pid, number)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
+    finally:
+        os.close(terminal)
+
+
+def test_a_question_before_a_task_is_given_up_and_what_was_begun_undone(scene: Scene) -> None:
+    scene.project.sandbox("a1")
+    scene.task("one", scene.says("one"))
+    scene.task("two", scene.says("two"))
+    process = subprocess.Popen(
+        scene.project.command("-s", "dev", "run", "one", "two", "--step", "--json"),
+        cwd=scene.project.root,
+        env=scene.project.environ({}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        process.stdin.write("run\n")
+        process.stdin.flush()
+        running = Running(process)
+        running.tells("task_finished", "one")
+        running.interrupt()
+        process.wait(PATIENCE)
+        process.stdin.close()
+        process.stdin = None
+        done = running.done()
+    assert done.code == 130
+    assert scene.lines("a1") == ["one", "un-one"]
+    assert done.rows["a1"]["status"] == "cancelled"
