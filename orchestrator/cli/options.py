@@ -58,7 +58,8 @@ def limit(command: F) -> F:
         metavar="HOSTS",
         shell_complete=complete.hosts,
         help="Only these: hosts and roles joined by : or , with & (and), ! (not), globs, "
-        "role[0:2], @FILE, @failed. `web:&eu:!db3` is web's hosts that are also in eu, less db3.",
+        "web[01-20,25] (names), role[0:2] (its first three), @FILE, @failed. "
+        "`web:&eu:!db3` is web's hosts that are also in eu, less db3.",
     )(command)
 
 

@@ -2,9 +2,10 @@
 
 Terms stand between ``:`` or ``,``; brackets keep what is between them together.
 
-    web1  web*  web[01:20].example.net   hosts: by name, glob (fnmatch) or range
+    web1  web*  web[!2]                  hosts: by name or glob (fnmatch)
+    web[01-20].example.net  w[1-3,7]     every host of a range of names, as clush writes them
     appservers  app*                     the hosts of a role
-    appservers[0]  appservers[0:2]       the first; the first three: both ends count, as in ranges
+    appservers[0]  appservers[0:2]       the first; the first three: both ends count
     appservers[-1]  appservers[2:]       the last; all from the third on
     ~web[0-9]+                           hosts and roles whose names begin like this regex
     all  [::1]  [::1]:2222               every host; an IPv6 address; the same with its port
@@ -25,14 +26,18 @@ from pathlib import Path
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.names import ALL, is_v6, key
-from orchestrator.inventory.ranges import BadNameError, expand
+from orchestrator.inventory.ranges import BadNameError, expand, has_range
+from orchestrator.model.fold import fold
 from orchestrator.model.host import Host, Stage
 
 FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")
 _PORTED = r"\s*[&!]?\s*\[[^\]]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
 _TERM = re.compile(_PORTED + r"|(?:\[[^\]]*\]|[^:,])*")
-_SLICE = re.compile(r"(.+)\[(-?[0-9]+)?(:)?(-?[0-9]+)?\]")
+_INDEX = r"(-?(?:0|[1-9][0-9]*))"  # one that is padded is part of a name
+_SLICE = re.compile(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
+_BROKEN = re.compile(r"\[(?:[^\]]*[,/]|-|[^\]]*-\])")  # a range that is not: no glob is meant
+_WILD = re.compile(r"[*?]")
 _FILE_DEPTH = 5
 
 
@@ -90,23 +95,38 @@ class _Limit:
             return self.file(term[1:], mark)
         if term in (ALL, "*"):
             return set(self.stage.hosts)
-        role = self.stage.roles.get(term)
-        found = set(role.hosts) if role else set()
-        if key_of(term) in self.names:
-            return found | {self.names[key_of(term)]}
-        if role:
-            return found
+        named = self.named(term)
+        if named is not None:
+            return named
         found = self.pattern(term, mark)
         if not found:
-            names = [*self.stage.roles, *self.stage.hosts]
-            hint = nearest(term, names) or f"known: {', '.join(names[:10])}"
-            what = f"'{term}' in the limit is no host and no role of stage '{self.stage.name}'"
-            raise DefinitionError(Problem(what, mark, hint))
+            raise self.unknown(term, term, mark)
         return found
 
+    def named(self, name: str) -> set[str] | None:
+        """The host and the role's hosts of this name; None where there is neither."""
+        role, host = self.stage.roles.get(name), self.names.get(key_of(name))
+        if role is None and host is None:
+            return None
+        return {*(role.hosts if role else ()), *((host,) if host else ())}
+
+    def unknown(self, name: str, term: str, mark: Mark) -> DefinitionError:
+        """``name``, of the term, means nothing."""
+        names = [*self.stage.roles, *self.stage.hosts]
+        base = term.partition("[")[0]
+        hint = nearest(name, names) or f"known: {', '.join(names[:10])}"
+        if base and base != term:
+            hint = (
+                f"hosts by a range of names: {base}[1-3], {base}[01-20,25];"
+                f" some of a role's hosts: {_role_like(base, self.stage.roles)}[0:2];"
+                f" those that there are: {base}*"
+            )
+        what = f"'{name}' in the limit is no host and no role of stage '{self.stage.name}'"
+        return DefinitionError(Problem(what, mark, hint))
+
     def pattern(self, term: str, mark: Mark) -> set[str]:
-        if term.startswith("["):
-            return self.address(term)
+        if term.startswith("[") and (found := self.address(term)):
+            return found
         if term.startswith("~"):
             try:
                 regex = re.compile(term[1:])
@@ -116,9 +136,12 @@ class _Limit:
             return self.matching(regex.match, regex.match)
         sliced = _SLICE.fullmatch(term)
         if sliced and (sliced[1] == ALL or sliced[1] in self.stage.roles):
-            return self.slice(sliced)
-        if "[" in term and ":" in term:
+            return self.slice(sliced, mark)
+        if has_range(term):
             return self.range(term, mark)
+        return set() if _BROKEN.search(term) else self.glob(term)
+
+    def glob(self, term: str) -> set[str]:
         folded = term.lower()
         return self.matching(
             lambda host: fnmatchcase(host.lower(), folded), lambda role: fnmatchcase(role, term)
@@ -128,12 +151,19 @@ class _Limit:
         found = {name for name in self.stage.hosts if host(name)}
         return found.union(*(r.hosts for r in self.stage.roles.values() if role(r.name)))
 
-    def slice(self, sliced: re.Match[str]) -> set[str]:
-        role, first, colon, last = sliced.groups()
+    def slice(self, sliced: re.Match[str], mark: Mark) -> set[str]:
+        role, index, first, last = sliced.groups()
         hosts = list(self.stage.hosts if role == ALL else self.stage.roles[role].hosts)
+        if index is not None:
+            at = int(index)
+            found = {hosts[at]} if -len(hosts) <= at < len(hosts) else set()
+            other = self.named(f"{role}{index}")
+            if found and other is not None and found != other:
+                what = f"'{sliced[0]}' in the limit may be '{role}{index}', or {found.pop()}"
+                hint = f"write {role}{index}, or {role}[{index}:{index}] for the role's host"
+                raise DefinitionError(Problem(what, mark, hint))
+            return found or other or set()
         start = int(first or 0)
-        if not colon:
-            return {hosts[start]} if first and -len(hosts) <= start < len(hosts) else set()
         stop = len(hosts) - 1 if last is None else int(last)
         stop = stop + len(hosts) if stop < 0 else stop
         return set(hosts[start : max(0, stop + 1)])
@@ -144,7 +174,15 @@ class _Limit:
         except BadNameError as bad:
             what = f"'{term}' in the limit: {bad.why}"
             raise DefinitionError(Problem(what, mark, bad.hint)) from bad
-        return set().union(*(self.term(name, mark) for name in names))
+        found = {name: self.named(name) for name in names}
+        wild = {
+            name: self.glob(name) for name in names if found[name] is None and _WILD.search(name)
+        }
+        found |= {name: hosts or None for name, hosts in wild.items()}
+        missing = [name for name, hosts in found.items() if hosts is None]
+        if missing:
+            raise self.unknown(fold(missing), term, mark)
+        return set().union(*(hosts for hosts in found.values() if hosts))
 
     def address(self, term: str) -> set[str]:
         """``[v6]`` or ``[v6]:port``, or a name in brackets."""
@@ -177,6 +215,12 @@ class _Limit:
         found = self.joined(terms, f"@{name}")
         self.depth -= 1
         return found
+
+
+def _role_like(base: str, roles: Iterable[str]) -> str:
+    """A role to show a slice of: the one that is meant, if one is."""
+    names = list(roles)
+    return next((n for n in names if n == base), names[0] if names else "role")
 
 
 def split(text: str) -> list[str]:

@@ -1,4 +1,8 @@
-"""Ranges in host names: ``web[01:20].example.net``, ``db[a:f]``, ``n[0:10:5]``."""
+"""Ranges in host names, as clush writes them: ``web[01-20].example.net``, ``n[1-3,7,10-20/2]``.
+
+``[01:20]``, ``[0:10:5]`` and ``[a-f]`` are understood as well. Several brackets in one name stand
+for every combination.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,13 @@ from itertools import product
 MOST = 100_000
 """How many hosts one name may stand for."""
 
-_RANGE = re.compile(r"\[([^\[\]:]*):([^\[\]:]*)(?::([^\[\]:]*))?\]")
+FORMS = "[1-20], [01-20], [1-3,7], [0-10/2] or [a-f]"
+"""How a range is written, for messages."""
+
+_BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _NUMBER = re.compile(r"[0-9]{1,15}")
-_LETTER = re.compile(r"[a-z]|[A-Z]")
+_END = r"[0-9]{1,15}|[a-z]|[A-Z]"
+_ITEM = re.compile(rf"({_END})(?:-({_END})(?:/([^,]*))?|:({_END})(?::([^,]*))?)?")
 
 
 class BadNameError(ValueError):
@@ -21,52 +29,79 @@ class BadNameError(ValueError):
         self.why, self.hint = why, hint
 
 
-def expand(text: str) -> tuple[str, ...]:
-    """Every name that the text stands for, in order; the text alone where it has no range.
+def has_range(text: str) -> bool:
+    """Return whether each bracket in the text is written as a range, and there is one: ``[!2]``
+    and ``[abc]`` are for globs.
+    """
+    inner = _BRACKET.findall(text)
+    bare = _BRACKET.sub("", text)
+    ranges = all(_ITEM.fullmatch(item) for part in inner for item in part.split(","))
+    return bool(inner) and ranges and "[" not in bare and "]" not in bare
 
-    Both ends are included and zero padding is kept; a third number is the step.
-    Raises ``BadNameError``.
+
+def expand(text: str) -> tuple[str, ...]:
+    """Every name that the text stands for, each once, in order; the text alone where it has no
+    range.
+
+    Both ends are included and zero padding is kept. Raises ``BadNameError``.
     """
     if "[" not in text and "]" not in text:
         return (text,)
-    parts = _RANGE.split(text)  # fixed text, first, last, step, fixed text, …
-    if any("[" in fixed or "]" in fixed for fixed in parts[::4]):
-        raise BadNameError("a range is written [1:20], [01:20] or [a:f]")
-    spans = [_span(*parts[i : i + 3]) for i in range(1, len(parts), 4)]
+    parts = _BRACKET.split(text)  # fixed text, what is in a bracket, fixed text, …
+    if not has_range(text):
+        raise BadNameError(f"a range is written {FORMS}")
+    spans = [_words(inner) for inner in parts[1::2]]
     count = 1
-    for codes, _ in spans:
-        count *= len(codes)
+    for words in spans:
+        count *= len(words)
+        _not_too_many(count)
+    fixed = parts[::2]
+    return tuple(
+        fixed[0] + "".join(word + after for word, after in zip(chosen, fixed[1:], strict=True))
+        for chosen in product(*spans)
+    )
+
+
+def _words(inner: str) -> list[str]:
+    """What one bracket stands for."""
+    words: dict[str, None] = {}
+    for item in inner.split(","):
+        codes, width = _span(item)
+        _not_too_many(len(words) + len(codes))
+        words |= dict.fromkeys(chr(c) if width is None else f"{c:0{width}}" for c in codes)
+    return list(words)
+
+
+def _not_too_many(count: int) -> None:
     if count > MOST:
         raise BadNameError(
             f"it stands for {count} hosts; {MOST} are the most that one name may mean"
         )
-    words = [
-        [chr(c) if width is None else f"{c:0{width}}" for c in codes] for codes, width in spans
-    ]
-    fixed = parts[::4]
-    return tuple(
-        fixed[0] + "".join(word + after for word, after in zip(chosen, fixed[1:], strict=True))
-        for chosen in product(*words)
-    )
 
 
-def _span(first: str, last: str, step: str | None) -> tuple[range, int | None]:
-    """The numbers of a range and their width; the letters' codes and None."""
-    shown = f"[{first}:{last}]"
+def _span(item: str) -> tuple[range, int | None]:
+    """The numbers of an item and their width; the letters' codes and None."""
+    found = _ITEM.fullmatch(item)
+    assert found, "has_range has looked"
+    first, last, step, other, other_step = found.groups()
+    colon = other is not None
+    last, step = (other, other_step) if colon else (last or first, step)
+    between = ":" if colon else "-"
+    shown = f"[{first}{between}{last}]"
     every = int(step) if step and _NUMBER.fullmatch(step) else 1 if step is None else 0
     if every < 1:
         raise BadNameError(f"the step of the range {shown} must be a number from 1, found '{step}'")
     if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(last):
         padded = len(first) > 1 and first[0] == "0"
         if len(last) > 1 and last[0] == "0" and len(last) != len(first):
-            hint = f"write [{first.zfill(len(last))}:{last}]"
+            hint = f"write [{first.zfill(len(last))}{between}{last}]"
             raise BadNameError(f"the ends of the range {shown} are padded differently", hint)
         low, high, width = int(first), int(last), len(first) if padded else 1
-    elif _LETTER.fullmatch(first) and _LETTER.fullmatch(last) and first.isupper() == last.isupper():
-        low, high, width = ord(first), ord(last), None
-    else:
+    elif _NUMBER.fullmatch(first) or _NUMBER.fullmatch(last) or first.isupper() != last.isupper():
         why = f"the range {shown} must run between two numbers or two letters of one case"
         raise BadNameError(why)
+    else:
+        low, high, width = ord(first), ord(last), None
     if low > high:
-        raise BadNameError(f"the range {shown} runs backwards", f"write [{last}:{first}]")
+        raise BadNameError(f"the range {shown} runs backwards", f"write [{last}{between}{first}]")
     return range(low, high + 1, every), width

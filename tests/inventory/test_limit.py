@@ -63,7 +63,25 @@ def refused(limit: str) -> Problem:
         ("*.example.net", ["Db1.example.net", "db2.example.net"]),
         ("d?", ["Db1.example.net", "db2.example.net"]),
         ("web[!2]", ["web1", "web3"]),
-        ("web[01]", ["web1"]),
+        ("web[1-3]", ["web1", "web2", "web3"]),
+        ("web[1,3]", ["web1", "web3"]),
+        ("web[1-3/2]", ["web1", "web3"]),
+        ("WEB[2-3]", ["web2", "web3"]),
+        ("web[1-2],db[2].example.net", ["web1", "web2", "db2.example.net"]),
+        ("web[1-3]:!web[2,3]", ["web1"]),
+        ("web[1-3]:&eu", ["web1"]),
+        ("db[1-2].example.net", ["Db1.example.net", "db2.example.net"]),
+        ("d[a-b][1-2].*", None),
+        ("d*[1-2].*", ["Db1.example.net", "db2.example.net"]),
+        ("[42]", ["42"]),
+        ("[40-44/2]", None),
+        ("[41-42]", None),
+        ("[42,42]", ["42"]),
+        ("ap[h-i]", None),
+        ("ap[i]", ["web2", "api"]),
+        ("web[1]", ["web1"]),  # the role's second host, and called so
+        ("web[1:1]", ["web1"]),
+        ("all[1:2]", ["web2", "web3"]),
         ("~web[12]", ["web1", "web2"]),
         ("~(e|x)u$", ["web1", "Db1.example.net", "42"]),
         ("web[0]", ["web3"]),
@@ -116,7 +134,21 @@ def test_an_empty_term_is_an_error(limit: str) -> None:
         ("wbe", "wbe", "did you mean 'web'?"),
         ("web:!ue", "ue", ""),
         ("web:&web44", "web44", "did you mean"),
-        ("web[7]", "web[7]", ""),
+        (
+            "web[7]",
+            "web[7]",
+            "a range of names: web[1-3], web[01-20,25]; some of a role's hosts: web[0:2]",
+        ),
+        ("web[1-5]", "web[4-5]", "those that there are: web*"),
+        ("web[01-03]", "web[01-03]", "some of a role's hosts: web[0:2]"),
+        ("web[01]", "web01", "some of a role's hosts: web[0:2]"),
+        ("eu[1-2]", "eu[1-2]", "some of a role's hosts: eu[0:2]"),
+        ("nope[0:2]", "nope[0-2]", "some of a role's hosts: web[0:2]"),
+        ("web[ab]", "web[ab]", "hosts by a range of names: web[1-3]"),
+        ("web[1-3,]", "web[1-3,]", "hosts by a range of names: web[1-3]"),
+        ("web[-3]x", "web[-3]x", "hosts by a range of names: web[1-3]"),
+        ("web[3-]", "web[3-]", "hosts by a range of names: web[1-3]"),
+        ("d*[2-3].*", "d*3.*", ""),
         ("web[2:1]", "web[2:1]", ""),
         ("web[0:-9]", "web[0:-9]", ""),
         ("web[0:-5]", "web[0:-5]", ""),
@@ -138,7 +170,10 @@ def test_a_term_that_means_nothing_is_an_error_with_the_nearest(
     assert hint in problem.hint
 
 
-@pytest.mark.parametrize("limit", ["~(", "web[3:1]x", "@/no/such/file"])
+@pytest.mark.parametrize(
+    "limit",
+    ["~(", "web[3:1]x", "web[3-1]", "web[1-3/0]", "web[1-a/2]", "web[1-010]", "@/no/such/file"],
+)
 def test_a_term_that_cannot_be_read_is_an_error(limit: str) -> None:
     assert refused(limit).what
 
@@ -146,6 +181,25 @@ def test_a_term_that_cannot_be_read_is_an_error(limit: str) -> None:
 @pytest.mark.parametrize("limit", ["web:&db", "web:!web", "empty", "web:&empty"])
 def test_no_host_left_is_an_error(limit: str) -> None:
     assert "leaves no host" in refused(limit).what
+
+
+def test_an_index_that_may_be_a_name_of_another_host_is_asked_about() -> None:
+    """``web[2]`` is web2 to those who know clush, and the role's third host to others."""
+    hosts = {n: Host(n, Connect(n), (), (), MARK) for n in ("web1", "web2", "web3", "web4")}
+    roles = {"web": Role("web", ("web1", "web2", "web3", "web4"), "web1", MARK)}
+    stage = Stage("dev", "p", hosts, roles)
+    with pytest.raises(DefinitionError) as caught:
+        select(stage, "web[2]")
+    (problem,) = caught.value.problems
+    assert problem.what == "'web[2]' in the limit may be 'web2', or web3"
+    assert problem.hint == "write web2, or web[2:2] for the role's host"
+    for limit, host in (
+        ("web2", "web2"),
+        ("web[2:2]", "web3"),
+        ("web[0]", "web1"),
+        ("web[4]", "web4"),
+    ):
+        assert [one.name for one in select(stage, limit)] == [host]
 
 
 def test_a_stage_without_hosts_is_an_error() -> None:

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.inventory.limit import split
 from orchestrator.inventory.names import read_host
 from orchestrator.inventory.ranges import BadNameError, expand
+from orchestrator.model.fold import fold
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,19 @@ from orchestrator.inventory.ranges import BadNameError, expand
         ("10.0.0.[254:255]", ["10.0.0.254", "10.0.0.255"]),
         ("w[5:5]", ["w5"]),
         ("w[098:101]", ["w098", "w099", "w100", "w101"]),
+        ("web[1-3]", ["web1", "web2", "web3"]),
+        ("web[01-03].x", ["web01.x", "web02.x", "web03.x"]),
+        ("web[1-3,7]", ["web1", "web2", "web3", "web7"]),
+        ("web[7]", ["web7"]),
+        ("web[07,1-2]", ["web07", "web1", "web2"]),
+        ("n[0-10/2]", ["n0", "n2", "n4", "n6", "n8", "n10"]),
+        ("n[1-9/4,2]", ["n1", "n5", "n9", "n2"]),
+        ("n[1-3,2-4]", ["n1", "n2", "n3", "n4"]),
+        ("r[1-2]n[1,3]", ["r1n1", "r1n3", "r2n1", "r2n3"]),
+        ("w[a-c]", ["wa", "wb", "wc"]),
+        ("w[a,X]", ["wa", "wX"]),
+        ("w[1:3,7-8]", ["w1", "w2", "w3", "w7", "w8"]),
+        ("w[098-101]", ["w098", "w099", "w100", "w101"]),
     ],
 )
 def test_ranges_include_both_ends_and_keep_the_padding(text: str, names: list[str]) -> None:
@@ -37,7 +52,6 @@ def test_ranges_include_both_ends_and_keep_the_padding(text: str, names: list[st
         "w[1:]",
         "w[:2]",
         "w[]",
-        "w[1]",
         "w[1:2",
         "w1:2]",
         "w[1:2:0]",
@@ -51,11 +65,41 @@ def test_ranges_include_both_ends_and_keep_the_padding(text: str, names: list[st
         "w[1:1000][1:1000]",
         "w[1:99999999999999999999]",
         "w[aa:bb]",
+        "w[3-1]",
+        "w[b-a]",
+        "w[a-3]",
+        "w[1-]",
+        "w[-2]",
+        "w[1,]",
+        "w[,1]",
+        "w[1-2/0]",
+        "w[1-2/]",
+        "w[1/2]",
+        "w[1-2-3]",
+        "w[1-2/1/1]",
+        "w[1-010]",
+        "w[1-1000000]",
+        "w[1-1000][1-1000]",
+        "w[1-90000,100000-199999]",
+        "w[ab]",
+        "w[!1]",
+        "w[1-2",
     ],
 )
 def test_what_is_no_sensible_range_is_refused(text: str) -> None:
     with pytest.raises(BadNameError):
         expand(text)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["w", "db"]), st.integers(0, 130), st.integers(1, 4)), min_size=1
+    )
+)
+def test_what_orch_prints_of_many_hosts_is_read_again(parts: list[tuple[str, int, int]]) -> None:
+    names = {f"{base}{number:0{width}}.x" for base, number, width in parts}
+    read = [name for term in split(fold(sorted(names))) for name in expand(term)]
+    assert sorted(read) == sorted(names)
 
 
 @given(st.integers(0, 2000), st.integers(0, 300), st.integers(1, 6), st.integers(1, 5))
@@ -83,6 +127,8 @@ def test_a_range_counts_like_counting(first: int, more: int, step: int, width: i
         ("a@b.example@host", ("host",), "a@b.example", None),
         ("deploy@w[1:2]:22", ("w1", "w2"), "deploy", 22),
         ("[1:2]", ("1", "2"), None, None),
+        ("deploy@w[1-2,4]:22", ("w1", "w2", "w4"), "deploy", 22),
+        ("[1-2]:22", ("1", "2"), None, 22),
         ("42", ("42",), None, None),
     ],
 )
