@@ -71,12 +71,14 @@ def _tell(error: OrchError, masks: Masks) -> None:
         replace(problem, what=masks.text(problem.what), hint=masks.text(problem.hint))
         for problem in error.problems
     ]
-    out.lines([problems_text(problems, out)])
+    out.lines([masks.text(problems_text(problems, out))])  # the excerpt, too
 
 
 def _bug(masks: Masks) -> int:
     import traceback
 
-    click.echo(masks.text(traceback.format_exc()), err=True, nl=False)
+    from orchestrator.model.clean import visible
+
+    click.echo(visible(masks.text(traceback.format_exc())), err=True, nl=False)
     click.echo("This is a bug in orch. Please report it with the lines above.", err=True)
     return Exit.BUG

@@ -225,7 +225,7 @@ def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -
 
 
 def _lines(lines: Iterable[str]) -> None:
-    from orchestrator.report.clean import visible
+    from orchestrator.model.clean import visible
     from orchestrator.report.out import open_out
 
     open_out(sys.stdout, os.environ).lines(visible(line) for line in lines)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.model.clean import one_line
 from orchestrator.report.turns import Turns
 from orchestrator.transport.ask import Ask
 
@@ -65,7 +66,7 @@ class Terminal:
         if not seen:
             self._hide(device)
         try:
-            os.write(device, prompt.encode("utf-8", "replace"))
+            os.write(device, f"{one_line(prompt)} ".encode("utf-8", "replace"))
             line = _line(device, stop)
         finally:
             self.restore()

@@ -7,6 +7,7 @@ from functools import cache
 from orchestrator.errors import OrchError
 from orchestrator.execute.aside import ask
 from orchestrator.library import FOLDER
+from orchestrator.model.clean import quote
 from orchestrator.model.facts import FACTS, NUMBERS
 from orchestrator.session import Session
 
@@ -15,7 +16,7 @@ def gather(session: Session) -> dict[str, str | int]:
     """The facts, in one round trip. Raises OrchError where it cannot tell, Lost, ConnectError."""
     answer = ask(session, _script())
     if answer.exit_status != 0:
-        why = answer.stderr or "its shell did not answer"
+        why = quote(answer.stderr) if answer.stderr else "its shell did not answer"
         raise OrchError(f"the host's facts could not be gathered: {why}")
     found = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
     facts: dict[str, str | int] = {name: found.get(name, "") for name in FACTS}

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.errors import OrchError, Problem
+from orchestrator.model.clean import quote
 from orchestrator.model.command import Fetch
 from orchestrator.model.outcome import Change, Outcome, Status
 from orchestrator.session.channel import Channel
@@ -74,7 +75,7 @@ def _told(text: str | None) -> Sum | None:
         return None
     size, _, digest = text.partition(" ")
     if not size.isdecimal() or len(digest) != hashlib.sha256().digest_size * 2:
-        raise OrchError(Problem(f"the host told no size and checksum, but '{text[:200]}'"))
+        raise OrchError(Problem(f"the host told no size and checksum, but {quote(text)}"))
     return Sum(int(size), digest)
 
 

@@ -16,6 +16,7 @@ from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Fleet
 from orchestrator.execute.pool import each
 from orchestrator.library import FOLDER
+from orchestrator.model.clean import one_line, quote
 from orchestrator.session import Lost, NotReady, Session
 
 TAKEN = 75
@@ -105,7 +106,7 @@ class Locks(Struct):
     def _why(self, name: str, answer: Answer) -> str:
         what = f"'{self.app}' on {name}"
         if answer.exit_status != TAKEN:
-            return f"{what} cannot be locked: {answer.stderr or 'its shell did not answer'}"
+            return f"{what} cannot be locked: {_said(answer)}"
         return f"{what} is locked {describe(answer.stdout)}"
 
     def renew(self, name: str) -> None:
@@ -129,7 +130,7 @@ class Locks(Struct):
                 left[name] = str(error)
             else:
                 if answer.exit_status != 0:
-                    left[name] = answer.stderr or "its shell did not answer"
+                    left[name] = _said(answer)
 
         each(self.pool, one, list(self._by))
         self._by = {name: session for name, session in self._by.items() if name in left}
@@ -157,15 +158,20 @@ def script(path: str, act: str, *, run: str, holder: Mapping[str, str]) -> str:
 
 def describe(said: str) -> str:
     """``by anna@laptop since 10:03:12 (run …): message``, and what to do if its owner is gone."""
-    told = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    told = dict(one_line(line).split("=", 1) for line in said.split("\n") if "=" in line)
     if told.get("state") == "odd" or "owner" not in told:
         return "by nobody that it names: see `orch lock release`"
     text = f"by {told['owner']} since {told.get('since', '?')} (run {told.get('run', '?')})"
     if told.get("message"):
-        text += f": {told['message']}"
+        text += f": {quote(told['message'])}"
     if told.get("state") == "stale":
         text += "; it is stale: its owner is gone, see `orch lock release`"
     return text
+
+
+def _said(answer: Answer) -> str:
+    """Why a script on a host failed, as the host told it."""
+    return quote(answer.stderr) if answer.stderr else "its shell did not answer"
 
 
 @cache

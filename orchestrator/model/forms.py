@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
+from orchestrator.model.clean import clean, one_line, visible
 from orchestrator.model.masks import LEAST, as_bytes
 from orchestrator.model.text import escape_bytes
 
@@ -27,6 +28,7 @@ def forms(text: str) -> frozenset[str]:
 
 def _written(text: str) -> Iterator[str]:
     yield text
+    yield from (shown(text) for shown in (clean, visible, one_line))
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield repr(text)[1:-1]

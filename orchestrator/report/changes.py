@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
+from orchestrator.model.clean import visible
 from orchestrator.model.outcome import Change, Outcome
-from orchestrator.report.clean import clean
 
 
 def change_lines(outcome: Outcome) -> list[str]:
@@ -16,7 +16,7 @@ def change_lines(outcome: Outcome) -> list[str]:
         if change.key == "contents" and outcome.diff:
             continue
         lines += [f"  {line}" for line in _lines(change)]
-    return lines + [f"  {clean(line)}".rstrip() for line in outcome.diff.splitlines()]
+    return lines + [f"  {visible(line)}".rstrip() for line in _rows(outcome.diff)]
 
 
 def in_short(outcome: Outcome) -> str:
@@ -29,9 +29,9 @@ def _lines(change: Change) -> Iterator[str]:
         yield _short(change)
         return
     yield f"{change.key}:"
-    old, new = (change.before or "").splitlines(), change.after.splitlines()
+    old, new = _rows(change.before or ""), _rows(change.after)
     for line in difflib.unified_diff(old, new, "before", "after", lineterm=""):
-        yield clean(line)
+        yield visible(line)
 
 
 def _short(change: Change) -> str:
@@ -39,6 +39,11 @@ def _short(change: Change) -> str:
     return f"{change.key}: {before} → {_said(change.after)}"
 
 
+def _rows(text: str) -> list[str]:
+    """The lines that newlines end: no other character begins one that looks like orch's."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def _said(value: str) -> str:
-    text = clean(value).replace("\n", "↵")
+    text = visible(value).replace("\n", "↵")
     return (text if len(text) <= 120 else text[:119] + "…") or "''"

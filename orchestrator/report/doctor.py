@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from orchestrator.model.checkup import ASKED, WAY, Checkup, State, Trouble
+from orchestrator.model.clean import one_line
 from orchestrator.model.fold import fold, fold_messages, frame_of
 from orchestrator.model.text import dump_json
 from orchestrator.report.cells import wrap
-from orchestrator.report.clean import one_line
 from orchestrator.report.out import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Out
 from orchestrator.report.tables import Column, blocks
 

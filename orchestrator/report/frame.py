@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from orchestrator.model.clean import one_line
 from orchestrator.report.cells import cells, cut, pad
-from orchestrator.report.clean import one_line
 from orchestrator.report.progress import Lane, Progress, Work
 
 Segment: TypeAlias = tuple[str, str]

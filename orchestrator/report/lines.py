@@ -11,6 +11,7 @@ import time
 
 from msgspec.structs import replace
 
+from orchestrator.model.clean import one_line
 from orchestrator.model.event import (
     INTERRUPTED,
     ConnectFinished,
@@ -28,7 +29,6 @@ from orchestrator.model.event import (
 from orchestrator.model.fold import frame_of
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.report.changes import in_short
-from orchestrator.report.clean import one_line
 from orchestrator.report.out import CYAN, RED, YELLOW, said, style_of
 
 _QUIET = (Status.OK, Status.SKIPPED)

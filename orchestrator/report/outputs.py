@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 from msgspec import Struct, field
 
+from orchestrator.model.clean import clean, one_line, visible
 from orchestrator.model.event import StepFinished
 from orchestrator.model.fold import fold
 from orchestrator.model.outcome import Captured, Outcome, Status
 from orchestrator.report.changes import change_lines
-from orchestrator.report.clean import clean, one_line
 from orchestrator.report.out import BOLD, DIM, Out, said
 
 _LINES = 60
@@ -118,7 +118,8 @@ def _group(hosts: str, printed: _Printed, out: Out) -> Iterator[str]:
         yield f"{out.paint(hosts, BOLD)}{mark} {(printed.stdout or printed.stderr)[0]}"
         return
     yield out.paint(f"── {hosts} ──", BOLD)
-    yield from printed.stdout
+    for line in printed.stdout:  # behind a margin: none of it looks like a line of orch
+        yield f"  {line}".rstrip()
     for line in printed.stderr:
         yield f"{out.paint('!', DIM)} {line}".rstrip()
 
@@ -127,7 +128,7 @@ def _withheld(outcome: Outcome) -> list[str]:
     """``would run: systemctl …``; a reason of several lines stands below."""
     if outcome.changes:
         return [f"{said(outcome.status)}:", *change_lines(outcome)]
-    reason = clean(outcome.reason).strip("\n")
+    reason = visible(outcome.reason).strip("\n")
     if "\n" in reason:
         return [f"{said(outcome.status)}:", *reason.split("\n")]
     return [f"{said(outcome.status)}: {reason}" if reason else said(outcome.status)]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from orchestrator.model.clean import decode, one_line
 from orchestrator.model.event import Event, StepFinished, StepOutput
 from orchestrator.model.text import whole_characters
 from orchestrator.report.changes import change_lines
-from orchestrator.report.clean import decode, one_line
 from orchestrator.report.lines import Lines, target
 from orchestrator.report.out import Out
 

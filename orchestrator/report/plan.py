@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
+from orchestrator.model.clean import one_line
 from orchestrator.model.fold import fold
 from orchestrator.plan.model import Lane, Plan, PlannedStep, Program, Wave
 from orchestrator.report.cells import cells, wrap
-from orchestrator.report.clean import one_line
 from orchestrator.report.out import BOLD, CYAN, DIM, YELLOW, Out
 from orchestrator.report.plan_json import plan_json
 from orchestrator.report.planned import Mask, StepLines, same

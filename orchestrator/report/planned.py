@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
+from orchestrator.model.clean import one_line, visible
 from orchestrator.model.command import Wanted
 from orchestrator.plan.model import PlannedStep, Ruling
 from orchestrator.report.cells import wrap
-from orchestrator.report.clean import one_line, visible
 from orchestrator.report.out import DIM, Out
 from orchestrator.source.folder import show
 

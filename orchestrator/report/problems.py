@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.errors import Mark, Problem, excerpt
-from orchestrator.report.clean import visible
+from orchestrator.model.clean import visible
 from orchestrator.report.out import BOLD, CYAN, RED, Out
 
 _PLACES = 5

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from orchestrator.model.clean import decode, one_line
 from orchestrator.model.event import (
     ConnectFinished,
     ConnectStarted,
@@ -19,7 +20,6 @@ from orchestrator.model.event import (
     TaskStarted,
 )
 from orchestrator.model.text import whole_characters
-from orchestrator.report.clean import decode, one_line
 from orchestrator.report.lines import target
 
 _TAIL = 1024

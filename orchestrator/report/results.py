@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from orchestrator.model.clean import clean, one_line
 from orchestrator.model.event import Event, RunFinished, RunStarted, StepFinished
 from orchestrator.model.fold import fold, fold_messages, frame_of
 from orchestrator.model.outcome import Row, Status, last_lines
 from orchestrator.report.cells import wrap
-from orchestrator.report.clean import clean, one_line
 from orchestrator.report.out import BOLD, DIM, RED, Out, said, style_of
 from orchestrator.report.outputs import Outputs
 from orchestrator.report.tables import Column, blocks

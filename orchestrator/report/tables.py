@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from orchestrator.model.clean import one_line
 from orchestrator.report.cells import cells, pad, wrap
-from orchestrator.report.clean import one_line
 
 _GAP = "  "
 _INDENT = 4

@@ -8,9 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.text import decode, escape_bytes, whole_characters
-
-_SHOWN = 500  # bytes
+from orchestrator.model.clean import quote_end
 
 
 class How(Enum):
@@ -77,7 +75,7 @@ class Lost(Exception):  # noqa: N818 - says what became of the session
 
     def __init__(self, step: int | None, reason: str, said: bytes = b"") -> None:
         self.step, self.reason, self.said = step, reason, said
-        told = readable(said)
+        told = quote_end(said)
         super().__init__(f"{reason}; it said: {told}" if told else reason)
 
 
@@ -88,18 +86,10 @@ class NotReady(ConnectError):  # noqa: N818 - says what the host is
 
     def __init__(self, why: str, said: bytes, *, sent: bool = False) -> None:
         self.said, self.sent = said, sent
-        told = readable(said)
+        told = quote_end(said)
         super().__init__(
             "shell",
             f"{why}; the host said: {told}" if told else f"{why}; the host said nothing",
             "a login shell's rc file that reads its input, a forced command or a closed account"
             " does this: see what `ssh HOST 'exec sh'` does",
         )
-
-
-def readable(said: bytes) -> str:
-    """The end of what a host said, for a message: one line, no control characters."""
-    said = whole_characters(said[-_SHOWN:], start=len(said) > _SHOWN)
-    rows = [row.strip() for row in escape_bytes(decode(said)).split("\n")]
-    text = " / ".join(row for row in rows if row)
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

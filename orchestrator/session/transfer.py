@@ -21,9 +21,9 @@ from contextlib import closing
 from enum import Enum
 
 from orchestrator.errors import Exit, OrchError, Problem
+from orchestrator.model.clean import quote_end
 from orchestrator.model.text import decode
 from orchestrator.session.channel import Channel, Chunk
-from orchestrator.session.ending import readable
 from orchestrator.session.quoting import escaped
 
 PIECE = 1 << 16
@@ -63,7 +63,7 @@ class TransferError(OrchError):
     exit_code = Exit.FAILED
 
     def __init__(self, how: Failure, why: str, said: bytes, exit_status: int | None = None) -> None:
-        told = readable(said)
+        told = quote_end(said)
         super().__init__(Problem(f"{why}: {told}" if told else why))
         self.how, self.exit_status = how, exit_status
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from orchestrator.errors import ConnectError
-from orchestrator.session.ending import readable
+from orchestrator.model.clean import one_line, quote, quote_end
 from orchestrator.transport.agent import AgentError
 from orchestrator.transport.ask import Desk, Question, WantedError
 from orchestrator.transport.keys import Key, Offer
@@ -91,7 +91,7 @@ class Auth:
                 "name the key (`connect: {identity: …}`) and set `identities_only: true`",
             )
         why = f": {goodbye}" if goodbye else ""
-        said = f" and said: {readable(self._said)}" if self._said else ""
+        said = f" and said: {quote_end(self._said)}" if self._said else ""
         return ConnectError("auth", f"the server hung up{why}{said} ({self._list()})")
 
     def _ask_what_it_takes(self) -> None:
@@ -174,8 +174,8 @@ class Auth:
         password = not seen and ("passw" in asks or "passphrase" in asks or not asks.strip(" :"))
         question = self._desk.question("" if password else prompt, seen=seen)
         if password and question in self._given:
-            asks = " ".join(prompt.split())
-            self.tried.append(f"{INTERACTIVE}, where the password is not enough ({asks!r})")
+            asks = quote(prompt)
+            self.tried.append(f"{INTERACTIVE}, where the password is not enough ({asks})")
             self._unanswered = True
             return None
         return self._given_to(question)
@@ -283,7 +283,8 @@ class Auth:
             )
         if self._offer.agent is not None and self._offer.agent.trouble:
             hint = self._offer.agent.remedy
-        takes = f"; the server takes {', '.join(self._methods)}" if self._methods else ""
+        methods = one_line(", ".join(self._methods)[:200])
+        takes = f"; the server takes {methods}" if methods else ""
         error = f"{what} lets {self._user} in: {self._list()}{takes}"
         self._gate.turned_away(ConnectError("auth", error, hint))
 

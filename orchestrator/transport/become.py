@@ -14,7 +14,7 @@ import secrets
 from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
-from orchestrator.session.ending import readable
+from orchestrator.model.clean import quote_end
 from orchestrator.transport.ask import BECOME_FILE, Question
 
 _NOT_FOUND = 127  # POSIX.1-2017, XCU 2.8.2
@@ -146,7 +146,7 @@ class Become(Struct, frozen=True):
 
     def refused(self, said: bytes, status: int) -> ConnectError:
         """The error for a tool that ended without giving us a shell."""
-        why = readable(_reasons(said)) or f"it ended with {status} and said nothing"
+        why = quote_end(_reasons(said)) or f"it ended with {status} and said nothing"
         return self.failed(why, self._hint(why, status))
 
     def permit(self) -> str:

@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.clean import quote_end
 from orchestrator.session.channel import Channel, Chunk
-from orchestrator.session.ending import readable
 from orchestrator.transport.ask import BECOME_FILE, Answers, Question
 from orchestrator.transport.become import Become
 from orchestrator.transport.deadline import CancelledError
@@ -220,7 +220,7 @@ class _Asking:
     def _in_time(self) -> None:
         if time.monotonic() < self._by:
             return
-        said = readable(self._stdout + self._become.without_marks(self._stderr))
+        said = quote_end(self._stdout + self._become.without_marks(self._stderr))
         self._desk.answers.leave(self)
         self._given_up = True
         self._close_stdin()

@@ -8,13 +8,14 @@ import time
 from typing import NoReturn
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.clean import quote
 from orchestrator.model.host import Connect
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.ask import Desk
 from orchestrator.transport.auth import Auth
 from orchestrator.transport.cable import Cable
 from orchestrator.transport.deadline import Deadline
-from orchestrator.transport.heard import named, shown
+from orchestrator.transport.heard import named
 from orchestrator.transport.keys import Offer
 from orchestrator.transport.library import Message, codes
 from orchestrator.transport.link import Link, Refusal
@@ -203,7 +204,8 @@ class Client(Link):
 
     def _not_opened(self, message: Message) -> None:
         stream, code = self._channels.get(message.get_int()), message.get_int()
-        why = shown(message.get_string().decode("utf-8", "replace")) or "it does not say why"
+        text = message.get_string().decode("utf-8", "surrogateescape")
+        why = quote(text) if text.strip() else "it does not say why"
         if stream is None:
             return
         super().forget(stream)

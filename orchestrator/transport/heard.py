@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.clean import quote
 
 LINE = 255  # bytes of a version line (RFC 4253 4.2)
 
 
-def shown(text: str) -> str:
-    """In one line, and without what a terminal would obey."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
 def named(failure: Exception) -> str:
     """What an exception says, or what it is called: some libraries' say nothing."""
-    return shown(str(failure)) or type(failure).__name__
+    text = str(failure)
+    return quote(text) if text.strip() else type(failure).__name__
 
 
 def no_banner(said: list[str]) -> ConnectError:
@@ -24,7 +20,7 @@ def no_banner(said: list[str]) -> ConnectError:
     OpenSSH drops connections beyond MaxStartups like that, newer ones with a line of text;
     since 9.8 also addresses that failed before (PerSourcePenalties), for which time heals.
     """
-    words = f" and said: {' / '.join(said)[:LINE]!r}" if said else ""
+    words = f" and said: {quote(' / '.join(said), LINE)}" if said else ""
     if said and "MaxStartups" not in words:
         if "Not allowed" in words:
             return ConnectError(
@@ -45,6 +41,6 @@ def not_ssh(said: list[str]) -> ConnectError:
     """What answered is something else."""
     return ConnectError(
         "banner",
-        f"this is not an SSH server: it said {said[0][:80]!r}",
+        f"this is not an SSH server: it said {quote(said[0], 80)}",
         "is the port right? `connect: {port: …}`",
     )

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, cast
 
 from orchestrator import __version__
 from orchestrator.errors import ConnectError
+from orchestrator.model.clean import quote
 from orchestrator.transport.cable import Cable
-from orchestrator.transport.heard import LINE, named, no_banner, not_ssh, shown
+from orchestrator.transport.heard import LINE, named, no_banner, not_ssh
 from orchestrator.transport.library import (
     IncompatiblePeer,
     Message,
@@ -212,7 +213,8 @@ class Link(Transport):
         else:
             raise Refusal(not_ssh(said))
         if not text.startswith(("SSH-2.0-", "SSH-1.99-")):
-            raise Refusal(ConnectError("banner", f"the server speaks another SSH: {text[:LINE]!r}"))
+            why = f"the server speaks another SSH: {quote(text, LINE)}"
+            raise Refusal(ConnectError("banner", why))
         self.remote_version = text
         self.phase = "kex"
 
@@ -233,7 +235,7 @@ class Link(Transport):
         )
         for what, name, ours in kinds:
             if not set(theirs[name]) & set(ours):
-                offered = shown(", ".join(theirs[name]))
+                offered = quote(", ".join(theirs[name]), 2000)
                 return ConnectError(
                     "kex",
                     f"no {what} algorithm in common: "
@@ -252,7 +254,8 @@ class Link(Transport):
 
     def _parse_disconnect(self, m: Message) -> None:
         m.get_int()
-        self._goodbye = shown(m.get_string().decode("utf-8", "replace"))
+        text = m.get_string().decode("utf-8", "surrogateescape")
+        self._goodbye = quote(text) if text.strip() else ""
 
     def _room(self) -> None:
         for stream in tuple(self._streams):

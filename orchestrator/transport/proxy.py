@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from orchestrator.errors import ConnectError
-from orchestrator.session.ending import readable
+from orchestrator.model.clean import quote_end
 from orchestrator.transport.flusher import Flusher
 from orchestrator.transport.wire import Wire
 
@@ -79,7 +79,7 @@ class Proxy(Wire):
         status = self._process.wait()
         size = os.fstat(self._stderr.fileno()).st_size
         text = os.pread(self._stderr.fileno(), SAID, max(0, size - SAID))
-        words = readable(text)
+        words = quote_end(text)
         how = ""
         if by_itself and status:
             how = f"ended with {status}" if status > 0 else f"was killed by signal {-status}"

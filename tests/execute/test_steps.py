@@ -239,7 +239,7 @@ def test_invalid_bytes_and_markup_in_output_are_data(one: Project) -> None:
     assert "[red]x[/]" in shown.out
     assert "\x1b" not in shown.out
     (first, _) = sorted((one.root / ".orch" / "runs").glob("*/a1.log"))
-    assert b"\xff[red]x[/] \x1b[31m\n1%\r2%" in first.read_bytes()
+    assert rb"\xff[red]x[/] \x1b[31m" + b"\n" + rb"1%\x0d2%" in first.read_bytes()
 
 
 def test_a_called_task_takes_arguments_and_never_a_variable(one: Project) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.model.clean import clean as shown_by_a_terminal
 from tests.projects import Done, Project
 
 CANARY = "c4n4ry's $ecret/+x"
@@ -384,6 +386,48 @@ def test_a_secret_across_what_was_not_kept_is_hidden(one: Project) -> None:
     for part in range(4, len(CANARY)):
         assert CANARY[:part] not in done.out
         assert CANARY[-part:] not in done.out
+
+
+TRICKS = {
+    "colours": "printf '%s\\n' {{ db_password }} | grep --color=always 4ry",
+    "lines": "printf '%s\\n' {{ db_password }} | fold -w 6",
+    "overstruck": "printf '%s\\n' {{ db_password }} | sed 's/./&\\x08&/g'",
+    "nothing seen": "printf '%s\\n' {{ db_password }} | sed 's/./&\\xe2\\x80\\x8b/g'",
+    "controls": "printf '%s\\n' {{ db_password }} | sed 's/./&\\x02/g'",
+    "links": "printf '%s\\n' {{ db_password }} | sed 's/./\\x1b]8;;x\\x1b\\x5c&/g'",
+    "pieces": "printf '%s\\n' {{ db_password }} | sed 's/./&\\x1b[m/g' | dd bs=7 2>/dev/null",
+    "stderr": "printf '%s\\n' {{ db_password }} | grep --color=always 4ry >&2; exit 3",
+}
+
+
+def seen(text: str) -> str:
+    """The text as one reads it, blanks left out: on a terminal, and with JSON's escapes."""
+    for _ in range(2):
+        text = shown_by_a_terminal(text)
+        text = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), text)
+        text = re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), text)
+        text = text.replace("\\n", "\n").replace("\\b", "\b")
+    return re.sub("[^!-~]", "", text)
+
+
+def test_a_secret_is_hidden_whatever_stands_in_it_that_nobody_sees(one: Project) -> None:
+    steps: list[dict[str, object]] = []
+    for number, trick in enumerate(TRICKS.values()):
+        steps.append({"run": trick, "register": f"r{number}", "ignore_errors": True})
+        text = f"{{{{ r{number}.stdout ~ r{number}.stderr }}}}"
+        steps.append({"run": "cat >&2; exit 3", "stdin": text, "ignore_errors": True})
+        steps.append({"copy": {"path": f"f{number}", "content": text}})
+        steps.append({"block": [{"fail": f"it said {text}"}], "rescue": [{"run": "exit 0"}]})
+    done = run(one, json.dumps({"steps": [*steps, {"run": TRICKS["stderr"]}]}), "--json", "--diff")
+    assert done.code == 1, done.err
+    assert sum(step.get("reason", "").startswith("it said ") for step in done.steps("a1")) == 8
+    plain = orch(one, "run", "t", "--diff", "-v")
+    code, live = on_terminal(one, {}, "-s", "dev", "run", "t", "--diff")
+    assert (plain.code, code) == (1, 1)
+    everything = "\n".join((done.out, plain.out, plain.err, live, logs(one)))
+    assert everything.count("‹db_password›") >= 8 * 8
+    assert CANARY.replace(" ", "") not in seen(everything)
+    clean(seen(plain.out + plain.err))
 
 
 def on_terminal(project: Project, answers: dict[str, str], *args: str) -> tuple[int, str]:

@@ -20,15 +20,52 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_bytes_stand_as_they_came_under_a_heading(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"caf\xc3\xa9\ttab\r\n", b"caf\xc3\xa9\ttab\r\n"),
+        (b"\x00\xff\x1b[31mred\r10%\r\n", rb"\x00\xff\x1b[31mred\x0d10%" + b"\r\n"),
+        (b"\x1b]0;title\x07\xc2\x9b2J\n", rb"\x1b]0;title\x07\x9b2J" + b"\n"),
+        ("a\u2028b\u202ec\x85d\n".encode(), rb"a\u2028b\u202ec\x85d" + b"\n"),
+        (b"--- ok, exit status 0\n---\n-- x\n", b"\\--- ok, exit status 0\n---\n-- x\n"),
+        (b"x\n=== 2026 uname\n==== y\n a --- b\n", b"x\n\\=== 2026 uname\n==== y\n a --- b\n"),
+    ],
+)
+def test_text_stands_as_it_came_but_for_what_would_move_a_cursor_or_forge_a_line(
+    tmp_path: Path, data: bytes, shown: bytes
+) -> None:
+    for at in range(len(data)):
+        logs = HostLogs(tmp_path)
+        logs.started(begun("a"))
+        logs.output(printed("a", data[:at]))
+        logs.output(printed("a", data[at:]))
+        logs.finished(ended("a"))
+        logs.close()
+        assert log(tmp_path) == TITLE + shown + b"--- ok, exit status 0, 0.03 s\n"
+        (tmp_path / "a.log").unlink()
+
+
+def test_what_was_held_back_stands_at_the_end(tmp_path: Path) -> None:
     logs = HostLogs(tmp_path)
-    data = b"\x00\xff\x1b[31mred\r10%\r\n"
     logs.started(begun("a"))
-    logs.output(printed("a", data[:4]))
-    logs.output(printed("a", data[4:]))
+    logs.output(printed("a", b"--"))
+    logs.output(printed("a", b"caf\xc3", "stderr"))
     logs.finished(ended("a"))
     logs.close()
-    assert log(tmp_path) == TITLE + data + b"--- ok, exit status 0, 0.03 s\n"
+    assert log(tmp_path) == (
+        TITLE + b"--- stderr\ncaf\n--- stdout\n--\n--- stderr\n\\xc3\n"
+        b"--- ok, exit status 0, 0.03 s\n"
+    )
+
+
+def test_a_line_cannot_be_forged_by_a_change_of_stream(tmp_path: Path) -> None:
+    logs = HostLogs(tmp_path)
+    logs.started(begun("a"))
+    logs.output(printed("a", b"half "))
+    logs.output(printed("a", b"oh\n", "stderr"))
+    logs.output(printed("a", b"--- ok\n"))
+    logs.close()
+    assert log(tmp_path).endswith(b"half \n--- stderr\noh\n--- stdout\n\\--- ok\n")
 
 
 def test_a_change_of_stream_is_marked_on_a_line_of_its_own(tmp_path: Path) -> None:

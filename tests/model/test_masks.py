@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.model.clean import clean, one_line, quote_end, visible
+from orchestrator.model.clean import quote as quoted
 from orchestrator.model.masks import LEAST, Masks, as_bytes
 
 SECRET = "it's $3cr3t/+\"x\\y%"
@@ -160,10 +162,108 @@ def test_text_and_bytes_are_masked_alike(secret: str, before: str, after: str) -
 @given(st.lists(st.sampled_from([b"a", b"aa", b"ab", b"b"]), max_size=40))
 def test_no_more_than_a_secret_is_held_back(chunks: list[bytes]) -> None:
     known = masks(("pw", "aaaaa"))
-    longest = max(map(len, known.table.labels))
+    longest = known.table.longest
     stream, given_in, given_out = known.stream(), 0, 0
     for chunk in chunks:
         given_in += len(chunk)
         given_out += len(stream.feed(chunk).replace("‹pw›".encode(), b"aaaaa"))
         assert given_in - given_out < longest + given_in // 2 + 1
     assert stream.feed(b"zz").endswith(b"zz")
+
+
+UNSEEN = [
+    "\x1b[01;31m\x1b[K",  # grep --color
+    "\x1b[m\x1b[K",
+    "\x1b]8;;http://host/\x1b\\",
+    "\x1b]0;title\x07",
+    "\x1bPq#0\x1b\\",
+    "\x1b(B",
+    "\x9b1m",
+    "\0",
+    "\x07\x7f",
+    "\u200b",
+    "\u2060\ufeff\xad",
+    "\u202e",
+    "x\b",
+]
+FOLDED = ["\n", "\r\n", "\n    ", " ", "\u2028", "\x1b[K\n\t", "\r"]
+
+
+@pytest.mark.parametrize("within", [*UNSEEN, *FOLDED])
+def test_a_secret_is_found_whatever_a_reader_does_not_see_in_it(within: str) -> None:
+    known = masks(("pw", "hunter2xyz"))
+    for at in (1, 4, 9):
+        text = f"a {'hunter2xyz'[:at]}{within}{'hunter2xyz'[at:]} b"
+        assert known.text(text) == "a ‹pw› b"
+        assert known.data(text.encode()) == "a ‹pw› b".encode()
+
+
+def test_a_character_typed_over_itself_is_one() -> None:
+    bold = "".join(f"{char}\b{char}" for char in "hunter2xyz")
+    known = masks(("pw", "hunter2xyz"))
+    assert clean(bold) == "hunter2xyz"
+    assert clean(known.text(f"a {bold} b")) == "a ‹pw› b"
+
+
+@pytest.mark.parametrize("within", UNSEEN)
+def test_a_short_secret_is_found_with_what_is_not_seen_but_not_across_blanks(within: str) -> None:
+    known = masks(("pin", "12 34"))
+    assert known.text(f"<12{within} 34>") == "<‹pin›>"
+    assert known.text("rows 12\n  34 and 1234") == "rows 12\n  34 and 1234"
+
+
+def test_what_is_shown_of_a_secret_with_controls_is_hidden() -> None:
+    secret = "be\x07ll and\ttab\nline \x1b[1mtwo"
+    known = masks(("pw", secret))
+    for shown in (clean, visible, one_line, quoted, lambda text: quote_end(text.encode())):
+        assert known.text(shown(f"x {secret} y")).strip("'") in ("x ‹pw› y", "x ‹pw› / ‹pw› y")
+
+
+def test_a_part_beside_a_cut_is_hidden_with_what_is_not_seen_in_it() -> None:
+    known = masks(("pw", "correct-horse-battery"))
+    assert known.text("x corr\x1b[1mect…") == "x ‹secret›…"
+    assert known.text("…bat\n  tery y") == "…‹secret› y"
+    assert known.ends(b"a corr\x1b[0mect\n-ho", b"bat\0tery b") == (b"a ", b" b")
+
+
+def test_a_long_text_of_cuts_is_masked_in_its_time() -> None:
+    known = masks(("pw", "correct-horse-battery"))
+    for text in ("…" * 20_000, "[… " * 20_000, "\x9d" * 20_000, "\x1b]" * 20_000, "c\b" * 20_000):
+        assert known.text(text) == text
+
+
+@given(
+    st.lists(
+        st.sampled_from(["hunter2xyz", "correct-horse", "a b\tc d e f g h"]), min_size=1, max_size=3
+    ),
+    st.data(),
+)
+def test_no_chunking_lets_through_what_a_reader_sees(found: list[str], data: st.DataObject) -> None:
+    known = masks(*(("pw", text) for text in found))
+    within = st.sampled_from([*UNSEEN[:-1], *FOLDED, "", "", "", ""])
+    raw = "".join(
+        f"{data.draw(texts)}|" + "".join(char + data.draw(within) for char in text[:-1]) + text[-1]
+        for text in found
+    ).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=12)))
+    stream, given_out = known.stream(), b""
+    for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
+        given_out += stream.feed(raw[start:end])
+    given_out += stream.end()
+    for text in found:
+        for shown in (given_out, known.data(raw)):
+            left = "".join(clean(shown.decode("utf-8", "surrogateescape")).split())
+            assert "".join(text.split()) not in left
+
+
+def test_what_is_held_back_is_bounded() -> None:
+    stream = masks(("pw", "hunter2xyz")).stream()
+    assert stream.feed(b"hunter") == b""
+    given_out = b"".join(stream.feed(b"\0" * 1000) for _ in range(20))
+    assert len(given_out) > 10_000
+
+
+def test_a_line_that_ends_like_a_secret_begins_is_not_held_back() -> None:
+    stream = masks(("pw", "hunter2xyz")).stream()
+    assert stream.feed(b"such a hun\n") == b"such a hun\n"
+    assert stream.feed(b"ter2xyz!") == "‹pw›!".encode()

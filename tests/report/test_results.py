@@ -43,8 +43,8 @@ def test_several_lines_and_stderr_stand_under_a_heading() -> None:
     end = outcome(b"one\n  two\n", b"careful\n")
     assert show(started("a"), step("a", end), finished())[:4] == [
         "── a ──",
-        "one",
-        "  two",
+        "  one",
+        "    two",
         "! careful",
     ]
 
@@ -73,21 +73,21 @@ def test_under_check_what_would_happen_is_folded_over_hosts_with_its_text() -> N
         "━━ uname, step 1: uname -a ━━",
         "a[1-2]: would run: make all",
         "── b ──",
-        "would change:",
-        "x",
-        "y",
-        "- old",
-        "+ new",
+        "  would change:",
+        "  x",
+        "  y",
+        "  - old",
+        "  + new",
     ]
 
 
 def test_long_output_shows_head_and_tail_unless_it_is_wanted_whole() -> None:
     text = b"".join(b"line %d\n" % i for i in range(500))
     shown = show(started("a"), step("a", outcome(text)), finished())
-    assert shown[1:31] == [f"line {i}" for i in range(30)]
-    assert shown[31] == "[… 440 lines not shown here; the log has them all …]"
-    assert shown[32:62] == [f"line {i}" for i in range(470, 500)]
-    assert "line 250" in show(started("a"), step("a", outcome(text)), finished(), whole=True)
+    assert shown[1:31] == [f"  line {i}" for i in range(30)]
+    assert shown[31] == "  [… 440 lines not shown here; the log has them all …]"
+    assert shown[32:62] == [f"  line {i}" for i in range(470, 500)]
+    assert "  line 250" in show(started("a"), step("a", outcome(text)), finished(), whole=True)
 
 
 def test_output_that_differs_only_in_what_is_not_shown_is_not_called_equal() -> None:

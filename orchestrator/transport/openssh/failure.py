@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.clean import one_line
 
 _STEPS = (
     ("Connecting to ", "connect"),
@@ -70,7 +71,7 @@ def doing(phase: str) -> str:
 def failure(log: str, stderr: str) -> ConnectError:
     """The error of an ``ssh`` that ended with this log. ``stderr`` is its proxy command's, too."""
     told = (*stderr.splitlines(), *log.splitlines())
-    lines = [line.strip() for line in told if not _NOISE.match(line)]
+    lines = [one_line(line) for line in told if not _NOISE.match(line)]
     phase = phase_of(log)
     if phase == "host key":
         return _host_key(log, lines)
