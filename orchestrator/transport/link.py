@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 from orchestrator import __version__
 from orchestrator.errors import ConnectError
-from orchestrator.model.clean import quote
+from orchestrator.model.clean import one_line, quote
 from orchestrator.transport.cable import Cable
 from orchestrator.transport.heard import LINE, named, no_banner, not_ssh
 from orchestrator.transport.library import (
@@ -235,7 +235,7 @@ class Link(Transport):
         )
         for what, name, ours in kinds:
             if not set(theirs[name]) & set(ours):
-                offered = quote(", ".join(theirs[name]), 2000)
+                offered = one_line(", ".join(theirs[name])[:2000])
                 return ConnectError(
                     "kex",
                     f"no {what} algorithm in common: "

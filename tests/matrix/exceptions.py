@@ -27,7 +27,7 @@ def one_session(connection: Connection) -> None:
     error = caught.value
     assert (error.phase, "MaxSessions in its sshd_config" in error.hint) == ("channel", True)
     assert error.why in {
-        "the host refuses a session: open failed",
+        "the host refuses a session: 'open failed'",
         "the host opens no session: Session open refused by peer",
     }
 
@@ -51,8 +51,8 @@ def no_sudo(connection: Connection) -> None:
         run(session, Command(1, "id"))
     error = caught.value
     assert error.phase == "become"
-    assert error.why.startswith("sudo gives no shell of daemon: sh: ")
-    assert error.why.endswith(": sudo: not found")
+    assert error.why.startswith("sudo gives no shell of daemon: 'sh: ")
+    assert error.why.endswith(": sudo: not found'")
     assert error.hint == (
         "install sudo on the host, or choose another way with `connect: {become_method: doas | su}`"
     )

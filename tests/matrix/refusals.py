@@ -24,8 +24,8 @@ ALLOW, OTHER = (
     "the system's ssh may know one: `connect: {transport: openssh}`",
 )
 STALE = (
-    "shell: {at}: the session broke off (exit status 1); the host said: WARNING: Your password has"
-    " expired. / Password change required but no TTY available.",
+    "shell: {at}: the session broke off (exit status 1); the host said: 'WARNING: Your password has"
+    " expired. / Password change required but no TTY available.'",
     "a login shell's rc file that reads its input, a forced command or a closed account does this:"
     " see what `ssh HOST 'exec sh'` does",
 )
@@ -49,8 +49,8 @@ UNKNOWN_THERE = (
 )
 LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("expired", "ssh"): (
-        "auth: {at}: the server hung up and said: Your account has expired; please contact your"
-        f" system administrator. (tried {TRIED})",
+        "auth: {at}: the server hung up and said: 'Your account has expired; please contact your"
+        f" system administrator.' (tried {TRIED})",
         "",
     ),
     ("expired", "openssh"): (

@@ -41,12 +41,12 @@ NO_SHELL = (
 )
 # what keeps a host from giving us a shell: the reason that its row has
 NO_SHELLS = {
-    "echoes": f"{BROKE.format(status=0)}: this account is for backups",
-    "files": f"{BROKE.format(status=1)}: This service allows sftp connections only.",
-    "leaves": f"{BROKE.format(status=4)}: closed for today",
+    "echoes": f"{BROKE.format(status=0)}: 'this account is for backups'",
+    "files": f"{BROKE.format(status=1)}: 'This service allows sftp connections only.'",
+    "leaves": f"{BROKE.format(status=4)}: 'closed for today'",
     "reads": f"{BROKE.format(status=0)} nothing",
     "becomes": SILENT,
-    "nologin": f"{BROKE.format(status=1)}: This account is currently not available.",
+    "nologin": f"{BROKE.format(status=1)}: 'This account is currently not available.'",
     "false": f"{BROKE.format(status=1)} nothing",
 }
 NO_SHELLS_AT_ALL = {
@@ -66,12 +66,12 @@ NO_SHELLS_AT_ALL = {
 NO_ROOM = {
     "full": (
         r"could not write all of it: is the disk full\?\n",
-        r"cat: write error: No space left on device",
+        r"'cat: write error: No space left on device'",
     ),
     "sealed": (
         r"cannot create /home/sealed/\.orch-\w+: Read-only file system\n",
-        r"mkdir: cannot create directory '/tmp/orch-\w+': Read-only file system / "
-        r"mkdir: cannot create directory '/home/sealed/orch-\w+': Read-only file system",
+        r"\"mkdir: cannot create directory '/tmp/orch-\w+': Read-only file system / "
+        r"mkdir: cannot create directory '/home/sealed/orch-\w+': Read-only file system\"",
     ),
 }
 COMPACT = [case for case in WORKS if case[0] not in NO_ROOM]

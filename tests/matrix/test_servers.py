@@ -52,7 +52,7 @@ LINES = {
         "it takes Kerberos only: does `klist` show a ticket, and ssh_config allow it?",
     ),
     ("closed", "ssh"): (
-        "auth: {at}: the server hung up and said: closed for maintenance until Monday (tried {key}"
+        "auth: {at}: the server hung up and said: 'closed for maintenance until Monday' (tried {key}"
         " (ssh-ed25519 {print}))",
         "",
     ),

@@ -60,7 +60,7 @@ NO_PROXY = {
     ("socks", "ssh"): f"{CUT}; the proxy command ended with 1",
     ("socks", "openssh"): ".*Connection closed.*|.*Broken pipe.*",
     ("missing", "ssh"): (
-        f"{CUT}; the proxy command ended with 127: /bin/sh: 1: exec: no-such-proxy: not found"
+        f"{CUT}; the proxy command ended with 127: '/bin/sh: 1: exec: no-such-proxy: not found'"
     ),
     ("missing", "openssh"): "/bin/sh: 1: exec: no-such-proxy: not found / .*",
 }
