@@ -7,11 +7,20 @@ from functools import partial
 from typing import TypeVar
 
 from orchestrator import tasks
-from orchestrator.app import constants, values
+from orchestrator.app import calls, constants, values
+from orchestrator.app.prepare import new_run
 from orchestrator.app.project import root_of
+from orchestrator.app.undefined import undefined_names
 from orchestrator.errors import Mark, OrchError, Problem, nearest
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import default_stage, stages
+from orchestrator.inventory.values import Merger, defaults_of
+from orchestrator.library import FOLDER
+from orchestrator.model.host import Stage
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.claims import check_claims
+from orchestrator.plan.problems import HostProblems
+from orchestrator.source.folder import show
 from orchestrator.tasks.model import Task
 from orchestrator.tasks.notes import notes_of
 
@@ -49,6 +58,11 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
         roles = {role for stage in found.values() if stage for role in stage.roles}
         told.add(_unknown_roles(of_tasks, roles))
     told.add(constants.problems_of(of_tasks))
+    library = show(FOLDER) + "/"
+    own = [task for task in of_tasks if not task.mark.path.startswith(library)]
+    read = [stage for stage in found.values() if stage is not None]
+    if loaded:
+        told.add(calls.call_problems(own, loaded.by_name, root, _with_defaults(read)))
     notes: list[Note] = []
     for stage in [found[name] for name in named or known.names]:
         if stage is None:
@@ -56,7 +70,27 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
         notes += stage.notes
         if loaded:  # else who knows which names the tasks would give
             told.unless_wrong(partial(values.check, stage, values.later_names(of_tasks)))
+            told.unless_wrong(partial(_claims, stage))
+    if loaded and len(read) == len(known.names):  # else who knows what the others define
+        problems, more = undefined_names(own, values.later_names(of_tasks), read)
+        told.add(problems)
+        notes += more
     return told.problems, list(dict.fromkeys(notes + notes_of(of_tasks)))
+
+
+def _with_defaults(stages: Iterable[Stage]) -> frozenset[str]:
+    """The modules for which a host of any stage has defaults."""
+    merger = Merger(defaults_of)
+    hosts = (host for stage in stages for host in stage.hosts.values())
+    return frozenset(str(name) for host in hosts for name in merger.of(host))
+
+
+def _claims(stage: Stage) -> None:
+    """Return if no two apps of the stage claim the same on a host. Raises DefinitionError."""
+    problems = HostProblems(len(stage.hosts))
+    apps, hosts = tuple(stage.apps.values()), tuple(stage.hosts.values())
+    check_claims(Ask(stage, hosts, (), {}, new_run(0.0), apps=apps), problems)
+    problems.raise_any()
 
 
 class _Told:

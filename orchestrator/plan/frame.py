@@ -29,12 +29,13 @@ class Frame:
 
     ``given`` are arguments from further out (command line, enclosing playbooks); None: the
     file is called as a step, and takes none. What is called so, and any module, takes no
-    variables for its params, but ``defaults``, the stage's and roles' for it.
+    variables for its params, but ``defaults``, the stage's and roles' for it. ``called_at``: where
+    the step stands that calls it.
     """
 
     __slots__ = (
         *("caller", "defaults", "extra", "extra_sources"),
-        *("given", "host", "task", "values", "written"),
+        *("called_at", "given", "host", "task", "values", "written"),
     )
 
     def __init__(
@@ -46,8 +47,9 @@ class Frame:
         caller: Scope | None = None,
         given: Mapping[str, Argument] | None = None,
         defaults: Values | None = None,
+        called_at: Mark | None = None,
     ) -> None:
-        self.task = task
+        self.task, self.called_at = task, called_at
         self.host = host.under(task.vars, self) if task.vars else host
         self.written, self.caller, self.given = written or {}, caller or host, given
         self.defaults: Values = defaults or {}
@@ -102,7 +104,7 @@ class Frame:
             raise DefinitionError(
                 Problem(
                     f"task '{self.task.name}' needs a value for its param '{name}'",
-                    param.mark,
+                    self.called_at or param.mark,
                     f"give it as {name}=…" if self.given is not None else f"write {name}: …",
                 )
             )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.library import FOLDER
 from orchestrator.model.host import Host
 from orchestrator.model.result import Result
 from orchestrator.model.value import Values
@@ -19,6 +20,7 @@ from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
 from orchestrator.plan.walk import Around, Flat, Row, Seen, Walk, loop_items
+from orchestrator.source.folder import show
 from orchestrator.tasks.model import Control, Task
 
 SKIPPED = Result("skipped", skipped=True)
@@ -112,7 +114,8 @@ class RowPlanner:
                 maybe = any(_may_be_left_out(flat.number, region) for region in row.regions)
                 step = self.step(flat, lenient, maybe=maybe)
             except DefinitionError as error:
-                self.problems.on(self.on.host.name, error, flat.step.mark)
+                found = _in_project(error, (*flat.around.calls, flat.step.mark))
+                self.problems.on(self.on.host.name, found, flat.step.mark)
                 continue
             planned.append(step)
             for gather in ends.get(flat.number, ()):
@@ -174,3 +177,16 @@ def _may_be_left_out(number: int, region: Region) -> bool:
     """Whether steps behind the region may be come to without this one, which is in it."""
     tried = region.forgives and region.start <= number < region.body
     return tried or region.body <= number < region.rescue
+
+
+def _in_project(error: DefinitionError, calls: Sequence[Mark]) -> DefinitionError:
+    """Return the error with the place of the innermost of the project's ``calls`` for each place
+    within the modules that ship."""
+    library = show(FOLDER) + "/"
+    ours = [mark for mark in calls if not mark.path.startswith(library)]
+
+    def placed(problem: Problem) -> Problem:
+        inside = problem.mark is None or problem.mark.path.startswith(library)
+        return replace(problem, mark=ours[-1]) if inside and ours else problem
+
+    return DefinitionError(*map(placed, error.problems))

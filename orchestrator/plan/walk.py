@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Problem
+from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.host import Host
 from orchestrator.model.text import quote_text
 from orchestrator.model.value import Key, Values
@@ -35,7 +35,8 @@ class Seen(Struct, frozen=True):
 class Around(Struct, frozen=True):
     """What a step inherits from all that it stands in, outer first.
 
-    ``excluded`` says why this host has no part in it.
+    ``excluded`` says why this host has no part in it. ``calls``: where the tasks are called in
+    which it stands, outer first.
     """
 
     when: tuple[tuple[Judgement, Frame], ...] = ()
@@ -49,6 +50,7 @@ class Around(Struct, frozen=True):
     local: bool = False
     path: tuple[str, ...] = ()
     excluded: str = ""
+    calls: tuple[Mark, ...] = ()
 
     def around(self, step: Step, frame: Frame) -> Around:
         """What a step, and all in it, inherits from here and says itself."""
@@ -211,10 +213,11 @@ class Walk:
             written=call.args,
             caller=frame,
             defaults=self.defaults.get(call.task, {}),
+            called_at=call.mark,
         )
         inner = around.inside(task.mods, callee)
         shown = step.name.source if step.name else task.name
-        inner = replace(inner, path=(*around.path, shown))
+        inner = replace(inner, path=(*around.path, shown), calls=(*around.calls, call.mark))
         if task.roles is not None and not set(task.roles) & set(self.host.roles):
             inner = replace(inner, excluded=f"'{task.name}' is for {', '.join(task.roles)}")
         first = self.next

@@ -37,6 +37,10 @@ class Expression(Struct, frozen=True, eq=False):
         """What is taken of names that have to exist."""
         return self._program.fields
 
+    def place_of(self, name: str) -> Mark:
+        """Where one of the names stands first."""
+        return self._program.place_of(name)
+
     def value(self, scope: Scope) -> Any:
         """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""
         if _is_path(self.node):

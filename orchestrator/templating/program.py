@@ -89,6 +89,11 @@ class Program(Struct, frozen=True, eq=False):
         """What the template takes of names that have to exist."""
         return tuple(Field(name, of, self.source, at) for name, of, at in self.names.fields)
 
+    def place_of(self, name: str) -> Mark:
+        """Where a name stands first; where that is not known, the template's own place."""
+        at = (offset for found, offset, _ in self.spots if found == name)
+        return self.source.at(next(at, 0))
+
     def run(self, context: Rendering) -> str:
         """The text it gives. Raises ``DefinitionError`` where an expression fails."""
         try:

@@ -70,3 +70,6 @@ class Named(Protocol):
     @property
     def mark(self) -> Mark:
         """Where it stands."""
+
+    def place_of(self, name: str) -> Mark:
+        """Where one of the names stands first."""

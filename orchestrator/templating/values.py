@@ -41,6 +41,10 @@ class TextTemplate(Struct, frozen=True, eq=False):
         """What is taken of names that have to exist."""
         return self._program.fields if self._program else ()
 
+    def place_of(self, name: str) -> Mark:
+        """Where one of the names stands first."""
+        return self._program.place_of(name) if self._program else self.mark
+
     def render(self, scope: Scope) -> str:
         """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
         if self._program is None:
@@ -67,6 +71,11 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     def fields(self) -> tuple[Field, ...]:
         """What is taken of names that have to exist."""
         return tuple(field for program in self._programs for field in program.fields)
+
+    def place_of(self, name: str) -> Mark:
+        """Where one of the names stands first."""
+        found = (each for each in self._programs if name in each.names.required)
+        return next((program.place_of(name) for program in found), self.mark)
 
     @property
     def constant(self) -> bool:

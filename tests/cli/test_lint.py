@@ -77,7 +77,7 @@ def test_a_variable_that_only_a_run_can_know_is_not_judged(shop: Project, value:
                 """
         }
     )
-    done = variables(shop, f'v: "{value}"\n  w: "{{{{ v }}}}"\n  other: "{{{{ facts.x }}}}"').orch(
+    done = variables(shop, f'v: "{value}"\n  w: "{{{{ v }}}}"\n  other: "{{{{ facts.os }}}}"').orch(
         "lint"
     )
     assert done.code == 0, done.err
@@ -159,6 +159,7 @@ def test_a_constant_on_a_task_or_an_item_is_judged(shop: Project) -> None:
     ],
 )
 def test_what_can_work_is_no_error(shop: Project, step: dict[str, object]) -> None:
+    variables(shop, "x: /tmp/x")
     done = shop.write({"tasks/u.yml": json.dumps({"desc": "u", "steps": [step]})}).orch("lint")
     assert (done.code, done.err) == (0, "")
 
@@ -190,3 +191,122 @@ def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: Project) -> None
     err = shop.orch("lint").err
     assert "nope" in err
     assert "no stage has the role" not in err
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        ("copy: {content: x}", "task 'copy' needs a value for its param 'path'"),
+        ("copy: {path: /tmp/x}", "task 'copy' needs one of src and content"),
+        ("link: {path: /tmp/x}", "task 'link' needs a value for its param 'to'"),
+        ("own: {}", "task 'own' needs a value for its param 'x'"),
+        ("template: {path: /tmp/x, src: nope.j2}", "cannot read tasks/nope.j2"),
+        ("copy: {path: /tmp/x, src: nope}", "cannot read tasks/nope"),
+        ("upload: {path: /tmp/x, src: ../nope}", "cannot read nope"),
+        ("template: {path: /tmp/x, src: bad.j2}", "tasks/bad.j2:1"),
+    ],
+)
+def test_what_a_call_lacks_is_an_error_at_the_users_line(
+    shop: Project, step: str, what: str
+) -> None:
+    shop.write(
+        {
+            "tasks/u.yml": f"desc: u\nsteps:\n- {step}\n",
+            "tasks/own.yml": "desc: own\nparams: {x: {required: true}}\nsteps: [{run: 'echo {{ x }}'}]\n",
+            "tasks/bad.j2": "{{ 1 + }}\n",
+        }
+    )
+    for words in (("lint",), ("-s", "dev", "run", "u")):
+        done = shop.orch(*words)
+        assert done.code == 3, done.out
+        assert what in done.err
+        assert ("tasks/u.yml:3:" in done.err) is ("bad.j2" not in step)
+        assert "library" not in done.err
+
+
+def test_what_a_stage_or_an_item_may_bring_is_not_missed(shop: Project) -> None:
+    variables(shop, "v: 1").write(
+        {
+            "inventories/dev/roles/web.yml": "hosts: [a1]\ndefaults: {link: {to: /tmp}}\n",
+            "tasks/u.yml": "desc: u\nsteps:\n- link: {path: /tmp/x}\n"
+            "- {copy: {path: /tmp/y, src: '{{ item }}'}, loop: [nope]}\n",
+        }
+    )
+    assert shop.orch("lint").code == 0
+
+
+def test_a_name_that_nothing_defines_is_an_error_where_it_stands(shop: Project) -> None:
+    shop.write(
+        {
+            "tasks/u.yml": """\
+                desc: u
+                steps:
+                - run: echo {{ greting }} {{ later.stdout }} {{ made }} {{ size }}
+                - copy: {path: '/tmp/{{ nwhere }}', content: x}
+                  when: whn
+                  environment: {A: '{{ envr }}'}
+                """,
+            "tasks/w.yml": "desc: w\nsteps:\n- {run: id, register: later}\n- set: {made: 1}\n",
+        }
+    )
+    done = variables(shop, "greeting: hello\n  size: 1").orch("lint")
+    assert done.code == 3
+    for name, place in (("greting", "3:16"), ("nwhere", "4:"), ("whn", "5:9"), ("envr", "6:")):
+        assert f"'{name}' is undefined on every host" in done.err
+        assert f"tasks/u.yml:{place}" in done.err
+    assert done.err.count("error:") == 4
+    assert "did you mean 'greeting'?" in done.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ x | default('') }}",
+        "{% if x is defined %}{{ x }}{% endif %}",
+        "{{ facts.os }} {{ host.name }} {{ env.HOME }} {{ run.id }}",
+        "{% for x in [1] %}{{ x }}{% endfor %}",
+        "{{ p }}",
+        "{{ of_the_app }}",
+        "{{ app.name }}",
+    ],
+)
+def test_names_that_may_have_a_value_are_no_error(shop: Project, text: str) -> None:
+    shop.write(
+        {
+            "tasks/u.yml": f'desc: u\nparams: {{p: {{required: true}}}}\nsteps:\n- run: "echo {text}"\n',
+            "inventories/dev/apps/blog.yml": "hosts: {a1: {vars: {of_the_app: 1}}}\n",
+        }
+    )
+    done = shop.orch("lint")
+    assert done.code == 0, done.err
+    assert "undefined" not in done.out
+
+
+def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: Project) -> None:
+    shop.write(
+        {
+            "inventories/dev/hosts/a1.yml": "vars: {x: 1}\n",
+            "inventories/dev/roles/web.yml": "[a1, a2, a3]\n",
+            "tasks/u.yml": "desc: u\nroles: [web]\nsteps:\n- run: echo {{ x }} {{ p }}\n",
+            "tasks/w.yml": "desc: w\nparams: {p: {}}\nsteps: [{run: 'echo {{ p }}'}]\n",
+        }
+    )
+    done = shop.orch("lint")
+    assert done.code == 0
+    assert "tasks/u.yml:4:16: note: 'x' is undefined on a[2-3] of stage 'dev'" in done.out
+    assert (
+        "tasks/u.yml:4:24: note: 'p' is a param of other tasks, and undefined in this one"
+        in done.out
+    )
+
+
+def test_apps_that_collide_are_an_error(shop: Project) -> None:
+    shop.write(
+        {
+            "inventories/dev/apps/blog.yml": "claims: {ports: [80]}\n",
+            "inventories/dev/apps/shop.yml": "claims: {ports: [80]}\n",
+        }
+    )
+    done = shop.orch("lint")
+    assert done.code == 3
+    assert done.err.count("both claim the port 80 (on a[1-5])") == 1

@@ -56,6 +56,10 @@ class ShellTemplate(Struct, frozen=True, eq=False):
         """What is taken of names that have to exist."""
         return self._program.fields
 
+    def place_of(self, name: str) -> Mark:
+        """Where one of the names stands first."""
+        return self._program.place_of(name)
+
     @property
     def raw_uses(self) -> tuple[Use, ...]:
         """The expressions that are not quoted as they are."""

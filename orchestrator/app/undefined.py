@@ -1,0 +1,125 @@
+"""Names in tasks that nothing in the project gives a value to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from orchestrator.errors import Mark, Problem, nearest
+from orchestrator.inventory.values import Merger
+from orchestrator.model import ansible
+from orchestrator.model.fold import fold
+from orchestrator.model.host import Host, Stage
+from orchestrator.model.value import Values
+from orchestrator.plan.scope import NOT_YET
+from orchestrator.tasks.model import Call, Control, Download, Modifiers, Module, Run, Step, Task
+from orchestrator.templating import Templates
+from orchestrator.templating.scope import Named
+
+OBJECTS = frozenset({*NOT_YET, "facts", "host", "hosts", "stage", "task", "run", "roles", "env"})
+"""The tool's own objects."""
+
+_HINT = "set it in the inventory, `register:` or `set` it, or declare it under `params:`"
+
+
+def undefined_names(
+    tasks: Iterable[Task], later: frozenset[str], stages: Sequence[Stage]
+) -> tuple[list[Problem], list[tuple[str, Mark]]]:
+    """Return an error for each name that no host of any stage has, and that no task registers, sets
+    or takes as a param; and a note for each that only some of a task's hosts have. ``later``: what
+    tasks register, set or bring as their own ``vars``."""
+    tasks = list(tasks)
+    merger = Merger()
+    hosts = [(stage, host, merger.of(host)) for stage in stages for host in stage.hosts.values()]
+    of_apps = {
+        name
+        for stage in stages
+        for app in stage.apps.values()
+        for layer in (*app.layers, *(each for on in app.on.values() for each in on))
+        for name in layer.vars
+    }
+    of_hosts = {str(name) for *_, variables in hosts for name in variables}
+    params = {name for task in tasks for name in task.params}
+    given = OBJECTS | later | of_apps
+    problems: dict[Problem, None] = {}
+    notes: dict[tuple[str, Mark], None] = {}
+    for task in tasks:
+        for name, mark in _names(task):
+            if name in given or name in task.params:
+                continue
+            if name in of_hosts:
+                notes |= dict.fromkeys((text, mark) for text in _missing(name, task, hosts))
+            elif name in params:
+                notes[f"'{name}' is a param of other tasks, and undefined in this one", mark] = None
+            else:
+                known = {*of_hosts, *given, *task.params}
+                hint = ansible.VARIABLES.get(name, "") or nearest(name, known) or _HINT
+                problems[Problem(f"'{name}' is undefined on every host", mark, hint)] = None
+    return list(problems), list(notes)
+
+
+def _missing(
+    name: str, task: Task, hosts: Iterable[tuple[Stage, Host, Mapping[str, object]]]
+) -> Iterator[str]:
+    """Say on which of the task's hosts a name is undefined, in stages where others have it."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for stage, host, variables in hosts:
+        if task.roles is None or set(task.roles) & set(host.roles):
+            having, lacking = found.setdefault(stage.name, ([], []))
+            (having if name in variables else lacking).append(host.name)
+    for stage_name, (having, lacking) in found.items():
+        if having and lacking:
+            yield f"'{name}' is undefined on {fold(lacking)} of stage '{stage_name}'"
+
+
+def _names(task: Task) -> Iterator[tuple[str, Mark]]:
+    """The names that a task's templates cannot do without, with their places."""
+    for template in _templates(task):
+        for name in sorted(template.names):
+            yield name, template.place_of(name)
+
+
+def _templates(task: Task) -> Iterator[Named]:
+    templates = Templates()
+    yield from (param.default for param in task.params.values() if param.default is not None)
+    yield from _of_values(task.vars, templates)
+    for mods in task.modifiers():
+        yield from _of_modifiers(mods)
+    for call in task.scheduled():
+        yield from call.args.values()
+    for step in task.all_steps():
+        yield from _of_modifiers(step.mods)
+        yield from _of_step(step)
+
+
+def _of_values(values: Values, templates: Templates) -> Iterator[Named]:
+    return (templates.value(value) for value in values.values())
+
+
+def _of_modifiers(mods: Modifiers) -> Iterator[Named]:
+    yield from (judgement for judgement in mods.when if not isinstance(judgement, bool))
+    yield from mods.environment.values()
+    yield from (each for each in (mods.chdir, mods.timeout, mods.become) if each is not None)
+
+
+def _of_step(step: Step) -> Iterator[Named]:
+    until = step.again.until if step.again else ()
+    judged = (*(step.changed_when or ()), *(step.failed_when or ()), *until, step.ignore_errors)
+    yield from (judgement for judgement in judged if not isinstance(judgement, bool))
+    over = step.loop.over if step.loop else None
+    yield from (each for each in (step.name, step.delegate_to, over) if each is not None)
+    does = step.does
+    found: tuple[Named | None, ...] = ()
+    match does:
+        case Run():
+            found = (does.text, does.stdin, does.creates, does.removes, does.unless, does.onlyif)
+        case Call():
+            found = tuple(does.args.values())
+        case Control():
+            found = (does.value, *(each for each in does.that if not isinstance(each, bool)))
+        case Download():
+            found = (does.path, does.to)
+        case Module():
+            fixes = (fix.text for fix in does.fixes)
+            loads = (each for load in does.payloads for each in (load.what, load.exclude))
+            found = (does.functions, does.probe, *fixes, *does.want.values(), *loads, does.within)
+    yield from (each for each in found if each is not None)
