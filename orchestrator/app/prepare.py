@@ -29,6 +29,7 @@ from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import RunView, run_view
 from orchestrator.source.fetch import fetcher
 from orchestrator.tasks.model import Request, Task
+from orchestrator.tasks.parts import check_parts
 
 
 class Where(Struct, frozen=True):
@@ -112,7 +113,12 @@ def plan_tasks(
     """The plan of these tasks. Raises DefinitionError with all that is wrong."""
     loaded = tasks.load(there.root, [request.task for request in requests])
     tasks.check_requests(requests, loaded)
-    return _plan(there, tuple(requests), loaded.by_name, parts, environ)
+    named = {
+        "--tags": parts.tags.only, "--skip-tags": parts.tags.skip, "--handler": parts.handlers
+    }  # fmt: skip
+    warnings = check_parts(there.root, loaded, named)
+    plan = _plan(there, tuple(requests), loaded.by_name, parts, environ)
+    return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
 
 
 def plan_shown(

@@ -128,20 +128,25 @@ def _parts(given: Mapping[str, Any]) -> Parts:
     from orchestrator.app.prepare import Parts
     from orchestrator.plan.tags import Tags
 
-    def split(values: tuple[str, ...]) -> frozenset[str]:
-        return frozenset(tag.strip() for value in values for tag in value.split(",") if tag.strip())
-
-    tags = Tags(split(given["tags"]), split(given["skip_tags"]))
+    only = _names(given["tags"], "--tags needs the name of a tag")
+    skip = _names(given["skip_tags"], "--skip-tags needs the name of a tag")
+    tags = Tags(frozenset(only), frozenset(skip))
     check, diff = given.get("check", False), given.get("diff", False)
-    apps = _apps(given["apps"])
+    apps = _names(given["apps"], _NO_APP)
     return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps)
 
 
-def _apps(given: tuple[str, ...]) -> tuple[str, ...]:
-    apps = tuple(name.strip() for value in given for name in value.split(","))
-    if not all(apps):
-        raise click.UsageError("--app names no app: an empty one is never meant to be all or none")
-    return apps
+_NO_APP = "--app needs the name of an app (`--app all` is every app)"
+
+
+def _names(given: tuple[str, ...], missing: str) -> tuple[str, ...]:
+    """Return the names given to an option, with commas or more than once. An empty one is never
+    meant to be all or none: UsageError with the text ``missing``.
+    """
+    names = tuple(name.strip() for value in given for name in value.split(","))
+    if not all(names):
+        raise click.UsageError(missing)
+    return names
 
 
 def _list_hosts(plan: Plan) -> int:
@@ -291,7 +296,7 @@ def lock_verb(act: str, apps: tuple[str, ...], force: bool, **given: Any) -> int
     from orchestrator.app.locking import plan_lock
 
     there = _go(given, f"lock {act}")
-    names = _apps(apps) or ("all",)
+    names = _names(apps, _NO_APP) or ("all",)
     if not there.stage.apps:
         raise click.UsageError(f"stage '{there.stage.name}' has no apps, and so no locks")
     plan = plan_lock(there, act, names, os.environ, force=force)

@@ -68,7 +68,7 @@ class LaneRun:
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
         self.reach = Reach(lane, fleet, pool)
-        self.locked = False
+        self.locked = self.declined = False
         self.locks = Locks(
             fleet.undoing(), lane.app, lane.locks, plan.run, options.holder, pool, options.lock_wait
         )
@@ -119,6 +119,7 @@ class LaneRun:
                 self._end(number, None, "interrupted")
                 return
             if answer == "stop":
+                self.declined = True
                 self._stop(number, Status.NOT_STARTED, "stopped by you")
                 return
             if answer == "skip":
@@ -194,12 +195,18 @@ class LaneRun:
                 fallen.add((hook, name))
 
     def _stop(self, number: int, status: Status, why: str) -> None:
-        """Say of every host what it will not come to, from this wave on."""
+        """Mark every host's remaining tasks, from this wave on, as not begun. A host that was not
+        to begin (NOT_STARTED) and has done some of its steps before is STOPPED.
+        """
         for wave in self.lane.waves[number:]:
             for host in wave.hosts:
                 progress = self.progress[host.host]
                 spared = wave.anyone and host is not wave.hosts[0] and progress.status
-                if not progress.stopped and not spared:
+                if progress.stopped or spared:
+                    continue
+                if status is Status.NOT_STARTED and any(progress.counts.values()):
+                    progress.worst(Status.STOPPED, f"stopped before '{wave.task}': {why}")
+                else:
                     progress.worst(status, f"'{wave.task}' was not begun: {why}")
 
     def _roll_back(self, names: set[str], why: str) -> None:

@@ -79,7 +79,7 @@ class Progress(Struct):
         else:
             said = f"'{task}' is rolled back"
             self.pending = {key: how for key, how in self.pending.items() if key[0] != task}
-        if not self.stopped or self.status is Status.NOT_STARTED:
+        if not self.stopped or self.status in (Status.NOT_STARTED, Status.STOPPED):
             self.status, self.reason = Status.CANCELLED, why
         self.reason = "; ".join(part for part in (self.reason, said) if part)
 

@@ -24,11 +24,13 @@ _WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
 class Found(Struct, frozen=True):
     """What lanes came to. ``away``: a host that has no row, since it is only delegated to, is
-    unreachable. ``locked``: a lock was somebody else's."""
+    unreachable. ``locked``: a lock was somebody else's. ``declined``: the user stopped it at a
+    question."""
 
     rows: tuple[Row, ...]
     away: bool = False
     locked: bool = False
+    declined: bool = False
 
 
 def run(
@@ -50,6 +52,8 @@ def run(
     code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away)
     if code is Exit.OK and found.locked:
         code = Exit.LOCKED
+    if code is Exit.OK and found.declined:
+        code = Exit.USAGE
     if code is Exit.OK and options.would_exit and {row.status for row in found.rows} & _WOULD:
         code = Exit.WOULD_CHANGE
     emit(RunFinished(time.time(), time.monotonic() - began, code, found.rows))
@@ -84,6 +88,7 @@ def walk(plan: Plan, fleet: Fleet, emit: Emit, options: Options) -> Found:
         tuple(p.row() for way in ways for p in way.progress.values()),
         any(way.reach.away for way in ways),
         any(way.locked for way in ways),
+        any(way.declined for way in ways),
     )
 
 

@@ -19,6 +19,7 @@ class Status(StrEnum):
     LOST = "lost"
     UNREACHABLE = "unreachable"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
     NOT_STARTED = "not_started"
     WOULD_CHANGE = "would_change"
     WOULD_RUN = "would_run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.values import Merger, defaults_of, environment_of
 from orchestrator.model.host import App, Host
 from orchestrator.model.value import Values
@@ -33,7 +33,8 @@ def build(ask: Ask) -> Plan:
     problems.raise_any()
     if ask.start_at and not any(scheduler.started for scheduler in schedulers):
         what = f"no scheduled task is called '{ask.start_at}', to start at"
-        raise DefinitionError(Problem(what, None, "see `orch plan` for their names"))
+        hint = nearest(ask.start_at, ask.tasks) or "see `orch plan` for their names"
+        raise DefinitionError(Problem(what, Mark("--start-at"), hint))
     warnings = tuple(dict.fromkeys(w for scheduler in schedulers for w in scheduler.warnings))
     lanes = tuple(
         Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()), _locks(s))

@@ -144,9 +144,9 @@ def test_two_failures_are_both_told_and_the_slow_third_host_finishes_its_task(
         assert process.wait(30) == 1
     rows = {r["host"]: r for r in json.loads(lines[-1])["rows"]}
     assert rows["a1"]["status"] == rows["a2"]["status"] == "failed"
-    assert rows["a3"]["status"] == "not_started"
+    assert rows["a3"]["status"] == "stopped"
     assert rows["a3"]["changed"] == 1
-    assert "'two' was not begun" in rows["a3"]["reason"]
+    assert rows["a3"]["reason"] == "stopped before 'two': a1 failed"
     assert not any('"task": "two"' in line and "step_started" in line for line in lines)
 
 

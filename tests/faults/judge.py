@@ -158,7 +158,7 @@ def _files(ran: Ran, row: Row) -> Iterator[str]:
 
 
 def _reason(ran: Ran, row: Row) -> Iterator[str]:
-    link = (*GOOD, Status.LOST, Status.UNREACHABLE, Status.NOT_STARTED)
+    link = (*GOOD, Status.LOST, Status.UNREACHABLE, Status.STOPPED, Status.NOT_STARTED)
     away = row.status is Status.FAILED and _away(ran, row.host, row.reason)
     if row.status not in link and not away:
         yield "a state that no link brings about"

@@ -117,7 +117,7 @@ def test_once_is_once_per_app_on_its_own_primary(shared: Project) -> None:
     ("args", "code", "said"),
     [
         (["--app", "blgo"], 3, "did you mean 'blog'"),
-        (["--app", ""], 2, "names no app"),
+        (["--app", ""], 2, "--app needs the name of an app"),
         ([], 3, "--app"),
     ],
 )

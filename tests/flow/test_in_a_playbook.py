@@ -329,7 +329,9 @@ def test_step_asks_before_each_task(three: Project) -> None:
     os.close(ours)
     done = Done(process.returncode, out, err)
     assert outs(done, "a1") == ["two"]
-    assert done.rows["a1"]["reason"] == "'three' was not begun: stopped by you"
+    assert done.rows["a1"]["reason"] == "stopped before 'three': stopped by you"
+    assert {row["status"] for row in done.rows.values()} == {"stopped"}
+    assert done.code == 2
     assert "one on a[1-3]" in err
 
 

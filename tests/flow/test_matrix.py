@@ -115,7 +115,7 @@ def status(cell: Cell, *, breaks: bool, undone: bool) -> str:
     if undone:
         return "cancelled"
     stopped_before_a_task = cell.kind is Kind.UNDONE_BY_NOTHING and cell.task < TASKS[-1]
-    return "not_started" if stopped_before_a_task else "changed"
+    return "stopped" if stopped_before_a_task else "changed"
 
 
 def seen_by_rollback(task: str, log: list[str]) -> str:

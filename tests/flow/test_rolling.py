@@ -148,7 +148,7 @@ def test_a_commit_in_a_batch_is_for_that_batch_alone(farm: Farm) -> None:
     assert sorted(log[len(forth) + 6 :]) == [line("un-before", host) for host in WEB[2:]]
     assert statuses(done) == {
         **standing("", "3", cancelled="456"),
-        **dict.fromkeys(("w1", "w2"), "not_started"),  # for the task behind the group
+        **dict.fromkeys(("w1", "w2"), "stopped"),  # before the task behind the group
     }
     assert "rolled back" not in done.rows["w1"]["reason"]
 
