@@ -1,4 +1,5 @@
-"""Old releases go but the newest; what never was whole, or live and well, does not count."""
+"""Old releases go but the newest good ones; what never was whole, or live and well, does not count,
+and what orch did not make is left alone."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ def test_five_thousand_old_releases_are_removed(project: Project) -> None:
     assert done.code == 0, done.out
     left = {path.name for path in folder.iterdir()}
     new = live(project)["web1"]
-    assert left == {new, "20200101004999", "20200101004998", "20200101004997", "link"}
+    others = {"-rf", "odd name", "20200101000000 x", "link"}
+    assert left == {new, "20200101004999", "20200101004998", "20200101004997", *others}
+    said = "".join(step["stderr"] for step in done.steps("web1"))
+    assert "left alone, for orch did not make them: -rf, 20200101000000 x, odd name" in said
     assert (home(project, "web1") / "blog/precious").exists()
 
 
@@ -47,6 +51,9 @@ def test_failed_and_interrupted_releases_do_not_count(project: Project) -> None:
         folder = home(project, host) / "blog/releases"
         for number in range(1, 7):
             (folder / f"{one}{number}").mkdir()
+            line = f"2026-01-01T00:00:00Z begun {one}-0000 {one}{number}/\n"
+            with (folder.parent / ".orch-releases").open("a") as record:
+                record.write(line if number < 4 else "")
         for number in range(4, 7):
             (folder / f"{one}{number}/.orch-release").touch()
     assert deploy(project).code == 0

@@ -73,7 +73,8 @@ def test_two_apps_go_out_are_told_of_and_go_back(site: Project) -> None:
     }
     assert "version 1" in get(ports(site)["blog", "web2"], "index.html")
     forth = ("deploy:rollback", f"release={new.split()[1]}", "--app", "blog", "--json")
-    assert site.orch("-s", "dev", "run", *forth).code == 0
+    assert site.orch("-s", "dev", "run", *forth).code == 1  # it was rolled back
+    assert site.orch("-s", "dev", "run", *forth, "force=true").code == 0
     assert get(ports(site)["blog", "web1"], "revision.txt") == new
 
 
@@ -92,7 +93,7 @@ def told(site: Project, live: str) -> None:
         assert len(listed) == 2
         assert listed[1].startswith(f"{live} ")
         assert listed[1].endswith(" (live)")
-        assert all(" published by " in line for line in listed)
+        assert all(": good, live and healthy 20" in line for line in listed)
     assert said(run("deploy:status"), "web1").startswith(f"{live} ")
     assert "DRIFT" not in run("deploy:status").out
     only = said(run("deploy:status", "-l", "web2"), "web2")
