@@ -89,6 +89,7 @@ class Machine:
         diff: bool = True,
         files: Mapping[str, str] | None = None,
         variables: Mapping[str, Any] | None = None,
+        run_id: str = "r",
     ) -> Run:
         """Run these steps as one task: ``{"link": {"path": …, "to": …}}`` and so on.
 
@@ -111,7 +112,7 @@ class Machine:
             tuple(there.hosts.values()),
             (tasks.Request("it"),),
             loaded.by_name,
-            run_view("r", "tester", 0.0),
+            run_view(run_id, "tester", 0.0),
             check=check,
             diff=diff,
         )

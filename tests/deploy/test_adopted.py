@@ -1,0 +1,119 @@
+"""Servers that another tool deployed to: what it left stays, and can be gone back to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.deploy.site import deploy, home, snapshot
+from tests.deploy.small import APP, small
+from tests.projects import Done, Project
+
+CAPISTRANO, DEPLOYER, NEW = "web1", "web2", "web3"
+RELEASES = {CAPISTRANO: ("20250101000000", "20250201000000", "20250301000000"), DEPLOYER: "123"}
+BY_HAND = ("backup-by-hand", "lost+found", "-rf", "a\nb")
+ILL = f"{APP['health_command']} && test ! -e {{{{ deploy_to }}}}/shared/ill"
+
+
+def adopted(project: Project) -> Project:
+    """Hosts as Capistrano and Deployer leave them: an absolute link to the last release, and a
+    relative one; what people put among the releases; and a host where nothing is."""
+    small(
+        project,
+        {"blog": "repository"},
+        keep=1,
+        health_command=ILL,
+        build=['basename "$PWD" >public/revision.txt'],
+    )
+    for host, names in RELEASES.items():
+        folder = home(project, host) / "blog"
+        for name in names:
+            public = folder / "releases" / name / "public"
+            public.mkdir(parents=True)
+            (public / "revision.txt").write_text(f"{name}\n")
+            (public.parent / "REVISION").write_text(f"c0ffee{name}\n")
+        for name in BY_HAND:
+            (folder / "releases" / name).mkdir()
+            (folder / "releases" / name / "precious").touch()
+        to = folder / "releases" / names[-1] if host == CAPISTRANO else f"releases/{names[-1]}"
+        (folder / "current").symlink_to(to)
+        (folder / "shared/running").write_text(f"{names[-1]}\n")
+    return project
+
+
+def run(project: Project, task: str, *words: str) -> Done:
+    return project.orch("-s", "dev", "run", task, *words, "--app", "blog", "--json")
+
+
+def said(done: Done, host: str) -> str:
+    assert done.code == 0, done.out
+    return "".join(step["stdout"] + step["stderr"] for step in done.steps(host))
+
+
+def folders(project: Project, host: str) -> set[str]:
+    return {path.name for path in (home(project, host) / "blog/releases").iterdir()}
+
+
+def link(project: Project, host: str) -> Path:
+    return (home(project, host) / "blog/current").readlink()
+
+
+def test_what_another_tool_left_stays_and_its_live_release_can_be_gone_back_to(
+    project: Project,
+) -> None:
+    adopted(project)
+    status, pending = run(project, "deploy:status"), run(project, "deploy:pending")
+    for host, names in RELEASES.items():
+        assert said(status, host).startswith(f"{names[-1]} c0ffee{names[-1]}")
+        assert f"c0ffee{names[-1]} → " in said(pending, host)
+    assert "nothing is live" in said(pending, NEW)
+    before = {host: (folders(project, host), link(project, host)) for host in RELEASES}
+    trees = {host: snapshot(home(project, host) / "blog") for host in RELEASES}
+    check = deploy(project, "--check", "release=one")
+    for host in RELEASES:
+        assert "left alone, for orch did not make them: " in said(check, host)
+        assert "backup-by-hand" in said(check, host)
+        assert snapshot(home(project, host) / "blog") == trees[host]
+
+    (home(project, NEW) / "blog/shared/ill").touch()
+    assert deploy(project, "release=zero").code == 1
+    for host in RELEASES:
+        assert (folders(project, host), link(project, host)) == before[host]
+    (home(project, NEW) / "blog/shared/ill").unlink()
+
+    for name in ("one", "two"):
+        check = deploy(project, "--check", f"release={name}")
+        old = [step["stdout"] for step in check.steps(DEPLOYER) if "history: old" in step["name"]]
+        assert old == ["" if name == "one" else "one"]
+        done = deploy(project, f"release={name}")
+        assert done.code == 0, done.out
+        for host in RELEASES:
+            assert folders(project, host) == before[host][0] | {name}
+    back = run(project, "deploy:rollback", "-l", f"{CAPISTRANO}:{DEPLOYER}")
+    assert back.code == 0, back.out
+    for host, names in RELEASES.items():
+        assert link(project, host).name == names[-1]
+        running = home(project, host) / "blog/shared/running"
+        assert running.read_text().strip() == names[-1]
+        assert folders(project, host) == before[host][0] | {"two"}
+    older = ("deploy:rollback", "release=20250101000000", "-l", CAPISTRANO)
+    refused = run(project, *older)
+    assert refused.code == 1
+    assert "was never live here: not made by orch" in refused.out
+    assert run(project, *older, "force=true").code == 0
+    assert link(project, CAPISTRANO).name == "20250101000000"
+
+
+def test_a_release_of_another_tool_is_not_written_into_and_not_removed(project: Project) -> None:
+    adopted(project)
+    before = snapshot(home(project, CAPISTRANO) / "blog/releases")
+    words = ("deploy", "release=20250201000000", "-l", CAPISTRANO)
+    refused = run(project, *words)
+    assert refused.code == 1
+    assert "a folder releases/20250201000000 that orch did not make" in refused.out
+    check = project.root / "tasks/deploy/check.yml"
+    check.write_text(re.sub("  - deploy:history: .*\n", "", check.read_text()))
+    refused = run(project, *words)
+    assert refused.code == 1
+    assert "there is a releases/20250201000000 already" in refused.out
+    assert snapshot(home(project, CAPISTRANO) / "blog/releases") == before
