@@ -82,7 +82,9 @@ def test_what_another_tool_left_stays_and_its_live_release_can_be_gone_back_to(
 
     for name in ("one", "two"):
         check = deploy(project, "--check", f"release={name}")
-        old = [step["stdout"] for step in check.steps(DEPLOYER) if "deploy:history old" in step["name"]]
+        old = [
+            step["stdout"] for step in check.steps(DEPLOYER) if "deploy:history old" in step["name"]
+        ]
         assert old == ["" if name == "one" else "one"]
         done = deploy(project, f"release={name}")
         assert done.code == 0, done.out

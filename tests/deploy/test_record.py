@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.deploy.story import Story, ask, ask_all, run
 from tests.library.machine import Machine, told
+from tests.library.tools import only
 
 NONE = "no good release before"
 
@@ -94,6 +95,13 @@ def test_a_record_that_is_cut_off_anywhere_never_leads_to_a_bad_release(machine:
     (odd, *_), junk = cut[-1:], b"\x00\xff\n \n/\nbegun\n2026 live r B10\n" + text
     odd.record.write_bytes(junk)
     assert set(ask_all(machine, [(story, {"ask": "target"}) for story in cut])) == {"A"}
+
+
+def test_a_host_without_awk_fails_and_names_no_release(machine: Machine) -> None:
+    (story,) = stories(machine.root, ["deploy A, deploy B"])
+    only(machine)
+    for question in ("target", "old", "live"):
+        assert "awk" in ask(machine, story, ask=question)
 
 
 def test_a_named_release_that_is_bad_needs_force(machine: Machine) -> None:
