@@ -22,6 +22,7 @@ MANY = """
 """
 
 
+@pytest.mark.long
 def test_five_thousand_old_releases_are_removed(project: Project) -> None:
     small(project, keep=4)
     folder = home(project, "web1") / "blog/releases"

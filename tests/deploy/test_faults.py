@@ -218,6 +218,7 @@ def test_a_deploy_that_is_interrupted_at_any_step_leaves_the_old_release_live(
     next_works(matrix)
 
 
+@pytest.mark.long
 def test_a_deploy_that_dies_at_any_step_leaves_whole_releases_and_stale_locks(
     matrix: Matrix,
 ) -> None:

@@ -35,6 +35,7 @@ def test_exceptions_are_of_tests_that_there_are() -> None:
     assert {test for instead in EXCEPTIONS.values() for test in instead} <= known
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
 def test_conformance_holds(part: Part, tmp_path_factory: pytest.TempPathFactory) -> None:
