@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.deploy.site import deploy, home
 from tests.deploy.small import HOSTS, live, releases, small
 from tests.projects import Project
