@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,9 +20,25 @@ class Chosen(Struct, frozen=True):
     defaulted: bool = False
 
 
+def check_working_directory(directory: str | None = None) -> None:
+    """Raise UsageError where the folder that orch was called in was deleted. An absolute
+    ``directory`` needs none: then orch works in that one.
+    """
+    try:
+        Path.cwd()
+    except OSError:
+        if directory and Path(directory).is_dir() and Path(directory).is_absolute():
+            os.chdir(directory)
+            return
+        what = "the working directory does not exist any more"
+        hint = "change to a folder that exists, or name the project's with an absolute `-C DIR`"
+        raise UsageError(Problem(what, None, hint)) from None
+
+
 def root_of(directory: str | None) -> Path:
     """The project's root: ``directory``, or the nearest folder upward that holds
     ``inventories/``. Raises UsageError where there is none."""
+    check_working_directory(directory)
     if directory is not None:
         root = Path(directory)
         if not (root / "inventories").is_dir():

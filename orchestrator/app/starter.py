@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import orchestrator
+from orchestrator.app.project import check_working_directory
 from orchestrator.errors import Mark, Problem, UsageError
 from orchestrator.inventory.names import why_no_stage
 
@@ -28,9 +29,16 @@ def init(folder: Path, stages: Sequence[str]) -> Iterator[str]:
     if taken:
         what = f"{folder} has {' and '.join(taken)} already"
         raise UsageError(Problem(what, Mark(str(folder)), "name a new folder: orch init DIR"))
-    folder.mkdir(parents=True, exist_ok=True)
-    project = folder.absolute()
-    _write(project / ".gitignore", ".orch/\n")
+    check_working_directory()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        project = folder.absolute()
+        _write(project / ".gitignore", ".orch/\n")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        what = f"cannot make a project in {folder}: {why}"
+        hint = "name another folder: orch init DIR"
+        raise UsageError(Problem(what, Mark(str(folder)), hint)) from None
     _recipe(project / "tasks")
     yield "tasks/ with the deploy recipe: read tasks/deploy.yml first"
     _write(project / "inventories/common/stage.yml", _text("common/stage.yml", STAGE=stages[0]))

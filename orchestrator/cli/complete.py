@@ -88,7 +88,10 @@ def _root(ctx: click.Context) -> Path | None:
     from orchestrator.inventory.stages import find_root
 
     named = ctx.params.get("directory")
-    return Path(named) if named else find_root(Path.cwd())
+    try:
+        return Path(named).absolute() if named else find_root(Path.cwd())
+    except OSError:  # the working directory was deleted
+        return None
 
 
 def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from orchestrator.model.host import Host
+from orchestrator.model.number import label
 from orchestrator.model.outcome import Outcome, Row, Status, last_lines
 from orchestrator.plan.model import PlannedStep, Results
 from orchestrator.plan.others import ended
@@ -60,7 +61,7 @@ class Progress(Struct):
         if outcome.ignored:
             self.worst(Status.OK)
         else:
-            reason = f"{outcome.reason}, in step {step.number} '{step.name}'"
+            reason = f"{outcome.reason}, in step {label(step.number)} '{step.name}'"
             self.worst(outcome.status, reason, stderr=_last_lines(outcome))
 
     def worst(self, status: Status, reason: str = "", hint: str = "", stderr: str = "") -> None:

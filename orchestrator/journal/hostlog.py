@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from orchestrator.model.clean import one_line, visible
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
+from orchestrator.model.number import label
 from orchestrator.model.text import encode
 
 _OPEN = 64
@@ -172,4 +173,4 @@ def _title(begun: float, task: str, app: str | None, step: int, name: str) -> st
     if not task:
         return f"=== {at} before the shell was ready\n"
     about = f"{app} {task}" if app else task
-    return f"=== {at} {about}, step {step}: {one_line(name)}".rstrip(": ") + "\n"
+    return f"=== {at} {about}, step {label(step)}: {one_line(name)}".rstrip(": ") + "\n"

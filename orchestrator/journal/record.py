@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
+from orchestrator.model import number
 from orchestrator.model.event import Event, RunFinished
 from orchestrator.model.outcome import Outcome, Row
 
@@ -24,7 +25,7 @@ def record(event: Event) -> dict[str, Any]:
         if isinstance(value, Outcome):
             found |= _outcome(value)
         elif not (isinstance(event, RunFinished) and name == "rows"):  # run.json has them
-            found[name] = value
+            found |= number.fields(value) if name == "step" else {name: value}
     return found
 
 

@@ -39,7 +39,7 @@ class Files:
         one from the command line, beside the user first."""
         written = Path(name).expanduser()
         folder = Path(mark.path).parent if mark.line else Path()
-        near, far = Path.cwd() / folder / written, self._root / written
+        near, far = Path(folder, written).absolute(), self._root / written
         return str(far if far.exists() and not near.exists() else near)
 
     def template(self, path: Path, mark: Mark) -> TextTemplate:

@@ -86,6 +86,23 @@ class Frame:
             self.values[name] = value
         return self.values[name]
 
+    def behind(self, name: str) -> tuple[ValueTemplate, Scope] | None:
+        """The template that gives a name its value, and the names that it sees; None where there
+        is none: the name is the tool's, or given on the command line."""
+        if name in self.extra:
+            return None
+        param = self.task.params.get(name)
+        if param is None:
+            return self.host.behind(name)
+        if name in self.written:
+            return self.written[name], self.caller
+        if self.given is not None and name in self.given:
+            given = self.given[name]
+            return None if isinstance(given, str) else given
+        if not self._called and (found := self.host.behind(name)) is not None:
+            return found
+        return None if param.default is None else (param.default, self)
+
     def _value(self, param: Param) -> object:
         """The first of: written, given, variable (default of module), default."""
         name = param.name

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from orchestrator import templating
+from orchestrator.errors import DefinitionError
 from orchestrator.plan import modules
 from orchestrator.plan.conditions import Standing
 from orchestrator.plan.fields import check_fields
 from orchestrator.plan.frame import Frame
+from orchestrator.plan.scope import HostScope
 from orchestrator.plan.walk import Flat, Seen, loop_items
 from orchestrator.tasks.model import Control, Download, Module, Run
-from orchestrator.templating import Waits
+from orchestrator.templating import Scope, Waits
 from orchestrator.templating.scope import Named
 
 if TYPE_CHECKING:
-    pass
+    from orchestrator.templating import ShellTemplate, TextTemplate, ValueTemplate
+
+    Template: TypeAlias = ShellTemplate | TextTemplate | ValueTemplate
 
 
 class Needs:
@@ -25,6 +30,32 @@ class Needs:
     def __init__(self, flat: Flat, outer: Mapping[str, Seen]) -> None:
         self.flat, self.outer = flat, outer
         self.frame, self.step = flat.frame, flat.step
+
+    def _written(self) -> Iterable[tuple[Template, Frame]]:
+        """Those that the project's author wrote where they are rendered."""
+        does, around = self.step.does, self.flat.around
+        if isinstance(does, Run):
+            for own in (
+                does.text,
+                does.stdin,
+                does.creates,
+                does.removes,
+                does.unless,
+                does.onlyif,
+            ):
+                if own is not None:
+                    yield own, self.frame
+        if isinstance(does, Module):
+            for value in self.frame.written.values():
+                yield value, self.flat.caller
+            file = modules.template_of(does, self.frame)
+            if file is not None:
+                yield file, self.flat.caller
+        if isinstance(does, Control):
+            yield does.value, self.frame
+        for seen in (around.chdir, *(s for _, s in around.environment)):
+            if seen is not None:
+                yield seen.what, seen.frame
 
     def _templates(self) -> Iterable[tuple[Named, Frame]]:
         around = self.flat.around
@@ -83,6 +114,36 @@ class Needs:
             with suppress(Waits):
                 seen.what.render(seen.frame)
 
+    def check_known(self, standing: Standing) -> None:
+        """Raise DefinitionError where something written can never be rendered, whatever the
+        results are that the step waits for.
+
+        What an open condition asks for is left alone: it may be what makes the rest right.
+        """
+        open_names = {"facts", "hosts", "item"} | (standing.registered.keys() - standing.settled)
+        for judgement, _ in self.flat.around.when:
+            if not isinstance(judgement, bool):
+                open_names |= judgement.names | judgement.optional
+        for template, scope in self._reached():
+            names = template.names | template.optional
+            unknown = frozenset(n for n in names if n in open_names or _waits(scope, n))
+            with suppress(Waits):
+                templating.check_known(template, scope, unknown)
+
+    def _reached(self) -> Iterator[tuple[Template, Scope]]:
+        """What is written, and what gives the names in it their values, as far as that waits."""
+        found: list[tuple[Template, Scope]] = list(self._written())
+        seen: set[tuple[int, str]] = set()
+        for template, scope in found:  # it grows
+            yield template, scope
+            if not isinstance(scope, Frame | HostScope):
+                continue
+            for name in templating.names_in_any_case(template):
+                if (id(scope), name) not in seen and _waits(scope, name):
+                    seen.add((id(scope), name))
+                    behind = scope.behind(name)
+                    found += [behind] if behind is not None else []
+
     def check_judged(self) -> None:
         """Raise DefinitionError where a condition on the step's own result names a field that no
         result has."""
@@ -112,3 +173,14 @@ class Needs:
         named = {name for template, _ in self._templates() for name in template.names}
         waited = {n for n in named if n in standing.registered and n not in standing.settled}
         return waited | ({"facts"} & named)
+
+
+def _waits(scope: Scope, name: str) -> bool:
+    """Return whether a name leads to a result that is still to come."""
+    try:
+        scope.resolve(name)
+    except Waits:
+        return True
+    except (DefinitionError, KeyError):
+        return False  # rendering says what is wrong, if it comes to that
+    return False

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.library import FOLDER
 from orchestrator.model.host import Host
+from orchestrator.model.number import SPAN, first_within
 from orchestrator.model.result import Result
 from orchestrator.model.value import Values
 from orchestrator.plan.ask import Ask
@@ -24,8 +25,6 @@ from orchestrator.source.folder import show
 from orchestrator.tasks.model import Control, Task
 
 SKIPPED = Result("skipped", skipped=True)
-SPAN = 100_000
-"""How many steps one loop over a result may unfold into; their numbers begin behind it."""
 
 
 class OnHost(Struct):
@@ -152,7 +151,7 @@ class RowPlanner:
 
     def _unfold(self, standing: Standing) -> Callable[[Flat, Results], Program]:
         def unfold(flat: Flat, results: Results) -> Program:
-            first = flat.number * SPAN
+            first = first_within(flat.number)
             later = OnHost(
                 self.on.host,
                 self.on.scope,
@@ -164,13 +163,24 @@ class RowPlanner:
             )
             walk = self._walk(first, later)
             items = loop_items(flat.step, flat.frame)
-            row = walk.items(flat.step, items, flat.frame, flat.around)
+            row = _unfolded(walk, flat, items)
             problems = HostProblems(1)
             program = RowPlanner(later, self.ask, problems).program(row)
             problems.raise_any()
             return program
 
         return unfold
+
+
+def _unfolded(walk: Walk, flat: Flat, items: list[object]) -> Row:
+    """The row of a loop over a result. Raises DefinitionError where its numbers do not suffice."""
+    first = walk.next
+    if len(items) <= SPAN:
+        row = walk.items(flat.step, items, flat.frame, flat.around)
+        if walk.next - first <= SPAN:
+            return row
+    what = f"`loop` gives more than {SPAN} steps"
+    raise DefinitionError(Problem(what, flat.step.mark, "loop over fewer items"))
 
 
 def _may_be_left_out(number: int, region: Region) -> bool:

@@ -20,7 +20,7 @@ from orchestrator.plan.model import Results
 from orchestrator.templating import Scope, Waits
 
 if TYPE_CHECKING:
-    from orchestrator.templating import Templates
+    from orchestrator.templating import Templates, ValueTemplate
 
 NOT_YET = {
     "app": "a run without `--app NAME` is for none",
@@ -186,6 +186,14 @@ class HostScope:
         """A variable as written, the strongest over the weaker."""
         written = [v for v in (s.get(name) for s in (self.weak, self.vars, self.strong)) if v]
         return reduce(merge, written) if written else None
+
+    def behind(self, name: str) -> tuple[ValueTemplate, Scope] | None:
+        """The template that gives a variable its value, and the names that it sees; None where
+        the name is no variable."""
+        value = None if name in self.objects or self.awaited(name) else self.written(name)
+        if value is None:
+            return None
+        return self.templates.value(value), self._seen_from(name, value)
 
     def _seen_from(self, name: str, value: Value) -> File:
         """Whose names those in the value are."""

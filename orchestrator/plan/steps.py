@@ -27,6 +27,7 @@ from orchestrator.plan.needs import Needs
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
 from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen
+from orchestrator.tasks.keys import BECOME_HINT
 from orchestrator.tasks.model import Control, Download, Module, Run
 from orchestrator.templating import Waits
 
@@ -75,6 +76,7 @@ class StepPlanner:
             made = self._make()
         except Waits as waits:
             self.needs.check()
+            self.needs.check_known(self.standing)
             names = tuple(
                 sorted((waits.names | self.needs.awaited(self.standing)) & self.frame.host.known())
             )
@@ -114,7 +116,7 @@ class StepPlanner:
             notify=tuple(map(str, around.notify)),
             handler=self.flat.handler,
             on=self._delegate(),
-            user=self._user(),
+            user="" if left_out else self._user(),
             paths=self._paths() if self.ask.check and not left_out else (),
             sets=step.does.names if isinstance(step.does, Control) else (),
             fetches=self.download is not None and not self.flat.loops,
@@ -126,12 +128,17 @@ class StepPlanner:
         return self.ask.check and self.module is not None and self.readonly
 
     def _user(self) -> str:
-        """Whose shell runs it: `become: true` is root's."""
+        """Whose shell runs it: `become: true` is root's. Raises DefinitionError if it is empty."""
         seen = self.flat.around.become
-        value = seen.what.render(seen.frame) if seen else None
-        if value is True or value is False or value is None:
+        if seen is None:
+            return ""
+        value = seen.what.render(seen.frame)
+        if isinstance(value, bool):
             return "root" if value else ""
-        return option(seen.what, seen.frame, "become") or "" if seen else ""
+        name = option(seen.what, seen.frame, "become") if value is not None else None
+        if name is None or not name.strip():
+            raise DefinitionError(Problem("`become` is empty", seen.what.mark, BECOME_HINT))
+        return name
 
     def _paths(self) -> tuple[str, ...]:
         """Where it may make something, as far as that is known yet."""

@@ -3,7 +3,8 @@
 Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since
 the epoch) and the event's own fields. ``step_output`` is not sent: ``step_finished`` has it all.
 Keys with nothing to say are left out only where that is said below. Bytes of a host that are not
-UTF-8 are ``\\xNN`` in every text.
+UTF-8 are ``\\xNN`` in every text. ``substep`` is there only for what a loop over a result unfolds
+into: its place, from 1 on, in the loop, whose number is ``step``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.model.event import Event, HostFinished, RunFinished, StepFinished, StepOutput
+from orchestrator.model import number
+from orchestrator.model.event import (
+    Event,
+    HostFinished,
+    RunFinished,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+)
 from orchestrator.model.outcome import Outcome, Row
 from orchestrator.model.text import dump_json
 from orchestrator.report.out import Out
@@ -37,7 +46,7 @@ def as_json(event: Event) -> Mapping[str, Any]:
     found: dict[str, Any] = {"event": _snake(type(event).__name__), "time": event.time}
     match event:
         case StepFinished(_, app, task, step, name, host, outcome):
-            found |= {"app": app, "task": task, "step": step, "name": name, "host": host}
+            found |= {"app": app, "task": task, **number.fields(step), "name": name, "host": host}
             return found | _step(outcome)
         case HostFinished(_, app, task, host, outcome):
             found |= {"app": app, "task": task, "host": host, "status": outcome.status.value}
@@ -45,7 +54,8 @@ def as_json(event: Event) -> Mapping[str, Any]:
         case RunFinished():
             found |= {"exit_code": int(event.exit_code), "rows": [_row(row) for row in event.rows]}
             return found | {"seconds": round(event.seconds, 4), "log": event.log}
-    return found | {name: getattr(event, name) for name in event.__struct_fields__}
+    found |= {name: getattr(event, name) for name in event.__struct_fields__}
+    return found | number.fields(event.step) if isinstance(event, StepStarted) else found
 
 
 def _step(outcome: Outcome) -> dict[str, Any]:

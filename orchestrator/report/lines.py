@@ -27,6 +27,7 @@ from orchestrator.model.event import (
     Warned,
 )
 from orchestrator.model.fold import frame_of
+from orchestrator.model.number import label
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.report.changes import in_short
 from orchestrator.report.out import CYAN, RED, YELLOW, said, style_of
@@ -120,7 +121,7 @@ def _more(event: Event, verbose: int) -> tuple[str, str] | None:
     match event:
         case StepStarted():
             where = f"{_task(event.task, event.app)} {event.host}"
-            return f"{where}: step {event.step} begins: {event.name}", CYAN
+            return f"{where}: step {label(event.step)} begins: {event.name}", CYAN
         case StepFinished():
             return _step_end(event), style_of(event.outcome.status)
         case ConnectFinished():
@@ -134,7 +135,7 @@ def _more(event: Event, verbose: int) -> tuple[str, str] | None:
 
 def _step_end(event: StepFinished) -> str:
     where = f"{_task(event.task, event.app)} {event.host}"
-    return f"{where}: step {event.step} {event.name}: {_ending(event.outcome)}"
+    return f"{where}: step {label(event.step)} {event.name}: {_ending(event.outcome)}"
 
 
 def _host_end(event: HostFinished) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from orchestrator.model.clean import clean, one_line, visible
 from orchestrator.model.event import StepFinished
 from orchestrator.model.fold import fold
+from orchestrator.model.number import label
 from orchestrator.model.outcome import Captured, Outcome, Status
 from orchestrator.report.changes import change_lines
 from orchestrator.report.out import BOLD, DIM, Out, said
@@ -41,7 +42,7 @@ class _Step(Struct):
     @property
     def title(self) -> str:
         app = f"{self.app} " if self.app else ""
-        return one_line(f"{app}{self.task}, step {self.number}: {self.name}")
+        return one_line(f"{app}{self.task}, step {label(self.number)}: {self.name}")
 
 
 class Outputs:

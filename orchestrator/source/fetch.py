@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from orchestrator.errors import DefinitionError, Problem, UsageError
 from orchestrator.model.masks import Masks
 from orchestrator.model.secret import Secret
 from orchestrator.model.text import decode
+from orchestrator.source import child
 
 
 def fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
     """What asks sources; ``environ`` is what it takes variables from and gives to commands.
 
     Paths count from the folder of the file that names them, commands run there, with nothing to
-    read. A final newline of a file or a command's output is no part of the value. What is asked
-    raises DefinitionError where it cannot give one, and UsageError where nobody can answer.
+    read. A final newline of a file or a command's output is no part of the value, nor is the byte
+    order mark at the beginning of a file. What is asked raises DefinitionError where it cannot
+    give one, and UsageError where nobody can answer.
     """
 
     def fetch(secret: Secret) -> str:
@@ -26,7 +28,7 @@ def fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
             case "env":
                 return _env(secret, environ)
             case "file":
-                return _text(secret, _read(secret))
+                return _text(secret, _read(secret).removeprefix(codecs.BOM_UTF8))
             case "command":
                 return _text(secret, _run(secret, environ))
             case _:
@@ -56,14 +58,7 @@ def _read(secret: Secret) -> bytes:
 def _run(secret: Secret, environ: Mapping[str, str]) -> bytes:
     about = f"the command `{' '.join(secret.words)}`, which '{secret.name}' comes from,"
     try:
-        done = subprocess.run(
-            secret.words,
-            cwd=secret.folder or None,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        done = child.run(secret.words, secret.folder, environ)
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
         raise _wrong(secret, f"{about} cannot be run: {why}") from None

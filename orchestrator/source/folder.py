@@ -62,5 +62,8 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def show(path: Path) -> str:
     """The path as the user would type it: relative to where they stand, where that is near."""
-    near = os.path.relpath(path)
+    try:
+        near = os.path.relpath(path)
+    except FileNotFoundError:  # where they stand was deleted
+        return str(path)
     return str(path) if near.startswith("../../..") else near

@@ -11,6 +11,7 @@ from orchestrator.errors import DefinitionError, Mark, Problems
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
 from orchestrator.source.read import Reader
+from orchestrator.tasks.keys import BECOME_HINT
 from orchestrator.tasks.model import (
     Again,
     Block,
@@ -115,8 +116,16 @@ class Compiler:
             chdir=self.optional(fields.get("chdir")),
             timeout=self.optional(timeout),
             tags=tuple(map(str, self.read.string_list(fields.get("tags"), "tags") or ())),
-            become=self.optional(fields.get("become")),
+            become=self.become(fields.get("become")),
         )
+
+    def become(self, value: Value | None) -> ValueTemplate | None:
+        """Who runs it. An empty one is an error: nobody can tell whether it was meant to be."""
+        empty = value is not None and (value.data is None or not str(value.data).strip())
+        if value is not None and empty:
+            self.problems.add("`become` is empty", value.mark, BECOME_HINT)
+            return None
+        return self.optional(value)
 
     def environment(self, value: Value | None) -> dict[Key, ValueTemplate]:
         """Variables for the command, each a template."""

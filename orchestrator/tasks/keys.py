@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+BECOME_HINT = "write true (root), the name of a user, or false for the login user"
+
 INHERITED = frozenset({"environment", "chdir", "timeout", "when", "tags", "become"})
 
 HOOKS = frozenset({"before", "after", "failed", "apps"})

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.templating.compiled import Templates
     from orchestrator.templating.conditions import condition
     from orchestrator.templating.expressions import Expression
+    from orchestrator.templating.partly import check_known, names_in_any_case
     from orchestrator.templating.shelltext.template import ShellTemplate, Use
     from orchestrator.templating.templates import expression, shell, text, value
     from orchestrator.templating.values import TextTemplate, ValueTemplate
@@ -27,8 +28,10 @@ __all__ = [
     "Use",
     "ValueTemplate",
     "Waits",
+    "check_known",
     "condition",
     "expression",
+    "names_in_any_case",
     "shell",
     "text",
     "value",
@@ -41,7 +44,9 @@ _WHERE = {
     "Templates": "compiled",
     "Use": "shelltext.template",
     "ValueTemplate": "values",
+    "check_known": "partly",
     "condition": "conditions",
+    "names_in_any_case": "partly",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from typing import cast
 
 from jinja2 import nodes
 from jinja2.exceptions import TemplateSyntaxError
@@ -50,6 +51,11 @@ class Parsed(Struct, frozen=True):
         """The offset of the ``{{`` or ``{%`` that the node stands in."""
         index = bisect_right(self.begins, node.lineno - 1)
         return self.begins[index - 1] if index else max(node.lineno - 1, 0)
+
+
+def environment_of(parsed: Parsed) -> Language:
+    """Return the language that the template was read in."""
+    return cast("Language", parsed.tree.environment)
 
 
 def parse(source: Source, env: Language, hint: str = "") -> Parsed:

@@ -49,7 +49,11 @@ class TextTemplate(Struct, frozen=True, eq=False):
         """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
         if self._program is None:
             return self.source
-        return self._program.run(_Inserting(self._program, scope))
+        return self._program.run(Inserting(self._program, scope))
+
+    def parsed(self) -> Parsed:
+        """The template, read anew."""
+        return _parse(self.source, self.mark, language(comments=True, trim=True))
 
 
 class ValueTemplate(Struct, frozen=True, eq=False):
@@ -57,7 +61,8 @@ class ValueTemplate(Struct, frozen=True, eq=False):
 
     A string that is one ``{{ … }}`` and nothing else gives the expression's own value (a
     number, a list, …); other strings with expressions give text, in which ``true`` and
-    ``false`` are written as YAML does. ``source`` is the text of a string, else ''.
+    ``false`` are written as YAML does. ``source`` is the text of a string, else ''; ``parts`` are
+    those of what a list or mapping holds.
     """
 
     source: str
@@ -66,6 +71,11 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     optional: frozenset[str]
     _render: Callable[[Scope], Any]
     _programs: tuple[Program, ...] = ()
+    parts: tuple[ValueTemplate, ...] = ()
+
+    def parsed(self) -> Parsed:
+        """The template of a string, read anew."""
+        return _parse(self.source, self.mark, language(comments=False))
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -123,7 +133,7 @@ def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]
     names = frozenset[str]().union(*(part.names for part in parts))
     optional = frozenset[str]().union(*(part.optional for part in parts))
     programs = tuple(program for part in parts for program in part._programs)
-    return ValueTemplate("", mark, names, optional - names, render, programs)
+    return ValueTemplate("", mark, names, optional - names, render, programs, tuple(parts))
 
 
 def _secret(secret: Secret, mark: Mark) -> ValueTemplate:
@@ -146,7 +156,7 @@ def _string(text: str, value: Value) -> ValueTemplate:
         program = _inserting(parsed, env)
 
         def render(scope: Scope) -> Any:
-            return program.run(_Inserting(program, scope))
+            return program.run(Inserting(program, scope))
     else:
         program = keeping(parsed, env, native)
 
@@ -198,6 +208,12 @@ def kept(program: Program, scope: Scope) -> Any:
 
 def _inserting(parsed: Parsed, env: Language, otherwise: str | None = None) -> Program:
     """Compile a text into whose places the texts of values are put."""
+    put(parsed)
+    return compile_tree(parsed, env, otherwise=otherwise)
+
+
+def put(parsed: Parsed) -> None:
+    """Give every expression over to ``Inserting``."""
     for output in parsed.tree.find_all(nodes.Output):
         output.nodes = [
             node
@@ -213,10 +229,11 @@ def _inserting(parsed: Parsed, env: Language, otherwise: str | None = None) -> P
             )
             for node in output.nodes
         ]
-    return compile_tree(parsed, env, otherwise=otherwise)
 
 
-class _Inserting(Rendering):
+class Inserting(Rendering):
+    """A rendering that puts the text of each value in."""
+
     def __init__(self, program: Program, scope: Scope) -> None:
         super().__init__(program.env, scope)
         self._program = program

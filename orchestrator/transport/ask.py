@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import threading
@@ -12,6 +13,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from orchestrator.errors import ConnectError
+from orchestrator.model.text import decode
 from orchestrator.transport.deadline import CancelledError
 
 Ask: TypeAlias = Callable[[str, bool, threading.Event], str | None]
@@ -208,12 +210,14 @@ def _from_file(variable: str, path: Path) -> tuple[str | None, str]:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            text = file.read(4096).decode("utf-8", "surrogateescape")
+            data = file.read(4096).removeprefix(codecs.BOM_UTF8)  # some editors write one
     except OSError as error:
         return None, f"{variable}: can't read {path}: {error.strerror}"
     if status.st_uid not in (os.getuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
         return None, f"{variable}: others may read {path} (chmod 600 {path})"
-    password = text.split("\n", 1)[0].removesuffix("\r")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return None, f"{variable}: {path} is UTF-16 (save it as UTF-8)"
+    password = decode(data).split("\n", 1)[0].removesuffix("\r")
     return (password, "") if password else (None, f"{variable}: {path} is empty")
 
 

@@ -105,3 +105,48 @@ def test_a_plan_shows_whose_shell_it_is(one: Project) -> None:
 def test_a_timeout_ends_what_another_user_runs(one: Project) -> None:
     done = run(one, "steps:\n- {run: sleep 1000, become: nobody, timeout: 1s}\n")
     assert [s["status"] for s in done.steps("a1")] == ["timed_out"]
+
+
+EMPTY = "`become` is empty"
+
+
+@pytest.mark.parametrize(
+    ("task", "at"),
+    [
+        ("steps:\n- run: id\n  become:\n", "t.yml:3:"),
+        ('steps:\n- {run: id, become: ""}\n', "t.yml:2:"),
+        ("steps:\n- run: id\n  become: '  '\n", "t.yml:3:"),
+        ("become: null\nsteps: [{run: id}]\n", "t.yml:1:"),
+        ("steps:\n- block: [{run: id}]\n  become: ~\n", "t.yml:3:"),
+        ("tasks:\n- {name: x, become: '', steps: [{run: id}]}\n", "t.yml:2:"),
+        ("vars: {who: ''}\nsteps:\n- run: id\n  become: '{{ who }}'\n", "t.yml:4:"),
+        ("vars: {who: null}\nsteps:\n- run: id\n  become: '{{ who }}'\n", "t.yml:4:"),
+        ("steps:\n- run: id\n  become: \"{{ env.NO_SUCH_NAME | default(' ') }}\"\n", "t.yml:3:"),
+        ("become: '{{ \"\" }}'\nsteps:\n- file: {path: x}\n", "t.yml:1:"),
+    ],
+)
+def test_an_empty_one_is_an_error_at_its_line_and_never_the_login_user(
+    one: Project, task: str, at: str
+) -> None:
+    one.write({"tasks/t.yml": task})
+    done = one.orch("-s", "dev", "run", "t")
+    assert (done.code, done.out) == (3, "")
+    assert EMPTY in done.err
+    assert at in done.err
+    assert "write true (root), the name of a user, or false for the login user" in done.err
+
+
+def test_false_is_the_way_to_say_no_and_a_step_left_out_needs_none(one: Project) -> None:
+    done = run(
+        one,
+        """
+        become: nobody
+        vars: {root: false, none_such: ''}
+        steps:
+          - {run: id -un, become: "{{ root }}"}
+          - {run: id -un, become: "{{ not root }}"}
+          - {run: id -un, become: "{{ none_such }}", when: none_such != ''}
+          - {run: id -un}
+        """,
+    )
+    assert [out for status, out in told(done) if status != "skipped"] == ["root", "root", "nobody"]

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from orchestrator.model.clean import clean as shown_by_a_terminal
 from tests.projects import Done, Project
+from tests.sshd import until
 
 CANARY = "c4n4ry's $ecret/+x"
 PARTS = ("c4n4ry", "C4N4RY", "ecret/+x", "YzRuNHJ5", base64.b64encode(CANARY.encode()).decode())
@@ -496,3 +498,53 @@ def test_without_a_terminal_a_prompt_is_a_usage_error(one: Project) -> None:
     assert done.returncode == 2
     assert "no terminal to ask for the secret 'asked'" in done.stderr
     assert "inventories/common/stage.yml:1:15" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo $$ >>pids; exec sleep 1000",
+        "echo $$ >>pids; sleep 1000 & echo $! >>pids; wait",
+        'trap "" TERM; echo $$ >>pids; sh -c "echo \\$\\$ >>pids; sleep 1000" & wait; sleep 1000',
+    ],
+    ids=["alone", "with a child", "deaf"],
+)
+def test_nothing_is_left_of_a_command_that_a_signal_ends(
+    project: Project, script: str, number: signal.Signals
+) -> None:
+    stage = {
+        "connect": {"transport": "sandbox"},
+        "vars": {"token": "TOKEN"},
+    }
+    text = json.dumps(stage).replace(
+        '"TOKEN"', f"!secret {{command: {json.dumps(['sh', '-c', script])}}}"
+    )
+    project.write(
+        {
+            "inventories/dev/stage.yml": text,
+            "inventories/dev/hosts/a1.yml": "",
+            "tasks/t.yml": "steps: [{run: 'echo {{ token }}'}]\n",
+        }
+    )
+    pids = project.root / "inventories/dev/pids"
+    several = script.count("pids")
+    with project.started("-s", "dev", "run", "t") as process:
+        until(lambda: pids.exists() and len(pids.read_text().split()) == several, "the command")
+        process.send_signal(number)
+        out = process.communicate(timeout=60)[0]
+    assert (process.returncode, out) == (130, "")
+    for pid in map(int, pids.read_text().split()):
+        until(lambda pid=pid: not alive(pid), "the command's end")
+
+
+def alive(pid: int) -> bool:
+    """Whether it is a process that runs."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)
+    return done.stdout.strip()[:1] not in (b"", b"Z")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file_s_secret(one: Project) -> None:
+    (one.root / "inventories/dev/key.pem").write_bytes(b"\xef\xbb\xbf" + KEY.encode())
+    done = run(one, "steps: [{run: 'printf %s {{ tls_key }} | wc -c', readonly: true}]\n", "--json")
+    assert outputs(done) == [str(len(KEY) - 1)]

@@ -16,7 +16,7 @@ from orchestrator.model.command import Command
 from orchestrator.model.host import Connect, Host
 from orchestrator.session import Session
 from orchestrator.transport import Connector
-from orchestrator.transport.ask import Answers
+from orchestrator.transport.ask import BECOME_FILE, PASSWORD_FILE, Answers, Question
 from orchestrator.transport.become import Become
 from orchestrator.transport.local import LocalChannel
 from orchestrator.transport.others import Others
@@ -256,3 +256,27 @@ def test_hosts_reached_over_ssh_ask_once_for_all(
             with closing(Session(connection.open("bob"), ready_timeout=PATIENCE)) as session:
                 assert run(session, Command(1, "id -un")).out(1) == b"bob\n"
     assert person.asked == ["sudo password of alice: "]
+
+
+@pytest.mark.parametrize(
+    ("data", "answer", "trouble"),
+    [
+        (b"\xef\xbb\xbfpw\n", "pw", ""),
+        (b"\xef\xbb\xbfpw\r\nnote\n", "pw", ""),
+        (b"pw\xef\xbb\xbf\n", "pw\ufeff", ""),
+        (b"\xef\xbb\xbf\n", None, "is empty"),
+        ("pw\n".encode("utf-16"), None, "is UTF-16 (save it as UTF-8)"),
+        (b"p\xffw\n", "p\udcffw", ""),
+    ],
+)
+@pytest.mark.parametrize("variable", [BECOME_FILE, PASSWORD_FILE])
+def test_a_byte_order_mark_is_no_part_of_the_password_in_a_file(
+    tmp_path: Path, variable: str, data: bytes, answer: str | None, trouble: str
+) -> None:
+    file = tmp_path / "pw"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    answers = Answers(None, {variable: str(file)}, threading.Event())
+    question = Question("Password", file=variable)
+    assert answers.wait(question, "me") == answer
+    assert trouble in answers.trouble(question)

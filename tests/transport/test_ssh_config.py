@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.errors import ConnectError
 from orchestrator.transport.config.lookup import SshConfig
 from tests.sshd import Sshd
 from tests.transport.test_auth import Make, ask
@@ -127,3 +128,30 @@ def test_an_alias_leads_to_the_host_that_it_means(
     )
     connector = make_connector()
     assert ask(connector.connect(sshd.host(connect=connect)), "echo in").stdout == b"in\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ("Match hots web1\n", "there is no condition 'hots'", "did you mean 'host'? "),
+        ("Match wormhole open\n", "there is no condition 'wormhole'", ""),
+        ("Host x\nMatch host y !wormhole z\n", "there is no condition 'wormhole'", ""),
+        ("Match localnetwork 10.0.0.0/8\n", "orch can't judge 'Match localnetwork'", ""),
+        ("Match sessiontype shell\n", "orch can't judge 'Match sessiontype'", ""),
+        ("Frobnicate yes\n", "there is no keyword 'frobnicate'", "IgnoreUnknown frobnicate; "),
+        ("AddressFamily inet7\n", "addressfamily: ", ""),
+        ("Host web1\n  ProxyCommand nc %Z\n", "%Z", ""),
+    ],
+)
+def test_what_orch_does_not_know_points_to_the_system_s_ssh(
+    home: Path, text: str, what: str, hint: str
+) -> None:
+    (home / ".ssh" / "config").write_text(text)
+    with pytest.raises(ConnectError) as caught:
+        SshConfig(home, os.environ, threading.Event(), system=home / "none").of("web1")
+    assert what in caught.value.why
+    assert f"{home}/.ssh/config:" in caught.value.why
+    assert hint in caught.value.hint
+    assert (
+        "if `ssh` takes it, have that connect: `connect: {transport: openssh}`" in caught.value.hint
+    )

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from orchestrator.errors import Mark
 from orchestrator.templating.language import Missing, language
-from orchestrator.templating.names import survey
+from orchestrator.templating.names import Names, survey
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.shelltext import lines
@@ -14,7 +14,7 @@ from orchestrator.templating.shelltext.escape import write
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import Refusal
 from orchestrator.templating.shelltext.walk import Walk
-from orchestrator.templating.syntax import Source, parse
+from orchestrator.templating.syntax import Parsed, Source, environment_of, parse
 from orchestrator.templating.textform import Unfit
 
 _HINT = (
@@ -65,13 +65,17 @@ class ShellTemplate(Struct, frozen=True, eq=False):
         """The expressions that are not quoted as they are."""
         return tuple(use for use in self.uses if use.filter)
 
+    def parsed(self) -> Parsed:
+        """The template, read anew."""
+        return parse(Source(self.source, self.mark), language(comments=False), _HINT)
+
     def render(self, scope: Scope) -> str:
         """The command, every value escaped for its place.
 
         Raises ``DefinitionError`` for what is undefined or cannot stand at its place, and what
         ``scope`` raises.
         """
-        rendering = _Rendering(self._program, scope, self._places)
+        rendering = Escaping(self._program, scope, self._places)
         text = self._program.run(rendering)
         if "\0" not in text:
             return text
@@ -81,7 +85,9 @@ class ShellTemplate(Struct, frozen=True, eq=False):
         return text
 
 
-class _Rendering(Rendering):
+class Escaping(Rendering):
+    """A rendering that writes each value for its place."""
+
     def __init__(self, program: Program, scope: Scope, places: list[Place]) -> None:
         super().__init__(program.env, scope)
         self.program, self.places = program, places
@@ -110,6 +116,18 @@ class _Rendering(Rendering):
 
 def compile_shell(text: str, mark: Mark) -> ShellTemplate:
     """Read command text. Raises ``DefinitionError`` for all that DESIGN 3.4 refuses at load."""
+    parsed, names, walk = walked(text, mark)
+    walk.rewrite()
+    uses = tuple(
+        Use(parsed.source.at(p.offset), p.filter, p.sources, text[p.begun : p.offset].lstrip())
+        for p in walk.places
+    )
+    program = compile_tree(parsed, environment_of(parsed), names)
+    return ShellTemplate(text, mark, names.required, names.optional, uses, program, walk.places)
+
+
+def walked(text: str, mark: Mark) -> tuple[Parsed, Names, Walk]:
+    """Read command text and find the place of each expression. Raises as ``compile_shell``."""
     source = Source(text, mark)
     if "\0" in text:
         raise source.refuse("a NUL character in a command", text.index("\0"))
@@ -124,10 +142,4 @@ def compile_shell(text: str, mark: Mark) -> ShellTemplate:
     if "alias" in text:
         for place in walk.places:
             place.bare = False
-    walk.rewrite()
-    uses = tuple(
-        Use(source.at(p.offset), p.filter, p.sources, text[p.begun : p.offset].lstrip())
-        for p in walk.places
-    )
-    program = compile_tree(parsed, env, names)
-    return ShellTemplate(text, mark, names.required, names.optional, uses, program, walk.places)
+    return parsed, names, walk

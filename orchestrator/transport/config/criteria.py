@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from orchestrator.errors import Mark, nearest
-from orchestrator.transport.config.keywords import BadValueError
+from orchestrator.transport.config.keywords import TRY_SSH, BadValueError
 from orchestrator.transport.config.lines import token
 from orchestrator.transport.config.patterns import compiled
 from orchestrator.transport.config.tree import Criterion
@@ -103,4 +103,6 @@ def _must_be_known(kind: str) -> None:
     if kind in NEWER:
         raise BadValueError(f"orch can't judge 'Match {kind}'")
     if kind not in KNOWN:
-        raise BadValueError(f"there is no condition {kind!r}. {nearest(kind, KNOWN)}".strip())
+        near = nearest(kind, KNOWN)
+        hint = f"{near} {TRY_SSH}" if near else TRY_SSH
+        raise BadValueError(f"there is no condition {kind!r}", hint)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.errors import Problem
 from orchestrator.transport.config.jumps import NONE
+from orchestrator.transport.config.keywords import TRY_SSH
 from orchestrator.transport.config.settings import Settings, Unsupported
 from orchestrator.transport.config.tokens import TokenError, expanded, percent
 from orchestrator.transport.config.tree import ConfigError, Setting
@@ -31,7 +32,7 @@ def expand(
     try:
         return how(text, known)
     except TokenError as bad:
-        raise ConfigError(Problem(f"{said.keyword}: {bad}", said.mark)) from None
+        raise ConfigError(Problem(f"{said.keyword}: {bad}", said.mark, TRY_SSH)) from None
 
 
 def in_shell(text: str, tokens: Mapping[str, str]) -> str:

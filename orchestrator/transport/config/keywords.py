@@ -20,8 +20,15 @@ FAMILY = {"any": "any", "inet": "inet", "inet6": "inet6"}
 Parse: TypeAlias = Callable[[list[str], Mapping[str, str]], object]
 
 
+TRY_SSH = "if `ssh` takes it, have that connect: `connect: {transport: openssh}`"
+
+
 class BadValueError(Exception):
-    """A keyword can't have this value. The message says why."""
+    """A keyword can't have this value. The message says why, ``hint`` what to do."""
+
+    def __init__(self, why: str, hint: str = TRY_SSH) -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
 class Keyword(Struct, frozen=True):

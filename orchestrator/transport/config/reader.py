@@ -11,7 +11,13 @@ from pathlib import Path
 from orchestrator.errors import Mark, Problem, nearest
 from orchestrator.transport.config.criteria import read_criteria
 from orchestrator.transport.config.jumps import hops
-from orchestrator.transport.config.keywords import IGNORED, OBEYED, BadValueError, Ignored
+from orchestrator.transport.config.keywords import (
+    IGNORED,
+    OBEYED,
+    TRY_SSH,
+    BadValueError,
+    Ignored,
+)
 from orchestrator.transport.config.lines import SPACE, QuotesError, keyword_of, words
 from orchestrator.transport.config.patterns import Patterns, compiled
 from orchestrator.transport.config.tokens import TokenError, tilde
@@ -99,8 +105,10 @@ class _Pass:
                 self._line(line.partition("\0")[0], mark)
             except QuotesError:
                 self._wrong("a quote is not closed", mark)
-            except (BadValueError, TokenError) as bad:
-                self._wrong(str(bad), mark)
+            except BadValueError as bad:
+                self._wrong(str(bad), mark, bad.hint)
+            except TokenError as bad:
+                self._wrong(str(bad), mark, TRY_SSH)
         return indexed(self._blocks)
 
     def _line(self, line: str, mark: Mark) -> None:
@@ -112,7 +120,7 @@ class _Pass:
         try:
             self._keyword(keyword, rest, mark)
         except BadValueError as bad:
-            raise BadValueError(f"{keyword}: {bad}") from None
+            raise BadValueError(f"{keyword}: {bad}", bad.hint) from None
 
     def _keyword(self, keyword: str, rest: str, mark: Mark) -> None:
         reader, items = self._reader, self._blocks[-1].items
@@ -147,12 +155,9 @@ class _Pass:
         if known is None:
             if self._reader.ignores(keyword):
                 return []
-            self._wrong(
-                f"there is no keyword {keyword!r}",
-                mark,
-                nearest(keyword, (*OBEYED, *IGNORED, "proxyjump", "proxycommand"))
-                or f"if it is another program's: IgnoreUnknown {keyword}",
-            )
+            near = nearest(keyword, (*OBEYED, *IGNORED, "proxyjump", "proxycommand"))
+            other = near or f"if it is another program's: IgnoreUnknown {keyword}"
+            self._wrong(f"there is no keyword {keyword!r}", mark, f"{other}; {TRY_SSH}")
             return []
         said = words(rest)
         if keyword == "ignoreunknown" and said:

@@ -1,0 +1,88 @@
+"""A command on this machine, of which nothing is left if we are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_ENDING = 1.0  # seconds for what is asked to end
+_LOOK = 0.02  # seconds between looks at whether it has
+
+
+def run(
+    words: Sequence[str], folder: str, environ: Mapping[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with nothing to read, and return what it printed.
+
+    It keeps our terminal and process group, since it may have something to ask there. So what it
+    started is found by its parents if we have to leave. Raises OSError and ValueError where it
+    cannot be run.
+    """
+    child = subprocess.Popen(
+        words,
+        cwd=folder or None,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        out, err = child.communicate()
+    except BaseException:
+        _end(child)
+        raise
+    return subprocess.CompletedProcess(words, child.returncode, out, err)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    family = [child.pid, *_descendants(child.pid)]
+    _signal(family, signal.SIGTERM)
+    until = time.monotonic() + _ENDING
+    while child.poll() is None and time.monotonic() < until:
+        time.sleep(_LOOK)
+    if child.poll() is None:
+        family = list(dict.fromkeys((*family, *_descendants(child.pid))))
+    _signal([pid for pid in family if pid != child.pid or child.poll() is None], signal.SIGKILL)
+    child.wait()
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _signal(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):  # it has ended, or became root
+            os.kill(pid, number)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Yield the ids of a process's children, and of theirs."""
+    children: dict[int, list[int]] = {}
+    for each, parent in _parents():
+        children.setdefault(parent, []).append(each)
+    found = list(children.get(pid, ()))
+    while found:
+        each = found.pop()
+        yield each
+        found += children.get(each, ())
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Yield every process with its parent: from Linux's /proc (proc(5)), else as `ps` has it."""
+    proc = Path("/proc")
+    stats = (
+        [each / "stat" for each in proc.iterdir() if each.name.isdigit()] if proc.is_dir() else []
+    )
+    for stat in stats:
+        with suppress(OSError):  # it has ended
+            yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+    if not stats:
+        table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False)
+        for row in table.stdout.splitlines():
+            if len(words := row.split()) == 2:
+                yield int(words[0]), int(words[1])
