@@ -169,10 +169,15 @@ def children(pid: int) -> Iterator[int]:
             yield int(row.split()[0])
 
 
+def separation_folder() -> None:
+    """Make the folder without which sshd does not start, nor test its configuration."""
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+
+
 def _start(folder: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
     assert SSHD, "these tests need OpenSSH's sshd: install openssh-server"
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd refuses to start without it
+    separation_folder()
     assert Path(pwd.getpwuid(os.getuid()).pw_shell).name not in {"nologin", "false"}
     for _ in range(ATTEMPTS):
         port = free_port()

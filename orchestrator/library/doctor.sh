@@ -1,6 +1,7 @@
 # What `orch doctor` asks a host: lines KEY TEXT on stdout, the last one `end`. It changes nothing.
 # Before it stand `tools` and `more` (names of commands, the latter looked for in sbin, too), `method`
-# and, as the arguments, the users to become, who are told by their numbers.
+# and, as the arguments, the users to become, who are told by their numbers. Variables are called as in
+# functions.sh.
 set +e -f
 export LC_ALL=C
 tell() { printf '%s\n' "$*"; }
@@ -14,6 +15,8 @@ case $BASH_VERSION$KSH_VERSION in
 *) tell shell ksh;;
 esac 2>/dev/null
 
+# last COMMAND: the last line of what it says.
+# Sets f_line.
 last() { f_line=$("$@" 2>/dev/null) || f_line=; f_line=${f_line##*"$f_nl"}; }
 # room NAME FOLDER
 room() {
@@ -23,14 +26,18 @@ room() {
   last df -Pi "$2"; tell "$1.inodes $f_line"
   last df -Pk "$2"; tell "$1.blocks $f_line"
   # to busybox's test, root may write anywhere
-  f_at=${f_line##*% } f_opts=
-  while read -r f_x f_dir f_x f_o f_x; do [ "$f_dir" != "$f_at" ] || f_opts=$f_o; done </proc/mounts
-  case ,$f_opts, in *,ro,*) tell "$1.is readonly";; esac
+  f_room_at=${f_line##*% } f_room_is=
+  while read -r f_room_x f_room_dir f_room_x f_room_options f_room_x; do
+    [ "$f_room_dir" != "$f_room_at" ] || f_room_is=$f_room_options
+  done </proc/mounts
+  case ,$f_room_is, in *,ro,*) tell "$1.is readonly";; esac
 } 2>/dev/null
 room home "$HOME"
 room tmp "${TMPDIR:-/tmp}"
 
-lack() { for f_one; do command -v "$f_one" >/dev/null 2>&1 || tell "lacks $f_one"; done; }
+lack() {
+  for f_lack_one; do command -v "$f_lack_one" >/dev/null 2>&1 || tell "lacks $f_lack_one"; done
+}
 lack $tools
 f_path=$PATH
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin

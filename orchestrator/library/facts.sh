@@ -1,11 +1,17 @@
-# What `facts` are made of: a line KEY=VALUE each, on stdout. os-release: os-release(5).
+# What `facts` are made of: a line KEY=VALUE each, on stdout. os-release: os-release(5). Variables
+# are called as in functions.sh.
 export LC_ALL=C
 has() { command -v "$1" >/dev/null 2>&1; }
-first() { for f_one; do if has "${f_one#*:}"; then echo "${f_one%%:*}"; return; fi; done; echo unknown; }
+first() {
+  for f_first_one; do
+    if has "${f_first_one#*:}"; then echo "${f_first_one%%:*}"; return; fi
+  done
+  echo unknown
+}
 released() {
-  for f_file in /etc/os-release /usr/lib/os-release; do
-    [ -r "$f_file" ] || continue
-    (unset ID VERSION_ID; . "$f_file"; printf 'distro=%s\nrelease=%s\n' "${ID-linux}" "${VERSION_ID-}")
+  for f_released_file in /etc/os-release /usr/lib/os-release; do
+    [ -r "$f_released_file" ] || continue
+    (unset ID VERSION_ID; . "$f_released_file"; printf 'distro=%s\nrelease=%s\n' "${ID-linux}" "${VERSION_ID-}")
     return
   done
   printf 'distro=%s\nrelease=%s\n' "$(uname -s | tr '[:upper:]' '[:lower:]')" "$(uname -r)"
@@ -19,9 +25,9 @@ started() {
 }
 cpus() { getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1; }
 memory() {
-  f_bytes=$(sysctl -n hw.memsize 2>/dev/null || sysctl -n hw.physmem 2>/dev/null) || f_bytes=0
-  [ ! -r /proc/meminfo ] || f_bytes=$(awk '$1 == "MemTotal:" { printf "%.0f\n", $2 * 1024 }' /proc/meminfo)
-  echo $((${f_bytes:-0} / 1048576))
+  f_memory_bytes=$(sysctl -n hw.memsize 2>/dev/null || sysctl -n hw.physmem 2>/dev/null) || f_memory_bytes=0
+  [ ! -r /proc/meminfo ] || f_memory_bytes=$(awk '$1 == "MemTotal:" { printf "%.0f\n", $2 * 1024 }' /proc/meminfo)
+  echo $((${f_memory_bytes:-0} / 1048576))
 }
 printf 'os=%s\n' "$(uname -s | tr '[:upper:]' '[:lower:]')"
 printf 'arch=%s\n' "$(uname -m)"

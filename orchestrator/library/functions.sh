@@ -1,5 +1,9 @@
 # What probes and fixes may call (POSIX.1-2017 sh, and tools that both GNU and busybox have). Every
-# module's script begins with these, without their comments. Their own variables are called f_….
+# module's script begins with these, without their comments.
+#
+# A shell's variables are everyone's. So a function's own ones are called f_FUNCTION_…, and no other
+# function names them; what it leaves for others, and what it takes from them, stands in the last
+# lines of its comment, `Sets NAME…` and `Reads NAME…`. A test holds all scripts to that.
 
 # has COMMAND: whether there is such a command.
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -16,7 +20,8 @@ present() { [ -e "$1" ] || [ -L "$1" ]; }
 # readable FILE: says so where it is not. Not [ -r ], of which root may think too well.
 readable() { (: <"$1") 2>/dev/null || { echo "cannot read $1" >&2; return 1; }; }
 
-# kind PATH: sets f_type (absent, file, directory, link, other). Starts no process.
+# kind PATH: what is there: absent, file, directory, link or other. Starts no process.
+# Sets f_type.
 kind() {
   if [ -L "$1" ]; then f_type=link
   elif [ -f "$1" ]; then f_type=file
@@ -25,65 +30,80 @@ kind() {
   else f_type=absent
   fi
 }
-# attributes PATH: sets what kind sets, f_mode (four octal digits), f_uid, f_gid, f_size. From
-# `ls -ldn`, whose first fields POSIX.1-2017 fixes.
+# attributes PATH: its kind, mode (four octal digits), owner, group and size, empty where nothing is
+# there. From `ls -ldn`, whose first fields POSIX.1-2017 fixes.
+# Sets f_type f_mode f_uid f_gid f_size.
 attributes() {
   f_mode= f_uid= f_gid= f_size=
   kind "$1"
   [ $f_type != absent ] || return 0
-  case $1 in /*) f_path=$1;; *) f_path=./$1;; esac
-  f_rest=$(LC_ALL=C ls -ldn "$f_path") || return
-  f_bits=${f_rest%% *}
-  f_rest=${f_rest#* }
-  f_field; f_field; f_uid=$f_word; f_field; f_gid=$f_word; f_field; f_size=$f_word
-  f_bits=${f_bits#?} f_high=0 f_mode=
-  for f_weight in 4 2 1; do
-    f_who=${f_bits%"${f_bits#???}"} f_bits=${f_bits#???} f_low=0
-    case $f_who in r??) f_low=4;; esac
-    case $f_who in ?w?) f_low=$((f_low+2));; esac
-    case $f_who in ??[xst]) f_low=$((f_low+1));; esac
-    case $f_who in ??[sStT]) f_high=$((f_high+f_weight));; esac
-    f_mode=$f_mode$f_low
-  done
-  f_mode=$f_high$f_mode
+  case $1 in /*) f_attributes_path=$1;; *) f_attributes_path=./$1;; esac
+  f_attributes_line=$(LC_ALL=C ls -ldn "$f_attributes_path") || return
+  f_octal "${f_attributes_line%% *}"
+  f_field "${f_attributes_line#* }"
+  f_field "$f_left"; f_uid=$f_word
+  f_field "$f_left"; f_gid=$f_word
+  f_field "$f_left"; f_size=$f_word
 }
+# f_field TEXT: its first word, and what is left behind that.
+# Sets f_word f_left.
 f_field() {
-  while :; do case $f_rest in ' '*) f_rest=${f_rest# };; *) break;; esac; done
-  f_word=${f_rest%% *} f_rest=${f_rest#* }
+  f_left=$1
+  while :; do case $f_left in ' '*) f_left=${f_left# };; *) break;; esac; done
+  f_word=${f_left%% *} f_left=${f_left#* }
 }
-# named PATH: sets path to it, absolute or with ./ before it, without slashes at its end.
+# f_octal BITS: the mode that `ls` shows as BITS.
+# Sets f_mode.
+f_octal() {
+  f_octal_bits=${1#?} f_octal_high=0 f_mode=
+  for f_octal_weight in 4 2 1; do
+    f_octal_who=${f_octal_bits%"${f_octal_bits#???}"} f_octal_bits=${f_octal_bits#???} f_octal_low=0
+    case $f_octal_who in r??) f_octal_low=4;; esac
+    case $f_octal_who in ?w?) f_octal_low=$((f_octal_low+2));; esac
+    case $f_octal_who in ??[xst]) f_octal_low=$((f_octal_low+1));; esac
+    case $f_octal_who in ??[sStT]) f_octal_high=$((f_octal_high+f_octal_weight));; esac
+    f_mode=$f_mode$f_octal_low
+  done
+  f_mode=$f_octal_high$f_mode
+}
+# named PATH: the path, absolute or with ./ before it, without slashes at its end.
+# Sets path.
 named() {
   path=$1
   while :; do case $path in ?*/) path=${path%/};; *) break;; esac; done
   case $path in /*) ;; *) path=./$path;; esac
 }
 # above: fails where what is nearest above path cannot have anything in it, or cannot be looked into.
+# Reads path.
 above() {
-  f_up=$path
-  until present "$f_up"; do f_up=${f_up%/*}; f_up=${f_up:-/}; done
-  [ "$f_up" != "$path" ] || return 0
-  [ -d "$f_up" ] || { echo "$f_up is not a directory" >&2; return 1; }
-  [ -x "$f_up" ] || { echo "cannot look into $f_up" >&2; return 1; }
+  f_above_up=$path
+  until present "$f_above_up"; do f_above_up=${f_above_up%/*}; f_above_up=${f_above_up:-/}; done
+  [ "$f_above_up" != "$path" ] || return 0
+  [ -d "$f_above_up" ] || { echo "$f_above_up is not a directory" >&2; return 1; }
+  [ -x "$f_above_up" ] || { echo "cannot look into $f_above_up" >&2; return 1; }
 }
-# points LINK: sets f_to to what it points to.
+# points LINK: what it points to.
+# Sets f_to.
 points() { f_to=$(readlink -- "$1" && echo .) && f_to=${f_to%"$o_nl".}; }
-# lead PATH: sets path to where PATH leads to through links, and what kind sets. Fails where
-# a link leads to nothing, and as above does.
+# lead PATH: where PATH leads to through links, and its kind. Fails where a link leads to nothing,
+# and as above does.
+# Sets path f_type.
 lead() {
   named "$1"
-  f_links=0
-  while [ -L "$path" ] && [ $f_links -lt 40 ]; do
+  f_lead_links=0
+  while [ -L "$path" ] && [ $f_lead_links -lt 40 ]; do
     points "$path" || return
-    f_links=$((f_links+1))
+    f_lead_links=$((f_lead_links+1))
     case $f_to in /*) named "$f_to";; *) named "${path%/*}/$f_to";; esac
   done
   kind "$path"
-  case $f_links$f_type in
+  case $f_lead_links$f_type in
   0absent) above || return;;
   *absent|*link) echo "$1 is a link to $f_to, which is not there" >&2; return 1;;
   esac
 }
 # aim PATH: lead, to a regular file or where there may be one.
+# Sets path f_type.
 aim() {
   lead "$1" || return
   case $f_type in
@@ -93,17 +113,19 @@ aim() {
   esac
 }
 # parents: makes the directories that path is to be in.
-parents() { f_up=${path%/*}; [ -d "${f_up:-/}" ] || mkdir -p -- "$f_up"; }
+# Reads path.
+parents() { f_parents_up=${path%/*}; [ -d "${f_parents_up:-/}" ] || mkdir -p -- "$f_parents_up"; }
 # doomed: fails unless the directory at path may go with all that is in it.
+# Reads path.
 doomed() {
-  f_real=$(cd -P -- "$path" && pwd -P) || return
+  f_doomed_real=$(cd -P -- "$path" && pwd -P) || return
   # into variables first: in a pattern bash 5.2 takes an empty "${…%/}" for more than nothing
-  f_real=${f_real%/} f_real=${f_real%/}
-  for f_up in / "$HOME" "$PWD"; do
-    f_up=$(cd -P -- "$f_up" 2>/dev/null && pwd -P) || continue
-    case $f_up/ in "$f_real"/*) echo "$path is not removed: $f_up is in it" >&2; return 1;; esac
+  f_doomed_real=${f_doomed_real%/} f_doomed_real=${f_doomed_real%/}
+  for f_doomed_up in / "$HOME" "$PWD"; do
+    f_doomed_up=$(cd -P -- "$f_doomed_up" 2>/dev/null && pwd -P) || continue
+    case $f_doomed_up/ in "$f_doomed_real"/*) echo "$path is not removed: $f_doomed_up is in it" >&2; return 1;; esac
   done
-  [ "$f_real" ]
+  [ "$f_doomed_real" ]
 }
 
 # uid USER, gid GROUP: the number on stdout; nothing where there is no such name.
@@ -114,27 +136,30 @@ gid() {
   case $1 in
   *[!0-9]*|'')
     { getent group "$1" 2>/dev/null || cat /etc/group; } |
-      while IFS=: read -r f_name f_x f_id f_x; do
-        [ "$f_name" != "$1" ] || { echo "$f_id"; break; }
+      while IFS=: read -r f_gid_name f_gid_x f_gid_id f_gid_x; do
+        [ "$f_gid_name" != "$1" ] || { echo "$f_gid_id"; break; }
       done;;
   *) echo "$1";;
   esac
 }
 # home USER: its home folder on stdout; nothing where there is no such user.
 home() {
-  { getent passwd "$1" 2>/dev/null || cat /etc/passwd; } | while IFS= read -r f_line; do
-    f_rest=${f_line%:*}
-    if [ "${f_line%%:*}" = "$1" ]; then printf '%s\n' "${f_rest##*:}"; break; fi
+  { getent passwd "$1" 2>/dev/null || cat /etc/passwd; } | while IFS= read -r f_home_line; do
+    f_home_rest=${f_home_line%:*}
+    if [ "${f_home_line%%:*}" = "$1" ]; then printf '%s\n' "${f_home_rest##*:}"; break; fi
   done
 }
 # owned OWNER GROUP: states owner and group of what attributes saw, in the words wanted where
 # those mean the same number. An empty one is not stated.
+# Reads f_uid f_gid.
 owned() {
   [ "$1" ] && [ "$f_uid" ] && { [ "$(uid "$1")" = "$f_uid" ] && state owner "$1" || state owner "$f_uid"; }
   [ "$2" ] && [ "$f_gid" ] && { [ "$(gid "$2")" = "$f_gid" ] && state group "$2" || state group "$f_gid"; }
   :
 }
 # attributed OWNER GROUP: states mode, owner and group of what is at path, where one is wanted.
+# Sets f_type.
+# Reads path.
 attributed() {
   case $o_nl$o_want in
   *"$o_nl"mode=*|*"$o_nl"owner=*|*"$o_nl"group=*)
@@ -148,16 +173,17 @@ own() {
   [ -z "$2$3" ] || chown -h -- "$2${3:+:$3}" "$1"
 }
 
-# target PATH: sets target to PATH, made absolute or begun with ./, or to where its links lead.
+# target PATH: the path, made absolute or begun with ./, or where its links lead.
+# Sets target.
 target() {
   case $1 in /*) target=$1;; *) target=./$1;; esac
-  f_hops=0
+  f_target_hops=0
   while [ -L "$target" ]; do
-    f_hops=$((f_hops+1))
-    [ $f_hops -le 40 ] || { echo "$1 is a link that leads nowhere" >&2; return 1; }
-    f_link=$(readlink -- "$target"; echo .)
-    f_link=${f_link%??}
-    case $f_link in /*) target=$f_link;; *) target=${target%/*}/$f_link;; esac
+    f_target_hops=$((f_target_hops+1))
+    [ $f_target_hops -le 40 ] || { echo "$1 is a link that leads nowhere" >&2; return 1; }
+    f_target_link=$(readlink -- "$target"; echo .)
+    f_target_link=${f_target_link%??}
+    case $f_target_link in /*) target=$f_target_link;; *) target=${target%/*}/$f_target_link;; esac
   done
 }
 # mended: whether the fix has run; for what is an act rather than a state, such as a restart.
@@ -165,6 +191,7 @@ mended() { [ "$o_off" ]; }
 # own_all PATH OWNER GROUP: that, and all that is in it.
 own_all() { [ -z "$2$3" ] || chown -hR -- "$2${3:+:$3}" "$1"; }
 # all_of user|group ID: whether path and all that is in it are theirs, or no ID is given.
+# Reads path.
 all_of() { [ -z "$2" ] || [ -z "$(find "$path" ! "-$1" "$2" | head -n 1)" ]; }
 # dress PATH MODE OWNER GROUP: as far as they are given. The leading 0 makes GNU's chmod take
 # away set-ID bits of directories, too.
@@ -175,12 +202,12 @@ dress() {
 
 # digest FILE: its SHA-256 on stdout.
 digest() {
-  if has sha256sum; then f_sum=$(sha256sum <"$1")
-  elif has shasum; then f_sum=$(shasum -a 256 <"$1")
-  elif has openssl; then f_sum=$(openssl dgst -sha256 -r <"$1")
+  if has sha256sum; then f_digest_sum=$(sha256sum <"$1")
+  elif has shasum; then f_digest_sum=$(shasum -a 256 <"$1")
+  elif has openssl; then f_digest_sum=$(openssl dgst -sha256 -r <"$1")
   else lacks "sha256sum, shasum or openssl"
   fi || return
-  echo "${f_sum%% *}"
+  echo "${f_digest_sum%% *}"
 }
 # same FILE: whether its bytes are the payload's.
 same() {
@@ -190,15 +217,15 @@ same() {
   else
     attributes "$1"
     [ "$f_size" = "$o_size" ] || return 1
-    f_sum=$(digest "$1") || exit
-    [ "$f_sum" = "$o_digest" ]
+    f_same_sum=$(digest "$1") || exit
+    [ "$f_same_sum" = "$o_digest" ]
   fi
 }
-# contents PATH [FILE]: states `contents`, which is wanted to be `as given`; FILE, where PATH
-# leads to, is what is compared.
+# contents PATH: states `contents`, which is wanted to be `as given`, and says whether it is.
+# Sets f_equal.
 contents() {
-  f_same=
-  if same "$1"; then f_same=1; state contents 'as given'
+  f_equal=
+  if same "$1"; then f_equal=1; state contents 'as given'
   elif [ ! -f "$1" ]; then :
   elif ! readable "$1"; then return 1
   else state contents 'different'; replaced "$1"
@@ -210,32 +237,33 @@ compared() {
   aim "$1" || return
   attributed "$2" "$3"
   contents "$path" || return
-  [ "$f_same" ] || tried "$4"
+  [ "$f_equal" ] || tried "$4"
 }
 # tried COMMAND: runs it, %s being a private file at path's name with what payload writes. Fails
 # where it does. What is still to be sent is tried then.
+# Reads path.
 tried() {
   [ "$1" ] || return 0
   case $1 in *%s*) ;; *) echo "validate needs %s, which stands for the new file" >&2; return 64;; esac
   [ -z "$o_digest" ] || [ "$o_staged" ] || return 0
-  f_up=${TMPDIR:-/tmp} f_new=${path##*/} f_rest=$1
-  case $f_up in *[!A-Za-z0-9/._-]*) f_up=/tmp;; esac
-  case $f_new in *[!A-Za-z0-9._-]*) f_new=file;; esac
-  f_up=$f_up/$ORCH_TEMP
-  f_new=$f_up/$f_new f_text=
+  f_tried_up=${TMPDIR:-/tmp} f_tried_new=${path##*/} f_tried_rest=$1
+  case $f_tried_up in *[!A-Za-z0-9/._-]*) f_tried_up=/tmp;; esac
+  case $f_tried_new in *[!A-Za-z0-9._-]*) f_tried_new=file;; esac
+  f_tried_up=$f_tried_up/$ORCH_TEMP
+  f_tried_new=$f_tried_up/$f_tried_new f_tried_text=
   while :; do
-    case $f_rest in
-    *%s*) f_text=$f_text${f_rest%%%s*}$f_new f_rest=${f_rest#*%s};;
-    *) f_text=$f_text$f_rest; break;;
+    case $f_tried_rest in
+    *%s*) f_tried_text=$f_tried_text${f_tried_rest%%%s*}$f_tried_new f_tried_rest=${f_tried_rest#*%s};;
+    *) f_tried_text=$f_tried_text$f_tried_rest; break;;
     esac
   done
-  f_said=$(
-    trap 'rm -rf -- "$f_up"' EXIT
+  f_tried_said=$(
+    trap 'rm -rf -- "$f_tried_up"' EXIT
     trap 'exit 143' TERM HUP INT
     exec 2>&1
-    (umask 077 && mkdir -- "$f_up" && payload >"$f_new") || exit
-    eval "$f_text" </dev/null 3>&- 4>&-
-  ) || { f_status=$?; printf '%s\n' ${f_said:+"$f_said"} "not valid: $1 (exit status $f_status)" >&2; return 1; }
+    (umask 077 && mkdir -- "$f_tried_up" && payload >"$f_tried_new") || exit
+    eval "$f_tried_text" </dev/null 3>&- 4>&-
+  ) || { f_tried_status=$?; printf '%s\n' ${f_tried_said:+"$f_tried_said"} "not valid: $1 (exit status $f_tried_status)" >&2; return 1; }
 }
 # replaced FILE: reports the text that is there, for a diff of it; nothing where it is long or
 # no text.
@@ -247,22 +275,23 @@ replaced() {
   f_tell old <"$1" >&4
 }
 f_tell() {
-  while IFS= read -r f_line; do o_tell "$1" "$f_line"; done
-  [ -z "$f_line" ] || { o_tell "$1" "$f_line"; o_tell "$1#" cut; }
+  while IFS= read -r f_tell_line; do o_tell "$1" "$f_tell_line"; done
+  [ -z "$f_tell_line" ] || { o_tell "$1" "$f_tell_line"; o_tell "$1#" cut; }
 }
 # replacing: reports the text that payload writes, where that is made on the host.
 replacing() {
   [ "$o_show" ] || return 0
-  f_size=$(payload | wc -c)
-  if [ $((f_size)) -gt 65536 ]; then o_tell new# long >&4; else payload | f_tell new >&4; fi
+  f_replacing_size=$(payload | wc -c)
+  if [ $((f_replacing_size)) -gt 65536 ]; then o_tell new# long >&4; else payload | f_tell new >&4; fi
 }
-# beside PATH: sets temp to a new empty file beside it, only its owner's, that is gone when the
-# fix ends. Makes the directory if it has to. Where f_usual is set the file is for those for whom
-# the umask has new files.
+# beside PATH [USUAL]: a new empty file beside it, only its owner's, that is gone when the fix ends.
+# Makes the directory if it has to. With USUAL the file is for those for whom the umask has new files.
+# f_wrote: whether all is written that was to be.
+# Sets temp f_usual f_wrote.
 beside() {
   case $1 in */*) temp=${1%/*}/;; *) temp=./;; esac
   [ -d "$temp" ] || mkdir -p -- "$temp"
-  temp=$temp.$ORCH_TEMP f_wrote=1
+  temp=$temp.$ORCH_TEMP f_usual=$2 f_wrote=1
   trap '[ ! -e "$temp" ] || rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write all of it: is the disk full?" >&2' EXIT
   trap 'exit 143' TERM HUP INT
   if [ "$f_usual" ]; then set -C; true >"$temp"; else (umask 077; set -C; : >"$temp"); fi || return
@@ -270,27 +299,28 @@ beside() {
 }
 # place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
 # given stays as it was there, or as the umask has it. BACKUP true: what was there stays beside it.
+# Reads temp f_usual.
 place() {
   attributes "$1"
-  f_was=$f_mode f_user=$f_uid f_team=$f_gid
+  f_place_was=$f_mode f_place_user=$f_uid f_place_team=$f_gid
   case $f_type in
   file) ;;
   directory) echo "$1 is a directory" >&2; return 1;;
-  *) f_was= f_user= f_team=;;
+  *) f_place_was= f_place_user= f_place_team=;;
   esac
-  own "$temp" "${3:-$f_user}" "${4:-$f_team}"
-  if [ -z "$2$f_was$f_usual" ]; then
-    f_mask=$(umask)
-    f_was=$(printf %04o $((0666 & ~0$f_mask)))
+  own "$temp" "${3:-$f_place_user}" "${4:-$f_place_team}"
+  if [ -z "$2$f_place_was$f_usual" ]; then
+    f_place_mask=$(umask)
+    f_place_was=$(printf %04o $((0666 & ~0$f_place_mask)))
   fi
-  [ -z "$2$f_was" ] || chmod -- "${2:-$f_was}" "$temp"
-  f_kept=
+  [ -z "$2$f_place_was" ] || chmod -- "${2:-$f_place_was}" "$temp"
+  f_place_kept=
   if [ "$5" = true ] && [ $f_type = file ]; then
-    f_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)
-    while present "$f_kept~"; do f_kept=$f_kept+; done
-    ln -- "$1" "$f_kept~" 2>/dev/null || cp -p -- "$1" "$f_kept~"
+    f_place_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)
+    while present "$f_place_kept~"; do f_place_kept=$f_place_kept+; done
+    ln -- "$1" "$f_place_kept~" 2>/dev/null || cp -p -- "$1" "$f_place_kept~"
   fi
-  mv -f -- "$temp" "$1" || { [ -z "$f_kept" ] || rm -f -- "$f_kept~"; return 1; }
+  mv -f -- "$temp" "$1" || { [ -z "$f_place_kept" ] || rm -f -- "$f_place_kept~"; return 1; }
 }
 # over FROM TO: renames FROM, in one step also where TO is a link to a directory and mv can do that:
 # -T is GNU's and busybox's, -h that of the BSDs.
@@ -303,15 +333,15 @@ over() {
   fi
 }
 # put PATH MODE OWNER GROUP BACKUP: what payload writes becomes the file that PATH leads to.
+# Sets f_wrote.
 put() {
   aim "$1"
   # a new file, of which nothing special is wanted
-  [ "$f_type$2$3$4" != absent ] || f_usual=1
-  beside "$path"
+  if [ "$f_type$2$3$4" = absent ]; then beside "$path" usual; else beside "$path"; fi
   f_wrote=
   payload >"$temp"
-  f_code=$?
-  [ $f_code = 0 ] || return $f_code
+  f_put_code=$?
+  [ $f_put_code = 0 ] || return $f_put_code
   f_wrote=1
   # what writes it says whether it could, unless it is made of pipes
   [ "$o_literal" ] || same "$temp" || { echo "could not write all of it" >&2; return 1; }
@@ -322,6 +352,7 @@ put() {
 
 # text_at PATH OWNER GROUP CREATE: aim at a text; states its attributes. Fails where there is none,
 # unless CREATE is true.
+# Sets path f_type.
 text_at() {
   aim "$1" || return
   attributed "$2" "$3"
@@ -334,14 +365,19 @@ text_at() {
   fi
 }
 # hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
+# Reads path.
 hits() {
   # tried on a line of its own: a pattern in error is otherwise nothing that a pipe's end tells
   echo | LC_ALL=C grep "-q$1" -e "$2" || [ $? = 1 ] || return
   [ ! -f "$path" ] || LC_ALL=C grep "-n$1" -e "$2" <"$path" | cut -d: -f1
 }
-last_hit() { f_hits=$(hits "$1" "$2") || return; echo "${f_hits##*"$o_nl"}"; }
-# spot AFTER BEFORE: sets f_end, how many lines there are, f_keep, how many of them stand before
-# what is to be put in, and f_from, the first one behind it.
+# last_hit OPTIONS PATTERN: the last one of these.
+# Reads path.
+last_hit() { f_last_hit_hits=$(hits "$1" "$2") || return; echo "${f_last_hit_hits##*"$o_nl"}"; }
+# spot AFTER BEFORE: how many lines there are (f_end), how many of them stand before what is to be
+# put in (f_keep), and which is the first one behind it (f_from).
+# Sets f_end f_keep f_from.
+# Reads path.
 spot() {
   [ -z "$1" ] || [ -z "$2" ] || { echo "\`after\` and \`before\` exclude each other" >&2; return 64; }
   f_end=0 f_keep=
@@ -354,6 +390,7 @@ spot() {
   f_from=$((f_keep+1))
 }
 # splice: writes the text at path with f_text, whole lines, between f_keep and f_from.
+# Reads path f_text f_end f_keep f_from.
 splice() {
   if [ $f_end -gt 0 ]; then
     [ $f_keep -eq 0 ] || head -n $f_keep <"$path"
@@ -362,8 +399,10 @@ splice() {
   printf %s "$f_text"
   [ $f_from -gt $f_end ] || tail -n +$f_from <"$path"
 }
-# plan_line STATE MATCH AFTER BEFORE [LINE]: sets f_at, where it or what is in its place is, f_have,
-# what that is, and f_due, whether something is to be done. payload then writes the new text.
+# plan_line STATE MATCH AFTER BEFORE [LINE]: where it or what is in its place is (f_at), what that is
+# (f_have), and whether something is to be done (f_due). payload then writes the new text.
+# Sets f_at f_have f_due f_text f_end f_keep f_from.
+# Reads path.
 plan_line() {
   case $#$1$2 in
   4absent?*|5*) ;;
@@ -371,19 +410,19 @@ plan_line() {
   esac
   case $5 in *"$o_nl"*) echo "\`line\` is several lines: see text_block" >&2; return 64;; esac
   if [ "$1" = absent ]; then
-    if [ "$2" ]; then f_how=E f_what=$2; else f_how=Fx f_what=$5; fi
-    f_at=$(last_hit $f_how "$f_what") || return
+    if [ "$2" ]; then f_plan_line_how=E f_plan_line_what=$2; else f_plan_line_how=Fx f_plan_line_what=$5; fi
+    f_at=$(last_hit $f_plan_line_how "$f_plan_line_what") || return
     f_due=$f_at
-    payload() { LC_ALL=C grep -v$f_how -e "$f_what" <"$path" || [ $? = 1 ]; }
+    payload() { LC_ALL=C grep -v$f_plan_line_how -e "$f_plan_line_what" <"$path" || [ $? = 1 ]; }
     return
   fi
   payload() { splice; }
   spot "$3" "$4" && f_at=$(last_hit Fx "$5") || return
   if [ "$2" ]; then
-    f_hit=$(last_hit E "$2") || return
-    if [ "$f_hit" ]; then
+    f_plan_line_hit=$(last_hit E "$2") || return
+    if [ "$f_plan_line_hit" ]; then
       # a line that is there counts, though it does not match what is to be replaced by it
-      [ "$f_at" ] && ! printf '%s\n' "$5" | LC_ALL=C grep -Eq -e "$2" || f_at=$f_hit
+      [ "$f_at" ] && ! printf '%s\n' "$5" | LC_ALL=C grep -Eq -e "$2" || f_at=$f_plan_line_hit
     fi
   fi
   f_due=1 f_have= f_text=$5$o_nl
@@ -392,6 +431,8 @@ plan_line() {
   [ "$f_have" != "$5" ] || f_due=
 }
 # plan_block STATE BEGIN END AFTER BEFORE BLOCK: as plan_line; f_have are whole lines.
+# Sets f_at f_have f_due f_text f_end f_keep f_from.
+# Reads path.
 plan_block() {
   payload() { splice; }
   case $2$3 in *"$o_nl"*) echo "the marker holds a line's end" >&2; return 64;; esac
@@ -401,20 +442,21 @@ plan_block() {
   esac
   f_text= f_due= f_have=
   [ -z "$6" ] || f_text=${6%"$o_nl"}$o_nl
-  spot "$4" "$5" && f_at=$(hits Fx "$2") && f_hit=$(hits Fx "$3") || return
-  case $f_at,$f_hit in
+  spot "$4" "$5" && f_at=$(hits Fx "$2") && f_plan_block_hit=$(hits Fx "$3") || return
+  case $f_at,$f_plan_block_hit in
   ,) ;;
   ,*|*,|*"$o_nl"*) echo "not each of the lines '$2' and '$3' is there once" >&2; return 1;;
   *)
-    [ "$f_at" -lt "$f_hit" ] || { echo "'$3' stands before '$2'" >&2; return 1; }
-    f_have=$(head -n $((f_hit-1)) <"$path" | tail -n +$((f_at+1)); echo .)
-    f_have=${f_have%.} f_keep=$((f_at-1)) f_from=$((f_hit+1));;
+    [ "$f_at" -lt "$f_plan_block_hit" ] || { echo "'$3' stands before '$2'" >&2; return 1; }
+    f_have=$(head -n $((f_plan_block_hit-1)) <"$path" | tail -n +$((f_at+1)); echo .)
+    f_have=${f_have%.} f_keep=$((f_at-1)) f_from=$((f_plan_block_hit+1));;
   esac
   if [ "$1" = absent ]; then f_due=$f_at f_text=; return; fi
   [ "$f_at" ] && [ "$f_have" = "$f_text" ] || f_due=1
   f_text=$2$o_nl$f_text$3$o_nl
 }
 # planned VALIDATE: reports and tries the new text, if it is one.
+# Reads f_due f_type path.
 planned() {
   [ "$f_due" ] || return 0
   [ $f_type = absent ] || replaced "$path"
@@ -430,12 +472,13 @@ git_alone() {
   has git || lacks git
   unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
   export GIT_TERMINAL_PROMPT=0 GIT_ASKPASS= SSH_ASKPASS= GIT_OPTIONAL_LOCKS=0
-  f_ssh=${GIT_SSH_COMMAND:-$(git config core.sshCommand)} || f_ssh=
+  f_git_alone_ssh=${GIT_SSH_COMMAND:-$(git config core.sshCommand)} || f_git_alone_ssh=
   if [ "$1" ]; then
-    f_key=$(printf '%s\n' "$1" | sed -e "s/'/'\\\\''/g" -e 's/%/%%/g')
-    f_ssh="${f_ssh:-ssh} -o IdentitiesOnly=yes -i '$f_key'"
+    f_git_alone_key=$(printf '%s\n' "$1" | sed -e "s/'/'\\\\''/g" -e 's/%/%%/g')
+    f_git_alone_ssh="${f_git_alone_ssh:-ssh} -o IdentitiesOnly=yes -i '$f_git_alone_key'"
   fi
-  [ -n "${GIT_SSH-}" ] && [ -z "$f_ssh" ] || export GIT_SSH_COMMAND="${f_ssh:-ssh} -o BatchMode=yes"
+  [ -n "${GIT_SSH-}" ] && [ -z "$f_git_alone_ssh" ] ||
+    export GIT_SSH_COMMAND="${f_git_alone_ssh:-ssh} -o BatchMode=yes"
 }
 # git_listed REPO REF…: the id and the name of each of these refs that is there, a line each. Fails
 # saying why the repository cannot be read.
@@ -443,64 +486,78 @@ git_listed() {
   # no connection that stays: it would hold the pipe that git's words come through
   [ -z "${GIT_SSH_COMMAND-}" ] || export GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o ControlMaster=no"
   {
-    if f_said=$(LC_ALL=C git ls-remote -- "$@" 2>&1 >&5 5>&-); then
-      [ -z "$f_said" ] || printf '%s\n' "$f_said" >&2
+    if f_git_listed_said=$(LC_ALL=C git ls-remote -- "$@" 2>&1 >&5 5>&-); then
+      [ -z "$f_git_listed_said" ] || printf '%s\n' "$f_git_listed_said" >&2
       return
     fi
   } 5>&1
-  case $f_said in
+  case $f_git_listed_said in
   *'ost key verification failed'*|*'host key is known'*)
-    f_why="this host does not know the git server's host key: put it into known_hosts here";;
+    f_git_listed_why="this host does not know the git server's host key: put it into known_hosts here";;
   *'ermission denied ('*|*'uthentication failed'*|*'could not read Username'*|*'could not read Password'*)
-    f_why="the git server does not let this host in: give it a key or a token that it accepts";;
+    f_git_listed_why="the git server does not let this host in: give it a key or a token that it accepts";;
   *'ould not resolve'*|*'ame or service not known'*|*'onnection refused'*|*'onnection timed out'*|\
   *'nreachable'*|*'No route to host'*|*'ailed to connect'*|*'ould not connect'*|*'unable to connect'*)
-    f_why="the git server is down, or this host cannot reach it";;
+    f_git_listed_why="the git server is down, or this host cannot reach it";;
   *'ot found'*|*'does not appear to be a git repository'*|*'does not exist'*|*'not a git repository'*)
-    f_why="there is no such repository, or this host may not see it";;
-  *) f_why="git could not read it";;
+    f_git_listed_why="there is no such repository, or this host may not see it";;
+  *) f_git_listed_why="git could not read it";;
   esac
-  printf '%s\n' "$f_said" "$1: $f_why" >&2
+  printf '%s\n' "$f_git_listed_said" "$1: $f_git_listed_why" >&2
   return 1
 }
-# git_resolve REPO VERSION: sets f_commit to the commit that VERSION is there, and f_ref to the ref
-# that says so; none does where VERSION is the whole id of a commit. It is, in this order, a
-# commit's id, a branch or a tag; refs/… and HEAD are meant as they stand.
+# git_resolve REPO VERSION: the commit that VERSION is there, and the ref that says so; none does
+# where VERSION is the whole id of a commit. It is, in this order, a commit's id, a branch or a
+# tag; refs/… and HEAD are meant as they stand.
+# Sets f_commit f_ref.
 git_resolve() {
   case $1 in -*|'') echo "a repo cannot begin with -" >&2; return 64;; esac
-  f_ref= f_commit= f_hex=
+  f_ref= f_commit= f_git_resolve_hex=
   case $2 in
   '') echo "a version cannot be empty: name a branch, a tag, a commit or HEAD" >&2; return 64;;
   *[!0-9A-Fa-f]*) ;;
   *)
-    f_hex=1
+    f_git_resolve_hex=1
     case ${#2} in 40|64) f_commit=$(printf %s "$2" | tr A-F a-f); return;; esac;;
   esac
-  f_repo=$1 f_version=$2
-  case $2 in HEAD|refs/*) set -- "$2";; *) set -- "refs/heads/$2" "refs/tags/$2";; esac
-  # ls-remote finds by a name's end, refs/heads/main also x/refs/heads/main: only equal ones count
-  f_there=$(git_listed "$f_repo" "$@" "refs/tags/$f_version^{}" "$f_version^{}") || return
-  case $f_version in *^*) f_there=;; esac
-  f_all=
-  for f_each; do
-    f_id=
-    while read -r f_word f_name; do
-      case $f_name in "$f_each"|"$f_each^{}") f_id=$f_word;; esac
-    done <<END
-$f_there
-END
-    [ "$f_id" ] || continue
-    f_all=$f_all+
-    [ "$f_commit" ] || f_commit=$f_id f_ref=$f_each
-  done
-  [ "$f_all" != ++ ] || mended ||
-    echo "$f_version is both a branch and a tag in $f_repo: it is taken for the branch; refs/tags/$f_version is the tag" >&2
+  case $2 in
+  HEAD|refs/*) git_refs "$1" "$2" "$2";;
+  *) git_refs "$1" "$2" "refs/heads/$2" "refs/tags/$2";;
+  esac || return
   [ -z "$f_commit" ] || return 0
-  case $f_version,$f_hex in
-  HEAD,*) echo "$f_repo has no HEAD: it is empty, or its own branch is gone: name a version" >&2;;
+  case $2,$f_git_resolve_hex in
+  HEAD,*) echo "$1 has no HEAD: it is empty, or its own branch is gone: name a version" >&2;;
   ????*,1)
-    echo "there is no branch or tag $f_version in $f_repo; if it is a commit, give its whole id: git rev-parse $f_version" >&2;;
-  *) echo "there is no branch or tag $f_version in $f_repo" >&2;;
+    echo "there is no branch or tag $2 in $1; if it is a commit, give its whole id: git rev-parse $2" >&2;;
+  *) echo "there is no branch or tag $2 in $1" >&2;;
   esac
   return 1
+}
+# git_refs REPO VERSION REF…: the first of these refs that is there, and its commit; both are empty
+# where none is. VERSION is what they are for.
+# Sets f_commit f_ref.
+git_refs() {
+  f_ref= f_commit= f_git_refs_all= f_git_refs_repo=$1 f_git_refs_for=$2
+  shift 2
+  # ls-remote finds by a name's end, refs/heads/main also x/refs/heads/main: only equal ones count
+  f_git_refs_there=$(
+    git_listed "$f_git_refs_repo" "$@" "refs/tags/$f_git_refs_for^{}" "$f_git_refs_for^{}"
+  ) || return
+  case $f_git_refs_for in *^*) f_git_refs_there=;; esac
+  for f_git_refs_ref; do
+    f_git_refs_id=
+    while read -r f_git_refs_word f_git_refs_name; do
+      case $f_git_refs_name in
+      "$f_git_refs_ref"|"$f_git_refs_ref^{}") f_git_refs_id=$f_git_refs_word;;
+      esac
+    done <<END
+$f_git_refs_there
+END
+    [ "$f_git_refs_id" ] || continue
+    f_git_refs_all=$f_git_refs_all+
+    [ "$f_commit" ] || f_commit=$f_git_refs_id f_ref=$f_git_refs_ref
+  done
+  [ "$f_git_refs_all" != ++ ] || mended ||
+    echo "$f_git_refs_for is both a branch and a tag in $f_git_refs_repo: it is taken for the branch;" \
+      "refs/tags/$f_git_refs_for is the tag" >&2
 }

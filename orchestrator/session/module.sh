@@ -1,7 +1,8 @@
 # What the script of a module begins with, in the step's own shell (POSIX.1-2017 sh). Sent once
 # per session, without its comments. Before it stand o_to (how a marker of the step begins), o_check,
 # o_show and o_staged; behind it what the module is: the functions probe and mend, o_want (a
-# line KEY=VALUE for each state wanted), o_within (seconds).
+# line KEY=VALUE for each state wanted), o_within (seconds). A function's own variables are called
+# o_FUNCTION_…; what it leaves and takes beside them stands above it, as in library/functions.sh.
 o_nl='
 '
 
@@ -9,26 +10,27 @@ o_nl='
 o_tell() {
   set -- "$1" "$2"
   while [ ${#2} -gt 1000 ]; do
-    o_part=$(printf '%.1000s' "$2")
-    printf '%s\n' "$o_to+$1 $o_part"
-    set -- "$1" "${2#"$o_part"}"
+    o_tell_part=$(printf '%.1000s' "$2")
+    printf '%s\n' "$o_to+$1 $o_tell_part"
+    set -- "$1" "${2#"$o_tell_part"}"
   done
   printf '%s\n' "$o_to$1 $2" || { sleep 1; printf '%s\n' "$o_to$1 $2"; }
 }
-# A state's text on one line: newline as %0A, % as %25.
+# o_line TEXT: a state's text on one line: newline as %0A, % as %25.
+# Sets o_text.
 o_line() {
-  o_rest=$1 o_text=
+  o_line_rest=$1 o_text=
   while :; do
-    case $o_rest in
+    case $o_line_rest in
     *[%"$o_nl"]*)
-      o_head=${o_rest%%[%"$o_nl"]*}
-      o_rest=${o_rest#"$o_head"}
-      case $o_rest in
-      %*) o_text=$o_text$o_head%25;;
-      *) o_text=$o_text$o_head%0A;;
+      o_line_head=${o_line_rest%%[%"$o_nl"]*}
+      o_line_rest=${o_line_rest#"$o_line_head"}
+      case $o_line_rest in
+      %*) o_text=$o_text$o_line_head%25;;
+      *) o_text=$o_text$o_line_head%0A;;
       esac
-      o_rest=${o_rest#?};;
-    *) o_text=$o_text$o_rest; return;;
+      o_line_rest=${o_line_rest#?};;
+    *) o_text=$o_text$o_line_rest; return;;
     esac
   done
 }
@@ -41,57 +43,69 @@ state() {
 }
 # What the probe prints is for people, and of a module without fixes it is the step's output; only
 # states are for the comparison.
+# Sets o_have o_status.
+# Reads o_out.
 o_get() {
   o_have=$(probe 3>&1 >&"$o_out")
   o_status=$? o_have=$o_nl$o_have$o_nl
 }
 # o_value KEY: what was stated; o_said is empty where nothing was.
+# Sets o_said o_value.
+# Reads o_have.
 o_value() {
   case $o_have in
   *"$o_nl$1="*) o_said=1 o_value=${o_have##*"$o_nl$1="}; o_value=${o_value%%"$o_nl"*};;
   *) o_said= o_value=;;
   esac
 }
+# The keys whose states are not as wanted.
+# Sets o_off.
+# Reads o_have o_status.
 o_compare() {
-  o_off= o_wants=$o_want
-  while [ "$o_wants" ]; do
-    o_wanted=${o_wants%%"$o_nl"*} o_wants=${o_wants#*"$o_nl"}
-    o_value "${o_wanted%%=*}"
-    [ "$o_status$o_said$o_value" = "01${o_wanted#*=}" ] || o_off="$o_off ${o_wanted%%=*}"
+  o_off= o_compare_wants=$o_want
+  while [ "$o_compare_wants" ]; do
+    o_compare_wanted=${o_compare_wants%%"$o_nl"*} o_compare_wants=${o_compare_wants#*"$o_nl"}
+    o_value "${o_compare_wanted%%=*}"
+    [ "$o_status$o_said$o_value" = "01${o_compare_wanted#*=}" ] || o_off="$o_off ${o_compare_wanted%%=*}"
   done
 }
 # o_states KIND: what was stated of each key that is not as wanted.
+# Reads o_have.
 o_states() {
-  for o_key in $o_off; do
-    o_value "$o_key"
-    if [ "$o_said" ]; then o_tell "$1" "$o_key=$o_value"; else o_tell "$1" "$o_key"; fi
+  for o_states_key in $o_off; do
+    o_value "$o_states_key"
+    if [ "$o_said" ]; then o_tell "$1" "$o_states_key=$o_value"; else o_tell "$1" "$o_states_key"; fi
   done
 }
 # fix FUNCTION KEY…: runs it if one of these is not as wanted; without keys, in any case.
+# Sets o_status.
 fix() {
-  o_fix=$1; shift
-  o_due=
-  [ $# -gt 0 ] || o_due=1
-  for o_key; do
-    case "$o_off " in *" $o_key "*) o_due=1;; esac
+  o_fix_function=$1; shift
+  o_fix_due=
+  [ $# -gt 0 ] || o_fix_due=1
+  for o_fix_key; do
+    case "$o_off " in *" $o_fix_key "*) o_fix_due=1;; esac
   done
-  [ "$o_due" ] || return 0
-  "$o_fix"; o_status=$?
+  [ "$o_fix_due" ] || return 0
+  "$o_fix_function"; o_status=$?
   [ $o_status = 0 ] || { o_tell fix $o_status; exit 1; }
 }
 # Time for what does not come about at once: o_within, in tenths of a second. A probe may take
 # long itself. One that says it was called wrongly (64), or that the host lacks something (69),
 # is believed.
+# Sets o_have o_status o_off.
+# Reads o_status o_out.
 o_settle() {
   [ "$o_off" ] && [ "$o_within" != 0 ] || return 0
-  o_waited=0 o_since=$(date +%s)
-  while [ "$o_off" ] && [ $o_waited -lt "$o_within" ] && [ $o_status != 64 ] && [ $o_status != 69 ]; do
-    if sleep .2 2>/dev/null; then o_waited=$((o_waited+2)); else sleep 1; o_waited=$((o_waited+10)); fi
+  o_settle_waited=0 o_settle_since=$(date +%s)
+  while [ "$o_off" ] && [ $o_settle_waited -lt "$o_within" ] && [ $o_status != 64 ] && [ $o_status != 69 ]; do
+    if sleep .2 2>/dev/null; then o_settle_waited=$((o_settle_waited+2)); else sleep 1; o_settle_waited=$((o_settle_waited+10)); fi
     o_get; o_compare
-    o_passed=$((10*($(date +%s)-o_since)))
-    [ $o_passed -le $o_waited ] || o_waited=$o_passed
+    o_settle_passed=$((10*($(date +%s)-o_settle_since)))
+    [ $o_settle_passed -le $o_settle_waited ] || o_settle_waited=$o_settle_passed
   done
 }
+# Sets o_show o_have o_status o_off o_out.
 o_module() {
   set +e
   [ -z "$o_staged" ] || { trap 'rm -rf -- "${o_staged%/*}"' EXIT; trap 'exit 143' TERM HUP INT; }

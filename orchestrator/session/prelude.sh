@@ -3,13 +3,20 @@
 # signs. What it says to the other side is described in streams.py, what calls its functions in
 # segment.py.
 #
-# Variables are called o_… so that none of the user's exported ones changes for the steps.
+# Variables are called o_… so that none of the user's exported ones changes for the steps. A
+# function's own ones are called o_FUNCTION_…, and what it changes of the session's stands above it,
+# as in library/functions.sh.
 # Not '': what is ignored here would be ignored in the steps, too.
 trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
 # A bash that takes itself for sshd's own shell reads ~/.bashrc: no step's bash is one.
 case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
-o_pid= o_hit= o_timer= o_watcher= o_lease= o_due=
+# Of the session: o_due, what is still to be said, o_watcher and o_lease, which wait for the other
+# side, and o_took, how long the last nap took. Of the step that runs: o_step, o_pid (empty between
+# steps; none, new or a number within one), o_timer, o_apart (it has a group of its own), o_slain,
+# o_stray (a wait was ended in vain), o_hit (the stop flag), and how it ended.
+o_due= o_watcher= o_lease= o_took=
+o_step= o_pid= o_timer= o_apart= o_slain= o_stray= o_hit= o_how= o_status= o_failed= o_changed=
 
 # A step gets a process group of its own, so that all of it can be ended.
 if command -v setsid; then o_group=setsid
@@ -38,52 +45,59 @@ fi
 o_x= o_leader=
 { read -r o_x o_x o_x o_x o_leader o_x </proc/$$/stat; } 2>/dev/null
 [ "$o_leader" = $$ ] || o_leader=
-# About a tenth of a second, counted in o_naps; a whole one where sleep knows no fractions.
-nap() { if sleep .1; then o_naps=$((o_naps+1)); else sleep 1; o_naps=$((o_naps+10)); fi; } 2>/dev/null
+# About a tenth of a second; a whole one where sleep knows no fractions.
+# Sets o_took.
+nap() { if sleep .1; then o_took=1; else sleep 1; o_took=10; fi; } 2>/dev/null
 
 # A marker: one write, so that nothing gets inside it. A step may have left the pipe
 # non-blocking and full, so it is tried again for a while.
 say() {
-  o_naps=0
+  o_say_naps=0
   until write "$o_nonce $*\n"; do
-    nap; [ $o_naps -lt 50 ] && [ "$o_hit" != gone ] || bye
+    nap; o_say_naps=$((o_say_naps+o_took))
+    [ $o_say_naps -lt 50 ] && [ "$o_hit" != gone ] || bye
   done
 } 2>/dev/null
 # On stdout with the end that is due before it: two writes are two packets.
+# Sets o_due.
 tell() { set -- "${o_due:+$o_due\n$o_nonce }$*"; o_due=; say "$1"; }
+# Sets o_due.
 mark() { say "$@" >&2; tell "$@"; }
-flush() { o_x=$o_due o_due=; [ -z "$o_x" ] || say "$o_x"; }
+# Sets o_due.
+flush() { o_flush_due=$o_due o_due=; [ -z "$o_flush_due" ] || say "$o_flush_due"; }
 
 # alarm SECONDS WHOLE-SECONDS SIGNAL: sends this shell that signal after so long. USR1 makes it
 # begin anew, USR2 ends it; USR2 is never trapped here, so that one which comes before the alarm
 # has set its own trap ends it as well. Some hosts' sleep knows whole seconds only.
 alarm() {
   {
-    o_sleep= o_over=
-    trap 'kill -KILL $o_sleep' USR1
-    trap 'o_over=1; kill -KILL $o_sleep' USR2
+    o_alarm_sleep= o_alarm_over=
+    trap 'kill -KILL $o_alarm_sleep' USR1
+    trap 'o_alarm_over=1; kill -KILL $o_alarm_sleep' USR2
     while :; do
-      sleep $1 & o_sleep=$!
-      [ -z "$o_over" ] || kill -KILL $o_sleep
-      wait $o_sleep; o_slept=$?
-      [ -z "$o_over" ] || exit
-      case $o_slept in
+      sleep $1 & o_alarm_sleep=$!
+      [ -z "$o_alarm_over" ] || kill -KILL $o_alarm_sleep
+      wait $o_alarm_sleep; o_alarm_slept=$?
+      [ -z "$o_alarm_over" ] || exit
+      case $o_alarm_slept in
       0) kill -$3 $$; exit;;
       12[67]) exit;;
       esac
-      [ $o_slept -gt 128 ] || { [ "$1" != "$2" ] || exit; shift; set -- "$1" "$@"; }
+      [ $o_alarm_slept -gt 128 ] || { [ "$1" != "$2" ] || exit; shift; set -- "$1" "$@"; }
     done
   } </dev/null >/dev/null 2>&1 3<&- &
 }
 
 # While a segment runs the watcher owns the channel's stdin. A line there renews the lease; its
 # end, and the lease's, is the order to end everything.
+# Sets o_lease o_watcher.
 watch() {
   alarm %LEASE% TERM; o_lease=$!
-  { while read -r o_beat; do kill -USR1 $o_lease; done; kill -TERM $$; } <&3 3<&- >/dev/null 2>&1 &
+  { while read -r o_watch_beat; do kill -USR1 $o_lease; done; kill -TERM $$; } <&3 3<&- >/dev/null 2>&1 &
   o_watcher=$!
 }
 # KILL, because a signal that can be trapped may come too early for a shell just forked.
+# Sets o_lease o_watcher.
 unwatch() {
   kill -KILL $o_watcher; wait $o_watcher
   kill -USR2 $o_lease; o_watcher= o_lease=
@@ -96,12 +110,12 @@ bye() {
   exit 143
 } 2>/dev/null
 
-# o_pid: empty between steps; none, new or a number within one. o_hit is the stop flag.
 arm() {
   trap 'reap gone' TERM HUP INT
   trap 'reap timeout' USR1
 }
 # What the traps do. While it works, only the flag can be raised.
+# Sets o_hit o_stray o_slain o_due.
 reap() {
   [ "$1" = gone ] || [ "$o_timer" ] || { o_stray=1; return 0; }
   trap o_hit=gone TERM HUP INT
@@ -118,24 +132,28 @@ reap() {
   arm
 }
 # Ends the running step's group: TERM, a grace, KILL. Once.
+# Sets o_slain.
 slay() {
   [ "$o_slain" != $o_pid ] || return 0
   o_slain=$o_pid
-  if [ "$o_apart" ]; then o_all=-$o_pid o_left=-$o_pid
-  else trap : TERM HUP INT; o_all=0 o_left=$o_pid
+  if [ "$o_apart" ]; then o_slay_all=-$o_pid o_slay_left=-$o_pid
+  else trap : TERM HUP INT; o_slay_all=0 o_slay_left=$o_pid
   fi
   # TERM once, so that nobody cleans up twice; just after the fork there is no group yet.
-  kill -TERM $o_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
-  o_naps=0
-  while [ $o_naps -lt %GRACE% ] && kill -0 $o_left 2>/dev/null; do nap; done
+  kill -TERM $o_slay_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
+  o_slay_naps=0
+  while [ $o_slay_naps -lt %GRACE% ] && kill -0 $o_slay_left 2>/dev/null; do
+    nap; o_slay_naps=$((o_slay_naps+o_took))
+  done
   [ "$o_apart" ] || perish
-  kill -KILL $o_all $o_pid 2>/dev/null
+  kill -KILL $o_slay_all $o_pid 2>/dev/null
 }
 # Without a group for the step this shell goes, too. Its last words must not wait for a pipe that
 # is full.
 perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
 # bash may end a wait for a signal and then not run its trap. An alarm that is gone has rung.
+# Sets o_hit o_stray o_slain o_due.
 missed() {
   [ "$o_timer" ] && [ -z "$o_hit" ] && [ $o_status -gt 128 ] &&
     [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && reap timeout
@@ -144,6 +162,7 @@ missed() {
 # launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: to its end, or to that of its
 # group. What is to run here needs no group, and finds the functions defined; elsewhere they go
 # before the text.
+# Sets o_how o_status o_pid o_slain o_apart o_stray o_hit o_due.
 launch() {
   [ -z "$o_hit" ] || o_how=$o_hit
   [ $o_how = done ] || return 0
@@ -171,36 +190,40 @@ launch() {
 
 # spawn SHELL OPTIONS TEXT [STDIN]: as a job, in a group of its own.
 spawn() {
-  if [ "$1" = sh ]; then o_read=$o_same; else o_read=$o_other; fi
+  if [ "$1" = sh ]; then o_spawn_read=$o_same; else o_spawn_read=$o_other; fi
   if [ $# -lt 4 ]; then
-    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_read" "$1" 3<&- &
+    copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_spawn_read" "$1" 3<&- &
   else
     # A here-document: a pipe's writer would be part of this job, and last as long as whoever
     # keeps the stdin open.
     copy "exec <&9 9<&-;$3" 2>/dev/null 3<&- |
-      $o_group "$1" $2 -c "$o_read" "$1" 3<&- 9<<END &
+      $o_group "$1" $2 -c "$o_spawn_read" "$1" 3<&- 9<<END &
 $4
 END
   fi
 }
 
 # begin STEP [SECONDS WHOLE-SECONDS]
+# Sets o_step o_pid o_timer o_hit o_how o_status o_failed o_changed o_due.
 begin() {
   o_hit= o_pid=none o_step=$1 o_how=done o_status= o_failed=0 o_changed=0
   tell B $1
   [ "$2" ] || return 0
   o_timer=new; alarm $2 $3 USR1; o_timer=$!
 }
+# Sets o_how o_status.
 need() {
   command -v "$1" >/dev/null 2>&1 || {
     echo "orch: there is no $1 on this host" >&2; o_how=missing o_status=127
   }
 }
 # 1 is a no. Anything else but 0 is no answer, and no reason to skip.
+# Sets o_how o_status o_pid o_slain o_apart o_stray o_hit o_due.
 guard() {
   launch "$@"
   case $o_how$o_status in done0) ;; done1) o_how=guard;; done*) o_how=unsure;; esac
 }
+# Sets o_how o_status o_pid o_slain o_apart o_stray o_hit o_due o_timer.
 body() {
   launch "$@"
   [ "$o_timer" ] || return 0
@@ -210,12 +233,14 @@ body() {
   [ "$o_hit" ] || wait $o_timer 2>/dev/null
   o_timer=
 }
+# Sets o_due o_pid.
 finish() {
   say E $o_step $o_how ${o_status:--} $o_failed $o_changed >&2
   o_due="E $o_step $o_how ${o_status:--} $o_failed $o_changed"
   o_pid=
   [ "$o_hit" != gone ] || { flush; bye; }
 }
+# Sets o_due.
 skip() { mark E $1 when - 0 0; }
 
 # equip TEXT: defines the functions that it holds for what runs here.

@@ -309,3 +309,14 @@ def test_ssh_is_told_the_key_and_never_to_ask(machine: Machine, repo: Path) -> N
     words = said.read_text().split("\n")
     assert words[words.index("-i") + 1] == key.replace("%", "%%")
     assert {"BatchMode=yes", "IdentitiesOnly=yes"} <= set(words)
+
+
+def test_by_force_an_export_takes_the_place_of_what_is_there(machine: Machine, repo: Path) -> None:
+    path = machine.root / "to"
+    (path / "sub").mkdir(parents=True)
+    (path / "mine").write_text("mine\n")
+    machine.sees(step(repo, path, archive=True, force=True), "changed")
+    assert names(path) == ["REVISION", "a", "b"]
+    assert names(machine.root) == ["to"]
+    machine.sees(step(repo, path, archive=True, force=True, version="v1"), "changed")
+    assert (path / "a").read_text() == "one\n"

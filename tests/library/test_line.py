@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from orchestrator import tasks
 from tests.library.files import (
     WITHOUT_POWERS,
     changes,
@@ -16,6 +22,7 @@ from tests.library.files import (
     refuses,
 )
 from tests.library.machine import ODD, Machine, told
+from tests.sshd import separation_folder
 
 TEXT = "a 1\nb 2\n# c\na 3\n\nend\n"
 
@@ -161,3 +168,61 @@ def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
     kept = next(p for p in machine.root.iterdir() if p != path)
     assert (path.read_text(), kept.read_text()) == ("a\nb\n", "a\n")
     assert (path.stat().st_uid, path.stat().st_gid) == (7, 8)
+
+
+SSHD = "Port 22\n#PasswordAuthentication yes\nHostKey KEY\n"
+
+
+@pytest.fixture
+def sshd_config(machine: Machine) -> Path:
+    """A configuration that sshd takes."""
+    separation_folder()
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.root / "key")]
+    subprocess.run(words, check=True)
+    path = machine.root / "sshd_config"
+    path.write_text(SSHD.replace("KEY", str(machine.root / "key")))
+    return path
+
+
+def test_sshd_tries_its_new_configuration(machine: Machine, sshd_config: Path) -> None:
+    before = sshd_config.read_text()
+    step = {"path": str(sshd_config), "match": "^#?PasswordAuthentication"}
+    validate = f"{shutil.which('sshd', path='/usr/sbin:/sbin')} -t -f %s"
+    bad = {**step, "line": "PasswordAuthentication perhaps", "validate": validate}
+    refuses(machine, {"line": bad}, "unsupported option \"perhaps\"")
+    good = {**step, "line": "PasswordAuthentication no", "validate": validate}
+    machine.sees({"line": good}, "changed")
+    after = before.replace("#PasswordAuthentication yes", "PasswordAuthentication no")
+    assert sshd_config.read_text() == after
+
+
+def test_the_documented_example_works(machine: Machine, sshd_config: Path) -> None:
+    """With the path of a file of ours, that is all."""
+    (step,) = yaml.safe_load(tasks.load(machine.root, ["line"]).by_name["line"].example)
+    step["line"]["path"] = str(sshd_config)
+    machine.sees(step, "changed")
+    assert "\nPasswordAuthentication no\n" in sshd_config.read_text()
+    step["line"]["line"] = "PasswordAuthentication"
+    refuses(machine, step, "not valid: sshd -tf %s")
+
+
+WHOLE: list[tuple[str, dict[str, Any], str]] = [
+    ("a\nb\n", {"line": "c", "match": "^b"}, "a\nc\n"),
+    ("a\nb\n", {"line": "c", "after": "^a"}, "a\nc\nb\n"),
+    ("a\nb\n", {"line": "c", "before": "BOF"}, "c\na\nb\n"),
+    ("a\nb\n", {"line": "a", "state": "absent"}, "b\n"),
+    ("a\nb", {"line": "c"}, "a\nb\nc\n"),
+]
+
+
+@pytest.mark.parametrize(("start", "given", "after"), WHOLE)
+def test_what_is_tried_is_the_new_text_as_a_whole(
+    machine: Machine, start: str, given: dict[str, Any], after: str
+) -> None:
+    path, wanted = machine.root / "it", machine.root / "wanted"
+    path.write_text(start)
+    wanted.write_text(after)
+    step = {"path": str(path), **given}
+    refuses(machine, {"line": {**step, "validate": "! cmp -s %s " + str(wanted)}}, "not valid")
+    machine.sees({"line": {**step, "validate": "cmp %s " + str(wanted)}}, "changed")
+    assert path.read_text() == after

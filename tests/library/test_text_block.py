@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.library.files import changes, listed, mode, nothing_left_in, odd_names, refuses
 from tests.library.machine import ODD, Machine, told
+from tests.sshd import separation_folder
 
 BEGIN, END = "# BEGIN orch managed block\n", "# END orch managed block\n"
 OURS = f"a\n{BEGIN}x\n{END}b\n"
@@ -137,3 +140,39 @@ def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
         machine.sees({"text_block": {**step, "validate": "grep -q b %s"}}, "changed")
     kept = next(p for p in machine.root.iterdir() if p != path)
     assert (path.read_text(), kept.read_text()) == (f"a\n{BEGIN}b\n{END}", "a\n")
+
+
+@pytest.mark.parametrize(
+    ("start", "given", "after"),
+    [
+        ("a\n", {"block": "b"}, f"a\n{BEGIN}b\n{END}"),
+        ("a\nz\n", {"block": "b", "after": "^a"}, f"a\n{BEGIN}b\n{END}z\n"),
+        (OURS, {"block": "y\nz"}, f"a\n{BEGIN}y\nz\n{END}b\n"),
+        (OURS, {"state": "absent"}, "a\nb\n"),
+    ],
+)
+def test_what_is_tried_is_the_new_text_as_a_whole(
+    machine: Machine, start: str, given: dict[str, str], after: str
+) -> None:
+    path, wanted = machine.root / "it", machine.root / "wanted"
+    path.write_text(start)
+    wanted.write_text(after)
+    step = {"path": str(path), **given}
+    refuses(machine, {"text_block": {**step, "validate": f"! cmp -s %s {wanted}"}}, "not valid")
+    machine.sees({"text_block": {**step, "validate": f"cmp %s {wanted}"}}, "changed")
+    assert path.read_text() == after
+
+
+def test_sshd_tries_its_new_configuration(machine: Machine) -> None:
+    path = machine.root / "sshd_config"
+    separation_folder()
+    ssh_keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.root / "key")]
+    subprocess.run(ssh_keygen, check=True)
+    start = f"HostKey {machine.root}/key\n"
+    path.write_text(start)
+    step = {"path": str(path), "validate": "sshd -t -f %s"}
+    bad = {"text_block": {**step, "block": "Match Nobody\n"}}
+    refuses(machine, bad, "not valid: sshd -t -f %s")
+    good = {**step, "block": "Match User backup\nPermitTTY no"}
+    machine.sees({"text_block": good}, "changed")
+    assert path.read_text() == f"{start}{BEGIN}Match User backup\nPermitTTY no\n{END}"
