@@ -41,6 +41,15 @@ class HomePath(str):
     __slots__ = ()
 
 
+class CommandText(str):
+    """A command's text: every value in it is quoted for its place, or its user wrote all of it.
+
+    Only such a text may be run. Whoever changes it has an ordinary text.
+    """
+
+    __slots__ = ()
+
+
 class Value(Struct, frozen=True):
     """One value as written. ``under`` is the value it overrode, weaker and weaker.
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.secret import Secrets
-from orchestrator.model.value import Value, Values
+from orchestrator.model.value import CommandText, Values
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.views import Named
-from orchestrator.tasks.model import Param, Task
+from orchestrator.tasks.model import ArgumentTemplate, Param, Task
 from orchestrator.tasks.types import convert
 from orchestrator.templating import Scope
 
-if TYPE_CHECKING:
-    from orchestrator.templating import ValueTemplate
-
 COMMAND_LINE = Mark("<command line>")
 
-Argument: TypeAlias = "str | tuple[ValueTemplate, Scope]"
+Argument: TypeAlias = "str | tuple[ArgumentTemplate, Scope]"
 """Text from the command line, or a written value with the scope it is seen from."""
 
 
@@ -43,7 +40,7 @@ class Frame:
         task: Task,
         host: HostScope,
         *,
-        written: Mapping[str, ValueTemplate] | None = None,
+        written: Mapping[str, ArgumentTemplate] | None = None,
         caller: Scope | None = None,
         given: Mapping[str, Argument] | None = None,
         defaults: Values | None = None,
@@ -112,9 +109,10 @@ class Frame:
         if self.given is not None and name in self.given:
             return self._argument(param, self.given[name])
         if not self._called and (found := self.host.written(name)) is not None:
-            return self._typed(param, self.host.resolve(name), found.mark)
+            of_host = self.host.command if param.type == "command" else self.host.resolve
+            return self._typed(param, of_host(name), found.mark)
         if self._called and name in self.defaults:
-            return self._typed(param, self._default(self.defaults[name]), self.defaults[name].mark)
+            return self._typed(param, self._default(param), self.defaults[name].mark)
         if param.default is not None:
             return self._typed(param, param.default.render(self), param.default.mark)
         if param.required:
@@ -138,12 +136,15 @@ class Frame:
 
     def _argument(self, param: Param, given: Argument) -> object:
         if isinstance(given, str):
-            return self._typed(param, given, COMMAND_LINE, typed=False)
+            text = CommandText(given) if param.type == "command" else given
+            return self._typed(param, text, COMMAND_LINE, typed=False)
         template, scope = given
         return self._typed(param, template.render(scope), template.mark)
 
-    def _default(self, value: Value) -> object:
-        return self.host.templates.value(value).render(self.host)
+    def _default(self, param: Param) -> object:
+        templates, value = self.host.templates, self.defaults[param.name]
+        compiled = templates.command if param.type == "command" else templates.value
+        return compiled(value).render(self.host)
 
     def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:
         try:
@@ -210,10 +211,10 @@ class Frame:
                 raise DefinitionError(Problem(f"'{name}' is undefined", mark, self.hint(name)))
 
 
-def _ask(template: ValueTemplate, scope: Scope) -> None:
+def _ask(template: ArgumentTemplate, scope: Scope) -> None:
     if isinstance(scope, Frame | HostScope):
         scope.ask(template.names | template.optional)
 
 
-def _any_from_host(template: ValueTemplate, scope: Scope) -> bool:
+def _any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:
     return any(map(scope.from_host, template.names | template.optional))

@@ -97,8 +97,8 @@ class Needs:
         for value in (*module.want.values(), *payloads, module.tries, module.within):
             if value is not None:
                 yield value, self.frame
-        for value in self.frame.written.values():
-            yield value, self.flat.caller
+        for argument in self.frame.written.values():
+            yield argument, self.flat.caller
         file = modules.template_of(module, self.frame)
         if file is not None:
             yield file, self.flat.caller

@@ -13,7 +13,7 @@ from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model import ansible
 from orchestrator.model.host import App
 from orchestrator.model.secret import Secret, Secrets
-from orchestrator.model.value import HomePath, Value, Values, merge
+from orchestrator.model.value import CommandText, HomePath, Value, Values, merge
 from orchestrator.plan.fields import check_fields
 from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
@@ -158,6 +158,19 @@ class HostScope:
         if value is None:
             raise KeyError(name)
         return self.guarded((None, name), value.mark, lambda: self._render(name, value))
+
+    def command(self, name: str) -> CommandText | None:
+        """A variable that is a command. Raises DefinitionError, also where a step gives it."""
+        value = self.written(name)
+        if value is None or self.awaited(name):
+            what = f"'{name}' is what a step gives, and no text from a host may be run"
+            raise DefinitionError(Problem(what, None, "write the command, with `{{ … }}` in it"))
+        seen = self._seen_from(name, value)
+        template = self.templates.command(value)
+        found: CommandText | None = self.guarded(
+            (None, name), value.mark, lambda: template.render(seen)
+        )
+        return found
 
     def guarded(self, key: tuple[object, str], mark: Mark, make: Callable[[], Any]) -> Any:
         """``make()``, unless making it leads back to itself. ``key``: whose name, and the name."""

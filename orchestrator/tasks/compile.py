@@ -14,6 +14,7 @@ from orchestrator.source.read import Reader
 from orchestrator.tasks.keys import BECOME_HINT
 from orchestrator.tasks.model import (
     Again,
+    ArgumentTemplate,
     Block,
     Call,
     Control,
@@ -173,6 +174,16 @@ class Compiler:
         except DefinitionError as error:
             self.problems.found.extend(error.problems)
             return templating.value(Value(None, value.mark))
+
+    def argument(self, value: Value, kind: str) -> ArgumentTemplate:
+        """What a param of this type is given; what is in error is told, and stands for nothing."""
+        if kind != "command":
+            return self.value(value)
+        try:
+            return templating.command(value)
+        except DefinitionError as error:
+            self.problems.found.extend(error.problems)
+            return templating.command(Value(None, value.mark))
 
     def _judgement(self, value: Value, what: str) -> Judgement | None:
         if isinstance(value.data, bool):

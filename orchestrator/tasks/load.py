@@ -130,6 +130,7 @@ def _check_calls(
             continue
         for key, value in call.written.items():
             param = callee.params.get(key)
+            call.args[key] = reader.compile.argument(value, param.type if param else "any")
             if param is not None:
                 reader.typed(param, value)
                 continue

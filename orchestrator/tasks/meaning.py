@@ -82,6 +82,18 @@ def masked(source: str) -> str:
     return _TEMPLATE.sub(lambda m: (VALUE if m[0][1] == "{" else " ") * len(m[0]), source)
 
 
+def receiver(command: str) -> tuple[str, int] | None:
+    """The command whose argument a value is that follows this (masked) beginning of one, and the
+    argument's number, from 0; None where it is none's."""
+    words, _ = _words(command) or ([], "")
+    words = _named(words)
+    while words and words[0] in ("!", "if", "then", "else", "elif", "while", "until", "do", "{"):
+        words = _named(words[1:])
+    while words and words[0] in ("command", "builtin") and len(words) > 1:
+        words = words[1:]
+    return (words[0], len(words) - 1) if words else None
+
+
 def meaning(command: str) -> str:
     """What to note of a value that follows this (masked) beginning of a command, or ''."""
     split = _words(command)

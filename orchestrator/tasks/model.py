@@ -11,11 +11,20 @@ from orchestrator.errors import Mark
 from orchestrator.model.value import Key, Value, Values
 
 if TYPE_CHECKING:
-    from orchestrator.templating import Expression, ShellTemplate, TextTemplate, ValueTemplate
+    from orchestrator.templating import (
+        CommandTemplate,
+        Expression,
+        ShellTemplate,
+        TextTemplate,
+        ValueTemplate,
+    )
 
-PARAM_TYPES = ("str", "int", "float", "bool", "list", "dict", "path", "mode", "file", "any")
+PARAM_TYPES = tuple("str int float bool list dict path mode file command any".split())
 
 Judgement: TypeAlias = "Expression | bool"
+
+ArgumentTemplate: TypeAlias = "ValueTemplate | CommandTemplate"
+"""What a param is given, as written; a CommandTemplate where it is of type ``command``."""
 
 
 class Param(Struct, frozen=True):
@@ -24,7 +33,7 @@ class Param(Struct, frozen=True):
     name: str
     mark: Mark
     type: str = "str"
-    default: ValueTemplate | None = None
+    default: ArgumentTemplate | None = None
     required: bool = False
     choices: tuple[Any, ...] = ()
     help: str = ""
@@ -105,12 +114,13 @@ class Module(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """A task file called by its name, with arguments as written. ``judged``: the modifiers
+    """A task file called by its name, with arguments as written; ``args``, compiled as the
+    types of that file's params have it, are there once it is read. ``judged``: the modifiers
     beside it that only a module, being one step, can have."""
 
     task: str
     mark: Mark
-    args: Mapping[str, ValueTemplate] = field(default_factory=dict)
+    args: dict[str, ArgumentTemplate] = field(default_factory=dict)
     written: Values = field(default_factory=dict)
     judged: tuple[Key, ...] = ()
 

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 from orchestrator.errors import Mark
 from orchestrator.tasks.meaning import masked, meaning
-from orchestrator.tasks.model import Run, Task
-from orchestrator.templating import ShellTemplate
+from orchestrator.tasks.model import Module, Run, Task
+from orchestrator.templating import CommandTemplate, ShellTemplate
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.state import COMMANDS, Refusal, begin
 from orchestrator.templating.shelltext.words import Spot
@@ -35,6 +35,12 @@ def _task(task: Task) -> Iterator[Note]:
     for step in task.all_steps():
         if isinstance(step.does, Run):
             yield from _run(step.does)
+        elif isinstance(step.does, Module):
+            yield from _module(step.does)
+    for call in task.calls():
+        for argument in call.args.values():
+            if isinstance(argument, CommandTemplate):
+                yield from _values(argument)
 
 
 def _run(run: Run) -> Iterator[Note]:
@@ -47,7 +53,13 @@ def _run(run: Run) -> Iterator[Note]:
             yield _PIPE, source.at(offset)
 
 
-def _values(template: ShellTemplate) -> Iterator[Note]:
+def _module(module: Module) -> Iterator[Note]:
+    for template in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
+        if template is not None:
+            yield from _values(template)
+
+
+def _values(template: ShellTemplate | CommandTemplate) -> Iterator[Note]:
     for use in template.uses:
         if use.filter:
             what = f"`{use.filter}` takes text apart or as it is: be sure of where it is from"

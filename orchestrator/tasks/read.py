@@ -11,6 +11,7 @@ from orchestrator.errors import Mark, Problems
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks import keys, types
+from orchestrator.tasks.evals import check_evals
 from orchestrator.tasks.model import PARAM_TYPES, Call, Item, Param, Share, Step, Task
 from orchestrator.tasks.modules import ModuleReader
 from orchestrator.tasks.steps import Fields, StepReader
@@ -68,7 +69,7 @@ class TaskReader:
                 "name a role, or leave `roles` out to mean all hosts",
             )
         tasks = fields.get("tasks")
-        return Task(
+        task = Task(
             name=name,
             mark=mark,
             desc=self.read.text(fields.get("desc"), "desc") or "",
@@ -86,6 +87,9 @@ class TaskReader:
             apps=self.names(fields, "apps", "apps"),
             example=self.read.text(fields.get("example"), "example") or "",
         )
+        if task.module is not None:
+            check_evals(task.module, task.params, self.problems)
+        return task
 
     def own_steps(self, fields: Fields, mark: Mark, what: str) -> tuple[Step, ...] | None:
         """What stands under ``steps``, or a module as the one step that it is."""
@@ -118,7 +122,7 @@ class TaskReader:
             name=name,
             mark=mark,
             type=self.read.choice(fields.get("type"), f"type of {what}", PARAM_TYPES) or "str",
-            default=None if default is None else self.compile.value(default),
+            default=None,
             required=self.read.boolean(fields.get("required"), f"required of {what}") or False,
             help=self.read.text(fields.get("help"), f"help of {what}") or "",
             secret=self.read.boolean(fields.get("secret"), f"secret of {what}") or False,
@@ -126,6 +130,8 @@ class TaskReader:
         )
         if param.required and default is not None:
             self.problems.add(f"{what} is required and has a default", default.mark, "drop one")
+        if default is not None:
+            param = replace(param, default=self.compile.argument(default, param.type))
         listed = self.read.items(choices, f"choices of {what}") or []
         param = replace(param, choices=tuple(self.typed(param, choice) for choice in listed))
         if default is not None:
@@ -133,8 +139,9 @@ class TaskReader:
         return param
 
     def typed(self, param: Param, value: Value) -> Any:
-        """A written value in the param's type, as far as it is no template."""
-        if templated(value):
+        """A written value in the param's type, as far as it is no template. Of a command, what
+        is wrong is told when it is compiled."""
+        if templated(value) or param.type == "command":
             return None
         try:
             return types.convert(param, value.plain())

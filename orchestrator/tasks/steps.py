@@ -217,7 +217,7 @@ class StepReader:
         return Call(
             name,
             key_mark(fields, name),
-            {key: self.compile.value(arg) for key, arg in args.items()},
+            {},  # by the types of what it calls, once that is read
             cast(Fields, args),
             tuple(k for k in fields if k in keys.JUDGED | keys.AGAIN and isinstance(k, Key)),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.errors import DefinitionError, nearest
 from orchestrator.model.text import quote_text
-from orchestrator.model.value import HomePath, Titled
+from orchestrator.model.value import CommandText, HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
 
@@ -104,6 +104,13 @@ def _path(value: Any) -> str:
     return HomePath(text) if text == "~" or text.startswith("~/") else text
 
 
+def _command(value: Any) -> CommandText:
+    """The compiled text of a command. Any other text may hold what nobody quoted."""
+    if isinstance(value, CommandText):
+        return value
+    raise ValueError(f"must be a command, found {_kind(value)} made elsewhere")
+
+
 def _mode(value: Any) -> str:
     if isinstance(value, str) and _MODE.fullmatch(value):
         return value.rjust(4, "0")
@@ -137,5 +144,6 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "path": _path,
     "mode": _mode,
     "file": _path,
+    "command": _command,
     "any": lambda value: value,
 }

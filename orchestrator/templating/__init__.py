@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.templating.scope import Scope, Waits
 
 if TYPE_CHECKING:
+    from orchestrator.templating.commands import CommandTemplate
     from orchestrator.templating.compiled import Templates
     from orchestrator.templating.conditions import condition
     from orchestrator.templating.expressions import Expression
     from orchestrator.templating.partly import check_known, names_in_any_case
     from orchestrator.templating.shelltext.template import ShellTemplate, Use
-    from orchestrator.templating.templates import expression, shell, text, value
+    from orchestrator.templating.templates import command, expression, shell, text, value
     from orchestrator.templating.values import TextTemplate, ValueTemplate
 
 __all__ = [
+    "CommandTemplate",
     "Expression",
     "Scope",
     "ShellTemplate",
@@ -29,6 +31,7 @@ __all__ = [
     "ValueTemplate",
     "Waits",
     "check_known",
+    "command",
     "condition",
     "expression",
     "names_in_any_case",
@@ -38,6 +41,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "CommandTemplate": "commands",
     "Expression": "expressions",
     "ShellTemplate": "shelltext.template",
     "TextTemplate": "values",

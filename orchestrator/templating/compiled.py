@@ -10,7 +10,13 @@ from orchestrator.errors import Mark
 from orchestrator.model.value import Value
 
 if TYPE_CHECKING:
-    from orchestrator.templating import Expression, ShellTemplate, TextTemplate, ValueTemplate
+    from orchestrator.templating import (
+        CommandTemplate,
+        Expression,
+        ShellTemplate,
+        TextTemplate,
+        ValueTemplate,
+    )
 
 T = TypeVar("T")
 
@@ -21,6 +27,7 @@ class Templates:
     def __init__(self) -> None:
         self._compiled: dict[Hashable, object] = {}
         self._values: dict[int, tuple[Value, ValueTemplate]] = {}
+        self._commands: dict[int, tuple[Value, CommandTemplate]] = {}
 
     def shell(self, source: str, mark: Mark) -> ShellTemplate:
         """As the function ``shell``."""
@@ -39,6 +46,13 @@ class Templates:
         found = self._values.get(id(of))
         if found is None:  # the Value is kept so that its id stays its own
             found = self._values[id(of)] = (of, templating.value(of))
+        return found[1]
+
+    def command(self, of: Value) -> CommandTemplate:
+        """As the function ``command``; the same object is compiled once."""
+        found = self._commands.get(id(of))
+        if found is None:
+            found = self._commands[id(of)] = (of, templating.command(of))
         return found[1]
 
     def _once(self, kind: str, source: str, mark: Mark, compiled: Callable[[str, Mark], T]) -> T:

@@ -151,7 +151,7 @@ def _string(text: str, value: Value) -> ValueTemplate:
         return _constant(value)
     env = language(comments=False)
     parsed = _parse(text, value.mark, env)
-    native = _only_expression(parsed)
+    native = only_expression(parsed)
     if native is None:
         program = _inserting(parsed, env)
 
@@ -181,7 +181,8 @@ def _parse(text: str, mark: Mark, env: Language) -> Parsed:
     return parsed
 
 
-def _only_expression(parsed: Parsed) -> nodes.Expr | None:
+def only_expression(parsed: Parsed) -> nodes.Expr | None:
+    """The expression that the template is, and nothing beside it."""
     body = parsed.tree.body
     if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
         only = body[0].nodes[0]

@@ -174,9 +174,7 @@ class Shell:
                     state[name] = "" if name in declared else called.body.name
 
 
-def _functions(
-    script: Script, body: Body, around: tuple[Function, ...]
-) -> Iterator[Function]:
+def _functions(script: Script, body: Body, around: tuple[Function, ...]) -> Iterator[Function]:
     for inner in body.inner:
         function = Function(script, inner, around)
         yield function

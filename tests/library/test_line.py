@@ -189,7 +189,7 @@ def test_sshd_tries_its_new_configuration(machine: Machine, sshd_config: Path) -
     step = {"path": str(sshd_config), "match": "^#?PasswordAuthentication"}
     validate = f"{shutil.which('sshd', path='/usr/sbin:/sbin')} -t -f %s"
     bad = {**step, "line": "PasswordAuthentication perhaps", "validate": validate}
-    refuses(machine, {"line": bad}, "unsupported option \"perhaps\"")
+    refuses(machine, {"line": bad}, 'unsupported option "perhaps"')
     good = {**step, "line": "PasswordAuthentication no", "validate": validate}
     machine.sees({"line": good}, "changed")
     after = before.replace("#PasswordAuthentication yes", "PasswordAuthentication no")

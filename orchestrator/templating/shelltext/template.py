@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from orchestrator.errors import Mark
+from orchestrator.model.value import CommandText
 from orchestrator.templating.language import Missing, language
 from orchestrator.templating.names import Names, survey
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
@@ -96,7 +97,7 @@ class Escaping(Rendering):
         place = self.places[index]
         if isinstance(value, Missing):
             raise self.program.undefined(value, self.scope, place.offset)
-        if place.filter:
+        if place.filter and not isinstance(value, CommandText):
             self._from_here(place)
         try:
             text: str = self.follow((value,), write(place, value))

@@ -1,0 +1,102 @@
+"""Commands that are given as values: an argument, a default, a variable of the inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jinja2 import nodes
+from msgspec import Struct
+
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.secret import Secret
+from orchestrator.model.value import CommandText, Value
+from orchestrator.templating.language import language
+from orchestrator.templating.scope import Scope
+from orchestrator.templating.shelltext.template import ShellTemplate, Use, compile_shell
+from orchestrator.templating.syntax import Source, parse
+from orchestrator.templating.values import ValueTemplate, compile_value, only_expression
+
+_FILTERS = ("raw", "words")
+
+
+class CommandTemplate(Struct, frozen=True, eq=False):
+    """The value of a param of type ``command``, as written.
+
+    It is a command's text, compiled as that of `run` is, or one expression: then its value has
+    to be such a command already, or none. ``uses`` are for lint.
+    """
+
+    mark: Mark
+    _made: ShellTemplate | ValueTemplate
+
+    @property
+    def source(self) -> str:
+        """Its text as written."""
+        return self._made.source
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that have to exist."""
+        return self._made.names
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Those that are asked after first."""
+        return self._made.optional
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """The expressions in it."""
+        return self._made.uses if isinstance(self._made, ShellTemplate) else ()
+
+    def render(self, scope: Scope) -> CommandText | None:
+        """The command, every value in it quoted for its place. Raises ``DefinitionError`` for
+        what is undefined, cannot stand at its place or is no command, and what ``scope`` raises.
+        """
+        value = self._made.render(scope)
+        if isinstance(self._made, ShellTemplate):
+            return CommandText(value)
+        if value is None or isinstance(value, CommandText):
+            return value
+        if value == "" and isinstance(value, str):
+            return CommandText()
+        what = f"`{self.source.strip()}` gives a text, where a command has to be written"
+        raise DefinitionError(Problem(what, self.mark, _HINT))
+
+
+_HINT = (
+    "write the command itself, with the values in it; `| raw` runs a text as it is, and what a "
+    "param of `type: command` was given can be handed on"
+)
+
+
+def compile_command(value: Value) -> CommandTemplate:
+    """Read a command. Raises ``DefinitionError`` where it is none."""
+    data, mark = value.data, value.mark
+    if isinstance(data, str) and not value.literal:
+        whole = "{{" in data and _hands_on(data, mark)
+        return CommandTemplate(mark, compile_value(value) if whole else compile_shell(data, mark))
+    if data is None:
+        return CommandTemplate(mark, compile_value(value))
+    if isinstance(data, str | Secret):
+        return CommandTemplate(mark, _as_it_is(value))
+    raise DefinitionError(Problem("must be a command", mark, "write its text"))
+
+
+def _as_it_is(value: Value) -> ValueTemplate:
+    """A text of which nothing is a template: its user wrote all of it."""
+    made = compile_value(value)
+    none: Iterable[str] = ()
+    return ValueTemplate(
+        made.source,
+        value.mark,
+        frozenset(none),
+        frozenset(none),
+        lambda scope: CommandText(made.render(scope)),
+    )
+
+
+def _hands_on(text: str, mark: Mark) -> bool:
+    """Whether it is one expression, which is not inserted as it is."""
+    only = only_expression(parse(Source(text, mark), language(comments=False)))
+    return only is not None and not (isinstance(only, nodes.Filter) and only.name in _FILTERS)

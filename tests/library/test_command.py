@@ -1,0 +1,199 @@
+"""Params of type ``command``: what is run is what was written, and no value in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.library.machine import ODD, Machine, told
+from tests.projects import Project
+
+HOSTILE = [
+    "$(touch pwned)",
+    "`touch pwned`",
+    "';touch pwned;'",
+    '";touch pwned;"',
+    "a\ntouch pwned",
+]
+HOSTILE += [
+    "); touch pwned; (",
+    "|| touch pwned",
+    "\\",
+    "&touch pwned&",
+    ">pwned",
+    "%s; touch pwned",
+]
+
+
+def calls(root: Path, validate: str, number: int = 0) -> list[dict[str, Any]]:
+    """Every module of files, with something to change and this to try it with."""
+    (root / "line").write_text("a\n")
+    (root / "block").write_text("a\n")
+    given = [
+        {"copy": {"path": f"{root}/copy", "content": f"{number}\n"}},
+        {"template": {"path": f"{root}/template", "src": "it.j2"}},
+        {"line": {"path": f"{root}/line", "line": "b"}},
+        {"text_block": {"path": f"{root}/block", "block": "b"}},
+    ]
+    for step in given:
+        next(iter(step.values()))["validate"] = validate
+    return given
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_value_in_validate_is_no_command(machine: Machine, check: bool) -> None:
+    steps = calls(machine.root, "echo {{ v }} %s >/dev/null")
+    variables = {"v": f"$(touch {machine.root}/pwned)"}
+    done = machine.go(steps, files={"it.j2": "b\n"}, variables=variables, check=check)
+    assert set(done.statuses) == {"would_change" if check else "changed"}, told(done.outcomes[0])
+    assert not (machine.root / "pwned").exists()
+
+
+PLACES = {
+    "a word": '[ {{ v }} = "$(cat {{ f }}; echo .)" ]',
+    "quotes": '[ "{{ v }}" = "$(cat {{ f }}; echo .)" ]',
+    "single quotes": "[ '{{ v }}' = \"$(cat {{ f }}; echo .)\" ]",
+    "a substitution": '[ "$(x={{ v }}; [ "$x" = "$(cat {{ f }}; echo .)" ] && echo yes)" = yes ]',
+    "a here-document": "cat >{{ f }}.seen <<E\n{{ v }}\nE\necho >>{{ f }}; cmp {{ f }} {{ f }}.seen",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_value_is_the_word_that_it_is(machine: Machine, place: str) -> None:
+    """Behind a dot, lest a shell drop newlines."""
+    steps = []
+    for number, text in enumerate([*ODD, *(t for t in HOSTILE if "%s" not in t)]):
+        file = machine.root / f"text{number}"
+        dot = "" if place == "a here-document" else "."
+        file.write_text(text)
+        validate = f"test -s %s; {PLACES[place]}"
+        copy = {"path": f"{machine.root}/out{number}", "content": "x\n", "validate": validate}
+        copy["validate"] = validate.replace("{{ v }}", "{{ item.v }}").replace("{{ f", "{{ item.f")
+        steps.append({"copy": copy, "loop": [{"v": text + dot, "f": str(file)}]})
+    done = machine.go(steps)
+    assert set(done.statuses) == {"changed"}, [told(o) for o in done.outcomes]
+    assert not list(machine.root.rglob("pwned")) + list(machine.home.rglob("pwned"))
+
+
+def test_lists_are_words_and_none_is_no_word(machine: Machine) -> None:
+    count = {"path": f"{machine.root}/a", "content": "x\n"}
+    words = {"v": ["a b", "$(touch pwned)", "c"], "n": None, "i": 7}
+    validate = (
+        "set -- {{ v }} {{ n }} {{ i }}; [ $# = 4 ] && [ \"$2\" = '$(touch pwned)' ]; test -s %s"
+    )
+    machine.sees({"copy": {**count, "validate": validate}}, "changed", variables=words)
+    maybe = "{% if i == 7 %}cmp %s {{ f }}{% endif %}"
+    (machine.root / "f").write_text("y\n")
+    step = {**count, "content": "y\n", "validate": maybe}
+    variables = {"i": 7, "f": f"{machine.root}/f"}
+    machine.sees({"copy": step}, "changed", variables=variables)
+
+
+def test_a_command_is_handed_on_through_a_task(machine: Machine) -> None:
+    inner = {
+        "params": {"check": {"type": "command"}},
+        "steps": [
+            {"copy": {"path": f"{machine.root}/a", "content": "x\n", "validate": "{{ check }}"}}
+        ],
+    }
+    files = {"inner.yml": yaml.safe_dump(inner)}
+    value = f"$(touch {machine.root}/pwned)"
+    machine.sees(
+        {"inner": {"check": '[ {{ v }} = "$(cat {{ f }})" ] && cmp %s {{ g }}'}},
+        "changed",
+        files=files,
+        variables={"v": value, "f": self_text(machine, value), "g": self_text(machine, "x\n")},
+    )
+    assert not (machine.root / "pwned").exists()
+
+
+def self_text(machine: Machine, text: str) -> str:
+    path = machine.root / f"text{len(text)}"
+    path.write_text(text)
+    return str(path)
+
+
+MODULE = """\
+desc: m
+params:
+  check: {type: command, default: "echo {{ v }}"}
+probe: |
+  said=$(eval {{ check }})
+  state said "$said"
+want: {said: "{{ v }}"}
+"""
+
+
+def test_users_modules_have_commands_too(machine: Machine) -> None:
+    value = f"$(touch {machine.root}/pwned)"
+    for step in ({"m": {}}, {"m": {"check": "printf '%s\\n' \"{{ v }}\""}}):
+        machine.sees(step, "ok", files={"m.yml": MODULE}, variables={"v": value})
+    assert not (machine.root / "pwned").exists()
+
+
+TASK = """\
+desc: t
+params: {health: {type: command, default: "true"}}
+steps:
+  - run: "{{ health | raw }}"
+"""
+STAGE = """\
+connect: {transport: local}
+vars: {v: "$(touch pwned)", health: "printf '%s' {{ v }}"}
+defaults: {copy: {validate: "echo {{ v }} %s >&2"}}
+"""
+
+
+@pytest.fixture
+def local(project: Project) -> Project:
+    files = {"inventories/dev/stage.yml": STAGE, "inventories/dev/hosts.yml": "one: {}\n"}
+    return project.write({**files, "tasks/t.yml": TASK})
+
+
+def test_a_variable_that_is_a_command_quotes_its_values(local: Project) -> None:
+    done = local.orch("-s", "dev", "run", "t", "--json")
+    (step,) = done.steps("one")
+    assert (step["status"], step["stdout"]) == ("changed", "$(touch pwned)")
+    done = local.orch("-s", "dev", "run", "t", "health=printf '%s' hi | cat", "--json")
+    assert done.steps("one")[0]["stdout"] == "hi"
+    done = local.orch("-s", "dev", "run", "t", "-e", "health=echo {{ v }}", "--json")
+    assert done.steps("one")[0]["stdout"] == "{{ v }}"
+
+
+def test_so_does_one_among_the_defaults(local: Project) -> None:
+    copy = "steps: [{copy: {path: ~/it, content: x}}]\n"
+    done = local.write({"tasks/c.yml": copy}).orch("-s", "dev", "run", "c", "--json")
+    assert done.code == 0, done.out
+    assert not list(local.root.parent.rglob("pwned"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "said", "code"),
+    [
+        ("[{t: {health: '{{ v }}'}}]", "gives a text, where a command has to be written", 3),
+        ("[{t: {health: [a, b]}}]", "must be a command", 3),
+        ("[{t: {health: 'echo ${{ v }}'}}]", "right after `$`", 3),
+        ("[{t: {health: 'echo {{ nope }}'}}]", "'nope' is undefined", 3),
+        ("[{run: echo id, register: r}, {t: {health: '{{ r.stdout }}'}}]", "gives a text", 1),
+        ("[{run: echo id, register: r}, {t: {health: '{{ r.stdout | raw }}'}}]", "from a host", 1),
+    ],
+)
+def test_what_is_no_command_is_refused(local: Project, steps: str, said: str, code: int) -> None:
+    done = local.write({"tasks/u.yml": f"steps: {steps}\n"}).orch("-s", "dev", "run", "u")
+    assert done.code == code, done.err
+    assert said in done.err + done.out
+
+
+def test_what_a_step_gives_is_no_command(local: Project) -> None:
+    playbook = "tasks:\n  - steps: [{run: echo id, register: health}]\n  - t\n"
+    done = local.write({"tasks/u.yml": playbook}).orch("-s", "dev", "run", "u")
+    assert done.code != 0
+    assert "no text from a host may be run" in done.err + done.out
+    quoted = (
+        "steps: [{run: echo '$(touch pwned)', register: r}, {t: {health: 'echo {{ r.stdout }}'}}]\n"
+    )
+    done = local.write({"tasks/q.yml": quoted}).orch("-s", "dev", "run", "q", "--json")
+    assert done.steps("one")[-1]["stdout"] == "$(touch pwned)"
