@@ -57,7 +57,7 @@ class Evals:
 
     def _own(self) -> dict[str, None]:
         """The module's functions that run what they are given."""
-        found = {}
+        found: dict[str, None] = {}
         for script in self.scripts:
             for function in _FUNCTION.finditer(script.source):
                 evals = re.findall(_BEGIN + r"eval\s+([^\n;]*)", function[0])
