@@ -61,7 +61,7 @@ class Evals:
         for script in self.scripts:
             for function in _FUNCTION.finditer(script.source):
                 evals = re.findall(_BEGIN + r"eval\s+([^\n;]*)", function[0])
-                if any(not name[0].isalpha() for words in evals for name in _names(words)):
+                if any(n[0] in "0123456789@*" for words in evals for n in _names(words)):
                     found[function[2]] = None
         return found
 
