@@ -11,6 +11,7 @@ from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.secret import Secret
 from orchestrator.model.value import CommandText, Value
 from orchestrator.templating.language import language
+from orchestrator.templating.program import Field
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.shelltext.template import ShellTemplate, Use, compile_shell
 from orchestrator.templating.syntax import Source, parse
@@ -43,6 +44,11 @@ class CommandTemplate(Struct, frozen=True, eq=False):
     def optional(self) -> frozenset[str]:
         """Those that are asked after first."""
         return self._made.optional
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What is taken of names that have to exist."""
+        return self._made.fields
 
     @property
     def uses(self) -> tuple[Use, ...]:
