@@ -364,12 +364,18 @@ text_at() {
       { echo "$1 holds NUL bytes: it is not a text" >&2; return 1; }
   fi
 }
+# grepped OPTIONS PATTERN FILE: grep, with the pattern on its stdin: all users see its arguments.
+grepped() {
+  LC_ALL=C grep "-$1" -f - -- "$3" <<END
+$2
+END
+}
 # hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
 # Reads path.
 hits() {
-  # tried on a line of its own: a pattern in error is otherwise nothing that a pipe's end tells
-  echo | LC_ALL=C grep "-q$1" -e "$2" || [ $? = 1 ] || return
-  [ ! -f "$path" ] || LC_ALL=C grep "-n$1" -e "$2" <"$path" | cut -d: -f1
+  # first on nothing: a pattern in error is otherwise nothing that a pipe's end tells
+  grepped "q$1" "$2" /dev/null || [ $? = 1 ] || return
+  [ ! -f "$path" ] || grepped "n$1" "$2" "$path" | cut -d: -f1
 }
 # last_hit OPTIONS PATTERN: the last one of these.
 # Reads path.
@@ -413,17 +419,18 @@ plan_line() {
     if [ "$2" ]; then f_plan_line_how=E f_plan_line_what=$2; else f_plan_line_how=Fx f_plan_line_what=$5; fi
     f_at=$(last_hit $f_plan_line_how "$f_plan_line_what") || return
     f_due=$f_at
-    payload() { LC_ALL=C grep -v$f_plan_line_how -e "$f_plan_line_what" <"$path" || [ $? = 1 ]; }
+    payload() { grepped v$f_plan_line_how "$f_plan_line_what" "$path" || [ $? = 1 ]; }
     return
   fi
   payload() { splice; }
   spot "$3" "$4" && f_at=$(last_hit Fx "$5") || return
   if [ "$2" ]; then
-    f_plan_line_hit=$(last_hit E "$2") || return
-    if [ "$f_plan_line_hit" ]; then
-      # a line that is there counts, though it does not match what is to be replaced by it
-      [ "$f_at" ] && ! printf '%s\n' "$5" | LC_ALL=C grep -Eq -e "$2" || f_at=$f_plan_line_hit
-    fi
+    f_plan_line_hits=$(hits E "$2") || return
+    f_plan_line_last=${f_plan_line_hits##*"$o_nl"}
+    # a line that is there counts, though it does not match what is to be replaced by it
+    case $o_nl$f_plan_line_hits$o_nl in
+    *"$o_nl${f_at:-$f_plan_line_last}$o_nl"*) f_at=$f_plan_line_last;;
+    esac
   fi
   f_due=1 f_have= f_text=$5$o_nl
   [ "$f_at" ] || return 0
@@ -480,13 +487,59 @@ git_alone() {
   [ -n "${GIT_SSH-}" ] && [ -z "$f_git_alone_ssh" ] ||
     export GIT_SSH_COMMAND="${f_git_alone_ssh:-ssh} -o BatchMode=yes"
 }
+# git_url URL: it, without the user and the password that may stand in it: arguments can be seen by
+# all users. git gets these two when it asks, see git_told.
+# Sets f_url f_server f_user f_password.
+git_url() {
+  f_url=$1 f_server= f_user= f_password=
+  f_git_url_rest=${1#*://}
+  f_git_url_host=${f_git_url_rest%%[/?#]*}
+  case $1,$f_git_url_host in *://*,*:*@*) ;; *) return 0;; esac
+  case $1 in
+  https://*|http://*) ;;
+  *) echo "all users here would see a password in this kind of url: use https, or a key" >&2; return 64;;
+  esac
+  git_decoded "${f_git_url_host%%:*}" || return
+  f_user=$f_decoded
+  f_password=${f_git_url_host#*:}
+  git_decoded "${f_password%@*}" || return
+  f_password=$f_decoded
+  f_server=${1%%://*}://${f_git_url_host##*@}
+  f_url=$f_server${f_git_url_rest#"$f_git_url_host"}
+  git() { git_told "$@"; }
+}
+# git_told WORD…: git, with the user and the password for f_server. They are in its environment,
+# which nobody else can read, and in that of the helper that it asks. Other helpers are neither
+# asked about that server nor told what it took.
+# Reads f_server f_user f_password.
+git_told() {
+  ORCH_USER=$f_user ORCH_PASSWORD=$f_password command git -c "credential.$f_server.helper=" \
+    -c "credential.$f_server.helper=!f() { test \$1 != get || printf 'username=%s\\npassword=%s\\n' \"\$ORCH_USER\" \"\$ORCH_PASSWORD\"; }; f" "$@"
+}
+# git_decoded TEXT: a part of a url, its %41 as A.
+# Sets f_decoded.
+git_decoded() {
+  f_git_decoded_rest=$1 f_decoded=
+  while :; do
+    case $f_git_decoded_rest in
+    *%0[aA]*|*%00*|*"$o_nl"*) echo "a newline or a NUL in the url" >&2; return 64;;
+    *%[0-9A-Fa-f][0-9A-Fa-f]*)
+      f_git_decoded_head=${f_git_decoded_rest%%%[0-9A-Fa-f][0-9A-Fa-f]*}
+      f_git_decoded_rest=${f_git_decoded_rest#"$f_git_decoded_head%"}
+      f_git_decoded_code=$(printf %03o "0x${f_git_decoded_rest%"${f_git_decoded_rest#??}"}")
+      f_decoded=$f_decoded$f_git_decoded_head$(printf "\\$f_git_decoded_code")
+      f_git_decoded_rest=${f_git_decoded_rest#??};;
+    *) f_decoded=$f_decoded$f_git_decoded_rest; return;;
+    esac
+  done
+}
 # git_listed REPO REF…: the id and the name of each of these refs that is there, a line each. Fails
 # saying why the repository cannot be read.
 git_listed() {
   # no connection that stays: it would hold the pipe that git's words come through
   [ -z "${GIT_SSH_COMMAND-}" ] || export GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o ControlMaster=no"
   {
-    if f_git_listed_said=$(LC_ALL=C git ls-remote -- "$@" 2>&1 >&5 5>&-); then
+    if f_git_listed_said=$(export LC_ALL=C; git ls-remote -- "$@" 2>&1 >&5 5>&-); then
       [ -z "$f_git_listed_said" ] || printf '%s\n' "$f_git_listed_said" >&2
       return
     fi

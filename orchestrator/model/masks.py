@@ -238,6 +238,11 @@ class Masks:
     def __bool__(self) -> bool:
         return bool(self._names)
 
+    def names(self) -> frozenset[str]:
+        """The names of all secrets that are hidden."""
+        with self._lock:
+            return frozenset(self._names.values())
+
     def add(self, name: str, text: str) -> None:
         """Hide this text, and each of its lines, in any form under the name; what is too short
         is left."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.secret import Secrets
 from orchestrator.model.value import CommandText, Values
-from orchestrator.plan.scope import HostScope
+from orchestrator.plan.scope import HostScope, secrets_in
 from orchestrator.plan.views import Named
 from orchestrator.tasks.model import ArgumentTemplate, Param, Task
 from orchestrator.tasks.types import convert
@@ -191,6 +191,36 @@ class Frame:
             if param is not None and param.default is not None and name not in seen:
                 self.ask(param.default.names | param.default.optional, seen | {name})
 
+    def hidden(self, names: Iterable[str], seen: set[str] | None = None) -> Iterator[str]:
+        """The names of the secrets that these names lead to."""
+        seen = set() if seen is None else seen
+        for name in names:
+            param = self.task.params.get(name)
+            if name in self.extra:
+                yield from self.hidden(self.extra_sources - self.extra.keys(), seen)
+            elif param is None:
+                yield from self.host.hidden((name,), seen)
+            else:
+                yield from self._hidden(param, seen)
+
+    def _hidden(self, param: Param, seen: set[str]) -> Iterator[str]:
+        name, given = param.name, (self.given or {}).get(param.name)
+        if param.secret:
+            yield name
+        if name in self.written:
+            yield from _hidden(self.written[name], self.caller)
+        elif given is not None:
+            yield from () if isinstance(given, str) else _hidden(*given)
+        elif not self._called and self.host.written(name) is not None:
+            yield from self.host.hidden((name,), seen)
+        elif self._called and name in self.defaults:
+            template = self.host.templates.value(self.defaults[name])
+            yield from secrets_in(self.defaults[name])
+            yield from self.host.hidden(template.names | template.optional, seen)
+        elif param.default is not None and name not in seen:
+            seen.add(name)
+            yield from self.hidden(param.default.names | param.default.optional, seen)
+
     def names(self) -> Iterable[str]:
         """Every name that is known."""
         return {*self.extra, *self.task.params, "task", *self.host.names()}
@@ -214,6 +244,11 @@ class Frame:
 def _ask(template: ArgumentTemplate, scope: Scope) -> None:
     if isinstance(scope, Frame | HostScope):
         scope.ask(template.names | template.optional)
+
+
+def _hidden(template: ArgumentTemplate, scope: Scope) -> Iterator[str]:
+    if isinstance(scope, Frame | HostScope):
+        yield from scope.hidden(template.names | template.optional)
 
 
 def _any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:

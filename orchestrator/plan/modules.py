@@ -11,6 +11,7 @@ from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Probl
 from orchestrator.model.command import Bytes, Wanted
 from orchestrator.model.text import quote_text
 from orchestrator.model.value import HomePath, Value
+from orchestrator.plan.exposed import secret_params
 from orchestrator.plan.files import INLINE, carried
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.options import plain_text
@@ -62,6 +63,8 @@ def _tree(states: Mapping[str, str], tree: Tree) -> Wanted:
 def script(module: Module, frame: Frame, wants: Wanted) -> str:
     """The module's own part of the script. Raises Waits and DefinitionError."""
     parts = [module.functions.render(frame)] if module.functions else []
+    if module.functions and "$o_secrets" in module.functions.source:
+        parts.insert(0, f"o_secrets={shlex.quote(' '.join(('', *secret_params(frame), '')))}")
     # always called where it is by itself
     parts.append(f"probe() {{\nset -e\n{module.probe.render(frame)}\n\n}}")
     mends = []

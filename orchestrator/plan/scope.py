@@ -82,6 +82,8 @@ class File(Scope, Protocol):
 
     def ask(self, names: Iterable[str]) -> None: ...
 
+    def hidden(self, names: Iterable[str], seen: set[str]) -> Iterator[str]: ...
+
 
 class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time.
@@ -240,6 +242,23 @@ class HostScope:
             template = self.templates.value(value)
             self._seen_from(name, value).ask(template.names | template.optional)
 
+    def hidden(self, names: Iterable[str], seen: set[str] | None = None) -> Iterator[str]:
+        """The names of the secrets that these names lead to; of all that there are, where that
+        cannot be told."""
+        seen = set() if seen is None else seen
+        for name in names:
+            if name in seen:
+                continue
+            seen.add(name)
+            value = self.written(name)
+            if self.awaited(name) or name in self.objects or value is None:
+                yield from self.secrets.masks.names()
+                continue
+            yield from secrets_in(value)
+            template = self.templates.value(value)
+            inner = template.names | template.optional
+            yield from self._seen_from(name, value).hidden(inner, seen)
+
     def awaited(self, name: str) -> bool:
         """Whether a step before this place registers the name."""
         return name in self.place.registered or name in self.place.results
@@ -267,6 +286,11 @@ class HostScope:
         """Whether the name can be resolved, now or once its step has run."""
         known = (self.objects, self.strong, self.vars, self.weak)
         return name == "facts" or self.awaited(name) or any(name in names for names in known)
+
+
+def secrets_in(value: Value) -> Iterator[str]:
+    """The names of the secrets in a value as written."""
+    return (secret.name for secret in _secrets(value))
 
 
 def _secrets(value: Value) -> Iterator[Secret]:

@@ -20,6 +20,7 @@ from orchestrator.plan.conditions import (
     hold,
     source_of,
 )
+from orchestrator.plan.exposed import check_exposed
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.judging import Judging
 from orchestrator.plan.model import HERE, PlannedStep, Program, Results, Ruling
@@ -204,6 +205,7 @@ class StepPlanner:
     def _asked(self, module: Module, when: Condition) -> Command:
         """A module, as it compares and mends what it finds on the host."""
         around = self.flat.around
+        check_exposed(module, self.frame)
         wants = modules.wanted(module, self.frame)
         body = modules.script(module, self.frame, wants)
         chdir, environment = self._chdir(), variables(self.outer, around.environment)

@@ -95,7 +95,8 @@ class Module(Struct, frozen=True):
     fixes it changes nothing, and is waited for. Of several ``payloads`` one is given a value;
     ``tries``: whether a check needs it on the host. ``functions`` is shell text that stands
     before probe and fixes, for what they share. ``contained``: none of them leaves a process
-    behind, or asks which process it is.
+    behind, or asks which process it is. ``exposes``: the params that get into the arguments of
+    processes, and what of them does.
     """
 
     probe: ShellTemplate
@@ -106,6 +107,7 @@ class Module(Struct, frozen=True):
     within: ValueTemplate | None = None
     functions: ShellTemplate | None = None
     contained: Judgement = False
+    exposes: Mapping[str, ValueTemplate] = field(default_factory=dict)
 
     @property
     def readonly(self) -> bool:

@@ -50,7 +50,26 @@ class ModuleReader:
             self.compile.optional(within),
             self.compile.script(fields.get("functions"), "functions"),
             next(iter(self.compile.judgements(fields.get("contained"), "contained") or ()), False),
+            self._exposes(fields.get("exposes"), fields.get("params")),
         )
+
+    def _exposes(self, value: Value | None, params: Value | None) -> dict[str, ValueTemplate]:
+        """A list of params, or a mapping of them to the part of each that is exposed."""
+        known = params.data if params is not None and isinstance(params.data, dict) else {}
+        if value is not None and isinstance(value.data, dict):
+            parts: dict[str, Value | None] = {str(n): part for n, part in value.data.items()}
+        else:
+            parts = {str(n): None for n in self.read.string_list(value, "exposes") or ()}
+        for name in parts:
+            if name not in known and value is not None:
+                hint = nearest(name, known) or "name its params"
+                self.problems.add(f"exposes: '{name}' is not a param", value.mark, hint)
+        return {name: self._exposed(name, part, value) for name, part in parts.items() if value}
+
+    def _exposed(self, name: str, part: Value | None, of: Value) -> ValueTemplate:
+        if part is None or part.data is None:
+            part = Value(f"{{{{ {name} }}}}", of.mark)
+        return self.compile.value(part)
 
     def _want(self, fields: dict[str, Value], mark: Mark, what: str) -> dict[Key, ValueTemplate]:
         written = fields.get("want")

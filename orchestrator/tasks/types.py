@@ -108,7 +108,7 @@ def _command(value: Any) -> CommandText:
     """The compiled text of a command. Any other text may hold what nobody quoted."""
     if isinstance(value, CommandText):
         return value
-    raise ValueError(f"must be a command, found {_kind(value)} made elsewhere")
+    raise ValueError(f"must be a command, found {_kind(value)} in which no value is quoted")
 
 
 def _mode(value: Any) -> str:

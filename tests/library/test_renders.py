@@ -23,7 +23,7 @@ from orchestrator.plan.frame import Frame
 from orchestrator.plan.scope import HostScope
 from orchestrator.tasks.index import shipped
 from orchestrator.tasks.model import Param, Task
-from orchestrator.templating import Templates, value
+from orchestrator.templating import Templates, command, value
 
 ODD = "a 'b' \"c\" $(d) `e` \\"
 BY_TYPE: Mapping[str, Sequence[Any]] = {
@@ -100,7 +100,7 @@ def some(task: Task, options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str,
 
 
 def written(data: Any, mark: Mark) -> Value:
-    """A value as if it stood in a file, and were no template."""
+    """A value as if it were given on the command line."""
     if isinstance(data, list):
         return Value([written(each, mark) for each in data], mark, literal=True)
     if isinstance(data, dict):
@@ -112,7 +112,8 @@ def written(data: Any, mark: Mark) -> Value:
 def script(task: Task, given: Mapping[str, Any], root: Path) -> str | None:
     """What a host would be sent; None where this side refuses the combination."""
     mark = Mark(str(root / "it"), 1, 1)
-    args = {k: value(written(v, mark)) for k, v in given.items() if v is not None}
+    types = {name: command if task.params[name].type == "command" else value for name in given}
+    args = {k: types[k](written(v, mark)) for k, v in given.items() if v is not None}
     scope = HostScope({}, {}, {}, Templates(), files=Files(str(root)))
     frame = Frame(task, scope, written=args)
     assert task.module is not None
