@@ -55,6 +55,9 @@ def _module(file: Path) -> Iterator[str]:
         yield "| --- | --- | --- | --- |"
         yield from (_param(name, spec or {}) for name, spec in params.items())
         yield ""
+    if fields.get("exposes"):
+        named = ", ".join(f"`{each}`" for each in fields["exposes"])
+        yield f"Seen by all users of the host, and no place for secrets: {named}.\n"
     if "want" in fields:
         yield f"Compared: {', '.join(f'`{key}`' for key in fields['want'])}.\n"
     yield f"```yaml\n{str(fields.get('example', '')).rstrip()}\n```"

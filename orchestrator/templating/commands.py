@@ -51,6 +51,15 @@ class CommandTemplate(Struct, frozen=True, eq=False):
         return self._made.fields
 
     @property
+    def constant(self) -> bool:
+        """Whether it asks the scope for nothing."""
+        return not self.names and not self.optional
+
+    def place_of(self, name: str) -> Mark:
+        """Where one of the names stands first."""
+        return self._made.place_of(name)
+
+    @property
     def uses(self) -> tuple[Use, ...]:
         """The expressions in it."""
         return self._made.uses if isinstance(self._made, ShellTemplate) else ()
