@@ -83,7 +83,7 @@ class Frame:
             self.values[name] = value
         return self.values[name]
 
-    def behind(self, name: str) -> tuple[ValueTemplate, Scope] | None:
+    def behind(self, name: str) -> tuple[ArgumentTemplate, Scope] | None:
         """The template that gives a name its value, and the names that it sees; None where there
         is none: the name is the tool's, or given on the command line."""
         if name in self.extra:

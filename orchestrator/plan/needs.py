@@ -14,7 +14,7 @@ from orchestrator.plan.fields import check_fields
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.walk import Flat, Seen, loop_items
-from orchestrator.tasks.model import Control, Download, Module, Run
+from orchestrator.tasks.model import ArgumentTemplate, Control, Download, Module, Run
 from orchestrator.templating import Scope, Waits
 from orchestrator.templating.scope import Named
 
@@ -47,7 +47,7 @@ class Needs:
                     yield own, self.frame
         if isinstance(does, Module):
             for value in self.frame.written.values():
-                yield value, self.flat.caller
+                yield _template(value), self.flat.caller
             file = modules.template_of(does, self.frame)
             if file is not None:
                 yield file, self.flat.caller
@@ -142,7 +142,7 @@ class Needs:
                 if (id(scope), name) not in seen and _waits(scope, name):
                     seen.add((id(scope), name))
                     behind = scope.behind(name)
-                    found += [behind] if behind is not None else []
+                    found += [(_template(behind[0]), behind[1])] if behind is not None else []
 
     def check_judged(self) -> None:
         """Raise DefinitionError where a condition on the step's own result names a field that no
@@ -184,3 +184,10 @@ def _waits(scope: Scope, name: str) -> bool:
     except (DefinitionError, KeyError):
         return False  # rendering says what is wrong, if it comes to that
     return False
+
+
+def _template(written: ArgumentTemplate) -> Template:
+    """Return the template of a param's value; of a command, that of its text."""
+    from orchestrator.templating import CommandTemplate
+
+    return written.template if isinstance(written, CommandTemplate) else written

@@ -31,6 +31,11 @@ class CommandTemplate(Struct, frozen=True, eq=False):
     _made: ShellTemplate | ValueTemplate
 
     @property
+    def template(self) -> ShellTemplate | ValueTemplate:
+        """The template of its text, or of its one expression."""
+        return self._made
+
+    @property
     def source(self) -> str:
         """Its text as written."""
         return self._made.source
