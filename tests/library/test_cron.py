@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -14,6 +15,12 @@ JOB = r"echo 'it''s' \"$(id)\" \\n `x` 100\% # über"
 
 def cron(**given: Any) -> dict[str, Any]:
     return {"cron": {"name": "it", "job": JOB, **given}}
+
+
+def pair(line: str, name: str = "it") -> str:
+    """A job's line below its marker."""
+    done = subprocess.run(["cksum"], input=f"{line}\n".encode(), capture_output=True, check=True)
+    return f"# orch: {name} [{done.stdout.split()[0].decode()}]\n{line}\n"
 
 
 TIMES = [
@@ -32,23 +39,34 @@ def test_a_job_is_in_a_file_of_its_own_user(
 ) -> None:
     file = machine.root / "jobs"
     outcome = machine.sees(cron(file=str(file), **given), "changed")
-    assert file.read_text() == f"# orch: it\n{times} root {JOB}\n"
+    assert file.read_text() == pair(f"{times} root {JOB}")
     assert [(c.key, c.before) for c in outcome.changes] == [("entry", None)]
     assert file.stat().st_mode & 0o777 == 0o644
     assert list(machine.root.iterdir()) == [file]
     machine.sees(cron(file=str(file), user="www", **given), "changed")
-    assert file.read_text() == f"# orch: it\n{times} www {JOB}\n"
+    assert file.read_text() == pair(f"{times} www {JOB}")
     machine.sees({"cron": {"name": "it", "file": str(file), "state": "absent"}}, "changed")
     assert not file.exists()
 
 
+OLD = pair("old")
+MARKER = OLD.splitlines()[0]
 BEFORE = {
     "": "N",
-    "A=1\n\n# orch: other\n1 1 1 1 1 x": "A=1\n\n# orch: other\n1 1 1 1 1 x\nN",
-    "a\n# orch: it\nold\n\\n b\n": "a\nN\\n b\n",
-    "# orch: it\nold\n# orch: it\nold\nb\n": "Nb\n",
-    "b\n# orch: it\n": "b\nN",
-    "# orch: it2\nb\n # orch: it\nc\n": "# orch: it2\nb\n # orch: it\nc\nN",
+    f"A=1\n\n{pair('x', 'other')}1 1 1 1 1 x": f"A=1\n\n{pair('x', 'other')}1 1 1 1 1 x\nN",
+    f"a\n{OLD}\\n b\n": "a\nN\\n b\n",
+    f"{OLD}{OLD}b\n": "Nb\n",
+    f"{pair('old', 'it2')}b\n {OLD}c\n": f"{pair('old', 'it2')}b\n {OLD}c\nN",
+    f"{pair('old', 'it [1]')}b\n": f"{pair('old', 'it [1]')}b\nN",
+    # what was not written with the marker stays
+    f"b\n{MARKER}\n": "b\nN",
+    f"{MARKER}\n5 5 * * * other\nb\n": "5 5 * * * other\nb\nN",
+    f"{MARKER}\nMAILTO=a@example\nb\n": "MAILTO=a@example\nb\nN",
+    f"{MARKER}\n# a comment\nb\n": "# a comment\nb\nN",
+    f"{MARKER}\n\nb\n": "\nb\nN",
+    f"{MARKER}\n{OLD}b\n": "Nb\n",
+    f"{MARKER}\n{pair('x', 'other')}": pair("x", "other") + "N",
+    "# orch: it\nold\n": "# orch: it\nold\nN",
 }
 
 
@@ -58,9 +76,10 @@ def test_the_other_lines_of_a_file_stay(machine: Machine, before: str) -> None:
     file.write_text(before)
     file.chmod(0o600)
     machine.sees(cron(file=str(file)), "changed")
-    new = f"# orch: it\n* * * * * root {JOB}\n"
+    new = pair(f"* * * * * root {JOB}")
     assert file.read_text() == BEFORE[before].replace("N", new)
     assert file.stat().st_mode & 0o777 == 0o600
+    machine.sees(cron(file=str(file)), "ok")
     machine.sees(cron(file=str(file), state="absent"), "changed")
     left = BEFORE[before].replace("N", "")
     assert (file.read_text() if file.exists() else "") == left
@@ -70,7 +89,7 @@ def test_the_other_lines_of_a_file_stay(machine: Machine, before: str) -> None:
 def test_any_name_of_a_job_and_of_a_file(machine: Machine, name: str) -> None:
     file = machine.root / name
     machine.sees(cron(file=str(file), name=name), "changed")
-    assert file.read_text() == f"# orch: {name}\n* * * * * root {JOB}\n"
+    assert file.read_text() == pair(f"* * * * * root {JOB}", name)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +115,7 @@ def test_what_is_no_line_of_crons_is_refused(
 def test_a_users_crontab_is_changed(private: Machine) -> None:
     there(private, "useradd orchtest; echo '5 5 5 5 5 old' | crontab -u orchtest -")
     private.sees(cron(user="orchtest", special="weekly"), "changed")
-    new = f"# orch: it\n@weekly {JOB}\n"
+    new = pair(f"@weekly {JOB}")
     assert there(private, "crontab -u orchtest -l") == f"5 5 5 5 5 old\n{new}"
     outcome = private.sees(cron(user="orchtest", hour=4), "changed")
     assert outcome.changes[0].before == f"@weekly {JOB}"
@@ -107,7 +126,7 @@ def test_a_users_crontab_is_changed(private: Machine) -> None:
 def test_a_crontab_is_begun(private: Machine) -> None:
     private.sees(cron(state="absent"), "ok")
     private.sees(cron(), "changed")
-    assert there(private, "crontab -l") == f"# orch: it\n* * * * * {JOB}\n"
+    assert there(private, "crontab -l") == pair(f"* * * * * {JOB}")
 
 
 def test_what_crontab_refuses_is_a_failure(private: Machine) -> None:
@@ -123,3 +142,13 @@ def test_a_host_without_crontab_says_so(private: Machine) -> None:
     there(private, "rm $(command -v crontab)")
     assert private.one(cron(), check=True).status == "would_change"
     assert "no crontab" in private.sees(cron(), "failed").stderr.text
+
+
+def test_only_the_marker_of_a_line_that_is_somebody_elses_is_removed(machine: Machine) -> None:
+    file = machine.root / "jobs"
+    file.write_text(f"{MARKER}\n5 5 * * * root other\n")
+    machine.sees({"cron": {"name": "it", "file": str(file), "state": "absent"}}, "changed")
+    assert file.read_text() == "5 5 * * * root other\n"
+    file.write_text(f"\n{OLD}\n")
+    machine.sees({"cron": {"name": "it", "file": str(file), "state": "absent"}}, "changed")
+    assert not file.exists()

@@ -93,3 +93,11 @@ def test_a_slash_at_the_end_does_not_lead_into_what_the_link_points_to(machine: 
     build(machine.root, STARTS["a link to a directory"])
     machine.sees({"link": {"path": f"{machine.root}/it/", "to": "to"}}, "changed")
     assert listed(machine.root / "dir") == ["in"]
+
+
+def test_a_link_to_what_it_would_replace_is_refused(machine: Machine) -> None:
+    for path in (machine.root / "file", machine.root / "folder"):
+        path.write_text("x") if path.name == "file" else path.mkdir()
+        for to in (str(path), path.name, f"./{path.name}", f"../{path.parent.name}/{path.name}"):
+            step = {"link": {"path": str(path), "to": to, "force": True}}
+            refuses(machine, step, "is what the link would point to")

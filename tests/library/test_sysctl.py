@@ -20,6 +20,9 @@ BEFORE = {
     "# all\n\nvm.swappiness=1": f"# all\n\nvm.swappiness=1\n{NAME} = 2000 3000\n",
     f"a=1\n {NAME}=1 2\n;b\n{NAME} = 3 4\n\\c\n": f"a=1\n{NAME} = 2000 3000\n;b\n\\c\n",
     f"-{NAME}=1 2\n#{NAME}=5\n": f"{NAME} = 2000 3000\n#{NAME}=5\n",
+    f"a=1\n{NAME.replace('.', '/')}=1 2\n-{NAME.replace('.', '/')} = 5\n": (
+        f"a=1\n{NAME} = 2000 3000\n"
+    ),
     f"{NAME}\n{NAME}.x=1\n": f"{NAME}\n{NAME}.x=1\n{NAME} = 2000 3000\n",
 }
 
@@ -85,3 +88,22 @@ def test_what_the_kernel_refuses_is_not_kept(private: Machine, name: str, value:
     outcome = private.sees(step, "failed")
     assert outcome.stderr.text, told(outcome)
     assert there(private, f"cat {FILE} 2>/dev/null || :") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("net.ipv4.x", "net/ipv4/x"),
+        ("net/ipv4/x", "net.ipv4.x"),
+        ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"),
+        ("single", "single"),
+    ],
+)
+def test_a_parameter_is_the_same_in_either_spelling(machine: Machine, name: str, line: str) -> None:
+    file = machine.root / "it.conf"
+    file.write_text(f"{line} = 1\n")
+    step = {"sysctl": {"name": name, "value": "1", "file": str(file), "apply": False}}
+    machine.sees(step, "ok")
+    step["sysctl"]["value"] = "2"
+    machine.sees(step, "changed")
+    assert file.read_text() == f"{name} = 2\n"
