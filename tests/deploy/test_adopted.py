@@ -67,25 +67,21 @@ def test_what_another_tool_left_stays_and_its_live_release_can_be_gone_back_to(
         assert f"c0ffee{names[-1]} → " in said(pending, host)
     assert "nothing is live" in said(pending, NEW)
     before = {host: (folders(project, host), link(project, host)) for host in RELEASES}
-    trees = {host: snapshot(home(project, host) / "blog") for host in RELEASES}
-    check = deploy(project, "--check", "release=one")
-    for host in RELEASES:
-        assert "left alone, for orch did not make them: " in said(check, host)
-        assert "backup-by-hand" in said(check, host)
-        assert snapshot(home(project, host) / "blog") == trees[host]
-
     (home(project, NEW) / "blog/shared/ill").touch()
     assert deploy(project, "release=zero").code == 1
     for host in RELEASES:
         assert (folders(project, host), link(project, host)) == before[host]
     (home(project, NEW) / "blog/shared/ill").unlink()
 
-    for name in ("one", "two"):
+    for name, old in (("one", ""), ("two", "one")):
+        trees = {host: snapshot(home(project, host) / "blog") for host in RELEASES}
         check = deploy(project, "--check", f"release={name}")
-        old = [
-            step["stdout"] for step in check.steps(DEPLOYER) if "deploy:history old" in step["name"]
-        ]
-        assert old == ["" if name == "one" else "one"]
+        for host in RELEASES:
+            assert snapshot(home(project, host) / "blog") == trees[host]
+            (step,) = (s for s in check.steps(host) if s["name"] == "deploy:history old")
+            assert step["stdout"] == old
+            assert "left alone, for orch did not make them: -rf, " in step["stderr"]
+            assert (f"to remove: {old}" in step["stderr"]) == bool(old)
         done = deploy(project, f"release={name}")
         assert done.code == 0, done.out
         for host in RELEASES:

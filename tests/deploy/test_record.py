@@ -192,7 +192,8 @@ def test_events_are_added_whole_and_mend_a_record_that_was_cut_off(machine: Mach
     before = story.record.read_text().splitlines()[:-1]
     names = ["v10", "it's $(id) `id`", "back\\slash %s *", "ü"]
     steps = [{"deploy:record": {"release": name, "event": "switched"}} for name in names]
-    done = run(machine, steps, "run-1", str(story.folder))
+    at = str(story.folder)
+    done = run(machine, steps, "run-1", at)
     assert done.statuses == ["changed"] * 4, [told(o) for o in done.outcomes]
     lines = story.record.read_text().splitlines()
     assert lines[: len(before)] == before
@@ -202,6 +203,13 @@ def test_events_are_added_whole_and_mend_a_record_that_was_cut_off(machine: Mach
         for word in (["adopted", "run-1", "7/"], ["switched", "run-1", f"{name}/"])
     ]
     assert not (story.folder / ".orch-releases.new").exists()
+    story.record.write_text(story.record.read_text().rstrip("\n"))
+    done = run(machine, [{"deploy:record": {"release": "A", "event": "back"}}] * 2, "run-2", at)
+    assert done.statuses == ["changed", "ok"], [told(o) for o in done.outcomes]
+    again = story.record.read_text().splitlines()
+    assert again[:-1] == lines
+    assert again[-1].split(" ", 1)[1] == "back run-2 A/"
+    assert (story.release("A") / ".orch-published").read_text() == "run-2\n"
 
 
 def test_a_release_is_begun_only_where_nothing_is(machine: Machine) -> None:
