@@ -69,7 +69,8 @@ def test_a_deploy_that_fails_is_recorded_and_its_name_can_be_used_again(project:
     for host in HOSTS:
         lines = (home(project, host) / "blog/.orch-releases").read_text().splitlines()
         events = [line.split()[1] for line in lines if line.endswith(" v2/")]
-        assert events == ["begun", "switched", "failed" if host == "web2" else "undone", "failed"]
+        undone = [] if host == "web2" else ["undone"]
+        assert events == ["begun", "switched", *undone, "failed"]
     assert listed(project, "web1")[-1] == "v2 - by -: failed removed"
     assert deploy(project, "release=v2").code == 0
     there = deploy(project, "release=v2")
