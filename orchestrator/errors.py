@@ -142,6 +142,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     folded = {k.lower(): k for k in sorted(known) if k != name}
     match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    if not match and len(name) > 2:  # short for it, as `repo` is for `repository`
+        match = sorted((k for k in folded if k.startswith(name.lower())), key=len)
     return f"did you mean '{folded[match[0]]}'?" if match else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orchestrator import tasks
 from orchestrator.app.project import root_of
@@ -10,7 +10,7 @@ from orchestrator.source.folder import show
 from orchestrator.source.load import load
 from orchestrator.tasks.index import shipped
 from orchestrator.tasks.keys import MEANINGS
-from orchestrator.tasks.model import Call, Item, Module, Param, Run, Step, Task
+from orchestrator.tasks.model import Call, Item, Module, Param, Rule, Run, Step, Task
 
 
 def modules() -> list[tuple[str, str]]:
@@ -36,11 +36,13 @@ def doc_of(directory: str | None, name: str) -> Iterator[str]:
     yield f"  in {task.mark.path}"
     if task.roles is not None:
         yield f"  on {', '.join(task.roles)}"
-    if task.params:
+    params = _params(task, loaded.by_name)
+    if params:
         yield ""
         yield "params:"
-        for param in task.params.values():
+        for param in params.values():
             yield from _param(param)
+        yield from (f"  {_rule(rule)}" for rule in task.rules)
     yield ""
     if task.module is not None:
         yield from _module(task.module)
@@ -68,8 +70,28 @@ def _module(module: Module) -> Iterator[str]:
     yield "changes nothing" if module.readonly else "mends what is not so"
 
 
+def _params(task: Task, by_name: Mapping[str, Task]) -> dict[str, Param]:
+    """The params of a task and, of a playbook, those of its tasks that it does not write itself."""
+    found = dict(task.params)
+    for item in task.tasks or ():
+        inner = by_name[item.does.task] if isinstance(item.does, Call) else item.does
+        written = item.does.args if isinstance(item.does, Call) else {}
+        for name, param in (_params(inner, by_name) if inner else {}).items():
+            if name not in written and not (name in found and found[name].help):
+                found[name] = param
+    return found
+
+
+def _rule(rule: Rule) -> str:
+    if rule.kind == "one_of":
+        return f"exactly one of {', '.join(rule.names)} is given"
+    return f"no path in {' or '.join(rule.names)} is, or is inside, another"
+
+
 def _param(param: Param) -> Iterator[str]:
-    said = [param.type]
+    said = [f"{param.type} of {param.elements}" if param.elements else param.type]
+    if param.absolute:
+        said.append("absolute, or from ~/ on")
     if param.required:
         said.append("required")
     elif param.written_default is not None and not param.secret:

@@ -158,6 +158,9 @@ class Recorder:
         if outcome.status in (Status.LOST, Status.CANCELLED):
             self.gone = True
         elif outcome.status.bad:
+            if step.written and outcome.status in (Status.FAILED, Status.KILLED, Status.TIMED_OUT):
+                whose = f"{outcome.reason}: the command at {step.written}"
+                outcome = replace(outcome, reason=whose)
             made_up = self.way is not None and self.way.forgiven(step)
             outcome = replace(outcome, ignored=ignore or made_up)
             if not ignore:

@@ -80,6 +80,7 @@ class Scopes:
             files=self._files,
             secrets=self._ask.secrets,
             apps=() if self._app else tuple(self._ask.stage.apps.values()),
+            app=self._app,
         )
         others = self._ask.stage.hosts
         objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))

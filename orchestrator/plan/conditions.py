@@ -10,8 +10,10 @@ from msgspec import Struct
 from orchestrator import templating
 from orchestrator.model.condition import All, Always, Any, Condition, Is
 from orchestrator.model.result import Result
+from orchestrator.model.value import Value
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Results
+from orchestrator.plan.origins import HOPS
 from orchestrator.plan.scope import Place
 from orchestrator.plan.walk import Flat
 from orchestrator.tasks.model import Judgement
@@ -146,6 +148,10 @@ class WithResult:
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
         return self.scope.hint(name)
+
+    def origin(self, name: str, hops: int = HOPS) -> Value | None:
+        """Return what the name stands for as it was written."""
+        return None if name == "result" else self.scope.origin(name, hops)
 
 
 def hold(judgements: Iterable[Judgement], scope: Scope) -> bool:

@@ -33,6 +33,7 @@ class Files:
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | Bytes] = {}
         self._trees: dict[tuple[Path, tuple[str, ...]], trees.Tree] = {}
+        self._far: dict[Path, Path] = {}  # where else a file was looked for
 
     def find(self, name: str, mark: Mark) -> str:
         """The path of a file: found beside the file that names it, else from the project's root;
@@ -40,12 +41,15 @@ class Files:
         written = Path(name).expanduser()
         folder = Path(mark.path).parent if mark.line else Path()
         near, far = Path(folder, written).absolute(), self._root / written
-        return str(far if far.exists() and not near.exists() else near)
+        found = far if far.exists() and not near.exists() else near
+        if found is near and far != near:
+            self._far[near] = far
+        return str(found)
 
     def template(self, path: Path, mark: Mark) -> TextTemplate:
         """The file as a template."""
         if path not in self._templates:
-            data = _reading(path, mark, path.read_bytes)
+            data = self._reading(path, mark, path.read_bytes)
             try:
                 text = data.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -58,15 +62,29 @@ class Files:
     def contents(self, path: Path, mark: Mark) -> bytes | Bytes:
         """The file's bytes or, where they are many, what is known of them."""
         if path not in self._contents:
-            self._contents[path] = _reading(path, mark, lambda: _contents(path))
+            self._contents[path] = self._reading(path, mark, lambda: _contents(path))
         return self._contents[path]
 
     def tree(self, path: Path, exclude: tuple[str, ...], mark: Mark) -> trees.Tree:
         """The files below a folder, or the one file that it is."""
         key = (path, exclude)
         if key not in self._trees:
-            self._trees[key] = _reading(path, mark, lambda: trees.tree(path, exclude))
+            self._trees[key] = self._reading(path, mark, lambda: trees.tree(path, exclude))
         return self._trees[key]
+
+    def _reading(self, path: Path, mark: Mark, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except OrchError as error:
+            raise DefinitionError(Problem(error.problems[0].what, mark)) from None
+        except OSError as error:
+            which = Path(error.filename) if isinstance(error.filename, str) else path
+            what = f"cannot read {show(which)}: {(error.strerror or str(error)).lower()}"
+            if not isinstance(error, FileNotFoundError):
+                raise DefinitionError(Problem(what, mark)) from None
+            if which in self._far:
+                what += f", nor is there {show(self._far[which])}"
+            raise MissingFileError(Problem(what, mark)) from None
 
 
 def carried(data: bytes) -> bytes | Bytes:
@@ -86,15 +104,3 @@ def _contents(path: Path) -> bytes | Bytes:
             digest.update(chunk)
             size += len(chunk)
     return Bytes(size, digest.hexdigest(), path)
-
-
-def _reading(path: Path, mark: Mark, read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except OrchError as error:
-        raise DefinitionError(Problem(error.problems[0].what, mark)) from None
-    except OSError as error:
-        which = Path(error.filename) if isinstance(error.filename, str) else path
-        what = f"cannot read {show(which)}: {(error.strerror or str(error)).lower()}"
-        kind = MissingFileError if isinstance(error, FileNotFoundError) else DefinitionError
-        raise kind(Problem(what, mark)) from None

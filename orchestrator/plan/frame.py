@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.secret import Secrets
-from orchestrator.model.value import CommandText, Values
+from orchestrator.model.value import CommandText, Value, Values
+from orchestrator.plan.origins import HOPS, followed, item_of
+from orchestrator.plan.rules import hold
 from orchestrator.plan.scope import HostScope, secrets_in
 from orchestrator.plan.views import Named
-from orchestrator.tasks.model import ArgumentTemplate, Param, Task
-from orchestrator.tasks.types import convert
-from orchestrator.templating import Scope
+from orchestrator.tasks.model import ArgumentTemplate, Param, Rule, Task
+from orchestrator.tasks.types import ItemError, convert
+from orchestrator.templating import Scope, Waits
 
 COMMAND_LINE = Mark("<command line>")
 
@@ -32,7 +34,7 @@ class Frame:
 
     __slots__ = (
         *("caller", "defaults", "extra", "extra_sources"),
-        *("called_at", "given", "host", "task", "values", "written"),
+        *("called_at", "given", "host", "obeyed", "task", "values", "written"),
     )
 
     def __init__(
@@ -51,6 +53,7 @@ class Frame:
         self.written, self.caller, self.given = written or {}, caller or host, given
         self.defaults: Values = defaults or {}
         self.values: dict[str, object] = {}
+        self.obeyed: set[Rule] = set()
         self.extra: Mapping[str, object] = {}
         self.extra_sources: frozenset[str] = frozenset()
 
@@ -78,9 +81,12 @@ class Frame:
         if name not in self.values:
             reads = self.host.place.reads, self.secrets.reads
             value = self.host.guarded((self, name), param.mark, lambda: self._value(param))
-            if (self.host.place.reads, self.secrets.reads) != reads:
-                return value
-            self.values[name] = value
+            if (self.host.place.reads, self.secrets.reads) == reads:
+                self.values[name] = value
+            for rule in self.task.rules:
+                if name in rule.names:
+                    self.obey(rule)
+            return value
         return self.values[name]
 
     def behind(self, name: str) -> tuple[ArgumentTemplate, Scope] | None:
@@ -96,9 +102,26 @@ class Frame:
         if self.given is not None and name in self.given:
             given = self.given[name]
             return None if isinstance(given, str) else given
-        if not self._called and (found := self.host.behind(name)) is not None:
+        if not self.called and (found := self.host.behind(name)) is not None:
             return found
         return None if param.default is None else (param.default, self)
+
+    def obey(self, rule: Rule) -> None:
+        """Hold a rule against the params that it is for, as far as all of them are known. Raises
+        DefinitionError."""
+        if rule in self.obeyed or any(self.host.making((self, name)) for name in rule.names):
+            return  # what is being made comes to it at its end
+        self.obeyed.add(rule)
+        known = False
+        try:
+            values: dict[str, object] = {name: self.resolve(name) for name in rule.names}
+            hold(rule, values, self)
+            known = all(name in self.values for name in rule.names)
+        except Waits:
+            pass
+        finally:
+            if not known:
+                self.obeyed.discard(rule)
 
     def _value(self, param: Param) -> object:
         """The first of: written, given, variable (default of module), default."""
@@ -108,26 +131,38 @@ class Frame:
             return self._typed(param, template.render(self.caller), template.mark)
         if self.given is not None and name in self.given:
             return self._argument(param, self.given[name])
-        if not self._called and (found := self.host.written(name)) is not None:
+        if self._takes_variable(name) and (found := self.host.written(name)) is not None:
             of_host = self.host.command if param.type == "command" else self.host.resolve
             return self._typed(param, of_host(name), found.mark)
-        if self._called and name in self.defaults:
+        if self.called and name in self.defaults:
             return self._typed(param, self._default(param), self.defaults[name].mark)
         if param.default is not None:
             return self._typed(param, param.default.render(self), param.default.mark)
         if param.required:
-            raise DefinitionError(
-                Problem(
-                    f"task '{self.task.name}' needs a value for its param '{name}'",
-                    self.called_at or param.mark,
-                    f"give it as {name}=…" if self.given is not None else f"write {name}: …",
-                )
-            )
+            raise DefinitionError(self._missing(param))
         return None
 
+    def _missing(self, param: Param) -> Problem:
+        what = f"task '{self.task.name}' needs a value for its param '{param.name}'"
+        if self.given is None:
+            return Problem(what, self.called_at or param.mark, f"write {param.name}: …")
+        if self.host.app is None:
+            hint = self.host.hint(param.name)
+            return Problem(
+                what, param.mark, hint if "--app" in hint else f"give it as {param.name}=…"
+            )
+        what = f"app '{self.host.app.name}' has no {param.name}, and {what}"
+        return Problem(what, self.host.app.mark, f"write `{param.name}: …` among its `vars`")
+
     @property
-    def _called(self) -> bool:
+    def called(self) -> bool:
+        """Whether its params take no variables: it is a module, or called as a step."""
         return self.given is None or self.task.module is not None
+
+    def _takes_variable(self, name: str) -> bool:
+        """Return True if the param is not given here, and is a variable's."""
+        given = name in self.written or (self.given is not None and name in self.given)
+        return not (given or self.called) and self.host.written(name) is not None
 
     def handed_on(self) -> dict[str, Argument]:
         """What the tasks in this playbook are given, as far as they declare it."""
@@ -156,8 +191,40 @@ class Frame:
             return found
         except ValueError as error:
             why = "is a secret, and not of its type" if param.secret else str(error)
-            what = f"param '{param.name}' of task '{self.task.name}' {why}"
-            raise DefinitionError(Problem(what, mark)) from None
+            what = f"'{param.name}' {why}"
+            if not self._takes_variable(param.name):
+                what = f"param '{param.name}' of task '{self.task.name}' {why}"
+            written = self.origin(param.name)
+            if written is not None and isinstance(error, ItemError):
+                written = item_of(written, error.index)
+            raise DefinitionError(Problem(what, written.mark if written else mark)) from None
+
+    def origin(self, name: str, hops: int = HOPS) -> Value | None:
+        """Return what a param, or a variable, stands for as it was written."""
+        if name in self.extra:
+            return self._origin_of_extra(name, hops)
+        param = self.task.params.get(name)
+        if param is None:
+            return self.host.origin(name, hops)
+        if name in self.written:
+            return _origin(self.written[name], self.caller, hops)
+        if self.given is not None and name in self.given:
+            given = self.given[name]
+            if isinstance(given, str):
+                return Value(given, COMMAND_LINE, literal=True)
+            return _origin(*given, hops)
+        if self._takes_variable(name):
+            return self.host.origin(name, hops)
+        if self.called and name in self.defaults:
+            return followed(self.defaults[name], self.host, hops)
+        return param.written_default and followed(param.written_default, self, hops)
+
+    def _origin_of_extra(self, name: str, hops: int) -> Value | None:
+        """The item of a loop, in what that goes over."""
+        sources = tuple(self.extra_sources - self.extra.keys())
+        found = self.origin(sources[0], hops) if len(sources) == 1 else None
+        items = found.data if found is not None and isinstance(found.data, list) else []
+        return next((item for item in items if item.data == self.extra[name]), found)
 
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
@@ -170,7 +237,7 @@ class Frame:
         if self.given is not None and name in self.given:
             given = self.given[name]
             return not isinstance(given, str) and _any_from_host(*given)
-        return not self._called and self.host.from_host(name)
+        return not self.called and self.host.from_host(name)
 
     def ask(self, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
         """Have the secrets that these names lead to fetched now."""
@@ -186,7 +253,7 @@ class Frame:
                 given = self.given[name]
                 if not isinstance(given, str):
                     _ask(*given)
-            elif not self._called:
+            elif not self.called:
                 self.host.ask((name,))
             if param is not None and param.default is not None and name not in seen:
                 self.ask(param.default.names | param.default.optional, seen | {name})
@@ -211,9 +278,9 @@ class Frame:
             yield from _hidden(self.written[name], self.caller)
         elif given is not None:
             yield from () if isinstance(given, str) else _hidden(*given)
-        elif not self._called and self.host.written(name) is not None:
+        elif not self.called and self.host.written(name) is not None:
             yield from self.host.hidden((name,), seen)
-        elif self._called and name in self.defaults:
+        elif self.called and name in self.defaults:
             template = self.host.templates.value(self.defaults[name])
             yield from secrets_in(self.defaults[name])
             yield from self.host.hidden(template.names | template.optional, seen)
@@ -239,6 +306,10 @@ class Frame:
         for name in names:
             if not self.knows(name):
                 raise DefinitionError(Problem(f"'{name}' is undefined", mark, self.hint(name)))
+
+
+def _origin(template: ArgumentTemplate, scope: Scope, hops: int) -> Value:
+    return followed(Value(template.source, template.mark), scope, hops)
 
 
 def _ask(template: ArgumentTemplate, scope: Scope) -> None:

@@ -35,7 +35,8 @@ class PlannedStep(Struct, frozen=True):
     it is delegated to. ``judge`` decides on this side whether it failed and changed something,
     for conditions over its output that the host cannot judge; ``stops`` says that nothing may be
     sent before it did. ``user``: whose shell runs it, '' for the login user's. ``paths``: where
-    on the host it may make something. ``sets``: the names that it sets. ``fetches``: its
+    on the host it may make something. ``written``: where its command stands, if its step only
+    names it. ``sets``: the names that it sets. ``fetches``: its
     end is known once this side has compared, and read, a file of the host's.
     """
 
@@ -61,6 +62,7 @@ class PlannedStep(Struct, frozen=True):
     paths: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     fetches: bool = False
+    written: Mark | None = None
 
 
 class Ruling(Struct, frozen=True):

@@ -202,9 +202,9 @@ def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:
 
 
 def _given_at(payload: Payload, frame: Frame) -> Mark:
-    """Where the payload's name is written: by the caller, where it is."""
-    given = (frame.written[name].mark for name in payload.what.names if name in frame.written)
-    return next(given, payload.what.mark)
+    """Where the payload's name is written."""
+    written = (frame.origin(name) for name in sorted(payload.what.names))
+    return next((value.mark for value in written if value is not None), payload.what.mark)
 
 
 def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes | Tree:

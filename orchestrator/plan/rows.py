@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
 from orchestrator.plan.walk import Around, Flat, Row, Seen, Walk, loop_items
 from orchestrator.source.folder import show
-from orchestrator.tasks.model import Control, Task
+from orchestrator.tasks.model import Control, Step, Task
 
 SKIPPED = Result("skipped", skipped=True)
 
@@ -64,9 +64,34 @@ class RowPlanner:
 
     def task(self, task: Task, frame: Frame, around: Around) -> tuple[Program, Walk]:
         """The task's program, handlers at its end, and the walk that knows what undoes it."""
+        self._rules(task, frame)
         walk = self._walk(1, self.on)
-        row = walk.with_handlers(walk.task(task, frame, around))
+        try:
+            row = walk.with_handlers(walk.task(task, frame, around))
+        except DefinitionError as error:  # of a loop: its steps cannot be known
+            self.problems.on(self.on.host.name, error, task.mark)
+            self._register(task.all_steps())
+            return Program(), walk
         return self.program(row), walk
+
+    def _register(self, steps: Iterable[Step]) -> None:
+        """Take what steps in error would register for known: it is no error of its own that it
+        is missing."""
+        for step in steps:
+            sets = step.does.names if isinstance(step.does, Control) else ()
+            for name in (step.register, *sets):
+                if name:
+                    self.on.register(name)
+
+    def _rules(self, task: Task, frame: Frame) -> None:
+        """Hold the params' rules against the params, also those that no step of it names."""
+        place = frame.host.place
+        place.registered, place.results = self.on.registered, self.on.settled
+        for rule in task.rules:
+            try:
+                frame.obey(rule)
+            except DefinitionError as error:
+                self.problems.on(self.on.host.name, error, task.mark)
 
     def rollback(self, walk: Walk) -> Program:
         """What undoes the task of the walk. To be asked once all of the run is planned: it sees
@@ -109,14 +134,13 @@ class RowPlanner:
                 self.on.settle(gather.name, SKIPPED)
         planned: list[PlannedStep] = []
         for flat in row.steps:
+            maybe = any(_may_be_left_out(flat.number, region) for region in row.regions)
             try:
-                maybe = any(_may_be_left_out(flat.number, region) for region in row.regions)
-                step = self.step(flat, lenient, maybe=maybe)
+                planned.append(self.step(flat, lenient, maybe=maybe))
             except DefinitionError as error:
                 found = _in_project(error, (*flat.around.calls, flat.step.mark))
                 self.problems.on(self.on.host.name, found, flat.step.mark)
-                continue
-            planned.append(step)
+                self._register([flat.step])
             for gather in ends.get(flat.number, ()):
                 numbers = tuple(n for _, start, end in gather.parts for n in range(start, end))
                 again = maybe and gather.name in self.on.registered

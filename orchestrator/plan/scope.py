@@ -17,6 +17,7 @@ from orchestrator.model.value import CommandText, HomePath, Value, Values, merge
 from orchestrator.plan.fields import check_fields
 from orchestrator.plan.files import Files
 from orchestrator.plan.model import Results
+from orchestrator.plan.origins import HOPS, followed
 from orchestrator.templating import Scope, Waits
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time.
 
     ``weak`` are the ``vars`` of files, weaker than the host's own; what is written in one of
-    them means the names of its file (``files_of``). ``apps``: those of the stage, in a run that is
-    for none of them.
+    them means the names of its file (``files_of``). ``app`` is the one that they are for; ``apps``
+    are those of the stage, in a run that is for none of them.
     """
 
     __slots__ = (
-        *("_asked", "_cache", "_open", "apps", "files", "files_of", "objects", "place"),
+        *("_asked", "_cache", "_open", "app", "apps", "files", "files_of", "objects", "place"),
         *("secrets", "strong", "templates", "vars", "weak"),
     )
 
@@ -111,8 +112,9 @@ class HostScope:
         files: Files | None = None,
         secrets: Secrets | None = None,
         apps: Collection[App] = (),
+        app: App | None = None,
     ) -> None:
-        self.apps = apps
+        self.apps, self.app = apps, app
         self.files = files or Files()
         self.secrets = secrets or Secrets()
         self.vars, self.strong, self.objects = variables, strong, objects
@@ -135,6 +137,7 @@ class HostScope:
             files=self.files,
             secrets=self.secrets,
             apps=self.apps,
+            app=self.app,
         )
 
     def resolve(self, name: str) -> object:
@@ -185,6 +188,10 @@ class HostScope:
             return make()
         finally:
             self._open.pop()
+
+    def making(self, key: tuple[object, str]) -> bool:
+        """Return True if the value of this key is being made by `guarded`."""
+        return key in self._open
 
     def _render(self, name: str, value: Value) -> object:
         before = self.place.reads, self.secrets.reads
@@ -276,6 +283,11 @@ class HostScope:
             others = f" (or {', '.join(apps[1:])})" if apps[1:] else ""
             return f"give `--app {apps[0]}`{others}: it is a variable of that app"
         return ansible.VARIABLES.get(name, "") or nearest(name, self.names())
+
+    def origin(self, name: str, hops: int = HOPS) -> Value | None:
+        """Return what a variable stands for as it was written, over at most ``hops`` more names."""
+        value = None if self.awaited(name) or name in self.objects else self.written(name)
+        return value and followed(value, self._seen_from(name, value), hops)
 
     def known(self) -> frozenset[str]:
         """The names that steps before this place register, here and on other hosts, and what

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Problem, nearest
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always, Condition
 from orchestrator.plan import downloads, modules, text
@@ -26,6 +26,7 @@ from orchestrator.plan.judging import Judging
 from orchestrator.plan.model import HERE, PlannedStep, Program, Results, Ruling
 from orchestrator.plan.needs import Needs
 from orchestrator.plan.options import folder, number_of_seconds, option, variables
+from orchestrator.plan.origins import lone_name
 from orchestrator.plan.rulings import rule
 from orchestrator.plan.walk import Flat, Seen
 from orchestrator.tasks.keys import BECOME_HINT
@@ -121,7 +122,14 @@ class StepPlanner:
             paths=self._paths() if self.ask.check and not left_out else (),
             sets=step.does.names if isinstance(step.does, Control) else (),
             fetches=self.download is not None and not self.flat.loops,
+            written=self._written(),
         )
+
+    def _written(self) -> Mark | None:
+        """Where its command stands, if it is that of a variable."""
+        name = lone_name(self.run.text.source) if self.run and self.run.text else ""
+        written = self.frame.origin(name) if name else None
+        return written.mark if written else None
 
     @property
     def _waits(self) -> bool:

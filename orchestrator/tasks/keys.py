@@ -13,7 +13,9 @@ BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
 MODULE = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
 MODULE |= {"contained", "exposes"}
 
-TASK = INHERITED | HOOKS | BODY | MODULE | {"desc", "roles", "params", "vars", "example"}
+RULES = ("one_of", "disjoint")
+
+TASK = INHERITED | HOOKS | BODY | MODULE | {"desc", "roles", "params", "vars", "example", *RULES}
 
 CONTROL = frozenset({"set", "fail", "assert", "wait"})
 
@@ -36,6 +38,7 @@ ITEM = INHERITED | {"name", "once", "on", "batch", "max_failures"}
 IN_PLACE = ITEM | BODY | {"desc", "roles"}
 
 PARAM = frozenset({"type", "default", "required", "choices", "help", "secret"})
+PARAM |= {"elements", "absolute"}
 
 NOT_YET = {
     "step": frozenset[str](),

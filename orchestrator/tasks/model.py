@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         ValueTemplate,
     )
 
-PARAM_TYPES = tuple("str int float bool list dict path mode file command any".split())
+PARAM_TYPES = tuple("str int float bool list dict path subpath name mode file command any".split())
+ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind not in ("file", "command"))
 
 Judgement: TypeAlias = "Expression | bool"
 
@@ -28,7 +29,11 @@ ArgumentTemplate: TypeAlias = "ValueTemplate | CommandTemplate"
 
 
 class Param(Struct, frozen=True):
-    """One parameter of a task file. Without a default and not required it is ``none``."""
+    """One parameter of a task file. Without a default and not required it is ``none``.
+
+    ``elements`` is the type of a list's items, '' for any; an ``absolute`` path begins with / or
+    with ~/.
+    """
 
     name: str
     mark: Mark
@@ -39,6 +44,17 @@ class Param(Struct, frozen=True):
     help: str = ""
     secret: bool = False
     written_default: Value | None = None
+    elements: str = ""
+    absolute: bool = False
+
+
+class Rule(Struct, frozen=True):
+    """What several params of a file must be together. ``kind``: ``one_of`` (exactly one of them is
+    given) or ``disjoint`` (no path in one of them is, or is in, another)."""
+
+    kind: str
+    names: tuple[Key, ...]
+    mark: Mark
 
 
 class Modifiers(Struct, frozen=True):
@@ -240,7 +256,7 @@ class Task(Struct, frozen=True):
 
     Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` None means
     every host. ``before``, ``after`` and ``failed`` are the tasks that it hooks into, for the
-    ``apps`` named or for all.
+    ``apps`` named or for all. ``rules`` are for its params.
     """
 
     name: str
@@ -259,6 +275,7 @@ class Task(Struct, frozen=True):
     failed: tuple[Key, ...] = ()
     apps: tuple[Key, ...] = ()
     example: str = ""
+    rules: tuple[Rule, ...] = ()
 
     @property
     def module(self) -> Module | None:

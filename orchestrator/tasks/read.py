@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from orchestrator.errors import Mark, Problems
+from orchestrator.errors import Mark, Problems, nearest
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks import keys, types
 from orchestrator.tasks.evals import check_evals
-from orchestrator.tasks.model import PARAM_TYPES, Call, Item, Param, Share, Step, Task
+from orchestrator.tasks.model import (
+    ELEMENT_TYPES,
+    PARAM_TYPES,
+    Call,
+    Item,
+    Param,
+    Rule,
+    Share,
+    Step,
+    Task,
+)
 from orchestrator.tasks.modules import ModuleReader
 from orchestrator.tasks.steps import Fields, StepReader
 
+_PATHS = ("path", "subpath", "list")
 _SHARE = re.compile(r"([0-9]{1,6})(%)?")
 
 
@@ -69,12 +81,13 @@ class TaskReader:
                 "name a role, or leave `roles` out to mean all hosts",
             )
         tasks = fields.get("tasks")
+        params = self.params(fields.get("params"), what)
         task = Task(
             name=name,
             mark=mark,
             desc=self.read.text(fields.get("desc"), "desc") or "",
             roles=roles or None,
-            params=self.params(fields.get("params"), what),
+            params=params,
             vars=cast(Fields, self.read.variables(fields.get("vars"), f"vars of {what}")),
             mods=self.compile.modifiers(fields),
             steps=self.own_steps(fields, mark, what),
@@ -86,6 +99,7 @@ class TaskReader:
             failed=self.names(fields, "failed", "failed"),
             apps=self.names(fields, "apps", "apps"),
             example=self.read.text(fields.get("example"), "example") or "",
+            rules=self.rules(fields, params),
         )
         if task.module is not None:
             check_evals(task.module, task.params, self.problems)
@@ -127,7 +141,15 @@ class TaskReader:
             help=self.read.text(fields.get("help"), f"help of {what}") or "",
             secret=self.read.boolean(fields.get("secret"), f"secret of {what}") or False,
             written_default=default,
+            elements=self.read.choice(fields.get("elements"), f"elements of {what}", ELEMENT_TYPES)
+            or "",
+            absolute=self.read.boolean(fields.get("absolute"), f"absolute of {what}") or False,
         )
+        for key, kind in (("elements", "list"), ("absolute", "path")):
+            if getattr(param, key) and param.type != kind:
+                hint = f"write `type: {kind}`"
+                self.problems.add(f"`{key}` of {what} is for a {kind}", fields[key].mark, hint)
+                param = replace(param, elements="", absolute=False)
         if param.required and default is not None:
             self.problems.add(f"{what} is required and has a default", default.mark, "drop one")
         if default is not None:
@@ -145,9 +167,38 @@ class TaskReader:
             return None
         try:
             return types.convert(param, value.plain())
+        except types.ItemError as error:
+            item = value.data[error.index] if isinstance(value.data, list) else value
+            self.problems.add(f"{param.name} {error}", item.mark)
         except ValueError as error:
             self.problems.add(f"{param.name} {error}", value.mark)
-            return None
+        return None
+
+    def rules(self, fields: Fields, params: Mapping[str, Param]) -> tuple[Rule, ...]:
+        """What the params must be together: of each kind one list of them, or several."""
+        rules = []
+        for kind in keys.RULES:
+            value = fields.get(kind)
+            groups = value.data if value and isinstance(value.data, list) else [value]
+            several = all(group and isinstance(group.data, list) for group in groups)
+            for group in groups if several else (value,):
+                if group is not None:
+                    rules.append(self.rule(group, kind, params))
+        return tuple(rules)
+
+    def rule(self, value: Value, kind: str, params: Mapping[str, Param]) -> Rule:
+        """One rule over params that there are."""
+        names = self.read.string_list(value, kind) or ()
+        for name in names:
+            if name not in params:
+                hint = nearest(name, params) or "declare it under `params:`"
+                self.problems.add(f"{kind}: there is no param '{name}'", name.mark, hint)
+            elif kind == "disjoint" and params[name].type not in _PATHS:
+                hint = f"give it one of the types {', '.join(_PATHS)}"
+                self.problems.add(f"{kind}: param '{name}' is no path", name.mark, hint)
+        if kind == "one_of" and len(names) < 2:
+            self.read.wrong(value, kind, "a list of two params or more")
+        return Rule(kind, tuple(name for name in names if name in params), value.mark)
 
     def items(self, value: Value, what: str) -> tuple[Item, ...]:
         """The items of a playbook, in order."""

@@ -16,6 +16,14 @@ _INT = re.compile(r"[+-]?[0-9]+")
 _MODE = re.compile(r"[0-7]{3,4}")
 
 
+class ItemError(ValueError):
+    """An item of a list cannot have its type. ``index`` counts from 0."""
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(f"{why}, as item {index + 1}")
+        self.index = index
+
+
 def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
     """The value in the param's type. ``typed`` False: text from the command line, where a
     list's entries are joined by commas; elsewhere a text is a list of just that.
@@ -29,12 +37,23 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
     if param.type == "list" and isinstance(value, str) and not typed:
         value = _written_list(value)
     result = _CONVERT[param.type](value)
+    if param.elements:
+        result = [_item(param.elements, index, item) for index, item in enumerate(result)]
+    if param.absolute and not (isinstance(result, HomePath) or result.startswith("/")):
+        raise ValueError(f"must begin with / or ~/, found {_kind(value)}")
     if param.choices and result not in param.choices:
         known = [str(choice) for choice in param.choices]
         hint = nearest(str(result), known)
         what = f"must be one of {', '.join(known)}, found {quote_text(result)}"
         raise ValueError(f"{what}; {hint}" if hint else what)
     return result
+
+
+def _item(kind: str, index: int, value: Any) -> Any:
+    try:
+        return _CONVERT[kind](value)
+    except ValueError as error:
+        raise ItemError(index, str(error)) from None
 
 
 def _written_list(text: str) -> list[Any]:
@@ -111,6 +130,26 @@ def _command(value: Any) -> CommandText:
     raise ValueError(f"must be a command, found {_kind(value)} in which no value is quoted")
 
 
+def _subpath(value: Any) -> str:
+    """A path below a folder, which it does not lead out of, without needless parts."""
+    text = _text(value)
+    parts = text.split("/")
+    if text.startswith(("/", "~/")) or text == "~" or ".." in parts:
+        raise ValueError(f"must be a path that stays below its folder, found {_kind(value)}")
+    inner = "/".join(part for part in parts if part not in ("", "."))
+    if not inner.strip():
+        raise ValueError(f"must name something below its folder, found {_kind(value)}")
+    return inner
+
+
+def _name(value: Any) -> str:
+    """What one file or folder can be called, and no more than that."""
+    text = _text(value)
+    if not text.strip() or "/" in text or text in (".", "..") or not text.isprintable():
+        raise ValueError(f"must be the name of a file or folder, without /, found {_kind(value)}")
+    return text
+
+
 def _mode(value: Any) -> str:
     if isinstance(value, str) and _MODE.fullmatch(value):
         return value.rjust(4, "0")
@@ -142,6 +181,8 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "list": _list,
     "dict": _dict,
     "path": _path,
+    "subpath": _subpath,
+    "name": _name,
     "mode": _mode,
     "file": _path,
     "command": _command,

@@ -44,7 +44,7 @@ class _Compiler(Struct, frozen=True):
 
     def compile(self, node: nodes.Expr) -> Condition:
         if not self._pending(node):
-            return Always(self.expr.truth(self.expr.part(node, self.scope), node))
+            return Always(self.expr.truth(self.expr.part(node, self.scope), node, self.scope))
         if isinstance(node, nodes.And):
             return self._both(node, stop=False)
         if isinstance(node, nodes.Or):

@@ -53,7 +53,7 @@ class Expression(Struct, frozen=True, eq=False):
         Text that says no (``no``, ``false``, ``0``, …) would count as true, so it is an error;
         any other text is true if there is any, so that ``when: before.stdout`` works.
         """
-        return self.truth(_decides(self._program, scope), self.node)
+        return self.truth(_decides(self._program, scope), self.node, scope)
 
     def part(self, node: nodes.Expr, scope: Scope) -> Any:
         """The value of one of its sub-expressions."""
@@ -62,13 +62,23 @@ class Expression(Struct, frozen=True, eq=False):
             program = self._parts[id(node)] = _program(self._program.source, deepcopy(node))
         return _decides(program, scope)
 
-    def truth(self, value: Any, node: nodes.Expr) -> bool:
+    def truth(self, value: Any, node: nodes.Expr, scope: Scope) -> bool:
         """Whether a value, that of one of its sub-expressions, is true."""
         if isinstance(value, str) and value.strip().lower() in _SAYS_NO:
-            what = f"'{value}' is text, and any text counts as true"
-            hint = "write `| bool` for what it says, or `!= ''` for whether there is any"
-            raise self._program.source.refuse(what, node.lineno - 1, hint)
+            raise self._says_no(value, node, scope)
         return bool(value)
+
+    def _says_no(self, value: str, node: nodes.Expr, scope: Scope) -> DefinitionError:
+        """The error, at the line of the value where a name alone stands for it."""
+        source = self._program.source
+        written = scope.origin(node.name) if isinstance(node, nodes.Name) else None
+        if written is None or not isinstance(node, nodes.Name):
+            hint = "write `| bool` for what it says, or `!= ''` for whether there is any"
+            what = f"'{value}' is text, and any text counts as true"
+            return source.refuse(what, node.lineno - 1, hint)
+        what = f"{node.name} is the text '{value}', and any text counts as true"
+        hint = f"leave it out, or empty, if it means no: `{node.name}` is a condition at "
+        return DefinitionError(Problem(what, written.mark, hint + str(source.at(node.lineno - 1))))
 
 
 def compile_expression(text: str, mark: Mark) -> Expression:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from orchestrator.errors import Mark
+from orchestrator.model.value import Value
 
 
 class Waits(Exception):  # noqa: N818 - an answer, not an error
@@ -34,6 +35,10 @@ class Scope(Protocol):
 
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
+
+    def origin(self, name: str, hops: int = ...) -> Value | None:
+        """Return what the name stands for as it was written, over at most ``hops`` more names;
+        None where it is written nowhere. Asked for on errors only."""
 
 
 class FieldUse(Protocol):

@@ -1,5 +1,5 @@
 """Machines under each shell, for what runs on one host."""
 
-from tests.library.conftest import machine
+from tests.library.conftest import machine, private
 
-__all__ = ["machine"]
+__all__ = ["machine", "private"]

@@ -112,3 +112,28 @@ def test_a_folder_with_an_empty_submodule_does_not_go_out(project: Project) -> N
     assert "the folder of the submodule lib/part is empty" in errors(done)
     assert live(project) == before
     assert deploy(project, "submodules=false").code == 0
+
+
+def test_an_archive_that_the_build_does_not_make_stops_it_before_any_host(
+    project: Project,
+) -> None:
+    small(project, {"blog": "archive"}, build_local="true")
+    done = deploy(project)
+    assert done.code == 1
+    assert "build_local made no blog.tar.gz" in errors(done)
+    assert not (app(project) / "releases").exists()
+
+
+def test_a_health_command_that_fails_is_named_with_its_line(project: Project) -> None:
+    small(project, health_command="exit 3")
+    done = deploy(project)
+    assert done.code == 1
+    assert "the command at inventories/dev/apps/blog.yml:1:" in str(done.rows["web1"]["reason"])
+
+
+def test_a_rollback_before_the_first_deploy_says_so(project: Project) -> None:
+    small(project)
+    words = ("-s", "dev", "run", "deploy:rollback", "--app", "blog", "-l", "web1", "--json")
+    done = project.orch(*words)
+    assert done.code == 1
+    assert "nothing is live here: there is none to go back from" in errors(done)

@@ -37,6 +37,9 @@ class Names:
     def names(self) -> Iterable[str]:
         return self.values
 
+    def origin(self, name: str, hops: int = 0) -> None:
+        return None
+
 
 def run(
     shell: tuple[str, ...], script: str, folder: Path, environment: dict[str, str] | None = None

@@ -40,6 +40,9 @@ class Scope:
     def names(self) -> Iterable[str]:
         return NAMES
 
+    def origin(self, name: str, hops: int = 0) -> None:
+        return None
+
     def hides(self, text: str) -> bool:
         return text not in self.secrets.masks.text(f"<{text}>")
 

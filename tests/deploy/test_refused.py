@@ -1,0 +1,102 @@
+"""What an app cannot say of its deploy is refused before anything runs, at the app's line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.deploy.small import APP, small
+from tests.projects import Done, Project
+
+FILE = "inventories/dev/apps/blog.yml"
+
+
+def refused(project: Project, **variables: object) -> str:
+    """The errors of a deploy of an app with these variables over the usual ones; None: without."""
+    usual = {**APP, "folder": "app", **variables}
+    said = {name: value for name, value in usual.items() if value is not None}
+    lines = [f"  {name}: {json.dumps(value)}\n" for name, value in said.items()]
+    project.write({FILE: "vars:\n" + "".join(lines)})
+    done: Done = project.orch("-s", "dev", "run", "deploy", "--app", "blog")
+    assert done.code == 3, done.out + done.err
+    assert not (project.root / ".orch/runs").exists()
+    assert f"{FILE}:" in done.err
+    return done.err
+
+
+def at(project: Project, name: str) -> str:
+    """The place of a variable's name in the app's file, up to its column."""
+    lines = (project.root / FILE).read_text().splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if line.startswith(f"  {name}:"))
+    return f"{FILE}:{number}:"
+
+
+@pytest.mark.parametrize("to", ["rel", "./rel", "apps/rel", "~web/rel", ""])
+def test_a_relative_folder(project: Project, to: str) -> None:
+    said = refused(small(project), deploy_to=to)
+    assert "'deploy_to' must be" in said
+    assert at(project, "deploy_to") in said
+
+
+def test_no_folder(project: Project) -> None:
+    assert "app 'blog' has no deploy_to" in refused(small(project), deploy_to=None)
+
+
+def test_no_source(project: Project) -> None:
+    said = refused(small(project), folder=None)
+    assert "app 'blog' needs repository, archive or folder, and has none of them" in said
+    said = refused(project, folder=None, repo="git@example.com:us/blog.git")
+    assert "'repo' is not known: did you mean 'repository'?" in said
+    assert at(project, "repo") in said
+
+
+def test_two_sources(project: Project) -> None:
+    said = refused(small(project), repository="git@example.com:us/blog.git")
+    assert "app 'blog' has repository and folder, of which only one can be" in said
+
+
+@pytest.mark.parametrize("name", ["linked_dirs", "linked_files"])
+@pytest.mark.parametrize("path", ["", ".", "../x", "/etc", "a/../../x", "~/x"])
+def test_what_is_shared_and_leads_out_of_the_release(
+    project: Project, name: str, path: str
+) -> None:
+    said = refused(small(project), **{name: ["some", path]})
+    assert f"'{name}' must" in said
+    assert "as item 2" in said
+    assert at(project, name) in said
+
+
+@pytest.mark.parametrize(
+    ("dirs", "files", "what"),
+    [
+        (["log", "log"], [], "'log' of linked_dirs is given twice"),
+        (["public/up", "public"], [], "'public/up' of linked_dirs is inside 'public'"),
+        (["config"], ["config/key"], "'config/key' of linked_files is inside 'config'"),
+    ],
+)
+def test_what_is_shared_twice(
+    project: Project, dirs: list[str], files: list[str], what: str
+) -> None:
+    assert what in refused(small(project), linked_dirs=dirs, linked_files=files)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("keep", "many"), ("health_port", "http"), ("submodules", "maybe")]
+)
+def test_values_of_another_type(project: Project, name: str, value: str) -> None:
+    said = refused(small(project), **{name: value})
+    assert f"'{name}' must be" in said
+    assert at(project, name) in said
+
+
+def test_a_command_that_says_no(project: Project) -> None:
+    said = refused(small(project), health_command="false")
+    assert "health_command is the text 'false'" in said
+    assert at(project, "health_command") in said
+
+
+def test_an_archive_that_is_not_there(project: Project) -> None:
+    said = refused(small(project), folder=None, archive="blog.tar.gz", build_local=None)
+    assert "nor is there blog.tar.gz" in said
+    assert at(project, "archive") in said
