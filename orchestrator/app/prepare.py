@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -27,9 +29,13 @@ from orchestrator.plan.build import build
 from orchestrator.plan.model import Plan
 from orchestrator.plan.tags import Tags
 from orchestrator.plan.views import RunView, run_view
+from orchestrator.session.prelude import RUN
 from orchestrator.source.fetch import fetcher
 from orchestrator.tasks.model import Request, Task
 from orchestrator.tasks.parts import check_parts
+
+_RUN = re.compile(r"[0-9]{14}-[0-9a-z]{1,16}")
+_DEEPEST = 20  # runs within runs that are told of
 
 
 class Where(Struct, frozen=True):
@@ -167,8 +173,15 @@ def _plan(
             choose_apps(there.stage, parts.apps),
             str(there.root),
             there.secrets,
+            cache(lambda: _identity(there.root)),
         )
     )
+
+
+def _identity(root: Path) -> str:
+    from orchestrator.app.identity import identity  # only where an app's lock is called after it
+
+    return identity(root)
 
 
 def new_run(started: float) -> RunView:
@@ -176,6 +189,13 @@ def new_run(started: float) -> RunView:
     view = run_view("", user(), started)
     run = f"{view.release}-{secrets.token_hex(2)}"
     return RunView(run, view.started, view.user, view.release)
+
+
+def outer_runs(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The runs that started this one, outermost first: in the steps of a run, its id stands behind
+    theirs in the environment. What cannot be one is left out."""
+    told = environ.get(RUN, "").split("/")
+    return tuple(run for run in told[-_DEEPEST:] if _RUN.fullmatch(run))
 
 
 def user() -> str:

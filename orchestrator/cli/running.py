@@ -188,6 +188,7 @@ def _go(given: Mapping[str, Any], example: str) -> There:
 
 
 def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
+    from orchestrator.app.prepare import outer_runs
     from orchestrator.app.run import Person, carry_out
     from orchestrator.cli.terminal import Lines, Terminal
     from orchestrator.execute import Options
@@ -218,6 +219,7 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         _given(given),
         given.get("lock_wait", 0.0),
         _holder(given),
+        outer_runs(os.environ),
     )
 
     def left(steps: Mapping[str, str]) -> None:
@@ -282,12 +284,20 @@ def _left(steps: Mapping[str, str]) -> None:
 @options.contacting
 @options.apps
 @click.option("--force", is_flag=True, help="Release also what somebody has who is alive.")
+@click.option(
+    "--become",
+    metavar="USER",
+    default="",
+    help="Look at it as this user, where the login's may not, or has another home folder.",
+)
 @click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))
-def lock_verb(act: str, apps: tuple[str, ...], force: bool, **given: Any) -> int:
+def lock_verb(act: str, apps: tuple[str, ...], force: bool, become: str, **given: Any) -> int:
     """Show who has an app's lock on each of its hosts, or release it.
 
     A run that changes something for an app has the app's lock on every host of it, so that no
     two do at once. A lock whose owner is gone is said to be stale, and is never taken silently.
+    It is the file .orch-lock in the app's deploy_to; where an app has none,
+    ~/.orch/locks/PROJECT/APP; where it has a variable lock_path, that.
 
     \b
       orch -s prod lock status --app blog
@@ -299,7 +309,7 @@ def lock_verb(act: str, apps: tuple[str, ...], force: bool, **given: Any) -> int
     names = _names(apps, _NO_APP) or ("all",)
     if not there.stage.apps:
         raise click.UsageError(f"stage '{there.stage.name}' has no apps, and so no locks")
-    plan = plan_lock(there, act, names, os.environ, force=force)
+    plan = plan_lock(there, act, names, os.environ, force=force, become=become)
     return _carry_out(there, plan, given)
 
 

@@ -22,11 +22,17 @@ Emit: TypeAlias = Callable[[Event], None]
 
 class Fleet:
     """Connects each host at most once and tells of it; for what undoes, a host whose link was
-    cut is connected once more."""
+    cut is connected once more. ``run`` tells the steps which run they are a part of."""
 
     def __init__(
-        self, hosts: Mapping[str, Host], connect: Connect, emit: Emit, cancel: Cancel
+        self,
+        hosts: Mapping[str, Host],
+        connect: Connect,
+        emit: Emit,
+        cancel: Cancel,
+        run: str = "",
     ) -> None:
+        self._run = run
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
@@ -89,7 +95,8 @@ class Fleet:
         if session is None or not session.alive:
             timeout = self.hosts[name].connect.timeout
             channel = self._only(name, app, user)
-            session = Session(channel, ready_timeout=timeout, place=self.place(name))
+            place = self.place(name)
+            session = Session(channel, ready_timeout=timeout, place=place, run=self._run)
             with self._lock:
                 self._sessions[name, app, user] = session
         return session

@@ -13,12 +13,12 @@ from orchestrator.execute.begun import Begun
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Emit, Fleet
 from orchestrator.execute.host import HostTask
-from orchestrator.execute.locks import Locks
+from orchestrator.execute.locks import Holder, Locks, users_of
 from orchestrator.execute.pending import command, pending
 from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress, so_far
 from orchestrator.execute.reach import Reach, fallen
-from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted
+from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted, Warned
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
 from orchestrator.session import Lost
@@ -31,7 +31,8 @@ class Options(Struct, frozen=True):
     each wave: run, skip or stop; it gives up where the run is interrupted. ``would_exit``: a check
     that would change something exits so. ``given``: the words of the command line that mean the
     same to a part of the run. ``lock_wait``: seconds to wait for a lock that somebody else has;
-    ``holder``: what is told of whoever has one of ours (owner, since, message)."""
+    ``holder``: what is told of whoever has one of ours (owner, since, message); ``within``: the
+    runs that this one was started by, outermost first."""
 
     forks: int = 100
     keep_going: bool = False
@@ -41,6 +42,7 @@ class Options(Struct, frozen=True):
     given: tuple[str, ...] = ()
     lock_wait: float = 0.0
     holder: Mapping[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
 
 class LaneRun:
@@ -70,7 +72,14 @@ class LaneRun:
         self.reach = Reach(lane, fleet, pool)
         self.locked = self.declined = False
         self.locks = Locks(
-            fleet.undoing(), lane.app, lane.locks, plan.run, options.holder, pool, options.lock_wait
+            fleet.undoing(),
+            lane.app,
+            lane.locks,
+            users_of(lane),
+            Holder(plan.run, options.within, options.holder),
+            pool,
+            options.lock_wait,
+            lambda text: emit(Warned(time.time(), text)),
         )
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
         keep = undone or bool(lane.failed) or bool(self.reach.delegates) or lane.app is not None
@@ -93,7 +102,7 @@ class LaneRun:
 
     def _lock(self) -> bool:
         """Take the lane's locks, if it is to have any; whether it can begin."""
-        if not self.lane.locks or not self.plan.changes or self.plan.check:
+        if not self.lane.locks:
             return True
         there = [name for name, progress in self.progress.items() if not progress.stopped]
         refusal = self.locks.take(there, self.fleet.cancel)

@@ -44,11 +44,13 @@ def run(
 ) -> Exit:
     """Do what the plan says; the exit code that it comes to. Every host gets its row."""
     began = time.monotonic()
-    emit(_started(plan))
+    emit(_started(plan, options))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
     here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
-    found = walk(plan, Fleet({**hosts, HERE: here}, connect, emit, cancel), emit, options)
+    chain = "/".join((*options.within, plan.run))
+    fleet = Fleet({**hosts, HERE: here}, connect, emit, cancel, chain)
+    found = walk(plan, fleet, emit, options)
     code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away)
     if code is Exit.OK and found.locked:
         code = Exit.LOCKED
@@ -60,9 +62,18 @@ def run(
     return code
 
 
-def _started(plan: Plan) -> RunStarted:
+def _started(plan: Plan, options: Options) -> RunStarted:
     apps = {lane.app: _hosts(lane, plan) for lane in plan.lanes if lane.app is not None}
-    return RunStarted(time.time(), plan.run, plan.stage, plan.tasks, plan.hosts, plan.check, apps)
+    return RunStarted(
+        time.time(),
+        plan.run,
+        plan.stage,
+        plan.tasks,
+        plan.hosts,
+        plan.check,
+        apps,
+        options.within,
+    )
 
 
 def _hosts(lane: Lane, plan: Plan) -> tuple[str, ...]:

@@ -48,16 +48,20 @@ class _Began(Struct, frozen=True, tag_field="event", tag="run_started"):
     tasks: tuple[str, ...]
     hosts: tuple[str, ...]
     apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
 
 def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -> LastRun | None:
     """Return the newest run that was kept, or None.
 
-    ``stage``: of this stage. Runs that are still going on do not count, nor do those of orch's
-    own commands (`orch lock status`), nor folders of which nothing can be read.
+    ``stage``: of this stage. Runs that are still going on do not count, nor do those that steps of
+    another one started, those of orch's own commands (`orch lock status`), and folders of which
+    nothing can be read.
     """
     for folder, record in _newest_first(kept(places(root, environ))):
         if stage not in (None, record.stage) or not _of_tasks(record):
+            continue
+        if any(_meanwhile(record, read_record(folder.with_name(run))) for run in record.within):
             continue
         if record.rows is not None:
             bad = (row.host for row in record.rows if row.status in _BAD)
@@ -110,7 +114,9 @@ def _from_events(folder: Path) -> Record | None:
     for line in _lines(folder):
         with suppress(msgspec.MsgspecError):
             began = msgspec.json.decode(line, type=_Began)
-            return Record(began.stage, began.tasks, began.hosts, began.apps, began.time)
+            return Record(
+                began.stage, began.tasks, began.hosts, began.apps, began.within, began.time
+            )
     return None
 
 
@@ -118,6 +124,14 @@ def _of_tasks(record: Record) -> bool:
     """Whether tasks were run: none can have a space in its name, but what orch runs for its own
     commands has."""
     return not any(" " in task for task in record.tasks)
+
+
+def _meanwhile(inner: Record, outer: Record | None) -> bool:
+    """Whether the outer run was not over when the inner one began: what it left behind on a
+    machine (a server, say) may start others later, in its name."""
+    if outer is None:
+        return False
+    return outer.rows is None or inner.started <= outer.started + outer.seconds
 
 
 def _incomplete(folder: Path, record: Record) -> Iterator[str]:

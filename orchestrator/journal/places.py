@@ -25,13 +25,16 @@ class RecordRow(Struct, frozen=True):
 
 class Record(Struct, frozen=True):
     """A run's record, as far as it is read again. ``started``: seconds since the epoch; ``rows``:
-    None in a run that is not over, or was killed."""
+    None in a run that is not over, or was killed; ``within``: the runs that started it, outermost
+    first."""
 
     stage: str = ""
     tasks: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
     started: float = 0.0
+    seconds: float = 0.0
     rows: tuple[RecordRow, ...] | None = None
 
 

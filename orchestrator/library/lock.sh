@@ -1,71 +1,204 @@
-# A lock is a folder; what it holds says whose it is. Before this stand `lock` (its path), `holder`
-# (lines KEY=VALUE without a newline in them) and `run`. Its owner is alive as long as the shell
-# is that took it, or that took it over after it: when the other side dies, sshd ends that shell.
-# Variables are called as in functions.sh.
+# A lock is a file; what it holds says whose it is. Before this stand `lock` (its path), `holder`
+# (lines KEY=VALUE without a newline in them, `run` and `app` among them), `run`, `app`, `within` (the
+# runs that started that one, with blanks around) and `token` (of this call alone). Its owner is alive
+# as long as the shell is that took it, or that took it over after it: when the other side dies, sshd
+# ends that shell. Of a shell on another machine, which shares the folder, nothing is known.
+#
+# The file is made whole beside its place and linked there, which fails where another is: so nobody
+# reads half of one, and whoever may write to the folder may remove it, also where somebody else
+# made it. Variables are called as in functions.sh.
+case $lock in */*) ;; *) lock=./$lock;; esac
+f_dir=${lock%/*}
+[ "$f_dir" ] || f_dir=/
+
+# here: this machine, and what makes process ids mean the same.
+# Sets f_here f_boot f_space.
+here() {
+  f_here_id= f_boot= f_space=
+  read -r f_here 2>/dev/null </proc/sys/kernel/hostname || f_here=$(uname -n)
+  read -r f_here_id 2>/dev/null </etc/machine-id || :
+  read -r f_boot 2>/dev/null </proc/sys/kernel/random/boot_id || :
+  f_space=$(readlink /proc/self/ns/pid 2>/dev/null) || :
+  f_here="$f_here $f_here_id"
+}
+# beats PID: what no other process had or will have until the machine is off.
+# Sets f_beats.
 beats() {
-  f_beats_stat=$(cat "/proc/$1/stat" 2>/dev/null) || f_beats_stat=
+  f_beats=$1 f_beats_stat=
+  IFS= read -r f_beats_stat 2>/dev/null <"/proc/$1/stat" || return 0
   set -f
   set -- "$1" ${f_beats_stat##*)}
-  echo "$1.${21-}"
+  set +f
+  f_beats=$1.${21-}
 }
+# alive PID.START: also where we may not look at it (the mount option hidepid, see proc(5)).
+# Sets f_beats.
 alive() {
   f_alive_pid=${1%%.*}
   case $f_alive_pid in ''|*[!0-9]*) return 1;; esac
-  if [ -e /proc/self/stat ]; then [ -e "/proc/$f_alive_pid/stat" ] && [ "$(beats "$f_alive_pid")" = "$1" ]
-  else ps -p "$f_alive_pid" >/dev/null 2>&1
+  if [ -e "/proc/$f_alive_pid/stat" ]; then
+    beats "$f_alive_pid"
+    [ "$f_beats" = "$1" ]
+    return
+  fi
+  case $(LC_ALL=C; kill -0 "$f_alive_pid" 2>&1 && echo permitted) in *ermitted*) return 0;; esac
+  return 1
+}
+# look: what the lock says, and f_state: free, held, stale, away, odd. Fails where there is none.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
+look() {
+  f_run= f_app= f_owner= f_since= f_message= f_shell= f_machine= f_its_boot= f_its_space= f_made=
+  f_state=free
+  [ -e "$lock" ] || [ -L "$lock" ] || return
+  f_state=odd
+  [ -f "$lock" ] || return 0
+  while IFS= read -r f_look_line; do
+    case $f_look_line in
+    run=*) f_run=${f_look_line#*=};;
+    app=*) f_app=${f_look_line#*=};;
+    owner=*) f_owner=${f_look_line#*=};;
+    since=*) f_since=${f_look_line#*=};;
+    message=*) f_message=${f_look_line#*=};;
+    shell=*) f_shell=${f_look_line#*=};;
+    machine=*) f_machine=${f_look_line#*=};;
+    boot=*) f_its_boot=${f_look_line#*=};;
+    space=*) f_its_space=${f_look_line#*=};;
+    made=*) f_made=${f_look_line#*=};;
+    esac
+  done 2>/dev/null <"$lock"
+  [ "$f_run" ] || return 0
+  here
+  f_state=stale
+  if [ "$f_machine" != "$f_here" ]; then f_state=away
+  elif [ "$f_its_boot" != "$f_boot" ]; then :
+  elif [ "$f_its_space" != "$f_space" ]; then f_state=away
+  elif alive "$f_shell"; then f_state=held
   fi
 }
-said() {
-  while IFS= read -r f_said_line; do
-    case $f_said_line in "$1="*) printf '%s\n' "${f_said_line#*=}";; esac
-  done <"$lock/holder"
+# refused WORDS: who may not do what.
+refused() {
+  f_refused_who=$(id -un 2>/dev/null)
+  echo "${f_refused_who:-$(id -u)} $*" >&2
+  exit 77
 }
-sign() {
-  printf 'shell=%s\n%s\n' "$(beats $PPID)" "$holder" >"$lock/$run" && mv -f -- "$lock/$run" "$lock/holder"
+about() { set -- $(ls -ldn -- "$1" 2>/dev/null); echo "$1, uid $3, gid $4"; }
+# room: has the folder; what of it had to be made is kept in mind.
+# Sets f_mine.
+room() {
+  f_mine=
+  if [ ! -d "$f_dir" ]; then
+    f_mine=$f_dir
+    while f_room_up=${f_mine%/*}
+      [ "$f_room_up" ] && [ "$f_room_up" != "$f_mine" ] && [ ! -e "$f_room_up" ]
+    do f_mine=$f_room_up; done
+    f_room_why=$(LC_ALL=C; export LC_ALL; mkdir -p -- "$f_dir" 2>&1) ||
+      refused "cannot make the folder $f_dir (${f_room_why##*: })"
+  fi
+  [ -w "$f_dir" ] && [ -x "$f_dir" ] || refused "may not write to $f_dir ($(about "$f_dir"))"
 }
+# draw FILE: writes what the lock is to hold.
+# Sets f_here f_boot f_space f_beats.
+# Reads f_mine.
+draw() {
+  here
+  beats $PPID
+  (
+    umask 022
+    printf '%s\n' "$holder" "shell=$f_beats" "machine=$f_here" "boot=$f_boot" "space=$f_space" \
+      "made=$f_mine" >"$1"
+  ) 2>/dev/null
+}
+# ours: whether it is held by us.
+# Reads f_run f_app.
+ours() { [ "$f_run" ] && [ "$f_run" = "$run" ] && [ "$f_app" = "$app" ]; }
+# entered: whether it is held by us, over another host, or by a run that this one is a part of.
+# Reads f_run f_app.
+entered() {
+  ours && return
+  case $f_run in ''|*' '*) return 1;; esac
+  case " $within " in *" $f_run "*) echo entered;; *) return 1;; esac
+}
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats f_mine.
 take() {
-  umask 022
-  mkdir -p -- "${lock%/*}"
-  if mkdir -- "$lock" 2>/dev/null; then sign; exit; fi
-  [ -d "$lock" ] || { mkdir -- "$lock"; exit 1; }
-  show
-  exit 75
+  f_take_tries=4 f_take_waited=
+  while [ $f_take_tries -gt 0 ]; do
+    f_take_tries=$((f_take_tries-1))
+    if look; then
+      entered && exit
+      # half written where there are no links, or gone by now
+      [ $f_state$f_take_waited != odd ] || { sleep 1; f_take_waited=1; continue; }
+      show
+      exit 75
+    fi
+    room
+    # the folder may go again, with the lock of whoever had made it for that
+    draw "$lock.$token" || { [ -d "$f_dir" ] || continue; break; }
+    put && exit
+  done
+  echo "no file can be made in $f_dir" >&2
+  exit 1
 }
-# The lines of its holder, and `state=` held, stale or odd.
+# put: not every file system has links.
+put() {
+  if ln -- "$lock.$token" "$lock" 2>/dev/null ||
+    { [ ! -e "$lock" ] && (set -C; cat -- "$lock.$token" >"$lock") 2>/dev/null; }
+  then f_put_status=0; else f_put_status=1; fi
+  rm -f -- "$lock.$token"
+  return $f_put_status
+}
+# show: for the other side, whose it is.
+# Reads f_run f_app f_owner f_since f_message f_machine f_state.
 show() {
-  [ -r "$lock/holder" ] || { sleep 1; [ -r "$lock/holder" ]; } || { echo state=odd; return 0; }
-  cat -- "$lock/holder"
-  if alive "$(said shell)"; then echo state=held; else echo state=stale; fi
+  for f_show_line in "run=$f_run" "app=$f_app" "owner=$f_owner" "since=$f_since" \
+    "message=$f_message" "machine=${f_machine%% *}" "state=$f_state"
+  do printf '%s\n' "$f_show_line"; done
 }
-mine() { [ -r "$lock/holder" ] && [ "$(said run)" = "$run" ]; }
-renew() { if mine; then sign; else exit 75; fi; }
-free() { if mine; then drop; fi; }
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats f_mine.
+renew() {
+  look && ours || exit 75
+  f_mine=$f_made
+  draw "$lock.$token" && mv -f -- "$lock.$token" "$lock"
+}
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
+free() { if look && ours; then drop; fi; }
+# drop: the lock goes, and the folders that were made for it, if nothing else is there.
+# Reads f_made.
 drop() {
-  [ -d "$lock" ] || return 0
-  f_drop_gone=$lock.$run.gone
-  mv -- "$lock" "$f_drop_gone" && rm -rf -- "$f_drop_gone"
+  rm -f -- "$lock" || return
+  f_drop_dir=$f_dir
+  while [ "$f_made" ] && rmdir -- "$f_drop_dir" 2>/dev/null && [ "$f_drop_dir" != "$f_made" ]; do
+    f_drop_dir=${f_drop_dir%/*}
+  done
+  return 0
 }
-# For people: whose it is; and letting go of one that is not ours.
-# Sets f_state.
+# tell: for people, whose it is.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
 tell() {
-  f_state=
-  [ -d "$lock" ] || { echo free; return 0; }
-  f_state=$(
-    show | while IFS= read -r f_tell_line; do
-      case $f_tell_line in state=*) echo "${f_tell_line#*=}";; esac
+  if ! look; then
+    f_tell_up=$f_dir
+    while [ ! -d "$f_tell_up" ]; do
+      case $f_tell_up in ?*/*) f_tell_up=${f_tell_up%/*};; *) f_tell_up=/;; esac
     done
-  )
-  if [ "$f_state" = odd ]; then echo "held by nobody that it names"; return 0; fi
-  printf '%s by %s since %s, run %s' "$f_state" "$(said owner)" "$(said since)" "$(said run)"
-  f_tell_message=$(said message)
-  [ -z "$f_tell_message" ] || printf ': %s' "$f_tell_message"
+    [ -x "$f_tell_up" ] || refused "may not look into $f_tell_up ($(about "$f_tell_up"))"
+    echo free
+    return
+  fi
+  if [ "$f_state" = odd ]; then echo "held by nobody that it names ($lock)"; return; fi
+  f_tell_how=$f_state
+  [ "$f_state" != away ] || f_tell_how="held on ${f_machine%% *}, which shares the folder,"
+  printf '%s by %s since %s, run %s' "$f_tell_how" "$f_owner" "$f_since" "$f_run"
+  [ -z "$f_message" ] || printf ': %s' "$f_message"
   echo
 }
+# release: lets go of one that is not ours.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
 release() {
   tell
-  [ -d "$lock" ] || return 0
+  [ "$f_state" != free ] || return 0
   case $f_state$force in
-  held) echo "its owner is alive: --force takes it away all the same" >&2; exit 75;;
+  held|away) echo "its owner may be alive: --force takes it away all the same" >&2; exit 75;;
   esac
-  drop && echo released
+  if [ -d "$lock" ]; then echo "$lock is a folder and no lock: remove it by hand" >&2; exit 1; fi
+  drop || refused "may not remove it from $f_dir ($(about "$f_dir"))"
+  echo released
 }

@@ -18,7 +18,7 @@ INTERRUPTED = "interrupted while connecting"
 
 class RunStarted(Struct, frozen=True):
     """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part; ``apps``:
-    the hosts of each app, in a run for apps."""
+    the hosts of each app, in a run for apps; ``within``: the runs that started this one."""
 
     time: float
     run: str
@@ -27,6 +27,7 @@ class RunStarted(Struct, frozen=True):
     hosts: tuple[str, ...]
     check: bool = False
     apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
 
 class ConnectStarted(Struct, frozen=True):

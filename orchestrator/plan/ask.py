@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from orchestrator.inventory.values import Merger
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.secret import Secrets
 from orchestrator.model.value import Values
 from orchestrator.plan.files import Files
-from orchestrator.plan.options import home_path
+from orchestrator.plan.lock import lock_path
 from orchestrator.plan.others import seen
 from orchestrator.plan.scope import HostScope
 from orchestrator.plan.tags import Tags
@@ -29,6 +29,7 @@ class Ask(Struct, frozen=True):
     ``apps`` are those that were chosen: each is a lane; none is a run without apps.
     ``root`` is the project's folder; ``secrets`` gives those that are named their values.
     ``check``: nothing is to be changed; ``diff``: contents that are replaced are shown.
+    ``project`` gives what tells the project from others, wherever it is checked out.
     """
 
     stage: Stage
@@ -46,10 +47,7 @@ class Ask(Struct, frozen=True):
     apps: tuple[App, ...] = ()
     root: str = ""
     secrets: Secrets = field(default_factory=Secrets)
-
-
-LOCK = "lock_path"
-"""The variable that says where an app's lock is, if not in the login user's home."""
+    project: Callable[[], str] = str
 
 
 class Scopes:
@@ -91,8 +89,11 @@ class Scopes:
             own = {
                 name: value for layer in self._app.at(host) for name, value in layer.vars.items()
             }
-            view = app_view(self._app, self._live, Lazy(own, scope.resolve))
-            objects["app"] = view
-            if scope.written(LOCK) is not None:
-                objects["app"] = replace(view, lock=home_path(str(scope.resolve(LOCK))))
+            objects["app"] = app_view(
+                self._app, self._live, Lazy(own, scope.resolve), partial(self._lock, host)
+            )
         return scope
+
+    def _lock(self, host: Host) -> str:
+        """As it is before any task, whatever these register or set."""
+        return lock_path(self.of(host), self._app.name if self._app else "", self._ask.project())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from msgspec.structs import replace
+
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.inventory.values import Merger, defaults_of, environment_of
 from orchestrator.model.host import App, Host
@@ -37,9 +39,12 @@ def build(ask: Ask) -> Plan:
         raise DefinitionError(Problem(what, Mark("--start-at"), hint))
     warnings = tuple(dict.fromkeys(w for scheduler in schedulers for w in scheduler.warnings))
     lanes = tuple(
-        Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()), _locks(s))
+        Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()))
         for s in schedulers
     )
+    if not ask.check and any(wave.changes for lane in lanes for wave in lane.waves):
+        found = zip(lanes, schedulers, strict=True)
+        lanes = tuple(replace(lane, locks=_locks(lane, s, problems)) for lane, s in found)
     check_places(lanes, problems)
     problems.raise_any()
     taking_part = {h.host for lane in lanes for wave in lane.waves for h in wave.hosts}
@@ -57,11 +62,19 @@ def build(ask: Ask) -> Plan:
     )
 
 
-def _locks(scheduler: Scheduler) -> dict[str, str]:
+def _locks(lane: Lane, scheduler: Scheduler, problems: HostProblems) -> dict[str, str]:
+    taking_part = {host.host for wave in lane.waves for host in wave.hosts}
+    found: dict[str, str] = {}
     if scheduler.app is None:
-        return {}
-    apps = {on.host.name: cast(AppView, on.scope.objects["app"]) for on in scheduler.hosts}
-    return {name: word(app.lock) for name, app in apps.items()}
+        return found
+    for on in scheduler.hosts:
+        if on.host.name in taking_part:
+            app = cast(AppView, on.scope.objects["app"])
+            try:
+                found[on.host.name] = word(app.lock)
+            except DefinitionError as error:
+                problems.on(on.host.name, error, scheduler.app.mark)
+    return found
 
 
 def _schedule(ask: Ask, app: App | None, problems: HostProblems) -> Scheduler:

@@ -64,9 +64,14 @@ def _claims(app: App, host: Host, scopes: Scopes, *, chosen: bool) -> Iterator[_
             yield from _default(scope)
         for kind, value in app.claims.items():
             yield from _written(kind, value, scope, scopes)
-    except (DefinitionError, Waits):
+    except DefinitionError:
         if chosen:
             raise
+    except Waits as waits:  # a deploy_to of which nothing is known yet claims nothing
+        if chosen and app.claims:
+            what = f"the claims of app '{app.name}' need {', '.join(sorted(waits.names))}"
+            hint = "claim what is known before the run"
+            raise DefinitionError(Problem(what, app.mark, hint)) from None
 
 
 def _default(scope: HostScope) -> Iterator[_Claim]:

@@ -20,7 +20,7 @@ _CLOSED: dict[str, tuple[str, ...]] = {
     "run": RunView.__struct_fields__,
     "stage": Named.__struct_fields__,
     "task": Named.__struct_fields__,
-    "app": AppView.__struct_fields__,
+    "app": (*(name for name in AppView.__struct_fields__ if name[0] != "_"), "lock"),
 }
 
 

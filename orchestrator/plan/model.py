@@ -191,7 +191,7 @@ class Lane(Struct, frozen=True):
     """One app's waves; ``app`` is None in a run without apps.
 
     ``failed`` are the waves that run when the scheduled task of that name fails. ``locks``: the
-    path of the app's lock on each of its hosts, as a shell word.
+    path of the app's lock on each of its hosts, as a shell word; none where nothing is changed.
     """
 
     app: str | None

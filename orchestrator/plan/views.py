@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.model.host import App, Host
-from orchestrator.model.value import HomePath, Titled
+from orchestrator.model.value import Titled
 
 
 class RunView(Titled, frozen=True):
@@ -97,13 +97,19 @@ class AppView(Titled, frozen=True):
     roles: tuple[str, ...]
     hosts: tuple[str, ...]
     vars: Mapping[str, Any]
-    lock: str
+    _lock: Callable[[], str]
 
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def lock(self) -> str:
+        """The path of its lock on the host at hand. Raises DefinitionError."""
+        return self._lock()
 
-def app_view(app: App, hosts: tuple[str, ...], variables: Mapping[str, Any]) -> AppView:
-    """An app with its variables, as they are on the host at hand."""
-    lock = HomePath(f"~/.orch/locks/{app.name}")
+
+def app_view(
+    app: App, hosts: tuple[str, ...], variables: Mapping[str, Any], lock: Callable[[], str]
+) -> AppView:
+    """An app with its variables and the path of its lock, as they are on the host at hand."""
     return AppView(app.name, app.desc, app.roles or (), hosts, variables, lock)

@@ -34,8 +34,9 @@ class Session:
 
     Used by one thread, but for ``cancel``. All times are seconds: ``ready_timeout`` bounds the
     wait for the shell's first word; where the host hears nothing for ``lease`` it ends what
-    runs; ``renew`` is how often it hears something. ``place`` is what errors call the other end.
-    ``round_trips`` counts how often this side wrote and then waited for the answer.
+    runs; ``renew`` is how often it hears something. ``place`` is what errors call the other end;
+    ``run`` tells the steps which run they are a part of. ``round_trips`` counts how often this
+    side wrote and then waited for the answer.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Session:
         lease: float = 60,
         renew: float = 20,
         place: str = "",
+        run: str = "",
     ) -> None:
         self.round_trips = 0
+        self._run = run
         self._channel = channel
         self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
         self._at = f"{place}: " if place else ""
@@ -102,7 +105,7 @@ class Session:
             raise Lost(None, self._at + self._over, self._noise)
         data = segment(commands, self._known, self._nonce, equipped=self._equipped)
         if not self._greeted:
-            data = prelude(self._nonce, self._lease) + data
+            data = prelude(self._nonce, self._lease, run=self._run) + data
             self._greeted = True
         self._listener, self._steps = listener, {c.step: c for c in commands}
         self._running, self._failed, self._sent = None, False, False

@@ -77,7 +77,7 @@ class Missing(StrictUndefined):
             return None
         owner = self._undefined_obj
         if isinstance(owner, Struct):
-            return list(owner.__struct_fields__)
+            return [name for name in owner.__struct_fields__ if name[0] != "_"]
         return [str(k) for k in owner] if isinstance(owner, Mapping) else []
 
     @property

@@ -86,7 +86,7 @@ def releases(project: Project, host: str, app: str = "blog") -> dict[str, str]:
 def locks(project: Project) -> list[str]:
     """The locks that are held on any sandbox host."""
     folder = project.root / ".orch/sandbox/dev"
-    return sorted(str(path.relative_to(folder)) for path in folder.glob("*/.orch/locks/*"))
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*/.orch-lock*"))
 
 
 def commit_all(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_same_goes_out_over_openssh(site: Project, tmp_path: Path) -> None:
     with serve(tmp_path / "sshd") as sshd:
         site.over(sshd, {"web1": "127.0.21.1", "web2": "127.0.21.2"})
         where = f"{tmp_path}/srv/{{{{ host.name }}}}/{{{{ app.name }}}}"
-        own = {"deploy_to": where, "lock_path": f"{where}.lock"}
+        own = {"deploy_to": where}
         site.write({"inventories/real/roles/web.yml": "[web1, web2]\n"})
         at: dict[tuple[str, str], int] = {}
         for app in APPS:
@@ -140,7 +140,7 @@ def test_the_same_goes_out_over_openssh(site: Project, tmp_path: Path) -> None:
             assert back.code == 0, back.out
             answers(site, at, version=1)
             assert get(at["shop", "web2"], "revision.txt") == one
-            assert not list((tmp_path / "srv").glob("*/*.lock"))
+            assert not list((tmp_path / "srv").glob("*/*/.orch-lock*"))
         finally:
             end_servers(tmp_path / "srv")
 

@@ -150,3 +150,20 @@ def test_false_is_the_way_to_say_no_and_a_step_left_out_needs_none(one: Project)
         """,
     )
     assert [out for status, out in told(done) if status != "skipped"] == ["root", "root", "nobody"]
+
+
+def test_each_users_steps_know_which_run_they_are_a_part_of(one: Project) -> None:
+    done = run(
+        one,
+        """
+        steps:
+          - {run: echo $ORCH_RUN}
+          - {run: echo $ORCH_RUN, become: nobody}
+          - {run: echo $ORCH_RUN, local: true}
+          - {run: "echo $ORCH_RUN.", environment: {ORCH_RUN: ""}}
+          - {run: "echo {{ run.id }}"}
+        """,
+    )
+    outs = [out for _, out in told(done)]
+    assert outs == [*outs[4:] * 3, ".", outs[4]]
+    assert done.events[0]["run"] == outs[4]

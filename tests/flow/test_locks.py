@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pwd
+import shlex
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import orchestrator
 from tests.projects import Project
 from tests.sshd import Sshd, serve
 
@@ -147,3 +154,236 @@ def test_of_two_at_the_same_moment_one_goes_ahead(apps: Project) -> None:
 def test_a_run_without_app_takes_no_lock(apps: Project) -> None:
     assert apps.orch("-s", "dev", "run", "quick").code == 0
     assert locks(apps) == []
+
+
+@pytest.fixture
+def shared(project: Project, tmp_path: Path) -> Iterator[Project]:
+    """Two hosts with one home folder and one disk, and an app that is deployed to it."""
+    with serve(tmp_path / "sshd") as sshd:
+        project.over(sshd, {"a1": "127.0.7.1", "a2": "127.0.7.2"}, stage="dev")
+        yield sharing(project, f"deploy_to: '{project.root}/srv/{{{{ app.name }}}}'")
+
+
+def sharing(project: Project, *variables: str) -> Project:
+    return project.write(
+        {
+            "inventories/dev/apps/blog.yml": f"vars: {{{', '.join(variables)}}}\n",
+            "tasks/quick.yml": "steps: [{run: 'true'}]\n",
+            "tasks/fails.yml": "steps: [{run: 'false'}]\n",
+            "tasks/see.yml": f"""
+                steps:
+                  - run: ls -A {project.root}/srv/blog; cat {project.root}/srv/blog/.orch-lock
+            """,
+        }
+    )
+
+
+BLOG = ("--app", "blog", "--json")
+
+
+def test_it_is_beside_the_releases_and_two_hosts_of_one_run_share_it(shared: Project) -> None:
+    done = shared.orch("-s", "dev", "run", "see", *BLOG)
+    assert done.code == 0, done.err
+    for host in ("a1", "a2"):
+        first, *lines = done.steps(host)[0]["stdout"].splitlines()
+        assert first == ".orch-lock"
+        assert f"run={done.events[0]['run']}" in lines
+    assert not (shared.root / "srv").exists()  # nothing was deployed: so it goes again
+
+
+@pytest.mark.parametrize("task", ["fails", "quick"])
+def test_what_was_deployed_stays_where_the_lock_goes(shared: Project, task: str) -> None:
+    (shared.root / "srv/blog/releases").mkdir(parents=True)
+    shared.orch("-s", "dev", "run", task, *BLOG)
+    assert [p.name for p in (shared.root / "srv/blog").iterdir()] == ["releases"]
+
+
+def test_others_meet_it_from_another_project_that_deploys_to_the_same_folder(
+    shared: Project, tmp_path: Path
+) -> None:
+    other = Project(tmp_path / "other")
+    shutil.copytree(shared.root, other.root)
+    shared.write({"tasks/slow.yml": SLOW.format(root=shared.root)})
+    with shared.started("-s", "dev", "run", "slow", "--app", "blog", "-m", "big one") as first:
+        until((shared.root / "began").exists)
+        done = other.orch("-s", "dev", "run", "quick", *BLOG)
+        assert done.code == 5
+        assert "'blog' on a1 is locked by " in done.rows["a1"]["reason"]
+        assert "big one" in done.rows["a1"]["reason"]
+        status = other.orch("-s", "dev", "lock", "status", *BLOG)
+        assert all("held by " in status.steps(host)[0]["stdout"] for host in ("a1", "a2"))
+        (shared.root / "go").touch()
+        assert first.wait(60) == 0
+
+
+SLOW = """
+    steps:
+      - run: |
+          >{root}/began
+          while [ ! -e {root}/go ]; do sleep .1; done
+"""
+
+
+def test_who_waits_is_told_for_whom(shared: Project) -> None:
+    shared.write({"tasks/slow.yml": SLOW.format(root=shared.root)})
+    with shared.started("-s", "dev", "run", "slow", "--app", "blog", "-m", "big one") as first:
+        until((shared.root / "began").exists)
+        waits = ("--lock-wait", "60")
+        with shared.started("-s", "dev", "run", "quick", *BLOG, *waits) as second:
+            assert second.stdout is not None
+            said = next(line for line in second.stdout if '"warned"' in line)
+            text = json.loads(said)["text"]
+            assert text.startswith("waiting for at most 60 s: 'blog' on a1 is locked by ")
+            assert text.endswith(": 'big one'")
+            (shared.root / "go").touch()
+            assert first.wait(60) == 0
+            rest = second.communicate(timeout=60)[0]
+            assert '"warned"' not in rest  # once for each that is waited for
+            assert second.returncode == 0
+
+
+def test_apps_of_one_name_in_two_projects_do_not_know_each_other(
+    shared: Project, tmp_path: Path
+) -> None:
+    """Neither has a deploy_to, and both log in to the same account."""
+    shared.write({"inventories/dev/apps/blog.yml": ""})
+    other = Project(tmp_path / "other project")
+    shutil.copytree(shared.root, other.root)
+    slow = SLOW.format(root=shared.root).replace(">", "(cd ~/.orch/locks && ls */*) >", 1)
+    shared.write({"tasks/slow.yml": slow})
+    with shared.started("-s", "dev", "run", "slow", "--app", "blog", "-l", "a1") as first:
+        until(lambda: all_said(shared) == ["project/blog"])
+        assert shared.orch("-s", "dev", "run", "quick", *BLOG).code == 5
+        done = other.orch("-s", "dev", "run", "quick", *BLOG)
+        assert done.code == 0, done.rows
+        (shared.root / "go").touch()
+        assert first.wait(60) == 0
+
+
+def all_said(project: Project) -> list[str]:
+    began = project.root / "began"
+    return began.read_text().splitlines() if began.exists() else []
+
+
+ORCH = f"{shlex.quote(sys.executable)} -m orchestrator"
+NESTED = """
+    after: [quick]
+    apps: [blog]
+    steps:
+      - run: {orch} -s dev run {task} --app blog --json
+        local: true
+        environment: {{PYTHONPATH: {path}}}
+        register: inner
+"""
+
+
+@pytest.mark.parametrize(("task", "code"), [("inner", 0), ("within", 0), ("fails", 1)])
+def test_a_hook_that_calls_orch_on_its_own_app_is_let_in(
+    shared: Project, task: str, code: int
+) -> None:
+    """Also one that a hook of the inner run starts; and none of them takes the lock along."""
+    path = Path(orchestrator.__file__).parents[1]
+    hook = NESTED.format(orch=ORCH, task=task, path=path)
+    shared.write(
+        {
+            "tasks/hook.yml": hook,
+            "tasks/inner.yml": f"steps: [{{run: 'echo $ORCH_RUN; cat {shared.root}/srv/blog/.orch-lock'}}]",
+            "tasks/within.yml": hook.replace("after: [quick]", "").replace(
+                "run within", "run inner"
+            ),
+            "tasks/last.yml": f"steps: [{{run: 'cat {shared.root}/srv/blog/.orch-lock'}}]\n",
+            "tasks/all.yml": "tasks: [quick, last]\n",
+        }
+    )
+    done = shared.orch("-s", "dev", "run", "all", "-l", "a1", *BLOG)
+    assert done.code == code, done.steps("a1")
+    if code:
+        return
+    run = done.events[0]["run"]
+    hooked, last = done.steps("a1")[1:]
+    inner = [json.loads(line) for line in hooked["stdout"].splitlines()]
+    if task == "within":
+        inner = [
+            json.loads(line)
+            for each in inner
+            if each["event"] == "step_finished"
+            for line in each["stdout"].splitlines()
+        ]
+    for each in (each for each in inner if each["event"] == "step_finished"):
+        chain, *lines = each["stdout"].splitlines()
+        assert chain.split("/")[0] == run
+        assert len(chain.split("/")) == (3 if task == "within" else 2)
+        assert f"run={run}" in lines
+    assert inner[0]["within"][0] == run
+    assert f"run={run}" in last["stdout"].splitlines()
+    assert not (shared.root / "srv").exists()
+
+
+def test_without_the_variable_it_is_refused_and_so_is_one_of_another_run(shared: Project) -> None:
+    path = Path(orchestrator.__file__).parents[1]
+    hook = NESTED.format(orch=ORCH, task="inner", path=path).replace("inner --app", "see --app")
+    for said in ("", "x; y/20260101000000-aaaa"):
+        shared.write(
+            {
+                "tasks/hook.yml": f"{hook}        failed_when: false\n".replace(
+                    "PYTHONPATH", f"ORCH_RUN: '{said}', PYTHONPATH"
+                )
+            }
+        )
+        done = shared.orch("-s", "dev", "run", "quick", "-l", "a1", *BLOG)
+        assert done.steps("a1")[1]["exit_status"] == 5, said
+
+
+def test_a_lock_that_may_not_be_there_is_told_with_what_to_do(shared: Project) -> None:
+    srv = shared.root / "srv"
+    srv.write_text("a file\n")
+    done = shared.orch("-s", "dev", "run", "quick", *BLOG)
+    row = done.rows["a1"]
+    assert (done.code, row["status"]) == (1, "failed")
+    assert row["reason"].startswith("'blog' on a1 cannot be locked: ")
+    assert f"cannot make the folder {srv}/blog" in row["reason"]
+    assert row["reason"].endswith("deploy as its owner (`become`), or set `lock_path`")
+    assert done.steps("a1") == []
+
+
+def test_it_is_made_by_who_deploys(shared: Project) -> None:
+    """A task that another user runs from beginning to end has its lock made by that user."""
+    (shared.root / "srv/blog").mkdir(parents=True)
+    os.chown(shared.root / "srv/blog", pwd.getpwnam("nobody").pw_uid, -1)
+    for folder in (shared.root, *shared.root.parents[:3]):
+        folder.chmod(0o755)
+    look = f"stat -c %U {shared.root}/srv/blog/.orch-lock"
+    shared.write(
+        {
+            "tasks/theirs.yml": f"become: nobody\nsteps: [{{run: '{look}'}}]\n",
+            "tasks/mixed.yml": f"steps: [{{run: '{look}', become: nobody}}, {{run: id}}]\n",
+        }
+    )
+    for task, owner in (("theirs", "nobody"), ("mixed", "root")):
+        done = shared.orch("-s", "dev", "run", task, *BLOG)
+        assert [done.steps(host)[0]["stdout"].strip() for host in ("a1", "a2")] == [owner] * 2
+    assert list((shared.root / "srv/blog").iterdir()) == []
+    status = shared.orch("-s", "dev", "lock", "status", "--become", "nobody", *BLOG)
+    assert status.steps("a1")[0]["stdout"].strip() == "free"
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("deploy_to: '/srv/{{ nowhere }}'", "'nowhere' is undefined"),
+        ("deploy_to: '/srv/{{ facts.distro }}'", "set lock_path to a path that is known"),
+    ],
+)
+def test_a_path_that_is_not_known_is_an_error_only_where_the_lock_is_needed(
+    shared: Project, variable: str, said: str
+) -> None:
+    sharing(shared, variable).write({"tasks/look.yml": "steps: [{run: id, readonly: true}]\n"})
+    assert shared.orch("-s", "dev", "run", "look", "--app", "blog").code == 0
+    for words in (("run", "quick"), ("lock", "status")):
+        done = shared.orch("-s", "dev", *words, "--app", "blog")
+        assert (done.code, said in done.err) == (3, True), done.err
+
+
+def test_a_blank_path_is_none(shared: Project) -> None:
+    sharing(shared, "deploy_to: ", "lock_path: ''")
+    assert shared.orch("-s", "dev", "run", "quick", "--app", "blog").code == 0

@@ -25,9 +25,10 @@ def started(
     tasks: tuple[str, ...] = ("uname",),
     hosts: tuple[str, ...] = ("a", "b"),
     apps: Mapping[str, tuple[str, ...]] | None = None,
+    within: tuple[str, ...] = (),
     time: float = NOW,
 ) -> RunStarted:
-    return RunStarted(time, run, stage, tasks, hosts, apps=apps or {})
+    return RunStarted(time, run, stage, tasks, hosts, apps=apps or {}, within=within)
 
 
 def begun(host: str, step: int = 1, app: str | None = None, name: str = "uname -a") -> StepStarted:

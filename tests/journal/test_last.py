@@ -176,3 +176,24 @@ def test_runs_in_the_users_state_count_too(tmp_path: Path) -> None:
     last = last_run(tmp_path, environ)
     assert last is not None
     assert last.failed == ("b",)
+
+
+def test_a_run_that_a_step_of_another_started_is_a_part_of_that_one(tmp_path: Path) -> None:
+    write(tmp_path, started(FIRST), finished(a=Status.FAILED))
+    write(tmp_path, started(SECOND, within=(FIRST,), time=NOW + 1), finished(b=Status.FAILED))
+    assert failed(tmp_path) == ("a",)
+    write(tmp_path, started(THIRD, within=(FIRST, SECOND), time=NOW + 1.5), finished())
+    assert failed(tmp_path) == ("a",)
+
+
+def test_so_it_is_where_the_other_was_killed(tmp_path: Path) -> None:
+    write(tmp_path, started(FIRST), through("a"))
+    write(tmp_path, started(SECOND, within=(FIRST,), time=NOW + 60), finished(a=Status.FAILED))
+    assert failed(tmp_path) == ("b",)
+
+
+@pytest.mark.parametrize("outer", [FIRST, "20200101000000-gone"])
+def test_what_another_left_behind_may_start_runs_of_its_own(tmp_path: Path, outer: str) -> None:
+    write(tmp_path, started(FIRST), finished(a=Status.FAILED))
+    write(tmp_path, started(SECOND, within=(outer,), time=NOW + 3), finished(b=Status.FAILED))
+    assert failed(tmp_path) == ("b",)

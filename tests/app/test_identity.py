@@ -1,0 +1,88 @@
+"""What tells a project from others: the same in every checkout of it, and another's is another."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.app.identity import identity, same_address
+
+
+def checkout(root: Path, origin: str = "", name: str = "origin") -> Path:
+    root.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", root], check=True)
+    if origin:
+        subprocess.run(["git", "-C", root, "remote", "add", name, origin], check=True)
+    return root
+
+
+ALIKE = [
+    "git@git.example.com:us/shop.git",
+    "git@git.example.com:/us/shop.git",
+    "ssh://git@git.example.com/us/shop",
+    "ssh://git@git.example.com:2222/us/shop.git/",
+    "https://git.example.com/us/shop.git",
+    "https://ci:t0ken@GIT.example.com/us/shop",
+    "git+ssh://git.example.com/us/shop.git",
+]
+
+
+def test_addresses_of_one_repository_are_the_same() -> None:
+    assert {same_address(address) for address in ALIKE} == {"git.example.com/us/shop"}
+    others = ["https://git.example.com/us/shop2", "git@other:us/shop.git", "/srv/git/us/shop.git"]
+    assert len({same_address(address) for address in (*others, ALIKE[0])}) == 4
+
+
+def test_checkouts_of_one_repository_are_one_project_whatever_they_are_called(
+    tmp_path: Path,
+) -> None:
+    found = {
+        identity(checkout(tmp_path / str(n) / f"job {n}", origin)) for n, origin in enumerate(ALIKE)
+    }
+    (one,) = found
+    assert re.fullmatch(r"shop-[0-9a-f]{12}", one)
+    assert "t0ken" not in one
+
+
+def test_projects_in_one_repository_are_two(tmp_path: Path) -> None:
+    root = checkout(tmp_path / "mono", ALIKE[0])
+    for name in ("one", "two"):
+        (root / name).mkdir()
+    assert len({identity(root), identity(root / "one"), identity(root / "two")}) == 3
+
+
+def test_a_worktree_is_the_same_project(tmp_path: Path) -> None:
+    root = checkout(tmp_path / "shop", ALIKE[0])
+    git = ["git", "-C", root, "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    subprocess.run([*git, "worktree", "add", "-q", tmp_path / "hotfix"], check=True)
+    assert identity(tmp_path / "hotfix") == identity(root)
+
+
+def test_whose_the_folder_is_does_not_matter(tmp_path: Path) -> None:
+    """As in a container of a CI server, where git itself refuses."""
+    root = checkout(tmp_path / "shop", ALIKE[0])
+    before = identity(root)
+    for path in (root, root / ".git"):
+        os.chown(path, 60001, 60001)
+    assert identity(root) == before
+
+
+@pytest.mark.parametrize("remote", ["", "upstream"])
+def test_without_an_origin_it_is_the_folders_name(tmp_path: Path, remote: str) -> None:
+    root = checkout(tmp_path / "my shop", ALIKE[0] if remote else "", remote)
+    assert identity(root) == "my_shop"
+    (tmp_path / "plain").mkdir()
+    assert identity(tmp_path / "plain") == "plain"
+
+
+def test_without_git_it_is_the_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = checkout(tmp_path / "shop", ALIKE[0])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert identity(root) == "shop"
