@@ -76,7 +76,7 @@ class LaneRun:
             lane.app,
             lane.locks,
             users_of(lane),
-            Holder(plan.run, options.within, options.holder),
+            Holder(plan.run, lane.app or "", options.within, options.holder),
             pool,
             options.lock_wait,
             lambda text: emit(Warned(time.time(), text)),

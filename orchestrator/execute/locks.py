@@ -45,10 +45,11 @@ class Refusal(Struct, frozen=True):
 
 
 class Holder(Struct, frozen=True):
-    """Whose locks they are: a run, the runs that started it (outermost first), and what is told
-    of it to whoever wants one (owner, since, message)."""
+    """Whose locks they are: a run for an app, the runs that started it (outermost first), and what
+    is told of it to whoever wants one (owner, since, message)."""
 
     run: str
+    app: str = ""
     within: tuple[str, ...] = ()
     told: Mapping[str, str] = field(default_factory=dict)
 
@@ -145,7 +146,7 @@ class Locks(Struct):
     def _why(self, name: str, answer: Answer) -> str:
         what = f"'{self.app}' on {name}"
         if answer.exit_status == TAKEN:
-            return f"{what} is locked {describe(answer.stdout)}"
+            return f"{what} is locked {describe(answer.stdout, self.holder.app)}"
         advice = f"; the lock is to be {self.paths[name]}: {_DENIED_HINT}"
         denied = answer.exit_status == _DENIED
         return f"{what} cannot be locked: {_said(answer)}{advice if denied else ''}"
@@ -207,19 +208,22 @@ def users_of(lane: Lane) -> dict[str, list[str]]:
 
 def script(path: str, act: str, holder: Holder) -> str:
     """The shell text for one act on a lock; ``path`` is a shell word."""
-    lines = {"run": holder.run, **holder.told}
+    lines = {"run": holder.run, "app": holder.app, **holder.told}
     told = "\n".join(f"{key}={' '.join(value.split())}" for key, value in lines.items())
-    given = f"lock={path} run={shlex.quote(holder.run)} holder={shlex.quote(told)}"
+    given = f"lock={path} run={shlex.quote(holder.run)} app={shlex.quote(holder.app)}"
+    given += f" holder={shlex.quote(told)}"
     given += f" within={shlex.quote(' '.join(holder.within))} token={secrets.token_hex(8)}"
     return f"set +e\n{given}\n{_functions()}\n{act}"
 
 
-def describe(said: str) -> str:
-    """``by anna@laptop since 10:03:12 (run …): message``, and what to do if its owner is gone."""
+def describe(said: str, app: str) -> str:
+    """``by anna@laptop since 10:03:12 (run …): message``, and what to do if its owner is gone.
+    ``app`` is whose lock it is to be; whose it is stands there where that is another."""
     told = dict(one_line(line).split("=", 1) for line in said.split("\n") if "=" in line)
     if told.get("state") == "odd" or not told.get("owner"):
         return "by nobody that it names: see `orch lock release`"
-    text = f"by {told['owner']} since {told.get('since', '?')} (run {told.get('run', '?')})"
+    text = f"by {told['owner']} since {told.get('since', '?')} (run {told.get('run', '?')}"
+    text += f" for '{told['app']}')" if told.get("app", app) != app else ")"
     if told.get("message"):
         text += f": {quote(told['message'])}"
     if told.get("state") == "stale":

@@ -168,8 +168,24 @@ def test_two_apps_that_claim_the_same_are_refused_before_connecting(
 ) -> None:
     (shared.root / "inventories/common/apps/blog.yml").unlink()
     shared.write({"inventories/dev/apps/blog.yml": f"{blog}\nroles: [web]\n"})
-    shared.write({"inventories/dev/apps/shop.yml": shop, "tasks/t.yml": "steps: [{run: id}]\n"})
+    task = "steps: [{run: id, readonly: true}]\n"  # no lock: these paths are this machine's own
+    shared.write({"inventories/dev/apps/shop.yml": shop, "tasks/t.yml": task})
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a1")
     assert (done.code, said in done.err) == (3 if said else 0, True)
     apart = {"inventories/dev/apps/shop.yml": f"{shop}\nroles: [db]\n"}
     assert shared.write(apart).orch("-s", "dev", "run", "t", "--app", "all").code == 0
+
+
+@pytest.mark.parametrize(
+    ("blog", "said"),
+    [
+        ("vars: {deploy_to: '/srv/{{ facts.distro }}'}", ""),
+        ("claims: {ports: '{{ facts.cpus }}'}", "the claims of app 'blog' need facts"),
+    ],
+)
+def test_what_only_the_host_knows_is_no_claim(shared: Project, blog: str, said: str) -> None:
+    (shared.root / "inventories/common/apps/blog.yml").unlink()
+    shared.write({"inventories/dev/apps/blog.yml": f"{blog}\n"})
+    shared.write({"tasks/t.yml": "steps: [{run: id, readonly: true}]\n"})
+    done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a1")
+    assert (done.code, said in done.err) == (3 if said else 0, True), done.err

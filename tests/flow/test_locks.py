@@ -8,7 +8,9 @@ import pwd
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from tests.projects import Project
+from tests.projects import Done, Project
 from tests.sshd import Sshd, serve
 
 HOSTS = ("a1", "a2", "a3")
@@ -346,14 +348,21 @@ def test_a_lock_that_may_not_be_there_is_told_with_what_to_do(shared: Project) -
     assert done.steps("a1") == []
 
 
-def test_it_is_made_by_who_deploys(shared: Project) -> None:
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder of nobody's, that everyone can come to."""
+    above = Path(tempfile.mkdtemp())
+    above.chmod(0o755)
+    (above / "blog").mkdir()
+    os.chown(above / "blog", pwd.getpwnam("nobody").pw_uid, -1)
+    yield above / "blog"
+    shutil.rmtree(above)
+
+
+def test_it_is_made_by_who_deploys(shared: Project, theirs: Path) -> None:
     """A task that another user runs from beginning to end has its lock made by that user."""
-    (shared.root / "srv/blog").mkdir(parents=True)
-    os.chown(shared.root / "srv/blog", pwd.getpwnam("nobody").pw_uid, -1)
-    for folder in (shared.root, *shared.root.parents[:3]):
-        folder.chmod(0o755)
-    look = f"stat -c %U {shared.root}/srv/blog/.orch-lock"
-    shared.write(
+    look = f"stat -c %U {theirs}/.orch-lock"
+    sharing(shared, f"deploy_to: {theirs}").write(
         {
             "tasks/theirs.yml": f"become: nobody\nsteps: [{{run: '{look}'}}]\n",
             "tasks/mixed.yml": f"steps: [{{run: '{look}', become: nobody}}, {{run: id}}]\n",
@@ -362,7 +371,7 @@ def test_it_is_made_by_who_deploys(shared: Project) -> None:
     for task, owner in (("theirs", "nobody"), ("mixed", "root")):
         done = shared.orch("-s", "dev", "run", task, *BLOG)
         assert [done.steps(host)[0]["stdout"].strip() for host in ("a1", "a2")] == [owner] * 2
-    assert list((shared.root / "srv/blog").iterdir()) == []
+    assert list(theirs.iterdir()) == []
     status = shared.orch("-s", "dev", "lock", "status", "--become", "nobody", *BLOG)
     assert status.steps("a1")[0]["stdout"].strip() == "free"
 
@@ -387,3 +396,42 @@ def test_a_path_that_is_not_known_is_an_error_only_where_the_lock_is_needed(
 def test_a_blank_path_is_none(shared: Project) -> None:
     sharing(shared, "deploy_to: ", "lock_path: ''")
     assert shared.orch("-s", "dev", "run", "quick", "--app", "blog").code == 0
+
+
+def test_where_the_logins_user_may_not_who_else_has_steps_there_makes_it(
+    project: Project, theirs: Path
+) -> None:
+    """Root, without the right to write to what is another's."""
+    project.write(
+        {
+            "inventories/dev/stage.yml": "connect: {transport: local}\n",
+            "inventories/dev/hosts/a1.yml": "",
+        }
+    )
+    look = f"stat -c %U {theirs}/.orch-lock"
+    sharing(project, f"deploy_to: {theirs}").write(
+        {"tasks/mixed.yml": f"steps: [{{run: '{look}'}}, {{run: id, become: nobody}}]\n"}
+    )
+    capped = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]
+
+    def run(task: str) -> Done:
+        words = project.command("-s", "dev", "run", task, *BLOG)
+        environ = project.environ({})
+        done = subprocess.run(
+            [*capped, *words],
+            cwd=project.root,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    done = run("mixed")
+    assert done.code == 0, done.out
+    assert done.steps("a1")[0]["stdout"].strip() == "nobody"
+    assert list(theirs.iterdir()) == []
+    done = run("quick")
+    assert done.code == 1
+    assert f"root may not write to {theirs} (drwxr-xr-x" in done.rows["a1"]["reason"]

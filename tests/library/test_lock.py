@@ -36,9 +36,10 @@ class Side:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def run(
-        self, act: str, run: str = FIRST, within: Sequence[str] = (), **told: str
+        self, act: str, run: str = FIRST, within: Sequence[str] = (), app: str = "blog", **told: str
     ) -> subprocess.CompletedProcess[str]:
-        holder = Holder(run, tuple(within), {"owner": "anna@laptop", "since": "today", **told})
+        told = {"owner": "anna@laptop", "since": "today", **told}
+        holder = Holder(run, app, tuple(within), told)
         return self.sh(script(self.path, act, holder))
 
     def people(self, act: str, force: str = "") -> subprocess.CompletedProcess[str]:
@@ -102,7 +103,7 @@ def test_it_is_a_file_that_says_whose_it_is_and_goes_with_its_run(
     refused = side.run("take", SECOND)
     assert refused.returncode == HELD
     who = f"by anna@laptop since today (run {FIRST}): 'hot fix: a=b'"
-    assert describe(refused.stdout) == who
+    assert describe(refused.stdout, "blog") == who
     told = f"held by anna@laptop since today, run {FIRST}: hot fix: a=b\n"
     assert side.people("tell").stdout == told
     side.frees(SECOND)  # it is not theirs
@@ -150,6 +151,18 @@ def test_over_two_hosts_that_share_the_folder_a_run_meets_itself(shell: str, pla
     assert list(place.iterdir()) == []
 
 
+def test_another_app_of_the_run_does_not_enter(shell: str, place: Path) -> None:
+    """Where lock_path is one for all of them: the first one through would take it along."""
+    side = Side(shell, lock_of(place))
+    assert side.takes()
+    refused = side.run("take", app="shop")
+    assert refused.returncode == HELD
+    who = f"by anna@laptop since today (run {FIRST} for 'blog')"
+    assert describe(refused.stdout, "shop") == who
+    side.run("free", app="shop")
+    assert (place / ".orch-lock").exists()
+
+
 def test_what_a_run_starts_enters_and_leaves_its_lock(shell: str, place: Path) -> None:
     side = Side(shell, lock_of(place))
     assert side.takes()
@@ -167,7 +180,9 @@ def test_who_takes_a_session_anew_signs_anew(shell: str, place: Path) -> None:
     side = Side(shell, lock_of(place / "new"))
     assert side.takes()
     shell_before = said(place / "new", "shell")
-    again = side.sh(f"{shell} -c {shlex.quote(script(side.path, 'renew', Holder(FIRST)))}; exit $?")
+    again = side.sh(
+        f"{shell} -c {shlex.quote(script(side.path, 'renew', Holder(FIRST, 'blog')))}; exit $?"
+    )
     assert again.returncode == 0
     assert said(place / "new", "shell") != shell_before
     assert said(place / "new", "run") == FIRST
@@ -203,7 +218,7 @@ def test_whether_its_owner_is_alive_is_told_as_far_as_it_is_known(
     refused = side.run("take", SECOND)
     assert refused.returncode == HELD
     assert f"state={state}" in refused.stdout
-    assert describe(refused.stdout).endswith(
+    assert describe(refused.stdout, "blog").endswith(
         {
             "stale": "; it is stale: its owner is gone, see `orch lock release`",
             "away": f"; it was taken on {said(place, 'machine').split()[0]}, which shares the folder",
@@ -247,7 +262,7 @@ def test_a_file_that_names_nobody_is_odd_and_can_be_released(
     side = Side(shell, lock_of(place))
     refused = side.run("take")
     assert refused.returncode == HELD
-    assert describe(refused.stdout) == "by nobody that it names: see `orch lock release`"
+    assert describe(refused.stdout, "blog") == "by nobody that it names: see `orch lock release`"
     assert side.people("release").returncode == 0
     assert list(place.iterdir()) == []
 
@@ -314,7 +329,7 @@ def test_two_logins_that_may_write_there_meet_each_others_lock(shell: str, place
 
 def test_with_a_strict_umask_the_other_can_still_read_whose_it_is(shell: str, place: Path) -> None:
     anna, ben = two_users(shell, place / "app", 0o2775)
-    text = script(anna.path, "take", Holder(FIRST, told={"owner": "anna@laptop"}))
+    text = script(anna.path, "take", Holder(FIRST, "blog", told={"owner": "anna@laptop"}))
     assert anna.sh(f"umask 077\n{text}").returncode == 0
     assert "owner=anna@laptop" in ben.run("take", SECOND).stdout
 

@@ -96,7 +96,9 @@ def test_host_without_fd_folder_gets_texts_another_way(
     open_session: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        session_module, "prelude", lambda nonce, lease: prelude(nonce, lease, fds="/nonexistent")
+        session_module,
+        "prelude",
+        lambda nonce, lease, run: prelude(nonce, lease, run=run, fds="/nonexistent"),
     )
     session, _ = open_session()
     text = "cat; readlink /proc/$$/fd/0; ls /proc/self/fd | sort -n | tr '\\n' ' '; echo $# $0\n\n"
