@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from orchestrator.model.checkup import ASKED, WAY, Checkup, State, Trouble
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
 from orchestrator.model.host import Host
+from orchestrator.model.shellquote import shell_quote
 from orchestrator.model.text import decode
 from orchestrator.session import Ending, Lost, Session
 from orchestrator.session.channel import Connection
@@ -215,8 +215,8 @@ class _Look:
             "more": " ".join(sorted(more)),
             "method": self._host.connect.become_method,
         }
-        words = " ".join(f"{name}={shlex.quote(text)}" for name, text in given.items())
-        users = shlex.join(self._wants.users)
+        words = " ".join(f"{name}={shell_quote(text)}" for name, text in given.items())
+        users = " ".join(map(shell_quote, self._wants.users))
         return f"{words}\nset -- {users}\n{(FOLDER / 'doctor.sh').read_text('utf-8')}"
 
 

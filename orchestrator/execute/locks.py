@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from orchestrator.execute.fleet import Fleet
 from orchestrator.execute.pool import each
 from orchestrator.library import FOLDER
 from orchestrator.model.clean import one_line, quote
+from orchestrator.model.shellquote import shell_quote
 from orchestrator.plan.model import Lane
 from orchestrator.session import Lost, NotReady, Session
 
@@ -210,9 +210,9 @@ def script(path: str, act: str, holder: Holder) -> str:
     """The shell text for one act on a lock; ``path`` is a shell word."""
     lines = {"run": holder.run, "app": holder.app, **holder.told}
     told = "\n".join(f"{key}={' '.join(value.split())}" for key, value in lines.items())
-    given = f"lock={path} run={shlex.quote(holder.run)} app={shlex.quote(holder.app)}"
-    given += f" holder={shlex.quote(told)}"
-    given += f" within={shlex.quote(' '.join(holder.within))} token={secrets.token_hex(8)}"
+    given = f"lock={path} run={shell_quote(holder.run)} app={shell_quote(holder.app)}"
+    given += f" holder={shell_quote(told)}"
+    given += f" within={shell_quote(' '.join(holder.within))} token={secrets.token_hex(8)}"
     return f"set +e\n{given}\n{_functions()}\n{act}"
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 
 from orchestrator.model.clean import clean, one_line, visible
 from orchestrator.model.masks import LEAST, as_bytes
+from orchestrator.model.shellquote import inside_quotes
 from orchestrator.model.text import escape_bytes
 
 _HEX = re.compile(r"%[0-9A-F]{2}")
@@ -34,8 +35,10 @@ def _written(text: str) -> Iterator[str]:
     yield repr(text)[1:-1]
     yield text.replace("'", "'\\''")
     yield text.replace("'", "'\"'\"'")
+    yield inside_quotes(text).strip("'")
     yield re.sub(r'[$`"\\]', r"\\\g<0>", text)
     yield re.sub(r"[$`\\]", r"\\\g<0>", text)
+    yield re.sub(r"([^\x00-\x7f])?([$`\\])", _in_document, text)
     yield re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", text)
     yield text.replace("%", "%25").replace("\n", "%0A")  # as a module's wanted states travel
     yield escape_bytes(text)
@@ -43,6 +46,11 @@ def _written(text: str) -> Iterator[str]:
     for percent in (quote(data, safe=""), quote(data), quote_plus(data)):
         yield percent
         yield _HEX.sub(lambda match: match[0].lower(), percent)
+
+
+def _in_document(match: re.Match[str]) -> str:
+    """What a template writes in a here-document, see templating.shelltext.escape."""
+    return f"{match[1]}${{0+}}\\{match[2]}" if match[1] else f"\\{match[2]}"
 
 
 def _base64(data: bytes) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
+from orchestrator.model.shellquote import shell_quote
 from orchestrator.model.text import quote_text
 from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.exposed import secret_params
@@ -64,7 +65,7 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
     """The module's own part of the script. Raises Waits and DefinitionError."""
     parts = [module.functions.render(frame)] if module.functions else []
     if module.functions and "$o_secrets" in module.functions.source:
-        parts.insert(0, f"o_secrets={shlex.quote(' '.join(('', *secret_params(frame), '')))}")
+        parts.insert(0, f"o_secrets={shell_quote(' '.join(('', *secret_params(frame), '')))}")
     # always called where it is by itself
     parts.append(f"probe() {{\nset -e\n{module.probe.render(frame)}\n\n}}")
     mends = []
@@ -76,7 +77,7 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
     elif wants.sends is not None:
         parts.append('o_literal=1;payload() { cat -- "$o_staged"; }')
     if wants.manifest is not None:
-        text = shlex.quote(wants.manifest.decode("utf-8", "surrogateescape"))
+        text = shell_quote(wants.manifest.decode("utf-8", "surrogateescape"))
         parts.append(f"manifest() {{ printf %s {text}; }}")
     elif wants.asks is not None:
         parts.append('manifest() { [ -z "$o_staged" ] || tar -xOf "$o_staged" m; }')
@@ -171,19 +172,19 @@ def _states(states: Mapping[str, str]) -> str:
     for key, value in states.items():
         line = value.replace("%", "%25").replace("\n", "%0A")
         if isinstance(value, HomePath):
-            words.append(f'{key}="$HOME"{shlex.quote(line[1:])}')
+            words.append(f'{key}="$HOME"{shell_quote(line[1:])}')
         else:
-            words.append(shlex.quote(f"{key}={line}"))
+            words.append(shell_quote(f"{key}={line}"))
     return '"$o_nl"'.join(words) + '"$o_nl"' if words else ""
 
 
 def _payload(data: bytes) -> str:
     if b"\0" not in data:
         text = data.decode("utf-8", "surrogateescape")
-        return f"o_literal=1;payload() {{ printf %s {shlex.quote(text)}; }}"
+        return f"o_literal=1;payload() {{ printf %s {shell_quote(text)}; }}"
     escaped = data.replace(b"\\", b"\\\\").replace(b"\0", b"\\0000")
     text = escaped.decode("utf-8", "surrogateescape")
-    return f"o_literal=1;payload() {{ printf %b {shlex.quote(text)}; }}"
+    return f"o_literal=1;payload() {{ printf %b {shell_quote(text)}; }}"
 
 
 def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
+from orchestrator.model.shellquote import shell_quote
 from orchestrator.model.value import HomePath
 
 
 def word(text: str) -> str:
     """The text as one shell word; a home path's ``~`` is left to the shell."""
     if isinstance(text, HomePath) and text != "~":
-        return "~/" + shlex.quote(text[2:]) if text[2:] else "~/"
-    return text if isinstance(text, HomePath) else shlex.quote(text)
+        return "~/" + shell_quote(text[2:]) if text[2:] else "~/"
+    return text if isinstance(text, HomePath) else shell_quote(text)
 
 
 def script(text: str, chdir: str | None, environment: Mapping[str, str], *, bail: str = "") -> str:
     """The text with its folder and variables set before it. ``bail`` follows a failing ``cd``."""
     lines = [f"cd -- {word(chdir)}{bail}"] if chdir is not None else []
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines += [f"export {name}={shell_quote(value)}" for name, value in environment.items()]
     return "\n".join([*lines, text])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.shellquote import shell_quoted
 from orchestrator.model.text import encode
 
 _SAFE = re.compile(r"[A-Za-z0-9_./:=@%+-]+")
@@ -30,11 +31,11 @@ def escaped(text: str) -> bytes:
 
 
 def word(text: str) -> str:
-    """The text as one word of a shell's command, quoted in the way that is shorter once
-    ``escaped``."""
+    """Return the text as one word of a shell's command, quoted in the way that is shorter once
+    ``escaped``; backslashes only where no locale takes them for the end of a character."""
     if _SAFE.fullmatch(text):
         return text
     marked, special = 12 * text.count("'"), 2 * len(_SPECIAL.findall(text))
-    if marked <= special:
-        return "'" + text.replace("'", "'\\''") + "'"
+    if marked <= special or not text.isascii():
+        return shell_quoted(text)
     return '"' + _SPECIAL.sub(r"\\\1", text) + '"'

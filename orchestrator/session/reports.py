@@ -17,9 +17,9 @@ In values a newline is ``%0A`` and ``%`` is ``%25``.
 from __future__ import annotations
 
 import secrets
-import shlex
 
 from orchestrator.model.command import Command
+from orchestrator.model.shellquote import shell_quote
 
 CHANGED = 79
 WOULD_CHANGE = 78
@@ -39,7 +39,7 @@ def setting(command: Command, nonce: str) -> str:
         "o_size": str(sends.size) if sends else "",
         "ORCH_TEMP": f"orch-{secrets.token_hex(6)}",
     }
-    return ";".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+    return ";".join(f"{name}={shell_quote(value)}" for name, value in given.items())
 
 
 def value_of(text: str) -> tuple[str, str | None]:

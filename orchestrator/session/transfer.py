@@ -14,7 +14,6 @@ can compare it, as ``staging`` does.
 from __future__ import annotations
 
 import secrets
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -22,6 +21,7 @@ from enum import Enum
 
 from orchestrator.errors import Exit, OrchError, Problem
 from orchestrator.model.clean import quote_end
+from orchestrator.model.shellquote import shell_quote
 from orchestrator.model.text import decode
 from orchestrator.session.channel import Channel, Chunk
 from orchestrator.session.quoting import escaped
@@ -114,7 +114,7 @@ def receive(
 def staging(path: str, size: int) -> str:
     """A script for ``send`` that leaves exactly ``size`` bytes in a new private file at ``path``,
     or fails, and then there is none."""
-    file = shlex.quote(path if path.startswith("/") else f"./{path}")
+    file = shell_quote(path if path.startswith("/") else f"./{path}")
     return (
         f"umask 077; rm -f {file}; cat >{file} && o_size=$(wc -c <{file}) && {{\n"
         f"[ $((o_size)) = {size} ] || {{\n"

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import Mark, Problems
 from orchestrator.library import RUNS
-from orchestrator.tasks.meaning import masked, receiver
+from orchestrator.tasks.meaning import receiver
 from orchestrator.tasks.model import Module, Param
 from orchestrator.templating import ShellTemplate
+from orchestrator.templating.shelltext.beginning import masked
 from orchestrator.templating.syntax import Source
 
 _BEGIN = r"(?:^|[\s;&|({!])"

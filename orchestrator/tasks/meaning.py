@@ -11,17 +11,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-VALUE = "\x1a"
-"""Stands for every character of an expression, so that offsets stay."""
+from orchestrator.templating.shelltext.beginning import VALUE, named, split
 
-_TEMPLATE = re.compile(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
-_PIECE = re.compile(
-    r"""(?P<gap>\s+)|(?P<to>[0-9]*(?:&>>?|<<<|<<-?|>>|[<>]&|>\||<>|[<>]))|'(?P<one>[^']*)'?"""
-    r"""|"(?P<two>(?:\\.|[^"\\])*)"?|(?P<inner>\$\((?:[^()]|\([^()]*\))*\))|\\(?P<escaped>.)"""
-    r"""|(?P<plain>[^\s'"\\<>$]+|.)""",
-    re.S,
-)
-_ASSIGNMENT = re.compile(rf"[A-Za-z_{VALUE}][A-Za-z0-9_{VALUE}]*=")
 _PYTHON = re.compile(r"python[0-9.]*")
 
 _PLAIN = frozenset(
@@ -77,18 +68,13 @@ _THROUGH = {
 _OPERANDS = {"timeout": 1, "chroot": 1}
 
 
-def masked(source: str) -> str:
-    """The text with every expression as ``VALUE``s and every ``{% … %}`` as blanks."""
-    return _TEMPLATE.sub(lambda m: (VALUE if m[0][1] == "{" else " ") * len(m[0]), source)
-
-
 def receiver(command: str) -> tuple[str, int] | None:
     """The command whose argument a value is that follows this (masked) beginning of one, and the
     argument's number, from 0; None where it is none's."""
-    words, _ = _words(command) or ([], "")
-    words = _named(words)
+    words, _ = split(command) or ([], "")
+    words = named(words)
     while words and words[0] in ("!", "if", "then", "else", "elif", "while", "until", "do", "{"):
-        words = _named(words[1:])
+        words = named(words[1:])
     while words and words[0] in ("command", "builtin") and len(words) > 1:
         words = words[1:]
     return (words[0], len(words) - 1) if words else None
@@ -96,18 +82,18 @@ def receiver(command: str) -> tuple[str, int] | None:
 
 def meaning(command: str) -> str:
     """What to note of a value that follows this (masked) beginning of a command, or ''."""
-    split = _words(command)
-    if split is None:
+    beginning = split(command)
+    if beginning is None:
         return ""
-    words, begun = split
-    while words := _named(words):
+    words, begun = beginning
+    while words := named(words):
         name = words[0].rpartition("/")[2]
         if name not in _THROUGH:
             return _given(name, words[1:], begun)
         given, operands, waits = _options(words[1:], _THROUGH[name])
         if waits:
             return _code(name) if (name, waits) == ("env", "S") else ""
-        words = _named(operands)[_OPERANDS.get(name, 0) :]
+        words = named(operands)[_OPERANDS.get(name, 0) :]
         if not words:
             return "" if "-" in given or begun or operands else _option(name)
     return ""
@@ -184,28 +170,3 @@ def _options(
         else:
             return given, [*operands, *args[i:]], ""
     return given, operands, waits
-
-
-def _named(words: list[str]) -> list[str]:
-    """The words from the command's name on."""
-    first = next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), len(words))
-    return words[first:]
-
-
-def _words(text: str) -> tuple[list[str], str] | None:
-    """The whole words, unquoted and without redirections, and what the last, unfinished one
-    begins with; None where that one is where a redirection leads to."""
-    words: list[str] = []
-    word: str | None = None
-    target = False
-    for piece in _PIECE.finditer(text):
-        if piece["gap"] or piece["to"]:
-            if word is not None and not target:
-                words.append(word)
-            target = bool(piece["to"]) or (target and word is None)
-            word = None
-        else:
-            kind = piece.lastgroup or "plain"
-            added = "" if piece["escaped"] == "\n" else piece[kind]
-            word = (word or "") + added if added or kind != "escaped" else word
-    return None if target else (words, word or "")

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from orchestrator.errors import Mark
-from orchestrator.tasks.meaning import masked, meaning
+from orchestrator.tasks.meaning import meaning
 from orchestrator.tasks.model import Module, Run, Task
 from orchestrator.templating import CommandTemplate, ShellTemplate
+from orchestrator.templating.shelltext.beginning import masked
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.state import COMMANDS, Refusal, begin
 from orchestrator.templating.shelltext.words import Spot

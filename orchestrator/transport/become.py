@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.clean import quote_end
+from orchestrator.model.shellquote import shell_quoted
 from orchestrator.transport.ask import BECOME_FILE, Question
 
 _NOT_FOUND = 127  # POSIX.1-2017, XCU 2.8.2
@@ -104,7 +105,7 @@ class Become(Struct, frozen=True):
     @property
     def command(self) -> str:
         """The same as text for a login shell."""
-        return "exec " + " ".join(f"'{word}'" if word != "sh" else word for word in self._quoted())
+        return "exec " + " ".join(self._quoted())
 
     def asked(self, stderr: bytes, stdout: bytes, login: str) -> str:
         """Whose password it asks for at the end of what it said; empty where it asks for none.
@@ -170,7 +171,7 @@ class Become(Struct, frozen=True):
         return f"orch has no password to give, and {self.permit()}; {other}"
 
     def _quoted(self) -> list[str]:
-        return [word.replace("'", "'\\''") for word in self.words]
+        return [word if word == "sh" else shell_quoted(word) for word in self.words]
 
 
 def _reasons(said: bytes) -> bytes:

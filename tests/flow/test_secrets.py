@@ -170,7 +170,7 @@ def test_a_plan_fetches_what_a_number_is_made_of(one: Project) -> None:
 
 def test_reveal_shows_what_would_be_sent(one: Project) -> None:
     one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
-    assert "echo 'c4n4ry'\\''s $ecret/+x'" in orch(one, "plan", "t", "--reveal").out
+    assert "echo 'c4n4ry'\"'\"'s $ecret/+x'" in orch(one, "plan", "t", "--reveal").out
     (wave,) = json.loads(orch(one, "plan", "t", "--reveal", "--json").out)["lanes"][0]["waves"]
     assert "c4n4ry" in wave["hosts"][0]["steps"][0]["text"]
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from orchestrator.model.clean import clean, one_line, quote_end, visible
 from orchestrator.model.clean import quote as quoted
 from orchestrator.model.masks import LEAST, Masks, as_bytes
+from orchestrator.templating import shell
+from tests.templating.support import HERE, Names
 
 SECRET = "it's $3cr3t/+\"x\\y%"
 KEY = "-----BEGIN KEY-----\n" + "\n".join(f"line{n}of+the/key==" for n in range(9)) + "\n--END--\n"
@@ -64,6 +66,26 @@ def test_every_form_of_a_secret_is_hidden(form: str) -> None:
     assert "‹pw›" in shown
     assert "3cr3t" not in shown.lower()
     assert form.strip("'\"") not in shown
+
+
+@pytest.mark.parametrize(
+    "secret", ["s3cr3t it's", "'s3cr3t'", "日本s3cr3t日1", "s3cr3té$x`日\\", "s3cr3t''🎯"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a {{ x }}",
+        "a b{{ x }}",
+        "a '{{ x }}'",
+        'a "{{ x }}"',
+        "a '-{{ x }}1'",
+        "cat <<E\n{{ x }}\\n\nE",
+    ],
+)
+def test_a_secret_is_hidden_as_a_command_holds_it(text: str, secret: str) -> None:
+    shown = masks(("pw", secret)).text(shell(text, HERE).render(Names(x=secret)))
+    assert "‹pw›" in shown
+    assert "s3cr3t" not in shown
 
 
 @pytest.mark.parametrize("before", range(7))

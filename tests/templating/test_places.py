@@ -26,8 +26,16 @@ ATTACKS = (
     "\x01", "\x7f", "\x1b[0m", "ﬀ", "\u2028", "😀", "$'a'", "<<E", "<<<a", "<(id)", "@(a|b)",
     "a,b", "a}", "x`y", 'a\'b"c', "\\'", "\\n", "%s%n", "+", "a:b",
 )  # fmt: skip
+SCRAPS = (
+    *ATTACKS, *ATTACKS, "É", "Á", "日", "日1", "日本1", "é0", "ソ", "㎡", "🎯", "\udcff", "\udc8e\udca1",
+    "\udce3", "\udc81", "\udc81" "0", "0", "1", "\\", "'", '"', "`", "|", "}", "]", "\\$(touch CAUGHT)",
+    "\\`touch CAUGHT`", "'; touch CAUGHT;'", '"; touch CAUGHT;"', "; touch CAUGHT; ", "))&\ntouch CAUGHT\n",
+    "'))&\ntouch CAUGHT\n", ")\ntouch CAUGHT\n", "\ntouch CAUGHT\n", ">CAUGHT", "a[$(touch CAUGHT)]",
+    "[$(touch CAUGHT)]=1", "($(touch CAUGHT))", "\x01\x01", "\x7f\x7f", "\x01'", "\\\x01",
+)  # fmt: skip
 texts = st.one_of(
     st.sampled_from(ATTACKS),
+    st.lists(st.sampled_from(SCRAPS), max_size=4).map("".join),
     st.text(
         st.sampled_from("aE'\"\\`$(){}[]<>|&;#!~*?=-\n\t\r 0é\x81\x88\x01\x7f\x80ÿ,:%^@+"),
         max_size=8,
@@ -244,4 +252,8 @@ def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
 def may_end_a_document(value: str) -> bool:
     """Whether a line begins with a delimiter or a tab, or bash would lose something."""
     lines = [*value.split("\n"), *value.replace("\\\n", "").split("\n")]
-    return "\x01" in value or any(line[:1] in ("\t", "E", "F") for line in lines if line)
+    return (
+        "\x01" in value
+        or "\\\n" in value
+        or any(line[:1] in ("\t", "E", "F") for line in lines if line)
+    )

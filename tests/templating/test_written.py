@@ -64,6 +64,27 @@ def test_nothing_alone_is_no_word_and_empty_text_is_one() -> None:
     assert rendered("a {{ '-v' if x }} b", x=False) == "a  b"
 
 
+def test_quotes_of_the_command_are_closed_around_what_is_special() -> None:
+    """A backslash would be the rest of another character in some locales, and nothing in others."""
+    assert rendered('a "b {{ x }} c"', x="d e") == 'a "b d e c"'
+    assert rendered('a "b {{ x }} c"', x="it's (d)") == 'a "b it\'s (d) c"'
+    assert rendered('a "b {{ x }} c"', x="$d") == 'a "b "\'$d\'" c"'
+    assert rendered('a "b {{ x }} c"', x="é") == 'a "b "\'é\'" c"'
+    assert rendered("a 'b {{ x }} c'", x="it's") == "a 'b it'\"'\"'s c'"
+    assert rendered("a b{{ x }}", x="it's") == "a b'it'\"'\"'s'"
+
+
+def test_what_could_be_read_together_is_kept_apart() -> None:
+    assert rendered("a 'é{{ x }}'", x="1") == "a 'é''1'"
+    assert rendered("a 'é{{ x }}'", x="b") == "a 'éb'"
+    assert rendered("a '{{ x }}1' '{{ x }}'", x="日") == "a '日''1' '日'"
+    assert rendered('a "é{{ x }}\\"b"', x="") == 'a "é""\\"b"'
+    assert rendered("cat <<E\n{{ x }}\nE", x="é$1 $2") == "cat <<E\né${0+}\\$1 \\$2\nE"
+    assert rendered("cat <<E\n{{ x }}\\n é{{ y }}\nE", x="é", y="`") == (
+        "cat <<E\né${0+}\\n é${0+}\\`\nE"
+    )
+
+
 def test_truth_values_are_written_as_yaml_does() -> None:
     assert rendered('a {{ x }} "{{ y }}" b{{ x }}', x=True, y=False) == "a true \"false\" b'true'"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.templating.shelltext.state import Document, Kind, Refusal
+from orchestrator.templating.shelltext.state import Document, Frame, Kind, Refusal
 from orchestrator.templating.shelltext.words import (
     NUMERIC,
     TESTS,
@@ -25,6 +25,7 @@ def end_word(lexer: Lexer, i: int, *, descriptor: bool = False) -> None:
     frame = lexer.state.top
     if frame.kind is Kind.PARENS:
         return
+    _only_as_keywords(lexer, i)
     alts: set[Alt] = set()
     actions: set[Action] = set()
     for alt in frame.alts:
@@ -48,6 +49,35 @@ def end_word(lexer: Lexer, i: int, *, descriptor: bool = False) -> None:
         frame.begun = lexer.at(i)
     if Action.OPEN_CASE in actions:
         lexer.push(Kind.CASE, i).alts = frozenset({Alt(Spot.CASE)})
+
+
+def _only_as_keywords(lexer: Lexer, i: int) -> None:
+    """Doubt a ``case`` or ``esac`` in a substitution where bash before 5.2 may not tell the
+    keyword from an argument (tried, 4.2 to 5.1); then it takes the wrong ``)`` for the end."""
+    frame, state = lexer.state.top, lexer.state
+    words = {alt.text for alt in frame.alts if alt.shape is Shape.KEY}
+    fresh, frame.fresh = frame.fresh, frame.fresh and frame.alts <= _BETWEEN
+    if not words & {"case", "esac"} or not state.substituted():
+        return
+    substitutions = [f for f in state.frames if f.kind is Kind.SUBSTITUTION]
+    first = frame is substitutions[-1] and fresh
+    if words == {"case"} and first and not (frame.process and len(substitutions) > 1):
+        return
+    if words == {"esac"} and frame.kind is Kind.CASE and _ends_case(frame):
+        return
+    lexer.doubt(
+        "a `case` in `$(…)`",
+        i,
+        "which bash before 5.2 does not read in every place",
+        "put the `case` into a function before that, and call it in the `$(…)`",
+    )
+
+
+_BETWEEN = frozenset({Alt(Spot.START)})
+
+
+def _ends_case(frame: Frame) -> bool:
+    return {alt.spot for alt in frame.alts} <= {Spot.START, Spot.PATTERN}
 
 
 def new_command(lexer: Lexer, i: int, *, tests: bool) -> None:

@@ -66,6 +66,10 @@ def _quote(lexer: Lexer, i: int) -> int:
     char, top = lexer.text[i], lexer.state.top
     top.alts = frozenset(quoted(alt) for alt in top.alts)
     if char == "\\":
+        inside = any(frame.kind is Kind.SUBSTITUTION for frame in lexer.state.frames)
+        if top.kind is Kind.ARRAY and inside:  # bash 5.2 and 5.3: it quotes nothing there
+            what = "a backslash in an array in `$(…)`"
+            lexer.doubt(what, i, "where bash 5.2 and 5.3 pass over it", "write quotes instead")
         return lexer.escape(i)
     if char == "$":
         return lexer.dollar(i)

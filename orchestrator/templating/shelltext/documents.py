@@ -1,8 +1,9 @@
 """Here-documents: where they end, line by line.
 
 The shells read a body for its delimiter before (bash) or while (dash, busybox) they look at
-what it holds, and bash takes a line inside ``$(…)`` that begins with the delimiter and holds
-a ``)`` for the end (tried, 5.2). What they read differently is a doubt here, never a guess.
+what it holds. Inside ``$(…)`` bash takes a line that begins with the delimiter for the end if a
+``)`` follows (tried, 5.2), and before 5.0 whatever follows. What they read differently is a doubt
+here, never a guess.
 """
 
 from __future__ import annotations
@@ -30,9 +31,8 @@ def follow(frame: Frame, piece: str, *, nested: bool) -> str:
             i += 1
         else:
             frame.lines = frozenset(_advance(document, *line, char) for line in frame.lines)
-            longer = any(line is Line.LONGER for line, _ in frame.lines)
-            if longer and char == ")" and document.inside:
-                doubt = "a line that begins with its delimiter and holds a `)`"
+            if document.inside and any(line is Line.LONGER for line, _ in frame.lines):
+                doubt = "a line that begins with its delimiter"
     return doubt
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from orchestrator.model import charsets, shellquote
 from orchestrator.model.text import encode, quote_text
 from orchestrator.model.value import HomePath, Titled
 from orchestrator.templating.shelltext.lexer import Lexer
@@ -16,16 +17,15 @@ from orchestrator.templating.textform import Unfit, text_of
 
 # Without `=` (an assignment, or =cmd to zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
 _PLAIN = re.compile(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
-_IN_DOUBLE = re.compile(r'[$`"\\]')
-_IN_DOCUMENT = re.compile(r"[$`\\]")
+_IN_DOUBLE = re.compile(r"[\n\t -~]*")
+_SPECIAL = re.compile(r'[$`"\\]')
+_IN_DOCUMENT = re.compile(r"(\A|[^\x00-\x7f])?([$`\\])")
+_STARTS_WIDE = re.compile(r"\Z|[0-9]|[^\x00-\x7f]")
+_APART = "${0+}"
+"""Nothing, whatever ``$0`` is: keeps a backslash and the bytes of another character apart."""
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DESCRIPTOR = re.compile(r"[0-9]+-?|-")
 _OPERATORS = "<>&|;()"
-
-
-def quote(text: str) -> str:
-    """One word, whatever it holds."""
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def write(place: Place, value: object) -> str:
@@ -41,25 +41,46 @@ def write(place: Place, value: object) -> str:
         raise Unfit("the value is none", "only where it stands alone does none give no word")
     if _is_list(value):
         raise Unfit("the value is a list", "only alone, as words, can a list stand; see `| join`")
-    text = _text(value)
+    text = _checked(place, _text(value))
     if isinstance(text, HomePath) and place.how is not How.VERBATIM:
         return _HOME[place.how] + _ESCAPES[place.how](place, text[1:])
     return _ESCAPES[place.how](place, text)
 
 
-def _double(_place: Place, text: str) -> str:
-    return _IN_DOUBLE.sub(r"\\\g<0>", text)
+def _checked(place: Place, text: str) -> str:
+    """Raise Unfit for a value that bash would not take as it is at this place."""
+    if place.lossy and ("\x01" in text or "\x7f" in text):
+        what = "the value holds U+0001 or U+007F, which bash may lose in `$(…)` in an array"
+        raise Unfit(what, "give it to a variable before the array: `x={{ … }}`")
+    if place.declared and text.startswith("("):
+        what = f"the value begins with `(`: `{place.declared}` may take it for an array's words"
+        raise Unfit(what, "give the value to the variable by itself: `name={{ … }}`")
+    return text
+
+
+def _double(place: Place, text: str) -> str:
+    """No backslash: in some locales it is the rest of the character before it."""
+    if not _IN_DOUBLE.fullmatch(text) or _SPECIAL.search(text):
+        return f'"{_quoted(place, text)}"'
+    return '""' * (place.wide and bool(_STARTS_WIDE.match(text))) + text
 
 
 def _single(place: Place, text: str) -> str:
-    quoted = _inner(place, text.replace("'", "'\\''"))
+    before = place.wide and bool(_STARTS_WIDE.match(text))
+    after = place.joined and charsets.after(charsets.NOTHING, text) != charsets.NOTHING
     if place.joins_lines:  # the text around may be one half, or both
-        quoted = "''" * (not text or text[0] == "\n") + quoted + "''" * text.endswith("\\")
-    return quoted
+        before |= not text or text[0] == "\n"
+        after |= text.endswith("\\")
+    return "''" * before + _inner(place, shellquote.inside_quotes(text)) + "''" * after
 
 
-def _document(_place: Place, text: str) -> str:
-    return _IN_DOCUMENT.sub(r"\\\g<0>", text)
+def _document(place: Place, text: str) -> str:
+    def escaped(found: re.Match[str]) -> str:
+        wide = place.wide if found[1] == "" else bool(found[1])
+        return (found[1] or "") + _APART * wide + "\\" + found[2]
+
+    after = not text[-1].isascii() if text else place.wide
+    return _IN_DOCUMENT.sub(escaped, text) + _APART * (place.joined and after)
 
 
 def _verbatim(place: Place, text: str) -> str:
@@ -68,9 +89,6 @@ def _verbatim(place: Place, text: str) -> str:
         raise Unfit(what, "write the delimiter without quotes")
     if "\x01" in text and place.documents[-1].inside:  # tried, bash 5.2
         what = "the value holds the character U+0001, which bash may lose in such a here-document"
-        raise Unfit(what, "write the delimiter without quotes")
-    if "\\" in text and place.joins_lines:
-        what = "the value holds a backslash, which bash may lose in a here-document in another"
         raise Unfit(what, "write the delimiter without quotes")
     return text
 
@@ -115,7 +133,7 @@ def _words(place: Place, value: object) -> Iterator[str]:
 
 
 def _quoted(place: Place, text: str) -> str:
-    return "'" + _inner(place, text.replace("'", "'\\''")) + "'"
+    return _inner(place, shellquote.shell_quoted(text))
 
 
 def _split(place: Place, value: object) -> list[str]:
@@ -123,7 +141,7 @@ def _split(place: Place, value: object) -> list[str]:
         return []
     if isinstance(value, Iterable) and _is_list(value):
         return [_text(item) for item in value]
-    text = _text(value)
+    text = _checked(place, _text(value))
     if place.filter != "words":
         return [text]
     try:
@@ -178,10 +196,14 @@ def _raw(text: str) -> str:
     state = lexer.state
     what = ""
     if state.doubt:
-        what = f"it holds {state.doubt[0]}, which dash, bash and busybox do not read alike"
+        what = f"it holds {state.doubt.what}, {state.doubt.why}"
     elif state.top.kind is not Kind.TOP:
         what = f"{state.top.kind.value} is not closed in it"
-    elif state.top.pending or state.open_end & {"\\", "$", "<<"}:
+    elif (
+        state.top.pending
+        or state.open_end & {"\\", "$", "<<"}
+        or any(charsets.hides(unfinished, "'") for unfinished in state.unfinished)
+    ):
         what = "it ends in the middle of something"
     elif any(a.target not in _ENDED or a.spot not in _COMPLETE for a in state.top.alts) or (
         any(a.target for a in state.top.alts) and text.rstrip()[-1:] in _OPERATORS

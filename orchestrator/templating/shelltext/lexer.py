@@ -2,8 +2,8 @@
 
 It knows no more of the grammar than it takes to say where quotes, comments, substitutions
 and here-documents begin and end: POSIX.1-2017 XCU 2.2, 2.3, 2.6 and 2.7, and what bash adds.
-Where dash, bash and busybox would go on differently it notes a doubt, after which no value
-may be inserted. It never guesses.
+Where dash, bash and busybox would go on differently, or bash in another locale, it notes a
+doubt, after which no value may be inserted. It never guesses.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from orchestrator.model.charsets import NOTHING, Unfinished, after, hides
 from orchestrator.templating.shelltext import boundaries, commands, documents
 from orchestrator.templating.shelltext.places import Place
-from orchestrator.templating.shelltext.state import COMMANDS, Frame, Kind, Refusal, State
+from orchestrator.templating.shelltext.state import COMMANDS, Doubt, Frame, Kind, Refusal, State
 from orchestrator.templating.shelltext.words import Alt, Spot
 
 _STOPS = {
@@ -29,6 +30,10 @@ _STOPS = {
 _LIKE_DOUBLE = (Kind.DOUBLE, Kind.DOCUMENT, Kind.ARITHMETIC)
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
 _NAME_GOES_ON = re.compile(r"[A-Za-z0-9_]*")
+_JOINS = re.compile(r"[0-9\\`]|[^\x00-\x7f]")
+"""What a value before it, in quotes or a here-document, must not end in half a character for."""
+_WIDE = re.compile(r"([^\x00-\x7f])([0-9]?)\Z")
+_MEANS = re.compile(r"[\s'\"\\$`;&|<>()]")
 
 
 class Lexer:
@@ -38,12 +43,14 @@ class Lexer:
         self.state, self.places = state, places
         self.text, self.offset = "", 0
         self.end = ""
+        self._ascii = True
 
     def feed(self, text: str, offset: int) -> None:
         """Read more text, whose first character stands at an offset of the template."""
         if not text:
             return
         self.text, self.offset, self.end = text, offset, ""
+        self._ascii = text.isascii() and self.state.unfinished == {NOTHING}
         i = commands.resume(self)
         while i < len(text):
             i = self._step(i)
@@ -53,6 +60,7 @@ class Lexer:
         state = self.state
         open_documents = list(state.documents())
         top, lone = state.top, state.lone
+        kind = top.kind
         j = (commands.step if top.kind in _WORDS else _INSIDE[top.kind])(self, i)
         for frame in open_documents:
             doubt = documents.follow(frame, self.text[i:j], nested=frame is not top)
@@ -60,7 +68,40 @@ class Lexer:
                 self.doubt(doubt, i)
         if lone and j > i and self.text[i:j] != "\\\n":
             state.lone = frozenset()
+        if kind in _WORDS and self.text[i] not in "#\n":
+            top.commented = False
+        self._follow(kind, i, j)
         return j
+
+    def _follow(self, kind: Kind, i: int, j: int) -> None:
+        """Note what multi-byte locales make of the text passed, which stood in a frame of that
+        kind; and for the values right before it whether it could be read together with them."""
+        state, piece = self.state, self.text[i:j]
+        if state.ends and piece:
+            for index in state.ends if _JOINS.match(piece) else ():
+                self.places[index].joined = True
+            state.ends = frozenset()
+        if self._ascii or not piece:
+            return
+        means = _MEANS if kind in _WORDS else _STOPS[kind]
+        for n, char in enumerate(piece) if means.match(piece) else ():
+            if char != "\n" and char.isascii() and (_MEANS.match(char) or means.match(char)):
+                self._hidden(kind, i + n, {after(u, piece[:n]) for u in state.unfinished})
+        state.unfinished = frozenset(after(u, piece) for u in state.unfinished)
+
+    def _hidden(self, kind: Kind, i: int, unfinished: set[Unfinished]) -> None:
+        """Note the character if bash may not see it behind bytes of another."""
+        if not any(hides(u, self.text[i]) for u in unfinished):
+            return
+        before = _WIDE.search(self.text[max(0, i - 2) : i])
+        wide, digit = before.groups() if before else ("", "")
+        apart = {Kind.SINGLE: "''", Kind.DOCUMENT: "${0+}"}.get(kind, '""')
+        self.doubt(
+            f"`{wide}{digit}{self.text[i]}`",
+            i,
+            "of which bash may see no more than one character in locales such as GB18030",
+            f"keep it apart: `{wide}{apart}{digit}{self.text[i]}`",
+        )
 
     def at(self, i: int) -> int:
         """The template's offset of a character of the piece."""
@@ -72,9 +113,12 @@ class Lexer:
             i += 2
         return i
 
-    def doubt(self, what: str, i: int) -> None:
+    def doubt(self, what: str, i: int, why: str = "", hint: str = "") -> None:
         """Note what the shells read differently; the first is kept."""
-        self.state.doubt = self.state.doubt or (what, self.at(i))
+        new = Doubt(what, self.at(i))
+        self.state.doubt = self.state.doubt or Doubt(
+            what, self.at(i), why or new.why, hint or new.hint
+        )
 
     def push(self, kind: Kind, i: int) -> Frame:
         """Open something. Returns its frame."""
@@ -253,11 +297,20 @@ def _close_arithmetic(lexer: Lexer, i: int) -> int:
     return i + 1
 
 
+_MISREAD = re.compile(r"['\"`$\\()<>;&|]")
+
+
 def _comment(lexer: Lexer, i: int) -> int:
     if lexer.text[i] == "\n":
         lexer.pop()
+        lexer.state.top.commented = True
         return i
-    return lexer.run(i)
+    j = lexer.run(i)
+    second = lexer.state.frames[-2].commented and lexer.state.substituted()
+    if second and _MISREAD.search(lexer.text, i, j):
+        what = "a second line of comment, with quotes or operators in it, in `$(…)`"
+        lexer.doubt(what, i, "which bash before 5.2 takes for code", "put a blank before the `#`")
+    return j
 
 
 def _document(lexer: Lexer, i: int) -> int:

@@ -45,11 +45,14 @@ def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
     last = text.find("\n", end)
     last = len(text) if last < 0 else last
     lines = text[first:last].split("\n")
+    if document.quoted and document.inside and any(map(_continued, lines)):
+        what = "a line ends in a backslash, and bash 4 joins it to the next one in `$(…)`"
+        return Unfit(what, "write the delimiter without quotes")
     if not document.quoted:
         lines += _joined(text, first, lines)
     for line in lines:
         plain = line.lstrip("\t") if document.strip else line
-        begins = document.inside and plain.startswith(document.delimiter) and ")" in plain
+        begins = document.inside and plain.startswith(document.delimiter)
         if plain == document.delimiter or begins:
             what = f"with the value, this line would end the here-document: {quote_text(plain)}"
             return Unfit(what, "take a delimiter that no value holds")

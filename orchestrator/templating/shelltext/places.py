@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from orchestrator.model.charsets import NOTHING, hides
 from orchestrator.templating.shelltext import documents
 from orchestrator.templating.shelltext.state import COMMANDS, Document, Kind, Refusal
 from orchestrator.templating.shelltext.words import (
@@ -42,7 +43,10 @@ class Place(Struct):
     it may be a command's name. ``descriptor``: it says which one to copy. ``integer``: the
     shell will calculate with it. ``documents``: the here-documents around it, outermost
     first. ``sources``: the scope's names that it is made of. ``begun``: the offset where the
-    command around it begins.
+    command around it begins. ``wide``: the bytes before it may begin a multi-byte character;
+    ``joined``: the text after it may go on with one. ``declared``: the builtin that would take
+    a value in parentheses for an array, or ''. ``lossy``: bash may lose or double the characters
+    that it marks quoted ones with.
     """
 
     offset: int
@@ -57,6 +61,10 @@ class Place(Struct):
     documents: tuple[Document, ...] = field(default=())
     sources: frozenset[str] = frozenset()
     begun: int = 0
+    wide: bool = False
+    joined: bool = False
+    declared: str = ""
+    lossy: bool = False
 
     @property
     def joins_lines(self) -> bool:
@@ -88,11 +96,14 @@ def hole(lexer: Lexer, index: int) -> None:
     """
     state, place = lexer.state, lexer.places[index]
     _check(lexer, place)
-    place.how = _how(lexer)
+    place.how = _how(lexer, index)
     place.integer |= place.how is How.ARITHMETIC
     around = state.commands()
     place.begun = around.begun if around else place.offset
     place.documents = tuple(f.document for f in state.documents() if f.document)
+    kinds = [frame.kind for frame in state.frames]
+    if Kind.ARRAY in kinds:  # tried, bash 5.2: a here-document or another array in there
+        place.lossy = Kind.SUBSTITUTION in kinds[kinds.index(Kind.ARRAY) :]
     if state.top.kind in COMMANDS:
         _word(lexer, index)
     elif place.filter:
@@ -102,6 +113,7 @@ def hole(lexer: Lexer, index: int) -> None:
     _enclosing(lexer, index)
     for frame in state.documents():
         documents.touch(frame)
+    _bytes(lexer, index)
     state.open_end = frozenset({""})
 
 
@@ -118,17 +130,39 @@ def _check(lexer: Lexer, place: Place) -> None:
         what = "an expression right after a variable's name, which it would make longer"
         raise Refusal(what, place.offset, "write the variable as `${name}`")
     if state.doubt:
-        what, _ = state.doubt
-        hint = "put the value into a variable before that: `x={{ … }}`"
-        why = f"after {what}, which dash, bash and busybox do not read alike"
-        raise Refusal(f"an expression {why}", place.offset, hint)
+        what = f"an expression after {state.doubt.what}, {state.doubt.why}"
+        raise Refusal(what, place.offset, state.doubt.hint)
+    inside = state.top.kind is Kind.DOCUMENT
+    if not inside and any(hides(unfinished, "'") for unfinished in state.unfinished):
+        what = (
+            "an expression right after a digit behind a character beyond ASCII, where bash may "
+            "not see the quote of the value in locales such as GB18030"
+        )
+        pair = "''" if state.top.kind is Kind.SINGLE else '""'
+        raise Refusal(what, place.offset, f"write `{pair}` before the digit")
 
 
-def _how(lexer: Lexer) -> How:
+def _bytes(lexer: Lexer, index: int) -> None:
+    """Note what multi-byte locales may make of a value and the text around it."""
+    state, place = lexer.state, lexer.places[index]
+    place.wide |= bool(state.ends) or state.unfinished != {NOTHING}
+    for other in state.ends:
+        lexer.places[other].joined = True
+    keeps = place.how in (How.SINGLE, How.DOCUMENT)  # else its last byte is one of ours
+    state.ends = frozenset({index}) if keeps else frozenset()
+    state.unfinished = frozenset({NOTHING})
+
+
+def _how(lexer: Lexer, index: int) -> How:
     state = lexer.state
     top = state.top
     if top.kind is Kind.DOCUMENT:
         assert top.document
+        if top.document.quoted and any(
+            not f.document.quoted for f in state.documents() if f.document
+        ):
+            what = "an expression in a quoted here-document inside another, which joins its lines"
+            raise Refusal(what, lexer.places[index].offset, "write the delimiter without quotes")
         return How.VERBATIM if top.document.quoted else How.DOCUMENT
     return {
         Kind.DOUBLE: How.DOUBLE,

@@ -28,7 +28,8 @@ def redirect(lexer: Lexer, i: int, char: str) -> int:
     top = lexer.state.top
     if following == "(":
         top.alts = frozenset(quoted(alt) for alt in top.alts)
-        lexer.push(Kind.SUBSTITUTION, i).begun = lexer.at(j + 1)
+        frame = lexer.push(Kind.SUBSTITUTION, i)
+        frame.begun, frame.process = lexer.at(j + 1), True
         return j + 1
     if char == "<" and following == "<":
         k = lexer.skip(j + 1)
@@ -64,6 +65,10 @@ def _here(lexer: Lexer, i: int, opened: int, *, strip: bool) -> int:
     delimiter = re.sub(r"\\(.)|['\"]", r"\1", word)
     document = Document(delimiter, any(c in word for c in "\\'\""), strip, inside, lexer.at(opened))
     unit, top = state.unit(), state.top
+    if inside and unit.pending:
+        what = "a second here-document on a line in `$(…)`"
+        why = "which bash before 5.2 does not find the end of"
+        lexer.doubt(what, opened, why, "put the commands on lines of their own")
     unit.pending += (document,)
     top.alts = frozenset(
         Alt(Spot.PREFIX if alt.spot is Spot.START else alt.spot) for alt in top.alts

@@ -8,6 +8,7 @@ from enum import Enum
 
 from msgspec import Struct
 
+from orchestrator.model.charsets import NOTHING, Unfinished
 from orchestrator.templating.shelltext.words import Alt, Spot
 
 
@@ -85,7 +86,8 @@ class Frame(Struct):
     hand begins. ``pending``: here-documents announced on
     this line. ``depth``: parentheses open in arithmetic; ``command``: it began with a bare
     ``((``. ``quoted``: a ``${`` inside double quotes. ``document``, ``lines``, ``rest``: the
-    here-document being read, its line so far, and those to follow.
+    here-document being read, its line so far, and those to follow. ``process``: a ``<(`` or
+    ``>(``. ``fresh``: no word was in it yet. ``commented``: the line before ended in a comment.
     """
 
     kind: Kind
@@ -99,24 +101,36 @@ class Frame(Struct):
     document: Document | None = None
     lines: frozenset[tuple[Line, str]] = NEW_LINE
     rest: tuple[Document, ...] = ()
+    process: bool = False
+    fresh: bool = True
+    commented: bool = False
 
     def __eq__(self, other: object) -> bool:
         """Whether they differ at most in where they were opened and begun."""
         if not isinstance(other, Frame) or not self.like(other):
             return False
-        return (self.alts, self.lines) == (other.alts, other.lines)
+        mine = (self.alts, self.lines, self.fresh, self.commented)
+        return mine == (other.alts, other.lines, other.fresh, other.commented)
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def like(self, other: Frame) -> bool:
         """Whether both are the same but for what is judged alternative by alternative."""
-        return (self.kind, self.pending, self.depth, self.command, self.quoted) == (
-            other.kind,
-            other.pending,
-            other.depth,
-            other.command,
-            other.quoted,
-        ) and (self.document, self.rest) == (other.document, other.rest)
+        return self._open == other._open
+
+    @property
+    def _open(self) -> tuple[object, ...]:
+        what = (self.kind, self.pending, self.depth, self.command, self.quoted, self.process)
+        return (*what, self.document, self.rest)
+
+
+class Doubt(Struct, frozen=True):
+    """Text that not all shells read alike: what, where (offset), who does not, what to do."""
+
+    what: str
+    offset: int
+    why: str = "which dash, bash and busybox do not read alike"
+    hint: str = "put the value into a variable before that: `x={{ … }}`"
 
 
 class State(Struct):
@@ -124,15 +138,19 @@ class State(Struct):
 
     ``open_end``: what the text so far may end with that the next character could continue:
     an operator's characters, ``$``, a backslash, ``name`` (``$name``), ``<<``, or nothing.
-    ``lone``: the places of expressions that end right here. ``operands``: those in this
-    comparison of a ``[[ ]]``. ``doubt``: what the shells read differently, and where.
+    ``lone``: the places of expressions that end right here and are words so far; ``ends``: of
+    all that end right here. ``operands``: those in this comparison of a ``[[ ]]``. ``doubt``:
+    what the shells read differently. ``unfinished``: the bytes right before that may be the
+    beginning of a multi-byte character.
     """
 
     frames: list[Frame]
     open_end: frozenset[str] = frozenset({""})
     lone: frozenset[int] = frozenset()
     operands: frozenset[int] = frozenset()
-    doubt: tuple[str, int] | None = None
+    doubt: Doubt | None = None
+    ends: frozenset[int] = frozenset()
+    unfinished: frozenset[Unfinished] = frozenset({NOTHING})
 
     @property
     def top(self) -> Frame:
@@ -141,13 +159,17 @@ class State(Struct):
 
     def copy(self) -> State:
         """An equal state that changes on its own."""
-        return State(
-            [copy(f) for f in self.frames], self.open_end, self.lone, self.operands, self.doubt
-        )
+        other = copy(self)
+        other.frames = [copy(f) for f in self.frames]
+        return other
 
     def unit(self) -> Frame:
         """The innermost frame whose newlines begin here-documents."""
         return next(f for f in reversed(self.frames) if f.kind in UNITS)
+
+    def substituted(self) -> bool:
+        """Return True inside a ``$(…)`` or ``<(…)``."""
+        return any(frame.kind is Kind.SUBSTITUTION for frame in self.frames)
 
     def commands(self) -> Frame | None:
         """The frame whose word the innermost quotes belong to, if it is shell code."""
@@ -176,8 +198,12 @@ def join(one: State, other: State) -> State | None:
             return None
         mine.alts |= theirs.alts
         mine.lines |= theirs.lines
+        mine.fresh &= theirs.fresh
+        mine.commented |= theirs.commented
     joined.open_end |= other.open_end
     joined.lone |= other.lone
     joined.operands |= other.operands
+    joined.ends |= other.ends
+    joined.unfinished |= other.unfinished
     joined.doubt = one.doubt or other.doubt
     return joined

@@ -9,6 +9,8 @@ from jinja2 import nodes
 
 from orchestrator.templating.language import INSERT
 from orchestrator.templating.names import Names
+from orchestrator.templating.shelltext.beginning import masked
+from orchestrator.templating.shelltext.declared import judge
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.places import Place, hole
 from orchestrator.templating.shelltext.state import Refusal, State, begin, join
@@ -44,10 +46,15 @@ class Walk:
         self._only_expression(body)
         state = self._all(body, begin())
         Lexer(state, self.places).finish()
+        source = masked(self._parsed.source.text)
         for place in self.places:
+            judge(place, source[place.begun : place.offset])
             if place.descriptor and not place.alone:
                 what = "an expression in a part of the word after `>&`, which bash expands twice"
                 raise Refusal(what, place.offset, "for both streams write `>{{ … }} 2>&1`")
+            if place.integer and place.wide:
+                what = "an integer right after a character beyond ASCII"
+                raise Refusal(what, place.offset, "put a blank before it")
             if place.filter and not place.alone:
                 what = f"`{place.filter}` in the middle of a word"
                 raise Refusal(what, place.offset, "put blanks around the expression")

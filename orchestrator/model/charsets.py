@@ -1,0 +1,120 @@
+"""Multi-byte character sets in which a byte below 0x80 may be the rest of a character.
+
+bash marks the bytes of each line it reads that belong to a multi-byte character of its locale,
+and takes none of them for a quote or an operator (parse.y, set_line_mbstate). Text written as
+UTF-8 is then cut into other characters: in SHIFT_JIS 0x81 0x5C is one, so no backslash is left
+of a ``\\`` after a 0x81; in GB18030 and EUC-TW mbrlen(3) waits for the fourth byte of what cannot
+become a character, and even a quote is passed over. dash and busybox know bytes only.
+
+The tables are what mbrlen(3) of glibc 2.36 says of every charmap with an <mb_cur_max> above 1.
+EUC-JP, EUC-KR, EUC-JISX0213, GB2312 and UTF-8 need none: there every byte of a multi-byte
+character is above 0x7F. In CP949 the others are letters, which mean nothing after another byte.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from orchestrator.model.text import encode
+
+
+class Charset(NamedTuple):
+    """The bytes of one character set: those that begin a character of several bytes, those that
+    end one of two, and of characters of four bytes the first and the second.
+
+    ``expands`` stands for what bash does when it expands a word, where it takes characters from
+    wherever it is: any byte above 0x7F may be the first of two there.
+    """
+
+    leads: frozenset[int]
+    trails: frozenset[int]
+    long_leads: frozenset[int] = frozenset()
+    long_seconds: frozenset[int] = frozenset()
+    expands: bool = False
+
+
+def _bytes(*ranges: tuple[int, int]) -> frozenset[int]:
+    return frozenset(byte for first, last in ranges for byte in range(first, last + 1))
+
+
+_LATE = _bytes((0x40, 0x7E), (0x80, 0xFE))
+CHARSETS = (
+    Charset(_bytes((0x81, 0x9F), (0xE0, 0xEA)), _LATE),  # SHIFT_JIS
+    Charset(_bytes((0x81, 0x9F), (0xE0, 0xFC)), _LATE),  # WINDOWS-31J, SHIFT_JISX0213
+    Charset(_bytes((0xA1, 0xF9)), _LATE),  # BIG5
+    Charset(_bytes((0x81, 0xFE)), _LATE),  # GBK, BIG5-HKSCS
+    Charset(  # JOHAB
+        _bytes((0x84, 0xD3), (0xD9, 0xDE), (0xE0, 0xF9)), _bytes((0x31, 0x7E), (0x80, 0xFE))
+    ),
+    Charset(  # GB18030
+        _bytes((0x81, 0xFE)), _LATE, _bytes((0x81, 0xFE)), _bytes((0x30, 0x39))
+    ),
+    Charset(  # EUC-TW
+        _bytes((0x8E, 0x8E), (0xA1, 0xFE)),
+        _bytes((0xA1, 0xFE)),
+        _bytes((0x8E, 0x8E)),
+        _bytes((0xA1, 0xB0)),
+    ),
+    Charset(_bytes((0x80, 0xFF)), _bytes((0x40, 0x7E)), expands=True),
+)
+
+Unfinished = tuple[bytes, ...]
+"""For each of ``CHARSETS`` the bytes of a character that is not whole yet."""
+
+NOTHING: Unfinished = (b"",) * len(CHARSETS)
+
+
+def hides(unfinished: Unfinished, char: str) -> bool:
+    """Return True if a shell may take this ASCII character for the rest of another one."""
+    byte = ord(char)
+    return any(
+        (len(begun) == 1 and byte in (*charset.trails, *_seconds(charset, begun[0])))
+        or len(begun) == 2
+        for charset, begun in zip(CHARSETS, unfinished, strict=True)
+    )
+
+
+def hides_end(text: str) -> bool:
+    """Return True if a shell may take any ASCII character after the text for the rest of one."""
+    data = encode(text[-2:])[-2:]
+    return any(
+        len(data) == 2
+        and data[1] in _seconds(charset, data[0])
+        and len(_rest(charset, encode(text))) == 2
+        for charset in CHARSETS
+    )
+
+
+def after(unfinished: Unfinished, text: str) -> Unfinished:
+    """Return what is not whole at the end of ``text``. A newline ends whatever is open."""
+    line = text.rpartition("\n")
+    if line[1]:
+        unfinished = NOTHING
+    if unfinished == NOTHING and line[2].isascii():
+        return NOTHING
+    data = encode(line[2])
+    return tuple(
+        _rest(charset, begun + data) for charset, begun in zip(CHARSETS, unfinished, strict=True)
+    )
+
+
+def _rest(charset: Charset, data: bytes) -> bytes:
+    """Return the end of ``data`` that is the beginning of a character."""
+    i, size, leads = 0, len(data), charset.leads
+    while i < size:
+        begin = i
+        if data[i] not in leads:
+            i += 1
+            continue
+        following = data[i + 1 : i + 2]
+        if not following:
+            return data[begin:]
+        if following[0] in _seconds(charset, data[i]):
+            i += 4
+        else:  # a character, or none: then bash goes on behind both bytes as well
+            i += 1 if charset.expands and following[0] in leads else 2
+    return data[begin:] if i > size else b""
+
+
+def _seconds(charset: Charset, lead: int) -> frozenset[int]:
+    return charset.long_seconds if lead in charset.long_leads else frozenset()
