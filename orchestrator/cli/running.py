@@ -268,6 +268,7 @@ def _ask(there: There, plan: Plan) -> None:
 
 
 def _left(steps: Mapping[str, str]) -> None:
+    from orchestrator.model.clean import one_line
     from orchestrator.model.fold import fold
 
     click.echo(
@@ -277,7 +278,7 @@ def _left(steps: Mapping[str, str]) -> None:
     for host, step in steps.items():
         busy.setdefault(step, []).append(host)
     for step, hosts in busy.items():
-        click.echo(f"  {fold(hosts)} may still be busy with {step}", err=True)
+        click.echo(f"  {fold(hosts)} may still be busy with {one_line(step)}", err=True)
 
 
 @click.command("lock", short_help="Show or release the locks of apps.")
