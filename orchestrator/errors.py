@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
@@ -52,7 +54,7 @@ class Mark(Struct, frozen=True, order=True):
             return self
         opening = rows[self.line - 1][self.column - 1 :]
         if opening[:1] in "|>" and opening:
-            body = rows[self.line :]
+            body = islice(rows, self.line, None)
             indent = next((len(r) - len(r.lstrip(" ")) for r in body if r.strip()), 0)
             return Mark(self.path, self.line + line, indent + column)
         if line == 1:
@@ -118,14 +120,26 @@ class ConnectError(OrchError):
 class Problems:
     """Collects what is wrong, so that all of it is told at once."""
 
+    most = 1000
+    """With so many, no more are looked for: somebody gave a file that is none of orch's."""
+
     def __init__(self) -> None:
         self.found: list[Problem] = []
+        self._known: set[Problem] = set()
 
     def add(self, what: str, mark: Mark | None = None, hint: str = "") -> None:
-        """Note one problem; the same one is kept once."""
+        """Note one problem; the same one is kept once. Raises ``DefinitionError`` with all that
+        was found where there are too many."""
         problem = Problem(what, mark, hint)
-        if problem not in self.found:
-            self.found.append(problem)
+        if len(self._known) != len(self.found):  # some were put there by hand
+            self._known = set(self.found)
+        if problem in self._known:
+            return
+        self.found.append(problem)
+        self._known.add(problem)
+        if len(self.found) >= self.most:
+            self.found.append(Problem(f"more than {self.most} errors: the rest is not looked for"))
+            self.raise_any()
 
     def raise_any(self) -> None:
         """Raise ``DefinitionError`` with all that was found, in the files' order, or return."""
@@ -160,6 +174,14 @@ def excerpt(mark: Mark) -> str:
 
 def _rows(path: str) -> list[str]:
     try:
-        return Path(path).read_text("utf-8-sig", "replace").splitlines()
+        file = Path(path)
+        about = file.stat()
+        return _read(file, about.st_ino, about.st_mtime_ns, about.st_size)
     except (OSError, ValueError):
         return []
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, *_: int) -> list[str]:
+    """The lines of a file that has not changed since: a thousand errors may stand in one."""
+    return file.read_text("utf-8-sig", "replace").splitlines()

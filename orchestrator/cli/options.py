@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -100,13 +101,20 @@ def apps(command: F) -> F:
     )(command)
 
 
+def _no_nan(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("it must be a number of seconds")
+    return value
+
+
 def locking(command: F) -> F:
     """How an app's lock is taken."""
     return _all(
         command,
         click.option(
             "--lock-wait",
-            type=click.FloatRange(min=0),
+            type=click.FloatRange(0, 31_622_400),
+            callback=_no_nan,
             default=0.0,
             metavar="SECONDS",
             help="Wait so long for an app's lock that somebody else has.",

@@ -32,9 +32,9 @@ from orchestrator.model.host import Host, Stage
 
 FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")
-_PORTED = r"\s*[&!]?\s*\[[^\]]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
-_TERM = re.compile(_PORTED + r"|(?:\[[^\]]*\]|[^:,])*")
-_INDEX = r"(-?(?:0|[1-9][0-9]*))"  # one that is padded is part of a name
+_PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
+_TERM = re.compile(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
+_INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # one that is padded is part of a name
 _SLICE = re.compile(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
 _BROKEN = re.compile(r"\[(?:[^\]]*[,/]|-|[^\]]*-\])")  # a range that is not: no glob is meant
 _WILD = re.compile(r"[*?]")

@@ -17,7 +17,7 @@ from orchestrator.source.folder import show
 Mask: TypeAlias = Callable[[str], str]
 
 _CONTROLS = ("set", "fail", "assert", "wait")
-_ITEM = re.compile(r"\{[{%][^}]*\bitem\b")
+_ITEM = re.compile(r"\{[{%][^}]{0,999}?\bitem\b")
 
 
 def same(step: PlannedStep) -> tuple[object, ...]:

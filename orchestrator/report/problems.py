@@ -16,12 +16,14 @@ def problems_text(problems: Sequence[Problem], out: Out) -> str:
 
     ``out`` is where the text will go: it decides on colour. The text has no final newline.
     """
-    places: dict[tuple[str, str], list[Mark]] = {}
+    places: dict[tuple[str, str], dict[Mark, None]] = {}
     for problem in problems:
-        marks = places.setdefault((problem.what, problem.hint), [])
-        if problem.mark is not None and problem.mark not in marks:
-            marks.append(problem.mark)
-    found = ["\n".join(_one(what, hint, marks, out)) for (what, hint), marks in places.items()]
+        marks = places.setdefault((problem.what, problem.hint), {})
+        if problem.mark is not None:
+            marks[problem.mark] = None
+    found = [
+        "\n".join(_one(what, hint, list(marks), out)) for (what, hint), marks in places.items()
+    ]
     if len(found) > 1:
         found.append(f"{len(found)} errors")
     return ("\n\n" if len(found) > 1 else "\n").join(found)

@@ -29,6 +29,7 @@ from orchestrator.source.names import why_no_variable
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 366 * 86400  # seconds; timers overflow from some hundred years on
 _SHOWN = 40
 
 
@@ -160,7 +161,7 @@ class Reader:
         return None
 
     def duration(self, value: Value | None, what: str) -> float | None:
-        """Seconds, 0 or more: a number of them, or ``250ms``, ``10s``, ``5m``, ``1h``, ``2d``."""
+        """Seconds, 0 to a year: a number of them, or ``250ms``, ``10s``, ``5m``, ``1h``, ``2d``."""
         if value is None:
             return None
         plain = isinstance(value.data, (str, int, float)) and not isinstance(value.data, bool)
@@ -168,7 +169,11 @@ class Reader:
         if match is None:
             self.wrong(value, what, "a duration: seconds, or like 250ms, 10s, 5m, 1h")
             return None
-        return float(match[1]) * _SECONDS[match[2] or "s"]
+        seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+        if seconds > _LONGEST:
+            self.wrong(value, what, f"a duration of at most {_LONGEST // 86400} days")
+            return None
+        return seconds
 
     def items(self, value: Value | None, what: str) -> list[Value] | None:
         """The list's values; one value that is no list stands for a list of one."""

@@ -17,7 +17,7 @@ from orchestrator.tasks.index import KEYWORDS, Index, index
 from orchestrator.tasks.model import Call, Request, Task
 from orchestrator.tasks.read import TaskReader
 
-_HOOK = re.compile(r"^\s*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
+_HOOK = re.compile(r"^[ \t]*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
 
 _NO_HANDLERS = "define it under `handlers:` of the task"

@@ -6,6 +6,8 @@ where a value, parsed as the one word that it is, may still mean more than was m
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
@@ -21,6 +23,8 @@ from orchestrator.templating.syntax import Source
 
 Note = tuple[str, Mark]
 
+_LOOKED_AT = 200
+"""So many values of one command are looked at, and so many of its pipes are told."""
 _PIPE = "a failure left of a pipe goes unseen in sh; `shell: bash` adds pipefail"
 
 
@@ -50,7 +54,7 @@ def _run(run: Run) -> Iterator[Note]:
             yield from _values(template)
     if run.text is not None and PurePosixPath(run.shell).name != "bash":
         source = Source(run.text.source, run.text.mark)
-        for offset in _pipes(run.text.source):
+        for offset in _pipes(run.text.source)[:_LOOKED_AT]:
             yield _PIPE, source.at(offset)
 
 
@@ -61,11 +65,11 @@ def _module(module: Module) -> Iterator[Note]:
 
 
 def _values(template: ShellTemplate | CommandTemplate) -> Iterator[Note]:
-    for use in template.uses:
+    for number, use in enumerate(template.uses):
         if use.filter:
             what = f"`{use.filter}` takes text apart or as it is: be sure of where it is from"
             yield what, use.mark
-        elif note := meaning(masked(use.command)):
+        elif number < _LOOKED_AT and (note := meaning(masked(use.command))):
             yield note, use.mark
 
 
@@ -76,7 +80,8 @@ def _pipes(source: str) -> list[int]:
         _Pipes(found).feed(masked(source), 0)
     except Refusal:  # branches that open quotes make no sense one after the other
         return []
-    lines = {source.count("\n", 0, offset): offset for offset in reversed(found)}
+    ends = [end.start() for end in re.finditer("\n", source)]
+    lines = {bisect_left(ends, offset): offset for offset in reversed(found)}
     return sorted(lines.values())
 
 

@@ -86,11 +86,11 @@ def _int(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
     try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
         return float(value if isinstance(value, str) else "no")
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"must be a number, found {_kind(value)}") from None
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from jinja2 import pass_context
+from jinja2 import Environment, pass_context, pass_environment
 from jinja2.exceptions import UndefinedError
-from jinja2.runtime import Macro, StrictUndefined, Undefined
+from jinja2.filters import make_attrgetter
+from jinja2.runtime import LoopContext, Macro, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import _PassArg, missing
 from msgspec import Struct
 
 from orchestrator.model.result import Result, Unknown
 from orchestrator.model.text import quote_text
+from orchestrator.templating import limits
 from orchestrator.templating.textform import (
     OF_TEXT,
     Unfit,
@@ -32,7 +34,20 @@ FUNCTIONS = frozenset({"range", "dict", "namespace"})
 # Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
 FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
 SLICE = "a part of a value"
-TEXT = "the text of a value"
+CONCAT, ROUNDS = "the texts of values", "the rounds of a loop"
+_OF_SIZES = (
+    "center",
+    "indent",
+    "wordwrap",
+    "batch",
+    "slice",
+    "round",
+    "truncate",
+    "to_json",
+    "tojson",
+)
+"""Filters that are given how wide, long or precise something is to be."""
+_INDENT = 100
 _RESULT = "name what a step put under `register:`"
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
@@ -92,22 +107,38 @@ class Language(ImmutableSandboxedEnvironment):
     Whatever changes a text tells the rendering, which follows secrets.
     """
 
-    intercepted_binops = frozenset({"%"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
+    concat = staticmethod(limits.concat)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Format a text."""
-        if isinstance(left, str):
+        """Calculate, or format a text, within bounds."""
+        formats = operator == "%" and isinstance(left, str)
+        if formats:
             check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
-        return context.follow((left, right), super().call_binop(context, operator, left, right))
+        limits.check_operation(operator, left, right)
+        made = super().call_binop(context, operator, left, right)
+        limits.check_result(made)
+        context.work.step(made)
+        return context.follow((left, right), made) if formats else made
 
     def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
         """Call a function or method; what a macro writes is followed in there."""
-        self, context, function = args[:3]
-        made = super(Language, self).call(*args[1:], **named)
+        self, context, function, *given = args
+        owner = getattr(function, "__self__", None)
+        if isinstance(function, LoopContext):  # goes into another level of a recursive loop
+            given = [limits.Rounds(value, context.work) for value in given]
+        elif isinstance(owner, str | bytes):
+            given = [list(each) if isinstance(each, Iterator) else each for each in given]
+            limits.check_method(owner, function.__name__, (*given, *named.values()))
+        elif isinstance(owner, int) and function.__name__ == "to_bytes":
+            limits.check_sizes(owner, (*given, *named.values()))
+        context.work.step(owner, *given)
+        made = super(Language, self).call(context, function, *given, **named)
+        limits.check_result(made)
         if isinstance(function, Macro):
             return made
-        owner = getattr(function, "__self__", None)
-        return context.follow((owner, *args[3:], *named.values()), made)
+        context.work.step(made)
+        return context.follow((owner, *given, *named.values()), made)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Make ``format`` and ``format_map`` of a text refuse what has none."""
@@ -118,6 +149,7 @@ class Language(ImmutableSandboxedEnvironment):
         def checked(*args: Any, **named: Any) -> str:
             given = args[0].values() if value.__name__ == "format_map" and args else args
             check_text((*given, *named.values()))
+            limits.check_format(value.__self__, (*given, *named.values()))
             return format_(*args, **named)
 
         return checked
@@ -155,7 +187,9 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         "join": join,
     }
     env.filters |= {name: of_text(env.filters[name]) for name in OF_TEXT}
-    env.filters["format"] = _format
+    env.filters |= {"format": _format, "replace": _replace, "sum": _sum(env.filters["sum"])}
+    for name in _OF_SIZES:
+        env.filters[name] = _bounded(env.filters[name])
     env.filters = {name: _followed(of) for name, of in env.filters.items()}
     env.filters |= {
         "raw": _as_it_is,
@@ -164,7 +198,8 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         FREE: _free,
         KEEP: _keep,
         INSERT: _insert,
-        TEXT: text_of,
+        CONCAT: _concat,
+        ROUNDS: _rounds,
     }
     env.tests |= {
         word: _result_test(word) for word in ("changed", "failed", "skipped", "succeeded")
@@ -193,6 +228,7 @@ def _followed(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @pass_context
     def followed(context: Any, *args: Any, **named: Any) -> Any:
+        context.work.step(*args)
         match wants:
             case _PassArg.context:
                 made = function(context, *args, **named)
@@ -202,9 +238,26 @@ def _followed(function: Callable[..., Any]) -> Callable[..., Any]:
                 made = function(context.environment, *args, **named)
             case _:
                 made = function(*args, **named)
+        limits.check_result(made)
+        context.work.step(made)
         return context.follow((*args, *named.values()), made)
 
     return followed
+
+
+def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, refusing sizes and values that are beyond all bounds."""
+    skipped = 0 if _PassArg.from_obj(function) is None else 1
+
+    def bounded(*args: Any, **named: Any) -> Any:
+        value, *sizes = args[skipped:]
+        limits.check_all(value)
+        limits.check_sizes(value, (*sizes, *named.values()))
+        return function(*args, **named)
+
+    if skipped:
+        bounded.jinja_pass_arg = function.jinja_pass_arg  # type: ignore[attr-defined]
+    return bounded
 
 
 @pass_context
@@ -213,12 +266,27 @@ def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
 
 
 @pass_context
+def _concat(context: Any, values: list[Any]) -> str:
+    """What ``~`` makes."""
+    text = limits.concat(map(text_of, values))
+    context.work.step(text)
+    return text
+
+
+@pass_context
+def _rounds(context: Any, value: Any, steps: int) -> limits.Rounds:
+    return limits.Rounds(value, context.work, steps)
+
+
+@pass_context
 def _free(context: Any, name: str) -> object:
+    context.work.step()
     return context.look_up(name)
 
 
 @pass_context
 def _keep(context: Any, value: object) -> str:
+    limits.check_all(value)
     context.kept = value
     return ""
 
@@ -226,15 +294,39 @@ def _keep(context: Any, value: object) -> str:
 @pass_context
 def _insert(context: Any, value: object, index: int) -> str:
     text: str = context.insert(value, index)
+    context.work.step(text)
     return text
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
+    if isinstance(indent, int) and indent > _INDENT:
+        raise Unfit(f"an indent of more than {_INDENT} blanks")
     return json.dumps(value, ensure_ascii=False, indent=indent, default=text_of)
+
+
+def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    text, old, new = text_of(value), text_of(old), text_of(new)
+    limits.check_replaced(text, old, new)
+    return text.replace(old, new, -1 if count is None else count)
+
+
+def _sum(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Jinja's ``sum``; lists are joined in one go."""
+
+    @pass_environment
+    def sum_(environment: Environment, values: Any, attribute: Any = None, start: Any = 0) -> Any:
+        if not isinstance(start, list | tuple):
+            return function(environment, values, attribute, start)
+        if attribute is not None:
+            values = map(make_attrgetter(environment, attribute), values)
+        return limits.flat_sum(values, start)
+
+    return sum_
 
 
 def _format(value: Any, *args: Any, **named: Any) -> str:
     check_text((*args, *named.values()))
+    limits.check_percent(text_of(value), (*args, *named.values()))
     return str(text_of(value) % (named or args))
 
 

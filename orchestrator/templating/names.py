@@ -8,7 +8,7 @@ from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 from msgspec import Struct, field
 
-from orchestrator.templating.language import FREE, FUNCTIONS, SLICE, TEXT
+from orchestrator.templating.language import CONCAT, FREE, FUNCTIONS, ROUNDS, SLICE
 
 
 class Names(Struct, frozen=True):
@@ -81,11 +81,17 @@ class Lazy(NodeTransformer):
         return nodes.Filter(node.node, SLICE, bounds, [], None, None, lineno=node.lineno)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        """Have each operand give its text."""
+        """Have a filter join the operands' texts."""
         self.generic_visit(node)
-        node.nodes = [
-            nodes.Filter(each, TEXT, [], [], None, None, lineno=each.lineno) for each in node.nodes
-        ]
+        texts = nodes.List(node.nodes, lineno=node.lineno)
+        return nodes.Filter(texts, CONCAT, [], [], None, None, lineno=node.lineno)
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+        """Have the rounds of a loop counted, each as what its body takes."""
+        parts = sum(1 for part in node.body for _ in part.find_all(nodes.Node))
+        self.generic_visit(node)
+        steps, at = nodes.Const(1 + parts // 8, lineno=node.lineno), node.iter.lineno
+        node.iter = nodes.Filter(node.iter, ROUNDS, [steps], [], None, None, lineno=at)
         return node
 
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802

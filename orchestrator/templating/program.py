@@ -17,9 +17,10 @@ from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, neare
 from orchestrator.model.masks import Masks
 from orchestrator.templating.following import follow, secrets_of
 from orchestrator.templating.language import Language, Missing, NotDefined
+from orchestrator.templating.limits import Work, concat
 from orchestrator.templating.names import Lazy, Names, survey
 from orchestrator.templating.scope import Scope, Waits
-from orchestrator.templating.syntax import Parsed, Source
+from orchestrator.templating.syntax import Parsed, Source, too_deep
 from orchestrator.templating.textform import Unfit
 
 _FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
@@ -32,6 +33,7 @@ class Rendering(Context):
         super().__init__(env, {}, None, {})
         self.scope = scope
         self.kept: object = None
+        self.work = Work()
         self._masks: Masks | None = None
 
     def look_up(self, name: str) -> object:
@@ -97,7 +99,7 @@ class Program(Struct, frozen=True, eq=False):
     def run(self, context: Rendering) -> str:
         """The text it gives. Raises ``DefinitionError`` where an expression fails."""
         try:
-            return "".join(self.template.root_render_func(context))
+            return concat(self.template.root_render_func(context))
         except (OrchError, Waits):
             raise
         except NotDefined as error:
@@ -107,8 +109,11 @@ class Program(Struct, frozen=True, eq=False):
         except SecurityError as error:
             raise self.source.refuse(f"not allowed here: {error}", self._offset(error)) from None
         except _FAULTS as error:
-            what = f"the expression fails: {str(error) or type(error).__name__}"
+            what = f"the expression fails: {_told(error)}"
             raise self.source.refuse(what, self._offset(error)) from error
+        except (RecursionError, MemoryError) as error:
+            what = "the template calls itself too often, or takes too much memory"
+            raise self.source.refuse(what, self._offset(error)) from None
 
     def undefined(self, what: Missing, scope: Scope, near: int) -> DefinitionError:
         """The error for a name that does not exist, used somewhere near an offset."""
@@ -126,6 +131,11 @@ class Program(Struct, frozen=True, eq=False):
             if frame == self.template.filename:
                 return self.template.get_corresponding_lineno(line) - 1
         return 0
+
+
+def _told(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:299]}…"
 
 
 def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
@@ -149,6 +159,8 @@ def compile_tree(
         template = Template.from_code(env, env.compile(tree), {})
     except TemplateSyntaxError as error:
         raise parsed.source.refuse(f"{error.message}", error.lineno - 1) from None
+    except (SyntaxError, RecursionError, MemoryError):  # loops in 20 loops, ifs in 100 ifs, …
+        raise too_deep(parsed.source, 0) from None
     return Program(parsed.source, env, template, names, spots)
 
 

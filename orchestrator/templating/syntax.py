@@ -21,6 +21,7 @@ from orchestrator.errors import DefinitionError, Mark, Problem, nearest
 from orchestrator.templating.language import Language
 
 # Jinja turns every CR into a newline; in its place travels a blank that it leaves alone.
+_DEPTH = 100
 _STAND_INS = "\x1c\x1d\x1e\x1f\x0b\x0c\x85\xa0\u2028\u2029"
 
 
@@ -32,8 +33,9 @@ class Source(Struct, frozen=True):
 
     def at(self, offset: int) -> Mark:
         """The place of a character of the text."""
-        before = self.text[: max(offset, 0)]
-        return self.mark.inside(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        end = min(max(offset, 0), len(self.text))
+        line = self.text.count("\n", 0, end) + 1
+        return self.mark.inside(line, end - self.text.rfind("\n", 0, end))
 
     def refuse(self, what: str, offset: int, hint: str = "") -> DefinitionError:
         """The error that says what is wrong at a character of the text."""
@@ -88,9 +90,28 @@ def _parse(source: Source, env: Language, hint: str, state: str | None) -> Parse
         if state and "{{" in source.text:
             at = source.text.index("{{")
         raise source.refuse(what, at, hint) from None
+    except RecursionError:
+        raise too_deep(source, begins[-1] if begins else 0) from None
     parsed = Parsed(source, tree, tuple(begins))
+    _shallow(parsed)
     _known(parsed, env)
     return parsed
+
+
+def too_deep(source: Source, offset: int) -> DefinitionError:
+    """The error for a template whose parts stand in each other by the hundred."""
+    what = f"this template is nested too deeply: more than {_DEPTH} levels"
+    return source.refuse(what, offset, "`x in [a, b, c]` does for many `or`s, `~` for many `+`")
+
+
+def _shallow(parsed: Parsed) -> None:
+    """Refuse what the walks over the tree could not come to the end of."""
+    level: list[nodes.Node] = [parsed.tree]
+    for _ in range(_DEPTH):
+        level = [child for node in level for child in node.iter_child_nodes()]
+        if not level:
+            return
+    raise too_deep(parsed.source, parsed.begin(level[0]))
 
 
 def _plain(message: str) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 from jinja2 import nodes
 from msgspec import Struct
 
-from orchestrator.errors import Mark
+from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.secret import Secret
 from orchestrator.model.value import Value
 from orchestrator.templating.following import secrets_of
 from orchestrator.templating.language import INSERT, KEEP, Language, Missing, language
+from orchestrator.templating.limits import check_all
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse
@@ -133,7 +134,24 @@ def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]
     names = frozenset[str]().union(*(part.names for part in parts))
     optional = frozenset[str]().union(*(part.optional for part in parts))
     programs = tuple(program for part in parts for program in part._programs)
-    return ValueTemplate("", mark, names, optional - names, render, programs, tuple(parts))
+
+    def checked(scope: Scope) -> Any:
+        value = render(scope)
+        try:
+            check_all(value)
+        except Unfit as unfit:
+            raise DefinitionError(Problem(unfit.what, mark)) from None
+        return value
+
+    return ValueTemplate(
+        "",
+        mark,
+        names,
+        optional - names,
+        checked if names or optional else render,
+        programs,
+        tuple(parts),
+    )
 
 
 def _secret(secret: Secret, mark: Mark) -> ValueTemplate:

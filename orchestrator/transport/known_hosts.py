@@ -16,6 +16,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from orchestrator.transport.config.patterns import regex_of
+
 REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 
@@ -206,8 +208,7 @@ def _hash(name: str) -> str:
 def _matches(pattern: str, name: str) -> bool:
     if "*" not in pattern and "?" not in pattern:
         return pattern == name
-    wild = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(wild, name) is not None
+    return re.fullmatch(regex_of(pattern), name, re.DOTALL) is not None
 
 
 def _contents(path: Path) -> bytes:

@@ -27,6 +27,7 @@ _STOPS = {
     Kind.SINGLE: re.compile(r"'"),
     Kind.COMMENT: re.compile(r"\n"),
 }
+_DEPTH = 200
 _LIKE_DOUBLE = (Kind.DOUBLE, Kind.DOCUMENT, Kind.ARITHMETIC)
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
 _NAME_GOES_ON = re.compile(r"[A-Za-z0-9_]*")
@@ -121,8 +122,11 @@ class Lexer:
         )
 
     def push(self, kind: Kind, i: int) -> Frame:
-        """Open something. Returns its frame."""
+        """Open something. Returns its frame. Raises ``Refusal`` where too much is open already:
+        all of it is looked at for each character."""
         frame = Frame(kind, self.at(i))
+        if len(self.state.frames) > _DEPTH:
+            raise Refusal(f"quotes and `$(` more than {_DEPTH} levels deep", self.at(i))
         if kind in COMMANDS:
             frame.alts = frozenset({Alt(Spot.START)})
             frame.begun = self.at(i + 1)

@@ -6,13 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.templating.shelltext.boundaries import end_word
-from orchestrator.templating.shelltext.state import Document, Kind
+from orchestrator.templating.shelltext.state import Document, Kind, Refusal
 from orchestrator.templating.shelltext.words import TESTS, Alt, Spot, Target, after_command, quoted
 
 if TYPE_CHECKING:
     from orchestrator.templating.shelltext.lexer import Lexer
 
 
+_MOST = 200
 _DELIMITER = re.compile(
     r"""(?:[^\s'"\\$`;&|<>()]|\\[^\n]|'[^'\n]*'|"[^"$`\\\n]*")+(?=[\s;&|<>()]|\Z)"""
 )
@@ -69,6 +70,8 @@ def _here(lexer: Lexer, i: int, opened: int, *, strip: bool) -> int:
         what = "a second here-document on a line in `$(…)`"
         why = "which bash before 5.2 does not find the end of"
         lexer.doubt(what, opened, why, "put the commands on lines of their own")
+    if len(unit.pending) >= _MOST:
+        raise Refusal(f"more than {_MOST} here-documents on one line", lexer.at(i))
     unit.pending += (document,)
     top.alts = frozenset(
         Alt(Spot.PREFIX if alt.spot is Spot.START else alt.spot) for alt in top.alts

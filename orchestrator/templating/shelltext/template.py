@@ -23,13 +23,15 @@ _HINT = (
     "for text that is none write `{% raw %}…{% endraw %}` around it"
 )
 
+_COMMAND = 4096  # characters of a command that tell what it does
+
 
 class Use(Struct, frozen=True):
     """An expression in a command, for lint.
 
     ``filter``: raw, words or ''. ``sources``: the names that it is made of. ``command``: the
-    text of its command before it, from the command's name on; '' where it stands in none,
-    such as in a here-document.
+    text of its command before it, from the command's name on, or the beginning of that; '' where
+    it stands in none, such as in a here-document.
     """
 
     mark: Mark
@@ -115,13 +117,17 @@ class Escaping(Rendering):
                 raise self.program.source.refuse(what, place.offset, hint)
 
 
+def _command(text: str, place: Place) -> str:
+    """What stands before a value in its command; of a very long one the beginning."""
+    return text[place.begun : min(place.offset, place.begun + _COMMAND)].lstrip()
+
+
 def compile_shell(text: str, mark: Mark) -> ShellTemplate:
     """Read command text. Raises ``DefinitionError`` for all that DESIGN 3.4 refuses at load."""
     parsed, names, walk = walked(text, mark)
     walk.rewrite()
     uses = tuple(
-        Use(parsed.source.at(p.offset), p.filter, p.sources, text[p.begun : p.offset].lstrip())
-        for p in walk.places
+        Use(parsed.source.at(p.offset), p.filter, p.sources, _command(text, p)) for p in walk.places
     )
     program = compile_tree(parsed, environment_of(parsed), names)
     return ShellTemplate(text, mark, names.required, names.optional, uses, program, walk.places)

@@ -93,7 +93,7 @@ def seconds(words: list[str], environ: Mapping[str, str]) -> int | None:
     word = text(words, environ)
     if word == "none":
         return None
-    if not re.fullmatch(r"(?i)([0-9]{1,12}[smhdw]?)+", word):
+    if not re.fullmatch(r"(?i)(?:[0-9]{1,12}+[smhdw]?)++", word):
         raise BadValueError(f"{word!r} is no time, like 90 or 1m30s")
     parts = re.findall(r"([0-9]+)([a-z]?)", word.lower())
     total = sum(int(number) * UNITS[unit] for number, unit in parts)
@@ -116,11 +116,11 @@ def files(words: list[str], _: Mapping[str, str]) -> tuple[str, ...]:
 def socket_path(words: list[str], environ: Mapping[str, str]) -> str:
     """A path in which every ${NAME} is known, or $NAME."""
     word = text(words, environ)
+    if "${" in word.rpartition("}")[2]:
+        raise BadValueError(f"a }} is missing in {word!r}")
     for name in re.findall(r"\$\{([^}]*)\}", word):
         if name not in environ:
             raise BadValueError(f"${{{name}}} is not set in the environment")
-    if re.search(r"\$\{[^}]*$", word):
-        raise BadValueError(f"a }} is missing in {word!r}")
     if word.startswith("$") and not re.match(r"\$(\{|[A-Za-z0-9_]+$)", word):
         raise BadValueError(f"{word!r} names no variable of the environment")
     return word

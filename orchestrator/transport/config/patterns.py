@@ -39,10 +39,21 @@ def compiled(patterns: Iterable[str]) -> Patterns:
 
 
 def _any(patterns: list[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(map(_regex, patterns)), re.DOTALL) if patterns else None
+    return re.compile("|".join(map(regex_of, patterns)), re.DOTALL) if patterns else None
 
 
-def _regex(pattern: str) -> str:
-    """Repeated stars are one: each of them would multiply the time of a mismatch."""
-    pattern = re.sub(r"\*+", "*", pattern)
-    return "".join({"*": ".*", "?": "."}.get(sign) or re.escape(sign) for sign in pattern)
+def regex_of(pattern: str) -> str:
+    """Return the pattern as a regular expression, for ``fullmatch`` with ``re.DOTALL``.
+
+    What stands between two stars is looked for once: where it was found first is as good as
+    any later place, and trying those would take a time that grows with each star's power.
+    """
+    first, *parts = ("".join(map(_sign, part)) for part in pattern.split("*"))
+    if not parts:
+        return first
+    *middle, last = parts
+    return first + "".join(f"(?>.*?{part})" for part in middle if part) + ".*" + last
+
+
+def _sign(sign: str) -> str:
+    return "." if sign == "?" else re.escape(sign)

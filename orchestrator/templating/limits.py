@@ -1,0 +1,225 @@
+"""How much a template may do: bounds that no honest one comes near.
+
+An expression is known to be too large before it is worked out wherever one operation could take
+all the memory there is (``'x' * 10**10``); what is done in many small steps is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from orchestrator.templating.textform import Unfit
+
+TEXT = 1 << 24  # characters of one text
+ITEMS = 1_000_000  # of one list or mapping, with all that is in it
+BITS = 10_000  # of one integer: 3,010 digits; Python writes none of more than 4,300
+STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and what they handle
+WIDTH = 100_000  # a number that says how wide, long or precise something is to be
+
+_PERCENT = re.compile(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")
+_BRACES = re.compile(r"\{[^{}:]*:([^{}]+)")
+_NESTED = re.compile(r"\{[^{}]*\{")
+_NUMBER = re.compile(r"[0-9]+")
+_SHORT = 16  # characters
+_SEE_LOOPS = "do its loops go over more than is meant?"
+
+
+class Work:
+    """The steps that a rendering has left."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = STEPS
+
+    def step(self, *values: object) -> None:
+        """Count a step that handles these values. Raises Unfit where there were too many."""
+        self.left -= 1
+        for value in values:
+            if isinstance(value, str | bytes):
+                self.left -= len(value) >> 6
+            elif isinstance(value, list | tuple | dict | set | frozenset):
+                self.left -= len(value) >> 3
+        if self.left < 0:
+            raise Unfit(f"the template takes more than {STEPS:,} steps", _SEE_LOOPS)
+
+
+class Rounds:
+    """What a loop goes over, each round of it as many steps as its body is large."""
+
+    __slots__ = ("_steps", "_value", "_work")
+
+    def __init__(self, value: Any, work: Work, steps: int = 1) -> None:
+        self._value, self._work, self._steps = value, work, steps
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rounds(iter(self._value))
+
+    def _rounds(self, values: Iterator[Any]) -> Iterator[Any]:
+        work, steps = self._work, self._steps
+        for value in values:
+            work.left -= steps
+            if work.left < 0:
+                work.step()
+            yield value
+
+
+def concat(parts: Iterable[str]) -> str:
+    """Join the parts of a text. Raises Unfit where it is too long."""
+    parts = list(parts)
+    check_length(sum(map(len, parts)))
+    return "".join(parts)
+
+
+def check_length(size: int) -> None:
+    """Raise Unfit for a text of so many characters."""
+    if size > TEXT:
+        raise Unfit(f"this would be a text of more than {TEXT:,} characters", _SEE_LOOPS)
+
+
+def check_result(value: object) -> None:
+    """Raise Unfit for a number, text or list that is too large."""
+    if isinstance(value, int):
+        if value.bit_length() > BITS:
+            raise Unfit(f"this would be a number of more than {int(BITS * 0.30103):,} digits")
+    elif isinstance(value, str | bytes):
+        check_length(len(value))
+    elif isinstance(value, list | tuple | dict | set | frozenset):
+        _check_items(len(value))
+
+
+def check_all(value: object) -> None:
+    """Raise Unfit for a value that holds too many values: each counts as often as it is held."""
+    left, stack = ITEMS, [value]
+    while stack:
+        inner = stack.pop()
+        if isinstance(inner, dict):
+            stack.extend(inner.values())
+        elif isinstance(inner, list | tuple):
+            stack.extend(inner)
+        else:
+            continue
+        left -= len(inner)
+        if left < 0:
+            _check_items(ITEMS + 1)
+
+
+def check_operation(operator: str, left: Any, right: Any) -> None:
+    """Raise Unfit for an operation whose result would be too large."""
+    if operator == "*":
+        _check_product(left, right)
+        _check_product(right, left)
+    elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+        if left.bit_length() * right > BITS and abs(left) > 1:
+            check_result(1 << BITS)
+    elif operator == "+" and isinstance(left, Sequence) and isinstance(right, Sequence):
+        _check_size(left, len(left) + len(right))
+    elif operator == "%" and isinstance(left, str):
+        named = isinstance(right, Mapping)
+        given = right.values() if named else right if isinstance(right, tuple) else (right,)
+        check_percent(left, given)
+
+
+def check_percent(text: str, given: Iterable[object]) -> None:
+    """Raise Unfit for ``text % given`` where the result would be too long."""
+    given = list(given)
+    wide = "*" in text and any(isinstance(each, int) and abs(each) > WIDTH for each in given)
+    _check_formatted(text, given, _PERCENT.findall(text), "%", wide=wide)
+
+
+def check_format(text: str, given: Iterable[object]) -> None:
+    """Raise Unfit for ``text.format(given)`` where the result would be too long."""
+    given = list(given)
+    big = any(isinstance(each, int) and abs(each) > WIDTH for each in given)
+    wide = big and _NESTED.search(text) is not None
+    _check_formatted(text, given, _BRACES.findall(text), "{", wide=wide)
+
+
+def check_method(owner: str | bytes, name: str, args: Sequence[Any]) -> None:
+    """Raise Unfit for a method of a text whose result would be too long."""
+    match name, args:
+        case (("center" | "ljust" | "rjust" | "zfill"), [int(width), *_]):
+            check_length(width)
+        case "expandtabs", [int(width), *_]:
+            tab: Any = "\t" if isinstance(owner, str) else b"\t"
+            check_length(len(owner) + owner.count(tab) * width)
+        case "replace", [old, new, *_] if isinstance(old, type(owner)):
+            check_replaced(owner, old, new)
+        case "join", [parts] if isinstance(parts, Sequence):
+            check_joined(parts, owner)
+        case "translate", [Mapping() as table]:
+            longest = max(
+                (len(each) for each in table.values() if isinstance(each, str)), default=1
+            )
+            check_length(len(owner) * longest)
+
+
+def check_replaced(text: Any, old: Any, new: Any) -> None:
+    """Raise Unfit where replacing one text by another in a third would make it too long."""
+    if isinstance(new, type(text)):
+        check_length(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
+
+
+def check_joined(parts: Sequence[object], between: str | bytes) -> None:
+    """Raise Unfit where the parts with a text between them would be too long."""
+    sizes = (len(part) for part in parts if isinstance(part, str | bytes))
+    check_length(sum(sizes) + len(parts) * len(between))
+
+
+def check_sizes(value: object, given: Iterable[object]) -> None:
+    """Raise Unfit for arguments that say too much of how wide, long or precise something is to
+    be made of the value."""
+    for each in given:
+        if isinstance(each, int) and abs(each) > WIDTH:
+            raise Unfit(f"a number above {WIDTH:,} is given for a size")
+        if isinstance(value, str) and isinstance(each, str) and len(each) > _SHORT:
+            check_length(len(value) * len(each))
+
+
+def flat_sum(parts: Iterable[Any], start: list[Any] | tuple[Any, ...]) -> Any:
+    """``sum`` of lists in a time that grows with their items. Raises TypeError for other values."""
+    kind = type(start)
+    parts = list(parts)
+    for part in parts:
+        if not isinstance(part, kind):
+            raise TypeError(f"can only add {kind.__name__}s to a {kind.__name__}")
+    _check_items(len(start) + sum(map(len, parts)))
+    return kind(chain(start, *parts))
+
+
+def _check_product(left: Any, right: Any) -> None:
+    if not isinstance(right, int):
+        return
+    if isinstance(left, int):
+        if left.bit_length() + right.bit_length() > BITS + 2:
+            check_result(1 << BITS)
+    elif isinstance(left, Sequence) and right > 1:
+        _check_size(left, len(left) * right)
+
+
+def _check_size(kind: object, size: int) -> None:
+    if isinstance(kind, str | bytes):
+        check_length(size)
+    else:
+        _check_items(size)
+
+
+def _check_items(size: int) -> None:
+    if size > ITEMS:
+        raise Unfit(f"this would be a list of more than {ITEMS:,} values", _SEE_LOOPS)
+
+
+def _check_formatted(
+    text: str, given: Sequence[object], specs: Sequence[str], sign: str, *, wide: bool
+) -> None:
+    widths = [number for spec in specs for number in _NUMBER.findall(spec)]
+    if wide or any(len(number) > 5 for number in widths):
+        raise Unfit(f"a format has a number above {WIDTH:,} for a width")
+    longest = max((len(each) if isinstance(each, str) else 400 for each in given), default=0)
+    check_length(len(text) + text.count(sign) * longest + sum(map(int, widths)))
