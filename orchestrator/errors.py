@@ -6,6 +6,7 @@ One place (``cli``) turns them into an exit code; nothing here prints.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from enum import IntEnum
 from functools import lru_cache
@@ -176,6 +177,8 @@ def _rows(path: str) -> list[str]:
     try:
         file = Path(path)
         about = file.stat()
+        if not stat.S_ISREG(about.st_mode):
+            return []
         return _read(file, about.st_ino, about.st_mtime_ns, about.st_size)
     except (OSError, ValueError):
         return []

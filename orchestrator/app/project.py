@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from orchestrator.errors import Problem, UsageError
 from orchestrator.inventory.stages import Stages, default_stage, find_root, stages
+from orchestrator.source.files import is_folder
 from orchestrator.source.folder import show
 
 
@@ -41,7 +42,7 @@ def root_of(directory: str | None) -> Path:
     check_working_directory(directory)
     if directory is not None:
         root = Path(directory)
-        if not (root / "inventories").is_dir():
+        if not is_folder(root / "inventories"):
             what = f"no project in {directory}: there is no folder '{root / 'inventories'}'"
             raise UsageError(Problem(what, None, "name the folder that holds `inventories/`"))
         return root.absolute()

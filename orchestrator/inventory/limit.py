@@ -29,6 +29,7 @@ from orchestrator.inventory.names import ALL, is_v6, key
 from orchestrator.inventory.ranges import BadNameError, expand, has_range
 from orchestrator.model.fold import fold
 from orchestrator.model.host import Host, Stage
+from orchestrator.source.files import read_file
 
 FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")
@@ -36,9 +37,10 @@ _PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
 _TERM = re.compile(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
 _INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # one that is padded is part of a name
 _SLICE = re.compile(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
-_BROKEN = re.compile(r"\[(?:[^\]]*[,/]|-|[^\]]*-\])")  # a range that is not: no glob is meant
+_BROKEN = re.compile(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # a range that is not: no glob is meant
 _WILD = re.compile(r"[*?]")
 _FILE_DEPTH = 5
+_LONGEST = 20_000  # characters of a term
 
 
 def select(
@@ -89,6 +91,9 @@ class _Limit:
 
     def term(self, term: str, mark: Mark) -> set[str]:
         """The hosts of one term. Raises ``DefinitionError`` where it means nothing."""
+        if len(term) > _LONGEST:
+            what = f"a term of the limit has {len(term)} characters, more than {_LONGEST}"
+            raise DefinitionError(Problem(what, mark))
         if term == FAILED:
             return set(self.failed()) & set(self.stage.hosts)
         if term.startswith("@"):
@@ -130,7 +135,7 @@ class _Limit:
         if term.startswith("~"):
             try:
                 regex = re.compile(term[1:])
-            except re.error as error:
+            except (re.error, RecursionError, OverflowError) as error:
                 what = f"'{term}' in the limit is no regular expression: {error}"
                 raise DefinitionError(Problem(what, mark)) from error
             return self.matching(regex.match, regex.match)
@@ -197,7 +202,7 @@ class _Limit:
 
     def file(self, name: str, mark: Mark) -> set[str]:
         try:
-            rows = Path(name).read_text("utf-8-sig").splitlines()
+            rows = read_file(Path(name)).decode("utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             what = f"cannot read the limit's file '{name}': {why}"

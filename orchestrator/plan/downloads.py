@@ -14,6 +14,7 @@ from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Lane
 from orchestrator.plan.options import option
 from orchestrator.plan.text import script, word
+from orchestrator.source.files import expand_home, is_folder
 from orchestrator.source.folder import show
 from orchestrator.tasks.model import Download
 
@@ -53,8 +54,8 @@ def fetch(download: Download, frame: Frame, root: str) -> Fetch:
         what = f"`to` is made of text from a host (`{sorted(told)[0]}`), which may lead anywhere"
         hint = "use host.name; `to: folder/` keeps the file's own name"
         raise DefinitionError(Problem(what, download.to.mark, hint))
-    place = Path(root or ".", Path(to).expanduser())
-    if to.endswith("/") or place.is_dir():
+    place = Path(root or ".", expand_home(to))
+    if to.endswith("/") or is_folder(place):
         name = posixpath.basename(path)
         if name in ("", ".", "..", "~"):
             raise DefinitionError(Problem(f"'{path}' names no file", download.path.mark))

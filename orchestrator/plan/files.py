@@ -11,6 +11,7 @@ from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark, MissingFileError, OrchError, Problem
 from orchestrator.model.command import Bytes
 from orchestrator.plan import trees
+from orchestrator.source.files import expand_home, is_there, read_file
 from orchestrator.source.folder import show
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ class Files:
     def find(self, name: str, mark: Mark) -> str:
         """The path of a file: found beside the file that names it, else from the project's root;
         one from the command line, beside the user first."""
-        written = Path(name).expanduser()
+        written = expand_home(name)
         folder = Path(mark.path).parent if mark.line else Path()
         near, far = Path(folder, written).absolute(), self._root / written
-        found = far if far.exists() and not near.exists() else near
+        found = far if is_there(far) and not is_there(near) else near
         if found is near and far != near:
             self._far[near] = far
         return str(found)
@@ -49,7 +50,7 @@ class Files:
     def template(self, path: Path, mark: Mark) -> TextTemplate:
         """The file as a template."""
         if path not in self._templates:
-            data = self._reading(path, mark, path.read_bytes)
+            data = self._reading(path, mark, lambda: read_file(path))
             try:
                 text = data.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -42,6 +42,7 @@ class Absent:
 
 
 ABSENT = Absent()
+_DEEPEST = 40
 
 
 class Place:
@@ -182,6 +183,9 @@ class HostScope:
         if key in self._open:
             circle = [name for _, name in self._open[self._open.index(key) :]]
             what = f"values that need each other: {' → '.join((*circle, key[1]))}"
+            raise DefinitionError(Problem(what, mark))
+        if len(self._open) > _DEEPEST:
+            what = f"values that are made of each other more than {_DEEPEST} levels deep"
             raise DefinitionError(Problem(what, mark))
         self._open.append(key)
         try:

@@ -18,6 +18,7 @@ from orchestrator.model.text import quote_text
 from orchestrator.model.value import Key, Values
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Gather, Region, Results
+from orchestrator.tasks import MOST_STEPS
 from orchestrator.tasks.model import Block, Call, Control, Judgement, Modifiers, Step, Task
 from orchestrator.templating import Waits
 
@@ -188,6 +189,10 @@ class Walk:
         return row
 
     def _once(self, step: Step, frame: Frame, around: Around, label: str = "") -> Row:
+        if self.next > MOST_STEPS:
+            what = f"the task comes to more than {MOST_STEPS} steps on one host here"
+            hint = "does a loop go over more than is meant? a loop within one `run` is one step"
+            raise DefinitionError(Problem(what, step.mark, hint))
         if isinstance(step.does, Call):
             return self._call(step, step.does, frame, around)
         if isinstance(step.does, Block):

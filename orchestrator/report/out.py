@@ -83,8 +83,8 @@ def _terminal(stream: TextIO) -> bool:
 
 def _width(stream: TextIO, environ: Mapping[str, str]) -> int | None:
     columns = environ.get("COLUMNS", "")
-    if columns.isascii() and columns.isdigit() and int(columns) > 0:
-        return max(int(columns), 20)
+    if columns.isascii() and columns.isdigit() and int(columns[:9]) > 0:
+        return max(int(columns[:9]), 20)
     if not _terminal(stream):
         return None
     try:

@@ -12,6 +12,7 @@ from orchestrator.model.masks import Masks
 from orchestrator.model.secret import Secret
 from orchestrator.model.text import decode
 from orchestrator.source import child
+from orchestrator.source.files import expand_home, read_file
 
 
 def fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
@@ -46,9 +47,9 @@ def _env(secret: Secret, environ: Mapping[str, str]) -> str:
 
 
 def _read(secret: Secret) -> bytes:
-    path = Path(secret.folder, Path(secret.words[0]).expanduser())
+    path = Path(secret.folder, expand_home(secret.words[0]))
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         what = f"cannot read {path}, which '{secret.name}' comes from: {why}"

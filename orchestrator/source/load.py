@@ -15,6 +15,7 @@ import yaml
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems
 from orchestrator.model.value import Data, Key, Value
+from orchestrator.source.files import read_file
 from orchestrator.source.scalar import Scalar, resolve, typed
 from orchestrator.source.secret import read_secret
 from orchestrator.source.syntax import DEPTH, TEMPLATE_HINT, TOO_DEEP, not_yaml
@@ -33,7 +34,7 @@ def load(path: Path, shown: str, *, secrets: bool = False) -> Value:
     Raises ``DefinitionError`` with every problem found.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise DefinitionError(Problem(f"cannot read {shown}: {why}", Mark(shown))) from error

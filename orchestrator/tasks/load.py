@@ -8,14 +8,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
+from orchestrator.errors import DefinitionError, Mark, Problems, nearest
 from orchestrator.model import ansible
 from orchestrator.model.value import Key
+from orchestrator.source.files import read_file
 from orchestrator.source.folder import show
 from orchestrator.source.load import load as load_yaml
 from orchestrator.tasks.index import KEYWORDS, Index, index
 from orchestrator.tasks.model import Call, Request, Task
 from orchestrator.tasks.read import TaskReader
+from orchestrator.tasks.unfolding import refuse_endless
 
 _HOOK = re.compile(r"^[ \t]*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
@@ -64,7 +66,7 @@ def load(root: Path, names: Iterable[str] | None) -> Tasks:
         _check_hooks(task, found, problems)
     _check_notify(by_name, problems)
     if not problems.found:
-        _refuse_cycles(by_name, problems)
+        refuse_endless(by_name, problems)
     problems.raise_any()
     return Tasks(found, by_name)
 
@@ -73,7 +75,7 @@ def _may_hook(path: Path) -> bool:
     """Whether a task file may hook into others; every such file is read for every run, so that
     one in error is never a hook that silently does not fire."""
     try:
-        return _HOOK.search(path.read_text("utf-8", "replace")) is not None
+        return _HOOK.search(read_file(path).decode("utf-8", "replace")) is not None
     except OSError:
         return True  # reading it in earnest tells what is wrong
 
@@ -182,11 +184,13 @@ def _check_notify(by_name: Mapping[str, Task], problems: Problems) -> None:
 
 def _called_below(task: Task, by_name: Mapping[str, Task], seen: set[str]) -> set[str]:
     """The names of the tasks that steps of a task call, and that those call."""
-    for step in task.own_steps():
-        if isinstance(step.does, Call) and step.does.task not in seen:
-            seen.add(step.does.task)
-            if step.does.task in by_name:
-                _called_below(by_name[step.does.task], by_name, seen)
+    open_ = [task]
+    while open_:
+        for step in open_.pop().own_steps():
+            if isinstance(step.does, Call) and step.does.task not in seen:
+                seen.add(step.does.task)
+                if step.does.task in by_name:
+                    open_.append(by_name[step.does.task])
     return seen
 
 
@@ -204,23 +208,3 @@ def _unknown(name: str, mark: Mark, found: Index, problems: Problems) -> None:
 def _takes(params: Iterable[str]) -> str:
     listed = ", ".join(sorted(params))
     return f"it takes {listed}" if listed else "it takes none; declare it under `params:`"
-
-
-def _refuse_cycles(by_name: Mapping[str, Task], problems: Problems) -> None:
-    done: set[str] = set()
-
-    def visit(name: str, path: tuple[str, ...], mark: Mark) -> None:
-        if name in path:
-            circle = " → ".join((*path[path.index(name) :], name))
-            problems.found.append(
-                Problem(f"tasks that call each other in a circle: {circle}", mark)
-            )
-            return
-        if name in done:
-            return
-        for call in by_name[name].calls():
-            visit(call.task, (*path, name), call.mark)
-        done.add(name)
-
-    for name in by_name:
-        visit(name, (), by_name[name].mark)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.text import decode
+from orchestrator.source.files import expand_home
 from orchestrator.transport.deadline import CancelledError
 
 Ask: TypeAlias = Callable[[str, bool, threading.Event], str | None]
@@ -182,7 +183,7 @@ class Answers:
     def _answer(self, question: Question) -> tuple[str | None, str]:
         name = self._environ.get(question.file, "") if question.file else ""
         if name:
-            answer, trouble = _from_file(question.file, Path(name).expanduser())
+            answer, trouble = _from_file(question.file, expand_home(name))
             if answer is not None:
                 self._tell(question.kind, answer)
             return answer, trouble

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from orchestrator.source.files import read_file
 from orchestrator.transport.identity import public_line
 
 TAIL = b"-cert-v01@openssh.com"
@@ -30,7 +31,7 @@ class Certificate(Struct, frozen=True):
 def read_certificate(path: Path, name: str) -> Certificate:
     """Read ``path``, called ``name`` in messages. Never raises."""
     try:
-        blob = public_line(path.read_bytes())
+        blob = public_line(read_file(path))
     except OSError as error:
         return Certificate(name, trouble=f"{name} can't be read: {error.strerror}")
     if not _split(blob)[0].endswith(TAIL):

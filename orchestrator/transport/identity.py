@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from msgspec import Struct
 
+from orchestrator.source.files import read_file
+
 Sign: TypeAlias = Callable[[bytes, str], bytes]
 MAGIC = b"openssh-key-v1\0"  # OpenSSH's PROTOCOL.key
 CURVES: dict[str, hashes.HashAlgorithm] = {
@@ -42,7 +44,7 @@ def read_identity(path: Path, name: str, passphrase: str | None = None) -> Ident
     raises: trouble is told in the result.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         public = _public_file(Path(f"{path}.pub"))
         return Identity(name, public, trouble=f"{name} does not exist", exists=False)
@@ -138,7 +140,7 @@ def _container(data: bytes) -> bytes:
 
 def _public_file(path: Path) -> bytes:
     try:
-        return public_line(path.read_bytes())
+        return public_line(read_file(path))
     except OSError:
         return b""  # there is none: it only says what the private part says as well
 

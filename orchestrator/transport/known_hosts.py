@@ -16,6 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from orchestrator.source.files import read_file
 from orchestrator.transport.config.patterns import regex_of
 
 REVOKED, AUTHORITY = "@revoked", "@cert-authority"
@@ -213,7 +214,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _contents(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         return b""
 

@@ -1,0 +1,43 @@
+"""Local files by the names that people and files give: no name and no file ends in a hang."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+MOST = 64 << 20  # bytes
+
+
+def read_file(path: Path, most: int = MOST) -> bytes:
+    """Return the bytes of a file, of a pipe as well.
+
+    Raises OSError where it cannot be read, has more than ``most`` bytes (``/dev/zero`` has no
+    end) or has a name that no file can have. A FIFO that nobody writes to is empty.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:  # a NUL in the name, or what the file system's encoding does not have
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
+    return data
+
+
+def is_folder(path: Path) -> bool:
+    """Return True if there is such a folder; False for a name that none can have."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises OSError for a name too long
+
+
+def is_there(path: Path) -> bool:
+    """Return True if there is such a file or folder; False for a name that none can have."""
+    return os.path.exists(path)  # noqa: PTH110 - as above
+
+
+def expand_home(text: str) -> Path:
+    """Return the path with ``~`` or ``~user`` at its beginning as that home folder; as it is
+    where there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises RuntimeError
