@@ -64,7 +64,11 @@ def test_the_session_shares_what_it_declares() -> None:
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("lock", "lock holder run app within token force"), ("doctor", "tools more method"), ("facts", "")],
+    [
+        ("lock", "lock holder run app within token force"),
+        ("doctor", "tools more method"),
+        ("facts", ""),
+    ],
 )
 def test_other_scripts_share_what_they_declare(name: str, given: str) -> None:
     text = (FOLDER / f"{name}.sh").read_text()
