@@ -67,6 +67,8 @@ class Shell:
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = scripts
+        self._known: dict[str, str] = {}
+        self._writes: dict[int, frozenset[str]] = {}
         self.functions: dict[str, list[Function]] = {}
         for script in scripts:
             for function in _functions(script, script.body, ()):
@@ -83,11 +85,16 @@ class Shell:
                 known |= _written(script.body)
         return found
 
+    @cached_property
+    def _owners(self) -> dict[str, str]:
+        return {f.own: f.body.name for named in self.functions.values() for f in named}
+
     def _owner(self, name: str) -> str:
         """The function whose own variable that is, or ''."""
-        owners = {f.own: f.body.name for named in self.functions.values() for f in named}
-        fit = [own for own in owners if name.startswith(own)]
-        return owners[max(fit, key=len)] if fit else ""
+        if name not in self._known:
+            fit = [own for own in self._owners if name.startswith(own)]
+            self._known[name] = self._owners[max(fit, key=len)] if fit else ""
+        return self._known[name]
 
     def _called(self, event: Event) -> list[Function]:
         if event.what != "call" or event.trapped:
@@ -103,6 +110,8 @@ class Shell:
         """What a call of it may write, but for variables of its own, and of those that it calls.
         Raises ValueError for a function that calls itself: its variables would be one set."""
         name = function.body.name
+        if id(function) in self._writes:
+            return self._writes[id(function)]
         if name in seen:
             raise ValueError(f"{function.where} calls itself, by way of {' '.join(seen)}")
         found = {e.name for e in function.body.events if e.what == "set" and not e.trapped}
@@ -110,7 +119,8 @@ class Shell:
         for event in function.body.events:
             for called in self._called(event):
                 found |= self._may_set(called, (*seen, name))
-        return frozenset(found)
+        self._writes[id(function)] = frozenset(found)
+        return self._writes[id(function)]
 
     def _function(self, function: Function) -> Iterator[str]:
         sets, reads = function.declared("Sets"), function.declared("Reads")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ MODULE = frozenset("o_want o_within o_fixes o_literal o_off o_secrets".split())
 """What the planner puts before and behind a module's script, and what was compared last."""
 
 
+@cache
 def core() -> Script:
     text = (SESSION / "module.sh").read_text()
     return Script("module.sh", text, "o_", SETTING | MODULE)
 
 
+@cache
 def functions() -> Script:
     return Script("functions.sh", (FOLDER / "functions.sh").read_text(), "f_")
 
