@@ -75,7 +75,7 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
         problems, more = undefined_names(own, values.later_names(of_tasks), read)
         told.add(problems)
         notes += more
-    return told.problems, list(dict.fromkeys(notes + notes_of(of_tasks)))
+    return told.problems, list(dict.fromkeys(notes + notes_of(own)))
 
 
 def _with_defaults(stages: Iterable[Stage]) -> frozenset[str]:
