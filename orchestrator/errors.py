@@ -15,6 +15,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+_BUG = 300  # characters of an exception's message that are shown
+
 
 class Exit(IntEnum):
     """The exit codes of ``orch``."""
@@ -146,6 +148,19 @@ class Problems:
         """Raise ``DefinitionError`` with all that was found, in the files' order, or return."""
         if self.found:
             raise DefinitionError(*sorted(self.found, key=lambda p: p.mark or Mark("")))
+
+
+def describe_bug(error: BaseException) -> str:
+    """Return what to call an exception that should not have been raised, and where it was."""
+    said = " ".join(str(error).split())
+    what = f"{type(error).__name__}: {said[:_BUG]}" if said else type(error).__name__
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return f"a bug in orch: {what}"
+    path = Path(trace.tb_frame.f_code.co_filename)
+    return f"a bug in orch: {what} ({path.parent.name}/{path.name}:{trace.tb_lineno})"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

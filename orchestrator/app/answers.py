@@ -10,12 +10,16 @@ from msgspec import Struct, field
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
 from orchestrator.errors import ConnectError
 from orchestrator.model.checkup import Trouble
+from orchestrator.model.text import encode
 from orchestrator.transport.ask import BECOME_FILE
 from orchestrator.transport.become import Become
 
 FULL, SCARCE = 1 << 20, 100 << 20  # bytes free: no step could write there; it may soon be so
 SKEW = 5.0  # seconds that clocks may differ before anybody minds
-_DF = re.compile(r"\s(\d+)\s+(\d+)\s+(-?\d+)\s+(\d+)%\s+\S")  # POSIX.1-2017 df -P; as df -Pi has it
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_DF = re.compile(  # POSIX.1-2017 df -P; as df -Pi has it
+    r"\s([0-9]{1,18})\s+([0-9]{1,18})\s+(-?[0-9]{1,18})\s+([0-9]{1,18})%\s+\S"
+)
 _PASSWORD = re.compile("password is required|asks for a password")
 _TTY = re.compile("must have a tty|no tty present")
 _NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
@@ -47,7 +51,7 @@ class Answers(Struct):
                 found.whole = True
             elif key == "become":
                 number, status, said = (*rest.split(" ", 2), "", "")[:3]
-                if number.isdecimal() and status.isdecimal():
+                if _NUMBER.fullmatch(number) and _NUMBER.fullmatch(status):
                     found.become.append((int(number) - 1, int(status), said))
             else:
                 found.one[key] = rest
@@ -72,7 +76,7 @@ class Answers(Struct):
         ``sent`` and ``heard``, and told whole seconds. None where it has no clock to look at.
         """
         said = self.one.get("clock", "")
-        if not said.isdecimal():
+        if not _NUMBER.fullmatch(said):
             return None
         least, most = int(said) - heard, int(said) + 1 - sent
         return least if least > 0 else min(most, 0.0)
@@ -161,6 +165,6 @@ def become(answers: Answers, method: str, users: Sequence[str]) -> Iterator[Trou
 
 def _refusal(method: str, user: str, status: int, said: str) -> ConnectError:
     try:
-        return Become(method, user).refused(said.encode(), status)
+        return Become(method, user).refused(encode(said), status)
     except ConnectError as error:  # no such user or method can be
         return error

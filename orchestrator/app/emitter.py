@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -19,7 +20,8 @@ class Emitter:
 
     ``log`` tells where the run is kept; the last event, RunFinished, carries it, and nobody is
     told of what comes behind it (an interrupt). When a sink can show nothing more (its reader is
-    gone, its disk full), ``gone`` is called and the run goes on to its proper end.
+    gone, its disk full), ``gone`` is called and the run goes on to its proper end. So it does after
+    a bug in a sink, which ``close`` raises.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Emitter:
         self._sinks, self._log, self._gone = sinks, log, gone
         self._lock = threading.RLock()  # a sink may warn while it takes an event
         self._over = False
+        self._bug: Exception | None = None
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -46,19 +49,24 @@ class Emitter:
 
     def _tell(self, event: Event) -> None:
         for sink in self._sinks:
-            try:
-                sink(event)
-            except OSError:
-                self._gone()
+            self._try(partial(sink, event))
+
+    def _try(self, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except OSError:
+            self._gone()
+        except Exception as error:  # not the host's fault that it is of
+            self._bug = self._bug or error
 
     def close(self) -> None:
-        """Nothing more will come; what does is not told."""
+        """Nothing more will come; what does is not told. Raises the first error of a sink that is
+        not an OSError."""
         with self._lock:
             for rest in self._masking.rest(time.time(), None):
                 self._tell(rest)
             for sink in self._sinks:
-                try:
-                    sink.close()
-                except OSError:
-                    self._gone()
+                self._try(sink.close)
             self._over = True
+        if self._bug is not None:
+            raise self._bug

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from orchestrator.model.event import (
     ConnectFinished,
+    Crashed,
     Event,
     HostFinished,
     RunFinished,
@@ -73,6 +74,8 @@ class Masking:
                 return replace(event, outcome=self._outcome(event.outcome))
             case Warned():
                 return replace(event, text=text(event.text))
+            case Crashed():
+                return replace(event, error=text(event.error), traceback=text(event.traceback))
             case RunFinished():
                 return replace(event, rows=tuple(map(self._row, event.rows)))
         return event

@@ -86,8 +86,10 @@ def carry_out(
                 cancel=cancel,
             )
         finally:
-            emit.close()
-            outside.close()
+            try:
+                emit.close()
+            finally:
+                outside.close()
 
 
 def _connectors(

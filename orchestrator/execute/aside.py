@@ -21,10 +21,10 @@ class Answer(Struct, frozen=True):
     stderr: str
 
 
-def ask(session: Session, script: str) -> Answer:
+def ask(session: Session, script: str, *, timeout: float = _TIMEOUT) -> Answer:
     """Run a script between two segments, in one round trip. Raises Lost and ConnectError."""
     heard = _Heard()
-    command = Command(_STEP, script, timeout=_TIMEOUT, changes=Always(False))
+    command = Command(_STEP, script, timeout=timeout, changes=Always(False))
     session.aside(command, heard)
     ending = heard.ending
     ended = ending is not None and ending.how is How.DONE

@@ -11,6 +11,8 @@ from orchestrator.model.clean import quote
 from orchestrator.model.facts import FACTS, NUMBERS
 from orchestrator.session import Session
 
+_DIGITS = 18
+
 
 def gather(session: Session) -> dict[str, str | int]:
     """The facts, in one round trip. Raises OrchError where it cannot tell, Lost, ConnectError."""
@@ -21,8 +23,18 @@ def gather(session: Session) -> dict[str, str | int]:
     found = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
     facts: dict[str, str | int] = {name: found.get(name, "") for name in FACTS}
     for name in NUMBERS:
-        facts[name] = int(found[name]) if found.get(name, "").isdecimal() else 0
+        facts[name] = _number(name, found.get(name, ""))
     return facts
+
+
+def _number(name: str, text: str) -> int:
+    """Some hosts cannot tell, and say so in words: that is 0."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    if len(text) > _DIGITS:
+        what = f"{name} is a number of {len(text)} digits"
+        raise OrchError(f"the host's facts could not be gathered: {what}")
+    return int(text)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import stat
 import time
@@ -22,6 +23,7 @@ from orchestrator.session.transfer import receive
 from orchestrator.source.folder import show
 
 _CHUNK = 1 << 20
+_SIZE = re.compile(r"[0-9]{1,18}")
 _PROBED = "its probe failed: exit status 1"
 """What is said of a script that wrote why there is no such file."""
 
@@ -74,7 +76,7 @@ def _told(text: str | None) -> Sum | None:
     if text is None:
         return None
     size, _, digest = text.partition(" ")
-    if not size.isdecimal() or len(digest) != hashlib.sha256().digest_size * 2:
+    if not _SIZE.fullmatch(size) or len(digest) != hashlib.sha256().digest_size * 2:
         raise OrchError(Problem(f"the host told no size and checksum, but {quote(text)}"))
     return Sum(int(size), digest)
 

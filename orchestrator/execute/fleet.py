@@ -79,6 +79,9 @@ class Fleet:
             self._emit(ConnectFinished(time.time(), name, seconds, what, hint))
             self._away[name] = error
             raise
+        except Exception as error:
+            self._emit(ConnectFinished(time.time(), name, time.monotonic() - began, str(error)))
+            raise
         with self._lock:
             self._connections[name] = connection
         self._emit(ConnectFinished(time.time(), name, time.monotonic() - began))

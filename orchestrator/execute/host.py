@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from orchestrator.errors import ConnectError, MissingFileError, OrchError
+from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
 from orchestrator.execute.alone import bring, judged, refused, sent_beside, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
@@ -45,13 +45,19 @@ class HostTask:
     def run(self, program: Program) -> bool:
         """Walk the program until it ends, fails, or the run is cancelled; whether it ended well.
 
-        Raises ConnectError.
+        Raises ConnectError, and whatever else goes wrong, once the step that it broke off is told
+        as failed and its host is told to end what runs.
         """
         began = time.monotonic()
         self.cancel = self.fleet.cancel
         unwatch = self.cancel.watch(self._cancel)
         try:
             well = self._walk(program)
+        except (ConnectError, Lost):
+            raise
+        except Exception as error:
+            self._abandon(reason_of(error) if isinstance(error, OrchError) else describe_bug(error))
+            raise
         finally:
             unwatch()
             self.session = None  # a late word of the interrupt is not for who uses it next
@@ -59,6 +65,11 @@ class HostTask:
         if self.cancel.stopping and not self.progress.stopped:
             self.progress.worst(Status.CANCELLED, "interrupted")
         return well and not self._over()
+
+    def _abandon(self, why: str) -> None:
+        if self.session is not None:
+            self.session.close()
+        self.recorder.abandon(why)
 
     def _over(self) -> bool:
         return self.recorder.gone or self.cancel.stopping
@@ -169,7 +180,7 @@ class HostTask:
 
     def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
         if ruling.ok and ruling.kind != "wait":
-            self.recorder.queue(step, Outcome(Status.OK), ruling.values)
+            self.recorder.queue(step, Outcome(Status.OK), ruling.values, own=ruling.own)
             return None
         failed = self._flush()
         if failed is not None or self._over():
@@ -316,7 +327,7 @@ class HostTask:
     def _fetched(self, step: PlannedStep, command: Command, fetch: Fetch) -> Outcome | None:
         """Ask the host for its file, and read it where this side has another."""
         began = time.monotonic()
-        late = Late(command.timeout, self._over)
+        late = Late(fetch.timeout, self._over)
         asked = self._held(step, command)
         if asked is None:
             return None

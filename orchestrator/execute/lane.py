@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct, field
 
-from orchestrator.errors import ConnectError
 from orchestrator.execute.begun import Begun
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Emit, Fleet
+from orchestrator.execute.guard import guarded
 from orchestrator.execute.host import HostTask
 from orchestrator.execute.locks import Holder, Locks, users_of
 from orchestrator.execute.pending import command, pending
@@ -21,7 +21,6 @@ from orchestrator.execute.reach import Reach, fallen
 from orchestrator.model.event import HostFinished, TaskFinished, TaskStarted, Warned
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.plan.model import HostPlan, Lane, Plan, Program, Wave
-from orchestrator.session import Lost
 
 
 class Options(Struct, frozen=True):
@@ -69,7 +68,7 @@ class LaneRun:
         self.begun = Begun()
         self.fallen: set[str] = set()
         self.fallen_in: dict[int, set[str]] = {}
-        self.reach = Reach(lane, fleet, pool)
+        self.reach = Reach(lane, fleet, pool, emit)
         self.locked = self.declined = False
         self.locks = Locks(
             fleet.undoing(),
@@ -80,6 +79,7 @@ class LaneRun:
             pool,
             options.lock_wait,
             lambda text: emit(Warned(time.time(), text)),
+            emit,
         )
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
         keep = undone or bool(lane.failed) or bool(self.reach.delegates) or lane.app is not None
@@ -251,10 +251,14 @@ class LaneRun:
 
         def one(name: str) -> None:
             progress = apart[name]
-            try:
-                HostTask(fleet, progress, title, self.emit).run(programs[name])
-            except ConnectError as error:
-                fallen(progress, error)
+            task = HostTask(fleet, progress, title, self.emit)
+            guarded(
+                lambda: task.run(programs[name]),
+                progress,
+                title,
+                self.emit,
+                lambda error: fallen(progress, error),
+            )
             outcome = Outcome(
                 progress.status or Status.OK, reason=progress.reason, seconds=progress.seconds
             )
@@ -297,10 +301,8 @@ class LaneRun:
         """What was registered once is every host's."""
         for host in hosts:
             ran = self.progress[host.host]
-            made = {name: ran.results[name] for name in ran.made}
             for progress in self.progress.values():
-                progress.results.update(made)
-                progress.withheld_any = progress.withheld_any or ran.withheld_any
+                ran.share(progress)
 
     def _host(self, number: int, wave: Wave, plan: HostPlan) -> None:
         progress = self.progress[plan.host]
@@ -310,20 +312,27 @@ class LaneRun:
             progress.worst(Status.CANCELLED, f"'{wave.task}' was not begun: interrupted")
             return
         before, seconds = dict(progress.counts), progress.seconds
-        task = HostTask(self.fleet, progress, wave.task, self.emit)
-        try:
-            self.fleet.connect(plan.host)
-            self.locks.renew(plan.host)
-            self.begun.host(plan.host)
-            if not task.run(plan.program):
-                self._pending(wave, plan, task, progress)
-        except (ConnectError, Lost) as error:
-            self.reach.failed(progress, error)
+
+        def task() -> None:
+            self._task(wave, plan, progress)
+
+        guarded(
+            task, progress, wave.task, self.emit, lambda error: self.reach.failed(progress, error)
+        )
         if progress.status is None:
             progress.worst(Status.SKIPPED)
         self._finished(number, wave, progress, before, progress.seconds - seconds)
         if self.last.get(plan.host) == number or (progress.stopped and self.last):
             self.fleet.release(plan.host)
+
+    def _task(self, wave: Wave, plan: HostPlan, progress: Progress) -> None:
+        """Do a host's part of a task. Raises ConnectError and Lost."""
+        task = HostTask(self.fleet, progress, wave.task, self.emit)
+        self.fleet.connect(plan.host)
+        self.locks.renew(plan.host)
+        self.begun.host(plan.host)
+        if not task.run(plan.program):
+            self._pending(wave, plan, task, progress)
 
     def _pending(self, wave: Wave, plan: HostPlan, task: HostTask, progress: Progress) -> None:
         """Keep in mind the handlers that were called for and did not run to their end."""

@@ -13,7 +13,8 @@ from msgspec import Struct, field
 from orchestrator.errors import ConnectError
 from orchestrator.execute.aside import Answer, ask
 from orchestrator.execute.cancel import Cancel
-from orchestrator.execute.fleet import Fleet
+from orchestrator.execute.fleet import Emit, Fleet
+from orchestrator.execute.guard import caught
 from orchestrator.execute.pool import each
 from orchestrator.library import FOLDER
 from orchestrator.model.clean import one_line, quote
@@ -68,6 +69,7 @@ class Locks(Struct):
     pool: ThreadPoolExecutor
     wait: float
     tell: Callable[[str], None]
+    emit: Emit
     _by: dict[str, tuple[str, Session]] = field(default_factory=dict)
 
     def take(self, hosts: Collection[str], cancel: Cancel) -> Refusal | None:
@@ -130,12 +132,18 @@ class Locks(Struct):
             session = self.fleet.session(name, self.app, user)
         except ConnectError as error:
             return Refusal(name, str(error), held=False, error=error), False
+        except Exception as error:
+            return Refusal(name, self._bug(name, error), held=False), False
         try:
             answer = ask(session, self._script(name, "take"))
         except (ConnectError, Lost) as error:
             if isinstance(error, Lost) or (isinstance(error, NotReady) and error.sent):
                 self._by[name] = user, session  # it may be taken, and is to be freed
             return Refusal(name, str(error), held=False, error=error), False
+        except Exception as error:
+            session.close()
+            self._by[name] = user, session
+            return Refusal(name, self._bug(name, error), held=False), False
         if answer.exit_status == 0:
             if answer.stdout != _ENTERED:
                 self._by[name] = user, session
@@ -171,6 +179,8 @@ class Locks(Struct):
                 answer = self._free(name)
             except (ConnectError, Lost) as error:
                 left[name] = str(error)
+            except Exception as error:
+                left[name] = self._bug(name, error)
             else:
                 if answer.exit_status != 0:
                     left[name] = _said(answer)
@@ -178,6 +188,9 @@ class Locks(Struct):
         each(self.pool, one, list(self._by))
         self._by = {name: taken for name, taken in self._by.items() if name in left}
         return left
+
+    def _bug(self, name: str, error: Exception) -> str:
+        return caught(error, self.app, "lock", name, self.emit)
 
     def _free(self, name: str) -> Answer:
         """Once more where the session broke off: nothing is freed but what is ours."""

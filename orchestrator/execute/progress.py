@@ -12,6 +12,7 @@ from orchestrator.model.number import label
 from orchestrator.model.outcome import Outcome, Row, Status, last_lines
 from orchestrator.plan.model import PlannedStep, Results
 from orchestrator.plan.others import ended
+from orchestrator.plan.scope import OWN
 
 STDERR_LINES = 10
 
@@ -49,10 +50,20 @@ class Progress(Struct):
         """Whether any step of it ended on the host or on this side."""
         return any(self.counts[what] for what in ("ok", "changed", "failed"))
 
-    def register(self, name: str, result: object) -> None:
-        """The name means this result from now on."""
+    def register(self, name: str, result: object, *, own: bool = False) -> None:
+        """The name means this result from now on; ``own``: no host had a part in it."""
+        owned = self.results.get(OWN, frozenset()) - {name}
+        self.results[OWN] = owned | {name} if own else owned
         self.results[name] = result
         self.made.add(name)
+
+    def share(self, other: Progress) -> None:
+        """Have what was registered here mean the same there."""
+        owned = self.results.get(OWN, frozenset()) & self.made
+        others = other.results.get(OWN, frozenset()) - self.made
+        other.results.update({name: self.results[name] for name in self.made})
+        other.results[OWN] = others | owned
+        other.withheld_any = other.withheld_any or self.withheld_any
 
     def count(self, step: PlannedStep, outcome: Outcome) -> None:
         """Take a step's end into account."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.errors import ConnectError
-from orchestrator.execute.fleet import Fleet
+from orchestrator.execute.fleet import Emit, Fleet
+from orchestrator.execute.guard import caught, guarded
 from orchestrator.execute.pool import each
 from orchestrator.execute.progress import Progress
 from orchestrator.model.event import INTERRUPTED
@@ -34,8 +35,8 @@ class Reach:
     """Connects the hosts of one lane. ``away``: one that steps are delegated to, and that has no
     row of its own, cannot be reached."""
 
-    def __init__(self, lane: Lane, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
-        self.lane, self.fleet, self.pool = lane, fleet, pool
+    def __init__(self, lane: Lane, fleet: Fleet, pool: ThreadPoolExecutor, emit: Emit) -> None:
+        self.lane, self.fleet, self.pool, self.emit = lane, fleet, pool, emit
         self.away = False
         self.delegates = {
             step.on
@@ -49,10 +50,14 @@ class Reach:
         """Connect a host, or tell in its row why not."""
         if self.fleet.cancel.stopping:
             return
-        try:
-            self.fleet.connect(progress.host.name)
-        except ConnectError as error:
-            self.failed(progress, error)
+        name = progress.host.name
+        guarded(
+            lambda: self.fleet.connect(name),
+            progress,
+            "connect",
+            self.emit,
+            lambda error: self.failed(progress, error),
+        )
 
     def failed(self, progress: Progress, error: ConnectError | Lost) -> None:
         """Tell in a host's row that it cannot be reached."""
@@ -69,9 +74,11 @@ class Reach:
         each(self.pool, self.host, rows.values())
         if self.fleet.cancel.stopping:
             return "interrupted"
-        away = {name for name, row in rows.items() if row.status is Status.UNREACHABLE}
+        away = {name for name, row in rows.items() if row.stopped}
         if away and not skip:
-            return f"{next(name for name in rows if name in away)} is unreachable"
+            first = next(name for name in rows if name in away)
+            lost = rows[first].status is not Status.UNREACHABLE
+            return f"{first} {'failed to connect' if lost else 'is unreachable'}"
         for wave in self.lane.waves:
             if wave.once and all(host.host in away for host in wave.hosts):
                 names = ", ".join(host.host for host in wave.hosts)
@@ -88,4 +95,7 @@ class Reach:
                 self.away = True
                 why = f"{name}, which steps are delegated to, is unreachable"
                 return f"{why}: {error.problems[0].what}"
+            except Exception as error:
+                why = f"{name}, which steps are delegated to, cannot be connected"
+                return f"{why}: {caught(error, self.lane.app, 'connect', name, self.emit)}"
         return ""

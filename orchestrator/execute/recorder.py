@@ -58,6 +58,7 @@ class Recorder:
         self._behind: dict[int, list[tuple[PlannedStep, Outcome]]] = {}
         self._results: dict[int, Result] = {}
         self._values: dict[int, Mapping[str, object]] = {}
+        self._own: set[int] = set()
         self._gathered: set[int] = set()
         self.unknown: dict[int, str] = {}
         self._report = Report()
@@ -68,11 +69,19 @@ class Recorder:
         self._captures = {"stdout": Capture(), "stderr": Capture()}
 
     def queue(
-        self, step: PlannedStep, what: Command | Outcome, values: Mapping[str, object] = _NONE
+        self,
+        step: PlannedStep,
+        what: Command | Outcome,
+        values: Mapping[str, object] = _NONE,
+        *,
+        own: bool = False,
     ) -> None:
         """The next step: a command to send, or one that is over without a host (skipped, set);
-        it is told in its turn, once those before it have ended, and sets these values then."""
+        it is told in its turn, once those before it have ended, and sets these values then
+        (``own``: no host had a part in them)."""
         self._values[step.number] = values
+        if own:
+            self._own.add(step.number)
         if isinstance(what, Outcome) and what.status is Status.UNKNOWN:
             self.unknown[step.number] = step.name
         if isinstance(what, Outcome) and not self._queue:
@@ -150,6 +159,12 @@ class Recorder:
         else:
             self.done(step, self._captured(Status.LOST, None, reason))
 
+    def abandon(self, why: str) -> None:
+        """Tell the step that has begun, if one has, as failed: nothing more is heard of it."""
+        self.hold = False
+        if self._shown is not None:
+            self.done(self._shown, self._captured(Status.FAILED, None, why))
+
     def done(self, step: PlannedStep, outcome: Outcome, *, ignore: bool = False) -> None:
         """A step's end, for good: its result, its count and its event."""
         if self._shown is not step:
@@ -198,7 +213,7 @@ class Recorder:
         for name in step.sets if unknown else ():
             self.progress.register(name, Unknown(step.name))
         for name, value in self._values.pop(step.number, _NONE).items():
-            self.progress.register(name, value)
+            self.progress.register(name, value, own=step.number in self._own)
         if outcome.status in _CHANGED:
             self.notified.update(step.notify)
         if step.on or step.ruling or step.again or step.fetches:

@@ -11,13 +11,21 @@ from orchestrator.model.command import Wanted
 from orchestrator.model.outcome import Change
 from orchestrator.model.text import decode, encode, quote_text
 from orchestrator.session.reports import value_of
+from orchestrator.session.streams import Garbled, number
+
+_MOST = 1 << 20
+"""How much of a step's states is kept, and how much of the lines of its diff: characters."""
+
+_EACH = 100  # what a state or a line takes besides
+_SHOWN = 40
 
 
 class Report:
     """Takes the reports of one step, as ``session/reports.py`` says they come."""
 
     def __init__(self) -> None:
-        self._part = ""
+        self._parts: list[str] = []
+        self._sizes = {"states": 0, "lines": 0}
         self._have: dict[str, str | None] = {}
         self._after: dict[str, str | None] = {}
         self._lines: dict[str, list[str]] = {"old": [], "new": []}
@@ -25,21 +33,37 @@ class Report:
         self._stages: dict[str, int] = {}
 
     def take(self, kind: str, text: str) -> None:
-        """The next one; text that goes on has a kind that begins with ``+``."""
-        self._part += text
+        """Take the next one; text that goes on has a kind that begins with ``+``. Raises Garbled
+        where it is none, or the states come to too much. Lines that do are not kept."""
+        which = "lines" if kind.lstrip("+") in self._lines else "states"
+        self._sizes[which] += len(text) + _EACH
+        full = self._sizes[which] > _MOST
+        if full and which == "states":
+            what = f"a module's states come to more than {_MOST >> 20} MiB"
+            raise Garbled(f"{what}: have the probe state a checksum of what is long")
+        if full:
+            self._ends[kind.lstrip("+")] = "long"
+        else:
+            self._parts.append(text)
         if kind.startswith("+"):
             return
-        text = decode(encode(self._part))  # a character may be cut between two parts
-        self._part = ""
+        text = decode(encode("".join(self._parts)))  # a character may be cut between two parts
+        self._parts = []
+        if not full:
+            self._whole(kind, text)
+
+    def _whole(self, kind: str, text: str) -> None:
         if kind in ("have", "after"):
             key, value = value_of(text)
             (self._have if kind == "have" else self._after)[key] = value
         elif kind in self._lines:
             self._lines[kind].append(text)
         elif kind in ("old#", "new#"):
-            self._ends[kind[:-1]] = text
+            self._ends.setdefault(kind[:-1], text)
         elif kind in ("probe", "fix"):
-            self._stages[kind] = int(text)
+            self._stages[kind] = number(text)
+        else:
+            raise Garbled(f"a module reports {quote_text(kind[:_SHOWN])}")
 
     def changes(self, wanted: Wanted) -> tuple[Change, ...]:
         """What differed before, state by state; every state where the probe failed."""
@@ -80,7 +104,7 @@ class Report:
 
     def _text(self, kind: str) -> list[str]:
         lines = [f"{line}\n" for line in self._lines[kind]]
-        if self._ends.get(kind) == "cut":
+        if lines and self._ends.get(kind) == "cut":
             lines[-1] = lines[-1].removesuffix("\n")
         return lines
 

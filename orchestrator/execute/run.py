@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from msgspec import Struct
 
 from orchestrator.errors import Exit, Mark
 from orchestrator.execute.cancel import Cancel
 from orchestrator.execute.fleet import Connect, Emit, Fleet
+from orchestrator.execute.guard import caught
 from orchestrator.execute.lane import LaneRun, Options
 from orchestrator.execute.pool import each
-from orchestrator.model.event import RunFinished, RunStarted, Warned
+from orchestrator.model.event import Crashed, Event, RunFinished, RunStarted, Warned
 from orchestrator.model.host import Connect as Settings
 from orchestrator.model.host import Host
 from orchestrator.model.outcome import Row, Status
@@ -47,11 +49,18 @@ def run(
     emit(_started(plan, options))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
+    crashes: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Crashed):
+            crashes.append(event.host)
+        emit(event)
+
     here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
     chain = "/".join((*options.within, plan.run))
-    fleet = Fleet({**hosts, HERE: here}, connect, emit, cancel, chain)
-    found = walk(plan, fleet, emit, options)
-    code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away)
+    fleet = Fleet({**hosts, HERE: here}, connect, hear, cancel, chain)
+    found = walk(plan, fleet, hear, options)
+    code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away, bug=bool(crashes))
     if code is Exit.OK and found.locked:
         code = Exit.LOCKED
     if code is Exit.OK and found.declined:
@@ -94,7 +103,7 @@ def walk(plan: Plan, fleet: Fleet, emit: Emit, options: Options) -> Found:
                 with ThreadPoolExecutor(len(ways)) as side_by_side:
                     each(side_by_side, LaneRun.run, ways)
         finally:
-            each(pool, fleet.release, fleet.connected())
+            each(pool, partial(_release, fleet, emit), fleet.connected())
     return Found(
         tuple(p.row() for way in ways for p in way.progress.values()),
         any(way.reach.away for way in ways),
@@ -103,12 +112,23 @@ def walk(plan: Plan, fleet: Fleet, emit: Emit, options: Options) -> Found:
     )
 
 
-def exit_code(rows: Iterable[Row], *, interrupted: bool, away: bool = False) -> Exit:
+def _release(fleet: Fleet, emit: Emit, name: str) -> None:
+    try:
+        fleet.release(name)
+    except Exception as error:
+        caught(error, None, "disconnect", name, emit)
+
+
+def exit_code(
+    rows: Iterable[Row], *, interrupted: bool, away: bool = False, bug: bool = False
+) -> Exit:
     """What a run comes to: the worst that happened to any host. ``away``: one that has no row,
-    since it is only delegated to, is unreachable."""
+    since it is only delegated to, is unreachable. ``bug``: of orch, on any of them."""
     found = {row.status for row in rows}
     if interrupted:
         return Exit.INTERRUPTED
+    if bug:
+        return Exit.BUG
     if found & {Status.FAILED, Status.TIMED_OUT, Status.KILLED, Status.LOST, Status.CANCELLED}:
         return Exit.FAILED
     return Exit.UNREACHABLE if away or Status.UNREACHABLE in found else Exit.OK

@@ -49,12 +49,14 @@ class Wanted(Struct, frozen=True):
 
 class Fetch(Struct, frozen=True):
     """A file that is brought from a host to this side: ``path`` there, ``to`` here, absolute.
-    ``script`` writes its first ``$size`` bytes to stdout. ``check``: it is compared and stays."""
+    ``script`` writes its first ``$size`` bytes to stdout. ``check``: it is compared and stays.
+    ``timeout``: seconds for all of it, None: as long as bytes come."""
 
     path: str
     to: Path
     script: str = ""
     check: bool = False
+    timeout: float | None = None
 
 
 class Command(Struct, frozen=True):

@@ -121,6 +121,17 @@ class Warned(Struct, frozen=True):
     text: str
 
 
+class Crashed(Struct, frozen=True):
+    """A bug in orch ended a host's part of a task: ``error`` says what, and where."""
+
+    time: float
+    app: str | None
+    task: str
+    host: str
+    error: str
+    traceback: str
+
+
 class RunFinished(Struct, frozen=True):
     """The run is over; ``rows`` stand in the inventory's order, one per host and app."""
 
@@ -142,6 +153,7 @@ Event: TypeAlias = (
     | StepFinished
     | HostFinished
     | Warned
+    | Crashed
     | RunFinished
 )
 

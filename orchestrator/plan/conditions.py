@@ -14,10 +14,11 @@ from orchestrator.model.value import Value
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Results
 from orchestrator.plan.origins import HOPS
-from orchestrator.plan.scope import Place
+from orchestrator.plan.scope import OWN, Place
 from orchestrator.plan.walk import Flat
 from orchestrator.tasks.model import Judgement
 from orchestrator.templating import Scope, Waits
+from orchestrator.templating.scope import heard_by, unhear
 
 if TYPE_CHECKING:
     pass
@@ -29,7 +30,8 @@ class Standing(Struct, frozen=True):
     ``registered`` is what steps before it register, with their numbers in this task;
     ``settled`` are results that are known already, of steps that will not run; ``lenient``
     are names whose results are none if they never came (in a rollback); ``made`` are those of the
-    registered names that `set` gives their values.
+    registered names that `set` gives their values; ``own`` are those of the settled ones whose
+    values no host had a part in, ``clean`` those that will be such, as far as names tell.
     """
 
     place: Place
@@ -37,12 +39,16 @@ class Standing(Struct, frozen=True):
     settled: Results
     lenient: frozenset[str] = frozenset()
     made: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
+    clean: frozenset[str] = frozenset()
 
     def take(self, results: Results) -> None:
         """Have templates see the host from here, with these results."""
         self.place.results = {**self.settled, **results}
         self.place.registered = self.registered
         self.place.made = self.made
+        self.place.clean = self.clean
+        self.place.own = (self.own - results.keys()) | results.get(OWN, frozenset())
         self.place.final = FINAL in results
         self.place.lenient = self.lenient if FINAL in results else frozenset()
 
@@ -144,6 +150,15 @@ class WithResult:
     def names(self) -> Iterable[str]:
         """Every name that is known."""
         return {"result", *self.scope.names()}
+
+    @property
+    def heard(self) -> int:
+        """How often a value was taken that a host had a part in."""
+        return heard_by(self.scope)
+
+    @heard.setter
+    def heard(self, heard: int) -> None:
+        unhear(self.scope, heard)
 
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""

@@ -12,14 +12,20 @@ from orchestrator.model.command import Fetch, Wanted
 from orchestrator.model.value import HomePath
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.model import Lane
-from orchestrator.plan.options import option
+from orchestrator.plan.options import option, path_text
 from orchestrator.plan.text import script, word
+from orchestrator.plan.untrusted import refuse_host_text, render_own
 from orchestrator.source.files import expand_home, is_folder
 from orchestrator.source.folder import show
 from orchestrator.tasks.model import Download
 
+PATIENCE = 3600.0
+"""Seconds that a host may take to tell what its file consists of, where no `timeout` says more."""
+
 STATE = "file"
 """What its script states: size and SHA-256 of the file, with a space between them."""
+
+_TO = ("to", "may lead anywhere", "use host.name; `to: folder/` keeps the file's own name")
 
 _PROBE = """\
 probe() (
@@ -48,12 +54,7 @@ def fetch(download: Download, frame: Frame, root: str) -> Fetch:
     folder, the file keeps its name. Text from a host has no say in which folder that is.
     """
     path = option(download.path, frame, "path", path=True) or ""
-    to = option(download.to, frame, "to", path=True) or ""
-    told = [name for name in download.to.names | download.to.optional if frame.from_host(name)]
-    if told:
-        what = f"`to` is made of text from a host (`{sorted(told)[0]}`), which may lead anywhere"
-        hint = "use host.name; `to: folder/` keeps the file's own name"
-        raise DefinitionError(Problem(what, download.to.mark, hint))
+    to = path_text(render_own(download.to, frame, *_TO), "to", download.to.mark)
     place = Path(root or ".", expand_home(to))
     if to.endswith("/") or is_folder(place):
         name = posixpath.basename(path)
@@ -61,6 +62,11 @@ def fetch(download: Download, frame: Frame, root: str) -> Fetch:
             raise DefinitionError(Problem(f"'{path}' names no file", download.path.mark))
         place /= name
     return Fetch(path, Path(os.path.abspath(place)))  # noqa: PTH100 - links stay as written
+
+
+def check_place(download: Download, frame: Frame) -> None:
+    """Raise DefinitionError where a host would say where its file goes."""
+    refuse_host_text(download.to, frame, *_TO)
 
 
 def wanted() -> Wanted:

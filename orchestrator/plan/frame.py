@@ -33,8 +33,8 @@ class Frame:
     """
 
     __slots__ = (
-        *("caller", "defaults", "extra", "extra_sources"),
-        *("called_at", "given", "host", "obeyed", "task", "values", "written"),
+        *("called_at", "caller", "defaults", "extra", "extra_heard", "extra_sources"),
+        *("given", "host", "obeyed", "task", "traced", "values", "written"),
     )
 
     def __init__(
@@ -56,10 +56,16 @@ class Frame:
         self.obeyed: set[Rule] = set()
         self.extra: Mapping[str, object] = {}
         self.extra_sources: frozenset[str] = frozenset()
+        self.extra_heard = False
+        self.traced: list[str] = []  # the params that `from_host` is on its way through
 
-    def bound(self, extra: Mapping[str, object], sources: frozenset[str]) -> Frame:
-        """This frame with more names; ``sources`` are those that their values were made of."""
+    def bound(
+        self, extra: Mapping[str, object], sources: frozenset[str], *, heard: bool = False
+    ) -> Frame:
+        """This frame with more names; ``sources`` are those that their values were made of, and
+        ``heard``: a host had a part in them."""
         frame = copy(self)
+        frame.extra_heard = self.extra_heard or heard
         frame.extra = {**self.extra, **extra}
         frame.extra_sources = self.extra_sources | sources
         return frame
@@ -69,9 +75,20 @@ class Frame:
         """Those of the run."""
         return self.host.secrets
 
+    @property
+    def heard(self) -> int:
+        """How often a value was taken that a host had a part in."""
+        return self.host.place.heard
+
+    @heard.setter
+    def heard(self, heard: int) -> None:
+        self.host.place.heard = heard
+
     def resolve(self, name: str) -> object:
         """A param's value in its type, ``task``, or whatever the host knows by that name."""
         if name in self.extra:
+            if self.extra_heard:
+                self.host.place.hear()
             return self.extra[name]
         param = self.task.params.get(name)
         if param is None:
@@ -79,9 +96,14 @@ class Frame:
                 return Named(self.task.name, self.task.desc)
             return self.host.resolve(name)
         if name not in self.values:
-            reads = self.host.place.reads, self.secrets.reads
+            place = self.host.place
+            reads, heard = (place.reads, self.secrets.reads), place.heard
             value = self.host.guarded((self, name), param.mark, lambda: self._value(param))
-            if (self.host.place.reads, self.secrets.reads) == reads:
+            if param.type == "file" and place.heard != heard:
+                what = f"param '{name}' of task '{self.task.name}' is made of text from a host"
+                what += ", which could name any file of this machine"
+                raise DefinitionError(Problem(what, self._given_at(param)))
+            if (place.reads, self.secrets.reads) == reads:
                 self.values[name] = value
             for rule in self.task.rules:
                 if name in rule.names:
@@ -122,6 +144,10 @@ class Frame:
         finally:
             if not known:
                 self.obeyed.discard(rule)
+
+    def _given_at(self, param: Param) -> Mark:
+        written = self.written.get(param.name)
+        return written.mark if written is not None else param.mark
 
     def _value(self, param: Param) -> object:
         """The first of: written, given, variable (default of module), default."""
@@ -229,15 +255,32 @@ class Frame:
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
         if name in self.extra:
+            if self.extra_heard:
+                return True
             return any(map(self.from_host, self.extra_sources - self.extra.keys()))
         if name not in self.task.params:
             return self.host.from_host(name)
+        if name in self.traced:
+            return False  # a circle, which resolving it tells
+        self.traced.append(name)
+        try:
+            return self._made_of_host_text(self.task.params[name])
+        finally:
+            self.traced.pop()
+
+    def _made_of_host_text(self, param: Param) -> bool:
+        """As ``_value`` finds the param's value."""
+        name = param.name
         if name in self.written:
-            return _any_from_host(self.written[name], self.caller)
+            return any_from_host(self.written[name], self.caller)
         if self.given is not None and name in self.given:
             given = self.given[name]
-            return not isinstance(given, str) and _any_from_host(*given)
-        return not self.called and self.host.from_host(name)
+            return not isinstance(given, str) and any_from_host(*given)
+        if not self.called and self.host.written(name) is not None:
+            return self.host.from_host(name)
+        if self.called and name in self.defaults:
+            return any_from_host(self.host.templates.value(self.defaults[name]), self.host)
+        return param.default is not None and any_from_host(param.default, self)
 
     def ask(self, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
         """Have the secrets that these names lead to fetched now."""
@@ -322,5 +365,6 @@ def _hidden(template: ArgumentTemplate, scope: Scope) -> Iterator[str]:
         yield from scope.hidden(template.names | template.optional)
 
 
-def _any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:
-    return any(map(scope.from_host, template.names | template.optional))
+def any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:
+    """Whether text from a host can be reached by a name in the template."""
+    return any(map(scope.from_host, template.sources))

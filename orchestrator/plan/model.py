@@ -66,14 +66,16 @@ class PlannedStep(Struct, frozen=True):
 
 
 class Ruling(Struct, frozen=True):
-    """What this side does and no host. ``kind``: set (``values``), wait (``seconds``), or
-    assert and fail, where ``ok`` says whether it holds and ``message`` what is wrong if not."""
+    """What this side does and no host. ``kind``: set (``values``; ``own``: no host had a part in
+    them), wait (``seconds``), or assert and fail, where ``ok`` says whether it holds and
+    ``message`` what is wrong if not."""
 
     kind: str
     ok: bool = True
     message: str = ""
     seconds: float = 0.0
     values: Mapping[str, Any] = field(default_factory=dict)
+    own: bool = False
 
 
 class Again(Struct, frozen=True):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
@@ -15,14 +15,21 @@ from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.exposed import secret_params
 from orchestrator.plan.files import INLINE, carried
 from orchestrator.plan.frame import Frame
-from orchestrator.plan.options import plain_text
+from orchestrator.plan.options import encoded, plain_text
 from orchestrator.plan.trees import Tree
+from orchestrator.plan.untrusted import refuse_host_text, render_own
+from orchestrator.source.folder import show
 from orchestrator.source.read import Reader
 from orchestrator.tasks.model import Module, Payload
 from orchestrator.templating import Waits
 
 if TYPE_CHECKING:
     from orchestrator.templating import TextTemplate, ValueTemplate
+
+T = TypeVar("T")
+
+_WHY = "could name any file of this machine"
+_HINT = "name the files in the task, one step for each, and choose by `when`"
 
 _SHORT = 8 * 1024
 """Archives of up to so many bytes travel in the script, where a NUL takes five characters."""
@@ -59,6 +66,26 @@ def _tree(states: Mapping[str, str], tree: Tree) -> Wanted:
         return Wanted(states, b"".join(tree.archive(whole=False)), manifest=tree.manifest)
     except OrchError as error:
         raise DefinitionError(*error.problems) from None
+
+
+def check_sources(module: Module, frame: Frame) -> None:
+    """Raise DefinitionError where a host would say which of this side's files it is sent."""
+    for payload in module.payloads:
+        if payload.kind != "text":
+            for template in (payload.what, payload.exclude):
+                if template is not None:
+                    _from_here(template, frame, refuse_host_text)
+
+
+def _from_here(template: ValueTemplate, frame: Frame, check: Callable[..., T]) -> T:
+    """What ``check`` returns; what it refuses is told of the argument that was written."""
+    try:
+        return check(template, frame, "payload", _WHY, _HINT)
+    except DefinitionError:
+        for name in sorted(template.names):
+            if name in frame.written and isinstance(frame.caller, Frame):
+                check(frame.written[name], frame.caller, name, _WHY, _HINT)
+        raise
 
 
 def script(module: Module, frame: Frame, wants: Wanted) -> str:
@@ -189,7 +216,7 @@ def _payload(data: bytes) -> str:
 
 def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:
     """The bytes of its payload; of several, of the one that has a value."""
-    given = [(each, each.what.render(frame)) for each in module.payloads]
+    given = [(each, _payload_value(each, frame)) for each in module.payloads]
     if len(given) > 1:
         names = [", ".join(sorted(each.what.names)) for each, _ in given]
         given = [(each, value) for each, value in given if value is not None]
@@ -200,6 +227,12 @@ def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:
             raise DefinitionError(Problem(what + found, marks[0] if marks else frame.task.mark))
     payload, value = given[0]
     return _bytes(payload, value, frame)
+
+
+def _payload_value(payload: Payload, frame: Frame) -> object:
+    if payload.kind == "text":
+        return payload.what.render(frame)
+    return _from_here(payload.what, frame, render_own)
 
 
 def _given_at(payload: Payload, frame: Frame) -> Mark:
@@ -213,18 +246,18 @@ def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes | Tre
     if value is None:
         return b""
     if payload.kind == "text":
-        return carried(_text(value, payload).encode("utf-8", "surrogateescape"))
+        return carried(encoded(_text(value, payload), "payload", mark))
     path = Path(plain_text(value, "payload", mark))
     if payload.kind == "file":
         return files.contents(path, mark)
     if payload.kind == "tree":
         return files.tree(path, _patterns(payload, frame), mark)
     text = files.template(path, mark).render(frame.caller)
-    return carried(text.encode("utf-8", "surrogateescape"))
+    return carried(encoded(text, show(path), mark))
 
 
 def _patterns(payload: Payload, frame: Frame) -> tuple[str, ...]:
-    value = payload.exclude.render(frame) if payload.exclude else None
+    value = _from_here(payload.exclude, frame, render_own) if payload.exclude else None
     if value is None:
         return ()
     if isinstance(value, list) and all(isinstance(each, str) and each for each in value):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems
-from orchestrator.model.text import quote_text
+from orchestrator.model.text import encode, quote_text
 from orchestrator.model.value import HomePath, Value
 from orchestrator.plan.walk import Seen
 from orchestrator.source.read import Reader
@@ -22,10 +22,9 @@ def option(
     """The option's text, or None where it is left out. Raises DefinitionError."""
     if template is None:
         return None
-    text = plain_text(template.render(scope), what, template.mark)
-    if path and not text.strip():
-        raise DefinitionError(Problem(f"{what} is blank", template.mark, "give it a path"))
-    return home_path(text) if path else text
+    value = template.render(scope)
+    read = path_text if path else plain_text
+    return read(value, what, template.mark)
 
 
 def folder(seen: Seen | None) -> str | None:
@@ -68,7 +67,24 @@ def plain_text(value: object, what: str, mark: Mark) -> str:
     text = str(value)
     if "\0" in text:
         raise DefinitionError(Problem(f"{what} holds a NUL, which no command can be given", mark))
+    encoded(text, what, mark)
     return text
+
+
+def encoded(text: str, what: str, mark: Mark) -> bytes:
+    """Return the bytes of a text. Raises DefinitionError where it has a character that has none."""
+    try:
+        return encode(text)
+    except ValueError as error:
+        raise DefinitionError(Problem(f"{what} cannot be sent: {error}", mark)) from None
+
+
+def path_text(value: object, what: str, mark: Mark) -> str:
+    """A path. Raises DefinitionError where it is none."""
+    text = plain_text(value, what, mark)
+    if not text.strip():
+        raise DefinitionError(Problem(f"{what} is blank", mark, "give it a path"))
+    return home_path(text)
 
 
 def home_path(text: str) -> str:

@@ -65,7 +65,7 @@ def seen(host: Host, scope: HostScope, place: Place) -> HostView:
             circle = (*place.asking[place.asking.index(asked) :], asked)
             raise DefinitionError(Problem(f"values that need each other: {' → '.join(circle)}"))
         there.asking = (*place.asking, asked)
-        before = there.reads
+        before, heard = there.reads, there.heard
         try:
             return scope.resolve(of)
         except Waits as waits:
@@ -78,6 +78,7 @@ def seen(host: Host, scope: HostScope, place: Place) -> HostView:
             raise Waits(awaited) from None
         finally:
             place.reads += there.reads - before
+            place.heard += there.heard - heard
 
     every = {**scope.vars, **scope.strong, **there.registered, **results, "facts": None}
     return host_view(host, Lazy(every, resolve))

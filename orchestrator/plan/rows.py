@@ -15,7 +15,7 @@ from orchestrator.model.result import Result
 from orchestrator.model.value import Values
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.conditions import Standing
-from orchestrator.plan.frame import Frame
+from orchestrator.plan.frame import Frame, any_from_host
 from orchestrator.plan.model import Gather, PlannedStep, Program, Region, Results
 from orchestrator.plan.problems import HostProblems
 from orchestrator.plan.scope import HostScope
@@ -31,7 +31,8 @@ class OnHost(Struct):
     """A host on its way through the plan: what is registered and settled there by now.
 
     ``made``: the names that were registered since the scheduler last emptied it. ``by_set``: those
-    that a `set` gave a value, which may be anything.
+    that a `set` gave a value, which may be anything. ``own``: the settled ones whose values no host
+    had a part in; ``clean``: the others that will be such, as far as names tell.
     """
 
     host: Host
@@ -42,18 +43,23 @@ class OnHost(Struct):
     settled: dict[str, object] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     by_set: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
+    clean: frozenset[str] = frozenset()
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
         """These steps of the task at hand will give the name its meaning; without numbers it
         has to be there before a condition over it can be judged."""
         self.registered = {**self.registered, name: numbers}
         self.settled.pop(name, None)
+        self.own -= {name}
+        self.clean -= {name}
         self.made.add(name)
 
-    def settle(self, name: str, value: object) -> None:
-        """The name has this value from here on."""
+    def settle(self, name: str, value: object, *, own: bool = True) -> None:
+        """The name has this value from here on; ``own``: no host had a part in it."""
         self.register(name)
         self.settled[name] = value
+        self.own |= {name} if own else frozenset()
 
 
 class RowPlanner:
@@ -96,14 +102,14 @@ class RowPlanner:
     def rollback(self, walk: Walk) -> Program:
         """What undoes the task of the walk. To be asked once all of the run is planned: it sees
         what any task of the run registers, and none where that never came."""
-        kept = self.on.registered, dict(self.on.settled)
+        kept = self.on.registered, dict(self.on.settled), self.on.own, self.on.clean
         lenient = frozenset(kept[0])
         self.on.registered = dict.fromkeys(lenient, ())  # their numbers mean nothing by then
         program = self.program(walk.rollback(), lenient)
-        self.on.registered, self.on.settled = kept
+        self.on.registered, self.on.settled, self.on.own, self.on.clean = kept
         return program
 
-    def _walk(self, first: int, on: OnHost) -> Walk:
+    def _walk(self, first: int, on: OnHost, most: int | None = None) -> Walk:
         return Walk(
             on.host,
             self.ask.tasks,
@@ -111,6 +117,7 @@ class RowPlanner:
             first,
             registered=on.registered,
             settled=on.settled,
+            most=most,
         )
 
     def handlers(self, task: Task, frame: Frame, around: Around, names: Collection[str]) -> Program:
@@ -154,17 +161,22 @@ class RowPlanner:
         if isinstance(flat.step.does, Control):
             on.by_set |= set(flat.step.does.names)
         settled = dict(on.settled)
-        standing = Standing(flat.frame.host.place, on.registered, settled, lenient, on.by_set)
+        standing = Standing(
+            flat.frame.host.place, on.registered, settled, lenient, on.by_set, on.own, on.clean
+        )
         if not self.ask.tags.chosen(flat.around.tags):
             flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
         planner = StepPlanner(flat, standing, on.environment, self.ask, self._unfold(standing))
         step = planner.plan()
         if step.ruling and step.ruling.kind == "set" and not maybe:
             for name, value in step.ruling.values.items():
-                on.settle(name, value)
+                on.settle(name, value, own=step.ruling.own)
         elif (step.ruling or step.later) and isinstance(flat.step.does, Control):
+            clean = not any_from_host(flat.step.does.value, flat.frame)
             for name in flat.step.does.names:
+                fits = clean and (name not in on.registered or name in on.own | on.clean)
                 on.register(name)
+                on.clean |= {name} if fits else frozenset()
         if step.register and maybe and step.register in on.registered:
             on.register(step.register)
         elif step.register and step.skip and not maybe:
@@ -175,7 +187,7 @@ class RowPlanner:
 
     def _unfold(self, standing: Standing) -> Callable[[Flat, Results], Program]:
         def unfold(flat: Flat, results: Results) -> Program:
-            first = first_within(flat.number)
+            first, place = first_within(flat.number), flat.frame.host.place
             later = OnHost(
                 self.on.host,
                 self.on.scope,
@@ -184,10 +196,12 @@ class RowPlanner:
                 dict.fromkeys(standing.registered, ()),
                 {**standing.settled, **results},
                 by_set=self.on.by_set,
+                own=place.own,
+                clean=self.on.clean,
             )
-            walk = self._walk(first, later)
+            walk, heard = self._walk(first, later, most=SPAN), place.heard
             items = loop_items(flat.step, flat.frame)
-            row = _unfolded(walk, flat, items)
+            row = _unfolded(walk, flat, items, heard=place.heard != heard)
             problems = HostProblems(1)
             program = RowPlanner(later, self.ask, problems).program(row)
             problems.raise_any()
@@ -196,11 +210,11 @@ class RowPlanner:
         return unfold
 
 
-def _unfolded(walk: Walk, flat: Flat, items: list[object]) -> Row:
+def _unfolded(walk: Walk, flat: Flat, items: list[object], *, heard: bool) -> Row:
     """The row of a loop over a result. Raises DefinitionError where its numbers do not suffice."""
     first = walk.next
     if len(items) <= SPAN:
-        row = walk.items(flat.step, items, flat.frame, flat.around)
+        row = walk.items(flat.step, items, flat.frame, flat.around, heard=heard)
         if walk.next - first <= SPAN:
             return row
     what = f"`loop` gives more than {SPAN} steps"

@@ -16,12 +16,13 @@ def rule(control: Control, frame: Frame) -> Ruling:
     """What it comes to on this host. Raises Waits and DefinitionError."""
     if control.kind == "assert":
         return _assert(control, frame)
+    heard = frame.host.place.heard
     value = control.value.render(frame)
     mark = control.value.mark
     if control.kind == "set":
         if not isinstance(value, dict):
             raise DefinitionError(Problem("set needs a mapping", mark))
-        return Ruling("set", values=value)
+        return Ruling("set", values=value, own=frame.host.place.heard == heard)
     if control.kind == "fail":
         return Ruling("fail", ok=False, message=plain_text(value, "fail", mark))
     problems = Problems()

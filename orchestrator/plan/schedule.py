@@ -299,7 +299,7 @@ class Scheduler:
             for on in self.hosts:
                 on.by_set |= by_set
                 if known:  # the same on whichever of them it runs
-                    on.settle(name, values[0])
+                    on.settle(name, values[0], own=all(name in part.on.own for part in parts))
                 else:
                     on.register(name)
 

@@ -30,6 +30,11 @@ NOT_YET = {
 }
 
 
+OWN = "no host's text"
+"""Under this name, which no template can have, results hold the names among them whose values no
+host had a part in."""
+
+
 class Absent:
     """A result that never came: it is none, and so is everything of it."""
 
@@ -55,14 +60,19 @@ class Place:
     more; ``lenient`` names are none then, the others what they would be without those steps.
     ``elsewhere``: what was waited for of other hosts; ``asking``: through which of their names
     one came here. ``made``: those of the registered names that `set` gives a value of any kind.
+    ``own``: those whose values no host had a part in; ``heard`` counts how often another was taken.
+    ``clean``: those that will be own, as far as names tell.
     """
 
     __slots__ = (
         "asking",
+        "clean",
         "elsewhere",
         "final",
+        "heard",
         "lenient",
         "made",
+        "own",
         "reads",
         "registered",
         "results",
@@ -75,8 +85,15 @@ class Place:
         self.made: frozenset[str] = frozenset()
         self.results: Results = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
+        self.own: frozenset[str] = frozenset()
+        self.clean: frozenset[str] = frozenset()
         self.final = False
-        self.reads = 0
+        self.heard = self.reads = 0
+
+    def hear(self) -> None:
+        """Count that a value was taken which came from a host, or was made of what did."""
+        self.reads += 1
+        self.heard += 1
 
 
 class File(Scope, Protocol):
@@ -145,6 +162,7 @@ class HostScope:
         """The value of a name; KeyError where there is none, Waits where a step will give it."""
         if name in self.place.results:
             self.place.reads += 1
+            self.place.heard += name not in self.place.own
             return self.place.results[name]
         if name == "facts":
             raise Waits({name})  # gathered when the first step that names them is come to
@@ -208,6 +226,15 @@ class HostScope:
             self._cache[name] = rendered
         return rendered
 
+    @property
+    def heard(self) -> int:
+        """How often a value was taken that a host had a part in."""
+        return self.place.heard
+
+    @heard.setter
+    def heard(self, heard: int) -> None:
+        self.place.heard = heard
+
     def written(self, name: str) -> Value | None:
         """A variable as written, the strongest over the weaker."""
         written = [v for v in (s.get(name) for s in (self.weak, self.vars, self.strong)) if v]
@@ -227,6 +254,9 @@ class HostScope:
 
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
+        place = self.place
+        if name in place.own or (name in place.clean and name not in place.results):
+            return False
         if self.awaited(name) or name in ("facts", "hosts", "result"):
             return True
         if name in self.objects or (None, name) in self._open:
@@ -235,7 +265,7 @@ class HostScope:
         if value is None:
             return False
         template = self.templates.value(value)
-        names, scope = template.names | template.optional, self._seen_from(name, value)
+        names, scope = template.sources, self._seen_from(name, value)
         return bool(
             self.guarded((None, name), value.mark, lambda: any(map(scope.from_host, names)))
         )

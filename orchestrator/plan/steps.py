@@ -25,9 +25,16 @@ from orchestrator.plan.frame import Frame
 from orchestrator.plan.judging import Judging
 from orchestrator.plan.model import HERE, PlannedStep, Program, Results, Ruling
 from orchestrator.plan.needs import Needs
-from orchestrator.plan.options import folder, number_of_seconds, option, variables
+from orchestrator.plan.options import (
+    folder,
+    number_of_seconds,
+    option,
+    plain_text,
+    variables,
+)
 from orchestrator.plan.origins import lone_name
 from orchestrator.plan.rulings import rule
+from orchestrator.plan.untrusted import render_own
 from orchestrator.plan.walk import Flat, Seen
 from orchestrator.tasks.keys import BECOME_HINT
 from orchestrator.tasks.model import Control, Download, Module, Run
@@ -35,6 +42,10 @@ from orchestrator.templating import Waits
 
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
+
+
+_USER = ("could be anybody", "name the users in the task, one step for each, and choose by `when`")
+_HOST = ("could be any host", "name the hosts in the task or by a role: `roles.web[0]`")
 
 
 class StepPlanner:
@@ -74,6 +85,7 @@ class StepPlanner:
         base = self._base(self._left_out())
         if base.skip:
             return base
+        self._check_sources()
         try:
             made = self._make()
         except Waits as waits:
@@ -88,6 +100,13 @@ class StepPlanner:
         if isinstance(made, Ruling):
             return replace(base, ruling=made)
         return replace(base, shown=base.shown if made.wanted else made.text, command=made)
+
+    def _check_sources(self) -> None:
+        """Raise DefinitionError where text from a host would choose a file of this side."""
+        if self.download is not None and not self.flat.loops:
+            downloads.check_place(self.download, self.frame)
+        if self.module is not None and not self.flat.loops:
+            modules.check_sources(self.module, self.frame)
 
     def _left_out(self) -> str:
         """Why it will not run, as far as that is known: what it is given then need not be right."""
@@ -139,15 +158,28 @@ class StepPlanner:
     def _user(self) -> str:
         """Whose shell runs it: `become: true` is root's. Raises DefinitionError if it is empty."""
         seen = self.flat.around.become
-        if seen is None:
+        if seen is None or self._of_items(seen):
             return ""
-        value = seen.what.render(seen.frame)
+        value = self._early(seen, "become", _USER)
         if isinstance(value, bool):
             return "root" if value else ""
-        name = option(seen.what, seen.frame, "become") if value is not None else None
-        if name is None or not name.strip():
+        name = plain_text(value, "become", seen.what.mark) if value is not None else ""
+        if not name.strip():
             raise DefinitionError(Problem("`become` is empty", seen.what.mark, BECOME_HINT))
         return name
+
+    def _of_items(self, seen: Seen) -> bool:
+        """Whether each item of a loop that is not known yet has its own."""
+        return self.flat.loops and "item" in seen.what.names | seen.what.optional
+
+    def _early(self, seen: Seen, what: str, why: tuple[str, str]) -> object:
+        """A value that no host has a part in, and that is known before the run begins."""
+        try:
+            return render_own(seen.what, seen.frame, what, *why)
+        except Waits as waits:
+            names = ", ".join(f"`{name}`" for name in sorted(waits.names))
+            said = f"`{what}` waits for {names}, and has to be known before the run begins"
+            raise DefinitionError(Problem(said, seen.what.mark, why[1])) from None
 
     def _paths(self) -> tuple[str, ...]:
         """Where it may make something, as far as that is known yet."""
@@ -173,9 +205,9 @@ class StepPlanner:
         if self.flat.around.local:
             return HERE
         seen = self.flat.around.delegate
-        if seen is None:
+        if seen is None or self._of_items(seen):
             return ""
-        name = option(seen.what, seen.frame, "delegate_to") or ""
+        name = plain_text(self._early(seen, "delegate_to", _HOST), "delegate_to", seen.what.mark)
         known = self.frame.host.objects["hosts"]
         if isinstance(known, Mapping) and name not in known:
             what = f"no host '{name}' in this stage, to delegate to"
@@ -236,17 +268,18 @@ class StepPlanner:
         around = self.flat.around
         chdir, environment = folder(around.chdir), variables(self.outer, around.environment)
         found = downloads.fetch(download, self.frame, self.ask.root)
+        timeout = number_of_seconds(around.timeout)
         reading = downloads.reading(found.path, chdir, environment)
         return Command(
             step=self.flat.number,
             text=text.script(downloads.asking(found.path), chdir, environment),
-            timeout=number_of_seconds(around.timeout),
+            timeout=downloads.PATIENCE if timeout is None else timeout,
             when=when,
             changes=None,
             ignore=hold((self.step.ignore_errors,), self.frame),
             wanted=downloads.wanted(),
             check=True,
-            fetches=replace(found, script=reading, check=self.ask.check),
+            fetches=replace(found, script=reading, check=self.ask.check, timeout=timeout),
         )
 
     def _command(self, run: Run, when: Condition) -> Command:

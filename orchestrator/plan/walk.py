@@ -133,6 +133,7 @@ class Walk:
 
     ``registered`` and ``settled`` are what steps before it register, and what is known of that;
     with them the items of a loop are known here, or are left to when the loop's turn comes.
+    ``most``: of how many steps more than that is refused.
     """
 
     def __init__(
@@ -144,9 +145,11 @@ class Walk:
         *,
         registered: Mapping[str, tuple[int, ...]] | None = None,
         settled: Results | None = None,
+        most: int | None = None,
     ) -> None:
         self.host, self.tasks, self.defaults = host, tasks, defaults
         self.next = first
+        self.first, self.last = first, None if most is None else first + most
         self.registered: dict[str, tuple[int, ...]] = dict(registered or {})
         self.settled: Results = settled or {}
         self.handlers: list[tuple[str, tuple[Step, ...], Frame, Around]] = []
@@ -189,7 +192,7 @@ class Walk:
         return row
 
     def _once(self, step: Step, frame: Frame, around: Around, label: str = "") -> Row:
-        if self.next > MOST_STEPS:
+        if self.next - self.first > MOST_STEPS:
             what = f"the task comes to more than {MOST_STEPS} steps on one host here"
             hint = "does a loop go over more than is meant? a loop within one `run` is one step"
             raise DefinitionError(Problem(what, step.mark, hint))
@@ -257,7 +260,7 @@ class Walk:
 
     def _loop(self, step: Step, frame: Frame, around: Around) -> Row:
         frame.host.place.registered = self.registered
-        frame.host.place.results = self.settled
+        frame.host.place.results, frame.host.place.own = self.settled, frozenset()
         try:
             items = loop_items(step, frame)
         except Waits:
@@ -265,12 +268,21 @@ class Walk:
             return Row([Flat(self.next - 1, step, frame, around, loops=True)], [], [])
         return self.items(step, items, frame, around)
 
-    def items(self, step: Step, items: list[object], frame: Frame, around: Around) -> Row:
-        """The row of a loop: when one item fails the others still run, and then it has failed."""
+    def items(
+        self,
+        step: Step,
+        items: list[object],
+        frame: Frame,
+        around: Around,
+        *,
+        heard: bool = False,
+    ) -> Row:
+        """The row of a loop: when one item fails the others still run, and then it has failed.
+        ``heard``: a host had a part in the items."""
         row = Row([], [], [])
         parts = []
         for item in items:
-            bound = frame.bound({"item": item}, _sources(step))
+            bound = frame.bound({"item": item}, _sources(step), heard=heard)
             label = self._label(step, item, bound)
             start = self.next
             one = replace(step, loop=None, ignore_errors=False, register="")
@@ -278,6 +290,9 @@ class Walk:
                 one = replace(one, ignore_errors=step.ignore_errors)
             inside = around.seen_from(frame, bound)
             row.add(_labelled(self._once(one, bound, inside), label))
+            if self.last is not None and self.next > self.last:
+                what = f"a loop over the {len(items)} items that a result gave has too many steps"
+                raise DefinitionError(Problem(what, step.mark, "loop over them on the host"))
             parts.append((item, start, self.next))
         # each item's region holds those of the items after it, so these come first
         row.regions += [Region(s, e, e, self.next) for _, s, e in reversed(parts[:-1])]
@@ -289,8 +304,11 @@ class Walk:
         if step.loop is not None and step.loop.label is not None:
             return step.loop.label.render(bound)
         if isinstance(item, Mapping):
-            return str(item.get("name", item.get("key", next(iter(item.values()), ""))))
-        return str(item)
+            item = item.get("name", item.get("key", next(iter(item.values()), "")))
+        try:
+            return str(item)
+        except (TypeError, ValueError):
+            return ""  # it has no text: its step is called as it is without items
 
 
 def loop_items(step: Step, frame: Frame) -> list[object]:
@@ -312,7 +330,7 @@ def loop_items(step: Step, frame: Frame) -> list[object]:
 
 def _sources(step: Step) -> frozenset[str]:
     over = step.loop.over if step.loop else None
-    return over.names | over.optional if over is not None else frozenset()
+    return over.sources if over is not None else frozenset()
 
 
 def _labelled(row: Row, label: str) -> Row:

@@ -16,6 +16,7 @@ from orchestrator.model.event import (
     INTERRUPTED,
     ConnectFinished,
     ConnectStarted,
+    Crashed,
     Event,
     HostFinished,
     RunFinished,
@@ -94,6 +95,8 @@ def _always(event: Event) -> tuple[str, str] | None:
     match event:
         case Warned():
             return f"warning: {event.text}", YELLOW
+        case Crashed():
+            return f"{_task(event.task, event.app)} {event.host}: {event.error}", RED
         case ConnectFinished() if event.error:
             hint = f" ({event.hint})" if event.hint else ""
             return f"connect {event.host}: failed: {event.error}{hint}", RED

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from orchestrator.model.command import Command
 from orchestrator.session.channel import Channel, Chunk
@@ -13,9 +15,10 @@ from orchestrator.session.conditions import Known
 from orchestrator.session.ending import Ending, How, Listener, Lost, NotReady
 from orchestrator.session.prelude import prelude
 from orchestrator.session.segment import segment
-from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams
+from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams, number
 
 _END_PATIENCE = 20.0  # seconds for a host to end a step, grace and slow links included
+_BETWEEN = 5  # leases, for a host to go on between two steps
 _EXIT_PATIENCE = 2.0  # seconds for the last words to arrive, once the shell is known to be gone
 _NOISE_KEPT = 2000  # bytes
 _HOW = {
@@ -37,6 +40,9 @@ class Session:
     runs; ``renew`` is how often it hears something. ``place`` is what errors call the other end;
     ``run`` tells the steps which run they are a part of. ``round_trips`` counts how often this
     side wrote and then waited for the answer.
+
+    A host ends steps that run longer than their timeout, and goes on to the next. Where it keeps
+    the ends to itself, the session is lost a lease after the timeout; between steps, after five.
     """
 
     def __init__(
@@ -69,7 +75,10 @@ class Session:
         self._failed = False
         self._sent = False
         self._renew_at: float | None = None
+        self._silent_until: float | None = None
+        self._patience = self._lease
         self._steps: dict[int, Command] = {}
+        self._ended: set[int] = set()
         self._listener: Listener = _Deaf()
 
     @property
@@ -109,6 +118,8 @@ class Session:
             self._greeted = True
         self._listener, self._steps = listener, {c.step: c for c in commands}
         self._running, self._failed, self._sent = None, False, False
+        self._patience = self._lease * (_BETWEEN if commands else 1)
+        self._silent_until, self._ended = None, set()
         self.round_trips += 1
         try:
             self._converse(data)
@@ -149,7 +160,8 @@ class Session:
             if not self._ready and now >= ready_by:
                 self._not_ready(f"no shell answered within {self._ready_timeout:g} s")
             wake_at = now + self._renew if unsent else self._renew_at or now
-            chunk = self._read(max(0.0, (wake_at if self._ready else min(wake_at, ready_by)) - now))
+            last = self._silence_ends(now, unsent) if self._ready else ready_by
+            chunk = self._read(max(0.0, min(wake_at, last) - now))
             ready_by += chunk.waited
             if self._hear(chunk):
                 return
@@ -167,6 +179,19 @@ class Session:
         if due or self._renew_at is None:
             self._renew_at = now + self._renew
         return memoryview(b"\n" if due else b"")
+
+    def _silence_ends(self, now: float, unsent: memoryview) -> float:
+        """When the host must have sent the end of the running step, or what follows between two
+        steps. Raises Lost."""
+        if self._silent_until is None and not unsent and self._running is None:
+            self._silent_until = now + self._patience
+        if self._silent_until is None:
+            return math.inf
+        if now >= self._silent_until:
+            late = f"end the step within {self._lease:g} s after its timeout"
+            late = f"go on within {self._patience:g} s" if self._running is None else late
+            self._lose(f"the host did not {late}")
+        return self._silent_until
 
     def _cut(self) -> None:
         """Close the shell's stdin, which ends everything, and hear how it goes."""
@@ -209,6 +234,8 @@ class Session:
         """Tell the listener; whether the segment is over."""
         over = False
         for happening in self._streams.feed(chunk.stdout, chunk.stderr):
+            if over and isinstance(happening, Marker):
+                raise Garbled(f"{happening.kind} behind the end of the segment")
             over = self._take(happening) or over
         return over
 
@@ -221,14 +248,14 @@ class Session:
         elif not self._ready:
             raise Garbled(f"{happening.kind} before R")
         elif happening.kind == "B":
-            self._begin(int(happening.words[0]))
+            self._begin(number(happening.words[0]))
         elif happening.kind == "E":
             self._end(happening)
         elif happening.kind == "T":
             step, kind, text = happening.words
-            if int(step) != self._running:
+            if number(step) != self._running:
                 raise Garbled(f"step {step} reports out of turn")
-            self._listener.reported(int(step), kind, text)
+            self._listener.reported(number(step), kind, text)
         elif happening.kind == "D":
             self._over = "the shell ended with a step: its host has neither setsid nor perl"
             return self._running is None
@@ -242,15 +269,21 @@ class Session:
         self._listener.output(output.step, output.stream, output.data)
 
     def _begin(self, step: int) -> None:
-        if step not in self._steps or self._running is not None:
+        if step not in self._steps or step in self._ended or self._running is not None:
             raise Garbled(f"step {step} began out of turn")
         self._running = step
+        timeout = self._steps[step].timeout
+        self._silent_until = None if timeout is None else time.monotonic() + timeout + self._lease
         self._listener.started(step)
 
     def _end(self, marker: Marker) -> None:
         step, ending = _ending(marker)
-        if step not in self._steps or self._running not in (step, None):
+        if step not in self._steps or step in self._ended or self._running not in (step, None):
             raise Garbled(f"step {step} ended out of turn")
+        if ending.how is How.TIMED_OUT and self._steps[step].timeout is None:
+            raise Garbled(f"step {step} ended after a timeout that it has not")
+        self._ended.add(step)
+        self._silent_until = None
         if ending.how is How.ENDED and not self._cancelled:
             self._lose(
                 f"the host heard nothing for {self._lease:g} s, or was told to end the session"
@@ -274,13 +307,13 @@ class Session:
             self._not_ready(ended)
         self._lose(self._over or ended)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str) -> NoReturn:
         """Give up, and have the host end what may still run there."""
         self._over = reason
         self._close_stdin()
         raise Lost(self._running, self._at + reason, self._noise)
 
-    def _not_ready(self, why: str) -> None:
+    def _not_ready(self, why: str) -> NoReturn:
         # before the shell had read its prelude; asked first, for closing its stdin ends it
         ended = self._channel.exit_status() is not None
         self._over = why
@@ -304,13 +337,13 @@ class _Deaf:
 
 def _ending(marker: Marker) -> tuple[int, Ending]:
     step, how, status, failed, changed = marker.words
-    if not (step.isdecimal() and how in _HOW and (status == "-" or status.isdecimal())):
+    if how not in _HOW or (status == "-" and _HOW[how] is How.DONE):
         raise Garbled(f"an end that is none: {marker.words}")
-    exit_status = None if status == "-" else int(status)
+    exit_status = None if status == "-" else number(status)
     ending = Ending(_HOW[how], exit_status, changed == "1", failed == "1", _reason(how, status))
     if ending.how is How.SKIPPED:
         ending = Ending(How.SKIPPED, reason=ending.reason)
-    return int(step), ending
+    return number(step), ending
 
 
 def _reason(how: str, status: str) -> str:

@@ -10,18 +10,25 @@ are said on both, the others on stdout:
     T STEP KIND TEXT                      what a module's script reports
     S                                     the segment is over
     D                                     so is the shell
+
+A host can say anything: what is none of this is Garbled.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from orchestrator.model.text import quote_text
+
 _LONGEST = 8192  # of a marker's words, in bytes: a module's report has a thousand characters
 _MOST_HELD = 16 << 20
+_MARKER = 512  # bytes that a marker takes here at most, besides its words
+_NUMBER = re.compile(r"[0-9]{1,40}")  # each loop within a loop adds five digits to a step's
 _SHOWN = 120
 
 
@@ -127,11 +134,14 @@ class Streams:
         for happening in self._stdout.until_end():
             if isinstance(happening, Marker) and happening.kind in "BS":
                 if happening.kind == "B":
-                    self._stdout.step = self._stderr.step = _number(happening.words[0])
+                    self._stdout.step = self._stderr.step = number(happening.words[0])
                 self._between = False
             yield happening
         if not self._between or self._stdout.at_end:
-            yield from self._stderr.until_end()
+            for happening in self._stderr.until_end():
+                if isinstance(happening, Marker):
+                    raise Garbled(f"{happening.kind} on stderr")
+                yield happening
 
     def _pass_end(self) -> Marker:
         self._between = True
@@ -158,7 +168,7 @@ class _Stream:
     def feed(self, data: bytes) -> None:
         for item in self._scanner.feed(data) if data else ():
             self._waiting.append(item)
-            self.size += len(item) if isinstance(item, bytes) else 0
+            self.size += _size(item)
 
     def until_end(self) -> Iterator[Happening]:
         while self._waiting and not self.at_end:
@@ -167,6 +177,7 @@ class _Stream:
     def pass_end(self) -> Marker:
         marker = self._waiting.popleft()
         assert isinstance(marker, Marker)
+        self.size -= _size(marker)
         self.step = 0
         return marker
 
@@ -179,10 +190,8 @@ class _Stream:
 
     def _next(self) -> Happening:
         item = self._waiting.popleft()
-        if isinstance(item, bytes):
-            self.size -= len(item)
-            return Output(self.step, self._name, item)
-        return item
+        self.size -= _size(item)
+        return Output(self.step, self._name, item) if isinstance(item, bytes) else item
 
 
 def _marker(line: bytes) -> Marker:
@@ -190,16 +199,25 @@ def _marker(line: bytes) -> Marker:
         words = line.decode("utf-8", "surrogateescape").split(" ", 4)
         if len(words) != 5:
             raise Garbled(f"half a report: {line[:_SHOWN]!r}")
-        _number(words[2])
+        number(words[2])
         return Marker("T", tuple(words[2:]))
     words = line.decode("ascii", "replace").split(" ")
     counts = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}
     if len(words) < 2 or words[0] or counts.get(words[1]) != len(words) - 2:
         raise Garbled(f"an unknown marker: {line[:_SHOWN]!r}")
+    if words[1] in "BE":
+        number(words[2])
     return Marker(words[1], tuple(words[2:]))
 
 
-def _number(word: str) -> int:
-    if not word.isdecimal():
-        raise Garbled(f"a marker with {word!r} for a number")
+def number(word: str) -> int:
+    """Return the number that a host wrote. Raises Garbled if it is not one, or a longer one than
+    any of the prelude's."""
+    if not _NUMBER.fullmatch(word):
+        raise Garbled(f"{quote_text(word[:_SHOWN])} for a number")
     return int(word)
+
+
+def _size(item: bytes | Marker) -> int:
+    """How many bytes it takes here, roughly."""
+    return len(item) if isinstance(item, bytes) else _MARKER + sum(map(len, item.words))

@@ -27,9 +27,9 @@ from orchestrator.model.secret import Secret
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?")
+_DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = 366 * 86400  # seconds; timers overflow from some hundred years on
+_LONGEST = 3650 * 86400  # seconds
 _SHOWN = 40
 
 
@@ -41,15 +41,28 @@ def found(value: Value) -> str:
         case bool(flag):
             return str(flag).lower()
         case int(number) | float(number):
-            return f"the number {number}"
+            return f"the number {cut(_written(number))}"
         case str(text):
-            return f"the text '{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}'"
+            return f"the text '{cut(text)}'"
         case list():
             return "a list"
         case Secret():
             return "a secret"
         case _:
             return "a mapping"
+
+
+def cut(text: str) -> str:
+    """The text, or its beginning and ``…``."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _written(value: object) -> str:
+    """The value as text; a number of more digits than Python writes (4300) in words."""
+    try:
+        return str(value)
+    except ValueError:
+        return "of too many digits"
 
 
 class Reader:
@@ -161,17 +174,18 @@ class Reader:
         return None
 
     def duration(self, value: Value | None, what: str) -> float | None:
-        """Seconds, 0 to a year: a number of them, or ``250ms``, ``10s``, ``5m``, ``1h``, ``2d``."""
+        """Seconds, 0 or more: a number of them, or ``250ms``, ``10s``, ``5m``, ``1h``, ``2d``;
+        10 years at most, so that every clock and shell can count them."""
         if value is None:
             return None
         plain = isinstance(value.data, (str, int, float)) and not isinstance(value.data, bool)
-        match = _DURATION.fullmatch(str(value.data)) if plain else None
+        match = _DURATION.fullmatch(_written(value.data)) if plain else None
         if match is None:
             self.wrong(value, what, "a duration: seconds, or like 250ms, 10s, 5m, 1h")
             return None
         seconds = float(match[1]) * _SECONDS[match[2] or "s"]
         if seconds > _LONGEST:
-            self.wrong(value, what, f"a duration of at most {_LONGEST // 86400} days")
+            self.wrong(value, what, f"a duration of {_LONGEST // 86400} days at most")
             return None
         return seconds
 

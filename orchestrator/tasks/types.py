@@ -12,7 +12,7 @@ from orchestrator.model.value import CommandText, HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
 
-_INT = re.compile(r"[+-]?[0-9]+")
+_INT = re.compile(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
 _MODE = re.compile(r"[0-7]{3,4}")
 
 

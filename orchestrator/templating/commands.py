@@ -51,6 +51,11 @@ class CommandTemplate(Struct, frozen=True, eq=False):
         return self._made.optional
 
     @property
+    def sources(self) -> frozenset[str]:
+        """Those that its text is made of."""
+        return self._made.sources
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """What is taken of names that have to exist."""
         return self._made.fields

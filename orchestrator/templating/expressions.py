@@ -41,6 +41,11 @@ class Expression(Struct, frozen=True, eq=False):
         """Where one of the names stands first."""
         return self._program.place_of(name)
 
+    @property
+    def sources(self) -> frozenset[str]:
+        """The names that its value is made of: none that only decides which it is."""
+        return self._program.names.told
+
     def value(self, scope: Scope) -> Any:
         """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""
         if _is_path(self.node):

@@ -33,6 +33,7 @@ from orchestrator.templating.textform import (
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
 # Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
 FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
+ASKED = "a free name in a condition"
 SLICE = "a part of a value"
 CONCAT, ROUNDS = "the texts of values", "the rounds of a loop"
 _OF_SIZES = (
@@ -49,6 +50,7 @@ _OF_SIZES = (
 """Filters that are given how wide, long or precise something is to be."""
 _INDENT = 100
 _RESULT = "name what a step put under `register:`"
+_BITS = 14_000  # as many as 4200 digits have
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
 
@@ -196,6 +198,7 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         "words": _as_it_is,
         SLICE: _slice,
         FREE: _free,
+        ASKED: _asked,
         KEEP: _keep,
         INSERT: _insert,
         CONCAT: _concat,
@@ -285,10 +288,30 @@ def _free(context: Any, name: str) -> object:
 
 
 @pass_context
+def _asked(context: Any, name: str) -> object:
+    return context.look_up(name, asked=True)
+
+
+@pass_context
 def _keep(context: Any, value: object) -> str:
+    if isinstance(value, Iterator):
+        value = list(value)  # here, where what fails in a filter is told as the expression's
     limits.check_all(value)
+    _check_numbers(value)
     context.kept = value
     return ""
+
+
+def _check_numbers(value: object) -> None:
+    """Raise ValueError for an integer that Python cannot write as text (4300 digits)."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise ValueError("it is a number of too many digits")
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_numbers(item)
+    elif type(value) is dict:
+        for item in value.values():
+            _check_numbers(item)
 
 
 @pass_context

@@ -8,12 +8,13 @@ from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 from msgspec import Struct, field
 
-from orchestrator.templating.language import CONCAT, FREE, FUNCTIONS, ROUNDS, SLICE
+from orchestrator.templating.language import ASKED, CONCAT, FREE, FUNCTIONS, ROUNDS, SLICE
 
 
 class Names(Struct, frozen=True):
     """``required``: must exist. ``optional``: are asked after first (``is defined``,
-    ``default``). ``origins``: for each name made in the template, the names it was made of.
+    ``default``). ``asked``: those of both that only decide which value is taken, and are no part
+    of one. ``origins``: for each name made in the template, the names it was made of.
     ``lazy``: those of the free names that are only ever the scope's. ``fields``: what is taken of
     required names, ``x.y`` as x, y and the offset of y."""
 
@@ -22,6 +23,12 @@ class Names(Struct, frozen=True):
     lazy: frozenset[str]
     origins: Mapping[str, frozenset[str]]
     fields: tuple[tuple[str, str, int], ...] = ()
+    asked: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> frozenset[str]:
+        """The names that what it gives is made of."""
+        return (self.required | self.optional) - self.asked
 
     def sources(self, node: nodes.Node) -> frozenset[str]:
         """The scope's names that an expression's value is made of, also by way of locals."""
@@ -45,7 +52,21 @@ def survey(tree: nodes.Template) -> Names:
     required = frozenset(uses.hard - uses.tested)
     seen = frozenset(uses.hard | uses.soft)
     fields = tuple(each for each in uses.fields if each[0] in required)
-    return Names(required, seen - required, seen - made, _origins(tree, made), fields)
+    asked = seen - _told(tree)
+    return Names(required, seen - required, seen - made, _origins(tree, made), fields, asked)
+
+
+def _told(node: nodes.Node) -> set[str]:
+    """The names that are loaded anywhere but in the condition of an ``if``."""
+    found: set[str] = set()
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, nodes.Name):
+            found.add(node.name)
+        skipped = node.test if isinstance(node, nodes.CondExpr | nodes.If) else None
+        stack += [child for child in node.iter_child_nodes() if child is not skipped]
+    return found
 
 
 class Lazy(NodeTransformer):
@@ -54,13 +75,14 @@ class Lazy(NodeTransformer):
 
     def __init__(self, names: frozenset[str], otherwise: str | None) -> None:
         self._names, self._otherwise = names, otherwise
+        self._look_up = FREE
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
         """Put the look-up in the place of a free name."""
         if node.ctx != "load" or node.name not in self._names:
             return node
         name = nodes.Const(node.name, lineno=node.lineno)
-        return nodes.Filter(name, FREE, [], [], None, None, lineno=node.lineno)
+        return nodes.Filter(name, self._look_up, [], [], None, None, lineno=node.lineno)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
         """Leave the name of a function alone."""
@@ -98,7 +120,21 @@ class Lazy(NodeTransformer):
         """Say what an ``if`` without ``else`` gives."""
         if node.expr2 is None:
             node.expr2 = nodes.Const(self._otherwise, lineno=node.lineno)
-        return self.generic_visit(node)
+        return self._conditional(node)
+
+    def visit_If(self, node: nodes.If) -> nodes.Node:  # noqa: N802
+        """Tell names that only decide from those that are part of a value."""
+        return self._conditional(node)
+
+    def _conditional(self, node: nodes.CondExpr | nodes.If) -> nodes.Node:
+        test, before = node.test, self._look_up
+        self._look_up = ASKED
+        test = self.visit(test)
+        self._look_up = before
+        node.test = nodes.Const(True)
+        self.generic_visit(node)
+        node.test = test
+        return node
 
 
 class _Uses(Struct):

@@ -19,7 +19,7 @@ from orchestrator.templating.following import follow, secrets_of
 from orchestrator.templating.language import Language, Missing, NotDefined
 from orchestrator.templating.limits import Work, concat
 from orchestrator.templating.names import Lazy, Names, survey
-from orchestrator.templating.scope import Scope, Waits
+from orchestrator.templating.scope import Scope, Waits, heard_by, unhear
 from orchestrator.templating.syntax import Parsed, Source, too_deep
 from orchestrator.templating.textform import Unfit
 
@@ -36,14 +36,18 @@ class Rendering(Context):
         self.work = Work()
         self._masks: Masks | None = None
 
-    def look_up(self, name: str) -> object:
-        """The scope's value of a name, or ``Missing``."""
+    def look_up(self, name: str, *, asked: bool = False) -> object:
+        """The scope's value of a name, or ``Missing``. ``asked``: it only decides something."""
+        heard = heard_by(self.scope)
         try:
             return self.scope.resolve(name)
         except KeyError as error:
             if error.args != (name,):
                 raise
             return Missing(name=name)
+        finally:
+            if asked:
+                unhear(self.scope, heard)
 
     def resolve_or_missing(self, key: str) -> Any:
         """The value of a name that Jinja looks up itself, or Jinja's ``missing``."""

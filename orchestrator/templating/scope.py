@@ -41,6 +41,22 @@ class Scope(Protocol):
         None where it is written nowhere. Asked for on errors only."""
 
 
+OBJECTS = frozenset({"app", "host"})
+"""Names that text from a host can be reached by, or not: it depends on what is asked of them."""
+
+
+def heard_by(scope: Scope) -> int:
+    """Return how often a value was taken from a scope that a host had a part in."""
+    heard: int = getattr(scope, "heard", 0)
+    return heard
+
+
+def unhear(scope: Scope, heard: int) -> None:
+    """Have it that no more such values were taken than ``heard``."""
+    if hasattr(scope, "heard"):
+        scope.heard = heard
+
+
 class FieldUse(Protocol):
     """``name.field`` in a template."""
 

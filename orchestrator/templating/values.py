@@ -89,6 +89,11 @@ class ValueTemplate(Struct, frozen=True, eq=False):
         return next((program.place_of(name) for program in found), self.mark)
 
     @property
+    def sources(self) -> frozenset[str]:
+        """The names that its value is made of: none that only decides which it is."""
+        return frozenset[str]().union(*(program.names.told for program in self._programs))
+
+    @property
     def constant(self) -> bool:
         """Whether it asks the scope for nothing."""
         return not self.names and not self.optional

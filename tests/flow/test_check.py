@@ -263,8 +263,6 @@ def test_facts_are_gathered_when_they_are_named(one: Project) -> None:
         steps:
           - {run: "echo {{ facts.os }}/{{ facts.cpus > 0 }}", readonly: true}
           - {run: echo yes, when: "facts.os == 'linux'", readonly: true}
-          - {run: "echo {{ facts.nonesuch }}", readonly: true}
         """,
     )
-    assert told(done)[:2] == [("ok", "linux/true"), ("ok", "yes")]
-    assert "facts.nonesuch" in done.steps("a1")[2]["reason"]
+    assert told(done) == [("ok", "linux/true"), ("ok", "yes")]

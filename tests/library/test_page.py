@@ -45,6 +45,7 @@ def test_every_example_is_a_task(name: str, tmp_path: Path) -> None:
     assert any(name in step for step in steps)
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "it.yml").write_text(
-        "steps:\n" + "".join(f"  {line}\n" for line in example.splitlines())
+        "handlers: {reload nginx: [{run: nginx -s reload}]}\nsteps:\n"
+        + "".join(f"  {line}\n" for line in example.splitlines())
     )
     tasks.load(tmp_path, ["it"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -119,3 +120,28 @@ def test_end_on_one_stream_alone_does_not_fill_the_memory() -> None:
     with pytest.raises(Garbled):
         for _ in range(1000):
             assert not list(streams.feed(b"x" * 100_000, b""))
+
+
+def test_markers_behind_an_end_on_one_stream_do_not_fill_the_memory() -> None:
+    streams = Streams(NONCE)
+    list(streams.feed(_said("R"), _said("R")))
+    list(streams.feed(_said("E 1 done 0 0 1"), b""))
+    with pytest.raises(Garbled):
+        for _ in range(100):
+            list(streams.feed(_said("B 2") * 1000, b""))
+
+
+@given(st.lists(st.tuples(st.binary(max_size=60), st.binary(max_size=60)), max_size=8), st.data())
+def test_whatever_comes_is_taken_apart_or_refused(
+    chunks: list[tuple[bytes, bytes]], data: st.DataObject
+) -> None:
+    streams = Streams(NONCE)
+    with suppress(Garbled):
+        for pair in chunks:
+            nonces = [data.draw(st.integers(0, len(piece))) for piece in pair]
+            stdout, stderr = (
+                piece[:at] + NONCE.encode() + piece[at:]
+                for piece, at in zip(pair, nonces, strict=True)
+            )
+            list(streams.feed(stdout, stderr))
+    list(streams.rest())

@@ -9,7 +9,7 @@ from orchestrator.model.value import CommandText
 from orchestrator.templating.language import Missing, language
 from orchestrator.templating.names import Names, survey
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
-from orchestrator.templating.scope import Scope
+from orchestrator.templating.scope import OBJECTS, Scope, heard_by
 from orchestrator.templating.shelltext import lines
 from orchestrator.templating.shelltext.escape import write
 from orchestrator.templating.shelltext.places import Place
@@ -55,6 +55,11 @@ class ShellTemplate(Struct, frozen=True, eq=False):
     _places: list[Place]
 
     @property
+    def sources(self) -> frozenset[str]:
+        """The names that its text is made of: none that only decides which it is."""
+        return self._program.names.told
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """What is taken of names that have to exist."""
         return self._program.fields
@@ -94,6 +99,7 @@ class Escaping(Rendering):
     def __init__(self, program: Program, scope: Scope, places: list[Place]) -> None:
         super().__init__(program.env, scope)
         self.program, self.places = program, places
+        self.heard = heard_by(scope)
 
     def insert(self, value: object, index: int) -> str:
         place = self.places[index]
@@ -111,7 +117,8 @@ class Escaping(Rendering):
 
     def _from_here(self, place: Place) -> None:
         for name in sorted(place.sources):
-            if self.scope.from_host(name):
+            through = name in OBJECTS and heard_by(self.scope) != self.heard
+            if through or self.scope.from_host(name):
                 what = f"`{place.filter}` of '{name}', which came from a host"
                 hint = "text from a host can only be inserted quoted"
                 raise self.program.source.refuse(what, place.offset, hint)

@@ -1,0 +1,49 @@
+"""What happens on one host ends that host's part of the run, and nobody else's."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+
+from orchestrator.errors import ConnectError, OrchError, describe_bug
+from orchestrator.execute.checked import reason_of
+from orchestrator.execute.fleet import Emit
+from orchestrator.execute.progress import Progress
+from orchestrator.model.event import Crashed
+from orchestrator.model.outcome import Status
+from orchestrator.session import Lost
+
+HINT = "please report it with the traceback, which is in the run's log"
+
+
+def guarded(
+    do: Callable[[], object],
+    progress: Progress,
+    task: str,
+    emit: Emit,
+    away: Callable[[ConnectError | Lost], None],
+) -> None:
+    """Do what a task is to do on one host, in that host's thread.
+
+    ``away`` is given the error where the host cannot be reached any more. Whatever else is raised
+    is a failure of this host: the others go on, and what follows a failed host follows.
+    """
+    try:
+        do()
+    except (ConnectError, Lost) as error:
+        away(error)
+    except Exception as error:
+        progress.worst(Status.FAILED, caught(error, progress.app, task, progress.host.name, emit))
+        if not isinstance(error, OrchError):
+            progress.hint = progress.hint or HINT
+
+
+def caught(error: Exception, app: str | None, task: str, host: str, emit: Emit) -> str:
+    """Return why something failed on a host; tell it as a bug of orch if it is none of the errors
+    that are the user's to see."""
+    if isinstance(error, OrchError):
+        return reason_of(error)
+    lines = "".join(traceback.format_exception(error))
+    emit(Crashed(time.time(), app, task, host, describe_bug(error), lines))
+    return describe_bug(error)

@@ -1,0 +1,104 @@
+"""A host that answers to the session's shell text as no shell would: ``python -m … MODE``.
+
+It says that its shell is ready, waits for steps, says what its mode is, and then only listens.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+DIGITS = "9" * 5000
+
+SAYS: dict[str, tuple[str, ...]] = {
+    "a step of 5,000 digits": (f"B {DIGITS}",),
+    "an end with 5,000 digits": ("B 1", f"E 1 done {DIGITS} 0 1"),
+    "other digits": ("B ١",),
+    "a negative status": ("B 1", "E 1 done -7 0 1"),
+    "an end of an unknown step": ("E 77 done 0 0 1",),
+    "an end of another kind": ("B 1", "E 1 perhaps 0 0 1"),
+    "a step that begins twice": ("B 1", "B 1"),
+    "a step that ends twice": ("B 1", "E 1 done 0 0 1", "E 1 done 0 0 1"),
+    "a step that begins after its end": ("B 1", "E 1 done 0 0 1", "B 1"),
+    "the end of all in a step": ("B 1", "S"),
+    "a marker of no kind": ("Z 1 2 3",),
+    "a marker without words": ("",),
+    "a marker that does not end": ("B " + "1" * 20_000,),
+    "half a report": ("B 1", "T 1"),
+    "a report between steps": ("T 1 have x=y",),
+    "a report of another step": ("B 1", "T 5 have x=y"),
+    "a report of a step of 5,000 digits": ("B 1", f"T {DIGITS} have x=y"),
+    "a probe's status of 5,000 digits": ("B 1", f"T 1 probe {DIGITS}", "E 1 done 1 1 0"),
+    "a fix's status that is none": ("B 1", "T 1 fix x", "E 1 done 1 1 0"),
+    "a report of no kind": ("B 1", "T 1 \udcff\udcfe x", "E 1 done 0 0 1"),
+    "two ends at once": ("B 1", "|E 1 done 0 0 1", "!E 2 done 0 0 1"),
+}
+"""What is said on both streams, or on stdout (``|``) or stderr (``!``) alone."""
+
+ODD: dict[str, tuple[str, ...]] = {
+    "an end without a beginning": ("E 1 done 0 0 1", "|S"),
+    "a last line cut that is not there": ("B 1", "|T 1 old# cut", "E 1 done 79 0 1", "|S"),
+    "ends of lines of no kind": ("B 1", "|T 1 new# \udcff", "|T 1 new# x", "E 1 done 79 0 1", "|S"),
+    "states of no name": ("B 1", "|T 1 have =", "|T 1 have ", "E 1 done 79 0 1", "|S"),
+    "no states": ("B 1", "E 1 done 79 0 1", "|S"),
+}
+"""As above, which could be meant: the step may end one way or the other."""
+
+
+def main(mode: str) -> None:
+    """Be such a host."""
+    heard = b""
+    while b"\n" not in heard:
+        heard += os.read(0, 1 << 16)
+    found = re.search(rb"o_nonce=([0-9a-f]+)''([0-9a-f]+);", heard)
+    assert found
+    nonce = (found[1] + found[2]).decode()
+    say(nonce, "R")
+    while b"segment '" not in heard or heard.count(b"\n") < 2:
+        heard += os.read(0, 1 << 16)
+    begun = re.findall(rb"begin ([0-9]+)", heard)
+    if mode == "reports":
+        flood(nonce, begun[0].decode())
+    for line in (SAYS | ODD).get(mode, SILENT.get(mode, ())):
+        say(nonce, re.sub(r"\b1\b", begun[0].decode(), line, count=1) if begun else line)
+    while os.read(0, 1 << 16):
+        pass
+
+
+SILENT: dict[str, tuple[str, ...]] = {
+    "no beginning": (),
+    "no end": ("B 1",),
+    "no end of all": ("B 1", "E 1 done 0 0 1"),
+    "an end on one stream": ("B 1", "|E 1 done 0 0 1"),
+}
+
+
+def say(nonce: str, line: str) -> None:
+    """A marker on both streams, or on the one that is named; of some only stdout is told."""
+    only = line[:1] if line[:1] in ("|", "!") else ""
+    data = f"{nonce} {line.removeprefix(only)}\n".encode("utf-8", "surrogateescape")
+    alone = line[:1] in ("B", "T", "S", "Z")
+    for descriptor, mark in ((2, "!"), (1, "|")):
+        if only in ("", mark) and not (alone and descriptor == 2):
+            write(descriptor, data)
+
+
+def write(descriptor: int, data: bytes) -> None:
+    """All of it."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def flood(nonce: str, step: str) -> None:
+    """More reports than are kept: each is the second argument."""
+    write(1, f"{nonce} B {step}\n".encode())
+    line = f"{nonce} T {step} {sys.argv[2]}\n".encode()
+    write(1, line * ((2 << 20) // len(line)))
+    for descriptor in (2, 1):
+        write(descriptor, f"{nonce} E {step} done 79 0 1\n".encode())
+    write(1, f"{nonce} S\n".encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,167 @@
+"""Whatever a host says instead of what the prelude would: its task ends, and orch does not."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import Mark
+from orchestrator.execute.progress import Progress
+from orchestrator.execute.recorder import Recorder
+from orchestrator.model.command import Command, Wanted
+from orchestrator.model.event import Event, StepFinished, StepStarted
+from orchestrator.model.host import Connect, Host
+from orchestrator.plan.model import PlannedStep
+from orchestrator.session import Lost, NotReady, Session
+from orchestrator.session.channel import Chunk
+
+NUMBERS = ("1", "2", "3", "0", "-1", "", "٣", "²", "1_0", "+1", "9" * 39, "9" * 5000, "1.5", "x")
+HOWS = ("done", "guard", "unsure", "missing", "when", "timeout", "gone", "done ", "perhaps", "")
+KINDS = (
+    "have",
+    "after",
+    "old",
+    "new",
+    "old#",
+    "new#",
+    "probe",
+    "fix",
+    "+have",
+    "+old",
+    "+",
+    "#",
+    "",
+)
+TEXTS = (
+    "k=v",
+    "k",
+    "=",
+    "",
+    "cut",
+    "long",
+    "binary",
+    "new",
+    "1",
+    "9" * 5000,
+    "%0",
+    "%0A%25",
+    "\udcff",
+)
+
+numbers, words = st.sampled_from(NUMBERS), st.text(max_size=4).filter(lambda t: "\n" not in t)
+ends = st.tuples(
+    st.just("E"), numbers, st.sampled_from(HOWS), numbers | st.just("-"), numbers, numbers
+)
+markers = st.one_of(
+    st.just(("R",)),
+    st.just(("S",)),
+    st.just(("D",)),
+    st.tuples(st.just("B"), numbers),
+    ends,
+    st.tuples(st.just("T"), numbers, st.sampled_from(KINDS), st.sampled_from(TEXTS) | words),
+    st.lists(words, max_size=4).map(tuple),
+)
+reports = st.tuples(
+    st.just("T"), st.just("2"), st.sampled_from(KINDS), st.sampled_from(TEXTS) | words
+)
+streams = st.sampled_from(("both", "stdout", "stderr"))
+anything = st.tuples(markers | st.binary(max_size=8), streams)
+
+
+def on(marker: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    return marker, "both" if marker[0] in "RE" else "stdout"
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[tuple[object, str]]:
+    """What a host says of three steps, the second one a module's, with some of it changed."""
+    status = draw(st.sampled_from(("0", "1", "77", "79")))
+    said: list[tuple[object, str]] = [on(("R",))]
+    for number in "123":
+        said.append(on(("B", number)))
+        said += map(on, draw(st.lists(reports, max_size=5)) if number == "2" else ())
+        failed = "0" if status in ("0", "79") else "1"
+        said.append(on(("E", number, "done", status, failed, "1")))
+    said.append(on(("S",)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(said)))
+        match draw(st.sampled_from(("insert", "replace", "remove", "repeat"))):
+            case "insert":
+                said.insert(at, draw(anything))
+            case "replace":
+                said[at : at + 1] = [draw(anything)]
+            case "remove":
+                del said[at : at + 1]
+            case "repeat":
+                said[at:at] = said[at : at + 2]
+    return said
+
+
+class Fed:
+    """A channel on which this is said, some bytes at a time, and then no more."""
+
+    def __init__(self, stdout: bytes, stderr: bytes, size: int) -> None:
+        self._left = {"stdout": stdout, "stderr": stderr}
+        self._size = size
+
+    def write(self, data: bytes | memoryview) -> int:
+        return len(data)
+
+    def read(self, timeout: float | None) -> Chunk:
+        pieces = {name: data[: self._size] for name, data in self._left.items()}
+        self._left = {name: data[self._size :] for name, data in self._left.items()}
+        return Chunk(**pieces, eof=not any(pieces.values()))
+
+    def wake(self) -> None: ...
+
+    def close_stdin(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def exit_status(self) -> int | None:
+        return None
+
+    def cause(self) -> str:
+        return ""
+
+
+def steps() -> list[tuple[PlannedStep, Command]]:
+    made = []
+    for number in (1, 2, 3):
+        step = PlannedStep(number, f"step {number}", Mark("t.yml", number, 1), "true")
+        wanted = Wanted({"k": "v"}, b"text\n") if number == 2 else None
+        made.append((step, Command(number, "true", wanted=wanted, show=True, changes=None)))
+    return made
+
+
+@given(said=conversations(), size=st.sampled_from((1, 7, 40, 1 << 16)))
+@settings(max_examples=100, deadline=None)
+def test_a_session_and_its_recorder_take_it(said: list[tuple[object, str]], size: int) -> None:
+    data = {"stdout": b"", "stderr": b""}
+    channel = Fed(b"", b"", size)
+    session = Session(channel, ready_timeout=5)
+    nonce = session._nonce
+    for what, where in said:
+        piece = what
+        if isinstance(what, tuple):
+            piece = " ".join((nonce, *what)).encode("utf-8", "surrogateescape") + b"\n"
+        assert isinstance(piece, bytes)
+        for stream in ("stdout", "stderr") if where == "both" else (where,):
+            data[stream] += piece
+    channel._left = data
+    events: list[Event] = []
+    host = Host("a", Connect("a"), (), (), Mark("a"))
+    recorder = Recorder(Progress(host, None), "t", events.append)
+    for step, command in steps():
+        recorder.queue(step, command)
+    commands = [command for _, command in recorder.take()]
+    try:
+        session.run(commands, recorder)
+    except Lost as lost:
+        recorder.lost(lost.reason)
+    except NotReady:
+        assert not events or not any(isinstance(event, StepFinished) for event in events)
+    begun = [event.step for event in events if isinstance(event, StepStarted)]
+    ended = [event.step for event in events if isinstance(event, StepFinished)]
+    assert begun == ended
+    assert len(set(ended)) == len(ended)

@@ -1,0 +1,270 @@
+"""One host that sends garbage, or nothing: it fails, with a reason, and the run goes its way."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator import tasks
+from orchestrator.errors import Exit, OrchError
+from orchestrator.execute import Cancel, Options, run
+from orchestrator.execute.aside import ask
+from orchestrator.execute.facts import gather
+from orchestrator.execute.reports import Report
+from orchestrator.inventory.load import load as load_stage
+from orchestrator.model.command import Command
+from orchestrator.model.event import Crashed, Event, RunFinished, StepFinished
+from orchestrator.model.outcome import Row, Status
+from orchestrator.plan.ask import Ask
+from orchestrator.plan.build import build
+from orchestrator.plan.views import run_view
+from orchestrator.session import Lost, Session
+from orchestrator.session.streams import Garbled
+from orchestrator.transport.local import LocalConnection
+from tests.execute import hostile
+from tests.session.heard import Heard
+
+ROOT = Path(__file__).parents[2]
+
+
+def shell(*mode: str) -> str:
+    return shlex.join([sys.executable, str(ROOT / "tests/execute/hostile.py"), *mode])
+
+
+MOD = 'probe: ":"\nwant: {x: y}\nfix: ":"\n'
+
+
+class Ran:
+    """A run on two hosts, `good` and `bad`; ``shells``: what is run in place of `sh`."""
+
+    def __init__(
+        self,
+        root: Path,
+        task: str,
+        shells: Mapping[str, str],
+        *,
+        files: Mapping[str, str] = {"mod.yml": MOD},
+        hosts: Sequence[str] = ("good", "bad"),
+        **options: Any,
+    ) -> None:
+        folder = root / "project" / "inventories" / "dev"
+        folder.mkdir(parents=True)
+        (folder / "hosts.yml").write_text(yaml.safe_dump({name: {} for name in hosts}))
+        (root / "project" / "tasks").mkdir()
+        (root / "project" / "tasks" / "t.yml").write_text(task)
+        for name, text in files.items():
+            (root / "project" / "tasks" / name).write_text(text)
+        self.homes = {name: root / name for name in hosts}
+        loaded, stage = tasks.load(root / "project", ["t"]), load_stage(root / "project", "dev")
+        asked = Ask(
+            stage,
+            tuple(stage.hosts.values()),
+            (tasks.Request("t"),),
+            loaded.by_name,
+            run_view("r", "tester", 0.0),
+            diff=True,
+        )
+        for home in self.homes.values():
+            home.mkdir()
+        connections = {
+            name: LocalConnection(
+                shells.get(name, "sh"), {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+            )
+            for name, home in self.homes.items()
+        }
+        self.events: list[Event] = []
+        try:
+            self.code = run(
+                build(asked),
+                stage.hosts,
+                lambda host: connections[host.name],
+                self.events.append,
+                options=Options(**options),
+                cancel=Cancel(),
+            )
+        finally:
+            for connection in connections.values():
+                connection.close()
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        last = self.events[-1]
+        assert isinstance(last, RunFinished)
+        return {row.host: row for row in last.rows}
+
+    @property
+    def crashes(self) -> list[Crashed]:
+        return [event for event in self.events if isinstance(event, Crashed)]
+
+
+TASK = """
+    steps:
+      - {name: begin, run: touch began}
+    rollback:
+      - run: touch undone
+"""
+MODULE = """
+    steps:
+      - {name: begin, run: touch began, when: host.name == 'good'}
+      - {mod: {}, when: host.name == 'bad'}
+    rollback:
+      - run: touch undone
+"""
+
+
+@pytest.mark.parametrize("mode", hostile.SAYS)
+def test_garbage_ends_its_host_only_and_the_rollback_follows(tmp_path: Path, mode: str) -> None:
+    ran = Ran(tmp_path, MODULE, {"bad": shell(mode)})
+    assert ran.code is Exit.FAILED
+    assert not ran.crashes, ran.crashes[0].traceback
+    assert ran.rows["bad"].status is Status.LOST
+    assert "garbled" in ran.rows["bad"].reason
+    assert "'t' is NOT rolled back" in ran.rows["bad"].reason
+    assert (ran.homes["good"] / "began").exists()
+    assert (ran.homes["good"] / "undone").exists()
+
+
+@pytest.mark.parametrize("mode", hostile.ODD)
+def test_what_could_be_meant_ends_its_host_one_way_or_the_other(tmp_path: Path, mode: str) -> None:
+    ran = Ran(tmp_path, MODULE, {"bad": shell(mode)}, keep_going=True)
+    assert not ran.crashes, ran.crashes[0].traceback
+    assert ran.rows["good"].status is Status.CHANGED
+    assert ran.code in (Exit.OK, Exit.FAILED)
+
+
+@pytest.mark.parametrize("kind", ["have x=" + "y" * 900, "+have y", "have k=v"])
+def test_states_without_end_fail_their_host(tmp_path: Path, kind: str) -> None:
+    ran = Ran(tmp_path, MODULE, {"bad": shell("reports", kind)}, keep_going=True)
+    row = ran.rows["bad"]
+    assert row.status is Status.LOST
+    assert "states come to more than 1 MiB: have the probe state a checksum" in row.reason
+    assert not ran.crashes
+
+
+@pytest.mark.parametrize("kind", ["old " + "z" * 900, "+old y", "new "])
+def test_of_lines_without_end_the_diff_says_that_they_are_long(tmp_path: Path, kind: str) -> None:
+    ran = Ran(tmp_path, MODULE, {"bad": shell("reports", kind)}, keep_going=True)
+    assert ran.rows["bad"].status is Status.CHANGED
+    steps = [event for event in ran.events if isinstance(event, StepFinished)]
+    (diff,) = {step.outcome.diff for step in steps if step.host == "bad" and step.name == "mod"}
+    assert diff == "long contents differ\n"
+
+
+@pytest.mark.parametrize("kind", ["old", "+old", "new", "old#", "+have", "have"])
+def test_of_reports_no_more_is_kept_than_there_is_room_for(kind: str) -> None:
+    report = Report()
+    tracemalloc.start()
+    try:
+        with suppress(Garbled):
+            for _ in range(60_000):
+                report.take(kind, "z" * 1000)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert max(kept, most) < 8 << 20
+
+
+@pytest.mark.parametrize("mode", hostile.SILENT)
+def test_a_host_that_keeps_an_end_to_itself_runs_into_a_timeout(mode: str, tmp_path: Path) -> None:
+    connection = LocalConnection(shell(mode), {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    session = Session(connection.open(), ready_timeout=30, lease=0.2)
+    try:
+        with pytest.raises(Lost, match=r"did not (go on|end the step)"):
+            session.run([Command(1, "true", timeout=0.1)], Heard())
+        assert not session.alive
+    finally:
+        connection.close()
+
+
+def test_so_does_what_is_asked_of_it_beside_its_steps(tmp_path: Path) -> None:
+    connection = LocalConnection(shell("no end"), {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)})
+    session = Session(connection.open(), ready_timeout=30, lease=0.2)
+    try:
+        with pytest.raises(Lost, match="did not end the step"):
+            ask(session, "true", timeout=0.1)
+    finally:
+        connection.close()
+
+
+def test_a_bug_on_one_host_fails_that_host_and_is_told_with_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator.execute.recorder import Recorder
+
+    taken = Recorder.output
+
+    def output(self: Recorder, number: int, stream: str, data: bytes) -> None:
+        if b"evil" in data:
+            raise RuntimeError("no such thing\ncan be")
+        taken(self, number, stream, data)
+
+    monkeypatch.setattr(Recorder, "output", output)
+    task = """
+        steps:
+          - {name: begin, run: touch began}
+          - {name: say, run: "[ ${PWD##*/} = good ] || { echo evil; touch -- evil; exec sleep 987654; }"}
+          - {name: on, run: touch on}
+        rollback:
+          - run: touch undone
+    """
+    ran = Ran(tmp_path, task, {})
+    assert ran.code is Exit.BUG
+    (crash,) = ran.crashes
+    assert (crash.host, crash.task) == ("bad", "t")
+    assert (
+        "a bug in orch: RuntimeError: no such thing can be (execute/test_hostile.py:" in crash.error
+    )
+    assert crash.traceback.startswith("Traceback")
+    row = ran.rows["bad"]
+    assert row.status is Status.FAILED
+    assert row.reason.startswith("a bug in orch: RuntimeError: no such thing can be")
+    assert "in step 2 'say'" in row.reason
+    assert "'t' is rolled back" in row.reason
+    assert "report it" in row.hint
+    for home in ran.homes.values():
+        assert (home / "undone").exists()
+    assert not (ran.homes["bad"] / "on").exists()
+
+
+def test_a_bug_while_connecting_fails_that_host(tmp_path: Path, monkeypatch: Any) -> None:
+    opened = LocalConnection.open
+
+    def open_(self: LocalConnection, become: str = "") -> Any:
+        if self._environment["HOME"].endswith("bad"):
+            raise KeyError("x")
+        return opened(self, become)
+
+    monkeypatch.setattr(LocalConnection, "open", open_)
+    ran = Ran(tmp_path, TASK, {}, keep_going=True)
+    assert ran.code is Exit.BUG
+    assert ran.rows["bad"].status is Status.FAILED
+    assert ran.rows["good"].status is Status.CHANGED
+
+
+@pytest.mark.parametrize(
+    "tool", ["printf '%05000d' 9", "echo 9999999999999999999999", "printf '\\331\\241'", "echo no"]
+)
+def test_facts_that_are_no_numbers(tmp_path: Path, tool: str) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "getconf").write_text(f"#!/bin/sh\n{tool}\n")
+    (tools / "getconf").chmod(0o755)
+    path = f"{tools}:/usr/bin:/bin"
+    connection = LocalConnection("sh", {"PATH": path, "HOME": str(tmp_path)})
+    session = Session(connection.open(), ready_timeout=30)
+    try:
+        if "9" in tool:
+            with pytest.raises(OrchError, match=r"cpus is a number of (5000|22) digits"):
+                gather(session)
+        else:
+            assert gather(session)["cpus"] == 0
+    finally:
+        connection.close()
