@@ -136,4 +136,4 @@ def test_a_rollback_before_the_first_deploy_says_so(project: Project) -> None:
     words = ("-s", "dev", "run", "deploy:rollback", "--app", "blog", "-l", "web1", "--json")
     done = project.orch(*words)
     assert done.code == 1
-    assert "nothing is live here: there is none to go back from" in errors(done)
+    assert "nothing is live here" in errors(done)
