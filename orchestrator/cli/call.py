@@ -6,7 +6,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 from msgspec.structs import replace
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 import orchestrator
 from orchestrator.cli import doctor, options, running, showing, starting, streams
 from orchestrator.cli.group import Verbs
-from orchestrator.errors import Exit, OrchError, Problem, UsageError
+from orchestrator.errors import Exit, OrchError
 from orchestrator.model.masks import Masks
 
 # What a run makes lives until its end, in few cycles. Looking for those every 700 objects, as is
@@ -43,7 +42,6 @@ def call(args: Sequence[str] | None) -> int:
     gc.set_threshold(_OBJECTS_A_LOOK)
     masks = Masks()
     try:
-        _stand_somewhere()
         return orch.main(args=args, prog_name="orch", standalone_mode=False, obj=masks) or Exit.OK
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -62,15 +60,6 @@ def call(args: Sequence[str] | None) -> int:
         return left.code if isinstance(left.code, int) else Exit.FAILED
     except Exception:
         return _bug(masks)
-
-
-def _stand_somewhere() -> None:
-    try:
-        Path.cwd()
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        hint = "go to a folder that is there"
-        raise UsageError(Problem(f"the current folder cannot be told: {why}", None, hint)) from None
 
 
 def _tell(error: OrchError, masks: Masks) -> None:
