@@ -13,7 +13,7 @@ from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
 from orchestrator.errors import Exit
 from orchestrator.execute import Cancel, Options, run
-from orchestrator.journal import Journal
+from orchestrator.journal import Journal, check_private
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
 from orchestrator.model.host import Host
 from orchestrator.plan.model import Plan
@@ -49,6 +49,7 @@ def carry_out(
 
     ``ssh_config`` is read in place of the user's and the system's.
     """
+    check_private(there.root)
     allow_files()
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))

@@ -13,6 +13,7 @@ See ``run.Journal`` and ``last.last_run``.
 """
 
 from orchestrator.journal.last import LastRun, last_run
+from orchestrator.journal.places import check_private
 from orchestrator.journal.run import Journal
 
-__all__ = ["Journal", "LastRun", "last_run"]
+__all__ = ["Journal", "LastRun", "check_private", "last_run"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
+
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.source.folder import show
 
 KEEP = 50
 _RUN = re.compile(r"[0-9]{14}-[0-9a-z]{1,16}")
@@ -82,12 +87,37 @@ def prune(runs: Path, keep: int = KEEP) -> None:
             shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
 
 
+def check_private(root: Path) -> None:
+    """Raise DefinitionError where the project's ``.orch`` is another user's, or can be written by
+    others: what is kept there tells who failed, holds output, and is what hosts are chosen by."""
+    folder = root / ".orch"
+    try:
+        found = folder.stat()
+    except OSError:
+        return  # it is made, or another place is taken
+    shown = show(folder)
+    if found.st_uid != os.geteuid():
+        what = f"{shown} belongs to another user (uid {found.st_uid})"
+        hint = f"run orch as that user, or take the folder over: chown -R {os.geteuid()} {shown}"
+        raise DefinitionError(Problem(what, Mark(shown), hint))
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        what = f"{shown} can be written by others"
+        raise DefinitionError(Problem(what, Mark(shown), f"chmod go-w {shown}"))
+
+
 def _make(runs: Path, run: str, ignored: Path | None) -> Path:
-    runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    top = runs.parent
+    if not top.exists():
+        top.parent.mkdir(parents=True, exist_ok=True)
+        top.mkdir(mode=0o700, exist_ok=True)
+        top.chmod(0o700)  # whatever the umask takes away
+    runs.mkdir(mode=0o700, exist_ok=True)
     if ignored is not None and not (ignored / ".gitignore").exists():
         (ignored / ".gitignore").write_text("*\n", "utf-8")
     folder = runs / run
     folder.mkdir(mode=0o700)
+    for made in (runs, folder):
+        made.chmod(0o700)
     return folder
 
 

@@ -298,7 +298,8 @@ beside() {
   set +C
 }
 # place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
-# given stays as it was there, or as the umask has it. BACKUP true: what was there stays beside it.
+# given stays as it was there, or as the umask has it; a new file with a secret in it (o_private) is
+# its owner's alone. BACKUP true: what was there stays beside it.
 # Reads temp f_usual.
 place() {
   attributes "$1"
@@ -311,6 +312,7 @@ place() {
   own "$temp" "${3:-$f_place_user}" "${4:-$f_place_team}"
   if [ -z "$2$f_place_was$f_usual" ]; then
     f_place_mask=$(umask)
+    [ -z "$o_private" ] || f_place_mask=077
     f_place_was=$(printf %04o $((0666 & ~0$f_place_mask)))
   fi
   [ -z "$2$f_place_was" ] || chmod -- "${2:-$f_place_was}" "$temp"
@@ -337,7 +339,7 @@ over() {
 put() {
   aim "$1"
   # a new file, of which nothing special is wanted
-  if [ "$f_type$2$3$4" = absent ]; then beside "$path" usual; else beside "$path"; fi
+  if [ "$f_type$2$3$4$o_private" = absent ]; then beside "$path" usual; else beside "$path"; fi
   f_wrote=
   payload >"$temp"
   f_put_code=$?

@@ -112,7 +112,20 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
     parts.append(f"o_want={_states(wants.states)}")
     tenths = round(10 * _seconds(module.within, frame))
     parts.append(f"o_within={tenths} o_fixes={'1' if mends else ''}\no_module")
+    if _holds_secret("\n".join(parts), frame, wants):
+        parts.insert(0, "o_private=1")
     return "\n".join(parts)
+
+
+def _holds_secret(text: str, frame: Frame, wants: Wanted) -> bool:
+    """Return whether the script or what is sent with it shows a secret: a file that it makes anew
+    is its owner's alone then, if nothing else is wanted."""
+    masks = frame.secrets.masks
+    if not masks:
+        return False
+    sent = wants.sends.data if isinstance(wants.sends, Bytes) else None
+    more = sent.decode("utf-8", "surrogateescape") if sent else ""
+    return bool(masks.shown(text) or masks.shown(more))
 
 
 def called(frame: Frame, *, left_out: bool = False) -> str:

@@ -96,7 +96,8 @@ class Sandbox:
             raise ConnectError("connect", f"no sandbox can be called {name!r}")
         home = self._folder.absolute() / name
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (*reversed(self._folder.parents[:2]), self._folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             home.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             why = f"the sandbox can't make {home}: {error.strerror}"
