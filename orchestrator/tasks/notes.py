@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from orchestrator.errors import Mark
+from orchestrator.tasks.arithmetic import calculated
 from orchestrator.tasks.meaning import meaning
 from orchestrator.tasks.model import Module, Run, Task
 from orchestrator.templating import CommandTemplate, ShellTemplate
@@ -25,6 +26,12 @@ Note = tuple[str, Mark]
 
 _LOOKED_AT = 200
 """So many values of one command are looked at, and so many of its pipes are told."""
+_CALCULATED = 20_000
+"""Characters of the longest text in which values that are calculated with are looked for."""
+_ARITHMETIC = (
+    "`{place}` takes what this value is for an expression or a name, in which bash runs `a[$(…)]`: "
+    "write `$(({{{{ … }}}}))`, which takes a whole number only"
+)
 _PIPE = "a failure left of a pipe goes unseen in sh; `shell: bash` adds pipefail"
 
 
@@ -71,6 +78,11 @@ def _values(template: ShellTemplate | CommandTemplate) -> Iterator[Note]:
             yield what, use.mark
         elif number < _LOOKED_AT and (note := meaning(masked(use.command))):
             yield note, use.mark
+    if not isinstance(template, ShellTemplate) or len(template.source) > _CALCULATED:
+        return
+    source = Source(template.source, template.mark)
+    for offset, place in dict(calculated(template.source)).items():
+        yield _ARITHMETIC.format(place=place), source.at(offset)
 
 
 def _pipes(source: str) -> list[int]:
