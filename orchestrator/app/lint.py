@@ -10,7 +10,7 @@ from orchestrator import tasks
 from orchestrator.app import calls, constants, values
 from orchestrator.app.prepare import new_run
 from orchestrator.app.project import root_of
-from orchestrator.app.undefined import undefined_names
+from orchestrator.app.undefined import undefined_names, unknown_app_variables
 from orchestrator.errors import Mark, OrchError, Problem, nearest
 from orchestrator.inventory.load import load as load_stage
 from orchestrator.inventory.stages import default_stage, stages
@@ -74,6 +74,7 @@ def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], li
     if loaded and len(read) == len(known.names):  # else who knows what the others define
         problems, more = undefined_names(own, values.later_names(of_tasks), read)
         told.add(problems)
+        told.add(unknown_app_variables(root, of_tasks, read))
         notes += more
     return told.problems, list(dict.fromkeys(notes + notes_of(own)))
 

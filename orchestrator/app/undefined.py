@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from orchestrator.errors import Mark, Problem, nearest
 from orchestrator.inventory.values import Merger
 from orchestrator.model import ansible
 from orchestrator.model.fold import fold
 from orchestrator.model.host import Host, Stage
-from orchestrator.model.value import Values
+from orchestrator.model.value import Key, Values
 from orchestrator.plan.scope import NOT_YET
 from orchestrator.tasks.model import Call, Control, Download, Modifiers, Module, Run, Step, Task
 from orchestrator.templating import Templates
 from orchestrator.templating.scope import Named
+
+DEPLOYS = "deploy_to"
+"""The variable by which an app is one that deploys."""
 
 OBJECTS = frozenset({*NOT_YET, "facts", "host", "hosts", "stage", "task", "run", "roles", "env"})
 """The tool's own objects."""
@@ -124,3 +129,67 @@ def _of_step(step: Step) -> Iterator[Named]:
             found = (does.functions, does.probe, *fixes, *does.want.values(), *loads, does.within)
             found += tuple(does.exposes.values())
     yield from (each for each in found if each is not None)
+
+
+_FOLDERS = ("tasks", "templates", "files")  # where a project's templates usually are
+_LARGEST = 1 << 20  # bytes of a file that is looked into
+
+
+def unknown_app_variables(
+    root: Path, tasks: Iterable[Task], stages: Sequence[Stage]
+) -> list[Problem]:
+    """Return an error for each variable of an app that deploys which no task takes as a param, and
+    no task, template or value of the project names."""
+    params = {name for task in tasks for name in task.params}
+    found: dict[str, tuple[str, Mark]] = {}
+    for stage in stages:
+        for app in stage.apps.values():
+            layers = (*app.layers, *(each for on in app.on.values() for each in on))
+            names = {key: app.name for layer in layers for key in layer.vars}
+            if DEPLOYS in names:
+                found |= {
+                    str(key): (name, key.mark)
+                    for key, name in names.items()
+                    if isinstance(key, Key)
+                }
+    left = found.keys() - params
+    if not left or DEPLOYS not in params:
+        return []
+    text = "\n".join(_texts(root, stages))
+    return [
+        Problem(
+            f"app '{app}' sets '{name}', which nothing in the project uses",
+            mark,
+            nearest(name, params) or "see `orch doc deploy` for what an app can say",
+        )
+        for name, (app, mark) in found.items()
+        if name in left and not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)
+    ]
+
+
+def _texts(root: Path, stages: Sequence[Stage]) -> Iterator[str]:
+    """What may name a variable: files of tasks and templates, and templates among the values."""
+    for folder in _FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and path.stat().st_size <= _LARGEST:
+                yield path.read_text("utf-8", "replace")
+    for stage in stages:
+        layers = [layer for host in stage.hosts.values() for layer in host.layers]
+        layers += [layer for app in stage.apps.values() for layer in app.layers]
+        layers += [each for app in stage.apps.values() for on in app.on.values() for each in on]
+        for layer in {id(layer): layer for layer in layers}.values():
+            for value in (*layer.vars.values(), *layer.environment.values()):
+                yield from (
+                    text for text in _strings(value.plain()) if "{{" in text or "{%" in text
+                )
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)

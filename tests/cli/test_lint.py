@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -310,3 +311,30 @@ def test_apps_that_collide_are_an_error(shop: Project) -> None:
     done = shop.orch("lint")
     assert done.code == 3
     assert done.err.count("both claim the port 80 (on a[1-5])") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "what", "hint"),
+    [
+        ("kepe: 5", "sets 'kepe', which nothing in the project uses", "did you mean 'keep'?"),
+        ("linked_dir: [log]", "'linked_dir'", "did you mean 'linked_dirs'?"),
+        ("nonsuch: 5", "'nonsuch'", "see `orch doc deploy`"),
+        ("keep: 5", "", ""),
+        ("workers: 5", "", ""),
+        ("port: 80\n  health_url: 'http://x:{{ port }}/'", "", ""),
+    ],
+)
+def test_a_variable_of_an_app_that_nothing_uses_is_an_error_with_the_nearest_name(
+    tmp_path: Path, variables: str, what: str, hint: str
+) -> None:
+    project = Project(tmp_path / "project")
+    assert project.orch("init", str(project.root), cwd=tmp_path).code == 0
+    (project.root / "inventories" / "common" / "apps" / "blog.yml").write_text(
+        f"vars:\n  deploy_to: ~/apps/blog\n  folder: apps\n  {variables}\n"
+    )
+    project.write({"tasks/app.env.j2": "{{ workers }}\n"})
+    done = project.orch("lint")
+    assert (what in done.err) and (hint in done.err)
+    assert done.code == (3 if what else 0), done.err
+    if what:
+        assert "inventories/common/apps/blog.yml:4:3" in done.err
