@@ -19,6 +19,7 @@ from orchestrator.app.run import Person
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wanted, Wants
 from orchestrator.errors import ConnectError, Exit
 from orchestrator.execute import Cancel
+from orchestrator.journal import STATE, check_private
 from orchestrator.library import FOLDER
 from orchestrator.model.checkup import ASKED, WAY, Checkup, State, Trouble
 from orchestrator.model.command import Command
@@ -58,11 +59,13 @@ def doctor(
     """Look at all hosts, ``forks`` at a time. Nothing is changed on any, nor in known_hosts. The
     first Ctrl-C ends it with what is known by then, a second one at once.
     """
+    if any(host.connect.transport == "sandbox" for host in there.hosts):
+        check_private(there.root, environ)
     allow_files()
     cancel, stop = Cancel(), threading.Event()
     connector = Connector(
         record=False,
-        sandbox=there.root / ".orch" / "sandbox" / there.stage.name,
+        sandbox=there.root / STATE / "sandbox" / there.stage.name,
         environ=environ,
         hosts=there.stage.hosts,
         ask=person.ask,

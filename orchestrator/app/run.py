@@ -13,7 +13,7 @@ from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
 from orchestrator.errors import Exit
 from orchestrator.execute import Cancel, Options, run
-from orchestrator.journal import Journal, check_private
+from orchestrator.journal import STATE, Journal, check_private
 from orchestrator.model.event import Event, Sink, StepFinished, StepStarted, Warned
 from orchestrator.model.host import Host
 from orchestrator.plan.model import Plan
@@ -49,7 +49,7 @@ def carry_out(
 
     ``ssh_config`` is read in place of the user's and the system's.
     """
-    check_private(there.root)
+    check_private(there.root, environ)
     allow_files()
     cancel, running = Cancel(), Running()
     journal = Journal(there.root, environ, lambda text: emit(Warned(time.time(), text)))
@@ -101,7 +101,7 @@ def _connectors(
     ssh_config: str | None,
 ) -> Callable[[Connector | None], Connector]:
     """Return what makes a connector of the run, also after another."""
-    sandbox = there.root / ".orch" / "sandbox" / there.stage.name
+    sandbox = there.root / STATE / "sandbox" / there.stage.name
 
     def connector(before: Connector | None) -> Connector:
         return Connector(

@@ -3,17 +3,18 @@
     .orch/.gitignore                 `*`
     .orch/runs/RUN/run.json          the run: stage, tasks, and once it is over its rows
     .orch/runs/RUN/events.jsonl      every event but output, one JSON object a line
-    .orch/runs/RUN/HOST.log          all that a host printed, byte for byte, under headings
+    .orch/runs/RUN/HOST.log          all that a host printed, controls as \\xNN, under headings
 
 Where the project cannot be written, ``runs`` stands in ``$XDG_STATE_HOME/orch/PROJECT``.
-Folders are 0700 and files 0600: output may hold what is nobody else's business.
+Folders are 0700 and files 0600 whatever the umask is: output may hold what is nobody else's
+business. A ``.orch`` that belongs to another user, or that others may write to, is refused.
 The newest 50 runs are kept. Each event is on its way to the disk (write(2); no fsync) before
 anything is done about it: what ends orch, SIGKILL included, loses nothing that it had received.
 See ``run.Journal`` and ``last.last_run``.
 """
 
 from orchestrator.journal.last import LastRun, last_run
-from orchestrator.journal.places import check_private
+from orchestrator.journal.places import STATE, check_private
 from orchestrator.journal.run import Journal
 
-__all__ = ["Journal", "LastRun", "check_private", "last_run"]
+__all__ = ["STATE", "Journal", "LastRun", "check_private", "last_run"]

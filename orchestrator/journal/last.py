@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct, field
 
-from orchestrator.journal.places import Record, kept, places, read_record
+from orchestrator.journal.places import Record, check_readable, kept, places, read_record
 from orchestrator.model.outcome import Status
 
 EVENTS = "events.jsonl"
@@ -56,8 +56,9 @@ def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -
 
     ``stage``: of this stage. Runs that are still going on do not count, nor do those that steps of
     another one started, those of orch's own commands (`orch lock status`), and folders of which
-    nothing can be read.
+    nothing can be read. Raises DefinitionError where others can write to what was kept.
     """
+    check_readable(root, environ)
     for folder, record in _newest_first(kept(places(root, environ))):
         if stage not in (None, record.stage) or not _of_tasks(record):
             continue

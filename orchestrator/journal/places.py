@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,8 @@ from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.source.folder import show
 
 KEEP = 50
+STATE = ".orch"
+"""What orch keeps in a project's folder."""
 _RUN = re.compile(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DAY = 86400
 
@@ -46,15 +50,72 @@ class Record(Struct, frozen=True):
 def make_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
     """A new private folder for a run, in the project or, failing that, in the user's state.
 
-    Raises OSError where neither can be written.
+    Raises OSError where neither can be written, DefinitionError where others may write there.
     """
     inside, *elsewhere = places(root, environ)
     try:
-        return _make(inside, run, inside.parent)
+        return _make(inside, run)
     except OSError:
         if not elsewhere:
             raise
-        return _make(elsewhere[0], run, None)
+        return _make(elsewhere[0], run)
+
+
+def check_private(root: Path, environ: Mapping[str, str]) -> None:
+    """Make the folder of what orch keeps of the project, for its owner alone, or check the one that
+    is there: whoever else can write to it could have another user's runs do what they want.
+
+    Raises DefinitionError where it belongs to somebody else or others may write to it.
+    """
+    for runs in places(root, environ):
+        try:
+            _make_private(runs)
+            return
+        except OSError:
+            continue  # the next place, or none: then a run goes without a log, and says so
+
+
+def check_readable(root: Path, environ: Mapping[str, str]) -> None:
+    """Raise DefinitionError where what was kept of earlier runs cannot be believed: others may
+    write to it."""
+    for runs in places(root, environ):
+        for folder in _own_folders(runs):
+            with suppress(OSError):
+                _check(folder)
+
+
+def _make_private(runs: Path) -> None:
+    """Make the folders down to that of the runs, with mode 0700 whatever the umask is."""
+    outer, *_ = own = _own_folders(runs)
+    if outer.name != STATE:
+        outer.parent.mkdir(0o700, parents=True, exist_ok=True)  # ~/.local/state
+    for folder in (*own, runs):
+        try:
+            folder.mkdir(0o700)
+            folder.chmod(0o700)
+        except FileExistsError:
+            _check(folder)
+            if not folder.is_symlink():
+                folder.chmod(0o700)
+
+
+def _check(folder: Path) -> None:
+    """Raise DefinitionError where the folder belongs to another user or others may write to it,
+    OSError where there is none."""
+    link, about = folder.lstat(), folder.stat()
+    if not stat.S_ISDIR(about.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
+    shown = show(folder)
+    others = {link.st_uid, about.st_uid} - {os.geteuid()}
+    if others:
+        who = f"another user (uid {others.pop()})"
+        what = f"{shown} belongs to {who}, who can change what is kept there"
+        hint = f"run orch as that user, or take the folder over: chown -R {os.geteuid()} {shown}"
+        raise DefinitionError(Problem(what, Mark(shown), hint))
+    if about.st_mode & 0o022:
+        what = f"{shown} can be written by others, who can change what is kept there"
+        hint = f"look at what is in it, then: chmod go-w {shown}"
+        raise DefinitionError(Problem(what, Mark(shown), hint))
 
 
 def places(root: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -62,7 +123,7 @@ def places(root: Path, environ: Mapping[str, str]) -> list[Path]:
 
     XDG_STATE_HOME counts only where it is absolute (XDG Base Directory Specification 0.8).
     """
-    found = [root / ".orch" / "runs"]
+    found = [root / STATE / "runs"]
     state = environ.get("XDG_STATE_HOME", "")
     home = environ.get("HOME", "")
     if not Path(state).is_absolute():
@@ -87,38 +148,21 @@ def prune(runs: Path, keep: int = KEEP) -> None:
             shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
 
 
-def check_private(root: Path) -> None:
-    """Raise DefinitionError where the project's ``.orch`` is another user's, or can be written by
-    others: what is kept there tells who failed, holds output, and is what hosts are chosen by."""
-    folder = root / ".orch"
-    try:
-        found = folder.stat()
-    except OSError:
-        return  # it is made, or another place is taken
-    shown = show(folder)
-    if found.st_uid != os.geteuid():
-        what = f"{shown} belongs to another user (uid {found.st_uid})"
-        hint = f"run orch as that user, or take the folder over: chown -R {os.geteuid()} {shown}"
-        raise DefinitionError(Problem(what, Mark(shown), hint))
-    if stat.S_IMODE(found.st_mode) & 0o022:
-        what = f"{shown} can be written by others"
-        raise DefinitionError(Problem(what, Mark(shown), f"chmod go-w {shown}"))
-
-
-def _make(runs: Path, run: str, ignored: Path | None) -> Path:
-    top = runs.parent
-    if not top.exists():
-        top.parent.mkdir(parents=True, exist_ok=True)
-        top.mkdir(mode=0o700, exist_ok=True)
-        top.chmod(0o700)  # whatever the umask takes away
-    runs.mkdir(mode=0o700, exist_ok=True)
-    if ignored is not None and not (ignored / ".gitignore").exists():
-        (ignored / ".gitignore").write_text("*\n", "utf-8")
+def _make(runs: Path, run: str) -> Path:
+    _make_private(runs)
+    inside = runs.parent
+    if inside.name == STATE and not (inside / ".gitignore").exists():
+        (inside / ".gitignore").write_text("*\n", "utf-8")
     folder = runs / run
-    folder.mkdir(mode=0o700)
-    for made in (runs, folder):
-        made.chmod(0o700)
+    folder.mkdir(0o700)
+    folder.chmod(0o700)
     return folder
+
+
+def _own_folders(runs: Path) -> tuple[Path, ...]:
+    """The folders above that of the runs which are orch's own, outer first."""
+    inner = runs.parent
+    return (inner,) if inner.name == STATE else (inner.parent, inner)
 
 
 def kept(places: Sequence[Path]) -> list[Path]:

@@ -41,6 +41,14 @@ def secret_params(frame: Frame) -> tuple[str, ...]:
     return tuple(name for name in frame.task.params if any(frame.hidden((name,))))
 
 
+def shows_secret(text: str, frame: Frame) -> bool:
+    """Return True if the text shows a secret, or what stands for one that is not fetched."""
+    if not _any_secret(frame):
+        return False
+    known = frame.secrets
+    return bool(known.masks.shown(text)) or (known.fetch is None and "‹" in text)
+
+
 def _any_secret(frame: Frame) -> bool:
     """Whether there is any so far: what was rendered has had its secrets fetched."""
     return bool(frame.secrets.masks or frame.secrets.reads)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
 from orchestrator.model.command import Bytes, Wanted
 from orchestrator.model.shellquote import shell_quote
-from orchestrator.model.text import quote_text
+from orchestrator.model.text import decode, quote_text
 from orchestrator.model.value import HomePath, Value
-from orchestrator.plan.exposed import secret_params
+from orchestrator.plan.exposed import secret_params, shows_secret
 from orchestrator.plan.files import INLINE, carried
 from orchestrator.plan.frame import Frame
 from orchestrator.plan.options import encoded, plain_text
@@ -120,12 +120,8 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
 def _holds_secret(text: str, frame: Frame, wants: Wanted) -> bool:
     """Return whether the script or what is sent with it shows a secret: a file that it makes anew
     is its owner's alone then, if nothing else is wanted."""
-    masks = frame.secrets.masks
-    if not masks:
-        return False
-    sent = wants.sends.data if isinstance(wants.sends, Bytes) else None
-    more = sent.decode("utf-8", "surrogateescape") if sent else ""
-    return bool(masks.shown(text) or masks.shown(more))
+    sent = wants.sends.data if isinstance(wants.sends, Bytes) else b""
+    return shows_secret(text, frame) or shows_secret(decode(sent), frame)
 
 
 def called(frame: Frame, *, left_out: bool = False) -> str:
