@@ -12,7 +12,6 @@ from orchestrator.errors import Mark, Problems, nearest
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks import keys, types
-from orchestrator.tasks.evals import check_evals
 from orchestrator.tasks.model import (
     ELEMENT_TYPES,
     PARAM_TYPES,
@@ -102,6 +101,8 @@ class TaskReader:
             rules=self.rules(fields, params),
         )
         if task.module is not None:
+            from orchestrator.tasks.evals import check_evals  # loads Jinja
+
             check_evals(task.module, task.params, self.problems)
         return task
 
