@@ -33,7 +33,7 @@ from orchestrator.source.files import read_file
 
 FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")
-_PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]*:[^\]]*\]:[0-9]+(?=\s*(?:[:,]|$))"
+_PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]{0,99}:[^\]]{0,299}\]:[0-9]+(?=\s*(?:[:,]|$))"
 _TERM = re.compile(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
 _INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # one that is padded is part of a name
 _SLICE = re.compile(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")

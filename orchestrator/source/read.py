@@ -90,8 +90,9 @@ class Reader:
             return {}
         if allowed is None:
             return value.data
-        for key in value.data.keys() - set(allowed):
-            self.unknown(key, what, allowed)
+        for key in value.data:
+            if key not in allowed:
+                self.unknown(key, what, allowed)
         return {key: item for key, item in value.data.items() if key in allowed}
 
     def fields(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, pass_context, pass_environment
+from jinja2 import Environment, pass_context, pass_environment, pass_eval_context
 from jinja2.exceptions import UndefinedError
 from jinja2.filters import make_attrgetter
 from jinja2.runtime import LoopContext, Macro, StrictUndefined, Undefined
@@ -135,6 +135,8 @@ class Language(ImmutableSandboxedEnvironment):
         elif isinstance(owner, int) and function.__name__ == "to_bytes":
             limits.check_sizes(owner, (*given, *named.values()))
         context.work.step(owner, *given)
+        if isinstance(function, Macro):
+            context.work.left -= limits.MACRO
         made = super(Language, self).call(context, function, *given, **named)
         limits.check_result(made)
         if isinstance(function, Macro):
@@ -186,7 +188,7 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         "to_json": _to_json,
         "tojson": _to_json,
         **dict.fromkeys(("default", "d"), default),
-        "join": join,
+        "join": _join,
     }
     env.filters |= {name: of_text(env.filters[name]) for name in OF_TEXT}
     env.filters |= {"format": _format, "replace": _replace, "sum": _sum(env.filters["sum"])}
@@ -331,6 +333,17 @@ def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
     text, old, new = text_of(value), text_of(old), text_of(new)
     limits.check_replaced(text, old, new)
     return text.replace(old, new, -1 if count is None else count)
+
+
+@pass_eval_context
+def _join(context: Any, value: Any, between: str = "", attribute: Any = None) -> str:
+    if isinstance(value, Undefined):
+        return str(value)
+    if attribute is not None:
+        value = map(make_attrgetter(context.environment, attribute), value)
+    parts, between = list(value), text_of(between)
+    limits.check_joined(parts, between)
+    return join(context, parts, between)
 
 
 def _sum(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ TEXT = 1 << 24  # characters of one text
 ITEMS = 1_000_000  # of one list or mapping, with all that is in it
 BITS = 10_000  # of one integer: 3,010 digits; Python writes none of more than 4,300
 STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and what they handle
+MACRO = 10  # steps more that a call of a macro is
 WIDTH = 100_000  # a number that says how wide, long or precise something is to be
 
 _PERCENT = re.compile(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from jinja2.environment import Environment
-from jinja2.filters import do_join, make_attrgetter
+from jinja2.filters import do_join
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Undefined
-from jinja2.utils import pass_eval_context
 
 from orchestrator.model.result import Result
 from orchestrator.model.value import Titled
@@ -71,15 +69,9 @@ def of_text(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked_in
 
 
-@pass_eval_context
-def join(context: EvalContext, value: Any, between: str = "", attribute: Any = None) -> str:
+def join(context: EvalContext, values: Iterable[object], between: str) -> str:
     """Join the texts of values."""
-    if isinstance(value, Undefined):
-        return str(value)
-    if attribute is not None:
-        environment: Environment = context.environment
-        value = map(make_attrgetter(environment, attribute), value)
-    return str(do_join(context, [text_of(each) for each in value], between))
+    return str(do_join(context, [text_of(each) for each in values], between))
 
 
 def default(value: Any, instead: Any = "", boolean: bool = False) -> Any:
