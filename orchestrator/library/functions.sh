@@ -372,11 +372,18 @@ grepped() {
 $2
 END
 }
+# pattern_ok OPTIONS PATTERN: whether grep takes the pattern. On a file with something in it: busybox
+# reads none for an empty one.
+pattern_ok() {
+  f_pattern_ok_file=/etc/passwd
+  [ -s $f_pattern_ok_file ] || f_pattern_ok_file=/dev/null
+  grepped "q$1" "$2" $f_pattern_ok_file || [ $? = 1 ]
+}
 # hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
 # Reads path.
 hits() {
   # first on nothing: a pattern in error is otherwise nothing that a pipe's end tells
-  grepped "q$1" "$2" /dev/null || [ $? = 1 ] || return
+  pattern_ok "$1" "$2" || return
   [ ! -f "$path" ] || grepped "n$1" "$2" "$path" | cut -d: -f1
 }
 # last_hit OPTIONS PATTERN: the last one of these.

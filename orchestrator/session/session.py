@@ -18,6 +18,9 @@ from orchestrator.session.segment import segment
 from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams, number
 
 _END_PATIENCE = 20.0  # seconds for a host to end a step, grace and slow links included
+_ENDING = 8.0
+"""Seconds that a host may take to end a step: five naps, of a whole second each where its `sleep`
+knows no parts of one, and what its other work adds."""
 _BETWEEN = 5  # leases, for a host to go on between two steps
 _EXIT_PATIENCE = 2.0  # seconds for the last words to arrive, once the shell is known to be gone
 _NOISE_KEPT = 2000  # bytes
@@ -188,7 +191,7 @@ class Session:
         if self._silent_until is None:
             return math.inf
         if now >= self._silent_until:
-            late = f"end the step within {self._lease:g} s after its timeout"
+            late = f"end the step within {self._lease + _ENDING:g} s after its timeout"
             late = f"go on within {self._patience:g} s" if self._running is None else late
             self._lose(f"the host did not {late}")
         return self._silent_until
@@ -273,7 +276,9 @@ class Session:
             raise Garbled(f"step {step} began out of turn")
         self._running = step
         timeout = self._steps[step].timeout
-        self._silent_until = None if timeout is None else time.monotonic() + timeout + self._lease
+        self._silent_until = (
+            None if timeout is None else time.monotonic() + timeout + self._lease + _ENDING
+        )
         self._listener.started(step)
 
     def _end(self, marker: Marker) -> None:

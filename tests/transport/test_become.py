@@ -216,7 +216,8 @@ def test_a_machine_that_does_not_know_its_own_name_is_no_reason() -> None:
 )
 def test_only_sudo_s_warning_of_the_name_is_left_out(said: bytes, why: str) -> None:
     become = Become("sudo", OTHER)
-    assert become.refused(said, 1).why == f"sudo gives no shell of {OTHER}: {why}"
+    told = f"'{why}'" if said else why
+    assert become.refused(said, 1).why == f"sudo gives no shell of {OTHER}: {told}"
 
 
 def test_token_that_comes_in_pieces_is_found() -> None:
