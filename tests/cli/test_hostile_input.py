@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.cli.call import call
 from orchestrator.errors import Exit
+from tests.projects import Project
 
 MANY = 100_000
 STAGE = "connect: {transport: sandbox}\nvars: {a: 1}\n"
@@ -227,3 +228,10 @@ def test_durations_that_no_timer_takes(
         assert "duration" in told(capsys, *PLAN)
     write({"inventories/dev/stage.yml": f"connect: {{timeout: {value}}}\n"})
     assert "duration" in told(capsys, "-s", "dev", "hosts")
+
+
+def test_an_ssh_config_without_an_end_is_an_error(project: Project) -> None:
+    project.write({"inventories/dev/hosts.yml": "a: {address: 127.0.0.1}\n"})
+    done = project.orch("-s", "dev", "exec", "-F", "/dev/zero", "--", "true")
+    assert done.code in (3, 4)
+    assert "bytes" in done.out + done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import stat
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import Mark, Problem, nearest
+from orchestrator.source.files import MOST
 from orchestrator.transport.config.criteria import read_criteria
 from orchestrator.transport.config.jumps import hops
 from orchestrator.transport.config.keywords import (
@@ -51,7 +53,9 @@ class Reader:
                         f"chmod go-w {path}, and it must belong to you or to root",
                     )
                 )
-            data = file.read()
+            data = file.read(MOST + 1)
+        if len(data) > MOST:
+            raise OSError(errno.EFBIG, f"more than {MOST} bytes", str(path))
         return _Pass(self, path, user, depth).blocks(data.decode("utf-8", "surrogateescape"))
 
     def included(self, pattern: str, mark: Mark, *, user: bool, depth: int) -> tuple[File, ...]:
