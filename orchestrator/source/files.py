@@ -16,15 +16,21 @@ def read_file(path: Path, most: int = MOST) -> bytes:
     end) or has a name that no file can have. A FIFO that nobody writes to is empty.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            os.set_blocking(file.fileno(), True)
+            data = file.read(most + 1)
     except ValueError:  # a NUL in the name, or what the file system's encoding does not have
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
-    os.set_blocking(descriptor, True)
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(most + 1)
+    except OSError as error:  # of a read: it names no file
+        error.filename = str(path)
+        raise
     if len(data) > most:
         raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
     return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def is_folder(path: Path) -> bool:
