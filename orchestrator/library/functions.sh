@@ -379,24 +379,45 @@ pattern_ok() {
   [ -s $f_pattern_ok_file ] || f_pattern_ok_file=/dev/null
   grepped "q$1" "$2" $f_pattern_ok_file || [ $? = 1 ]
 }
-# hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
+# counted: how many lines there are at path (f_end), and the carriage return that half of them or more
+# have at their end (f_cr, else empty): a text of Windows, whose lines are compared without it.
+# Sets f_end f_cr.
 # Reads path.
+counted() {
+  f_end=0 f_cr=
+  [ -f "$path" ] || return 0
+  f_end=$(LC_ALL=C grep -c '' <"$path") || return 0
+  f_counted_cr=$(printf '\r')
+  f_counted_of=$(LC_ALL=C grep -c "$f_counted_cr\$" <"$path") || :
+  [ $((2*f_counted_of)) -lt "$f_end" ] || f_cr=$f_counted_cr
+}
+# bare: its stdin, without f_cr at its lines' ends.
+# Reads f_cr.
+bare() { if [ "$f_cr" ]; then LC_ALL=C sed "s/$f_cr\$//"; else cat; fi; }
+# hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
+# Reads path f_cr.
 hits() {
   # first on nothing: a pattern in error is otherwise nothing that a pipe's end tells
   pattern_ok "$1" "$2" || return
-  [ ! -f "$path" ] || grepped "n$1" "$2" "$path" | cut -d: -f1
+  if [ ! -f "$path" ]; then :
+  elif [ -z "$f_cr" ]; then grepped "n$1" "$2" "$path" | cut -d: -f1
+  else
+    bare <"$path" | LC_ALL=C grep "-n$1" -f /dev/fd/6 6<<END | cut -d: -f1
+$2
+END
+  fi
 }
 # last_hit OPTIONS PATTERN: the last one of these.
-# Reads path.
+# Reads path f_cr.
 last_hit() { f_last_hit_hits=$(hits "$1" "$2") || return; echo "${f_last_hit_hits##*"$o_nl"}"; }
 # spot AFTER BEFORE: how many lines there are (f_end), how many of them stand before what is to be
 # put in (f_keep), and which is the first one behind it (f_from).
-# Sets f_end f_keep f_from.
+# Sets f_end f_cr f_keep f_from.
 # Reads path.
 spot() {
   [ -z "$1" ] || [ -z "$2" ] || { echo "\`after\` and \`before\` exclude each other" >&2; return 64; }
-  f_end=0 f_keep=
-  [ ! -f "$path" ] || f_end=$(LC_ALL=C grep -c '' <"$path") || :
+  counted
+  f_keep=
   if [ "$2" = BOF ]; then f_keep=0
   elif [ "$2" ]; then f_keep=$(last_hit E "$2") || return; f_keep=${f_keep:+$((f_keep-1))}
   elif [ "$1" ] && [ "$1" != EOF ]; then f_keep=$(last_hit E "$1") || return
@@ -404,19 +425,36 @@ spot() {
   f_keep=${f_keep:-$f_end}
   f_from=$((f_keep+1))
 }
-# splice: writes the text at path with f_text, whole lines, between f_keep and f_from.
-# Reads path f_text f_end f_keep f_from.
+# dropped [COMMAND]: writes the text at path without what f_gone says, a command of sed's for each
+# line that goes, and with this one besides.
+# Reads path f_gone.
+dropped() {
+  LC_ALL=C sed -f - -- "$path" <<END
+$f_gone
+$1
+END
+}
+# splice: writes the text at path with f_text, whole lines, between f_keep and f_from, and without
+# what f_gone says of the lines before.
+# Reads path f_text f_end f_keep f_from f_cr f_gone.
 splice() {
   if [ $f_end -gt 0 ]; then
-    [ $f_keep -eq 0 ] || head -n $f_keep <"$path"
-    [ -z "$f_text" ] || [ $f_keep -lt $f_end ] || [ $(($(tail -c 1 <"$path" | wc -l))) -gt 0 ] || echo
+    if [ $f_keep -eq 0 ]; then :
+    elif [ "$f_gone" ]; then dropped "$((f_keep+1)),\$d"
+    else head -n $f_keep <"$path"
+    fi
+    [ -z "$f_text" ] || [ $f_keep -lt $f_end ] || [ $(($(tail -c 1 <"$path" | wc -l))) -gt 0 ] ||
+      printf '%s\n' "$f_cr"
   fi
   printf %s "$f_text"
   [ $f_from -gt $f_end ] || tail -n +$f_from <"$path"
 }
+# line_at NUMBER: that line of the text at path, on stdout.
+# Reads path f_cr.
+line_at() { head -n "$1" <"$path" | tail -n 1 | bare; }
 # plan_line STATE MATCH AFTER BEFORE [LINE]: where it or what is in its place is (f_at), what that is
 # (f_have), and whether something is to be done (f_due). payload then writes the new text.
-# Sets f_at f_have f_due f_text f_end f_keep f_from.
+# Sets f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
 # Reads path.
 plan_line() {
   case $#$1$2 in
@@ -424,30 +462,44 @@ plan_line() {
   *) echo "which line? give \`line\`" >&2; return 64;;
   esac
   case $5 in *"$o_nl"*) echo "\`line\` is several lines: see text_block" >&2; return 64;; esac
+  f_gone= f_have=
   if [ "$1" = absent ]; then
-    if [ "$2" ]; then f_plan_line_how=E f_plan_line_what=$2; else f_plan_line_how=Fx f_plan_line_what=$5; fi
-    f_at=$(last_hit $f_plan_line_how "$f_plan_line_what") || return
+    counted
+    if [ "$2" ]; then f_plan_line_hits=$(hits E "$2"); else f_plan_line_hits=$(hits Fx "${5%"$f_cr"}"); fi || return
+    f_at=${f_plan_line_hits##*"$o_nl"}
     f_due=$f_at
-    payload() { grepped v$f_plan_line_how "$f_plan_line_what" "$path" || [ $? = 1 ]; }
+    [ -z "$f_at" ] || f_gone=$(printf '%s\n' "$f_plan_line_hits" | sed 's/$/d/')
+    payload() { dropped; }
     return
   fi
-  payload() { splice; }
-  spot "$3" "$4" && f_at=$(last_hit Fx "$5") || return
+  spot "$3" "$4" || return
+  f_plan_line_line=${5%"$f_cr"}
+  f_due= f_text=$f_plan_line_line$f_cr$o_nl
+  f_plan_line_same=$(hits Fx "$f_plan_line_line") || return
+  f_at=${f_plan_line_same##*"$o_nl"}
   if [ "$2" ]; then
     f_plan_line_hits=$(hits E "$2") || return
-    f_plan_line_last=${f_plan_line_hits##*"$o_nl"}
-    # a line that is there counts, though it does not match what is to be replaced by it
-    case $o_nl$f_plan_line_hits$o_nl in
-    *"$o_nl${f_at:-$f_plan_line_last}$o_nl"*) f_at=$f_plan_line_last;;
-    esac
+    for f_plan_line_hit in $f_plan_line_hits; do
+      case $o_nl$f_plan_line_same$o_nl in *"$o_nl$f_plan_line_hit$o_nl"*) continue;; esac
+      # the last that is to go makes room for the line where that is nowhere else
+      [ -z "$f_due" ] || f_gone=$f_gone${f_due}d$o_nl
+      f_due=$f_plan_line_hit
+    done
   fi
-  f_due=1 f_have= f_text=$5$o_nl
-  [ "$f_at" ] || return 0
-  f_keep=$((f_at-1)) f_from=$((f_at+1)) f_have=$(head -n "$f_at" <"$path" | tail -n 1)
-  [ "$f_have" != "$5" ] || f_due=
+  payload() { splice; }
+  if [ "$f_due" ]; then
+    f_have=$(line_at "$f_due")
+    if [ "$f_at" ]; then
+      f_gone=$f_gone${f_due}d
+      payload() { dropped; }
+    else f_keep=$((f_due-1)) f_from=$((f_due+1))
+    fi
+    f_at=$f_due
+  elif [ -z "$f_at" ]; then f_due=1
+  fi
 }
 # plan_block STATE BEGIN END AFTER BEFORE BLOCK: as plan_line; f_have are whole lines.
-# Sets f_at f_have f_due f_text f_end f_keep f_from.
+# Sets f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
 # Reads path.
 plan_block() {
   payload() { splice; }
@@ -456,20 +508,22 @@ plan_block() {
   case $o_nl$6$o_nl in
   *"$o_nl$2$o_nl"*|*"$o_nl$3$o_nl"*) echo "the block holds its own marker" >&2; return 64;;
   esac
-  f_text= f_due= f_have=
-  [ -z "$6" ] || f_text=${6%"$o_nl"}$o_nl
+  f_text= f_due= f_have= f_gone=
   spot "$4" "$5" && f_at=$(hits Fx "$2") && f_plan_block_hit=$(hits Fx "$3") || return
+  [ -z "$6" ] || f_text=$(printf '%s\n' "${6%"$o_nl"}" | bare; echo .)
+  f_text=${f_text%.}
   case $f_at,$f_plan_block_hit in
   ,) ;;
   ,*|*,|*"$o_nl"*) echo "not each of the lines '$2' and '$3' is there once" >&2; return 1;;
   *)
     [ "$f_at" -lt "$f_plan_block_hit" ] || { echo "'$3' stands before '$2'" >&2; return 1; }
-    f_have=$(head -n $((f_plan_block_hit-1)) <"$path" | tail -n +$((f_at+1)); echo .)
+    f_have=$(head -n $((f_plan_block_hit-1)) <"$path" | tail -n +$((f_at+1)) | bare; echo .)
     f_have=${f_have%.} f_keep=$((f_at-1)) f_from=$((f_plan_block_hit+1));;
   esac
   if [ "$1" = absent ]; then f_due=$f_at f_text=; return; fi
   [ "$f_at" ] && [ "$f_have" = "$f_text" ] || f_due=1
   f_text=$2$o_nl$f_text$3$o_nl
+  [ -z "$f_cr" ] || f_text=$(printf %s "$f_text" | sed "s/\$/$f_cr/"; echo .) f_text=${f_text%.}
 }
 # planned VALIDATE: reports and tries the new text, if it is one.
 # Reads f_due f_type path.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         ValueTemplate,
     )
 
-PARAM_TYPES = tuple("str int float bool list dict path subpath name mode file command any".split())
+PARAM_TYPES = tuple(
+    "str int float bool list dict path subpath name mode regex file command any".split()
+)
 ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind not in ("file", "command"))
 
 Judgement: TypeAlias = "Expression | bool"

@@ -11,6 +11,7 @@ from orchestrator.model.text import quote_text
 from orchestrator.model.value import CommandText, HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
+from orchestrator.tasks.regex import not_posix
 
 _INT = re.compile(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
 _MODE = re.compile(r"[0-7]{3,4}")
@@ -150,6 +151,14 @@ def _name(value: Any) -> str:
     return text
 
 
+def _regex(value: Any) -> str:
+    text = _text(value)
+    why = not_posix(text)
+    if why:
+        raise ValueError(f"must be a POSIX extended regular expression (grep -E), which {why}")
+    return text
+
+
 def _mode(value: Any) -> str:
     if isinstance(value, str) and _MODE.fullmatch(value):
         return value.rjust(4, "0")
@@ -184,6 +193,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "subpath": _subpath,
     "name": _name,
     "mode": _mode,
+    "regex": _regex,
     "file": _path,
     "command": _command,
     "any": lambda value: value,

@@ -29,10 +29,11 @@ TEXT = "a 1\nb 2\n# c\na 3\n\nend\n"
 TABLE: list[tuple[str, dict[str, str], str | None]] = [
     # already so
     (TEXT, {"line": "b 2"}, None),
-    (TEXT, {"line": "a 3", "match": "^a"}, None),
+    (TEXT, {"line": "a 3", "match": "^a 3"}, None),
     (TEXT, {"line": ""}, None),
     ("x\ny", {"line": "y"}, None),
-    (TEXT, {"line": "b 2", "match": "^#"}, None),  # is there, though another line matches
+    ("b\na\nb\n", {"line": "b", "match": "^b"}, None),
+    (TEXT, {"line": "b 2", "match": "^nowhere"}, None),
     (TEXT, {"line": "a 1", "after": "end"}, None),  # wherever it is
     # put in
     (TEXT, {"line": "x"}, TEXT + "x\n"),
@@ -51,16 +52,35 @@ TABLE: list[tuple[str, dict[str, str], str | None]] = [
     (TEXT, {"line": "x", "match": "^nowhere", "before": "^b"}, "a 1\nx\n" + TEXT[4:]),
     ("a\nb", {"line": "x", "after": "a"}, "a\nx\nb"),
     ("a\nb", {"line": "x", "after": "b"}, "a\nb\nx\n"),
-    # put in the place of the last that matches
-    (TEXT, {"line": "a 4", "match": "^a"}, "a 1\nb 2\n# c\na 4\n\nend\n"),
-    (TEXT, {"line": "a 1", "match": "^a"}, "a 1\nb 2\n# c\na 1\n\nend\n"),
+    # put in the place of the last that matches; the others go
+    (TEXT, {"line": "a 4", "match": "^a"}, "b 2\n# c\na 4\n\nend\n"),
     (TEXT, {"line": "c", "match": "^#? *c", "after": "end"}, "a 1\nb 2\nc\na 3\n\nend\n"),
-    (TEXT, {"line": "x", "match": "(1|2)$"}, "a 1\nx\n# c\na 3\n\nend\n"),
+    (TEXT, {"line": "x", "match": "(1|2)$"}, "x\n# c\na 3\n\nend\n"),
+    ("a\na\na", {"line": "b", "match": "a"}, "b\n"),
+    ("x\na 1\na 2\na 3\ny", {"line": "a", "match": "^a "}, "x\na\ny"),
+    # it is there already, elsewhere or as one that matches: all others that match go
+    (TEXT, {"line": "a 1", "match": "^a"}, "a 1\nb 2\n# c\n\nend\n"),
+    (TEXT, {"line": "a 3", "match": "^a"}, "b 2\n# c\na 3\n\nend\n"),
+    (TEXT, {"line": "b 2", "match": "^#"}, "a 1\nb 2\na 3\n\nend\n"),
+    ("b\na 1\nb\na 2", {"line": "b", "match": "^[ab]"}, "b\nb\n"),
+    ("\nx\n", {"line": "x", "match": "^$"}, "x\n"),
     ("a", {"line": "b", "match": "a"}, "b\n"),
     ("a\nb", {"line": "x", "match": "a"}, "x\nb"),
     ("x{2}\nxx\n", {"line": "y", "match": "^x{2}$"}, "x{2}\ny\n"),
     ("über\n\udcff\n", {"line": "ü", "match": "^ü"}, "ü\n\udcff\n"),
+    # where lines end in CR LF, it is about what stands before that
     ("a\r\nb\r\n", {"line": "c\r", "match": "^a"}, "c\r\nb\r\n"),
+    ("a\r\nb\r\n", {"line": "b"}, None),
+    ("a\r\nb\r\n", {"line": "c"}, "a\r\nb\r\nc\r\n"),
+    ("a\r\nb", {"line": "c"}, "a\r\nb\r\nc\r\n"),
+    ("a\r\nb", {"line": "b"}, None),
+    ("a 1\r\na 2\r\nb\r\n", {"line": "a 3", "match": "^a .$"}, "a 3\r\nb\r\n"),
+    ("a 1\r\na 2\r\nb\r\n", {"line": "b", "match": "^a .$"}, "b\r\n"),
+    ("a\r\nb\r\n", {"line": "x", "after": "^a$"}, "a\r\nx\r\nb\r\n"),
+    ("a\r\nb\r\n", {"line": "x", "before": "^b$"}, "a\r\nx\r\nb\r\n"),
+    ("a\r\nb\r\n", {"line": "b", "state": "absent"}, "a\r\n"),
+    ("a\r\nb\r\n", {"match": "^.$", "state": "absent"}, ""),
+    ("a\nb\r\nc\n", {"line": "b"}, "a\nb\r\nc\nb\n"),  # one such line is somebody's error
     # taken out
     (TEXT, {"line": "b 2", "state": "absent"}, "a 1\n# c\na 3\n\nend\n"),
     (TEXT, {"match": "^a", "state": "absent"}, "b 2\n# c\n\nend\n"),
@@ -138,6 +158,7 @@ def test_the_line_in_its_place_and_the_whole_text_are_told(machine: Machine) -> 
         ({"line": "a\nb"}, "see text_block"),
         ({"line": "x", "after": "a", "before": "b"}, "exclude each other"),
         ({"line": "x", "match": "("}, "grep"),
+        ({"line": "x", "match": "[a"}, "grep"),
         ({"line": "x", "after": "("}, "grep"),
         ({"state": "absent", "match": "("}, "grep"),
     ],

@@ -12,6 +12,7 @@ from tests.sshd import separation_folder
 
 BEGIN, END = "# BEGIN orch managed block\n", "# END orch managed block\n"
 OURS = f"a\n{BEGIN}x\n{END}b\n"
+WINDOWS = f"a\n{BEGIN}y\nz\n{END}b\n".replace("\n", "\r\n")
 
 TABLE: list[tuple[str, dict[str, str], str | None]] = [
     (OURS, {"block": "x\n"}, None),
@@ -44,6 +45,14 @@ TABLE: list[tuple[str, dict[str, str], str | None]] = [
     (f"{BEGIN}{END}", {"state": "absent"}, ""),
     (f"a\n{BEGIN}{END}b", {"state": "absent"}, "a\nb"),
     ("", {"state": "absent"}, None),
+    # where lines end in CR LF, its own do, too
+    (OURS.replace("\n", "\r\n"), {"block": "x\n"}, None),
+    (OURS.replace("\n", "\r\n"), {"block": "x\r\n"}, None),
+    (OURS.replace("\n", "\r\n"), {"block": "y\nz"}, WINDOWS),
+    ("a\r\nb\r\n", {"block": "y\nz", "after": "^a$"}, WINDOWS),
+    ("a\r\nb\r\n", {"block": "y\r\nz\r\n", "before": "^b$"}, WINDOWS),
+    ("a\r\nb", {"block": ""}, f"a\nb\n{BEGIN}{END}".replace("\n", "\r\n")),
+    (WINDOWS, {"state": "absent"}, "a\r\nb\r\n"),
 ]
 
 
@@ -51,7 +60,7 @@ def test_texts_before_and_after(machine: Machine) -> None:
     steps = []
     for n, (start, given, _) in enumerate(TABLE):
         path = machine.root / f"{n}"
-        path.write_text(start)
+        path.write_bytes(start.encode())
         path.chmod(0o604)
         steps.append({"text_block": {"path": str(path), **given}})
     asked, done = machine.go(steps, check=True), machine.go(steps)
@@ -59,7 +68,7 @@ def test_texts_before_and_after(machine: Machine) -> None:
     for n, (start, given, after) in enumerate(TABLE):
         path = machine.root / f"{n}"
         about = f"{start!r} {given} {told(done.outcomes[n])}"
-        assert path.read_text() == (start if after is None else after), about
+        assert path.read_bytes().decode() == (start if after is None else after), about
         assert done.statuses[n] == ("ok" if after is None else "changed"), about
         assert asked.statuses[n] == done.statuses[n].replace("changed", "would_change"), about
         assert asked.outcomes[n].changes == done.outcomes[n].changes, about
