@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, field
@@ -10,18 +9,19 @@ from msgspec import Struct, field
 from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
 from orchestrator.errors import ConnectError
 from orchestrator.model.checkup import Trouble
+from orchestrator.model.regex import regex
 from orchestrator.model.text import encode
 from orchestrator.transport.ask import BECOME_FILE
 from orchestrator.transport.become import Become
 
 FULL, SCARCE = 1 << 20, 100 << 20  # bytes free: no step could write there; it may soon be so
 SKEW = 5.0  # seconds that clocks may differ before anybody minds
-_NUMBER = re.compile(r"[0-9]{1,18}")
-_DF = re.compile(  # POSIX.1-2017 df -P; as df -Pi has it
+_NUMBER = regex(r"[0-9]{1,18}")
+_DF = regex(  # POSIX.1-2017 df -P; as df -Pi has it
     r"\s([0-9]{1,18})\s+([0-9]{1,18})\s+(-?[0-9]{1,18})\s+([0-9]{1,18})%\s+\S"
 )
-_PASSWORD = re.compile("password is required|asks for a password")
-_TTY = re.compile("must have a tty|no tty present")
+_PASSWORD = regex("password is required|asks for a password")
+_TTY = regex("must have a tty|no tty present")
 _NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
 _UNUSABLE = {
     "missing": ("is not there", "make it"),

@@ -8,9 +8,11 @@ import re
 import subprocess
 from pathlib import Path
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_URL = re.compile(r"[a-z][a-z+]*://(?:[^/@]*@)?([^/:]+)(?::[0-9]*)?/(.+)", re.S | re.I)
-_AS_SSH_HAS_IT = re.compile(r"(?:[^/@:]*@)?([^/:]+):(.+)", re.S)
+from orchestrator.model.regex import regex
+
+_UNSAFE = regex(r"[^A-Za-z0-9._-]")
+_URL = regex(r"[a-z][a-z+]*://(?:[^/@]*@)?([^/:]+)(?::[0-9]*)?/(.+)", re.S | re.I)
+_AS_SSH_HAS_IT = regex(r"(?:[^/@:]*@)?([^/:]+):(.+)", re.S)
 
 
 def identity(root: Path) -> str:

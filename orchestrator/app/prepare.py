@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +22,7 @@ from orchestrator.inventory.load import load as load_stage
 from orchestrator.journal import last_run
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.masks import Masks
+from orchestrator.model.regex import regex
 from orchestrator.model.secret import Secrets
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.build import build
@@ -34,7 +34,7 @@ from orchestrator.source.fetch import fetcher
 from orchestrator.tasks.model import Request, Task
 from orchestrator.tasks.parts import check_parts
 
-_RUN = re.compile(r"[0-9]{14}-[0-9a-z]{1,16}")
+_RUN = regex(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DEEPEST = 20  # runs within runs that are told of
 
 

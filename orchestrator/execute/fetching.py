@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import stat
 import time
@@ -18,12 +17,13 @@ from orchestrator.errors import OrchError, Problem
 from orchestrator.model.clean import quote
 from orchestrator.model.command import Fetch
 from orchestrator.model.outcome import Change, Outcome, Status
+from orchestrator.model.regex import regex
 from orchestrator.session.channel import Channel
 from orchestrator.session.transfer import receive
 from orchestrator.source.folder import show
 
 _CHUNK = 1 << 20
-_SIZE = re.compile(r"[0-9]{1,18}")
+_SIZE = regex(r"[0-9]{1,18}")
 _PROBED = "its probe failed: exit status 1"
 """What is said of a script that wrote why there is no such file."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from orchestrator.inventory.names import check_user, key, read_host
 from orchestrator.inventory.ranges import BadNameError
 from orchestrator.model.host import Connect
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Data, Value, Values
 from orchestrator.source.read import Reader
 
@@ -19,7 +19,7 @@ BECOME = ("sudo", "doas", "su")
 DIRECT = "none"
 """``jump: none`` goes straight to the host, whatever a weaker layer says, as in ssh_config(5)."""
 
-_SHELL = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
+_SHELL = regex(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 
 
 class ConnectReader:

@@ -29,16 +29,17 @@ from orchestrator.inventory.names import ALL, is_v6, key
 from orchestrator.inventory.ranges import BadNameError, expand, has_range
 from orchestrator.model.fold import fold
 from orchestrator.model.host import Host, Stage
+from orchestrator.model.regex import regex
 from orchestrator.source.files import read_file
 
 FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")
 _PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]{0,99}:[^\]]{0,299}\]:[0-9]+(?=\s*(?:[:,]|$))"
-_TERM = re.compile(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
+_TERM = regex(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
 _INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # one that is padded is part of a name
-_SLICE = re.compile(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
-_BROKEN = re.compile(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # a range that is not: no glob is meant
-_WILD = re.compile(r"[*?]")
+_SLICE = regex(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
+_BROKEN = regex(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # a range that is not: no glob is meant
+_WILD = regex(r"[*?]")
 _FILE_DEPTH = 5
 _LONGEST = 20_000  # characters of a term
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from msgspec import Struct
 
 from orchestrator.inventory.ranges import BadNameError, expand
+from orchestrator.model.regex import regex
 
 COMMON = "common"
 ALL = "all"
 
-_ROLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_HOST = re.compile(r"\w[\w.-]{0,252}")
-_USER = re.compile(r"[^\W][^\s:/,!&\[\]'\"`$;|<>(){}*?~#=\x00-\x1f]*")
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_ROLE = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HOST = regex(r"\w[\w.-]{0,252}")
+_USER = regex(r"[^\W][^\s:/,!&\[\]'\"`$;|<>(){}*?~#=\x00-\x1f]*")
+_PORT = regex(r"[1-9][0-9]{0,4}")
 
 
 class Written(Struct, frozen=True):

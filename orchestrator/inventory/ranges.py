@@ -6,8 +6,9 @@ for every combination.
 
 from __future__ import annotations
 
-import re
 from itertools import product
+
+from orchestrator.model.regex import regex
 
 MOST = 100_000
 """How many hosts one name may stand for."""
@@ -15,10 +16,10 @@ MOST = 100_000
 FORMS = "[1-20], [01-20], [1-3,7], [0-10/2] or [a-f]"
 """How a range is written, for messages."""
 
-_BRACKET = re.compile(r"\[([^\[\]]*)\]")
-_NUMBER = re.compile(r"[0-9]{1,15}")
+_BRACKET = regex(r"\[([^\[\]]*)\]")
+_NUMBER = regex(r"[0-9]{1,15}")
 _END = r"[0-9]{1,15}|[a-z]|[A-Z]"
-_ITEM = re.compile(rf"({_END})(?:-({_END})(?:/([^,]*))?|:({_END})(?::([^,]*))?)?")
+_ITEM = regex(rf"({_END})(?:-({_END})(?:/([^,]*))?|:({_END})(?::([^,]*))?)?")
 
 
 class BadNameError(ValueError):

@@ -17,13 +17,14 @@ from msgspec import Struct
 from orchestrator.model.clean import one_line, visible
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
 from orchestrator.model.number import label
+from orchestrator.model.regex import regex
 from orchestrator.model.text import encode
 
 _OPEN = 64
 _SAFE = frozenset(string.ascii_letters + string.digits + "._-@+=,")
-_OURS = re.compile(r"^(?==== |--- )", re.MULTILINE)
+_OURS = regex(r"^(?==== |--- )", re.MULTILINE)
 """A line that looks like one of those that orch adds."""
-_UNSURE = re.compile(r"(?:^(?:={1,3}|-{1,3}))?\r?\Z", re.MULTILINE)
+_UNSURE = regex(r"(?:^(?:={1,3}|-{1,3}))?\r?\Z", re.MULTILINE)
 """What may be the beginning of such a line, or of a line's end."""
 
 _Place: TypeAlias = "tuple[str | None, str, int, str]"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 import time
 from collections.abc import Mapping, Sequence
@@ -16,12 +15,13 @@ import msgspec
 from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.regex import regex
 from orchestrator.source.folder import show
 
 KEEP = 50
 STATE = ".orch"
 """What orch keeps in a project's folder."""
-_RUN = re.compile(r"[0-9]{14}-[0-9a-z]{1,16}")
+_RUN = regex(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DAY = 86400
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.regex import regex
 from orchestrator.model.text import decode as bytes_to_text
 from orchestrator.model.text import whole_characters
 
@@ -19,15 +20,15 @@ ESCAPES = (
 )
 """What a terminal obeys and does not show, as regular expressions. Each is linear in the text."""
 
-_ESCAPE = re.compile("|".join(ESCAPES))
-_COLOUR = re.compile(_CSI)
+_ESCAPE = regex("|".join(ESCAPES))
+_COLOUR = regex(_CSI)
 
 # All controls but tab and newline, what str.splitlines takes for a line's end, the marks
 # that reorder the text around them (Trojan Source), and lone surrogates.
-_UNSAFE = re.compile(
+_UNSAFE = regex(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-_BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+_BREAKS = regex("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 """What ends a line for a terminal, an editor or ``str.splitlines``, and tabs."""
 
 

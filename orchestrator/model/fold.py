@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-_PLACE = re.compile(r"(?<=@)(?:\[[^\]\s]+\]|[^\s@:\[\]]+)(?=:[0-9])")  # user@ADDRESS:port
-_IP = re.compile(
+from orchestrator.model.regex import regex
+
+_PLACE = regex(r"(?<=@)(?:\[[^\]\s]+\]|[^\s@:\[\]]+)(?=:[0-9])")  # user@ADDRESS:port
+_IP = regex(
     r"(?<![\w.:-])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\w:])"
 )
 _LONGEST = 40  # characters of folded names that may stand in the middle of a message
-_DIGITS = re.compile(r"[0-9]{1,15}")
+_DIGITS = regex(r"[0-9]{1,15}")
 _Frame: TypeAlias = tuple[str, str]
 
 

@@ -11,10 +11,11 @@ from urllib.parse import quote, quote_plus
 
 from orchestrator.model.clean import clean, one_line, visible
 from orchestrator.model.masks import LEAST, as_bytes
+from orchestrator.model.regex import regex
 from orchestrator.model.shellquote import inside_quotes
 from orchestrator.model.text import escape_bytes
 
-_HEX = re.compile(r"%[0-9A-F]{2}")
+_HEX = regex(r"%[0-9A-F]{2}")
 _WRAPS = (76, 64)
 """Where base64 is broken into lines: RFC 2045 6.8 (and GNU base64), RFC 7468 2 (openssl)."""
 

@@ -7,7 +7,6 @@ without a width or line breaks stand within it, or typed over characters (``s\\b
 from __future__ import annotations
 
 import codecs
-import re
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from orchestrator.model.clean import ESCAPES, rubbed_out
+from orchestrator.model.regex import regex
 from orchestrator.model.text import decode, encode
 
 LEAST = 4
@@ -26,7 +26,7 @@ _LOOSE = 8
 """From so many characters on a secret is found with blanks within it that are not its own: a
 program folds lines. Of a shorter one that would hide what is none."""
 
-_CUT = re.compile(r"\n?\[… [^\n…]{1,80} …\]\n?|…")
+_CUT = regex(r"\n?\[… [^\n…]{1,80} …\]\n?|…")
 """Where something was left out, so that only a part of a secret may stand beside it."""
 
 _CUTS = 200
@@ -47,9 +47,9 @@ _HIDDEN = (
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
 )
-_UNSEEN = re.compile(f"(?:{'|'.join(ESCAPES)}|[{_HIDDEN}])+")
-_BLANK = re.compile(f"(?:{'|'.join(ESCAPES)}|[{_HIDDEN}]|\\s)+")
-_UNENDED = re.compile(
+_UNSEEN = regex(f"(?:{'|'.join(ESCAPES)}|[{_HIDDEN}])+")
+_BLANK = regex(f"(?:{'|'.join(ESCAPES)}|[{_HIDDEN}]|\\s)+")
+_UNENDED = regex(
     r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\n]*\x1b?|\x1b[ -/]*)\Z"
 )
 """An escape sequence whose end has not come yet."""

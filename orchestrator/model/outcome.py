@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from orchestrator.model.regex import regex
 from orchestrator.model.text import decode, escape_bytes, whole_characters
 
 
@@ -110,7 +111,7 @@ class Row(Struct, frozen=True):
     stderr: str = ""
 
 
-_CAUSE = re.compile(r"\W*(?:[\w./+-]+: )?(?:fatal|error|panic|critical|exception|err|e)\b ?:", re.I)
+_CAUSE = regex(r"\W*(?:[\w./+-]+: )?(?:fatal|error|panic|critical|exception|err|e)\b ?:", re.I)
 
 
 def last_lines(text: str, most: int) -> list[str]:

@@ -13,11 +13,12 @@ import re
 from itertools import zip_longest
 
 from orchestrator.model.charsets import hides_end
+from orchestrator.model.regex import regex
 from orchestrator.model.text import decode, encode
 
-_SAFE = re.compile(r"[A-Za-z0-9_./:=@%+,-]+")
-_APOSTROPHES = re.compile("'+")
-_HARMLESS = re.compile(r"(?:\A|[\x00-/:-\x7f]|[\x00-\x7f]{2})\Z")
+_SAFE = regex(r"[A-Za-z0-9_./:=@%+,-]+")
+_APOSTROPHES = regex("'+")
+_HARMLESS = regex(r"(?:\A|[\x00-/:-\x7f]|[\x00-\x7f]{2})\Z")
 
 
 def shell_quote(text: str) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_IN_REPR = re.compile(r"((?<!\\)(?:\\\\)*)\\udc([89a-f][0-9a-f])")
-_IN_JSON = re.compile(r"\\ud[89a-f]")
-_CUT_END = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
-_CUT_START = re.compile(rb"\A[\x80-\xbf]{1,3}")
+from orchestrator.model.regex import regex
+
+_SURROGATE = regex("[\ud800-\udfff]")
+_IN_REPR = regex(r"((?<!\\)(?:\\\\)*)\\udc([89a-f][0-9a-f])")
+_IN_JSON = regex(r"\\ud[89a-f]")
+_CUT_END = regex(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
+_CUT_START = regex(rb"\A[\x80-\xbf]{1,3}")
 
 
 def decode(data: bytes) -> str:

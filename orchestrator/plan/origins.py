@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Value
 from orchestrator.templating import Scope
 
 HOPS = 9
 """How many names are followed; values that need each other are an error elsewhere."""
 
-_LONE = re.compile(
+_LONE = regex(
     r"\s*\{\{-?\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:(?:\||if\b)[^{}]*)?-?\}\}\s*", re.ASCII
 )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from orchestrator.model.clean import one_line, visible
 from orchestrator.model.command import Wanted
+from orchestrator.model.regex import regex
 from orchestrator.plan.model import PlannedStep, Ruling
 from orchestrator.report.cells import wrap
 from orchestrator.report.out import DIM, Out
@@ -17,7 +17,7 @@ from orchestrator.source.folder import show
 Mask: TypeAlias = Callable[[str], str]
 
 _CONTROLS = ("set", "fail", "assert", "wait")
-_ITEM = re.compile(r"\{[{%][^}]{0,999}?\bitem\b")
+_ITEM = regex(r"\{[{%][^}]{0,999}?\bitem\b")
 
 
 def same(step: PlannedStep) -> tuple[object, ...]:

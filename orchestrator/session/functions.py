@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
-_COMMENT = re.compile(r"^[ \t]*#.*\n", re.M)
-_FUNCTION = re.compile(r"^([a-z_][a-z0-9_]*)\(\) (?:\{.*\}|\{\n(?s:.*?)^\})\n", re.M)
-_DEFINED = re.compile(r"^\s*([a-z_][a-z0-9_]*)\(\)", re.M)
-_WORD = re.compile(r"[a-z_][a-z0-9_]*")
+from orchestrator.model.regex import regex
+
+_COMMENT = regex(r"^[ \t]*#.*\n", re.M)
+_FUNCTION = regex(r"^([a-z_][a-z0-9_]*)\(\) (?:\{.*\}|\{\n(?s:.*?)^\})\n", re.M)
+_DEFINED = regex(r"^\s*([a-z_][a-z0-9_]*)\(\)", re.M)
+_WORD = regex(r"[a-z_][a-z0-9_]*")
 
 
 def needed(text: str) -> frozenset[str]:

@@ -13,14 +13,15 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.model.command import Command
+from orchestrator.model.regex import regex
 from orchestrator.session import functions
 
-_PLAIN = re.compile(r"(?:[A-Za-z0-9_./:=,@%+~ \"'|<;()\[\]{}!*?^#\n-]|&&|>&[0-9]|>)*")
+_PLAIN = regex(r"(?:[A-Za-z0-9_./:=,@%+~ \"'|<;()\[\]{}!*?^#\n-]|&&|>&[0-9]|>)*")
 """Nothing that is expanded but patterns and ~, no jobs, no escapes."""
 
-_WORD = re.compile(r"[A-Za-z0-9_.:-]+")
+_WORD = regex(r"[A-Za-z0-9_.:-]+")
 
-_OURS = re.compile(r"\bset [-+]e\b|\bcase \$\? in\b|\bexport [A-Za-z_][A-Za-z0-9_]*=")
+_OURS = regex(r"\bset [-+]e\b|\bcase \$\? in\b|\bexport [A-Za-z_][A-Za-z0-9_]*=")
 """What a text may say all the same: that of a guard, and the setting of variables."""
 
 _OUTSIDE = frozenset(

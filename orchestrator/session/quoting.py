@@ -6,13 +6,12 @@ shell, or eats the beginning of it, a quote is left open and nothing of it is ru
 
 from __future__ import annotations
 
-import re
-
+from orchestrator.model.regex import regex
 from orchestrator.model.shellquote import shell_quoted
 from orchestrator.model.text import encode
 
-_SAFE = re.compile(r"[A-Za-z0-9_./:=@%+-]+")
-_SPECIAL = re.compile(r'([\\"$`])')
+_SAFE = regex(r"[A-Za-z0-9_./:=@%+-]+")
+_SPECIAL = regex(r'([\\"$`])')
 _ESCAPES = ((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"'", b"\\0047"))
 
 

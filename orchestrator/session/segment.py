@@ -12,12 +12,12 @@ more than that: see ``here.py``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
+from orchestrator.model.regex import regex
 from orchestrator.session import functions
 from orchestrator.session.conditions import Known, shell_test
 from orchestrator.session.here import body_stays, guard_stays
@@ -25,7 +25,7 @@ from orchestrator.session.prelude import seconds
 from orchestrator.session.quoting import escaped, word
 from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, setting
 
-_SHELL = re.compile(r"[A-Za-z0-9_./+-]+\Z")
+_SHELL = regex(r"[A-Za-z0-9_./+-]+\Z")
 
 
 def segment(

@@ -16,19 +16,19 @@ A host can say anything: what is none of this is Garbled.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from orchestrator.model.regex import regex
 from orchestrator.model.text import quote_text
 
 _LONGEST = 8192  # of a marker's words, in bytes: a module's report has a thousand characters
 _MOST_HELD = 16 << 20
 _MARKER = 512  # bytes that a marker takes here at most, besides its words
-_NUMBER = re.compile(r"[0-9]{1,40}")  # each loop within a loop adds five digits to a step's
+_NUMBER = regex(r"[0-9]{1,40}")  # each loop within a loop adds five digits to a step's
 _SHOWN = 120
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from msgspec import Struct
 
 from orchestrator.errors import Mark, Problems
+from orchestrator.model.regex import regex
 from orchestrator.source.names import ignored, stem
 
-_DIGITS = re.compile(r"([0-9]+)")
+_DIGITS = regex(r"([0-9]+)")
 
 
 class Folder(Struct, frozen=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.regex import regex
+
 RESERVED = frozenset(
     ("host", "stage", "app", "task", "run", "facts", "roles", "hosts", "env", "result", "item")
 )
@@ -15,8 +17,8 @@ _BACKUP = (
     *("~", ".swp", ".swo", ".bak", ".orig", ".rej", ".rpmsave", ".rpmnew", ".rpmorig"),
     *(".md", ".retry", ".tmp", ".pyc"),
 )
-_DPKG = re.compile(r"\.dpkg-[a-z]+$")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DPKG = regex(r"\.dpkg-[a-z]+$")
+_VARIABLE = regex(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORDS = frozenset(
     ("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None")
 )

@@ -23,11 +23,12 @@ from typing import cast
 
 from orchestrator.errors import Mark, Problems, nearest
 from orchestrator.model import ansible
+from orchestrator.model.regex import regex
 from orchestrator.model.secret import Secret
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
 
-_DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|s|m|h|d)?")
+_DURATION = regex(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400  # seconds
 _SHOWN = 40

@@ -7,7 +7,7 @@ A scalar is a number only where printing the number gives the same text back, so
 
 from __future__ import annotations
 
-import re
+from orchestrator.model.regex import regex
 
 Scalar = str | int | float | bool | None
 
@@ -16,8 +16,8 @@ _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
-_INTEGER = re.compile(r"-?[1-9][0-9]{0,99}|0")
-_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
+_INTEGER = regex(r"-?[1-9][0-9]{0,99}|0")
+_DECIMAL = regex(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _FIRST = frozenset("-0123456789")
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import yaml
 from yaml.reader import Reader, ReaderError
 
 from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.regex import regex
 
-_BARE_TEMPLATE = re.compile(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
-_NESTED_BRACKET = re.compile(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
+_BARE_TEMPLATE = regex(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
+_NESTED_BRACKET = regex(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
 DEPTH = 100
 """How deep lists and mappings may be nested in one another."""
 TOO_DEEP = f"nested more than {DEPTH} levels deep"

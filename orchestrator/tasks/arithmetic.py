@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_ASSIGNED = re.compile(r"(?<![\w$])([A-Za-z_]\w*)\+?=[\"']?\{\{")
+from orchestrator.model.regex import regex
+
+_ASSIGNED = regex(r"(?<![\w$])([A-Za-z_]\w*)\+?=[\"']?\{\{")
 _COMPARES = r"-(?:eq|ne|lt|le|gt|ge)\b"
 _ANY = r"[^\n;]*"
 

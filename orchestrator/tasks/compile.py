@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark, Problems
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Key, Value
 from orchestrator.source.names import why_no_variable
 from orchestrator.source.read import Reader
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENVIRONMENT_NAME = regex(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Compiler:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import Mark, Problems
 from orchestrator.library import RUNS
+from orchestrator.model.regex import regex
 from orchestrator.tasks.meaning import receiver
 from orchestrator.tasks.model import Module, Param
 from orchestrator.templating import ShellTemplate
@@ -19,13 +20,13 @@ from orchestrator.templating.shelltext.beginning import masked
 from orchestrator.templating.syntax import Source
 
 _BEGIN = r"(?:^|[\s;&|({!])"
-_HOLDS = re.compile(_BEGIN + r"""([A-Za-z_]\w*)=(?:"[^"]*|'[^']*|[^\s"';&|]*)$""")
-_COPIES = re.compile(_BEGIN + r"""([A-Za-z_]\w*)=("[^"]*"|[^\s"';&|]*)""")
-_FUNCTION = re.compile(
+_HOLDS = regex(_BEGIN + r"""([A-Za-z_]\w*)=(?:"[^"]*|'[^']*|[^\s"';&|]*)$""")
+_COPIES = regex(_BEGIN + r"""([A-Za-z_]\w*)=("[^"]*"|[^\s"';&|]*)""")
+_FUNCTION = regex(
     r"^([ \t]*)([A-Za-z_]\w*)\(\)[ \t]*(?:[{(][^\n]*[})][ \t]*$|[{(](?s:.*?)^\1[})])", re.M
 )
-_NAME = re.compile(r"(?<!\\)\$\{?#?([A-Za-z_]\w*|[0-9@*])")
-_LATER = re.compile(r"'[^']*'")  # what it expands is expanded when it runs, as a value
+_NAME = regex(r"(?<!\\)\$\{?#?([A-Za-z_]\w*|[0-9@*])")
+_LATER = regex(r"'[^']*'")  # what it expands is expanded when it runs, as a value
 
 
 class Evals:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from msgspec import Struct
 
 from orchestrator.errors import Mark, Problem
 from orchestrator.library import FOLDER
+from orchestrator.model.regex import regex
 from orchestrator.source.folder import show
 from orchestrator.source.names import ignored, stem
 from orchestrator.tasks.keys import MEANINGS
 
 KEYWORDS = frozenset(MEANINGS)
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_PART = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Index(Struct, frozen=True):

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, Problems, nearest
 from orchestrator.model import ansible
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Key
 from orchestrator.source.files import read_file
 from orchestrator.source.folder import show
@@ -19,7 +20,7 @@ from orchestrator.tasks.model import Call, Request, Task
 from orchestrator.tasks.read import TaskReader
 from orchestrator.tasks.unfolding import refuse_endless
 
-_HOOK = re.compile(r"^[ \t]*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
+_HOOK = regex(r"^[ \t]*[\"']?(before|after|failed)[\"']?\s*:|\b(before|after|failed):", re.M)
 
 
 _NO_HANDLERS = "define it under `handlers:` of the task"

@@ -6,14 +6,14 @@ What is not known here is taken for a command whose options begin with ``-``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from msgspec import Struct
 
+from orchestrator.model.regex import regex
 from orchestrator.templating.shelltext.beginning import VALUE, named, split
 
-_PYTHON = re.compile(r"python[0-9.]*")
+_PYTHON = regex(r"python[0-9.]*")
 
 _PLAIN = frozenset(
     "echo printf cd test [ [[ export local readonly for select case function exit return state"

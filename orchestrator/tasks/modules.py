@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Mark, nearest
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks.compile import Compiler
@@ -14,7 +14,7 @@ from orchestrator.tasks.model import Fix, Module, Payload
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEY = regex(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class ModuleReader:

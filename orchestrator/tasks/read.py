@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 from msgspec.structs import replace
 
 from orchestrator.errors import Mark, Problems, nearest
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks import keys, types
@@ -27,7 +27,7 @@ from orchestrator.tasks.modules import ModuleReader
 from orchestrator.tasks.steps import Fields, StepReader
 
 _PATHS = ("path", "subpath", "list")
-_SHARE = re.compile(r"([0-9]{1,6})(%)?")
+_SHARE = regex(r"([0-9]{1,6})(%)?")
 
 
 _LIST = (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import TypeAlias, cast
 
 from orchestrator.errors import Mark, Problems
 from orchestrator.model import ansible
+from orchestrator.model.regex import regex
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader, found
 from orchestrator.tasks import keys
@@ -17,7 +17,7 @@ from orchestrator.tasks.model import Block, Call, Control, Download, Run, Step
 Fields: TypeAlias = dict[str, Value]
 Does: TypeAlias = Run | Call | Block | Control | Download
 
-_SHELL = re.compile(r"[A-Za-z0-9_./+-]+")
+_SHELL = regex(r"[A-Za-z0-9_./+-]+")
 _DOWNLOAD = ("path", "to")
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator.errors import DefinitionError, nearest
+from orchestrator.model.regex import regex
 from orchestrator.model.text import quote_text
 from orchestrator.model.value import CommandText, HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
 from orchestrator.tasks.regex import not_posix
 
-_INT = re.compile(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
-_MODE = re.compile(r"[0-7]{3,4}")
+_INT = regex(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
+_MODE = regex(r"[0-7]{3,4}")
 
 
 class ItemError(ValueError):

@@ -6,11 +6,11 @@ all the memory there is (``'x' * 10**10``); what is done in many small steps is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from orchestrator.model.regex import regex
 from orchestrator.templating.textform import Unfit
 
 TEXT = 1 << 24  # characters of one text
@@ -20,10 +20,10 @@ STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and what they han
 MACRO = 10  # steps more that a call of a macro is
 WIDTH = 100_000  # a number that says how wide, long or precise something is to be
 
-_PERCENT = re.compile(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")
-_BRACES = re.compile(r"\{[^{}:]*:([^{}]+)")
-_NESTED = re.compile(r"\{[^{}]*\{")
-_NUMBER = re.compile(r"[0-9]+")
+_PERCENT = regex(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")
+_BRACES = regex(r"\{[^{}:]*:([^{}]+)")
+_NESTED = regex(r"\{[^{}]*\{")
+_NUMBER = regex(r"[0-9]+")
 _SHORT = 16  # characters
 _SEE_LOOPS = "do its loops go over more than is meant?"
 

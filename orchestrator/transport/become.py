@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.clean import quote_end
+from orchestrator.model.regex import regex
 from orchestrator.model.shellquote import shell_quoted
 from orchestrator.transport.ask import BECOME_FILE, Question
 
@@ -56,11 +57,11 @@ _PERMITS = {
     "su": "su lets nobody but root do without one",
 }
 _WRONG = (
-    re.compile(rb"incorrect (password|authentication) attempt"),  # sudo, after its last one
-    re.compile(rb"su: Authentication failure"),  # util-linux, with PAM
-    re.compile(rb"su: incorrect password"),  # busybox
+    regex(rb"incorrect (password|authentication) attempt"),  # sudo, after its last one
+    regex(rb"su: Authentication failure"),  # util-linux, with PAM
+    regex(rb"su: incorrect password"),  # busybox
 )
-_BESIDE = re.compile(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
+_BESIDE = regex(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
 """What sudo warns of where a machine does not know its own name: it is no reason for anything."""
 _RIGHT = ("not in the sudoers file", "is not allowed to execute")  # sudo looks at that later
 

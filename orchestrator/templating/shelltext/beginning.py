@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.regex import regex
+
 VALUE = "\x1a"
 """Stands for every character of an expression, so that offsets stay."""
 
-_TEMPLATE = re.compile(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
-_PIECE = re.compile(
+_TEMPLATE = regex(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
+_PIECE = regex(
     r"""(?P<gap>\s+)|(?P<to>[0-9]*(?:&>>?|<<<|<<-?|>>|[<>]&|>\||<>|[<>]))|'(?P<one>[^']*)'?"""
     r"""|"(?P<two>(?:\\.|[^"\\])*)"?|(?P<inner>\$\((?:[^()]|\([^()]*\))*\))|\\(?P<escaped>.)"""
     r"""|(?P<plain>[^\s'"\\<>$]+|.)""",
     re.S,
 )
-_ASSIGNMENT = re.compile(rf"[A-Za-z_{VALUE}][A-Za-z0-9_{VALUE}]*=")
+_ASSIGNMENT = regex(rf"[A-Za-z_{VALUE}][A-Za-z0-9_{VALUE}]*=")
 
 
 def masked(source: str) -> str:

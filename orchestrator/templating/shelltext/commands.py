@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from orchestrator.model.regex import regex
 from orchestrator.templating.shelltext.boundaries import end_word, new_command, read_documents
 from orchestrator.templating.shelltext.parentheses import close, open_
 from orchestrator.templating.shelltext.redirections import both, redirect
@@ -33,7 +33,7 @@ _GOES_ON = {
     "(": "(",
 }
 _ENDS_WORD = " \t\n;&|<>()"
-_PLAIN = re.compile(r"[^\s\\'\"`$#;&|<>()=]+")
+_PLAIN = regex(r"[^\s\\'\"`$#;&|<>()=]+")
 
 
 def step(lexer: Lexer, i: int) -> int:

@@ -7,15 +7,14 @@ it; so does ``declare name='(…)'`` where the name is an array already (declare
 
 from __future__ import annotations
 
-import re
-
+from orchestrator.model.regex import regex
 from orchestrator.templating.shelltext.beginning import VALUE, named, split
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import Refusal
 
 _ALWAYS = frozenset({"declare", "typeset", "local"})
 _WITH_OPTION = frozenset({"readonly", "export"})
-_MAY_BE_ARRAY = re.compile(rf"[-+].*[aA$`{VALUE}]|[$`{VALUE}]")
+_MAY_BE_ARRAY = regex(rf"[-+].*[aA$`{VALUE}]|[$`{VALUE}]")
 
 
 def judge(place: Place, command: str) -> None:

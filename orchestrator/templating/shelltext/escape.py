@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from orchestrator.model import charsets, shellquote
+from orchestrator.model.regex import regex
 from orchestrator.model.text import encode, quote_text
 from orchestrator.model.value import HomePath, Titled
 from orchestrator.templating.shelltext.lexer import Lexer
@@ -16,15 +17,15 @@ from orchestrator.templating.shelltext.words import RESERVED, Spot, Target
 from orchestrator.templating.textform import Unfit, text_of
 
 # Without `=` (an assignment, or =cmd to zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
-_PLAIN = re.compile(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
-_IN_DOUBLE = re.compile(r"[\n\t -~]*")
-_SPECIAL = re.compile(r'[$`"\\]')
-_IN_DOCUMENT = re.compile(r"(\A|[^\x00-\x7f])?([$`\\])")
-_STARTS_WIDE = re.compile(r"\Z|[0-9]|[^\x00-\x7f]")
+_PLAIN = regex(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
+_IN_DOUBLE = regex(r"[\n\t -~]*")
+_SPECIAL = regex(r'[$`"\\]')
+_IN_DOCUMENT = regex(r"(\A|[^\x00-\x7f])?([$`\\])")
+_STARTS_WIDE = regex(r"\Z|[0-9]|[^\x00-\x7f]")
 _APART = "${0+}"
 """Nothing, whatever ``$0`` is: keeps a backslash and the bytes of another character apart."""
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_DESCRIPTOR = re.compile(r"[0-9]+-?|-")
+_INTEGER = regex(r"[+-]?[0-9]+")
+_DESCRIPTOR = regex(r"[0-9]+-?|-")
 _OPERATORS = "<>&|;()"
 
 

@@ -8,33 +8,33 @@ doubt, after which no value may be inserted. It never guesses.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from orchestrator.model.charsets import NOTHING, Unfinished, after, hides
+from orchestrator.model.regex import regex
 from orchestrator.templating.shelltext import boundaries, commands, documents
 from orchestrator.templating.shelltext.places import Place
 from orchestrator.templating.shelltext.state import COMMANDS, Doubt, Frame, Kind, Refusal, State
 from orchestrator.templating.shelltext.words import Alt, Spot
 
 _STOPS = {
-    Kind.DOUBLE: re.compile(r'["\\$`]'),
-    Kind.DOCUMENT: re.compile(r"[\n\\$`]"),
-    Kind.BRACE: re.compile(r"[}\\'\"$`]"),
-    Kind.ARITHMETIC: re.compile(r"[()\\'\"$`#<]"),
-    Kind.BACKTICK: re.compile(r"[\\`]"),
-    Kind.DOLLAR_SINGLE: re.compile(r"[\\']"),
-    Kind.SINGLE: re.compile(r"'"),
-    Kind.COMMENT: re.compile(r"\n"),
+    Kind.DOUBLE: regex(r'["\\$`]'),
+    Kind.DOCUMENT: regex(r"[\n\\$`]"),
+    Kind.BRACE: regex(r"[}\\'\"$`]"),
+    Kind.ARITHMETIC: regex(r"[()\\'\"$`#<]"),
+    Kind.BACKTICK: regex(r"[\\`]"),
+    Kind.DOLLAR_SINGLE: regex(r"[\\']"),
+    Kind.SINGLE: regex(r"'"),
+    Kind.COMMENT: regex(r"\n"),
 }
 _DEPTH = 200
 _LIKE_DOUBLE = (Kind.DOUBLE, Kind.DOCUMENT, Kind.ARITHMETIC)
-_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
-_NAME_GOES_ON = re.compile(r"[A-Za-z0-9_]*")
-_JOINS = re.compile(r"[0-9\\`]|[^\x00-\x7f]")
+_PARAMETER = regex(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
+_NAME_GOES_ON = regex(r"[A-Za-z0-9_]*")
+_JOINS = regex(r"[0-9\\`]|[^\x00-\x7f]")
 """What a value before it, in quotes or a here-document, must not end in half a character for."""
-_WIDE = re.compile(r"([^\x00-\x7f])([0-9]?)\Z")
-_MEANS = re.compile(r"[\s'\"\\$`;&|<>()]")
+_WIDE = regex(r"([^\x00-\x7f])([0-9]?)\Z")
+_MEANS = regex(r"[\s'\"\\$`;&|<>()]")
 
 
 class Lexer:
@@ -301,7 +301,7 @@ def _close_arithmetic(lexer: Lexer, i: int) -> int:
     return i + 1
 
 
-_MISREAD = re.compile(r"['\"`$\\()<>;&|]")
+_MISREAD = regex(r"['\"`$\\()<>;&|]")
 
 
 def _comment(lexer: Lexer, i: int) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from orchestrator.model.regex import regex
 from orchestrator.templating.shelltext.boundaries import end_word
 from orchestrator.templating.shelltext.state import Kind, Refusal
 from orchestrator.templating.shelltext.words import RESERVED, TESTS, Alt, Shape, Spot, quoted
@@ -66,7 +66,7 @@ def _group(lexer: Lexer, i: int, j: int, spots: set[Spot]) -> int:
     return j + 1
 
 
-_FUNCTION = re.compile(r"\([ \t]*\)")
+_FUNCTION = regex(r"\([ \t]*\)")
 
 
 def _inside_word(lexer: Lexer, i: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator.model.regex import regex
 from orchestrator.templating.shelltext.boundaries import end_word
 from orchestrator.templating.shelltext.state import Document, Kind, Refusal
 from orchestrator.templating.shelltext.words import TESTS, Alt, Spot, Target, after_command, quoted
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 
 
 _MOST = 200
-_DELIMITER = re.compile(
-    r"""(?:[^\s'"\\$`;&|<>()]|\\[^\n]|'[^'\n]*'|"[^"$`\\\n]*")+(?=[\s;&|<>()]|\Z)"""
-)
+_DELIMITER = regex(r"""(?:[^\s'"\\$`;&|<>()]|\\[^\n]|'[^'\n]*'|"[^"$`\\\n]*")+(?=[\s;&|<>()]|\Z)""")
 
 
 def redirect(lexer: Lexer, i: int, char: str) -> int:

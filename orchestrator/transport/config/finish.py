@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Problem
+from orchestrator.model.regex import regex
 from orchestrator.transport.config.jumps import NONE
 from orchestrator.transport.config.keywords import TRY_SSH
 from orchestrator.transport.config.settings import Settings, Unsupported
@@ -22,7 +23,7 @@ AS_SAID = (
 )  # fmt: skip
 # What a shell would not take as part of a word; ssh refuses such names, too.
 _FOREIGN = frozenset("n h k r j C".split())
-_UNSAFE = re.compile(r"[\s\x00-\x1f'\"`$;&<>|(){}]|\\(?!\w)|^-")
+_UNSAFE = regex(r"[\s\x00-\x1f'\"`$;&<>|(){}]|\\(?!\w)|^-")
 
 
 def expand(

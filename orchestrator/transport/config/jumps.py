@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from orchestrator.model.regex import regex
 from orchestrator.transport.config.keywords import BadValueError, port
 
 NONE = ("none",)
-_HOP = re.compile(r"(?:(.+)@)?(\[[^\]\[]+\]|[^:@/\[\]]+)(?::([^:/]+))?", re.DOTALL)
+_HOP = regex(r"(?:(.+)@)?(\[[^\]\[]+\]|[^:@/\[\]]+)(?::([^:/]+))?", re.DOTALL)
 
 
 def hops(text: str) -> tuple[str, ...]:

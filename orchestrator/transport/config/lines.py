@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from orchestrator.model.regex import regex
 
 SPACE = " \t\r\n"
 # A word up to white space, `=` or a quoted part, which ends it; one `=` may follow the others.
-_TOKEN = re.compile(r'([^ \t\r\n"=]*)(?:"([^"]*)("?)[ \t\r\n]*|[ \t\r\n]*(?:=[ \t\r\n]*)?)')
+_TOKEN = regex(r'([^ \t\r\n"=]*)(?:"([^"]*)("?)[ \t\r\n]*|[ \t\r\n]*(?:=[ \t\r\n]*)?)')
 _ESCAPED = frozenset("'\"\\")
 
 

@@ -10,8 +10,10 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-_PERCENT = re.compile(r"%(.?)", re.DOTALL)
-_BOTH = re.compile(r"%(.?)|\$\{([^}]*)(\}?)", re.DOTALL)
+from orchestrator.model.regex import regex
+
+_PERCENT = regex(r"%(.?)", re.DOTALL)
+_BOTH = regex(r"%(.?)|\$\{([^}]*)(\}?)", re.DOTALL)
 
 
 class TokenError(Exception):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.clean import one_line
+from orchestrator.model.regex import regex
 
 _STEPS = (
     ("Connecting to ", "connect"),
@@ -43,7 +44,7 @@ _HINTS = (
     ("is not accessible", "is `identity` right?"),
 )
 _PASSING = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
-_NOISE = re.compile(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
+_NOISE = regex(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
 _HUNG_UP = ("Connection closed", "Disconnected from", "Connection reset")
 _LAST = 3  # lines that are told
 
