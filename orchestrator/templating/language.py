@@ -298,10 +298,16 @@ def _asked(context: Any, name: str) -> object:
 def _keep(context: Any, value: object) -> str:
     if isinstance(value, Iterator):
         value = list(value)  # here, where what fails in a filter is told as the expression's
-    limits.check_all(value)
-    _check_numbers(value)
+    check_kept(value)
     context.kept = value
     return ""
+
+
+def check_kept(value: object) -> None:
+    """Raise Unfit or ValueError for a value that is too large to be kept."""
+    if not isinstance(value, str):
+        limits.check_all(value)
+        _check_numbers(value)
 
 
 def _check_numbers(value: object) -> None:
