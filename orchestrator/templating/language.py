@@ -33,6 +33,7 @@ from orchestrator.templating.textform import (
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
 # Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
 FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
+INSERT_TEXT = "insert the value into a text"
 ASKED = "a free name in a condition"
 SLICE = "a part of a value"
 CONCAT, ROUNDS = "the texts of values", "the rounds of a loop"
@@ -50,6 +51,7 @@ _OF_SIZES = (
 """Filters that are given how wide, long or precise something is to be."""
 _INDENT = 100
 _RESULT = "name what a step put under `register:`"
+_PLAIN = frozenset({int, str})  # what has a text for sure
 _BITS = 14_000  # as many as 4200 digits have
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
@@ -109,19 +111,35 @@ class Language(ImmutableSandboxedEnvironment):
     Whatever changes a text tells the rendering, which follows secrets.
     """
 
-    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
     concat = staticmethod(limits.concat)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Calculate, or format a text, within bounds."""
-        formats = operator == "%" and isinstance(left, str)
-        if formats:
-            check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
+        if type(left) is int and type(right) is int and operator != "**":
+            if operator == "*":
+                limits.check_operation(operator, left, right)
+            made = self.binop_table[operator](left, right)
+            if made.bit_length() > limits.BITS:
+                limits.check_result(made)
+            return made
+        if operator == "%" and isinstance(left, str):
+            return self._formatted(context, left, right)
         limits.check_operation(operator, left, right)
         made = super().call_binop(context, operator, left, right)
         limits.check_result(made)
         context.work.step(made)
-        return context.follow((left, right), made) if formats else made
+        return made
+
+    def _formatted(self, context: Any, text: str, right: Any) -> Any:
+        if type(right) in _PLAIN:
+            limits.check_percent(text, (right,))
+        else:
+            check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
+            limits.check_operation("%", text, right)
+        made = text % right
+        context.work.step(made)
+        return context.follow((text, right), made)
 
     def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
         """Call a function or method; what a macro writes is followed in there."""
@@ -203,6 +221,7 @@ def language(*, comments: bool, trim: bool = False) -> Language:
         ASKED: _asked,
         KEEP: _keep,
         INSERT: _insert,
+        INSERT_TEXT: _insert_text,
         CONCAT: _concat,
         ROUNDS: _rounds,
     }
@@ -285,7 +304,6 @@ def _rounds(context: Any, value: Any, steps: int) -> limits.Rounds:
 
 @pass_context
 def _free(context: Any, name: str) -> object:
-    context.work.step()
     return context.look_up(name)
 
 
@@ -325,8 +343,26 @@ def _check_numbers(value: object) -> None:
 @pass_context
 def _insert(context: Any, value: object, index: int) -> str:
     text: str = context.insert(value, index)
-    context.work.step(text)
+    work = context.work
+    work.left -= 1 + (len(text) >> 6)
+    if work.left < 0:
+        work.step()
     return text
+
+
+@pass_context
+def _insert_text(context: Any, value: object, index: int) -> str:
+    """What ``_insert`` does where a text stands as it is."""
+    if type(value) is str:
+        work = context.work
+        work.left -= 1 + (len(value) >> 6)
+        if work.left < 0:
+            work.step()
+        return value
+    if type(value) is int:
+        context.work.left -= 1
+        return str(value)
+    return _insert(context, value, index)
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

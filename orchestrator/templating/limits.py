@@ -7,6 +7,7 @@ all the memory there is (``'x' * 10**10``); what is done in many small steps is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -113,7 +114,10 @@ def check_all(value: object) -> None:
 
 def check_operation(operator: str, left: Any, right: Any) -> None:
     """Raise Unfit for an operation whose result would be too large."""
-    if operator == "*":
+    if operator == "%":
+        if isinstance(left, str):
+            _check_percent_of(left, right)
+    elif operator == "*":
         _check_product(left, right)
         _check_product(right, left)
     elif operator == "**" and isinstance(left, int) and isinstance(right, int):
@@ -121,17 +125,22 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
             check_result(1 << BITS)
     elif operator == "+" and isinstance(left, Sequence) and isinstance(right, Sequence):
         _check_size(left, len(left) + len(right))
-    elif operator == "%" and isinstance(left, str):
-        named = isinstance(right, Mapping)
-        given = right.values() if named else right if isinstance(right, tuple) else (right,)
-        check_percent(left, given)
+
+
+def _check_percent_of(text: str, right: Any) -> None:
+    if isinstance(right, str | int):
+        check_percent(text, (right,))
+    elif isinstance(right, Mapping):
+        check_percent(text, right.values())
+    else:
+        check_percent(text, right if isinstance(right, tuple) else (right,))
 
 
 def check_percent(text: str, given: Iterable[object]) -> None:
     """Raise Unfit for ``text % given`` where the result would be too long."""
     given = list(given)
     wide = "*" in text and any(isinstance(each, int) and abs(each) > WIDTH for each in given)
-    _check_formatted(text, given, _PERCENT.findall(text), "%", wide=wide)
+    _check_formatted(text, given, _percent_widths(text), "%", wide=wide)
 
 
 def check_format(text: str, given: Iterable[object]) -> None:
@@ -139,7 +148,7 @@ def check_format(text: str, given: Iterable[object]) -> None:
     given = list(given)
     big = any(isinstance(each, int) and abs(each) > WIDTH for each in given)
     wide = big and _NESTED.search(text) is not None
-    _check_formatted(text, given, _BRACES.findall(text), "{", wide=wide)
+    _check_formatted(text, given, _widths(_BRACES.findall(text)), "{", wide=wide)
 
 
 def check_method(owner: str | bytes, name: str, args: Sequence[Any]) -> None:
@@ -216,11 +225,21 @@ def _check_items(size: int) -> None:
         raise Unfit(f"this would be a list of more than {ITEMS:,} values", _SEE_LOOPS)
 
 
+@lru_cache(256)
+def _percent_widths(text: str) -> int:
+    return _widths(_PERCENT.findall(text))
+
+
+def _widths(specs: Iterable[str]) -> int:
+    """The sum of all numbers in formats; above all bounds where one of them is."""
+    numbers = [number for spec in specs for number in _NUMBER.findall(spec)]
+    return TEXT + 1 if any(len(each) > 5 for each in numbers) else sum(map(int, numbers))
+
+
 def _check_formatted(
-    text: str, given: Sequence[object], specs: Sequence[str], sign: str, *, wide: bool
+    text: str, given: Sequence[object], widths: int, sign: str, *, wide: bool
 ) -> None:
-    widths = [number for spec in specs for number in _NUMBER.findall(spec)]
-    if wide or any(len(number) > 5 for number in widths):
+    if wide or widths > TEXT:
         raise Unfit(f"a format has a number above {WIDTH:,} for a width")
-    longest = max((len(each) if isinstance(each, str) else 400 for each in given), default=0)
-    check_length(len(text) + text.count(sign) * longest + sum(map(int, widths)))
+    longest = max([len(each) if isinstance(each, str) else 400 for each in given], default=0)
+    check_length(len(text) + text.count(sign) * longest + widths)

@@ -38,16 +38,17 @@ class Rendering(Context):
 
     def look_up(self, name: str, *, asked: bool = False) -> object:
         """The scope's value of a name, or ``Missing``. ``asked``: it only decides something."""
-        heard = heard_by(self.scope)
+        scope = self.scope
+        heard = heard_by(scope) if asked else 0
         try:
-            return self.scope.resolve(name)
+            return scope.resolve(name)
         except KeyError as error:
             if error.args != (name,):
                 raise
             return Missing(name=name)
         finally:
             if asked:
-                unhear(self.scope, heard)
+                unhear(scope, heard)
 
     def resolve_or_missing(self, key: str) -> Any:
         """The value of a name that Jinja looks up itself, or Jinja's ``missing``."""

@@ -16,15 +16,15 @@ from orchestrator.model.value import Value
 from orchestrator.templating.following import secrets_of
 from orchestrator.templating.language import (
     FUNCTIONS,
-    INSERT,
+    INSERT_TEXT,
     KEEP,
     Language,
     Missing,
     check_kept,
     language,
 )
-from orchestrator.templating.names import Names
 from orchestrator.templating.limits import check_all
+from orchestrator.templating.names import Names
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse
@@ -300,7 +300,7 @@ def put(parsed: Parsed) -> None:
             if isinstance(node, nodes.TemplateData)
             else nodes.Filter(
                 node,
-                INSERT,
+                INSERT_TEXT,
                 [nodes.Const(parsed.begin(node), lineno=node.lineno)],
                 [],
                 None,
