@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, pass_context, pass_environment, pass_eval_context
+from jinja2 import Environment, nodes, pass_context, pass_environment, pass_eval_context
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import UndefinedError
 from jinja2.filters import make_attrgetter
 from jinja2.runtime import LoopContext, Macro, StrictUndefined, Undefined
@@ -51,6 +53,7 @@ _OF_SIZES = (
 """Filters that are given how wide, long or precise something is to be."""
 _INDENT = 100
 _RESULT = "name what a step put under `register:`"
+_INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
 _PLAIN = frozenset({int, str})  # what has a text for sure
 _BITS = 14_000  # as many as 4200 digits have
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
@@ -105,6 +108,37 @@ class Missing(StrictUndefined):
         return not self._undefined_hint and self._undefined_obj is missing
 
 
+def unbounded(node: nodes.BinExpr, yes: bool) -> None:
+    """Have a calculation made without bounds, or within them."""
+    node.unbounded = yes  # type: ignore[attr-defined]
+
+
+class _Generator(CodeGenerator):
+    """Jinja's, which writes plain Python for calculations that need no bounds."""
+
+    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        """Write a sum."""
+        self._plain(node, frame, "+") or super().visit_Add(node, frame)
+
+    def visit_Mul(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        """Write a product."""
+        self._plain(node, frame, "*") or super().visit_Mul(node, frame)
+
+    def visit_Mod(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        """Write a remainder."""
+        self._plain(node, frame, "%") or super().visit_Mod(node, frame)
+
+    def _plain(self, node: nodes.BinExpr, frame: Frame, operation: str) -> bool:
+        plain = getattr(node, "unbounded", False)
+        if plain:
+            self.write("(")
+            self.visit(node.left, frame)
+            self.write(f" {operation} ")
+            self.visit(node.right, frame)
+            self.write(")")
+        return plain
+
+
 class Language(ImmutableSandboxedEnvironment):
     """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method.
 
@@ -113,20 +147,21 @@ class Language(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
     concat = staticmethod(limits.concat)
+    code_generator_class = _Generator
 
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Any, operation: str, left: Any, right: Any) -> Any:
         """Calculate, or format a text, within bounds."""
-        if type(left) is int and type(right) is int and operator != "**":
-            if operator == "*":
-                limits.check_operation(operator, left, right)
-            made = self.binop_table[operator](left, right)
+        if type(left) is int and type(right) is int and operation != "**":
+            if operation == "*" and left.bit_length() + right.bit_length() > limits.BITS:
+                limits.check_operation(operation, left, right)
+            made = _INTEGERS[operation](left, right)
             if made.bit_length() > limits.BITS:
                 limits.check_result(made)
             return made
-        if operator == "%" and isinstance(left, str):
+        if operation == "%" and isinstance(left, str):
             return self._formatted(context, left, right)
-        limits.check_operation(operator, left, right)
-        made = super().call_binop(context, operator, left, right)
+        limits.check_operation(operation, left, right)
+        made = super().call_binop(context, operation, left, right)
         limits.check_result(made)
         context.work.step(made)
         return made

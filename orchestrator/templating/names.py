@@ -8,7 +8,15 @@ from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 from msgspec import Struct, field
 
-from orchestrator.templating.language import ASKED, CONCAT, FREE, FUNCTIONS, ROUNDS, SLICE
+from orchestrator.templating.language import (
+    ASKED,
+    CONCAT,
+    FREE,
+    FUNCTIONS,
+    ROUNDS,
+    SLICE,
+    unbounded,
+)
 
 
 class Names(Struct, frozen=True):
@@ -71,11 +79,35 @@ def _told(node: nodes.Node) -> set[str]:
 
 class Lazy(NodeTransformer):
     """Has names looked up when they are used, not when the template begins: a branch not
-    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``."""
+    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``. ``counters``: names
+    that only ever stand for integers; what is calculated of them needs no bounds."""
 
-    def __init__(self, names: frozenset[str], otherwise: str | None) -> None:
-        self._names, self._otherwise = names, otherwise
+    def __init__(
+        self, names: frozenset[str], otherwise: str | None, counters: frozenset[str]
+    ) -> None:
+        self._names, self._otherwise, self._counters = names, otherwise, counters
         self._look_up = FREE
+
+    def _calculation(self, node: nodes.BinExpr) -> nodes.Node:
+        unbounded(node, self._number(node))
+        return self.generic_visit(node)
+
+    visit_Add = visit_Mul = visit_Mod = _calculation  # noqa: N815
+
+    def _number(self, node: nodes.Node) -> bool:
+        """Whether the expression can only give a number, one about as large as those in it."""
+        match node:
+            case nodes.Const():
+                return isinstance(node.value, int | float)
+            case nodes.Name():
+                return node.name in self._counters
+            case nodes.Add() | nodes.Sub():
+                return self._number(node.left) or self._number(node.right)
+            case nodes.Mod():
+                return self._number(node.left)
+            case nodes.Mul():
+                return self._number(node.left) and self._number(node.right)
+        return False
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
         """Put the look-up in the place of a free name."""
@@ -135,6 +167,20 @@ class Lazy(NodeTransformer):
         self.generic_visit(node)
         node.test = test
         return node
+
+
+def counters(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
+    """Return the names that are given a value only as the rounds of a loop over ``range(…)``."""
+    stored = [n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")]
+    found = {
+        loop.target.name
+        for loop in tree.find_all(nodes.For)
+        if isinstance(loop.target, nodes.Name)
+        and isinstance(loop.iter, nodes.Call)
+        and isinstance(loop.iter.node, nodes.Name)
+        and loop.iter.node.name == "range"
+    }
+    return frozenset(name for name in found - free if stored.count(name) == 1)
 
 
 class _Uses(Struct):

@@ -18,7 +18,7 @@ from orchestrator.model.masks import Masks
 from orchestrator.templating.following import follow, secrets_of
 from orchestrator.templating.language import Language, Missing, NotDefined
 from orchestrator.templating.limits import Work, concat
-from orchestrator.templating.names import Lazy, Names, survey
+from orchestrator.templating.names import Lazy, Names, counters, survey
 from orchestrator.templating.scope import Scope, Waits, heard_by, unhear
 from orchestrator.templating.syntax import Parsed, Source, too_deep
 from orchestrator.templating.textform import Unfit
@@ -159,7 +159,7 @@ def compile_tree(
     tree = parsed.tree
     names = names or survey(tree)
     spots = tuple(_spots(tree))
-    Lazy(names.lazy, otherwise).visit(tree)
+    Lazy(names.lazy, otherwise, counters(tree, names.required | names.optional)).visit(tree)
     try:
         template = Template.from_code(env, env.compile(tree), {})
     except TemplateSyntaxError as error:
