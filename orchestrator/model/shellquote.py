@@ -37,6 +37,8 @@ def shell_quoted(text: str) -> str:
 def inside_quotes(text: str) -> str:
     """Return the text as it stands between two single quotes."""
     if text.isascii():
+        if "'" not in text:
+            return text
         return _APOSTROPHES.sub(_doubly, text)
     pieces = _APOSTROPHES.split(text)
     runs = map(_doubly, _APOSTROPHES.finditer(text))
