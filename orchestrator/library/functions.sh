@@ -9,6 +9,12 @@
 has() { command -v "$1" >/dev/null 2>&1; }
 # lacks WHAT: fails, saying what this host lacks.
 lacks() { echo "this host has no $1" >&2; exit 69; }
+# rootless: the status of what failed; where this is not root, it also says how it could be.
+rootless() {
+  f_rootless_status=$?
+  [ "$(id -u)" = 0 ] || echo "this may need root: \`become: true\` runs the step as root" >&2
+  return $f_rootless_status
+}
 # conf KEY VALUE: a line of what `curl -K -` reads, so that no process shows the value.
 conf() {
   case $2 in *"$o_nl"*) echo "a newline in $1" >&2; exit 64;; esac

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.library.files import nothing_left_in
 from tests.library.machine import Machine, told
 from tests.library.private import there
 
@@ -106,22 +107,25 @@ def test_it_starts_with_the_host_or_does_not(host: Machine) -> None:
     assert there(host, "ls -d /etc/rc2.d/S??orchtest")
 
 
-def test_a_service_that_is_not_there_yet_would_change(host: Machine) -> None:
+def test_a_service_that_is_not_there_is_told_by_a_check_as_well(host: Machine) -> None:
     for given in ({"state": "started"}, {"state": "stopped"}, {"enabled": True}):
-        step = {"service": {"name": "orchnone", **given}}
-        foretold = host.one(step, check=True)
-        assert foretold.status == "would_change", told(foretold)
-        assert foretold.changes[0].before == "missing"
-        outcome = host.one(step)
-        assert outcome.status == "failed"
-        assert "orchnone" in outcome.stderr.text, told(outcome)
+        for check in (True, False):
+            outcome = host.one({"service": {"name": "orchnone", **given}}, check=check)
+            assert outcome.status == "failed"
+            said = "there is no service orchnone on this host"
+            assert said in outcome.stderr.text, told(outcome)
 
 
 @pytest.mark.parametrize("state", ["started", "restarted", "reloaded"])
 def test_what_does_not_start_is_a_failure(host: Machine, state: str) -> None:
+    """Also a script of Debian's tells why on stdout."""
     there(host, "touch /etc/broken")
     outcome = host.sees(service(state=state), "failed")
     assert "it is broken" in outcome.stderr.text, told(outcome)
+    there(host, "sed -i 's/ >&2; exit 1/; exit 1/' /etc/init.d/orchtest")
+    with nothing_left_in(host.root.parent / "tmp", host):
+        outcome = host.sees(service(state=state), "failed")
+        assert "it is broken" in outcome.stderr.text, told(outcome)
 
 
 def test_what_is_gone_after_a_restart_is_a_failure(host: Machine) -> None:
