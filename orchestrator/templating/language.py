@@ -54,7 +54,6 @@ _OF_SIZES = (
 _INDENT = 100
 _RESULT = "name what a step put under `register:`"
 _INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
-_PLAIN = frozenset({int, str})  # what has a text for sure
 _BITS = 14_000  # as many as 4200 digits have
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
@@ -167,9 +166,8 @@ class Language(ImmutableSandboxedEnvironment):
         return made
 
     def _formatted(self, context: Any, text: str, right: Any) -> Any:
-        if type(right) in _PLAIN:
-            limits.check_percent(text, (right,))
-        else:
+        plain = type(right) is int or (type(right) is str and len(right) < limits.WIDTH)
+        if not plain or not limits.is_short_percent(text):
             check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
             limits.check_operation("%", text, right)
         made = text % right
@@ -199,6 +197,8 @@ class Language(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Make ``format`` and ``format_map`` of a text refuse what has none."""
+        if type(value) is str:  # as most are
+            return None
         format_ = super().wrap_str_format(value)
         if format_ is None:
             return None
@@ -388,12 +388,12 @@ def _insert(context: Any, value: object, index: int) -> str:
 @pass_context
 def _insert_text(context: Any, value: object, index: int) -> str:
     """What ``_insert`` does where a text stands as it is."""
-    if type(value) is str:
+    if isinstance(value, str):
         work = context.work
         work.left -= 1 + (len(value) >> 6)
         if work.left < 0:
             work.step()
-        return value
+        return str(value)
     if type(value) is int:
         context.work.left -= 1
         return str(value)

@@ -140,7 +140,14 @@ def check_percent(text: str, given: Iterable[object]) -> None:
     """Raise Unfit for ``text % given`` where the result would be too long."""
     given = list(given)
     wide = "*" in text and any(isinstance(each, int) and abs(each) > WIDTH for each in given)
-    _check_formatted(text, given, _percent_widths(text), "%", wide=wide)
+    _check_formatted(text, given, _widths(_PERCENT.findall(text)), "%", wide=wide)
+
+
+@lru_cache(256)
+def is_short_percent(text: str) -> bool:
+    """Return whether ``text % value`` is no long text for any value of a usual size."""
+    few = len(text) < WIDTH and text.count("%") < 16 and "*" not in text
+    return few and _widths(_PERCENT.findall(text)) < WIDTH
 
 
 def check_format(text: str, given: Iterable[object]) -> None:
@@ -223,11 +230,6 @@ def _check_size(kind: object, size: int) -> None:
 def _check_items(size: int) -> None:
     if size > ITEMS:
         raise Unfit(f"this would be a list of more than {ITEMS:,} values", _SEE_LOOPS)
-
-
-@lru_cache(256)
-def _percent_widths(text: str) -> int:
-    return _widths(_PERCENT.findall(text))
 
 
 def _widths(specs: Iterable[str]) -> int:
