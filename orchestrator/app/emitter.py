@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from msgspec.structs import replace
 
@@ -49,14 +48,15 @@ class Emitter:
 
     def _tell(self, event: Event) -> None:
         for sink in self._sinks:
-            self._try(partial(sink, event))
+            try:
+                sink(event)
+            except Exception as error:  # not the host's fault that it is of
+                self._fail(error)
 
-    def _try(self, tell: Callable[[], None]) -> None:
-        try:
-            tell()
-        except OSError:
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, OSError):
             self._gone()
-        except Exception as error:  # not the host's fault that it is of
+        else:
             self._bug = self._bug or error
 
     def close(self) -> None:
@@ -66,7 +66,10 @@ class Emitter:
             for rest in self._masking.rest(time.time(), None):
                 self._tell(rest)
             for sink in self._sinks:
-                self._try(sink.close)
+                try:
+                    sink.close()
+                except Exception as error:  # so that the others are closed
+                    self._fail(error)
             self._over = True
         if self._bug is not None:
             raise self._bug

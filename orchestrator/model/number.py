@@ -32,5 +32,7 @@ def label(number: int) -> str:
 def fields(number: int) -> dict[str, int | str]:
     """Return the number for programs: ``step``, and ``substep`` (as text) within a loop over a
     result."""
+    if number < SPAN:
+        return {"step": number}
     step, *within = parts(number)
-    return {"step": step, "substep": ".".join(map(str, within))} if within else {"step": step}
+    return {"step": step, "substep": ".".join(map(str, within))}

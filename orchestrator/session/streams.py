@@ -22,14 +22,14 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.model.regex import regex
 from orchestrator.model.text import quote_text
 
 _LONGEST = 8192  # of a marker's words, in bytes: a module's report has a thousand characters
 _MOST_HELD = 16 << 20
-_MARKER = 512  # bytes that a marker takes here at most, besides its words
-_NUMBER = regex(r"[0-9]{1,40}")  # each loop within a loop adds five digits to a step's
+_MARKER = 512  # bytes that a marker takes here at most, besides a report's text
+_DIGITS = 40  # of a number: each loop within a loop adds five to a step's
 _SHOWN = 120
+_COUNTS = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}  # words of a marker
 
 
 class Garbled(Exception):  # noqa: N818 - says what the stream is
@@ -201,9 +201,8 @@ def _marker(line: bytes) -> Marker:
             raise Garbled(f"half a report: {line[:_SHOWN]!r}")
         number(words[2])
         return Marker("T", tuple(words[2:]))
-    words = line.decode("ascii", "replace").split(" ")
-    counts = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}
-    if len(words) < 2 or words[0] or counts.get(words[1]) != len(words) - 2:
+    words = line[:_MARKER].decode("ascii", "replace").split(" ")
+    if len(words) < 2 or words[0] or _COUNTS.get(words[1]) != len(words) - 2:
         raise Garbled(f"an unknown marker: {line[:_SHOWN]!r}")
     if words[1] in "BE":
         number(words[2])
@@ -213,11 +212,13 @@ def _marker(line: bytes) -> Marker:
 def number(word: str) -> int:
     """Return the number that a host wrote. Raises Garbled if it is not one, or a longer one than
     any of the prelude's."""
-    if not _NUMBER.fullmatch(word):
+    if len(word) > _DIGITS or not (word.isdecimal() and word.isascii()):
         raise Garbled(f"{quote_text(word[:_SHOWN])} for a number")
     return int(word)
 
 
 def _size(item: bytes | Marker) -> int:
     """How many bytes it takes here, roughly."""
-    return len(item) if isinstance(item, bytes) else _MARKER + sum(map(len, item.words))
+    if isinstance(item, bytes):
+        return len(item)
+    return _MARKER + len(item.words[2]) if item.kind == "T" else _MARKER
