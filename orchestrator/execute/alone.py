@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, OrchError
 from orchestrator.execute.checked import reason_of
-from orchestrator.model.command import Bytes, Command
+from orchestrator.model.command import UNKNOWN, Bytes, Command
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import NotRun, result_of
 from orchestrator.plan.model import Again, PlannedStep, Results
@@ -121,5 +121,13 @@ def sent_beside(command: Command) -> list[Bytes]:
     wanted = command.wanted
     if wanted is None:
         return []
-    whole = wanted.tries or not command.check
+    whole = wanted.tries or wanted.unsure or not command.check
     return [sends for sends in (wanted.asks, wanted.sends if whole else None) if sends]
+
+
+def answered(command: Command, sends: Bytes, asked: Outcome) -> bool:
+    """Whether a command that only asks has its answer without these bytes."""
+    wanted = command.wanted
+    if wanted is None or not command.check or wanted.tries or sends is wanted.asks:
+        return False
+    return all(change.before != UNKNOWN for change in asked.changes)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
-from orchestrator.execute.alone import bring, judged, refused, sent_beside, untold
+from orchestrator.execute.alone import answered, bring, judged, refused, sent_beside, untold
 from orchestrator.execute.checked import Checked, reason_of
 from orchestrator.execute.facts import gather
 from orchestrator.execute.fetching import Late, bring_home, compared
@@ -294,6 +294,8 @@ class HostTask:
         for sends in sent_beside(command):
             asked = self._held(step, replace(command, check=True, staged=staged))
             if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
+                return asked
+            if answered(command, sends, asked):
                 return asked
             try:
                 staged = self._staged(step, sends)

@@ -540,6 +540,276 @@ planned() {
   tried "$1"
 }
 
+# Trees: the folder at hand, compared with the manifest of what is to be in it, which a function
+# `manifest` prints. plan/trees.py has its form; here it may also have lines `o - - - NAME`, for what
+# is neither file, folder nor link. A "name" is one of the manifest. LC_ALL has to be C.
+
+# tree_tools: fails where the host lacks what these need.
+# Sets f_sums.
+tree_tools() {
+  for f_tree_tools_each in awk find xargs od; do has $f_tree_tools_each || lacks $f_tree_tools_each; done
+  if has sha256sum; then f_sums=sha256sum
+  elif has shasum; then f_sums='shasum -a 256'
+  elif has openssl; then f_sums='openssl dgst -sha256 -r'
+  else lacks "sha256sum, shasum or openssl"
+  fi
+}
+# unwritten NAME: without its escapes.
+# Sets f_written.
+unwritten() {
+  case $1 in
+  *\\*) f_written=$(printf '%b.' "$1"); f_written=${f_written%.};;
+  *) f_written=$1;;
+  esac
+}
+# written TEXT: what a link points to, as a manifest has it.
+# Sets f_written.
+written() {
+  case $1 in
+  *[!!-~]*|*\\*) f_written=$(printf %s "$1" | od -An -v -to1 | tr -d '\n' | sed 's/ /\\0/g');;
+  *) f_written=$1;;
+  esac
+}
+# tree_seen MODE…: an expression for find, of what it prints of each path: `T KIND NAME`, KIND being l,
+# d, other, a file's mode or, where that is none of these, f; and SUM  NAME of files. It asks no
+# process of its own for a file, and does not read what is none.
+# Sets f_seen.
+# Reads f_sums.
+tree_seen() {
+  f_seen="-type l -exec printf 'T l %s\\n' {} + -o -type d -exec printf 'T d %s\\n' {} + \
+    -o ! -type f -exec printf 'T other %s\\n' {} +"
+  # not in parentheses, from which busybox 1.35 takes no `-exec … +`
+  for f_tree_seen_mode; do
+    f_seen="$f_seen -o -perm $f_tree_seen_mode -exec $f_sums {} + -exec printf 'T $f_tree_seen_mode %s\\n' {} +"
+  done
+  f_seen="$f_seen -o -exec $f_sums {} + -exec printf 'T f %s\\n' {} +"
+}
+# tree_names: a script that prints `WORD KIND NAME` of each path; KIND is d or f.
+# Sets f_names.
+tree_names() {
+  f_names='what=$1 nl="
+    " cr=$(printf "\r"); nl=${nl%"${nl#?}"}; shift
+    for f do
+      is=f; [ -L "$f" ] || [ ! -d "$f" ] || is=d
+      case $f in
+      *"$nl"*|*"$cr"*|*\\*|*" ")
+        f=$(printf %s "$f" | od -An -v -to1 | tr -d "\n" | sed "s/ /\\\\0/g");;
+      esac
+      printf "%s %s %s\n" $what $is "$f"
+    done'
+}
+# tree_list: the manifest of all that is in the folder at hand, in no order, without the folder.
+tree_list() {
+  tree_tools
+  set --
+  for f_tree_list_bits in $(
+    find . -type f -exec ls -ldn {} + | awk '$1 ~ /^-[-rwxsStT]+[.+@]?$/ { print substr($1, 1, 10) }' | sort -u
+  ); do
+    f_octal "$f_tree_list_bits"
+    set -- "$@" "$f_mode"
+  done
+  tree_seen "$@"
+  tree_names
+  f_tree_list_odd="[\\\\$o_nl$(printf '\r')]"
+  eval "find . -name . -o -path \"*\$f_tree_list_odd*\" -o -path '* ' -o $f_seen" | awk '
+    /^T [ld] / { if ($2 == "d") print "d - - -", substr($0, 5); next }
+    /^T other / { print "o - - -", substr($0, 9); next }
+    /^T / { s = substr($0, 4 + length($2)); mode[s] = $2; next }
+    { s = $0; sub(/^[^ ]* [ *]/, "", s); sum[s] = $1 }
+    END { for (s in mode) print "f", mode[s], sum[s], "-", s }'
+  find . -name . -o \( -type l -o -path "*$f_tree_list_odd*" -o -path '* ' \) \
+    -exec sh -c "$f_names" sh W {} + |
+    while read -r f_tree_list_word f_tree_list_word f_tree_list_name; do
+      unwritten "$f_tree_list_name"
+      f_tree_list_real=$f_written
+      attributes "$f_tree_list_real"
+      case $f_type in
+      link) points "$f_tree_list_real"; written "$f_to"; set -- l - "$f_written";;
+      directory) set -- d - -;;
+      file) set -- f "$f_mode" "$(digest "$f_tree_list_real")";;
+      *) set -- o - -;;
+      esac
+      printf '%s %s %s - %s\n' "$@" "$f_tree_list_name"
+    done
+}
+# tree_facts ONLY OWNED UID GID: what is there of what the manifest names: as tree_seen's expression
+# has it, `T same NAME` of a link that points to where it is to, and `O NAME` where OWNED is given and
+# it has these owners, as far as they are given. ONLY: the real name of the only file there.
+tree_facts() {
+  tree_tools
+  tree_seen $(manifest | awk '$1 == "f" && !had[$2]++ { print $2 }')
+  manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
+    xargs -0 sh -c '
+      seen=$1 owned=$2 uid=$3 gid=$4; shift 4
+      [ $# -gt 0 ] || exit 0
+      eval "find \"\$@\" -prune $seen"
+      [ -z "$owned" ] ||
+        find "$@" -prune ${uid:+-user "$uid"} ${gid:+-group "$gid"} -exec printf "O %s\n" {} +
+      :' sh "$f_seen" "$2" "$3" "$4" 2>/dev/null || :
+  manifest | sed -n -e '/^l /p' -e '/\\/p' |
+    while IFS=' ' read -r f_tree_facts_kind f_tree_facts_word f_tree_facts_told f_tree_facts_word f_tree_facts_name; do
+      unwritten "$f_tree_facts_name"
+      f_tree_facts_real=${1:-$f_written}
+      attributes "$f_tree_facts_real"
+      case $f_type in
+      absent) continue;;
+      link)
+        f_tree_facts_is=l
+        [ $f_tree_facts_kind != l ] || {
+          points "$f_tree_facts_real"
+          unwritten "$f_tree_facts_told"
+          [ "$f_written" != "$f_to" ] || f_tree_facts_is=same
+        };;
+      directory) f_tree_facts_is=d;;
+      file)
+        f_tree_facts_is=$f_mode
+        [ $f_tree_facts_kind != f ] ||
+          printf '%s  %s\n' "$(digest "$f_tree_facts_real")" "$f_tree_facts_name";;
+      *) f_tree_facts_is=other;;
+      esac
+      printf 'T %s %s\n' $f_tree_facts_is "$f_tree_facts_name"
+      if [ "$2" ] && [ "${3:-$f_uid} ${4:-$f_gid}" = "$f_uid $f_gid" ]; then
+        printf 'O %s\n' "$f_tree_facts_name"
+      fi
+    done
+}
+# tree_more STAGE EXPRESSION…: `E KIND NAME` of all that is there, and `X KIND NAME` of what is left
+# out: for what one of the expressions for find is true, each behind an -o. STAGE is not looked at.
+tree_more() {
+  tree_names
+  f_tree_more_stage=$1; shift
+  find . -name . -o -path "$f_tree_more_stage" -prune -o \( -path . "$@" \) -prune \
+    -exec sh -c "$f_names" sh X {} + -o -exec sh -c "$f_names" sh E {} +
+}
+# tree_compare OWNED: from the manifest, a line `=`, and what tree_facts and tree_more print:
+# S STATE; ! CONFLICT; - and + LINE of a diff; and what is to be done: WHAT KIND TOLD NAME, WHAT being
+# m where it is missing, c if it differs, r if it is to be removed, and TOLD what a link points to.
+tree_compare() {
+  awk -v owned="$1" '
+    function rest(n) { s = $0; while (n--) s = substr(s, index(s, " ") + 1); return s }
+    function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
+    function count(n, what) { if (n) text = text (text ? ", " : "") n " " what }
+    !facts && $0 == "=" { facts = 1; next }
+    !facts {
+      kind[++n] = $1; mode[n] = $2; sum[n] = $3; name[n] = rest(4)
+      here[name[n]] = 1; next }
+    /^T / { type[substr($0, 4 + length($2))] = $2; next }
+    /^O / { own[substr($0, 3)] = 1; next }
+    /^E / { s = substr($0, 5); if (!(s in here)) { more[++extra] = s; is[extra] = $2 }; next }
+    /^X / { s = substr($0, 5); while (sub(/\/[^\/]*$/, "", s)) keep[s] = 1; next }
+    { s = $0; sub(/^[^ ]* [ *]/, "", s); has[s] = $1 }
+    function compared(i, k, p, t) {
+      why = t == "l" ? " (a link)" : ""
+      if (t == "absent") missing++
+      else if (t == "other") {
+        if (k == "o") return
+        print "! " p " is no file, folder or link"; return }
+      else if ((k == "d") != (t == "d")) {
+        print "! " p " there is " (t == "d" ? "a" : "no") " directory" (t == "l" ? ", but a link" : "")
+        return }
+      else if (k == "l" ? t != "same" : k == "o" || k == "f" && has[p] != sum[i]) different++
+      else if (k == "f" && t != mode[i]) modes++
+      else if (k != "l" && owned != "" && !(p in own)) { owners++; why = " (its owner)" }
+      else return
+      print (t == "absent" ? "m" : "c"), k, (k == "l" ? sum[i] : "-"), p
+      if (t != "absent") print "- " (t ~ /^[0-9f]/ ? told(t, has[p], p) : p) why
+      print "+ " (k == "f" ? told(mode[i], sum[i], p) : p) }
+    END {
+      for (i = 1; i <= n; i++)
+        compared(i, kind[i], name[i], name[i] in type ? type[name[i]] : "absent")
+      for (i = extra; i >= 1; i--) if (!(more[i] in keep)) {
+        removed++; print "r", is[i], "-", more[i]; print "- " more[i] }
+      count(missing, "missing"); count(different, "different"); count(modes, "of another mode")
+      count(owners, "of another owner"); count(removed, "to remove")
+      print "S " (text ? text " of " n : "as given")
+    }'
+}
+# tree_found KEY: states what tree_compare says, and shows its diff. Fails where there are conflicts.
+tree_found() {
+  f_tree_found_bad= f_tree_found_state=
+  while IFS= read -r f_tree_found_line; do
+    case $f_tree_found_line in
+    '! '*) f_tree_found_bad=1; printf '%s\n' "${f_tree_found_line#??}" >&2;;
+    'S '*) f_tree_found_state=${f_tree_found_line#??};;
+    [+-]' '*)
+      [ "$o_show" ] || continue
+      f_tree_found_word=new
+      case $f_tree_found_line in -*) f_tree_found_word=old;; esac
+      case $f_tree_found_line in
+      *\\*) unwritten "${f_tree_found_line#??}"; o_line "$f_written"; o_tell $f_tree_found_word "$o_text";;
+      *) o_tell $f_tree_found_word "${f_tree_found_line#??}";;
+      esac >&4;;
+    esac
+  done
+  [ -z "$f_tree_found_bad" ] || return 1
+  [ -z "$o_show" ] || o_tell new# text >&4
+  state "$1" "$f_tree_found_state"
+}
+# tree_moved PLAN FROM: what tree_compare says in the file PLAN to be missing or different, from the
+# folder FROM, which holds it under the same names, into the folder at hand: renamed, many at a time.
+# Sets f_from.
+tree_moved() {
+  f_from=$2
+  # a script, of names as quoted words
+  LC_ALL=C awk '
+    function real(s, t, c) {
+      t = ""
+      while (match(s, /\\0[0-7][0-7][0-7]/)) {
+        c = 64 * substr(s, RSTART + 2, 1) + 8 * substr(s, RSTART + 3, 1) + substr(s, RSTART + 4, 1)
+        t = t substr(s, 1, RSTART - 1) sprintf("%c", c)
+        s = substr(s, RSTART + RLENGTH) }
+      return t s }
+    function word(s) { gsub(q, q "\\" q q, s); return q s q }
+    function told(up) { if (list[up] != "") print "tree_in " word(up) list[up]; list[up] = ""; size[up] = 0 }
+    BEGIN { q = sprintf("%c", 39) }
+    /^[mc] / {
+      if ($1 == "c" && $2 == "d") next
+      s = $0; for (i = 0; i < 3; i++) s = substr(s, index(s, " ") + 1)
+      name[++n] = real(s)
+      if ($2 == "d") new[name[n]] = 1 }
+    END {
+      for (i = 1; i <= n; i++) {
+        up = name[i]; sub(/\/[^\/]*$/, "", up)
+        if (up in new) continue
+        if (!(up in size)) ups[++many] = up
+        list[up] = list[up] " \"$f_from\"/" word(name[i])
+        if (++size[up] == 100) told(up) }
+      for (i = 1; i <= many; i++) told(ups[i])
+    }' <"$1" >"$2.moves"
+  . "$2.moves"
+}
+# tree_in FOLDER PATH…: moves these, from the same folder below f_from, into the folder. Who owns
+# folders that are not to be written to can do that, too.
+# Reads f_from.
+tree_in() {
+  f_tree_in_up=$1; shift
+  f_tree_in_was=
+  [ -w "$f_from/$f_tree_in_up" ] || chmod -- u+w "$f_from/$f_tree_in_up" || return
+  [ -w "$f_tree_in_up" ] || {
+    attributes "$f_tree_in_up"
+    f_tree_in_was=$f_mode
+    chmod -- u+w "$f_tree_in_up" || return; }
+  f_tree_in_code=0
+  for f_tree_in_each; do
+    shift
+    if [ -d "$f_tree_in_each" ] && [ ! -L "$f_tree_in_each" ] && [ ! -w "$f_tree_in_each" ]; then
+      tree_placed "$f_tree_in_each" "$f_tree_in_up/${f_tree_in_each##*/}" || f_tree_in_code=1
+    else set -- "$@" "$f_tree_in_each"
+    fi
+  done
+  [ $# = 0 ] || mv -f -- "$@" "$f_tree_in_up/" || f_tree_in_code=1
+  [ -z "$f_tree_in_was" ] || chmod -- "0$f_tree_in_was" "$f_tree_in_up"
+  return $f_tree_in_code
+}
+# tree_placed FROM TO: renames a folder to what is not there, whatever its mode: to change what is
+# above it, it has to be writable.
+tree_placed() {
+  [ ! -w "$1" ] || { mv -- "$1" "$2"; return; }
+  attributes "$1"
+  f_tree_placed_mode=$f_mode
+  chmod -- u+w "$1" && mv -- "$1" "$2" && chmod -- "0$f_tree_placed_mode" "$2"
+}
+
 # Git repositories, as git on the host reads them.
 
 # git_alone [KEY]: git without prompts, without the settings of a git around this one, and without

@@ -9,6 +9,9 @@ from msgspec import Struct
 
 from orchestrator.model.condition import Always, Condition
 
+UNKNOWN = "not known yet"
+"""What a probe states of what it can tell only with the bytes that are sent beside its text."""
+
 
 class Bytes(Struct, frozen=True):
     """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
@@ -36,7 +39,8 @@ class Wanted(Struct, frozen=True):
     """What a module's script compares with what is on the host. ``states``: by key, what is
     wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
     sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
-    there; ``asks``: what has to be sent before it can be asked whether the host has it.
+    there; ``unsure``: it does where the probe states ``UNKNOWN``; ``asks``: what has to be sent
+    before it can be asked whether the host has it.
     ``manifest``: what a tree consists of (plan/trees.py), where that is short."""
 
     states: Mapping[str, str]
@@ -45,6 +49,7 @@ class Wanted(Struct, frozen=True):
     tries: bool = False
     asks: Bytes | None = None
     manifest: bytes | None = None
+    unsure: bool = False
 
 
 class Fetch(Struct, frozen=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
-from orchestrator.model.command import Bytes, Wanted
+from orchestrator.model.command import UNKNOWN, Bytes, Wanted
 from orchestrator.model.shellquote import shell_quote
 from orchestrator.model.text import decode, quote_text
 from orchestrator.model.value import HomePath, Value
@@ -51,7 +51,8 @@ def wanted(module: Module, frame: Frame) -> Wanted:
         return _tree(states, brings)
     if isinstance(brings, Bytes):
         tries = module.tries.render(frame) if module.tries else None
-        return Wanted(states, None, brings, bool(tries))
+        unsure = UNKNOWN in module.probe.source
+        return Wanted(states, None, brings, bool(tries), unsure=unsure)
     return Wanted(states, brings)
 
 

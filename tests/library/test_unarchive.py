@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.library.files import WITHOUT_POWERS, changes, mode, nothing_left_in, refuses
 from tests.library.machine import ODD, Machine, told
 from tests.library.tools import only
 
@@ -38,6 +39,23 @@ def archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
     path.write_bytes(
         subprocess.run(command, input=raw.getvalue(), capture_output=True, check=True).stdout
     )
+    return path
+
+
+def members(at: Path, *made: tuple[str, int, bytes | str | None]) -> Path:
+    """A tar of these names and modes: bytes make a file, text a link to it, None a folder."""
+    path = at / f"members{len(names(at))}.tar"
+    with tarfile.open(path, "w") as into:
+        for name, mode, what in made:
+            member = tarfile.TarInfo(name)
+            member.mode = mode
+            if isinstance(what, bytes):
+                member.size = len(what)
+            elif what is None:
+                member.type = tarfile.DIRTYPE
+            else:
+                member.type, member.linkname = tarfile.SYMTYPE, what
+            into.addfile(member, io.BytesIO(what) if isinstance(what, bytes) else None)
     return path
 
 
@@ -86,15 +104,135 @@ def test_what_is_there_stays_or_goes(machine: Machine, tmp_path: Path, exclusive
     (path / "top").mkdir()
     (path / "top/a b").write_bytes(b"old")
     outcome = machine.sees(step(archive(tmp_path, "tar"), path, exclusive=exclusive), "changed")
-    assert outcome.changes[0].before == "not unpacked"
+    others = ", 1 to remove" if exclusive else ""
+    assert outcome.changes[0].before == f"4 missing, 1 different{others} of 6"
     assert below(path) == (FILES if exclusive else {**FILES, "mine": b"m"})
     assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o750, 1)
     assert names(machine.root) == ["to"]
     assert ".orch-unarchived" in names(path)
     other = archive(tmp_path, "tar.gz", {"new": b"n"})
     outcome = machine.sees(step(other, path, exclusive=exclusive), "changed")
-    assert outcome.changes[0].before == "another"
+    others = ", 6 to remove" if exclusive else ""
+    assert outcome.changes[0].before == f"1 missing{others} of 1"
     assert below(path) == ({"new": b"n"} if exclusive else {**FILES, "mine": b"m", "new": b"n"})
+
+
+def test_several_archives_share_a_folder(machine: Machine, tmp_path: Path) -> None:
+    path = machine.root / "to"
+    (tmp_path / "b").mkdir()
+    both = [
+        step(archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path),
+        step(archive(tmp_path / "b", "tar", {"b": b"3", "x/z": b"4"}), path),
+    ]
+    assert machine.go(both).statuses == ["changed", "changed"]
+    assert machine.go(both).statuses == ["ok", "ok"]
+    # one that replaces what another brought takes that one's place
+    other = archive(tmp_path, "tar.gz", {"a": b"new"})
+    assert machine.sees(step(other, path), "changed").changes[0].before == "1 different of 1"
+    assert b"strip" in (path / ".orch-unarchived").read_bytes()
+    assert (path / ".orch-unarchived").read_text().count("= sha256") == 2
+    assert machine.go(both, check=True).statuses == ["would_change", "ok"]
+
+
+def test_what_is_not_as_unpacked_is_mended(machine: Machine, tmp_path: Path) -> None:
+    path, out = machine.root / "to", machine.root / "out"
+    out.mkdir()
+    (out / "kept").write_bytes(b"mine")
+    named = [("plain", 0o644, b"p"), ("d/gone", 0o755, b"g"), ("d/odd\n", 0o600, b"o")]
+    more = [("linked", 0o644, b"l"), ("d/to", 0o777, "plain"), ("d/folder", 0o777, "../d")]
+    src = members(tmp_path, ("d", 0o755, None), *named, *more)
+    (path / "d").mkdir(parents=True)
+    machine.sees(step(src, path), "changed")
+    wanted = below(path)
+    for name in ("plain", "d/odd\n"):
+        (path / name).write_bytes(b"edited")
+    (path / "d/gone").unlink()
+    (path / "linked").unlink()
+    (path / "linked").symlink_to(out / "kept")
+    (path / "d/folder").unlink()
+    (path / "d/folder").symlink_to(out)
+    outcome = machine.sees(step(src, path), "changed")
+    assert changes(outcome) == {"archive": ("1 missing, 4 different of 7", "as given")}
+    assert "-./linked (a link)\n" in outcome.diff
+    assert below(path) == wanted
+    assert [(path / "d" / name).readlink() for name in ("to", "folder")] == [
+        Path("plain"),
+        Path("../d"),
+    ]
+    assert (names(out), (out / "kept").read_bytes()) == (["kept"], b"mine")
+    (path / "d/gone").chmod(0o700)
+    outcome = machine.sees(step(src, path), "changed")
+    assert changes(outcome) == {"archive": ("1 of another mode of 7", "as given")}
+    assert mode(path / "d/gone") == "0755"
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_is_all_there_is_not_unpacked_again(
+    machine: Machine, tmp_path: Path, exclusive: bool
+) -> None:
+    path = machine.root / "to"
+    for files in (FILES, {"big": b"x" * 99_000}):
+        src = archive(tmp_path, "tar", files)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        subprocess.run(["tar", "-xof", src], cwd=path, check=True)
+        temp = tmp_path / f"temp{src.stat().st_size}"
+        with nothing_left_in(temp, machine):
+            machine.sees(step(src, path, exclusive=exclusive), "ok")
+        (path / "more").touch()
+        with_more = machine.sees(
+            step(src, path, exclusive=exclusive), "changed" if exclusive else "ok"
+        )
+        if exclusive:
+            assert "1 to remove" in str(with_more.changes[0].before)
+            assert "more" not in names(path)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [("link", "./d there is no directory, but a link"), ("folder", "./f there is a directory")],
+)
+def test_a_folder_is_no_link_and_no_file(
+    machine: Machine, tmp_path: Path, there: str, said: str
+) -> None:
+    path, out = machine.root / "to", machine.root / "out"
+    path.mkdir()
+    out.mkdir()
+    src = members(tmp_path, ("d", 0o755, None), ("d/x", 0o644, b"x"), ("f", 0o644, b"f"))
+    if there == "link":
+        (path / "d").symlink_to(out)
+    else:
+        (path / "f").mkdir()
+    refuses(machine, step(src, path), said)
+
+
+def test_who_owns_closed_folders_can_unpack_into_them(machine: Machine, tmp_path: Path) -> None:
+    machine.within = WITHOUT_POWERS
+    if machine.shell == "busybox":  # whose shell thinks that root may write anything
+        shell = Path(machine.environment["PATH"].split(":")[0], "sh")
+        shell.unlink()
+        shell.symlink_to("/usr/bin/dash")
+    path = machine.root / "to"
+    closed = [("./", 0o700, None), ("top", 0o555, None), ("top/in", 0o555, None)]
+    src = members(tmp_path, *closed, ("top/in/f", 0o444, b"f"), ("top/g", 0o644, b"g"))
+    machine.sees(step(src, path), "changed")
+    modes = {"": "0755", "top": "0555", "top/in": "0555", "top/in/f": "0444"}
+    assert {name: mode(path / name) for name in modes} == modes
+    other = members(tmp_path, *closed, ("top/in/f", 0o444, b"new"), ("top/h", 0o644, b"h"))
+    machine.sees(step(other, path), "changed")
+    assert below(path) == {"top/in/f": b"new", "top/g": b"g", "top/h": b"h"}
+    assert {name: mode(path / name) for name in modes} == modes
+    path.chmod(0o555)
+    machine.sees(step(src, path, exclusive=True, strip=1), "changed")
+    assert below(path) == {"in/f": b"f", "g": b"g"}
+    assert mode(path) == "0555"
+
+
+def test_names_in_a_zip_stay_as_they_are(machine: Machine, tmp_path: Path) -> None:
+    path = machine.root / "to"
+    files = {"a\nb": b"1", "c\rd\te": b"2", "f^Jg": b"3", "ü ": b"4"}
+    machine.sees(step(archive(tmp_path, "zip", files), path), "changed")
+    assert below(path) == files
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -159,7 +297,7 @@ def test_what_is_broken_leaves_what_was_there(machine: Machine, tmp_path: Path, 
     path.mkdir()
     (path / "mine").touch()
     outcome = machine.sees(step(src, path, exclusive=True), "failed")
-    assert "its fix failed" in outcome.reason, told(outcome)
+    assert "its probe failed" in outcome.reason, told(outcome)
     assert names(path) == ["mine"]
     assert names(machine.root) == ["to"]
 
