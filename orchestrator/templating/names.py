@@ -89,25 +89,10 @@ class Lazy(NodeTransformer):
         self._look_up = FREE
 
     def _calculation(self, node: nodes.BinExpr) -> nodes.Node:
-        unbounded(node, self._number(node))
+        unbounded(node, is_number(node, self._counters))
         return self.generic_visit(node)
 
     visit_Add = visit_Mul = visit_Mod = _calculation  # noqa: N815
-
-    def _number(self, node: nodes.Node) -> bool:
-        """Whether the expression can only give a number, one about as large as those in it."""
-        match node:
-            case nodes.Const():
-                return isinstance(node.value, int | float)
-            case nodes.Name():
-                return node.name in self._counters
-            case nodes.Add() | nodes.Sub():
-                return self._number(node.left) or self._number(node.right)
-            case nodes.Mod():
-                return self._number(node.left)
-            case nodes.Mul():
-                return self._number(node.left) and self._number(node.right)
-        return False
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
         """Put the look-up in the place of a free name."""
@@ -181,6 +166,22 @@ def counters(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
         and loop.iter.node.name == "range"
     }
     return frozenset(name for name in found - free if stored.count(name) == 1)
+
+
+def is_number(node: nodes.Node, counters: frozenset[str]) -> bool:
+    """Return whether the expression can only give a number, one about as large as those in it."""
+    match node:
+        case nodes.Const():
+            return type(node.value) in (int, float)
+        case nodes.Name():
+            return node.name in counters
+        case nodes.Add() | nodes.Sub():
+            return is_number(node.left, counters) or is_number(node.right, counters)
+        case nodes.Mod():
+            return is_number(node.left, counters)
+        case nodes.Mul():
+            return is_number(node.left, counters) and is_number(node.right, counters)
+    return False
 
 
 class _Uses(Struct):

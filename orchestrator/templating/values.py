@@ -24,7 +24,7 @@ from orchestrator.templating.language import (
     language,
 )
 from orchestrator.templating.limits import check_all
-from orchestrator.templating.names import Names
+from orchestrator.templating.names import Names, counters, is_number, survey
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse
@@ -288,16 +288,18 @@ def kept(program: Program, scope: Scope) -> Any:
 
 def _inserting(parsed: Parsed, env: Language, otherwise: str | None = None) -> Program:
     """Compile a text into whose places the texts of values are put."""
-    put(parsed)
-    return compile_tree(parsed, env, otherwise=otherwise)
+    names = survey(parsed.tree)
+    put(parsed, counters(parsed.tree, names.required | names.optional))
+    return compile_tree(parsed, env, names, otherwise)
 
 
-def put(parsed: Parsed) -> None:
-    """Give every expression over to ``Inserting``."""
+def put(parsed: Parsed, numbers: frozenset[str] = frozenset()) -> None:
+    """Give every expression over to ``Inserting`` but those that give numbers, as these names
+    do: Jinja writes them as well."""
     for output in parsed.tree.find_all(nodes.Output):
         output.nodes = [
             node
-            if isinstance(node, nodes.TemplateData)
+            if isinstance(node, nodes.TemplateData) or is_number(node, numbers)
             else nodes.Filter(
                 node,
                 INSERT_TEXT,
