@@ -128,11 +128,60 @@ def test_what_was_removed_but_for_its_settings_is_absent(host: Machine) -> None:
     host.sees(package("orch-test-a"), "changed")
 
 
-def test_what_is_not_to_be_had_is_a_failure(host: Machine) -> None:
-    assert host.one(package("orch-test-none"), check=True).status == "would_change"
-    outcome = host.sees(package("orch-test-a", "orch-test-none"), "failed")
-    assert "orch-test-none" in outcome.stderr.text, told(outcome)
+def fails(host: Machine, said: str, step: dict[str, Any]) -> None:
+    """A check says so as well."""
+    for check in (True, False):
+        outcome = host.one(step, check=check)
+        assert outcome.status == "failed", told(outcome)
+        assert said in outcome.stderr.text, told(outcome)
+
+
+def test_what_is_not_to_be_had_is_found_by_a_check(host: Machine) -> None:
+    there(host, "touch -d '2 hours ago' /var/lib/apt/lists")
+    step = package("orch-test-a", "orch-test-none", "orch-test-g++=7")
+    fails(host, "apt knows no package orch-test-none: `update_cache: true`", step)
+    fails(host, "apt knows no package orch-test-g++=7", step)
     assert installed(host) == ""
+    # new lists could have it
+    new = package("orch-test-none", update_cache=True)
+    assert host.one(new, check=True).status == "would_change"
+    assert "orch-test-none" in host.sees(new, "failed").stderr.text
+    fails(host, "apt knows no package orch-test-none", new)  # they have not
+
+
+def test_what_another_package_provides_is_installed(host: Machine) -> None:
+    offered(host, "orch-test-d 1.0 'Provides: orch-test-v, orch-test-one (= 3)'")
+    offered(host, "orch-test-e 1.0 'Provides: orch-test-v, orch-test-a'")
+    fails(host, "orch-test-d orch-test-e", package("orch-test-v"))
+    host.sees(package("orch-test-one"), "changed")
+    assert installed(host) == "d=1.0"
+    host.sees(package("orch-test-v", "orch-test-one"), "ok")
+    outcome = host.sees(package("orch-test-v", "orch-test-b", recommends=False), "changed")
+    assert outcome.changes[0].before == "orch-test-b"
+    host.sees(package("orch-test-v", state="absent"), "ok")
+    offered(host, "orch-test-d 1.1 'Provides: orch-test-v, orch-test-one (= 3)'")
+    outcome = host.sees(package("orch-test-v", "orch-test-one", state="latest"), "changed")
+    assert "orch-test-d 1.0 (there is 1.1)" in str(outcome.changes[0].before)
+    # what is a package itself is wanted itself
+    host.sees(package("orch-test-e"), "changed")
+    host.sees(package("orch-test-a"), "changed")
+    assert installed(host) == "a=1.0 b=1.0 d=1.1 e=1.0"
+
+
+def test_what_is_held_is_changed_only_if_allowed(host: Machine) -> None:
+    host.sees(package("orch-test-a"), "changed")
+    offered(host, "orch-test-a 1.1", "orch-test-a 1.2")
+    there(host, "apt-mark hold orch-test-a >&2")
+    host.sees(package("orch-test-a"), "ok")
+    said = "orch-test-a is held: `allow_held: true`"
+    fails(host, said, package("orch-test-b", "orch-test-a", state="latest"))
+    fails(host, said, package("orch-test-a=1.1"))
+    fails(host, said, package("orch-test-a", state="absent"))
+    assert there(host, "dpkg-query -W -f '${Version}' orch-test-a") == "1.0"
+    host.sees(package("orch-test-a=1.1", allow_held=True), "changed")
+    host.sees(package("orch-test-a", allow_held=True, state="latest"), "changed")
+    host.sees(package("orch-test-a", state="latest"), "ok")
+    host.sees(package("orch-test-a", allow_held=True, state="absent"), "changed")
 
 
 REFUSED = [name for name in ODD if name not in ("plain", "a=b")]
