@@ -14,6 +14,10 @@ B = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQBobBobBobBob+/= bob $(id) `id` 'b' \\
 C = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBCarCarCar"
 A_ONLY = f'restrict,command="echo $HOME \\"x\\"",from="10.0.0.*" {A}'
 
+HERE = f'command="x, from=\\"y\\" z",FROM="10.0.0.1,10.0.0.2" {A}'
+THERE = f'from="10.1.0.1",no-pty\t{A}'
+SAYS_A = f'command="echo \\"hi\\" {A}",no-pty {B}'
+
 
 def key(text: str, **given: Any) -> dict[str, Any]:
     return {"authorized_key": {"user": "root", "key": text, **given}}
@@ -31,6 +35,24 @@ TABLE: list[tuple[str | None, dict[str, Any], str | None, str]] = [
     (f"# x\n{C}\n", {"key": A, "exclusive": True}, None, f"# x\n{A}\n"),
     (f"{A}\n{B}\n{A_ONLY}\n", {"key": A, "state": "absent"}, "there: ann@x, ann@x", f"{B}\n"),
     (f"{A}\n", {"key": A_ONLY, "state": "absent"}, "there: ann@x", ""),
+    # lines of one key are for the origins that they name
+    (f"{HERE}\n", {"key": THERE}, "missing: ann@x", f"{HERE}\n{THERE}\n"),
+    (f"{HERE}\n", {"key": f"no-pty,{HERE}"}, "missing: ann@x in another form", f"no-pty,{HERE}\n"),
+    (f"{HERE}\n{THERE}\n", {"key": A}, None, f"{A}\n"),
+    (f"{A}\n", {"key": f"{A_ONLY}\n{HERE}"}, None, f"{A_ONLY}\n{HERE}\n"),
+    (f"{A}\n", {"key": f"{A}\n{A_ONLY}"}, "missing: ann@x", f"{A}\n{A_ONLY}\n"),
+    (f"{HERE}\n{A_ONLY}\n{B}\n", {"key": A, "state": "absent"}, None, f"{B}\n"),
+    # what is in an option's quotes is no key
+    (f"{SAYS_A}\n", {"key": A}, "missing: ann@x", f"{SAYS_A}\n{A}\n"),
+    (f"{SAYS_A}\n{A}\n", {"key": A, "state": "absent"}, "there: ann@x", f"{SAYS_A}\n"),
+    (f"{SAYS_A}\n{A}\n", {"key": B, "exclusive": True}, None, f"{B}\n"),
+    (
+        f"{A}\n",
+        {"key": SAYS_A, "state": "present"},
+        "missing: bob $(id) `id` 'b' \\n",
+        f"{A}\n{SAYS_A}\n",
+    ),
+    (f"{SAYS_A}\n", {"key": B}, None, f"{B}\n"),
 ]
 
 
@@ -103,11 +125,22 @@ def test_a_users_own_file_is_made_as_sshd_wants_it(private: Machine) -> None:
     ]
 
 
-def test_a_user_who_is_not_there_yet_would_get_it(private: Machine) -> None:
-    assert private.one(key(A, user="orchtest"), check=True).status == "would_change"
-    outcome = private.sees(key(A, user="orchtest"), "failed")
-    assert "no user orchtest" in outcome.stderr.text, told(outcome)
-    assert there(private, "ls -d /.ssh 2>/dev/null || :") == ""
+def test_a_user_who_is_not_there_is_told_by_a_check_as_well(private: Machine) -> None:
+    for check in (True, False):
+        outcome = private.one(key(A, user="orchtest"), check=check)
+        assert outcome.status == "failed"
+        assert "there is no user orchtest" in outcome.stderr.text, told(outcome)
+    there(private, f"mkdir -p /.ssh; echo '{A}' >/.ssh/authorized_keys")
+    private.sees(key(A, user="orchtest", state="absent"), "ok")
+    assert there(private, "cat /.ssh/authorized_keys") == f"{A}\n"
+
+
+def test_lines_of_one_key_in_a_loop_settle(machine: Machine) -> None:
+    file = machine.root / "keys"
+    step = {**key("{{ item }}", path=str(file)), "loop": [HERE, THERE, SAYS_A]}
+    assert machine.go([step]).statuses == ["changed"] * 3
+    assert machine.go([step]).statuses == ["ok"] * 3
+    assert file.read_text() == f"{HERE}\n{THERE}\n{SAYS_A}\n"
 
 
 @pytest.mark.parametrize("link", [SSH, f"{SSH}/authorized_keys"])
