@@ -89,7 +89,8 @@ def _selected(
 
 class Parts(Struct, frozen=True):
     """Variables from the command line (``-e``), which parts of the tasks are meant, and whether
-    they are only checked, with the contents that would be replaced."""
+    they are only checked, with the contents that would be replaced; ``message`` is what the run
+    is for."""
 
     extra: tuple[str, ...] = ()
     tags: Tags = Tags()
@@ -98,6 +99,7 @@ class Parts(Struct, frozen=True):
     check: bool = False
     diff: bool = False
     apps: tuple[str, ...] = ()
+    message: str = ""
 
 
 def choose_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
@@ -162,7 +164,7 @@ def _plan(
             there.hosts,
             requests,
             by_name,
-            new_run(time.time()),
+            new_run(time.time(), parts.message),
             extra_values(parts.extra),
             environ,
             parts.tags,
@@ -184,11 +186,10 @@ def _identity(root: Path) -> str:
     return identity(root)
 
 
-def new_run(started: float) -> RunView:
+def new_run(started: float, message: str = "") -> RunView:
     """A run that begins now; its id sorts by time and does not repeat."""
-    view = run_view("", user(), started)
-    run = f"{view.release}-{secrets.token_hex(2)}"
-    return RunView(run, view.started, view.user, view.release)
+    view = run_view("", user(), started, message)
+    return replace(view, id=f"{view.release}-{secrets.token_hex(2)}")
 
 
 def outer_runs(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -120,7 +120,9 @@ def locking(command: F) -> F:
             help="Wait so long for an app's lock that somebody else has.",
         ),
         click.option(
-            *("-m", "--message"), metavar="TEXT", help="What whoever wants the lock is told."
+            *("-m", "--message"),
+            metavar="TEXT",
+            help="What the run is for: for the revision log, and for who waits for the lock.",
         ),
     )
 

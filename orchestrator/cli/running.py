@@ -133,7 +133,10 @@ def _parts(given: Mapping[str, Any]) -> Parts:
     tags = Tags(frozenset(only), frozenset(skip))
     check, diff = given.get("check", False), given.get("diff", False)
     apps = _names(given["apps"], _NO_APP)
-    return Parts(given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps)
+    message = given.get("message") or ""
+    return Parts(
+        given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps, message
+    )
 
 
 _NO_APP = "--app needs the name of an app (`--app all` is every app)"

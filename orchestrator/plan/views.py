@@ -12,21 +12,23 @@ from orchestrator.model.value import Titled
 
 class RunView(Titled, frozen=True):
     """``run``, which prints as its id; ``release`` is the UTC start as 14 digits, one for all
-    hosts."""
+    hosts, ``message`` what ``-m`` says of it, or ''."""
 
     id: str
     started: str
     user: str
     release: str
+    message: str = ""
 
     def __str__(self) -> str:
         return self.id
 
 
-def run_view(run: str, user: str, started: float) -> RunView:
+def run_view(run: str, user: str, started: float, message: str = "") -> RunView:
     """The run that began ``started`` seconds after the epoch."""
     at = datetime.fromtimestamp(started, UTC)
-    return RunView(run, at.strftime("%Y-%m-%dT%H:%M:%SZ"), user, at.strftime("%Y%m%d%H%M%S"))
+    began, release = at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%Y%m%d%H%M%S")
+    return RunView(run, began, user, release, message)
 
 
 class Named(Titled, frozen=True):

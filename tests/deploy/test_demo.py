@@ -53,7 +53,9 @@ def test_two_apps_go_out_are_told_of_and_go_back(site: Project) -> None:
         site.orch("-s", "dev", "run", "deploy:pending", "--app", "blog", "--json"), "web2"
     )
     assert "→" in pending
-    second = deploy(site, app="blog")
+    assert "1 commit new" in pending
+    assert pending.rstrip().endswith(" Version 2")
+    second = deploy(site, "-m", "it's $(id)\nfor ‘shop’", app="blog")
     assert second.code == 0, second.err
     assert {get(ports(site)["blog", host], "index.html") for host in HOSTS} == {page}
     assert get(ports(site)["shop", "web1"], "revision.txt") == one["shop", "web1"]
@@ -63,6 +65,9 @@ def test_two_apps_go_out_are_told_of_and_go_back(site: Project) -> None:
     assert [line.split()[2:4] for line in log] == [
         ["blog", n.split()[1]] for n in (one["blog", "web1"], new)
     ]
+    assert [line.split(maxsplit=5)[5:] for line in log] == [
+        ["deployed"], ["deployed it's $(id) for ‘shop’"]
+    ]  # fmt: skip
 
     told(site, new.split()[1])
     next_second()
