@@ -27,23 +27,27 @@ def judged(
     results: Results,
     *,
     left: int,
-    withheld: bool = False,
+    check: bool = False,
+    hangs: str = "",
 ) -> tuple[Outcome, bool]:
     """The outcome of a try, and whether to try again; ``left``: how often that can be.
-    ``withheld``: what it waits for may be what a check did not do."""
+    A ``check`` tries once; ``hangs`` says on what it hangs that a check did not do."""
     result = result_of(outcome, failed=outcome.status.bad, name=step.name)
     try:
         if again.holds(results, result):
             return outcome, False
-    except NotRun as hangs:
-        return replace(outcome, status=Status.UNKNOWN, reason=reason_of(hangs)), False
+    except NotRun as error:
+        return replace(outcome, status=Status.UNKNOWN, reason=reason_of(error)), False
     except OrchError as error:
         return replace(outcome, status=Status.FAILED, reason=reason_of(error)), False
     if left:
         return outcome, True
+    if check and (again.retries or hangs):
+        why = hangs or f"a run would try {again.retries + 1} times"
+        what = f"'{again.said}' does not hold; {why}"
+        return replace(outcome, status=Status.UNKNOWN, reason=what), False
     reason = f"'{again.said}' did not hold in {again.retries + 1} tries"
-    status = Status.UNKNOWN if withheld else Status.FAILED
-    return replace(outcome, status=status, reason=reason), False
+    return replace(outcome, status=Status.FAILED, reason=reason), False
 
 
 def bring(channel: Channel, timeout: float, sends: Bytes, stopping: Callable[[], bool]) -> str:

@@ -2,54 +2,125 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterator, Mapping
 
 from msgspec.structs import replace
 
 from orchestrator.errors import OrchError
 from orchestrator.execute.progress import Progress
 from orchestrator.execute.recorder import Recorder
+from orchestrator.execute.withheld import ANYTHING, Withheld, can_be, cause
 from orchestrator.model.command import Command
 from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
 from orchestrator.model.outcome import Outcome, Status
+from orchestrator.model.result import NotRun, Result
+from orchestrator.plan.conditions import any_of
 from orchestrator.plan.model import PlannedStep
 
 
 class Checked:
     """One task's way over one host, as a check sees it; does nothing in any other run.
 
-    Paths that a step would make are kept in the progress for the tasks after this one.
+    What steps would make is kept in the progress for the tasks after this one. ``open``: the steps
+    of which only their end tells whether it is known.
     """
 
     def __init__(self, recorder: Recorder, progress: Progress) -> None:
         self._recorder, self._progress = recorder, progress
-        self._here: list[tuple[int, tuple[str, ...]]] = []
+        self._queued: list[tuple[int, Withheld, Condition]] = []
+        self._open: set[int] = set()
+
+    def hangs_on_queued(self, command: Command) -> bool:
+        """Whether its conditions are over a step that is queued, and of which it is not known yet
+        whether its end will be known."""
+        if command.effects is None:
+            return False
+        asked = set(self._asked(command))
+        waiting = {number for number in asked if not self._over(number)}
+        return bool(waiting & self._open) or bool(waiting and asked & self._recorder.unknown.keys())
 
     def seen(self, step: PlannedStep, command: Command) -> Command | Outcome:
         """The command as it is to be sent, or what is known of it already."""
-        unknown = self._recorder.unknown
-        if unknown:
-            asked = (command.when, command.fails, command.changes)
-            for number in (n for condition in asked if condition for n in mentioned(condition)):
-                if number in unknown:
-                    what = f"it hangs on '{unknown[number]}', which is not known"
-                    return Outcome(Status.UNKNOWN, reason=what)
-        if not command.check:
+        if command.effects is None:
             return command
-        below = self._below(step)
-        if step.paths and not step.fetches:
-            self._here.append((step.number, step.paths))
-        return replace(command, below=below) if command.wanted else command
+        unknown = self._recorder.unknown
+        for number in self._asked(command):
+            if number in unknown:
+                what = f"it hangs on '{unknown[number]}', which is not known"
+                return Outcome(Status.UNKNOWN, reason=what)
+        on = self._recorder.place(step)
+        hangs: Condition = Always(True)
+        if cause(self._progress.withheld, command.effects, on) is None:
+            before = [
+                withheld
+                for number, each, withheld in self._queued
+                if can_be(each, command.effects, on) and not self._over(number)
+            ]
+            hangs = any_of(before) if before else Always(False)
+        if hangs != Always(False) or command.effects.waits:
+            self._open.add(step.number)
+        made = command.effects
+        self._recorder.effects[step.number] = made
+        if made.makes or made.anything:
+            self._queue(step, Withheld(step.name, made, on), Is(step.number, "withheld"))
+        return replace(command, hangs=hangs)
 
-    def _below(self, step: PlannedStep) -> Condition:
-        """Whether a step before this one would make something at or above one of its paths."""
-        if not step.paths:
-            return Always(False)
-        if any(_leads(paths, step.paths) for paths in self._progress.withheld):
-            return Always(True)
-        here = [Is(number, "changed") for number, paths in self._here if _leads(paths, step.paths)]
-        return Any(tuple(here)) if here else Always(False)
+    def told(self, step: PlannedStep, outcome: Outcome) -> None:
+        """A step is over without a host; it is told behind those that are queued."""
+        if outcome.status is Status.UNKNOWN and not step.readonly:
+            withheld = Withheld(step.name, ANYTHING, self._recorder.place(step))
+            self._queue(step, withheld, Always(True))
+
+    def _queue(self, step: PlannedStep, withheld: Withheld, so: Condition) -> None:
+        self._queued = [each for each in self._queued if not self._over(each[0])]
+        self._queued.append((step.number, withheld, so))
+
+    def _over(self, number: int) -> bool:
+        return number in self._recorder.finished or number in self._recorder.broken
+
+    def _asked(self, command: Command) -> Iterator[int]:
+        """The steps on which it hangs whether its conditions hold."""
+        for condition in (command.when, command.fails, command.changes):
+            if condition is not None:
+                left = settled(condition, self._recorder.results, self._recorder.unknown)
+                yield from (n for n in mentioned(left) if n != command.step)
+
+
+class Notified(Container[str]):
+    """The handlers called for. Raises NotRun for those that a step may have called for whose end
+    is not known; ``maybe`` says by which."""
+
+    def __init__(self, called: Container[str], maybe: Mapping[str, str]) -> None:
+        self._called, self._maybe = called, maybe
+
+    def __contains__(self, handler: object) -> bool:
+        if handler in self._called:
+            return True
+        if handler in self._maybe:
+            raise NotRun(self._maybe[str(handler)])
+        return False
+
+
+def settled(
+    condition: Condition, results: Mapping[int, Result], unknown: Container[int]
+) -> Condition:
+    """What is left of a condition once it is said of those steps whose end is known."""
+    match condition:
+        case Is(step, what) if step in results and step not in unknown and what != "withheld":
+            return Always(bool(getattr(results[step], what)))
+        case Not(of):
+            left = settled(of, results, unknown)
+            return Always(not left.value) if isinstance(left, Always) else Not(left)
+        case All(of) | Any(of):
+            stops = isinstance(condition, Any)
+            parts = [settled(each, results, unknown) for each in of]
+            if Always(stops) in parts:
+                return Always(stops)
+            parts = [each for each in parts if each != Always(not stops)]
+            if not parts:
+                return Always(not stops)
+            return Any(tuple(parts)) if stops else All(tuple(parts))
+    return condition
 
 
 def mentioned(condition: Condition) -> Iterator[int]:
@@ -68,12 +139,3 @@ def reason_of(error: OrchError) -> str:
     """What an error says, with its place."""
     problem = error.problems[0]
     return f"{problem.mark}: {problem.what}" if problem.mark else problem.what
-
-
-def _leads(above: Iterable[str], paths: Iterable[str]) -> bool:
-    roots = [posixpath.normpath(path) for path in above]
-    return any(
-        path == root or path.startswith(root.rstrip("/") + "/")
-        for path in map(posixpath.normpath, paths)
-        for root in roots
-    )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
 from orchestrator.execute.alone import answered, bring, judged, refused, sent_beside, untold
-from orchestrator.execute.checked import Checked, reason_of
+from orchestrator.execute.checked import Checked, Notified, reason_of
 from orchestrator.execute.facts import gather
 from orchestrator.execute.fetching import Late, bring_home, compared
 from orchestrator.execute.fleet import Emit, Fleet
@@ -107,10 +107,15 @@ class HostTask:
             if made is None:
                 return failed
         if isinstance(made, Command):
+            if self.checked.hangs_on_queued(made):
+                failed = self._flush()
+                if failed is not None or self._over():
+                    return failed
             made = self.checked.seen(step, made)
         if isinstance(made, str):
             made = self.recorder.skipped(step, made)
         if isinstance(made, Outcome):
+            self.checked.told(step, made)
             self.recorder.queue(step, made)
             return None
         if isinstance(made, Ruling):
@@ -155,8 +160,9 @@ class HostTask:
             failed = self._flush()
             if failed is not None or self._over():
                 return None, failed
-            if isinstance(error, MissingFileError) and self.progress.withheld_any:
-                what = f"{reason_of(error)} (steps before it were not run)"
+            if isinstance(error, MissingFileError) and self.progress.withheld:
+                last = self.progress.withheld[-1].name
+                what = f"{reason_of(error)}; it may hang on '{last}', which was not run"
                 return Outcome(Status.UNKNOWN, reason=what), None
             self.recorder.done(step, Outcome(Status.FAILED, reason=reason_of(error)))
             return None, step
@@ -176,7 +182,7 @@ class HostTask:
             recorder.gather(recorder.way.program, step.number)
             open_ = recorder.unanswered(recorder.way.program)
             results = {k: v for k, v in self.progress.results.items() if k not in open_}
-        return {**results, NOTIFIED: frozenset(recorder.notified)}
+        return {**results, NOTIFIED: Notified(recorder.notified, recorder.maybe)}
 
     def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
         if ruling.ok and ruling.kind != "wait":
@@ -196,12 +202,15 @@ class HostTask:
         failed = self._flush()
         if failed is not None or self._over():
             return failed
-        before = self.progress.counts["changed"]
+        before, unknown = self.progress.counts["changed"], len(self.recorder.unknown)
         well = self._walk(program)
         changed = self.progress.counts["changed"] > before
         self.recorder.tells.append((step.number, changed, not well))
         if changed:
             self.recorder.notified.update(step.notify)
+        elif len(self.recorder.unknown) > unknown:
+            self.recorder.unknown[step.number] = step.name
+            self.recorder.maybe.update(dict.fromkeys(step.notify, step.name))
         return None if well else step
 
     def _flush(self) -> PlannedStep | None:
@@ -222,10 +231,16 @@ class HostTask:
         return self.recorder.failed
 
     def _refused(self, step: PlannedStep, error: ConnectError) -> None:
-        """A step that could not begin has failed, unless its own host cannot be reached."""
+        """A step that could not begin has failed, unless its own host cannot be reached; or a
+        step that a check did not run may be why nobody lets us become its user."""
         begun = self.recorder.shows(step) or self._over()
         if error.phase == "become":
             error = error.at(self._place(step))
+            if not begun and (why := self.recorder.cause(step)):
+                self.recorder.hold = False
+                what = f"{reason_of(error)}; {why}"
+                self.recorder.pass_over(Outcome(Status.UNKNOWN, reason=what))
+                return
         outcome = refused(error, "" if begun else step.on)
         if outcome is None:
             raise error
@@ -254,7 +269,8 @@ class HostTask:
 
     def _alone(self, step: PlannedStep, command: Command) -> PlannedStep | None:
         """A step on another host's session, one with bytes beside it, or one tried again."""
-        tries = 1 + (step.again.retries if step.again else 0)
+        check = command.effects is not None
+        tries = 1 + (step.again.retries if step.again and not check else 0)
         for left in range(tries - 1, -1, -1):
             outcome = self._tried(step, command)
             if outcome is None:
@@ -268,7 +284,8 @@ class HostTask:
                 outcome,
                 self.progress.results,
                 left=left,
-                withheld=self.progress.withheld_any,
+                check=check,
+                hangs=self.recorder.cause(step) if check else "",
             )
             if not again:
                 self.recorder.done(step, outcome, ignore=command.ignore)

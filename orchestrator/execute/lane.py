@@ -354,7 +354,9 @@ class LaneRun:
     ) -> None:
         """Tell how the host came through this task: the worst that it counted in it."""
         here = {what for what, count in progress.counts.items() if count > before[what]}
-        status = next((Status(s) for s in ("changed", "ok", "skipped") if s in here), Status.OK)
+        status = next(
+            (Status(s) for s in ("changed", "unknown", "ok", "skipped") if s in here), Status.OK
+        )
         told = progress.stopped or (self.plan.check and status is Status.CHANGED)
         if told and progress.status is not None:
             status = progress.status

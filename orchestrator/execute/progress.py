@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from orchestrator.execute.withheld import Withheld
 from orchestrator.model.host import Host
 from orchestrator.model.number import label
 from orchestrator.model.outcome import Outcome, Row, Status, last_lines
@@ -22,8 +23,7 @@ class Progress(Struct):
 
     ``made``: the names that got a result since the lane last emptied it. ``pending``: by task
     and name the handlers that were called for and not run, with what runs them. ``withheld``:
-    the paths that steps of a check would have made, step by step; ``withheld_any``: there were
-    such steps, with paths or without.
+    the steps that a check did not run.
     """
 
     host: Host
@@ -37,8 +37,7 @@ class Progress(Struct):
     results: dict[str, Any] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     pending: dict[tuple[str, str], str] = field(default_factory=dict)
-    withheld: list[tuple[str, ...]] = field(default_factory=list)
-    withheld_any: bool = False
+    withheld: list[Withheld] = field(default_factory=list)
 
     @property
     def stopped(self) -> bool:
@@ -63,7 +62,8 @@ class Progress(Struct):
         others = other.results.get(OWN, frozenset()) - self.made
         other.results.update({name: self.results[name] for name in self.made})
         other.results[OWN] = others | owned
-        other.withheld_any = other.withheld_any or self.withheld_any
+        if other is not self:
+            other.withheld += (each for each in self.withheld if each not in other.withheld)
 
     def count(self, step: PlannedStep, outcome: Outcome) -> None:
         """Take a step's end into account."""
@@ -120,6 +120,7 @@ class Progress(Struct):
             changed=self.counts["changed"],
             failed=self.counts["failed"],
             skipped=self.counts["skipped"],
+            unknown=self.counts["unknown"],
         )
 
 
@@ -141,5 +142,5 @@ COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.ba
     Status.SKIPPED: "skipped",
     Status.WOULD_CHANGE: "changed",
     Status.WOULD_RUN: "changed",
-    Status.UNKNOWN: "skipped",
+    Status.UNKNOWN: "unknown",
 }

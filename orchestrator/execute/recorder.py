@@ -14,11 +14,12 @@ from orchestrator.execute.fleet import Emit
 from orchestrator.execute.progress import Progress
 from orchestrator.execute.reports import Report
 from orchestrator.execute.way import Way
-from orchestrator.model.command import Command, Wanted
+from orchestrator.execute.withheld import ANYTHING, Withheld, cause
+from orchestrator.model.command import Command, Effects, Wanted
 from orchestrator.model.event import StepFinished, StepOutput, StepStarted
 from orchestrator.model.outcome import Outcome, Status
 from orchestrator.model.result import Result, Unknown, result_of
-from orchestrator.plan.model import Gather, PlannedStep, Program
+from orchestrator.plan.model import HERE, Gather, PlannedStep, Program
 from orchestrator.session import Ending, How, Session
 
 _SIGNALLED = range(129, 193)
@@ -26,6 +27,7 @@ _SIGNALLED = range(129, 193)
 (dash and bash manuals; POSIX.1-2017, XCU 2.8.2 asks for more than 128)."""
 
 _CHANGED = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
+_WITHHELD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
 _NONE: Mapping[str, object] = {}
 
@@ -37,8 +39,10 @@ class Recorder:
     lost, or was interrupted. ``notified``: the handlers called for by now; ``finished``: the
     steps that ended and are no failure; ``broken``: those that are. ``tells``: what the host's
     shell is still to be told of steps that it did not run itself (number, changed,
-    failed). ``unknown``: the steps that hang on one that a check did not run, with what is told
-    of that. While ``hold`` is set, a step's end is kept in ``held`` and not yet counted.
+    failed). ``results``: how the steps ended that did. ``unknown``: those whose end a check does
+    not know, with their names; ``maybe``: the handlers that they would call for, perhaps.
+    ``effects``: what a check knows of its steps. While ``hold`` is set, a step's end is kept in
+    ``held`` and not yet counted.
     """
 
     def __init__(self, progress: Progress, task: str, emit: Emit) -> None:
@@ -56,11 +60,13 @@ class Recorder:
         self._queue: list[tuple[PlannedStep, Command | Outcome]] = []
         self._sent: dict[int, tuple[PlannedStep, Command]] = {}
         self._behind: dict[int, list[tuple[PlannedStep, Outcome]]] = {}
-        self._results: dict[int, Result] = {}
+        self.results: dict[int, Result] = {}
         self._values: dict[int, Mapping[str, object]] = {}
         self._own: set[int] = set()
         self._gathered: set[int] = set()
         self.unknown: dict[int, str] = {}
+        self.maybe: dict[str, str] = {}
+        self.effects: dict[int, Effects] = {}
         self._report = Report()
         self._running: PlannedStep | None = None
         self._shown: PlannedStep | None = None
@@ -143,6 +149,14 @@ class Recorder:
             if self.failed is None and not self.gone:
                 self.done(behind, its)
 
+    def pass_over(self, outcome: Outcome) -> None:
+        """All that was to be sent ends so; what is behind it ends as it would."""
+        for number, (step, _) in self._sent.items():
+            if number not in self.finished | self.broken:
+                self.done(step, outcome)
+            for behind, its in self._behind.pop(number, ()):
+                self.done(behind, its)
+
     def shows(self, step: PlannedStep) -> bool:
         """Whether it was told that this step began, and not that it ended."""
         return self._shown is step
@@ -182,11 +196,12 @@ class Recorder:
                 self.failed = step
         self._keep(step, outcome)
         self.progress.count(step, outcome)
-        made = not step.fetches  # that makes nothing on the host
-        if made and outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN):
-            self.progress.withheld_any = True
-        if made and step.paths and outcome.status in _CHANGED:
-            self.progress.withheld.append(step.paths)
+        if outcome.status in _WITHHELD and not step.readonly:
+            effects = self.effects.get(step.number, ANYTHING)
+            unknown = outcome.status is Status.UNKNOWN
+            self.progress.withheld.append(Withheld(step.name, effects, self.place(step), unknown))
+        elif outcome.status is Status.WOULD_CHANGE and step.fetches:
+            self.progress.withheld.append(Withheld(step.name, Effects(), HERE))
         host, app = self.progress.host.name, self.progress.app
         self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
 
@@ -197,7 +212,7 @@ class Recorder:
             if gather.parts and gather.parts[-1][2] <= number and id(gather) not in self._gathered:
                 self._gathered.add(id(gather))
                 hung = [n for _, a, b in gather.parts for n in range(a, b) if n in self.unknown]
-                whole = gathered(gather, self._results)
+                whole = gathered(gather, self.results)
                 self.progress.register(
                     gather.name, Unknown(self.unknown[hung[0]]) if hung else whole
                 )
@@ -206,8 +221,11 @@ class Recorder:
         failed = outcome.status.bad and not outcome.ignored
         (self.broken if failed else self.finished).add(step.number)
         result = result_of(outcome, failed=outcome.status.bad, name=step.name)
-        self._results[step.number] = result
+        self.results[step.number] = result
         unknown = outcome.status is Status.UNKNOWN
+        if unknown:
+            self.unknown[step.number] = step.name
+            self.maybe.update(dict.fromkeys(step.notify, step.name))
         if step.register:
             self.progress.register(step.register, Unknown(step.name) if unknown else result)
         for name in step.sets if unknown else ():
@@ -223,6 +241,16 @@ class Recorder:
         """Return the outcome of a step that was not run."""
         waiting = step.handler and step.handler not in self.notified
         return Outcome(Status.SKIPPED, reason="not notified" if waiting else why)
+
+    def place(self, step: PlannedStep) -> str:
+        """The host that a step is about."""
+        return step.on or self.progress.host.name
+
+    def cause(self, step: PlannedStep) -> str:
+        """That a step's failure hangs on one that a check did not run, or ''."""
+        effects, on = self.effects.get(step.number), self.place(step)
+        found = cause(self.progress.withheld, effects, on) if effects is not None else None
+        return found.said(effects, on) if found is not None and effects is not None else ""
 
     def _start(self, step: PlannedStep) -> None:
         self._running, self._since = step, time.monotonic()
@@ -251,20 +279,21 @@ class Recorder:
             return self._captured(Status.CANCELLED, None, "interrupted")
         if ending.how is How.TIMED_OUT:
             reason = f"ended after its timeout of {command.timeout:g} s"
-            return self._captured(Status.TIMED_OUT, None, reason)
-        status, reason = _status(ending)
-        outcome = self._captured(status, ending.exit_status, reason)
-        if command.wanted is not None:
-            outcome = self._reported(outcome, command, command.wanted)
-            if outcome.status is Status.FAILED and step.readonly and self.progress.withheld_any:
-                outcome = replace(outcome, status=Status.UNKNOWN)
-        elif command.check and not outcome.status.bad:
-            return replace(outcome, status=Status.WOULD_RUN, reason=command.text)
+            outcome = self._captured(Status.TIMED_OUT, None, reason)
+        else:
+            status, reason = _status(ending)
+            outcome = self._captured(status, ending.exit_status, reason)
+            if command.wanted is not None:
+                outcome = self._reported(outcome, command, command.wanted)
+            elif command.check and not outcome.status.bad:
+                return replace(outcome, status=Status.WOULD_RUN, reason=command.text)
         if step.judge is not None:
             outcome = self._judged(step, outcome, ending)
-        if outcome.status in (Status.FAILED, Status.UNKNOWN) and self.progress.withheld_any:
-            reason = f"{outcome.reason} (steps before it were not run)"
-            outcome = replace(outcome, reason=reason)
+        if ending.unknown or (step.judge is not None and outcome.status is Status.FAILED):
+            why = self.cause(step) or ("a run would wait for it" if ending.unknown else "")
+            if why:
+                why = f"{outcome.reason}; {why}" if outcome.reason else why
+                outcome = replace(outcome, status=Status.UNKNOWN, reason=why)
         return outcome
 
     def _reported(self, outcome: Outcome, command: Command, wanted: Wanted) -> Outcome:
@@ -320,7 +349,7 @@ def _whole(results: Sequence[Result]) -> Result:
 
 
 def _status(ending: Ending) -> tuple[Status, str]:
-    if not ending.failed:
+    if not ending.failed and not ending.unknown:
         return (Status.CHANGED if ending.changed else Status.OK), ""
     if ending.exit_status is not None and ending.exit_status in _SIGNALLED:
         return Status.KILLED, f"killed by {_signal_name(ending.exit_status - 128)}"

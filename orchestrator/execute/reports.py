@@ -66,9 +66,8 @@ class Report:
             raise Garbled(f"a module reports {quote_text(kind[:_SHOWN])}")
 
     def changes(self, wanted: Wanted) -> tuple[Change, ...]:
-        """What differed before, state by state; every state where the probe failed."""
-        have = dict.fromkeys(wanted.states) if "probe" in self._stages else self._have
-        return _changes(have, wanted)
+        """What differed before, state by state."""
+        return _changes(self._have, wanted)
 
     def failure(self, wanted: Wanted) -> tuple[str, int | None]:
         """Why it failed, if it says so, and the exit status of what did."""

@@ -156,12 +156,16 @@ home() {
   done
 }
 # owned OWNER GROUP: states owner and group of what attributes saw, in the words wanted where
-# those mean the same number. An empty one is not stated.
+# those mean the same number. An empty one is not stated. Fails where there is no such user or group.
 # Reads f_uid f_gid.
 owned() {
-  [ "$1" ] && [ "$f_uid" ] && { [ "$(uid "$1")" = "$f_uid" ] && state owner "$1" || state owner "$f_uid"; }
-  [ "$2" ] && [ "$f_gid" ] && { [ "$(gid "$2")" = "$f_gid" ] && state group "$2" || state group "$f_gid"; }
-  :
+  if [ "$1" ]; then
+    f_owned_id=$(uid "$1") && [ "$f_owned_id" ] || { echo "there is no user $1" >&2; return 1; }
+    if [ "$f_owned_id" = "$f_uid" ]; then state owner "$1"; elif [ "$f_uid" ]; then state owner "$f_uid"; fi
+  fi
+  [ "$2" ] || return 0
+  f_owned_id=$(gid "$2") && [ "$f_owned_id" ] || { echo "there is no group $2" >&2; return 1; }
+  if [ "$f_owned_id" = "$f_gid" ]; then state group "$2"; elif [ "$f_gid" ]; then state group "$f_gid"; fi
 }
 # attributed OWNER GROUP: states mode, owner and group of what is at path, where one is wanted.
 # Sets f_type.
@@ -241,7 +245,7 @@ contents() {
 # contents. New ones are tried.
 compared() {
   aim "$1" || return
-  attributed "$2" "$3"
+  attributed "$2" "$3" || return
   contents "$path" || return
   [ "$f_equal" ] || tried "$4"
 }
@@ -363,7 +367,7 @@ put() {
 # Sets path f_type.
 text_at() {
   aim "$1" || return
-  attributed "$2" "$3"
+  attributed "$2" "$3" || return
   if [ $f_type = absent ]; then
     [ "$4" = true ] || { echo "there is no $1: \`create: true\` makes it" >&2; return 1; }
   else

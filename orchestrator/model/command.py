@@ -64,6 +64,22 @@ class Fetch(Struct, frozen=True):
     timeout: float | None = None
 
 
+class Effects(Struct, frozen=True):
+    """What a check knows of a step: which steps before it can be why it fails there.
+
+    ``makes``: the paths that it may make, change or remove, with all below them, and the names of
+    users and groups; ``anything``: it may do more than that. ``needs``: the paths and the names
+    that it is about; ``looks``: it may look at anything else. ``waits``: a run would wait for what
+    is not so yet. Paths are absolute, or begin with ``~``.
+    """
+
+    makes: tuple[str, ...] = ()
+    anything: bool = False
+    needs: tuple[str, ...] = ()
+    looks: bool = False
+    waits: bool = False
+
+
 class Command(Struct, frozen=True):
     """A step ready to be sent. Conditions are judged on the host, in the order of the fields.
 
@@ -82,7 +98,8 @@ class Command(Struct, frozen=True):
     ``wanted``: what it compares, if it is a module.
     ``check``: it only asks: what a module finds different it leaves so, and the text of
     anything else that may change something is not sent at all.
-    ``below``: where the probe of a checked module fails and this holds, it would change.
+    ``effects``: what is known of it for the sake of others, if the run is a check.
+    ``hangs``: where it fails and this holds, a check does not know how it would end.
     ``show``: the script reports the contents that it is about to replace.
     ``staged``: the path on the host of what was sent beside the text.
     ``contained``: it leaves no process behind.
@@ -101,7 +118,8 @@ class Command(Struct, frozen=True):
     ignore: bool = False
     wanted: Wanted | None = None
     check: bool = False
-    below: Condition = Always(False)
+    effects: Effects | None = None
+    hangs: Condition = Always(False)
     show: bool = False
     staged: str = ""
     contained: bool = False

@@ -14,7 +14,8 @@ class Always(Struct, frozen=True):
 
 
 class Is(Struct, frozen=True):
-    """A step of this host in this task ended so: ``what`` is changed, failed or skipped."""
+    """A step of this host in this task ended so: ``what`` is changed, failed or skipped, or
+    withheld: a check left undone what it may do."""
 
     step: int
     what: str

@@ -109,6 +109,7 @@ class Row(Struct, frozen=True):
     roles: tuple[str, ...] = ()
     hint: str = ""
     stderr: str = ""
+    unknown: int = 0
 
 
 _CAUSE = regex(r"\W*(?:[\w./+-]+: )?(?:fatal|error|panic|critical|exception|err|e)\b ?:", re.I)

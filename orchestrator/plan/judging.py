@@ -81,4 +81,4 @@ class Judging:
             return hold(again.until, WithResult(self.flat.caller, result))
 
         said = " and ".join(map(source_of, again.until)) or "not result.failed"
-        return Again(holds, said, 0 if self.check else again.retries, again.delay)
+        return Again(holds, said, again.retries, again.delay)

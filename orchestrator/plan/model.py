@@ -34,10 +34,9 @@ class PlannedStep(Struct, frozen=True):
     handlers that a change calls, ``handler`` the one that it belongs to. ``on`` is the host that
     it is delegated to. ``judge`` decides on this side whether it failed and changed something,
     for conditions over its output that the host cannot judge; ``stops`` says that nothing may be
-    sent before it did. ``user``: whose shell runs it, '' for the login user's. ``paths``: where
-    on the host it may make something. ``written``: where its command stands, if its step only
-    names it. ``sets``: the names that it sets. ``fetches``: its
-    end is known once this side has compared, and read, a file of the host's.
+    sent before it did. ``user``: whose shell runs it, '' for the login user's. ``written``: where
+    its command stands, if its step only names it. ``sets``: the names that it sets. ``fetches``:
+    its end is known once this side has compared, and read, a file of the host's.
     """
 
     number: int
@@ -59,7 +58,6 @@ class PlannedStep(Struct, frozen=True):
     handler: str = ""
     on: str = ""
     user: str = ""
-    paths: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     fetches: bool = False
     written: Mark | None = None

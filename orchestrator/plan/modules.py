@@ -111,7 +111,7 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
         parts.append('manifest() { [ -z "$o_staged" ] || tar -xOf "$o_staged" m; }')
     parts.append("mend() {\n" + "\n".join(mends or [":"]) + "\n}")
     parts.append(f"o_want={_states(wants.states)}")
-    tenths = round(10 * _seconds(module.within, frame))
+    tenths = round(10 * patience(module, frame))
     parts.append(f"o_within={tenths} o_fixes={'1' if mends else ''}\no_module")
     if _holds_secret("\n".join(parts), frame, wants):
         parts.insert(0, "o_private=1")
@@ -166,13 +166,6 @@ def _now(frame: Frame, param: str, left_out: bool) -> object:
         if not left_out:
             raise
         raise Waits({param}) from None
-
-
-def paths(frame: Frame) -> tuple[str, ...]:
-    """The values of its params that are paths on the host. Raises Waits."""
-    types = frame.task.params.values()
-    values = (frame.resolve(param.name) for param in types if param.type == "path")
-    return tuple(str(value) for value in values if value is not None)
 
 
 def template_of(module: Module, frame: Frame) -> TextTemplate | None:
@@ -284,7 +277,9 @@ def _text(value: object, payload: Payload) -> str:
     raise DefinitionError(Problem(what, payload.what.mark, "see `| to_json` and `| join`"))
 
 
-def _seconds(within: ValueTemplate | None, frame: Frame) -> float:
+def patience(module: Module, frame: Frame) -> float:
+    """For how many seconds what it wants is waited for. Raises Waits and DefinitionError."""
+    within = module.within
     if within is None:
         return 0.0
     value, problems = within.render(frame), Problems()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.model.command import Command
+from orchestrator.model.command import Command, Effects
 from orchestrator.model.condition import Always, Condition
-from orchestrator.plan import downloads, modules, text
+from orchestrator.plan import downloads, effects, modules, text
 from orchestrator.plan.ask import Ask
 from orchestrator.plan.conditions import (
     NOTHING,
@@ -131,14 +131,13 @@ class StepPlanner:
             skip=left_out,
             register=step.register,
             readonly=self.readonly,
-            stops="failed_when" in judged or ("changed_when" in judged and heard) or self._waits,
+            stops="failed_when" in judged or ("changed_when" in judged and heard),
             judge=self.judging.judge if judged else None,
             again=self.judging.again(),
             notify=tuple(map(str, around.notify)),
             handler=self.flat.handler,
             on=self._delegate(),
             user="" if left_out else self._user(),
-            paths=self._paths() if self.ask.check and not left_out else (),
             sets=step.does.names if isinstance(step.does, Control) else (),
             fetches=self.download is not None and not self.flat.loops,
             written=self._written(),
@@ -149,11 +148,6 @@ class StepPlanner:
         name = lone_name(self.run.text.source) if self.run and self.run.text else ""
         written = self.frame.origin(name) if name else None
         return written.mark if written else None
-
-    @property
-    def _waits(self) -> bool:
-        """Whether it waits for what a check may have withheld: then its failure is none."""
-        return self.ask.check and self.module is not None and self.readonly
 
     def _user(self) -> str:
         """Whose shell runs it: `become: true` is root's. Raises DefinitionError if it is empty."""
@@ -181,17 +175,8 @@ class StepPlanner:
             said = f"`{what}` waits for {names}, and has to be known before the run begins"
             raise DefinitionError(Problem(said, seen.what.mark, why[1])) from None
 
-    def _paths(self) -> tuple[str, ...]:
-        """Where it may make something, as far as that is known yet."""
-        try:
-            if self.module:
-                return modules.paths(self.frame)
-            if self.download:
-                return (option(self.download.path, self.frame, "path") or "",)
-            creates = option(self.run.creates, self.frame, "creates") if self.run else None
-        except Waits:
-            return ()
-        return (creates,) if creates else ()
+    def _where(self, chdir: str | None) -> effects.Where:
+        return effects.Where(chdir, self._user())
 
     def _chdir(self) -> str | None:
         """The folder to change to; a local step is in the project's."""
@@ -261,7 +246,13 @@ class StepPlanner:
             check=self.ask.check,
             show=self.ask.diff,
             contained=hold((module.contained,), self.frame),
+            effects=self._module_effects(module, chdir) if self.ask.check else None,
         )
+
+    def _module_effects(self, module: Module, chdir: str | None) -> Effects:
+        found = effects.of_module(module, self.frame, self._where(chdir))
+        waits = self.readonly and modules.patience(module, self.frame) > 0
+        return replace(found, waits=waits)
 
     def _fetching(self, download: Download, when: Condition) -> Command:
         """What asks the host for its file; comparing and reading it is this side's."""
@@ -280,14 +271,17 @@ class StepPlanner:
             wanted=downloads.wanted(),
             check=True,
             fetches=replace(found, script=reading, check=self.ask.check, timeout=timeout),
+            effects=effects.of_download(self._where(chdir), found.path) if self.ask.check else None,
         )
 
     def _command(self, run: Run, when: Condition) -> Command:
         around = self.flat.around
         body = run.text.render(self.frame) if run.text else run.literal
         chdir, environment = self._chdir(), variables(self.outer, around.environment)
+        creates = option(run.creates, self.frame, "creates", path=True)
+        known = effects.of_command(self._where(chdir), creates, readonly=run.readonly)
         guard = text.guard(
-            option(run.creates, self.frame, "creates", path=True),
+            creates,
             option(run.removes, self.frame, "removes", path=True),
             run.unless.render(self.frame) if run.unless else None,
             run.onlyif.render(self.frame) if run.onlyif else None,
@@ -305,6 +299,7 @@ class StepPlanner:
             ignore=hold((self.step.ignore_errors,), self.frame),
             check=self.withheld,
             contained=run.readonly,
+            effects=known if self.ask.check else None,
         )
 
     def _changes(self, run: Run) -> Condition:

@@ -91,6 +91,7 @@ def _row(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "ok": row.ok,
         "changed": row.changed,
+        "unknown": row.unknown,
         "failed": row.failed,
         "skipped": row.skipped,
         "seconds": round(row.seconds, 4),

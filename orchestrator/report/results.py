@@ -26,6 +26,7 @@ _COLUMNS = (
     Column("status"),
     Column("ok", right=True, drop=5),
     Column("changed", right=True, drop=5),
+    Column("unknown", right=True, drop=5),
     Column("failed", right=True, drop=5),
     Column("skipped", right=True, drop=5),
     Column("seconds", right=True, drop=8),
@@ -85,8 +86,10 @@ def results_table(rows: Sequence[Row], out: Out) -> Iterator[str]:
         status = ranked[number].status
         return out.paint(text, style_of(status)) if column == _STATUS or status.bad else text
 
+    unknown = any(row.unknown for row in rows)
     texts = [
-        _texts(row, "" if many else row.reason) for row, many in zip(ranked, several, strict=True)
+        _texts(row, "" if many else row.reason, unknown=unknown)
+        for row, many in zip(ranked, several, strict=True)
     ]
     heading, *lines = blocks(_COLUMNS, texts, out.width, paint)
     yield from heading
@@ -115,8 +118,10 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _texts(row: Row, reason: str) -> list[str]:
-    counts = [str(n) for n in (row.ok, row.changed, row.failed, row.skipped)]
+def _texts(row: Row, reason: str, *, unknown: bool) -> list[str]:
+    counts = [str(n) for n in (row.ok, row.changed, row.unknown, row.failed, row.skipped)]
+    if not unknown:  # as in any run that is no check
+        counts[2] = ""
     roles = ",".join(row.roles)
     seconds = f"{row.seconds:.2f}"
     return [row.host, row.app or "", roles, said(row.status), *counts, seconds, reason]

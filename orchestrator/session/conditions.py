@@ -2,8 +2,8 @@
 
 What earlier segments brought is known on this side and becomes ``true`` or ``false``. A step of
 the segment at hand is judged on the host, by variables that the segment itself sets:
-``o_sN`` (exit status), ``o_cN`` (changed), ``o_fN`` (failed), ``o_kN`` (skipped), each empty
-where it is not so.
+``o_sN`` (exit status), ``o_cN`` (changed), ``o_fN`` (failed), ``o_kN`` (skipped), ``o_wN``
+(withheld), each empty where it is not so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
 
-VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k"}
+VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k", "withheld": "o_w"}
 _OPERATORS = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
 
 
@@ -25,6 +25,7 @@ class Known(Struct, frozen=True):
     changed: bool = False
     failed: bool = False
     skipped: bool = False
+    withheld: bool = False
 
 
 def shell_test(condition: Condition, known: Mapping[int, Known], here: Collection[int]) -> str:
@@ -66,7 +67,8 @@ def _constant(value: bool) -> str:
 
 
 def _told(known: Known, what: str) -> bool:
-    return {"changed": known.changed, "failed": known.failed, "skipped": known.skipped}[what]
+    told: bool = getattr(known, what)
+    return told
 
 
 def _compare(found: int | None, op: str, status: int) -> bool:

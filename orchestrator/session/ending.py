@@ -27,6 +27,7 @@ class How(Enum):
 class Ending(Struct, frozen=True):
     """How one step ended.
 
+    ``unknown``: it failed in a check, perhaps because of what was withheld before it.
     ``exit_status`` is its shell's (128 + N where signal N killed that), None where nothing
     ended by itself. ``reason`` says more where ``how`` alone does not: which of condition and
     guard skipped it, what was missing.
@@ -36,6 +37,7 @@ class Ending(Struct, frozen=True):
     exit_status: int | None = None
     changed: bool = False
     failed: bool = False
+    unknown: bool = False
     reason: str = ""
 
 

@@ -105,6 +105,19 @@ o_settle() {
     [ $o_settle_passed -le $o_settle_waited ] || o_settle_waited=$o_settle_passed
   done
 }
+# A check does not wait for what a run would wait for.
+# Reads o_status.
+o_unsettled() {
+  [ -z "$o_check" ] || [ "$o_within" = 0 ] || [ $o_status = 64 ] || [ $o_status = 69 ] || exit 76
+}
+# Reads o_status.
+o_failed_probe() {
+  [ $o_status != 0 ] || return 0
+  o_tell probe $o_status
+  [ "$o_fixes" ] || o_unsettled
+  [ $o_status != 64 ] || exit 64
+  exit 1
+}
 # Sets o_show o_have o_status o_off o_out.
 o_module() {
   set +e
@@ -115,7 +128,7 @@ o_module() {
   o_get; o_compare
   [ "$o_off" ] || [ $o_status != 0 ] || exit 0
   if [ "$o_fixes" ]; then
-    [ $o_status = 0 ] || { o_tell probe $o_status; exit 77; }
+    o_failed_probe
     o_show=
     o_states have
     [ -z "$o_check" ] || exit 78
@@ -123,8 +136,9 @@ o_module() {
     o_get; o_compare
   fi
   [ "$o_check" ] || o_settle
-  [ $o_status = 0 ] || { o_tell probe $o_status; exit 1; }
+  o_failed_probe
   if [ -z "$o_off" ]; then [ "$o_fixes" ] && exit 79; exit 0; fi
   o_states after
+  o_unsettled
   exit 1
 }

@@ -23,8 +23,10 @@ from orchestrator.model.shellquote import shell_quote
 
 CHANGED = 79
 WOULD_CHANGE = 78
-UNPROBED = 77
-"""Exit statuses of a module's script: it changed something, it would, its probe failed."""
+UNSETTLED = 76
+MISUSED = 64
+"""Exit statuses of a module's script: it changed something; it would; it is not as wanted, and a
+run would wait for that; it was called wrongly, whatever the host is like (sysexits.h)."""
 
 
 def setting(command: Command, nonce: str) -> str:

@@ -23,7 +23,10 @@ from orchestrator.session.conditions import Known, shell_test
 from orchestrator.session.here import body_stays, guard_stays
 from orchestrator.session.prelude import seconds
 from orchestrator.session.quoting import escaped, word
-from orchestrator.session.reports import CHANGED, UNPROBED, WOULD_CHANGE, setting
+from orchestrator.session.reports import CHANGED, MISUSED, UNSETTLED, WOULD_CHANGE, setting
+
+UNKNOWN = "2"
+"""What stands in place of a step's failure, 1, where a check does not know what a run would do."""
 
 _SHELL = regex(r"[A-Za-z0-9_./+-]+\Z")
 
@@ -83,18 +86,19 @@ def _clause(
     nonce: str,
     begin: str,
 ) -> str:
-    """What runs one command, and sets its four variables, which may be left from before."""
+    """What runs one command, and sets its variables, which may be left from before."""
     n = command.step
-    run = f"o_s{n}= o_c{n}= o_f{n}= o_k{n}=;"
+    anew = f"o_s{n}= o_c{n}= o_f{n}={f' o_w{n}=' if command.effects else ''} o_k{n}="
+    run = f"{anew};"
     run += f"begin {n}{'' if command.timeout is None else ' ' + seconds(command.timeout)};"
     run += (
         _launches(command, texts, nonce, begin) + _judgement(command, known, [*here, n]) + "finish;"
     )
     if not command.ignore:
-        run += "[ $o_failed = 0 ] || return 0;"
+        run += "[ $o_failed != 1 ] || return 0;"
     if command.when == Always(True):
         return run
-    skipped = f"o_s{n}= o_c{n}= o_f{n}= o_k{n}=1;skip {n};"
+    skipped = f"{anew}1;skip {n};"
     return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
@@ -135,19 +139,35 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     if command.changes is not None:
         changes = shell_test(command.changes, known, here)
     if command.wanted is not None:
-        below = shell_test(command.below, known, here)
         report = (
-            f"o_moved=;case $o_how$o_status in done{CHANGED}|done{WOULD_CHANGE}) "
-            f"o_status=0 o_moved=1;;"
-            f"done{UNPROBED}) if {below};then o_status=0 o_moved=1;fi;;esac;"
-            f"o_c{n}=$o_moved;"
+            f"o_moved= o_open=;case $o_how$o_status in done{CHANGED}|done{WOULD_CHANGE}) "
+            f"o_status=0 o_moved=1;;done{UNSETTLED}) o_status=1 o_open=1;;esac;o_c{n}=$o_moved;"
         )
+    left = _left_open(command, known, here) if command.effects else ""
     return report + (
         f"case $o_how in done) o_s{n}=$o_status;"
         f"if {fails};then o_failed=1 o_f{n}=1 o_c{n}=;"
         f"elif {changes};then o_changed=1 o_c{n}=1;else o_c{n}=;fi;;"
         f"guard) o_k{n}=1;;"
         f"*) o_s{n}=$o_status o_failed=1 o_f{n}=1;;esac;"
+        f"{left}"
+    )
+
+
+def _left_open(command: Command, known: Mapping[int, Known], here: Sequence[int]) -> str:
+    """What a check makes of a failure that a step before it may be the reason of, and what it
+    notes for the steps behind."""
+    n = command.step
+    why = shell_test(command.hangs, known, here)
+    withheld = "[ $o_how = done ]" if command.wanted is None else '[ "$o_moved" ]'
+    if command.wanted is not None:
+        why = f'[ "$o_status" != {MISUSED} ] && {{ [ "$o_open" ] || {why}; }}'
+    elif not command.check:
+        withheld = "false"
+    return (
+        f"case $o_failed$o_how in 1gone) ;;"
+        f"1*) if {why};then o_failed={UNKNOWN} o_f{n}= o_c{n}= o_w{n}=1;fi;;"
+        f"0*) if {withheld};then o_w{n}=1;fi;;esac;"
     )
 
 

@@ -14,7 +14,7 @@ from orchestrator.session.channel import Channel, Chunk
 from orchestrator.session.conditions import Known
 from orchestrator.session.ending import Ending, How, Listener, Lost, NotReady
 from orchestrator.session.prelude import prelude
-from orchestrator.session.segment import segment
+from orchestrator.session.segment import UNKNOWN, segment
 from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams, number
 
 _END_PATIENCE = 20.0  # seconds for a host to end a step, grace and slow links included
@@ -102,6 +102,7 @@ class Session:
             known.changed if changed is None else changed,
             known.failed if failed is None else failed,
             known.skipped,
+            known.withheld,
         )
 
     def run(self, commands: Sequence[Command], listener: Listener) -> None:
@@ -294,9 +295,17 @@ class Session:
                 f"the host heard nothing for {self._lease:g} s, or was told to end the session"
             )
         self._running = None
-        self._failed = ending.failed and not self._steps[step].ignore
-        skipped = ending.how is How.SKIPPED
-        self._known[step] = Known(ending.exit_status, ending.changed, ending.failed, skipped)
+        command = self._steps[step]
+        if ending.unknown and command.effects is None:
+            raise Garbled(f"step {step} is unknown, and no check")
+        self._failed = ending.failed and not command.ignore
+        self._known[step] = Known(
+            ending.exit_status,
+            ending.changed,
+            ending.failed,
+            ending.how is How.SKIPPED,
+            _withheld(command, ending),
+        )
         self._listener.ended(step, ending)
 
     def _at_eof(self) -> None:
@@ -340,12 +349,27 @@ class _Deaf:
     def ended(self, step: int, ending: Ending) -> None: ...
 
 
+def _withheld(command: Command, ending: Ending) -> bool:
+    """Whether a check left undone what the step may do."""
+    if command.effects is None or ending.how is How.SKIPPED or ending.failed:
+        return False
+    done = command.check if command.wanted is None else ending.changed
+    return done or ending.unknown
+
+
 def _ending(marker: Marker) -> tuple[int, Ending]:
     step, how, status, failed, changed = marker.words
     if how not in _HOW or (status == "-" and _HOW[how] is How.DONE):
         raise Garbled(f"an end that is none: {marker.words}")
     exit_status = None if status == "-" else number(status)
-    ending = Ending(_HOW[how], exit_status, changed == "1", failed == "1", _reason(how, status))
+    ending = Ending(
+        _HOW[how],
+        exit_status,
+        changed == "1",
+        failed == "1",
+        failed == UNKNOWN,
+        _reason(how, status),
+    )
     if ending.how is How.SKIPPED:
         ending = Ending(How.SKIPPED, reason=ending.reason)
     return number(step), ending

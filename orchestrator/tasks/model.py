@@ -105,6 +105,13 @@ class Fix(Struct, frozen=True):
     text: ShellTemplate
 
 
+ANYTHING = "anything"
+"""Stands under `makes` and `reads` in place of a list."""
+
+Extent: TypeAlias = "tuple[ValueTemplate, ...] | str | None"
+"""Paths, and names of users and groups; or ANYTHING; None: nothing is said."""
+
+
 class Module(Struct, frozen=True):
     """What is to be so on a host: the only step of its file.
 
@@ -114,7 +121,8 @@ class Module(Struct, frozen=True):
     ``tries``: whether a check needs it on the host. ``functions`` is shell text that stands
     before probe and fixes, for what they share. ``contained``: none of them leaves a process
     behind, or asks which process it is. ``exposes``: the params that get into the arguments of
-    processes, and what of them does.
+    processes, and what of them does. ``makes``: what the fixes may make, change or remove;
+    ``reads``: what the probe looks at. A check goes by both.
     """
 
     probe: ShellTemplate
@@ -126,6 +134,8 @@ class Module(Struct, frozen=True):
     functions: ShellTemplate | None = None
     contained: Judgement = False
     exposes: Mapping[str, ValueTemplate] = field(default_factory=dict)
+    makes: Extent = None
+    reads: Extent = None
 
     @property
     def readonly(self) -> bool:

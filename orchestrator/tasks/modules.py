@@ -9,7 +9,7 @@ from orchestrator.model.regex import regex
 from orchestrator.model.value import Key, Value
 from orchestrator.source.read import Reader
 from orchestrator.tasks.compile import Compiler
-from orchestrator.tasks.model import Fix, Module, Payload
+from orchestrator.tasks.model import ANYTHING, Extent, Fix, Module, Payload
 
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
@@ -51,7 +51,24 @@ class ModuleReader:
             self.compile.script(fields.get("functions"), "functions"),
             next(iter(self.compile.judgements(fields.get("contained"), "contained") or ()), False),
             self._exposes(fields.get("exposes"), fields.get("params")),
+            self._extent(fields, "makes"),
+            self._extent(fields, "reads"),
         )
+
+    def _extent(self, fields: dict[str, Value], key: str) -> Extent:
+        """A list of params, and of texts with values in them; or `anything`."""
+        value, params = fields.get(key), fields.get("params")
+        if value is None or value.data == ANYTHING:
+            return None if value is None else ANYTHING
+        known = params.data if params is not None and isinstance(params.data, dict) else {}
+        found = []
+        for text in self.read.string_list(value, key) or ():
+            if "{{" not in text and text not in known:
+                hint = nearest(text, known) or "name its params, or write `anything`"
+                self.problems.add(f"{key}: '{text}' is not a param", text.mark, hint)
+            written = text if "{{" in text else f"{{{{ {text} }}}}"
+            found.append(self.compile.value(Value(str(written), text.mark)))
+        return tuple(found)
 
     def _exposes(self, value: Value | None, params: Value | None) -> dict[str, ValueTemplate]:
         """A list of params, or a mapping of them to the part of each that is exposed."""

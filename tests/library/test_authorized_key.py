@@ -130,6 +130,8 @@ def test_a_user_who_is_not_there_is_told_by_a_check_as_well(private: Machine) ->
         outcome = private.one(key(A, user="orchtest"), check=check)
         assert outcome.status == "failed"
         assert "there is no user orchtest" in outcome.stderr.text, told(outcome)
+    steps = [{"user": {"name": "orchtest"}}, key(A, user="orchtest")]
+    assert private.go(steps, check=True).statuses == ["would_change", "unknown"]
     there(private, f"mkdir -p /.ssh; echo '{A}' >/.ssh/authorized_keys")
     private.sees(key(A, user="orchtest", state="absent"), "ok")
     assert there(private, "cat /.ssh/authorized_keys") == f"{A}\n"

@@ -247,7 +247,9 @@ def test_what_fails_leaves_what_was_there(machine: Machine, source: Path, there:
     machine.one(upload(source, there))
     fill(source, {"index": "new"})
     before = contents(machine.root)
-    outcome = machine.sees(upload(source, there, owner="nobody-of-that-name"), "failed")
+    nobody = upload(source, there, owner="nobody-of-that-name")
+    assert "no user nobody" in machine.one(nobody, check=True).stderr.text
+    outcome = machine.sees(upload(source, there, owner="9" * 20), "failed")
     assert "its fix failed" in outcome.reason
     assert contents(machine.root) == before
 

@@ -53,6 +53,7 @@ def test_the_last_line_holds_the_exit_code_and_the_rows() -> None:
             "reason": "exit 1",
             "ok": 1,
             "changed": 0,
+            "unknown": 0,
             "failed": 0,
             "skipped": 0,
             "seconds": 0.03,

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.model.outcome import Row, Status
 from orchestrator.report.cells import cells
@@ -232,11 +233,26 @@ def test_colour_adds_nothing_but_colour() -> None:
     assert [re.sub(r"\x1b\[\d*m", "", line) for line in coloured] == show(*events)
 
 
+def test_unknown_steps_have_a_column_where_there_are_any() -> None:
+    known = Row("devserver1", None, Status.OK, "", 12, roles=("appservers",))
+    unknown = Row("devserver2", None, Status.UNKNOWN, "", 1, 2, 0, 3, 0.5, ("appservers",))
+    heading, *_ = results_table([known], screen(80)[0])
+    assert "unknown" not in heading.split()
+    shown = list(results_table([known, replace(unknown, unknown=4)], screen(80)[0]))
+    assert shown == [
+        "host        roles       status   ok  changed  unknown  failed  skipped  seconds",
+        "devserver1  appservers  ok       12        0        0       0        0     0.00",
+        "devserver2  appservers  unknown   1        2        4       0        3     0.50",
+    ]
+
+
 @pytest.mark.parametrize("width", range(20, 81))
 def test_the_counts_are_shown_together_or_not_at_all(width: int) -> None:
-    row = Row("web1.example.net", None, Status.FAILED, "exit 1", 1, 2, 3, 4, 0.5)
-    heading, *_ = results_table([row], screen(width)[0])
-    assert len({"ok", "changed", "failed", "skipped"} & set(heading.split())) in (0, 4)
+    row = Row("web1.example.net", None, Status.FAILED, "exit 1", 1, 2, 3, 4, 0.5, unknown=5)
+    lines = list(results_table([row], screen(width)[0]))
+    counts = {"ok", "changed", "unknown", "failed", "skipped"}
+    assert len(counts & set(lines[0].split())) in (0, 5)
+    assert all(cells(line) <= width for line in lines)
 
 
 def test_the_line_with_the_cause_stays_when_advice_follows_it() -> None:
