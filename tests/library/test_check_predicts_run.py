@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -113,3 +115,79 @@ def test_a_check_predicts_the_run_and_changes_nothing(
         again = machine.go(steps).statuses
         assert again == [status.replace("changed", "ok") for status in done.statuses]
     assert not list(root.glob("*orch-*")), "something was left behind"
+
+
+def commands(step: dict[str, Any], *texts: str, **more: Any) -> st.SearchStrategy[Any]:
+    """Commands on a path, with what stands beside them."""
+    return st.tuples(st.sampled_from(texts), PATHS).map(
+        lambda it: {**step, "run": f"{it[0]} {shlex.quote('./' + it[1])}", **more}
+    )
+
+
+FREE = st.one_of(
+    STEPS,
+    commands({}, "mkdir -p", "touch", "rm -rf", "echo x >"),
+    commands({"readonly": True}, "cat", "ls", "test -d", "readlink"),
+    PATHS.map(lambda path: {"run": "pwd", "readonly": True, "chdir": path}),
+    PATHS.map(lambda path: {"run": "touch x", "creates": "x", "chdir": path}),
+    PATHS.map(lambda path: {"wait_for": {"path": path, "within": "0s"}}),
+)
+FREE_SEQUENCES = st.lists(FREE, min_size=2, max_size=5)
+WITHHELD = {"would_change", "would_run", "unknown"}
+
+
+def here(root: Path, step: dict[str, Any]) -> dict[str, Any]:
+    """The step below the folder, going on whatever comes of it."""
+    if "run" in step:
+        folder = f"{root}/{step['chdir']}" if "chdir" in step else str(root)
+        return {**step, "chdir": folder, "ignore_errors": True}
+    return steps_of(root, [step])[0]
+
+
+def no_two_ways(tree: dict[str, tuple[str, str]]) -> bool:
+    """Whether no two names lead to one folder: of that nobody knows who only has the names."""
+    return [text for _, text in tree.values()].count("../elsewhere") < 2
+
+
+def says_no_more_than_it_knows(
+    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
+) -> None:
+    root = machine.root
+    grown(root, tree)
+    steps = [here(root, each) for each in sequence]
+    before = snapshot(root), snapshot(root.parent / "elsewhere")
+    asked = machine.go(steps, check=True)
+    assert (snapshot(root), snapshot(root.parent / "elsewhere")) == before
+    done = machine.go(steps)
+    for number, (said, came) in enumerate(zip(asked.statuses, done.statuses, strict=True)):
+        why = sequence[number], told(asked.outcomes[number]), told(done.outcomes[number])
+        withheld = WITHHELD & set(asked.statuses[:number])
+        assert said != "failed" or came == "failed", why
+        assert said != "unknown" or (withheld and "was not run" in asked.outcomes[number].reason)
+        if said in ("ok", "would_change", "skipped") and not withheld:
+            assert came == said.replace("would_change", "changed"), why
+
+
+SHORT = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.mark.parametrize("machine", ["dash"], indirect=True)
+@SHORT
+@given(TREES.filter(no_two_ways), FREE_SEQUENCES)
+def test_a_check_of_steps_that_hang_on_withheld_ones_says_no_more_than_it_knows(
+    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
+) -> None:
+    says_no_more_than_it_knows(machine, tree, sequence)
+
+
+@pytest.mark.long
+@settings(SHORT, max_examples=1500)
+@given(TREES.filter(no_two_ways), FREE_SEQUENCES)
+def test_a_check_of_many_steps_that_hang_on_withheld_ones_says_no_more_than_it_knows(
+    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
+) -> None:
+    says_no_more_than_it_knows(machine, tree, sequence)

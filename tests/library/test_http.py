@@ -68,7 +68,7 @@ def test_it_waits_until_it_is_so(asking: Machine, web: Web) -> None:
 
 def test_a_check_asks_once(machine: Machine, web: Web) -> None:
     outcome = machine.one({"http": {"url": web.url("/none"), "within": "1m"}}, check=True)
-    assert outcome.status == "failed"
+    assert outcome.status == "unknown"
     assert len(web.asked) == 1
 
 
