@@ -93,7 +93,7 @@ def _said(
 
 def _values(name: str, frame: Frame, where: Where) -> Iterator[str]:
     kind = frame.task.params[name].type
-    if kind not in ("file", "command", "dict"):
+    if kind not in ("file", "command", "dict", "regex"):
         read = _paths if kind == "path" or name == "path" else _named
         yield from read(frame.resolve(name), where)
 

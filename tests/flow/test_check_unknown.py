@@ -109,7 +109,6 @@ def test_where_nothing_was_withheld_a_failure_is_one(one: Project) -> None:
         ("link: {path: ~/l, to: /}", "~/l/f", "unknown"),
         ("link: {path: ~/l, to: /}", "/nowhere", "failed"),
         ("run: mkdir ~/new", "/nowhere", "unknown"),
-        ("package: {name: nonesuch-at-all}", "/nowhere", "unknown"),
         ("user: {name: orch-new}", "/nowhere", "failed"),
         ("user: {name: orch-new}", "/home/orch-new/f", "unknown"),
         ("user: {name: orch-new, home: /srv/new}", "/srv/new/f", "unknown"),
