@@ -67,6 +67,20 @@ def test_what_is_shared_and_leads_out_of_the_release(
     assert at(project, name) in said
 
 
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "", None])
+def test_a_template_that_leads_out_of_the_release(project: Project, path: str | None) -> None:
+    one = {"src": "app/conf.j2", "path": "conf"}
+    other = {**one, "path": path} if path is not None else {"src": "app/conf.j2"}
+    project.write({FILE: ""})
+    text = json.dumps({"vars": {**APP, "folder": "app", "templates": [one, other]}})
+    small(project).write({FILE: text})
+    done = project.orch("-s", "dev", "run", "deploy", "--app", "blog")
+    assert done.code == 3, done.out + done.err
+    assert not (project.root / ".orch/runs").exists()
+    assert "param 'path' of task 'deploy:template'" in done.err or path is None
+    assert ("below its folder" if path is not None else "'item.path' is undefined") in done.err
+
+
 @pytest.mark.parametrize(
     ("dirs", "files", "what"),
     [

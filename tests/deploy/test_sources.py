@@ -88,6 +88,9 @@ def test_a_repository_with_submodules_goes_out_whole_or_not_at_all(project: Proj
     assert deploy(project).code == 0
     before = live(project)
     with_submodule(project)
+    check = deploy(project, "--check")
+    assert check.code == 1
+    assert "has submodules at" in errors(check)
     done = deploy(project)
     assert done.code == 1
     assert "has submodules at" in errors(done)

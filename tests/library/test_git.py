@@ -232,6 +232,9 @@ def test_submodules_are_refused_unless_something_is_said_of_them(
     outcome = machine.one(step(repo, path, archive=archive))
     assert outcome.status == "failed", told(outcome)
     assert f"{repo} has submodules at HEAD: `submodules: true`" in outcome.stderr.text
+    foretold = machine.one(step(repo, path, archive=archive), check=True)
+    assert foretold.status == "failed"
+    assert "has submodules at HEAD" in foretold.stderr.text
     assert (path / "a").read_text() == "one\n"
     machine.sees(step(repo, path, archive=archive, submodules=False), "changed")
     assert names(path / "sub") == []
