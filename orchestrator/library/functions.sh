@@ -15,6 +15,8 @@ rootless() {
   [ "$(id -u)" = 0 ] || echo "this may need root: \`become: true\` runs the step as root" >&2
   return $f_rootless_status
 }
+# root_only: fails where this is not root, saying how it could be.
+root_only() { [ "$(id -u)" = 0 ] || { echo "this needs root: \`become: true\` runs the step as root" >&2; return 77; }; }
 # conf KEY VALUE: a line of what `curl -K -` reads, so that no process shows the value.
 conf() {
   case $2 in *"$o_nl"*) echo "a newline in $1" >&2; exit 64;; esac
@@ -147,6 +149,27 @@ gid() {
       done;;
   *) echo "$1";;
   esac
+}
+# holder passwd|group NUMBER: whose it is, on stdout; nothing where it is free.
+holder() {
+  { getent "$1" "$2" 2>/dev/null || cat "/etc/$1"; } |
+    while IFS=: read -r f_holder_name f_holder_x f_holder_id f_holder_x; do
+      [ "$f_holder_id" != "$2" ] || { printf '%s\n' "$f_holder_name"; break; }
+    done
+}
+# free passwd|group NUMBER NAME: fails where the number is somebody's, and not NAME's.
+free() {
+  f_free_by=$(holder "$1" "$2")
+  case $f_free_by in ''|"$3") ;; *) echo "$2 is $f_free_by's number already" >&2; return 1;; esac
+}
+# group_there GROUP: its number on stdout. Fails where there is no such group, by that name or number.
+group_there() {
+  case $1 in
+  *[!0-9]*|'') gid "$1" | grep . && return;;
+  *) [ -z "$(holder group "$1")" ] || { echo "$1"; return; };;
+  esac
+  echo "there is no group $1" >&2
+  return 1
 }
 # home USER: its home folder on stdout; nothing where there is no such user.
 home() {

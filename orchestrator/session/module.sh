@@ -77,6 +77,9 @@ o_states() {
     if [ "$o_said" ]; then o_tell "$1" "$o_states_key=$o_value"; else o_tell "$1" "$o_states_key"; fi
   done
 }
+# may_change: what a module has to say, in a check as well, before something is changed. It fails where
+# that cannot be; a module that has more to say has its own.
+may_change() { :; }
 # fix FUNCTION KEY…: runs it if one of these is not as wanted; without keys, in any case.
 # Sets o_status.
 fix() {
@@ -129,6 +132,7 @@ o_module() {
   [ "$o_off" ] || [ $o_status != 0 ] || exit 0
   if [ "$o_fixes" ]; then
     o_failed_probe
+    may_change || { o_status=$?; o_failed_probe; }
     o_show=
     o_states have
     [ -z "$o_check" ] || exit 78

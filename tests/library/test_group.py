@@ -75,13 +75,18 @@ def test_what_the_tool_takes_as_a_name_is_that_name(private: Machine) -> None:
         private.sees(group(name=name, state="absent"), "changed")
 
 
-def test_a_number_that_is_taken_is_a_failure(private: Machine) -> None:
-    outcome = private.sees(group(gid=0), "failed")
-    assert "0" in outcome.stderr.text, told(outcome)
-    private.sees(group(state="absent"), "ok")
+def test_a_number_that_is_taken_is_found_by_a_check(private: Machine) -> None:
+    for start in ("", "groupadd -g 7654 orchtest"):
+        there(private, start)
+        for check in (True, False):
+            outcome = private.one(group(gid=0), check=check)
+            assert outcome.status == "failed"
+            assert "0 is root's number already" in outcome.stderr.text, told(outcome)
 
 
 def test_a_group_that_is_somebodys_stays(private: Machine) -> None:
-    there(private, "groupadd orchtest; useradd -g orchtest orchtest")
-    outcome = private.sees(group(state="absent"), "failed")
-    assert "primary group" in outcome.stderr.text, told(outcome)
+    there(private, "groupadd orchtest; useradd -g orchtest orchuser")
+    for check in (True, False):
+        outcome = private.one(group(state="absent"), check=check)
+        assert outcome.status == "failed"
+        assert "orchtest is the primary group of orchuser" in outcome.stderr.text, told(outcome)

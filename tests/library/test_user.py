@@ -81,6 +81,9 @@ CHANGES: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"groups": ["mail"]}, "groups", "games", "mail"),
     ({"groups": ["mail", "games"]}, "groups", "games", "mail games"),
     ({"groups": []}, "groups", "games", ""),
+    ({"groups": [8]}, "groups", "games", "8"),
+    ({"groups": ["8", "games"]}, "groups", "games", "8 games"),
+    ({"groups": [8], "append": True}, "groups", "", "8"),
     ({"groups": ["mail"], "append": True}, "groups", "", "mail"),
     ({"password_hash": HASH}, "password", "different", "as given"),
     ({"state": "absent"}, "state", "present", "absent"),
@@ -90,6 +93,8 @@ SAME: list[dict[str, Any]] = [
     {"uid": 7001, "group": "orchtest", "home": "/srv/orchtest", "comment": "old"},
     {"group": "7001"},
     {"groups": ["games"]},
+    {"groups": [60]},
+    {"groups": ["60", "games"]},
     {"groups": ["games", "orchtest"]},
     {"groups": ["games"], "append": True},
     {"groups": [], "append": True},
@@ -152,9 +157,52 @@ def test_what_the_tool_takes_as_a_name_is_that_name(private: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
-    [{"group": "orchnone"}, {"groups": ["orchnone"]}, {"shell": "a:b"}, {"comment": "a:b"}],
+    ("given", "said"),
+    [
+        ({"group": "orchnone"}, "there is no group orchnone"),
+        ({"group": "64123"}, "there is no group 64123"),
+        ({"groups": ["games", "orchnone"]}, "there is no group orchnone"),
+        ({"groups": [64123]}, "there is no group 64123"),
+        ({"uid": 0}, "0 is root's number already"),
+    ],
 )
+def test_what_the_host_does_not_have_is_found_by_a_check(
+    private: Machine, given: dict[str, Any], said: str
+) -> None:
+    for start in ("", START):
+        there(private, start)
+        for check in (True, False):
+            outcome = private.one(user(**given), check=check)
+            assert outcome.status == "failed"
+            assert said in outcome.stderr.text, told(outcome)
+
+
+def test_a_path_may_begin_with_the_own_home(private: Machine) -> None:
+    there(private, START)
+    private.sees(user(shell="~/sh", home="~/of others"), "changed")
+    assert entry(private).endswith(f":{private.home}/of others:{private.home}/sh")
+
+
+def test_that_root_is_needed_is_said_by_a_check_as_well(private: Machine) -> None:
+    there(private, f"{START}; chown nobody '{private.home}'")
+    private.within = (*private.within, "/usr/bin/setpriv", "--reuid=nobody", "--clear-groups")
+    steps: list[dict[str, Any]] = [
+        user(shell="/bin/bash"),
+        user(state="absent"),
+        user(password_hash=HASH),
+        {"group": {"name": "orchnone"}},
+        {"package": {"name": "dash", "state": "absent"}},
+    ]
+    for step in steps:
+        for check in (True, False):
+            outcome = private.one(step, check=check)
+            assert outcome.status == "failed"
+            assert "this needs root: `become: true`" in outcome.stderr.text, told(outcome)
+    for same in (user(shell="/bin/sh"), {"package": {"name": "dash"}}):
+        private.sees(same, "ok")
+
+
+@pytest.mark.parametrize("given", [{"shell": "a:b"}, {"comment": "a:b"}])
 def test_what_the_tool_refuses_is_a_failure(private: Machine, given: dict[str, Any]) -> None:
     there(private, START)
     before = there(private, "cat /etc/passwd /etc/group")
