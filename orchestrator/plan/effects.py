@@ -72,7 +72,7 @@ def of_module(module: Module, frame: Frame, where: Where) -> Effects:
     else:
         needs = tuple(each for name in params for each in _values(name, frame, where))
         looks = not any(param.type == "path" for param in params.values())
-    runs = any(p.type == "command" and frame.resolve(name) for name, p in params.items())
+    runs = any(p.runs and frame.resolve(name) for name, p in params.items())
     looks = looks or runs or module.readonly
     return Effects(made, anything, (*needs, *where.needs()), looks)
 
@@ -92,8 +92,9 @@ def _said(
 
 
 def _values(name: str, frame: Frame, where: Where) -> Iterator[str]:
-    kind = frame.task.params[name].type
-    if kind not in ("file", "command", "dict", "regex"):
+    param = frame.task.params[name]
+    kind = param.type
+    if not param.runs and kind not in ("file", "dict", "regex"):
         read = _paths if kind == "path" or name == "path" else _named
         yield from read(frame.resolve(name), where)
 

@@ -158,7 +158,7 @@ class Frame:
         if self.given is not None and name in self.given:
             return self._argument(param, self.given[name])
         if self._takes_variable(name) and (found := self.host.written(name)) is not None:
-            of_host = self.host.command if param.type == "command" else self.host.resolve
+            of_host = self.host.command if param.runs else self.host.resolve
             return self._typed(param, of_host(name), found.mark)
         if self.called and name in self.defaults:
             return self._typed(param, self._default(param), self.defaults[name].mark)
@@ -204,7 +204,7 @@ class Frame:
 
     def _default(self, param: Param) -> object:
         templates, value = self.host.templates, self.defaults[param.name]
-        compiled = templates.command if param.type == "command" else templates.value
+        compiled = templates.command if param.runs else templates.value
         return compiled(value).render(self.host)
 
     def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:

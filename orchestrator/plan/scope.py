@@ -183,15 +183,16 @@ class HostScope:
             raise KeyError(name)
         return self.guarded((None, name), value.mark, lambda: self._render(name, value))
 
-    def command(self, name: str) -> CommandText | None:
-        """A variable that is a command. Raises DefinitionError, also where a step gives it."""
+    def command(self, name: str) -> CommandText | list[CommandText] | None:
+        """A variable that is a command, or a list of them. Raises DefinitionError, also where a
+        step gives it."""
         value = self.written(name)
         if value is None or self.awaited(name):
             what = f"'{name}' is what a step gives, and no text from a host may be run"
             raise DefinitionError(Problem(what, None, "write the command, with `{{ … }}` in it"))
         seen = self._seen_from(name, value)
         template = self.templates.command(value)
-        found: CommandText | None = self.guarded(
+        found: CommandText | list[CommandText] | None = self.guarded(
             (None, name), value.mark, lambda: template.render(seen)
         )
         return found

@@ -24,7 +24,7 @@ _PLACES = {
     "declare -i": rf"\b(?:declare|local|typeset)\s+(?:-\w+\s+)*-\w*i\w*\s{_ANY}?V",
     "[[ … -gt … ]]": rf"\[\[(?:(?!\]\]).)*?(?:V[\"']?\s+{_COMPARES}|{_COMPARES}\s+[\"']?V)",
     "a[…]": r"\w\[[^\]\n]*?V",
-    "${…:…}": r"\$\{\w+:[^}\n]*?V",
+    "${…:…}": r"\$\{\w+:(?![-+=?])[^}\n]*?V",
     "${!…}": r"\$\{!N\b",
     "printf -v": rf"\bprintf\s+-v\s*{_ANY}?V",
     "test -v": rf"(?:\btest|\[\[?)\s+-v\s+{_ANY}?V",

@@ -175,9 +175,9 @@ class Compiler:
             self.problems.found.extend(error.problems)
             return templating.value(Value(None, value.mark))
 
-    def argument(self, value: Value, kind: str) -> ArgumentTemplate:
-        """What a param of this type is given; what is in error is told, and stands for nothing."""
-        if kind != "command":
+    def argument(self, value: Value, *, commands: bool) -> ArgumentTemplate:
+        """What a param is given; what is in error is told, and stands for nothing."""
+        if not commands:
             return self.value(value)
         try:
             return templating.command(value)

@@ -37,7 +37,7 @@ class Evals:
         scripts = (module.functions, module.probe, *fixes)
         self.scripts: Sequence[ShellTemplate] = [text for text in scripts if text is not None]
         self.params, self.problems = params, problems
-        self.commands = {name for name, param in params.items() if param.type == "command"}
+        self.commands = {name for name, param in params.items() if param.runs}
         self.runs: dict[str, int | None] = {"eval": None, **RUNS, **self._own()}
 
     def check(self) -> None:

@@ -133,7 +133,9 @@ def _check_calls(
             continue
         for key, value in call.written.items():
             param = callee.params.get(key)
-            call.args[key] = reader.compile.argument(value, param.type if param else "any")
+            call.args[key] = reader.compile.argument(
+                value, commands=param is not None and param.runs
+            )
             if param is not None:
                 reader.typed(param, value)
                 continue

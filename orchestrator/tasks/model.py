@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 PARAM_TYPES = tuple(
     "str int float bool list dict path subpath name mode regex file command any".split()
 )
-ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind not in ("file", "command"))
+ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind != "file")
 
 Judgement: TypeAlias = "Expression | bool"
 
 ArgumentTemplate: TypeAlias = "ValueTemplate | CommandTemplate"
-"""What a param is given, as written; a CommandTemplate where it is of type ``command``."""
+"""What a param is given, as written; a CommandTemplate where it is a command or a list of them."""
 
 
 class Param(Struct, frozen=True):
@@ -48,6 +48,11 @@ class Param(Struct, frozen=True):
     written_default: Value | None = None
     elements: str = ""
     absolute: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is a command, or a list of them."""
+        return "command" in (self.type, self.elements)
 
 
 class Rule(Struct, frozen=True):

@@ -44,35 +44,43 @@ def notes_of(tasks: Iterable[Task]) -> list[Note]:
 def _task(task: Task) -> Iterator[Note]:
     if not task.desc:
         yield f"task '{task.name}' has no `desc`", task.mark
+    commands = frozenset(name for name, param in task.params.items() if param.runs)
     for step in task.all_steps():
         if isinstance(step.does, Run):
-            yield from _run(step.does)
+            over = step.loop.over if step.loop else None
+            items = over is not None and over.names and over.names <= commands
+            yield from _run(step.does, commands | {"item"} if items else commands)
         elif isinstance(step.does, Module):
-            yield from _module(step.does)
+            yield from _module(step.does, commands)
     for call in task.calls():
         for argument in call.args.values():
             if isinstance(argument, CommandTemplate):
                 yield from _values(argument)
 
 
-def _run(run: Run) -> Iterator[Note]:
+def _run(run: Run, commands: frozenset[str]) -> Iterator[Note]:
     for template in (run.text, run.unless, run.onlyif):
         if template is not None:
-            yield from _values(template)
+            yield from _values(template, commands)
     if run.text is not None and PurePosixPath(run.shell).name != "bash":
         source = Source(run.text.source, run.text.mark)
         for offset in _pipes(run.text.source)[:_LOOKED_AT]:
             yield _PIPE, source.at(offset)
 
 
-def _module(module: Module) -> Iterator[Note]:
+def _module(module: Module, commands: frozenset[str]) -> Iterator[Note]:
     for template in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
         if template is not None:
-            yield from _values(template)
+            yield from _values(template, commands)
 
 
-def _values(template: ShellTemplate | CommandTemplate) -> Iterator[Note]:
+def _values(
+    template: ShellTemplate | CommandTemplate, commands: frozenset[str] = frozenset()
+) -> Iterator[Note]:
+    """``commands``: params in which each value was quoted where it was written."""
     for number, use in enumerate(template.uses):
+        if use.filter and use.sources and use.sources <= commands:
+            continue
         if use.filter:
             what = f"`{use.filter}` takes text apart or as it is: be sure of where it is from"
             yield what, use.mark

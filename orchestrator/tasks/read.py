@@ -154,7 +154,7 @@ class TaskReader:
         if param.required and default is not None:
             self.problems.add(f"{what} is required and has a default", default.mark, "drop one")
         if default is not None:
-            param = replace(param, default=self.compile.argument(default, param.type))
+            param = replace(param, default=self.compile.argument(default, commands=param.runs))
         listed = self.read.items(choices, f"choices of {what}") or []
         param = replace(param, choices=tuple(self.typed(param, choice) for choice in listed))
         if default is not None:
@@ -164,7 +164,7 @@ class TaskReader:
     def typed(self, param: Param, value: Value) -> Any:
         """A written value in the param's type, as far as it is no template. Of a command, what
         is wrong is told when it is compiled."""
-        if templated(value) or param.type == "command":
+        if templated(value) or param.runs:
             return None
         try:
             return types.convert(param, value.plain())

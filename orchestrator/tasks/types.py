@@ -37,6 +37,8 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
         return None
     if param.type == "list" and isinstance(value, str) and not typed:
         value = _written_list(value)
+        if param.elements == "command":  # who types it writes all of it
+            value = [CommandText(item) if type(item) is str else item for item in value]
     result = _CONVERT[param.type](value)
     if param.elements:
         result = [_item(param.elements, index, item) for index, item in enumerate(result)]

@@ -21,14 +21,15 @@ _FILTERS = ("raw", "words")
 
 
 class CommandTemplate(Struct, frozen=True, eq=False):
-    """The value of a param of type ``command``, as written.
+    """The value of a param of type ``command``, as written, or of a list of them.
 
     It is a command's text, compiled as that of `run` is, or one expression: then its value has
-    to be such a command already, or none. ``uses`` are for lint.
+    to be such a command already, a list of them, or none. ``uses`` are for lint.
     """
 
     mark: Mark
     _made: ShellTemplate | ValueTemplate
+    _items: tuple[CommandTemplate, ...] | None = None
 
     @property
     def template(self) -> ShellTemplate | ValueTemplate:
@@ -72,21 +73,35 @@ class CommandTemplate(Struct, frozen=True, eq=False):
     @property
     def uses(self) -> tuple[Use, ...]:
         """The expressions in it."""
+        if self._items is not None:
+            return tuple(use for item in self._items for use in item.uses)
         return self._made.uses if isinstance(self._made, ShellTemplate) else ()
 
-    def render(self, scope: Scope) -> CommandText | None:
-        """The command, every value in it quoted for its place. Raises ``DefinitionError`` for
-        what is undefined, cannot stand at its place or is no command, and what ``scope`` raises.
+    def render(self, scope: Scope) -> CommandText | list[CommandText] | None:
+        """The command, or the list, every value in it quoted for its place.
+
+        Raises ``DefinitionError`` for what is undefined, cannot stand at its place or is no
+        command, and what ``scope`` raises.
         """
+        if self._items is not None:
+            return [text for item in self._items for text in _listed(item.render(scope))]
         value = self._made.render(scope)
         if isinstance(self._made, ShellTemplate):
             return CommandText(value)
         if value is None or isinstance(value, CommandText):
             return value
+        if isinstance(value, list) and all(isinstance(item, CommandText) for item in value):
+            return value
         if value == "" and isinstance(value, str):
             return CommandText()
         what = f"`{self.source.strip()}` gives a text, where a command has to be written"
         raise DefinitionError(Problem(what, self.mark, _HINT))
+
+
+def _listed(rendered: CommandText | list[CommandText] | None) -> list[CommandText]:
+    if rendered is None:
+        return []
+    return [rendered] if isinstance(rendered, CommandText) else rendered
 
 
 _HINT = (
@@ -105,7 +120,19 @@ def compile_command(value: Value) -> CommandTemplate:
         return CommandTemplate(mark, compile_value(value))
     if isinstance(data, str | Secret):
         return CommandTemplate(mark, _as_it_is(value))
+    if isinstance(data, list):
+        items = tuple(compile_command(item) for item in data)
+        return CommandTemplate(mark, _all_of(items, mark), items)
     raise DefinitionError(Problem("must be a command", mark, "write its text"))
+
+
+def _all_of(items: tuple[CommandTemplate, ...], mark: Mark) -> ValueTemplate:
+    """What all of them ask for; it is never rendered."""
+    names = frozenset[str]().union(*(item.names for item in items))
+    optional = frozenset[str]().union(*(item.optional for item in items))
+    parts = tuple(item.template for item in items)
+    programs = tuple(program for part in parts for program in part.programs)
+    return ValueTemplate("", mark, names, optional - names, lambda _: None, programs, parts)
 
 
 def _as_it_is(value: Value) -> ValueTemplate:

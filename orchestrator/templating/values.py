@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from keyword import iskeyword
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 from msgspec import Struct
@@ -29,6 +29,9 @@ from orchestrator.templating.program import Field, Program, Rendering, compile_t
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.syntax import Parsed, Source, parse
 from orchestrator.templating.textform import Unfit, text_of
+
+if TYPE_CHECKING:
+    from orchestrator.templating.shelltext.template import ShellTemplate
 
 _NAME = regex(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
 _WORDS = FUNCTIONS | set("true false none True False None self super caller loop".split())
@@ -86,8 +89,8 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     names: frozenset[str]
     optional: frozenset[str]
     _render: Callable[[Scope], Any]
-    _programs: tuple[Program | _Name, ...] = ()
-    parts: tuple[ValueTemplate, ...] = ()
+    programs: tuple[Program | _Name, ...] = ()
+    parts: tuple[ValueTemplate | ShellTemplate, ...] = ()
 
     def parsed(self) -> Parsed:
         """The template of a string, read anew."""
@@ -96,17 +99,17 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     @property
     def fields(self) -> tuple[Field, ...]:
         """What is taken of names that have to exist."""
-        return tuple(field for program in self._programs for field in program.fields)
+        return tuple(field for program in self.programs for field in program.fields)
 
     def place_of(self, name: str) -> Mark:
         """Where one of the names stands first."""
-        found = (each for each in self._programs if name in each.names.required)
+        found = (each for each in self.programs if name in each.names.required)
         return next((program.place_of(name) for program in found), self.mark)
 
     @property
     def sources(self) -> frozenset[str]:
         """The names that its value is made of: none that only decides which it is."""
-        return frozenset[str]().union(*(program.names.told for program in self._programs))
+        return frozenset[str]().union(*(program.names.told for program in self.programs))
 
     @property
     def constant(self) -> bool:
@@ -153,7 +156,7 @@ def compile_value(value: Value) -> ValueTemplate:
 def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]) -> ValueTemplate:
     names = frozenset[str]().union(*(part.names for part in parts))
     optional = frozenset[str]().union(*(part.optional for part in parts))
-    programs = tuple(program for part in parts for program in part._programs)
+    programs = tuple(program for part in parts for program in part.programs)
 
     def checked(scope: Scope) -> Any:
         value = render(scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,72 @@ def test_what_a_step_gives_is_no_command(local: Project) -> None:
     )
     done = local.write({"tasks/q.yml": quoted}).orch("-s", "dev", "run", "q", "--json")
     assert done.steps("one")[-1]["stdout"] == "$(touch pwned)"
+
+
+LISTED = """\
+desc: l
+params: {build: {type: list, elements: command, default: ["echo default {{ v }}"]}}
+steps:
+  - run: "{{ item | raw }}"
+    loop: build
+"""
+QUOTED = "$(touch pwned)"
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        ("[\"printf '%s\\\\n' {{ v }} | cat\", 'echo \"{{ v }}\"']", [QUOTED, QUOTED]),
+        ("echo {{ v }}", [QUOTED]),
+        ("[]", []),
+        ("['echo {{ w | raw }}', '{{ none }}']", ["a b"]),
+        ("{{ other }}", [QUOTED]),
+        ("['{{ other }}', echo x]", [QUOTED, "x"]),
+    ],
+)
+def test_each_of_a_list_of_commands_quotes_its_values(
+    local: Project, build: str, said: list[str]
+) -> None:
+    """Given by a step, handed on by another param, or as a variable."""
+    stage = yaml.safe_load(STAGE)
+    stage["vars"]["w"] = "a b"
+    local.write({"inventories/dev/stage.yml": yaml.safe_dump(stage)})
+    handed = (
+        "params: {other: {type: list, elements: command, default: ['echo {{ v }}']}}\n"
+        f"steps: [{{l: {{build: {build if build[0] == '[' else json.dumps(build)}}}}}]\n"
+    )
+    local.write({"tasks/l.yml": LISTED, "tasks/h.yml": handed})
+    done = local.orch("-s", "dev", "run", "h", "--json")
+    assert done.code == 0, done.err
+    assert [step["stdout"] for step in done.steps("one") if step["status"] == "changed"] == said
+    if "other" not in build:
+        stage["vars"]["build"] = yaml.safe_load(build)
+        local.write({"inventories/dev/stage.yml": yaml.safe_dump(stage)})
+        done = local.orch("-s", "dev", "run", "l", "--json")
+        assert [step["stdout"] for step in done.steps("one") if step["status"] == "changed"] == said
+    assert not list(local.root.parent.rglob("pwned"))
+
+
+def test_a_list_of_commands_from_the_command_line_is_as_it_is_typed(local: Project) -> None:
+    local.write({"tasks/l.yml": LISTED})
+    for words in (("build=[\"echo '{{ v }}'\", 'echo b | cat']",), ("-e", "build=echo b")):
+        done = local.orch("-s", "dev", "run", "l", *words, "--json")
+        assert done.code == 0, done.err
+    assert done.steps("one")[0]["stdout"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        ("['{{ v }}']", "gives a text, where a command has to be written"),
+        ("['{{ [v] }}']", "gives a text, where a command has to be written"),
+        ("[{a: b}]", "must be a command"),
+        ("['echo ${{ v }}']", "right after `$`"),
+        ("['echo {{ nope }}']", "'nope' is undefined"),
+    ],
+)
+def test_what_is_no_list_of_commands_is_refused(local: Project, build: str, said: str) -> None:
+    files = {"tasks/l.yml": LISTED, "tasks/u.yml": f"steps: [{{l: {{build: {build}}}}}]\n"}
+    done = local.write(files).orch("-s", "dev", "run", "u")
+    assert done.code == 3, done.err
+    assert said in done.err

@@ -203,3 +203,23 @@ handlers:
 
 def test_a_task_without_desc_is_noted(tmp_path: Path) -> None:
     assert noted(tmp_path, "steps: [{run: id}]\n") == [("1:1", "task 't' has no `desc`")]
+
+
+def test_a_command_that_is_handed_on_is_not_told(tmp_path: Path) -> None:
+    """Each value in it was quoted where it was written."""
+    task = """\
+desc: d
+params: {c: {type: command}, l: {type: list, elements: command}, t: {}, n: {type: list}}
+steps:
+- run: "{{ c | raw }}"
+- {run: "{{ item | raw }}", loop: l}
+- {run: "{{ item | raw }}", loop: l + n}
+- {run: "{{ c | raw }} {{ t | raw }}"}
+- {run: "{{ item | raw }}", loop: [a]}
+"""
+    assert [where for where, _ in noted(tmp_path, task)] == ["6:10", "7:24", "8:10"]
+
+
+@pytest.mark.parametrize("sign", ["+", "-", "=", "?"])
+def test_what_stands_in_for_a_variable_is_no_number(tmp_path: Path, sign: str) -> None:
+    check(tmp_path, "x={{ v }}; echo ${y:" + sign + " $x}", "")

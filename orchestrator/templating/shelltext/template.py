@@ -60,6 +60,11 @@ class ShellTemplate(Struct, frozen=True, eq=False):
         return self._program.names.told
 
     @property
+    def programs(self) -> tuple[Program, ...]:
+        """What it is made of."""
+        return (self._program,)
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """What is taken of names that have to exist."""
         return self._program.fields
