@@ -280,12 +280,21 @@ class LaneRun:
             self.progress[host.host].results.update(others)
         self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
         each(self.pool, lambda host: self._host(number, wave, host), hosts)
+        self._delegated(hosts)
         if wave.once:
             self._share(hosts)
             for host in wave.hosts:
                 self.progress[host.host].worst(Status.SKIPPED)  # if it stood by and did nothing
         told = TaskFinished(time.time(), self.lane.app, wave.task, time.monotonic() - began)
         self.emit(told)
+
+    def _delegated(self, hosts: Iterable[HostPlan]) -> None:
+        """What a check did not do to a host for another one's sake is not done there either."""
+        for host in hosts:
+            for step in self.progress[host.host].withheld:
+                other = self.progress.get(step.on)
+                if other is not None and step not in other.withheld:
+                    other.withheld.append(step)
 
     def _stand_in(self, wave: Wave) -> tuple[HostPlan, ...]:
         """The first host that can be reached, for a task that runs once and anywhere."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Judging:
-    """The judgements of one step. ``withheld``: a check does not run it; ``check``: it is one."""
+    """The judgements of one step. ``withheld``: a check does not run it."""
 
     def __init__(
         self,
@@ -25,11 +25,10 @@ class Judging:
         standing: Standing,
         conditions: Conditions,
         *,
-        check: bool,
         withheld: bool,
     ) -> None:
         self.flat, self.step, self.standing, self.conditions = flat, flat.step, standing, conditions
-        self.check, self.withheld = check, withheld
+        self.withheld = withheld
 
     def own(
         self, judgements: tuple[Judgement, ...] | None, without: Condition | None

@@ -74,9 +74,7 @@ class StepPlanner:
         elsewhere = flat.around.delegate is not None or flat.around.local or does is None
         self.conditions = Conditions(flat, standing, elsewhere=elsewhere)
         self.needs = Needs(flat, outer)
-        self.judging = Judging(
-            flat, standing, self.conditions, check=ask.check, withheld=self.withheld
-        )
+        self.judging = Judging(flat, standing, self.conditions, withheld=self.withheld)
 
     def plan(self) -> PlannedStep:
         """The step: final, waiting, or skipped. Raises DefinitionError."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.flow.test_check import check, ends
 from tests.projects import Done, Project
+
+ROOT = Path(__file__).parents[2]
 
 LOOK = """
     params: {path: {type: path, required: true}}
@@ -168,6 +173,28 @@ def test_a_user_or_group_that_a_step_before_makes(one: Project) -> None:
     assert "hangs on 'user orch-new', which was not run" in reasons(done)[1]
 
 
+def test_a_module_that_runs_a_command_of_its_callers(one: Project) -> None:
+    tried = "copy: {path: ~/g, content: x, validate: 'test -e new || : %s; test -e new'}"
+    assert last(one, tried)[0] == "failed"
+    assert last(one, "copy: {path: ~/other, content: x}", tried)[0] == "unknown"
+    assert last(one, "copy: {path: ~/other, content: x}", "look: {path: ~/new}")[0] == "failed"
+
+
+def test_a_step_that_was_withheld_on_another_host_and_on_this_machine(project: Project) -> None:
+    project.sandbox("a1", "b1").write({"tasks/look.yml": LOOK})
+    for where, status in (("delegate_to: b1", "unknown"), ("local: true", "failed")):
+        done = check(
+            project,
+            "tasks:\n"
+            f"- steps: [{{directory: {{path: ~/new}}, {where}, when: host.name == 'a1'}}]\n"
+            "- steps:\n"
+            "  - {look: {path: ~/new/f}, when: host.name == 'b1'}\n"
+            "  - {look: {path: ~/new/f}, when: host.name == 'a1'}\n",
+        )
+        assert [s["status"] for s in done.steps("b1")][1] == status
+        assert ends(done)[-1] == "failed"
+
+
 def test_a_module_that_was_called_wrongly_has_failed_whatever_was_withheld(one: Project) -> None:
     assert last(one, "run: 'true'", "user: {name: 'a b'}")[0] == "failed"
     assert last(one, "run: 'true'", "line: {path: ~/f, line: x}")[0] == "unknown"
@@ -193,6 +220,18 @@ def test_what_a_run_would_wait_for_is_unknown(one: Project) -> None:
     assert last(one, "wait_for: {path: ~/none, within: 0s}")[0] == "failed"
     one.orch("-s", "dev", "exec", "--", "touch up")
     assert last(one, "up")[0] == "ok"
+
+
+def test_a_check_of_the_example_on_new_hosts_ends_well_as_its_run_does(project: Project) -> None:
+    for folder in ("inventories", "tasks"):
+        shutil.copytree(ROOT / folder, project.root / folder, dirs_exist_ok=True)
+    asked = project.orch("-s", "dev", "run", "hello", "--check", "--diff", "--json")
+    assert asked.code == 0, asked.out + asked.err
+    assert {step["status"] for step in asked.steps("devserver1")} == {"ok", "would_run", "unknown"}
+    assert asked.rows["devserver1"]["unknown"] == 5
+    assert project.orch("-s", "dev", "run", "hello", "--json").code == 0
+    again = project.orch("-s", "dev", "run", "hello", "--check", "--json")
+    assert {row["status"] for row in again.rows.values()} == {"ok"}
 
 
 def test_what_makes_and_reads_may_say(one: Project) -> None:
