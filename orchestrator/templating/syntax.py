@@ -139,16 +139,27 @@ class _Tokens:
                 yield token
 
     def _placed(self) -> Iterator[tuple[int, str, str]]:
-        text = self._source.text.replace("\r", self._stand_in)
+        text, end = self._source.text.replace("\r", self._stand_in), f"{self._stand_in}\n"
+        trims = False
         try:
             for _, kind, value in self._env.lexer.tokeniter(text, None, None, self._state):
                 self._at = text.index(value, self._at)  # beyond blanks that `{%-` took away
                 if kind in ("variable_begin", "block_begin", "raw_begin"):
                     self._begins.append(self._at)
-                yield self._at + 1, kind, value
+                # CR LF behind a tag, of which Jinja only trims LF
+                cut = len(end) if trims and kind == "data" and value.startswith(end) else 0
+                if cut < len(value):
+                    yield self._at + 1 + cut, kind, value[cut:]
                 self._at += len(value)
+                trims = self._trims(kind, value)
         except TemplateSyntaxError as error:
             raise TemplateSyntaxError(error.message or "", self._at + 1) from None
+
+    def _trims(self, kind: str, value: str) -> bool:
+        """Return whether a line's end behind this token goes, and is still there."""
+        tag = self._env.comment_end_string if kind == "comment_end" else self._env.block_end_string
+        ends = kind in ("block_end", "comment_end", "raw_end") and value.endswith(tag)
+        return ends and self._env.trim_blocks and not value.endswith(f"+{tag}")
 
 
 def _known(parsed: Parsed, env: Language) -> None:

@@ -236,6 +236,16 @@ def test_a_host_without_a_digest_says_what_it_lacks(machine: Machine) -> None:
     refuses(machine, step, "this host has no sha256sum, shasum or openssl")
 
 
+def test_a_template_keeps_the_ends_of_its_lines(machine: Machine) -> None:
+    path, lines = (
+        machine.root / "it",
+        "{% for i in ['a', 'b'] %}\r\n{{ i }}\r\n{% endfor %}\r\nend\r\n",
+    )
+    step = {"template": {"path": str(path), "src": "t.conf"}}
+    machine.sees(step, "changed", files={"t.conf": lines})
+    assert path.read_bytes() == b"a\r\nb\r\nend\r\n"
+
+
 def test_a_template_is_rendered_for_the_host_and_follows_its_variables(machine: Machine) -> None:
     files = {"t.conf": "{% for n in names %}\nname {{ n }}\n{% endfor %}\n'{{ host.name }}' $x\n"}
     path = machine.root / "it"

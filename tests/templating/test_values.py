@@ -136,6 +136,26 @@ def test_file_text_keeps_its_line_ends() -> None:
     assert text("a\r\n{{ x }}\r\nb\r", HERE).render(Names(x=1)) == "a\r\n1\r\nb\r"
 
 
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("{# note #}\na\n{% for i in x %}\n {{ i }}\n{% endfor %}\nb\n", "a\n 1\n 2\nb\n"),
+        ("{% if x %}\n\na\n\n{% endif %}\n\n", "\na\n\n\n"),
+        ("{% if x +%}\na{% endif +%}\n{#- c +#}\n", "\na\n"),
+        ("a\n\n{%- if x -%}\n\n b\n{%- endif %}\nc\n", "abc\n"),
+        ("{% raw %}\n{% if %}\n{% endraw %}\nc{# d #}\n", "\n{% if %}\nc"),
+        ("{% set y %}\na\n{% endset %}\n{{ y }}\n", "a\n\n"),
+        ("{% if x %}{{ '%}\n' }}{% endif %}\n", "%}\n"),
+        ("a{% if x %}\n{% endif %}\n", "a"),
+    ],
+)
+def test_what_is_trimmed_is_so_whatever_ends_lines(source: str, lines: str) -> None:
+    """A carriage return belongs to the line's end, behind a tag as well."""
+    for end in ("\n", "\r\n"):
+        rendered = text(source.replace("\n", end), HERE).render(Names(x=[1, 2]))
+        assert rendered == lines.replace("\n", end)
+
+
 def test_file_text_is_strict_and_stands_alone() -> None:
     with pytest.raises(DefinitionError, match="'x' is undefined"):
         text("a {{ x }}", HERE).render(Names())
