@@ -129,9 +129,6 @@ def sent_beside(command: Command) -> list[Bytes]:
     return [sends for sends in (wanted.asks, wanted.sends if whole else None) if sends]
 
 
-def answered(command: Command, sends: Bytes, asked: Outcome) -> bool:
-    """Whether a command that only asks has its answer without these bytes."""
-    wanted = command.wanted
-    if wanted is None or not command.check or wanted.tries or sends is wanted.asks:
-        return False
-    return all(change.before != UNKNOWN for change in asked.changes)
+def unknown(asked: Outcome) -> bool:
+    """Whether the host needs the bytes to say what would change."""
+    return any(change.before == UNKNOWN for change in asked.changes)

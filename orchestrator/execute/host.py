@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
-from orchestrator.execute.alone import answered, bring, judged, refused, sent_beside, untold
+from orchestrator.execute.alone import bring, judged, refused, sent_beside, unknown, untold
 from orchestrator.execute.checked import Checked, Notified, reason_of
 from orchestrator.execute.facts import gather
 from orchestrator.execute.fetching import Late, bring_home, compared
@@ -307,17 +307,23 @@ class HostTask:
         """Run it and keep its end from being told; None where that is told already."""
         if command.fetches is not None:
             return self._fetched(step, command, command.fetches)
-        staged = ""
+        wanted, staged = command.wanted, ""
+        asked: Outcome | None = None
         for sends in sent_beside(command):
-            asked = self._held(step, replace(command, check=True, staged=staged))
+            if asked is None:
+                asked = self._held(step, replace(command, check=True, staged=staged))
             if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
                 return asked
-            if answered(command, sends, asked):
+            known = not unknown(asked)
+            if known and command.check and wanted and not wanted.tries:
                 return asked
+            if known and wanted and sends is wanted.asks:
+                continue
             try:
                 staged = self._staged(step, sends)
             except OrchError as error:
                 return untold(error, self._place(step))
+            asked = None
         return self._held(step, replace(command, staged=staged))
 
     def _held(self, step: PlannedStep, command: Command) -> Outcome | None:

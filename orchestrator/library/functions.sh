@@ -568,7 +568,7 @@ planned() {
 }
 
 # Trees: the folder at hand, compared with the manifest of what is to be in it, which a function
-# `manifest` prints. plan/trees.py has its form; here it may also have lines `o - - - NAME`, for what
+# `manifest` prints. plan/trees.py has its form; here it may also have lines `o - - NAME`, for what
 # is neither file, folder nor link. A "name" is one of the manifest. LC_ALL has to be C.
 
 # tree_tools: fails where the host lacks what these need.
@@ -639,11 +639,11 @@ tree_list() {
   tree_names
   f_tree_list_odd="[\\\\$o_nl$(printf '\r')]"
   eval "find . -name . -o -path \"*\$f_tree_list_odd*\" -o -path '* ' -o $f_seen" | awk '
-    /^T [ld] / { if ($2 == "d") print "d - - -", substr($0, 5); next }
-    /^T other / { print "o - - -", substr($0, 9); next }
+    /^T [ld] / { if ($2 == "d") print "d - -", substr($0, 5); next }
+    /^T other / { print "o - -", substr($0, 9); next }
     /^T / { s = substr($0, 4 + length($2)); mode[s] = $2; next }
-    { s = $0; sub(/^[^ ]* [ *]/, "", s); sum[s] = $1 }
-    END { for (s in mode) print "f", mode[s], sum[s], "-", s }'
+    { sum[substr($0, length($1) + 3)] = $1 }
+    END { for (s in mode) print "f", mode[s], sum[s], s }'
   find . -name . -o \( -type l -o -path "*$f_tree_list_odd*" -o -path '* ' \) \
     -exec sh -c "$f_names" sh W {} + |
     while read -r f_tree_list_word f_tree_list_word f_tree_list_name; do
@@ -656,7 +656,7 @@ tree_list() {
       file) set -- f "$f_mode" "$(digest "$f_tree_list_real")";;
       *) set -- o - -;;
       esac
-      printf '%s %s %s - %s\n' "$@" "$f_tree_list_name"
+      printf '%s %s %s %s\n' "$@" "$f_tree_list_name"
     done
 }
 # tree_facts ONLY OWNED UID GID: what is there of what the manifest names: as tree_seen's expression
@@ -665,7 +665,7 @@ tree_list() {
 tree_facts() {
   tree_tools
   tree_seen $(manifest | awk '$1 == "f" && !had[$2]++ { print $2 }')
-  manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
+  manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
     xargs -0 sh -c '
       seen=$1 owned=$2 uid=$3 gid=$4; shift 4
       [ $# -gt 0 ] || exit 0
@@ -674,7 +674,7 @@ tree_facts() {
         find "$@" -prune ${uid:+-user "$uid"} ${gid:+-group "$gid"} -exec printf "O %s\n" {} +
       :' sh "$f_seen" "$2" "$3" "$4" 2>/dev/null || :
   manifest | sed -n -e '/^l /p' -e '/\\/p' |
-    while IFS=' ' read -r f_tree_facts_kind f_tree_facts_word f_tree_facts_told f_tree_facts_word f_tree_facts_name; do
+    while IFS=' ' read -r f_tree_facts_kind f_tree_facts_word f_tree_facts_told f_tree_facts_name; do
       unwritten "$f_tree_facts_name"
       f_tree_facts_real=${1:-$f_written}
       attributes "$f_tree_facts_real"
@@ -713,18 +713,20 @@ tree_more() {
 # m where it is missing, c if it differs, r if it is to be removed, and TOLD what a link points to.
 tree_compare() {
   awk -v owned="$1" '
-    function rest(n) { s = $0; while (n--) s = substr(s, index(s, " ") + 1); return s }
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
     function count(n, what) { if (n) text = text (text ? ", " : "") n " " what }
     !facts && $0 == "=" { facts = 1; next }
     !facts {
-      kind[++n] = $1; mode[n] = $2; sum[n] = $3; name[n] = rest(4)
-      here[name[n]] = 1; next }
+      kind[++n] = $1; mode[n] = $2; sum[n] = $3
+      name[n] = substr($0, length($1) + length($2) + length($3) + 4); next }
     /^T / { type[substr($0, 4 + length($2))] = $2; next }
     /^O / { own[substr($0, 3)] = 1; next }
-    /^E / { s = substr($0, 5); if (!(s in here)) { more[++extra] = s; is[extra] = $2 }; next }
-    /^X / { s = substr($0, 5); while (sub(/\/[^\/]*$/, "", s)) keep[s] = 1; next }
-    { s = $0; sub(/^[^ ]* [ *]/, "", s); has[s] = $1 }
+    /^E / {
+      if (!known) { known = 1; for (i = 1; i <= n; i++) here[name[i]] = 1 }
+      s = substr($0, 5); if (!(s in here)) { more[++extra] = s; is[extra] = $2 }
+      next }
+    /^X / { s = substr($0, 5); while (sub("/[^/]*$", "", s)) keep[s] = 1; next }
+    { has[substr($0, length($1) + 3)] = $1 }
     function compared(i, k, p, t) {
       why = t == "l" ? " (a link)" : ""
       if (t == "absent") missing++
@@ -753,27 +755,29 @@ tree_compare() {
 }
 # tree_found KEY: states what tree_compare says, and shows its diff. Fails where there are conflicts.
 tree_found() {
-  f_tree_found_bad= f_tree_found_state=
-  while IFS= read -r f_tree_found_line; do
-    case $f_tree_found_line in
-    '! '*) f_tree_found_bad=1; printf '%s\n' "${f_tree_found_line#??}" >&2;;
-    'S '*) f_tree_found_state=${f_tree_found_line#??};;
-    [+-]' '*)
-      [ "$o_show" ] || continue
-      f_tree_found_word=new
-      case $f_tree_found_line in -*) f_tree_found_word=old;; esac
+  # not more lines than it takes: a shell reads a pipe byte by byte
+  if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcr] '; else LC_ALL=C grep '^[!S] '; fi | {
+    f_tree_found_bad= f_tree_found_state=
+    while IFS= read -r f_tree_found_line; do
       case $f_tree_found_line in
-      *\\*) unwritten "${f_tree_found_line#??}"; o_line "$f_written"; o_tell $f_tree_found_word "$o_text";;
-      *) o_tell $f_tree_found_word "${f_tree_found_line#??}";;
-      esac >&4;;
-    esac
-  done
-  [ -z "$f_tree_found_bad" ] || return 1
-  [ -z "$o_show" ] || o_tell new# text >&4
-  state "$1" "$f_tree_found_state"
+      '! '*) f_tree_found_bad=1; printf '%s\n' "${f_tree_found_line#??}" >&2;;
+      'S '*) f_tree_found_state=${f_tree_found_line#??};;
+      *)
+        f_tree_found_word=new
+        case $f_tree_found_line in -*) f_tree_found_word=old;; esac
+        case $f_tree_found_line in
+        *\\*) unwritten "${f_tree_found_line#??}"; o_line "$f_written"; o_tell $f_tree_found_word "$o_text";;
+        *) o_tell $f_tree_found_word "${f_tree_found_line#??}";;
+        esac >&4;;
+      esac
+    done
+    [ -z "$f_tree_found_bad" ] || exit 1
+    [ -z "$o_show" ] || o_tell new# text >&4
+    state "$1" "$f_tree_found_state"; }
 }
-# tree_moved PLAN FROM: what tree_compare says in the file PLAN to be missing or different, from the
-# folder FROM, which holds it under the same names, into the folder at hand: renamed, many at a time.
+# tree_moved PLAN FROM: does what tree_compare says in the file PLAN, many at a time: renames what is
+# missing or different from the folder FROM, which holds it under the same names, into the folder at
+# hand, and removes what is to be removed. Of folders that are there it changes nothing.
 # Sets f_from.
 tree_moved() {
   f_from=$2
@@ -788,7 +792,11 @@ tree_moved() {
       return t s }
     function word(s) { gsub(q, q "\\" q q, s); return q s q }
     function told(up) { if (list[up] != "") print "tree_in " word(up) list[up]; list[up] = ""; size[up] = 0 }
+    function gone(what) { if (old[what] != "") print what " --" old[what]; old[what] = ""; left[what] = 0 }
     BEGIN { q = sprintf("%c", 39) }
+    /^r / {
+      s = $0; for (i = 0; i < 3; i++) s = substr(s, index(s, " ") + 1)
+      away[++away_n] = word(real(s)); by[away_n] = $2 == "d" ? "rmdir" : "rm -f" }
     /^[mc] / {
       if ($1 == "c" && $2 == "d") next
       s = $0; for (i = 0; i < 3; i++) s = substr(s, index(s, " ") + 1)
@@ -796,12 +804,18 @@ tree_moved() {
       if ($2 == "d") new[name[n]] = 1 }
     END {
       for (i = 1; i <= n; i++) {
-        up = name[i]; sub(/\/[^\/]*$/, "", up)
+        up = name[i]; sub("/[^/]*$", "", up)
         if (up in new) continue
         if (!(up in size)) ups[++many] = up
         list[up] = list[up] " \"$f_from\"/" word(name[i])
         if (++size[up] == 100) told(up) }
       for (i = 1; i <= many; i++) told(ups[i])
+      for (i = 1; i <= away_n; i++) {
+        if (by[i] != last) gone(last)
+        last = by[i]
+        old[last] = old[last] " " away[i]
+        if (++left[last] == 100) gone(last) }
+      gone(last)
     }' <"$1" >"$2.moves"
   . "$2.moves"
 }

@@ -40,8 +40,8 @@ class Wanted(Struct, frozen=True):
     wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
     sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
     there; ``unsure``: it does where the probe states ``UNKNOWN``; ``asks``: what has to be sent
-    before it can be asked whether the host has it.
-    ``manifest``: what a tree consists of (plan/trees.py), where that is short."""
+    there, before it can be asked whether the host has it. ``manifest``: what a tree consists of
+    (plan/trees.py), where that is short; ``entries``: how many lines that is."""
 
     states: Mapping[str, str]
     brings: bytes | None = None
@@ -50,6 +50,7 @@ class Wanted(Struct, frozen=True):
     asks: Bytes | None = None
     manifest: bytes | None = None
     unsure: bool = False
+    entries: int = 0
 
 
 class Fetch(Struct, frozen=True):

@@ -58,13 +58,15 @@ def wanted(module: Module, frame: Frame) -> Wanted:
 
 def _tree(states: Mapping[str, str], tree: Tree) -> Wanted:
     """What is short travels in the script; a long manifest goes before the archive and in it."""
+    entries = tree.manifest.count(b"\n")
     if len(tree.manifest) > INLINE:
-        return Wanted(states, None, tree.packed(whole=True), asks=tree.listed)
-    packed = tree.packed(whole=False)
+        return Wanted(states, None, tree.packed(whole=True), asks=tree.listed, entries=entries)
+    packed, manifest = tree.packed(whole=False), tree.manifest
     if packed.size > _SHORT:
-        return Wanted(states, None, packed, manifest=tree.manifest)
+        return Wanted(states, None, packed, manifest=manifest, entries=entries)
     try:
-        return Wanted(states, b"".join(tree.archive(whole=False)), manifest=tree.manifest)
+        brings = b"".join(tree.archive(whole=False))
+        return Wanted(states, brings, manifest=manifest, entries=entries)
     except OrchError as error:
         raise DefinitionError(*error.problems) from None
 
@@ -109,6 +111,8 @@ def script(module: Module, frame: Frame, wants: Wanted) -> str:
         parts.append(f"manifest() {{ printf %s {text}; }}")
     elif wants.asks is not None:
         parts.append('manifest() { [ -z "$o_staged" ] || tar -xOf "$o_staged" m; }')
+    if wants.entries:
+        parts.append(f"o_entries={wants.entries}")
     parts.append("mend() {\n" + "\n".join(mends or [":"]) + "\n}")
     parts.append(f"o_want={_states(wants.states)}")
     tenths = round(10 * patience(module, frame))

@@ -312,9 +312,7 @@ def test_nothing_is_done_where_it_is_made_already(machine: Machine, tmp_path: Pa
     machine.sees({"unarchive": params}, "ok")
 
 
-def test_a_check_foretells_what_hangs_on_an_archive_to_come(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_a_check_knows_what_hangs_on_an_archive_to_come(machine: Machine, tmp_path: Path) -> None:
     src = archive(tmp_path, "tar")
     there = machine.root / "it.tar"
     steps = [

@@ -333,3 +333,69 @@ def test_nothing_is_staged_where_all_is_equal_or_skipped(
         [{"run": "true", "register": "r"}, {**upload(source, there), "when": "r.exit_status == 4"}]
     )
     assert run.statuses == ["changed", "skipped"], told(run.outcomes[1])
+
+
+def test_odd_names_may_come_last(machine: Machine, there: Path, tmp_path: Path) -> None:
+    for name in ("z\nz", "z\rz", "z\\z", "z ", "z\n"):
+        source = fill(tmp_path / f"odd {name}", {"a": "1", f"d/{name}": name})
+        target = there / name
+        machine.sees(upload(source, target), "changed")
+        assert contents(target) == contents(source)
+        (target / "a").write_text("2")
+        (target / "d" / name).chmod(0o755)
+        outcome = machine.sees(upload(source, target), "changed")
+        assert states(outcome) == "1 different, 1 of another mode of 4"
+        assert contents(target) == contents(source)
+
+
+def test_links_lead_anywhere(machine: Machine, source: Path, there: Path) -> None:
+    links = {"abs": "/etc/passwd", "up": "../../x", "long": "/" + "y" * 200, "css/odd": "a\nb \\"}
+    fill(source, {name: Path(to) for name, to in links.items()})
+    fill(source, {f"{'n' * 130}/{'m' * 130}": "long", "[css]*": "pattern"})
+    machine.sees(upload(source, there), "changed")
+    assert contents(there) == contents(source)
+    for name in links:
+        (there / name).unlink()
+    (there / "abs").symlink_to("elsewhere")
+    (there / "[css]*").unlink()
+    assert states(machine.sees(upload(source, there), "changed")) == "4 missing, 1 different of 13"
+    assert contents(there) == contents(source)
+
+
+def test_many_files_take_few_processes(machine: Machine, source: Path, there: Path) -> None:
+    log = machine.root.parent / "log"
+    for tool in ("mv", "ln", "rm", "readlink", "mkdir", "chown", "ls", "rmdir"):
+        shim = Path(machine.environment["PATH"].split(":")[0], tool)
+        shim.unlink(missing_ok=True)
+        applet = "busybox " if machine.shell == "busybox" else ""
+        real = "/bin/busybox" if applet else f"/bin/{tool}"
+        shim.write_text(
+            f'#!/bin/sh\necho {tool} >>{log}\nexec {real} {tool if applet else ""} "$@"\n'
+        )
+        shim.chmod(0o755)
+    many(source)
+    machine.one(upload(source, there))
+    assert contents(there) == contents(source)
+    assert len(log.read_text().split()) < 20
+    for number in range(400):
+        fill(source, {f"many/{number:03} {'x' * 40}": f"new {number}", f"more/{number}": "1"})
+    fill(there, {f"old/{number}": "" for number in range(300)})
+    log.write_text("")
+    machine.one(upload(source, there, delete=True))
+    assert contents(there) == contents(source)
+    assert len(log.read_text().split()) < 40
+
+
+def test_new_folders_are_as_those_above_have_them(
+    machine: Machine, source: Path, there: Path
+) -> None:
+    os.chown(machine.root, -1, 4242)
+    machine.root.chmod(0o2755)
+    for _ in range(2):
+        machine.sees(upload(source, there), "changed")
+        found = [path.lstat() for path in (there, there / "css", there / "css/a")]
+        assert [at.st_gid for at in found] == [4242] * 3
+        assert [at.st_mode & 0o7777 for at in found] == [0o2755, 0o2755, 0o644]
+        for path in (there / "css").iterdir():
+            path.unlink()
+        (there / "css").rmdir()

@@ -17,7 +17,7 @@ from tests.library.shell_sharing import Script, Shell
 
 SESSION = Path(session.__file__).parent
 SETTING = frozenset("o_to o_check o_show o_staged o_digest o_size o_private".split())
-MODULE = frozenset("o_want o_within o_fixes o_literal o_off o_secrets".split())
+MODULE = frozenset("o_want o_within o_fixes o_literal o_off o_secrets o_entries".split())
 """What the planner puts before and behind a module's script, and what was compared last."""
 
 
