@@ -56,17 +56,20 @@ class ModuleReader:
         )
 
     def _extent(self, fields: dict[str, Value], key: str) -> Extent:
-        """A list of params, and of texts with values in them; or `anything`."""
+        """A list of params, and of paths and texts with values in them; or `anything`."""
         value, params = fields.get(key), fields.get("params")
         if value is None or value.data == ANYTHING:
             return None if value is None else ANYTHING
         known = params.data if params is not None and isinstance(params.data, dict) else {}
         found = []
         for text in self.read.string_list(value, key) or ():
-            if "{{" not in text and text not in known:
-                hint = nearest(text, known) or "name its params, or write `anything`"
+            plain = "{{" in text or text.startswith(("/", "~"))
+            if not plain and text not in known:
+                hint = (
+                    nearest(text, known) or "name its params or a whole path, or write `anything`"
+                )
                 self.problems.add(f"{key}: '{text}' is not a param", text.mark, hint)
-            written = text if "{{" in text else f"{{{{ {text} }}}}"
+            written = text if plain else f"{{{{ {text} }}}}"
             found.append(self.compile.value(Value(str(written), text.mark)))
         return tuple(found)
 

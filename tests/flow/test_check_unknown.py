@@ -166,6 +166,9 @@ def test_a_user_or_group_that_a_step_before_makes(one: Project) -> None:
     member = "user: {name: orch-new, groups: [orch-g]}"
     assert last(one, member)[0] == "failed"
     assert last(one, "group: {name: orch-g}", member)[0] == "unknown"
+    taken = "user: {name: orch-new, uid: 1}"  # daemon's
+    assert last(one, taken)[0] == "failed"
+    assert last(one, "user: {name: daemon, state: absent}", taken)[0] == "unknown"
     become = "{run: id, readonly: true, become: orch-new}"
     assert last(one, become)[0] == "failed"
     done = check(one, f"steps:\n- user: {{name: orch-new}}\n- {become}\n- {become}\n- run: id\n")
