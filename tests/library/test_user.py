@@ -192,6 +192,8 @@ def test_that_root_is_needed_is_said_by_a_check_as_well(private: Machine) -> Non
         user(password_hash=HASH),
         {"group": {"name": "orchnone"}},
         {"package": {"name": "dash", "state": "absent"}},
+        {"hostname": {"name": "orchtest"}},
+        {"sysctl": {"name": "net.ipv4.ip_local_port_range", "value": "2000 3000"}},
     ]
     for step in steps:
         for check in (True, False):
@@ -200,6 +202,20 @@ def test_that_root_is_needed_is_said_by_a_check_as_well(private: Machine) -> Non
             assert "this needs root: `become: true`" in outcome.stderr.text, told(outcome)
     for same in (user(shell="/bin/sh"), {"package": {"name": "dash"}}):
         private.sees(same, "ok")
+
+
+def test_a_host_without_the_tools_is_told_by_a_check_as_well(private: Machine) -> None:
+    tools = "useradd usermod userdel adduser deluser groupadd groupmod groupdel addgroup delgroup"
+    there(
+        private, f"{START}; groupadd orchtesth; for each in {tools}; do rm -f /usr/sbin/$each; done"
+    )
+    steps = [user(uid=7002), user(state="absent")]
+    steps += [{"group": {"name": "orchnone"}}, {"group": {"name": "orchtesth", "state": "absent"}}]
+    for step in steps:
+        for check in (True, False):
+            outcome = private.one(step, check=check)
+            assert outcome.status == "failed"
+            assert "this host has no " in outcome.stderr.text, told(outcome)
 
 
 @pytest.mark.parametrize("given", [{"shell": "a:b"}, {"comment": "a:b"}])
