@@ -264,13 +264,48 @@ contents() {
   else state contents 'different'; replaced "$1"
   fi
 }
-# compared PATH OWNER GROUP VALIDATE: what the probe of a module states whose payload is a file's
-# contents. New ones are tried.
+# compared PATH OWNER GROUP VALIDATE IN_PLACE: what the probe of a module states whose payload is a
+# file's contents. New ones are tried.
 compared() {
   aim "$1" || return
   attributed "$2" "$3" || return
   contents "$path" || return
-  [ "$f_equal" ] || tried "$4"
+  [ "$f_equal" ] || { replaceable "$5" && tried "$4"; }
+}
+# replaceable IN_PLACE: fails where the file at path, if there is one, cannot be replaced or, with true,
+# be written to.
+# Reads path.
+replaceable() {
+  [ -f "$path" ] || return 0
+  if [ "$1" = true ]; then
+    [ -w "$path" ] || { echo "cannot write to $path" >&2; return 1; }
+    return 0
+  fi
+  f_replaceable_up=${path%/*} f_replaceable_why=
+  if [ ! -w "${f_replaceable_up:-/}" ]; then
+    f_replaceable_why="cannot write to ${f_replaceable_up:-/}"
+  elif mounted "$path"; then f_replaceable_why="it is mounted by itself"
+  fi
+  [ "$f_replaceable_why" ] || return 0
+  [ ! -w "$path" ] ||
+    f_replaceable_why="$f_replaceable_why; \`in_place: true\` writes into the file that is there"
+  echo "$path cannot be replaced: $f_replaceable_why" >&2
+  return 1
+}
+# mounted FILE: whether it is a mount by itself, as far as Linux tells (proc_pid_mountinfo(5)).
+mounted() {
+  [ -r /proc/self/mountinfo ] && has awk || return
+  f_mounted_at=$(cd -P -- "${1%/*}/" && pwd -P && echo .) || return
+  f_mounted_at=${f_mounted_at%"$o_nl".}
+  f_mounted_at=${f_mounted_at%/}/${1##*/}
+  # newlines, blanks and backslashes are in octal there
+  printf '%s\n' "$f_mounted_at" | LC_ALL=C awk '
+    FNR == NR {
+      gsub(/\\/, "\\134"); gsub(/ /, "\\040"); gsub(/\t/, "\\011")
+      at = at (at == "" ? "" : "\\012") $0
+      next }
+    $5 == at { on = 1 }
+    END { exit !on }' - /proc/self/mountinfo
 }
 # tried COMMAND: runs it, %s being a private file at path's name with what payload writes. Fails
 # where it does. What is still to be sent is tried then.
@@ -330,6 +365,30 @@ beside() {
   if [ "$f_usual" ]; then set -C; true >"$temp"; else (umask 077; set -C; : >"$temp"); fi || return
   set +C
 }
+# inherit FROM TO: gives a file the ACL and the extended attributes of the one whose place it is to
+# take, with its mode and, as far as can be, its owner. Says so where that takes what the host lacks.
+# busybox's ls shows no ACL.
+inherit() {
+  cp --attributes-only --preserve=all --no-preserve=timestamps -- "$1" "$2" 2>/dev/null && return 0
+  f_inherit_lost=
+  if has getfacl && has setfacl; then
+    getfacl -p -- "$1" 2>/dev/null | setfacl --set-file=- -- "$2" 2>/dev/null || f_inherit_lost=1
+  else
+    case $(LC_ALL=C ls -ld -- "$1") in ??????????+*) f_inherit_lost=1;; esac
+  fi
+  if has getfattr && has setfattr; then
+    f_inherit_all=$(getfattr -d -m - -e base64 -- "$1" 2>/dev/null | grep -v -e '^#' -e '^system\.posix_acl' || :)
+    while IFS= read -r f_inherit_line; do
+      [ -z "$f_inherit_line" ] ||
+        setfattr -n "${f_inherit_line%%=*}" -v "${f_inherit_line#*=}" -- "$2" 2>/dev/null ||
+        f_inherit_lost=1
+    done <<END
+$f_inherit_all
+END
+  fi
+  [ -z "$f_inherit_lost" ] ||
+    echo "$1 loses its ACL, or extended attributes: to keep them this host needs GNU cp, or setfacl and setfattr, and may need root" >&2
+}
 # place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
 # given stays as it was there, or as the umask has it; a new file with a secret in it (o_private) is
 # its owner's alone. BACKUP true: what was there stays beside it.
@@ -343,6 +402,9 @@ place() {
   *) f_place_was= f_place_user= f_place_team=;;
   esac
   own "$temp" "${3:-$f_place_user}" "${4:-$f_place_team}"
+  [ $f_type != file ] || inherit "$1" "$temp"
+  # once more: what is inherited may have an owner
+  [ $f_type != file ] || own "$temp" "$3" "$4"
   if [ -z "$2$f_place_was$f_usual" ]; then
     f_place_mask=$(umask)
     [ -z "$o_private" ] || f_place_mask=077
@@ -367,12 +429,15 @@ over() {
       { rm -f -- "$2" && mv -f -- "$1" "$2"; }
   fi
 }
-# put PATH MODE OWNER GROUP BACKUP: what payload writes becomes the file that PATH leads to.
+# put PATH MODE OWNER GROUP BACKUP [IN_PLACE]: what payload writes becomes the file that PATH leads to;
+# IN_PLACE true: the contents of the one that is there.
 # Sets f_wrote.
 put() {
   aim "$1"
+  f_put_was=$f_type
+  [ "$f_put_was$6" != filetrue ] || { pour "$2" "$3" "$4" "$5"; return; }
   # a new file, of which nothing special is wanted
-  if [ "$f_type$2$3$4$o_private" = absent ]; then beside "$path" usual; else beside "$path"; fi
+  if [ "$f_put_was$2$3$4$o_private" = absent ]; then beside "$path" usual; else beside "$path"; fi
   f_wrote=
   payload >"$temp"
   f_put_code=$?
@@ -381,6 +446,24 @@ put() {
   # what writes it says whether it could, unless it is made of pipes
   [ "$o_literal" ] || same "$temp" || { echo "could not write all of it" >&2; return 1; }
   place "$path" "$2" "$3" "$4" "$5"
+}
+# pour MODE OWNER GROUP BACKUP: writes what payload writes into the file at path, once all of it is
+# there; where that fails, as a full disk makes it, what was there is written back.
+# Reads path.
+pour() {
+  f_pour_temp=${TMPDIR:-/tmp}/$ORCH_TEMP
+  trap 'rm -rf -- "$f_pour_temp"' EXIT
+  trap 'exit 143' TERM HUP INT
+  (umask 077 && mkdir -- "$f_pour_temp" && cat <"$path" >"$f_pour_temp/old" && payload >"$f_pour_temp/new") ||
+    return
+  [ "$o_literal" ] || same "$f_pour_temp/new" || { echo "could not write all of it" >&2; return 1; }
+  if [ "$4" = true ]; then
+    f_pour_kept=$path.$(date -u +%Y%m%dT%H%M%SZ)
+    while present "$f_pour_kept~"; do f_pour_kept=$f_pour_kept+; done
+    cp -p -- "$path" "$f_pour_kept~" || return
+  fi
+  cat <"$f_pour_temp/new" >"$path" || { cat <"$f_pour_temp/old" >"$path"; return 1; }
+  dress "$path" "$1" "$2" "$3"
 }
 
 # The editing of texts by lines. grep's regular expressions are POSIX's extended ones, on bytes.
@@ -558,10 +641,11 @@ plan_block() {
   f_text=$2$o_nl$f_text$3$o_nl
   [ -z "$f_cr" ] || f_text=$(printf %s "$f_text" | sed "s/\$/$f_cr/"; echo .) f_text=${f_text%.}
 }
-# planned VALIDATE: reports and tries the new text, if it is one.
+# planned VALIDATE IN_PLACE: reports and tries the new text, if it is one.
 # Reads f_due f_type path.
 planned() {
   [ "$f_due" ] || return 0
+  replaceable "$2" || return
   [ $f_type = absent ] || replaced "$path"
   replacing
   tried "$1"

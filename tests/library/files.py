@@ -14,6 +14,16 @@ WITHOUT_POWERS = ("/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all")
 """Words before a command that take from root all that another user could not do."""
 
 
+def without_powers(machine: Machine) -> None:
+    """Have root there be as another user, who owns what root does. busybox's shell believes that
+    root may write anything: with its tools dash runs then."""
+    machine.within = WITHOUT_POWERS
+    if machine.shell == "busybox":
+        shell = Path(machine.environment["PATH"].split(":")[0], "sh")
+        shell.unlink()
+        shell.symlink_to("/usr/bin/dash")
+
+
 def refuses(machine: Machine, step: Any, said: str, **more: Any) -> Outcome:
     """Check and run: both fail with this message, and nothing changes anywhere."""
     before = snapshot(machine.root)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.library.files import WITHOUT_POWERS, changes, mode, nothing_left_in, refuses
+from tests.library.files import changes, mode, nothing_left_in, refuses, without_powers
 from tests.library.machine import ODD, Machine, told
 from tests.library.tools import only
 
@@ -207,11 +207,7 @@ def test_a_folder_is_no_link_and_no_file(
 
 
 def test_who_owns_closed_folders_can_unpack_into_them(machine: Machine, tmp_path: Path) -> None:
-    machine.within = WITHOUT_POWERS
-    if machine.shell == "busybox":  # whose shell thinks that root may write anything
-        shell = Path(machine.environment["PATH"].split(":")[0], "sh")
-        shell.unlink()
-        shell.symlink_to("/usr/bin/dash")
+    without_powers(machine)
     path = machine.root / "to"
     closed = [("./", 0o700, None), ("top", 0o555, None), ("top/in", 0o555, None)]
     src = members(tmp_path, *closed, ("top/in/f", 0o444, b"f"), ("top/g", 0o644, b"g"))
