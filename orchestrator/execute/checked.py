@@ -17,6 +17,9 @@ from orchestrator.model.result import NotRun, Result
 from orchestrator.plan.conditions import any_of
 from orchestrator.plan.model import PlannedStep
 
+_MOST = 64
+"""How many steps that are queued a failure may hang on."""
+
 
 class Checked:
     """One task's way over one host, as a check sees it; does nothing in any other run.
@@ -32,9 +35,14 @@ class Checked:
 
     def hangs_on_queued(self, command: Command) -> bool:
         """Whether its conditions are over a step that is queued, and of which it is not known yet
-        whether its end will be known."""
+        whether its end will be known; or it may hang on more steps than the host is to go through
+        for each of many."""
         if command.effects is None:
             return False
+        if len(self._queued) >= _MOST:
+            self._queued = [each for each in self._queued if not self._over(each[0])]
+            if len(self._queued) >= _MOST:
+                return True
         asked = set(self._asked(command))
         waiting = {number for number in asked if not self._over(number)}
         return bool(waiting & self._open) or bool(waiting and asked & self._recorder.unknown.keys())

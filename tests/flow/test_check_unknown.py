@@ -86,6 +86,14 @@ def test_what_goes_on_behind_an_unknown_step(one: Project) -> None:
     assert done.rows["a1"]["status"] == "would_run"
 
 
+def test_many_steps(one: Project) -> None:
+    directory = "- directory: {path: ~/}\n"
+    look = "- {run: test -e x, readonly: true}\n"
+    done = check(one, f"steps:\n{directory * 70}- run: touch x\n{directory * 70}{look * 2}")
+    assert ends(done) == ["ok"] * 70 + ["would_run"] + ["ok"] * 70 + ["unknown"] * 2
+    assert ends(check(one, f"steps:\n{directory * 140}{look}"))[-1] == "failed"
+
+
 def test_where_nothing_was_withheld_a_failure_is_one(one: Project) -> None:
     done = check(
         one,
