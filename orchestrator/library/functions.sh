@@ -712,9 +712,10 @@ tree_names() {
 # tree_list: the manifest of all that is in the folder at hand, in no order, without the folder.
 tree_list() {
   tree_tools
-  set --
+  set -- 0644 0755 0664 0775 0600 0700 0640 0750 0444 0555
   for f_tree_list_bits in $(
-    find . -type f -exec ls -ldn {} + | awk '$1 ~ /^-[-rwxsStT]+[.+@]?$/ { print substr($1, 1, 10) }' | sort -u
+    find . -type f $(printf '! -perm %s ' "$@") -exec ls -ldn {} + |
+      awk '$1 ~ /^-[-rwxsStT]+[.+@]?$/ { print substr($1, 1, 10) }' | sort -u
   ); do
     f_octal "$f_tree_list_bits"
     set -- "$@" "$f_mode"
