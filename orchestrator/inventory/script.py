@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.text import decode as keep_bytes
 from orchestrator.model.value import Value
+from orchestrator.source import child
 from orchestrator.source.jsontext import parse_json
 from orchestrator.source.load import decode
 
@@ -28,8 +29,9 @@ def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT
     if not os.access(path, os.X_OK):
         hint = f"chmod +x {shown}, or name it {shown}.yml if it is a list of hosts"
         raise DefinitionError(Problem(f"{shown} is not executable", mark, hint))
-    try:
-        program = subprocess.Popen(
+
+    def make() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [path.absolute()],
             cwd=root,
             env={**os.environ, "ORCH_STAGE": stage},
@@ -38,31 +40,30 @@ def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT
             stderr=subprocess.PIPE,
             start_new_session=True,  # so that its children can be ended with it
         )
+
+    try:
+        program, (out, err) = child.use(
+            make, lambda program: (program, program.communicate(timeout=timeout)), _end
+        )
     except OSError as error:
         hint = "its first line must name an interpreter, like #!/bin/sh"
         what = f"{shown} cannot run: {(error.strerror or str(error)).lower()}"
         raise DefinitionError(Problem(what, mark, hint)) from error
-    out, err = _finish(program, shown, timeout)
+    except subprocess.TimeoutExpired as error:
+        what = f"{shown} did not end within {timeout:g} seconds{_said(error.stderr or b'')}"
+        raise DefinitionError(Problem(what, mark)) from error
     if program.returncode:
         how = f"exited with {program.returncode}" if program.returncode > 0 else "was killed"
         raise DefinitionError(Problem(f"{shown} {how}{_said(err)}", mark))
     return parse_json(decode(out, shown), shown)
 
 
-def _finish(program: subprocess.Popen[bytes], shown: str, timeout: float) -> tuple[bytes, bytes]:
-    try:
-        return program.communicate(timeout=timeout)
-    except BaseException as error:
-        os.killpg(program.pid, signal.SIGKILL)
-        program.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        what = f"{shown} did not end within {timeout:g} seconds{_said(error.stderr or b'')}"
-        raise DefinitionError(Problem(what, Mark(shown))) from error
-    finally:
-        for pipe in (program.stdout, program.stderr):
-            if pipe is not None:
-                pipe.close()
+def _end(program: subprocess.Popen[bytes]) -> None:
+    os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+    for pipe in (program.stdout, program.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _said(err: bytes) -> str:

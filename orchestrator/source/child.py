@@ -6,9 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _ENDING = 1.0  # seconds for what is asked to end
 _LOOK = 0.02  # seconds between looks at whether it has
@@ -23,20 +28,51 @@ def run(
     started is found by its parents if we have to leave. Raises OSError and ValueError where it
     cannot be run.
     """
-    child = subprocess.Popen(
-        words,
-        cwd=folder or None,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        out, err = child.communicate()
-    except BaseException:
-        _end(child)
-        raise
+
+    def make() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            words,
+            cwd=folder or None,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    child, (out, err) = use(make, lambda child: (child, child.communicate()), _end)
     return subprocess.CompletedProcess(words, child.returncode, out, err)
+
+
+def use(
+    make: Callable[[], subprocess.Popen[bytes]],
+    then: Callable[[subprocess.Popen[bytes]], T],
+    end: Callable[[subprocess.Popen[bytes]], None],
+) -> T:
+    """Return ``then(make())``; where that raises, also for an interrupt, after ``end`` of what
+    ``make`` has started.
+
+    An interrupt is raised in the main thread, even while Popen waits there for the child that it
+    has started, and nobody would know of that any more. So another thread makes it.
+    """
+    begun: Future[subprocess.Popen[bytes]] = Future()
+    try:
+        Thread(target=_make, args=(begun, make)).start()
+        return then(begun.result())
+    except BaseException:
+        if not begun.cancel() and begun.exception() is None:
+            end(begun.result())
+        raise
+
+
+def _make(
+    begun: Future[subprocess.Popen[bytes]], make: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    if not begun.set_running_or_notify_cancel():
+        return
+    try:
+        begun.set_result(make())
+    except BaseException as error:  # it is raised where the result is asked for
+        begun.set_exception(error)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -80,7 +116,7 @@ def _parents() -> Iterator[tuple[int, int]]:
     )
     for stat in stats:
         with suppress(OSError):  # it has ended
-            yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+            yield int(stat.parent.name), int(stat.read_bytes().rpartition(b")")[2].split()[1])
     if not stats:
         table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False)
         for row in table.stdout.splitlines():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from orchestrator.errors import DefinitionError
 from orchestrator.inventory.script import ask
+from tests.projects import Project
+from tests.sshd import until
 
 from .project import problem, stage, write
 
@@ -65,6 +68,22 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
     deadline = time.monotonic() + 20
     while any(map(_alive, pids.read_text().split())):  # a kill is on its way for a moment
         assert time.monotonic() < deadline, "a child outlives the program"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_is_ended_with_its_children_by_a_signal(
+    project: Project, number: signal.Signals
+) -> None:
+    pids = project.root / "pids"
+    hosts = f"#!/bin/sh\ntrap '' INT TERM\nsleep 300 & echo $! $$ >{pids}; wait\n"
+    file = project.write({"inventories/dev/hosts": hosts}).root / "inventories/dev/hosts"
+    file.chmod(0o755)
+    with project.started("-s", "dev", "hosts") as process:
+        until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "the program")
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    until(lambda: not any(map(_alive, pids.read_text().split())), "the program's end")
 
 
 def _alive(pid: str) -> bool:
