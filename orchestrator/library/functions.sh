@@ -284,6 +284,9 @@ replaceable() {
   f_replaceable_up=${path%/*} f_replaceable_why=
   if [ ! -w "${f_replaceable_up:-/}" ]; then
     f_replaceable_why="cannot write to ${f_replaceable_up:-/}"
+  elif [ -k "${f_replaceable_up:-/}" ] && [ ! -O "$path" ] && [ ! -O "${f_replaceable_up:-/}" ] &&
+    [ "$(id -u)" != 0 ]
+  then f_replaceable_why="in ${f_replaceable_up:-/} only its owner can do that"
   elif mounted "$path"; then f_replaceable_why="it is mounted by itself"
   fi
   [ "$f_replaceable_why" ] || return 0

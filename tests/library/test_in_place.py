@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,21 @@ def test_a_file_in_a_closed_folder_is_written_into(machine: Machine, module: str
     path.chmod(0o444)
     path.write_text(TEXT)
     refuses(machine, step(module, path, in_place=True), f"cannot write to {path}", **more)
+
+
+def test_a_file_of_another_in_a_sticky_folder_is_written_into(machine: Machine) -> None:
+    # daemon, who gets to where the test is
+    powers = [f"--{sort}-caps=-all,+dac_read_search" for sort in ("inh", "ambient")]
+    machine.within = ("/usr/bin/setpriv", "--reuid=1", "--clear-groups", *powers)
+    machine.root.chmod(0o1777)
+    path = machine.root / "it"
+    path.write_text(TEXT)
+    path.chmod(0o666)
+    outcome = refuses(machine, step("copy", path), "only its owner can do that")
+    assert "`in_place: true`" in outcome.stderr.text
+    machine.sees(step("copy", path, in_place=True), "changed")
+    os.chown(path, 1, -1)
+    machine.sees(step("copy", path, content="newer\n"), "changed")
 
 
 def test_what_was_there_before_it_was_written_into_is_kept(machine: Machine) -> None:

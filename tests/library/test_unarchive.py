@@ -362,3 +362,33 @@ def test_what_the_host_lacks_is_said(
     outcome = machine.sees(step(archive(tmp_path, kind), machine.root / "to"), "failed")
     assert f"this host has no {tool}" in outcome.stderr.text
     assert names(machine.root) == []
+
+
+def test_any_names_and_kinds_in_it(machine: Machine, tmp_path: Path) -> None:
+    path = machine.root / "to"
+    odd = [*ODD, "behind ", "tab\t", "a\rb", "\udcff\udcfe", "x" * 120]
+    src = tmp_path / "it.tar"
+    with tarfile.open(src, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as into:
+        for name in odd:
+            member = tarfile.TarInfo(f"d {name}/{name}")
+            member.size = 1
+            into.addfile(member, io.BytesIO(b"1"))
+        for name, kind, to in (
+            ("hard", tarfile.LNKTYPE, "d plain/plain"),
+            ("pipe", tarfile.FIFOTYPE, ""),
+            ("odd\n", tarfile.SYMTYPE, "to\n \\x"),
+            ("out", tarfile.SYMTYPE, "/nowhere/at all"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, to
+            into.addfile(member)
+    path.mkdir()
+    (path / "before").touch()
+    for name in ("odd\n", "hard"):
+        machine.sees(step(src, path), "changed")
+        assert all((path / f"d {name}" / name).read_text() == "1" for name in odd)
+        assert (path / "odd\n").readlink() == Path("to\n \\x")
+        (path / name).unlink()
+        for edited in odd[::2]:
+            (path / f"d {edited}" / edited).write_text("2")
+    assert (path / "pipe").is_fifo()
