@@ -58,6 +58,7 @@ class Auth:
         self._in = False
         self._said = b""  # the last of the server's words to its users
         self._unanswered = False  # a question that the password was not enough for
+        self._rejected = False
         self._handler_table: dict[int, Callable[[Message], None]] = {
             codes.MSG_SERVICE_ACCEPT: self._ignore,
             codes.MSG_USERAUTH_BANNER: self._told,
@@ -231,7 +232,7 @@ class Auth:
         self._methods, partial = message.get_list(), message.get_boolean()
         what = str(self._key) if self._method == KEY and self._key else self._method
         if what != "none":
-            self.tried.append(f"{what}, taken, but not enough" if partial else what)
+            self.tried.append(f"{what}{self._why_not(partial)}")
         self._settle(taken=partial)
         if partial:
             self._done.clear()
@@ -239,6 +240,15 @@ class Auth:
         elif self._method == KEY and self._other_hash():
             return
         self._on()
+
+    def _why_not(self, partial: bool) -> str:
+        if partial:
+            return ", taken, but not enough"
+        if not self._given or self._method == KEY:
+            return ""
+        self._rejected = True
+        alone = self._desk is not None and self._given == [self._desk.question()]
+        return f": the {'password' if alone else 'answer'} was rejected"
 
     def _settle(self, *, taken: bool) -> None:
         if self._desk is None:
@@ -276,6 +286,8 @@ class Auth:
                 "orch itself logs in with keys and passwords only;"
                 " the system's ssh may know another way: `connect: {transport: openssh}`"
             )
+        if self._rejected:
+            hint = f"is it the password of {self._user} on this host?"
         if self._unanswered:
             hint = (
                 "does the host want the password changed, or a second one?"

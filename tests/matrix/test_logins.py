@@ -66,3 +66,19 @@ def test_a_passphrase_is_asked_for_once_in_a_run(ground: Ground, here: Place) ->
     done = ground.project.run("ssh", "encrypted", "another", steps=[step], ask=person)
     assert [host.code for host in done] == [Exit.OK, Exit.OK]
     assert person.asked == [f"Passphrase of {here.folder}/encrypted: "]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("both", "password"), ("prompted", "keyboard-interactive")]
+)
+def test_a_password_that_is_wrong_is_called_rejected(
+    ground: Ground, here: Place, name: str, method: str
+) -> None:
+    wrong = here.folder / f"wrong-{name}"
+    wrong.write_text("wrong\n")
+    wrong.chmod(0o600)
+    environ = {"ORCH_SSH_PASSWORD_FILE": str(wrong)}
+    (done,) = ground.project.run("ssh", name, environ=environ)
+    assert done.code == Exit.UNREACHABLE
+    assert f"{method}: the password was rejected" in done.row.reason
+    assert done.row.hint == f"is it the password of {name} on this host?"
