@@ -747,11 +747,14 @@ tree_list() {
       printf '%s %s %s %s\n' "$@" "$f_tree_list_name"
     done
 }
-# tree_facts ONLY OWNED UID GID: what is there of what the manifest names: as tree_seen's expression
+# tree_facts ONLY OWNED UID GID UNREAD: what is there of what the manifest names: as tree_seen's expression
 # has it, `T same NAME` of a link that points to where it is to, and `O NAME` where OWNED is given and
-# it has these owners, as far as they are given. ONLY: the real name of the only file there.
+# it has these owners, as far as they are given. ONLY: the real name of the only file there. UNREAD:
+# files, but those with odd names, are not read.
+# Sets f_sums.
 tree_facts() {
   tree_tools
+  [ -z "$5" ] || f_sums=true
   tree_seen $(manifest | awk '$1 == "f" && !had[$2]++ { print $2 }')
   manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
     xargs -0 sh -c '
@@ -796,11 +799,11 @@ tree_more() {
   find . -name . -o -path "$f_tree_more_stage" -prune -o \( -path . "$@" \) -prune \
     -exec sh -c "$f_names" sh X {} + -o -exec sh -c "$f_names" sh E {} +
 }
-# tree_compare OWNED: from the manifest, a line `=`, and what tree_facts and tree_more print:
+# tree_compare OWNED UNREAD: from the manifest, a line `=`, and what tree_facts and tree_more print:
 # S STATE; ! CONFLICT; - and + LINE of a diff; and what is to be done: WHAT KIND TOLD NAME, WHAT being
 # m where it is missing, c if it differs, r if it is to be removed, and TOLD what a link points to.
 tree_compare() {
-  awk -v owned="$1" '
+  awk -v owned="$1" -v unread="$2" '
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
     function count(n, what) { if (n) text = text (text ? ", " : "") n " " what }
     !facts && $0 == "=" { facts = 1; next }
@@ -824,7 +827,7 @@ tree_compare() {
       else if ((k == "d") != (t == "d")) {
         print "! " p " there is " (t == "d" ? "a" : "no") " directory" (t == "l" ? ", but a link" : "")
         return }
-      else if (k == "l" ? t != "same" : k == "o" || k == "f" && has[p] != sum[i]) different++
+      else if (k == "l" ? t != "same" : k == "o" || k == "f" && unread == "" && has[p] != sum[i]) different++
       else if (k == "f" && t != mode[i]) modes++
       else if (k != "l" && owned != "" && !(p in own)) { owners++; why = " (its owner)" }
       else return
