@@ -320,6 +320,24 @@ def test_a_check_knows_what_hangs_on_an_archive_to_come(machine: Machine, tmp_pa
     assert machine.go(steps).statuses == ["ok", "ok"]
 
 
+def test_what_others_write_into_the_record_is_not_run(machine: Machine, tmp_path: Path) -> None:
+    """The folder may be another user's."""
+    path, made = machine.root / "to", machine.root / "made"
+    step = {"unarchive": {"src": str(archive(tmp_path, "tar")), "path": str(path)}}
+    machine.sees(step, "changed")
+    record = path / ".orch-unarchived"
+    mark, *lines = record.read_text().splitlines(keepends=True)
+    sum_ = next(line.split()[2] for line in lines if line.startswith("f "))
+    odd = [f"f $(touch${{IFS}}{made}) {sum_} ./x\n", f"f 0644;touch${{IFS}}{made} {sum_} ./x\n"]
+    odd += [f"f 0644 {sum_} {word}\n" for word in ("-exec", "touch", str(made), ";")]
+    odd += [f"d - - {word}\n" for word in ("-fprint", str(made))]
+    record.write_text("".join([mark, *odd, *lines]))
+    for check in (True, False):
+        machine.one(step, check=check)
+        assert not made.exists()
+    machine.sees(step, "ok")
+
+
 @pytest.mark.parametrize("params", [{}, {"src": "x", "remote_src": "/x"}])
 def test_it_needs_one_archive(machine: Machine, tmp_path: Path, params: dict[str, Any]) -> None:
     if "src" in params:
