@@ -140,10 +140,10 @@ def _last_words(row: Row) -> tuple[str, ...]:
 
 def _beneath(group: Sequence[Row], out: Out) -> Iterator[str]:
     """The last lines on stderr and the hint of rows that ended alike."""
-    hosts = fold(row.host for row in group)
     words = [_shared(group, list(lines)) for lines in zip(*map(_last_words, group), strict=True)]
     reason = _shared(group, [row.reason for row in group]) if len(group) >= _SEVERAL else ""
     if len(group) > 1 and (words or reason):
+        hosts = fold(row.host for row in group)
         yield from _indented(f"{hosts}: {reason}".rstrip(), out, "    ")
     for line in words:
         yield f"    {out.paint('!', RED)} {line}".rstrip()
