@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -23,3 +24,24 @@ def project(tmp_path: Path) -> Project:
     root = tmp_path / "project"
     (root / "inventories").mkdir(parents=True)
     return Project(root)
+
+
+@pytest.hookimpl(tryfirst=True)  # before those marked long are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test that is the same for every shell, run one in the short run: another for each
+    test and for each of its other parameters. Marked ``every_shell`` it is run with all."""
+    same: dict[tuple[object, ...], list[pytest.Item]] = {}
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is None or item.get_closest_marker("every_shell"):
+            continue
+        for name, value in call.params.items():
+            if value in ("dash", "bash", "busybox"):
+                others = (f"{n}={i}" for n, i in call.indices.items() if n != name)
+                key = (item.path, getattr(item, "originalname", item.name), name, *others)
+                same.setdefault(key, []).append(item)
+                break
+    for key, group in same.items():
+        kept = crc32("\n".join(map(str, key[1:])).encode()) % len(group)
+        for item in (*group[:kept], *group[kept + 1 :]):
+            item.add_marker("long")

@@ -56,6 +56,7 @@ def test_the_first_command_prints_a_row_for_every_host_of_the_example(clone: Pat
     assert done.stdout.count("Linux") >= 4
 
 
+@pytest.mark.long
 def test_the_second_command_installs_what_the_tests_need_and_finds_them(clone: Path) -> None:
     """It is what runs this test, so here it only collects."""
     done = shell(clone, f"{command('second')} --collect-only -q")

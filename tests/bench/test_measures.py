@@ -40,6 +40,7 @@ def test_cost_is_told_for_each_number_of_hosts(there: Farm) -> None:
     assert scale.row(size, size).startswith("| 2 | ")
 
 
+@pytest.mark.long
 def test_hosts_that_all_flood_at_once_take_no_more_memory_than_is_said(there: Farm) -> None:
     more, status = scale.flood(there, 20, 10_000_000)
     assert status == 0

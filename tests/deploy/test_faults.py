@@ -208,6 +208,7 @@ def test_a_deploy_that_fails_at_any_step_leaves_the_old_release_live(matrix: Mat
     next_works(matrix)
 
 
+@pytest.mark.long
 def test_a_deploy_that_is_interrupted_at_any_step_leaves_the_old_release_live(
     matrix: Matrix,
 ) -> None:
