@@ -755,7 +755,7 @@ tree_list() {
 tree_facts() {
   tree_tools
   [ -z "$5" ] || f_sums=true
-  tree_seen $(manifest | awk '$1 == "f" && !had[$2]++ { print $2 }')
+  tree_seen $(manifest | awk '$1 == "f" && $2 ~ /^[0-7]+$/ && !had[$2]++ { print $2 }')
   manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
     xargs -0 sh -c '
       seen=$1 owned=$2 uid=$3 gid=$4; shift 4

@@ -410,3 +410,37 @@ def test_any_names_and_kinds_in_it(machine: Machine, tmp_path: Path) -> None:
         for edited in odd[::2]:
             (path / f"d {edited}" / edited).write_text("2")
     assert (path / "pipe").is_fifo()
+
+
+HOSTILE = [
+    "f $(touch${IFS}pwned) 00 ./a",
+    "f 0644;touch${IFS}pwned 00 ./a",
+    "d - - -delete",
+    "d - - / -delete -o -path .",
+    "f 0644 00 ./../mine",
+    "f 0644 00 ./x/../../mine",
+    "l - /etc ./../link",
+    "d - - ./..",
+    "f 0644 00 " + "".join(f"\\0{ord(char):03o}" for char in "./../mine"),
+    "f 0644 00 " + "".join(f"\\0{ord(char):03o}" for char in "/etc/passwd"),
+    "f 0644 00 ./$(touch pwned)\\0057",
+]
+
+
+def test_a_record_that_somebody_else_wrote_is_no_script(machine: Machine, tmp_path: Path) -> None:
+    """Whoever can write to the folder can write the record."""
+    path = machine.root / "to"
+    (machine.root / "mine").write_bytes(b"m")
+    src = step(archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path)
+    machine.sees(src, "changed")
+    with (path / ".orch-unarchived").open("a") as record:
+        record.write("".join(f"{line}\n" for line in HOSTILE))
+    for check in (True, False):
+        assert machine.go([src], check=check).statuses == ["ok"]
+        assert below(path) == {"a": b"1", "x/y": b"2"}
+        assert not list(machine.root.parent.rglob("pwned"))
+    (path / "a").unlink()
+    machine.sees(src, "changed")
+    assert below(path) == {"a": b"1", "x/y": b"2"}
+    assert (machine.root / "mine").read_bytes() == b"m"
+    assert not list(machine.root.parent.rglob("pwned"))
