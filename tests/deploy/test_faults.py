@@ -21,6 +21,7 @@ from tests.deploy.site import PATIENCE, deploy, home, next_second, rows, until
 from tests.deploy.small import HOSTS, SOURCES, live, locks, releases, small
 from tests.projects import Done, Project
 
+pytestmark = pytest.mark.long
 PRIMARY, VICTIM = HOSTS[0], HOSTS[1]
 ORCH = (sys.executable, "-m", "orchestrator")
 
@@ -208,7 +209,6 @@ def test_a_deploy_that_fails_at_any_step_leaves_the_old_release_live(matrix: Mat
     next_works(matrix)
 
 
-@pytest.mark.long
 def test_a_deploy_that_is_interrupted_at_any_step_leaves_the_old_release_live(
     matrix: Matrix,
 ) -> None:
@@ -219,7 +219,6 @@ def test_a_deploy_that_is_interrupted_at_any_step_leaves_the_old_release_live(
     next_works(matrix)
 
 
-@pytest.mark.long
 def test_a_deploy_that_dies_at_any_step_leaves_whole_releases_and_stale_locks(
     matrix: Matrix,
 ) -> None:
