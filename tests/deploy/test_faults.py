@@ -192,7 +192,7 @@ def test_every_step_of_the_recipe_is_met(matrix: Matrix) -> None:
     files = {fault.file for fault in matrix.faults}
     assert {Path(file).stem for file in files} == {
         *("build", "check", "cleanup", "finish", "healthy", "log", "migrate", "publish"),
-        *("restart", "revision", "setup", "update"),
+        *("restart", "revision", "setup", "template", "update"),
     }
     assert len(matrix.faults) > 20
 

@@ -62,8 +62,8 @@ def test_those_that_had_done_nothing_are_not_started(project: Project) -> None:
 
 def test_a_check_that_stops_tells_the_same(project: Project) -> None:
     files = {
-        "tasks/short.yml": "steps:\n- {file: {path: a}}\n"
-        "- {run: exit 5, when: host.name == 'web3', readonly: true}\n",
+        "tasks/short.yml": "steps:\n- {run: exit 5, when: host.name == 'web3', readonly: true}\n"
+        "- {file: {path: a}}\n",
         "tasks/long.yml": "steps: [{run: echo long}]\n",
     }
     done = run(project, files, "short", "long", "--check")

@@ -27,17 +27,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_the_archive_has_the_files_by_number_and_is_as_long_as_said(
-    folder: Path, whole: bool
-) -> None:
+def test_the_archive_has_files_and_links_and_is_as_long_as_said(folder: Path, whole: bool) -> None:
     found = tree(folder, ())
     data = read(found, whole=whole)
     assert len(data) == found.packed(whole=whole).size
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        members = {member.name: archive.extractfile(member) for member in archive}
-        sizes = [len(member.read()) for name, member in members.items() if member and name != "m"]
-        assert sizes == [0, 1, 513, 512, 20_000]
-        assert ("m" in members) == whole
+        members = {member.name: member for member in archive}
+        assert (members.pop("m", None) is not None) == whole
+        sizes = {name: member.size for name, member in members.items() if member.isreg()}
+        assert sizes == {"t/a": 0, "t/b": 1, "t/d": 513, "t/sub/c": 512, "t/sub/é \n": 20_000}
+        links = {name: member.linkname for name, member in members.items() if member.issym()}
+        assert links == {"t/to": "sub/c"}
+        assert len(members) == len(sizes) + len(links)
     listed = b"".join(found.listed.read()) if found.listed.read else b""
     assert len(listed) == found.listed.size
     with tarfile.open(fileobj=io.BytesIO(listed)) as archive:
