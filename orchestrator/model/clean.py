@@ -61,7 +61,9 @@ def one_line(text: str) -> str:
     whole. Line breaks of every kind are blanks, colours are removed, other controls shown as
     ``\\x1b``.
     """
-    return " ".join(visible(_BREAKS.sub(" ", _COLOUR.sub("", text))).split())
+    if not (text.isascii() and text.isprintable()):  # as most are
+        text = visible(_BREAKS.sub(" ", _COLOUR.sub("", text)))
+    return " ".join(text.split())
 
 
 def quote(text: str, most: int = 200) -> str:
