@@ -51,7 +51,7 @@ def clean(text: str) -> str:
 
 def visible(text: str) -> str:
     """Return the text with nothing left out: each control but tab and newline is ``\\x1b``."""
-    return _UNSAFE.sub(_named, text)
+    return text if text.isprintable() else _UNSAFE.sub(_named, text)
 
 
 def one_line(text: str) -> str:
@@ -61,7 +61,7 @@ def one_line(text: str) -> str:
     whole. Line breaks of every kind are blanks, colours are removed, other controls shown as
     ``\\x1b``.
     """
-    if not (text.isascii() and text.isprintable()):  # as most are
+    if not text.isprintable():  # few are not
         text = visible(_BREAKS.sub(" ", _COLOUR.sub("", text)))
     return " ".join(text.split())
 

@@ -25,7 +25,13 @@ def parts(text: str) -> Iterator[tuple[str, str]]:
     name: what all of them need, named '', and each function."""
     yield "", _core()
     names = needed(text)
-    yield from ((name, source) for name, source in _functions().items() if name in names)
+    yield from _sources(names)
+
+
+@cache
+def _sources(names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Functions with their texts, in the file's order."""
+    return tuple((name, source) for name, source in _functions().items() if name in names)
 
 
 @cache

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -209,6 +210,7 @@ def _marker(line: bytes) -> Marker:
     return Marker(words[1], tuple(words[2:]))
 
 
+@lru_cache(4096)
 def number(word: str) -> int:
     """Return the number that a host wrote. Raises Garbled if it is not one, or a longer one than
     any of the prelude's."""
