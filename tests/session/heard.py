@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.model.command import Command
@@ -144,21 +145,20 @@ def children(pid: int) -> list[tuple[int, bytes]]:
     found = []
     for child, words in cmdlines():
         try:
-            stat = Path(f"/proc/{child}/stat").read_text()
+            stat = Path(f"/proc/{child}/stat").read_bytes()
         except OSError:
             continue  # it ended
-        if words and int(stat.rpartition(")")[2].split()[1]) == pid:
+        if words and int(stat.rpartition(b")")[2].split()[1]) == pid:
             found.append((child, words))
     return found
 
 
 def _proc(name: str) -> list[tuple[int, bytes]]:
     found = []
-    for path in Path("/proc").glob(f"[0-9]*/{name}"):
-        try:
-            found.append((int(path.parent.name), path.read_bytes()))
-        except OSError:
-            continue  # it ended
+    for folder in Path("/proc").iterdir():  # no pattern: that fails where a process ends
+        if folder.name.isdigit():
+            with suppress(OSError):  # it ended
+                found.append((int(folder.name), (folder / name).read_bytes()))
     return found
 
 
