@@ -37,7 +37,8 @@ def test_flood_on_both_streams_is_passed_on_and_not_kept(open_session: Opened) -
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert heard.count == {(1, "stdout"): MANY, (1, "stderr"): MANY, (2, "stdout"): 3}
+    of_steps = {key: count for key, count in heard.count.items() if key[0]}
+    assert of_steps == {(1, "stdout"): MANY, (1, "stderr"): MANY, (2, "stdout"): 3}
     assert peak < 4 << 20
 
 
