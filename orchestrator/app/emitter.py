@@ -50,7 +50,7 @@ class Emitter:
         for sink in self._sinks:
             try:
                 sink(event)
-            except Exception as error:  # not the host's fault that it is of
+            except Exception as error:  # a sink's bug fails no host
                 self._fail(error)
 
     def _fail(self, error: Exception) -> None:

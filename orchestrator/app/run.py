@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from orchestrator.app.descriptors import allow_files
 from orchestrator.app.emitter import Emitter
-from orchestrator.app.identities import check_identities
+from orchestrator.app.identity_files import check_identity_files
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
 from orchestrator.errors import Exit
@@ -52,7 +52,7 @@ def carry_out(
     ``ssh_config`` is read in place of the user's and the system's.
     """
     check_private(there.root, environ)
-    missing = check_identities(there.stage.hosts[name] for name in plan.hosts)
+    missing = check_identity_files(there.stage.hosts[name] for name in plan.hosts)
     plan = replace(plan, warnings=(*plan.warnings, *missing)) if missing else plan
     allow_files()
     cancel, running = Cancel(), Running()

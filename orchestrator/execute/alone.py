@@ -28,10 +28,10 @@ def judged(
     *,
     left: int,
     check: bool = False,
-    hangs: str = "",
+    cause: str = "",
 ) -> tuple[Outcome, bool]:
     """The outcome of a try, and whether to try again; ``left``: how often that can be.
-    A ``check`` tries once; ``hangs`` says on what it hangs that a check did not do."""
+    A ``check`` tries once; ``cause`` says which step, not run by it, may be why it fails."""
     result = result_of(outcome, failed=outcome.status.bad, name=step.name)
     try:
         if again.holds(results, result):
@@ -42,8 +42,8 @@ def judged(
         return replace(outcome, status=Status.FAILED, reason=reason_of(error)), False
     if left:
         return outcome, True
-    if check and (again.retries or hangs):
-        why = hangs or f"a run would try {again.retries + 1} times"
+    if check and (again.retries or cause):
+        why = cause or f"a run would try {again.retries + 1} times"
         what = f"'{again.said}' does not hold; {why}"
         return replace(outcome, status=Status.UNKNOWN, reason=what), False
     reason = f"'{again.said}' did not hold in {again.retries + 1} tries"

@@ -1,4 +1,4 @@
-"""What a check makes of steps that hang on others which it did not run."""
+"""What a check makes of steps that depend on others which it did not run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.plan.conditions import any_of
 from orchestrator.plan.model import PlannedStep
 
 _MOST = 64
-"""How many steps that are queued a failure may hang on."""
+"""How many steps that are queued a failure may depend on."""
 
 
 class Checked:
@@ -33,10 +33,12 @@ class Checked:
         self._queued: list[tuple[int, Withheld, Condition]] = []
         self._open: set[int] = set()
 
-    def hangs_on_queued(self, command: Command) -> bool:
-        """Whether its conditions are over a step that is queued, and of which it is not known yet
-        whether its end will be known; or it may hang on more steps than the host is to go through
-        for each of many."""
+    def must_flush(self, command: Command) -> bool:
+        """Return True if the queued steps have to be run before this one can be sent.
+
+        Its conditions may ask about a queued step whose end may turn out unknown; and the host is
+        sent at most ``_MOST`` queued steps that a failure may depend on, for each command.
+        """
         if command.effects is None:
             return False
         if len(self._queued) >= _MOST:
@@ -54,29 +56,29 @@ class Checked:
         unknown = self._recorder.unknown
         for number in self._asked(command):
             if number in unknown:
-                what = f"it hangs on '{unknown[number]}', which is not known"
+                what = f"it depends on '{unknown[number]}', which is not known"
                 return Outcome(Status.UNKNOWN, reason=what)
-        on = self._recorder.place(step)
-        hangs: Condition = Always(True)
+        on = self._recorder.target(step)
+        unknown_if: Condition = Always(True)
         if cause(self._progress.withheld, command.effects, on) is None:
             before = [
                 withheld
                 for number, each, withheld in self._queued
                 if can_be(each, command.effects, on) and not self._over(number)
             ]
-            hangs = any_of(before) if before else Always(False)
-        if hangs != Always(False) or command.effects.waits:
+            unknown_if = any_of(before) if before else Always(False)
+        if unknown_if != Always(False) or command.effects.waits:
             self._open.add(step.number)
         made = command.effects
         self._recorder.effects[step.number] = made
         if made.makes or made.anything:
             self._queue(step, Withheld(step.name, made, on), Is(step.number, "withheld"))
-        return replace(command, hangs=hangs)
+        return replace(command, unknown_if=unknown_if)
 
-    def told(self, step: PlannedStep, outcome: Outcome) -> None:
-        """A step is over without a host; it is told behind those that are queued."""
+    def ended_locally(self, step: PlannedStep, outcome: Outcome) -> None:
+        """Note the end of a step for which nothing is sent to the host."""
         if outcome.status is Status.UNKNOWN and not step.readonly:
-            withheld = Withheld(step.name, ANYTHING, self._recorder.place(step))
+            withheld = Withheld(step.name, ANYTHING, self._recorder.target(step))
             self._queue(step, withheld, Always(True))
 
     def _queue(self, step: PlannedStep, withheld: Withheld, so: Condition) -> None:
@@ -87,7 +89,7 @@ class Checked:
         return number in self._recorder.finished or number in self._recorder.broken
 
     def _asked(self, command: Command) -> Iterator[int]:
-        """The steps on which it hangs whether its conditions hold."""
+        """Yield the steps that its conditions ask about."""
         for condition in (command.when, command.fails, command.changes):
             if condition is not None:
                 left = settled(condition, self._recorder.results, self._recorder.unknown)

@@ -107,7 +107,7 @@ class HostTask:
             if made is None:
                 return failed
         if isinstance(made, Command):
-            if self.checked.hangs_on_queued(made):
+            if self.checked.must_flush(made):
                 failed = self._flush()
                 if failed is not None or self._over():
                     return failed
@@ -115,7 +115,7 @@ class HostTask:
         if isinstance(made, str):
             made = self.recorder.skipped(step, made)
         if isinstance(made, Outcome):
-            self.checked.told(step, made)
+            self.checked.ended_locally(step, made)
             self.recorder.queue(step, made)
             return None
         if isinstance(made, Ruling):
@@ -152,8 +152,8 @@ class HostTask:
                         final = {FINAL: True}
                     if failed is not None or self._over():
                         return None, failed
-        except NotRun as hangs:
-            return Outcome(Status.UNKNOWN, reason=reason_of(hangs)), None
+        except NotRun as error:
+            return Outcome(Status.UNKNOWN, reason=reason_of(error)), None
         except ConnectError:
             raise  # of what had to be sent first: the step did not begin
         except OrchError as error:
@@ -162,7 +162,7 @@ class HostTask:
                 return None, failed
             if isinstance(error, MissingFileError) and self.progress.withheld:
                 last = self.progress.withheld[-1].name
-                what = f"{reason_of(error)}; it may hang on '{last}', which was not run"
+                what = f"{reason_of(error)}; it may depend on '{last}', which was not run"
                 return Outcome(Status.UNKNOWN, reason=what), None
             self.recorder.done(step, Outcome(Status.FAILED, reason=reason_of(error)))
             return None, step
@@ -285,7 +285,7 @@ class HostTask:
                 self.progress.results,
                 left=left,
                 check=check,
-                hangs=self.recorder.cause(step) if check else "",
+                cause=self.recorder.cause(step) if check else "",
             )
             if not again:
                 self.recorder.done(step, outcome, ignore=command.ignore)

@@ -199,7 +199,7 @@ class Recorder:
         if outcome.status in _WITHHELD and not step.readonly:
             effects = self.effects.get(step.number, ANYTHING)
             unknown = outcome.status is Status.UNKNOWN
-            self.progress.withheld.append(Withheld(step.name, effects, self.place(step), unknown))
+            self.progress.withheld.append(Withheld(step.name, effects, self.target(step), unknown))
         elif outcome.status is Status.WOULD_CHANGE and step.fetches:
             self.progress.withheld.append(Withheld(step.name, Effects(), HERE))
         host, app = self.progress.host.name, self.progress.app
@@ -242,15 +242,15 @@ class Recorder:
         waiting = step.handler and step.handler not in self.notified
         return Outcome(Status.SKIPPED, reason="not notified" if waiting else why)
 
-    def place(self, step: PlannedStep) -> str:
-        """The host that a step is about."""
+    def target(self, step: PlannedStep) -> str:
+        """Return the host that a step changes: its own, or the one that it is delegated to."""
         return step.on or self.progress.host.name
 
     def cause(self, step: PlannedStep) -> str:
-        """That a step's failure hangs on one that a check did not run, or ''."""
-        effects, on = self.effects.get(step.number), self.place(step)
+        """Return on which step, not run by a check, this one's failure may depend; '' on none."""
+        effects, on = self.effects.get(step.number), self.target(step)
         found = cause(self.progress.withheld, effects, on) if effects is not None else None
-        return found.said(effects, on) if found is not None and effects is not None else ""
+        return found.reason(effects, on) if found is not None and effects is not None else ""
 
     def _start(self, step: PlannedStep) -> None:
         self._running, self._since = step, time.monotonic()

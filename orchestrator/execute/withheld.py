@@ -23,26 +23,25 @@ class Withheld(Struct, frozen=True):
     on: str
     unknown: bool = False
 
-    def said(self, effects: Effects, on: str) -> str:
-        """That a failure hangs on it, of a step with these effects."""
-        may = "" if _exactly(self, effects, on) else "may "
-        hangs = "hang" if may else "hangs"
-        return f"it {may}{hangs} on '{self.name}', which was not run"
+    def reason(self, effects: Effects, on: str) -> str:
+        """Return why the failure of a step with these effects says nothing of a run."""
+        depends = "depends" if _exactly(self, effects, on) else "may depend"
+        return f"it {depends} on '{self.name}', which was not run"
 
 
 def cause(withheld: Sequence[Withheld], effects: Effects, on: str) -> Withheld | None:
-    """The step that can be why one with these effects fails on a host: the last one that makes
-    what it needs, else the last one that can make anything."""
+    """Return the step that can be why one with these effects fails on a host: the last one that
+    makes what it needs, else the last one that can make anything."""
     can = [each for each in reversed(withheld) if can_be(each, effects, on)]
     ranked = sorted(can, key=lambda each: (not _exactly(each, effects, on), each.unknown))
     return ranked[0] if ranked else None
 
 
 def can_be(withheld: Withheld, effects: Effects, on: str) -> bool:
-    """Whether it can be why a step with these effects fails on a host."""
+    """Return True if it can be why a step with these effects fails on a host."""
     if withheld.effects.anything or _exactly(withheld, effects, on):
         return True
-    # a file that was brought here is no matter of another host's
+    # what would have been downloaded to this machine is no file of another host
     return effects.looks and (on == HERE or withheld.on != HERE)
 
 

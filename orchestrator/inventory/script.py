@@ -30,7 +30,7 @@ def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT
         hint = f"chmod +x {shown}, or name it {shown}.yml if it is a list of hosts"
         raise DefinitionError(Problem(f"{shown} is not executable", mark, hint))
 
-    def make() -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [path.absolute()],
             cwd=root,
@@ -42,8 +42,8 @@ def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT
         )
 
     try:
-        program, (out, err) = child.use(
-            make, lambda program: (program, program.communicate(timeout=timeout)), _end
+        program, (out, err) = child.supervise(
+            start, lambda program: (program, program.communicate(timeout=timeout)), _end
         )
     except OSError as error:
         hint = "its first line must name an interpreter, like #!/bin/sh"

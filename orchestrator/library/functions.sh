@@ -686,7 +686,7 @@ written() {
 }
 # tree_seen MODE…: an expression for find, of what it prints of each path: `T KIND NAME`, KIND being l,
 # d, other, a file's mode or, where that is none of these, f; and SUM  NAME of files. It asks no
-# process of its own for a file, and does not read what is none.
+# process of its own for a file, and reads regular files alone.
 # Sets f_seen.
 # Reads f_sums.
 tree_seen() {

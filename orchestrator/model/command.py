@@ -99,8 +99,8 @@ class Command(Struct, frozen=True):
     ``wanted``: what it compares, if it is a module.
     ``check``: it only asks: what a module finds different it leaves so, and the text of
     anything else that may change something is not sent at all.
-    ``effects``: what is known of it for the sake of others, if the run is a check.
-    ``hangs``: where it fails and this holds, a check does not know how it would end.
+    ``effects``: what a check knows of it, None in any other run.
+    ``unknown_if``: where it fails in a check and this holds, how a run would end is not known.
     ``show``: the script reports the contents that it is about to replace.
     ``staged``: the path on the host of what was sent beside the text.
     ``contained``: it leaves no process behind.
@@ -120,7 +120,7 @@ class Command(Struct, frozen=True):
     wanted: Wanted | None = None
     check: bool = False
     effects: Effects | None = None
-    hangs: Condition = Always(False)
+    unknown_if: Condition = Always(False)
     show: bool = False
     staged: str = ""
     contained: bool = False

@@ -10,15 +10,15 @@ from orchestrator.errors import OrchError, Problem
 from orchestrator.model.outcome import Captured, Outcome, Status
 
 
-class NotRun(OrchError):  # noqa: N818 - says what hangs on what
+class NotRun(OrchError):  # noqa: N818 - says what depends on what
     """Under check: a template needs what only a step that was not run would bring."""
 
     def __init__(self, step: str) -> None:
-        super().__init__(Problem(f"it hangs on '{step}', which was not run"))
+        super().__init__(Problem(f"it depends on '{step}', which was not run"))
 
 
 class Unknown:
-    """What a name means whose step hangs on one that was not run: nothing can be done with it."""
+    """What a name means whose step depends on one that was not run: nothing can be done with it."""
 
     __slots__ = ("_step",)
 

@@ -173,8 +173,8 @@ class StepPlanner:
             said = f"`{what}` waits for {names}, and has to be known before the run begins"
             raise DefinitionError(Problem(said, seen.what.mark, why[1])) from None
 
-    def _where(self, chdir: str | None) -> effects.Where:
-        return effects.Where(chdir, self._user())
+    def _workdir(self, chdir: str | None) -> effects.Workdir:
+        return effects.Workdir(chdir, self._user())
 
     def _chdir(self) -> str | None:
         """The folder to change to; a local step is in the project's."""
@@ -248,7 +248,7 @@ class StepPlanner:
         )
 
     def _module_effects(self, module: Module, chdir: str | None) -> Effects:
-        found = effects.of_module(module, self.frame, self._where(chdir))
+        found = effects.of_module(module, self.frame, self._workdir(chdir))
         waits = self.readonly and modules.patience(module, self.frame) > 0
         return replace(found, waits=waits)
 
@@ -269,7 +269,9 @@ class StepPlanner:
             wanted=downloads.wanted(),
             check=True,
             fetches=replace(found, script=reading, check=self.ask.check, timeout=timeout),
-            effects=effects.of_download(self._where(chdir), found.path) if self.ask.check else None,
+            effects=effects.of_download(self._workdir(chdir), found.path)
+            if self.ask.check
+            else None,
         )
 
     def _command(self, run: Run, when: Condition) -> Command:
@@ -277,7 +279,7 @@ class StepPlanner:
         body = run.text.render(self.frame) if run.text else run.literal
         chdir, environment = self._chdir(), variables(self.outer, around.environment)
         creates = option(run.creates, self.frame, "creates", path=True)
-        known = effects.of_command(self._where(chdir), creates, readonly=run.readonly)
+        known = effects.of_command(self._workdir(chdir), creates, readonly=run.readonly)
         guard = text.guard(
             creates,
             option(run.removes, self.frame, "removes", path=True),

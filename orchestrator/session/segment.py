@@ -158,7 +158,7 @@ def _left_open(command: Command, known: Mapping[int, Known], here: Sequence[int]
     """What a check makes of a failure that a step before it may be the reason of, and what it
     notes for the steps behind."""
     n = command.step
-    why = shell_test(command.hangs, known, here)
+    why = shell_test(command.unknown_if, known, here)
     withheld = "[ $o_how = done ]" if command.wanted is None else '[ "$o_moved" ]'
     if command.wanted is not None:
         why = f'[ "$o_status" != {MISUSED} ] && {{ [ "$o_open" ] || {why}; }}'

@@ -29,7 +29,7 @@ def run(
     cannot be run.
     """
 
-    def make() -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             words,
             cwd=folder or None,
@@ -39,38 +39,38 @@ def run(
             stderr=subprocess.PIPE,
         )
 
-    child, (out, err) = use(make, lambda child: (child, child.communicate()), _end)
+    child, (out, err) = supervise(start, lambda child: (child, child.communicate()), _end)
     return subprocess.CompletedProcess(words, child.returncode, out, err)
 
 
-def use(
-    make: Callable[[], subprocess.Popen[bytes]],
-    then: Callable[[subprocess.Popen[bytes]], T],
+def supervise(
+    start: Callable[[], subprocess.Popen[bytes]],
+    work: Callable[[subprocess.Popen[bytes]], T],
     end: Callable[[subprocess.Popen[bytes]], None],
 ) -> T:
-    """Return ``then(make())``; where that raises, also for an interrupt, after ``end`` of what
-    ``make`` has started.
+    """Return what ``work`` makes of the process that ``start`` returns.
 
-    An interrupt is raised in the main thread, even while Popen waits there for the child that it
-    has started, and nobody would know of that any more. So another thread makes it.
+    Call ``end`` with the process where ``work`` raises, or an interrupt does. An interrupt is
+    raised in the main thread, also inside of Popen, after the process has begun: nothing would
+    refer to it then. So another thread starts it.
     """
     begun: Future[subprocess.Popen[bytes]] = Future()
     try:
-        Thread(target=_make, args=(begun, make)).start()
-        return then(begun.result())
+        Thread(target=_start, args=(begun, start)).start()
+        return work(begun.result())
     except BaseException:
         if not begun.cancel() and begun.exception() is None:
             end(begun.result())
         raise
 
 
-def _make(
-    begun: Future[subprocess.Popen[bytes]], make: Callable[[], subprocess.Popen[bytes]]
+def _start(
+    begun: Future[subprocess.Popen[bytes]], start: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
     if not begun.set_running_or_notify_cancel():
         return
     try:
-        begun.set_result(make())
+        begun.set_result(start())
     except BaseException as error:  # it is raised where the result is asked for
         begun.set_exception(error)
 

@@ -11,7 +11,7 @@ from orchestrator.model.text import quote_text
 from orchestrator.model.value import CommandText, HomePath, Titled
 from orchestrator.source.load import parse
 from orchestrator.tasks.model import Param
-from orchestrator.tasks.regex import not_posix
+from orchestrator.tasks.posix_regex import not_posix
 
 _INT = regex(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
 _MODE = regex(r"[0-7]{3,4}")

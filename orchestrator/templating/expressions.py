@@ -112,7 +112,7 @@ def _is_path(node: nodes.Expr) -> bool:
 
 
 def _decides(program: Program, scope: Scope) -> Any:
-    """The value of an expression that something hangs on: it has to be told where that is only
+    """The value of an expression that something depends on: it has to be told where that is only
     what stands for a secret."""
     secrets = secrets_of(scope)
     before = secrets.reads

@@ -219,11 +219,11 @@ class _Name(Struct, frozen=True, eq=False):
     """What a template asks for that is one name and nothing else."""
 
     names: Names
-    place: Mark
+    mark: Mark
     fields: tuple[Field, ...] = ()
 
     def place_of(self, _: str) -> Mark:
-        return self.place
+        return self.mark
 
 
 def _name(name: str, source: Source, offset: int) -> ValueTemplate:

@@ -118,7 +118,7 @@ def test_what_hangs_on_withheld_output_is_unknown_and_names_it(one: Project) -> 
     )
     assert ends(done) == ["would_run", *["unknown"] * 8, "ok"]
     reasons = [step.get("reason", "") for step in done.steps("a1")]
-    assert reasons[1] == "it hangs on 'look', which was not run"
+    assert reasons[1] == "it depends on 'look', which was not run"
     assert "'use'" in reasons[2]
     assert "use" in reasons[3]
     assert (done.code, done.rows["a1"]["status"]) == (0, "would_run")
@@ -181,7 +181,7 @@ def test_what_is_waited_for_is_unknown_where_it_hangs_on_withheld_steps(one: Pro
     waiting = "- up\n- run: test -e up\n  readonly: true\n  until: result.exit_status == 0\n"
     done = check(one, f"steps:\n- run: touch up\n{waiting}- run: echo on\n")
     assert ends(done) == ["would_run", "unknown", "unknown", "would_run"]
-    why = "up is not there, wanted '1'; it may hang on 'touch up', which was not run"
+    why = "up is not there, wanted '1'; it may depend on 'touch up', which was not run"
     assert why in done.steps("a1")[1]["reason"]
 
 

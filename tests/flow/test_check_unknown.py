@@ -1,4 +1,4 @@
-"""`--check` of steps that hang on what it did not run: what is unknown, why, and what is not."""
+"""`--check` of steps that depend on what it did not run: what is unknown, why, and what is not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_readonly_command_is_unknown_behind_a_step_that_was_withheld_and_names
     status, why = last(one, "{run: make all, name: build it}", cat)
     assert (status, why) == (
         "unknown",
-        "exit status 1; it may hang on 'build it', which was not run",
+        "exit status 1; it may depend on 'build it', which was not run",
     )
     # nearest is not best: the one that makes the folder is named
     made = "{run: mkdir ~/new, creates: ~/new, name: mk}"
@@ -55,7 +55,7 @@ def test_a_readonly_command_is_unknown_behind_a_step_that_was_withheld_and_names
     assert last(one, "{run: 'true'}", inside)[0] == "unknown"
     assert last(one, inside)[0] == "failed"
     status, why = last(one, made, "{run: touch x}", inside)
-    assert (status, why.partition("; ")[2]) == ("unknown", "it hangs on 'mk', which was not run")
+    assert (status, why.partition("; ")[2]) == ("unknown", "it depends on 'mk', which was not run")
 
 
 def test_what_goes_on_behind_an_unknown_step(one: Project) -> None:
@@ -80,9 +80,9 @@ def test_what_goes_on_behind_an_unknown_step(one: Project) -> None:
     rest = ["unknown", "unknown", "unknown", "unknown", "ok", "unknown"]
     assert ends(done) == ["would_run", "unknown", "ok", "unknown", "unknown", "unknown", *rest]
     why = reasons(done)
-    assert why[3] == "it hangs on 'look', which is not known"
-    assert "ended after its timeout of 1 s; it may hang on" in why[7]
-    assert why[11] == "it hangs on 'look', which is not known"
+    assert why[3] == "it depends on 'look', which is not known"
+    assert "ended after its timeout of 1 s; it may depend on" in why[7]
+    assert why[11] == "it depends on 'look', which is not known"
     assert done.rows["a1"]["status"] == "would_run"
 
 
@@ -165,7 +165,7 @@ def test_a_user_or_group_that_a_step_before_makes(one: Project) -> None:
     assert last(one, owned)[0] == "failed"
     assert last(one, "user: {name: orch-new}", owned) == (
         "unknown",
-        "its probe failed: exit status 1; it hangs on 'user orch-new', which was not run",
+        "its probe failed: exit status 1; it depends on 'user orch-new', which was not run",
     )
     assert last(one, "user: {name: orch-other}", owned)[0] == "failed"
     grouped = "copy: {path: ~/f, content: x, group: orch-new}"
@@ -181,7 +181,7 @@ def test_a_user_or_group_that_a_step_before_makes(one: Project) -> None:
     assert last(one, become)[0] == "failed"
     done = check(one, f"steps:\n- user: {{name: orch-new}}\n- {become}\n- {become}\n- run: id\n")
     assert ends(done) == ["would_change", "unknown", "unknown", "would_run"]
-    assert "hangs on 'user orch-new', which was not run" in reasons(done)[1]
+    assert "depends on 'user orch-new', which was not run" in reasons(done)[1]
 
 
 def test_a_module_that_runs_a_command_of_its_callers(one: Project) -> None:

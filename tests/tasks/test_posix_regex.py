@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.tasks.regex import not_posix
+from orchestrator.tasks.posix_regex import not_posix
 from tests.projects import Project
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from orchestrator.errors import Mark, Problem, Problems
@@ -13,16 +14,18 @@ from orchestrator.source.files import expand_home, is_there
 _HINT = "is the path right? it is a file of this machine"
 
 
-def check_identities(hosts: Iterable[Host]) -> tuple[str, ...]:
+def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
     """Look for the identity files of these hosts, before any of them is connected to.
 
-    Of several one is enough. Return a warning for each place where none is there and an agent may
-    still hold the key. Raises DefinitionError where `identities_only` leaves the host no other.
+    One of a host's files is enough. Return a warning for each setting of which no file exists,
+    where an agent may still hold the key. Raises DefinitionError where `identities_only` rules
+    that out.
     """
+    usable = cache(lambda names: any(map(_usable, names)))  # hosts share them
     missing: dict[tuple[str, ...], list[Host]] = {}
     for host in hosts:
         names = host.connect.identity
-        if host.connect.transport in ("ssh", "openssh") and names and not any(map(_usable, names)):
+        if host.connect.transport in ("ssh", "openssh") and names and not usable(names):
             missing.setdefault((str(_mark(host)), *names), []).append(host)
     problems = Problems()
     warnings: list[str] = []
@@ -39,8 +42,8 @@ def check_identities(hosts: Iterable[Host]) -> tuple[str, ...]:
 
 
 def _usable(name: str) -> bool:
-    """Whether something may come of it: also of its public part, whose key an agent holds, and of
-    a name that ssh makes of the host (ssh_config(5), TOKENS) or that is no file's."""
+    """Return False for a file that does not exist, nor its public part, whose key an agent may
+    hold. A name with tokens (ssh_config(5), TOKENS) is left to ssh."""
     if "%" in name or "$" in name or name.lower() == "none":
         return True
     path = expand_home(name)
@@ -48,6 +51,6 @@ def _usable(name: str) -> bool:
 
 
 def _mark(host: Host) -> Mark:
-    """Where the identity is written that counts: the strongest layer's."""
+    """Return where the strongest layer sets the identity."""
     written = [layer.connect["identity"] for layer in host.layers if "identity" in layer.connect]
     return written[-1].mark if written else host.mark

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.regex import regex
+
 _KNOWN = frozenset("wWsSbB123456789")
 """The letters and digits that GNU's and busybox's grep know behind a backslash."""
 
@@ -30,8 +32,8 @@ _GROUPS = {
     "<": "write ( alone, and what is to match",
     "P": "write ( alone: groups have no names",
 }
-_BRACKETS = re.compile(r"\[\^?\]?")
-_INTERVAL = re.compile(r"\{[0-9]*,?[0-9]*\}")
+_BRACKETS = regex(r"\[\^?\]?")
+_INTERVAL = regex(r"\{[0-9]*,?[0-9]*\}")
 
 
 def not_posix(text: str) -> str:
