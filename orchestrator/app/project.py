@@ -52,8 +52,7 @@ def root_of(directory: str | None) -> Path:
             Problem(
                 f"no project here: neither {Path.cwd()} nor a folder above it holds `inventories/`",
                 None,
-                "go to your project, or name it with `-C DIR`; a project begins with "
-                "`mkdir -p inventories/dev/hosts tasks`",
+                "go to your project, or name it with `-C DIR`; `orch init DIR` makes a new one",
             )
         )
     return found
