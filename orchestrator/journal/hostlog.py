@@ -24,6 +24,8 @@ _OPEN = 64
 _SAFE = frozenset(string.ascii_letters + string.digits + "._-@+=,")
 _OURS = regex(r"^(?==== |--- )", re.MULTILINE)
 """A line that looks like one of those that orch adds."""
+_SPECIAL = regex(r"===|---|[^\t\n -~]")
+"""What is in no text that can be written as it came."""
 _UNSURE = regex(r"(?:^(?:={1,3}|-{1,3}))?\r?\Z", re.MULTILINE)
 """What may be the beginning of such a line, or of a line's end."""
 
@@ -47,6 +49,9 @@ class _Text:
     def feed(self, data: bytes, *, begins: bool, final: bool = False) -> str:
         """Take the next bytes; what can be written by now. ``begins``: at the start of a line."""
         text = self._held + self._decoder.decode(data, final)
+        if text[-1:] == "\n" and text.isascii() and not _SPECIAL.search(text):
+            self._held = ""
+            return text
         before = "" if begins else "."
         unsure = None if final else _UNSURE.search(before + text)
         self._held = unsure[0] if unsure else ""

@@ -85,7 +85,9 @@ class Journal:
         """Write the event's line, behind the rest of one that a full disk has cut off."""
         if self._events < 0:
             return
-        line = ("\n" if self._torn else "") + dump_json(record(event)) + "\n"
+        line = f"{dump_json(record(event))}\n"
+        if self._torn:
+            line = f"\n{line}"
         self._torn = True
         _write(self._events, line)
         self._torn = False
@@ -141,6 +143,6 @@ def _create(path: Path) -> int:
 
 
 def _write(file: int, text: str) -> None:
-    left = memoryview(text.encode("ascii"))
+    left = text.encode("ascii")
     while left:
         left = left[os.write(file, left) :]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from orchestrator.model.regex import regex
 
 _SURROGATE = regex("[\ud800-\udfff]")
 _IN_REPR = regex(r"((?<!\\)(?:\\\\)*)\\udc([89a-f][0-9a-f])")
-_IN_JSON = regex(r"\\ud[89a-f]")
 _CUT_END = regex(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
 _CUT_START = regex(rb"\A[\x80-\xbf]{1,3}")
 
@@ -50,12 +51,31 @@ def quote_text(value: object) -> str:
     return _IN_REPR.sub(r"\1\\x\2", text)
 
 
-def dump_json(data: object, *, indent: int | None = None) -> str:
+def dump_json(data: object, *, indent: int = 0) -> str:
     """Return plain data as JSON in ASCII, every text in it as ``escape_bytes`` shows it."""
-    import json  # 3 ms, for a process that writes none
+    try:
+        made = _ENCODER.encode(data)
+    except (UnicodeEncodeError, OverflowError):  # a lone surrogate; a number above 64 bits
+        made = _dump_any(_escaped_all(data))
+    if not made.isascii():
+        made = _dump_any(data)
+    return (msgspec.json.format(made, indent=indent) if indent else made).decode("ascii")
 
-    text = json.dumps(data, indent=indent)
-    return json.dumps(_escaped_all(data), indent=indent) if _IN_JSON.search(text) else text
+
+def _plain(value: object) -> object:
+    """Return the plain text that a subclass of ``str`` holds, which msgspec asks for."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"JSON has nothing for {type(value).__name__}")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def _dump_any(data: object) -> bytes:
+    import json  # 3 ms, and ten times slower than msgspec
+
+    return json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
 def whole_characters(data: bytes, *, start: bool = False, end: bool = False) -> bytes:

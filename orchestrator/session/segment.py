@@ -13,6 +13,7 @@ more than that: see ``here.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import PurePosixPath
 
 from orchestrator.model.command import Command
@@ -45,7 +46,7 @@ def segment(
     ValueError for a NUL in a text, which no shell can hold, for a shell's name that is none, and
     for a number used twice.
     """
-    texts: list[str] = []
+    texts: list[bytes] = []
     here: list[int] = []
     kit = {} if equipped is None else equipped
     # first of all, for a step that fails ends the segment
@@ -59,11 +60,10 @@ def segment(
         begin = begins.get(command.step, "")
         control += _clause(command, texts, known, here, nonce, begin)
         here.append(command.step)
-    words = " ".join(word(text) for text in texts)
-    return b"segment 'T" + escaped(f"set -- {words}\n{control}") + b"'\n"
+    return b"segment 'Tset -- " + b" ".join(texts) + escaped(f"\n{control}") + b"'\n"
 
 
-def _equip(command: Command, texts: list[str], kit: dict[str, str], begins: dict[int, str]) -> str:
+def _equip(command: Command, texts: list[bytes], kit: dict[str, str], begins: dict[int, str]) -> str:
     """What puts a module's functions where they are for the rest of the session; ``begins`` is
     told how its step's text does."""
     if command.wanted is None:
@@ -72,7 +72,8 @@ def _equip(command: Command, texts: list[str], kit: dict[str, str], begins: dict
     for name, source in functions.parts(command.text):
         if name not in kit:
             kit[name] = f"o_m{len(kit)}"
-            control += f'{kit[name]}={_place(texts, source)};equip "${kit[name]}";'
+            texts.append(_source(source))
+            control += f'{kit[name]}="${{{len(texts)}}}";equip "${kit[name]}";'
         begin += f"${kit[name]}"
     begins[command.step] = begin
     return control
@@ -80,7 +81,7 @@ def _equip(command: Command, texts: list[str], kit: dict[str, str], begins: dict
 
 def _clause(
     command: Command,
-    texts: list[str],
+    texts: list[bytes],
     known: Mapping[int, Known],
     here: Sequence[int],
     nonce: str,
@@ -102,7 +103,7 @@ def _clause(
     return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
 
 
-def _launches(command: Command, texts: list[str], nonce: str, begin: str) -> str:
+def _launches(command: Command, texts: list[bytes], nonce: str, begin: str) -> str:
     if not _SHELL.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
     call = f'{command.shell} "{_options(command.shell)}"'
@@ -171,7 +172,13 @@ def _left_open(command: Command, known: Mapping[int, Known], here: Sequence[int]
     )
 
 
-def _place(texts: list[str], text: str) -> str:
+def _place(texts: list[bytes], text: str) -> str:
     """Add a text and return how the control part refers to it."""
-    texts.append(text)
+    texts.append(escaped(word(text)))
     return f'"${{{len(texts)}}}"'
+
+
+@cache
+def _source(text: str) -> bytes:
+    """Return a function's text, which is sent to every host, as a word of the segment."""
+    return escaped(word(text))

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from orchestrator.model.result import Result, Unknown
 from orchestrator.model.text import quote_text
+from orchestrator.model.value import Titled
 from orchestrator.templating import limits
 from orchestrator.templating.textform import (
     OF_TEXT,
@@ -54,6 +55,7 @@ _OF_SIZES = (
 _INDENT = 100
 _RESULT = "name what a step put under `register:`"
 _INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
+_DATA = frozenset({str, int, float, bool, list, tuple, dict})
 _BITS = 14_000  # as many as 4200 digits have
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
 
@@ -214,7 +216,11 @@ class Language(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Missing):  # not the attributes that it has for us
             return obj
-        if isinstance(obj, Mapping) and not isinstance(obj, Undefined):
+        if isinstance(obj, Titled) and not attribute.startswith("_"):
+            value = getattr(obj, attribute, None)
+            if type(value) in _DATA:  # no method, so there is nothing in it to keep from templates
+                return value
+        elif isinstance(obj, Mapping) and not isinstance(obj, Undefined):
             try:
                 return obj[attribute]
             except KeyError:
@@ -339,7 +345,10 @@ def _rounds(context: Any, value: Any, steps: int) -> limits.Rounds:
 
 @pass_context
 def _free(context: Any, name: str) -> object:
-    return context.look_up(name)
+    found: dict[str, object] = context.found
+    if name not in found:
+        found[name] = context.look_up(name)
+    return found[name]
 
 
 @pass_context

@@ -27,11 +27,12 @@ _FAULTS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, A
 
 
 class Rendering(Context):
-    """One rendering: the scope it reads, and the value it keeps."""
+    """One rendering: the scope it reads, what it found there, and the value it keeps."""
 
     def __init__(self, env: Language, scope: Scope) -> None:
         super().__init__(env, {}, None, {})
         self.scope = scope
+        self.found: dict[str, object] = {}
         self.kept: object = None
         self.work = Work()
         self._masks: Masks | None = None
