@@ -63,7 +63,9 @@ def segment(
     return b"segment 'Tset -- " + b" ".join(texts) + escaped(f"\n{control}") + b"'\n"
 
 
-def _equip(command: Command, texts: list[bytes], kit: dict[str, str], begins: dict[int, str]) -> str:
+def _equip(
+    command: Command, texts: list[bytes], kit: dict[str, str], begins: dict[int, str]
+) -> str:
     """What puts a module's functions where they are for the rest of the session; ``begins`` is
     told how its step's text does."""
     if command.wanted is None:

@@ -61,9 +61,11 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def show(path: Path) -> str:
-    """The path as the user would type it: relative to where they stand, where that is near."""
+    """The path as the user would type it: relative to where they stand, where that is near and
+    shorter."""
     try:
         near = os.path.relpath(path)
     except FileNotFoundError:  # where they stand was deleted
         return str(path)
-    return str(path) if near.startswith("../../..") else near
+    whole = os.path.abspath(path)
+    return whole if near.startswith("../../..") or len(near) > len(whole) else near
