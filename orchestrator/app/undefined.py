@@ -127,7 +127,7 @@ def _of_step(step: Step) -> Iterator[Named]:
             fixes = (fix.text for fix in does.fixes)
             loads = (each for load in does.payloads for each in (load.what, load.exclude))
             found = (does.functions, does.probe, *fixes, *does.want.values(), *loads, does.within)
-            found += tuple(does.exposes.values())
+            found += (*does.exposes.values(), does.unique)
     yield from (each for each in found if each is not None)
 
 

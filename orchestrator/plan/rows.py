@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.library import FOLDER
+from orchestrator.model.clean import quote
+from orchestrator.model.condition import Always
 from orchestrator.model.host import Host
 from orchestrator.model.number import SPAN, first_within
 from orchestrator.model.result import Result
@@ -22,7 +24,7 @@ from orchestrator.plan.scope import HostScope
 from orchestrator.plan.steps import StepPlanner
 from orchestrator.plan.walk import Around, Flat, Row, Seen, Walk, loop_items
 from orchestrator.source.folder import show
-from orchestrator.tasks.model import Control, Step, Task
+from orchestrator.tasks.model import Control, Module, Step, Task
 
 SKIPPED = Result("skipped", skipped=True)
 
@@ -32,7 +34,8 @@ class OnHost(Struct):
 
     ``made``: the names that were registered since the scheduler last emptied it. ``by_set``: those
     that a `set` gave a value, which may be anything. ``own``: the settled ones whose values no host
-    had a part in; ``clean``: the others that will be such, as far as names tell.
+    had a part in; ``clean``: the others that will be such, as far as names tell. ``unique``: what
+    steps give the names that can have one value, and where.
     """
 
     host: Host
@@ -45,6 +48,7 @@ class OnHost(Struct):
     by_set: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
     clean: frozenset[str] = frozenset()
+    unique: dict[str, tuple[str, Mark]] = field(default_factory=dict)
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
         """These steps of the task at hand will give the name its meaning; without numbers it
@@ -168,6 +172,8 @@ class RowPlanner:
             flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
         planner = StepPlanner(flat, standing, on.environment, self.ask, self._unfold(standing))
         step = planner.plan()
+        if not maybe and step.command is not None and step.command.when == Always(True):
+            self._check_unique(flat)
         if step.ruling and step.ruling.kind == "set" and not maybe:
             for name, value in step.ruling.values.items():
                 on.settle(name, value, own=step.ruling.own)
@@ -184,6 +190,27 @@ class RowPlanner:
         elif step.register:
             on.register(step.register, (step.number,))
         return step
+
+    def _check_unique(self, flat: Flat) -> None:
+        """Raise DefinitionError where an earlier step gives another value to what can have one:
+        each would replace the other's, in every run."""
+        module = flat.step.does
+        if not isinstance(module, Module) or module.unique is None or flat.handler:
+            return
+        mark = flat.around.calls[-1] if flat.around.calls else flat.step.mark
+        values: dict[str, list[str]] = {}
+        for line in str(module.unique.render(flat.frame)).splitlines():
+            name, tab, value = line.partition("\t")
+            if tab:
+                values.setdefault(name, []).append(value)
+        for name, written in values.items():
+            value = "\n".join(sorted(written))
+            known, place = self.on.unique.setdefault(name, (value, mark))
+            if known != value:
+                where = "another item of its loop" if place == mark else f"the step at {place}"
+                what = f"this step and {where} want different things of {name}"
+                hint = f"each would replace the other in every run: {quote(known)}, {quote(value)}"
+                raise DefinitionError(Problem(what, mark, hint))
 
     def _unfold(self, standing: Standing) -> Callable[[Flat, Results], Program]:
         def unfold(flat: Flat, results: Results) -> Program:

@@ -67,5 +67,5 @@ def show(path: Path) -> str:
         near = os.path.relpath(path)
     except FileNotFoundError:  # where they stand was deleted
         return str(path)
-    whole = os.path.abspath(path)
+    whole = str(path.absolute())
     return whole if near.startswith("../../..") or len(near) > len(whole) else near

@@ -127,7 +127,8 @@ class Module(Struct, frozen=True):
     before probe and fixes, for what they share. ``contained``: none of them leaves a process
     behind, or asks which process it is. ``exposes``: the params that get into the arguments of
     processes, and what of them does. ``makes``: what the fixes may make, change or remove;
-    ``reads``: what the probe looks at. A check goes by both.
+    ``reads``: what the probe looks at. A check goes by both. ``unique``: a text with lines of a
+    name, a tab and a value, where a host can have one value for each name.
     """
 
     probe: ShellTemplate
@@ -141,6 +142,7 @@ class Module(Struct, frozen=True):
     exposes: Mapping[str, ValueTemplate] = field(default_factory=dict)
     makes: Extent = None
     reads: Extent = None
+    unique: ValueTemplate | None = None
 
     @property
     def readonly(self) -> bool:

@@ -53,6 +53,7 @@ class ModuleReader:
             self._exposes(fields.get("exposes"), fields.get("params")),
             self._extent(fields, "makes"),
             self._extent(fields, "reads"),
+            self.compile.optional(fields.get("unique")),
         )
 
     def _extent(self, fields: dict[str, Value], key: str) -> Extent:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.library.machine import ODD, Machine, told
 from tests.library.private import there
+from tests.projects import Done, Project
 
 A = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnnAnn ann@x"
 B = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQBobBobBobBob+/= bob $(id) `id` 'b' \\n"
@@ -161,3 +162,51 @@ def test_links_in_a_home_folder_are_not_followed(private: Machine, link: str) ->
 def test_what_is_no_name_is_refused(machine: Machine, user: str) -> None:
     outcome = machine.sees(key(A, user=user), "failed")
     assert "no name" in outcome.stderr.text, told(outcome)
+
+
+def _authorize(options: str, more: str = "") -> str:
+    return f"- authorized_key: {{user: root, path: '{{{{ file }}}}', key: '{options} {A}'{more}}}\n"
+
+
+_LOOP = _authorize("{{ item }}") + "  loop: [no-pty, restrict]\n"
+
+
+def _check(project: Project, steps: str) -> Done:
+    project.sandbox("web1")
+    project.write({"tasks/keys.yml": f"vars: {{file: /nowhere/keys}}\nsteps:\n{steps}"})
+    return project.orch("-s", "dev", "run", "keys", "--check")
+
+
+@pytest.mark.parametrize(
+    ("steps", "other"),
+    [
+        (_LOOP, "another item of its loop"),
+        (_authorize("no-pty") + _authorize("restrict"), "the step at tasks/keys.yml:3"),
+    ],
+)
+def test_two_sets_of_options_for_one_key_are_refused(
+    project: Project, steps: str, other: str
+) -> None:
+    done = _check(project, steps)
+    assert done.code == 3, done.err
+    assert f"this step and {other} want different things of key" in done.err
+    assert "'no-pty ssh-ed25519" in done.err and "'restrict ssh-ed25519" in done.err
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        _LOOP.replace("no-pty, restrict", "'from=\"10.0.0.1\"', 'from=\"10.0.0.2\"'"),
+        _LOOP.replace("restrict", "no-pty"),
+        _authorize("no-pty") + _authorize("restrict", ", state: absent"),
+        _authorize("no-pty") + _authorize("restrict") + "  when: run.id == ''\n",
+        _authorize("no-pty") + _authorize("restrict").replace("{{ file }}", "/nowhere/others"),
+        _authorize("no-pty") + f"- run: 'true'\n  notify: h\nhandlers:\n  h:\n"
+        f"  {_authorize('restrict')}",
+    ],
+)
+def test_options_of_one_key_that_do_not_contradict_are_let_through(
+    project: Project, steps: str
+) -> None:
+    done = _check(project, steps)
+    assert done.code == 0, done.err
