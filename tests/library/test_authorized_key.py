@@ -181,7 +181,7 @@ def _check(project: Project, steps: str) -> Done:
     ("steps", "other"),
     [
         (_LOOP, "another item of its loop"),
-        (_authorize("no-pty") + _authorize("restrict"), "the step at tasks/keys.yml:3"),
+        (_authorize("no-pty") + _authorize("restrict"), "the step at tasks/keys.yml:3:3"),
     ],
 )
 def test_two_sets_of_options_for_one_key_are_refused(
