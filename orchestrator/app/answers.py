@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, field
 
-from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wants
+from orchestrator.app.wants import DIGEST, GROUP, MODULE, STEP, Wants
 from orchestrator.errors import ConnectError
 from orchestrator.model.checkup import Trouble
 from orchestrator.model.regex import regex
@@ -138,8 +138,8 @@ def tools(answers: Answers, wants: Wants) -> Iterator[Trouble]:
     if wants.modules and missing.issuperset(DIGEST):
         what = "it has none of sha256sum, shasum and openssl, which modules compare files by"
         yield Trouble("tools", what, "sha256sum is in coreutils", fails=True)
-    for module in wants.modules:
-        for choice in OF_MODULES.get(module, ()):
+    for module, choices in wants.modules.items():
+        for choice in choices:
             if missing.issuperset(choice):
                 what = f"it has no {' or '.join(choice)}, which the tasks' module `{module}` needs"
                 yield Trouble("tools", what, "install it there, if the tasks do not do so before")

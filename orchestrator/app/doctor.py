@@ -16,7 +16,7 @@ from orchestrator.app.descriptors import allow_files
 from orchestrator.app.interrupt import interrupts
 from orchestrator.app.prepare import There
 from orchestrator.app.run import Person
-from orchestrator.app.wants import DIGEST, GROUP, MODULE, OF_MODULES, STEP, Wanted, Wants
+from orchestrator.app.wants import DIGEST, GROUP, MODULE, STEP, Wanted, Wants
 from orchestrator.errors import ConnectError, Exit
 from orchestrator.execute import Cancel
 from orchestrator.journal import STATE, check_private
@@ -211,7 +211,7 @@ class _Look:
         return troubles
 
     def _script(self) -> str:
-        modules = (OF_MODULES.get(module, ()) for module in self._wants.modules)
+        modules = self._wants.modules.values()
         more = {tool for choices in modules for choice in choices for tool in choice}
         given = {
             "tools": " ".join((*STEP, *MODULE, *DIGEST, *GROUP)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator import tasks
 from orchestrator.errors import OrchError
@@ -25,27 +25,14 @@ MODULE = (
 DIGEST = ("sha256sum", "shasum", "openssl")
 GROUP = ("setsid", "perl")
 """One of which ends a step with all that it started."""
-OF_MODULES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "cron": (("crontab",),),
-    "get_url": (("curl", "wget"),),
-    "git": (("git",), ("tar",)),
-    "git_revision": (("git",),),
-    "group": (("groupadd", "addgroup"),),
-    "http": (("curl", "wget"),),
-    "package": (("apt-get", "dnf", "yum", "apk", "zypper", "pacman"),),
-    "unarchive": (("tar",), ("od",)),
-    "upload": (("tar",), ("awk",), ("xargs",), ("od",)),
-    "user": (("useradd", "adduser"),),
-    "wait_for": (("perl", "python3", "bash", "nc", "curl"),),
-}
-"""What a module needs beyond that; of those in one tuple, one is enough."""
 
 
 class Wants(Struct, frozen=True):
-    """``users`` whose shells steps run in, and the shipped ``modules`` that they call."""
+    """What tasks ask of a host: the ``users`` whose shells steps run in, and the ``modules`` that
+    they call, each with the commands that it requires; of those in one tuple one is enough."""
 
     users: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
+    modules: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
 
 class Wanted:
@@ -60,11 +47,11 @@ class Wanted:
         except OrchError:
             self.broken = True
             return
-        modules = loaded.index.modules
         for name in loaded.index.files:
             task = loaded.by_name[name]
-            called = {call.task for call in _called(task)} & modules.keys()
-            self._tasks.append((task, Wants(tuple(_users(task)), tuple(sorted(called)))))
+            called = [task, *(loaded.by_name[call.task] for call in _called(task))]
+            modules = {each.name: each.module.requires for each in called if each.module}
+            self._tasks.append((task, Wants(tuple(_users(task)), modules)))
 
     def of(self, host: Host) -> Wants:
         """What the tasks that this host has a role for want."""
@@ -74,8 +61,8 @@ class Wanted:
             if task.roles is None or {*map(str, task.roles)} & {*host.roles}
         ]
         users = dict.fromkeys(user for wants in found for user in wants.users)
-        modules = dict.fromkeys(module for wants in found for module in wants.modules)
-        return Wants(tuple(sorted(users)), tuple(sorted(modules)))
+        modules = {name: needs for wants in found for name, needs in wants.modules.items()}
+        return Wants(tuple(sorted(users)), dict(sorted(modules.items())))
 
 
 def _called(task: Task) -> Iterator[Call]:

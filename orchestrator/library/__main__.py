@@ -58,6 +58,10 @@ def _module(file: Path) -> Iterator[str]:
     if fields.get("exposes"):
         named = ", ".join(f"`{each}`" for each in fields["exposes"])
         yield f"Seen by all users of the host, and no place for secrets: {named}.\n"
+    if fields.get("requires"):
+        choices = (each if isinstance(each, list) else [each] for each in fields["requires"])
+        named = ", ".join(" or ".join(f"`{name}`" for name in choice) for choice in choices)
+        yield f"Needs on the host: {named}.\n"
     if "want" in fields:
         yield f"Compared: {', '.join(f'`{key}`' for key in fields['want'])}.\n"
     yield f"```yaml\n{str(fields.get('example', '')).rstrip()}\n```"

@@ -11,7 +11,7 @@ HOOKS = frozenset({"before", "after", "failed", "apps"})
 BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
 
 MODULE = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
-MODULE |= {"contained", "exposes", "makes", "reads", "unique"}
+MODULE |= {"contained", "exposes", "makes", "reads", "requires", "unique"}
 
 RULES = ("one_of", "disjoint")
 

@@ -128,7 +128,9 @@ class Module(Struct, frozen=True):
     behind, or asks which process it is. ``exposes``: the params that get into the arguments of
     processes, and what of them does. ``makes``: what the fixes may make, change or remove;
     ``reads``: what the probe looks at. A check goes by both. ``unique``: a text with lines of a
-    name, a tab and a value, where a host can have one value for each name.
+    name, a tab and a value, where a host can have one value for each name. ``requires``:
+    the commands that it needs on a host beyond those that all modules do; of those in one tuple
+    one is enough.
     """
 
     probe: ShellTemplate
@@ -143,6 +145,7 @@ class Module(Struct, frozen=True):
     makes: Extent = None
     reads: Extent = None
     unique: ValueTemplate | None = None
+    requires: tuple[tuple[str, ...], ...] = ()
 
     @property
     def readonly(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Mark, nearest
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
 _KEY = regex(r"[A-Za-z][A-Za-z0-9_]*")
+_COMMAND = regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class ModuleReader:
@@ -54,6 +56,7 @@ class ModuleReader:
             self._extent(fields, "makes"),
             self._extent(fields, "reads"),
             self.compile.optional(fields.get("unique")),
+            tuple(self._requires(fields.get("requires"))),
         )
 
     def _extent(self, fields: dict[str, Value], key: str) -> Extent:
@@ -73,6 +76,17 @@ class ModuleReader:
             written = text if plain else f"{{{{ {text} }}}}"
             found.append(self.compile.value(Value(str(written), text.mark)))
         return tuple(found)
+
+    def _requires(self, value: Value | None) -> Iterator[tuple[str, ...]]:
+        """The commands that it needs: names, and lists of those of which one is enough."""
+        for item in self.read.items(value, "requires") or ():
+            names = self.read.string_list(item, "an item of requires") or ()
+            for name in names:
+                if not _COMMAND.fullmatch(name):
+                    what = f"requires: '{name}' is not the name of a command"
+                    self.problems.add(what, name.mark, "write names as PATH has them: `[git, tar]`")
+            if names:
+                yield tuple(map(str, names))
 
     def _exposes(self, value: Value | None, params: Value | None) -> dict[str, ValueTemplate]:
         """A list of params, or a mapping of them to the part of each that is exposed."""

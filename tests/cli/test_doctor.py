@@ -349,3 +349,31 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
         status = path.lstat()
         found[str(path)] = (stat.S_IFMT(status.st_mode), status.st_mtime_ns, status.st_ctime_ns)
     return found
+
+
+def test_commands_that_a_module_of_the_project_requires_are_looked_for(project: Project) -> None:
+    project.sandbox("web1").write(
+        {
+            "tasks/mine.yml": "requires: [[no-such-a, no-such-b], no-such-c, [sh, no-such-d]]\n"
+            "probe: state x 1\nwant: {x: '1'}\n",
+            "tasks/t.yml": "steps: [{mine: {}}]\n",
+        }
+    )
+    done = project.orch("-s", "dev", "doctor", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    missing = [each["what"] for each in found["troubles"] if each["check"] == "tools"]
+    assert missing == [
+        "it has no no-such-a or no-such-b, which the tasks' module `mine` needs",
+        "it has no no-such-c, which the tasks' module `mine` needs",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "a/b", "$(x)"])
+def test_what_is_no_commands_name_is_refused(project: Project, name: str) -> None:
+    project.sandbox("web1").write(
+        {"tasks/mine.yml": f"requires: ['{name}']\nprobe: state x 1\nwant: {{x: '1'}}\n"}
+    )
+    done = project.orch("lint")
+    assert done.code == 3
+    assert "is not the name of a command" in done.err + done.out
