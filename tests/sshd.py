@@ -129,7 +129,15 @@ def serve(
     known.write_text(f"[*]:{port} {kind} {key}\n")
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-        yield Sshd(folder, port, server.pid, user, folder / "client_key", known, home)
+        yield Sshd(
+            folder,
+            port,
+            pid=server.pid,
+            user=user,
+            key=folder / "client_key",
+            known_hosts=known,
+            home=home,
+        )
     finally:
         _end(server)
 

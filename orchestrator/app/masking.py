@@ -51,7 +51,9 @@ class Masking:
             data = self._streams.pop(place).end()
             if data:
                 name, app, task, step, stream = place
-                yield StepOutput(time, app, task, step, name, stream, data)
+                yield StepOutput(
+                    time, app, task=task, step=step, host=name, stream=stream, data=data
+                )
 
     def _output(self, event: StepOutput) -> Iterator[Event]:
         place = (event.host, event.app, event.task, event.step, event.stream)

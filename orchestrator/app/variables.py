@@ -27,7 +27,15 @@ def values_of(
     """Every variable of the host (of an app on it), rendered, with words in a secret's place on
     where it comes from. Raises DefinitionError."""
     host = _host(there, name, app)
-    ask = Ask(there.stage, (host,), (), {}, new_run(0.0), extra_values(extra), environ)
+    ask = Ask(
+        there.stage,
+        (host,),
+        requests=(),
+        tasks={},
+        run=new_run(0.0),
+        extra=extra_values(extra),
+        environ=environ,
+    )
     scope = Scopes(ask, app).of(host)
     return {str(name): _value(scope, name) for name in sorted({*scope.vars, *scope.strong})}
 

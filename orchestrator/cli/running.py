@@ -135,7 +135,14 @@ def _parts(given: Mapping[str, Any]) -> Parts:
     apps = _names(given["apps"], _NO_APP)
     message = given.get("message") or ""
     return Parts(
-        given["extra"], tags, given["start_at"], given["handlers"], check, diff, apps, message
+        given["extra"],
+        tags,
+        start_at=given["start_at"],
+        handlers=given["handlers"],
+        check=check,
+        diff=diff,
+        apps=apps,
+        message=message,
     )
 
 
@@ -216,13 +223,13 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
     wanted = Options(
         given["forks"],
         given.get("keep_going", False),
-        given.get("unreachable") == "skip",
-        partial(_ask_step, turns, Lines()) if given.get("step") else None,
-        given.get("exit_code", False),
-        _given(given),
-        given.get("lock_wait", 0.0),
-        _holder(given),
-        outer_runs(os.environ),
+        skip_unreachable=given.get("unreachable") == "skip",
+        ask=partial(_ask_step, turns, Lines()) if given.get("step") else None,
+        would_exit=given.get("exit_code", False),
+        given=_given(given),
+        lock_wait=given.get("lock_wait", 0.0),
+        holder=_holder(given),
+        within=outer_runs(os.environ),
     )
 
     def left(steps: Mapping[str, str]) -> None:
@@ -230,7 +237,13 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
         _left(steps)
 
     return carry_out(
-        plan, there, wanted, sink, os.environ, Person(terminal.asker(), left), given["ssh_config"]
+        plan,
+        there,
+        options=wanted,
+        sink=sink,
+        environ=os.environ,
+        person=Person(terminal.asker(), left),
+        ssh_config=given["ssh_config"],
     )
 
 

@@ -45,5 +45,7 @@ def caught(error: Exception, app: str | None, task: str, host: str, emit: Emit) 
     if isinstance(error, OrchError):
         return reason_of(error)
     lines = "".join(traceback.format_exception(error))
-    emit(Crashed(time.time(), app, task, host, describe_bug(error), lines))
+    emit(
+        Crashed(time.time(), app, task=task, host=host, error=describe_bug(error), traceback=lines)
+    )
     return describe_bug(error)

@@ -73,13 +73,13 @@ class LaneRun:
         self.locks = Locks(
             fleet.undoing(),
             lane.app,
-            lane.locks,
-            users_of(lane),
-            Holder(plan.run, lane.app or "", options.within, options.holder),
-            pool,
-            options.lock_wait,
-            lambda text: emit(Warned(time.time(), text)),
-            emit,
+            paths=lane.locks,
+            users=users_of(lane),
+            holder=Holder(plan.run, lane.app or "", options.within, options.holder),
+            pool=pool,
+            wait=options.lock_wait,
+            tell=lambda text: emit(Warned(time.time(), text)),
+            emit=emit,
         )
         undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
         keep = undone or bool(lane.failed) or bool(self.reach.delegates) or lane.app is not None
@@ -372,4 +372,6 @@ class LaneRun:
         outcome = Outcome(status, seconds=seconds, reason=progress.reason)
         host, app = progress.host.name, self.lane.app
         last = number >= self.through.get(host, 0)
-        self.emit(HostFinished(time.time(), app, wave.task, host, outcome, last))
+        self.emit(
+            HostFinished(time.time(), app, task=wave.task, host=host, outcome=outcome, last=last)
+        )

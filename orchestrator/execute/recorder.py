@@ -130,7 +130,11 @@ class Recorder:
             self._captures[stream].add(data)
         task = self.task if number else ""
         host, app = self.progress.host.name, self.progress.app
-        self._emit(StepOutput(time.time(), app, task, number, host, stream, data))
+        self._emit(
+            StepOutput(
+                time.time(), app, task=task, step=number, host=host, stream=stream, data=data
+            )
+        )
 
     def reported(self, _number: int, kind: str, text: str) -> None:
         """The script of a module says something of itself."""
@@ -203,7 +207,17 @@ class Recorder:
         elif outcome.status is Status.WOULD_CHANGE and step.fetches:
             self.progress.withheld.append(Withheld(step.name, Effects(), HERE))
         host, app = self.progress.host.name, self.progress.app
-        self._emit(StepFinished(time.time(), app, self.task, step.number, step.name, host, outcome))
+        self._emit(
+            StepFinished(
+                time.time(),
+                app,
+                task=self.task,
+                step=step.number,
+                name=step.name,
+                host=host,
+                outcome=outcome,
+            )
+        )
 
     def gather(self, program: Program, number: int) -> None:
         """Register the results of all that ended before this step."""
@@ -260,16 +274,20 @@ class Recorder:
             return
         self._shown = step
         host, app = self.progress.host.name, self.progress.app
-        self._emit(StepStarted(time.time(), app, self.task, step.number, step.name, host))
+        self._emit(
+            StepStarted(
+                time.time(), app, task=self.task, step=step.number, name=step.name, host=host
+            )
+        )
 
     def _captured(self, status: Status, exit_status: int | None, reason: str = "") -> Outcome:
         return Outcome(
             status,
             exit_status,
-            self._captures["stdout"].done(),
-            self._captures["stderr"].done(),
-            time.monotonic() - self._since,
-            reason,
+            stdout=self._captures["stdout"].done(),
+            stderr=self._captures["stderr"].done(),
+            seconds=time.monotonic() - self._since,
+            reason=reason,
         )
 
     def _outcome(self, step: PlannedStep, command: Command, ending: Ending) -> Outcome:

@@ -76,12 +76,12 @@ def _started(plan: Plan, options: Options) -> RunStarted:
     return RunStarted(
         time.time(),
         plan.run,
-        plan.stage,
-        plan.tasks,
-        plan.hosts,
-        plan.check,
-        apps,
-        options.within,
+        stage=plan.stage,
+        tasks=plan.tasks,
+        hosts=plan.hosts,
+        check=plan.check,
+        apps=apps,
+        within=options.within,
     )
 
 

@@ -35,7 +35,14 @@ class GivenReader:
         defaults = self.defaults(fields.get("defaults"), what)
         if not (settings or values or environment or defaults):
             return None
-        return Layer(kind, name, cast(Values, values), environment, defaults, settings)
+        return Layer(
+            kind,
+            name,
+            vars=cast(Values, values),
+            environment=environment,
+            defaults=defaults,
+            connect=settings,
+        )
 
     def environment(self, value: Value | None, what: str) -> dict[str, Value]:
         known: dict[str, Value] = {}

@@ -54,7 +54,14 @@ class PartReader:
         roles = [self.role(name, body) for name, body in folder.roles()]
         apps = [self.app(name, body) for name, body in folder.apps()]
         found = tuple(app for app in apps if app)
-        return Part(level, shown, settings, tuple(hosts), {r.name: r for r in roles if r}, found)
+        return Part(
+            level,
+            shown,
+            settings=settings,
+            hosts=tuple(hosts),
+            roles={r.name: r for r in roles if r},
+            apps=found,
+        )
 
     def settings(self, value: Value | None, name: str) -> Settings:
         if value is None:

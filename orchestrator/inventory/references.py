@@ -73,7 +73,10 @@ class RefReader:
             settings["port"] = Value(written.port, mark)
         layer = Layer("host", text, connect=settings) if settings else None
         level, port = self.level, written.port
-        return tuple(Ref(name, key(name), mark, level, port, layer) for name in written.names)
+        return tuple(
+            Ref(name, key(name), mark=mark, level=level, port=port, layer=layer)
+            for name in written.names
+        )
 
     def address(self, value: Value | None, hosts: int) -> Value | None:
         """An ``address``, which so many hosts are to share."""

@@ -116,7 +116,12 @@ def _from_events(folder: Path) -> Record | None:
         with suppress(msgspec.MsgspecError):
             began = msgspec.json.decode(line, type=_Began)
             return Record(
-                began.stage, began.tasks, began.hosts, began.apps, began.within, began.time
+                began.stage,
+                began.tasks,
+                hosts=began.hosts,
+                apps=began.apps,
+                within=began.within,
+                started=began.time,
             )
     return None
 

@@ -92,11 +92,11 @@ def result_of(outcome: Outcome, *, failed: bool, name: str = "") -> Result:
     return Result(
         str(outcome.status),
         outcome.stdout,
-        outcome.stderr,
-        outcome.exit_status,
-        outcome.status in _CHANGED,
-        failed,
-        outcome.status is Status.SKIPPED,
+        err=outcome.stderr,
+        exit_status=outcome.exit_status,
+        changed=outcome.status in _CHANGED,
+        failed=failed,
+        skipped=outcome.status is Status.SKIPPED,
         withheld=(name or "a step") if withheld else "",
     )
 

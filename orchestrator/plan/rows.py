@@ -166,7 +166,13 @@ class RowPlanner:
             on.by_set |= set(flat.step.does.names)
         settled = dict(on.settled)
         standing = Standing(
-            flat.frame.host.place, on.registered, settled, lenient, on.by_set, on.own, on.clean
+            flat.frame.host.place,
+            on.registered,
+            settled=settled,
+            lenient=lenient,
+            made=on.by_set,
+            own=on.own,
+            clean=on.clean,
         )
         if not self.ask.tags.chosen(flat.around.tags):
             flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
@@ -218,10 +224,10 @@ class RowPlanner:
             later = OnHost(
                 self.on.host,
                 self.on.scope,
-                self.on.environment,
-                self.on.defaults,
-                dict.fromkeys(standing.registered, ()),
-                {**standing.settled, **results},
+                environment=self.on.environment,
+                defaults=self.on.defaults,
+                registered=dict.fromkeys(standing.registered, ()),
+                settled={**standing.settled, **results},
                 by_set=self.on.by_set,
                 own=place.own,
                 clean=self.on.clean,

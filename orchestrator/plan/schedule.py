@@ -248,7 +248,14 @@ class Scheduler:
             self._share(parts)
         self._touched = self.hosts if flow.once else [part.on for part in parts]
         if hosts:
-            wave = Wave(name, task.desc, tuple(hosts), flow.within, flow.batch, flow.once)
+            wave = Wave(
+                name,
+                task.desc,
+                hosts=tuple(hosts),
+                within=flow.within,
+                batch=flow.batch,
+                once=flow.once,
+            )
             self.waves.append(
                 replace(wave, anyone=flow.anyone, tolerance=flow.tolerance, hook=flow.hook)
             )

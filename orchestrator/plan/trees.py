@@ -203,7 +203,9 @@ def _file(path: str, name: bytes) -> Entry:
             size += len(chunk)
     finally:
         os.close(file)
-    return Entry("f", name, path, _mode(bits), digest.hexdigest().encode(), size)
+    return Entry(
+        "f", name, path=path, mode=_mode(bits), told=digest.hexdigest().encode(), size=size
+    )
 
 
 def _other(path: str) -> OrchError:

@@ -114,4 +114,6 @@ def app_view(
     app: App, hosts: tuple[str, ...], variables: Mapping[str, Any], lock: Callable[[], str]
 ) -> AppView:
     """An app with its variables and the path of its lock, as they are on the host at hand."""
-    return AppView(app.name, app.desc, app.roles or (), hosts, variables, lock)
+    return AppView(
+        app.name, app.desc, roles=app.roles or (), hosts=hosts, vars=variables, _lock=lock
+    )

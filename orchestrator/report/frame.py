@@ -60,10 +60,28 @@ def _tracks(progress: Progress, now: float) -> list[_Track]:
         bad, total = progress.unreachable, progress.hosts
         done = progress.connected + bad
         said = (f"{done}/{total}, {bad} failed" if bad else f"{done}/{total}",)
-        found.append(_Track("connecting", done, total, bad, said, clock(now - progress.since)))
+        found.append(
+            _Track(
+                "connecting",
+                done,
+                total=total,
+                failed=bad,
+                said=said,
+                elapsed=clock(now - progress.since),
+            )
+        )
     for lane in progress.lanes.values():
         label, elapsed = one_line(lane.label), clock(now - lane.since)
-        found.append(_Track(label, lane.done, lane.hosts, lane.failed, _said(lane), elapsed))
+        found.append(
+            _Track(
+                label,
+                lane.done,
+                total=lane.hosts,
+                failed=lane.failed,
+                said=_said(lane),
+                elapsed=elapsed,
+            )
+        )
     return found
 
 

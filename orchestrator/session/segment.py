@@ -58,7 +58,7 @@ def segment(
         if command.step in here:
             raise ValueError(f"step {command.step} is twice in one segment")
         begin = begins.get(command.step, "")
-        control += _clause(command, texts, known, here, nonce, begin)
+        control += _clause(command, texts, known=known, here=here, nonce=nonce, begin=begin)
         here.append(command.step)
     return b"segment 'Tset -- " + b" ".join(texts) + escaped(f"\n{control}") + b"'\n"
 

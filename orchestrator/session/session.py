@@ -365,10 +365,10 @@ def _ending(marker: Marker) -> tuple[int, Ending]:
     ending = Ending(
         _HOW[how],
         exit_status,
-        changed == "1",
-        failed == "1",
-        failed == UNKNOWN,
-        _reason(how, status),
+        changed=changed == "1",
+        failed=failed == "1",
+        unknown=failed == UNKNOWN,
+        reason=_reason(how, status),
     )
     if ending.how is How.SKIPPED:
         ending = Ending(How.SKIPPED, reason=ending.reason)

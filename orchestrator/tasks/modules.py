@@ -44,19 +44,22 @@ class ModuleReader:
             self.read.duration(within, "within")
         if probe is None:
             return None
+        payloads, tries = self._payloads(fields.get("payload"))
+        contained = self.compile.judgements(fields.get("contained"), "contained") or ()
         return Module(
-            probe,
-            want,
-            fixes,
-            *self._payloads(fields.get("payload")),
-            self.compile.optional(within),
-            self.compile.script(fields.get("functions"), "functions"),
-            next(iter(self.compile.judgements(fields.get("contained"), "contained") or ()), False),
-            self._exposes(fields.get("exposes"), fields.get("params")),
-            self._extent(fields, "makes"),
-            self._extent(fields, "reads"),
-            self.compile.optional(fields.get("unique")),
-            tuple(self._requires(fields.get("requires"))),
+            probe=probe,
+            want=want,
+            fixes=fixes,
+            payloads=payloads,
+            tries=tries,
+            within=self.compile.optional(within),
+            functions=self.compile.script(fields.get("functions"), "functions"),
+            contained=next(iter(contained), False),
+            exposes=self._exposes(fields.get("exposes"), fields.get("params")),
+            makes=self._extent(fields, "makes"),
+            reads=self._extent(fields, "reads"),
+            unique=self.compile.optional(fields.get("unique")),
+            requires=tuple(self._requires(fields.get("requires"))),
         )
 
     def _extent(self, fields: dict[str, Value], key: str) -> Extent:

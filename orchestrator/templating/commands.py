@@ -132,7 +132,15 @@ def _all_of(items: tuple[CommandTemplate, ...], mark: Mark) -> ValueTemplate:
     optional = frozenset[str]().union(*(item.optional for item in items))
     parts = tuple(item.template for item in items)
     programs = tuple(program for part in parts for program in part.programs)
-    return ValueTemplate("", mark, names, optional - names, lambda _: None, programs, parts)
+    return ValueTemplate(
+        "",
+        mark,
+        names=names,
+        optional=optional - names,
+        _render=lambda _: None,
+        programs=programs,
+        parts=parts,
+    )
 
 
 def _as_it_is(value: Value) -> ValueTemplate:

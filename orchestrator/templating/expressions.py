@@ -101,7 +101,9 @@ def compile_expression(text: str, mark: Mark) -> Expression:
     node = deepcopy(output.nodes[0])
     names = survey(parsed.tree)
     program = keeping(parsed, env, output.nodes[0])
-    return Expression(text, mark, names.required, names.optional, node, program)
+    return Expression(
+        text, mark, names=names.required, optional=names.optional, node=node, _program=program
+    )
 
 
 def _is_path(node: nodes.Expr) -> bool:

@@ -17,6 +17,7 @@ from orchestrator.templating.language import (
     SLICE,
     unbounded,
 )
+from orchestrator.templating.syntax import apply_filter
 
 
 class Names(Struct, frozen=True):
@@ -61,7 +62,14 @@ def survey(tree: nodes.Template) -> Names:
     seen = frozenset(uses.hard | uses.soft)
     fields = tuple(each for each in uses.fields if each[0] in required)
     asked = seen - _told(tree)
-    return Names(required, seen - required, seen - made, _origins(tree, made), fields, asked)
+    return Names(
+        required,
+        seen - required,
+        lazy=seen - made,
+        origins=_origins(tree, made),
+        fields=fields,
+        asked=asked,
+    )
 
 
 def _told(node: nodes.Node) -> set[str]:
@@ -99,7 +107,7 @@ class Lazy(NodeTransformer):
         if node.ctx != "load" or node.name not in self._names:
             return node
         name = nodes.Const(node.name, lineno=node.lineno)
-        return nodes.Filter(name, self._look_up, [], [], None, None, lineno=node.lineno)
+        return apply_filter(name, self._look_up, node.lineno)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
         """Leave the name of a function alone."""
@@ -117,20 +125,20 @@ class Lazy(NodeTransformer):
             return node
         none = nodes.Const(None, lineno=node.lineno)
         bounds = [bound or none for bound in (part.start, part.stop, part.step)]
-        return nodes.Filter(node.node, SLICE, bounds, [], None, None, lineno=node.lineno)
+        return apply_filter(node.node, SLICE, node.lineno, *bounds)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         """Have a filter join the operands' texts."""
         self.generic_visit(node)
         texts = nodes.List(node.nodes, lineno=node.lineno)
-        return nodes.Filter(texts, CONCAT, [], [], None, None, lineno=node.lineno)
+        return apply_filter(texts, CONCAT, node.lineno)
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         """Have the rounds of a loop counted, each as what its body takes."""
         parts = sum(1 for part in node.body for _ in part.find_all(nodes.Node))
         self.generic_visit(node)
         steps, at = nodes.Const(1 + parts // 8, lineno=node.lineno), node.iter.lineno
-        node.iter = nodes.Filter(node.iter, ROUNDS, [steps], [], None, None, lineno=at)
+        node.iter = apply_filter(node.iter, ROUNDS, at, steps)
         return node
 
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802

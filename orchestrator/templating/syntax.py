@@ -55,6 +55,19 @@ class Parsed(Struct, frozen=True):
         return self.begins[index - 1] if index else max(node.lineno - 1, 0)
 
 
+def apply_filter(value: nodes.Expr, name: str, line: int, *arguments: nodes.Expr) -> nodes.Filter:
+    """Return the tree of ``value | name(*arguments)``."""
+    return nodes.Filter(
+        node=value,
+        name=name,
+        args=list(arguments),
+        kwargs=[],
+        dyn_args=None,
+        dyn_kwargs=None,
+        lineno=line,
+    )
+
+
 def environment_of(parsed: Parsed) -> Language:
     """Return the language that the template was read in."""
     return cast("Language", parsed.tree.environment)

@@ -27,7 +27,7 @@ from orchestrator.templating.limits import check_all
 from orchestrator.templating.names import Names, counters, is_number, survey
 from orchestrator.templating.program import Field, Program, Rendering, compile_tree
 from orchestrator.templating.scope import Scope
-from orchestrator.templating.syntax import Parsed, Source, parse
+from orchestrator.templating.syntax import Parsed, Source, apply_filter, parse
 from orchestrator.templating.textform import Unfit, text_of
 
 if TYPE_CHECKING:
@@ -169,11 +169,11 @@ def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]
     return ValueTemplate(
         "",
         mark,
-        names,
-        optional - names,
-        checked if names or optional else render,
-        programs,
-        tuple(parts),
+        names=names,
+        optional=optional - names,
+        _render=checked if names or optional else render,
+        programs=programs,
+        parts=tuple(parts),
     )
 
 
@@ -212,7 +212,14 @@ def _template(text: str, mark: Mark) -> ValueTemplate:
             return kept(program, scope)
 
     names = program.names
-    return ValueTemplate(text, mark, names.required, names.optional, render, (program,))
+    return ValueTemplate(
+        text,
+        mark,
+        names=names.required,
+        optional=names.optional,
+        _render=render,
+        programs=(program,),
+    )
 
 
 class _Name(Struct, frozen=True, eq=False):
@@ -246,7 +253,14 @@ def _name(name: str, source: Source, offset: int) -> ValueTemplate:
     asks = frozenset({name})
     names = Names(asks, frozenset(), asks, {})
     program = _Name(names, source.at(offset))
-    return ValueTemplate(source.text, source.mark, asks, frozenset(), render, (program,))
+    return ValueTemplate(
+        source.text,
+        source.mark,
+        names=asks,
+        optional=frozenset(),
+        _render=render,
+        programs=(program,),
+    )
 
 
 def _parse(text: str, mark: Mark, env: Language) -> Parsed:
@@ -274,7 +288,7 @@ def only_expression(parsed: Parsed) -> nodes.Expr | None:
 
 def keeping(parsed: Parsed, env: Language, node: nodes.Expr) -> Program:
     """A program that keeps the expression's value."""
-    call = nodes.Filter(node, KEEP, [], [], None, None, lineno=node.lineno)
+    call = apply_filter(node, KEEP, node.lineno)
     parsed.tree.body = [nodes.Output([call], lineno=node.lineno)]
     return compile_tree(parsed, env)
 
@@ -303,14 +317,11 @@ def put(parsed: Parsed, numbers: frozenset[str] = frozenset()) -> None:
         output.nodes = [
             node
             if isinstance(node, nodes.TemplateData) or is_number(node, numbers)
-            else nodes.Filter(
+            else apply_filter(
                 node,
                 INSERT_TEXT,
-                [nodes.Const(parsed.begin(node), lineno=node.lineno)],
-                [],
-                None,
-                None,
-                lineno=node.lineno,
+                node.lineno,
+                nodes.Const(parsed.begin(node), lineno=node.lineno),
             )
             for node in output.nodes
         ]

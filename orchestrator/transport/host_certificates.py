@@ -72,7 +72,15 @@ def read_host_certificate(blob: bytes) -> HostCertificate:
     authority, signature = message.get_string(), message.get_string()
     signed = blob[: len(blob) - len(signature) - 4]
     return HostCertificate(
-        key.asbytes(), authority, for_hosts, names, since, until, critical, signed, signature
+        key.asbytes(),
+        authority,
+        for_hosts=for_hosts,
+        names=names,
+        since=since,
+        until=until,
+        critical=critical,
+        signed=signed,
+        signature=signature,
     )
 
 

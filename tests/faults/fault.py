@@ -64,4 +64,4 @@ def draw(seed: str, mix: str, spans: Mapping[Way, int]) -> Fault | None:
     at = dice.randrange(short if not dice.randrange(3) else spans[way] + spans[way] // 10)
     detail = dice.randrange(1, 256) if kind is Kind.CORRUPT else dice.choice((300, 2000, 6000))
     both = bool(dice.randrange(3)) or (mix == "cut" and way is Way.UP)
-    return Fault(kind, way, at, both, detail, int(not dice.randrange(12)))
+    return Fault(kind, way, at=at, both=both, detail=detail, connection=int(not dice.randrange(12)))

@@ -122,7 +122,18 @@ class World:
         ask = Ask(self._stage, hosts, requests, self._tasks, view, apps=apps, root=root)
         plan = build(ask)
         skip = number % 5 != 4
-        ran = Ran(self.scenario, seed, faults, set(), {}, {}, [], {}, folder, skip)
+        ran = Ran(
+            self.scenario,
+            seed,
+            faults=faults,
+            happened=set(),
+            tries={},
+            rows={},
+            events=[],
+            logs={},
+            folder=folder,
+            skip=skip,
+        )
         before = set(threading.enumerate()), descriptors(), children()
         connector = Connector(
             home=self._home,

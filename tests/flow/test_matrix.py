@@ -182,10 +182,14 @@ def carried_out(cell: Cell, folder: Path, sshd: Sshd) -> Ended:
     return Ended(
         process.returncode,
         {host: row["status"] for host, row in rows.items()},
-        {host: (log / host).read_text().split() for host in HOSTS},
-        {h: re.findall(r"'(t\d)' is rolled back", row["reason"]) for h, row in rows.items()},
-        {h: re.findall(r"'(t\d)' is NOT rolled back", row["reason"]) for h, row in rows.items()},
-        {h: re.findall(rf"--handler (\S+) -l {h}\b", row["hint"]) for h, row in rows.items()},
+        logs={host: (log / host).read_text().split() for host in HOSTS},
+        undone={h: re.findall(r"'(t\d)' is rolled back", row["reason"]) for h, row in rows.items()},
+        not_undone={
+            h: re.findall(r"'(t\d)' is NOT rolled back", row["reason"]) for h, row in rows.items()
+        },
+        pending={
+            h: re.findall(rf"--handler (\S+) -l {h}\b", row["hint"]) for h, row in rows.items()
+        },
     )
 
 

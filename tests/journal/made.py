@@ -32,13 +32,13 @@ def started(
 
 
 def begun(host: str, step: int = 1, app: str | None = None, name: str = "uname -a") -> StepStarted:
-    return StepStarted(NOW, app, "uname", step, name, host)
+    return StepStarted(NOW, app, task="uname", step=step, name=name, host=host)
 
 
 def printed(
     host: str, data: bytes, stream: str = "stdout", step: int = 1, app: str | None = None
 ) -> StepOutput:
-    return StepOutput(NOW, app, "uname", step, host, stream, data)
+    return StepOutput(NOW, app, task="uname", step=step, host=host, stream=stream, data=data)
 
 
 def ended(
@@ -47,7 +47,7 @@ def ended(
     end = Outcome(
         status, int(status is Status.FAILED), Captured(b"kept"), seconds=0.03, reason=reason
     )
-    return StepFinished(NOW, app, "uname", step, "uname -a", host, end)
+    return StepFinished(NOW, app, task="uname", step=step, name="uname -a", host=host, outcome=end)
 
 
 def through(
@@ -58,7 +58,7 @@ def through(
     task: str = "uname",
     last: bool = True,
 ) -> HostFinished:
-    return HostFinished(NOW, app, task, host, Outcome(status), last)
+    return HostFinished(NOW, app, task=task, host=host, outcome=Outcome(status), last=last)
 
 
 def finished(**states: Status) -> RunFinished:

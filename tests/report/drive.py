@@ -56,13 +56,17 @@ def events(count: int, seconds: float, apps: list[str | None], connect: bool) ->
     for app in apps:
         yield TaskStarted(now(), app, "deploy:publish", hosts, 3)
         for host in hosts:
-            yield StepStarted(now(), app, "deploy:publish", 1, "unpack the release", host)
+            yield StepStarted(
+                now(), app, task="deploy:publish", step=1, name="unpack the release", host=host
+            )
     yield Warned(now(), "role `spare` has no hosts")
     rows = []
     for i, host in enumerate(hosts):
         for app in apps:
             nasty = NASTY[i % len(NASTY)]
-            yield StepOutput(now(), app, "deploy:publish", 1, host, "stdout", nasty)
+            yield StepOutput(
+                now(), app, task="deploy:publish", step=1, host=host, stream="stdout", data=nasty
+            )
     for i, host in enumerate(hosts):
         time.sleep(seconds / 2 / count)
         for app in apps:
@@ -71,7 +75,15 @@ def events(count: int, seconds: float, apps: list[str | None], connect: bool) ->
             stderr = Captured(b"tar: unexpected end of file\ntar: exiting\n") if bad else Captured()
             stdout = Captured(b"Linux 6.1\n" if i % 3 else b"Linux 6.8\nsecond line\n")
             end = Outcome(status, 2 if bad else 0, stdout, stderr, now() - start)
-            yield StepFinished(now(), app, "deploy:publish", 1, "unpack the release", host, end)
+            yield StepFinished(
+                now(),
+                app,
+                task="deploy:publish",
+                step=1,
+                name="unpack the release",
+                host=host,
+                outcome=end,
+            )
             yield HostFinished(now(), app, "deploy:publish", host, end)
             reason = "step 1 'unpack the release': exit 2" if bad else ""
             counts = (0, 0, 1, 0) if bad else (1, 1, 0, 0)

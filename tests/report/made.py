@@ -15,7 +15,14 @@ def outcome(
     stdout: bytes = b"", stderr: bytes = b"", status: Status = Status.OK, reason: str = ""
 ) -> Outcome:
     exit_status = 1 if status is Status.FAILED else 0
-    return Outcome(status, exit_status, Captured(stdout), Captured(stderr), 0.03, reason)
+    return Outcome(
+        status,
+        exit_status,
+        stdout=Captured(stdout),
+        stderr=Captured(stderr),
+        seconds=0.03,
+        reason=reason,
+    )
 
 
 def started(*hosts: str) -> RunStarted:
@@ -25,13 +32,13 @@ def started(*hosts: str) -> RunStarted:
 def step(
     host: str, end: Outcome, number: int = 1, app: str | None = None, name: str = "uname -a"
 ) -> StepFinished:
-    return StepFinished(NOW, app, "uname", number, name, host, end)
+    return StepFinished(NOW, app, task="uname", step=number, name=name, host=host, outcome=end)
 
 
 def printed(
     host: str, data: bytes, stream: str = "stdout", app: str | None = None, number: int = 1
 ) -> StepOutput:
-    return StepOutput(NOW, app, "uname", number, host, stream, data)
+    return StepOutput(NOW, app, task="uname", step=number, host=host, stream=stream, data=data)
 
 
 def host_end(host: str, end: Outcome, app: str | None = None) -> HostFinished:

@@ -45,10 +45,10 @@ def events(status: Status) -> Iterator[Event]:
     ended = Outcome(
         status,
         1,
-        Captured(DATA + b"\n"),
-        Captured(DATA, DATA, 7),
-        0.1,
-        ODD,
+        stdout=Captured(DATA + b"\n"),
+        stderr=Captured(DATA, DATA, 7),
+        seconds=0.1,
+        reason=ODD,
         changes=(Change(ODD, ODD, ODD), Change("k", None, f"{ODD}\n{ODD}")),
         diff=f"--- before\n+++ after\n-{ODD}\n",
     )
@@ -58,11 +58,13 @@ def events(status: Status) -> Iterator[Event]:
     yield ConnectFinished(NOW, "a1", 0.1, ODD, ODD)
     yield TaskStarted(NOW, None, TASK, ("a1",), 1)
     yield Warned(NOW, ODD)
-    yield StepStarted(NOW, None, TASK, 1, ODD, "a1")
+    yield StepStarted(NOW, None, task=TASK, step=1, name=ODD, host="a1")
     for stream in ("stdout", "stderr"):
-        yield StepOutput(NOW, None, TASK, 1, "a1", stream, DATA[:8])
-        yield StepOutput(NOW, None, TASK, 1, "a1", stream, DATA[8:] + b"\n")
-    yield StepFinished(NOW, None, TASK, 1, ODD, "a1", ended)
+        yield StepOutput(NOW, None, task=TASK, step=1, host="a1", stream=stream, data=DATA[:8])
+        yield StepOutput(
+            NOW, None, task=TASK, step=1, host="a1", stream=stream, data=DATA[8:] + b"\n"
+        )
+    yield StepFinished(NOW, None, task=TASK, step=1, name=ODD, host="a1", outcome=ended)
     yield HostFinished(NOW, None, TASK, "a1", ended)
     yield TaskFinished(NOW, None, TASK, 1.0)
     yield RunFinished(NOW + 1, 1.0, 1, (row,))

@@ -66,7 +66,7 @@ def test_every_other_event_is_a_line_in_snake_case_but_output_is_none() -> None:
         started("a"),
         ConnectFinished(NOW, "a", 0.1, "refused", "why"),
         TaskStarted(NOW, "blog", "t", ("a",), 2),
-        StepStarted(NOW, "blog", "t", 1, "n", "a"),
+        StepStarted(NOW, "blog", task="t", step=1, name="n", host="a"),
         printed("a", b"x"),
         host_end("a", outcome(b"x")),
         Warned(NOW, "careful"),

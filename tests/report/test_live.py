@@ -121,7 +121,9 @@ def progress_of(hosts: int, apps: tuple[str | None, ...] = (None,)) -> Progress:
     for app in apps:
         progress.take(TaskStarted(NOW, app, "uname", names, 1))
         for i, name in enumerate(names):
-            progress.take(StepStarted(NOW + i / 1000, app, "uname", 1, "uname -a", name))
+            progress.take(
+                StepStarted(NOW + i / 1000, app, task="uname", step=1, name="uname -a", host=name)
+            )
     return progress
 
 

@@ -103,7 +103,7 @@ def run(verbose: int) -> list[str]:
         ConnectFinished(NOW, "a", 0.05),
         ConnectFinished(NOW, "b", 0.05, "connect: refused", "is sshd up?"),
         TaskStarted(NOW, None, "uname", ("a",), 2),
-        StepStarted(NOW, None, "uname", 1, "uname -a", "a"),
+        StepStarted(NOW, None, task="uname", step=1, name="uname -a", host="a"),
         step("a", outcome()),
         step("a", outcome(status=Status.CHANGED), 2, name="link"),
         Warned(NOW, "role `x` is empty"),

@@ -52,7 +52,7 @@ def test_conditions_skips_registers_and_stdin_are_told() -> None:
     skipped = PlannedStep(1, "one", MARK, "x", skip="when is false: app.old")
     fed = PlannedStep(
         2, "two", MARK, "cat", "a.changed", register="b", readonly=True,
-        command=Command(2, "cat", "bash", 90.0, "in\n", "[ ! -e x ]"),
+        command=Command(2, "cat", shell="bash", timeout=90.0, stdin="in\n", guard="[ ! -e x ]"),
     )  # fmt: skip
     assert lines(plan(on("a", skipped, fed)))[3:] == [
         "   1  one",

@@ -235,7 +235,18 @@ def test_colour_adds_nothing_but_colour() -> None:
 
 def test_unknown_steps_have_a_column_where_there_are_any() -> None:
     known = Row("devserver1", None, Status.OK, "", 12, roles=("appservers",))
-    unknown = Row("devserver2", None, Status.UNKNOWN, "", 1, 2, 0, 3, 0.5, ("appservers",))
+    unknown = Row(
+        "devserver2",
+        None,
+        status=Status.UNKNOWN,
+        reason="",
+        ok=1,
+        changed=2,
+        failed=0,
+        skipped=3,
+        seconds=0.5,
+        roles=("appservers",),
+    )
     heading, *_ = results_table([known], screen(80)[0])
     assert "unknown" not in heading.split()
     shown = list(results_table([known, replace(unknown, unknown=4)], screen(80)[0]))
@@ -248,7 +259,18 @@ def test_unknown_steps_have_a_column_where_there_are_any() -> None:
 
 @pytest.mark.parametrize("width", range(20, 81))
 def test_the_counts_are_shown_together_or_not_at_all(width: int) -> None:
-    row = Row("web1.example.net", None, Status.FAILED, "exit 1", 1, 2, 3, 4, 0.5, unknown=5)
+    row = Row(
+        "web1.example.net",
+        None,
+        status=Status.FAILED,
+        reason="exit 1",
+        ok=1,
+        changed=2,
+        failed=3,
+        skipped=4,
+        seconds=0.5,
+        unknown=5,
+    )
     lines = list(results_table([row], screen(width)[0]))
     counts = {"ok", "changed", "unknown", "failed", "skipped"}
     assert len(counts & set(lines[0].split())) in (0, 5)

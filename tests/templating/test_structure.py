@@ -96,9 +96,12 @@ def compare(
     for i in range(0, len(seeds), TOGETHER):
         values: dict[str, str] = {}
         cases = list(drawn(maker, seeds[i : i + TOGETHER], values))
-        if not agree(which, maker, cases, values, locale, folder):
+        if not agree(which, maker, cases=cases, values=values, locale=locale, at=folder):
             for case in cases:
-                assert agree(which, maker, [case], values, locale, folder), (case, values)
+                assert agree(which, maker, cases=[case], values=values, locale=locale, at=folder), (
+                    case,
+                    values,
+                )
             raise AssertionError(f"together only: {cases} {values}")
 
 

@@ -18,7 +18,7 @@ OBJECTS: dict[str, Any] = {
     "host": HostView("web1", "10.0.0.1", ("web",), {"a": 1}),
     "stage": Named("dev", "for tests"),
     "task": Named("deploy:publish"),
-    "app": AppView("blog", "", (), ("web1",), {}, "~/lock"),
+    "app": AppView("blog", "", roles=(), hosts=("web1",), vars={}, _lock="~/lock"),
     "run": run_view("20260101-ab", "me", 0.0),
     "hosts": Lazy({"web1": 1}, lambda name: name),
     "r": Result("ok"),

@@ -142,7 +142,15 @@ def compile_shell(text: str, mark: Mark) -> ShellTemplate:
         Use(parsed.source.at(p.offset), p.filter, p.sources, _command(text, p)) for p in walk.places
     )
     program = compile_tree(parsed, environment_of(parsed), names)
-    return ShellTemplate(text, mark, names.required, names.optional, uses, program, walk.places)
+    return ShellTemplate(
+        text,
+        mark,
+        names=names.required,
+        optional=names.optional,
+        uses=uses,
+        _program=program,
+        _places=walk.places,
+    )
 
 
 def walked(text: str, mark: Mark) -> tuple[Parsed, Names, Walk]:

@@ -14,7 +14,7 @@ from orchestrator.templating.shelltext.declared import judge
 from orchestrator.templating.shelltext.lexer import Lexer
 from orchestrator.templating.shelltext.places import Place, hole
 from orchestrator.templating.shelltext.state import Refusal, State, begin, join
-from orchestrator.templating.syntax import Parsed
+from orchestrator.templating.syntax import Parsed, apply_filter
 
 _FILTERS = ("raw", "words")
 _LITERAL = "for text that is no template write `{% raw %}…{% endraw %}` around it"
@@ -70,7 +70,7 @@ class Walk:
             return node
         inner = node.node if self.places[index].filter and isinstance(node, nodes.Filter) else node
         number = nodes.Const(index, lineno=node.lineno)
-        return nodes.Filter(inner, INSERT, [number], [], None, None, lineno=node.lineno)
+        return apply_filter(inner, INSERT, node.lineno, number)
 
     def _only_expression(self, body: Sequence[nodes.Node]) -> None:
         output = body[0] if len(body) == 1 else None

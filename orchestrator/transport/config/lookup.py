@@ -65,7 +65,12 @@ class SshConfig:
         if read.final:
             lookup.walk(read.files, final=True)
         return finished(
-            name, lookup.chosen, lookup.lists, lookup.tokens(), self._environ, self._home
+            name,
+            lookup.chosen,
+            lists=lookup.lists,
+            tokens=lookup.tokens(),
+            environ=self._environ,
+            home=self._home,
         )
 
     def succeeds(self, command: str, mark: Mark) -> bool:
@@ -179,11 +184,11 @@ class _Lookup:
         subject = Subject(
             self._named(),
             self._name,
-            self._said("user", self._config.local),
-            self._config.local,
-            self._said("tag", ""),
-            final,
-            self._runs,
+            user=self._said("user", self._config.local),
+            local=self._config.local,
+            tag=self._said("tag", ""),
+            final=final,
+            run=self._runs,
         )
         return holds(block.match, subject)
 

@@ -142,7 +142,9 @@ class _Pass:
             items.extend(self._include(rest, mark))
         elif keyword in OBEYED or keyword in ("proxyjump", "proxycommand"):
             field, value, many = reader.obeyed(keyword, rest)
-            items.append(Setting(keyword, field, value, mark, self._user, many))
+            items.append(
+                Setting(keyword, field, value=value, mark=mark, user=self._user, many=many)
+            )
         else:
             items.extend(self._ignored(keyword, rest, mark))
 
@@ -170,7 +172,18 @@ class _Pass:
         text = " ".join(said)
         if keyword == "canonicalizehostname":
             return [Setting(keyword, "canonicalize", text.lower(), mark, self._user)]
-        return [Setting(keyword, f"({keyword})", None, mark, self._user, False, why, text)]
+        return [
+            Setting(
+                keyword,
+                f"({keyword})",
+                value=None,
+                mark=mark,
+                user=self._user,
+                many=False,
+                why=why,
+                text=text,
+            )
+        ]
 
     def _wrong(self, what: str, mark: Mark, hint: str = "") -> None:
         self._reader.problems.append(Problem(what, mark, hint))
