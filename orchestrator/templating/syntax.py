@@ -55,7 +55,9 @@ class Parsed(Struct, frozen=True):
         return self.begins[index - 1] if index else max(node.lineno - 1, 0)
 
 
-def apply_filter(value: nodes.Expr, name: str, line: int, *arguments: nodes.Expr) -> nodes.Filter:
+def apply_filter(
+    value: nodes.Node | None, name: str, line: int, *arguments: nodes.Expr
+) -> nodes.Filter:
     """Return the tree of ``value | name(*arguments)``."""
     return nodes.Filter(
         node=value,
