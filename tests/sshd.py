@@ -165,7 +165,7 @@ def until(true: object, what: str) -> None:
     end = time.monotonic() + PATIENCE
     while not true():
         if time.monotonic() > end:
-            pytest.fail(f"waited {PATIENCE:g} s in vain for {what}")
+            pytest.fail(f"waited {PATIENCE:g} s for {what}, which did not come")
         time.sleep(0.01)
 
 

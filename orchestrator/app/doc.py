@@ -67,7 +67,7 @@ def _module(module: Module) -> Iterator[str]:
         for key, value in module.want.items():
             yield f"  {key}: {' '.join(str(value.source).split())}"
         yield ""
-    yield "changes nothing" if module.readonly else "mends what is not so"
+    yield "changes nothing" if module.readonly else "changes what differs"
 
 
 def _params(task: Task, by_name: Mapping[str, Task]) -> dict[str, Param]:

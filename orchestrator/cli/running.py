@@ -206,7 +206,7 @@ def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
     from orchestrator.report.turns import Turns
 
     if given.get("exit_code") and not plan.check:
-        raise click.UsageError("--exit-code says nothing without --check")
+        raise click.UsageError("--exit-code requires --check")
     if there.stage.protected and plan.changes and not plan.check and not given["yes"]:
         _ask(there, plan)
     turns = Turns()

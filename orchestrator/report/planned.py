@@ -87,7 +87,7 @@ class StepLines:
                     yield from self._exact(f"{key}: {value}", "=")
                 return
         elif _undecided(step):
-            yield from self._said(f"{step.shown}: what it comes to is known then")
+            yield from self._said(f"{step.shown}: its result is known then")
             return
         yield from self._exact(step.shown, "|")
         if step.command is not None and step.command.stdin is not None:

@@ -79,7 +79,7 @@ class Compiler:
         over, control = fields.get("loop"), fields.get("loop_control")
         if over is None:
             if control is not None:
-                self.problems.add("`loop_control` says nothing without `loop`", control.mark)
+                self.problems.add("`loop_control` requires `loop`", control.mark)
             return None
         label = self.read.mapping(control, "loop_control", {"label"})
         shown = next(iter(label.values()), None)
@@ -96,7 +96,7 @@ class Compiler:
         delay = self.read.duration(fields.get("delay"), "delay")
         if until is None and retries is None:
             if "delay" in fields:
-                self.problems.add("`delay` says nothing without `until`", fields["delay"].mark)
+                self.problems.add("`delay` requires `until`", fields["delay"].mark)
             return None
         return Again(
             until or (), 3 if retries is None else retries, 5.0 if delay is None else delay

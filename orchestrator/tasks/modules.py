@@ -39,7 +39,7 @@ class ModuleReader:
             self.problems.add(f"{what} is readonly and has a `fix`", place, "drop one of them")
         within = fields.get("within")
         if within is not None and not want:
-            self.problems.add("`within` says nothing without `want`", within.mark, "drop it")
+            self.problems.add("`within` requires `want`", within.mark, "drop it")
         elif within is not None and "{{" not in str(within.data):
             self.read.duration(within, "within")
         if probe is None:
@@ -139,7 +139,7 @@ class ModuleReader:
                 fixes.append(Fix(keys, text))
         for key in want:
             if key not in mended:
-                self.problems.add(f"nothing under `fix` mends '{key}'", key.mark, f"add `{key}:`")
+                self.problems.add(f"no script under `fix` sets '{key}'", key.mark, f"add `{key}:`")
         return tuple(fixes)
 
     def _payloads(self, value: Value | None) -> tuple[tuple[Payload, ...], ValueTemplate | None]:

@@ -71,7 +71,7 @@ class TaskReader:
         if "probe" not in fields:
             for key in sorted(keys.MODULE & fields.keys()):
                 place = fields[key].mark
-                self.problems.add(f"`{key}` says nothing without `probe`", place, "remove it")
+                self.problems.add(f"`{key}` requires `probe`", place, "remove it")
         roles = self.names(fields, "roles", "roles")
         if roles == () and "roles" in fields:
             self.problems.add(
@@ -232,7 +232,7 @@ class TaskReader:
         once = self.read.boolean(fields.get("once"), "once") or False
         on = self.read.choice(fields.get("on"), "on", ("primary", "any"))
         if on and not once:
-            self.problems.add("`on` says nothing without `once: true`", fields["on"].mark)
+            self.problems.add("`on` requires `once: true`", fields["on"].mark)
         if once and "batch" in fields:
             place = fields["batch"].mark
             self.problems.add("`once` and `batch` exclude each other", place, "drop one")

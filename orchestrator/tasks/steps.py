@@ -130,7 +130,7 @@ class StepReader:
         self.problems.add(
             f"{what} is one call, found {listed}",
             calls[1].mark,
-            "begin a new entry with `- `, or mend the key",
+            "begin a new entry with `- `, or correct the key",
         )
         return None
 

@@ -157,7 +157,7 @@ class Trust:
         return ConnectError(
             "host key",
             f"{whose} of {self._name} is revoked at {_place(entry)}: {shown}",
-            "whoever has this key may not be the host; ask its administrators",
+            "someone else may answer in the place of the host; ask its administrators",
         )
 
     def _unknown(self, verdict: Verdict, shown: str) -> ConnectError:

@@ -67,7 +67,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
     """Return as soon as it holds: machines that test many deploys at once are slow."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for {what}, which did not come"
         time.sleep(0.02)
 
 

@@ -218,9 +218,9 @@ def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
     for said in (
         "task 'a' wants nothing",
         "fix: 'c' is not wanted",
-        "`want` says nothing without `probe`",
+        "`want` requires `probe`",
         "exactly one of `steps`, `tasks` and `probe`",
-        "nothing under `fix` mends 'b'",
+        "no script under `fix` sets 'b'",
         "'link' cannot be a task: a module that comes with orch has that name",
     ):
         assert said in done.out + done.err, done.out + done.err
@@ -244,7 +244,7 @@ def test_what_a_module_without_fix_prints_is_its_output(one: Project) -> None:
     assert (first["stdout"], first["stderr"]) == ("a  b", "aside")
     assert second["stdout"] == "a  b-false"
     lint = one.orch("lint")
-    assert "`within` says nothing without `want`" in lint.out + lint.err
+    assert "`within` requires `want`" in lint.out + lint.err
 
 
 def test_a_module_has_documentation(one: Project) -> None:

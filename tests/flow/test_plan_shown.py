@@ -223,7 +223,7 @@ def test_what_no_host_does_is_shown_with_its_values(project: Project) -> None:
         "      | ls",
         "   7  set",
         "      waits for `r`",
-        "      set: what it comes to is known then",
+        "      set: its result is known then",
     ]
 
 

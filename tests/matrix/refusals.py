@@ -95,7 +95,7 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("revoked", "ssh"): (
         "host key: {at}: the key of 127.0.0.1 is revoked at {folder}/revoked:1: ssh-ed25519"
         " {host_key}",
-        "whoever has this key may not be the host; ask its administrators",
+        "someone else may answer in the place of the host; ask its administrators",
     ),
     ("revoked", "openssh"): (
         "host key: {at}: it is revoked: ssh-ed25519 {host_key} (Host key verification failed.)",
@@ -108,7 +108,7 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("ca-revoked", "ssh"): (
         "host key: {at}: the CA of [127.0.0.1]:{port} is revoked at {folder}/known-revoked:2:"
         " ssh-ed25519 {ca}",
-        "whoever has this key may not be the host; ask its administrators",
+        "someone else may answer in the place of the host; ask its administrators",
     ),
     ("ca-revoked", "openssh"): (
         "host key: {at}: it is revoked: ssh-ed25519-cert-v01@openssh.com {host_key} (Host key"

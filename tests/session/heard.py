@@ -123,7 +123,7 @@ def until(holds: Callable[[], object], what: str) -> None:
     """Return as soon as it holds; fail where it does not in time."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for {what}, which did not come"
         time.sleep(0.01)
 
 
