@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import yaml
-from yaml.reader import Reader, ReaderError
+from yaml.reader import Reader as YamlReader
+from yaml.reader import ReaderError
 
 from orchestrator.errors import DefinitionError, Mark, Problem
 from orchestrator.model.regex import regex
@@ -58,7 +59,7 @@ def _cure(row: str, error: yaml.MarkedYAMLError) -> str:
 
 
 def _unprintable(text: str, shown: str) -> DefinitionError:
-    bad = Reader.NON_PRINTABLE.search(text)
+    bad = YamlReader.NON_PRINTABLE.search(text)
     if bad is None:
         return DefinitionError(Problem("a character that YAML does not allow", Mark(shown)))
     before = text[: bad.start()]
