@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from orchestrator.app.interrupt import Unattended
-from orchestrator.cli import streams
+from orchestrator.cli import stdio
+from orchestrator.commands.signals import Unattended
 from orchestrator.errors import Exit
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run ``orch`` and end the process."""
-    streams.settle()
+    stdio.settle()
     unattended = Unattended()
     try:
         code = _code(args)
@@ -22,12 +22,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:  # while loading, or while an error was told
         sys.stderr.write("interrupted\n")
         code = Exit.INTERRUPTED
-    streams.leave()
+    stdio.leave()
     os._exit(int(code))  # taking the interpreter apart costs 15 ms, more after a large run
 
 
 def _code(args: Sequence[str] | None) -> int:
-    from orchestrator.cli.call import call  # most of the time until something happens
+    from orchestrator.cli.root_command import call  # most of the time until something happens
 
     return call(args)
 

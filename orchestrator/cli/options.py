@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from orchestrator.cli import complete
+from orchestrator.cli import completion
 from orchestrator.cli.group import once
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +22,7 @@ def stage(command: F) -> F:
             *("-s", "--stage", "stages"),
             multiple=True,
             metavar="STAGE",
-            shell_complete=complete.stages,
+            shell_complete=completion.stages,
             help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
             "project's default_stage.",
         ),
@@ -57,7 +57,7 @@ def limit(command: F) -> F:
         multiple=True,
         callback=once,
         metavar="HOSTS",
-        shell_complete=complete.hosts,
+        shell_complete=completion.hosts,
         help="Only these: hosts and roles joined by : or , with & (and), ! (not), globs, "
         "web[01-20,25] (names), role[0:2] (its first three), @FILE, @failed. "
         "`web:&eu:!db3` is web's hosts that are also in eu, less db3.",
@@ -96,7 +96,7 @@ def apps(command: F) -> F:
         *("-a", "--app", "apps"),
         multiple=True,
         metavar="APP,…",
-        shell_complete=complete.apps,
+        shell_complete=completion.apps,
         help="For these apps of the stage, or `all`: each goes its own way over its hosts.",
     )(command)
 

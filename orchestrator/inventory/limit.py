@@ -25,12 +25,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.inventory.names import ALL, is_v6, key
-from orchestrator.inventory.ranges import BadNameError, expand, has_range
-from orchestrator.model.fold import fold
+from orchestrator.inventory.hostnames import ALL, BadNameError, expand, has_range, is_v6, key
 from orchestrator.model.host import Host, Stage
-from orchestrator.model.regex import regex
-from orchestrator.source.files import read_file
+from orchestrator.model.host_folding import fold
+from orchestrator.model.lazy_regex import regex
+from orchestrator.yamlio.local_files import read_file
 
 FAILED = "@failed"
 _COMMAND_LINE = Mark("--limit")

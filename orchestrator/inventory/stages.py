@@ -8,12 +8,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, Problem, Problems, UsageError, nearest
-from orchestrator.inventory.names import COMMON, printable, why_no_stage
-from orchestrator.model.value import Value
-from orchestrator.source.folder import natural, show
-from orchestrator.source.load import load
-from orchestrator.source.names import SUFFIXES, ignored, stem
-from orchestrator.source.read import Reader
+from orchestrator.inventory.hostnames import COMMON, printable, why_no_stage
+from orchestrator.model.marked_value import Value
+from orchestrator.yamlio.local_files import natural, show
+from orchestrator.yamlio.naming_rules import SUFFIXES, ignored, stem
+from orchestrator.yamlio.schema import Reader
+from orchestrator.yamlio.yaml_loader import load
 
 INVENTORIES = "inventories"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from orchestrator.model.text import encode
+from orchestrator.model.text_encoding import encode
 
 
 class Charset(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct, field
 
-from orchestrator.model.outcome import Outcome, Row
+from orchestrator.model.step_result import Outcome, Row
 
 INTERRUPTED = "interrupted while connecting"
 """The ``error`` of hosts that nobody wanted to be connected any more."""

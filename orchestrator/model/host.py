@@ -1,4 +1,7 @@
-"""Hosts, roles and stages as the inventory says them."""
+"""Hosts, roles and stages as the inventory says them.
+
+The names of what hosts are asked about themselves (``library/facts.sh`` prints them).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from itertools import chain
 from msgspec import Struct, field
 
 from orchestrator.errors import Mark
-from orchestrator.model.value import Values
+from orchestrator.model.marked_value import Values
 
 
 class Connect(Struct, frozen=True):
@@ -118,3 +121,8 @@ class Stage(Struct, frozen=True):
     protected: bool = False
     notes: tuple[tuple[str, Mark], ...] = ()
     apps: Mapping[str, App] = field(default_factory=dict)
+
+
+FACTS = ("os", "arch", "distro", "release", "hostname", "packager", "init", "user")
+NUMBERS = ("cpus", "memory")
+"""``memory`` is in MiB."""

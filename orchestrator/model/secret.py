@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from orchestrator.errors import DefinitionError, Mark, OrchError, Problem
-from orchestrator.model.masks import LEAST, Masks
+from orchestrator.model.secret_masking import LEAST, Masks
 
 
 class Secret(Struct, frozen=True):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.templating.scope import Scope, Waits
 
 if TYPE_CHECKING:
-    from orchestrator.templating.commands import CommandTemplate
-    from orchestrator.templating.compiled import Templates
-    from orchestrator.templating.conditions import condition
+    from orchestrator.templating.cache import Templates
+    from orchestrator.templating.command_template import CommandTemplate
+    from orchestrator.templating.compilers import command, expression, shell, text, value
     from orchestrator.templating.expressions import Expression
-    from orchestrator.templating.partly import check_known, names_in_any_case
-    from orchestrator.templating.shelltext.template import ShellTemplate, Use
-    from orchestrator.templating.templates import command, expression, shell, text, value
-    from orchestrator.templating.values import TextTemplate, ValueTemplate
+    from orchestrator.templating.partial_check import check_known, names_in_any_case
+    from orchestrator.templating.remote_conditions import condition
+    from orchestrator.templating.shell.shell_template import ShellTemplate, Use
+    from orchestrator.templating.text_templates import TextTemplate, ValueTemplate
 
 __all__ = [
     "CommandTemplate",

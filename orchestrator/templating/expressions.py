@@ -9,13 +9,13 @@ from jinja2 import nodes
 from msgspec import Struct, field
 
 from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.templating.following import secrets_of
-from orchestrator.templating.language import Language, language
-from orchestrator.templating.names import survey
-from orchestrator.templating.program import Field, Program
+from orchestrator.templating.environment import Language, language
+from orchestrator.templating.free_names import survey
+from orchestrator.templating.rendering import Field, Program
 from orchestrator.templating.scope import Scope
-from orchestrator.templating.syntax import Parsed, Source, parse_expression
-from orchestrator.templating.values import keeping, kept
+from orchestrator.templating.taint import secrets_of
+from orchestrator.templating.template_parser import Parsed, Source, parse_expression
+from orchestrator.templating.text_templates import keeping, kept
 
 # Text that Jinja takes for true and a person for false.
 _SAYS_NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})

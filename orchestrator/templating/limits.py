@@ -11,8 +11,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from orchestrator.model.regex import regex
-from orchestrator.templating.textform import Unfit
+from orchestrator.model.lazy_regex import regex
+from orchestrator.templating.value_text import Unfit
 
 TEXT = 1 << 24  # characters of one text
 ITEMS = 1_000_000  # of one list or mapping, with all that is in it

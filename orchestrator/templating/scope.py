@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from orchestrator.errors import Mark
-from orchestrator.model.value import Value
+from orchestrator.model.marked_value import Value
 
 
 class Waits(Exception):  # noqa: N818 - an answer, not an error

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app.answers import Answers
-from orchestrator.library import FOLDER
+from orchestrator.commands.doctor_checks import Answers
+from orchestrator.modules import FOLDER
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app.identity import identity, same_address
+from orchestrator.commands.project_identity import identity, same_address
 
 
 def checkout(root: Path, origin: str = "", name: str = "origin") -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.app.interrupt import SIGNALS, Act, Requests, heard, interrupts
+from orchestrator.commands.signals import SIGNALS, Act, Requests, heard, interrupts
 
 INT, TERM, HUP = SIGNALS
 NAMES = {"int": INT, "term": TERM, "hup": HUP}

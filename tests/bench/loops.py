@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from orchestrator.model.command import Command
-from orchestrator.session.segment import segment
-from orchestrator.session.streams import Streams
+from orchestrator.remote_shell.decoder import Streams
+from orchestrator.remote_shell.encoder import segment
 from orchestrator.templating import shell
 from tests.templating.support import HERE, Names
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cli.call import _bug
+from orchestrator.cli.root_command import _bug
 from orchestrator.errors import Exit
-from orchestrator.model.masks import Masks
+from orchestrator.model.secret_masking import Masks
 
 
 def test_a_bug_is_told_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:

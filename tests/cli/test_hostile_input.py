@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.call import call
+from orchestrator.cli.root_command import call
 from orchestrator.errors import Exit
 from tests.projects import Project
 

@@ -37,10 +37,10 @@ def test_a_command_without_templates_loads_no_template_language(project: Project
         }
     )
     found = loaded(project, "-s", "dev", "exec", "--", "true")
-    assert "orchestrator.execute.run" in found
+    assert "orchestrator.executor.run" in found
     assert not {"jinja2", "rich", "paramiko.transport", "tarfile"} & found
 
 
 def test_the_version_needs_no_inventory(project: Project) -> None:
     found = loaded(project, "--version")
-    assert not {"yaml", "jinja2", "orchestrator.inventory", "orchestrator.plan"} & found
+    assert not {"yaml", "jinja2", "orchestrator.inventory", "orchestrator.planner"} & found

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from orchestrator.errors import Mark
 from orchestrator.model.host import Connect, Host
-from orchestrator.session import Session
-from orchestrator.session.channel import Connection
-from orchestrator.transport import Connector
-from orchestrator.transport.local import LocalConnection
+from orchestrator.remote_shell import Session
+from orchestrator.remote_shell.channel_protocol import Connection
+from orchestrator.transports import Connector
+from orchestrator.transports.local import LocalConnection
 from tests.session.heard import PATIENCE, SHELLS, Overheard, processes, shell_folder, until
 from tests.sshd import Sshd, sshd
 

@@ -16,11 +16,11 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.model.command import Command
-from orchestrator.session import Ending, How, Session
-from orchestrator.session.channel import Connection
-from orchestrator.session.transfer import send, staging
-from orchestrator.transport import Connector
-from orchestrator.transport.local import LocalChannel, LocalConnection
+from orchestrator.remote_shell import Ending, How, Session
+from orchestrator.remote_shell.channel_protocol import Connection
+from orchestrator.remote_shell.transfer import send, staging
+from orchestrator.transports import Connector
+from orchestrator.transports.local import LocalChannel, LocalConnection
 from tests.conformance.conftest import elsewhere, quick, remote
 from tests.conformance.test_endings import SLEEPS, TREES, sleeping
 from tests.session.heard import PATIENCE, SHELLS, Running, cmdlines, processes, run, until

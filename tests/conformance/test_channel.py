@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.session.channel import Channel, Chunk, Connection
+from orchestrator.remote_shell.channel_protocol import Channel, Chunk, Connection
 from tests.session.heard import PATIENCE, Overheard
 
 _Any = TypeVar("_Any", bound=Channel)

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
-from orchestrator.session import Ending, How, Lost, Session
+from orchestrator.remote_shell import Ending, How, Lost, Session
 from tests.session.heard import Heard, Running, children, cmdlines, processes, run, until
 
 TREES = (

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from orchestrator.model.command import Command
-from orchestrator.session import How, Lost, Session
+from orchestrator.remote_shell import How, Lost, Session
 from tests.session.heard import (
     Heard,
     Overheard,

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.model.command import Command
 from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
-from orchestrator.session import Ending, How, Session
+from orchestrator.remote_shell import Ending, How, Session
 from tests.session.heard import Overheard, run
 
 NASTY = "printf '%s' 'it'\\''s \\n \"$x\" `y` %d \\\\ \t é \x01\x7f\r\n' # no newline at the end"

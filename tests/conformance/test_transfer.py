@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.session.channel import Connection
-from orchestrator.session.transfer import (
+from orchestrator.remote_shell.channel_protocol import Connection
+from orchestrator.remote_shell.transfer import (
     PIECE,
     Failure,
     TransferError,

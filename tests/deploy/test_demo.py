@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.source.load import parse
+from orchestrator.yamlio.yaml_loader import parse
 from tests.deploy.site import commit, demo, deploy, end_servers, get, home, next_second, rows
 from tests.projects import Done, Project
 from tests.sshd import free_port, serve

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator import tasks
+from orchestrator import playbook
 from orchestrator.errors import Exit
-from orchestrator.execute import Cancel, Options, run
-from orchestrator.inventory.load import load as load_stage
+from orchestrator.executor import Cancel, Options, run
+from orchestrator.inventory.stage_loader import load as load_stage
 from orchestrator.model.event import Event, StepFinished
 from orchestrator.model.host import Host
-from orchestrator.plan.ask import Ask
-from orchestrator.plan.build import build
-from orchestrator.plan.views import run_view
-from orchestrator.session.channel import Connection
-from orchestrator.transport.connector import Connector
+from orchestrator.planner.plan_builder import build
+from orchestrator.planner.request import Ask
+from orchestrator.planner.template_objects import run_view
+from orchestrator.remote_shell.channel_protocol import Connection
+from orchestrator.transports.registry import Connector
 from tests.deploy.small import small
 from tests.execute.test_round_trips import Counting
 from tests.projects import Project
@@ -29,8 +29,8 @@ def test_a_task_of_a_deploy_takes_a_handful_of_round_trips(
         Ask(
             stage,
             tuple(stage.hosts.values()),
-            (tasks.Request("deploy"),),
-            tasks.load(project.root, ["deploy"]).by_name,
+            (playbook.Request("deploy"),),
+            playbook.load(project.root, ["deploy"]).by_name,
             run_view("r", "me", 0.0),
             apps=tuple(stage.apps.values()),
             root=str(project.root),

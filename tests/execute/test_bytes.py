@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model.outcome import Outcome
+from orchestrator.model.step_result import Outcome
 from tests.library.machine import Machine
 
 EVERY = (

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import Mark
-from orchestrator.execute.progress import Progress
-from orchestrator.execute.recorder import Recorder
+from orchestrator.executor.host_state import Progress
+from orchestrator.executor.step_recorder import Recorder
 from orchestrator.model.command import Command, Wanted
 from orchestrator.model.event import Event, StepFinished, StepStarted
 from orchestrator.model.host import Connect, Host
-from orchestrator.plan.model import PlannedStep
-from orchestrator.session import Lost, NotReady, Session
-from orchestrator.session.channel import Chunk
+from orchestrator.planner.plan import PlannedStep
+from orchestrator.remote_shell import Lost, NotReady, Session
+from orchestrator.remote_shell.channel_protocol import Chunk
 
 NUMBERS = ("1", "2", "3", "0", "-1", "", "٣", "²", "1_0", "+1", "9" * 39, "9" * 5000, "1.5", "x")
 HOWS = ("done", "guard", "unsure", "missing", "when", "timeout", "gone", "done ", "perhaps", "")

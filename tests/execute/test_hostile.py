@@ -13,22 +13,21 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import tasks
+from orchestrator import playbook
 from orchestrator.errors import Exit, OrchError
-from orchestrator.execute import Cancel, Options, run
-from orchestrator.execute.aside import ask
-from orchestrator.execute.facts import gather
-from orchestrator.execute.reports import Report
-from orchestrator.inventory.load import load as load_stage
+from orchestrator.executor import Cancel, Options, run
+from orchestrator.executor.remote_query import ask, gather
+from orchestrator.executor.step_recorder import Report
+from orchestrator.inventory.stage_loader import load as load_stage
 from orchestrator.model.command import Command
 from orchestrator.model.event import Crashed, Event, RunFinished, StepFinished
-from orchestrator.model.outcome import Row, Status
-from orchestrator.plan.ask import Ask
-from orchestrator.plan.build import build
-from orchestrator.plan.views import run_view
-from orchestrator.session import Lost, Session
-from orchestrator.session.streams import Garbled
-from orchestrator.transport.local import LocalConnection
+from orchestrator.model.step_result import Row, Status
+from orchestrator.planner.plan_builder import build
+from orchestrator.planner.request import Ask
+from orchestrator.planner.template_objects import run_view
+from orchestrator.remote_shell import Lost, Session
+from orchestrator.remote_shell.decoder import Garbled
+from orchestrator.transports.local import LocalConnection
 from tests.execute import hostile
 from tests.session.heard import Heard
 
@@ -63,11 +62,11 @@ class Ran:
         for name, text in files.items():
             (root / "project" / "tasks" / name).write_text(text)
         self.homes = {name: root / name for name in hosts}
-        loaded, stage = tasks.load(root / "project", ["t"]), load_stage(root / "project", "dev")
+        loaded, stage = playbook.load(root / "project", ["t"]), load_stage(root / "project", "dev")
         asked = Ask(
             stage,
             tuple(stage.hosts.values()),
-            (tasks.Request("t"),),
+            (playbook.Request("t"),),
             loaded.by_name,
             run_view("r", "tester", 0.0),
             diff=True,
@@ -197,7 +196,7 @@ def test_so_does_what_is_asked_of_it_beside_its_steps(tmp_path: Path) -> None:
 def test_a_bug_on_one_host_fails_that_host_and_is_told_with_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator.execute.recorder import Recorder
+    from orchestrator.executor.step_recorder import Recorder
 
     taken = Recorder.output
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execute.alone import receiving
+from orchestrator.executor.host_runner import receiving
 
 SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Exit
-from orchestrator.execute import Cancel, Options, run
-from orchestrator.inventory.load import load as load_stage
+from orchestrator.executor import Cancel, Options, run
+from orchestrator.inventory.stage_loader import load as load_stage
 from orchestrator.model.event import Event, StepFinished
 from orchestrator.model.host import Host
-from orchestrator.plan.ask import Ask
-from orchestrator.plan.build import build
-from orchestrator.plan.views import run_view
-from orchestrator.session.channel import Channel, Chunk, Connection
-from orchestrator.tasks import Request, load
-from orchestrator.transport.connector import Connector
+from orchestrator.planner.plan_builder import build
+from orchestrator.planner.request import Ask
+from orchestrator.planner.template_objects import run_view
+from orchestrator.playbook import Request, load
+from orchestrator.remote_shell.channel_protocol import Channel, Chunk, Connection
+from orchestrator.transports.registry import Connector
 from tests.projects import Project
 from tests.sshd import Sshd
 

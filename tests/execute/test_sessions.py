@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import ConnectError, Mark
-from orchestrator.execute.cancel import Cancel
-from orchestrator.execute.fleet import Fleet
+from orchestrator.executor.cancel import Cancel
+from orchestrator.executor.connection_pool import Fleet
 from orchestrator.model.command import Command
 from orchestrator.model.event import Event
 from orchestrator.model.host import Connect, Host
-from orchestrator.session import Session
-from orchestrator.transport import Connector
+from orchestrator.remote_shell import Session
+from orchestrator.transports import Connector
 from tests.session.heard import PATIENCE, run
 
 OTHER = "daemon"

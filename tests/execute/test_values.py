@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from orchestrator.errors import Exit
-from orchestrator.model.outcome import Status
+from orchestrator.model.step_result import Status
 from tests.execute.test_hostile import Ran
 
 PRINTED = {

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from orchestrator.model.event import ConnectFinished, StepFinished, StepStarted
-from orchestrator.model.outcome import Row, Status
+from orchestrator.model.step_result import Row, Status
 from tests.faults.fault import Kind
 from tests.faults.scenario import BIG
 from tests.faults.world import Ran

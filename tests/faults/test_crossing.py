@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 from tests.sshd import Sshd
 from tests.transport.talk import hear
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.model.outcome import Status
+from orchestrator.model.step_result import Status
 from tests.faults.judge import wrong
 from tests.faults.scenario import ALL
 from tests.faults.world import world

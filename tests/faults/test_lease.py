@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from orchestrator.model.command import Command
-from orchestrator.session.prelude import prelude
-from orchestrator.session.segment import segment
+from orchestrator.remote_shell.bootstrap import prelude
+from orchestrator.remote_shell.encoder import segment
 from tests.sshd import until
 
 NAMED = b"o_watcher=$!"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 from tests.faults.proxy import FaultProxy
 from tests.sshd import PATIENCE, Sshd
 from tests.transport.talk import hear

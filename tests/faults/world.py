@@ -14,15 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.execute import Cancel, Options, run
-from orchestrator.inventory.load import load as load_stage
+from orchestrator.executor import Cancel, Options, run
+from orchestrator.inventory.stage_loader import load as load_stage
 from orchestrator.model.event import Event, RunFinished, StepOutput
-from orchestrator.model.outcome import Row
-from orchestrator.plan.ask import Ask
-from orchestrator.plan.build import build
-from orchestrator.plan.views import run_view
-from orchestrator.tasks import Request, load
-from orchestrator.transport import Connector
+from orchestrator.model.step_result import Row
+from orchestrator.planner.plan_builder import build
+from orchestrator.planner.request import Ask
+from orchestrator.planner.template_objects import run_view
+from orchestrator.playbook import Request, load
+from orchestrator.transports import Connector
 from tests.faults.accounts import PASSWORD, accounts
 from tests.faults.fault import Fault, draw
 from tests.faults.proxy import FaultProxy

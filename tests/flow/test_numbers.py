@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model.number import SPAN, fields, first_within, label
+from orchestrator.model.step_number import SPAN, fields, first_within, label
 from tests.projects import Project
 
 TASK = """

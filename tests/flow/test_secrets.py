@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model.clean import clean as shown_by_a_terminal
+from orchestrator.model.sanitize import clean as shown_by_a_terminal
 from tests.projects import Done, Project
 from tests.sshd import until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError, Problem
-from orchestrator.inventory.load import load
+from orchestrator.inventory.stage_loader import load
 from orchestrator.model.host import Stage
 
 Files = Mapping[str, str]

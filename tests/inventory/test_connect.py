@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.inventory.values import origins
+from orchestrator.inventory.precedence import origins
 from orchestrator.model.host import Connect
 
 from .project import place, problem, stage

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.inventory.values import Merger, environment_of, variables
+from orchestrator.inventory.precedence import Merger, environment_of, variables
 from orchestrator.model.host import Stage
 
 from .project import place, problem, refused, stage

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.inventory.limit import select
-from orchestrator.inventory.load import load
+from orchestrator.inventory.precedence import variables
+from orchestrator.inventory.stage_loader import load
 from orchestrator.inventory.stages import default_stage, stages
-from orchestrator.inventory.values import variables
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.inventory.hostnames import BadNameError, expand, read_host
 from orchestrator.inventory.limit import split
-from orchestrator.inventory.names import read_host
-from orchestrator.inventory.ranges import BadNameError, expand
-from orchestrator.model.fold import fold
+from orchestrator.model.host_folding import fold
 
 
 @pytest.mark.parametrize(

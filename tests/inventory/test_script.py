@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.inventory.script import ask
+from orchestrator.inventory.directory import ask
 from tests.projects import Project
 from tests.sshd import until
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError, UsageError
-from orchestrator.inventory.load import load
+from orchestrator.inventory.stage_loader import load
 from orchestrator.inventory.stages import default_stage, find_root, stages
 
 from .project import stage, write

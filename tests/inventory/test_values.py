@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import Mark
-from orchestrator.inventory.values import Merger, variables
+from orchestrator.inventory.precedence import Merger, variables
 from orchestrator.model.host import Connect, Host, Layer
-from orchestrator.model.value import Key, Value, merge
+from orchestrator.model.marked_value import Key, Value, merge
 
 MARK = Mark("f", 1, 1)
 NAMES = st.sampled_from("abc")

@@ -12,7 +12,7 @@ from orchestrator.model.event import (
     StepOutput,
     StepStarted,
 )
-from orchestrator.model.outcome import Captured, Outcome, Row, Status
+from orchestrator.model.step_result import Captured, Outcome, Row, Status
 
 NOW = 1795436531.25
 RUN = "20261123140211-ab12"

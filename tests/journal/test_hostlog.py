@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.journal.hostlog import HostLogs, file_name
-from orchestrator.model.outcome import Status
+from orchestrator.journal.host_log import HostLogs, file_name
+from orchestrator.model.step_result import Status
 from tests.journal.made import begun, ended, printed
 
 TITLE = b"=== 2026-11-23T12:22:11Z uname, step 1: uname -a\n"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.journal.last import last_run
-from orchestrator.journal.places import places
-from orchestrator.journal.run import Journal
+from orchestrator.journal.journal import Journal
+from orchestrator.journal.run_dirs import places
+from orchestrator.journal.run_history import last_run
 from orchestrator.model.event import Event
-from orchestrator.model.outcome import Status
+from orchestrator.model.step_result import Status
 from tests.journal.made import NOW, begun, ended, finished, started, through
 
 FIRST, SECOND, THIRD = (f"2026010{day}000000-aaaa" for day in (1, 2, 3))

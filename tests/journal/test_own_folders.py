@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.journal.last import last_run
-from orchestrator.journal.places import check_private, make_folder
+from orchestrator.journal.run_dirs import check_private, make_folder
+from orchestrator.journal.run_history import last_run
 from tests.journal.made import RUN
 from tests.projects import Project
 

@@ -2,7 +2,7 @@ import json
 import time
 from pathlib import Path
 
-from orchestrator.journal.places import make_folder, places, prune
+from orchestrator.journal.run_dirs import make_folder, places, prune
 from tests.journal.made import RUN
 
 

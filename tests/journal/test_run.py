@@ -6,10 +6,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-from orchestrator.journal.last import last_run
-from orchestrator.journal.run import Journal
+from orchestrator.journal.journal import Journal
+from orchestrator.journal.run_history import last_run
 from orchestrator.model.event import Event, StepOutput
-from orchestrator.model.outcome import Status
+from orchestrator.model.step_result import Status
 from tests.journal.made import NOW, RUN, begun, ended, finished, printed, started, through
 
 
@@ -179,8 +179,8 @@ def limited(tmp_path: Path, text: str) -> tuple[Path, subprocess.CompletedProces
     code = f"""
 import resource, signal
 from pathlib import Path
-from orchestrator.journal.run import Journal
-from orchestrator.model.outcome import Status
+from orchestrator.journal.journal import Journal
+from orchestrator.model.step_result import Status
 from tests.journal.made import begun, ended, finished, printed, started, through
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 full = lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.model.outcome import Outcome
+from orchestrator.model.step_result import Outcome
 from tests.library.machine import ODD, Machine, snapshot, told
 
 WITHOUT_POWERS = ("/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all")

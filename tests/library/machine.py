@@ -13,16 +13,16 @@ from typing import Any
 
 import yaml
 
-from orchestrator import tasks
+from orchestrator import playbook
 from orchestrator.errors import Exit
-from orchestrator.execute import Cancel, Options, run
-from orchestrator.inventory.load import load as load_stage
+from orchestrator.executor import Cancel, Options, run
+from orchestrator.inventory.stage_loader import load as load_stage
 from orchestrator.model.event import Event, StepFinished
-from orchestrator.model.outcome import Outcome
-from orchestrator.plan.ask import Ask
-from orchestrator.plan.build import build
-from orchestrator.plan.views import run_view
-from orchestrator.transport.local import LocalConnection
+from orchestrator.model.step_result import Outcome
+from orchestrator.planner.plan_builder import build
+from orchestrator.planner.request import Ask
+from orchestrator.planner.template_objects import run_view
+from orchestrator.transports.local import LocalConnection
 
 ODD = [
     "plain",
@@ -105,12 +105,12 @@ class Machine:
         text = yaml.safe_dump({"steps": list(steps)}, allow_unicode=True, sort_keys=False)
         for name, content in {"it.yml": text, **(files or {})}.items():
             (project / "tasks" / name).write_text(content)
-        loaded = tasks.load(project, ["it"])
+        loaded = playbook.load(project, ["it"])
         there = load_stage(project, "dev")
         ask = Ask(
             there,
             tuple(there.hosts.values()),
-            (tasks.Request("it"),),
+            (playbook.Request("it"),),
             loaded.by_name,
             run_view(run_id, "tester", 0.0),
             check=check,

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import tasks
-from orchestrator.tasks.index import shipped
-from orchestrator.tasks.model import Task
+from orchestrator import playbook
+from orchestrator.playbook.model import Task
+from orchestrator.playbook.task_index import shipped
 from tests.library.gitweb import serving as serving_git
 from tests.library.machine import Machine, told
 from tests.library.private import inside, there
@@ -56,7 +56,7 @@ class Canaries:
 
 @cache
 def load(module: str) -> Task:
-    return tasks.load(Path("/nonexistent"), [module]).by_name[module]
+    return playbook.load(Path("/nonexistent"), [module]).by_name[module]
 
 
 def exposed(module: str) -> set[str]:

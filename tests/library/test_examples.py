@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.library import FOLDER
+from orchestrator.modules import FOLDER
 from tests.library.machine import Machine, Run, told
 from tests.library.private import inside, there
 from tests.library.test_git import git

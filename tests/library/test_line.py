@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import tasks
+from orchestrator import playbook
 from tests.library.files import (
     WITHOUT_POWERS,
     changes,
@@ -219,7 +219,7 @@ def test_sshd_tries_its_new_configuration(machine: Machine, sshd_config: Path) -
 
 def test_the_documented_example_works(machine: Machine, sshd_config: Path) -> None:
     """With the path of a file of ours, that is all."""
-    (step,) = yaml.safe_load(tasks.load(machine.root, ["line"]).by_name["line"].example)
+    (step,) = yaml.safe_load(playbook.load(machine.root, ["line"]).by_name["line"].example)
     step["line"]["path"] = str(sshd_config)
     machine.sees(step, "changed")
     assert "\nPasswordAuthentication no\n" in sshd_config.read_text()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execute.locks import Holder, describe, script
-from orchestrator.library import FOLDER
+from orchestrator.executor.app_locks import Holder, describe, script
+from orchestrator.modules import FOLDER
 
 FIRST, SECOND, THIRD = (f"2026010{day}000000-aaaa" for day in (1, 2, 3))
 HELD, DENIED = 75, 77

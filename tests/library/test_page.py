@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import tasks
-from orchestrator.app.doc import doc_of
-from orchestrator.library import FOLDER
-from orchestrator.library.__main__ import page
-from orchestrator.source.load import parse
-from orchestrator.tasks.index import shipped
+from orchestrator import playbook
+from orchestrator.commands.listing import doc_of
+from orchestrator.modules import FOLDER
+from orchestrator.modules.__main__ import page
+from orchestrator.playbook.task_index import shipped
+from orchestrator.yamlio.yaml_loader import parse
 
 
 def test_the_committed_page_is_what_the_files_say() -> None:
-    made = "python -m orchestrator.library >orchestrator/library/README.md"
+    made = "python -m orchestrator.modules >orchestrator/modules/README.md"
     assert (FOLDER / "README.md").read_text("utf-8") == page(), f"make it anew: {made}"
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_module_explains_itself(name: str, tmp_path: Path) -> None:
     (tmp_path / "inventories").mkdir()
-    module = tasks.load(tmp_path, [name]).by_name[name]
+    module = playbook.load(tmp_path, [name]).by_name[name]
     assert module.desc
     assert all(param.help for param in module.params.values())
     assert module.example
@@ -39,7 +39,7 @@ def test_every_module_explains_itself(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_example_is_a_task(name: str, tmp_path: Path) -> None:
-    example = tasks.load(tmp_path, [name]).by_name[name].example
+    example = playbook.load(tmp_path, [name]).by_name[name].example
     steps = parse(example, "example").plain()
     assert isinstance(steps, list)
     assert any(name in step for step in steps)
@@ -48,4 +48,4 @@ def test_every_example_is_a_task(name: str, tmp_path: Path) -> None:
         "handlers: {reload nginx: [{run: nginx -s reload}]}\nsteps:\n"
         + "".join(f"  {line}\n" for line in example.splitlines())
     )
-    tasks.load(tmp_path, ["it"])
+    playbook.load(tmp_path, ["it"])

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator import tasks
+from orchestrator import playbook
 from orchestrator.errors import DefinitionError, Mark
-from orchestrator.library import FOLDER
-from orchestrator.model.value import Key, Value
-from orchestrator.plan import modules
-from orchestrator.plan.files import Files
-from orchestrator.plan.frame import Frame
-from orchestrator.plan.scope import HostScope
-from orchestrator.tasks.index import shipped
-from orchestrator.tasks.model import Param, Task
+from orchestrator.model.marked_value import Key, Value
+from orchestrator.modules import FOLDER
+from orchestrator.planner import module_script
+from orchestrator.planner.host_scope import HostScope
+from orchestrator.planner.project_files import Files
+from orchestrator.planner.task_scope import Frame
+from orchestrator.playbook.model import Param, Task
+from orchestrator.playbook.task_index import shipped
 from orchestrator.templating import Templates, command, value
 
 ODD = "a 'b' \"c\" $(d) `e` \\"
@@ -54,7 +54,7 @@ check() { (eval "it() {$nl$1$nl}") >/dev/null 2>&1 || echo "$2"; }
 
 
 def load(name: str, root: Path) -> Task:
-    return tasks.load(root, [name]).by_name[name]
+    return playbook.load(root, [name]).by_name[name]
 
 
 def values(param: Param, file: Path) -> list[Any]:
@@ -119,7 +119,7 @@ def script(task: Task, given: Mapping[str, Any], root: Path) -> str | None:
     frame = Frame(task, scope, written=args)
     assert task.module is not None
     try:
-        return modules.script(task.module, frame, modules.wanted(task.module, frame))
+        return module_script.script(task.module, frame, module_script.wanted(task.module, frame))
     except DefinitionError as error:
         assert "needs one of" in error.problems[0].what, error.problems
         return None

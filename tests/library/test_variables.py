@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator import session
-from orchestrator.library import FOLDER
-from orchestrator.plan.downloads import asking
-from orchestrator.tasks.index import shipped
+from orchestrator import remote_shell
+from orchestrator.modules import FOLDER
+from orchestrator.planner.download_script import asking
+from orchestrator.playbook.task_index import shipped
 from tests.library.shell_events import without_templates
 from tests.library.shell_sharing import Script, Shell
 
-SESSION = Path(session.__file__).parent
+SESSION = Path(remote_shell.__file__).parent
 SETTING = frozenset("o_to o_check o_show o_staged o_digest o_size o_private".split())
 MODULE = frozenset("o_want o_within o_fixes o_literal o_off o_secrets o_entries".split())
 """What the planner puts before and behind a module's script, and what was compared last."""

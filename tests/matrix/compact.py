@@ -12,17 +12,17 @@ from uuid import uuid4
 
 import yaml
 
-from orchestrator import tasks
+from orchestrator import playbook
 from orchestrator.errors import Exit
-from orchestrator.execute import Cancel, Options, run
-from orchestrator.inventory.load import load
+from orchestrator.executor import Cancel, Options, run
+from orchestrator.inventory.stage_loader import load
 from orchestrator.model.event import Event, RunFinished, StepFinished
-from orchestrator.model.outcome import Row
-from orchestrator.plan.ask import Ask
-from orchestrator.plan.build import build
-from orchestrator.plan.views import run_view
-from orchestrator.transport import Connector
-from orchestrator.transport.ask import Ask as Question
+from orchestrator.model.step_result import Row
+from orchestrator.planner.plan_builder import build
+from orchestrator.planner.request import Ask
+from orchestrator.planner.template_objects import run_view
+from orchestrator.transports import Connector
+from orchestrator.transports.prompts import Ask as Question
 from tests.session.heard import processes, until
 
 LARGE = random.Random(6).randbytes(50_000)  # beyond what goes with a command
@@ -116,9 +116,9 @@ class Project:
         if steps is not None:
             (self.root / "tasks/other.yml").write_text(yaml.safe_dump({"steps": steps}))
         task = "compact" if steps is None else "other"
-        loaded = tasks.load(self.root, [task])
+        loaded = playbook.load(self.root, [task])
         view = run_view("r", "tester", 0.0)
-        plan = build(Ask(stage, hosts, (tasks.Request(task),), loaded.by_name, view))
+        plan = build(Ask(stage, hosts, (playbook.Request(task),), loaded.by_name, view))
         events: list[Event] = []
         settings = {"PATH": "/usr/bin:/bin", **(environ or {})}
         home = self.root.parent

@@ -13,8 +13,8 @@ import pytest
 from orchestrator.errors import ConnectError
 from orchestrator.model.command import Command
 from orchestrator.model.condition import Always
-from orchestrator.session import How, Lost, Session
-from orchestrator.session.channel import Connection
+from orchestrator.remote_shell import How, Lost, Session
+from orchestrator.remote_shell.channel_protocol import Connection
 from tests.session.heard import PATIENCE, run
 
 Instead = Callable[[Connection], None]

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.inventory.load import load
+from orchestrator.inventory.stage_loader import load
 from orchestrator.model.host import Host
-from orchestrator.session.channel import Connection
-from orchestrator.transport import Connector
+from orchestrator.remote_shell.channel_protocol import Connection
+from orchestrator.transports import Connector
 from tests.matrix.exceptions import EXCEPTIONS
 from tests.matrix.ground import Person
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.clean import clean, decode, one_line, visible
+from orchestrator.model.sanitize import clean, decode, one_line, visible
 
 ESCAPES = st.text(st.sampled_from("\x1b[]0;1m?\\PX^_\x07\x9b\x9c\x9d\r\n\b\t a\ud800\u202e\x85"))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.fold import fold, fold_messages, frame_of
+from orchestrator.model.host_folding import fold, fold_messages, frame_of
 
 NAMES = st.lists(
     st.builds(

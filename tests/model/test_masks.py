@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.clean import clean, one_line, quote_end, visible
-from orchestrator.model.clean import quote as quoted
-from orchestrator.model.masks import LEAST, Masks, as_bytes
+from orchestrator.model.sanitize import clean, one_line, quote_end, visible
+from orchestrator.model.sanitize import quote as quoted
+from orchestrator.model.secret_masking import LEAST, Masks, as_bytes
 from orchestrator.templating import shell
 from tests.templating.support import HERE, Names
 

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from orchestrator.cli.call import call
+from orchestrator.cli.root_command import call
 from orchestrator.errors import Exit
 from tests.mutations.mutate import mutated
 from tests.mutations.project import CALLS, FILES

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from orchestrator.library import FOLDER
-from orchestrator.model.facts import FACTS, NUMBERS
-from orchestrator.model.result import Result
-from orchestrator.plan.fields import RESULT
+from orchestrator.model.host import FACTS, NUMBERS
+from orchestrator.model.registered_result import Result
+from orchestrator.modules import FOLDER
+from orchestrator.planner.template_objects import RESULT
 from tests.projects import Project
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OrchError
-from orchestrator.plan.trees import Tree, tree
+from orchestrator.planner.file_tree import Tree, tree
 
 
 def read(found: Tree, *, whole: bool) -> bytes:

@@ -26,8 +26,8 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.outcome import Captured, Outcome, Row, Status
-from orchestrator.report.choose import sinks
+from orchestrator.model.step_result import Captured, Outcome, Row, Status
+from orchestrator.output.sinks import sinks
 
 NASTY = [
     b"[red]not markup[/] [bold\n",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 from orchestrator.model.event import HostFinished, RunFinished, RunStarted, StepFinished, StepOutput
-from orchestrator.model.outcome import Captured, Outcome, Row, Status
-from orchestrator.report.out import Out
+from orchestrator.model.step_result import Captured, Outcome, Row, Status
+from orchestrator.output.console import Out
 
 NOW = 1795436531.25
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app.emitter import Emitter
+from orchestrator.commands.event_dispatch import Emitter
 from orchestrator.errors import Problem
 from orchestrator.journal import Journal
 from orchestrator.model.event import (
@@ -26,12 +26,18 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.masks import Masks
-from orchestrator.model.outcome import Captured, Change, Outcome, Row, Status
-from orchestrator.model.text import decode, encode, escape_bytes, quote_text, whole_characters
-from orchestrator.report.choose import sinks
-from orchestrator.report.out import Out
-from orchestrator.report.problems import problems_text
+from orchestrator.model.secret_masking import Masks
+from orchestrator.model.step_result import Captured, Change, Outcome, Row, Status
+from orchestrator.model.text_encoding import (
+    decode,
+    encode,
+    escape_bytes,
+    quote_text,
+    whole_characters,
+)
+from orchestrator.output.console import Out
+from orchestrator.output.error_text import problems_text
+from orchestrator.output.sinks import sinks
 from tests.report.made import NOW
 
 DATA = b"caf\xe9 \xc3\xa9 \xe6\x97\xa5 \xff\x80 secret\xff "

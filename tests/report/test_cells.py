@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report.cells import cells, cut, pad, wrap
+from orchestrator.output.text_width import cells, cut, pad, wrap
 
 TEXT = st.text("ab 繁é-", max_size=60)
 

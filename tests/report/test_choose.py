@@ -11,9 +11,8 @@ from typing import TextIO
 import pytest
 
 from orchestrator.model.event import Event, Warned
-from orchestrator.report.choose import sinks
-from orchestrator.report.out import Out, lively, open_out
-from orchestrator.report.tee import Tee
+from orchestrator.output.console import Out, lively, open_out
+from orchestrator.output.sinks import Tee, sinks
 from tests.report.made import NOW, finished, host_end, outcome, printed, row, started, step
 from tests.report.terminal import DRIVE, ROOT
 

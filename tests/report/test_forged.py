@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from orchestrator.errors import Problem
 from orchestrator.model.event import ConnectFinished, Warned
-from orchestrator.model.outcome import Change, Outcome, Status
-from orchestrator.report.changes import change_lines
-from orchestrator.report.problems import problems_text
-from orchestrator.report.results import Results
+from orchestrator.model.step_result import Change, Outcome, Status
+from orchestrator.output.diff import change_lines
+from orchestrator.output.error_text import problems_text
+from orchestrator.output.summary import Results
 from tests.report.made import NOW, finished, host_end, outcome, printed, row, screen, started, step
 from tests.report.test_plain import play
 

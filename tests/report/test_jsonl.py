@@ -1,8 +1,8 @@
 import json
 
 from orchestrator.model.event import ConnectFinished, StepStarted, TaskStarted, Warned
-from orchestrator.model.outcome import Captured, Outcome, Status
-from orchestrator.report.jsonl import JsonLines
+from orchestrator.model.step_result import Captured, Outcome, Status
+from orchestrator.output.json_lines import JsonLines
 from tests.report.made import NOW, finished, host_end, outcome, printed, row, screen, started, step
 
 

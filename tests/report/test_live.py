@@ -17,12 +17,10 @@ from orchestrator.model.event import (
     StepStarted,
     TaskStarted,
 )
-from orchestrator.model.outcome import Status
-from orchestrator.report.cells import cells
-from orchestrator.report.frame import clock, frame
-from orchestrator.report.live import Live
-from orchestrator.report.progress import Progress
-from orchestrator.report.turns import Turns
+from orchestrator.model.step_result import Status
+from orchestrator.output.live_view import Live, Progress, clock, frame
+from orchestrator.output.terminal_lock import Turns
+from orchestrator.output.text_width import cells
 from tests.report.made import NOW, finished, host_end, outcome, printed, started
 from tests.report.terminal import DRIVE, ROOT, Terminal, until
 

@@ -12,8 +12,8 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.outcome import Status
-from orchestrator.report.plain import Plain
+from orchestrator.model.step_result import Status
+from orchestrator.output.plain_sink import Plain
 from tests.report.made import (
     NOW,
     finished,

@@ -2,8 +2,8 @@ import json
 
 from orchestrator.errors import Mark
 from orchestrator.model.command import Command
-from orchestrator.plan.model import HostPlan, Lane, Plan, PlannedStep, Program, Wave
-from orchestrator.report.plan import plan_json, plan_lines
+from orchestrator.output.plan_text import plan_json, plan_lines
+from orchestrator.planner.plan import HostPlan, Lane, Plan, PlannedStep, Program, Wave
 from tests.report.made import screen
 
 MARK = Mark("tasks/deploy.yml", 4, 5)

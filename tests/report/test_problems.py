@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from orchestrator.errors import Mark, Problem
-from orchestrator.report.problems import problems_text
+from orchestrator.output.error_text import problems_text
 from tests.report.made import screen
 
 

@@ -3,9 +3,9 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.model.outcome import Row, Status
-from orchestrator.report.cells import cells
-from orchestrator.report.results import Results, results_table, summary
+from orchestrator.model.step_result import Row, Status
+from orchestrator.output.summary import Results, results_table, summary
+from orchestrator.output.text_width import cells
 from tests.report.made import finished, outcome, row, screen, started, step
 
 

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report.cells import cells
-from orchestrator.report.tables import Column, table
+from orchestrator.output.tables import Column, table
+from orchestrator.output.text_width import cells
 
 COLUMNS = (
     Column("host"),

@@ -6,8 +6,8 @@ import os
 import sys
 
 from orchestrator.model.command import Command
-from orchestrator.session import Session
-from orchestrator.transport.local import LocalConnection
+from orchestrator.remote_shell import Session
+from orchestrator.transports.local import LocalConnection
 from tests.session.heard import Heard
 
 

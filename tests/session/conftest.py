@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.session import Session
-from orchestrator.transport.local import LocalConnection
+from orchestrator.remote_shell import Session
+from orchestrator.transports.local import LocalConnection
 from tests.session.heard import (
     PATIENCE,
     SHELLS,

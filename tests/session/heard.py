@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.model.command import Command
-from orchestrator.session import Ending, Session
-from orchestrator.session.channel import Channel, Chunk
+from orchestrator.remote_shell import Ending, Session
+from orchestrator.remote_shell.channel_protocol import Channel, Chunk
 
 SHELLS = {"dash": "/usr/bin/dash", "bash": "/usr/bin/bash", "busybox": "/usr/bin/busybox"}
 PATIENCE = 30.0  # seconds until something that should happen has failed to

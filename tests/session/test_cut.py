@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.model.command import Command
-from orchestrator.session import Lost, NotReady
-from orchestrator.session.prelude import prelude
-from orchestrator.session.segment import segment
+from orchestrator.remote_shell import Lost, NotReady
+from orchestrator.remote_shell.bootstrap import prelude
+from orchestrator.remote_shell.encoder import segment
 from tests.session.conftest import Opened
 from tests.session.heard import Heard, Running, processes, run, shell_folder, until
 

@@ -7,7 +7,7 @@ import tracemalloc
 from collections import Counter
 
 from orchestrator.model.command import Command
-from orchestrator.session import Ending, How
+from orchestrator.remote_shell import Ending, How
 from tests.session.conftest import Opened
 from tests.session.heard import Heard, children, run, until
 

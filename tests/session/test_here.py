@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.model.command import Command
-from orchestrator.session import How, Session, functions
-from orchestrator.session.here import body_stays, guard_stays, plain
-from orchestrator.session.segment import segment
+from orchestrator.remote_shell import How, Session, module_protocol
+from orchestrator.remote_shell.encoder import body_stays, guard_stays, plain, segment
 from tests.session.conftest import Opened
 from tests.session.heard import Heard, Running, processes, run, until
 
@@ -129,7 +128,7 @@ def test_step_that_may_go_on_or_be_timed_out_gets_a_group_of_its_own(command: Co
 
 
 def test_shell_s_functions_and_modules_have_different_names() -> None:
-    assert not functions.defined(PRELUDE.read_text()) & functions.names()
+    assert not module_protocol.defined(PRELUDE.read_text()) & module_protocol.names()
 
 
 def test_nothing_is_left_in_the_shell(open_session: Opened) -> None:

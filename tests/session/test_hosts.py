@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import orchestrator.session.session as session_module
+import orchestrator.remote_shell.shell_session as session_module
 from orchestrator.errors import ConnectError, Exit
 from orchestrator.model.command import Command
-from orchestrator.session import Ending, How, Lost, NotReady
-from orchestrator.session.prelude import prelude
+from orchestrator.remote_shell import Ending, How, Lost, NotReady
+from orchestrator.remote_shell.bootstrap import prelude
 from tests.session.conftest import Opened
 from tests.session.heard import Running, processes, run, until
 

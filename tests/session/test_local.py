@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.command import Command
-from orchestrator.session import Lost, Session
-from orchestrator.transport.local import LocalConnection
+from orchestrator.remote_shell import Lost, Session
+from orchestrator.transports.local import LocalConnection
 from tests.session.heard import Running, processes, run, until
 
 

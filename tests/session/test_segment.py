@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.model.command import Command
 from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
-from orchestrator.session.conditions import Known, shell_test
-from orchestrator.session.prelude import prelude, seconds
-from orchestrator.session.quoting import escaped
-from orchestrator.session.segment import segment
+from orchestrator.remote_shell.bootstrap import escaped, prelude, seconds
+from orchestrator.remote_shell.encoder import Known, segment, shell_test
 from tests.session.heard import SHELLS
 
 SCRIPT = Path(segment.__code__.co_filename).with_name("prelude.sh")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.session.streams import Garbled, Happening, Marker, Output, Streams
+from orchestrator.remote_shell.decoder import Garbled, Happening, Marker, Output, Streams
 
 NONCE = "ab" * 8
 PIECES = (b"", b"x\n", b"ab", b"abab" * 3, NONCE[:-1].encode(), b"\xff\0\r", b" E 1 done 0 0 1\n")

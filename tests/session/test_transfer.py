@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.session.transfer import (
+from orchestrator.remote_shell.transfer import (
     PIECE,
     Failure,
     TransferError,
@@ -21,7 +21,7 @@ from orchestrator.session.transfer import (
     send,
     staging,
 )
-from orchestrator.transport.local import LocalConnection
+from orchestrator.transports.local import LocalConnection
 from tests.session.heard import PATIENCE, SHELLS, Overheard
 
 NONCE = "0123456789abcdef" * 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.source.files import read_file
+from orchestrator.yamlio.local_files import read_file
 
 
 def opened() -> set[Path]:

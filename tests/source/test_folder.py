@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Problems
-from orchestrator.source.folder import listing, natural, show
+from orchestrator.yamlio.local_files import listing, natural, show
 
 
 def test_a_folder_lists_its_yaml_in_natural_order_without_what_is_ignored(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.source.jsontext import parse_json
+from orchestrator.yamlio.json_loader import parse_json
 
 
 def test_json_becomes_marked_values() -> None:

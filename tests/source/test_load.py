@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError, Mark, Problem, excerpt
-from orchestrator.source.load import load, parse
-from orchestrator.source.syntax import not_yaml
+from orchestrator.yamlio.yaml_loader import load, not_yaml, parse
 
 
 def problems(text: str) -> tuple[Problem, ...]:
@@ -299,7 +298,7 @@ def test_a_large_file_with_one_alias_is_fine() -> None:
 def test_deep_nesting_is_an_error_and_no_crash(
     text: str, parser: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.source.load._PARSER", getattr(yaml, parser))
+    monkeypatch.setattr("orchestrator.yamlio.yaml_loader._PARSER", getattr(yaml, parser))
     problem = the_problem(text)
     assert (problem.what, problem.hint) == ("nested more than 100 levels deep", "")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.source.names import RESERVED, ignored, stem, why_no_variable
+from orchestrator.yamlio.naming_rules import RESERVED, ignored, stem, why_no_variable
 
 
 @pytest.mark.parametrize(

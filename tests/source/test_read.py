@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import Mark, Problem, Problems
-from orchestrator.model.value import Key, Value
-from orchestrator.source.load import parse
-from orchestrator.source.read import Reader
+from orchestrator.model.marked_value import Key, Value
+from orchestrator.yamlio.schema import Reader
+from orchestrator.yamlio.yaml_loader import parse
 
 
 @pytest.fixture

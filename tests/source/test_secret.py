@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.errors import DefinitionError, Problem, UsageError
 from orchestrator.model.secret import Secret, Secrets
-from orchestrator.source.fetch import fetcher
-from orchestrator.source.load import parse
+from orchestrator.yamlio.secret_sources import fetcher
+from orchestrator.yamlio.yaml_loader import parse
 
 
 def one(text: str, shown: str = "inventories/dev/stage.yml") -> Secret:

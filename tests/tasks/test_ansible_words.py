@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from orchestrator.library import FOLDER
 from orchestrator.model import ansible
 from orchestrator.model.host import Connect
-from orchestrator.tasks import keys
-from orchestrator.tasks.index import KEYWORDS, shipped
+from orchestrator.modules import FOLDER
+from orchestrator.playbook import keywords
+from orchestrator.playbook.task_index import KEYWORDS, shipped
 from tests.projects import Project
 
 _FACTS = set(re.findall(r"printf '(\w+)=", (FOLDER / "facts.sh").read_text())) | {
@@ -27,7 +27,7 @@ def refusal(project: Project, text: str) -> str:
 
 @pytest.mark.parametrize("word", sorted(ansible.MODULES))
 def test_what_is_written_in_place_of_a_module_exists(word: str) -> None:
-    ours = {*shipped(), *KEYWORDS, *keys.STEP, *keys.RUN, *keys.PARAM}
+    ours = {*shipped(), *KEYWORDS, *keywords.STEP, *keywords.RUN, *keywords.PARAM}
     assert set(re.findall(r"`(\w+):", ansible.MODULES[word])) <= ours
     assert word not in ours
 
@@ -35,17 +35,26 @@ def test_what_is_written_in_place_of_a_module_exists(word: str) -> None:
 @pytest.mark.parametrize("word", sorted(ansible.KEYS))
 def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
     ours = {
-        *keys.TASK,
-        *keys.ITEM,
-        *keys.STEP,
-        *keys.RUN,
-        *keys.BLOCK,
+        *keywords.TASK,
+        *keywords.ITEM,
+        *keywords.STEP,
+        *keywords.RUN,
+        *keywords.BLOCK,
         *Connect.__struct_fields__,
         *KEYWORDS,
     }
-    ours |= {*keys.PARAM, *shipped(), "connect", "address", "defaults", "MODULE", "name", "state"}
+    ours |= {
+        *keywords.PARAM,
+        *shipped(),
+        "connect",
+        "address",
+        "defaults",
+        "MODULE",
+        "name",
+        "state",
+    }
     assert set(re.findall(r"`(\w+):", ansible.KEYS[word])) <= ours
-    assert word not in {*keys.TASK, *keys.STEP, *keys.RUN}
+    assert word not in {*keywords.TASK, *keywords.STEP, *keywords.RUN}
 
 
 @pytest.mark.parametrize("word", sorted(ansible.VARIABLES))

@@ -8,8 +8,7 @@ import pytest
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark
-from orchestrator.tasks.arithmetic import calculated
-from orchestrator.tasks.notes import _values
+from orchestrator.playbook.lint_warnings import _values, calculated
 from tests.templating.support import Names
 
 HERE = Mark("t.yml", 1, 1)

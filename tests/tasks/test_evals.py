@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator import tasks
+from orchestrator import playbook
 from orchestrator.errors import DefinitionError
-from orchestrator.library import FOLDER, RUNS
-from orchestrator.tasks.index import shipped
-from orchestrator.tasks.model import Task
-from orchestrator.tasks.notes import notes_of
+from orchestrator.modules import FOLDER, RUNS
+from orchestrator.playbook.lint_warnings import notes_of
+from orchestrator.playbook.model import Task
+from orchestrator.playbook.task_index import shipped
 from tests.library.shell_events import read
 
 
@@ -28,7 +28,7 @@ def load(root: Path, **fields: Any) -> Task:
     }
     (root / "tasks").mkdir(exist_ok=True)
     (root / "tasks" / "m.yml").write_text(json.dumps(module))
-    return tasks.load(root, ["m"]).by_name["m"]
+    return playbook.load(root, ["m"]).by_name["m"]
 
 
 REFUSED = {
@@ -92,7 +92,7 @@ def test_what_reads_code_of_its_own_is_noted_in_modules_too(tmp_path: Path) -> N
 def test_the_library_runs_commands_only(tmp_path: Path) -> None:
     """Each of its modules is loaded, so the check above holds for it; and nothing in it reads a
     value as code in another way."""
-    loaded = tasks.load(tmp_path, sorted(shipped())).by_name
+    loaded = playbook.load(tmp_path, sorted(shipped())).by_name
     assert not [note for note in notes_of(loaded.values()) if "code of its own" in note[0]]
     named = re.compile(r"\{\{[^}]*\b(validate)\b[^}]*\}\}")
     for name in loaded:

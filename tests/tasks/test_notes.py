@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import tasks
-from orchestrator.tasks.notes import notes_of
+from orchestrator import playbook
+from orchestrator.playbook.lint_warnings import notes_of
 
 CODE = "reads what it is given as code"
 OPTION = "may read as an option"
@@ -17,7 +17,7 @@ def noted(root: Path, task: str) -> list[tuple[str, str]]:
     """The notes of one task: line:column, and what."""
     (root / "tasks").mkdir()
     (root / "tasks/t.yml").write_text(task)
-    notes = notes_of(tasks.load(root, None).by_name.values())
+    notes = notes_of(playbook.load(root, None).by_name.values())
     return [(f"{mark.line}:{mark.column}", what) for what, mark in notes]
 
 

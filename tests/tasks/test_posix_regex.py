@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.tasks.posix_regex import not_posix
+from orchestrator.playbook.param_types import not_posix
 from tests.projects import Project
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator import templating
 from orchestrator.errors import Mark, nearest
+from orchestrator.model.marked_value import Value
 from orchestrator.model.secret import Secrets
-from orchestrator.model.value import Value
 
 PW = "c4n4ry-bird"
 NAMES: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.model.value import Value
+from orchestrator.model.marked_value import Value
 from orchestrator.templating import expression, shell, text, value
 from orchestrator.templating.limits import ITEMS, TEXT
 from tests.templating.support import HERE, Names

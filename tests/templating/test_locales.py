@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.model.shellquote import inside_quotes, shell_quote, shell_quoted
-from orchestrator.session.quoting import word
+from orchestrator.model.shell_quoting import inside_quotes, shell_quote, shell_quoted
+from orchestrator.remote_shell.bootstrap import word
 from orchestrator.templating import shell
 from tests.templating.locales import MULTI_BYTE
 from tests.templating.support import HERE, Names, run

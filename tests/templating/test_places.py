@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError
-from orchestrator.model.value import HomePath
+from orchestrator.model.marked_value import HomePath
 from orchestrator.templating import ShellTemplate, shell
 from tests.templating.support import HERE, SHELLS, Names, run
 

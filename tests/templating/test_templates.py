@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from orchestrator.errors import Mark
-from orchestrator.model.value import Value
+from orchestrator.model.marked_value import Value
 from orchestrator.templating import Templates
 from tests.templating.support import HERE, Names
 
@@ -25,7 +25,7 @@ def test_jinja_is_loaded_with_the_first_template_only() -> None:
         "import sys, orchestrator.templating as t; t.Waits; assert 'jinja2' not in sys.modules\n"
         "from orchestrator.templating import shell, text, expression, value, condition, Templates\n"
         "assert all(callable(f) for f in (shell, text, expression, value, condition, Templates))\n"
-        "import orchestrator.templating.conditions\n"
+        "import orchestrator.templating.remote_conditions\n"
         "assert callable(t.condition) and callable(t.shell) and callable(t.text)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

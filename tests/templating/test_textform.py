@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator import templating
 from orchestrator.errors import DefinitionError, Mark
-from orchestrator.model.result import Result
-from orchestrator.model.value import Value
-from orchestrator.plan.views import AppView, HostView, Lazy, Named, run_view
+from orchestrator.model.marked_value import Value
+from orchestrator.model.registered_result import Result
+from orchestrator.planner.template_objects import AppView, HostView, Lazy, Named, run_view
 from tests.templating.support import Names
 
 HERE = Mark("t.yml", 1, 1)

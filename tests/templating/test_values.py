@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import DefinitionError, Mark
-from orchestrator.model.value import Key, Value
+from orchestrator.model.marked_value import Key, Value
 from orchestrator.templating import Waits, text, value
 from tests.templating.support import HERE, Names
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 from tests.sshd import until
 
 

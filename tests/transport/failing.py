@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 from tests.transport.talk import hear
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from orchestrator.errors import Mark
 from orchestrator.model.command import Command
 from orchestrator.model.host import Connect, Host
-from orchestrator.session import Session
-from orchestrator.transport import Connector
+from orchestrator.remote_shell import Session
+from orchestrator.transports import Connector
 from tests.session.heard import PATIENCE, Running
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import Mark
 from orchestrator.model.host import Connect, Host
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 
 
 def main(port: str, key: str, known: str, *addresses: str) -> None:

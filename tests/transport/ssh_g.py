@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.model.host import Connect
-from orchestrator.transport.algorithms import assembled
-from orchestrator.transport.config.lookup import SshConfig
-from orchestrator.transport.config.settings import Settings
-from orchestrator.transport.config.way import settled
+from orchestrator.transports.ssh.algorithms import assembled
+from orchestrator.transports.ssh_config.lookup import SshConfig
+from orchestrator.transports.ssh_config.resolve import settled
+from orchestrator.transports.ssh_config.settings import Settings
 
 Said = dict[str, list[str]]
 ME = pwd.getpwuid(os.getuid())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from orchestrator.session.channel import Channel, Connection
+from orchestrator.remote_shell.channel_protocol import Channel, Connection
 
 PATIENCE = 30.0
 

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
-from orchestrator.transport import Connector, agent
-from orchestrator.transport.deadline import CancelledError, Deadline
-from orchestrator.transport.openssh.master import Login
-from orchestrator.transport.openssh.options import Tool
+from orchestrator.transports import Connector
+from orchestrator.transports.deadline import CancelledError, Deadline
+from orchestrator.transports.openssh.command_line import Tool
+from orchestrator.transports.openssh.control_master import Login
+from orchestrator.transports.ssh import agent_client
 from tests.projects import Project
 from tests.sshd import Sshd, keygen, serve, until
 from tests.transport.agents import (
@@ -84,8 +85,8 @@ def warned(tmp_path: Path) -> Iterator[Warned]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little time for agents, and as much as ever for hosts."""
-    monkeypatch.setattr(agent, "LISTING", 0.5)
-    monkeypatch.setattr(agent, "SPARE", 0.95)
+    monkeypatch.setattr(agent_client, "LISTING", 0.5)
+    monkeypatch.setattr(agent_client, "SPARE", 0.95)
 
 
 def lets_in(sshd: Sshd, *lines: str) -> None:
@@ -264,8 +265,8 @@ def test_one_that_is_away_is_no_reason_to_warn(own: Sshd, warned: Warned, tmp_pa
 def test_a_host_with_less_time_than_the_agent_has_gets_in_by_key_files(
     own: Sshd, warned: Warned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "SPARE", 0.98)
-    monkeypatch.setattr(agent, "LISTING", 60.0)
+    monkeypatch.setattr(agent_client, "SPARE", 0.98)
+    monkeypatch.setattr(agent_client, "LISTING", 60.0)
     with FalseAgent(tmp_path / "a", silent) as false:
         connector, warnings = warned(false.environ)
         assert gets_in(connector, own)
@@ -335,7 +336,7 @@ def test_sshs_wait_for_a_signature_is_told_as_the_agents(
 def test_a_forwarded_one_that_does_not_answer_is_refused_from_then_on(
     own: Sshd, warned: Warned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.transport.relay.LISTING", 0.5)
+    monkeypatch.setattr("orchestrator.transports.ssh.channels.LISTING", 0.5)
     named = (str(tmp_path / "home" / ".ssh" / "id_ed25519"),)
     how = {"identity": named, "identities_only": True, "forward_agent": True}
     with FalseAgent(tmp_path / "a", silent) as false:
@@ -354,7 +355,7 @@ def test_a_forwarded_one_that_does_not_answer_is_refused_from_then_on(
 def test_a_forwarded_one_that_hangs_over_a_signature_is_told(
     own: Sshd, warned: Warned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.transport.relay.SIGNING", 0.5)
+    monkeypatch.setattr("orchestrator.transports.ssh.channels.SIGNING", 0.5)
     usual = tmp_path / "home" / ".ssh" / "id_ed25519"
     how = {"identity": (str(usual),), "identities_only": True, "forward_agent": True}
     with FalseAgent(tmp_path / "a", signs=silent) as false:

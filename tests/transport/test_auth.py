@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConnectError
-from orchestrator.transport import Connector
-from orchestrator.transport.auth import Auth
-from orchestrator.transport.identity import read_identity
-from orchestrator.transport.keys import Key, Offer
-from orchestrator.transport.library import Message
+from orchestrator.transports import Connector
+from orchestrator.transports.ssh.auth import Auth
+from orchestrator.transports.ssh.key_files import read_identity
+from orchestrator.transports.ssh.keyring import Key, Offer
+from orchestrator.transports.ssh.paramiko_compat import Message
 from tests.sshd import Sshd, keygen, serve
 from tests.transport.agents import real
 from tests.transport.security_key import SecurityKey, agent_with

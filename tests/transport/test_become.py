@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.command import Command
 from orchestrator.model.host import Connect, Host
-from orchestrator.session import Session
-from orchestrator.session.channel import Channel
-from orchestrator.transport import Connector
-from orchestrator.transport.become import Become
-from orchestrator.transport.becoming import Becoming
-from orchestrator.transport.local import LocalChannel, LocalConnection
-from orchestrator.transport.login import login_name
+from orchestrator.remote_shell import Session
+from orchestrator.remote_shell.channel_protocol import Channel
+from orchestrator.transports import Connector
+from orchestrator.transports.become import Become, Becoming
+from orchestrator.transports.local import LocalChannel, LocalConnection
+from orchestrator.transports.local_user import login_name
 from tests.session.heard import PATIENCE, run, tool_folder
 from tests.sshd import Sshd, serve
 from tests.transport.talk import ask, talk

@@ -14,12 +14,11 @@ import pytest
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.command import Command
 from orchestrator.model.host import Connect, Host
-from orchestrator.session import Session
-from orchestrator.transport import Connector
-from orchestrator.transport.ask import BECOME_FILE, PASSWORD_FILE, Answers, Question
-from orchestrator.transport.become import Become
-from orchestrator.transport.local import LocalChannel
-from orchestrator.transport.others import Others
+from orchestrator.remote_shell import Session
+from orchestrator.transports import Connector
+from orchestrator.transports.become import Become, Others
+from orchestrator.transports.local import LocalChannel
+from orchestrator.transports.prompts import BECOME_FILE, PASSWORD_FILE, Answers, Question
 from tests.library.private import Copy, copied
 from tests.session.heard import PATIENCE, run
 from tests.sshd import SSHD, keygen

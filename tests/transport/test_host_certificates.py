@@ -10,9 +10,13 @@ import pytest
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
-from orchestrator.transport.config.settings import Settings
-from orchestrator.transport.host_certificates import is_certificate, read_host_certificate
-from orchestrator.transport.trust import Trust, TrustStore
+from orchestrator.transports.ssh.host_key_policy import (
+    Trust,
+    TrustStore,
+    is_certificate,
+    read_host_certificate,
+)
+from orchestrator.transports.ssh_config.settings import Settings
 from tests.sshd import keygen
 
 ALWAYS = ["-n", "web,10.0.0.1"]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 from tests.sshd import Sshd, keygen, serve
 from tests.transport.talk import ask
 

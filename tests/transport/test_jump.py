@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Connect
-from orchestrator.transport import Connector
+from orchestrator.transports import Connector
 from tests.projects import Project
 from tests.sshd import Sshd, serve
 from tests.transport.test_auth import ask

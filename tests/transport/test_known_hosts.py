@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.transport.known_hosts import Answer, KnownHosts, known_name
+from orchestrator.transports.ssh.known_hosts import Answer, KnownHosts, known_name
 
 ED = "ssh-ed25519"
 

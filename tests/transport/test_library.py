@@ -28,16 +28,18 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_a_run_without_ssh_hosts_does_not_import_paramiko() -> None:
-    found = modules_after("from orchestrator.transport import Connector; Connector().close()")
-    assert not {"paramiko", "cryptography", "orchestrator.transport.ssh"} & found
+    found = modules_after("from orchestrator.transports import Connector; Connector().close()")
+    assert not {"paramiko", "cryptography", "orchestrator.transports.ssh.connector"} & found
 
 
 def test_paramiko_is_imported_in_parts_and_all_of_it_stays_importable() -> None:
-    found = modules_after("import orchestrator.transport.ssh")
+    found = modules_after("import orchestrator.transports.ssh.connector")
     assert "paramiko.transport" in found
     assert not {"paramiko", "paramiko.client", "invoke"} & found
-    modules_after("import orchestrator.transport.ssh, invoke; invoke.run")
-    modules_after("import orchestrator.transport.ssh, paramiko; paramiko.SSHClient.connect")
+    modules_after("import orchestrator.transports.ssh.connector, invoke; invoke.run")
+    modules_after(
+        "import orchestrator.transports.ssh.connector, paramiko; paramiko.SSHClient.connect"
+    )
 
 
 def test_the_private_side_that_is_relied_on_is_there_in_the_shape_that_is_used() -> None:

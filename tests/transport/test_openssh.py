@@ -20,8 +20,8 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host
-from orchestrator.transport import Connector
-from orchestrator.transport.openssh.options import Effective, Tool
+from orchestrator.transports import Connector
+from orchestrator.transports.openssh.command_line import Effective, Tool
 from tests.session.heard import processes
 from tests.sshd import PATIENCE, Sshd, free_port, keygen, serve, until
 from tests.transport.agents import real

@@ -14,9 +14,9 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
-from orchestrator.transport import Connector
-from orchestrator.transport.deadline import CancelledError, Deadline
-from orchestrator.transport.pacing import Pacing
+from orchestrator.transports import Connector
+from orchestrator.transports.deadline import CancelledError, Deadline
+from orchestrator.transports.ssh.handshake_limiter import Pacing
 from tests.sshd import Sshd, serve, until
 from tests.transport.talk import ask
 

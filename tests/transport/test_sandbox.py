@@ -14,9 +14,9 @@ import pytest
 
 from orchestrator.errors import ConnectError, Mark
 from orchestrator.model.host import Connect, Host
-from orchestrator.session.channel import Connection
-from orchestrator.transport import Connector
-from orchestrator.transport.login import login_name
+from orchestrator.remote_shell.channel_protocol import Connection
+from orchestrator.transports import Connector
+from orchestrator.transports.local_user import login_name
 from tests.sshd import keygen, until
 from tests.transport.talk import ask, hear, talk
 

@@ -20,12 +20,11 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, DefinitionError, Mark
 from orchestrator.model.host import Connect, Host
-from orchestrator.transport import Connector
-from orchestrator.transport.flusher import Flusher
-from orchestrator.transport.library import Ed25519Key
-from orchestrator.transport.pump import Pump
-from orchestrator.transport.server import Guard, Server
-from orchestrator.transport.wire import Wire
+from orchestrator.transports import Connector
+from orchestrator.transports.sandbox.process import Pump
+from orchestrator.transports.sandbox.server import Guard, Server
+from orchestrator.transports.ssh.byte_stream import Flusher, Wire
+from orchestrator.transports.ssh.paramiko_compat import Ed25519Key
 from tests.sshd import Sshd, children, keygen, serve, until
 from tests.transport.talk import ask, hear, talk
 

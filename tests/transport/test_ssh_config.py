@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
-from orchestrator.transport.config.lookup import SshConfig
+from orchestrator.transports.ssh_config.lookup import SshConfig
 from tests.sshd import Sshd
 from tests.transport.test_auth import Make, ask
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.transport.config.tree import ConfigError
+from orchestrator.transports.ssh_config.config_tree import ConfigError
 from tests.transport.ssh_g import alike, by_orch, by_ssh
 
 HOSTS = ("web1", "Web1", "db", "a.example.net", "10.0.0.1", "::1")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.session.transfer import Failure, TransferError, receive, send
-from orchestrator.transport import Connector
+from orchestrator.remote_shell.transfer import Failure, TransferError, receive, send
+from orchestrator.transports import Connector
 from tests.sshd import Sshd, serve
 
 PATIENCE = 30.0

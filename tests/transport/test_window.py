@@ -8,9 +8,8 @@ from typing import cast
 
 import pytest
 
-from orchestrator.transport import Connector
-from orchestrator.transport.shell import Shell
-from orchestrator.transport.stream import FIRST, WINDOW
+from orchestrator.transports import Connector
+from orchestrator.transports.ssh.channels import FIRST, WINDOW, Shell
 from tests.sshd import PATIENCE, Sshd, until
 
 MANY = 20_000_000

@@ -9,8 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from orchestrator.transport.flusher import Flusher
-from orchestrator.transport.wire import Wire
+from orchestrator.transports.ssh.byte_stream import Flusher, Wire
 from tests.sshd import until
 
 SIZE = 1 << 24  # more than the kernel keeps for two sockets on loopback

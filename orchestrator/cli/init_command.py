@@ -1,0 +1,47 @@
+"""The verb that begins a project: init."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from orchestrator.errors import Exit
+
+
+@click.command("init", short_help="Write a new project.")
+@click.option(
+    *("-s", "--stage", "stages"),
+    multiple=True,
+    metavar="STAGE",
+    help="A stage of it; may be repeated. `dev` gets sandbox hosts. Asked for if not given.",
+)
+@click.argument("folder", metavar="[DIR]", default=".")
+def init_verb(folder: str, stages: tuple[str, ...]) -> int:
+    """Write a new project: stages, the deploy recipe, and two apps to try it on.
+
+    \b
+      orch init demo && cd demo
+      orch -s dev run deploy --app all
+    """
+    from pathlib import Path
+
+    from orchestrator.commands.init import init
+
+    names = tuple(dict.fromkeys(stages or _asked()))
+    for line in init(Path(folder), names):
+        click.echo(f"wrote {line}")
+    where = "" if folder == "." else f"cd {folder} && "
+    click.echo(f"now: {where}orch -s {names[0]} run deploy --app all --check")
+    return Exit.OK
+
+
+def _asked() -> tuple[str, ...]:
+    default = ("dev", "prod")
+    if not sys.stdin.isatty():
+        return default
+    click.echo(f"stages [{' '.join(default)}]: ", err=True, nl=False)
+    return tuple(sys.stdin.readline().replace(",", " ").split()) or default
+
+
+VERBS: tuple[click.Command, ...] = (init_verb,)

@@ -1,0 +1,188 @@
+"""Where runs are kept, and which."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.model.lazy_regex import regex
+from orchestrator.yamlio.local_files import show
+
+KEEP = 50
+STATE = ".orch"
+"""What orch keeps in a project's folder."""
+_RUN = regex(r"[0-9]{14}-[0-9a-z]{1,16}")
+_DAY = 86400
+
+
+class RecordRow(Struct, frozen=True):
+    """A row of a run's record, as far as it is read again."""
+
+    host: str
+    status: str
+
+
+class Record(Struct, frozen=True):
+    """A run's record, as far as it is read again. ``started``: seconds since the epoch; ``rows``:
+    None in a run that is not over, or was killed; ``within``: the runs that started it, outermost
+    first."""
+
+    stage: str = ""
+    tasks: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
+    started: float = 0.0
+    seconds: float = 0.0
+    rows: tuple[RecordRow, ...] | None = None
+
+
+def make_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
+    """A new private folder for a run, in the project or, failing that, in the user's state.
+
+    Raises OSError where neither can be written, DefinitionError where others may write there.
+    """
+    inside, *elsewhere = places(root, environ)
+    try:
+        return _make(inside, run)
+    except OSError:
+        if not elsewhere:
+            raise
+        return _make(elsewhere[0], run)
+
+
+def check_private(root: Path, environ: Mapping[str, str]) -> None:
+    """Make the folder of what orch keeps of the project, for its owner alone, or check the one that
+    is there: whoever else can write to it could have another user's runs do what they want.
+
+    Raises DefinitionError where it belongs to somebody else or others may write to it.
+    """
+    for runs in places(root, environ):
+        try:
+            _make_private(runs)
+            return
+        except OSError:
+            continue  # the next place, or none: then a run goes without a log, and says so
+
+
+def check_readable(root: Path, environ: Mapping[str, str]) -> None:
+    """Raise DefinitionError where what was kept of earlier runs cannot be believed: others may
+    write to it."""
+    for runs in places(root, environ):
+        for folder in _own_folders(runs):
+            with suppress(OSError):
+                _check(folder)
+
+
+def _make_private(runs: Path) -> None:
+    """Make the folders down to that of the runs, with mode 0700 whatever the umask is."""
+    outer, *_ = own = _own_folders(runs)
+    if outer.name != STATE:
+        outer.parent.mkdir(0o700, parents=True, exist_ok=True)  # ~/.local/state
+    for folder in (*own, runs):
+        try:
+            folder.mkdir(0o700)
+            folder.chmod(0o700)
+        except FileExistsError:
+            _check(folder)
+            if not folder.is_symlink():
+                folder.chmod(0o700)
+
+
+def _check(folder: Path) -> None:
+    """Raise DefinitionError where the folder belongs to another user or others may write to it,
+    OSError where there is none."""
+    link, about = folder.lstat(), folder.stat()
+    if not stat.S_ISDIR(about.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
+    shown = show(folder)
+    others = {link.st_uid, about.st_uid} - {os.geteuid()}
+    if others:
+        who = f"another user (uid {others.pop()})"
+        what = f"{shown} belongs to {who}, who can change what is kept there"
+        hint = f"run orch as that user, or take the folder over: chown -R {os.geteuid()} {shown}"
+        raise DefinitionError(Problem(what, Mark(shown), hint))
+    if about.st_mode & 0o022:
+        what = f"{shown} can be written by others, who can change what is kept there"
+        hint = f"look at what is in it, then: chmod go-w {shown}"
+        raise DefinitionError(Problem(what, Mark(shown), hint))
+
+
+def places(root: Path, environ: Mapping[str, str]) -> list[Path]:
+    """The folders that may hold this project's runs, the preferred first.
+
+    XDG_STATE_HOME counts only where it is absolute (XDG Base Directory Specification 0.8).
+    """
+    found = [root / STATE / "runs"]
+    state = environ.get("XDG_STATE_HOME", "")
+    home = environ.get("HOME", "")
+    if not Path(state).is_absolute():
+        state = f"{home}/.local/state" if Path(home).is_absolute() else ""
+    if state:
+        whole = root.resolve()
+        digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        found.append(Path(state) / "orch" / f"{whole.name or 'root'}-{digest}" / "runs")
+    return found
+
+
+def prune(runs: Path, keep: int = KEEP) -> None:
+    """Remove all but the newest runs; younger than a day and not finished, one may still run."""
+    old = kept([runs])[keep:]
+    if not old:
+        return
+    import shutil  # loads every compressor there is: not for a run that removes nothing
+
+    for folder in old:
+        record = read_record(folder)
+        if (record is not None and record.rows is not None) or not _young(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
+
+
+def _make(runs: Path, run: str) -> Path:
+    _make_private(runs)
+    inside = runs.parent
+    if inside.name == STATE and not (inside / ".gitignore").exists():
+        (inside / ".gitignore").write_text("*\n", "utf-8")
+    folder = runs / run
+    folder.mkdir(0o700)
+    folder.chmod(0o700)
+    return folder
+
+
+def _own_folders(runs: Path) -> tuple[Path, ...]:
+    """The folders above that of the runs which are orch's own, outer first."""
+    inner = runs.parent
+    return (inner,) if inner.name == STATE else (inner.parent, inner)
+
+
+def kept(places: Sequence[Path]) -> list[Path]:
+    """The folders of all runs in these places, newest first (of the same second in any order)."""
+    found: list[Path] = []
+    for place in places:
+        try:
+            found += [path for path in place.iterdir() if _RUN.fullmatch(path.name)]
+        except OSError:
+            continue  # not there, or not ours to read
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def read_record(folder: Path) -> Record | None:
+    """What ``run.json`` says, or None where it is missing or broken (a full disk, a crash)."""
+    try:
+        return msgspec.json.decode((folder / "run.json").read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _young(run: str) -> bool:
+    return run[:14] > time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() - _DAY))

@@ -1,0 +1,121 @@
+"""Text that came from elsewhere, made safe to show: nothing in it moves a cursor or forges a line.
+
+Escape sequences are those of ECMA-48 (CSI, OSC, DCS and the two-character ones).
+"""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.model.lazy_regex import regex
+from orchestrator.model.text_encoding import decode as bytes_to_text
+from orchestrator.model.text_encoding import whole_characters
+
+_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor movement
+ESCAPES = (
+    _CSI,
+    r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d\n]*(?:\x07|\x1b\\|\x9c)",  # OSC: titles, links
+    r"\x1b[PX^_][^\x1b\n]*\x1b\\",  # DCS, SOS, PM, APC
+    r"\x1b[ -/]*[0-~]",  # two characters: charsets, save, reset
+)
+"""What a terminal obeys and does not show, as regular expressions. Each is linear in the text."""
+
+_ESCAPE = regex("|".join(ESCAPES))
+_COLOUR = regex(_CSI)
+
+# All controls but tab and newline, what str.splitlines takes for a line's end, the marks
+# that reorder the text around them (Trojan Source), and lone surrogates.
+_UNSAFE = regex(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_BREAKS = regex("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+"""What ends a line for a terminal, an editor or ``str.splitlines``, and tabs."""
+
+
+def clean(text: str) -> str:
+    """Return the text as a terminal would be left with it, in characters that are safe to print.
+
+    For what a host printed, by itself: escape sequences are removed, ``\\r`` progress bars reduced
+    to their last state and backspaces applied; what controls remain are shown as ``\\x07``. Tabs
+    and newlines stay. Never for a sentence of orch that holds such text: see ``one_line``.
+    """
+    if not _UNSAFE.search(text):
+        return text
+    text = _ESCAPE.sub("", text)
+    if "\r" in text:
+        text = "\n".join(map(_last_state, text.split("\n")))
+    if "\b" in text:
+        text = rubbed_out(text)
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """Return the text with nothing left out: each control but tab and newline is ``\\x1b``."""
+    return text if text.isprintable() else _UNSAFE.sub(_named, text)
+
+
+def one_line(text: str) -> str:
+    """Return the text on a single line, with each run of blanks as one space.
+
+    Nothing in it removes or overwrites what stands before it: a sentence that quotes a host stays
+    whole. Line breaks of every kind are blanks, colours are removed, other controls shown as
+    ``\\x1b``.
+    """
+    if not text.isprintable():  # few are not
+        text = visible(_BREAKS.sub(" ", _COLOUR.sub("", text)))
+    return " ".join(text.split())
+
+
+def quote(text: str, most: int = 200) -> str:
+    """Return a host's text as a quotation within a sentence: one line in quotes, as it is shown.
+
+    Of more than ``most`` characters the end is left out, which ``…`` says.
+    """
+    line = one_line(_ESCAPE.sub("", text[: 4 * most]))
+    if len(line) > most or len(text) > 4 * most:
+        line = line[: most - 1] + "…"
+    return _in_quotes(line)
+
+
+def quote_end(data: bytes, most: int = 500) -> str:
+    """Return the last ``most`` bytes that a host printed as ``quote`` does, or '' for blanks.
+
+    Lines are joined by `` / ``; a ``…`` stands for what is left out before them.
+    """
+    end = whole_characters(data[-most:], start=len(data) > most)
+    text = _ESCAPE.sub("", bytes_to_text(end))
+    lines = [line for line in map(one_line, text.split("\n")) if line]
+    cut = "…" if len(data) > most else ""
+    return _in_quotes(cut + " / ".join(lines)) if lines else ""
+
+
+def _in_quotes(line: str) -> str:
+    mark = '"' if "'" in line and '"' not in line else "'"
+    return mark + line.replace(mark, f"\\{mark}") + mark
+
+
+def decode(data: bytes) -> str:
+    """Return ``clean`` text of raw output; a byte that is not UTF-8 is shown as ``\\xNN``."""
+    return clean(bytes_to_text(data))
+
+
+def _named(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried through
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _last_state(line: str) -> str:
+    return next((part for part in reversed(line.split("\r")) if part.strip()), "")
+
+
+def rubbed_out(text: str) -> str:
+    """Return the text with each backspace applied to the character before it on its line."""
+    kept: list[str] = []
+    for char in text:
+        if char != "\b":
+            kept.append(char)
+        elif kept and kept[-1] != "\n":
+            kept.pop()
+    return "".join(kept)

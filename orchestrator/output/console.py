@@ -1,0 +1,93 @@
+"""A stream to print on: what may be sent there, and what happens when nobody reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TextIO
+
+from orchestrator.model.step_result import Status
+from orchestrator.model.text_encoding import escape_bytes
+
+BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+
+
+class Out:
+    """Lines to one text stream, flushed at once.
+
+    ``width`` is the columns there are, or None where lines may be of any length. When
+    nothing can be written (the reader is gone, the disk full), ``lines`` raises OSError once;
+    after that it writes nothing and says nothing, so that a run which has to end properly can
+    go on emitting.
+    """
+
+    def __init__(self, stream: TextIO, *, colour: bool = False, width: int | None = None) -> None:
+        self._stream = stream
+        self._gone = False
+        self.colour, self.width = colour, width
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Write the lines and flush."""
+        text = "".join(f"{line}\n" for line in lines)
+        if self._gone or not text:
+            return
+        try:
+            self._stream.write(self._encodable(text))
+            self._stream.flush()
+        except OSError:
+            self._gone = True
+            raise
+
+    def paint(self, text: str, style: str) -> str:
+        """The text in a style of ECMA-48's SGR, or as it is where there is no colour."""
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
+
+    def _encodable(self, text: str) -> str:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return escape_bytes(text).encode(encoding, "replace").decode(encoding)
+
+
+def open_out(stream: TextIO, environ: Mapping[str, str]) -> Out:
+    """The stream with its width (``COLUMNS`` first) and with colour where it can be shown."""
+    return Out(stream, colour=lively(stream, environ), width=_width(stream, environ))
+
+
+def lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether control codes may be sent: a terminal, and neither CI, NO_COLOR nor TERM=dumb.
+
+    NO_COLOR counts when it is not empty (https://no-color.org).
+    """
+    ci = environ.get("CI", "").lower() not in ("", "0", "false")
+    dumb = environ.get("TERM", "") in ("", "dumb")
+    return _terminal(stream) and not (ci or dumb or environ.get("NO_COLOR"))
+
+
+def style_of(status: Status) -> str:
+    """The style of a status. Never its only sign: the word stands there too."""
+    if status.bad:
+        return RED
+    return {Status.OK: GREEN, Status.SKIPPED: DIM, Status.CHANGED: YELLOW}.get(status, CYAN)
+
+
+def said(status: Status) -> str:
+    """A status in words: ``timed out``."""
+    return status.value.replace("_", " ")
+
+
+def _terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _width(stream: TextIO, environ: Mapping[str, str]) -> int | None:
+    columns = environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and int(columns[:9]) > 0:
+        return max(int(columns[:9]), 20)
+    if not _terminal(stream):
+        return None
+    try:
+        return max(os.get_terminal_size(stream.fileno()).columns or 80, 20)
+    except OSError:
+        return 80

@@ -1,0 +1,108 @@
+"""Events as JSON lines: ``--json``, for programs.
+
+Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since
+the epoch) and the event's own fields. ``step_output`` is not sent: ``step_finished`` has it all.
+Keys with nothing to say are left out only where that is said below. Bytes of a host that are not
+UTF-8 are ``\\xNN`` in every text. ``substep`` is there only for what a loop over a result unfolds
+into: its place, from 1 on, in the loop, whose number is ``step``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.model import step_number
+from orchestrator.model.event import (
+    Event,
+    HostFinished,
+    RunFinished,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+)
+from orchestrator.model.step_result import Outcome, Row
+from orchestrator.model.text_encoding import dump_json
+from orchestrator.output.console import Out
+
+
+class JsonLines:
+    """A sink that writes each event as one line of ASCII and flushes it."""
+
+    def __init__(self, out: Out) -> None:
+        self._out = out
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, StepOutput):
+            self._out.lines([dump_json(as_json(event))])
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def as_json(event: Event) -> Mapping[str, Any]:
+    """The event as plain data."""
+    found: dict[str, Any] = {"event": _snake(type(event).__name__), "time": event.time}
+    match event:
+        case StepFinished(_, app, task, step, name, host, outcome):
+            found |= {
+                "app": app,
+                "task": task,
+                **step_number.fields(step),
+                "name": name,
+                "host": host,
+            }
+            return found | _step(outcome)
+        case HostFinished(_, app, task, host, outcome):
+            found |= {"app": app, "task": task, "host": host, "status": outcome.status.value}
+            return found | {"reason": outcome.reason, "seconds": round(outcome.seconds, 4)}
+        case RunFinished():
+            found |= {"exit_code": int(event.exit_code), "rows": [_row(row) for row in event.rows]}
+            return found | {"seconds": round(event.seconds, 4), "log": event.log}
+    found |= {name: getattr(event, name) for name in event.__struct_fields__}
+    return found | step_number.fields(event.step) if isinstance(event, StepStarted) else found
+
+
+def _step(outcome: Outcome) -> dict[str, Any]:
+    """``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
+    ``diff`` stand only where there is something to say."""
+    found: dict[str, Any] = {
+        "status": outcome.status.value,
+        "exit_status": outcome.exit_status,
+        "stdout": outcome.stdout.shown,
+        "stderr": outcome.stderr.shown,
+        "seconds": round(outcome.seconds, 4),
+    }
+    extra = {
+        "reason": outcome.reason,
+        "ignored": outcome.ignored,
+        "stdout_dropped": outcome.stdout.dropped,
+        "stderr_dropped": outcome.stderr.dropped,
+        "changes": [
+            {"key": change.key, "before": change.before, "after": change.after}
+            for change in outcome.changes
+        ],
+        "diff": outcome.diff,
+    }
+    return found | {key: value for key, value in extra.items() if value}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """``hint`` (what to do, handlers that did not run yet) stands only where there is one."""
+    return ({"hint": row.hint} if row.hint else {}) | {
+        "host": row.host,
+        "app": row.app,
+        "status": row.status.value,
+        "reason": row.reason,
+        "ok": row.ok,
+        "changed": row.changed,
+        "unknown": row.unknown,
+        "failed": row.failed,
+        "skipped": row.skipped,
+        "seconds": round(row.seconds, 4),
+    }
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,42 @@
+"""The exact text that a step's child shell receives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.model.marked_value import HomePath
+from orchestrator.model.shell_quoting import shell_quote
+
+
+def word(text: str) -> str:
+    """The text as one shell word; a home path's ``~`` is left to the shell."""
+    if isinstance(text, HomePath) and text != "~":
+        return "~/" + shell_quote(text[2:]) if text[2:] else "~/"
+    return text if isinstance(text, HomePath) else shell_quote(text)
+
+
+def script(text: str, chdir: str | None, environment: Mapping[str, str], *, bail: str = "") -> str:
+    """The text with its folder and variables set before it. ``bail`` follows a failing ``cd``."""
+    lines = [f"cd -- {word(chdir)}{bail}"] if chdir is not None else []
+    lines += [f"export {name}={shell_quote(value)}" for name, value in environment.items()]
+    return "\n".join([*lines, text])
+
+
+def guard(creates: str | None, removes: str | None, unless: str | None, onlyif: str | None) -> str:
+    """Text that exits with 0 where the step is to run, 1 where not, else where it cannot tell."""
+    lines = []
+    if creates is not None:
+        path = word(creates)
+        lines.append(f"if [ -e {path} ] || [ -L {path} ]; then exit 1; fi")
+    if removes is not None:
+        path = word(removes)
+        lines.append(f"[ -e {path} ] || [ -L {path} ] || exit 1")
+    # the subshells' -e would be off left of `||` or in an `if`; a command that cannot be run
+    # (126, 127: POSIX.1-2017, XCU 2.8.2) is no answer
+    if unless is not None:
+        lines.append(f"set +e\n(set -e\n{unless}\n)")
+        lines.append("case $? in 0) exit 1;; 126|127) exit 127;; esac")
+    if onlyif is not None:
+        lines.append(f"set +e\n(set -e\n{onlyif}\n)")
+        lines.append("case $? in 0) ;; 126|127) exit 127;; *) exit 1;; esac")
+    return "\n".join(lines)

@@ -1,0 +1,19 @@
+"""A task made of one command from the command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from orchestrator.errors import Mark
+from orchestrator.playbook.model import Run, Step, Task
+
+_PLACE = Mark("<command line>")
+
+
+def command(words: Sequence[str], *, readonly: bool) -> Task:
+    """A task that runs the command: several words are quoted as they stand; a single one is
+    shell text, so that a pipeline can be given in quotes."""
+    literal = words[0] if len(words) == 1 else shlex.join(words)
+    run = Run(text=None, literal=literal, readonly=readonly)
+    return Task("exec", _PLACE, "A command from the command line", steps=(Step(run, _PLACE),))

@@ -1,0 +1,277 @@
+"""What Perl's and Python's regular expressions have, and POSIX's extended ones do not.
+
+grep takes most of it for something else, without a word: ``\\d`` for the letter d.
+
+Giving a param's value its type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.errors import DefinitionError, nearest
+from orchestrator.model.lazy_regex import regex
+from orchestrator.model.marked_value import CommandText, HomePath, Titled
+from orchestrator.model.text_encoding import quote_text
+from orchestrator.playbook.model import Param
+from orchestrator.yamlio.yaml_loader import parse
+
+_KNOWN = frozenset("wWsSbB123456789")
+"""The letters and digits that GNU's and busybox's grep know behind a backslash."""
+
+_ESCAPES = {
+    "d": "write [0-9]",
+    "D": "write [^0-9]",
+    "t": "write [[:blank:]]",
+    "h": "write [[:blank:]]",
+    "r": "a line is matched without its end",
+    "n": "a line is matched without its end",
+    "A": "write ^",
+    "Z": "write $",
+    "z": "write $",
+}
+_SETS = {"d": "0-9", "w": "[:alnum:]_", "s": "[:space:]"}
+_GROUPS = {
+    ":": "write ( alone",
+    "i": "write both letters, such as [Aa]",
+    "=": "nothing looks ahead",
+    "!": "nothing looks ahead; for lines that do not match, write two steps",
+    "<": "write ( alone, and what is to match",
+    "P": "write ( alone: groups have no names",
+}
+_BRACKETS = regex(r"\[\^?\]?")
+_INTERVAL = regex(r"\{[0-9]*,?[0-9]*\}")
+
+
+def not_posix(text: str) -> str:
+    """What the first thing is that POSIX does not have, and what to write instead, as the end of a
+    sentence that begins with "which"; '' where all is well, or a mistake that grep tells."""
+    at, quantifier = 0, ""
+    while at < len(text):
+        char, behind = text[at], text[at + 1 : at + 2]
+        if char in "?+" and quantifier:
+            return f"has no {quantifier}{char}: leave out the {char}"
+        quantifier = char if char in "*+?" and at else ""
+        if char == "\\" and behind.isascii() and behind.isalnum() and behind not in _KNOWN:
+            return f"has no \\{behind}: {_ESCAPES.get(behind, 'write what it stands for')}"
+        if char == "(" and behind == "?":
+            kind = text[at + 2 : at + 3]
+            return f"has no (?{kind}: {_GROUPS.get(kind, 'write it without')}"
+        if char == "[":
+            end = _set_end(text, at)
+            found = re.search(r"(?<!\\)\\([dDwWsS])", text[at:end])
+            if found:
+                instead = _SETS.get(found[1], "what it stands for")
+                return f"has no {found[0]} between brackets: write {instead}"
+            at = end
+        elif char == "{" and (interval := _INTERVAL.match(text, at)):
+            quantifier, at = "}", interval.end()
+        else:
+            at += 2 if char == "\\" else 1
+    return ""
+
+
+def _set_end(text: str, at: int) -> int:
+    """Where the characters between brackets that begin there have ended; the text's end where
+    they never do."""
+    start = _BRACKETS.match(text, at)
+    at = start.end() if start else at + 1
+    while at < len(text) and text[at] != "]":
+        kind = text[at + 1 : at + 2]
+        if text[at] == "[" and kind and kind in ":.=":
+            closed = text.find(f"{kind}]", at + 2)
+            at = closed + 2 if closed >= 0 else len(text)
+        else:
+            at += 1
+    return min(at + 1, len(text))
+
+
+_INT = regex(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
+_MODE = regex(r"[0-7]{3,4}")
+
+
+class ItemError(ValueError):
+    """An item of a list cannot have its type. ``index`` counts from 0."""
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(f"{why}, as item {index + 1}")
+        self.index = index
+
+
+def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
+    """The value in the param's type. ``typed`` False: text from the command line, where a
+    list's entries are joined by commas; elsewhere a text is a list of just that.
+
+    Raises ValueError, saying what is expected, where it cannot have that type.
+    """
+    if value is None:
+        if param.required:
+            raise ValueError("needs a value, found nothing")
+        return None
+    if param.type == "list" and isinstance(value, str) and not typed:
+        value = _written_list(value)
+        if param.elements == "command":  # who types it writes all of it
+            value = [CommandText(item) if type(item) is str else item for item in value]
+    result = _CONVERT[param.type](value)
+    if param.elements:
+        result = [_item(param.elements, index, item) for index, item in enumerate(result)]
+    if param.absolute and not (isinstance(result, HomePath) or result.startswith("/")):
+        raise ValueError(f"must begin with / or ~/, found {_kind(value)}")
+    if param.choices and result not in param.choices:
+        known = [str(choice) for choice in param.choices]
+        hint = nearest(str(result), known)
+        what = f"must be one of {', '.join(known)}, found {quote_text(result)}"
+        raise ValueError(f"{what}; {hint}" if hint else what)
+    return result
+
+
+def _item(kind: str, index: int, value: Any) -> Any:
+    try:
+        return _CONVERT[kind](value)
+    except ValueError as error:
+        raise ItemError(index, str(error)) from None
+
+
+def _written_list(text: str) -> list[Any]:
+    """``a,b``, or a list as YAML writes it: ``[a, "b, c"]``. Raises ValueError."""
+    if not text.startswith("["):
+        return text.split(",") if text else []
+    try:
+        found = parse(text, "").plain()
+    except DefinitionError as error:
+        why = error.problems[0].what
+        raise ValueError(f"must be a list, found {quote_text(text)}: {why}") from None
+    return found if isinstance(found, list) else [found]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Titled):
+        hint = ": put it in quotes if the text is meant" if isinstance(value, bool) else ""
+        raise ValueError(f"must be text, found {_kind(value)}{hint}")
+    return str(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _INT.fullmatch(value.strip()):
+        return int(value)
+    raise ValueError(f"must be a whole number, found {_kind(value)}")
+
+
+def _float(value: Any) -> float:
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        return float(value if isinstance(value, str) else "no")
+    except (ValueError, OverflowError):
+        raise ValueError(f"must be a number, found {_kind(value)}") from None
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise ValueError(f"must be true or false, found {_kind(value)}")
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, str) and value.strip():
+        return [value]
+    raise ValueError(f"must be a list, found {_kind(value)}")
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"must be a mapping, found {_kind(value)}; on the command line, use -e @FILE")
+
+
+def _path(value: Any) -> str:
+    text = _text(value)
+    if not text.strip():
+        raise ValueError("must be a path, found blank text")
+    return HomePath(text) if text == "~" or text.startswith("~/") else text
+
+
+def _command(value: Any) -> CommandText:
+    """The compiled text of a command. Any other text may hold what nobody quoted."""
+    if isinstance(value, CommandText):
+        return value
+    raise ValueError(f"must be a command, found {_kind(value)} in which no value is quoted")
+
+
+def _subpath(value: Any) -> str:
+    """A path below a folder, which it does not lead out of, without needless parts."""
+    text = _text(value)
+    parts = text.split("/")
+    if text.startswith(("/", "~/")) or text == "~" or ".." in parts:
+        raise ValueError(f"must be a path that stays below its folder, found {_kind(value)}")
+    inner = "/".join(part for part in parts if part not in ("", "."))
+    if not inner.strip():
+        raise ValueError(f"must name something below its folder, found {_kind(value)}")
+    return inner
+
+
+def _name(value: Any) -> str:
+    """What one file or folder can be called, and no more than that."""
+    text = _text(value)
+    if not text.strip() or "/" in text or text in (".", "..") or not text.isprintable():
+        raise ValueError(f"must be the name of a file or folder, without /, found {_kind(value)}")
+    return text
+
+
+def _regex(value: Any) -> str:
+    text = _text(value)
+    why = not_posix(text)
+    if why:
+        raise ValueError(f"must be a POSIX extended regular expression (grep -E), which {why}")
+    return text
+
+
+def _mode(value: Any) -> str:
+    if isinstance(value, str) and _MODE.fullmatch(value):
+        return value.rjust(4, "0")
+    hint = f": write '0{value}' in quotes" if isinstance(value, int) else ""
+    raise ValueError(f"must be a file mode, three or four octal digits as text{hint}")
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text '{value if len(value) <= 40 else value[:39] + '…'}'"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "int": _int,
+    "float": _float,
+    "bool": _bool,
+    "list": _list,
+    "dict": _dict,
+    "path": _path,
+    "subpath": _subpath,
+    "name": _name,
+    "mode": _mode,
+    "regex": _regex,
+    "file": _path,
+    "command": _command,
+    "any": lambda value: value,
+}

@@ -1,0 +1,465 @@
+"""The expressions that users write: Jinja's, strict, without side effects and without Python."""
+
+from __future__ import annotations
+
+import json
+import operator
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, nodes, pass_context, pass_environment, pass_eval_context
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import UndefinedError
+from jinja2.filters import make_attrgetter
+from jinja2.runtime import LoopContext, Macro, StrictUndefined, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import _PassArg, missing
+from msgspec import Struct
+
+from orchestrator.model.marked_value import Titled
+from orchestrator.model.registered_result import Result, Unknown
+from orchestrator.model.text_encoding import quote_text
+from orchestrator.templating import limits
+from orchestrator.templating.value_text import (
+    OF_TEXT,
+    Unfit,
+    check_text,
+    default,
+    join,
+    of_text,
+    text_of,
+)
+
+# Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
+FUNCTIONS = frozenset({"range", "dict", "namespace"})
+# Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
+FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
+INSERT_TEXT = "insert the value into a text"
+ASKED = "a free name in a condition"
+SLICE = "a part of a value"
+CONCAT, ROUNDS = "the texts of values", "the rounds of a loop"
+_OF_SIZES = (
+    "center",
+    "indent",
+    "wordwrap",
+    "batch",
+    "slice",
+    "round",
+    "truncate",
+    "to_json",
+    "tojson",
+)
+"""Filters that are given how wide, long or precise something is to be."""
+_INDENT = 100
+_RESULT = "name what a step put under `register:`"
+_INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
+_DATA = frozenset({str, int, float, bool, list, tuple, dict})
+_BITS = 14_000  # as many as 4200 digits have
+_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
+
+
+class NotDefined(UndefinedError):  # noqa: N818 - as Jinja's own are named
+    """Something was done with a value that does not exist. ``missing`` stands in its place."""
+
+    def __init__(self, message: str, missing: Missing) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class Missing(StrictUndefined):
+    """A value that does not exist. Whatever is below it does not exist either, so that
+    ``a.b.c | default(1)`` holds for each of the three; anything else raises ``NotDefined``."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if self._undefined_exception is UndefinedError:
+            fail: Any = lambda message: NotDefined(message, self)  # noqa: E731
+            self._undefined_exception = fail
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: Any) -> Missing:  # type: ignore[override]
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name that was asked for."""
+        return str(self._undefined_name)
+
+    @property
+    def siblings(self) -> list[str] | None:
+        """The names that stand where it was looked for; None: at a template's root."""
+        if not isinstance(self._undefined_name, str) or self.at_root:
+            return None
+        owner = self._undefined_obj
+        if isinstance(owner, Struct):
+            return [name for name in owner.__struct_fields__ if name[0] != "_"]
+        return [str(k) for k in owner] if isinstance(owner, Mapping) else []
+
+    @property
+    def at_root(self) -> bool:
+        """Whether it is a name that no scope knows."""
+        return not self._undefined_hint and self._undefined_obj is missing
+
+
+def unbounded(node: nodes.BinExpr, yes: bool) -> None:
+    """Have a calculation made without bounds, or within them."""
+    node.unbounded = yes  # type: ignore[attr-defined]
+
+
+class _Generator(CodeGenerator):
+    """Jinja's, which writes plain Python for calculations that need no bounds."""
+
+    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        """Write a sum."""
+        self._plain(node, frame, "+") or super().visit_Add(node, frame)
+
+    def visit_Mul(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        """Write a product."""
+        self._plain(node, frame, "*") or super().visit_Mul(node, frame)
+
+    def visit_Mod(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        """Write a remainder."""
+        self._plain(node, frame, "%") or super().visit_Mod(node, frame)
+
+    def _plain(self, node: nodes.BinExpr, frame: Frame, operation: str) -> bool:
+        plain = getattr(node, "unbounded", False)
+        if plain:
+            self.write("(")
+            self.visit(node.left, frame)
+            self.write(f" {operation} ")
+            self.visit(node.right, frame)
+            self.write(")")
+        return plain
+
+
+class Language(ImmutableSandboxedEnvironment):
+    """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method.
+
+    Whatever changes a text tells the rendering, which follows secrets.
+    """
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    concat = staticmethod(limits.concat)
+    code_generator_class = _Generator
+
+    def call_binop(self, context: Any, operation: str, left: Any, right: Any) -> Any:
+        """Calculate, or format a text, within bounds."""
+        if type(left) is int and type(right) is int and operation != "**":
+            if operation == "*" and left.bit_length() + right.bit_length() > limits.BITS:
+                limits.check_operation(operation, left, right)
+            made = _INTEGERS[operation](left, right)
+            if made.bit_length() > limits.BITS:
+                limits.check_result(made)
+            return made
+        if operation == "%" and isinstance(left, str):
+            return self._formatted(context, left, right)
+        limits.check_operation(operation, left, right)
+        made = super().call_binop(context, operation, left, right)
+        limits.check_result(made)
+        context.work.step(made)
+        return made
+
+    def _formatted(self, context: Any, text: str, right: Any) -> Any:
+        plain = type(right) is int or (type(right) is str and len(right) < limits.WIDTH)
+        if not plain or not limits.is_short_percent(text):
+            check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
+            limits.check_operation("%", text, right)
+        made = text % right
+        context.work.step(made)
+        return context.follow((text, right), made)
+
+    def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
+        """Call a function or method; what a macro writes is followed in there."""
+        self, context, function, *given = args
+        owner = getattr(function, "__self__", None)
+        if isinstance(function, LoopContext):  # goes into another level of a recursive loop
+            given = [limits.Rounds(value, context.work) for value in given]
+        elif isinstance(owner, str | bytes):
+            given = [list(each) if isinstance(each, Iterator) else each for each in given]
+            limits.check_method(owner, function.__name__, (*given, *named.values()))
+        elif isinstance(owner, int) and function.__name__ == "to_bytes":
+            limits.check_sizes(owner, (*given, *named.values()))
+        context.work.step(owner, *given)
+        if isinstance(function, Macro):
+            context.work.left -= limits.MACRO
+        made = super(Language, self).call(context, function, *given, **named)
+        limits.check_result(made)
+        if isinstance(function, Macro):
+            return made
+        context.work.step(made)
+        return context.follow((owner, *given, *named.values()), made)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Make ``format`` and ``format_map`` of a text refuse what has none."""
+        if type(value) is str:  # as most are
+            return None
+        format_ = super().wrap_str_format(value)
+        if format_ is None:
+            return None
+
+        def checked(*args: Any, **named: Any) -> str:
+            given = args[0].values() if value.__name__ == "format_map" and args else args
+            check_text((*given, *named.values()))
+            limits.check_format(value.__self__, (*given, *named.values()))
+            return format_(*args, **named)
+
+        return checked
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Missing):  # not the attributes that it has for us
+            return obj
+        if isinstance(obj, Titled) and not attribute.startswith("_"):
+            value = getattr(obj, attribute, None)
+            if type(value) in _DATA:  # no method, so there is nothing in it to keep from templates
+                return value
+        elif isinstance(obj, Mapping) and not isinstance(obj, Undefined):
+            try:
+                return obj[attribute]
+            except KeyError:
+                pass
+        return super().getattr(obj, attribute)
+
+
+@cache
+def language(*, comments: bool, trim: bool = False) -> Language:
+    """The environment, made once for each way of reading the text around expressions.
+
+    ``comments``: whether ``{# … #}`` is one. ``trim``: whether a line's end right after a
+    block tag goes, as in Ansible's templates.
+    """
+    marks = {} if comments else {"comment_start_string": "\0#", "comment_end_string": "#\0"}
+    env = Language(undefined=Missing, keep_trailing_newline=True, trim_blocks=trim, **marks)
+    env.globals = {name: env.globals[name] for name in FUNCTIONS}
+    for name in ("tojson", "xmlattr", "urlize", "forceescape", "safe", "escape", "e"):
+        del env.filters[name]
+    env.filters |= {
+        "bool": as_bool,
+        "basename": lambda path: posixpath.basename(str(path).rstrip("/")),
+        "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
+        "to_json": _to_json,
+        "tojson": _to_json,
+        **dict.fromkeys(("default", "d"), default),
+        "join": _join,
+    }
+    env.filters |= {name: of_text(env.filters[name]) for name in OF_TEXT}
+    env.filters |= {"format": _format, "replace": _replace, "sum": _sum(env.filters["sum"])}
+    for name in _OF_SIZES:
+        env.filters[name] = _bounded(env.filters[name])
+    env.filters = {name: _followed(of) for name, of in env.filters.items()}
+    env.filters |= {
+        "raw": _as_it_is,
+        "words": _as_it_is,
+        SLICE: _slice,
+        FREE: _free,
+        ASKED: _asked,
+        KEEP: _keep,
+        INSERT: _insert,
+        INSERT_TEXT: _insert_text,
+        CONCAT: _concat,
+        ROUNDS: _rounds,
+    }
+    env.tests |= {
+        word: _result_test(word) for word in ("changed", "failed", "skipped", "succeeded")
+    }
+    return env
+
+
+def as_bool(value: Any) -> bool:
+    """The filter ``bool``: what a person means by ``yes``, ``no``, ``on``, ``off``, 1 or 0."""
+    word = str(value).strip().lower()
+    if value is None or word in _FALSE:
+        return False
+    if word in _TRUE:
+        return True
+    raise ValueError(f"{quote_text(value)} is neither true nor false")
+
+
+def _as_it_is(value: Any) -> Any:
+    """Stands for ``raw`` and ``words``, which are taken out before anything runs."""
+    return value
+
+
+def _followed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, telling the rendering what it makes of what."""
+    wants = _PassArg.from_obj(function)
+
+    @pass_context
+    def followed(context: Any, *args: Any, **named: Any) -> Any:
+        context.work.step(*args)
+        match wants:
+            case _PassArg.context:
+                made = function(context, *args, **named)
+            case _PassArg.eval_context:
+                made = function(context.eval_ctx, *args, **named)
+            case _PassArg.environment:
+                made = function(context.environment, *args, **named)
+            case _:
+                made = function(*args, **named)
+        limits.check_result(made)
+        context.work.step(made)
+        return context.follow((*args, *named.values()), made)
+
+    return followed
+
+
+def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, refusing sizes and values that are beyond all bounds."""
+    skipped = 0 if _PassArg.from_obj(function) is None else 1
+
+    def bounded(*args: Any, **named: Any) -> Any:
+        value, *sizes = args[skipped:]
+        limits.check_all(value)
+        limits.check_sizes(value, (*sizes, *named.values()))
+        return function(*args, **named)
+
+    if skipped:
+        bounded.jinja_pass_arg = function.jinja_pass_arg  # type: ignore[attr-defined]
+    return bounded
+
+
+@pass_context
+def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
+    return context.follow((value,), value[start:stop:step])
+
+
+@pass_context
+def _concat(context: Any, values: list[Any]) -> str:
+    """What ``~`` makes."""
+    text = limits.concat(map(text_of, values))
+    context.work.step(text)
+    return text
+
+
+@pass_context
+def _rounds(context: Any, value: Any, steps: int) -> limits.Rounds:
+    return limits.Rounds(value, context.work, steps)
+
+
+@pass_context
+def _free(context: Any, name: str) -> object:
+    found: dict[str, object] = context.found
+    if name not in found:
+        found[name] = context.look_up(name)
+    return found[name]
+
+
+@pass_context
+def _asked(context: Any, name: str) -> object:
+    return context.look_up(name, asked=True)
+
+
+@pass_context
+def _keep(context: Any, value: object) -> str:
+    if isinstance(value, Iterator):
+        value = list(value)  # here, where what fails in a filter is told as the expression's
+    check_kept(value)
+    context.kept = value
+    return ""
+
+
+def check_kept(value: object) -> None:
+    """Raise Unfit or ValueError for a value that is too large to be kept."""
+    if not isinstance(value, str):
+        limits.check_all(value)
+        _check_numbers(value)
+
+
+def _check_numbers(value: object) -> None:
+    """Raise ValueError for an integer that Python cannot write as text (4300 digits)."""
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        raise ValueError("it is a number of too many digits")
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_numbers(item)
+    elif type(value) is dict:
+        for item in value.values():
+            _check_numbers(item)
+
+
+@pass_context
+def _insert(context: Any, value: object, index: int) -> str:
+    text: str = context.insert(value, index)
+    work = context.work
+    work.left -= 1 + (len(text) >> 6)
+    if work.left < 0:
+        work.step()
+    return text
+
+
+@pass_context
+def _insert_text(context: Any, value: object, index: int) -> str:
+    """What ``_insert`` does where a text stands as it is."""
+    if isinstance(value, str):
+        work = context.work
+        work.left -= 1 + (len(value) >> 6)
+        if work.left < 0:
+            work.step()
+        return str(value)
+    if type(value) is int:
+        context.work.left -= 1
+        return str(value)
+    return _insert(context, value, index)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    if isinstance(indent, int) and indent > _INDENT:
+        raise Unfit(f"an indent of more than {_INDENT} blanks")
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=text_of)
+
+
+def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    text, old, new = text_of(value), text_of(old), text_of(new)
+    limits.check_replaced(text, old, new)
+    return text.replace(old, new, -1 if count is None else count)
+
+
+@pass_eval_context
+def _join(context: Any, value: Any, between: str = "", attribute: Any = None) -> str:
+    if isinstance(value, Undefined):
+        return str(value)
+    if attribute is not None:
+        value = map(make_attrgetter(context.environment, attribute), value)
+    parts, between = list(value), text_of(between)
+    limits.check_joined(parts, between)
+    return join(context, parts, between)
+
+
+def _sum(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Jinja's ``sum``; lists are joined in one go."""
+
+    @pass_environment
+    def sum_(environment: Environment, values: Any, attribute: Any = None, start: Any = 0) -> Any:
+        if not isinstance(start, list | tuple):
+            return function(environment, values, attribute, start)
+        if attribute is not None:
+            values = map(make_attrgetter(environment, attribute), values)
+        return limits.flat_sum(values, start)
+
+    return sum_
+
+
+def _format(value: Any, *args: Any, **named: Any) -> str:
+    check_text((*args, *named.values()))
+    limits.check_percent(text_of(value), (*args, *named.values()))
+    return str(text_of(value) % (named or args))
+
+
+def _result_test(word: str) -> Callable[[Any], bool]:
+    def test(result: Any) -> bool:
+        if isinstance(result, Undefined):
+            return bool(result)  # which says what is undefined
+        if isinstance(result, Mapping) and word in result:
+            return bool(result[word])
+        if not isinstance(result, Result | Unknown):
+            raise Unfit(f"`is {word}` is for the result of a step, and this is none", _RESULT)
+        return bool(getattr(result, word))
+
+    return test

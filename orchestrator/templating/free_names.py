@@ -1,0 +1,289 @@
+"""Which names a template takes from its scope, found without rendering it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from jinja2 import meta, nodes
+from jinja2.visitor import NodeTransformer
+from msgspec import Struct, field
+
+from orchestrator.templating.environment import (
+    ASKED,
+    CONCAT,
+    FREE,
+    FUNCTIONS,
+    ROUNDS,
+    SLICE,
+    unbounded,
+)
+from orchestrator.templating.template_parser import apply_filter
+
+
+class Names(Struct, frozen=True):
+    """``required``: must exist. ``optional``: are asked after first (``is defined``,
+    ``default``). ``asked``: those of both that only decide which value is taken, and are no part
+    of one. ``origins``: for each name made in the template, the names it was made of.
+    ``lazy``: those of the free names that are only ever the scope's. ``fields``: what is taken of
+    required names, ``x.y`` as x, y and the offset of y."""
+
+    required: frozenset[str]
+    optional: frozenset[str]
+    lazy: frozenset[str]
+    origins: Mapping[str, frozenset[str]]
+    fields: tuple[tuple[str, str, int], ...] = ()
+    asked: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> frozenset[str]:
+        """The names that what it gives is made of."""
+        return (self.required | self.optional) - self.asked
+
+    def sources(self, node: nodes.Node) -> frozenset[str]:
+        """The scope's names that an expression's value is made of, also by way of locals."""
+        found: set[str] = set()
+        for name in _loads(node):
+            found |= self.origins.get(name, frozenset({name}))
+            if name in self.required or name in self.optional:
+                found.add(name)
+        return frozenset(found)
+
+
+def survey(tree: nodes.Template) -> Names:
+    """Find the names of a template. ``tree`` is only read."""
+    made = _made(tree)
+    loaded = set(_loads(tree))
+    free = loaded - made
+    if loaded & made:  # made in one place, maybe used before: Jinja's own rules decide
+        free |= meta.find_undeclared_variables(tree) & loaded
+    uses = _Uses(free)
+    uses.visit(tree, soft=False)
+    required = frozenset(uses.hard - uses.tested)
+    seen = frozenset(uses.hard | uses.soft)
+    fields = tuple(each for each in uses.fields if each[0] in required)
+    asked = seen - _told(tree)
+    return Names(
+        required,
+        seen - required,
+        lazy=seen - made,
+        origins=_origins(tree, made),
+        fields=fields,
+        asked=asked,
+    )
+
+
+def _told(node: nodes.Node) -> set[str]:
+    """The names that are loaded anywhere but in the condition of an ``if``."""
+    found: set[str] = set()
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, nodes.Name):
+            found.add(node.name)
+        skipped = node.test if isinstance(node, nodes.CondExpr | nodes.If) else None
+        stack += [child for child in node.iter_child_nodes() if child is not skipped]
+    return found
+
+
+class Lazy(NodeTransformer):
+    """Has names looked up when they are used, not when the template begins: a branch not
+    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``. ``counters``: names
+    that only ever stand for integers; what is calculated of them needs no bounds."""
+
+    def __init__(
+        self, names: frozenset[str], otherwise: str | None, counters: frozenset[str]
+    ) -> None:
+        self._names, self._otherwise, self._counters = names, otherwise, counters
+        self._look_up = FREE
+
+    def _calculation(self, node: nodes.BinExpr) -> nodes.Node:
+        unbounded(node, is_number(node, self._counters))
+        return self.generic_visit(node)
+
+    visit_Add = visit_Mul = visit_Mod = _calculation  # noqa: N815
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
+        """Put the look-up in the place of a free name."""
+        if node.ctx != "load" or node.name not in self._names:
+            return node
+        name = nodes.Const(node.name, lineno=node.lineno)
+        return apply_filter(name, self._look_up, node.lineno)
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
+        """Leave the name of a function alone."""
+        function = node.node
+        self.generic_visit(node)
+        if isinstance(function, nodes.Name) and function.name in FUNCTIONS:
+            node.node = function
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        """Have parts taken by a filter, which can be followed."""
+        self.generic_visit(node)
+        part = node.arg
+        if not isinstance(part, nodes.Slice):
+            return node
+        none = nodes.Const(None, lineno=node.lineno)
+        bounds = [bound or none for bound in (part.start, part.stop, part.step)]
+        return apply_filter(node.node, SLICE, node.lineno, *bounds)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        """Have a filter join the operands' texts."""
+        self.generic_visit(node)
+        texts = nodes.List(node.nodes, lineno=node.lineno)
+        return apply_filter(texts, CONCAT, node.lineno)
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+        """Have the rounds of a loop counted, each as what its body takes."""
+        parts = sum(1 for part in node.body for _ in part.find_all(nodes.Node))
+        self.generic_visit(node)
+        steps, at = nodes.Const(1 + parts // 8, lineno=node.lineno), node.iter.lineno
+        node.iter = apply_filter(node.iter, ROUNDS, at, steps)
+        return node
+
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802
+        """Say what an ``if`` without ``else`` gives."""
+        if node.expr2 is None:
+            node.expr2 = nodes.Const(self._otherwise, lineno=node.lineno)
+        return self._conditional(node)
+
+    def visit_If(self, node: nodes.If) -> nodes.Node:  # noqa: N802
+        """Tell names that only decide from those that are part of a value."""
+        return self._conditional(node)
+
+    def _conditional(self, node: nodes.CondExpr | nodes.If) -> nodes.Node:
+        test, before = node.test, self._look_up
+        self._look_up = ASKED
+        test = self.visit(test)
+        self._look_up = before
+        node.test = nodes.Const(True)
+        self.generic_visit(node)
+        node.test = test
+        return node
+
+
+def counters(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
+    """Return the names that are given a value only as the rounds of a loop over ``range(…)``."""
+    stored = [n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")]
+    found = {
+        loop.target.name
+        for loop in tree.find_all(nodes.For)
+        if isinstance(loop.target, nodes.Name)
+        and isinstance(loop.iter, nodes.Call)
+        and isinstance(loop.iter.node, nodes.Name)
+        and loop.iter.node.name == "range"
+    }
+    return frozenset(name for name in found - free if stored.count(name) == 1)
+
+
+def is_number(node: nodes.Node, counters: frozenset[str]) -> bool:
+    """Return whether the expression can only give a number, one about as large as those in it."""
+    match node:
+        case nodes.Const():
+            return type(node.value) in (int, float)
+        case nodes.Name():
+            return node.name in counters
+        case nodes.Add() | nodes.Sub():
+            return is_number(node.left, counters) or is_number(node.right, counters)
+        case nodes.Mod():
+            return is_number(node.left, counters)
+        case nodes.Mul():
+            return is_number(node.left, counters) and is_number(node.right, counters)
+    return False
+
+
+class _Uses(Struct):
+    """Sorts the uses of free names into those that need the name and those that ask first."""
+
+    free: set[str]
+    hard: set[str] = field(default_factory=set)
+    soft: set[str] = field(default_factory=set)
+    tested: set[str] = field(default_factory=set)
+    fields: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def visit(self, node: nodes.Node, *, soft: bool) -> None:
+        if isinstance(node, nodes.Name):
+            if node.ctx == "load" and node.name in self.free:
+                (self.soft if soft else self.hard).add(node.name)
+        elif isinstance(node, nodes.Test) and node.name in ("defined", "undefined"):
+            self.tested |= _root(node.node)
+            self.visit(node.node, soft=True)
+        elif isinstance(node, nodes.Filter) and node.name in ("default", "d") and node.node:
+            for part in (node.node, *node.args):
+                self.visit(part, soft=True)
+        elif soft and isinstance(node, nodes.Getattr | nodes.Getitem):
+            self.visit(node.node, soft=True)
+            if isinstance(node, nodes.Getitem):
+                self.visit(node.arg, soft=False)
+        elif isinstance(node, nodes.Call) and _is_function(node.node):
+            for argument in (*node.args, *node.kwargs):
+                self.visit(argument, soft=False)
+        else:
+            if isinstance(node, nodes.Getattr | nodes.Getitem):
+                self._field(node)
+            for child in node.iter_child_nodes():
+                self.visit(child, soft=False)
+
+    def _field(self, node: nodes.Getattr | nodes.Getitem) -> None:
+        owner = node.node
+        if not isinstance(owner, nodes.Name) or owner.name not in self.free:
+            return
+        if isinstance(node, nodes.Getattr):
+            self.fields.append((owner.name, node.attr, node.lineno))  # its token is the dot
+        elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+            self.fields.append((owner.name, node.arg.value, node.arg.lineno - 1))
+
+
+def _is_function(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name in FUNCTIONS
+
+
+def _root(node: nodes.Node) -> set[str]:
+    if isinstance(node, nodes.Getattr | nodes.Getitem):
+        return _root(node.node)
+    return {node.name} if isinstance(node, nodes.Name) else set()
+
+
+def _loads(node: nodes.Node) -> Iterable[str]:
+    if isinstance(node, nodes.Name) and node.ctx == "load":
+        yield node.name
+    for found in node.find_all(nodes.Name):
+        if found.ctx == "load":
+            yield found.name
+
+
+def _made(tree: nodes.Template) -> set[str]:
+    """The names that the template itself gives a value, anywhere in it."""
+    made = {n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")}
+    made |= {m.name for m in tree.find_all(nodes.Macro)}
+    if tree.find(nodes.For):
+        made.add("loop")
+    if any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Block))):
+        made |= {"self", "super", "caller", "varargs", "kwargs"}
+    return made
+
+
+def _origins(tree: nodes.Template, made: set[str]) -> dict[str, frozenset[str]]:
+    direct: dict[str, set[str]] = {name: set() for name in made}
+    for node in tree.find_all((nodes.Assign, nodes.For)):
+        assert isinstance(node, nodes.Assign | nodes.For)
+        value = node.node if isinstance(node, nodes.Assign) else node.iter
+        names = set(_loads(value))
+        for target in (node.target, *node.target.find_all((nodes.Name, nodes.NSRef))):
+            if isinstance(target, nodes.Name | nodes.NSRef):
+                direct.setdefault(target.name, set()).update(names)
+        if isinstance(node, nodes.For):
+            direct["loop"] |= names  # loop.previtem and loop.nextitem are items, too
+    return {name: frozenset(_reach(name, direct)) for name in direct}
+
+
+def _reach(name: str, direct: Mapping[str, set[str]]) -> set[str]:
+    seen, open_, found = {name}, [name], set()
+    while open_:
+        for other in direct[open_.pop()]:
+            if other not in direct:
+                found.add(other)
+            elif other not in seen:
+                seen.add(other)
+                open_.append(other)
+    return found

@@ -1,0 +1,108 @@
+"""Whether a value ended a here-document, seen in the finished text.
+
+Only there can it be seen: a line may be put together from several values and the text
+between them. Values in here-documents travel between NUL characters, which no text holds.
+"""
+
+from __future__ import annotations
+
+from orchestrator.model.text_encoding import quote_text
+from orchestrator.templating.shell.lexer_state import Document
+from orchestrator.templating.shell.placeholders import Place
+from orchestrator.templating.value_text import Unfit
+
+
+def mark(index: int, text: str) -> str:
+    """The text of the place with that number, to be found again by ``check``."""
+    return f"\0{index}\0{text}\0"
+
+
+def check(marked: str, places: list[Place]) -> tuple[str, Place | None, Unfit | None]:
+    """The text without its marks; with the place and the error of a value that cannot stay."""
+    parts = marked.split("\0")
+    spans: list[tuple[int, int, Place]] = []
+    clean: list[str] = []
+    size = 0
+    for literal, number, value in zip(
+        parts[0::3], [*parts[1::3], ""], [*parts[2::3], ""], strict=True
+    ):
+        clean += (literal, value)
+        size += len(literal)
+        if number:
+            spans.append((size, size + len(value), places[int(number)]))
+        size += len(value)
+    text = "".join(clean)
+    for start, end, place in spans:
+        for document in place.documents:
+            what = _ends(text, start, end, document)
+            if what:
+                return text, place, what
+    return text, None, None
+
+
+def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
+    first = text.rfind("\n", 0, start) + 1
+    last = text.find("\n", end)
+    last = len(text) if last < 0 else last
+    lines = text[first:last].split("\n")
+    if document.quoted and document.inside and any(map(_continued, lines)):
+        what = "a line ends in a backslash, and bash 4 joins it to the next one in `$(…)`"
+        return Unfit(what, "write the delimiter without quotes")
+    if not document.quoted:
+        lines += _joined(text, first, lines)
+    for line in lines:
+        plain = line.lstrip("\t") if document.strip else line
+        begins = document.inside and plain.startswith(document.delimiter)
+        if plain == document.delimiter or begins:
+            what = f"with the value, this line would end the here-document: {quote_text(plain)}"
+            return Unfit(what, "take a delimiter that no value holds")
+        if _loses(plain, document.delimiter):
+            what = f"dash loses a byte of this line of the here-document: {quote_text(plain)}"
+            return Unfit(what, "take a delimiter that no line of a value begins like")
+    if document.strip and _stripped(text, start, end):
+        what = "a line of the value begins with a tab, which a `<<-` here-document takes away"
+        return Unfit(what, "write `<<`")
+    return None
+
+
+def _loses(line: str, delimiter: str) -> bool:
+    """Whether a byte that is not ASCII follows what the line and the delimiter begin alike.
+
+    dash 0.5.12 takes it for the end of its input while it compares them (tried).
+    """
+    pairs = enumerate(zip(line, delimiter, strict=False))
+    alike = next((n for n, (a, b) in pairs if a != b), min(len(line), len(delimiter)))
+    return 0 < alike < len(line) and not line[alike].isascii()
+
+
+def _joined(text: str, first: int, lines: list[str]) -> list[str]:
+    """The lines as bash reads them, continued ones put together; also with the one before."""
+    before = text[:first].split("\n")[:-1]
+    whole = list(lines)
+    while before and _continued(before[-1]):
+        whole.insert(0, before.pop())
+    joined: list[str] = [""]
+    for line in whole:
+        if _continued(line):
+            joined[-1] += line[:-1]
+        else:
+            joined[-1] += line
+            joined.append("")
+    return joined
+
+
+def _continued(line: str) -> bool:
+    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
+
+
+def _stripped(text: str, start: int, end: int) -> bool:
+    at = start
+    while at < end:
+        begins = text.rfind("\n", 0, at) + 1
+        if text[at] == "\t" and not text[begins:at].strip("\t"):
+            return True
+        following = text.find("\n", at, end)
+        if following < 0:
+            return False
+        at = following + 1
+    return False

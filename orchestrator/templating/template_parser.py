@@ -1,0 +1,191 @@
+"""Reading a template into Jinja's tree, with the exact place of everything in it.
+
+Jinja keeps lines only. Here the token stream is numbered by offset instead (from 1, since
+0 means "unknown" to Jinja), so that the ``lineno`` of every node is where it begins.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import cast
+
+from jinja2 import nodes
+from jinja2.exceptions import TemplateSyntaxError
+from jinja2.lexer import Token, TokenStream
+from jinja2.parser import Parser
+from msgspec import Struct
+
+from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.templating.environment import Language
+
+# Jinja turns every CR into a newline; in its place travels a blank that it leaves alone.
+_DEPTH = 100
+_STAND_INS = "\x1c\x1d\x1e\x1f\x0b\x0c\x85\xa0\u2028\u2029"
+
+
+class Source(Struct, frozen=True):
+    """A template's text and where it was written."""
+
+    text: str
+    mark: Mark
+
+    def at(self, offset: int) -> Mark:
+        """The place of a character of the text."""
+        end = min(max(offset, 0), len(self.text))
+        line = self.text.count("\n", 0, end) + 1
+        return self.mark.inside(line, end - self.text.rfind("\n", 0, end))
+
+    def refuse(self, what: str, offset: int, hint: str = "") -> DefinitionError:
+        """The error that says what is wrong at a character of the text."""
+        return DefinitionError(Problem(what, self.at(offset), hint))
+
+
+class Parsed(Struct, frozen=True):
+    """A template's tree. ``begins`` are the offsets of ``{{`` and ``{%``, rising."""
+
+    source: Source
+    tree: nodes.Template
+    begins: tuple[int, ...]
+
+    def begin(self, node: nodes.Node) -> int:
+        """The offset of the ``{{`` or ``{%`` that the node stands in."""
+        index = bisect_right(self.begins, node.lineno - 1)
+        return self.begins[index - 1] if index else max(node.lineno - 1, 0)
+
+
+def apply_filter(
+    value: nodes.Node | None, name: str, line: int, *arguments: nodes.Expr
+) -> nodes.Filter:
+    """Return the tree of ``value | name(*arguments)``."""
+    return nodes.Filter(
+        node=value,
+        name=name,
+        args=list(arguments),
+        kwargs=[],
+        dyn_args=None,
+        dyn_kwargs=None,
+        lineno=line,
+    )
+
+
+def environment_of(parsed: Parsed) -> Language:
+    """Return the language that the template was read in."""
+    return cast("Language", parsed.tree.environment)
+
+
+def parse(source: Source, env: Language, hint: str = "") -> Parsed:
+    """Read a template. Raises ``DefinitionError`` with ``hint`` where it is none."""
+    return _parse(source, env, hint, None)
+
+
+def parse_expression(source: Source, env: Language) -> Parsed:
+    """Read one bare expression; the tree is a template that gives out just this."""
+    hint = "write the bare expression, without `{{ }}`" if "{{" in source.text else ""
+    return _parse(source, env, hint, "variable")
+
+
+def _parse(source: Source, env: Language, hint: str, state: str | None) -> Parsed:
+    begins: list[int] = []
+    parser = Parser(env, "")
+    try:
+        tokens = _Tokens(source, env, begins, state)
+        parser.stream = TokenStream(tokens, None, None)
+        if state:
+            found = parser.parse_expression()
+            if not parser.stream.eos:
+                parser.fail(f"'{parser.stream.current.value}' is not expected here")
+            tree = nodes.Template([nodes.Output([found], lineno=1)], lineno=1)
+            tree.set_environment(env)
+        else:
+            tree = parser.parse()
+    except TemplateSyntaxError as error:
+        what, at = _plain(str(error.message)), error.lineno - 1
+        if state and "{{" in source.text:
+            at = source.text.index("{{")
+        raise source.refuse(what, at, hint) from None
+    except RecursionError:
+        raise too_deep(source, begins[-1] if begins else 0) from None
+    parsed = Parsed(source, tree, tuple(begins))
+    _shallow(parsed)
+    _known(parsed, env)
+    return parsed
+
+
+def too_deep(source: Source, offset: int) -> DefinitionError:
+    """The error for a template whose parts stand in each other by the hundred."""
+    what = f"this template is nested too deeply: more than {_DEPTH} levels"
+    return source.refuse(what, offset, "`x in [a, b, c]` does for many `or`s, `~` for many `+`")
+
+
+def _shallow(parsed: Parsed) -> None:
+    """Refuse what the walks over the tree could not come to the end of."""
+    level: list[nodes.Node] = [parsed.tree]
+    for _ in range(_DEPTH):
+        level = [child for node in level for child in node.iter_child_nodes()]
+        if not level:
+            return
+    raise too_deep(parsed.source, parsed.begin(level[0]))
+
+
+def _plain(message: str) -> str:
+    message = re.sub(r" at \d+$", "", message.replace("Jinja was looking", "looking"))
+    if "end of print statement" in message:
+        message = message.replace("end of print statement", "`}}`")
+    return f"this is no template: {message[:1].lower()}{message[1:]}"
+
+
+class _Tokens:
+    """Jinja's tokens of a text, each numbered by its offset + 1."""
+
+    def __init__(self, source: Source, env: Language, begins: list[int], state: str | None) -> None:
+        self._source, self._env, self._begins, self._state = source, env, begins, state
+        self._at = 0
+        text = source.text
+        self._stand_in = next((c for c in _STAND_INS if c not in text), "\x1f")
+
+    def __iter__(self) -> Iterator[Token]:
+        for token in self._env.lexer.wrap(self._placed()):
+            if "\r" in self._source.text and isinstance(token.value, str):
+                value = token.value.replace(self._stand_in, "\r")
+                yield Token(token.lineno, token.type, value)
+            else:
+                yield token
+
+    def _placed(self) -> Iterator[tuple[int, str, str]]:
+        text, end = self._source.text.replace("\r", self._stand_in), f"{self._stand_in}\n"
+        trims = False
+        try:
+            for _, kind, value in self._env.lexer.tokeniter(text, None, None, self._state):
+                self._at = text.index(value, self._at)  # beyond blanks that `{%-` took away
+                if kind in ("variable_begin", "block_begin", "raw_begin"):
+                    self._begins.append(self._at)
+                # CR LF behind a tag, of which Jinja only trims LF
+                cut = len(end) if trims and kind == "data" and value.startswith(end) else 0
+                if cut < len(value):
+                    yield self._at + 1 + cut, kind, value[cut:]
+                self._at += len(value)
+                trims = self._trims(kind, value)
+        except TemplateSyntaxError as error:
+            raise TemplateSyntaxError(error.message or "", self._at + 1) from None
+
+    def _trims(self, kind: str, value: str) -> bool:
+        """Return whether a line's end behind this token goes, and is still there."""
+        tag = self._env.comment_end_string if kind == "comment_end" else self._env.block_end_string
+        ends = kind in ("block_end", "comment_end", "raw_end") and value.endswith(tag)
+        return ends and self._env.trim_blocks and not value.endswith(f"+{tag}")
+
+
+def _known(parsed: Parsed, env: Language) -> None:
+    """Refuse filters and tests that do not exist, also where Jinja would wait until they run."""
+    for node in parsed.tree.find_all((nodes.Filter, nodes.Test)):
+        assert isinstance(node, nodes.Filter | nodes.Test)
+        table = env.filters if isinstance(node, nodes.Filter) else env.tests
+        if node.name in table:
+            continue
+        kind = "filter" if isinstance(node, nodes.Filter) else "test"
+        hint = nearest(node.name, table)
+        if node.name in ("quote", "shellquote", "sh"):
+            hint = "leave it out: values in a command are quoted for the place they stand in"
+        raise parsed.source.refuse(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)

@@ -1,0 +1,80 @@
+"""The text that a value has: what is written where an expression stands in a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from jinja2.filters import do_join
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Undefined
+
+from orchestrator.model.marked_value import Titled
+from orchestrator.model.registered_result import Result
+
+# Filters of Jinja's that take the text of whatever they are given.
+OF_TEXT = (
+    *("upper", "lower", "capitalize", "title", "trim", "replace", "center", "indent", "truncate"),
+    *("wordwrap", "wordcount", "striptags", "string", "basename", "dirname"),
+)
+
+
+class Unfit(Exception):  # noqa: N818 - becomes a DefinitionError where the file is known
+    """A value that cannot stand at its place: why, and what to do."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+def text_of(value: object) -> str:
+    """Return the text of a value, truth values as YAML writes them. Raises Unfit where it has none,
+    so that no Python notation ever gets into a text, and NotDefined of an undefined value."""
+    if isinstance(value, str | Undefined):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Titled):
+        return str(value)
+    if value is None:
+        raise Unfit("the value is none, inside a text", "see `| default('')`")
+    if isinstance(value, Mapping | list | tuple | set | frozenset | range | Iterator):
+        raise Unfit("a list or mapping inside a text", "see `| join` and `| to_json`")
+    if isinstance(value, Result):
+        raise Unfit("a result has no text", "name the part of it that is meant, like `.stdout`")
+    if callable(value):
+        raise Unfit("a function has no text", "call it: `()` is missing behind its name")
+    raise Unfit("the value has no text", "name the part of it that is meant")
+
+
+def check_text(value: object) -> None:
+    """Raise Unfit where a value, or one in a tuple of them, has no text."""
+    for each in value if isinstance(value, tuple) else (value,):
+        text_of(each)
+
+
+def of_text(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the filter, refusing a value that has no text."""
+
+    def checked(value: object, *args: Any, **named: Any) -> Any:
+        return function(text_of(value), *args, **named)
+
+    def checked_in(first: object, value: object, *args: Any, **named: Any) -> Any:
+        return function(first, text_of(value), *args, **named)
+
+    wants = getattr(function, "jinja_pass_arg", None)
+    if wants is None:
+        return checked
+    checked_in.jinja_pass_arg = wants  # type: ignore[attr-defined]
+    return checked_in
+
+
+def join(context: EvalContext, values: Iterable[object], between: str) -> str:
+    """Join the texts of values."""
+    return str(do_join(context, [text_of(each) for each in values], between))
+
+
+def default(value: Any, instead: Any = "", boolean: bool = False) -> Any:
+    """Return ``instead`` of what is undefined or none; if ``boolean``, of all that is not true."""
+    missing = value is None or isinstance(value, Undefined)
+    return instead if missing or (boolean and not value) else value

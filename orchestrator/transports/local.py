@@ -1,0 +1,113 @@
+"""The ``local`` transport: a shell on this machine, for trying things out and for tests."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.errors import ConnectError
+from orchestrator.remote_shell.channel_protocol import Channel
+from orchestrator.transports.become import Others
+from orchestrator.transports.local_user import login_name
+from orchestrator.transports.pipe_channel import PipedChannel, Three
+from orchestrator.transports.prompts import Answers
+
+TIMEOUT = 10.0  # seconds, as in ``Connect``
+_END_PATIENCE = 15.0  # seconds for the shell to end what runs, once its stdin is closed
+
+
+class LocalConnection:
+    """This machine. ``shell`` is what is run (words; quotes as in sh), in the home folder.
+
+    ``environment`` replaces this process's; its HOME is the home folder. ``become_method`` and
+    ``timeout`` are as in ``Connect``; without ``answers`` no password is given.
+    """
+
+    def __init__(
+        self,
+        shell: str = "sh",
+        environment: Mapping[str, str] | None = None,
+        *,
+        become_method: str = "sudo",
+        timeout: float = TIMEOUT,
+        answers: Answers | None = None,
+    ) -> None:
+        self._shell = shell
+        self._others = Others(login_name(), become_method, shell, timeout, answers)
+        self._environment = dict(os.environ if environment is None else environment)
+        self._channels: list[LocalChannel] = []
+        self._lock = threading.Lock()
+
+    @property
+    def place(self) -> str:
+        """As ``Connection.place``: here."""
+        return ""
+
+    def open(self, become: str = "") -> Channel:
+        """As ``Connection.open``."""
+        if become in ("", login_name()):
+            return self._run(shlex.split(self._shell))
+        return self._others.open(become, lambda other: self._run(other.words))
+
+    def _run(self, words: list[str]) -> LocalChannel:
+        home = self._environment.get("HOME") or str(Path.home())
+        try:
+            channel = LocalChannel(words, self._environment, home)
+        except OSError as error:
+            raise ConnectError("shell", f"{shlex.join(words)}: {error}") from error
+        with self._lock:
+            self._channels.append(channel)
+        return channel
+
+    def close(self) -> None:
+        """End every shell that was opened. Safe to call twice and from any thread."""
+        with self._lock:
+            channels, self._channels = self._channels, []
+        for channel in channels:
+            channel.close()
+
+
+class LocalChannel(PipedChannel):
+    """One shell, in a session of its own so that a signal to its group stays in it."""
+
+    def __init__(self, words: list[str], environment: Mapping[str, str], home: str) -> None:
+        def start(ends: Three) -> None:
+            stdin, stdout, stderr = ends
+            self._process = subprocess.Popen(
+                words,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=home,
+                env=environment,
+                start_new_session=True,
+            )
+
+        super().__init__(start)
+        self._reaper = threading.Thread(target=self._reap, daemon=True)
+        self._reaper.start()
+
+    def exit_status(self) -> int | None:
+        """As ``Channel.exit_status``."""
+        status = self._process.returncode
+        return status if status is None or status >= 0 else 128 - status
+
+    def _is_gone(self) -> bool:
+        return self._process.returncode is not None
+
+    def _end(self) -> None:
+        self._reaper.join(_END_PATIENCE)
+        if self._reaper.is_alive():
+            with suppress(PermissionError):  # of a user it became
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._reaper.join()
+
+    def _reap(self) -> None:
+        self._process.wait()
+        self.wake()

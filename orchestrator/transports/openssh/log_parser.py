@@ -1,0 +1,155 @@
+"""Why ``ssh`` could not log in, told from its own log (``-E``, at DEBUG1)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.lazy_regex import regex
+from orchestrator.model.sanitize import one_line
+
+_STEPS = (
+    ("Connecting to ", "connect"),
+    ("Executing proxy command", "connect"),
+    ("Local version string", "banner"),
+    ("Remote protocol version", "kex"),
+    ("Server host key:", "host key"),
+    ("Server host certificate:", "host key"),
+    ("SSH2_MSG_NEWKEYS received", "auth"),
+    ("Authenticated to ", "channel"),
+)
+"""What ssh says on its way, and the phase that begins with it."""
+_DOING = {
+    "resolve": "looking up the address",
+    "connect": "connecting",
+    "banner": "waiting for the SSH banner",
+    "kex": "agreeing on keys",
+    "host key": "checking the host key",
+    "auth": "logging in",
+    "channel": "taking the connection",
+}
+_HINTS = (
+    ("Connection refused", "is sshd running there, on this port?"),
+    ("No route to host", "is the address right, and the host up?"),
+    ("Network is unreachable", "is this machine online, or its VPN up?"),
+    ("timed out", "is it up? `connect: {timeout: …}` allows more"),
+    ("Temporary failure in name", "is this machine online?"),
+    ("Could not resolve", "is it spelled right? `address:` gives another"),
+    ("no matching", "ssh_config can allow more of what the host offers"),
+    ("is not accessible", "is `identity` right?"),
+)
+_PASSING = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
+_NOISE = regex(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
+_HUNG_UP = ("Connection closed", "Disconnected from", "Connection reset")
+_LAST = 3  # lines that are told
+
+
+def phase_of(log: str) -> str:
+    """How far it came: one of ConnectError's phases."""
+    phase = "resolve"
+    for line in log.splitlines():
+        told = line.removeprefix("debug1: ")
+        phase = next((name for text, name in _STEPS if told.startswith(text)), phase)
+    return phase
+
+
+def asks_agent(log: str) -> bool:
+    """Return whether it waits for an agent: the server takes a key, and has no signature yet."""
+    last = log.rstrip().rpartition("\n")[2]
+    return re.match(r"debug1: Server accepts key: .* agent$", last) is not None
+
+
+def doing(phase: str) -> str:
+    """What ssh was at in this phase, for a deadline that passed."""
+    return _DOING[phase]
+
+
+def failure(log: str, stderr: str) -> ConnectError:
+    """The error of an ``ssh`` that ended with this log. ``stderr`` is its proxy command's, too."""
+    told = (*stderr.splitlines(), *log.splitlines())
+    lines = [one_line(line) for line in told if not _NOISE.match(line)]
+    phase = phase_of(log)
+    if phase == "host key":
+        return _host_key(log, lines)
+    if phase == "auth":
+        return _auth(log, lines)
+    why = " / ".join(lines[-_LAST:]) or "ssh ended and said nothing"
+    why = why.removeprefix("ssh: ")
+    hint = next((hint for text, hint in _HINTS if text in why), "")
+    transient = phase == "banner" or any(text in why for text in _PASSING)
+    return ConnectError(phase, why, hint, transient=transient)
+
+
+def _host_key(log: str, lines: list[str]) -> ConnectError:
+    shown = _first(log, r"Server host (?:key|certificate): (\S+ [^\s,]+)") or "another key"
+    old = _first(log, r"(?:Offending|Matching) .*key.* in (.+:\d+)")
+    revoked = _first(log, r"host key .*REVOKED.*|.*marked as revoked.*|.* was revoked.*")
+    name = _first(log, r"[Hh]ost key for (\S+) has changed") or _first(
+        log, r"key is known for (\S+) and"
+    )
+    if revoked is not None:
+        return ConnectError("host key", f"it is revoked: {shown} ({lines[-1]})")
+    if old is not None:
+        path = old.rpartition(":")[0]
+        return ConnectError(
+            "host key",
+            f"the key of {name or 'the host'} changed: {old} has {_fingerprint(old)}, "
+            f"the host shows {shown}",
+            f"if it was set up anew: ssh-keygen -f {path} -R '{name}'; "
+            "if not, somebody may stand between you and it",
+        )
+    if name is not None:
+        return ConnectError(
+            "host key",
+            f"{name} is not known; it shows {shown}",
+            "check it and add it with ssh-keyscan, or set `host_keys: accept-new`",
+        )
+    return ConnectError("host key", " / ".join(lines[-_LAST:]) or "ssh refuses it")
+
+
+def _auth(log: str, lines: list[str]) -> ConnectError:
+    tried = _all(log, r"debug1: Offering public key: (\S+)")
+    tried = tried or ["no key"]
+    missing = [line for line in lines if "not accessible" in line]
+    # what the server said before it hung up
+    last = lines[-_LAST if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
+    why = " / ".join((*missing, *(last or ["ssh ended and said nothing"])))
+    hint = (
+        "no question can be answered with transport openssh: is the key in the agent, "
+        "or `identity` right?"
+    )
+    if re.search(r"Permission denied \(gssapi[^)]*\)", why) and "publickey" not in why:
+        hint = "it takes Kerberos only: does `klist` show a ticket, and ssh_config allow it?"
+    return ConnectError(
+        "auth",
+        f"{why}; tried {', '.join(tried)}",
+        hint,
+        transient=any(text in why for text in _PASSING),
+    )
+
+
+def _fingerprint(place: str) -> str:
+    """Of the key at FILE:LINE (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+    path, _, number = place.rpartition(":")
+    try:
+        words = Path(path).read_bytes().splitlines()[int(number) - 1].split()
+        words = words[1:] if words[0].startswith(b"@") else words
+        digest = hashlib.sha256(base64.b64decode(words[2])).digest()
+    except (OSError, IndexError, binascii.Error):
+        return "another"
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _first(log: str, pattern: str) -> str | None:
+    found = re.search(pattern, log)
+    return found[found.re.groups and 1] if found else None
+
+
+def _all(log: str, pattern: str) -> list[str]:
+    found: Iterable[str] = re.findall(pattern, log)
+    return list(dict.fromkeys(found))

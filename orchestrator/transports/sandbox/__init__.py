@@ -1,0 +1,1 @@
+"""Hosts in this machine: real SSH over loopback and real shells."""

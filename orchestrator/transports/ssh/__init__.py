@@ -1,0 +1,1 @@
+"""SSH in this process, over paramiko."""

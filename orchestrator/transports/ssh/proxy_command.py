@@ -1,0 +1,105 @@
+"""ProxyCommand (ssh_config(5)): a command whose input and output are the way to the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+
+from orchestrator.errors import ConnectError
+from orchestrator.model.sanitize import quote_end
+from orchestrator.transports.ssh.byte_stream import Flusher, Wire
+
+GRACE = 0.5  # seconds to end by itself
+LOOK = 0.01  # seconds between looks at whether it did
+SAID = 2000  # bytes of its stderr that are told
+CANNOT_RUN = (126, 127)  # POSIX.1-2017, XCU 2.8.2
+
+
+class Proxy(Wire):
+    """A running proxy command. It is alone in a session of its own, without a terminal, and its
+    whole group is ended with the connection.
+
+    The user's shell runs it, as with ssh; raises ConnectError (phase connect) where that is not
+    to be had.
+    """
+
+    def __init__(self, command: str, environ: Mapping[str, str], flusher: Flusher) -> None:
+        shell = environ.get("SHELL") or "/bin/sh"
+        try:
+            near, far = socket.socketpair()
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # until the command's end
+        except OSError as error:
+            raise ConnectError("connect", f"no descriptor is left: {error.strerror}") from error
+        try:
+            self._process = subprocess.Popen(
+                [shell, "-c", f"exec {command}"],
+                stdin=far.fileno(),
+                stdout=far.fileno(),
+                stderr=self._stderr,
+                start_new_session=True,
+                # a bash that is nobody's child and reads from a socket would run .bashrc
+                env={**environ, "SHLVL": environ.get("SHLVL") or "1"},
+            )
+        except OSError as error:
+            near.close()
+            self._stderr.close()
+            why = f"the shell {shell} can't run the proxy command: {error.strerror}"
+            raise ConnectError("connect", why, "SHELL names it") from error
+        finally:
+            far.close()
+        super().__init__(near, flusher)
+        self._ended = ""
+
+    def said(self) -> str:
+        """What it wrote to its stderr, and how it ended; known once it is released."""
+        return self._ended
+
+    def release(self) -> None:
+        """End the command, and what it started. Waits for that, not longer than a moment."""
+        super().release()
+        with self._lock:
+            if self._stderr.closed:
+                return
+            self._finish()
+            self._stderr.close()
+
+    def _finish(self) -> None:
+        pid, by_itself = self._process.pid, self._exited(GRACE / 5)
+        if not by_itself:
+            _signal(pid, signal.SIGTERM)
+            self._exited(GRACE)
+        _signal(pid, signal.SIGKILL)  # what is left of the group, before its number is free
+        status = self._process.wait()
+        size = os.fstat(self._stderr.fileno()).st_size
+        text = os.pread(self._stderr.fileno(), SAID, max(0, size - SAID))
+        words = quote_end(text)
+        how = ""
+        if by_itself and status:
+            how = f"ended with {status}" if status > 0 else f"was killed by signal {-status}"
+        told = ": ".join(part for part in (how, words) if part)
+        self._ended = f"the proxy command {told if how else f'said: {told}'}" if told else ""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there is no such command."""
+        return self._process.returncode in CANNOT_RUN
+
+    def _exited(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while os.waitid(os.P_PID, self._process.pid, flags) is None:
+            if time.monotonic() > end:
+                return False
+            time.sleep(LOOK)
+        return True
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
+        os.killpg(group, number)

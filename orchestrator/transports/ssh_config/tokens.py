@@ -1,0 +1,81 @@
+"""``%h``, ``${NAME}`` and ``~`` in values (ssh_config(5): TOKENS, ENVIRONMENT VARIABLES)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.model.lazy_regex import regex
+
+_PERCENT = regex(r"%(.?)", re.DOTALL)
+_BOTH = regex(r"%(.?)|\$\{([^}]*)(\}?)", re.DOTALL)
+
+
+class TokenError(Exception):
+    """A token that is not known here, or a variable that is not set. The message says which."""
+
+
+def percent(text: str, tokens: Mapping[str, str]) -> str:
+    """``text`` with its tokens expanded. Raises TokenError."""
+    return _PERCENT.sub(lambda found: _token(found[1], tokens), text) if "%" in text else text
+
+
+def expanded(text: str, tokens: Mapping[str, str], environ: Mapping[str, str], home: Path) -> str:
+    """A path with ``~``, tokens and ${NAME} expanded. Raises TokenError."""
+
+    def one(found: re.Match[str]) -> str:
+        if found[2] is None:
+            return _token(found[1], tokens)
+        if not found[3] or found[2] not in environ:
+            raise TokenError(f"${{{found[2]}}} is not set in the environment")
+        return environ[found[2]]
+
+    return _BOTH.sub(one, tilde(text, home))
+
+
+def tilde(path: str, home: Path) -> str:
+    """``path`` with its ~ or ~USER replaced. Raises TokenError where there is no such user."""
+    if not path.startswith("~"):
+        return path
+    user, slash, rest = path[1:].partition("/")
+    try:
+        folder = pwd.getpwnam(user).pw_dir if user else str(home)
+    except KeyError:
+        raise TokenError(f"there is no user {user!r}, as in {path!r}") from None
+    return f"{folder.rstrip('/')}{slash}{rest}" if slash else folder
+
+
+def connection_tokens(
+    *, name: str, host: str, port: int, user: str, local: str, home: Path, alias: str, jump: str
+) -> dict[str, str]:
+    """All tokens of a connection to ``host``, which was called ``name``."""
+    machine = socket.gethostname()
+    seed = f"{machine}{host}{port}{user}{jump}"
+    return {
+        "C": hashlib.sha1(seed.encode("utf-8", "surrogateescape")).hexdigest(),
+        "L": machine.partition(".")[0],
+        "d": str(home),
+        "h": host,
+        "i": str(os.getuid()),
+        "j": jump,
+        "k": alias or host,
+        "l": machine,
+        "n": name,
+        "p": str(port),
+        "r": user,
+        "u": local,
+    }
+
+
+def _token(sign: str, tokens: Mapping[str, str]) -> str:
+    if sign == "%":
+        return "%"
+    if sign not in tokens:
+        known = " ".join(f"%{each}" for each in tokens)
+        raise TokenError(f"%{sign} is not known here, where there are %% {known}")
+    return tokens[sign]
