@@ -41,16 +41,16 @@ __all__ = [
 ]
 
 _WHERE = {
-    "CommandTemplate": "commands",
+    "CommandTemplate": "command_template",
     "Expression": "expressions",
-    "ShellTemplate": "shelltext.template",
-    "TextTemplate": "values",
-    "Templates": "compiled",
-    "Use": "shelltext.template",
-    "ValueTemplate": "values",
-    "check_known": "partly",
-    "condition": "conditions",
-    "names_in_any_case": "partly",
+    "ShellTemplate": "shell.shell_template",
+    "TextTemplate": "text_templates",
+    "Templates": "cache",
+    "Use": "shell.shell_template",
+    "ValueTemplate": "text_templates",
+    "check_known": "partial_check",
+    "condition": "remote_conditions",
+    "names_in_any_case": "partial_check",
 }
 
 
@@ -58,5 +58,5 @@ def __getattr__(name: str) -> Any:
     """Load what is asked for. No module bears the name of a function, or it would hide it."""
     if name not in __all__:
         raise AttributeError(name)
-    module = import_module(f"{__name__}.{_WHERE.get(name, 'templates')}")
+    module = import_module(f"{__name__}.{_WHERE.get(name, 'compilers')}")
     return getattr(module, name)
