@@ -15,10 +15,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-_BUG = 300  # characters of an exception's message that are shown
+_MAX_BUG_MESSAGE = 300  # characters of an exception's message that are shown
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """The exit codes of ``orch``."""
 
     OK = 0
@@ -32,7 +32,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-class Mark(Struct, frozen=True, order=True):
+class SourcePosition(Struct, frozen=True, order=True):
     """A place in a file. Line and column count from 1; line 0 is the file as a whole.
 
     ``path`` is what is shown: relative to where the user stands, or ``<command line>``.
@@ -45,55 +45,55 @@ class Mark(Struct, frozen=True, order=True):
     def __str__(self) -> str:
         return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
 
-    def inside(self, line: int, column: int) -> Mark:
+    def position_inside(self, line: int, column: int) -> SourcePosition:
         """The place of a character within the YAML scalar that starts here.
 
         ``line`` and ``column`` count from 1 in the scalar's text. The file is read
         again to see how the scalar is written, since only errors ask; where the text
         was folded or escaped the answer is the nearest line.
         """
-        rows = _rows(self.path)
-        if not 0 < self.line <= len(rows):
+        lines = _source_lines(self.path)
+        if not 0 < self.line <= len(lines):
             return self
-        opening = rows[self.line - 1][self.column - 1 :]
+        opening = lines[self.line - 1][self.column - 1 :]
         if opening[:1] in "|>" and opening:
-            body = islice(rows, self.line, None)
+            body = islice(lines, self.line, None)
             indent = next((len(r) - len(r.lstrip(" ")) for r in body if r.strip()), 0)
-            return Mark(self.path, self.line + line, indent + column)
+            return SourcePosition(self.path, self.line + line, indent + column)
         if line == 1:
             quote = opening.startswith(('"', "'"))
-            return Mark(self.path, self.line, self.column + column - (not quote))
-        return Mark(self.path, min(self.line + line - 1, len(rows)), 1)
+            return SourcePosition(self.path, self.line, self.column + column - (not quote))
+        return SourcePosition(self.path, min(self.line + line - 1, len(lines)), 1)
 
 
-class Problem(Struct, frozen=True):
+class Diagnostic(Struct, frozen=True):
     """One thing that is wrong: what and why, where, and what to do about it."""
 
-    what: str
-    mark: Mark | None = None
+    message: str
+    mark: SourcePosition | None = None
     hint: str = ""
 
 
 class OrchError(Exception):
     """An error that is the user's to see. Carries every problem found, not the first."""
 
-    exit_code = Exit.BUG
+    exit_code = ExitCode.BUG
 
-    def __init__(self, *problems: Problem | str) -> None:
-        self.problems = tuple(Problem(p) if isinstance(p, str) else p for p in problems)
-        super().__init__("; ".join(p.what for p in self.problems))
+    def __init__(self, *diagnostics: Diagnostic | str) -> None:
+        self.diagnostics = tuple(Diagnostic(p) if isinstance(p, str) else p for p in diagnostics)
+        super().__init__("; ".join(p.message for p in self.diagnostics))
 
 
 class UsageError(OrchError):
     """The command line asks for something that cannot be."""
 
-    exit_code = Exit.USAGE
+    exit_code = ExitCode.USAGE
 
 
 class DefinitionError(OrchError):
     """Inventory, task or template in error, or no host selected: nothing was contacted."""
 
-    exit_code = Exit.DEFINITION
+    exit_code = ExitCode.DEFINITION
 
 
 class MissingFileError(DefinitionError):
@@ -107,99 +107,107 @@ class ConnectError(OrchError):
     ``transient`` says whether trying again may help (a reset before the banner does).
     """
 
-    exit_code = Exit.UNREACHABLE
+    exit_code = ExitCode.UNREACHABLE
 
-    def __init__(self, phase: str, why: str, hint: str = "", *, transient: bool = False) -> None:
-        super().__init__(Problem(f"{phase}: {why}", None, hint))
-        self.phase, self.why, self.hint, self.transient = phase, why, hint, transient
+    def __init__(self, phase: str, reason: str, hint: str = "", *, transient: bool = False) -> None:
+        super().__init__(Diagnostic(f"{phase}: {reason}", None, hint))
+        self.phase, self.reason, self.hint, self.transient = phase, reason, hint, transient
 
-    def at(self, place: str) -> ConnectError:
+    def with_endpoint(self, endpoint: str) -> ConnectError:
         """The same, with where it was; no more than before where ``place`` is '', or said."""
-        if not place or self.why.startswith(f"{place}: "):
+        if not endpoint or self.reason.startswith(f"{endpoint}: "):
             return self
-        return ConnectError(self.phase, f"{place}: {self.why}", self.hint, transient=self.transient)
+        return ConnectError(
+            self.phase, f"{endpoint}: {self.reason}", self.hint, transient=self.transient
+        )
 
 
-class Problems:
+class DiagnosticCollector:
     """Collects what is wrong, so that all of it is told at once."""
 
-    most = 1000
+    max_diagnostics = 1000
     """With so many, no more are looked for: somebody gave a file that is none of orch's."""
 
     def __init__(self) -> None:
-        self.found: list[Problem] = []
-        self._known: set[Problem] = set()
+        self.diagnostics: list[Diagnostic] = []
+        self._known_diagnostics: set[Diagnostic] = set()
 
-    def add(self, what: str, mark: Mark | None = None, hint: str = "") -> None:
+    def add(self, message: str, mark: SourcePosition | None = None, hint: str = "") -> None:
         """Note one problem; the same one is kept once. Raises ``DefinitionError`` with all that
         was found where there are too many."""
-        problem = Problem(what, mark, hint)
-        if len(self._known) != len(self.found):  # some were put there by hand
-            self._known = set(self.found)
-        if problem in self._known:
+        diagnostic = Diagnostic(message, mark, hint)
+        if len(self._known_diagnostics) != len(self.diagnostics):  # some were put there by hand
+            self._known_diagnostics = set(self.diagnostics)
+        if diagnostic in self._known_diagnostics:
             return
-        self.found.append(problem)
-        self._known.add(problem)
-        if len(self.found) >= self.most:
-            self.found.append(Problem(f"more than {self.most} errors: the rest is not looked for"))
+        self.diagnostics.append(diagnostic)
+        self._known_diagnostics.add(diagnostic)
+        if len(self.diagnostics) >= self.max_diagnostics:
+            self.diagnostics.append(
+                Diagnostic(f"more than {self.max_diagnostics} errors: the rest is not looked for")
+            )
             self.raise_any()
 
     def raise_any(self) -> None:
         """Raise ``DefinitionError`` with all that was found, in the files' order, or return."""
-        if self.found:
-            raise DefinitionError(*sorted(self.found, key=lambda p: p.mark or Mark("")))
+        if self.diagnostics:
+            raise DefinitionError(
+                *sorted(self.diagnostics, key=lambda p: p.mark or SourcePosition(""))
+            )
 
 
 def describe_bug(error: BaseException) -> str:
     """Return what to call an exception that should not have been raised, and where it was."""
-    said = " ".join(str(error).split())
-    what = f"{type(error).__name__}: {said[:_BUG]}" if said else type(error).__name__
+    message = " ".join(str(error).split())
+    description = (
+        f"{type(error).__name__}: {message[:_MAX_BUG_MESSAGE]}" if message else type(error).__name__
+    )
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None:
-        return f"a bug in orch: {what}"
+        return f"a bug in orch: {description}"
     path = Path(trace.tb_frame.f_code.co_filename)
-    return f"a bug in orch: {what} ({path.parent.name}/{path.name}:{trace.tb_lineno})"
+    return f"a bug in orch: {description} ({path.parent.name}/{path.name}:{trace.tb_lineno})"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_nearest(name: str, candidates: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the known name most like this one, or ''.
 
     The name itself is never suggested.
     """
     import difflib  # 3 ms, for a process that fails
 
-    folded = {k.lower(): k for k in sorted(known) if k != name}
+    folded = {k.lower(): k for k in sorted(candidates) if k != name}
     match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     if not match and len(name) > 2:  # short for it, as `repo` is for `repository`
         match = sorted((k for k in folded if k.startswith(name.lower())), key=len)
     return f"did you mean '{folded[match[0]]}'?" if match else ""
 
 
-def excerpt(mark: Mark) -> str:
+def source_excerpt(mark: SourcePosition) -> str:
     """The marked line with a caret below the column, or '' where there is no such file."""
-    rows = _rows(mark.path)
-    if not 0 < mark.line <= len(rows):
+    lines = _source_lines(mark.path)
+    if not 0 < mark.line <= len(lines):
         return ""
-    row = rows[mark.line - 1].expandtabs(1)
+    line = lines[mark.line - 1].expandtabs(1)
     start = max(0, mark.column - 60)
-    shown = row[start : start + 100]
+    shown = line[start : start + 100]
     return f"{mark.line:>5} | {shown}\n      | {' ' * (mark.column - 1 - start)}^"
 
 
-def _rows(path: str) -> list[str]:
+def _source_lines(path: str) -> list[str]:
     try:
         file = Path(path)
-        about = file.stat()
-        if not stat.S_ISREG(about.st_mode):
+        file_stat = file.stat()
+        if not stat.S_ISREG(file_stat.st_mode):
             return []
-        return _read(file, about.st_ino, about.st_mtime_ns, about.st_size)
+        return _read_lines(file, file_stat.st_ino, file_stat.st_mtime_ns, file_stat.st_size)
     except (OSError, ValueError):
         return []
 
 
 @lru_cache(maxsize=8)
-def _read(file: Path, *_: int) -> list[str]:
+def _read_lines(file: Path, *_: int) -> list[str]:
     """The lines of a file that has not changed since: a thousand errors may stand in one."""
     return file.read_text("utf-8-sig", "replace").splitlines()

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 from tests.sshd import sshd
 
 __all__ = ["sshd"]
@@ -22,11 +22,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path) -> OrchProject:
     """An empty project; its hosts' homes and the tester's are in the same temp folder."""
     root = tmp_path / "project"
     (root / "inventories").mkdir(parents=True)
-    return Project(root)
+    return OrchProject(root)
 
 
 @pytest.hookimpl(tryfirst=True)  # before those marked long are left out

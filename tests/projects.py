@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.sshd import Sshd
+from tests.sshd import SshdServer
 
 TIMEOUT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class OrchResult:
     """What a call of orch came to."""
 
     code: int
@@ -34,24 +34,24 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
-    def rows(self) -> dict[str, dict[str, Any]]:
+    def host_rows(self) -> dict[str, dict[str, Any]]:
         """The rows of the last event, by host."""
         last = self.events[-1]
         assert last["event"] == "run_finished", self.err
         return {row["host"]: row for row in last["rows"]}
 
-    def steps(self, host: str) -> list[dict[str, Any]]:
+    def host_steps(self, host: str) -> list[dict[str, Any]]:
         """What became of the steps on one host, in order."""
         return [e for e in self.events if e["event"] == "step_finished" and e["host"] == host]
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class OrchProject:
     """A project's folder."""
 
     root: Path
 
-    def write(self, files: Mapping[str, str]) -> Project:
+    def write(self, files: Mapping[str, str]) -> OrchProject:
         """Write files by their path below the root; their text is dedented."""
         for name, text in files.items():
             path = self.root / name
@@ -59,7 +59,7 @@ class Project:
             path.write_text(textwrap.dedent(text))
         return self
 
-    def sandbox(self, *hosts: str, stage: str = "dev") -> Project:
+    def add_sandbox_stage(self, *hosts: str, stage: str = "dev") -> OrchProject:
         """A stage of sandbox hosts."""
         return self.write(
             {
@@ -68,7 +68,9 @@ class Project:
             }
         )
 
-    def over(self, sshd: Sshd, hosts: Mapping[str, str], stage: str = "real") -> Project:
+    def add_sshd_stage(
+        self, sshd: SshdServer, hosts: Mapping[str, str], stage: str = "real"
+    ) -> OrchProject:
         """A stage whose hosts (name to address) are reached over a real sshd."""
         connect = {
             "user": sshd.user,
@@ -86,7 +88,7 @@ class Project:
             }
         )
 
-    def orch(self, *args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> Done:
+    def orch(self, *args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> OrchResult:
         """Run orch to its end."""
         done = subprocess.run(
             self.command(*args),
@@ -99,7 +101,7 @@ class Project:
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        return OrchResult(done.returncode, done.stdout, done.stderr)
 
     def command(self, *args: str) -> list[str]:
         """The words that start orch."""
@@ -112,7 +114,7 @@ class Project:
         return {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **more}
 
     @contextmanager
-    def started(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    def start_orch(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
         """Orch on its way; it is ended when the block is left."""
         process = subprocess.Popen(
             self.command(*args),
@@ -131,7 +133,7 @@ class Project:
             process.communicate()
 
 
-def insist(process: subprocess.Popen[str]) -> tuple[str, str]:
+def interrupt_until_exit(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Press Ctrl-C again and again until orch, which heard one before, has ended; its output."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:

@@ -23,16 +23,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import Mark
-from orchestrator.model.host import Connect, Host
+from orchestrator.errors import SourcePosition
+from orchestrator.model.host import ConnectionOptions, Host
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin")
-PATIENCE = 20.0  # seconds until something that should happen has failed to
+START_TIMEOUT = 20.0  # seconds until something that should happen has failed to
 ATTEMPTS = 5  # another process may take the free port before sshd does
 
 
 @dataclass(frozen=True, slots=True)
-class Sshd:
+class SshdServer:
     """A server that answers. ``folder`` holds its files; ``key`` is the private key it lets in.
 
     ``known_hosts`` holds its host key for every address at its port; ``home`` is the HOME of its
@@ -52,7 +52,7 @@ class Sshd:
         """Its public host key: type and base64."""
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
-    def connect(
+    def connect_options(
         self,
         address: str = "127.0.0.1",
         *,
@@ -61,13 +61,13 @@ class Sshd:
         identities_only: bool | None = True,
         known_hosts: tuple[str, ...] | None = None,
         host_keys: str = "strict",
-        timeout: float = PATIENCE,
+        timeout: float = START_TIMEOUT,
         retries: int = 2,
         keepalive: float = 15.0,
         shell: str = "sh",
-    ) -> Connect:
+    ) -> ConnectionOptions:
         """Settings that get into this server; what is not given is right."""
-        return Connect(
+        return ConnectionOptions(
             address,
             self.port,
             user or self.user,
@@ -81,13 +81,17 @@ class Sshd:
             shell=shell,
         )
 
-    def host(self, address: str = "127.0.0.1", connect: Connect | None = None) -> Host:
+    def inventory_host(
+        self, address: str = "127.0.0.1", connect: ConnectionOptions | None = None
+    ) -> Host:
         """A host of the inventory at this server."""
-        return Host(address, connect or self.connect(address), (), (), Mark("test"))
+        return Host(
+            address, connect or self.connect_options(address), (), (), SourcePosition("test")
+        )
 
-    def children(self) -> tuple[int, ...]:
+    def session_processes(self) -> tuple[int, ...]:
         """Its processes for connections: the parents of the sessions."""
-        return tuple(children(self.pid))
+        return tuple(child_processes(self.pid))
 
     def log(self) -> str:
         """What it said so far."""
@@ -95,13 +99,13 @@ class Sshd:
 
 
 @contextmanager
-def serve(
+def serve_sshd(
     folder: Path,
     lines: Sequence[str] = (),
     *,
     wrapper: str | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Iterator[Sshd]:
+) -> Iterator[SshdServer]:
     """Run a server in ``folder`` and end it, with all of its processes, afterwards.
 
     ``lines`` are added to its configuration and win over the usual ones. ``wrapper`` is the text
@@ -112,7 +116,7 @@ def serve(
     folder.chmod(0o755)
     for name in ("host_key", "client_key"):
         if not (folder / name).exists():
-            keygen(folder / name)
+            generate_key(folder / name)
     (folder / "authorized_keys").write_bytes((folder / "client_key.pub").read_bytes())
     if wrapper is not None:
         script = folder / "wrapper"
@@ -123,13 +127,13 @@ def serve(
     home.mkdir(mode=0o700, exist_ok=True)
     settings = {"HOME": str(home), **(environment or {})}
     lines = [*lines, "SetEnv " + " ".join(f"{name}={text}" for name, text in settings.items())]
-    server, port = _start(folder, lines)
+    server, port = _start_server(folder, lines)
     kind, key = (folder / "host_key.pub").read_text().split()[:2]
     known = folder / "known_hosts"
     known.write_text(f"[*]:{port} {kind} {key}\n")
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-        yield Sshd(
+        yield SshdServer(
             folder,
             port,
             pid=server.pid,
@@ -139,10 +143,10 @@ def serve(
             home=home,
         )
     finally:
-        _end(server)
+        _end_server(server)
 
 
-def keygen(
+def generate_key(
     path: Path, kind: str = "ed25519", passphrase: str = "", bits: int | None = None
 ) -> Path:
     """A new key pair at ``path`` and ``path``.pub."""
@@ -159,17 +163,17 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def until(true: object, what: str) -> None:
+def wait_until(condition: object, what: str) -> None:
     """Return as soon as ``true()`` holds; fail the test if it does not in time."""
-    assert callable(true)
-    end = time.monotonic() + PATIENCE
-    while not true():
+    assert callable(condition)
+    end = time.monotonic() + START_TIMEOUT
+    while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"waited {PATIENCE:g} s for {what}, which did not come")
+            pytest.fail(f"waited {START_TIMEOUT:g} s for {what}, which did not come")
         time.sleep(0.01)
 
 
-def children(pid: int) -> Iterator[int]:
+def child_processes(pid: int) -> Iterator[int]:
     """The direct children of a process, as `ps` lists them."""
     table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True)
     for row in table.stdout.split(b"\n"):
@@ -177,19 +181,19 @@ def children(pid: int) -> Iterator[int]:
             yield int(row.split()[0])
 
 
-def separation_folder() -> None:
+def make_separation_folder() -> None:
     """Make the folder without which sshd does not start, nor test its configuration."""
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
 
 
-def _start(folder: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+def _start_server(folder: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
     assert SSHD, "these tests need OpenSSH's sshd: install openssh-server"
-    separation_folder()
+    make_separation_folder()
     assert Path(pwd.getpwuid(os.getuid()).pw_shell).name not in {"nologin", "false"}
     for _ in range(ATTEMPTS):
         port = free_port()
-        (folder / "config").write_text(_config(folder, port, lines))
+        (folder / "config").write_text(_config_text(folder, port, lines))
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [SSHD, "-D", "-e", "-f", folder / "config"],
@@ -199,13 +203,13 @@ def _start(folder: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[bytes],
                 start_new_session=True,
                 env={"PATH": os.environ["PATH"]},
             )
-        if _answers(server, port):
+        if _is_answering(server, port):
             return server, port
-        _end(server)
+        _end_server(server)
     pytest.fail(f"sshd does not start: {(folder / 'log').read_text()}")
 
 
-def _config(folder: Path, port: int, lines: Sequence[str]) -> str:
+def _config_text(folder: Path, port: int, lines: Sequence[str]) -> str:
     """``lines``, and the usual ones for other keywords: sshd takes the first value of most, but
     MaxStartups' last.
     """
@@ -227,16 +231,16 @@ def _config(folder: Path, port: int, lines: Sequence[str]) -> str:
         "MaxStartups 1000:30:2000",
         "MaxSessions 100",
     )
-    given = {row.split()[0].lower() for line in lines for row in line.splitlines()}
-    rest = [line for line in usual if line.split()[0].lower() not in given - {"hostkey"}]
+    given_keywords = {row.split()[0].lower() for line in lines for row in line.splitlines()}
+    rest = [line for line in usual if line.split()[0].lower() not in given_keywords - {"hostkey"}]
     return "\n".join((*lines, *rest, ""))
 
 
-def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    end = time.monotonic() + PATIENCE
+def _is_answering(server: subprocess.Popen[bytes], port: int) -> bool:
+    end = time.monotonic() + START_TIMEOUT
     while server.poll() is None and time.monotonic() < end:
         try:
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as probe:
+            with socket.create_connection(("127.0.0.1", port), START_TIMEOUT) as probe:
                 if probe.recv(4) == b"SSH-":
                     return True
         except OSError:
@@ -244,7 +248,7 @@ def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def _end_server(server: subprocess.Popen[bytes]) -> None:
     """End the server and the sessions it left, each by its id: they have groups of their own."""
     left = [*_descendants(server.pid)]
     for pid in (server.pid, *left):
@@ -256,13 +260,13 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for child in children(pid):
+    for child in child_processes(pid):
         yield child
         yield from _descendants(child)
 
 
 @pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshdServer]:
     """The server that most tests share."""
-    with serve(tmp_path_factory.mktemp("sshd")) as server:
+    with serve_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server

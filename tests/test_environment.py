@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 
 
-def pins() -> dict[str, tuple[str, str, int]]:
+def pinned_packages() -> dict[str, tuple[str, str, int]]:
     """What requirements.txt has of each package: version, marker and how many hashes."""
     text = (ROOT / ".ci/requirements.txt").read_text()
     rows = re.findall(
@@ -24,20 +24,20 @@ def pins() -> dict[str, tuple[str, str, int]]:
 
 
 def test_every_pinned_package_has_hashes() -> None:
-    assert [name for name, (_, _, hashes) in pins().items() if not hashes] == []
+    assert [name for name, (_, _, hashes) in pinned_packages().items() if not hashes] == []
 
 
 def test_what_is_pinned_is_what_pyproject_allows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [
+    expected = [
         *project["build-system"]["requires"],
         *project["project"]["dependencies"],
         *project["project"]["optional-dependencies"]["dev"],
     ]
-    found = pins()
+    found = pinned_packages()
     others = [
         each.name
-        for each in map(Requirement, wanted)
+        for each in map(Requirement, expected)
         if found.get(each.name.lower(), ("", "", 0))[0] not in each.specifier
     ]
     assert others == [], "`.ci/renew` pins them anew"
@@ -46,7 +46,7 @@ def test_what_is_pinned_is_what_pyproject_allows() -> None:
 def test_what_is_installed_is_what_is_pinned() -> None:
     others = {
         name: version(name)
-        for name, (pinned, marker, _) in pins().items()
+        for name, (pinned, marker, _) in pinned_packages().items()
         if (not marker or Marker(marker).evaluate()) and version(name) != pinned
     }
     assert others == {}, "`.ci/venv dev` installs what is pinned"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_environment import pins
+from tests.test_environment import pinned_packages
 
 ROOT = Path(__file__).parent.parent
 
 
-def command(which: str) -> str:
+def readme_command(which: str) -> str:
     found = re.search(rf"<!-- {which} command -->\n    (.+)\n", (ROOT / "README.md").read_text())
     assert found, f"the README has no {which} command"
     return found[1]
@@ -27,7 +27,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shell(clone: Path, line: str) -> subprocess.CompletedProcess[str]:
+def run_line(clone: Path, line: str) -> subprocess.CompletedProcess[str]:
     home = clone.parent / "home"
     home.mkdir(exist_ok=True)
     keep = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("PIP_")}
@@ -43,7 +43,7 @@ def shell(clone: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_command_prints_a_row_for_every_host_of_the_example(clone: Path) -> None:
-    done = shell(clone, command("first"))
+    done = run_line(clone, readme_command("first"))
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("dev")]
     table = [row for row in rows if "|" not in row]
@@ -59,13 +59,13 @@ def test_the_first_command_prints_a_row_for_every_host_of_the_example(clone: Pat
 @pytest.mark.long
 def test_the_second_command_installs_what_the_tests_need_and_finds_them(clone: Path) -> None:
     """It is what runs this test, so here it only collects."""
-    done = shell(clone, f"{command('second')} --collect-only -q")
+    done = run_line(clone, f"{readme_command('second')} --collect-only -q")
     assert done.returncode == 0, done.stderr
     assert "test_readme.py" in done.stdout
 
 
 def test_the_example_is_without_errors(clone: Path) -> None:
-    done = shell(clone, ".ci/venv && .venv/bin/orch lint")
+    done = run_line(clone, ".ci/venv && .venv/bin/orch lint")
     assert done.returncode == 0, done.stderr
 
 
@@ -78,10 +78,10 @@ def test_pip_is_fetched_where_python_lacks_it(clone: Path, tmp_path: Path) -> No
     python.chmod(0o755)
     fresh = tmp_path / "orch"
     subprocess.run(["git", "clone", "-q", str(clone), str(fresh)], check=True)
-    done = shell(
+    done = run_line(
         fresh, f"PYTHON={python} .ci/venv && .venv/bin/orch --version && .venv/bin/pip --version"
     )
     assert done.returncode == 0, done.stderr
     orch, pip = done.stdout.splitlines()
     assert orch.startswith("orch ")
-    assert pip.split()[1] == pins()["pip"][0]
+    assert pip.split()[1] == pinned_packages()["pip"][0]

@@ -15,84 +15,94 @@ if TYPE_CHECKING:
     from orchestrator.model.host import Stage
 
 
-def stages(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_stages(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Names of stages."""
-    from orchestrator.inventory.stages import stages as all_stages
+    from orchestrator.inventory.stages import list_stages as all_stages
 
-    root = _root(ctx)
+    root = _project_root(ctx)
     try:
-        return _matching(all_stages(root).names if root else (), incomplete)
+        return _matching_items(all_stages(root).names if root else (), incomplete)
     except OrchError:
         return []
 
 
-def tasks(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_tasks(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Names of tasks."""
-    from orchestrator.playbook.task_index import index
+    from orchestrator.playbook.task_index import index_tasks
 
-    root = _root(ctx)
-    return _matching(index(root).files if root else (), incomplete)
+    root = _project_root(ctx)
+    return _matching_items(index_tasks(root).files if root else (), incomplete)
 
 
-def callables(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_tasks_and_modules(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Names of tasks, and of modules."""
-    from orchestrator.playbook.task_index import index, shipped
+    from orchestrator.playbook.task_index import index_tasks, shipped_modules
 
-    root = _root(ctx)
-    return _matching(index(root).names() if root else shipped(), incomplete)
+    root = _project_root(ctx)
+    return _matching_items(index_tasks(root).all_names() if root else shipped_modules(), incomplete)
 
 
-def hosts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_host_patterns(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Hosts and roles of the stage, for the last term of a pattern."""
     import re
 
-    stage = _stage(ctx)
+    stage = _load_stage(ctx)
     if stage is None:
         return []
     head, last = re.fullmatch(r"(.*[:,&!])?([^:,&!]*)", incomplete, re.S).groups("")  # type: ignore[union-attr]
-    found = _matching((*stage.roles, *stage.hosts), last)
+    found = _matching_items((*stage.roles, *stage.hosts), last)
     return [CompletionItem(head + item.value) for item in found]
 
 
-def only_hosts(
+def complete_host_names(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of the stage's hosts."""
-    stage = _stage(ctx)
-    return _matching(stage.hosts if stage else (), incomplete)
+    stage = _load_stage(ctx)
+    return _matching_items(stage.hosts if stage else (), incomplete)
 
 
-def apps(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_apps(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Names of the stage's apps."""
-    stage = _stage(ctx)
-    return _matching(stage.apps if stage else (), incomplete)
+    stage = _load_stage(ctx)
+    return _matching_items(stage.apps if stage else (), incomplete)
 
 
-def _stage(ctx: click.Context) -> Stage | None:
+def _load_stage(ctx: click.Context) -> Stage | None:
     import os
 
-    from orchestrator.commands.project import choose
-    from orchestrator.inventory.stage_loader import load as load_stage
+    from orchestrator.commands.project import select_stage
+    from orchestrator.inventory.stage_loader import load_stage
 
-    root = _root(ctx)
+    root = _project_root(ctx)
     if root is None:
         return None
     named = ctx.params.get("stages") or (ctx.parent and ctx.parent.params.get("stages")) or ()
     try:
-        return load_stage(root, choose(root, named, os.environ, "").name)
+        return load_stage(root, select_stage(root, named, os.environ, "").name)
     except OrchError:
         return None
 
 
-def _root(ctx: click.Context) -> Path | None:
-    from orchestrator.inventory.stages import find_root
+def _project_root(ctx: click.Context) -> Path | None:
+    from orchestrator.inventory.stages import find_project_root
 
     named = ctx.params.get("directory")
     try:
-        return Path(named).absolute() if named else find_root(Path.cwd())
+        return Path(named).absolute() if named else find_project_root(Path.cwd())
     except OSError:  # the working directory was deleted
         return None
 
 
-def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+def _matching_items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from orchestrator.cli import options
-from orchestrator.model.secret_masking import Masks
+from orchestrator.model.secret_masking import SecretMasker
 
 
 @click.command("doctor", short_help="See whether hosts can be reached and are fit for steps.")
-@options.stage
-@options.limit
+@options.stage_options
+@options.limit_option
 @click.option(
     *("-f", "--forks"),
     type=click.IntRange(1, 2000),
@@ -23,9 +23,9 @@ from orchestrator.model.secret_masking import Masks
     metavar="N",
     help="Look at no more than N hosts at a time.",
 )
-@options.ssh_config
-@options.json
-def doctor_verb(forks: int, ssh_config: str | None, as_json: bool, **given: Any) -> int:
+@options.ssh_config_option
+@options.json_option
+def doctor_command(forks: int, ssh_config: str | None, as_json: bool, **options_given: Any) -> int:
     """Look at every host of a stage, or those that --limit selects.
 
     Can its name be resolved, its port be reached, its key be trusted, can one log in, and
@@ -39,33 +39,43 @@ def doctor_verb(forks: int, ssh_config: str | None, as_json: bool, **given: Any)
 
     Exit codes: 1 where steps will fail, 4 where hosts are unreachable; warnings are 0.
     """
-    from orchestrator.cli.tty_prompt import Terminal
-    from orchestrator.commands.context import Where, go
-    from orchestrator.commands.doctor import doctor
-    from orchestrator.commands.run_plan import Person
-    from orchestrator.errors import Exit
-    from orchestrator.output.console import open_out
+    from orchestrator.cli.tty_prompt import TtyPrompter
+    from orchestrator.commands.context import ProjectSelector, load_context
+    from orchestrator.commands.doctor import check_hosts
+    from orchestrator.commands.run_plan import UserInterface
+    from orchestrator.errors import ExitCode
+    from orchestrator.output.console import open_console
     from orchestrator.output.doctor_report import doctor_json, doctor_lines
-    from orchestrator.output.terminal_lock import Turns
+    from orchestrator.output.terminal_lock import TerminalLock
 
-    where = Where(given["directory"], given["stages"], given["limit"])
-    there = go(where, os.environ, "doctor", click.get_current_context().find_object(Masks))
-    if there.chosen.defaulted:
-        click.echo(f"Defaulting to {there.chosen.name}", err=True)
-    terminal = Terminal(Turns())
-    person = Person(terminal.asker(), lambda _: terminal.restore())
-    report = doctor(there, forks=forks, environ=os.environ, person=person, ssh_config=ssh_config)
-    mask = there.secrets.masks.text
-    out = open_out(sys.stdout, os.environ)
+    selector = ProjectSelector(
+        options_given["directory"], options_given["stages"], options_given["limit"]
+    )
+    context = load_context(
+        selector, os.environ, "doctor", click.get_current_context().find_object(SecretMasker)
+    )
+    if context.stage_choice.is_default:
+        click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
+    terminal = TtyPrompter(TerminalLock())
+    user_interface = UserInterface(terminal.prompt_function(), lambda _: terminal.restore())
+    result = check_hosts(
+        context,
+        forks=forks,
+        environ=os.environ,
+        user_interface=user_interface,
+        ssh_config=ssh_config,
+    )
+    mask = context.secrets.masker.mask_text
+    out = open_console(sys.stdout, os.environ)
     if as_json:
-        out.lines(doctor_json(checkup, mask) for checkup in report.checkups)
+        out.lines(doctor_json(host_check, mask) for host_check in result.host_checks)
     else:
-        out.lines(doctor_lines(report.checkups, out, mask))
-    if report.blind:
+        out.lines(doctor_lines(result.host_checks, out, mask))
+    if result.tasks_unreadable:
         click.echo("what the tasks need was not looked at: see `orch lint`", err=True)
-    if report.code is Exit.INTERRUPTED:
+    if result.exit_code is ExitCode.INTERRUPTED:
         click.echo("interrupted", err=True)
-    return report.code
+    return result.exit_code
 
 
-VERBS: tuple[click.Command, ...] = (doctor_verb,)
+DOCTOR_COMMANDS: tuple[click.Command, ...] = (doctor_command,)

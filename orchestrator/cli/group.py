@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from orchestrator.errors import nearest
+from orchestrator.errors import suggest_nearest
 
 
-class Verbs(click.Group):
+class CommandGroup(click.Group):
     """Moves the options before the verb behind it, so that the verb alone reads them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``-s dev run uname`` as ``run -s dev uname``."""
-        return super().parse_args(ctx, self._verb_first(args))
+        return super().parse_args(ctx, self._command_first(args))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -23,27 +23,27 @@ class Verbs(click.Group):
         """The verb's command; an unknown one is told with what may have been meant."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            hint = nearest(name, self.list_commands(ctx))
+            hint = suggest_nearest(name, self.list_commands(ctx))
             hint = hint or f"to run a task, write `orch -s STAGE run {name}`"
             ctx.fail(f"no verb '{name}'; {hint}")
         return super().resolve_command(ctx, args)
 
-    def _verb_first(self, args: Sequence[str]) -> list[str]:
-        takes_value = self._takes_value()
+    def _command_first(self, args: Sequence[str]) -> list[str]:
+        takes_value = self._options_with_values()
         before: list[str] = []
         rest = list(args)
         while rest and rest[0].startswith("-") and rest[0] != "--":
             option = rest.pop(0)
             before.append(option)
             name = option if option.startswith("--") else option[:2]
-            given = "=" in option if option.startswith("--") else len(option) > 2
-            if takes_value.get(name) and not given and rest:
+            has_value = "=" in option if option.startswith("--") else len(option) > 2
+            if takes_value.get(name) and not has_value and rest:
                 before.append(rest.pop(0))
         if not rest or rest[0] not in self.commands:
             return [*before, *rest]
         return [rest[0], *before, *rest[1:]]
 
-    def _takes_value(self) -> dict[str, bool]:
+    def _options_with_values(self) -> dict[str, bool]:
         options: dict[str, bool] = {}
         for command in (self, *self.commands.values()):
             for param in command.params:
@@ -53,7 +53,7 @@ class Verbs(click.Group):
         return options
 
 
-class AfterDashes(click.Command):
+class DashDashCommand(click.Command):
     """A command whose words all stand after ``--``: what is an option, and what belongs to the
     words, is never a guess."""
 
@@ -61,13 +61,13 @@ class AfterDashes(click.Command):
         """Refuse words before the dashes, and no dashes."""
         before = args[: args.index("--")] if "--" in args else args
         rest = self.make_parser(ctx).parse_args(args=list(before))[1]
-        asks = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
-        if not asks and (rest or "--" not in args):
+        wants_help = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
+        if not wants_help and (rest or "--" not in args):
             ctx.fail("write `--` before the command: orch exec [OPTIONS] -- COMMAND")
         return super().parse_args(ctx, args)
 
 
-def once(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+def reject_repeated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Refuse an option that is given twice, where click would silently take the last."""
     if isinstance(value, tuple) and len(value) > 1:
         listed = " and ".join(str(v) for v in value)

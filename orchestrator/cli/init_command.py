@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from orchestrator.errors import Exit
+from orchestrator.errors import ExitCode
 
 
 @click.command("init", short_help="Write a new project.")
@@ -17,7 +17,7 @@ from orchestrator.errors import Exit
     help="A stage of it; may be repeated. `dev` gets sandbox hosts. Asked for if not given.",
 )
 @click.argument("folder", metavar="[DIR]", default=".")
-def init_verb(folder: str, stages: tuple[str, ...]) -> int:
+def init_command(folder: str, stages: tuple[str, ...]) -> int:
     """Write a new project: stages, the deploy recipe, and two apps to try it on.
 
     \b
@@ -26,17 +26,17 @@ def init_verb(folder: str, stages: tuple[str, ...]) -> int:
     """
     from pathlib import Path
 
-    from orchestrator.commands.init import init
+    from orchestrator.commands.init import create_project
 
-    names = tuple(dict.fromkeys(stages or _asked()))
-    for line in init(Path(folder), names):
+    names = tuple(dict.fromkeys(stages or _ask_for_stages()))
+    for line in create_project(Path(folder), names):
         click.echo(f"wrote {line}")
-    where = "" if folder == "." else f"cd {folder} && "
-    click.echo(f"now: {where}orch -s {names[0]} run deploy --app all --check")
-    return Exit.OK
+    change_directory = "" if folder == "." else f"cd {folder} && "
+    click.echo(f"now: {change_directory}orch -s {names[0]} run deploy --app all --check")
+    return ExitCode.OK
 
 
-def _asked() -> tuple[str, ...]:
+def _ask_for_stages() -> tuple[str, ...]:
     default = ("dev", "prod")
     if not sys.stdin.isatty():
         return default
@@ -44,4 +44,4 @@ def _asked() -> tuple[str, ...]:
     return tuple(sys.stdin.readline().replace(",", " ").split()) or default
 
 
-VERBS: tuple[click.Command, ...] = (init_verb,)
+INIT_COMMANDS: tuple[click.Command, ...] = (init_command,)

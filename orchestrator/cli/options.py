@@ -9,64 +9,64 @@ from typing import Any, TypeVar
 import click
 
 from orchestrator.cli import completion
-from orchestrator.cli.group import once
+from orchestrator.cli.group import reject_repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def stage(command: F) -> F:
+def stage_options(command: F) -> F:
     """``-s`` and ``-C``: which stage of which project."""
-    return _all(
+    return _apply_decorators(
         command,
         click.option(
             *("-s", "--stage", "stages"),
             multiple=True,
             metavar="STAGE",
-            shell_complete=completion.stages,
+            shell_complete=completion.complete_stages,
             help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
             "project's default_stage.",
         ),
-        directory,
+        directory_option,
     )
 
 
-def unstaged(command: F) -> F:
+def project_options(command: F) -> F:
     """``-C``; ``-s`` may stand there, as before any verb, and says nothing."""
-    return _all(
+    return _apply_decorators(
         command,
-        directory,
+        directory_option,
         click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False),
     )
 
 
-def directory(command: F) -> F:
+def directory_option(command: F) -> F:
     """``-C``: which project."""
     return click.option(
         *("-C", "--directory"),
         multiple=True,
-        callback=once,
+        callback=reject_repeated,
         metavar="DIR",
         help="The project's root. Default: the nearest folder upward with inventories/.",
     )(command)
 
 
-def limit(command: F) -> F:
+def limit_option(command: F) -> F:
     """``-l``: which hosts of the stage."""
     return click.option(
         *("-l", "--limit"),
         multiple=True,
-        callback=once,
+        callback=reject_repeated,
         metavar="HOSTS",
-        shell_complete=completion.hosts,
+        shell_complete=completion.complete_host_patterns,
         help="Only these: hosts and roles joined by : or , with & (and), ! (not), globs, "
         "web[01-20,25] (names), role[0:2] (its first three), @FILE, @failed. "
         "`web:&eu:!db3` is web's hosts that are also in eu, less db3.",
     )(command)
 
 
-def choosing(command: F) -> F:
+def selection_options(command: F) -> F:
     """Which parts of the tasks: tags, a place to start at, handlers."""
-    return _all(
+    return _apply_decorators(
         command,
         click.option(
             *("-t", "--tags"), multiple=True, metavar="TAG,…", help="Only steps with one of these."
@@ -90,31 +90,31 @@ def choosing(command: F) -> F:
     )
 
 
-def apps(command: F) -> F:
+def apps_option(command: F) -> F:
     """``--app``."""
     return click.option(
         *("-a", "--app", "apps"),
         multiple=True,
         metavar="APP,…",
-        shell_complete=completion.apps,
+        shell_complete=completion.complete_apps,
         help="For these apps of the stage, or `all`: each goes its own way over its hosts.",
     )(command)
 
 
-def _no_nan(_: click.Context, __: click.Parameter, value: float) -> float:
+def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     if math.isnan(value):
         raise click.BadParameter("it must be a number of seconds")
     return value
 
 
-def locking(command: F) -> F:
+def lock_options(command: F) -> F:
     """How an app's lock is taken."""
-    return _all(
+    return _apply_decorators(
         command,
         click.option(
             "--lock-wait",
             type=click.FloatRange(0, 31_622_400),
-            callback=_no_nan,
+            callback=_reject_nan,
             default=0.0,
             metavar="SECONDS",
             help="Wait so long for an app's lock that somebody else has.",
@@ -127,21 +127,21 @@ def locking(command: F) -> F:
     )
 
 
-def diff(command: F) -> F:
+def diff_option(command: F) -> F:
     """``--diff``."""
     return click.option(
         "--diff", is_flag=True, help="Show what changes, contents of files as unified diffs."
     )(command)
 
 
-def json(command: F) -> F:
+def json_option(command: F) -> F:
     """``--json``."""
     return click.option(
         "--json", "as_json", is_flag=True, help="JSON on stdout and nothing else there."
     )(command)
 
 
-def extra(command: F) -> F:
+def extra_option(command: F) -> F:
     """``-e``."""
     return click.option(
         *("-e", "--extra"),
@@ -152,24 +152,24 @@ def extra(command: F) -> F:
     )(command)
 
 
-def ssh_config(command: F) -> F:
+def ssh_config_option(command: F) -> F:
     """``-F``, as of ssh."""
     return click.option(
         *("-F", "--ssh-config"),
         multiple=True,
-        callback=once,
+        callback=reject_repeated,
         metavar="FILE",
         help="Read this ssh_config in place of ~/.ssh/config and /etc/ssh/ssh_config; `none`: "
         "no file at all.",
     )(command)
 
 
-def contacting(command: F) -> F:
+def host_options(command: F) -> F:
     """The options of every verb that contacts hosts."""
-    return _all(
+    return _apply_decorators(
         command,
-        stage,
-        limit,
+        stage_options,
+        limit_option,
         click.option(
             *("-f", "--forks"),
             type=click.IntRange(1, 2000),
@@ -178,18 +178,18 @@ def contacting(command: F) -> F:
             metavar="N",
             help="Work on at most N hosts at a time.",
         ),
-        ssh_config,
+        ssh_config_option,
         click.option("-y", "--yes", is_flag=True, help="Do not ask before a protected stage."),
-        json,
+        json_option,
         click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
     )
 
 
-def running(command: F) -> F:
+def run_options(command: F) -> F:
     """The options of verbs that run steps."""
-    return _all(
+    return _apply_decorators(
         command,
-        contacting,
+        host_options,
         click.option(
             "--keep-going",
             is_flag=True,
@@ -216,7 +216,7 @@ def running(command: F) -> F:
     )
 
 
-def _all(command: F, *decorators: Callable[[F], F]) -> F:
+def _apply_decorators(command: F, *decorators: Callable[[F], F]) -> F:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command

@@ -19,78 +19,84 @@ from orchestrator.cli import (
     show_commands,
     stdio,
 )
-from orchestrator.cli.group import Verbs
-from orchestrator.errors import Exit, OrchError
-from orchestrator.model.secret_masking import Masks
+from orchestrator.cli.group import CommandGroup
+from orchestrator.errors import ExitCode, OrchError
+from orchestrator.model.secret_masking import SecretMasker
 
 # What a run makes lives until its end, in few cycles. Looking for those every 700 objects, as is
 # usual, nearly doubles the CPU time of loading 10,000 hosts; in a short run it hardly matters.
-_OBJECTS_A_LOOK = 50_000
+_GC_THRESHOLD = 50_000
 
 
 @click.group(
-    cls=Verbs,
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Options may stand before or after the verb. Exit codes: 0 ok, 1 a step failed, "
     "2 usage, 3 inventory or task in error, 4 hosts unreachable, 5 locked, 130 interrupted.",
 )
 @click.version_option(orchestrator.__version__, message="orch %(version)s")
-@options.stage
+@options.stage_options
 def orch(**_: object) -> None:
     """Run commands and deploy applications on fleets of servers over SSH."""
 
 
 for _verb in (
-    *run_commands.VERBS,
-    *doctor_command.VERBS,
-    *show_commands.VERBS,
-    *init_command.VERBS,
+    *run_commands.RUN_COMMANDS,
+    *doctor_command.DOCTOR_COMMANDS,
+    *show_commands.SHOW_COMMANDS,
+    *init_command.INIT_COMMANDS,
 ):
     orch.add_command(_verb)
 
 
-def call(args: Sequence[str] | None) -> int:
+def run_command_line(args: Sequence[str] | None) -> int:
     """Do what the words say (None: those of the process); the exit code that it comes to."""
-    gc.set_threshold(_OBJECTS_A_LOOK)
-    masks = Masks()
+    gc.set_threshold(_GC_THRESHOLD)
+    masks = SecretMasker()
     try:
-        return orch.main(args=args, prog_name="orch", standalone_mode=False, obj=masks) or Exit.OK
+        return (
+            orch.main(args=args, prog_name="orch", standalone_mode=False, obj=masks) or ExitCode.OK
+        )
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
         error.show()
-        return Exit.USAGE
+        return ExitCode.USAGE
     except click.Abort:
         click.echo("interrupted", err=True)
-        return Exit.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except OrchError as error:
-        _tell(error, masks)
+        _print_error(error, masks)
         return error.exit_code
-    except stdio.OutputError:
-        return Exit.FAILED
+    except stdio.StdoutError:
+        return ExitCode.FAILED
     except SystemExit as left:  # click's own way out
-        return left.code if isinstance(left.code, int) else Exit.FAILED
+        return left.code if isinstance(left.code, int) else ExitCode.FAILED
     except Exception:
-        return _bug(masks)
+        return _print_bug(masks)
 
 
-def _tell(error: OrchError, masks: Masks) -> None:
-    from orchestrator.output.console import open_out
+def _print_error(error: OrchError, masks: SecretMasker) -> None:
+    from orchestrator.output.console import open_console
     from orchestrator.output.error_text import problems_text
 
-    out = open_out(sys.stderr, os.environ)
-    problems = [
-        replace(problem, what=masks.text(problem.what), hint=masks.text(problem.hint))
-        for problem in error.problems
+    out = open_console(sys.stderr, os.environ)
+    diagnostics = [
+        replace(
+            diagnostic,
+            message=masks.mask_text(diagnostic.message),
+            hint=masks.mask_text(diagnostic.hint),
+        )
+        for diagnostic in error.diagnostics
     ]
-    out.lines([masks.text(problems_text(problems, out))])  # the excerpt, too
+    out.lines([masks.mask_text(problems_text(diagnostics, out))])  # the excerpt, too
 
 
-def _bug(masks: Masks) -> int:
+def _print_bug(masks: SecretMasker) -> int:
     import traceback
 
-    from orchestrator.model.sanitize import visible
+    from orchestrator.model.sanitize import show_controls
 
-    click.echo(visible(masks.text(traceback.format_exc())), err=True, nl=False)
+    click.echo(show_controls(masks.mask_text(traceback.format_exc())), err=True, nl=False)
     click.echo("This is a bug in orch. Please report it with the lines above.", err=True)
-    return Exit.BUG
+    return ExitCode.BUG

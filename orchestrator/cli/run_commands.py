@@ -12,31 +12,35 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import completion, options
-from orchestrator.cli.group import AfterDashes
-from orchestrator.errors import Exit, Problem, UsageError
-from orchestrator.model.secret_masking import Masks
+from orchestrator.cli.group import DashDashCommand
+from orchestrator.errors import Diagnostic, ExitCode, UsageError
+from orchestrator.model.secret_masking import SecretMasker
 
 if TYPE_CHECKING:
-    from orchestrator.cli.tty_prompt import Lines
-    from orchestrator.commands.context import Parts, There
-    from orchestrator.executor import Cancel
-    from orchestrator.output.terminal_lock import Turns
-    from orchestrator.planner.plan import Plan, Wave
+    from orchestrator.cli.tty_prompt import StdinLines
+    from orchestrator.commands.context import PlanOptions, ProjectContext
+    from orchestrator.executor import CancelToken
+    from orchestrator.output.terminal_lock import TerminalLock
+    from orchestrator.planner.plan import Plan, PlannedTask
 
 
 @click.command("run", short_help="Run tasks on a stage's hosts.")
-@options.running
-@options.diff
-@options.apps
-@options.locking
-@options.extra
-@options.choosing
+@options.run_options
+@options.diff_option
+@options.apps_option
+@options.lock_options
+@options.extra_option
+@options.selection_options
 @click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
 @click.option("--list-hosts", is_flag=True, help="Show which hosts each task is for, and end.")
 @click.argument(
-    "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=completion.tasks
+    "words",
+    metavar="TASK [KEY=VALUE]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.complete_tasks,
 )
-def run_verb(words: tuple[str, ...], list_hosts: bool, **given: Any) -> int:
+def run_command(words: tuple[str, ...], list_hosts: bool, **options_given: Any) -> int:
     """Run one task or several, in order, on the hosts of a stage.
 
     KEY=VALUE gives the task before it a value for one of its params; see `orch doc TASK`.
@@ -46,27 +50,29 @@ def run_verb(words: tuple[str, ...], list_hosts: bool, **given: Any) -> int:
       orch -s prod run deploy:publish release=42 -l web
       orch -s prod run uname -l @failed          again where the last run failed
     """
-    from orchestrator.commands.cli_args import requests
-    from orchestrator.commands.context import plan_shown, plan_tasks
+    from orchestrator.commands.cli_args import parse_task_requests
+    from orchestrator.commands.context import plan_tasks, plan_without_secrets
 
-    asked = requests(words)
-    there = _go(given, f"run {shlex.join(words)}")
+    requests_given = parse_task_requests(words)
+    context = _load_context(options_given, f"run {shlex.join(words)}")
     if list_hosts:
-        return _list_hosts(plan_shown(there, asked, _parts(given), os.environ))
-    plan = plan_tasks(there, asked, _parts(given), os.environ)
-    return _carry_out(there, plan, given)
+        return _print_task_hosts(
+            plan_without_secrets(context, requests_given, _plan_options(options_given), os.environ)
+        )
+    plan = plan_tasks(context, requests_given, _plan_options(options_given), os.environ)
+    return _run_plan(context, plan, options_given)
 
 
 @click.command(
     "exec",
-    cls=AfterDashes,
+    cls=DashDashCommand,
     short_help="Run one command on a stage's hosts.",
     options_metavar="[OPTIONS] --",
 )
-@options.running
+@options.run_options
 @click.option("--readonly", is_flag=True, help="It changes nothing: no prompt, no preflight.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
+def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any) -> int:
     """Run a command that stands in no task file.
 
     Several words are one command, each quoted as it stands. A single word is shell text, so
@@ -76,29 +82,33 @@ def exec_verb(command: tuple[str, ...], readonly: bool, **given: Any) -> int:
       orch -s dev exec -- uname -a
       orch -s dev exec --readonly -- 'df -h / | tail -n 1'
     """
-    from orchestrator.commands.context import Parts, plan_task
-    from orchestrator.playbook.adhoc import command as adhoc
+    from orchestrator.commands.context import PlanOptions, plan_task
+    from orchestrator.playbook.adhoc import adhoc_task as adhoc
 
     if not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
-    there = _go(given, f"exec -- {shlex.join(command)}")
+    context = _load_context(options_given, f"exec -- {shlex.join(command)}")
     task = adhoc(command, readonly=readonly)
-    plan = plan_task(there, task, Parts(check=given["check"]), os.environ)
-    return _carry_out(there, plan, given)
+    plan = plan_task(context, task, PlanOptions(check=options_given["check"]), os.environ)
+    return _run_plan(context, plan, options_given)
 
 
 @click.command("plan", short_help="Show what a run would do, contacting nothing.")
-@options.stage
-@options.limit
-@options.apps
-@options.extra
-@options.choosing
-@options.json
+@options.stage_options
+@options.limit_option
+@options.apps_option
+@options.extra_option
+@options.selection_options
+@options.json_option
 @click.option("--reveal", is_flag=True, help="Fetch the secrets, and show them.")
 @click.argument(
-    "words", metavar="TASK [KEY=VALUE]...", nargs=-1, required=True, shell_complete=completion.tasks
+    "words",
+    metavar="TASK [KEY=VALUE]...",
+    nargs=-1,
+    required=True,
+    shell_complete=completion.complete_tasks,
 )
-def plan_verb(words: tuple[str, ...], as_json: bool, reveal: bool, **given: Any) -> int:
+def plan_command(words: tuple[str, ...], as_json: bool, reveal: bool, **options_given: Any) -> int:
     """Show what `orch run` of the same tasks would do where, in which order.
 
     Each step is shown with the exact text that each host would be sent. A step that needs the
@@ -108,37 +118,37 @@ def plan_verb(words: tuple[str, ...], as_json: bool, reveal: bool, **given: Any)
     A secret is shown as its name. It is fetched only where what happens depends on it (a
     condition, a number), or to show it with --reveal.
     """
-    from orchestrator.commands.cli_args import requests
-    from orchestrator.commands.context import plan_shown, plan_tasks
+    from orchestrator.commands.cli_args import parse_task_requests
+    from orchestrator.commands.context import plan_tasks, plan_without_secrets
     from orchestrator.model.text_encoding import dump_json
-    from orchestrator.output.console import open_out
+    from orchestrator.output.console import open_console
     from orchestrator.output.plan_text import plan_json, plan_lines
 
-    asked = requests(words)
-    there = _go(given, f"plan {shlex.join(words)}")
-    planned = plan_tasks if reveal else plan_shown
-    plan = planned(there, asked, _parts(given), os.environ)
-    out = open_out(sys.stdout, os.environ)
-    mask = str if reveal else there.secrets.masks.text
+    requests_given = parse_task_requests(words)
+    context = _load_context(options_given, f"plan {shlex.join(words)}")
+    plan_function = plan_tasks if reveal else plan_without_secrets
+    plan = plan_function(context, requests_given, _plan_options(options_given), os.environ)
+    out = open_console(sys.stdout, os.environ)
+    mask = str if reveal else context.secrets.masker.mask_text
     out.lines([dump_json(plan_json(plan, mask))] if as_json else plan_lines(plan, out, mask))
-    return Exit.OK
+    return ExitCode.OK
 
 
-def _parts(given: Mapping[str, Any]) -> Parts:
-    from orchestrator.commands.context import Parts
-    from orchestrator.planner.request import Tags
+def _plan_options(options_given: Mapping[str, Any]) -> PlanOptions:
+    from orchestrator.commands.context import PlanOptions
+    from orchestrator.planner.request import TagFilter
 
-    only = _names(given["tags"], "--tags needs the name of a tag")
-    skip = _names(given["skip_tags"], "--skip-tags needs the name of a tag")
-    tags = Tags(frozenset(only), frozenset(skip))
-    check, diff = given.get("check", False), given.get("diff", False)
-    apps = _names(given["apps"], _NO_APP)
-    message = given.get("message") or ""
-    return Parts(
-        given["extra"],
+    only = _split_names(options_given["tags"], "--tags needs the name of a tag")
+    skip = _split_names(options_given["skip_tags"], "--skip-tags needs the name of a tag")
+    tags = TagFilter(frozenset(only), frozenset(skip))
+    check, diff = options_given.get("check", False), options_given.get("diff", False)
+    apps = _split_names(options_given["apps"], _NO_APP)
+    message = options_given.get("message") or ""
+    return PlanOptions(
+        options_given["extra"],
         tags,
-        start_at=given["start_at"],
-        handlers=given["handlers"],
+        start_at=options_given["start_at"],
+        handlers=options_given["handlers"],
         check=check,
         diff=diff,
         apps=apps,
@@ -149,37 +159,49 @@ def _parts(given: Mapping[str, Any]) -> Parts:
 _NO_APP = "--app needs the name of an app (`--app all` is every app)"
 
 
-def _names(given: tuple[str, ...], missing: str) -> tuple[str, ...]:
+def _split_names(texts: tuple[str, ...], error_text: str) -> tuple[str, ...]:
     """Return the names given to an option, with commas or more than once. An empty one is never
     meant to be all or none: UsageError with the text ``missing``.
     """
-    names = tuple(name.strip() for value in given for name in value.split(","))
+    names = tuple(name.strip() for value in texts for name in value.split(","))
     if not all(names):
-        raise click.UsageError(missing)
+        raise click.UsageError(error_text)
     return names
 
 
-def _list_hosts(plan: Plan) -> int:
-    from orchestrator.model.host_folding import fold
+def _print_task_hosts(plan: Plan) -> int:
+    from orchestrator.model.host_folding import fold_hostnames
 
-    for lane in plan.lanes:
-        for wave in lane.waves:
-            if wave.hosts:
-                batch = f" (batch {wave.batch})" if wave.batch else ""
-                what = f"{lane.app} {wave.task}" if lane.app else wave.task
-                click.echo(f"{what}{batch}: {fold(host.host for host in wave.hosts)}")
-    return Exit.OK
+    for app_plan in plan.app_plans:
+        for planned_task in app_plan.planned_tasks:
+            if planned_task.hosts:
+                batch = f" (batch {planned_task.batch})" if planned_task.batch else ""
+                message = (
+                    f"{app_plan.app} {planned_task.task}" if app_plan.app else planned_task.task
+                )
+                click.echo(
+                    f"{message}{batch}: {fold_hostnames(host.host for host in planned_task.hosts)}"
+                )
+    return ExitCode.OK
 
 
-def _ask_step(turns: Turns, lines: Lines, wave: Wave, cancel: Cancel) -> str:
+def _ask_about_task(
+    terminal_lock: TerminalLock,
+    input_lines: StdinLines,
+    planned_task: PlannedTask,
+    cancel: CancelToken,
+) -> str:
     """Run, skip or stop, as the user says; stop where the run is interrupted meanwhile."""
-    from orchestrator.model.host_folding import fold
+    from orchestrator.model.host_folding import fold_hostnames
 
-    with lines.turn, turns.question():
-        click.echo(f"{wave.task} on {fold(host.host for host in wave.hosts)}", err=True)
+    with input_lines.question_lock, terminal_lock.question():
+        click.echo(
+            f"{planned_task.task} on {fold_hostnames(host.host for host in planned_task.hosts)}",
+            err=True,
+        )
         while True:
             click.echo("run, skip or stop? [r/s/q] ", err=True, nl=False)
-            line = lines.next(lambda: cancel.stopping)
+            line = input_lines.next_line(lambda: cancel.is_cancelled)
             if line is None or line.strip() in ("q", "quit", "stop"):
                 return "stop"
             answer = {"r": "run", "run": "run", "s": "skip", "skip": "skip"}.get(line.strip(), "")
@@ -187,105 +209,118 @@ def _ask_step(turns: Turns, lines: Lines, wave: Wave, cancel: Cancel) -> str:
                 return answer
 
 
-def _go(given: Mapping[str, Any], example: str) -> There:
-    from orchestrator.commands.context import Where, go
+def _load_context(options_given: Mapping[str, Any], example: str) -> ProjectContext:
+    from orchestrator.commands.context import ProjectSelector, load_context
 
-    where = Where(given["directory"], given["stages"], given["limit"])
-    there = go(where, os.environ, example, click.get_current_context().find_object(Masks))
-    if there.chosen.defaulted:
-        click.echo(f"Defaulting to {there.chosen.name}", err=True)
-    return there
+    selector = ProjectSelector(
+        options_given["directory"], options_given["stages"], options_given["limit"]
+    )
+    context = load_context(
+        selector, os.environ, example, click.get_current_context().find_object(SecretMasker)
+    )
+    if context.stage_choice.is_default:
+        click.echo(f"Defaulting to {context.stage_choice.name}", err=True)
+    return context
 
 
-def _carry_out(there: There, plan: Plan, given: Mapping[str, Any]) -> int:
-    from orchestrator.cli.tty_prompt import Lines, Terminal
+def _run_plan(context: ProjectContext, plan: Plan, options_given: Mapping[str, Any]) -> int:
+    from orchestrator.cli.tty_prompt import StdinLines, TtyPrompter
     from orchestrator.commands.context import outer_runs
-    from orchestrator.commands.run_plan import Person, carry_out
-    from orchestrator.executor import Options
-    from orchestrator.output.sinks import sinks
-    from orchestrator.output.terminal_lock import Turns
+    from orchestrator.commands.run_plan import UserInterface, run_plan
+    from orchestrator.executor import RunOptions
+    from orchestrator.output.sinks import choose_sinks
+    from orchestrator.output.terminal_lock import TerminalLock
 
-    if given.get("exit_code") and not plan.check:
+    if options_given.get("exit_code") and not plan.check_mode:
         raise click.UsageError("--exit-code requires --check")
-    if there.stage.protected and plan.changes and not plan.check and not given["yes"]:
-        _ask(there, plan)
-    turns = Turns()
-    terminal = Terminal(turns)
-    sink = sinks(
-        json=given["as_json"],
-        verbose=given["verbose"],
-        diff=given.get("diff", False),
+    if (
+        context.stage.protected
+        and plan.changes
+        and not plan.check_mode
+        and not options_given["yes"]
+    ):
+        _confirm_protected_stage(context, plan)
+    terminal_lock = TerminalLock()
+    terminal = TtyPrompter(terminal_lock)
+    sink = choose_sinks(
+        json=options_given["as_json"],
+        verbose=options_given["verbose"],
+        diff=options_given.get("diff", False),
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
-        turns=turns,
+        terminal_lock=terminal_lock,
     )
-    wanted = Options(
-        given["forks"],
-        given.get("keep_going", False),
-        skip_unreachable=given.get("unreachable") == "skip",
-        ask=partial(_ask_step, turns, Lines()) if given.get("step") else None,
-        would_exit=given.get("exit_code", False),
-        given=_given(given),
-        lock_wait=given.get("lock_wait", 0.0),
-        holder=_holder(given),
-        within=outer_runs(os.environ),
+    run_options = RunOptions(
+        options_given["forks"],
+        options_given.get("keep_going", False),
+        skip_unreachable=options_given.get("unreachable") == "skip",
+        ask_about_task=partial(_ask_about_task, terminal_lock, StdinLines())
+        if options_given.get("step")
+        else None,
+        exit_on_change=options_given.get("exit_code", False),
+        rerun_args=_cli_args_for_rerun(options_given),
+        lock_wait=options_given.get("lock_wait", 0.0),
+        lock_owner=_lock_owner(options_given),
+        outer_runs=outer_runs(os.environ),
     )
 
-    def left(steps: Mapping[str, str]) -> None:
+    def on_abort(steps: Mapping[str, str]) -> None:
         terminal.restore()
-        _left(steps)
+        _print_running_steps(steps)
 
-    return carry_out(
+    return run_plan(
         plan,
-        there,
-        options=wanted,
+        context,
+        options=run_options,
         sink=sink,
         environ=os.environ,
-        person=Person(terminal.asker(), left),
-        ssh_config=given["ssh_config"],
+        user_interface=UserInterface(terminal.prompt_function(), on_abort),
+        ssh_config=options_given["ssh_config"],
     )
 
 
-def _holder(given: Mapping[str, Any]) -> dict[str, str]:
+def _lock_owner(options_given: Mapping[str, Any]) -> dict[str, str]:
     """What is told of us to whoever wants a lock that we have."""
     import socket
     import time
 
-    from orchestrator.commands.context import user
+    from orchestrator.commands.context import current_user
 
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    owner = f"{user()}@{socket.gethostname()}"
-    return {"owner": owner, "since": since, "message": given.get("message") or ""}
+    owner = f"{current_user()}@{socket.gethostname()}"
+    return {"owner": owner, "since": since, "message": options_given.get("message") or ""}
 
 
-def _given(given: Mapping[str, Any]) -> tuple[str, ...]:
+def _cli_args_for_rerun(options_given: Mapping[str, Any]) -> tuple[str, ...]:
     """The words that a part of this run needs as well, when it is run by itself."""
-    extra = tuple(word for value in given.get("extra", ()) for word in ("-e", value))
-    return ("-C", given["directory"], *extra) if given["directory"] else extra
+    extra = tuple(word for value in options_given.get("extra", ()) for word in ("-e", value))
+    return ("-C", options_given["directory"], *extra) if options_given["directory"] else extra
 
 
-def _ask(there: There, plan: Plan) -> None:
+def _confirm_protected_stage(context: ProjectContext, plan: Plan) -> None:
     """Return when the user typed the stage's name. Raises UsageError where they did not."""
-    from orchestrator.model.host_folding import fold
+    from orchestrator.model.host_folding import fold_hostnames
 
-    name = there.stage.name
-    tasks = ", ".join(wave.task for lane in plan.lanes for wave in lane.waves)
+    name = context.stage.name
+    tasks = ", ".join(
+        planned_task.task for app_plan in plan.app_plans for planned_task in app_plan.planned_tasks
+    )
     count = f"{len(plan.hosts)} host{'s' if len(plan.hosts) != 1 else ''}"
     click.echo(f"'{name}' is protected. This would run {tasks}", err=True)
-    click.echo(f"on {count}: {fold(plan.hosts)}", err=True)
+    click.echo(f"on {count}: {fold_hostnames(plan.hosts)}", err=True)
     hint = "see it in full with `orch plan`; go on without a question with --yes"
     if not sys.stdin.isatty():
-        what = f"stage '{name}' is protected, and there is no terminal to ask at"
-        raise UsageError(Problem(what, None, hint))
+        message = f"stage '{name}' is protected, and there is no terminal to ask at"
+        raise UsageError(Diagnostic(message, None, hint))
     click.echo("Type the stage's name to go on: ", err=True, nl=False)
     if sys.stdin.readline().strip() != name:
-        raise UsageError(Problem("declined: nothing was contacted", None, hint))
+        raise UsageError(Diagnostic("declined: nothing was contacted", None, hint))
 
 
-def _left(steps: Mapping[str, str]) -> None:
-    from orchestrator.model.host_folding import fold
-    from orchestrator.model.sanitize import one_line
+def _print_running_steps(steps: Mapping[str, str]) -> None:
+    from orchestrator.model.host_folding import fold_hostnames
+    from orchestrator.model.sanitize import to_one_line
 
     click.echo(
         "\ninterrupted again: left at once; see `orch lock status` where apps have locks", err=True
@@ -294,12 +329,14 @@ def _left(steps: Mapping[str, str]) -> None:
     for host, step in steps.items():
         busy.setdefault(step, []).append(host)
     for step, hosts in busy.items():
-        click.echo(f"  {fold(hosts)} may still be busy with {one_line(step)}", err=True)
+        click.echo(
+            f"  {fold_hostnames(hosts)} may still be busy with {to_one_line(step)}", err=True
+        )
 
 
 @click.command("lock", short_help="Show or release the locks of apps.")
-@options.contacting
-@options.apps
+@options.host_options
+@options.apps_option
 @click.option("--force", is_flag=True, help="Release also what somebody has who is alive.")
 @click.option(
     "--become",
@@ -308,7 +345,9 @@ def _left(steps: Mapping[str, str]) -> None:
     help="Look at it as this user, where the login's may not, or has another home folder.",
 )
 @click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))
-def lock_verb(act: str, apps: tuple[str, ...], force: bool, become: str, **given: Any) -> int:
+def lock_command(
+    act: str, apps: tuple[str, ...], force: bool, become: str, **options_given: Any
+) -> int:
     """Show who has an app's lock on each of its hosts, or release it.
 
     A run that changes something for an app has the app's lock on every host of it, so that no
@@ -320,14 +359,14 @@ def lock_verb(act: str, apps: tuple[str, ...], force: bool, become: str, **given
       orch -s prod lock status --app blog
       orch -s prod lock release --app blog
     """
-    from orchestrator.commands.context import plan_lock
+    from orchestrator.commands.context import plan_lock_command
 
-    there = _go(given, f"lock {act}")
-    names = _names(apps, _NO_APP) or ("all",)
-    if not there.stage.apps:
-        raise click.UsageError(f"stage '{there.stage.name}' has no apps, and so no locks")
-    plan = plan_lock(there, act, names, os.environ, force=force, become=become)
-    return _carry_out(there, plan, given)
+    context = _load_context(options_given, f"lock {act}")
+    names = _split_names(apps, _NO_APP) or ("all",)
+    if not context.stage.apps:
+        raise click.UsageError(f"stage '{context.stage.name}' has no apps, and so no locks")
+    plan = plan_lock_command(context, act, names, os.environ, force=force, become=become)
+    return _run_plan(context, plan, options_given)
 
 
-VERBS: tuple[click.Command, ...] = (run_verb, exec_verb, plan_verb, lock_verb)
+RUN_COMMANDS: tuple[click.Command, ...] = (run_command, exec_command, plan_command, lock_command)

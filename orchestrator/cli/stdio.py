@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.model.text_encoding import escape_bytes
 
-_VISIBLE = "orch.visible"
-_PYTHONS_OWN = (None, "strict", "surrogateescape", "backslashreplace")
+_ERROR_HANDLER = "orch.visible"
+_DEFAULT_ERROR_HANDLERS = (None, "strict", "surrogateescape", "backslashreplace")
 """The error handlers that Python chooses by itself (sys.stdout, PEP 538, PEP 540)."""
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class OutputError(OSError):
+class StdoutError(OSError):
     """Standard output does not take what it is given. Where it is a full disk, say, and not just
     a reader that left, stderr was told."""
 
 
-class _Raw(io.FileIO):
+class RawStdStream(io.FileIO):
     """A standard stream's descriptor, which closing leaves open."""
 
     def __init__(self, descriptor: int) -> None:
@@ -38,22 +38,22 @@ class _Raw(io.FileIO):
         return count
 
 
-class _Output(_Raw):
-    _told = False
+class StdoutStream(RawStdStream):
+    _reported = False
 
     def write(self, data: ReadableBuffer) -> int:
         """Write, or raise OutputError; why is said on stderr once."""
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno != errno.EPIPE and not self._told:
-                self._told = True
+            if error.errno != errno.EPIPE and not self._reported:
+                self._reported = True
                 sys.stderr.write(f"cannot write to stdout: {error.strerror}\n")
                 sys.stderr.flush()
-            raise OutputError(error.errno, error.strerror) from error
+            raise StdoutError(error.errno, error.strerror) from error
 
 
-class _Errors(_Raw):
+class StderrStream(RawStdStream):
     def write(self, data: ReadableBuffer) -> int:
         """Write; what cannot be told is not, which is no reason to stop anything."""
         try:
@@ -62,7 +62,7 @@ class _Errors(_Raw):
             return memoryview(data).nbytes
 
 
-def settle() -> None:
+def make_std_streams_safe() -> None:
     """Make the standard streams whole. From here on writing to stdout raises OutputError where
     it fails, writing to stderr never does, and none of the three is None.
 
@@ -73,25 +73,25 @@ def settle() -> None:
         try:
             os.fstat(number)
         except OSError:
-            _take(number, mode)
+            _open_devnull_at(number, mode)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it lasts as long as the process
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _over(_Errors(2), sys.stderr)
+        sys.stderr = _wrap_stream(StderrStream(2), sys.stderr)
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _over(_Output(1), sys.stdout)
+        sys.stdout = _wrap_stream(StdoutStream(1), sys.stdout)
 
 
-def leave() -> None:
+def flush_std_streams() -> None:
     """Write out what is left; what cannot be written goes nowhere, without a word."""
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()
         except OSError:
-            _take(number, os.O_WRONLY)
+            _open_devnull_at(number, os.O_WRONLY)
 
 
-def _visible(error: UnicodeError) -> tuple[str, int]:
+def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:
     """What is written in place of characters that the stream's encoding does not have: ``\\xNN``
     for a byte that is not UTF-8, ``?`` for any other."""
     if not isinstance(error, UnicodeEncodeError):
@@ -100,7 +100,7 @@ def _visible(error: UnicodeError) -> tuple[str, int]:
     return "".join(char if char.isascii() else "?" for char in text), error.end
 
 
-def _take(number: int, mode: int) -> None:
+def _open_devnull_at(number: int, mode: int) -> None:
     """Have /dev/null at this descriptor."""
     descriptor = os.open(os.devnull, mode)
     if descriptor == number:
@@ -110,14 +110,14 @@ def _take(number: int, mode: int) -> None:
         os.close(descriptor)
 
 
-def _over(raw: _Raw, before: TextIO | None) -> TextIO:
+def _wrap_stream(raw: RawStdStream, previous: TextIO | None) -> TextIO:
     """A text stream over ``raw`` that writes as the one ``before`` did (None: it was closed), and
     never fails on a character: see ``_visible``."""
-    codecs.register_error(_VISIBLE, _visible)
-    errors = before.errors if before else None
+    codecs.register_error(_ERROR_HANDLER, _escape_unencodable)
+    errors = previous.errors if previous else None
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=before.encoding if before else "utf-8",
-        errors=_VISIBLE if errors in _PYTHONS_OWN else errors,
-        line_buffering=raw.isatty() or isinstance(raw, _Errors),
+        encoding=previous.encoding if previous else "utf-8",
+        errors=_ERROR_HANDLER if errors in _DEFAULT_ERROR_HANDLERS else errors,
+        line_buffering=raw.isatty() or isinstance(raw, StderrStream),
     )

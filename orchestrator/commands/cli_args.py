@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems, UsageError
-from orchestrator.model.marked_value import Value, Values, merge
-from orchestrator.playbook.model import Request
-from orchestrator.yamlio.naming_rules import RESERVED, why_no_variable
-from orchestrator.yamlio.schema import Reader
-from orchestrator.yamlio.yaml_loader import load
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    DiagnosticCollector,
+    SourcePosition,
+    UsageError,
+)
+from orchestrator.model.marked_value import MarkedValue, Values, merge_values
+from orchestrator.playbook.model import TaskRequest
+from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
+from orchestrator.yamlio.schema import SchemaReader
+from orchestrator.yamlio.yaml_loader import load_yaml
 
-COMMAND_LINE = Mark("<command line>")
+COMMAND_LINE = SourcePosition("<command line>")
 
 
-def requests(words: Sequence[str]) -> tuple[Request, ...]:
+def parse_task_requests(words: Sequence[str]) -> tuple[TaskRequest, ...]:
     """Tasks with their arguments: a ``key=value`` belongs to the task before it.
 
     Raises UsageError where there is no task before one, or one is given twice.
@@ -28,46 +34,48 @@ def requests(words: Sequence[str]) -> tuple[Request, ...]:
             continue
         if not found:
             hint = f"write the task first: orch run TASK {word}"
-            raise UsageError(Problem(f"'{word}' stands before any task", None, hint))
+            raise UsageError(Diagnostic(f"'{word}' stands before any task", None, hint))
         task, args = found[-1]
         if key in args:
-            raise UsageError(Problem(f"'{key}' is given twice to task '{task}'"))
+            raise UsageError(Diagnostic(f"'{key}' is given twice to task '{task}'"))
         args[key] = text
     if not found:
-        raise UsageError(Problem("no task named", None, "see `orch tasks`"))
-    return tuple(Request(task, args) for task, args in found)
+        raise UsageError(Diagnostic("no task named", None, "see `orch tasks`"))
+    return tuple(TaskRequest(task, args) for task, args in found)
 
 
-def extra_values(items: Sequence[str]) -> Values:
+def parse_extra_variables(items: Sequence[str]) -> Values:
     """The variables of ``-e key=value`` and ``-e @FILE``, later over earlier.
 
     Text given as ``key=value`` is text and never a template; a file is read like any other.
     Raises UsageError or DefinitionError.
     """
-    found: dict[str, Value] = {}
-    problems = Problems()
+    found: dict[str, MarkedValue] = {}
+    diagnostics = DiagnosticCollector()
     for item in items:
         if item.startswith("@"):
             path = Path(item[1:])
-            fields = Reader(problems).variables(load(path, str(path), secrets=True), str(path))
-            values: dict[str, Value] = {str(key): value for key, value in fields.items()}
+            fields = SchemaReader(diagnostics).variables(
+                load_yaml(path, str(path), secrets=True), str(path)
+            )
+            values: dict[str, MarkedValue] = {str(key): value for key, value in fields.items()}
         else:
-            values = dict([_pair(item)])
+            values = dict([_parse_assignment(item)])
         for name, value in values.items():
-            found[name] = merge(found[name], value) if name in found else value
-    if problems.found:
-        raise DefinitionError(*problems.found)
+            found[name] = merge_values(found[name], value) if name in found else value
+    if diagnostics.diagnostics:
+        raise DefinitionError(*diagnostics.diagnostics)
     return found
 
 
-def _pair(item: str) -> tuple[str, Value]:
+def _parse_assignment(item: str) -> tuple[str, MarkedValue]:
     name, equals, text = item.partition("=")
     if not equals:
         hint = "write -e NAME=VALUE, or -e @FILE"
-        raise UsageError(Problem(f"'-e {item}' gives no value", None, hint))
-    why, hint = why_no_variable(name)
-    if name in RESERVED:
+        raise UsageError(Diagnostic(f"'-e {item}' gives no value", None, hint))
+    reason, hint = variable_name_error(name)
+    if name in RESERVED_NAMES:
         hint = "a stage is named with -s STAGE" if name == "stage" else hint
-    if why:
-        raise UsageError(Problem(f"'-e {item}' cannot set '{name}': {why}", None, hint))
-    return name, Value(text, COMMAND_LINE, literal=True)
+    if reason:
+        raise UsageError(Diagnostic(f"'-e {item}' cannot set '{name}': {reason}", None, hint))
+    return name, MarkedValue(text, COMMAND_LINE, literal=True)

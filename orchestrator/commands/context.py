@@ -17,32 +17,32 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator import playbook, templating
-from orchestrator.commands.cli_args import extra_values
-from orchestrator.commands.project import Chosen, choose, root_of
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.inventory.limit import select
-from orchestrator.inventory.stage_loader import load as load_stage
+from orchestrator.commands.cli_args import parse_extra_variables
+from orchestrator.commands.project import StageChoice, resolve_project_root, select_stage
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.inventory.limit import select_hosts
+from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.journal import last_run
 from orchestrator.model.host import App, Host, Stage
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.marked_value import Value
-from orchestrator.model.secret import Secrets
-from orchestrator.model.secret_masking import Masks
-from orchestrator.modules import FOLDER
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.model.secret import SecretResolver
+from orchestrator.model.secret_masking import SecretMasker
+from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.plan import Plan
-from orchestrator.planner.plan_builder import build
-from orchestrator.planner.request import Ask, Tags
+from orchestrator.planner.plan_builder import build_plan
+from orchestrator.planner.request import PlanRequest, TagFilter
 from orchestrator.planner.template_objects import RunView, run_view
-from orchestrator.playbook.model import Modifiers, Request, Run, Step, Task
-from orchestrator.playbook.task_loader import check_parts
-from orchestrator.remote_shell.bootstrap import RUN
-from orchestrator.yamlio.secret_sources import fetcher
+from orchestrator.playbook.model import CommonOptions, RunStep, Step, Task, TaskRequest
+from orchestrator.playbook.task_loader import check_selection
+from orchestrator.remote_shell.bootstrap import RUN_VARIABLE
+from orchestrator.yamlio.secret_sources import secret_fetcher
 
-_RUN = regex(r"[0-9]{14}-[0-9a-z]{1,16}")
-_DEEPEST = 20  # runs within runs that are told of
+_RUN_ID = lazy_regex(r"[0-9]{14}-[0-9a-z]{1,16}")
+_MAX_OUTER_RUNS = 20  # runs within runs that are told of
 
 
-class Where(Struct, frozen=True):
+class ProjectSelector(Struct, frozen=True):
     """Which project, stage and hosts, as the command line names them."""
 
     directory: str | None = None
@@ -50,54 +50,71 @@ class Where(Struct, frozen=True):
     limit: str | None = None
 
 
-class There(Struct, frozen=True):
+class ProjectContext(Struct, frozen=True):
     """The project, stage and hosts that are meant."""
 
     root: Path
-    chosen: Chosen
+    stage_choice: StageChoice
     stage: Stage
     hosts: tuple[Host, ...]
-    secrets: Secrets = field(default_factory=Secrets)
+    secrets: SecretResolver = field(default_factory=SecretResolver)
 
 
-def go(where: Where, environ: Mapping[str, str], example: str, masks: Masks | None = None) -> There:
+def load_context(
+    selector: ProjectSelector,
+    environ: Mapping[str, str],
+    example: str,
+    masks: SecretMasker | None = None,
+) -> ProjectContext:
     """Load the stage and select its hosts; its secrets are hidden by ``masks`` once they are
     fetched. Raises UsageError or DefinitionError."""
-    root = root_of(where.directory)
-    chosen = choose(root, where.stages, environ, example)
-    stage = load_stage(root, chosen.name)
-    known = Secrets(masks, fetcher(environ))
-    return There(root, chosen, stage, _selected(root, stage, where.limit, environ), known)
+    root = resolve_project_root(selector.directory)
+    stage_choice = select_stage(root, selector.stages, environ, example)
+    stage = load_stage(root, stage_choice.name)
+    secrets_source = SecretResolver(masks, secret_fetcher(environ))
+    return ProjectContext(
+        root,
+        stage_choice,
+        stage,
+        _select_hosts(root, stage, selector.limit, environ),
+        secrets_source,
+    )
 
 
-def _selected(
+def _select_hosts(
     root: Path, stage: Stage, limit: str | None, environ: Mapping[str, str]
 ) -> tuple[Host, ...]:
-    def failed() -> Collection[str]:
+    def failed_hosts() -> Collection[str]:
         run = last_run(root, environ, stage.name)
         if run is None:
-            what = f"no run of stage '{stage.name}' is kept: nothing is known of the last one"
-            raise DefinitionError(Problem(what, Mark("--limit"), "leave `@failed` away"))
+            message = f"no run of stage '{stage.name}' is kept: nothing is known of the last one"
+            raise DefinitionError(
+                Diagnostic(message, SourcePosition("--limit"), "leave `@failed` away")
+            )
         if not run.failed:
-            what = f"every host completed in the last run of stage '{stage.name}' ({run.run})"
-            raise DefinitionError(Problem(what, Mark("--limit"), "so `@failed` means no host"))
+            message = f"every host completed in the last run of stage '{stage.name}' ({run.run})"
+            raise DefinitionError(
+                Diagnostic(message, SourcePosition("--limit"), "so `@failed` means no host")
+            )
         if not stage.hosts.keys() & set(run.failed):
-            what = f"the hosts that did not complete in the last run ({', '.join(run.failed[:5])})"
+            message = (
+                f"the hosts that did not complete in the last run ({', '.join(run.failed[:5])})"
+            )
             hint = f"see `orch -s {stage.name} hosts` for those there are"
-            what += f" are not in stage '{stage.name}' any more"
-            raise DefinitionError(Problem(what, Mark("--limit"), hint))
+            message += f" are not in stage '{stage.name}' any more"
+            raise DefinitionError(Diagnostic(message, SourcePosition("--limit"), hint))
         return run.failed
 
-    return select(stage, limit, failed)
+    return select_hosts(stage, limit, failed_hosts)
 
 
-class Parts(Struct, frozen=True):
+class PlanOptions(Struct, frozen=True):
     """Variables from the command line (``-e``), which parts of the tasks are meant, and whether
     they are only checked, with the contents that would be replaced; ``message`` is what the run
     is for."""
 
     extra: tuple[str, ...] = ()
-    tags: Tags = Tags()
+    tags: TagFilter = TagFilter()
     start_at: str = ""
     handlers: tuple[str, ...] = ()
     check: bool = False
@@ -106,106 +123,116 @@ class Parts(Struct, frozen=True):
     message: str = ""
 
 
-def choose_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
+def select_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
     """The apps named, or every one for ``all``. Raises DefinitionError where there is none such."""
     if "all" in names and stage.apps:
         return tuple(stage.apps.values())
     for name in names:
         if name not in stage.apps:
             listed = ", ".join(stage.apps)
-            hint = nearest(name, stage.apps) or (f"apps: {listed}" if listed else "it has no apps/")
-            what = f"stage '{stage.name}' has no app '{name}'"
-            raise DefinitionError(Problem(what, Mark("--app"), hint))
+            hint = suggest_nearest(name, stage.apps) or (
+                f"apps: {listed}" if listed else "it has no apps/"
+            )
+            message = f"stage '{stage.name}' has no app '{name}'"
+            raise DefinitionError(Diagnostic(message, SourcePosition("--app"), hint))
     return tuple(app for name, app in stage.apps.items() if name in names)
 
 
 def plan_tasks(
-    there: There, requests: Sequence[Request], parts: Parts, environ: Mapping[str, str]
+    context: ProjectContext,
+    requests: Sequence[TaskRequest],
+    options: PlanOptions,
+    environ: Mapping[str, str],
 ) -> Plan:
     """The plan of these tasks. Raises DefinitionError with all that is wrong."""
-    loaded = playbook.load(there.root, [request.task for request in requests])
-    playbook.check_requests(requests, loaded)
-    named = {
-        "--tags": parts.tags.only, "--skip-tags": parts.tags.skip, "--handler": parts.handlers
+    loaded = playbook.load_tasks(context.root, [request.task for request in requests])
+    playbook.check_task_requests(requests, loaded)
+    names_by_option = {
+        "--tags": options.tags.only, "--skip-tags": options.tags.skip, "--handler": options.handlers
     }  # fmt: skip
-    warnings = check_parts(there.root, loaded, named)
-    plan = _plan(there, tuple(requests), loaded.by_name, parts, environ)
+    warnings = check_selection(context.root, loaded, names_by_option)
+    plan = _build_plan(context, tuple(requests), loaded.by_name, options, environ)
     return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
 
 
-def plan_shown(
-    there: There, requests: Sequence[Request], parts: Parts, environ: Mapping[str, str]
+def plan_without_secrets(
+    context: ProjectContext,
+    requests: Sequence[TaskRequest],
+    options: PlanOptions,
+    environ: Mapping[str, str],
 ) -> Plan:
     """The plan of these tasks to look at, with ``‹name›`` as the value of each secret. Only where
     something is decided by what a secret is, or goes wrong for want of it, are they fetched.
 
     Raises DefinitionError with all that is wrong."""
-    unasked = Secrets(there.secrets.masks, stand_in=lambda secret: secret.label)
+    stand_ins = SecretResolver(context.secrets.masker, stand_in=lambda secret: secret.display_label)
     try:
-        plan = plan_tasks(replace(there, secrets=unasked), requests, parts, environ)
+        plan = plan_tasks(replace(context, secrets=stand_ins), requests, options, environ)
     except DefinitionError:
-        if not unasked.reads:
+        if not stand_ins.stand_in_reads:
             raise
-        unasked.decides = True
-    return plan_tasks(there, requests, parts, environ) if unasked.decides else plan
+        stand_ins.affects_plan = True
+    return plan_tasks(context, requests, options, environ) if stand_ins.affects_plan else plan
 
 
-def plan_task(there: There, task: Task, parts: Parts, environ: Mapping[str, str]) -> Plan:
+def plan_task(
+    context: ProjectContext, task: Task, options: PlanOptions, environ: Mapping[str, str]
+) -> Plan:
     """The plan of one task that stands in no file."""
-    return _plan(there, (Request(task.name),), {task.name: task}, parts, environ)
+    return _build_plan(context, (TaskRequest(task.name),), {task.name: task}, options, environ)
 
 
-def _plan(
-    there: There,
-    requests: tuple[Request, ...],
+def _build_plan(
+    context: ProjectContext,
+    requests: tuple[TaskRequest, ...],
     by_name: Mapping[str, Task],
-    parts: Parts,
+    options: PlanOptions,
     environ: Mapping[str, str],
 ) -> Plan:
-    return build(
-        Ask(
-            there.stage,
-            there.hosts,
+    return build_plan(
+        PlanRequest(
+            context.stage,
+            context.hosts,
             requests=requests,
             tasks=by_name,
-            run=new_run(time.time(), parts.message),
-            extra=extra_values(parts.extra),
+            run=new_run(time.time(), options.message),
+            extra_variables=parse_extra_variables(options.extra),
             environ=environ,
-            tags=parts.tags,
-            start_at=parts.start_at,
-            handlers=parts.handlers,
-            check=parts.check,
-            diff=parts.diff,
-            apps=choose_apps(there.stage, parts.apps),
-            root=str(there.root),
-            secrets=there.secrets,
-            project=cache(lambda: _identity(there.root)),
+            tags=options.tags,
+            start_at=options.start_at,
+            handlers=options.handlers,
+            check_mode=options.check,
+            show_diff=options.diff,
+            apps=select_apps(context.stage, options.apps),
+            root=str(context.root),
+            secrets=context.secrets,
+            project_identity=cache(lambda: _project_identity(context.root)),
         )
     )
 
 
-def _identity(root: Path) -> str:
+def _project_identity(root: Path) -> str:
     from orchestrator.commands.project_identity import (
-        identity,  # only where an app's lock is called after it
+        project_identity,  # only where an app's lock is called after it
     )
 
-    return identity(root)
+    return project_identity(root)
 
 
 def new_run(started: float, message: str = "") -> RunView:
     """A run that begins now; its id sorts by time and does not repeat."""
-    view = run_view("", user(), started, message)
+    view = run_view("", current_user(), started, message)
     return replace(view, id=f"{view.release}-{secrets.token_hex(2)}")
 
 
 def outer_runs(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The runs that started this one, outermost first: in the steps of a run, its id stands behind
     theirs in the environment. What cannot be one is left out."""
-    told = environ.get(RUN, "").split("/")
-    return tuple(run for run in told[-_DEEPEST:] if _RUN.fullmatch(run))
+    run_ids = environ.get(RUN_VARIABLE, "").split("/")
+    return tuple(run for run in run_ids[-_MAX_OUTER_RUNS:] if _RUN_ID.fullmatch(run))
 
 
-def user() -> str:
+def current_user() -> str:
     """Whoever runs orch."""
     try:
         return getpass.getuser()
@@ -213,12 +240,12 @@ def user() -> str:
         return str(os.getuid())
 
 
-_PLACE = Mark("<command line>")
+_COMMAND_LINE = SourcePosition("<command line>")
 
 
-def plan_lock(
-    there: There,
-    act: str,
+def plan_lock_command(
+    context: ProjectContext,
+    action: str,
     apps: Sequence[str],
     environ: Mapping[str, str],
     *,
@@ -227,12 +254,23 @@ def plan_lock(
 ) -> Plan:
     """The plan that tells of, or releases, the locks of these apps; ``become``: as this user.
     Raises DefinitionError."""
-    functions = (FOLDER / "lock.sh").read_text("utf-8")
-    given = f"lock={{{{ app.lock }}}} force={'1' if force else ''}"
-    text = f"set +e\n{given}\n{functions}\n{'tell' if act == 'status' else 'release'}\n"
-    run = Run(templating.shell(text, _PLACE), readonly=act == "status")
-    user = templating.value(Value(become, _PLACE, literal=True)) if become else None
-    step = Step(run, _PLACE, name=templating.text(act, _PLACE), mods=Modifiers(become=user))
-    task = Task(f"lock {act}", _PLACE, steps=(step,))
-    plan = plan_task(there, task, Parts(apps=tuple(apps)), environ)
-    return replace(plan, lanes=tuple(replace(lane, locks={}) for lane in plan.lanes))
+    functions = (MODULES_FOLDER / "lock.sh").read_text("utf-8")
+    assignments = f"lock={{{{ app.lock }}}} force={'1' if force else ''}"
+    text = f"set +e\n{assignments}\n{functions}\n{'tell' if action == 'status' else 'release'}\n"
+    run = RunStep(templating.compile_shell(text, _COMMAND_LINE), readonly=action == "status")
+    user = (
+        templating.compile_value(MarkedValue(become, _COMMAND_LINE, literal=True))
+        if become
+        else None
+    )
+    step = Step(
+        run,
+        _COMMAND_LINE,
+        name=templating.compile_text(action, _COMMAND_LINE),
+        options=CommonOptions(become=user),
+    )
+    task = Task(f"lock {action}", _COMMAND_LINE, steps=(step,))
+    plan = plan_task(context, task, PlanOptions(apps=tuple(apps)), environ)
+    return replace(
+        plan, app_plans=tuple(replace(app_plan, lock_paths={}) for app_plan in plan.app_plans)
+    )

@@ -11,258 +11,330 @@ from contextlib import closing
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.commands.context import There
+from orchestrator.commands.context import ProjectContext
 from orchestrator.commands.doctor_checks import (
-    DIGEST,
-    GROUP,
-    MODULE,
-    STEP,
-    Answers,
-    Wanted,
-    Wants,
-    become,
-    clock,
-    disk,
-    tools,
+    DIGEST_TOOLS,
+    MODULE_TOOLS,
+    PROCESS_GROUP_TOOLS,
+    STEP_TOOLS,
+    DoctorReport,
+    HostRequirements,
+    RequirementsFinder,
+    become_findings,
+    clock_findings,
+    disk_findings,
+    tool_findings,
 )
-from orchestrator.commands.run_plan import Person, allow_files
-from orchestrator.commands.signals import interrupts
-from orchestrator.errors import ConnectError, Exit
-from orchestrator.executor import Cancel
-from orchestrator.journal import STATE, check_private
-from orchestrator.model.command import Command
-from orchestrator.model.condition import Always
+from orchestrator.commands.run_plan import UserInterface, raise_fd_limit
+from orchestrator.commands.signals import handle_interrupts
+from orchestrator.errors import ConnectError, ExitCode
+from orchestrator.executor import CancelToken
+from orchestrator.journal import STATE_FOLDER, check_private
+from orchestrator.model.command import StepCommand
+from orchestrator.model.condition import ConstantCondition
 from orchestrator.model.host import Host
-from orchestrator.model.host_check import ASKED, WAY, Checkup, State, Trouble
+from orchestrator.model.host_check import (
+    CONNECTION_CHECKS,
+    HOST_CHECKS,
+    HealthFinding,
+    HostCheck,
+    HostHealth,
+)
 from orchestrator.model.shell_quoting import shell_quote
-from orchestrator.model.text_encoding import decode
-from orchestrator.modules import FOLDER
-from orchestrator.remote_shell import Ending, Lost, Session
+from orchestrator.model.text_encoding import decode_bytes
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.remote_shell import CommandResult, SessionLostError, ShellSession
 from orchestrator.remote_shell.channel_protocol import Connection
-from orchestrator.transports.connection_info import Teller, Told
-from orchestrator.transports.registry import Connector
+from orchestrator.transports.connection_info import ConnectionInfo, ConnectionInspector
+from orchestrator.transports.registry import TransportRegistry
 
-_PATIENCE = 20.0  # seconds for a host to answer; a network file system may not
-_KEPT = 1 << 16  # bytes of an answer
-_LAST = {  # by the phase of a ConnectError: the check that did not come out well
+_ANSWER_TIMEOUT = 20.0  # seconds for a host to answer; a network file system may not
+_MAX_ANSWER_BYTES = 1 << 16  # bytes of an answer
+_CHECK_BY_PHASE = {  # by the phase of a ConnectError: the check that did not come out well
     "ssh_config": "resolve", "resolve": "resolve", "connect": "reach", "banner": "reach",
     "kex": "reach", "host key": "key", "auth": "auth",
 }  # fmt: skip
-_LOGINS = frozenset(
+_LOGIN_KEYWORDS = frozenset(
     "gssapiauthentication hostbasedauthentication pkcs11provider securitykeyprovider".split()
 )
 """Ways to log in, which do not matter where another one did."""
 
 
-class Report(Struct, frozen=True):
+class DoctorResult(Struct, frozen=True):
     """What was found out, in the order of the stage's hosts. ``blind``: the tasks could not be
     read, so that nobody knows what they need."""
 
-    checkups: tuple[Checkup, ...]
-    code: Exit
-    blind: bool = False
+    host_checks: tuple[HostCheck, ...]
+    exit_code: ExitCode
+    tasks_unreadable: bool = False
 
 
-def doctor(
-    there: There, *, forks: int, environ: Mapping[str, str], person: Person, ssh_config: str | None
-) -> Report:
+def check_hosts(
+    context: ProjectContext,
+    *,
+    forks: int,
+    environ: Mapping[str, str],
+    user_interface: UserInterface,
+    ssh_config: str | None,
+) -> DoctorResult:
     """Look at all hosts, ``forks`` at a time. Nothing is changed on any, nor in known_hosts. The
     first Ctrl-C ends it with what is known by then, a second one at once.
     """
-    if any(host.connect.transport == "sandbox" for host in there.hosts):
-        check_private(there.root, environ)
-    allow_files()
-    cancel, stop = Cancel(), threading.Event()
-    connector = Connector(
-        record=False,
-        sandbox=there.root / STATE / "sandbox" / there.stage.name,
+    if any(host.connect.transport == "sandbox" for host in context.hosts):
+        check_private(context.root, environ)
+    raise_fd_limit()
+    cancel, stop = CancelToken(), threading.Event()
+    connector = TransportRegistry(
+        record_host_keys=False,
+        sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
         environ=environ,
-        hosts=there.stage.hosts,
-        ask=person.ask,
-        known=there.secrets.masks.add,
+        hosts=context.stage.hosts,
+        prompt_user=user_interface.prompt,
+        on_secret=context.secrets.masker.add_secret,
         ssh_config=ssh_config,
     )
 
-    def first() -> None:
+    def stop_checks() -> None:
         stop.set()
-        cancel.stop()
+        cancel.cancel()
         connector.cancel()
 
-    teller = Teller(environ, there.stage.hosts, stop, ssh_config)
-    wanted = Wanted(there.root)
+    connection_inspector = ConnectionInspector(environ, context.stage.hosts, stop, ssh_config)
+    requirements_finder = RequirementsFinder(context.root)
 
-    def look(host: Host) -> Checkup:
-        return _Look(host, wanted.of(host), connector, teller, cancel).checkup()
+    def inspect_host(host: Host) -> HostCheck:
+        return HostInspector(
+            host, requirements_finder.requirements_of(host), connector, connection_inspector, cancel
+        ).inspect()
 
-    with interrupts(first, lambda _: None, lambda: person.left({})):
+    with handle_interrupts(stop_checks, lambda _: None, lambda: user_interface.on_abort({})):
         try:
             with ThreadPoolExecutor(forks) as pool:
-                checkups = tuple(pool.map(look, there.hosts))
+                host_checks = tuple(pool.map(inspect_host, context.hosts))
         finally:
             connector.close()
-    return Report(checkups, _code(checkups, interrupted=cancel.stopping), wanted.broken)
+    return DoctorResult(
+        host_checks,
+        _exit_code(host_checks, interrupted=cancel.is_cancelled),
+        requirements_finder.tasks_unreadable,
+    )
 
 
-def _code(checkups: tuple[Checkup, ...], *, interrupted: bool) -> Exit:
-    states = {checkup.state for checkup in checkups}
+def _exit_code(host_checks: tuple[HostCheck, ...], *, interrupted: bool) -> ExitCode:
+    states = {host_check.state for host_check in host_checks}
     if interrupted:
-        return Exit.INTERRUPTED
-    if State.FAILS in states:
-        return Exit.FAILED
-    return Exit.UNREACHABLE if State.UNREACHABLE in states else Exit.OK
+        return ExitCode.INTERRUPTED
+    if HostHealth.FAILS in states:
+        return ExitCode.FAILED
+    return ExitCode.UNREACHABLE if HostHealth.UNREACHABLE in states else ExitCode.OK
 
 
-class _Look:
+class HostInspector:
     """One look at one host."""
 
     def __init__(
-        self, host: Host, wants: Wants, connector: Connector, teller: Teller, cancel: Cancel
+        self,
+        host: Host,
+        requirements: HostRequirements,
+        connector: TransportRegistry,
+        connection_inspector: ConnectionInspector,
+        cancel: CancelToken,
     ) -> None:
-        self._host, self._wants = host, wants
-        self._connector, self._teller, self._cancel = connector, teller, cancel
-        self._told = Told()
+        self._host, self._requirements = host, requirements
+        self._connector, self._connection_inspector, self._cancel = (
+            connector,
+            connection_inspector,
+            cancel,
+        )
+        self._connection_info = ConnectionInfo()
 
-    def checkup(self) -> Checkup:
+    def inspect(self) -> HostCheck:
         """What is found out."""
-        found = Checkup(self._host.name, State.INTERRUPTED, self._host.connect.transport)
-        if self._cancel.stopping:
-            return found
+        host_check = HostCheck(
+            self._host.name, HostHealth.INTERRUPTED, self._host.connect.transport
+        )
+        if self._cancel.is_cancelled:
+            return host_check
         try:
-            self._told = self._teller.of(self._host)
-            found = replace(found, place=self._told.place, via=self._told.via)
+            self._connection_info = self._connection_inspector.inspect(self._host)
+            host_check = replace(
+                host_check,
+                endpoint=self._connection_info.endpoint,
+                jump_hosts=self._connection_info.jump_hosts,
+            )
             with closing(self._connector.connect(self._host)) as connection:
-                return self._asked(connection, found)
+                return self._check_over_shell(connection, host_check)
         except ConnectError as error:
-            return found if self._cancel.stopping else self._away(error, found)
-        except Lost as lost:
-            if self._cancel.stopping:
-                return found
-            trouble = Trouble("shell", str(lost), "try again: it was reached before", fails=True)
-            return replace(found, state=State.FAILS, troubles=(trouble,), passed=_before("shell"))
+            return (
+                host_check
+                if self._cancel.is_cancelled
+                else self._unreachable_check(error, host_check)
+            )
+        except SessionLostError as lost:
+            if self._cancel.is_cancelled:
+                return host_check
+            finding = HealthFinding(
+                "shell", str(lost), "try again: it was reached before", fails=True
+            )
+            return replace(
+                host_check,
+                state=HostHealth.FAILS,
+                findings=(finding,),
+                passed_checks=_checks_before("shell"),
+            )
 
-    def _away(self, error: ConnectError, found: Checkup) -> Checkup:
-        check = _LAST.get(error.phase, "shell")
-        before = _before(check)
-        if ": jump host " in error.why:  # it was not this host that its way ended at
-            check, before = "reach", frozenset()
-        place = self._told.place
-        via = f" via {', '.join(self._told.via)}" if self._told.via else ""
-        at = f"{place}{via}: " if place and not error.why.startswith(place) else ""
-        what = f"{error.phase}: {at}{error.why}"
-        troubles = (Trouble(check, what, error.hint, fails=True), *self._ignored(well=False))
-        return replace(found, state=State.UNREACHABLE, passed=before, troubles=troubles)
+    def _unreachable_check(self, error: ConnectError, host_check: HostCheck) -> HostCheck:
+        check = _CHECK_BY_PHASE.get(error.phase, "shell")
+        passed = _checks_before(check)
+        if ": jump host " in error.reason:  # it was not this host that its way ended at
+            check, passed = "reach", frozenset()
+        endpoint = self._connection_info.endpoint
+        via = (
+            f" via {', '.join(self._connection_info.jump_hosts)}"
+            if self._connection_info.jump_hosts
+            else ""
+        )
+        prefix = f"{endpoint}{via}: " if endpoint and not error.reason.startswith(endpoint) else ""
+        message = f"{error.phase}: {prefix}{error.reason}"
+        findings = (
+            HealthFinding(check, message, error.hint, fails=True),
+            *self._ignored_settings(logged_in=False),
+        )
+        return replace(
+            host_check, state=HostHealth.UNREACHABLE, passed_checks=passed, findings=findings
+        )
 
-    def _ignored(self, *, well: bool) -> list[Trouble]:
+    def _ignored_settings(self, *, logged_in: bool) -> list[HealthFinding]:
         """What ssh_config says in vain. ``well``: it could be logged in all the same."""
         return [
-            Trouble("ssh_config", f"{one} is not obeyed: {one.why}", f"it stands at {one.mark}")
-            for one in self._told.unsupported
-            if not well or one.keyword.lower() not in _LOGINS
+            HealthFinding(
+                "ssh_config", f"{one} is not obeyed: {one.reason}", f"it stands at {one.position}"
+            )
+            for one in self._connection_info.unsupported
+            if not logged_in or one.keyword.lower() not in _LOGIN_KEYWORDS
         ]
 
-    def _asked(self, connection: Connection, found: Checkup) -> Checkup:
+    def _check_over_shell(self, connection: Connection, host_check: HostCheck) -> HostCheck:
         """What the host says. Raises ConnectError and Lost."""
-        session = Session(connection.open(), ready_timeout=self._host.connect.timeout)
-        unwatch = self._cancel.watch(session.cancel)
+        session = ShellSession(connection.open(), ready_timeout=self._host.connect.timeout)
+        remove_callback = self._cancel.add_callback(session.cancel)
         try:
-            heard, sent = _Heard(), time.time()
+            listener, sent_at = DoctorListener(), time.time()
             session.run(
-                [Command(1, self._script(), timeout=_PATIENCE, changes=Always(False))], heard
+                [
+                    StepCommand(
+                        1,
+                        self._doctor_script(),
+                        timeout=_ANSWER_TIMEOUT,
+                        changed_condition=ConstantCondition(False),
+                    )
+                ],
+                listener,
             )
             began = time.monotonic()
-            if session.alive:
-                session.run((), _Heard())
+            if session.is_alive:
+                session.run((), DoctorListener())
             latency = time.monotonic() - began
         finally:
-            unwatch()
+            remove_callback()
             session.close()
-        if self._cancel.stopping:
-            return found
-        answers = Answers.read(heard.text)
-        skew = answers.skew(sent, heard.first or time.time())
-        troubles = [*self._agents(), *self._judged(answers, skew), *self._ignored(well=True)]
-        way = WAY if self._told.place or found.transport == "sandbox" else ("shell",)
-        passed = {*way, *ASKED} - (set() if self._asks_to_become else {"become"})
+        if self._cancel.is_cancelled:
+            return host_check
+        report = DoctorReport.parse(listener.text)
+        skew = report.clock_skew(sent_at, listener.first_received_at or time.time())
+        findings = [
+            *self._agent_findings(),
+            *self._evaluate_report(report, skew),
+            *self._ignored_settings(logged_in=True),
+        ]
+        connection_checks = (
+            CONNECTION_CHECKS
+            if self._connection_info.endpoint or host_check.transport == "sandbox"
+            else ("shell",)
+        )
+        passed = {*connection_checks, *HOST_CHECKS} - (
+            set() if self._has_become_users else {"become"}
+        )
         return replace(
-            found,
-            state=_state(troubles),
-            passed=frozenset(passed if answers.whole else way),
-            troubles=tuple(troubles),
-            shell=answers.shell,
-            free=answers.free,
-            skew=skew,
+            host_check,
+            state=_overall_health(findings),
+            passed_checks=frozenset(passed if report.is_complete else connection_checks),
+            findings=tuple(findings),
+            shell_name=report.shell,
+            free_bytes=report.free_bytes,
+            clock_skew=skew,
             latency=latency,
         )
 
-    def _agents(self) -> list[Trouble]:
+    def _agent_findings(self) -> list[HealthFinding]:
         """Those that are there and do not answer: one can log in without them, and waits."""
-        agents = map(self._connector.agents.at, self._told.agents)
+        agents = map(self._connector.agents.agent_at, self._connection_info.agent_sockets)
         return [
-            Trouble("auth", agent.trouble, agent.remedy)
+            HealthFinding("auth", agent.error, agent.remedy)
             for agent in agents
-            if agent is not None and agent.trouble and not agent.away
+            if agent is not None and agent.error and not agent.is_absent
         ]
 
     @property
-    def _asks_to_become(self) -> bool:
-        return bool(self._wants.users)
+    def _has_become_users(self) -> bool:
+        return bool(self._requirements.users)
 
-    def _judged(self, answers: Answers, skew: float | None) -> list[Trouble]:
-        troubles = [
-            *become(answers, self._host.connect.become_method, self._wants.users),
-            *disk(answers),
-            *clock(skew),
-            *tools(answers, self._wants),
+    def _evaluate_report(self, report: DoctorReport, skew: float | None) -> list[HealthFinding]:
+        findings = [
+            *become_findings(report, self._host.connect.become_method, self._requirements.users),
+            *disk_findings(report),
+            *clock_findings(skew),
+            *tool_findings(report, self._requirements),
         ]
-        if not answers.whole:
-            what = f"it did not answer all that it was asked within {_PATIENCE:g} s"
+        if not report.is_complete:
+            message = f"it did not answer all that it was asked within {_ANSWER_TIMEOUT:g} s"
             hint = "does `df` on the host hang at a network file system, or sudo at a directory?"
-            troubles.insert(0, Trouble("shell", what, hint, fails=True))
-        return troubles
+            findings.insert(0, HealthFinding("shell", message, hint, fails=True))
+        return findings
 
-    def _script(self) -> str:
-        modules = self._wants.modules.values()
+    def _doctor_script(self) -> str:
+        modules = self._requirements.modules.values()
         more = {tool for choices in modules for choice in choices for tool in choice}
-        given = {
-            "tools": " ".join((*STEP, *MODULE, *DIGEST, *GROUP)),
+        variables = {
+            "tools": " ".join((*STEP_TOOLS, *MODULE_TOOLS, *DIGEST_TOOLS, *PROCESS_GROUP_TOOLS)),
             "more": " ".join(sorted(more)),
             "method": self._host.connect.become_method,
         }
-        words = " ".join(f"{name}={shell_quote(text)}" for name, text in given.items())
-        users = " ".join(map(shell_quote, self._wants.users))
-        return f"{words}\nset -- {users}\n{(FOLDER / 'doctor.sh').read_text('utf-8')}"
+        assignments = " ".join(f"{name}={shell_quote(text)}" for name, text in variables.items())
+        users = " ".join(map(shell_quote, self._requirements.users))
+        return f"{assignments}\nset -- {users}\n{(MODULES_FOLDER / 'doctor.sh').read_text('utf-8')}"
 
 
-def _before(check: str) -> frozenset[str]:
-    return frozenset(WAY[: WAY.index(check)])
+def _checks_before(check: str) -> frozenset[str]:
+    return frozenset(CONNECTION_CHECKS[: CONNECTION_CHECKS.index(check)])
 
 
-def _state(troubles: list[Trouble]) -> State:
-    if any(trouble.fails for trouble in troubles):
-        return State.FAILS
-    return State.WARNED if troubles else State.FINE
+def _overall_health(findings: list[HealthFinding]) -> HostHealth:
+    if any(finding.fails for finding in findings):
+        return HostHealth.FAILS
+    return HostHealth.WARNED if findings else HostHealth.FINE
 
 
-class _Heard:
+class DoctorListener:
     """The session's listener. ``first`` is when the first of the answer came, in seconds since
     the epoch."""
 
     def __init__(self) -> None:
-        self._said = bytearray()
-        self.first: float | None = None
+        self._received = bytearray()
+        self.first_received_at: float | None = None
 
     @property
     def text(self) -> str:
         """The answer."""
-        return decode(bytes(self._said))
+        return decode_bytes(bytes(self._received))
 
     def started(self, step: int) -> None: ...
 
     def reported(self, step: int, kind: str, text: str) -> None: ...
 
     def output(self, step: int, stream: str, data: bytes) -> None:
-        if step and stream == "stdout" and len(self._said) < _KEPT:
-            self.first = self.first or time.time()
-            self._said += data
+        if step and stream == "stdout" and len(self._received) < _MAX_ANSWER_BYTES:
+            self.first_received_at = self.first_received_at or time.time()
+            self._received += data
 
-    def ended(self, step: int, ending: Ending) -> None: ...
+    def ended(self, step: int, ending: CommandResult) -> None: ...

@@ -13,185 +13,200 @@ from msgspec import Struct, field
 from orchestrator import playbook
 from orchestrator.errors import ConnectError, OrchError
 from orchestrator.model.host import Host
-from orchestrator.model.host_check import Trouble
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.text_encoding import encode
+from orchestrator.model.host_check import HealthFinding
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.text_encoding import encode_text
 from orchestrator.planner.host_scope import HostScope
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.model import Call, Task
-from orchestrator.templating import Templates, ValueTemplate
-from orchestrator.transports.become import Become
-from orchestrator.transports.prompts import BECOME_FILE
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.model import Task, TaskCall
+from orchestrator.templating import TemplateCache, ValueTemplate
+from orchestrator.transports.become import BecomeCommand
+from orchestrator.transports.prompts import BECOME_FILE_VARIABLE
 
-FULL, SCARCE = 1 << 20, 100 << 20  # bytes free: no step could write there; it may soon be so
-SKEW = 5.0  # seconds that clocks may differ before anybody minds
-_NUMBER = regex(r"[0-9]{1,18}")
-_DF = regex(  # POSIX.1-2017 df -P; as df -Pi has it
+MIN_FREE_BYTES, LOW_FREE_BYTES = (
+    1 << 20,
+    100 << 20,
+)  # bytes free: no step could write there; it may soon be so
+MAX_CLOCK_SKEW = 5.0  # seconds that clocks may differ before anybody minds
+_SHORT_NUMBER = lazy_regex(r"[0-9]{1,18}")
+_DF_LINE = lazy_regex(  # POSIX.1-2017 df -P; as df -Pi has it
     r"\s([0-9]{1,18})\s+([0-9]{1,18})\s+(-?[0-9]{1,18})\s+([0-9]{1,18})%\s+\S"
 )
-_PASSWORD = regex("password is required|asks for a password")
-_TTY = regex("must have a tty|no tty present")
-_NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
-_UNUSABLE = {
+_PASSWORD_REQUIRED = lazy_regex("password is required|asks for a password")
+_TTY_REQUIRED = lazy_regex("must have a tty|no tty present")
+_DIRECTORY_NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
+_UNUSABLE_HINTS = {
     "missing": ("is not there", "make it"),
     "closed": ("can't be written by the login user", "let it write there"),
     "readonly": ("is read-only", "remount it, once it is known why"),
 }
 
 
-class Answers(Struct):
+class DoctorReport(Struct):
     """The lines of the host, by their first words. ``become``: which of the users, the exit status
     of becoming them, and what was said. ``whole``: the last line is there, too."""
 
-    one: dict[str, str] = field(default_factory=dict)
-    lacks: set[str] = field(default_factory=set)
-    become: list[tuple[int, int, str]] = field(default_factory=list)
-    whole: bool = False
+    values: dict[str, str] = field(default_factory=dict)
+    missing_tools: set[str] = field(default_factory=set)
+    become_results: list[tuple[int, int, str]] = field(default_factory=list)
+    is_complete: bool = False
 
     @classmethod
-    def read(cls, text: str) -> Answers:
+    def parse(cls, text: str) -> DoctorReport:
         """The answers in what the host said; a line that is none is passed over."""
-        found = cls()
+        report = cls()
         for line in text.splitlines():
             key, _, rest = line.partition(" ")
             if key == "lacks":
-                found.lacks.add(rest)
+                report.missing_tools.add(rest)
             elif key == "end":
-                found.whole = True
+                report.is_complete = True
             elif key == "become":
-                number, status, said = (*rest.split(" ", 2), "", "")[:3]
-                if _NUMBER.fullmatch(number) and _NUMBER.fullmatch(status):
-                    found.become.append((int(number) - 1, int(status), said))
+                number, status, message = (*rest.split(" ", 2), "", "")[:3]
+                if _SHORT_NUMBER.fullmatch(number) and _SHORT_NUMBER.fullmatch(status):
+                    report.become_results.append((int(number) - 1, int(status), message))
             else:
-                found.one[key] = rest
-        return found
+                report.values[key] = rest
+        return report
 
     @property
     def shell(self) -> str:
         """What its ``sh`` is."""
-        return self.one.get("shell", "") or "sh"
+        return self.values.get("shell", "") or "sh"
 
     @property
-    def free(self) -> dict[str, int]:
+    def free_bytes(self) -> dict[str, int]:
         """Bytes free at ``home`` and ``tmp``, as far as it told."""
         found = {}
-        for place in _NAMES:
-            if match := _DF.search(self.one.get(f"{place}.blocks", "")):
-                found[place] = max(0, int(match[3])) * 1024
+        for directory in _DIRECTORY_NAMES:
+            if match := _DF_LINE.search(self.values.get(f"{directory}.blocks", "")):
+                found[directory] = max(0, int(match[3])) * 1024
         return found
 
-    def skew(self, sent: float, heard: float) -> float | None:
+    def clock_skew(self, sent_at: float, received_at: float) -> float | None:
         """How many seconds its clock is ahead of ours at the least, since it looked between
         ``sent`` and ``heard``, and told whole seconds. None where it has no clock to look at.
         """
-        said = self.one.get("clock", "")
-        if not _NUMBER.fullmatch(said):
+        clock_text = self.values.get("clock", "")
+        if not _SHORT_NUMBER.fullmatch(clock_text):
             return None
-        least, most = int(said) - heard, int(said) + 1 - sent
+        least, most = int(clock_text) - received_at, int(clock_text) + 1 - sent_at
         return least if least > 0 else min(most, 0.0)
 
 
-def disk(answers: Answers) -> Iterator[Trouble]:
+def disk_findings(report: DoctorReport) -> Iterator[HealthFinding]:
     """What is wrong with where steps write. What a step brings to a host gets there by either of
     the two folders."""
-    odd = {place: answers.one.get(f"{place}.is", "") for place in _NAMES}
-    for place, name in _NAMES.items():
-        path = answers.one.get(f"{place}.path", "")
-        if place == "tmp" and path == answers.one.get("home.path", ""):
+    unusable = {
+        directory: report.values.get(f"{directory}.is", "") for directory in _DIRECTORY_NAMES
+    }
+    for place, name in _DIRECTORY_NAMES.items():
+        path = report.values.get(f"{place}.path", "")
+        if place == "tmp" and path == report.values.get("home.path", ""):
             continue
-        if odd[place]:
-            what, hint = _UNUSABLE[odd[place]]
+        if unusable[place]:
+            message, hint = _UNUSABLE_HINTS[unusable[place]]
             hint += "; or have TMPDIR name another" if place == "tmp" else ""
-            yield Trouble("disk", f"{name} {path} {what}", hint, fails=all(odd.values()))
-        elif found := _full(answers, place):
-            what, hint, fails = found
-            yield Trouble("disk", f"{what} at {name} {path}", hint, fails=fails)
+            yield HealthFinding(
+                "disk", f"{name} {path} {message}", hint, fails=all(unusable.values())
+            )
+        elif shortage := _space_shortage(report, place):
+            message, hint, fails = shortage
+            yield HealthFinding("disk", f"{message} at {name} {path}", hint, fails=fails)
 
 
-def _full(answers: Answers, place: str) -> tuple[str, str, bool] | None:
-    inodes = _DF.search(answers.one.get(f"{place}.inodes", ""))
-    free = answers.free.get(place)
-    if free is not None and free < FULL:
+def _space_shortage(report: DoctorReport, directory: str) -> tuple[str, str, bool] | None:
+    inodes = _DF_LINE.search(report.values.get(f"{directory}.inodes", ""))
+    free = report.free_bytes.get(directory)
+    if free is not None and free < MIN_FREE_BYTES:
         return "no space is left", "make room", True
     if inodes and int(inodes[1]) and not int(inodes[3]):
         return "no inode is left", "remove what has many small files", True
-    if free is not None and free < SCARCE:
+    if free is not None and free < LOW_FREE_BYTES:
         return f"{free >> 20} MiB of space are left", "make room before it is none", False
     return None
 
 
-def clock(skew: float | None) -> Iterator[Trouble]:
+def clock_findings(skew: float | None) -> Iterator[HealthFinding]:
     """Whether its clock and ours differ."""
     if skew is None:
-        yield Trouble("clock", "it does not tell the time: `date +%s` fails")
-    elif abs(skew) >= SKEW:
-        where = "ahead of" if skew > 0 else "behind"
-        what = f"its clock is {abs(skew):.0f} s {where} this machine's"
+        yield HealthFinding("clock", "it does not tell the time: `date +%s` fails")
+    elif abs(skew) >= MAX_CLOCK_SKEW:
+        direction = "ahead of" if skew > 0 else "behind"
+        message = f"its clock is {abs(skew):.0f} s {direction} this machine's"
         hint = "see `timedatectl` on both: certificates, tokens and make go by the time"
-        yield Trouble("clock", what, hint)
+        yield HealthFinding("clock", message, hint)
 
 
-def tools(answers: Answers, wants: Wants) -> Iterator[Trouble]:
+def tool_findings(report: DoctorReport, requirements: HostRequirements) -> Iterator[HealthFinding]:
     """Which commands it lacks that something here needs."""
-    missing = answers.lacks
-    needed = (*STEP, *(MODULE if wants.modules else ()))
+    missing = report.missing_tools
+    needed = (*STEP_TOOLS, *(MODULE_TOOLS if requirements.modules else ()))
     if lacks := [tool for tool in needed if tool in missing]:
-        what = f"it lacks {', '.join(lacks)}, which modules build on"
-        if set(lacks) & set(STEP):
-            what = f"it lacks {', '.join(lacks)}, which steps need"
+        message = f"it lacks {', '.join(lacks)}, which modules build on"
+        if set(lacks) & set(STEP_TOOLS):
+            message = f"it lacks {', '.join(lacks)}, which steps need"
         hint = "they are in coreutils, diffutils, findutils, grep and sed, or all in busybox"
-        yield Trouble("tools", what, f"{hint}; or PATH leaves out where they are", fails=True)
-    if missing.issuperset(GROUP):
-        what = "it has neither setsid nor perl: a step that is ended takes its session with it"
-        yield Trouble("tools", what, "setsid is in util-linux")
-    if wants.modules and missing.issuperset(DIGEST):
-        what = "it has none of sha256sum, shasum and openssl, which modules compare files by"
-        yield Trouble("tools", what, "sha256sum is in coreutils", fails=True)
-    for module, choices in wants.modules.items():
+        yield HealthFinding(
+            "tools", message, f"{hint}; or PATH leaves out where they are", fails=True
+        )
+    if missing.issuperset(PROCESS_GROUP_TOOLS):
+        message = "it has neither setsid nor perl: a step that is ended takes its session with it"
+        yield HealthFinding("tools", message, "setsid is in util-linux")
+    if requirements.modules and missing.issuperset(DIGEST_TOOLS):
+        message = "it has none of sha256sum, shasum and openssl, which modules compare files by"
+        yield HealthFinding("tools", message, "sha256sum is in coreutils", fails=True)
+    for module, choices in requirements.modules.items():
         for choice in choices:
             if missing.issuperset(choice):
-                what = f"it has no {' or '.join(choice)}, which the tasks' module `{module}` needs"
-                yield Trouble("tools", what, "install it there, if the tasks do not do so before")
+                message = (
+                    f"it has no {' or '.join(choice)}, which the tasks' module `{module}` needs"
+                )
+                yield HealthFinding(
+                    "tools", message, "install it there, if the tasks do not do so before"
+                )
 
 
-def become(answers: Answers, method: str, users: Sequence[str]) -> Iterator[Trouble]:
+def become_findings(
+    report: DoctorReport, method: str, users: Sequence[str]
+) -> Iterator[HealthFinding]:
     """Which of the users whose shells steps want it gives no shell of."""
-    for number, status, said in answers.become:
+    for number, status, message in report.become_results:
         if not status or not 0 <= number < len(users):
             continue
         user = users[number]
-        if _TTY.search(said):
+        if _TTY_REQUIRED.search(message):
             hint = "`Defaults !requiretty` in the host's sudoers: orch needs no terminal"
-            yield Trouble("become", f"{method} wants a terminal: {said}", hint, fails=True)
-        elif _PASSWORD.search(said) and Become.can_ask(method):
+            yield HealthFinding("become", f"{method} wants a terminal: {message}", hint, fails=True)
+        elif _PASSWORD_REQUIRED.search(message) and BecomeCommand.can_prompt(method):
             what = f"{method} wants a password before it gives a shell of {user}"
-            hint = f"a run asks for it once, or takes it from the file that {BECOME_FILE} names"
-            yield Trouble("become", what, hint)
+            hint = f"a run asks for it once, or takes it from the file that {BECOME_FILE_VARIABLE} names"
+            yield HealthFinding("become", what, hint)
         else:
-            error = _refusal(method, user, status, said)
-            yield Trouble("become", error.why, error.hint, fails=True)
+            error = _become_error(method, user, status, message)
+            yield HealthFinding("become", error.reason, error.hint, fails=True)
 
 
-def _refusal(method: str, user: str, status: int, said: str) -> ConnectError:
+def _become_error(method: str, user: str, status: int, message: str) -> ConnectError:
     try:
-        return Become(method, user).refused(encode(said), status)
+        return BecomeCommand(method, user).exit_error(encode_text(message), status)
     except ConnectError as error:  # no such user or method can be
         return error
 
 
-STEP = ("cat", "sleep")
+STEP_TOOLS = ("cat", "sleep")
 """Commands that every step needs."""
-MODULE = (
+MODULE_TOOLS = (
     *("chmod", "chown", "cmp", "cp", "cut", "date", "find", "grep", "head", "id", "ln"),
     *("ls", "mkdir", "mv", "readlink", "rm", "sed", "tail", "tr", "wc"),
 )
 """Those of the functions that modules share."""
-DIGEST = ("sha256sum", "shasum", "openssl")
-GROUP = ("setsid", "perl")
+DIGEST_TOOLS = ("sha256sum", "shasum", "openssl")
+PROCESS_GROUP_TOOLS = ("setsid", "perl")
 """One of which ends a step with all that it started."""
 
 
-class Wants(Struct, frozen=True):
+class HostRequirements(Struct, frozen=True):
     """What tasks ask of a host: the ``users`` whose shells steps run in, and the ``modules`` that
     they call, each with the commands that it requires; of those in one tuple one is enough."""
 
@@ -199,50 +214,52 @@ class Wants(Struct, frozen=True):
     modules: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
 
-class Wanted:
+class RequirementsFinder:
     """Knows what all tasks of the project at ``root`` want. ``broken``: they can't be read, and
     want nothing as far as is known."""
 
     def __init__(self, root: Path) -> None:
-        self.broken = False
-        self._tasks: list[tuple[Task, Wants]] = []
+        self.tasks_unreadable = False
+        self._requirements_by_task: list[tuple[Task, HostRequirements]] = []
         try:
-            loaded = playbook.load(root, None)
+            loaded = playbook.load_tasks(root, None)
         except OrchError:
-            self.broken = True
+            self.tasks_unreadable = True
             return
         for name in loaded.index.files:
             task = loaded.by_name[name]
-            called = [task, *(loaded.by_name[call.task] for call in _called(task))]
+            called = [task, *(loaded.by_name[call.task] for call in _remote_calls(task))]
             modules = {each.name: each.module.requires for each in called if each.module}
-            self._tasks.append((task, Wants(tuple(_users(task)), modules)))
+            self._requirements_by_task.append(
+                (task, HostRequirements(tuple(_become_users(task)), modules))
+            )
 
-    def of(self, host: Host) -> Wants:
+    def requirements_of(self, host: Host) -> HostRequirements:
         """What the tasks that this host has a role for want."""
         found = [
-            wants
-            for task, wants in self._tasks
+            requirements
+            for task, requirements in self._requirements_by_task
             if task.roles is None or {*map(str, task.roles)} & {*host.roles}
         ]
         users = dict.fromkeys(user for wants in found for user in wants.users)
         modules = {name: needs for wants in found for name, needs in wants.modules.items()}
-        return Wants(tuple(sorted(users)), dict(sorted(modules.items())))
+        return HostRequirements(tuple(sorted(users)), dict(sorted(modules.items())))
 
 
-def _called(task: Task) -> Iterator[Call]:
+def _remote_calls(task: Task) -> Iterator[TaskCall]:
     for step in task.all_steps():
-        if isinstance(step.does, Call) and not step.local:
-            yield step.does
+        if isinstance(step.action, TaskCall) and not step.local:
+            yield step.action
 
 
-def _users(task: Task) -> Iterable[str]:
+def _become_users(task: Task) -> Iterable[str]:
     """The users that stand there by name; those that depend on a host's variables do not."""
     found: dict[str, None] = {}
-    frame = Frame(task, HostScope({}, {}, {}, Templates()))
-    for template in _becomes(task):
+    task_scope = TaskScope(task, HostScope({}, {}, {}, TemplateCache()))
+    for template in _become_templates(task):
         if not template.constant:
             continue
-        value = template.render(frame)
+        value = template.render(task_scope)
         if value is True:
             found["root"] = None
         elif isinstance(value, str) and value.strip():
@@ -250,6 +267,6 @@ def _users(task: Task) -> Iterable[str]:
     return found
 
 
-def _becomes(task: Task) -> Iterator[ValueTemplate]:
-    every = [*task.modifiers(), *(step.mods for step in task.all_steps() if not step.local)]
-    yield from (mods.become for mods in every if mods.become is not None)
+def _become_templates(task: Task) -> Iterator[ValueTemplate]:
+    every = [*task.all_options(), *(step.options for step in task.all_steps() if not step.local)]
+    yield from (modifiers.become for modifiers in every if modifiers.become is not None)

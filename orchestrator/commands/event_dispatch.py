@@ -15,20 +15,20 @@ from msgspec.structs import replace
 from orchestrator.model.event import (
     ConnectFinished,
     Crashed,
-    Event,
+    EventSink,
     HostFinished,
+    RunEvent,
     RunFinished,
-    Sink,
     StepFinished,
     StepOutput,
     StepStarted,
     Warned,
 )
-from orchestrator.model.secret_masking import Masks, Stream
-from orchestrator.model.step_result import Captured, Change, Outcome, Row
+from orchestrator.model.secret_masking import MaskingStream, SecretMasker
+from orchestrator.model.step_result import CapturedOutput, HostSummary, StateChange, StepResult
 
 
-class Emitter:
+class EventDispatcher:
     """Hands events to the sinks, one at a time, in the order they come, without the secrets that
     ``masks`` knows.
 
@@ -40,141 +40,145 @@ class Emitter:
 
     def __init__(
         self,
-        sinks: Sequence[Sink],
-        log: Callable[[], str],
-        gone: Callable[[], None],
-        masks: Masks | None = None,
+        sinks: Sequence[EventSink],
+        get_log_path: Callable[[], str],
+        on_output_lost: Callable[[], None],
+        masks: SecretMasker | None = None,
     ) -> None:
-        self._masking = Masking(Masks() if masks is None else masks)
-        self._sinks, self._log, self._gone = sinks, log, gone
+        self._masker = EventMasker(SecretMasker() if masks is None else masks)
+        self._sinks, self._get_log_path, self._on_output_lost = sinks, get_log_path, on_output_lost
         self._lock = threading.RLock()  # a sink may warn while it takes an event
-        self._over = False
-        self._bug: Exception | None = None
+        self._is_finished = False
+        self._first_bug: Exception | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         with self._lock:
-            if self._over:
+            if self._is_finished:
                 return
             if isinstance(event, RunFinished):
-                event = replace(event, log=self._log())
-            for masked in self._masking(event):
-                self._tell(masked)
-            self._over = isinstance(event, RunFinished)
+                event = replace(event, log=self._get_log_path())
+            for masked in self._masker(event):
+                self._send_to_sinks(masked)
+            self._is_finished = isinstance(event, RunFinished)
 
-    def _tell(self, event: Event) -> None:
+    def _send_to_sinks(self, event: RunEvent) -> None:
         for sink in self._sinks:
             try:
                 sink(event)
             except Exception as error:  # a sink's bug fails no host
-                self._fail(error)
+                self._note_failure(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         if isinstance(error, OSError):
-            self._gone()
+            self._on_output_lost()
         else:
-            self._bug = self._bug or error
+            self._first_bug = self._first_bug or error
 
     def close(self) -> None:
         """Nothing more will come; what does is not told. Raises the first error of a sink that is
         not an OSError."""
         with self._lock:
-            for rest in self._masking.rest(time.time(), None):
-                self._tell(rest)
+            for rest in self._masker.flush(time.time(), None):
+                self._send_to_sinks(rest)
             for sink in self._sinks:
                 try:
                     sink.close()
                 except Exception as error:  # so that the others are closed
-                    self._fail(error)
-            self._over = True
-        if self._bug is not None:
-            raise self._bug
+                    self._note_failure(error)
+            self._is_finished = True
+        if self._first_bug is not None:
+            raise self._first_bug
 
 
-_Place: TypeAlias = "tuple[str, str | None, str, int, str]"
+_StreamKey: TypeAlias = "tuple[str, str | None, str, int, str]"
 
 
-class Masking:
+class EventMasker:
     """Masks events. Of what a step wrote, the possible beginning of a secret waits for the next
     bytes of that stream, or for the next other event of its host."""
 
-    def __init__(self, masks: Masks) -> None:
+    def __init__(self, masks: SecretMasker) -> None:
         self._masks = masks
-        self._streams: dict[_Place, Stream] = {}
+        self._streams: dict[_StreamKey, MaskingStream] = {}
 
-    def __call__(self, event: Event) -> Iterator[Event]:
+    def __call__(self, event: RunEvent) -> Iterator[RunEvent]:
         """What is to be told instead of the event: where there are no secrets, the event."""
         if not self._masks:
             yield event
             return
         if isinstance(event, StepOutput):
-            yield from self._output(event)
+            yield from self._mask_output(event)
             return
         host = getattr(event, "host", None)
         if host is not None or isinstance(event, RunFinished):
-            yield from self.rest(event.time, host)
-        yield self._masked(event)
+            yield from self.flush(event.time, host)
+        yield self._mask_event(event)
 
-    def rest(self, time: float, host: str | None) -> Iterator[Event]:
+    def flush(self, time: float, host: str | None) -> Iterator[RunEvent]:
         """What still waits, of this host or (None) of any."""
-        for place in [place for place in self._streams if host in (None, place[0])]:
-            data = self._streams.pop(place).end()
+        for key in [place for place in self._streams if host in (None, place[0])]:
+            data = self._streams.pop(key).finish()
             if data:
-                name, app, task, step, stream = place
+                name, app, task, step, stream = key
                 yield StepOutput(
                     time, app, task=task, step=step, host=name, stream=stream, data=data
                 )
 
-    def _output(self, event: StepOutput) -> Iterator[Event]:
-        place = (event.host, event.app, event.task, event.step, event.stream)
-        if place not in self._streams:
-            self._streams[place] = self._masks.stream()
-        data = self._streams[place].feed(event.data)
+    def _mask_output(self, event: StepOutput) -> Iterator[RunEvent]:
+        key = (event.host, event.app, event.task, event.step, event.stream)
+        if key not in self._streams:
+            self._streams[key] = self._masks.new_stream()
+        data = self._streams[key].feed(event.data)
         if data:
             yield replace(event, data=data)
 
-    def _masked(self, event: Event) -> Event:
-        text = self._masks.text
+    def _mask_event(self, event: RunEvent) -> RunEvent:
+        text = self._masks.mask_text
         match event:
             case ConnectFinished():
                 return replace(event, error=text(event.error), hint=text(event.hint))
             case StepStarted():
                 return replace(event, name=text(event.name))
             case StepFinished():
-                return replace(event, name=text(event.name), outcome=self._outcome(event.outcome))
+                return replace(
+                    event, name=text(event.name), outcome=self._mask_result(event.outcome)
+                )
             case HostFinished():
-                return replace(event, outcome=self._outcome(event.outcome))
+                return replace(event, outcome=self._mask_result(event.outcome))
             case Warned():
                 return replace(event, text=text(event.text))
             case Crashed():
                 return replace(event, error=text(event.error), traceback=text(event.traceback))
             case RunFinished():
-                return replace(event, rows=tuple(map(self._row, event.rows)))
+                return replace(event, rows=tuple(map(self._mask_summary, event.rows)))
         return event
 
-    def _outcome(self, outcome: Outcome) -> Outcome:
-        text = self._masks.text
+    def _mask_result(self, outcome: StepResult) -> StepResult:
+        text = self._masks.mask_text
         return replace(
             outcome,
-            stdout=self._captured(outcome.stdout),
-            stderr=self._captured(outcome.stderr),
+            stdout=self._mask_captured(outcome.stdout),
+            stderr=self._mask_captured(outcome.stderr),
             reason=text(outcome.reason),
-            changes=tuple(map(self._change, outcome.changes)),
+            changes=tuple(map(self._mask_change, outcome.changes)),
             diff=text(outcome.diff),
         )
 
-    def _captured(self, captured: Captured) -> Captured:
+    def _mask_captured(self, captured: CapturedOutput) -> CapturedOutput:
         if not captured.dropped:
             whole = captured.head + captured.tail
-            masked = self._masks.data(whole)
-            return captured if masked == whole else Captured(masked)
-        return Captured(*self._masks.ends(captured.head, captured.tail), captured.dropped)
+            masked = self._masks.mask_bytes(whole)
+            return captured if masked == whole else CapturedOutput(masked)
+        return CapturedOutput(
+            *self._masks.mask_head_and_tail(captured.head, captured.tail), captured.dropped
+        )
 
-    def _change(self, change: Change) -> Change:
-        text = self._masks.text
+    def _mask_change(self, change: StateChange) -> StateChange:
+        text = self._masks.mask_text
         before = None if change.before is None else text(change.before)
-        return Change(text(change.key), before, text(change.after))
+        return StateChange(text(change.key), before, text(change.after))
 
-    def _row(self, row: Row) -> Row:
-        text = self._masks.text
-        stderr = text(f"…{row.stderr}")[1:]  # its first line may be the rest of a longer one
-        return replace(row, reason=text(row.reason), hint=text(row.hint), stderr=stderr)
+    def _mask_summary(self, summary: HostSummary) -> HostSummary:
+        text = self._masks.mask_text
+        stderr = text(f"…{summary.stderr}")[1:]  # its first line may be the rest of a longer one
+        return replace(summary, reason=text(summary.reason), hint=text(summary.hint), stderr=stderr)

@@ -13,143 +13,170 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from orchestrator.commands.context import new_run
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.inventory.precedence import Merger, environment_of
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.inventory.precedence import VariableMerger, environment_of
 from orchestrator.model import ansible
 from orchestrator.model.host import Host, Stage
-from orchestrator.model.host_folding import fold
-from orchestrator.model.marked_value import Key, Value, Values
-from orchestrator.model.secret import Secrets
-from orchestrator.planner.host_diagnostics import HostProblems
-from orchestrator.planner.host_scope import NOT_YET, HostScope
-from orchestrator.planner.request import Ask, Scopes
-from orchestrator.planner.step_options import variables
-from orchestrator.planner.task_expander import Seen
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.model import Call, Control, Download, Modifiers, Module, Run, Step, Task
-from orchestrator.templating import Templates, Waits
-from orchestrator.templating.scope import Named
+from orchestrator.model.host_folding import fold_hostnames
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
+from orchestrator.model.secret import SecretResolver
+from orchestrator.planner.host_diagnostics import HostDiagnostics
+from orchestrator.planner.host_scope import UNAVAILABLE_NAMES, HostScope
+from orchestrator.planner.request import PlanRequest, ScopeFactory
+from orchestrator.planner.step_options import environment_variables
+from orchestrator.planner.task_expander import ScopedTemplate
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.model import (
+    CommonOptions,
+    ControlStep,
+    DownloadStep,
+    ModuleSpec,
+    RunStep,
+    Step,
+    Task,
+    TaskCall,
+)
+from orchestrator.templating import ResultPending, TemplateCache
+from orchestrator.templating.scope import TemplateNames
 
-_NOT_HERE = frozenset({*NOT_YET, "env"})
+_RUNTIME_NAMES = frozenset({*UNAVAILABLE_NAMES, "env"})
 """Names that only a run, a step or the machine it starts on gives a value to."""
 
-_NOWHERE = Task("", Mark(""))
+_NO_TASK = Task("", SourcePosition(""))
 
 
-def later_names(tasks: Iterable[Task]) -> frozenset[str]:
+def runtime_names(tasks: Iterable[Task]) -> frozenset[str]:
     """The names that a variable may use and that no inventory has to give: what tasks
     register, set, or bring as their own ``vars``, and what only a run knows."""
-    found = set(_NOT_HERE)
+    found = set(_RUNTIME_NAMES)
     for task in tasks:
         found |= {str(name) for name in task.vars}
         for step in task.all_steps():
             found |= {step.register} if step.register else set()
-            found |= set(step.does.names) if isinstance(step.does, Control) else set()
+            found |= set(step.action.names) if isinstance(step.action, ControlStep) else set()
     return frozenset(found)
 
 
-def check(stage: Stage, later: frozenset[str]) -> None:
+def check_variables(stage: Stage, runtime_names: frozenset[str]) -> None:
     """Return if the variables and the environment of every host have values.
 
     Those that need one of the ``later`` names are not judged. Raises DefinitionError; the
     same problem on several hosts is one.
     """
-    scopes = _Scopes(stage, later)
-    environments = Merger(environment_of)
-    problems = HostProblems(len(stage.hosts))
+    scopes = LintScopeFactory(stage, runtime_names)
+    environments = VariableMerger(environment_of)
+    diagnostics = HostDiagnostics(len(stage.hosts))
     for host in stage.hosts.values():
-        found = _problems(scopes.of(host), environments.of(host))
+        found = _variable_errors(scopes.scope_of(host), environments.values_of(host))
         if found:
-            problems.on(host.name, DefinitionError(*found), host.mark)
-    problems.raise_any()
+            diagnostics.add_for_host(host.name, DefinitionError(*found), host.mark)
+    diagnostics.raise_any()
 
 
-class _Scopes(Scopes):
+class LintScopeFactory(ScopeFactory):
     """Scopes in which later names are waited for."""
 
-    def __init__(self, stage: Stage, later: frozenset[str]) -> None:
-        super().__init__(Ask(stage, tuple(stage.hosts.values()), (), {}, new_run(0.0)))
-        self._later = later
+    def __init__(self, stage: Stage, runtime_names: frozenset[str]) -> None:
+        super().__init__(PlanRequest(stage, tuple(stage.hosts.values()), (), {}, new_run(0.0)))
+        self._runtime_names = runtime_names
 
-    def of(self, host: Host) -> HostScope:
+    def scope_of(self, host: Host) -> HostScope:
         """The scope of the host, also where another host's variables lead to it."""
-        scope = super().of(host)
-        scope.place.registered = {n: () for n in self._later if n not in scope.vars}
+        scope = super().scope_of(host)
+        scope.position.registered = {n: () for n in self._runtime_names if n not in scope.vars}
         return scope
 
 
-def _problems(scope: HostScope, environment: Values) -> list[Problem]:
-    found: dict[Problem, None] = {}
-    frame = Frame(_NOWHERE, scope, given={})
+def _variable_errors(scope: HostScope, environment: Values) -> list[Diagnostic]:
+    found: dict[Diagnostic, None] = {}
+    task_scope = TaskScope(_NO_TASK, scope, passed_args={})
     for name, value in scope.vars.items():
-        _judge(partial(scope.resolve, name), value, found, scope.secrets)
+        _collect_errors(partial(scope.resolve, name), value, found, scope.secrets)
     for name, value in environment.items():
-        seen = Seen(scope.templates.value(value), frame)
-        _judge(partial(variables, {}, [(name, seen)]), value, found, scope.secrets)
+        scoped_template = ScopedTemplate(scope.templates.value(value), task_scope)
+        _collect_errors(
+            partial(environment_variables, {}, [(name, scoped_template)]),
+            value,
+            found,
+            scope.secrets,
+        )
     return list(found)
 
 
-def _judge(
-    resolve: Callable[[], object], value: Value, found: dict[Problem, None], secrets: Secrets
+def _collect_errors(
+    resolve: Callable[[], object],
+    value: MarkedValue,
+    errors: dict[Diagnostic, None],
+    secrets: SecretResolver,
 ) -> None:
-    before = secrets.reads
+    before = secrets.stand_in_reads
     try:
         resolve()
-    except Waits:
+    except ResultPending:
         return
     except DefinitionError as error:
-        if secrets.reads != before:  # with the secret's own value it may well be right
+        if secrets.stand_in_reads != before:  # with the secret's own value it may well be right
             return
-        for problem in error.problems:
-            found[replace(problem, mark=problem.mark or value.mark)] = None
+        for diagnostic in error.diagnostics:
+            errors[replace(diagnostic, mark=diagnostic.mark or value.mark)] = None
 
 
-DEPLOYS = "deploy_to"
+DEPLOY_VARIABLE = "deploy_to"
 """The variable by which an app is one that deploys."""
 
-OBJECTS = frozenset({*NOT_YET, "facts", "host", "hosts", "stage", "task", "run", "roles", "env"})
+BUILTIN_NAMES = frozenset(
+    {*UNAVAILABLE_NAMES, "facts", "host", "hosts", "stage", "task", "run", "roles", "env"}
+)
 """The tool's own objects."""
 
-_HINT = "set it in the inventory, `register:` or `set` it, or declare it under `params:`"
+_DEFINE_HINT = "set it in the inventory, `register:` or `set` it, or declare it under `params:`"
 
 
-def undefined_names(
-    tasks: Iterable[Task], later: frozenset[str], stages: Sequence[Stage]
-) -> tuple[list[Problem], list[tuple[str, Mark]]]:
+def undefined_name_errors(
+    tasks: Iterable[Task], runtime_names: frozenset[str], stages: Sequence[Stage]
+) -> tuple[list[Diagnostic], list[tuple[str, SourcePosition]]]:
     """Return an error for each name that no host of any stage has, and that no task registers, sets
     or takes as a param; and a note for each that only some of a task's hosts have. ``later``: what
     tasks register, set or bring as their own ``vars``."""
     tasks = list(tasks)
-    merger = Merger()
-    hosts = [(stage, host, merger.of(host)) for stage in stages for host in stage.hosts.values()]
-    of_apps = {
+    merger = VariableMerger()
+    hosts = [
+        (stage, host, merger.values_of(host)) for stage in stages for host in stage.hosts.values()
+    ]
+    app_variables = {
         name
         for stage in stages
         for app in stage.apps.values()
-        for layer in (*app.layers, *(each for on in app.on.values() for each in on))
+        for layer in (*app.layers, *(each for on in app.layers_by_host.values() for each in on))
         for name in layer.vars
     }
-    of_hosts = {str(name) for *_, variables in hosts for name in variables}
-    params = {name for task in tasks for name in task.params}
-    given = OBJECTS | later | of_apps
-    problems: dict[Problem, None] = {}
-    notes: dict[tuple[str, Mark], None] = {}
+    host_variables = {str(name) for *_, variables in hosts for name in variables}
+    all_params = {name for task in tasks for name in task.params}
+    known_names = BUILTIN_NAMES | runtime_names | app_variables
+    diagnostics: dict[Diagnostic, None] = {}
+    notes: dict[tuple[str, SourcePosition], None] = {}
     for task in tasks:
-        for name, mark in _names(task):
-            if name in given or name in task.params:
+        for name, mark in _required_names(task):
+            if name in known_names or name in task.params:
                 continue
-            if name in of_hosts:
-                notes |= dict.fromkeys((text, mark) for text in _missing(name, task, hosts))
-            elif name in params:
+            if name in host_variables:
+                notes |= dict.fromkeys(
+                    (text, mark) for text in _partly_undefined(name, task, hosts)
+                )
+            elif name in all_params:
                 notes[f"'{name}' is a param of other tasks, and undefined in this one", mark] = None
             else:
-                known = {*of_hosts, *given, *task.params}
-                hint = ansible.VARIABLES.get(name, "") or nearest(name, known) or _HINT
-                problems[Problem(f"'{name}' is undefined on every host", mark, hint)] = None
-    return list(problems), list(notes)
+                candidates = {*host_variables, *known_names, *task.params}
+                hint = (
+                    ansible.VARIABLE_HINTS.get(name, "")
+                    or suggest_nearest(name, candidates)
+                    or _DEFINE_HINT
+                )
+                diagnostics[Diagnostic(f"'{name}' is undefined on every host", mark, hint)] = None
+    return list(diagnostics), list(notes)
 
 
-def _missing(
+def _partly_undefined(
     name: str, task: Task, hosts: Iterable[tuple[Stage, Host, Mapping[str, object]]]
 ) -> Iterator[str]:
     """Say on which of the task's hosts a name is undefined, in stages where others have it."""
@@ -160,57 +187,63 @@ def _missing(
             (having if name in known else lacking).append(host.name)
     for stage_name, (having, lacking) in found.items():
         if having and lacking:
-            yield f"'{name}' is undefined on {fold(lacking)} of stage '{stage_name}'"
+            yield f"'{name}' is undefined on {fold_hostnames(lacking)} of stage '{stage_name}'"
 
 
-def _names(task: Task) -> Iterator[tuple[str, Mark]]:
+def _required_names(task: Task) -> Iterator[tuple[str, SourcePosition]]:
     """The names that a task's templates cannot do without, with their places."""
-    for template in _templates(task):
+    for template in _task_templates(task):
         for name in sorted(template.names):
-            yield name, template.place_of(name)
+            yield name, template.position_of(name)
 
 
-def _templates(task: Task) -> Iterator[Named]:
-    templates = Templates()
+def _task_templates(task: Task) -> Iterator[TemplateNames]:
+    templates = TemplateCache()
     yield from (param.default for param in task.params.values() if param.default is not None)
-    yield from _of_values(task.vars, templates)
-    for mods in task.modifiers():
-        yield from _of_modifiers(mods)
-    for call in task.scheduled():
+    yield from _value_templates(task.vars, templates)
+    for modifiers in task.all_options():
+        yield from _modifier_templates(modifiers)
+    for call in task.item_calls():
         yield from call.args.values()
     for step in task.all_steps():
-        yield from _of_modifiers(step.mods)
-        yield from _of_step(step)
+        yield from _modifier_templates(step.options)
+        yield from _step_templates(step)
 
 
-def _of_values(values: Values, templates: Templates) -> Iterator[Named]:
+def _value_templates(values: Values, templates: TemplateCache) -> Iterator[TemplateNames]:
     return (templates.value(value) for value in values.values())
 
 
-def _of_modifiers(mods: Modifiers) -> Iterator[Named]:
-    yield from (judgement for judgement in mods.when if not isinstance(judgement, bool))
-    yield from mods.environment.values()
-    yield from (each for each in (mods.chdir, mods.timeout, mods.become) if each is not None)
+def _modifier_templates(modifiers: CommonOptions) -> Iterator[TemplateNames]:
+    yield from (
+        condition_expr for condition_expr in modifiers.when if not isinstance(condition_expr, bool)
+    )
+    yield from modifiers.environment.values()
+    yield from (
+        each for each in (modifiers.chdir, modifiers.timeout, modifiers.become) if each is not None
+    )
 
 
-def _of_step(step: Step) -> Iterator[Named]:
-    until = step.again.until if step.again else ()
-    judged = (*(step.changed_when or ()), *(step.failed_when or ()), *until, step.ignore_errors)
-    yield from (judgement for judgement in judged if not isinstance(judgement, bool))
-    over = step.loop.over if step.loop else None
-    yield from (each for each in (step.name, step.delegate_to, over) if each is not None)
-    does = step.does
-    found: tuple[Named | None, ...] = ()
+def _step_templates(step: Step) -> Iterator[TemplateNames]:
+    until = step.retry.until if step.retry else ()
+    conditions = (*(step.changed_when or ()), *(step.failed_when or ()), *until, step.ignore_errors)
+    yield from (
+        condition_expr for condition_expr in conditions if not isinstance(condition_expr, bool)
+    )
+    loop_template = step.loop.over if step.loop else None
+    yield from (each for each in (step.name, step.delegate_to, loop_template) if each is not None)
+    does = step.action
+    found: tuple[TemplateNames | None, ...] = ()
     match does:
-        case Run():
+        case RunStep():
             found = (does.text, does.stdin, does.creates, does.removes, does.unless, does.onlyif)
-        case Call():
+        case TaskCall():
             found = tuple(does.args.values())
-        case Control():
-            found = (does.value, *(each for each in does.that if not isinstance(each, bool)))
-        case Download():
+        case ControlStep():
+            found = (does.value, *(each for each in does.conditions if not isinstance(each, bool)))
+        case DownloadStep():
             found = (does.path, does.to)
-        case Module():
+        case ModuleSpec():
             fixes = (fix.text for fix in does.fixes)
             loads = (each for load in does.payloads for each in (load.what, load.exclude))
             found = (does.functions, does.probe, *fixes, *does.want.values(), *loads, does.within)
@@ -218,65 +251,69 @@ def _of_step(step: Step) -> Iterator[Named]:
     yield from (each for each in found if each is not None)
 
 
-_FOLDERS = ("tasks", "templates", "files")  # where a project's templates usually are
-_LARGEST = 1 << 20  # bytes of a file that is looked into
+_TEMPLATE_DIRS = ("tasks", "templates", "files")  # where a project's templates usually are
+_MAX_FILE_BYTES = 1 << 20  # bytes of a file that is looked into
 
 
-def unknown_app_variables(
+def unused_app_variables(
     root: Path, tasks: Iterable[Task], stages: Sequence[Stage]
-) -> list[Problem]:
+) -> list[Diagnostic]:
     """Return an error for each variable of an app that deploys which no task takes as a param, and
     no task, template or value of the project names."""
     params = {name for task in tasks for name in task.params}
-    found: dict[str, tuple[str, Mark]] = {}
+    found: dict[str, tuple[str, SourcePosition]] = {}
     for stage in stages:
         for app in stage.apps.values():
-            layers = (*app.layers, *(each for on in app.on.values() for each in on))
+            layers = (*app.layers, *(each for on in app.layers_by_host.values() for each in on))
             names = {key: app.name for layer in layers for key in layer.vars}
-            if DEPLOYS in names:
+            if DEPLOY_VARIABLE in names:
                 found |= {
                     str(key): (name, key.mark)
                     for key, name in names.items()
-                    if isinstance(key, Key)
+                    if isinstance(key, MarkedKey)
                 }
     left = found.keys() - params
-    if not left or DEPLOYS not in params:
+    if not left or DEPLOY_VARIABLE not in params:
         return []
-    text = "\n".join(_texts(root, stages))
+    text = "\n".join(_searchable_texts(root, stages))
     return [
-        Problem(
+        Diagnostic(
             f"app '{app}' sets '{name}', which nothing in the project uses",
             mark,
-            nearest(name, params) or "see `orch doc deploy` for what an app can say",
+            suggest_nearest(name, params) or "see `orch doc deploy` for what an app can say",
         )
         for name, (app, mark) in found.items()
         if name in left and not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)
     ]
 
 
-def _texts(root: Path, stages: Sequence[Stage]) -> Iterator[str]:
+def _searchable_texts(root: Path, stages: Sequence[Stage]) -> Iterator[str]:
     """What may name a variable: files of tasks and templates, and templates among the values."""
-    for folder in _FOLDERS:
+    for folder in _TEMPLATE_DIRS:
         for path in sorted((root / folder).rglob("*")):
-            if path.is_file() and path.stat().st_size <= _LARGEST:
+            if path.is_file() and path.stat().st_size <= _MAX_FILE_BYTES:
                 yield path.read_text("utf-8", "replace")
     for stage in stages:
         layers = [layer for host in stage.hosts.values() for layer in host.layers]
         layers += [layer for app in stage.apps.values() for layer in app.layers]
-        layers += [each for app in stage.apps.values() for on in app.on.values() for each in on]
+        layers += [
+            each for app in stage.apps.values() for on in app.layers_by_host.values() for each in on
+        ]
         for layer in {id(layer): layer for layer in layers}.values():
             for value in (*layer.vars.values(), *layer.environment.values()):
                 yield from (
-                    text for text in _strings(value.plain()) if "{{" in text or "{%" in text
+                    text
+                    for text in _nested_strings(value.to_plain())
+                    if "{{" in text or "{%" in text
                 )
 
 
-def _strings(value: object) -> Iterator[str]:
+def _nested_strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _strings(each)
+            yield from _nested_strings(each)
     elif isinstance(value, list):
         for each in value:
-            yield from _strings(each)
+            yield from _nested_strings(each)

@@ -10,18 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from orchestrator import playbook
-from orchestrator.commands.project import root_of
-from orchestrator.errors import DefinitionError, Problem
-from orchestrator.inventory.stage_loader import load as load_stage
-from orchestrator.inventory.stages import stages
-from orchestrator.playbook.keywords import MEANINGS
-from orchestrator.playbook.model import Call, Item, Module, Param, Rule, Run, Step, Task
-from orchestrator.playbook.task_index import index, shipped
-from orchestrator.yamlio.local_files import show
-from orchestrator.yamlio.yaml_loader import load
+from orchestrator.commands.project import resolve_project_root
+from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.inventory.stages import list_stages
+from orchestrator.playbook.keywords import KEYWORD_HELP
+from orchestrator.playbook.model import (
+    ModuleSpec,
+    ParamRule,
+    PlaybookItem,
+    RunStep,
+    Step,
+    Task,
+    TaskCall,
+    TaskParam,
+)
+from orchestrator.playbook.task_index import index_tasks, shipped_modules
+from orchestrator.yamlio.local_files import display_path
+from orchestrator.yamlio.yaml_loader import load_yaml
 
 
-class Listed(Struct, frozen=True):
+class ListEntry(Struct, frozen=True):
     """One stage or task. ``hosts`` is None and ``error`` set where it could not be read."""
 
     name: str
@@ -30,90 +39,90 @@ class Listed(Struct, frozen=True):
     error: str = ""
 
 
-def stages_of(directory: str | None) -> tuple[list[Listed], Sequence[Problem]]:
+def list_stage_entries(directory: str | None) -> tuple[list[ListEntry], Sequence[Diagnostic]]:
     """Every stage, and what looks like one but cannot be."""
-    root = root_of(directory)
-    known = stages(root)
-    rows = []
-    for name in known.names:
+    root = resolve_project_root(directory)
+    stage_list = list_stages(root)
+    entries = []
+    for name in stage_list.names:
         try:
             stage = load_stage(root, name)
         except DefinitionError as error:
-            rows.append(Listed(name, error=_in_error(error)))
+            entries.append(ListEntry(name, error=_error_summary(error)))
             continue
         protected = "protected" if stage.protected else ""
         desc = " · ".join(part for part in (stage.desc, protected) if part)
-        rows.append(Listed(name, desc, len(stage.hosts)))
-    return rows, [problem for _, problem in known.refused]
+        entries.append(ListEntry(name, desc, len(stage.hosts)))
+    return entries, [diagnostic for _, diagnostic in stage_list.refused]
 
 
-def tasks_of(directory: str | None) -> tuple[list[Listed], Sequence[Problem]]:
+def list_tasks(directory: str | None) -> tuple[list[ListEntry], Sequence[Diagnostic]]:
     """Every task, and files whose names cannot be tasks'."""
-    root = root_of(directory)
-    found = index(root)
-    rows = []
-    for name in found.files:
+    root = resolve_project_root(directory)
+    task_index = index_tasks(root)
+    entries = []
+    for name in task_index.files:
         try:
-            rows.append(Listed(name, playbook.load(root, [name]).by_name[name].desc))
+            entries.append(ListEntry(name, playbook.load_tasks(root, [name]).by_name[name].desc))
         except DefinitionError as error:
-            rows.append(Listed(name, error=_in_error(error)))
-    return rows, [problem for _, problem in found.refused]
+            entries.append(ListEntry(name, error=_error_summary(error)))
+    return entries, [diagnostic for _, diagnostic in task_index.refused]
 
 
-def _in_error(error: DefinitionError) -> str:
-    first, more = error.problems[0], len(error.problems) - 1
+def _error_summary(error: DefinitionError) -> str:
+    first, more = error.diagnostics[0], len(error.diagnostics) - 1
     others = f" (and {more} more; see `orch lint`)" if more else ""
-    return f"in error: {first.mark}: {first.what}{others}"
+    return f"in error: {first.mark}: {first.message}{others}"
 
 
-def modules() -> list[tuple[str, str]]:
+def list_modules() -> list[tuple[str, str]]:
     """The modules that ship, each with what it is for."""
     return [
-        (name, str(load(path, show(path)).plain()["desc"]).strip())
-        for name, path in shipped().items()
+        (name, str(load_yaml(path, display_path(path)).to_plain()["desc"]).strip())
+        for name, path in shipped_modules().items()
     ]
 
 
-def doc_of(directory: str | None, name: str) -> Iterator[str]:
+def task_doc_lines(directory: str | None, name: str) -> Iterator[str]:
     """What the task is for, its params, its steps. Raises DefinitionError."""
-    if name in MEANINGS:
+    if name in KEYWORD_HELP:
         yield f"{name}: a word of task files"
-        yield f"  {MEANINGS[name]}"
+        yield f"  {KEYWORD_HELP[name]}"
         return
-    root = root_of(directory)
-    request = playbook.Request(name)
-    loaded = playbook.load(root, [name])
-    playbook.check_requests([request], loaded)
+    root = resolve_project_root(directory)
+    request = playbook.TaskRequest(name)
+    loaded = playbook.load_tasks(root, [name])
+    playbook.check_task_requests([request], loaded)
     task = loaded.by_name[name]
     yield f"{task.name}: {task.desc}" if task.desc else task.name
     yield f"  in {task.mark.path}"
     if task.roles is not None:
         yield f"  on {', '.join(task.roles)}"
-    params = _params(task, loaded.by_name)
+    params = _documented_params(task, loaded.by_name)
     if params:
         yield ""
         yield "params:"
         for param in params.values():
-            yield from _param(param)
-        yield from (f"  {_rule(rule)}" for rule in task.rules)
+            yield from _param_lines(param)
+        yield from (f"  {_rule_text(rule)}" for rule in task.rules)
     yield ""
     if task.module is not None:
-        yield from _module(task.module)
+        yield from _module_lines(task.module)
     else:
         yield "steps:" if task.steps is not None else "tasks:"
-        parts: list[Step | Item] = [*(task.steps or ()), *(task.tasks or ())]
+        parts: list[Step | PlaybookItem] = [*(task.steps or ()), *(task.tasks or ())]
         for number, part in enumerate(parts, 1):
-            yield f"  {number:>2}  {_part(part)}"
+            yield f"  {number:>2}  {_part_text(part)}"
     yield ""
     if task.example:
         yield "example:"
         yield from (f"  {line}" for line in task.example.rstrip().splitlines())
         return
-    needed = "".join(f" {name}=…" for name in playbook.required_below(task, loaded.by_name))
+    needed = "".join(f" {name}=…" for name in playbook.required_params(task, loaded.by_name))
     yield f"example: orch -s STAGE run {task.name}{needed}"
 
 
-def _module(module: Module) -> Iterator[str]:
+def _module_lines(module: ModuleSpec) -> Iterator[str]:
     """What a module compares and, where it changes something, that it does."""
     if module.want:
         yield "wants:"
@@ -123,48 +132,48 @@ def _module(module: Module) -> Iterator[str]:
     yield "changes nothing" if module.readonly else "changes what differs"
 
 
-def _params(task: Task, by_name: Mapping[str, Task]) -> dict[str, Param]:
+def _documented_params(task: Task, by_name: Mapping[str, Task]) -> dict[str, TaskParam]:
     """The params of a task and, of a playbook, those of its tasks that it does not write itself."""
     found = dict(task.params)
     for item in task.tasks or ():
-        inner = by_name[item.does.task] if isinstance(item.does, Call) else item.does
-        written = item.does.args if isinstance(item.does, Call) else {}
-        for name, param in (_params(inner, by_name) if inner else {}).items():
+        inner = by_name[item.action.task] if isinstance(item.action, TaskCall) else item.action
+        written = item.action.args if isinstance(item.action, TaskCall) else {}
+        for name, param in (_documented_params(inner, by_name) if inner else {}).items():
             if name not in written and not (name in found and found[name].help):
                 found[name] = param
     return found
 
 
-def _rule(rule: Rule) -> str:
+def _rule_text(rule: ParamRule) -> str:
     if rule.kind == "one_of":
         return f"exactly one of {', '.join(rule.names)} is given"
     return f"no path in {' or '.join(rule.names)} is, or is inside, another"
 
 
-def _param(param: Param) -> Iterator[str]:
-    said = [f"{param.type} of {param.elements}" if param.elements else param.type]
+def _param_lines(param: TaskParam) -> Iterator[str]:
+    traits = [f"{param.type} of {param.elements}" if param.elements else param.type]
     if param.absolute:
-        said.append("absolute, or from ~/ on")
+        traits.append("absolute, or from ~/ on")
     if param.required:
-        said.append("required")
+        traits.append("required")
     elif param.written_default is not None and not param.secret:
-        said.append(f"default {param.written_default.plain()!r}")
+        traits.append(f"default {param.written_default.to_plain()!r}")
     if param.secret:
-        said.append("secret")
+        traits.append("secret")
     if param.choices:
-        said.append(f"one of {', '.join(map(str, param.choices))}")
-    yield f"  {param.name} ({', '.join(said)})"
+        traits.append(f"one of {', '.join(map(str, param.choices))}")
+    yield f"  {param.name} ({', '.join(traits)})"
     if param.help:
         yield f"      {param.help}"
 
 
-def _part(part: Step | Item) -> str:
-    if isinstance(part.does, Run):
-        source = part.does.text.source if part.does.text else part.does.literal
-        shown = source.strip().split("\n")
+def _part_text(part: Step | PlaybookItem) -> str:
+    if isinstance(part.action, RunStep):
+        source = part.action.text.source if part.action.text else part.action.literal
+        lines = source.strip().split("\n")
         name = part.name.source if isinstance(part, Step) and part.name else ""
-        return name or shown[0] + (" …" if len(shown) > 1 else "")
-    if isinstance(part.does, Call):
-        given = "".join(f" {key}=…" for key in part.does.args)
-        return f"{part.does.task}{given}"
-    return f"{part.does.name} (in place)" if isinstance(part.does, Task) else ""
+        return name or lines[0] + (" …" if len(lines) > 1 else "")
+    if isinstance(part.action, TaskCall):
+        arguments = "".join(f" {key}=…" for key in part.action.args)
+        return f"{part.action.task}{arguments}"
+    return f"{part.action.name} (in place)" if isinstance(part.action, Task) else ""

@@ -8,35 +8,35 @@ import re
 import subprocess
 from pathlib import Path
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
-_UNSAFE = regex(r"[^A-Za-z0-9._-]")
-_URL = regex(r"[a-z][a-z+]*://(?:[^/@]*@)?([^/:]+)(?::[0-9]*)?/(.+)", re.S | re.I)
-_AS_SSH_HAS_IT = regex(r"(?:[^/@:]*@)?([^/:]+):(.+)", re.S)
+_UNSAFE_CHARS = lazy_regex(r"[^A-Za-z0-9._-]")
+_URL = lazy_regex(r"[a-z][a-z+]*://(?:[^/@]*@)?([^/:]+)(?::[0-9]*)?/(.+)", re.S | re.I)
+_SCP_URL = lazy_regex(r"(?:[^/@:]*@)?([^/:]+):(.+)", re.S)
 
 
-def identity(root: Path) -> str:
+def project_identity(root: Path) -> str:
     """Return what tells the project at ``root`` from others: the address of its git repository's
     ``origin`` with the folder in there, or without one the folder's name. Fit to be a file's name.
     """
-    address, top = _origin(root), _top(root)
+    address, top = _git_origin(root), _git_root(root)
     if not address or top is None:
-        return _UNSAFE.sub("_", root.name) or "_"
-    whole = same_address(address)
-    where = f"{whole}\n{root.relative_to(top)}"
-    digest = hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return f"{_UNSAFE.sub('_', whole.rpartition('/')[2])}-{digest}"
+        return _UNSAFE_CHARS.sub("_", root.name) or "_"
+    repository = normalize_repository(address)
+    identity_text = f"{repository}\n{root.relative_to(top)}"
+    digest = hashlib.sha256(identity_text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f"{_UNSAFE_CHARS.sub('_', repository.rpartition('/')[2])}-{digest}"
 
 
-def same_address(address: str) -> str:
+def normalize_repository(address: str) -> str:
     """Return the repository's address as all who use it have it: without who logs in, how, and
     ``.git`` at its end."""
-    remote = _URL.fullmatch(address) or _AS_SSH_HAS_IT.fullmatch(address)
+    remote = _URL.fullmatch(address) or _SCP_URL.fullmatch(address)
     whole = f"{remote[1].lower()}/{remote[2].lstrip('/')}" if remote else address
     return whole.rstrip("/").removesuffix(".git")
 
 
-def _origin(root: Path) -> str:
+def _git_origin(root: Path) -> str:
     """The address, or '' where there is none. Whose the folder is does not matter: orch runs no
     hook of it."""
     try:
@@ -53,5 +53,5 @@ def _origin(root: Path) -> str:
     return found.stdout.decode("utf-8", "surrogateescape").strip()
 
 
-def _top(root: Path) -> Path | None:
+def _git_root(root: Path) -> Path | None:
     return next((each for each in (root, *root.parents) if (each / ".git").exists()), None)

@@ -16,251 +16,273 @@ from typing import TypeVar
 from orchestrator import playbook
 from orchestrator.commands import lint_variables
 from orchestrator.commands.context import new_run
-from orchestrator.commands.lint_variables import undefined_names, unknown_app_variables
-from orchestrator.commands.project import root_of
-from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, nearest
-from orchestrator.inventory.precedence import Merger, defaults_of
-from orchestrator.inventory.stage_loader import load as load_stage
-from orchestrator.inventory.stages import default_stage, stages
+from orchestrator.commands.lint_variables import undefined_name_errors, unused_app_variables
+from orchestrator.commands.project import resolve_project_root
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    OrchError,
+    SourcePosition,
+    suggest_nearest,
+)
+from orchestrator.inventory.precedence import VariableMerger, defaults_of
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.inventory.stages import list_stages, read_default_stage
 from orchestrator.model.host import Stage
-from orchestrator.modules import FOLDER
-from orchestrator.planner.host_diagnostics import HostProblems
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
-from orchestrator.planner.project_files import Files
-from orchestrator.planner.request import Ask
+from orchestrator.planner.project_files import ProjectFiles
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.resource_claims import check_claims
-from orchestrator.planner.step_conditions import hold
-from orchestrator.planner.step_options import number_of_seconds, option, variables
-from orchestrator.planner.task_expander import Seen, loop_items
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.lint_warnings import notes_of
+from orchestrator.planner.step_conditions import all_true
+from orchestrator.planner.step_options import environment_variables, render_option, timeout_seconds
+from orchestrator.planner.task_expander import ScopedTemplate, evaluate_loop_items
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.lint_warnings import lint_warnings
 from orchestrator.playbook.model import (
-    Call,
-    Control,
-    Download,
-    Judgement,
-    Modifiers,
-    Payload,
-    Run,
+    CommonOptions,
+    ConditionExpr,
+    ControlStep,
+    DownloadStep,
+    ModulePayload,
+    RunStep,
     Step,
     Task,
+    TaskCall,
 )
-from orchestrator.templating import Expression, Templates, ValueTemplate
-from orchestrator.yamlio.local_files import show
+from orchestrator.templating import Expression, TemplateCache, ValueTemplate
+from orchestrator.yamlio.local_files import display_path
 
 T = TypeVar("T")
 
-Note = tuple[str, Mark]
+LintNote = tuple[str, SourcePosition]
 
 
-def lint(directory: str | None, named: Sequence[str]) -> tuple[list[Problem], list[Note]]:
+def lint_project(
+    directory: str | None, stage_names: Sequence[str]
+) -> tuple[list[Diagnostic], list[LintNote]]:
     """The errors and the notes of all tasks and of every stage, or of the stages named.
 
     The stages that are not named are read, since a task's role may be theirs; what is wrong
     with them is not told.
     """
-    root = root_of(directory)
-    known = stages(root)
-    for name in named:
-        known.check(name)
-    told = _Told([] if named else [problem for _, problem in known.refused])
-    default = told.unless_wrong(partial(default_stage, root))
-    if default is not None and default.data not in known.names:
-        listed = ", ".join(known.names)
-        what = f"the default stage '{default.data}' does not exist"
-        told.add([Problem(what, default.mark, f"the stages are: {listed}")])
-    others = _Told([])
-    found = {
-        name: (told if not named or name in named else others).unless_wrong(
+    root = resolve_project_root(directory)
+    stage_list = list_stages(root)
+    for name in stage_names:
+        stage_list.check_stage(name)
+    errors = ErrorCollector(
+        [] if stage_names else [diagnostic for _, diagnostic in stage_list.refused]
+    )
+    default = errors.collect_errors(partial(read_default_stage, root))
+    if default is not None and default.data not in stage_list.names:
+        listed = ", ".join(stage_list.names)
+        message = f"the default stage '{default.data}' does not exist"
+        errors.add([Diagnostic(message, default.mark, f"the stages are: {listed}")])
+    ignored_errors = ErrorCollector([])
+    stages_by_name = {
+        name: (errors if not stage_names or name in stage_names else ignored_errors).collect_errors(
             partial(load_stage, root, name)
         )
-        for name in known.names
+        for name in stage_list.names
     }
-    loaded = told.unless_wrong(partial(playbook.load, root, None))
-    of_tasks = list(loaded.by_name.values()) if loaded else []
-    if None not in found.values() and not known.refused:
-        roles = {role for stage in found.values() if stage for role in stage.roles}
-        told.add(_unknown_roles(of_tasks, roles))
-    told.add(problems_of(of_tasks))
-    library = show(FOLDER) + "/"
-    own = [task for task in of_tasks if not task.mark.path.startswith(library)]
-    read = [stage for stage in found.values() if stage is not None]
+    loaded = errors.collect_errors(partial(playbook.load_tasks, root, None))
+    all_tasks = list(loaded.by_name.values()) if loaded else []
+    if None not in stages_by_name.values() and not stage_list.refused:
+        roles = {role for stage in stages_by_name.values() if stage for role in stage.roles}
+        errors.add(_unknown_role_errors(all_tasks, roles))
+    errors.add(static_errors(all_tasks))
+    library = display_path(MODULES_FOLDER) + "/"
+    project_tasks = [task for task in all_tasks if not task.mark.path.startswith(library)]
+    loaded_stages = [stage for stage in stages_by_name.values() if stage is not None]
     if loaded:
-        told.add(call_problems(own, loaded.by_name, root, _with_defaults(read)))
-    notes: list[Note] = []
-    for stage in [found[name] for name in named or known.names]:
+        errors.add(
+            call_errors(project_tasks, loaded.by_name, root, _modules_with_defaults(loaded_stages))
+        )
+    notes: list[LintNote] = []
+    for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:
         if stage is None:
             continue
         notes += stage.notes
         if loaded:  # else who knows which names the tasks would give
-            told.unless_wrong(
-                partial(lint_variables.check, stage, lint_variables.later_names(of_tasks))
+            errors.collect_errors(
+                partial(
+                    lint_variables.check_variables, stage, lint_variables.runtime_names(all_tasks)
+                )
             )
-            told.unless_wrong(partial(_claims, stage))
-    if loaded and len(read) == len(known.names):  # else who knows what the others define
-        problems, more = undefined_names(own, lint_variables.later_names(of_tasks), read)
-        told.add(problems)
-        told.add(unknown_app_variables(root, of_tasks, read))
-        notes += more
-    return told.problems, list(dict.fromkeys(notes + notes_of(own)))
+            errors.collect_errors(partial(_check_app_claims, stage))
+    if loaded and len(loaded_stages) == len(
+        stage_list.names
+    ):  # else who knows what the others define
+        diagnostics, more_notes = undefined_name_errors(
+            project_tasks, lint_variables.runtime_names(all_tasks), loaded_stages
+        )
+        errors.add(diagnostics)
+        errors.add(unused_app_variables(root, all_tasks, loaded_stages))
+        notes += more_notes
+    return errors.diagnostics, list(dict.fromkeys(notes + lint_warnings(project_tasks)))
 
 
-def _with_defaults(stages: Iterable[Stage]) -> frozenset[str]:
+def _modules_with_defaults(stages: Iterable[Stage]) -> frozenset[str]:
     """The modules for which a host of any stage has defaults."""
-    merger = Merger(defaults_of)
+    merger = VariableMerger(defaults_of)
     hosts = (host for stage in stages for host in stage.hosts.values())
-    return frozenset(str(name) for host in hosts for name in merger.of(host))
+    return frozenset(str(name) for host in hosts for name in merger.values_of(host))
 
 
-def _claims(stage: Stage) -> None:
+def _check_app_claims(stage: Stage) -> None:
     """Return if no two apps of the stage claim the same on a host. Raises DefinitionError."""
-    problems = HostProblems(len(stage.hosts))
+    diagnostics = HostDiagnostics(len(stage.hosts))
     apps, hosts = tuple(stage.apps.values()), tuple(stage.hosts.values())
-    check_claims(Ask(stage, hosts, (), {}, new_run(0.0), apps=apps), problems)
-    problems.raise_any()
+    check_claims(PlanRequest(stage, hosts, (), {}, new_run(0.0), apps=apps), diagnostics)
+    diagnostics.raise_any()
 
 
-class _Told:
+class ErrorCollector:
     """The errors so far, each once."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = list(problems)
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = list(diagnostics)
 
-    def add(self, problems: Iterable[Problem]) -> None:
+    def add(self, diagnostics: Iterable[Diagnostic]) -> None:
         """More of them."""
-        self.problems += [p for p in dict.fromkeys(problems) if p not in self.problems]
+        self.diagnostics += [p for p in dict.fromkeys(diagnostics) if p not in self.diagnostics]
 
-    def unless_wrong(self, do: Callable[[], T]) -> T | None:
+    def collect_errors(self, load: Callable[[], T]) -> T | None:
         """What it gives, or None where it raises errors, which are told."""
         try:
-            return do()
+            return load()
         except OrchError as error:
-            self.add(error.problems)
+            self.add(error.diagnostics)
             return None
 
 
-def _unknown_roles(found: Iterable[Task], roles: set[str]) -> Iterator[Problem]:
-    for task in found:
+def _unknown_role_errors(tasks_read: Iterable[Task], roles: set[str]) -> Iterator[Diagnostic]:
+    for task in tasks_read:
         for role in task.roles or ():
             if role not in roles:
-                what = f"no stage has the role '{role}' of task '{task.name}'"
-                yield Problem(what, role.mark, nearest(role, roles))
+                message = f"no stage has the role '{role}' of task '{task.name}'"
+                yield Diagnostic(message, role.mark, suggest_nearest(role, roles))
 
 
-def call_problems(
-    tasks: Iterable[Task], by_name: Mapping[str, Task], root: Path, defaults: frozenset[str]
-) -> list[Problem]:
+def call_errors(
+    tasks: Iterable[Task], tasks_by_name: Mapping[str, Task], root: Path, defaults: frozenset[str]
+) -> list[Diagnostic]:
     """Return what a run would refuse of the steps that call a task or module: required params that
     are not written, and files of the project that do not exist. ``defaults``: the modules for which
     a stage or role has defaults, which may bring any of their params."""
-    scope = HostScope({}, {}, {}, Templates(), files=Files(str(root)))
-    found: dict[Problem, None] = {}
+    scope = HostScope({}, {}, {}, TemplateCache(), project_files=ProjectFiles(str(root)))
+    found: dict[Diagnostic, None] = {}
     for task in tasks:
-        for call in task.called():
-            callee = by_name.get(call.task)
+        for call in task.step_calls():
+            callee = tasks_by_name.get(call.task)
             if callee is not None and call.task not in defaults:
-                found |= dict.fromkeys(_params(call, callee))
+                found |= dict.fromkeys(_missing_params(call, callee))
             if callee is not None:
-                found |= dict.fromkeys(_files(call, callee, scope))
+                found |= dict.fromkeys(_missing_payload_files(call, callee, scope))
     return list(found)
 
 
-def _params(call: Call, callee: Task) -> Iterator[Problem]:
+def _missing_params(call: TaskCall, callee: Task) -> Iterator[Diagnostic]:
     for name, param in callee.params.items():
         if param.required and name not in call.args:
-            what = f"task '{call.task}' needs a value for its param '{name}'"
-            yield Problem(what, call.mark, f"write {name}: …")
+            message = f"task '{call.task}' needs a value for its param '{name}'"
+            yield Diagnostic(message, call.mark, f"write {name}: …")
     payloads = callee.module.payloads if callee.module else ()
     names = [name for each in payloads for name in sorted(each.what.names)]
     if len(payloads) > 1 and not call.args.keys() & set(names):
-        yield Problem(f"task '{call.task}' needs one of {' and '.join(names)}", call.mark)
+        yield Diagnostic(f"task '{call.task}' needs one of {' and '.join(names)}", call.mark)
 
 
-def _files(call: Call, callee: Task, scope: HostScope) -> Iterator[Problem]:
-    frame = Frame(callee, scope, written=call.args, caller=scope)
+def _missing_payload_files(call: TaskCall, callee: Task, scope: HostScope) -> Iterator[Diagnostic]:
+    task_scope = TaskScope(callee, scope, written_args=call.args, caller=scope)
     for payload in callee.module.payloads if callee.module else ():
         names = payload.what.names
         written = [call.args[name] for name in names if name in call.args]
         if payload.kind == "text" or len(written) != len(names):
             continue
         if all(template.constant for template in written):
-            yield from _file(payload, frame)
+            yield from _missing_payload_file(payload, task_scope)
 
 
-def _file(payload: Payload, frame: Frame) -> Iterator[Problem]:
+def _missing_payload_file(payload: ModulePayload, task_scope: TaskScope) -> Iterator[Diagnostic]:
     try:
-        value = payload.what.render(frame)
+        value = payload.what.render(task_scope)
     except DefinitionError as error:
-        yield from error.problems
+        yield from error.diagnostics
         return
-    mark = next(frame.written[name].mark for name in payload.what.names)
+    mark = next(task_scope.written_args[name].mark for name in payload.what.names)
     if isinstance(value, str) and not Path(value).exists():
-        yield Problem(f"cannot read {show(Path(value))}: no such file or directory", mark)
+        yield Diagnostic(
+            f"cannot read {display_path(Path(value))}: no such file or directory", mark
+        )
     elif isinstance(value, str) and payload.kind == "template":
         try:
-            frame.host.files.template(Path(value), mark)
+            task_scope.host.project_files.template(Path(value), mark)
         except DefinitionError as error:
-            yield from error.problems
+            yield from error.diagnostics
 
 
-Check = Callable[[], object]
+StaticCheck = Callable[[], object]
 
 
-def problems_of(tasks: Iterable[Task]) -> list[Problem]:
+def static_errors(tasks: Iterable[Task]) -> list[Diagnostic]:
     """What would fail on every host that came to it, each once."""
-    found: dict[Problem, None] = {}
+    found: dict[Diagnostic, None] = {}
     for task in tasks:
-        for check in _task(task, Frame(task, HostScope({}, {}, {}, Templates()))):
+        for check in _task_checks(task, TaskScope(task, HostScope({}, {}, {}, TemplateCache()))):
             try:
                 check()
             except DefinitionError as error:
-                found |= dict.fromkeys(error.problems)
+                found |= dict.fromkeys(error.diagnostics)
     return list(found)
 
 
-def _task(task: Task, frame: Frame) -> Iterator[Check]:
-    for mods in task.modifiers():
-        yield from _mods(mods, frame)
+def _task_checks(task: Task, task_scope: TaskScope) -> Iterator[StaticCheck]:
+    for modifiers in task.all_options():
+        yield from _modifier_checks(modifiers, task_scope)
     for step in task.all_steps():
-        yield from _mods(step.mods, frame)
-        yield from _step(step, frame)
+        yield from _modifier_checks(step.options, task_scope)
+        yield from _step_checks(step, task_scope)
 
 
-def _mods(mods: Modifiers, frame: Frame) -> Iterator[Check]:
-    yield from _judgements(mods.when, frame)
-    yield from _option(mods.chdir, frame, "chdir", path=True)
-    if mods.timeout is not None and mods.timeout.constant:
-        yield partial(number_of_seconds, Seen(mods.timeout, frame))
-    for name, template in mods.environment.items():
+def _modifier_checks(modifiers: CommonOptions, task_scope: TaskScope) -> Iterator[StaticCheck]:
+    yield from _condition_checks(modifiers.when, task_scope)
+    yield from _option_check(modifiers.chdir, task_scope, "chdir", path=True)
+    if modifiers.timeout is not None and modifiers.timeout.constant:
+        yield partial(timeout_seconds, ScopedTemplate(modifiers.timeout, task_scope))
+    for name, template in modifiers.environment.items():
         if template.constant:
-            yield partial(variables, {}, [(name, Seen(template, frame))])
+            yield partial(environment_variables, {}, [(name, ScopedTemplate(template, task_scope))])
 
 
-def _step(step: Step, frame: Frame) -> Iterator[Check]:
-    judged = (*(step.changed_when or ()), *(step.failed_when or ()), step.ignore_errors)
-    until = step.again.until if step.again else ()
-    that = step.does.that if isinstance(step.does, Control) else ()
-    yield from _judgements((*judged, *until, *that), frame)
-    yield from _option(step.delegate_to, frame, "delegate_to")
-    if isinstance(step.does, Run):
-        yield from _option(step.does.creates, frame, "creates", path=True)
-        yield from _option(step.does.removes, frame, "removes", path=True)
-        yield from _option(step.does.stdin, frame, "stdin")
-    if isinstance(step.does, Download):
-        yield from _option(step.does.path, frame, "path", path=True)
-        yield from _option(step.does.to, frame, "to", path=True)
+def _step_checks(step: Step, task_scope: TaskScope) -> Iterator[StaticCheck]:
+    conditions = (*(step.changed_when or ()), *(step.failed_when or ()), step.ignore_errors)
+    until = step.retry.until if step.retry else ()
+    assertions = step.action.conditions if isinstance(step.action, ControlStep) else ()
+    yield from _condition_checks((*conditions, *until, *assertions), task_scope)
+    yield from _option_check(step.delegate_to, task_scope, "delegate_to")
+    if isinstance(step.action, RunStep):
+        yield from _option_check(step.action.creates, task_scope, "creates", path=True)
+        yield from _option_check(step.action.removes, task_scope, "removes", path=True)
+        yield from _option_check(step.action.stdin, task_scope, "stdin")
+    if isinstance(step.action, DownloadStep):
+        yield from _option_check(step.action.path, task_scope, "path", path=True)
+        yield from _option_check(step.action.to, task_scope, "to", path=True)
     if step.loop is not None and not step.loop.over.names | step.loop.over.optional:
-        yield partial(loop_items, step, frame)
+        yield partial(evaluate_loop_items, step, task_scope)
 
 
-def _judgements(judgements: Iterable[Judgement], frame: Frame) -> Iterator[Check]:
-    for judgement in judgements:
-        if isinstance(judgement, Expression) and not judgement.names | judgement.optional:
-            yield partial(hold, (judgement,), frame)
+def _condition_checks(
+    conditions: Iterable[ConditionExpr], task_scope: TaskScope
+) -> Iterator[StaticCheck]:
+    for condition in conditions:
+        if isinstance(condition, Expression) and not condition.names | condition.optional:
+            yield partial(all_true, (condition,), task_scope)
 
 
-def _option(
-    template: ValueTemplate | None, frame: Frame, what: str, *, path: bool = False
-) -> Iterator[Check]:
+def _option_check(
+    template: ValueTemplate | None, task_scope: TaskScope, name: str, *, path: bool = False
+) -> Iterator[StaticCheck]:
     if template is not None and template.constant:
-        yield partial(option, template, frame, what, path=path)
+        yield partial(render_option, template, task_scope, name, path=path)

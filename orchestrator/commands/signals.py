@@ -21,20 +21,20 @@ from functools import partial
 from types import FrameType
 from typing import TypeAlias
 
-from orchestrator.errors import Exit
+from orchestrator.errors import ExitCode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-TOGETHER = 1.0
+SAME_REQUEST_SECONDS = 1.0
 """Seconds within which signals are one request."""
 
-_LAST_WORDS = 2.0  # seconds that they may take, before the process ends: nobody may be reading
-_OVER = 0  # no signal has this number
+_QUIT_TIMEOUT = 2.0  # seconds that they may take, before the process ends: nobody may be reading
+_END_MARKER = 0  # no signal has this number
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds; it does not go back."""
 
 
-class Act(Enum):
+class SignalAction(Enum):
     """What a signal asks for."""
 
     BEGIN = "begin to stop"
@@ -43,7 +43,7 @@ class Act(Enum):
     QUIT = "leave at once"
 
 
-class Requests:
+class StopRequests:
     """Tells what each signal asks for.
 
     The first request begins to stop. A Ctrl-C at least a second after the first Ctrl-C quits, and
@@ -53,58 +53,63 @@ class Requests:
     def __init__(self) -> None:
         self._count = 0
         self._since: float | None = None  # when the last request came
-        self._typed: float | None = None  # when Ctrl-C did for the first time
+        self._first_ctrl_c: float | None = None  # when Ctrl-C did for the first time
 
-    def take(self, number: int, at: float) -> Act:
+    def classify_signal(self, number: int, received_at: float) -> SignalAction:
         """Return what this signal asks for, which came at this time."""
         if number == signal.SIGINT:
-            if self._typed is not None and at - self._typed >= TOGETHER:
-                return Act.QUIT
-            self._typed = at if self._typed is None else self._typed
-        if self._since is not None and at - self._since < TOGETHER:
-            return Act.NOTHING
-        self._count, self._since = self._count + 1, at
-        return {1: Act.BEGIN, 2: Act.AGAIN}.get(self._count, Act.QUIT)
+            if (
+                self._first_ctrl_c is not None
+                and received_at - self._first_ctrl_c >= SAME_REQUEST_SECONDS
+            ):
+                return SignalAction.QUIT
+            self._first_ctrl_c = received_at if self._first_ctrl_c is None else self._first_ctrl_c
+        if self._since is not None and received_at - self._since < SAME_REQUEST_SECONDS:
+            return SignalAction.NOTHING
+        self._count, self._since = self._count + 1, received_at
+        return {1: SignalAction.BEGIN, 2: SignalAction.AGAIN}.get(self._count, SignalAction.QUIT)
 
     @property
-    def came(self) -> bool:
+    def has_any(self) -> bool:
         """Whether there was a request."""
         return self._count > 0
 
-    def due(self, now: float) -> float | None:
+    def next_change(self, now: float) -> float | None:
         """Return from when on a signal would ask for something else than now, or None."""
-        ends = (at + TOGETHER for at in (self._since, self._typed) if at is not None)
+        ends = (
+            at + SAME_REQUEST_SECONDS for at in (self._since, self._first_ctrl_c) if at is not None
+        )
         return min((end for end in ends if end > now), default=None)
 
 
-def heard(
-    read: Callable[[float | None], bytes], requests: Requests, clock: Clock
-) -> Iterator[tuple[int, Act]]:
+def read_signals(
+    read: Callable[[float | None], bytes], requests: StopRequests, clock: Clock
+) -> Iterator[tuple[int, SignalAction]]:
     """Yield each signal with what it asks for, until there are no more.
 
     ``read`` returns the numbers of those that came, after so many seconds (None: however long it
     takes) at the latest. A signal counts as having come as early as it may have: on a machine that
     is so busy that we hear of two together, nothing is known of the time between them.
     """
-    quiet = clock()  # until then there was none
+    quiet_until = clock()  # until then there was none
     while True:
-        due = requests.due(quiet)
+        due = requests.next_change(quiet_until)
         numbers = read(None if due is None else max(0.0, due - clock()))
         now = clock()
-        at = quiet if due is not None and now >= due else now
-        quiet = now
+        at = quiet_until if due is not None and now >= due else now
+        quiet_until = now
         for number in numbers:
-            if number == _OVER:
+            if number == _END_MARKER:
                 return
             if number in SIGNALS:
-                yield number, requests.take(number, at)
+                yield number, requests.classify_signal(number, at)
 
 
 @contextmanager
-def interrupts(
-    first: Callable[[], None],
-    again: Callable[[str], None],
-    last: Callable[[], None],
+def handle_interrupts(
+    on_first: Callable[[], None],
+    on_repeat: Callable[[str], None],
+    on_quit: Callable[[], None],
     clock: Clock = time.monotonic,
 ) -> Iterator[None]:
     """While inside, the first request to stop calls ``first``, the next one ``again`` with the
@@ -117,89 +122,100 @@ def interrupts(
     descriptor: a handler would run in the middle of whatever the main thread does, and only
     once that thread wakes up, which a signal delivered to another thread does not make it do.
     """
-    requests = Requests()
+    requests = StopRequests()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-    acts = heard(partial(_read, reader), requests, clock)
-    listening = threading.Thread(target=_listen, args=(acts, first, again, last, todo), daemon=True)
-    doing = threading.Thread(target=_do, args=(todo,), daemon=True)
+    actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+    signal_actions = read_signals(partial(_read_wakeup_bytes, reader), requests, clock)
+    listener_thread = threading.Thread(
+        target=_dispatch_signals,
+        args=(signal_actions, on_first, on_repeat, on_quit, actions),
+        daemon=True,
+    )
+    action_thread = threading.Thread(target=_run_actions, args=(actions,), daemon=True)
     descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, _nothing) for number in _not_ignored()}
-    listening.start()
-    doing.start()
+    previous_handlers = {
+        number: signal.signal(number, _ignore_signal) for number in _handled_signals()
+    }
+    listener_thread.start()
+    action_thread.start()
     try:
         yield
     finally:
-        todo.put(None)
-        doing.join()  # meanwhile a signal may still quit
+        actions.put(None)
+        action_thread.join()  # meanwhile a signal may still quit
         signal.set_wakeup_fd(descriptor)
-        os.write(writer, bytes((_OVER,)))
-        listening.join()
-        for number, handler in before.items():
-            signal.signal(number, partial(_later, requests, clock) if requests.came else handler)
+        os.write(writer, bytes((_END_MARKER,)))
+        listener_thread.join()
+        for number, handler in previous_handlers.items():
+            signal.signal(
+                number,
+                partial(_handle_late_signal, requests, clock) if requests.has_any else handler,
+            )
         os.close(reader)
         os.close(writer)
 
 
-class Unattended:
+class IdleSignalHandler:
     """What signals to stop do while no run is under way: the first request raises
     KeyboardInterrupt in the main thread. Once ``over`` is set, it ends the process with 130.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._requests, self._clock = Requests(), clock
-        self.over = False
-        for number in _not_ignored():
-            signal.signal(number, self._take)
+        self._requests, self._clock = StopRequests(), clock
+        self.is_finished = False
+        for number in _handled_signals():
+            signal.signal(number, self._handle_signal)
 
-    def _take(self, number: int, _frame: FrameType | None) -> None:
-        act = self._requests.take(number, self._clock())
-        if act is Act.QUIT or (act is Act.BEGIN and self.over):
-            os._exit(Exit.INTERRUPTED)
-        if act is Act.BEGIN:
+    def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
+        act = self._requests.classify_signal(number, self._clock())
+        if act is SignalAction.QUIT or (act is SignalAction.BEGIN and self.is_finished):
+            os._exit(ExitCode.INTERRUPTED)
+        if act is SignalAction.BEGIN:
             raise KeyboardInterrupt
 
 
-def _listen(
-    acts: Iterator[tuple[int, Act]],
-    first: Callable[[], None],
-    again: Callable[[str], None],
-    last: Callable[[], None],
-    todo: queue.SimpleQueue[Callable[[], None] | None],
+def _dispatch_signals(
+    signal_actions: Iterator[tuple[int, SignalAction]],
+    on_first: Callable[[], None],
+    on_repeat: Callable[[str], None],
+    on_quit: Callable[[], None],
+    actions: queue.SimpleQueue[Callable[[], None] | None],
 ) -> None:
-    for number, act in acts:
-        if act is Act.BEGIN:
-            todo.put(first)
-        elif act is Act.AGAIN:
-            todo.put(partial(again, signal.Signals(number).name))
-        elif act is Act.QUIT:
-            words = threading.Thread(target=last, daemon=True)
-            words.start()
-            words.join(_LAST_WORDS)
-            os._exit(Exit.INTERRUPTED)
+    for number, act in signal_actions:
+        if act is SignalAction.BEGIN:
+            actions.put(on_first)
+        elif act is SignalAction.AGAIN:
+            actions.put(partial(on_repeat, signal.Signals(number).name))
+        elif act is SignalAction.QUIT:
+            quit_thread = threading.Thread(target=on_quit, daemon=True)
+            quit_thread.start()
+            quit_thread.join(_QUIT_TIMEOUT)
+            os._exit(ExitCode.INTERRUPTED)
 
 
-def _do(todo: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    while (do := todo.get()) is not None:
-        do()
+def _run_actions(actions: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (action := actions.get()) is not None:
+        action()
 
 
-def _read(descriptor: int, timeout: float | None) -> bytes:
+def _read_wakeup_bytes(descriptor: int, timeout: float | None) -> bytes:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     ready = poll.poll(None if timeout is None else timeout * 1000)
     return os.read(descriptor, 4096) if ready else b""
 
 
-def _not_ignored() -> list[signal.Signals]:
+def _handled_signals() -> list[signal.Signals]:
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _nothing(_number: int, _frame: FrameType | None) -> None:
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
     """The wakeup descriptor tells of the signal."""
 
 
-def _later(requests: Requests, clock: Clock, number: int, _frame: FrameType | None) -> None:
-    if requests.take(number, clock()) is Act.QUIT:
-        os._exit(Exit.INTERRUPTED)
+def _handle_late_signal(
+    requests: StopRequests, clock: Clock, number: int, _frame: FrameType | None
+) -> None:
+    if requests.classify_signal(number, clock()) is SignalAction.QUIT:
+        os._exit(ExitCode.INTERRUPTED)

@@ -7,156 +7,168 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from orchestrator import playbook
-from orchestrator.commands.project import root_of
+from orchestrator.commands.project import resolve_project_root
 from orchestrator.playbook.model import (
-    Block,
-    Call,
-    Control,
-    Download,
-    Item,
-    Judgement,
-    Run,
-    Share,
+    ConditionExpr,
+    ControlStep,
+    DownloadStep,
+    HostCount,
+    PlaybookItem,
+    RunStep,
     Step,
+    StepBlock,
     Task,
+    TaskCall,
 )
 
-_IN = "  "
+_INDENT = "  "
 
 
-def tree_of(directory: str | None, name: str | None) -> Iterator[str]:
+def task_tree_lines(directory: str | None, name: str | None) -> Iterator[str]:
     """The tree of one task, or of every task that no other calls or schedules.
 
     Raises DefinitionError, and UsageError where there is no project.
     """
-    root = root_of(directory)
-    loaded = playbook.load(root, None if name is None else [name])
+    root = resolve_project_root(directory)
+    loaded = playbook.load_tasks(root, None if name is None else [name])
     if name is not None:
-        playbook.check_requests([playbook.Request(name)], loaded)
-    tree = _Tree(loaded.by_name)
-    for number, task in enumerate(_roots(loaded.by_name) if name is None else [name]):
+        playbook.check_task_requests([playbook.TaskRequest(name)], loaded)
+    tree = TaskTreeRenderer(loaded.by_name)
+    for number, task in enumerate(_root_tasks(loaded.by_name) if name is None else [name]):
         if number:
             yield ""
-        yield from tree.named(loaded.by_name[task], "", "", ())
+        yield from tree.scheduled_task_lines(loaded.by_name[task], "", "", ())
 
 
-def _roots(by_name: Mapping[str, Task]) -> list[str]:
+def _root_tasks(by_name: Mapping[str, Task]) -> list[str]:
     """The tasks that are neither called nor hooked, in name order."""
-    below = {call.task for task in by_name.values() for call in task.calls()}
+    below = {call.task for task in by_name.values() for call in task.all_calls()}
     hooks = {t.name for t in by_name.values() if t.before or t.after or t.failed}
     return sorted(name for name in by_name if name not in below | hooks)
 
 
-class _Tree(Struct, frozen=True):
+class TaskTreeRenderer(Struct, frozen=True):
     by_name: Mapping[str, Task]
 
-    def named(self, task: Task, indent: str, said: str, above: tuple[str, ...]) -> Iterator[str]:
+    def scheduled_task_lines(
+        self, task: Task, indent: str, note: str, parents: tuple[str, ...]
+    ) -> Iterator[str]:
         """A scheduled task with what is hooked to it, in the order in which they run."""
-        if task.name in above:
+        if task.name in parents:
             yield f"{indent}{task.name} (hooks into itself)"
             return
-        inner = (*above, task.name)
-        yield from self._hooks("before", task, indent, inner)
-        yield indent + _title(task, task.name, said)
-        yield from self._body(task, indent + _IN, inner)
-        yield from self._hooks("after", task, indent, inner)
-        yield from self._hooks("failed", task, indent, inner)
+        inner = (*parents, task.name)
+        yield from self._hook_lines("before", task, indent, inner)
+        yield indent + _task_title(task, task.name, note)
+        yield from self._body_lines(task, indent + _INDENT, inner)
+        yield from self._hook_lines("after", task, indent, inner)
+        yield from self._hook_lines("failed", task, indent, inner)
 
-    def _hooks(self, when: str, task: Task, indent: str, above: tuple[str, ...]) -> Iterator[str]:
+    def _hook_lines(
+        self, when: str, task: Task, indent: str, parents: tuple[str, ...]
+    ) -> Iterator[str]:
         for hook in sorted(self.by_name.values(), key=lambda hook: hook.name):
             if task.name in getattr(hook, when):
-                said = f"if {task.name} fails" if when == "failed" else f"{when} {task.name}"
+                note = f"if {task.name} fails" if when == "failed" else f"{when} {task.name}"
                 if hook.apps:
-                    said += f", for {', '.join(hook.apps)}"
-                yield from self.named(hook, indent, said, above)
+                    note += f", for {', '.join(hook.apps)}"
+                yield from self.scheduled_task_lines(hook, indent, note, parents)
 
-    def _body(self, task: Task, indent: str, above: tuple[str, ...]) -> Iterator[str]:
+    def _body_lines(self, task: Task, indent: str, parents: tuple[str, ...]) -> Iterator[str]:
         for item in task.tasks or ():
-            yield from self._item(item, indent, above)
-        yield from self._steps(task.steps or (), indent)
+            yield from self._item_lines(item, indent, parents)
+        yield from self._step_lines(task.steps or (), indent)
         for name, steps in task.handlers.items():
             yield f"{indent}handler {name}:"
-            yield from self._steps(steps, indent + _IN)
+            yield from self._step_lines(steps, indent + _INDENT)
         if task.rollback:
             yield f"{indent}rollback:"
-            yield from self._steps(task.rollback, indent + _IN)
+            yield from self._step_lines(task.rollback, indent + _INDENT)
 
-    def _item(self, item: Item, indent: str, above: tuple[str, ...]) -> Iterator[str]:
-        said = ", ".join(_of_item(item))
-        if item.does is None:
+    def _item_lines(
+        self, item: PlaybookItem, indent: str, parents: tuple[str, ...]
+    ) -> Iterator[str]:
+        note = ", ".join(_item_notes(item))
+        if item.action is None:
             yield f"{indent}commit: from here on a failure no longer rolls back"
-        elif isinstance(item.does, Call):
-            yield from self.named(self.by_name[item.does.task], indent, said, above)
+        elif isinstance(item.action, TaskCall):
+            yield from self.scheduled_task_lines(
+                self.by_name[item.action.task], indent, note, parents
+            )
         else:
-            yield indent + _title(item.does, item.name or "in place", said)
-            yield from self._body(item.does, indent + _IN, above)
+            yield indent + _task_title(item.action, item.name or "in place", note)
+            yield from self._body_lines(item.action, indent + _INDENT, parents)
 
-    def _steps(self, steps: Iterable[Step], indent: str) -> Iterator[str]:
+    def _step_lines(self, steps: Iterable[Step], indent: str) -> Iterator[str]:
         for step in steps:
-            if isinstance(step.does, Block):
-                yield indent + _with("block", _of_step(step))
-                parts = (("", step.does.steps), ("rescue", step.does.rescue))
-                for name, inner in (*parts, ("always", step.does.always)):
+            if isinstance(step.action, StepBlock):
+                yield indent + _with_notes("block", _step_notes(step))
+                parts = (("", step.action.steps), ("rescue", step.action.rescue))
+                for name, inner in (*parts, ("always", step.action.always)):
                     if name and inner:
                         yield f"{indent}{name}:"
-                    yield from self._steps(inner, indent + _IN)
+                    yield from self._step_lines(inner, indent + _INDENT)
                 continue
-            yield f"{indent}- {_with(_does(step), _of_step(step))}"
-            if isinstance(step.does, Call):
-                called = self.by_name[step.does.task]
-                yield from self._body(called, indent + _IN * 2, ())
+            yield f"{indent}- {_with_notes(_step_title(step), _step_notes(step))}"
+            if isinstance(step.action, TaskCall):
+                called = self.by_name[step.action.task]
+                yield from self._body_lines(called, indent + _INDENT * 2, ())
 
 
-def _title(task: Task, name: str, said: str) -> str:
+def _task_title(task: Task, name: str, note: str) -> str:
     on = f"on {', '.join(task.roles)}" if task.roles is not None else ""
-    title = _with(name, [part for part in (on, said) if part])
+    title = _with_notes(name, [part for part in (on, note) if part])
     return f"{title}: {task.desc}" if task.desc else title
 
 
-def _with(title: str, said: Sequence[str]) -> str:
-    return f"{title} ({', '.join(said)})" if said else title
+def _with_notes(title: str, notes: Sequence[str]) -> str:
+    return f"{title} ({', '.join(notes)})" if notes else title
 
 
-def _does(step: Step) -> str:
+def _step_title(step: Step) -> str:
     """The step's name as written, else the first line of what it runs."""
     if step.name is not None:
         return step.name.source
-    if isinstance(step.does, Run):
-        text = step.does.text.source if step.does.text else step.does.literal
+    if isinstance(step.action, RunStep):
+        text = step.action.text.source if step.action.text else step.action.literal
         first, _, more = text.strip().partition("\n")
         return f"{first} …" if more else first
-    if isinstance(step.does, Call):
-        return step.does.task
-    if isinstance(step.does, Download):
-        return f"download {step.does.path.source}"
-    return step.does.kind if isinstance(step.does, Control) else "block"
+    if isinstance(step.action, TaskCall):
+        return step.action.task
+    if isinstance(step.action, DownloadStep):
+        return f"download {step.action.path.source}"
+    return step.action.kind if isinstance(step.action, ControlStep) else "block"
 
 
-def _of_step(step: Step) -> list[str]:
-    said = ["in a loop"] if step.loop else []
-    said += [f"when {' and '.join(map(_written, step.mods.when))}"] if step.mods.when else []
-    said += ["tried again"] if step.again else []
-    said += ["on another host"] if step.delegate_to else []
-    said += [f"notifies {', '.join(step.notify)}"] if step.notify else []
-    return said
+def _step_notes(step: Step) -> list[str]:
+    notes = ["in a loop"] if step.loop else []
+    notes += (
+        [f"when {' and '.join(map(_condition_text, step.options.when))}"]
+        if step.options.when
+        else []
+    )
+    notes += ["tried again"] if step.retry else []
+    notes += ["on another host"] if step.delegate_to else []
+    notes += [f"notifies {', '.join(step.notify)}"] if step.notify else []
+    return notes
 
 
-def _written(judgement: Judgement) -> str:
-    return str(judgement).lower() if isinstance(judgement, bool) else judgement.source
+def _condition_text(condition: ConditionExpr) -> str:
+    return str(condition).lower() if isinstance(condition, bool) else condition.source
 
 
-def _of_item(item: Item) -> Iterator[str]:
-    if item.name and isinstance(item.does, Call):
+def _item_notes(item: PlaybookItem) -> Iterator[str]:
+    if item.name and isinstance(item.action, TaskCall):
         yield f"as '{item.name}'"
-    if item.mods.when:
-        yield f"when {' and '.join(map(_written, item.mods.when))}"
+    if item.options.when:
+        yield f"when {' and '.join(map(_condition_text, item.options.when))}"
     if item.once:
-        yield "once, on any host" if item.anyone else "once"
+        yield "once, on any host" if item.any_host else "once"
     if item.batch:
-        yield f"in batches of {', '.join(map(_share, item.batch))}"
+        yield f"in batches of {', '.join(map(_count_text, item.batch))}"
     if item.max_failures is not None:
-        yield f"at most {_share(item.max_failures)} may fail"
+        yield f"at most {_count_text(item.max_failures)} may fail"
 
 
-def _share(share: Share) -> str:
-    return f"{share.number}%" if share.percent else str(share.number)
+def _count_text(count: HostCount) -> str:
+    return f"{count.number}%" if count.percent else str(count.number)

@@ -11,113 +11,113 @@ from functools import cache
 from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
-from orchestrator.executor.cancel import Cancel
-from orchestrator.executor.connection_pool import Emit, Fleet
-from orchestrator.executor.parallel import caught, each
-from orchestrator.executor.remote_query import Answer, ask
-from orchestrator.model.sanitize import one_line, quote
+from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.parallel import report_failure, run_for_each
+from orchestrator.executor.remote_query import QueryResult, run_remote_query
+from orchestrator.model.sanitize import quote_output, to_one_line
 from orchestrator.model.shell_quoting import shell_quote
-from orchestrator.modules import FOLDER
-from orchestrator.planner.plan import Lane
-from orchestrator.remote_shell import Lost, NotReady, Session
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.plan import AppPlan
+from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
 
-TAKEN = 75
+EXIT_LOCKED = 75
 """What the script ends with where somebody else has the lock (EX_TEMPFAIL of sysexits.h)."""
 
-_DENIED = 77  # where its user may not make one there (EX_NOPERM)
+_EXIT_DENIED = 77  # where its user may not make one there (EX_NOPERM)
 _DENIED_HINT = (
     "make that folder writable for a group that all who deploy are in, deploy as its owner "
     "(`become`), or set `lock_path`"
 )
-_ENTERED = "entered"  # what it prints where a run has the lock that this one is a part of
+_HELD_BY_OUTER_RUN = "entered"  # what it prints where a run has the lock that this one is a part of
 
-_PAUSE = 2.0  # seconds between tries
+_RETRY_INTERVAL = 2.0  # seconds between tries
 
 
-class Refusal(Struct, frozen=True):
+class LockRefusal(Struct, frozen=True):
     """A lock that is somebody else's, or that cannot be had: ``held`` tells these apart.
     ``error``: the host could not be asked, or did not answer."""
 
     host: str
-    why: str
-    held: bool
-    error: ConnectError | Lost | None = None
+    reason: str
+    is_held: bool
+    error: ConnectError | SessionLostError | None = None
 
 
-class Holder(Struct, frozen=True):
+class LockOwner(Struct, frozen=True):
     """Whose locks they are: a run for an app, the runs that started it (outermost first), and what
     is told of it to whoever wants one (owner, since, message)."""
 
     run: str
     app: str = ""
-    within: tuple[str, ...] = ()
-    told: Mapping[str, str] = field(default_factory=dict)
+    outer_runs: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
-class Locks(Struct):
+class AppLocks(Struct):
     """The locks of one lane. ``paths`` are shell words, by host in the order in which locks are
     taken by everyone; ``users``: as whom to try on each host, until one may; ``wait`` is how
     many seconds to try, and ``tell`` is told for whom.
     """
 
-    fleet: Fleet
+    connections: ConnectionPool
     app: str | None
     paths: Mapping[str, str]
     users: Mapping[str, Sequence[str]]
-    holder: Holder
+    owner: LockOwner
     pool: ThreadPoolExecutor
-    wait: float
-    tell: Callable[[str], None]
-    emit: Emit
-    _by: dict[str, tuple[str, Session]] = field(default_factory=dict)
+    wait_seconds: float
+    notify: Callable[[str], None]
+    emit: EmitFunction
+    _held_locks: dict[str, tuple[str, ShellSession]] = field(default_factory=dict)
 
-    def take(self, hosts: Collection[str], cancel: Cancel) -> Refusal | None:
+    def take(self, hosts: Collection[str], cancel: CancelToken) -> LockRefusal | None:
         """Take those of all these hosts, or none of them.
 
         The first host decides between two who want the same; where only later ones are shared,
         whoever is refused there goes once more, one host after another, so that one gets through.
         A lock that a run has which this one is a part of stays that run's.
         """
-        until = time.monotonic() + self.wait
+        deadline = time.monotonic() + self.wait_seconds
         ordered = [name for name in self.paths if name in hosts]
-        told = ""
+        last_reason = ""
         while True:
-            refusal = self._all(ordered)
-            left = until - time.monotonic()
-            if refusal is None or not refusal.held or cancel.stopping or left <= 0:
+            refusal = self._take_all(ordered)
+            left = deadline - time.monotonic()
+            if refusal is None or not refusal.is_held or cancel.is_cancelled or left <= 0:
                 return refusal
-            if refusal.why != told:
-                told = refusal.why
-                self.tell(f"waiting for at most {max(1, round(left))} s: {told}")
-            cancel.sleep(min(_PAUSE, left))
+            if refusal.reason != last_reason:
+                last_reason = refusal.reason
+                self.notify(f"waiting for at most {max(1, round(left))} s: {last_reason}")
+            cancel.sleep(min(_RETRY_INTERVAL, left))
 
-    def _all(self, ordered: Sequence[str]) -> Refusal | None:
-        refusal = self._some(ordered[:1]) or self._some(ordered[1:], together=True)
-        if refusal is not None and refusal.held and refusal.host != ordered[0]:
-            self.free()
-            refusal = self._some(ordered)
+    def _take_all(self, ordered: Sequence[str]) -> LockRefusal | None:
+        refusal = self._take_some(ordered[:1]) or self._take_some(ordered[1:], in_parallel=True)
+        if refusal is not None and refusal.is_held and refusal.host != ordered[0]:
+            self.release_all()
+            refusal = self._take_some(ordered)
         if refusal is not None:
-            self.free()
+            self.release_all()
         return refusal
 
-    def _some(self, names: Iterable[str], *, together: bool = False) -> Refusal | None:
-        refused: list[Refusal] = []
+    def _take_some(self, names: Iterable[str], *, in_parallel: bool = False) -> LockRefusal | None:
+        refusals: list[LockRefusal] = []
 
-        def one(name: str) -> None:
-            if not refused and (why := self._take(name)):
-                refused.append(why)
+        def take_one(name: str) -> None:
+            if not refusals and (reason := self._take_on_host(name)):
+                refusals.append(reason)
 
-        if together:
-            each(self.pool, one, names)
+        if in_parallel:
+            run_for_each(self.pool, take_one, names)
         else:
             for name in names:
-                one(name)
-        return refused[0] if refused else None
+                take_one(name)
+        return refusals[0] if refusals else None
 
-    def _take(self, name: str) -> Refusal | None:
-        first: Refusal | None = None
+    def _take_on_host(self, name: str) -> LockRefusal | None:
+        first: LockRefusal | None = None
         for user in self.users.get(name, ("",)):
-            refusal, denied = self._take_as(name, user)
+            refusal, denied = self._take_as_user(name, user)
             if first and refusal and getattr(refusal.error, "phase", "") == "become":
                 continue  # whom nobody lets us become need not be tried
             if not denied:
@@ -125,131 +125,144 @@ class Locks(Struct):
             first = first or refusal
         return first
 
-    def _take_as(self, name: str, user: str) -> tuple[Refusal | None, bool]:
+    def _take_as_user(self, name: str, user: str) -> tuple[LockRefusal | None, bool]:
         """Why the user did not get it, if so; and whether another one may."""
         try:
-            session = self.fleet.session(name, self.app, user)
+            session = self.connections.session(name, self.app, user)
         except ConnectError as error:
-            return Refusal(name, str(error), held=False, error=error), False
+            return LockRefusal(name, str(error), is_held=False, error=error), False
         except Exception as error:
-            return Refusal(name, self._bug(name, error), held=False), False
+            return LockRefusal(name, self._report_bug(name, error), is_held=False), False
         try:
-            answer = ask(session, self._script(name, "take"))
-        except (ConnectError, Lost) as error:
-            if isinstance(error, Lost) or (isinstance(error, NotReady) and error.sent):
-                self._by[name] = user, session  # it may be taken, and is to be freed
-            return Refusal(name, str(error), held=False, error=error), False
+            answer = run_remote_query(session, self._lock_script(name, "take"))
+        except (ConnectError, SessionLostError) as error:
+            if isinstance(error, SessionLostError) or (
+                isinstance(error, ShellNotReadyError) and error.sent
+            ):
+                self._held_locks[name] = user, session  # it may be taken, and is to be freed
+            return LockRefusal(name, str(error), is_held=False, error=error), False
         except Exception as error:
             session.close()
-            self._by[name] = user, session
-            return Refusal(name, self._bug(name, error), held=False), False
+            self._held_locks[name] = user, session
+            return LockRefusal(name, self._report_bug(name, error), is_held=False), False
         if answer.exit_status == 0:
-            if answer.stdout != _ENTERED:
-                self._by[name] = user, session
+            if answer.stdout != _HELD_BY_OUTER_RUN:
+                self._held_locks[name] = user, session
             return None, False
-        denied = answer.exit_status == _DENIED
-        return Refusal(name, self._why(name, answer), held=answer.exit_status == TAKEN), denied
+        denied = answer.exit_status == _EXIT_DENIED
+        return LockRefusal(
+            name, self._refusal_reason(name, answer), is_held=answer.exit_status == EXIT_LOCKED
+        ), denied
 
-    def _why(self, name: str, answer: Answer) -> str:
-        what = f"'{self.app}' on {name}"
-        if answer.exit_status == TAKEN:
-            return f"{what} is locked {describe(answer.stdout, self.holder.app)}"
+    def _refusal_reason(self, name: str, query_result: QueryResult) -> str:
+        message = f"'{self.app}' on {name}"
+        if query_result.exit_status == EXIT_LOCKED:
+            return f"{message} is locked {describe_owner(query_result.stdout, self.owner.app)}"
         advice = f"; the lock is to be {self.paths[name]}: {_DENIED_HINT}"
-        denied = answer.exit_status == _DENIED
-        return f"{what} cannot be locked: {_said(answer)}{advice if denied else ''}"
+        denied = query_result.exit_status == _EXIT_DENIED
+        return f"{message} cannot be locked: {_query_error(query_result)}{advice if denied else ''}"
 
     def renew(self, name: str) -> None:
         """Have the lock be that of the lane's session, where that was opened anew. Raises Lost
         and ConnectError."""
-        if name in self._by:
-            user, before = self._by[name]
-            session = self.fleet.session(name, self.app, user)
+        if name in self._held_locks:
+            user, before = self._held_locks[name]
+            session = self.connections.session(name, self.app, user)
             if session is not before:
-                ask(session, self._script(name, "renew"))
-                self._by[name] = user, session
+                run_remote_query(session, self._lock_script(name, "renew"))
+                self._held_locks[name] = user, session
 
-    def free(self) -> dict[str, str]:
+    def release_all(self) -> dict[str, str]:
         """Let go of all; the hosts where that could not be done, with why. It can be tried
         again."""
-        left: dict[str, str] = {}
+        not_released: dict[str, str] = {}
 
-        def one(name: str) -> None:
+        def release_one(name: str) -> None:
             try:
-                answer = self._free(name)
-            except (ConnectError, Lost) as error:
-                left[name] = str(error)
+                answer = self._release(name)
+            except (ConnectError, SessionLostError) as error:
+                not_released[name] = str(error)
             except Exception as error:
-                left[name] = self._bug(name, error)
+                not_released[name] = self._report_bug(name, error)
             else:
                 if answer.exit_status != 0:
-                    left[name] = _said(answer)
+                    not_released[name] = _query_error(answer)
 
-        each(self.pool, one, list(self._by))
-        self._by = {name: taken for name, taken in self._by.items() if name in left}
-        return left
+        run_for_each(self.pool, release_one, list(self._held_locks))
+        self._held_locks = {
+            name: taken for name, taken in self._held_locks.items() if name in not_released
+        }
+        return not_released
 
-    def _bug(self, name: str, error: Exception) -> str:
-        return caught(error, self.app, "lock", name, self.emit)
+    def _report_bug(self, name: str, error: Exception) -> str:
+        return report_failure(error, self.app, "lock", name, self.emit)
 
-    def _free(self, name: str) -> Answer:
+    def _release(self, name: str) -> QueryResult:
         """Once more where the session broke off: nothing is freed but what is ours."""
-        text, (user, _) = self._script(name, "free"), self._by[name]
+        text, (user, _) = self._lock_script(name, "free"), self._held_locks[name]
         try:
-            return ask(self.fleet.session(name, self.app, user), text)
-        except (NotReady, Lost):
-            return ask(self.fleet.session(name, self.app, user), text)
+            return run_remote_query(self.connections.session(name, self.app, user), text)
+        except (ShellNotReadyError, SessionLostError):
+            return run_remote_query(self.connections.session(name, self.app, user), text)
 
-    def _script(self, name: str, act: str) -> str:
-        return script(self.paths[name], act, self.holder)
+    def _lock_script(self, name: str, action: str) -> str:
+        return lock_script(self.paths[name], action, self.owner)
 
 
-def users_of(lane: Lane) -> dict[str, list[str]]:
+def lock_users(app_plan: AppPlan) -> dict[str, list[str]]:
     """As whom to make the lock on each host: the login's user ('') where any step is theirs, then
     whoever else has steps there. In a home folder only the first: others have another."""
-    found: dict[str, list[str]] = {name: [] for name in lane.locks}
-    for host in (host for wave in lane.waves for host in wave.hosts if host.host in found):
-        used = found[host.host]
-        used += dict.fromkeys(s.user for s in host.steps if not s.on and s.user not in used)
-    for name, used in found.items():
-        found[name] = ["", *used] if "" in used else [*used, ""]
+    found: dict[str, list[str]] = {name: [] for name in app_plan.lock_paths}
+    for host in (
+        host
+        for planned_task in app_plan.planned_tasks
+        for host in planned_task.hosts
+        if host.host in found
+    ):
+        users = found[host.host]
+        users += dict.fromkeys(
+            s.user for s in host.steps if not s.delegate_to and s.user not in users
+        )
+    for name, users in found.items():
+        found[name] = ["", *users] if "" in users else [*users, ""]
         found[name] = list(dict.fromkeys(found[name]))
-        if lane.locks[name].startswith("~"):
+        if app_plan.lock_paths[name].startswith("~"):
             del found[name][1:]
     return found
 
 
-def script(path: str, act: str, holder: Holder) -> str:
+def lock_script(path: str, action: str, owner: LockOwner) -> str:
     """The shell text for one act on a lock; ``path`` is a shell word."""
-    lines = {"run": holder.run, "app": holder.app, **holder.told}
-    told = "\n".join(f"{key}={' '.join(value.split())}" for key, value in lines.items())
-    given = f"lock={path} run={shell_quote(holder.run)} app={shell_quote(holder.app)}"
-    given += f" holder={shell_quote(told)}"
-    given += f" within={shell_quote(' '.join(holder.within))} token={secrets.token_hex(8)}"
-    return f"set +e\n{given}\n{_functions()}\n{act}"
+    lines = {"run": owner.run, "app": owner.app, **owner.details}
+    owner_text = "\n".join(f"{key}={' '.join(value.split())}" for key, value in lines.items())
+    assignments = f"lock={path} run={shell_quote(owner.run)} app={shell_quote(owner.app)}"
+    assignments += f" holder={shell_quote(owner_text)}"
+    assignments += f" within={shell_quote(' '.join(owner.outer_runs))} token={secrets.token_hex(8)}"
+    return f"set +e\n{assignments}\n{_lock_functions()}\n{action}"
 
 
-def describe(said: str, app: str) -> str:
+def describe_owner(owner_text: str, app: str) -> str:
     """``by anna@laptop since 10:03:12 (run …): message``, and what to do if its owner is gone.
     ``app`` is whose lock it is to be; whose it is stands there where that is another."""
-    told = dict(one_line(line).split("=", 1) for line in said.split("\n") if "=" in line)
-    if told.get("state") == "odd" or not told.get("owner"):
+    fields = dict(to_one_line(line).split("=", 1) for line in owner_text.split("\n") if "=" in line)
+    if fields.get("state") == "odd" or not fields.get("owner"):
         return "by nobody that it names: see `orch lock release`"
-    text = f"by {told['owner']} since {told.get('since', '?')} (run {told.get('run', '?')}"
-    text += f" for '{told['app']}')" if told.get("app", app) != app else ")"
-    if told.get("message"):
-        text += f": {quote(told['message'])}"
-    if told.get("state") == "stale":
+    text = f"by {fields['owner']} since {fields.get('since', '?')} (run {fields.get('run', '?')}"
+    text += f" for '{fields['app']}')" if fields.get("app", app) != app else ")"
+    if fields.get("message"):
+        text += f": {quote_output(fields['message'])}"
+    if fields.get("state") == "stale":
         text += "; it is stale: its owner is gone, see `orch lock release`"
-    if told.get("state") == "away":
-        text += f"; it was taken on {told.get('machine')}, which shares the folder"
+    if fields.get("state") == "away":
+        text += f"; it was taken on {fields.get('machine')}, which shares the folder"
     return text
 
 
-def _said(answer: Answer) -> str:
+def _query_error(query_result: QueryResult) -> str:
     """Why a script on a host failed, as the host told it."""
-    return quote(answer.stderr) if answer.stderr else "its shell did not answer"
+    return quote_output(query_result.stderr) if query_result.stderr else "its shell did not answer"
 
 
 @cache
-def _functions() -> str:
-    return (FOLDER / "lock.sh").read_text("utf-8")
+def _lock_functions() -> str:
+    return (MODULES_FOLDER / "lock.sh").read_text("utf-8")

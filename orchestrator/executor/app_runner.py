@@ -17,20 +17,26 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec import Struct, field
 
 from orchestrator.errors import ConnectError
-from orchestrator.executor.app_locks import Holder, Locks, users_of
-from orchestrator.executor.cancel import Cancel
-from orchestrator.executor.connection_pool import Emit, Fleet
-from orchestrator.executor.host_runner import HostTask
-from orchestrator.executor.host_state import Progress, so_far
-from orchestrator.executor.parallel import caught, each, guarded
-from orchestrator.executor.step_recorder import Recorder
-from orchestrator.model.event import INTERRUPTED, HostFinished, TaskFinished, TaskStarted, Warned
-from orchestrator.model.step_result import Outcome, Status
-from orchestrator.planner.plan import HostPlan, Lane, Plan, Program, Wave
-from orchestrator.remote_shell import Lost, NotReady
+from orchestrator.executor.app_locks import AppLocks, LockOwner, lock_users
+from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.host_runner import HostTaskRunner
+from orchestrator.executor.host_state import HostState, results_of_all_hosts
+from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
+from orchestrator.executor.step_recorder import StepRecorder
+from orchestrator.model.event import (
+    CONNECT_INTERRUPTED,
+    HostFinished,
+    TaskFinished,
+    TaskStarted,
+    Warned,
+)
+from orchestrator.model.step_result import Status, StepResult
+from orchestrator.planner.plan import AppPlan, HostPlan, Plan, PlannedTask, StepProgram
+from orchestrator.remote_shell import SessionLostError, ShellNotReadyError
 
 
-class Options(Struct, frozen=True):
+class RunOptions(Struct, frozen=True):
     """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
     run that changes something, instead of stopping it before it begins. ``ask`` is asked before
@@ -43,476 +49,600 @@ class Options(Struct, frozen=True):
     forks: int = 100
     keep_going: bool = False
     skip_unreachable: bool = False
-    ask: Callable[[Wave, Cancel], str] | None = None
-    would_exit: bool = False
-    given: tuple[str, ...] = ()
+    ask_about_task: Callable[[PlannedTask, CancelToken], str] | None = None
+    exit_on_change: bool = False
+    rerun_args: tuple[str, ...] = ()
     lock_wait: float = 0.0
-    holder: Mapping[str, str] = field(default_factory=dict)
-    within: tuple[str, ...] = ()
+    lock_owner: Mapping[str, str] = field(default_factory=dict)
+    outer_runs: tuple[str, ...] = ()
 
 
-class LaneRun:
+class AppRunner:
     """Walks the waves of one lane; ``progress`` says where each of its hosts stands."""
 
     def __init__(
         self,
-        lane: Lane,
+        app_plan: AppPlan,
         plan: Plan,
-        fleet: Fleet,
+        connections: ConnectionPool,
         *,
-        emit: Emit,
+        emit: EmitFunction,
         pool: ThreadPoolExecutor,
-        options: Options,
+        options: RunOptions,
     ) -> None:
-        self.lane, self.plan, self.fleet, self.emit, self.pool = lane, plan, fleet, emit, pool
+        self.app_plan, self.plan, self.connections, self.emit, self.pool = (
+            app_plan,
+            plan,
+            connections,
+            emit,
+            pool,
+        )
         self.options = options
-        taking_part = {h.host for wave in lane.waves for h in wave.hosts}
-        self.progress = {
-            name: Progress(fleet.hosts[name], lane.app)
+        taking_part = {
+            h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts
+        }
+        self.host_states = {
+            name: HostState(connections.hosts[name], app_plan.app)
             for name in plan.hosts
             if name in taking_part
         }
-        self.begun = Begun()
-        self.fallen: set[str] = set()
-        self.fallen_in: dict[int, set[str]] = {}
-        self.reach = Reach(lane, fleet, pool, emit)
-        self.locked = self.declined = False
-        self.locks = Locks(
-            fleet.undoing(),
-            lane.app,
-            paths=lane.locks,
-            users=users_of(lane),
-            holder=Holder(plan.run, lane.app or "", options.within, options.holder),
+        self.rollback_stack = RollbackStack()
+        self.failed_hosts: set[str] = set()
+        self.failed_by_item: dict[int, set[str]] = {}
+        self.preflight_check = PreflightCheck(app_plan, connections, pool, emit)
+        self.is_locked = self.is_declined = False
+        self.app_locks = AppLocks(
+            connections.for_rollback(),
+            app_plan.app,
+            paths=app_plan.lock_paths,
+            users=lock_users(app_plan),
+            owner=LockOwner(
+                plan.run_id, app_plan.app or "", options.outer_runs, options.lock_owner
+            ),
             pool=pool,
-            wait=options.lock_wait,
-            tell=lambda text: emit(Warned(time.time(), text)),
+            wait_seconds=options.lock_wait,
+            notify=lambda text: emit(Warned(time.time(), text)),
             emit=emit,
         )
-        undone = any(h.rollback.steps for wave in lane.waves for h in wave.hosts)
-        keep = undone or bool(lane.failed) or bool(self.reach.delegates) or lane.app is not None
-        waves = list(enumerate(lane.waves))
-        self.last = {} if keep else {h.host: n for n, wave in waves for h in wave.hosts}
-        self.through = {h.host: n for n, wave in waves if not wave.anyone for h in wave.hosts}
+        has_rollback = any(h.rollback.steps for wave in app_plan.planned_tasks for h in wave.hosts)
+        keep_connected = (
+            has_rollback
+            or bool(app_plan.failed_hooks)
+            or bool(self.preflight_check.delegate_hosts)
+            or app_plan.app is not None
+        )
+        numbered_tasks = list(enumerate(app_plan.planned_tasks))
+        self.last_task_of_host = (
+            {} if keep_connected else {h.host: n for n, wave in numbered_tasks for h in wave.hosts}
+        )
+        self.last_planned_task = {
+            h.host: n for n, wave in numbered_tasks if not wave.any_host for h in wave.hosts
+        }
 
     def run(self) -> None:
         """Every wave in order, until the lane fails, is interrupted, or is through."""
         skip = self.options.skip_unreachable
-        if self.plan.changes and (why := self.reach.preflight(self.progress, skip=skip)):
-            self._stop(0, Status.NOT_STARTED, why)
+        if self.plan.changes and (
+            reason := self.preflight_check.connect_all(self.host_states, skip_unreachable=skip)
+        ):
+            self._mark_not_started(0, Status.NOT_STARTED, reason)
             return
         try:
-            if self._lock():
-                self._waves()
+            if self._take_locks():
+                self._run_tasks()
         finally:
-            for name, why in self.locks.free().items():
-                self.progress[name].worst(Status.LOST, f"its lock could not be freed: {why}")
+            for name, reason in self.app_locks.release_all().items():
+                self.host_states[name].raise_status(
+                    Status.LOST, f"its lock could not be freed: {reason}"
+                )
 
-    def _lock(self) -> bool:
+    def _take_locks(self) -> bool:
         """Take the lane's locks, if it is to have any; whether it can begin."""
-        if not self.lane.locks:
+        if not self.app_plan.lock_paths:
             return True
-        there = [name for name, progress in self.progress.items() if not progress.stopped]
-        refusal = self.locks.take(there, self.fleet.cancel)
+        active_hosts = [
+            name for name, host_state in self.host_states.items() if not host_state.is_stopped
+        ]
+        refusal = self.app_locks.take(active_hosts, self.connections.cancel)
         if refusal is not None:
-            self.locked = refusal.held
+            self.is_locked = refusal.is_held
             if refusal.error is not None:
-                fallen(self.progress[refusal.host], refusal.error)
-            elif not refusal.held:
-                self.progress[refusal.host].worst(Status.FAILED, refusal.why)
-            self._stop(0, Status.NOT_STARTED, refusal.why)
+                mark_unreachable(self.host_states[refusal.host], refusal.error)
+            elif not refusal.is_held:
+                self.host_states[refusal.host].raise_status(Status.FAILED, refusal.reason)
+            self._mark_not_started(0, Status.NOT_STARTED, refusal.reason)
         return refusal is None
 
-    def _waves(self) -> None:
-        for number, wave in enumerate(self.lane.waves):
-            if self.fleet.cancel.stopping:
-                self._end(number, None, "interrupted")
+    def _run_tasks(self) -> None:
+        for number, planned_task in enumerate(self.app_plan.planned_tasks):
+            if self.connections.cancel.is_cancelled:
+                self._end_run(number, None, "interrupted")
                 return
-            if wave.commit:
-                self.begun.commit(wave, self.lane.waves[:number])
+            if planned_task.is_commit:
+                self.rollback_stack.commit(planned_task, self.app_plan.planned_tasks[:number])
                 continue
-            answer = self.options.ask(wave, self.fleet.cancel) if self.options.ask else "run"
-            if self.fleet.cancel.stopping:
-                self._end(number, None, "interrupted")
+            answer = (
+                self.options.ask_about_task(planned_task, self.connections.cancel)
+                if self.options.ask_about_task
+                else "run"
+            )
+            if self.connections.cancel.is_cancelled:
+                self._end_run(number, None, "interrupted")
                 return
             if answer == "stop":
-                self.declined = True
-                self._stop(number, Status.NOT_STARTED, "stopped by you")
+                self.is_declined = True
+                self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
                 return
             if answer == "skip":
                 continue
-            self._wave(number, wave)
-            if self.fleet.cancel.stopping:
-                self._end(number + 1, None, "interrupted")
+            self._run_task(number, planned_task)
+            if self.connections.cancel.is_cancelled:
+                self._end_run(number + 1, None, "interrupted")
                 return
-            if why := self._failed(wave):
-                self._end(number + 1, wave, why)
+            if reason := self._failure_reason(planned_task):
+                self._end_run(number + 1, planned_task, reason)
                 return
-            if self.fleet.cancel.stopping:  # while tolerated hosts were rolled back
-                self._end(number + 1, None, "interrupted")
+            if self.connections.cancel.is_cancelled:  # while tolerated hosts were rolled back
+                self._end_run(number + 1, None, "interrupted")
                 return
 
-    def _failed(self, wave: Wave) -> str:
+    def _failure_reason(self, planned_task: PlannedTask) -> str:
         """Why the lane has failed with this wave, if it has. Hosts whose failure is tolerated
         are rolled back, each for itself."""
-        here = [self.progress[host.host] for host in wave.hosts]
-        states = {p.host.name: str(p.status) for p in here if self._counts(p, wave)}
-        counted = states.keys() - self.fallen
-        self.fallen |= counted
-        most = 0
-        if wave.tolerance is not None:
-            item = self.fallen_in.setdefault(wave.tolerance.item, set())
-            item |= counted
-            most = wave.tolerance.most - len(item) + len(counted)
+        host_states = [self.host_states[host.host] for host in planned_task.hosts]
+        states = {
+            p.host.name: str(p.status)
+            for p in host_states
+            if self._counts_as_failure(p, planned_task)
+        }
+        counted = states.keys() - self.failed_hosts
+        self.failed_hosts |= counted
+        allowed = 0
+        if planned_task.max_failures is not None:
+            failed_in_item = self.failed_by_item.setdefault(planned_task.max_failures.item, set())
+            failed_in_item |= counted
+            allowed = planned_task.max_failures.limit - len(failed_in_item) + len(counted)
         if not counted:
             return ""
-        if len(counted) > most and not self.options.keep_going:
+        if len(counted) > allowed and not self.options.keep_going:
             first = next(name for name in states if name in counted)
             return f"{first} {states[first].replace('_', ' ')}"
         self._roll_back(counted, "")
         return ""
 
-    def _counts(self, progress: Progress, wave: Wave) -> bool:
+    def _counts_as_failure(self, host_state: HostState, planned_task: PlannedTask) -> bool:
         """Whether what became of a host counts as a failure of the wave."""
-        if progress.status is Status.UNREACHABLE:
-            return wave.tolerance is not None or (wave.once and not wave.anyone)
-        return progress.stopped
+        if host_state.status is Status.UNREACHABLE:
+            return planned_task.max_failures is not None or (
+                planned_task.once and not planned_task.any_host
+            )
+        return host_state.is_stopped
 
-    def _end(self, number: int, wave: Wave | None, why: str) -> None:
+    def _end_run(self, number: int, planned_task: PlannedTask | None, reason: str) -> None:
         """The lane ends here: what was begun is rolled back, and ``failed`` hooks run, unless
         it was interrupted."""
-        began = self.begun.hosts()
-        status = Status.CANCELLED if wave is None else Status.NOT_STARTED
-        self._stop(number, status, why)
-        self._roll_back(began, why)
-        hooks, fallen = dict(self.lane.failed), set[tuple[str, str]]()
-        for name in reversed(wave.within if wave else ()):
+        started_hosts = self.rollback_stack.started_hosts()
+        status = Status.CANCELLED if planned_task is None else Status.NOT_STARTED
+        self._mark_not_started(number, status, reason)
+        self._roll_back(started_hosts, reason)
+        hooks, failed_in_hook = dict(self.app_plan.failed_hooks), set[tuple[str, str]]()
+        for name in reversed(planned_task.parents if planned_task else ()):
             for hook in hooks.get(name, ()):
-                if not self.fleet.cancel.stopping:
-                    self._hook(hook, hook.within[hook.within.index(name) + 1], fallen)
+                if not self.connections.cancel.is_cancelled:
+                    self._run_failed_hook(
+                        hook, hook.parents[hook.parents.index(name) + 1], failed_in_hook
+                    )
 
-    def _hook(self, wave: Wave, hook: str, fallen: set[tuple[str, str]]) -> None:
+    def _run_failed_hook(
+        self, planned_task: PlannedTask, hook: str, failed_in_hook: set[tuple[str, str]]
+    ) -> None:
         """Run a task of a ``failed`` hook, also on hosts that had no part in the run so far; what
         fails in it is told in their rows, and ends the hook there (``fallen``)."""
-        known = self.progress
-        can = [
+        known_states = self.host_states
+        runnable = [
             h
-            for h in wave.hosts
-            if (hook, h.host) not in fallen
-            and (h.host not in known or known[h.host].status is not Status.UNREACHABLE)
+            for h in planned_task.hosts
+            if (hook, h.host) not in failed_in_hook
+            and (
+                h.host not in known_states or known_states[h.host].status is not Status.UNREACHABLE
+            )
         ]
-        programs = {h.host: h.program for h in (can[:1] if wave.anyone else can)}
+        programs = {
+            h.host: h.program for h in (runnable[:1] if planned_task.any_host else runnable)
+        }
         if not programs:
             return
-        new = {n: Progress(self.fleet.hosts[n], self.lane.app) for n in programs if n not in known}
-        self.progress = {n: (known | new)[n] for n in self.fleet.hosts if n in known or n in new}
-        for name, ran in self._programs(wave.task, programs).items():
-            self.progress[name].hooked(wave.task, ran)
-            if ran.stopped:
-                fallen.add((hook, name))
+        new = {
+            n: HostState(self.connections.hosts[n], self.app_plan.app)
+            for n in programs
+            if n not in known_states
+        }
+        self.host_states = {
+            n: (known_states | new)[n]
+            for n in self.connections.hosts
+            if n in known_states or n in new
+        }
+        for name, hook_state in self._run_programs(planned_task.task, programs).items():
+            self.host_states[name].add_hook_result(planned_task.task, hook_state)
+            if hook_state.is_stopped:
+                failed_in_hook.add((hook, name))
 
-    def _stop(self, number: int, status: Status, why: str) -> None:
+    def _mark_not_started(self, number: int, status: Status, reason: str) -> None:
         """Mark every host's remaining tasks, from this wave on, as not begun. A host that was not
         to begin (NOT_STARTED) and has done some of its steps before is STOPPED.
         """
-        for wave in self.lane.waves[number:]:
-            for host in wave.hosts:
-                progress = self.progress[host.host]
-                spared = wave.anyone and host is not wave.hosts[0] and progress.status
-                if progress.stopped or spared:
+        for planned_task in self.app_plan.planned_tasks[number:]:
+            for host in planned_task.hosts:
+                host_state = self.host_states[host.host]
+                is_standby = (
+                    planned_task.any_host
+                    and host is not planned_task.hosts[0]
+                    and host_state.status
+                )
+                if host_state.is_stopped or is_standby:
                     continue
-                if status is Status.NOT_STARTED and any(progress.counts.values()):
-                    progress.worst(Status.STOPPED, f"stopped before '{wave.task}': {why}")
+                if status is Status.NOT_STARTED and any(host_state.counts.values()):
+                    host_state.raise_status(
+                        Status.STOPPED, f"stopped before '{planned_task.task}': {reason}"
+                    )
                 else:
-                    progress.worst(status, f"'{wave.task}' was not begun: {why}")
+                    host_state.raise_status(
+                        status, f"'{planned_task.task}' was not begun: {reason}"
+                    )
 
-    def _roll_back(self, names: set[str], why: str) -> None:
+    def _roll_back(self, names: set[str], reason: str) -> None:
         """Undo what these hosts began since the last commit, the last task first. A rollback
         that fails stops neither the other hosts nor what is left to undo on its own."""
-        if self.plan.check:
+        if self.plan.check_mode:
             return
-        for wave, began in reversed(self.begun.waves):
+        for planned_task, started_hosts in reversed(self.rollback_stack.started_tasks):
             programs = {
                 host.host: host.rollback
-                for host in wave.hosts
-                if host.host in names & began and host.rollback.steps
+                for host in planned_task.hosts
+                if host.host in names & started_hosts and host.rollback.steps
             }
             if not programs:
                 continue
-            undone = self._programs(f"rollback of {wave.task}", programs)
-            for name, progress in undone.items():
-                self.progress[name].rolled_back(wave.task, progress, why)
-            began.difference_update(names)
+            rollback_states = self._run_programs(f"rollback of {planned_task.task}", programs)
+            for name, host_state in rollback_states.items():
+                self.host_states[name].add_rollback_result(planned_task.task, host_state, reason)
+            started_hosts.difference_update(names)
 
-    def _programs(self, title: str, programs: Mapping[str, Program]) -> dict[str, Progress]:
+    def _run_programs(
+        self, title: str, programs: Mapping[str, StepProgram]
+    ) -> dict[str, HostState]:
         """Run programs beside the plan's own order, each host for itself, to their ends."""
         began = time.monotonic()
-        apart = {name: Progress(self.fleet.hosts[name], self.lane.app) for name in programs}
-        others = so_far(self.progress)
-        for name, progress in apart.items():
-            if name in self.progress:
-                progress.results = self.progress[name].results
-                progress.results.update(others)
+        separate_states = {
+            name: HostState(self.connections.hosts[name], self.app_plan.app) for name in programs
+        }
+        other_results = results_of_all_hosts(self.host_states)
+        for name, host_state in separate_states.items():
+            if name in self.host_states:
+                host_state.results = self.host_states[name].results
+                host_state.results.update(other_results)
         steps = max((len(program.steps) for program in programs.values()), default=0)
-        app, fleet = self.lane.app, self.fleet.undoing()
+        app, connections = self.app_plan.app, self.connections.for_rollback()
         self.emit(TaskStarted(time.time(), app, title, tuple(programs), steps))
 
-        def one(name: str) -> None:
-            progress = apart[name]
-            task = HostTask(fleet, progress, title, self.emit)
-            guarded(
+        def run_program(name: str) -> None:
+            host_state = separate_states[name]
+            task = HostTaskRunner(connections, host_state, title, self.emit)
+            run_guarded(
                 lambda: task.run(programs[name]),
-                progress,
+                host_state,
                 title,
                 self.emit,
-                lambda error: fallen(progress, error),
+                lambda error: mark_unreachable(host_state, error),
             )
-            outcome = Outcome(
-                progress.status or Status.OK, reason=progress.reason, seconds=progress.seconds
+            outcome = StepResult(
+                host_state.status or Status.OK, reason=host_state.reason, seconds=host_state.seconds
             )
             self.emit(HostFinished(time.time(), app, title, name, outcome))
 
-        each(self.pool, one, programs)
+        run_for_each(self.pool, run_program, programs)
         self.emit(TaskFinished(time.time(), app, title, time.monotonic() - began))
-        return apart
+        return separate_states
 
-    def _wave(self, number: int, wave: Wave) -> None:
+    def _run_task(self, number: int, planned_task: PlannedTask) -> None:
         began = time.monotonic()
-        hosts = wave.hosts if not wave.anyone else self._stand_in(wave)
-        names = tuple(host.host for host in hosts if not self.progress[host.host].stopped)
+        hosts = (
+            planned_task.hosts
+            if not planned_task.any_host
+            else self._first_reachable_host(planned_task)
+        )
+        names = tuple(host.host for host in hosts if not self.host_states[host.host].is_stopped)
         steps = max((len(host.steps) for host in hosts), default=0)
-        self.begun.wave(wave)
-        others = so_far(self.progress)
+        self.rollback_stack.begin_task(planned_task)
+        other_results = results_of_all_hosts(self.host_states)
         for host in hosts:
-            self.progress[host.host].made.clear()
-            self.progress[host.host].results.update(others)
-        self.emit(TaskStarted(time.time(), self.lane.app, wave.task, names, steps))
-        each(self.pool, lambda host: self._host(number, wave, host), hosts)
-        self._delegated(hosts)
-        if wave.once:
-            self._share(hosts)
-            for host in wave.hosts:
-                self.progress[host.host].worst(Status.SKIPPED)  # if it stood by and did nothing
-        told = TaskFinished(time.time(), self.lane.app, wave.task, time.monotonic() - began)
-        self.emit(told)
+            self.host_states[host.host].registered_names.clear()
+            self.host_states[host.host].results.update(other_results)
+        self.emit(TaskStarted(time.time(), self.app_plan.app, planned_task.task, names, steps))
+        run_for_each(
+            self.pool, lambda host: self._run_task_on_host(number, planned_task, host), hosts
+        )
+        self._share_delegated_skips(hosts)
+        if planned_task.once:
+            self._share_once_results(hosts)
+            for host in planned_task.hosts:
+                self.host_states[host.host].raise_status(
+                    Status.SKIPPED
+                )  # if it stood by and did nothing
+        finished_event = TaskFinished(
+            time.time(), self.app_plan.app, planned_task.task, time.monotonic() - began
+        )
+        self.emit(finished_event)
 
-    def _delegated(self, hosts: Iterable[HostPlan]) -> None:
+    def _share_delegated_skips(self, hosts: Iterable[HostPlan]) -> None:
         """What a check did not do to a host for another one's sake is not done there either."""
         for host in hosts:
-            for step in self.progress[host.host].withheld:
-                other = self.progress.get(step.on)
-                if other is not None and step not in other.withheld:
-                    other.withheld.append(step)
+            for step in self.host_states[host.host].skipped_by_check:
+                delegate_state = self.host_states.get(step.host)
+                if delegate_state is not None and step not in delegate_state.skipped_by_check:
+                    delegate_state.skipped_by_check.append(step)
 
-    def _stand_in(self, wave: Wave) -> tuple[HostPlan, ...]:
+    def _first_reachable_host(self, planned_task: PlannedTask) -> tuple[HostPlan, ...]:
         """The first host that can be reached, for a task that runs once and anywhere."""
-        for host in wave.hosts:
-            progress = self.progress[host.host]
-            if not progress.stopped:
-                self.reach.host(progress)
-            if not progress.stopped:
+        for host in planned_task.hosts:
+            host_state = self.host_states[host.host]
+            if not host_state.is_stopped:
+                self.preflight_check.connect_host(host_state)
+            if not host_state.is_stopped:
                 return (host,)
-        return wave.hosts[:1]
+        return planned_task.hosts[:1]
 
-    def _share(self, hosts: Iterable[HostPlan]) -> None:
+    def _share_once_results(self, hosts: Iterable[HostPlan]) -> None:
         """What was registered once is every host's."""
         for host in hosts:
-            ran = self.progress[host.host]
-            for progress in self.progress.values():
-                ran.share(progress)
+            source_state = self.host_states[host.host]
+            for host_state in self.host_states.values():
+                source_state.share_with(host_state)
 
-    def _host(self, number: int, wave: Wave, plan: HostPlan) -> None:
-        progress = self.progress[plan.host]
-        if progress.stopped:
+    def _run_task_on_host(
+        self, number: int, planned_task: PlannedTask, host_plan: HostPlan
+    ) -> None:
+        host_state = self.host_states[host_plan.host]
+        if host_state.is_stopped:
             return
-        if self.fleet.cancel.stopping:
-            progress.worst(Status.CANCELLED, f"'{wave.task}' was not begun: interrupted")
+        if self.connections.cancel.is_cancelled:
+            host_state.raise_status(
+                Status.CANCELLED, f"'{planned_task.task}' was not begun: interrupted"
+            )
             return
-        before, seconds = dict(progress.counts), progress.seconds
+        before, seconds = dict(host_state.counts), host_state.seconds
 
-        def task() -> None:
-            self._task(wave, plan, progress)
+        def run_steps() -> None:
+            self._run_steps(planned_task, host_plan, host_state)
 
-        guarded(
-            task, progress, wave.task, self.emit, lambda error: self.reach.failed(progress, error)
+        run_guarded(
+            run_steps,
+            host_state,
+            planned_task.task,
+            self.emit,
+            lambda error: self.preflight_check.note_failure(host_state, error),
         )
-        if progress.status is None:
-            progress.worst(Status.SKIPPED)
-        self._finished(number, wave, progress, before, progress.seconds - seconds)
-        if self.last.get(plan.host) == number or (progress.stopped and self.last):
-            self.fleet.release(plan.host)
+        if host_state.status is None:
+            host_state.raise_status(Status.SKIPPED)
+        self._emit_host_finished(
+            number, planned_task, host_state, before, host_state.seconds - seconds
+        )
+        if self.last_task_of_host.get(host_plan.host) == number or (
+            host_state.is_stopped and self.last_task_of_host
+        ):
+            self.connections.release(host_plan.host)
 
-    def _task(self, wave: Wave, plan: HostPlan, progress: Progress) -> None:
+    def _run_steps(
+        self, planned_task: PlannedTask, host_plan: HostPlan, host_state: HostState
+    ) -> None:
         """Do a host's part of a task. Raises ConnectError and Lost."""
-        task = HostTask(self.fleet, progress, wave.task, self.emit)
-        self.fleet.connect(plan.host)
-        self.locks.renew(plan.host)
-        self.begun.host(plan.host)
-        if not task.run(plan.program):
-            self._pending(wave, plan, task, progress)
+        runner = HostTaskRunner(self.connections, host_state, planned_task.task, self.emit)
+        self.connections.connect(host_plan.host)
+        self.app_locks.renew(host_plan.host)
+        self.rollback_stack.add_host(host_plan.host)
+        if not runner.run(host_plan.program):
+            self._keep_pending_handlers(planned_task, host_plan, runner, host_state)
 
-    def _pending(self, wave: Wave, plan: HostPlan, task: HostTask, progress: Progress) -> None:
+    def _keep_pending_handlers(
+        self,
+        planned_task: PlannedTask,
+        host_plan: HostPlan,
+        runner: HostTaskRunner,
+        host_state: HostState,
+    ) -> None:
         """Keep in mind the handlers that were called for and did not run to their end."""
-        if self.plan.check:
+        if self.plan.check_mode:
             return
-        app = ("--app", self.lane.app) if self.lane.app else ()
-        given = (*self.options.given, *app)
-        for name in pending(plan, task.recorder):
-            how = command(self.plan.stage, wave, plan, name, given)
-            progress.pending[wave.task, name] = how
+        app = ("--app", self.app_plan.app) if self.app_plan.app else ()
+        rerun_args = (*self.options.rerun_args, *app)
+        for name in pending_handlers(host_plan, runner.recorder):
+            command_line = rerun_command(self.plan.stage, planned_task, host_plan, name, rerun_args)
+            host_state.pending_handlers[planned_task.task, name] = command_line
 
-    def _finished(
+    def _emit_host_finished(
         self,
         number: int,
-        wave: Wave,
-        progress: Progress,
+        planned_task: PlannedTask,
+        host_state: HostState,
         before: Mapping[str, int],
         seconds: float,
     ) -> None:
         """Tell how the host came through this task: the worst that it counted in it."""
-        here = {what for what, count in progress.counts.items() if count > before[what]}
+        counted = {
+            message for message, count in host_state.counts.items() if count > before[message]
+        }
         status = next(
-            (Status(s) for s in ("changed", "unknown", "ok", "skipped") if s in here), Status.OK
+            (Status(s) for s in ("changed", "unknown", "ok", "skipped") if s in counted), Status.OK
         )
-        told = progress.stopped or (self.plan.check and status is Status.CHANGED)
-        if told and progress.status is not None:
-            status = progress.status
-        outcome = Outcome(status, seconds=seconds, reason=progress.reason)
-        host, app = progress.host.name, self.lane.app
-        last = number >= self.through.get(host, 0)
+        shows_status = host_state.is_stopped or (self.plan.check_mode and status is Status.CHANGED)
+        if shows_status and host_state.status is not None:
+            status = host_state.status
+        outcome = StepResult(status, seconds=seconds, reason=host_state.reason)
+        host, app = host_state.host.name, self.app_plan.app
+        last = number >= self.last_planned_task.get(host, 0)
         self.emit(
-            HostFinished(time.time(), app, task=wave.task, host=host, outcome=outcome, last=last)
+            HostFinished(
+                time.time(), app, task=planned_task.task, host=host, outcome=outcome, last=last
+            )
         )
 
 
-class Begun:
+class RollbackStack:
     """The waves in the order in which they were begun, each with the hosts that are to undo it
     should the lane fail. Hosts are added to the last one by their workers."""
 
     def __init__(self) -> None:
-        self.waves: list[tuple[Wave, set[str]]] = []
+        self.started_tasks: list[tuple[PlannedTask, set[str]]] = []
 
-    def wave(self, wave: Wave) -> None:
+    def begin_task(self, planned_task: PlannedTask) -> None:
         """This wave begins, so far on no host."""
-        self.waves.append((wave, set()))
+        self.started_tasks.append((planned_task, set()))
 
-    def host(self, name: str) -> None:
+    def add_host(self, name: str) -> None:
         """This host began the wave."""
-        self.waves[-1][1].add(name)
+        self.started_tasks[-1][1].add(name)
 
-    def hosts(self) -> set[str]:
+    def started_hosts(self) -> set[str]:
         """All that have something to undo."""
-        return {name for _, names in self.waves for name in names}
+        return {name for _, names in self.started_tasks for name in names}
 
-    def commit(self, commit: Wave, before: Sequence[Wave]) -> None:
+    def commit(self, commit: PlannedTask, before: Sequence[PlannedTask]) -> None:
         """Nothing ``before`` is to be undone any more; in a batch, only what its hosts began and
         what ran for its sake is not. What ran once ran for the sake of every host."""
-        if commit.commits is None:
-            self.waves.clear()
+        if commit.commit_scope is None:
+            self.started_tasks.clear()
             return
-        here = {id(wave) for wave in before[commit.commits.first :]}
-        for wave, names in self.waves:
-            if wave.once or id(wave) in here:
+        batch_tasks = {
+            id(planned_task) for planned_task in before[commit.commit_scope.first_task :]
+        }
+        for wave, names in self.started_tasks:
+            if wave.once or id(wave) in batch_tasks:
                 names.clear()
-            names.difference_update(commit.commits.hosts)
+            names.difference_update(commit.commit_scope.hosts)
 
 
-def pending(plan: HostPlan, recorder: Recorder) -> Iterator[str]:
+def pending_handlers(host_plan: HostPlan, recorder: StepRecorder) -> Iterator[str]:
     """Their names, in the order in which they are defined."""
-    ran = {step.handler for step in plan.steps if step.number in recorder.finished}
-    ran -= {step.handler for step in plan.steps if step.number in recorder.broken}
-    for name in dict.fromkeys(step.handler for step in plan.steps if step.handler):
-        if name in recorder.notified and name not in ran:
+    finished_handlers = {
+        step.handler for step in host_plan.steps if step.number in recorder.finished_steps
+    }
+    finished_handlers -= {
+        step.handler for step in host_plan.steps if step.number in recorder.failed_steps
+    }
+    for name in dict.fromkeys(step.handler for step in host_plan.steps if step.handler):
+        if name in recorder.notified_handlers and name not in finished_handlers:
             yield name
 
 
-def command(stage: str, wave: Wave, plan: HostPlan, name: str, given: Iterable[str]) -> str:
+def rerun_command(
+    stage: str,
+    planned_task: PlannedTask,
+    host_plan: HostPlan,
+    handler: str,
+    rerun_args: Iterable[str],
+) -> str:
     """What runs one of them on its host, as a shell takes it; ``given`` are more of its words."""
     # the item may have a name of its own, or be in place: its file can be run
-    which = (wave.within or (wave.task,))[-1]
-    what = ("run", which, *plan.args, *given, "--handler", name, "-l", plan.host)
-    return shlex.join(("orch", "-s", stage, *what))
+    task_name = (planned_task.parents or (planned_task.task,))[-1]
+    arguments = (
+        "run",
+        task_name,
+        *host_plan.rerun_args,
+        *rerun_args,
+        "--handler",
+        handler,
+        "-l",
+        host_plan.host,
+    )
+    return shlex.join(("orch", "-s", stage, *arguments))
 
 
-def fallen(progress: Progress, error: ConnectError | Lost) -> None:
+def mark_unreachable(host_state: HostState, error: ConnectError | SessionLostError) -> None:
     """Tell in a host's row that it cannot be reached: of one where something was done, or may
     have been, that it is lost."""
-    if isinstance(error, Lost):
-        progress.worst(Status.LOST, f"{error.reason}, between two steps")
+    if isinstance(error, SessionLostError):
+        host_state.raise_status(Status.LOST, f"{error.reason}, between two steps")
         return
-    problem = error.problems[0]
-    sent = isinstance(error, NotReady) and error.sent
-    if sent or progress.did:
-        where = "; what it was sent may have run" if sent else ", between two steps"
-        progress.worst(Status.LOST, problem.what + where, problem.hint)
+    diagnostic = error.diagnostics[0]
+    sent = isinstance(error, ShellNotReadyError) and error.sent
+    if sent or host_state.has_run_steps:
+        context = "; what it was sent may have run" if sent else ", between two steps"
+        host_state.raise_status(Status.LOST, diagnostic.message + context, diagnostic.hint)
     else:
-        progress.worst(Status.UNREACHABLE, problem.what, problem.hint)
+        host_state.raise_status(Status.UNREACHABLE, diagnostic.message, diagnostic.hint)
 
 
-class Reach:
+class PreflightCheck:
     """Connects the hosts of one lane. ``away``: one that steps are delegated to, and that has no
     row of its own, cannot be reached."""
 
-    def __init__(self, lane: Lane, fleet: Fleet, pool: ThreadPoolExecutor, emit: Emit) -> None:
-        self.lane, self.fleet, self.pool, self.emit = lane, fleet, pool, emit
-        self.away = False
-        self.delegates = {
-            step.on
-            for wave in lane.waves
-            for host in wave.hosts
+    def __init__(
+        self,
+        app_plan: AppPlan,
+        connections: ConnectionPool,
+        pool: ThreadPoolExecutor,
+        emit: EmitFunction,
+    ) -> None:
+        self.app_plan, self.connections, self.pool, self.emit = app_plan, connections, pool, emit
+        self.delegate_unreachable = False
+        self.delegate_hosts = {
+            step.delegate_to
+            for planned_task in app_plan.planned_tasks
+            for host in planned_task.hosts
             for step in (*host.program.steps, *host.rollback.steps)
-            if step.on
+            if step.delegate_to
         }
 
-    def host(self, progress: Progress) -> None:
+    def connect_host(self, host_state: HostState) -> None:
         """Connect a host, or tell in its row why not."""
-        if self.fleet.cancel.stopping:
+        if self.connections.cancel.is_cancelled:
             return
-        name = progress.host.name
-        guarded(
-            lambda: self.fleet.connect(name),
-            progress,
+        name = host_state.host.name
+        run_guarded(
+            lambda: self.connections.connect(name),
+            host_state,
             "connect",
             self.emit,
-            lambda error: self.failed(progress, error),
+            lambda error: self.note_failure(host_state, error),
         )
 
-    def failed(self, progress: Progress, error: ConnectError | Lost) -> None:
+    def note_failure(self, host_state: HostState, error: ConnectError | SessionLostError) -> None:
         """Tell in a host's row that it cannot be reached."""
-        if self.fleet.cancel.stopping:
-            progress.worst(Status.CANCELLED, INTERRUPTED)
+        if self.connections.cancel.is_cancelled:
+            host_state.raise_status(Status.CANCELLED, CONNECT_INTERRUPTED)
         else:
-            fallen(progress, error)
+            mark_unreachable(host_state, error)
 
-    def preflight(self, rows: Mapping[str, Progress], *, skip: bool) -> str:
+    def connect_all(self, host_states: Mapping[str, HostState], *, skip_unreachable: bool) -> str:
         """Connect every host before anything is touched; why the lane cannot begin, or ''.
 
         ``skip``: it can without those that are away, if no task needs one of them.
         """
-        each(self.pool, self.host, rows.values())
-        if self.fleet.cancel.stopping:
+        run_for_each(self.pool, self.connect_host, host_states.values())
+        if self.connections.cancel.is_cancelled:
             return "interrupted"
-        away = {name for name, row in rows.items() if row.stopped}
-        if away and not skip:
-            first = next(name for name in rows if name in away)
-            lost = rows[first].status is not Status.UNREACHABLE
-            return f"{first} {'failed to connect' if lost else 'is unreachable'}"
-        for wave in self.lane.waves:
-            if wave.once and all(host.host in away for host in wave.hosts):
-                names = ", ".join(host.host for host in wave.hosts)
-                if not wave.anyone:
+        unreachable = {name for name, row in host_states.items() if row.is_stopped}
+        if unreachable and not skip_unreachable:
+            first = next(name for name in host_states if name in unreachable)
+            not_unreachable = host_states[first].status is not Status.UNREACHABLE
+            return f"{first} {'failed to connect' if not_unreachable else 'is unreachable'}"
+        for planned_task in self.app_plan.planned_tasks:
+            if planned_task.once and all(host.host in unreachable for host in planned_task.hosts):
+                names = ", ".join(host.host for host in planned_task.hosts)
+                if not planned_task.any_host:
                     return f"{names}, the primary, is unreachable"
-                return f"all that could run '{wave.task}' are unreachable: {names}"
-        return self._delegates(rows)
+                return f"all that could run '{planned_task.task}' are unreachable: {names}"
+        return self._connect_delegates(host_states)
 
-    def _delegates(self, rows: Mapping[str, Progress]) -> str:
-        for name in sorted(self.delegates - rows.keys()):
+    def _connect_delegates(self, host_states: Mapping[str, HostState]) -> str:
+        for name in sorted(self.delegate_hosts - host_states.keys()):
             try:
-                self.fleet.connect(name)
+                self.connections.connect(name)
             except ConnectError as error:
-                self.away = True
-                why = f"{name}, which steps are delegated to, is unreachable"
-                return f"{why}: {error.problems[0].what}"
+                self.delegate_unreachable = True
+                reason = f"{name}, which steps are delegated to, is unreachable"
+                return f"{reason}: {error.diagnostics[0].message}"
             except Exception as error:
-                why = f"{name}, which steps are delegated to, cannot be connected"
-                return f"{why}: {caught(error, self.lane.app, 'connect', name, self.emit)}"
+                reason = f"{name}, which steps are delegated to, cannot be connected"
+                return f"{reason}: {report_failure(error, self.app_plan.app, 'connect', name, self.emit)}"
         return ""

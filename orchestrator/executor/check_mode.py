@@ -7,32 +7,46 @@ from collections.abc import Container, Iterator, Mapping
 from msgspec.structs import replace
 
 from orchestrator.errors import OrchError
-from orchestrator.executor.host_state import ANYTHING, Progress, Withheld, can_be, cause
-from orchestrator.executor.step_recorder import Recorder
-from orchestrator.model.command import Command
-from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
-from orchestrator.model.registered_result import NotRun, Result
-from orchestrator.model.step_result import Outcome, Status
+from orchestrator.executor.host_state import (
+    ANY_EFFECTS,
+    CheckSkippedStep,
+    HostState,
+    can_cause,
+    find_cause,
+)
+from orchestrator.executor.step_recorder import StepRecorder
+from orchestrator.model.command import StepCommand
+from orchestrator.model.condition import (
+    AllOf,
+    AnyOf,
+    Condition,
+    ConstantCondition,
+    ExitStatusCondition,
+    NotCondition,
+    StepStateCondition,
+)
+from orchestrator.model.registered_result import NotRunInCheckMode, RegisteredResult
+from orchestrator.model.step_result import Status, StepResult
 from orchestrator.planner.plan import PlannedStep
 from orchestrator.planner.step_conditions import any_of
 
-_MOST = 64
+_MAX_QUEUED = 64
 """How many steps that are queued a failure may depend on."""
 
 
-class Checked:
+class CheckModeFilter:
     """One task's way over one host, as a check sees it; does nothing in any other run.
 
     What steps would make is kept in the progress for the tasks after this one. ``open``: the steps
     of which only their end tells whether it is known.
     """
 
-    def __init__(self, recorder: Recorder, progress: Progress) -> None:
-        self._recorder, self._progress = recorder, progress
-        self._queued: list[tuple[int, Withheld, Condition]] = []
-        self._open: set[int] = set()
+    def __init__(self, recorder: StepRecorder, host_state: HostState) -> None:
+        self._recorder, self._host_state = recorder, host_state
+        self._queued: list[tuple[int, CheckSkippedStep, Condition]] = []
+        self._open_steps: set[int] = set()
 
-    def must_flush(self, command: Command) -> bool:
+    def must_flush(self, command: StepCommand) -> bool:
         """Return True if the queued steps have to be run before this one can be sent.
 
         Its conditions may ask about a queued step whose end may turn out unknown; and the host is
@@ -40,111 +54,131 @@ class Checked:
         """
         if command.effects is None:
             return False
-        if len(self._queued) >= _MOST:
-            self._queued = [each for each in self._queued if not self._over(each[0])]
-            if len(self._queued) >= _MOST:
+        if len(self._queued) >= _MAX_QUEUED:
+            self._queued = [each for each in self._queued if not self._has_ended(each[0])]
+            if len(self._queued) >= _MAX_QUEUED:
                 return True
-        asked = set(self._asked(command))
-        waiting = {number for number in asked if not self._over(number)}
-        return bool(waiting & self._open) or bool(waiting and asked & self._recorder.unknown.keys())
+        asked_steps = set(self._steps_asked_about(command))
+        waiting = {number for number in asked_steps if not self._has_ended(number)}
+        return bool(waiting & self._open_steps) or bool(
+            waiting and asked_steps & self._recorder.uncertain_steps.keys()
+        )
 
-    def seen(self, step: PlannedStep, command: Command) -> Command | Outcome:
+    def filter_command(self, step: PlannedStep, command: StepCommand) -> StepCommand | StepResult:
         """The command as it is to be sent, or what is known of it already."""
         if command.effects is None:
             return command
-        unknown = self._recorder.unknown
-        for number in self._asked(command):
+        unknown = self._recorder.uncertain_steps
+        for number in self._steps_asked_about(command):
             if number in unknown:
-                what = f"it depends on '{unknown[number]}', which is not known"
-                return Outcome(Status.UNKNOWN, reason=what)
-        on = self._recorder.target(step)
-        unknown_if: Condition = Always(True)
-        if cause(self._progress.withheld, command.effects, on) is None:
-            before = [
-                withheld
-                for number, each, withheld in self._queued
-                if can_be(each, command.effects, on) and not self._over(number)
+                message = f"it depends on '{unknown[number]}', which is not known"
+                return StepResult(Status.UNKNOWN, reason=message)
+        target_host = self._recorder.target_host(step)
+        unknown_if: Condition = ConstantCondition(True)
+        if find_cause(self._host_state.skipped_by_check, command.effects, target_host) is None:
+            earlier_conditions = [
+                skipped_step
+                for number, each, skipped_step in self._queued
+                if can_cause(each, command.effects, target_host) and not self._has_ended(number)
             ]
-            unknown_if = any_of(before) if before else Always(False)
-        if unknown_if != Always(False) or command.effects.waits:
-            self._open.add(step.number)
-        made = command.effects
-        self._recorder.effects[step.number] = made
-        if made.makes or made.anything:
-            self._queue(step, Withheld(step.name, made, on), Is(step.number, "withheld"))
+            unknown_if = (
+                any_of(earlier_conditions) if earlier_conditions else ConstantCondition(False)
+            )
+        if unknown_if != ConstantCondition(False) or command.effects.waits_for_state:
+            self._open_steps.add(step.number)
+        effects = command.effects
+        self._recorder.effects[step.number] = effects
+        if effects.created_names or effects.may_change_anything:
+            self._queue_skipped(
+                step,
+                CheckSkippedStep(step.name, effects, target_host),
+                StepStateCondition(step.number, "withheld"),
+            )
         return replace(command, unknown_if=unknown_if)
 
-    def ended_locally(self, step: PlannedStep, outcome: Outcome) -> None:
+    def note_local_end(self, step: PlannedStep, outcome: StepResult) -> None:
         """Note the end of a step for which nothing is sent to the host."""
         if outcome.status is Status.UNKNOWN and not step.readonly:
-            withheld = Withheld(step.name, ANYTHING, self._recorder.target(step))
-            self._queue(step, withheld, Always(True))
+            skipped_step = CheckSkippedStep(
+                step.name, ANY_EFFECTS, self._recorder.target_host(step)
+            )
+            self._queue_skipped(step, skipped_step, ConstantCondition(True))
 
-    def _queue(self, step: PlannedStep, withheld: Withheld, so: Condition) -> None:
-        self._queued = [each for each in self._queued if not self._over(each[0])]
-        self._queued.append((step.number, withheld, so))
+    def _queue_skipped(
+        self, step: PlannedStep, skipped_step: CheckSkippedStep, condition: Condition
+    ) -> None:
+        self._queued = [each for each in self._queued if not self._has_ended(each[0])]
+        self._queued.append((step.number, skipped_step, condition))
 
-    def _over(self, number: int) -> bool:
-        return number in self._recorder.finished or number in self._recorder.broken
+    def _has_ended(self, number: int) -> bool:
+        return number in self._recorder.finished_steps or number in self._recorder.failed_steps
 
-    def _asked(self, command: Command) -> Iterator[int]:
+    def _steps_asked_about(self, command: StepCommand) -> Iterator[int]:
         """Yield the steps that its conditions ask about."""
-        for condition in (command.when, command.fails, command.changes):
+        for condition in (command.when, command.failed_condition, command.changed_condition):
             if condition is not None:
-                left = settled(condition, self._recorder.results, self._recorder.unknown)
-                yield from (n for n in mentioned(left) if n != command.step)
+                left = simplify_condition(
+                    condition, self._recorder.results, self._recorder.uncertain_steps
+                )
+                yield from (n for n in step_numbers_in(left) if n != command.step)
 
 
-class Notified(Container[str]):
+class NotifiedHandlers(Container[str]):
     """The handlers called for. Raises NotRun for those that a step may have called for whose end
     is not known; ``maybe`` says by which."""
 
-    def __init__(self, called: Container[str], maybe: Mapping[str, str]) -> None:
-        self._called, self._maybe = called, maybe
+    def __init__(self, notified: Container[str], uncertain: Mapping[str, str]) -> None:
+        self._notified, self._uncertain = notified, uncertain
 
     def __contains__(self, handler: object) -> bool:
-        if handler in self._called:
+        if handler in self._notified:
             return True
-        if handler in self._maybe:
-            raise NotRun(self._maybe[str(handler)])
+        if handler in self._uncertain:
+            raise NotRunInCheckMode(self._uncertain[str(handler)])
         return False
 
 
-def settled(
-    condition: Condition, results: Mapping[int, Result], unknown: Container[int]
+def simplify_condition(
+    condition: Condition, results: Mapping[int, RegisteredResult], unknown: Container[int]
 ) -> Condition:
     """What is left of a condition once it is said of those steps whose end is known."""
     match condition:
-        case Is(step, what) if step in results and step not in unknown and what != "withheld":
-            return Always(bool(getattr(results[step], what)))
-        case Not(of):
-            left = settled(of, results, unknown)
-            return Always(not left.value) if isinstance(left, Always) else Not(left)
-        case All(of) | Any(of):
-            stops = isinstance(condition, Any)
-            parts = [settled(each, results, unknown) for each in of]
-            if Always(stops) in parts:
-                return Always(stops)
-            parts = [each for each in parts if each != Always(not stops)]
+        case StepStateCondition(step, message) if (
+            step in results and step not in unknown and message != "withheld"
+        ):
+            return ConstantCondition(bool(getattr(results[step], message)))
+        case NotCondition(of):
+            simplified = simplify_condition(of, results, unknown)
+            return (
+                ConstantCondition(not simplified.value)
+                if isinstance(simplified, ConstantCondition)
+                else NotCondition(simplified)
+            )
+        case AllOf(of) | AnyOf(of):
+            absorbing_value = isinstance(condition, AnyOf)
+            parts = [simplify_condition(each, results, unknown) for each in of]
+            if ConstantCondition(absorbing_value) in parts:
+                return ConstantCondition(absorbing_value)
+            parts = [each for each in parts if each != ConstantCondition(not absorbing_value)]
             if not parts:
-                return Always(not stops)
-            return Any(tuple(parts)) if stops else All(tuple(parts))
+                return ConstantCondition(not absorbing_value)
+            return AnyOf(tuple(parts)) if absorbing_value else AllOf(tuple(parts))
     return condition
 
 
-def mentioned(condition: Condition) -> Iterator[int]:
+def step_numbers_in(condition: Condition) -> Iterator[int]:
     """The numbers of the steps that a condition is over."""
     match condition:
-        case Is(step) | Exit(step):
+        case StepStateCondition(step) | ExitStatusCondition(step):
             yield step
-        case Not(of):
-            yield from mentioned(of)
-        case All(of) | Any(of):
+        case NotCondition(of):
+            yield from step_numbers_in(of)
+        case AllOf(of) | AnyOf(of):
             for each in of:
-                yield from mentioned(each)
+                yield from step_numbers_in(each)
 
 
-def reason_of(error: OrchError) -> str:
+def error_text(error: OrchError) -> str:
     """What an error says, with its place."""
-    problem = error.problems[0]
-    return f"{problem.mark}: {problem.what}" if problem.mark else problem.what
+    diagnostic = error.diagnostics[0]
+    return f"{diagnostic.mark}: {diagnostic.message}" if diagnostic.mark else diagnostic.message

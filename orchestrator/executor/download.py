@@ -13,22 +13,22 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.errors import OrchError, Problem
-from orchestrator.model.command import Fetch
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.sanitize import quote
-from orchestrator.model.step_result import Change, Outcome, Status
+from orchestrator.errors import Diagnostic, OrchError
+from orchestrator.model.command import DownloadSpec
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.sanitize import quote_output
+from orchestrator.model.step_result import StateChange, Status, StepResult
 from orchestrator.remote_shell.channel_protocol import Channel
 from orchestrator.remote_shell.transfer import receive
-from orchestrator.yamlio.local_files import show
+from orchestrator.yamlio.local_files import display_path
 
-_CHUNK = 1 << 20
-_SIZE = regex(r"[0-9]{1,18}")
-_PROBED = "its probe failed: exit status 1"
+_CHUNK_BYTES = 1 << 20
+_SIZE_PATTERN = lazy_regex(r"[0-9]{1,18}")
+_PROBE_FAILED = "its probe failed: exit status 1"
 """What is said of a script that wrote why there is no such file."""
 
 
-class Sum(Struct, frozen=True):
+class FileDigest(Struct, frozen=True):
     """What a file consists of: ``size`` bytes, with this SHA-256 in hexadecimal digits."""
 
     size: int
@@ -38,110 +38,119 @@ class Sum(Struct, frozen=True):
         return f"{self.size} byte{'' if self.size == 1 else 's'}, sha256 {self.digest[:12]}"
 
 
-def compared(asked: Outcome, fetch: Fetch) -> tuple[Outcome, Sum | None]:
+def compare_download(
+    probe_result: StepResult, download: DownloadSpec
+) -> tuple[StepResult, FileDigest | None]:
     """What comes of a download whose script told of the host's file, and what is to be read, if
     anything. Raises OrchError where this side's file cannot be read."""
-    if asked.status is not Status.WOULD_CHANGE:
-        said = asked.stderr.text.splitlines()[-1:] or [_PROBED]
-        return replace(asked, reason=asked.reason.replace(_PROBED, said[0])), None
-    told = asked.changes[0].before if asked.changes else None
-    there, here = _told(told), sum_of(fetch.to)
-    if there is not None and there == here:
-        return replace(asked, status=Status.OK, changes=()), None
-    after = str(there) if there else "what will be there"
-    change = Change("file", None if here is None else str(here), after)
-    status = Status.WOULD_CHANGE if fetch.check else Status.CHANGED
-    changed = replace(asked, status=status, changes=(change,))
-    return changed, None if fetch.check else there
+    if probe_result.status is not Status.WOULD_CHANGE:
+        message = probe_result.stderr.text.splitlines()[-1:] or [_PROBE_FAILED]
+        return replace(
+            probe_result, reason=probe_result.reason.replace(_PROBE_FAILED, message[0])
+        ), None
+    file_state = probe_result.changes[0].before if probe_result.changes else None
+    remote_file, local_file = _parse_digest(file_state), local_digest(download.target)
+    if remote_file is not None and remote_file == local_file:
+        return replace(probe_result, status=Status.OK, changes=()), None
+    after = str(remote_file) if remote_file else "what will be there"
+    change = StateChange("file", None if local_file is None else str(local_file), after)
+    status = Status.WOULD_CHANGE if download.check_mode else Status.CHANGED
+    changed = replace(probe_result, status=status, changes=(change,))
+    return changed, None if download.check_mode else remote_file
 
 
-class Late:
+class DownloadDeadline:
     """Says when to stop reading: once the run is over, or the step's ``timeout`` (seconds).
     ``outcome``: how the step ended, if it was that."""
 
-    def __init__(self, timeout: float | None, stopping: Callable[[], bool]) -> None:
-        self._timeout, self._stopping = timeout, stopping
-        self._began = time.monotonic()
-        self.outcome: Outcome | None = None
+    def __init__(self, timeout: float | None, is_cancelled: Callable[[], bool]) -> None:
+        self._timeout, self._is_cancelled = timeout, is_cancelled
+        self._started_at = time.monotonic()
+        self.outcome: StepResult | None = None
 
     def __call__(self) -> bool:
-        if self._timeout is not None and time.monotonic() - self._began > self._timeout:
+        if self._timeout is not None and time.monotonic() - self._started_at > self._timeout:
             reason = f"ended after its timeout of {self._timeout:g} s"
-            self.outcome = Outcome(Status.TIMED_OUT, reason=reason)
+            self.outcome = StepResult(Status.TIMED_OUT, reason=reason)
             return True
-        return self._stopping()
+        return self._is_cancelled()
 
 
-def _told(text: str | None) -> Sum | None:
+def _parse_digest(text: str | None) -> FileDigest | None:
     if text is None:
         return None
     size, _, digest = text.partition(" ")
-    if not _SIZE.fullmatch(size) or len(digest) != hashlib.sha256().digest_size * 2:
-        raise OrchError(Problem(f"the host told no size and checksum, but {quote(text)}"))
-    return Sum(int(size), digest)
+    if not _SIZE_PATTERN.fullmatch(size) or len(digest) != hashlib.sha256().digest_size * 2:
+        raise OrchError(Diagnostic(f"the host told no size and checksum, but {quote_output(text)}"))
+    return FileDigest(int(size), digest)
 
 
-def sum_of(path: Path) -> Sum | None:
+def local_digest(path: Path) -> FileDigest | None:
     """What a file here consists of; None where nothing is there. Raises OrchError where it
     cannot be read or is no file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OrchError(Problem(f"{show(path)} here is no file"))
+            raise OrchError(Diagnostic(f"{display_path(path)} here is no file"))
         digest, size = hashlib.sha256(), 0
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _cannot("read", path, error) from None
-    return Sum(size, digest.hexdigest())
+        raise _file_error("read", path, error) from None
+    return FileDigest(size, digest.hexdigest())
 
 
-def bring_home(
-    channel: Channel, timeout: float, fetch: Fetch, there: Sum, *, stopping: Callable[[], bool]
+def download_file(
+    channel: Channel,
+    timeout: float,
+    download: DownloadSpec,
+    remote_file: FileDigest,
+    *,
+    is_cancelled: Callable[[], bool],
 ) -> None:
     """Have the host's file here, exactly as it was told of, in one step: what was here keeps
     its mode; a new file is its owner's alone. Raises TransferError, and OrchError where it is not
     as told or cannot be written; nothing is left then."""
-    place = Path(os.path.realpath(fetch.to))
+    target = Path(os.path.realpath(download.target))
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temp = place.with_name(f".orch-{secrets.token_hex(6)}")
-        mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o600
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temp = target.with_name(f".orch-{secrets.token_hex(6)}")
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
         handle = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         channel.close()
-        raise _cannot("write", place, error) from None
+        raise _file_error("write", target, error) from None
     digest, size = hashlib.sha256(), 0
 
-    def take(piece: bytes) -> None:
+    def write_piece(piece: bytes) -> None:
         nonlocal size
         size += len(piece)
-        if size > there.size:
-            raise _other(fetch)
+        if size > remote_file.size:
+            raise _changed_error(download)
         digest.update(piece)
         file.write(piece)
 
     try:
         with os.fdopen(handle, "wb") as file:
-            script = f"size={there.size}\n{fetch.script}"
-            receive(channel, script, take, timeout=timeout, stopping=stopping)
+            script = f"size={remote_file.size}\n{download.script}"
+            receive(channel, script, write_piece, timeout=timeout, stopping=is_cancelled)
             os.fchmod(file.fileno(), mode)
-        if Sum(size, digest.hexdigest()) != there:
-            raise _other(fetch)
-        temp.replace(place)
+        if FileDigest(size, digest.hexdigest()) != remote_file:
+            raise _changed_error(download)
+        temp.replace(target)
     except OSError as error:
-        raise _cannot("write", place, error) from None
+        raise _file_error("write", target, error) from None
     finally:
         temp.unlink(missing_ok=True)
 
 
-def _other(fetch: Fetch) -> OrchError:
-    return OrchError(Problem(f"{fetch.path} changed on the host while it was read"))
+def _changed_error(download: DownloadSpec) -> OrchError:
+    return OrchError(Diagnostic(f"{download.path} changed on the host while it was read"))
 
 
-def _cannot(what: str, path: Path, error: OSError) -> OrchError:
-    why = (error.strerror or str(error)).lower()
-    return OrchError(Problem(f"cannot {what} {show(path)} here: {why}"))
+def _file_error(action: str, path: Path, error: OSError) -> OrchError:
+    reason = (error.strerror or str(error)).lower()
+    return OrchError(Diagnostic(f"cannot {action} {display_path(path)} here: {reason}"))

@@ -13,426 +13,478 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
-from orchestrator.executor.check_mode import Checked, Notified, reason_of
-from orchestrator.executor.connection_pool import Emit, Fleet
-from orchestrator.executor.download import Late, bring_home, compared
-from orchestrator.executor.host_state import Progress, Way
-from orchestrator.executor.remote_query import gather
-from orchestrator.executor.step_recorder import Recorder
-from orchestrator.model.command import UNKNOWN, Bytes, Command, Fetch
-from orchestrator.model.registered_result import NotRun, result_of
-from orchestrator.model.step_result import Outcome, Status
-from orchestrator.planner.plan import Again, PlannedStep, Program, Results, Ruling
-from orchestrator.planner.step_conditions import FINAL, NOTIFIED
-from orchestrator.remote_shell import Lost, NotReady, Session
+from orchestrator.executor.check_mode import CheckModeFilter, NotifiedHandlers, error_text
+from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
+from orchestrator.executor.download import DownloadDeadline, compare_download, download_file
+from orchestrator.executor.host_state import HostState, StepCursor
+from orchestrator.executor.remote_query import collect_facts
+from orchestrator.executor.step_recorder import StepRecorder
+from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
+from orchestrator.model.registered_result import NotRunInCheckMode, registered_result
+from orchestrator.model.step_result import Status, StepResult
+from orchestrator.planner.plan import (
+    ControlAction,
+    PlannedStep,
+    ResultsByName,
+    RetryPlan,
+    StepProgram,
+)
+from orchestrator.planner.step_conditions import NO_MORE_RESULTS, NOTIFIED_HANDLERS
+from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
 from orchestrator.remote_shell.channel_protocol import Channel
-from orchestrator.remote_shell.encoder import Known
-from orchestrator.remote_shell.transfer import PIECE, Failure, TransferError, send, staging
-from orchestrator.templating import Waits
+from orchestrator.remote_shell.encoder import KnownStepState
+from orchestrator.remote_shell.transfer import (
+    PIECE_BYTES,
+    TransferError,
+    TransferFailure,
+    send,
+    upload_stage_script,
+)
+from orchestrator.templating import ResultPending
 
-Made: TypeAlias = Command | Ruling | Program | Outcome | str
+StepAction: TypeAlias = StepCommand | ControlAction | StepProgram | StepResult | str
 
 
-class HostTask:
+class HostTaskRunner:
     """Sends one task's steps in as few segments as their data allows."""
 
-    def __init__(self, fleet: Fleet, progress: Progress, task: str, emit: Emit) -> None:
-        self.fleet, self.progress = fleet, progress
-        self.recorder = Recorder(progress, task, emit)
-        self.session: Session | None = None
-        self.cancel = fleet.cancel
-        self.known: dict[int, Known] = {}
-        self.begun: list[Session] = []
+    def __init__(
+        self, connections: ConnectionPool, host_state: HostState, task: str, emit: EmitFunction
+    ) -> None:
+        self.connections, self.host_state = connections, host_state
+        self.recorder = StepRecorder(host_state, task, emit)
+        self.session: ShellSession | None = None
+        self.cancel = connections.cancel
+        self.known_steps: dict[int, KnownStepState] = {}
+        self.sessions_used: list[ShellSession] = []
         self.user = ""
-        self.checked = Checked(self.recorder, progress)
+        self.check_filter = CheckModeFilter(self.recorder, host_state)
 
-    def run(self, program: Program) -> bool:
+    def run(self, program: StepProgram) -> bool:
         """Walk the program until it ends, fails, or the run is cancelled; whether it ended well.
 
         Raises ConnectError, and whatever else goes wrong, once the step that it broke off is told
         as failed and its host is told to end what runs.
         """
         began = time.monotonic()
-        self.cancel = self.fleet.cancel
-        unwatch = self.cancel.watch(self._cancel)
+        self.cancel = self.connections.cancel
+        remove_callback = self.cancel.add_callback(self._cancel_session)
         try:
-            well = self._walk(program)
-        except (ConnectError, Lost):
+            succeeded = self._run_program(program)
+        except (ConnectError, SessionLostError):
             raise
         except Exception as error:
-            self._abandon(reason_of(error) if isinstance(error, OrchError) else describe_bug(error))
+            self._close_and_fail(
+                error_text(error) if isinstance(error, OrchError) else describe_bug(error)
+            )
             raise
         finally:
-            unwatch()
+            remove_callback()
             self.session = None  # a late word of the interrupt is not for who uses it next
-            self.progress.seconds += time.monotonic() - began
-        if self.cancel.stopping and not self.progress.stopped:
-            self.progress.worst(Status.CANCELLED, "interrupted")
-        return well and not self._over()
+            self.host_state.seconds += time.monotonic() - began
+        if self.cancel.is_cancelled and not self.host_state.is_stopped:
+            self.host_state.raise_status(Status.CANCELLED, "interrupted")
+        return succeeded and not self._is_stopped()
 
-    def _abandon(self, why: str) -> None:
+    def _close_and_fail(self, reason: str) -> None:
         if self.session is not None:
             self.session.close()
-        self.recorder.abandon(why)
+        self.recorder.fail_running_step(reason)
 
-    def _over(self) -> bool:
-        return self.recorder.gone or self.cancel.stopping
+    def _is_stopped(self) -> bool:
+        return self.recorder.is_stopped or self.cancel.is_cancelled
 
-    def _walk(self, program: Program) -> bool:
-        way, recorder = Way(program), self.recorder
-        outer, recorder.way = recorder.way, way
-        step = way.begin()
-        while not self._over():
+    def _run_program(self, program: StepProgram) -> bool:
+        cursor, recorder = StepCursor(program), self.recorder
+        outer_cursor, recorder.cursor = recorder.cursor, cursor
+        step = cursor.first_step()
+        while not self._is_stopped():
             if step is None:
-                failed = self._flush()
+                failed = self._run_pipeline()
                 if failed is None:
                     break
-                step = way.rescue(failed)
+                step = cursor.step_after_failure(failed)
                 if step is None:
                     break
                 continue
-            failed = self._take(step)
-            if failed is None and way.waits_at(step.number + 1):
-                failed = self._flush()
-            step = way.after(step) if failed is None else way.rescue(failed)
-            if way.failed:
+            failed = self._handle_step(step)
+            if failed is None and cursor.has_pending_at(step.number + 1):
+                failed = self._run_pipeline()
+            step = cursor.next_step(step) if failed is None else cursor.step_after_failure(failed)
+            if cursor.has_failed:
                 break
         if program.steps:
-            recorder.gather(program, program.steps[-1].number + 1)
-        recorder.way = outer
-        return not way.failed
+            recorder.register_groups(program, program.steps[-1].number + 1)
+        recorder.cursor = outer_cursor
+        return not cursor.has_failed
 
-    def _take(self, step: PlannedStep) -> PlannedStep | None:
+    def _handle_step(self, step: PlannedStep) -> PlannedStep | None:
         """Send, queue or do the step; the step that turned out to have failed, if any."""
-        made: Made | None
-        made = step.command or step.ruling or step.skip
-        if not made:
-            made, failed = self._later(step)
-            if made is None:
+        action: StepAction | None
+        action = step.command or step.control_action or step.skip
+        if not action:
+            action, failed = self._resolve_pending_step(step)
+            if action is None:
                 return failed
-        if isinstance(made, Command):
-            if self.checked.must_flush(made):
-                failed = self._flush()
-                if failed is not None or self._over():
+        if isinstance(action, StepCommand):
+            if self.check_filter.must_flush(action):
+                failed = self._run_pipeline()
+                if failed is not None or self._is_stopped():
                     return failed
-            made = self.checked.seen(step, made)
-        if isinstance(made, str):
-            made = self.recorder.skipped(step, made)
-        if isinstance(made, Outcome):
-            self.checked.ended_locally(step, made)
-            self.recorder.queue(step, made)
+            action = self.check_filter.filter_command(step, action)
+        if isinstance(action, str):
+            action = self.recorder.skipped_result(step, action)
+        if isinstance(action, StepResult):
+            self.check_filter.note_local_end(step, action)
+            self.recorder.queue(step, action)
             return None
-        if isinstance(made, Ruling):
-            return self._ruling(step, made)
-        if isinstance(made, Program):
-            return self._loop(step, made)
-        if step.on or step.again or step.fetches or sent_beside(made):
-            failed = self._flush()
-            return failed if failed or self._over() else self._alone(step, made)
+        if isinstance(action, ControlAction):
+            return self._run_control_action(step, action)
+        if isinstance(action, StepProgram):
+            return self._run_loop(step, action)
+        if step.delegate_to or step.retry or step.is_download or side_payloads(action):
+            failed = self._run_pipeline()
+            return failed if failed or self._is_stopped() else self._run_with_retries(step, action)
         if step.user != self.user:
-            failed = self._flush()
+            failed = self._run_pipeline()
             if failed is not None:
                 return failed
             self.user = step.user
-        self.recorder.queue(step, made)
-        return self._flush() if step.stops else None
+        self.recorder.queue(step, action)
+        return self._run_pipeline() if step.flush_after else None
 
-    def _later(self, step: PlannedStep) -> tuple[Made | None, PlannedStep | None]:
+    def _resolve_pending_step(
+        self, step: PlannedStep
+    ) -> tuple[StepAction | None, PlannedStep | None]:
         """What a waiting step has become; the segment before it goes out if it must."""
-        if step.later is None:
+        if step.resume is None:
             raise TypeError("a step is a command, a ruling, a skip, or waits")
         final: dict[str, object] = {}
         try:
             while True:
                 try:
-                    return step.later({**self._results(step), **final}), None
-                except Waits as waits:
-                    failed = self._flush()
-                    if failed is None and not self._over() and "facts" in waits.names:
-                        self._facts()
-                    elif FINAL in final:
+                    return step.resume({**self._results_so_far(step), **final}), None
+                except ResultPending as waits:
+                    failed = self._run_pipeline()
+                    if failed is None and not self._is_stopped() and "facts" in waits.names:
+                        self._collect_facts()
+                    elif NO_MORE_RESULTS in final:
                         raise
                     else:
-                        final = {FINAL: True}
-                    if failed is not None or self._over():
+                        final = {NO_MORE_RESULTS: True}
+                    if failed is not None or self._is_stopped():
                         return None, failed
-        except NotRun as error:
-            return Outcome(Status.UNKNOWN, reason=reason_of(error)), None
+        except NotRunInCheckMode as error:
+            return StepResult(Status.UNKNOWN, reason=error_text(error)), None
         except ConnectError:
             raise  # of what had to be sent first: the step did not begin
         except OrchError as error:
-            failed = self._flush()
-            if failed is not None or self._over():
+            failed = self._run_pipeline()
+            if failed is not None or self._is_stopped():
                 return None, failed
-            if isinstance(error, MissingFileError) and self.progress.withheld:
-                last = self.progress.withheld[-1].name
-                what = f"{reason_of(error)}; it may depend on '{last}', which was not run"
-                return Outcome(Status.UNKNOWN, reason=what), None
-            self.recorder.done(step, Outcome(Status.FAILED, reason=reason_of(error)))
+            if isinstance(error, MissingFileError) and self.host_state.skipped_by_check:
+                last = self.host_state.skipped_by_check[-1].name
+                message = f"{error_text(error)}; it may depend on '{last}', which was not run"
+                return StepResult(Status.UNKNOWN, reason=message), None
+            self.recorder.finish_step(step, StepResult(Status.FAILED, reason=error_text(error)))
             return None, step
 
-    def _facts(self) -> None:
+    def _collect_facts(self) -> None:
         """Have the host's facts, for the rest of the run. Raises OrchError where it has none."""
         self.user = ""
-        session = self.session = self._home()
+        session = self.session = self._own_session()
         try:
-            self.progress.results["facts"] = gather(session)
-        except Lost as lost:
-            self.recorder.lost(lost.reason)
+            self.host_state.results["facts"] = collect_facts(session)
+        except SessionLostError as lost:
+            self.recorder.note_lost(lost.reason)
 
-    def _results(self, step: PlannedStep) -> dict[str, object]:
-        recorder, results = self.recorder, dict(self.progress.results)
-        if recorder.way is not None:
-            recorder.gather(recorder.way.program, step.number)
-            open_ = recorder.unanswered(recorder.way.program)
-            results = {k: v for k, v in self.progress.results.items() if k not in open_}
-        return {**results, NOTIFIED: Notified(recorder.notified, recorder.maybe)}
+    def _results_so_far(self, step: PlannedStep) -> dict[str, object]:
+        recorder, results = self.recorder, dict(self.host_state.results)
+        if recorder.cursor is not None:
+            recorder.register_groups(recorder.cursor.program, step.number)
+            awaited = recorder.names_awaited(recorder.cursor.program)
+            results = {k: v for k, v in self.host_state.results.items() if k not in awaited}
+        return {
+            **results,
+            NOTIFIED_HANDLERS: NotifiedHandlers(
+                recorder.notified_handlers, recorder.uncertain_handlers
+            ),
+        }
 
-    def _ruling(self, step: PlannedStep, ruling: Ruling) -> PlannedStep | None:
-        if ruling.ok and ruling.kind != "wait":
-            self.recorder.queue(step, Outcome(Status.OK), ruling.values, own=ruling.own)
+    def _run_control_action(self, step: PlannedStep, action: ControlAction) -> PlannedStep | None:
+        if action.ok and action.kind != "wait":
+            self.recorder.queue(
+                step, StepResult(Status.OK), action.values, from_controller=action.from_controller
+            )
             return None
-        failed = self._flush()
-        if failed is not None or self._over():
+        failed = self._run_pipeline()
+        if failed is not None or self._is_stopped():
             return failed
-        if ruling.kind == "wait":
-            self.cancel.sleep(ruling.seconds)
-            self.recorder.done(step, Outcome(Status.OK, seconds=ruling.seconds))
+        if action.kind == "wait":
+            self.cancel.sleep(action.seconds)
+            self.recorder.finish_step(step, StepResult(Status.OK, seconds=action.seconds))
             return None
-        self.recorder.done(step, Outcome(Status.FAILED, reason=ruling.message))
+        self.recorder.finish_step(step, StepResult(Status.FAILED, reason=action.message))
         return step
 
-    def _loop(self, step: PlannedStep, program: Program) -> PlannedStep | None:
-        failed = self._flush()
-        if failed is not None or self._over():
+    def _run_loop(self, step: PlannedStep, program: StepProgram) -> PlannedStep | None:
+        failed = self._run_pipeline()
+        if failed is not None or self._is_stopped():
             return failed
-        before, unknown = self.progress.counts["changed"], len(self.recorder.unknown)
-        well = self._walk(program)
-        changed = self.progress.counts["changed"] > before
-        self.recorder.tells.append((step.number, changed, not well))
+        changed_before, uncertain_before = (
+            self.host_state.counts["changed"],
+            len(self.recorder.uncertain_steps),
+        )
+        succeeded = self._run_program(program)
+        changed = self.host_state.counts["changed"] > changed_before
+        self.recorder.pending_notifications.append((step.number, changed, not succeeded))
         if changed:
-            self.recorder.notified.update(step.notify)
-        elif len(self.recorder.unknown) > unknown:
-            self.recorder.unknown[step.number] = step.name
-            self.recorder.maybe.update(dict.fromkeys(step.notify, step.name))
-        return None if well else step
+            self.recorder.notified_handlers.update(step.notify)
+        elif len(self.recorder.uncertain_steps) > uncertain_before:
+            self.recorder.uncertain_steps[step.number] = step.name
+            self.recorder.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
+        return None if succeeded else step
 
-    def _flush(self) -> PlannedStep | None:
+    def _run_pipeline(self) -> PlannedStep | None:
         """Send what is queued and hear its end; the step that failed, if one did."""
-        segment = self.recorder.take()
-        if not segment or self._over():
+        pipeline = self.recorder.drain_queue()
+        if not pipeline or self._is_stopped():
             return None
         try:
-            while segment and not (self.recorder.failed or self._over()):
-                session = self.session = self._home()
-                self._send(session, segment)
-                if session.alive:
+            while pipeline and not (self.recorder.failed_step or self._is_stopped()):
+                session = self.session = self._own_session()
+                self._send_pipeline(session, pipeline)
+                if session.is_alive:
                     break
                 # on some hosts a shell ends with a step; those behind that did not begin
-                segment = [each for each in segment if each[1].step not in self.known]
+                pipeline = [each for each in pipeline if each[1].step not in self.known_steps]
         except ConnectError as error:
-            self._refused(segment[0][0], error)
-        return self.recorder.failed
+            self._handle_refusal(pipeline[0][0], error)
+        return self.recorder.failed_step
 
-    def _refused(self, step: PlannedStep, error: ConnectError) -> None:
+    def _handle_refusal(self, step: PlannedStep, error: ConnectError) -> None:
         """A step that could not begin has failed, unless its own host cannot be reached; or a
         step that a check did not run may be why nobody lets us become its user."""
-        begun = self.recorder.shows(step) or self._over()
+        has_begun = self.recorder.is_announced(step) or self._is_stopped()
         if error.phase == "become":
-            error = error.at(self._place(step))
-            if not begun and (why := self.recorder.cause(step)):
-                self.recorder.hold = False
-                what = f"{reason_of(error)}; {why}"
-                self.recorder.pass_over(Outcome(Status.UNKNOWN, reason=what))
+            error = error.with_endpoint(self._endpoint(step))
+            if not has_begun and (cause := self.recorder.failure_cause(step)):
+                self.recorder.defers_result = False
+                message = f"{error_text(error)}; {cause}"
+                self.recorder.end_all_unsent(StepResult(Status.UNKNOWN, reason=message))
                 return
-        outcome = refused(error, "" if begun else step.on)
+        outcome = not_started_result(error, "" if has_begun else step.delegate_to)
         if outcome is None:
             raise error
-        self.recorder.hold = False
-        self.recorder.done(step, outcome)
+        self.recorder.defers_result = False
+        self.recorder.finish_step(step, outcome)
 
-    def _home(self) -> Session:
-        session = self.fleet.session(self.progress.host.name, self.progress.app, self.user)
-        if session not in self.begun:
-            session.begin_task(self.known)
-            self.begun.append(session)
-        for number, changed, failed in self.recorder.tells:
-            session.tell(number, changed=changed, failed=failed)
-        self.recorder.tells.clear()
+    def _own_session(self) -> ShellSession:
+        session = self.connections.session(
+            self.host_state.host.name, self.host_state.app, self.user
+        )
+        if session not in self.sessions_used:
+            session.begin_task(self.known_steps)
+            self.sessions_used.append(session)
+        for number, changed, failed in self.recorder.pending_notifications:
+            session.override_state(number, changed=changed, failed=failed)
+        self.recorder.pending_notifications.clear()
         return session
 
-    def _send(self, session: Session, segment: list[tuple[PlannedStep, Command]]) -> None:
+    def _send_pipeline(
+        self, session: ShellSession, pipeline: list[tuple[PlannedStep, StepCommand]]
+    ) -> None:
         self.recorder.session = session
-        if self.cancel.stopping:
+        if self.cancel.is_cancelled:
             return
         try:
-            session.run([command for _, command in segment], self.recorder)
-        except Lost as lost:
-            step = segment[0][0]
-            self.recorder.lost(lost.reason, step if step.on else None)
+            session.run([command for _, command in pipeline], self.recorder)
+        except SessionLostError as lost:
+            step = pipeline[0][0]
+            self.recorder.note_lost(lost.reason, step if step.delegate_to else None)
 
-    def _alone(self, step: PlannedStep, command: Command) -> PlannedStep | None:
+    def _run_with_retries(self, step: PlannedStep, command: StepCommand) -> PlannedStep | None:
         """A step on another host's session, one with bytes beside it, or one tried again."""
         check = command.effects is not None
-        tries = 1 + (step.again.retries if step.again and not check else 0)
-        for left in range(tries - 1, -1, -1):
-            outcome = self._tried(step, command)
+        max_attempts = 1 + (step.retry.retries if step.retry and not check else 0)
+        for left in range(max_attempts - 1, -1, -1):
+            outcome = self._attempt_or_lost(step, command)
             if outcome is None:
                 break
-            if step.again is None or self._over() or outcome.status is Status.LOST:
-                self.recorder.done(step, outcome, ignore=command.ignore)
+            if step.retry is None or self._is_stopped() or outcome.status is Status.LOST:
+                self.recorder.finish_step(step, outcome, ignore=command.ignore_failure)
                 break
-            outcome, again = judged(
-                step.again,
+            outcome, retry = evaluate_retry(
+                step.retry,
                 step,
                 outcome,
-                self.progress.results,
-                left=left,
+                self.host_state.results,
+                attempts_left=left,
                 check=check,
-                cause=self.recorder.cause(step) if check else "",
+                cause=self.recorder.failure_cause(step) if check else "",
             )
-            if not again:
-                self.recorder.done(step, outcome, ignore=command.ignore)
+            if not retry:
+                self.recorder.finish_step(step, outcome, ignore=command.ignore_failure)
                 break
-            self.cancel.sleep(step.again.delay)
-        return self.recorder.failed
+            self.cancel.sleep(step.retry.delay)
+        return self.recorder.failed_step
 
-    def _tried(self, step: PlannedStep, command: Command) -> Outcome | None:
+    def _attempt_or_lost(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
         """As ``_try``; a step that had begun is lost where the host cannot be reached again."""
         try:
-            return self._try(step, command)
+            return self._attempt(step, command)
         except ConnectError as error:
-            self.recorder.hold = False
-            if not self.recorder.shows(step):
+            self.recorder.defers_result = False
+            if not self.recorder.is_announced(step):
                 raise
-            return Outcome(Status.LOST, reason=error.problems[0].what)
+            return StepResult(Status.LOST, reason=error.diagnostics[0].message)
 
-    def _try(self, step: PlannedStep, command: Command) -> Outcome | None:
+    def _attempt(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
         """Run it and keep its end from being told; None where that is told already."""
-        if command.fetches is not None:
-            return self._fetched(step, command, command.fetches)
-        wanted, staged = command.wanted, ""
-        asked: Outcome | None = None
-        for sends in sent_beside(command):
-            if asked is None:
-                asked = self._held(step, replace(command, check=True, staged=staged))
-            if asked is None or asked.status is not Status.WOULD_CHANGE or self._over():
-                return asked
-            known = not unknown(asked)
-            if known and command.check and wanted and not wanted.tries:
-                return asked
-            if known and wanted and sends is wanted.asks:
+        if command.download is not None:
+            return self._download_file(step, command, command.download)
+        desired, staged = command.desired_state, ""
+        check_result: StepResult | None = None
+        for payload in side_payloads(command):
+            if check_result is None:
+                check_result = self._run_deferred(
+                    step, replace(command, check_mode=True, payload_path=staged)
+                )
+            if (
+                check_result is None
+                or check_result.status is not Status.WOULD_CHANGE
+                or self._is_stopped()
+            ):
+                return check_result
+            is_known = not needs_payload(check_result)
+            if is_known and command.check_mode and desired and not desired.validates:
+                return check_result
+            if is_known and desired and payload is desired.probe_payload:
                 continue
             try:
-                staged = self._staged(step, sends)
+                staged = self._upload_payload(step, payload)
             except OrchError as error:
-                return untold(error, self._place(step))
-            asked = None
-        return self._held(step, replace(command, staged=staged))
+                return transfer_failed_result(error, self._endpoint(step))
+            check_result = None
+        return self._run_deferred(step, replace(command, payload_path=staged))
 
-    def _held(self, step: PlannedStep, command: Command) -> Outcome | None:
-        self.recorder.hold = True
+    def _run_deferred(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
+        self.recorder.defers_result = True
         self.recorder.queue(step, command)
-        if step.on:
-            self._delegated(step)
+        if step.delegate_to:
+            self._run_delegated(step)
         else:
             self.user = step.user
-            self._flush()
-        outcome, self.recorder.held = self.recorder.held, None
-        self.recorder.hold = False
+            self._run_pipeline()
+        outcome, self.recorder.deferred_result = self.recorder.deferred_result, None
+        self.recorder.defers_result = False
         return outcome
 
-    def _delegated(self, step: PlannedStep) -> None:
-        segment = self.recorder.take()
+    def _run_delegated(self, step: PlannedStep) -> None:
+        pipeline = self.recorder.drain_queue()
         try:
-            with self.fleet.delegated(step.on, self.progress.app, step.user) as session:
+            with self.connections.delegated_session(
+                step.delegate_to, self.host_state.app, step.user
+            ) as session:
                 session.begin_task()
                 self.session = session
-                self._send(session, segment)
+                self._send_pipeline(session, pipeline)
                 self.session = None
         except ConnectError as error:
-            self._refused(step, error)
+            self._handle_refusal(step, error)
 
-    def _fetched(self, step: PlannedStep, command: Command, fetch: Fetch) -> Outcome | None:
+    def _download_file(
+        self, step: PlannedStep, command: StepCommand, download: DownloadSpec
+    ) -> StepResult | None:
         """Ask the host for its file, and read it where this side has another."""
         began = time.monotonic()
-        late = Late(fetch.timeout, self._over)
-        asked = self._held(step, command)
-        if asked is None:
+        deadline = DownloadDeadline(download.timeout, self._is_stopped)
+        probe_result = self._run_deferred(step, command)
+        if probe_result is None:
             return None
         try:
-            outcome, there = compared(asked, fetch)
-            if there is not None:
-                bring_home(*self._beside(step), fetch, there, stopping=late)
+            outcome, remote_file = compare_download(probe_result, download)
+            if remote_file is not None:
+                download_file(
+                    *self._open_side_channel(step), download, remote_file, is_cancelled=deadline
+                )
         except OrchError as error:
-            outcome = late.outcome or untold(error, self._place(step), "its bytes did not come")
+            outcome = deadline.outcome or transfer_failed_result(
+                error, self._endpoint(step), "its bytes did not come"
+            )
         return replace(outcome, seconds=time.monotonic() - began)
 
-    def _staged(self, step: PlannedStep, sends: Bytes) -> str:
+    def _upload_payload(self, step: PlannedStep, payload: UploadPayload) -> str:
         """Send what goes beside the command; where on the host that is then."""
-        return bring(*self._beside(step), sends, self._over)
+        return upload_payload(*self._open_side_channel(step), payload, self._is_stopped)
 
-    def _beside(self, step: PlannedStep) -> tuple[Channel, float]:
+    def _open_side_channel(self, step: PlannedStep) -> tuple[Channel, float]:
         """A channel for a step's bytes, and how many seconds may pass without one."""
-        host = step.on or self.progress.host.name
-        lane = f"{self.progress.app or ''} delegated" if step.on else self.progress.app
-        channel = self.fleet.beside(host, lane, step.user)
-        return channel, self.fleet.hosts[host].connect.timeout
+        host = step.delegate_to or self.host_state.host.name
+        session_owner = (
+            f"{self.host_state.app or ''} delegated" if step.delegate_to else self.host_state.app
+        )
+        channel = self.connections.side_channel(host, session_owner, step.user)
+        return channel, self.connections.hosts[host].connect.timeout
 
-    def _place(self, step: PlannedStep) -> str:
-        return self.fleet.place(step.on or self.progress.host.name)
+    def _endpoint(self, step: PlannedStep) -> str:
+        return self.connections.endpoint(step.delegate_to or self.host_state.host.name)
 
-    def _cancel(self) -> None:
+    def _cancel_session(self) -> None:
         session = self.session
         if session is not None:
             session.cancel()
 
 
-_LEFT = f"orch-{'[0-9a-f]' * 16}"
+_STALE_DIR_PATTERN = f"orch-{'[0-9a-f]' * 16}"
 
 
-def judged(
-    again: Again,
+def evaluate_retry(
+    retry: RetryPlan,
     step: PlannedStep,
-    outcome: Outcome,
-    results: Results,
+    outcome: StepResult,
+    results: ResultsByName,
     *,
-    left: int,
+    attempts_left: int,
     check: bool = False,
     cause: str = "",
-) -> tuple[Outcome, bool]:
+) -> tuple[StepResult, bool]:
     """The outcome of a try, and whether to try again; ``left``: how often that can be.
     A ``check`` tries once; ``cause`` says which step, not run by it, may be why it fails."""
-    result = result_of(outcome, failed=outcome.status.bad, name=step.name)
+    result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
     try:
-        if again.holds(results, result):
+        if retry.is_done(results, result):
             return outcome, False
-    except NotRun as error:
-        return replace(outcome, status=Status.UNKNOWN, reason=reason_of(error)), False
+    except NotRunInCheckMode as error:
+        return replace(outcome, status=Status.UNKNOWN, reason=error_text(error)), False
     except OrchError as error:
-        return replace(outcome, status=Status.FAILED, reason=reason_of(error)), False
-    if left:
+        return replace(outcome, status=Status.FAILED, reason=error_text(error)), False
+    if attempts_left:
         return outcome, True
-    if check and (again.retries or cause):
-        why = cause or f"a run would try {again.retries + 1} times"
-        what = f"'{again.said}' does not hold; {why}"
-        return replace(outcome, status=Status.UNKNOWN, reason=what), False
-    reason = f"'{again.said}' did not hold in {again.retries + 1} tries"
+    if check and (retry.retries or cause):
+        cause_text = cause or f"a run would try {retry.retries + 1} times"
+        message = f"'{retry.condition_text}' does not hold; {cause_text}"
+        return replace(outcome, status=Status.UNKNOWN, reason=message), False
+    reason = f"'{retry.condition_text}' did not hold in {retry.retries + 1} tries"
     return replace(outcome, status=Status.FAILED, reason=reason), False
 
 
-def bring(channel: Channel, timeout: float, sends: Bytes, stopping: Callable[[], bool]) -> str:
+def upload_payload(
+    channel: Channel, timeout: float, payload: UploadPayload, is_cancelled: Callable[[], bool]
+) -> str:
     """Send the bytes to a private folder of their own on the host, in the home where the usual
     place takes none; their path there.
 
     Raises TransferError.
     """
-    script = receiving(sends.size)
-    told = send(channel, script, pieces(sends), timeout=timeout, stopping=stopping)
-    return told.removesuffix("\n") + "/payload"
+    script = upload_script(payload.size)
+    upload_dir = send(
+        channel, script, payload_chunks(payload), timeout=timeout, stopping=is_cancelled
+    )
+    return upload_dir.removesuffix("\n") + "/payload"
 
 
-def receiving(size: int) -> str:
+def upload_script(size: int) -> str:
     """A script that takes so many bytes into a new folder, and names that; or leaves nothing.
 
     A link that is cut before the step begins which is to use them leaves that folder. Whoever
@@ -441,65 +493,78 @@ def receiving(size: int) -> str:
     name = f"orch-{secrets.token_hex(8)}"
     usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
     return (
-        f"find \"${{TMPDIR:-/tmp}}/.\" ~/. ! -name . -prune -type d -name '{_LEFT}' "
+        f"find \"${{TMPDIR:-/tmp}}/.\" ~/. ! -name . -prune -type d -name '{_STALE_DIR_PATTERN}' "
         '-user "$(id -u)" -mtime +1 -exec rm -rf {} + </dev/null >/dev/null 2>&1 || :\n'
         "set -e; umask 077\n"
         f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
         # a link that is cut shows as a pipe that is gone, which would kill this shell trapless
         "trap '[ $? = 0 ] || rm -rf -- \"$PWD\"' EXIT; trap 'exit 129' HUP INT PIPE TERM; pwd\n"
-        f"{staging('payload', size)}"
+        f"{upload_stage_script('payload', size)}"
     )
 
 
-def pieces(sends: Bytes) -> Iterator[bytes]:
+def payload_chunks(payload: UploadPayload) -> Iterator[bytes]:
     """The bytes, some at a time."""
-    if sends.read is not None:
-        yield from sends.read()
-    elif sends.path is None:
-        for at in range(0, len(sends.data), PIECE):
-            yield sends.data[at : at + PIECE]
+    if payload.read_chunks is not None:
+        yield from payload.read_chunks()
+    elif payload.path is None:
+        for at in range(0, len(payload.data), PIECE_BYTES):
+            yield payload.data[at : at + PIECE_BYTES]
     else:
-        with sends.path.open("rb") as file:
-            while piece := file.read(PIECE):
+        with payload.path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
                 yield piece
 
 
-def refused(error: ConnectError, on: str) -> Outcome | None:
+def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:
     """What becomes of a step that did not begin: nobody lets us become its user, or ``on``, the
     host that it is delegated to, cannot be reached. None where its own host cannot."""
-    problem = error.problems[0]
-    why = f"{problem.what}; {problem.hint}" if problem.hint else problem.what
+    diagnostic = error.diagnostics[0]
+    reason = f"{diagnostic.message}; {diagnostic.hint}" if diagnostic.hint else diagnostic.message
     if error.phase == "become":
-        return Outcome(Status.FAILED, reason=why)
-    if not on:
+        return StepResult(Status.FAILED, reason=reason)
+    if not delegate:
         return None
-    if isinstance(error, NotReady) and error.sent:
-        return Outcome(Status.LOST, reason=f"{problem.what}; it may have run on {on}")
-    return Outcome(Status.FAILED, reason=f"{on}, which it is delegated to, is unreachable: {why}")
+    if isinstance(error, ShellNotReadyError) and error.sent:
+        return StepResult(
+            Status.LOST, reason=f"{diagnostic.message}; it may have run on {delegate}"
+        )
+    return StepResult(
+        Status.FAILED, reason=f"{delegate}, which it is delegated to, is unreachable: {reason}"
+    )
 
 
-def untold(error: OrchError, place: str, what: str = "its bytes were not sent") -> Outcome:
+def transfer_failed_result(
+    error: OrchError, endpoint: str, summary: str = "its bytes were not sent"
+) -> StepResult:
     """What becomes of a step whose bytes did not get there. ``place``: where the host is."""
     status = Status.FAILED
     if isinstance(error, ConnectError) and error.phase != "become":
         status = Status.LOST
     if isinstance(error, TransferError):
-        ends = {Failure.CUT: Status.LOST, Failure.STOPPED: Status.CANCELLED}
-        status = ends.get(error.how, status)
-    at = f"{place}: " if place and isinstance(error, TransferError) else ""
-    return Outcome(status, reason=f"{what}: {at}{reason_of(error)}")
+        status_by_failure = {
+            TransferFailure.CUT: Status.LOST,
+            TransferFailure.STOPPED: Status.CANCELLED,
+        }
+        status = status_by_failure.get(error.failure, status)
+    prefix = f"{endpoint}: " if endpoint and isinstance(error, TransferError) else ""
+    return StepResult(status, reason=f"{summary}: {prefix}{error_text(error)}")
 
 
-def sent_beside(command: Command) -> list[Bytes]:
+def side_payloads(command: StepCommand) -> list[UploadPayload]:
     """What has to be on the host before the command can do all that it is to do, each only where
     it says with those before it that something would change."""
-    wanted = command.wanted
-    if wanted is None:
+    desired = command.desired_state
+    if desired is None:
         return []
-    whole = wanted.tries or wanted.unsure or not command.check
-    return [sends for sends in (wanted.asks, wanted.sends if whole else None) if sends]
+    needs_payload = desired.validates or desired.may_need_payload or not command.check_mode
+    return [
+        payload
+        for payload in (desired.probe_payload, desired.payload if needs_payload else None)
+        if payload
+    ]
 
 
-def unknown(asked: Outcome) -> bool:
+def needs_payload(check_result: StepResult) -> bool:
     """Whether the host needs the bytes to say what would change."""
-    return any(change.before == UNKNOWN for change in asked.changes)
+    return any(change.before == UNKNOWN_STATE for change in check_result.changes)

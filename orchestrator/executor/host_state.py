@@ -13,17 +13,17 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from orchestrator.model.command import Effects
+from orchestrator.model.command import StepEffects
 from orchestrator.model.host import Host
-from orchestrator.model.step_number import label
-from orchestrator.model.step_result import Outcome, Row, Status, last_lines
-from orchestrator.planner.host_scope import OWN, ended
-from orchestrator.planner.plan import HERE, PlannedStep, Program, Region, Results
+from orchestrator.model.step_number import number_label
+from orchestrator.model.step_result import HostSummary, Status, StepResult, last_lines
+from orchestrator.planner.host_scope import CONTROLLER_NAMES, completed_results
+from orchestrator.planner.plan import CONTROLLER, PlannedStep, ResultsByName, StepProgram, TryBlock
 
 STDERR_LINES = 10
 
 
-class Progress(Struct):
+class HostState(Struct):
     """One host's way through one lane; its worker writes it, the lane reads it at barriers.
 
     ``made``: the names that got a result since the lane last emptied it. ``pending``: by task
@@ -38,81 +38,99 @@ class Progress(Struct):
     hint: str = ""
     stderr: str = ""
     seconds: float = 0.0
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED.values(), 0))
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(COUNTER_BY_STATUS.values(), 0)
+    )
     results: dict[str, Any] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
-    pending: dict[tuple[str, str], str] = field(default_factory=dict)
-    withheld: list[Withheld] = field(default_factory=list)
+    registered_names: set[str] = field(default_factory=set)
+    pending_handlers: dict[tuple[str, str], str] = field(default_factory=dict)
+    skipped_by_check: list[CheckSkippedStep] = field(default_factory=list)
 
     @property
-    def stopped(self) -> bool:
+    def is_stopped(self) -> bool:
         """Whether nothing more is to be done on this host."""
-        return self.status is not None and self.status.bad
+        return self.status is not None and self.status.is_failure
 
     @property
-    def did(self) -> bool:
+    def has_run_steps(self) -> bool:
         """Whether any step of it ended on the host or on this side."""
-        return any(self.counts[what] for what in ("ok", "changed", "failed"))
+        return any(self.counts[message] for message in ("ok", "changed", "failed"))
 
-    def register(self, name: str, result: object, *, own: bool = False) -> None:
+    def register(self, name: str, result: object, *, from_controller: bool = False) -> None:
         """The name means this result from now on; ``own``: no host had a part in it."""
-        owned = self.results.get(OWN, frozenset()) - {name}
-        self.results[OWN] = owned | {name} if own else owned
+        controller_names = self.results.get(CONTROLLER_NAMES, frozenset()) - {name}
+        self.results[CONTROLLER_NAMES] = (
+            controller_names | {name} if from_controller else controller_names
+        )
         self.results[name] = result
-        self.made.add(name)
+        self.registered_names.add(name)
 
-    def share(self, other: Progress) -> None:
+    def share_with(self, other: HostState) -> None:
         """Have what was registered here mean the same there."""
-        owned = self.results.get(OWN, frozenset()) & self.made
-        others = other.results.get(OWN, frozenset()) - self.made
-        other.results.update({name: self.results[name] for name in self.made})
-        other.results[OWN] = others | owned
+        own_names = self.results.get(CONTROLLER_NAMES, frozenset()) & self.registered_names
+        other_names = other.results.get(CONTROLLER_NAMES, frozenset()) - self.registered_names
+        other.results.update({name: self.results[name] for name in self.registered_names})
+        other.results[CONTROLLER_NAMES] = other_names | own_names
         if other is not self:
-            other.withheld += (each for each in self.withheld if each not in other.withheld)
+            other.skipped_by_check += (
+                each for each in self.skipped_by_check if each not in other.skipped_by_check
+            )
 
-    def count(self, step: PlannedStep, outcome: Outcome) -> None:
+    def count_step(self, step: PlannedStep, outcome: StepResult) -> None:
         """Take a step's end into account."""
         if outcome.status is not Status.CANCELLED:
-            self.counts["ok" if outcome.ignored else COUNTED[outcome.status]] += 1
+            self.counts["ok" if outcome.ignored else COUNTER_BY_STATUS[outcome.status]] += 1
         if outcome.ignored:
-            self.worst(Status.OK)
+            self.raise_status(Status.OK)
         else:
-            reason = f"{outcome.reason}, in step {label(step.number)} '{step.name}'"
-            self.worst(outcome.status, reason, stderr=_last_lines(outcome))
+            reason = f"{outcome.reason}, in step {number_label(step.number)} '{step.name}'"
+            self.raise_status(outcome.status, reason, stderr=_last_output_lines(outcome))
 
-    def worst(self, status: Status, reason: str = "", hint: str = "", stderr: str = "") -> None:
+    def raise_status(
+        self, status: Status, reason: str = "", hint: str = "", stderr: str = ""
+    ) -> None:
         """The host is in this state, unless it is in a worse one already."""
-        if self.status is None or status.rank < self.status.rank:
+        if self.status is None or status.severity_rank < self.status.severity_rank:
             self.status = status
-            if status.bad:
+            if status.is_failure:
                 self.reason, self.hint, self.stderr = reason, hint, stderr
 
-    def rolled_back(self, task: str, undone: Progress, why: str) -> None:
+    def add_rollback_result(self, task: str, rollback_state: HostState, reason: str) -> None:
         """Take into account how undoing a task went on this host."""
-        if undone.stopped:
-            said = f"'{task}' is NOT rolled back: {undone.reason}"
-        elif not undone.counts["changed"] and not undone.counts["ok"]:
-            said = f"'{task}': nothing to roll back to"
+        if rollback_state.is_stopped:
+            message = f"'{task}' is NOT rolled back: {rollback_state.reason}"
+        elif not rollback_state.counts["changed"] and not rollback_state.counts["ok"]:
+            message = f"'{task}': nothing to roll back to"
         else:
-            said = f"'{task}' is rolled back"
-            self.pending = {key: how for key, how in self.pending.items() if key[0] != task}
-        if not self.stopped or self.status in (Status.NOT_STARTED, Status.STOPPED):
-            self.status, self.reason = Status.CANCELLED, why
-        self.reason = "; ".join(part for part in (self.reason, said) if part)
+            message = f"'{task}' is rolled back"
+            self.pending_handlers = {
+                key: how for key, how in self.pending_handlers.items() if key[0] != task
+            }
+        if not self.is_stopped or self.status in (Status.NOT_STARTED, Status.STOPPED):
+            self.status, self.reason = Status.CANCELLED, reason
+        self.reason = "; ".join(part for part in (self.reason, message) if part)
 
-    def hooked(self, task: str, ran: Progress) -> None:
+    def add_hook_result(self, task: str, hook_state: HostState) -> None:
         """Take into account how a task that runs because of a failure went on this host."""
-        if not ran.stopped:
-            self.status = self.status or ran.status or Status.SKIPPED
+        if not hook_state.is_stopped:
+            self.status = self.status or hook_state.status or Status.SKIPPED
             return
-        said = f"'{task}', which runs on a failure, failed: {ran.reason}"
-        self.worst(ran.status or Status.FAILED, self.reason, self.hint, self.stderr or ran.stderr)
-        self.reason = f"{self.reason}; {said}" if self.reason else said
+        message = f"'{task}', which runs on a failure, failed: {hook_state.reason}"
+        self.raise_status(
+            hook_state.status or Status.FAILED,
+            self.reason,
+            self.hint,
+            self.stderr or hook_state.stderr,
+        )
+        self.reason = f"{self.reason}; {message}" if self.reason else message
 
-    def row(self) -> Row:
+    def summarize(self) -> HostSummary:
         """Where the host stands."""
-        hints = [self.hint, *(f"not run yet: {command}" for command in self.pending.values())]
-        return Row(
+        hints = [
+            self.hint,
+            *(f"not run yet: {command}" for command in self.pending_handlers.values()),
+        ]
+        return HostSummary(
             host=self.host.name,
             app=self.app,
             status=self.status or Status.NOT_STARTED,
@@ -129,19 +147,21 @@ class Progress(Struct):
         )
 
 
-def so_far(every: Mapping[str, Progress]) -> Results:
+def results_of_all_hosts(host_states: Mapping[str, HostState]) -> ResultsByName:
     """What each host is to know of the others' results as the next task begins."""
-    return ended({name: progress.results for name, progress in every.items()})
+    return completed_results({name: host_state.results for name, host_state in host_states.items()})
 
 
-def _last_lines(outcome: Outcome) -> str:
-    if not outcome.status.bad:
+def _last_output_lines(outcome: StepResult) -> str:
+    if not outcome.status.is_failure:
         return ""
-    text = outcome.stderr.shown or outcome.stdout.shown
+    text = outcome.stderr.display_text or outcome.stdout.display_text
     return "\n".join(last_lines(text, STDERR_LINES))
 
 
-COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.bad} | {
+COUNTER_BY_STATUS: dict[Status, str] = {
+    status: "failed" for status in Status if status.is_failure
+} | {
     Status.OK: "ok",
     Status.CHANGED: "changed",
     Status.SKIPPED: "skipped",
@@ -151,138 +171,153 @@ COUNTED: dict[Status, str] = {status: "failed" for status in Status if status.ba
 }
 
 
-class Way:
+class StepCursor:
     """Walks one program. ``over`` is what the next step is called when there is none: None.
 
     A failure on the way is kept for as long as what always follows it runs, and then goes on
     outward: to a region that makes up for it, or to the end of the program (``failed``).
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: StepProgram) -> None:
         self.program = program
-        self.index = {step.number: n for n, step in enumerate(program.steps)}
-        self.pending: list[Region] = []
-        self.failed = False
+        self._index_by_number = {step.number: n for n, step in enumerate(program.steps)}
+        self.pending_blocks: list[TryBlock] = []
+        self.has_failed = False
 
-    def begin(self) -> PlannedStep | None:
+    def first_step(self) -> PlannedStep | None:
         """The first step."""
         return self.program.steps[0] if self.program.steps else None
 
-    def after(self, step: PlannedStep) -> PlannedStep | None:
+    def next_step(self, step: PlannedStep) -> PlannedStep | None:
         """What follows a step that did not fail, or whose failure is ignored."""
-        return self._at(step.number, step.number + 1)
+        return self._step_at(step.number, step.number + 1)
 
-    def rescue(self, step: PlannedStep) -> PlannedStep | None:
+    def step_after_failure(self, step: PlannedStep) -> PlannedStep | None:
         """What follows a step that failed; the program has failed where nothing makes up."""
-        return self._out(step.number, self.program.regions)
+        return self._leave_failed_block(step.number, self.program.try_blocks)
 
-    def forgiven(self, step: PlannedStep) -> bool:
+    def is_rescued(self, step: PlannedStep) -> bool:
         """Whether something makes up for a failure of this step."""
-        return any(r.forgives and r.start <= step.number < r.body for r in self.program.regions)
+        return any(
+            r.has_rescue and r.start <= step.number < r.body_end for r in self.program.try_blocks
+        )
 
-    def waits_at(self, number: int) -> bool:
+    def has_pending_at(self, number: int) -> bool:
         """Whether a failure is pending whose region ends right before this number."""
-        return any(region.end == number for region in self.pending)
+        return any(try_block.end == number for try_block in self.pending_blocks)
 
-    def _at(self, came: int, number: int) -> PlannedStep | None:
+    def _step_at(self, previous: int, number: int) -> PlannedStep | None:
         """The step at a place, after stepping over what runs only on failure."""
-        moved = True
-        while moved:
-            moved = False
-            for position, region in enumerate(self.program.regions):
-                inside = region.start <= came < region.body
-                if inside and number == region.body and region.rescue > number:
-                    number, moved = region.rescue, True
-                if number == region.end and region in self.pending:
-                    self.pending.remove(region)
-                    return self._out(region.start, self.program.regions[position + 1 :])
-        return self._step(number)
+        has_moved = True
+        while has_moved:
+            has_moved = False
+            for position, try_block in enumerate(self.program.try_blocks):
+                inside = try_block.start <= previous < try_block.body_end
+                if inside and number == try_block.body_end and try_block.rescue_end > number:
+                    number, has_moved = try_block.rescue_end, True
+                if number == try_block.end and try_block in self.pending_blocks:
+                    self.pending_blocks.remove(try_block)
+                    return self._leave_failed_block(
+                        try_block.start, self.program.try_blocks[position + 1 :]
+                    )
+        return self._find_step(number)
 
-    def _out(self, number: int, regions: tuple[Region, ...]) -> PlannedStep | None:
+    def _leave_failed_block(
+        self, number: int, try_blocks: tuple[TryBlock, ...]
+    ) -> PlannedStep | None:
         """Go outward from a failed step, or region, to what takes care of it."""
-        for position, region in enumerate(regions):
-            if not region.start <= number < region.end or number >= region.rescue:
+        for position, try_block in enumerate(try_blocks):
+            if not try_block.start <= number < try_block.end or number >= try_block.rescue_end:
                 continue
-            if number < region.body and region.forgives:
+            if number < try_block.body_end and try_block.has_rescue:
                 return (
-                    self._at(region.body, region.body)
-                    if region.rescue > region.body
-                    else (self._at(region.rescue, region.rescue))
+                    self._step_at(try_block.body_end, try_block.body_end)
+                    if try_block.rescue_end > try_block.body_end
+                    else (self._step_at(try_block.rescue_end, try_block.rescue_end))
                 )
-            if region.rescue < region.end:
-                self.pending.append(region)
-                return self._step(region.rescue)
-            return self._out(region.start, regions[position + 1 :])
-        self.failed = True
+            if try_block.rescue_end < try_block.end:
+                self.pending_blocks.append(try_block)
+                return self._find_step(try_block.rescue_end)
+            return self._leave_failed_block(try_block.start, try_blocks[position + 1 :])
+        self.has_failed = True
         return None
 
-    def _step(self, number: int) -> PlannedStep | None:
-        at = self.index.get(number)
-        return None if at is None else self.program.steps[at]
+    def _find_step(self, number: int) -> PlannedStep | None:
+        index = self._index_by_number.get(number)
+        return None if index is None else self.program.steps[index]
 
 
-ANYTHING = Effects(anything=True, looks=True)
+ANY_EFFECTS = StepEffects(may_change_anything=True, may_read_anything=True)
 """What is known of a step that is not made yet, for what it is made of is not known."""
 
 
-class Withheld(Struct, frozen=True):
+class CheckSkippedStep(Struct, frozen=True):
     """A step that a check did not run, by its name. ``on``: the host that it would change;
     ``unknown``: whether a run would come to it is not known."""
 
     name: str
-    effects: Effects
-    on: str
-    unknown: bool = False
+    effects: StepEffects
+    host: str
+    is_uncertain: bool = False
 
-    def reason(self, effects: Effects, on: str) -> str:
+    def failure_reason(self, effects: StepEffects, host: str) -> str:
         """Return why the failure of a step with these effects says nothing of a run."""
-        depends = "depends" if _exactly(self, effects, on) else "may depend"
+        depends = "depends" if _makes_what_is_needed(self, effects, host) else "may depend"
         return f"it {depends} on '{self.name}', which was not run"
 
 
-def cause(withheld: Sequence[Withheld], effects: Effects, on: str) -> Withheld | None:
+def find_cause(
+    skipped_steps: Sequence[CheckSkippedStep], effects: StepEffects, host: str
+) -> CheckSkippedStep | None:
     """Return the step that can be why one with these effects fails on a host: the last one that
     makes what it needs, else the last one that can make anything."""
-    can = [each for each in reversed(withheld) if can_be(each, effects, on)]
-    ranked = sorted(can, key=lambda each: (not _exactly(each, effects, on), each.unknown))
+    candidates = [each for each in reversed(skipped_steps) if can_cause(each, effects, host)]
+    ranked = sorted(
+        candidates,
+        key=lambda each: (not _makes_what_is_needed(each, effects, host), each.is_uncertain),
+    )
     return ranked[0] if ranked else None
 
 
-def can_be(withheld: Withheld, effects: Effects, on: str) -> bool:
+def can_cause(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
     """Return True if it can be why a step with these effects fails on a host."""
-    if withheld.effects.anything or _exactly(withheld, effects, on):
+    if skipped_step.effects.may_change_anything or _makes_what_is_needed(
+        skipped_step, effects, host
+    ):
         return True
     # what would have been downloaded to this machine is no file of another host
-    return effects.looks and (on == HERE or withheld.on != HERE)
+    return effects.may_read_anything and (host == CONTROLLER or skipped_step.host != CONTROLLER)
 
 
-def _exactly(withheld: Withheld, effects: Effects, on: str) -> bool:
-    return withheld.on == on and any(
-        _meet(made, needed) for made in withheld.effects.makes for needed in effects.needs
+def _makes_what_is_needed(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
+    return skipped_step.host == host and any(
+        _names_overlap(created, needed)
+        for created in skipped_step.effects.created_names
+        for needed in effects.needed_names
     )
 
 
-def _meet(made: str, needed: str) -> bool:
+def _names_overlap(created: str, needed: str) -> bool:
     """Whether a path that is made is the one needed, or above or below it; whether a user's or a
     group's name is the one needed, or part of a path: its home folder's."""
-    if made[:1] not in ("/", "~"):
-        return made == needed or (needed[:1] in ("/", "~") and made in needed.split("/"))
+    if created[:1] not in ("/", "~"):
+        return created == needed or (needed[:1] in ("/", "~") and created in needed.split("/"))
     if needed[:1] not in ("/", "~"):
         return False
-    (root, *parts), (other, *others) = _parts(made), _parts(needed)
+    (root, *parts), (other, *others) = _path_parts(created), _path_parts(needed)
     if root == other or (root and other):
         # who logs in may be the user of another step: their home folders may be one
-        return _along(parts, others)
+        return _is_common_prefix(parts, others)
     inside, absolute = (parts, others) if root else (others, parts)
     # nobody here knows where a home folder is: it may be any folder but /
-    return any(_along(inside, absolute[at:]) for at in range(1, len(absolute)))
+    return any(_is_common_prefix(inside, absolute[at:]) for at in range(1, len(absolute)))
 
 
-def _parts(path: str) -> list[str]:
+def _path_parts(path: str) -> list[str]:
     """First whose home folder it is in, '' for none."""
     root, _, rest = posixpath.normpath(path).partition("/")
     return [root, *filter(None, rest.split("/"))]
 
 
-def _along(one: Iterable[str], other: Iterable[str]) -> bool:
+def _is_common_prefix(one: Iterable[str], other: Iterable[str]) -> bool:
     return all(a == b for a, b in zip(one, other, strict=False))

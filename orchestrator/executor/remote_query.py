@@ -10,19 +10,19 @@ from functools import cache
 from msgspec import Struct
 
 from orchestrator.errors import OrchError
-from orchestrator.executor.step_recorder import Capture
-from orchestrator.model.command import Command
-from orchestrator.model.condition import Always
-from orchestrator.model.host import FACTS, NUMBERS
-from orchestrator.model.sanitize import quote
-from orchestrator.modules import FOLDER
-from orchestrator.remote_shell import Ending, How, Session
+from orchestrator.executor.step_recorder import OutputBuffer
+from orchestrator.model.command import StepCommand
+from orchestrator.model.condition import ConstantCondition
+from orchestrator.model.host import FACT_NAMES, NUMERIC_FACT_NAMES
+from orchestrator.model.sanitize import quote_output
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.remote_shell import CommandResult, EndReason, ShellSession
 
-_STEP = 1
-_TIMEOUT = 60.0  # seconds
+_QUERY_STEP = 1
+_QUERY_TIMEOUT = 60.0  # seconds
 
 
-class Answer(Struct, frozen=True):
+class QueryResult(Struct, frozen=True):
     """``exit_status`` is None where the script did not end by itself."""
 
     exit_status: int | None
@@ -30,23 +30,27 @@ class Answer(Struct, frozen=True):
     stderr: str
 
 
-def ask(session: Session, script: str, *, timeout: float = _TIMEOUT) -> Answer:
+def run_remote_query(
+    session: ShellSession, script: str, *, timeout: float = _QUERY_TIMEOUT
+) -> QueryResult:
     """Run a script between two segments, in one round trip. Raises Lost and ConnectError."""
-    heard = _Heard()
-    command = Command(_STEP, script, timeout=timeout, changes=Always(False))
-    session.aside(command, heard)
-    ending = heard.ending
-    ended = ending is not None and ending.how is How.DONE
-    said = (heard.said[stream].done().text for stream in ("stdout", "stderr"))
-    return Answer(ending.exit_status if ending and ended else None, *said)
+    listener = OutputCollector()
+    command = StepCommand(
+        _QUERY_STEP, script, timeout=timeout, changed_condition=ConstantCondition(False)
+    )
+    session.run_unreported(command, listener)
+    ending = listener.ending
+    has_ended = ending is not None and ending.end_reason is EndReason.DONE
+    outputs = (listener.buffers[stream].captured_output().text for stream in ("stdout", "stderr"))
+    return QueryResult(ending.exit_status if ending and has_ended else None, *outputs)
 
 
-class _Heard:
+class OutputCollector:
     """The session's listener meanwhile."""
 
     def __init__(self) -> None:
-        self.said = {"stdout": Capture(), "stderr": Capture()}
-        self.ending: Ending | None = None
+        self.buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
+        self.ending: CommandResult | None = None
 
     def started(self, step: int) -> None: ...
 
@@ -54,38 +58,42 @@ class _Heard:
 
     def output(self, step: int, stream: str, data: bytes) -> None:
         if step:
-            self.said[stream].add(data)
+            self.buffers[stream].add(data)
 
-    def ended(self, _step: int, ending: Ending) -> None:
+    def ended(self, _step: int, ending: CommandResult) -> None:
         self.ending = ending
 
 
-_DIGITS = 18
+_MAX_DIGITS = 18
 
 
-def gather(session: Session) -> dict[str, str | int]:
+def collect_facts(session: ShellSession) -> dict[str, str | int]:
     """The facts, in one round trip. Raises OrchError where it cannot tell, Lost, ConnectError."""
-    answer = ask(session, _script())
-    if answer.exit_status != 0:
-        why = quote(answer.stderr) if answer.stderr else "its shell did not answer"
-        raise OrchError(f"the host's facts could not be gathered: {why}")
-    found = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
-    facts: dict[str, str | int] = {name: found.get(name, "") for name in FACTS}
-    for name in NUMBERS:
-        facts[name] = _number(name, found.get(name, ""))
+    query_result = run_remote_query(session, _facts_script())
+    if query_result.exit_status != 0:
+        reason = (
+            quote_output(query_result.stderr) if query_result.stderr else "its shell did not answer"
+        )
+        raise OrchError(f"the host's facts could not be gathered: {reason}")
+    fact_texts = dict(
+        line.split("=", 1) for line in query_result.stdout.splitlines() if "=" in line
+    )
+    facts: dict[str, str | int] = {name: fact_texts.get(name, "") for name in FACT_NAMES}
+    for name in NUMERIC_FACT_NAMES:
+        facts[name] = _parse_number(name, fact_texts.get(name, ""))
     return facts
 
 
-def _number(name: str, text: str) -> int:
+def _parse_number(name: str, text: str) -> int:
     """Some hosts cannot tell, and say so in words: that is 0."""
     if not (text.isascii() and text.isdigit()):
         return 0
-    if len(text) > _DIGITS:
-        what = f"{name} is a number of {len(text)} digits"
-        raise OrchError(f"the host's facts could not be gathered: {what}")
+    if len(text) > _MAX_DIGITS:
+        message = f"{name} is a number of {len(text)} digits"
+        raise OrchError(f"the host's facts could not be gathered: {message}")
     return int(text)
 
 
 @cache
-def _script() -> str:
-    return (FOLDER / "facts.sh").read_text("utf-8")
+def _facts_script() -> str:
+    return (MODULES_FOLDER / "facts.sh").read_text("utf-8")

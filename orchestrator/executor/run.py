@@ -9,125 +9,160 @@ from functools import partial
 
 from msgspec import Struct
 
-from orchestrator.errors import Exit, Mark
-from orchestrator.executor.app_runner import LaneRun, Options
-from orchestrator.executor.cancel import Cancel
-from orchestrator.executor.connection_pool import Connect, Emit, Fleet
-from orchestrator.executor.parallel import caught, each
-from orchestrator.model.event import Crashed, Event, RunFinished, RunStarted, Warned
-from orchestrator.model.host import Connect as Settings
+from orchestrator.errors import ExitCode, SourcePosition
+from orchestrator.executor.app_runner import AppRunner, RunOptions
+from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.connection_pool import ConnectFunction, ConnectionPool, EmitFunction
+from orchestrator.executor.parallel import report_failure, run_for_each
+from orchestrator.model.event import Crashed, RunEvent, RunFinished, RunStarted, Warned
+from orchestrator.model.host import ConnectionOptions as Settings
 from orchestrator.model.host import Host
-from orchestrator.model.step_result import Row, Status
-from orchestrator.planner.plan import HERE, Lane, Plan
+from orchestrator.model.step_result import HostSummary, Status
+from orchestrator.planner.plan import CONTROLLER, AppPlan, Plan
 
-_WOULD = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
+_WOULD_CHANGE_STATUSES = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
 
 
-class Found(Struct, frozen=True):
+class RunResult(Struct, frozen=True):
     """What lanes came to. ``away``: a host that has no row, since it is only delegated to, is
     unreachable. ``locked``: a lock was somebody else's. ``declined``: the user stopped it at a
     question."""
 
-    rows: tuple[Row, ...]
-    away: bool = False
-    locked: bool = False
-    declined: bool = False
+    summaries: tuple[HostSummary, ...]
+    delegate_unreachable: bool = False
+    is_locked: bool = False
+    is_declined: bool = False
 
 
-def run(
+def execute_plan(
     plan: Plan,
     hosts: Mapping[str, Host],
-    connect: Connect,
-    emit: Emit,
+    connect: ConnectFunction,
+    emit: EmitFunction,
     *,
-    options: Options,
-    cancel: Cancel,
-) -> Exit:
+    options: RunOptions,
+    cancel: CancelToken,
+) -> ExitCode:
     """Do what the plan says; the exit code that it comes to. Every host gets its row."""
     began = time.monotonic()
-    emit(_started(plan, options))
+    emit(_run_started_event(plan, options))
     for warning in plan.warnings:
         emit(Warned(time.time(), warning))
     crashes: list[str] = []
 
-    def hear(event: Event) -> None:
+    def emit_and_note(event: RunEvent) -> None:
         if isinstance(event, Crashed):
             crashes.append(event.host)
         emit(event)
 
-    here = Host(HERE, Settings(HERE, transport="local"), (), (), Mark(HERE))
-    chain = "/".join((*options.within, plan.run))
-    fleet = Fleet({**hosts, HERE: here}, connect, hear, cancel, chain)
-    found = walk(plan, fleet, hear, options)
-    code = exit_code(found.rows, interrupted=cancel.stopping, away=found.away, bug=bool(crashes))
-    if code is Exit.OK and found.locked:
-        code = Exit.LOCKED
-    if code is Exit.OK and found.declined:
-        code = Exit.USAGE
-    if code is Exit.OK and options.would_exit and {row.status for row in found.rows} & _WOULD:
-        code = Exit.WOULD_CHANGE
-    emit(RunFinished(time.time(), time.monotonic() - began, code, found.rows))
+    controller = Host(
+        CONTROLLER, Settings(CONTROLLER, transport="local"), (), (), SourcePosition(CONTROLLER)
+    )
+    run_chain = "/".join((*options.outer_runs, plan.run_id))
+    connections = ConnectionPool(
+        {**hosts, CONTROLLER: controller}, connect, emit_and_note, cancel, run_chain
+    )
+    run_result = run_app_plans(plan, connections, emit_and_note, options)
+    code = exit_code(
+        run_result.summaries,
+        interrupted=cancel.is_cancelled,
+        delegate_unreachable=run_result.delegate_unreachable,
+        has_bug=bool(crashes),
+    )
+    if code is ExitCode.OK and run_result.is_locked:
+        code = ExitCode.LOCKED
+    if code is ExitCode.OK and run_result.is_declined:
+        code = ExitCode.USAGE
+    if (
+        code is ExitCode.OK
+        and options.exit_on_change
+        and {row.status for row in run_result.summaries} & _WOULD_CHANGE_STATUSES
+    ):
+        code = ExitCode.WOULD_CHANGE
+    emit(RunFinished(time.time(), time.monotonic() - began, code, run_result.summaries))
     return code
 
 
-def _started(plan: Plan, options: Options) -> RunStarted:
-    apps = {lane.app: _hosts(lane, plan) for lane in plan.lanes if lane.app is not None}
+def _run_started_event(plan: Plan, options: RunOptions) -> RunStarted:
+    apps = {
+        app_plan.app: _hosts_of_app(app_plan, plan)
+        for app_plan in plan.app_plans
+        if app_plan.app is not None
+    }
     return RunStarted(
         time.time(),
-        plan.run,
+        plan.run_id,
         stage=plan.stage,
         tasks=plan.tasks,
         hosts=plan.hosts,
-        check=plan.check,
+        check=plan.check_mode,
         apps=apps,
-        within=options.within,
+        within=options.outer_runs,
     )
 
 
-def _hosts(lane: Lane, plan: Plan) -> tuple[str, ...]:
-    taking_part = {host.host for wave in lane.waves for host in wave.hosts}
+def _hosts_of_app(app_plan: AppPlan, plan: Plan) -> tuple[str, ...]:
+    taking_part = {
+        host.host for planned_task in app_plan.planned_tasks for host in planned_task.hosts
+    }
     return tuple(name for name in plan.hosts if name in taking_part)
 
 
-def walk(plan: Plan, fleet: Fleet, emit: Emit, options: Options) -> Found:
+def run_app_plans(
+    plan: Plan, connections: ConnectionPool, emit: EmitFunction, options: RunOptions
+) -> RunResult:
     """Go through the lanes of the plan, side by side."""
-    lanes = plan.lanes
-    at_once = sum(len({h.host for wave in lane.waves for h in wave.hosts}) for lane in lanes)
-    with ThreadPoolExecutor(max(1, min(options.forks, at_once))) as pool:
-        ways = [LaneRun(lane, plan, fleet, emit=emit, pool=pool, options=options) for lane in lanes]
+    app_plans = plan.app_plans
+    host_count = sum(
+        len({h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts})
+        for app_plan in app_plans
+    )
+    with ThreadPoolExecutor(max(1, min(options.forks, host_count))) as pool:
+        app_runners = [
+            AppRunner(lane, plan, connections, emit=emit, pool=pool, options=options)
+            for lane in app_plans
+        ]
         try:
-            if len(ways) == 1:
-                ways[0].run()
+            if len(app_runners) == 1:
+                app_runners[0].run()
             else:
-                with ThreadPoolExecutor(len(ways)) as side_by_side:
-                    each(side_by_side, LaneRun.run, ways)
+                with ThreadPoolExecutor(len(app_runners)) as side_by_side:
+                    run_for_each(side_by_side, AppRunner.run, app_runners)
         finally:
-            each(pool, partial(_release, fleet, emit), fleet.connected())
-    return Found(
-        tuple(p.row() for way in ways for p in way.progress.values()),
-        any(way.reach.away for way in ways),
-        any(way.locked for way in ways),
-        any(way.declined for way in ways),
+            run_for_each(
+                pool, partial(_release_host, connections, emit), connections.connected_hosts()
+            )
+    return RunResult(
+        tuple(p.summarize() for app_runner in app_runners for p in app_runner.host_states.values()),
+        any(way.preflight_check.delegate_unreachable for way in app_runners),
+        any(way.is_locked for way in app_runners),
+        any(way.is_declined for way in app_runners),
     )
 
 
-def _release(fleet: Fleet, emit: Emit, name: str) -> None:
+def _release_host(connections: ConnectionPool, emit: EmitFunction, name: str) -> None:
     try:
-        fleet.release(name)
+        connections.release(name)
     except Exception as error:
-        caught(error, None, "disconnect", name, emit)
+        report_failure(error, None, "disconnect", name, emit)
 
 
 def exit_code(
-    rows: Iterable[Row], *, interrupted: bool, away: bool = False, bug: bool = False
-) -> Exit:
+    summaries: Iterable[HostSummary],
+    *,
+    interrupted: bool,
+    delegate_unreachable: bool = False,
+    has_bug: bool = False,
+) -> ExitCode:
     """What a run comes to: the worst that happened to any host. ``away``: one that has no row,
     since it is only delegated to, is unreachable. ``bug``: of orch, on any of them."""
-    found = {row.status for row in rows}
+    found = {row.status for row in summaries}
     if interrupted:
-        return Exit.INTERRUPTED
-    if bug:
-        return Exit.BUG
+        return ExitCode.INTERRUPTED
+    if has_bug:
+        return ExitCode.BUG
     if found & {Status.FAILED, Status.TIMED_OUT, Status.KILLED, Status.LOST, Status.CANCELLED}:
-        return Exit.FAILED
-    return Exit.UNREACHABLE if away or Status.UNREACHABLE in found else Exit.OK
+        return ExitCode.FAILED
+    return (
+        ExitCode.UNREACHABLE if delegate_unreachable or Status.UNREACHABLE in found else ExitCode.OK
+    )

@@ -11,32 +11,40 @@ import subprocess
 from pathlib import Path
 from typing import TypeAlias
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
-from orchestrator.inventory.hostnames import printable
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    DiagnosticCollector,
+    SourcePosition,
+    suggest_nearest,
+)
+from orchestrator.inventory.hostnames import escape_unprintable
 from orchestrator.model import ansible
-from orchestrator.model.marked_value import Key, Value
-from orchestrator.model.text_encoding import decode as keep_bytes
+from orchestrator.model.marked_value import MarkedKey, MarkedValue
+from orchestrator.model.text_encoding import decode_bytes as keep_bytes
 from orchestrator.yamlio import child_process
 from orchestrator.yamlio.json_loader import parse_json
-from orchestrator.yamlio.local_files import Folder, listing
-from orchestrator.yamlio.schema import Reader
-from orchestrator.yamlio.yaml_loader import decode, load
+from orchestrator.yamlio.local_files import DirectoryListing, list_directory
+from orchestrator.yamlio.schema import SchemaReader
+from orchestrator.yamlio.yaml_loader import decode_utf8, load_yaml
 
-TIMEOUT = 30.0
-_TAIL = 1000
+SCRIPT_TIMEOUT = 30.0
+_MAX_ERROR_CHARS = 1000
 
 
-def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT) -> Value:
+def run_inventory_script(
+    path: Path, shown: str, root: Path, stage: str, timeout: float = SCRIPT_TIMEOUT
+) -> MarkedValue:
     """What the program printed, as values whose marks are its path.
 
     It runs in the project's root, with ORCH_STAGE set and nothing on its standard input;
     it and what it started are ended after ``timeout`` seconds. Raises ``DefinitionError``
     where it cannot run, fails, takes too long or prints no JSON.
     """
-    mark = Mark(shown)
+    mark = SourcePosition(shown)
     if not os.access(path, os.X_OK):
         hint = f"chmod +x {shown}, or name it {shown}.yml if it is a list of hosts"
-        raise DefinitionError(Problem(f"{shown} is not executable", mark, hint))
+        raise DefinitionError(Diagnostic(f"{shown} is not executable", mark, hint))
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -50,23 +58,23 @@ def ask(path: Path, shown: str, root: Path, stage: str, timeout: float = TIMEOUT
         )
 
     try:
-        program, (out, err) = child_process.supervise(
-            start, lambda program: (program, program.communicate(timeout=timeout)), _end
+        program, (out, err) = child_process.supervise_child(
+            start, lambda program: (program, program.communicate(timeout=timeout)), _end_script
         )
     except OSError as error:
         hint = "its first line must name an interpreter, like #!/bin/sh"
         what = f"{shown} cannot run: {(error.strerror or str(error)).lower()}"
-        raise DefinitionError(Problem(what, mark, hint)) from error
+        raise DefinitionError(Diagnostic(what, mark, hint)) from error
     except subprocess.TimeoutExpired as error:
-        what = f"{shown} did not end within {timeout:g} seconds{_said(error.stderr or b'')}"
-        raise DefinitionError(Problem(what, mark)) from error
+        what = f"{shown} did not end within {timeout:g} seconds{_error_tail(error.stderr or b'')}"
+        raise DefinitionError(Diagnostic(what, mark)) from error
     if program.returncode:
         how = f"exited with {program.returncode}" if program.returncode > 0 else "was killed"
-        raise DefinitionError(Problem(f"{shown} {how}{_said(err)}", mark))
-    return parse_json(decode(out, shown), shown)
+        raise DefinitionError(Diagnostic(f"{shown} {how}{_error_tail(err)}", mark))
+    return parse_json(decode_utf8(out, shown), shown)
 
 
-def _end(program: subprocess.Popen[bytes]) -> None:
+def _end_script(program: subprocess.Popen[bytes]) -> None:
     os.killpg(program.pid, signal.SIGKILL)
     program.wait()
     for pipe in (program.stdout, program.stderr):
@@ -74,106 +82,126 @@ def _end(program: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _said(err: bytes) -> str:
+def _error_tail(err: bytes) -> str:
     text = keep_bytes(err).strip()
-    return f", saying: {text[-_TAIL:]}" if text else ""
+    return f", saying: {text[-_MAX_ERROR_CHARS:]}" if text else ""
 
 
-Note: TypeAlias = tuple[str, Mark]
-Named: TypeAlias = list[tuple[Key, Value]]
+InventoryWarning: TypeAlias = tuple[str, SourcePosition]
+NamedValues: TypeAlias = list[tuple[MarkedKey, MarkedValue]]
 
 STAGE, HOSTS, ROLES, APPS = "stage", "hosts", "roles", "apps"
 _FILES = (STAGE, HOSTS, ROLES, APPS)
 _FOLDERS = (HOSTS, ROLES, APPS)
 
 
-class StageFolder:
+class InventoryDirectory:
     """One folder of ``inventories/``: a stage's own, or ``common``.
 
     Nothing is raised: what is wrong goes to ``problems``, what ``lint`` should say to ``notes``.
     """
 
-    def __init__(self, path: Path, shown: str, problems: Problems, notes: list[Note]) -> None:
+    def __init__(
+        self, path: Path, shown: str, problems: DiagnosticCollector, notes: list[InventoryWarning]
+    ) -> None:
         self.path, self.shown = path, shown
         self.problems, self.notes = problems, notes
-        self.found: Folder = listing(path, shown, problems)
-        self._strangers()
+        self.found: DirectoryListing = list_directory(path, shown, problems)
+        self._report_unknown_files()
 
-    def settings(self) -> Value | None:
+    def read_settings(self) -> MarkedValue | None:
         """What ``stage.yml`` holds; None where there is none."""
         name = self.found.files.get(STAGE)
-        return self._load(name) if name else None
+        return self._load_file(name) if name else None
 
-    def roles(self) -> Named:
+    def read_roles(self) -> NamedValues:
         """Each role with what is said of it: ``roles/`` or ``roles.yml``."""
-        return self._named(ROLES) if self._once(ROLES) else []
+        return self._read_named(ROLES) if self._has_one_form(ROLES) else []
 
-    def apps(self) -> Named:
+    def read_apps(self) -> NamedValues:
         """Each app with what is said of it: ``apps/`` or ``apps.yml``."""
-        return self._named(APPS) if self._once(APPS) else []
+        return self._read_named(APPS) if self._has_one_form(APPS) else []
 
-    def hosts(self, root: Path, stage: str) -> Named:
+    def read_hosts(self, root: Path, stage: str) -> NamedValues:
         """Each host with what is said of it: ``hosts/``, ``hosts.yml``, an executable ``hosts``."""
-        if not self._once(HOSTS):
+        if not self._has_one_form(HOSTS):
             return []
         if HOSTS not in self.found.others:
-            return self._named(HOSTS)
+            return self._read_named(HOSTS)
         shown = f"{self.shown}/{HOSTS}"
         try:
-            return self._mapping(ask(self.path / HOSTS, shown, root, stage), HOSTS)
+            return self._read_mapping(
+                run_inventory_script(self.path / HOSTS, shown, root, stage), HOSTS
+            )
         except DefinitionError as error:
-            self._take(error)
+            self._add_problems(error)
             return []
 
-    def _once(self, kind: str) -> bool:
+    def _has_one_form(self, kind: str) -> bool:
         forms = [f"{kind}/"] if kind in self.found.folders else []
         forms += [self.found.files[kind]] if kind in self.found.files else []
         forms += [kind] if kind == HOSTS and kind in self.found.others else []
         if len(forms) > 1:
             what = f"{self.shown} has both {' and '.join(forms)}"
-            self.problems.add(what, Mark(f"{self.shown}/{forms[-1]}"), "keep one of them")
+            self.problems.add(what, SourcePosition(f"{self.shown}/{forms[-1]}"), "keep one of them")
         return len(forms) == 1
 
-    def _named(self, kind: str) -> Named:
+    def _read_named(self, kind: str) -> NamedValues:
         if kind in self.found.files:
-            value = self._load(self.found.files[kind])
-            return self._mapping(value, kind) if value else []
+            value = self._load_file(self.found.files[kind])
+            return self._read_mapping(value, kind) if value else []
         folder = f"{self.shown}/{kind}"
-        found = listing(self.path / kind, folder, self.problems)
+        found = list_directory(self.path / kind, folder, self.problems)
         for name in found.folders:
             what = f"folders in {kind}/ are not read"
             self.problems.add(
-                what, Mark(f"{folder}/{printable(name)}"), f"move its files to {kind}/"
+                what,
+                SourcePosition(f"{folder}/{escape_unprintable(name)}"),
+                f"move its files to {kind}/",
             )
         for name in found.others:
-            self.notes.append(("not read: it is no .yml file", Mark(f"{folder}/{printable(name)}")))
-        named: Named = []
+            self.notes.append(
+                (
+                    "not read: it is no .yml file",
+                    SourcePosition(f"{folder}/{escape_unprintable(name)}"),
+                )
+            )
+        named: NamedValues = []
         for base, name in found.files.items():
-            value = self._load(f"{kind}/{name}")
+            value = self._load_file(f"{kind}/{name}")
             if value is not None:
-                named.append((Key(base, Mark(f"{folder}/{printable(name)}", 1, 1)), value))
+                named.append(
+                    (
+                        MarkedKey(
+                            base, SourcePosition(f"{folder}/{escape_unprintable(name)}", 1, 1)
+                        ),
+                        value,
+                    )
+                )
         return named
 
-    def _mapping(self, value: Value, kind: str) -> Named:
+    def _read_mapping(self, value: MarkedValue, kind: str) -> NamedValues:
         examples = {HOSTS: "web1: {address: 10.0.0.5}", APPS: "blog: {roles: [web]}"}
         example = examples.get(kind, "web: [web1, web2]")
         if value.data is not None and not isinstance(value.data, dict):
-            Reader(self.problems).wrong(value, kind, "a mapping", f"like {example}")
+            SchemaReader(self.problems).report_mismatch(value, kind, "a mapping", f"like {example}")
             return []
         return list((value.data or {}).items())
 
-    def _load(self, name: str) -> Value | None:
+    def _load_file(self, name: str) -> MarkedValue | None:
         try:
-            return load(self.path / name, f"{self.shown}/{printable(name)}", secrets=True)
+            return load_yaml(
+                self.path / name, f"{self.shown}/{escape_unprintable(name)}", secrets=True
+            )
         except DefinitionError as error:
-            self._take(error)
+            self._add_problems(error)
             return None
 
-    def _take(self, error: DefinitionError) -> None:
-        for problem in error.problems:
-            self.problems.add(problem.what, problem.mark, problem.hint)
+    def _add_problems(self, error: DefinitionError) -> None:
+        for problem in error.diagnostics:
+            self.problems.add(problem.message, problem.mark, problem.hint)
 
-    def _strangers(self) -> None:
+    def _report_unknown_files(self) -> None:
         """A misspelt ``hosts/`` would lose hosts without a word; what is like nothing is noted."""
         files = self.found.files
         strange = [(name, name, [f"{k}/" for k in _FOLDERS]) for name in self.found.folders]
@@ -182,9 +210,9 @@ class StageFolder:
         for base, name, known in strange:
             if base in (k.removesuffix("/").removesuffix(".yml") for k in known):
                 continue
-            mark = Mark(f"{self.shown}/{printable(name)}")
-            hint = ansible.FILES.get(base) or nearest(base, known)
+            mark = SourcePosition(f"{self.shown}/{escape_unprintable(name)}")
+            hint = ansible.FILE_HINTS.get(base) or suggest_nearest(base, known)
             if hint:
-                self.problems.add(f"'{printable(name)}' is no part of a stage", mark, hint)
+                self.problems.add(f"'{escape_unprintable(name)}' is no part of a stage", mark, hint)
             else:
                 self.notes.append(("not read: it is no part of a stage", mark))

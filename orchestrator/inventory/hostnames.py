@@ -13,21 +13,23 @@ from itertools import product
 
 from msgspec import Struct
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
-MOST = 100_000
+MAX_NAMES = 100_000
 """How many hosts one name may stand for."""
 
-FORMS = "[1-20], [01-20], [1-3,7], [0-10/2] or [a-f]"
+RANGE_FORMS = "[1-20], [01-20], [1-3,7], [0-10/2] or [a-f]"
 """How a range is written, for messages."""
 
-_BRACKET = regex(r"\[([^\[\]]*)\]")
-_NUMBER = regex(r"[0-9]{1,15}")
-_END = r"[0-9]{1,15}|[a-z]|[A-Z]"
-_ITEM = regex(rf"({_END})(?:-({_END})(?:/([^,]*))?|:({_END})(?::([^,]*))?)?")
+_BRACKET = lazy_regex(r"\[([^\[\]]*)\]")
+_NUMBER = lazy_regex(r"[0-9]{1,15}")
+_RANGE_END = r"[0-9]{1,15}|[a-z]|[A-Z]"
+_RANGE_ITEM = lazy_regex(
+    rf"({_RANGE_END})(?:-({_RANGE_END})(?:/([^,]*))?|:({_RANGE_END})(?::([^,]*))?)?"
+)
 
 
-class BadNameError(ValueError):
+class InvalidHostNameError(ValueError):
     """A name that cannot be; says why, and what to do about it."""
 
     def __init__(self, why: str, hint: str = "") -> None:
@@ -41,11 +43,11 @@ def has_range(text: str) -> bool:
     """
     inner = _BRACKET.findall(text)
     bare = _BRACKET.sub("", text)
-    ranges = all(_ITEM.fullmatch(item) for part in inner for item in part.split(","))
+    ranges = all(_RANGE_ITEM.fullmatch(item) for part in inner for item in part.split(","))
     return bool(inner) and ranges and "[" not in bare and "]" not in bare
 
 
-def expand(text: str) -> tuple[str, ...]:
+def expand_ranges(text: str) -> tuple[str, ...]:
     """Every name that the text stands for, each once, in order; the text alone where it has no
     range.
 
@@ -55,12 +57,12 @@ def expand(text: str) -> tuple[str, ...]:
         return (text,)
     parts = _BRACKET.split(text)  # fixed text, what is in a bracket, fixed text, …
     if not has_range(text):
-        raise BadNameError(f"a range is written {FORMS}")
-    spans = [_words(inner) for inner in parts[1::2]]
+        raise InvalidHostNameError(f"a range is written {RANGE_FORMS}")
+    spans = [_expand_bracket(inner) for inner in parts[1::2]]
     count = 1
     for words in spans:
         count *= len(words)
-        _not_too_many(count)
+        _check_count(count)
     fixed = parts[::2]
     return tuple(
         fixed[0] + "".join(word + after for word, after in zip(chosen, fixed[1:], strict=True))
@@ -68,26 +70,26 @@ def expand(text: str) -> tuple[str, ...]:
     )
 
 
-def _words(inner: str) -> list[str]:
+def _expand_bracket(inner: str) -> list[str]:
     """What one bracket stands for."""
     words: dict[str, None] = {}
     for item in inner.split(","):
-        codes, width = _span(item)
-        _not_too_many(len(words) + len(codes))
+        codes, width = _parse_range_item(item)
+        _check_count(len(words) + len(codes))
         words |= dict.fromkeys(chr(c) if width is None else f"{c:0{width}}" for c in codes)
     return list(words)
 
 
-def _not_too_many(count: int) -> None:
-    if count > MOST:
-        raise BadNameError(
-            f"it stands for {count} hosts; {MOST} are the most that one name may mean"
+def _check_count(count: int) -> None:
+    if count > MAX_NAMES:
+        raise InvalidHostNameError(
+            f"it stands for {count} hosts; {MAX_NAMES} are the most that one name may mean"
         )
 
 
-def _span(item: str) -> tuple[range, int | None]:
+def _parse_range_item(item: str) -> tuple[range, int | None]:
     """The numbers of an item and their width; the letters' codes and None."""
-    found = _ITEM.fullmatch(item)
+    found = _RANGE_ITEM.fullmatch(item)
     assert found, "has_range has looked"
     first, last, step, other, other_step = found.groups()
     colon = other is not None
@@ -96,33 +98,39 @@ def _span(item: str) -> tuple[range, int | None]:
     shown = f"[{first}{between}{last}]"
     every = int(step) if step and _NUMBER.fullmatch(step) else 1 if step is None else 0
     if every < 1:
-        raise BadNameError(f"the step of the range {shown} must be a number from 1, found '{step}'")
+        raise InvalidHostNameError(
+            f"the step of the range {shown} must be a number from 1, found '{step}'"
+        )
     if _NUMBER.fullmatch(first) and _NUMBER.fullmatch(last):
         padded = len(first) > 1 and first[0] == "0"
         if len(last) > 1 and last[0] == "0" and len(last) != len(first):
             hint = f"write [{first.zfill(len(last))}{between}{last}]"
-            raise BadNameError(f"the ends of the range {shown} are padded differently", hint)
+            raise InvalidHostNameError(
+                f"the ends of the range {shown} are padded differently", hint
+            )
         low, high, width = int(first), int(last), len(first) if padded else 1
     elif _NUMBER.fullmatch(first) or _NUMBER.fullmatch(last) or first.isupper() != last.isupper():
         why = f"the range {shown} must run between two numbers or two letters of one case"
-        raise BadNameError(why)
+        raise InvalidHostNameError(why)
     else:
         low, high, width = ord(first), ord(last), None
     if low > high:
-        raise BadNameError(f"the range {shown} runs backwards", f"write [{last}{between}{first}]")
+        raise InvalidHostNameError(
+            f"the range {shown} runs backwards", f"write [{last}{between}{first}]"
+        )
     return range(low, high + 1, every), width
 
 
 COMMON = "common"
 ALL = "all"
 
-_ROLE = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_HOST = regex(r"\w[\w.-]{0,252}")
-_USER = regex(r"[^\W][^\s:/,!&\[\]'\"`$;|<>(){}*?~#=\x00-\x1f]*")
-_PORT = regex(r"[1-9][0-9]{0,4}")
+_ROLE = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HOST = lazy_regex(r"\w[\w.-]{0,252}")
+_USER = lazy_regex(r"[^\W][^\s:/,!&\[\]'\"`$;|<>(){}*?~#=\x00-\x1f]*")
+_PORT = lazy_regex(r"[1-9][0-9]{0,4}")
 
 
-class Written(Struct, frozen=True):
+class HostSpec(Struct, frozen=True):
     """A host as written: ``user@name:port``, the name standing for one host or, by ranges, more."""
 
     names: tuple[str, ...]
@@ -130,12 +138,12 @@ class Written(Struct, frozen=True):
     port: int | None = None
 
 
-def printable(name: str) -> str:
+def escape_unprintable(name: str) -> str:
     """The name as it can be shown: what does not print is escaped."""
     return name if name.isprintable() else repr(name)[1:-1]
 
 
-def why_no_stage(name: str) -> str:
+def stage_name_error(name: str) -> str:
     """Why a folder of this name cannot be a stage; empty where it can."""
     if not name.strip():
         return "it is blank"
@@ -150,7 +158,7 @@ def why_no_stage(name: str) -> str:
     return ""
 
 
-def why_no_role(name: str) -> str:
+def role_name_error(name: str) -> str:
     """Why this cannot name a role; empty where it can."""
     if name == ALL:
         return "'all' means every host"
@@ -159,51 +167,51 @@ def why_no_role(name: str) -> str:
     return ""
 
 
-def key(name: str) -> str:
+def normalize_host(name: str) -> str:
     """What two names of one host have in common: case and IPv6 spelling do not tell hosts apart."""
     if ":" in name:
         return ipaddress.IPv6Address(name).compressed.lower()
     return name.lower()
 
 
-def read_host(text: str) -> Written:
+def parse_host_spec(text: str) -> HostSpec:
     """``name``, ``user@name:port``, ``[v6]:port`` or a bare IPv6 address; ranges are expanded.
 
     Raises ``BadNameError``.
     """
     if "//" in text:
-        raise BadNameError("it is a URL", "write it as user@host:port")
+        raise InvalidHostNameError("it is a URL", "write it as user@host:port")
     if any(c.isspace() or not c.isprintable() for c in text):
-        raise BadNameError("it holds a blank or a character that does not print")
+        raise InvalidHostNameError("it holds a blank or a character that does not print")
     before, at, rest = text.rpartition("@")
     user = check_user(before) if at else None
     name, port = _split_port(rest)
-    names = (key(name),) if is_v6(name) else expand(name)
+    names = (normalize_host(name),) if is_ipv6(name) else expand_ranges(name)
     for each in (names[0], names[-1]):
-        if not is_v6(each) and not _HOST.fullmatch(each):
-            raise BadNameError(f"'{each}' is no host name and no IP address")
+        if not is_ipv6(each) and not _HOST.fullmatch(each):
+            raise InvalidHostNameError(f"'{each}' is no host name and no IP address")
         if each == ALL:
-            raise BadNameError(
+            raise InvalidHostNameError(
                 "'all' means every host", "give the host another name, and an `address`"
             )
-    return Written(names, user, check_port(port) if port is not None else None)
+    return HostSpec(names, user, check_port(port) if port is not None else None)
 
 
 def check_user(user: str) -> str:
     """The name of a login. Raises ``BadNameError``."""
     if not _USER.fullmatch(user):
-        raise BadNameError(f"'{user}' is no user name")
+        raise InvalidHostNameError(f"'{user}' is no user name")
     return user
 
 
 def check_port(port: str) -> int:
     """A TCP port. Raises ``BadNameError``."""
     if not _PORT.fullmatch(port) or int(port) > 65535:
-        raise BadNameError(f"the port must be between 1 and 65535, found '{port}'")
+        raise InvalidHostNameError(f"the port must be between 1 and 65535, found '{port}'")
     return int(port)
 
 
-def is_v6(text: str) -> bool:
+def is_ipv6(text: str) -> bool:
     """Whether this is an IPv6 address, without brackets."""
     if text.count(":") < 2:
         return False
@@ -217,9 +225,9 @@ def is_v6(text: str) -> bool:
 def _split_port(text: str) -> tuple[str, str | None]:
     if text.startswith("["):
         inner, closed, after = text[1:].partition("]")
-        if closed and is_v6(inner) and (not after or after.startswith(":")):
+        if closed and is_ipv6(inner) and (not after or after.startswith(":")):
             return inner, after[1:] if after else None
-    if is_v6(text):
+    if is_ipv6(text):
         return text, None
     colon = text.rfind(":")
     if colon > text.rfind("]"):

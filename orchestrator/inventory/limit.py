@@ -24,26 +24,33 @@ from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.inventory.hostnames import ALL, BadNameError, expand, has_range, is_v6, key
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.inventory.hostnames import (
+    ALL,
+    InvalidHostNameError,
+    expand_ranges,
+    has_range,
+    is_ipv6,
+    normalize_host,
+)
 from orchestrator.model.host import Host, Stage
-from orchestrator.model.host_folding import fold
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.host_folding import fold_hostnames
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.yamlio.local_files import read_file
 
-FAILED = "@failed"
-_COMMAND_LINE = Mark("--limit")
+FAILED_HOSTS = "@failed"
+_COMMAND_LINE = SourcePosition("--limit")
 _PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]{0,99}:[^\]]{0,299}\]:[0-9]+(?=\s*(?:[:,]|$))"
-_TERM = regex(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
+_TERM = lazy_regex(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
 _INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # one that is padded is part of a name
-_SLICE = regex(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
-_BROKEN = regex(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # a range that is not: no glob is meant
-_WILD = regex(r"[*?]")
-_FILE_DEPTH = 5
-_LONGEST = 20_000  # characters of a term
+_SLICE = lazy_regex(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
+_BROKEN = lazy_regex(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # a range that is not: no glob is meant
+_WILD = lazy_regex(r"[*?]")
+_MAX_FILE_DEPTH = 5
+_MAX_LIMIT_CHARS = 20_000  # characters of a term
 
 
-def select(
+def select_hosts(
     stage: Stage, limit: str | None, failed: Callable[[], Collection[str]] = tuple
 ) -> tuple[Host, ...]:
     """The stage's hosts that the limit means, in the inventory's order; None means all.
@@ -53,184 +60,195 @@ def select(
     host is left: nothing here widens to "everything" by mistake.
     """
     if not stage.hosts:
-        raise DefinitionError(Problem(f"the stage '{stage.name}' has no hosts", Mark(stage.path)))
+        raise DefinitionError(
+            Diagnostic(f"the stage '{stage.name}' has no hosts", SourcePosition(stage.path))
+        )
     if limit is None:
         return tuple(stage.hosts.values())
-    chosen = _Limit(stage, failed).chosen(limit, _COMMAND_LINE)
+    chosen = _LimitParser(stage, failed).parse_limit(limit, _COMMAND_LINE)
     if not chosen:
         what = f"--limit '{limit}' leaves no host of stage '{stage.name}'"
-        raise DefinitionError(Problem(what, _COMMAND_LINE, "each of its terms means some host"))
+        raise DefinitionError(Diagnostic(what, _COMMAND_LINE, "each of its terms means some host"))
     return tuple(host for host in stage.hosts.values() if host.name in chosen)
 
 
-class _Limit:
+class _LimitParser:
     """Reads limits for one stage. Sets hold the hosts' names."""
 
     def __init__(self, stage: Stage, failed: Callable[[], Collection[str]]) -> None:
         self.stage, self.failed = stage, failed
-        self.names = {key(name): name for name in stage.hosts}
+        self.names = {normalize_host(name): name for name in stage.hosts}
         self.depth = 0
 
-    def chosen(self, text: str, mark: Mark) -> set[str]:
+    def parse_limit(self, text: str, mark: SourcePosition) -> set[str]:
         if not text.strip():
             hint = "an empty one would mean every host; leave --limit away for that"
-            raise DefinitionError(Problem("the limit is empty", mark, hint))
-        return self.joined([(term, mark) for term in split(text)], text)
+            raise DefinitionError(Diagnostic("the limit is empty", mark, hint))
+        return self.combine_terms([(term, mark) for term in split_terms(text)], text)
 
-    def joined(self, terms: Iterable[tuple[str, Mark]], text: str) -> set[str]:
+    def combine_terms(self, terms: Iterable[tuple[str, SourcePosition]], text: str) -> set[str]:
         groups: dict[str, list[set[str]]] = {"": [], "&": [], "!": []}
         for term, mark in terms:
             sign = term[:1] if term[:1] in ("&", "!") else ""
             body = term[len(sign) :].strip()
             if not body:
                 hint = "a variable may be empty; remove the separator if it is meant"
-                raise DefinitionError(Problem(f"an empty term in the limit '{text}'", mark, hint))
-            groups[sign].append(self.term(body, mark))
+                raise DefinitionError(
+                    Diagnostic(f"an empty term in the limit '{text}'", mark, hint)
+                )
+            groups[sign].append(self.parse_term(body, mark))
         hosts = set().union(*groups[""]) if groups[""] else set(self.stage.hosts)
         return hosts.intersection(*groups["&"]).difference(*groups["!"])
 
-    def term(self, term: str, mark: Mark) -> set[str]:
+    def parse_term(self, term: str, mark: SourcePosition) -> set[str]:
         """The hosts of one term. Raises ``DefinitionError`` where it means nothing."""
-        if len(term) > _LONGEST:
-            what = f"a term of the limit has {len(term)} characters, more than {_LONGEST}"
-            raise DefinitionError(Problem(what, mark))
-        if term == FAILED:
+        if len(term) > _MAX_LIMIT_CHARS:
+            what = f"a term of the limit has {len(term)} characters, more than {_MAX_LIMIT_CHARS}"
+            raise DefinitionError(Diagnostic(what, mark))
+        if term == FAILED_HOSTS:
             return set(self.failed()) & set(self.stage.hosts)
         if term.startswith("@"):
-            return self.file(term[1:], mark)
+            return self.hosts_of_file(term[1:], mark)
         if term in (ALL, "*"):
             return set(self.stage.hosts)
-        named = self.named(term)
+        named = self.hosts_named(term)
         if named is not None:
             return named
-        found = self.pattern(term, mark)
+        found = self.hosts_of_pattern(term, mark)
         if not found:
-            raise self.unknown(term, term, mark)
+            raise self.unknown_name_error(term, term, mark)
         return found
 
-    def named(self, name: str) -> set[str] | None:
+    def hosts_named(self, name: str) -> set[str] | None:
         """The host and the role's hosts of this name; None where there is neither."""
-        role, host = self.stage.roles.get(name), self.names.get(key_of(name))
+        role, host = self.stage.roles.get(name), self.names.get(host_key_or_text(name))
         if role is None and host is None:
             return None
         return {*(role.hosts if role else ()), *((host,) if host else ())}
 
-    def unknown(self, name: str, term: str, mark: Mark) -> DefinitionError:
+    def unknown_name_error(self, name: str, term: str, mark: SourcePosition) -> DefinitionError:
         """``name``, of the term, means nothing."""
         names = [*self.stage.roles, *self.stage.hosts]
         base = term.partition("[")[0]
-        hint = nearest(name, names) or f"known: {', '.join(names[:10])}"
+        hint = suggest_nearest(name, names) or f"known: {', '.join(names[:10])}"
         if base and base != term:
             hint = (
                 f"hosts by a range of names: {base}[1-3], {base}[01-20,25];"
-                f" some of a role's hosts: {_role_like(base, self.stage.roles)}[0:2];"
+                f" some of a role's hosts: {_similar_role(base, self.stage.roles)}[0:2];"
                 f" those that there are: {base}*"
             )
         what = f"'{name}' in the limit is no host and no role of stage '{self.stage.name}'"
-        return DefinitionError(Problem(what, mark, hint))
+        return DefinitionError(Diagnostic(what, mark, hint))
 
-    def pattern(self, term: str, mark: Mark) -> set[str]:
-        if term.startswith("[") and (found := self.address(term)):
+    def hosts_of_pattern(self, term: str, mark: SourcePosition) -> set[str]:
+        if term.startswith("[") and (found := self.hosts_of_address(term)):
             return found
         if term.startswith("~"):
             try:
                 regex = re.compile(term[1:])
             except (re.error, RecursionError, OverflowError) as error:
                 what = f"'{term}' in the limit is no regular expression: {error}"
-                raise DefinitionError(Problem(what, mark)) from error
-            return self.matching(regex.match, regex.match)
+                raise DefinitionError(Diagnostic(what, mark)) from error
+            return self.matching_hosts(regex.match, regex.match)
         sliced = _SLICE.fullmatch(term)
         if sliced and (sliced[1] == ALL or sliced[1] in self.stage.roles):
-            return self.slice(sliced, mark)
+            return self.hosts_of_slice(sliced, mark)
         if has_range(term):
-            return self.range(term, mark)
-        return set() if _BROKEN.search(term) else self.glob(term)
+            return self.hosts_of_range(term, mark)
+        return set() if _BROKEN.search(term) else self.hosts_of_glob(term)
 
-    def glob(self, term: str) -> set[str]:
+    def hosts_of_glob(self, term: str) -> set[str]:
         folded = term.lower()
-        return self.matching(
+        return self.matching_hosts(
             lambda host: fnmatchcase(host.lower(), folded), lambda role: fnmatchcase(role, term)
         )
 
-    def matching(self, host: Callable[[str], object], role: Callable[[str], object]) -> set[str]:
+    def matching_hosts(
+        self, host: Callable[[str], object], role: Callable[[str], object]
+    ) -> set[str]:
         found = {name for name in self.stage.hosts if host(name)}
         return found.union(*(r.hosts for r in self.stage.roles.values() if role(r.name)))
 
-    def slice(self, sliced: re.Match[str], mark: Mark) -> set[str]:
+    def hosts_of_slice(self, sliced: re.Match[str], mark: SourcePosition) -> set[str]:
         role, index, first, last = sliced.groups()
         hosts = list(self.stage.hosts if role == ALL else self.stage.roles[role].hosts)
         if index is not None:
             at = int(index)
             found = {hosts[at]} if -len(hosts) <= at < len(hosts) else set()
-            other = self.named(f"{role}{index}")
+            other = self.hosts_named(f"{role}{index}")
             if found and other is not None and found != other:
                 what = f"'{sliced[0]}' in the limit may be '{role}{index}', or {found.pop()}"
                 hint = f"write {role}{index}, or {role}[{index}:{index}] for the role's host"
-                raise DefinitionError(Problem(what, mark, hint))
+                raise DefinitionError(Diagnostic(what, mark, hint))
             return found or other or set()
         start = int(first or 0)
         stop = len(hosts) - 1 if last is None else int(last)
         stop = stop + len(hosts) if stop < 0 else stop
         return set(hosts[start : max(0, stop + 1)])
 
-    def range(self, term: str, mark: Mark) -> set[str]:
+    def hosts_of_range(self, term: str, mark: SourcePosition) -> set[str]:
         try:
-            names = expand(term)
-        except BadNameError as bad:
+            names = expand_ranges(term)
+        except InvalidHostNameError as bad:
             what = f"'{term}' in the limit: {bad.why}"
-            raise DefinitionError(Problem(what, mark, bad.hint)) from bad
-        found = {name: self.named(name) for name in names}
+            raise DefinitionError(Diagnostic(what, mark, bad.hint)) from bad
+        found = {name: self.hosts_named(name) for name in names}
         wild = {
-            name: self.glob(name) for name in names if found[name] is None and _WILD.search(name)
+            name: self.hosts_of_glob(name)
+            for name in names
+            if found[name] is None and _WILD.search(name)
         }
         found |= {name: hosts or None for name, hosts in wild.items()}
         missing = [name for name, hosts in found.items() if hosts is None]
         if missing:
-            raise self.unknown(fold(missing), term, mark)
+            raise self.unknown_name_error(fold_hostnames(missing), term, mark)
         return set().union(*(hosts for hosts in found.values() if hosts))
 
-    def address(self, term: str) -> set[str]:
+    def hosts_of_address(self, term: str) -> set[str]:
         """``[v6]`` or ``[v6]:port``, or a name in brackets."""
         inner, _, port = term[1:].partition("]")
-        name = self.names.get(key_of(inner))
-        if name is None or (port and self.port(name) != port[1:]):
+        name = self.names.get(host_key_or_text(inner))
+        if name is None or (port and self.port_of_host(name) != port[1:]):
             return set()
         return {name}
 
-    def port(self, name: str) -> str:
+    def port_of_host(self, name: str) -> str:
         return str(self.stage.hosts[name].connect.port or 22)
 
-    def file(self, name: str, mark: Mark) -> set[str]:
+    def hosts_of_file(self, name: str, mark: SourcePosition) -> set[str]:
         try:
             rows = read_file(Path(name)).decode("utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             what = f"cannot read the limit's file '{name}': {why}"
-            raise DefinitionError(Problem(what, mark)) from error
+            raise DefinitionError(Diagnostic(what, mark)) from error
         self.depth += 1
-        if self.depth > _FILE_DEPTH:
-            raise DefinitionError(Problem(f"the limit's file '{name}' names itself", mark))
+        if self.depth > _MAX_FILE_DEPTH:
+            raise DefinitionError(Diagnostic(f"the limit's file '{name}' names itself", mark))
         terms = []
         for number, row in enumerate(rows, 1):
             text = re.sub(r"(^|\s)#.*", "", row).strip()
-            terms += [(term, Mark(name, number, 1)) for term in (split(text) if text else ())]
+            terms += [
+                (term, SourcePosition(name, number, 1))
+                for term in (split_terms(text) if text else ())
+            ]
         if not terms:
             hint = "an empty one would mean every host"
-            raise DefinitionError(Problem(f"the limit's file '{name}' is empty", mark, hint))
-        found = self.joined(terms, f"@{name}")
+            raise DefinitionError(Diagnostic(f"the limit's file '{name}' is empty", mark, hint))
+        found = self.combine_terms(terms, f"@{name}")
         self.depth -= 1
         return found
 
 
-def _role_like(base: str, roles: Iterable[str]) -> str:
+def _similar_role(base: str, roles: Iterable[str]) -> str:
     """A role to show a slice of: the one that is meant, if one is."""
     names = list(roles)
     return next((n for n in names if n == base), names[0] if names else "role")
 
 
-def split(text: str) -> list[str]:
+def split_terms(text: str) -> list[str]:
     """The terms of a limit, empty ones included; a bare IPv6 address is one."""
-    if is_v6(text.strip().lstrip("&!")):
+    if is_ipv6(text.strip().lstrip("&!")):
         return [text.strip()]
     terms, at = [], 0
     while True:
@@ -242,6 +260,6 @@ def split(text: str) -> list[str]:
         at = end + 1
 
 
-def key_of(name: str) -> str:
+def host_key_or_text(name: str) -> str:
     """The key of a host's name, or the text as it is where it cannot be one."""
-    return key(name) if is_v6(name) or ":" not in name else name
+    return normalize_host(name) if is_ipv6(name) or ":" not in name else name

@@ -12,102 +12,102 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.inventory.records import Level
-from orchestrator.model.host import Host, Layer
-from orchestrator.model.marked_value import Value, Values, merge
+from orchestrator.inventory.records import InventoryLevel
+from orchestrator.model.host import Host, VariableLayer
+from orchestrator.model.marked_value import MarkedValue, Values, merge_values
 
-Section: TypeAlias = Callable[[Layer], Values]
+SectionGetter: TypeAlias = Callable[[VariableLayer], Values]
 
-_OWN = frozenset(("host", "app"))
+_CONTEXT_NAMES = frozenset(("host", "app"))
 
 
-def variables_of(layer: Layer) -> Values:
+def variables_of(layer: VariableLayer) -> Values:
     """The section that holds a layer's variables."""
     return layer.vars
 
 
-def connect_of(layer: Layer) -> Values:
+def connect_of(layer: VariableLayer) -> Values:
     """The section that holds a layer's connect settings."""
     return layer.connect
 
 
-def environment_of(layer: Layer) -> Values:
+def environment_of(layer: VariableLayer) -> Values:
     """The section that holds a layer's environment."""
     return layer.environment
 
 
-def defaults_of(layer: Layer) -> Values:
+def defaults_of(layer: VariableLayer) -> Values:
     """The section that holds a layer's defaults of modules."""
     return layer.defaults
 
 
-class _Node:
+class _MergeNode:
     """Some layers, merged; the nodes after it have one layer more."""
 
     __slots__ = ("after", "layer", "merged")
 
-    def __init__(self, layer: Layer | None, merged: Values) -> None:
+    def __init__(self, layer: VariableLayer | None, merged: Values) -> None:
         self.layer = layer  # held, so that no other layer can get its id
         self.merged = merged
-        self.after: dict[int, _Node] = {}
+        self.after: dict[int, _MergeNode] = {}
 
 
-class Merger:
+class VariableMerger:
     """Merges one section of layers, weak to strong; what begins alike is merged once.
 
     The layers must not change afterwards. Several threads may ask at a time; at worst
     something is merged twice.
     """
 
-    def __init__(self, section: Section = variables_of) -> None:
+    def __init__(self, section: SectionGetter = variables_of) -> None:
         self.section = section
-        self._root = _Node(None, {})
+        self._root = _MergeNode(None, {})
 
-    def merged(self, layers: Iterable[Layer]) -> Values:
+    def merge_layers(self, layers: Iterable[VariableLayer]) -> Values:
         """Every name with its strongest value; ``under`` leads to the weaker ones."""
         node = self._root
         for layer in layers:
             below = node
             known = below.after.get(id(layer))
-            node = known or _Node(layer, self._over(below.merged, layer))
+            node = known or _MergeNode(layer, self._overlay(below.merged, layer))
             if known is None:
                 below.after[id(layer)] = node
         return node.merged
 
-    def of(
-        self, host: Host, extra: Sequence[Layer] = (), below: Sequence[Layer] = ()
-    ) -> Mapping[str, Value]:
+    def values_of(
+        self, host: Host, extra: Sequence[VariableLayer] = (), below: Sequence[VariableLayer] = ()
+    ) -> Mapping[str, MarkedValue]:
         """A host's values, with ``extra`` layers over its own and those ``below`` under them."""
-        return self.merged((*below, *host.layers, *extra))
+        return self.merge_layers((*below, *host.layers, *extra))
 
-    def _over(self, weak: Values, layer: Layer) -> Values:
-        given = self.section(layer)
-        if not given:
+    def _overlay(self, weak: Values, layer: VariableLayer) -> Values:
+        layer_values = self.section(layer)
+        if not layer_values:
             return weak
-        own = {n: merge(weak[n], v) if n in weak else v for n, v in given.items()}
-        if layer.kind in _OWN and len(weak) > len(own):
+        own = {n: merge_values(weak[n], v) if n in weak else v for n, v in layer_values.items()}
+        if layer.kind in _CONTEXT_NAMES and len(weak) > len(own):
             return ChainMap(own, weak)  # type: ignore[arg-type]  # never written to
         return {**weak, **own}
 
 
-def variables(host: Host, extra: Sequence[Layer] = ()) -> Mapping[str, Value]:
+def host_variables(host: Host, extra: Sequence[VariableLayer] = ()) -> Mapping[str, MarkedValue]:
     """One host's variables. For many hosts, ask one ``Merger``."""
-    return Merger().of(host, extra)
+    return VariableMerger().values_of(host, extra)
 
 
-def origins(host: Host) -> Mapping[str, Value]:
+def connection_origins(host: Host) -> Mapping[str, MarkedValue]:
     """Who set each connect setting of a host, and what it overrode (``under``).
 
     What stands in no file (the user that ssh_config will name, a default) is not there.
     """
-    return Merger(connect_of).of(host)
+    return VariableMerger(connect_of).values_of(host)
 
 
-Outer: TypeAlias = Mapping[str, frozenset[str]]
+OuterRoles: TypeAlias = Mapping[str, frozenset[str]]
 """The roles that hold each role, over any number of roles between."""
 
 
-class Kind(IntEnum):
+class LayerKind(IntEnum):
     """What a layer is of; the greater is the stronger."""
 
     STAGE = 0
@@ -115,12 +115,12 @@ class Kind(IntEnum):
     HOST = 2
 
 
-class Placed(Struct, frozen=True):
+class RankedLayer(Struct, frozen=True):
     """A layer with all that decides its strength; ``depth`` is its role's, 0 for outermost."""
 
-    layer: Layer
-    kind: Kind
-    level: Level
+    layer: VariableLayer
+    kind: LayerKind
+    level: InventoryLevel
     role: str = ""
     depth: int = 0
 
@@ -129,25 +129,25 @@ class Placed(Struct, frozen=True):
         """Layers in this order go from weak to strong."""
         return self.kind, self.level, self.depth
 
-    def over(self, other: Placed, outer: Outer) -> bool:
+    def overrides(self, other: RankedLayer, outer: OuterRoles) -> bool:
         """Whether this one is stronger; of two equals, or two strangers, neither is."""
         if (self.kind, self.level) != (other.kind, other.level):
             return (self.kind, self.level) > (other.kind, other.level)
-        return self.kind is Kind.ROLE and other.role in outer[self.role]
+        return self.kind is LayerKind.ROLE and other.role in outer[self.role]
 
 
-class Dispute(Struct, frozen=True):
+class VariableConflict(Struct, frozen=True):
     """Two layers of which neither is the stronger give one name different values."""
 
     what: str
-    first: Placed
-    one: Value
-    second: Placed
-    other: Value
+    first: RankedLayer
+    first_value: MarkedValue
+    second: RankedLayer
+    second_value: MarkedValue
 
 
-_Setter: TypeAlias = tuple[Placed, Value]
-_SECTIONS: tuple[tuple[str, Callable[[Layer], Mapping[str, Value]]], ...] = (
+_Setter: TypeAlias = tuple[RankedLayer, MarkedValue]
+_SECTIONS: tuple[tuple[str, Callable[[VariableLayer], Mapping[str, MarkedValue]]], ...] = (
     ("the variable '", variables_of),
     ("the environment variable '", environment_of),
     ("the default '", defaults_of),
@@ -155,33 +155,41 @@ _SECTIONS: tuple[tuple[str, Callable[[Layer], Mapping[str, Value]]], ...] = (
 )
 
 
-def disputes(placed: Sequence[Placed], outer: Outer) -> list[Dispute]:
+def find_conflicts(
+    ranked_layers: Sequence[RankedLayer], outer: OuterRoles
+) -> list[VariableConflict]:
     """Every name on which the layers disagree with no stronger one to settle it."""
-    found: list[Dispute] = []
-    if len(placed) < 2:
+    found: list[VariableConflict] = []
+    if len(ranked_layers) < 2:
         return found
     for word, section in _SECTIONS:
         setters: dict[str, list[_Setter]] = {}
-        for each in placed:
+        for each in ranked_layers:
             for name, value in section(each.layer).items():
                 setters.setdefault(name, []).append((each, value))
         for name, values in setters.items():
             if len(values) > 1:
-                found += _compare(f"{word}{name}'", values, outer)
+                found += _compare_setters(f"{word}{name}'", values, outer)
     return found
 
 
-def _compare(what: str, setters: list[_Setter], outer: Outer) -> Iterator[Dispute]:
+def _compare_setters(
+    what: str, setters: list[_Setter], outer: OuterRoles
+) -> Iterator[VariableConflict]:
     replaced = [p for p, value in setters if not isinstance(value.data, dict)]
-    live = [s for s in setters if not any(p.over(s[0], outer) for p in replaced)]
+    live = [s for s in setters if not any(p.overrides(s[0], outer) for p in replaced)]
     for i, (first, one) in enumerate(live):
         for second, other in live[i + 1 :]:
             if isinstance(one.data, dict) and isinstance(other.data, dict):
                 continue
-            ranked = first.over(second, outer) or second.over(first, outer)
-            if ranked or same(one, other) or _settled(live, (first, one), (second, other), outer):
+            ranked = first.overrides(second, outer) or second.overrides(first, outer)
+            if (
+                ranked
+                or values_equal(one, other)
+                or _is_settled(live, (first, one), (second, other), outer)
+            ):
                 continue
-            yield Dispute(what, first, one, second, other)
+            yield VariableConflict(what, first, one, second, other)
     below: dict[str, list[_Setter]] = {}
     for each, value in live:
         if isinstance(value.data, dict):
@@ -189,23 +197,23 @@ def _compare(what: str, setters: list[_Setter], outer: Outer) -> Iterator[Disput
                 below.setdefault(key, []).append((each, inner))
     for name, inside in below.items():
         if len(inside) > 1:
-            yield from _compare(f"{what[:-1]}.{name}'", inside, outer)
+            yield from _compare_setters(f"{what[:-1]}.{name}'", inside, outer)
 
 
-def _settled(live: list[_Setter], first: _Setter, second: _Setter, outer: Outer) -> bool:
+def _is_settled(live: list[_Setter], first: _Setter, second: _Setter, outer: OuterRoles) -> bool:
     """Whether a mapping over both replaces both; over one mapping it would merge with it."""
     if isinstance(first[1].data, dict) or isinstance(second[1].data, dict):
         return False
-    return any(p.over(first[0], outer) and p.over(second[0], outer) for p, _ in live)
+    return any(p.overrides(first[0], outer) and p.overrides(second[0], outer) for p, _ in live)
 
 
-def same(one: Value, other: Value) -> bool:
+def values_equal(one: MarkedValue, other: MarkedValue) -> bool:
     """Whether two values are equal and of one type; where they were written does not count."""
     a, b = one.data, other.data
     if type(a) is not type(b):
         return False
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items())
+        return a.keys() == b.keys() and all(values_equal(v, b[k]) for k, v in a.items())
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(values_equal, a, b))
     return a == b

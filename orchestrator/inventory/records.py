@@ -7,48 +7,48 @@ from enum import IntEnum
 
 from msgspec import Struct, field
 
-from orchestrator.errors import Mark
-from orchestrator.model.host import Layer
-from orchestrator.model.marked_value import Key, Value
+from orchestrator.errors import SourcePosition
+from orchestrator.model.host import VariableLayer
+from orchestrator.model.marked_value import MarkedKey, MarkedValue
 
 
-class Level(IntEnum):
+class InventoryLevel(IntEnum):
     """Where something was written; the greater is the stronger."""
 
     COMMON = 0
     STAGE = 1
 
 
-class Ref(Struct, frozen=True):
+class HostRef(Struct, frozen=True):
     """One host named somewhere. ``layer`` holds the user and port it was named with, if any."""
 
     name: str
     key: str
-    mark: Mark
-    level: Level
+    mark: SourcePosition
+    level: InventoryLevel
     port: int | None = None
-    layer: Layer | None = None
+    layer: VariableLayer | None = None
 
 
 class HostEntry(Struct, frozen=True):
     """A host described in ``hosts/`` or ``hosts.yml``; None: this file does not say."""
 
-    ref: Ref
+    ref: HostRef
     address: str | None
-    roles: tuple[Key, ...] | None
-    layer: Layer | None
+    roles: tuple[MarkedKey, ...] | None
+    layer: VariableLayer | None
 
 
 class RoleEntry(Struct, frozen=True):
     """A role described in ``roles/`` or ``roles.yml``; None: this file does not say."""
 
     name: str
-    mark: Mark
-    level: Level
-    hosts: tuple[Ref, ...] | None
-    roles: tuple[Key, ...] | None
-    primary: Ref | None
-    layer: Layer | None
+    mark: SourcePosition
+    level: InventoryLevel
+    hosts: tuple[HostRef, ...] | None
+    roles: tuple[MarkedKey, ...] | None
+    primary: HostRef | None
+    layer: VariableLayer | None
     desc: str | None
 
 
@@ -57,30 +57,30 @@ class AppEntry(Struct, frozen=True):
     those that it says something of."""
 
     name: str
-    mark: Mark
-    level: Level
-    roles: tuple[Key, ...] | None
-    layer: Layer | None
-    hosts: tuple[tuple[Ref, Layer], ...]
-    claims: Mapping[str, Value] | None
+    mark: SourcePosition
+    level: InventoryLevel
+    roles: tuple[MarkedKey, ...] | None
+    layer: VariableLayer | None
+    hosts: tuple[tuple[HostRef, VariableLayer], ...]
+    claims: Mapping[str, MarkedValue] | None
     desc: str | None
 
 
-class Settings(Struct, frozen=True):
+class StageSettings(Struct, frozen=True):
     """A ``stage.yml``."""
 
     desc: str | None = None
     protected: bool | None = None
-    layer: Layer | None = None
-    default_stage: Value | None = None
+    layer: VariableLayer | None = None
+    default_stage: MarkedValue | None = None
 
 
-class Part(Struct, frozen=True):
+class InventoryRecords(Struct, frozen=True):
     """One folder of ``inventories/``: a stage's own, or ``common``."""
 
-    level: Level
+    level: InventoryLevel
     path: str
-    settings: Settings = Settings()
+    settings: StageSettings = StageSettings()
     hosts: tuple[HostEntry, ...] = ()
     roles: dict[str, RoleEntry] = field(default_factory=dict)
     apps: tuple[AppEntry, ...] = ()

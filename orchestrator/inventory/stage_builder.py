@@ -15,62 +15,74 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.errors import Mark, Problems, nearest
-from orchestrator.inventory.connection_options import connect, host_of_hop
-from orchestrator.inventory.directory import Note
-from orchestrator.inventory.hostnames import key
+from orchestrator.errors import DiagnosticCollector, SourcePosition, suggest_nearest
+from orchestrator.inventory.connection_options import jump_host_key, resolve_connection_options
+from orchestrator.inventory.directory import InventoryWarning
+from orchestrator.inventory.hostnames import normalize_host
 from orchestrator.inventory.precedence import (
-    Dispute,
-    Kind,
-    Merger,
-    Outer,
-    Placed,
+    LayerKind,
+    OuterRoles,
+    RankedLayer,
+    VariableConflict,
+    VariableMerger,
     connect_of,
-    disputes,
+    find_conflicts,
 )
-from orchestrator.inventory.records import AppEntry, HostEntry, Level, Part, Ref, RoleEntry
-from orchestrator.model.host import App, Host, Layer, Role
-from orchestrator.yamlio.schema import Reader
+from orchestrator.inventory.records import (
+    AppEntry,
+    HostEntry,
+    HostRef,
+    InventoryLevel,
+    InventoryRecords,
+    RoleEntry,
+)
+from orchestrator.model.host import App, Host, Role, VariableLayer
+from orchestrator.yamlio.schema import SchemaReader
 
 
-class Register:
+class HostRegistry:
     """The hosts of a stage: first those with files, then those that only roles name.
 
     Case does not tell hosts apart, nor do user and port: two of one host are a dispute.
     A name that is the ``address`` of a described host is that host.
     """
 
-    def __init__(self, parts: Iterable[Part], problems: Problems, notes: list[Note]) -> None:
+    def __init__(
+        self,
+        parts: Iterable[InventoryRecords],
+        problems: DiagnosticCollector,
+        notes: list[InventoryWarning],
+    ) -> None:
         self.problems, self.notes = problems, notes
         self.names: dict[str, str] = {}
-        self.marks: dict[str, Mark] = {}
+        self.marks: dict[str, SourcePosition] = {}
         self.entries: dict[str, list[HostEntry]] = {}
-        self.layers: dict[str, list[Placed]] = {}
+        self.layers: dict[str, list[RankedLayer]] = {}
         self.by_address: dict[str, list[str]] = {}
         for part in parts:
             for entry in part.hosts:
-                self._describe(entry)
+                self._add_entry(entry)
         for host, entries in self.entries.items():
             address = max(entries, key=lambda e: (e.address is not None, e.ref.level)).address
-            if address is not None and key(address) != host:
-                self.by_address.setdefault(key(address), []).append(host)
+            if address is not None and normalize_host(address) != host:
+                self.by_address.setdefault(normalize_host(address), []).append(host)
 
-    def find(self, ref: Ref) -> str:
+    def find_key(self, ref: HostRef) -> str:
         """The key of the host that is meant, whether or not there is one."""
-        return ref.key if ref.key in self.entries else self._addressed(ref)
+        return ref.key if ref.key in self.entries else self._host_at_address(ref)
 
-    def host(self, ref: Ref) -> str:
+    def ensure_host(self, ref: HostRef) -> str:
         """The key of the host that is meant; a new one if there was none."""
-        known = self.find(ref)
+        known = self.find_key(ref)
         if known not in self.names:
             self.names[known], self.marks[known] = ref.name, ref.mark
         elif self.names[known] != ref.name:
             self.notes.append((f"'{ref.name}' is the host '{self.names[known]}'", ref.mark))
         if ref.layer is not None:
-            self._place(known, Placed(ref.layer, Kind.HOST, ref.level))
+            self._add_layer(known, RankedLayer(ref.layer, LayerKind.HOST, ref.level))
         return known
 
-    def _describe(self, entry: HostEntry) -> None:
+    def _add_entry(self, entry: HostEntry) -> None:
         ref = entry.ref
         entries = self.entries.setdefault(ref.key, [])
         for other in entries:
@@ -84,107 +96,113 @@ class Register:
             self.names[ref.key], self.marks[ref.key] = ref.name, ref.mark
         for layer in (ref.layer, entry.layer):
             if layer is not None:
-                self._place(ref.key, Placed(layer, Kind.HOST, ref.level))
+                self._add_layer(ref.key, RankedLayer(layer, LayerKind.HOST, ref.level))
 
-    def _place(self, host: str, placed: Placed) -> None:
+    def _add_layer(self, host: str, ranked_layer: RankedLayer) -> None:
         layers = self.layers.setdefault(host, [])
-        if all(placed.layer is not known.layer for known in layers):
-            layers.append(placed)
+        if all(ranked_layer.layer is not known.layer for known in layers):
+            layers.append(ranked_layer)
 
-    def _addressed(self, ref: Ref) -> str:
+    def _host_at_address(self, ref: HostRef) -> str:
         """The described host whose address this is, if it is one and has the port asked for."""
         hosts = self.by_address.get(ref.key, [])
         if ref.port is not None:
-            hosts = [host for host in hosts if self._port(host) == ref.port]
+            hosts = [host for host in hosts if self._port_of(host) == ref.port]
         return hosts[0] if len(hosts) == 1 else ref.key
 
-    def _port(self, host: str) -> object:
+    def _port_of(self, host: str) -> object:
         ranked = sorted(self.layers.get(host, ()), key=lambda placed: placed.level)
         ports = [p.layer.connect["port"].data for p in ranked if "port" in p.layer.connect]
         return ports[-1] if ports else 22
 
 
-class Roles(Struct, frozen=True):
+class RoleMap(Struct, frozen=True):
     """The roles of a stage. ``of`` names each host's roles, in the inventory's order."""
 
     roles: dict[str, Role]
-    of: dict[str, tuple[str, ...]]
-    outer: Outer
-    layers: dict[str, tuple[Placed, ...]]
+    roles_of_host: dict[str, tuple[str, ...]]
+    outer: OuterRoles
+    layers: dict[str, tuple[RankedLayer, ...]]
 
 
-class RoleBook:
+class RoleResolver:
     """Puts the roles of a stage together. ``parts`` go from strong to weak."""
 
     def __init__(
-        self, parts: Sequence[Part], register: Register, problems: Problems, notes: list[Note]
+        self,
+        parts: Sequence[InventoryRecords],
+        registry: HostRegistry,
+        problems: DiagnosticCollector,
+        notes: list[InventoryWarning],
     ) -> None:
-        self.register, self.problems, self.notes = register, problems, notes
-        self.read = Reader(problems)
+        self.register, self.problems, self.notes = registry, problems, notes
+        self.read = SchemaReader(problems)
         self.entries: dict[str, list[RoleEntry]] = {}
         for part in parts:
             for name, entry in part.roles.items():
                 self.entries.setdefault(name, []).append(entry)
-        self.claims = self._claims()
+        self.claims = self._role_claims()
 
-    def resolve(self) -> Roles:
+    def resolve(self) -> RoleMap:
         """Every role with its hosts. Roles that hold themselves are a problem, and then empty."""
-        own = {name: self._own(name) for name in (*self.entries, *self.claims)}
-        inner = {name: self._inner(name) for name in own}
-        order = self._order(inner)
+        own = {name: self._own_hosts(name) for name in (*self.entries, *self.claims)}
+        inner = {name: self._inner_roles(name) for name in own}
+        order = self._order_roles(inner)
         members: dict[str, tuple[str, ...]] = {}
         for name in order:
             found = [*own[name], *(host for role in inner[name] for host in members[role])]
-            members[name] = tuple(dict.fromkeys((*found, *self._claimed(name))))
+            members[name] = tuple(dict.fromkeys((*found, *self._claiming_hosts(name))))
         outer: dict[str, frozenset[str]] = dict.fromkeys(own, frozenset())
         depth = dict.fromkeys(own, 0)
         for name in reversed(order):
             for role in inner[name]:
                 outer[role] |= outer[name] | {name}
                 depth[role] = max(depth[role], depth[name] + 1)
-        roles = {name: self._role(name, members.get(name, ())) for name in own}
+        roles = {name: self._build_role(name, members.get(name, ())) for name in own}
         of: dict[str, list[str]] = {}
         for name in own:
             for host in members.get(name, ()):
                 of.setdefault(host, []).append(name)
-        layers = {name: self._layers(name, depth[name]) for name in own}
-        return Roles(roles, {host: tuple(names) for host, names in of.items()}, outer, layers)
+        layers = {name: self._role_layers(name, depth[name]) for name in own}
+        return RoleMap(roles, {host: tuple(names) for host, names in of.items()}, outer, layers)
 
-    def _claims(self) -> dict[str, dict[str, Mark]]:
+    def _role_claims(self) -> dict[str, dict[str, SourcePosition]]:
         """The hosts that claim each role in their own files, with the place."""
-        claims: dict[str, dict[str, Mark]] = {}
+        claims: dict[str, dict[str, SourcePosition]] = {}
         for host, entries in self.register.entries.items():
-            said = {entry.ref.level: entry.roles for entry in entries if entry.roles is not None}
-            for role in said[max(said)] if said else ():
+            roles_by_level = {
+                entry.ref.level: entry.roles for entry in entries if entry.roles is not None
+            }
+            for role in roles_by_level[max(roles_by_level)] if roles_by_level else ():
                 claims.setdefault(str(role), {})[host] = role.mark
         for name, hosts in claims.items():
             if name not in self.entries:
                 mark = next(iter(hosts.values()))
-                near = nearest(name, self.entries)
+                near = suggest_nearest(name, self.entries)
                 note = f"the role '{name}' has no file; a host claims it{near and '; '}{near}"
                 self.notes.append((note, mark))
         return claims
 
-    def _claimed(self, name: str) -> tuple[str, ...]:
+    def _claiming_hosts(self, name: str) -> tuple[str, ...]:
         return tuple(self.claims.get(name, ()))
 
-    def _own(self, name: str) -> list[str]:
+    def _own_hosts(self, name: str) -> list[str]:
         """The hosts written in the role itself: the stage's list, else the one in ``common``."""
         refs = next((e.hosts for e in self.entries.get(name, ()) if e.hosts is not None), ())
-        hosts: dict[str, Ref] = {}
+        hosts: dict[str, HostRef] = {}
         for ref in refs:
-            host = self.register.host(ref)
+            host = self.register.ensure_host(ref)
             if host in hosts:
                 self.notes.append((f"'{ref.name}' stands twice in role '{name}'", ref.mark))
             hosts.setdefault(host, ref)
         return list(hosts)
 
-    def _inner(self, name: str) -> list[str]:
-        said = next((e.roles for e in self.entries.get(name, ()) if e.roles is not None), ())
+    def _inner_roles(self, name: str) -> list[str]:
+        inner_names = next((e.roles for e in self.entries.get(name, ()) if e.roles is not None), ())
         known = {*self.entries, *self.claims}
-        return [str(r) for r in said if self.read.one_of(r, r.mark, "role", known)]
+        return [str(r) for r in inner_names if self.read.check_one_of(r, r.mark, "role", known)]
 
-    def _order(self, inner: dict[str, list[str]]) -> list[str]:
+    def _order_roles(self, inner: dict[str, list[str]]) -> list[str]:
         """The roles' names, each after those that it holds."""
         try:
             return list(TopologicalSorter(inner).static_order())
@@ -194,7 +212,7 @@ class RoleBook:
             self.problems.add(f"a role holds itself: {' > '.join(loop)}", mark, "break the circle")
             return []
 
-    def _role(self, name: str, hosts: tuple[str, ...]) -> Role:
+    def _build_role(self, name: str, hosts: tuple[str, ...]) -> Role:
         entries = self.entries.get(name, [])
         names = self.register.names
         desc = next((e.desc for e in entries if e.desc is not None), "")
@@ -202,104 +220,112 @@ class RoleBook:
         primary = names[hosts[0]] if hosts else None
         chosen = next((e.primary for e in entries if e.primary is not None), None)
         if chosen is not None:
-            primary = names.get(self.register.find(chosen), chosen.name)
+            primary = names.get(self.register.find_key(chosen), chosen.name)
             known = [names[host] for host in hosts]
-            self.read.one_of(primary, chosen.mark, f"host in role '{name}' that is called", known)
+            self.read.check_one_of(
+                primary, chosen.mark, f"host in role '{name}' that is called", known
+            )
         return Role(name, tuple(names[host] for host in hosts), primary, mark, desc)
 
-    def _layers(self, name: str, depth: int) -> tuple[Placed, ...]:
+    def _role_layers(self, name: str, depth: int) -> tuple[RankedLayer, ...]:
         return tuple(
-            Placed(entry.layer, Kind.ROLE, entry.level, name, depth)
+            RankedLayer(entry.layer, LayerKind.ROLE, entry.level, name, depth)
             for entry in self.entries.get(name, ())
             if entry.layer is not None
         )
 
 
-_NETWORKED = ("ssh", "openssh")
-_Shared: TypeAlias = tuple[list[Placed], list[Dispute], tuple[Layer, ...]]
+_SSH_TRANSPORTS = ("ssh", "openssh")
+_RoleLayers: TypeAlias = tuple[list[RankedLayer], list[VariableConflict], tuple[VariableLayer, ...]]
 
 
-class Assembler:
+class HostBuilder:
     """Makes the hosts of a stage. ``base`` are the stage's layers, weak to strong."""
 
     def __init__(
-        self, base: Sequence[Placed], register: Register, roles: Roles, problems: Problems
+        self,
+        base: Sequence[RankedLayer],
+        registry: HostRegistry,
+        roles: RoleMap,
+        problems: DiagnosticCollector,
     ) -> None:
-        self.base, self.register, self.roles, self.problems = base, register, roles, problems
-        self.merger = Merger(connect_of)
-        self.shared: dict[tuple[str, ...], _Shared] = {}
-        self.quarrels: dict[tuple[str, Mark, Mark], tuple[Dispute, list[str]]] = {}
+        self.base, self.register, self.roles, self.problems = base, registry, roles, problems
+        self.merger = VariableMerger(connect_of)
+        self.shared: dict[tuple[str, ...], _RoleLayers] = {}
+        self.role_conflicts: dict[
+            tuple[str, SourcePosition, SourcePosition], tuple[VariableConflict, list[str]]
+        ] = {}
 
-    def hosts(self) -> dict[str, Host]:
+    def build_hosts(self) -> dict[str, Host]:
         """Every host by its name, in the inventory's order."""
-        hosts = {name: self._host(name, at) for at, name in self.register.names.items()}
-        self._tell_quarrels()
-        self._one_name_each(hosts)
-        self._no_circles(hosts)
+        hosts = {name: self._build_host(name, at) for at, name in self.register.names.items()}
+        self._report_role_conflicts()
+        self._check_duplicate_hosts(hosts)
+        self._check_jump_loops(hosts)
         return hosts
 
-    def _host(self, name: str, at: str) -> Host:
-        roles = self.roles.of.get(at, ())
-        placed, quarrels, shared = self._of_roles(roles)
+    def _build_host(self, name: str, at: str) -> Host:
+        roles = self.roles.roles_of_host.get(at, ())
+        placed, conflicts, shared = self._layers_of_roles(roles)
         own = sorted(self.register.layers.get(at, ()), key=lambda p: p.rank)
-        if quarrels and own:
-            quarrels = disputes([*placed, *own], self.roles.outer)
+        if conflicts and own:
+            conflicts = find_conflicts([*placed, *own], self.roles.outer)
         elif len(own) > 1:
-            quarrels = disputes(own, self.roles.outer)
-        for quarrel in quarrels:
-            self._tell(quarrel, name)
+            conflicts = find_conflicts(own, self.roles.outer)
+        for conflict in conflicts:
+            self._report_conflict(conflict, name)
         layers = (*shared, *(p.layer for p in own)) if own else shared
-        settings = connect(name, self.merger.merged(layers))
+        settings = resolve_connection_options(name, self.merger.merge_layers(layers))
         return Host(name, settings, roles, layers, self.register.marks[at])
 
-    def _of_roles(self, roles: tuple[str, ...]) -> _Shared:
+    def _layers_of_roles(self, roles: tuple[str, ...]) -> _RoleLayers:
         """What all hosts of just these roles share."""
         known = self.shared.get(roles)
         if known is None:
             placed = sorted((p for r in roles for p in self.roles.layers[r]), key=lambda p: p.rank)
             layers = tuple(p.layer for p in (*self.base, *placed))
-            known = self.shared[roles] = placed, disputes(placed, self.roles.outer), layers
+            known = self.shared[roles] = placed, find_conflicts(placed, self.roles.outer), layers
         return known
 
-    def _tell(self, quarrel: Dispute, host: str) -> None:
-        if quarrel.second.kind is Kind.HOST:
-            there = f"the other is at {quarrel.one.mark}"
-            what = f"host '{host}' is given two values for {quarrel.what}; {there}"
-            self.problems.add(what, quarrel.other.mark, "a host has one: remove the other")
+    def _report_conflict(self, conflict: VariableConflict, host: str) -> None:
+        if conflict.second.kind is LayerKind.HOST:
+            other_position = f"the other is at {conflict.first_value.mark}"
+            what = f"host '{host}' is given two values for {conflict.what}; {other_position}"
+            self.problems.add(what, conflict.second_value.mark, "a host has one: remove the other")
         else:  # the same for all hosts of these roles: told once
-            place = (quarrel.what, quarrel.one.mark, quarrel.other.mark)
-            self.quarrels.setdefault(place, (quarrel, []))[1].append(host)
+            conflict_key = (conflict.what, conflict.first_value.mark, conflict.second_value.mark)
+            self.role_conflicts.setdefault(conflict_key, (conflict, []))[1].append(host)
 
-    def _tell_quarrels(self) -> None:
-        for quarrel, hosts in self.quarrels.values():
-            first, second = quarrel.first.role, quarrel.second.role
+    def _report_role_conflicts(self) -> None:
+        for conflict, hosts in self.role_conflicts.values():
+            first, second = conflict.first.role, conflict.second.role
             more = f" and {len(hosts) - 1} more" if len(hosts) > 1 else ""
             what = (
-                f"role '{second}' gives {quarrel.what} another value than role '{first}' does"
-                f" at {quarrel.one.mark}, and host '{hosts[0]}'{more} has both roles"
+                f"role '{second}' gives {conflict.what} another value than role '{first}' does"
+                f" at {conflict.first_value.mark}, and host '{hosts[0]}'{more} has both roles"
             )
             hint = "make them equal, or set it on the host, or let one role hold the other"
-            self.problems.add(what, quarrel.other.mark, hint)
+            self.problems.add(what, conflict.second_value.mark, hint)
 
-    def _one_name_each(self, hosts: dict[str, Host]) -> None:
+    def _check_duplicate_hosts(self, hosts: dict[str, Host]) -> None:
         """Two names that lead to one login on one machine would do everything there twice."""
-        seen: dict[tuple[object, ...], Host] = {}
+        first_by_login: dict[tuple[object, ...], Host] = {}
         for host in hosts.values():
             to = host.connect
-            if to.transport not in _NETWORKED:
+            if to.transport not in _SSH_TRANSPORTS:
                 continue
-            login = (key(to.address), to.port or 22, to.user, to.jump)
-            first = seen.setdefault(login, host)
+            login = (normalize_host(to.address), to.port or 22, to.user, to.jump)
+            first = first_by_login.setdefault(login, host)
             if first is not host:
                 at = f"{to.user + '@' if to.user else ''}{to.address} port {to.port or 22}"
                 what = f"hosts '{first.name}' ({first.mark}) and '{host.name}' are both {at}"
                 self.problems.add(what, host.mark, "use one name for one machine")
 
-    def _no_circles(self, hosts: dict[str, Host]) -> None:
+    def _check_jump_loops(self, hosts: dict[str, Host]) -> None:
         """A jump host that is reached through itself is never reached."""
         names = self.register.names
         through = {
-            text: [names[k] for k in map(host_of_hop, text.split(",")) if k in names]
+            text: [names[k] for k in map(jump_host_key, text.split(",")) if k in names]
             for text in {h.connect.jump for h in hosts.values() if h.connect.jump}
         }
         targets = {name for hops in through.values() for name in hops}
@@ -308,24 +334,34 @@ class Assembler:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
             loop: list[str] = list(reversed(error.args[1]))
-            setting = self.merger.of(hosts[loop[0]])["jump"]
+            setting = self.merger.values_of(hosts[loop[0]])["jump"]
             what = f"a host is reached through itself: {' > '.join(loop)}"
             self.problems.add(what, setting.mark, "`jump: none` goes straight to a host")
 
 
-def apps(
-    parts: Sequence[Part], register: Register, roles: Mapping[str, object], problems: Problems
+def build_apps(
+    records: Sequence[InventoryRecords],
+    registry: HostRegistry,
+    roles: Mapping[str, object],
+    problems: DiagnosticCollector,
 ) -> dict[str, App]:
     """Every app, by its name. An app that only ``common`` describes lives in each stage that has
     one of its roles."""
     entries: dict[str, list[AppEntry]] = {}
-    for part in reversed(parts):  # weak to strong
+    for part in reversed(records):  # weak to strong
         for entry in part.apps:
             entries.setdefault(entry.name, []).append(entry)
-    found = {name: _app(name, said, register) for name, said in sorted(entries.items())}
-    for name, said in entries.items():
-        _check(name, said, register, roles, problems)
-    own = {name for name, said in entries.items() if said[-1].level is Level.STAGE}
+    found = {
+        name: _build_app(name, app_entries, registry)
+        for name, app_entries in sorted(entries.items())
+    }
+    for name, app_entries in entries.items():
+        _check_app(name, app_entries, registry, roles, problems)
+    own = {
+        name
+        for name, app_entries in entries.items()
+        if app_entries[-1].level is InventoryLevel.STAGE
+    }
     return {
         name: app
         for name, app in found.items()
@@ -333,42 +369,45 @@ def apps(
     }
 
 
-def _app(name: str, said: Sequence[AppEntry], register: Register) -> App:
-    on: dict[str, tuple[Layer, ...]] = {}
-    for entry in said:
+def _build_app(name: str, entries: Sequence[AppEntry], registry: HostRegistry) -> App:
+    on: dict[str, tuple[VariableLayer, ...]] = {}
+    for entry in entries:
         for ref, layer in entry.hosts:
-            host = register.names.get(register.find(ref))
+            host = registry.names.get(registry.find_key(ref))
             if host is not None:
                 on[host] = (*on.get(host, ()), layer)
-    roles = [entry.roles for entry in said if entry.roles is not None]
-    claims = [entry.claims for entry in said if entry.claims is not None]
+    roles = [entry.roles for entry in entries if entry.roles is not None]
+    claims = [entry.claims for entry in entries if entry.claims is not None]
     return App(
         name=name,
-        mark=said[-1].mark,
-        desc=next((entry.desc for entry in reversed(said) if entry.desc), ""),
+        mark=entries[-1].mark,
+        desc=next((entry.desc for entry in reversed(entries) if entry.desc), ""),
         roles=tuple(map(str, roles[-1])) if roles else None,
-        layers=tuple(entry.layer for entry in said if entry.layer is not None),
-        on=on,
+        layers=tuple(entry.layer for entry in entries if entry.layer is not None),
+        layers_by_host=on,
         claims=claims[-1] if claims else {},
     )
 
 
-def _check(
+def _check_app(
     name: str,
-    said: Sequence[AppEntry],
-    register: Register,
+    entries: Sequence[AppEntry],
+    registry: HostRegistry,
     roles: Mapping[str, object],
-    problems: Problems,
+    problems: DiagnosticCollector,
 ) -> None:
     """What a stage's own file names must be there; common's is for other stages, too."""
-    for entry in said:
-        if entry.level is not Level.STAGE:
+    for entry in entries:
+        if entry.level is not InventoryLevel.STAGE:
             continue
         for role in entry.roles or ():
             if role not in roles:
-                hint = nearest(role, roles) or f"roles of this stage: {', '.join(roles) or 'none'}"
+                hint = (
+                    suggest_nearest(role, roles)
+                    or f"roles of this stage: {', '.join(roles) or 'none'}"
+                )
                 problems.add(f"app '{name}': there is no role '{role}'", role.mark, hint)
         for ref, _ in entry.hosts:
-            if register.find(ref) not in register.names:
-                hint = nearest(ref.name, register.names.values())
+            if registry.find_key(ref) not in registry.names:
+                hint = suggest_nearest(ref.name, registry.names.values())
                 problems.add(f"app '{name}': there is no host '{ref.name}'", ref.mark, hint)

@@ -5,39 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.errors import Problems
-from orchestrator.inventory.directory import Note
+from orchestrator.errors import DiagnosticCollector
+from orchestrator.inventory.directory import InventoryWarning
 from orchestrator.inventory.hostnames import COMMON
-from orchestrator.inventory.precedence import Kind, Placed
-from orchestrator.inventory.records import Level, Part
-from orchestrator.inventory.stage_builder import Assembler, Register, RoleBook, apps
-from orchestrator.inventory.stage_parser import PartReader
-from orchestrator.inventory.stages import INVENTORIES, stages
+from orchestrator.inventory.precedence import LayerKind, RankedLayer
+from orchestrator.inventory.records import InventoryLevel, InventoryRecords
+from orchestrator.inventory.stage_builder import HostBuilder, HostRegistry, RoleResolver, build_apps
+from orchestrator.inventory.stage_parser import InventoryReader
+from orchestrator.inventory.stages import INVENTORIES, list_stages
 from orchestrator.model.host import Stage
-from orchestrator.yamlio.local_files import show
+from orchestrator.yamlio.local_files import display_path
 
 
-def load(root: Path, stage: str) -> Stage:
+def load_stage(root: Path, stage: str) -> Stage:
     """The stage of this name in the project at ``root``; only its files and common's are read.
 
     Raises ``UsageError`` where there is no such stage, and ``DefinitionError`` with every
     problem found in its files.
     """
     root = root.absolute()
-    stages(root).check(stage)
-    problems = Problems()
-    notes: list[Note] = []
-    parts = _parts(root, stage, problems, notes)
+    list_stages(root).check_stage(stage)
+    problems = DiagnosticCollector()
+    notes: list[InventoryWarning] = []
+    parts = _read_records(root, stage, problems, notes)
     problems.raise_any()
-    register = Register(parts, problems, notes)
-    roles = RoleBook(parts, register, problems, notes).resolve()
+    register = HostRegistry(parts, problems, notes)
+    roles = RoleResolver(parts, register, problems, notes).resolve()
     base = [
-        Placed(part.settings.layer, Kind.STAGE, part.level)
+        RankedLayer(part.settings.layer, LayerKind.STAGE, part.level)
         for part in reversed(parts)
         if part.settings.layer is not None
     ]
-    hosts = Assembler(base, register, roles, problems).hosts()
-    found = apps(parts, register, roles.roles, problems)
+    hosts = HostBuilder(base, register, roles, problems).build_hosts()
+    found = build_apps(parts, register, roles.roles, problems)
     problems.raise_any()
     notes += [
         (f"'{name}' is a host and a role; --limit {name} means both", role.mark)
@@ -57,13 +57,17 @@ def load(root: Path, stage: str) -> Stage:
     )
 
 
-def _parts(root: Path, stage: str, problems: Problems, notes: list[Note]) -> Sequence[Part]:
+def _read_records(
+    root: Path, stage: str, problems: DiagnosticCollector, notes: list[InventoryWarning]
+) -> Sequence[InventoryRecords]:
     """The stage's own files and, where they exist, common's: strong to weak."""
-    reader = PartReader(root, stage, problems, notes)
+    reader = InventoryReader(root, stage, problems, notes)
     folders = [
-        (root / INVENTORIES / stage, Level.STAGE),
-        (root / INVENTORIES / COMMON, Level.COMMON),
+        (root / INVENTORIES / stage, InventoryLevel.STAGE),
+        (root / INVENTORIES / COMMON, InventoryLevel.COMMON),
     ]
     return [
-        reader.part(folder, show(folder), level) for folder, level in folders if folder.is_dir()
+        reader.read_directory(folder, display_path(folder), level)
+        for folder, level in folders
+        if folder.is_dir()
     ]

@@ -10,46 +10,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from orchestrator.errors import Mark, Problems
-from orchestrator.inventory.connection_options import ConnectReader
-from orchestrator.inventory.directory import Note, StageFolder
+from orchestrator.errors import DiagnosticCollector, SourcePosition
+from orchestrator.inventory.connection_options import ConnectionOptionsReader
+from orchestrator.inventory.directory import InventoryDirectory, InventoryWarning
 from orchestrator.inventory.hostnames import (
     COMMON,
-    BadNameError,
-    is_v6,
-    key,
-    read_host,
-    why_no_role,
+    InvalidHostNameError,
+    is_ipv6,
+    normalize_host,
+    parse_host_spec,
+    role_name_error,
 )
 from orchestrator.inventory.records import (
     AppEntry,
     HostEntry,
-    Level,
-    Part,
-    Ref,
+    HostRef,
+    InventoryLevel,
+    InventoryRecords,
     RoleEntry,
-    Settings,
+    StageSettings,
 )
-from orchestrator.model.host import Layer
-from orchestrator.model.marked_value import Key, Value, Values
-from orchestrator.yamlio.schema import Reader, found
+from orchestrator.model.host import VariableLayer
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
+from orchestrator.yamlio.schema import SchemaReader, describe_value
 
 
-class GivenReader:
+class LayerReader:
     """Reads layers. What is wrong goes to the reader's problems."""
 
-    def __init__(self, read: Reader, root: Path) -> None:
+    def __init__(self, read: SchemaReader, root: Path) -> None:
         self.read = read
-        self.connect = ConnectReader(read, root)
+        self.connect = ConnectionOptionsReader(read, root)
 
-    def layer(
+    def read_layer(
         self,
         kind: str,
         name: str,
-        fields: dict[str, Value],
+        fields: dict[str, MarkedValue],
         what: str,
-        address: Value | None = None,
-    ) -> Layer | None:
+        address: MarkedValue | None = None,
+    ) -> VariableLayer | None:
         """What these fields give a host; None where that is nothing."""
         settings = self.connect.settings(fields.get("connect"), what)
         if address is not None:
@@ -59,7 +59,7 @@ class GivenReader:
         defaults = self.defaults(fields.get("defaults"), what)
         if not (settings or values or environment or defaults):
             return None
-        return Layer(
+        return VariableLayer(
             kind,
             name,
             vars=cast(Values, values),
@@ -68,94 +68,96 @@ class GivenReader:
             connect=settings,
         )
 
-    def environment(self, value: Value | None, what: str) -> dict[str, Value]:
-        known: dict[str, Value] = {}
+    def environment(self, value: MarkedValue | None, what: str) -> dict[str, MarkedValue]:
+        known: dict[str, MarkedValue] = {}
         for name, item in self.read.mapping(value, f"environment of {what}").items():
             if not name.isascii() or not name.isidentifier():
                 self.read.problems.add(f"'{name}' cannot name an environment variable", name.mark)
             elif item.data is None or isinstance(item.data, (dict, list)):
                 hint = 'an empty text is written ""'
-                self.read.wrong(item, f"the environment variable {name}", "text", hint)
+                self.read.report_mismatch(item, f"the environment variable {name}", "text", hint)
             else:
                 known[name] = item
         return known
 
-    def defaults(self, value: Value | None, what: str) -> dict[str, Value]:
-        known: dict[str, Value] = {}
+    def defaults(self, value: MarkedValue | None, what: str) -> dict[str, MarkedValue]:
+        known: dict[str, MarkedValue] = {}
         for module, item in self.read.mapping(value, f"defaults of {what}").items():
             if self.read.mapping(item, f"defaults of module '{module}'"):
                 known[module] = item
         return known
 
 
-class RefReader:
+class HostRefReader:
     """Reads names of hosts, at one level at a time. What is wrong goes to the reader's problems."""
 
-    def __init__(self, read: Reader) -> None:
+    def __init__(self, read: SchemaReader) -> None:
         self.read = read
-        self.level = Level.STAGE
+        self.level = InventoryLevel.STAGE
 
-    def listed(self, value: Value | None, what: str) -> tuple[Ref, ...] | None:
+    def read_list(self, value: MarkedValue | None, what: str) -> tuple[HostRef, ...] | None:
         """The hosts of a role, in order; None where the key is absent."""
         if value is None:
             return None
-        refs: list[Ref] = []
+        refs: list[HostRef] = []
         for item in self.read.items(value, f"hosts of {what}") or ():
-            refs += self.one(item, what)
+            refs += self.read_item(item, what)
         return tuple(refs)
 
-    def one(self, item: Value, what: str) -> tuple[Ref, ...]:
+    def read_item(self, item: MarkedValue, what: str) -> tuple[HostRef, ...]:
         """The hosts of one item of a list."""
         shown = f"a host of {what}"
         if isinstance(item.data, list):
-            inner = ":".join(str(v.plain()) for v in item.data)
+            inner = ":".join(str(v.to_plain()) for v in item.data)
             hint = (
-                "put an IPv6 address in quotes" if is_v6(inner) else "a range needs a name in front"
+                "put an IPv6 address in quotes"
+                if is_ipv6(inner)
+                else "a range needs a name in front"
             )
-            self.read.wrong(item, shown, "text", hint)
+            self.read.report_mismatch(item, shown, "text", hint)
             return ()
         if isinstance(item.data, dict):
             name = next(iter(item.data), "web1")
             hint = f"write '{name}' alone; what is said of it belongs into hosts/{name}.yml"
-            self.read.wrong(item, shown, "text", hint)
+            self.read.report_mismatch(item, shown, "text", hint)
             return ()
         if item.data is None or (isinstance(item.data, str) and not item.data.strip()):
-            what = f"{shown} must be a name or an address, found {found(item)}"
+            what = f"{shown} must be a name or an address, found {describe_value(item)}"
             self.read.problems.add(what, item.mark, "an empty host would be none, or this machine")
             return ()
         text = self.read.text(item, shown)
-        return self.named(text, item.mark, shown) if text is not None else ()
+        return self.parse_refs(text, item.mark, shown) if text is not None else ()
 
-    def primary(self, value: Value | None) -> Ref | None:
+    def read_primary(self, value: MarkedValue | None) -> HostRef | None:
         """The one host that stands for its role."""
         text = self.read.text(value, "primary")
         if value is None or text is None:
             return None
-        refs = self.named(text, value.mark, "primary")
+        refs = self.parse_refs(text, value.mark, "primary")
         if len(refs) > 1:
             self.read.problems.add("primary must be one host", value.mark)
         return refs[0] if refs else None
 
-    def named(self, text: str, mark: Mark, what: str) -> tuple[Ref, ...]:
+    def parse_refs(self, text: str, mark: SourcePosition, what: str) -> tuple[HostRef, ...]:
         """The hosts that a text stands for."""
         try:
-            written = read_host(text)
-        except BadNameError as bad:
+            written = parse_host_spec(text)
+        except InvalidHostNameError as bad:
             self.read.problems.add(f"{what} cannot be '{text}': {bad.why}", mark, bad.hint)
             return ()
-        settings: dict[str, Value] = {}
+        settings: dict[str, MarkedValue] = {}
         if written.user is not None:
-            settings["user"] = Value(written.user, mark)
+            settings["user"] = MarkedValue(written.user, mark)
         if written.port is not None:
-            settings["port"] = Value(written.port, mark)
-        layer = Layer("host", text, connect=settings) if settings else None
+            settings["port"] = MarkedValue(written.port, mark)
+        layer = VariableLayer("host", text, connect=settings) if settings else None
         level, port = self.level, written.port
         return tuple(
-            Ref(name, key(name), mark=mark, level=level, port=port, layer=layer)
+            HostRef(name, normalize_host(name), mark=mark, level=level, port=port, layer=layer)
             for name in written.names
         )
 
-    def address(self, value: Value | None, hosts: int) -> Value | None:
+    def read_address(self, value: MarkedValue | None, hosts: int) -> MarkedValue | None:
         """An ``address``, which so many hosts are to share."""
         text = self.read.text(value, "address")
         if value is None or text is None:
@@ -165,15 +167,17 @@ class RefReader:
             self.read.problems.add(what, value.mark, "leave it out, or write a file for each host")
             return None
         try:
-            written = read_host(text)
-        except BadNameError as bad:
+            written = parse_host_spec(text)
+        except InvalidHostNameError as bad:
             self.read.problems.add(f"address cannot be '{text}': {bad.why}", value.mark, bad.hint)
             return None
         if written.user is not None or written.port is not None or len(written.names) > 1:
             hint = "put user and port under `connect`"
-            self.read.wrong(value, "address", "one name or IP address and nothing else", hint)
+            self.read.report_mismatch(
+                value, "address", "one name or IP address and nothing else", hint
+            )
             return None
-        return Value(written.names[0], value.mark)
+        return MarkedValue(written.names[0], value.mark)
 
 
 _STAGE_KEYS = ("desc", "vars", "connect", "environment", "defaults", "protected")
@@ -187,28 +191,32 @@ _ROLE_KEYS = (
 )
 
 
-class PartReader:
+class InventoryReader:
     """Reads one folder of ``inventories/`` for a stage. Nothing is raised; see ``problems``."""
 
-    def __init__(self, root: Path, stage: str, problems: Problems, notes: list[Note]) -> None:
+    def __init__(
+        self, root: Path, stage: str, problems: DiagnosticCollector, notes: list[InventoryWarning]
+    ) -> None:
         self.root, self.stage = root, stage
         self.problems, self.notes = problems, notes
-        self.read = Reader(problems)
-        self.given = GivenReader(self.read, root)
-        self.refs = RefReader(self.read)
+        self.read = SchemaReader(problems)
+        self.layers = LayerReader(self.read, root)
+        self.refs = HostRefReader(self.read)
 
-    def part(self, path: Path, shown: str, level: Level) -> Part:
+    def read_directory(self, path: Path, shown: str, level: InventoryLevel) -> InventoryRecords:
         """What the folder says."""
         self.refs.level = level
-        folder = StageFolder(path, shown, self.problems, self.notes)
-        settings = self.settings(folder.settings(), path.name)
+        folder = InventoryDirectory(path, shown, self.problems, self.notes)
+        settings = self.read_settings(folder.read_settings(), path.name)
         hosts = [
-            e for name, body in folder.hosts(self.root, self.stage) for e in self.host(name, body)
+            e
+            for name, body in folder.read_hosts(self.root, self.stage)
+            for e in self.read_host_entries(name, body)
         ]
-        roles = [self.role(name, body) for name, body in folder.roles()]
-        apps = [self.app(name, body) for name, body in folder.apps()]
+        roles = [self.read_role(name, body) for name, body in folder.read_roles()]
+        apps = [self.read_app(name, body) for name, body in folder.read_apps()]
         found = tuple(app for app in apps if app)
-        return Part(
+        return InventoryRecords(
             level,
             shown,
             settings=settings,
@@ -217,9 +225,9 @@ class PartReader:
             apps=found,
         )
 
-    def settings(self, value: Value | None, name: str) -> Settings:
+    def read_settings(self, value: MarkedValue | None, name: str) -> StageSettings:
         if value is None:
-            return Settings()
+            return StageSettings()
         what = f"stage.yml of '{name}'"
         keys = (*_STAGE_KEYS, "default_stage") if name == COMMON else _STAGE_KEYS
         if isinstance(value.data, dict) and name != COMMON:
@@ -230,62 +238,62 @@ class PartReader:
         fields = self.read.fields(value, what, keys)
         default = fields.get("default_stage")
         self.read.text(default, "default_stage")
-        return Settings(
+        return StageSettings(
             desc=self.read.text(fields.get("desc"), "desc"),
             protected=self.read.boolean(fields.get("protected"), "protected"),
-            layer=self.given.layer("stage", name, fields, what),
+            layer=self.layers.read_layer("stage", name, fields, what),
             default_stage=default,
         )
 
-    def host(self, name: Key, value: Value) -> list[HostEntry]:
+    def read_host_entries(self, name: MarkedKey, value: MarkedValue) -> list[HostEntry]:
         """One file of ``hosts/``: one host, or as many as the ranges in its name say."""
-        refs = self.refs.named(name, name.mark, "the host")
+        refs = self.refs.parse_refs(name, name.mark, "the host")
         what = f"host '{name}'"
         fields = self.read.fields(value, what, _HOST_KEYS)
         if "desc" in fields:
             self.read.text(fields["desc"], "desc")
-        address = self.refs.address(fields.get("address"), len(refs))
-        layer = self.given.layer("host", str(name), fields, what, address)
+        address = self.refs.read_address(fields.get("address"), len(refs))
+        layer = self.layers.read_layer("host", str(name), fields, what, address)
         shown = str(address.data) if address else None
         roles = self.role_names(fields.get("roles"), what)
         return [HostEntry(ref, shown, roles, layer) for ref in refs]
 
-    def role(self, name: Key, value: Value) -> RoleEntry | None:
+    def read_role(self, name: MarkedKey, value: MarkedValue) -> RoleEntry | None:
         """One file of ``roles/``: a list of hosts, or the long form."""
         what = f"role '{name}'"
-        if why := why_no_role(name):
+        if why := role_name_error(name):
             self.problems.add(f"'{name}' cannot name a role: {why}", name.mark)
             return None
         short = isinstance(value.data, list)
         if not short and value.data is not None and not isinstance(value.data, dict):
             hint = "like [web1, web2], or {hosts: [web1, web2], vars: {…}}"
-            self.read.wrong(value, what, "a list of hosts or a mapping", hint)
+            self.read.report_mismatch(value, what, "a list of hosts or a mapping", hint)
             return None
         fields = {} if short else self.read.fields(value, what, _ROLE_KEYS)
         return RoleEntry(
             name=str(name),
             mark=name.mark,
             level=self.refs.level,
-            hosts=self.refs.listed(value if short else fields.get("hosts"), what),
+            hosts=self.refs.read_list(value if short else fields.get("hosts"), what),
             roles=self.role_names(fields.get("roles"), what),
-            primary=self.refs.primary(fields.get("primary")),
-            layer=self.given.layer("role", str(name), fields, what),
+            primary=self.refs.read_primary(fields.get("primary")),
+            layer=self.layers.read_layer("role", str(name), fields, what),
             desc=self.read.text(fields.get("desc"), "desc"),
         )
 
-    def app(self, name: Key, value: Value) -> AppEntry | None:
+    def read_app(self, name: MarkedKey, value: MarkedValue) -> AppEntry | None:
         """One file of ``apps/``."""
         what = f"app '{name}'"
-        if why := why_no_role(name):
+        if why := role_name_error(name):
             self.problems.add(f"'{name}' cannot name an app: {why}", name.mark)
             return None
         fields = self.read.fields(value, what, _APP_KEYS)
-        hosts: list[tuple[Ref, Layer]] = []
+        hosts: list[tuple[HostRef, VariableLayer]] = []
         for host, body in self.read.mapping(fields.get("hosts"), f"hosts of {what}").items():
             inside = f"{what} on '{host}'"
             own = self.read.fields(body, inside, _APP_HOST_KEYS)
-            layer = self.given.layer("app", str(name), own, inside)
-            refs = self.refs.named(host, host.mark, "the host")
+            layer = self.layers.read_layer("app", str(name), own, inside)
+            refs = self.refs.parse_refs(host, host.mark, "the host")
             hosts += [(ref, layer) for ref in refs if layer is not None]
         claims = fields.get("claims")
         known = self.read.fields(claims, f"claims of {what}", _CLAIMS)
@@ -301,17 +309,17 @@ class PartReader:
             mark=name.mark,
             level=self.refs.level,
             roles=roles,
-            layer=self.given.layer("app", str(name), fields, what),
+            layer=self.layers.read_layer("app", str(name), fields, what),
             hosts=tuple(hosts),
             claims=known if claims is not None else None,
             desc=self.read.text(fields.get("desc"), "desc"),
         )
 
-    def role_names(self, value: Value | None, what: str) -> tuple[Key, ...] | None:
+    def role_names(self, value: MarkedValue | None, what: str) -> tuple[MarkedKey, ...] | None:
         names = self.read.string_list(value, f"roles of {what}")
         if names is None:
             return None
         for name in names:
-            if why := why_no_role(name):
+            if why := role_name_error(name):
                 self.problems.add(f"'{name}' cannot name a role: {why}", name.mark)
-        return tuple(dict.fromkeys(n for n in names if not why_no_role(n)))
+        return tuple(dict.fromkeys(n for n in names if not role_name_error(n)))

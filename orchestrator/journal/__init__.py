@@ -13,8 +13,8 @@ anything is done about it: what ends orch, SIGKILL included, loses nothing that 
 See ``run.Journal`` and ``last.last_run``.
 """
 
-from orchestrator.journal.journal import Journal
-from orchestrator.journal.run_dirs import STATE, check_private
+from orchestrator.journal.journal import RunJournal
+from orchestrator.journal.run_dirs import STATE_FOLDER, check_private
 from orchestrator.journal.run_history import LastRun, last_run
 
-__all__ = ["STATE", "Journal", "LastRun", "check_private", "last_run"]
+__all__ = ["STATE_FOLDER", "LastRun", "RunJournal", "check_private", "last_run"]

@@ -11,49 +11,49 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from orchestrator.journal.host_log import HostLogs
-from orchestrator.journal.run_dirs import KEEP, make_folder, prune
-from orchestrator.journal.run_history import EVENTS, mark_going_on
+from orchestrator.journal.host_log import HostLogWriter
+from orchestrator.journal.run_dirs import KEPT_RUNS, make_run_folder, prune_runs
+from orchestrator.journal.run_history import EVENTS_FILE, mark_running
 from orchestrator.model import step_number
 from orchestrator.model.event import (
-    Event,
+    RunEvent,
     RunFinished,
     RunStarted,
     StepFinished,
     StepOutput,
     StepStarted,
 )
-from orchestrator.model.step_result import Outcome, Row
+from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
 
-_KINDS = {kind.__name__: kind for kind in (*get_args(Event), Row)}
-_FIELDS = {name: kind.__struct_fields__ for name, kind in _KINDS.items()}
-_CALLED = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _KINDS}
+_EVENT_TYPES = {kind.__name__: kind for kind in (*get_args(RunEvent), HostSummary)}
+_EVENT_FIELDS = {name: kind.__struct_fields__ for name, kind in _EVENT_TYPES.items()}
+_EVENT_NAMES = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in _EVENT_TYPES}
 
 
-def record(event: Event) -> dict[str, Any]:
+def event_record(event: RunEvent) -> dict[str, Any]:
     """The event as plain data: ``event`` is its name in snake_case, then its fields.
 
     Of an outcome: status, exit_status, seconds, reason, ignored, and the bytes printed.
     """
-    found: dict[str, Any] = {"event": _CALLED[type(event).__name__]}
-    for name in _FIELDS[type(event).__name__]:
+    found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
+    for name in _EVENT_FIELDS[type(event).__name__]:
         value = getattr(event, name)
-        if isinstance(value, Outcome):
-            found |= _outcome(value)
+        if isinstance(value, StepResult):
+            found |= _result_record(value)
         elif not (isinstance(event, RunFinished) and name == "rows"):  # run.json has them
-            found |= step_number.fields(value) if name == "step" else {name: value}
+            found |= step_number.number_fields(value) if name == "step" else {name: value}
     return found
 
 
-def row(ended: Row) -> dict[str, Any]:
+def row_record(ended: HostSummary) -> dict[str, Any]:
     """Where a host stands at the end, as plain data."""
-    found = {name: getattr(ended, name) for name in _FIELDS[Row.__name__]}
+    found = {name: getattr(ended, name) for name in _EVENT_FIELDS[HostSummary.__name__]}
     found["status"] = ended.status.value
     return found
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _result_record(outcome: StepResult) -> dict[str, Any]:
     sizes = {
         name: len(stream.head) + len(stream.tail) + stream.dropped
         for name, stream in (("stdout", outcome.stdout), ("stderr", outcome.stderr))
@@ -68,10 +68,10 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-_E = TypeVar("_E", bound=Event)
+_E = TypeVar("_E", bound=RunEvent)
 
 
-class Journal:
+class RunJournal:
     """A sink that writes the run's folder (see the package) from RunStarted on.
 
     ``folder`` is that folder, or None before the run and where nothing can be written.
@@ -88,25 +88,25 @@ class Journal:
         root: Path,
         environ: Mapping[str, str],
         warn: Callable[[str], None],
-        keep: int = KEEP,
+        keep: int = KEPT_RUNS,
     ) -> None:
         self._root, self._environ, self._warn, self._keep = root, environ, warn, keep
         self.folder: Path | None = None
-        self._logs: HostLogs | None = None
+        self._logs: HostLogWriter | None = None
         self._events, self._torn = -1, False
         self._about: dict[str, Any] = {}
         self._warned = False
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         if isinstance(event, RunStarted):
-            self._try(self._begin, event)
+            self._try_write(self._begin_run, event)
         if isinstance(event, StepOutput):
-            self._try(self._log, event)
+            self._try_write(self._log_event, event)
             return
-        self._try(self._append, event)
-        self._try(self._log, event)
+        self._try_write(self._append_event, event)
+        self._try_write(self._log_event, event)
         if isinstance(event, RunFinished):
-            self._try(self._end, event)
+            self._try_write(self._end_run, event)
 
     def close(self) -> None:
         """Write what is left, let go of the files, and remove runs that are too old."""
@@ -116,30 +116,30 @@ class Journal:
             if self._events >= 0:
                 os.close(self._events)
         except OSError as error:
-            self._trouble(error)
+            self._report_error(error)
         self._logs, self._events = None, -1
         if self.folder is not None:
-            prune(self.folder.parent, self._keep)
+            prune_runs(self.folder.parent, self._keep)
 
-    def _try(self, keep: Callable[[_E], None], event: _E) -> None:
+    def _try_write(self, keep: Callable[[_E], None], event: _E) -> None:
         """Keep the event in one of the files; where that fails the others can be written."""
         try:
             keep(event)
         except OSError as error:
-            self._trouble(error)
+            self._report_error(error)
 
-    def _append(self, event: Event) -> None:
+    def _append_event(self, event: RunEvent) -> None:
         """Write the event's line, behind the rest of one that a full disk has cut off."""
         if self._events < 0:
             return
-        line = f"{dump_json(record(event))}\n"
+        line = f"{dump_json(event_record(event))}\n"
         if self._torn:
             line = f"\n{line}"
         self._torn = True
-        _write(self._events, line)
+        _write_all(self._events, line)
         self._torn = False
 
-    def _log(self, event: Event) -> None:
+    def _log_event(self, event: RunEvent) -> None:
         if self._logs is None:
             return
         match event:
@@ -150,46 +150,46 @@ class Journal:
             case StepFinished():
                 self._logs.finished(event)
 
-    def _end(self, event: RunFinished) -> None:
+    def _end_run(self, event: RunFinished) -> None:
         if self.folder is not None:
-            rows = [row(ended) for ended in event.rows]
+            rows = [row_record(ended) for ended in event.rows]
             end = {"seconds": event.seconds, "exit_code": int(event.exit_code), "rows": rows}
-            self._save(self.folder, self._about | end)
+            self._save_record(self.folder, self._about | end)
 
-    def _begin(self, event: RunStarted) -> None:
-        self.folder = folder = make_folder(self._root, event.run, self._environ)
-        self._logs = HostLogs(folder)
-        self._events = _create(folder / EVENTS)
-        mark_going_on(self._events)
-        about = record(event)
+    def _begin_run(self, event: RunStarted) -> None:
+        self.folder = folder = make_run_folder(self._root, event.run, self._environ)
+        self._logs = HostLogWriter(folder)
+        self._events = _create_private(folder / EVENTS_FILE)
+        mark_running(self._events)
+        about = event_record(event)
         del about["event"]
         self._about = about | {"started": about.pop("time")}
-        self._save(folder, self._about)
+        self._save_record(folder, self._about)
 
-    def _save(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def _save_record(self, folder: Path, about: Mapping[str, Any]) -> None:
         new = folder / ".run.json.new"
         new.unlink(missing_ok=True)
-        file = _create(new)
+        file = _create_private(new)
         try:
-            _write(file, dump_json(about, indent=1) + "\n")
+            _write_all(file, dump_json(about, indent=1) + "\n")
         finally:
             os.close(file)
         new.replace(folder / "run.json")
 
-    def _trouble(self, error: OSError) -> None:
+    def _report_error(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             why = error.strerror or str(error)
-            where = f" {error.filename}" if error.filename else ""
-            self._warn(f"the run's log is not complete: {why}{where}")
+            file_suffix = f" {error.filename}" if error.filename else ""
+            self._warn(f"the run's log is not complete: {why}{file_suffix}")
 
 
-def _create(path: Path) -> int:
+def _create_private(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     return os.open(path, flags, 0o600)
 
 
-def _write(file: int, text: str) -> None:
+def _write_all(file: int, text: str) -> None:
     left = text.encode("ascii")
     while left:
         left = left[os.write(file, left) :]

@@ -14,25 +14,25 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.model.lazy_regex import regex
-from orchestrator.yamlio.local_files import show
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.yamlio.local_files import display_path
 
-KEEP = 50
-STATE = ".orch"
+KEPT_RUNS = 50
+STATE_FOLDER = ".orch"
 """What orch keeps in a project's folder."""
-_RUN = regex(r"[0-9]{14}-[0-9a-z]{1,16}")
-_DAY = 86400
+_RUN_NAME = lazy_regex(r"[0-9]{14}-[0-9a-z]{1,16}")
+_DAY_SECONDS = 86400
 
 
-class RecordRow(Struct, frozen=True):
+class SummaryRow(Struct, frozen=True):
     """A row of a run's record, as far as it is read again."""
 
     host: str
     status: str
 
 
-class Record(Struct, frozen=True):
+class RunRecord(Struct, frozen=True):
     """A run's record, as far as it is read again. ``started``: seconds since the epoch; ``rows``:
     None in a run that is not over, or was killed; ``within``: the runs that started it, outermost
     first."""
@@ -44,21 +44,21 @@ class Record(Struct, frozen=True):
     within: tuple[str, ...] = ()
     started: float = 0.0
     seconds: float = 0.0
-    rows: tuple[RecordRow, ...] | None = None
+    rows: tuple[SummaryRow, ...] | None = None
 
 
-def make_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
+def make_run_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
     """A new private folder for a run, in the project or, failing that, in the user's state.
 
     Raises OSError where neither can be written, DefinitionError where others may write there.
     """
-    inside, *elsewhere = places(root, environ)
+    inside, *elsewhere = run_parents(root, environ)
     try:
-        return _make(inside, run)
+        return _make_below(inside, run)
     except OSError:
         if not elsewhere:
             raise
-        return _make(elsewhere[0], run)
+        return _make_below(elsewhere[0], run)
 
 
 def check_private(root: Path, environ: Mapping[str, str]) -> None:
@@ -67,7 +67,7 @@ def check_private(root: Path, environ: Mapping[str, str]) -> None:
 
     Raises DefinitionError where it belongs to somebody else or others may write to it.
     """
-    for runs in places(root, environ):
+    for runs in run_parents(root, environ):
         try:
             _make_private(runs)
             return
@@ -78,52 +78,52 @@ def check_private(root: Path, environ: Mapping[str, str]) -> None:
 def check_readable(root: Path, environ: Mapping[str, str]) -> None:
     """Raise DefinitionError where what was kept of earlier runs cannot be believed: others may
     write to it."""
-    for runs in places(root, environ):
-        for folder in _own_folders(runs):
+    for runs in run_parents(root, environ):
+        for folder in _state_folders(runs):
             with suppress(OSError):
-                _check(folder)
+                _check_owner(folder)
 
 
 def _make_private(runs: Path) -> None:
     """Make the folders down to that of the runs, with mode 0700 whatever the umask is."""
-    outer, *_ = own = _own_folders(runs)
-    if outer.name != STATE:
+    outer, *_ = own = _state_folders(runs)
+    if outer.name != STATE_FOLDER:
         outer.parent.mkdir(0o700, parents=True, exist_ok=True)  # ~/.local/state
     for folder in (*own, runs):
         try:
             folder.mkdir(0o700)
             folder.chmod(0o700)
         except FileExistsError:
-            _check(folder)
+            _check_owner(folder)
             if not folder.is_symlink():
                 folder.chmod(0o700)
 
 
-def _check(folder: Path) -> None:
+def _check_owner(folder: Path) -> None:
     """Raise DefinitionError where the folder belongs to another user or others may write to it,
     OSError where there is none."""
     link, about = folder.lstat(), folder.stat()
     if not stat.S_ISDIR(about.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
-    shown = show(folder)
+    shown = display_path(folder)
     others = {link.st_uid, about.st_uid} - {os.geteuid()}
     if others:
         who = f"another user (uid {others.pop()})"
         what = f"{shown} belongs to {who}, who can change what is kept there"
         hint = f"run orch as that user, or take the folder over: chown -R {os.geteuid()} {shown}"
-        raise DefinitionError(Problem(what, Mark(shown), hint))
+        raise DefinitionError(Diagnostic(what, SourcePosition(shown), hint))
     if about.st_mode & 0o022:
         what = f"{shown} can be written by others, who can change what is kept there"
         hint = f"look at what is in it, then: chmod go-w {shown}"
-        raise DefinitionError(Problem(what, Mark(shown), hint))
+        raise DefinitionError(Diagnostic(what, SourcePosition(shown), hint))
 
 
-def places(root: Path, environ: Mapping[str, str]) -> list[Path]:
+def run_parents(root: Path, environ: Mapping[str, str]) -> list[Path]:
     """The folders that may hold this project's runs, the preferred first.
 
     XDG_STATE_HOME counts only where it is absolute (XDG Base Directory Specification 0.8).
     """
-    found = [root / STATE / "runs"]
+    found = [root / STATE_FOLDER / "runs"]
     state = environ.get("XDG_STATE_HOME", "")
     home = environ.get("HOME", "")
     if not Path(state).is_absolute():
@@ -135,23 +135,23 @@ def places(root: Path, environ: Mapping[str, str]) -> list[Path]:
     return found
 
 
-def prune(runs: Path, keep: int = KEEP) -> None:
+def prune_runs(runs: Path, keep: int = KEPT_RUNS) -> None:
     """Remove all but the newest runs; younger than a day and not finished, one may still run."""
-    old = kept([runs])[keep:]
+    old = list_runs([runs])[keep:]
     if not old:
         return
     import shutil  # loads every compressor there is: not for a run that removes nothing
 
     for folder in old:
         record = read_record(folder)
-        if (record is not None and record.rows is not None) or not _young(folder.name):
+        if (record is not None and record.rows is not None) or not _is_recent(folder.name):
             shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
 
 
-def _make(runs: Path, run: str) -> Path:
+def _make_below(runs: Path, run: str) -> Path:
     _make_private(runs)
     inside = runs.parent
-    if inside.name == STATE and not (inside / ".gitignore").exists():
+    if inside.name == STATE_FOLDER and not (inside / ".gitignore").exists():
         (inside / ".gitignore").write_text("*\n", "utf-8")
     folder = runs / run
     folder.mkdir(0o700)
@@ -159,30 +159,30 @@ def _make(runs: Path, run: str) -> Path:
     return folder
 
 
-def _own_folders(runs: Path) -> tuple[Path, ...]:
+def _state_folders(runs: Path) -> tuple[Path, ...]:
     """The folders above that of the runs which are orch's own, outer first."""
     inner = runs.parent
-    return (inner,) if inner.name == STATE else (inner.parent, inner)
+    return (inner,) if inner.name == STATE_FOLDER else (inner.parent, inner)
 
 
-def kept(places: Sequence[Path]) -> list[Path]:
+def list_runs(parents: Sequence[Path]) -> list[Path]:
     """The folders of all runs in these places, newest first (of the same second in any order)."""
     found: list[Path] = []
-    for place in places:
+    for parent in parents:
         try:
-            found += [path for path in place.iterdir() if _RUN.fullmatch(path.name)]
+            found += [path for path in parent.iterdir() if _RUN_NAME.fullmatch(path.name)]
         except OSError:
             continue  # not there, or not ours to read
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def read_record(folder: Path) -> Record | None:
+def read_record(folder: Path) -> RunRecord | None:
     """What ``run.json`` says, or None where it is missing or broken (a full disk, a crash)."""
     try:
-        return msgspec.json.decode((folder / "run.json").read_bytes(), type=Record)
+        return msgspec.json.decode((folder / "run.json").read_bytes(), type=RunRecord)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def _young(run: str) -> bool:
-    return run[:14] > time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() - _DAY))
+def _is_recent(run: str) -> bool:
+    return run[:14] > time.strftime("%Y%m%d%H%M%S", time.gmtime(time.time() - _DAY_SECONDS))

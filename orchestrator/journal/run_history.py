@@ -12,12 +12,18 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct, field
 
-from orchestrator.journal.run_dirs import Record, check_readable, kept, places, read_record
+from orchestrator.journal.run_dirs import (
+    RunRecord,
+    check_readable,
+    list_runs,
+    read_record,
+    run_parents,
+)
 from orchestrator.model.step_result import Status
 
-EVENTS = "events.jsonl"
-_BAD = frozenset(status.value for status in Status if status.bad)
-_Part: TypeAlias = "tuple[str | None, str]"
+EVENTS_FILE = "events.jsonl"
+_BAD_STATUSES = frozenset(status.value for status in Status if status.is_failure)
+_HostPart: TypeAlias = "tuple[str | None, str]"
 """An app (None in a run without apps) on a host."""
 
 
@@ -29,7 +35,7 @@ class LastRun(Struct, frozen=True):
     failed: tuple[str, ...]
 
 
-class _Event(Struct, frozen=True):
+class _RecordedEvent(Struct, frozen=True):
     """An event, as far as it is read again."""
 
     event: str
@@ -40,7 +46,7 @@ class _Event(Struct, frozen=True):
     last: bool = False
 
 
-class _Began(Struct, frozen=True, tag_field="event", tag="run_started"):
+class _RunBegan(Struct, frozen=True, tag_field="event", tag="run_started"):
     """The event that a run begins with."""
 
     time: float
@@ -59,27 +65,27 @@ def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -
     nothing can be read. Raises DefinitionError where others can write to what was kept.
     """
     check_readable(root, environ)
-    for folder, record in _newest_first(kept(places(root, environ))):
-        if stage not in (None, record.stage) or not _of_tasks(record):
+    for folder, record in _runs_newest_first(list_runs(run_parents(root, environ))):
+        if stage not in (None, record.stage) or not _ran_tasks(record):
             continue
-        if any(_meanwhile(record, read_record(folder.with_name(run))) for run in record.within):
+        if any(_began_during(record, read_record(folder.with_name(run))) for run in record.within):
             continue
         if record.rows is not None:
-            bad = (row.host for row in record.rows if row.status in _BAD)
-            return LastRun(folder.name, _each_once(bad))
-        if not _goes_on(folder / EVENTS):
-            return LastRun(folder.name, _each_once(_incomplete(folder, record)))
+            bad = (row.host for row in record.rows if row.status in _BAD_STATUSES)
+            return LastRun(folder.name, _unique_hosts(bad))
+        if not _is_running(folder / EVENTS_FILE):
+            return LastRun(folder.name, _unique_hosts(_incomplete_hosts(folder, record)))
     return None
 
 
-def mark_going_on(events: int) -> None:
+def mark_running(events: int) -> None:
     """Have the run of this open file be known as going on, until the file is closed, by us or
     because we are killed (flock(2)). A file system without such locks shows it as killed."""
     with suppress(OSError):
         fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _goes_on(events: Path) -> bool:
+def _is_running(events: Path) -> bool:
     try:
         file = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -95,27 +101,27 @@ def _goes_on(events: Path) -> bool:
     return False
 
 
-def _newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+def _runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
     """The runs that can be read. What their folders are called after is a second: those of one
     are told apart by when they began."""
-    same: list[tuple[Path, Record]] = []
+    same: list[tuple[Path, RunRecord]] = []
     for folder in folders:
         if same and folder.name[:14] != same[0][0].name[:14]:
             yield from same
             same = []
-        record = read_record(folder) or _from_events(folder)
+        record = read_record(folder) or _record_from_events(folder)
         if record is not None:
             same.append((folder, record))
             same.sort(key=lambda found: found[1].started, reverse=True)
     yield from same
 
 
-def _from_events(folder: Path) -> Record | None:
+def _record_from_events(folder: Path) -> RunRecord | None:
     """What the event that the run began with says of it, where its record is missing."""
-    for line in _lines(folder):
+    for line in _event_lines(folder):
         with suppress(msgspec.MsgspecError):
-            began = msgspec.json.decode(line, type=_Began)
-            return Record(
+            began = msgspec.json.decode(line, type=_RunBegan)
+            return RunRecord(
                 began.stage,
                 began.tasks,
                 hosts=began.hosts,
@@ -126,13 +132,13 @@ def _from_events(folder: Path) -> Record | None:
     return None
 
 
-def _of_tasks(record: Record) -> bool:
+def _ran_tasks(record: RunRecord) -> bool:
     """Whether tasks were run: none can have a space in its name, but what orch runs for its own
     commands has."""
     return not any(" " in task for task in record.tasks)
 
 
-def _meanwhile(inner: Record, outer: Record | None) -> bool:
+def _began_during(inner: RunRecord, outer: RunRecord | None) -> bool:
     """Whether the outer run was not over when the inner one began: what it left behind on a
     machine (a server, say) may start others later, in its name."""
     if outer is None:
@@ -140,33 +146,33 @@ def _meanwhile(inner: Record, outer: Record | None) -> bool:
     return outer.rows is None or inner.started <= outer.started + outer.seconds
 
 
-def _incomplete(folder: Path, record: Record) -> Iterator[str]:
+def _incomplete_hosts(folder: Path, record: RunRecord) -> Iterator[str]:
     """The hosts that, for one of their apps, did not end the last task planned for them, or did
     something after it (a rollback)."""
-    through: set[_Part] = set()
-    for line in _lines(folder):
+    through: set[_HostPart] = set()
+    for line in _event_lines(folder):
         try:
-            event = msgspec.json.decode(line, type=_Event)
+            event = msgspec.json.decode(line, type=_RecordedEvent)
         except msgspec.MsgspecError:
             continue  # torn: by the kill, or by a full disk
         if event.event not in ("step_started", "host_finished"):
             continue
-        if event.last and event.status not in _BAD:
+        if event.last and event.status not in _BAD_STATUSES:
             through.add((event.app, event.host))
         else:
             through.discard((event.app, event.host))
-    parts: list[_Part] = [(app, host) for app, hosts in record.apps.items() for host in hosts]
+    parts: list[_HostPart] = [(app, host) for app, hosts in record.apps.items() for host in hosts]
     left = {host for _, host in set(parts or [(None, h) for h in record.hosts]) - through}
     return (host for host in record.hosts if host in left)
 
 
-def _lines(folder: Path) -> Iterator[bytes]:
+def _event_lines(folder: Path) -> Iterator[bytes]:
     try:
-        with (folder / EVENTS).open("rb") as file:
+        with (folder / EVENTS_FILE).open("rb") as file:
             yield from file
     except OSError:
         return
 
 
-def _each_once(hosts: Iterable[str]) -> tuple[str, ...]:
+def _unique_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(hosts))

@@ -11,7 +11,7 @@ from collections.abc import Container
 _NO_MODULE = "there is no module for it: `run` the command, with `unless:` to make it idempotent"
 _LATER = "name the task itself: every task is a file below tasks/, and any of them can be a step"
 
-MODULES = {
+MODULE_HINTS = {
     **dict.fromkeys(
         ("apt", "yum", "dnf", "dnf5", "apk", "pacman", "zypper"), "write `package: {name: …}`"
     ),
@@ -52,7 +52,7 @@ MODULES = {
     ),
 }
 
-KEYS = {
+KEYWORD_HINTS = {
     "become_user": "`become: USER` names the user; `become: true` is root",
     "become_method": "write `connect: {become_method: …}` in the inventory",
     "remote_user": "write `connect: {user: …}` in the inventory",
@@ -95,7 +95,7 @@ KEYS = {
     "ansible_python_interpreter": "leave it out: hosts need no Python",
 }
 
-VARIABLES = {
+VARIABLE_HINTS = {
     "inventory_hostname": "write {{ host.name }}",
     "inventory_hostname_short": "write {{ host.name.split('.')[0] }}",
     "ansible_host": "write {{ host.address }}",
@@ -132,7 +132,7 @@ VARIABLES = {
     "query": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
 }
 
-RESULTS = {
+RESULT_FIELD_HINTS = {
     "rc": "write NAME.exit_status",
     "stdout_lines": "write NAME.stdout.splitlines()",
     "stderr_lines": "write NAME.stderr.splitlines()",
@@ -143,7 +143,7 @@ RESULTS = {
     "success": "write NAME.succeeded",
 }
 
-FACTS = {
+FACT_HINTS = {
     "os_family": "write facts.distro, or facts.packager",
     "distribution": "write facts.distro, which is in small letters",
     "distribution_version": "write facts.release",
@@ -159,7 +159,7 @@ FACTS = {
     "user_id": "write facts.user",
 }
 
-FILES = {
+FILE_HINTS = {
     "group_vars": "write a group's variables into roles/GROUP.yml, under `vars`",
     "host_vars": "write a host's variables into hosts/HOST.yml, under `vars`",
     "hosts.ini": "write each host as hosts/NAME.yml, or all of them into hosts.yml",
@@ -167,7 +167,7 @@ FILES = {
 }
 
 
-def module(name: str, known: Container[str] = ()) -> str:
+def module_hint(name: str, known: Container[str] = ()) -> str:
     """Return what to write in place of one of Ansible's modules, or ''.
 
     ``known`` are the modules of orch: of a name with its collection only the last part counts.
@@ -175,4 +175,4 @@ def module(name: str, known: Container[str] = ()) -> str:
     short = name.rpartition(".")[2]
     if short != name and short in known:
         return f"write `{short}:`, without the collection's name"
-    return MODULES.get(short, "")
+    return MODULE_HINTS.get(short, "")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from orchestrator.model.text_encoding import encode
+from orchestrator.model.text_encoding import encode_text
 
 
 class Charset(NamedTuple):
@@ -33,72 +33,76 @@ class Charset(NamedTuple):
     expands: bool = False
 
 
-def _bytes(*ranges: tuple[int, int]) -> frozenset[int]:
+def _byte_set(*ranges: tuple[int, int]) -> frozenset[int]:
     return frozenset(byte for first, last in ranges for byte in range(first, last + 1))
 
 
-_LATE = _bytes((0x40, 0x7E), (0x80, 0xFE))
+_TRAIL_BYTES = _byte_set((0x40, 0x7E), (0x80, 0xFE))
 CHARSETS = (
-    Charset(_bytes((0x81, 0x9F), (0xE0, 0xEA)), _LATE),  # SHIFT_JIS
-    Charset(_bytes((0x81, 0x9F), (0xE0, 0xFC)), _LATE),  # WINDOWS-31J, SHIFT_JISX0213
-    Charset(_bytes((0xA1, 0xF9)), _LATE),  # BIG5
-    Charset(_bytes((0x81, 0xFE)), _LATE),  # GBK, BIG5-HKSCS
+    Charset(_byte_set((0x81, 0x9F), (0xE0, 0xEA)), _TRAIL_BYTES),  # SHIFT_JIS
+    Charset(_byte_set((0x81, 0x9F), (0xE0, 0xFC)), _TRAIL_BYTES),  # WINDOWS-31J, SHIFT_JISX0213
+    Charset(_byte_set((0xA1, 0xF9)), _TRAIL_BYTES),  # BIG5
+    Charset(_byte_set((0x81, 0xFE)), _TRAIL_BYTES),  # GBK, BIG5-HKSCS
     Charset(  # JOHAB
-        _bytes((0x84, 0xD3), (0xD9, 0xDE), (0xE0, 0xF9)), _bytes((0x31, 0x7E), (0x80, 0xFE))
+        _byte_set((0x84, 0xD3), (0xD9, 0xDE), (0xE0, 0xF9)), _byte_set((0x31, 0x7E), (0x80, 0xFE))
     ),
     Charset(  # GB18030
-        _bytes((0x81, 0xFE)), _LATE, _bytes((0x81, 0xFE)), _bytes((0x30, 0x39))
+        _byte_set((0x81, 0xFE)), _TRAIL_BYTES, _byte_set((0x81, 0xFE)), _byte_set((0x30, 0x39))
     ),
     Charset(  # EUC-TW
-        _bytes((0x8E, 0x8E), (0xA1, 0xFE)),
-        _bytes((0xA1, 0xFE)),
-        _bytes((0x8E, 0x8E)),
-        _bytes((0xA1, 0xB0)),
+        _byte_set((0x8E, 0x8E), (0xA1, 0xFE)),
+        _byte_set((0xA1, 0xFE)),
+        _byte_set((0x8E, 0x8E)),
+        _byte_set((0xA1, 0xB0)),
     ),
-    Charset(_bytes((0x80, 0xFF)), _bytes((0x40, 0x7E)), expands=True),
+    Charset(_byte_set((0x80, 0xFF)), _byte_set((0x40, 0x7E)), expands=True),
 )
 
 Unfinished = tuple[bytes, ...]
 """For each of ``CHARSETS`` the bytes of a character that is not whole yet."""
 
-NOTHING: Unfinished = (b"",) * len(CHARSETS)
+NO_BYTES: Unfinished = (b"",) * len(CHARSETS)
 
 
-def hides(unfinished: Unfinished, char: str) -> bool:
+def may_swallow(unfinished: Unfinished, char: str) -> bool:
     """Return True if a shell may take this ASCII character for the rest of another one."""
     byte = ord(char)
     return any(
-        (len(begun) == 1 and byte in (*charset.trails, *_seconds(charset, begun[0])))
-        or len(begun) == 2
-        for charset, begun in zip(CHARSETS, unfinished, strict=True)
+        (
+            len(unfinished_char) == 1
+            and byte in (*charset.trails, *_second_bytes(charset, unfinished_char[0]))
+        )
+        or len(unfinished_char) == 2
+        for charset, unfinished_char in zip(CHARSETS, unfinished, strict=True)
     )
 
 
-def hides_end(text: str) -> bool:
+def may_swallow_next(text: str) -> bool:
     """Return True if a shell may take any ASCII character after the text for the rest of one."""
-    data = encode(text[-2:])[-2:]
+    data = encode_text(text[-2:])[-2:]
     return any(
         len(data) == 2
-        and data[1] in _seconds(charset, data[0])
-        and len(_rest(charset, encode(text))) == 2
+        and data[1] in _second_bytes(charset, data[0])
+        and len(_unfinished_bytes(charset, encode_text(text))) == 2
         for charset in CHARSETS
     )
 
 
-def after(unfinished: Unfinished, text: str) -> Unfinished:
+def unfinished_after(unfinished: Unfinished, text: str) -> Unfinished:
     """Return what is not whole at the end of ``text``. A newline ends whatever is open."""
     line = text.rpartition("\n")
     if line[1]:
-        unfinished = NOTHING
-    if unfinished == NOTHING and line[2].isascii():
-        return NOTHING
-    data = encode(line[2])
+        unfinished = NO_BYTES
+    if unfinished == NO_BYTES and line[2].isascii():
+        return NO_BYTES
+    data = encode_text(line[2])
     return tuple(
-        _rest(charset, begun + data) for charset, begun in zip(CHARSETS, unfinished, strict=True)
+        _unfinished_bytes(charset, unfinished_char + data)
+        for charset, unfinished_char in zip(CHARSETS, unfinished, strict=True)
     )
 
 
-def _rest(charset: Charset, data: bytes) -> bytes:
+def _unfinished_bytes(charset: Charset, data: bytes) -> bytes:
     """Return the end of ``data`` that is the beginning of a character."""
     i, size, leads = 0, len(data), charset.leads
     while i < size:
@@ -109,12 +113,12 @@ def _rest(charset: Charset, data: bytes) -> bytes:
         following = data[i + 1 : i + 2]
         if not following:
             return data[begin:]
-        if following[0] in _seconds(charset, data[i]):
+        if following[0] in _second_bytes(charset, data[i]):
             i += 4
         else:  # a character, or none: then bash goes on behind both bytes as well
             i += 1 if charset.expands and following[0] in leads else 2
     return data[begin:] if i > size else b""
 
 
-def _seconds(charset: Charset, lead: int) -> frozenset[int]:
+def _second_bytes(charset: Charset, lead: int) -> frozenset[int]:
     return charset.long_seconds if lead in charset.long_leads else frozenset()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from orchestrator.model.condition import Always, Condition
+from orchestrator.model.condition import Condition, ConstantCondition
 
-UNKNOWN = "not known yet"
+UNKNOWN_STATE = "not known yet"
 """What a probe states of what it can tell only with the bytes that are sent beside its text."""
 
 
-class Bytes(Struct, frozen=True):
+class UploadPayload(Struct, frozen=True):
     """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
     where that is None, ``data``; or what ``read`` makes, anew for each who asks. ``digest`` is
     its SHA-256 in hexadecimal digits; of what is made, one that tells it from others."""
@@ -22,20 +22,20 @@ class Bytes(Struct, frozen=True):
     digest: str
     path: Path | None = None
     data: bytes = b""
-    read: Callable[[], Iterator[bytes]] | None = None
+    read_chunks: Callable[[], Iterator[bytes]] | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bytes) and self._content == other._content
+        return isinstance(other, UploadPayload) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._content)
+        return hash(self._identity)
 
     @property
-    def _content(self) -> tuple[object, ...]:
+    def _identity(self) -> tuple[object, ...]:
         return self.size, self.digest, self.path, self.data
 
 
-class Wanted(Struct, frozen=True):
+class DesiredState(Struct, frozen=True):
     """What a module's script compares with what is on the host. ``states``: by key, what is
     wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
     sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
@@ -44,28 +44,28 @@ class Wanted(Struct, frozen=True):
     (plan/trees.py), where that is short; ``entries``: how many lines that is."""
 
     states: Mapping[str, str]
-    brings: bytes | None = None
-    sends: Bytes | None = None
-    tries: bool = False
-    asks: Bytes | None = None
+    new_content: bytes | None = None
+    payload: UploadPayload | None = None
+    validates: bool = False
+    probe_payload: UploadPayload | None = None
     manifest: bytes | None = None
-    unsure: bool = False
-    entries: int = 0
+    may_need_payload: bool = False
+    manifest_lines: int = 0
 
 
-class Fetch(Struct, frozen=True):
+class DownloadSpec(Struct, frozen=True):
     """A file that is brought from a host to this side: ``path`` there, ``to`` here, absolute.
     ``script`` writes its first ``$size`` bytes to stdout. ``check``: it is compared and stays.
     ``timeout``: seconds for all of it, None: as long as bytes come."""
 
     path: str
-    to: Path
+    target: Path
     script: str = ""
-    check: bool = False
+    check_mode: bool = False
     timeout: float | None = None
 
 
-class Effects(Struct, frozen=True):
+class StepEffects(Struct, frozen=True):
     """What a check knows of a step: which steps before it can be why it fails there.
 
     ``makes``: the paths that it may make, change or remove, with all below them, and the names of
@@ -74,14 +74,14 @@ class Effects(Struct, frozen=True):
     is not so yet. Paths are absolute, or begin with ``~``.
     """
 
-    makes: tuple[str, ...] = ()
-    anything: bool = False
-    needs: tuple[str, ...] = ()
-    looks: bool = False
-    waits: bool = False
+    created_names: tuple[str, ...] = ()
+    may_change_anything: bool = False
+    needed_names: tuple[str, ...] = ()
+    may_read_anything: bool = False
+    waits_for_state: bool = False
 
 
-class Command(Struct, frozen=True):
+class StepCommand(Struct, frozen=True):
     """A step ready to be sent. Conditions are judged on the host, in the order of the fields.
 
     ``step``: its number, unique and rising in a task on a host; conditions name steps by it.
@@ -113,15 +113,15 @@ class Command(Struct, frozen=True):
     timeout: float | None = None
     stdin: str | None = None
     guard: str = ""
-    when: Condition = Always(True)
-    fails: Condition | None = None
-    changes: Condition | None = Always(True)
-    ignore: bool = False
-    wanted: Wanted | None = None
-    check: bool = False
-    effects: Effects | None = None
-    unknown_if: Condition = Always(False)
-    show: bool = False
-    staged: str = ""
-    contained: bool = False
-    fetches: Fetch | None = None
+    when: Condition = ConstantCondition(True)
+    failed_condition: Condition | None = None
+    changed_condition: Condition | None = ConstantCondition(True)
+    ignore_failure: bool = False
+    desired_state: DesiredState | None = None
+    check_mode: bool = False
+    effects: StepEffects | None = None
+    unknown_if: Condition = ConstantCondition(False)
+    show_diff: bool = False
+    payload_path: str = ""
+    spawns_no_daemon: bool = False
+    download: DownloadSpec | None = None

@@ -7,47 +7,49 @@ from typing import TypeAlias
 from msgspec import Struct
 
 
-class Always(Struct, frozen=True):
+class ConstantCondition(Struct, frozen=True):
     """True or false, whatever happened."""
 
     value: bool
 
 
-class Is(Struct, frozen=True):
+class StepStateCondition(Struct, frozen=True):
     """A step of this host in this task ended so: ``what`` is changed, failed or skipped, or
     withheld: a check left undone what it may do."""
 
     step: int
-    what: str
+    state: str
 
 
-class Exit(Struct, frozen=True):
+class ExitStatusCondition(Struct, frozen=True):
     """A step's exit status compared: ``op`` is one of == != < <= > >=.
 
     False where the step has no exit status (it was skipped), but for ``!=``.
     """
 
     step: int
-    op: str
+    operator: str
     status: int
 
 
-class Not(Struct, frozen=True):
+class NotCondition(Struct, frozen=True):
     """The opposite."""
 
-    of: Condition
+    condition: Condition
 
 
-class All(Struct, frozen=True):
+class AllOf(Struct, frozen=True):
     """Every one holds."""
 
-    of: tuple[Condition, ...]
+    conditions: tuple[Condition, ...]
 
 
-class Any(Struct, frozen=True):
+class AnyOf(Struct, frozen=True):
     """At least one holds."""
 
-    of: tuple[Condition, ...]
+    conditions: tuple[Condition, ...]
 
 
-Condition: TypeAlias = Always | Is | Exit | Not | All | Any
+Condition: TypeAlias = (
+    ConstantCondition | StepStateCondition | ExitStatusCondition | NotCondition | AllOf | AnyOf
+)

@@ -10,9 +10,9 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct, field
 
-from orchestrator.model.step_result import Outcome, Row
+from orchestrator.model.step_result import HostSummary, StepResult
 
-INTERRUPTED = "interrupted while connecting"
+CONNECT_INTERRUPTED = "interrupted while connecting"
 """The ``error`` of hosts that nobody wanted to be connected any more."""
 
 
@@ -99,7 +99,7 @@ class StepFinished(Struct, frozen=True):
     step: int
     name: str
     host: str
-    outcome: Outcome
+    outcome: StepResult
 
 
 class HostFinished(Struct, frozen=True):
@@ -110,7 +110,7 @@ class HostFinished(Struct, frozen=True):
     app: str | None
     task: str
     host: str
-    outcome: Outcome
+    outcome: StepResult
     last: bool = False
 
 
@@ -138,11 +138,11 @@ class RunFinished(Struct, frozen=True):
     time: float
     seconds: float
     exit_code: int
-    rows: tuple[Row, ...]
+    rows: tuple[HostSummary, ...]
     log: str = ""
 
 
-Event: TypeAlias = (
+RunEvent: TypeAlias = (
     RunStarted
     | ConnectStarted
     | ConnectFinished
@@ -158,10 +158,10 @@ Event: TypeAlias = (
 )
 
 
-class Sink(Protocol):
+class EventSink(Protocol):
     """A consumer of events. Called from one thread at a time, in the order things happened."""
 
-    def __call__(self, event: Event) -> None: ...
+    def __call__(self, event: RunEvent) -> None: ...
 
     def close(self) -> None:
         """Nothing more will come; also called when the run broke off."""

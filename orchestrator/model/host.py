@@ -10,11 +10,11 @@ from itertools import chain
 
 from msgspec import Struct, field
 
-from orchestrator.errors import Mark
+from orchestrator.errors import SourcePosition
 from orchestrator.model.marked_value import Values
 
 
-class Connect(Struct, frozen=True):
+class ConnectionOptions(Struct, frozen=True):
     """How a host is reached. ``None`` and empty leave the choice to ssh_config, then to SSH.
 
     ``timeout`` and ``keepalive`` are seconds; ``timeout`` bounds the whole way to a shell.
@@ -38,17 +38,19 @@ class Connect(Struct, frozen=True):
     shell: str = "sh"
     become_method: str = "sudo"
     ssh_config: str | None = None
-    given: frozenset[str] = frozenset()
+    set_fields: frozenset[str] = frozenset()
 
-    def says(self, name: str) -> bool:
+    def is_set(self, name: str) -> bool:
         """Whether a field is more than its default: then no other source counts for it."""
-        return name in self.given or getattr(self, name) != _DEFAULTS[name]
+        return name in self.set_fields or getattr(self, name) != _CONNECTION_DEFAULTS[name]
 
 
-_DEFAULTS = dict(zip(Connect.__struct_fields__[1:], Connect.__struct_defaults__, strict=True))
+_CONNECTION_DEFAULTS = dict(
+    zip(ConnectionOptions.__struct_fields__[1:], ConnectionOptions.__struct_defaults__, strict=True)
+)
 
 
-class Layer(Struct, frozen=True):
+class VariableLayer(Struct, frozen=True):
     """What one file gives a host. ``kind`` is stage, role, host or app; ``name`` is the file's.
 
     ``environment`` is for every step; ``defaults`` holds parameters by module; ``connect``
@@ -67,10 +69,10 @@ class Host(Struct, frozen=True):
     """One target: where it is, what it is for, and its layers of values, weak to strong."""
 
     name: str
-    connect: Connect
+    connect: ConnectionOptions
     roles: tuple[str, ...]
-    layers: tuple[Layer, ...]
-    mark: Mark
+    layers: tuple[VariableLayer, ...]
+    mark: SourcePosition
 
 
 class Role(Struct, frozen=True):
@@ -79,7 +81,7 @@ class Role(Struct, frozen=True):
     name: str
     hosts: tuple[str, ...]
     primary: str | None
-    mark: Mark
+    mark: SourcePosition
     desc: str = ""
 
 
@@ -90,20 +92,22 @@ class App(Struct, frozen=True):
     """
 
     name: str
-    mark: Mark
+    mark: SourcePosition
     desc: str = ""
     roles: tuple[str, ...] | None = None
-    layers: tuple[Layer, ...] = ()
-    on: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
+    layers: tuple[VariableLayer, ...] = ()
+    layers_by_host: Mapping[str, tuple[VariableLayer, ...]] = field(default_factory=dict)
     claims: Values = field(default_factory=dict)
 
-    def at(self, host: Host) -> tuple[Layer, ...]:
+    def layers_on(self, host: Host) -> tuple[VariableLayer, ...]:
         """Its layers on a host, weak to strong."""
-        return (*self.layers, *self.on.get(host.name, ()))
+        return (*self.layers, *self.layers_by_host.get(host.name, ()))
 
-    def sets(self, name: str) -> bool:
+    def sets_variable(self, name: str) -> bool:
         """Return whether the app has a variable of this name, on every host or on one."""
-        return any(name in layer.vars for layer in (*self.layers, *chain(*self.on.values())))
+        return any(
+            name in layer.vars for layer in (*self.layers, *chain(*self.layers_by_host.values()))
+        )
 
     def lives_on(self, host: Host) -> bool:
         """Whether it is for this host."""
@@ -119,10 +123,10 @@ class Stage(Struct, frozen=True):
     roles: Mapping[str, Role]
     desc: str = ""
     protected: bool = False
-    notes: tuple[tuple[str, Mark], ...] = ()
+    notes: tuple[tuple[str, SourcePosition], ...] = ()
     apps: Mapping[str, App] = field(default_factory=dict)
 
 
-FACTS = ("os", "arch", "distro", "release", "hostname", "packager", "init", "user")
-NUMBERS = ("cpus", "memory")
+FACT_NAMES = ("os", "arch", "distro", "release", "hostname", "packager", "init", "user")
+NUMERIC_FACT_NAMES = ("cpus", "memory")
 """``memory`` is in MiB."""

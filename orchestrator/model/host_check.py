@@ -7,13 +7,13 @@ from enum import Enum
 
 from msgspec import Struct, field
 
-WAY = ("resolve", "reach", "key", "auth", "shell")
+CONNECTION_CHECKS = ("resolve", "reach", "key", "auth", "shell")
 """What has to be well before a host can be asked anything, in the order in which it is tried."""
-ASKED = ("become", "disk", "clock", "tools")
+HOST_CHECKS = ("become", "disk", "clock", "tools")
 """What the host itself is asked."""
 
 
-class State(Enum):
+class HostHealth(Enum):
     """How one host is, on the whole."""
 
     FINE = "fine"
@@ -26,17 +26,17 @@ class State(Enum):
     """It was not found out."""
 
 
-class Trouble(Struct, frozen=True):
+class HealthFinding(Struct, frozen=True):
     """One thing that is wrong, and what to do. ``check`` is one of WAY, ASKED or ``ssh_config``;
     ``fails``: steps will."""
 
     check: str
-    what: str
+    message: str
     hint: str = ""
     fails: bool = False
 
 
-class Checkup(Struct, frozen=True):
+class HostCheck(Struct, frozen=True):
     """One host. ``place`` is USER@ADDRESS:PORT, '' where nothing is logged in to; ``via`` the jump
     hosts before it. ``passed`` are the checks that were made, and where nothing was found.
 
@@ -46,20 +46,20 @@ class Checkup(Struct, frozen=True):
     """
 
     host: str
-    state: State
+    state: HostHealth
     transport: str
-    place: str = ""
-    via: tuple[str, ...] = ()
-    passed: frozenset[str] = frozenset()
-    troubles: tuple[Trouble, ...] = ()
-    shell: str = ""
-    free: Mapping[str, int] = field(default_factory=dict)
-    skew: float | None = None
+    endpoint: str = ""
+    jump_hosts: tuple[str, ...] = ()
+    passed_checks: frozenset[str] = frozenset()
+    findings: tuple[HealthFinding, ...] = ()
+    shell_name: str = ""
+    free_bytes: Mapping[str, int] = field(default_factory=dict)
+    clock_skew: float | None = None
     latency: float | None = None
 
-    def verdict(self, check: str) -> str:
+    def check_status(self, check: str) -> str:
         """``ok``, ``warn`` or ``fail``; '' where it was not made."""
-        found = [trouble for trouble in self.troubles if trouble.check == check]
+        found = [finding for finding in self.findings if finding.check == check]
         if not found:
-            return "ok" if check in self.passed else ""
+            return "ok" if check in self.passed_checks else ""
         return "fail" if any(trouble.fails for trouble in found) else "warn"

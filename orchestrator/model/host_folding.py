@@ -9,38 +9,42 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
-_PLACE = regex(r"(?<=@)(?:\[[^\]\s]+\]|[^\s@:\[\]]+)(?=:[0-9])")  # user@ADDRESS:port
-_IP = regex(
+_ENDPOINT_ADDRESS = lazy_regex(
+    r"(?<=@)(?:\[[^\]\s]+\]|[^\s@:\[\]]+)(?=:[0-9])"
+)  # user@ADDRESS:port
+_IP_ADDRESS = lazy_regex(
     r"(?<![\w.:-])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\w:])"
 )
-_LONGEST = 40  # characters of folded names that may stand in the middle of a message
-_DIGITS = regex(r"[0-9]{1,15}")
-_Frame: TypeAlias = tuple[str, str]
+_MAX_FOLDED_CHARS = 40  # characters of folded names that may stand in the middle of a message
+_DIGITS = lazy_regex(r"[0-9]{1,15}")
+_NameFrame: TypeAlias = tuple[str, str]
 
 
-def fold(names: Iterable[str]) -> str:
+def fold_hostnames(names: Iterable[str]) -> str:
     """All names, each once, with one run of digits of alike names as ranges.
 
     Zero padding is kept: a range that begins with a zero has all its numbers at that width.
     Groups stand in the order of their first member; lone names as they are.
     """
     order = list(dict.fromkeys(names))
-    chosen = _choose(order)
-    groups: dict[_Frame | str, list[str]] = {}
+    chosen = _choose_frames(order)
+    groups: dict[_NameFrame | str, list[str]] = {}
     for name in order:
-        frame = chosen.get(name)
-        groups.setdefault(frame or name, []).append(_number(name, frame) if frame else name)
-    return ",".join(_written(group, numbers) for group, numbers in groups.items())
+        task_scope = chosen.get(name)
+        groups.setdefault(task_scope or name, []).append(
+            _varying_digits(name, task_scope) if task_scope else name
+        )
+    return ",".join(_folded_group(group, numbers) for group, numbers in groups.items())
 
 
-def frame_of(text: str, host: str) -> tuple[str, ...]:
+def message_frame(text: str, host: str) -> tuple[str, ...]:
     """Return what stands around the host's name and around addresses in a message.
 
     Messages of two hosts with the same frame say the same.
     """
-    return tuple(_split(text, host)[::2])
+    return tuple(_split_at_names(text, host)[::2])
 
 
 def fold_messages(messages: Iterable[tuple[str, str]]) -> str:
@@ -48,54 +52,54 @@ def fold_messages(messages: Iterable[tuple[str, str]]) -> str:
 
     A name or an address that differs is written as a range, or as ``<host>`` where that is long.
     """
-    pieces = [_split(text, host) for host, text in messages]
+    pieces = [_split_at_names(text, host) for host, text in messages]
     return "".join(
-        column[0] if number % 2 == 0 else _one_of(column)
+        column[0] if number % 2 == 0 else _fold_or_placeholder(column)
         for number, column in enumerate(zip(*pieces, strict=True))
     )
 
 
-def _split(text: str, host: str) -> list[str]:
+def _split_at_names(text: str, host: str) -> list[str]:
     """Cut a message at the host's name and at addresses: these have the odd indexes."""
-    names = {host, *_PLACE.findall(text), *_IP.findall(text)} - {""}
+    names = {host, *_ENDPOINT_ADDRESS.findall(text), *_IP_ADDRESS.findall(text)} - {""}
     either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.split(rf"(?<![\w.-])({either})(?![\w-])", text)
 
 
-def _one_of(names: Sequence[str]) -> str:
+def _fold_or_placeholder(names: Sequence[str]) -> str:
     if len(set(names)) == 1:
         return names[0]
-    folded = fold(names)
-    return folded if len(folded) <= _LONGEST else "<host>"
+    folded = fold_hostnames(names)
+    return folded if len(folded) <= _MAX_FOLDED_CHARS else "<host>"
 
 
-def _choose(names: Sequence[str]) -> dict[str, _Frame]:
+def _choose_frames(names: Sequence[str]) -> dict[str, _NameFrame]:
     """For each name that has company, what stands around the digits that vary."""
-    members: dict[_Frame, list[str]] = {}
+    members: dict[_NameFrame, list[str]] = {}
     for name in names:
         if not any(char in name for char in "[],"):
             for match in _DIGITS.finditer(name):
-                frame = (name[: match.start()], name[match.end() :])
-                members.setdefault(frame, []).append(name)
-    chosen: dict[str, _Frame] = {}
-    for frame, group in sorted(members.items(), key=lambda item: -len(item[1])):
+                task_scope = (name[: match.start()], name[match.end() :])
+                members.setdefault(task_scope, []).append(name)
+    chosen: dict[str, _NameFrame] = {}
+    for task_scope, group in sorted(members.items(), key=lambda item: -len(item[1])):
         free = [name for name in group if name not in chosen]
         if len(free) > 1:
-            chosen.update(dict.fromkeys(free, frame))
+            chosen.update(dict.fromkeys(free, task_scope))
     return chosen
 
 
-def _number(name: str, frame: _Frame) -> str:
-    return name[len(frame[0]) : len(name) - len(frame[1])]
+def _varying_digits(name: str, task_scope: _NameFrame) -> str:
+    return name[len(task_scope[0]) : len(name) - len(task_scope[1])]
 
 
-def _written(group: _Frame | str, numbers: Sequence[str]) -> str:
+def _folded_group(group: _NameFrame | str, numbers: Sequence[str]) -> str:
     if isinstance(group, str):
         return group
-    return f"{group[0]}[{','.join(_ranges(numbers))}]{group[1]}"
+    return f"{group[0]}[{','.join(_digit_ranges(numbers))}]{group[1]}"
 
 
-def _ranges(numbers: Sequence[str]) -> list[str]:
+def _digit_ranges(numbers: Sequence[str]) -> list[str]:
     padded = {len(n) for n in numbers if n[0] == "0" and len(n) > 1}
     keys = sorted((len(n) if len(n) in padded else 0, int(n)) for n in numbers)
     runs: list[tuple[int, int, int]] = []

@@ -10,16 +10,16 @@ import re
 from typing import Any, AnyStr, cast
 
 
-def regex(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+def lazy_regex(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """Return what ``re.compile`` does, except that a mistake in it is found only at its first use.
 
     For the patterns of a module; not for ``re.sub(pattern, …)``, which takes only what
     ``re.compile`` made.
     """
-    return cast("re.Pattern[AnyStr]", _Regex(pattern, flags))
+    return cast("re.Pattern[AnyStr]", LazyRegex(pattern, flags))
 
 
-class _Regex:
+class LazyRegex:
     def __init__(self, pattern: str | bytes, flags: int) -> None:
         self.pattern = pattern
         self._flags = flags

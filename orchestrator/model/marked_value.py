@@ -7,28 +7,30 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.errors import Mark
+from orchestrator.errors import SourcePosition
 from orchestrator.model.secret import Secret
 
-Data: TypeAlias = "str | int | float | bool | dict[Key, Value] | list[Value] | Secret | None"
+ValueData: TypeAlias = (
+    "str | int | float | bool | dict[MarkedKey, MarkedValue] | list[MarkedValue] | Secret | None"
+)
 
 
-class Key(str):
+class MarkedKey(str):
     """A mapping's key that remembers where it stands. Equal to, and hashed as, its text."""
 
     __slots__ = ("mark",)
-    mark: Mark
+    mark: SourcePosition
 
-    def __new__(cls, text: str, mark: Mark) -> Key:
+    def __new__(cls, text: str, mark: SourcePosition) -> MarkedKey:
         self = super().__new__(cls, text)
         self.mark = mark
         return self
 
-    def __getnewargs__(self) -> tuple[str, Mark]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[str, SourcePosition]:  # type: ignore[override]
         return str(self), self.mark
 
 
-class Titled(Struct, frozen=True):
+class NamedObject(Struct, frozen=True):
     """An object that templates see, and that prints as its name or id: ``str()`` is its text."""
 
 
@@ -50,35 +52,35 @@ class CommandText(str):
     __slots__ = ()
 
 
-class Value(Struct, frozen=True):
+class MarkedValue(Struct, frozen=True):
     """One value as written. ``under`` is the value it overrode, weaker and weaker.
 
     ``literal`` values are never rendered as templates (text from the command line or a host).
     """
 
-    data: Data
-    mark: Mark
-    under: Value | None = None
+    data: ValueData
+    mark: SourcePosition
+    overridden: MarkedValue | None = None
     literal: bool = False
 
-    def plain(self) -> Any:
+    def to_plain(self) -> Any:
         """The data without marks; a secret as words on where it comes from."""
         if isinstance(self.data, dict):
-            return {str(k): v.plain() for k, v in self.data.items()}
+            return {str(k): v.to_plain() for k, v in self.data.items()}
         if isinstance(self.data, list):
-            return [v.plain() for v in self.data]
+            return [v.to_plain() for v in self.data]
         return str(self.data) if isinstance(self.data, Secret) else self.data
 
 
-Values: TypeAlias = Mapping[str, Value]
+Values: TypeAlias = Mapping[str, MarkedValue]
 
 
-def merge(weak: Value, strong: Value) -> Value:
+def merge_values(lower: MarkedValue, higher: MarkedValue) -> MarkedValue:
     """``strong`` over ``weak``: mappings merge key by key, anything else replaces."""
-    if not (isinstance(weak.data, dict) and isinstance(strong.data, dict)):
-        return Value(strong.data, strong.mark, weak, strong.literal)
-    merged = dict(weak.data)
-    for key, value in strong.data.items():
+    if not (isinstance(lower.data, dict) and isinstance(higher.data, dict)):
+        return MarkedValue(higher.data, higher.mark, lower, higher.literal)
+    merged = dict(lower.data)
+    for key, value in higher.data.items():
         below = merged.pop(key, None)  # the key's mark is the stronger one's
-        merged[key] = merge(below, value) if below is not None else value
-    return Value(merged, strong.mark, weak, strong.literal)
+        merged[key] = merge_values(below, value) if below is not None else value
+    return MarkedValue(merged, higher.mark, lower, higher.literal)

@@ -6,18 +6,18 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
-from orchestrator.errors import OrchError, Problem
-from orchestrator.model.step_result import Captured, Outcome, Status
+from orchestrator.errors import Diagnostic, OrchError
+from orchestrator.model.step_result import CapturedOutput, Status, StepResult
 
 
-class NotRun(OrchError):  # noqa: N818 - says what depends on what
+class NotRunInCheckMode(OrchError):  # noqa: N818 - says what depends on what
     """Under check: a template needs what only a step that was not run would bring."""
 
     def __init__(self, step: str) -> None:
-        super().__init__(Problem(f"it depends on '{step}', which was not run"))
+        super().__init__(Diagnostic(f"it depends on '{step}', which was not run"))
 
 
-class Unknown:
+class UnknownResult:
     """What a name means whose step depends on one that was not run: nothing can be done with it."""
 
     __slots__ = ("_step",)
@@ -28,18 +28,18 @@ class Unknown:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotRun(self._step)
+        raise NotRunInCheckMode(self._step)
 
-    def _unknown(self, *_: object) -> NoReturn:
-        raise NotRun(self._step)
+    def _raise_not_run(self, *_: object) -> NoReturn:
+        raise NotRunInCheckMode(self._step)
 
-    __bool__ = __len__ = __iter__ = __str__ = __getitem__ = __contains__ = _unknown
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _unknown
-    __add__ = __int__ = __float__ = __html__ = _unknown
+    __bool__ = __len__ = __iter__ = __str__ = __getitem__ = __contains__ = _raise_not_run
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _raise_not_run
+    __add__ = __int__ = __float__ = __html__ = _raise_not_run
     __hash__ = None  # type: ignore[assignment]
 
 
-class Result(Struct, frozen=True):
+class RegisteredResult(Struct, frozen=True):
     """A step's result: ``status stdout stderr exit_status changed failed skipped``.
 
     Output is text without its final newlines. A skipped step has ``skipped: true`` and
@@ -49,15 +49,15 @@ class Result(Struct, frozen=True):
     """
 
     status: str
-    out: Captured = Captured()
-    err: Captured = Captured()
+    stdout_output: CapturedOutput = CapturedOutput()
+    stderr_output: CapturedOutput = CapturedOutput()
     exit_status: int | None = None
     changed: bool = False
     failed: bool = False
     skipped: bool = False
     item: Any = None
-    items: tuple[Result, ...] = ()
-    withheld: str = ""
+    items: tuple[RegisteredResult, ...] = ()
+    skipped_by_check: str = ""
 
     def __str__(self) -> str:
         raise TypeError("a result has no text: name the part of it that is meant, like `.stdout`")
@@ -70,41 +70,41 @@ class Result(Struct, frozen=True):
     @property
     def stdout(self) -> str:
         """What it wrote on stdout. Raises OrchError where not all of it was kept."""
-        return self._text(self.out, "stdout")
+        return self._output_text(self.stdout_output, "stdout")
 
     @property
     def stderr(self) -> str:
         """What it wrote on stderr. Raises OrchError where not all of it was kept."""
-        return self._text(self.err, "stderr")
+        return self._output_text(self.stderr_output, "stderr")
 
-    def _text(self, captured: Captured, stream: str) -> str:
-        if self.withheld:
-            raise NotRun(self.withheld)
-        return _whole(captured, stream)
-
-
-_CHANGED = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
+    def _output_text(self, captured: CapturedOutput, stream: str) -> str:
+        if self.skipped_by_check:
+            raise NotRunInCheckMode(self.skipped_by_check)
+        return _complete_text(captured, stream)
 
 
-def result_of(outcome: Outcome, *, failed: bool, name: str = "") -> Result:
+_CHANGED_STATUSES = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
+
+
+def registered_result(outcome: StepResult, *, failed: bool, name: str = "") -> RegisteredResult:
     """The result that an outcome registers; ``name`` is its step's."""
     withheld = outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN)
-    return Result(
+    return RegisteredResult(
         str(outcome.status),
         outcome.stdout,
-        err=outcome.stderr,
+        stderr_output=outcome.stderr,
         exit_status=outcome.exit_status,
-        changed=outcome.status in _CHANGED,
+        changed=outcome.status in _CHANGED_STATUSES,
         failed=failed,
         skipped=outcome.status is Status.SKIPPED,
-        withheld=(name or "a step") if withheld else "",
+        skipped_by_check=(name or "a step") if withheld else "",
     )
 
 
-def _whole(captured: Captured, stream: str) -> str:
+def _complete_text(captured: CapturedOutput, stream: str) -> str:
     if captured.dropped:
         raise OrchError(
-            Problem(
+            Diagnostic(
                 f"a template uses {stream} of a step that wrote too much: "
                 f"{captured.dropped} bytes of it were not kept",
                 None,

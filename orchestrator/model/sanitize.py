@@ -7,54 +7,54 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.text_encoding import decode as bytes_to_text
-from orchestrator.model.text_encoding import whole_characters
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.text_encoding import decode_bytes as bytes_to_text
+from orchestrator.model.text_encoding import trim_partial_characters
 
-_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor movement
+_CSI_PATTERN = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor movement
 ESCAPES = (
-    _CSI,
+    _CSI_PATTERN,
     r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d\n]*(?:\x07|\x1b\\|\x9c)",  # OSC: titles, links
     r"\x1b[PX^_][^\x1b\n]*\x1b\\",  # DCS, SOS, PM, APC
     r"\x1b[ -/]*[0-~]",  # two characters: charsets, save, reset
 )
 """What a terminal obeys and does not show, as regular expressions. Each is linear in the text."""
 
-_ESCAPE = regex("|".join(ESCAPES))
-_COLOUR = regex(_CSI)
+_ESCAPE = lazy_regex("|".join(ESCAPES))
+_COLOUR = lazy_regex(_CSI_PATTERN)
 
 # All controls but tab and newline, what str.splitlines takes for a line's end, the marks
 # that reorder the text around them (Trojan Source), and lone surrogates.
-_UNSAFE = regex(
+_UNSAFE_CHARS = lazy_regex(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-_BREAKS = regex("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+_LINE_BREAKS = lazy_regex("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 """What ends a line for a terminal, an editor or ``str.splitlines``, and tabs."""
 
 
-def clean(text: str) -> str:
+def sanitize_output(text: str) -> str:
     """Return the text as a terminal would be left with it, in characters that are safe to print.
 
     For what a host printed, by itself: escape sequences are removed, ``\\r`` progress bars reduced
     to their last state and backspaces applied; what controls remain are shown as ``\\x07``. Tabs
     and newlines stay. Never for a sentence of orch that holds such text: see ``one_line``.
     """
-    if not _UNSAFE.search(text):
+    if not _UNSAFE_CHARS.search(text):
         return text
     text = _ESCAPE.sub("", text)
     if "\r" in text:
-        text = "\n".join(map(_last_state, text.split("\n")))
+        text = "\n".join(map(_after_carriage_returns, text.split("\n")))
     if "\b" in text:
-        text = rubbed_out(text)
-    return visible(text)
+        text = apply_backspaces(text)
+    return show_controls(text)
 
 
-def visible(text: str) -> str:
+def show_controls(text: str) -> str:
     """Return the text with nothing left out: each control but tab and newline is ``\\x1b``."""
-    return text if text.isprintable() else _UNSAFE.sub(_named, text)
+    return text if text.isprintable() else _UNSAFE_CHARS.sub(_escape_control, text)
 
 
-def one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     """Return the text on a single line, with each run of blanks as one space.
 
     Nothing in it removes or overwrites what stands before it: a sentence that quotes a host stays
@@ -62,55 +62,55 @@ def one_line(text: str) -> str:
     ``\\x1b``.
     """
     if not text.isprintable():  # few are not
-        text = visible(_BREAKS.sub(" ", _COLOUR.sub("", text)))
+        text = show_controls(_LINE_BREAKS.sub(" ", _COLOUR.sub("", text)))
     return " ".join(text.split())
 
 
-def quote(text: str, most: int = 200) -> str:
+def quote_output(text: str, max_chars: int = 200) -> str:
     """Return a host's text as a quotation within a sentence: one line in quotes, as it is shown.
 
     Of more than ``most`` characters the end is left out, which ``…`` says.
     """
-    line = one_line(_ESCAPE.sub("", text[: 4 * most]))
-    if len(line) > most or len(text) > 4 * most:
-        line = line[: most - 1] + "…"
-    return _in_quotes(line)
+    line = to_one_line(_ESCAPE.sub("", text[: 4 * max_chars]))
+    if len(line) > max_chars or len(text) > 4 * max_chars:
+        line = line[: max_chars - 1] + "…"
+    return _wrap_in_quotes(line)
 
 
-def quote_end(data: bytes, most: int = 500) -> str:
+def quote_output_end(data: bytes, max_bytes: int = 500) -> str:
     """Return the last ``most`` bytes that a host printed as ``quote`` does, or '' for blanks.
 
     Lines are joined by `` / ``; a ``…`` stands for what is left out before them.
     """
-    end = whole_characters(data[-most:], start=len(data) > most)
+    end = trim_partial_characters(data[-max_bytes:], start=len(data) > max_bytes)
     text = _ESCAPE.sub("", bytes_to_text(end))
-    lines = [line for line in map(one_line, text.split("\n")) if line]
-    cut = "…" if len(data) > most else ""
-    return _in_quotes(cut + " / ".join(lines)) if lines else ""
+    lines = [line for line in map(to_one_line, text.split("\n")) if line]
+    cut = "…" if len(data) > max_bytes else ""
+    return _wrap_in_quotes(cut + " / ".join(lines)) if lines else ""
 
 
-def _in_quotes(line: str) -> str:
+def _wrap_in_quotes(line: str) -> str:
     mark = '"' if "'" in line and '"' not in line else "'"
     return mark + line.replace(mark, f"\\{mark}") + mark
 
 
-def decode(data: bytes) -> str:
+def decode_sanitized(data: bytes) -> str:
     """Return ``clean`` text of raw output; a byte that is not UTF-8 is shown as ``\\xNN``."""
-    return clean(bytes_to_text(data))
+    return sanitize_output(bytes_to_text(data))
 
 
-def _named(match: re.Match[str]) -> str:
+def _escape_control(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried through
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def _last_state(line: str) -> str:
+def _after_carriage_returns(line: str) -> str:
     return next((part for part in reversed(line.split("\r")) if part.strip()), "")
 
 
-def rubbed_out(text: str) -> str:
+def apply_backspaces(text: str) -> str:
     """Return the text with each backspace applied to the character before it on its line."""
     kept: list[str] = []
     for char in text:

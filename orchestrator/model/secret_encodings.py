@@ -9,56 +9,56 @@ import textwrap
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.sanitize import clean, one_line, visible
-from orchestrator.model.secret_masking import LEAST, as_bytes
-from orchestrator.model.shell_quoting import inside_quotes
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.sanitize import sanitize_output, show_controls, to_one_line
+from orchestrator.model.secret_masking import MIN_SECRET_CHARS, encode_lossy
+from orchestrator.model.shell_quoting import escape_in_single_quotes
 from orchestrator.model.text_encoding import escape_bytes
 
-_HEX = regex(r"%[0-9A-F]{2}")
-_WRAPS = (76, 64)
+_HEX = lazy_regex(r"%[0-9A-F]{2}")
+_BASE64_WIDTHS = (76, 64)
 """Where base64 is broken into lines: RFC 2045 6.8 (and GNU base64), RFC 7468 2 (openssl)."""
 
 
-def forms(text: str) -> frozenset[str]:
+def encoded_forms(text: str) -> frozenset[str]:
     """The text as it is, in base64 (RFC 4648) wherever in a longer text it stands, quoted for a
     shell (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON, in Python, and as orch
     shows it. Only those of ``LEAST`` characters and more."""
-    found = {*_base64(as_bytes(text)), *_written(text), *_written(text.strip())}
-    return frozenset(form for form in found if len(form.strip()) >= LEAST)
+    found = {*_base64_forms(encode_lossy(text)), *_text_forms(text), *_text_forms(text.strip())}
+    return frozenset(form for form in found if len(form.strip()) >= MIN_SECRET_CHARS)
 
 
-def _written(text: str) -> Iterator[str]:
+def _text_forms(text: str) -> Iterator[str]:
     yield text
-    yield from (shown(text) for shown in (clean, visible, one_line))
+    yield from (shown(text) for shown in (sanitize_output, show_controls, to_one_line))
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield repr(text)[1:-1]
     yield text.replace("'", "'\\''")
     yield text.replace("'", "'\"'\"'")
-    yield inside_quotes(text).strip("'")
+    yield escape_in_single_quotes(text).strip("'")
     yield re.sub(r'[$`"\\]', r"\\\g<0>", text)
     yield re.sub(r"[$`\\]", r"\\\g<0>", text)
-    yield re.sub(r"([^\x00-\x7f])?([$`\\])", _in_document, text)
+    yield re.sub(r"([^\x00-\x7f])?([$`\\])", _heredoc_escape, text)
     yield re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", text)
     yield text.replace("%", "%25").replace("\n", "%0A")  # as a module's wanted states travel
     yield escape_bytes(text)
-    data = as_bytes(text)
+    data = encode_lossy(text)
     for percent in (quote(data, safe=""), quote(data), quote_plus(data)):
         yield percent
         yield _HEX.sub(lambda match: match[0].lower(), percent)
 
 
-def _in_document(match: re.Match[str]) -> str:
+def _heredoc_escape(match: re.Match[str]) -> str:
     """What a template writes in a here-document, see templating.shelltext.escape."""
     return f"{match[1]}${{0+}}\\{match[2]}" if match[1] else f"\\{match[2]}"
 
 
-def _base64(data: bytes) -> Iterator[str]:
+def _base64_forms(data: bytes) -> Iterator[str]:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         whole = encode(data).decode()
         yield whole
-        for width in _WRAPS:
+        for width in _BASE64_WIDTHS:
             yield from textwrap.wrap(whole, width)
         for before in range(3):  # bytes: 6 of their bits are a character, so 3 of them are 4
             text = encode(bytes(before) + data).decode()

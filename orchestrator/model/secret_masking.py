@@ -15,80 +15,80 @@ from typing import TypeAlias
 
 from msgspec import Struct, field
 
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.sanitize import ESCAPES, rubbed_out
-from orchestrator.model.text_encoding import decode, encode
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.sanitize import ESCAPES, apply_backspaces
+from orchestrator.model.text_encoding import decode_bytes, encode_text
 
-LEAST = 4
+MIN_SECRET_CHARS = 4
 """Shorter texts cannot be hidden: they stand in too many others."""
 
-_LOOSE = 8
+_MIN_LOOSE_CHARS = 8
 """From so many characters on a secret is found with blanks within it that are not its own: a
 program folds lines. Of a shorter one that would hide what is none."""
 
-_CUT = regex(r"\n?\[… [^\n…]{1,80} …\]\n?|…")
+_OMISSION = lazy_regex(r"\n?\[… [^\n…]{1,80} …\]\n?|…")
 """Where something was left out, so that only a part of a secret may stand beside it."""
 
-_CUTS = 200
+_MAX_OMISSIONS = 200
 """So many of them are looked at: what orch itself leaves out of a text leaves a few."""
 
-_FEW = 150
+_MAX_UNINDEXED_FORMS = 150
 """Up to so many forms each is looked for by itself, which for a handful is much faster."""
 
-_CONTEXT = 256  # characters
+_CONTEXT_CHARS = 256  # characters
 """How far back a stream still knows what it gave out."""
 
-_HELD = 4096  # characters
+_MAX_HELD_CHARS = 4096  # characters
 """What a stream holds back at most, beyond the longest of what it looks for."""
 
-_HIDDEN = (
+_INVISIBLE_CHARS = (
     "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # controls
     # what has no width (Unicode 15, Default_Ignorable_Code_Point)
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
 )
-_UNSEEN = regex(f"(?:{'|'.join(ESCAPES)}|[{_HIDDEN}])+")
-_BLANK = regex(f"(?:{'|'.join(ESCAPES)}|[{_HIDDEN}]|\\s)+")
-_UNENDED = regex(
+_INVISIBLE = lazy_regex(f"(?:{'|'.join(ESCAPES)}|[{_INVISIBLE_CHARS}])+")
+_INVISIBLE_OR_BLANK = lazy_regex(f"(?:{'|'.join(ESCAPES)}|[{_INVISIBLE_CHARS}]|\\s)+")
+_UNFINISHED_ESCAPE = lazy_regex(
     r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\n]*\x1b?|\x1b[ -/]*)\Z"
 )
 """An escape sequence whose end has not come yet."""
 
-Span: TypeAlias = "tuple[int, int, str]"
+LabelledSpan: TypeAlias = "tuple[int, int, str]"
 
 
-class _View:
+class VisibleText:
     """A text without blanks and all that is not seen, and where in it each character stands."""
 
     def __init__(self, text: str) -> None:
         parts: list[str] = []
-        self._starts: list[int] = []  # of each part, in the view
-        self._at: list[int] = []  # and in the text
+        self._view_offsets: list[int] = []  # of each part, in the view
+        self._text_offsets: list[int] = []  # and in the text
         size = 0
-        for start, end in _seen(text):
+        for start, end in _visible_parts(text):
             parts.append(text[start:end])
-            self._starts.append(size)
-            self._at.append(start)
+            self._view_offsets.append(size)
+            self._text_offsets.append(start)
             size += end - start
         self.text = "".join(parts)
 
-    def at(self, index: int) -> int:
+    def text_offset(self, index: int) -> int:
         """Where in the text the view's character stands."""
-        part = bisect_right(self._starts, index) - 1
-        return self._at[part] + index - self._starts[part] if part >= 0 else 0
+        part = bisect_right(self._view_offsets, index) - 1
+        return self._text_offsets[part] + index - self._view_offsets[part] if part >= 0 else 0
 
-    def span(self, start: int, size: int) -> tuple[int, int]:
+    def text_span(self, start: int, size: int) -> tuple[int, int]:
         """What of the text some characters of the view take up."""
-        return self.at(start), self.at(start + size - 1) + 1
+        return self.text_offset(start), self.text_offset(start + size - 1) + 1
 
 
-def _seen(text: str) -> Iterator[tuple[int, int]]:
+def _visible_parts(text: str) -> Iterator[tuple[int, int]]:
     """The parts of the text that are seen, blanks left out."""
     if "\b" in text:
-        yield from _not_rubbed_out(text)
+        yield from _parts_after_backspaces(text)
         return
     at = 0
-    for gap in _BLANK.finditer(text):
+    for gap in _INVISIBLE_OR_BLANK.finditer(text):
         if gap.start() > at:
             yield at, gap.start()
         at = gap.end()
@@ -96,10 +96,10 @@ def _seen(text: str) -> Iterator[tuple[int, int]]:
         yield at, len(text)
 
 
-def _not_rubbed_out(text: str) -> Iterator[tuple[int, int]]:
+def _parts_after_backspaces(text: str) -> Iterator[tuple[int, int]]:
     kept: list[int] = []
     at = 0
-    for gap in (*((m.start(), m.end()) for m in _UNSEEN.finditer(text)), (len(text), len(text))):
+    for gap in (*((m.start(), m.end()) for m in _INVISIBLE.finditer(text)), (len(text), len(text))):
         kept += range(at, gap[0])
         for _ in range(text.count("\b", *gap)):
             if kept and text[kept[-1]] not in "\r\n":
@@ -110,24 +110,24 @@ def _not_rubbed_out(text: str) -> Iterator[tuple[int, int]]:
             yield at, at + 1
 
 
-class Table(Struct, frozen=True):
+class SecretTable(Struct, frozen=True):
     """What to look for, with what stands in its place. ``loose``: without blanks and what is not
     seen, with all that it stands for. ``by_head`` and ``loose_by_head``: the same by their first
     ``LEAST`` characters, none where they are few. ``longest``: characters of a form."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
-    loose: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    by_head: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    loose_by_head: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    longest: int = 0
+    loose_forms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    forms_by_head: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    loose_forms_by_head: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    longest_form: int = 0
 
-    def spans(self, text: str, more: Iterable[Span] = ()) -> list[Span]:
+    def find_spans(self, text: str, extra_spans: Iterable[LabelledSpan] = ()) -> list[LabelledSpan]:
         """Return where in the text they stand, in order; those that overlap as one."""
-        found = [(at, at + len(form), self.labels[form]) for at, form in self.found(text)]
-        found += self._loosely(text)
-        found += more
+        found = [(at, at + len(form), self.labels[form]) for at, form in self.find_forms(text)]
+        found += self._find_loose(text)
+        found += extra_spans
         found.sort(key=lambda span: (span[0], -span[1]))
-        merged: list[Span] = []
+        merged: list[LabelledSpan] = []
         for start, end, label in found:
             if merged and start < merged[-1][1]:
                 first, last, kept = merged[-1]
@@ -136,47 +136,47 @@ class Table(Struct, frozen=True):
                 merged.append((start, end, label))
         return merged
 
-    def found(self, text: str) -> Iterator[tuple[int, str]]:
+    def find_forms(self, text: str) -> Iterator[tuple[int, str]]:
         """Where each of them begins, as it is."""
-        return _occurrences(text, self.labels, self.by_head)
+        return _find_occurrences(text, self.labels, self.forms_by_head)
 
-    def _loosely(self, text: str) -> Iterator[Span]:
-        view = _View(text)
-        for index, key in _occurrences(view.text, self.loose, self.loose_by_head):
-            start, end = view.span(index, len(key))
-            form = _as_seen(text[start:end], self.loose[key])
-            if form or len(key) >= _LOOSE:
-                yield start, end, self.labels[form or self.loose[key][0]]
+    def _find_loose(self, text: str) -> Iterator[LabelledSpan]:
+        view = VisibleText(text)
+        for index, key in _find_occurrences(view.text, self.loose_forms, self.loose_forms_by_head):
+            start, end = view.text_span(index, len(key))
+            form = _matching_form(text[start:end], self.loose_forms[key])
+            if form or len(key) >= _MIN_LOOSE_CHARS:
+                yield start, end, self.labels[form or self.loose_forms[key][0]]
 
-    def begun(self, text: str, least: int = 1) -> int:
+    def started_length(self, text: str, min_chars: int = 1) -> int:
         """Return how many characters at the end of the text may be the beginning of one of them:
         ``least`` or more, and ``LEAST`` where what is not seen stands among them."""
-        text = text[-self.reach :]
-        most = _begun(text, self.labels, least)
-        view = _View(text)
-        size = _begun(view.text, self.loose, max(least, LEAST))
-        return max(most, len(text) - view.at(len(view.text) - size)) if size else most
+        text = text[-self.max_span :]
+        most = _started_length(text, self.labels, min_chars)
+        view = VisibleText(text)
+        size = _started_length(view.text, self.loose_forms, max(min_chars, MIN_SECRET_CHARS))
+        return max(most, len(text) - view.text_offset(len(view.text) - size)) if size else most
 
-    def ended(self, text: str, least: int = 1) -> int:
+    def ended_length(self, text: str, min_chars: int = 1) -> int:
         """Return how many characters at the beginning of the text may be the end of one."""
-        text = text[: self.reach]
-        most = _ended(text, self.labels, least)
-        view = _View(text)
-        size = _ended(view.text, self.loose, max(least, LEAST))
-        return max(most, view.at(size - 1) + 1) if size else most
+        text = text[: self.max_span]
+        most = _ended_length(text, self.labels, min_chars)
+        view = VisibleText(text)
+        size = _ended_length(view.text, self.loose_forms, max(min_chars, MIN_SECRET_CHARS))
+        return max(most, view.text_offset(size - 1) + 1) if size else most
 
     @property
-    def reach(self) -> int:
+    def max_span(self) -> int:
         """How far one of them may reach, with what is not seen among it."""
-        return 2 * self.longest + 4 * _CONTEXT
+        return 2 * self.longest_form + 4 * _CONTEXT_CHARS
 
 
-def _occurrences(
+def _find_occurrences(
     text: str, keys: Iterable[str], by_head: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[int, str]]:
     if by_head:
-        for start in range(len(text) - LEAST + 1):
-            for key in by_head.get(text[start : start + LEAST], ()):
+        for start in range(len(text) - MIN_SECRET_CHARS + 1):
+            for key in by_head.get(text[start : start + MIN_SECRET_CHARS], ()):
                 if text.startswith(key, start):
                     yield start, key
         return
@@ -187,42 +187,42 @@ def _occurrences(
             start = text.find(key, start + 1)
 
 
-def _begun(text: str, keys: Iterable[str], least: int) -> int:
-    most = least - 1
+def _started_length(text: str, keys: Iterable[str], min_chars: int) -> int:
+    most = min_chars - 1
     for key in keys:
         start = text.find(key[:1], max(0, len(text) - len(key) + 1))
         while start >= 0 and len(text) - start > most:
             if key.startswith(text[start:]):
                 most = len(text) - start
             start = text.find(key[:1], start + 1)
-    return most if most >= least else 0
+    return most if most >= min_chars else 0
 
 
-def _ended(text: str, keys: Iterable[str], least: int) -> int:
-    most = least - 1
+def _ended_length(text: str, keys: Iterable[str], min_chars: int) -> int:
+    most = min_chars - 1
     for key in keys:
         start = key.find(text[:1], 1) if text else -1
         while start >= 0 and len(key) - start > most:
             if text.startswith(key[start:]):
                 most = len(key) - start
             start = key.find(text[:1], start + 1)
-    return most if most >= least else 0
+    return most if most >= min_chars else 0
 
 
-def _as_seen(text: str, forms: Sequence[str]) -> str:
+def _matching_form(text: str, forms: Sequence[str]) -> str:
     """Return the one of the forms that the text shows, blanks and all, or ''."""
-    shown = _UNSEEN.sub("", rubbed_out(text))
-    return next((form for form in forms if _UNSEEN.sub("", form) == shown), "")
+    shown = _INVISIBLE.sub("", apply_backspaces(text))
+    return next((form for form in forms if _INVISIBLE.sub("", form) == shown), "")
 
 
-class _Tables(Struct, frozen=True):
+class SecretTables(Struct, frozen=True):
     """``secrets``: by form, those that it shows."""
 
-    table: Table
-    secrets: Mapping[str, Sequence[str]]
+    table: SecretTable
+    secrets_by_form: Mapping[str, Sequence[str]]
 
 
-class Masks:
+class SecretMasker:
     """The secrets of a run, as they become known. Threads may share it.
 
     It is true once there are any: before that, masking gives back what it is given.
@@ -232,95 +232,102 @@ class Masks:
         self._lock = threading.Lock()
         self._names: dict[str, str] = {}
         self._forms: dict[str, list[str]] = {}  # each with the secrets that it shows
-        self._built: _Tables | None = None
-        self._tell: Callable[[str, str], object] | None = None
+        self._built_tables: SecretTables | None = None
+        self._on_secret_added: Callable[[str, str], object] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
-    def names(self) -> frozenset[str]:
+    def secret_names(self) -> frozenset[str]:
         """The names of all secrets that are hidden."""
         with self._lock:
             return frozenset(self._names.values())
 
-    def add(self, name: str, text: str) -> None:
+    def add_secret(self, name: str, text: str) -> None:
         """Hide this text, and each of its lines, in any form under the name; what is too short
         is left."""
-        from orchestrator.model.secret_encodings import forms  # not for a run without secrets
+        from orchestrator.model.secret_encodings import (
+            encoded_forms,  # not for a run without secrets
+        )
 
         before = len(self._names)
         with self._lock:
             for part in (text, *text.splitlines()):
-                if len(part.strip()) < LEAST or part in self._names:
+                if len(part.strip()) < MIN_SECRET_CHARS or part in self._names:
                     continue
                 self._names[part] = name
-                for form in forms(part):
+                for form in encoded_forms(part):
                     self._forms.setdefault(form, []).append(part)
-                self._built = None
-        if self._tell is not None and len(self._names) > before:
-            self._tell(name, text)
+                self._built_tables = None
+        if self._on_secret_added is not None and len(self._names) > before:
+            self._on_secret_added(name, text)
 
-    def tell(self, whom: Callable[[str, str], object]) -> None:
+    def on_secret_added(self, callback: Callable[[str, str], object]) -> None:
         """Have ``whom`` told, before ``add`` returns, of each that is not known yet: its name and
         the text. For a process that is not the one that shows things."""
-        self._tell = whom
+        self._on_secret_added = callback
 
-    def text(self, text: str) -> str:
+    def mask_text(self, text: str) -> str:
         """The text without secrets, nor parts of them right beside a ``…``."""
         table = self.table
         if not table.labels or not text:
             return text
-        return _without(text, table.spans(text, _beside_cuts(text, table)))
+        return _replace_spans(text, table.find_spans(text, _spans_beside_omissions(text, table)))
 
-    def data(self, data: bytes) -> bytes:
+    def mask_bytes(self, data: bytes) -> bytes:
         """The same for bytes that are whole."""
         table = self.table
         if not table.labels or not data:
             return data
-        text = decode(data)
-        spans = table.spans(text)
-        return as_bytes(_without(text, spans)) if spans else data
+        text = decode_bytes(data)
+        spans = table.find_spans(text)
+        return encode_lossy(_replace_spans(text, spans)) if spans else data
 
-    def ends(self, head: bytes, tail: bytes) -> tuple[bytes, bytes]:
+    def mask_head_and_tail(self, head: bytes, tail: bytes) -> tuple[bytes, bytes]:
         """What stood before and after a gap, masked, without parts of secrets at the gap."""
-        table, first, last = self.table, decode(head), decode(tail)
-        before, after = len(first) - table.begun(first), table.ended(last)
+        table, first, last = self.table, decode_bytes(head), decode_bytes(tail)
+        before, after = len(first) - table.started_length(first), table.ended_length(last)
         cut = [(before, len(first), "")] if before < len(first) else []
         rest = [(0, after, "")] if after else []
-        masked = _without(first, table.spans(first, cut)), _without(last, table.spans(last, rest))
-        return as_bytes(masked[0]), as_bytes(masked[1])
+        masked = (
+            _replace_spans(first, table.find_spans(first, cut)),
+            _replace_spans(last, table.find_spans(last, rest)),
+        )
+        return encode_lossy(masked[0]), encode_lossy(masked[1])
 
-    def shown(self, text: str) -> dict[str, str]:
+    def secrets_shown_in(self, text: str) -> dict[str, str]:
         """The secrets that the text shows in one form or another, with their names."""
         if not self._names:
             return {}
-        secrets = self._tables().secrets
-        found = {form for _, form in self.table.found(text) if form in secrets}
+        secrets = self._tables().secrets_by_form
+        found = {form for _, form in self.table.find_forms(text) if form in secrets}
         return {secret: self._names[secret] for form in found for secret in secrets[form]}
 
-    def blank(self, text: str) -> str:
+    def blank_secrets(self, text: str) -> str:
         """The text with a NUL for every secret in it."""
-        return _without(text, [(start, end, "\0") for start, end, _ in self.table.spans(text)])
+        return _replace_spans(
+            text, [(start, end, "\0") for start, end, _ in self.table.find_spans(text)]
+        )
 
-    def stream(self) -> Stream:
+    def new_stream(self) -> MaskingStream:
         """A new way for bytes that come bit by bit."""
-        return Stream(self)
+        return MaskingStream(self)
 
     @property
-    def table(self) -> Table:
+    def table(self) -> SecretTable:
         """What to look for, as of now."""
         return self._tables().table
 
-    def _tables(self) -> _Tables:
-        built = self._built
+    def _tables(self) -> SecretTables:
+        built = self._built_tables
         if built is not None:
             return built
         with self._lock:
             secrets = {form: tuple(shows) for form, shows in self._forms.items()}
             known = {name: self._label(name) for name in dict.fromkeys(self._names.values())}
             labels = {form: known[self._names[shows[0]]] for form, shows in secrets.items()}
-            self._built = _Tables(_table(labels), secrets)
-            return self._built
+            self._built_tables = SecretTables(_build_table(labels), secrets)
+            return self._built_tables
 
     def _label(self, name: str) -> str:
         """A label that shows no secret."""
@@ -330,84 +337,94 @@ class Masks:
         return "‹•›"
 
 
-class Stream:
+class MaskingStream:
     """Masks bytes that come bit by bit: what may be the beginning of a secret is held back
     until it is known. Of one that goes on after a line's end fewer than ``LEAST`` characters may
     have been given out by then."""
 
-    def __init__(self, masks: Masks) -> None:
+    def __init__(self, masks: SecretMasker) -> None:
         self._masks = masks
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._text = ""  # the last of what was given out, then what is held
-        self._out = 0  # so many of its characters were
-        self._covered = False  # the last of these stands for a secret, whose label is out
+        self._buffer = ""  # the last of what was given out, then what is held
+        self._emitted_chars = 0  # so many of its characters were
+        self._ends_in_secret = False  # the last of these stands for a secret, whose label is out
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; those that can be shown by now."""
         table = self._masks.table
-        if not table.labels and len(self._text) == self._out and not self._decoder.getstate()[0]:
+        if (
+            not table.labels
+            and len(self._buffer) == self._emitted_chars
+            and not self._decoder.getstate()[0]
+        ):
             return data
-        text = self._text + self._decoder.decode(data)
-        return self._give(text, len(text) - self._holds(text, table), table)
+        text = self._buffer + self._decoder.decode(data)
+        return self._emit(text, len(text) - self._held_length(text, table), table)
 
-    def end(self) -> bytes:
+    def finish(self) -> bytes:
         """Nothing more comes: the rest."""
-        text = self._text + self._decoder.decode(b"", final=True)
-        return self._give(text, len(text), self._masks.table)
+        text = self._buffer + self._decoder.decode(b"", final=True)
+        return self._emit(text, len(text), self._masks.table)
 
-    def _holds(self, text: str, table: Table) -> int:
+    def _held_length(self, text: str, table: SecretTable) -> int:
         """How many characters at the end may be a secret's, or an escape sequence's within it."""
-        held, unended = table.begun(text), _unended(text)
-        if unended and (before := table.begun(text[: len(text) - unended])):
+        held, unended = table.started_length(text), _unfinished_escape_length(text)
+        if unended and (before := table.started_length(text[: len(text) - unended])):
             held = max(held, before + unended)
-        return held if held <= table.longest + _HELD else 0
+        return held if held <= table.longest_form + _MAX_HELD_CHARS else 0
 
-    def _give(self, text: str, end: int, table: Table) -> bytes:
+    def _emit(self, text: str, end: int, table: SecretTable) -> bytes:
         parts: list[str] = []
-        at, end = self._out, max(end, self._out)
-        covered = self._covered and end == at
-        for start, stop, label in table.spans(text):
+        at, end = self._emitted_chars, max(end, self._emitted_chars)
+        covered = self._ends_in_secret and end == at
+        for start, stop, label in table.find_spans(text):
             if start >= end:
                 break
             if stop <= at:
                 continue
             if start >= at:
                 parts += [text[at:start], label]
-            elif not self._covered:
+            elif not self._ends_in_secret:
                 parts.append(label)
             at, covered = stop, stop >= end
         parts.append(text[at:end])
         out = max(at, end)
-        kept = max(0, out - _CONTEXT)
-        self._text, self._out, self._covered = text[kept:], out - kept, covered
-        return as_bytes("".join(parts))
+        kept = max(0, out - _CONTEXT_CHARS)
+        self._buffer, self._emitted_chars, self._ends_in_secret = text[kept:], out - kept, covered
+        return encode_lossy("".join(parts))
 
 
-def as_bytes(text: str) -> bytes:
+def encode_lossy(text: str) -> bytes:
     """In UTF-8, bytes that were none before as they were."""
     try:
-        return encode(text)
+        return encode_text(text)
     except ValueError:
         return text.encode("utf-8", "replace")
 
 
-def _table(labels: Mapping[str, str]) -> Table:
+def _build_table(labels: Mapping[str, str]) -> SecretTable:
     loose: dict[str, list[str]] = {}
     for form in labels:
-        key = _BLANK.sub("", form)
-        if len(key) >= LEAST:
+        key = _INVISIBLE_OR_BLANK.sub("", form)
+        if len(key) >= MIN_SECRET_CHARS:
             loose.setdefault(key, []).append(form)
-    return Table(labels, loose, _heads(labels), _heads(loose), max(map(len, labels), default=0))
+    return SecretTable(
+        labels,
+        loose,
+        _index_by_head(labels),
+        _index_by_head(loose),
+        max(map(len, labels), default=0),
+    )
 
 
-def _heads(keys: Collection[str]) -> dict[str, list[str]]:
+def _index_by_head(keys: Collection[str]) -> dict[str, list[str]]:
     heads: dict[str, list[str]] = {}
-    for key in keys if len(keys) > _FEW else ():
-        heads.setdefault(key[:LEAST], []).append(key)
+    for key in keys if len(keys) > _MAX_UNINDEXED_FORMS else ():
+        heads.setdefault(key[:MIN_SECRET_CHARS], []).append(key)
     return heads
 
 
-def _without(text: str, spans: Sequence[Span]) -> str:
+def _replace_spans(text: str, spans: Sequence[LabelledSpan]) -> str:
     if not spans:
         return text
     parts: list[str] = []
@@ -419,18 +436,20 @@ def _without(text: str, spans: Sequence[Span]) -> str:
     return "".join(parts)
 
 
-def _beside_cuts(text: str, table: Table) -> Iterator[Span]:
-    for cut in islice(_CUT.finditer(text), _CUTS) if "…" in text else ():
+def _spans_beside_omissions(text: str, table: SecretTable) -> Iterator[LabelledSpan]:
+    for cut in islice(_OMISSION.finditer(text), _MAX_OMISSIONS) if "…" in text else ():
         first, last = cut.span()
-        before = table.begun(text[max(0, first - table.reach) : first], LEAST)
-        after = table.ended(text[last : last + table.reach], LEAST)
+        before = table.started_length(
+            text[max(0, first - table.max_span) : first], MIN_SECRET_CHARS
+        )
+        after = table.ended_length(text[last : last + table.max_span], MIN_SECRET_CHARS)
         if before:
             yield first - before, first, "‹secret›"
         if after:
             yield last, last + after, "‹secret›"
 
 
-def _unended(text: str) -> int:
+def _unfinished_escape_length(text: str) -> int:
     """How many characters at the end are an escape sequence that may go on."""
-    found = _UNENDED.search(text[-_HELD:])
+    found = _UNFINISHED_ESCAPE.search(text[-_MAX_HELD_CHARS:])
     return len(found[0]) if found else 0

@@ -12,54 +12,56 @@ from __future__ import annotations
 import re
 from itertools import zip_longest
 
-from orchestrator.model.charsets import hides_end
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.text_encoding import decode, encode
+from orchestrator.model.charsets import may_swallow_next
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.text_encoding import decode_bytes, encode_text
 
-_SAFE = regex(r"[A-Za-z0-9_./:=@%+,-]+")
-_APOSTROPHES = regex("'+")
-_HARMLESS = regex(r"(?:\A|[\x00-/:-\x7f]|[\x00-\x7f]{2})\Z")
+_SAFE_WORD = lazy_regex(r"[A-Za-z0-9_./:=@%+,-]+")
+_APOSTROPHES = lazy_regex("'+")
+_HARMLESS_END = lazy_regex(r"(?:\A|[\x00-/:-\x7f]|[\x00-\x7f]{2})\Z")
 
 
 def shell_quote(text: str) -> str:
     """Return the text as one word, as it is if nothing in it is special."""
-    return text if _SAFE.fullmatch(text) else shell_quoted(text)
+    return text if _SAFE_WORD.fullmatch(text) else always_shell_quote(text)
 
 
-def shell_quoted(text: str) -> str:
+def always_shell_quote(text: str) -> str:
     """Return the text as one word in quotes."""
-    whole = f"'{inside_quotes(text)}'"
+    whole = f"'{escape_in_single_quotes(text)}'"
     if text[:1] == "'":
         whole = whole.removeprefix("''")
     return whole.removesuffix("''") if text[-1:] == "'" else whole
 
 
-def inside_quotes(text: str) -> str:
+def escape_in_single_quotes(text: str) -> str:
     """Return the text as it stands between two single quotes."""
     if text.isascii():
         if "'" not in text:
             return text
-        return _APOSTROPHES.sub(_doubly, text)
+        return _APOSTROPHES.sub(_double_quoted, text)
     pieces = _APOSTROPHES.split(text)
-    runs = map(_doubly, _APOSTROPHES.finditer(text))
-    return "".join(a + b for a, b in zip_longest(map(_apart, pieces), runs, fillvalue=""))
+    runs = map(_double_quoted, _APOSTROPHES.finditer(text))
+    return "".join(
+        a + b for a, b in zip_longest(map(_separate_lead_bytes, pieces), runs, fillvalue="")
+    )
 
 
-def _doubly(run: re.Match[str]) -> str:
+def _double_quoted(run: re.Match[str]) -> str:
     return f"'\"{run[0]}\"'"
 
 
-def _apart(piece: str) -> str:
+def _separate_lead_bytes(piece: str) -> str:
     """Keep what would hide the quote after the piece apart from what comes before it."""
-    if _HARMLESS.search(piece) or not hides_end(piece[_begin(piece) :]):
+    if _HARMLESS_END.search(piece) or not may_swallow_next(piece[_safe_start(piece) :]):
         return piece
-    if not hides_end(piece[-1]):
-        return f"{_apart(piece[:-1])}''{piece[-1]}"
-    data = encode(piece[-1])  # EUC-TW finds the first of its bytes inside
-    return f"{piece[:-1]}{decode(data[:-1])}''{decode(data[-1:])}"
+    if not may_swallow_next(piece[-1]):
+        return f"{_separate_lead_bytes(piece[:-1])}''{piece[-1]}"
+    data = encode_text(piece[-1])  # EUC-TW finds the first of its bytes inside
+    return f"{piece[:-1]}{decode_bytes(data[:-1])}''{decode_bytes(data[-1:])}"
 
 
-def _begin(piece: str) -> int:
+def _safe_start(piece: str) -> int:
     """Return from where on to look: four bytes below 0x80 end every character before them."""
     run = 0
     for i in range(len(piece) - 1, -1, -1):

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.text_encoding import decode, escape_bytes, whole_characters
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.text_encoding import decode_bytes, escape_bytes, trim_partial_characters
 
 
 class Status(StrEnum):
@@ -30,20 +30,20 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
     @property
-    def rank(self) -> int:
+    def severity_rank(self) -> int:
         """0 is worst."""
         return _RANKS[self]
 
     @property
-    def bad(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether the host did not get where it should."""
-        return self.rank <= _RANKS[Status.NOT_STARTED]
+        return self.severity_rank <= _RANKS[Status.NOT_STARTED]
 
 
 _RANKS = {status: rank for rank, status in enumerate(Status)}
 
 
-class Captured(Struct, frozen=True):
+class CapturedOutput(Struct, frozen=True):
     """A stream's output, bounded: its head and tail, and how many bytes between were dropped."""
 
     head: bytes = b""
@@ -54,20 +54,23 @@ class Captured(Struct, frozen=True):
     def text(self) -> str:
         """As text, without final newlines, every byte of it kept (model/text.py); what was
         dropped is missing."""
-        return decode(self.head + self.tail).rstrip("\r\n")
+        return decode_bytes(self.head + self.tail).rstrip("\r\n")
 
     @property
-    def shown(self) -> str:
+    def display_text(self) -> str:
         """As ``text``, for people: bytes that are not UTF-8 as ``\\xNN``; the gap said in
         words."""
         if not self.dropped:
             return escape_bytes(self.text)
-        head, tail = whole_characters(self.head, end=True), whole_characters(self.tail, start=True)
+        head, tail = (
+            trim_partial_characters(self.head, end=True),
+            trim_partial_characters(self.tail, start=True),
+        )
         gap = f"\n[… {self.dropped} bytes not kept …]\n"
-        return escape_bytes(f"{decode(head)}{gap}{decode(tail)}".rstrip("\r\n"))
+        return escape_bytes(f"{decode_bytes(head)}{gap}{decode_bytes(tail)}".rstrip("\r\n"))
 
 
-class Change(Struct, frozen=True):
+class StateChange(Struct, frozen=True):
     """A state that differs from what is wanted: ``before`` is None where there is none."""
 
     key: str
@@ -75,7 +78,7 @@ class Change(Struct, frozen=True):
     after: str
 
 
-class Outcome(Struct, frozen=True):
+class StepResult(Struct, frozen=True):
     """How one step ended on one host. ``seconds`` is wall time on this side.
 
     ``exit_status`` is None where no process ended by itself (skipped, lost, …). ``changes``:
@@ -85,16 +88,16 @@ class Outcome(Struct, frozen=True):
 
     status: Status
     exit_status: int | None = None
-    stdout: Captured = Captured()
-    stderr: Captured = Captured()
+    stdout: CapturedOutput = CapturedOutput()
+    stderr: CapturedOutput = CapturedOutput()
     seconds: float = 0.0
     reason: str = ""
     ignored: bool = False
-    changes: tuple[Change, ...] = ()
+    changes: tuple[StateChange, ...] = ()
     diff: str = ""
 
 
-class Row(Struct, frozen=True):
+class HostSummary(Struct, frozen=True):
     """Where one host (of one app) stands at the end of the run."""
 
     host: str
@@ -112,19 +115,23 @@ class Row(Struct, frozen=True):
     unknown: int = 0
 
 
-_CAUSE = regex(r"\W*(?:[\w./+-]+: )?(?:fatal|error|panic|critical|exception|err|e)\b ?:", re.I)
+_CAUSE_LINE = lazy_regex(
+    r"\W*(?:[\w./+-]+: )?(?:fatal|error|panic|critical|exception|err|e)\b ?:", re.I
+)
 
 
-def last_lines(text: str, most: int) -> list[str]:
+def last_lines(text: str, max_lines: int) -> list[str]:
     """Return the last ``most`` lines of a failed command's output.
 
     If what these tell is only what follows the cause (git's advice after its ``fatal:``), the last
     line that begins with such a word stands before them, followed by ``…``.
     """
     lines = text.splitlines()
-    tail = lines[-most:]
-    if not any(map(_CAUSE.match, tail)):
-        cause = next((line for line in reversed(lines[:-most]) if _CAUSE.match(line)), None)
+    tail = lines[-max_lines:]
+    if not any(map(_CAUSE_LINE.match, tail)):
+        cause = next(
+            (line for line in reversed(lines[:-max_lines]) if _CAUSE_LINE.match(line)), None
+        )
         if cause is not None:
             return [cause, "…", *tail[2:]]
     return tail

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+MODULES_FOLDER = Path(__file__).parent
 """Where the files are."""
 
-RUNS = {"tried": 0, "planned": 0, "compared": 3}
+EVAL_FUNCTIONS = {"tried": 0, "planned": 0, "compared": 3}
 """The functions of functions.sh that run an argument as a command: that argument's number."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.modules import FOLDER
-from orchestrator.yamlio.yaml_loader import load
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.yamlio.yaml_loader import load_yaml
 
 _HEAD = """\
 # Modules
@@ -25,35 +25,38 @@ Words of the language itself, and so no modules: `assert`, `fail`, `set`, `wait`
 """
 
 
-def page() -> str:
+def modules_page() -> str:
     """The page, in Markdown. Raises DefinitionError where a file is no YAML."""
-    files = sorted(FOLDER.glob("*.yml"))
-    lines = [_HEAD, *(f"- [`{file.stem}`](#{file.stem}): {_said(file)}" for file in files)]
+    files = sorted(MODULES_FOLDER.glob("*.yml"))
+    lines = [
+        _HEAD,
+        *(f"- [`{file.stem}`](#{file.stem}): {_module_summary(file)}" for file in files),
+    ]
     for file in files:
-        lines += ["", *_module(file)]
+        lines += ["", *_module_section(file)]
     return "\n".join(lines) + "\n"
 
 
-def _fields(file: Path) -> dict[str, Any]:
-    found = load(file, file.name).plain()
+def _module_fields(file: Path) -> dict[str, Any]:
+    found = load_yaml(file, file.name).to_plain()
     return found if isinstance(found, dict) else {}
 
 
-def _said(file: Path) -> str:
-    return str(_fields(file).get("desc", "")).strip()
+def _module_summary(file: Path) -> str:
+    return str(_module_fields(file).get("desc", "")).strip()
 
 
-def _module(file: Path) -> Iterator[str]:
-    fields = _fields(file)
+def _module_section(file: Path) -> Iterator[str]:
+    fields = _module_fields(file)
     yield f"## {file.stem}\n"
-    yield f"{_said(file)}.\n"
+    yield f"{_module_summary(file)}.\n"
     if "probe" in fields and "fix" not in fields:
         yield "It only looks, also in a run that is no check.\n"
     params = fields.get("params") or {}
     if params:
         yield "| param | type | default | |"
         yield "| --- | --- | --- | --- |"
-        yield from (_param(name, spec or {}) for name, spec in params.items())
+        yield from (_param_row(name, spec or {}) for name, spec in params.items())
         yield ""
     if fields.get("exposes"):
         named = ", ".join(f"`{each}`" for each in fields["exposes"])
@@ -67,20 +70,20 @@ def _module(file: Path) -> Iterator[str]:
     yield f"```yaml\n{str(fields.get('example', '')).rstrip()}\n```"
 
 
-def _param(name: str, spec: dict[str, Any]) -> str:
+def _param_row(name: str, spec: dict[str, Any]) -> str:
     kind = spec.get("type", "str")
     if spec.get("choices"):
         kind = " or ".join(f"`{each}`" for each in spec["choices"])
-    default = "**required**" if spec.get("required") else _default(spec.get("default"))
+    default = "**required**" if spec.get("required") else _default_text(spec.get("default"))
     cells = (f"`{name}`", kind, default, " ".join(str(spec.get("help", "")).split()))
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _default(value: Any) -> str:
+def _default_text(value: Any) -> str:
     if value in (None, "", [], {}):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(modules_page())

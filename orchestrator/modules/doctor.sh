@@ -58,7 +58,7 @@ f_me=$(id -un 2>/dev/null) f_number=0
 for f_user; do
   f_number=$((f_number+1))
   [ "$f_user" != "$f_me" ] || continue
-  f_said=$(become "$f_user" 2>&1 </dev/null)
-  tell "become $f_number $?" $f_said
+  f_output=$(become "$f_user" 2>&1 </dev/null)
+  tell "become $f_number $?" $f_output
 done
 tell end

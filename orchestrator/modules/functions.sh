@@ -93,27 +93,27 @@ above() {
 # points LINK: what it points to.
 # Sets f_to.
 points() { f_to=$(readlink -- "$1" && echo .) && f_to=${f_to%"$o_nl".}; }
-# lead PATH: where PATH leads to through links, and its kind. Fails where a link leads to nothing,
+# resolve_path PATH: where PATH leads to through links, and its kind. Fails where a link leads to nothing,
 # and as above does.
 # Sets path f_type.
-lead() {
+resolve_path() {
   named "$1"
-  f_lead_links=0
-  while [ -L "$path" ] && [ $f_lead_links -lt 40 ]; do
+  f_resolve_path_links=0
+  while [ -L "$path" ] && [ $f_resolve_path_links -lt 40 ]; do
     points "$path" || return
-    f_lead_links=$((f_lead_links+1))
+    f_resolve_path_links=$((f_resolve_path_links+1))
     case $f_to in /*) named "$f_to";; *) named "${path%/*}/$f_to";; esac
   done
   kind "$path"
-  case $f_lead_links$f_type in
+  case $f_resolve_path_links$f_type in
   0absent) above || return;;
   *absent|*link) echo "$1 is a link to $f_to, which is not there" >&2; return 1;;
   esac
 }
-# aim PATH: lead, to a regular file or where there may be one.
+# resolve_file PATH: lead, to a regular file or where there may be one.
 # Sets path f_type.
-aim() {
-  lead "$1" || return
+resolve_file() {
+  resolve_path "$1" || return
   case $f_type in
   absent|file) ;;
   directory) echo "$1 is a directory" >&2; return 1;;
@@ -123,17 +123,17 @@ aim() {
 # parents: makes the directories that path is to be in.
 # Reads path.
 parents() { f_parents_up=${path%/*}; [ -d "${f_parents_up:-/}" ] || mkdir -p -- "$f_parents_up"; }
-# doomed: fails unless the directory at path may go with all that is in it.
+# check_removable: fails unless the directory at path may go with all that is in it.
 # Reads path.
-doomed() {
-  f_doomed_real=$(cd -P -- "$path" && pwd -P) || return
+check_removable() {
+  f_check_removable_real=$(cd -P -- "$path" && pwd -P) || return
   # into variables first: in a pattern bash 5.2 takes an empty "${…%/}" for more than nothing
-  f_doomed_real=${f_doomed_real%/} f_doomed_real=${f_doomed_real%/}
-  for f_doomed_up in / "$HOME" "$PWD"; do
-    f_doomed_up=$(cd -P -- "$f_doomed_up" 2>/dev/null && pwd -P) || continue
-    case $f_doomed_up/ in "$f_doomed_real"/*) echo "$path is not removed: $f_doomed_up is in it" >&2; return 1;; esac
+  f_check_removable_real=${f_check_removable_real%/} f_check_removable_real=${f_check_removable_real%/}
+  for f_check_removable_up in / "$HOME" "$PWD"; do
+    f_check_removable_up=$(cd -P -- "$f_check_removable_up" 2>/dev/null && pwd -P) || continue
+    case $f_check_removable_up/ in "$f_check_removable_real"/*) echo "$path is not removed: $f_check_removable_up is in it" >&2; return 1;; esac
   done
-  [ "$f_doomed_real" ]
+  [ "$f_check_removable_real" ]
 }
 
 # uid USER, gid GROUP: the number on stdout; nothing where there is no such name.
@@ -162,8 +162,8 @@ free() {
   f_free_by=$(holder "$1" "$2")
   case $f_free_by in ''|"$3") ;; *) echo "$2 is $f_free_by's number already" >&2; return 1;; esac
 }
-# group_there GROUP: its number on stdout. Fails where there is no such group, by that name or number.
-group_there() {
+# find_group GROUP: its number on stdout. Fails where there is no such group, by that name or number.
+find_group() {
   case $1 in
   *[!0-9]*|'') gid "$1" | grep . && return;;
   *) [ -z "$(holder group "$1")" ] || { echo "$1"; return; };;
@@ -190,10 +190,10 @@ owned() {
   f_owned_id=$(gid "$2") && [ "$f_owned_id" ] || { echo "there is no group $2" >&2; return 1; }
   if [ "$f_owned_id" = "$f_gid" ]; then state group "$2"; elif [ "$f_gid" ]; then state group "$f_gid"; fi
 }
-# attributed OWNER GROUP: states mode, owner and group of what is at path, where one is wanted.
+# report_attributes OWNER GROUP: states mode, owner and group of what is at path, where one is wanted.
 # Sets f_type.
 # Reads path.
-attributed() {
+report_attributes() {
   case $o_nl$o_want in
   *"$o_nl"mode=*|*"$o_nl"owner=*|*"$o_nl"group=*)
     attributes "$path" || return
@@ -219,16 +219,16 @@ target() {
     case $f_target_link in /*) target=$f_target_link;; *) target=${target%/*}/$f_target_link;; esac
   done
 }
-# mended: whether the fix has run; for what is an act rather than a state, such as a restart.
-mended() { [ "$o_off" ]; }
-# own_all PATH OWNER GROUP: that, and all that is in it.
-own_all() { [ -z "$2$3" ] || chown -hR -- "$2${3:+:$3}" "$1"; }
+# is_fixed: whether the fix has run; for what is an act rather than a state, such as a restart.
+is_fixed() { [ "$o_off" ]; }
+# chown_recursive PATH OWNER GROUP: that, and all that is in it.
+chown_recursive() { [ -z "$2$3" ] || chown -hR -- "$2${3:+:$3}" "$1"; }
 # all_of user|group ID: whether path and all that is in it are theirs, or no ID is given.
 # Reads path.
 all_of() { [ -z "$2" ] || [ -z "$(find "$path" ! "-$1" "$2" | head -n 1)" ]; }
-# dress PATH MODE OWNER GROUP: as far as they are given. The leading 0 makes GNU's chmod take
+# set_attributes PATH MODE OWNER GROUP: as far as they are given. The leading 0 makes GNU's chmod take
 # away set-ID bits of directories, too.
-dress() {
+set_attributes() {
   own "$1" "$3" "$4"
   [ -z "$2" ] || chmod -- "0$2" "$1"
 }
@@ -267,8 +267,8 @@ contents() {
 # compared PATH OWNER GROUP VALIDATE IN_PLACE: what the probe of a module states whose payload is a
 # file's contents. New ones are tried.
 compared() {
-  aim "$1" || return
-  attributed "$2" "$3" || return
+  resolve_file "$1" || return
+  report_attributes "$2" "$3" || return
   contents "$path" || return
   [ "$f_equal" ] || { replaceable "$5" && tried "$4"; }
 }
@@ -328,32 +328,32 @@ tried() {
     *) f_tried_text=$f_tried_text$f_tried_rest; break;;
     esac
   done
-  f_tried_said=$(
+  f_tried_output=$(
     trap 'rm -rf -- "$f_tried_up"' EXIT
     trap 'exit 143' TERM HUP INT
     exec 2>&1
     (umask 077 && mkdir -- "$f_tried_up" && payload >"$f_tried_new") || exit
     eval "$f_tried_text" </dev/null 3>&- 4>&-
-  ) || { f_tried_status=$?; printf '%s\n' ${f_tried_said:+"$f_tried_said"} "not valid: $1 (exit status $f_tried_status)" >&2; return 1; }
+  ) || { f_tried_status=$?; printf '%s\n' ${f_tried_output:+"$f_tried_output"} "not valid: $1 (exit status $f_tried_status)" >&2; return 1; }
 }
 # replaced FILE: reports the text that is there, for a diff of it; nothing where it is long or
 # no text.
 replaced() {
   [ "$o_show" ] || return 0
   attributes "$1"
-  [ "$f_size" -le 65536 ] || { o_tell old# long >&4; return 0; }
-  tr -d '\000' <"$1" | cmp -s - "$1" || { o_tell old# binary >&4; return 0; }
+  [ "$f_size" -le 65536 ] || { o_report old# long >&4; return 0; }
+  tr -d '\000' <"$1" | cmp -s - "$1" || { o_report old# binary >&4; return 0; }
   f_tell old <"$1" >&4
 }
 f_tell() {
-  while IFS= read -r f_tell_line; do o_tell "$1" "$f_tell_line"; done
-  [ -z "$f_tell_line" ] || { o_tell "$1" "$f_tell_line"; o_tell "$1#" cut; }
+  while IFS= read -r f_tell_line; do o_report "$1" "$f_tell_line"; done
+  [ -z "$f_tell_line" ] || { o_report "$1" "$f_tell_line"; o_report "$1#" cut; }
 }
-# replacing: reports the text that payload writes, where that is made on the host.
-replacing() {
+# report_new_text: reports the text that payload writes, where that is made on the host.
+report_new_text() {
   [ "$o_show" ] || return 0
-  f_replacing_size=$(payload | wc -c)
-  if [ $((f_replacing_size)) -gt 65536 ]; then o_tell new# long >&4; else payload | f_tell new >&4; fi
+  f_report_new_text_size=$(payload | wc -c)
+  if [ $((f_report_new_text_size)) -gt 65536 ]; then o_report new# long >&4; else payload | f_tell new >&4; fi
 }
 # beside PATH [USUAL]: a new empty file beside it, only its owner's, that is gone when the fix ends.
 # Makes the directory if it has to. With USUAL the file is for those for whom the umask has new files.
@@ -392,35 +392,35 @@ END
   [ -z "$f_inherit_lost" ] ||
     echo "$1 loses its ACL, or extended attributes: to keep them this host needs GNU cp, or setfacl and setfattr, and may need root" >&2
 }
-# place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
+# move_into_place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
 # given stays as it was there, or as the umask has it; a new file with a secret in it (o_private) is
 # its owner's alone. BACKUP true: what was there stays beside it.
 # Reads temp f_usual.
-place() {
+move_into_place() {
   attributes "$1"
-  f_place_was=$f_mode f_place_user=$f_uid f_place_team=$f_gid
+  f_move_into_place_was=$f_mode f_move_into_place_user=$f_uid f_move_into_place_team=$f_gid
   case $f_type in
   file) ;;
   directory) echo "$1 is a directory" >&2; return 1;;
-  *) f_place_was= f_place_user= f_place_team=;;
+  *) f_move_into_place_was= f_move_into_place_user= f_move_into_place_team=;;
   esac
-  own "$temp" "${3:-$f_place_user}" "${4:-$f_place_team}"
+  own "$temp" "${3:-$f_move_into_place_user}" "${4:-$f_move_into_place_team}"
   [ $f_type != file ] || inherit "$1" "$temp"
   # once more: what is inherited may have an owner
   [ $f_type != file ] || own "$temp" "$3" "$4"
-  if [ -z "$2$f_place_was$f_usual" ]; then
-    f_place_mask=$(umask)
-    [ -z "$o_private" ] || f_place_mask=077
-    f_place_was=$(printf %04o $((0666 & ~0$f_place_mask)))
+  if [ -z "$2$f_move_into_place_was$f_usual" ]; then
+    f_move_into_place_mask=$(umask)
+    [ -z "$o_private" ] || f_move_into_place_mask=077
+    f_move_into_place_was=$(printf %04o $((0666 & ~0$f_move_into_place_mask)))
   fi
-  [ -z "$2$f_place_was" ] || chmod -- "${2:-$f_place_was}" "$temp"
-  f_place_kept=
+  [ -z "$2$f_move_into_place_was" ] || chmod -- "${2:-$f_move_into_place_was}" "$temp"
+  f_move_into_place_kept=
   if [ "$5" = true ] && [ $f_type = file ]; then
-    f_place_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)
-    while present "$f_place_kept~"; do f_place_kept=$f_place_kept+; done
-    ln -- "$1" "$f_place_kept~" 2>/dev/null || cp -p -- "$1" "$f_place_kept~"
+    f_move_into_place_kept=$1.$(date -u +%Y%m%dT%H%M%SZ)
+    while present "$f_move_into_place_kept~"; do f_move_into_place_kept=$f_move_into_place_kept+; done
+    ln -- "$1" "$f_move_into_place_kept~" 2>/dev/null || cp -p -- "$1" "$f_move_into_place_kept~"
   fi
-  mv -f -- "$temp" "$1" || { [ -z "$f_place_kept" ] || rm -f -- "$f_place_kept~"; return 1; }
+  mv -f -- "$temp" "$1" || { [ -z "$f_move_into_place_kept" ] || rm -f -- "$f_move_into_place_kept~"; return 1; }
 }
 # over FROM TO: renames FROM, in one step also where TO is a link to a directory and mv can do that:
 # -T is GNU's and busybox's, -h that of the BSDs.
@@ -436,9 +436,9 @@ over() {
 # IN_PLACE true: the contents of the one that is there.
 # Sets f_wrote.
 put() {
-  aim "$1"
+  resolve_file "$1"
   f_put_was=$f_type
-  [ "$f_put_was$6" != filetrue ] || { pour "$2" "$3" "$4" "$5"; return; }
+  [ "$f_put_was$6" != filetrue ] || { overwrite_contents "$2" "$3" "$4" "$5"; return; }
   # a new file, of which nothing special is wanted
   if [ "$f_put_was$2$3$4$o_private" = absent ]; then beside "$path" usual; else beside "$path"; fi
   f_wrote=
@@ -448,35 +448,35 @@ put() {
   f_wrote=1
   # what writes it says whether it could, unless it is made of pipes
   [ "$o_literal" ] || same "$temp" || { echo "could not write all of it" >&2; return 1; }
-  place "$path" "$2" "$3" "$4" "$5"
+  move_into_place "$path" "$2" "$3" "$4" "$5"
 }
-# pour MODE OWNER GROUP BACKUP: writes what payload writes into the file at path, once all of it is
+# overwrite_contents MODE OWNER GROUP BACKUP: writes what payload writes into the file at path, once all of it is
 # there; where that fails, as a full disk makes it, what was there is written back.
 # Reads path.
-pour() {
-  f_pour_temp=${TMPDIR:-/tmp}/$ORCH_TEMP
-  trap 'rm -rf -- "$f_pour_temp"' EXIT
+overwrite_contents() {
+  f_overwrite_contents_temp=${TMPDIR:-/tmp}/$ORCH_TEMP
+  trap 'rm -rf -- "$f_overwrite_contents_temp"' EXIT
   trap 'exit 143' TERM HUP INT
-  (umask 077 && mkdir -- "$f_pour_temp" && cat <"$path" >"$f_pour_temp/old" && payload >"$f_pour_temp/new") ||
+  (umask 077 && mkdir -- "$f_overwrite_contents_temp" && cat <"$path" >"$f_overwrite_contents_temp/old" && payload >"$f_overwrite_contents_temp/new") ||
     return
-  [ "$o_literal" ] || same "$f_pour_temp/new" || { echo "could not write all of it" >&2; return 1; }
+  [ "$o_literal" ] || same "$f_overwrite_contents_temp/new" || { echo "could not write all of it" >&2; return 1; }
   if [ "$4" = true ]; then
-    f_pour_kept=$path.$(date -u +%Y%m%dT%H%M%SZ)
-    while present "$f_pour_kept~"; do f_pour_kept=$f_pour_kept+; done
-    cp -p -- "$path" "$f_pour_kept~" || return
+    f_overwrite_contents_kept=$path.$(date -u +%Y%m%dT%H%M%SZ)
+    while present "$f_overwrite_contents_kept~"; do f_overwrite_contents_kept=$f_overwrite_contents_kept+; done
+    cp -p -- "$path" "$f_overwrite_contents_kept~" || return
   fi
-  cat <"$f_pour_temp/new" >"$path" || { cat <"$f_pour_temp/old" >"$path"; return 1; }
-  dress "$path" "$1" "$2" "$3"
+  cat <"$f_overwrite_contents_temp/new" >"$path" || { cat <"$f_overwrite_contents_temp/old" >"$path"; return 1; }
+  set_attributes "$path" "$1" "$2" "$3"
 }
 
 # The editing of texts by lines. grep's regular expressions are POSIX's extended ones, on bytes.
 
-# text_at PATH OWNER GROUP CREATE: aim at a text; states its attributes. Fails where there is none,
+# text_at PATH OWNER GROUP CREATE: resolve_file at a text; states its attributes. Fails where there is none,
 # unless CREATE is true.
 # Sets path f_type.
 text_at() {
-  aim "$1" || return
-  attributed "$2" "$3" || return
+  resolve_file "$1" || return
+  report_attributes "$2" "$3" || return
   if [ $f_type = absent ]; then
     [ "$4" = true ] || { echo "there is no $1: \`create: true\` makes it" >&2; return 1; }
   else
@@ -485,8 +485,8 @@ text_at() {
       { echo "$1 holds NUL bytes: it is not a text" >&2; return 1; }
   fi
 }
-# grepped OPTIONS PATTERN FILE: grep, with the pattern on its stdin: all users see its arguments.
-grepped() {
+# grep_pattern OPTIONS PATTERN FILE: grep, with the pattern on its stdin: all users see its arguments.
+grep_pattern() {
   LC_ALL=C grep "-$1" -f - -- "$3" <<END
 $2
 END
@@ -496,7 +496,7 @@ END
 pattern_ok() {
   f_pattern_ok_file=/etc/passwd
   [ -s $f_pattern_ok_file ] || f_pattern_ok_file=/dev/null
-  grepped "q$1" "$2" $f_pattern_ok_file || [ $? = 1 ]
+  grep_pattern "q$1" "$2" $f_pattern_ok_file || [ $? = 1 ]
 }
 # counted: how many lines there are at path (f_end), and the carriage return that half of them or more
 # have at their end (f_cr, else empty): a text of Windows, whose lines are compared without it.
@@ -519,7 +519,7 @@ hits() {
   # first on nothing: a pattern in error is otherwise nothing that a pipe's end tells
   pattern_ok "$1" "$2" || return
   if [ ! -f "$path" ]; then :
-  elif [ -z "$f_cr" ]; then grepped "n$1" "$2" "$path" | cut -d: -f1
+  elif [ -z "$f_cr" ]; then grep_pattern "n$1" "$2" "$path" | cut -d: -f1
   else
     bare <"$path" | LC_ALL=C grep "-n$1" -f /dev/fd/6 6<<END | cut -d: -f1
 $2
@@ -650,7 +650,7 @@ planned() {
   [ "$f_due" ] || return 0
   replaceable "$2" || return
   [ $f_type = absent ] || replaced "$path"
-  replacing
+  report_new_text
   tried "$1"
 }
 
@@ -668,9 +668,9 @@ tree_tools() {
   else lacks "sha256sum, shasum or openssl"
   fi
 }
-# unwritten NAME: without its escapes.
+# unescape_name NAME: without its escapes.
 # Sets f_written.
-unwritten() {
+unescape_name() {
   case $1 in
   *\\*) f_written=$(printf '%b.' "$1"); f_written=${f_written%.};;
   *) f_written=$1;;
@@ -684,19 +684,19 @@ written() {
   *) f_written=$1;;
   esac
 }
-# tree_seen MODE…: an expression for find, of what it prints of each path: `T KIND NAME`, KIND being l,
+# tree_find_expression MODE…: an expression for find, of what it prints of each path: `T KIND NAME`, KIND being l,
 # d, other, a file's mode or, where that is none of these, f; and SUM  NAME of files. It asks no
 # process of its own for a file, and reads regular files alone.
-# Sets f_seen.
+# Sets f_find_expression.
 # Reads f_sums.
-tree_seen() {
-  f_seen="-type l -exec printf 'T l %s\\n' {} + -o -type d -exec printf 'T d %s\\n' {} + \
+tree_find_expression() {
+  f_find_expression="-type l -exec printf 'T l %s\\n' {} + -o -type d -exec printf 'T d %s\\n' {} + \
     -o ! -type f -exec printf 'T other %s\\n' {} +"
   # not in parentheses, from which busybox 1.35 takes no `-exec … +`
-  for f_tree_seen_mode; do
-    f_seen="$f_seen -o -perm $f_tree_seen_mode -exec $f_sums {} + -exec printf 'T $f_tree_seen_mode %s\\n' {} +"
+  for f_tree_find_expression_mode; do
+    f_find_expression="$f_find_expression -o -perm $f_tree_find_expression_mode -exec $f_sums {} + -exec printf 'T $f_tree_find_expression_mode %s\\n' {} +"
   done
-  f_seen="$f_seen -o -exec $f_sums {} + -exec printf 'T f %s\\n' {} +"
+  f_find_expression="$f_find_expression -o -exec $f_sums {} + -exec printf 'T f %s\\n' {} +"
 }
 # tree_names: a script that prints `WORD KIND NAME` of each path; KIND is d or f.
 # Sets f_names.
@@ -723,10 +723,10 @@ tree_list() {
     f_octal "$f_tree_list_bits"
     set -- "$@" "$f_mode"
   done
-  tree_seen "$@"
+  tree_find_expression "$@"
   tree_names
   f_tree_list_odd="[\\\\$o_nl$(printf '\r')]"
-  eval "find . -name . -o -path \"*\$f_tree_list_odd*\" -o -path '* ' -o $f_seen" | awk '
+  eval "find . -name . -o -path \"*\$f_tree_list_odd*\" -o -path '* ' -o $f_find_expression" | awk '
     /^T [ld] / { if ($2 == "d") print "d - -", substr($0, 5); next }
     /^T other / { print "o - -", substr($0, 9); next }
     /^T / { s = substr($0, 4 + length($2)); mode[s] = $2; next }
@@ -735,7 +735,7 @@ tree_list() {
   find . -name . -o \( -type l -o -path "*$f_tree_list_odd*" -o -path '* ' \) \
     -exec sh -c "$f_names" sh W {} + |
     while read -r f_tree_list_word f_tree_list_word f_tree_list_name; do
-      unwritten "$f_tree_list_name"
+      unescape_name "$f_tree_list_name"
       f_tree_list_real=$f_written
       attributes "$f_tree_list_real"
       case $f_type in
@@ -747,7 +747,7 @@ tree_list() {
       printf '%s %s %s %s\n' "$@" "$f_tree_list_name"
     done
 }
-# tree_facts ONLY OWNED UID GID UNREAD: what is there of what the manifest names: as tree_seen's expression
+# tree_facts ONLY OWNED UID GID UNREAD: what is there of what the manifest names: as tree_find_expression's expression
 # has it, `T same NAME` of a link that points to where it is to, and `O NAME` where OWNED is given and
 # it has these owners, as far as they are given. ONLY: the real name of the only file there. UNREAD:
 # files, but those with odd names, are not read.
@@ -755,7 +755,7 @@ tree_list() {
 tree_facts() {
   tree_tools
   [ -z "$5" ] || f_sums=true
-  tree_seen $(manifest | awk '$1 == "f" && $2 ~ /^[0-7]+$/ && !had[$2]++ { print $2 }')
+  tree_find_expression $(manifest | awk '$1 == "f" && $2 ~ /^[0-7]+$/ && !had[$2]++ { print $2 }')
   manifest | sed -e '/^l /d' -e '/\\/d' -e 's/^[^ ]* [^ ]* [^ ]* //' | tr '\n' '\000' |
     xargs -0 sh -c '
       seen=$1 owned=$2 uid=$3 gid=$4; shift 4
@@ -763,10 +763,10 @@ tree_facts() {
       eval "find \"\$@\" -prune $seen"
       [ -z "$owned" ] ||
         find "$@" -prune ${uid:+-user "$uid"} ${gid:+-group "$gid"} -exec printf "O %s\n" {} +
-      :' sh "$f_seen" "$2" "$3" "$4" 2>/dev/null || :
+      :' sh "$f_find_expression" "$2" "$3" "$4" 2>/dev/null || :
   manifest | sed -n -e '/^l /p' -e '/\\/p' |
-    while IFS=' ' read -r f_tree_facts_kind f_tree_facts_word f_tree_facts_told f_tree_facts_name; do
-      unwritten "$f_tree_facts_name"
+    while IFS=' ' read -r f_tree_facts_kind f_tree_facts_word f_tree_facts_target f_tree_facts_name; do
+      unescape_name "$f_tree_facts_name"
       f_tree_facts_real=${1:-$f_written}
       attributes "$f_tree_facts_real"
       case $f_type in
@@ -775,7 +775,7 @@ tree_facts() {
         f_tree_facts_is=l
         [ $f_tree_facts_kind != l ] || {
           points "$f_tree_facts_real"
-          unwritten "$f_tree_facts_told"
+          unescape_name "$f_tree_facts_target"
           [ "$f_written" != "$f_to" ] || f_tree_facts_is=same
         };;
       directory) f_tree_facts_is=d;;
@@ -791,15 +791,15 @@ tree_facts() {
       fi
     done
 }
-# tree_more STAGE EXPRESSION…: `E KIND NAME` of all that is there, and `X KIND NAME` of what is left
+# tree_extra STAGE EXPRESSION…: `E KIND NAME` of all that is there, and `X KIND NAME` of what is left
 # out: for what one of the expressions for find is true, each behind an -o. STAGE is not looked at.
-tree_more() {
+tree_extra() {
   tree_names
-  f_tree_more_stage=$1; shift
-  find . -name . -o -path "$f_tree_more_stage" -prune -o \( -path . "$@" \) -prune \
+  f_tree_extra_stage=$1; shift
+  find . -name . -o -path "$f_tree_extra_stage" -prune -o \( -path . "$@" \) -prune \
     -exec sh -c "$f_names" sh X {} + -o -exec sh -c "$f_names" sh E {} +
 }
-# tree_compare OWNED UNREAD: from the manifest, a line `=`, and what tree_facts and tree_more print:
+# tree_compare OWNED UNREAD: from the manifest, a line `=`, and what tree_facts and tree_extra print:
 # S STATE; ! CONFLICT; - and + LINE of a diff; and what is to be done: WHAT KIND TOLD NAME, WHAT being
 # m where it is missing, c if it differs, r if it is to be removed, and TOLD what a link points to.
 tree_compare() {
@@ -844,33 +844,33 @@ tree_compare() {
       print "S " (text ? text " of " n : "as given")
     }'
 }
-# tree_found KEY: states what tree_compare says, and shows its diff. Fails where there are conflicts.
-tree_found() {
+# tree_report KEY: states what tree_compare says, and shows its diff. Fails where there are conflicts.
+tree_report() {
   # not more lines than it takes: a shell reads a pipe byte by byte
   if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcr] '; else LC_ALL=C grep '^[!S] '; fi | {
-    f_tree_found_bad= f_tree_found_state=
-    while IFS= read -r f_tree_found_line; do
-      case $f_tree_found_line in
-      '! '*) f_tree_found_bad=1; printf '%s\n' "${f_tree_found_line#??}" >&2;;
-      'S '*) f_tree_found_state=${f_tree_found_line#??};;
+    f_tree_report_bad= f_tree_report_state=
+    while IFS= read -r f_tree_report_line; do
+      case $f_tree_report_line in
+      '! '*) f_tree_report_bad=1; printf '%s\n' "${f_tree_report_line#??}" >&2;;
+      'S '*) f_tree_report_state=${f_tree_report_line#??};;
       *)
-        f_tree_found_word=new
-        case $f_tree_found_line in -*) f_tree_found_word=old;; esac
-        case $f_tree_found_line in
-        *\\*) unwritten "${f_tree_found_line#??}"; o_line "$f_written"; o_tell $f_tree_found_word "$o_text";;
-        *) o_tell $f_tree_found_word "${f_tree_found_line#??}";;
+        f_tree_report_word=new
+        case $f_tree_report_line in -*) f_tree_report_word=old;; esac
+        case $f_tree_report_line in
+        *\\*) unescape_name "${f_tree_report_line#??}"; o_line "$f_written"; o_report $f_tree_report_word "$o_text";;
+        *) o_report $f_tree_report_word "${f_tree_report_line#??}";;
         esac >&4;;
       esac
     done
-    [ -z "$f_tree_found_bad" ] || exit 1
-    [ -z "$o_show" ] || o_tell new# text >&4
-    state "$1" "$f_tree_found_state"; }
+    [ -z "$f_tree_report_bad" ] || exit 1
+    [ -z "$o_show" ] || o_report new# text >&4
+    state "$1" "$f_tree_report_state"; }
 }
-# tree_moved PLAN FROM: does what tree_compare says in the file PLAN, many at a time: renames what is
+# tree_apply PLAN FROM: does what tree_compare says in the file PLAN, many at a time: renames what is
 # missing or different from the folder FROM, which holds it under the same names, into the folder at
 # hand, and removes what is to be removed. Of folders that are there it changes nothing.
 # Sets f_from.
-tree_moved() {
+tree_apply() {
   f_from=$2
   # a script, of names as quoted words
   LC_ALL=C awk '
@@ -882,7 +882,7 @@ tree_moved() {
         s = substr(s, RSTART + RLENGTH) }
       return t s }
     function word(s) { gsub(q, q "\\" q q, s); return q s q }
-    function told(up) { if (list[up] != "") print "tree_in " word(up) list[up]; list[up] = ""; size[up] = 0 }
+    function told(up) { if (list[up] != "") print "tree_move_into " word(up) list[up]; list[up] = ""; size[up] = 0 }
     function gone(what) { if (old[what] != "") print what " --" old[what]; old[what] = ""; left[what] = 0 }
     BEGIN { q = sprintf("%c", 39) }
     /^r / {
@@ -910,36 +910,36 @@ tree_moved() {
     }' <"$1" >"$2.moves"
   . "$2.moves"
 }
-# tree_in FOLDER PATH…: moves these, from the same folder below f_from, into the folder. Who owns
+# tree_move_into FOLDER PATH…: moves these, from the same folder below f_from, into the folder. Who owns
 # folders that are not to be written to can do that, too.
 # Reads f_from.
-tree_in() {
-  f_tree_in_up=$1; shift
-  f_tree_in_was=
-  [ -w "$f_from/$f_tree_in_up" ] || chmod -- u+w "$f_from/$f_tree_in_up" || return
-  [ -w "$f_tree_in_up" ] || {
-    attributes "$f_tree_in_up"
-    f_tree_in_was=$f_mode
-    chmod -- u+w "$f_tree_in_up" || return; }
-  f_tree_in_code=0
-  for f_tree_in_each; do
+tree_move_into() {
+  f_tree_move_into_up=$1; shift
+  f_tree_move_into_was=
+  [ -w "$f_from/$f_tree_move_into_up" ] || chmod -- u+w "$f_from/$f_tree_move_into_up" || return
+  [ -w "$f_tree_move_into_up" ] || {
+    attributes "$f_tree_move_into_up"
+    f_tree_move_into_was=$f_mode
+    chmod -- u+w "$f_tree_move_into_up" || return; }
+  f_tree_move_into_code=0
+  for f_tree_move_into_each; do
     shift
-    if [ -d "$f_tree_in_each" ] && [ ! -L "$f_tree_in_each" ] && [ ! -w "$f_tree_in_each" ]; then
-      tree_placed "$f_tree_in_each" "$f_tree_in_up/${f_tree_in_each##*/}" || f_tree_in_code=1
-    else set -- "$@" "$f_tree_in_each"
+    if [ -d "$f_tree_move_into_each" ] && [ ! -L "$f_tree_move_into_each" ] && [ ! -w "$f_tree_move_into_each" ]; then
+      tree_rename "$f_tree_move_into_each" "$f_tree_move_into_up/${f_tree_move_into_each##*/}" || f_tree_move_into_code=1
+    else set -- "$@" "$f_tree_move_into_each"
     fi
   done
-  [ $# = 0 ] || mv -f -- "$@" "$f_tree_in_up/" || f_tree_in_code=1
-  [ -z "$f_tree_in_was" ] || chmod -- "0$f_tree_in_was" "$f_tree_in_up"
-  return $f_tree_in_code
+  [ $# = 0 ] || mv -f -- "$@" "$f_tree_move_into_up/" || f_tree_move_into_code=1
+  [ -z "$f_tree_move_into_was" ] || chmod -- "0$f_tree_move_into_was" "$f_tree_move_into_up"
+  return $f_tree_move_into_code
 }
-# tree_placed FROM TO: renames a folder to what is not there, whatever its mode: to change what is
+# tree_rename FROM TO: renames a folder to what is not there, whatever its mode: to change what is
 # above it, it has to be writable.
-tree_placed() {
+tree_rename() {
   [ ! -w "$1" ] || { mv -- "$1" "$2"; return; }
   attributes "$1"
-  f_tree_placed_mode=$f_mode
-  chmod -- u+w "$1" && mv -- "$1" "$2" && chmod -- "0$f_tree_placed_mode" "$2"
+  f_tree_rename_mode=$f_mode
+  chmod -- u+w "$1" && mv -- "$1" "$2" && chmod -- "0$f_tree_rename_mode" "$2"
 }
 
 # Git repositories, as git on the host reads them.
@@ -959,7 +959,7 @@ git_alone() {
     export GIT_SSH_COMMAND="${f_git_alone_ssh:-ssh} -o BatchMode=yes"
 }
 # git_url URL: it, without the user and the password that may stand in it: arguments can be seen by
-# all users. git gets these two when it asks, see git_told.
+# all users. git gets these two when it asks, see git_with_credentials.
 # Sets f_url f_server f_user f_password.
 git_url() {
   f_url=$1 f_server= f_user= f_password=
@@ -977,13 +977,13 @@ git_url() {
   f_password=$f_decoded
   f_server=${1%%://*}://${f_git_url_host##*@}
   f_url=$f_server${f_git_url_rest#"$f_git_url_host"}
-  git() { git_told "$@"; }
+  git() { git_with_credentials "$@"; }
 }
-# git_told WORD…: git, with the user and the password for f_server. They are in its environment,
+# git_with_credentials WORD…: git, with the user and the password for f_server. They are in its environment,
 # which nobody else can read, and in that of the helper that it asks. Other helpers are neither
 # asked about that server nor told what it took.
 # Reads f_server f_user f_password.
-git_told() {
+git_with_credentials() {
   ORCH_USER=$f_user ORCH_PASSWORD=$f_password command git -c "credential.$f_server.helper=" \
     -c "credential.$f_server.helper=!f() { test \$1 != get || printf 'username=%s\\npassword=%s\\n' \"\$ORCH_USER\" \"\$ORCH_PASSWORD\"; }; f" "$@"
 }
@@ -1010,12 +1010,12 @@ git_listed() {
   # no connection that stays: it would hold the pipe that git's words come through
   [ -z "${GIT_SSH_COMMAND-}" ] || export GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o ControlMaster=no"
   {
-    if f_git_listed_said=$(export LC_ALL=C; git ls-remote -- "$@" 2>&1 >&5 5>&-); then
-      [ -z "$f_git_listed_said" ] || printf '%s\n' "$f_git_listed_said" >&2
+    if f_git_listed_output=$(export LC_ALL=C; git ls-remote -- "$@" 2>&1 >&5 5>&-); then
+      [ -z "$f_git_listed_output" ] || printf '%s\n' "$f_git_listed_output" >&2
       return
     fi
   } 5>&1
-  case $f_git_listed_said in
+  case $f_git_listed_output in
   *'ost key verification failed'*|*'host key is known'*)
     f_git_listed_why="this host does not know the git server's host key: put it into known_hosts here";;
   *'ermission denied ('*|*'uthentication failed'*|*'could not read Username'*|*'could not read Password'*)
@@ -1027,7 +1027,7 @@ git_listed() {
     f_git_listed_why="there is no such repository, or this host may not see it";;
   *) f_git_listed_why="git could not read it";;
   esac
-  printf '%s\n' "$f_git_listed_said" "$1: $f_git_listed_why" >&2
+  printf '%s\n' "$f_git_listed_output" "$1: $f_git_listed_why" >&2
   return 1
 }
 # git_resolve REPO VERSION: the commit that VERSION is there, and the ref that says so; none does
@@ -1064,10 +1064,10 @@ git_refs() {
   f_ref= f_commit= f_git_refs_all= f_git_refs_repo=$1 f_git_refs_for=$2
   shift 2
   # ls-remote finds by a name's end, refs/heads/main also x/refs/heads/main: only equal ones count
-  f_git_refs_there=$(
+  f_git_refs_found=$(
     git_listed "$f_git_refs_repo" "$@" "refs/tags/$f_git_refs_for^{}" "$f_git_refs_for^{}"
   ) || return
-  case $f_git_refs_for in *^*) f_git_refs_there=;; esac
+  case $f_git_refs_for in *^*) f_git_refs_found=;; esac
   for f_git_refs_ref; do
     f_git_refs_id=
     while read -r f_git_refs_word f_git_refs_name; do
@@ -1075,13 +1075,13 @@ git_refs() {
       "$f_git_refs_ref"|"$f_git_refs_ref^{}") f_git_refs_id=$f_git_refs_word;;
       esac
     done <<END
-$f_git_refs_there
+$f_git_refs_found
 END
     [ "$f_git_refs_id" ] || continue
     f_git_refs_all=$f_git_refs_all+
     [ "$f_commit" ] || f_commit=$f_git_refs_id f_ref=$f_git_refs_ref
   done
-  [ "$f_git_refs_all" != ++ ] || mended ||
+  [ "$f_git_refs_all" != ++ ] || is_fixed ||
     echo "$f_git_refs_for is both a branch and a tag in $f_git_refs_repo: it is taken for the branch;" \
       "refs/tags/$f_git_refs_for is the tag" >&2
 }

@@ -11,15 +11,15 @@ case $lock in */*) ;; *) lock=./$lock;; esac
 f_dir=${lock%/*}
 [ "$f_dir" ] || f_dir=/
 
-# here: this machine, and what makes process ids mean the same.
-# Sets f_here f_boot f_space.
-here() {
-  f_here_id= f_boot= f_space=
-  read -r f_here 2>/dev/null </proc/sys/kernel/hostname || f_here=$(uname -n)
-  read -r f_here_id 2>/dev/null </etc/machine-id || :
+# identify_machine: this machine, and what makes process ids mean the same.
+# Sets f_this_machine f_boot f_space.
+identify_machine() {
+  f_identify_machine_id= f_boot= f_space=
+  read -r f_this_machine 2>/dev/null </proc/sys/kernel/hostname || f_this_machine=$(uname -n)
+  read -r f_identify_machine_id 2>/dev/null </etc/machine-id || :
   read -r f_boot 2>/dev/null </proc/sys/kernel/random/boot_id || :
   f_space=$(readlink /proc/self/ns/pid 2>/dev/null) || :
-  f_here="$f_here $f_here_id"
+  f_this_machine="$f_this_machine $f_identify_machine_id"
 }
 # beats PID: what no other process had or will have until the machine is off.
 # Sets f_beats.
@@ -45,9 +45,9 @@ alive() {
   return 1
 }
 # look: what the lock says, and f_state: free, held, stale, away, odd. Fails where there is none.
-# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 look() {
-  f_run= f_app= f_owner= f_since= f_message= f_shell= f_machine= f_its_boot= f_its_space= f_made=
+  f_run= f_app= f_owner= f_since= f_message= f_shell= f_machine= f_its_boot= f_its_space= f_created=
   f_state=free
   [ -e "$lock" ] || [ -L "$lock" ] || return
   f_state=odd
@@ -63,13 +63,13 @@ look() {
     machine=*) f_machine=${f_look_line#*=};;
     boot=*) f_its_boot=${f_look_line#*=};;
     space=*) f_its_space=${f_look_line#*=};;
-    made=*) f_made=${f_look_line#*=};;
+    made=*) f_created=${f_look_line#*=};;
     esac
   done 2>/dev/null <"$lock"
   [ "$f_run" ] || return 0
-  here
+  identify_machine
   f_state=stale
-  if [ "$f_machine" != "$f_here" ]; then f_state=away
+  if [ "$f_machine" != "$f_this_machine" ]; then f_state=away
   elif [ "$f_its_boot" != "$f_boot" ]; then :
   elif [ "$f_its_space" != "$f_space" ]; then f_state=away
   elif alive "$f_shell"; then f_state=held
@@ -97,14 +97,14 @@ room() {
   [ -w "$f_dir" ] && [ -x "$f_dir" ] || refused "may not write to $f_dir ($(about "$f_dir"))"
 }
 # draw FILE: writes what the lock is to hold.
-# Sets f_here f_boot f_space f_beats.
+# Sets f_this_machine f_boot f_space f_beats.
 # Reads f_mine.
 draw() {
-  here
+  identify_machine
   beats $PPID
   (
     umask 022
-    printf '%s\n' "$holder" "shell=$f_beats" "machine=$f_here" "boot=$f_boot" "space=$f_space" \
+    printf '%s\n' "$holder" "shell=$f_beats" "machine=$f_this_machine" "boot=$f_boot" "space=$f_space" \
       "made=$f_mine" >"$1"
   ) 2>/dev/null
 }
@@ -118,7 +118,7 @@ entered() {
   case $f_run in ''|*' '*) return 1;; esac
   case " $within " in *" $f_run "*) echo entered;; *) return 1;; esac
 }
-# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats f_mine.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats f_mine.
 take() {
   f_take_tries=4 f_take_waited=
   while [ $f_take_tries -gt 0 ]; do
@@ -153,26 +153,26 @@ show() {
     "message=$f_message" "machine=${f_machine%% *}" "state=$f_state"
   do printf '%s\n' "$f_show_line"; done
 }
-# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats f_mine.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats f_mine.
 renew() {
   look && ours || exit 75
-  f_mine=$f_made
+  f_mine=$f_created
   draw "$lock.$token" && mv -f -- "$lock.$token" "$lock"
 }
-# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 free() { if look && ours; then drop; fi; }
 # drop: the lock goes, and the folders that were made for it, if nothing else is there.
-# Reads f_made.
+# Reads f_created.
 drop() {
   rm -f -- "$lock" || return
   f_drop_dir=$f_dir
-  while [ "$f_made" ] && rmdir -- "$f_drop_dir" 2>/dev/null && [ "$f_drop_dir" != "$f_made" ]; do
+  while [ "$f_created" ] && rmdir -- "$f_drop_dir" 2>/dev/null && [ "$f_drop_dir" != "$f_created" ]; do
     f_drop_dir=${f_drop_dir%/*}
   done
   return 0
 }
 # tell: for people, whose it is.
-# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 tell() {
   if ! look; then
     f_tell_up=$f_dir
@@ -191,7 +191,7 @@ tell() {
   echo
 }
 # release: lets go of one that is not ours.
-# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_made f_state f_here f_boot f_space f_beats.
+# Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 release() {
   tell
   [ "$f_state" != free ] || return 0

@@ -12,7 +12,7 @@ from orchestrator.model.text_encoding import escape_bytes
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
 
-class Out:
+class TextConsole:
     """Lines to one text stream, flushed at once.
 
     ``width`` is the columns there are, or None where lines may be of any length. When
@@ -47,34 +47,36 @@ class Out:
         return escape_bytes(text).encode(encoding, "replace").decode(encoding)
 
 
-def open_out(stream: TextIO, environ: Mapping[str, str]) -> Out:
+def open_console(stream: TextIO, environ: Mapping[str, str]) -> TextConsole:
     """The stream with its width (``COLUMNS`` first) and with colour where it can be shown."""
-    return Out(stream, colour=lively(stream, environ), width=_width(stream, environ))
+    return TextConsole(
+        stream, colour=supports_live_output(stream, environ), width=_width(stream, environ)
+    )
 
 
-def lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def supports_live_output(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether control codes may be sent: a terminal, and neither CI, NO_COLOR nor TERM=dumb.
 
     NO_COLOR counts when it is not empty (https://no-color.org).
     """
     ci = environ.get("CI", "").lower() not in ("", "0", "false")
     dumb = environ.get("TERM", "") in ("", "dumb")
-    return _terminal(stream) and not (ci or dumb or environ.get("NO_COLOR"))
+    return _is_terminal(stream) and not (ci or dumb or environ.get("NO_COLOR"))
 
 
 def style_of(status: Status) -> str:
     """The style of a status. Never its only sign: the word stands there too."""
-    if status.bad:
+    if status.is_failure:
         return RED
     return {Status.OK: GREEN, Status.SKIPPED: DIM, Status.CHANGED: YELLOW}.get(status, CYAN)
 
 
-def said(status: Status) -> str:
+def status_text(status: Status) -> str:
     """A status in words: ``timed out``."""
     return status.value.replace("_", " ")
 
 
-def _terminal(stream: TextIO) -> bool:
+def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
     except ValueError:  # closed
@@ -85,7 +87,7 @@ def _width(stream: TextIO, environ: Mapping[str, str]) -> int | None:
     columns = environ.get("COLUMNS", "")
     if columns.isascii() and columns.isdigit() and int(columns[:9]) > 0:
         return max(int(columns[:9]), 20)
-    if not _terminal(stream):
+    if not _is_terminal(stream):
         return None
     try:
         return max(os.get_terminal_size(stream.fileno()).columns or 80, 20)

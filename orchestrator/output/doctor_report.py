@@ -4,38 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from orchestrator.model.host_check import ASKED, WAY, Checkup, State, Trouble
-from orchestrator.model.host_folding import fold, fold_messages, frame_of
-from orchestrator.model.sanitize import one_line
+from orchestrator.model.host_check import (
+    CONNECTION_CHECKS,
+    HOST_CHECKS,
+    HealthFinding,
+    HostCheck,
+    HostHealth,
+)
+from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
+from orchestrator.model.sanitize import to_one_line
 from orchestrator.model.text_encoding import dump_json
-from orchestrator.output.console import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Out
-from orchestrator.output.tables import Column, blocks
-from orchestrator.output.text_width import wrap
+from orchestrator.output.console import BOLD, CYAN, DIM, GREEN, RED, YELLOW, TextConsole
+from orchestrator.output.tables import TableColumn, table_blocks
+from orchestrator.output.text_width import wrap_text
 
 _COLUMNS = (
-    Column("HOST"), Column("VIA", drop=2), Column("DNS", drop=1), Column("REACH"),
-    Column("KEY"), Column("AUTH"), Column("SHELL"), Column("SUDO"), Column("DISK"),
-    Column("CLOCK"), Column("TOOLS"), Column("MS", right=True, drop=3),
+    TableColumn("HOST"), TableColumn("VIA", drop=2), TableColumn("DNS", drop=1), TableColumn("REACH"),
+    TableColumn("KEY"), TableColumn("AUTH"), TableColumn("SHELL"), TableColumn("SUDO"), TableColumn("DISK"),
+    TableColumn("CLOCK"), TableColumn("TOOLS"), TableColumn("MS", right=True, drop=3),
 )  # fmt: skip
 _STYLES = {"ok": GREEN, "warn": YELLOW, "fail": RED}
 _UNITS = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
-_SAYS = {
-    State.FINE: "fine",
-    State.WARNED: "with warnings",
-    State.FAILS: "where steps will fail",
-    State.UNREACHABLE: "unreachable",
-    State.INTERRUPTED: "not looked at",
+_STATE_WORDS = {
+    HostHealth.FINE: "fine",
+    HostHealth.WARNED: "with warnings",
+    HostHealth.FAILS: "where steps will fail",
+    HostHealth.UNREACHABLE: "unreachable",
+    HostHealth.INTERRUPTED: "not looked at",
 }
-Mask = Callable[[str], str]
+MaskFunction = Callable[[str], str]
 
 
-def doctor_lines(checkups: Sequence[Checkup], out: Out, mask: Mask = str) -> Iterator[str]:
+def doctor_lines(
+    checkups: Sequence[HostCheck], out: TextConsole, mask: MaskFunction = str
+) -> Iterator[str]:
     """The table, the troubles and a line that counts. ``mask`` hides secrets."""
-    looked = [checkup for checkup in checkups if checkup.state is not State.INTERRUPTED]
-    groups: dict[tuple[str, ...], list[Checkup]] = {}
+    looked = [checkup for checkup in checkups if checkup.state is not HostHealth.INTERRUPTED]
+    groups: dict[tuple[str, ...], list[HostCheck]] = {}
     for checkup in looked:
-        groups.setdefault(_alike(checkup), []).append(checkup)
-    rows = [_row(cells, group) for cells, group in groups.items()]
+        groups.setdefault(_shared_cells(checkup), []).append(checkup)
+    rows = [_table_row(cells, group) for cells, group in groups.items()]
 
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
@@ -46,79 +54,82 @@ def doctor_lines(checkups: Sequence[Checkup], out: Out, mask: Mask = str) -> Ite
         return out.paint(text, _STYLES[word]) if word in _STYLES else text
 
     if rows:
-        for block in blocks(_COLUMNS, rows, out.width, paint):
+        for block in table_blocks(_COLUMNS, rows, out.width, paint):
             yield from block
-    troubles = list(_troubles(looked))
+    troubles = list(_findings(looked))
     if troubles:
         yield ""
     for label, what, hint in troubles:
-        yield from _told(label, mask(what), mask(hint), out)
+        yield from _finding_lines(label, mask(what), mask(hint), out)
     yield ""
-    yield _count(checkups)
+    yield _count_states(checkups)
 
 
-def doctor_json(checkup: Checkup, mask: Mask = str) -> str:
+def doctor_json(checkup: HostCheck, mask: MaskFunction = str) -> str:
     """One host as JSON: bytes and seconds; null where something is not known."""
     return dump_json(
         {
             "host": checkup.host,
             "state": checkup.state.value,
             "transport": checkup.transport,
-            "place": checkup.place or None,
-            "via": list(checkup.via),
-            "checks": {check: checkup.verdict(check) or None for check in (*WAY, *ASKED)},
-            "shell": checkup.shell or None,
-            "home_free": checkup.free.get("home"),
-            "tmp_free": checkup.free.get("tmp"),
-            "clock_skew": None if checkup.skew is None else round(checkup.skew, 1),
+            "place": checkup.endpoint or None,
+            "via": list(checkup.jump_hosts),
+            "checks": {
+                check: checkup.check_status(check) or None
+                for check in (*CONNECTION_CHECKS, *HOST_CHECKS)
+            },
+            "shell": checkup.shell_name or None,
+            "home_free": checkup.free_bytes.get("home"),
+            "tmp_free": checkup.free_bytes.get("tmp"),
+            "clock_skew": None if checkup.clock_skew is None else round(checkup.clock_skew, 1),
             "latency": None if checkup.latency is None else round(checkup.latency, 4),
             "troubles": [
                 {
                     "check": trouble.check,
                     "fails": trouble.fails,
-                    "what": mask(trouble.what),
+                    "what": mask(trouble.message),
                     "hint": mask(trouble.hint),
                 }
-                for trouble in checkup.troubles
+                for trouble in checkup.findings
             ],
         }
     )
 
 
-def _alike(checkup: Checkup) -> tuple[str, ...]:
+def _shared_cells(checkup: HostCheck) -> tuple[str, ...]:
     """What hosts on one row have in common: all cells but those with numbers that vary."""
-    shell = checkup.verdict("shell")
+    shell = checkup.check_status("shell")
     return (
-        ",".join(checkup.via),
-        *(checkup.verdict(check) for check in WAY[:4]),
-        checkup.shell if shell == "ok" else shell,
-        *(checkup.verdict(check) for check in ASKED),
+        ",".join(checkup.jump_hosts),
+        *(checkup.check_status(check) for check in CONNECTION_CHECKS[:4]),
+        checkup.shell_name if shell == "ok" else shell,
+        *(checkup.check_status(check) for check in HOST_CHECKS),
     )
 
 
-def _row(alike: tuple[str, ...], group: Sequence[Checkup]) -> list[str]:
+def _table_row(alike: tuple[str, ...], group: Sequence[HostCheck]) -> list[str]:
     *before, disk, clock, tools = alike
-    hosts = fold(checkup.host for checkup in group)
-    return [hosts, *before, _disk(disk, group), clock, tools, _latency(group)]
+    hosts = fold_hostnames(checkup.host for checkup in group)
+    return [hosts, *before, _disk_text(disk, group), clock, tools, _latency_text(group)]
 
 
-def _disk(verdict: str, group: Sequence[Checkup]) -> str:
+def _disk_text(verdict: str, group: Sequence[HostCheck]) -> str:
     """The least that is free where steps write; with + where that differs."""
-    least = [min(checkup.free.values()) for checkup in group if checkup.free]
+    least = [min(checkup.free_bytes.values()) for checkup in group if checkup.free_bytes]
     if verdict != "ok" or not least:
         return verdict
-    texts = [_size(size) for size in sorted(least)]
+    texts = [_size_text(size) for size in sorted(least)]
     return texts[0] + ("+" if texts[-1] != texts[0] else "")
 
 
-def _size(size: int) -> str:
+def _size_text(size: int) -> str:
     for unit, name in _UNITS:
         if size >= unit:
             return f"{size / unit:.1f}{name}" if size < 10 * unit else f"{size // unit}{name}"
     return str(size)
 
 
-def _latency(group: Sequence[Checkup]) -> str:
+def _latency_text(group: Sequence[HostCheck]) -> str:
     found = sorted(checkup.latency * 1000 for checkup in group if checkup.latency is not None)
     if not found:
         return ""
@@ -126,42 +137,50 @@ def _latency(group: Sequence[Checkup]) -> str:
     return least if least == most else f"{least}-{most}"
 
 
-def _troubles(checkups: Iterable[Checkup]) -> Iterator[tuple[str, str, str]]:
+def _findings(checkups: Iterable[HostCheck]) -> Iterator[tuple[str, str, str]]:
     """Label, text with its hosts, and what to do: the worst first, equal ones as one."""
-    found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[tuple[Checkup, Trouble]]] = {}
+    found: dict[
+        tuple[str, tuple[str, ...], tuple[str, ...]], list[tuple[HostCheck, HealthFinding]]
+    ] = {}
     for checkup in checkups:
-        for trouble in checkup.troubles:
-            what, hint = (frame_of(text, checkup.host) for text in (trouble.what, trouble.hint))
-            found.setdefault((_label(checkup, trouble), what, hint), []).append((checkup, trouble))
+        for trouble in checkup.findings:
+            what, hint = (
+                message_frame(text, checkup.host) for text in (trouble.message, trouble.hint)
+            )
+            found.setdefault((_finding_label(checkup, trouble), what, hint), []).append(
+                (checkup, trouble)
+            )
     order = ("unreachable", "error", "warning")
     for (label, *_), group in sorted(found.items(), key=lambda one: order.index(one[0][0])):
-        text = fold_messages((checkup.host, trouble.what) for checkup, trouble in group)
+        text = fold_messages((checkup.host, trouble.message) for checkup, trouble in group)
         advice = fold_messages((checkup.host, trouble.hint) for checkup, trouble in group)
-        yield label, f"{fold(checkup.host for checkup, _ in group)}: {text}", advice
+        yield label, f"{fold_hostnames(checkup.host for checkup, _ in group)}: {text}", advice
 
 
-def _label(checkup: Checkup, trouble: Trouble) -> str:
-    if not trouble.fails:
+def _finding_label(checkup: HostCheck, finding: HealthFinding) -> str:
+    if not finding.fails:
         return "warning"
-    return "unreachable" if checkup.state is State.UNREACHABLE else "error"
+    return "unreachable" if checkup.state is HostHealth.UNREACHABLE else "error"
 
 
-def _told(label: str, what: str, hint: str, out: Out) -> Iterator[str]:
+def _finding_lines(label: str, what: str, hint: str, out: TextConsole) -> Iterator[str]:
     style = YELLOW if label == "warning" else RED
-    yield from _wrapped(f"{label}:", style, one_line(what), out)
+    yield from _wrapped_finding(f"{label}:", style, to_one_line(what), out)
     if hint:
-        yield from _wrapped("  help:", CYAN, one_line(hint), out)
+        yield from _wrapped_finding("  help:", CYAN, to_one_line(hint), out)
 
 
-def _wrapped(label: str, style: str, text: str, out: Out) -> Iterator[str]:
+def _wrapped_finding(label: str, style: str, text: str, out: TextConsole) -> Iterator[str]:
     """The text behind its label, within the width that there is."""
-    rows = [text] if out.width is None else wrap(text, max(20, out.width - len(label) - 1))
+    rows = [text] if out.width is None else wrap_text(text, max(20, out.width - len(label) - 1))
     yield f"{out.paint(label, style)} {rows[0]}"
     for row in rows[1:]:
         yield f"{' ' * len(label)} {row}"
 
 
-def _count(checkups: Sequence[Checkup]) -> str:
+def _count_states(checkups: Sequence[HostCheck]) -> str:
     states = [checkup.state for checkup in checkups]
-    parts = [f"{states.count(state)} {_SAYS[state]}" for state in State if state in states]
+    parts = [
+        f"{states.count(state)} {_STATE_WORDS[state]}" for state in HostHealth if state in states
+    ]
     return f"{len(states)} host{'' if len(states) == 1 else 's'}: {', '.join(parts)}"

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.errors import Mark, Problem, excerpt
-from orchestrator.model.sanitize import visible
-from orchestrator.output.console import BOLD, CYAN, RED, Out
+from orchestrator.errors import Diagnostic, SourcePosition, source_excerpt
+from orchestrator.model.sanitize import show_controls
+from orchestrator.output.console import BOLD, CYAN, RED, TextConsole
 
-_PLACES = 5
+_MAX_POSITIONS = 5
 
 
-def problems_text(problems: Sequence[Problem], out: Out) -> str:
+def problems_text(problems: Sequence[Diagnostic], out: TextConsole) -> str:
     """All problems, those that differ only in their place as one; several with their count.
 
     ``out`` is where the text will go: it decides on colour. The text has no final newline.
     """
-    places: dict[tuple[str, str], dict[Mark, None]] = {}
+    marks_by_text: dict[tuple[str, str], dict[SourcePosition, None]] = {}
     for problem in problems:
-        marks = places.setdefault((problem.what, problem.hint), {})
+        marks = marks_by_text.setdefault((problem.message, problem.hint), {})
         if problem.mark is not None:
             marks[problem.mark] = None
     found = [
-        "\n".join(_one(what, hint, list(marks), out)) for (what, hint), marks in places.items()
+        "\n".join(_problem_lines(what, hint, list(marks), out))
+        for (what, hint), marks in marks_by_text.items()
     ]
     if len(found) > 1:
         found.append(f"{len(found)} errors")
     return ("\n\n" if len(found) > 1 else "\n").join(found)
 
 
-def _one(what: str, hint: str, marks: Sequence[Mark], out: Out) -> Iterator[str]:
-    first, *more = visible(what).split("\n")
+def _problem_lines(
+    what: str, hint: str, marks: Sequence[SourcePosition], out: TextConsole
+) -> Iterator[str]:
+    first, *more = show_controls(what).split("\n")
     yield f"{out.paint('error:', RED)} {out.paint(first, BOLD)}"
     yield from (f"  {line}" for line in more)
-    for number, mark in enumerate(marks[:_PLACES]):
-        yield f"  {out.paint('-->', CYAN)} {visible(str(mark))}"
-        shown = "" if number else visible(excerpt(mark))
+    for number, mark in enumerate(marks[:_MAX_POSITIONS]):
+        yield f"  {out.paint('-->', CYAN)} {show_controls(str(mark))}"
+        shown = "" if number else show_controls(source_excerpt(mark))
         yield from shown.split("\n") if shown else ()
-    if len(marks) > _PLACES:
-        yield f"  … and {len(marks) - _PLACES} more places"
-    for number, line in enumerate(visible(hint).split("\n") if hint else ()):
+    if len(marks) > _MAX_POSITIONS:
+        yield f"  … and {len(marks) - _MAX_POSITIONS} more places"
+    for number, line in enumerate(show_controls(hint).split("\n") if hint else ()):
         yield f"      {line}" if number else f"{out.paint('help:', CYAN)} {line}"

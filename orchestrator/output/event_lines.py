@@ -12,12 +12,12 @@ import time
 from msgspec.structs import replace
 
 from orchestrator.model.event import (
-    INTERRUPTED,
+    CONNECT_INTERRUPTED,
     ConnectFinished,
     ConnectStarted,
     Crashed,
-    Event,
     HostFinished,
+    RunEvent,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -26,17 +26,17 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.host_folding import frame_of
-from orchestrator.model.sanitize import one_line
-from orchestrator.model.step_number import label
-from orchestrator.model.step_result import Outcome, Status
-from orchestrator.output.console import CYAN, RED, YELLOW, said, style_of
-from orchestrator.output.diff import in_short
+from orchestrator.model.host_folding import message_frame
+from orchestrator.model.sanitize import to_one_line
+from orchestrator.model.step_number import number_label
+from orchestrator.model.step_result import Status, StepResult
+from orchestrator.output.console import CYAN, RED, YELLOW, status_text, style_of
+from orchestrator.output.diff import one_line_change
 
-_QUIET = (Status.OK, Status.SKIPPED)
+_QUIET_STATUSES = (Status.OK, Status.SKIPPED)
 
 
-class Lines:
+class EventLineFormatter:
     """The lines of a whole run. What kept a host from being connected is said when it happens,
     and not a second time as the end of its task; what to do about it only for the first host that
     has the same error. Of those that an interrupt left in the middle of it only how many there
@@ -48,115 +48,123 @@ class Lines:
         self._hinted: set[tuple[str, ...]] = set()
         self._left: set[str] = set()
 
-    def line(self, event: Event) -> tuple[str, str] | None:
+    def format_event(self, event: RunEvent) -> tuple[str, str] | None:
         """The event's line and the style it may have, or None where it is not told."""
         match event:
-            case ConnectFinished(error=error) if error == INTERRUPTED and self._verbose <= 0:
+            case ConnectFinished(error=error) if (
+                error == CONNECT_INTERRUPTED and self._verbose <= 0
+            ):
                 self._left.add(event.host)
                 return None
             case HostFinished() if event.host in self._left:
                 return None
             case RunFinished() if self._left:
                 count = len(self._left)
-                what = f"{INTERRUPTED} {count} host{'' if count == 1 else 's'}"
-                return _timed(event, what), YELLOW
+                what = f"{CONNECT_INTERRUPTED} {count} host{'' if count == 1 else 's'}"
+                return _with_time(event, what), YELLOW
             case ConnectFinished() if event.error:
                 self._away[event.host] = event.error
-                said = frame_of(event.error + event.hint, event.host)
-                if said in self._hinted and event.hint:
+                error_text = message_frame(event.error + event.hint, event.host)
+                if error_text in self._hinted and event.hint:
                     event = replace(event, hint="")
-                self._hinted.add(said)
+                self._hinted.add(error_text)
             case HostFinished() if event.outcome.status is Status.UNREACHABLE:
                 if self._away.get(event.host) == event.outcome.reason:
                     return None
-        return line(event, self._verbose)
+        return event_line(event, self._verbose)
 
 
-def line(event: Event, verbose: int) -> tuple[str, str] | None:
+def event_line(event: RunEvent, verbose: int) -> tuple[str, str] | None:
     """The event's line and the style it may have, or None where it is not told."""
-    found = _always(event) or (_usual(event) if verbose >= 0 else None)
-    found = found or (_more(event, verbose) if verbose > 0 else None)
+    found = _warning_line(event) or (_progress_line(event) if verbose >= 0 else None)
+    found = found or (_verbose_line(event, verbose) if verbose > 0 else None)
     if found is None:
         return None
     text, style = found
-    return _timed(event, text), style
+    return _with_time(event, text), style
 
 
-def _timed(event: Event, text: str) -> str:
-    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {one_line(text)}"
+def _with_time(event: RunEvent, text: str) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {to_one_line(text)}"
 
 
-def target(host: str, app: str | None) -> str:
+def host_label(host: str, app: str | None) -> str:
     """A host as it is called where there may be apps: ``devserver1 blog``."""
     return f"{host} {app}" if app else host
 
 
-def _always(event: Event) -> tuple[str, str] | None:
+def _warning_line(event: RunEvent) -> tuple[str, str] | None:
     match event:
         case Warned():
             return f"warning: {event.text}", YELLOW
         case Crashed():
-            return f"{_task(event.task, event.app)} {event.host}: {event.error}", RED
+            return f"{_task_text(event.task, event.app)} {event.host}: {event.error}", RED
         case ConnectFinished() if event.error:
             hint = f" ({event.hint})" if event.hint else ""
             return f"connect {event.host}: failed: {event.error}{hint}", RED
-        case HostFinished() if event.outcome.status.bad:
-            return _host_end(event), style_of(event.outcome.status)
+        case HostFinished() if event.outcome.status.is_failure:
+            return _host_end_text(event), style_of(event.outcome.status)
     return None
 
 
-def _usual(event: Event) -> tuple[str, str] | None:
+def _progress_line(event: RunEvent) -> tuple[str, str] | None:
     match event:
         case RunStarted():
             check = "check of " if event.check else ""
-            what = f"{check}{' '.join(event.tasks)} on {_hosts(event.hosts)}"
+            what = f"{check}{' '.join(event.tasks)} on {_hosts_text(event.hosts)}"
             return f"run {event.run}: stage {event.stage}, {what}", ""
         case TaskStarted():
-            return f"{_task(event.task, event.app)}: begins on {_hosts(event.hosts)}", ""
-        case StepFinished() if event.outcome.status not in _QUIET:
-            return _step_end(event), style_of(event.outcome.status)
+            return f"{_task_text(event.task, event.app)}: begins on {_hosts_text(event.hosts)}", ""
+        case StepFinished() if event.outcome.status not in _QUIET_STATUSES:
+            return _step_end_text(event), style_of(event.outcome.status)
         case HostFinished():
-            return _host_end(event), style_of(event.outcome.status)
+            return _host_end_text(event), style_of(event.outcome.status)
     return None
 
 
-def _more(event: Event, verbose: int) -> tuple[str, str] | None:
+def _verbose_line(event: RunEvent, verbose: int) -> tuple[str, str] | None:
     match event:
         case StepStarted():
-            where = f"{_task(event.task, event.app)} {event.host}"
-            return f"{where}: step {label(event.step)} begins: {event.name}", CYAN
+            step_host = f"{_task_text(event.task, event.app)} {event.host}"
+            return f"{step_host}: step {number_label(event.step)} begins: {event.name}", CYAN
         case StepFinished():
-            return _step_end(event), style_of(event.outcome.status)
+            return _step_end_text(event), style_of(event.outcome.status)
         case ConnectFinished():
             return f"connect {event.host}: ok ({event.seconds:.2f} s)", ""
         case ConnectStarted() if verbose > 1:
             return f"connect {event.host}: begins", ""
         case TaskFinished() if verbose > 1:
-            return f"{_task(event.task, event.app)}: ends ({event.seconds:.2f} s)", ""
+            return f"{_task_text(event.task, event.app)}: ends ({event.seconds:.2f} s)", ""
     return None
 
 
-def _step_end(event: StepFinished) -> str:
-    where = f"{_task(event.task, event.app)} {event.host}"
-    return f"{where}: step {label(event.step)} {event.name}: {_ending(event.outcome)}"
+def _step_end_text(event: StepFinished) -> str:
+    step_host = f"{_task_text(event.task, event.app)} {event.host}"
+    return (
+        f"{step_host}: step {number_label(event.step)} {event.name}: {_result_text(event.outcome)}"
+    )
 
 
-def _host_end(event: HostFinished) -> str:
-    return f"{_task(event.task, event.app)} {event.host}: {_ending(event.outcome)}"
+def _host_end_text(event: HostFinished) -> str:
+    return f"{_task_text(event.task, event.app)} {event.host}: {_result_text(event.outcome)}"
 
 
-def _task(task: str, app: str | None) -> str:
+def _task_text(task: str, app: str | None) -> str:
     return f"{app} {task}" if app else task
 
 
-def _hosts(hosts: tuple[str, ...]) -> str:
+def _hosts_text(hosts: tuple[str, ...]) -> str:
     return f"{len(hosts)} host{'' if len(hosts) == 1 else 's'}"
 
 
-def _ending(outcome: Outcome) -> str:
+def _result_text(outcome: StepResult) -> str:
     """``failed (0.03 s): exit 1``: the status in words, how long, and why."""
     ignored = ", ignored" if outcome.ignored else ""
-    reason = f": {outcome.reason or in_short(outcome)}" if outcome.reason or outcome.changes else ""
+    reason = (
+        f": {outcome.reason or one_line_change(outcome)}"
+        if outcome.reason or outcome.changes
+        else ""
+    )
     if not reason and outcome.exit_status:
         reason = f": exit {outcome.exit_status}"
-    return f"{said(outcome.status)}{ignored} ({outcome.seconds:.2f} s){reason}"
+    return f"{status_text(outcome.status)}{ignored} ({outcome.seconds:.2f} s){reason}"

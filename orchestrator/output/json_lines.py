@@ -15,63 +15,68 @@ from typing import Any
 
 from orchestrator.model import step_number
 from orchestrator.model.event import (
-    Event,
     HostFinished,
+    RunEvent,
     RunFinished,
     StepFinished,
     StepOutput,
     StepStarted,
 )
-from orchestrator.model.step_result import Outcome, Row
+from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
-from orchestrator.output.console import Out
+from orchestrator.output.console import TextConsole
 
 
-class JsonLines:
+class JsonLinesSink:
     """A sink that writes each event as one line of ASCII and flushes it."""
 
-    def __init__(self, out: Out) -> None:
+    def __init__(self, out: TextConsole) -> None:
         self._out = out
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         if not isinstance(event, StepOutput):
-            self._out.lines([dump_json(as_json(event))])
+            self._out.lines([dump_json(event_to_json(event))])
 
     def close(self) -> None:
         """Nothing to let go of."""
 
 
-def as_json(event: Event) -> Mapping[str, Any]:
+def event_to_json(event: RunEvent) -> Mapping[str, Any]:
     """The event as plain data."""
-    found: dict[str, Any] = {"event": _snake(type(event).__name__), "time": event.time}
+    found: dict[str, Any] = {"event": _snake_case(type(event).__name__), "time": event.time}
     match event:
         case StepFinished(_, app, task, step, name, host, outcome):
             found |= {
                 "app": app,
                 "task": task,
-                **step_number.fields(step),
+                **step_number.number_fields(step),
                 "name": name,
                 "host": host,
             }
-            return found | _step(outcome)
+            return found | _result_json(outcome)
         case HostFinished(_, app, task, host, outcome):
             found |= {"app": app, "task": task, "host": host, "status": outcome.status.value}
             return found | {"reason": outcome.reason, "seconds": round(outcome.seconds, 4)}
         case RunFinished():
-            found |= {"exit_code": int(event.exit_code), "rows": [_row(row) for row in event.rows]}
+            found |= {
+                "exit_code": int(event.exit_code),
+                "rows": [_row_json(row) for row in event.rows],
+            }
             return found | {"seconds": round(event.seconds, 4), "log": event.log}
     found |= {name: getattr(event, name) for name in event.__struct_fields__}
-    return found | step_number.fields(event.step) if isinstance(event, StepStarted) else found
+    return (
+        found | step_number.number_fields(event.step) if isinstance(event, StepStarted) else found
+    )
 
 
-def _step(outcome: Outcome) -> dict[str, Any]:
+def _result_json(outcome: StepResult) -> dict[str, Any]:
     """``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
     ``diff`` stand only where there is something to say."""
     found: dict[str, Any] = {
         "status": outcome.status.value,
         "exit_status": outcome.exit_status,
-        "stdout": outcome.stdout.shown,
-        "stderr": outcome.stderr.shown,
+        "stdout": outcome.stdout.display_text,
+        "stderr": outcome.stderr.display_text,
         "seconds": round(outcome.seconds, 4),
     }
     extra = {
@@ -88,7 +93,7 @@ def _step(outcome: Outcome) -> dict[str, Any]:
     return found | {key: value for key, value in extra.items() if value}
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row_json(row: HostSummary) -> dict[str, Any]:
     """``hint`` (what to do, handlers that did not run yet) stands only where there is one."""
     return ({"hint": row.hint} if row.hint else {}) | {
         "host": row.host,
@@ -104,5 +109,5 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _snake(name: str) -> str:
+def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

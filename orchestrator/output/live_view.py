@@ -23,8 +23,8 @@ from msgspec import Struct, field
 from orchestrator.model.event import (
     ConnectFinished,
     ConnectStarted,
-    Event,
     HostFinished,
+    RunEvent,
     RunFinished,
     RunStarted,
     StepOutput,
@@ -33,38 +33,38 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.sanitize import decode, one_line
-from orchestrator.model.text_encoding import whole_characters
-from orchestrator.output.console import Out
-from orchestrator.output.event_lines import Lines, target
-from orchestrator.output.terminal_lock import Turns
-from orchestrator.output.text_width import cells, cut, pad
+from orchestrator.model.sanitize import decode_sanitized, to_one_line
+from orchestrator.model.text_encoding import trim_partial_characters
+from orchestrator.output.console import TextConsole
+from orchestrator.output.event_lines import EventLineFormatter, host_label
+from orchestrator.output.terminal_lock import TerminalLock
+from orchestrator.output.text_width import display_width, pad_text, truncate_text
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 
-_TAIL = 1024
+_TAIL_BYTES = 1024
 
 
-class Work(Struct):
+class HostActivity(Struct):
     """What one host does now: since when (seconds since the epoch), and its latest bytes."""
 
-    who: str
+    host_label: str
     since: float
-    doing: str
+    action: str
     tail: bytes = b""
 
     @property
-    def said(self) -> str:
+    def last_line(self) -> str:
         """The last line that it printed, clean, or what it does where it printed none."""
-        tail = whole_characters(self.tail, start=len(self.tail) >= _TAIL, end=True)
-        lines = (" ".join(line.split()) for line in reversed(decode(tail).split("\n")))
-        return next(filter(None, lines), f"({one_line(self.doing)})")
+        tail = trim_partial_characters(self.tail, start=len(self.tail) >= _TAIL_BYTES, end=True)
+        lines = (" ".join(line.split()) for line in reversed(decode_sanitized(tail).split("\n")))
+        return next(filter(None, lines), f"({to_one_line(self.action)})")
 
 
-class Lane(Struct):
+class AppProgress(Struct):
     """The task that runs in one lane."""
 
     task: str
@@ -73,42 +73,42 @@ class Lane(Struct):
     hosts: int
     done: int = 0
     failed: int = 0
-    running: dict[str, Work] = field(default_factory=dict)
+    running: dict[str, HostActivity] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         return f"{self.app} {self.task}" if self.app else self.task
 
 
-class Progress(Struct):
+class RunProgress(Struct):
     """All of it. Each event costs a few dict operations, whatever the number of hosts."""
 
     hosts: int = 0
     connected: int = 0
     unreachable: int = 0
     since: float = 0.0
-    connecting: dict[str, Work] = field(default_factory=dict)
-    lanes: dict[str | None, Lane] = field(default_factory=dict)
+    connecting: dict[str, HostActivity] = field(default_factory=dict)
+    apps: dict[str | None, AppProgress] = field(default_factory=dict)
 
-    def take(self, event: Event) -> None:
+    def count_event(self, event: RunEvent) -> None:
         """Count one event."""
         match event:
             case StepOutput(app=app, host=host, data=data):
-                self._printed(app, host, data)
+                self._on_output(app, host, data)
             case StepStarted(app=app, host=host):
-                self._began(event)
+                self._on_step_started(event)
             case HostFinished(app=app, host=host):
-                if lane := self.lanes.get(app):
-                    lane.running.pop(host, None)
-                    lane.done += 1
-                    lane.failed += event.outcome.status.bad
+                if app_progress := self.apps.get(app):
+                    app_progress.running.pop(host, None)
+                    app_progress.done += 1
+                    app_progress.failed += event.outcome.status.is_failure
             case TaskStarted(app=app):
-                self.lanes[app] = Lane(event.task, app, event.time, len(event.hosts))
+                self.apps[app] = AppProgress(event.task, app, event.time, len(event.hosts))
             case TaskFinished(app=app):
-                self.lanes.pop(app, None)
+                self.apps.pop(app, None)
             case ConnectStarted(host=host):
                 self.since = self.since or event.time
-                self.connecting[host] = Work(host, event.time, "connecting")
+                self.connecting[host] = HostActivity(host, event.time, "connecting")
             case ConnectFinished(host=host):
                 self.connecting.pop(host, None)
                 self.connected += not event.error
@@ -116,56 +116,56 @@ class Progress(Struct):
             case RunStarted():
                 self.hosts = len(event.hosts)
 
-    def slowest(self, count: int) -> list[Work]:
+    def slowest_hosts(self, count: int) -> list[HostActivity]:
         """The hosts that have been at their step (or at connecting) for longest."""
-        return heapq.nsmallest(count, self._working(), key=lambda work: work.since)
+        return heapq.nsmallest(count, self._active_hosts(), key=lambda work: work.since)
 
-    def _working(self) -> Iterator[Work]:
+    def _active_hosts(self) -> Iterator[HostActivity]:
         yield from self.connecting.values()
-        for lane in self.lanes.values():
+        for lane in self.apps.values():
             yield from lane.running.values()
 
-    def _began(self, event: StepStarted) -> None:
-        lane = self.lanes.get(event.app)
-        if lane is None:
+    def _on_step_started(self, event: StepStarted) -> None:
+        app_progress = self.apps.get(event.app)
+        if app_progress is None:
             return
-        work = lane.running.get(event.host)
+        work = app_progress.running.get(event.host)
         if work is None:
-            who = target(event.host, event.app)
-            lane.running[event.host] = Work(who, event.time, event.name)
+            who = host_label(event.host, event.app)
+            app_progress.running[event.host] = HostActivity(who, event.time, event.name)
         else:
-            work.since, work.doing = event.time, event.name
+            work.since, work.action = event.time, event.name
 
-    def _printed(self, app: str | None, host: str, data: bytes) -> None:
-        lane = self.lanes.get(app)
-        work = lane.running.get(host) if lane else None
+    def _on_output(self, app: str | None, host: str, data: bytes) -> None:
+        app_progress = self.apps.get(app)
+        work = app_progress.running.get(host) if app_progress else None
         if work is not None:
-            work.tail = (work.tail + data[-_TAIL:])[-_TAIL:]
+            work.tail = (work.tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
 
 
-Segment: TypeAlias = tuple[str, str]
-_SLOWEST = 5
-_BAR = (6, 30)
+StyledText: TypeAlias = tuple[str, str]
+_MAX_SLOWEST = 5
+_BAR_WIDTHS = (6, 30)
 
 
-def frame(
-    progress: Progress, now: float, width: int, height: int, bar: str = "━─"
-) -> list[list[Segment]]:
+def render_progress(
+    progress: RunProgress, now: float, width: int, height: int, bar: str = "━─"
+) -> list[list[StyledText]]:
     """A line per lane (and for connecting), then the slowest hosts; styles are rich's.
 
     Takes at most half the height of a small terminal; ``bar`` is what is done and what is not.
     """
     room = max(height - 1, 1)
-    tracks = _tracks(progress, now)
+    tracks = _bar_rows(progress, now)
     kept = tracks if len(tracks) <= max(room - 1, 1) else tracks[: max(room - 2, 1)]
-    shown = _lines(kept, width, bar)
+    shown = _bar_lines(kept, width, bar)
     if len(kept) < len(tracks) and room > 1:
-        shown.append([(cut(f"… and {len(tracks) - len(kept)} more", width), "dim")])
-    count = max(0, min(_SLOWEST, height // 2, room - len(shown)))
-    return shown + _hosts(progress.slowest(count), now, width)
+        shown.append([(truncate_text(f"… and {len(tracks) - len(kept)} more", width), "dim")])
+    count = max(0, min(_MAX_SLOWEST, height // 2, room - len(shown)))
+    return shown + _host_lines(progress.slowest_hosts(count), now, width)
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``12 s``, ``3:05`` or ``1:02:03``."""
     whole = max(int(seconds), 0)
     if whole < 60:
@@ -175,111 +175,117 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:0>5}" if hours else minutes
 
 
-class _Track(Struct, frozen=True):
+class _ProgressBarRow(Struct, frozen=True):
     """One line of progress. ``said`` holds ways to tell the counts, the longest first."""
 
     label: str
     done: int
     total: int
     failed: int
-    said: tuple[str, ...]
+    count_forms: tuple[str, ...]
     elapsed: str
 
 
-def _tracks(progress: Progress, now: float) -> list[_Track]:
-    found: list[_Track] = []
+def _bar_rows(progress: RunProgress, now: float) -> list[_ProgressBarRow]:
+    found: list[_ProgressBarRow] = []
     if progress.connecting:
         bad, total = progress.unreachable, progress.hosts
         done = progress.connected + bad
-        said = (f"{done}/{total}, {bad} failed" if bad else f"{done}/{total}",)
+        count_forms = (f"{done}/{total}, {bad} failed" if bad else f"{done}/{total}",)
         found.append(
-            _Track(
+            _ProgressBarRow(
                 "connecting",
                 done,
                 total=total,
                 failed=bad,
-                said=said,
-                elapsed=clock(now - progress.since),
+                count_forms=count_forms,
+                elapsed=format_duration(now - progress.since),
             )
         )
-    for lane in progress.lanes.values():
-        label, elapsed = one_line(lane.label), clock(now - lane.since)
+    for lane in progress.apps.values():
+        label, elapsed = to_one_line(lane.label), format_duration(now - lane.since)
         found.append(
-            _Track(
+            _ProgressBarRow(
                 label,
                 lane.done,
                 total=lane.hosts,
                 failed=lane.failed,
-                said=_said(lane),
+                count_forms=_count_forms(lane),
                 elapsed=elapsed,
             )
         )
     return found
 
 
-def _said(lane: Lane) -> tuple[str, ...]:
+def _count_forms(lane: AppProgress) -> tuple[str, ...]:
     failed = f", {lane.failed} failed" if lane.failed else ""
     done = f"{lane.done}/{lane.hosts}"
     return f"{done} done, {len(lane.running)} running{failed}", f"{done}{failed}"
 
 
-def _lines(tracks: Sequence[_Track], width: int, bar: str) -> list[list[Segment]]:
+def _bar_lines(tracks: Sequence[_ProgressBarRow], width: int, bar: str) -> list[list[StyledText]]:
     """The tracks in columns: label, bar (where there is room), counts, elapsed."""
-    labels = min(_widest([track.label for track in tracks]), width // 2)
-    times = _widest([track.elapsed for track in tracks])
+    labels = min(_max_width([track.label for track in tracks]), width // 2)
+    times = _max_width([track.elapsed for track in tracks])
     room = width - times - 4
-    said: list[str] = []
+    counts_text: list[str] = []
     for form in range(2):
-        said = [track.said[min(form, len(track.said) - 1)] for track in tracks]
-        if labels + _widest(said) <= room:
+        counts_text = [track.count_forms[min(form, len(track.count_forms) - 1)] for track in tracks]
+        if labels + _max_width(counts_text) <= room:
             break
-    counts = _widest(said)
+    counts = _max_width(counts_text)
     labels = max(min(labels, room - counts), 1)
-    size = min(room - counts - labels - 2, _BAR[1])
+    size = min(room - counts - labels - 2, _BAR_WIDTHS[1])
     return [
         [
-            (pad(cut(track.label, labels), labels) + "  ", "bold"),
-            *(_bar(track, size, bar) if size >= _BAR[0] else []),
-            (pad(text, counts) + "  ", "red" if track.failed else ""),
-            (pad(track.elapsed, times, right=True), "dim"),
+            (pad_text(truncate_text(track.label, labels), labels) + "  ", "bold"),
+            *(_bar_segments(track, size, bar) if size >= _BAR_WIDTHS[0] else []),
+            (pad_text(text, counts) + "  ", "red" if track.failed else ""),
+            (pad_text(track.elapsed, times, right=True), "dim"),
         ]
-        for track, text in zip(tracks, said, strict=True)
+        for track, text in zip(tracks, counts_text, strict=True)
     ]
 
 
-def _bar(track: _Track, size: int, bar: str) -> list[Segment]:
+def _bar_segments(track: _ProgressBarRow, size: int, bar: str) -> list[StyledText]:
     full = min(size * track.done // track.total, size) if track.total else 0
     style = "red" if track.failed else "green"
     return [(bar[0] * full, style), (bar[1] * (size - full) + "  ", "dim")]
 
 
-def _widest(texts: Sequence[str]) -> int:
-    return max(map(cells, texts), default=0)
+def _max_width(texts: Sequence[str]) -> int:
+    return max(map(display_width, texts), default=0)
 
 
-def _hosts(works: Sequence[Work], now: float, width: int) -> list[list[Segment]]:
+def _host_lines(works: Sequence[HostActivity], now: float, width: int) -> list[list[StyledText]]:
     """A line per host: its name, how long it has been at it, the last line it printed."""
-    rows = [(one_line(work.who), clock(now - work.since), work.said) for work in works]
-    names = min(_widest([row[0] for row in rows]), width * 2 // 5)
-    times = _widest([row[1] for row in rows])
+    rows = [
+        (to_one_line(work.host_label), format_duration(now - work.since), work.last_line)
+        for work in works
+    ]
+    names = min(_max_width([row[0] for row in rows]), width * 2 // 5)
+    times = _max_width([row[1] for row in rows])
     room = width - names - times - 6
     return [
         [
-            (f"  {pad(cut(name, names), names)}", ""),
-            (f"  {pad(spent, times, right=True)}", "dim"),
-            (f"  {cut(said, room)}" if room > 3 else "", "dim" if said.startswith("(") else ""),
+            (f"  {pad_text(truncate_text(name, names), names)}", ""),
+            (f"  {pad_text(spent, times, right=True)}", "dim"),
+            (
+                f"  {truncate_text(last_line, room)}" if room > 3 else "",
+                "dim" if last_line.startswith("(") else "",
+            ),
         ]
-        for name, spent, said in rows
+        for name, spent, last_line in rows
     ]
 
 
-_MANY = 10
-_PATIENCE = 0.3
-_PAUSE = 1 / 6
+_MAX_FAILURES_SHOWN = 10
+_FIRST_DRAW_DELAY = 0.3
+_REDRAW_INTERVAL = 1 / 6
 _STYLES = {"31": "red", "32": "green", "33": "yellow", "36": "cyan", "2": "dim"}
 
 
-class Live:
+class LiveSink:
     """A sink that draws the progress on a terminal until RunFinished, then leaves no trace.
 
     Warnings and the first hosts that fail stand above it and stay; with ``verbose`` above 0
@@ -287,23 +293,23 @@ class Live:
     """
 
     def __init__(
-        self, stderr: TextIO, environ: Mapping[str, str], verbose: int, turns: Turns
+        self, stderr: TextIO, environ: Mapping[str, str], verbose: int, terminal_lock: TerminalLock
     ) -> None:
-        self._turns = turns
+        self._turns = terminal_lock
         self._stderr, self._environ, self._verbose = stderr, environ, verbose
-        self._out = Out(stderr, colour=True)
-        self._progress = Progress()
-        self._lines = Lines(verbose if verbose > 0 else -1)
+        self._out = TextConsole(stderr, colour=True)
+        self._progress = RunProgress()
+        self._lines = EventLineFormatter(verbose if verbose > 0 else -1)
         self._failures = 0
         self._notes: deque[tuple[str, str]] = deque()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         with self._lock:
-            self._progress.take(event)
-        self._note(event)
+            self._progress.count_event(event)
+        self._add_note(event)
         if isinstance(event, RunStarted):
             self._thread = threading.Thread(target=self._draw, name="live view", daemon=True)
             atexit.register(self.close)  # a cursor that stays hidden outlives us
@@ -325,20 +331,20 @@ class Live:
         except OSError:
             return  # the terminal went away
 
-    def _note(self, event: Event) -> None:
-        told = self._lines.line(event)
-        if told is None:
+    def _add_note(self, event: RunEvent) -> None:
+        line = self._lines.format_event(event)
+        if line is None:
             return
         if self._verbose <= 0 and not isinstance(event, Warned | RunFinished):
             self._failures += 1
-            if self._failures > _MANY:
+            if self._failures > _MAX_FAILURES_SHOWN:
                 return
-            if self._failures == _MANY:
-                told = (f"{told[0]}; from here on failures are told at the end", told[1])
-        self._notes.append(told)
+            if self._failures == _MAX_FAILURES_SHOWN:
+                line = (f"{line[0]}; from here on failures are told at the end", line[1])
+        self._notes.append(line)
 
     def _draw(self) -> None:
-        if self._stop.wait(_PATIENCE):
+        if self._stop.wait(_FIRST_DRAW_DELAY):
             return
         from rich.console import Console
 
@@ -355,7 +361,7 @@ class Live:
                 with self._turns.view() as ours:
                     if ours:
                         self._display(console)
-                self._stop.wait(_PAUSE)
+                self._stop.wait(_REDRAW_INTERVAL)
         except OSError:
             return  # the terminal went away; the run is none the worse for it
 
@@ -370,9 +376,9 @@ class Live:
             redirect_stderr=False,
             vertical_overflow="crop",
         ) as display:
-            while not (self._turns.asked or self._stop.wait(_PAUSE)):
+            while not (self._turns.has_question or self._stop.wait(_REDRAW_INTERVAL)):
                 self._print_notes(console)
-                display.update(self._picture(console), refresh=True)
+                display.update(self._render_view(console), refresh=True)
 
     def _print_notes(self, console: Console) -> None:
         from rich.text import Text
@@ -381,13 +387,13 @@ class Live:
             text, style = self._notes.popleft()
             console.print(Text(text, style=_STYLES.get(style, "")))
 
-    def _picture(self, console: Console) -> Text:
+    def _render_view(self, console: Console) -> Text:
         from rich.text import Text
 
         width, height = console.size
         bar = "━─" if console.encoding.startswith("utf") else "#-"
         with self._lock:
-            lines = frame(self._progress, time.time(), width - 1, height, bar)
+            lines = render_progress(self._progress, time.time(), width - 1, height, bar)
         parts = [Text.assemble(*segments) for segments in lines]
         picture = Text("\n").join(parts)
         picture.no_wrap, picture.overflow = True, "crop"

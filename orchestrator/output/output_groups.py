@@ -9,43 +9,43 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from orchestrator.model.event import StepFinished
-from orchestrator.model.host_folding import fold
-from orchestrator.model.sanitize import clean, one_line, visible
-from orchestrator.model.step_number import label
-from orchestrator.model.step_result import Captured, Outcome, Status
-from orchestrator.output.console import BOLD, DIM, Out, said
+from orchestrator.model.host_folding import fold_hostnames
+from orchestrator.model.sanitize import sanitize_output, show_controls, to_one_line
+from orchestrator.model.step_number import number_label
+from orchestrator.model.step_result import CapturedOutput, Status, StepResult
+from orchestrator.output.console import BOLD, DIM, TextConsole, status_text
 from orchestrator.output.diff import change_lines
 
-_LINES = 60
-_LINE = 4000
-_SIZE = 20_000
-_WITHHELD = (Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN)
+_MAX_LINES = 60
+_MAX_LINE_CHARS = 4000
+_MAX_CHARS = 20_000
+_CHECK_STATUSES = (Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN)
 
-Target: TypeAlias = tuple[str, str | None]
+HostAndApp: TypeAlias = tuple[str, str | None]
 
 
-class _Printed(Struct, frozen=True):
+class _PrintedOutput(Struct, frozen=True):
     """One output as it will be shown. ``sum`` tells apart what was cut to the same lines."""
 
     stdout: tuple[str, ...]
     stderr: tuple[str, ...]
-    sum: bytes = b""
+    digest: bytes = b""
 
 
-class _Step(Struct):
+class _StepOutputs(Struct):
     app: str | None
     task: str
     number: int
     name: str
-    printed: dict[_Printed, list[str]] = field(default_factory=dict)
+    printed: dict[_PrintedOutput, list[str]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         app = f"{self.app} " if self.app else ""
-        return one_line(f"{app}{self.task}, step {label(self.number)}: {self.name}")
+        return to_one_line(f"{app}{self.task}, step {number_label(self.number)}: {self.name}")
 
 
-class Outputs:
+class OutputGroups:
     """Collects the output of steps and shows it folded.
 
     What cannot be shown is not kept: hosts that printed the same share one copy, and long
@@ -55,14 +55,14 @@ class Outputs:
     def __init__(self, *, whole: bool = False, diff: bool = False) -> None:
         self._whole, self._diff = whole, diff
         self._titled = False
-        self._steps: dict[tuple[str | None, str, int, str], _Step] = {}
+        self._steps: dict[tuple[str | None, str, int, str], _StepOutputs] = {}
 
     def add(self, event: StepFinished) -> None:
         """Keep what a step printed, if it did; under check, also what it would do."""
         stdout, out_sum = self._shown(event.outcome.stdout)
-        if event.outcome.status in _WITHHELD:
+        if event.outcome.status in _CHECK_STATUSES:
             self._titled = True
-            stdout = (*_withheld(event.outcome), *stdout)
+            stdout = (*_check_lines(event.outcome), *stdout)
         elif self._diff and event.outcome.changes:
             self._titled = True
             stdout = ("changed:", *change_lines(event.outcome), *stdout)
@@ -70,14 +70,19 @@ class Outputs:
         if not stdout and not stderr:
             return
         key = (event.app, event.task, event.step, event.name)
-        step = self._steps.setdefault(key, _Step(*key))
-        step.printed.setdefault(_Printed(stdout, stderr, out_sum + err_sum), []).append(event.host)
+        step = self._steps.setdefault(key, _StepOutputs(*key))
+        step.printed.setdefault(_PrintedOutput(stdout, stderr, out_sum + err_sum), []).append(
+            event.host
+        )
 
     def lines(
-        self, order: Mapping[str, int], told: Mapping[Target, tuple[str, ...]], out: Out
+        self,
+        order: Mapping[str, int],
+        shown_stderr: Mapping[HostAndApp, tuple[str, ...]],
+        out: TextConsole,
     ) -> Iterator[str]:
         """All of it. Hosts stand as in ``order``; stderr that is ``told`` elsewhere is left out."""
-        steps = [(step, _without(step, told)) for step in self._steps.values()]
+        steps = [(step, _without_shown(step, shown_stderr)) for step in self._steps.values()]
         steps = [(step, printed) for step, printed in steps if printed]
         for step, printed in steps:
             if len(steps) > 1 or self._titled:
@@ -86,34 +91,36 @@ class Outputs:
                 hosts.sort(key=lambda host: order.get(host, len(order)))
             groups = sorted(printed.items(), key=lambda item: order.get(item[1][0], len(order)))
             for output, hosts in groups:
-                yield from _group(fold(hosts), output, out)
+                yield from _group_lines(fold_hostnames(hosts), output, out)
         if steps:
             yield ""
 
-    def _shown(self, captured: Captured) -> tuple[tuple[str, ...], bytes]:
+    def _shown(self, captured: CapturedOutput) -> tuple[tuple[str, ...], bytes]:
         if not captured.head and not captured.tail:
             return (), b""
-        text = clean(captured.shown)
+        text = sanitize_output(captured.display_text)
         lines = text.rstrip().split("\n") if text.strip() else []
-        kept = lines if self._whole else _ends([_middle_cut(line) for line in lines])
+        kept = lines if self._whole else _head_and_tail([_cut_middle(line) for line in lines])
         digest = hashlib.sha256(captured.head + captured.tail).digest() if kept != lines else b""
         return tuple(kept), digest
 
 
-def _without(step: _Step, told: Mapping[Target, tuple[str, ...]]) -> dict[_Printed, list[str]]:
+def _without_shown(
+    step: _StepOutputs, shown_stderr: Mapping[HostAndApp, tuple[str, ...]]
+) -> dict[_PrintedOutput, list[str]]:
     """What each host printed, less the stderr that is shown whole beneath the table."""
-    found: dict[_Printed, list[str]] = {}
+    found: dict[_PrintedOutput, list[str]] = {}
     for printed, hosts in step.printed.items():
         for host in hosts:
-            same = printed.stderr and told.get((host, step.app)) == printed.stderr
-            rest = _Printed(printed.stdout, (), printed.sum) if same else printed
+            same = printed.stderr and shown_stderr.get((host, step.app)) == printed.stderr
+            rest = _PrintedOutput(printed.stdout, (), printed.digest) if same else printed
             if rest.stdout or rest.stderr:
                 found.setdefault(rest, []).append(host)
     return found
 
 
-def _group(hosts: str, printed: _Printed, out: Out) -> Iterator[str]:
-    hosts = one_line(hosts)
+def _group_lines(hosts: str, printed: _PrintedOutput, out: TextConsole) -> Iterator[str]:
+    hosts = to_one_line(hosts)
     if len(printed.stdout) + len(printed.stderr) == 1:
         mark = ":" if printed.stdout else " !"
         yield f"{out.paint(hosts, BOLD)}{mark} {(printed.stdout or printed.stderr)[0]}"
@@ -125,40 +132,40 @@ def _group(hosts: str, printed: _Printed, out: Out) -> Iterator[str]:
         yield f"{out.paint('!', DIM)} {line}".rstrip()
 
 
-def _withheld(outcome: Outcome) -> list[str]:
+def _check_lines(outcome: StepResult) -> list[str]:
     """``would run: systemctl …``; a reason of several lines stands below."""
     if outcome.changes:
-        return [f"{said(outcome.status)}:", *change_lines(outcome)]
-    reason = visible(outcome.reason).strip("\n")
+        return [f"{status_text(outcome.status)}:", *change_lines(outcome)]
+    reason = show_controls(outcome.reason).strip("\n")
     if "\n" in reason:
-        return [f"{said(outcome.status)}:", *reason.split("\n")]
-    return [f"{said(outcome.status)}: {reason}" if reason else said(outcome.status)]
+        return [f"{status_text(outcome.status)}:", *reason.split("\n")]
+    return [f"{status_text(outcome.status)}: {reason}" if reason else status_text(outcome.status)]
 
 
-def _ends(lines: list[str]) -> list[str]:
+def _head_and_tail(lines: list[str]) -> list[str]:
     """The head and the tail of what is too long, with a word on what lies between."""
-    if len(lines) <= _LINES and sum(map(len, lines)) <= _SIZE:
+    if len(lines) <= _MAX_LINES and sum(map(len, lines)) <= _MAX_CHARS:
         return lines
-    head = _fitting(lines[: _LINES // 2])
-    tail = _fitting(lines[max(len(head), len(lines) - _LINES // 2) :][::-1])[::-1]
+    head = _fitting_lines(lines[: _MAX_LINES // 2])
+    tail = _fitting_lines(lines[max(len(head), len(lines) - _MAX_LINES // 2) :][::-1])[::-1]
     left = len(lines) - len(head) - len(tail)
     return [*head, f"[… {left} lines not shown here; the log has them all …]", *tail]
 
 
-def _fitting(lines: list[str]) -> list[str]:
+def _fitting_lines(lines: list[str]) -> list[str]:
     """As many of the first lines as half the size holds, at least one."""
     kept: list[str] = []
     size = 0
     for line in lines:
         size += len(line)
-        if kept and size > _SIZE // 2:
+        if kept and size > _MAX_CHARS // 2:
             break
         kept.append(line)
     return kept
 
 
-def _middle_cut(line: str) -> str:
-    if len(line) <= _LINE:
+def _cut_middle(line: str) -> str:
+    if len(line) <= _MAX_LINE_CHARS:
         return line
-    half = _LINE // 2
+    half = _MAX_LINE_CHARS // 2
     return f"{line[:half]}[… {len(line) - 2 * half} characters …]{line[-half:]}"

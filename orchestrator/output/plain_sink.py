@@ -10,35 +10,37 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from orchestrator.model.event import Event, StepFinished, StepOutput
-from orchestrator.model.sanitize import decode, one_line
-from orchestrator.model.text_encoding import whole_characters
-from orchestrator.output.console import Out
+from orchestrator.model.event import RunEvent, StepFinished, StepOutput
+from orchestrator.model.sanitize import decode_sanitized, to_one_line
+from orchestrator.model.text_encoding import trim_partial_characters
+from orchestrator.output.console import TextConsole
 from orchestrator.output.diff import change_lines
-from orchestrator.output.event_lines import Lines, target
+from orchestrator.output.event_lines import EventLineFormatter, host_label
 
-_LONGEST = 8192
+_MAX_LINE_BYTES = 8192
 
 
-class Plain:
+class PlainSink:
     """A sink: one line per event as ``lines`` tells it, and the hosts' lines as they are whole."""
 
-    def __init__(self, events: Out, output: Out, verbose: int = 0, *, diff: bool = False) -> None:
+    def __init__(
+        self, events: TextConsole, output: TextConsole, verbose: int = 0, *, diff: bool = False
+    ) -> None:
         self._diff = diff
         self._events, self._output, self._verbose = events, output, verbose
-        self._lines = Lines(verbose)
-        self._partial: dict[tuple[str, str | None, str], _Partial] = {}
+        self._lines = EventLineFormatter(verbose)
+        self._partial: dict[tuple[str, str | None, str], _PartialLine] = {}
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         if isinstance(event, StepOutput):
-            self._print(event)
+            self._print_output(event)
             return
         if isinstance(event, StepFinished):
             for stream in ("stdout", "stderr"):
-                self._end(event.host, event.app, stream)
-        told = self._lines.line(event)
-        if told:
-            self._events.lines([self._events.paint(*told)])
+                self._end_line(event.host, event.app, stream)
+        line = self._lines.format_event(event)
+        if line:
+            self._events.lines([self._events.paint(*line)])
         if isinstance(event, StepFinished) and self._diff and event.outcome.changes:
             key = (event.host, event.app, "stdout")
             self._output.lines([_prefixed(key, text) for text in change_lines(event.outcome)])
@@ -46,29 +48,29 @@ class Plain:
     def close(self) -> None:
         """Print what had no final newline yet."""
         for key in list(self._partial):
-            self._end(*key)
+            self._end_line(*key)
 
-    def _print(self, event: StepOutput) -> None:
+    def _print_output(self, event: StepOutput) -> None:
         if not event.task and self._verbose < 2:
             return  # what the login shell said before it was ours
         key = (event.host, event.app, event.stream)
-        partial = self._partial.setdefault(key, _Partial())
+        partial = self._partial.setdefault(key, _PartialLine())
         self._output.lines([_prefixed(key, text) for text in partial.feed(event.data)])
 
-    def _end(self, host: str, app: str | None, stream: str) -> None:
+    def _end_line(self, host: str, app: str | None, stream: str) -> None:
         key = (host, app, stream)
         partial = self._partial.pop(key, None)
-        if partial and (rest := partial.rest()):
+        if partial and (rest := partial.take_rest()):
             self._output.lines([_prefixed(key, rest)])
 
 
 def _prefixed(key: tuple[str, str | None, str], text: str) -> str:
     host, app, stream = key
     mark = "!" if stream == "stderr" else "|"
-    return f"{one_line(target(host, app))} {mark} {text}".rstrip()
+    return f"{to_one_line(host_label(host, app))} {mark} {text}".rstrip()
 
 
-class _Partial(Struct):
+class _PartialLine(Struct):
     """A line that has not ended. Bounded: of a longer one the beginning is kept and counted."""
 
     data: bytearray = field(default_factory=bytearray)
@@ -78,27 +80,27 @@ class _Partial(Struct):
         """Take bytes; the lines that are whole now."""
         *whole, rest = data.split(b"\n")
         for part in whole:
-            self._take(part)
+            self._append(part)
             yield self._text()
-        self._take(rest)
+        self._append(rest)
 
-    def rest(self) -> str:
+    def take_rest(self) -> str:
         """What there is of the last line, or ''."""
         return self._text() if self.data else ""
 
-    def _take(self, part: bytes) -> None:
+    def _append(self, part: bytes) -> None:
         self.data += part
-        if len(self.data) <= _LONGEST:
+        if len(self.data) <= _MAX_LINE_BYTES:
             return
         bar = self.data.rstrip(b"\r").rfind(b"\r")  # a progress bar: only its last state counts
         if bar >= 0:
             del self.data[: bar + 1]
             self.dropped = 0
-        self.dropped += max(len(self.data) - _LONGEST, 0)
-        del self.data[_LONGEST:]
+        self.dropped += max(len(self.data) - _MAX_LINE_BYTES, 0)
+        del self.data[_MAX_LINE_BYTES:]
 
     def _text(self) -> str:
-        text = decode(whole_characters(bytes(self.data), end=self.dropped > 0))
+        text = decode_sanitized(trim_partial_characters(bytes(self.data), end=self.dropped > 0))
         if self.dropped:
             text += f" [… {self.dropped} bytes more; the log has them all …]"
         self.data.clear()

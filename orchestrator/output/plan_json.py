@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.model.command import Fetch, Wanted
-from orchestrator.output.plan_step import Mask
-from orchestrator.planner.plan import Again, HostPlan, Plan, PlannedStep, Program, Ruling, Wave
+from orchestrator.model.command import DesiredState, DownloadSpec
+from orchestrator.output.plan_step import MaskFunction
+from orchestrator.planner.plan import (
+    ControlAction,
+    HostPlan,
+    Plan,
+    PlannedStep,
+    PlannedTask,
+    RetryPlan,
+    StepProgram,
+)
 
 
-def plan_json(plan: Plan, mask: Mask = str) -> dict[str, Any]:
+def plan_json(plan: Plan, mask: MaskFunction = str) -> dict[str, Any]:
     """The plan as plain data, with the exact text per host and step. ``mask`` hides secrets.
 
     Keys are always there; what does not apply is None, '' or empty. Of ``regions``, the steps
@@ -18,7 +26,7 @@ def plan_json(plan: Plan, mask: Mask = str) -> dict[str, Any]:
     case (``always``) stand as numbers; ``forgives``: the failure is then made up for.
     """
     return {
-        "run": plan.run,
+        "run": plan.run_id,
         "stage": plan.stage,
         "tasks": list(plan.tasks),
         "hosts": list(plan.hosts),
@@ -27,132 +35,135 @@ def plan_json(plan: Plan, mask: Mask = str) -> dict[str, Any]:
         "lanes": [
             {
                 "app": lane.app,
-                "waves": _waves(lane.waves, mask),
+                "waves": _tasks_json(lane.planned_tasks, mask),
                 "failed": [
-                    {"task": task, "waves": _waves(waves, mask)} for task, waves in lane.failed
+                    {"task": task, "waves": _tasks_json(waves, mask)}
+                    for task, waves in lane.failed_hooks
                 ],
             }
-            for lane in plan.lanes
+            for lane in plan.app_plans
         ],
     }
 
 
-def _waves(waves: Iterable[Wave], mask: Mask) -> list[dict[str, Any]]:
-    return [_wave(wave, mask) for wave in waves]
+def _tasks_json(waves: Iterable[PlannedTask], mask: MaskFunction) -> list[dict[str, Any]]:
+    return [_task_json(wave, mask) for wave in waves]
 
 
-def _wave(wave: Wave, mask: Mask) -> dict[str, Any]:
+def _task_json(wave: PlannedTask, mask: MaskFunction) -> dict[str, Any]:
     return {
         "task": wave.task,
         "desc": mask(wave.desc),
         "changes": wave.changes,
-        "within": list(wave.within),
+        "within": list(wave.parents),
         "batch": wave.batch,
         "once": wave.once,
-        "any": wave.anyone,
-        "max_failures": wave.tolerance.most if wave.tolerance else None,
-        "hook": wave.hook,
-        "commit": wave.commit,
-        "commits": list(wave.commits.hosts) if wave.commits else [],
-        "hosts": [_host(host, mask) for host in wave.hosts],
+        "any": wave.any_host,
+        "max_failures": wave.max_failures.limit if wave.max_failures else None,
+        "hook": wave.hooked_to,
+        "commit": wave.is_commit,
+        "commits": list(wave.commit_scope.hosts) if wave.commit_scope else [],
+        "hosts": [_host_json(host, mask) for host in wave.hosts],
     }
 
 
-def _host(host: HostPlan, mask: Mask) -> dict[str, Any]:
+def _host_json(host: HostPlan, mask: MaskFunction) -> dict[str, Any]:
     return {
         "host": host.host,
-        **_program(host.program, mask),
-        "rollback": _program(host.rollback, mask),
+        **_program_json(host.program, mask),
+        "rollback": _program_json(host.rollback, mask),
     }
 
 
-def _program(program: Program, mask: Mask) -> dict[str, Any]:
+def _program_json(program: StepProgram, mask: MaskFunction) -> dict[str, Any]:
     return {
-        "steps": [_step(step, mask) for step in program.steps],
+        "steps": [_step_json(step, mask) for step in program.steps],
         "regions": [
             {
-                "tried": list(range(region.start, region.body)),
-                "rescue": list(range(region.body, region.rescue)),
-                "always": list(range(region.rescue, region.end)),
-                "forgives": region.forgives,
+                "tried": list(range(region.start, region.body_end)),
+                "rescue": list(range(region.body_end, region.rescue_end)),
+                "always": list(range(region.rescue_end, region.end)),
+                "forgives": region.has_rescue,
             }
-            for region in program.regions
+            for region in program.try_blocks
         ],
         "gathers": [
             {
                 "register": gather.name,
-                "loop": gather.loop,
+                "loop": gather.is_loop,
                 "parts": [
-                    {"item": _plain(item, mask), "steps": list(range(start, end))}
+                    {"item": _plain_data(item, mask), "steps": list(range(start, end))}
                     for item, start, end in gather.parts
                 ],
             }
-            for gather in program.gathers
+            for gather in program.result_groups
         ],
     }
 
 
-def _step(step: PlannedStep, mask: Mask) -> dict[str, Any]:
+def _step_json(step: PlannedStep, mask: MaskFunction) -> dict[str, Any]:
     command = step.command
     return {
         "number": step.number,
         "name": mask(step.name),
         "at": str(step.mark),
-        "text": mask(step.shown),
+        "text": mask(step.display_text),
         "when": mask(step.when),
         "skip": mask(step.skip),
-        "waits": [mask(name) for name in step.waits],
+        "waits": [mask(name) for name in step.awaited_names],
         "register": step.register,
         "readonly": step.readonly,
         "notify": list(step.notify),
         "handler": step.handler,
-        "delegate_to": step.on,
+        "delegate_to": step.delegate_to,
         "become": step.user,
-        "again": _again(step.again, mask) if step.again else None,
-        "judged_here": step.judge is not None,
-        "ruling": _ruling(step.ruling, mask) if step.ruling else None,
-        "wants": _wants(command.wanted, mask)
-        if command and command.wanted and not command.fetches
+        "again": _retry_json(step.retry, mask) if step.retry else None,
+        "judged_here": step.evaluate_result is not None,
+        "ruling": _control_json(step.control_action, mask) if step.control_action else None,
+        "wants": _desired_state_json(command.desired_state, mask)
+        if command and command.desired_state and not command.download
         else None,
-        "downloads": _fetches(command.fetches, mask) if command and command.fetches else None,
-        "script": mask(command.text) if command and command.wanted else None,
+        "downloads": _download_json(command.download, mask)
+        if command and command.download
+        else None,
+        "script": mask(command.text) if command and command.desired_state else None,
         "guard": mask(command.guard) if command else "",
         "shell": command.shell if command else None,
         "timeout": command.timeout if command else None,
         "stdin": None if command is None or command.stdin is None else mask(command.stdin),
-        "ignore_errors": command.ignore if command else None,
+        "ignore_errors": command.ignore_failure if command else None,
     }
 
 
-def _wants(wanted: Wanted, mask: Mask) -> dict[str, str]:
-    return {key: mask(value) for key, value in wanted.states.items()}
+def _desired_state_json(desired: DesiredState, mask: MaskFunction) -> dict[str, str]:
+    return {key: mask(value) for key, value in desired.states.items()}
 
 
-def _fetches(fetch: Fetch, mask: Mask) -> dict[str, str]:
-    return {"path": mask(fetch.path), "to": mask(str(fetch.to))}
+def _download_json(fetch: DownloadSpec, mask: MaskFunction) -> dict[str, str]:
+    return {"path": mask(fetch.path), "to": mask(str(fetch.target))}
 
 
-def _again(again: Again, mask: Mask) -> dict[str, Any]:
-    return {"until": mask(again.said), "retries": again.retries, "delay": again.delay}
+def _retry_json(again: RetryPlan, mask: MaskFunction) -> dict[str, Any]:
+    return {"until": mask(again.condition_text), "retries": again.retries, "delay": again.delay}
 
 
-def _ruling(ruling: Ruling, mask: Mask) -> dict[str, Any]:
+def _control_json(ruling: ControlAction, mask: MaskFunction) -> dict[str, Any]:
     """``ok`` and ``message`` are those of an assert or fail."""
     return {
         "kind": ruling.kind,
         "ok": ruling.ok,
         "message": mask(ruling.message),
         "seconds": ruling.seconds,
-        "values": _plain(ruling.values, mask),
+        "values": _plain_data(ruling.values, mask),
     }
 
 
-def _plain(value: object, mask: Mask) -> Any:
+def _plain_data(value: object, mask: MaskFunction) -> Any:
     """A template's value as JSON has it; what JSON has no word for is its text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {mask(str(key)): _plain(inner, mask) for key, inner in value.items()}
+        return {mask(str(key)): _plain_data(inner, mask) for key, inner in value.items()}
     if isinstance(value, (list, tuple, range, set, frozenset)):
-        return [_plain(inner, mask) for inner in value]
+        return [_plain_data(inner, mask) for inner in value]
     return mask(str(value))

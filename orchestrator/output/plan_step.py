@@ -6,144 +6,162 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from orchestrator.model.command import Wanted
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.sanitize import one_line, visible
-from orchestrator.output.console import DIM, Out
-from orchestrator.output.text_width import wrap
-from orchestrator.planner.plan import PlannedStep, Ruling
-from orchestrator.yamlio.local_files import show
+from orchestrator.model.command import DesiredState
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.sanitize import show_controls, to_one_line
+from orchestrator.output.console import DIM, TextConsole
+from orchestrator.output.text_width import wrap_text
+from orchestrator.planner.plan import ControlAction, PlannedStep
+from orchestrator.yamlio.local_files import display_path
 
-Mask: TypeAlias = Callable[[str], str]
+MaskFunction: TypeAlias = Callable[[str], str]
 
-_CONTROLS = ("set", "fail", "assert", "wait")
-_ITEM = regex(r"\{[{%][^}]{0,999}?\bitem\b")
+_CONTROL_KINDS = ("set", "fail", "assert", "wait")
+_NAMES_ITEM = lazy_regex(r"\{[{%][^}]{0,999}?\bitem\b")
 
 
-def same(step: PlannedStep) -> tuple[object, ...]:
+def step_group_key(step: PlannedStep) -> tuple[object, ...]:
     """What two steps must have alike to be shown as one."""
-    again, command = step.again, step.command
+    again, command = step.retry, step.command
     return (
-        (step.number, step.name, step.skip, step.shown, step.when, step.waits, step.register),
-        (step.readonly, step.notify, step.handler, step.on, step.user, step.judge is None),
-        again and (again.said, again.retries, again.delay),
-        step.ruling and repr(step.ruling),
-        command and (command.guard, command.stdin, command.shell, command.timeout, command.ignore),
-        command and command.wanted and _wanted(command.wanted),
-        command and command.fetches,
+        (
+            step.number,
+            step.name,
+            step.skip,
+            step.display_text,
+            step.when,
+            step.awaited_names,
+            step.register,
+        ),
+        (
+            step.readonly,
+            step.notify,
+            step.handler,
+            step.delegate_to,
+            step.user,
+            step.evaluate_result is None,
+        ),
+        again and (again.condition_text, again.retries, again.delay),
+        step.control_action and repr(step.control_action),
+        command
+        and (command.guard, command.stdin, command.shell, command.timeout, command.ignore_failure),
+        command and command.desired_state and _desired_state_key(command.desired_state),
+        command and command.download,
     )
 
 
-def _wanted(wanted: Wanted) -> tuple[object, ...]:
-    states = tuple(wanted.states.items())
-    return states, wanted.brings, wanted.sends, wanted.asks, wanted.manifest
+def _desired_state_key(desired: DesiredState) -> tuple[object, ...]:
+    states = tuple(desired.states.items())
+    return states, desired.new_content, desired.payload, desired.probe_payload, desired.manifest
 
 
-class StepLines:
+class StepTextRenderer:
     """Writes steps behind a margin; ``mask`` hides secrets."""
 
-    def __init__(self, out: Out, mask: Mask, indent: str) -> None:
+    def __init__(self, out: TextConsole, mask: MaskFunction, indent: str) -> None:
         self.out, self.mask, self.indent = out, mask, indent
 
-    def of(self, step: PlannedStep, notes: Sequence[str]) -> Iterator[str]:
+    def step_lines(self, step: PlannedStep, notes: Sequence[str]) -> Iterator[str]:
         """All that is said of a step beneath its name."""
         if step.skip:
-            yield from self._said(f"skipped: {step.skip}")
+            yield from self._remark_lines(f"skipped: {step.skip}")
             return
         for note in notes:
-            yield from self._said(note)
+            yield from self._remark_lines(note)
         if step.when:
-            yield from self._said(f"when: {step.when}")
-        if step.waits:
-            names = ", ".join(f"`{name}`" for name in step.waits)
-            each = ", then runs for each item" if _loops(step) else ""
-            yield from self._said(f"waits for {names}{each}")
-        if step.on:
-            yield from self._said(f"delegated to {step.on}")
+            yield from self._remark_lines(f"when: {step.when}")
+        if step.awaited_names:
+            names = ", ".join(f"`{name}`" for name in step.awaited_names)
+            each = ", then runs for each item" if _is_open_loop(step) else ""
+            yield from self._remark_lines(f"waits for {names}{each}")
+        if step.delegate_to:
+            yield from self._remark_lines(f"delegated to {step.delegate_to}")
         if step.user:
-            yield from self._said(f"as {step.user}")
-        if step.again:
-            again = step.again
+            yield from self._remark_lines(f"as {step.user}")
+        if step.retry:
+            again = step.retry
             times = f"{again.retries} time{'' if again.retries == 1 else 's'}"
             how = f"at most {times} more, {again.delay:g} s apart"
-            yield from self._said(f"tried again until {again.said}: {how}")
-        yield from self._said(", ".join(_around(step)), DIM)
+            yield from self._remark_lines(f"tried again until {again.condition_text}: {how}")
+        yield from self._remark_lines(", ".join(_context_lines(step)), DIM)
         if step.notify:
-            yield from self._said(f"a change notifies {', '.join(step.notify)}")
-        yield from self._what(step)
+            yield from self._remark_lines(f"a change notifies {', '.join(step.notify)}")
+        yield from self._action_lines(step)
 
-    def _what(self, step: PlannedStep) -> Iterator[str]:
-        if step.ruling is not None:
-            yield from self._ruling(step.ruling)
+    def _action_lines(self, step: PlannedStep) -> Iterator[str]:
+        if step.control_action is not None:
+            yield from self._control_lines(step.control_action)
             return
         if step.command is not None:
-            yield from self._exact(step.command.guard, "?")
-            if step.command.wanted is not None:
-                yield from self._exact(step.shown, "|")
-                if step.command.fetches is not None:
-                    yield from self._exact(f"to: {show(step.command.fetches.to)}", "=")
+            yield from self._exact_lines(step.command.guard, "?")
+            if step.command.desired_state is not None:
+                yield from self._exact_lines(step.display_text, "|")
+                if step.command.download is not None:
+                    yield from self._exact_lines(
+                        f"to: {display_path(step.command.download.target)}", "="
+                    )
                     return
-                for key, value in step.command.wanted.states.items():
-                    yield from self._exact(f"{key}: {value}", "=")
+                for key, value in step.command.desired_state.states.items():
+                    yield from self._exact_lines(f"{key}: {value}", "=")
                 return
-        elif _undecided(step):
-            yield from self._said(f"{step.shown}: its result is known then")
+        elif _is_undecided(step):
+            yield from self._remark_lines(f"{step.display_text}: its result is known then")
             return
-        yield from self._exact(step.shown, "|")
+        yield from self._exact_lines(step.display_text, "|")
         if step.command is not None and step.command.stdin is not None:
-            yield from self._exact(step.command.stdin, "<")
+            yield from self._exact_lines(step.command.stdin, "<")
 
-    def _ruling(self, ruling: Ruling) -> Iterator[str]:
+    def _control_lines(self, ruling: ControlAction) -> Iterator[str]:
         match ruling.kind:
             case "set":
                 for name, value in ruling.values.items():
                     text = json.dumps(value, ensure_ascii=False, default=str)
-                    yield from self._exact(f"{name}: {text}", "=")
+                    yield from self._exact_lines(f"{name}: {text}", "=")
             case "wait":
-                yield from self._said(f"waits {ruling.seconds:g} s")
+                yield from self._remark_lines(f"waits {ruling.seconds:g} s")
             case _ if ruling.ok:
-                yield from self._said("holds")
+                yield from self._remark_lines("holds")
             case _:
-                yield from self._said(f"fails: {ruling.message}")
+                yield from self._remark_lines(f"fails: {ruling.message}")
 
-    def _said(self, text: str, style: str = "") -> Iterator[str]:
+    def _remark_lines(self, text: str, style: str = "") -> Iterator[str]:
         """A remark, within the width."""
-        text = one_line(self.mask(text))
+        text = to_one_line(self.mask(text))
         room = self.out.width - len(self.indent) if self.out.width else len(text)
-        for row in wrap(text, room) if text else ():
+        for row in wrap_text(text, room) if text else ():
             yield self.indent + self.out.paint(row, style)
 
-    def _exact(self, text: str, margin: str) -> Iterator[str]:
+    def _exact_lines(self, text: str, margin: str) -> Iterator[str]:
         """Each line behind the margin; one final newline shows as nothing."""
         text = self.mask(text)
-        for line in visible(text.removesuffix("\n")).split("\n") if text else ():
+        for line in show_controls(text.removesuffix("\n")).split("\n") if text else ():
             yield f"{self.indent}{self.out.paint(margin, DIM)}{' ' if line else ''}{line}"
 
 
-def _loops(step: PlannedStep) -> bool:
+def _is_open_loop(step: PlannedStep) -> bool:
     """Whether it surely stands for a loop whose items are not known yet: where they are, the
     name ends with what the item is called."""
-    return _ITEM.search(step.shown) is not None and not step.name.endswith(")")
+    return _NAMES_ITEM.search(step.display_text) is not None and not step.name.endswith(")")
 
 
-def _undecided(step: PlannedStep) -> bool:
+def _is_undecided(step: PlannedStep) -> bool:
     """Whether it is a set, fail, assert or wait whose values are not known yet."""
-    return step.command is None and step.readonly and step.shown in _CONTROLS
+    return step.command is None and step.readonly and step.display_text in _CONTROL_KINDS
 
 
-def _around(step: PlannedStep) -> Iterator[str]:
+def _context_lines(step: PlannedStep) -> Iterator[str]:
     command = step.command
     if step.handler:
         yield "handler: runs once, if it was notified"
-    if step.readonly and step.ruling is None and not _undecided(step):
+    if step.readonly and step.control_action is None and not _is_undecided(step):
         yield "read-only"
     if command is not None and command.shell != "sh":
         yield f"by {command.shell}"
     if command is not None and command.timeout is not None:
         yield f"at most {command.timeout:g} s"
-    if command is not None and command.ignore:
+    if command is not None and command.ignore_failure:
         yield "its failure is ignored"
-    if step.judge is not None:
+    if step.evaluate_result is not None:
         yield "whether it failed or changed something is judged here"
     if step.register:
         yield f"its result is `{step.register}`"

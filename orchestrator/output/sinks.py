@@ -9,24 +9,24 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from orchestrator.model.event import Event, Sink
-from orchestrator.output.console import Out, lively, open_out
-from orchestrator.output.terminal_lock import Turns
+from orchestrator.model.event import EventSink, RunEvent
+from orchestrator.output.console import TextConsole, open_console, supports_live_output
+from orchestrator.output.terminal_lock import TerminalLock
 
 
-class Tee:
+class MultiSink:
     """Hands every event to each sink, in order.
 
     A sink that raises keeps the event from no other; the first error is raised when all have
     had it. A sink may emit (a warning) from within its call: that event comes after this one.
     """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sinks: Sequence[EventSink]) -> None:
         self._sinks = tuple(sinks)
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[RunEvent] = deque()
         self._busy = False
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         self._waiting.append(event)
         if self._busy:
             return
@@ -51,7 +51,7 @@ class Tee:
         if errors:
             raise errors[0]
 
-    def _deliver(self, event: Event, errors: list[Exception]) -> None:
+    def _deliver(self, event: RunEvent, errors: list[Exception]) -> None:
         for sink in self._sinks:
             try:
                 sink(event)
@@ -59,7 +59,7 @@ class Tee:
                 errors.append(error)
 
 
-def sinks(
+def choose_sinks(
     *,
     json: bool,
     verbose: int,
@@ -67,8 +67,8 @@ def sinks(
     stderr: TextIO,
     environ: Mapping[str, str],
     diff: bool = False,
-    turns: Turns | None = None,
-) -> Sink:
+    terminal_lock: TerminalLock | None = None,
+) -> EventSink:
     """What shows a run: JSON lines; or a live view, then folded results; or plain lines, then rows.
 
     Events and the live view go to stderr, output and results to stdout. The sink raises
@@ -77,23 +77,26 @@ def sinks(
     changed is shown, too, and not only what would. ``turns``: shared with who asks questions.
     """
     if json:
-        from orchestrator.output.json_lines import JsonLines
+        from orchestrator.output.json_lines import JsonLinesSink
 
-        return JsonLines(Out(stdout))
-    from orchestrator.output.summary import Results
+        return JsonLinesSink(TextConsole(stdout))
+    from orchestrator.output.summary import SummarySink
 
-    out = open_out(stdout, environ)
-    if lively(stderr, environ):
-        from orchestrator.output.live_view import Live
+    out = open_console(stdout, environ)
+    if supports_live_output(stderr, environ):
+        from orchestrator.output.live_view import LiveSink
 
-        return Tee(
+        return MultiSink(
             (
-                Live(stderr, environ, verbose, turns or Turns()),
-                Results(out, whole=verbose > 0, diff=diff),
+                LiveSink(stderr, environ, verbose, terminal_lock or TerminalLock()),
+                SummarySink(out, whole=verbose > 0, diff=diff),
             )
         )
-    from orchestrator.output.plain_sink import Plain
+    from orchestrator.output.plain_sink import PlainSink
 
-    return Tee(
-        (Plain(open_out(stderr, environ), out, verbose, diff=diff), Results(out, outputs=False))
+    return MultiSink(
+        (
+            PlainSink(open_console(stderr, environ), out, verbose, diff=diff),
+            SummarySink(out, outputs=False),
+        )
     )

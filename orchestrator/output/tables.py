@@ -7,17 +7,17 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from orchestrator.model.sanitize import one_line
-from orchestrator.output.text_width import cells, pad, wrap
+from orchestrator.model.sanitize import to_one_line
+from orchestrator.output.text_width import display_width, pad_text, wrap_text
 
-_GAP = "  "
+_COLUMN_GAP = "  "
 _INDENT = 4
-_LAST = 20
+_MIN_LAST_WIDTH = 20
 
-Paint: TypeAlias = Callable[[int, int, str], str]
+PaintFunction: TypeAlias = Callable[[int, int, str], str]
 
 
-class Column(Struct, frozen=True):
+class TableColumn(Struct, frozen=True):
     """One column. ``drop``: 0 stays always, else where width is short the highest goes first;
     those with the same number go together."""
 
@@ -26,18 +26,18 @@ class Column(Struct, frozen=True):
     drop: int = 0
 
 
-def table(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None
+def table_lines(
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None
 ) -> list[str]:
     """The heading and all rows as lines. See ``blocks``."""
-    return [line for block in blocks(columns, rows, width) for line in block]
+    return [line for block in table_blocks(columns, rows, width) for line in block]
 
 
-def blocks(
-    columns: Sequence[Column],
+def table_blocks(
+    columns: Sequence[TableColumn],
     rows: Sequence[Sequence[str]],
     width: int | None = None,
-    paint: Paint | None = None,
+    paint: PaintFunction | None = None,
 ) -> list[list[str]]:
     """The lines of the heading, then those of each row, within ``width`` columns (None: any).
 
@@ -46,80 +46,87 @@ def blocks(
     beneath the others; a first column that is wider than all there is wraps, too.
     ``paint`` is given row (-1: heading), column and the padded text. No line ends in a space.
     """
-    texts = [[one_line(cell) for cell in row] for row in rows]
+    texts = [[to_one_line(cell) for cell in row] for row in rows]
     shown = [i for i in range(len(columns)) if any(row[i] for row in texts)] or [0]
     texts.insert(0, [column.title for column in columns])
-    sizes = [max(cells(row[i]) for row in texts) for i in range(len(columns))]
+    sizes = [max(display_width(row[i]) for row in texts) for i in range(len(columns))]
     if width is not None:
-        _drop(columns, shown, sizes, width)
-    shape = _Shape(columns, shown, sizes, width, paint)
-    return [shape.lines(number, row) for number, row in enumerate(texts, -1)]
+        _drop_columns(columns, shown, sizes, width)
+    shape = _TableLayout(columns, shown, sizes, width, paint)
+    return [shape.row_lines(number, row) for number, row in enumerate(texts, -1)]
 
 
-def _drop(columns: Sequence[Column], shown: list[int], sizes: list[int], width: int) -> None:
+def _drop_columns(
+    columns: Sequence[TableColumn], shown: list[int], sizes: list[int], width: int
+) -> None:
     """Take columns out of ``shown`` until the rest fits, or nothing more may go."""
-    while _needed(shown, sizes) > width:
+    while _needed_width(shown, sizes) > width:
         highest = max(columns[i].drop for i in shown)
         if not highest:
             return
         shown[:] = [i for i in shown if columns[i].drop != highest]
 
 
-def _needed(shown: Sequence[int], sizes: Sequence[int]) -> int:
-    last = min(sizes[shown[-1]], _LAST) if len(shown) > 1 else 0
-    return sum(sizes[i] + len(_GAP) for i in shown[:-1]) + last
+def _needed_width(shown: Sequence[int], sizes: Sequence[int]) -> int:
+    last = min(sizes[shown[-1]], _MIN_LAST_WIDTH) if len(shown) > 1 else 0
+    return sum(sizes[i] + len(_COLUMN_GAP) for i in shown[:-1]) + last
 
 
-class _Shape(Struct, frozen=True):
-    columns: Sequence[Column]
+class _TableLayout(Struct, frozen=True):
+    columns: Sequence[TableColumn]
     shown: Sequence[int]
     sizes: Sequence[int]
     width: int | None
-    paint: Paint | None
+    paint: PaintFunction | None
 
-    def lines(self, number: int, row: Sequence[str]) -> list[str]:
+    def row_lines(self, number: int, row: Sequence[str]) -> list[str]:
         """One row: on one line where it fits, else wrapped."""
         *fixed, last = self.shown
-        start = sum(self.sizes[i] + len(_GAP) for i in fixed)
-        if self.width is None or start + cells(row[last]) <= self.width:
-            return [self._joined(number, row, self.shown)]
+        start = sum(self.sizes[i] + len(_COLUMN_GAP) for i in fixed)
+        if self.width is None or start + display_width(row[last]) <= self.width:
+            return [self._joined_line(number, row, self.shown)]
         if not fixed:
-            return self._wrapped(number, last, row[last], 0)
-        if start + min(_LAST, self.sizes[last]) <= self.width:
-            body = self._wrapped(number, last, row[last], start)
-            return [self._joined(number, row, fixed, start) + body[0].lstrip(" "), *body[1:]]
-        below = self._wrapped(number, last, row[last], _INDENT) if row[last] else []
-        if start - len(_GAP) <= self.width:
-            return [self._joined(number, row, fixed), *below]
-        return [*self._stacked(number, row, fixed), *below]
+            return self._wrapped_cell(number, last, row[last], 0)
+        if start + min(_MIN_LAST_WIDTH, self.sizes[last]) <= self.width:
+            body = self._wrapped_cell(number, last, row[last], start)
+            return [self._joined_line(number, row, fixed, start) + body[0].lstrip(" "), *body[1:]]
+        below = self._wrapped_cell(number, last, row[last], _INDENT) if row[last] else []
+        if start - len(_COLUMN_GAP) <= self.width:
+            return [self._joined_line(number, row, fixed), *below]
+        return [*self._stacked_lines(number, row, fixed), *below]
 
-    def _stacked(self, number: int, row: Sequence[str], fixed: Sequence[int]) -> list[str]:
+    def _stacked_lines(self, number: int, row: Sequence[str], fixed: Sequence[int]) -> list[str]:
         """The first cell on lines of its own, the others beneath it: on one line, or each so."""
-        lines = self._wrapped(number, fixed[0], row[fixed[0]], 0)
+        lines = self._wrapped_cell(number, fixed[0], row[fixed[0]], 0)
         rest = [i for i in fixed[1:] if row[i]]
-        if _INDENT + sum(self.sizes[i] + len(_GAP) for i in fixed[1:]) <= (self.width or 0):
-            joined = self._joined(number, row, fixed[1:])
+        if _INDENT + sum(self.sizes[i] + len(_COLUMN_GAP) for i in fixed[1:]) <= (self.width or 0):
+            joined = self._joined_line(number, row, fixed[1:])
             return [*lines, *([" " * _INDENT + joined] if joined else [])]
         for i in rest:
-            lines += self._wrapped(number, i, row[i], _INDENT)
+            lines += self._wrapped_cell(number, i, row[i], _INDENT)
         return lines
 
-    def _joined(self, number: int, row: Sequence[str], which: Sequence[int], fill: int = 0) -> str:
+    def _joined_line(
+        self, number: int, row: Sequence[str], which: Sequence[int], fill: int = 0
+    ) -> str:
         if not fill:
             filled = [i for i in which if row[i]]
             which = which[: list(which).index(filled[-1]) + 1] if filled else ()
         line = ""
         for i in which:
-            text = pad(row[i], self.sizes[i], right=self.columns[i].right)
+            text = pad_text(row[i], self.sizes[i], right=self.columns[i].right)
             last = not fill and i == which[-1]
-            line += self._painted(number, i, text.rstrip() if last else text) + (
-                "" if last else _GAP
+            line += self._painted_text(number, i, text.rstrip() if last else text) + (
+                "" if last else _COLUMN_GAP
             )
         return line
 
-    def _wrapped(self, number: int, column: int, text: str, indent: int) -> list[str]:
+    def _wrapped_cell(self, number: int, column: int, text: str, indent: int) -> list[str]:
         room = max((self.width or 0) - indent, 8)
-        return [" " * indent + self._painted(number, column, part) for part in wrap(text, room)]
+        return [
+            " " * indent + self._painted_text(number, column, part)
+            for part in wrap_text(text, room)
+        ]
 
-    def _painted(self, number: int, column: int, text: str) -> str:
+    def _painted_text(self, number: int, column: int, text: str) -> str:
         return self.paint(number, column, text) if self.paint else text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class TerminalLock:
     """One draws or asks at a time, from any threads. A question need not wait for longer than
     the view takes to leave its place, and the view waits until all questions are over.
     """
@@ -18,7 +18,7 @@ class Turns:
         self._drawing = False
 
     @property
-    def asked(self) -> bool:
+    def has_question(self) -> bool:
         """Whether somebody asks, or waits to."""
         return self._asking > 0
 

@@ -6,7 +6,7 @@ rich's tables are loaded only for text that is not ASCII: most runs never need t
 from __future__ import annotations
 
 
-def cells(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns the text takes; tabs count as one."""
     if text.isascii():
         return len(text)
@@ -15,20 +15,20 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
-def pad(text: str, width: int, *, right: bool = False) -> str:
+def pad_text(text: str, width: int, *, right: bool = False) -> str:
     """The text with spaces up to ``width`` columns, before it where ``right``."""
-    blank = " " * (width - cells(text))
+    blank = " " * (width - display_width(text))
     return blank + text if right else text + blank
 
 
-def cut(text: str, width: int) -> str:
+def truncate_text(text: str, width: int) -> str:
     """The text in at most ``width`` columns; an ellipsis stands for what is left out."""
-    if cells(text) <= width:
+    if display_width(text) <= width:
         return text
-    return _head(text, width - 1) + "…" if width > 0 else ""
+    return _fitting_head(text, width - 1) + "…" if width > 0 else ""
 
 
-def wrap(text: str, width: int) -> list[str]:
+def wrap_text(text: str, width: int) -> list[str]:
     """The text in lines of at most ``width`` columns, broken at spaces where there are any.
 
     Nothing is left out but the spaces at the breaks.
@@ -36,25 +36,25 @@ def wrap(text: str, width: int) -> list[str]:
     rows = [""]
     for word in text.split(" "):
         joined = f"{rows[-1]} {word}" if rows[-1] else word
-        if len(joined) <= width * 2 and cells(joined) <= width:
+        if len(joined) <= width * 2 and display_width(joined) <= width:
             rows[-1] = joined
         else:
-            rows += _pieces(word, width)
+            rows += _split_word(word, width)
     return [row for row in rows if row] or [""]
 
 
-def _pieces(word: str, width: int) -> list[str]:
+def _split_word(word: str, width: int) -> list[str]:
     pieces, start = [], 0
     while start < len(word):
-        piece = _head(word[start : start + max(width, 1)], width) or word[start]
+        piece = _fitting_head(word[start : start + max(width, 1)], width) or word[start]
         pieces.append(piece)
         start += len(piece)
     return pieces
 
 
-def _head(text: str, width: int) -> str:
+def _fitting_head(text: str, width: int) -> str:
     """The longest beginning of the text that fits."""
     end = min(len(text), max(width, 0))
-    while end and cells(text[:end]) > width:
+    while end and display_width(text[:end]) > width:
         end -= 1
     return text[:end]

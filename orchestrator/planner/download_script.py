@@ -7,24 +7,24 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.errors import DefinitionError, Problem, Problems
-from orchestrator.model.command import Fetch, Wanted
+from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector
+from orchestrator.model.command import DesiredState, DownloadSpec
 from orchestrator.model.marked_value import HomePath
-from orchestrator.planner.plan import Lane
-from orchestrator.planner.shell_text import script, word
-from orchestrator.planner.step_options import option, path_text
-from orchestrator.planner.task_scope import Frame
-from orchestrator.planner.trust_checks import refuse_host_text, render_own
-from orchestrator.playbook.model import Download
-from orchestrator.yamlio.local_files import expand_home, is_folder, show
+from orchestrator.planner.plan import AppPlan
+from orchestrator.planner.shell_text import shell_word, wrap_script
+from orchestrator.planner.step_options import render_option, to_path
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.planner.trust_checks import refuse_host_text, render_trusted
+from orchestrator.playbook.model import DownloadStep
+from orchestrator.yamlio.local_files import display_path, expand_home, is_directory
 
-PATIENCE = 3600.0
+PROBE_TIMEOUT = 3600.0
 """Seconds that a host may take to tell what its file consists of, where no `timeout` says more."""
 
-STATE = "file"
+FILE_STATE = "file"
 """What its script states: size and SHA-256 of the file, with a space between them."""
 
-_TO = ("to", "may lead anywhere", "use host.name; `to: folder/` keeps the file's own name")
+_TO_REFUSAL = ("to", "may lead anywhere", "use host.name; `to: folder/` keeps the file's own name")
 
 _PROBE = """\
 probe() (
@@ -46,57 +46,63 @@ o_want="{state}=$o_nl" o_within=0 o_fixes=1
 o_module"""
 
 
-def fetch(download: Download, frame: Frame, root: str) -> Fetch:
+def download_spec(download: DownloadStep, task_scope: TaskScope, root: str) -> DownloadSpec:
     """The file there and its place here. Raises Waits and DefinitionError.
 
     The place is below the project's ``root``, or absolute; where it ends with a slash, or is a
     folder, the file keeps its name. Text from a host has no say in which folder that is.
     """
-    path = option(download.path, frame, "path", path=True) or ""
-    to = path_text(render_own(download.to, frame, *_TO), "to", download.to.mark)
-    place = Path(root or ".", expand_home(to))
-    if to.endswith("/") or is_folder(place):
+    path = render_option(download.path, task_scope, "path", path=True) or ""
+    target_text = to_path(
+        render_trusted(download.to, task_scope, *_TO_REFUSAL), "to", download.to.mark
+    )
+    target = Path(root or ".", expand_home(target_text))
+    if target_text.endswith("/") or is_directory(target):
         name = posixpath.basename(path)
         if name in ("", ".", "..", "~"):
-            raise DefinitionError(Problem(f"'{path}' names no file", download.path.mark))
-        place /= name
-    return Fetch(path, Path(os.path.abspath(place)))  # noqa: PTH100 - links stay as written
+            raise DefinitionError(Diagnostic(f"'{path}' names no file", download.path.mark))
+        target /= name
+    return DownloadSpec(path, Path(os.path.abspath(target)))  # noqa: PTH100 - links stay as written
 
 
-def check_place(download: Download, frame: Frame) -> None:
+def check_target(download: DownloadStep, task_scope: TaskScope) -> None:
     """Raise DefinitionError where a host would say where its file goes."""
-    refuse_host_text(download.to, frame, *_TO)
+    refuse_host_text(download.to, task_scope, *_TO_REFUSAL)
 
 
-def wanted() -> Wanted:
+def unreachable_state() -> DesiredState:
     """No state that can be: what the file consists of is always told."""
-    return Wanted({STATE: ""})
+    return DesiredState({FILE_STATE: ""})
 
 
-def asking(path: str) -> str:
+def probe_script(path: str) -> str:
     """The script that tells what the file consists of."""
-    return _PROBE.format(path=word(path), state=STATE)
+    return _PROBE.format(path=shell_word(path), state=FILE_STATE)
 
 
-def reading(path: str, chdir: str | None, environment: Mapping[str, str]) -> str:
+def read_script(path: str, chdir: str | None, environment: Mapping[str, str]) -> str:
     """The script that writes its first ``$size`` bytes to stdout."""
-    at = word(path if path.startswith("/") or isinstance(path, HomePath) else f"./{path}")
-    return script(f'exec head -c "$size" -- {at}', chdir, environment)
+    path_word = shell_word(
+        path if path.startswith("/") or isinstance(path, HomePath) else f"./{path}"
+    )
+    return wrap_script(f'exec head -c "$size" -- {path_word}', chdir, environment)
 
 
-def check_places(lanes: Iterable[Lane], problems: Problems) -> None:
+def check_targets(app_plans: Iterable[AppPlan], diagnostics: DiagnosticCollector) -> None:
     """Note where two hosts, or two apps of one host, bring a file of one task to one place."""
-    first: dict[tuple[str, Path], str] = {}
-    for lane in lanes:
-        for wave in lane.waves:
-            for host in wave.hosts[:1] if wave.anyone else wave.hosts:
-                who = f"'{host.host}'" + (f" (app {lane.app})" if lane.app else "")
+    first_owner: dict[tuple[str, Path], str] = {}
+    for app_plan in app_plans:
+        for planned_task in app_plan.planned_tasks:
+            for host in planned_task.hosts[:1] if planned_task.any_host else planned_task.hosts:
+                owner = f"'{host.host}'" + (f" (app {app_plan.app})" if app_plan.app else "")
                 for step in host.steps:
-                    if step.command is None or step.command.fetches is None:
+                    if step.command is None or step.command.download is None:
                         continue
-                    place = step.command.fetches.to
-                    other = first.setdefault((wave.task, place), who)
-                    if other != who:
-                        what = f"{other} and {who} both download to {show(place)}"
+                    target = step.command.download.target
+                    other_owner = first_owner.setdefault((planned_task.task, target), owner)
+                    if other_owner != owner:
+                        message = (
+                            f"{other_owner} and {owner} both download to {display_path(target)}"
+                        )
                         hint = "name the host in `to`, like logs/{{ host.name }}.log"
-                        problems.add(what, step.mark, hint)
+                        diagnostics.add(message, step.mark, hint)

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems
-from orchestrator.model.host_folding import fold, fold_messages, frame_of
+from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector, SourcePosition
+from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
 
 
-class HostProblems(Problems):
+class HostDiagnostics(DiagnosticCollector):
     """Problems of many hosts. Those that differ only in the host that they name are one, which
     says on which hosts it was found."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, host_count: int) -> None:
         super().__init__()
-        self.count = count
-        self.hosts: dict[tuple[object, ...], list[tuple[str, Problem]]] = {}
+        self.host_count = host_count
+        self.diagnostics_by_frame: dict[tuple[object, ...], list[tuple[str, Diagnostic]]] = {}
 
-    def on(self, host: str, error: DefinitionError, mark: Mark) -> None:
+    def add_for_host(self, host: str, error: DefinitionError, mark: SourcePosition) -> None:
         """Note what is wrong for one host; ``mark`` is for what knows no place of its own."""
-        for problem in error.problems:
-            if problem.mark is None:
-                problem = replace(problem, mark=mark)  # noqa: PLW2901
-            frames = (frame_of(text, host) for text in (problem.what, problem.hint))
-            found = self.hosts.setdefault((problem.mark, *frames), [])
-            if (host, problem) not in found[-1:]:  # several of its steps may have it
-                found.append((host, problem))
+        for diagnostic in error.diagnostics:
+            if diagnostic.mark is None:
+                diagnostic = replace(diagnostic, mark=mark)  # noqa: PLW2901
+            frames = (message_frame(text, host) for text in (diagnostic.message, diagnostic.hint))
+            found = self.diagnostics_by_frame.setdefault((diagnostic.mark, *frames), [])
+            if (host, diagnostic) not in found[-1:]:  # several of its steps may have it
+                found.append((host, diagnostic))
 
     def raise_any(self) -> None:
         """Raise DefinitionError with everything that was found, or return."""
-        for found in self.hosts.values():
-            where = "" if self.count == 1 else f" (on {fold(host for host, _ in found)})"
-            what = fold_messages((host, problem.what) for host, problem in found)
+        for found in self.diagnostics_by_frame.values():
+            host_note = (
+                "" if self.host_count == 1 else f" (on {fold_hostnames(host for host, _ in found)})"
+            )
+            message = fold_messages((host, diagnostic.message) for host, diagnostic in found)
             hint = fold_messages((host, problem.hint) for host, problem in found)
-            self.add(what + where, found[0][1].mark, hint)
+            self.add(message + host_note, found[0][1].mark, hint)
         super().raise_any()

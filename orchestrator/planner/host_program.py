@@ -7,29 +7,36 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.model.condition import Always
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.model.condition import ConstantCondition
 from orchestrator.model.host import Host
 from orchestrator.model.marked_value import Values
-from orchestrator.model.registered_result import Result
-from orchestrator.model.sanitize import quote
-from orchestrator.model.step_number import SPAN, first_within
-from orchestrator.modules import FOLDER
-from orchestrator.planner.host_diagnostics import HostProblems
+from orchestrator.model.registered_result import RegisteredResult
+from orchestrator.model.sanitize import quote_output
+from orchestrator.model.step_number import MAX_LOOP_STEPS, first_number_in_loop
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
-from orchestrator.planner.plan import Gather, PlannedStep, Program, Region, Results
-from orchestrator.planner.request import Ask
-from orchestrator.planner.step_conditions import Standing
+from orchestrator.planner.plan import PlannedStep, ResultGroup, ResultsByName, StepProgram, TryBlock
+from orchestrator.planner.request import PlanRequest
+from orchestrator.planner.step_conditions import StepContext
 from orchestrator.planner.step_planner import StepPlanner
-from orchestrator.planner.task_expander import Around, Flat, Row, Seen, Walk, loop_items
-from orchestrator.planner.task_scope import Frame, any_from_host
-from orchestrator.playbook.model import Control, Module, Step, Task
-from orchestrator.yamlio.local_files import show
+from orchestrator.planner.task_expander import (
+    ExpandedStep,
+    InheritedOptions,
+    ScopedTemplate,
+    StepList,
+    TaskExpander,
+    evaluate_loop_items,
+)
+from orchestrator.planner.task_scope import TaskScope, any_from_host
+from orchestrator.playbook.model import ControlStep, ModuleSpec, Step, Task
+from orchestrator.yamlio.local_files import display_path
 
-SKIPPED = Result("skipped", skipped=True)
+SKIPPED_RESULT = RegisteredResult("skipped", skipped=True)
 
 
-class OnHost(Struct):
+class HostPlanState(Struct):
     """A host on its way through the plan: what is registered and settled there by now.
 
     ``made``: the names that were registered since the scheduler last emptied it. ``by_set``: those
@@ -40,234 +47,309 @@ class OnHost(Struct):
 
     host: Host
     scope: HostScope
-    environment: Mapping[str, Seen]
+    environment: Mapping[str, ScopedTemplate]
     defaults: Mapping[str, Values]
     registered: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    settled: dict[str, object] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
-    by_set: frozenset[str] = frozenset()
-    own: frozenset[str] = frozenset()
-    clean: frozenset[str] = frozenset()
-    unique: dict[str, tuple[str, Mark]] = field(default_factory=dict)
+    settled_results: dict[str, object] = field(default_factory=dict)
+    newly_registered: set[str] = field(default_factory=set)
+    set_names: frozenset[str] = frozenset()
+    controller_names: frozenset[str] = frozenset()
+    untainted_names: frozenset[str] = frozenset()
+    unique_values: dict[str, tuple[str, SourcePosition]] = field(default_factory=dict)
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
         """These steps of the task at hand will give the name its meaning; without numbers it
         has to be there before a condition over it can be judged."""
         self.registered = {**self.registered, name: numbers}
-        self.settled.pop(name, None)
-        self.own -= {name}
-        self.clean -= {name}
-        self.made.add(name)
+        self.settled_results.pop(name, None)
+        self.controller_names -= {name}
+        self.untainted_names -= {name}
+        self.newly_registered.add(name)
 
-    def settle(self, name: str, value: object, *, own: bool = True) -> None:
+    def settle_result(self, name: str, value: object, *, from_controller: bool = True) -> None:
         """The name has this value from here on; ``own``: no host had a part in it."""
         self.register(name)
-        self.settled[name] = value
-        self.own |= {name} if own else frozenset()
+        self.settled_results[name] = value
+        self.controller_names |= {name} if from_controller else frozenset()
 
 
-class RowPlanner:
+class HostProgramPlanner:
     """Plans rows of one host; what is wrong goes to ``problems``."""
 
-    def __init__(self, on: OnHost, ask: Ask, problems: HostProblems) -> None:
-        self.on, self.ask, self.problems = on, ask, problems
+    def __init__(
+        self, plan_state: HostPlanState, request: PlanRequest, diagnostics: HostDiagnostics
+    ) -> None:
+        self.plan_state, self.request, self.diagnostics = plan_state, request, diagnostics
 
-    def task(self, task: Task, frame: Frame, around: Around) -> tuple[Program, Walk]:
+    def plan_task(
+        self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> tuple[StepProgram, TaskExpander]:
         """The task's program, handlers at its end, and the walk that knows what undoes it."""
-        self._rules(task, frame)
-        walk = self._walk(1, self.on)
+        self._check_rules(task, task_scope)
+        expander = self._task_expander(1, self.plan_state)
         try:
-            row = walk.with_handlers(walk.task(task, frame, around))
+            step_list = expander.with_handlers(expander.expand_task(task, task_scope, inherited))
         except DefinitionError as error:  # of a loop: its steps cannot be known
-            self.problems.on(self.on.host.name, error, task.mark)
-            self._register(task.all_steps())
-            return Program(), walk
-        return self.program(row), walk
+            self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
+            self._register_all(task.all_steps())
+            return StepProgram(), expander
+        return self.plan_program(step_list), expander
 
-    def _register(self, steps: Iterable[Step]) -> None:
+    def _register_all(self, steps: Iterable[Step]) -> None:
         """Take what steps in error would register for known: it is no error of its own that it
         is missing."""
         for step in steps:
-            sets = step.does.names if isinstance(step.does, Control) else ()
+            sets = step.action.names if isinstance(step.action, ControlStep) else ()
             for name in (step.register, *sets):
                 if name:
-                    self.on.register(name)
+                    self.plan_state.register(name)
 
-    def _rules(self, task: Task, frame: Frame) -> None:
+    def _check_rules(self, task: Task, task_scope: TaskScope) -> None:
         """Hold the params' rules against the params, also those that no step of it names."""
-        place = frame.host.place
-        place.registered, place.results = self.on.registered, self.on.settled
+        position = task_scope.host.position
+        position.registered, position.results = (
+            self.plan_state.registered,
+            self.plan_state.settled_results,
+        )
         for rule in task.rules:
             try:
-                frame.obey(rule)
+                task_scope.check_rule(rule)
             except DefinitionError as error:
-                self.problems.on(self.on.host.name, error, task.mark)
+                self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
 
-    def rollback(self, walk: Walk) -> Program:
+    def plan_rollback(self, expander: TaskExpander) -> StepProgram:
         """What undoes the task of the walk. To be asked once all of the run is planned: it sees
         what any task of the run registers, and none where that never came."""
-        kept = self.on.registered, dict(self.on.settled), self.on.own, self.on.clean
-        lenient = frozenset(kept[0])
-        self.on.registered = dict.fromkeys(lenient, ())  # their numbers mean nothing by then
-        program = self.program(walk.rollback(), lenient)
-        self.on.registered, self.on.settled, self.on.own, self.on.clean = kept
+        saved = (
+            self.plan_state.registered,
+            dict(self.plan_state.settled_results),
+            self.plan_state.controller_names,
+            self.plan_state.untainted_names,
+        )
+        missing_is_none = frozenset(saved[0])
+        self.plan_state.registered = dict.fromkeys(
+            missing_is_none, ()
+        )  # their numbers mean nothing by then
+        program = self.plan_program(expander.expand_rollback(), missing_is_none)
+        (
+            self.plan_state.registered,
+            self.plan_state.settled_results,
+            self.plan_state.controller_names,
+            self.plan_state.untainted_names,
+        ) = saved
         return program
 
-    def _walk(self, first: int, on: OnHost, most: int | None = None) -> Walk:
-        return Walk(
-            on.host,
-            self.ask.tasks,
-            on.defaults,
+    def _task_expander(
+        self, first: int, plan_state: HostPlanState, max_steps: int | None = None
+    ) -> TaskExpander:
+        return TaskExpander(
+            plan_state.host,
+            self.request.tasks,
+            plan_state.defaults,
             first,
-            registered=on.registered,
-            settled=on.settled,
-            most=most,
+            registered=plan_state.registered,
+            settled_results=plan_state.settled_results,
+            max_steps=max_steps,
         )
 
-    def handlers(self, task: Task, frame: Frame, around: Around, names: Collection[str]) -> Program:
+    def plan_handlers(
+        self, task: Task, task_scope: TaskScope, inherited: InheritedOptions, names: Collection[str]
+    ) -> StepProgram:
         """Only these of the task's handlers, as if they were notified."""
-        walk = self._walk(1, self.on)
-        walk.task(task, frame, around)
-        walk.next = 1
-        row = Row([], [], [])
-        for name, steps, seen, outside in walk.handlers:
+        expander = self._task_expander(1, self.plan_state)
+        expander.expand_task(task, task_scope, inherited)
+        expander.next_number = 1
+        step_list = StepList([], [], [])
+        for name, steps, handler_scope, inherited_options in expander.handlers:
             if name in names:
-                row.add(walk.steps(steps, seen, replace(outside, notify=())))
-        return self.program(row)
+                step_list.extend(
+                    expander.expand_steps(
+                        steps, handler_scope, replace(inherited_options, notify=())
+                    )
+                )
+        return self.plan_program(step_list)
 
-    def program(self, row: Row, lenient: frozenset[str] = frozenset()) -> Program:
+    def plan_program(
+        self, step_list: StepList, missing_is_none: frozenset[str] = frozenset()
+    ) -> StepProgram:
         """The row's steps, planned one after another."""
-        ends: dict[int, list[Gather]] = {}
-        for gather in row.gathers:
-            if gather.parts:
-                ends.setdefault(gather.parts[-1][2] - 1, []).append(gather)
+        groups_by_end: dict[int, list[ResultGroup]] = {}
+        for group in step_list.result_groups:
+            if group.parts:
+                groups_by_end.setdefault(group.parts[-1][2] - 1, []).append(group)
             else:
-                self.on.settle(gather.name, SKIPPED)
+                self.plan_state.settle_result(group.name, SKIPPED_RESULT)
         planned: list[PlannedStep] = []
-        for flat in row.steps:
-            maybe = any(_may_be_left_out(flat.number, region) for region in row.regions)
+        for expanded in step_list.steps:
+            is_optional = any(
+                _may_be_skipped(expanded.number, try_block) for try_block in step_list.try_blocks
+            )
             try:
-                planned.append(self.step(flat, lenient, maybe=maybe))
+                planned.append(self.plan_step(expanded, missing_is_none, is_optional=is_optional))
             except DefinitionError as error:
-                found = _in_project(error, (*flat.around.calls, flat.step.mark))
-                self.problems.on(self.on.host.name, found, flat.step.mark)
-                self._register([flat.step])
-            for gather in ends.get(flat.number, ()):
-                numbers = tuple(n for _, start, end in gather.parts for n in range(start, end))
-                again = maybe and gather.name in self.on.registered
-                self.on.register(gather.name, () if again else numbers)
-        return Program(tuple(planned), tuple(row.regions), tuple(row.gathers))
+                found = _with_project_position(
+                    error, (*expanded.inherited.call_positions, expanded.step.mark)
+                )
+                self.diagnostics.add_for_host(self.plan_state.host.name, found, expanded.step.mark)
+                self._register_all([expanded.step])
+            for group in groups_by_end.get(expanded.number, ()):
+                numbers = tuple(n for _, start, end in group.parts for n in range(start, end))
+                is_reregistered = is_optional and group.name in self.plan_state.registered
+                self.plan_state.register(group.name, () if is_reregistered else numbers)
+        return StepProgram(
+            tuple(planned), tuple(step_list.try_blocks), tuple(step_list.result_groups)
+        )
 
-    def step(self, flat: Flat, lenient: frozenset[str], *, maybe: bool = False) -> PlannedStep:
+    def plan_step(
+        self, expanded: ExpandedStep, missing_is_none: frozenset[str], *, is_optional: bool = False
+    ) -> PlannedStep:
         """One step, at this place of the host's way; ``maybe``: the way may lead around it, and
         what it would register is known only once those after it are come to."""
-        on = self.on
-        if isinstance(flat.step.does, Control):
-            on.by_set |= set(flat.step.does.names)
-        settled = dict(on.settled)
-        standing = Standing(
-            flat.frame.host.place,
-            on.registered,
-            settled=settled,
-            lenient=lenient,
-            made=on.by_set,
-            own=on.own,
-            clean=on.clean,
+        plan_state = self.plan_state
+        if isinstance(expanded.step.action, ControlStep):
+            plan_state.set_names |= set(expanded.step.action.names)
+        settled = dict(plan_state.settled_results)
+        context = StepContext(
+            expanded.task_scope.host.position,
+            plan_state.registered,
+            settled_results=settled,
+            missing_is_none=missing_is_none,
+            set_names=plan_state.set_names,
+            controller_names=plan_state.controller_names,
+            untainted_names=plan_state.untainted_names,
         )
-        if not self.ask.tags.chosen(flat.around.tags):
-            flat = replace(flat, around=replace(flat.around, excluded="its tags are not chosen"))
-        planner = StepPlanner(flat, standing, on.environment, self.ask, self._unfold(standing))
-        step = planner.plan()
-        if not maybe and step.command is not None and step.command.when == Always(True):
-            self._check_unique(flat)
-        if step.ruling and step.ruling.kind == "set" and not maybe:
-            for name, value in step.ruling.values.items():
-                on.settle(name, value, own=step.ruling.own)
-        elif (step.ruling or step.later) and isinstance(flat.step.does, Control):
-            clean = not any_from_host(flat.step.does.value, flat.frame)
-            for name in flat.step.does.names:
-                fits = clean and (name not in on.registered or name in on.own | on.clean)
-                on.register(name)
-                on.clean |= {name} if fits else frozenset()
-        if step.register and maybe and step.register in on.registered:
-            on.register(step.register)
-        elif step.register and step.skip and not maybe:
-            on.settle(step.register, SKIPPED)
+        if not self.request.tags.selects(expanded.inherited.tags):
+            expanded = replace(
+                expanded,
+                inherited=replace(expanded.inherited, exclude_reason="its tags are not chosen"),
+            )
+        planner = StepPlanner(
+            expanded, context, plan_state.environment, self.request, self._loop_unfolder(context)
+        )
+        step = planner.plan_step()
+        if (
+            not is_optional
+            and step.command is not None
+            and step.command.when == ConstantCondition(True)
+        ):
+            self._check_unique_values(expanded)
+        if step.control_action and step.control_action.kind == "set" and not is_optional:
+            for name, value in step.control_action.values.items():
+                plan_state.settle_result(
+                    name, value, from_controller=step.control_action.from_controller
+                )
+        elif (step.control_action or step.resume) and isinstance(expanded.step.action, ControlStep):
+            template_is_clean = not any_from_host(expanded.step.action.value, expanded.task_scope)
+            for name in expanded.step.action.names:
+                is_untainted = template_is_clean and (
+                    name not in plan_state.registered
+                    or name in plan_state.controller_names | plan_state.untainted_names
+                )
+                plan_state.register(name)
+                plan_state.untainted_names |= {name} if is_untainted else frozenset()
+        if step.register and is_optional and step.register in plan_state.registered:
+            plan_state.register(step.register)
+        elif step.register and step.skip and not is_optional:
+            plan_state.settle_result(step.register, SKIPPED_RESULT)
         elif step.register:
-            on.register(step.register, (step.number,))
+            plan_state.register(step.register, (step.number,))
         return step
 
-    def _check_unique(self, flat: Flat) -> None:
+    def _check_unique_values(self, expanded: ExpandedStep) -> None:
         """Raise DefinitionError where an earlier step gives another value to what can have one:
         each would replace the other's, in every run."""
-        module = flat.step.does
-        if not isinstance(module, Module) or module.unique is None or flat.handler:
+        module = expanded.step.action
+        if not isinstance(module, ModuleSpec) or module.unique is None or expanded.handler:
             return
-        mark = flat.around.calls[-1] if flat.around.calls else flat.step.mark
+        mark = (
+            expanded.inherited.call_positions[-1]
+            if expanded.inherited.call_positions
+            else expanded.step.mark
+        )
         values: dict[str, list[str]] = {}
-        for line in str(module.unique.render(flat.frame)).splitlines():
+        for line in str(module.unique.render(expanded.task_scope)).splitlines():
             name, tab, value = line.partition("\t")
             if tab:
                 values.setdefault(name, []).append(value)
         for name, written in values.items():
             value = "\n".join(sorted(written))
-            known, place = self.on.unique.setdefault(name, (value, mark))
+            known, known_position = self.plan_state.unique_values.setdefault(name, (value, mark))
             if known != value:
-                where = "another item of its loop" if place == mark else f"the step at {place}"
-                what = f"this step and {where} want different things of {name}"
-                hint = f"each would replace the other in every run: {quote(known)}, {quote(value)}"
-                raise DefinitionError(Problem(what, mark, hint))
+                other_step = (
+                    "another item of its loop"
+                    if known_position == mark
+                    else f"the step at {known_position}"
+                )
+                message = f"this step and {other_step} want different things of {name}"
+                hint = f"each would replace the other in every run: {quote_output(known)}, {quote_output(value)}"
+                raise DefinitionError(Diagnostic(message, mark, hint))
 
-    def _unfold(self, standing: Standing) -> Callable[[Flat, Results], Program]:
-        def unfold(flat: Flat, results: Results) -> Program:
-            first, place = first_within(flat.number), flat.frame.host.place
-            later = OnHost(
-                self.on.host,
-                self.on.scope,
-                environment=self.on.environment,
-                defaults=self.on.defaults,
-                registered=dict.fromkeys(standing.registered, ()),
-                settled={**standing.settled, **results},
-                by_set=self.on.by_set,
-                own=place.own,
-                clean=self.on.clean,
+    def _loop_unfolder(
+        self, context: StepContext
+    ) -> Callable[[ExpandedStep, ResultsByName], StepProgram]:
+        def unfold_loop(expanded: ExpandedStep, results: ResultsByName) -> StepProgram:
+            first, position = (
+                first_number_in_loop(expanded.number),
+                expanded.task_scope.host.position,
             )
-            walk, heard = self._walk(first, later, most=SPAN), place.heard
-            items = loop_items(flat.step, flat.frame)
-            row = _unfolded(walk, flat, items, heard=place.heard != heard)
-            problems = HostProblems(1)
-            program = RowPlanner(later, self.ask, problems).program(row)
-            problems.raise_any()
+            later = HostPlanState(
+                self.plan_state.host,
+                self.plan_state.scope,
+                environment=self.plan_state.environment,
+                defaults=self.plan_state.defaults,
+                registered=dict.fromkeys(context.registered, ()),
+                settled_results={**context.settled_results, **results},
+                set_names=self.plan_state.set_names,
+                controller_names=position.controller_names,
+                untainted_names=self.plan_state.untainted_names,
+            )
+            expander, reads_before = (
+                self._task_expander(first, later, max_steps=MAX_LOOP_STEPS),
+                position.host_text_reads,
+            )
+            items = evaluate_loop_items(expanded.step, expanded.task_scope)
+            row = _unfold_items(
+                expander, expanded, items, from_host=position.host_text_reads != reads_before
+            )
+            diagnostics = HostDiagnostics(1)
+            program = HostProgramPlanner(later, self.request, diagnostics).plan_program(row)
+            diagnostics.raise_any()
             return program
 
-        return unfold
+        return unfold_loop
 
 
-def _unfolded(walk: Walk, flat: Flat, items: list[object], *, heard: bool) -> Row:
+def _unfold_items(
+    expander: TaskExpander, expanded: ExpandedStep, items: list[object], *, from_host: bool
+) -> StepList:
     """The row of a loop over a result. Raises DefinitionError where its numbers do not suffice."""
-    first = walk.next
-    if len(items) <= SPAN:
-        row = walk.items(flat.step, items, flat.frame, flat.around, heard=heard)
-        if walk.next - first <= SPAN:
-            return row
-    what = f"`loop` gives more than {SPAN} steps"
-    raise DefinitionError(Problem(what, flat.step.mark, "loop over fewer items"))
+    first = expander.next_number
+    if len(items) <= MAX_LOOP_STEPS:
+        step_list = expander.expand_items(
+            expanded.step, items, expanded.task_scope, expanded.inherited, from_host=from_host
+        )
+        if expander.next_number - first <= MAX_LOOP_STEPS:
+            return step_list
+    message = f"`loop` gives more than {MAX_LOOP_STEPS} steps"
+    raise DefinitionError(Diagnostic(message, expanded.step.mark, "loop over fewer items"))
 
 
-def _may_be_left_out(number: int, region: Region) -> bool:
+def _may_be_skipped(number: int, try_block: TryBlock) -> bool:
     """Whether steps behind the region may be come to without this one, which is in it."""
-    tried = region.forgives and region.start <= number < region.body
-    return tried or region.body <= number < region.rescue
+    tried = try_block.has_rescue and try_block.start <= number < try_block.body_end
+    return tried or try_block.body_end <= number < try_block.rescue_end
 
 
-def _in_project(error: DefinitionError, calls: Sequence[Mark]) -> DefinitionError:
+def _with_project_position(
+    error: DefinitionError, calls: Sequence[SourcePosition]
+) -> DefinitionError:
     """Return the error with the place of the innermost of the project's ``calls`` for each place
     within the modules that ship."""
-    library = show(FOLDER) + "/"
+    library = display_path(MODULES_FOLDER) + "/"
     ours = [mark for mark in calls if not mark.path.startswith(library)]
 
-    def placed(problem: Problem) -> Problem:
-        inside = problem.mark is None or problem.mark.path.startswith(library)
-        return replace(problem, mark=ours[-1]) if inside and ours else problem
+    def placed(diagnostic: Diagnostic) -> Diagnostic:
+        inside = diagnostic.mark is None or diagnostic.mark.path.startswith(library)
+        return replace(diagnostic, mark=ours[-1]) if inside and ours else diagnostic
 
-    return DefinitionError(*map(placed, error.problems))
+    return DefinitionError(*map(placed, error.diagnostics))

@@ -21,60 +21,60 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
 from orchestrator.model import ansible
 from orchestrator.model.host import App, Host
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.marked_value import CommandText, HomePath, Value, Values, merge
-from orchestrator.model.secret import Secret, Secrets
-from orchestrator.planner.plan import Results
-from orchestrator.planner.project_files import Files
-from orchestrator.planner.template_objects import HostView, Lazy, check_fields, host_view
-from orchestrator.templating import Scope, Waits
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.marked_value import CommandText, HomePath, MarkedValue, Values, merge_values
+from orchestrator.model.secret import Secret, SecretResolver
+from orchestrator.planner.plan import ResultsByName
+from orchestrator.planner.project_files import ProjectFiles
+from orchestrator.planner.template_objects import HostView, LazyMapping, check_fields, host_view
+from orchestrator.templating import ResultPending, Scope
 
 if TYPE_CHECKING:
-    from orchestrator.templating import Templates, ValueTemplate
+    from orchestrator.templating import TemplateCache, ValueTemplate
 
 
-HOPS = 9
+MAX_HOPS = 9
 """How many names are followed; values that need each other are an error elsewhere."""
 
-_LONE = regex(
+_LONE_NAME = lazy_regex(
     r"\s*\{\{-?\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:(?:\||if\b)[^{}]*)?-?\}\}\s*", re.ASCII
 )
 
 
 def lone_name(source: str) -> str:
     """The name whose value a template gives on, as ``{{ x | raw }}`` does; '' where none does."""
-    found = _LONE.fullmatch(source)
+    found = _LONE_NAME.fullmatch(source)
     return found["name"] if found else ""
 
 
-def followed(value: Value, scope: Scope, hops: int) -> Value:
+def follow_origin(value: MarkedValue, scope: Scope, hops: int) -> MarkedValue:
     """What the value gives on, as it was written; the value itself where it is no such template."""
     name = lone_name(value.data) if isinstance(value.data, str) and not value.literal else ""
     return (name and hops and scope.origin(name, hops - 1)) or value
 
 
-def item_of(value: Value, index: int) -> Value:
+def origin_of_item(value: MarkedValue, index: int) -> MarkedValue:
     """One item of a list as written; the value itself where it is written in another way."""
     items = value.data if isinstance(value.data, list) else []
     return items[index] if index < len(items) else value
 
 
-NOT_YET = {
+UNAVAILABLE_NAMES = {
     "app": "a run without `--app NAME` is for none",
     "item": "`item` is known only in a loop",
     "result": "`result` is known only in changed_when and failed_when of its own step",
 }
 
 
-OWN = "no host's text"
+CONTROLLER_NAMES = "no host's text"
 """Under this name, which no template can have, results hold the names among them whose values no
 host had a part in."""
 
 
-class Absent:
+class MissingResult:
     """A result that never came: it is none, and so is everything of it."""
 
     def __getattr__(self, name: str) -> None:
@@ -85,11 +85,11 @@ class Absent:
         return False
 
 
-ABSENT = Absent()
-_DEEPEST = 40
+MISSING_RESULT = MissingResult()
+_MAX_DEPTH = 40
 
 
-class Place:
+class ScopePosition:
     """Where on a host's way a template is seen from.
 
     ``results`` are those known by now. ``registered`` are the names that steps before this
@@ -104,43 +104,43 @@ class Place:
     """
 
     __slots__ = (
-        "asking",
-        "clean",
-        "elsewhere",
-        "final",
-        "heard",
-        "lenient",
-        "made",
-        "own",
-        "reads",
+        "awaited_hosts",
+        "controller_names",
+        "host_text_reads",
+        "missing_is_none",
+        "no_more_results",
         "registered",
+        "result_reads",
         "results",
+        "set_names",
+        "untainted_names",
+        "via_hosts",
     )
 
     def __init__(self) -> None:
-        self.asking: tuple[str, ...] = ()
-        self.elsewhere: set[str] = set()
-        self.lenient: frozenset[str] = frozenset()
-        self.made: frozenset[str] = frozenset()
-        self.results: Results = {}
+        self.via_hosts: tuple[str, ...] = ()
+        self.awaited_hosts: set[str] = set()
+        self.missing_is_none: frozenset[str] = frozenset()
+        self.set_names: frozenset[str] = frozenset()
+        self.results: ResultsByName = {}
         self.registered: Mapping[str, tuple[int, ...]] = {}
-        self.own: frozenset[str] = frozenset()
-        self.clean: frozenset[str] = frozenset()
-        self.final = False
-        self.heard = self.reads = 0
+        self.controller_names: frozenset[str] = frozenset()
+        self.untainted_names: frozenset[str] = frozenset()
+        self.no_more_results = False
+        self.host_text_reads = self.result_reads = 0
 
-    def hear(self) -> None:
+    def count_host_text(self) -> None:
         """Count that a value was taken which came from a host, or was made of what did."""
-        self.reads += 1
-        self.heard += 1
+        self.result_reads += 1
+        self.host_text_reads += 1
 
 
-class File(Scope, Protocol):
+class FileScope(Scope, Protocol):
     """The names of a file that has ``vars``, its params among them."""
 
-    def ask(self, names: Iterable[str]) -> None: ...
+    def fetch_secrets(self, names: Iterable[str]) -> None: ...
 
-    def hidden(self, names: Iterable[str], seen: set[str]) -> Iterator[str]: ...
+    def secrets_behind(self, names: Iterable[str], visited: set[str]) -> Iterator[str]: ...
 
 
 class HostScope:
@@ -152,46 +152,60 @@ class HostScope:
     """
 
     __slots__ = (
-        *("_asked", "_cache", "_open", "app", "apps", "files", "files_of", "objects", "place"),
-        *("secrets", "strong", "templates", "vars", "weak"),
+        *(
+            "_fetched_names",
+            "_cache",
+            "_names_being_made",
+            "app",
+            "apps",
+            "project_files",
+            "file_scopes",
+            "objects",
+            "position",
+        ),
+        *("secrets", "extra_vars", "templates", "vars", "file_vars"),
     )
 
     def __init__(
         self,
         variables: Values,
-        strong: Values,
+        extra_vars: Values,
         objects: Mapping[str, object],
-        templates: Templates,
+        templates: TemplateCache,
         *,
-        weak: Values | None = None,
-        files_of: Mapping[str, File] | None = None,
-        place: Place | None = None,
-        files: Files | None = None,
-        secrets: Secrets | None = None,
+        file_vars: Values | None = None,
+        file_scopes: Mapping[str, FileScope] | None = None,
+        position: ScopePosition | None = None,
+        project_files: ProjectFiles | None = None,
+        secrets: SecretResolver | None = None,
         apps: Collection[App] = (),
         app: App | None = None,
     ) -> None:
         self.apps, self.app = apps, app
-        self.files = files or Files()
-        self.secrets = secrets or Secrets()
-        self.vars, self.strong, self.objects = variables, strong, objects
+        self.project_files = project_files or ProjectFiles()
+        self.secrets = secrets or SecretResolver()
+        self.vars, self.extra_vars, self.objects = variables, extra_vars, objects
         self.templates = templates
-        self.weak, self.files_of, self.place = weak or {}, files_of or {}, place or Place()
+        self.file_vars, self.file_scopes, self.position = (
+            file_vars or {},
+            file_scopes or {},
+            position or ScopePosition(),
+        )
         self._cache: dict[str, object] = {}
-        self._open: list[tuple[object, str]] = []
-        self._asked: set[str] = set()
+        self._names_being_made: list[tuple[object, str]] = []
+        self._fetched_names: set[str] = set()
 
-    def under(self, weak: Values, file: File) -> HostScope:
+    def with_file_vars(self, file_vars: Values, file: FileScope) -> HostScope:
         """This scope, at the same place, with a file's ``vars`` beneath everything else."""
         return HostScope(
             self.vars,
-            self.strong,
+            self.extra_vars,
             self.objects,
             self.templates,
-            weak={**self.weak, **weak},
-            files_of={**self.files_of, **dict.fromkeys(weak, file)},
-            place=self.place,
-            files=self.files,
+            file_vars={**self.file_vars, **file_vars},
+            file_scopes={**self.file_scopes, **dict.fromkeys(file_vars, file)},
+            position=self.position,
+            project_files=self.project_files,
             secrets=self.secrets,
             apps=self.apps,
             app=self.app,
@@ -199,270 +213,311 @@ class HostScope:
 
     def resolve(self, name: str) -> object:
         """The value of a name; KeyError where there is none, Waits where a step will give it."""
-        if name in self.place.results:
-            self.place.reads += 1
-            self.place.heard += name not in self.place.own
-            return self.place.results[name]
+        if name in self.position.results:
+            self.position.result_reads += 1
+            self.position.host_text_reads += name not in self.position.controller_names
+            return self.position.results[name]
         if name == "facts":
-            raise Waits({name})  # gathered when the first step that names them is come to
-        if name in self.place.registered:
-            if not self.place.final:
-                raise Waits({name})
-            self.place.reads += 1
-            if name in self.place.lenient:
-                return ABSENT
+            raise ResultPending({name})  # gathered when the first step that names them is come to
+        if name in self.position.registered:
+            if not self.position.no_more_results:
+                raise ResultPending({name})
+            self.position.result_reads += 1
+            if name in self.position.missing_is_none:
+                return MISSING_RESULT
         if name in self.objects:
             return self.objects[name]
         if name in self._cache:
             return self._cache[name]
-        if name in NOT_YET:
-            raise DefinitionError(Problem(f"'{name}' is not known here: {NOT_YET[name]}"))
-        value = self.written(name)
+        if name in UNAVAILABLE_NAMES:
+            raise DefinitionError(
+                Diagnostic(f"'{name}' is not known here: {UNAVAILABLE_NAMES[name]}")
+            )
+        value = self.written_value(name)
         if value is None:
             raise KeyError(name)
-        return self.guarded((None, name), value.mark, lambda: self._render(name, value))
+        return self.without_cycles(
+            (None, name), value.mark, lambda: self._render_variable(name, value)
+        )
 
-    def command(self, name: str) -> CommandText | list[CommandText] | None:
+    def command_value(self, name: str) -> CommandText | list[CommandText] | None:
         """A variable that is a command, or a list of them. Raises DefinitionError, also where a
         step gives it."""
-        value = self.written(name)
-        if value is None or self.awaited(name):
-            what = f"'{name}' is what a step gives, and no text from a host may be run"
-            raise DefinitionError(Problem(what, None, "write the command, with `{{ … }}` in it"))
-        seen = self._seen_from(name, value)
+        value = self.written_value(name)
+        if value is None or self.is_registered(name):
+            message = f"'{name}' is what a step gives, and no text from a host may be run"
+            raise DefinitionError(
+                Diagnostic(message, None, "write the command, with `{{ … }}` in it")
+            )
+        value_scope = self._scope_of_value(name, value)
         template = self.templates.command(value)
-        found: CommandText | list[CommandText] | None = self.guarded(
-            (None, name), value.mark, lambda: template.render(seen)
+        found: CommandText | list[CommandText] | None = self.without_cycles(
+            (None, name), value.mark, lambda: template.render(value_scope)
         )
         return found
 
-    def guarded(self, key: tuple[object, str], mark: Mark, make: Callable[[], Any]) -> Any:
+    def without_cycles(
+        self, key: tuple[object, str], mark: SourcePosition, make: Callable[[], Any]
+    ) -> Any:
         """``make()``, unless making it leads back to itself. ``key``: whose name, and the name."""
-        if key in self._open:
-            circle = [name for _, name in self._open[self._open.index(key) :]]
-            what = f"values that need each other: {' → '.join((*circle, key[1]))}"
-            raise DefinitionError(Problem(what, mark))
-        if len(self._open) > _DEEPEST:
-            what = f"values that are made of each other more than {_DEEPEST} levels deep"
-            raise DefinitionError(Problem(what, mark))
-        self._open.append(key)
+        if key in self._names_being_made:
+            circle = [
+                name for _, name in self._names_being_made[self._names_being_made.index(key) :]
+            ]
+            message = f"values that need each other: {' → '.join((*circle, key[1]))}"
+            raise DefinitionError(Diagnostic(message, mark))
+        if len(self._names_being_made) > _MAX_DEPTH:
+            message = f"values that are made of each other more than {_MAX_DEPTH} levels deep"
+            raise DefinitionError(Diagnostic(message, mark))
+        self._names_being_made.append(key)
         try:
             return make()
         finally:
-            self._open.pop()
+            self._names_being_made.pop()
 
-    def making(self, key: tuple[object, str]) -> bool:
+    def is_being_made(self, key: tuple[object, str]) -> bool:
         """Return True if the value of this key is being made by `guarded`."""
-        return key in self._open
+        return key in self._names_being_made
 
-    def _render(self, name: str, value: Value) -> object:
-        before = self.place.reads, self.secrets.reads
+    def _render_variable(self, name: str, value: MarkedValue) -> object:
+        before = self.position.result_reads, self.secrets.stand_in_reads
         template = self.templates.value(value)
         check_fields(template.fields)
-        rendered = template.render(self._seen_from(name, value))
+        rendered = template.render(self._scope_of_value(name, value))
         if not self.from_host(name):
-            rendered = in_home(rendered)
-        if (self.place.reads, self.secrets.reads) == before:
+            rendered = expand_home_paths(rendered)
+        if (self.position.result_reads, self.secrets.stand_in_reads) == before:
             self._cache[name] = rendered
         return rendered
 
     @property
-    def heard(self) -> int:
+    def host_text_reads(self) -> int:
         """How often a value was taken that a host had a part in."""
-        return self.place.heard
+        return self.position.host_text_reads
 
-    @heard.setter
-    def heard(self, heard: int) -> None:
-        self.place.heard = heard
+    @host_text_reads.setter
+    def host_text_reads(self, heard: int) -> None:
+        self.position.host_text_reads = heard
 
-    def written(self, name: str) -> Value | None:
+    def written_value(self, name: str) -> MarkedValue | None:
         """A variable as written, the strongest over the weaker."""
-        written = [v for v in (s.get(name) for s in (self.weak, self.vars, self.strong)) if v]
-        return reduce(merge, written) if written else None
+        written = [
+            v for v in (s.get(name) for s in (self.file_vars, self.vars, self.extra_vars)) if v
+        ]
+        return reduce(merge_values, written) if written else None
 
-    def behind(self, name: str) -> tuple[ValueTemplate, Scope] | None:
+    def template_behind(self, name: str) -> tuple[ValueTemplate, Scope] | None:
         """The template that gives a variable its value, and the names that it sees; None where
         the name is no variable."""
-        value = None if name in self.objects or self.awaited(name) else self.written(name)
+        value = (
+            None if name in self.objects or self.is_registered(name) else self.written_value(name)
+        )
         if value is None:
             return None
-        return self.templates.value(value), self._seen_from(name, value)
+        return self.templates.value(value), self._scope_of_value(name, value)
 
-    def _seen_from(self, name: str, value: Value) -> File:
+    def _scope_of_value(self, name: str, value: MarkedValue) -> FileScope:
         """Whose names those in the value are."""
-        return self.files_of[name] if value is self.weak.get(name) else self
+        return self.file_scopes[name] if value is self.file_vars.get(name) else self
 
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
-        place = self.place
-        if name in place.own or (name in place.clean and name not in place.results):
+        position = self.position
+        if name in position.controller_names or (
+            name in position.untainted_names and name not in position.results
+        ):
             return False
-        if self.awaited(name) or name in ("facts", "hosts", "result"):
+        if self.is_registered(name) or name in ("facts", "hosts", "result"):
             return True
-        if name in self.objects or (None, name) in self._open:
+        if name in self.objects or (None, name) in self._names_being_made:
             return False
-        value = self.written(name)
+        value = self.written_value(name)
         if value is None:
             return False
         template = self.templates.value(value)
-        names, scope = template.sources, self._seen_from(name, value)
+        names, scope = template.sources, self._scope_of_value(name, value)
         return bool(
-            self.guarded((None, name), value.mark, lambda: any(map(scope.from_host, names)))
+            self.without_cycles((None, name), value.mark, lambda: any(map(scope.from_host, names)))
         )
 
-    def ask(self, names: Iterable[str]) -> None:
+    def fetch_secrets(self, names: Iterable[str]) -> None:
         """Have the secrets that these names lead to fetched now, so that nothing that waits for
         a result asks for them in the middle of the run."""
         for name in names:
-            value = None if name in self._asked or name in self.objects else self.written(name)
-            if value is None or self.secrets.fetch is None:
+            value = (
+                None
+                if name in self._fetched_names or name in self.objects
+                else self.written_value(name)
+            )
+            if value is None or self.secrets.fetch_secret is None:
                 continue
-            self._asked.add(name)
-            for secret in _secrets(value):
-                self.secrets.value(secret)
+            self._fetched_names.add(name)
+            for secret in _secrets_in(value):
+                self.secrets.resolve_secret(secret)
             template = self.templates.value(value)
-            self._seen_from(name, value).ask(template.names | template.optional)
+            self._scope_of_value(name, value).fetch_secrets(template.names | template.optional)
 
-    def hidden(self, names: Iterable[str], seen: set[str] | None = None) -> Iterator[str]:
+    def secrets_behind(
+        self, names: Iterable[str], visited: set[str] | None = None
+    ) -> Iterator[str]:
         """The names of the secrets that these names lead to; of all that there are, where that
         cannot be told."""
-        seen = set() if seen is None else seen
+        visited = set() if visited is None else visited
         for name in names:
-            if name in seen:
+            if name in visited:
                 continue
-            seen.add(name)
-            value = self.written(name)
-            if self.awaited(name) or name in self.objects or value is None:
-                yield from self.secrets.masks.names()
+            visited.add(name)
+            value = self.written_value(name)
+            if self.is_registered(name) or name in self.objects or value is None:
+                yield from self.secrets.masker.secret_names()
                 continue
-            yield from secrets_in(value)
+            yield from secret_names_in(value)
             template = self.templates.value(value)
             inner = template.names | template.optional
-            yield from self._seen_from(name, value).hidden(inner, seen)
+            yield from self._scope_of_value(name, value).secrets_behind(inner, visited)
 
-    def awaited(self, name: str) -> bool:
+    def is_registered(self, name: str) -> bool:
         """Whether a step before this place registers the name."""
-        return name in self.place.registered or name in self.place.results
+        return name in self.position.registered or name in self.position.results
 
     def names(self) -> Iterable[str]:
         """Every name that is known."""
-        place = self.place
-        awaited = {*place.results, *place.registered}
-        return {*self.objects, *awaited, *self.weak, *self.vars, *self.strong, "facts"}
+        position = self.position
+        registered = {*position.results, *position.registered}
+        return {*self.objects, *registered, *self.file_vars, *self.vars, *self.extra_vars, "facts"}
 
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
-        apps = [app.name for app in self.apps if app.sets(name)]
+        apps = [app.name for app in self.apps if app.sets_variable(name)]
         if apps:
             others = f" (or {', '.join(apps[1:])})" if apps[1:] else ""
             return f"give `--app {apps[0]}`{others}: it is a variable of that app"
-        return ansible.VARIABLES.get(name, "") or nearest(name, self.names())
+        return ansible.VARIABLE_HINTS.get(name, "") or suggest_nearest(name, self.names())
 
-    def origin(self, name: str, hops: int = HOPS) -> Value | None:
+    def origin(self, name: str, hops: int = MAX_HOPS) -> MarkedValue | None:
         """Return what a variable stands for as it was written, over at most ``hops`` more names."""
-        value = None if self.awaited(name) or name in self.objects else self.written(name)
-        return value and followed(value, self._seen_from(name, value), hops)
+        value = (
+            None if self.is_registered(name) or name in self.objects else self.written_value(name)
+        )
+        return value and follow_origin(value, self._scope_of_value(name, value), hops)
 
-    def known(self) -> frozenset[str]:
+    def awaited_names(self) -> frozenset[str]:
         """The names that steps before this place register, here and on other hosts, and what
         only the host knows."""
-        return frozenset((*self.place.registered, *self.place.elsewhere, "facts"))
+        return frozenset((*self.position.registered, *self.position.awaited_hosts, "facts"))
 
-    def knows(self, name: str) -> bool:
+    def is_known(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""
-        known = (self.objects, self.strong, self.vars, self.weak)
-        return name == "facts" or self.awaited(name) or any(name in names for names in known)
+        known = (self.objects, self.extra_vars, self.vars, self.file_vars)
+        return name == "facts" or self.is_registered(name) or any(name in names for names in known)
 
 
-def secrets_in(value: Value) -> Iterator[str]:
+def secret_names_in(value: MarkedValue) -> Iterator[str]:
     """The names of the secrets in a value as written."""
-    return (secret.name for secret in _secrets(value))
+    return (secret.name for secret in _secrets_in(value))
 
 
-def _secrets(value: Value) -> Iterator[Secret]:
+def _secrets_in(value: MarkedValue) -> Iterator[Secret]:
     """The secrets in a value as written."""
     if isinstance(value.data, Secret):
         yield value.data
     elif isinstance(value.data, dict):
         for inner in value.data.values():
-            yield from _secrets(inner)
+            yield from _secrets_in(inner)
     elif isinstance(value.data, list):
         for inner in value.data:
-            yield from _secrets(inner)
+            yield from _secrets_in(inner)
 
 
-def in_home(value: object) -> object:
+def expand_home_paths(value: object) -> object:
     """The value with every text in it that begins with ``~/`` taken as a path in the home of
     whoever runs the command: so the project's files mean it, wherever in a command it stands."""
     if isinstance(value, str):
         return HomePath(value) if value.startswith("~/") else value
     if isinstance(value, list):
-        return [in_home(item) for item in value]
+        return [expand_home_paths(item) for item in value]
     if isinstance(value, dict):
-        return {key: in_home(item) for key, item in value.items()}
+        return {key: expand_home_paths(item) for key, item in value.items()}
     return value
 
 
-KNOWN = "known of other hosts"
+HOSTVARS_INDEX = "known of other hosts"
 """Under this name, which no template can have, results hold what the plan knows (``Known``) of
 every host when a task begins."""
 
-ENDED = "results of other hosts"
+OTHER_HOSTS_RESULTS = "results of other hosts"
 """Under this name, which no template can have, results hold those of every host when a task
 began; what is not among them never came."""
 
 
-class Known(Struct, frozen=True):
+class HostVarsIndex(Struct, frozen=True):
     """Of each host the names that earlier tasks register there, and the values that are settled.
     ``lenient``: names that never came are none (in a rollback)."""
 
-    hosts: Mapping[str, tuple[Iterable[str], Results]]
-    lenient: bool = False
+    names_by_host: Mapping[str, tuple[Iterable[str], ResultsByName]]
+    missing_is_none: bool = False
 
 
-def ended(results: Mapping[str, Results]) -> Results:
+def completed_results(results: Mapping[str, ResultsByName]) -> ResultsByName:
     """What is to be among each host's results, out of those of every host."""
-    apart = {
-        host: {name: value for name, value in of.items() if name != ENDED}
+    results_by_host = {
+        host: {name: value for name, value in of.items() if name != OTHER_HOSTS_RESULTS}
         for host, of in results.items()
     }
-    return {ENDED: apart}
+    return {OTHER_HOSTS_RESULTS: results_by_host}
 
 
-def seen(host: Host, scope: HostScope, place: Place) -> HostView:
+def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> HostView:
     """The host, whose new scope this is, as it is seen from another host's place."""
-    known = place.results.get(KNOWN, Known({}))
-    came = place.results.get(ENDED)
-    registered, settled = known.hosts.get(host.name, ((), {}))
+    index = position.results.get(HOSTVARS_INDEX, HostVarsIndex({}))
+    other_results = position.results.get(OTHER_HOSTS_RESULTS)
+    registered, settled = index.hosts.get(host.name, ((), {}))
     names = frozenset(registered)
-    there = scope.place
-    there.registered = {**there.registered, **dict.fromkeys(names, ())}
-    results = {**settled, **(came or {}).get(host.name, {})}
-    further = {name: place.results[name] for name in (KNOWN, ENDED) if name in place.results}
-    there.results = {**results, **further}
-    there.final = came is not None
-    there.lenient = names if known.lenient and there.final else frozenset()
+    other_position = scope.position
+    other_position.registered = {**other_position.registered, **dict.fromkeys(names, ())}
+    results = {**settled, **(other_results or {}).get(host.name, {})}
+    shared_entries = {
+        name: position.results[name]
+        for name in (HOSTVARS_INDEX, OTHER_HOSTS_RESULTS)
+        if name in position.results
+    }
+    other_position.results = {**results, **shared_entries}
+    other_position.no_more_results = other_results is not None
+    other_position.missing_is_none = (
+        names if index.lenient and other_position.no_more_results else frozenset()
+    )
 
-    def resolve(of: str) -> object:
-        asked = f"hosts['{host.name}'].{of}"
-        if asked in place.asking:
-            circle = (*place.asking[place.asking.index(asked) :], asked)
-            raise DefinitionError(Problem(f"values that need each other: {' → '.join(circle)}"))
-        there.asking = (*place.asking, asked)
-        before, heard = there.reads, there.heard
+    def resolve_on_host(name: str) -> object:
+        path = f"hosts['{host.name}'].{name}"
+        if path in position.via_hosts:
+            circle = (*position.via_hosts[position.via_hosts.index(path) :], path)
+            raise DefinitionError(Diagnostic(f"values that need each other: {' → '.join(circle)}"))
+        other_position.via_hosts = (*position.via_hosts, path)
+        reads_before, host_reads_before = (
+            other_position.result_reads,
+            other_position.host_text_reads,
+        )
         try:
-            return scope.resolve(of)
-        except Waits as waits:
-            if came is not None:
-                what = f"the facts of '{host.name}' are not known: no earlier task named them there"
-                raise DefinitionError(Problem(what)) from None
-            here = f"hosts['{host.name}']."
-            awaited = {n if n.startswith("hosts[") else here + n for n in waits.names}
-            place.elsewhere |= awaited
-            raise Waits(awaited) from None
+            return scope.resolve(name)
+        except ResultPending as waits:
+            if other_results is not None:
+                message = (
+                    f"the facts of '{host.name}' are not known: no earlier task named them there"
+                )
+                raise DefinitionError(Diagnostic(message)) from None
+            prefix = f"hosts['{host.name}']."
+            awaited = {n if n.startswith("hosts[") else prefix + n for n in waits.names}
+            position.awaited_hosts |= awaited
+            raise ResultPending(awaited) from None
         finally:
-            place.reads += there.reads - before
-            place.heard += there.heard - heard
+            position.result_reads += other_position.result_reads - reads_before
+            position.host_text_reads += other_position.host_text_reads - host_reads_before
 
-    every = {**scope.vars, **scope.strong, **there.registered, **results, "facts": None}
-    return host_view(host, Lazy(every, resolve))
+    every = {
+        **scope.vars,
+        **scope.extra_vars,
+        **other_position.registered,
+        **results,
+        "facts": None,
+    }
+    return host_view(host, LazyMapping(every, resolve_on_host))

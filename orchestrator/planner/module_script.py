@@ -7,191 +7,209 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orchestrator.errors import DefinitionError, Mark, OrchError, Problem, Problems
-from orchestrator.model.command import UNKNOWN, Bytes, Wanted
-from orchestrator.model.marked_value import HomePath, Value
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    DiagnosticCollector,
+    OrchError,
+    SourcePosition,
+)
+from orchestrator.model.command import UNKNOWN_STATE, DesiredState, UploadPayload
+from orchestrator.model.marked_value import HomePath, MarkedValue
 from orchestrator.model.shell_quoting import shell_quote
-from orchestrator.model.text_encoding import decode, quote_text
-from orchestrator.planner.file_tree import Tree
-from orchestrator.planner.project_files import INLINE, carried
-from orchestrator.planner.step_options import encoded, plain_text
-from orchestrator.planner.task_scope import Frame
+from orchestrator.model.text_encoding import decode_bytes, repr_text
+from orchestrator.planner.file_tree import FileTree
+from orchestrator.planner.project_files import MAX_INLINE_BYTES, to_payload
+from orchestrator.planner.step_options import to_bytes, to_plain_text
+from orchestrator.planner.task_scope import TaskScope
 from orchestrator.planner.trust_checks import (
     refuse_host_text,
-    render_own,
+    render_trusted,
     secret_params,
     shows_secret,
 )
-from orchestrator.playbook.model import Module, Payload
-from orchestrator.templating import Waits
-from orchestrator.yamlio.local_files import show
-from orchestrator.yamlio.schema import Reader
+from orchestrator.playbook.model import ModulePayload, ModuleSpec
+from orchestrator.templating import ResultPending
+from orchestrator.yamlio.local_files import display_path
+from orchestrator.yamlio.schema import SchemaReader
 
 if TYPE_CHECKING:
     from orchestrator.templating import TextTemplate, ValueTemplate
 
 T = TypeVar("T")
 
-_WHY = "could name any file of this machine"
-_HINT = "name the files in the task, one step for each, and choose by `when`"
+_HOST_CHOICE = "could name any file of this machine"
+_NAME_FILES_HINT = "name the files in the task, one step for each, and choose by `when`"
 
-_SHORT = 8 * 1024
+_MAX_INLINE_ARCHIVE = 8 * 1024
 """Archives of up to so many bytes travel in the script, where a NUL takes five characters."""
 
 
-def wanted(module: Module, frame: Frame) -> Wanted:
+def desired_state(module: ModuleSpec, task_scope: TaskScope) -> DesiredState:
     """The states that are wanted on this host, and the bytes that go with them. Raises Waits
     and DefinitionError."""
     states = {}
     for key, template in module.want.items():
-        value = template.render(frame)
+        value = template.render(task_scope)
         if value is not None:
-            text = plain_text(value, f"'{key}' under `want`", template.mark)
+            text = to_plain_text(value, f"'{key}' under `want`", template.mark)
             states[str(key)] = HomePath(text) if isinstance(value, HomePath) else text
     if not module.payloads:
-        return Wanted(states)
-    brings = _brought(module, frame)
-    if isinstance(brings, Tree):
-        return _tree(states, brings)
-    if isinstance(brings, Bytes):
-        tries = module.tries.render(frame) if module.tries else None
-        unsure = UNKNOWN in module.probe.source
-        return Wanted(states, None, brings, bool(tries), unsure=unsure)
-    return Wanted(states, brings)
+        return DesiredState(states)
+    content = _payload_content(module, task_scope)
+    if isinstance(content, FileTree):
+        return _tree_state(states, content)
+    if isinstance(content, UploadPayload):
+        validates = module.validates.render(task_scope) if module.validates else None
+        unsure = UNKNOWN_STATE in module.probe.source
+        return DesiredState(states, None, content, bool(validates), may_need_payload=unsure)
+    return DesiredState(states, content)
 
 
-def _tree(states: Mapping[str, str], tree: Tree) -> Wanted:
+def _tree_state(states: Mapping[str, str], tree: FileTree) -> DesiredState:
     """What is short travels in the script; a long manifest goes before the archive and in it."""
     entries = tree.manifest.count(b"\n")
-    if len(tree.manifest) > INLINE:
-        return Wanted(states, None, tree.packed(whole=True), asks=tree.listed, entries=entries)
-    packed, manifest = tree.packed(whole=False), tree.manifest
-    if packed.size > _SHORT:
-        return Wanted(states, None, packed, manifest=manifest, entries=entries)
+    if len(tree.manifest) > MAX_INLINE_BYTES:
+        return DesiredState(
+            states,
+            None,
+            tree.payload(whole=True),
+            probe_payload=tree.manifest_archive,
+            manifest_lines=entries,
+        )
+    payload, manifest = tree.payload(whole=False), tree.manifest
+    if payload.size > _MAX_INLINE_ARCHIVE:
+        return DesiredState(states, None, payload, manifest=manifest, manifest_lines=entries)
     try:
-        brings = b"".join(tree.archive(whole=False))
-        return Wanted(states, brings, manifest=manifest, entries=entries)
+        content = b"".join(tree.archive(whole=False))
+        return DesiredState(states, content, manifest=manifest, manifest_lines=entries)
     except OrchError as error:
-        raise DefinitionError(*error.problems) from None
+        raise DefinitionError(*error.diagnostics) from None
 
 
-def check_sources(module: Module, frame: Frame) -> None:
+def check_payload_sources(module: ModuleSpec, task_scope: TaskScope) -> None:
     """Raise DefinitionError where a host would say which of this side's files it is sent."""
     for payload in module.payloads:
         if payload.kind != "text":
             for template in (payload.what, payload.exclude):
                 if template is not None:
-                    _from_here(template, frame, refuse_host_text)
+                    _check_trusted(template, task_scope, refuse_host_text)
 
 
-def _from_here(template: ValueTemplate, frame: Frame, check: Callable[..., T]) -> T:
+def _check_trusted(template: ValueTemplate, task_scope: TaskScope, check: Callable[..., T]) -> T:
     """What ``check`` returns; what it refuses is told of the argument that was written."""
     try:
-        return check(template, frame, "payload", _WHY, _HINT)
+        return check(template, task_scope, "payload", _HOST_CHOICE, _NAME_FILES_HINT)
     except DefinitionError:
         for name in sorted(template.names):
-            if name in frame.written and isinstance(frame.caller, Frame):
-                check(frame.written[name], frame.caller, name, _WHY, _HINT)
+            if name in task_scope.written_args and isinstance(task_scope.caller, TaskScope):
+                check(
+                    task_scope.written_args[name],
+                    task_scope.caller,
+                    name,
+                    _HOST_CHOICE,
+                    _NAME_FILES_HINT,
+                )
         raise
 
 
-def script(module: Module, frame: Frame, wants: Wanted) -> str:
+def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredState) -> str:
     """The module's own part of the script. Raises Waits and DefinitionError."""
-    parts = [module.functions.render(frame)] if module.functions else []
+    parts = [module.functions.render(task_scope)] if module.functions else []
     if module.functions and "$o_secrets" in module.functions.source:
-        parts.insert(0, f"o_secrets={shell_quote(' '.join(('', *secret_params(frame), '')))}")
+        parts.insert(0, f"o_secrets={shell_quote(' '.join(('', *secret_params(task_scope), '')))}")
     # always called where it is by itself
-    parts.append(f"probe() {{\nset -e\n{module.probe.render(frame)}\n\n}}")
-    mends = []
+    parts.append(f"probe() {{\nset -e\n{module.probe.render(task_scope)}\n\n}}")
+    fix_calls = []
     for number, fix in enumerate(module.fixes, 1):
-        parts.append(_function(f"fix_{number}", fix.text.render(frame)))
-        mends.append(" ".join(("fix", f"fix_{number}", *fix.keys)))
-    if wants.brings is not None:
-        parts.append(_payload(wants.brings))
-    elif wants.sends is not None:
+        parts.append(_shell_function(f"fix_{number}", fix.text.render(task_scope)))
+        fix_calls.append(" ".join(("fix", f"fix_{number}", *fix.keys)))
+    if desired.new_content is not None:
+        parts.append(_payload_function(desired.new_content))
+    elif desired.payload is not None:
         parts.append('o_literal=1;payload() { cat -- "$o_staged"; }')
-    if wants.manifest is not None:
-        text = shell_quote(wants.manifest.decode("utf-8", "surrogateescape"))
+    if desired.manifest is not None:
+        text = shell_quote(desired.manifest.decode("utf-8", "surrogateescape"))
         parts.append(f"manifest() {{ printf %s {text}; }}")
-    elif wants.asks is not None:
+    elif desired.probe_payload is not None:
         parts.append('manifest() { [ -z "$o_staged" ] || tar -xOf "$o_staged" m; }')
-    if wants.entries:
-        parts.append(f"o_entries={wants.entries}")
-    parts.append("mend() {\n" + "\n".join(mends or [":"]) + "\n}")
-    parts.append(f"o_want={_states(wants.states)}")
-    tenths = round(10 * patience(module, frame))
-    parts.append(f"o_within={tenths} o_fixes={'1' if mends else ''}\no_module")
-    if _holds_secret("\n".join(parts), frame, wants):
+    if desired.manifest_lines:
+        parts.append(f"o_entries={desired.manifest_lines}")
+    parts.append("apply_fixes() {\n" + "\n".join(fix_calls or [":"]) + "\n}")
+    parts.append(f"o_want={_states_assignment(desired.states)}")
+    tenths = round(10 * converge_timeout(module, task_scope))
+    parts.append(f"o_within={tenths} o_fixes={'1' if fix_calls else ''}\no_module")
+    if _contains_secret("\n".join(parts), task_scope, desired):
         parts.insert(0, "o_private=1")
     return "\n".join(parts)
 
 
-def _holds_secret(text: str, frame: Frame, wants: Wanted) -> bool:
+def _contains_secret(text: str, task_scope: TaskScope, desired: DesiredState) -> bool:
     """Return whether the script or what is sent with it shows a secret: a file that it makes anew
     is its owner's alone then, if nothing else is wanted."""
-    sent = wants.sends.data if isinstance(wants.sends, Bytes) else b""
-    return shows_secret(text, frame) or shows_secret(decode(sent), frame)
+    sent_data = desired.payload.data if isinstance(desired.payload, UploadPayload) else b""
+    return shows_secret(text, task_scope) or shows_secret(decode_bytes(sent_data), task_scope)
 
 
-def called(frame: Frame, *, left_out: bool = False) -> str:
+def call_text(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
     """The call with the values of its params, as the command line would have it; as it is written
     a value that waits for a result, and one that is wrong where it is ``left_out``."""
-    words = [frame.task.name]
-    for name, param in frame.task.params.items():
-        written = frame.written.get(name)
+    words = [task_scope.task.name]
+    for name, param in task_scope.task.params.items():
+        written = task_scope.written_args.get(name)
         try:
-            value = _now(frame, name, left_out)
-        except Waits:
+            value = _param_value(task_scope, name, is_skipped)
+        except ResultPending:
             words.append(f"{name}={written.source if written else '…'}")
             continue
         if written is None and value in (None, "", [], False):
             continue
-        words.append(shlex.quote(f"{name}={_shown(value)}") if param.type != "file" else "")
+        words.append(shlex.quote(f"{name}={_argument_text(value)}") if param.type != "file" else "")
         if param.type == "file":
             words[-1] = shlex.quote(f"{name}={Path(str(value)).name}")
     return " ".join(words)
 
 
-def name(frame: Frame, *, left_out: bool = False) -> str:
+def module_step_title(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
     """The module and the first of its params' values, for a step's name: one line."""
-    for param, spec in frame.task.params.items():
+    for param, spec in task_scope.task.params.items():
         try:
-            value = _now(frame, param, left_out)
-        except Waits:
+            value = _param_value(task_scope, param, is_skipped)
+        except ResultPending:
             break
         if value not in (None, ""):
-            shown = Path(str(value)).name if spec.type == "file" else _shown(value)
-            return f"{frame.task.name} {shown}".split("\n", 1)[0]
-    return frame.task.name
+            shown = Path(str(value)).name if spec.type == "file" else _argument_text(value)
+            return f"{task_scope.task.name} {shown}".split("\n", 1)[0]
+    return task_scope.task.name
 
 
-def _now(frame: Frame, param: str, left_out: bool) -> object:
+def _param_value(task_scope: TaskScope, param: str, is_skipped: bool) -> object:
     """A param's value. Raises Waits, also for one that is wrong in a call that is left out, and
     DefinitionError."""
     try:
-        return frame.resolve(param)
+        return task_scope.resolve(param)
     except DefinitionError:
-        if not left_out:
+        if not is_skipped:
             raise
-        raise Waits({param}) from None
+        raise ResultPending({param}) from None
 
 
-def template_of(module: Module, frame: Frame) -> TextTemplate | None:
+def payload_template(module: ModuleSpec, task_scope: TaskScope) -> TextTemplate | None:
     """The file template that it renders, where its name is known."""
     payload = next((each for each in module.payloads if each.kind == "template"), None)
     if payload is None:
         return None
     try:
-        value = payload.what.render(frame)
-    except Waits:
+        value = payload.what.render(task_scope)
+    except ResultPending:
         return None
     if value is None:
         return None
-    mark = _given_at(payload, frame)
-    return frame.host.files.template(Path(plain_text(value, "payload", mark)), mark)
+    mark = _payload_position(payload, task_scope)
+    return task_scope.host.project_files.template(Path(to_plain_text(value, "payload", mark)), mark)
 
 
-def _shown(value: object) -> str:
+def _argument_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
@@ -200,12 +218,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-def _function(name: str, text: str) -> str:
+def _shell_function(name: str, text: str) -> str:
     """A function that runs the text by itself; a backslash at its end joins nothing."""
     return f"{name}() (\nset -e\n{text}\n\n)"
 
 
-def _states(states: Mapping[str, str]) -> str:
+def _states_assignment(states: Mapping[str, str]) -> str:
     words = []
     for key, value in states.items():
         line = value.replace("%", "%25").replace("\n", "%0A")
@@ -216,7 +234,7 @@ def _states(states: Mapping[str, str]) -> str:
     return '"$o_nl"'.join(words) + '"$o_nl"' if words else ""
 
 
-def _payload(data: bytes) -> str:
+def _payload_function(data: bytes) -> str:
     if b"\0" not in data:
         text = data.decode("utf-8", "surrogateescape")
         return f"o_literal=1;payload() {{ printf %s {shell_quote(text)}; }}"
@@ -225,75 +243,79 @@ def _payload(data: bytes) -> str:
     return f"o_literal=1;payload() {{ printf %b {shell_quote(text)}; }}"
 
 
-def _brought(module: Module, frame: Frame) -> bytes | Bytes | Tree:
+def _payload_content(module: ModuleSpec, task_scope: TaskScope) -> bytes | UploadPayload | FileTree:
     """The bytes of its payload; of several, of the one that has a value."""
-    given = [(each, _payload_value(each, frame)) for each in module.payloads]
-    if len(given) > 1:
-        names = [", ".join(sorted(each.what.names)) for each, _ in given]
-        given = [(each, value) for each, value in given if value is not None]
-        if len(given) != 1:
-            what = f"task '{frame.task.name}' needs one of {' and '.join(names)}"
-            marks = [value.mark for value in frame.written.values()]
-            found = f", found {len(given)}" if given else ""
-            raise DefinitionError(Problem(what + found, marks[0] if marks else frame.task.mark))
-    payload, value = given[0]
-    return _bytes(payload, value, frame)
+    payload_values = [(each, _payload_value(each, task_scope)) for each in module.payloads]
+    if len(payload_values) > 1:
+        names = [", ".join(sorted(each.what.names)) for each, _ in payload_values]
+        payload_values = [(each, value) for each, value in payload_values if value is not None]
+        if len(payload_values) != 1:
+            message = f"task '{task_scope.task.name}' needs one of {' and '.join(names)}"
+            marks = [value.mark for value in task_scope.written_args.values()]
+            found = f", found {len(payload_values)}" if payload_values else ""
+            raise DefinitionError(
+                Diagnostic(message + found, marks[0] if marks else task_scope.task.mark)
+            )
+    payload, value = payload_values[0]
+    return _load_payload(payload, value, task_scope)
 
 
-def _payload_value(payload: Payload, frame: Frame) -> object:
+def _payload_value(payload: ModulePayload, task_scope: TaskScope) -> object:
     if payload.kind == "text":
-        return payload.what.render(frame)
-    return _from_here(payload.what, frame, render_own)
+        return payload.what.render(task_scope)
+    return _check_trusted(payload.what, task_scope, render_trusted)
 
 
-def _given_at(payload: Payload, frame: Frame) -> Mark:
+def _payload_position(payload: ModulePayload, task_scope: TaskScope) -> SourcePosition:
     """Where the payload's name is written."""
-    written = (frame.origin(name) for name in sorted(payload.what.names))
+    written = (task_scope.origin(name) for name in sorted(payload.what.names))
     return next((value.mark for value in written if value is not None), payload.what.mark)
 
 
-def _bytes(payload: Payload, value: object, frame: Frame) -> bytes | Bytes | Tree:
-    files, mark = frame.host.files, _given_at(payload, frame)
+def _load_payload(
+    payload: ModulePayload, value: object, task_scope: TaskScope
+) -> bytes | UploadPayload | FileTree:
+    files, mark = task_scope.host.project_files, _payload_position(payload, task_scope)
     if value is None:
         return b""
     if payload.kind == "text":
-        return carried(encoded(_text(value, payload), "payload", mark))
-    path = Path(plain_text(value, "payload", mark))
+        return to_payload(to_bytes(_payload_text(value, payload), "payload", mark))
+    path = Path(to_plain_text(value, "payload", mark))
     if payload.kind == "file":
         return files.contents(path, mark)
     if payload.kind == "tree":
-        return files.tree(path, _patterns(payload, frame), mark)
-    text = files.template(path, mark).render(frame.caller)
-    return carried(encoded(text, show(path), mark))
+        return files.tree(path, _exclude_patterns(payload, task_scope), mark)
+    text = files.template(path, mark).render(task_scope.caller)
+    return to_payload(to_bytes(text, display_path(path), mark))
 
 
-def _patterns(payload: Payload, frame: Frame) -> tuple[str, ...]:
-    value = _from_here(payload.exclude, frame, render_own) if payload.exclude else None
+def _exclude_patterns(payload: ModulePayload, task_scope: TaskScope) -> tuple[str, ...]:
+    value = _check_trusted(payload.exclude, task_scope, render_trusted) if payload.exclude else None
     if value is None:
         return ()
     if isinstance(value, list) and all(isinstance(each, str) and each for each in value):
         return tuple(value)
     mark = payload.exclude.mark if payload.exclude else payload.what.mark
-    what = f"exclude must be a list of patterns, found {quote_text(value)}"
-    raise DefinitionError(Problem(what, mark))
+    message = f"exclude must be a list of patterns, found {repr_text(value)}"
+    raise DefinitionError(Diagnostic(message, mark))
 
 
-def _text(value: object, payload: Payload) -> str:
+def _payload_text(value: object, payload: ModulePayload) -> str:
     if isinstance(value, (str, int, float, bool)):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    what = f"payload must be text, found {quote_text(value)}"
-    raise DefinitionError(Problem(what, payload.what.mark, "see `| to_json` and `| join`"))
+    message = f"payload must be text, found {repr_text(value)}"
+    raise DefinitionError(Diagnostic(message, payload.what.mark, "see `| to_json` and `| join`"))
 
 
-def patience(module: Module, frame: Frame) -> float:
+def converge_timeout(module: ModuleSpec, task_scope: TaskScope) -> float:
     """For how many seconds what it wants is waited for. Raises Waits and DefinitionError."""
     within = module.within
     if within is None:
         return 0.0
-    value, problems = within.render(frame), Problems()
+    value, diagnostics = within.render(task_scope), DiagnosticCollector()
     if value is None:
         return 0.0
     data = value if isinstance(value, (str, int, float)) else None
-    seconds = Reader(problems).duration(Value(data, within.mark), "within")
-    problems.raise_any()
+    seconds = SchemaReader(diagnostics).duration(MarkedValue(data, within.mark), "within")
+    diagnostics.raise_any()
     return seconds or 0.0

@@ -7,15 +7,15 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
-from orchestrator.errors import Mark
-from orchestrator.model.command import Command
-from orchestrator.model.registered_result import Result
+from orchestrator.errors import SourcePosition
+from orchestrator.model.command import StepCommand
+from orchestrator.model.registered_result import RegisteredResult
 
-Results: TypeAlias = Mapping[str, Any]
+ResultsByName: TypeAlias = Mapping[str, Any]
 """What is known on a host by registered name: a Result, or any value that `set` made."""
 
 
-HERE = "(this machine)"
+CONTROLLER = "(this machine)"
 """What a local step is delegated to; no host can have that name."""
 
 
@@ -41,29 +41,29 @@ class PlannedStep(Struct, frozen=True):
 
     number: int
     name: str
-    mark: Mark
-    shown: str
+    mark: SourcePosition
+    display_text: str
     when: str = ""
     skip: str = ""
-    waits: tuple[str, ...] = ()
+    awaited_names: tuple[str, ...] = ()
     register: str = ""
     readonly: bool = False
-    stops: bool = False
-    judge: Callable[[Results, Result], Verdict] | None = None
-    command: Command | None = None
-    ruling: Ruling | None = None
-    later: Callable[[Results], Command | Ruling | Program | str] | None = None
-    again: Again | None = None
+    flush_after: bool = False
+    evaluate_result: Callable[[ResultsByName, RegisteredResult], ResultOverride] | None = None
+    command: StepCommand | None = None
+    control_action: ControlAction | None = None
+    resume: Callable[[ResultsByName], StepCommand | ControlAction | StepProgram | str] | None = None
+    retry: RetryPlan | None = None
     notify: tuple[str, ...] = ()
     handler: str = ""
-    on: str = ""
+    delegate_to: str = ""
     user: str = ""
-    sets: tuple[str, ...] = ()
-    fetches: bool = False
-    written: Mark | None = None
+    variables_set: tuple[str, ...] = ()
+    is_download: bool = False
+    command_position: SourcePosition | None = None
 
 
-class Ruling(Struct, frozen=True):
+class ControlAction(Struct, frozen=True):
     """What this side does and no host. ``kind``: set (``values``; ``own``: no host had a part in
     them), wait (``seconds``), or assert and fail, where ``ok`` says whether it holds and
     ``message`` what is wrong if not."""
@@ -73,20 +73,20 @@ class Ruling(Struct, frozen=True):
     message: str = ""
     seconds: float = 0.0
     values: Mapping[str, Any] = field(default_factory=dict)
-    own: bool = False
+    from_controller: bool = False
 
 
-class Again(Struct, frozen=True):
+class RetryPlan(Struct, frozen=True):
     """The step is run until ``holds`` says so: at most ``retries`` times more, ``delay`` seconds
     after one another. ``said`` is the condition as written."""
 
-    holds: Callable[[Results, Result], bool]
-    said: str
+    is_done: Callable[[ResultsByName, RegisteredResult], bool]
+    condition_text: str
     retries: int
     delay: float
 
 
-class Region(Struct, frozen=True):
+class TryBlock(Struct, frozen=True):
     """What a failure means for the steps numbered ``start`` to ``end`` (not included).
 
     Those before ``body`` are tried. Where one fails, those from ``body`` on are run, which
@@ -97,13 +97,13 @@ class Region(Struct, frozen=True):
     """
 
     start: int
-    body: int
-    rescue: int
+    body_end: int
+    rescue_end: int
     end: int
-    forgives: bool = False
+    has_rescue: bool = False
 
 
-class Gather(Struct, frozen=True):
+class ResultGroup(Struct, frozen=True):
     """A name for the result of several steps: of a called task, or of a ``loop``.
 
     ``parts`` are the steps (from, to: not included) with the item that they are for.
@@ -111,18 +111,18 @@ class Gather(Struct, frozen=True):
 
     name: str
     parts: tuple[tuple[Any, int, int], ...]
-    loop: bool = False
+    is_loop: bool = False
 
 
-class Program(Struct, frozen=True):
+class StepProgram(Struct, frozen=True):
     """Steps in order, and the way through them."""
 
     steps: tuple[PlannedStep, ...] = ()
-    regions: tuple[Region, ...] = ()
-    gathers: tuple[Gather, ...] = ()
+    try_blocks: tuple[TryBlock, ...] = ()
+    result_groups: tuple[ResultGroup, ...] = ()
 
 
-class Verdict(Struct, frozen=True):
+class ResultOverride(Struct, frozen=True):
     """What ``judge`` found; None leaves it to the exit status, or to the host."""
 
     failed: bool | None = None
@@ -134,9 +134,9 @@ class HostPlan(Struct, frozen=True):
     that give its task the same arguments."""
 
     host: str
-    program: Program
-    rollback: Program = Program()
-    args: tuple[str, ...] = ()
+    program: StepProgram
+    rollback: StepProgram = StepProgram()
+    rerun_args: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
@@ -144,22 +144,22 @@ class HostPlan(Struct, frozen=True):
         return self.program.steps
 
 
-class Tolerance(Struct, frozen=True):
+class MaxFailures(Struct, frozen=True):
     """How many hosts may fail over all waves of one item of a playbook."""
 
     item: int
-    most: int
+    limit: int
 
 
-class Batch(Struct, frozen=True):
+class CommitScope(Struct, frozen=True):
     """What a commit in a batch commits: all that the batch's ``hosts`` began, also before the
     batch; and what ran on others for its sake, in the lane's waves from number ``first`` on."""
 
     hosts: tuple[str, ...]
-    first: int
+    first_task: int
 
 
-class Wave(Struct, frozen=True):
+class PlannedTask(Struct, frozen=True):
     """One scheduled task on one set of hosts; no host begins the next wave before all end it.
 
     ``within`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
@@ -172,14 +172,14 @@ class Wave(Struct, frozen=True):
     task: str
     desc: str
     hosts: tuple[HostPlan, ...]
-    within: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
     batch: str = ""
     once: bool = False
-    anyone: bool = False
-    tolerance: Tolerance | None = None
-    hook: str = ""
-    commit: bool = False
-    commits: Batch | None = None
+    any_host: bool = False
+    max_failures: MaxFailures | None = None
+    hooked_to: str = ""
+    is_commit: bool = False
+    commit_scope: CommitScope | None = None
 
     @property
     def changes(self) -> bool:
@@ -187,7 +187,7 @@ class Wave(Struct, frozen=True):
         return any(not step.readonly for host in self.hosts for step in host.steps)
 
 
-class Lane(Struct, frozen=True):
+class AppPlan(Struct, frozen=True):
     """One app's waves; ``app`` is None in a run without apps.
 
     ``failed`` are the waves that run when the scheduled task of that name fails. ``locks``: the
@@ -195,23 +195,27 @@ class Lane(Struct, frozen=True):
     """
 
     app: str | None
-    waves: tuple[Wave, ...]
-    failed: tuple[tuple[str, tuple[Wave, ...]], ...] = ()
-    locks: Mapping[str, str] = field(default_factory=dict)
+    planned_tasks: tuple[PlannedTask, ...]
+    failed_hooks: tuple[tuple[str, tuple[PlannedTask, ...]], ...] = ()
+    lock_paths: Mapping[str, str] = field(default_factory=dict)
 
 
 class Plan(Struct, frozen=True):
     """All of a run. ``hosts`` are all that take part, in the inventory's order."""
 
-    run: str
+    run_id: str
     stage: str
     tasks: tuple[str, ...]
     hosts: tuple[str, ...]
-    lanes: tuple[Lane, ...]
+    app_plans: tuple[AppPlan, ...]
     warnings: tuple[str, ...] = ()
-    check: bool = False
+    check_mode: bool = False
 
     @property
     def changes(self) -> bool:
         """Whether the run may change anything anywhere, if it is no check."""
-        return any(wave.changes for lane in self.lanes for wave in lane.waves)
+        return any(
+            planned_task.changes
+            for app_plan in self.app_plans
+            for planned_task in app_plan.planned_tasks
+        )

@@ -7,63 +7,80 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.inventory.precedence import Merger, defaults_of, environment_of
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.inventory.precedence import VariableMerger, defaults_of, environment_of
 from orchestrator.model.host import App, Host
 from orchestrator.model.marked_value import Values
-from orchestrator.planner.download_script import check_places
-from orchestrator.planner.host_diagnostics import HostProblems
-from orchestrator.planner.host_program import OnHost
-from orchestrator.planner.plan import Lane, Plan
-from orchestrator.planner.request import Ask, Scopes
+from orchestrator.planner.download_script import check_targets
+from orchestrator.planner.host_diagnostics import HostDiagnostics
+from orchestrator.planner.host_program import HostPlanState
+from orchestrator.planner.plan import AppPlan, Plan
+from orchestrator.planner.request import PlanRequest, ScopeFactory
 from orchestrator.planner.resource_claims import check_claims
-from orchestrator.planner.schedule import Scheduler
-from orchestrator.planner.shell_text import word
-from orchestrator.planner.task_expander import Seen
-from orchestrator.planner.task_scope import Frame
+from orchestrator.planner.schedule import TaskScheduler
+from orchestrator.planner.shell_text import shell_word
+from orchestrator.planner.task_expander import ScopedTemplate
+from orchestrator.planner.task_scope import TaskScope
 from orchestrator.planner.template_objects import AppView
 from orchestrator.playbook.model import Task
 
 
-def build(ask: Ask) -> Plan:
+def build_plan(plan_request: PlanRequest) -> Plan:
     """The whole plan. Raises DefinitionError with every problem of every host and step, and
     where no host is selected for any task."""
-    problems = HostProblems(len(ask.hosts))
-    if ask.apps:
-        check_claims(ask, problems)
-    schedulers = [_schedule(ask, app, problems) for app in ask.apps or (None,)]
-    problems.raise_any()
-    if ask.start_at and not any(scheduler.started for scheduler in schedulers):
-        what = f"no scheduled task is called '{ask.start_at}', to start at"
-        hint = nearest(ask.start_at, ask.tasks) or "see `orch plan` for their names"
-        raise DefinitionError(Problem(what, Mark("--start-at"), hint))
+    diagnostics = HostDiagnostics(len(plan_request.hosts))
+    if plan_request.apps:
+        check_claims(plan_request, diagnostics)
+    schedulers = [
+        _schedule_app(plan_request, app, diagnostics) for app in plan_request.apps or (None,)
+    ]
+    diagnostics.raise_any()
+    if plan_request.start_at and not any(scheduler.has_started for scheduler in schedulers):
+        message = f"no scheduled task is called '{plan_request.start_at}', to start at"
+        hint = (
+            suggest_nearest(plan_request.start_at, plan_request.tasks)
+            or "see `orch plan` for their names"
+        )
+        raise DefinitionError(Diagnostic(message, SourcePosition("--start-at"), hint))
     warnings = tuple(dict.fromkeys(w for scheduler in schedulers for w in scheduler.warnings))
-    lanes = tuple(
-        Lane(s.app.name if s.app else None, tuple(s.waves), tuple(s.failed.items()))
+    app_plans = tuple(
+        AppPlan(
+            s.app.name if s.app else None, tuple(s.planned_tasks), tuple(s.failed_hooks.items())
+        )
         for s in schedulers
     )
-    if not ask.check and any(wave.changes for lane in lanes for wave in lane.waves):
-        found = zip(lanes, schedulers, strict=True)
-        lanes = tuple(replace(lane, locks=_locks(lane, s, problems)) for lane, s in found)
-    check_places(lanes, problems)
-    problems.raise_any()
-    taking_part = {h.host for lane in lanes for wave in lane.waves for h in wave.hosts}
+    if not plan_request.check_mode and any(
+        planned_task.changes for app_plan in app_plans for planned_task in app_plan.planned_tasks
+    ):
+        found = zip(app_plans, schedulers, strict=True)
+        app_plans = tuple(
+            replace(lane, lock_paths=_lock_paths(lane, s, diagnostics)) for lane, s in found
+        )
+    check_targets(app_plans, diagnostics)
+    diagnostics.raise_any()
+    taking_part = {h.host for lane in app_plans for wave in lane.planned_tasks for h in wave.hosts}
     if not taking_part:
-        why = "; ".join(warnings) or "no step is chosen"
-        raise DefinitionError(Problem(f"nothing to do: {why}", None, "see `orch hosts`"))
+        reason = "; ".join(warnings) or "no step is chosen"
+        raise DefinitionError(Diagnostic(f"nothing to do: {reason}", None, "see `orch hosts`"))
     return Plan(
-        run=ask.run.id,
-        stage=ask.stage.name,
-        tasks=tuple(request.task for request in ask.requests),
-        hosts=tuple(host.name for host in ask.hosts if host.name in taking_part),
-        lanes=tuple(lane for lane in lanes if any(wave.hosts for wave in lane.waves)),
+        run_id=plan_request.run.id,
+        stage=plan_request.stage.name,
+        tasks=tuple(request.task for request in plan_request.requests),
+        hosts=tuple(host.name for host in plan_request.hosts if host.name in taking_part),
+        app_plans=tuple(
+            lane for lane in app_plans if any(wave.hosts for wave in lane.planned_tasks)
+        ),
         warnings=warnings,
-        check=ask.check,
+        check_mode=plan_request.check_mode,
     )
 
 
-def _locks(lane: Lane, scheduler: Scheduler, problems: HostProblems) -> dict[str, str]:
-    taking_part = {host.host for wave in lane.waves for host in wave.hosts}
+def _lock_paths(
+    app_plan: AppPlan, scheduler: TaskScheduler, diagnostics: HostDiagnostics
+) -> dict[str, str]:
+    taking_part = {
+        host.host for planned_task in app_plan.planned_tasks for host in planned_task.hosts
+    }
     found: dict[str, str] = {}
     if scheduler.app is None:
         return found
@@ -71,44 +88,55 @@ def _locks(lane: Lane, scheduler: Scheduler, problems: HostProblems) -> dict[str
         if on.host.name in taking_part:
             app = cast(AppView, on.scope.objects["app"])
             try:
-                found[on.host.name] = word(app.lock)
+                found[on.host.name] = shell_word(app.lock)
             except DefinitionError as error:
-                problems.on(on.host.name, error, scheduler.app.mark)
+                diagnostics.add_for_host(on.host.name, error, scheduler.app.mark)
     return found
 
 
-def _schedule(ask: Ask, app: App | None, problems: HostProblems) -> Scheduler:
+def _schedule_app(
+    plan_request: PlanRequest, app: App | None, diagnostics: HostDiagnostics
+) -> TaskScheduler:
     """One lane, planned as far as it goes."""
-    scheduler = Scheduler(ask, _hosts(ask, app), problems, app)
+    scheduler = TaskScheduler(plan_request, _plan_states(plan_request, app), diagnostics, app)
     if not scheduler.hosts:
         scheduler.warnings.append(f"app '{app.name if app else ''}' lives on no selected host")
         return scheduler
-    for request in ask.requests:
-        scheduler.request(request)
-    scheduler.finish()
+    for request in plan_request.requests:
+        scheduler.add_request(request)
+    scheduler.plan_rollbacks()
     return scheduler
 
 
-def _hosts(ask: Ask, app: App | None) -> list[OnHost]:
-    scopes, files = Scopes(ask, app), Merger(environment_of)
-    defaults = Merger(defaults_of)
+def _plan_states(plan_request: PlanRequest, app: App | None) -> list[HostPlanState]:
+    scopes, environments = ScopeFactory(plan_request, app), VariableMerger(environment_of)
+    defaults = VariableMerger(defaults_of)
     found = []
-    for host in ask.hosts:
+    for host in plan_request.hosts:
         if app is None or app.lives_on(host):
-            own = app.at(host) if app else ()
-            found.append(_on(host, scopes, files.of(host, own), defaults.of(host, own)))
+            own = app.layers_on(host) if app else ()
+            found.append(
+                _plan_state(
+                    host, scopes, environments.values_of(host, own), defaults.values_of(host, own)
+                )
+            )
     return found
 
 
-def _on(host: Host, scopes: Scopes, environment: Values, defaults: Values) -> OnHost:
-    scope = scopes.of(host)
-    frame = Frame(_NOWHERE, scope, given={})
+def _plan_state(
+    host: Host, scopes: ScopeFactory, environment: Values, defaults: Values
+) -> HostPlanState:
+    scope = scopes.scope_of(host)
+    task_scope = TaskScope(_NO_TASK, scope, passed_args={})
     by_module: Mapping[str, Values] = {
         name: cast(Values, value.data) if isinstance(value.data, dict) else {}
         for name, value in defaults.items()
     }
-    seen = {name: Seen(scopes.templates.value(v), frame) for name, v in environment.items()}
-    return OnHost(host, scope, seen, by_module)
+    environment_templates = {
+        name: ScopedTemplate(scopes.templates.value(v), task_scope)
+        for name, v in environment.items()
+    }
+    return HostPlanState(host, scope, environment_templates, by_module)
 
 
-_NOWHERE = Task("", Mark(""))
+_NO_TASK = Task("", SourcePosition(""))

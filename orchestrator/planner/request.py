@@ -13,38 +13,44 @@ from functools import partial
 
 from msgspec import Struct, field
 
-from orchestrator.errors import DefinitionError, Problem
-from orchestrator.inventory.precedence import Merger
+from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.inventory.precedence import VariableMerger
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.marked_value import HomePath, Values
-from orchestrator.model.secret import Secrets
-from orchestrator.planner.host_scope import HostScope, seen
-from orchestrator.planner.project_files import Files
-from orchestrator.planner.step_options import home_path
-from orchestrator.planner.template_objects import Lazy, Named, RunView, app_view, host_view
-from orchestrator.playbook.model import Request, Task
-from orchestrator.templating import Templates, Waits
+from orchestrator.model.secret import SecretResolver
+from orchestrator.planner.host_scope import HostScope, hostvars_view
+from orchestrator.planner.project_files import ProjectFiles
+from orchestrator.planner.step_options import mark_home_path
+from orchestrator.planner.template_objects import (
+    LazyMapping,
+    NamedView,
+    RunView,
+    app_view,
+    host_view,
+)
+from orchestrator.playbook.model import Task, TaskRequest
+from orchestrator.templating import ResultPending, TemplateCache
 
-ALWAYS, NEVER = "always", "never"
+ALWAYS_TAG, NEVER_TAG = "always", "never"
 
 
-class Tags(Struct, frozen=True):
+class TagFilter(Struct, frozen=True):
     """``only``: if any are named, steps need one of them, or the tag ``always``. ``skip``: steps
     with one of these are left out. Steps tagged ``never`` need one of their tags in ``only``."""
 
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
 
-    def chosen(self, tags: frozenset[str]) -> bool:
+    def selects(self, tags: frozenset[str]) -> bool:
         """Whether a step with these tags is to run."""
         if tags & self.skip:
             return False
-        if NEVER in tags:
+        if NEVER_TAG in tags:
             return bool(tags & self.only)
-        return not self.only or bool(tags & self.only) or ALWAYS in tags
+        return not self.only or bool(tags & self.only) or ALWAYS_TAG in tags
 
 
-class Ask(Struct, frozen=True):
+class PlanRequest(Struct, frozen=True):
     """What a run is asked to do, with everything that templates may see.
 
     ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
@@ -57,99 +63,113 @@ class Ask(Struct, frozen=True):
 
     stage: Stage
     hosts: tuple[Host, ...]
-    requests: tuple[Request, ...]
+    requests: tuple[TaskRequest, ...]
     tasks: Mapping[str, Task]
     run: RunView
-    extra: Values = field(default_factory=dict)
+    extra_variables: Values = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
-    tags: Tags = Tags()
+    tags: TagFilter = TagFilter()
     start_at: str = ""
     handlers: tuple[str, ...] = ()
-    check: bool = False
-    diff: bool = False
+    check_mode: bool = False
+    show_diff: bool = False
     apps: tuple[App, ...] = ()
     root: str = ""
-    secrets: Secrets = field(default_factory=Secrets)
-    project: Callable[[], str] = str
+    secrets: SecretResolver = field(default_factory=SecretResolver)
+    project_identity: Callable[[], str] = str
 
 
-class Scopes:
+class ScopeFactory:
     """Makes the scopes of a lane's hosts; what they share is made once."""
 
-    def __init__(self, ask: Ask, app: App | None = None) -> None:
-        self._ask, self._app = ask, app
-        hosts = ask.stage.hosts.values()
-        self._live = tuple(host.name for host in hosts if app and app.lives_on(host))
-        self._variables = Merger()
-        self.templates = Templates()
-        self._files = Files(ask.root)
-        self._shared: dict[str, object] = {
-            "stage": Named(ask.stage.name, ask.stage.desc),
-            "run": ask.run,
-            "roles": {name: list(role.hosts) for name, role in ask.stage.roles.items()},
-            "env": ask.environ,
+    def __init__(self, request: PlanRequest, app: App | None = None) -> None:
+        self._request, self._app = request, app
+        hosts = request.stage.hosts.values()
+        self._app_hosts = tuple(host.name for host in hosts if app and app.lives_on(host))
+        self._variable_merger = VariableMerger()
+        self.templates = TemplateCache()
+        self._files = ProjectFiles(request.root)
+        self._shared_objects: dict[str, object] = {
+            "stage": NamedView(request.stage.name, request.stage.desc),
+            "run": request.run,
+            "roles": {name: list(role.hosts) for name, role in request.stage.roles.items()},
+            "env": request.environ,
         }
 
-    def of(self, host: Host) -> HostScope:
+    def scope_of(self, host: Host) -> HostScope:
         """A new scope of the host. Each has its own of any other, so threads share none."""
-        objects = dict(self._shared)
+        objects = dict(self._shared_objects)
         scope = HostScope(
-            self._variables.of(host, self._app.at(host) if self._app else ()),
-            self._ask.extra,
+            self._variable_merger.values_of(host, self._app.layers_on(host) if self._app else ()),
+            self._request.extra_variables,
             objects,
             self.templates,
-            files=self._files,
-            secrets=self._ask.secrets,
-            apps=() if self._app else tuple(self._ask.stage.apps.values()),
+            project_files=self._files,
+            secrets=self._request.secrets,
+            apps=() if self._app else tuple(self._request.stage.apps.values()),
             app=self._app,
         )
-        others = self._ask.stage.hosts
-        objects["host"] = host_view(host, Lazy({**scope.vars, **scope.strong}, scope.resolve))
-        objects["hosts"] = Lazy(
-            others, lambda name: seen(others[name], self.of(others[name]), scope.place)
+        others = self._request.stage.hosts
+        objects["host"] = host_view(
+            host, LazyMapping({**scope.vars, **scope.extra_vars}, scope.resolve)
+        )
+        objects["hosts"] = LazyMapping(
+            others,
+            lambda name: hostvars_view(others[name], self.scope_of(others[name]), scope.position),
         )
         if self._app is not None:
             own = {
-                name: value for layer in self._app.at(host) for name, value in layer.vars.items()
+                name: value
+                for layer in self._app.layers_on(host)
+                for name, value in layer.vars.items()
             }
             objects["app"] = app_view(
-                self._app, self._live, Lazy(own, scope.resolve), partial(self._lock, host)
+                self._app,
+                self._app_hosts,
+                LazyMapping(own, scope.resolve),
+                partial(self._lock_path, host),
             )
         return scope
 
-    def _lock(self, host: Host) -> str:
+    def _lock_path(self, host: Host) -> str:
         """As it is before any task, whatever these register or set."""
-        return lock_path(self.of(host), self._app.name if self._app else "", self._ask.project())
+        return app_lock_path(
+            self.scope_of(host),
+            self._app.name if self._app else "",
+            self._request.project_identity(),
+        )
 
 
-PATH = "lock_path"
+LOCK_PATH_VARIABLE = "lock_path"
 """The variable that says where it is, if not beside the releases."""
 
 _DEPLOY_TO = "deploy_to"
-_BESIDE = ".orch-lock"
+_LOCK_FILE = ".orch-lock"
 
 
-def lock_path(scope: HostScope, app: str, project: str) -> str:
+def app_lock_path(scope: HostScope, app: str, project: str) -> str:
     """Return the path: in ``deploy_to``, so that all who deploy to one folder meet it, whoever
     they log in as; of an app without one, in the home folder, by ``project`` and app.
 
     ``scope`` is the host's, before any task. Raises DefinitionError where it cannot be told yet.
     """
-    for name, inside in ((PATH, ""), (_DEPLOY_TO, _BESIDE)):
-        text = _text(scope, name)
+    for name, inside in ((LOCK_PATH_VARIABLE, ""), (_DEPLOY_TO, _LOCK_FILE)):
+        text = _path_variable(scope, name)
         if text.strip():
-            return home_path(posixpath.join(text, inside) if inside else text)
+            return mark_home_path(posixpath.join(text, inside) if inside else text)
     return HomePath(f"~/.orch/locks/{project}/{app}")
 
 
-def _text(scope: HostScope, name: str) -> str:
-    written = scope.written(name)
+def _path_variable(scope: HostScope, name: str) -> str:
+    written = scope.written_value(name)
     if written is None:
         return ""
     try:
         value = scope.resolve(name)
-    except Waits as waits:
-        what = f"'{name}' says where the app's lock is, and needs {', '.join(sorted(waits.names))}"
-        hint = f"set {PATH} to a path that is known before the run"
-        raise DefinitionError(Problem(what, written.mark, hint)) from None
+    except ResultPending as waits:
+        message = (
+            f"'{name}' says where the app's lock is, and needs {', '.join(sorted(waits.names))}"
+        )
+        hint = f"set {LOCK_PATH_VARIABLE} to a path that is known before the run"
+        raise DefinitionError(Diagnostic(message, written.mark, hint)) from None
     return "" if value is None else str(value)

@@ -6,92 +6,104 @@ import posixpath
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.model.host import App, Host
-from orchestrator.model.marked_value import Value
-from orchestrator.planner.host_diagnostics import HostProblems
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_scope import HostScope
-from orchestrator.planner.request import Ask, Scopes
-from orchestrator.templating import Waits
+from orchestrator.planner.request import PlanRequest, ScopeFactory
+from orchestrator.templating import ResultPending
 
-_DEFAULT = "deploy_to"
-_Claim: TypeAlias = tuple[str, str, Mark]
-_Claims: TypeAlias = tuple[App, list[_Claim]]
-_KINDS = {"paths": "path", "ports": "port", "units": "unit"}
+_DEPLOY_TO = "deploy_to"
+_ResourceClaim: TypeAlias = tuple[str, str, SourcePosition]
+_AppClaims: TypeAlias = tuple[App, list[_ResourceClaim]]
+_KIND_NAMES = {"paths": "path", "ports": "port", "units": "unit"}
 
 
-def check_claims(ask: Ask, problems: HostProblems) -> None:
+def check_claims(request: PlanRequest, diagnostics: HostDiagnostics) -> None:
     """Note each claim of a chosen app that another app of the stage makes as well, on a host where
     both live. A path within another's is the other's, too."""
-    scopes = {app.name: Scopes(ask, app) for app in ask.stage.apps.values()}
-    chosen = {app.name for app in ask.apps}
-    for host in ask.stage.hosts.values():
-        here = [app for app in ask.stage.apps.values() if app.lives_on(host)]
-        if len(here) < 2 or not any(app.name in chosen for app in here):
+    scopes = {app.name: ScopeFactory(request, app) for app in request.stage.apps.values()}
+    chosen = {app.name for app in request.apps}
+    for host in request.stage.hosts.values():
+        apps_on_host = [app for app in request.stage.apps.values() if app.lives_on(host)]
+        if len(apps_on_host) < 2 or not any(app.name in chosen for app in apps_on_host):
             continue
         claims = [
-            (app, list(_claims(app, host, scopes[app.name], chosen=app.name in chosen)))
-            for app in here
+            (app, list(_app_claims(app, host, scopes[app.name], chosen=app.name in chosen)))
+            for app in apps_on_host
         ]
-        for number, (one, ones) in enumerate(claims):
-            for other, others in claims[number + 1 :]:
-                if one.name in chosen or other.name in chosen:
-                    _compare(host, (one, ones), (other, others), problems)
+        for number, (first_app, first_claims) in enumerate(claims):
+            for second_app, second_claims in claims[number + 1 :]:
+                if first_app.name in chosen or second_app.name in chosen:
+                    _compare_claims(
+                        host, (first_app, first_claims), (second_app, second_claims), diagnostics
+                    )
 
 
-def _compare(
+def _compare_claims(
     host: Host,
-    first: tuple[App, list[_Claim]],
-    second: tuple[App, list[_Claim]],
-    problems: HostProblems,
+    first: tuple[App, list[_ResourceClaim]],
+    second: tuple[App, list[_ResourceClaim]],
+    diagnostics: HostDiagnostics,
 ) -> None:
-    one, other = first[0], second[0]
+    first_app, second_app = first[0], second[0]
     for kind, mine, mark in first[1]:
-        for also, theirs, place in second[1]:
-            if kind == also and (mine == theirs or (kind == "paths" and _within(mine, theirs))):
-                what = f"apps '{one.name}' and '{other.name}' both claim the {_KINDS[kind]} {mine}"
+        for other_kind, theirs, other_position in second[1]:
+            if kind == other_kind and (
+                mine == theirs or (kind == "paths" and _is_within(mine, theirs))
+            ):
+                message = f"apps '{first_app.name}' and '{second_app.name}' both claim the {_KIND_NAMES[kind]} {mine}"
                 if mine != theirs:
-                    what += f" ('{other.name}': {theirs})"
-                hint = f"'{one.name}' does at {mark}: give one of them its own"
-                problems.on(host.name, DefinitionError(Problem(what, place, hint)), place)
+                    message += f" ('{second_app.name}': {theirs})"
+                hint = f"'{first_app.name}' does at {mark}: give one of them its own"
+                diagnostics.add_for_host(
+                    host.name,
+                    DefinitionError(Diagnostic(message, other_position, hint)),
+                    other_position,
+                )
 
 
-def _claims(app: App, host: Host, scopes: Scopes, *, chosen: bool) -> Iterator[_Claim]:
+def _app_claims(
+    app: App, host: Host, scopes: ScopeFactory, *, chosen: bool
+) -> Iterator[_ResourceClaim]:
     """What it claims there; of an app that is not chosen, as far as that can be told."""
-    scope = scopes.of(host)
+    scope = scopes.scope_of(host)
     try:
         if not app.claims:
-            yield from _default(scope)
+            yield from _default_claim(scope)
         for kind, value in app.claims.items():
-            yield from _written(kind, value, scope, scopes)
+            yield from _written_claims(kind, value, scope, scopes)
     except DefinitionError:
         if chosen:
             raise
-    except Waits as waits:  # a deploy_to of which nothing is known yet claims nothing
+    except ResultPending as waits:  # a deploy_to of which nothing is known yet claims nothing
         if chosen and app.claims:
-            what = f"the claims of app '{app.name}' need {', '.join(sorted(waits.names))}"
+            message = f"the claims of app '{app.name}' need {', '.join(sorted(waits.names))}"
             hint = "claim what is known before the run"
-            raise DefinitionError(Problem(what, app.mark, hint)) from None
+            raise DefinitionError(Diagnostic(message, app.mark, hint)) from None
 
 
-def _default(scope: HostScope) -> Iterator[_Claim]:
-    written = scope.written(_DEFAULT)
+def _default_claim(scope: HostScope) -> Iterator[_ResourceClaim]:
+    written = scope.written_value(_DEPLOY_TO)
     if written is not None:
-        yield "paths", _path(str(scope.resolve(_DEFAULT))), written.mark
+        yield "paths", _normalize_path(str(scope.resolve(_DEPLOY_TO))), written.mark
 
 
-def _written(kind: str, value: Value, scope: HostScope, scopes: Scopes) -> Iterator[_Claim]:
+def _written_claims(
+    kind: str, value: MarkedValue, scope: HostScope, scopes: ScopeFactory
+) -> Iterator[_ResourceClaim]:
     for item in value.data if isinstance(value.data, list) else [value]:
         found = scopes.templates.value(item).render(scope)
         for each in found if isinstance(found, (list, tuple)) else [found]:
             if each is not None:
-                yield kind, _path(str(each)) if kind == "paths" else str(each), item.mark
+                yield kind, _normalize_path(str(each)) if kind == "paths" else str(each), item.mark
 
 
-def _path(text: str) -> str:
+def _normalize_path(text: str) -> str:
     return posixpath.normpath(text)
 
 
-def _within(one: str, other: str) -> bool:
+def _is_within(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     return long.startswith(short.rstrip("/") + "/")

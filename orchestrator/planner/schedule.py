@@ -12,29 +12,29 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, OrchError, Problem, nearest
+from orchestrator.errors import DefinitionError, Diagnostic, OrchError, suggest_nearest
 from orchestrator.model.host import App, Role
-from orchestrator.planner.host_diagnostics import HostProblems
-from orchestrator.planner.host_program import OnHost, RowPlanner
-from orchestrator.planner.host_scope import KNOWN, Known
-from orchestrator.planner.plan import Batch, HostPlan, Results, Tolerance, Wave
-from orchestrator.planner.request import Ask
-from orchestrator.planner.task_expander import Around
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook import params_below
-from orchestrator.playbook.model import Call, Item, Request, Share, Task
-from orchestrator.templating import Waits
+from orchestrator.planner.host_diagnostics import HostDiagnostics
+from orchestrator.planner.host_program import HostPlanState, HostProgramPlanner
+from orchestrator.planner.host_scope import HOSTVARS_INDEX, HostVarsIndex
+from orchestrator.planner.plan import CommitScope, HostPlan, MaxFailures, PlannedTask, ResultsByName
+from orchestrator.planner.request import PlanRequest
+from orchestrator.planner.task_expander import InheritedOptions
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook import effective_params
+from orchestrator.playbook.model import HostCount, PlaybookItem, Task, TaskCall, TaskRequest
+from orchestrator.templating import ResultPending
 
 
-class Part(Struct, frozen=True):
+class HostTaskContext(Struct, frozen=True):
     """A host's part in a scheduled task."""
 
-    on: OnHost
-    frame: Frame
-    around: Around
+    plan_state: HostPlanState
+    task_scope: TaskScope
+    inherited: InheritedOptions
 
 
-class Flow(Struct, frozen=True):
+class ScheduleContext(Struct, frozen=True):
     """How the item at hand goes over the hosts, with what it inherits from those around it.
 
     ``chosen``: the hosts of the batch at hand, and those that its item does not select (a hook
@@ -42,322 +42,401 @@ class Flow(Struct, frozen=True):
     ``commits``: what a commit is for, where there is a batch.
     """
 
-    within: tuple[str, ...] = ()
-    chosen: frozenset[str] | None = None
+    parents: tuple[str, ...] = ()
+    batch_hosts: frozenset[str] | None = None
     batch: str = ""
-    first: bool = True
+    is_first_batch: bool = True
     once: bool = False
-    anyone: bool = False
-    tolerance: Tolerance | None = None
-    hook: str = ""
-    commits: Batch | None = None
+    any_host: bool = False
+    max_failures: MaxFailures | None = None
+    hooked_to: str = ""
+    commit_scope: CommitScope | None = None
 
 
-class Scheduler:
+class TaskScheduler:
     """Turns what is asked for into one lane's waves, in order. ``hosts`` are those that ``app``
     lives on, if there is one. What is wrong goes to ``problems``."""
 
     def __init__(
-        self, ask: Ask, hosts: list[OnHost], problems: HostProblems, app: App | None = None
+        self,
+        request: PlanRequest,
+        hosts: list[HostPlanState],
+        diagnostics: HostDiagnostics,
+        app: App | None = None,
     ) -> None:
-        self.ask, self.hosts, self.problems, self.app = ask, hosts, problems, app
-        self.waves: list[Wave] = []
-        self.failed: dict[str, tuple[Wave, ...]] = {}
+        self.request, self.hosts, self.diagnostics, self.app = request, hosts, diagnostics, app
+        self.planned_tasks: list[PlannedTask] = []
+        self.failed_hooks: dict[str, tuple[PlannedTask, ...]] = {}
         self.warnings: list[str] = []
-        self.started = not ask.start_at
-        self._items = 0
-        self._undoing: dict[int, Callable[[], HostPlan]] = {}
-        self._touched = hosts  # since it was last asked what is known of them
-        self._by_host: dict[str, tuple[Iterable[str], Results]] = {}
+        self.has_started = not request.start_at
+        self._failure_limits = 0
+        self._rollback_planners: dict[int, Callable[[], HostPlan]] = {}
+        self._changed_hosts = hosts  # since it was last asked what is known of them
+        self._names_by_host: dict[str, tuple[Iterable[str], ResultsByName]] = {}
 
-    def request(self, request: Request) -> None:
+    def add_request(self, task_request: TaskRequest) -> None:
         """The waves of one task of the command line."""
-        task = self.ask.tasks[request.task]
+        task = self.request.tasks[task_request.task]
         parts = []
         for on in self.hosts:
             defaults = on.defaults.get(task.name, {})
-            frame = Frame(task, on.scope, given=dict(request.args), defaults=defaults)
-            parts.append(Part(on, frame, Around().inside(task.mods, frame)))
-        self._named(task, task.name, parts, Flow())
+            task_scope = TaskScope(
+                task, on.scope, passed_args=dict(task_request.args), defaults=defaults
+            )
+            parts.append(
+                HostTaskContext(
+                    on, task_scope, InheritedOptions().with_modifiers(task.options, task_scope)
+                )
+            )
+        self._add_task_with_hooks(task, task.name, parts, ScheduleContext())
 
-    def _named(self, task: Task, name: str, parts: list[Part], flow: Flow) -> None:
+    def _add_task_with_hooks(
+        self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
+    ) -> None:
         """A scheduled task with what is hooked to it."""
-        if task.name in flow.within:
-            circle = " → ".join((*flow.within[flow.within.index(task.name) :], task.name))
-            what = f"tasks that hook into one another in a circle: {circle}"
-            raise DefinitionError(Problem(what, task.mark))
-        inner = replace(flow, within=(*flow.within, task.name))
-        self._hooks("before", task, inner)
-        self._task(task, name, parts, inner)
-        self._hooks("after", task, inner)
-        hooked = self._hooked("failed", task.name)
-        if hooked and task.name not in self.failed:
-            kept, self.waves = self.waves, []
-            for hook in hooked:
-                self._hook(hook, f"failed {task.name}", Flow(within=inner.within))
-            self.failed[task.name], self.waves = tuple(self.waves), kept
+        if task.name in flow.parents:
+            circle = " → ".join((*flow.parents[flow.parents.index(task.name) :], task.name))
+            message = f"tasks that hook into one another in a circle: {circle}"
+            raise DefinitionError(Diagnostic(message, task.mark))
+        inner = replace(flow, parents=(*flow.parents, task.name))
+        self._add_hooks("before", task, inner)
+        self._add_task(task, name, parts, inner)
+        self._add_hooks("after", task, inner)
+        hooks = self._hooks_of("failed", task.name)
+        if hooks and task.name not in self.failed_hooks:
+            saved_tasks, self.planned_tasks = self.planned_tasks, []
+            for hook in hooks:
+                self._add_hook(hook, f"failed {task.name}", ScheduleContext(parents=inner.parents))
+            self.failed_hooks[task.name], self.planned_tasks = (
+                tuple(self.planned_tasks),
+                saved_tasks,
+            )
 
-    def _hooked(self, when: str, name: str) -> list[Task]:
+    def _hooks_of(self, when: str, name: str) -> list[Task]:
         app = self.app.name if self.app else None
         found = [
             task
-            for task in self.ask.tasks.values()
+            for task in self.request.tasks.values()
             if name in getattr(task, when) and (not task.apps or app in task.apps)
         ]
         return sorted(found, key=lambda task: task.name)
 
-    def _hooks(self, when: str, task: Task, flow: Flow) -> None:
-        for hook in self._hooked(when, task.name):
-            self._hook(hook, f"{when} {task.name}", flow)
+    def _add_hooks(self, when: str, task: Task, flow: ScheduleContext) -> None:
+        for hook in self._hooks_of(when, task.name):
+            self._add_hook(hook, f"{when} {task.name}", flow)
 
-    def _hook(self, hook: Task, what: str, flow: Flow) -> None:
+    def _add_hook(self, hook: Task, hooked_to: str, flow: ScheduleContext) -> None:
         parts = []
         for on in self.hosts:
-            frame = Frame(hook, on.scope, given={})
-            parts.append(Part(on, frame, Around().inside(hook.mods, frame)))
-        self._named(hook, hook.name, parts, replace(flow, once=False, anyone=False, hook=what))
+            task_scope = TaskScope(hook, on.scope, passed_args={})
+            parts.append(
+                HostTaskContext(
+                    on, task_scope, InheritedOptions().with_modifiers(hook.options, task_scope)
+                )
+            )
+        self._add_task_with_hooks(
+            hook, hook.name, parts, replace(flow, once=False, any_host=False, hooked_to=hooked_to)
+        )
 
-    def _task(self, task: Task, name: str, parts: list[Part], flow: Flow) -> None:
-        self.started = self.started or self.ask.start_at in (task.name, name)
-        parts = self._in_roles(task, parts)
+    def _add_task(
+        self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
+    ) -> None:
+        self.has_started = self.has_started or self.request.start_at in (task.name, name)
+        parts = self._select_by_role(task, parts)
         if task.steps is not None:
-            if self.started:
-                self._wave(task, name, parts, flow)
+            if self.has_started:
+                self._add_planned_task(task, name, parts, flow)
             return
         for item in task.tasks or ():
-            if item.does is None:
-                if self.started:
-                    wave = Wave("commit", "", (), flow.within, flow.batch, commit=True)
-                    self.waves.append(replace(wave, commits=flow.commits))
+            if item.action is None:
+                if self.has_started:
+                    planned_task = PlannedTask(
+                        "commit", "", (), flow.parents, flow.batch, is_commit=True
+                    )
+                    self.planned_tasks.append(replace(planned_task, commit_scope=flow.commit_scope))
             else:
-                self._item(item, parts, flow)
+                self._add_item(item, parts, flow)
 
-    def _item(self, item: Item, parts: list[Part], flow: Flow) -> None:
-        if item.once and not flow.first:
+    def _add_item(
+        self, item: PlaybookItem, parts: list[HostTaskContext], flow: ScheduleContext
+    ) -> None:
+        if item.once and not flow.is_first_batch:
             return
-        inner = item.does if isinstance(item.does, Task) else self.ask.tasks[item.does.task]  # type: ignore[union-attr]
-        below = [self._below(item, inner, part) for part in parts]
-        selected = self._selects(inner, below)
+        action = item.action
+        inner = action if isinstance(action, Task) else self.request.tasks[action.task]  # type: ignore[union-attr]
+        inner_parts = [self._inner_part(item, inner, part) for part in parts]
+        selected = self._hosts_with_work(inner, inner_parts)
         if item.max_failures is not None:
-            self._items += 1
+            self._failure_limits += 1
             flow = replace(
-                flow, tolerance=Tolerance(self._items, item.max_failures.of(len(selected)))
+                flow,
+                max_failures=MaxFailures(
+                    self._failure_limits, item.max_failures.hosts_of(len(selected))
+                ),
             )
         if item.once:
-            below = self._primary(item, inner, below, selected)
-            flow = replace(flow, once=True, anyone=item.anyone, chosen=None)
+            inner_parts = self._once_hosts(item, inner, inner_parts, selected)
+            flow = replace(flow, once=True, any_host=item.any_host, batch_hosts=None)
         if not item.batch:
-            self._below_item(item, inner, below, flow)
+            self._add_inner_task(item, inner, inner_parts, flow)
             return
         if flow.batch:
-            what = "a batch inside a batch: batches do not nest"
-            raise DefinitionError(Problem(what, item.mark, "leave one of the two out"))
-        batches = list(_batches(selected, item.batch))
-        others = {part.on.host.name for part in parts} - set(selected)
+            message = "a batch inside a batch: batches do not nest"
+            raise DefinitionError(Diagnostic(message, item.mark, "leave one of the two out"))
+        batches = list(_split_into_batches(selected, item.batch))
+        others = {part.plan_state.host.name for part in parts} - set(selected)
         for number, names in enumerate(batches, 1):
             of_batch = replace(
                 flow,
-                chosen=frozenset(others.union(names)),
+                batch_hosts=frozenset(others.union(names)),
                 batch=f"{number}/{len(batches)}",
-                first=number == 1,
-                commits=Batch(tuple(names), len(self.waves)),
+                is_first_batch=number == 1,
+                commit_scope=CommitScope(tuple(names), len(self.planned_tasks)),
             )
-            self._below_item(item, inner, below, of_batch)
+            self._add_inner_task(item, inner, inner_parts, of_batch)
 
-    def _below_item(self, item: Item, inner: Task, parts: list[Part], flow: Flow) -> None:
-        if isinstance(item.does, Task):
-            self._task(inner, item.name, parts, flow)
+    def _add_inner_task(
+        self, item: PlaybookItem, inner: Task, parts: list[HostTaskContext], flow: ScheduleContext
+    ) -> None:
+        if isinstance(item.action, Task):
+            self._add_task(inner, item.name, parts, flow)
         else:
-            self._named(inner, item.name or inner.name, parts, flow)
+            self._add_task_with_hooks(inner, item.name or inner.name, parts, flow)
 
-    def _below(self, item: Item, inner: Task, part: Part) -> Part:
-        around, frame = part.around.inside(item.mods, part.frame), part.frame
-        if isinstance(item.does, Call):
-            frame = Frame(
+    def _inner_part(
+        self, item: PlaybookItem, inner: Task, part: HostTaskContext
+    ) -> HostTaskContext:
+        inherited, task_scope = (
+            part.inherited.with_modifiers(item.options, part.task_scope),
+            part.task_scope,
+        )
+        if isinstance(item.action, TaskCall):
+            task_scope = TaskScope(
                 inner,
-                part.on.scope,
-                written=item.does.args,
-                caller=part.frame,
-                given=part.frame.handed_on(),
+                part.plan_state.scope,
+                written_args=item.action.args,
+                caller=part.task_scope,
+                passed_args=part.task_scope.args_for_inner_tasks(),
             )
-        return Part(part.on, frame, around.inside(inner.mods, frame))
+        return HostTaskContext(
+            part.plan_state, task_scope, inherited.with_modifiers(inner.options, task_scope)
+        )
 
-    def _selects(self, task: Task, parts: list[Part]) -> list[str]:
+    def _hosts_with_work(self, task: Task, parts: list[HostTaskContext]) -> list[str]:
         """The hosts on which anything of the task would run, in order."""
-        here = [p for p in parts if _has(task, p)]
+        parts_in_roles = [p for p in parts if _has_role(task, p)]
         if task.steps is not None:
-            return [part.on.host.name for part in here]
+            return [part.plan_state.host.name for part in parts_in_roles]
         names: set[str] = set()
         for item in task.tasks or ():
-            if isinstance(item.does, Call):
-                names |= set(self._selects(self.ask.tasks[item.does.task], here))
-            elif item.does is not None:
-                names |= set(self._selects(item.does, here))
-        return [part.on.host.name for part in here if part.on.host.name in names]
+            if isinstance(item.action, TaskCall):
+                names |= set(
+                    self._hosts_with_work(self.request.tasks[item.action.task], parts_in_roles)
+                )
+            elif item.action is not None:
+                names |= set(self._hosts_with_work(item.action, parts_in_roles))
+        return [
+            part.plan_state.host.name
+            for part in parts_in_roles
+            if part.plan_state.host.name in names
+        ]
 
-    def _primary(
-        self, item: Item, task: Task, parts: list[Part], selected: Sequence[str]
-    ) -> list[Part]:
+    def _once_hosts(
+        self, item: PlaybookItem, task: Task, parts: list[HostTaskContext], selected: Sequence[str]
+    ) -> list[HostTaskContext]:
         """The one host of a ``once``; with ``on: any`` all that may stand in, it first."""
-        roles = self.ask.stage.roles
+        roles = self.request.stage.roles
         name = selected[0] if selected else ""
         if task.roles and task.roles[0] in roles:
-            name = self._first_of(roles[task.roles[0]]) or name
-        first = [part for part in parts if part.on.host.name == name]
-        if item.anyone:
-            return first + [part for part in parts if part.on.host.name != name]
+            name = self._primary_of(roles[task.roles[0]]) or name
+        first = [part for part in parts if part.plan_state.host.name == name]
+        if item.any_host:
+            return first + [part for part in parts if part.plan_state.host.name != name]
         if not first and selected:
-            what = f"'{task.name}' runs once, on '{name}', which is not selected"
+            message = f"'{task.name}' runs once, on '{name}', which is not selected"
             hint = "select it, or write `on: any` beside `once`"
-            self.problems.add(what, item.mark, hint)
+            self.diagnostics.add(message, item.mark, hint)
         return first
 
-    def _first_of(self, role: Role) -> str | None:
+    def _primary_of(self, role: Role) -> str | None:
         """The role's primary or, where the app does not live there, the first host where it
         does."""
         if self.app is None or role.primary is None:
             return role.primary
-        known = self.ask.stage.hosts
-        here = (name for name in (role.primary, *role.hosts) if self.app.lives_on(known[name]))
-        return next(here, None)
+        known = self.request.stage.hosts
+        candidates = (
+            name for name in (role.primary, *role.hosts) if self.app.lives_on(known[name])
+        )
+        return next(candidates, None)
 
-    def _in_roles(self, task: Task, parts: list[Part]) -> list[Part]:
+    def _select_by_role(self, task: Task, parts: list[HostTaskContext]) -> list[HostTaskContext]:
         if task.roles is None:
             return parts
-        known = self.ask.stage.roles
+        known = self.request.stage.roles
         for role in task.roles:
             if role not in known:
-                hint = nearest(role, known) or f"roles of this stage: {', '.join(known) or 'none'}"
-                what = f"stage '{self.ask.stage.name}' has no role '{role}'"
-                self.problems.add(what, role.mark, hint)
-        kept = [part for part in parts if _has(task, part)]
+                hint = (
+                    suggest_nearest(role, known)
+                    or f"roles of this stage: {', '.join(known) or 'none'}"
+                )
+                message = f"stage '{self.request.stage.name}' has no role '{role}'"
+                self.diagnostics.add(message, role.mark, hint)
+        kept = [part for part in parts if _has_role(task, part)]
         if parts and not kept:
             declared = any(known[role].hosts for role in task.roles if role in known)
-            why = "no selected host has" if declared else "no host of this stage has"
+            reason = "no selected host has" if declared else "no host of this stage has"
             which = " or ".join(task.roles)
-            warning = f"task '{task.name}' is skipped: {why} the role {which}"
+            warning = f"task '{task.name}' is skipped: {reason} the role {which}"
             if warning not in self.warnings:
                 self.warnings.append(warning)
         return kept
 
-    def _wave(self, task: Task, name: str, parts: list[Part], flow: Flow) -> None:
-        if flow.chosen is not None:
-            parts = [part for part in parts if part.on.host.name in flow.chosen]
-        hosts, known = [], self._known()
+    def _add_planned_task(
+        self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
+    ) -> None:
+        if flow.batch_hosts is not None:
+            parts = [part for part in parts if part.plan_state.host.name in flow.batch_hosts]
+        hosts, known = [], self._hostvars_index()
         for part in parts:
-            part.on.settled[KNOWN] = known
-            part.on.registered = dict.fromkeys(part.on.registered, ())
-            part.on.made = set()
-            hosts.append(self._host(task, part))
+            part.plan_state.settled_results[HOSTVARS_INDEX] = known
+            part.plan_state.registered = dict.fromkeys(part.plan_state.registered, ())
+            part.plan_state.newly_registered = set()
+            hosts.append(self._plan_host(task, part))
         if flow.once:
-            self._share(parts)
-        self._touched = self.hosts if flow.once else [part.on for part in parts]
+            self._share_once_results(parts)
+        self._changed_hosts = self.hosts if flow.once else [part.plan_state for part in parts]
         if hosts:
-            wave = Wave(
+            planned_task = PlannedTask(
                 name,
                 task.desc,
                 hosts=tuple(hosts),
-                within=flow.within,
+                parents=flow.parents,
                 batch=flow.batch,
                 once=flow.once,
             )
-            self.waves.append(
-                replace(wave, anyone=flow.anyone, tolerance=flow.tolerance, hook=flow.hook)
+            self.planned_tasks.append(
+                replace(
+                    planned_task,
+                    any_host=flow.any_host,
+                    max_failures=flow.max_failures,
+                    hooked_to=flow.hooked_to,
+                )
             )
 
-    def _host(self, task: Task, part: Part) -> HostPlan:
-        rows = RowPlanner(part.on, self.ask, self.problems)
-        if self.ask.handlers:
-            program = rows.handlers(task, part.frame, part.around, self.ask.handlers)
-            return HostPlan(part.on.host.name, program)
-        program, walk = rows.task(task, part.frame, part.around)
-        plan = HostPlan(part.on.host.name, program)
+    def _plan_host(self, task: Task, part: HostTaskContext) -> HostPlan:
+        program_planner = HostProgramPlanner(part.plan_state, self.request, self.diagnostics)
+        if self.request.handlers:
+            program = program_planner.plan_handlers(
+                task, part.task_scope, part.inherited, self.request.handlers
+            )
+            return HostPlan(part.plan_state.host.name, program)
+        program, expander = program_planner.plan_task(task, part.task_scope, part.inherited)
+        host_plan = HostPlan(part.plan_state.host.name, program)
         if any(step.handler for step in program.steps):
-            takes = params_below(part.frame.task, self.ask.tasks)
-            plan = replace(plan, args=arguments(part.frame, takes))
-        if walk.rollbacks:
-            self._undoing[id(plan)] = lambda: replace(plan, rollback=rows.rollback(walk))
-        return plan
+            accepted_params = effective_params(part.task_scope.task, self.request.tasks)
+            host_plan = replace(
+                host_plan, rerun_args=rerun_arguments(part.task_scope, accepted_params)
+            )
+        if expander.rollbacks:
+            self._rollback_planners[id(host_plan)] = lambda: replace(
+                host_plan, rollback=program_planner.plan_rollback(expander)
+            )
+        return host_plan
 
-    def _known(self, *, lenient: bool = False) -> Known:
+    def _hostvars_index(self, *, missing_is_none: bool = False) -> HostVarsIndex:
         """What the plan knows of every host as a task begins."""
-        for on in self._touched:
-            settled = {name: value for name, value in on.settled.items() if name != KNOWN}
-            self._by_host[on.host.name] = on.registered, settled
-        self._touched = []
-        return Known(dict(self._by_host), lenient)
+        for on in self._changed_hosts:
+            settled = {
+                name: value for name, value in on.settled_results.items() if name != HOSTVARS_INDEX
+            }
+            self._names_by_host[on.host.name] = on.registered, settled
+        self._changed_hosts = []
+        return HostVarsIndex(dict(self._names_by_host), missing_is_none)
 
-    def finish(self) -> None:
+    def plan_rollbacks(self) -> None:
         """Plan what undoes each wave, now that all is known that may be registered."""
-        known = self._known(lenient=True)
+        known = self._hostvars_index(missing_is_none=True)
         for on in self.hosts:
-            on.settled[KNOWN] = known
-        self.waves = [self._finished(wave) for wave in self.waves]
-        self.failed = {
-            name: tuple(self._finished(wave) for wave in waves)
-            for name, waves in self.failed.items()
+            on.settled_results[HOSTVARS_INDEX] = known
+        self.planned_tasks = [
+            self._with_rollback(planned_task) for planned_task in self.planned_tasks
+        ]
+        self.failed_hooks = {
+            name: tuple(self._with_rollback(wave) for wave in planned_tasks)
+            for name, planned_tasks in self.failed_hooks.items()
         }
 
-    def _finished(self, wave: Wave) -> Wave:
-        hosts = (self._undoing.get(id(host), lambda host=host: host)() for host in wave.hosts)
-        return replace(wave, hosts=tuple(hosts))
+    def _with_rollback(self, planned_task: PlannedTask) -> PlannedTask:
+        hosts = (
+            self._rollback_planners.get(id(host), lambda host=host: host)()
+            for host in planned_task.hosts
+        )
+        return replace(planned_task, hosts=tuple(hosts))
 
-    def _share(self, parts: list[Part]) -> None:
+    def _share_once_results(self, parts: list[HostTaskContext]) -> None:
         """What a ``once`` registers is every host's."""
-        for name in {name for part in parts for name in part.on.made}:
-            by_set = frozenset(name for part in parts if name in part.on.by_set)
-            values = [part.on.settled.get(name) for part in parts]
+        for name in {name for part in parts for name in part.plan_state.newly_registered}:
+            set_names = frozenset(name for part in parts if name in part.plan_state.set_names)
+            values = [part.plan_state.settled_results.get(name) for part in parts]
             known = values[0] is not None and values.count(values[0]) == len(values)
-            for on in self.hosts:
-                on.by_set |= by_set
+            for plan_state in self.hosts:
+                plan_state.set_names |= set_names
                 if known:  # the same on whichever of them it runs
-                    on.settle(name, values[0], own=all(name in part.on.own for part in parts))
+                    plan_state.settle_result(
+                        name,
+                        values[0],
+                        from_controller=all(
+                            name in part.plan_state.controller_names for part in parts
+                        ),
+                    )
                 else:
-                    on.register(name)
+                    plan_state.register(name)
 
 
-def _has(task: Task, part: Part) -> bool:
-    return task.roles is None or bool(set(task.roles) & set(part.on.host.roles))
+def _has_role(task: Task, part: HostTaskContext) -> bool:
+    return task.roles is None or bool(set(task.roles) & set(part.plan_state.host.roles))
 
 
-def _batches(names: Sequence[str], shares: Sequence[Share]) -> Iterable[Sequence[str]]:
+def _split_into_batches(
+    names: Sequence[str], sizes: Sequence[HostCount]
+) -> Iterable[Sequence[str]]:
     """The hosts in batches of these sizes, the last size repeating; at least one host each."""
     at = number = 0
     while at < len(names):
-        size = max(1, shares[min(number, len(shares) - 1)].of(len(names)))
+        size = max(1, sizes[min(number, len(sizes) - 1)].hosts_of(len(names)))
         yield names[at : at + size]
         at, number = at + size, number + 1
 
 
-def arguments(frame: Frame, takes: Collection[str]) -> tuple[str, ...]:
+def rerun_arguments(task_scope: TaskScope, accepted: Collection[str]) -> tuple[str, ...]:
     """``key=value`` for each argument from the command line or a playbook, of those that the
     task ``takes``. Left out is what only a result gives, and what the command line cannot say:
     mappings, and none."""
     words = []
-    given = frame.given or {}
-    for name in dict.fromkeys((*map(str, frame.written), *given)):
-        text = given.get(name) if name not in frame.written else None
-        param = frame.task.params.get(name)
+    passed = task_scope.passed_args or {}
+    for name in dict.fromkeys((*map(str, task_scope.written_args), *passed)):
+        text = passed.get(name) if name not in task_scope.written_args else None
+        param = task_scope.task.params.get(name)
         if param is not None and param.secret and isinstance(text, str):
-            frame.secrets.masks.add(name, text)  # also where no template names it
-        if name in takes and not isinstance(text, str):
-            text = _text(_value(frame, name))
-        if name in takes and text is not None:
+            task_scope.secrets.masker.add_secret(name, text)  # also where no template names it
+        if name in accepted and not isinstance(text, str):
+            text = _command_line_text(_argument_value(task_scope, name))
+        if name in accepted and text is not None:
             words.append(f"{name}={text}")
     return tuple(words)
 
 
-def _value(frame: Frame, name: str) -> object:
+def _argument_value(task_scope: TaskScope, name: str) -> object:
     try:
-        if name in frame.task.params:
-            return frame.resolve(name)
-        given = frame.handed_on()[name]
-        return given if isinstance(given, str) else given[0].render(given[1])
-    except (Waits, OrchError):
+        if name in task_scope.task.params:
+            return task_scope.resolve(name)
+        passed = task_scope.args_for_inner_tasks()[name]
+        return passed if isinstance(passed, str) else passed[0].render(passed[1])
+    except (ResultPending, OrchError):
         return None
 
 
-def _text(value: Any) -> str | None:
+def _command_line_text(value: Any) -> str | None:
     """As the command line has it: a list in brackets, since commas may stand in its entries."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -8,28 +8,32 @@ from orchestrator.model.marked_value import HomePath
 from orchestrator.model.shell_quoting import shell_quote
 
 
-def word(text: str) -> str:
+def shell_word(text: str) -> str:
     """The text as one shell word; a home path's ``~`` is left to the shell."""
     if isinstance(text, HomePath) and text != "~":
         return "~/" + shell_quote(text[2:]) if text[2:] else "~/"
     return text if isinstance(text, HomePath) else shell_quote(text)
 
 
-def script(text: str, chdir: str | None, environment: Mapping[str, str], *, bail: str = "") -> str:
+def wrap_script(
+    text: str, chdir: str | None, environment: Mapping[str, str], *, on_cd_failure: str = ""
+) -> str:
     """The text with its folder and variables set before it. ``bail`` follows a failing ``cd``."""
-    lines = [f"cd -- {word(chdir)}{bail}"] if chdir is not None else []
+    lines = [f"cd -- {shell_word(chdir)}{on_cd_failure}"] if chdir is not None else []
     lines += [f"export {name}={shell_quote(value)}" for name, value in environment.items()]
     return "\n".join([*lines, text])
 
 
-def guard(creates: str | None, removes: str | None, unless: str | None, onlyif: str | None) -> str:
+def guard_script(
+    creates: str | None, removes: str | None, unless: str | None, onlyif: str | None
+) -> str:
     """Text that exits with 0 where the step is to run, 1 where not, else where it cannot tell."""
     lines = []
     if creates is not None:
-        path = word(creates)
+        path = shell_word(creates)
         lines.append(f"if [ -e {path} ] || [ -L {path} ]; then exit 1; fi")
     if removes is not None:
-        path = word(removes)
+        path = shell_word(removes)
         lines.append(f"[ -e {path} ] || [ -L {path} ] || exit 1")
     # the subshells' -e would be off left of `||` or in an `if`; a command that cannot be run
     # (126, 127: POSIX.1-2017, XCU 2.8.2) is no answer

@@ -11,23 +11,29 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from orchestrator import templating
-from orchestrator.model.condition import All, Always, Any, Condition, Is
-from orchestrator.model.marked_value import Value
-from orchestrator.model.registered_result import Result
-from orchestrator.planner.host_scope import HOPS, OWN, Place
-from orchestrator.planner.plan import Again, Results, Verdict
-from orchestrator.planner.task_expander import Flat
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.model import Judgement
-from orchestrator.templating import Scope, Waits
-from orchestrator.templating.scope import heard_by, unhear
+from orchestrator.model.condition import (
+    AllOf,
+    AnyOf,
+    Condition,
+    ConstantCondition,
+    StepStateCondition,
+)
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.model.registered_result import RegisteredResult
+from orchestrator.planner.host_scope import CONTROLLER_NAMES, MAX_HOPS, ScopePosition
+from orchestrator.planner.plan import ResultOverride, ResultsByName, RetryPlan
+from orchestrator.planner.task_expander import ExpandedStep
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.model import ConditionExpr
+from orchestrator.templating import ResultPending, Scope
+from orchestrator.templating.scope import host_text_reads_of, reset_host_text_reads
 
 if TYPE_CHECKING:
     pass
     pass
 
 
-class Standing(Struct, frozen=True):
+class StepContext(Struct, frozen=True):
     """Where a step stands on its host's way.
 
     ``registered`` is what steps before it register, with their numbers in this task;
@@ -37,109 +43,125 @@ class Standing(Struct, frozen=True):
     values no host had a part in, ``clean`` those that will be such, as far as names tell.
     """
 
-    place: Place
+    position: ScopePosition
     registered: Mapping[str, tuple[int, ...]]
-    settled: Results
-    lenient: frozenset[str] = frozenset()
-    made: frozenset[str] = frozenset()
-    own: frozenset[str] = frozenset()
-    clean: frozenset[str] = frozenset()
+    settled_results: ResultsByName
+    missing_is_none: frozenset[str] = frozenset()
+    set_names: frozenset[str] = frozenset()
+    controller_names: frozenset[str] = frozenset()
+    untainted_names: frozenset[str] = frozenset()
 
-    def take(self, results: Results) -> None:
+    def enter(self, results: ResultsByName) -> None:
         """Have templates see the host from here, with these results."""
-        self.place.results = {**self.settled, **results}
-        self.place.registered = self.registered
-        self.place.made = self.made
-        self.place.clean = self.clean
-        self.place.own = (self.own - results.keys()) | results.get(OWN, frozenset())
-        self.place.final = FINAL in results
-        self.place.lenient = self.lenient if FINAL in results else frozenset()
+        self.position.results = {**self.settled_results, **results}
+        self.position.registered = self.registered
+        self.position.set_names = self.set_names
+        self.position.untainted_names = self.untainted_names
+        self.position.controller_names = (self.controller_names - results.keys()) | results.get(
+            CONTROLLER_NAMES, frozenset()
+        )
+        self.position.no_more_results = NO_MORE_RESULTS in results
+        self.position.missing_is_none = (
+            self.missing_is_none if NO_MORE_RESULTS in results else frozenset()
+        )
 
 
-FINAL = "no more to come"
+NO_MORE_RESULTS = "no more to come"
 """Under this name, which no template can have, results say that no step is on its way any more:
 a name whose step was not come to means what it would without that step."""
 
-NOTHING: Results = {}
+NO_RESULTS: ResultsByName = {}
 """The results at the time of planning: none is known, and none is missing either."""
 
 
-class Conditions:
+class StepConditions:
     """Compiles and judges the conditions of one step."""
 
-    def __init__(self, flat: Flat, standing: Standing, *, elsewhere: bool = False) -> None:
-        self.flat, self.standing = flat, standing
-        self.elsewhere = elsewhere  # its host's shell does not know this host's steps
+    def __init__(
+        self, expanded: ExpandedStep, context: StepContext, *, runs_elsewhere: bool = False
+    ) -> None:
+        self.expanded, self.context = expanded, context
+        self.runs_elsewhere = runs_elsewhere  # its host's shell does not know this host's steps
 
-    def when(self) -> Condition | str:
+    def when_condition(self) -> Condition | str:
         """The condition to run, or why it does not. Raises Waits and DefinitionError."""
-        if self.flat.around.excluded:
-            return self.flat.around.excluded
+        if self.expanded.inherited.exclude_reason:
+            return self.expanded.inherited.exclude_reason
         found: list[Condition] = []
-        if self.flat.notified_by:
-            found.append(self._notified())
-        for judgement, frame in self.flat.around.when:
-            condition = self._one(judgement, frame)
-            if condition == Always(False):
-                return f"when: {source_of(judgement)}"
+        if self.expanded.notified_by:
+            found.append(self._notified_condition())
+        for condition_expr, task_scope in self.expanded.inherited.when:
+            condition = self._compile(condition_expr, task_scope)
+            if condition == ConstantCondition(False):
+                return f"when: {condition_text(condition_expr)}"
             found.append(condition)
         return all_of(found)
 
-    def own(self, judgements: tuple[Judgement, ...]) -> Condition | None:
+    def compile_for_host(self, conditions: tuple[ConditionExpr, ...]) -> Condition | None:
         """Judgements over the step's own end as the host can make them; None where it cannot."""
         found: list[Condition] = []
-        frame = self.flat.caller
-        for judgement in judgements:
-            if isinstance(judgement, bool):
-                found.append(Always(judgement))
+        task_scope = self.expanded.caller
+        for condition_expr in conditions:
+            if isinstance(condition_expr, bool):
+                found.append(ConstantCondition(condition_expr))
                 continue
             try:
-                condition = templating.condition(
-                    judgement, lambda name: self._number(name, frame, own=True), frame
+                condition = templating.compile_condition(
+                    condition_expr,
+                    lambda name: self._registering_step(name, task_scope, of_own_result=True),
+                    task_scope,
                 )
-            except Waits:
+            except ResultPending:
                 return None
             if condition is None:
                 return None
             found.append(condition)
         return all_of(found)
 
-    def _notified(self) -> Condition:
-        if self.elsewhere:
-            results = self.standing.place.results
-            changed = results.get(NOTIFIED, frozenset())
-            if NOTIFIED not in results:
-                raise Waits({NOTIFIED})
-            return Always(self.flat.handler in changed)
-        return any_of([Is(number, "changed") for number in self.flat.notified_by])
+    def _notified_condition(self) -> Condition:
+        if self.runs_elsewhere:
+            results = self.context.position.results
+            changed = results.get(NOTIFIED_HANDLERS, frozenset())
+            if NOTIFIED_HANDLERS not in results:
+                raise ResultPending({NOTIFIED_HANDLERS})
+            return ConstantCondition(self.expanded.handler in changed)
+        return any_of(
+            [StepStateCondition(number, "changed") for number in self.expanded.notified_by]
+        )
 
-    def _one(self, judgement: Judgement, frame: Frame) -> Condition:
-        if isinstance(judgement, bool):
-            return Always(judgement)
-        compiled = templating.condition(judgement, lambda name: self._number(name, frame), frame)
-        return Always(judgement.holds(frame)) if compiled is None else compiled
+    def _compile(self, condition_expr: ConditionExpr, task_scope: TaskScope) -> Condition:
+        if isinstance(condition_expr, bool):
+            return ConstantCondition(condition_expr)
+        compiled = templating.compile_condition(
+            condition_expr, lambda name: self._registering_step(name, task_scope), task_scope
+        )
+        return (
+            ConstantCondition(condition_expr.is_true(task_scope)) if compiled is None else compiled
+        )
 
-    def _number(self, name: str, frame: Frame, own: bool = False) -> int | None:
+    def _registering_step(
+        self, name: str, task_scope: TaskScope, of_own_result: bool = False
+    ) -> int | None:
         """The step of this task that will register the name, while it is not known here."""
-        if own and name == "result":
-            return self.flat.number
-        place = self.standing.place
-        if self.elsewhere or name in frame.task.params or name in place.results:
+        if of_own_result and name == "result":
+            return self.expanded.number
+        position = self.context.position
+        if self.runs_elsewhere or name in task_scope.task.params or name in position.results:
             return None
-        numbers = self.standing.registered.get(name, ())
+        numbers = self.context.registered.get(name, ())
         return numbers[0] if len(numbers) == 1 else None
 
 
-NOTIFIED = "handlers notified"
+NOTIFIED_HANDLERS = "handlers notified"
 """Under this name, which no template can have, results hold the handlers notified so far."""
 
 
-class WithResult:
+class ResultScope:
     """A scope in which ``result`` is the step's own."""
 
     __slots__ = ("result", "scope")
 
-    def __init__(self, scope: Scope, result: Result) -> None:
+    def __init__(self, scope: Scope, result: RegisteredResult) -> None:
         self.scope, self.result = scope, result
 
     def resolve(self, name: str) -> object:
@@ -155,108 +177,120 @@ class WithResult:
         return {"result", *self.scope.names()}
 
     @property
-    def heard(self) -> int:
+    def host_text_reads(self) -> int:
         """How often a value was taken that a host had a part in."""
-        return heard_by(self.scope)
+        return host_text_reads_of(self.scope)
 
-    @heard.setter
-    def heard(self, heard: int) -> None:
-        unhear(self.scope, heard)
+    @host_text_reads.setter
+    def host_text_reads(self, heard: int) -> None:
+        reset_host_text_reads(self.scope, heard)
 
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
         return self.scope.hint(name)
 
-    def origin(self, name: str, hops: int = HOPS) -> Value | None:
+    def origin(self, name: str, hops: int = MAX_HOPS) -> MarkedValue | None:
         """Return what the name stands for as it was written."""
         return None if name == "result" else self.scope.origin(name, hops)
 
 
-def hold(judgements: Iterable[Judgement], scope: Scope) -> bool:
+def all_true(conditions: Iterable[ConditionExpr], scope: Scope) -> bool:
     """Whether all of them hold, here and now."""
-    return all(j if isinstance(j, bool) else j.holds(scope) for j in judgements)
+    return all(j if isinstance(j, bool) else j.is_true(scope) for j in conditions)
 
 
-def source_of(judgement: Judgement) -> str:
+def condition_text(condition: ConditionExpr) -> str:
     """A judgement as it was written."""
-    return str(judgement).lower() if isinstance(judgement, bool) else judgement.source
+    return str(condition).lower() if isinstance(condition, bool) else condition.source
 
 
 def all_of(conditions: Iterable[Condition]) -> Condition:
     """Every one of them, in as few words as it takes."""
-    needed = tuple(c for c in conditions if c != Always(True))
+    needed = tuple(c for c in conditions if c != ConstantCondition(True))
     if len(needed) == 1:
         return needed[0]
-    return All(needed) if needed else Always(True)
+    return AllOf(needed) if needed else ConstantCondition(True)
 
 
 def any_of(conditions: list[Condition]) -> Condition:
     """At least one of them."""
-    return conditions[0] if len(conditions) == 1 else Any(tuple(conditions))
+    return conditions[0] if len(conditions) == 1 else AnyOf(tuple(conditions))
 
 
-class Judging:
+class ResultConditions:
     """The judgements of one step. ``withheld``: a check does not run it."""
 
     def __init__(
         self,
-        flat: Flat,
-        standing: Standing,
-        conditions: Conditions,
+        expanded: ExpandedStep,
+        context: StepContext,
+        conditions: StepConditions,
         *,
-        withheld: bool,
+        skipped_by_check: bool,
     ) -> None:
-        self.flat, self.step, self.standing, self.conditions = flat, flat.step, standing, conditions
-        self.withheld = withheld
+        self.expanded, self.step, self.context, self.conditions = (
+            expanded,
+            expanded.step,
+            context,
+            conditions,
+        )
+        self.skipped_by_check = skipped_by_check
 
-    def own(
-        self, judgements: tuple[Judgement, ...] | None, without: Condition | None
+    def compile_for_host(
+        self, condition_exprs: tuple[ConditionExpr, ...] | None, default: Condition | None
     ) -> Condition | None:
         """A judgement that the host makes; where only this side can, the host says no."""
-        if judgements is None:
-            return without
-        compiled = self.conditions.own(judgements)
-        return Always(False) if compiled is None else compiled
+        if condition_exprs is None:
+            return default
+        compiled = self.conditions.compile_for_host(condition_exprs)
+        return ConstantCondition(False) if compiled is None else compiled
 
-    def _judgements(self) -> Iterable[tuple[str, tuple[Judgement, ...]]]:
+    def _conditions_by_keyword(self) -> Iterable[tuple[str, tuple[ConditionExpr, ...]]]:
         if self.step.failed_when is not None:
             yield "failed_when", self.step.failed_when
         if self.step.changed_when is not None:
             yield "changed_when", self.step.changed_when
 
-    def here(self) -> frozenset[str]:
+    def evaluated_on_controller(self) -> frozenset[str]:
         """Which of its judgements only this side can make, once its output is here."""
         found = set()
-        for what, judgements in self._judgements():
-            if self.conditions.own(judgements) is None:
-                found.add(what)
-                self._known(judgements)
+        for message, condition_exprs in self._conditions_by_keyword():
+            if self.conditions.compile_for_host(condition_exprs) is None:
+                found.add(message)
+                self._check_names(condition_exprs)
         return frozenset(found)
 
-    def _known(self, judgements: Iterable[Judgement]) -> None:
-        for judgement in judgements:
-            if not isinstance(judgement, bool):
-                self.flat.caller.check(judgement.names - {"result"}, judgement.mark)
+    def _check_names(self, condition_exprs: Iterable[ConditionExpr]) -> None:
+        for condition_expr in condition_exprs:
+            if not isinstance(condition_expr, bool):
+                self.expanded.caller.check_names(
+                    condition_expr.names - {"result"}, condition_expr.mark
+                )
 
-    def judge(self, results: Results, result: Result) -> Verdict:
+    def evaluate(self, results: ResultsByName, result: RegisteredResult) -> ResultOverride:
         """Make those judgements."""
-        self.standing.take({**results, FINAL: True})
-        scope = WithResult(self.flat.caller, result)
-        verdict = {what: hold(judgements, scope) for what, judgements in self._judgements()}
-        return Verdict(verdict.get("failed_when"), verdict.get("changed_when"))
+        self.context.enter({**results, NO_MORE_RESULTS: True})
+        scope = ResultScope(self.expanded.caller, result)
+        truth_by_keyword = {
+            message: all_true(condition_exprs, scope)
+            for message, condition_exprs in self._conditions_by_keyword()
+        }
+        return ResultOverride(
+            truth_by_keyword.get("failed_when"), truth_by_keyword.get("changed_when")
+        )
 
-    def again(self) -> Again | None:
+    def retry_plan(self) -> RetryPlan | None:
         """How often it is tried, and until when."""
-        again = self.step.again
-        if again is None or self.withheld:
+        retry = self.step.retry
+        if retry is None or self.skipped_by_check:
             return None
-        self._known(again.until)
+        self._check_names(retry.until)
 
-        def holds(results: Results, result: Result) -> bool:
-            self.standing.take({**results, FINAL: True})
-            if not again.until:
+        def is_done(results: ResultsByName, result: RegisteredResult) -> bool:
+            self.context.enter({**results, NO_MORE_RESULTS: True})
+            if not retry.until:
                 return not result.failed
-            return hold(again.until, WithResult(self.flat.caller, result))
+            return all_true(retry.until, ResultScope(self.expanded.caller, result))
 
-        said = " and ".join(map(source_of, again.until)) or "not result.failed"
-        return Again(holds, said, again.retries, again.delay)
+        condition_source = " and ".join(map(condition_text, retry.until)) or "not result.failed"
+        return RetryPlan(is_done, condition_source, retry.retries, retry.delay)

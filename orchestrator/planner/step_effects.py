@@ -6,34 +6,34 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from orchestrator.model.command import Effects
+from orchestrator.model.command import StepEffects
 from orchestrator.model.marked_value import HomePath
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.model import ANYTHING, Module
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.model import ANYTHING, ModuleSpec
 
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
-_LONG = 4096
+_MAX_NAME_LENGTH = 4096
 """Longer texts name nothing."""
 
 
-class Workdir:
+class WorkingDirectory:
     """The folder that a step works in: ``chdir``, or its user's home folder. ``user`` is '' for
     the one who logs in."""
 
     def __init__(self, chdir: str | None, user: str) -> None:
         self.user = user
         self._home = f"~{user}"
-        self._folder = self._home if chdir is None else self.path(chdir, self._home)
+        self._folder = self._home if chdir is None else self.absolute_path(chdir, self._home)
 
-    def path(self, text: str, folder: str | None = None) -> str:
+    def absolute_path(self, text: str, folder: str | None = None) -> str:
         """Return a path that begins with / or with a home folder."""
         if text == "~" or text.startswith("~/"):
             return posixpath.normpath(self._home + text[1:])
         return posixpath.normpath(posixpath.join(folder or self._folder, text))
 
-    def needs(self) -> Iterator[str]:
+    def needed_names(self) -> Iterator[str]:
         """Yield what every step needs: its folder and its user."""
         if self._folder != self._home:
             yield self._folder
@@ -41,83 +41,92 @@ class Workdir:
             yield self.user
 
 
-def of_command(workdir: Workdir, creates: str | None, *, readonly: bool) -> Effects:
+def command_effects(
+    workdir: WorkingDirectory, creates: str | None, *, readonly: bool
+) -> StepEffects:
     """Return the effects of a command: it may change anything, a read-only one only read it."""
-    needs = tuple(workdir.needs())
+    needs = tuple(workdir.needed_names())
     if readonly:
-        return Effects(needs=needs, looks=True)
-    made = () if creates is None else (workdir.path(creates),)
-    return Effects(made, anything=True, needs=needs, looks=True)
+        return StepEffects(needed_names=needs, may_read_anything=True)
+    created = () if creates is None else (workdir.absolute_path(creates),)
+    return StepEffects(
+        created, may_change_anything=True, needed_names=needs, may_read_anything=True
+    )
 
 
-def of_download(workdir: Workdir, path: str) -> Effects:
+def download_effects(workdir: WorkingDirectory, path: str) -> StepEffects:
     """Return the effects of a download, which reads a file of the host."""
-    return Effects(needs=(workdir.path(path), *workdir.needs()))
+    return StepEffects(needed_names=(workdir.absolute_path(path), *workdir.needed_names()))
 
 
-def of_module(module: Module, frame: Frame, workdir: Workdir) -> Effects:
+def module_effects(
+    module: ModuleSpec, task_scope: TaskScope, workdir: WorkingDirectory
+) -> StepEffects:
     """Return the effects that a module declares with ``makes`` and ``reads``.
 
     Without ``makes`` it makes its param ``path``, or, if it has none, anything. Without ``reads``
     it needs what its params name, and looks at no more if one of them is a path. One that runs a
     command that it is given looks at anything. Raises Waits and DefinitionError.
     """
-    params = frame.task.params
+    params = task_scope.task.params
     makes = module.makes if not module.readonly else ()
     if makes is None and "path" in params:
-        made, anything = tuple(_paths(frame.resolve("path"), workdir)), False
+        created, anything = tuple(_path_effects(task_scope.resolve("path"), workdir)), False
     else:
-        made, anything = _declared(makes, frame, workdir), makes in (None, ANYTHING)
+        created, anything = _declared_effects(makes, task_scope, workdir), makes in (None, ANYTHING)
     if module.reads is not None:
-        needs, looks = _declared(module.reads, frame, workdir), module.reads == ANYTHING
+        needs, looks = (
+            _declared_effects(module.reads, task_scope, workdir),
+            module.reads == ANYTHING,
+        )
     else:
-        needs = tuple(each for name in params for each in _values(name, frame, workdir))
+        needs = tuple(each for name in params for each in _param_effects(name, task_scope, workdir))
         looks = not any(param.type == "path" for param in params.values())
-    runs = any(p.runs and frame.resolve(name) for name, p in params.items())
-    looks = looks or runs or module.readonly
-    return Effects(made, anything, (*needs, *workdir.needs()), looks)
+    runs_command = any(p.is_command and task_scope.resolve(name) for name, p in params.items())
+    looks = looks or runs_command or module.readonly
+    return StepEffects(created, anything, (*needs, *workdir.needed_names()), looks)
 
 
-def _declared(
-    declared: Iterable[ValueTemplate] | str | None, frame: Frame, workdir: Workdir
+def _declared_effects(
+    declared: Iterable[ValueTemplate] | str | None, task_scope: TaskScope, workdir: WorkingDirectory
 ) -> tuple[str, ...]:
     if declared is None or isinstance(declared, str):
         return ()
     found: list[str] = []
     for template in declared:
-        params = [frame.task.params.get(name) for name in template.names]
-        path = any(param is not None and param.type == "path" for param in params)
-        read = _paths if path else _named
-        found += read(template.render(frame), workdir)
+        params = [task_scope.task.params.get(name) for name in template.names]
+        is_path = any(param is not None and param.type == "path" for param in params)
+        read = _path_effects if is_path else _name_effects
+        found += read(template.render(task_scope), workdir)
     return tuple(found)
 
 
-def _values(name: str, frame: Frame, workdir: Workdir) -> Iterator[str]:
-    param = frame.task.params[name]
+def _param_effects(name: str, task_scope: TaskScope, workdir: WorkingDirectory) -> Iterator[str]:
+    param = task_scope.task.params[name]
     kind = param.type
-    if not param.runs and kind not in ("file", "dict", "regex"):
-        read = _paths if kind == "path" or name == "path" else _named
-        yield from read(frame.resolve(name), workdir)
+    if not param.is_command and kind not in ("file", "dict", "regex"):
+        read = _path_effects if kind == "path" or name == "path" else _name_effects
+        yield from read(task_scope.resolve(name), workdir)
 
 
-def _named(value: object, workdir: Workdir) -> Iterator[str]:
+def _name_effects(value: object, workdir: WorkingDirectory) -> Iterator[str]:
     """A name, or what can be one; where it has a slash in it, it can be a path."""
     if isinstance(value, (list, tuple)):
         for each in value:
-            yield from _named(each, workdir)
+            yield from _name_effects(each, workdir)
     elif isinstance(value, (str, int)) and not isinstance(value, bool):
         text = str(value)
-        if not text or len(text) > _LONG or "\n" in text:
+        if not text or len(text) > _MAX_NAME_LENGTH or "\n" in text:
             return
         if "/" in text or isinstance(value, HomePath):
-            yield workdir.path(text)
+            yield workdir.absolute_path(text)
         if text[0] not in "/~":
             yield text
 
 
-def _paths(value: object, workdir: Workdir) -> Iterator[str]:
+def _path_effects(value: object, workdir: WorkingDirectory) -> Iterator[str]:
     if isinstance(value, (list, tuple)):
         for each in value:
-            yield from _paths(each, workdir)
+            yield from _path_effects(each, workdir)
     elif isinstance(value, str) and value:
-        yield workdir.path(value)
+        yield workdir.absolute_path(value)

@@ -11,74 +11,93 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems, nearest
-from orchestrator.model.command import Command, Effects
-from orchestrator.model.condition import Always, Condition
-from orchestrator.model.marked_value import Value
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    DiagnosticCollector,
+    SourcePosition,
+    suggest_nearest,
+)
+from orchestrator.model.command import StepCommand, StepEffects
+from orchestrator.model.condition import Condition, ConstantCondition
+from orchestrator.model.marked_value import MarkedValue
 from orchestrator.planner import download_script, module_script, shell_text, step_effects
 from orchestrator.planner.host_scope import lone_name
-from orchestrator.planner.plan import HERE, PlannedStep, Program, Results, Ruling
-from orchestrator.planner.request import Ask
+from orchestrator.planner.plan import (
+    CONTROLLER,
+    ControlAction,
+    PlannedStep,
+    ResultsByName,
+    StepProgram,
+)
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.step_conditions import (
-    NOTHING,
-    Conditions,
-    Judging,
-    Standing,
-    hold,
-    source_of,
+    NO_RESULTS,
+    ResultConditions,
+    StepConditions,
+    StepContext,
+    all_true,
+    condition_text,
 )
 from orchestrator.planner.step_options import (
-    folder,
-    number_of_seconds,
-    option,
-    plain_text,
-    variables,
+    environment_variables,
+    render_option,
+    timeout_seconds,
+    to_plain_text,
+    working_directory,
 )
-from orchestrator.planner.task_expander import Flat, Seen
-from orchestrator.planner.task_scope import Frame
-from orchestrator.planner.template_deps import Needs
-from orchestrator.planner.trust_checks import check_exposed, render_own
+from orchestrator.planner.task_expander import ExpandedStep, ScopedTemplate
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.planner.template_deps import TemplateDependencies
+from orchestrator.planner.trust_checks import check_exposed_secrets, render_trusted
 from orchestrator.playbook.keywords import BECOME_HINT
-from orchestrator.playbook.model import Control, Download, Module, Run
-from orchestrator.templating import Waits
-from orchestrator.yamlio.schema import Reader
+from orchestrator.playbook.model import ControlStep, DownloadStep, ModuleSpec, RunStep
+from orchestrator.templating import ResultPending
+from orchestrator.yamlio.schema import SchemaReader
 
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
 
-def rule(control: Control, frame: Frame) -> Ruling:
+def evaluate_control_step(control: ControlStep, task_scope: TaskScope) -> ControlAction:
     """What it comes to on this host. Raises Waits and DefinitionError."""
     if control.kind == "assert":
-        return _assert(control, frame)
-    heard = frame.host.place.heard
-    value = control.value.render(frame)
+        return _evaluate_assert(control, task_scope)
+    reads_before = task_scope.host.position.host_text_reads
+    value = control.value.render(task_scope)
     mark = control.value.mark
     if control.kind == "set":
         if not isinstance(value, dict):
-            raise DefinitionError(Problem("set needs a mapping", mark))
-        return Ruling("set", values=value, own=frame.host.place.heard == heard)
+            raise DefinitionError(Diagnostic("set needs a mapping", mark))
+        return ControlAction(
+            "set",
+            values=value,
+            from_controller=task_scope.host.position.host_text_reads == reads_before,
+        )
     if control.kind == "fail":
-        return Ruling("fail", ok=False, message=plain_text(value, "fail", mark))
-    problems = Problems()
+        return ControlAction("fail", ok=False, message=to_plain_text(value, "fail", mark))
+    diagnostics = DiagnosticCollector()
     data = value if isinstance(value, (str, int, float)) else None
-    seconds = Reader(problems).duration(Value(data, mark), "wait")
-    problems.raise_any()
-    return Ruling("wait", seconds=seconds or 0.0)
+    seconds = SchemaReader(diagnostics).duration(MarkedValue(data, mark), "wait")
+    diagnostics.raise_any()
+    return ControlAction("wait", seconds=seconds or 0.0)
 
 
-def _assert(control: Control, frame: Frame) -> Ruling:
-    for judgement in control.that:
-        if not hold((judgement,), frame):
-            message = plain_text(control.value.render(frame), "message", control.value.mark)
-            return Ruling(
-                "assert", ok=False, message=message or f"{source_of(judgement)} does not hold"
+def _evaluate_assert(control: ControlStep, task_scope: TaskScope) -> ControlAction:
+    for condition in control.conditions:
+        if not all_true((condition,), task_scope):
+            message = to_plain_text(control.value.render(task_scope), "message", control.value.mark)
+            return ControlAction(
+                "assert", ok=False, message=message or f"{condition_text(condition)} does not hold"
             )
-    return Ruling("assert")
+    return ControlAction("assert")
 
 
-_USER = ("could be anybody", "name the users in the task, one step for each, and choose by `when`")
-_HOST = ("could be any host", "name the hosts in the task or by a role: `roles.web[0]`")
+_USER_REFUSAL = (
+    "could be anybody",
+    "name the users in the task, one step for each, and choose by `when`",
+)
+_HOST_REFUSAL = ("could be any host", "name the hosts in the task or by a role: `roles.web[0]`")
 
 
 class StepPlanner:
@@ -90,289 +109,364 @@ class StepPlanner:
 
     def __init__(
         self,
-        flat: Flat,
-        standing: Standing,
-        outer: Mapping[str, Seen],
-        ask: Ask,
-        unfold: Callable[[Flat, Results], Program],
+        expanded: ExpandedStep,
+        context: StepContext,
+        host_environment: Mapping[str, ScopedTemplate],
+        request: PlanRequest,
+        unfold_loop: Callable[[ExpandedStep, ResultsByName], StepProgram],
     ) -> None:
-        self.flat, self.standing, self.outer, self.unfold = flat, standing, outer, unfold
-        self.frame, self.step, self.ask = flat.frame, flat.step, ask
-        self.run = self.step.does if isinstance(self.step.does, Run) else None
-        self.module = self.step.does if isinstance(self.step.does, Module) else None
-        self.download = self.step.does if isinstance(self.step.does, Download) else None
-        does = self.run or self.module or self.download
-        self.readonly = does.readonly if does else not flat.loops
-        self.withheld = ask.check and not self.readonly
-        elsewhere = flat.around.delegate is not None or flat.around.local or does is None
-        self.conditions = Conditions(flat, standing, elsewhere=elsewhere)
-        self.needs = Needs(flat, outer)
-        self.judging = Judging(flat, standing, self.conditions, withheld=self.withheld)
+        self.expanded, self.context, self.host_environment, self.unfold_loop = (
+            expanded,
+            context,
+            host_environment,
+            unfold_loop,
+        )
+        self.task_scope, self.step, self.request = expanded.task_scope, expanded.step, request
+        self.run_step = self.step.action if isinstance(self.step.action, RunStep) else None
+        self.module = self.step.action if isinstance(self.step.action, ModuleSpec) else None
+        self.download = self.step.action if isinstance(self.step.action, DownloadStep) else None
+        action = self.run_step or self.module or self.download
+        self.readonly = action.readonly if action else not expanded.is_open_loop
+        self.skipped_by_check = request.check_mode and not self.readonly
+        runs_elsewhere = (
+            expanded.inherited.delegate is not None or expanded.inherited.local or action is None
+        )
+        self.conditions = StepConditions(expanded, context, runs_elsewhere=runs_elsewhere)
+        self.dependencies = TemplateDependencies(expanded, host_environment)
+        self.result_conditions = ResultConditions(
+            expanded, context, self.conditions, skipped_by_check=self.skipped_by_check
+        )
 
-    def plan(self) -> PlannedStep:
+    def plan_step(self) -> PlannedStep:
         """The step: final, waiting, or skipped. Raises DefinitionError."""
-        self.standing.take(NOTHING)
-        self.needs.check_judged()
-        base = self._base(self._left_out())
+        self.context.enter(NO_RESULTS)
+        self.dependencies.check_result_fields()
+        base = self._base_step(self._skip_reason())
         if base.skip:
             return base
         self._check_sources()
         try:
-            made = self._make()
-        except Waits as waits:
-            self.needs.check()
-            self.needs.check_known(self.standing)
+            action = self._make_action()
+        except ResultPending as waits:
+            self.dependencies.check_names()
+            self.dependencies.check_renderable(self.context)
             names = tuple(
-                sorted((waits.names | self.needs.awaited(self.standing)) & self.frame.host.known())
+                sorted(
+                    (waits.names | self.dependencies.names_awaited(self.context))
+                    & self.task_scope.host.awaited_names()
+                )
             )
-            return replace(base, waits=names, later=self._later)
-        if isinstance(made, str):
-            return replace(base, skip=made)
-        if isinstance(made, Ruling):
-            return replace(base, ruling=made)
-        return replace(base, shown=base.shown if made.wanted else made.text, command=made)
+            return replace(base, awaited_names=names, resume=self._resume)
+        if isinstance(action, str):
+            return replace(base, skip=action)
+        if isinstance(action, ControlAction):
+            return replace(base, control_action=action)
+        return replace(
+            base,
+            display_text=base.display_text if action.desired_state else action.text,
+            command=action,
+        )
 
     def _check_sources(self) -> None:
         """Raise DefinitionError where text from a host would choose a file of this side."""
-        if self.download is not None and not self.flat.loops:
-            download_script.check_place(self.download, self.frame)
-        if self.module is not None and not self.flat.loops:
-            module_script.check_sources(self.module, self.frame)
+        if self.download is not None and not self.expanded.is_open_loop:
+            download_script.check_target(self.download, self.task_scope)
+        if self.module is not None and not self.expanded.is_open_loop:
+            module_script.check_payload_sources(self.module, self.task_scope)
 
-    def _left_out(self) -> str:
+    def _skip_reason(self) -> str:
         """Why it will not run, as far as that is known: what it is given then need not be right."""
-        if self.flat.loops:
-            return self.flat.around.excluded
+        if self.expanded.is_open_loop:
+            return self.expanded.inherited.exclude_reason
         try:
-            when = self.conditions.when()
-        except Waits:
+            when = self.conditions.when_condition()
+        except ResultPending:
             return ""
-        return when if isinstance(when, str) else "when" if when == Always(False) else ""
+        return when if isinstance(when, str) else "when" if when == ConstantCondition(False) else ""
 
-    def _base(self, left_out: str) -> PlannedStep:
-        judged = frozenset[str]() if self.withheld else self.judging.here()
-        around, step = self.flat.around, self.step
-        heard = step.register != "" or bool(around.notify)
+    def _base_step(self, skip_reason: str) -> PlannedStep:
+        on_controller = (
+            frozenset[str]()
+            if self.skipped_by_check
+            else self.result_conditions.evaluated_on_controller()
+        )
+        inherited, step = self.expanded.inherited, self.step
+        is_result_used = step.register != "" or bool(inherited.notify)
         return PlannedStep(
-            number=self.flat.number,
-            name=self._name(left_out),
+            number=self.expanded.number,
+            name=self._step_title(skip_reason),
             mark=step.mark,
-            shown=self._source(left_out),
-            when=" and ".join(source_of(j) for j, _ in around.when if j is not True),
-            skip=left_out,
+            display_text=self._step_source(skip_reason),
+            when=" and ".join(condition_text(j) for j, _ in inherited.when if j is not True),
+            skip=skip_reason,
             register=step.register,
             readonly=self.readonly,
-            stops="failed_when" in judged or ("changed_when" in judged and heard),
-            judge=self.judging.judge if judged else None,
-            again=self.judging.again(),
-            notify=tuple(map(str, around.notify)),
-            handler=self.flat.handler,
-            on=self._delegate(),
-            user="" if left_out else self._user(),
-            sets=step.does.names if isinstance(step.does, Control) else (),
-            fetches=self.download is not None and not self.flat.loops,
-            written=self._written(),
+            flush_after="failed_when" in on_controller
+            or ("changed_when" in on_controller and is_result_used),
+            evaluate_result=self.result_conditions.evaluate if on_controller else None,
+            retry=self.result_conditions.retry_plan(),
+            notify=tuple(map(str, inherited.notify)),
+            handler=self.expanded.handler,
+            delegate_to=self._delegate_host(),
+            user="" if skip_reason else self._become_user(),
+            variables_set=step.action.names if isinstance(step.action, ControlStep) else (),
+            is_download=self.download is not None and not self.expanded.is_open_loop,
+            command_position=self._command_position(),
         )
 
-    def _written(self) -> Mark | None:
+    def _command_position(self) -> SourcePosition | None:
         """Where its command stands, if it is that of a variable."""
-        name = lone_name(self.run.text.source) if self.run and self.run.text else ""
-        written = self.frame.origin(name) if name else None
-        return written.mark if written else None
+        name = lone_name(self.run_step.text.source) if self.run_step and self.run_step.text else ""
+        origin = self.task_scope.origin(name) if name else None
+        return origin.mark if origin else None
 
-    def _user(self) -> str:
+    def _become_user(self) -> str:
         """Whose shell runs it: `become: true` is root's. Raises DefinitionError if it is empty."""
-        seen = self.flat.around.become
-        if seen is None or self._of_items(seen):
+        scoped_template = self.expanded.inherited.become
+        if scoped_template is None or self._differs_by_item(scoped_template):
             return ""
-        value = self._early(seen, "become", _USER)
+        value = self._known_before_run(scoped_template, "become", _USER_REFUSAL)
         if isinstance(value, bool):
             return "root" if value else ""
-        name = plain_text(value, "become", seen.what.mark) if value is not None else ""
+        name = (
+            to_plain_text(value, "become", scoped_template.template.mark)
+            if value is not None
+            else ""
+        )
         if not name.strip():
-            raise DefinitionError(Problem("`become` is empty", seen.what.mark, BECOME_HINT))
+            raise DefinitionError(
+                Diagnostic("`become` is empty", scoped_template.template.mark, BECOME_HINT)
+            )
         return name
 
-    def _of_items(self, seen: Seen) -> bool:
+    def _differs_by_item(self, scoped_template: ScopedTemplate) -> bool:
         """Whether each item of a loop that is not known yet has its own."""
-        return self.flat.loops and "item" in seen.what.names | seen.what.optional
-
-    def _early(self, seen: Seen, what: str, why: tuple[str, str]) -> object:
-        """A value that no host has a part in, and that is known before the run begins."""
-        try:
-            return render_own(seen.what, seen.frame, what, *why)
-        except Waits as waits:
-            names = ", ".join(f"`{name}`" for name in sorted(waits.names))
-            said = f"`{what}` waits for {names}, and has to be known before the run begins"
-            raise DefinitionError(Problem(said, seen.what.mark, why[1])) from None
-
-    def _workdir(self, chdir: str | None) -> step_effects.Workdir:
-        return step_effects.Workdir(chdir, self._user())
-
-    def _chdir(self) -> str | None:
-        """The folder to change to; a local step is in the project's."""
-        chdir = folder(self.flat.around.chdir)
-        if not self.flat.around.local or (chdir and chdir.startswith("/")):
-            return chdir
-        return posixpath.join(self.ask.root, chdir or "")
-
-    def _delegate(self) -> str:
-        """The host that runs it instead, if any; it must be one of the stage's."""
-        if self.flat.around.local:
-            return HERE
-        seen = self.flat.around.delegate
-        if seen is None or self._of_items(seen):
-            return ""
-        name = plain_text(self._early(seen, "delegate_to", _HOST), "delegate_to", seen.what.mark)
-        known = self.frame.host.objects["hosts"]
-        if isinstance(known, Mapping) and name not in known:
-            what = f"no host '{name}' in this stage, to delegate to"
-            raise DefinitionError(Problem(what, seen.what.mark, nearest(name, known)))
-        return name
-
-    def _later(self, results: Results) -> Command | Ruling | Program | str:
-        self.standing.take(results)
-        if self.flat.loops:
-            return self.unfold(self.flat, results)
-        return self._make()
-
-    def _make(self) -> Command | Ruling | str:
-        if self.flat.loops:
-            raise Waits(self.needs.awaited(self.standing) | self.needs.items())
-        when = self.conditions.when()
-        if isinstance(when, str):
-            return when
-        if isinstance(self.step.does, Control):
-            return self._rule(self.step.does) if when == Always(True) else "when"
-        if when == Always(False):
-            return "when"
-        if self.run is not None:
-            return self._command(self.run, when)
-        if self.download is not None:
-            return self._fetching(self.download, when)
-        if self.module is None:
-            raise TypeError("a walk gives commands, modules, downloads, controls and loops")
-        return self._asked(self.module, when)
-
-    def _rule(self, control: Control) -> Ruling:
-        made = rule(control, self.frame)
-        return replace(made, seconds=0.0) if self.ask.check else made
-
-    def _asked(self, module: Module, when: Condition) -> Command:
-        """A module, as it compares and mends what it finds on the host."""
-        around = self.flat.around
-        check_exposed(module, self.frame)
-        wants = module_script.wanted(module, self.frame)
-        body = module_script.script(module, self.frame, wants)
-        chdir, environment = self._chdir(), variables(self.outer, around.environment)
-        return Command(
-            step=self.flat.number,
-            text=shell_text.script(body, chdir, environment),
-            timeout=number_of_seconds(around.timeout),
-            when=when,
-            fails=None if self.withheld else self.judging.own(self.step.failed_when, None),
-            changes=None if self.withheld else self.judging.own(self.step.changed_when, None),
-            ignore=hold((self.step.ignore_errors,), self.frame),
-            wanted=wants,
-            check=self.ask.check,
-            show=self.ask.diff,
-            contained=hold((module.contained,), self.frame),
-            effects=self._module_effects(module, chdir) if self.ask.check else None,
+        return (
+            self.expanded.is_open_loop
+            and "item" in scoped_template.template.names | scoped_template.template.optional
         )
 
-    def _module_effects(self, module: Module, chdir: str | None) -> Effects:
-        found = step_effects.of_module(module, self.frame, self._workdir(chdir))
-        waits = self.readonly and module_script.patience(module, self.frame) > 0
-        return replace(found, waits=waits)
+    def _known_before_run(
+        self, scoped_template: ScopedTemplate, option_name: str, refusal: tuple[str, str]
+    ) -> object:
+        """A value that no host has a part in, and that is known before the run begins."""
+        try:
+            return render_trusted(
+                scoped_template.template, scoped_template.task_scope, option_name, *refusal
+            )
+        except ResultPending as waits:
+            names = ", ".join(f"`{name}`" for name in sorted(waits.names))
+            message = (
+                f"`{option_name}` waits for {names}, and has to be known before the run begins"
+            )
+            raise DefinitionError(
+                Diagnostic(message, scoped_template.template.mark, refusal[1])
+            ) from None
 
-    def _fetching(self, download: Download, when: Condition) -> Command:
-        """What asks the host for its file; comparing and reading it is this side's."""
-        around = self.flat.around
-        chdir, environment = folder(around.chdir), variables(self.outer, around.environment)
-        found = download_script.fetch(download, self.frame, self.ask.root)
-        timeout = number_of_seconds(around.timeout)
-        reading = download_script.reading(found.path, chdir, environment)
-        return Command(
-            step=self.flat.number,
-            text=shell_text.script(download_script.asking(found.path), chdir, environment),
-            timeout=download_script.PATIENCE if timeout is None else timeout,
+    def _working_directory(self, chdir: str | None) -> step_effects.WorkingDirectory:
+        return step_effects.WorkingDirectory(chdir, self._become_user())
+
+    def _step_chdir(self) -> str | None:
+        """The folder to change to; a local step is in the project's."""
+        chdir = working_directory(self.expanded.inherited.chdir)
+        if not self.expanded.inherited.local or (chdir and chdir.startswith("/")):
+            return chdir
+        return posixpath.join(self.request.root, chdir or "")
+
+    def _delegate_host(self) -> str:
+        """The host that runs it instead, if any; it must be one of the stage's."""
+        if self.expanded.inherited.local:
+            return CONTROLLER
+        scoped_template = self.expanded.inherited.delegate
+        if scoped_template is None or self._differs_by_item(scoped_template):
+            return ""
+        name = to_plain_text(
+            self._known_before_run(scoped_template, "delegate_to", _HOST_REFUSAL),
+            "delegate_to",
+            scoped_template.template.mark,
+        )
+        known = self.task_scope.host.objects["hosts"]
+        if isinstance(known, Mapping) and name not in known:
+            message = f"no host '{name}' in this stage, to delegate to"
+            raise DefinitionError(
+                Diagnostic(message, scoped_template.template.mark, suggest_nearest(name, known))
+            )
+        return name
+
+    def _resume(self, results: ResultsByName) -> StepCommand | ControlAction | StepProgram | str:
+        self.context.enter(results)
+        if self.expanded.is_open_loop:
+            return self.unfold_loop(self.expanded, results)
+        return self._make_action()
+
+    def _make_action(self) -> StepCommand | ControlAction | str:
+        if self.expanded.is_open_loop:
+            raise ResultPending(
+                self.dependencies.names_awaited(self.context) | self.dependencies.items_awaited()
+            )
+        when = self.conditions.when_condition()
+        if isinstance(when, str):
+            return when
+        if isinstance(self.step.action, ControlStep):
+            return (
+                self._control_action(self.step.action)
+                if when == ConstantCondition(True)
+                else "when"
+            )
+        if when == ConstantCondition(False):
+            return "when"
+        if self.run_step is not None:
+            return self._run_command(self.run_step, when)
+        if self.download is not None:
+            return self._download_command(self.download, when)
+        if self.module is None:
+            raise TypeError("a walk gives commands, modules, downloads, controls and loops")
+        return self._module_command(self.module, when)
+
+    def _control_action(self, control: ControlStep) -> ControlAction:
+        action = evaluate_control_step(control, self.task_scope)
+        return replace(action, seconds=0.0) if self.request.check_mode else action
+
+    def _module_command(self, module: ModuleSpec, when: Condition) -> StepCommand:
+        """A module, as it compares and mends what it finds on the host."""
+        inherited = self.expanded.inherited
+        check_exposed_secrets(module, self.task_scope)
+        desired = module_script.desired_state(module, self.task_scope)
+        body = module_script.module_script(module, self.task_scope, desired)
+        chdir, environment = (
+            self._step_chdir(),
+            environment_variables(self.host_environment, inherited.environment),
+        )
+        return StepCommand(
+            step=self.expanded.number,
+            text=shell_text.wrap_script(body, chdir, environment),
+            timeout=timeout_seconds(inherited.timeout),
             when=when,
-            changes=None,
-            ignore=hold((self.step.ignore_errors,), self.frame),
-            wanted=download_script.wanted(),
-            check=True,
-            fetches=replace(found, script=reading, check=self.ask.check, timeout=timeout),
-            effects=step_effects.of_download(self._workdir(chdir), found.path)
-            if self.ask.check
+            failed_condition=None
+            if self.skipped_by_check
+            else self.result_conditions.compile_for_host(self.step.failed_when, None),
+            changed_condition=None
+            if self.skipped_by_check
+            else self.result_conditions.compile_for_host(self.step.changed_when, None),
+            ignore_failure=all_true((self.step.ignore_errors,), self.task_scope),
+            desired_state=desired,
+            check_mode=self.request.check_mode,
+            show_diff=self.request.show_diff,
+            spawns_no_daemon=all_true((module.contained,), self.task_scope),
+            effects=self._module_effects(module, chdir) if self.request.check_mode else None,
+        )
+
+    def _module_effects(self, module: ModuleSpec, chdir: str | None) -> StepEffects:
+        found = step_effects.module_effects(module, self.task_scope, self._working_directory(chdir))
+        waits = self.readonly and module_script.converge_timeout(module, self.task_scope) > 0
+        return replace(found, waits_for_state=waits)
+
+    def _download_command(self, download: DownloadStep, when: Condition) -> StepCommand:
+        """What asks the host for its file; comparing and reading it is this side's."""
+        inherited = self.expanded.inherited
+        chdir, environment = (
+            working_directory(inherited.chdir),
+            environment_variables(self.host_environment, inherited.environment),
+        )
+        spec = download_script.download_spec(download, self.task_scope, self.request.root)
+        timeout = timeout_seconds(inherited.timeout)
+        reading = download_script.read_script(spec.path, chdir, environment)
+        return StepCommand(
+            step=self.expanded.number,
+            text=shell_text.wrap_script(
+                download_script.probe_script(spec.path), chdir, environment
+            ),
+            timeout=download_script.PROBE_TIMEOUT if timeout is None else timeout,
+            when=when,
+            changed_condition=None,
+            ignore_failure=all_true((self.step.ignore_errors,), self.task_scope),
+            desired_state=download_script.unreachable_state(),
+            check_mode=True,
+            download=replace(
+                spec, script=reading, check_mode=self.request.check_mode, timeout=timeout
+            ),
+            effects=step_effects.download_effects(self._working_directory(chdir), spec.path)
+            if self.request.check_mode
             else None,
         )
 
-    def _command(self, run: Run, when: Condition) -> Command:
-        around = self.flat.around
-        body = run.text.render(self.frame) if run.text else run.literal
-        chdir, environment = self._chdir(), variables(self.outer, around.environment)
-        creates = option(run.creates, self.frame, "creates", path=True)
-        known = step_effects.of_command(self._workdir(chdir), creates, readonly=run.readonly)
-        guard = shell_text.guard(
-            creates,
-            option(run.removes, self.frame, "removes", path=True),
-            run.unless.render(self.frame) if run.unless else None,
-            run.onlyif.render(self.frame) if run.onlyif else None,
+    def _run_command(self, run: RunStep, when: Condition) -> StepCommand:
+        inherited = self.expanded.inherited
+        body = run.text.render(self.task_scope) if run.text else run.literal
+        chdir, environment = (
+            self._step_chdir(),
+            environment_variables(self.host_environment, inherited.environment),
         )
-        return Command(
-            step=self.flat.number,
-            text=shell_text.script(body, chdir, environment),
+        creates = render_option(run.creates, self.task_scope, "creates", path=True)
+        known = step_effects.command_effects(
+            self._working_directory(chdir), creates, readonly=run.readonly
+        )
+        guard_text = shell_text.guard_script(
+            creates,
+            render_option(run.removes, self.task_scope, "removes", path=True),
+            run.unless.render(self.task_scope) if run.unless else None,
+            run.onlyif.render(self.task_scope) if run.onlyif else None,
+        )
+        return StepCommand(
+            step=self.expanded.number,
+            text=shell_text.wrap_script(body, chdir, environment),
             shell=run.shell,
-            timeout=number_of_seconds(around.timeout),
-            stdin=option(run.stdin, self.frame, "stdin"),
-            guard=shell_text.script(guard, chdir, environment, bail=" || exit 2") if guard else "",
+            timeout=timeout_seconds(inherited.timeout),
+            stdin=render_option(run.stdin, self.task_scope, "stdin"),
+            guard=shell_text.wrap_script(guard_text, chdir, environment, on_cd_failure=" || exit 2")
+            if guard_text
+            else "",
             when=when,
-            fails=None if self.withheld else self.judging.own(self.step.failed_when, None),
-            changes=self._changes(run),
-            ignore=hold((self.step.ignore_errors,), self.frame),
-            check=self.withheld,
-            contained=run.readonly,
-            effects=known if self.ask.check else None,
+            failed_condition=None
+            if self.skipped_by_check
+            else self.result_conditions.compile_for_host(self.step.failed_when, None),
+            changed_condition=self._change_condition(run),
+            ignore_failure=all_true((self.step.ignore_errors,), self.task_scope),
+            check_mode=self.skipped_by_check,
+            spawns_no_daemon=run.readonly,
+            effects=known if self.request.check_mode else None,
         )
 
-    def _changes(self, run: Run) -> Condition:
+    def _change_condition(self, run: RunStep) -> Condition:
         """Whether it changes something; what is withheld would, if nothing says the contrary."""
         written = self.step.changed_when
-        if self.withheld:
-            return Always(written != (False,))
-        return self.judging.own(written, Always(not run.readonly)) or Always(False)
+        if self.skipped_by_check:
+            return ConstantCondition(written != (False,))
+        return self.result_conditions.compile_for_host(
+            written, ConstantCondition(not run.readonly)
+        ) or ConstantCondition(False)
 
-    def _name(self, left_out: str) -> str:
+    def _step_title(self, skip_reason: str) -> str:
         own = ""
         if self.step.name:
             try:
-                own = self.step.name.render(self.flat.caller)
-            except Waits:
+                own = self.step.name.render(self.expanded.caller)
+            except ResultPending:
                 own = self.step.name.source
-        whole = self._source(left_out).strip()
+        whole = self._step_source(skip_reason).strip()
         if self.module:
-            whole = module_script.name(self.frame, left_out=left_out != "")
+            whole = module_script.module_step_title(self.task_scope, is_skipped=skip_reason != "")
         first = whole.split("\n", 1)[0]
         shown = own or (first if len(first) <= 60 else first[:59] + "…")
-        handler = (f"handler {self.flat.handler}",) if self.flat.handler else ()
-        label = f" ({self.flat.label})" if self.flat.label else ""
-        return " › ".join((*handler, *self.flat.around.path, shown)) + label
+        handler = (f"handler {self.expanded.handler}",) if self.expanded.handler else ()
+        label = f" ({self.expanded.label})" if self.expanded.label else ""
+        return " › ".join((*handler, *self.expanded.inherited.title_path, shown)) + label
 
-    def _source(self, left_out: str) -> str:
-        if self.run is not None:
-            return self.run.text.source if self.run.text else self.run.literal
+    def _step_source(self, skip_reason: str) -> str:
+        if self.run_step is not None:
+            return self.run_step.text.source if self.run_step.text else self.run_step.literal
         if self.module is not None:
-            return module_script.called(self.frame, left_out=left_out != "")
+            return module_script.call_text(self.task_scope, is_skipped=skip_reason != "")
         if self.download is not None:
-            return f"download {_written(self.download.path, self.frame)}"
-        if isinstance(self.step.does, Control):
-            return self.step.does.kind
-        return getattr(self.step.does, "task", "block")
+            return f"download {_option_text(self.download.path, self.task_scope)}"
+        if isinstance(self.step.action, ControlStep):
+            return self.step.action.kind
+        return getattr(self.step.action, "task", "block")
 
 
-def _written(template: ValueTemplate, frame: Frame) -> str:
+def _option_text(template: ValueTemplate, task_scope: TaskScope) -> str:
     """Its text, or the template while that waits."""
     try:
-        return option(template, frame, "path") or ""
-    except Waits:
+        return render_option(template, task_scope, "path") or ""
+    except ResultPending:
         return template.source

@@ -12,86 +12,105 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.errors import DefinitionError, Mark, Problem
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
 from orchestrator.model.host import Host
-from orchestrator.model.marked_value import Key, Values
-from orchestrator.model.text_encoding import quote_text
-from orchestrator.planner.plan import Gather, Region, Results
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook import MOST_STEPS
-from orchestrator.playbook.model import Block, Call, Control, Judgement, Modifiers, Step, Task
-from orchestrator.templating import Waits
+from orchestrator.model.marked_value import MarkedKey, Values
+from orchestrator.model.text_encoding import repr_text
+from orchestrator.planner.plan import ResultGroup, ResultsByName, TryBlock
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook import MAX_STEPS
+from orchestrator.playbook.model import (
+    CommonOptions,
+    ConditionExpr,
+    ControlStep,
+    Step,
+    StepBlock,
+    Task,
+    TaskCall,
+)
+from orchestrator.templating import ResultPending
 
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
 
-class Seen(Struct, frozen=True):
+class ScopedTemplate(Struct, frozen=True):
     """Something written, with the frame it is seen from."""
 
-    what: ValueTemplate
-    frame: Frame
+    template: ValueTemplate
+    task_scope: TaskScope
 
 
-class Around(Struct, frozen=True):
+class InheritedOptions(Struct, frozen=True):
     """What a step inherits from all that it stands in, outer first.
 
     ``excluded`` says why this host has no part in it. ``calls``: where the tasks are called in
     which it stands, outer first.
     """
 
-    when: tuple[tuple[Judgement, Frame], ...] = ()
-    environment: tuple[tuple[Key, Seen], ...] = ()
-    chdir: Seen | None = None
-    timeout: Seen | None = None
+    when: tuple[tuple[ConditionExpr, TaskScope], ...] = ()
+    environment: tuple[tuple[MarkedKey, ScopedTemplate], ...] = ()
+    chdir: ScopedTemplate | None = None
+    timeout: ScopedTemplate | None = None
     tags: frozenset[str] = frozenset()
-    notify: tuple[Key, ...] = ()
-    delegate: Seen | None = None
-    become: Seen | None = None
+    notify: tuple[MarkedKey, ...] = ()
+    delegate: ScopedTemplate | None = None
+    become: ScopedTemplate | None = None
     local: bool = False
-    path: tuple[str, ...] = ()
-    excluded: str = ""
-    calls: tuple[Mark, ...] = ()
+    title_path: tuple[str, ...] = ()
+    exclude_reason: str = ""
+    call_positions: tuple[SourcePosition, ...] = ()
 
-    def around(self, step: Step, frame: Frame) -> Around:
+    def for_step(self, step: Step, task_scope: TaskScope) -> InheritedOptions:
         """What a step, and all in it, inherits from here and says itself."""
-        inner = self.inside(step.mods, frame)
-        delegate = Seen(step.delegate_to, frame) if step.delegate_to else self.delegate
+        inner = self.with_modifiers(step.options, task_scope)
+        delegate = (
+            ScopedTemplate(step.delegate_to, task_scope) if step.delegate_to else self.delegate
+        )
         local = step.local or (self.local and not step.delegate_to)
         notify = self.notify + step.notify
         return replace(inner, notify=notify, delegate=None if local else delegate, local=local)
 
-    def seen_from(self, frame: Frame, other: Frame) -> Around:
+    def with_scope(self, task_scope: TaskScope, other: TaskScope) -> InheritedOptions:
         """The same, but what was seen from ``frame`` is seen from ``other``."""
 
-        def moved(seen: Seen | None) -> Seen | None:
-            return replace(seen, frame=other) if seen and seen.frame is frame else seen
+        def with_new_scope(scoped_template: ScopedTemplate | None) -> ScopedTemplate | None:
+            return (
+                replace(scoped_template, task_scope=other)
+                if scoped_template and scoped_template.task_scope is task_scope
+                else scoped_template
+            )
 
         return replace(
             self,
-            when=tuple((j, other if f is frame else f) for j, f in self.when),
-            environment=tuple((k, moved(s) or s) for k, s in self.environment),
-            chdir=moved(self.chdir),
-            timeout=moved(self.timeout),
-            delegate=moved(self.delegate),
-            become=moved(self.become),
+            when=tuple((j, other if f is task_scope else f) for j, f in self.when),
+            environment=tuple((k, with_new_scope(s) or s) for k, s in self.environment),
+            chdir=with_new_scope(self.chdir),
+            timeout=with_new_scope(self.timeout),
+            delegate=with_new_scope(self.delegate),
+            become=with_new_scope(self.become),
         )
 
-    def inside(self, mods: Modifiers, frame: Frame) -> Around:
+    def with_modifiers(self, modifiers: CommonOptions, task_scope: TaskScope) -> InheritedOptions:
         """What is inherited one step further in."""
         return replace(
             self,
-            when=self.when + tuple((judgement, frame) for judgement in mods.when),
+            when=self.when
+            + tuple((condition_expr, task_scope) for condition_expr in modifiers.when),
             environment=self.environment
-            + tuple((k, Seen(v, frame)) for k, v in mods.environment.items()),
-            chdir=Seen(mods.chdir, frame) if mods.chdir else self.chdir,
-            timeout=Seen(mods.timeout, frame) if mods.timeout else self.timeout,
-            tags=self.tags | set(mods.tags),
-            become=Seen(mods.become, frame) if mods.become else self.become,
+            + tuple((k, ScopedTemplate(v, task_scope)) for k, v in modifiers.environment.items()),
+            chdir=ScopedTemplate(modifiers.chdir, task_scope) if modifiers.chdir else self.chdir,
+            timeout=ScopedTemplate(modifiers.timeout, task_scope)
+            if modifiers.timeout
+            else self.timeout,
+            tags=self.tags | set(modifiers.tags),
+            become=ScopedTemplate(modifiers.become, task_scope)
+            if modifiers.become
+            else self.become,
         )
 
 
-class Flat(Struct, frozen=True):
+class ExpandedStep(Struct, frozen=True):
     """One step in the row. ``loops``: it stands for a loop over items that a result will give.
     ``label`` is what a loop's item is called. ``notified_by``: it belongs to a handler, and
     runs if one of these steps changed something. ``frame`` is what its command or module sees,
@@ -100,35 +119,35 @@ class Flat(Struct, frozen=True):
 
     number: int
     step: Step
-    frame: Frame
-    around: Around
+    task_scope: TaskScope
+    inherited: InheritedOptions
     label: str = ""
-    loops: bool = False
+    is_open_loop: bool = False
     handler: str = ""
     notified_by: tuple[int, ...] = ()
-    beside: Frame | None = None
+    caller_scope: TaskScope | None = None
 
     @property
-    def caller(self) -> Frame:
+    def caller(self) -> TaskScope:
         """What judgements and the step's name see."""
-        return self.beside or self.frame
+        return self.caller_scope or self.task_scope
 
 
-class Row(Struct):
+class StepList(Struct):
     """Steps in order, the regions over them, and the names that several of them register."""
 
-    steps: list[Flat]
-    regions: list[Region]
-    gathers: list[Gather]
+    steps: list[ExpandedStep]
+    try_blocks: list[TryBlock]
+    result_groups: list[ResultGroup]
 
-    def add(self, other: Row) -> None:
+    def extend(self, other: StepList) -> None:
         """Append another row."""
         self.steps += other.steps
-        self.regions += other.regions
-        self.gathers += other.gathers
+        self.try_blocks += other.try_blocks
+        self.result_groups += other.result_groups
 
 
-class Walk:
+class TaskExpander:
     """Unfolds one task on one host; numbers count through all it calls, from ``first`` on.
 
     ``registered`` and ``settled`` are what steps before it register, and what is known of that;
@@ -144,165 +163,221 @@ class Walk:
         first: int = 1,
         *,
         registered: Mapping[str, tuple[int, ...]] | None = None,
-        settled: Results | None = None,
-        most: int | None = None,
+        settled_results: ResultsByName | None = None,
+        max_steps: int | None = None,
     ) -> None:
         self.host, self.tasks, self.defaults = host, tasks, defaults
-        self.next = first
-        self.first, self.last = first, None if most is None else first + most
+        self.next_number = first
+        self.first_number, self.last_number = (
+            first,
+            None if max_steps is None else first + max_steps,
+        )
         self.registered: dict[str, tuple[int, ...]] = dict(registered or {})
-        self.settled: Results = settled or {}
-        self.handlers: list[tuple[str, tuple[Step, ...], Frame, Around]] = []
-        self.rollbacks: list[tuple[tuple[Step, ...], Frame, Around]] = []
+        self.settled_results: ResultsByName = settled_results or {}
+        self.handlers: list[tuple[str, tuple[Step, ...], TaskScope, InheritedOptions]] = []
+        self.rollbacks: list[tuple[tuple[Step, ...], TaskScope, InheritedOptions]] = []
 
-    def task(self, task: Task, frame: Frame, around: Around) -> Row:
+    def expand_task(
+        self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> StepList:
         """Every step of the task; its handlers and rollback are kept for later."""
-        self._keep(task, frame, around)
-        return self.steps(task.steps or (), frame, around)
+        self._keep_for_later(task, task_scope, inherited)
+        return self.expand_steps(task.steps or (), task_scope, inherited)
 
-    def _keep(self, task: Task, frame: Frame, around: Around) -> None:
-        if around.excluded:
+    def _keep_for_later(
+        self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> None:
+        if inherited.exclude_reason:
             return
         known = {name for name, *_ in self.handlers}
         for name, steps in task.handlers.items():
             if name not in known:
-                self.handlers.append((name, steps, frame, around))
+                self.handlers.append((name, steps, task_scope, inherited))
         if task.rollback:
-            self.rollbacks.append((task.rollback, frame, around))
+            self.rollbacks.append((task.rollback, task_scope, inherited))
 
-    def steps(self, steps: Iterable[Step], frame: Frame, around: Around) -> Row:
+    def expand_steps(
+        self, steps: Iterable[Step], task_scope: TaskScope, inherited: InheritedOptions
+    ) -> StepList:
         """The rows of all steps, one after another."""
-        row = Row([], [], [])
+        row = StepList([], [], [])
         for step in steps:
-            row.add(self.step(step, frame, around.around(step, frame)))
+            row.extend(self.expand_step(step, task_scope, inherited.for_step(step, task_scope)))
         return row
 
-    def step(self, step: Step, frame: Frame, around: Around) -> Row:
+    def expand_step(
+        self, step: Step, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> StepList:
         """The row of one step, for all its items."""
-        first = self.next
-        row = self._loop(step, frame, around) if step.loop else self._once(step, frame, around)
-        names = step.does.names if isinstance(step.does, Control) else ()
+        first = self.next_number
+        row = (
+            self._expand_loop(step, task_scope, inherited)
+            if step.loop
+            else self._expand_single(step, task_scope, inherited)
+        )
+        names = step.action.names if isinstance(step.action, ControlStep) else ()
         for name in (step.register, *names):
             if name:
                 self.registered = {**self.registered, name: ()}
-                self.settled = {k: v for k, v in self.settled.items() if k != name}
-        whole = isinstance(step.does, Call | Block) or step.loop is not None
+                self.settled_results = {k: v for k, v in self.settled_results.items() if k != name}
+        whole = isinstance(step.action, TaskCall | StepBlock) or step.loop is not None
         if whole and step.ignore_errors is True and row.steps:
-            row.regions.append(Region(first, self.next, self.next, self.next, forgives=True))
+            row.try_blocks.append(
+                TryBlock(
+                    first, self.next_number, self.next_number, self.next_number, has_rescue=True
+                )
+            )
         return row
 
-    def _once(self, step: Step, frame: Frame, around: Around, label: str = "") -> Row:
-        if self.next - self.first > MOST_STEPS:
-            what = f"the task comes to more than {MOST_STEPS} steps on one host here"
+    def _expand_single(
+        self, step: Step, task_scope: TaskScope, inherited: InheritedOptions, label: str = ""
+    ) -> StepList:
+        if self.next_number - self.first_number > MAX_STEPS:
+            message = f"the task comes to more than {MAX_STEPS} steps on one host here"
             hint = "does a loop go over more than is meant? a loop within one `run` is one step"
-            raise DefinitionError(Problem(what, step.mark, hint))
-        if isinstance(step.does, Call):
-            return self._call(step, step.does, frame, around)
-        if isinstance(step.does, Block):
-            return self._block(step.does, frame, around)
-        self.next += 1
-        return Row([Flat(self.next - 1, step, frame, around, label)], [], [])
-
-    def _block(self, block: Block, frame: Frame, around: Around) -> Row:
-        start = self.next
-        row = self.steps(block.steps, frame, around)
-        body = self.next
-        row.add(self.steps(block.rescue, frame, around))
-        rescue = self.next
-        row.add(self.steps(block.always, frame, around))
-        row.regions.append(Region(start, body, rescue, self.next, forgives=bool(block.rescue)))
-        return row
-
-    def _call(self, step: Step, call: Call, frame: Frame, around: Around) -> Row:
-        task = self.tasks[call.task]
-        callee = Frame(
-            task,
-            frame.host,
-            written=call.args,
-            caller=frame,
-            defaults=self.defaults.get(call.task, {}),
-            called_at=call.mark,
+            raise DefinitionError(Diagnostic(message, step.mark, hint))
+        if isinstance(step.action, TaskCall):
+            return self._expand_call(step, step.action, task_scope, inherited)
+        if isinstance(step.action, StepBlock):
+            return self._expand_block(step.action, task_scope, inherited)
+        self.next_number += 1
+        return StepList(
+            [ExpandedStep(self.next_number - 1, step, task_scope, inherited, label)], [], []
         )
-        inner = around.inside(task.mods, callee)
+
+    def _expand_block(
+        self, block: StepBlock, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> StepList:
+        start = self.next_number
+        row = self.expand_steps(block.steps, task_scope, inherited)
+        body = self.next_number
+        row.extend(self.expand_steps(block.rescue, task_scope, inherited))
+        rescue = self.next_number
+        row.extend(self.expand_steps(block.always, task_scope, inherited))
+        row.try_blocks.append(
+            TryBlock(start, body, rescue, self.next_number, has_rescue=bool(block.rescue))
+        )
+        return row
+
+    def _expand_call(
+        self, step: Step, call: TaskCall, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> StepList:
+        task = self.tasks[call.task]
+        callee_scope = TaskScope(
+            task,
+            task_scope.host,
+            written_args=call.args,
+            caller=task_scope,
+            defaults=self.defaults.get(call.task, {}),
+            call_position=call.mark,
+        )
+        inner = inherited.with_modifiers(task.options, callee_scope)
         shown = step.name.source if step.name else task.name
-        inner = replace(inner, path=(*around.path, shown), calls=(*around.calls, call.mark))
+        inner = replace(
+            inner,
+            title_path=(*inherited.title_path, shown),
+            call_positions=(*inherited.call_positions, call.mark),
+        )
         if task.roles is not None and not set(task.roles) & set(self.host.roles):
-            inner = replace(inner, excluded=f"'{task.name}' is for {', '.join(task.roles)}")
-        first = self.next
+            inner = replace(inner, exclude_reason=f"'{task.name}' is for {', '.join(task.roles)}")
+        first = self.next_number
         if task.module is not None:
-            self._keep(task, callee, inner)
-            self.next += 1
-            one = replace(step, does=task.module, ignore_errors=False)
-            inner = replace(inner, path=around.path)
-            return Row([Flat(first, one, callee, inner, beside=frame)], [], [])
-        row = self.task(task, callee, inner)
+            self._keep_for_later(task, callee_scope, inner)
+            self.next_number += 1
+            module_step = replace(step, action=task.module, ignore_errors=False)
+            inner = replace(inner, title_path=inherited.title_path)
+            return StepList(
+                [ExpandedStep(first, module_step, callee_scope, inner, caller_scope=task_scope)],
+                [],
+                [],
+            )
+        row = self.expand_task(task, callee_scope, inner)
         if step.register and step.loop is None and row.steps:
-            row.gathers.append(Gather(step.register, ((None, first, self.next),)))
+            row.result_groups.append(ResultGroup(step.register, ((None, first, self.next_number),)))
         return row
 
-    def with_handlers(self, row: Row) -> Row:
+    def with_handlers(self, row: StepList) -> StepList:
         """The row with the handlers behind it that steps in it, or earlier handlers, notify."""
-        for name, steps, frame, around in self.handlers:
-            by = tuple(f.number for f in row.steps if name in f.around.notify)
-            if not by:
+        for name, steps, task_scope, inherited in self.handlers:
+            notifying_steps = tuple(f.number for f in row.steps if name in f.inherited.notify)
+            if not notifying_steps:
                 continue
-            handler = self.steps(steps, frame, replace(around, notify=()))
-            handler.steps = [replace(f, handler=name, notified_by=by) for f in handler.steps]
-            row.add(handler)
+            handler = self.expand_steps(steps, task_scope, replace(inherited, notify=()))
+            handler.steps = [
+                replace(f, handler=name, notified_by=notifying_steps) for f in handler.steps
+            ]
+            row.extend(handler)
         return row
 
-    def rollback(self) -> Row:
+    def expand_rollback(self) -> StepList:
         """What undoes the task, the calls made last first; with the handlers that it notifies."""
-        row = Row([], [], [])
-        for steps, frame, around in reversed(self.rollbacks):
-            row.add(self.steps(steps, frame, replace(around, notify=())))
+        row = StepList([], [], [])
+        for steps, task_scope, inherited in reversed(self.rollbacks):
+            row.extend(self.expand_steps(steps, task_scope, replace(inherited, notify=())))
         return self.with_handlers(row)
 
-    def _loop(self, step: Step, frame: Frame, around: Around) -> Row:
-        frame.host.place.registered = self.registered
-        frame.host.place.results, frame.host.place.own = self.settled, frozenset()
+    def _expand_loop(
+        self, step: Step, task_scope: TaskScope, inherited: InheritedOptions
+    ) -> StepList:
+        task_scope.host.position.registered = self.registered
+        task_scope.host.position.results, task_scope.host.position.controller_names = (
+            self.settled_results,
+            frozenset(),
+        )
         try:
-            items = loop_items(step, frame)
-        except Waits:
-            self.next += 1
-            return Row([Flat(self.next - 1, step, frame, around, loops=True)], [], [])
-        return self.items(step, items, frame, around)
+            items = evaluate_loop_items(step, task_scope)
+        except ResultPending:
+            self.next_number += 1
+            return StepList(
+                [
+                    ExpandedStep(
+                        self.next_number - 1, step, task_scope, inherited, is_open_loop=True
+                    )
+                ],
+                [],
+                [],
+            )
+        return self.expand_items(step, items, task_scope, inherited)
 
-    def items(
+    def expand_items(
         self,
         step: Step,
         items: list[object],
-        frame: Frame,
-        around: Around,
+        task_scope: TaskScope,
+        inherited: InheritedOptions,
         *,
-        heard: bool = False,
-    ) -> Row:
+        from_host: bool = False,
+    ) -> StepList:
         """The row of a loop: when one item fails the others still run, and then it has failed.
         ``heard``: a host had a part in the items."""
-        row = Row([], [], [])
+        row = StepList([], [], [])
         parts = []
         for item in items:
-            bound = frame.bound({"item": item}, _sources(step), heard=heard)
-            label = self._label(step, item, bound)
-            start = self.next
-            one = replace(step, loop=None, ignore_errors=False, register="")
-            if not isinstance(step.does, Call | Block):
-                one = replace(one, ignore_errors=step.ignore_errors)
-            inside = around.seen_from(frame, bound)
-            row.add(_labelled(self._once(one, bound, inside), label))
-            if self.last is not None and self.next > self.last:
-                what = f"a loop over the {len(items)} items that a result gave has too many steps"
-                raise DefinitionError(Problem(what, step.mark, "loop over them on the host"))
-            parts.append((item, start, self.next))
+            item_scope = task_scope.with_names(
+                {"item": item}, _loop_sources(step), from_host=from_host
+            )
+            label = self._item_label(step, item, item_scope)
+            start = self.next_number
+            item_step = replace(step, loop=None, ignore_errors=False, register="")
+            if not isinstance(step.action, TaskCall | StepBlock):
+                item_step = replace(item_step, ignore_errors=step.ignore_errors)
+            item_options = inherited.with_scope(task_scope, item_scope)
+            row.extend(_with_label(self._expand_single(item_step, item_scope, item_options), label))
+            if self.last_number is not None and self.next_number > self.last_number:
+                message = (
+                    f"a loop over the {len(items)} items that a result gave has too many steps"
+                )
+                raise DefinitionError(Diagnostic(message, step.mark, "loop over them on the host"))
+            parts.append((item, start, self.next_number))
         # each item's region holds those of the items after it, so these come first
-        row.regions += [Region(s, e, e, self.next) for _, s, e in reversed(parts[:-1])]
+        row.try_blocks += [TryBlock(s, e, e, self.next_number) for _, s, e in reversed(parts[:-1])]
         if step.register:
-            row.gathers.append(Gather(step.register, tuple(parts), loop=True))
+            row.result_groups.append(ResultGroup(step.register, tuple(parts), is_loop=True))
         return row
 
-    def _label(self, step: Step, item: object, bound: Frame) -> str:
+    def _item_label(self, step: Step, item: object, item_scope: TaskScope) -> str:
         if step.loop is not None and step.loop.label is not None:
-            return step.loop.label.render(bound)
+            return step.loop.label.render(item_scope)
         if isinstance(item, Mapping):
             item = item.get("name", item.get("key", next(iter(item.values()), "")))
         try:
@@ -311,28 +386,28 @@ class Walk:
             return ""  # it has no text: its step is called as it is without items
 
 
-def loop_items(step: Step, frame: Frame) -> list[object]:
+def evaluate_loop_items(step: Step, task_scope: TaskScope) -> list[object]:
     """What a loop runs over. Raises Waits, and DefinitionError where it is no list."""
     if step.loop is None:
         raise TypeError("a loop has a `loop`")
     from orchestrator.templating import Expression  # a run without templates does not load Jinja
 
     over = step.loop.over
-    found = over.value(frame) if isinstance(over, Expression) else over.render(frame)
+    found = over.value(task_scope) if isinstance(over, Expression) else over.render(task_scope)
     if isinstance(found, Mapping):
         return [{"key": key, "value": value} for key, value in found.items()]
     if isinstance(found, (list, tuple, range)):
         return list(found)
-    what = f"`loop` needs a list or a mapping, found {quote_text(found)}"
+    message = f"`loop` needs a list or a mapping, found {repr_text(found)}"
     hint = "write `.splitlines()` or `.split()` for the parts of a text"
-    raise DefinitionError(Problem(what, over.mark, hint if isinstance(found, str) else ""))
+    raise DefinitionError(Diagnostic(message, over.mark, hint if isinstance(found, str) else ""))
 
 
-def _sources(step: Step) -> frozenset[str]:
+def _loop_sources(step: Step) -> frozenset[str]:
     over = step.loop.over if step.loop else None
     return over.sources if over is not None else frozenset()
 
 
-def _labelled(row: Row, label: str) -> Row:
+def _with_label(row: StepList, label: str) -> StepList:
     row.steps = [replace(f, label=f"{label} · {f.label}" if f.label else label) for f in row.steps]
     return row

@@ -10,22 +10,28 @@ from copy import copy
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.model.marked_value import CommandText, Value, Values
-from orchestrator.model.secret import Secrets
-from orchestrator.planner.host_scope import HOPS, HostScope, followed, item_of, secrets_in
-from orchestrator.planner.template_objects import Named
-from orchestrator.playbook.model import ArgumentTemplate, Param, Rule, Task
-from orchestrator.playbook.param_types import ItemError, convert
-from orchestrator.templating import Scope, Waits
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.model.marked_value import CommandText, MarkedValue, Values
+from orchestrator.model.secret import SecretResolver
+from orchestrator.planner.host_scope import (
+    MAX_HOPS,
+    HostScope,
+    follow_origin,
+    origin_of_item,
+    secret_names_in,
+)
+from orchestrator.planner.template_objects import NamedView
+from orchestrator.playbook.model import ArgumentTemplate, ParamRule, Task, TaskParam
+from orchestrator.playbook.param_types import ListItemError, convert_param
+from orchestrator.templating import ResultPending, Scope
 
-COMMAND_LINE = Mark("<command line>")
+COMMAND_LINE = SourcePosition("<command line>")
 
-Argument: TypeAlias = "str | tuple[ArgumentTemplate, Scope]"
+TaskArgument: TypeAlias = "str | tuple[ArgumentTemplate, Scope]"
 """Text from the command line, or a written value with the scope it is seen from."""
 
 
-class Frame:
+class TaskScope:
     """A file's scope. ``written`` are the arguments of its call, seen from ``caller``.
 
     ``given`` are arguments from further out (command line, enclosing playbooks); None: the
@@ -35,8 +41,16 @@ class Frame:
     """
 
     __slots__ = (
-        *("called_at", "caller", "defaults", "extra", "extra_heard", "extra_sources"),
-        *("given", "host", "obeyed", "task", "traced", "values", "written"),
+        *("call_position", "caller", "defaults", "extra", "extra_from_host", "extra_sources"),
+        *(
+            "passed_args",
+            "host",
+            "checked_rules",
+            "task",
+            "names_being_traced",
+            "values",
+            "written_args",
+        ),
     )
 
     def __init__(
@@ -44,210 +58,225 @@ class Frame:
         task: Task,
         host: HostScope,
         *,
-        written: Mapping[str, ArgumentTemplate] | None = None,
+        written_args: Mapping[str, ArgumentTemplate] | None = None,
         caller: Scope | None = None,
-        given: Mapping[str, Argument] | None = None,
+        passed_args: Mapping[str, TaskArgument] | None = None,
         defaults: Values | None = None,
-        called_at: Mark | None = None,
+        call_position: SourcePosition | None = None,
     ) -> None:
-        self.task, self.called_at = task, called_at
-        self.host = host.under(task.vars, self) if task.vars else host
-        self.written, self.caller, self.given = written or {}, caller or host, given
+        self.task, self.call_position = task, call_position
+        self.host = host.with_file_vars(task.vars, self) if task.vars else host
+        self.written_args, self.caller, self.passed_args = (
+            written_args or {},
+            caller or host,
+            passed_args,
+        )
         self.defaults: Values = defaults or {}
         self.values: dict[str, object] = {}
-        self.obeyed: set[Rule] = set()
+        self.checked_rules: set[ParamRule] = set()
         self.extra: Mapping[str, object] = {}
         self.extra_sources: frozenset[str] = frozenset()
-        self.extra_heard = False
-        self.traced: list[str] = []  # the params that `from_host` is on its way through
+        self.extra_from_host = False
+        self.names_being_traced: list[str] = []  # the params that `from_host` is on its way through
 
-    def bound(
-        self, extra: Mapping[str, object], sources: frozenset[str], *, heard: bool = False
-    ) -> Frame:
+    def with_names(
+        self, extra: Mapping[str, object], sources: frozenset[str], *, from_host: bool = False
+    ) -> TaskScope:
         """This frame with more names; ``sources`` are those that their values were made of, and
         ``heard``: a host had a part in them."""
-        frame = copy(self)
-        frame.extra_heard = self.extra_heard or heard
-        frame.extra = {**self.extra, **extra}
-        frame.extra_sources = self.extra_sources | sources
-        return frame
+        task_scope = copy(self)
+        task_scope.extra_from_host = self.extra_from_host or from_host
+        task_scope.extra = {**self.extra, **extra}
+        task_scope.extra_sources = self.extra_sources | sources
+        return task_scope
 
     @property
-    def secrets(self) -> Secrets:
+    def secrets(self) -> SecretResolver:
         """Those of the run."""
         return self.host.secrets
 
     @property
-    def heard(self) -> int:
+    def host_text_reads(self) -> int:
         """How often a value was taken that a host had a part in."""
-        return self.host.place.heard
+        return self.host.position.host_text_reads
 
-    @heard.setter
-    def heard(self, heard: int) -> None:
-        self.host.place.heard = heard
+    @host_text_reads.setter
+    def host_text_reads(self, heard: int) -> None:
+        self.host.position.host_text_reads = heard
 
     def resolve(self, name: str) -> object:
         """A param's value in its type, ``task``, or whatever the host knows by that name."""
         if name in self.extra:
-            if self.extra_heard:
-                self.host.place.hear()
+            if self.extra_from_host:
+                self.host.position.count_host_text()
             return self.extra[name]
         param = self.task.params.get(name)
         if param is None:
             if name == "task":
-                return Named(self.task.name, self.task.desc)
+                return NamedView(self.task.name, self.task.desc)
             return self.host.resolve(name)
         if name not in self.values:
-            place = self.host.place
-            reads, heard = (place.reads, self.secrets.reads), place.heard
-            value = self.host.guarded((self, name), param.mark, lambda: self._value(param))
-            if param.type == "file" and place.heard != heard:
-                what = f"param '{name}' of task '{self.task.name}' is made of text from a host"
-                what += ", which could name any file of this machine"
-                raise DefinitionError(Problem(what, self._given_at(param)))
-            if (place.reads, self.secrets.reads) == reads:
+            position = self.host.position
+            reads, reads_before = (
+                (position.result_reads, self.secrets.stand_in_reads),
+                position.host_text_reads,
+            )
+            value = self.host.without_cycles(
+                (self, name), param.mark, lambda: self._param_value(param)
+            )
+            if param.type == "file" and position.host_text_reads != reads_before:
+                message = f"param '{name}' of task '{self.task.name}' is made of text from a host"
+                message += ", which could name any file of this machine"
+                raise DefinitionError(Diagnostic(message, self._argument_position(param)))
+            if (position.result_reads, self.secrets.stand_in_reads) == reads:
                 self.values[name] = value
             for rule in self.task.rules:
                 if name in rule.names:
-                    self.obey(rule)
+                    self.check_rule(rule)
             return value
         return self.values[name]
 
-    def behind(self, name: str) -> tuple[ArgumentTemplate, Scope] | None:
+    def template_behind(self, name: str) -> tuple[ArgumentTemplate, Scope] | None:
         """The template that gives a name its value, and the names that it sees; None where there
         is none: the name is the tool's, or given on the command line."""
         if name in self.extra:
             return None
         param = self.task.params.get(name)
         if param is None:
-            return self.host.behind(name)
-        if name in self.written:
-            return self.written[name], self.caller
-        if self.given is not None and name in self.given:
-            given = self.given[name]
-            return None if isinstance(given, str) else given
-        if not self.called and (found := self.host.behind(name)) is not None:
+            return self.host.template_behind(name)
+        if name in self.written_args:
+            return self.written_args[name], self.caller
+        if self.passed_args is not None and name in self.passed_args:
+            passed = self.passed_args[name]
+            return None if isinstance(passed, str) else passed
+        if not self.is_called and (found := self.host.template_behind(name)) is not None:
             return found
         return None if param.default is None else (param.default, self)
 
-    def obey(self, rule: Rule) -> None:
+    def check_rule(self, rule: ParamRule) -> None:
         """Hold a rule against the params that it is for, as far as all of them are known. Raises
         DefinitionError."""
-        if rule in self.obeyed or any(self.host.making((self, name)) for name in rule.names):
+        if rule in self.checked_rules or any(
+            self.host.is_being_made((self, name)) for name in rule.names
+        ):
             return  # what is being made comes to it at its end
-        self.obeyed.add(rule)
+        self.checked_rules.add(rule)
         known = False
         try:
             values: dict[str, object] = {name: self.resolve(name) for name in rule.names}
-            hold(rule, values, self)
+            check_param_rule(rule, values, self)
             known = all(name in self.values for name in rule.names)
-        except Waits:
+        except ResultPending:
             pass
         finally:
             if not known:
-                self.obeyed.discard(rule)
+                self.checked_rules.discard(rule)
 
-    def _given_at(self, param: Param) -> Mark:
-        written = self.written.get(param.name)
+    def _argument_position(self, param: TaskParam) -> SourcePosition:
+        written = self.written_args.get(param.name)
         return written.mark if written is not None else param.mark
 
-    def _value(self, param: Param) -> object:
+    def _param_value(self, param: TaskParam) -> object:
         """The first of: written, given, variable (default of module), default."""
         name = param.name
-        if name in self.written:
-            template = self.written[name]
-            return self._typed(param, template.render(self.caller), template.mark)
-        if self.given is not None and name in self.given:
-            return self._argument(param, self.given[name])
-        if self._takes_variable(name) and (found := self.host.written(name)) is not None:
-            of_host = self.host.command if param.runs else self.host.resolve
-            return self._typed(param, of_host(name), found.mark)
-        if self.called and name in self.defaults:
-            return self._typed(param, self._default(param), self.defaults[name].mark)
+        if name in self.written_args:
+            template = self.written_args[name]
+            return self._convert(param, template.render(self.caller), template.mark)
+        if self.passed_args is not None and name in self.passed_args:
+            return self._passed_value(param, self.passed_args[name])
+        if self._takes_variable(name) and (found := self.host.written_value(name)) is not None:
+            of_host = self.host.command_value if param.is_command else self.host.resolve
+            return self._convert(param, of_host(name), found.mark)
+        if self.is_called and name in self.defaults:
+            return self._convert(param, self._default_value(param), self.defaults[name].mark)
         if param.default is not None:
-            return self._typed(param, param.default.render(self), param.default.mark)
+            return self._convert(param, param.default.render(self), param.default.mark)
         if param.required:
-            raise DefinitionError(self._missing(param))
+            raise DefinitionError(self._missing_param_error(param))
         return None
 
-    def _missing(self, param: Param) -> Problem:
-        what = f"task '{self.task.name}' needs a value for its param '{param.name}'"
-        if self.given is None:
-            return Problem(what, self.called_at or param.mark, f"write {param.name}: …")
+    def _missing_param_error(self, param: TaskParam) -> Diagnostic:
+        message = f"task '{self.task.name}' needs a value for its param '{param.name}'"
+        if self.passed_args is None:
+            return Diagnostic(message, self.call_position or param.mark, f"write {param.name}: …")
         if self.host.app is None:
             hint = self.host.hint(param.name)
-            return Problem(
-                what, param.mark, hint if "--app" in hint else f"give it as {param.name}=…"
+            return Diagnostic(
+                message, param.mark, hint if "--app" in hint else f"give it as {param.name}=…"
             )
-        what = f"app '{self.host.app.name}' has no {param.name}, and {what}"
-        return Problem(what, self.host.app.mark, f"write `{param.name}: …` among its `vars`")
+        message = f"app '{self.host.app.name}' has no {param.name}, and {message}"
+        return Diagnostic(message, self.host.app.mark, f"write `{param.name}: …` among its `vars`")
 
     @property
-    def called(self) -> bool:
+    def is_called(self) -> bool:
         """Whether its params take no variables: it is a module, or called as a step."""
-        return self.given is None or self.task.module is not None
+        return self.passed_args is None or self.task.module is not None
 
     def _takes_variable(self, name: str) -> bool:
         """Return True if the param is not given here, and is a variable's."""
-        given = name in self.written or (self.given is not None and name in self.given)
-        return not (given or self.called) and self.host.written(name) is not None
+        is_passed = name in self.written_args or (
+            self.passed_args is not None and name in self.passed_args
+        )
+        return not (is_passed or self.is_called) and self.host.written_value(name) is not None
 
-    def handed_on(self) -> dict[str, Argument]:
+    def args_for_inner_tasks(self) -> dict[str, TaskArgument]:
         """What the tasks in this playbook are given, as far as they declare it."""
-        written = {str(name): (value, self.caller) for name, value in self.written.items()}
-        return {**(self.given or {}), **written}
+        written = {str(name): (value, self.caller) for name, value in self.written_args.items()}
+        return {**(self.passed_args or {}), **written}
 
-    def _argument(self, param: Param, given: Argument) -> object:
-        if isinstance(given, str):
-            text = CommandText(given) if param.type == "command" else given
-            return self._typed(param, text, COMMAND_LINE, typed=False)
-        template, scope = given
-        return self._typed(param, template.render(scope), template.mark)
+    def _passed_value(self, param: TaskParam, argument: TaskArgument) -> object:
+        if isinstance(argument, str):
+            text = CommandText(argument) if param.type == "command" else argument
+            return self._convert(param, text, COMMAND_LINE, is_typed=False)
+        template, scope = argument
+        return self._convert(param, template.render(scope), template.mark)
 
-    def _default(self, param: Param) -> object:
+    def _default_value(self, param: TaskParam) -> object:
         templates, value = self.host.templates, self.defaults[param.name]
-        compiled = templates.command if param.runs else templates.value
+        compiled = templates.command if param.is_command else templates.value
         return compiled(value).render(self.host)
 
-    def _typed(self, param: Param, value: Any, mark: Mark, typed: bool = True) -> object:
+    def _convert(
+        self, param: TaskParam, value: Any, mark: SourcePosition, is_typed: bool = True
+    ) -> object:
         try:
-            found = convert(param, value, typed=typed)
+            found = convert_param(param, value, typed=is_typed)
             if param.secret:
-                self.secrets.hide(param.name, found, mark)
+                self.secrets.hide_value(param.name, found, mark)
             if param.type == "file" and found is not None:
-                return self.host.files.find(found, mark)
+                return self.host.project_files.find(found, mark)
             return found
         except ValueError as error:
-            why = "is a secret, and not of its type" if param.secret else str(error)
-            what = f"'{param.name}' {why}"
+            reason = "is a secret, and not of its type" if param.secret else str(error)
+            message = f"'{param.name}' {reason}"
             if not self._takes_variable(param.name):
-                what = f"param '{param.name}' of task '{self.task.name}' {why}"
+                message = f"param '{param.name}' of task '{self.task.name}' {reason}"
             written = self.origin(param.name)
-            if written is not None and isinstance(error, ItemError):
-                written = item_of(written, error.index)
-            raise DefinitionError(Problem(what, written.mark if written else mark)) from None
+            if written is not None and isinstance(error, ListItemError):
+                written = origin_of_item(written, error.index)
+            raise DefinitionError(Diagnostic(message, written.mark if written else mark)) from None
 
-    def origin(self, name: str, hops: int = HOPS) -> Value | None:
+    def origin(self, name: str, hops: int = MAX_HOPS) -> MarkedValue | None:
         """Return what a param, or a variable, stands for as it was written."""
         if name in self.extra:
             return self._origin_of_extra(name, hops)
         param = self.task.params.get(name)
         if param is None:
             return self.host.origin(name, hops)
-        if name in self.written:
-            return _origin(self.written[name], self.caller, hops)
-        if self.given is not None and name in self.given:
-            given = self.given[name]
-            if isinstance(given, str):
-                return Value(given, COMMAND_LINE, literal=True)
-            return _origin(*given, hops)
+        if name in self.written_args:
+            return _template_origin(self.written_args[name], self.caller, hops)
+        if self.passed_args is not None and name in self.passed_args:
+            passed = self.passed_args[name]
+            if isinstance(passed, str):
+                return MarkedValue(passed, COMMAND_LINE, literal=True)
+            return _template_origin(*passed, hops)
         if self._takes_variable(name):
             return self.host.origin(name, hops)
-        if self.called and name in self.defaults:
-            return followed(self.defaults[name], self.host, hops)
-        return param.written_default and followed(param.written_default, self, hops)
+        if self.is_called and name in self.defaults:
+            return follow_origin(self.defaults[name], self.host, hops)
+        return param.written_default and follow_origin(param.written_default, self, hops)
 
-    def _origin_of_extra(self, name: str, hops: int) -> Value | None:
+    def _origin_of_extra(self, name: str, hops: int) -> MarkedValue | None:
         """The item of a loop, in what that goes over."""
         sources = tuple(self.extra_sources - self.extra.keys())
         found = self.origin(sources[0], hops) if len(sources) == 1 else None
@@ -257,81 +286,83 @@ class Frame:
     def from_host(self, name: str) -> bool:
         """Whether text from a host can be reached by this name."""
         if name in self.extra:
-            if self.extra_heard:
+            if self.extra_from_host:
                 return True
             return any(map(self.from_host, self.extra_sources - self.extra.keys()))
         if name not in self.task.params:
             return self.host.from_host(name)
-        if name in self.traced:
+        if name in self.names_being_traced:
             return False  # a circle, which resolving it tells
-        self.traced.append(name)
+        self.names_being_traced.append(name)
         try:
             return self._made_of_host_text(self.task.params[name])
         finally:
-            self.traced.pop()
+            self.names_being_traced.pop()
 
-    def _made_of_host_text(self, param: Param) -> bool:
+    def _made_of_host_text(self, param: TaskParam) -> bool:
         """As ``_value`` finds the param's value."""
         name = param.name
-        if name in self.written:
-            return any_from_host(self.written[name], self.caller)
-        if self.given is not None and name in self.given:
-            given = self.given[name]
-            return not isinstance(given, str) and any_from_host(*given)
-        if not self.called and self.host.written(name) is not None:
+        if name in self.written_args:
+            return any_from_host(self.written_args[name], self.caller)
+        if self.passed_args is not None and name in self.passed_args:
+            passed = self.passed_args[name]
+            return not isinstance(passed, str) and any_from_host(*passed)
+        if not self.is_called and self.host.written_value(name) is not None:
             return self.host.from_host(name)
-        if self.called and name in self.defaults:
+        if self.is_called and name in self.defaults:
             return any_from_host(self.host.templates.value(self.defaults[name]), self.host)
         return param.default is not None and any_from_host(param.default, self)
 
-    def ask(self, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
+    def fetch_secrets(self, names: Iterable[str], visited: frozenset[str] = frozenset()) -> None:
         """Have the secrets that these names lead to fetched now."""
         for name in names:
             param = self.task.params.get(name)
             if name in self.extra:
-                self.ask(self.extra_sources - self.extra.keys(), seen)
+                self.fetch_secrets(self.extra_sources - self.extra.keys(), visited)
             elif param is None:
-                self.host.ask((name,))
-            elif name in self.written:
-                _ask(self.written[name], self.caller)
-            elif self.given is not None and name in self.given:
-                given = self.given[name]
-                if not isinstance(given, str):
-                    _ask(*given)
-            elif not self.called:
-                self.host.ask((name,))
-            if param is not None and param.default is not None and name not in seen:
-                self.ask(param.default.names | param.default.optional, seen | {name})
+                self.host.fetch_secrets((name,))
+            elif name in self.written_args:
+                _fetch_template_secrets(self.written_args[name], self.caller)
+            elif self.passed_args is not None and name in self.passed_args:
+                passed = self.passed_args[name]
+                if not isinstance(passed, str):
+                    _fetch_template_secrets(*passed)
+            elif not self.is_called:
+                self.host.fetch_secrets((name,))
+            if param is not None and param.default is not None and name not in visited:
+                self.fetch_secrets(param.default.names | param.default.optional, visited | {name})
 
-    def hidden(self, names: Iterable[str], seen: set[str] | None = None) -> Iterator[str]:
+    def secrets_behind(
+        self, names: Iterable[str], visited: set[str] | None = None
+    ) -> Iterator[str]:
         """The names of the secrets that these names lead to."""
-        seen = set() if seen is None else seen
+        visited = set() if visited is None else visited
         for name in names:
             param = self.task.params.get(name)
             if name in self.extra:
-                yield from self.hidden(self.extra_sources - self.extra.keys(), seen)
+                yield from self.secrets_behind(self.extra_sources - self.extra.keys(), visited)
             elif param is None:
-                yield from self.host.hidden((name,), seen)
+                yield from self.host.secrets_behind((name,), visited)
             else:
-                yield from self._hidden(param, seen)
+                yield from self._secrets_behind_param(param, visited)
 
-    def _hidden(self, param: Param, seen: set[str]) -> Iterator[str]:
-        name, given = param.name, (self.given or {}).get(param.name)
+    def _secrets_behind_param(self, param: TaskParam, visited: set[str]) -> Iterator[str]:
+        name, passed = param.name, (self.passed_args or {}).get(param.name)
         if param.secret:
             yield name
-        if name in self.written:
-            yield from _hidden(self.written[name], self.caller)
-        elif given is not None:
-            yield from () if isinstance(given, str) else _hidden(*given)
-        elif not self.called and self.host.written(name) is not None:
-            yield from self.host.hidden((name,), seen)
-        elif self.called and name in self.defaults:
+        if name in self.written_args:
+            yield from _secrets_behind_template(self.written_args[name], self.caller)
+        elif passed is not None:
+            yield from () if isinstance(passed, str) else _secrets_behind_template(*passed)
+        elif not self.is_called and self.host.written_value(name) is not None:
+            yield from self.host.secrets_behind((name,), visited)
+        elif self.is_called and name in self.defaults:
             template = self.host.templates.value(self.defaults[name])
-            yield from secrets_in(self.defaults[name])
-            yield from self.host.hidden(template.names | template.optional, seen)
-        elif param.default is not None and name not in seen:
-            seen.add(name)
-            yield from self.hidden(param.default.names | param.default.optional, seen)
+            yield from secret_names_in(self.defaults[name])
+            yield from self.host.secrets_behind(template.names | template.optional, visited)
+        elif param.default is not None and name not in visited:
+            visited.add(name)
+            yield from self.secrets_behind(param.default.names | param.default.optional, visited)
 
     def names(self) -> Iterable[str]:
         """Every name that is known."""
@@ -339,32 +370,32 @@ class Frame:
 
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
-        return self.host.hint(name) or nearest(name, self.names())
+        return self.host.hint(name) or suggest_nearest(name, self.names())
 
-    def knows(self, name: str) -> bool:
+    def is_known(self, name: str) -> bool:
         """Whether the name can be resolved, now or once its step has run."""
         own = name in self.extra or name in self.task.params or name == "task"
-        return own or self.host.knows(name)
+        return own or self.host.is_known(name)
 
-    def check(self, names: Iterable[str], mark: Mark) -> None:
+    def check_names(self, names: Iterable[str], mark: SourcePosition) -> None:
         """Raise DefinitionError where one of the names can never be resolved."""
         for name in names:
-            if not self.knows(name):
-                raise DefinitionError(Problem(f"'{name}' is undefined", mark, self.hint(name)))
+            if not self.is_known(name):
+                raise DefinitionError(Diagnostic(f"'{name}' is undefined", mark, self.hint(name)))
 
 
-def _origin(template: ArgumentTemplate, scope: Scope, hops: int) -> Value:
-    return followed(Value(template.source, template.mark), scope, hops)
+def _template_origin(template: ArgumentTemplate, scope: Scope, hops: int) -> MarkedValue:
+    return follow_origin(MarkedValue(template.source, template.mark), scope, hops)
 
 
-def _ask(template: ArgumentTemplate, scope: Scope) -> None:
-    if isinstance(scope, Frame | HostScope):
-        scope.ask(template.names | template.optional)
+def _fetch_template_secrets(template: ArgumentTemplate, scope: Scope) -> None:
+    if isinstance(scope, TaskScope | HostScope):
+        scope.fetch_secrets(template.names | template.optional)
 
 
-def _hidden(template: ArgumentTemplate, scope: Scope) -> Iterator[str]:
-    if isinstance(scope, Frame | HostScope):
-        yield from scope.hidden(template.names | template.optional)
+def _secrets_behind_template(template: ArgumentTemplate, scope: Scope) -> Iterator[str]:
+    if isinstance(scope, TaskScope | HostScope):
+        yield from scope.secrets_behind(template.names | template.optional)
 
 
 def any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:
@@ -372,73 +403,77 @@ def any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:
     return any(map(scope.from_host, template.sources))
 
 
-_Path = tuple[str, str, Mark | None]
+_ParamPath = tuple[str, str, SourcePosition | None]
 """A path, the param that it is of, and where it is written."""
 
 
-def hold(rule: Rule, values: Mapping[str, object], frame: Frame) -> None:
+def check_param_rule(rule: ParamRule, values: Mapping[str, object], task_scope: TaskScope) -> None:
     """Return if the values obey the rule. Raises DefinitionError where they do not."""
-    problem = _RULES[rule.kind](rule, values, frame)
-    if problem is not None:
-        raise DefinitionError(problem)
+    diagnostic = _RULE_CHECKS[rule.kind](rule, values, task_scope)
+    if diagnostic is not None:
+        raise DefinitionError(diagnostic)
 
 
-def _one_of(rule: Rule, values: Mapping[str, object], frame: Frame) -> Problem | None:
-    given = [name for name in rule.names if values[name] not in (None, "", False, [], {})]
-    if len(given) == 1:
+def _one_of_error(
+    rule: ParamRule, values: Mapping[str, object], task_scope: TaskScope
+) -> Diagnostic | None:
+    present = [name for name in rule.names if values[name] not in (None, "", False, [], {})]
+    if len(present) == 1:
         return None
     listed = f"{', '.join(rule.names[:-1])} or {rule.names[-1]}"
-    if given:
-        first, last = (frame.origin(name) for name in (given[0], given[-1]))
-        what = f"{_who(frame)} has {' and '.join(given)}, of which only one can be"
-        hint = f"'{given[0]}' is given at {first.mark}: drop one" if first else "drop one"
-        return Problem(what, last.mark if last else rule.mark, hint)
-    what = f"{_who(frame)} needs {listed}, and has none of them"
-    meant = _meant(rule, frame)
+    if present:
+        first, last = (task_scope.origin(name) for name in (present[0], present[-1]))
+        message = f"{_rule_owner(task_scope)} has {' and '.join(present)}, of which only one can be"
+        hint = f"'{present[0]}' is given at {first.mark}: drop one" if first else "drop one"
+        return Diagnostic(message, last.mark if last else rule.mark, hint)
+    message = f"{_rule_owner(task_scope)} needs {listed}, and has none of them"
+    meant = _similar_variable(rule, task_scope)
     if meant is not None:
-        return Problem(what, meant[0], meant[1])
-    app = None if frame.called else frame.host.app
-    mark = app.mark if app else next((w.mark for w in frame.written.values()), rule.mark)
-    hint = "" if frame.called else frame.host.hint(rule.names[0])
+        return Diagnostic(message, meant[0], meant[1])
+    app = None if task_scope.is_called else task_scope.host.app
+    mark = app.mark if app else next((w.mark for w in task_scope.written_args.values()), rule.mark)
+    hint = "" if task_scope.is_called else task_scope.host.hint(rule.names[0])
     if "--app" not in hint:
         hint = "give it one of them" + (", among its `vars`" if app else "")
-    return Problem(what, mark, hint)
+    return Diagnostic(message, mark, hint)
 
 
-def _meant(rule: Rule, frame: Frame) -> tuple[Mark, str] | None:
+def _similar_variable(rule: ParamRule, task_scope: TaskScope) -> tuple[SourcePosition, str] | None:
     """The variable of the app that is called almost like one of the params, with a hint."""
-    app = None if frame.called else frame.host.app
+    app = None if task_scope.is_called else task_scope.host.app
     for layer in app.layers if app else ():
         for name, value in layer.vars.items():
-            hint = "" if name in frame.task.params else nearest(name, rule.names)
+            hint = "" if name in task_scope.task.params else suggest_nearest(name, rule.names)
             if hint:
                 return getattr(name, "mark", value.mark), f"'{name}' is not known: {hint}"
     return None
 
 
-def _disjoint(rule: Rule, values: Mapping[str, object], frame: Frame) -> Problem | None:
-    paths = sorted(_paths(values, frame), key=lambda path: path[0].split("/"))
-    for (one, of, mark), (other, also, place) in pairwise(paths):
-        if one != other and not other.startswith(f"{one.rstrip('/')}/"):
+def _disjoint_error(
+    rule: ParamRule, values: Mapping[str, object], task_scope: TaskScope
+) -> Diagnostic | None:
+    paths = sorted(_param_paths(values, task_scope), key=lambda path: path[0].split("/"))
+    for (first, param, mark), (other_path, other_param, other_position) in pairwise(paths):
+        if first != other_path and not other_path.startswith(f"{first.rstrip('/')}/"):
             continue
-        how = "is given twice" if one == other else f"is inside '{one}'"
-        what = f"{_who(frame)}: '{other}' of {also} {how}"
-        where = f"'{one}' of {of}" + (f" is at {mark}" if mark else "")
-        return Problem(what, place or rule.mark, f"{where}: drop one of them")
+        relation = "is given twice" if first == other_path else f"is inside '{first}'"
+        message = f"{_rule_owner(task_scope)}: '{other_path}' of {other_param} {relation}"
+        first_path = f"'{first}' of {param}" + (f" is at {mark}" if mark else "")
+        return Diagnostic(message, other_position or rule.mark, f"{first_path}: drop one of them")
     return None
 
 
-def _paths(values: Mapping[str, object], frame: Frame) -> Iterator[_Path]:
+def _param_paths(values: Mapping[str, object], task_scope: TaskScope) -> Iterator[_ParamPath]:
     for name, value in values.items():
-        written: Value | None = frame.origin(name)
+        written: MarkedValue | None = task_scope.origin(name)
         for index, path in enumerate(value if isinstance(value, list) else [value]):
             if path is not None:
-                yield str(path), name, item_of(written, index).mark if written else None
+                yield str(path), name, origin_of_item(written, index).mark if written else None
 
 
-def _who(frame: Frame) -> str:
-    app = None if frame.called else frame.host.app
-    return f"app '{app.name}'" if app else f"task '{frame.task.name}'"
+def _rule_owner(task_scope: TaskScope) -> str:
+    app = None if task_scope.is_called else task_scope.host.app
+    return f"app '{app.name}'" if app else f"task '{task_scope.task.name}'"
 
 
-_RULES = {"one_of": _one_of, "disjoint": _disjoint}
+_RULE_CHECKS = {"one_of": _one_of_error, "disjoint": _disjoint_error}

@@ -10,183 +10,195 @@ from orchestrator import templating
 from orchestrator.errors import DefinitionError
 from orchestrator.planner import module_script
 from orchestrator.planner.host_scope import HostScope
-from orchestrator.planner.step_conditions import Standing
-from orchestrator.planner.task_expander import Flat, Seen, loop_items
-from orchestrator.planner.task_scope import Frame
+from orchestrator.planner.step_conditions import StepContext
+from orchestrator.planner.task_expander import ExpandedStep, ScopedTemplate, evaluate_loop_items
+from orchestrator.planner.task_scope import TaskScope
 from orchestrator.planner.template_objects import check_fields
-from orchestrator.playbook.model import ArgumentTemplate, Control, Download, Module, Run
-from orchestrator.templating import Scope, Waits
-from orchestrator.templating.scope import Named
+from orchestrator.playbook.model import (
+    ArgumentTemplate,
+    ControlStep,
+    DownloadStep,
+    ModuleSpec,
+    RunStep,
+)
+from orchestrator.templating import ResultPending, Scope
+from orchestrator.templating.scope import TemplateNames
 
 if TYPE_CHECKING:
     from orchestrator.templating import ShellTemplate, TextTemplate, ValueTemplate
 
-    Template: TypeAlias = ShellTemplate | TextTemplate | ValueTemplate
+    AnyTemplate: TypeAlias = ShellTemplate | TextTemplate | ValueTemplate
 
 
-class Needs:
+class TemplateDependencies:
     """All templates of one step, each with the frame that it is seen from."""
 
-    def __init__(self, flat: Flat, outer: Mapping[str, Seen]) -> None:
-        self.flat, self.outer = flat, outer
-        self.frame, self.step = flat.frame, flat.step
+    def __init__(
+        self, expanded: ExpandedStep, host_environment: Mapping[str, ScopedTemplate]
+    ) -> None:
+        self.expanded, self.host_environment = expanded, host_environment
+        self.frame, self.step = expanded.task_scope, expanded.step
 
-    def _written(self) -> Iterable[tuple[Template, Frame]]:
+    def _written_templates(self) -> Iterable[tuple[AnyTemplate, TaskScope]]:
         """Those that the project's author wrote where they are rendered."""
-        does, around = self.step.does, self.flat.around
-        if isinstance(does, Run):
+        action, inherited = self.step.action, self.expanded.inherited
+        if isinstance(action, RunStep):
             for own in (
-                does.text,
-                does.stdin,
-                does.creates,
-                does.removes,
-                does.unless,
-                does.onlyif,
+                action.text,
+                action.stdin,
+                action.creates,
+                action.removes,
+                action.unless,
+                action.onlyif,
             ):
                 if own is not None:
                     yield own, self.frame
-        if isinstance(does, Module):
-            for value in self.frame.written.values():
-                yield _template(value), self.flat.caller
-            file = module_script.template_of(does, self.frame)
+        if isinstance(action, ModuleSpec):
+            for value in self.frame.written_args.values():
+                yield _value_template(value), self.expanded.caller
+            file = module_script.payload_template(action, self.frame)
             if file is not None:
-                yield file, self.flat.caller
-        if isinstance(does, Control):
-            yield does.value, self.frame
-        for seen in (around.chdir, *(s for _, s in around.environment)):
-            if seen is not None:
-                yield seen.what, seen.frame
+                yield file, self.expanded.caller
+        if isinstance(action, ControlStep):
+            yield action.value, self.frame
+        for scoped_template in (inherited.chdir, *(s for _, s in inherited.environment)):
+            if scoped_template is not None:
+                yield scoped_template.template, scoped_template.task_scope
 
-    def _templates(self) -> Iterable[tuple[Named, Frame]]:
-        around = self.flat.around
-        does = self.step.does
-        if isinstance(does, Run):
-            run = does
+    def _all_templates(self) -> Iterable[tuple[TemplateNames, TaskScope]]:
+        inherited = self.expanded.inherited
+        action = self.step.action
+        if isinstance(action, RunStep):
+            run = action
             for own in (run.text, run.stdin, run.creates, run.removes, run.unless, run.onlyif):
                 if own is not None:
                     yield own, self.frame
-        if isinstance(does, Module):
-            yield from self._of_module(does)
-        if isinstance(does, Download):
-            for own in (does.path, does.to):
+        if isinstance(action, ModuleSpec):
+            yield from self._module_templates(action)
+        if isinstance(action, DownloadStep):
+            for own in (action.path, action.to):
                 yield own, self.frame
-        if isinstance(does, Control):
-            yield does.value, self.frame
-            for that in does.that:
-                if not isinstance(that, bool):
-                    yield that, self.frame
-        if self.step.loop is not None and self.flat.loops:
+        if isinstance(action, ControlStep):
+            yield action.value, self.frame
+            for assertion in action.conditions:
+                if not isinstance(assertion, bool):
+                    yield assertion, self.frame
+        if self.step.loop is not None and self.expanded.is_open_loop:
             yield self.step.loop.over, self.frame
-        for seen in (
-            around.chdir,
-            around.timeout,
-            around.become,
-            *(s for _, s in around.environment),
+        for scoped_template in (
+            inherited.chdir,
+            inherited.timeout,
+            inherited.become,
+            *(s for _, s in inherited.environment),
         ):
-            if seen is not None:
-                yield seen.what, seen.frame
-        for judgement, frame in around.when:
-            if not isinstance(judgement, bool):
-                yield judgement, frame
+            if scoped_template is not None:
+                yield scoped_template.template, scoped_template.task_scope
+        for condition, task_scope in inherited.when:
+            if not isinstance(condition, bool):
+                yield condition, task_scope
 
-    def _of_module(self, module: Module) -> Iterable[tuple[Named, Frame]]:
+    def _module_templates(self, module: ModuleSpec) -> Iterable[tuple[TemplateNames, TaskScope]]:
         for script in (module.functions, module.probe, *(fix.text for fix in module.fixes)):
             if script is not None:
                 yield script, self.frame
         payloads = (each for load in module.payloads for each in (load.what, load.exclude))
-        for value in (*module.want.values(), *payloads, module.tries, module.within):
+        for value in (*module.want.values(), *payloads, module.validates, module.within):
             if value is not None:
                 yield value, self.frame
-        for argument in self.frame.written.values():
-            yield argument, self.flat.caller
-        file = module_script.template_of(module, self.frame)
+        for argument in self.frame.written_args.values():
+            yield argument, self.expanded.caller
+        file = module_script.payload_template(module, self.frame)
         if file is not None:
-            yield file, self.flat.caller
+            yield file, self.expanded.caller
 
-    def check(self) -> None:
+    def check_names(self) -> None:
         """Raise DefinitionError where a name can never be resolved."""
-        for template, frame in self._templates():
-            names = template.names - {"item"} if self.flat.loops else template.names
-            frame.check(names, template.mark)
-            self._fields(template, frame)
-            frame.ask(template.names | template.optional)
-        for seen in self.outer.values():
-            with suppress(Waits):
-                seen.what.render(seen.frame)
+        for template, task_scope in self._all_templates():
+            names = template.names - {"item"} if self.expanded.is_open_loop else template.names
+            task_scope.check_names(names, template.mark)
+            self._check_fields(template, task_scope)
+            task_scope.fetch_secrets(template.names | template.optional)
+        for scoped_template in self.host_environment.values():
+            with suppress(ResultPending):
+                scoped_template.template.render(scoped_template.task_scope)
 
-    def check_known(self, standing: Standing) -> None:
+    def check_renderable(self, context: StepContext) -> None:
         """Raise DefinitionError where something written can never be rendered, whatever the
         results are that the step waits for.
 
         What an open condition asks for is left alone: it may be what makes the rest right.
         """
-        open_names = {"facts", "hosts", "item"} | (standing.registered.keys() - standing.settled)
-        for judgement, _ in self.flat.around.when:
-            if not isinstance(judgement, bool):
-                open_names |= judgement.names | judgement.optional
-        for template, scope in self._reached():
+        open_names = {"facts", "hosts", "item"} | (
+            context.registered.keys() - context.settled_results
+        )
+        for condition, _ in self.expanded.inherited.when:
+            if not isinstance(condition, bool):
+                open_names |= condition.names | condition.optional
+        for template, scope in self._reached_templates():
             names = template.names | template.optional
-            unknown = frozenset(n for n in names if n in open_names or _waits(scope, n))
-            with suppress(Waits):
+            unknown = frozenset(n for n in names if n in open_names or _is_pending(scope, n))
+            with suppress(ResultPending):
                 templating.check_known(template, scope, unknown)
 
-    def _reached(self) -> Iterator[tuple[Template, Scope]]:
+    def _reached_templates(self) -> Iterator[tuple[AnyTemplate, Scope]]:
         """What is written, and what gives the names in it their values, as far as that waits."""
-        found: list[tuple[Template, Scope]] = list(self._written())
-        seen: set[tuple[int, str]] = set()
+        found: list[tuple[AnyTemplate, Scope]] = list(self._written_templates())
+        visited: set[tuple[int, str]] = set()
         for template, scope in found:  # it grows
             yield template, scope
-            if not isinstance(scope, Frame | HostScope):
+            if not isinstance(scope, TaskScope | HostScope):
                 continue
             for name in templating.names_in_any_case(template):
-                if (id(scope), name) not in seen and _waits(scope, name):
-                    seen.add((id(scope), name))
-                    behind = scope.behind(name)
-                    found += [(_template(behind[0]), behind[1])] if behind is not None else []
+                if (id(scope), name) not in visited and _is_pending(scope, name):
+                    visited.add((id(scope), name))
+                    behind = scope.template_behind(name)
+                    found += [(_value_template(behind[0]), behind[1])] if behind is not None else []
 
-    def check_judged(self) -> None:
+    def check_result_fields(self) -> None:
         """Raise DefinitionError where a condition on the step's own result names a field that no
         result has."""
         step = self.step
-        until = step.again.until if step.again else ()
-        judged = (*(step.changed_when or ()), *(step.failed_when or ()), *until)
-        for judgement in judged:
-            if not isinstance(judgement, bool):
-                self._fields(judgement, self.flat.caller)
+        until = step.retry.until if step.retry else ()
+        conditions = (*(step.changed_when or ()), *(step.failed_when or ()), *until)
+        for condition in conditions:
+            if not isinstance(condition, bool):
+                self._check_fields(condition, self.expanded.caller)
 
-    def _fields(self, template: Named, frame: Frame) -> None:
-        own = {*frame.task.params, *frame.extra}
-        place = frame.host.place
+    def _check_fields(self, template: TemplateNames, task_scope: TaskScope) -> None:
+        own = {*task_scope.task.params, *task_scope.extra}
+        position = task_scope.host.position
         uses = [use for use in template.fields if use.name not in own]
-        check_fields(uses, place.registered.keys() - place.made)
+        check_fields(uses, position.registered.keys() - position.set_names)
 
-    def items(self) -> frozenset[str]:
+    def items_awaited(self) -> frozenset[str]:
         """What the items of a loop wait for, also of other hosts."""
         try:
-            loop_items(self.step, self.frame)
-        except Waits as waits:
+            evaluate_loop_items(self.step, self.frame)
+        except ResultPending as waits:
             return waits.names
         return frozenset()
 
-    def awaited(self, standing: Standing) -> set[str]:
+    def names_awaited(self, context: StepContext) -> set[str]:
         """The names that it needs and that are still to come."""
-        named = {name for template, _ in self._templates() for name in template.names}
-        waited = {n for n in named if n in standing.registered and n not in standing.settled}
-        return waited | ({"facts"} & named)
+        names_used = {name for template, _ in self._all_templates() for name in template.names}
+        awaited = {
+            n for n in names_used if n in context.registered and n not in context.settled_results
+        }
+        return awaited | ({"facts"} & names_used)
 
 
-def _waits(scope: Scope, name: str) -> bool:
+def _is_pending(scope: Scope, name: str) -> bool:
     """Return whether a name leads to a result that is still to come."""
     try:
         scope.resolve(name)
-    except Waits:
+    except ResultPending:
         return True
     except (DefinitionError, KeyError):
         return False  # rendering says what is wrong, if it comes to that
     return False
 
 
-def _template(written: ArgumentTemplate) -> Template:
+def _value_template(written: ArgumentTemplate) -> AnyTemplate:
     """Return the template of a param's value; of a command, that of its text."""
     from orchestrator.templating import CommandTemplate
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.errors import DefinitionError, Problem, nearest
+from orchestrator.errors import DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model import ansible
-from orchestrator.model.host import FACTS, NUMBERS, App, Host
-from orchestrator.model.marked_value import Titled
+from orchestrator.model.host import FACT_NAMES, NUMERIC_FACT_NAMES, App, Host
+from orchestrator.model.marked_value import NamedObject
 from orchestrator.templating.scope import FieldUse
 
 
-class RunView(Titled, frozen=True):
+class RunView(NamedObject, frozen=True):
     """``run``, which prints as its id; ``release`` is the UTC start as 14 digits, one for all
     hosts, ``message`` what ``-m`` says of it, or ''."""
 
@@ -37,7 +37,7 @@ def run_view(run: str, user: str, started: float, message: str = "") -> RunView:
     return RunView(run, began, user, release, message)
 
 
-class Named(Titled, frozen=True):
+class NamedView(NamedObject, frozen=True):
     """``stage`` or ``task``, which print as their names."""
 
     name: str
@@ -47,7 +47,7 @@ class Named(Titled, frozen=True):
         return self.name
 
 
-class Lazy(Mapping[str, Any]):
+class LazyMapping(Mapping[str, Any]):
     """Values by name, each made when it is asked for."""
 
     __slots__ = ("_make", "_names")
@@ -70,7 +70,7 @@ class Lazy(Mapping[str, Any]):
         raise TypeError("a mapping has no text: name the part of it that is meant")
 
 
-class HostView(Titled, frozen=True):
+class HostView(NamedObject, frozen=True):
     """``host``, and each of ``hosts``, which print as their names; what is none of its own words
     is one of ``vars``."""
 
@@ -96,7 +96,7 @@ def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
     return HostView(host.name, host.connect.address, host.roles, variables)
 
 
-class AppView(Titled, frozen=True):
+class AppView(NamedObject, frozen=True):
     """``app``, which prints as its name. ``hosts`` are the names of those that it lives on,
     whatever is selected; ``lock`` is the path of its lock."""
 
@@ -125,16 +125,16 @@ def app_view(
     )
 
 
-RESULT = (
+RESULT_FIELDS = (
     *("status", "stdout", "stderr", "exit_status", "changed", "failed", "skipped", "succeeded"),
     *("item", "items"),
 )
-_CLOSED: dict[str, tuple[str, ...]] = {
-    "facts": (*FACTS, *NUMBERS),
-    "result": RESULT,
+_FIELDS_BY_NAME: dict[str, tuple[str, ...]] = {
+    "facts": (*FACT_NAMES, *NUMERIC_FACT_NAMES),
+    "result": RESULT_FIELDS,
     "run": RunView.__struct_fields__,
-    "stage": Named.__struct_fields__,
-    "task": Named.__struct_fields__,
+    "stage": NamedView.__struct_fields__,
+    "task": NamedView.__struct_fields__,
     "app": (*(name for name in AppView.__struct_fields__ if name[0] != "_"), "lock"),
 }
 
@@ -142,14 +142,20 @@ _CLOSED: dict[str, tuple[str, ...]] = {
 def check_fields(uses: Iterable[FieldUse], results: Container[str] = ()) -> None:
     """Raise DefinitionError for each field that its object does not have. ``results`` are the
     names that steps register."""
-    problems = []
+    diagnostics = []
     for use in uses:
-        known = _CLOSED.get(use.name) or (RESULT if use.name in results else None)
+        known = _FIELDS_BY_NAME.get(use.name) or (RESULT_FIELDS if use.name in results else None)
         if known is None or use.field in known:
             continue
-        words = ansible.RESULTS if known is RESULT else ansible.FACTS if use.name == "facts" else {}
-        hint = words.get(use.field, "").replace("NAME", use.name)
-        hint = hint or nearest(use.field, known) or f"there is: {', '.join(known)}"
-        problems.append(Problem(f"'{use.name}.{use.field}' is undefined", use.mark, hint))
-    if problems:
-        raise DefinitionError(*problems)
+        hints = (
+            ansible.RESULT_FIELD_HINTS
+            if known is RESULT_FIELDS
+            else ansible.FACT_HINTS
+            if use.name == "facts"
+            else {}
+        )
+        hint = hints.get(use.field, "").replace("NAME", use.name)
+        hint = hint or suggest_nearest(use.field, known) or f"there is: {', '.join(known)}"
+        diagnostics.append(Diagnostic(f"'{use.name}.{use.field}' is undefined", use.mark, hint))
+    if diagnostics:
+        raise DefinitionError(*diagnostics)

@@ -11,95 +11,105 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import DefinitionError, Problem
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.model import Module
+from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.model import ModuleSpec
 
 if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
 
-def check_exposed(module: Module, frame: Frame) -> None:
+def check_exposed_secrets(module: ModuleSpec, task_scope: TaskScope) -> None:
     """Refuse a secret in what the module exposes. Raises DefinitionError and Waits."""
-    if not _any_secret(frame):
+    if not _has_secrets(task_scope):
         return
     for param, template in module.exposes.items():
-        behind = frozenset(frame.hidden((param,)))
-        if not behind:
+        secret_names = frozenset(task_scope.secrets_behind((param,)))
+        if not secret_names:
             continue
-        found = sorted(behind & _shown(template.render(frame), frame))
+        found = sorted(secret_names & _secrets_shown_in(template.render(task_scope), task_scope))
         if found:
-            task, written = frame.task, frame.written.get(param)
-            what = f"the secret '{found[0]}' would be seen in `{param}` of `{task.name}`"
+            task, written = task_scope.task, task_scope.written_args.get(param)
+            message = f"the secret '{found[0]}' would be seen in `{param}` of `{task.name}`"
             mark = written.mark if written else task.params[param].mark
-            raise DefinitionError(Problem(what, mark, _HINT))
+            raise DefinitionError(Diagnostic(message, mark, _EXPOSED_HINT))
 
 
-_HINT = (
+_EXPOSED_HINT = (
     "all users of the host see the arguments of its processes: give it a value that is no secret"
 )
 
 
-def secret_params(frame: Frame) -> tuple[str, ...]:
+def secret_params(task_scope: TaskScope) -> tuple[str, ...]:
     """The params of the frame's task whose values are made of secrets."""
-    if not _any_secret(frame):
+    if not _has_secrets(task_scope):
         return ()
-    return tuple(name for name in frame.task.params if any(frame.hidden((name,))))
+    return tuple(name for name in task_scope.task.params if any(task_scope.secrets_behind((name,))))
 
 
-def shows_secret(text: str, frame: Frame) -> bool:
+def shows_secret(text: str, task_scope: TaskScope) -> bool:
     """Return True if the text shows a secret, or what stands for one that is not fetched."""
-    if not _any_secret(frame):
+    if not _has_secrets(task_scope):
         return False
-    known = frame.secrets
-    return bool(known.masks.shown(text)) or (known.fetch is None and "‹" in text)
+    known = task_scope.secrets
+    return bool(known.masker.secrets_shown_in(text)) or (known.fetch_secret is None and "‹" in text)
 
 
-def _any_secret(frame: Frame) -> bool:
+def _has_secrets(task_scope: TaskScope) -> bool:
     """Whether there is any so far: what was rendered has had its secrets fetched."""
-    return bool(frame.secrets.masks or frame.secrets.reads)
+    return bool(task_scope.secrets.masker or task_scope.secrets.stand_in_reads)
 
 
-def _shown(value: object, frame: Frame) -> frozenset[str]:
+def _secrets_shown_in(value: object, task_scope: TaskScope) -> frozenset[str]:
     """The names of the secrets that a value shows, or of which it shows what stands for them."""
-    texts = list(_texts(value))
-    masks = frame.secrets.masks
-    shown = {name for text in texts for name in masks.shown(text).values()}
+    texts = list(_nested_texts(value))
+    masks = task_scope.secrets.masker
+    shown = {name for text in texts for name in masks.secrets_shown_in(text).values()}
     return frozenset(shown | {part.partition("›")[0] for t in texts for part in t.split("‹")[1:]})
 
 
-def _texts(value: object) -> Iterator[str]:
+def _nested_texts(value: object) -> Iterator[str]:
     if isinstance(value, Iterable) and not isinstance(value, str):
         for each in value:
-            yield from _texts(each)
+            yield from _nested_texts(each)
     elif value is not None:
         yield str(value)
 
 
 def refuse_host_text(
-    template: ValueTemplate, frame: Frame, what: str, why: str, hint: str = ""
+    template: ValueTemplate,
+    task_scope: TaskScope,
+    option_name: str,
+    consequence: str,
+    hint: str = "",
 ) -> None:
     """Raise DefinitionError where a value is made of text from a host, as far as names tell: also
     before any of it is known. ``what``: the option; ``why``: what the host would choose by it."""
     for name in sorted(template.sources):
-        if frame.from_host(name):
-            raise _refusal(template, what, why, hint, f" (`{name}`)")
+        if task_scope.from_host(name):
+            raise _untrusted_error(template, option_name, consequence, hint, f" (`{name}`)")
 
 
-def render_own(template: ValueTemplate, frame: Frame, what: str, why: str, hint: str = "") -> Any:
+def render_trusted(
+    template: ValueTemplate,
+    task_scope: TaskScope,
+    option_name: str,
+    consequence: str,
+    hint: str = "",
+) -> Any:
     """Return a value that no host had a part in. Raises DefinitionError as ``refuse_host_text``
     does, and where a name leads to such text by way of an object (``host.vars.x``); Waits."""
-    refuse_host_text(template, frame, what, why, hint)
-    place = frame.host.place
-    heard = place.heard
-    value = template.render(frame)
-    if place.heard != heard:
-        raise _refusal(template, what, why, hint, "")
+    refuse_host_text(template, task_scope, option_name, consequence, hint)
+    position = task_scope.host.position
+    reads_before = position.host_text_reads
+    value = template.render(task_scope)
+    if position.host_text_reads != reads_before:
+        raise _untrusted_error(template, option_name, consequence, hint, "")
     return value
 
 
-def _refusal(
-    template: ValueTemplate, what: str, why: str, hint: str, which: str
+def _untrusted_error(
+    template: ValueTemplate, option_name: str, consequence: str, hint: str, source: str
 ) -> DefinitionError:
-    said = f"`{what}` is made of text from a host{which}, which {why}"
-    return DefinitionError(Problem(said, template.mark, hint))
+    message = f"`{option_name}` is made of text from a host{source}, which {consequence}"
+    return DefinitionError(Diagnostic(message, template.mark, hint))

@@ -1,22 +1,22 @@
 """Task files: found, read, typed, and held against each other."""
 
-from orchestrator.playbook.model import Request, Task
+from orchestrator.playbook.model import Task, TaskRequest
 from orchestrator.playbook.task_loader import (
-    MOST_STEPS,
-    Tasks,
-    check_requests,
-    load,
-    params_below,
-    required_below,
+    MAX_STEPS,
+    LoadedTasks,
+    check_task_requests,
+    effective_params,
+    load_tasks,
+    required_params,
 )
 
 __all__ = [
-    "MOST_STEPS",
-    "Request",
+    "MAX_STEPS",
+    "LoadedTasks",
     "Task",
-    "Tasks",
-    "check_requests",
-    "load",
-    "params_below",
-    "required_below",
+    "TaskRequest",
+    "check_task_requests",
+    "effective_params",
+    "load_tasks",
+    "required_params",
 ]

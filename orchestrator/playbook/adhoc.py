@@ -5,15 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from orchestrator.errors import Mark
-from orchestrator.playbook.model import Run, Step, Task
+from orchestrator.errors import SourcePosition
+from orchestrator.playbook.model import RunStep, Step, Task
 
-_PLACE = Mark("<command line>")
+_COMMAND_LINE_MARK = SourcePosition("<command line>")
 
 
-def command(words: Sequence[str], *, readonly: bool) -> Task:
+def adhoc_task(words: Sequence[str], *, readonly: bool) -> Task:
     """A task that runs the command: several words are quoted as they stand; a single one is
     shell text, so that a pipeline can be given in quotes."""
     literal = words[0] if len(words) == 1 else shlex.join(words)
-    run = Run(text=None, literal=literal, readonly=readonly)
-    return Task("exec", _PLACE, "A command from the command line", steps=(Step(run, _PLACE),))
+    run = RunStep(text=None, literal=literal, readonly=readonly)
+    return Task(
+        "exec",
+        _COMMAND_LINE_MARK,
+        "A command from the command line",
+        steps=(Step(run, _COMMAND_LINE_MARK),),
+    )

@@ -4,43 +4,49 @@ from __future__ import annotations
 
 BECOME_HINT = "write true (root), the name of a user, or false for the login user"
 
-INHERITED = frozenset({"environment", "chdir", "timeout", "when", "tags", "become"})
+INHERITED_KEYS = frozenset({"environment", "chdir", "timeout", "when", "tags", "become"})
 
-HOOKS = frozenset({"before", "after", "failed", "apps"})
+HOOK_KEYS = frozenset({"before", "after", "failed", "apps"})
 
-BODY = frozenset({"steps", "tasks", "handlers", "rollback"})
+BODY_KEYS = frozenset({"steps", "tasks", "handlers", "rollback"})
 
-MODULE = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
-MODULE |= {"contained", "exposes", "makes", "reads", "requires", "unique"}
+MODULE_KEYS = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
+MODULE_KEYS |= {"contained", "exposes", "makes", "reads", "requires", "unique"}
 
-RULES = ("one_of", "disjoint")
+RULE_KEYS = ("one_of", "disjoint")
 
-TASK = INHERITED | HOOKS | BODY | MODULE | {"desc", "roles", "params", "vars", "example", *RULES}
+TASK_KEYS = (
+    INHERITED_KEYS
+    | HOOK_KEYS
+    | BODY_KEYS
+    | MODULE_KEYS
+    | {"desc", "roles", "params", "vars", "example", *RULE_KEYS}
+)
 
-CONTROL = frozenset({"set", "fail", "assert", "wait"})
+CONTROL_KEYS = frozenset({"set", "fail", "assert", "wait"})
 
-JUDGED = frozenset({"changed_when", "failed_when"})
+CONDITION_KEYS = frozenset({"changed_when", "failed_when"})
 
-AGAIN = frozenset({"until", "retries", "delay"})
+RETRY_KEYS = frozenset({"until", "retries", "delay"})
 
-STEP = INHERITED | JUDGED | AGAIN
-STEP |= {"name", "register", "ignore_errors", "loop", "loop_control", "notify"}
-STEP |= {"delegate_to", "local"}
+STEP_KEYS = INHERITED_KEYS | CONDITION_KEYS | RETRY_KEYS
+STEP_KEYS |= {"name", "register", "ignore_errors", "loop", "loop_control", "notify"}
+STEP_KEYS |= {"delegate_to", "local"}
 
-RUN = frozenset({"readonly", "creates", "removes", "unless", "onlyif", "stdin", "shell"})
+RUN_KEYS = frozenset({"readonly", "creates", "removes", "unless", "onlyif", "stdin", "shell"})
 
-BLOCK = frozenset({"block", "rescue", "always"})
+BLOCK_KEYS = frozenset({"block", "rescue", "always"})
 
-BLOCK_STEP = INHERITED | BLOCK | {"name", "ignore_errors", "local"}
+BLOCK_STEP_KEYS = INHERITED_KEYS | BLOCK_KEYS | {"name", "ignore_errors", "local"}
 
-ITEM = INHERITED | {"name", "once", "on", "batch", "max_failures"}
+ITEM_KEYS = INHERITED_KEYS | {"name", "once", "on", "batch", "max_failures"}
 
-IN_PLACE = ITEM | BODY | {"desc", "roles"}
+INLINE_TASK_KEYS = ITEM_KEYS | BODY_KEYS | {"desc", "roles"}
 
-PARAM = frozenset({"type", "default", "required", "choices", "help", "secret"})
-PARAM |= {"elements", "absolute"}
+PARAM_KEYS = frozenset({"type", "default", "required", "choices", "help", "secret"})
+PARAM_KEYS |= {"elements", "absolute"}
 
-NOT_YET = {
+UNSUPPORTED_KEYS = {
     "step": frozenset[str](),
     "item": frozenset[str](),
     "task": frozenset[str](),
@@ -48,7 +54,7 @@ NOT_YET = {
 }
 """Keys of the design that this version refuses, rather than read and not obey."""
 
-MEANINGS = {
+KEYWORD_HELP = {
     "run": "`run: TEXT` runs a command, or several lines that stop at the first that fails.",
     "download": "`download: {path: …, to: …}` brings a file of the host to this machine.",
     "wait": "`wait: 10s` pauses this host.",

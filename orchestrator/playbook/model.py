@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct, field
 
-from orchestrator.errors import Mark
-from orchestrator.model.marked_value import Key, Value, Values
+from orchestrator.errors import SourcePosition
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values
 
 if TYPE_CHECKING:
     from orchestrator.templating import (
@@ -24,13 +24,13 @@ PARAM_TYPES = tuple(
 )
 ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind != "file")
 
-Judgement: TypeAlias = "Expression | bool"
+ConditionExpr: TypeAlias = "Expression | bool"
 
 ArgumentTemplate: TypeAlias = "ValueTemplate | CommandTemplate"
 """What a param is given, as written; a CommandTemplate where it is a command or a list of them."""
 
 
-class Param(Struct, frozen=True):
+class TaskParam(Struct, frozen=True):
     """One parameter of a task file. Without a default and not required it is ``none``.
 
     ``elements`` is the type of a list's items, '' for any; an ``absolute`` path begins with / or
@@ -38,48 +38,48 @@ class Param(Struct, frozen=True):
     """
 
     name: str
-    mark: Mark
+    mark: SourcePosition
     type: str = "str"
     default: ArgumentTemplate | None = None
     required: bool = False
     choices: tuple[Any, ...] = ()
     help: str = ""
     secret: bool = False
-    written_default: Value | None = None
+    written_default: MarkedValue | None = None
     elements: str = ""
     absolute: bool = False
 
     @property
-    def runs(self) -> bool:
+    def is_command(self) -> bool:
         """Whether it is a command, or a list of them."""
         return "command" in (self.type, self.elements)
 
 
-class Rule(Struct, frozen=True):
+class ParamRule(Struct, frozen=True):
     """What several params of a file must be together. ``kind``: ``one_of`` (exactly one of them is
     given) or ``disjoint`` (no path in one of them is, or is in, another)."""
 
     kind: str
-    names: tuple[Key, ...]
-    mark: Mark
+    names: tuple[MarkedKey, ...]
+    mark: SourcePosition
 
 
-class Modifiers(Struct, frozen=True):
+class CommonOptions(Struct, frozen=True):
     """What a step, an item, a task or a playbook says of all that is inside it.
 
     Every ``when`` must hold; ``environment`` and ``tags`` add up, inner over outer; the
     innermost ``chdir``, ``timeout`` (seconds) and ``become`` (a user, or true for root) count.
     """
 
-    when: tuple[Judgement, ...] = ()
-    environment: Mapping[Key, ValueTemplate] = field(default_factory=dict)
+    when: tuple[ConditionExpr, ...] = ()
+    environment: Mapping[MarkedKey, ValueTemplate] = field(default_factory=dict)
     chdir: ValueTemplate | None = None
     timeout: ValueTemplate | None = None
     tags: tuple[str, ...] = ()
     become: ValueTemplate | None = None
 
 
-class Run(Struct, frozen=True):
+class RunStep(Struct, frozen=True):
     """A command. ``literal`` text is sent as it is (from the command line); else ``text``."""
 
     text: ShellTemplate | None
@@ -93,7 +93,7 @@ class Run(Struct, frozen=True):
     onlyif: ShellTemplate | None = None
 
 
-class Payload(Struct, frozen=True):
+class ModulePayload(Struct, frozen=True):
     """Bytes that a module brings along. ``kind``: ``text`` (the value itself), or ``file``,
     ``template`` and ``tree``, where the value is a path on this side; of a tree, ``exclude`` are
     the patterns of what is left out."""
@@ -103,7 +103,7 @@ class Payload(Struct, frozen=True):
     exclude: ValueTemplate | None = None
 
 
-class Fix(Struct, frozen=True):
+class ModuleFix(Struct, frozen=True):
     """What mends these keys of ``want``, or all of them where none is named."""
 
     keys: tuple[str, ...]
@@ -113,11 +113,11 @@ class Fix(Struct, frozen=True):
 ANYTHING = "anything"
 """Stands under `makes` and `reads` in place of a list."""
 
-Extent: TypeAlias = "tuple[ValueTemplate, ...] | str | None"
+PathExtent: TypeAlias = "tuple[ValueTemplate, ...] | str | None"
 """Paths, and names of users and groups; or ANYTHING; None: nothing is said."""
 
 
-class Module(Struct, frozen=True):
+class ModuleSpec(Struct, frozen=True):
     """What is to be so on a host: the only step of its file.
 
     ``probe`` states what is; where that differs from ``want``, the fixes run, in order, and
@@ -134,16 +134,16 @@ class Module(Struct, frozen=True):
     """
 
     probe: ShellTemplate
-    want: Mapping[Key, ValueTemplate] = field(default_factory=dict)
-    fixes: tuple[Fix, ...] = ()
-    payloads: tuple[Payload, ...] = ()
-    tries: ValueTemplate | None = None
+    want: Mapping[MarkedKey, ValueTemplate] = field(default_factory=dict)
+    fixes: tuple[ModuleFix, ...] = ()
+    payloads: tuple[ModulePayload, ...] = ()
+    validates: ValueTemplate | None = None
     within: ValueTemplate | None = None
     functions: ShellTemplate | None = None
-    contained: Judgement = False
+    contained: ConditionExpr = False
     exposes: Mapping[str, ValueTemplate] = field(default_factory=dict)
-    makes: Extent = None
-    reads: Extent = None
+    makes: PathExtent = None
+    reads: PathExtent = None
     unique: ValueTemplate | None = None
     requires: tuple[tuple[str, ...], ...] = ()
 
@@ -153,19 +153,19 @@ class Module(Struct, frozen=True):
         return not self.fixes
 
 
-class Call(Struct, frozen=True):
+class TaskCall(Struct, frozen=True):
     """A task file called by its name, with arguments as written; ``args``, compiled as the
     types of that file's params have it, are there once it is read. ``judged``: the modifiers
     beside it that only a module, being one step, can have."""
 
     task: str
-    mark: Mark
+    mark: SourcePosition
     args: dict[str, ArgumentTemplate] = field(default_factory=dict)
     written: Values = field(default_factory=dict)
-    judged: tuple[Key, ...] = ()
+    judged: tuple[MarkedKey, ...] = ()
 
 
-class Block(Struct, frozen=True):
+class StepBlock(Struct, frozen=True):
     """Steps as one: where one of them fails, ``rescue`` runs in place of the rest and makes up
     for it; ``always`` runs in any case, and last."""
 
@@ -174,7 +174,7 @@ class Block(Struct, frozen=True):
     always: tuple[Step, ...] = ()
 
 
-class Control(Struct, frozen=True):
+class ControlStep(Struct, frozen=True):
     """What this side does and no host: ``kind`` is set, fail, assert or wait.
 
     ``value`` is what is set (a mapping; ``names`` are its keys), the message, or the seconds;
@@ -183,11 +183,11 @@ class Control(Struct, frozen=True):
 
     kind: str
     value: ValueTemplate
-    that: tuple[Judgement, ...] = ()
+    conditions: tuple[ConditionExpr, ...] = ()
     names: tuple[str, ...] = ()
 
 
-class Download(Struct, frozen=True):
+class DownloadStep(Struct, frozen=True):
     """A file that is brought from the host to this side: from ``path`` there to ``to``."""
 
     path: ValueTemplate
@@ -199,16 +199,16 @@ class Download(Struct, frozen=True):
         return True
 
 
-class Again(Struct, frozen=True):
+class RetryPolicy(Struct, frozen=True):
     """Run a step again until ``until`` holds: at most ``retries`` times more, ``delay`` seconds
     after one another."""
 
-    until: tuple[Judgement, ...]
+    until: tuple[ConditionExpr, ...]
     retries: int = 3
     delay: float = 5.0
 
 
-class Loop(Struct, frozen=True):
+class StepLoop(Struct, frozen=True):
     """Run a step for every item of ``over``: a list, or a mapping's ``key`` and ``value``.
 
     ``label`` is what an item is called on screen.
@@ -222,40 +222,40 @@ class Step(Struct, frozen=True):
     """One step of a task. The judgements are None where the step leaves them out. ``local``: it
     is run on this machine."""
 
-    does: Run | Call | Block | Control | Module | Download
-    mark: Mark
+    action: RunStep | TaskCall | StepBlock | ControlStep | ModuleSpec | DownloadStep
+    mark: SourcePosition
     name: TextTemplate | None = None
-    mods: Modifiers = Modifiers()
+    options: CommonOptions = CommonOptions()
     register: str = ""
-    changed_when: tuple[Judgement, ...] | None = None
-    failed_when: tuple[Judgement, ...] | None = None
-    ignore_errors: Judgement = False
-    loop: Loop | None = None
-    again: Again | None = None
-    notify: tuple[Key, ...] = ()
+    changed_when: tuple[ConditionExpr, ...] | None = None
+    failed_when: tuple[ConditionExpr, ...] | None = None
+    ignore_errors: ConditionExpr = False
+    loop: StepLoop | None = None
+    retry: RetryPolicy | None = None
+    notify: tuple[MarkedKey, ...] = ()
     delegate_to: ValueTemplate | None = None
     local: bool = False
 
-    def inner(self) -> Iterator[Step]:
+    def nested_steps(self) -> Iterator[Step]:
         """The step itself and, of a block, all steps in it."""
         yield self
-        if isinstance(self.does, Block):
-            for step in (*self.does.steps, *self.does.rescue, *self.does.always):
-                yield from step.inner()
+        if isinstance(self.action, StepBlock):
+            for step in (*self.action.steps, *self.action.rescue, *self.action.always):
+                yield from step.nested_steps()
 
 
-class Share(Struct, frozen=True):
+class HostCount(Struct, frozen=True):
     """A number of hosts, or a percentage of them."""
 
     number: int
     percent: bool = False
 
-    def of(self, count: int) -> int:
+    def hosts_of(self, count: int) -> int:
         """How many of ``count`` hosts that is; a percentage is rounded down."""
         return count * self.number // 100 if self.percent else self.number
 
 
-class Item(Struct, frozen=True):
+class PlaybookItem(Struct, frozen=True):
     """One item of a playbook: a call by name, a task in place, or ``commit`` (None).
 
     ``once``: only the primary runs it (``anyone``: or, if that is out, another host).
@@ -263,14 +263,14 @@ class Item(Struct, frozen=True):
     ``max_failures``: how many hosts may fail in it before the run stops.
     """
 
-    does: Call | Task | None
-    mark: Mark
+    action: TaskCall | Task | None
+    mark: SourcePosition
     name: str = ""
-    mods: Modifiers = Modifiers()
+    options: CommonOptions = CommonOptions()
     once: bool = False
-    anyone: bool = False
-    batch: tuple[Share, ...] = ()
-    max_failures: Share | None = None
+    any_host: bool = False
+    batch: tuple[HostCount, ...] = ()
+    max_failures: HostCount | None = None
 
 
 class Task(Struct, frozen=True):
@@ -282,74 +282,74 @@ class Task(Struct, frozen=True):
     """
 
     name: str
-    mark: Mark
+    mark: SourcePosition
     desc: str = ""
-    roles: tuple[Key, ...] | None = None
-    params: Mapping[str, Param] = field(default_factory=dict)
+    roles: tuple[MarkedKey, ...] | None = None
+    params: Mapping[str, TaskParam] = field(default_factory=dict)
     vars: Values = field(default_factory=dict)
-    mods: Modifiers = Modifiers()
+    options: CommonOptions = CommonOptions()
     steps: tuple[Step, ...] | None = None
-    tasks: tuple[Item, ...] | None = None
+    tasks: tuple[PlaybookItem, ...] | None = None
     handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     rollback: tuple[Step, ...] = ()
-    before: tuple[Key, ...] = ()
-    after: tuple[Key, ...] = ()
-    failed: tuple[Key, ...] = ()
-    apps: tuple[Key, ...] = ()
+    before: tuple[MarkedKey, ...] = ()
+    after: tuple[MarkedKey, ...] = ()
+    failed: tuple[MarkedKey, ...] = ()
+    apps: tuple[MarkedKey, ...] = ()
     example: str = ""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ParamRule, ...] = ()
 
     @property
-    def module(self) -> Module | None:
+    def module(self) -> ModuleSpec | None:
         """What a file with a ``probe`` is; its only step."""
-        first = self.steps[0].does if self.steps else None
-        return first if isinstance(first, Module) else None
+        first = self.steps[0].action if self.steps else None
+        return first if isinstance(first, ModuleSpec) else None
 
-    def in_place(self) -> Iterator[Task]:
+    def inline_tasks(self) -> Iterator[Task]:
         """The task itself and those in place in it."""
         yield self
         for item in self.tasks or ():
-            if isinstance(item.does, Task):
-                yield from item.does.in_place()
+            if isinstance(item.action, Task):
+                yield from item.action.inline_tasks()
 
     def own_steps(self) -> Iterator[Step]:
         """Its steps, handlers and rollback, without those of its tasks in place."""
         for steps in (self.steps or (), self.rollback, *self.handlers.values()):
             for step in steps:
-                yield from step.inner()
+                yield from step.nested_steps()
 
     def all_steps(self) -> Iterator[Step]:
         """Every step that stands in this file, those of its tasks in place included."""
-        for task in self.in_place():
+        for task in self.inline_tasks():
             yield from task.own_steps()
 
-    def modifiers(self) -> Iterator[Modifiers]:
+    def all_options(self) -> Iterator[CommonOptions]:
         """Those of this task and of its items, tasks in place included; not those of steps."""
-        yield self.mods
+        yield self.options
         for item in self.tasks or ():
-            yield item.mods
-            if isinstance(item.does, Task):
-                yield from item.does.modifiers()
+            yield item.options
+            if isinstance(item.action, Task):
+                yield from item.action.all_options()
 
-    def called(self) -> Iterator[Call]:
+    def step_calls(self) -> Iterator[TaskCall]:
         """Every call that is a step, in this file."""
-        return (step.does for step in self.all_steps() if isinstance(step.does, Call))
+        return (step.action for step in self.all_steps() if isinstance(step.action, TaskCall))
 
-    def scheduled(self) -> Iterator[Call]:
+    def item_calls(self) -> Iterator[TaskCall]:
         """Every call that is an item of ``tasks``, in this file."""
         for item in self.tasks or ():
-            if isinstance(item.does, Task):
-                yield from item.does.scheduled()
-            elif item.does is not None:
-                yield item.does
+            if isinstance(item.action, Task):
+                yield from item.action.item_calls()
+            elif item.action is not None:
+                yield item.action
 
-    def calls(self) -> Iterator[Call]:
+    def all_calls(self) -> Iterator[TaskCall]:
         """Every call by name in this file."""
-        yield from self.scheduled()
-        yield from self.called()
+        yield from self.item_calls()
+        yield from self.step_calls()
 
 
-class Request(Struct, frozen=True):
+class TaskRequest(Struct, frozen=True):
     """A task as the command line asks for it, with the ``key=value`` that stood after it."""
 
     task: str

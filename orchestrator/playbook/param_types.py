@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.errors import DefinitionError, nearest
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.marked_value import CommandText, HomePath, Titled
-from orchestrator.model.text_encoding import quote_text
-from orchestrator.playbook.model import Param
-from orchestrator.yamlio.yaml_loader import parse
+from orchestrator.errors import DefinitionError, suggest_nearest
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.marked_value import CommandText, HomePath, NamedObject
+from orchestrator.model.text_encoding import repr_text
+from orchestrator.playbook.model import TaskParam
+from orchestrator.yamlio.yaml_loader import parse_yaml
 
-_KNOWN = frozenset("wWsSbB123456789")
+_KNOWN_ESCAPES = frozenset("wWsSbB123456789")
 """The letters and digits that GNU's and busybox's grep know behind a backslash."""
 
 _ESCAPES = {
@@ -41,11 +41,11 @@ _GROUPS = {
     "<": "write ( alone, and what is to match",
     "P": "write ( alone: groups have no names",
 }
-_BRACKETS = regex(r"\[\^?\]?")
-_INTERVAL = regex(r"\{[0-9]*,?[0-9]*\}")
+_BRACKETS = lazy_regex(r"\[\^?\]?")
+_INTERVAL = lazy_regex(r"\{[0-9]*,?[0-9]*\}")
 
 
-def not_posix(text: str) -> str:
+def posix_regex_error(text: str) -> str:
     """What the first thing is that POSIX does not have, and what to write instead, as the end of a
     sentence that begins with "which"; '' where all is well, or a mistake that grep tells."""
     at, quantifier = 0, ""
@@ -54,7 +54,7 @@ def not_posix(text: str) -> str:
         if char in "?+" and quantifier:
             return f"has no {quantifier}{char}: leave out the {char}"
         quantifier = char if char in "*+?" and at else ""
-        if char == "\\" and behind.isascii() and behind.isalnum() and behind not in _KNOWN:
+        if char == "\\" and behind.isascii() and behind.isalnum() and behind not in _KNOWN_ESCAPES:
             return f"has no \\{behind}: {_ESCAPES.get(behind, 'write what it stands for')}"
         if char == "(" and behind == "?":
             kind = text[at + 2 : at + 3]
@@ -88,11 +88,11 @@ def _set_end(text: str, at: int) -> int:
     return min(at + 1, len(text))
 
 
-_INT = regex(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
-_MODE = regex(r"[0-7]{3,4}")
+_INT = lazy_regex(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
+_MODE = lazy_regex(r"[0-7]{3,4}")
 
 
-class ItemError(ValueError):
+class ListItemError(ValueError):
     """An item of a list cannot have its type. ``index`` counts from 0."""
 
     def __init__(self, index: int, why: str) -> None:
@@ -100,7 +100,7 @@ class ItemError(ValueError):
         self.index = index
 
 
-def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
+def convert_param(param: TaskParam, value: Any, *, typed: bool = True) -> Any:
     """The value in the param's type. ``typed`` False: text from the command line, where a
     list's entries are joined by commas; elsewhere a text is a list of just that.
 
@@ -111,139 +111,143 @@ def convert(param: Param, value: Any, *, typed: bool = True) -> Any:
             raise ValueError("needs a value, found nothing")
         return None
     if param.type == "list" and isinstance(value, str) and not typed:
-        value = _written_list(value)
+        value = _parse_list(value)
         if param.elements == "command":  # who types it writes all of it
             value = [CommandText(item) if type(item) is str else item for item in value]
-    result = _CONVERT[param.type](value)
+    result = _CONVERTERS[param.type](value)
     if param.elements:
-        result = [_item(param.elements, index, item) for index, item in enumerate(result)]
+        result = [_convert_item(param.elements, index, item) for index, item in enumerate(result)]
     if param.absolute and not (isinstance(result, HomePath) or result.startswith("/")):
-        raise ValueError(f"must begin with / or ~/, found {_kind(value)}")
+        raise ValueError(f"must begin with / or ~/, found {_type_name(value)}")
     if param.choices and result not in param.choices:
         known = [str(choice) for choice in param.choices]
-        hint = nearest(str(result), known)
-        what = f"must be one of {', '.join(known)}, found {quote_text(result)}"
+        hint = suggest_nearest(str(result), known)
+        what = f"must be one of {', '.join(known)}, found {repr_text(result)}"
         raise ValueError(f"{what}; {hint}" if hint else what)
     return result
 
 
-def _item(kind: str, index: int, value: Any) -> Any:
+def _convert_item(kind: str, index: int, value: Any) -> Any:
     try:
-        return _CONVERT[kind](value)
+        return _CONVERTERS[kind](value)
     except ValueError as error:
-        raise ItemError(index, str(error)) from None
+        raise ListItemError(index, str(error)) from None
 
 
-def _written_list(text: str) -> list[Any]:
+def _parse_list(text: str) -> list[Any]:
     """``a,b``, or a list as YAML writes it: ``[a, "b, c"]``. Raises ValueError."""
     if not text.startswith("["):
         return text.split(",") if text else []
     try:
-        found = parse(text, "").plain()
+        found = parse_yaml(text, "").to_plain()
     except DefinitionError as error:
-        why = error.problems[0].what
-        raise ValueError(f"must be a list, found {quote_text(text)}: {why}") from None
+        why = error.diagnostics[0].message
+        raise ValueError(f"must be a list, found {repr_text(text)}: {why}") from None
     return found if isinstance(found, list) else [found]
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float | Titled):
+    if isinstance(value, bool) or not isinstance(value, int | float | NamedObject):
         hint = ": put it in quotes if the text is meant" if isinstance(value, bool) else ""
-        raise ValueError(f"must be text, found {_kind(value)}{hint}")
+        raise ValueError(f"must be text, found {_type_name(value)}{hint}")
     return str(value)
 
 
-def _int(value: Any) -> int:
+def _to_int(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and _INT.fullmatch(value.strip()):
         return int(value)
-    raise ValueError(f"must be a whole number, found {_kind(value)}")
+    raise ValueError(f"must be a whole number, found {_type_name(value)}")
 
 
-def _float(value: Any) -> float:
+def _to_float(value: Any) -> float:
     try:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         return float(value if isinstance(value, str) else "no")
     except (ValueError, OverflowError):
-        raise ValueError(f"must be a number, found {_kind(value)}") from None
+        raise ValueError(f"must be a number, found {_type_name(value)}") from None
 
 
-def _bool(value: Any) -> bool:
+def _to_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
         return bool(value == "true")
-    raise ValueError(f"must be true or false, found {_kind(value)}")
+    raise ValueError(f"must be true or false, found {_type_name(value)}")
 
 
-def _list(value: Any) -> list[Any]:
+def _to_list(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return list(value)
     if isinstance(value, str) and value.strip():
         return [value]
-    raise ValueError(f"must be a list, found {_kind(value)}")
+    raise ValueError(f"must be a list, found {_type_name(value)}")
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def _to_dict(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    raise ValueError(f"must be a mapping, found {_kind(value)}; on the command line, use -e @FILE")
+    raise ValueError(
+        f"must be a mapping, found {_type_name(value)}; on the command line, use -e @FILE"
+    )
 
 
-def _path(value: Any) -> str:
-    text = _text(value)
+def _to_path(value: Any) -> str:
+    text = _to_text(value)
     if not text.strip():
         raise ValueError("must be a path, found blank text")
     return HomePath(text) if text == "~" or text.startswith("~/") else text
 
 
-def _command(value: Any) -> CommandText:
+def _to_command(value: Any) -> CommandText:
     """The compiled text of a command. Any other text may hold what nobody quoted."""
     if isinstance(value, CommandText):
         return value
-    raise ValueError(f"must be a command, found {_kind(value)} in which no value is quoted")
+    raise ValueError(f"must be a command, found {_type_name(value)} in which no value is quoted")
 
 
-def _subpath(value: Any) -> str:
+def _to_subpath(value: Any) -> str:
     """A path below a folder, which it does not lead out of, without needless parts."""
-    text = _text(value)
+    text = _to_text(value)
     parts = text.split("/")
     if text.startswith(("/", "~/")) or text == "~" or ".." in parts:
-        raise ValueError(f"must be a path that stays below its folder, found {_kind(value)}")
+        raise ValueError(f"must be a path that stays below its folder, found {_type_name(value)}")
     inner = "/".join(part for part in parts if part not in ("", "."))
     if not inner.strip():
-        raise ValueError(f"must name something below its folder, found {_kind(value)}")
+        raise ValueError(f"must name something below its folder, found {_type_name(value)}")
     return inner
 
 
-def _name(value: Any) -> str:
+def _to_name(value: Any) -> str:
     """What one file or folder can be called, and no more than that."""
-    text = _text(value)
+    text = _to_text(value)
     if not text.strip() or "/" in text or text in (".", "..") or not text.isprintable():
-        raise ValueError(f"must be the name of a file or folder, without /, found {_kind(value)}")
+        raise ValueError(
+            f"must be the name of a file or folder, without /, found {_type_name(value)}"
+        )
     return text
 
 
-def _regex(value: Any) -> str:
-    text = _text(value)
-    why = not_posix(text)
+def _to_regex(value: Any) -> str:
+    text = _to_text(value)
+    why = posix_regex_error(text)
     if why:
         raise ValueError(f"must be a POSIX extended regular expression (grep -E), which {why}")
     return text
 
 
-def _mode(value: Any) -> str:
+def _to_mode(value: Any) -> str:
     if isinstance(value, str) and _MODE.fullmatch(value):
         return value.rjust(4, "0")
     hint = f": write '0{value}' in quotes" if isinstance(value, int) else ""
     raise ValueError(f"must be a file mode, three or four octal digits as text{hint}")
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     match value:
         case None:
             return "nothing"
@@ -259,19 +263,19 @@ def _kind(value: Any) -> str:
             return "a mapping"
 
 
-_CONVERT: dict[str, Callable[[Any], Any]] = {
-    "str": _text,
-    "int": _int,
-    "float": _float,
-    "bool": _bool,
-    "list": _list,
-    "dict": _dict,
-    "path": _path,
-    "subpath": _subpath,
-    "name": _name,
-    "mode": _mode,
-    "regex": _regex,
-    "file": _path,
-    "command": _command,
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "str": _to_text,
+    "int": _to_int,
+    "float": _to_float,
+    "bool": _to_bool,
+    "list": _to_list,
+    "dict": _to_dict,
+    "path": _to_path,
+    "subpath": _to_subpath,
+    "name": _to_name,
+    "mode": _to_mode,
+    "regex": _to_regex,
+    "file": _to_path,
+    "command": _to_command,
     "any": lambda value: value,
 }

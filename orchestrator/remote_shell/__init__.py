@@ -1,5 +1,19 @@
 """The streamed shell session: one shell per host, driven through a ``Channel``."""
 
-from orchestrator.remote_shell.shell_session import Ending, How, Listener, Lost, NotReady, Session
+from orchestrator.remote_shell.shell_session import (
+    CommandResult,
+    EndReason,
+    SessionListener,
+    SessionLostError,
+    ShellNotReadyError,
+    ShellSession,
+)
 
-__all__ = ["Ending", "How", "Listener", "Lost", "NotReady", "Session"]
+__all__ = [
+    "CommandResult",
+    "EndReason",
+    "SessionListener",
+    "SessionLostError",
+    "ShellNotReadyError",
+    "ShellSession",
+]

@@ -13,10 +13,10 @@ trap : PIPE
 case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
 # Of the session: o_due, what is still to be said, o_watcher and o_lease, which wait for the other
 # side, and o_took, how long the last nap took. Of the step that runs: o_step, o_pid (empty between
-# steps; none, new or a number within one), o_timer, o_apart (it has a group of its own), o_slain,
+# steps; none, new or a number within one), o_timer, o_apart (it has a group of its own), o_killed,
 # o_stray (a wait was ended in vain), o_hit (the stop flag), and how it ended.
 o_due= o_watcher= o_lease= o_took=
-o_step= o_pid= o_timer= o_apart= o_slain= o_stray= o_hit= o_how= o_status= o_failed= o_changed=
+o_step= o_pid= o_timer= o_apart= o_killed= o_stray= o_hit= o_how= o_status= o_failed= o_changed=
 
 # A step gets a process group of its own, so that all of it can be ended.
 if command -v setsid; then o_group=setsid
@@ -55,7 +55,7 @@ say() {
   o_say_naps=0
   until write "$o_nonce $*\n"; do
     nap; o_say_naps=$((o_say_naps+o_took))
-    [ $o_say_naps -lt 50 ] && [ "$o_hit" != gone ] || bye
+    [ $o_say_naps -lt 50 ] && [ "$o_hit" != gone ] || end_session
   done
 } 2>/dev/null
 # On stdout with the end that is due before it: two writes are two packets.
@@ -104,19 +104,19 @@ unwatch() {
 } 2>/dev/null
 # No wait: bash never returns from one for a child that died while a trap ran inside another.
 # The watcher may have had its end before it has its name here.
-bye() {
+end_session() {
   [ -z "$o_lease" ] || kill -USR2 $o_lease
   [ -z "$o_watcher" ] || kill -KILL $o_watcher
   exit 143
 } 2>/dev/null
 
 arm() {
-  trap 'reap gone' TERM HUP INT
-  trap 'reap timeout' USR1
+  trap 'on_signal gone' TERM HUP INT
+  trap 'on_signal timeout' USR1
 }
 # What the traps do. While it works, only the flag can be raised.
-# Sets o_hit o_stray o_slain o_due.
-reap() {
+# Sets o_hit o_stray o_killed o_due.
+on_signal() {
   [ "$1" = gone ] || [ "$o_timer" ] || { o_stray=1; return 0; }
   trap o_hit=gone TERM HUP INT
   trap : USR1
@@ -125,48 +125,48 @@ reap() {
   *) o_hit=timeout;;
   esac
   case $o_pid in
-  '') flush; bye;;
+  '') flush; end_session;;
   none|new) ;;
-  *) slay;;
+  *) kill_group;;
   esac
   arm
 }
 # Ends the running step's group: TERM, a grace, KILL. Once.
-# Sets o_slain.
-slay() {
-  [ "$o_slain" != $o_pid ] || return 0
-  o_slain=$o_pid
-  if [ "$o_apart" ]; then o_slay_all=-$o_pid o_slay_left=-$o_pid
-  else trap : TERM HUP INT; o_slay_all=0 o_slay_left=$o_pid
+# Sets o_killed.
+kill_group() {
+  [ "$o_killed" != $o_pid ] || return 0
+  o_killed=$o_pid
+  if [ "$o_apart" ]; then o_kill_group_all=-$o_pid o_kill_group_left=-$o_pid
+  else trap : TERM HUP INT; o_kill_group_all=0 o_kill_group_left=$o_pid
   fi
   # TERM once, so that nobody cleans up twice; just after the fork there is no group yet.
-  kill -TERM $o_slay_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
-  o_slay_naps=0
-  while [ $o_slay_naps -lt %GRACE% ] && kill -0 $o_slay_left 2>/dev/null; do
-    nap; o_slay_naps=$((o_slay_naps+o_took))
+  kill -TERM $o_kill_group_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
+  o_kill_group_naps=0
+  while [ $o_kill_group_naps -lt %GRACE% ] && kill -0 $o_kill_group_left 2>/dev/null; do
+    nap; o_kill_group_naps=$((o_kill_group_naps+o_took))
   done
-  [ "$o_apart" ] || perish
-  kill -KILL $o_slay_all $o_pid 2>/dev/null
+  [ "$o_apart" ] || die
+  kill -KILL $o_kill_group_all $o_pid 2>/dev/null
 }
 # Without a group for the step this shell goes, too. Its last words must not wait for a pipe that
 # is full.
-perish() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
+die() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
 # bash may end a wait for a signal and then not run its trap. An alarm that is gone has rung.
-# Sets o_hit o_stray o_slain o_due.
+# Sets o_hit o_stray o_killed o_due.
 missed() {
   [ "$o_timer" ] && [ -z "$o_hit" ] && [ $o_status -gt 128 ] &&
-    [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && reap timeout
+    [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && on_signal timeout
 } 2>/dev/null
 
 # launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: to its end, or to that of its
 # group. What is to run here needs no group, and finds the functions defined; elsewhere they go
 # before the text.
-# Sets o_how o_status o_pid o_slain o_apart o_stray o_hit o_due.
+# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
 launch() {
   [ -z "$o_hit" ] || o_how=$o_hit
   [ $o_how = done ] || return 0
-  o_slain= o_pid=new o_apart=$o_group
+  o_killed= o_pid=new o_apart=$o_group
   case $1$o_leader in
   # the space, lest a text be taken for an option
   here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval " $3"; } &;;
@@ -174,7 +174,7 @@ launch() {
   *) spawn "$@";;
   esac
   o_pid=$!
-  [ -z "$o_hit" ] || slay
+  [ -z "$o_hit" ] || kill_group
   # Again where a stray signal ended the wait. Not in bash if the child is gone by then: it would
   # never return. bash tells stderr who was killed; no more than the wait is silenced, because a
   # trap within may have to say something.
@@ -218,17 +218,17 @@ need() {
   }
 }
 # 1 is a no. Anything else but 0 is no answer, and no reason to skip.
-# Sets o_how o_status o_pid o_slain o_apart o_stray o_hit o_due.
+# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
 guard() {
   launch "$@"
   case $o_how$o_status in done0) ;; done1) o_how=guard;; done*) o_how=unsure;; esac
 }
-# Sets o_how o_status o_pid o_slain o_apart o_stray o_hit o_due o_timer.
+# Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due o_timer.
 body() {
   launch "$@"
   [ "$o_timer" ] || return 0
   # What an alarm has to say it says before it is gone, not in the next step. After a hit it is
-  # gone, or will be with this shell, and bash might wait for ever (see bye).
+  # gone, or will be with this shell, and bash might wait for ever (see end_session).
   kill -USR2 $o_timer 2>/dev/null
   [ "$o_hit" ] || wait $o_timer 2>/dev/null
   o_timer=
@@ -238,13 +238,13 @@ finish() {
   say E $o_step $o_how ${o_status:--} $o_failed $o_changed >&2
   o_due="E $o_step $o_how ${o_status:--} $o_failed $o_changed"
   o_pid=
-  [ "$o_hit" != gone ] || { flush; bye; }
+  [ "$o_hit" != gone ] || { flush; end_session; }
 }
 # Sets o_due.
 skip() { mark E $1 when - 0 0; }
 
-# equip TEXT: defines the functions that it holds for what runs here.
-equip() { [ "$o_leader" != $$ ] || eval "$1"; }
+# load_functions TEXT: defines the functions that it holds for what runs here.
+load_functions() { [ "$o_leader" != $$ ] || eval "$1"; }
 control() { eval "$(write "$1")"; }
 # segment CONTROL: one simple command with one word in quotes, so that nothing of it runs unless
 # all of it came.

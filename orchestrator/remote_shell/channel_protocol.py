@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 
-class Chunk(Struct, frozen=True):
+class ReadChunk(Struct, frozen=True):
     """What arrived on one read. ``eof``: the other side is gone and nothing more will come.
     ``waited``: seconds that it took a person to answer, which are not the host's fault.
     """
@@ -27,7 +27,7 @@ class Channel(Protocol):
         Raises OSError once the stream is broken.
         """
 
-    def read(self, timeout: float | None) -> Chunk:
+    def read(self, timeout: float | None) -> ReadChunk:
         """Wait for output, room to write after a short write, EOF, ``wake`` or ``timeout``
         seconds; return what there is, perhaps nothing. A cut link is EOF, not an exception.
         """
@@ -52,7 +52,7 @@ class Connection(Protocol):
     """One way to one host, authenticated. Channels share it."""
 
     @property
-    def place(self) -> str:
+    def endpoint(self) -> str:
         """Where it leads, as errors say it: USER@ADDRESS:PORT and the way; '' for no place."""
 
     def open(self, become: str = "") -> Channel:

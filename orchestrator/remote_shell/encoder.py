@@ -33,24 +33,32 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 
-from orchestrator.model.command import Command
-from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.command import StepCommand
+from orchestrator.model.condition import (
+    AllOf,
+    AnyOf,
+    Condition,
+    ConstantCondition,
+    ExitStatusCondition,
+    NotCondition,
+    StepStateCondition,
+)
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.remote_shell import module_protocol
-from orchestrator.remote_shell.bootstrap import escaped, seconds, word
+from orchestrator.remote_shell.bootstrap import alarm_seconds, escape_printf, printf_word
 from orchestrator.remote_shell.module_protocol import (
-    CHANGED,
-    MISUSED,
-    UNSETTLED,
-    WOULD_CHANGE,
-    setting,
+    EXIT_CHANGED,
+    EXIT_MISUSED,
+    EXIT_UNSETTLED,
+    EXIT_WOULD_CHANGE,
+    module_variables,
 )
 
-VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k", "withheld": "o_w"}
+STATE_VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k", "withheld": "o_w"}
 _OPERATORS = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
 
 
-class Known(Struct, frozen=True):
+class KnownStepState(Struct, frozen=True):
     """What this side knows of a step that is over."""
 
     exit_status: int | None = None
@@ -60,50 +68,57 @@ class Known(Struct, frozen=True):
     withheld: bool = False
 
 
-def shell_test(condition: Condition, known: Mapping[int, Known], here: Collection[int]) -> str:
+def shell_test(
+    condition: Condition, known: Mapping[int, KnownStepState], pipeline_steps: Collection[int]
+) -> str:
     """A shell command that exits with 0 exactly where the condition holds.
 
     ``here`` are the steps of this segment so far, and win over ``known``. A step in neither
     did not run: nothing is so of it, and it has no exit status.
     """
     match condition:
-        case Always(value):
-            return _constant(value)
-        case Is(step, what) if step in here:
-            return f'[ "${VARIABLES[what]}{step}" ]'
-        case Is(step, what):
-            return _constant(_told(known.get(step, Known()), what))
-        case Exit(step, op, status) if step in here:
-            compare = f'[ "$o_s{step}" {_OPERATORS[op]} {_within(status)} ]'
-            absent = _constant(op == "!=")
+        case ConstantCondition(value):
+            return _constant_test(value)
+        case StepStateCondition(step, what) if step in pipeline_steps:
+            return f'[ "${STATE_VARIABLES[what]}{step}" ]'
+        case StepStateCondition(step, what):
+            return _constant_test(_state_flag(known.get(step, KnownStepState()), what))
+        case ExitStatusCondition(step, op, status) if step in pipeline_steps:
+            compare = f'[ "$o_s{step}" {_OPERATORS[op]} {_clamp_status(status)} ]'
+            absent = _constant_test(op == "!=")
             return f'{{ if [ "$o_s{step}" ]; then {compare}; else {absent}; fi; }}'
-        case Exit(step, op, status):
-            return _constant(_compare(known.get(step, Known()).exit_status, op, status))
-        case Not(of):
-            return f"{{ ! {shell_test(of, known, here)}; }}"
-        case All(of):
-            return _joined(" && ", of, known, here)
-        case Any(of):
-            return _joined(" || ", of, known, here)
+        case ExitStatusCondition(step, op, status):
+            return _constant_test(
+                _compare_status(known.get(step, KnownStepState()).exit_status, op, status)
+            )
+        case NotCondition(of):
+            return f"{{ ! {shell_test(of, known, pipeline_steps)}; }}"
+        case AllOf(of):
+            return _join_tests(" && ", of, known, pipeline_steps)
+        case AnyOf(of):
+            return _join_tests(" || ", of, known, pipeline_steps)
 
 
-def _joined(
-    by: str, of: tuple[Condition, ...], known: Mapping[int, Known], here: Collection[int]
+def _join_tests(
+    by: str,
+    of: tuple[Condition, ...],
+    known: Mapping[int, KnownStepState],
+    pipeline_steps: Collection[int],
 ) -> str:
-    tests = [shell_test(each, known, here) for each in of]
-    return f"{{ {by.join(tests)}; }}" if tests else _constant(by == " && ")
+    tests = [shell_test(each, known, pipeline_steps) for each in of]
+    return f"{{ {by.join(tests)}; }}" if tests else _constant_test(by == " && ")
 
 
-def _constant(value: bool) -> str:
+def _constant_test(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _told(known: Known, what: str) -> bool:
-    told: bool = getattr(known, what)
-    return told
+def _state_flag(known: KnownStepState, what: str) -> bool:
+    flag: bool = getattr(known, what)
+    return flag
 
 
-def _compare(found: int | None, op: str, status: int) -> bool:
+def _compare_status(found: int | None, op: str, status: int) -> bool:
     if found is None:
         return op == "!="
     return {
@@ -116,70 +131,70 @@ def _compare(found: int | None, op: str, status: int) -> bool:
     }[op]
 
 
-def _within(status: int) -> int:
+def _clamp_status(status: int) -> int:
     """A number that shells can read and that compares with any exit status as this one does."""
     return min(max(status, -1), 256)
 
 
-_PLAIN = regex(r"(?:[A-Za-z0-9_./:=,@%+~ \"'|<;()\[\]{}!*?^#\n-]|&&|>&[0-9]|>)*")
+_PORTABLE = lazy_regex(r"(?:[A-Za-z0-9_./:=,@%+~ \"'|<;()\[\]{}!*?^#\n-]|&&|>&[0-9]|>)*")
 """Nothing that is expanded but patterns and ~, no jobs, no escapes."""
 
-_WORD = regex(r"[A-Za-z0-9_.:-]+")
+_WORD = lazy_regex(r"[A-Za-z0-9_.:-]+")
 
-_OURS = regex(r"\bset [-+]e\b|\bcase \$\? in\b|\bexport [A-Za-z_][A-Za-z0-9_]*=")
+_INLINE_FORMS = lazy_regex(r"\bset [-+]e\b|\bcase \$\? in\b|\bexport [A-Za-z_][A-Za-z0-9_]*=")
 """What a text may say all the same: that of a guard, and the setting of variables."""
 
-_OUTSIDE = frozenset(
+_SESSION_BUILTINS = frozenset(
     ". bg declare export fg hash jobs kill pkill set source times trap typeset wait".split()
 )
 """Commands that tell of their shell, or act on its jobs and its group."""
 
 
-def body_stays(command: Command) -> bool:
+def runs_inline(command: StepCommand) -> bool:
     """Whether the command's text runs in the session's shell."""
-    if not (command.contained and command.stdin is None and _may_stay(command)):
+    if not (command.spawns_no_daemon and command.stdin is None and _may_run_inline(command)):
         return False
-    return command.wanted is not None or plain(command.text)
+    return command.desired_state is not None or is_portable_shell(command.text)
 
 
-def guard_stays(command: Command) -> bool:
+def guard_runs_inline(command: StepCommand) -> bool:
     """Whether its guard does: what only asks leaves nothing behind."""
-    return _may_stay(command) and plain(command.guard)
+    return _may_run_inline(command) and is_portable_shell(command.guard)
 
 
-def _may_stay(command: Command) -> bool:
+def _may_run_inline(command: StepCommand) -> bool:
     # what its time ends is a group: here, the whole session
     return command.shell == "sh" and command.timeout is None
 
 
-def plain(text: str) -> bool:
+def is_portable_shell(text: str) -> bool:
     """Whether it means the same to every shell, whatever functions of ours that one has."""
-    text = _OURS.sub(" ", text)
-    if not _PLAIN.fullmatch(text):
+    text = _INLINE_FORMS.sub(" ", text)
+    if not _PORTABLE.fullmatch(text):
         return False
     # quotes within a word hide it
     words = frozenset(_WORD.findall(text) + _WORD.findall(re.sub("['\"]", "", text)))
-    return words.isdisjoint(_OUTSIDE) and words.isdisjoint(_names())
+    return words.isdisjoint(_SESSION_BUILTINS) and words.isdisjoint(_defined_names())
 
 
 @cache
-def _names() -> frozenset[str]:
-    prelude = Path(__file__).with_name("prelude.sh").read_text("utf-8")
-    return module_protocol.names() | module_protocol.defined(prelude)
+def _defined_names() -> frozenset[str]:
+    prelude = Path(__file__).with_name("bootstrap.sh").read_text("utf-8")
+    return module_protocol.function_names() | module_protocol.defined_functions(prelude)
 
 
-UNKNOWN = "2"
+UNKNOWN_FLAG = "2"
 """What stands in place of a step's failure, 1, where a check does not know what a run would do."""
 
-_SHELL = regex(r"[A-Za-z0-9_./+-]+\Z")
+_SHELL_NAME = lazy_regex(r"[A-Za-z0-9_./+-]+\Z")
 
 
-def segment(
-    commands: Sequence[Command],
-    known: Mapping[int, Known],
+def encode_pipeline(
+    commands: Sequence[StepCommand],
+    known: Mapping[int, KnownStepState],
     nonce: str = "",
     *,
-    equipped: dict[str, str] | None = None,
+    installed: dict[str, str] | None = None,
 ) -> bytes:
     """The bytes that make a session's shell run these commands, to their end or a failure.
 
@@ -189,106 +204,115 @@ def segment(
     for a number used twice.
     """
     texts: list[bytes] = []
-    here: list[int] = []
-    kit = {} if equipped is None else equipped
+    pipeline_steps: list[int] = []
+    function_variables = {} if installed is None else installed
     # first of all, for a step that fails ends the segment
     control = ""
-    begins: dict[int, str] = {}
+    prefixes: dict[int, str] = {}
     for command in commands:
-        control += _equip(command, texts, kit, begins)
+        control += _install_module_functions(command, texts, function_variables, prefixes)
     for command in commands:
-        if command.step in here:
+        if command.step in pipeline_steps:
             raise ValueError(f"step {command.step} is twice in one segment")
-        begin = begins.get(command.step, "")
-        control += _clause(command, texts, known=known, here=here, nonce=nonce, begin=begin)
-        here.append(command.step)
-    return b"segment 'Tset -- " + b" ".join(texts) + escaped(f"\n{control}") + b"'\n"
+        prefix = prefixes.get(command.step, "")
+        control += _encode_command(
+            command, texts, known=known, pipeline_steps=pipeline_steps, nonce=nonce, prefix=prefix
+        )
+        pipeline_steps.append(command.step)
+    return b"segment 'Tset -- " + b" ".join(texts) + escape_printf(f"\n{control}") + b"'\n"
 
 
-def _equip(
-    command: Command, texts: list[bytes], kit: dict[str, str], begins: dict[int, str]
+def _install_module_functions(
+    command: StepCommand,
+    texts: list[bytes],
+    function_variables: dict[str, str],
+    prefixes: dict[int, str],
 ) -> str:
     """What puts a module's functions where they are for the rest of the session; ``begins`` is
     told how its step's text does."""
-    if command.wanted is None:
+    if command.desired_state is None:
         return ""
-    control, begin = "", ""
-    for name, source in module_protocol.parts(command.text):
-        if name not in kit:
-            kit[name] = f"o_m{len(kit)}"
-            texts.append(_source(source))
-            control += f'{kit[name]}="${{{len(texts)}}}";equip "${kit[name]}";'
-        begin += f"${kit[name]}"
-    begins[command.step] = begin
+    control, prefix = "", ""
+    for name, source in module_protocol.script_parts(command.text):
+        if name not in function_variables:
+            function_variables[name] = f"o_m{len(function_variables)}"
+            texts.append(_quoted_source(source))
+            control += f'{function_variables[name]}="${{{len(texts)}}}";load_functions "${function_variables[name]}";'
+        prefix += f"${function_variables[name]}"
+    prefixes[command.step] = prefix
     return control
 
 
-def _clause(
-    command: Command,
+def _encode_command(
+    command: StepCommand,
     texts: list[bytes],
-    known: Mapping[int, Known],
-    here: Sequence[int],
+    known: Mapping[int, KnownStepState],
+    pipeline_steps: Sequence[int],
     nonce: str,
-    begin: str,
+    prefix: str,
 ) -> str:
     """What runs one command, and sets its variables, which may be left from before."""
     n = command.step
-    anew = f"o_s{n}= o_c{n}= o_f{n}={f' o_w{n}=' if command.effects else ''} o_k{n}="
-    run = f"{anew};"
-    run += f"begin {n}{'' if command.timeout is None else ' ' + seconds(command.timeout)};"
+    reset = f"o_s{n}= o_c{n}= o_f{n}={f' o_w{n}=' if command.effects else ''} o_k{n}="
+    run = f"{reset};"
+    run += f"begin {n}{'' if command.timeout is None else ' ' + alarm_seconds(command.timeout)};"
     run += (
-        _launches(command, texts, nonce, begin) + _judgement(command, known, [*here, n]) + "finish;"
+        _encode_launch(command, texts, nonce, prefix)
+        + _encode_conditions(command, known, [*pipeline_steps, n])
+        + "finish;"
     )
-    if not command.ignore:
+    if not command.ignore_failure:
         run += "[ $o_failed != 1 ] || return 0;"
-    if command.when == Always(True):
+    if command.when == ConstantCondition(True):
         return run
-    skipped = f"{anew}1;skip {n};"
-    return f"if {shell_test(command.when, known, here)};then {run}else {skipped}fi;"
+    skipped = f"{reset}1;skip {n};"
+    return f"if {shell_test(command.when, known, pipeline_steps)};then {run}else {skipped}fi;"
 
 
-def _launches(command: Command, texts: list[bytes], nonce: str, begin: str) -> str:
-    if not _SHELL.match(command.shell):
+def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix: str) -> str:
+    if not _SHELL_NAME.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
-    call = f'{command.shell} "{_options(command.shell)}"'
+    call = f'{command.shell} "{_shell_options(command.shell)}"'
     run = "" if command.shell == "sh" else f"need {command.shell};"
     if command.guard:
-        guard = _place(texts, f"exec >/dev/null 2>&1;{command.guard}")
-        how = 'here ""' if guard_stays(command) else call
+        guard = _add_text(texts, f"exec >/dev/null 2>&1;{command.guard}")
+        how = 'here ""' if guard_runs_inline(command) else call
         run += f"guard {how} {guard};"
-    if command.check and command.wanted is None:
+    if command.check_mode and command.desired_state is None:
         return run + "[ $o_how != done ] || o_status=0;"
-    if command.wanted is None:
-        text, functions = _place(texts, command.text), ""
+    if command.desired_state is None:
+        text, functions = _add_text(texts, command.text), ""
     else:
-        text = _place(texts, f"{setting(command, nonce)}\n{command.text}")
-        functions = begin
-    if body_stays(command):
+        text = _add_text(texts, f"{module_variables(command, nonce)}\n{command.text}")
+        functions = prefix
+    if runs_inline(command):
         return run + f'body here "{functions}" {text};'
     run += f'body {call} "{functions}"{text}'
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
-        run += f" {_place(texts, command.stdin.removesuffix(chr(10)))}"
+        run += f" {_add_text(texts, command.stdin.removesuffix(chr(10)))}"
     return run + ";"
 
 
-def _options(shell: str) -> str:
+def _shell_options(shell: str) -> str:
     return "-eo pipefail" if PurePosixPath(shell).name == "bash" else "-e"
 
 
-def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]) -> str:
+def _encode_conditions(
+    command: StepCommand, known: Mapping[int, KnownStepState], pipeline_steps: Sequence[int]
+) -> str:
     n = command.step
     fails, changes, report = "[ $o_status != 0 ]", '[ "$o_moved" ]', ""
-    if command.fails is not None:
-        fails = shell_test(command.fails, known, here)
-    if command.changes is not None:
-        changes = shell_test(command.changes, known, here)
-    if command.wanted is not None:
+    if command.failed_condition is not None:
+        fails = shell_test(command.failed_condition, known, pipeline_steps)
+    if command.changed_condition is not None:
+        changes = shell_test(command.changed_condition, known, pipeline_steps)
+    if command.desired_state is not None:
         report = (
-            f"o_moved= o_open=;case $o_how$o_status in done{CHANGED}|done{WOULD_CHANGE}) "
-            f"o_status=0 o_moved=1;;done{UNSETTLED}) o_status=1 o_open=1;;esac;o_c{n}=$o_moved;"
+            f"o_moved= o_open=;case $o_how$o_status in done{EXIT_CHANGED}|done{EXIT_WOULD_CHANGE}) "
+            f"o_status=0 o_moved=1;;done{EXIT_UNSETTLED}) o_status=1 o_open=1;;esac;o_c{n}=$o_moved;"
         )
-    left = _left_open(command, known, here) if command.effects else ""
+    left = _encode_unknown(command, known, pipeline_steps) if command.effects else ""
     return report + (
         f"case $o_how in done) o_s{n}=$o_status;"
         f"if {fails};then o_failed=1 o_f{n}=1 o_c{n}=;"
@@ -299,30 +323,32 @@ def _judgement(command: Command, known: Mapping[int, Known], here: Sequence[int]
     )
 
 
-def _left_open(command: Command, known: Mapping[int, Known], here: Sequence[int]) -> str:
+def _encode_unknown(
+    command: StepCommand, known: Mapping[int, KnownStepState], pipeline_steps: Sequence[int]
+) -> str:
     """What a check makes of a failure that a step before it may be the reason of, and what it
     notes for the steps behind."""
     n = command.step
-    why = shell_test(command.unknown_if, known, here)
-    withheld = "[ $o_how = done ]" if command.wanted is None else '[ "$o_moved" ]'
-    if command.wanted is not None:
-        why = f'[ "$o_status" != {MISUSED} ] && {{ [ "$o_open" ] || {why}; }}'
-    elif not command.check:
+    why = shell_test(command.unknown_if, known, pipeline_steps)
+    withheld = "[ $o_how = done ]" if command.desired_state is None else '[ "$o_moved" ]'
+    if command.desired_state is not None:
+        why = f'[ "$o_status" != {EXIT_MISUSED} ] && {{ [ "$o_open" ] || {why}; }}'
+    elif not command.check_mode:
         withheld = "false"
     return (
         f"case $o_failed$o_how in 1gone) ;;"
-        f"1*) if {why};then o_failed={UNKNOWN} o_f{n}= o_c{n}= o_w{n}=1;fi;;"
+        f"1*) if {why};then o_failed={UNKNOWN_FLAG} o_f{n}= o_c{n}= o_w{n}=1;fi;;"
         f"0*) if {withheld};then o_w{n}=1;fi;;esac;"
     )
 
 
-def _place(texts: list[bytes], text: str) -> str:
+def _add_text(texts: list[bytes], text: str) -> str:
     """Add a text and return how the control part refers to it."""
-    texts.append(escaped(word(text)))
+    texts.append(escape_printf(printf_word(text)))
     return f'"${{{len(texts)}}}"'
 
 
 @cache
-def _source(text: str) -> bytes:
+def _quoted_source(text: str) -> bytes:
     """Return a function's text, which is sent to every host, as a word of the segment."""
-    return escaped(word(text))
+    return escape_printf(printf_word(text))

@@ -24,102 +24,102 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
-from orchestrator.model.command import Command
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.command import StepCommand
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.shell_quoting import shell_quote
 
-_COMMENT = regex(r"^[ \t]*#.*\n", re.M)
-_FUNCTION = regex(r"^([a-z_][a-z0-9_]*)\(\) (?:\{.*\}|\{\n(?s:.*?)^\})\n", re.M)
-_DEFINED = regex(r"^\s*([a-z_][a-z0-9_]*)\(\)", re.M)
-_WORD = regex(r"[a-z_][a-z0-9_]*")
+_COMMENT = lazy_regex(r"^[ \t]*#.*\n", re.M)
+_FUNCTION = lazy_regex(r"^([a-z_][a-z0-9_]*)\(\) (?:\{.*\}|\{\n(?s:.*?)^\})\n", re.M)
+_DEFINED = lazy_regex(r"^\s*([a-z_][a-z0-9_]*)\(\)", re.M)
+_WORD = lazy_regex(r"[a-z_][a-z0-9_]*")
 
 
-def needed(text: str) -> frozenset[str]:
+def needed_functions(text: str) -> frozenset[str]:
     """The functions that the text names, and those that these do."""
-    return _closed(frozenset(_WORD.findall(text)).intersection(_functions()))
+    return _with_dependencies(frozenset(_WORD.findall(text)).intersection(_function_texts()))
 
 
-def parts(text: str) -> Iterator[tuple[str, str]]:
+def script_parts(text: str) -> Iterator[tuple[str, str]]:
     """What the script of a module with this text begins with, piece by piece, each with its
     name: what all of them need, named '', and each function."""
-    yield "", _core()
-    names = needed(text)
-    yield from _sources(names)
+    yield "", _runtime_text()
+    names = needed_functions(text)
+    yield from _function_sources(names)
 
 
 @cache
-def _sources(names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+def _function_sources(names: frozenset[str]) -> tuple[tuple[str, str], ...]:
     """Functions with their texts, in the file's order."""
-    return tuple((name, source) for name, source in _functions().items() if name in names)
+    return tuple((name, source) for name, source in _function_texts().items() if name in names)
 
 
 @cache
-def names() -> frozenset[str]:
+def function_names() -> frozenset[str]:
     """The functions that a module's script may begin with."""
-    return defined(_core()) | _functions().keys()
+    return defined_functions(_runtime_text()) | _function_texts().keys()
 
 
-def defined(text: str) -> frozenset[str]:
+def defined_functions(text: str) -> frozenset[str]:
     """The names of the functions that a script defines at its lines' beginnings."""
     return frozenset(_DEFINED.findall(text))
 
 
 @cache
-def _closed(names: frozenset[str]) -> frozenset[str]:
+def _with_dependencies(names: frozenset[str]) -> frozenset[str]:
     found = set(names)
     left = list(names)
     while left:
-        inner = set(_WORD.findall(_functions()[left.pop()])) & _functions().keys()
+        inner = set(_WORD.findall(_function_texts()[left.pop()])) & _function_texts().keys()
         left += inner - found
         found |= inner
     return frozenset(found)
 
 
 @cache
-def _core() -> str:
-    return _read("remote_shell", "module_runtime.sh")
+def _runtime_text() -> str:
+    return _read_script("remote_shell", "module_runtime.sh")
 
 
 @cache
-def _functions() -> Mapping[str, str]:
+def _function_texts() -> Mapping[str, str]:
     """Each function's text by its name, in the file's order."""
-    text = _read("modules", "functions.sh")
+    text = _read_script("modules", "functions.sh")
     found = {match[1]: match[0] for match in _FUNCTION.finditer(text)}
     if "".join(found.values()) != text.strip("\n") + "\n":
         raise ValueError("library/functions.sh holds more than functions, each from column 1")
     return found
 
 
-def _read(*path: str) -> str:
+def _read_script(*path: str) -> str:
     text = files("orchestrator").joinpath(*path).read_text("utf-8")
     lines = _COMMENT.sub("", text).split("\n")
     return "".join(f"{line.lstrip()}\n" for line in lines if line.strip())
 
 
-CHANGED = 79
-WOULD_CHANGE = 78
-UNSETTLED = 76
-MISUSED = 64
+EXIT_CHANGED = 79
+EXIT_WOULD_CHANGE = 78
+EXIT_UNSETTLED = 76
+EXIT_MISUSED = 64
 """Exit statuses of a module's script: it changed something; it would; it is not as wanted, and a
 run would wait for that; it was called wrongly, whatever the host is like (sysexits.h)."""
 
 
-def setting(command: Command, nonce: str) -> str:
+def module_variables(command: StepCommand, nonce: str) -> str:
     """The variables that go before a module's own text."""
-    sends = command.wanted.sends if command.wanted else None
-    given = {
+    payload = command.desired_state.payload if command.desired_state else None
+    variables = {
         "o_to": f"{nonce} T {command.step} ",
-        "o_check": "1" if command.check else "",
-        "o_show": "1" if command.show else "",
-        "o_staged": command.staged,
-        "o_digest": sends.digest if sends else "",
-        "o_size": str(sends.size) if sends else "",
+        "o_check": "1" if command.check_mode else "",
+        "o_show": "1" if command.show_diff else "",
+        "o_staged": command.payload_path,
+        "o_digest": payload.digest if payload else "",
+        "o_size": str(payload.size) if payload else "",
         "ORCH_TEMP": f"orch-{secrets.token_hex(6)}",
     }
-    return ";".join(f"{name}={shell_quote(value)}" for name, value in given.items())
+    return ";".join(f"{name}={shell_quote(value)}" for name, value in variables.items())
 
 
-def value_of(text: str) -> tuple[str, str | None]:
+def parse_state(text: str) -> tuple[str, str | None]:
     """A state reported: its key, and its value if it has one."""
     key, equals, value = text.partition("=")
     return key, value.replace("%0A", "\n").replace("%25", "%") if equals else None

@@ -1,18 +1,18 @@
 # What the script of a module begins with, in the step's own shell (POSIX.1-2017 sh). Sent once
 # per session, without its comments. Before it stand o_to (how a marker of the step begins), o_check,
-# o_show and o_staged; behind it what the module is: the functions probe and mend, o_want (a
+# o_show and o_staged; behind it what the module is: the functions probe and apply_fixes, o_want (a
 # line KEY=VALUE for each state wanted), o_within (seconds). A function's own variables are called
 # o_FUNCTION_…; what it leaves and takes beside them stands above it, as in library/functions.sh.
 o_nl='
 '
 
-# o_tell KIND TEXT: a marker on stdout; long ones in parts.
-o_tell() {
+# o_report KIND TEXT: a marker on stdout; long ones in parts.
+o_report() {
   set -- "$1" "$2"
   while [ ${#2} -gt 1000 ]; do
-    o_tell_part=$(printf '%.1000s' "$2")
-    printf '%s\n' "$o_to+$1 $o_tell_part"
-    set -- "$1" "${2#"$o_tell_part"}"
+    o_report_part=$(printf '%.1000s' "$2")
+    printf '%s\n' "$o_to+$1 $o_report_part"
+    set -- "$1" "${2#"$o_report_part"}"
   done
   printf '%s\n' "$o_to$1 $2" || { sleep 1; printf '%s\n' "$o_to$1 $2"; }
 }
@@ -49,24 +49,24 @@ o_get() {
   o_have=$(probe 3>&1 >&"$o_out")
   o_status=$? o_have=$o_nl$o_have$o_nl
 }
-# o_value KEY: what was stated; o_said is empty where nothing was.
-# Sets o_said o_value.
+# o_value KEY: what was stated; o_is_stated is empty where nothing was.
+# Sets o_is_stated o_value.
 # Reads o_have.
 o_value() {
   case $o_have in
-  *"$o_nl$1="*) o_said=1 o_value=${o_have##*"$o_nl$1="}; o_value=${o_value%%"$o_nl"*};;
-  *) o_said= o_value=;;
+  *"$o_nl$1="*) o_is_stated=1 o_value=${o_have##*"$o_nl$1="}; o_value=${o_value%%"$o_nl"*};;
+  *) o_is_stated= o_value=;;
   esac
 }
 # The keys whose states are not as wanted.
 # Sets o_off.
 # Reads o_have o_status.
 o_compare() {
-  o_off= o_compare_wants=$o_want
-  while [ "$o_compare_wants" ]; do
-    o_compare_wanted=${o_compare_wants%%"$o_nl"*} o_compare_wants=${o_compare_wants#*"$o_nl"}
-    o_value "${o_compare_wanted%%=*}"
-    [ "$o_status$o_said$o_value" = "01${o_compare_wanted#*=}" ] || o_off="$o_off ${o_compare_wanted%%=*}"
+  o_off= o_compare_desired=$o_want
+  while [ "$o_compare_desired" ]; do
+    o_compare_state=${o_compare_desired%%"$o_nl"*} o_compare_desired=${o_compare_desired#*"$o_nl"}
+    o_value "${o_compare_state%%=*}"
+    [ "$o_status$o_is_stated$o_value" = "01${o_compare_state#*=}" ] || o_off="$o_off ${o_compare_state%%=*}"
   done
 }
 # o_states KIND: what was stated of each key that is not as wanted.
@@ -74,7 +74,7 @@ o_compare() {
 o_states() {
   for o_states_key in $o_off; do
     o_value "$o_states_key"
-    if [ "$o_said" ]; then o_tell "$1" "$o_states_key=$o_value"; else o_tell "$1" "$o_states_key"; fi
+    if [ "$o_is_stated" ]; then o_report "$1" "$o_states_key=$o_value"; else o_report "$1" "$o_states_key"; fi
   done
 }
 # may_change: what a module has to say, in a check as well, before something is changed. It fails where
@@ -91,21 +91,21 @@ fix() {
   done
   [ "$o_fix_due" ] || return 0
   "$o_fix_function"; o_status=$?
-  [ $o_status = 0 ] || { o_tell fix $o_status; exit 1; }
+  [ $o_status = 0 ] || { o_report fix $o_status; exit 1; }
 }
 # Time for what does not come about at once: o_within, in tenths of a second. A probe may take
 # long itself. One that says it was called wrongly (64), or that the host lacks something (69),
 # is believed.
 # Sets o_have o_status o_off.
 # Reads o_status o_out.
-o_settle() {
+o_verify() {
   [ "$o_off" ] && [ "$o_within" != 0 ] || return 0
-  o_settle_waited=0 o_settle_since=$(date +%s)
-  while [ "$o_off" ] && [ $o_settle_waited -lt "$o_within" ] && [ $o_status != 64 ] && [ $o_status != 69 ]; do
-    if sleep .2 2>/dev/null; then o_settle_waited=$((o_settle_waited+2)); else sleep 1; o_settle_waited=$((o_settle_waited+10)); fi
+  o_verify_waited=0 o_verify_since=$(date +%s)
+  while [ "$o_off" ] && [ $o_verify_waited -lt "$o_within" ] && [ $o_status != 64 ] && [ $o_status != 69 ]; do
+    if sleep .2 2>/dev/null; then o_verify_waited=$((o_verify_waited+2)); else sleep 1; o_verify_waited=$((o_verify_waited+10)); fi
     o_get; o_compare
-    o_settle_passed=$((10*($(date +%s)-o_settle_since)))
-    [ $o_settle_passed -le $o_settle_waited ] || o_settle_waited=$o_settle_passed
+    o_verify_passed=$((10*($(date +%s)-o_verify_since)))
+    [ $o_verify_passed -le $o_verify_waited ] || o_verify_waited=$o_verify_passed
   done
 }
 # A check does not wait for what a run would wait for.
@@ -116,7 +116,7 @@ o_unsettled() {
 # Reads o_status.
 o_failed_probe() {
   [ $o_status != 0 ] || return 0
-  o_tell probe $o_status
+  o_report probe $o_status
   [ "$o_fixes" ] || o_unsettled
   [ $o_status != 64 ] || exit 64
   exit 1
@@ -136,10 +136,10 @@ o_module() {
     o_show=
     o_states have
     [ -z "$o_check" ] || exit 78
-    mend
+    apply_fixes
     o_get; o_compare
   fi
-  [ "$o_check" ] || o_settle
+  [ "$o_check" ] || o_verify
   o_failed_probe
   if [ -z "$o_off" ]; then [ "$o_fixes" ] && exit 79; exit 0; fi
   o_states after

@@ -16,15 +16,22 @@ from typing import NoReturn, Protocol
 from msgspec import Struct
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.command import Command
-from orchestrator.model.sanitize import quote_end
-from orchestrator.remote_shell.bootstrap import prelude
-from orchestrator.remote_shell.channel_protocol import Channel, Chunk
-from orchestrator.remote_shell.decoder import Garbled, Happening, Marker, Output, Streams, number
-from orchestrator.remote_shell.encoder import UNKNOWN, Known, segment
+from orchestrator.model.command import StepCommand
+from orchestrator.model.sanitize import quote_output_end
+from orchestrator.remote_shell.bootstrap import bootstrap_script
+from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
+from orchestrator.remote_shell.decoder import (
+    OutputChunk,
+    ProtocolError,
+    ProtocolEvent,
+    ProtocolMarker,
+    StreamDecoder,
+    parse_number,
+)
+from orchestrator.remote_shell.encoder import UNKNOWN_FLAG, KnownStepState, encode_pipeline
 
 
-class How(Enum):
+class EndReason(Enum):
     """What ended a step."""
 
     DONE = "done"
@@ -37,7 +44,7 @@ class How(Enum):
     """The run was cancelled, and it was killed."""
 
 
-class Ending(Struct, frozen=True):
+class CommandResult(Struct, frozen=True):
     """How one step ended.
 
     ``unknown``: it failed in a check, perhaps because of what was withheld before it.
@@ -46,7 +53,7 @@ class Ending(Struct, frozen=True):
     guard skipped it, what was missing.
     """
 
-    how: How
+    end_reason: EndReason
     exit_status: int | None = None
     changed: bool = False
     failed: bool = False
@@ -54,7 +61,7 @@ class Ending(Struct, frozen=True):
     reason: str = ""
 
 
-class Listener(Protocol):
+class SessionListener(Protocol):
     """Hears what happens while a segment runs, in order, from the thread that runs it.
 
     What takes its time in here keeps the host from going on once its pipes are full.
@@ -73,7 +80,7 @@ class Listener(Protocol):
         """What a module's script says of itself (``reports.py``); part of a text that goes on
         where the kind begins with ``+``."""
 
-    def ended(self, step: int, ending: Ending) -> None:
+    def ended(self, step: int, result: CommandResult) -> None:
         """This step is over, and all it had written by then was told.
 
         A skipped step may end without having started. One that never ends did not run,
@@ -81,54 +88,54 @@ class Listener(Protocol):
         """
 
 
-class Lost(Exception):  # noqa: N818 - says what became of the session
+class SessionLostError(Exception):
     """The session broke off, and no more than what was told is known.
 
     ``step`` is the one that was running, None between steps. ``said`` is the end of what the
     shell itself said, which may tell why.
     """
 
-    def __init__(self, step: int | None, reason: str, said: bytes = b"") -> None:
-        self.step, self.reason, self.said = step, reason, said
-        told = quote_end(said)
-        super().__init__(f"{reason}; it said: {told}" if told else reason)
+    def __init__(self, step: int | None, reason: str, shell_output: bytes = b"") -> None:
+        self.step, self.reason, self.shell_output = step, reason, shell_output
+        shown = quote_output_end(shell_output)
+        super().__init__(f"{reason}; it said: {shown}" if shown else reason)
 
 
-class NotReady(ConnectError):  # noqa: N818 - says what the host is
+class ShellNotReadyError(ConnectError):
     """No shell answered at the other end. ``said`` is what came in its place. ``sent``: all that
     was to be run had gone out, so that it may have been run.
     """
 
-    def __init__(self, why: str, said: bytes, *, sent: bool = False) -> None:
-        self.said, self.sent = said, sent
-        told = quote_end(said)
+    def __init__(self, why: str, shell_output: bytes, *, sent: bool = False) -> None:
+        self.shell_output, self.sent = shell_output, sent
+        shown = quote_output_end(shell_output)
         super().__init__(
             "shell",
-            f"{why}; the host said: {told}" if told else f"{why}; the host said nothing",
+            f"{why}; the host said: {shown}" if shown else f"{why}; the host said nothing",
             "a login shell's rc file that reads its input, a forced command or a closed account"
             " does this: see what `ssh HOST 'exec sh'` does",
         )
 
 
-_END_PATIENCE = 20.0  # seconds for a host to end a step, grace and slow links included
-_ENDING = 8.0
+_ABORT_TIMEOUT = 20.0  # seconds for a host to end a step, grace and slow links included
+_STEP_END_TIMEOUT = 8.0
 """Seconds that a host may take to end a step: five naps, of a whole second each where its `sleep`
 knows no parts of one, and what its other work adds."""
-_BETWEEN = 5  # leases, for a host to go on between two steps
-_EXIT_PATIENCE = 2.0  # seconds for the last words to arrive, once the shell is known to be gone
-_NOISE_KEPT = 2000  # bytes
-_HOW = {
-    "done": How.DONE,
-    "missing": How.DONE,
-    "guard": How.SKIPPED,
-    "unsure": How.DONE,
-    "when": How.SKIPPED,
-    "timeout": How.TIMED_OUT,
-    "gone": How.ENDED,
+_LEASES_BETWEEN_STEPS = 5  # leases, for a host to go on between two steps
+_EXIT_TIMEOUT = 2.0  # seconds for the last words to arrive, once the shell is known to be gone
+_MAX_NOISE_BYTES = 2000  # bytes
+_END_REASONS = {
+    "done": EndReason.DONE,
+    "missing": EndReason.DONE,
+    "guard": EndReason.SKIPPED,
+    "unsure": EndReason.DONE,
+    "when": EndReason.SKIPPED,
+    "timeout": EndReason.TIMED_OUT,
+    "gone": EndReason.ENDED,
 }
 
 
-class Session:
+class ShellSession:
     """Runs commands in the shell behind ``channel``.
 
     Used by one thread, but for ``cancel``. All times are seconds: ``ready_timeout`` bounds the
@@ -148,23 +155,23 @@ class Session:
         ready_timeout: float,
         lease: float = 60,
         renew: float = 20,
-        place: str = "",
+        endpoint: str = "",
         run: str = "",
     ) -> None:
         self.round_trips = 0
         self._run = run
         self._channel = channel
         self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
-        self._at = f"{place}: " if place else ""
+        self._error_prefix = f"{endpoint}: " if endpoint else ""
         self._nonce = secrets.token_hex(16)
-        self._streams = Streams(self._nonce)
-        self._known: dict[int, Known] = {}
+        self._streams = StreamDecoder(self._nonce)
+        self._known: dict[int, KnownStepState] = {}
         self._noise = b""
-        self._greeted = False
-        self._equipped: dict[str, str] = {}
+        self._bootstrap_sent = False
+        self._installed_functions: dict[str, str] = {}
         self._ready = False
         self._cancelled = False
-        self._over = ""
+        self._end_text = ""
         self._gone_since: float | None = None
         # of the segment at hand
         self._running: int | None = None
@@ -172,25 +179,27 @@ class Session:
         self._sent = False
         self._renew_at: float | None = None
         self._silent_until: float | None = None
-        self._patience = self._lease
-        self._steps: dict[int, Command] = {}
+        self._silence_timeout = self._lease
+        self._steps: dict[int, StepCommand] = {}
         self._ended: set[int] = set()
-        self._listener: Listener = _Deaf()
+        self._listener: SessionListener = _NullListener()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether another segment can be run on it."""
-        return not (self._over or self._cancelled)
+        return not (self._end_text or self._cancelled)
 
-    def begin_task(self, known: dict[int, Known] | None = None) -> None:
+    def begin_task(self, known: dict[int, KnownStepState] | None = None) -> None:
         """Forget all steps, so that their numbers can be used again; what is known of those to
         come is kept in ``known``, which sessions of the same task can share."""
         self._known = {} if known is None else known
 
-    def tell(self, step: int, *, changed: bool | None = None, failed: bool | None = None) -> None:
+    def override_state(
+        self, step: int, *, changed: bool | None = None, failed: bool | None = None
+    ) -> None:
         """Overrule what conditions of later segments see of a step of this task."""
-        known = self._known.get(step, Known())
-        self._known[step] = Known(
+        known = self._known.get(step, KnownStepState())
+        self._known[step] = KnownStepState(
             known.exit_status,
             known.changed if changed is None else changed,
             known.failed if failed is None else failed,
@@ -198,7 +207,7 @@ class Session:
             known.withheld,
         )
 
-    def run(self, commands: Sequence[Command], listener: Listener) -> None:
+    def run(self, commands: Sequence[StepCommand], listener: SessionListener) -> None:
         """Run one segment. When it returns, each step that was begun or skipped has ended.
 
         Steps after one that failed, and was not to be ignored, have neither begun nor ended;
@@ -207,25 +216,27 @@ class Session:
         the shell is ready. Raises NotReady, and Lost where the session breaks off, or broke
         off before; ValueError for commands that cannot be sent.
         """
-        if self._over:
-            raise Lost(None, self._at + self._over, self._noise)
-        data = segment(commands, self._known, self._nonce, equipped=self._equipped)
-        if not self._greeted:
-            data = prelude(self._nonce, self._lease, run=self._run) + data
-            self._greeted = True
+        if self._end_text:
+            raise SessionLostError(None, self._error_prefix + self._end_text, self._noise)
+        data = encode_pipeline(
+            commands, self._known, self._nonce, installed=self._installed_functions
+        )
+        if not self._bootstrap_sent:
+            data = bootstrap_script(self._nonce, self._lease, run=self._run) + data
+            self._bootstrap_sent = True
         self._listener, self._steps = listener, {c.step: c for c in commands}
         self._running, self._failed, self._sent = None, False, False
-        self._patience = self._lease * (_BETWEEN if commands else 1)
+        self._silence_timeout = self._lease * (_LEASES_BETWEEN_STEPS if commands else 1)
         self._silent_until, self._ended = None, set()
         self.round_trips += 1
         try:
-            self._converse(data)
-        except Garbled as garbled:
-            self._lose(f"the session is garbled ({garbled})")
+            self._exchange(data)
+        except ProtocolError as error:
+            self._raise_session_lost(f"the session is garbled ({error})")
         finally:
-            self._listener = _Deaf()
+            self._listener = _NullListener()
 
-    def aside(self, command: Command, listener: Listener) -> None:
+    def run_unreported(self, command: StepCommand, listener: SessionListener) -> None:
         """Run a command that is no step of the task: what is known of those stays as it is."""
         kept, self._known = self._known, {}
         try:
@@ -243,31 +254,31 @@ class Session:
 
     def close(self) -> None:
         """Let go of the shell, which ends; so does a step that still runs."""
-        self._over = self._over or "the session is closed"
+        self._end_text = self._end_text or "the session is closed"
         self._channel.close()
 
-    def _converse(self, data: bytes) -> None:
+    def _exchange(self, data: bytes) -> None:
         """Write the segment and read until it is over; one never waits for the other."""
         unsent = memoryview(data)
         ready_by = time.monotonic() + self._ready_timeout
         self._renew_at = None
         while not self._cancelled:
-            unsent = self._write(unsent or self._beat())
+            unsent = self._write(unsent or self._next_keepalive())
             now = time.monotonic()
             if not self._ready and now >= ready_by:
-                self._not_ready(f"no shell answered within {self._ready_timeout:g} s")
+                self._raise_not_ready(f"no shell answered within {self._ready_timeout:g} s")
             wake_at = now + self._renew if unsent else self._renew_at or now
-            last = self._silence_ends(now, unsent) if self._ready else ready_by
+            last = self._silence_deadline(now, unsent) if self._ready else ready_by
             chunk = self._read(max(0.0, min(wake_at, last) - now))
             ready_by += chunk.waited
-            if self._hear(chunk):
+            if self._feed_chunk(chunk):
                 return
             if chunk.eof:
-                self._at_eof()
+                self._on_eof()
                 return
-        self._cut()
+        self._abort()
 
-    def _beat(self) -> memoryview:
+    def _next_keepalive(self) -> memoryview:
         """What renews the lease, when it is due: for the first time some seconds after the
         segment is out, since shells swallow what comes together with it.
         """
@@ -277,31 +288,31 @@ class Session:
             self._renew_at = now + self._renew
         return memoryview(b"\n" if due else b"")
 
-    def _silence_ends(self, now: float, unsent: memoryview) -> float:
+    def _silence_deadline(self, now: float, unsent: memoryview) -> float:
         """When the host must have sent the end of the running step, or what follows between two
         steps. Raises Lost."""
         if self._silent_until is None and not unsent and self._running is None:
-            self._silent_until = now + self._patience
+            self._silent_until = now + self._silence_timeout
         if self._silent_until is None:
             return math.inf
         if now >= self._silent_until:
-            late = f"end the step within {self._lease + _ENDING:g} s after its timeout"
-            late = f"go on within {self._patience:g} s" if self._running is None else late
-            self._lose(f"the host did not {late}")
+            late = f"end the step within {self._lease + _STEP_END_TIMEOUT:g} s after its timeout"
+            late = f"go on within {self._silence_timeout:g} s" if self._running is None else late
+            self._raise_session_lost(f"the host did not {late}")
         return self._silent_until
 
-    def _cut(self) -> None:
+    def _abort(self) -> None:
         """Close the shell's stdin, which ends everything, and hear how it goes."""
-        self._over = "the session was cancelled"
-        deadline = time.monotonic() + _END_PATIENCE
+        self._end_text = "the session was cancelled"
+        deadline = time.monotonic() + _ABORT_TIMEOUT
         self._close_stdin()
         while (left := deadline - time.monotonic()) > 0:
             chunk = self._read(left)
-            self._hear(chunk)
+            self._feed_chunk(chunk)
             if chunk.eof or (self._running is None and self._gone_since):
-                self._at_eof()
+                self._on_eof()
                 return
-        self._lose("it was told to end, and did not")
+        self._raise_session_lost("it was told to end, and did not")
 
     def _close_stdin(self) -> None:
         with suppress(OSError):  # already cut: reading says so
@@ -317,120 +328,124 @@ class Session:
         self._sent = self._sent or len(unsent) <= 1  # without its newline it runs as well
         return unsent
 
-    def _read(self, timeout: float) -> Chunk:
+    def _read(self, timeout: float) -> ReadChunk:
         """Read; a shell that exited is gone, though others may hold its streams open."""
         if self._channel.exit_status() is None:
             return self._channel.read(timeout)
         now = time.monotonic()
         self._gone_since = self._gone_since or now
-        left = self._gone_since + _EXIT_PATIENCE - now
+        left = self._gone_since + _EXIT_TIMEOUT - now
         chunk = self._channel.read(min(timeout, max(0.0, left)))
-        return Chunk(chunk.stdout, chunk.stderr, chunk.eof or left <= 0)
+        return ReadChunk(chunk.stdout, chunk.stderr, chunk.eof or left <= 0)
 
-    def _hear(self, chunk: Chunk) -> bool:
+    def _feed_chunk(self, chunk: ReadChunk) -> bool:
         """Tell the listener; whether the segment is over."""
         over = False
-        for happening in self._streams.feed(chunk.stdout, chunk.stderr):
-            if over and isinstance(happening, Marker):
-                raise Garbled(f"{happening.kind} behind the end of the segment")
-            over = self._take(happening) or over
+        for event in self._streams.feed(chunk.stdout, chunk.stderr):
+            if over and isinstance(event, ProtocolMarker):
+                raise ProtocolError(f"{event.kind} behind the end of the segment")
+            over = self._dispatch_event(event) or over
         return over
 
-    def _take(self, happening: Happening) -> bool:
-        if isinstance(happening, Output):
-            self._output(happening)
+    def _dispatch_event(self, event: ProtocolEvent) -> bool:
+        if isinstance(event, OutputChunk):
+            self._forward_output(event)
             return False
-        if happening.kind == "R":
+        if event.kind == "R":
             self._ready = True
         elif not self._ready:
-            raise Garbled(f"{happening.kind} before R")
-        elif happening.kind == "B":
-            self._begin(number(happening.words[0]))
-        elif happening.kind == "E":
-            self._end(happening)
-        elif happening.kind == "T":
-            step, kind, text = happening.words
-            if number(step) != self._running:
-                raise Garbled(f"step {step} reports out of turn")
-            self._listener.reported(number(step), kind, text)
-        elif happening.kind == "D":
-            self._over = "the shell ended with a step: its host has neither setsid nor perl"
+            raise ProtocolError(f"{event.kind} before R")
+        elif event.kind == "B":
+            self._on_step_begin(parse_number(event.words[0]))
+        elif event.kind == "E":
+            self._on_step_end(event)
+        elif event.kind == "T":
+            step, kind, text = event.words
+            if parse_number(step) != self._running:
+                raise ProtocolError(f"step {step} reports out of turn")
+            self._listener.reported(parse_number(step), kind, text)
+        elif event.kind == "D":
+            self._end_text = "the shell ended with a step: its host has neither setsid nor perl"
             return self._running is None
         elif self._running is not None:
-            raise Garbled(f"the segment ended in step {self._running}")
-        return happening.kind == "S"
+            raise ProtocolError(f"the segment ended in step {self._running}")
+        return event.kind == "S"
 
-    def _output(self, output: Output) -> None:
+    def _forward_output(self, output: OutputChunk) -> None:
         if not output.step:
-            self._noise = (self._noise + output.data)[-_NOISE_KEPT:]
+            self._noise = (self._noise + output.data)[-_MAX_NOISE_BYTES:]
         self._listener.output(output.step, output.stream, output.data)
 
-    def _begin(self, step: int) -> None:
+    def _on_step_begin(self, step: int) -> None:
         if step not in self._steps or step in self._ended or self._running is not None:
-            raise Garbled(f"step {step} began out of turn")
+            raise ProtocolError(f"step {step} began out of turn")
         self._running = step
         timeout = self._steps[step].timeout
         self._silent_until = (
-            None if timeout is None else time.monotonic() + timeout + self._lease + _ENDING
+            None
+            if timeout is None
+            else time.monotonic() + timeout + self._lease + _STEP_END_TIMEOUT
         )
         self._listener.started(step)
 
-    def _end(self, marker: Marker) -> None:
-        step, ending = _ending(marker)
+    def _on_step_end(self, marker: ProtocolMarker) -> None:
+        step, result = _parse_result(marker)
         if step not in self._steps or step in self._ended or self._running not in (step, None):
-            raise Garbled(f"step {step} ended out of turn")
-        if ending.how is How.TIMED_OUT and self._steps[step].timeout is None:
-            raise Garbled(f"step {step} ended after a timeout that it has not")
+            raise ProtocolError(f"step {step} ended out of turn")
+        if result.end_reason is EndReason.TIMED_OUT and self._steps[step].timeout is None:
+            raise ProtocolError(f"step {step} ended after a timeout that it has not")
         self._ended.add(step)
         self._silent_until = None
-        if ending.how is How.ENDED and not self._cancelled:
-            self._lose(
+        if result.end_reason is EndReason.ENDED and not self._cancelled:
+            self._raise_session_lost(
                 f"the host heard nothing for {self._lease:g} s, or was told to end the session"
             )
         self._running = None
         command = self._steps[step]
-        if ending.unknown and command.effects is None:
-            raise Garbled(f"step {step} is unknown, and no check")
-        self._failed = ending.failed and not command.ignore
-        self._known[step] = Known(
-            ending.exit_status,
-            ending.changed,
-            ending.failed,
-            ending.how is How.SKIPPED,
-            _withheld(command, ending),
+        if result.unknown and command.effects is None:
+            raise ProtocolError(f"step {step} is unknown, and no check")
+        self._failed = result.failed and not command.ignore_failure
+        self._known[step] = KnownStepState(
+            result.exit_status,
+            result.changed,
+            result.failed,
+            result.end_reason is EndReason.SKIPPED,
+            _is_skipped_by_check(command, result),
         )
-        self._listener.ended(step, ending)
+        self._listener.ended(step, result)
 
-    def _at_eof(self) -> None:
+    def _on_eof(self) -> None:
         """The stream is over: as it should be after a ``cancel``, or a loss."""
         for output in self._streams.rest():
-            self._output(output)
+            self._forward_output(output)
         if self._cancelled and self._running is None:
             return
         status = self._channel.exit_status()
         cause = self._channel.cause() if status is None else f"exit status {status}"
         ended = f"the session broke off ({cause})" if cause else "the session broke off"
         if not self._ready:
-            self._not_ready(ended)
-        self._lose(self._over or ended)
+            self._raise_not_ready(ended)
+        self._raise_session_lost(self._end_text or ended)
 
-    def _lose(self, reason: str) -> NoReturn:
+    def _raise_session_lost(self, reason: str) -> NoReturn:
         """Give up, and have the host end what may still run there."""
-        self._over = reason
+        self._end_text = reason
         self._close_stdin()
-        raise Lost(self._running, self._at + reason, self._noise)
+        raise SessionLostError(self._running, self._error_prefix + reason, self._noise)
 
-    def _not_ready(self, why: str) -> NoReturn:
+    def _raise_not_ready(self, why: str) -> NoReturn:
         # before the shell had read its prelude; asked first, for closing its stdin ends it
         ended = self._channel.exit_status() is not None
-        self._over = why
+        self._end_text = why
         self._close_stdin()
-        raise NotReady(
-            self._at + why, self._noise, sent=self._sent and bool(self._steps) and not ended
+        raise ShellNotReadyError(
+            self._error_prefix + why,
+            self._noise,
+            sent=self._sent and bool(self._steps) and not ended,
         )
 
 
-class _Deaf:
+class _NullListener:
     """Listens while nobody does."""
 
     def started(self, step: int) -> None: ...
@@ -439,36 +454,36 @@ class _Deaf:
 
     def reported(self, step: int, kind: str, text: str) -> None: ...
 
-    def ended(self, step: int, ending: Ending) -> None: ...
+    def ended(self, step: int, result: CommandResult) -> None: ...
 
 
-def _withheld(command: Command, ending: Ending) -> bool:
+def _is_skipped_by_check(command: StepCommand, result: CommandResult) -> bool:
     """Whether a check left undone what the step may do."""
-    if command.effects is None or ending.how is How.SKIPPED or ending.failed:
+    if command.effects is None or result.end_reason is EndReason.SKIPPED or result.failed:
         return False
-    done = command.check if command.wanted is None else ending.changed
-    return done or ending.unknown
+    done = command.check_mode if command.desired_state is None else result.changed
+    return done or result.unknown
 
 
-def _ending(marker: Marker) -> tuple[int, Ending]:
+def _parse_result(marker: ProtocolMarker) -> tuple[int, CommandResult]:
     step, how, status, failed, changed = marker.words
-    if how not in _HOW or (status == "-" and _HOW[how] is How.DONE):
-        raise Garbled(f"an end that is none: {marker.words}")
-    exit_status = None if status == "-" else number(status)
-    ending = Ending(
-        _HOW[how],
+    if how not in _END_REASONS or (status == "-" and _END_REASONS[how] is EndReason.DONE):
+        raise ProtocolError(f"an end that is none: {marker.words}")
+    exit_status = None if status == "-" else parse_number(status)
+    result = CommandResult(
+        _END_REASONS[how],
         exit_status,
         changed=changed == "1",
         failed=failed == "1",
-        unknown=failed == UNKNOWN,
-        reason=_reason(how, status),
+        unknown=failed == UNKNOWN_FLAG,
+        reason=_reason_text(how, status),
     )
-    if ending.how is How.SKIPPED:
-        ending = Ending(How.SKIPPED, reason=ending.reason)
-    return number(step), ending
+    if result.end_reason is EndReason.SKIPPED:
+        result = CommandResult(EndReason.SKIPPED, reason=result.reason)
+    return parse_number(step), result
 
 
-def _reason(how: str, status: str) -> str:
+def _reason_text(how: str, status: str) -> str:
     return {
         "when": "its condition does not hold",
         "guard": "its guard said no",

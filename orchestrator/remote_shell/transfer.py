@@ -19,27 +19,27 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from enum import Enum
 
-from orchestrator.errors import Exit, OrchError, Problem
-from orchestrator.model.sanitize import quote_end
+from orchestrator.errors import Diagnostic, ExitCode, OrchError
+from orchestrator.model.sanitize import quote_output_end
 from orchestrator.model.shell_quoting import shell_quote
-from orchestrator.model.text_encoding import decode
-from orchestrator.remote_shell.bootstrap import escaped
-from orchestrator.remote_shell.channel_protocol import Channel, Chunk
+from orchestrator.model.text_encoding import decode_bytes
+from orchestrator.remote_shell.bootstrap import escape_printf
+from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 
-PIECE = 1 << 16
+PIECE_BYTES = 1 << 16
 """Bytes that whoever makes up data for ``send`` best gives at a time."""
 
-_TOLD = 1 << 16  # bytes of a script's stdout that are kept
-_SAID = 1 << 12  # bytes of its stderr, and of noise
-_LOOK = 0.25  # seconds between looks whether someone wants it to stop
-_EXIT_PATIENCE = 2.0  # seconds for the last words, once the script is known to be gone
-_NOTHING_LEFT = (
+_MAX_STDOUT_BYTES = 1 << 16  # bytes of a script's stdout that are kept
+_MAX_STDERR_BYTES = 1 << 12  # bytes of its stderr, and of noise
+_POLL_INTERVAL = 0.25  # seconds between looks whether someone wants it to stop
+_EXIT_TIMEOUT = 2.0  # seconds for the last words, once the script is known to be gone
+_CHECK_ALL_READ = (
     "o_left=$(wc -c);[ $((o_left)) = 0 ]||"
     '{ echo "it left $((o_left)) bytes of the data unread" >&2;exit 1;};'
 )
 
 
-class Failure(Enum):
+class TransferFailure(Enum):
     """What kept a transfer from ending well."""
 
     NOT_READY = "not_ready"
@@ -60,12 +60,14 @@ class TransferError(OrchError):
     What the script got may be a part, and may look whole to it.
     """
 
-    exit_code = Exit.FAILED
+    exit_code = ExitCode.FAILED
 
-    def __init__(self, how: Failure, why: str, said: bytes, exit_status: int | None = None) -> None:
-        told = quote_end(said)
-        super().__init__(Problem(f"{why}: {told}" if told else why))
-        self.how, self.exit_status = how, exit_status
+    def __init__(
+        self, failure: TransferFailure, why: str, output: bytes, exit_status: int | None = None
+    ) -> None:
+        shown = quote_output_end(output)
+        super().__init__(Diagnostic(f"{why}: {shown}" if shown else why))
+        self.failure, self.exit_status = failure, exit_status
 
 
 def send(
@@ -84,20 +86,20 @@ def send(
     closed. Raises TransferError, ConnectError where the channel does, ValueError for a NUL in
     the script, and what ``data`` raises: that, too, is an end of the data to the script.
     """
-    told = bytearray()
+    received = bytearray()
 
-    def hear(piece: bytes) -> None:
-        told.extend(piece[: _TOLD - len(told)])
+    def collect(piece: bytes) -> None:
+        received.extend(piece[: _MAX_STDOUT_BYTES - len(received)])
 
     with closing(channel):
-        _Transfer(channel, timeout, stopping, hear).run(script, data, reads=True)
-    return decode(bytes(told))
+        _ScriptTransfer(channel, timeout, stopping, collect).run(script, data, reads=True)
+    return decode_bytes(bytes(received))
 
 
 def receive(
     channel: Channel,
     script: str,
-    take: Callable[[bytes], object],
+    on_stdout: Callable[[bytes], object],
     *,
     timeout: float,
     stopping: Callable[[], bool],
@@ -108,10 +110,10 @@ def receive(
     The rest is as with ``send``; what ``take`` raises ends it.
     """
     with closing(channel):
-        _Transfer(channel, timeout, stopping, take).run(script, (), reads=False)
+        _ScriptTransfer(channel, timeout, stopping, on_stdout).run(script, (), reads=False)
 
 
-def staging(path: str, size: int) -> str:
+def upload_stage_script(path: str, size: int) -> str:
     """A script for ``send`` that leaves exactly ``size`` bytes in a new private file at ``path``,
     or fails, and then there is none."""
     file = shell_quote(path if path.startswith("/") else f"./{path}")
@@ -123,7 +125,7 @@ def staging(path: str, size: int) -> str:
     )
 
 
-class _Transfer:
+class _ScriptTransfer:
     """One script and its streams. ``hear`` gets what it writes to stdout."""
 
     def __init__(
@@ -131,116 +133,118 @@ class _Transfer:
         channel: Channel,
         timeout: float,
         stopping: Callable[[], bool],
-        hear: Callable[[bytes], object],
+        on_stdout: Callable[[bytes], object],
     ) -> None:
         self._channel, self._timeout = channel, timeout
-        self._stopping, self._hear = stopping, hear
+        self._stopping, self._on_stdout = stopping, on_stdout
         self._nonce = secrets.token_hex(16)
         self._ready = False
-        self._whole = False  # all data is out, and its end
-        self._deaf = False  # nobody reads it any more
-        self._said = self._noise = b""
-        self._sent = self._heard = 0
+        self._all_sent = False  # all data is out, and its end
+        self._is_broken = False  # nobody reads it any more
+        self._stderr = self._noise = b""
+        self._sent = self._received = 0
         self._moved = time.monotonic()
 
     def run(self, script: str, data: Iterable[bytes], *, reads: bool) -> None:
         """Write and read until the script is over; one never waits for the other."""
         pieces = iter(data)
-        unsent = memoryview(opening(self._nonce, script, reads=reads))
+        unsent = memoryview(transfer_command(self._nonce, script, reads=reads))
         while True:
-            self._judge_progress()
-            if not unsent and self._ready and not self._whole and not self._deaf:
-                unsent = self._next(pieces)
-            count = self._write(unsent)
-            unsent = memoryview(b"") if self._deaf else unsent[count:]
-            more = self._ready and not self._whole and not self._deaf
-            chunk = self._channel.read(0 if more and (count or not unsent) else _LOOK)
-            self._take(chunk)
-            if chunk.eof or (reads and self._gone()):
+            self._check_progress()
+            if not unsent and self._ready and not self._all_sent and not self._is_broken:
+                unsent = self._next_piece(pieces)
+            count = self._write_some(unsent)
+            unsent = memoryview(b"") if self._is_broken else unsent[count:]
+            more = self._ready and not self._all_sent and not self._is_broken
+            chunk = self._channel.read(0 if more and (count or not unsent) else _POLL_INTERVAL)
+            self._on_chunk(chunk)
+            if chunk.eof or (reads and self._has_exited()):
                 break
-        self._judge_end(reads=reads)
+        self._check_end(reads=reads)
 
-    def _next(self, pieces: Iterator[bytes]) -> memoryview:
+    def _next_piece(self, pieces: Iterator[bytes]) -> memoryview:
         """The next piece; at the end of all, stdin is closed."""
         piece = next(pieces, None)
         self._moved = time.monotonic()  # what it took to make was no fault of the host's
         if piece is None:
             self._channel.close_stdin()
-            self._whole = True
+            self._all_sent = True
         return memoryview(piece or b"")
 
-    def _write(self, unsent: memoryview) -> int:
+    def _write_some(self, unsent: memoryview) -> int:
         if not unsent:
             return 0
         try:
-            count = self._channel.write(unsent[:PIECE])
+            count = self._channel.write(unsent[:PIECE_BYTES])
         except OSError:
-            self._deaf = True  # reading brings what there is to be said about it
+            self._is_broken = True  # reading brings what there is to be said about it
             return 0
         if count:
             self._moved = time.monotonic()
             self._sent += count if self._ready else 0
         return count
 
-    def _take(self, chunk: Chunk) -> None:
+    def _on_chunk(self, chunk: ReadChunk) -> None:
         if chunk.stdout or chunk.stderr or chunk.waited:
             self._moved = time.monotonic()
         if chunk.stderr:
-            self._said = (self._said + chunk.stderr)[-_SAID:]
-        stdout = chunk.stdout if self._ready else self._greet(chunk.stdout)
+            self._stderr = (self._stderr + chunk.stderr)[-_MAX_STDERR_BYTES:]
+        stdout = chunk.stdout if self._ready else self._skip_noise(chunk.stdout)
         if stdout:
-            self._heard += len(stdout)
-            self._hear(stdout)
+            self._received += len(stdout)
+            self._on_stdout(stdout)
 
-    def _greet(self, stdout: bytes) -> bytes:
+    def _skip_noise(self, stdout: bytes) -> bytes:
         """What stands behind the nonce, once it is there; before it is noise."""
         noise, found, rest = (self._noise + stdout).partition(f"{self._nonce}\n".encode())
         self._ready = bool(found)
-        self._noise = b"" if found else noise[-_SAID:]
+        self._noise = b"" if found else noise[-_MAX_STDERR_BYTES:]
         return rest
 
-    def _gone(self) -> bool:
+    def _has_exited(self) -> bool:
         """Whether the script ended a while ago; who else has its streams may keep them."""
         quiet = time.monotonic() - self._moved
-        return quiet > _EXIT_PATIENCE and self._channel.exit_status() is not None
+        return quiet > _EXIT_TIMEOUT and self._channel.exit_status() is not None
 
-    def _judge_progress(self) -> None:
+    def _check_progress(self) -> None:
         if self._stopping():
-            raise TransferError(Failure.STOPPED, "interrupted" + self._so_far(), b"")
+            raise TransferError(TransferFailure.STOPPED, "interrupted" + self._progress_text(), b"")
         if time.monotonic() - self._moved > self._timeout:
-            how = Failure.IDLE if self._ready else Failure.NOT_READY
+            failure = TransferFailure.IDLE if self._ready else TransferFailure.NOT_READY
             what = "nothing moved" if self._ready else "no shell answered"
-            why = f"{what} for {self._timeout:g} s{self._so_far()}"
+            why = f"{what} for {self._timeout:g} s{self._progress_text()}"
             if self._ready:  # they look the same from here
                 why += ": either the link stalls, or the host's side of it"
-            raise TransferError(how, why, self._noise + self._said)
+            raise TransferError(failure, why, self._noise + self._stderr)
 
-    def _judge_end(self, *, reads: bool) -> None:
+    def _check_end(self, *, reads: bool) -> None:
         status = self._channel.exit_status()
         ended = "" if status is None else f" (exit status {status})"
         if not self._ready:
-            said = self._noise + self._said
-            how = Failure.CUT if status is None else Failure.NOT_READY
-            raise TransferError(how, f"no shell answered{ended or self._because()}", said, status)
+            output = self._noise + self._stderr
+            failure = TransferFailure.CUT if status is None else TransferFailure.NOT_READY
+            raise TransferError(
+                failure, f"no shell answered{ended or self._cause_text()}", output, status
+            )
         if status is None or self._channel.cause():
-            why = f"it was cut{self._so_far()}{self._because()}"
-            raise TransferError(Failure.CUT, why, self._said)
+            why = f"it was cut{self._progress_text()}{self._cause_text()}"
+            raise TransferError(TransferFailure.CUT, why, self._stderr)
         if status:
             why = f"failed with exit status {status}"
-            raise TransferError(Failure.EXIT, why, self._said, status)
-        if reads and not self._whole:
-            why = f"it was cut{self._so_far()}, and took that for the end"
-            raise TransferError(Failure.CUT, why, self._said, status)
+            raise TransferError(TransferFailure.EXIT, why, self._stderr, status)
+        if reads and not self._all_sent:
+            why = f"it was cut{self._progress_text()}, and took that for the end"
+            raise TransferError(TransferFailure.CUT, why, self._stderr, status)
 
-    def _because(self) -> str:
+    def _cause_text(self) -> str:
         cause = self._channel.cause()
         return f" ({cause})" if cause else ""
 
-    def _so_far(self) -> str:
-        return f" after {max(self._sent, self._heard)} bytes"
+    def _progress_text(self) -> str:
+        return f" after {max(self._sent, self._received)} bytes"
 
 
-def opening(nonce: str, script: str, *, reads: bool) -> bytes:
+def transfer_command(nonce: str, script: str, *, reads: bool) -> bytes:
     """The line for the shell, which says ``nonce`` and runs ``script``.
 
     The nonce comes first, so that none is said where something ate the beginning, and not at the
@@ -255,7 +259,7 @@ def opening(nonce: str, script: str, *, reads: bool) -> bytes:
         f'o_write() {{ {write};}};{{ [ "$PWD" = "$HOME" ]||cd||cd /; }} 2>/dev/null;'
         "echo ${o_nonce:?};"
     )
-    run = b"(eval \"$(o_write '" + escaped(script) + b"')\")"
-    behind = ";o_status=$?;[ $o_status = 0 ]||exit $o_status;" + (_NOTHING_LEFT if reads else "")
+    run = b"(eval \"$(o_write '" + escape_printf(script) + b"')\")"
+    behind = ";o_status=$?;[ $o_status = 0 ]||exit $o_status;" + (_CHECK_ALL_READ if reads else "")
     from_ = "" if reads else " </dev/null"
     return before.encode() + run + f"{from_}{behind}exit 0\n".encode()

@@ -8,55 +8,68 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.templating.scope import Scope, Waits
+from orchestrator.templating.scope import ResultPending, Scope
 
 if TYPE_CHECKING:
-    from orchestrator.templating.cache import Templates
-    from orchestrator.templating.command_template import CommandTemplate
-    from orchestrator.templating.compilers import command, expression, shell, text, value
-    from orchestrator.templating.expressions import Expression
+    from orchestrator.templating.cache import TemplateCache
+    from orchestrator.templating.command_template import CommandTemplate, compile_command
+    from orchestrator.templating.expressions import Expression, compile_expression
     from orchestrator.templating.partial_check import check_known, names_in_any_case
-    from orchestrator.templating.remote_conditions import condition
-    from orchestrator.templating.shell.shell_template import ShellTemplate, Use
-    from orchestrator.templating.text_templates import TextTemplate, ValueTemplate
+    from orchestrator.templating.remote_conditions import compile_condition
+    from orchestrator.templating.shell.shell_template import (
+        ExpressionUse,
+        ShellTemplate,
+        compile_shell,
+    )
+    from orchestrator.templating.text_templates import (
+        TextTemplate,
+        ValueTemplate,
+        compile_text,
+        compile_value,
+    )
 
 __all__ = [
     "CommandTemplate",
     "Expression",
+    "ExpressionUse",
+    "ResultPending",
     "Scope",
     "ShellTemplate",
-    "Templates",
+    "TemplateCache",
     "TextTemplate",
-    "Use",
     "ValueTemplate",
-    "Waits",
     "check_known",
-    "command",
-    "condition",
-    "expression",
+    "compile_command",
+    "compile_condition",
+    "compile_expression",
+    "compile_shell",
+    "compile_text",
+    "compile_value",
     "names_in_any_case",
-    "shell",
-    "text",
-    "value",
 ]
 
-_WHERE = {
+_MODULE_OF_NAME = {
     "CommandTemplate": "command_template",
     "Expression": "expressions",
+    "ExpressionUse": "shell.shell_template",
     "ShellTemplate": "shell.shell_template",
+    "TemplateCache": "cache",
     "TextTemplate": "text_templates",
-    "Templates": "cache",
-    "Use": "shell.shell_template",
     "ValueTemplate": "text_templates",
     "check_known": "partial_check",
-    "condition": "remote_conditions",
+    "compile_command": "command_template",
+    "compile_condition": "remote_conditions",
+    "compile_expression": "expressions",
+    "compile_shell": "shell.shell_template",
+    "compile_text": "text_templates",
+    "compile_value": "text_templates",
     "names_in_any_case": "partial_check",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for. No module bears the name of a function, or it would hide it."""
-    if name not in __all__:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(name)
-    module = import_module(f"{__name__}.{_WHERE.get(name, 'compilers')}")
+    module = import_module(f"{__name__}.{_MODULE_OF_NAME[name]}")
     return getattr(module, name)

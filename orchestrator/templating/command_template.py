@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from jinja2 import nodes
 from msgspec import Struct
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.model.marked_value import CommandText, Value
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.model.marked_value import CommandText, MarkedValue
 from orchestrator.model.secret import Secret
-from orchestrator.templating.environment import language
-from orchestrator.templating.rendering import Field
+from orchestrator.templating.environment import template_environment
+from orchestrator.templating.rendering import FieldAccess
 from orchestrator.templating.scope import Scope
-from orchestrator.templating.shell.shell_template import ShellTemplate, Use, compile_shell
-from orchestrator.templating.template_parser import Source, parse
-from orchestrator.templating.text_templates import ValueTemplate, compile_value, only_expression
+from orchestrator.templating.shell.shell_template import ExpressionUse, ShellTemplate, compile_shell
+from orchestrator.templating.template_parser import TemplateSource, parse_template
+from orchestrator.templating.text_templates import ValueTemplate, compile_value, single_expression
 
 _FILTERS = ("raw", "words")
 
@@ -27,55 +27,55 @@ class CommandTemplate(Struct, frozen=True, eq=False):
     to be such a command already, a list of them, or none. ``uses`` are for lint.
     """
 
-    mark: Mark
-    _made: ShellTemplate | ValueTemplate
+    mark: SourcePosition
+    _template: ShellTemplate | ValueTemplate
     _items: tuple[CommandTemplate, ...] | None = None
 
     @property
     def template(self) -> ShellTemplate | ValueTemplate:
         """The template of its text, or of its one expression."""
-        return self._made
+        return self._template
 
     @property
     def source(self) -> str:
         """Its text as written."""
-        return self._made.source
+        return self._template.source
 
     @property
     def names(self) -> frozenset[str]:
         """Those that have to exist."""
-        return self._made.names
+        return self._template.names
 
     @property
     def optional(self) -> frozenset[str]:
         """Those that are asked after first."""
-        return self._made.optional
+        return self._template.optional
 
     @property
     def sources(self) -> frozenset[str]:
         """Those that its text is made of."""
-        return self._made.sources
+        return self._template.sources
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[FieldAccess, ...]:
         """What is taken of names that have to exist."""
-        return self._made.fields
+        return self._template.fields
 
     @property
     def constant(self) -> bool:
         """Whether it asks the scope for nothing."""
         return not self.names and not self.optional
 
-    def place_of(self, name: str) -> Mark:
+    def position_of(self, name: str) -> SourcePosition:
         """Where one of the names stands first."""
-        return self._made.place_of(name)
+        return self._template.position_of(name)
 
     @property
-    def uses(self) -> tuple[Use, ...]:
+    def uses(self) -> tuple[ExpressionUse, ...]:
         """The expressions in it."""
         if self._items is not None:
             return tuple(use for item in self._items for use in item.uses)
-        return self._made.uses if isinstance(self._made, ShellTemplate) else ()
+        return self._template.uses if isinstance(self._template, ShellTemplate) else ()
 
     def render(self, scope: Scope) -> CommandText | list[CommandText] | None:
         """The command, or the list, every value in it quoted for its place.
@@ -84,9 +84,9 @@ class CommandTemplate(Struct, frozen=True, eq=False):
         command, and what ``scope`` raises.
         """
         if self._items is not None:
-            return [text for item in self._items for text in _listed(item.render(scope))]
-        value = self._made.render(scope)
-        if isinstance(self._made, ShellTemplate):
+            return [text for item in self._items for text in _as_list(item.render(scope))]
+        value = self._template.render(scope)
+        if isinstance(self._template, ShellTemplate):
             return CommandText(value)
         if value is None or isinstance(value, CommandText):
             return value
@@ -95,10 +95,10 @@ class CommandTemplate(Struct, frozen=True, eq=False):
         if value == "" and isinstance(value, str):
             return CommandText()
         what = f"`{self.source.strip()}` gives a text, where a command has to be written"
-        raise DefinitionError(Problem(what, self.mark, _HINT))
+        raise DefinitionError(Diagnostic(what, self.mark, _HINT))
 
 
-def _listed(rendered: CommandText | list[CommandText] | None) -> list[CommandText]:
+def _as_list(rendered: CommandText | list[CommandText] | None) -> list[CommandText]:
     if rendered is None:
         return []
     return [rendered] if isinstance(rendered, CommandText) else rendered
@@ -110,23 +110,23 @@ _HINT = (
 )
 
 
-def compile_command(value: Value) -> CommandTemplate:
+def compile_command(value: MarkedValue) -> CommandTemplate:
     """Read a command. Raises ``DefinitionError`` where it is none."""
     data, mark = value.data, value.mark
     if isinstance(data, str) and not value.literal:
-        whole = "{{" in data and _hands_on(data, mark)
+        whole = "{{" in data and _is_single_expression(data, mark)
         return CommandTemplate(mark, compile_value(value) if whole else compile_shell(data, mark))
     if data is None:
         return CommandTemplate(mark, compile_value(value))
     if isinstance(data, str | Secret):
-        return CommandTemplate(mark, _as_it_is(value))
+        return CommandTemplate(mark, _literal_template(value))
     if isinstance(data, list):
         items = tuple(compile_command(item) for item in data)
-        return CommandTemplate(mark, _all_of(items, mark), items)
-    raise DefinitionError(Problem("must be a command", mark, "write its text"))
+        return CommandTemplate(mark, _combine_items(items, mark), items)
+    raise DefinitionError(Diagnostic("must be a command", mark, "write its text"))
 
 
-def _all_of(items: tuple[CommandTemplate, ...], mark: Mark) -> ValueTemplate:
+def _combine_items(items: tuple[CommandTemplate, ...], mark: SourcePosition) -> ValueTemplate:
     """What all of them ask for; it is never rendered."""
     names = frozenset[str]().union(*(item.names for item in items))
     optional = frozenset[str]().union(*(item.optional for item in items))
@@ -143,20 +143,22 @@ def _all_of(items: tuple[CommandTemplate, ...], mark: Mark) -> ValueTemplate:
     )
 
 
-def _as_it_is(value: Value) -> ValueTemplate:
+def _literal_template(value: MarkedValue) -> ValueTemplate:
     """A text of which nothing is a template: its user wrote all of it."""
-    made = compile_value(value)
+    literal = compile_value(value)
     none: Iterable[str] = ()
     return ValueTemplate(
-        made.source,
+        literal.source,
         value.mark,
         frozenset(none),
         frozenset(none),
-        lambda scope: CommandText(made.render(scope)),
+        lambda scope: CommandText(literal.render(scope)),
     )
 
 
-def _hands_on(text: str, mark: Mark) -> bool:
+def _is_single_expression(text: str, mark: SourcePosition) -> bool:
     """Whether it is one expression, which is not inserted as it is."""
-    only = only_expression(parse(Source(text, mark), language(comments=False)))
+    only = single_expression(
+        parse_template(TemplateSource(text, mark), template_environment(comments=False))
+    )
     return only is not None and not (isinstance(only, nodes.Filter) and only.name in _FILTERS)

@@ -18,29 +18,29 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import _PassArg, missing
 from msgspec import Struct
 
-from orchestrator.model.marked_value import Titled
-from orchestrator.model.registered_result import Result, Unknown
-from orchestrator.model.text_encoding import quote_text
+from orchestrator.model.marked_value import NamedObject
+from orchestrator.model.registered_result import RegisteredResult, UnknownResult
+from orchestrator.model.text_encoding import repr_text
 from orchestrator.templating import limits
 from orchestrator.templating.value_text import (
-    OF_TEXT,
-    Unfit,
+    TEXT_FILTERS,
+    UnusableValueError,
     check_text,
-    default,
-    join,
-    of_text,
+    default_filter,
+    join_texts,
+    require_text,
     text_of,
 )
 
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
 # Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
-FREE, KEEP, INSERT = "a free name", "keep the value", "insert the value"
-INSERT_TEXT = "insert the value into a text"
-ASKED = "a free name in a condition"
-SLICE = "a part of a value"
-CONCAT, ROUNDS = "the texts of values", "the rounds of a loop"
-_OF_SIZES = (
+FREE_NAME_FILTER, KEEP_FILTER, INSERT_FILTER = "a free name", "keep the value", "insert the value"
+INSERT_TEXT_FILTER = "insert the value into a text"
+CONDITION_NAME_FILTER = "a free name in a condition"
+SLICE_FILTER = "a part of a value"
+CONCAT_FILTER, ROUNDS_FILTER = "the texts of values", "the rounds of a loop"
+_SIZED_FILTERS = (
     "center",
     "indent",
     "wordwrap",
@@ -52,23 +52,26 @@ _OF_SIZES = (
     "tojson",
 )
 """Filters that are given how wide, long or precise something is to be."""
-_INDENT = 100
-_RESULT = "name what a step put under `register:`"
+_MAX_INDENT = 100
+_RESULT_HINT = "name what a step put under `register:`"
 _INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
-_DATA = frozenset({str, int, float, bool, list, tuple, dict})
-_BITS = 14_000  # as many as 4200 digits have
-_TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0", ""})
+_DATA_TYPES = frozenset({str, int, float, bool, list, tuple, dict})
+_PLAIN_BITS = 14_000  # as many as 4200 digits have
+_TRUE_WORDS, _FALSE_WORDS = (
+    frozenset({"true", "yes", "on", "1"}),
+    frozenset({"false", "no", "off", "0", ""}),
+)
 
 
-class NotDefined(UndefinedError):  # noqa: N818 - as Jinja's own are named
+class UndefinedValueError(UndefinedError):
     """Something was done with a value that does not exist. ``missing`` stands in its place."""
 
-    def __init__(self, message: str, missing: Missing) -> None:
+    def __init__(self, message: str, missing: MissingValue) -> None:
         super().__init__(message)
         self.missing = missing
 
 
-class Missing(StrictUndefined):
+class MissingValue(StrictUndefined):
     """A value that does not exist. Whatever is below it does not exist either, so that
     ``a.b.c | default(1)`` holds for each of the three; anything else raises ``NotDefined``."""
 
@@ -77,7 +80,7 @@ class Missing(StrictUndefined):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         if self._undefined_exception is UndefinedError:
-            fail: Any = lambda message: NotDefined(message, self)  # noqa: E731
+            fail: Any = lambda message: UndefinedValueError(message, self)  # noqa: E731
             self._undefined_exception = fail
 
     def __getattr__(self, name: str) -> Any:
@@ -85,7 +88,7 @@ class Missing(StrictUndefined):
             raise AttributeError(name)
         return self
 
-    def __getitem__(self, key: Any) -> Missing:  # type: ignore[override]
+    def __getitem__(self, key: Any) -> MissingValue:  # type: ignore[override]
         return self
 
     @property
@@ -109,12 +112,12 @@ class Missing(StrictUndefined):
         return not self._undefined_hint and self._undefined_obj is missing
 
 
-def unbounded(node: nodes.BinExpr, yes: bool) -> None:
+def mark_unbounded(node: nodes.BinExpr, yes: bool) -> None:
     """Have a calculation made without bounds, or within them."""
     node.unbounded = yes  # type: ignore[attr-defined]
 
 
-class _Generator(CodeGenerator):
+class _BoundedCodeGenerator(CodeGenerator):
     """Jinja's, which writes plain Python for calculations that need no bounds."""
 
     def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
@@ -140,62 +143,62 @@ class _Generator(CodeGenerator):
         return plain
 
 
-class Language(ImmutableSandboxedEnvironment):
+class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method.
 
     Whatever changes a text tells the rendering, which follows secrets.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
-    concat = staticmethod(limits.concat)
-    code_generator_class = _Generator
+    concat = staticmethod(limits.concat_parts)
+    code_generator_class = _BoundedCodeGenerator
 
     def call_binop(self, context: Any, operation: str, left: Any, right: Any) -> Any:
         """Calculate, or format a text, within bounds."""
         if type(left) is int and type(right) is int and operation != "**":
-            if operation == "*" and left.bit_length() + right.bit_length() > limits.BITS:
+            if operation == "*" and left.bit_length() + right.bit_length() > limits.MAX_BITS:
                 limits.check_operation(operation, left, right)
-            made = _INTEGERS[operation](left, right)
-            if made.bit_length() > limits.BITS:
-                limits.check_result(made)
-            return made
+            output = _INTEGERS[operation](left, right)
+            if output.bit_length() > limits.MAX_BITS:
+                limits.check_result(output)
+            return output
         if operation == "%" and isinstance(left, str):
             return self._formatted(context, left, right)
         limits.check_operation(operation, left, right)
-        made = super().call_binop(context, operation, left, right)
-        limits.check_result(made)
-        context.work.step(made)
-        return made
+        output = super().call_binop(context, operation, left, right)
+        limits.check_result(output)
+        context.work.step(output)
+        return output
 
     def _formatted(self, context: Any, text: str, right: Any) -> Any:
-        plain = type(right) is int or (type(right) is str and len(right) < limits.WIDTH)
+        plain = type(right) is int or (type(right) is str and len(right) < limits.MAX_WIDTH)
         if not plain or not limits.is_short_percent(text):
             check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
             limits.check_operation("%", text, right)
-        made = text % right
-        context.work.step(made)
-        return context.follow((text, right), made)
+        output = text % right
+        context.work.step(output)
+        return context.follow((text, right), output)
 
     def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
         """Call a function or method; what a macro writes is followed in there."""
-        self, context, function, *given = args
+        self, context, function, *arguments = args
         owner = getattr(function, "__self__", None)
         if isinstance(function, LoopContext):  # goes into another level of a recursive loop
-            given = [limits.Rounds(value, context.work) for value in given]
+            arguments = [limits.CountedRounds(value, context.work) for value in arguments]
         elif isinstance(owner, str | bytes):
-            given = [list(each) if isinstance(each, Iterator) else each for each in given]
-            limits.check_method(owner, function.__name__, (*given, *named.values()))
+            arguments = [list(each) if isinstance(each, Iterator) else each for each in arguments]
+            limits.check_method(owner, function.__name__, (*arguments, *named.values()))
         elif isinstance(owner, int) and function.__name__ == "to_bytes":
-            limits.check_sizes(owner, (*given, *named.values()))
-        context.work.step(owner, *given)
+            limits.check_sizes(owner, (*arguments, *named.values()))
+        context.work.step(owner, *arguments)
         if isinstance(function, Macro):
-            context.work.left -= limits.MACRO
-        made = super(Language, self).call(context, function, *given, **named)
-        limits.check_result(made)
+            context.work.left -= limits.MACRO_CALL_STEPS
+        output = super(TemplateEnvironment, self).call(context, function, *arguments, **named)
+        limits.check_result(output)
         if isinstance(function, Macro):
-            return made
-        context.work.step(made)
-        return context.follow((owner, *given, *named.values()), made)
+            return output
+        context.work.step(output)
+        return context.follow((owner, *arguments, *named.values()), output)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Make ``format`` and ``format_map`` of a text refuse what has none."""
@@ -206,19 +209,21 @@ class Language(ImmutableSandboxedEnvironment):
             return None
 
         def checked(*args: Any, **named: Any) -> str:
-            given = args[0].values() if value.__name__ == "format_map" and args else args
-            check_text((*given, *named.values()))
-            limits.check_format(value.__self__, (*given, *named.values()))
+            arguments = args[0].values() if value.__name__ == "format_map" and args else args
+            check_text((*arguments, *named.values()))
+            limits.check_format(value.__self__, (*arguments, *named.values()))
             return format_(*args, **named)
 
         return checked
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Missing):  # not the attributes that it has for us
+        if isinstance(obj, MissingValue):  # not the attributes that it has for us
             return obj
-        if isinstance(obj, Titled) and not attribute.startswith("_"):
+        if isinstance(obj, NamedObject) and not attribute.startswith("_"):
             value = getattr(obj, attribute, None)
-            if type(value) in _DATA:  # no method, so there is nothing in it to keep from templates
+            if (
+                type(value) in _DATA_TYPES
+            ):  # no method, so there is nothing in it to keep from templates
                 return value
         elif isinstance(obj, Mapping) and not isinstance(obj, Undefined):
             try:
@@ -229,42 +234,44 @@ class Language(ImmutableSandboxedEnvironment):
 
 
 @cache
-def language(*, comments: bool, trim: bool = False) -> Language:
+def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvironment:
     """The environment, made once for each way of reading the text around expressions.
 
     ``comments``: whether ``{# … #}`` is one. ``trim``: whether a line's end right after a
     block tag goes, as in Ansible's templates.
     """
     marks = {} if comments else {"comment_start_string": "\0#", "comment_end_string": "#\0"}
-    env = Language(undefined=Missing, keep_trailing_newline=True, trim_blocks=trim, **marks)
+    env = TemplateEnvironment(
+        undefined=MissingValue, keep_trailing_newline=True, trim_blocks=trim, **marks
+    )
     env.globals = {name: env.globals[name] for name in FUNCTIONS}
     for name in ("tojson", "xmlattr", "urlize", "forceescape", "safe", "escape", "e"):
         del env.filters[name]
     env.filters |= {
-        "bool": as_bool,
+        "bool": to_bool,
         "basename": lambda path: posixpath.basename(str(path).rstrip("/")),
         "dirname": lambda path: posixpath.dirname(str(path).rstrip("/")),
         "to_json": _to_json,
         "tojson": _to_json,
-        **dict.fromkeys(("default", "d"), default),
+        **dict.fromkeys(("default", "d"), default_filter),
         "join": _join,
     }
-    env.filters |= {name: of_text(env.filters[name]) for name in OF_TEXT}
+    env.filters |= {name: require_text(env.filters[name]) for name in TEXT_FILTERS}
     env.filters |= {"format": _format, "replace": _replace, "sum": _sum(env.filters["sum"])}
-    for name in _OF_SIZES:
-        env.filters[name] = _bounded(env.filters[name])
-    env.filters = {name: _followed(of) for name, of in env.filters.items()}
+    for name in _SIZED_FILTERS:
+        env.filters[name] = _bound_arguments(env.filters[name])
+    env.filters = {name: _track_taint(of) for name, of in env.filters.items()}
     env.filters |= {
-        "raw": _as_it_is,
-        "words": _as_it_is,
-        SLICE: _slice,
-        FREE: _free,
-        ASKED: _asked,
-        KEEP: _keep,
-        INSERT: _insert,
-        INSERT_TEXT: _insert_text,
-        CONCAT: _concat,
-        ROUNDS: _rounds,
+        "raw": _identity_filter,
+        "words": _identity_filter,
+        SLICE_FILTER: _slice,
+        FREE_NAME_FILTER: _free_name,
+        CONDITION_NAME_FILTER: _asked_name,
+        KEEP_FILTER: _keep_value,
+        INSERT_FILTER: _insert_value,
+        INSERT_TEXT_FILTER: _insert_text,
+        CONCAT_FILTER: _concat,
+        ROUNDS_FILTER: _count_rounds,
     }
     env.tests |= {
         word: _result_test(word) for word in ("changed", "failed", "skipped", "succeeded")
@@ -272,45 +279,45 @@ def language(*, comments: bool, trim: bool = False) -> Language:
     return env
 
 
-def as_bool(value: Any) -> bool:
+def to_bool(value: Any) -> bool:
     """The filter ``bool``: what a person means by ``yes``, ``no``, ``on``, ``off``, 1 or 0."""
     word = str(value).strip().lower()
-    if value is None or word in _FALSE:
+    if value is None or word in _FALSE_WORDS:
         return False
-    if word in _TRUE:
+    if word in _TRUE_WORDS:
         return True
-    raise ValueError(f"{quote_text(value)} is neither true nor false")
+    raise ValueError(f"{repr_text(value)} is neither true nor false")
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity_filter(value: Any) -> Any:
     """Stands for ``raw`` and ``words``, which are taken out before anything runs."""
     return value
 
 
-def _followed(function: Callable[..., Any]) -> Callable[..., Any]:
+def _track_taint(function: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, telling the rendering what it makes of what."""
-    wants = _PassArg.from_obj(function)
+    pass_argument = _PassArg.from_obj(function)
 
     @pass_context
     def followed(context: Any, *args: Any, **named: Any) -> Any:
         context.work.step(*args)
-        match wants:
+        match pass_argument:
             case _PassArg.context:
-                made = function(context, *args, **named)
+                output = function(context, *args, **named)
             case _PassArg.eval_context:
-                made = function(context.eval_ctx, *args, **named)
+                output = function(context.eval_ctx, *args, **named)
             case _PassArg.environment:
-                made = function(context.environment, *args, **named)
+                output = function(context.environment, *args, **named)
             case _:
-                made = function(*args, **named)
-        limits.check_result(made)
-        context.work.step(made)
-        return context.follow((*args, *named.values()), made)
+                output = function(*args, **named)
+        limits.check_result(output)
+        context.work.step(output)
+        return context.follow((*args, *named.values()), output)
 
     return followed
 
 
-def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+def _bound_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, refusing sizes and values that are beyond all bounds."""
     skipped = 0 if _PassArg.from_obj(function) is None else 1
 
@@ -333,18 +340,18 @@ def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
 @pass_context
 def _concat(context: Any, values: list[Any]) -> str:
     """What ``~`` makes."""
-    text = limits.concat(map(text_of, values))
+    text = limits.concat_parts(map(text_of, values))
     context.work.step(text)
     return text
 
 
 @pass_context
-def _rounds(context: Any, value: Any, steps: int) -> limits.Rounds:
-    return limits.Rounds(value, context.work, steps)
+def _count_rounds(context: Any, value: Any, steps: int) -> limits.CountedRounds:
+    return limits.CountedRounds(value, context.work, steps)
 
 
 @pass_context
-def _free(context: Any, name: str) -> object:
+def _free_name(context: Any, name: str) -> object:
     found: dict[str, object] = context.found
     if name not in found:
         found[name] = context.look_up(name)
@@ -352,20 +359,20 @@ def _free(context: Any, name: str) -> object:
 
 
 @pass_context
-def _asked(context: Any, name: str) -> object:
+def _asked_name(context: Any, name: str) -> object:
     return context.look_up(name, asked=True)
 
 
 @pass_context
-def _keep(context: Any, value: object) -> str:
+def _keep_value(context: Any, value: object) -> str:
     if isinstance(value, Iterator):
         value = list(value)  # here, where what fails in a filter is told as the expression's
-    check_kept(value)
+    check_kept_value(value)
     context.kept = value
     return ""
 
 
-def check_kept(value: object) -> None:
+def check_kept_value(value: object) -> None:
     """Raise Unfit or ValueError for a value that is too large to be kept."""
     if not isinstance(value, str):
         limits.check_all(value)
@@ -374,7 +381,7 @@ def check_kept(value: object) -> None:
 
 def _check_numbers(value: object) -> None:
     """Raise ValueError for an integer that Python cannot write as text (4300 digits)."""
-    if isinstance(value, int) and value.bit_length() > _BITS:
+    if isinstance(value, int) and value.bit_length() > _PLAIN_BITS:
         raise ValueError("it is a number of too many digits")
     if isinstance(value, list | tuple):
         for item in value:
@@ -385,7 +392,7 @@ def _check_numbers(value: object) -> None:
 
 
 @pass_context
-def _insert(context: Any, value: object, index: int) -> str:
+def _insert_value(context: Any, value: object, index: int) -> str:
     text: str = context.insert(value, index)
     work = context.work
     work.left -= 1 + (len(text) >> 6)
@@ -406,12 +413,12 @@ def _insert_text(context: Any, value: object, index: int) -> str:
     if type(value) is int:
         context.work.left -= 1
         return str(value)
-    return _insert(context, value, index)
+    return _insert_value(context, value, index)
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    if isinstance(indent, int) and indent > _INDENT:
-        raise Unfit(f"an indent of more than {_INDENT} blanks")
+    if isinstance(indent, int) and indent > _MAX_INDENT:
+        raise UnusableValueError(f"an indent of more than {_MAX_INDENT} blanks")
     return json.dumps(value, ensure_ascii=False, indent=indent, default=text_of)
 
 
@@ -429,7 +436,7 @@ def _join(context: Any, value: Any, between: str = "", attribute: Any = None) ->
         value = map(make_attrgetter(context.environment, attribute), value)
     parts, between = list(value), text_of(between)
     limits.check_joined(parts, between)
-    return join(context, parts, between)
+    return join_texts(context, parts, between)
 
 
 def _sum(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -441,7 +448,7 @@ def _sum(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(environment, values, attribute, start)
         if attribute is not None:
             values = map(make_attrgetter(environment, attribute), values)
-        return limits.flat_sum(values, start)
+        return limits.sum_lists(values, start)
 
     return sum_
 
@@ -458,8 +465,10 @@ def _result_test(word: str) -> Callable[[Any], bool]:
             return bool(result)  # which says what is undefined
         if isinstance(result, Mapping) and word in result:
             return bool(result[word])
-        if not isinstance(result, Result | Unknown):
-            raise Unfit(f"`is {word}` is for the result of a step, and this is none", _RESULT)
+        if not isinstance(result, RegisteredResult | UnknownResult):
+            raise UnusableValueError(
+                f"`is {word}` is for the result of a step, and this is none", _RESULT_HINT
+            )
         return bool(getattr(result, word))
 
     return test

@@ -8,99 +8,101 @@ from typing import Any
 from jinja2 import nodes
 from msgspec import Struct, field
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.templating.environment import Language, language
-from orchestrator.templating.free_names import survey
-from orchestrator.templating.rendering import Field, Program
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.templating.environment import TemplateEnvironment, template_environment
+from orchestrator.templating.free_names import find_free_names
+from orchestrator.templating.rendering import CompiledTemplate, FieldAccess
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.taint import secrets_of
-from orchestrator.templating.template_parser import Parsed, Source, parse_expression
-from orchestrator.templating.text_templates import keeping, kept
+from orchestrator.templating.template_parser import ParsedTemplate, TemplateSource, parse_expression
+from orchestrator.templating.text_templates import compile_native, render_native
 
 # Text that Jinja takes for true and a person for false.
-_SAYS_NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
+_FALSE_WORDS = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
 
 
 class Expression(Struct, frozen=True, eq=False):
     """A compiled expression. ``node`` is its tree, for those who take it apart."""
 
     source: str
-    mark: Mark
+    mark: SourcePosition
     names: frozenset[str]
     optional: frozenset[str]
     node: nodes.Expr
-    _program: Program
-    _parts: dict[int, Program] = field(default_factory=dict)
+    _program: CompiledTemplate
+    _parts: dict[int, CompiledTemplate] = field(default_factory=dict)
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[FieldAccess, ...]:
         """What is taken of names that have to exist."""
         return self._program.fields
 
-    def place_of(self, name: str) -> Mark:
+    def position_of(self, name: str) -> SourcePosition:
         """Where one of the names stands first."""
-        return self._program.place_of(name)
+        return self._program.position_of(name)
 
     @property
     def sources(self) -> frozenset[str]:
         """The names that its value is made of: none that only decides which it is."""
-        return self._program.names.told
+        return self._program.names.value_names
 
     def value(self, scope: Scope) -> Any:
         """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""
         if _is_path(self.node):
-            return kept(self._program, scope)
-        return _decides(self._program, scope)
+            return render_native(self._program, scope)
+        return _evaluate_decision(self._program, scope)
 
-    def holds(self, scope: Scope) -> bool:
+    def is_true(self, scope: Scope) -> bool:
         """Whether it is true, as Jinja sees truth: not empty, not zero, not none.
 
         Text that says no (``no``, ``false``, ``0``, …) would count as true, so it is an error;
         any other text is true if there is any, so that ``when: before.stdout`` works.
         """
-        return self.truth(_decides(self._program, scope), self.node, scope)
+        return self.is_truthy(_evaluate_decision(self._program, scope), self.node, scope)
 
-    def part(self, node: nodes.Expr, scope: Scope) -> Any:
+    def value_of_part(self, node: nodes.Expr, scope: Scope) -> Any:
         """The value of one of its sub-expressions."""
         program = self._parts.get(id(node))
         if program is None:
-            program = self._parts[id(node)] = _program(self._program.source, deepcopy(node))
-        return _decides(program, scope)
+            program = self._parts[id(node)] = _compile_node(self._program.source, deepcopy(node))
+        return _evaluate_decision(program, scope)
 
-    def truth(self, value: Any, node: nodes.Expr, scope: Scope) -> bool:
+    def is_truthy(self, value: Any, node: nodes.Expr, scope: Scope) -> bool:
         """Whether a value, that of one of its sub-expressions, is true."""
-        if isinstance(value, str) and value.strip().lower() in _SAYS_NO:
-            raise self._says_no(value, node, scope)
+        if isinstance(value, str) and value.strip().lower() in _FALSE_WORDS:
+            raise self._false_word_error(value, node, scope)
         return bool(value)
 
-    def _says_no(self, value: str, node: nodes.Expr, scope: Scope) -> DefinitionError:
+    def _false_word_error(self, value: str, node: nodes.Expr, scope: Scope) -> DefinitionError:
         """The error, at the line of the value where a name alone stands for it."""
         source = self._program.source
         written = scope.origin(node.name) if isinstance(node, nodes.Name) else None
         if written is None or not isinstance(node, nodes.Name):
             hint = "write `| bool` for what it says, or `!= ''` for whether there is any"
             what = f"'{value}' is text, and any text counts as true"
-            return source.refuse(what, node.lineno - 1, hint)
+            return source.error_at(what, node.lineno - 1, hint)
         what = f"{node.name} is the text '{value}', and any text counts as true"
         hint = f"leave it out, or empty, if it means no: `{node.name}` is a condition at "
-        return DefinitionError(Problem(what, written.mark, hint + str(source.at(node.lineno - 1))))
+        return DefinitionError(
+            Diagnostic(what, written.mark, hint + str(source.mark_at(node.lineno - 1)))
+        )
 
 
-def compile_expression(text: str, mark: Mark) -> Expression:
+def compile_expression(text: str, mark: SourcePosition) -> Expression:
     """Read a bare expression. Raises ``DefinitionError``."""
-    source = Source(text, mark)
+    source = TemplateSource(text, mark)
     if not text.strip():
-        raise DefinitionError(Problem("an empty expression", mark))
-    env = _env()
+        raise DefinitionError(Diagnostic("an empty expression", mark))
+    env = _environment()
     parsed = parse_expression(source, env)
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):
-            raise source.refuse(f"`{found.name}` is for commands only", found.lineno - 1)
+            raise source.error_at(f"`{found.name}` is for commands only", found.lineno - 1)
     (output,) = parsed.tree.body
     assert isinstance(output, nodes.Output)
     node = deepcopy(output.nodes[0])
-    names = survey(parsed.tree)
-    program = keeping(parsed, env, output.nodes[0])
+    names = find_free_names(parsed.tree)
+    program = compile_native(parsed, env, output.nodes[0])
     return Expression(
         text, mark, names=names.required, optional=names.optional, node=node, _program=program
     )
@@ -113,22 +115,22 @@ def _is_path(node: nodes.Expr) -> bool:
     return isinstance(node, nodes.Name)
 
 
-def _decides(program: Program, scope: Scope) -> Any:
+def _evaluate_decision(program: CompiledTemplate, scope: Scope) -> Any:
     """The value of an expression that something depends on: it has to be told where that is only
     what stands for a secret."""
     secrets = secrets_of(scope)
-    before = secrets.reads
+    before = secrets.stand_in_reads
     try:
-        return kept(program, scope)
+        return render_native(program, scope)
     finally:
-        secrets.decides |= secrets.reads != before
+        secrets.affects_plan |= secrets.stand_in_reads != before
 
 
-def _program(source: Source, node: nodes.Expr) -> Program:
+def _compile_node(source: TemplateSource, node: nodes.Expr) -> CompiledTemplate:
     tree = nodes.Template([nodes.Output([node], lineno=node.lineno)], lineno=1)
-    tree.set_environment(_env())
-    return keeping(Parsed(source, tree, ()), _env(), node)
+    tree.set_environment(_environment())
+    return compile_native(ParsedTemplate(source, tree, ()), _environment(), node)
 
 
-def _env() -> Language:
-    return language(comments=False)
+def _environment() -> TemplateEnvironment:
+    return template_environment(comments=False)

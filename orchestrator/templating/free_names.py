@@ -9,18 +9,18 @@ from jinja2.visitor import NodeTransformer
 from msgspec import Struct, field
 
 from orchestrator.templating.environment import (
-    ASKED,
-    CONCAT,
-    FREE,
+    CONCAT_FILTER,
+    CONDITION_NAME_FILTER,
+    FREE_NAME_FILTER,
     FUNCTIONS,
-    ROUNDS,
-    SLICE,
-    unbounded,
+    ROUNDS_FILTER,
+    SLICE_FILTER,
+    mark_unbounded,
 )
 from orchestrator.templating.template_parser import apply_filter
 
 
-class Names(Struct, frozen=True):
+class FreeNames(Struct, frozen=True):
     """``required``: must exist. ``optional``: are asked after first (``is defined``,
     ``default``). ``asked``: those of both that only decide which value is taken, and are no part
     of one. ``origins``: for each name made in the template, the names it was made of.
@@ -35,44 +35,44 @@ class Names(Struct, frozen=True):
     asked: frozenset[str] = frozenset()
 
     @property
-    def told(self) -> frozenset[str]:
+    def value_names(self) -> frozenset[str]:
         """The names that what it gives is made of."""
         return (self.required | self.optional) - self.asked
 
     def sources(self, node: nodes.Node) -> frozenset[str]:
         """The scope's names that an expression's value is made of, also by way of locals."""
         found: set[str] = set()
-        for name in _loads(node):
+        for name in _loaded_names(node):
             found |= self.origins.get(name, frozenset({name}))
             if name in self.required or name in self.optional:
                 found.add(name)
         return frozenset(found)
 
 
-def survey(tree: nodes.Template) -> Names:
+def find_free_names(tree: nodes.Template) -> FreeNames:
     """Find the names of a template. ``tree`` is only read."""
-    made = _made(tree)
-    loaded = set(_loads(tree))
-    free = loaded - made
-    if loaded & made:  # made in one place, maybe used before: Jinja's own rules decide
+    assigned = _assigned_names(tree)
+    loaded = set(_loaded_names(tree))
+    free = loaded - assigned
+    if loaded & assigned:  # made in one place, maybe used before: Jinja's own rules decide
         free |= meta.find_undeclared_variables(tree) & loaded
-    uses = _Uses(free)
+    uses = _NameUses(free)
     uses.visit(tree, soft=False)
-    required = frozenset(uses.hard - uses.tested)
-    seen = frozenset(uses.hard | uses.soft)
+    required = frozenset(uses.required - uses.tested)
+    used = frozenset(uses.required | uses.optional)
     fields = tuple(each for each in uses.fields if each[0] in required)
-    asked = seen - _told(tree)
-    return Names(
+    asked = used - _names_in_value(tree)
+    return FreeNames(
         required,
-        seen - required,
-        lazy=seen - made,
-        origins=_origins(tree, made),
+        used - required,
+        lazy=used - assigned,
+        origins=_name_origins(tree, assigned),
         fields=fields,
         asked=asked,
     )
 
 
-def _told(node: nodes.Node) -> set[str]:
+def _names_in_value(node: nodes.Node) -> set[str]:
     """The names that are loaded anywhere but in the condition of an ``if``."""
     found: set[str] = set()
     stack = [node]
@@ -85,7 +85,7 @@ def _told(node: nodes.Node) -> set[str]:
     return found
 
 
-class Lazy(NodeTransformer):
+class LazyLookupTransformer(NodeTransformer):
     """Has names looked up when they are used, not when the template begins: a branch not
     taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``. ``counters``: names
     that only ever stand for integers; what is calculated of them needs no bounds."""
@@ -94,10 +94,10 @@ class Lazy(NodeTransformer):
         self, names: frozenset[str], otherwise: str | None, counters: frozenset[str]
     ) -> None:
         self._names, self._otherwise, self._counters = names, otherwise, counters
-        self._look_up = FREE
+        self._look_up = FREE_NAME_FILTER
 
     def _calculation(self, node: nodes.BinExpr) -> nodes.Node:
-        unbounded(node, is_number(node, self._counters))
+        mark_unbounded(node, is_number(node, self._counters))
         return self.generic_visit(node)
 
     visit_Add = visit_Mul = visit_Mod = _calculation  # noqa: N815
@@ -125,20 +125,20 @@ class Lazy(NodeTransformer):
             return node
         none = nodes.Const(None, lineno=node.lineno)
         bounds = [bound or none for bound in (part.start, part.stop, part.step)]
-        return apply_filter(node.node, SLICE, node.lineno, *bounds)
+        return apply_filter(node.node, SLICE_FILTER, node.lineno, *bounds)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         """Have a filter join the operands' texts."""
         self.generic_visit(node)
         texts = nodes.List(node.nodes, lineno=node.lineno)
-        return apply_filter(texts, CONCAT, node.lineno)
+        return apply_filter(texts, CONCAT_FILTER, node.lineno)
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         """Have the rounds of a loop counted, each as what its body takes."""
         parts = sum(1 for part in node.body for _ in part.find_all(nodes.Node))
         self.generic_visit(node)
         steps, at = nodes.Const(1 + parts // 8, lineno=node.lineno), node.iter.lineno
-        node.iter = apply_filter(node.iter, ROUNDS, at, steps)
+        node.iter = apply_filter(node.iter, ROUNDS_FILTER, at, steps)
         return node
 
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802
@@ -153,7 +153,7 @@ class Lazy(NodeTransformer):
 
     def _conditional(self, node: nodes.CondExpr | nodes.If) -> nodes.Node:
         test, before = node.test, self._look_up
-        self._look_up = ASKED
+        self._look_up = CONDITION_NAME_FILTER
         test = self.visit(test)
         self._look_up = before
         node.test = nodes.Const(True)
@@ -162,7 +162,7 @@ class Lazy(NodeTransformer):
         return node
 
 
-def counters(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
+def counter_names(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
     """Return the names that are given a value only as the rounds of a loop over ``range(…)``."""
     stored = [n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")]
     found = {
@@ -192,21 +192,21 @@ def is_number(node: nodes.Node, counters: frozenset[str]) -> bool:
     return False
 
 
-class _Uses(Struct):
+class _NameUses(Struct):
     """Sorts the uses of free names into those that need the name and those that ask first."""
 
     free: set[str]
-    hard: set[str] = field(default_factory=set)
-    soft: set[str] = field(default_factory=set)
+    required: set[str] = field(default_factory=set)
+    optional: set[str] = field(default_factory=set)
     tested: set[str] = field(default_factory=set)
     fields: list[tuple[str, str, int]] = field(default_factory=list)
 
     def visit(self, node: nodes.Node, *, soft: bool) -> None:
         if isinstance(node, nodes.Name):
             if node.ctx == "load" and node.name in self.free:
-                (self.soft if soft else self.hard).add(node.name)
+                (self.optional if soft else self.required).add(node.name)
         elif isinstance(node, nodes.Test) and node.name in ("defined", "undefined"):
-            self.tested |= _root(node.node)
+            self.tested |= _root_names(node.node)
             self.visit(node.node, soft=True)
         elif isinstance(node, nodes.Filter) and node.name in ("default", "d") and node.node:
             for part in (node.node, *node.args):
@@ -238,13 +238,13 @@ def _is_function(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) and node.name in FUNCTIONS
 
 
-def _root(node: nodes.Node) -> set[str]:
+def _root_names(node: nodes.Node) -> set[str]:
     if isinstance(node, nodes.Getattr | nodes.Getitem):
-        return _root(node.node)
+        return _root_names(node.node)
     return {node.name} if isinstance(node, nodes.Name) else set()
 
 
-def _loads(node: nodes.Node) -> Iterable[str]:
+def _loaded_names(node: nodes.Node) -> Iterable[str]:
     if isinstance(node, nodes.Name) and node.ctx == "load":
         yield node.name
     for found in node.find_all(nodes.Name):
@@ -252,38 +252,38 @@ def _loads(node: nodes.Node) -> Iterable[str]:
             yield found.name
 
 
-def _made(tree: nodes.Template) -> set[str]:
+def _assigned_names(tree: nodes.Template) -> set[str]:
     """The names that the template itself gives a value, anywhere in it."""
-    made = {n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")}
-    made |= {m.name for m in tree.find_all(nodes.Macro)}
+    assigned = {n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")}
+    assigned |= {m.name for m in tree.find_all(nodes.Macro)}
     if tree.find(nodes.For):
-        made.add("loop")
+        assigned.add("loop")
     if any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Block))):
-        made |= {"self", "super", "caller", "varargs", "kwargs"}
-    return made
+        assigned |= {"self", "super", "caller", "varargs", "kwargs"}
+    return assigned
 
 
-def _origins(tree: nodes.Template, made: set[str]) -> dict[str, frozenset[str]]:
-    direct: dict[str, set[str]] = {name: set() for name in made}
+def _name_origins(tree: nodes.Template, assigned: set[str]) -> dict[str, frozenset[str]]:
+    direct: dict[str, set[str]] = {name: set() for name in assigned}
     for node in tree.find_all((nodes.Assign, nodes.For)):
         assert isinstance(node, nodes.Assign | nodes.For)
         value = node.node if isinstance(node, nodes.Assign) else node.iter
-        names = set(_loads(value))
+        names = set(_loaded_names(value))
         for target in (node.target, *node.target.find_all((nodes.Name, nodes.NSRef))):
             if isinstance(target, nodes.Name | nodes.NSRef):
                 direct.setdefault(target.name, set()).update(names)
         if isinstance(node, nodes.For):
             direct["loop"] |= names  # loop.previtem and loop.nextitem are items, too
-    return {name: frozenset(_reach(name, direct)) for name in direct}
+    return {name: frozenset(_reachable_names(name, direct)) for name in direct}
 
 
-def _reach(name: str, direct: Mapping[str, set[str]]) -> set[str]:
-    seen, open_, found = {name}, [name], set()
+def _reachable_names(name: str, direct: Mapping[str, set[str]]) -> set[str]:
+    reached, open_, found = {name}, [name], set()
     while open_:
         for other in direct[open_.pop()]:
             if other not in direct:
                 found.add(other)
-            elif other not in seen:
-                seen.add(other)
+            elif other not in reached:
+                reached.add(other)
                 open_.append(other)
     return found

@@ -11,33 +11,33 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from orchestrator.model.lazy_regex import regex
-from orchestrator.templating.value_text import Unfit
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.templating.value_text import UnusableValueError
 
-TEXT = 1 << 24  # characters of one text
-ITEMS = 1_000_000  # of one list or mapping, with all that is in it
-BITS = 10_000  # of one integer: 3,010 digits; Python writes none of more than 4,300
-STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and what they handle
-MACRO = 10  # steps more that a call of a macro is
-WIDTH = 100_000  # a number that says how wide, long or precise something is to be
+MAX_TEXT_CHARS = 1 << 24  # characters of one text
+MAX_ITEMS = 1_000_000  # of one list or mapping, with all that is in it
+MAX_BITS = 10_000  # of one integer: 3,010 digits; Python writes none of more than 4,300
+MAX_STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and what they handle
+MACRO_CALL_STEPS = 10  # steps more that a call of a macro is
+MAX_WIDTH = 100_000  # a number that says how wide, long or precise something is to be
 
-_PERCENT = regex(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")
-_BRACES = regex(r"\{[^{}:]*:([^{}]+)")
-_NESTED = regex(r"\{[^{}]*\{")
-_NUMBER = regex(r"[0-9]+")
-_SHORT = 16  # characters
+_PERCENT = lazy_regex(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")
+_BRACES = lazy_regex(r"\{[^{}:]*:([^{}]+)")
+_NESTED = lazy_regex(r"\{[^{}]*\{")
+_NUMBER = lazy_regex(r"[0-9]+")
+_SHORT_CHARS = 16  # characters
 _SEE_LOOPS = "do its loops go over more than is meant?"
 
 
-class Work:
+class StepBudget:
     """The steps that a rendering has left."""
 
     __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self.left = STEPS
+        self.left = MAX_STEPS
 
-    def step(self, *values: object) -> None:
+    def count_step(self, *values: object) -> None:
         """Count a step that handles these values. Raises Unfit where there were too many."""
         self.left -= 1
         for value in values:
@@ -46,15 +46,17 @@ class Work:
             elif isinstance(value, list | tuple | dict | set | frozenset):
                 self.left -= len(value) >> 3
         if self.left < 0:
-            raise Unfit(f"the template takes more than {STEPS:,} steps", _SEE_LOOPS)
+            raise UnusableValueError(
+                f"the template takes more than {MAX_STEPS:,} steps", _SEE_LOOPS
+            )
 
 
-class Rounds:
+class CountedRounds:
     """What a loop goes over, each round of it as many steps as its body is large."""
 
     __slots__ = ("_steps", "_value", "_work")
 
-    def __init__(self, value: Any, work: Work, steps: int = 1) -> None:
+    def __init__(self, value: Any, work: StepBudget, steps: int = 1) -> None:
         self._value, self._work, self._steps = value, work, steps
 
     def __len__(self) -> int:
@@ -68,11 +70,11 @@ class Rounds:
         for value in values:
             work.left -= steps
             if work.left < 0:
-                work.step()
+                work.count_step()
             yield value
 
 
-def concat(parts: Iterable[str]) -> str:
+def concat_parts(parts: Iterable[str]) -> str:
     """Join the parts of a text. Raises Unfit where it is too long."""
     parts = list(parts)
     check_length(sum(map(len, parts)))
@@ -81,15 +83,19 @@ def concat(parts: Iterable[str]) -> str:
 
 def check_length(size: int) -> None:
     """Raise Unfit for a text of so many characters."""
-    if size > TEXT:
-        raise Unfit(f"this would be a text of more than {TEXT:,} characters", _SEE_LOOPS)
+    if size > MAX_TEXT_CHARS:
+        raise UnusableValueError(
+            f"this would be a text of more than {MAX_TEXT_CHARS:,} characters", _SEE_LOOPS
+        )
 
 
 def check_result(value: object) -> None:
     """Raise Unfit for a number, text or list that is too large."""
     if isinstance(value, int):
-        if value.bit_length() > BITS:
-            raise Unfit(f"this would be a number of more than {int(BITS * 0.30103):,} digits")
+        if value.bit_length() > MAX_BITS:
+            raise UnusableValueError(
+                f"this would be a number of more than {int(MAX_BITS * 0.30103):,} digits"
+            )
     elif isinstance(value, str | bytes):
         check_length(len(value))
     elif isinstance(value, list | tuple | dict | set | frozenset):
@@ -98,7 +104,7 @@ def check_result(value: object) -> None:
 
 def check_all(value: object) -> None:
     """Raise Unfit for a value that holds too many values: each counts as often as it is held."""
-    left, stack = ITEMS, [value]
+    left, stack = MAX_ITEMS, [value]
     while stack:
         inner = stack.pop()
         if isinstance(inner, dict):
@@ -109,7 +115,7 @@ def check_all(value: object) -> None:
             continue
         left -= len(inner)
         if left < 0:
-            _check_items(ITEMS + 1)
+            _check_items(MAX_ITEMS + 1)
 
 
 def check_operation(operator: str, left: Any, right: Any) -> None:
@@ -121,8 +127,8 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
         _check_product(left, right)
         _check_product(right, left)
     elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() * right > BITS and abs(left) > 1:
-            check_result(1 << BITS)
+        if left.bit_length() * right > MAX_BITS and abs(left) > 1:
+            check_result(1 << MAX_BITS)
     elif operator == "+" and isinstance(left, Sequence) and isinstance(right, Sequence):
         _check_size(left, len(left) + len(right))
 
@@ -136,26 +142,28 @@ def _check_percent_of(text: str, right: Any) -> None:
         check_percent(text, right if isinstance(right, tuple) else (right,))
 
 
-def check_percent(text: str, given: Iterable[object]) -> None:
+def check_percent(text: str, arguments: Iterable[object]) -> None:
     """Raise Unfit for ``text % given`` where the result would be too long."""
-    given = list(given)
-    wide = "*" in text and any(isinstance(each, int) and abs(each) > WIDTH for each in given)
-    _check_formatted(text, given, _widths(_PERCENT.findall(text)), "%", wide=wide)
+    arguments = list(arguments)
+    wide = "*" in text and any(
+        isinstance(each, int) and abs(each) > MAX_WIDTH for each in arguments
+    )
+    _check_formatted(text, arguments, _sum_widths(_PERCENT.findall(text)), "%", wide=wide)
 
 
 @lru_cache(256)
 def is_short_percent(text: str) -> bool:
     """Return whether ``text % value`` is no long text for any value of a usual size."""
-    few = len(text) < WIDTH and text.count("%") < 16 and "*" not in text
-    return few and _widths(_PERCENT.findall(text)) < WIDTH
+    few = len(text) < MAX_WIDTH and text.count("%") < 16 and "*" not in text
+    return few and _sum_widths(_PERCENT.findall(text)) < MAX_WIDTH
 
 
-def check_format(text: str, given: Iterable[object]) -> None:
+def check_format(text: str, arguments: Iterable[object]) -> None:
     """Raise Unfit for ``text.format(given)`` where the result would be too long."""
-    given = list(given)
-    big = any(isinstance(each, int) and abs(each) > WIDTH for each in given)
+    arguments = list(arguments)
+    big = any(isinstance(each, int) and abs(each) > MAX_WIDTH for each in arguments)
     wide = big and _NESTED.search(text) is not None
-    _check_formatted(text, given, _widths(_BRACES.findall(text)), "{", wide=wide)
+    _check_formatted(text, arguments, _sum_widths(_BRACES.findall(text)), "{", wide=wide)
 
 
 def check_method(owner: str | bytes, name: str, args: Sequence[Any]) -> None:
@@ -189,17 +197,17 @@ def check_joined(parts: Sequence[object], between: str | bytes) -> None:
     check_length(sum(sizes) + len(parts) * len(between))
 
 
-def check_sizes(value: object, given: Iterable[object]) -> None:
+def check_sizes(value: object, arguments: Iterable[object]) -> None:
     """Raise Unfit for arguments that say too much of how wide, long or precise something is to
     be made of the value."""
-    for each in given:
-        if isinstance(each, int) and abs(each) > WIDTH:
-            raise Unfit(f"a number above {WIDTH:,} is given for a size")
-        if isinstance(value, str) and isinstance(each, str) and len(each) > _SHORT:
+    for each in arguments:
+        if isinstance(each, int) and abs(each) > MAX_WIDTH:
+            raise UnusableValueError(f"a number above {MAX_WIDTH:,} is given for a size")
+        if isinstance(value, str) and isinstance(each, str) and len(each) > _SHORT_CHARS:
             check_length(len(value) * len(each))
 
 
-def flat_sum(parts: Iterable[Any], start: list[Any] | tuple[Any, ...]) -> Any:
+def sum_lists(parts: Iterable[Any], start: list[Any] | tuple[Any, ...]) -> Any:
     """``sum`` of lists in a time that grows with their items. Raises TypeError for other values."""
     kind = type(start)
     parts = list(parts)
@@ -214,8 +222,8 @@ def _check_product(left: Any, right: Any) -> None:
     if not isinstance(right, int):
         return
     if isinstance(left, int):
-        if left.bit_length() + right.bit_length() > BITS + 2:
-            check_result(1 << BITS)
+        if left.bit_length() + right.bit_length() > MAX_BITS + 2:
+            check_result(1 << MAX_BITS)
     elif isinstance(left, Sequence) and right > 1:
         _check_size(left, len(left) * right)
 
@@ -228,20 +236,22 @@ def _check_size(kind: object, size: int) -> None:
 
 
 def _check_items(size: int) -> None:
-    if size > ITEMS:
-        raise Unfit(f"this would be a list of more than {ITEMS:,} values", _SEE_LOOPS)
+    if size > MAX_ITEMS:
+        raise UnusableValueError(
+            f"this would be a list of more than {MAX_ITEMS:,} values", _SEE_LOOPS
+        )
 
 
-def _widths(specs: Iterable[str]) -> int:
+def _sum_widths(specs: Iterable[str]) -> int:
     """The sum of all numbers in formats; above all bounds where one of them is."""
     numbers = [number for spec in specs for number in _NUMBER.findall(spec)]
-    return TEXT + 1 if any(len(each) > 5 for each in numbers) else sum(map(int, numbers))
+    return MAX_TEXT_CHARS + 1 if any(len(each) > 5 for each in numbers) else sum(map(int, numbers))
 
 
 def _check_formatted(
-    text: str, given: Sequence[object], widths: int, sign: str, *, wide: bool
+    text: str, arguments: Sequence[object], widths: int, sign: str, *, wide: bool
 ) -> None:
-    if wide or widths > TEXT:
-        raise Unfit(f"a format has a number above {WIDTH:,} for a width")
-    longest = max([len(each) if isinstance(each, str) else 400 for each in given], default=0)
+    if wide or widths > MAX_TEXT_CHARS:
+        raise UnusableValueError(f"a format has a number above {MAX_WIDTH:,} for a width")
+    longest = max([len(each) if isinstance(each, str) else 400 for each in arguments], default=0)
     check_length(len(text) + text.count(sign) * longest + widths)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from orchestrator.errors import Mark
-from orchestrator.model.marked_value import Value
+from orchestrator.errors import SourcePosition
+from orchestrator.model.marked_value import MarkedValue
 
 
-class Waits(Exception):  # noqa: N818 - an answer, not an error
+class ResultPending(Exception):  # noqa: N818 - an answer, not an error
     """A value exists only after steps have run. ``names`` are their registered names."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -36,25 +36,25 @@ class Scope(Protocol):
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
 
-    def origin(self, name: str, hops: int = ...) -> Value | None:
+    def origin(self, name: str, hops: int = ...) -> MarkedValue | None:
         """Return what the name stands for as it was written, over at most ``hops`` more names;
         None where it is written nowhere. Asked for on errors only."""
 
 
-OBJECTS = frozenset({"app", "host"})
+TEMPLATE_OBJECTS = frozenset({"app", "host"})
 """Names that text from a host can be reached by, or not: it depends on what is asked of them."""
 
 
-def heard_by(scope: Scope) -> int:
+def host_text_reads_of(scope: Scope) -> int:
     """Return how often a value was taken from a scope that a host had a part in."""
-    heard: int = getattr(scope, "heard", 0)
-    return heard
+    host_text_reads: int = getattr(scope, "host_text_reads", 0)
+    return host_text_reads
 
 
-def unhear(scope: Scope, heard: int) -> None:
+def reset_host_text_reads(scope: Scope, host_text_reads: int) -> None:
     """Have it that no more such values were taken than ``heard``."""
-    if hasattr(scope, "heard"):
-        scope.heard = heard
+    if hasattr(scope, "host_text_reads"):
+        scope.host_text_reads = host_text_reads
 
 
 class FieldUse(Protocol):
@@ -69,11 +69,11 @@ class FieldUse(Protocol):
         """What is taken."""
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> SourcePosition:
         """Where the field stands."""
 
 
-class Named(Protocol):
+class TemplateNames(Protocol):
     """A template of any kind, as far as its names go."""
 
     @property
@@ -89,8 +89,8 @@ class Named(Protocol):
         """What is taken of names that have to exist."""
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> SourcePosition:
         """Where it stands."""
 
-    def place_of(self, name: str) -> Mark:
+    def position_of(self, name: str) -> SourcePosition:
         """Where one of the names stands first."""

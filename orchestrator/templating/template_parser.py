@@ -17,39 +17,39 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 from msgspec import Struct
 
-from orchestrator.errors import DefinitionError, Mark, Problem, nearest
-from orchestrator.templating.environment import Language
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.templating.environment import TemplateEnvironment
 
 # Jinja turns every CR into a newline; in its place travels a blank that it leaves alone.
-_DEPTH = 100
+_MAX_DEPTH = 100
 _STAND_INS = "\x1c\x1d\x1e\x1f\x0b\x0c\x85\xa0\u2028\u2029"
 
 
-class Source(Struct, frozen=True):
+class TemplateSource(Struct, frozen=True):
     """A template's text and where it was written."""
 
     text: str
-    mark: Mark
+    mark: SourcePosition
 
-    def at(self, offset: int) -> Mark:
+    def mark_at(self, offset: int) -> SourcePosition:
         """The place of a character of the text."""
         end = min(max(offset, 0), len(self.text))
         line = self.text.count("\n", 0, end) + 1
-        return self.mark.inside(line, end - self.text.rfind("\n", 0, end))
+        return self.mark.position_inside(line, end - self.text.rfind("\n", 0, end))
 
-    def refuse(self, what: str, offset: int, hint: str = "") -> DefinitionError:
+    def error_at(self, what: str, offset: int, hint: str = "") -> DefinitionError:
         """The error that says what is wrong at a character of the text."""
-        return DefinitionError(Problem(what, self.at(offset), hint))
+        return DefinitionError(Diagnostic(what, self.mark_at(offset), hint))
 
 
-class Parsed(Struct, frozen=True):
+class ParsedTemplate(Struct, frozen=True):
     """A template's tree. ``begins`` are the offsets of ``{{`` and ``{%``, rising."""
 
-    source: Source
+    source: TemplateSource
     tree: nodes.Template
     begins: tuple[int, ...]
 
-    def begin(self, node: nodes.Node) -> int:
+    def begin_of(self, node: nodes.Node) -> int:
         """The offset of the ``{{`` or ``{%`` that the node stands in."""
         index = bisect_right(self.begins, node.lineno - 1)
         return self.begins[index - 1] if index else max(node.lineno - 1, 0)
@@ -70,27 +70,31 @@ def apply_filter(
     )
 
 
-def environment_of(parsed: Parsed) -> Language:
+def environment_of(parsed: ParsedTemplate) -> TemplateEnvironment:
     """Return the language that the template was read in."""
-    return cast("Language", parsed.tree.environment)
+    return cast("TemplateEnvironment", parsed.tree.environment)
 
 
-def parse(source: Source, env: Language, hint: str = "") -> Parsed:
+def parse_template(
+    source: TemplateSource, env: TemplateEnvironment, hint: str = ""
+) -> ParsedTemplate:
     """Read a template. Raises ``DefinitionError`` with ``hint`` where it is none."""
-    return _parse(source, env, hint, None)
+    return _parse_from_state(source, env, hint, None)
 
 
-def parse_expression(source: Source, env: Language) -> Parsed:
+def parse_expression(source: TemplateSource, env: TemplateEnvironment) -> ParsedTemplate:
     """Read one bare expression; the tree is a template that gives out just this."""
     hint = "write the bare expression, without `{{ }}`" if "{{" in source.text else ""
-    return _parse(source, env, hint, "variable")
+    return _parse_from_state(source, env, hint, "variable")
 
 
-def _parse(source: Source, env: Language, hint: str, state: str | None) -> Parsed:
+def _parse_from_state(
+    source: TemplateSource, env: TemplateEnvironment, hint: str, state: str | None
+) -> ParsedTemplate:
     begins: list[int] = []
     parser = Parser(env, "")
     try:
-        tokens = _Tokens(source, env, begins, state)
+        tokens = _OffsetTokenStream(source, env, begins, state)
         parser.stream = TokenStream(tokens, None, None)
         if state:
             found = parser.parse_expression()
@@ -101,59 +105,61 @@ def _parse(source: Source, env: Language, hint: str, state: str | None) -> Parse
         else:
             tree = parser.parse()
     except TemplateSyntaxError as error:
-        what, at = _plain(str(error.message)), error.lineno - 1
+        what, at = _plain_message(str(error.message)), error.lineno - 1
         if state and "{{" in source.text:
             at = source.text.index("{{")
-        raise source.refuse(what, at, hint) from None
+        raise source.error_at(what, at, hint) from None
     except RecursionError:
-        raise too_deep(source, begins[-1] if begins else 0) from None
-    parsed = Parsed(source, tree, tuple(begins))
-    _shallow(parsed)
-    _known(parsed, env)
+        raise too_deep_error(source, begins[-1] if begins else 0) from None
+    parsed = ParsedTemplate(source, tree, tuple(begins))
+    _check_depth(parsed)
+    _check_filters(parsed, env)
     return parsed
 
 
-def too_deep(source: Source, offset: int) -> DefinitionError:
+def too_deep_error(source: TemplateSource, offset: int) -> DefinitionError:
     """The error for a template whose parts stand in each other by the hundred."""
-    what = f"this template is nested too deeply: more than {_DEPTH} levels"
-    return source.refuse(what, offset, "`x in [a, b, c]` does for many `or`s, `~` for many `+`")
+    what = f"this template is nested too deeply: more than {_MAX_DEPTH} levels"
+    return source.error_at(what, offset, "`x in [a, b, c]` does for many `or`s, `~` for many `+`")
 
 
-def _shallow(parsed: Parsed) -> None:
+def _check_depth(parsed: ParsedTemplate) -> None:
     """Refuse what the walks over the tree could not come to the end of."""
     level: list[nodes.Node] = [parsed.tree]
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_DEPTH):
         level = [child for node in level for child in node.iter_child_nodes()]
         if not level:
             return
-    raise too_deep(parsed.source, parsed.begin(level[0]))
+    raise too_deep_error(parsed.source, parsed.begin_of(level[0]))
 
 
-def _plain(message: str) -> str:
+def _plain_message(message: str) -> str:
     message = re.sub(r" at \d+$", "", message.replace("Jinja was looking", "looking"))
     if "end of print statement" in message:
         message = message.replace("end of print statement", "`}}`")
     return f"this is no template: {message[:1].lower()}{message[1:]}"
 
 
-class _Tokens:
+class _OffsetTokenStream:
     """Jinja's tokens of a text, each numbered by its offset + 1."""
 
-    def __init__(self, source: Source, env: Language, begins: list[int], state: str | None) -> None:
+    def __init__(
+        self, source: TemplateSource, env: TemplateEnvironment, begins: list[int], state: str | None
+    ) -> None:
         self._source, self._env, self._begins, self._state = source, env, begins, state
         self._at = 0
         text = source.text
         self._stand_in = next((c for c in _STAND_INS if c not in text), "\x1f")
 
     def __iter__(self) -> Iterator[Token]:
-        for token in self._env.lexer.wrap(self._placed()):
+        for token in self._env.lexer.wrap(self._offset_tokens()):
             if "\r" in self._source.text and isinstance(token.value, str):
                 value = token.value.replace(self._stand_in, "\r")
                 yield Token(token.lineno, token.type, value)
             else:
                 yield token
 
-    def _placed(self) -> Iterator[tuple[int, str, str]]:
+    def _offset_tokens(self) -> Iterator[tuple[int, str, str]]:
         text, end = self._source.text.replace("\r", self._stand_in), f"{self._stand_in}\n"
         trims = False
         try:
@@ -166,18 +172,18 @@ class _Tokens:
                 if cut < len(value):
                     yield self._at + 1 + cut, kind, value[cut:]
                 self._at += len(value)
-                trims = self._trims(kind, value)
+                trims = self._trims_newline(kind, value)
         except TemplateSyntaxError as error:
             raise TemplateSyntaxError(error.message or "", self._at + 1) from None
 
-    def _trims(self, kind: str, value: str) -> bool:
+    def _trims_newline(self, kind: str, value: str) -> bool:
         """Return whether a line's end behind this token goes, and is still there."""
         tag = self._env.comment_end_string if kind == "comment_end" else self._env.block_end_string
         ends = kind in ("block_end", "comment_end", "raw_end") and value.endswith(tag)
         return ends and self._env.trim_blocks and not value.endswith(f"+{tag}")
 
 
-def _known(parsed: Parsed, env: Language) -> None:
+def _check_filters(parsed: ParsedTemplate, env: TemplateEnvironment) -> None:
     """Refuse filters and tests that do not exist, also where Jinja would wait until they run."""
     for node in parsed.tree.find_all((nodes.Filter, nodes.Test)):
         assert isinstance(node, nodes.Filter | nodes.Test)
@@ -185,7 +191,7 @@ def _known(parsed: Parsed, env: Language) -> None:
         if node.name in table:
             continue
         kind = "filter" if isinstance(node, nodes.Filter) else "test"
-        hint = nearest(node.name, table)
+        hint = suggest_nearest(node.name, table)
         if node.name in ("quote", "shellquote", "sh"):
             hint = "leave it out: values in a command are quoted for the place they stand in"
-        raise parsed.source.refuse(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)
+        raise parsed.source.error_at(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)

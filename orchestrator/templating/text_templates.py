@@ -9,32 +9,42 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import nodes
 from msgspec import Struct
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.marked_value import Value
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.marked_value import MarkedValue
 from orchestrator.model.secret import Secret
 from orchestrator.templating.environment import (
     FUNCTIONS,
-    INSERT_TEXT,
-    KEEP,
-    Language,
-    Missing,
-    check_kept,
-    language,
+    INSERT_TEXT_FILTER,
+    KEEP_FILTER,
+    MissingValue,
+    TemplateEnvironment,
+    check_kept_value,
+    template_environment,
 )
-from orchestrator.templating.free_names import Names, counters, is_number, survey
+from orchestrator.templating.free_names import FreeNames, counter_names, find_free_names, is_number
 from orchestrator.templating.limits import check_all
-from orchestrator.templating.rendering import Field, Program, Rendering, compile_tree
+from orchestrator.templating.rendering import (
+    CompiledTemplate,
+    FieldAccess,
+    RenderContext,
+    compile_tree,
+)
 from orchestrator.templating.scope import Scope
 from orchestrator.templating.taint import secrets_of
-from orchestrator.templating.template_parser import Parsed, Source, apply_filter, parse
-from orchestrator.templating.value_text import Unfit, text_of
+from orchestrator.templating.template_parser import (
+    ParsedTemplate,
+    TemplateSource,
+    apply_filter,
+    parse_template,
+)
+from orchestrator.templating.value_text import UnusableValueError, text_of
 
 if TYPE_CHECKING:
     from orchestrator.templating.shell.shell_template import ShellTemplate
 
-_NAME = regex(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
-_WORDS = FUNCTIONS | set("true false none True False None self super caller loop".split())
+_SINGLE_NAME = lazy_regex(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
+_RESERVED_WORDS = FUNCTIONS | set("true false none True False None self super caller loop".split())
 """What is no name of the scope, or not always; Python's keywords count, too."""
 
 _NO_LOADER: dict[type[nodes.Node], str] = {
@@ -50,29 +60,29 @@ class TextTemplate(Struct, frozen=True, eq=False):
     """Text with expressions in it; nothing is escaped."""
 
     source: str
-    mark: Mark
+    mark: SourcePosition
     names: frozenset[str]
     optional: frozenset[str]
-    _program: Program | None = None
+    _program: CompiledTemplate | None = None
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[FieldAccess, ...]:
         """What is taken of names that have to exist."""
         return self._program.fields if self._program else ()
 
-    def place_of(self, name: str) -> Mark:
+    def position_of(self, name: str) -> SourcePosition:
         """Where one of the names stands first."""
-        return self._program.place_of(name) if self._program else self.mark
+        return self._program.position_of(name) if self._program else self.mark
 
     def render(self, scope: Scope) -> str:
         """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
         if self._program is None:
             return self.source
-        return self._program.run(Inserting(self._program, scope))
+        return self._program.run(InsertingContext(self._program, scope))
 
-    def parsed(self) -> Parsed:
+    def parsed(self) -> ParsedTemplate:
         """The template, read anew."""
-        return _parse(self.source, self.mark, language(comments=True, trim=True))
+        return _parse_text(self.source, self.mark, template_environment(comments=True, trim=True))
 
 
 class ValueTemplate(Struct, frozen=True, eq=False):
@@ -85,31 +95,31 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     """
 
     source: str
-    mark: Mark
+    mark: SourcePosition
     names: frozenset[str]
     optional: frozenset[str]
     _render: Callable[[Scope], Any]
-    programs: tuple[Program | _Name, ...] = ()
+    programs: tuple[CompiledTemplate | _SingleName, ...] = ()
     parts: tuple[ValueTemplate | ShellTemplate, ...] = ()
 
-    def parsed(self) -> Parsed:
+    def parsed(self) -> ParsedTemplate:
         """The template of a string, read anew."""
-        return _parse(self.source, self.mark, language(comments=False))
+        return _parse_text(self.source, self.mark, template_environment(comments=False))
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[FieldAccess, ...]:
         """What is taken of names that have to exist."""
         return tuple(field for program in self.programs for field in program.fields)
 
-    def place_of(self, name: str) -> Mark:
+    def position_of(self, name: str) -> SourcePosition:
         """Where one of the names stands first."""
         found = (each for each in self.programs if name in each.names.required)
-        return next((program.place_of(name) for program in found), self.mark)
+        return next((program.position_of(name) for program in found), self.mark)
 
     @property
     def sources(self) -> frozenset[str]:
         """The names that its value is made of: none that only decides which it is."""
-        return frozenset[str]().union(*(program.names.told for program in self.programs))
+        return frozenset[str]().union(*(program.names.value_names for program in self.programs))
 
     @property
     def constant(self) -> bool:
@@ -121,39 +131,41 @@ class ValueTemplate(Struct, frozen=True, eq=False):
         return self._render(scope)
 
 
-def compile_text(text: str, mark: Mark) -> TextTemplate:
+def compile_text(text: str, mark: SourcePosition) -> TextTemplate:
     """Read a text template: plain Jinja as Ansible sets it up (a line's end after a block tag
     goes, the text's last stays), with strict undefined. Raises ``DefinitionError``."""
     if not any(sign in text for sign in ("{{", "{%", "{#")):
         return TextTemplate(text, mark, frozenset(), frozenset())
-    env = language(comments=True, trim=True)
-    program = _inserting(_parse(text, mark, env), env, otherwise="")
+    env = template_environment(comments=True, trim=True)
+    program = _compile_insertions(_parse_text(text, mark, env), env, otherwise="")
     return TextTemplate(text, mark, program.names.required, program.names.optional, program)
 
 
-def compile_value(value: Value) -> ValueTemplate:
+def compile_value(value: MarkedValue) -> ValueTemplate:
     """Read a value and all below it. Raises ``DefinitionError``."""
     data, mark = value.data, value.mark
     if value.literal:
-        return _constant(value)
+        return _constant_template(value)
     if isinstance(data, str):
-        return _string(data, value)
+        return _string_template(data, value)
     if isinstance(data, Secret):
-        return _secret(data, mark)
+        return _secret_template(data, mark)
     if isinstance(data, list):
         items = [compile_value(item) for item in data]
-        return _tree(items, mark, lambda scope: [item.render(scope) for item in items])
+        return _compose_values(items, mark, lambda scope: [item.render(scope) for item in items])
     if isinstance(data, dict):
         fields = {str(key): compile_value(item) for key, item in data.items()}
-        return _tree(
+        return _compose_values(
             list(fields.values()),
             mark,
             lambda scope: {key: item.render(scope) for key, item in fields.items()},
         )
-    return _constant(value)
+    return _constant_template(value)
 
 
-def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]) -> ValueTemplate:
+def _compose_values(
+    parts: list[ValueTemplate], mark: SourcePosition, render: Callable[[Scope], Any]
+) -> ValueTemplate:
     names = frozenset[str]().union(*(part.names for part in parts))
     optional = frozenset[str]().union(*(part.optional for part in parts))
     programs = tuple(program for part in parts for program in part.programs)
@@ -162,8 +174,8 @@ def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]
         value = render(scope)
         try:
             check_all(value)
-        except Unfit as unfit:
-            raise DefinitionError(Problem(unfit.what, mark)) from None
+        except UnusableValueError as unfit:
+            raise DefinitionError(Diagnostic(unfit.what, mark)) from None
         return value
 
     return ValueTemplate(
@@ -177,39 +189,41 @@ def _tree(parts: list[ValueTemplate], mark: Mark, render: Callable[[Scope], Any]
     )
 
 
-def _secret(secret: Secret, mark: Mark) -> ValueTemplate:
+def _secret_template(secret: Secret, mark: SourcePosition) -> ValueTemplate:
     none: frozenset[str] = frozenset()
-    return ValueTemplate("", mark, none, none, lambda scope: secrets_of(scope).value(secret))
+    return ValueTemplate(
+        "", mark, none, none, lambda scope: secrets_of(scope).resolve_secret(secret)
+    )
 
 
-def _constant(value: Value) -> ValueTemplate:
+def _constant_template(value: MarkedValue) -> ValueTemplate:
     source = value.data if isinstance(value.data, str) else ""
-    return ValueTemplate(source, value.mark, frozenset(), frozenset(), lambda _: value.plain())
+    return ValueTemplate(source, value.mark, frozenset(), frozenset(), lambda _: value.to_plain())
 
 
-def _string(text: str, value: Value) -> ValueTemplate:
+def _string_template(text: str, value: MarkedValue) -> ValueTemplate:
     if "{{" not in text and "{%" not in text:
-        return _constant(value)
-    alone = _NAME.fullmatch(text)
-    if alone and not (alone[1] in _WORDS or iskeyword(alone[1])):
-        return _name(alone[1], Source(text, value.mark), alone.start(1))
-    return _template(text, value.mark)
+        return _constant_template(value)
+    alone = _SINGLE_NAME.fullmatch(text)
+    if alone and not (alone[1] in _RESERVED_WORDS or iskeyword(alone[1])):
+        return _name_template(alone[1], TemplateSource(text, value.mark), alone.start(1))
+    return _compile_native_text(text, value.mark)
 
 
-def _template(text: str, mark: Mark) -> ValueTemplate:
-    env = language(comments=False)
-    parsed = _parse(text, mark, env)
-    native = only_expression(parsed)
+def _compile_native_text(text: str, mark: SourcePosition) -> ValueTemplate:
+    env = template_environment(comments=False)
+    parsed = _parse_text(text, mark, env)
+    native = single_expression(parsed)
     if native is None:
-        program = _inserting(parsed, env)
+        program = _compile_insertions(parsed, env)
 
         def render(scope: Scope) -> Any:
-            return program.run(Inserting(program, scope))
+            return program.run(InsertingContext(program, scope))
     else:
-        program = keeping(parsed, env, native)
+        program = compile_native(parsed, env, native)
 
         def render(scope: Scope) -> Any:
-            return kept(program, scope)
+            return render_native(program, scope)
 
     names = program.names
     return ValueTemplate(
@@ -222,18 +236,18 @@ def _template(text: str, mark: Mark) -> ValueTemplate:
     )
 
 
-class _Name(Struct, frozen=True, eq=False):
+class _SingleName(Struct, frozen=True, eq=False):
     """What a template asks for that is one name and nothing else."""
 
-    names: Names
-    mark: Mark
-    fields: tuple[Field, ...] = ()
+    names: FreeNames
+    mark: SourcePosition
+    fields: tuple[FieldAccess, ...] = ()
 
-    def place_of(self, _: str) -> Mark:
+    def position_of(self, _: str) -> SourcePosition:
         return self.mark
 
 
-def _name(name: str, source: Source, offset: int) -> ValueTemplate:
+def _name_template(name: str, source: TemplateSource, offset: int) -> ValueTemplate:
     """Read ``{{ name }}``, which so many values are, at a tenth of what Jinja takes for it; it
     says what is wrong where something is."""
 
@@ -243,16 +257,16 @@ def _name(name: str, source: Source, offset: int) -> ValueTemplate:
         except KeyError as error:
             if error.args != (name,):
                 raise
-            return _template(source.text, source.mark).render(scope)
+            return _compile_native_text(source.text, source.mark).render(scope)
         try:
-            check_kept(value)
-        except (Unfit, ValueError):
-            return _template(source.text, source.mark).render(scope)
+            check_kept_value(value)
+        except (UnusableValueError, ValueError):
+            return _compile_native_text(source.text, source.mark).render(scope)
         return list(value) if isinstance(value, Iterator | range) else value
 
     asks = frozenset({name})
-    names = Names(asks, frozenset(), asks, {})
-    program = _Name(names, source.at(offset))
+    names = FreeNames(asks, frozenset(), asks, {})
+    program = _SingleName(names, source.mark_at(offset))
     return ValueTemplate(
         source.text,
         source.mark,
@@ -263,21 +277,21 @@ def _name(name: str, source: Source, offset: int) -> ValueTemplate:
     )
 
 
-def _parse(text: str, mark: Mark, env: Language) -> Parsed:
-    source = Source(text, mark)
+def _parse_text(text: str, mark: SourcePosition, env: TemplateEnvironment) -> ParsedTemplate:
+    source = TemplateSource(text, mark)
     hint = "for text that is no template write `{% raw %}…{% endraw %}` around it"
-    parsed = parse(source, env, hint)
+    parsed = parse_template(source, env, hint)
     for node in parsed.tree.find_all(tuple(_NO_LOADER)):
         what = f"`{{% {_NO_LOADER[type(node)]} %}}`: a template stands by itself here"
-        raise source.refuse(what, parsed.begin(node))
+        raise source.error_at(what, parsed.begin_of(node))
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):
             what = f"`{found.name}` is for commands only; nothing is quoted here"
-            raise source.refuse(what, found.lineno - 1, "leave it out")
+            raise source.error_at(what, found.lineno - 1, "leave it out")
     return parsed
 
 
-def only_expression(parsed: Parsed) -> nodes.Expr | None:
+def single_expression(parsed: ParsedTemplate) -> nodes.Expr | None:
     """The expression that the template is, and nothing beside it."""
     body = parsed.tree.body
     if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
@@ -286,31 +300,35 @@ def only_expression(parsed: Parsed) -> nodes.Expr | None:
     return None
 
 
-def keeping(parsed: Parsed, env: Language, node: nodes.Expr) -> Program:
+def compile_native(
+    parsed: ParsedTemplate, env: TemplateEnvironment, node: nodes.Expr
+) -> CompiledTemplate:
     """A program that keeps the expression's value."""
-    call = apply_filter(node, KEEP, node.lineno)
+    call = apply_filter(node, KEEP_FILTER, node.lineno)
     parsed.tree.body = [nodes.Output([call], lineno=node.lineno)]
     return compile_tree(parsed, env)
 
 
-def kept(program: Program, scope: Scope) -> Any:
+def render_native(program: CompiledTemplate, scope: Scope) -> Any:
     """The value of a program made by ``keeping``; what a filter gives bit by bit, as a list."""
-    rendering = Rendering(program.env, scope)
+    rendering = RenderContext(program.env, scope)
     program.run(rendering)
     value = rendering.kept
-    if isinstance(value, Missing):
-        raise program.undefined(value, scope, 0)
+    if isinstance(value, MissingValue):
+        raise program.undefined_error(value, scope, 0)
     return list(value) if isinstance(value, Iterator | range) else value
 
 
-def _inserting(parsed: Parsed, env: Language, otherwise: str | None = None) -> Program:
+def _compile_insertions(
+    parsed: ParsedTemplate, env: TemplateEnvironment, otherwise: str | None = None
+) -> CompiledTemplate:
     """Compile a text into whose places the texts of values are put."""
-    names = survey(parsed.tree)
-    put(parsed, counters(parsed.tree, names.required | names.optional))
+    names = find_free_names(parsed.tree)
+    mark_insertions(parsed, counter_names(parsed.tree, names.required | names.optional))
     return compile_tree(parsed, env, names, otherwise)
 
 
-def put(parsed: Parsed, numbers: frozenset[str] = frozenset()) -> None:
+def mark_insertions(parsed: ParsedTemplate, numbers: frozenset[str] = frozenset()) -> None:
     """Give every expression over to ``Inserting`` but those that give numbers, as these names
     do: Jinja writes them as well."""
     for output in parsed.tree.find_all(nodes.Output):
@@ -319,26 +337,26 @@ def put(parsed: Parsed, numbers: frozenset[str] = frozenset()) -> None:
             if isinstance(node, nodes.TemplateData) or is_number(node, numbers)
             else apply_filter(
                 node,
-                INSERT_TEXT,
+                INSERT_TEXT_FILTER,
                 node.lineno,
-                nodes.Const(parsed.begin(node), lineno=node.lineno),
+                nodes.Const(parsed.begin_of(node), lineno=node.lineno),
             )
             for node in output.nodes
         ]
 
 
-class Inserting(Rendering):
+class InsertingContext(RenderContext):
     """A rendering that puts the text of each value in."""
 
-    def __init__(self, program: Program, scope: Scope) -> None:
+    def __init__(self, program: CompiledTemplate, scope: Scope) -> None:
         super().__init__(program.env, scope)
         self._program = program
 
     def insert(self, value: object, index: int) -> str:
         """The text of a value; ``index`` is the offset of its expression."""
-        if isinstance(value, Missing):
-            raise self._program.undefined(value, self.scope, index)
+        if isinstance(value, MissingValue):
+            raise self._program.undefined_error(value, self.scope, index)
         try:
             return text_of(value)
-        except Unfit as unfit:
-            raise self._program.source.refuse(unfit.what, index, unfit.hint) from None
+        except UnusableValueError as unfit:
+            raise self._program.source.error_at(unfit.what, index, unfit.hint) from None

@@ -9,17 +9,17 @@ from jinja2.filters import do_join
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Undefined
 
-from orchestrator.model.marked_value import Titled
-from orchestrator.model.registered_result import Result
+from orchestrator.model.marked_value import NamedObject
+from orchestrator.model.registered_result import RegisteredResult
 
 # Filters of Jinja's that take the text of whatever they are given.
-OF_TEXT = (
+TEXT_FILTERS = (
     *("upper", "lower", "capitalize", "title", "trim", "replace", "center", "indent", "truncate"),
     *("wordwrap", "wordcount", "striptags", "string", "basename", "dirname"),
 )
 
 
-class Unfit(Exception):  # noqa: N818 - becomes a DefinitionError where the file is known
+class UnusableValueError(Exception):
     """A value that cannot stand at its place: why, and what to do."""
 
     def __init__(self, what: str, hint: str = "") -> None:
@@ -34,17 +34,21 @@ def text_of(value: object) -> str:
         return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float | Titled):
+    if isinstance(value, int | float | NamedObject):
         return str(value)
     if value is None:
-        raise Unfit("the value is none, inside a text", "see `| default('')`")
+        raise UnusableValueError("the value is none, inside a text", "see `| default('')`")
     if isinstance(value, Mapping | list | tuple | set | frozenset | range | Iterator):
-        raise Unfit("a list or mapping inside a text", "see `| join` and `| to_json`")
-    if isinstance(value, Result):
-        raise Unfit("a result has no text", "name the part of it that is meant, like `.stdout`")
+        raise UnusableValueError("a list or mapping inside a text", "see `| join` and `| to_json`")
+    if isinstance(value, RegisteredResult):
+        raise UnusableValueError(
+            "a result has no text", "name the part of it that is meant, like `.stdout`"
+        )
     if callable(value):
-        raise Unfit("a function has no text", "call it: `()` is missing behind its name")
-    raise Unfit("the value has no text", "name the part of it that is meant")
+        raise UnusableValueError(
+            "a function has no text", "call it: `()` is missing behind its name"
+        )
+    raise UnusableValueError("the value has no text", "name the part of it that is meant")
 
 
 def check_text(value: object) -> None:
@@ -53,7 +57,7 @@ def check_text(value: object) -> None:
         text_of(each)
 
 
-def of_text(function: Callable[..., Any]) -> Callable[..., Any]:
+def require_text(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the filter, refusing a value that has no text."""
 
     def checked(value: object, *args: Any, **named: Any) -> Any:
@@ -62,19 +66,19 @@ def of_text(function: Callable[..., Any]) -> Callable[..., Any]:
     def checked_in(first: object, value: object, *args: Any, **named: Any) -> Any:
         return function(first, text_of(value), *args, **named)
 
-    wants = getattr(function, "jinja_pass_arg", None)
-    if wants is None:
+    pass_argument = getattr(function, "jinja_pass_arg", None)
+    if pass_argument is None:
         return checked
-    checked_in.jinja_pass_arg = wants  # type: ignore[attr-defined]
+    checked_in.jinja_pass_arg = pass_argument  # type: ignore[attr-defined]
     return checked_in
 
 
-def join(context: EvalContext, values: Iterable[object], between: str) -> str:
+def join_texts(context: EvalContext, values: Iterable[object], between: str) -> str:
     """Join the texts of values."""
     return str(do_join(context, [text_of(each) for each in values], between))
 
 
-def default(value: Any, instead: Any = "", boolean: bool = False) -> Any:
+def default_filter(value: Any, instead: Any = "", boolean: bool = False) -> Any:
     """Return ``instead`` of what is undefined or none; if ``boolean``, of all that is not true."""
     missing = value is None or isinstance(value, Undefined)
     return instead if missing or (boolean and not value) else value

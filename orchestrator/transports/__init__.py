@@ -1,5 +1,5 @@
 """Ways to hosts: SSH, this machine, and a sandbox. The only part that knows an SSH library."""
 
-from orchestrator.transports.registry import Connector
+from orchestrator.transports.registry import TransportRegistry
 
-__all__ = ["Connector"]
+__all__ = ["TransportRegistry"]

@@ -25,7 +25,7 @@ class Deadline:
         self.timeout, self.stop = timeout, stop
         self.end = time.monotonic() + timeout
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds, not below 0. Raises CancelledError where the run is."""
         if self.stop.is_set():
             raise CancelledError
@@ -37,13 +37,13 @@ class Deadline:
 
     def pause(self, seconds: float) -> None:
         """Wait, at most until the deadline. Raises CancelledError where the run is."""
-        self.stop.wait(min(seconds, self.left()))
-        self.left()
+        self.stop.wait(min(seconds, self.remaining()))
+        self.remaining()
 
-    def missed(self, phase: str, doing: str) -> ConnectError:
+    def timeout_error(self, phase: str, activity: str) -> ConnectError:
         """The error for a deadline that passed in this phase."""
         return ConnectError(
             phase,
-            f"timed out after {self.timeout:g} s {doing}",
+            f"timed out after {self.timeout:g} s {activity}",
             "is it up? `connect: {timeout: …}` allows more",
         )

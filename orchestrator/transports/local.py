@@ -13,13 +13,13 @@ from pathlib import Path
 
 from orchestrator.errors import ConnectError
 from orchestrator.remote_shell.channel_protocol import Channel
-from orchestrator.transports.become import Others
+from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.local_user import login_name
-from orchestrator.transports.pipe_channel import PipedChannel, Three
-from orchestrator.transports.prompts import Answers
+from orchestrator.transports.pipe_channel import PipeChannel, StdioFds
+from orchestrator.transports.prompts import CredentialStore
 
-TIMEOUT = 10.0  # seconds, as in ``Connect``
-_END_PATIENCE = 15.0  # seconds for the shell to end what runs, once its stdin is closed
+DEFAULT_TIMEOUT = 10.0  # seconds, as in ``Connect``
+_EXIT_TIMEOUT = 15.0  # seconds for the shell to end what runs, once its stdin is closed
 
 
 class LocalConnection:
@@ -35,32 +35,34 @@ class LocalConnection:
         environment: Mapping[str, str] | None = None,
         *,
         become_method: str = "sudo",
-        timeout: float = TIMEOUT,
-        answers: Answers | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        credential_store: CredentialStore | None = None,
     ) -> None:
         self._shell = shell
-        self._others = Others(login_name(), become_method, shell, timeout, answers)
+        self._become_shells = BecomeShells(
+            login_name(), become_method, shell, timeout, credential_store
+        )
         self._environment = dict(os.environ if environment is None else environment)
         self._channels: list[LocalChannel] = []
         self._lock = threading.Lock()
 
     @property
-    def place(self) -> str:
+    def endpoint(self) -> str:
         """As ``Connection.place``: here."""
         return ""
 
     def open(self, become: str = "") -> Channel:
         """As ``Connection.open``."""
         if become in ("", login_name()):
-            return self._run(shlex.split(self._shell))
-        return self._others.open(become, lambda other: self._run(other.words))
+            return self._start_channel(shlex.split(self._shell))
+        return self._become_shells.open(become, lambda other: self._start_channel(other.argv))
 
-    def _run(self, words: list[str]) -> LocalChannel:
+    def _start_channel(self, argv: list[str]) -> LocalChannel:
         home = self._environment.get("HOME") or str(Path.home())
         try:
-            channel = LocalChannel(words, self._environment, home)
+            channel = LocalChannel(argv, self._environment, home)
         except OSError as error:
-            raise ConnectError("shell", f"{shlex.join(words)}: {error}") from error
+            raise ConnectError("shell", f"{shlex.join(argv)}: {error}") from error
         with self._lock:
             self._channels.append(channel)
         return channel
@@ -73,24 +75,24 @@ class LocalConnection:
             channel.close()
 
 
-class LocalChannel(PipedChannel):
+class LocalChannel(PipeChannel):
     """One shell, in a session of its own so that a signal to its group stays in it."""
 
-    def __init__(self, words: list[str], environment: Mapping[str, str], home: str) -> None:
-        def start(ends: Three) -> None:
+    def __init__(self, argv: list[str], environment: Mapping[str, str], home_folder: str) -> None:
+        def start_shell(ends: StdioFds) -> None:
             stdin, stdout, stderr = ends
             self._process = subprocess.Popen(
-                words,
+                argv,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=home,
+                cwd=home_folder,
                 env=environment,
                 start_new_session=True,
             )
 
-        super().__init__(start)
-        self._reaper = threading.Thread(target=self._reap, daemon=True)
+        super().__init__(start_shell)
+        self._reaper = threading.Thread(target=self._wait_for_exit, daemon=True)
         self._reaper.start()
 
     def exit_status(self) -> int | None:
@@ -98,16 +100,16 @@ class LocalChannel(PipedChannel):
         status = self._process.returncode
         return status if status is None or status >= 0 else 128 - status
 
-    def _is_gone(self) -> bool:
+    def _has_exited(self) -> bool:
         return self._process.returncode is not None
 
-    def _end(self) -> None:
-        self._reaper.join(_END_PATIENCE)
+    def _end_shell(self) -> None:
+        self._reaper.join(_EXIT_TIMEOUT)
         if self._reaper.is_alive():
             with suppress(PermissionError):  # of a user it became
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._reaper.join()
 
-    def _reap(self) -> None:
+    def _wait_for_exit(self) -> None:
         self._process.wait()
         self.wake()

@@ -13,56 +13,56 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.text_encoding import decode
+from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.transports.deadline import CancelledError
 from orchestrator.yamlio.local_files import expand_home
 
-Ask: TypeAlias = Callable[[str, bool, threading.Event], str | None]
+PromptCallback: TypeAlias = Callable[[str, bool, threading.Event], str | None]
 """Asks the user a question; whether what is typed may be seen; what to give up on. None where
 nobody answers."""
 
-Known: TypeAlias = Callable[[str, str], object]
+SecretCallback: TypeAlias = Callable[[str, str], object]
 """Told what an answer is (ssh password, say) and the answer, which nobody else is to see."""
 
-PASSWORD_FILE = "ORCH_SSH_PASSWORD_FILE"
-BECOME_FILE = "ORCH_BECOME_PASSWORD_FILE"
-REFUSALS = 3  # hosts in a row that may refuse a password which none has taken
-SLICE = 0.2
+PASSWORD_FILE_VARIABLE = "ORCH_SSH_PASSWORD_FILE"
+BECOME_FILE_VARIABLE = "ORCH_BECOME_PASSWORD_FILE"
+MAX_REFUSALS = 3  # hosts in a row that may refuse a password which none has taken
+POLL_INTERVAL = 0.2
 
 
-class WantedError(ConnectError):
+class CredentialRequiredError(ConnectError):
     """Logging in needs an answer. Whoever catches it calls ``settle`` and connects again: the
     host would not wait for as long as somebody may take to type.
     """
 
-    def __init__(self, what: str, settle: Callable[[], None]) -> None:
+    def __init__(self, what: str, obtain: Callable[[], None]) -> None:
         super().__init__("auth", f"{what} is needed")
-        self.settle = settle
+        self.obtain = obtain
 
 
-class Question(Struct, frozen=True):
+class CredentialPrompt(Struct, frozen=True):
     """``seen``: whether what is typed may be seen. ``file``: the environment's variable that may
     name a file with the answer. ``kind``: what the answer is.
     """
 
     text: str
-    seen: bool = False
-    file: str = ""
+    echo: bool = False
+    file_variable: str = ""
     kind: str = "answer"
 
 
-class _Known(Struct):
+class _PromptState(Struct):
     """What is known of one question. ``trier``: who finds out whether the answer is right."""
 
     answer: str | None = None
-    asking: bool = False
-    proven: bool = False
-    trier: object = None
+    is_asking: bool = False
+    is_accepted: bool = False
+    attempted_by: object = None
     refusals: int = 0
-    trouble: str = ""
+    error: str = ""
 
 
-class Answers:
+class CredentialStore:
     """The run's answers. From any thread; ``stop`` ends all waiting with CancelledError.
 
     An answer that no host has taken yet is tried by one at a time, and by no more than three: a
@@ -73,141 +73,154 @@ class Answers:
 
     def __init__(
         self,
-        ask: Ask | None,
+        prompt_user: PromptCallback | None,
         environ: Mapping[str, str],
         stop: threading.Event,
-        known: Known = lambda _kind, _answer: None,
-        before: Answers | None = None,
+        on_secret: SecretCallback = lambda _kind, _answer: None,
+        previous: CredentialStore | None = None,
     ) -> None:
-        self._ask, self._environ, self._stop, self._tell = ask, environ, stop, known
-        self._one = threading.Lock()  # at the terminal
+        self._prompt_user, self._environ, self._stop, self._on_secret = (
+            prompt_user,
+            environ,
+            stop,
+            on_secret,
+        )
+        self._prompt_lock = threading.Lock()  # at the terminal
         self._changed = threading.Condition()
-        self._known: dict[Question, _Known] = before.proven() if before else {}
+        self._states: dict[CredentialPrompt, _PromptState] = (
+            previous.accepted_answers() if previous else {}
+        )
 
-    def proven(self) -> dict[Question, _Known]:
+    def accepted_answers(self) -> dict[CredentialPrompt, _PromptState]:
         """What hosts have taken."""
         with self._changed:
-            taken = [(each, known.answer) for each, known in self._known.items() if known.proven]
-        return {each: _Known(answer, proven=True) for each, answer in taken}
+            taken = [
+                (each, known.answer) for each, known in self._states.items() if known.is_accepted
+            ]
+        return {each: _PromptState(answer, is_accepted=True) for each, answer in taken}
 
-    def may_have(self, variable: str) -> bool:
+    def can_answer(self, variable: str) -> bool:
         """Whether a question can have an answer, which may be in a file named by ``variable``."""
-        return self._ask is not None or bool(self._environ.get(variable))
+        return self._prompt_user is not None or bool(self._environ.get(variable))
 
-    def ask(self, question: Question) -> str | None:
+    def ask_user(self, prompt: CredentialPrompt) -> str | None:
         """Ask the user now. None where nobody answers. Raises CancelledError."""
-        while not self._one.acquire(timeout=SLICE):
-            self._not_stopped()
+        while not self._prompt_lock.acquire(timeout=POLL_INTERVAL):
+            self._raise_if_cancelled()
         try:
-            self._not_stopped()
-            if self._ask is None:
+            self._raise_if_cancelled()
+            if self._prompt_user is None:
                 return None
-            answer = self._ask(f"{question.text}: ", question.seen, self._stop) or None
-            if answer and not question.seen:
-                self._tell(question.kind, answer)
+            answer = self._prompt_user(f"{prompt.text}: ", prompt.echo, self._stop) or None
+            if answer and not prompt.echo:
+                self._on_secret(prompt.kind, answer)
             return answer
         finally:
-            self._one.release()
-            self._not_stopped()
+            self._prompt_lock.release()
+            self._raise_if_cancelled()
 
-    def take(self, question: Question, who: object) -> str | None:
+    def get_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
         """The answer for ``who`` to send; None where there is none (see ``trouble``). Raises
         WantedError where it has to be asked for, or somebody else is just finding out.
         """
         with self._changed:
-            known = self._known.setdefault(question, _Known())
-            if known.trouble:
+            known = self._states.setdefault(prompt, _PromptState())
+            if known.error:
                 return None
-            if known.answer is not None and (known.proven or known.trier is who):
+            if known.answer is not None and (known.is_accepted or known.attempted_by is attempt):
                 return known.answer
-        raise WantedError(question.text, lambda: self._settle(question, known, who))
+        raise CredentialRequiredError(
+            prompt.text, lambda: self._obtain_answer(prompt, known, attempt)
+        )
 
-    def wait(self, question: Question, who: object) -> str | None:
+    def wait_for_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
         """As ``take``, but it waits until there is an answer that ``who`` may send, or none."""
         while True:
             try:
-                return self.take(question, who)
-            except WantedError as wanted:
-                wanted.settle()
+                return self.get_answer(prompt, attempt)
+            except CredentialRequiredError as required:
+                required.obtain()
 
-    def trouble(self, question: Question) -> str:
+    def error_for(self, prompt: CredentialPrompt) -> str:
         """Why there is no answer, or no more."""
-        return self._known[question].trouble
+        return self._states[prompt].error
 
-    def accepted(self, question: Question) -> None:
+    def mark_accepted(self, prompt: CredentialPrompt) -> None:
         """A host took the answer."""
         with self._changed:
-            known = self._known[question]
-            known.proven, known.trier = True, None
+            known = self._states[prompt]
+            known.is_accepted, known.attempted_by = True, None
             self._changed.notify_all()
 
-    def refused(self, question: Question) -> None:
+    def mark_refused(self, prompt: CredentialPrompt) -> None:
         """A host did not."""
         with self._changed:
-            known = self._known[question]
-            known.trier = None
-            _refused(known, known.refusals + 1)
+            known = self._states[prompt]
+            known.attempted_by = None
+            _record_refusal(known, known.refusals + 1)
             self._changed.notify_all()
 
-    def leave(self, who: object) -> None:
+    def release_attempt(self, attempt: object) -> None:
         """``who`` tries no more."""
         with self._changed:
-            for known in self._known.values():
-                if known.trier is who:
-                    known.trier = None
+            for known in self._states.values():
+                if known.attempted_by is attempt:
+                    known.attempted_by = None
             self._changed.notify_all()
 
-    def _settle(self, question: Question, known: _Known, who: object) -> None:
+    def _obtain_answer(
+        self, prompt: CredentialPrompt, state: _PromptState, attempt: object
+    ) -> None:
         """Have an answer, or trouble; ``who`` may be the one to try it."""
         with self._changed:
-            while not known.trouble and not known.proven:
-                self._not_stopped()
-                if known.answer is not None and known.trier in (None, who):
-                    known.trier = who
+            while not state.error and not state.is_accepted:
+                self._raise_if_cancelled()
+                if state.answer is not None and state.attempted_by in (None, attempt):
+                    state.attempted_by = attempt
                     return
-                if known.answer is None and not known.asking:
-                    known.asking = True
+                if state.answer is None and not state.is_asking:
+                    state.is_asking = True
                     break
-                self._changed.wait(SLICE)
+                self._changed.wait(POLL_INTERVAL)
             else:
                 return
         answer, trouble = None, "the question was cancelled"
         try:
-            answer, trouble = self._answer(question)
+            answer, trouble = self._fetch_answer(prompt)
         finally:
             with self._changed:
-                known.answer, known.trouble, known.trier = answer, trouble, who
-                known.asking = False
+                state.answer, state.error, state.attempted_by = answer, trouble, attempt
+                state.is_asking = False
                 self._changed.notify_all()
 
-    def _answer(self, question: Question) -> tuple[str | None, str]:
-        name = self._environ.get(question.file, "") if question.file else ""
+    def _fetch_answer(self, prompt: CredentialPrompt) -> tuple[str | None, str]:
+        name = self._environ.get(prompt.file_variable, "") if prompt.file_variable else ""
         if name:
-            answer, trouble = _from_file(question.file, expand_home(name))
+            answer, trouble = _read_password_file(prompt.file_variable, expand_home(name))
             if answer is not None:
-                self._tell(question.kind, answer)
+                self._on_secret(prompt.kind, answer)
             return answer, trouble
-        answer = self.ask(question)
+        answer = self.ask_user(prompt)
         if answer is not None:
             return answer, ""
-        hint = f", and {question.file} names no file with it" if question.file else ""
+        hint = f", and {prompt.file_variable} names no file with it" if prompt.file_variable else ""
         return None, f"nobody answered at a terminal{hint}"
 
-    def _not_stopped(self) -> None:
+    def _raise_if_cancelled(self) -> None:
         if self._stop.is_set():
             raise CancelledError
 
 
-def _refused(known: _Known, times: int) -> None:
-    known.refusals = times
-    if not known.proven and times >= REFUSALS:
-        known.trouble = (
-            f"{times} hosts refused it and none took it, so that it was sent to "
+def _record_refusal(state: _PromptState, refusal_count: int) -> None:
+    state.refusals = refusal_count
+    if not state.is_accepted and refusal_count >= MAX_REFUSALS:
+        state.error = (
+            f"{refusal_count} hosts refused it and none took it, so that it was sent to "
             "no more: they may lock the account"
         )
 
 
-def _from_file(variable: str, path: Path) -> tuple[str | None, str]:
+def _read_password_file(variable: str, path: Path) -> tuple[str | None, str]:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -218,26 +231,30 @@ def _from_file(variable: str, path: Path) -> tuple[str | None, str]:
         return None, f"{variable}: others may read {path} (chmod 600 {path})"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return None, f"{variable}: {path} is UTF-16 (save it as UTF-8)"
-    password = decode(data).split("\n", 1)[0].removesuffix("\r")
+    password = decode_bytes(data).split("\n", 1)[0].removesuffix("\r")
     return (password, "") if password else (None, f"{variable}: {path} is empty")
 
 
-class Desk(Struct, frozen=True):
+class LoginCredentials(Struct, frozen=True):
     """Where one attempt to log in gets its answers. ``account`` is whose password it is, as the
     question says; ``who`` stands for the attempt.
     """
 
-    answers: Answers
+    credential_store: CredentialStore
     account: str
-    who: object
+    attempt: object
 
-    def question(self, prompt: str = "", *, seen: bool = False) -> Question:
+    def prompt_for(self, host_prompt: str = "", *, echo: bool = False) -> CredentialPrompt:
         """For the account's password, or for an answer to the host's own ``prompt``."""
-        if not prompt:
-            return Question(f"Password of {self.account}", file=PASSWORD_FILE, kind="ssh password")
-        shown = "".join(sign if sign.isprintable() else " " for sign in prompt[:200])
-        return Question(f"{shown.strip(' :')} (of {self.account})", seen)
+        if not host_prompt:
+            return CredentialPrompt(
+                f"Password of {self.account}",
+                file_variable=PASSWORD_FILE_VARIABLE,
+                kind="ssh password",
+            )
+        shown = "".join(sign if sign.isprintable() else " " for sign in host_prompt[:200])
+        return CredentialPrompt(f"{shown.strip(' :')} (of {self.account})", echo)
 
-    def take(self, question: Question) -> str | None:
+    def get_answer(self, prompt: CredentialPrompt) -> str | None:
         """As ``Answers.take``."""
-        return self.answers.take(question, self.who)
+        return self.credential_store.get_answer(prompt, self.attempt)

@@ -8,24 +8,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ConnectError, DefinitionError, Problem, nearest
+from orchestrator.errors import ConnectError, DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model.host import Host
 from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports.deadline import CancelledError
-from orchestrator.transports.prompts import Answers, Ask, Known
-from orchestrator.transports.ssh.agent_client import Agents
-from orchestrator.transports.ssh_config.lookup import SYSTEM
-from orchestrator.transports.ssh_config.resolve import Targets, Ways
+from orchestrator.transports.prompts import CredentialStore, PromptCallback, SecretCallback
+from orchestrator.transports.ssh.agent_client import AgentRegistry
+from orchestrator.transports.ssh_config.lookup import SYSTEM_CONFIG
+from orchestrator.transports.ssh_config.resolve import ConnectionResolver, DuplicateHostGuard
 
 if TYPE_CHECKING:
-    from orchestrator.transports.openssh.openssh_connector import Openssh
-    from orchestrator.transports.sandbox.server import Sandbox
-    from orchestrator.transports.ssh.connector import Ssh
+    from orchestrator.transports.openssh.openssh_connector import OpensshConnector
+    from orchestrator.transports.sandbox.server import SandboxServer
+    from orchestrator.transports.ssh.connector import SshConnector
 
-TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
+TRANSPORT_NAMES = ("ssh", "openssh", "local", "sandbox")
 
 
-class Connector:
+class TransportRegistry:
     """Connects hosts. One serves a run, from any number of threads.
 
     ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user; ``known`` is
@@ -41,34 +41,44 @@ class Connector:
     def __init__(
         self,
         *,
-        record: bool = True,
-        sandbox: Path | None = None,
+        record_host_keys: bool = True,
+        sandbox_folder: Path | None = None,
         home: Path | None = None,
         environ: Mapping[str, str] | None = None,
         hosts: Mapping[str, Host] | None = None,
-        ask: Ask | None = None,
-        known: Known = lambda _kind, _secret: None,
+        prompt_user: PromptCallback | None = None,
+        on_secret: SecretCallback = lambda _kind, _secret: None,
         warn: Callable[[str], object] = lambda _text: None,
-        before: Connector | None = None,
+        previous: TransportRegistry | None = None,
         ssh_config: str | None = None,
-        system: Path = SYSTEM,
+        system_config: Path = SYSTEM_CONFIG,
     ) -> None:
-        self._record, self._folder = record, sandbox
+        self._record_host_keys, self._sandbox_folder = record_host_keys, sandbox_folder
         self._home = home or Path.home()
         self._environ = os.environ if environ is None else environ
         self._hosts = hosts
         self._stop = threading.Event()
-        told = before.answers if before else None
-        self.answers: Answers = Answers(ask, self._environ, self._stop, known, told)
-        self.agents: Agents = before.agents if before else Agents(self._environ, warn)
-        self._own_agents = before is None
-        self._ways = Ways(self._home, self._environ, self._stop, file=ssh_config, system=system)
-        self._targets = Targets()
+        previous_credentials = previous.credential_store if previous else None
+        self.credential_store: CredentialStore = CredentialStore(
+            prompt_user, self._environ, self._stop, on_secret, previous_credentials
+        )
+        self.agents: AgentRegistry = (
+            previous.agents if previous else AgentRegistry(self._environ, warn)
+        )
+        self._owns_agents = previous is None
+        self._resolver = ConnectionResolver(
+            self._home,
+            self._environ,
+            self._stop,
+            config_file=ssh_config,
+            system_config=system_config,
+        )
+        self._duplicate_guard = DuplicateHostGuard()
         self._lock = threading.Lock()
-        self._ssh: Ssh | None = None
-        self._openssh: Openssh | None = None
+        self._ssh: SshConnector | None = None
+        self._openssh: OpensshConnector | None = None
         self._ssh_config = ssh_config
-        self._sandbox: Sandbox | None = None
+        self._sandbox: SandboxServer | None = None
 
     def connect(self, host: Host) -> Connection:
         """Connect and authenticate, within ``host.connect.timeout`` and not counting the wait
@@ -76,10 +86,13 @@ class Connector:
         inventory names a transport that does not exist.
         """
         connect = host.connect
-        if connect.transport not in TRANSPORTS:
+        if connect.transport not in TRANSPORT_NAMES:
             what = f"host {host.name}: no transport is called {connect.transport!r}"
-            hint = nearest(connect.transport, TRANSPORTS) or f"there are {', '.join(TRANSPORTS)}"
-            raise DefinitionError(Problem(what, host.mark, hint))
+            hint = (
+                suggest_nearest(connect.transport, TRANSPORT_NAMES)
+                or f"there are {', '.join(TRANSPORT_NAMES)}"
+            )
+            raise DefinitionError(Diagnostic(what, host.mark, hint))
         if connect.transport == "local":
             from orchestrator.transports.local import LocalConnection
 
@@ -87,15 +100,15 @@ class Connector:
                 connect.shell,
                 become_method=connect.become_method,
                 timeout=connect.timeout,
-                answers=self.answers,
+                credential_store=self.credential_store,
             )
         if connect.transport == "sandbox":
-            return self._sandboxes().connect(host)
+            return self._sandbox_server().connect(host)
         if connect.transport == "openssh":
-            return self._over_openssh().connect(host.name, connect)
-        way = self._ways.of(connect)
-        self._targets.claim(host.name, way)
-        return self._over_ssh().connect(way, connect)
+            return self._openssh_connector().connect(host.name, connect)
+        connection = self._resolver.resolve(connect)
+        self._duplicate_guard.check_duplicate(host.name, connection)
+        return self._ssh_connector().connect(connection, connect)
 
     def cancel(self) -> None:
         """End what is pending with ConnectError, and begin nothing more; what is open stays."""
@@ -120,58 +133,58 @@ class Connector:
             openssh.close()
         if sandbox is not None:
             sandbox.close()
-        if self._own_agents:
+        if self._owns_agents:
             self.agents.close()
 
-    def _over_ssh(self) -> Ssh:
+    def _ssh_connector(self) -> SshConnector:
         with self._lock:
-            self._not_stopped()
+            self._raise_if_cancelled()
             if self._ssh is None:
-                from orchestrator.transports.ssh.connector import Ssh  # costs 50 ms
+                from orchestrator.transports.ssh.connector import SshConnector  # costs 50 ms
 
-                self._ssh = Ssh(
+                self._ssh = SshConnector(
                     self._stop,
                     self._home,
                     environ=self._environ,
-                    ways=self._ways,
-                    answers=self.answers,
+                    resolver=self._resolver,
+                    credential_store=self.credential_store,
                     agents=self.agents,
-                    record=self._record,
+                    record_host_keys=self._record_host_keys,
                     hosts=self._hosts,
                 )
             return self._ssh
 
-    def _over_openssh(self) -> Openssh:
+    def _openssh_connector(self) -> OpensshConnector:
         with self._lock:
-            self._not_stopped()
+            self._raise_if_cancelled()
             if self._openssh is None:
-                from orchestrator.transports.openssh.openssh_connector import Openssh
+                from orchestrator.transports.openssh.openssh_connector import OpensshConnector
 
-                self._openssh = Openssh(
+                self._openssh = OpensshConnector(
                     self._stop,
                     self._home,
                     environ=self._environ,
-                    targets=self._targets,
-                    answers=self.answers,
+                    duplicate_guard=self._duplicate_guard,
+                    credential_store=self.credential_store,
                     agents=self.agents,
-                    record=self._record,
+                    record_host_keys=self._record_host_keys,
                     hosts=self._hosts or {},
                     ssh_config=self._ssh_config,
                 )
             return self._openssh
 
-    def _sandboxes(self) -> Sandbox:
-        ssh = self._over_ssh()
+    def _sandbox_server(self) -> SandboxServer:
+        ssh = self._ssh_connector()
         with self._lock:
-            self._not_stopped()
+            self._raise_if_cancelled()
             if self._sandbox is None:
-                from orchestrator.transports.sandbox.server import Sandbox
+                from orchestrator.transports.sandbox.server import SandboxServer
 
-                if self._folder is None:
+                if self._sandbox_folder is None:
                     raise ConnectError("connect", "no folder was given for the sandbox")
-                self._sandbox = Sandbox(self._folder, ssh)
+                self._sandbox = SandboxServer(self._sandbox_folder, ssh)
             return self._sandbox
 
-    def _not_stopped(self) -> None:
+    def _raise_if_cancelled(self) -> None:
         if self._stop.is_set():
             raise CancelledError

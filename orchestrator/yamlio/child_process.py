@@ -15,11 +15,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_ENDING = 1.0  # seconds for what is asked to end
-_LOOK = 0.02  # seconds between looks at whether it has
+_TERM_TIMEOUT = 1.0  # seconds for what is asked to end
+_POLL_INTERVAL = 0.02  # seconds between looks at whether it has
 
 
-def run(
+def run_child(
     words: Sequence[str], folder: str, environ: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command with nothing to read, and return what it printed.
@@ -39,11 +39,13 @@ def run(
             stderr=subprocess.PIPE,
         )
 
-    child, (out, err) = supervise(start, lambda child: (child, child.communicate()), _end)
+    child, (out, err) = supervise_child(
+        start, lambda child: (child, child.communicate()), _end_child
+    )
     return subprocess.CompletedProcess(words, child.returncode, out, err)
 
 
-def supervise(
+def supervise_child(
     start: Callable[[], subprocess.Popen[bytes]],
     work: Callable[[subprocess.Popen[bytes]], T],
     end: Callable[[subprocess.Popen[bytes]], None],
@@ -54,43 +56,43 @@ def supervise(
     raised in the main thread, also inside of Popen, after the process has begun: nothing would
     refer to it then. So another thread starts it.
     """
-    begun: Future[subprocess.Popen[bytes]] = Future()
+    started: Future[subprocess.Popen[bytes]] = Future()
     try:
-        Thread(target=_start, args=(begun, start)).start()
-        return work(begun.result())
+        Thread(target=_start_child, args=(started, start)).start()
+        return work(started.result())
     except BaseException:
-        if not begun.cancel() and begun.exception() is None:
-            end(begun.result())
+        if not started.cancel() and started.exception() is None:
+            end(started.result())
         raise
 
 
-def _start(
-    begun: Future[subprocess.Popen[bytes]], start: Callable[[], subprocess.Popen[bytes]]
+def _start_child(
+    started: Future[subprocess.Popen[bytes]], start: Callable[[], subprocess.Popen[bytes]]
 ) -> None:
-    if not begun.set_running_or_notify_cancel():
+    if not started.set_running_or_notify_cancel():
         return
     try:
-        begun.set_result(start())
+        started.set_result(start())
     except BaseException as error:  # it is raised where the result is asked for
-        begun.set_exception(error)
+        started.set_exception(error)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end_child(child: subprocess.Popen[bytes]) -> None:
     family = [child.pid, *_descendants(child.pid)]
-    _signal(family, signal.SIGTERM)
-    until = time.monotonic() + _ENDING
+    _signal_all(family, signal.SIGTERM)
+    until = time.monotonic() + _TERM_TIMEOUT
     while child.poll() is None and time.monotonic() < until:
-        time.sleep(_LOOK)
+        time.sleep(_POLL_INTERVAL)
     if child.poll() is None:
         family = list(dict.fromkeys((*family, *_descendants(child.pid))))
-    _signal([pid for pid in family if pid != child.pid or child.poll() is None], signal.SIGKILL)
+    _signal_all([pid for pid in family if pid != child.pid or child.poll() is None], signal.SIGKILL)
     child.wait()
     for pipe in (child.stdout, child.stderr):
         if pipe is not None:
             pipe.close()
 
 
-def _signal(pids: Sequence[int], number: int) -> None:
+def _signal_all(pids: Sequence[int], number: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):  # it has ended, or became root
             os.kill(pid, number)
@@ -99,7 +101,7 @@ def _signal(pids: Sequence[int], number: int) -> None:
 def _descendants(pid: int) -> Iterator[int]:
     """Yield the ids of a process's children, and of theirs."""
     children: dict[int, list[int]] = {}
-    for each, parent in _parents():
+    for each, parent in _process_parents():
         children.setdefault(parent, []).append(each)
     found = list(children.get(pid, ()))
     while found:
@@ -108,7 +110,7 @@ def _descendants(pid: int) -> Iterator[int]:
         found += children.get(each, ())
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def _process_parents() -> Iterator[tuple[int, int]]:
     """Yield every process with its parent: from Linux's /proc (proc(5)), else as `ps` has it."""
     proc = Path("/proc")
     stats = (

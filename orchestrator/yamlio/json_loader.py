@@ -7,50 +7,50 @@ from __future__ import annotations
 
 import json
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.model.marked_value import Data, Key, Value
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, ValueData
 
-_DEPTH = 100
+_MAX_DEPTH = 100
 
 
-def parse_json(text: str, shown: str) -> Value:
+def parse_json(text: str, shown: str) -> MarkedValue:
     """The value that the text holds. Raises ``DefinitionError`` where it is no JSON."""
-    mark = Mark(shown)
+    mark = SourcePosition(shown)
     try:
-        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_refuse)
-        return _value(pairs, mark, 0)
+        pairs = json.loads(text, object_pairs_hook=_JsonPairs, parse_constant=_refuse_constant)
+        return _marked_value(pairs, mark, 0)
     except json.JSONDecodeError as error:
         row = (text.splitlines() or [""])[min(error.lineno, text.count("\n") + 1) - 1 :][:1]
         shown_row = f": {row[0][:80]}" if row else ""
         what = f"what it printed is no JSON: {error.msg} in line {error.lineno}{shown_row}"
-        raise DefinitionError(Problem(what, mark)) from error
+        raise DefinitionError(Diagnostic(what, mark)) from error
     except (ValueError, RecursionError) as error:
         what = f"what it printed cannot be used: {error}"
-        raise DefinitionError(Problem(what, mark)) from error
+        raise DefinitionError(Diagnostic(what, mark)) from error
 
 
-class _Pairs(list[tuple[str, object]]):
+class _JsonPairs(list[tuple[str, object]]):
     """An object's pairs, duplicates included."""
 
 
-def _refuse(constant: str) -> float:
+def _refuse_constant(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _value(item: object, mark: Mark, depth: int) -> Value:
-    if depth > _DEPTH:
-        raise ValueError(f"nested more than {_DEPTH} levels deep")
-    data: Data
-    if isinstance(item, _Pairs):
+def _marked_value(item: object, mark: SourcePosition, depth: int) -> MarkedValue:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
+    data: ValueData
+    if isinstance(item, _JsonPairs):
         data = {}
         for name, below in item:
             if name in data:
                 raise ValueError(f"the key '{name}' stands there twice")
-            data[Key(name, mark)] = _value(below, mark, depth + 1)
+            data[MarkedKey(name, mark)] = _marked_value(below, mark, depth + 1)
     elif isinstance(item, list):
-        data = [_value(below, mark, depth + 1) for below in item]
+        data = [_marked_value(below, mark, depth + 1) for below in item]
     elif item is None or isinstance(item, (str, int, float, bool)):
         data = item
     else:
         raise ValueError(f"{type(item).__name__} is no JSON")
-    return Value(data, mark)
+    return MarkedValue(data, mark)

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from orchestrator.errors import DefinitionError, Problem, UsageError
+from orchestrator.errors import DefinitionError, Diagnostic, UsageError
 from orchestrator.model.secret import Secret
-from orchestrator.model.secret_masking import Masks
-from orchestrator.model.text_encoding import decode
+from orchestrator.model.secret_masking import SecretMasker
+from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.yamlio import child_process
 from orchestrator.yamlio.local_files import expand_home, read_file
 
 
-def fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
+def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
     """What asks sources; ``environ`` is what it takes variables from and gives to commands.
 
     Paths count from the folder of the file that names them, commands run there, with nothing to
@@ -27,62 +27,66 @@ def fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
     def fetch(secret: Secret) -> str:
         match secret.kind:
             case "env":
-                return _env(secret, environ)
+                return _read_environ(secret, environ)
             case "file":
-                return _text(secret, _read(secret).removeprefix(codecs.BOM_UTF8))
+                return _decode_secret(
+                    secret, _read_secret_file(secret).removeprefix(codecs.BOM_UTF8)
+                )
             case "command":
-                return _text(secret, _run(secret, environ))
+                return _decode_secret(secret, _run_secret_command(secret, environ))
             case _:
-                return _ask(secret)
+                return _prompt_for_secret(secret)
 
     return fetch
 
 
-def _env(secret: Secret, environ: Mapping[str, str]) -> str:
+def _read_environ(secret: Secret, environ: Mapping[str, str]) -> str:
     (name,) = secret.words
     if name not in environ:
         what = f"the environment variable {name}, which '{secret.name}' comes from, is not set"
-        raise _wrong(secret, what, f"export {name} before running orch")
+        raise _secret_error(secret, what, f"export {name} before running orch")
     return environ[name]
 
 
-def _read(secret: Secret) -> bytes:
+def _read_secret_file(secret: Secret) -> bytes:
     path = Path(secret.folder, expand_home(secret.words[0]))
     try:
         return read_file(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         what = f"cannot read {path}, which '{secret.name}' comes from: {why}"
-        raise _wrong(secret, what) from None
+        raise _secret_error(secret, what) from None
 
 
-def _run(secret: Secret, environ: Mapping[str, str]) -> bytes:
+def _run_secret_command(secret: Secret, environ: Mapping[str, str]) -> bytes:
     about = f"the command `{' '.join(secret.words)}`, which '{secret.name}' comes from,"
     try:
-        done = child_process.run(secret.words, secret.folder, environ)
+        done = child_process.run_child(secret.words, secret.folder, environ)
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise _wrong(secret, f"{about} cannot be run: {why}") from None
+        raise _secret_error(secret, f"{about} cannot be run: {why}") from None
     if done.returncode != 0:
-        masks = Masks()  # what it did print may be the secret, and stand in its complaint, too
-        masks.add(secret.name, decode(done.stdout).strip())
-        said = masks.text(decode(done.stderr).strip())
+        masks = (
+            SecretMasker()
+        )  # what it did print may be the secret, and stand in its complaint, too
+        masks.add_secret(secret.name, decode_bytes(done.stdout).strip())
+        output = masks.mask_text(decode_bytes(done.stderr).strip())
         how = f"exit status {done.returncode}"
         if done.returncode < 0:
             how = f"killed by signal {-done.returncode}"
-        raise _wrong(secret, f"{about} failed: {how}" + (f"\n{said}" if said else ""))
+        raise _secret_error(secret, f"{about} failed: {how}" + (f"\n{output}" if output else ""))
     return done.stdout
 
 
-def _text(secret: Secret, data: bytes) -> str:
+def _decode_secret(secret: Secret, data: bytes) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise _wrong(secret, f"what '{secret.name}' comes from gives no UTF-8") from None
+        raise _secret_error(secret, f"what '{secret.name}' comes from gives no UTF-8") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _ask(secret: Secret) -> str:
+def _prompt_for_secret(secret: Secret) -> str:
     import getpass
 
     hint = "give it by `env`, `command` or `file`, or by -e NAME=VALUE, where nobody answers"
@@ -90,13 +94,13 @@ def _ask(secret: Secret) -> str:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
         what = f"there is no terminal to ask for the secret '{secret.name}' at"
-        raise UsageError(Problem(what, secret.mark, hint)) from None
+        raise UsageError(Diagnostic(what, secret.mark, hint)) from None
     try:
         return getpass.getpass(f"{secret.words[0].rstrip(': ')}: ")
     except EOFError:
         what = f"the question for the secret '{secret.name}' was not answered"
-        raise UsageError(Problem(what, secret.mark, hint)) from None
+        raise UsageError(Diagnostic(what, secret.mark, hint)) from None
 
 
-def _wrong(secret: Secret, what: str, hint: str = "") -> DefinitionError:
-    return DefinitionError(Problem(what, secret.mark, hint))
+def _secret_error(secret: Secret, what: str, hint: str = "") -> DefinitionError:
+    return DefinitionError(Diagnostic(what, secret.mark, hint))

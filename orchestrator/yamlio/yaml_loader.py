@@ -25,30 +25,30 @@ import yaml
 from yaml.reader import Reader as YamlReader
 from yaml.reader import ReaderError
 
-from orchestrator.errors import DefinitionError, Mark, Problem, Problems
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.marked_value import Data, Key, Value
+from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector, SourcePosition
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, ValueData
 from orchestrator.model.secret import Secret
 from orchestrator.yamlio.local_files import read_file
-from orchestrator.yamlio.schema import Reader
+from orchestrator.yamlio.schema import SchemaReader
 
-Scalar = str | int | float | bool | None
+ScalarValue = str | int | float | bool | None
 
-_WORDS: dict[str, Scalar] = {
+_SCALAR_WORDS: dict[str, ScalarValue] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
-_INTEGER = regex(r"-?[1-9][0-9]{0,99}|0")
-_DECIMAL = regex(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
-_FIRST = frozenset("-0123456789")
+_INTEGER = lazy_regex(r"-?[1-9][0-9]{0,99}|0")
+_DECIMAL = lazy_regex(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
+_FIRST_CHARS = frozenset("-0123456789")
 
 
-def resolve(text: str) -> Scalar:
+def resolve_scalar(text: str) -> ScalarValue:
     """The value of a plain scalar: null, a boolean, a number, or the text itself."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if text[0] not in _FIRST:
+    if text in _SCALAR_WORDS:
+        return _SCALAR_WORDS[text]
+    if text[0] not in _FIRST_CHARS:
         return text
     if _INTEGER.fullmatch(text):
         return int(text)
@@ -57,7 +57,7 @@ def resolve(text: str) -> Scalar:
     return text
 
 
-def typed(tag: str, text: str) -> Scalar:
+def tagged_scalar(tag: str, text: str) -> ScalarValue:
     """The value of a scalar under a standard tag like ``!!int``, given by its last word.
 
     Raises ``ValueError`` where the text is no such value, or the tag is none of
@@ -65,7 +65,7 @@ def typed(tag: str, text: str) -> Scalar:
     """
     if tag == "str":
         return text
-    value = resolve(text)
+    value = resolve_scalar(text)
     kinds: dict[str, type | tuple[type, ...]] = {
         **{"int": int, "float": (int, float), "bool": bool, "null": type(None)}
     }
@@ -75,41 +75,45 @@ def typed(tag: str, text: str) -> Scalar:
     return float(value) if tag == "float" and isinstance(value, int) else value
 
 
-_BARE_TEMPLATE = regex(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
-_NESTED_BRACKET = regex(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
-DEPTH = 100
+_BARE_TEMPLATE = lazy_regex(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
+_NESTED_BRACKET = lazy_regex(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
+MAX_DEPTH = 100
 """How deep lists and mappings may be nested in one another."""
-TOO_DEEP = f"nested more than {DEPTH} levels deep"
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _QUOTE = "put the value in quotes"
 TEMPLATE_HINT = 'a value that begins with {{ or {% must be quoted: "{{ … }}"'
 
 
-def not_yaml(error: yaml.YAMLError, text: str, shown: str) -> DefinitionError:
+def yaml_error(error: yaml.YAMLError, text: str, shown: str) -> DefinitionError:
     """The parser's complaint with its place and, where the cause is a known one, the cure."""
     if isinstance(error, ReaderError):
-        return _unprintable(text, shown)
+        return _unprintable_error(text, shown)
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return DefinitionError(Problem(f"not valid YAML: {error}", Mark(shown)))
-    at, begun = error.problem_mark, error.context_mark
+        return DefinitionError(Diagnostic(f"not valid YAML: {error}", SourcePosition(shown)))
+    at, context_mark = error.problem_mark, error.context_mark
     problem = error.problem or "it cannot be read"
-    if "end of stream" in problem and begun is not None:
-        at, problem = begun, "what begins here has no end"
+    if "end of stream" in problem and context_mark is not None:
+        at, problem = context_mark, "what begins here has no end"
     if "maximum nesting depth" in problem:  # libyaml's own bound, which is higher (PyYAML 6.0.4)
-        return DefinitionError(Problem(TOO_DEEP, Mark(shown, at.line + 1, at.column + 1)))
+        return DefinitionError(
+            Diagnostic(TOO_DEEP, SourcePosition(shown, at.line + 1, at.column + 1))
+        )
     rows = text.splitlines()
     row = rows[at.line] if at.line < len(rows) else ""
-    mark = Mark(shown, at.line + 1, at.column + 1)
+    mark = SourcePosition(shown, at.line + 1, at.column + 1)
     indent = row[: len(row) - len(row.lstrip())]
     if "\t" in indent and at.column <= len(indent):
-        tab = Mark(shown, at.line + 1, indent.index("\t") + 1)
-        return DefinitionError(Problem("a tab cannot indent YAML", tab, "indent with spaces"))
-    context = f" {error.context}" if error.context and begun is not at else ""
-    if context and begun is not None and begun.line != at.line:
-        context += f" that begins in line {begun.line + 1}"
-    return DefinitionError(Problem(f"not valid YAML: {problem}{context}", mark, _cure(row, error)))
+        tab = SourcePosition(shown, at.line + 1, indent.index("\t") + 1)
+        return DefinitionError(Diagnostic("a tab cannot indent YAML", tab, "indent with spaces"))
+    context = f" {error.context}" if error.context and context_mark is not at else ""
+    if context and context_mark is not None and context_mark.line != at.line:
+        context += f" that begins in line {context_mark.line + 1}"
+    return DefinitionError(
+        Diagnostic(f"not valid YAML: {problem}{context}", mark, _syntax_hint(row, error))
+    )
 
 
-def _cure(row: str, error: yaml.MarkedYAMLError) -> str:
+def _syntax_hint(row: str, error: yaml.MarkedYAMLError) -> str:
     if _BARE_TEMPLATE.search(row):
         return TEMPLATE_HINT
     problem = error.problem or ""
@@ -124,34 +128,40 @@ def _cure(row: str, error: yaml.MarkedYAMLError) -> str:
     return ""
 
 
-def _unprintable(text: str, shown: str) -> DefinitionError:
+def _unprintable_error(text: str, shown: str) -> DefinitionError:
     bad = YamlReader.NON_PRINTABLE.search(text)
     if bad is None:
-        return DefinitionError(Problem("a character that YAML does not allow", Mark(shown)))
+        return DefinitionError(
+            Diagnostic("a character that YAML does not allow", SourcePosition(shown))
+        )
     before = text[: bad.start()]
-    mark = Mark(shown, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
+    mark = SourcePosition(shown, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
     what = f"the character U+{ord(bad[0]):04X} may not stand in YAML"
     return DefinitionError(
-        Problem(what, mark, r'remove it, or write it as "\x07" in double quotes')
+        Diagnostic(what, mark, r'remove it, or write it as "\x07" in double quotes')
     )
 
 
-KINDS = ("env", "command", "file", "prompt")
-_SECTIONS = ("vars", "environment", "defaults")
-FORM = 'like !secret {env: DB_PASSWORD}, {command: [sops, -d, …]}, {file: …} or {prompt: "…"}'
+SECRET_KINDS = ("env", "command", "file", "prompt")
+_VARIABLE_SECTIONS = ("vars", "environment", "defaults")
+SECRET_FORM = (
+    'like !secret {env: DB_PASSWORD}, {command: [sops, -d, …]}, {file: …} or {prompt: "…"}'
+)
 
 
-def read_secret(value: Value, keys: Sequence[str], problems: Problems) -> Secret | None:
+def read_secret(
+    value: MarkedValue, keys: Sequence[str], problems: DiagnosticCollector
+) -> Secret | None:
     """The secret that a mapping under the tag describes. ``keys`` lead to it in its file.
 
     None where it is no such mapping, which is told.
     """
-    read = Reader(problems)
+    read = SchemaReader(problems)
     if not isinstance(value.data, dict) or not value.data:
         what = "!secret must be a mapping that says where it comes from"
-        problems.add(what, value.mark, FORM)  # what stands there may be the secret itself
+        problems.add(what, value.mark, SECRET_FORM)  # what stands there may be the secret itself
         return None
-    fields = read.mapping(value, "!secret", KINDS)
+    fields = read.mapping(value, "!secret", SECRET_KINDS)
     if len(fields) != len(value.data):
         return None
     if len(fields) > 1:
@@ -159,7 +169,7 @@ def read_secret(value: Value, keys: Sequence[str], problems: Problems) -> Secret
         problems.add(f"!secret says both {listed}", value.mark, "one secret has one source")
         return None
     ((kind, source),) = fields.items()
-    words = _words(kind, source, read)
+    words = _source_words(kind, source, read)
     if not words:
         return None
     for word in words:
@@ -168,26 +178,28 @@ def read_secret(value: Value, keys: Sequence[str], problems: Problems) -> Secret
             problems.add(what, source.mark, "write it out; stages may each say their own")
             return None
     folder = str(Path(value.mark.path).parent) if kind in ("command", "file") else ""
-    return Secret(str(kind), words, folder, _name(keys), value.mark)
+    return Secret(str(kind), words, folder, _variable_name(keys), value.mark)
 
 
-def _words(kind: str, source: Value, read: Reader) -> tuple[str, ...]:
+def _source_words(kind: str, source: MarkedValue, read: SchemaReader) -> tuple[str, ...]:
     if kind == "command":
         if not isinstance(source.data, list) or not source.data:
-            read.wrong(source, "command of !secret", "a list of words", "like [sops, -d, db.enc]")
+            read.report_mismatch(
+                source, "command of !secret", "a list of words", "like [sops, -d, db.enc]"
+            )
             return ()
         texts = [read.text(item, "a word of command") for item in source.data]
         return tuple(text for text in texts if text is not None) if None not in texts else ()
     text = read.text(source, f"{kind} of !secret")
     if text is not None and not text.strip():
-        read.wrong(source, f"{kind} of !secret", "a text that is not blank")
+        read.report_mismatch(source, f"{kind} of !secret", "a text that is not blank")
         return ()
     return () if text is None else (text,)
 
 
-def _name(keys: Sequence[str]) -> str:
+def _variable_name(keys: Sequence[str]) -> str:
     """The variable's name: of what leads to it, all that is below the section it stands in."""
-    for section in _SECTIONS:
+    for section in _VARIABLE_SECTIONS:
         if section in keys[:-1]:
             keys = keys[keys.index(section) + 1 :]
             break
@@ -196,12 +208,12 @@ def _name(keys: Sequence[str]) -> str:
 
 # A PyYAML built without libyaml has only the slow one; it speaks the same events.
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_STANDARD = "tag:yaml.org,2002:"
-_ALIASED = 100_000
+_STANDARD_TAG = "tag:yaml.org,2002:"
+_MAX_ALIASED = 100_000
 """How many values aliases may stand for in one file: enough for people, not for bombs."""
 
 
-def load(path: Path, shown: str, *, secrets: bool = False) -> Value:
+def load_yaml(path: Path, shown: str, *, secrets: bool = False) -> MarkedValue:
     """What the file holds; an empty one holds null.
 
     ``shown`` is the path in marks; ``secrets``: whether ``!secret`` may stand in it.
@@ -211,11 +223,13 @@ def load(path: Path, shown: str, *, secrets: bool = False) -> Value:
         data = read_file(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise DefinitionError(Problem(f"cannot read {shown}: {why}", Mark(shown))) from error
-    return parse(decode(data, shown), shown, secrets=secrets)
+        raise DefinitionError(
+            Diagnostic(f"cannot read {shown}: {why}", SourcePosition(shown))
+        ) from error
+    return parse_yaml(decode_utf8(data, shown), shown, secrets=secrets)
 
 
-def decode(data: bytes, shown: str) -> str:
+def decode_utf8(data: bytes, shown: str) -> str:
     """UTF-8 with or without a BOM as text. Raises ``DefinitionError`` where it is none."""
     try:
         return data.decode("utf-8-sig")
@@ -223,55 +237,55 @@ def decode(data: bytes, shown: str) -> str:
         body = error.object  # without the BOM
         before = body[: error.start]
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        mark = Mark(shown, before.count(b"\n") + 1, column)
+        mark = SourcePosition(shown, before.count(b"\n") + 1, column)
         wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         what = f"not UTF-8: {'UTF-16' if wide else f'the byte 0x{body[error.start]:02x}'}"
-        raise DefinitionError(Problem(what, mark, "save the file as UTF-8")) from error
+        raise DefinitionError(Diagnostic(what, mark, "save the file as UTF-8")) from error
 
 
-def parse(text: str, shown: str, *, secrets: bool = False) -> Value:
+def parse_yaml(text: str, shown: str, *, secrets: bool = False) -> MarkedValue:
     """What a YAML text holds. Raises ``DefinitionError`` with every problem found."""
     if not text or text.isspace():
-        return Value(None, Mark(shown, 1, 1))
-    builder = _Builder(text, shown, secrets=secrets)
+        return MarkedValue(None, SourcePosition(shown, 1, 1))
+    builder = _ValueBuilder(text, shown, secrets=secrets)
     try:
-        value = builder.document()
+        value = builder.read_document()
     except yaml.YAMLError as error:
-        broken = not_yaml(error, text, shown)
-        told = {p.mark.line for p in builder.problems.found if p.mark}
-        rest = [p for p in broken.problems if not (p.mark and p.mark.line in told)]
-        raise DefinitionError(*builder.problems.found, *rest) from error
+        broken = yaml_error(error, text, shown)
+        reported_lines = {p.mark.line for p in builder.problems.diagnostics if p.mark}
+        rest = [p for p in broken.diagnostics if not (p.mark and p.mark.line in reported_lines)]
+        raise DefinitionError(*builder.problems.diagnostics, *rest) from error
     builder.problems.raise_any()
     return value
 
 
-class _Builder:
+class _ValueBuilder:
     """Makes values of the parser's events, noting what is wrong and going on."""
 
     def __init__(self, text: str, shown: str, *, secrets: bool) -> None:
         self.shown = shown
         self.secrets = secrets
         self.keys: list[str] = []  # that lead to what is being built
-        self.problems = Problems()
+        self.problems = DiagnosticCollector()
         self.events: Iterator[Any] = yaml.parse(text, Loader=_PARSER)
-        self.anchors: dict[str, tuple[Value, int] | None] = {}  # None while it is being built
+        self.anchors: dict[str, tuple[MarkedValue, int] | None] = {}  # None while it is being built
         self.nodes = 0  # built so far, those behind aliases included
         self.aliased = 0
         self.depth = 0
 
-    def mark(self, event: Any) -> Mark:
+    def mark(self, event: Any) -> SourcePosition:
         at = event.start_mark
-        return Mark(self.shown, at.line + 1, at.column + 1)
+        return SourcePosition(self.shown, at.line + 1, at.column + 1)
 
     def fail(self, what: str, event: Any, hint: str = "") -> DefinitionError:
-        return DefinitionError(*self.problems.found, Problem(what, self.mark(event), hint))
+        return DefinitionError(*self.problems.diagnostics, Diagnostic(what, self.mark(event), hint))
 
-    def document(self) -> Value:
+    def read_document(self) -> MarkedValue:
         next(self.events)
         event = next(self.events)
         if type(event) is yaml.StreamEndEvent:
-            return Value(None, Mark(self.shown, 1, 1))
-        value = self.node(next(self.events))
+            return MarkedValue(None, SourcePosition(self.shown, 1, 1))
+        value = self.read_node(next(self.events))
         next(self.events)
         after = next(self.events)
         if type(after) is not yaml.StreamEndEvent:
@@ -279,36 +293,38 @@ class _Builder:
             raise self.fail("a second document begins here; a file holds one", after, hint)
         return value
 
-    def node(self, event: Any) -> Value:
+    def read_node(self, event: Any) -> MarkedValue:
         if type(event) is yaml.AliasEvent:
-            return self.alias(event)
+            return self.resolve_alias(event)
         before, anchor = self.nodes, event.anchor
         self.nodes += 1
         if anchor:
             self.anchors[anchor] = None
-        value = Value(self.data(event), self.mark(event))
+        value = MarkedValue(self.read_data(event), self.mark(event))
         if anchor:
             self.anchors[anchor] = (value, self.nodes - before)
         return value
 
-    def data(self, event: Any) -> Data:
+    def read_data(self, event: Any) -> ValueData:
         kind = type(event)
         if event.tag == "!secret":
-            return self.secret(event)
+            return self.read_secret_tag(event)
         if kind is yaml.ScalarEvent:
-            return self.scalar(event)
-        self.tag(event, "map" if kind is yaml.MappingStartEvent else "seq")
+            return self.read_scalar(event)
+        self.has_standard_tag(event, "map" if kind is yaml.MappingStartEvent else "seq")
         self.depth += 1
-        if self.depth > DEPTH:
+        if self.depth > MAX_DEPTH:
             raise self.fail(TOO_DEEP, event)
-        data: Data = self.mapping(event) if kind is yaml.MappingStartEvent else self.sequence()
+        data: ValueData = (
+            self.read_mapping(event) if kind is yaml.MappingStartEvent else self.read_sequence()
+        )
         self.depth -= 1
         return data
 
-    def secret(self, event: Any) -> Data:
+    def read_secret_tag(self, event: Any) -> ValueData:
         """What stands under the tag ``!secret``."""
         event.tag = None
-        value = Value(self.data(event), self.mark(event))
+        value = MarkedValue(self.read_data(event), self.mark(event))
         if not self.secrets:
             hint = "put it among the vars of a stage, role, host or app, and name it here"
             what = "a secret stands among the inventory's variables only"
@@ -316,7 +332,7 @@ class _Builder:
             return None
         return read_secret(value, self.keys, self.problems)
 
-    def alias(self, event: Any) -> Value:
+    def resolve_alias(self, event: Any) -> MarkedValue:
         name = event.anchor
         if name not in self.anchors:
             raise self.fail(f"no anchor &{name} stands above this alias", event)
@@ -326,30 +342,30 @@ class _Builder:
         value, size = known
         self.nodes += size
         self.aliased += size
-        if self.aliased > _ALIASED:
-            what = f"the aliases of this file stand for more than {_ALIASED} values"
+        if self.aliased > _MAX_ALIASED:
+            what = f"the aliases of this file stand for more than {_MAX_ALIASED} values"
             raise self.fail(what, event)
         return value
 
-    def sequence(self) -> list[Value]:
-        items: list[Value] = []
+    def read_sequence(self) -> list[MarkedValue]:
+        items: list[MarkedValue] = []
         while type(event := next(self.events)) is not yaml.SequenceEndEvent:
-            items.append(self.node(event))
+            items.append(self.read_node(event))
         return items
 
-    def mapping(self, opening: Any) -> dict[Key, Value]:
-        fields: dict[Key, Value] = {}
-        merged: list[Value] = []
-        first: dict[Key, Mark] = {}
+    def read_mapping(self, opening: Any) -> dict[MarkedKey, MarkedValue]:
+        fields: dict[MarkedKey, MarkedValue] = {}
+        merged: list[MarkedValue] = []
+        first: dict[MarkedKey, SourcePosition] = {}
         while type(event := next(self.events)) is not yaml.MappingEndEvent:
             if type(event) is not yaml.ScalarEvent:
-                self.no_key(event, opening)
+                self.refuse_key(event, opening)
                 continue
-            key = Key(event.value, self.mark(event))
+            key = MarkedKey(event.value, self.mark(event))
             if event.tag:
-                self.tag(event, "str")
+                self.has_standard_tag(event, "str")
             self.keys.append(key)
-            value = self.node(next(self.events))
+            value = self.read_node(next(self.events))
             self.keys.pop()
             if key in first:
                 what = f"the key '{key}' stands here a second time; the first is in line"
@@ -357,7 +373,7 @@ class _Builder:
                 continue
             first[key] = key.mark
             if key == "<<" and event.implicit[0]:
-                merged = self.merged(value)
+                merged = self.merged_mappings(value)
             else:
                 fields[key] = value
         for below in merged:  # an earlier mapping wins over a later one, the keys here over all
@@ -365,7 +381,7 @@ class _Builder:
                 fields = {**below.data, **fields}
         return fields
 
-    def no_key(self, event: Any, opening: Any) -> None:
+    def refuse_key(self, event: Any, opening: Any) -> None:
         """Say that this is no key, and step over it and its value."""
         inner = type(event) is yaml.MappingStartEvent and event.flow_style and opening.flow_style
         if inner and opening.start_mark.index + 1 == event.start_mark.index:
@@ -373,10 +389,10 @@ class _Builder:
             self.problems.add("a template without quotes reads as a mapping", mark, hint)
         else:
             self.problems.add("a key must be text", self.mark(event))
-        self.node(event)
-        self.node(next(self.events))
+        self.read_node(event)
+        self.read_node(next(self.events))
 
-    def merged(self, value: Value) -> list[Value]:
+    def merged_mappings(self, value: MarkedValue) -> list[MarkedValue]:
         """The mappings that ``<<`` names: one, or a list of them."""
         below = value.data if isinstance(value.data, list) else [value]
         for item in below:
@@ -385,27 +401,27 @@ class _Builder:
                 self.problems.add("'<<' merges mappings only", item.mark, hint)
         return below
 
-    def scalar(self, event: Any) -> Scalar:
+    def read_scalar(self, event: Any) -> ScalarValue:
         text: str = event.value
         tag: str | None = event.tag
         if tag is None:
-            return resolve(text) if event.implicit[0] else text
+            return resolve_scalar(text) if event.implicit[0] else text
         if tag == "!":
             return text
-        if self.tag(event, *("str", "int", "float", "bool", "null")):
+        if self.has_standard_tag(event, *("str", "int", "float", "bool", "null")):
             try:
-                return typed(tag.removeprefix(_STANDARD), text)
+                return tagged_scalar(tag.removeprefix(_STANDARD_TAG), text)
             except ValueError:
-                shown = tag.removeprefix(_STANDARD)
+                shown = tag.removeprefix(_STANDARD_TAG)
                 self.problems.add(f"'{text}' cannot be read as !!{shown}", self.mark(event))
         return None
 
-    def tag(self, event: Any, *allowed: str) -> bool:
+    def has_standard_tag(self, event: Any, *allowed: str) -> bool:
         """Whether the tag is one of the standard ones allowed here, or there is none."""
         tag: str | None = event.tag
-        if tag is None or tag == "!" or tag.removeprefix(_STANDARD) in allowed:
+        if tag is None or tag == "!" or tag.removeprefix(_STANDARD_TAG) in allowed:
             return True
-        shown = tag.replace(_STANDARD, "!!")
+        shown = tag.replace(_STANDARD_TAG, "!!")
         hint = "text that begins with ! must be quoted" if tag[:1] == "!" else ""
         self.problems.add(f"the tag {shown} is not known here", self.mark(event), hint)
         return False

@@ -9,11 +9,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.commands.signals import SIGNALS, Act, Requests, heard, interrupts
+from orchestrator.commands.signals import (
+    SIGNALS,
+    SignalAction,
+    StopRequests,
+    handle_interrupts,
+    read_signals,
+)
 
 INT, TERM, HUP = SIGNALS
 NAMES = {"int": INT, "term": TERM, "hup": HUP}
-ACTS = {"b": Act.BEGIN, "-": Act.NOTHING, "a": Act.AGAIN, "q": Act.QUIT}
+ACTS = {
+    "b": SignalAction.BEGIN,
+    "-": SignalAction.NOTHING,
+    "a": SignalAction.AGAIN,
+    "q": SignalAction.QUIT,
+}
 
 
 @pytest.mark.parametrize(
@@ -39,13 +50,13 @@ ACTS = {"b": Act.BEGIN, "-": Act.NOTHING, "a": Act.AGAIN, "q": Act.QUIT}
     ],
 )
 def test_what_each_signal_asks_for(signals: str, acts: str) -> None:
-    requests = Requests()
+    requests = StopRequests()
     for each, act in zip(signals.split(", "), acts, strict=True):
         name, at = each.split()
-        assert requests.take(NAMES[name], 100 + float(at)) is ACTS[act], each
+        assert requests.classify_signal(NAMES[name], 100 + float(at)) is ACTS[act], each
 
 
-class Machine:
+class ScriptedSignals:
     """A pipe and a clock that go by a script: what is read, and how late it is then. It has
     nothing to read at the times at which it is asked to wake up."""
 
@@ -67,39 +78,42 @@ class Machine:
         del self._script[0]
         return data
 
-    def acts(self) -> list[Act]:
-        return [act for _, act in heard(self.read, Requests(), self.clock)]
+    def run_actions(self) -> list[SignalAction]:
+        return [act for _, act in read_signals(self.read, StopRequests(), self.clock)]
 
 
 def test_signals_that_are_read_in_time_are_told_apart_by_when_they_came() -> None:
-    assert Machine((3, b"\2"), (3.2, b"\2"), (4.5, b"\2")).acts() == [
-        Act.BEGIN,
-        Act.NOTHING,
-        Act.QUIT,
+    assert ScriptedSignals((3, b"\2"), (3.2, b"\2"), (4.5, b"\2")).run_actions() == [
+        SignalAction.BEGIN,
+        SignalAction.NOTHING,
+        SignalAction.QUIT,
     ]
-    assert Machine((3, b"\x0f"), (5, b"\x0f"), (7, b"\x0f")).acts() == [
-        Act.BEGIN,
-        Act.AGAIN,
-        Act.QUIT,
+    assert ScriptedSignals((3, b"\x0f"), (5, b"\x0f"), (7, b"\x0f")).run_actions() == [
+        SignalAction.BEGIN,
+        SignalAction.AGAIN,
+        SignalAction.QUIT,
     ]
 
 
 def test_signals_that_came_while_the_machine_stood_still_are_one_request() -> None:
-    class Still(Machine):
+    class StillSignals(ScriptedSignals):
         """Wakes up only with what there is to read, as late as that may be."""
 
         def read(self, timeout: float | None) -> bytes:
             return super().read(None)
 
-    assert Still((3, b"\2"), (9, b"\2")).acts() == [Act.BEGIN, Act.NOTHING]
-    assert Still((3, b"\2\2"), (9, b"\x0f\x01"), (9.1, b"")).acts() == [
-        Act.BEGIN,
-        *[Act.NOTHING] * 3,
+    assert StillSignals((3, b"\2"), (9, b"\2")).run_actions() == [
+        SignalAction.BEGIN,
+        SignalAction.NOTHING,
+    ]
+    assert StillSignals((3, b"\2\2"), (9, b"\x0f\x01"), (9.1, b"")).run_actions() == [
+        SignalAction.BEGIN,
+        *[SignalAction.NOTHING] * 3,
     ]
 
 
 def test_of_what_else_has_a_handler_nothing_is_heard() -> None:
-    assert Machine((1, bytes([signal.SIGCHLD, signal.SIGUSR1]))).acts() == []
+    assert ScriptedSignals((1, bytes([signal.SIGCHLD, signal.SIGUSR1]))).run_actions() == []
 
 
 @pytest.fixture
@@ -116,29 +130,29 @@ def deliver() -> Iterator[object]:
 def test_real_signals_at_one_time_begin_to_stop_once_and_nothing_else(
     numbers: tuple[signal.Signals, ...],
 ) -> None:
-    said: list[str] = []
+    output: list[str] = []
     began, go_on = threading.Event(), threading.Event()
 
     def first() -> None:
-        said.append("first")
+        output.append("first")
         began.set()
         go_on.wait(60)
 
-    with interrupts(first, said.append, lambda: said.append("last"), clock=lambda: 7.0):
+    with handle_interrupts(first, output.append, lambda: output.append("last"), clock=lambda: 7.0):
         for number in numbers:
             os.kill(os.getpid(), number)
             assert began.wait(60)  # so that the next is no part of the same delivery
         go_on.set()
     for number in numbers:  # behind it, too
         os.kill(os.getpid(), number)
-    assert said == ["first"]
+    assert output == ["first"]
 
 
 @pytest.mark.usefixtures("deliver")
 def test_without_a_request_signals_are_as_they_were_before() -> None:
     came: list[int] = []
     signal.signal(INT, lambda number, _: came.append(number))
-    with interrupts(lambda: came.append(-1), lambda _: None, lambda: None):
+    with handle_interrupts(lambda: came.append(-1), lambda _: None, lambda: None):
         pass
     os.kill(os.getpid(), INT)
     assert came == [INT]
@@ -148,7 +162,7 @@ def test_without_a_request_signals_are_as_they_were_before() -> None:
 def test_a_signal_that_is_ignored_stays_so() -> None:
     signal.signal(HUP, signal.SIG_IGN)
     came: list[str] = []
-    with interrupts(lambda: came.append("first"), came.append, lambda: None):
+    with handle_interrupts(lambda: came.append("first"), came.append, lambda: None):
         assert signal.getsignal(HUP) is signal.SIG_IGN
         os.kill(os.getpid(), HUP)
     assert signal.getsignal(HUP) is signal.SIG_IGN

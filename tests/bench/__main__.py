@@ -24,22 +24,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.farm import Farm, farm
-from tests.bench.loops import loops
-from tests.bench.peers import PEERS, Job, command
-from tests.bench.small import small
+from tests.bench.farm import SshdFarm, start_farm
+from tests.bench.loops import measure_loops
+from tests.bench.peers import COMPETITORS, BenchJob, job_command
+from tests.bench.small import measure_startup
 
 WORKLOADS = ("W1", "W2", "W3", "W4")
 ONE_WAY = 0.05  # seconds that W3's link takes
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class RunFigures:
     """Seconds by the clock, and of the client's CPU; ``sound``: it did all that it was to do."""
 
     wall: float
     cpu: float
-    sound: bool
+    is_complete: bool
 
 
 def main(words: list[str] | None = None) -> int:
@@ -51,43 +51,47 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--hosts", default="10,100")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--peers", default=",".join(PEERS))
-    given = parser.parse_args(words)
+    parser.add_argument("--peers", default=",".join(COMPETITORS))
+    options = parser.parse_args(words)
     unsound = False
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as folder:
-        if "small" in given.what:
-            for line in (*small(Path(folder) / "small", given.repeat), "", *loops(given.repeat)):
+        if "small" in options.what:
+            for line in (
+                *measure_startup(Path(folder) / "small", options.repeat),
+                "",
+                *measure_loops(options.repeat),
+            ):
                 print(line, flush=True)
-        names = [name for name in PEERS if name in given.peers.split(",")]
-        for workload in (w for w in WORKLOADS if w in given.what):
+        names = [name for name in COMPETITORS if name in options.peers.split(",")]
+        for workload in (w for w in WORKLOADS if w in options.what):
             late = workload == "W3"
-            with farm(Path(folder) / workload, delay=ONE_WAY if late else 0) as there:
-                for hosts in [5] if late else map(int, given.hosts.split(",")):
-                    found = measured(there, workload, hosts, names, given.repeat)
-                    unsound |= any(not run.sound for runs in found.values() for run in runs)
-                    for line in table(workload, hosts, found):
+            with start_farm(Path(folder) / workload, delay=ONE_WAY if late else 0) as host_farm:
+                for hosts in [5] if late else map(int, options.hosts.split(",")):
+                    found = measure_tools(host_farm, workload, hosts, names, options.repeat)
+                    unsound |= any(not run.is_complete for runs in found.values() for run in runs)
+                    for line in format_table(workload, hosts, found):
                         print(line, flush=True)
     return int(unsound)
 
 
-def measured(
-    there: Farm, workload: str, hosts: int, names: list[str], repeat: int
-) -> dict[str, list[Figures]]:
+def measure_tools(
+    host_farm: SshdFarm, workload: str, hosts: int, names: list[str], repeat: int
+) -> dict[str, list[RunFigures]]:
     """Everybody's runs, in turns."""
-    found: dict[str, list[Figures]] = {}
+    found: dict[str, list[RunFigures]] = {}
     for turn in range(repeat):
         for number, name in enumerate(names):
-            job = Job(there, workload, hosts, f"{turn}{number}")
-            words = command(name, job)
+            job = BenchJob(host_farm, workload, hosts, f"{turn}{number}")
+            words = job_command(name, job)
             if not words:
                 continue
             if workload == "W4":
-                once(words, job)
-            found.setdefault(name, []).append(once(words, job))
+                run_once(words, job)
+            found.setdefault(name, []).append(run_once(words, job))
     return found
 
 
-def once(words: list[str], job: Job) -> Figures:
+def run_once(words: list[str], job: BenchJob) -> RunFigures:
     """One run."""
     log = job.farm.folder / "log"
     with log.open("wb") as out:
@@ -103,16 +107,16 @@ def once(words: list[str], job: Job) -> Figures:
         )
         wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    sound = done.returncode == 0 and _deployed(job)
+    sound = done.returncode == 0 and _is_deployed(job)
     if not sound:
         sys.stderr.write(f"{words[0]} failed ({done.returncode}):\n{log.read_text()[-2000:]}\n")
-    return Figures(wall, cpu, sound)
+    return RunFigures(wall, cpu, sound)
 
 
-def _deployed(job: Job) -> bool:
-    if not job.deploys:
+def _is_deployed(job: BenchJob) -> bool:
+    if not job.is_deploy:
         return True
-    homes = [job.farm.fleet / host for host in job.farm.hosts(job.hosts)]
+    homes = [job.farm.deploy_folders / host for host in job.farm.host_addresses(job.hosts)]
     live = (home / "current" for home in homes)
     return all(
         os.path.lexists(path)
@@ -122,7 +126,7 @@ def _deployed(job: Job) -> bool:
     )
 
 
-def table(workload: str, hosts: int, found: dict[str, list[Figures]]) -> Iterator[str]:
+def format_table(workload: str, hosts: int, found: dict[str, list[RunFigures]]) -> Iterator[str]:
     """A row each; ratios are against orch: 2.0 takes twice as long."""
     yield f"\n| {workload}, {hosts} hosts | wall s | of orch | client CPU s | of orch |"
     yield "|---|---|---|---|---|"
@@ -130,11 +134,11 @@ def table(workload: str, hosts: int, found: dict[str, list[Figures]]) -> Iterato
     wall, cpu = _median(ours, "wall"), _median(ours, "cpu")
     for name, runs in sorted(found.items(), key=lambda item: _median(item[1], "wall")):
         mine, burnt = _median(runs, "wall"), _median(runs, "cpu")
-        note = "" if all(run.sound for run in runs) else " FAILED"
+        note = "" if all(run.is_complete for run in runs) else " FAILED"
         yield f"| {name}{note} | {mine:.2f} | {mine / wall:.2f} | {burnt:.2f} | {burnt / cpu:.2f} |"
 
 
-def _median(runs: list[Figures], name: str) -> float:
+def _median(runs: list[RunFigures], name: str) -> float:
     return statistics.median(float(getattr(run, name)) for run in runs)
 
 

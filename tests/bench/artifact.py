@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.cost import Cost, cost, middle, spent
-from tests.bench.farm import Farm, farm
+from tests.bench.cost import ProcessCost, measure_process, median_of, server_cpu_seconds
+from tests.bench.farm import SshdFarm, start_farm
 
 _DISK = "/var/tmp"
 CIPHER = "aes128-gcm@openssh.com"
@@ -37,12 +37,12 @@ _CARE = "cp {0}.new {0}.tmp && cmp {0}.new {0}.tmp && mv {0}.tmp {0} && rm {0}.n
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class TransferFigures:
     """One run: what the client took, and the CPU seconds that the server did."""
 
-    client: Cost
+    client: ProcessCost
     server: float
-    sound: bool
+    is_complete: bool
 
 
 def main(words: list[str] | None = None) -> int:
@@ -52,88 +52,97 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--mib", type=int, default=200)
     parser.add_argument("--hosts", type=int, default=20)
     parser.add_argument("--repeat", type=int, default=3)
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as folder:
-        found = measured(Path(folder), given.mib << 20, given.hosts, given.repeat)
-    for line in table(given.mib, given.hosts, found):
+        found = measure_transfers(Path(folder), options.mib << 20, options.hosts, options.repeat)
+    for line in format_table(options.mib, options.hosts, found):
         print(line, flush=True)
-    return int(not all(run.sound for runs in found.values() for run in runs))
+    return int(not all(run.is_complete for runs in found.values() for run in runs))
 
 
-def measured(folder: Path, size: int, hosts: int, repeat: int) -> Mapping[str, Sequence[Sent]]:
+def measure_transfers(
+    folder: Path, size: int, hosts: int, repeat: int
+) -> Mapping[str, Sequence[TransferFigures]]:
     """Everybody's runs, in turns."""
-    found: dict[str, list[Sent]] = {}
+    found: dict[str, list[TransferFigures]] = {}
     staging = folder / "staging"
     staging.mkdir()
     with (
-        farm(folder / "farm", {"TMPDIR": str(staging)}) as there,
+        start_farm(folder / "farm", {"TMPDIR": str(staging)}) as host_farm,
         tempfile.NamedTemporaryFile(dir=_DISK) as file,
     ):
         artifact = Path(file.name)
         for _ in range(0, size, 1 << 20):
             file.write(os.urandom(1 << 20))
         file.flush()
-        (there.project / "tasks" / "bring.yml").write_text(_TASK.format(artifact))
+        (host_farm.project / "tasks" / "bring.yml").write_text(_TASK.format(artifact))
         for _ in range(repeat):
-            for name, words in _ways(there, artifact, hosts).items():
-                found.setdefault(name, []).append(_once(there, words, artifact, hosts))
+            for name, words in _transfer_commands(host_farm, artifact, hosts).items():
+                found.setdefault(name, []).append(_run_once(host_farm, words, artifact, hosts))
     return found
 
 
-def _ways(there: Farm, artifact: Path, hosts: int) -> Mapping[str, list[str]]:
+def _transfer_commands(host_farm: SshdFarm, artifact: Path, hosts: int) -> Mapping[str, list[str]]:
     """By name, the words of a command."""
-    scp = f"scp -q -F {there.ssh_config} -c {CIPHER} {artifact} {{}}:"
-    path = f"{there.fleet}/{{}}/release"
-    ssh = f"ssh -F {there.ssh_config} {{}}"
+    scp = f"scp -q -F {host_farm.ssh_config} -c {CIPHER} {artifact} {{}}:"
+    path = f"{host_farm.deploy_folders}/{{}}/release"
+    ssh = f"ssh -F {host_farm.ssh_config} {{}}"
     return {
-        "orch": _orch(there, hosts, "ssh"),
-        "orch, transport openssh": _orch(there, hosts, "openssh"),
-        "scp": _each(there, hosts, f"{scp}{path}"),
-        "scp, with care": _each(there, hosts, f"{scp}{path}.new && {ssh} '{_CARE.format(path)}'"),
+        "orch": _orch_command(host_farm, hosts, "ssh"),
+        "orch, transport openssh": _orch_command(host_farm, hosts, "openssh"),
+        "scp": _parallel_command(host_farm, hosts, f"{scp}{path}"),
+        "scp, with care": _parallel_command(
+            host_farm, hosts, f"{scp}{path}.new && {ssh} '{_CARE.format(path)}'"
+        ),
     }
 
 
-def _orch(there: Farm, hosts: int, transport: str) -> list[str]:
-    start = [sys.executable, "-m", "orchestrator", "-C", str(there.project), "-F", "none"]
-    stage = there.stage(hosts, transport)
+def _orch_command(host_farm: SshdFarm, hosts: int, transport: str) -> list[str]:
+    start = [sys.executable, "-m", "orchestrator", "-C", str(host_farm.project), "-F", "none"]
+    stage = host_farm.stage_name(hosts, transport)
     return [*start, "-s", stage, "-f", str(hosts), "run", "bring", "release=release"]
 
 
-def _each(there: Farm, hosts: int, line: str) -> list[str]:
-    names = there.folder / "names"
-    names.write_text("".join(f"{host}\n" for host in there.hosts(hosts)))
+def _parallel_command(host_farm: SshdFarm, hosts: int, line: str) -> list[str]:
+    names = host_farm.folder / "names"
+    names.write_text("".join(f"{host}\n" for host in host_farm.host_addresses(hosts)))
     return ["xargs", "-a", str(names), "-P", str(hosts), "-I{}", "sh", "-c", line]
 
 
-def _once(there: Farm, words: list[str], artifact: Path, hosts: int) -> Sent:
-    homes = [there.fleet / host for host in there.hosts(hosts)]
+def _run_once(host_farm: SshdFarm, words: list[str], artifact: Path, hosts: int) -> TransferFigures:
+    homes = [host_farm.deploy_folders / host for host in host_farm.host_addresses(hosts)]
     for home in homes:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-    log = there.folder / "log"
+    log = host_farm.folder / "log"
     with artifact.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    before = spent(there.sshd.pid)
-    took = cost(words, there.environ(), log)
-    server = spent(there.sshd.pid) - before - took.cpu
+    before = server_cpu_seconds(host_farm.sshd.pid)
+    took = measure_process(words, host_farm.environ(), log)
+    server = server_cpu_seconds(host_farm.sshd.pid) - before - took.cpu
     files = [home / "release" for home in homes]
     placed = all(f.exists() and filecmp.cmp(artifact, f, shallow=False) for f in files)
     if took.status or not placed:
         sys.stderr.write(f"{words[0]} failed ({took.status}):\n{log.read_text()[-2000:]}\n")
-    return Sent(took, server, not took.status and placed)
+    return TransferFigures(took, server, not took.status and placed)
 
 
-def table(mib: int, hosts: int, found: Mapping[str, Sequence[Sent]]) -> Iterator[str]:
+def format_table(
+    mib: int, hosts: int, found: Mapping[str, Sequence[TransferFigures]]
+) -> Iterator[str]:
     """A row each, with the wall as a multiple of scp's."""
     yield f"| {mib} MiB to {hosts} hosts | wall s | of scp | client CPU s | its server's | read from disk MiB |"
     yield "|---|---|---|---|---|---|"
-    scp = middle(found["scp"], lambda run: run.client.wall)
+    scp = median_of(found["scp"], lambda run: run.client.wall)
     for name, runs in found.items():
-        wall = middle(runs, lambda run: run.client.wall)
-        cpu, server = middle(runs, lambda run: run.client.cpu), middle(runs, lambda run: run.server)
-        disk = middle(runs, lambda run: run.client.disk) / (1 << 20)
-        note = "" if all(run.sound for run in runs) else " FAILED"
+        wall = median_of(runs, lambda run: run.client.wall)
+        cpu, server = (
+            median_of(runs, lambda run: run.client.cpu),
+            median_of(runs, lambda run: run.server),
+        )
+        disk = median_of(runs, lambda run: run.client.disk) / (1 << 20)
+        note = "" if all(run.is_complete for run in runs) else " FAILED"
         yield f"| {name}{note} | {wall:.1f} | {wall / scp:.2f} | {cpu:.1f} | {server:.1f} | {disk:.0f} |"
 
 

@@ -29,7 +29,7 @@ _ENDING = 30.0  # seconds for a server's sessions to end
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ProcessCost:
     """``wall`` and ``cpu`` are seconds, the latter user and system. ``pss``: the most memory that
     all of them had at once, in MiB, where shared pages are shared out (proc(5), smaps_rollup);
     0 where nobody looked. ``disk``: bytes that were read from a disk, and not from memory."""
@@ -41,45 +41,49 @@ class Cost:
     pss: float = 0.0
 
 
-def cost(
+def measure_process(
     words: Sequence[str],
     environ: Mapping[str, str],
     log: Path,
     *,
     watch: bool = False,
     terminal: bool = False,
-) -> Cost:
+) -> ProcessCost:
     """Run this, its output in ``log``, through a terminal of its own where it is to have one.
     ``watch``: look at its memory, which takes a little of everybody's time."""
     most = [0.0]
     before = set(_children(os.getpid()))
-    with _orphans(), log.open("wb") as out, _output(out, terminal=terminal) as where:
+    with (
+        _adopt_orphans(),
+        log.open("wb") as out,
+        _output_target(out, terminal=terminal) as output_target,
+    ):
         began = time.monotonic()
         process = subprocess.Popen(
             list(words),
             stdin=subprocess.DEVNULL,
-            stdout=where,
-            stderr=where,
+            stdout=output_target,
+            stderr=output_target,
             env=environ,
             cwd=_ROOT,
         )
         over = threading.Event()
-        watching = threading.Thread(target=_watch, args=(process.pid, over, most))
+        watching = threading.Thread(target=_sample_memory, args=(process.pid, over, most))
         if watch:
             watching.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-        burnt = usage.ru_utime + usage.ru_stime + sum(map(_burnt, _own(before)))
+        burnt = usage.ru_utime + usage.ru_stime + sum(map(_cpu_seconds, _adopted_children(before)))
         over.set()
         if watch:
             watching.join()
-    reap(before)
-    return Cost(wall, burnt, process.returncode, usage.ru_inblock * _BLOCK, most[0])
+    reap_children(before)
+    return ProcessCost(wall, burnt, process.returncode, usage.ru_inblock * _BLOCK, most[0])
 
 
 @contextmanager
-def _orphans() -> Iterator[None]:
+def _adopt_orphans() -> Iterator[None]:
     """Processes whose parent ends meanwhile become ours."""
     libc = ctypes.CDLL(None)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
@@ -89,33 +93,33 @@ def _orphans() -> Iterator[None]:
         libc.prctl(_SUBREAPER, 0, 0, 0, 0)
 
 
-def middle(runs: Iterable[T], of: Callable[[T], float]) -> float:
+def median_of(runs: Iterable[T], of: Callable[[T], float]) -> float:
     """The median of one figure."""
     return statistics.median(map(of, runs))
 
 
-def spent(pid: int) -> float:
+def server_cpu_seconds(pid: int) -> float:
     """CPU seconds of a server's sessions, which are its only children, once all have ended, and
     of everything else that was run from here."""
     end = time.monotonic() + _ENDING
     while _children(pid) and time.monotonic() < end:
         time.sleep(0.01)
-    reap({pid})
+    reap_children({pid})
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     theirs = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")  # cutime, cstime
     ours = resource.getrusage(resource.RUSAGE_CHILDREN)
     return theirs + ours.ru_utime + ours.ru_stime
 
 
-def reap(spared: set[int]) -> None:
+def reap_children(keep: set[int]) -> None:
     """Let go of our processes that have ended, but for those that somebody else waits for."""
     for child in _children(os.getpid()):
         with suppress(ChildProcessError):
-            if child not in spared:
+            if child not in keep:
                 os.waitpid(child, os.WNOHANG)
 
 
-def _own(before: set[int]) -> Iterator[int]:
+def _adopted_children(before: set[int]) -> Iterator[int]:
     """What it left in the background, which is ours by now: ssh, as a master. Others come from
     the server."""
     for pid in set(_children(os.getpid())) - before:
@@ -124,19 +128,19 @@ def _own(before: set[int]) -> Iterator[int]:
                 yield pid
 
 
-def _burnt(pid: int) -> float:
+def _cpu_seconds(pid: int) -> float:
     usage = os.wait4(pid, 0)[2]
     return usage.ru_utime + usage.ru_stime
 
 
 @contextmanager
-def _output(out: BinaryIO, *, terminal: bool) -> Iterator[int]:
+def _output_target(out: BinaryIO, *, terminal: bool) -> Iterator[int]:
     if not terminal:
         yield out.fileno()
         return
     near, far = pty.openpty()
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("4H", *_SIZE, 0, 0))
-    copying = threading.Thread(target=_copy, args=(near, out))
+    copying = threading.Thread(target=_copy_output, args=(near, out))
     copying.start()
     try:
         yield far
@@ -146,21 +150,21 @@ def _output(out: BinaryIO, *, terminal: bool) -> Iterator[int]:
         os.close(near)
 
 
-def _copy(near: int, out: BinaryIO) -> None:
+def _copy_output(near: int, out: BinaryIO) -> None:
     with suppress(OSError):  # EIO: nobody has the other end any more
         while data := os.read(near, 1 << 16):
             out.write(data)
 
 
-def _watch(pid: int, over: threading.Event, most: list[float]) -> None:
+def _sample_memory(pid: int, over: threading.Event, most: list[float]) -> None:
     while not over.wait(_LOOK):
-        most[0] = max(most[0], sum(map(_pss, _tree(pid))))
+        most[0] = max(most[0], sum(map(_pss, _process_tree(pid))))
 
 
-def _tree(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for child in _children(pid):
-        yield from _tree(child)
+        yield from _process_tree(child)
 
 
 def _children(pid: int) -> list[int]:

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Late(asyncio.Protocol):
+class DelayedProtocol(asyncio.Protocol):
     """One end of a connection; what comes in is the other end's ``delay`` seconds later, and
     nothing before ``since``. None is the end."""
 
     def __init__(self, delay: float, since: float = 0.0) -> None:
         self.delay, self.since = delay, since
-        self.other: Late | None = None
+        self.other: DelayedProtocol | None = None
         self.transport: asyncio.Transport | None = None
         self._queue: deque[bytes | None] = deque()
         self._held: list[bytes | None] = []
@@ -33,31 +33,31 @@ class Late(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._keep(data)
+        self._enqueue(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._keep(None)
+        self._enqueue(None)
 
-    def _keep(self, data: bytes | None) -> None:
+    def _enqueue(self, data: bytes | None) -> None:
         due = max(self._loop.time(), self.since) + self.delay
         self._queue.append(data)
-        self._loop.call_at(due, self._pass)
+        self._loop.call_at(due, self._deliver_next)
 
-    def _pass(self) -> None:
+    def _deliver_next(self) -> None:
         """One call for each that was kept, in their order."""
         data = self._queue.popleft()
         if self.other is None:
             self._held.append(data)
         else:
-            self.other.put(data)
+            self.other.deliver(data)
 
-    def join(self, other: Late) -> None:
+    def connect_to(self, other: DelayedProtocol) -> None:
         """What came is passed on to that one from now on."""
         self.other = other
         for data in self._held:
-            other.put(data)
+            other.deliver(data)
 
-    def put(self, data: bytes | None) -> None:
+    def deliver(self, data: bytes | None) -> None:
         assert self.transport
         if data is None:
             self.transport.close()
@@ -69,18 +69,18 @@ async def serve(port: int, delay: float) -> None:
     loop = asyncio.get_running_loop()
     going: set[asyncio.Task[None]] = set()
 
-    def accept() -> Late:
-        near = Late(delay, loop.time() + 2 * delay)
+    def accept() -> DelayedProtocol:
+        near = DelayedProtocol(delay, loop.time() + 2 * delay)
         task = loop.create_task(lead_on(near))
         going.add(task)
         task.add_done_callback(going.discard)
         return near
 
-    async def lead_on(near: Late) -> None:
+    async def lead_on(near: DelayedProtocol) -> None:
         await asyncio.sleep(3 * delay)
-        _, far = await loop.create_connection(lambda: Late(delay), "127.0.0.1", port)
-        near.join(far)
-        far.join(near)
+        _, far = await loop.create_connection(lambda: DelayedProtocol(delay), "127.0.0.1", port)
+        near.connect_to(far)
+        far.connect_to(near)
 
     server = await loop.create_server(accept, "0.0.0.0", 0, backlog=1000)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -88,7 +88,7 @@ async def serve(port: int, delay: float) -> None:
 
 
 @contextmanager
-def delayed(port: int, delay: float) -> Iterator[int]:
+def delayed_port(port: int, delay: float) -> Iterator[int]:
     """The port that leads to this one over such a link."""
     words = [sys.executable, "-m", "tests.bench.delay", str(port), str(delay)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as relay:

@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.bench.cost import Cost, cost, middle
-from tests.bench.farm import Farm, farm
-from tests.bench.peers import Job, orch
+from tests.bench.cost import ProcessCost, measure_process, median_of
+from tests.bench.farm import SshdFarm, start_farm
+from tests.bench.peers import BenchJob, orch
 
 HOSTS = {"W1": 500, "W2": 100}
 
@@ -30,37 +30,39 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("what", nargs="*", metavar="W1|W2", default=list(HOSTS))
     parser.add_argument("--hosts", type=int, help="in place of each one's own number")
     parser.add_argument("--repeat", type=int, default=5)
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     failed = False
     with (
         tempfile.TemporaryDirectory(prefix="orch-bench-") as folder,
-        farm(Path(folder) / "farm") as there,
+        start_farm(Path(folder) / "farm") as host_farm,
     ):
         print("| workload | hosts | off a terminal, CPU s | on one | more |")
         print("|---|---|---|---|---|")
-        for workload in given.what:
-            hosts = given.hosts or HOSTS[workload]
-            found = measured(there, workload, hosts, given.repeat)
+        for workload in options.what:
+            hosts = options.hosts or HOSTS[workload]
+            found = measure_display(host_farm, workload, hosts, options.repeat)
             failed |= any(run.status for runs in found.values() for run in runs)
-            print(row(workload, hosts, found), flush=True)
+            print(format_row(workload, hosts, found), flush=True)
     return int(failed)
 
 
-def measured(there: Farm, workload: str, hosts: int, repeat: int) -> Mapping[bool, Sequence[Cost]]:
+def measure_display(
+    host_farm: SshdFarm, workload: str, hosts: int, repeat: int
+) -> Mapping[bool, Sequence[ProcessCost]]:
     """The runs off a terminal and on one, in turns."""
-    found: dict[bool, list[Cost]] = {False: [], True: []}
-    environ = there.environ() | {"TERM": "xterm-256color"}
+    found: dict[bool, list[ProcessCost]] = {False: [], True: []}
+    environ = host_farm.environ() | {"TERM": "xterm-256color"}
     for turn in range(repeat):
         for terminal, runs in found.items():
-            job = Job(there, workload, hosts, f"{turn}{int(terminal)}")
-            log = there.folder / f"log{int(terminal)}"
-            runs.append(cost(orch(job), environ, log, terminal=terminal))
+            job = BenchJob(host_farm, workload, hosts, f"{turn}{int(terminal)}")
+            log = host_farm.folder / f"log{int(terminal)}"
+            runs.append(measure_process(orch(job), environ, log, terminal=terminal))
     return found
 
 
-def row(workload: str, hosts: int, found: Mapping[bool, Sequence[Cost]]) -> str:
+def format_row(workload: str, hosts: int, found: Mapping[bool, Sequence[ProcessCost]]) -> str:
     """A row of the table."""
-    off, on = (middle(found[terminal], lambda run: run.cpu) for terminal in (False, True))
+    off, on = (median_of(found[terminal], lambda run: run.cpu) for terminal in (False, True))
     return f"| {workload} | {hosts} | {off:.2f} | {on:.2f} | {100 * (on / off - 1):+.1f} % |"
 
 

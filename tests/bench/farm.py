@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.delay import delayed
-from tests.sshd import Sshd, serve
+from tests.bench.delay import delayed_port
+from tests.sshd import SshdServer, serve_sshd
 
 MOST = 2000  # hosts
 _TEMPLATE = Path(__file__).with_name("project")
@@ -19,7 +19,7 @@ _LINES = ("MaxStartups 4000", "LogLevel ERROR", "Subsystem sftp internal-sftp")
 
 
 @dataclass(frozen=True, slots=True)
-class Farm:
+class SshdFarm:
     """``folder`` is a new one, with a project for orch and an ssh_config for the others.
 
     Peers use curve25519, as orch does: with a newer ssh the usual key exchange would take most
@@ -27,7 +27,7 @@ class Farm:
     """
 
     folder: Path
-    sshd: Sshd
+    sshd: SshdServer
     port: int
 
     @property
@@ -43,15 +43,15 @@ class Farm:
         return self.folder / "ssh_config"
 
     @property
-    def fleet(self) -> Path:
+    def deploy_folders(self) -> Path:
         """Where each host keeps what is deployed to it, in a folder of its name."""
         return self.folder / "fleet"
 
-    def hosts(self, count: int) -> list[str]:
+    def host_addresses(self, count: int) -> list[str]:
         """The first so many addresses."""
         return [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
-    def stage(self, count: int, transport: str = "ssh") -> str:
+    def stage_name(self, count: int, transport: str = "ssh") -> str:
         """The name of a stage with so many hosts."""
         name = f"{transport}{count}"
         folder = self.project / "inventories" / name
@@ -65,9 +65,9 @@ class Farm:
             "timeout": 300,
             "transport": transport,
         }
-        stage = {"connect": connect, "vars": {"root": str(self.fleet)}}
+        stage = {"connect": connect, "vars": {"root": str(self.deploy_folders)}}
         (folder / "stage.yml").write_text(json.dumps(stage))
-        hosts = {host: {"vars": {"index": n}} for n, host in enumerate(self.hosts(count))}
+        hosts = {host: {"vars": {"index": n}} for n, host in enumerate(self.host_addresses(count))}
         (folder / "hosts.yml").write_text(json.dumps(hosts))
         return name
 
@@ -86,22 +86,22 @@ class Farm:
 
 
 @contextmanager
-def farm(
+def start_farm(
     folder: Path, environment: Mapping[str, str] | None = None, delay: float = 0.0
-) -> Iterator[Farm]:
+) -> Iterator[SshdFarm]:
     """Run the server, with this set in its sessions, and end it. ``delay``: seconds that all
     takes to it, and as many from it."""
     shutil.copytree(_TEMPLATE, folder / "project")
     with ExitStack() as stack:
-        sshd = stack.enter_context(serve(folder / "sshd", _LINES, environment=environment))
-        port = stack.enter_context(delayed(sshd.port, delay)) if delay else sshd.port
-        made = Farm(folder, sshd, port)
-        made.fleet.mkdir()
-        names = (f"[{host}]:{port}" for host in made.hosts(MOST))
-        made.known_hosts.write_text("".join(f"{name} {sshd.host_key}\n" for name in names))
-        made.ssh_config.write_text(
+        sshd = stack.enter_context(serve_sshd(folder / "sshd", _LINES, environment=environment))
+        port = stack.enter_context(delayed_port(sshd.port, delay)) if delay else sshd.port
+        sshd_farm = SshdFarm(folder, sshd, port)
+        sshd_farm.deploy_folders.mkdir()
+        names = (f"[{host}]:{port}" for host in sshd_farm.host_addresses(MOST))
+        sshd_farm.known_hosts.write_text("".join(f"{name} {sshd.host_key}\n" for name in names))
+        sshd_farm.ssh_config.write_text(
             f"Host *\n Port {port}\n User {sshd.user}\n IdentityFile {sshd.key}\n"
-            f" IdentitiesOnly yes\n UserKnownHostsFile {made.known_hosts}\n BatchMode yes\n"
+            f" IdentitiesOnly yes\n UserKnownHostsFile {sshd_farm.known_hosts}\n BatchMode yes\n"
             " KexAlgorithms curve25519-sha256\n ConnectTimeout 300\n LogLevel ERROR\n"
         )
-        yield made
+        yield sshd_farm

@@ -6,53 +6,53 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from orchestrator.model.command import Command
-from orchestrator.remote_shell.decoder import Streams
-from orchestrator.remote_shell.encoder import segment
-from orchestrator.templating import shell
-from tests.templating.support import HERE, Names
+from orchestrator.model.command import StepCommand
+from orchestrator.remote_shell.decoder import StreamDecoder
+from orchestrator.remote_shell.encoder import encode_pipeline
+from orchestrator.templating import compile_shell
+from tests.templating.support import HERE, PlainScope
 
 GOES = 2000
 NONCE = "ab" * 16
 LINE = "install -m 0644 {{ source }} {{ base }}/releases/{{ release }}/{{ '%03d' % index }} # it's"
 
 
-def loops(repeat: int) -> Iterator[str]:
+def measure_loops(repeat: int) -> Iterator[str]:
     """A table of them."""
     yield "| inner loop | CPU µs |"
     yield "|---|---|"
     for name, go in _LOOPS.items():
-        seconds = [_timed(go) for _ in range(repeat)]
+        seconds = [_microseconds(go) for _ in range(repeat)]
         yield f"| {name} | {1e6 * statistics.median(seconds) / GOES:.1f} |"
 
 
-def _timed(go: Callable[[], None]) -> float:
+def _microseconds(loop: Callable[[], None]) -> float:
     began = time.process_time()
-    go()
+    loop()
     return time.process_time() - began
 
 
-def _render() -> None:
-    template = shell(LINE, HERE)
+def _render_loop() -> None:
+    template = compile_shell(LINE, HERE)
     for index in range(GOES):
-        template.render(Names(source="a b", base="/srv/x", release="r1", index=index))
+        template.render(PlainScope(source="a b", base="/srv/x", release="r1", index=index))
 
 
-def _compile() -> None:
+def _compile_loop() -> None:
     for index in range(GOES // 10):
-        shell(f"{LINE} {index}", HERE)
+        compile_shell(f"{LINE} {index}", HERE)
 
 
-def _segment() -> None:
-    commands = [Command(n, f"echo 'step {n}' \\\n  and more of it") for n in range(1, 13)]
+def _encode_loop() -> None:
+    commands = [StepCommand(n, f"echo 'step {n}' \\\n  and more of it") for n in range(1, 13)]
     for _ in range(GOES // 12):
-        segment(commands, {})
+        encode_pipeline(commands, {})
 
 
-def _codec() -> None:
-    streams = Streams(NONCE)
-    said = f"{NONCE} R\n".encode()
-    list(streams.feed(said, said))
+def _decode_loop() -> None:
+    streams = StreamDecoder(NONCE)
+    output = f"{NONCE} R\n".encode()
+    list(streams.feed(output, output))
     for step in range(1, GOES + 1):
         begin = f"{NONCE} B {step}\n".encode()
         end = f"{NONCE} E {step} done 0 0 1\n".encode()
@@ -61,8 +61,8 @@ def _codec() -> None:
 
 
 _LOOPS = {
-    "a command rendered": _render,
-    "a tenth of one compiled": _compile,
-    "a step written as shell text": _segment,
-    "a step's output taken apart": _codec,
+    "a command rendered": _render_loop,
+    "a tenth of one compiled": _compile_loop,
+    "a step written as shell text": _encode_loop,
+    "a step's output taken apart": _decode_loop,
 }

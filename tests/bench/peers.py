@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.farm import Farm
+from tests.bench.farm import SshdFarm
 
 _HERE = Path(__file__).parent
 _SCRIPT = """set -e; b={root}/$1; d=$b/releases/{release}; mkdir -p $d; cat >$d/app.conf
@@ -29,36 +29,36 @@ ls -1dt $b/releases/* | tail -n +6 | xargs -r rm -rf"""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BenchJob:
     """One run: of a workload, on so many hosts at once, of a release."""
 
-    farm: Farm
+    farm: SshdFarm
     workload: str
     hosts: int
     release: str
 
     @property
-    def deploys(self) -> bool:
+    def is_deploy(self) -> bool:
         return self.workload != "W1"
 
     @property
-    def names(self) -> list[str]:
-        return self.farm.hosts(self.hosts)
+    def host_names(self) -> list[str]:
+        return self.farm.host_addresses(self.hosts)
 
-    def written(self) -> Path:
+    def write_hosts_file(self) -> Path:
         """All of it in a file, for what has no inventory of its own."""
         sshd = self.farm.sshd
         path = self.farm.folder / "job.json"
         path.write_text(
             json.dumps(
                 {
-                    "hosts": self.names,
+                    "hosts": self.host_names,
                     "user": sshd.user,
                     "port": self.farm.port,
                     "key": str(sshd.key),
                     "known_hosts": str(self.farm.known_hosts),
                     "ssh_config": str(self.farm.ssh_config),
-                    "root": str(self.farm.fleet),
+                    "root": str(self.farm.deploy_folders),
                     "release": self.release,
                     "page": str(self.farm.project / "templates/app.conf"),
                     "folder": str(self.farm.folder),
@@ -68,28 +68,28 @@ class Job:
         return path
 
 
-def orch(job: Job, task: str = "deploy12") -> list[str]:
+def orch(job: BenchJob, task: str = "deploy12") -> list[str]:
     """Orch, with modules."""
     start = [sys.executable, "-m", "orchestrator", "-C", str(job.farm.project)]
-    start += ["-s", job.farm.stage(job.hosts), "-f", str(job.hosts), "-F", "none"]
-    if not job.deploys:
+    start += ["-s", job.farm.stage_name(job.hosts), "-f", str(job.hosts), "-F", "none"]
+    if not job.is_deploy:
         return [*start, "exec", "--readonly", "--", "uname", "-a"]
     return [*start, "run", task, f"release={job.release}"]
 
 
-def orch_run(job: Job) -> list[str]:
+def orch_run_only(job: BenchJob) -> list[str]:
     """Orch, with `run` lines only."""
-    return orch(job, "deploy12_run") if job.deploys else []
+    return orch(job, "deploy12_run") if job.is_deploy else []
 
 
-def ssh(job: Job) -> list[str]:
+def ssh(job: BenchJob) -> list[str]:
     """A shell script around the ssh program: one of it for each host, as many at a time."""
     names = job.farm.folder / "names"
-    names.write_text("".join(f"{host}\n" for host in job.names))
+    names.write_text("".join(f"{host}\n" for host in job.host_names))
     line = f"ssh -F {job.farm.ssh_config} {{}} "
-    if job.deploys:
+    if job.is_deploy:
         script, conf = job.farm.folder / "script", job.farm.folder / "app.conf"
-        script.write_text(_SCRIPT.format(root=job.farm.fleet, release=job.release))
+        script.write_text(_SCRIPT.format(root=job.farm.deploy_folders, release=job.release))
         conf.write_text("# made beforehand\n" + "x" * 10_200)
         line += f'"set -- {{}}; $(cat {script})" <{conf}'
     else:
@@ -97,25 +97,25 @@ def ssh(job: Job) -> list[str]:
     return ["xargs", "-a", str(names), "-P", str(job.hosts), "-I{}", "sh", "-c", line]
 
 
-def ansible(job: Job, kind: str = "ansible") -> list[str]:
+def ansible(job: BenchJob, kind: str = "ansible") -> list[str]:
     """Ansible, with pipelining and its usual ControlPersist."""
     shared = {
         "ansible_user": job.farm.sshd.user,
         "ansible_port": job.farm.port,
         "ansible_python_interpreter": sys.executable,
-        "root": str(job.farm.fleet),
+        "root": str(job.farm.deploy_folders),
         "release": job.release,
     }
-    hosts = {host: {"index": n} for n, host in enumerate(job.names)}
+    hosts = {host: {"index": n} for n, host in enumerate(job.host_names)}
     inventory = job.farm.folder / "ansible.yml"
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": shared}}))
     common = ["-i", str(inventory), "-f", str(job.hosts)]
-    if job.deploys:
-        return [_at(kind, "ansible-playbook"), *common, str(_HERE / "ansible.yml")]
-    return [_at(kind, "ansible"), "all", *common, "-m", "command", "-a", "uname -a"]
+    if job.is_deploy:
+        return [_program_path(kind, "ansible-playbook"), *common, str(_HERE / "ansible.yml")]
+    return [_program_path(kind, "ansible"), "all", *common, "-m", "command", "-a", "uname -a"]
 
 
-def mitogen(job: Job) -> list[str]:
+def mitogen(job: BenchJob) -> list[str]:
     """Ansible with Mitogen's strategy, where BENCH_MITOGEN says whose Python has it."""
     folder = os.environ.get("BENCH_MITOGEN", "")
     found = [*Path(folder).parent.glob("lib/*/site-packages/ansible_mitogen/plugins/strategy")]
@@ -125,15 +125,15 @@ def mitogen(job: Job) -> list[str]:
     return ["env", *setting, f"ANSIBLE_SSH_ARGS=-F {job.farm.ssh_config}", *ansible(job, "mitogen")]
 
 
-def clush(job: Job) -> list[str]:
+def clush(job: BenchJob) -> list[str]:
     """ClusterShell, which has no templates."""
-    if job.deploys:
+    if job.is_deploy:
         return []
-    return [_at("clush", "clush"), "-w", ",".join(job.names), "-f", str(job.hosts), "-t", "300",
+    return [_program_path("clush", "clush"), "-w", ",".join(job.host_names), "-f", str(job.hosts), "-t", "300",
             "-o", f"-F {job.farm.ssh_config}", "uname", "-a"]  # fmt: skip
 
 
-def pyinfra(job: Job) -> list[str]:
+def pyinfra(job: BenchJob) -> list[str]:
     """pyinfra, with operations."""
     data = {
         "ssh_user": job.farm.sshd.user,
@@ -144,42 +144,48 @@ def pyinfra(job: Job) -> list[str]:
         "ssh_look_for_keys": False,
     }
     inventory = job.farm.folder / "fleet.py"
-    inventory.write_text(f"hosts = {[(host, data) for host in job.names]!r}\n")
-    start = [_at("pyinfra", "pyinfra"), "-y", "--parallel", str(job.hosts), str(inventory)]
-    if not job.deploys:
+    inventory.write_text(f"hosts = {[(host, data) for host in job.host_names]!r}\n")
+    start = [
+        _program_path("pyinfra", "pyinfra"),
+        "-y",
+        "--parallel",
+        str(job.hosts),
+        str(inventory),
+    ]
+    if not job.is_deploy:
         return [*start, "exec", "--", "uname -a"]
-    return ["env", f"BENCH_JOB={job.written()}", *start, str(_HERE / "pyinfra_work.py")]
+    return ["env", f"BENCH_JOB={job.write_hosts_file()}", *start, str(_HERE / "pyinfra_work.py")]
 
 
-def fabric(job: Job) -> list[str]:
+def fabric(job: BenchJob) -> list[str]:
     """Fabric: a script with a thread for each host."""
-    program = shutil.which(_at("fabric", "fab"))
+    program = shutil.which(_program_path("fabric", "fab"))
     if not program:
         return []
     with Path(program).open() as text:
         python = shlex.split(text.readline().removeprefix("#!"))
-    workload = "W2" if job.deploys else "W1"
-    return [*python, str(_HERE / "fabric_work.py"), workload, str(job.written())]
+    workload = "W2" if job.is_deploy else "W1"
+    return [*python, str(_HERE / "fabric_work.py"), workload, str(job.write_hosts_file())]
 
 
-def capistrano(job: Job) -> list[str]:
+def capistrano(job: BenchJob) -> list[str]:
     """Capistrano, a connection for each host at once, which is its own way."""
-    program = shutil.which(_at("capistrano", "cap"))
-    task = "w2" if job.deploys else "w1"
+    program = shutil.which(_program_path("capistrano", "cap"))
+    task = "w2" if job.is_deploy else "w1"
     folder = str(_HERE / "capistrano")
-    start = ["env", "-C", folder, f"BENCH_JOB={job.written()}"]
+    start = ["env", "-C", folder, f"BENCH_JOB={job.write_hosts_file()}"]
     return [*start, program, "bench", task] if program else []
 
 
-def _at(kind: str, program: str) -> str:
+def _program_path(kind: str, program: str) -> str:
     folder = os.environ.get(f"BENCH_{kind.upper()}")
     return str(Path(folder, program)) if folder else program
 
 
-Peer = Callable[[Job], list[str]]
-PEERS: Mapping[str, Peer] = {
+Competitor = Callable[[BenchJob], list[str]]
+COMPETITORS: Mapping[str, Competitor] = {
     "orch": orch,
-    "orch (run only)": orch_run,
+    "orch (run only)": orch_run_only,
     "ssh": ssh,
     "ansible": ansible,
     "mitogen": mitogen,
@@ -190,9 +196,9 @@ PEERS: Mapping[str, Peer] = {
 }
 
 
-def command(name: str, job: Job) -> list[str]:
+def job_command(name: str, job: BenchJob) -> list[str]:
     """Its words, or none where it is not installed or does no such work."""
-    words = PEERS[name](job)
+    words = COMPETITORS[name](job)
     program = next((w for w in words if w != "env" and "=" not in w), "")
     if words[:2] == ["env", "-C"]:
         program = "env"

@@ -16,12 +16,12 @@ folder = f"{base}/releases/{job['release']}"
 index = job["hosts"].index(host.name)
 
 
-class Named:
+class HostNameFacts:
     name = host.name
 
 
 files.directory(path=folder)
-files.template(src=job["page"], dest=f"{folder}/app.conf", host=Named, index=index)
+files.template(src=job["page"], dest=f"{folder}/app.conf", host=HostNameFacts, index=index)
 files.put(src=io.StringIO(f"{job['release']}\n"), dest=f"{folder}/REVISION")
 server.shell(commands=[f"test -d {folder}"])
 server.shell(commands=[f"cat {folder}/REVISION"])

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.cost import Cost, cost, middle
-from tests.bench.farm import Farm, farm
-from tests.bench.peers import Job, orch
+from tests.bench.cost import ProcessCost, measure_process, median_of
+from tests.bench.farm import SshdFarm, start_farm
+from tests.bench.peers import BenchJob, orch
 
 BOUND = 3.0
 """MiB that orch's memory grows by for each host that floods it while others do."""
@@ -28,20 +28,20 @@ _FLOOD = f"yes {'x' * 99} | head -c {{}}"
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ScaleFigures:
     """The costs of one number of hosts; ``watched`` is the run whose memory was looked at."""
 
     hosts: int
-    runs: Sequence[Cost]
-    watched: Cost
+    runs: Sequence[ProcessCost]
+    watched: ProcessCost
 
     @property
-    def each(self) -> float:
+    def cpu_per_host(self) -> float:
         """CPU milliseconds of a host."""
-        return 1000 * middle(self.runs, lambda run: run.cpu) / self.hosts
+        return 1000 * median_of(self.runs, lambda run: run.cpu) / self.hosts
 
     @property
-    def sound(self) -> bool:
+    def is_complete(self) -> bool:
         return not any(run.status for run in (*self.runs, self.watched))
 
 
@@ -52,44 +52,50 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--hosts", default="100,300,2000")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--flood", type=int, default=100, help="hosts that flood; 0: none")
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     with (
         tempfile.TemporaryDirectory(prefix="orch-bench-") as folder,
-        farm(Path(folder) / "farm") as there,
+        start_farm(Path(folder) / "farm") as host_farm,
     ):
         print("| W1, hosts | wall s | client CPU ms a host | of the first | PSS MiB |")
         print("|---|---|---|---|---|")
-        sizes: list[Size] = []
-        for hosts in map(int, given.hosts.split(",")):
-            sizes.append(measured(there, hosts, given.repeat))
-            print(row(sizes[-1], sizes[0]), flush=True)
-        if given.flood:
-            more, status = flood(there, given.flood, 10_000_000)
-            print(f"\n{given.flood} hosts that print 10 MB: {more:.1f} MiB a host, status {status}")
-    return int(not all(size.sound for size in sizes))
+        sizes: list[ScaleFigures] = []
+        for hosts in map(int, options.hosts.split(",")):
+            sizes.append(measure_scale(host_farm, hosts, options.repeat))
+            print(format_row(sizes[-1], sizes[0]), flush=True)
+        if options.flood:
+            more, status = measure_flood(host_farm, options.flood, 10_000_000)
+            print(
+                f"\n{options.flood} hosts that print 10 MB: {more:.1f} MiB a host, status {status}"
+            )
+    return int(not all(size.is_complete for size in sizes))
 
 
-def measured(there: Farm, hosts: int, repeat: int) -> Size:
+def measure_scale(host_farm: SshdFarm, hosts: int, repeat: int) -> ScaleFigures:
     """W1 on so many hosts."""
-    words, log = orch(Job(there, "W1", hosts, "")), there.folder / "log"
-    runs = [cost(words, there.environ(), log) for _ in range(repeat)]
-    return Size(hosts, runs, cost(words, there.environ(), log, watch=True))
+    words, log = orch(BenchJob(host_farm, "W1", hosts, "")), host_farm.folder / "log"
+    runs = [measure_process(words, host_farm.environ(), log) for _ in range(repeat)]
+    return ScaleFigures(hosts, runs, measure_process(words, host_farm.environ(), log, watch=True))
 
 
-def row(size: Size, first: Size) -> str:
+def format_row(size: ScaleFigures, first: ScaleFigures) -> str:
     """A row of the table."""
-    wall, note = middle(size.runs, lambda run: run.wall), "" if size.sound else " FAILED"
-    growth, pss = size.each / first.each, size.watched.pss
-    return f"| {size.hosts}{note} | {wall:.1f} | {size.each:.2f} | {growth:.2f} | {pss:.0f} |"
+    wall, note = median_of(size.runs, lambda run: run.wall), "" if size.is_complete else " FAILED"
+    growth, pss = size.cpu_per_host / first.cpu_per_host, size.watched.pss
+    return (
+        f"| {size.hosts}{note} | {wall:.1f} | {size.cpu_per_host:.2f} | {growth:.2f} | {pss:.0f} |"
+    )
 
 
-def flood(there: Farm, hosts: int, size: int) -> tuple[float, int]:
+def measure_flood(host_farm: SshdFarm, hosts: int, size: int) -> tuple[float, int]:
     """How many MiB more a host takes if each prints so many bytes at once, and the exit status."""
-    words = orch(Job(there, "W1", hosts, ""))
+    words = orch(BenchJob(host_farm, "W1", hosts, ""))
     words = [*words[: words.index("--")], "--", "sh", "-c"]
-    environ = there.environ() | {"TERM": "xterm-256color"}
+    environ = host_farm.environ() | {"TERM": "xterm-256color"}
     quiet, loud = (
-        cost([*words, text], environ, there.folder / "log", watch=True, terminal=True)
+        measure_process(
+            [*words, text], environ, host_farm.folder / "log", watch=True, terminal=True
+        )
         for text in ("sleep 1", f"{_FLOOD.format(size)}; sleep 1")
     )
     return (loud.pss - quiet.pss) / hosts, quiet.status or loud.status

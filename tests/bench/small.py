@@ -25,9 +25,9 @@ _CALLS = {
 }
 
 
-def small(folder: Path, repeat: int) -> Iterator[str]:
+def measure_startup(folder: Path, repeat: int) -> Iterator[str]:
     """A table of CPU seconds, user and system, of whole processes: medians."""
-    _project(folder)
+    _write_project(folder)
     yield "| process | CPU ms |"
     yield "|---|---|"
     for name, words in _CALLS.items():
@@ -38,21 +38,21 @@ def small(folder: Path, repeat: int) -> Iterator[str]:
                 "COMP_WORDS": "orch run ",
                 "COMP_CWORD": "2",
             }
-        seconds = [_cpu(folder, words, environ) for _ in range(repeat)]
+        seconds = [_cpu_seconds(folder, words, environ) for _ in range(repeat)]
         yield f"| {name} | {1000 * statistics.median(seconds):.0f} |"
 
 
-def _project(folder: Path) -> None:
+def _write_project(folder: Path) -> None:
     for stage, count in (("big", 10_000), ("thousand", 1000)):
-        place = folder / "inventories" / stage
-        place.mkdir(parents=True)
+        location = folder / "inventories" / stage
+        location.mkdir(parents=True)
         hosts = "".join(f"h{n}: {{roles: [web], vars: {{index: {n}}}}}\n" for n in range(count))
-        (place / "hosts.yml").write_text(hosts)
+        (location / "hosts.yml").write_text(hosts)
     (folder / "tasks").mkdir()
     (folder / "tasks" / "t.yml").write_text(_TASK)
 
 
-def _cpu(folder: Path, words: list[str], environ: dict[str, str]) -> float:
+def _cpu_seconds(folder: Path, words: list[str], environ: dict[str, str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-m", "orchestrator", *words],

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.__main__ import WORKLOADS, measured, table
-from tests.bench.delay import delayed
-from tests.bench.farm import farm
-from tests.bench.loops import loops
-from tests.bench.small import small
+from tests.bench.__main__ import WORKLOADS, format_table, measure_tools
+from tests.bench.delay import delayed_port
+from tests.bench.farm import start_farm
+from tests.bench.loops import measure_loops
+from tests.bench.small import measure_startup
 
 OURS = ["orch", "orch (run only)", "ssh"]
 
@@ -20,21 +20,21 @@ OURS = ["orch", "orch (run only)", "ssh"]
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_orch_and_ssh_do_all_of_the_work(tmp_path: Path, workload: str) -> None:
     delay = 0.001 if workload == "W3" else 0.0
-    with farm(tmp_path / "farm", delay=delay) as there:
-        found = measured(there, workload, 2, OURS, 1)
+    with start_farm(tmp_path / "farm", delay=delay) as host_farm:
+        found = measure_tools(host_farm, workload, 2, OURS, 1)
     assert list(found) == [name for name in OURS if workload != "W1" or "only" not in name]
-    assert all(run.sound for runs in found.values() for run in runs)
-    assert "FAILED" not in "".join(table(workload, 2, found))
+    assert all(run.is_complete for runs in found.values() for run in runs)
+    assert "FAILED" not in "".join(format_table(workload, 2, found))
 
 
 def test_every_part_gives_a_figure(tmp_path: Path) -> None:
-    _, _, *rows = small(tmp_path / "small", 1)
+    _, _, *rows = measure_startup(tmp_path / "small", 1)
     assert all(float(row.split("|")[2]) > 0 for row in rows)
     assert len(rows) == 5
 
 
 def test_every_inner_loop_gives_a_figure() -> None:
-    _, _, *rows = loops(1)
+    _, _, *rows = measure_loops(1)
     assert all(float(row.split("|")[2]) > 0 for row in rows)
     assert len(rows) == 4
 
@@ -42,7 +42,7 @@ def test_every_inner_loop_gives_a_figure() -> None:
 def test_a_link_with_a_delay_passes_everything_on_in_order_and_later(tmp_path: Path) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        delayed(server.getsockname()[1], 0.05) as port,
+        delayed_port(server.getsockname()[1], 0.05) as port,
         socket.create_connection(("127.0.0.1", port)) as near,
     ):
         began = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 TASK = """
     params: {x: {default: ""}}
@@ -31,24 +31,24 @@ ARG = "x=\udcff$(id)"
     ids=lambda args: str(args[0]),
 )
 def test_a_verb_shows_them_where_nothing_but_ascii_can_be(
-    project: Project, args: tuple[str, ...]
+    project: OrchProject, args: tuple[str, ...]
 ) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": TASK})
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": TASK})
     done = project.orch("-s", "dev", *args, **ASCII)
     assert done.code == (args[0] == "run"), done.err
     assert "\\xff$(id)" in (done.out + done.err).replace("\\\\", "\\")
 
 
-def test_json_has_them_and_text_as_it_is(project: Project) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": TASK})
+def test_json_has_them_and_text_as_it_is(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": TASK})
     shown = project.orch("-s", "dev", "run", "t", ARG, "--json")
-    first, second = shown.steps("a1")
+    first, second = shown.host_steps("a1")
     assert (first["stdout"], second["stderr"]) == ("\\xff$(id) é", "\\xff$(id) é")
     assert first["name"] == "say \\xff$(id)"
 
 
-def test_what_orch_says_of_them_itself(project: Project) -> None:
-    project.sandbox("a1")
+def test_what_orch_says_of_them_itself(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1")
     wrong = project.orch("-s", "dev", "run", "\udcff\u00e9", **ASCII)
     assert wrong.code == 3
     assert "no task '\\xff\\xc3\\xa9'" in wrong.err

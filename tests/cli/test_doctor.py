@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.projects import Done, Project
-from tests.sshd import Sshd, keygen, serve, until
+from tests.projects import OrchProject, OrchResult
+from tests.sshd import SshdServer, generate_key, serve_sshd, wait_until
 
 _TOOLS = (
     *("cat", "chmod", "chown", "cmp", "cp", "cut", "date", "df", "find", "grep", "head", "id"),
@@ -46,7 +46,7 @@ eval "$run"
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshdServer]:
     """A server whose addresses are hosts with a trouble each; 127.0.0.1 to .9 have none."""
     folder = tmp_path_factory.mktemp("doctor")
     folder.chmod(0o755)
@@ -61,47 +61,51 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
         '#!/bin/sh\n[ "$1" = +%s ] || exit\necho $(($(/bin/date +%s)-100))\n'
     )
     (clock / "date").chmod(0o755)
-    places = {"few": few, "clock": clock, "disk": disk, "box": box}
+    locations = {"few": few, "clock": clock, "disk": disk, "box": box}
     wrapper = _WRAPPER
-    for name, path in places.items():
+    for name, path in locations.items():
         wrapper = wrapper.replace(f"{{{name}}}", str(path))
-    with serve(folder / "sshd", wrapper=wrapper) as sshd:
+    with serve_sshd(folder / "sshd", wrapper=wrapper) as sshd:
         yield sshd
 
 
-def look(project: Project, *args: str, **env: str) -> tuple[int, dict[str, dict[str, Any]]]:
+def run_doctor(
+    project: OrchProject, *args: str, **env: str
+) -> tuple[int, dict[str, dict[str, Any]]]:
     """The exit code, and each host's JSON."""
     done = project.orch("-s", "real", "doctor", "--json", *args, **env)
     assert not done.err, done.err
     return done.code, {one["host"]: one for one in map(json.loads, done.out.splitlines())}
 
 
-def trouble(found: dict[str, Any], check: str) -> dict[str, Any]:
+def only_finding(found: dict[str, Any], check: str) -> dict[str, Any]:
     """The only one of this check."""
     (one,) = [each for each in found["troubles"] if each["check"] == check]
     assert isinstance(one, dict)
     return one
 
 
-def table(done: Done) -> list[list[str]]:
+def table_rows(done: OrchResult) -> list[list[str]]:
     return [line.split() for line in done.out.split("\n\n")[0].splitlines()]
 
 
 def test_hosts_without_a_trouble_are_one_row_within_80_columns(
-    project: Project, fleet: Sshd
+    project: OrchProject, fleet: SshdServer
 ) -> None:
-    project.over(fleet, {f"web{n:02}": f"127.0.0.{n}" for n in range(1, 6)})
+    project.add_sshd_stage(fleet, {f"web{n:02}": f"127.0.0.{n}" for n in range(1, 6)})
     done = project.orch("-s", "real", "doctor", COLUMNS="80")
     assert (done.code, done.err) == (0, "")
-    head, row = table(done)
+    head, row = table_rows(done)
     assert head[:7] == ["HOST", "DNS", "REACH", "KEY", "AUTH", "SHELL", "DISK"]
     assert row[:5] == ["web[01-05]", "ok", "ok", "ok", "ok"]
     assert done.out.splitlines()[-1] == "5 hosts: 5 fine"
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_the_sandbox_and_this_machine_are_looked_at_like_other_hosts(project: Project) -> None:
-    project.sandbox("a1").write({"inventories/dev/hosts/me.yml": "connect: {transport: local}\n"})
+def test_the_sandbox_and_this_machine_are_looked_at_like_other_hosts(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
+        {"inventories/dev/hosts/me.yml": "connect: {transport: local}\n"}
+    )
     done = project.orch("-s", "dev", "doctor", "--json")
     found = {one["host"]: one for one in map(json.loads, done.out.splitlines())}
     assert done.code == 0, done.out
@@ -111,10 +115,12 @@ def test_the_sandbox_and_this_machine_are_looked_at_like_other_hosts(project: Pr
     assert found["me"]["checks"]["shell"] == "ok"
 
 
-def test_each_host_tells_its_own_trouble_and_hides_no_other(project: Project, fleet: Sshd) -> None:
+def test_each_host_tells_its_own_trouble_and_hides_no_other(
+    project: OrchProject, fleet: SshdServer
+) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         shut = free.getsockname()[1]
-    other = keygen(project.root.parent / "other")
+    other = generate_key(project.root.parent / "other")
     hosts = {
         "fine": {},
         "shut": {"connect": {"port": shut}},
@@ -129,18 +135,18 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(project: Project, fl
         "homeless": {"address": "127.0.0.15"},
         "nothing": {"address": "127.0.0.20"},
     }
-    project.over(fleet, {}).write(
+    project.add_sshd_stage(fleet, {}).write(
         {
             "inventories/real/hosts.yml": json.dumps(
                 {
-                    name: {"address": f"127.0.0.{n}"} | said
-                    for n, (name, said) in enumerate(hosts.items(), 1)
+                    name: {"address": f"127.0.0.{n}"} | output
+                    for n, (name, output) in enumerate(hosts.items(), 1)
                 }
             ),
             "tasks/t.yml": "desc: t\nsteps:\n- copy: {content: a, path: ~/a}\n- git: {repo: /r, path: ~/g}\n",
         }
     )
-    code, found = look(project)
+    code, found = run_doctor(project)
     assert code == 1
     assert found["fine"]["state"] == "fine"
     for host, check, what, hint in (
@@ -151,10 +157,10 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(project: Project, fl
         ("closed", "shell", "This account is currently not available.", "exec sh"),
     ):
         assert found[host]["state"] == "unreachable"
-        told = trouble(found[host], check)
-        assert what in told["what"], told
-        assert hint in told["hint"], told
-        assert told["fails"]
+        message = only_finding(found[host], check)
+        assert what in message["what"], message
+        assert hint in message["hint"], message
+        assert message["fails"]
     assert found["closed"]["checks"]["auth"] == "ok"
     for host, state, check, what in (
         ("bare", "fails", "tools", "it lacks cmp, which modules build on"),
@@ -164,19 +170,19 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(project: Project, fl
         ("nothing", "fails", "disk", "the home folder"),
     ):
         assert found[host]["state"] == state, found[host]
-        told = [one for one in found[host]["troubles"] if one["check"] == check]
-        assert what in told[0]["what"], told
-        assert told[0]["fails"] == (state == "fails")
-        assert told[0]["hint"]
+        message = [one for one in found[host]["troubles"] if one["check"] == check]
+        assert what in message[0]["what"], message
+        assert message[0]["fails"] == (state == "fails")
+        assert message[0]["hint"]
     bare = " ".join(each["what"] for each in found["bare"]["troubles"])
     assert "no git, which the tasks' module `git` needs" in bare
     assert "neither setsid nor perl" in bare
     assert found["slow"]["state"] == "warned"
-    assert "s behind this machine's" in trouble(found["slow"], "clock")["what"]
+    assert "s behind this machine's" in only_finding(found["slow"], "clock")["what"]
     assert -102 <= found["slow"]["clock_skew"] <= -98
 
 
-def test_hosts_with_the_same_trouble_are_named_in_one(project: Project) -> None:
+def test_hosts_with_the_same_trouble_are_named_in_one(project: OrchProject) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         shut = free.getsockname()[1]
     hosts = "".join(
@@ -189,61 +195,63 @@ def test_hosts_with_the_same_trouble_are_named_in_one(project: Project) -> None:
     assert done.out.count("help:") == 1
 
 
-def test_what_no_task_needs_is_not_missed(project: Project, fleet: Sshd) -> None:
-    project.over(fleet, {"bare": "127.0.0.11", "db": "127.0.0.2"}).write(
+def test_what_no_task_needs_is_not_missed(project: OrchProject, fleet: SshdServer) -> None:
+    project.add_sshd_stage(fleet, {"bare": "127.0.0.11", "db": "127.0.0.2"}).write(
         {"tasks/t.yml": "desc: t\nroles: [db]\nsteps: [{copy: {content: a, path: ~/a}}]\n"}
     )
     project.write({"inventories/real/roles/db.yml": "[db]\n"})
-    code, found = look(project)
+    code, found = run_doctor(project)
     assert code == 0
     assert [each["what"][:13] for each in found["bare"]["troubles"]] == ["it has neithe"]
     assert found["bare"]["checks"]["tools"] == "warn"
 
 
 def test_exit_code_4_where_hosts_are_unreachable_and_none_fails(
-    project: Project, fleet: Sshd
+    project: OrchProject, fleet: SshdServer
 ) -> None:
-    project.over(fleet, {"a": "127.0.0.1", "closed": "127.0.0.16"})
+    project.add_sshd_stage(fleet, {"a": "127.0.0.1", "closed": "127.0.0.16"})
     done = project.orch("-s", "real", "doctor", COLUMNS="80")
     assert done.code == 4
-    assert table(done)[2][:6] == ["closed", "ok", "ok", "ok", "ok", "fail"]
+    assert table_rows(done)[2][:6] == ["closed", "ok", "ok", "ok", "ok", "fail"]
     assert "unreachable: closed: shell: " in done.out
     assert "\n  help: " in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_sudo_is_tried_only_for_users_that_a_task_of_the_host_becomes(
-    project: Project, fleet: Sshd
+    project: OrchProject, fleet: SshdServer
 ) -> None:
-    project.over(fleet, {"web": "127.0.0.1", "asks": "127.0.0.17", "db": "127.0.0.19"}).write(
+    project.add_sshd_stage(
+        fleet, {"web": "127.0.0.1", "asks": "127.0.0.17", "db": "127.0.0.19"}
+    ).write(
         {
             "inventories/real/roles/web.yml": "[web, asks]\n",
             "tasks/t.yml": "desc: t\nroles: [web]\nsteps:\n- {run: id, become: daemon}\n"
             "- {run: id, become: '{{ nobody_knows }}'}\n",
         }
     )
-    code, found = look(project)
+    code, found = run_doctor(project)
     assert code == 0
     assert [found[host]["checks"]["become"] for host in ("web", "asks", "db")] == [
         "ok",
         "warn",
         None,
     ]
-    told = trouble(found["asks"], "become")
-    assert told["what"] == "sudo wants a password before it gives a shell of daemon"
-    assert "ORCH_BECOME_PASSWORD_FILE" in told["hint"]
+    message = only_finding(found["asks"], "become")
+    assert message["what"] == "sudo wants a password before it gives a shell of daemon"
+    assert "ORCH_BECOME_PASSWORD_FILE" in message["hint"]
     project.write({"tasks/t.yml": "desc: t\nsteps: [{run: id, become: nosuchuser}]\n"})
-    code, found = look(project, "-l", "web")
+    code, found = run_doctor(project, "-l", "web")
     assert code == 1
-    assert "does the host have a user nosuchuser?" in trouble(found["web"], "become")["hint"]
+    assert "does the host have a user nosuchuser?" in only_finding(found["web"], "become")["hint"]
 
 
 def test_what_ssh_config_says_in_vain_is_told_where_it_matters(
-    project: Project, fleet: Sshd
+    project: OrchProject, fleet: SshdServer
 ) -> None:
     config = project.root.parent / "config"
     config.write_text("Host *\n  VerifyHostKeyDNS yes\n  GSSAPIAuthentication yes\n")
-    project.over(fleet, {"a1": "127.0.0.1", "a2": "127.0.0.2", "closed": "127.0.0.16"})
+    project.add_sshd_stage(fleet, {"a1": "127.0.0.1", "a2": "127.0.0.2", "closed": "127.0.0.16"})
     done = project.orch("-s", "real", "doctor", "-F", str(config))
     assert done.code == 4
     assert "warning: a[1-2],closed: verifyhostkeydns yes" in done.out.lower()
@@ -252,7 +260,7 @@ def test_what_ssh_config_says_in_vain_is_told_where_it_matters(
 
 
 def test_a_jump_host_is_shown_and_the_way_ends_at_one_that_lets_nobody_through(
-    project: Project, fleet: Sshd
+    project: OrchProject, fleet: SshdServer
 ) -> None:
     hosts: dict[str, Any] = {
         "gate": {"address": "127.0.0.1"},
@@ -261,29 +269,31 @@ def test_a_jump_host_is_shown_and_the_way_ends_at_one_that_lets_nobody_through(
         "b": {"address": "127.0.0.3", "connect": {"jump": "odd"}},
         "c": {"address": "127.0.0.4", "connect": {"jump": "gate", "transport": "openssh"}},
     }
-    project.over(fleet, {}).write({"inventories/real/hosts.yml": json.dumps(hosts)})
-    code, found = look(project)
+    project.add_sshd_stage(fleet, {}).write({"inventories/real/hosts.yml": json.dumps(hosts)})
+    code, found = run_doctor(project)
     assert code == 4
     assert (found["a"]["state"], found["a"]["via"]) == ("fine", ["gate"])
     assert (found["c"]["state"], found["c"]["via"]) == ("fine", ["gate"])
     assert (found["b"]["state"], found["b"]["via"]) == ("unreachable", ["odd"])
-    assert "jump host odd" in trouble(found["b"], "reach")["what"]
+    assert "jump host odd" in only_finding(found["b"], "reach")["what"]
     assert (found["b"]["checks"]["reach"], found["b"]["checks"]["key"]) == ("fail", None)
     assert found["odd"]["checks"]["key"] == "fail"
 
 
-def test_busybox_answers_every_question(project: Project, fleet: Sshd) -> None:
-    project.over(fleet, {"small": "127.0.0.18"})
-    code, found = look(project)
+def test_busybox_answers_every_question(project: OrchProject, fleet: SshdServer) -> None:
+    project.add_sshd_stage(fleet, {"small": "127.0.0.18"})
+    code, found = run_doctor(project)
     assert (code, found["small"]["state"]) == (0, "fine")
     assert found["small"]["shell"] == "busybox"
     assert found["small"]["home_free"] > 0
 
 
-def test_nothing_is_changed_on_a_host_nor_in_known_hosts(project: Project, fleet: Sshd) -> None:
+def test_nothing_is_changed_on_a_host_nor_in_known_hosts(
+    project: OrchProject, fleet: SshdServer
+) -> None:
     known = project.root.parent / "known_hosts"
     known.touch()
-    project.over(fleet, {}).write(
+    project.add_sshd_stage(fleet, {}).write(
         {
             "inventories/real/hosts.yml": json.dumps(
                 {
@@ -306,35 +316,39 @@ def test_nothing_is_changed_on_a_host_nor_in_known_hosts(project: Project, fleet
             ),
         }
     )
-    before = _files(fleet.home)
-    code, found = look(project)
+    before = _write_files(fleet.home)
+    code, found = run_doctor(project)
     assert (code, [one["state"] for one in found.values()]) == (0, ["fine", "fine"]), found
     assert known.read_text() == ""
-    assert _files(fleet.home) == before
+    assert _write_files(fleet.home) == before
     assert not (project.root / ".orch").exists()
 
 
-def test_tasks_in_error_do_not_keep_it_from_looking(project: Project, fleet: Sshd) -> None:
-    project.over(fleet, {"a": "127.0.0.1"}).write({"tasks/t.yml": "steps: [{rum: id}]\n"})
+def test_tasks_in_error_do_not_keep_it_from_looking(
+    project: OrchProject, fleet: SshdServer
+) -> None:
+    project.add_sshd_stage(fleet, {"a": "127.0.0.1"}).write({"tasks/t.yml": "steps: [{rum: id}]\n"})
     done = project.orch("-s", "real", "doctor")
     assert done.code == 0
     assert "1 host: 1 fine" in done.out
     assert "orch lint" in done.err
 
 
-def test_ctrl_c_shows_what_is_known_and_ends_with_130(project: Project, tmp_path: Path) -> None:
+def test_ctrl_c_shows_what_is_known_and_ends_with_130(project: OrchProject, tmp_path: Path) -> None:
     """The server is this test's own: no one else's connection ends there."""
     with (
-        serve(tmp_path / "sshd", ("LogLevel VERBOSE",)) as server,
+        serve_sshd(tmp_path / "sshd", ("LogLevel VERBOSE",)) as server,
         closing(socket.create_server(("127.0.0.1", 0))) as silent,
     ):
         mute = {"port": silent.getsockname()[1], "timeout": 60}
         hosts = {"a": {"address": "127.0.0.1"}, "b": {"address": "127.0.0.1", "connect": mute}}
-        project.over(server, {}).write({"inventories/real/hosts.yml": json.dumps(hosts)})
-        with project.started("-s", "real", "doctor") as process:
+        project.add_sshd_stage(server, {}).write({"inventories/real/hosts.yml": json.dumps(hosts)})
+        with project.start_orch("-s", "real", "doctor") as process:
             silent.settimeout(30)
             held = silent.accept()[0]
-            until(lambda: "Disconnected from user" in server.log(), "the other host to be done")
+            wait_until(
+                lambda: "Disconnected from user" in server.log(), "the other host to be done"
+            )
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
         held.close()
@@ -343,7 +357,7 @@ def test_ctrl_c_shows_what_is_known_and_ends_with_130(project: Project, tmp_path
     assert "interrupted" in err
 
 
-def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
+def _write_files(folder: Path) -> dict[str, tuple[int, int, int]]:
     found = {}
     for path in [folder, *folder.rglob("*")]:
         status = path.lstat()
@@ -351,8 +365,10 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def test_commands_that_a_module_of_the_project_requires_are_looked_for(project: Project) -> None:
-    project.sandbox("web1").write(
+def test_commands_that_a_module_of_the_project_requires_are_looked_for(
+    project: OrchProject,
+) -> None:
+    project.add_sandbox_stage("web1").write(
         {
             "tasks/mine.yml": "requires: [[no-such-a, no-such-b], no-such-c, [sh, no-such-d]]\n"
             "probe: state x 1\nwant: {x: '1'}\n",
@@ -370,8 +386,8 @@ def test_commands_that_a_module_of_the_project_requires_are_looked_for(project: 
 
 
 @pytest.mark.parametrize("name", ["a b", "-x", "a/b", "$(x)"])
-def test_what_is_no_commands_name_is_refused(project: Project, name: str) -> None:
-    project.sandbox("web1").write(
+def test_what_is_no_commands_name_is_refused(project: OrchProject, name: str) -> None:
+    project.add_sandbox_stage("web1").write(
         {"tasks/mine.yml": f"requires: ['{name}']\nprobe: state x 1\nwant: {{x: '1'}}\n"}
     )
     done = project.orch("lint")

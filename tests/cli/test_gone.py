@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 GONE = "the working directory does not exist any more"
 
 
-def orch(project: Project, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_in_deleted_folder(
+    project: OrchProject, *args: str, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Orch, called in a folder that is deleted before it begins."""
     folder = project.root.parent / "gone"
     folder.mkdir()
@@ -45,38 +47,38 @@ def orch(project: Project, *args: str, **env: str) -> subprocess.CompletedProces
         ("init", "demo"),
     ],
 )
-def test_it_is_an_error_of_use(project: Project, words: tuple[str, ...]) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": "steps: [{run: id}]\n"})
-    done = orch(project, *words)
+def test_it_is_an_error_of_use(project: OrchProject, words: tuple[str, ...]) -> None:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": "steps: [{run: id}]\n"})
+    done = run_in_deleted_folder(project, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert GONE in done.stderr
     assert "absolute `-C DIR`" in done.stderr
 
 
-def test_a_whole_path_does_without(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_whole_path_does_without(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {"tasks/t.yml": "steps:\n- template: {path: x, src: t.j2}\n- {run: 'cat ~/x'}\n"}
     )
     project.write({"tasks/t.j2": "text of {{ host.name }}\n"})
     for words in (("-s", "dev", "run", "t"), ("-s", "dev", "vars", "a1"), ("lint",)):
-        done = orch(project, "-C", str(project.root), *words)
+        done = run_in_deleted_folder(project, "-C", str(project.root), *words)
         assert done.returncode == 0, done.stderr
-    done = orch(project, "-C", str(project.root), "-s", "dev", "run", "nope")
+    done = run_in_deleted_folder(project, "-C", str(project.root), "-s", "dev", "run", "nope")
     assert done.returncode == 3
-    missing = orch(project, "-C", str(project.root / "none"), "lint")
+    missing = run_in_deleted_folder(project, "-C", str(project.root / "none"), "lint")
     assert missing.returncode == 2
     assert GONE in missing.stderr
 
 
-def test_what_needs_no_project_is_no_concern(project: Project) -> None:
-    assert orch(project, "--version").returncode == 0
-    assert orch(project, "completion", "bash").returncode == 0
+def test_what_needs_no_project_is_no_concern(project: OrchProject) -> None:
+    assert run_in_deleted_folder(project, "--version").returncode == 0
+    assert run_in_deleted_folder(project, "completion", "bash").returncode == 0
     words = {"_ORCH_COMPLETE": "bash_complete", "COMP_WORDS": "orch -s ", "COMP_CWORD": "2"}
-    done = orch(project, **words)
+    done = run_in_deleted_folder(project, **words)
     assert "Traceback" not in done.stderr
 
 
-def test_a_project_that_cannot_be_made_is_said(project: Project) -> None:
+def test_a_project_that_cannot_be_made_is_said(project: OrchProject) -> None:
     (project.root / "file").write_text("")
     for folder in ("file/x", "file"):
         done = project.orch("init", "-s", "dev", folder)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.root_command import call
-from orchestrator.errors import Exit
-from tests.projects import Project
+from orchestrator.cli.root_command import run_command_line
+from orchestrator.errors import ExitCode
+from tests.projects import OrchProject
 
 MANY = 100_000
 STAGE = "connect: {transport: sandbox}\nvars: {a: 1}\n"
@@ -37,12 +37,14 @@ def write(files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def numbered(line: str, count: int) -> str:
+def numbered_lines(line: str, count: int) -> str:
     return "".join(line.replace("#", str(number)) for number in range(count))
 
 
-def told(capsys: pytest.CaptureFixture[str], *args: str, code: int = Exit.DEFINITION) -> str:
-    found = call(args)
+def error_output(
+    capsys: pytest.CaptureFixture[str], *args: str, code: int = ExitCode.DEFINITION
+) -> str:
+    found = run_command_line(args)
     err = capsys.readouterr().err
     assert found == code, err[-2000:]
     assert "Traceback" not in err
@@ -53,8 +55,8 @@ FINE = {
     "blank lines": {"tasks/t.yml": "\n" * MANY + "steps: [{run: uname}]\n"},
     "lines of blanks": {"tasks/t.yml": " \n" * MANY + "steps: [{run: uname}]\n"},
     "CRs": {"tasks/t.yml": "\r\n" * MANY + "steps: [{run: uname}]\n"},
-    "variables": {"inventories/dev/hosts/h1.yml": "vars:\n" + numbered("  k#: 1\n", 20_000)},
-    "hosts of a role": {"inventories/dev/roles/r.yml": numbered("- x#\n", 20_000)},
+    "variables": {"inventories/dev/hosts/h1.yml": "vars:\n" + numbered_lines("  k#: 1\n", 20_000)},
+    "hosts of a role": {"inventories/dev/roles/r.yml": numbered_lines("- x#\n", 20_000)},
     "pipes": {"tasks/t.yml": "steps:\n- run: |\n" + "    a | b\n" * 3000},
     "values": {"tasks/t.yml": f"steps:\n- run: echo {'{{ a }} ' * 2000}\n"},
 }
@@ -65,18 +67,21 @@ def test_large_files_are_read_in_their_time(
     root: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     write(FINE[what])
-    told(capsys, "lint", code=Exit.OK)
+    error_output(capsys, "lint", code=ExitCode.OK)
 
 
 WRONG = {
-    "keys of a task": ({"tasks/t.yml": "steps: []\n" + numbered("k#: 1\n", 20_000)}, "k0"),
-    "keys of a host": ({"inventories/dev/hosts/h1.yml": numbered("k#: 1\n", 20_000)}, "k0"),
-    "keys of a stage": ({"inventories/dev/stage.yml": numbered("k#: 1\n", 20_000)}, "k0"),
-    "names": ({"inventories/dev/hosts/h1.yml": "vars:\n" + numbered("  k-#: 1\n", 20_000)}, "k-0"),
+    "keys of a task": ({"tasks/t.yml": "steps: []\n" + numbered_lines("k#: 1\n", 20_000)}, "k0"),
+    "keys of a host": ({"inventories/dev/hosts/h1.yml": numbered_lines("k#: 1\n", 20_000)}, "k0"),
+    "keys of a stage": ({"inventories/dev/stage.yml": numbered_lines("k#: 1\n", 20_000)}, "k0"),
+    "names": (
+        {"inventories/dev/hosts/h1.yml": "vars:\n" + numbered_lines("  k-#: 1\n", 20_000)},
+        "k-0",
+    ),
     "twice": ({"inventories/dev/hosts/h1.yml": "vars: {}\n" * 20_000}, "second time"),
-    "steps": ({"tasks/t.yml": "steps:\n" + numbered("- no#: x\n", 20_000)}, "no0"),
-    "args": ({"tasks/t.yml": "steps:\n- copy:\n" + numbered("    k#: 1\n", 20_000)}, "k0"),
-    "hosts": ({"inventories/dev/roles/r.yml": numbered("- 'x #'\n", 20_000)}, "x 0"),
+    "steps": ({"tasks/t.yml": "steps:\n" + numbered_lines("- no#: x\n", 20_000)}, "no0"),
+    "args": ({"tasks/t.yml": "steps:\n- copy:\n" + numbered_lines("    k#: 1\n", 20_000)}, "k0"),
+    "hosts": ({"inventories/dev/roles/r.yml": numbered_lines("- 'x #'\n", 20_000)}, "x 0"),
     "nested": ({"tasks/t.yml": "[" * 50_000}, "nested"),
     "here-documents": ({"tasks/t.yml": f"steps:\n- run: cat {'<<E ' * 500}\n"}, "here-documents"),
     "substitutions": ({"tasks/t.yml": f"steps:\n- run: {'$(' * 500}\n"}, "levels deep"),
@@ -92,17 +97,17 @@ def test_many_errors_are_told_in_their_time(
     write(files)
     if what == "a device":
         Path("tasks/zero.yml").symlink_to("/dev/zero")
-    err = told(capsys, "lint")
+    err = error_output(capsys, "lint")
     assert words in err
     assert err.count("error: ") <= 1100
 
 
 def test_a_fifo_is_not_waited_for(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo("tasks/f.yml")
-    assert "is empty" in told(capsys, "lint")
+    assert "is empty" in error_output(capsys, "lint")
 
 
-def doubling(text: str, count: int = 40) -> dict[str, str]:
+def doubling_tasks(text: str, count: int = 40) -> dict[str, str]:
     """Tasks each of which calls the next one twice."""
     files = {f"tasks/c{n}.yml": f"{text}: [c{n + 1}, c{n + 1}]\n" for n in range(count)}
     return {**files, f"tasks/c{count}.yml": "steps: [{run: 'true'}]\n"}
@@ -113,8 +118,8 @@ def doubling(text: str, count: int = 40) -> dict[str, str]:
 def test_tasks_that_double_end(
     root: Path, capsys: pytest.CaptureFixture[str], text: str, args: tuple[str, ...]
 ) -> None:
-    write(doubling(text))
-    assert "more than 20000 steps" in told(capsys, *args)
+    write(doubling_tasks(text))
+    assert "more than 20000 steps" in error_output(capsys, *args)
 
 
 @pytest.mark.parametrize("text", ["steps", "tasks"])
@@ -124,7 +129,7 @@ def test_tasks_that_call_each_other_too_deeply(
     write({f"tasks/c{n}.yml": f"{text}: [c{n + 1}]\n" for n in range(1100)})
     write({"tasks/c1100.yml": "steps: [{run: 'true'}]\n"})
     for args in (("lint",), ("-s", "dev", "plan", "c0")):
-        assert "more than 50 levels deep" in told(capsys, *args)
+        assert "more than 50 levels deep" in error_output(capsys, *args)
 
 
 @pytest.mark.parametrize("loop", ["range(100000)", "range(1000)"])
@@ -134,7 +139,7 @@ def test_loops_that_come_to_too_many_steps(
     inner = "steps: [{run: 'echo {{ item }}', loop: '{{ range(1000) }}'}]\n"
     outer = f"steps: [{{inner: {{}}, loop: '{{{{ {loop} }}}}'}}]\n"
     write({"tasks/inner.yml": inner, "tasks/t.yml": outer})
-    assert "more than 20000 steps" in told(capsys, *PLAN)
+    assert "more than 20000 steps" in error_output(capsys, *PLAN)
 
 
 DEEP = {
@@ -152,7 +157,9 @@ def test_variables_made_of_each_other(
     lines = (DEEP[what].replace("#", str(n)).replace("+", str(n + 1)) for n in range(count))
     write({"inventories/dev/hosts/h1.yml": f"vars:\n{''.join(lines)}  v{count}: x\n"})
     fine = what == "one by one" and count == 30
-    err = told(capsys, "-s", "dev", "vars", "h1", code=Exit.OK if fine else Exit.DEFINITION)
+    err = error_output(
+        capsys, "-s", "dev", "vars", "h1", code=ExitCode.OK if fine else ExitCode.DEFINITION
+    )
     assert fine or "levels deep" in err or "more than" in err
 
 
@@ -186,9 +193,9 @@ def test_options_with_what_nothing_can_be_called(
     root: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     for args in OPTIONS[option]:
-        code = call(args)
+        code = run_command_line(args)
         err = capsys.readouterr().err
-        assert code in (Exit.USAGE, Exit.DEFINITION), (args, err[-500:])
+        assert code in (ExitCode.USAGE, ExitCode.DEFINITION), (args, err[-500:])
         assert "rror: " in err
         assert "Traceback" not in err
 
@@ -198,7 +205,7 @@ def test_a_terminal_of_any_width(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    told(capsys, "-s", "dev", "hosts", code=Exit.OK)
+    error_output(capsys, "-s", "dev", "hosts", code=ExitCode.OK)
 
 
 @pytest.mark.parametrize("name", [LONG, "a\0b", "~nosuchuser/x", DEEP_PATH, "\udcff", ".", ""])
@@ -207,7 +214,7 @@ def test_files_with_names_that_none_can_have(
     root: Path, capsys: pytest.CaptureFixture[str], module: str, name: str
 ) -> None:
     write({"tasks/t.yml": json.dumps({"steps": [{module: {"src": name, "path": "f"}}]})})
-    assert call(PLAN) in (Exit.OK, Exit.DEFINITION)
+    assert run_command_line(PLAN) in (ExitCode.OK, ExitCode.DEFINITION)
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -225,12 +232,12 @@ def test_durations_that_no_timer_takes(
         {"run": "true", "timeout": "{{ '" + value + "' }}"},
     ):
         write({"tasks/t.yml": json.dumps({"steps": [step]})})
-        assert "duration" in told(capsys, *PLAN)
+        assert "duration" in error_output(capsys, *PLAN)
     write({"inventories/dev/stage.yml": f"connect: {{timeout: {value}}}\n"})
-    assert "duration" in told(capsys, "-s", "dev", "hosts")
+    assert "duration" in error_output(capsys, "-s", "dev", "hosts")
 
 
-def test_an_ssh_config_without_an_end_is_an_error(project: Project) -> None:
+def test_an_ssh_config_without_an_end_is_an_error(project: OrchProject) -> None:
     project.write({"inventories/dev/hosts.yml": "a: {address: 127.0.0.1}\n"})
     done = project.orch("-s", "dev", "exec", "-F", "/dev/zero", "--", "true")
     assert done.code in (3, 4)

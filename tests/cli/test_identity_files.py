@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.projects import Project
-from tests.sshd import Sshd
+from tests.projects import OrchProject
+from tests.sshd import SshdServer
 
 STAGE = """\
 connect:
@@ -21,21 +21,23 @@ connect:
 
 
 @pytest.fixture
-def silent() -> Iterator[socket.socket]:
+def listening_port() -> Iterator[socket.socket]:
     """A server that nobody is to connect to."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.setblocking(False)
         yield server
 
 
-def stage(project: Project, server: socket.socket, identity: str, only: str) -> Project:
+def write_stage(
+    project: OrchProject, server: socket.socket, identity: str, only: str
+) -> OrchProject:
     text = STAGE.format(port=server.getsockname()[1], identity=identity, only=only)
     hosts = "".join(f"web{n}: {{address: 127.0.0.{n}}}\n" for n in range(1, 4))
     return project.write({"inventories/real/stage.yml": text, "inventories/real/hosts.yml": hosts})
 
 
 @pytest.mark.parametrize(
-    ("identity", "said"),
+    ("identity", "message"),
     [
         ("~/.ssh/none-such", "~/.ssh/none-such does not exist: web[1-3]"),
         ("[/nowhere/a, /nowhere/b]", "/nowhere/a and /nowhere/b do not exist: web[1-3]"),
@@ -43,20 +45,24 @@ def stage(project: Project, server: socket.socket, identity: str, only: str) -> 
 )
 @pytest.mark.parametrize("words", [("exec", "--", "id"), ("run", "uname", "--check")])
 def test_where_no_other_key_counts_it_is_an_error_at_its_line(
-    project: Project, silent: socket.socket, identity: str, said: str, words: tuple[str, ...]
+    project: OrchProject,
+    listening_port: socket.socket,
+    identity: str,
+    message: str,
+    words: tuple[str, ...],
 ) -> None:
     project.write({"tasks/uname.yml": "steps: [{run: uname}]\n"})
-    done = stage(project, silent, identity, "true").orch("-s", "real", *words)
+    done = write_stage(project, listening_port, identity, "true").orch("-s", "real", *words)
     assert done.code == 3
-    assert f"error: {said}\n  --> inventories/real/stage.yml:5:" in done.err
+    assert f"error: {message}\n  --> inventories/real/stage.yml:5:" in done.err
     with pytest.raises(BlockingIOError):
-        silent.accept()
+        listening_port.accept()
 
 
 def test_a_role_s_line_is_named_and_hosts_that_take_no_part_do_not_count(
-    project: Project, silent: socket.socket
+    project: OrchProject, listening_port: socket.socket
 ) -> None:
-    stage(project, silent, "/dev/null", "true").write(
+    write_stage(project, listening_port, "/dev/null", "true").write(
         {
             "inventories/real/roles/db.yml": "hosts: [web3]\nconnect: {identity: /nowhere/db}\n",
             "tasks/t.yml": "roles: [db]\nsteps: [{run: id}]\n",
@@ -65,26 +71,26 @@ def test_a_role_s_line_is_named_and_hosts_that_take_no_part_do_not_count(
     done = project.orch("-s", "real", "run", "t")
     assert (done.code, "inventories/real/roles/db.yml:2:" in done.err) == (3, True)
     assert "/nowhere/db does not exist: web3" in done.err
-    silent.close()
+    listening_port.close()
     done = project.orch("-s", "real", "exec", "-l", "web1", "--", "id")
     assert "does not exist" not in done.err + done.out
 
 
-def test_where_an_agent_may_have_it_it_is_a_warning(project: Project, sshd: Sshd) -> None:
+def test_where_an_agent_may_have_it_it_is_a_warning(project: OrchProject, sshd: SshdServer) -> None:
     """And nothing at all is said where one of several is there, or its public part."""
     nowhere = project.root / "nowhere"
     connect = {"identity": f"[{nowhere}]", "port": sshd.port, "known_hosts": str(sshd.known_hosts)}
 
-    def said() -> str:
+    def output() -> str:
         lines = "".join(f"  {name}: {value}\n" for name, value in connect.items())
         files = {"stage.yml": f"connect:\n{lines}", "hosts.yml": "a: {address: 127.0.0.1}\n"}
         project.write({f"inventories/real/{name}": text for name, text in files.items()})
         done = project.orch("-s", "real", "exec", "--", "true")
         return done.err + done.out
 
-    assert f"warning: {nowhere} does not exist: a (inventories/real/stage.yml:2:" in said()
+    assert f"warning: {nowhere} does not exist: a (inventories/real/stage.yml:2:" in output()
     connect["identity"] = f"[{nowhere}, {sshd.key}]"
-    assert "warning:" not in said()
+    assert "warning:" not in output()
     connect["identity"] = str(nowhere)
     (project.root / "nowhere.pub").write_text("ssh-ed25519 AAAA\n")
-    assert "warning:" not in said()
+    assert "warning:" not in output()

@@ -7,33 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 TASK = "desc: t\nsteps: [{run: 'true'}]\n"
 
 
 @pytest.fixture
-def shop(project: Project) -> Project:
-    return project.sandbox("a1", "a2", "a3", "a4", "a5").write({"tasks/t.yml": TASK})
+def shop(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1", "a2", "a3", "a4", "a5").write({"tasks/t.yml": TASK})
 
 
-def variables(project: Project, text: str) -> Project:
+def write_variables(project: OrchProject, text: str) -> OrchProject:
     return project.write(
         {"inventories/dev/stage.yml": f"connect: {{transport: sandbox}}\nvars:\n  {text}\n"}
     )
 
 
 def test_variables_that_need_each_other_are_found_and_told_once_for_all_hosts(
-    shop: Project,
+    shop: OrchProject,
 ) -> None:
-    done = variables(shop, 'a: "{{ b }}"\n  b: "{{ a }}"\n  c: "{{ a }}"').orch("lint")
+    done = write_variables(shop, 'a: "{{ b }}"\n  b: "{{ a }}"\n  c: "{{ a }}"').orch("lint")
     assert done.code == 3
     assert done.err.count("a → b → a (on a[1-5])") == 1
     assert "stage.yml:3:6" in done.err
 
 
 @pytest.mark.parametrize(
-    ("value", "what", "place"),
+    ("value", "what", "position"),
     [
         ('"{{ nothing }}"', "'nothing' is undefined", "3:10"),
         ('"{{ 1 / 0 }}"', "division by zero", "3:"),
@@ -43,12 +43,12 @@ def test_variables_that_need_each_other_are_found_and_told_once_for_all_hosts(
     ],
 )
 def test_a_variable_without_a_value_is_an_error_at_its_place(
-    shop: Project, value: str, what: str, place: str
+    shop: OrchProject, value: str, what: str, position: str
 ) -> None:
-    done = variables(shop, f"v: {value}\n  w: '{{{{ v }}}}'").orch("lint")
+    done = write_variables(shop, f"v: {value}\n  w: '{{{{ v }}}}'").orch("lint")
     assert done.code == 3
     assert done.err.count(what) == 1
-    assert f"stage.yml:{place}" in done.err
+    assert f"stage.yml:{position}" in done.err
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_variable_without_a_value_is_an_error_at_its_place(
         "{{ host.name }} {{ stage.name }} {{ run.release }} {{ roles | length }}",
     ],
 )
-def test_a_variable_that_only_a_run_can_know_is_not_judged(shop: Project, value: str) -> None:
+def test_a_variable_that_only_a_run_can_know_is_not_judged(shop: OrchProject, value: str) -> None:
     shop.write(
         {
             "tasks/u.yml": """\
@@ -78,13 +78,13 @@ def test_a_variable_that_only_a_run_can_know_is_not_judged(shop: Project, value:
                 """
         }
     )
-    done = variables(shop, f'v: "{value}"\n  w: "{{{{ v }}}}"\n  other: "{{{{ facts.os }}}}"').orch(
-        "lint"
-    )
+    done = write_variables(
+        shop, f'v: "{value}"\n  w: "{{{{ v }}}}"\n  other: "{{{{ facts.os }}}}"'
+    ).orch("lint")
     assert done.code == 0, done.err
 
 
-def test_the_environment_of_a_stage_is_judged_like_its_variables(shop: Project) -> None:
+def test_the_environment_of_a_stage_is_judged_like_its_variables(shop: OrchProject) -> None:
     shop.write(
         {
             "inventories/dev/stage.yml": "connect: {transport: sandbox}\n"
@@ -96,7 +96,7 @@ def test_the_environment_of_a_stage_is_judged_like_its_variables(shop: Project) 
     assert "environment variable 'B' must be text" in err
 
 
-def test_a_problem_of_one_host_names_it(shop: Project) -> None:
+def test_a_problem_of_one_host_names_it(shop: OrchProject) -> None:
     shop.write({"inventories/dev/hosts/a2.yml": "vars: {v: '{{ nope }}'}\n"})
     assert "'nope' is undefined (on a2)" in shop.orch("lint").err
 
@@ -124,7 +124,7 @@ def test_a_problem_of_one_host_names_it(shop: Project) -> None:
     ],
 )
 def test_a_constant_that_would_fail_in_every_run_is_an_error(
-    shop: Project, step: dict[str, object], what: str
+    shop: OrchProject, step: dict[str, object], what: str
 ) -> None:
     done = shop.write({"tasks/u.yml": json.dumps({"desc": "u", "steps": [step]})}).orch("lint")
     assert done.code == 3
@@ -134,7 +134,7 @@ def test_a_constant_that_would_fail_in_every_run_is_an_error(
     assert run.code in (1, 3), "lint refuses what runs"
 
 
-def test_a_constant_on_a_task_or_an_item_is_judged(shop: Project) -> None:
+def test_a_constant_on_a_task_or_an_item_is_judged(shop: OrchProject) -> None:
     shop.write(
         {
             "tasks/u.yml": "desc: u\nchdir: [a]\nsteps: [{run: id}]\n",
@@ -143,8 +143,8 @@ def test_a_constant_on_a_task_or_an_item_is_judged(shop: Project) -> None:
         }
     )
     err = shop.orch("lint").err
-    for place in ("tasks/u.yml:2:8", "tasks/v.yml:4:", "tasks/v.yml:5:"):
-        assert place in err
+    for location in ("tasks/u.yml:2:8", "tasks/v.yml:4:", "tasks/v.yml:5:"):
+        assert location in err
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_a_constant_on_a_task_or_an_item_is_judged(shop: Project) -> None:
         {"run": "id", "environment": {"A": None, "B": True}},
     ],
 )
-def test_what_can_work_is_no_error(shop: Project, step: dict[str, object]) -> None:
-    variables(shop, "x: /tmp/x")
+def test_what_can_work_is_no_error(shop: OrchProject, step: dict[str, object]) -> None:
+    write_variables(shop, "x: /tmp/x")
     done = shop.write({"tasks/u.yml": json.dumps({"desc": "u", "steps": [step]})}).orch("lint")
     assert (done.code, done.err) == (0, "")
 
 
-def test_a_stage_named_is_judged_alone_but_a_role_may_be_another_ones(shop: Project) -> None:
-    shop.sandbox("b1", stage="one").write(
+def test_a_stage_named_is_judged_alone_but_a_role_may_be_another_ones(shop: OrchProject) -> None:
+    shop.add_sandbox_stage("b1", stage="one").write(
         {
             "inventories/dev/roles/web.yml": "[a1]",
             "inventories/dev/hosts/a1.yml": "vars: {v: '{{ nope }}'}",
@@ -182,7 +182,7 @@ def test_a_stage_named_is_judged_alone_but_a_role_may_be_another_ones(shop: Proj
     assert shop.orch("-s", "dev", "lint").code == 3
 
 
-def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: Project) -> None:
+def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: OrchProject) -> None:
     shop.write(
         {
             "inventories/dev/roles/web.yml": "hosts: [a1]\nnope: 1\n",
@@ -208,7 +208,7 @@ def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: Project) -> None
     ],
 )
 def test_what_a_call_lacks_is_an_error_at_the_users_line(
-    shop: Project, step: str, what: str
+    shop: OrchProject, step: str, what: str
 ) -> None:
     shop.write(
         {
@@ -225,8 +225,8 @@ def test_what_a_call_lacks_is_an_error_at_the_users_line(
         assert "library" not in done.err
 
 
-def test_what_a_stage_or_an_item_may_bring_is_not_missed(shop: Project) -> None:
-    variables(shop, "v: 1").write(
+def test_what_a_stage_or_an_item_may_bring_is_not_missed(shop: OrchProject) -> None:
+    write_variables(shop, "v: 1").write(
         {
             "inventories/dev/roles/web.yml": "hosts: [a1]\ndefaults: {link: {to: /tmp}}\n",
             "tasks/u.yml": "desc: u\nsteps:\n- link: {path: /tmp/x}\n"
@@ -236,7 +236,7 @@ def test_what_a_stage_or_an_item_may_bring_is_not_missed(shop: Project) -> None:
     assert shop.orch("lint").code == 0
 
 
-def test_a_name_that_nothing_defines_is_an_error_where_it_stands(shop: Project) -> None:
+def test_a_name_that_nothing_defines_is_an_error_where_it_stands(shop: OrchProject) -> None:
     shop.write(
         {
             "tasks/u.yml": """\
@@ -250,11 +250,11 @@ def test_a_name_that_nothing_defines_is_an_error_where_it_stands(shop: Project) 
             "tasks/w.yml": "desc: w\nsteps:\n- {run: id, register: later}\n- set: {made: 1}\n",
         }
     )
-    done = variables(shop, "greeting: hello\n  size: 1").orch("lint")
+    done = write_variables(shop, "greeting: hello\n  size: 1").orch("lint")
     assert done.code == 3
-    for name, place in (("greting", "3:16"), ("nwhere", "4:"), ("whn", "5:9"), ("envr", "6:")):
+    for name, location in (("greting", "3:16"), ("nwhere", "4:"), ("whn", "5:9"), ("envr", "6:")):
         assert f"'{name}' is undefined on every host" in done.err
-        assert f"tasks/u.yml:{place}" in done.err
+        assert f"tasks/u.yml:{location}" in done.err
     assert done.err.count("error:") == 4
     assert "did you mean 'greeting'?" in done.err
 
@@ -271,7 +271,7 @@ def test_a_name_that_nothing_defines_is_an_error_where_it_stands(shop: Project) 
         "{{ app.name }}",
     ],
 )
-def test_names_that_may_have_a_value_are_no_error(shop: Project, text: str) -> None:
+def test_names_that_may_have_a_value_are_no_error(shop: OrchProject, text: str) -> None:
     shop.write(
         {
             "tasks/u.yml": f'desc: u\nparams: {{p: {{required: true}}}}\nsteps:\n- run: "echo {text}"\n',
@@ -283,7 +283,7 @@ def test_names_that_may_have_a_value_are_no_error(shop: Project, text: str) -> N
     assert "undefined" not in done.out
 
 
-def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: Project) -> None:
+def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: OrchProject) -> None:
     shop.write(
         {
             "inventories/dev/hosts/a1.yml": "vars: {x: 1}\n",
@@ -301,7 +301,7 @@ def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: Project
     )
 
 
-def test_apps_that_collide_are_an_error(shop: Project) -> None:
+def test_apps_that_collide_are_an_error(shop: OrchProject) -> None:
     shop.write(
         {
             "inventories/dev/apps/blog.yml": "claims: {ports: [80]}\n",
@@ -327,7 +327,7 @@ def test_apps_that_collide_are_an_error(shop: Project) -> None:
 def test_a_variable_of_an_app_that_nothing_uses_is_an_error_with_the_nearest_name(
     tmp_path: Path, variables: str, what: str, hint: str
 ) -> None:
-    project = Project(tmp_path / "project")
+    project = OrchProject(tmp_path / "project")
     assert project.orch("init", str(project.root), cwd=tmp_path).code == 0
     (project.root / "inventories" / "common" / "apps" / "blog.yml").write_text(
         f"vars:\n  deploy_to: ~/apps/blog\n  folder: apps\n  {variables}\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 
-def loaded(project: Project, *words: str) -> set[str]:
+def loaded_modules(project: OrchProject, *words: str) -> set[str]:
     """The modules that a process has loaded when orch ends."""
     script = (
         "import os, sys\n"
@@ -29,18 +29,18 @@ def loaded(project: Project, *words: str) -> set[str]:
     return set(line.split())
 
 
-def test_a_command_without_templates_loads_no_template_language(project: Project) -> None:
+def test_a_command_without_templates_loads_no_template_language(project: OrchProject) -> None:
     project.write(
         {
             "inventories/dev/stage.yml": "connect: {transport: local}",
             "inventories/dev/hosts.yml": "a:",
         }
     )
-    found = loaded(project, "-s", "dev", "exec", "--", "true")
+    found = loaded_modules(project, "-s", "dev", "exec", "--", "true")
     assert "orchestrator.executor.run" in found
     assert not {"jinja2", "rich", "paramiko.transport", "tarfile"} & found
 
 
-def test_the_version_needs_no_inventory(project: Project) -> None:
-    found = loaded(project, "--version")
+def test_the_version_needs_no_inventory(project: OrchProject) -> None:
+    found = loaded_modules(project, "--version")
     assert not {"yaml", "jinja2", "orchestrator.inventory", "orchestrator.planner"} & found

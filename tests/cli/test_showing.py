@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 
 @pytest.fixture
-def shop(project: Project) -> Project:
-    return project.sandbox("a1", "a2").write(
+def shop(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1", "a2").write(
         {
             "inventories/common/stage.yml": "vars: {size: 1, opts: {a: 1, b: 1}}\n",
             "inventories/dev/roles/web.yml": "hosts: [a1]\nvars: {opts: {b: 2}}\n",
@@ -26,7 +26,9 @@ def shop(project: Project) -> Project:
     )
 
 
-def test_vars_shows_rendered_values_and_origin_shows_who_set_them_over_whom(shop: Project) -> None:
+def test_vars_shows_rendered_values_and_origin_shows_who_set_them_over_whom(
+    shop: OrchProject,
+) -> None:
     shown = json.loads(shop.orch("-s", "dev", "vars", "a1", "--json").out)
     assert shown == {"size": 3, "who": "a1", "opts": {"a": 1, "b": 2}}
     origin = shop.orch("-s", "dev", "vars", "a1", "--origin", "-e", "size=9").out.splitlines()
@@ -39,20 +41,20 @@ def test_vars_shows_rendered_values_and_origin_shows_who_set_them_over_whom(shop
     assert "opts.a: 1  inventories/common/stage.yml:1:27" in origin
 
 
-def test_vars_of_an_unknown_host_names_the_nearest(shop: Project) -> None:
+def test_vars_of_an_unknown_host_names_the_nearest(shop: OrchProject) -> None:
     done = shop.orch("-s", "dev", "vars", "a11")
     assert done.code == 3
     assert "did you mean 'a1'?" in done.err
 
 
-def test_doc_explains_params_and_gives_an_example(shop: Project) -> None:
+def test_doc_explains_params_and_gives_an_example(shop: OrchProject) -> None:
     done = shop.orch("doc", "t")
     for text in ("t: Does t", "n (int, required)", "How many", "orch -s STAGE run t n=…"):
         assert text in done.out
 
 
 def test_lint_finds_roles_that_no_stage_has_and_notes_what_may_read_as_an_option(
-    shop: Project,
+    shop: OrchProject,
 ) -> None:
     shop.write({"tasks/u.yml": "desc: u\nroles: [wbe]\nsteps: [{run: 'true'}]\n"})
     done = shop.orch("lint")
@@ -79,7 +81,7 @@ def test_lint_finds_roles_that_no_stage_has_and_notes_what_may_read_as_an_option
     ],
 )
 def test_lint_notes_where_a_value_may_mean_more_than_a_word(
-    shop: Project, source: str, noted: str
+    shop: OrchProject, source: str, noted: str
 ) -> None:
     task = json.dumps({"desc": "d", "steps": [{"run": source}]})
     (shop.root / "tasks/t.yml").unlink()
@@ -88,7 +90,7 @@ def test_lint_notes_where_a_value_may_mean_more_than_a_word(
     assert noted or "note" not in out
 
 
-def test_hosts_lists_what_the_limit_selects(shop: Project) -> None:
+def test_hosts_lists_what_the_limit_selects(shop: OrchProject) -> None:
     rows = json.loads(shop.orch("-s", "dev", "hosts", "-l", "web", "--json").out)
     assert [(row["host"], row["roles"]) for row in rows] == [("a1", ["web"])]
 
@@ -110,7 +112,7 @@ def test_hosts_lists_what_the_limit_selects(shop: Project) -> None:
     ],
 )
 def test_the_shell_completes_stages_tasks_hosts_and_verbs(
-    shop: Project, words: str, found: set[str]
+    shop: OrchProject, words: str, found: set[str]
 ) -> None:
     shop.write({"inventories/dev/apps/blog.yml": "roles: [web]\n"})
     parts = words.split(" ")
@@ -121,21 +123,21 @@ def test_the_shell_completes_stages_tasks_hosts_and_verbs(
     assert completed == found
 
 
-def test_every_verb_has_help(project: Project) -> None:
+def test_every_verb_has_help(project: OrchProject) -> None:
     listed = project.orch("--help").out
     for verb in ("run", "exec", "plan", "stages", "hosts", "tasks", "doc", "vars", "lint"):
         assert f"  {verb} " in listed
         assert project.orch(verb, "--help").code == 0
 
 
-def test_an_unknown_verb_is_told_how_to_run_a_task(shop: Project) -> None:
+def test_an_unknown_verb_is_told_how_to_run_a_task(shop: OrchProject) -> None:
     done = shop.orch("-s", "dev", "t")
     assert done.code == 2
     assert "orch -s STAGE run t" in done.err
 
 
-def protected(project: Project) -> Project:
-    return project.sandbox("a1").write(
+def protected(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").write(
         {
             "inventories/dev/stage.yml": "protected: true\nconnect: {transport: sandbox}\n",
             "tasks/change.yml": "steps: [{run: touch made}]\n",
@@ -144,7 +146,7 @@ def protected(project: Project) -> Project:
     )
 
 
-def test_a_protected_stage_is_not_changed_without_an_answer(project: Project) -> None:
+def test_a_protected_stage_is_not_changed_without_an_answer(project: OrchProject) -> None:
     protected(project)
     done = project.orch("-s", "dev", "run", "change")
     assert done.code == 2
@@ -155,7 +157,7 @@ def test_a_protected_stage_is_not_changed_without_an_answer(project: Project) ->
 
 
 @pytest.mark.parametrize(("answer", "code"), [("dev\n", 0), ("yes\n", 2), ("\n", 2)])
-def test_a_protected_stage_asks_for_its_name(project: Project, answer: str, code: int) -> None:
+def test_a_protected_stage_asks_for_its_name(project: OrchProject, answer: str, code: int) -> None:
     protected(project)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -175,24 +177,24 @@ def test_a_protected_stage_asks_for_its_name(project: Project, answer: str, code
     assert "'dev' is protected. This would run change\non 1 host: a1" in err
 
 
-def test_doc_without_a_name_lists_the_modules(project: Project) -> None:
+def test_doc_without_a_name_lists_the_modules(project: OrchProject) -> None:
     done = project.orch("doc")
     assert done.code == 0
     assert "template" in done.out
     assert len(done.out.splitlines()) > 20
 
 
-def test_origins_are_json_for_programs(shop: Project) -> None:
+def test_origins_are_json_for_programs(shop: OrchProject) -> None:
     words = ("-s", "dev", "vars", "a1", "--origin", "--json", "-e", "size=9")
     found = json.loads(shop.orch(*words).out)
     common = {"value": 1, "file": "inventories/common/stage.yml", "line": 1, "column": 14}
     own = {"value": "{{ 2 + 1 }}", "file": "inventories/dev/hosts/a1.yml", "line": 1, "column": 14}
-    given = {"value": "9", "file": "<command line>", "line": None, "column": None}
-    assert found["size"] == {**given, "overrides": [own, common]}
+    arguments = {"value": "9", "file": "<command line>", "line": None, "column": None}
+    assert found["size"] == {**arguments, "overrides": [own, common]}
     assert found["connect.transport"]["value"] == "sandbox"
 
 
-def test_vars_of_an_app_are_what_a_run_for_it_sees(shop: Project) -> None:
+def test_vars_of_an_app_are_what_a_run_for_it_sees(shop: OrchProject) -> None:
     shop.write(
         {
             "inventories/common/apps/blog.yml": "roles: [web]\nvars: {size: 5, who: '{{ app.name }}'}\n"
@@ -214,7 +216,7 @@ def test_vars_of_an_app_are_what_a_run_for_it_sees(shop: Project) -> None:
     assert "did you mean 'blog'?" in unknown.err
 
 
-def test_lock_takes_only_options_that_mean_something_to_it(shop: Project) -> None:
+def test_lock_takes_only_options_that_mean_something_to_it(shop: OrchProject) -> None:
     help_text = shop.orch("lock", "--help").out
     for option in ("--check", "--exit-code", "--keep-going", "--unreachable"):
         assert option not in help_text

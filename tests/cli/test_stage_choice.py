@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 UNAME = {"tasks/uname.yml": "steps:\n  - run: uname\n    readonly: true\n"}
 
 
 @pytest.fixture
-def two(project: Project) -> Project:
-    return project.sandbox("a1").sandbox("b1", stage="prod").write(UNAME)
+def two(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").add_sandbox_stage("b1", stage="prod").write(UNAME)
 
 
 def test_without_a_stage_the_refusal_lists_them_and_repeats_the_task_not_the_last_word(
-    two: Project,
+    two: OrchProject,
 ) -> None:
     done = two.orch("run", "uname", "FOO=bar")
     assert done.code == 2
@@ -23,45 +23,47 @@ def test_without_a_stage_the_refusal_lists_them_and_repeats_the_task_not_the_las
     assert "Please specify one of: dev, prod (e.g. `orch -s dev run uname" in done.err
 
 
-def test_the_example_in_the_refusal_can_be_run_as_it_stands(two: Project) -> None:
+def test_the_example_in_the_refusal_can_be_run_as_it_stands(two: OrchProject) -> None:
     done = two.orch("exec", "--", "echo", "a b")
     assert "`orch -s dev exec -- echo 'a b''" in done.err
 
 
-def test_without_any_stage_it_says_where_it_looked_and_how_to_make_one(project: Project) -> None:
+def test_without_any_stage_it_says_where_it_looked_and_how_to_make_one(
+    project: OrchProject,
+) -> None:
     done = project.write(UNAME).orch("run", "uname")
     assert done.code == 2
     assert "no stages" in done.err
     assert "mkdir -p inventories/dev/hosts" in done.err
 
 
-def test_without_a_project_it_says_so(project: Project) -> None:
+def test_without_a_project_it_says_so(project: OrchProject) -> None:
     done = project.orch("stages", cwd=project.root.parent)
     assert done.code == 2
     assert "holds `inventories/`" in done.err
 
 
-def test_a_stage_named_twice_is_a_usage_error(two: Project) -> None:
+def test_a_stage_named_twice_is_a_usage_error(two: OrchProject) -> None:
     done = two.orch("-s", "dev", "run", "uname", "-s", "prod")
     assert done.code == 2
     assert "dev and prod" in done.err
 
 
-def test_a_stage_in_the_wrong_case_is_told_with_the_right_one(two: Project) -> None:
+def test_a_stage_in_the_wrong_case_is_told_with_the_right_one(two: OrchProject) -> None:
     done = two.orch("-s", "Dev", "run", "uname")
     assert done.code == 2
     assert "did you mean 'dev'?" in done.err
 
 
-def test_a_default_stage_is_used_and_said(two: Project) -> None:
+def test_a_default_stage_is_used_and_said(two: OrchProject) -> None:
     two.write({"inventories/common/stage.yml": "default_stage: dev\n"})
     done = two.orch("run", "uname", "--json")
     assert done.code == 0
-    assert list(done.rows) == ["a1"]
+    assert list(done.host_rows) == ["a1"]
     assert "Defaulting to dev" in done.err
 
 
-def test_a_default_stage_that_does_not_exist_is_an_error_only_when_used(two: Project) -> None:
+def test_a_default_stage_that_does_not_exist_is_an_error_only_when_used(two: OrchProject) -> None:
     two.write({"inventories/common/stage.yml": "default_stage: nope\n"})
     assert two.orch("-s", "dev", "run", "uname").code == 0
     used = two.orch("run", "uname")
@@ -72,10 +74,10 @@ def test_a_default_stage_that_does_not_exist_is_an_error_only_when_used(two: Pro
     assert "'nope' does not exist" in lint.err
 
 
-def test_the_environment_names_a_stage_and_the_option_wins(two: Project) -> None:
-    assert list(two.orch("run", "uname", "--json", ORCH_STAGE="prod").rows) == ["b1"]
+def test_the_environment_names_a_stage_and_the_option_wins(two: OrchProject) -> None:
+    assert list(two.orch("run", "uname", "--json", ORCH_STAGE="prod").host_rows) == ["b1"]
     done = two.orch("-s", "dev", "run", "uname", "--json", ORCH_STAGE="prod")
-    assert list(done.rows) == ["a1"]
+    assert list(done.host_rows) == ["a1"]
 
 
 @pytest.mark.parametrize(
@@ -88,20 +90,20 @@ def test_the_environment_names_a_stage_and_the_option_wins(two: Project) -> None
     ],
 )
 def test_options_choose_the_same_hosts_wherever_they_stand(
-    two: Project, words: tuple[str, ...]
+    two: OrchProject, words: tuple[str, ...]
 ) -> None:
     two.write({"inventories/dev/hosts/a2.yml": ""})
     done = two.orch(*words)
-    assert (done.code, list(done.rows)) == (0, ["a1"])
+    assert (done.code, list(done.host_rows)) == (0, ["a1"])
 
 
-def test_stage_is_no_variable(two: Project) -> None:
+def test_stage_is_no_variable(two: OrchProject) -> None:
     done = two.orch("-s", "dev", "run", "uname", "-e", "stage=prod")
     assert done.code == 2
     assert "a stage is named with -s STAGE" in done.err
 
 
-def test_a_broken_stage_does_not_keep_others_from_working(two: Project) -> None:
+def test_a_broken_stage_does_not_keep_others_from_working(two: OrchProject) -> None:
     two.write({"inventories/prod/stage.yml": "desc: [\n"})
     assert two.orch("-s", "dev", "run", "uname").code == 0
     listed = two.orch("stages")
@@ -115,7 +117,7 @@ def test_a_broken_stage_does_not_keep_others_from_working(two: Project) -> None:
 
 @pytest.mark.parametrize("limit", ["", "a2", "web:!prodution", "!a1"])
 def test_a_limit_that_means_nothing_is_an_error_and_never_every_host(
-    two: Project, limit: str
+    two: OrchProject, limit: str
 ) -> None:
     two.write({"inventories/dev/roles/web.yml": "[a1]\n"})
     done = two.orch("-s", "dev", "run", "uname", "--limit", limit)
@@ -123,18 +125,18 @@ def test_a_limit_that_means_nothing_is_an_error_and_never_every_host(
     assert done.out == ""
 
 
-def test_exec_refuses_to_guess_which_words_are_options(two: Project) -> None:
+def test_exec_refuses_to_guess_which_words_are_options(two: OrchProject) -> None:
     done = two.orch("-s", "dev", "exec", "ls", "-l", "a1")
     assert done.code == 2
     assert "write `--` before the command" in done.err
 
 
-def test_exec_hands_on_each_word_as_it_stands(two: Project) -> None:
+def test_exec_hands_on_each_word_as_it_stands(two: OrchProject) -> None:
     words = ("a b", "$(id)", "`id`", "{{ host.name }}", "-n", "'", '"', "*", "a\nb", "")
     done = two.orch("-s", "dev", "exec", "--json", "--", "printf", r"<%s>\n", *words)
-    assert done.steps("a1")[0]["stdout"].rstrip("\n") == "\n".join(f"<{w}>" for w in words)
+    assert done.host_steps("a1")[0]["stdout"].rstrip("\n") == "\n".join(f"<{w}>" for w in words)
 
 
-def test_a_single_word_of_exec_is_shell_text(two: Project) -> None:
+def test_a_single_word_of_exec_is_shell_text(two: OrchProject) -> None:
     done = two.orch("-s", "dev", "exec", "--json", "--", "echo one two | wc -w")
-    assert done.steps("a1")[0]["stdout"].strip() == "2"
+    assert done.host_steps("a1")[0]["stdout"].strip() == "2"

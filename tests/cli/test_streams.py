@@ -10,20 +10,22 @@ from typing import Any
 
 import pytest
 
-from tests.projects import TIMEOUT, Project
+from tests.projects import TIMEOUT, OrchProject
 
 SLEEP = 86_431
 
 
 @pytest.fixture
-def three(project: Project) -> Project:
+def three(project: OrchProject) -> OrchProject:
     task = f"steps:\n- run: echo hi; echo oh >&2\n- run: sleep {SLEEP}\n"
-    return project.sandbox("a1", "a2", "a3").write(
+    return project.add_sandbox_stage("a1", "a2", "a3").write(
         {"tasks/t.yml": task, "tasks/short.yml": "steps: [{run: echo hi}]\n"}
     )
 
 
-def shell(project: Project, args: str, redirect: str) -> subprocess.CompletedProcess[str]:
+def run_redirected(
+    project: OrchProject, args: str, redirect: str
+) -> subprocess.CompletedProcess[str]:
     """Run orch with the shell's redirections."""
     done = subprocess.run(
         ["bash", "-c", f'"$0" -m orchestrator {args} {redirect}', sys.executable],
@@ -40,7 +42,7 @@ def shell(project: Project, args: str, redirect: str) -> subprocess.CompletedPro
     return done
 
 
-def logged(project: Project) -> list[dict[str, Any]]:
+def journal_events(project: OrchProject) -> list[dict[str, Any]]:
     """The events of the only run, as its journal has them."""
     (log,) = project.root.glob(".orch/runs/*/events.jsonl")
     return [json.loads(line) for line in log.read_text().splitlines()]
@@ -57,20 +59,20 @@ WHY = {
 @pytest.mark.parametrize("args", SHOWING)
 @pytest.mark.parametrize("redirect", [">&-", ">/dev/full"])
 def test_a_verb_that_cannot_write_says_why_in_one_line_and_fails(
-    three: Project, args: str, redirect: str
+    three: OrchProject, args: str, redirect: str
 ) -> None:
-    done = shell(three, args, redirect)
+    done = run_redirected(three, args, redirect)
     assert (done.returncode, done.stderr) == (1, WHY[redirect])
 
 
-def test_much_text_is_no_exception(three: Project) -> None:
+def test_much_text_is_no_exception(three: OrchProject) -> None:
     three.write({"tasks/t.yml": f"steps: [{{run: 'echo {'x' * 100_000}'}}]\n"})
-    done = shell(three, "-s dev plan t", ">/dev/full")
+    done = run_redirected(three, "-s dev plan t", ">/dev/full")
     assert (done.returncode, done.stderr) == (1, WHY[">/dev/full"])
 
 
 @pytest.mark.parametrize("args", ["-s dev plan short", "completion bash"])
-def test_a_reader_that_left_is_no_news(three: Project, args: str) -> None:
+def test_a_reader_that_left_is_no_news(three: OrchProject, args: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stdout:
@@ -85,34 +87,34 @@ def test_a_reader_that_left_is_no_news(three: Project, args: str) -> None:
 @pytest.mark.parametrize("option", ["", "--json"])
 @pytest.mark.parametrize("redirect", list(WHY))
 def test_a_run_that_cannot_write_is_cancelled_in_order_and_says_why_once(
-    three: Project, option: str, redirect: str
+    three: OrchProject, option: str, redirect: str
 ) -> None:
-    done = shell(three, f"-s dev run t {option}", redirect)
+    done = run_redirected(three, f"-s dev run t {option}", redirect)
     assert done.returncode == 130
     assert done.stderr.count(WHY[redirect]) == 1
-    assert logged(three)[-1]["event"] == "run_finished"
+    assert journal_events(three)[-1]["event"] == "run_finished"
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full", "<&- 2>&-", "2> >(:)"])
 @pytest.mark.parametrize("option", ["", "--json"])
 def test_a_stderr_that_takes_nothing_stops_nothing(
-    three: Project, option: str, redirect: str
+    three: OrchProject, option: str, redirect: str
 ) -> None:
-    done = shell(three, f"-s dev run short -v {option}", redirect)
+    done = run_redirected(three, f"-s dev run short -v {option}", redirect)
     assert (done.returncode, done.stderr) == (0, "")
     assert ("run_finished" if option else "3 hosts: 3 changed") in done.stdout
 
 
 @pytest.mark.parametrize("redirect", [">&- 2>&-", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"])
-def test_where_nothing_can_be_said_the_exit_code_says_it(three: Project, redirect: str) -> None:
-    assert shell(three, "-s dev run t", redirect).returncode == 130
-    assert shell(three, "stages", redirect).returncode == 1
-    assert shell(three, "doc nope", redirect).returncode == 3
-    assert shell(three, "nope", redirect).returncode == 2
+def test_where_nothing_can_be_said_the_exit_code_says_it(three: OrchProject, redirect: str) -> None:
+    assert run_redirected(three, "-s dev run t", redirect).returncode == 130
+    assert run_redirected(three, "stages", redirect).returncode == 1
+    assert run_redirected(three, "doc nope", redirect).returncode == 3
+    assert run_redirected(three, "nope", redirect).returncode == 2
 
 
-def test_what_a_step_opens_never_lands_in_a_closed_streams_place(three: Project) -> None:
+def test_what_a_step_opens_never_lands_in_a_closed_streams_place(three: OrchProject) -> None:
     """A log or a connection with number 1 or 2 would be written over by whoever prints."""
-    done = shell(three, "-s dev run short", ">&- 2>&-")
+    done = run_redirected(three, "-s dev run short", ">&- 2>&-")
     assert done.returncode == 130
-    assert logged(three)[0]["event"] == "run_started"
+    assert journal_events(three)[0]["event"] == "run_started"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
-    return project.sandbox("a1").write(
+def one(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").write(
         {
             "inventories/common/stage.yml": "vars: {size: 1, opts: {a: 1, b: 1}}\n",
             "tasks/t.yml": "params: {n: {default: d}, l: {type: list, default: []}}\n"
@@ -18,20 +18,22 @@ def one(project: Project) -> Project:
     )
 
 
-def said(done: Done) -> str:
+def step_outputs(done: OrchResult) -> str:
     assert done.code == 0, done.err
-    return str(done.steps("a1")[0]["stdout"])
+    return str(done.host_steps("a1")[0]["stdout"])
 
 
-def test_e_sets_variables_over_the_inventorys_and_text_is_never_a_template(one: Project) -> None:
+def test_e_sets_variables_over_the_inventorys_and_text_is_never_a_template(
+    one: OrchProject,
+) -> None:
     done = one.orch("-s", "dev", "run", "t", "-e", "size={{ run.id }} $(id)", "--json")
-    assert said(done) == "d|{{ run.id }} $(id)|1|1|"
+    assert step_outputs(done) == "d|{{ run.id }} $(id)|1|1|"
 
 
-def test_e_reads_a_file_as_the_inventory_is_read(one: Project) -> None:
+def test_e_reads_a_file_as_the_inventory_is_read(one: OrchProject) -> None:
     one.write({"more.yml": "size: '{{ 2 + 3 }}'\nopts: {b: 2}\n"})
     done = one.orch("-s", "dev", "run", "t", "-e", "@more.yml", "-e", "n=x", "--json")
-    assert said(done) == "x|5|1|2|"
+    assert step_outputs(done) == "x|5|1|2|"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_e_reads_a_file_as_the_inventory_is_read(one: Project) -> None:
     ],
 )
 def test_words_that_make_no_sense_are_refused_before_anything_runs(
-    one: Project, args: tuple[str, ...], code: int, word: str
+    one: OrchProject, args: tuple[str, ...], code: int, word: str
 ) -> None:
     done = one.orch("-s", "dev", "run", "t", *args)
     assert done.code == code
@@ -55,7 +57,7 @@ def test_words_that_make_no_sense_are_refused_before_anything_runs(
     assert not (one.root / ".orch").exists()
 
 
-def test_an_argument_before_any_task_is_refused(one: Project) -> None:
+def test_an_argument_before_any_task_is_refused(one: OrchProject) -> None:
     done = one.orch("-s", "dev", "run", "n=1", "t")
     assert done.code == 2
     assert "stands before any task" in done.err
@@ -64,6 +66,6 @@ def test_an_argument_before_any_task_is_refused(one: Project) -> None:
 @pytest.mark.parametrize(
     ("text", "words"), [("a,b c", "a|b c|"), ("[a, 'b, c']", "a|b, c|"), ("", ""), ("x", "x|")]
 )
-def test_a_list_is_given_by_commas_or_as_yaml(one: Project, text: str, words: str) -> None:
+def test_a_list_is_given_by_commas_or_as_yaml(one: OrchProject, text: str, words: str) -> None:
     done = one.orch("-s", "dev", "run", "t", f"l={text}", "--json")
-    assert said(done).removeprefix("d|1|1|1|") == words
+    assert step_outputs(done).removeprefix("d|1|1|1|") == words

@@ -6,89 +6,98 @@ import re
 
 import pytest
 
-from orchestrator.model.command import Command
-from orchestrator.remote_shell import How, Lost, Session
+from orchestrator.model.command import StepCommand
+from orchestrator.remote_shell import EndReason, SessionLostError, ShellSession
 from tests.session.heard import (
-    Heard,
-    Overheard,
-    Running,
-    cmdlines,
-    environments,
-    processes,
-    run,
-    until,
+    PipelineThread,
+    RecordingChannel,
+    RecordingListener,
+    process_arguments,
+    process_environments,
+    processes_with,
+    run_pipeline,
+    wait_until,
 )
 
 
-def spoken(channel: Overheard) -> str:
+def session_nonce(channel: RecordingChannel) -> str:
     """The session's nonce."""
     found = re.search(rb"o_nonce=([0-9a-f]{16})''([0-9a-f]{16});", channel.written)
     assert found
     return (found[1] + found[2]).decode()
 
 
-def test_marker_follows_a_partial_line_and_adds_nothing(session: Session) -> None:
-    heard = run(session, *(Command(n, "printf x; printf y >&2") for n in range(1, 9)))
-    assert {heard.out(n) for n in range(1, 9)} == {b"x"}
-    assert {heard.err(n) for n in range(1, 9)} == {b"y"}
+def test_marker_follows_a_partial_line_and_adds_nothing(session: ShellSession) -> None:
+    recording = run_pipeline(
+        session, *(StepCommand(n, "printf x; printf y >&2") for n in range(1, 9))
+    )
+    assert {recording.stdout_of(n) for n in range(1, 9)} == {b"x"}
+    assert {recording.stderr_of(n) for n in range(1, 9)} == {b"y"}
 
 
-def test_markers_stand_inside_a_background_child_s_output(session: Session, mark: str) -> None:
+def test_markers_stand_inside_a_background_child_s_output(session: ShellSession, mark: str) -> None:
     flood = "(while :; do printf 'noise without an end '; printf 'and more ' >&2; done) & echo $!"
-    heard = run(session, Command(1, flood))
-    number = re.search(rb"\d+\n", heard.out(1))
+    recording = run_pipeline(session, StepCommand(1, flood))
+    number = re.search(rb"\d+\n", recording.stdout_of(1))
     assert number
     pid = int(number[0])
-    heard = run(
-        session, *(Command(n, f"echo {n}.") for n in range(2, 10)), Command(99, f"kill {pid}")
+    recording = run_pipeline(
+        session,
+        *(StepCommand(n, f"echo {n}.") for n in range(2, 10)),
+        StepCommand(99, f"kill {pid}"),
     )
-    assert [heard.endings[n].how for n in range(2, 10)] == [How.DONE] * 8
+    assert [recording.endings[n].end_reason for n in range(2, 10)] == [EndReason.DONE] * 8
     for n in range(2, 10):
-        assert b"%d." % n in heard.out(n)
-    everything = b"".join(heard.data.values())
+        assert b"%d." % n in recording.stdout_of(n)
+    everything = b"".join(recording.data.values())
     left = re.sub(rb"noise without an end |and more |\d\.\n", b"", everything)
     assert len(left) < 100  # partial words at the ends of pieces, no marker
 
 
-def test_lookalikes_are_output(session: Session, channel: Overheard) -> None:
-    run(session)
-    nonce = spoken(channel)
+def test_lookalikes_are_output(session: ShellSession, channel: RecordingChannel) -> None:
+    run_pipeline(session)
+    nonce = session_nonce(channel)
     fakes = [f"{nonce[:-1]} E 1 done 0 0 1", f"{'0' * 32} E 1 done 0 0 1", f"{nonce[::-1]} S"]
     half = nonce[:20]
     text = (
         "".join(f"echo '{fake}'; echo '{fake}' >&2;" for fake in fakes) + f"printf {half}; exit 5"
     )
-    heard = run(session, Command(1, text))
-    assert heard.endings[1].exit_status == 5
+    recording = run_pipeline(session, StepCommand(1, text))
+    assert recording.endings[1].exit_status == 5
     shown = "".join(f"{fake}\n" for fake in fakes)
-    assert heard.out(1).decode() == shown + half
-    assert heard.err(1).decode() == shown
+    assert recording.stdout_of(1).decode() == shown + half
+    assert recording.stderr_of(1).decode() == shown
 
 
 def test_nonce_and_text_are_in_no_argv_and_no_environment(
-    session: Session, channel: Overheard, mark: str
+    session: ShellSession, channel: RecordingChannel, mark: str
 ) -> None:
     secret = "hunter" + mark[6:]
     text = f": {secret}\nsleep {mark} | cat; :"
-    running = Running(session, Command(1, text, stdin=secret, guard=f": {secret}", timeout=600))
-    until(lambda: processes(mark), "the step")
-    nonce = spoken(channel).encode()
-    pages = [page for _, page in [*cmdlines(), *environments()]]
+    running = PipelineThread(
+        session, StepCommand(1, text, stdin=secret, guard=f": {secret}", timeout=600)
+    )
+    wait_until(lambda: processes_with(mark), "the step")
+    nonce = session_nonce(channel).encode()
+    pages = [page for _, page in [*process_arguments(), *process_environments()]]
     assert not [page for page in pages if nonce in page or secret.encode() in page]
     session.cancel()
-    running.over()
+    running.wait()
 
 
 @pytest.mark.parametrize("forged", ["X 1", "S", "E 2 done 0 0 1", "E 1 done 0 0 1", "R"])
 def test_forged_marker_is_a_loss_and_never_a_success(
-    session: Session, channel: Overheard, mark: str, forged: str
+    session: ShellSession, channel: RecordingChannel, mark: str, forged: str
 ) -> None:
-    run(session)
-    nonce = spoken(channel)  # which no step can know
-    heard = Heard()
+    run_pipeline(session)
+    nonce = session_nonce(channel)  # which no step can know
+    recording = RecordingListener()
     forge = f"printf '{nonce} {forged}\\n'; sleep {mark}"
-    with pytest.raises(Lost) as lost:
-        session.run([Command(1, forge, timeout=0.8, ignore=True), Command(2, "echo no")], heard)
+    with pytest.raises(SessionLostError) as lost:
+        session.run(
+            [StepCommand(1, forge, timeout=0.8, ignore_failure=True), StepCommand(2, "echo no")],
+            recording,
+        )
     assert lost.value.step in (1, None)
-    assert not [e for e in heard.endings.values() if e.how is How.DONE]
-    until(lambda: not processes(mark), "the step's end")
+    assert not [e for e in recording.endings.values() if e.end_reason is EndReason.DONE]
+    wait_until(lambda: not processes_with(mark), "the step's end")

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.remote_shell.transfer import (
-    PIECE,
-    Failure,
+    PIECE_BYTES,
     TransferError,
-    opening,
+    TransferFailure,
     receive,
     send,
-    staging,
+    transfer_command,
+    upload_stage_script,
 )
-from tests.session.heard import PATIENCE, Overheard
+from tests.session.heard import WAIT_TIMEOUT, RecordingChannel
 
 SOME = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -33,28 +33,28 @@ PIECES = st.one_of(
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60)
 
 
-def never() -> bool:
+def never_stop() -> bool:
     return False
 
 
-def put(connection: Connection, script: str, *pieces: bytes) -> str:
-    return send(connection.open(), script, pieces, timeout=PATIENCE, stopping=never)
+def send_pieces(connection: Connection, script: str, *pieces: bytes) -> str:
+    return send(connection.open(), script, pieces, timeout=WAIT_TIMEOUT, stopping=never_stop)
 
 
-def fetched(connection: Connection, script: str) -> bytes:
+def fetch_output(connection: Connection, script: str) -> bytes:
     got: list[bytes] = []
-    receive(connection.open(), script, got.append, timeout=PATIENCE, stopping=never)
+    receive(connection.open(), script, got.append, timeout=WAIT_TIMEOUT, stopping=never_stop)
     return b"".join(got)
 
 
-def failed(connection: Connection, script: str, *pieces: bytes) -> TransferError:
+def failed_transfer(connection: Connection, script: str, *pieces: bytes) -> TransferError:
     with pytest.raises(TransferError) as caught:
-        put(connection, script, *pieces)
+        send_pieces(connection, script, *pieces)
     return caught.value
 
 
-def in_pieces(data: bytes) -> Iterator[bytes]:
-    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+def split_data(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
 
 
 @SOME
@@ -63,9 +63,9 @@ def test_any_bytes_arrive_as_they_are_and_come_back(
     connection: Connection, tmp_path: Path, pieces: list[bytes]
 ) -> None:
     file, data = tmp_path / "file", b"".join(pieces)
-    assert put(connection, f"exec cat >{file}", *pieces) == ""
+    assert send_pieces(connection, f"exec cat >{file}", *pieces) == ""
     assert file.read_bytes() == data
-    assert fetched(connection, f"exec cat {file}") == data
+    assert fetch_output(connection, f"exec cat {file}") == data
     assert not list(tmp_path.rglob("ran"))
 
 
@@ -74,7 +74,7 @@ def test_staged_file_is_whole_and_nobody_else_s(
     connection: Connection, tmp_path: Path, size: int
 ) -> None:
     data, file = os.urandom(size), tmp_path / "it's a file"
-    put(connection, staging(str(file), size), *in_pieces(data))
+    send_pieces(connection, upload_stage_script(str(file), size), *split_data(data))
     assert file.read_bytes() == data
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -84,8 +84,10 @@ def test_staged_file_of_another_size_is_none(
     connection: Connection, tmp_path: Path, off: int
 ) -> None:
     file = tmp_path / "file"
-    error = failed(connection, staging(str(file), 100_000 + off), bytes(100_000))
-    assert error.how is Failure.EXIT
+    error = failed_transfer(
+        connection, upload_stage_script(str(file), 100_000 + off), bytes(100_000)
+    )
+    assert error.failure is TransferFailure.EXIT
     assert f"there came 100000 bytes of {100_000 + off}" in str(error)
     assert not file.exists()
 
@@ -94,14 +96,22 @@ def test_staged_file_of_another_size_is_none(
 def test_cut_is_never_taken_for_the_end(connection: Connection, tmp_path: Path, sent: int) -> None:
     file = tmp_path / "file"
     for script, how in (
-        (f"exec cat >{file}", Failure.CUT),  # as far as the host knows, all is well
-        (staging(str(file), 100_000), Failure.EXIT),
+        (f"exec cat >{file}", TransferFailure.CUT),  # as far as the host knows, all is well
+        (upload_stage_script(str(file), 100_000), TransferFailure.EXIT),
     ):
-        channel = Overheard(connection.open(), len(opening("n" * 32, script, reads=True)) + sent)
+        channel = RecordingChannel(
+            connection.open(), len(transfer_command("n" * 32, script, reads=True)) + sent
+        )
         with pytest.raises(TransferError) as caught:
-            send(channel, script, in_pieces(bytes(100_000)), timeout=PATIENCE, stopping=never)
-        assert caught.value.how is how
-        if how is Failure.CUT:
+            send(
+                channel,
+                script,
+                split_data(bytes(100_000)),
+                timeout=WAIT_TIMEOUT,
+                stopping=never_stop,
+            )
+        assert caught.value.failure is how
+        if how is TransferFailure.CUT:
             assert file.stat().st_size == sent
     assert not file.exists()
 
@@ -114,8 +124,8 @@ def test_connection_s_end_in_the_middle_is_a_cut(connection: Connection, tmp_pat
 
     channel = connection.open()
     with pytest.raises(TransferError) as caught:
-        send(channel, f"cat >{tmp_path}/file", data(), timeout=PATIENCE, stopping=never)
-    assert caught.value.how is Failure.CUT
+        send(channel, f"cat >{tmp_path}/file", data(), timeout=WAIT_TIMEOUT, stopping=never_stop)
+    assert caught.value.failure is TransferFailure.CUT
 
 
 def test_cut_output_is_no_end_either(connection: Connection) -> None:
@@ -124,7 +134,11 @@ def test_cut_output_is_no_end_either(connection: Connection) -> None:
 
     with pytest.raises(TransferError):
         receive(
-            connection.open(), "echo x; sleep 1; echo y", take, timeout=PATIENCE, stopping=never
+            connection.open(),
+            "echo x; sleep 1; echo y",
+            take,
+            timeout=WAIT_TIMEOUT,
+            stopping=never_stop,
         )
 
 
@@ -132,23 +146,23 @@ def test_cut_output_is_no_end_either(connection: Connection) -> None:
 @given(text=TEXTS)
 def test_script_may_hold_any_text(connection: Connection, text: str) -> None:
     word = "'" + text.replace("'", "'\\''") + "'"
-    assert fetched(connection, f"printf %s {word}") == text.encode()
+    assert fetch_output(connection, f"printf %s {word}") == text.encode()
 
 
 def test_script_is_seen_in_no_process_list(connection: Connection) -> None:
-    said = fetched(connection, "cat /proc/[0-9]*/cmdline; : not in 's33n'")
-    assert said
-    assert b"s33n" not in said
+    output = fetch_output(connection, "cat /proc/[0-9]*/cmdline; : not in 's33n'")
+    assert output
+    assert b"s33n" not in output
 
 
 def test_long_script(connection: Connection) -> None:
     script = "".join(f"x={n}\n" for n in range(40_000))
-    assert put(connection, script + "cat; echo $x", b"data ") == "data 39999\n"
+    assert send_pieces(connection, script + "cat; echo $x", b"data ") == "data 39999\n"
 
 
 def test_failure_tells_status_and_stderr_and_stops_the_data(connection: Connection) -> None:
-    error = failed(connection, "echo no room >&2; exit 7", *[bytes(PIECE)] * 160)
-    assert (error.how, error.exit_status) == (Failure.EXIT, 7)
+    error = failed_transfer(connection, "echo no room >&2; exit 7", *[bytes(PIECE_BYTES)] * 160)
+    assert (error.failure, error.exit_status) == (TransferFailure.EXIT, 7)
     assert "no room" in str(error)
 
 
@@ -158,8 +172,10 @@ def test_data_that_is_not_read_is_never_run_and_is_a_failure(
     connection: Connection, tmp_path: Path, script: str, size: int
 ) -> None:
     ran = tmp_path / "ran"
-    error = failed(connection, script, b"a\n", bytes(size), f"\ntouch {ran}\n".encode() * 9000)
-    assert error.how is Failure.EXIT
+    error = failed_transfer(
+        connection, script, b"a\n", bytes(size), f"\ntouch {ran}\n".encode() * 9000
+    )
+    assert error.failure is TransferFailure.EXIT
     assert "unread" in str(error)
     assert not ran.exists()
 
@@ -183,28 +199,38 @@ def test_no_script_makes_the_shell_run_the_data(
     connection: Connection, tmp_path: Path, script: str
 ) -> None:
     ran = tmp_path / "ran"
-    failed(connection, script, f"\ntouch {ran}\n".encode() * 10_000)
+    failed_transfer(connection, script, f"\ntouch {ran}\n".encode() * 10_000)
     assert not ran.exists()
 
 
 def test_output_never_keeps_the_data_from_going_out(connection: Connection) -> None:
     flood = "yes err | head -c 3000000 >&2; yes out | head -c 3000000; cat | wc -c"
-    assert len(put(connection, f"{flood} >&2", *[bytes(PIECE)] * 100)) == 1 << 16
-    assert put(connection, "tee /dev/stderr | wc -c", *[bytes(PIECE)] * 100).split() == ["6553600"]
+    assert len(send_pieces(connection, f"{flood} >&2", *[bytes(PIECE_BYTES)] * 100)) == 1 << 16
+    assert send_pieces(
+        connection, "tee /dev/stderr | wc -c", *[bytes(PIECE_BYTES)] * 100
+    ).split() == ["6553600"]
 
 
 def test_receiving_nothing(connection: Connection) -> None:
-    assert fetched(connection, ":") == b""
-    assert fetched(connection, "cat") == b"", "it has no stdin"
+    assert fetch_output(connection, ":") == b""
+    assert fetch_output(connection, "cat") == b"", "it has no stdin"
 
 
 def test_failing_after_output_is_a_failure(connection: Connection) -> None:
     got: list[bytes] = []
     with pytest.raises(TransferError) as caught:
-        receive(connection.open(), "echo x; exit 4", got.append, timeout=PATIENCE, stopping=never)
+        receive(
+            connection.open(),
+            "echo x; exit 4",
+            got.append,
+            timeout=WAIT_TIMEOUT,
+            stopping=never_stop,
+        )
     assert caught.value.exit_status == 4
     assert b"".join(got) == b"x\n"
 
 
 def test_it_runs_at_home(connection: Connection) -> None:
-    assert put(connection, '[ "$(pwd -P)" = "$(cd && pwd -P)" ] && echo home; cat') == "home\n"
+    assert (
+        send_pieces(connection, '[ "$(pwd -P)" = "$(cd && pwd -P)" ] && echo home; cat') == "home\n"
+    )

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
-PATIENCE = 100.0  # seconds
+WAIT_TIMEOUT = 100.0  # seconds
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 
 
 @contextmanager
-def demo(root: Path) -> Iterator[Project]:
+def make_demo(root: Path) -> Iterator[OrchProject]:
     """What `orch init` writes; the web servers that its apps start are ended afterwards."""
     root.parent.mkdir(exist_ok=True)
-    project = Project(root)
+    project = OrchProject(root)
     done = project.orch("init", str(root), cwd=root.parent)
     assert done.code == 0, done.err
     try:
@@ -42,54 +42,58 @@ def end_servers(folder: Path) -> None:
                 os.kill(pid, signal.SIGTERM)
 
 
-def get(port: int, path: str) -> str:
+def fetch_page(port: int, path: str) -> str:
     """What the web server on this port answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
         return str(answer.read().decode())
 
 
-def commit(folder: Path, files: Mapping[str, str], message: str) -> None:
+def commit_files(folder: Path, files: Mapping[str, str], message: str) -> None:
     """A commit of these files in a repository of the demo."""
     for name, text in files.items():
         (folder / name).write_text(text)
     subprocess.run([*GIT, "commit", "-q", "-am", message], cwd=folder, check=True)
 
 
-def deploy(project: Project, *words: str, app: str = "all", stage: str = "dev") -> Done:
+def run_deploy(
+    project: OrchProject, *words: str, app: str = "all", stage: str = "dev"
+) -> OrchResult:
     """A deploy that tells in JSON; not in the second of the one before it, as releases are
     called after seconds."""
     next_second()
     return project.orch("-s", stage, "run", "deploy", "--app", app, "--json", *words)
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Return as soon as it holds: machines that test many deploys at once are slow."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for {what}, which did not come"
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, (
+            f"waited {WAIT_TIMEOUT:g} s for {what}, which did not come"
+        )
         time.sleep(0.02)
 
 
 def next_second() -> None:
     """Return once another second has begun."""
     now = int(time.time())
-    until(lambda: int(time.time()) > now, "the next second")
+    wait_until(lambda: int(time.time()) > now, "the next second")
 
 
-def rows(done: Done) -> dict[tuple[str, str], dict[str, object]]:
+def summary_rows(done: OrchResult) -> dict[tuple[str, str], dict[str, object]]:
     """The rows of the last event, by app and host."""
     last = done.events[-1]
     assert last["event"] == "run_finished", done.err
     return {(row["app"], row["host"]): row for row in last["rows"]}
 
 
-def home(project: Project, host: str, stage: str = "dev") -> Path:
+def host_home(project: OrchProject, host: str, stage: str = "dev") -> Path:
     """The home folder of a sandbox host."""
     return project.root / ".orch" / "sandbox" / stage / host
 
 
-def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
+def folder_snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
     """All that is in a folder: kinds, modes, owners, times, and bytes."""
     found: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.deploy.site import GIT, home
-from tests.projects import Project
+from tests.deploy.site import GIT, host_home
+from tests.projects import OrchProject
 
 RECIPE = Path(__file__).parents[2] / "tasks"
 HOSTS = ("web1", "web2", "web3")
@@ -31,9 +31,11 @@ APP = {
 SOURCES = ("repository", "folder", "archive")
 
 
-def small(project: Project, apps: Mapping[str, str] | None = None, **more: object) -> Project:
+def make_small_app(
+    project: OrchProject, apps: Mapping[str, str] | None = None, **more: object
+) -> OrchProject:
     """The recipe, three sandbox hosts, and on all of them these apps, each from such a source."""
-    project.sandbox(*HOSTS)
+    project.add_sandbox_stage(*HOSTS)
     shutil.copytree(RECIPE / "deploy", project.root / "tasks/deploy")
     shutil.copyfile(RECIPE / "deploy.yml", project.root / "tasks/deploy.yml")
     healthy = project.root / "tasks/deploy/healthy.yml"
@@ -41,24 +43,26 @@ def small(project: Project, apps: Mapping[str, str] | None = None, **more: objec
     project.write({"app/public/index.html": "a page\n", "app/log/old": "", "app/bin/run": "true\n"})
     project.write({"app/conf.j2": "{{ host.name }} {{ app.name }}\n"})
     commit_all(project.root / "app")
-    where = {"repository": str(project.root / "app"), "folder": "app"}
+    source_variables = {"repository": str(project.root / "app"), "folder": "app"}
     for app, source in (apps or {"blog": "folder"}).items():
-        origin = {source: where.get(source, "{{ app.name }}.tar.gz")}
+        origin = {source: source_variables.get(source, "{{ app.name }}.tar.gz")}
         text = json.dumps({"vars": {**APP, **origin, **more}})
         project.write({f"inventories/dev/apps/{app}.yml": text})
         for host in HOSTS:
-            key = home(project, host) / app / "shared/config/key"
+            key = host_home(project, host) / app / "shared/config/key"
             key.parent.mkdir(parents=True)
             key.write_text("secret\n")
     return project
 
 
-def live(project: Project, app: str = "blog", hosts: Iterable[str] = HOSTS) -> dict[str, str]:
+def live_releases(
+    project: OrchProject, app: str = "blog", hosts: Iterable[str] = HOSTS
+) -> dict[str, str]:
     """The release that each host has live and whole, as its page says too; '' where none is."""
-    return {host: _live(home(project, host) / app) for host in hosts}
+    return {host: _live_release(host_home(project, host) / app) for host in hosts}
 
 
-def _live(folder: Path) -> str:
+def _live_release(folder: Path) -> str:
     current = folder / "current"
     if not current.is_symlink():
         assert not current.exists()
@@ -71,19 +75,19 @@ def _live(folder: Path) -> str:
     return release.name
 
 
-def releases(project: Project, host: str, app: str = "blog") -> dict[str, str]:
+def host_releases(project: OrchProject, host: str, app: str = "blog") -> dict[str, str]:
     """All that lies among a host's releases: published, complete or incomplete."""
     found = {}
-    for path in sorted((home(project, host) / app / "releases").iterdir()):
+    for path in sorted((host_home(project, host) / app / "releases").iterdir()):
         marks: Mapping[str, bool] = {
             "published": (path / ".orch-published").exists(),
             "complete": (path / ".orch-release").exists(),
         }
-        found[path.name] = next((state for state, there in marks.items() if there), "incomplete")
+        found[path.name] = next((state for state, exists in marks.items() if exists), "incomplete")
     return found
 
 
-def locks(project: Project) -> list[str]:
+def held_locks(project: OrchProject) -> list[str]:
     """The locks that are held on any sandbox host."""
     folder = project.root / ".orch/sandbox/dev"
     return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*/.orch-lock*"))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deploy.small import RECIPE
-from tests.library.machine import Machine
-from tests.library.machine import Run as Ran
+from tests.library.machine import MachineRun as Ran
+from tests.library.machine import ShellMachine
 
 
 @dataclass
-class Story:
+class ReleaseStory:
     """A folder of an app, to which things happen. Each word of ``tell`` is a run of its own."""
 
     folder: Path
@@ -23,7 +23,7 @@ class Story:
     def __post_init__(self) -> None:
         (self.folder / "releases").mkdir(parents=True)
 
-    def tell(self, words: Iterable[str]) -> Story:
+    def apply_words(self, words: Iterable[str]) -> ReleaseStory:
         """``deploy A``, ``back A``, ``fail A`` and so on: see the methods that begin with ``_``."""
         for each in words:
             what, name = each.split()
@@ -42,18 +42,18 @@ class Story:
     def release(self, name: str) -> Path:
         return self.folder / "releases" / name
 
-    def events(self, name: str, *events: str) -> None:
+    def append_events(self, name: str, *events: str) -> None:
         """Lines of the record, of the run at hand."""
         with self.record.open("a") as record:
             for event in events:
                 record.write(f"2026-01-01T00:{self.number:02}:00Z {event} {self.run} {name}/\n")
 
-    def switch(self, name: str) -> None:
+    def switch_link(self, name: str) -> None:
         self.live = name
         (self.folder / "current").unlink(missing_ok=True)
         (self.folder / "current").symlink_to(f"{self.folder}/releases/{name}")
 
-    def whole(self, name: str, *, well: bool = True) -> None:
+    def make_complete(self, name: str, *, well: bool = True) -> None:
         self.release(name).mkdir()
         text = f"release={name}\nrevision=abc{self.number}\nby=anna\nrun={self.run}\n"
         (self.release(name) / ".orch-release").write_text(text)
@@ -62,53 +62,53 @@ class Story:
 
     def _deploy(self, name: str) -> None:
         """Deployed, live and healthy."""
-        self.whole(name)
-        self.switch(name)
-        self.events(name, "begun", "switched", "live")
+        self.make_complete(name)
+        self.switch_link(name)
+        self.append_events(name, "begun", "switched", "live")
 
     def _back(self, name: str) -> None:
         """Gone back to."""
         (self.release(name) / ".orch-published").write_text(f"{self.run}\n")
-        self.switch(name)
-        self.events(name, "switched", "back")
+        self.switch_link(name)
+        self.append_events(name, "switched", "back")
 
     def _fail(self, name: str) -> None:
         """Its deploy failed: switched back, and removed."""
-        self.events(name, "begun", "switched", "undone", "failed")
+        self.append_events(name, "begun", "switched", "undone", "failed")
 
     def _stay(self, name: str) -> None:
         """Its deploy failed, and its folder could not be removed."""
-        self.whole(name, well=False)
+        self.make_complete(name, well=False)
         self._fail(name)
 
     def _unwell(self, name: str) -> None:
         """Its deploy failed when it was healthy here: on another host it was not."""
-        self.whole(name)
-        self.events(name, "begun", "switched", "live", "undone", "failed")
+        self.make_complete(name)
+        self.append_events(name, "begun", "switched", "live", "undone", "failed")
 
     def _die(self, name: str) -> None:
         """Its deploy died when it was live and nobody had seen it healthy."""
-        self.whole(name, well=False)
-        self.switch(name)
-        self.events(name, "begun", "switched")
+        self.make_complete(name, well=False)
+        self.switch_link(name)
+        self.append_events(name, "begun", "switched")
 
     def _half(self, name: str) -> None:
         """Its deploy died while it was made."""
         self.release(name).mkdir()
-        self.events(name, "begun")
+        self.append_events(name, "begun")
 
     def _going(self, name: str) -> None:
         """The rollback to it died half-way."""
-        self.switch(name)
-        self.events(name, "switched")
+        self.switch_link(name)
+        self.append_events(name, "switched")
 
     def _undo(self, name: str) -> None:
         """The rollback to it was undone, as another host failed after this one."""
-        self.events(name, "switched", "back", "undone")
+        self.append_events(name, "switched", "back", "undone")
 
     def _ill(self, name: str) -> None:
         """The rollback to it was undone, as it was not healthy any more."""
-        self.events(name, "switched", "failed")
+        self.append_events(name, "switched", "failed")
 
     def _remove(self, name: str) -> None:
         shutil.rmtree(self.release(name))
@@ -121,29 +121,35 @@ class Story:
     def _adopt(self, name: str) -> None:
         """Another tool's release that was live as orch came."""
         self._foreign(name)
-        self.switch(name)
-        self.events(name, "adopted")
+        self.switch_link(name)
+        self.append_events(name, "adopted")
 
 
-def ask(machine: Machine, story: Story, **args: object) -> str:
+def ask_history(machine: ShellMachine, story: ReleaseStory, **args: object) -> str:
     """What deploy:history says: its output, or what it fails with."""
-    return ask_all(machine, [(story, args)])[0]
+    return ask_histories(machine, [(story, args)])[0]
 
 
-def ask_all(machine: Machine, asked: Sequence[tuple[Story, Mapping[str, object]]]) -> list[str]:
+def ask_histories(
+    machine: ShellMachine, asked: Sequence[tuple[ReleaseStory, Mapping[str, object]]]
+) -> list[str]:
     """As `ask`, of many stories in one run."""
     steps: list[object] = []
     for story, args in asked:
         steps.append({"set": {"deploy_to": str(story.folder)}})
         steps.append({"deploy:history": args, "ignore_errors": True})
-    ended = [s.outcome for s in run(machine, steps).steps if s.name.startswith("deploy:history")]
+    ended = [
+        s.outcome for s in run_recipe(machine, steps).steps if s.name.startswith("deploy:history")
+    ]
     assert len(ended) == len(asked)
-    return [o.stderr.text if o.status.bad else o.stdout.text for o in ended]
+    return [o.stderr.text if o.status.is_failure else o.stdout.text for o in ended]
 
 
-def run(machine: Machine, steps: Sequence[object], run_id: str = "r", to: str = "") -> Ran:
+def run_recipe(
+    machine: ShellMachine, steps: Sequence[object], run_id: str = "r", to: str = ""
+) -> Ran:
     """Run steps of the recipe."""
     project = machine.root.parent / f"{machine.root.name}-project"
     if not project.exists():
         shutil.copytree(RECIPE / "deploy", project / "tasks/deploy")
-    return machine.go(steps, variables={"deploy_to": to} if to else {}, run_id=run_id)
+    return machine.run_steps(steps, variables={"deploy_to": to} if to else {}, run_id=run_id)

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from tests.deploy.site import deploy, home
-from tests.deploy.small import HOSTS, live, releases, small
-from tests.projects import Project
+from tests.deploy.site import host_home, run_deploy
+from tests.deploy.small import HOSTS, host_releases, live_releases, make_small_app
+from tests.projects import OrchProject
 
 MANY = """
     cd -- "$1" || exit
@@ -25,33 +25,33 @@ MANY = """
 
 
 @pytest.mark.long
-def test_five_thousand_old_releases_are_removed(project: Project) -> None:
-    small(project, keep=4)
-    folder = home(project, "web1") / "blog/releases"
+def test_five_thousand_old_releases_are_removed(project: OrchProject) -> None:
+    make_small_app(project, keep=4)
+    folder = host_home(project, "web1") / "blog/releases"
     folder.mkdir()
     subprocess.run(["sh", "-c", MANY, "sh", folder], check=True)
     for name in ("-rf", "odd name", ".orch-0123456789ab", "20200101000000 x"):
         (folder / name).mkdir()
         (folder / name / "file").touch()
-    (home(project, "web1") / "blog/precious").touch()
+    (host_home(project, "web1") / "blog/precious").touch()
     (folder / "link").symlink_to("..")
-    done = deploy(project)
+    done = run_deploy(project)
     assert done.code == 0, done.out
     left = {path.name for path in folder.iterdir()}
-    new = live(project)["web1"]
+    new = live_releases(project)["web1"]
     others = {"-rf", "odd name", "20200101000000 x", "link"}
     assert left == {new, "20200101004999", "20200101004998", "20200101004997", *others}
-    said = "".join(step["stderr"] for step in done.steps("web1"))
-    assert "left alone, for orch did not make them: -rf, 20200101000000 x, odd name" in said
-    assert (home(project, "web1") / "blog/precious").exists()
+    output = "".join(step["stderr"] for step in done.host_steps("web1"))
+    assert "left alone, for orch did not make them: -rf, 20200101000000 x, odd name" in output
+    assert (host_home(project, "web1") / "blog/precious").exists()
 
 
-def test_failed_and_interrupted_releases_do_not_count(project: Project) -> None:
-    small(project, keep=2)
-    assert deploy(project).code == 0
-    (one,) = set(live(project).values())
+def test_failed_and_interrupted_releases_do_not_count(project: OrchProject) -> None:
+    make_small_app(project, keep=2)
+    assert run_deploy(project).code == 0
+    (one,) = set(live_releases(project).values())
     for host in HOSTS:
-        folder = home(project, host) / "blog/releases"
+        folder = host_home(project, host) / "blog/releases"
         for number in range(1, 7):
             (folder / f"{one}{number}").mkdir()
             line = f"2026-01-01T00:00:00Z begun {one}-0000 {one}{number}/\n"
@@ -59,22 +59,22 @@ def test_failed_and_interrupted_releases_do_not_count(project: Project) -> None:
                 record.write(line if number < 4 else "")
         for number in range(4, 7):
             (folder / f"{one}{number}/.orch-release").touch()
-    assert deploy(project).code == 0
-    two = live(project)["web1"]
+    assert run_deploy(project).code == 0
+    two = live_releases(project)["web1"]
     for host in HOSTS:
-        assert releases(project, host) == {one: "published", two: "published"}
+        assert host_releases(project, host) == {one: "published", two: "published"}
 
 
-def test_each_host_decides_from_its_own_disk_and_the_live_one_stays(project: Project) -> None:
-    small(project, keep=1)
+def test_each_host_decides_from_its_own_disk_and_the_live_one_stays(project: OrchProject) -> None:
+    make_small_app(project, keep=1)
     for app_hosts in ("web1", "web1,web2", "web1,web2,web3"):
-        assert deploy(project, "-l", app_hosts.replace(",", ":")).code == 0
-    new = live(project)
-    assert [len(releases(project, host)) for host in HOSTS] == [1, 1, 1]
-    folder = home(project, "web2") / "blog/releases"
+        assert run_deploy(project, "-l", app_hosts.replace(",", ":")).code == 0
+    new = live_releases(project)
+    assert [len(host_releases(project, host)) for host in HOSTS] == [1, 1, 1]
+    folder = host_home(project, "web2") / "blog/releases"
     for number in range(3):
         (folder / f"9{number}").mkdir()
         (folder / f"9{number}/.orch-published").touch()
     assert project.orch("-s", "dev", "run", "deploy:cleanup", "--app", "blog").code == 0
-    assert live(project) == new
-    assert releases(project, "web2") == {new["web2"]: "published"}
+    assert live_releases(project) == new
+    assert host_releases(project, "web2") == {new["web2"]: "published"}

@@ -17,9 +17,23 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.site import PATIENCE, deploy, home, next_second, rows, until
-from tests.deploy.small import HOSTS, SOURCES, live, locks, releases, small
-from tests.projects import Done, Project
+from tests.deploy.site import (
+    WAIT_TIMEOUT,
+    host_home,
+    next_second,
+    run_deploy,
+    summary_rows,
+    wait_until,
+)
+from tests.deploy.small import (
+    HOSTS,
+    SOURCES,
+    held_locks,
+    host_releases,
+    live_releases,
+    make_small_app,
+)
+from tests.projects import OrchProject, OrchResult
 
 pytestmark = pytest.mark.long
 PRIMARY, VICTIM = HOSTS[0], HOSTS[1]
@@ -27,7 +41,7 @@ ORCH = (sys.executable, "-m", "orchestrator")
 
 
 @dataclass(frozen=True)
-class Fault:
+class DeployFault:
     """A step by where it is written; the ``app`` whose deploy meets its end there, on ``host``."""
 
     app: str
@@ -35,7 +49,7 @@ class Fault:
     task: str
     file: str
     line: int
-    committed: bool
+    is_committed: bool
     source: str
 
     def __str__(self) -> str:
@@ -43,34 +57,34 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class DeployMatrix:
     """A project with an app for each fault; all of them are live."""
 
-    project: Project
-    faults: tuple[Fault, ...]
+    project: OrchProject
+    faults: tuple[DeployFault, ...]
 
-    def set(self, kind: str) -> None:
+    def set_fault_kind(self, kind: str) -> None:
         """What is to happen at the faults from now on: fail, wait or none."""
         (self.project.root / "kind").write_text(kind)
         for path in (self.project.root / "reached").iterdir():
             path.unlink()
 
-    def reached(self) -> bool:
-        there = {path.name for path in (self.project.root / "reached").iterdir()}
-        return there == {fault.app for fault in self.faults}
+    def reached_faults(self) -> bool:
+        target = {path.name for path in (self.project.root / "reached").iterdir()}
+        return target == {fault.app for fault in self.faults}
 
-    def live(self) -> dict[str, dict[str, str]]:
-        return {fault.app: live(self.project, fault.app) for fault in self.faults}
+    def live_releases(self) -> dict[str, dict[str, str]]:
+        return {fault.app: live_releases(self.project, fault.app) for fault in self.faults}
 
-    def running(self, app: str) -> dict[str, str]:
+    def running_releases(self, app: str) -> dict[str, str]:
         """What was last restarted on each host."""
-        files = {host: home(self.project, host) / app / "shared/running" for host in HOSTS}
+        files = {host: host_home(self.project, host) / app / "shared/running" for host in HOSTS}
         return {host: file.read_text().strip() for host, file in files.items()}
 
 
-def steps(root: Path) -> tuple[Fault, ...]:
+def recipe_steps(root: Path) -> tuple[DeployFault, ...]:
     """Every step that the recipe runs for an app from any source."""
-    project = small(Project(root), {source: source for source in SOURCES})
+    project = make_small_app(OrchProject(root), {source: source for source in SOURCES})
     done = project.orch("-s", "dev", "plan", "deploy", "--app", "all", "--json")
     assert done.code == 0, done.err
     found: dict[tuple[str, int], dict[str, Any]] = {}
@@ -85,20 +99,20 @@ def steps(root: Path) -> tuple[Fault, ...]:
                     known = found.setdefault((file, int(line)), {**about, "sources": []})
                     known["sources"].append(lane["app"])
     return tuple(
-        Fault(
+        DeployFault(
             app=f"s{number:02}",
             host=PRIMARY if about["once"] else VICTIM,
             task=about["task"],
             file=file,
             line=line,
-            committed=about["committed"],
+            is_committed=about["committed"],
             source=about["sources"][number % len(about["sources"])],
         )
         for number, ((file, line), about) in enumerate(found.items())
     )
 
 
-def inject(project: Project, faults: tuple[Fault, ...]) -> None:
+def inject_faults(project: OrchProject, faults: tuple[DeployFault, ...]) -> None:
     """Before each of these steps another that does what is asked for at that moment."""
     root = project.root
     project.write({"kind": "none", "reached/.keep": "", "fault": SCRIPT.format(root=root)})
@@ -124,18 +138,18 @@ SCRIPT = """\
 
 
 @pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployMatrix]:
     folder = tmp_path_factory.mktemp("matrix")
-    faults = steps(folder / "listed/project")
+    faults = recipe_steps(folder / "listed/project")
     apps = {fault.app: fault.source for fault in faults}
-    project = small(Project(folder / "project"), apps)
-    inject(project, faults)
-    first = deploy(project)
+    project = make_small_app(OrchProject(folder / "project"), apps)
+    inject_faults(project, faults)
+    first = run_deploy(project)
     assert first.code == 0, first.out
-    yield Matrix(project, faults)
+    yield DeployMatrix(project, faults)
 
 
-def interrupted(matrix: Matrix, number: int) -> int:
+def interrupt_deploy(matrix: DeployMatrix, number: int) -> int:
     """The exit code of a deploy that gets a signal once every app is at its fault."""
     next_second()
     log = matrix.project.root / "screen"
@@ -149,46 +163,48 @@ def interrupted(matrix: Matrix, number: int) -> int:
             stderr=screen,
         )
     try:
-        until(lambda: matrix.reached() or process.poll() is not None, "all faults")
+        wait_until(lambda: matrix.reached_faults() or process.poll() is not None, "all faults")
         assert process.poll() is None, log.read_text()
         process.send_signal(number)
-        return process.wait(PATIENCE)
+        return process.wait(WAIT_TIMEOUT)
     finally:
         process.kill()
         process.wait()
 
 
-def next_works(matrix: Matrix) -> None:
+def check_next_deploy(matrix: DeployMatrix) -> None:
     """The deploy after it brings a new release everywhere, and nothing else is left."""
-    matrix.set("none")
-    before = matrix.live()
-    done = deploy(matrix.project)
+    matrix.set_fault_kind("none")
+    before = matrix.live_releases()
+    done = run_deploy(matrix.project)
     assert done.code == 0, done.out
     for fault in matrix.faults:
-        now = matrix.live()[fault.app]
+        now = matrix.live_releases()[fault.app]
         (new,) = set(now.values())
         assert new not in before[fault.app].values(), fault
-        assert matrix.running(fault.app) == now, fault
+        assert matrix.running_releases(fault.app) == now, fault
         for host in HOSTS:
-            assert set(releases(matrix.project, host, fault.app).values()) == {"published"}, fault
+            assert set(host_releases(matrix.project, host, fault.app).values()) == {"published"}, (
+                fault
+            )
 
 
-def undone(matrix: Matrix, before: dict[str, dict[str, str]]) -> None:
+def check_undone(matrix: DeployMatrix, before: dict[str, dict[str, str]]) -> None:
     """Up to the commit the old releases are live and run, after it the new ones; nothing else
     is left of the new ones, and no lock."""
     for fault in matrix.faults:
-        now = matrix.live()[fault.app]
-        assert (now == before[fault.app]) is not fault.committed, fault
+        now = matrix.live_releases()[fault.app]
+        assert (now == before[fault.app]) is not fault.is_committed, fault
         assert len(set(now.values())) == 1, fault
-        assert matrix.running(fault.app) == now, fault
+        assert matrix.running_releases(fault.app) == now, fault
         for host in HOSTS:
-            left = releases(matrix.project, host, fault.app)
+            left = host_releases(matrix.project, host, fault.app)
             assert set(left.values()) == {"published"}, (fault, left)
             assert max(left) == now[host], (fault, left)
-    assert locks(matrix.project) == []
+    assert held_locks(matrix.project) == []
 
 
-def test_every_step_of_the_recipe_is_met(matrix: Matrix) -> None:
+def test_every_step_of_the_recipe_is_met(matrix: DeployMatrix) -> None:
     files = {fault.file for fault in matrix.faults}
     assert {Path(file).stem for file in files} == {
         *("build", "check", "cleanup", "finish", "healthy", "log", "migrate", "publish"),
@@ -197,68 +213,69 @@ def test_every_step_of_the_recipe_is_met(matrix: Matrix) -> None:
     assert len(matrix.faults) > 20
 
 
-def test_a_deploy_that_fails_at_any_step_leaves_the_old_release_live(matrix: Matrix) -> None:
-    before = matrix.live()
-    matrix.set("fail")
-    done = deploy(matrix.project)
+def test_a_deploy_that_fails_at_any_step_leaves_the_old_release_live(matrix: DeployMatrix) -> None:
+    before = matrix.live_releases()
+    matrix.set_fault_kind("fail")
+    done = run_deploy(matrix.project)
     assert done.code == 1
-    assert matrix.reached()
+    assert matrix.reached_faults()
     for fault in matrix.faults:
-        assert rows(done)[fault.app, fault.host]["status"] == "failed", fault
-    undone(matrix, before)
-    next_works(matrix)
+        assert summary_rows(done)[fault.app, fault.host]["status"] == "failed", fault
+    check_undone(matrix, before)
+    check_next_deploy(matrix)
 
 
 def test_a_deploy_that_is_interrupted_at_any_step_leaves_the_old_release_live(
-    matrix: Matrix,
+    matrix: DeployMatrix,
 ) -> None:
-    before = matrix.live()
-    matrix.set("wait")
-    assert interrupted(matrix, signal.SIGINT) == 130
-    undone(matrix, before)
-    next_works(matrix)
+    before = matrix.live_releases()
+    matrix.set_fault_kind("wait")
+    assert interrupt_deploy(matrix, signal.SIGINT) == 130
+    check_undone(matrix, before)
+    check_next_deploy(matrix)
 
 
 def test_a_deploy_that_dies_at_any_step_leaves_whole_releases_and_stale_locks(
-    matrix: Matrix,
+    matrix: DeployMatrix,
 ) -> None:
-    before = matrix.live()
-    matrix.set("wait")
-    assert interrupted(matrix, signal.SIGKILL) == -signal.SIGKILL
+    before = matrix.live_releases()
+    matrix.set_fault_kind("wait")
+    assert interrupt_deploy(matrix, signal.SIGKILL) == -signal.SIGKILL
     orch = matrix.project.orch
-    until(
-        lambda: stale(matrix, orch("-s", "dev", "lock", "status", "--app", "all", "--json")), "it"
+    wait_until(
+        lambda: check_stale(matrix, orch("-s", "dev", "lock", "status", "--app", "all", "--json")),
+        "it",
     )
-    matrix.set("none")
+    matrix.set_fault_kind("none")
     for fault in matrix.faults:
-        now = matrix.live()[fault.app]
-        if "publish" not in fault.file and not switched(fault):
+        now = matrix.live_releases()[fault.app]
+        if "publish" not in fault.file and not has_switched(fault):
             assert now == before[fault.app], fault
-        ran = matrix.running(fault.app)
+        ran = matrix.running_releases(fault.app)
         for host in HOSTS:
             assert ran[host] in (before[fault.app][host], now[host]), fault
-            states = releases(matrix.project, host, fault.app)
+            states = host_releases(matrix.project, host, fault.app)
             assert states[now[host]] in ("complete", "published"), fault
-    refused = deploy(matrix.project)
+    refused = run_deploy(matrix.project)
     assert refused.code == 5
-    assert {row["status"] for row in rows(refused).values()} == {"not_started"}
-    assert all("stale" in str(row["reason"]) for row in rows(refused).values())
+    assert {row["status"] for row in summary_rows(refused).values()} == {"not_started"}
+    assert all("stale" in str(row["reason"]) for row in summary_rows(refused).values())
     assert orch("-s", "dev", "lock", "release", "--app", "all").code == 0
-    assert locks(matrix.project) == []
-    next_works(matrix)
+    assert held_locks(matrix.project) == []
+    check_next_deploy(matrix)
     back = orch("-s", "dev", "run", "deploy:rollback", "--app", "all", "--json")
     assert back.code == 0, back.out
     for fault in matrix.faults:
-        for host, release in live(matrix.project, fault.app).items():
-            assert releases(matrix.project, host, fault.app)[release] == "published", fault
+        for host, release in live_releases(matrix.project, fault.app).items():
+            assert host_releases(matrix.project, host, fault.app)[release] == "published", fault
 
 
-def switched(fault: Fault) -> bool:
+def has_switched(fault: DeployFault) -> bool:
     """Whether some host has the new release live when a deploy comes to this step."""
     return Path(fault.file).stem in ("restart", "healthy", "finish", "log", "cleanup")
 
 
-def stale(matrix: Matrix, status: Done) -> bool:
-    said = [e["stdout"] for e in status.events if e["event"] == "step_finished"]
-    assert len(said) == len(matrix.faults) * len(HOSTS)
-    return all("stale by" in each for each in said)
+def check_stale(matrix: DeployMatrix, status: OrchResult) -> bool:
+    output = [e["stdout"] for e in status.events if e["event"] == "step_finished"]
+    assert len(output) == len(matrix.faults) * len(HOSTS)
+    return all("stale by" in each for each in output)

@@ -5,52 +5,56 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator import playbook
-from orchestrator.errors import Exit
-from orchestrator.executor import Cancel, Options, run
-from orchestrator.inventory.stage_loader import load as load_stage
-from orchestrator.model.event import Event, StepFinished
+from orchestrator.errors import ExitCode
+from orchestrator.executor import CancelToken, RunOptions, execute_plan
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.model.event import RunEvent, StepFinished
 from orchestrator.model.host import Host
-from orchestrator.planner.plan_builder import build
-from orchestrator.planner.request import Ask
+from orchestrator.planner.plan_builder import build_plan
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
 from orchestrator.remote_shell.channel_protocol import Connection
-from orchestrator.transports.registry import Connector
-from tests.deploy.small import small
-from tests.execute.test_round_trips import Counting
-from tests.projects import Project
+from orchestrator.transports.registry import TransportRegistry
+from tests.deploy.small import make_small_app
+from tests.execute.test_round_trips import CountingConnection
+from tests.projects import OrchProject
 
 
 def test_a_task_of_a_deploy_takes_a_handful_of_round_trips(
-    project: Project, tmp_path: Path
+    project: OrchProject, tmp_path: Path
 ) -> None:
-    small(project, {"blog": "repository"})
+    make_small_app(project, {"blog": "repository"})
     stage = load_stage(project.root, "dev")
-    plan = build(
-        Ask(
+    plan = build_plan(
+        PlanRequest(
             stage,
             tuple(stage.hosts.values()),
-            (playbook.Request("deploy"),),
-            playbook.load(project.root, ["deploy"]).by_name,
+            (playbook.TaskRequest("deploy"),),
+            playbook.load_tasks(project.root, ["deploy"]).by_name,
             run_view("r", "me", 0.0),
             apps=tuple(stage.apps.values()),
             root=str(project.root),
         )
     )
-    made: dict[str, Counting] = {}
-    events: list[Event] = []
-    connector = Connector(sandbox=project.root / ".orch" / "sandbox" / "dev", home=tmp_path)
+    created: dict[str, CountingConnection] = {}
+    events: list[RunEvent] = []
+    connector = TransportRegistry(
+        sandbox_folder=project.root / ".orch" / "sandbox" / "dev", home=tmp_path
+    )
 
     def connect(host: Host) -> Connection:
-        made[host.name] = Counting(connector.connect(host))
-        return made[host.name]
+        created[host.name] = CountingConnection(connector.connect(host))
+        return created[host.name]
 
     try:
-        code = run(plan, stage.hosts, connect, events.append, options=Options(), cancel=Cancel())
+        code = execute_plan(
+            plan, stage.hosts, connect, events.append, options=RunOptions(), cancel=CancelToken()
+        )
     finally:
         connector.close()
-    assert code is Exit.OK, events[-1]
-    waves = sum(not wave.commit for wave in plan.lanes[0].waves)
+    assert code is ExitCode.OK, events[-1]
+    waves = sum(not wave.is_commit for wave in plan.app_plans[0].planned_tasks)
     for name in stage.hosts:
-        turns = sum(channel.turns for channel in made[name].channels)
+        turns = sum(channel.turns for channel in created[name].channels)
         steps = sum(isinstance(e, StepFinished) and e.host == name for e in events)
         assert turns <= 2 * waves, (turns, waves, steps)

@@ -11,7 +11,7 @@ import sys
 
 DIGITS = "9" * 5000
 
-SAYS: dict[str, tuple[str, ...]] = {
+SCRIPTED_OUTPUT: dict[str, tuple[str, ...]] = {
     "a step of 5,000 digits": (f"B {DIGITS}",),
     "an end with 5,000 digits": ("B 1", f"E 1 done {DIGITS} 0 1"),
     "other digits": ("B ١",),
@@ -36,7 +36,7 @@ SAYS: dict[str, tuple[str, ...]] = {
 }
 """What is said on both streams, or on stdout (``|``) or stderr (``!``) alone."""
 
-ODD: dict[str, tuple[str, ...]] = {
+ODD_OUTPUT: dict[str, tuple[str, ...]] = {
     "an end without a beginning": ("E 1 done 0 0 1", "|S"),
     "a last line cut that is not there": ("B 1", "|T 1 old# cut", "E 1 done 79 0 1", "|S"),
     "ends of lines of no kind": ("B 1", "|T 1 new# \udcff", "|T 1 new# x", "E 1 done 79 0 1", "|S"),
@@ -48,25 +48,27 @@ ODD: dict[str, tuple[str, ...]] = {
 
 def main(mode: str) -> None:
     """Be such a host."""
-    heard = b""
-    while b"\n" not in heard:
-        heard += os.read(0, 1 << 16)
-    found = re.search(rb"o_nonce=([0-9a-f]+)''([0-9a-f]+);", heard)
+    received = b""
+    while b"\n" not in received:
+        received += os.read(0, 1 << 16)
+    found = re.search(rb"o_nonce=([0-9a-f]+)''([0-9a-f]+);", received)
     assert found
     nonce = (found[1] + found[2]).decode()
-    say(nonce, "R")
-    while b"segment '" not in heard or heard.count(b"\n") < 2:
-        heard += os.read(0, 1 << 16)
-    begun = re.findall(rb"begin ([0-9]+)", heard)
+    write_marker(nonce, "R")
+    while b"segment '" not in received or received.count(b"\n") < 2:
+        received += os.read(0, 1 << 16)
+    started = re.findall(rb"begin ([0-9]+)", received)
     if mode == "reports":
-        flood(nonce, begun[0].decode())
-    for line in (SAYS | ODD).get(mode, SILENT.get(mode, ())):
-        say(nonce, re.sub(r"\b1\b", begun[0].decode(), line, count=1) if begun else line)
+        flood_reports(nonce, started[0].decode())
+    for line in (SCRIPTED_OUTPUT | ODD_OUTPUT).get(mode, SILENT_OUTPUT.get(mode, ())):
+        write_marker(
+            nonce, re.sub(r"\b1\b", started[0].decode(), line, count=1) if started else line
+        )
     while os.read(0, 1 << 16):
         pass
 
 
-SILENT: dict[str, tuple[str, ...]] = {
+SILENT_OUTPUT: dict[str, tuple[str, ...]] = {
     "no beginning": (),
     "no end": ("B 1",),
     "no end of all": ("B 1", "E 1 done 0 0 1"),
@@ -74,30 +76,30 @@ SILENT: dict[str, tuple[str, ...]] = {
 }
 
 
-def say(nonce: str, line: str) -> None:
+def write_marker(nonce: str, line: str) -> None:
     """A marker on both streams, or on the one that is named; of some only stdout is told."""
     only = line[:1] if line[:1] in ("|", "!") else ""
     data = f"{nonce} {line.removeprefix(only)}\n".encode("utf-8", "surrogateescape")
     alone = line[:1] in ("B", "T", "S", "Z")
     for descriptor, mark in ((2, "!"), (1, "|")):
         if only in ("", mark) and not (alone and descriptor == 2):
-            write(descriptor, data)
+            write_all(descriptor, data)
 
 
-def write(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
     """All of it."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def flood(nonce: str, step: str) -> None:
+def flood_reports(nonce: str, step: str) -> None:
     """More reports than are kept: each is the second argument."""
-    write(1, f"{nonce} B {step}\n".encode())
+    write_all(1, f"{nonce} B {step}\n".encode())
     line = f"{nonce} T {step} {sys.argv[2]}\n".encode()
-    write(1, line * ((2 << 20) // len(line)))
+    write_all(1, line * ((2 << 20) // len(line)))
     for descriptor in (2, 1):
-        write(descriptor, f"{nonce} E {step} done 79 0 1\n".encode())
-    write(1, f"{nonce} S\n".encode())
+        write_all(descriptor, f"{nonce} E {step} done 79 0 1\n".encode())
+    write_all(1, f"{nonce} S\n".encode())
 
 
 if __name__ == "__main__":

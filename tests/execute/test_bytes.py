@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model.step_result import Outcome
-from tests.library.machine import Machine
+from orchestrator.model.step_result import StepResult
+from tests.library.machine import ShellMachine
 
 EVERY = (
     bytes(n for n in range(1, 256) if n != 10)
@@ -19,14 +19,14 @@ EVERY = (
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> ShellMachine:
     root = tmp_path / "root"
     root.mkdir()
     (root / "raw").write_bytes(EVERY)
-    return Machine(request.param, root)
+    return ShellMachine(request.param, root)
 
 
-def read(machine: Machine, **more: Any) -> dict[str, Any]:
+def read_step(machine: ShellMachine, **more: Any) -> dict[str, Any]:
     """The step that registers the bytes as `it`."""
     return {"run": f"cat '{machine.root}/raw'", "register": "it", "readonly": True, **more}
 
@@ -48,7 +48,7 @@ USES: dict[str, Any] = {
 }
 
 
-def here(step: dict[str, Any], machine: Machine) -> dict[str, Any]:
+def in_test_folder(step: dict[str, Any], machine: ShellMachine) -> dict[str, Any]:
     """The step in the test's folder."""
     name = next(iter(step))
     if name == "run":
@@ -64,35 +64,35 @@ FILES = {
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["registered", "set"])
-def test_the_bytes_arrive_wherever_they_are_used(machine: Machine, named: bool) -> None:
+def test_the_bytes_arrive_wherever_they_are_used(machine: ShellMachine, named: bool) -> None:
     out = machine.root / "out"
-    steps: list[Any] = [read(machine)]
+    steps: list[Any] = [read_step(machine)]
     if named:
         steps += [{"set": {"again": "{{ it.stdout }}"}}, {"set": {"it": {"stdout": "{{ again }}"}}}]
     for step in USES.values():
         check = f"cmp '{out}' '{machine.root}/raw' && rm '{out}'"
-        steps += [here(step, machine), {"run": check}]
-    done = machine.go(steps, files=FILES)
-    bad = [(s.name, s.outcome) for s in done.steps if s.outcome.status.bad]
+        steps += [in_test_folder(step, machine), {"run": check}]
+    done = machine.run_steps(steps, files=FILES)
+    bad = [(s.name, s.outcome) for s in done.steps if s.outcome.status.is_failure]
     assert not bad, bad
     assert len(done.steps) == len(steps)
 
 
-def test_two_that_differ_in_a_byte_differ(machine: Machine) -> None:
+def test_two_that_differ_in_a_byte_differ(machine: ShellMachine) -> None:
     (machine.root / "other").write_bytes(EVERY.replace(b"caf\xe9", b"caf\xe8"))
-    other = {**read(machine), "run": f"cat '{machine.root}/other'", "register": "other"}
+    other = {**read_step(machine), "run": f"cat '{machine.root}/other'", "register": "other"}
     steps = [
-        read(machine),
+        read_step(machine),
         other,
         {"run": "echo differs", "when": "it.stdout != other.stdout"},
         {"run": "echo same", "when": "it.stdout == other.stdout"},
         {"run": "echo within", "when": "other.stdout[200:260] in it.stdout"},
         {"assert": ["it.stdout | length == other.stdout | length"]},
     ]
-    assert machine.go(steps).statuses[2:] == ["changed", "skipped", "skipped", "ok"]
+    assert machine.run_steps(steps).statuses[2:] == ["changed", "skipped", "skipped", "ok"]
 
 
-def test_a_state_of_bytes_is_compared_and_shown(machine: Machine) -> None:
+def test_a_state_of_bytes_is_compared_and_shown(machine: ShellMachine) -> None:
     module = """
         desc: A file's first line
         params: {path: {type: path, required: true}, line: {required: true}}
@@ -102,22 +102,22 @@ def test_a_state_of_bytes_is_compared_and_shown(machine: Machine) -> None:
     """
     (machine.root / "it").write_bytes(b"was \xff")
     step = {"first": {"path": str(machine.root / "it"), "line": "{{ it.stdout }}"}}
-    steps = [read(machine), step, step]
-    done = machine.go(steps, files={"first.yml": module})
+    steps = [read_step(machine), step, step]
+    done = machine.run_steps(steps, files={"first.yml": module})
     assert done.statuses == ["ok", "changed", "ok"]
     (change,) = done.outcomes[1].changes
     assert os.fsencode(change.before or "") == b"was \xff"
     assert os.fsencode(change.after) == EVERY
 
 
-def test_a_diff_keeps_characters_that_reports_cut(machine: Machine) -> None:
+def test_a_diff_keeps_characters_that_reports_cut(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_bytes("é".encode() * 999 + b"\xff\n" + b"x" + "€".encode() * 700 + b"\n")
-    outcome: Outcome = machine.one({"copy": {"path": str(path), "content": "new\n"}})
+    outcome: StepResult = machine.run_step({"copy": {"path": str(path), "content": "new\n"}})
     assert outcome.diff.splitlines()[3:5] == ["-" + "é" * 999 + "\udcff", "-x" + "€" * 700]
 
 
-def test_names_of_files_may_be_any_bytes(machine: Machine) -> None:
+def test_names_of_files_may_be_any_bytes(machine: ShellMachine) -> None:
     name = b"caf\xe9 \xff$(id)"
     (machine.root / os.fsdecode(name)).write_bytes(b"of it")
     to = machine.root.parent / "here"
@@ -127,7 +127,7 @@ def test_names_of_files_may_be_any_bytes(machine: Machine) -> None:
         {"file": {"path": f"{machine.root}/{{{{ it.stdout }}}}", "mode": "0600"}},
         {"copy": {"path": f"{machine.root}/{{{{ it.stdout }}}}", "content": "new"}},
     ]
-    done = machine.go(steps)
+    done = machine.run_steps(steps)
     assert done.statuses == ["ok", "changed", "changed", "changed"], done.outcomes
     assert (os.fsencode(to) + b"/" + name) in [os.fsencode(path) for path in to.iterdir()]
     assert (machine.root / os.fsdecode(name)).read_bytes() == b"new"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project, insist
-from tests.sshd import Sshd, keygen, until
+from tests.projects import OrchProject, interrupt_until_exit
+from tests.sshd import SshdServer, generate_key, wait_until
 
 LONG = 10**8 + secrets.randbelow(10**8)
 """Seconds that nothing else on this machine sleeps."""
@@ -25,26 +25,26 @@ UNAME = {"tasks/uname.yml": "steps:\n  - run: uname\n    readonly: true\n"}
 CHANGE = {"tasks/change.yml": "steps:\n  - run: echo done\n"}
 
 
-def addresses(count: int) -> dict[str, str]:
+def loopback_addresses(count: int) -> dict[str, str]:
     return {f"h{n:03}": f"127.3.{n // 200}.{n % 200 + 1}" for n in range(count)}
 
 
 @contextlib.contextmanager
-def silent(address: str) -> Iterator[int]:
+def silent_port(address: str) -> Iterator[int]:
     """A port that takes connections and never says a word."""
     with socket.create_server((address, 0), backlog=64) as server:
         yield server.getsockname()[1]
 
 
 @contextlib.contextmanager
-def dead(address: str) -> Iterator[int]:
+def closed_port(address: str) -> Iterator[int]:
     """A port that is taken by nobody who listens."""
     with socket.socket() as holder:
         holder.bind((address, 0))
         yield holder.getsockname()[1]
 
 
-def set_host(project: Project, host: str, **connect: object) -> None:
+def set_host(project: OrchProject, host: str, **connect: object) -> None:
     address = str(connect.pop("address"))
     path = project.root / "inventories/real/hosts.yml"
     hosts = json.loads(path.read_text())
@@ -52,26 +52,26 @@ def set_host(project: Project, host: str, **connect: object) -> None:
     path.write_text(json.dumps(hosts))
 
 
-def test_300_hosts_give_300_right_rows(project: Project, sshd: Sshd) -> None:
-    project.over(sshd, addresses(300)).write(UNAME)
+def test_300_hosts_give_300_right_rows(project: OrchProject, sshd: SshdServer) -> None:
+    project.add_sshd_stage(sshd, loopback_addresses(300)).write(UNAME)
     done = project.orch("-s", "real", "run", "uname", "--json")
     assert done.code == 0, done.err
-    assert len(done.rows) == 300
-    assert {row["status"] for row in done.rows.values()} == {"ok"}
+    assert len(done.host_rows) == 300
+    assert {row["status"] for row in done.host_rows.values()} == {"ok"}
     outputs = [e["stdout"].strip() for e in done.events if e["event"] == "step_finished"]
     assert outputs == ["Linux"] * 300
 
 
 def test_hosts_in_trouble_have_their_own_states_and_reasons(
-    project: Project, sshd: Sshd, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
     """Dead, silent, an unknown key, a changed key, a wrong login: and the others are fine."""
-    project.over(sshd, addresses(30)).write(UNAME)
-    stranger = keygen(tmp_path / "stranger")
+    project.add_sshd_stage(sshd, loopback_addresses(30)).write(UNAME)
+    stranger = generate_key(tmp_path / "stranger")
     known = tmp_path / "known_hosts"
     other = Path(f"{stranger}.pub").read_text().split()
     known.write_text(f"[127.3.9.3]:{sshd.port} {other[0]} {other[1]}\n")
-    with silent("127.3.9.1") as quiet, dead("127.3.9.2") as nobody:
+    with silent_port("127.3.9.1") as quiet, closed_port("127.3.9.2") as nobody:
         set_host(project, "h001", address="127.3.9.2", port=nobody)
         set_host(project, "h002", address="127.3.9.1", port=quiet, timeout=2)
         set_host(project, "h003", address="127.3.9.3", known_hosts=str(known))
@@ -82,7 +82,7 @@ def test_hosts_in_trouble_have_their_own_states_and_reasons(
         done = project.orch("-s", "real", "run", "uname", "--json")
         took = time.monotonic() - began
     assert done.code == 4
-    rows = done.rows
+    rows = done.host_rows
     assert {name for name, row in rows.items() if row["status"] == "unreachable"} == {
         f"h00{n}" for n in range(1, 7)
     }
@@ -101,40 +101,44 @@ def test_hosts_in_trouble_have_their_own_states_and_reasons(
 
 
 def test_a_host_that_is_away_stops_a_changing_run_before_anything_is_touched(
-    project: Project, sshd: Sshd, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
-    project.over(sshd, addresses(3)).write(
+    project.add_sshd_stage(sshd, loopback_addresses(3)).write(
         {"tasks/change.yml": f"steps:\n- run: touch {tmp_path}/touched-$$\n"}
     )
-    with dead("127.3.9.2") as nobody:
+    with closed_port("127.3.9.2") as nobody:
         set_host(project, "h001", address="127.3.9.2", port=nobody)
         done = project.orch("-s", "real", "run", "change", "--json")
         assert done.code == 4
-        assert [row["status"] for row in done.rows.values()] == [
+        assert [row["status"] for row in done.host_rows.values()] == [
             "not_started",
             "unreachable",
             "not_started",
         ]
         assert not list(tmp_path.glob("touched-*"))
         skip = project.orch("-s", "real", "run", "change", "--json", "--unreachable", "skip")
-    assert [row["status"] for row in skip.rows.values()] == ["changed", "unreachable", "changed"]
+    assert [row["status"] for row in skip.host_rows.values()] == [
+        "changed",
+        "unreachable",
+        "changed",
+    ]
     assert skip.code == 4
     assert len(list(tmp_path.glob("touched-*"))) == 2
 
 
 def test_two_failures_are_both_told_and_the_slow_third_host_finishes_its_task(
-    project: Project, tmp_path: Path
+    project: OrchProject, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
-    project.sandbox("a1", "a2", "a3").write(
+    project.add_sandbox_stage("a1", "a2", "a3").write(
         {
             "tasks/one.yml": "steps:\n- run: |\n    case {{ host.name }} in\n"
             f"    a3) cat {go}; echo late;;\n    *) exit 5;;\n    esac\n",
             "tasks/two.yml": "steps:\n- run: echo two\n",
         }
     )
-    with project.started("-s", "dev", "run", "one", "two", "--json") as process:
+    with project.start_orch("-s", "dev", "run", "one", "two", "--json") as process:
         assert process.stdout is not None
         lines = []
         while sum('"host_finished"' in line for line in lines) < 2:
@@ -150,8 +154,8 @@ def test_two_failures_are_both_told_and_the_slow_third_host_finishes_its_task(
     assert not any('"task": "two"' in line and "step_started" in line for line in lines)
 
 
-def test_keep_going_lets_the_healthy_hosts_go_on(project: Project) -> None:
-    project.sandbox("a1", "a2").write(
+def test_keep_going_lets_the_healthy_hosts_go_on(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2").write(
         {
             "tasks/one.yml": "steps:\n- run: test {{ host.name }} = a2\n",
             "tasks/two.yml": "steps:\n- run: echo two\n",
@@ -159,14 +163,14 @@ def test_keep_going_lets_the_healthy_hosts_go_on(project: Project) -> None:
     )
     done = project.orch("-s", "dev", "run", "one", "two", "--json", "--keep-going")
     assert done.code == 1
-    assert [row["status"] for row in done.rows.values()] == ["failed", "changed"]
-    assert [s["task"] for s in done.steps("a2")] == ["one", "two"]
-    assert [s["task"] for s in done.steps("a1")] == ["one"]
+    assert [row["status"] for row in done.host_rows.values()] == ["failed", "changed"]
+    assert [s["task"] for s in done.host_steps("a2")] == ["one", "two"]
+    assert [s["task"] for s in done.host_steps("a1")] == ["one"]
 
 
-def test_every_host_finishes_a_task_before_any_begins_the_next(project: Project) -> None:
+def test_every_host_finishes_a_task_before_any_begins_the_next(project: OrchProject) -> None:
     hosts = [f"a{n}" for n in range(1, 6)]
-    project.sandbox(*hosts).write(
+    project.add_sandbox_stage(*hosts).write(
         {
             "tasks/one.yml": "steps:\n- run: 'true'\n- run: echo {{ host.name }}\n",
             "tasks/two.yml": "steps:\n- run: 'true'\n",
@@ -177,17 +181,17 @@ def test_every_host_finishes_a_task_before_any_begins_the_next(project: Project)
     assert order == ["one"] * 20 + ["two"] * 10
 
 
-def test_limit_failed_runs_again_where_the_last_run_failed(project: Project) -> None:
-    project.sandbox("a1", "a2", "a3").write(
+def test_limit_failed_runs_again_where_the_last_run_failed(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2", "a3").write(
         {"tasks/one.yml": "steps:\n- run: test {{ host.name }} = a2\n"}
     )
     assert project.orch("-s", "dev", "run", "one").code == 1
     again = project.orch("-s", "dev", "run", "one", "-l", "@failed", "--json")
-    assert list(again.rows) == ["a1", "a3"]
+    assert list(again.host_rows) == ["a1", "a3"]
 
 
-def test_a_host_in_two_roles_runs_once_and_its_row_shows_both(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_host_in_two_roles_runs_once_and_its_row_shows_both(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "inventories/dev/roles/web.yml": "[a1]\n",
             "inventories/dev/roles/db.yml": "[a1]\n",
@@ -195,7 +199,7 @@ def test_a_host_in_two_roles_runs_once_and_its_row_shows_both(project: Project) 
         }
     )
     done = project.orch("-s", "dev", "run", "t", "--json")
-    assert len(done.steps("a1")) == 1
+    assert len(done.host_steps("a1")) == 1
     assert "db,web" in project.orch("-s", "dev", "run", "t").out
 
 
@@ -208,9 +212,9 @@ def test_a_host_in_two_roles_runs_once_and_its_row_shows_both(project: Project) 
     ],
 )
 def test_a_role_that_gives_no_host_is_never_a_silent_success(
-    project: Project, role: str, code: int, word: str
+    project: OrchProject, role: str, code: int, word: str
 ) -> None:
-    project.sandbox("a1").write(
+    project.add_sandbox_stage("a1").write(
         {
             "inventories/dev/roles/web.yml": "[a1]\n",
             "inventories/dev/roles/empty.yml": "[]\n",
@@ -228,55 +232,55 @@ def test_a_role_that_gives_no_host_is_never_a_silent_success(
 
 
 def test_ctrl_c_ends_the_running_steps_and_says_where_everyone_stands(
-    project: Project, sshd: Sshd, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
-    project.over(sshd, {"a1": "127.3.0.1", "a2": "127.3.0.2"}).write(
+    project.add_sshd_stage(sshd, {"a1": "127.3.0.1", "a2": "127.3.0.2"}).write(
         {
             "tasks/t.yml": f"steps:\n- run: touch {tmp_path}/on-{{{{ host.name }}}}; sleep {LONG}\n"
             "- run: echo never\n",
             "tasks/u.yml": "steps: [{run: echo never}]\n",
         }
     )
-    with project.started("-s", "real", "run", "t", "u", "--json") as process:
-        until(lambda: len(list(tmp_path.glob("on-*"))) == 2, "both steps run")
+    with project.start_orch("-s", "real", "run", "t", "u", "--json") as process:
+        wait_until(lambda: len(list(tmp_path.glob("on-*"))) == 2, "both steps run")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
     last = json.loads(out.splitlines()[-1])
     assert [row["status"] for row in last["rows"]] == ["cancelled", "cancelled"]
-    until(lambda: not _running(f"sleep {LONG}"), "the steps' processes are gone")
+    wait_until(lambda: not _is_running(f"sleep {LONG}"), "the steps' processes are gone")
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
-    project: Project, tmp_path: Path
+    project: OrchProject, tmp_path: Path
 ) -> None:
     on = tmp_path / "on"
-    project.sandbox("a1").write(
+    project.add_sandbox_stage("a1").write(
         {"tasks/t.yml": f"steps:\n- run: trap '' TERM; touch {on}; sleep {LONG}; sleep {LONG}\n"}
     )
-    with project.started("-s", "dev", "run", "t") as process:
-        until(on.exists, "the step runs")
-        _, err = insist(process)
+    with project.start_orch("-s", "dev", "run", "t") as process:
+        wait_until(on.exists, "the step runs")
+        _, err = interrupt_until_exit(process)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "a1 may still be busy with t: " in err
-    until(lambda: not _running(f"sleep {LONG}"), "the step's processes are gone")
+    wait_until(lambda: not _is_running(f"sleep {LONG}"), "the step's processes are gone")
 
 
 def test_a_connection_cut_in_the_middle_is_lost_with_its_step_and_never_ok(
-    project: Project, sshd: Sshd, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
     on = tmp_path / "on"
-    project.over(sshd, {"a1": "127.3.0.1"}).write(
+    project.add_sshd_stage(sshd, {"a1": "127.3.0.1"}).write(
         {
             "tasks/t.yml": f"steps:\n- run: echo one\n- run: touch {on}; sleep {LONG}\n"
             f"- run: touch {tmp_path}/never\n"
         }
     )
-    with project.started("-s", "real", "run", "t", "--json") as process:
-        until(on.exists, "the step runs")
-        for child in sshd.children():
+    with project.start_orch("-s", "real", "run", "t", "--json") as process:
+        wait_until(on.exists, "the step runs")
+        for child in sshd.session_processes():
             os.kill(child, signal.SIGKILL)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -284,12 +288,14 @@ def test_a_connection_cut_in_the_middle_is_lost_with_its_step_and_never_ok(
     assert row["status"] == "lost"
     assert "in step 2" in row["reason"]
     assert not (tmp_path / "never").exists()
-    until(lambda: not _running(f"sleep {LONG}"), "the step's processes are gone")
+    wait_until(lambda: not _is_running(f"sleep {LONG}"), "the step's processes are gone")
 
 
-def test_a_reader_that_goes_away_ends_the_run_in_order(project: Project, tmp_path: Path) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": "steps:\n- run: yes | head -n 200000\n"})
-    with project.started("-s", "dev", "run", "t") as process:
+def test_a_reader_that_goes_away_ends_the_run_in_order(
+    project: OrchProject, tmp_path: Path
+) -> None:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": "steps:\n- run: yes | head -n 200000\n"})
+    with project.start_orch("-s", "dev", "run", "t") as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
@@ -300,6 +306,6 @@ def test_a_reader_that_goes_away_ends_the_run_in_order(project: Project, tmp_pat
     assert "BrokenPipe" not in err
 
 
-def _running(command: str) -> bool:
+def _is_running(command: str) -> bool:
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     return any(line.strip() == command for line in found.stdout.splitlines())

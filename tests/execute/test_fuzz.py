@@ -5,15 +5,15 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import Mark
-from orchestrator.executor.host_state import Progress
-from orchestrator.executor.step_recorder import Recorder
-from orchestrator.model.command import Command, Wanted
-from orchestrator.model.event import Event, StepFinished, StepStarted
-from orchestrator.model.host import Connect, Host
+from orchestrator.errors import SourcePosition
+from orchestrator.executor.host_state import HostState
+from orchestrator.executor.step_recorder import StepRecorder
+from orchestrator.model.command import DesiredState, StepCommand
+from orchestrator.model.event import RunEvent, StepFinished, StepStarted
+from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.planner.plan import PlannedStep
-from orchestrator.remote_shell import Lost, NotReady, Session
-from orchestrator.remote_shell.channel_protocol import Chunk
+from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
+from orchestrator.remote_shell.channel_protocol import ReadChunk
 
 NUMBERS = ("1", "2", "3", "0", "-1", "", "٣", "²", "1_0", "+1", "9" * 39, "9" * 5000, "1.5", "x")
 HOWS = ("done", "guard", "unsure", "missing", "when", "timeout", "gone", "done ", "perhaps", "")
@@ -68,7 +68,7 @@ streams = st.sampled_from(("both", "stdout", "stderr"))
 anything = st.tuples(markers | st.binary(max_size=8), streams)
 
 
-def on(marker: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+def marker_text(marker: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     return marker, "both" if marker[0] in "RE" else "stdout"
 
 
@@ -76,28 +76,28 @@ def on(marker: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 def conversations(draw: st.DrawFn) -> list[tuple[object, str]]:
     """What a host says of three steps, the second one a module's, with some of it changed."""
     status = draw(st.sampled_from(("0", "1", "77", "79")))
-    said: list[tuple[object, str]] = [on(("R",))]
+    output: list[tuple[object, str]] = [marker_text(("R",))]
     for number in "123":
-        said.append(on(("B", number)))
-        said += map(on, draw(st.lists(reports, max_size=5)) if number == "2" else ())
+        output.append(marker_text(("B", number)))
+        output += map(marker_text, draw(st.lists(reports, max_size=5)) if number == "2" else ())
         failed = "0" if status in ("0", "79") else "1"
-        said.append(on(("E", number, "done", status, failed, "1")))
-    said.append(on(("S",)))
+        output.append(marker_text(("E", number, "done", status, failed, "1")))
+    output.append(marker_text(("S",)))
     for _ in range(draw(st.integers(0, 3))):
-        at = draw(st.integers(0, len(said)))
+        at = draw(st.integers(0, len(output)))
         match draw(st.sampled_from(("insert", "replace", "remove", "repeat"))):
             case "insert":
-                said.insert(at, draw(anything))
+                output.insert(at, draw(anything))
             case "replace":
-                said[at : at + 1] = [draw(anything)]
+                output[at : at + 1] = [draw(anything)]
             case "remove":
-                del said[at : at + 1]
+                del output[at : at + 1]
             case "repeat":
-                said[at:at] = said[at : at + 2]
-    return said
+                output[at:at] = output[at : at + 2]
+    return output
 
 
-class Fed:
+class FedChannel:
     """A channel on which this is said, some bytes at a time, and then no more."""
 
     def __init__(self, stdout: bytes, stderr: bytes, size: int) -> None:
@@ -107,10 +107,10 @@ class Fed:
     def write(self, data: bytes | memoryview) -> int:
         return len(data)
 
-    def read(self, timeout: float | None) -> Chunk:
+    def read(self, timeout: float | None) -> ReadChunk:
         pieces = {name: data[: self._size] for name, data in self._left.items()}
         self._left = {name: data[self._size :] for name, data in self._left.items()}
-        return Chunk(**pieces, eof=not any(pieces.values()))
+        return ReadChunk(**pieces, eof=not any(pieces.values()))
 
     def wake(self) -> None: ...
 
@@ -125,43 +125,50 @@ class Fed:
         return ""
 
 
-def steps() -> list[tuple[PlannedStep, Command]]:
-    made = []
+def make_steps() -> list[tuple[PlannedStep, StepCommand]]:
+    created = []
     for number in (1, 2, 3):
-        step = PlannedStep(number, f"step {number}", Mark("t.yml", number, 1), "true")
-        wanted = Wanted({"k": "v"}, b"text\n") if number == 2 else None
-        made.append((step, Command(number, "true", wanted=wanted, show=True, changes=None)))
-    return made
+        step = PlannedStep(number, f"step {number}", SourcePosition("t.yml", number, 1), "true")
+        expected = DesiredState({"k": "v"}, b"text\n") if number == 2 else None
+        created.append(
+            (
+                step,
+                StepCommand(
+                    number, "true", desired_state=expected, show_diff=True, changed_condition=None
+                ),
+            )
+        )
+    return created
 
 
-@given(said=conversations(), size=st.sampled_from((1, 7, 40, 1 << 16)))
+@given(message=conversations(), size=st.sampled_from((1, 7, 40, 1 << 16)))
 @settings(max_examples=100, deadline=None)
-def test_a_session_and_its_recorder_take_it(said: list[tuple[object, str]], size: int) -> None:
+def test_a_session_and_its_recorder_take_it(message: list[tuple[object, str]], size: int) -> None:
     data = {"stdout": b"", "stderr": b""}
-    channel = Fed(b"", b"", size)
-    session = Session(channel, ready_timeout=5)
+    channel = FedChannel(b"", b"", size)
+    session = ShellSession(channel, ready_timeout=5)
     nonce = session._nonce
-    for what, where in said:
+    for what, location in message:
         piece = what
         if isinstance(what, tuple):
             piece = " ".join((nonce, *what)).encode("utf-8", "surrogateescape") + b"\n"
         assert isinstance(piece, bytes)
-        for stream in ("stdout", "stderr") if where == "both" else (where,):
+        for stream in ("stdout", "stderr") if location == "both" else (location,):
             data[stream] += piece
     channel._left = data
-    events: list[Event] = []
-    host = Host("a", Connect("a"), (), (), Mark("a"))
-    recorder = Recorder(Progress(host, None), "t", events.append)
-    for step, command in steps():
+    events: list[RunEvent] = []
+    host = Host("a", ConnectionOptions("a"), (), (), SourcePosition("a"))
+    recorder = StepRecorder(HostState(host, None), "t", events.append)
+    for step, command in make_steps():
         recorder.queue(step, command)
-    commands = [command for _, command in recorder.take()]
+    commands = [command for _, command in recorder.drain_queue()]
     try:
         session.run(commands, recorder)
-    except Lost as lost:
-        recorder.lost(lost.reason)
-    except NotReady:
+    except SessionLostError as lost:
+        recorder.note_lost(lost.reason)
+    except ShellNotReadyError:
         assert not events or not any(isinstance(event, StepFinished) for event in events)
-    begun = [event.step for event in events if isinstance(event, StepStarted)]
+    started = [event.step for event in events if isinstance(event, StepStarted)]
     ended = [event.step for event in events if isinstance(event, StepFinished)]
-    assert begun == ended
+    assert started == ended
     assert len(set(ended)) == len(ended)

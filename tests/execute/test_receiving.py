@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executor.host_runner import receiving
+from orchestrator.executor.host_runner import upload_script
 
 SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]
 
 
-def left(shell: list[str], folder: Path, sent: bytes, *, deaf: bool) -> list[bytes]:
+def run_upload_script(
+    shell: list[str], folder: Path, sent: bytes, *, refuses_input: bool
+) -> list[bytes]:
     """Run it where the other side sends so much and goes; ``deaf``: it took no answer either."""
     ours, theirs = os.pipe()
-    if deaf:
+    if refuses_input:
         os.close(ours)
     folder.mkdir()
     try:
         subprocess.run(
-            [*shell, "-c", receiving(4)],
+            [*shell, "-c", upload_script(4)],
             input=sent,
             stdout=theirs,
             stderr=theirs,
@@ -31,7 +33,7 @@ def left(shell: list[str], folder: Path, sent: bytes, *, deaf: bool) -> list[byt
         )
     finally:
         os.close(theirs)
-        if not deaf:
+        if not refuses_input:
             os.close(ours)
     return [path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))]
 
@@ -40,10 +42,13 @@ def left(shell: list[str], folder: Path, sent: bytes, *, deaf: bool) -> list[byt
 def test_bytes_that_all_came_are_kept_and_a_cut_leaves_nothing(
     shell: list[str], tmp_path: Path
 ) -> None:
-    assert left(shell, tmp_path / "whole", b"four", deaf=False) == [b"", b"four"]
-    assert left(shell, tmp_path / "short", b"thr", deaf=False) == []
-    assert left(shell, tmp_path / "cut", b"thr", deaf=True) == []
-    assert left(shell, tmp_path / "unheard", b"four", deaf=True) == []
+    assert run_upload_script(shell, tmp_path / "whole", b"four", refuses_input=False) == [
+        b"",
+        b"four",
+    ]
+    assert run_upload_script(shell, tmp_path / "short", b"thr", refuses_input=False) == []
+    assert run_upload_script(shell, tmp_path / "cut", b"thr", refuses_input=True) == []
+    assert run_upload_script(shell, tmp_path / "unheard", b"four", refuses_input=True) == []
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -63,7 +68,7 @@ def test_what_a_cut_before_its_step_left_is_taken_away_some_days_later(
     folder.mkdir()
     environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path), "HOME": str(folder)}
     done = subprocess.run(
-        [*shell, "-c", receiving(4)],
+        [*shell, "-c", upload_script(4)],
         input=b"four",
         capture_output=True,
         env=environment,

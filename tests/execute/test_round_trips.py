@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import Exit
-from orchestrator.executor import Cancel, Options, run
-from orchestrator.inventory.stage_loader import load as load_stage
-from orchestrator.model.event import Event, StepFinished
+from orchestrator.errors import ExitCode
+from orchestrator.executor import CancelToken, RunOptions, execute_plan
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.model.event import RunEvent, StepFinished
 from orchestrator.model.host import Host
-from orchestrator.planner.plan_builder import build
-from orchestrator.planner.request import Ask
+from orchestrator.planner.plan_builder import build_plan
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
-from orchestrator.playbook import Request, load
-from orchestrator.remote_shell.channel_protocol import Channel, Chunk, Connection
-from orchestrator.transports.registry import Connector
-from tests.projects import Project
-from tests.sshd import Sshd
+from orchestrator.playbook import TaskRequest, load_tasks
+from orchestrator.remote_shell.channel_protocol import Channel, Connection, ReadChunk
+from orchestrator.transports.registry import TransportRegistry
+from tests.projects import OrchProject
+from tests.sshd import SshdServer
 
 TWELVE = [
     "mkdir -p rel",
@@ -37,15 +37,15 @@ TWELVE = [
 ]
 
 
-class Counting:
+class CountingConnection:
     """A connection whose channels count how often something was written after an answer."""
 
-    def __init__(self, of: Connection) -> None:
-        self.of, self.channels = of, list[CountingChannel]()
+    def __init__(self, connection: Connection) -> None:
+        self.of, self.channels = connection, list[CountingChannel]()
 
     @property
-    def place(self) -> str:
-        return self.of.place
+    def endpoint(self) -> str:
+        return self.of.endpoint
 
     def open(self, become: str = "") -> Channel:
         self.channels.append(CountingChannel(self.of.open(become)))
@@ -56,15 +56,15 @@ class Counting:
 
 
 class CountingChannel:
-    def __init__(self, of: Channel) -> None:
-        self.of, self.turns, self.answered = of, 0, True
+    def __init__(self, channel: Channel) -> None:
+        self.of, self.turns, self.answered = channel, 0, True
 
     def write(self, data: bytes | memoryview) -> int:
         if self.answered:
             self.turns, self.answered = self.turns + 1, False
         return self.of.write(data)
 
-    def read(self, timeout: float | None) -> Chunk:
+    def read(self, timeout: float | None) -> ReadChunk:
         chunk = self.of.read(timeout)
         self.answered = self.answered or bool(chunk.stdout)
         return chunk
@@ -86,77 +86,83 @@ class CountingChannel:
 
 
 @pytest.fixture
-def connector() -> Iterator[Connector]:
-    made = Connector()
-    yield made
-    made.close()
+def connector() -> Iterator[TransportRegistry]:
+    created = TransportRegistry()
+    yield created
+    created.close()
 
 
-def turns(project: Project, sshd: Sshd, connector: Connector, steps: str) -> tuple[int, int]:
+def count_round_trips(
+    project: OrchProject, sshd: SshdServer, connector: TransportRegistry, steps: str
+) -> tuple[int, int]:
     """How often the task waited, and how many steps ended well."""
-    project.over(sshd, {"a1": "127.3.0.1"}).write({"tasks/t.yml": steps})
+    project.add_sshd_stage(sshd, {"a1": "127.3.0.1"}).write({"tasks/t.yml": steps})
     stage = load_stage(project.root, "real")
-    tasks = load(project.root, ["t"]).by_name
+    tasks = load_tasks(project.root, ["t"]).by_name
     hosts = tuple(stage.hosts.values())
-    plan = build(Ask(stage, hosts, (Request("t"),), tasks, run_view("r", "me", 0.0)))
-    made: list[Counting] = []
-    events: list[Event] = []
+    plan = build_plan(
+        PlanRequest(stage, hosts, (TaskRequest("t"),), tasks, run_view("r", "me", 0.0))
+    )
+    created: list[CountingConnection] = []
+    events: list[RunEvent] = []
 
     def connect(host: Host) -> Connection:
-        made.append(Counting(connector.connect(host)))
-        return made[-1]
+        created.append(CountingConnection(connector.connect(host)))
+        return created[-1]
 
-    code = run(plan, stage.hosts, connect, events.append, options=Options(), cancel=Cancel())
-    assert code is Exit.OK, events
-    (counting,) = made
+    code = execute_plan(
+        plan, stage.hosts, connect, events.append, options=RunOptions(), cancel=CancelToken()
+    )
+    assert code is ExitCode.OK, events
+    (counting,) = created
     (channel,) = counting.channels
     return channel.turns, sum(isinstance(e, StepFinished) for e in events)
 
 
-def written(commands: list[str]) -> str:
+def command_lines(commands: list[str]) -> str:
     return "steps:\n" + "".join(f"- run: {c}\n  chdir: /tmp\n" for c in commands)
 
 
 def test_twelve_steps_wait_once_as_one_step_does(
-    project: Project, sshd: Sshd, connector: Connector, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, connector: TransportRegistry, tmp_path: Path
 ) -> None:
     twelve = "steps:\n" + "".join(f"- run: {c}\n  chdir: {tmp_path}\n" for c in TWELVE)
-    assert turns(project, sshd, connector, twelve) == (1, 12)
-    assert turns(project, sshd, connector, "steps: [{run: 'true'}]\n") == (1, 1)
+    assert count_round_trips(project, sshd, connector, twelve) == (1, 12)
+    assert count_round_trips(project, sshd, connector, "steps: [{run: 'true'}]\n") == (1, 1)
 
 
 def test_conditions_over_how_a_step_ended_do_not_wait(
-    project: Project, sshd: Sshd, connector: Connector
+    project: OrchProject, sshd: SshdServer, connector: TransportRegistry
 ) -> None:
     steps = (
         "steps:\n- {run: exit 3, register: a, ignore_errors: true}\n"
         "- {run: echo b, when: a.failed and a.exit_status == 3, register: b}\n"
         "- {run: echo c, when: b.changed or not a.changed, failed_when: result.exit_status > 2}\n"
     )
-    assert turns(project, sshd, connector, steps) == (1, 3)
+    assert count_round_trips(project, sshd, connector, steps) == (1, 3)
 
 
 def test_a_text_that_needs_a_result_waits_once_for_it(
-    project: Project, sshd: Sshd, connector: Connector
+    project: OrchProject, sshd: SshdServer, connector: TransportRegistry
 ) -> None:
     steps = (
         "steps:\n- {run: echo 1, register: a}\n- {run: echo 2, register: b}\n"
         "- run: echo {{ a.stdout }} {{ b.stdout }}\n- run: echo {{ a.stdout }}\n- run: echo end\n"
     )
-    assert turns(project, sshd, connector, steps) == (2, 5)
+    assert count_round_trips(project, sshd, connector, steps) == (2, 5)
 
 
 def test_a_failure_that_only_output_shows_waits_and_a_change_that_nobody_asks_for_does_not(
-    project: Project, sshd: Sshd, connector: Connector
+    project: OrchProject, sshd: SshdServer, connector: TransportRegistry
 ) -> None:
     failed = "steps:\n- {run: echo ok, failed_when: result.stdout != 'ok'}\n- run: echo end\n"
-    assert turns(project, sshd, connector, failed) == (2, 2)
+    assert count_round_trips(project, sshd, connector, failed) == (2, 2)
     changed = "steps:\n- {run: echo ok, changed_when: result.stdout != 'ok'}\n- run: echo end\n"
-    assert turns(project, sshd, connector, changed) == (1, 2)
+    assert count_round_trips(project, sshd, connector, changed) == (1, 2)
 
 
 def test_a_hundred_templates_wait_once_as_one_does(
-    project: Project, sshd: Sshd, connector: Connector, tmp_path: Path
+    project: OrchProject, sshd: SshdServer, connector: TransportRegistry, tmp_path: Path
 ) -> None:
     project.write({"tasks/t.j2": "{{ host.name }} {{ n }}\n"})
     steps = "".join(
@@ -164,5 +170,5 @@ def test_a_hundred_templates_wait_once_as_one_does(
         for n in range(100)
     )
     text = f"vars: {{n: 1}}\nsteps:\n{steps}handlers: {{told: [{{run: 'true'}}]}}\n"
-    assert turns(project, sshd, connector, text) == (1, 101)
-    assert turns(project, sshd, connector, text) == (1, 101)
+    assert count_round_trips(project, sshd, connector, text) == (1, 101)
+    assert count_round_trips(project, sshd, connector, text) == (1, 101)

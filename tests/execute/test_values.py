@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.errors import Exit
+from orchestrator.errors import ExitCode
 from orchestrator.model.step_result import Status
-from tests.execute.test_hostile import Ran
+from tests.execute.test_hostile import HostileRun
 
 PRINTED = {
     "nothing": b"",
@@ -111,12 +111,12 @@ FILES = {
 }
 
 
-def put(step: Any, expression: str) -> Any:
+def with_expression(step: Any, expression: str) -> Any:
     """The step with the expression in its place."""
     if isinstance(step, dict):
-        return {key: put(value, expression) for key, value in step.items()}
+        return {key: with_expression(value, expression) for key, value in step.items()}
     if isinstance(step, list):
-        return [put(value, expression) for value in step]
+        return [with_expression(value, expression) for value in step]
     return step.replace("X", f"({expression})") if isinstance(step, str) else step
 
 
@@ -124,17 +124,17 @@ EVERY = ("digits", "lines", "much")
 """What every value is made of; of the others printed, only the value itself is given."""
 
 
-def task(key: str) -> str:
+def make_task(key: str) -> str:
     """Values, each given to the key in a block of its own, on one host."""
     steps: list[Any] = [{"run": "touch began"}]
     for name in PRINTED:
         steps.append({"run": f"cat ../{name}", "register": "r", "readonly": True})
         steps.append({"set": {"v": "{{ r.stdout }}"}} if name != "much" else {"set": {"v": "m"}})
-        for which, made in MADE.items():
+        for which, created in MADE.items():
             if which == "itself" or name in EVERY:
-                value = made.replace("v", "r.stdout") if name == "much" else made
+                value = created.replace("v", "r.stdout") if name == "much" else created
                 rescue = [{"set": {"failed": True}}]
-                steps.append({"block": [put(KEYS[key], value)], "rescue": rescue})
+                steps.append({"block": [with_expression(KEYS[key], value)], "rescue": rescue})
     steps.append({"name": "the last", "run": "touch reached"})
     return yaml.safe_dump({"steps": steps}, sort_keys=False)
 
@@ -154,8 +154,8 @@ def test_a_key_takes_any_value_or_refuses_it(
         (tmp_path / name).write_bytes(data)
     files = {name: yaml.safe_dump(content) for name, content in FILES.items()}
     files["t.j2"] = "{{ " + MADE["a longer one"] + " }}"
-    ran = Ran(tmp_path, task(key), {}, files=files, hosts=("bad",))
-    assert not ran.crashes, ran.crashes[0].traceback
-    assert ran.code is Exit.OK, ran.rows
-    assert ran.rows["bad"].status is Status.CHANGED
+    ran = HostileRun(tmp_path, make_task(key), {}, files=files, hosts=("bad",))
+    assert not ran.crash_reports, ran.crash_reports[0].traceback
+    assert ran.code is ExitCode.OK, ran.summary_rows
+    assert ran.summary_rows["bad"].status is Status.CHANGED
     assert (ran.homes["bad"] / "reached").exists()

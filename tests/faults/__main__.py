@@ -12,25 +12,32 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.judge import wrong
+from tests.faults.judge import find_violations
 from tests.faults.scenario import ALL
-from tests.faults.world import world
+from tests.faults.world import start_testbed
 
 
 def main(name: str, first: str, count: str = "1") -> int:
-    bad, seen, began = 0, Counter[str](), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, world(Path(folder), ALL[name]) as here:
+    bad, statuses, began = 0, Counter[str](), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, start_testbed(Path(folder), ALL[name]) as testbed:
         for number in range(int(first), int(first) + int(count)):
-            ran = here.run(number)
-            seen.update(f"{row.status}" for row in ran.rows.values())
-            seen.update({"faults": len(ran.happened), "connections": sum(ran.tries.values())})
-            if found := wrong(ran):
+            ran = testbed.run(number)
+            statuses.update(f"{row.status}" for row in ran.rows.values())
+            statuses.update(
+                {
+                    "faults": len(ran.struck_hosts),
+                    "connections": sum(ran.connection_counts.values()),
+                }
+            )
+            if found := find_violations(ran):
                 bad += 1
                 print(f"run {number} of {name}, {ran.seconds:.1f} s:", flush=True)
                 print(*(f"    {what}" for what in found), sep="\n", flush=True)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     took = time.monotonic() - began
-    print(f"{name}: {count} runs from {first}, {bad} bad, {dict(seen)}, {most} MB, {took:.0f} s")
+    print(
+        f"{name}: {count} runs from {first}, {bad} bad, {dict(statuses)}, {most} MB, {took:.0f} s"
+    )
     return bool(bad)
 
 

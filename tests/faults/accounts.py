@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.scenario import OTHER
-from tests.matrix.place import place
-from tests.sshd import Sshd, children, free_port, until
+from tests.matrix.place import start_machine
+from tests.sshd import SshdServer, child_processes, free_port, wait_until
 
 PASSWORD = "correct horse"
 _USERS = ("alice", "free", OTHER)
@@ -26,40 +26,40 @@ cp /etc/pam.d/sudo /etc/pam.d/su
 
 
 @dataclass(frozen=True, slots=True)
-class Accounts(Sshd):
+class BecomeSshd(SshdServer):
     """``idle``: the machine's processes while nobody is logged in."""
 
     idle: frozenset[int] = frozenset()
 
-    def children(self) -> tuple[int, ...]:
+    def session_processes(self) -> tuple[int, ...]:
         """Whatever runs there: what sudo starts is not sshd's own."""
-        return tuple(_running(self.pid) - self.idle)
+        return tuple(_processes_in_namespace(self.pid) - self.idle)
 
 
 @contextmanager
-def accounts(folder: Path, lines: list[str]) -> Iterator[Accounts]:
+def start_become_server(folder: Path, lines: list[str]) -> Iterator[BecomeSshd]:
     """Run one, in this new folder, with these lines in its configuration; for this thread and
     those that it starts the network is another meanwhile."""
-    with place(folder) as here:
-        here.sh(_SETUP)
-        for each in map(here.at, map(str, folder.parents)):
+    with start_machine(folder) as machine:
+        machine.run_as_root(_SETUP)
+        for each in map(machine.outside_path, map(str, folder.parents)):
             each.chmod(each.stat().st_mode | 0o055)
         port = free_port()
-        here.serve("sshd", [f"Port {port}", "ListenAddress 0.0.0.0", "UsePAM no", *lines])
-        (pid,) = children(here.servers[0].pid)  # nsenter(1) waits for it
-        until(lambda: not [*children(pid)], "the first look at it to end")
-        idle = frozenset(_running(pid))
-        yield Accounts(folder, port, pid, "free", here.key, here.known_hosts, folder, idle)
+        machine.start_sshd("sshd", [f"Port {port}", "ListenAddress 0.0.0.0", "UsePAM no", *lines])
+        (pid,) = child_processes(machine.servers[0].pid)  # nsenter(1) waits for it
+        wait_until(lambda: not [*child_processes(pid)], "the first look at it to end")
+        idle = frozenset(_processes_in_namespace(pid))
+        yield BecomeSshd(folder, port, pid, "free", machine.key, machine.known_hosts, folder, idle)
 
 
-def _running(pid: int) -> set[int]:
+def _processes_in_namespace(pid: int) -> set[int]:
     """The processes in this one's namespace (pid_namespaces(7))."""
-    own = _namespace(pid)
+    own = _pid_namespace(pid)
     every = (int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal())
-    return {each for each in every if _namespace(each) == own}
+    return {each for each in every if _pid_namespace(each) == own}
 
 
-def _namespace(pid: int) -> str:
+def _pid_namespace(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:

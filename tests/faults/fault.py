@@ -10,7 +10,7 @@ from enum import Enum
 HANDSHAKE = 3000  # bytes either way that a login takes, about
 
 
-class Kind(Enum):
+class FaultKind(Enum):
     """What happens to the stream."""
 
     RESET = "reset"
@@ -20,23 +20,23 @@ class Kind(Enum):
     CORRUPT = "corrupt"
 
 
-class Way(Enum):
+class LinkDirection(Enum):
     """Which direction it happens in: from the client, or to it."""
 
-    UP = "up"
-    DOWN = "down"
+    TO_SERVER = "up"
+    TO_CLIENT = "down"
 
 
 MIXES = {
-    "cut": (Kind.RESET, Kind.CLOSE, Kind.CORRUPT),
-    "slow": (Kind.SLOW,),
-    "stall": (Kind.STALL, Kind.RESET, Kind.CLOSE),
+    "cut": (FaultKind.RESET, FaultKind.CLOSE, FaultKind.CORRUPT),
+    "slow": (FaultKind.SLOW,),
+    "stall": (FaultKind.STALL, FaultKind.RESET, FaultKind.CLOSE),
 }
 """What happens in a run: those of which some hosts hear nothing take their timeouts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class LinkFault:
     """It happens to a host's connection number ``connection`` (from 0), before its byte ``at``.
 
     ``both``: a reset or an end is told to both sides, else to the one that the bytes go to, while
@@ -44,24 +44,33 @@ class Fault:
     what the byte is XORed with, or for how many bytes it is slow.
     """
 
-    kind: Kind
-    way: Way
+    kind: FaultKind
+    direction: LinkDirection
     at: int
-    both: bool = True
+    both_directions: bool = True
     detail: int = 0
     connection: int = 0
 
 
-def draw(seed: str, mix: str, spans: Mapping[Way, int]) -> Fault | None:
+def draw_fault(seed: str, mix: str, spans: Mapping[LinkDirection, int]) -> LinkFault | None:
     """What this seed says: none in one of eight cases. ``spans`` is how long the stream is; one
     position of three is in the handshake, and one of ten behind the end.
     """
     dice = random.Random(seed)
     if not dice.randrange(8):
         return None
-    kind, way = dice.choice(MIXES[mix]), dice.choice(list(Way))
-    short = min(HANDSHAKE, spans[way])
-    at = dice.randrange(short if not dice.randrange(3) else spans[way] + spans[way] // 10)
-    detail = dice.randrange(1, 256) if kind is Kind.CORRUPT else dice.choice((300, 2000, 6000))
-    both = bool(dice.randrange(3)) or (mix == "cut" and way is Way.UP)
-    return Fault(kind, way, at=at, both=both, detail=detail, connection=int(not dice.randrange(12)))
+    kind, direction = dice.choice(MIXES[mix]), dice.choice(list(LinkDirection))
+    short = min(HANDSHAKE, spans[direction])
+    at = dice.randrange(
+        short if not dice.randrange(3) else spans[direction] + spans[direction] // 10
+    )
+    detail = dice.randrange(1, 256) if kind is FaultKind.CORRUPT else dice.choice((300, 2000, 6000))
+    both = bool(dice.randrange(3)) or (mix == "cut" and direction is LinkDirection.TO_SERVER)
+    return LinkFault(
+        kind,
+        direction,
+        at=at,
+        both_directions=both,
+        detail=detail,
+        connection=int(not dice.randrange(12)),
+    )

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.transports import Connector
-from tests.sshd import Sshd
-from tests.transport.talk import hear
+from orchestrator.transports import TransportRegistry
+from tests.sshd import SshdServer
+from tests.transport.talk import read_until
 
 
 @pytest.fixture
-def restless() -> Iterator[None]:
+def fast_thread_switching() -> Iterator[None]:
     """Threads take turns all the time, so that any moment of one meets any of another."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -24,10 +24,12 @@ def restless() -> Iterator[None]:
 
 
 def test_data_that_meets_the_end_of_its_channel_leaves_the_connection_alone(
-    sshd: Sshd, tmp_path: Path, restless: None
+    sshd: SshdServer, tmp_path: Path, fast_thread_switching: None
 ) -> None:
-    with closing(Connector(home=tmp_path, environ={}, system=tmp_path / "none")) as connector:
-        connection = connector.connect(sshd.host())
+    with closing(
+        TransportRegistry(home=tmp_path, environ={}, system_config=tmp_path / "none")
+    ) as connector:
+        connection = connector.connect(sshd.inventory_host())
         other = connection.open()
         for _ in range(80):
             with closing(connection.open()) as channel, suppress(BrokenPipeError):
@@ -35,4 +37,4 @@ def test_data_that_meets_the_end_of_its_channel_leaves_the_connection_alone(
                 while True:
                     channel.write(b"#")
         other.write(b"echo still\n")
-        assert hear(other, b"still")
+        assert read_until(other, b"still")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.execute.test_fleet import dead
-from tests.faults.test_unheard import CUT, DEAF
-from tests.projects import Project
-from tests.sshd import Sshd, serve
+from tests.execute.test_fleet import closed_port
+from tests.faults.test_unheard import CUT, NO_REPORTS
+from tests.projects import OrchProject
+from tests.sshd import SshdServer, serve_sshd
 
 AWAY = "127.3.9.3"
 CUT_AT_END = """#!/bin/sh
@@ -23,17 +23,17 @@ exit 3
 
 
 @pytest.mark.parametrize("end", ["kill -KILL $PPID", "exec kill -KILL $PPID $$"])
-def test_no_step_is_delegated_for_a_host_that_is_lost(project: Project, end: str) -> None:
-    project.sandbox("a1", "a2").write(
+def test_no_step_is_delegated_for_a_host_that_is_lost(project: OrchProject, end: str) -> None:
+    project.add_sandbox_stage("a1", "a2").write(
         {
             "tasks/t.yml": f"steps:\n- run: {end}\n"
             f"- {{run: touch {project.root}/never, delegate_to: a2}}\n"
         }
     )
     done = project.orch("-s", "dev", "run", "t", "--json", "-l", "a1")
-    assert done.rows["a1"]["status"] == "lost"
-    assert "in step 1 'kill" in done.rows["a1"]["reason"].replace("exec ", "")
-    assert [step["status"] for step in done.steps("a1")] == ["lost"]
+    assert done.host_rows["a1"]["status"] == "lost"
+    assert "in step 1 'kill" in done.host_rows["a1"]["reason"].replace("exec ", "")
+    assert [step["status"] for step in done.host_steps("a1")] == ["lost"]
     assert not (project.root / "never").exists()
 
 
@@ -46,57 +46,59 @@ def test_no_step_is_delegated_for_a_host_that_is_lost(project: Project, end: str
     ],
 )
 def test_a_step_whose_delegate_is_away_has_failed_and_its_host_is_not_away(
-    project: Project, before: str, rescue: str, status: str
+    project: OrchProject, before: str, rescue: str, status: str
 ) -> None:
-    with dead(AWAY) as nobody:
+    with closed_port(AWAY) as nobody:
         lost = f"address: {AWAY}\nconnect: {{transport: ssh, port: {nobody}, retries: 0}}\n"
         step = "- block: [{run: echo, delegate_to: a2}]\n" + rescue
-        project.sandbox("a1", "a2").write(
+        project.add_sandbox_stage("a1", "a2").write(
             {"inventories/dev/hosts/a2.yml": lost, "tasks/t.yml": f"steps:\n{before}{step}"}
         )
         done = project.orch("-s", "dev", "run", "t", "--json", "--unreachable", "skip")
-    assert done.rows["a2"]["status"] == "unreachable"
-    assert done.rows["a1"]["status"] == status
-    (step_,) = [step for step in done.steps("a1") if step["status"] == "failed"]
-    told = "a2, which it is delegated to, is unreachable: connect: "
-    assert step_["reason"].startswith(told) and f"@{AWAY}:{nobody}" in step_["reason"]
+    assert done.host_rows["a2"]["status"] == "unreachable"
+    assert done.host_rows["a1"]["status"] == status
+    (step_,) = [step for step in done.host_steps("a1") if step["status"] == "failed"]
+    message = "a2, which it is delegated to, is unreachable: connect: "
+    assert step_["reason"].startswith(message) and f"@{AWAY}:{nobody}" in step_["reason"]
 
 
 @pytest.mark.parametrize("more", ["delegate_to: a2", "until: true"])
 def test_a_link_that_is_cut_right_behind_a_steps_end_ends_it_once(
-    project: Project, tmp_path: Path, sshd: Sshd, more: str
+    project: OrchProject, tmp_path: Path, sshd: SshdServer, more: str
 ) -> None:
-    with serve(tmp_path / "sshd", wrapper=CUT_AT_END) as other:
-        two(project, sshd, other)
+    with serve_sshd(tmp_path / "sshd", wrapper=CUT_AT_END) as other:
+        two_servers(project, sshd, other)
         project.write({"tasks/t.yml": f"steps:\n- {{run: echo, {more}}}\n- run: echo\n"})
         host = "a1" if "a2" in more else "a2"
         done = project.orch("-s", "real", "run", "t", "--json", "-l", host)
-    ended = [step["status"] for step in done.steps(host)]
+    ended = [step["status"] for step in done.host_steps(host)]
     if host == "a1":  # whose link was not cut
-        assert (done.rows[host]["status"], ended) == ("changed", ["changed", "changed"])
+        assert (done.host_rows[host]["status"], ended) == ("changed", ["changed", "changed"])
     else:
-        assert (done.rows[host]["status"], ended) == ("lost", ["lost"])
-        assert "in step 1 'echo'" in done.rows[host]["reason"]
+        assert (done.host_rows[host]["status"], ended) == ("lost", ["lost"])
+        assert "in step 1 'echo'" in done.host_rows[host]["reason"]
 
 
-@pytest.mark.parametrize("wrapper", [DEAF, CUT], ids=["silent", "cut"])
+@pytest.mark.parametrize("wrapper", [NO_REPORTS, CUT], ids=["silent", "cut"])
 def test_a_step_that_may_have_run_on_another_host_is_lost(
-    project: Project, tmp_path: Path, sshd: Sshd, wrapper: str
+    project: OrchProject, tmp_path: Path, sshd: SshdServer, wrapper: str
 ) -> None:
-    with serve(tmp_path / "sshd", wrapper=wrapper) as other:
-        two(project, sshd, other, timeout=2)
+    with serve_sshd(tmp_path / "sshd", wrapper=wrapper) as other:
+        two_servers(project, sshd, other, timeout=2)
         step = f"{{run: touch {tmp_path}/ran, delegate_to: a2, ignore_errors: true}}"
         project.write({"tasks/t.yml": f"steps:\n- {step}\n- run: touch {tmp_path}/never\n"})
         done = project.orch("-s", "real", "run", "t", "--json", "-l", "a1")
     assert (tmp_path / "ran").exists()
     assert not (tmp_path / "never").exists()
-    assert done.rows["a1"]["status"] == "lost"
-    reason = done.rows["a1"]["reason"]
+    assert done.host_rows["a1"]["status"] == "lost"
+    reason = done.host_rows["a1"]["reason"]
     assert f"@127.3.0.2:{other.port}: " in reason
     assert "it may have run on a2, in step 1 'touch" in reason
 
 
-def two(project: Project, sshd: Sshd, other: Sshd, timeout: float = 20) -> None:
+def two_servers(
+    project: OrchProject, sshd: SshdServer, other: SshdServer, timeout: float = 20
+) -> None:
     """A stage with a1 at the one server and a2 at the other."""
     for name, at, server in (("a1", "127.3.0.1", sshd), ("a2", "127.3.0.2", other)):
         connect: dict[str, object] = {"known_hosts": str(server.known_hosts)}

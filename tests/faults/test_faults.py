@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.model.step_result import Status
-from tests.faults.judge import wrong
+from tests.faults.judge import find_violations
 from tests.faults.scenario import ALL
-from tests.faults.world import world
+from tests.faults.world import start_testbed
 
 QUICK = {
     "plain": (0, 1, 2, 3, 4, 7, 8, 1169),
@@ -40,18 +40,20 @@ MOST = 64 << 20  # bytes that the runs may leave this process larger
 @pytest.mark.parametrize("name", list(ALL))
 def test_what_is_told_of_a_host_is_what_happened_there(tmp_path: Path, name: str) -> None:
     found: list[str] = []
-    seen: Counter[Status] = Counter()
-    before = resident()
-    with world(tmp_path, ALL[name]) as here:
+    statuses: Counter[Status] = Counter()
+    before = resident_bytes()
+    with start_testbed(tmp_path, ALL[name]) as testbed:
         for number in QUICK[name]:
-            ran = here.run(number)
-            found += [f"python -m tests.faults {name} {number}: {what}" for what in wrong(ran)]
-            seen.update(row.status for row in ran.rows.values())
+            ran = testbed.run(number)
+            found += [
+                f"python -m tests.faults {name} {number}: {what}" for what in find_violations(ran)
+            ]
+            statuses.update(row.status for row in ran.rows.values())
     assert not found, "\n".join(found)
-    assert resident() - before < MOST
-    assert seen[Status.LOST] and seen[Status.UNREACHABLE] and seen[Status.CHANGED]
+    assert resident_bytes() - before < MOST
+    assert statuses[Status.LOST] and statuses[Status.UNREACHABLE] and statuses[Status.CHANGED]
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """How many bytes of memory this process has (proc(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

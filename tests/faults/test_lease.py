@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from orchestrator.model.command import Command
-from orchestrator.remote_shell.bootstrap import prelude
-from orchestrator.remote_shell.encoder import segment
-from tests.sshd import until
+from orchestrator.model.command import StepCommand
+from orchestrator.remote_shell.bootstrap import bootstrap_script
+from orchestrator.remote_shell.encoder import encode_pipeline
+from tests.sshd import wait_until
 
 NAMED = b"o_watcher=$!"
 
@@ -22,9 +22,11 @@ def test_no_alarm_outlives_a_shell_that_is_told_to_end_before_it_knows_its_watch
     shell: list[str],
 ) -> None:
     nonce = "ab" * 16
-    text = prelude(nonce, 600)
+    text = bootstrap_script(nonce, 600)
     assert text.count(NAMED) == 1
-    text = text.replace(NAMED, b"sleep .3;" + NAMED) + segment([Command(1, "echo")], {}, nonce)
+    text = text.replace(NAMED, b"sleep .3;" + NAMED) + encode_pipeline(
+        [StepCommand(1, "echo")], {}, nonce
+    )
     with subprocess.Popen(
         shell,
         stdin=subprocess.PIPE,
@@ -34,13 +36,13 @@ def test_no_alarm_outlives_a_shell_that_is_told_to_end_before_it_knows_its_watch
     ) as process:
         process.communicate(text)
     try:
-        until(lambda: not of_session(process.pid), "the lease's alarm to end")
+        wait_until(lambda: not session_processes(process.pid), "the lease's alarm to end")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def of_session(number: int) -> list[str]:
+def session_processes(number: int) -> list[str]:
     """The processes of this session that are not dead yet."""
     rows = subprocess.run(
         ["ps", "-o", "stat=,args=", "-s", str(number)], check=False, capture_output=True

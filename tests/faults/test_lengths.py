@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.transports import Connector
+from orchestrator.transports import TransportRegistry
 from tests.faults.proxy import FaultProxy
-from tests.sshd import PATIENCE, Sshd
-from tests.transport.talk import hear
+from tests.sshd import START_TIMEOUT, SshdServer
+from tests.transport.talk import read_until
 
 QUIET, TALKS = b"echo up\n", b"echo up; while sleep .02; do echo on; done\n"
 
@@ -25,20 +25,24 @@ QUIET, TALKS = b"echo up\n", b"echo up; while sleep .02; do echo on; done\n"
     ids=["longer than any", "only keepalives", "output"],
 )
 def test_a_garbled_length_is_not_waited_for(
-    sshd: Sshd, tmp_path: Path, script: bytes, byte: int, cause: str
+    sshd: SshdServer, tmp_path: Path, script: bytes, byte: int, cause: str
 ) -> None:
     known = tmp_path / "known_hosts"
     with (
         closing(FaultProxy(sshd.port)) as proxy,
-        closing(Connector(home=tmp_path, environ={}, system=tmp_path / "none")) as connector,
+        closing(
+            TransportRegistry(home=tmp_path, environ={}, system_config=tmp_path / "none")
+        ) as connector,
     ):
         known.write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
-        connect = sshd.connect(known_hosts=(str(known),), keepalive=0.3)
-        channel = connector.connect(sshd.host(connect=replace(connect, port=proxy.port))).open()
+        connect = sshd.connect_options(known_hosts=(str(known),), keepalive=0.3)
+        channel = connector.connect(
+            sshd.inventory_host(connect=replace(connect, port=proxy.port))
+        ).open()
         channel.write(script)
-        hear(channel, b"up")
-        proxy.garble(byte, 0x7F)
-        end = time.monotonic() + PATIENCE
+        read_until(channel, b"up")
+        proxy.corrupt_byte(byte, 0x7F)
+        end = time.monotonic() + START_TIMEOUT
         while not (chunk := channel.read(end - time.monotonic())).eof:
             assert time.monotonic() < end, "it is waited for"
         assert chunk.eof

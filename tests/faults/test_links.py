@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from tests.faults.fault import Fault, Kind, Way
+from tests.faults.fault import FaultKind, LinkDirection, LinkFault
 from tests.faults.proxy import FaultProxy
-from tests.projects import Project
-from tests.sshd import Sshd, serve
+from tests.projects import OrchProject
+from tests.sshd import SshdServer, serve_sshd
 
 LONG = 10**8  # seconds
 BANNER, KEX, AUTH, STEP, BASTION, BEHIND = (f"127.9.3.{n}" for n in range(1, 7))
 
 
-def write(project: Project, folder: Path, transport: str, port: int, *servers: Sshd) -> None:
+def write_project(
+    project: OrchProject, folder: Path, transport: str, port: int, *servers: SshdServer
+) -> None:
     """Hosts that are called as what they stop in; the last server stops in authentication."""
     good, stuck = servers
     known = folder / "known"
@@ -57,51 +59,51 @@ def write(project: Project, folder: Path, transport: str, port: int, *servers: S
 
 @pytest.mark.parametrize("transport", ["ssh", "openssh"])
 def test_every_place_where_a_link_can_stop_has_its_line(
-    project: Project, tmp_path: Path, sshd: Sshd, transport: str
+    project: OrchProject, tmp_path: Path, sshd: SshdServer, transport: str
 ) -> None:
     stuck = [
         f"AuthorizedKeysCommand /usr/bin/sleep {LONG}",
         f"AuthorizedKeysCommandUser {sshd.user}",
     ]
     with (
-        serve(tmp_path / "stuck", [*stuck, "AuthorizedKeysFile none"]) as other,
+        serve_sshd(tmp_path / "stuck", [*stuck, "AuthorizedKeysFile none"]) as other,
         closing(FaultProxy(sshd.port)) as proxy,
     ):
-        proxy.set(
+        proxy.set_faults(
             {
-                BANNER: Fault(Kind.STALL, Way.DOWN, 0),
-                KEX: Fault(Kind.STALL, Way.DOWN, 200),
+                BANNER: LinkFault(FaultKind.STALL, LinkDirection.TO_CLIENT, 0),
+                KEX: LinkFault(FaultKind.STALL, LinkDirection.TO_CLIENT, 200),
             }
         )
-        write(project, tmp_path, transport, proxy.port, sshd, other)
+        write_project(project, tmp_path, transport, proxy.port, sshd, other)
         names = "banner,kex,auth,step,behind"
         words = ("-s", "real", "run", "t", "--json", "--unreachable", "skip", "-l", names)
-        with project.started(*words) as process:
+        with project.start_orch(*words) as process:
             assert process.stdout
-            begun = 0
-            while begun < 2 and (line := process.stdout.readline()):
+            started = 0
+            while started < 2 and (line := process.stdout.readline()):
                 event = json.loads(line)
-                begun += event["event"] == "step_started" and event["step"] == 2
+                started += event["event"] == "step_started" and event["step"] == 2
             proxy.stall({STEP, BASTION})
             out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
     rows = {row["host"]: row for row in json.loads(out.splitlines()[-1])["rows"]}
     me, port = sshd.user, proxy.port
-    for phase, place in (
+    for phase, location in (
         ("banner", f"{me}@{BANNER}:{port}"),
         ("kex", f"{me}@{KEX}:{port}"),
         ("auth", f"{me}@{AUTH}:{other.port}"),
     ):
         assert rows[phase]["status"] == "unreachable", rows[phase]
-        told = f"{phase}: {place}: timed out after 3 s "
-        assert rows[phase]["reason"].startswith(told), rows[phase]["reason"]
-    for host, place in (
+        message = f"{phase}: {location}: timed out after 3 s "
+        assert rows[phase]["reason"].startswith(message), rows[phase]["reason"]
+    for host, location in (
         ("step", f"{me}@{STEP}:{port}: "),
         ("behind", f"{me}@{BEHIND}:{sshd.port} via bastion: "),
     ):
         reason = rows[host]["reason"]
         assert rows[host]["status"] == "lost", rows[host]
-        assert place in reason and "in step 2 '" in reason, reason
+        assert location in reason and "in step 2 '" in reason, reason
         if transport == "ssh":
             assert re.search("nothing came for 2 s", reason), reason
     assert all(row["reason"].isprintable() for row in rows.values())
@@ -109,10 +111,10 @@ def test_every_place_where_a_link_can_stop_has_its_line(
 
 
 def test_a_link_that_stalls_under_a_file_fails_its_step_which_did_not_begin(
-    project: Project, tmp_path: Path, sshd: Sshd
+    project: OrchProject, tmp_path: Path, sshd: SshdServer
 ) -> None:
     with closing(FaultProxy(sshd.port)) as proxy:
-        proxy.set({STEP: Fault(Kind.STALL, Way.UP, 200_000)})
+        proxy.set_faults({STEP: LinkFault(FaultKind.STALL, LinkDirection.TO_SERVER, 200_000)})
         known = tmp_path / "known"
         known.write_text(f"[*]:{proxy.port} {sshd.host_key}\n")
         connect = {"user": sshd.user, "port": proxy.port, "identity": str(sshd.key)}
@@ -127,11 +129,9 @@ def test_a_link_that_stalls_under_a_file_fails_its_step_which_did_not_begin(
             }
         )
         done = project.orch("-s", "real", "run", "t", "--json")
-    row = done.rows["a1"]
+    row = done.host_rows["a1"]
     assert row["status"] == "failed"
-    place = re.escape(f"{sshd.user}@{STEP}:{proxy.port}")
-    told = (
-        rf"its bytes were not sent: {place}: nothing moved for 2 s after \d+ bytes: either the link"
-    )
-    assert re.match(told, row["reason"]), row["reason"]
+    location = re.escape(f"{sshd.user}@{STEP}:{proxy.port}")
+    message = rf"its bytes were not sent: {location}: nothing moved for 2 s after \d+ bytes: either the link"
+    assert re.match(message, row["reason"]), row["reason"]
     assert not (tmp_path / "there").exists()

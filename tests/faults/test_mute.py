@@ -15,8 +15,8 @@ import paramiko
 import pytest
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
-from tests.projects import Project
-from tests.sshd import keygen
+from tests.projects import OrchProject
+from tests.sshd import generate_key
 
 DEAF = "shell: {at}: no shell answered within 1 s; the host said nothing; what it was sent may have run"
 LINES = {
@@ -26,7 +26,7 @@ LINES = {
 }
 
 
-class Mute(paramiko.ServerInterface):
+class MuteServer(paramiko.ServerInterface):
     """Lets everybody in, and answers no more once it is asked for this: to ``open`` a session, to
     ``exec`` a command; or it says that it will, and does not ``run`` it."""
 
@@ -53,7 +53,7 @@ class Mute(paramiko.ServerInterface):
 
 
 @contextmanager
-def mute(mode: str, key: Path) -> Iterator[int]:
+def serve_mute(mode: str, key: Path) -> Iterator[int]:
     """Such a server with this host key, for one connection; its port."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -61,7 +61,7 @@ def mute(mode: str, key: Path) -> Iterator[int]:
         def serve() -> None:
             transport = paramiko.Transport(listener.accept()[0])
             transport.add_server_key(paramiko.Ed25519Key.from_private_key_file(str(key)))
-            transport.start_server(event=threading.Event(), server=Mute(mode, over))
+            transport.start_server(event=threading.Event(), server=MuteServer(mode, over))
             over.wait()
             transport.close()
 
@@ -77,10 +77,10 @@ def mute(mode: str, key: Path) -> Iterator[int]:
 @pytest.mark.parametrize("mode", LINES)
 @pytest.mark.parametrize("transport", ["ssh", "openssh"])
 def test_a_server_that_lets_us_in_and_says_no_more_has_its_line(
-    project: Project, tmp_path: Path, mode: str, transport: str
+    project: OrchProject, tmp_path: Path, mode: str, transport: str
 ) -> None:
-    key = keygen(tmp_path / "key")
-    with mute(mode, key) as port:
+    key = generate_key(tmp_path / "key")
+    with serve_mute(mode, key) as port:
         known = tmp_path / "known_hosts"
         known.write_text(f"[*]:{port} {Path(f'{key}.pub').read_text()}")
         connect = {"user": "me", "port": port, "identity": str(key), "identities_only": True}
@@ -93,6 +93,6 @@ def test_a_server_that_lets_us_in_and_says_no_more_has_its_line(
             }
         )
         done = project.orch("-s", "real", "run", "t", "--json")
-    row = done.rows["a1"]
+    row = done.host_rows["a1"]
     assert row["reason"] == LINES[mode].format(at=f"me@127.0.0.1:{port}")
     assert row["status"] == ("unreachable" if mode == "open" else "lost")

@@ -14,21 +14,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.executor import Cancel, Options, run
-from orchestrator.inventory.stage_loader import load as load_stage
-from orchestrator.model.event import Event, RunFinished, StepOutput
-from orchestrator.model.step_result import Row
-from orchestrator.planner.plan_builder import build
-from orchestrator.planner.request import Ask
+from orchestrator.executor import CancelToken, RunOptions, execute_plan
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.model.event import RunEvent, RunFinished, StepOutput
+from orchestrator.model.step_result import HostSummary
+from orchestrator.planner.plan_builder import build_plan
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
-from orchestrator.playbook import Request, load
-from orchestrator.transports import Connector
-from tests.faults.accounts import PASSWORD, accounts
-from tests.faults.fault import Fault, draw
+from orchestrator.playbook import TaskRequest, load_tasks
+from orchestrator.transports import TransportRegistry
+from tests.faults.accounts import PASSWORD, start_become_server
+from tests.faults.fault import LinkFault, draw_fault
 from tests.faults.proxy import FaultProxy
-from tests.faults.scenario import Scenario
-from tests.projects import Project
-from tests.sshd import PATIENCE, Sshd, serve
+from tests.faults.scenario import FaultScenario
+from tests.projects import OrchProject
+from tests.sshd import START_TIMEOUT, SshdServer, serve_sshd
 
 TIMEOUT, KEEPALIVE = 6.0, 1.0  # seconds: of the hosts' connect settings
 LOOK = 0.1  # seconds between looks at a run
@@ -36,38 +36,40 @@ LONGEST = 60.0  # seconds: what a run whose every wait ends as it should stays w
 
 
 @dataclass(slots=True)
-class Ran:
+class FaultyRun:
     """A run and all that can be known of it. ``logs``: what each host's steps wrote; ``tries``:
     how often it was connected to. ``folder`` has the files that were sent and fetched. ``skip``:
     it was to go on without hosts that are away. ``left``: what did not end with it. ``starved``:
     seconds that this process, and so maybe the server, had to wait for the machine.
     """
 
-    scenario: Scenario
+    scenario: FaultScenario
     seed: str
-    faults: dict[str, Fault]
-    happened: set[str]
-    tries: dict[str, int]
-    rows: dict[str, Row]
-    events: list[Event]
+    faults: dict[str, LinkFault]
+    struck_hosts: set[str]
+    connection_counts: dict[str, int]
+    rows: dict[str, HostSummary]
+    events: list[RunEvent]
     logs: dict[str, list[str]]
     folder: Path
-    skip: bool
+    is_skipped: bool
     error: BaseException | None = None
     seconds: float = 0.0
-    starved: float = 0.0
-    left: list[str] = field(default_factory=list)
+    starved_seconds: float = 0.0
+    leftovers: list[str] = field(default_factory=list)
 
-    def hear(self, event: Event) -> None:
+    def record_event(self, event: RunEvent) -> None:
         """Keep it, but for what the hosts write, which is much."""
         if not isinstance(event, StepOutput):
             self.events.append(event)
 
 
-class World:
+class FaultTestbed:
     """The server, the proxy before it and a project for one scenario."""
 
-    def __init__(self, folder: Path, sshd: Sshd, proxy: FaultProxy, scenario: Scenario) -> None:
+    def __init__(
+        self, folder: Path, sshd: SshdServer, proxy: FaultProxy, scenario: FaultScenario
+    ) -> None:
         self._folder, self._sshd, self._proxy = folder, sshd, proxy
         self.scenario = scenario
         (folder / "inventories").mkdir(parents=True)
@@ -88,26 +90,30 @@ class World:
             "timeout": TIMEOUT,
             "keepalive": KEEPALIVE,
         }
-        scenario.write(Project(folder), server, folder / "runs")
+        scenario.write_project(OrchProject(folder), server, folder / "runs")
         self._stage = load_stage(folder, "real")
-        self._tasks = load(folder, ["all"]).by_name
+        self._tasks = load_tasks(folder, ["all"]).by_name
 
-    def run(self, number: int) -> Ran:
+    def run(self, number: int) -> FaultyRun:
         """The run of this number: what happens in it, and to whom, hangs on nothing else."""
         seed = f"{self.scenario.name} {number}"
         mix = self.scenario.mixes[number % len(self.scenario.mixes)]
         spared = self.scenario.delegates if number % 3 else ()
         drawn = {
-            host: draw(f"{seed} {host}", mix, self.scenario.span(host))
+            host: draw_fault(f"{seed} {host}", mix, self.scenario.stream_lengths(host))
             for host in self.scenario.addresses
             if host not in spared
         }
-        return self.suffer(seed, {host: fault for host, fault in drawn.items() if fault}, number)
+        return self.run_with_faults(
+            seed, {host: fault for host, fault in drawn.items() if fault}, number
+        )
 
-    def suffer(self, seed: str, faults: dict[str, Fault], number: int = 0) -> Ran:
+    def run_with_faults(
+        self, seed: str, faults: dict[str, LinkFault], number: int = 0
+    ) -> FaultyRun:
         """A run in which this happens, by host."""
         addresses = self.scenario.addresses
-        self._proxy.set({addresses[host]: fault for host, fault in faults.items()})
+        self._proxy.set_faults({addresses[host]: fault for host, fault in faults.items()})
         identity = f"r{os.getpid()}-{time.monotonic_ns()}"
         folder = self._folder / "runs" / identity
         folder.mkdir(parents=True)
@@ -116,45 +122,45 @@ class World:
         for name in self.scenario.hosts:
             (folder / name).touch()
             (folder / name).chmod(0o666)
-        requests = (Request("all"),)
+        requests = (TaskRequest("all"),)
         view = run_view(identity, "me", time.time())
         apps, root = tuple(self._stage.apps.values()), str(self._folder)
-        ask = Ask(self._stage, hosts, requests, self._tasks, view, apps=apps, root=root)
-        plan = build(ask)
+        ask = PlanRequest(self._stage, hosts, requests, self._tasks, view, apps=apps, root=root)
+        plan = build_plan(ask)
         skip = number % 5 != 4
-        ran = Ran(
+        ran = FaultyRun(
             self.scenario,
             seed,
             faults=faults,
-            happened=set(),
-            tries={},
+            struck_hosts=set(),
+            connection_counts={},
             rows={},
             events=[],
             logs={},
             folder=folder,
-            skip=skip,
+            is_skipped=skip,
         )
-        before = set(threading.enumerate()), descriptors(), children()
-        connector = Connector(
+        before = set(threading.enumerate()), open_descriptors(), child_processes()
+        connector = TransportRegistry(
             home=self._home,
             environ={
                 "PATH": os.environ["PATH"],
                 "ORCH_BECOME_PASSWORD_FILE": str(self._password),
             },
             hosts=self._stage.hosts,
-            system=self._home / "none",
+            system_config=self._home / "none",
         )
 
         def work() -> None:
-            options = Options(keep_going=True, skip_unreachable=skip)
+            options = RunOptions(keep_going=True, skip_unreachable=skip)
             try:
-                run(
+                execute_plan(
                     plan,
                     self._stage.hosts,
                     connector.connect,
-                    ran.hear,
+                    ran.record_event,
                     options=options,
-                    cancel=Cancel(),
+                    cancel=CancelToken(),
                 )
             except BaseException as error:
                 ran.error = error
@@ -167,29 +173,29 @@ class World:
         while thread.is_alive() and time.monotonic() - began < LONGEST:
             since = time.monotonic()
             thread.join(LOOK)
-            ran.starved = max(ran.starved, time.monotonic() - since - LOOK)
+            ran.starved_seconds = max(ran.starved_seconds, time.monotonic() - since - LOOK)
         ran.seconds = time.monotonic() - began
         if thread.is_alive():
-            ran.left.append(f"the run, after {LONGEST:g} s")
+            ran.leftovers.append(f"the run, after {LONGEST:g} s")
             faulthandler.dump_traceback(all_threads=True)
             connector.close()
             thread.join()
         by_address = {address: host for host, address in addresses.items()}
-        ran.happened = {by_address[address] for address in self._proxy.happened}
-        ran.tries = {by_address[a]: count for a, count in self._proxy.tries.items()}
-        self._proxy.set({})
-        ran.left += _left(*before)
-        ran.left += self._there()
+        ran.struck_hosts = {by_address[address] for address in self._proxy.struck_addresses}
+        ran.connection_counts = {by_address[a]: count for a, count in self._proxy.tries.items()}
+        self._proxy.set_faults({})
+        ran.leftovers += _leftovers(*before)
+        ran.leftovers += self._leftover_processes()
         ran.rows = {
             row.host: row for e in ran.events if isinstance(e, RunFinished) for row in e.rows
         }
-        ran.logs = {h.name: _lines(folder / h.name) for h in hosts}
+        ran.logs = {h.name: _read_lines(folder / h.name) for h in hosts}
         return ran
 
-    def _there(self) -> list[str]:
+    def _leftover_processes(self) -> list[str]:
         """What still runs on the server some time after a run; it is ended."""
-        end = time.monotonic() + PATIENCE
-        while (pids := self._sshd.children()) and time.monotonic() < end:
+        end = time.monotonic() + START_TIMEOUT
+        while (pids := self._sshd.session_processes()) and time.monotonic() < end:
             time.sleep(0.01)
         words = ["ps", "-o", "pid=,ppid=,user=,args=", "-p", ",".join(map(str, pids))]
         left = (
@@ -201,29 +207,29 @@ class World:
         return [f"{' '.join(line.split())} on the server" for line in left.splitlines()]
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     return path.read_text().split("\n")[:-1]
 
 
-def _left(threads: set[threading.Thread], files: int, pids: set[int]) -> list[str]:
+def _leftovers(threads: set[threading.Thread], files: int, pids: set[int]) -> list[str]:
     """What a run left behind, some moments after its end."""
     end = time.monotonic() + 5
 
     def found() -> list[str]:
         more = [f"thread {t.name}" for t in set(threading.enumerate()) - threads]
-        more += [f"process {pid}" for pid in children() - pids]
-        return more + ([f"{n} descriptors"] if (n := descriptors() - files) > 0 else [])
+        more += [f"process {pid}" for pid in child_processes() - pids]
+        return more + ([f"{n} descriptors"] if (n := open_descriptors() - files) > 0 else [])
 
     while (left := found()) and time.monotonic() < end:
         time.sleep(0.02)
     return left
 
 
-def descriptors() -> int:
+def open_descriptors() -> int:
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
-def children() -> set[int]:
+def child_processes() -> set[int]:
     """The processes that this one has started, or that were left to it."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
@@ -233,23 +239,27 @@ def children() -> set[int]:
 
 
 @contextmanager
-def world(folder: Path, scenario: Scenario) -> Iterator[World]:
+def start_testbed(folder: Path, scenario: FaultScenario) -> Iterator[FaultTestbed]:
     """One of these, and its end."""
-    there = folder / "there"
+    temp_folder = folder / "there"
     lines = ["MaxStartups 1000:30:2000", "LogLevel ERROR"]
-    with accounts(there, lines) if scenario.becomes else _plain(there, lines) as sshd:
+    with (
+        start_become_server(temp_folder, lines)
+        if scenario.needs_become
+        else _plain_server(temp_folder, lines) as sshd
+    ):
         proxy = FaultProxy(sshd.port)
         try:
-            yield World(there / scenario.name, sshd, proxy, scenario)
+            yield FaultTestbed(temp_folder / scenario.name, sshd, proxy, scenario)
         finally:
             proxy.close()
-            shutil.rmtree(there / scenario.name)
+            shutil.rmtree(temp_folder / scenario.name)
 
 
 @contextmanager
-def _plain(folder: Path, lines: list[str]) -> Iterator[Sshd]:
+def _plain_server(folder: Path, lines: list[str]) -> Iterator[SshdServer]:
     """A server whose temp folder is its own: links that are cut leave things there."""
     temp = folder / "tmp"
     temp.mkdir(parents=True)
-    with serve(folder, lines, environment={"TMPDIR": str(temp)}) as sshd:
+    with serve_sshd(folder, lines, environment={"TMPDIR": str(temp)}) as sshd:
         yield sshd

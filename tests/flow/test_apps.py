@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 
 @pytest.fixture
-def shared(project: Project) -> Project:
-    project.sandbox("a1", "a2", "a3")
+def shared(project: OrchProject) -> OrchProject:
+    project.add_sandbox_stage("a1", "a2", "a3")
     return project.write(
         {
             "inventories/dev/roles/web.yml": "[a1, a2]\n",
@@ -31,13 +31,13 @@ def shared(project: Project) -> Project:
     )
 
 
-def run(project: Project, *args: str) -> Done:
+def run_task(project: OrchProject, *args: str) -> OrchResult:
     done = project.orch("-s", "dev", "run", "t", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def outs(done: Done) -> dict[tuple[str, str], list[str]]:
+def step_outputs(done: OrchResult) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for e in done.events:
         if e["event"] == "step_finished":
@@ -45,20 +45,20 @@ def outs(done: Done) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_each_app_runs_where_it_lives_with_its_own_values(shared: Project) -> None:
-    assert outs(run(shared, "--app", "blog")) == {
+def test_each_app_runs_where_it_lives_with_its_own_values(shared: OrchProject) -> None:
+    assert step_outputs(run_task(shared, "--app", "blog")) == {
         ("blog", "a1"): ["blog 2"],
         ("blog", "a2"): ["blog 3"],
     }
-    done = run(shared, "--app", "blog,shop")
-    assert set(outs(done)) == {
+    done = run_task(shared, "--app", "blog,shop")
+    assert set(step_outputs(done)) == {
         *[("blog", "a1"), ("blog", "a2"), ("shop", "a1"), ("shop", "a2"), ("shop", "a3")]
     }
-    assert {(r["app"], r["host"]) for r in done.events[-1]["rows"]} == set(outs(done))
-    assert outs(run(shared, "--app", "all")) == outs(done)
+    assert {(r["app"], r["host"]) for r in done.events[-1]["rows"]} == set(step_outputs(done))
+    assert step_outputs(run_task(shared, "--app", "all")) == step_outputs(done)
 
 
-def test_the_apps_layer_is_over_the_hosts_and_under_the_command_line(shared: Project) -> None:
+def test_the_apps_layer_is_over_the_hosts_and_under_the_command_line(shared: OrchProject) -> None:
     shared.write({"inventories/dev/hosts/a1.yml": "vars: {port: 7, mine: 1}\n"})
     shared.write(
         {
@@ -66,13 +66,15 @@ def test_the_apps_layer_is_over_the_hosts_and_under_the_command_line(shared: Pro
             "{{ app.vars.name }} {{ app.roles | join }} {{ app.hosts | join(',') }} $APP\n"
         }
     )
-    found = outs(run(shared, "--app", "blog"))
+    found = step_outputs(run_task(shared, "--app", "blog"))
     assert found["blog", "a1"] == ["2 12 1 common web a1,a2 blog"]
     assert found["blog", "a2"] == ["3 12 - common web a1,a2 blog"]
-    assert outs(run(shared, "--app", "blog", "-e", "port=5"))["blog", "a2"][0].startswith("5 ")
+    assert step_outputs(run_task(shared, "--app", "blog", "-e", "port=5"))["blog", "a2"][
+        0
+    ].startswith("5 ")
 
 
-def test_one_apps_failure_stops_that_app_and_not_the_others(shared: Project) -> None:
+def test_one_apps_failure_stops_that_app_and_not_the_others(shared: OrchProject) -> None:
     shared.write(
         {
             "tasks/t.yml": "tasks:\n"
@@ -80,25 +82,28 @@ def test_one_apps_failure_stops_that_app_and_not_the_others(shared: Project) -> 
             "- steps: [{run: echo on}]\n  name: on\n"
         }
     )
-    done = run(shared, "--app", "all")
+    done = run_task(shared, "--app", "all")
     rows = {(r["app"], r["host"]): r["status"] for r in done.events[-1]["rows"]}
     assert done.code == 1
     assert rows["blog", "a1"] == "failed"
     assert [rows["shop", h] for h in ("a1", "a2", "a3")] == ["changed"] * 3
-    assert ("shop", "a1") in outs(done)
-    assert "on" not in outs(done)["blog", "a1"]
+    assert ("shop", "a1") in step_outputs(done)
+    assert "on" not in step_outputs(done)["blog", "a1"]
 
 
-def test_roles_of_the_task_and_of_the_app_and_the_limit_all_count(shared: Project) -> None:
+def test_roles_of_the_task_and_of_the_app_and_the_limit_all_count(shared: OrchProject) -> None:
     shared.write({"tasks/t.yml": "roles: [web]\nsteps:\n- run: echo {{ app.name }}\n"})
-    assert set(outs(run(shared, "--app", "shop"))) == {("shop", "a1"), ("shop", "a2")}
-    assert set(outs(run(shared, "--app", "all", "-l", "a2"))) == {("blog", "a2"), ("shop", "a2")}
+    assert set(step_outputs(run_task(shared, "--app", "shop"))) == {("shop", "a1"), ("shop", "a2")}
+    assert set(step_outputs(run_task(shared, "--app", "all", "-l", "a2"))) == {
+        ("blog", "a2"),
+        ("shop", "a2"),
+    }
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a3")
     assert done.code == 3
     assert "app 'blog' lives on no selected host" in done.err
 
 
-def test_once_is_once_per_app_on_its_own_primary(shared: Project) -> None:
+def test_once_is_once_per_app_on_its_own_primary(shared: OrchProject) -> None:
     shared.write(
         {
             "inventories/dev/roles/every.yml": "{hosts: [a3, a1, a2], primary: a3}\n",
@@ -106,7 +111,7 @@ def test_once_is_once_per_app_on_its_own_primary(shared: Project) -> None:
             "tasks/t.yml": "tasks:\n- m: {}\n  once: true\n- steps: [{run: 'echo {{ r.stdout }}!'}]\n",
         }
     )
-    found = outs(run(shared, "--app", "all"))
+    found = step_outputs(run_task(shared, "--app", "all"))
     assert found["blog", "a1"] == ["blog", "blog!"]
     assert found["blog", "a2"] == ["blog!"]
     assert found["shop", "a3"] == ["shop", "shop!"]
@@ -114,27 +119,27 @@ def test_once_is_once_per_app_on_its_own_primary(shared: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["--app", "blgo"], 3, "did you mean 'blog'"),
         (["--app", ""], 2, "--app needs the name of an app"),
         ([], 3, "--app"),
     ],
 )
-def test_wrong_apps_are_told(shared: Project, args: list[str], code: int, said: str) -> None:
+def test_wrong_apps_are_told(shared: OrchProject, args: list[str], code: int, message: str) -> None:
     done = shared.orch("-s", "dev", "run", "t", *args)
     assert done.code == code
-    assert said in done.err
+    assert message in done.err
 
 
-def test_hooks_can_be_for_some_apps(shared: Project) -> None:
+def test_hooks_can_be_for_some_apps(shared: OrchProject) -> None:
     shared.write({"tasks/h.yml": "after: [t]\napps: [shop]\nsteps: [{run: echo hook}]\n"})
-    found = outs(run(shared, "--app", "all", "-l", "a1"))
+    found = step_outputs(run_task(shared, "--app", "all", "-l", "a1"))
     assert found == {("blog", "a1"): ["blog 2"], ("shop", "a1"): ["shop 9", "hook"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("roles: [wbe]\n", "no role 'wbe'"),
         ("hosts:\n  a9: {vars: {b: 1}}\n", "no host 'a9'"),
@@ -143,16 +148,16 @@ def test_hooks_can_be_for_some_apps(shared: Project) -> None:
         ("connect: {user: me}\n", "unknown key 'connect'"),
     ],
 )
-def test_errors_in_apps_are_at_their_lines(shared: Project, text: str, said: str) -> None:
+def test_errors_in_apps_are_at_their_lines(shared: OrchProject, text: str, message: str) -> None:
     shared.write({"inventories/dev/apps/x.yml": text})
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog")
     assert done.code == 3
-    assert said in done.err
+    assert message in done.err
     assert "inventories/dev/apps/x.yml" in done.err
 
 
 @pytest.mark.parametrize(
-    ("blog", "shop", "said"),
+    ("blog", "shop", "message"),
     [
         ("vars: {deploy_to: /srv/x}", "vars: {deploy_to: /srv/x}", "claim the path /srv/x"),
         ("vars: {deploy_to: /srv/x}", "vars: {deploy_to: /srv/x/shop/}", "claim the path"),
@@ -164,28 +169,28 @@ def test_errors_in_apps_are_at_their_lines(shared: Project, text: str, said: str
     ],
 )
 def test_two_apps_that_claim_the_same_are_refused_before_connecting(
-    shared: Project, blog: str, shop: str, said: str
+    shared: OrchProject, blog: str, shop: str, message: str
 ) -> None:
     (shared.root / "inventories/common/apps/blog.yml").unlink()
     shared.write({"inventories/dev/apps/blog.yml": f"{blog}\nroles: [web]\n"})
     task = "steps: [{run: id, readonly: true}]\n"  # no lock: these paths are this machine's own
     shared.write({"inventories/dev/apps/shop.yml": shop, "tasks/t.yml": task})
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a1")
-    assert (done.code, said in done.err) == (3 if said else 0, True)
+    assert (done.code, message in done.err) == (3 if message else 0, True)
     apart = {"inventories/dev/apps/shop.yml": f"{shop}\nroles: [db]\n"}
     assert shared.write(apart).orch("-s", "dev", "run", "t", "--app", "all").code == 0
 
 
 @pytest.mark.parametrize(
-    ("blog", "said"),
+    ("blog", "message"),
     [
         ("vars: {deploy_to: '/srv/{{ facts.distro }}'}", ""),
         ("claims: {ports: '{{ facts.cpus }}'}", "the claims of app 'blog' need facts"),
     ],
 )
-def test_what_only_the_host_knows_is_no_claim(shared: Project, blog: str, said: str) -> None:
+def test_what_only_the_host_knows_is_no_claim(shared: OrchProject, blog: str, message: str) -> None:
     (shared.root / "inventories/common/apps/blog.yml").unlink()
     shared.write({"inventories/dev/apps/blog.yml": f"{blog}\n"})
     shared.write({"tasks/t.yml": "steps: [{run: id, readonly: true}]\n"})
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a1")
-    assert (done.code, said in done.err) == (3 if said else 0, True), done.err
+    assert (done.code, message in done.err) == (3 if message else 0, True), done.err

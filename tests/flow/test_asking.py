@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
-from tests.report.terminal import Terminal, until
-from tests.sshd import Sshd, keygen, sshd
+from tests.projects import OrchProject
+from tests.report.terminal import TmuxTerminal, wait_until
+from tests.sshd import SshdServer, generate_key, sshd
 
 __all__ = ["sshd"]
 
@@ -26,12 +26,12 @@ QUESTION = "Passphrase of"
 
 
 @pytest.fixture
-def locked(tmp_path: Path, sshd: Sshd) -> Project:
+def locked_stage(tmp_path: Path, sshd: SshdServer) -> OrchProject:
     """A stage of three hosts, one behind another, which are entered with an encrypted key."""
-    key = keygen(tmp_path / "key", passphrase=SECRET)
+    key = generate_key(tmp_path / "key", passphrase=SECRET)
     with (sshd.folder / "authorized_keys").open("a") as keys:
         keys.write(Path(f"{key}.pub").read_text())
-    project = Project(tmp_path / "project").over(sshd, {})
+    project = OrchProject(tmp_path / "project").add_sshd_stage(sshd, {})
     settings = json.loads((project.root / "inventories/real/stage.yml").read_text())
     settings["connect"]["identity"] = str(key)
     return project.write(
@@ -44,62 +44,62 @@ def locked(tmp_path: Path, sshd: Sshd) -> Project:
 
 
 @contextmanager
-def at_terminal(project: Project, folder: Path) -> Iterator[Terminal]:
+def at_terminal(project: OrchProject, folder: Path) -> Iterator[TmuxTerminal]:
     """`orch run t` at a terminal, after its first question."""
     orch = [sys.executable, "-m", "orchestrator", "-s", "real", "run", "t", "-F", "none"]
     own = ["-u", "SSH_AUTH_SOCK", f"HOME={folder}"]
     command = ["env", *own, *orch, "-C", str(project.root)]
-    terminal = Terminal(folder / "s", 80, 24, command)
+    terminal = TmuxTerminal(folder / "s", 80, 24, command)
     try:
-        until("the question", lambda: any(QUESTION in line for line in terminal.screen()))
+        wait_until("the question", lambda: any(QUESTION in line for line in terminal.screen()))
         yield terminal
     finally:
         terminal.close()
 
 
-def ended(terminal: Terminal, code: int) -> str:
+def wait_for_exit(terminal: TmuxTerminal, code: int) -> str:
     """What stands there once orch has ended so."""
-    until("the end", lambda: any("THE END" in line for line in terminal.screen()))
+    wait_until("the end", lambda: any("THE END" in line for line in terminal.screen()))
     screen = "\n".join(terminal.screen(history=True))
     assert f"THE END {code}" in screen, screen
     return screen
 
 
-def kept(project: Project) -> str:
+def kept_files(project: OrchProject) -> str:
     """All that is kept of the runs."""
     files = (project.root / ".orch").rglob("*")
     return "".join(path.read_text() for path in files if path.is_file())
 
 
 def test_a_passphrase_is_asked_for_once_hidden_and_again_only_where_it_is_wrong(
-    locked: Project, tmp_path: Path
+    locked_stage: OrchProject, tmp_path: Path
 ) -> None:
-    with at_terminal(locked, tmp_path) as terminal:
+    with at_terminal(locked_stage, tmp_path) as terminal:
         terminal.type("wrong", "Enter")
-        until("another", lambda: any("not open it" in line for line in terminal.screen()))
+        wait_until("another", lambda: any("not open it" in line for line in terminal.screen()))
         terminal.type(SECRET, "Enter")
-        screen = ended(terminal, 0)
+        screen = wait_for_exit(terminal, 0)
         assert screen.count(QUESTION) == 2
         assert "a[1-3]: here" in screen
         assert "3 ok" in screen or "3 changed" in screen
     assert SECRET not in screen
-    assert SECRET not in kept(locked)
+    assert SECRET not in kept_files(locked_stage)
 
 
 def test_ctrl_c_in_a_question_ends_the_run_and_gives_the_terminal_back(
-    locked: Project, tmp_path: Path
+    locked_stage: OrchProject, tmp_path: Path
 ) -> None:
-    with at_terminal(locked, tmp_path) as terminal:
-        assert not terminal.echoes()
+    with at_terminal(locked_stage, tmp_path) as terminal:
+        assert not terminal.is_echoing()
         terminal.type("", "C-c")
-        assert "3 cancelled" in ended(terminal, 130)
-        assert terminal.echoes()
+        assert "3 cancelled" in wait_for_exit(terminal, 130)
+        assert terminal.is_echoing()
 
 
 def test_where_there_is_no_terminal_nothing_hangs_and_the_row_says_what_is_missing(
-    locked: Project,
+    locked_stage: OrchProject,
 ) -> None:
-    done = locked.orch("-s", "real", "run", "t", "-F", "none", "--json")
+    done = locked_stage.orch("-s", "real", "run", "t", "-F", "none", "--json")
     assert done.code == 4
-    reasons = [row["reason"] for row in done.rows.values()]
+    reasons = [row["reason"] for row in done.host_rows.values()]
     assert any("nobody gave its passphrase at a terminal" in reason for reason in reasons)

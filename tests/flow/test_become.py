@@ -9,28 +9,28 @@ import getpass
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
+def one(project: OrchProject) -> OrchProject:
     assert getpass.getuser() == "root", "these tests become other users, which root may"
-    return project.sandbox("a1")
+    return project.add_sandbox_stage("a1")
 
 
-def run(project: Project, task: str, *args: str) -> Done:
+def run_task(project: OrchProject, task: str, *args: str) -> OrchResult:
     project.write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def told(done: Done) -> list[tuple[str, str]]:
-    return [(s["status"], s["stdout"].strip()) for s in done.steps("a1")]
+def step_outputs(done: OrchResult) -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.host_steps("a1")]
 
 
-def test_each_step_runs_as_its_user_and_in_order(one: Project) -> None:
-    done = run(
+def test_each_step_runs_as_its_user_and_in_order(one: OrchProject) -> None:
+    done = run_task(
         one,
         """
         become: nobody
@@ -42,12 +42,12 @@ def test_each_step_runs_as_its_user_and_in_order(one: Project) -> None:
           - {run: id -un, become: "{{ 'dae' ~ 'mon' }}"}
         """,
     )
-    outs = [out.split("\n")[0] for _, out in told(done)]
+    outs = [out.split("\n")[0] for _, out in step_outputs(done)]
     assert outs == ["nobody", "root", "nobody", "root", "daemon"]
 
 
-def test_conditions_and_results_reach_across_users(one: Project) -> None:
-    done = run(
+def test_conditions_and_results_reach_across_users(one: OrchProject) -> None:
+    done = run_task(
         one,
         """
         steps:
@@ -59,24 +59,24 @@ def test_conditions_and_results_reach_across_users(one: Project) -> None:
           - {run: echo three, when: c.exit_status == 3}
         """,
     )
-    assert [out for status, out in told(done) if status != "skipped"] == [
+    assert [out for status, out in step_outputs(done) if status != "skipped"] == [
         *("from root", "from root", "root from root", "", "three"),
     ]
 
 
-def test_a_user_that_nobody_may_become_is_a_failure_with_what_was_said(one: Project) -> None:
+def test_a_user_that_nobody_may_become_is_a_failure_with_what_was_said(one: OrchProject) -> None:
     task = "steps:\n- run: 'true'\n- {run: id, become: nonesuch}\n- run: echo never\n"
-    done = run(one, task)
+    done = run_task(one, task)
     assert done.code == 1
-    assert [s["status"] for s in done.steps("a1")] == ["changed", "failed"]
-    assert "nonesuch" in done.rows["a1"]["reason"]
+    assert [s["status"] for s in done.host_steps("a1")] == ["changed", "failed"]
+    assert "nonesuch" in done.host_rows["a1"]["reason"]
     rescued = "steps:\n- block: [{run: id, become: nonesuch}]\n  rescue: [{run: echo saved}]\n"
-    assert told(run(one, rescued))[-1] == ("changed", "saved")
+    assert step_outputs(run_task(one, rescued))[-1] == ("changed", "saved")
 
 
-def test_blocks_modules_and_loops_become_too(one: Project) -> None:
+def test_blocks_modules_and_loops_become_too(one: OrchProject) -> None:
     one.write({"tasks/who.yml": 'probe: state user "$(id -un)"\nwant: {user: nobody}\n'})
-    done = run(
+    done = run_task(
         one,
         """
         steps:
@@ -87,24 +87,26 @@ def test_blocks_modules_and_loops_become_too(one: Project) -> None:
           - {run: id -un, become: nobody, retries: 1}
         """,
     )
-    assert [status for status, _ in told(done)] == [
+    assert [status for status, _ in step_outputs(done)] == [
         "changed",
         "ok",
         "changed",
         "changed",
         "changed",
     ]
-    assert all(out.startswith("nobody") for status, out in told(done) if status == "changed")
+    assert all(
+        out.startswith("nobody") for status, out in step_outputs(done) if status == "changed"
+    )
 
 
-def test_a_plan_shows_whose_shell_it_is(one: Project) -> None:
+def test_a_plan_shows_whose_shell_it_is(one: OrchProject) -> None:
     one.write({"tasks/t.yml": "steps:\n- {run: id, become: nobody}\n"})
     assert "as nobody" in one.orch("-s", "dev", "plan", "t").out
 
 
-def test_a_timeout_ends_what_another_user_runs(one: Project) -> None:
-    done = run(one, "steps:\n- {run: sleep 1000, become: nobody, timeout: 1s}\n")
-    assert [s["status"] for s in done.steps("a1")] == ["timed_out"]
+def test_a_timeout_ends_what_another_user_runs(one: OrchProject) -> None:
+    done = run_task(one, "steps:\n- {run: sleep 1000, become: nobody, timeout: 1s}\n")
+    assert [s["status"] for s in done.host_steps("a1")] == ["timed_out"]
 
 
 EMPTY = "`become` is empty"
@@ -126,7 +128,7 @@ EMPTY = "`become` is empty"
     ],
 )
 def test_an_empty_one_is_an_error_at_its_line_and_never_the_login_user(
-    one: Project, task: str, at: str
+    one: OrchProject, task: str, at: str
 ) -> None:
     one.write({"tasks/t.yml": task})
     done = one.orch("-s", "dev", "run", "t")
@@ -136,8 +138,8 @@ def test_an_empty_one_is_an_error_at_its_line_and_never_the_login_user(
     assert "write true (root), the name of a user, or false for the login user" in done.err
 
 
-def test_false_is_the_way_to_say_no_and_a_step_left_out_needs_none(one: Project) -> None:
-    done = run(
+def test_false_is_the_way_to_say_no_and_a_step_left_out_needs_none(one: OrchProject) -> None:
+    done = run_task(
         one,
         """
         become: nobody
@@ -149,11 +151,15 @@ def test_false_is_the_way_to_say_no_and_a_step_left_out_needs_none(one: Project)
           - {run: id -un}
         """,
     )
-    assert [out for status, out in told(done) if status != "skipped"] == ["root", "root", "nobody"]
+    assert [out for status, out in step_outputs(done) if status != "skipped"] == [
+        "root",
+        "root",
+        "nobody",
+    ]
 
 
-def test_each_users_steps_know_which_run_they_are_a_part_of(one: Project) -> None:
-    done = run(
+def test_each_users_steps_know_which_run_they_are_a_part_of(one: OrchProject) -> None:
+    done = run_task(
         one,
         """
         steps:
@@ -164,6 +170,6 @@ def test_each_users_steps_know_which_run_they_are_a_part_of(one: Project) -> Non
           - {run: "echo {{ run.id }}"}
         """,
     )
-    outs = [out for _, out in told(done)]
+    outs = [out for _, out in step_outputs(done)]
     assert outs == [*outs[4:] * 3, ".", outs[4]]
     assert done.events[0]["run"] == outs[4]

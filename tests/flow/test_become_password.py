@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
-from tests.sshd import SSHD, keygen
-from tests.transport.test_become_password import RIGHT, Copy, copy, there
+from tests.projects import OrchProject
+from tests.sshd import SSHD, generate_key
+from tests.transport.test_become_password import RIGHT, PrivateCopy, copy, run_in_machine
 
 __all__ = ["copy"]
 
@@ -27,10 +27,10 @@ steps:
 
 
 @pytest.fixture
-def fleet(copy: Copy, project: Project, tmp_path: Path) -> Project:
+def fleet(copy: PrivateCopy, project: OrchProject, tmp_path: Path) -> OrchProject:
     """Two hosts, each an sshd in the copy that lets alice in, who needs her password for sudo."""
-    host_key, key = keygen(tmp_path / "host_key"), keygen(tmp_path / "key")
-    there(
+    host_key, key = generate_key(tmp_path / "host_key"), generate_key(tmp_path / "key")
+    run_in_machine(
         copy,
         f"mkdir -p /run/sshd; echo '{key.with_suffix('.pub').read_text().strip()}' >/etc/keys;"
         f"umask 077; echo '{host_key.read_text()}' >/etc/host_key",
@@ -55,13 +55,13 @@ def fleet(copy: Copy, project: Project, tmp_path: Path) -> Project:
     )
 
 
-def kept(project: Project) -> str:
+def kept_files(project: OrchProject) -> str:
     files = (project.root / ".orch").rglob("*")
     return "".join(path.read_text() for path in files if path.is_file())
 
 
 def test_a_file_gives_it_and_nothing_that_a_run_leaves_shows_it(
-    fleet: Project, tmp_path: Path
+    fleet: OrchProject, tmp_path: Path
 ) -> None:
     password = tmp_path / "password"
     more = {"ORCH_BECOME_PASSWORD_FILE": str(password)}
@@ -69,19 +69,19 @@ def test_a_file_gives_it_and_nothing_that_a_run_leaves_shows_it(
     done = fleet.orch(*words, "--json", **more)
     assert done.code == 0, done.out
     for host in ("web1", "web2"):
-        who, said, seen, _, mode = done.steps(host)
+        who, output, observed, _, mode = done.host_steps(host)
         assert who["stdout"] == "bob"
-        assert said["stdout"] == said["stderr"] == "‹become password›"
-        assert seen["stdout"] == "0", "the process list and the environments are without it"
+        assert output["stdout"] == output["stderr"] == "‹become password›"
+        assert observed["stdout"] == "0", "the process list and the environments are without it"
         assert mode["stdout"] == "600:bob"
     plain = fleet.orch(*words, **more)
     assert "‹become password›" in plain.out + plain.err
-    for text in (done.out, done.err, plain.out, plain.err, kept(fleet)):
+    for text in (done.out, done.err, plain.out, plain.err, kept_files(fleet)):
         assert RIGHT not in text
 
 
 def test_a_file_that_others_may_read_is_refused_with_what_to_do(
-    fleet: Project, tmp_path: Path
+    fleet: OrchProject, tmp_path: Path
 ) -> None:
     (tmp_path / "password").chmod(0o644)
     more = {"ORCH_BECOME_PASSWORD_FILE": str(tmp_path / "password")}

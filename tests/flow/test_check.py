@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 FILE = """
     params: {path: {type: path, required: true}}
@@ -20,46 +20,48 @@ FILE = """
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
-    return project.sandbox("a1").write({"tasks/made.yml": FILE})
+def one(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").write({"tasks/made.yml": FILE})
 
 
-def check(project: Project, task: str, *args: str) -> Done:
+def run_check(project: OrchProject, task: str, *args: str) -> OrchResult:
     project.write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", "--check", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def told(done: Done, host: str = "a1") -> list[tuple[str, str]]:
-    return [(s["status"], s["stdout"].strip()) for s in done.steps(host)]
+def step_messages(done: OrchResult, host: str = "a1") -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.host_steps(host)]
 
 
-def ends(done: Done) -> list[str]:
-    return [s["status"] for s in done.steps("a1")]
+def step_statuses(done: OrchResult) -> list[str]:
+    return [s["status"] for s in done.host_steps("a1")]
 
 
-def home(project: Project) -> Path:
+def host_home(project: OrchProject) -> Path:
     return next((project.root / ".orch" / "sandbox" / "dev").iterdir())
 
 
-def everything(project: Project) -> dict[Path, Any]:
-    root = home(project)
+def all_files(project: OrchProject) -> dict[Path, Any]:
+    root = host_home(project)
     paths = [root, *root.rglob("*")]
     stats = {p: p.lstat() for p in paths}
     return {p: (at.st_mode, at.st_mtime_ns, at.st_ctime_ns, at.st_size) for p, at in stats.items()}
 
 
-def test_a_command_is_withheld_and_its_exact_text_told(one: Project) -> None:
-    done = check(one, "steps:\n- run: touch {{ host.name }}\n  chdir: ~/\n")
-    (step,) = done.steps("a1")
+def test_a_command_is_withheld_and_its_exact_text_told(one: OrchProject) -> None:
+    done = run_check(one, "steps:\n- run: touch {{ host.name }}\n  chdir: ~/\n")
+    (step,) = done.host_steps("a1")
     assert (done.code, step["status"]) == (0, "would_run")
     assert step["reason"] == "cd -- ~/\ntouch a1"
-    assert not (home(one) / "a1").exists()
+    assert not (host_home(one) / "a1").exists()
 
 
-def test_readonly_steps_really_run(one: Project) -> None:
-    assert told(check(one, "steps: [{run: echo hi, readonly: true}]")) == [("ok", "hi")]
+def test_readonly_steps_really_run(one: OrchProject) -> None:
+    assert step_messages(run_check(one, "steps: [{run: echo hi, readonly: true}]")) == [
+        ("ok", "hi")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,15 +76,15 @@ def test_readonly_steps_really_run(one: Project) -> None:
         ("onlyif: nonesuch", "failed"),
     ],
 )
-def test_guards_really_run(one: Project, guard: str, status: str) -> None:
+def test_guards_really_run(one: OrchProject, guard: str, status: str) -> None:
     one.orch("-s", "dev", "exec", "--", "touch there")
-    done = check(one, f"steps:\n- run: touch no\n  {guard}\n")
-    assert ends(done) == [status]
-    assert not (home(one) / "no").exists()
+    done = run_check(one, f"steps:\n- run: touch no\n  {guard}\n")
+    assert step_statuses(done) == [status]
+    assert not (host_home(one) / "no").exists()
 
 
-def test_conditions_over_withheld_steps_take_them_to_succeed(one: Project) -> None:
-    done = check(
+def test_conditions_over_withheld_steps_take_them_to_succeed(one: OrchProject) -> None:
+    done = run_check(
         one,
         """
         steps:
@@ -94,13 +96,13 @@ def test_conditions_over_withheld_steps_take_them_to_succeed(one: Project) -> No
           - {run: touch v, when: b.changed}
         """,
     )
-    assert ends(done) == [
+    assert step_statuses(done) == [
         *("would_run", "would_run", "skipped", "would_run", "would_run", "skipped"),
     ]
 
 
-def test_what_hangs_on_withheld_output_is_unknown_and_names_it(one: Project) -> None:
-    done = check(
+def test_what_hangs_on_withheld_output_is_unknown_and_names_it(one: OrchProject) -> None:
+    done = run_check(
         one,
         """
         steps:
@@ -116,16 +118,16 @@ def test_what_hangs_on_withheld_output_is_unknown_and_names_it(one: Project) -> 
           - {run: echo known, readonly: true}
         """,
     )
-    assert ends(done) == ["would_run", *["unknown"] * 8, "ok"]
-    reasons = [step.get("reason", "") for step in done.steps("a1")]
+    assert step_statuses(done) == ["would_run", *["unknown"] * 8, "ok"]
+    reasons = [step.get("reason", "") for step in done.host_steps("a1")]
     assert reasons[1] == "it depends on 'look', which was not run"
     assert "'use'" in reasons[2]
     assert "use" in reasons[3]
-    assert (done.code, done.rows["a1"]["status"]) == (0, "would_run")
+    assert (done.code, done.host_rows["a1"]["status"]) == (0, "would_run")
 
 
-def test_a_notified_handler_would_run(one: Project) -> None:
-    done = check(
+def test_a_notified_handler_would_run(one: OrchProject) -> None:
+    done = run_check(
         one,
         """
         steps:
@@ -139,7 +141,7 @@ def test_a_notified_handler_would_run(one: Project) -> None:
           other: [{run: echo other}]
         """,
     )
-    found = {s["name"]: s["status"] for s in done.steps("a1") if "handler" in s["name"]}
+    found = {s["name"]: s["status"] for s in done.host_steps("a1") if "handler" in s["name"]}
     assert found == {
         "handler told › echo told": "would_run",
         "handler never › echo never": "skipped",
@@ -147,13 +149,13 @@ def test_a_notified_handler_would_run(one: Project) -> None:
     }
 
 
-def test_a_block_goes_on_and_a_real_failure_takes_rescue(one: Project) -> None:
+def test_a_block_goes_on_and_a_real_failure_takes_rescue(one: OrchProject) -> None:
     block = "steps:\n- block:\n  - run: '{}'\n    readonly: true\n  - run: touch x\n"
     block += "  rescue:\n  - run: echo rescue\n  always:\n  - run: echo always\n"
-    fine = check(one, block.format("true"))
-    assert ends(fine) == ["ok", "would_run", "would_run"]
-    broken = check(one, block.format("false"))
-    assert [(s["status"], s["name"]) for s in broken.steps("a1")] == [
+    fine = run_check(one, block.format("true"))
+    assert step_statuses(fine) == ["ok", "would_run", "would_run"]
+    broken = run_check(one, block.format("false"))
+    assert [(s["status"], s["name"]) for s in broken.host_steps("a1")] == [
         ("failed", "false"),
         ("would_run", "echo rescue"),
         ("would_run", "echo always"),
@@ -161,8 +163,8 @@ def test_a_block_goes_on_and_a_real_failure_takes_rescue(one: Project) -> None:
     assert broken.code == 0
 
 
-def test_nothing_sleeps_and_until_is_judged_once(one: Project) -> None:
-    done = check(
+def test_nothing_sleeps_and_until_is_judged_once(one: OrchProject) -> None:
+    done = run_check(
         one,
         """
         steps:
@@ -170,23 +172,23 @@ def test_nothing_sleeps_and_until_is_judged_once(one: Project) -> None:
           - {run: 'echo x >&2; false', readonly: true, until: result.exit_status == 0, delay: 1h}
         """,
     )
-    assert ends(done) == ["ok", "unknown"]
-    assert "does not hold; a run would try 4 times" in done.steps("a1")[1]["reason"]
+    assert step_statuses(done) == ["ok", "unknown"]
+    assert "does not hold; a run would try 4 times" in done.host_steps("a1")[1]["reason"]
     once = "steps: [{run: 'false', readonly: true, until: result.exit_status == 0, retries: 0}]\n"
-    assert ends(check(one, once)) == ["failed"]
+    assert step_statuses(run_check(one, once)) == ["failed"]
 
 
-def test_what_is_waited_for_is_unknown_where_it_hangs_on_withheld_steps(one: Project) -> None:
+def test_what_is_waited_for_is_unknown_where_it_hangs_on_withheld_steps(one: OrchProject) -> None:
     one.write({"tasks/up.yml": "probe: '[ ! -e ~/up ] || state up 1'\nwant: {up: 1}\nwithin: 1h\n"})
     waiting = "- up\n- run: test -e up\n  readonly: true\n  until: result.exit_status == 0\n"
-    done = check(one, f"steps:\n- run: touch up\n{waiting}- run: echo on\n")
-    assert ends(done) == ["would_run", "unknown", "unknown", "would_run"]
+    done = run_check(one, f"steps:\n- run: touch up\n{waiting}- run: echo on\n")
+    assert step_statuses(done) == ["would_run", "unknown", "unknown", "would_run"]
     why = "up is not there, wanted '1'; it may depend on 'touch up', which was not run"
-    assert why in done.steps("a1")[1]["reason"]
+    assert why in done.host_steps("a1")[1]["reason"]
 
 
-def test_a_failing_check_rolls_nothing_back_and_keeps_no_handlers(one: Project) -> None:
-    done = check(
+def test_a_failing_check_rolls_nothing_back_and_keeps_no_handlers(one: OrchProject) -> None:
+    done = run_check(
         one,
         """
         steps:
@@ -197,14 +199,14 @@ def test_a_failing_check_rolls_nothing_back_and_keeps_no_handlers(one: Project) 
         """,
     )
     assert done.code == 1
-    assert ends(done) == ["failed"]
-    assert "hint" not in done.rows["a1"]
+    assert step_statuses(done) == ["failed"]
+    assert "hint" not in done.host_rows["a1"]
 
 
-def test_a_check_changes_nothing_anywhere(one: Project) -> None:
+def test_a_check_changes_nothing_anywhere(one: OrchProject) -> None:
     one.orch("-s", "dev", "exec", "--", "mkdir d; echo 1 >d/f; ln -s f d/l")
-    before = everything(one)
-    done = check(
+    before = all_files(one)
+    done = run_check(
         one,
         """
         steps:
@@ -219,32 +221,32 @@ def test_a_check_changes_nothing_anywhere(one: Project) -> None:
         "--exit-code",
     )
     assert done.code in (1, 6), done.out
-    assert everything(one) == before
+    assert all_files(one) == before
 
 
-def test_exit_code_6_only_when_something_would_change(one: Project) -> None:
+def test_exit_code_6_only_when_something_would_change(one: OrchProject) -> None:
     one.orch("-s", "dev", "exec", "--", "mkdir d")
-    assert check(one, "steps: [{made: {path: ~/d}}]", "--exit-code").code == 0
-    assert check(one, "steps: [{made: {path: ~/e}}]", "--exit-code").code == 6
-    assert check(one, "steps: [{made: {path: ~/e}}]").code == 0
-    assert check(one, "steps: [{run: 'true'}]", "--exit-code").code == 6
+    assert run_check(one, "steps: [{made: {path: ~/d}}]", "--exit-code").code == 0
+    assert run_check(one, "steps: [{made: {path: ~/e}}]", "--exit-code").code == 6
+    assert run_check(one, "steps: [{made: {path: ~/e}}]").code == 0
+    assert run_check(one, "steps: [{run: 'true'}]", "--exit-code").code == 6
     done = one.orch("-s", "dev", "run", "t", "--exit-code")
     assert done.code == 2
 
 
-def test_a_check_asks_no_question_at_a_protected_stage(one: Project) -> None:
+def test_a_check_asks_no_question_at_a_protected_stage(one: OrchProject) -> None:
     one.write({"inventories/dev/stage.yml": "connect: {transport: sandbox}\nprotected: true\n"})
-    assert check(one, "steps: [{run: 'true'}]").code == 0
+    assert run_check(one, "steps: [{run: 'true'}]").code == 0
     assert one.orch("-s", "dev", "run", "t").code == 2
 
 
-def test_an_ad_hoc_command_can_be_checked(one: Project) -> None:
+def test_an_ad_hoc_command_can_be_checked(one: OrchProject) -> None:
     done = one.orch("-s", "dev", "exec", "--check", "--json", "--", "touch", "x")
-    assert [(s["status"], s["reason"]) for s in done.steps("a1")] == [("would_run", "touch x")]
+    assert [(s["status"], s["reason"]) for s in done.host_steps("a1")] == [("would_run", "touch x")]
 
 
-def test_facts_are_gathered_when_they_are_named(one: Project) -> None:
-    done = check(
+def test_facts_are_gathered_when_they_are_named(one: OrchProject) -> None:
+    done = run_check(
         one,
         """
         steps:
@@ -252,4 +254,4 @@ def test_facts_are_gathered_when_they_are_named(one: Project) -> None:
           - {run: echo yes, when: "facts.os == 'linux'", readonly: true}
         """,
     )
-    assert told(done) == [("ok", "linux/true"), ("ok", "yes")]
+    assert step_messages(done) == [("ok", "linux/true"), ("ok", "yes")]

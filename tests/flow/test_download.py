@@ -8,35 +8,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Done, Project
-from tests.sshd import Sshd
+from tests.projects import OrchProject, OrchResult
+from tests.sshd import SshdServer
 
 LOG = "steps:\n- download: {path: ~/log, to: 'logs/{{ host.name }}.log'}\n"
 
 
 @pytest.fixture
-def two(project: Project) -> Project:
-    project.sandbox("a1", "a2")
+def two(project: OrchProject) -> OrchProject:
+    project.add_sandbox_stage("a1", "a2")
     project.orch("-s", "dev", "exec", "--", 'echo "of $HOME" >~/log')
     return project
 
 
-def run(project: Project, task: str, *args: str, stage: str = "dev") -> Done:
+def run_task(project: OrchProject, task: str, *args: str, stage: str = "dev") -> OrchResult:
     project.write({"tasks/t.yml": task})
     done = project.orch("-s", stage, "run", "t", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def statuses(done: Done, host: str = "a1") -> list[str]:
-    return [step["status"] for step in done.steps(host)]
+def step_statuses(done: OrchResult, host: str = "a1") -> list[str]:
+    return [step["status"] for step in done.host_steps(host)]
 
 
-def home(project: Project, host: str) -> Path:
+def host_home(project: OrchProject, host: str) -> Path:
     return project.root / ".orch" / "sandbox" / "dev" / host
 
 
-def tree(project: Project) -> dict[str, tuple[int, int]]:
+def project_tree(project: OrchProject) -> dict[str, tuple[int, int]]:
     """All of the project but its tasks, and the runs' own logs."""
     found = {}
     for path in project.root.rglob("*"):
@@ -46,64 +46,64 @@ def tree(project: Project) -> dict[str, tuple[int, int]]:
     return found
 
 
-def test_each_host_gives_its_own_and_only_once(two: Project) -> None:
-    first = run(two, LOG)
-    assert [statuses(first, host) for host in ("a1", "a2")] == [["changed"], ["changed"]]
+def test_each_host_gives_its_own_and_only_once(two: OrchProject) -> None:
+    first = run_task(two, LOG)
+    assert [step_statuses(first, host) for host in ("a1", "a2")] == [["changed"], ["changed"]]
     for host in ("a1", "a2"):
         path = two.root / "logs" / f"{host}.log"
-        assert path.read_bytes() == (home(two, host) / "log").read_bytes()
+        assert path.read_bytes() == (host_home(two, host) / "log").read_bytes()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    before = tree(two)
-    again = run(two, LOG)
-    assert (again.code, statuses(again)) == (0, ["ok"])
-    assert tree(two) == before
+    before = project_tree(two)
+    again = run_task(two, LOG)
+    assert (again.code, step_statuses(again)) == (0, ["ok"])
+    assert project_tree(two) == before
     assert sorted(p.name for p in (two.root / "logs").iterdir()) == ["a1.log", "a2.log"]
 
 
-def test_a_check_compares_and_leaves_this_side_as_it_is(two: Project) -> None:
+def test_a_check_compares_and_leaves_this_side_as_it_is(two: OrchProject) -> None:
     two.write({"tasks/t.yml": LOG})
-    before = tree(two)
-    done = run(two, LOG, "--check", "--exit-code")
-    (step,) = done.steps("a1")
+    before = project_tree(two)
+    done = run_task(two, LOG, "--check", "--exit-code")
+    (step,) = done.host_steps("a1")
     assert (done.code, step["status"]) == (6, "would_change")
-    assert tree(two) == before
+    assert project_tree(two) == before
     (change,) = step["changes"]
     assert change["before"] is None
     assert "bytes, sha256" in change["after"]
-    assert run(two, LOG).steps("a1")[0]["changes"] == step["changes"]
-    assert statuses(run(two, LOG, "--check")) == ["ok"]
+    assert run_task(two, LOG).host_steps("a1")[0]["changes"] == step["changes"]
+    assert step_statuses(run_task(two, LOG, "--check")) == ["ok"]
 
 
-def test_what_an_earlier_step_would_make_is_not_missing_in_a_check(two: Project) -> None:
+def test_what_an_earlier_step_would_make_is_not_missing_in_a_check(two: OrchProject) -> None:
     task = "steps:\n- link: {path: ~/new, to: log}\n- download: {path: ~/new, to: new/}\n"
     one = (task, "--limit", "a1")
-    done = run(two, *one, "--check")
-    assert statuses(done) == ["would_change", "unknown"]
-    assert "it depends on 'link ~/new', which was not run" in done.steps("a1")[1]["reason"]
-    assert statuses(run(two, *one)) == ["changed", "changed"]
-    assert (two.root / "new" / "new").read_bytes() == (home(two, "a1") / "log").read_bytes()
+    done = run_task(two, *one, "--check")
+    assert step_statuses(done) == ["would_change", "unknown"]
+    assert "it depends on 'link ~/new', which was not run" in done.host_steps("a1")[1]["reason"]
+    assert step_statuses(run_task(two, *one)) == ["changed", "changed"]
+    assert (two.root / "new" / "new").read_bytes() == (host_home(two, "a1") / "log").read_bytes()
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-def test_bytes_of_any_kind_and_number_arrive(two: Project, size: int) -> None:
+def test_bytes_of_any_kind_and_number_arrive(two: OrchProject, size: int) -> None:
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
-    (home(two, "a1") / "-it's a\n$(id)").write_bytes(data)
+    (host_home(two, "a1") / "-it's a\n$(id)").write_bytes(data)
     task = """
         steps:
           - download: {path: "-it's a\\n$(id)", to: "{{ host.name }}/ü b"}
     """
-    done = run(two, task, "--limit", "a1")
+    done = run_task(two, task, "--limit", "a1")
     assert done.code == 0, done.out
     assert (two.root / "a1" / "ü b").read_bytes() == data
 
 
-def test_what_is_here_keeps_its_mode_and_its_link(two: Project) -> None:
+def test_what_is_here_keeps_its_mode_and_its_link(two: OrchProject) -> None:
     two.write({"real": "old"})
     (two.root / "real").chmod(0o640)
     (two.root / "here").symlink_to("real")
-    run(two, "steps:\n- download: {path: ~/log, to: here}\n", "--limit", "a1")
+    run_task(two, "steps:\n- download: {path: ~/log, to: here}\n", "--limit", "a1")
     assert (two.root / "here").is_symlink()
-    assert (two.root / "real").read_bytes() == (home(two, "a1") / "log").read_bytes()
+    assert (two.root / "real").read_bytes() == (host_home(two, "a1") / "log").read_bytes()
     assert stat.S_IMODE((two.root / "real").stat().st_mode) == 0o640
 
 
@@ -111,28 +111,28 @@ def test_what_is_here_keeps_its_mode_and_its_link(two: Project) -> None:
     ("path", "why"),
     [("~/nothing", "is not there"), ("~/folder", "is a directory"), ("~/pipe", "is no file")],
 )
-def test_what_is_no_file_there_is_told(two: Project, path: str, why: str) -> None:
-    (home(two, "a1") / "folder").mkdir()
-    os.mkfifo(home(two, "a1") / "pipe")
+def test_what_is_no_file_there_is_told(two: OrchProject, path: str, why: str) -> None:
+    (host_home(two, "a1") / "folder").mkdir()
+    os.mkfifo(host_home(two, "a1") / "pipe")
     task = f"steps:\n- download: {{path: {path}, to: x/here}}\n- run: 'true'\n"
     for args in ((), ("--check",)):
-        done = run(two, task, "--limit", "a1", *args)
-        (step,) = done.steps("a1")
+        done = run_task(two, task, "--limit", "a1", *args)
+        (step,) = done.host_steps("a1")
         assert (done.code, step["status"]) == (1, "failed")
         assert why in step["reason"]
         assert not (two.root / "x").exists()
 
 
-def test_what_cannot_be_written_here_is_told(two: Project) -> None:
+def test_what_cannot_be_written_here_is_told(two: OrchProject) -> None:
     two.write({"file": "", "folder/x/y": ""})
     for to, why in (("file/x", "not a directory"), ("folder/log/x", "cannot write")):
         (two.root / "folder" / "log").write_text("") if "log" in to else None
-        done = run(two, f"steps:\n- download: {{path: ~/log, to: {to}}}\n", "--limit", "a1")
-        assert done.steps("a1")[0]["status"] == "failed"
-        assert "not a directory" in done.steps("a1")[0]["reason"], why
+        done = run_task(two, f"steps:\n- download: {{path: ~/log, to: {to}}}\n", "--limit", "a1")
+        assert done.host_steps("a1")[0]["status"] == "failed"
+        assert "not a directory" in done.host_steps("a1")[0]["reason"], why
 
 
-def test_two_hosts_cannot_bring_one_file(two: Project) -> None:
+def test_two_hosts_cannot_bring_one_file(two: OrchProject) -> None:
     two.write({"tasks/t.yml": "steps:\n- download: {path: ~/log, to: logs/all}\n"})
     done = two.orch("-s", "dev", "plan", "t")
     assert done.code == 3
@@ -140,12 +140,12 @@ def test_two_hosts_cannot_bring_one_file(two: Project) -> None:
     folder = "steps:\n- download: {path: ~/log, to: logs/}\n"
     two.write({"tasks/t.yml": folder})
     assert "both download to logs/log" in two.orch("-s", "dev", "run", "t").err
-    assert run(two, folder, "--limit", "a1").code == 0
+    assert run_task(two, folder, "--limit", "a1").code == 0
 
 
-def test_it_is_modified_as_other_steps_are(two: Project) -> None:
-    (home(two, "a1") / "more").write_text("more")
-    done = run(
+def test_it_is_modified_as_other_steps_are(two: OrchProject) -> None:
+    (host_home(two, "a1") / "more").write_text("more")
+    done = run_task(
         two,
         """
         steps:
@@ -177,16 +177,16 @@ def test_it_is_modified_as_other_steps_are(two: Project) -> None:
         "a1",
     )
     assert done.code == 0, done.out
-    assert statuses(done) == [
+    assert step_statuses(done) == [
         *("changed", "changed", "failed", "ok", "changed", "skipped", "changed"),
         *("skipped", "changed", "ok", "changed", "skipped"),
     ]
-    said = [step["stdout"].strip() for step in done.steps("a1") if step["stdout"]]
-    assert said == ["true true false", "yes", "seen"]
+    output = [step["stdout"].strip() for step in done.host_steps("a1") if step["stdout"]]
+    assert output == ["true true false", "yes", "seen"]
     assert sorted(p.name for p in (two.root / "got").iterdir()) == ["again", "log", "more"]
 
 
-def test_it_is_tried_again_and_delegated(two: Project) -> None:
+def test_it_is_tried_again_and_delegated(two: OrchProject) -> None:
     late = "(sleep 1; echo late >~/late) >/dev/null 2>&1 &"
     task = f"""
         steps:
@@ -198,14 +198,14 @@ def test_it_is_tried_again_and_delegated(two: Project) -> None:
           - download: {{path: ~/log, to: other}}
             delegate_to: a2
     """
-    done = run(two, task, "--limit", "a1")
-    assert statuses(done) == ["changed", "changed", "changed"], done.out
+    done = run_task(two, task, "--limit", "a1")
+    assert step_statuses(done) == ["changed", "changed", "changed"], done.out
     assert (two.root / "late").read_text() == "late\n"
-    assert (two.root / "other").read_bytes() == (home(two, "a2") / "log").read_bytes()
+    assert (two.root / "other").read_bytes() == (host_home(two, "a2") / "log").read_bytes()
 
 
-def test_a_timeout_ends_it_and_leaves_nothing_here(two: Project) -> None:
-    os.mkfifo(home(two, "a1") / "pipe")
+def test_a_timeout_ends_it_and_leaves_nothing_here(two: OrchProject) -> None:
+    os.mkfifo(host_home(two, "a1") / "pipe")
     task = """
         steps:
           - download: {path: ~/log, to: got/log}
@@ -220,12 +220,12 @@ def test_a_timeout_ends_it_and_leaves_nothing_here(two: Project) -> None:
     )
     (tools / "head").chmod(0o755)
     two.write({"inventories/dev/hosts/a1.yml": f"vars: {{tools: {tools}}}\n"})
-    (step,) = run(two, task, "--limit", "a1").steps("a1")
+    (step,) = run_task(two, task, "--limit", "a1").host_steps("a1")
     assert (step["status"], step["reason"]) == ("timed_out", "ended after its timeout of 1 s")
     assert list((two.root / "got").iterdir()) == []
 
 
-def test_what_is_another_file_by_then_is_not_taken(two: Project) -> None:
+def test_what_is_another_file_by_then_is_not_taken(two: OrchProject) -> None:
     tools = two.root.parent / "tools"
     tools.mkdir()
     (tools / "head").write_text(
@@ -238,7 +238,7 @@ def test_what_is_another_file_by_then_is_not_taken(two: Project) -> None:
           - download: {{path: ~/log, to: got}}
             environment: {{PATH: "{tools}:/usr/bin:/bin"}}
     """
-    (step,) = run(two, task, "--limit", "a1").steps("a1")
+    (step,) = run_task(two, task, "--limit", "a1").host_steps("a1")
     assert step["status"] == "failed"
     assert "changed on the host while it was read" in step["reason"]
     assert (two.root / "got").read_text() == "old"
@@ -257,27 +257,27 @@ def test_what_is_another_file_by_then_is_not_taken(two: Project) -> None:
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(two: Project, task: str, why: str) -> None:
+def test_what_makes_no_sense_is_refused(two: OrchProject, task: str, why: str) -> None:
     two.write({"tasks/t.yml": f"steps:\n{task}"})
     done = two.orch("-s", "dev", "run", "t")
     assert done.code in (1, 3)
     assert why in done.err + done.out
 
 
-def test_the_plan_shows_both_ends_and_that_no_host_changes(two: Project) -> None:
+def test_the_plan_shows_both_ends_and_that_no_host_changes(two: OrchProject) -> None:
     two.write({"tasks/t.yml": LOG})
     shown = two.orch("-s", "dev", "plan", "t").out
-    for said in ("download ~/log", "to: logs/a1.log", "to: logs/a2.log", "nothing in it changes"):
-        assert said in shown
+    for output in ("download ~/log", "to: logs/a1.log", "to: logs/a2.log", "nothing in it changes"):
+        assert output in shown
     assert "o_module" not in shown
 
 
-def test_over_a_real_sshd(project: Project, sshd: Sshd, tmp_path: Path) -> None:
-    project.over(sshd, {"r1": "127.0.0.1", "r2": "127.0.0.2"})
+def test_over_a_real_sshd(project: OrchProject, sshd: SshdServer, tmp_path: Path) -> None:
+    project.add_sshd_stage(sshd, {"r1": "127.0.0.1", "r2": "127.0.0.2"})
     data = os.urandom(500_000)
     (tmp_path / "data").write_bytes(data)
     task = f"steps:\n- download: {{path: {tmp_path}/data, to: 'got/{{{{ host.name }}}}'}}\n"
-    done = run(project, task, stage="real")
+    done = run_task(project, task, stage="real")
     assert done.code == 0, done.out
     assert [(project.root / "got" / host).read_bytes() == data for host in ("r1", "r2")] == [
         True

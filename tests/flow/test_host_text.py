@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import DefinitionError
-from tests.library.machine import Machine, Run
+from tests.library.machine import MachineRun, ShellMachine
 
 SECRET = "not for any host"
 
@@ -17,10 +17,10 @@ ASK: dict[str, Any] = {"run": "cat told", "register": "r", "readonly": True}
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> ShellMachine:
     root = tmp_path / "root"
     root.mkdir()
-    machine = Machine("dash", root)
+    machine = ShellMachine("dash", root)
     (tmp_path / "id_rsa").write_text(SECRET)
     (machine.home / "told").write_text("../../id_rsa")
     (machine.home / ".profile").write_text("")
@@ -124,17 +124,17 @@ KNOWN_BY_THEN: dict[str, list[Any]] = {
 }
 
 
-def go(machine: Machine, steps: list[Any]) -> Run:
-    return machine.go(
+def run_steps(machine: ShellMachine, steps: list[Any]) -> MachineRun:
+    return machine.run_steps(
         steps, files=FILES, variables={"named": "{{ facts.distro }}", "ok": "also.txt"}
     )
 
 
 @pytest.mark.parametrize("what", KNOWN_BY_NAME)
-def test_what_names_tell_is_refused_before_anything_runs(machine: Machine, what: str) -> None:
+def test_what_names_tell_is_refused_before_anything_runs(machine: ShellMachine, what: str) -> None:
     with pytest.raises(DefinitionError, match="is made of text from a host") as refused:
-        go(machine, [{"run": "touch began"}, *KNOWN_BY_NAME[what]])
-    (problem,) = refused.value.problems
+        run_steps(machine, [{"run": "touch began"}, *KNOWN_BY_NAME[what]])
+    (problem,) = refused.value.diagnostics
     assert problem.hint
     assert problem.mark is not None
     assert problem.mark.line
@@ -142,8 +142,8 @@ def test_what_names_tell_is_refused_before_anything_runs(machine: Machine, what:
 
 
 @pytest.mark.parametrize("what", KNOWN_BY_THEN)
-def test_what_only_the_value_tells_fails_its_host(machine: Machine, what: str) -> None:
-    done = go(machine, KNOWN_BY_THEN[what])
+def test_what_only_the_value_tells_fails_its_host(machine: ShellMachine, what: str) -> None:
+    done = run_steps(machine, KNOWN_BY_THEN[what])
     reason = done.outcomes[-1].reason
     assert "is made of text from a host" in reason or "`raw` of 'host', which came" in reason
     assert done.code == 1
@@ -151,15 +151,15 @@ def test_what_only_the_value_tells_fails_its_host(machine: Machine, what: str) -
 
 
 @pytest.mark.parametrize("key", ["become", "delegate_to"])
-def test_what_waits_for_a_host_says_not_who_does_it(machine: Machine, key: str) -> None:
+def test_what_waits_for_a_host_says_not_who_does_it(machine: ShellMachine, key: str) -> None:
     with pytest.raises(DefinitionError, match=f"`{key}` waits for `facts`"):
-        go(machine, [{"run": "id", key: "{{ host.vars.named }}"}])
+        run_steps(machine, [{"run": "id", key: "{{ host.vars.named }}"}])
 
 
 @pytest.mark.parametrize("name", ["inner", "outer", "macro", "from"])
-def test_a_template_takes_no_other_file(machine: Machine, name: str) -> None:
+def test_a_template_takes_no_other_file(machine: ShellMachine, name: str) -> None:
     with pytest.raises(DefinitionError, match="a template stands by itself"):
-        go(machine, [{"template": {**COPY, "src": f"{name}.j2"}}])
+        run_steps(machine, [{"template": {**COPY, "src": f"{name}.j2"}}])
 
 
 ALLOWED: dict[str, list[Any]] = {
@@ -196,18 +196,22 @@ ALLOWED: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("what", ALLOWED)
-def test_what_the_project_says_is_done(machine: Machine, what: str) -> None:
-    done = go(machine, ALLOWED[what])
+def test_what_the_project_says_is_done(machine: ShellMachine, what: str) -> None:
+    done = run_steps(machine, ALLOWED[what])
     assert done.code == 0, done.outcomes
     assert (machine.home / "out").read_text() == "also\n"
 
 
-def test_a_name_that_a_host_gave_once_is_its_text_until_it_is_set_again(machine: Machine) -> None:
+def test_a_name_that_a_host_gave_once_is_its_text_until_it_is_set_again(
+    machine: ShellMachine,
+) -> None:
     block = {
         "block": [{"run": "exit 1"}, {"set": {"r": "also.txt"}}],
         "rescue": [{"copy": {**COPY, "src": "{{ r }}"}}],
     }
     with pytest.raises(DefinitionError, match="text from a host"):
-        go(machine, [ASK, block])
-    done = go(machine, [ASK, {"set": {"r": "also.txt"}}, {"copy": {**COPY, "src": "{{ r }}"}}])
+        run_steps(machine, [ASK, block])
+    done = run_steps(
+        machine, [ASK, {"set": {"r": "also.txt"}}, {"copy": {**COPY, "src": "{{ r }}"}}]
+    )
     assert done.code == 0, done.outcomes

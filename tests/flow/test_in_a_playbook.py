@@ -9,73 +9,77 @@ import sys
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 ECHO = "steps: [{{run: echo {0}}}]\n"
 
 
 @pytest.fixture
-def three(project: Project) -> Project:
-    project.sandbox("a1", "a2", "a3")
+def three(project: OrchProject) -> OrchProject:
+    project.add_sandbox_stage("a1", "a2", "a3")
     project.write({f"tasks/{name}.yml": ECHO.format(name) for name in ("one", "two", "three")})
     return project
 
 
-def run(project: Project, playbook: str, *args: str, files: dict[str, str] | None = None) -> Done:
+def run_playbook(
+    project: OrchProject, playbook: str, *args: str, files: dict[str, str] | None = None
+) -> OrchResult:
     project.write({"tasks/p.yml": playbook, **(files or {})})
     done = project.orch("-s", "dev", "run", "p", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def waves(done: Done) -> list[tuple[str, str]]:
+def planned_tasks(done: OrchResult) -> list[tuple[str, str]]:
     return [(e["task"], ",".join(e["hosts"])) for e in done.events if e["event"] == "task_started"]
 
 
-def outs(done: Done, host: str) -> list[str]:
-    return [s["stdout"].strip() for s in done.steps(host) if s["status"] != "skipped"]
+def step_outputs(done: OrchResult, host: str) -> list[str]:
+    return [s["stdout"].strip() for s in done.host_steps(host) if s["status"] != "skipped"]
 
 
-def test_items_are_names_names_with_arguments_and_tasks_in_place(three: Project) -> None:
-    done = run(
+def test_items_are_names_names_with_arguments_and_tasks_in_place(three: OrchProject) -> None:
+    done = run_playbook(
         three,
         "params: {who: {default: me}}\ntasks:\n- one\n- greet: {who: you}\n- greet\n"
         "- {name: mine, steps: [{run: 'echo {{ who }}'}]}\n- {name: again, tasks: [two]}\n",
         files={"tasks/greet.yml": "params: {who: {}}\nsteps: [{run: 'echo hi {{ who }}'}]\n"},
     )
-    assert outs(done, "a1") == ["one", "hi you", "hi", "me", "two"]
+    assert step_outputs(done, "a1") == ["one", "hi you", "hi", "me", "two"]
 
 
-def test_an_argument_is_handed_on_only_where_it_is_declared(three: Project) -> None:
+def test_an_argument_is_handed_on_only_where_it_is_declared(three: OrchProject) -> None:
     files = {
         "tasks/has.yml": "params: {x: {default: own}}\nsteps: [{run: 'echo {{ x }}'}]\n",
         "tasks/not.yml": "steps: [{run: 'echo {{ x | default(\"none\") }}'}]\n",
         "tasks/writes.yml": "tasks: [has: {x: written}]\n",
     }
-    done = run(three, "tasks: [has, not, writes]\n", "x=given", files=files)
-    assert outs(done, "a1") == ["given", "none", "written"]
+    done = run_playbook(three, "tasks: [has, not, writes]\n", "x=given", files=files)
+    assert step_outputs(done, "a1") == ["given", "none", "written"]
 
 
-def test_when_on_an_item_skips_all_that_is_in_it(three: Project) -> None:
-    done = run(
+def test_when_on_an_item_skips_all_that_is_in_it(three: OrchProject) -> None:
+    done = run_playbook(
         three,
         "tasks:\n- one: {}\n  when: host.name == 'a2'\n- tasks: [two]\n  when: false\n- three\n",
     )
-    assert (outs(done, "a1"), outs(done, "a2")) == (["three"], ["one", "three"])
+    assert (step_outputs(done, "a1"), step_outputs(done, "a2")) == (["three"], ["one", "three"])
 
 
-def test_a_result_of_an_earlier_task_decides_about_a_later_item(three: Project) -> None:
-    done = run(
+def test_a_result_of_an_earlier_task_decides_about_a_later_item(three: OrchProject) -> None:
+    done = run_playbook(
         three,
         "tasks:\n- {name: ask, steps: [{run: 'test {{ host.name }} = a2', register: r,\n"
         "    failed_when: false}]}\n- one: {}\n  when: r.exit_status == 0\n",
     )
-    assert (outs(done, "a1"), outs(done, "a2")) == ([""], ["", "one"])
+    assert (step_outputs(done, "a1"), step_outputs(done, "a2")) == ([""], ["", "one"])
 
 
-def test_a_batch_goes_through_everything_before_the_next_begins(three: Project) -> None:
-    done = run(three, "tasks:\n- {name: g, batch: [1, 100%], tasks: [one, two]}\n- three\n")
-    assert waves(done) == [
+def test_a_batch_goes_through_everything_before_the_next_begins(three: OrchProject) -> None:
+    done = run_playbook(
+        three, "tasks:\n- {name: g, batch: [1, 100%], tasks: [one, two]}\n- three\n"
+    )
+    assert planned_tasks(done) == [
         ("one", "a1"),
         ("two", "a1"),
         ("one", "a2,a3"),
@@ -84,7 +88,7 @@ def test_a_batch_goes_through_everything_before_the_next_begins(three: Project) 
     ]
 
 
-def test_batches_do_not_nest(three: Project) -> None:
+def test_batches_do_not_nest(three: OrchProject) -> None:
     three.write({"tasks/p.yml": "tasks:\n- {batch: 1, tasks: [{batch: 2, tasks: [one]}, two]}\n"})
     done = three.orch("-s", "dev", "run", "p")
     assert done.code == 3
@@ -92,22 +96,22 @@ def test_batches_do_not_nest(three: Project) -> None:
 
 
 @pytest.mark.parametrize("size", ["0", "101%", "-1", "half", "[]"])
-def test_a_batch_that_makes_no_sense_is_an_error(three: Project, size: str) -> None:
+def test_a_batch_that_makes_no_sense_is_an_error(three: OrchProject, size: str) -> None:
     three.write({"tasks/p.yml": f"tasks:\n- one: {{}}\n  batch: {size}\n"})
     done = three.orch("-s", "dev", "run", "p")
     assert done.code == 3
     assert "tasks/p.yml:3:10" in done.err
 
 
-def test_a_percentage_is_of_the_hosts_that_the_item_selects(three: Project) -> None:
+def test_a_percentage_is_of_the_hosts_that_the_item_selects(three: OrchProject) -> None:
     three.write(
         {
             "inventories/dev/roles/web.yml": "[a1, a2]\n",
             "tasks/one.yml": "roles: [web]\n" + ECHO.format("one"),
         }
     )
-    done = run(three, "tasks: [{one: {}, batch: 50%}]\n")
-    assert waves(done) == [("one", "a1"), ("one", "a2")]
+    done = run_playbook(three, "tasks: [{one: {}, batch: 50%}]\n")
+    assert planned_tasks(done) == [("one", "a1"), ("one", "a2")]
 
 
 HOOKS = {
@@ -119,69 +123,78 @@ HOOKS = {
 }
 
 
-def test_hooks_run_at_their_place_on_their_roles_in_name_order(three: Project) -> None:
-    done = run(three, "tasks: [one, two, three]\n", files=HOOKS)
-    assert outs(done, "a1") == ["one", "before-b", "two", "after", "three", "after"]
-    assert outs(done, "a2") == ["one", "before-a", "before-b", "two", "after", "three", "after"]
+def test_hooks_run_at_their_place_on_their_roles_in_name_order(three: OrchProject) -> None:
+    done = run_playbook(three, "tasks: [one, two, three]\n", files=HOOKS)
+    assert step_outputs(done, "a1") == ["one", "before-b", "two", "after", "three", "after"]
+    assert step_outputs(done, "a2") == [
+        "one",
+        "before-a",
+        "before-b",
+        "two",
+        "after",
+        "three",
+        "after",
+    ]
 
 
 def test_a_failed_before_stops_the_task_and_a_failed_hook_runs_when_it_fails(
-    three: Project,
+    three: OrchProject,
 ) -> None:
     three.write(HOOKS)
     broken = {"tasks/hook/b.yml": "before: [two]\nsteps: [{run: exit 3}]\n"}
-    done = run(three, "tasks: [one, two, three]\n", files=broken)
+    done = run_playbook(three, "tasks: [one, two, three]\n", files=broken)
     assert done.code == 1
-    assert outs(done, "a1") == ["one", "", "failed"]
+    assert step_outputs(done, "a1") == ["one", "", "failed"]
     failing = {
         "tasks/hook/b.yml": HOOKS["tasks/hook/b.yml"],
         "tasks/two.yml": "steps: [{run: 'test {{ host.name }} = a1'}]\n",
     }
-    done = run(three, "tasks: [one, two, three]\n", files=failing)
-    assert outs(done, "a1") == ["one", "before-b", "", "failed"]
-    assert outs(done, "a2")[-2:] == ["", "failed"]
+    done = run_playbook(three, "tasks: [one, two, three]\n", files=failing)
+    assert step_outputs(done, "a1") == ["one", "before-b", "", "failed"]
+    assert step_outputs(done, "a2")[-2:] == ["", "failed"]
 
 
-def test_what_fails_in_a_failed_hook_is_told_in_the_rows(three: Project) -> None:
+def test_what_fails_in_a_failed_hook_is_told_in_the_rows(three: OrchProject) -> None:
     files = {
         "inventories/dev/roles/web.yml": "[a1, a3]\n",
         "tasks/two.yml": "roles: [web]\nsteps: [{run: 'test {{ host.name }} != a3'}]\n",
         "tasks/tell.yml": "failed: [two]\nsteps:\n"
         "- run: case {{ host.name }} in a1) echo fine;; *) echo no mail >&2; exit 4;; esac\n",
     }
-    done = run(three, "tasks: [two]\n", files=files)
+    done = run_playbook(three, "tasks: [two]\n", files=files)
     assert done.code == 1
-    assert [(h, r["status"]) for h, r in done.rows.items()] == [
+    assert [(h, r["status"]) for h, r in done.host_rows.items()] == [
         ("a1", "changed"),
         ("a2", "failed"),  # it has no part in `two`
         ("a3", "failed"),
     ]
-    assert done.rows["a1"]["reason"] == ""
-    said = "'tell', which runs on a failure, failed: exit status 4, in step 1"
-    assert done.rows["a2"]["reason"].startswith(said)
-    reason = done.rows["a3"]["reason"]
+    assert done.host_rows["a1"]["reason"] == ""
+    output = "'tell', which runs on a failure, failed: exit status 4, in step 1"
+    assert done.host_rows["a2"]["reason"].startswith(output)
+    reason = done.host_rows["a3"]["reason"]
     assert reason.startswith("exit status 1, in step 1")
-    assert f"; {said}" in reason
+    assert f"; {output}" in reason
 
 
-def test_a_failed_hook_fails_hosts_that_were_rolled_back_well(three: Project) -> None:
+def test_a_failed_hook_fails_hosts_that_were_rolled_back_well(three: OrchProject) -> None:
     files = {
         "tasks/two.yml": "steps: [{run: 'test {{ host.name }} != a3'}]\nrollback: [run: 'true']\n",
         "tasks/tell.yml": "failed: [two]\nsteps: [{run: 'test {{ host.name }} != a1'}]\n",
     }
-    done = run(three, "tasks: [two]\n", files=files)
-    assert {h: r["status"] for h, r in done.rows.items()} == {
+    done = run_playbook(three, "tasks: [two]\n", files=files)
+    assert {h: r["status"] for h, r in done.host_rows.items()} == {
         "a1": "failed",
         "a2": "cancelled",
         "a3": "failed",
     }
     assert (
-        "'two' is rolled back; 'tell', which runs on a failure, failed" in done.rows["a1"]["reason"]
+        "'two' is rolled back; 'tell', which runs on a failure, failed"
+        in done.host_rows["a1"]["reason"]
     )
 
 
 def test_a_playbook_as_failed_hook_ends_where_it_fails_and_other_hooks_do_not(
-    three: Project,
+    three: OrchProject,
 ) -> None:
     say = "steps: [{run: 'echo {0} >> log; test {0}{{ host.name }} != f1a1'}]\n"
     files = {f"tasks/{name}.yml": say.replace("{0}", name) for name in ("f1", "f2", "f3")}
@@ -190,20 +203,20 @@ def test_a_playbook_as_failed_hook_ends_where_it_fails_and_other_hooks_do_not(
         "tasks/g.yml": "failed: [two]\ntasks: [f1, commit, f2, {f3: {}, once: true, on: any}]\n",
         "tasks/h.yml": "failed: [two]\nsteps: [{run: echo h >> log}]\n",
     }
-    run(three, "tasks: [two]\n", files=files)
-    assert [log(three, h) for h in ("a1", "a2", "a3")] == [
+    run_playbook(three, "tasks: [two]\n", files=files)
+    assert [host_log(three, h) for h in ("a1", "a2", "a3")] == [
         ["f1", "h"],
         ["f1", "f2", "f3", "h"],
         ["f1", "f2", "h"],
     ]
 
 
-def test_called_tasks_fire_no_hooks(three: Project) -> None:
-    done = run(three, "tasks: [{name: g, steps: [two]}]\n", files=HOOKS)
-    assert outs(done, "a1") == ["two", "after"]  # that of the playbook itself
+def test_called_tasks_fire_no_hooks(three: OrchProject) -> None:
+    done = run_playbook(three, "tasks: [{name: g, steps: [two]}]\n", files=HOOKS)
+    assert step_outputs(done, "a1") == ["two", "after"]  # that of the playbook itself
 
 
-def test_hooks_in_a_circle_are_printed_as_one(three: Project) -> None:
+def test_hooks_in_a_circle_are_printed_as_one(three: OrchProject) -> None:
     three.write(
         {
             "tasks/x.yml": "before: [y]\n" + ECHO.format("x"),
@@ -215,7 +228,7 @@ def test_hooks_in_a_circle_are_printed_as_one(three: Project) -> None:
     assert "y → x → y" in done.err
 
 
-def test_a_hook_on_a_task_that_is_none_is_an_error(three: Project) -> None:
+def test_a_hook_on_a_task_that_is_none_is_an_error(three: OrchProject) -> None:
     three.write({"tasks/x.yml": "after: [tow]\n" + ECHO.format("x")})
     done = three.orch("-s", "dev", "run", "one")
     assert done.code == 3
@@ -232,75 +245,75 @@ rollback:
 """
 
 
-def log(project: Project, host: str) -> list[str]:
+def host_log(project: OrchProject, host: str) -> list[str]:
     path = project.root / ".orch/sandbox/dev" / host / "log"
     return path.read_text().splitlines() if path.exists() else []
 
 
-def test_rollback_runs_last_task_first_and_sees_what_was_registered(three: Project) -> None:
+def test_rollback_runs_last_task_first_and_sees_what_was_registered(three: OrchProject) -> None:
     files = {
         f"tasks/{n}.yml": ROLLBACK.format(n, "two", later)
         for n, later in (("one", "rtwo"), ("two", "rthree"), ("three", "rone"))
     }
-    done = run(three, "tasks: [one, two, three]\n", "-l", "a1", files=files)
+    done = run_playbook(three, "tasks: [one, two, three]\n", "-l", "a1", files=files)
     assert done.code == 1
-    assert log(three, "a1") == ["one", "two", "undo two 0", "undo one 0", "again one"]
-    assert "'two' is rolled back; 'one' is rolled back" in done.rows["a1"]["reason"]
+    assert host_log(three, "a1") == ["one", "two", "undo two 0", "undo one 0", "again one"]
+    assert "'two' is rolled back; 'one' is rolled back" in done.host_rows["a1"]["reason"]
 
 
-def test_every_host_that_began_is_rolled_back_until_commit(three: Project) -> None:
-    begun = "steps: [{run: echo {0} >> log}]\nrollback: [{run: echo undo {0} >> log}]\n"
-    files = {f"tasks/{n}.yml": begun.replace("{0}", n) for n in ("one", "two")}
+def test_every_host_that_began_is_rolled_back_until_commit(three: OrchProject) -> None:
+    started = "steps: [{run: echo {0} >> log}]\nrollback: [{run: echo undo {0} >> log}]\n"
+    files = {f"tasks/{n}.yml": started.replace("{0}", n) for n in ("one", "two")}
     files["tasks/three.yml"] = "steps: [{run: 'test {{ host.name }} != a2'}]\n"
-    done = run(three, "tasks: [one, commit, two, three]\n", files=files)
-    assert [log(three, h) for h in ("a1", "a2", "a3")] == [["one", "two", "undo two"]] * 3
-    assert {h: r["status"] for h, r in done.rows.items()} == {
+    done = run_playbook(three, "tasks: [one, commit, two, three]\n", files=files)
+    assert [host_log(three, h) for h in ("a1", "a2", "a3")] == [["one", "two", "undo two"]] * 3
+    assert {h: r["status"] for h, r in done.host_rows.items()} == {
         "a1": "cancelled",
         "a2": "failed",
         "a3": "cancelled",
     }
-    assert "a2 failed" in done.rows["a1"]["reason"]
+    assert "a2 failed" in done.host_rows["a1"]["reason"]
 
 
-def test_a_rollback_that_fails_is_named_and_stops_no_other(three: Project) -> None:
+def test_a_rollback_that_fails_is_named_and_stops_no_other(three: OrchProject) -> None:
     files = {
         "tasks/one.yml": "steps: [{run: echo one >> log}]\nrollback: [{run: echo undo >> log}]\n",
         "tasks/two.yml": "steps: [{run: exit 1}]\nrollback: [{run: 'test {{ host.name }} != a2'}]\n",
     }
-    done = run(three, "tasks: [one, two]\n", files=files)
-    assert [log(three, h) for h in ("a1", "a2", "a3")] == [["one", "undo"]] * 3
-    assert "'two' is NOT rolled back: exit status 1" in done.rows["a2"]["reason"]
-    assert "'two' is rolled back" in done.rows["a1"]["reason"]
+    done = run_playbook(three, "tasks: [one, two]\n", files=files)
+    assert [host_log(three, h) for h in ("a1", "a2", "a3")] == [["one", "undo"]] * 3
+    assert "'two' is NOT rolled back: exit status 1" in done.host_rows["a2"]["reason"]
+    assert "'two' is rolled back" in done.host_rows["a1"]["reason"]
 
 
-def test_a_rollback_with_nothing_to_return_to_says_so(three: Project) -> None:
+def test_a_rollback_with_nothing_to_return_to_says_so(three: OrchProject) -> None:
     files = {
         "tasks/one.yml": "steps:\n- {run: exit 1, ignore_errors: true}\n- run: exit 1\n"
         "- {run: echo x, register: before}\n"
         "rollback: [{run: echo back, when: before.stdout}]\n"
     }
-    done = run(three, "tasks: [one]\n", files=files)
-    assert "'one': nothing to roll back to" in done.rows["a1"]["reason"]
+    done = run_playbook(three, "tasks: [one]\n", files=files)
+    assert "'one': nothing to roll back to" in done.host_rows["a1"]["reason"]
 
 
-def test_a_rollbacks_handlers_run_too(three: Project) -> None:
+def test_a_rollbacks_handlers_run_too(three: OrchProject) -> None:
     files = {
         "tasks/one.yml": "steps: [{run: exit 1}]\nrollback: [{run: echo x >> log, notify: h}]\n"
         "handlers: {h: [{run: echo handled >> log}]}\n"
     }
-    run(three, "tasks: [one]\n", "-l", "a1", files=files)
-    assert log(three, "a1") == ["x", "handled"]
+    run_playbook(three, "tasks: [one]\n", "-l", "a1", files=files)
+    assert host_log(three, "a1") == ["x", "handled"]
 
 
-def test_start_at_leaves_out_what_is_before(three: Project) -> None:
-    done = run(three, "tasks: [one, two, three]\n", "--start-at", "two", "-l", "a1")
-    assert outs(done, "a1") == ["two", "three"]
+def test_start_at_leaves_out_what_is_before(three: OrchProject) -> None:
+    done = run_playbook(three, "tasks: [one, two, three]\n", "--start-at", "two", "-l", "a1")
+    assert step_outputs(done, "a1") == ["two", "three"]
     wrong = three.orch("-s", "dev", "run", "p", "--start-at", "tow")
     assert wrong.code == 3
     assert "no scheduled task is called 'tow'" in wrong.err
 
 
-def test_list_hosts_shows_each_task_with_its_hosts_and_contacts_nobody(three: Project) -> None:
+def test_list_hosts_shows_each_task_with_its_hosts_and_contacts_nobody(three: OrchProject) -> None:
     three.write({"tasks/p.yml": "tasks: [{one: {}, batch: 2}, two]\n"})
     done = three.orch("-s", "dev", "run", "p", "--list-hosts")
     assert done.out.splitlines() == [
@@ -311,7 +324,7 @@ def test_list_hosts_shows_each_task_with_its_hosts_and_contacts_nobody(three: Pr
     assert not (three.root / ".orch").exists()
 
 
-def test_step_asks_before_each_task(three: Project) -> None:
+def test_step_asks_before_each_task(three: OrchProject) -> None:
     three.write({"tasks/p.yml": "tasks: [one, two, three]\n"})
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -327,26 +340,28 @@ def test_step_asks_before_each_task(three: Project) -> None:
     os.write(ours, b"s\nr\nq\n")
     out, err = process.communicate(timeout=60)
     os.close(ours)
-    done = Done(process.returncode, out, err)
-    assert outs(done, "a1") == ["two"]
-    assert done.rows["a1"]["reason"] == "stopped before 'three': stopped by you"
-    assert {row["status"] for row in done.rows.values()} == {"stopped"}
+    done = OrchResult(process.returncode, out, err)
+    assert step_outputs(done, "a1") == ["two"]
+    assert done.host_rows["a1"]["reason"] == "stopped before 'three': stopped by you"
+    assert {row["status"] for row in done.host_rows.values()} == {"stopped"}
     assert done.code == 2
     assert "one on a[1-3]" in err
 
 
-def test_several_tasks_in_one_call_run_in_order_with_their_own_arguments(three: Project) -> None:
+def test_several_tasks_in_one_call_run_in_order_with_their_own_arguments(
+    three: OrchProject,
+) -> None:
     three.write({"tasks/say.yml": "params: {w: {}}\nsteps: [{run: 'echo {{ w }}'}]\n"})
     words = ("run", "say", "w=1", "one", "say", "w=2", "--json", "-l", "a1")
-    assert outs(three.orch("-s", "dev", *words), "a1") == ["1", "one", "2"]
+    assert step_outputs(three.orch("-s", "dev", *words), "a1") == ["1", "one", "2"]
 
 
-def test_a_name_registered_again_means_the_newer_result(three: Project) -> None:
+def test_a_name_registered_again_means_the_newer_result(three: OrchProject) -> None:
     files = {
         "tasks/say.yml": "params: {w: {}}\nsteps:\n- {run: 'echo {{ w }}', register: out}\n"
         "- run: echo got {{ out.stdout }}\n- {run: echo two, when: out.stdout == 'two'}\n",
         "tasks/calls.yml": "steps:\n- say: {w: one}\n- say: {w: two}\n",
     }
     for playbook in ("tasks: [say: {w: one}, say: {w: two}]\n", "tasks: [calls]\n"):
-        done = run(three, playbook, "-l", "a1", files=files)
-        assert outs(done, "a1") == ["one", "got one", "two", "got two", "two"]
+        done = run_playbook(three, playbook, "-l", "a1", files=files)
+        assert step_outputs(done, "a1") == ["one", "got one", "two", "got two", "two"]

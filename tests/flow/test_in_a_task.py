@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
-    return project.sandbox("a1")
+def one(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1")
 
 
-def run(project: Project, task: str, *args: str) -> Done:
+def run_task(project: OrchProject, task: str, *args: str) -> OrchResult:
     project.write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def told(done: Done, host: str = "a1") -> list[tuple[str, str]]:
-    return [(s["status"], s["stdout"].strip()) for s in done.steps(host)]
+def step_results(done: OrchResult, host: str = "a1") -> list[tuple[str, str]]:
+    return [(s["status"], s["stdout"].strip()) for s in done.host_steps(host)]
 
 
-def outs(done: Done, host: str = "a1") -> list[str]:
-    return [out for status, out in told(done, host) if status != "skipped"]
+def step_outputs(done: OrchResult, host: str = "a1") -> list[str]:
+    return [out for status, out in step_results(done, host) if status != "skipped"]
 
 
 @pytest.mark.parametrize(
-    ("loop", "said"),
+    ("loop", "message"),
     [
         ("[a, b c]", ["a", "b c"]),
         ("{x: 1, y: 2}", ["x=1", "y=2"]),
@@ -38,14 +38,14 @@ def outs(done: Done, host: str = "a1") -> list[str]:
         ("[]", []),
     ],
 )
-def test_a_loop_runs_for_every_item(one: Project, loop: str, said: list[str]) -> None:
+def test_a_loop_runs_for_every_item(one: OrchProject, loop: str, message: list[str]) -> None:
     word = "{{ item.key }}={{ item.value }}" if loop.startswith("{") else "{{ item }}"
-    done = run(one, f"vars: {{things: [p, q]}}\nsteps:\n- run: echo {word}\n  loop: {loop}\n")
-    assert (done.code, outs(done)) == (0, said)
+    done = run_task(one, f"vars: {{things: [p, q]}}\nsteps:\n- run: echo {word}\n  loop: {loop}\n")
+    assert (done.code, step_outputs(done)) == (0, message)
 
 
-def test_a_loops_result_has_one_for_each_item(one: Project) -> None:
-    done = run(
+def test_a_loops_result_has_one_for_each_item(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- {run: echo {{ item }}, loop: [a, b], register: r, changed_when: item == 'a'}\n".replace(
             "{run: echo {{ item }},", "{run: 'echo {{ item }}',"
@@ -53,70 +53,72 @@ def test_a_loops_result_has_one_for_each_item(one: Project) -> None:
         + "- run: echo {% for x in r.items %}{{ x.item }}:{{ x.stdout }}:{{ x.changed }} {% endfor %}"
         "{{ r.changed }}\n",
     )
-    assert outs(done)[-1] == "a:a:true b:b:false true"
+    assert step_outputs(done)[-1] == "a:a:true b:b:false true"
 
 
-def test_when_an_item_fails_the_others_still_run_and_then_the_loop_has_failed(one: Project) -> None:
-    done = run(
+def test_when_an_item_fails_the_others_still_run_and_then_the_loop_has_failed(
+    one: OrchProject,
+) -> None:
+    done = run_task(
         one,
         "steps:\n- {run: 'echo {{ item }}; test {{ item }} != b', loop: [a, b, c]}\n- run: echo no\n",
     )
     assert done.code == 1
-    assert told(done) == [("changed", "a"), ("failed", "b"), ("changed", "c")]
-    assert done.rows["a1"]["status"] == "failed"
+    assert step_results(done) == [("changed", "a"), ("failed", "b"), ("changed", "c")]
+    assert done.host_rows["a1"]["status"] == "failed"
 
 
-def test_a_loop_of_ignored_failures_goes_on_after_it(one: Project) -> None:
-    done = run(
+def test_a_loop_of_ignored_failures_goes_on_after_it(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- {run: 'false', loop: [a, b], ignore_errors: true, register: r}\n"
         "- run: echo {{ r.failed }}\n",
     )
-    assert (done.code, outs(done)[-1]) == (0, "true")
+    assert (done.code, step_outputs(done)[-1]) == (0, "true")
 
 
-def test_a_loop_over_a_result_runs_once_that_is_there(one: Project) -> None:
-    done = run(
+def test_a_loop_over_a_result_runs_once_that_is_there(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- {run: 'printf \"x y\\nz\\n\"', register: lines}\n"
         "- {run: 'echo [{{ item }}]', loop: lines.stdout.splitlines(), register: r}\n"
         "- run: echo {{ r.items | length }} {{ r.changed }}\n- {run: echo end, when: r.changed}\n",
     )
-    assert outs(done)[1:] == ["[x y]", "[z]", "2 true", "end"]
+    assert step_outputs(done)[1:] == ["[x y]", "[z]", "2 true", "end"]
 
 
-def test_a_failing_loop_over_a_result_stops_the_host(one: Project) -> None:
-    done = run(
+def test_a_failing_loop_over_a_result_stops_the_host(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- {run: echo a b, register: r}\n"
         "- {run: 'echo {{ item }}; test {{ item }} = b', loop: r.stdout.split()}\n- run: echo no\n",
     )
-    assert (done.code, outs(done)) == (1, ["a b", "a", "b"])
+    assert (done.code, step_outputs(done)) == (1, ["a b", "a", "b"])
 
 
 def test_a_called_task_can_be_looped_and_is_left_at_its_first_failure_each_time(
-    one: Project,
+    one: OrchProject,
 ) -> None:
     one.write(
         {
             "tasks/part.yml": "params: {n: {}}\nsteps:\n- run: test {{ n }} != 2\n- run: echo {{ n }}\n"
         }
     )
-    done = run(one, "steps:\n- part: {n: '{{ item }}'}\n  loop: [1, 2, 3]\n- run: echo no\n")
-    assert (done.code, [o for o in outs(done) if o]) == (1, ["1", "3"])
+    done = run_task(one, "steps:\n- part: {n: '{{ item }}'}\n  loop: [1, 2, 3]\n- run: echo no\n")
+    assert (done.code, [o for o in step_outputs(done) if o]) == (1, ["1", "3"])
 
 
-def test_the_items_label_is_shown(one: Project) -> None:
-    done = run(
+def test_the_items_label_is_shown(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- run: 'true'\n  name: make\n  loop: [{name: a, size: 1}]\n"
         "  loop_control: {label: 'size {{ item.size }}'}\n- {run: 'true', loop: [{name: b}]}\n",
     )
-    assert [s["name"] for s in done.steps("a1")] == ["make (size 1)", "true (b)"]
+    assert [s["name"] for s in done.host_steps("a1")] == ["make (size 1)", "true (b)"]
 
 
 @pytest.mark.parametrize(
-    ("failing", "said", "code"),
+    ("failing", "message", "code"),
     [
         ("none", ["b1", "b2", "always", "after"], 0),
         ("b1", ["b1", "rescue", "always", "after"], 0),
@@ -124,49 +126,49 @@ def test_the_items_label_is_shown(one: Project) -> None:
     ],
 )
 def test_a_block_is_rescued_and_always_ends_the_same(
-    one: Project, failing: str, said: list[str], code: int
+    one: OrchProject, failing: str, message: list[str], code: int
 ) -> None:
     def step(name: str) -> str:
         return f"{{run: 'echo {name}; test {name} != {failing}'}}"
 
-    done = run(
+    done = run_task(
         one,
         f"steps:\n- block: [{step('b1')}, {step('b2')}]\n  rescue: [{step('rescue')}]\n"
         f"  always: [{step('always')}]\n- {step('after')}\n",
     )
-    assert (outs(done), done.code) == (said, code)
-    assert done.rows["a1"]["status"] == ("changed" if code == 0 else "failed")
+    assert (step_outputs(done), done.code) == (message, code)
+    assert done.host_rows["a1"]["status"] == ("changed" if code == 0 else "failed")
 
 
 @pytest.mark.parametrize("with_rescue", [True, False])
 def test_a_block_that_is_not_saved_runs_always_and_then_fails(
-    one: Project, with_rescue: bool
+    one: OrchProject, with_rescue: bool
 ) -> None:
     rescue = "  rescue: [{run: 'echo rescue; false'}, {run: echo no}]\n" if with_rescue else ""
-    done = run(
+    done = run_task(
         one,
         f"steps:\n- block: [{{run: 'false'}}]\n{rescue}  always: [{{run: echo always}}]\n"
         "- run: echo after\n",
     )
-    assert [o for o in outs(done) if o] == (["rescue"] if with_rescue else []) + ["always"]
-    assert (done.code, done.rows["a1"]["status"]) == (1, "failed")
+    assert [o for o in step_outputs(done) if o] == (["rescue"] if with_rescue else []) + ["always"]
+    assert (done.code, done.host_rows["a1"]["status"]) == (1, "failed")
 
 
-def test_an_inner_block_that_fails_is_rescued_by_the_outer(one: Project) -> None:
-    done = run(
+def test_an_inner_block_that_fails_is_rescued_by_the_outer(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- block:\n  - block: [{run: 'false'}]\n    always: [{run: echo inner}]\n"
         "  - run: echo no\n  rescue: [{run: echo outer}]\n- run: echo after\n",
     )
-    assert (outs(done)[1:], done.code) == (["inner", "outer", "after"], 0)
+    assert (step_outputs(done)[1:], done.code) == (["inner", "outer", "after"], 0)
 
 
-def test_a_timeout_is_rescued_too(one: Project) -> None:
-    done = run(
+def test_a_timeout_is_rescued_too(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- block: [{run: sleep 60, timeout: 300ms}]\n  rescue: [{run: echo saved}]\n",
     )
-    assert (outs(done)[-1], done.code) == ("saved", 0)
+    assert (step_outputs(done)[-1], done.code) == ("saved", 0)
 
 
 HANDLERS = """\
@@ -184,77 +186,79 @@ handlers:
 
 
 def test_handlers_run_once_in_the_order_defined_at_the_end_if_something_changed(
-    one: Project,
+    one: OrchProject,
 ) -> None:
-    done = run(one, HANDLERS)
-    assert outs(done) == ["one", "two", "three", "H1", "H2", "H3"]
+    done = run_task(one, HANDLERS)
+    assert step_outputs(done) == ["one", "two", "three", "H1", "H2", "H3"]
 
 
-def test_handlers_of_a_called_task_run_at_the_end_of_the_scheduled_one(one: Project) -> None:
+def test_handlers_of_a_called_task_run_at_the_end_of_the_scheduled_one(one: OrchProject) -> None:
     one.write(
         {
             "tasks/part.yml": "steps: [{run: echo part, notify: mine}]\n"
             "handlers: {mine: [{run: echo mine}]}\n"
         }
     )
-    done = run(
+    done = run_task(
         one,
         "steps:\n- part: {}\n  notify: outer\n- run: echo end\nhandlers: {outer: [{run: echo outer}]}\n",
     )
-    assert outs(done) == ["part", "end", "outer", "mine"]
+    assert step_outputs(done) == ["part", "end", "outer", "mine"]
 
 
-def test_a_handler_of_a_judged_change_hears_of_it(one: Project) -> None:
+def test_a_handler_of_a_judged_change_hears_of_it(one: OrchProject) -> None:
     task = "steps:\n- {{run: echo {0}, changed_when: \"result.stdout == 'yes'\", notify: h}}\n"
     task += "handlers: {{h: [{{run: echo H}}]}}\n"
-    assert outs(run(one, task.format("yes"))) == ["yes", "H"]
-    assert outs(run(one, task.format("no"))) == ["no"]
+    assert step_outputs(run_task(one, task.format("yes"))) == ["yes", "H"]
+    assert step_outputs(run_task(one, task.format("no"))) == ["no"]
 
 
 def test_a_handler_after_a_failure_is_kept_and_shown_with_the_command_that_runs_it(
-    one: Project,
+    one: OrchProject,
 ) -> None:
     task = (
         "steps:\n- {run: echo one, notify: restart}\n- run: test -e ok\n"
         "handlers: {restart: [{run: echo restarted}]}\n"
     )
-    done = run(one, task)
-    assert (done.code, outs(done)) == (1, ["one", ""])
+    done = run_task(one, task)
+    assert (done.code, step_outputs(done)) == (1, ["one", ""])
     shown = one.orch("-s", "dev", "run", "t")
     command = "orch -s dev run t --handler restart -l a1"
     assert command in shown.out
     later = one.orch(*command.split()[1:], "--json")
-    assert (later.code, outs(later)) == (0, ["restarted"])
+    assert (later.code, step_outputs(later)) == (0, ["restarted"])
 
 
-def test_until_tries_again_and_says_how_often_it_did_not_help(one: Project) -> None:
+def test_until_tries_again_and_says_how_often_it_did_not_help(one: OrchProject) -> None:
     counted = "echo x >> n; wc -l < n"
-    done = run(
+    done = run_task(
         one,
         f"steps:\n- {{run: '{counted}', until: result.stdout | int >= 3, retries: 5, delay: 10ms}}\n"
         "- run: echo next\n",
     )
-    assert outs(done) == ["3", "next"]
-    never = run(one, "steps:\n- {run: 'false', until: result.changed, retries: 2, delay: 1ms}\n")
+    assert step_outputs(done) == ["3", "next"]
+    never = run_task(
+        one, "steps:\n- {run: 'false', until: result.changed, retries: 2, delay: 1ms}\n"
+    )
     assert never.code == 1
-    assert "'result.changed' did not hold in 3 tries" in never.rows["a1"]["reason"]
+    assert "'result.changed' did not hold in 3 tries" in never.host_rows["a1"]["reason"]
 
 
-def test_an_until_that_cannot_be_judged_says_why(one: Project) -> None:
-    done = run(
+def test_an_until_that_cannot_be_judged_says_why(one: OrchProject) -> None:
+    done = run_task(
         one, "steps:\n- {run: echo x, until: 1 / (result.stdout | length - 1), delay: 1ms}\n"
     )
     assert done.code == 1
-    assert "division by zero" in done.rows["a1"]["reason"]
+    assert "division by zero" in done.host_rows["a1"]["reason"]
 
 
-def test_a_wait_waits_on_this_side_and_says_so_in_the_plan(one: Project) -> None:
-    done = run(one, "steps:\n- run: echo a\n- wait: 50ms\n- run: echo b\n")
-    assert [s for s, _ in told(done)] == ["changed", "ok", "changed"]
+def test_a_wait_waits_on_this_side_and_says_so_in_the_plan(one: OrchProject) -> None:
+    done = run_task(one, "steps:\n- run: echo a\n- wait: 50ms\n- run: echo b\n")
+    assert [s for s, _ in step_results(done)] == ["changed", "ok", "changed"]
     assert "wait" in one.orch("-s", "dev", "plan", "t").out
 
 
-def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: Project) -> None:
+def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: OrchProject) -> None:
     one.write(
         {
             "tasks/later.yml": "steps: [{run: 'echo {{ a }} {{ b }} {{ c }}'}]\n",
@@ -263,33 +267,33 @@ def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: Proje
             "- run: echo {{ a }} {{ b }} {{ c }}\n",
         }
     )
-    done = run(one, "tasks: [first, later]\n", "-e", "a=1", "-e", "c=0")
-    assert [o for o in outs(done) if o] == ["out", "2 1 out!", "2 1 out!"]
+    done = run_task(one, "tasks: [first, later]\n", "-e", "a=1", "-e", "c=0")
+    assert [o for o in step_outputs(done) if o] == ["out", "2 1 out!", "2 1 out!"]
 
 
-def test_fail_and_assert_stop_with_their_message(one: Project) -> None:
-    done = run(
+def test_fail_and_assert_stop_with_their_message(one: OrchProject) -> None:
+    done = run_task(
         one,
         "steps:\n- {run: echo x, register: r}\n- {fail: 'no {{ r.stdout }}', when: r.changed}\n",
     )
-    assert done.rows["a1"]["reason"].startswith("no x")
+    assert done.host_rows["a1"]["reason"].startswith("no x")
     assert done.code == 1
-    held = run(
+    held = run_task(
         one,
         "steps:\n- {run: echo x, register: r}\n- assert: [r.stdout == 'x', 1 < 2]\n- run: echo on\n",
     )
-    assert outs(held)[-1] == "on"
-    broken = run(
+    assert step_outputs(held)[-1] == "on"
+    broken = run_task(
         one,
         "steps:\n- assert: {that: 1 > 2, message: too {{ 'few' }}}\n".replace(
             "too {{ 'few' }}", "'too few'"
         ),
     )
-    assert broken.rows["a1"]["reason"].startswith("too few")
+    assert broken.host_rows["a1"]["reason"].startswith("too few")
 
 
-def test_a_step_is_delegated_with_this_hosts_variables_one_at_a_time(project: Project) -> None:
-    project.sandbox("a1", "a2", "a3", "lb")
+def test_a_step_is_delegated_with_this_hosts_variables_one_at_a_time(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2", "a3", "lb")
     project.write({"inventories/dev/roles/web.yml": "[a1, a2, a3]\n"})
     task = (
         "roles: [web]\nsteps:\n- run: |\n    mkdir turn; echo in {{ host.name }} >> log\n"
@@ -297,16 +301,16 @@ def test_a_step_is_delegated_with_this_hosts_variables_one_at_a_time(project: Pr
         "  delegate_to: lb\n  register: r\n- run: echo {{ r.stdout }} {{ r.changed }}\n"
         "- {run: echo was, when: r.changed}\n"
     )
-    done = run(project, task)
+    done = run_task(project, task)
     assert done.code == 0, done.out
     home = project.root / ".orch/sandbox/dev/lb"
-    assert outs(done)[1:] == [f"{home} true", "was"]
+    assert step_outputs(done)[1:] == [f"{home} true", "was"]
     lines = [line.split() for line in (home / "log").read_text().splitlines()]
     assert [a for a, _ in lines] == ["in", "out"] * 3
     assert all(lines[n][1] == lines[n + 1][1] for n in range(0, 6, 2))
 
 
-def test_an_unknown_delegate_is_an_error_before_anything_runs(one: Project) -> None:
+def test_an_unknown_delegate_is_an_error_before_anything_runs(one: OrchProject) -> None:
     one.write({"tasks/t.yml": "steps:\n- {run: echo x, delegate_to: lbb}\n"})
     done = one.orch("-s", "dev", "run", "t")
     assert done.code == 3
@@ -325,7 +329,7 @@ steps:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ((), "abcd"),
         (("--tags", "x"), "ad"),
@@ -336,5 +340,5 @@ steps:
         (("--skip-tags", "always"), "abc"),
     ],
 )
-def test_tags_choose_steps(one: Project, args: tuple[str, ...], said: str) -> None:
-    assert "".join(outs(run(one, TAGGED, *args))) == said
+def test_tags_choose_steps(one: OrchProject, args: tuple[str, ...], message: str) -> None:
+    assert "".join(step_outputs(run_task(one, TAGGED, *args))) == message

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
-from tests.sshd import until
+from tests.projects import OrchProject
+from tests.sshd import wait_until
 
 HANGS = "sleep 600"  # its process goes with the sandbox, which is a part of orch
 
 
 @pytest.fixture
-def hosts(project: Project) -> Project:
+def hosts(project: OrchProject) -> OrchProject:
     """Four hosts: two complete, one fails in the middle, one hangs where it is told to."""
-    return project.sandbox("a1", "a2", "a3", "a4").write(
+    return project.add_sandbox_stage("a1", "a2", "a3", "a4").write(
         {
             "tasks/one.yml": f"""
                 steps:
@@ -33,12 +33,12 @@ def hosts(project: Project) -> Project:
     )
 
 
-def events(project: Project) -> list[dict[str, object]]:
+def run_events(project: OrchProject) -> list[dict[str, object]]:
     (path,) = project.root.glob(".orch/runs/*/events.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def told(process: subprocess.Popen[str], enough: Callable[[list[str]], bool]) -> list[str]:
+def read_lines(process: subprocess.Popen[str], enough: Callable[[list[str]], bool]) -> list[str]:
     """The lines of its stdout until there are enough of them."""
     assert process.stdout is not None
     lines: list[str] = []
@@ -49,48 +49,50 @@ def told(process: subprocess.Popen[str], enough: Callable[[list[str]], bool]) ->
     pytest.fail("it ended before")
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill_orch(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait(60)
 
 
-def failed(project: Project) -> list[str]:
+def failed_hosts(project: OrchProject) -> list[str]:
     done = project.orch("-s", "dev", "run", "good", "-l", "@failed", "--json")
     assert done.code == 0, done.err
-    return list(done.rows)
+    return list(done.host_rows)
 
 
-def test_all_that_was_told_before_the_kill_is_in_the_journal(hosts: Project) -> None:
-    with hosts.started("-s", "dev", "run", "one", "--json") as process:
-        lines = told(process, lambda lines: sum("host_finished" in line for line in lines) == 3)
-        kill(process)
-    kept = events(hosts)
+def test_all_that_was_told_before_the_kill_is_in_the_journal(hosts: OrchProject) -> None:
+    with hosts.start_orch("-s", "dev", "run", "one", "--json") as process:
+        lines = read_lines(
+            process, lambda lines: sum("host_finished" in line for line in lines) == 3
+        )
+        kill_orch(process)
+    kept = run_events(hosts)
     for line in lines:
         event = json.loads(line)
         same = {key: event[key] for key in ("event", "time", "host", "step") if key in event}
         assert any(same.items() <= each.items() for each in kept), line
-    assert failed(hosts) == ["a3", "a4"]
+    assert failed_hosts(hosts) == ["a3", "a4"]
 
 
-def test_all_that_was_printed_before_the_kill_is_in_the_hosts_log(hosts: Project) -> None:
-    with hosts.started("-s", "dev", "run", "one") as process:
-        lines = told(process, lambda lines: sum(" | hello" in line for line in lines) == 4)
-        kill(process)
+def test_all_that_was_printed_before_the_kill_is_in_the_hosts_log(hosts: OrchProject) -> None:
+    with hosts.start_orch("-s", "dev", "run", "one") as process:
+        lines = read_lines(process, lambda lines: sum(" | hello" in line for line in lines) == 4)
+        kill_orch(process)
     assert len(lines) >= 4
     for host in ("a1", "a2", "a3", "a4"):
         (log,) = hosts.root.glob(f".orch/runs/*/{host}.log")
         assert f"hello from {host}\n" in log.read_text()
 
 
-def test_killed_in_the_first_of_two_tasks_no_host_has_completed(hosts: Project) -> None:
-    with hosts.started("-s", "dev", "run", "one", "two", "--keep-going", "--json") as process:
-        told(process, lambda lines: sum("host_finished" in line for line in lines) == 3)
-        kill(process)
-    assert failed(hosts) == ["a1", "a2", "a3", "a4"]
+def test_killed_in_the_first_of_two_tasks_no_host_has_completed(hosts: OrchProject) -> None:
+    with hosts.start_orch("-s", "dev", "run", "one", "two", "--keep-going", "--json") as process:
+        read_lines(process, lambda lines: sum("host_finished" in line for line in lines) == 3)
+        kill_orch(process)
+    assert failed_hosts(hosts) == ["a1", "a2", "a3", "a4"]
 
 
 def test_killed_at_a_question_between_two_tasks_no_host_has_completed(
-    hosts: Project, tmp_path: Path
+    hosts: OrchProject, tmp_path: Path
 ) -> None:
     """--step: the run is at a barrier until somebody answers."""
     errors = tmp_path / "errors"
@@ -108,12 +110,14 @@ def test_killed_at_a_question_between_two_tasks_no_host_has_completed(
         assert process.stdin is not None
         process.stdin.write("r\n")
         process.stdin.flush()
-        until(lambda: errors.read_text().count("run, skip or stop?") == 2, "the second question")
-        kill(process)
-    assert failed(hosts) == ["a1", "a2", "a3", "a4"]
+        wait_until(
+            lambda: errors.read_text().count("run, skip or stop?") == 2, "the second question"
+        )
+        kill_orch(process)
+    assert failed_hosts(hosts) == ["a1", "a2", "a3", "a4"]
 
 
-def test_why_at_failed_means_no_host_is_told(hosts: Project) -> None:
+def test_why_at_failed_means_no_host_is_told(hosts: OrchProject) -> None:
     def refused(why: str) -> None:
         done = hosts.orch("-s", "dev", "run", "good", "-l", "@failed:!a1")
         assert (done.code, why in done.err) == (3, True), done.err

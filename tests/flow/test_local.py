@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 
 @pytest.fixture
-def two(project: Project) -> Project:
-    return project.sandbox("a1", "a2")
+def two(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1", "a2")
 
 
-def run(project: Project, task: str, *args: str) -> Done:
+def run_task(project: OrchProject, task: str, *args: str) -> OrchResult:
     project.write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def test_a_local_step_runs_here_in_the_projects_folder_with_the_hosts_values(two: Project) -> None:
-    done = run(
+def test_a_local_step_runs_here_in_the_projects_folder_with_the_hosts_values(
+    two: OrchProject,
+) -> None:
+    done = run_task(
         two,
         """
         steps:
@@ -30,24 +32,24 @@ def test_a_local_step_runs_here_in_the_projects_folder_with_the_hosts_values(two
         """,
     )
     for host in ("a1", "a2"):
-        outs = [s["stdout"].split() for s in done.steps(host)]
+        outs = [s["stdout"].split() for s in done.host_steps(host)]
         assert outs[0] == [str(two.root), host]
         assert outs[1][0] == host
         assert outs[1][1] != str(two.root)
         assert outs[2] == [str(two.root / "tasks")]
 
 
-def test_a_local_step_is_not_run_by_a_check(two: Project) -> None:
+def test_a_local_step_is_not_run_by_a_check(two: OrchProject) -> None:
     task = (
         "steps:\n- {run: touch built, local: true}\n- {run: echo hi, local: true, readonly: true}\n"
     )
-    done = run(two, task, "--check", "-l", "a1")
-    assert [s["status"] for s in done.steps("a1")] == ["would_run", "ok"]
+    done = run_task(two, task, "--check", "-l", "a1")
+    assert [s["status"] for s in done.host_steps("a1")] == ["would_run", "ok"]
     assert not (two.root / "built").exists()
 
 
-def test_a_block_is_local_and_once_is_once(two: Project) -> None:
-    done = run(
+def test_a_block_is_local_and_once_is_once(two: OrchProject) -> None:
+    done = run_task(
         two,
         """
         tasks:
@@ -61,10 +63,10 @@ def test_a_block_is_local_and_once_is_once(two: Project) -> None:
     )
     assert done.code == 0
     assert (two.root / "built").read_text() == "x\n"
-    assert done.steps("a1")[1]["stdout"].strip() != str(two.root)
+    assert done.host_steps("a1")[1]["stdout"].strip() != str(two.root)
 
 
-def test_local_and_delegate_to_exclude_each_other(two: Project) -> None:
+def test_local_and_delegate_to_exclude_each_other(two: OrchProject) -> None:
     two.write({"tasks/t.yml": "steps:\n- {run: id, local: true, delegate_to: a1}\n"})
     done = two.orch("-s", "dev", "run", "t")
     assert done.code == 3

@@ -18,20 +18,22 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from tests.projects import Done, Project
-from tests.sshd import Sshd, serve
+from tests.projects import OrchProject, OrchResult
+from tests.sshd import SshdServer, serve_sshd
 
 HOSTS = ("a1", "a2", "a3")
 
 
 @pytest.fixture
-def apps(project: Project, tmp_path: Path) -> Iterator[Project]:
-    with serve(tmp_path / "sshd") as sshd:
+def apps(project: OrchProject, tmp_path: Path) -> Iterator[OrchProject]:
+    with serve_sshd(tmp_path / "sshd") as sshd:
         yield with_apps(project, sshd)
 
 
-def with_apps(project: Project, sshd: Sshd) -> Project:
-    project.over(sshd, {name: f"127.0.7.{n}" for n, name in enumerate(HOSTS, 1)}, stage="dev")
+def with_apps(project: OrchProject, sshd: SshdServer) -> OrchProject:
+    project.add_sshd_stage(
+        sshd, {name: f"127.0.7.{n}" for n, name in enumerate(HOSTS, 1)}, stage="dev"
+    )
     lock = project.root / "locks"
     return project.write(
         {
@@ -50,55 +52,55 @@ def with_apps(project: Project, sshd: Sshd) -> Project:
     )
 
 
-def until(holds: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def all_began(project: Project) -> bool:
+def wait_all_began(project: OrchProject) -> bool:
     began = project.root / "began"
     return began.exists() and len(began.read_text().split()) == len(HOSTS)
 
 
-def locks(project: Project) -> list[str]:
+def held_locks(project: OrchProject) -> list[str]:
     return sorted(
         str(p.relative_to(project.root / "locks")) for p in (project.root / "locks").glob("*/*")
     )
 
 
-def test_a_second_run_of_the_app_is_refused_and_told_who_and_why(apps: Project) -> None:
-    with apps.started("-s", "dev", "run", "slow", "--app", "blog", "-m", "hot fix") as first:
-        until(lambda: all_began(apps))
-        assert locks(apps) == ["a1/blog", "a2/blog", "a3/blog"]
+def test_a_second_run_of_the_app_is_refused_and_told_who_and_why(apps: OrchProject) -> None:
+    with apps.start_orch("-s", "dev", "run", "slow", "--app", "blog", "-m", "hot fix") as first:
+        wait_until(lambda: wait_all_began(apps))
+        assert held_locks(apps) == ["a1/blog", "a2/blog", "a3/blog"]
         second = apps.orch("-s", "dev", "run", "quick", "--app", "blog", "--json")
         assert second.code == 5
-        row = second.rows["a1"]
+        row = second.host_rows["a1"]
         assert row["status"] == "not_started"
         assert "'blog' on a1 is locked by " in row["reason"]
         assert "hot fix" in row["reason"]
         assert "stale" not in row["reason"]
-        assert second.steps("a1") == []
+        assert second.host_steps("a1") == []
         shop = apps.orch("-s", "dev", "run", "quick", "--app", "shop", "--json")
         assert shop.code == 0
         assert apps.orch("-s", "dev", "run", "look", "--app", "blog").code == 0
         assert apps.orch("-s", "dev", "run", "quick", "--app", "blog", "--check").code == 0
         status = apps.orch("-s", "dev", "lock", "status", "--app", "blog", "--json")
-        assert "held by" in status.steps("a1")[0]["stdout"]
+        assert "held by" in status.host_steps("a1")[0]["stdout"]
         refused = apps.orch("-s", "dev", "lock", "release", "--app", "blog", "--json")
         assert refused.code == 1
-        assert len(locks(apps)) == 3
+        assert len(held_locks(apps)) == 3
         (apps.root / "go").touch()
         first.wait(60)
         assert first.returncode == 0
-    assert locks(apps) == []
+    assert held_locks(apps) == []
 
 
-def test_who_waits_gets_it_when_it_is_free(apps: Project) -> None:
-    with apps.started("-s", "dev", "run", "slow", "--app", "blog") as first:
-        until(lambda: all_began(apps))
-        with apps.started(
+def test_who_waits_gets_it_when_it_is_free(apps: OrchProject) -> None:
+    with apps.start_orch("-s", "dev", "run", "slow", "--app", "blog") as first:
+        wait_until(lambda: wait_all_began(apps))
+        with apps.start_orch(
             "-s", "dev", "run", "quick", "--app", "blog", "--lock-wait", "60", "--json"
         ) as second:
             (apps.root / "go").touch()
@@ -107,66 +109,66 @@ def test_who_waits_gets_it_when_it_is_free(apps: Project) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_locks_are_freed_when_a_run_is_interrupted(apps: Project, number: int) -> None:
-    with apps.started("-s", "dev", "run", "slow", "--app", "blog") as first:
-        until(lambda: all_began(apps))
+def test_locks_are_freed_when_a_run_is_interrupted(apps: OrchProject, number: int) -> None:
+    with apps.start_orch("-s", "dev", "run", "slow", "--app", "blog") as first:
+        wait_until(lambda: wait_all_began(apps))
         first.send_signal(number)
         assert first.wait(60) == 130
-    assert locks(apps) == []
+    assert held_locks(apps) == []
 
 
-def test_locks_are_freed_when_a_run_fails(apps: Project) -> None:
+def test_locks_are_freed_when_a_run_fails(apps: OrchProject) -> None:
     assert apps.orch("-s", "dev", "run", "fails", "--app", "blog").code == 1
-    assert locks(apps) == []
+    assert held_locks(apps) == []
 
 
-def test_a_lock_whose_owner_died_is_stale_refused_and_can_be_released(apps: Project) -> None:
-    with apps.started("-s", "dev", "run", "slow", "--app", "blog") as first:
-        until(lambda: all_began(apps))
+def test_a_lock_whose_owner_died_is_stale_refused_and_can_be_released(apps: OrchProject) -> None:
+    with apps.start_orch("-s", "dev", "run", "slow", "--app", "blog") as first:
+        wait_until(lambda: wait_all_began(apps))
         first.kill()
         first.wait(60)
 
     def stale() -> bool:
         done = apps.orch("-s", "dev", "lock", "status", "--app", "blog", "--json")
-        return all("stale by" in done.steps(h)[0]["stdout"] for h in HOSTS)
+        return all("stale by" in done.host_steps(h)[0]["stdout"] for h in HOSTS)
 
-    until(stale)
+    wait_until(stale)
     done = apps.orch("-s", "dev", "run", "quick", "--app", "blog", "--json")
     assert done.code == 5
-    assert "stale" in done.rows["a1"]["reason"]
+    assert "stale" in done.host_rows["a1"]["reason"]
     assert apps.orch("-s", "dev", "lock", "release", "--app", "blog").code == 0
     assert apps.orch("-s", "dev", "run", "quick", "--app", "blog").code == 0
-    assert locks(apps) == []
+    assert held_locks(apps) == []
 
 
-def test_of_two_at_the_same_moment_one_goes_ahead(apps: Project) -> None:
+def test_of_two_at_the_same_moment_one_goes_ahead(apps: OrchProject) -> None:
     for _ in range(3):
         Path(apps.root / "began").unlink(missing_ok=True)
         Path(apps.root / "go").unlink(missing_ok=True)
         with (
-            apps.started("-s", "dev", "run", "slow", "--app", "blog") as one,
-            apps.started("-s", "dev", "run", "slow", "--app", "blog", "-l", "a2:a3") as other,
+            apps.start_orch("-s", "dev", "run", "slow", "--app", "blog") as one,
+            apps.start_orch("-s", "dev", "run", "slow", "--app", "blog", "-l", "a2:a3") as other,
         ):
-            until(lambda: one.poll() is not None or other.poll() is not None)
+            wait_until(lambda: one.poll() is not None or other.poll() is not None)
             (apps.root / "go").touch()
             assert sorted((one.wait(60), other.wait(60))) == [0, 5]
-    assert locks(apps) == []
+    assert held_locks(apps) == []
 
 
-def test_a_run_without_app_takes_no_lock(apps: Project) -> None:
+def test_a_run_without_app_takes_no_lock(apps: OrchProject) -> None:
     assert apps.orch("-s", "dev", "run", "quick").code == 0
-    assert locks(apps) == []
+    assert held_locks(apps) == []
 
 
 @pytest.fixture
-def shared(project: Project, tmp_path: Path) -> Iterator[Project]:
+def shared(project: OrchProject, tmp_path: Path) -> Iterator[OrchProject]:
     """Two hosts with one home folder and one disk, and an app that is deployed to it."""
-    with serve(tmp_path / "sshd") as sshd:
-        project.over(sshd, {"a1": "127.0.7.1", "a2": "127.0.7.2"}, stage="dev")
+    with serve_sshd(tmp_path / "sshd") as sshd:
+        project.add_sshd_stage(sshd, {"a1": "127.0.7.1", "a2": "127.0.7.2"}, stage="dev")
         yield sharing(project, f"deploy_to: '{project.root}/srv/{{{{ app.name }}}}'")
 
 
-def sharing(project: Project, *variables: str) -> Project:
+def sharing(project: OrchProject, *variables: str) -> OrchProject:
     return project.write(
         {
             "inventories/dev/apps/blog.yml": f"vars: {{{', '.join(variables)}}}\n",
@@ -183,37 +185,37 @@ def sharing(project: Project, *variables: str) -> Project:
 BLOG = ("--app", "blog", "--json")
 
 
-def test_it_is_beside_the_releases_and_two_hosts_of_one_run_share_it(shared: Project) -> None:
+def test_it_is_beside_the_releases_and_two_hosts_of_one_run_share_it(shared: OrchProject) -> None:
     done = shared.orch("-s", "dev", "run", "see", *BLOG)
     assert done.code == 0, done.err
     for host in ("a1", "a2"):
-        first, *lines = done.steps(host)[0]["stdout"].splitlines()
+        first, *lines = done.host_steps(host)[0]["stdout"].splitlines()
         assert first == ".orch-lock"
         assert f"run={done.events[0]['run']}" in lines
     assert not (shared.root / "srv").exists()  # nothing was deployed: so it goes again
 
 
 @pytest.mark.parametrize("task", ["fails", "quick"])
-def test_what_was_deployed_stays_where_the_lock_goes(shared: Project, task: str) -> None:
+def test_what_was_deployed_stays_where_the_lock_goes(shared: OrchProject, task: str) -> None:
     (shared.root / "srv/blog/releases").mkdir(parents=True)
     shared.orch("-s", "dev", "run", task, *BLOG)
     assert [p.name for p in (shared.root / "srv/blog").iterdir()] == ["releases"]
 
 
 def test_others_meet_it_from_another_project_that_deploys_to_the_same_folder(
-    shared: Project, tmp_path: Path
+    shared: OrchProject, tmp_path: Path
 ) -> None:
-    other = Project(tmp_path / "other")
+    other = OrchProject(tmp_path / "other")
     shutil.copytree(shared.root, other.root)
     shared.write({"tasks/slow.yml": SLOW.format(root=shared.root)})
-    with shared.started("-s", "dev", "run", "slow", "--app", "blog", "-m", "big one") as first:
-        until((shared.root / "began").exists)
+    with shared.start_orch("-s", "dev", "run", "slow", "--app", "blog", "-m", "big one") as first:
+        wait_until((shared.root / "began").exists)
         done = other.orch("-s", "dev", "run", "quick", *BLOG)
         assert done.code == 5
-        assert "'blog' on a1 is locked by " in done.rows["a1"]["reason"]
-        assert "big one" in done.rows["a1"]["reason"]
+        assert "'blog' on a1 is locked by " in done.host_rows["a1"]["reason"]
+        assert "big one" in done.host_rows["a1"]["reason"]
         status = other.orch("-s", "dev", "lock", "status", *BLOG)
-        assert all("held by " in status.steps(host)[0]["stdout"] for host in ("a1", "a2"))
+        assert all("held by " in status.host_steps(host)[0]["stdout"] for host in ("a1", "a2"))
         (shared.root / "go").touch()
         assert first.wait(60) == 0
 
@@ -226,15 +228,15 @@ SLOW = """
 """
 
 
-def test_who_waits_is_told_for_whom(shared: Project) -> None:
+def test_who_waits_is_told_for_whom(shared: OrchProject) -> None:
     shared.write({"tasks/slow.yml": SLOW.format(root=shared.root)})
-    with shared.started("-s", "dev", "run", "slow", "--app", "blog", "-m", "big one") as first:
-        until((shared.root / "began").exists)
+    with shared.start_orch("-s", "dev", "run", "slow", "--app", "blog", "-m", "big one") as first:
+        wait_until((shared.root / "began").exists)
         waits = ("--lock-wait", "60")
-        with shared.started("-s", "dev", "run", "quick", *BLOG, *waits) as second:
+        with shared.start_orch("-s", "dev", "run", "quick", *BLOG, *waits) as second:
             assert second.stdout is not None
-            said = next(line for line in second.stdout if '"warned"' in line)
-            text = json.loads(said)["text"]
+            output = next(line for line in second.stdout if '"warned"' in line)
+            text = json.loads(output)["text"]
             assert text.startswith("waiting for at most 60 s: 'blog' on a1 is locked by ")
             assert text.endswith(": 'big one'")
             (shared.root / "go").touch()
@@ -245,24 +247,24 @@ def test_who_waits_is_told_for_whom(shared: Project) -> None:
 
 
 def test_apps_of_one_name_in_two_projects_do_not_know_each_other(
-    shared: Project, tmp_path: Path
+    shared: OrchProject, tmp_path: Path
 ) -> None:
     """Neither has a deploy_to, and both log in to the same account."""
     shared.write({"inventories/dev/apps/blog.yml": ""})
-    other = Project(tmp_path / "other project")
+    other = OrchProject(tmp_path / "other project")
     shutil.copytree(shared.root, other.root)
     slow = SLOW.format(root=shared.root).replace(">", "(cd ~/.orch/locks && ls */*) >", 1)
     shared.write({"tasks/slow.yml": slow})
-    with shared.started("-s", "dev", "run", "slow", "--app", "blog", "-l", "a1") as first:
-        until(lambda: all_said(shared) == ["project/blog"])
+    with shared.start_orch("-s", "dev", "run", "slow", "--app", "blog", "-l", "a1") as first:
+        wait_until(lambda: all_outputs(shared) == ["project/blog"])
         assert shared.orch("-s", "dev", "run", "quick", *BLOG).code == 5
         done = other.orch("-s", "dev", "run", "quick", *BLOG)
-        assert done.code == 0, done.rows
+        assert done.code == 0, done.host_rows
         (shared.root / "go").touch()
         assert first.wait(60) == 0
 
 
-def all_said(project: Project) -> list[str]:
+def all_outputs(project: OrchProject) -> list[str]:
     began = project.root / "began"
     return began.read_text().splitlines() if began.exists() else []
 
@@ -281,7 +283,7 @@ NESTED = """
 
 @pytest.mark.parametrize(("task", "code"), [("inner", 0), ("within", 0), ("fails", 1)])
 def test_a_hook_that_calls_orch_on_its_own_app_is_let_in(
-    shared: Project, task: str, code: int
+    shared: OrchProject, task: str, code: int
 ) -> None:
     """Also one that a hook of the inner run starts; and none of them takes the lock along."""
     path = Path(orchestrator.__file__).parents[1]
@@ -298,11 +300,11 @@ def test_a_hook_that_calls_orch_on_its_own_app_is_let_in(
         }
     )
     done = shared.orch("-s", "dev", "run", "all", "-l", "a1", *BLOG)
-    assert done.code == code, done.steps("a1")
+    assert done.code == code, done.host_steps("a1")
     if code:
         return
     run = done.events[0]["run"]
-    hooked, last = done.steps("a1")[1:]
+    hooked, last = done.host_steps("a1")[1:]
     inner = [json.loads(line) for line in hooked["stdout"].splitlines()]
     if task == "within":
         inner = [
@@ -321,35 +323,37 @@ def test_a_hook_that_calls_orch_on_its_own_app_is_let_in(
     assert not (shared.root / "srv").exists()
 
 
-def test_without_the_variable_it_is_refused_and_so_is_one_of_another_run(shared: Project) -> None:
+def test_without_the_variable_it_is_refused_and_so_is_one_of_another_run(
+    shared: OrchProject,
+) -> None:
     path = Path(orchestrator.__file__).parents[1]
     hook = NESTED.format(orch=ORCH, task="inner", path=path).replace("inner --app", "see --app")
-    for said in ("", "x; y/20260101000000-aaaa"):
+    for output in ("", "x; y/20260101000000-aaaa"):
         shared.write(
             {
                 "tasks/hook.yml": f"{hook}        failed_when: false\n".replace(
-                    "PYTHONPATH", f"ORCH_RUN: '{said}', PYTHONPATH"
+                    "PYTHONPATH", f"ORCH_RUN: '{output}', PYTHONPATH"
                 )
             }
         )
         done = shared.orch("-s", "dev", "run", "quick", "-l", "a1", *BLOG)
-        assert done.steps("a1")[1]["exit_status"] == 5, said
+        assert done.host_steps("a1")[1]["exit_status"] == 5, output
 
 
-def test_a_lock_that_may_not_be_there_is_told_with_what_to_do(shared: Project) -> None:
+def test_a_lock_that_may_not_be_there_is_told_with_what_to_do(shared: OrchProject) -> None:
     srv = shared.root / "srv"
     srv.write_text("a file\n")
     done = shared.orch("-s", "dev", "run", "quick", *BLOG)
-    row = done.rows["a1"]
+    row = done.host_rows["a1"]
     assert (done.code, row["status"]) == (1, "failed")
     assert row["reason"].startswith("'blog' on a1 cannot be locked: ")
     assert f"cannot make the folder {srv}/blog" in row["reason"]
     assert row["reason"].endswith("deploy as its owner (`become`), or set `lock_path`")
-    assert done.steps("a1") == []
+    assert done.host_steps("a1") == []
 
 
 @pytest.fixture
-def theirs() -> Iterator[Path]:
+def foreign_folder() -> Iterator[Path]:
     """A folder of nobody's, that everyone can come to."""
     above = Path(tempfile.mkdtemp())
     above.chmod(0o755)
@@ -359,10 +363,10 @@ def theirs() -> Iterator[Path]:
     shutil.rmtree(above)
 
 
-def test_it_is_made_by_who_deploys(shared: Project, theirs: Path) -> None:
+def test_it_is_made_by_who_deploys(shared: OrchProject, foreign_folder: Path) -> None:
     """A task that another user runs from beginning to end has its lock made by that user."""
-    look = f"stat -c %U {theirs}/.orch-lock"
-    sharing(shared, f"deploy_to: {theirs}").write(
+    look = f"stat -c %U {foreign_folder}/.orch-lock"
+    sharing(shared, f"deploy_to: {foreign_folder}").write(
         {
             "tasks/theirs.yml": f"become: nobody\nsteps: [{{run: '{look}'}}]\n",
             "tasks/mixed.yml": f"steps: [{{run: '{look}', become: nobody}}, {{run: id}}]\n",
@@ -370,36 +374,36 @@ def test_it_is_made_by_who_deploys(shared: Project, theirs: Path) -> None:
     )
     for task, owner in (("theirs", "nobody"), ("mixed", "root")):
         done = shared.orch("-s", "dev", "run", task, *BLOG)
-        assert [done.steps(host)[0]["stdout"].strip() for host in ("a1", "a2")] == [owner] * 2
-    assert list(theirs.iterdir()) == []
+        assert [done.host_steps(host)[0]["stdout"].strip() for host in ("a1", "a2")] == [owner] * 2
+    assert list(foreign_folder.iterdir()) == []
     status = shared.orch("-s", "dev", "lock", "status", "--become", "nobody", *BLOG)
-    assert status.steps("a1")[0]["stdout"].strip() == "free"
+    assert status.host_steps("a1")[0]["stdout"].strip() == "free"
 
 
 @pytest.mark.parametrize(
-    ("variable", "said"),
+    ("variable", "message"),
     [
         ("deploy_to: '/srv/{{ nowhere }}'", "'nowhere' is undefined"),
         ("deploy_to: '/srv/{{ facts.distro }}'", "set lock_path to a path that is known"),
     ],
 )
 def test_a_path_that_is_not_known_is_an_error_only_where_the_lock_is_needed(
-    shared: Project, variable: str, said: str
+    shared: OrchProject, variable: str, message: str
 ) -> None:
     sharing(shared, variable).write({"tasks/look.yml": "steps: [{run: id, readonly: true}]\n"})
     assert shared.orch("-s", "dev", "run", "look", "--app", "blog").code == 0
     for words in (("run", "quick"), ("lock", "status")):
         done = shared.orch("-s", "dev", *words, "--app", "blog")
-        assert (done.code, said in done.err) == (3, True), done.err
+        assert (done.code, message in done.err) == (3, True), done.err
 
 
-def test_a_blank_path_is_none(shared: Project) -> None:
+def test_a_blank_path_is_none(shared: OrchProject) -> None:
     sharing(shared, "deploy_to: ", "lock_path: ''")
     assert shared.orch("-s", "dev", "run", "quick", "--app", "blog").code == 0
 
 
 def test_where_the_logins_user_may_not_who_else_has_steps_there_makes_it(
-    project: Project, theirs: Path
+    project: OrchProject, foreign_folder: Path
 ) -> None:
     """Root, without the right to write to what is another's."""
     project.write(
@@ -408,13 +412,13 @@ def test_where_the_logins_user_may_not_who_else_has_steps_there_makes_it(
             "inventories/dev/hosts/a1.yml": "",
         }
     )
-    look = f"stat -c %U {theirs}/.orch-lock"
-    sharing(project, f"deploy_to: {theirs}").write(
+    look = f"stat -c %U {foreign_folder}/.orch-lock"
+    sharing(project, f"deploy_to: {foreign_folder}").write(
         {"tasks/mixed.yml": f"steps: [{{run: '{look}'}}, {{run: id, become: nobody}}]\n"}
     )
     capped = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]
 
-    def run(task: str) -> Done:
+    def run(task: str) -> OrchResult:
         words = project.command("-s", "dev", "run", task, *BLOG)
         environ = project.environ({})
         done = subprocess.run(
@@ -426,12 +430,12 @@ def test_where_the_logins_user_may_not_who_else_has_steps_there_makes_it(
             text=True,
             check=False,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return OrchResult(done.returncode, done.stdout, done.stderr)
 
     done = run("mixed")
     assert done.code == 0, done.out
-    assert done.steps("a1")[0]["stdout"].strip() == "nobody"
-    assert list(theirs.iterdir()) == []
+    assert done.host_steps("a1")[0]["stdout"].strip() == "nobody"
+    assert list(foreign_folder.iterdir()) == []
     done = run("quick")
     assert done.code == 1
-    assert f"root may not write to {theirs} (drwxr-xr-x" in done.rows["a1"]["reason"]
+    assert f"root may not write to {foreign_folder} (drwxr-xr-x" in done.host_rows["a1"]["reason"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 NOTE = """
     desc: A file with a text in it
@@ -30,35 +30,35 @@ NOTE = """
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
-    return project.sandbox("a1").write({"tasks/note.yml": NOTE})
+def one(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").write({"tasks/note.yml": NOTE})
 
 
-def run(project: Project, task: str, *args: str) -> Done:
+def run_task(project: OrchProject, task: str, *args: str) -> OrchResult:
     project.write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", *args, "--json")
     assert done.events, done.err
     return done
 
 
-def ends(done: Done) -> list[str]:
-    return [step["status"] for step in done.steps("a1")]
+def step_statuses(done: OrchResult) -> list[str]:
+    return [step["status"] for step in done.host_steps("a1")]
 
 
-def home(project: Project) -> Path:
+def host_home(project: OrchProject) -> Path:
     return next((project.root / ".orch" / "sandbox" / "dev").iterdir())
 
 
-def test_what_differs_is_mended_and_only_that(one: Project) -> None:
-    first = run(one, "steps:\n- note: {text: hi}\n")
-    assert (first.code, ends(first)) == (0, ["changed"])
-    assert first.steps("a1")[0]["changes"] == [
+def test_what_differs_is_mended_and_only_that(one: OrchProject) -> None:
+    first = run_task(one, "steps:\n- note: {text: hi}\n")
+    assert (first.code, step_statuses(first)) == (0, ["changed"])
+    assert first.host_steps("a1")[0]["changes"] == [
         {"key": "text", "before": None, "after": "hi"},
         {"key": "mode", "before": None, "after": "0644"},
     ]
-    again = run(one, "steps:\n- note: {text: hi}\n")
-    assert (ends(again), again.steps("a1")[0].get("changes")) == (["ok"], None)
-    mode = run(one, "steps:\n- note: {text: hi, mode: '0600'}\n").steps("a1")[0]
+    again = run_task(one, "steps:\n- note: {text: hi}\n")
+    assert (step_statuses(again), again.host_steps("a1")[0].get("changes")) == (["ok"], None)
+    mode = run_task(one, "steps:\n- note: {text: hi, mode: '0600'}\n").host_steps("a1")[0]
     assert mode["changes"] == [{"key": "mode", "before": "0644", "after": "0600"}]
     assert "writing" not in mode["stdout"]
 
@@ -66,26 +66,30 @@ def test_what_differs_is_mended_and_only_that(one: Project) -> None:
 @pytest.mark.parametrize(
     "text", ["a\nb", "100%", "a=b\n%0A", "$(id)", "it's", "über", "-n", "a  b "]
 )
-def test_states_are_any_text(one: Project, text: str) -> None:
+def test_states_are_any_text(one: OrchProject, text: str) -> None:
     args = ("-s", "dev", "run", "note", f"text={text}", "--json")
     check, first, again = one.orch(*args, "--check"), one.orch(*args), one.orch(*args)
-    assert [ends(check), ends(first), ends(again)] == [["would_change"], ["changed"], ["ok"]]
-    assert check.steps("a1")[0]["changes"] == first.steps("a1")[0]["changes"]
-    assert first.steps("a1")[0]["changes"][0]["after"] == text
+    assert [step_statuses(check), step_statuses(first), step_statuses(again)] == [
+        ["would_change"],
+        ["changed"],
+        ["ok"],
+    ]
+    assert check.host_steps("a1")[0]["changes"] == first.host_steps("a1")[0]["changes"]
+    assert first.host_steps("a1")[0]["changes"][0]["after"] == text
 
 
-def test_a_check_asks_and_leaves_everything_as_it_is(one: Project) -> None:
-    run(one, "steps:\n- note: {text: hi}\n")
-    before = {p: p.stat() for p in home(one).rglob("*")}
-    done = run(one, "steps:\n- note: {text: bye}\n", "--check", "--exit-code")
-    assert (done.code, ends(done)) == (6, ["would_change"])
-    assert {p: p.stat() for p in home(one).rglob("*")} == before
-    assert done.rows["a1"]["status"] == "would_change"
+def test_a_check_asks_and_leaves_everything_as_it_is(one: OrchProject) -> None:
+    run_task(one, "steps:\n- note: {text: hi}\n")
+    before = {p: p.stat() for p in host_home(one).rglob("*")}
+    done = run_task(one, "steps:\n- note: {text: bye}\n", "--check", "--exit-code")
+    assert (done.code, step_statuses(done)) == (6, ["would_change"])
+    assert {p: p.stat() for p in host_home(one).rglob("*")} == before
+    assert done.host_rows["a1"]["status"] == "would_change"
 
 
-def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: Project) -> None:
+def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: OrchProject) -> None:
     one.write({"tasks/m.yml": "probe: state a 1\nwant: {a: 2}\nfix: echo trying\n"})
-    step = run(one, "steps:\n- m\n").steps("a1")[0]
+    step = run_task(one, "steps:\n- m\n").host_steps("a1")[0]
     assert step["status"] == "failed"
     assert "did not bring it about: a is '1', wanted '2'" in step["reason"]
 
@@ -100,16 +104,16 @@ def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: Proje
         ("probe: state a 0\nwant: {a: 1}\nfix: 'if'\n", "exit status", None),
     ],
 )
-def test_what_fails_is_named(one: Project, module: str, why: str, status: int | None) -> None:
+def test_what_fails_is_named(one: OrchProject, module: str, why: str, status: int | None) -> None:
     one.write({"tasks/m.yml": module})
-    done = run(one, "steps:\n- m\n- run: echo never\n")
-    (step,) = done.steps("a1")
+    done = run_task(one, "steps:\n- m\n- run: echo never\n")
+    (step,) = done.host_steps("a1")
     assert (done.code, step["status"]) == (1, "failed")
     assert why in step["reason"]
     assert status is None or step["exit_status"] == status
 
 
-def test_what_takes_time_is_given_it(one: Project) -> None:
+def test_what_takes_time_is_given_it(one: OrchProject) -> None:
     slow = """
         probe: |
           if [ -e ~/ready ]; then state a done; else state a waiting; fi
@@ -118,36 +122,36 @@ def test_what_takes_time_is_given_it(one: Project) -> None:
         within: 20s
     """
     one.write({"tasks/slow.yml": slow})
-    assert ends(run(one, "steps:\n- slow\n")) == ["changed"]
+    assert step_statuses(run_task(one, "steps:\n- slow\n")) == ["changed"]
 
 
-def test_without_a_fix_it_is_read_only_and_waited_for(one: Project) -> None:
+def test_without_a_fix_it_is_read_only_and_waited_for(one: OrchProject) -> None:
     one.write({"tasks/there.yml": "probe: '[ ! -e ~/x ] || state x 1'\nwant: {x: 1}\nwithin: 1s\n"})
-    done = run(one, "steps:\n- there\n")
-    assert "x is not there, wanted '1'" in done.steps("a1")[0]["reason"]
+    done = run_task(one, "steps:\n- there\n")
+    assert "x is not there, wanted '1'" in done.host_steps("a1")[0]["reason"]
     one.orch("-s", "dev", "exec", "--", "touch ~/x")
-    assert ends(run(one, "steps:\n- there\n")) == ["ok"]
-    assert ends(run(one, "steps:\n- there\n", "--check")) == ["ok"]
+    assert step_statuses(run_task(one, "steps:\n- there\n")) == ["ok"]
+    assert step_statuses(run_task(one, "steps:\n- there\n", "--check")) == ["ok"]
 
 
-def test_a_null_in_want_is_as_it_is(one: Project) -> None:
+def test_a_null_in_want_is_as_it_is(one: OrchProject) -> None:
     one.write(
         {
             "tasks/m.yml": "params: {b: {}}\nprobe: state a 1; state b 2\nwant: {a: 1, b: '{{ b }}'}\nfix: exit 4\n"
         }
     )
-    assert ends(run(one, "steps:\n- m\n")) == ["ok"]
-    assert ends(run(one, "steps:\n- m: {b: 3}\n")) == ["failed"]
+    assert step_statuses(run_task(one, "steps:\n- m\n")) == ["ok"]
+    assert step_statuses(run_task(one, "steps:\n- m: {b: 3}\n")) == ["failed"]
 
 
-def test_params_are_never_variables_but_have_defaults_by_stage(one: Project) -> None:
+def test_params_are_never_variables_but_have_defaults_by_stage(one: OrchProject) -> None:
     one.write(
         {"inventories/dev/stage.yml": "connect: {transport: sandbox}\nvars: {mode: '0600'}\n"}
     )
-    assert ends(run(one, "steps:\n- note: {text: hi}\n")) == ["changed"]
-    assert oct((home(one) / "note").stat().st_mode)[-4:] == "0644"
+    assert step_statuses(run_task(one, "steps:\n- note: {text: hi}\n")) == ["changed"]
+    assert oct((host_home(one) / "note").stat().st_mode)[-4:] == "0644"
     one.orch("-s", "dev", "run", "note", "text=hi")
-    assert oct((home(one) / "note").stat().st_mode)[-4:] == "0644"
+    assert oct((host_home(one) / "note").stat().st_mode)[-4:] == "0644"
     one.write(
         {
             "inventories/dev/stage.yml": "connect: {transport: sandbox}\n"
@@ -155,11 +159,11 @@ def test_params_are_never_variables_but_have_defaults_by_stage(one: Project) -> 
         }
     )
     one.orch("-s", "dev", "run", "note", "text=hi")
-    assert oct((home(one) / "note").stat().st_mode)[-4:] == "0640"
+    assert oct((host_home(one) / "note").stat().st_mode)[-4:] == "0640"
 
 
-def test_its_result_has_what_a_commands_has(one: Project) -> None:
-    done = run(
+def test_its_result_has_what_a_commands_has(one: OrchProject) -> None:
+    done = run_task(
         one,
         """
         steps:
@@ -179,29 +183,31 @@ def test_its_result_has_what_a_commands_has(one: Project) -> None:
           never: [{run: echo never}]
         """,
     )
-    outs = [s["stdout"].strip() for s in done.steps("a1") if s["status"] not in ("skipped", "ok")]
+    outs = [
+        s["stdout"].strip() for s in done.host_steps("a1") if s["status"] not in ("skipped", "ok")
+    ]
     assert outs == ["writing", "true 0 changed", "only if changed", "told"]
 
 
-def test_modifiers_of_a_command_can_stand_beside_it(one: Project) -> None:
+def test_modifiers_of_a_command_can_stand_beside_it(one: OrchProject) -> None:
     one.write(
         {
             "tasks/count.yml": "probe: |\n  echo x >>~/c\n  state n $(($(wc -l <~/c)))\n"
             "want: {n: 3}\n"
         }
     )
-    done = run(one, "steps:\n- count:\n  until: result.succeeded\n  retries: 5\n  delay: 0\n")
-    assert ends(done) == ["ok"]
-    done = run(
+    done = run_task(one, "steps:\n- count:\n  until: result.succeeded\n  retries: 5\n  delay: 0\n")
+    assert step_statuses(done) == ["ok"]
+    done = run_task(
         one,
         "steps:\n- note: {text: hi}\n  changed_when: false\n- note: {text: ho}\n"
         "  failed_when: result.changed\n  ignore_errors: true\n- loop: [a, b]\n  note: {text: '{{ item }}'}\n",
     )
-    assert ends(done) == ["ok", "failed", "changed", "changed"]
+    assert step_statuses(done) == ["ok", "failed", "changed", "changed"]
 
 
-def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_readonly_file_cannot_be_mixed_up(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/a.yml": "probe: state a 1\nfix: ':'\n",
             "tasks/b.yml": "probe: state a 1\nwant: {a: 1}\nfix: {c: ':'}\n",
@@ -215,7 +221,7 @@ def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
     )
     done = project.orch("lint")
     assert done.code == 3
-    for said in (
+    for output in (
         "task 'a' wants nothing",
         "fix: 'c' is not wanted",
         "`want` requires `probe`",
@@ -223,37 +229,37 @@ def test_a_readonly_file_cannot_be_mixed_up(project: Project) -> None:
         "no script under `fix` sets 'b'",
         "'link' cannot be a task: a module that comes with orch has that name",
     ):
-        assert said in done.out + done.err, done.out + done.err
+        assert output in done.out + done.err, done.out + done.err
 
 
-def test_what_a_module_without_fix_prints_is_its_output(one: Project) -> None:
+def test_what_a_module_without_fix_prints_is_its_output(one: OrchProject) -> None:
     one.write(
         {
             "tasks/asks.yml": "params: {what: {}}\nprobe: |\n  echo {{ what }}\n  echo aside >&2\n",
             "tasks/late.yml": "probe: state a 1\nwithin: 5s\n",
         }
     )
-    done = run(
+    done = run_task(
         one,
         "steps:\n- asks: {what: 'a  b'}\n  register: said\n"
         "- run: echo {{ said.stdout }}-{{ said.changed }}\n  readonly: true\n",
         "--check",
     )
-    assert ends(done) == ["ok", "ok"]
-    first, second = done.steps("a1")
+    assert step_statuses(done) == ["ok", "ok"]
+    first, second = done.host_steps("a1")
     assert (first["stdout"], first["stderr"]) == ("a  b", "aside")
     assert second["stdout"] == "a  b-false"
     lint = one.orch("lint")
     assert "`within` requires `want`" in lint.out + lint.err
 
 
-def test_a_module_has_documentation(one: Project) -> None:
+def test_a_module_has_documentation(one: OrchProject) -> None:
     done = one.orch("doc", "note")
     assert done.code == 0
-    for said in (
+    for output in (
         "A file with a text in it",
         "text (str, required)",
         "What to say",
         "note: {text: hello}",
     ):
-        assert said in done.out
+        assert output in done.out

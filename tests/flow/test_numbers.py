@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from orchestrator.model.step_number import SPAN, fields, first_within, label
-from tests.projects import Project
+from orchestrator.model.step_number import (
+    MAX_LOOP_STEPS,
+    first_number_in_loop,
+    number_fields,
+    number_label,
+)
+from tests.projects import OrchProject
 
 TASK = """
 steps:
@@ -26,20 +31,24 @@ steps:
 
 
 def test_numbers_are_the_loop_s_and_the_place_in_it() -> None:
-    assert [label(n) for n in (1, 7, SPAN - 1)] == ["1", "7", str(SPAN - 1)]
-    first = first_within(2)
-    assert [label(first), label(first + 9)] == ["2.1", "2.10"]
-    assert label(first_within(first + 1) + 2) == "2.2.3"
-    assert fields(2) == {"step": 2}
-    assert fields(first + 1) == {"step": 2, "substep": "2"}
-    assert fields(first_within(first + 1) + 2) == {"step": 2, "substep": "2.3"}
+    assert [number_label(n) for n in (1, 7, MAX_LOOP_STEPS - 1)] == [
+        "1",
+        "7",
+        str(MAX_LOOP_STEPS - 1),
+    ]
+    first = first_number_in_loop(2)
+    assert [number_label(first), number_label(first + 9)] == ["2.1", "2.10"]
+    assert number_label(first_number_in_loop(first + 1) + 2) == "2.2.3"
+    assert number_fields(2) == {"step": 2}
+    assert number_fields(first + 1) == {"step": 2, "substep": "2"}
+    assert number_fields(first_number_in_loop(first + 1) + 2) == {"step": 2, "substep": "2.3"}
 
 
-def test_they_are_told_so_everywhere(project: Project) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": TASK, "tasks/inner.yml": INNER})
+def test_they_are_told_so_everywhere(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": TASK, "tasks/inner.yml": INNER})
     done = project.orch("-s", "dev", "run", "t", "--json")
     assert done.code == 1
-    steps = [(s["step"], s.get("substep")) for s in done.steps("a1")]
+    steps = [(s["step"], s.get("substep")) for s in done.host_steps("a1")]
     assert steps == [
         *((1, None), (2, "1"), (2, "2")),
         *((3, "1"), (3, "2.1"), (3, "2.2"), (3, "3"), (3, "4.1"), (3, "4.2")),
@@ -47,7 +56,7 @@ def test_they_are_told_so_everywhere(project: Project) -> None:
     ]
     started = [(e["step"], e.get("substep")) for e in done.events if e["event"] == "step_started"]
     assert started == steps
-    assert "in step 4.1 'exit 5" in done.rows["a1"]["reason"]
+    assert "in step 4.1 'exit 5" in done.host_rows["a1"]["reason"]
     plain = project.orch("-s", "dev", "run", "t", "-v")
     assert "step 3.4.2 inner › echo {{ item }} (x): changed" in plain.err
     kept = [f.read_text() for f in (project.root / ".orch/runs").rglob("*") if f.is_file()]
@@ -56,12 +65,12 @@ def test_they_are_told_so_everywhere(project: Project) -> None:
     assert "00000" not in "".join(part for part in logs.split() if part.startswith("step"))
 
 
-def test_more_steps_than_there_are_numbers_are_refused(project: Project) -> None:
+def test_more_steps_than_there_are_numbers_are_refused(project: OrchProject) -> None:
     task = (
         "steps:\n- {run: echo 1, register: r}\n"
         "- {run: 'true', loop: '(range(100000) | list) + [r.stdout]'}\n- run: echo after\n"
     )
-    project.sandbox("a1").write({"tasks/t.yml": task})
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", "--json")
     assert done.code == 1
-    assert f"`loop` gives more than {SPAN} steps" in done.rows["a1"]["reason"]
+    assert f"`loop` gives more than {MAX_LOOP_STEPS} steps" in done.host_rows["a1"]["reason"]

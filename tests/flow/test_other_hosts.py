@@ -7,13 +7,13 @@ import os
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 
 @pytest.fixture
-def two(project: Project) -> Project:
+def two(project: OrchProject) -> OrchProject:
     """`ask` registers on each host, and runs before whatever `t` is."""
-    return project.sandbox("a1", "a2").write(
+    return project.add_sandbox_stage("a1", "a2").write(
         {
             "inventories/dev/hosts/a1.yml": "vars: {rack: left, r: written, own: '{{ rack }}!'}\n",
             "inventories/dev/hosts/a2.yml": "vars: {rack: right}\n",
@@ -25,14 +25,16 @@ def two(project: Project) -> Project:
     )
 
 
-def run(project: Project, task: str, *args: str, files: dict[str, str] | None = None) -> Done:
+def run_task(
+    project: OrchProject, task: str, *args: str, files: dict[str, str] | None = None
+) -> OrchResult:
     project.write({"tasks/t.yml": task, **(files or {})})
     return project.orch("-s", "dev", "run", "p", "--json", *args)
 
 
-def said(done: Done, host: str = "a2") -> list[str]:
+def step_outputs(done: OrchResult, host: str = "a2") -> list[str]:
     assert done.events, done.err
-    return [s["stdout"].strip() for s in done.steps(host) if s["task"] == "t"]
+    return [s["stdout"].strip() for s in done.host_steps(host) if s["task"] == "t"]
 
 
 @pytest.mark.parametrize(
@@ -51,20 +53,20 @@ def said(done: Done, host: str = "a2") -> list[str]:
     ],
 )
 def test_results_and_variables_of_another_host_are_had_by_their_names(
-    two: Project, name: str, means: str
+    two: OrchProject, name: str, means: str
 ) -> None:
-    done = run(two, f"steps:\n- run: echo {{{{ {name} }}}}\n", "-l", "a1,a2")
-    assert (done.code, said(done)) == (0, [means])
+    done = run_task(two, f"steps:\n- run: echo {{{{ {name} }}}}\n", "-l", "a1,a2")
+    assert (done.code, step_outputs(done)) == (0, [means])
 
 
-def test_every_host_can_be_gone_through(two: Project) -> None:
-    done = run(
+def test_every_host_can_be_gone_through(two: OrchProject) -> None:
+    done = run_task(
         two, "steps:\n- run: echo{% for name in hosts %} {{ hosts[name].r.stdout }}{% endfor %}\n"
     )
-    assert said(done) == ["from a1 from a2"]
+    assert step_outputs(done) == ["from a1 from a2"]
 
 
-def test_the_plan_says_what_waits_for_another_hosts_result(two: Project) -> None:
+def test_the_plan_says_what_waits_for_another_hosts_result(two: OrchProject) -> None:
     steps = (
         "steps:\n- run: echo {{ hosts['a1'].r.stdout }}\n"
         "- {run: echo, when: hosts.a1.r.changed}\n"
@@ -82,12 +84,12 @@ def test_the_plan_says_what_waits_for_another_hosts_result(two: Project) -> None
         ([], "echo true"),
     ]
     assert "waits for `hosts['a1'].r`" in two.orch("-s", "dev", "plan", "p").out
-    done = run(two, steps)
-    assert said(done) == ["from a1", "", "from", "a1", "left", "true"]
+    done = run_task(two, steps)
+    assert step_outputs(done) == ["from a1", "", "from", "a1", "left", "true"]
 
 
-def test_a_result_of_the_task_at_hand_is_not_there(two: Project) -> None:
-    done = run(
+def test_a_result_of_the_task_at_hand_is_not_there(two: OrchProject) -> None:
+    done = run_task(
         two, "steps:\n- {run: echo, register: own2}\n- run: echo {{ hosts.a1.own2.stdout }}\n"
     )
     assert done.code == 3
@@ -97,21 +99,21 @@ def test_a_result_of_the_task_at_hand_is_not_there(two: Project) -> None:
 
 
 def test_a_result_that_the_other_host_replaces_meanwhile_is_still_the_earlier_one(
-    two: Project,
+    two: OrchProject,
 ) -> None:
     pipe = two.root / "pipe"
     os.mkfifo(pipe)
-    done = run(
+    done = run_task(
         two,
         f"steps:\n- {{run: 'echo newer', register: r}}\n"
         f"- {{run: 'echo > {pipe}', when: host.name == 'a1' and r.changed}}\n"
         f"- {{run: 'cat {pipe}', when: host.name == 'a2'}}\n"
         "- run: echo {{ hosts.a1.r.stdout }}, here {{ r.stdout }}\n",
     )
-    assert said(done)[-1] == "from a1, here newer"
+    assert step_outputs(done)[-1] == "from a1, here newer"
 
 
-def test_a_variable_made_of_another_hosts_result_keeps_up_with_it(two: Project) -> None:
+def test_a_variable_made_of_another_hosts_result_keeps_up_with_it(two: OrchProject) -> None:
     two.write(
         {
             "inventories/dev/hosts/a2.yml": "vars: {theirs: '{{ hosts.a1.n.stdout }}'}\n",
@@ -119,42 +121,44 @@ def test_a_variable_made_of_another_hosts_result_keeps_up_with_it(two: Project) 
             "tasks/p.yml": "tasks: [give: {n: 1}, t, give: {n: 2}, t]\n",
         }
     )
-    done = run(two, "steps: [run: 'echo {{ hosts.a2.theirs }}']\n")
-    assert (said(done, "a1"), said(done, "a2")) == (["1", "2"], ["1", "2"])
-    done = run(
+    done = run_task(two, "steps: [run: 'echo {{ hosts.a2.theirs }}']\n")
+    assert (step_outputs(done, "a1"), step_outputs(done, "a2")) == (["1", "2"], ["1", "2"])
+    done = run_task(
         two,
         "roles: [r]\nsteps: [run: 'echo {{ theirs }}']\n",
         files={"inventories/dev/roles/r.yml": "[a2]\n"},
     )
-    assert said(done) == ["1", "2"]
+    assert step_outputs(done) == ["1", "2"]
 
 
-def test_a_later_batch_sees_what_an_earlier_one_registered(two: Project) -> None:
+def test_a_later_batch_sees_what_an_earlier_one_registered(two: OrchProject) -> None:
     two.write({"tasks/p.yml": "tasks: [{batch: 1, tasks: [ask, t]}]\n"})
     steps = "steps:\n- run: echo {{ hosts.a1.r.stdout }}\n"
-    done = run(two, steps + "- run: echo {{ hosts.a2.mine | default('none') }}\n")
-    assert said(done, "a1") == ["from a1", "none"]
-    assert said(done, "a2") == ["from a1", "of a2"]
+    done = run_task(two, steps + "- run: echo {{ hosts.a2.mine | default('none') }}\n")
+    assert step_outputs(done, "a1") == ["from a1", "none"]
+    assert step_outputs(done, "a2") == ["from a1", "of a2"]
 
 
 @pytest.mark.parametrize("by", ["raw", "words"])
-def test_what_came_from_another_host_is_never_taken_as_it_is(two: Project, by: str) -> None:
-    done = run(two, f"steps:\n- run: echo {{{{ hosts['a1'].r.stdout | {by} }}}}\n")
-    assert (done.code, said(done)) == (1, [""])
-    assert f"`{by}`" in done.rows["a2"]["reason"]
+def test_what_came_from_another_host_is_never_taken_as_it_is(two: OrchProject, by: str) -> None:
+    done = run_task(two, f"steps:\n- run: echo {{{{ hosts['a1'].r.stdout | {by} }}}}\n")
+    assert (done.code, step_outputs(done)) == (1, [""])
+    assert f"`{by}`" in done.host_rows["a2"]["reason"]
 
 
-def test_what_came_from_another_host_is_quoted_and_never_rendered_again(two: Project) -> None:
+def test_what_came_from_another_host_is_quoted_and_never_rendered_again(two: OrchProject) -> None:
     evil = "steps:\n- run: printf %s '{{ '{{ 1 + 1 }} $(id) ; x' }}'\n  register: r\n"
-    done = run(
+    done = run_task(
         two,
         'vars: {v: "{{ hosts.a1.r.stdout }}"}\nsteps:\n- run: echo {{ v }}\n',
         files={"tasks/ask.yml": evil},
     )
-    assert said(done) == ["{{ 1 + 1 }} $(id) ; x"]
+    assert step_outputs(done) == ["{{ 1 + 1 }} $(id) ; x"]
 
 
-def test_what_never_came_from_another_host_is_undefined_or_none_in_a_rollback(two: Project) -> None:
+def test_what_never_came_from_another_host_is_undefined_or_none_in_a_rollback(
+    two: OrchProject,
+) -> None:
     two.write(
         {
             "tasks/p.yml": "tasks: [{max_failures: 1, tasks: [ask, t]}, last]\n",
@@ -164,29 +168,31 @@ def test_what_never_came_from_another_host_is_undefined_or_none_in_a_rollback(tw
             "rollback:\n- run: echo {{ hosts.a1.s.stdout or 'none' }} {{ hosts.a2.s.stdout }} > undone\n",
         }
     )
-    done = run(two, "steps:\n- run: echo {{ hosts.a1.s.stdout | default('none') }}\n")
-    assert said(done) == ["none"]
+    done = run_task(two, "steps:\n- run: echo {{ hosts.a1.s.stdout | default('none') }}\n")
+    assert step_outputs(done) == ["none"]
     assert (two.root / ".orch/sandbox/dev/a2/undone").read_text() == "none from a2\n"
-    done = run(two, "steps:\n- run: echo {{ hosts.a1.s.stdout }}\n")
-    assert "'hosts.a1.s' is undefined" in done.rows["a2"]["reason"]
+    done = run_task(two, "steps:\n- run: echo {{ hosts.a1.s.stdout }}\n")
+    assert "'hosts.a1.s' is undefined" in done.host_rows["a2"]["reason"]
 
 
-def test_values_of_hosts_that_need_each_other_are_an_error(two: Project) -> None:
+def test_values_of_hosts_that_need_each_other_are_an_error(two: OrchProject) -> None:
     two.write(
         {
             "inventories/dev/hosts/a1.yml": "vars: {x: '{{ hosts.a2.y }}'}\n",
             "inventories/dev/hosts/a2.yml": "vars: {y: '{{ hosts.a1.x }}'}\n",
         }
     )
-    done = run(two, "steps:\n- run: echo {{ hosts.a1.x }}\n")
+    done = run_task(two, "steps:\n- run: echo {{ hosts.a1.x }}\n")
     assert done.code == 3
     assert "hosts['a1'].x → hosts['a2'].y → hosts['a1'].x" in done.err
 
 
-def test_the_facts_of_another_host_are_known_once_an_earlier_task_named_them(two: Project) -> None:
+def test_the_facts_of_another_host_are_known_once_an_earlier_task_named_them(
+    two: OrchProject,
+) -> None:
     steps = "steps:\n- run: echo {{ hosts.a1.facts.os == facts.os }}\n"
-    done = run(two, steps)
+    done = run_task(two, steps)
     assert done.code == 1
-    assert "the facts of 'a1' are not known" in done.rows["a2"]["reason"]
-    done = run(two, steps, files={"tasks/ask.yml": "steps: [run: 'echo {{ facts.os }}']\n"})
-    assert said(done) == ["true"]
+    assert "the facts of 'a1' are not known" in done.host_rows["a2"]["reason"]
+    done = run_task(two, steps, files={"tasks/ask.yml": "steps: [run: 'echo {{ facts.os }}']\n"})
+    assert step_outputs(done) == ["true"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 TASK = """
     desc: t
@@ -25,27 +25,27 @@ TASK = """
 
 
 @pytest.fixture
-def shop(project: Project) -> Project:
-    project.sandbox("a1", "a2").write({"tasks/t.yml": TASK})
+def shop(project: OrchProject) -> OrchProject:
+    project.add_sandbox_stage("a1", "a2").write({"tasks/t.yml": TASK})
     return project
 
 
-def app(project: Project, **variables: str) -> Project:
+def write_app(project: OrchProject, **variables: str) -> OrchProject:
     lines = [f"  {name}: {value}\n" for name, value in variables.items()]
     return project.write(
         {"inventories/dev/apps/blog.yml": "vars:\n" + "".join(lines or ["  {}\n"])}
     )
 
 
-def run(project: Project, *words: str) -> Done:
+def run_task(project: OrchProject, *words: str) -> OrchResult:
     done = project.orch("-s", "dev", "run", "t", "--app", "blog", *words)
     assert done.code == 3 or ("a1" in done.out and not done.code), done.err
     return done
 
 
 @pytest.mark.parametrize("to", ["rel", "./rel", "apps/rel", "~other/x", "$HOME/x", "''"])
-def test_a_path_that_must_be_absolute_is_refused_at_its_line(shop: Project, to: str) -> None:
-    done = run(app(shop, keep="1", to=to))
+def test_a_path_that_must_be_absolute_is_refused_at_its_line(shop: OrchProject, to: str) -> None:
+    done = run_task(write_app(shop, keep="1", to=to))
     assert done.code == 3
     assert "'to' must be" in done.err
     assert "inventories/dev/apps/blog.yml:3:7" in done.err
@@ -53,8 +53,8 @@ def test_a_path_that_must_be_absolute_is_refused_at_its_line(shop: Project, to: 
 
 
 @pytest.mark.parametrize("to", ["/srv/x", "~/x", "'~'", "'{{ host.name }}'"])
-def test_a_path_may_be_absolute_or_in_the_home(shop: Project, to: str) -> None:
-    done = run(app(shop, to=to))
+def test_a_path_may_be_absolute_or_in_the_home(shop: OrchProject, to: str) -> None:
+    done = run_task(write_app(shop, to=to))
     assert done.code == (3 if "host" in to else 0)
     assert ("found the text 'a[1-2]'" in done.err) is ("host" in to)
 
@@ -73,21 +73,21 @@ def test_a_path_may_be_absolute_or_in_the_home(shop: Project, to: str) -> None:
     ],
 )
 def test_what_leads_out_of_a_folder_is_refused_at_its_item(
-    shop: Project, dirs: str, column: int, why: str
+    shop: OrchProject, dirs: str, column: int, why: str
 ) -> None:
-    done = run(app(shop, dirs=dirs))
+    done = run_task(write_app(shop, dirs=dirs))
     assert done.code == 3
     assert f"error: 'dirs' {why}" in done.err
     assert f"inventories/dev/apps/blog.yml:2:{column}\n" in done.err
 
 
-def test_needless_parts_of_a_path_are_left_out(shop: Project) -> None:
-    done = run(app(shop, dirs="[log/, ./tmp//x, -n, 'a b']"), "release=v10")
+def test_needless_parts_of_a_path_are_left_out(shop: OrchProject) -> None:
+    done = run_task(write_app(shop, dirs="[log/, ./tmp//x, -n, 'a b']"), "release=v10")
     assert "/x log tmp/x -n a b v10" in done.out
 
 
 @pytest.mark.parametrize(
-    ("variables", "what", "place"),
+    ("variables", "what", "position"),
     [
         ({"dirs": "[log, log/]"}, "'log' of dirs is given twice", "2:15"),
         ({"dirs": "[a/b, a]"}, "'a/b' of dirs is inside 'a'", "2:10"),
@@ -95,16 +95,18 @@ def test_needless_parts_of_a_path_are_left_out(shop: Project) -> None:
         ({"dirs": "[a]", "files": "[a]"}, "'a' of files is given twice", "3:11"),
     ],
 )
-def test_paths_are_apart(shop: Project, variables: dict[str, str], what: str, place: str) -> None:
-    done = run(app(shop, **variables))
+def test_paths_are_apart(
+    shop: OrchProject, variables: dict[str, str], what: str, position: str
+) -> None:
+    done = run_task(write_app(shop, **variables))
     assert done.code == 3
     assert f"app 'blog': {what}" in done.err
-    assert f"inventories/dev/apps/blog.yml:{place}" in done.err
-    assert run(app(shop, dirs="[a-b, a, ab, a.b/c]", files="[aa/b]")).code == 0
+    assert f"inventories/dev/apps/blog.yml:{position}" in done.err
+    assert run_task(write_app(shop, dirs="[a-b, a, ab, a.b/c]", files="[aa/b]")).code == 0
 
 
 @pytest.mark.parametrize(
-    ("variables", "what", "place", "hint"),
+    ("variables", "what", "position", "hint"),
     [
         ({"folder": "''"}, "needs repository, folder or archive, and has none", "1", "among its"),
         (
@@ -122,23 +124,23 @@ def test_paths_are_apart(shop: Project, variables: dict[str, str], what: str, pl
     ],
 )
 def test_exactly_one_of_several_is_given(
-    shop: Project, variables: dict[str, str], what: str, place: str, hint: str
+    shop: OrchProject, variables: dict[str, str], what: str, position: str, hint: str
 ) -> None:
-    done = run(app(shop, **variables))
+    done = run_task(write_app(shop, **variables))
     assert done.code == 3
     assert f"app 'blog' {what}" in done.err
-    assert f"inventories/dev/apps/blog.yml:{place}" in done.err
+    assert f"inventories/dev/apps/blog.yml:{position}" in done.err
     assert hint in done.err
 
 
 @pytest.mark.parametrize("release", ["..", ".", "", "a/b", "../x", "a\nb"])
-def test_a_name_is_one_part_of_a_path(shop: Project, release: str) -> None:
-    done = run(app(shop), f"release={release}")
+def test_a_name_is_one_part_of_a_path(shop: OrchProject, release: str) -> None:
+    done = run_task(write_app(shop), f"release={release}")
     assert done.code == 3
     assert "must be the name of a file or folder" in done.err
 
 
-def test_what_a_host_says_is_held_against_types_and_rules_as_well(shop: Project) -> None:
+def test_what_a_host_says_is_held_against_types_and_rules_as_well(shop: OrchProject) -> None:
     asks = "steps:\n- {run: echo SAID, register: found, readonly: true}\n"
     asks += "- t: {folder: x, dirs: '{{ found.stdout.split() }}'}\n"
     shop.write(
@@ -153,7 +155,7 @@ def test_what_a_host_says_is_held_against_types_and_rules_as_well(shop: Project)
         assert why in done.out
 
 
-def test_a_rule_is_read_with_care(shop: Project) -> None:
+def test_a_rule_is_read_with_care(shop: OrchProject) -> None:
     shop.write(
         {
             "tasks/a.yml": "params: {x: {}, y: {}}\none_of: [x, z]\nsteps: [{run: 'true'}]\n",
@@ -179,9 +181,9 @@ def test_a_rule_is_read_with_care(shop: Project) -> None:
         assert what in lint.err, lint.err
 
 
-def test_several_groups_are_each_held_to(project: Project) -> None:
+def test_several_groups_are_each_held_to(project: OrchProject) -> None:
     two = "params: {a: {}, b: {}, c: {}, d: {}}\none_of: [[a, b], [c, d]]\nsteps: [{run: 'true'}]\n"
-    project.sandbox("a1").write({"tasks/two.yml": two})
+    project.add_sandbox_stage("a1").write({"tasks/two.yml": two})
     assert project.orch("-s", "dev", "run", "two", "a=1", "d=1").code == 0
     for words, what in ((("a=1", "b=2", "c=1"), "has a and b"), (("a=1",), "needs c or d")):
         done = project.orch("-s", "dev", "run", "two", *words)
@@ -189,15 +191,15 @@ def test_several_groups_are_each_held_to(project: Project) -> None:
         assert f"task 'two' {what}" in done.err
 
 
-def test_rules_are_documented(shop: Project) -> None:
-    said = shop.orch("doc", "t").out
-    assert "exactly one of repository, folder, archive is given" in said
-    assert "no path in dirs or files is, or is inside, another" in said
-    assert "to (path, absolute, or from ~/ on, default '~/x')" in said
-    assert "dirs (list of subpath, default [])" in said
+def test_rules_are_documented(shop: OrchProject) -> None:
+    output = shop.orch("doc", "t").out
+    assert "exactly one of repository, folder, archive is given" in output
+    assert "no path in dirs or files is, or is inside, another" in output
+    assert "to (path, absolute, or from ~/ on, default '~/x')" in output
+    assert "dirs (list of subpath, default [])" in output
 
 
-def test_errors_stand_where_the_app_says_what_is_wrong(project: Project) -> None:
+def test_errors_stand_where_the_app_says_what_is_wrong(project: OrchProject) -> None:
     task = """
         params: {check: {default: ""}, again: {default: ""}, more: {type: list, default: []}}
         steps:
@@ -206,31 +208,31 @@ def test_errors_stand_where_the_app_says_what_is_wrong(project: Project) -> None
              retries: 1, delay: 0}
           - {run: "{{ item | raw }}", loop: more, readonly: true}
     """
-    project.sandbox("a1").write({"tasks/t.yml": task})
-    for variables, place, why in (
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
+    for variables, location, why in (
         ({"check": "'exit 3'"}, "2:10", "exit status 3"),
         ({"again": "'{{ checked }}'", "checked": "exit 3"}, "3:12", "did not hold in 2 tries"),
         ({"more": "['true', exit 4]"}, "2:18", "exit status 4"),
     ):
-        done = run_json(app(project, **variables))
+        done = run_json(write_app(project, **variables))
         assert done.code == 1, done.err
-        reason = done.rows["a1"]["reason"]
-        assert f"{why}: the command at inventories/dev/apps/blog.yml:{place}, in step" in reason
-    done = run(app(project, check='"false"'))
+        reason = done.host_rows["a1"]["reason"]
+        assert f"{why}: the command at inventories/dev/apps/blog.yml:{location}, in step" in reason
+    done = run_task(write_app(project, check='"false"'))
     assert done.code == 3
     assert "check is the text 'false', and any text counts as true" in done.err
     assert "inventories/dev/apps/blog.yml:2:10" in done.err
     assert "`check` is a condition at tasks/t.yml:4:" in done.err
 
 
-def run_json(project: Project) -> Done:
+def run_json(project: OrchProject) -> OrchResult:
     return project.orch("-s", "dev", "run", "t", "--app", "blog", "--json")
 
 
-def test_a_file_that_is_not_there_is_named_as_the_app_names_it(project: Project) -> None:
+def test_a_file_that_is_not_there_is_named_as_the_app_names_it(project: OrchProject) -> None:
     task = "params: {src: {}}\nsteps: [{copy: {path: ~/x, src: '{{ src }}'}}]\n"
-    project.sandbox("a1").write({"tasks/t.yml": task})
-    done = run(app(project, src="a/b.txt"))
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
+    done = run_task(write_app(project, src="a/b.txt"))
     assert done.code == 3
     assert "cannot read tasks/a/b.txt: no such file or directory, nor is there a/b.txt" in done.err
     assert "inventories/dev/apps/blog.yml:2:8" in done.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Done, Project
+from tests.projects import OrchProject, OrchResult
 
 FILES = {
     "tasks/t.yml": """\
@@ -26,11 +26,11 @@ FILES = {
 
 
 @pytest.fixture
-def project(project: Project) -> Project:
-    return project.sandbox("a1").write(FILES)
+def project(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").write(FILES)
 
 
-def run(project: Project, *words: str) -> Done:
+def run_task(project: OrchProject, *words: str) -> OrchResult:
     return project.orch("-s", "dev", "run", *words)
 
 
@@ -49,7 +49,7 @@ def run(project: Project, *words: str) -> Done:
     ],
 )
 def test_a_name_that_no_file_has_is_an_error_with_the_nearest(
-    project: Project, words: tuple[str, ...], what: str, hint: str
+    project: OrchProject, words: tuple[str, ...], what: str, hint: str
 ) -> None:
     for verb in ("run", "plan"):
         done = project.orch("-s", "dev", verb, "t", *words)
@@ -63,9 +63,9 @@ def test_a_name_that_no_file_has_is_an_error_with_the_nearest(
 @pytest.mark.parametrize("option", ["--tags", "--skip-tags"])
 @pytest.mark.parametrize("value", ["", " ", "fast,", ",fast", "fast,,inner"])
 def test_an_empty_tag_is_an_error_and_never_everything(
-    project: Project, option: str, value: str
+    project: OrchProject, option: str, value: str
 ) -> None:
-    done = run(project, "t", option, value)
+    done = run_task(project, "t", option, value)
     assert (done.code, done.out) == (2, "")
     assert f"{option} needs the name of a tag" in done.err
 
@@ -83,17 +83,17 @@ def test_an_empty_tag_is_an_error_and_never_everything(
     ],
 )
 def test_names_that_the_run_has_choose(
-    project: Project, words: tuple[str, ...], outputs: list[str]
+    project: OrchProject, words: tuple[str, ...], outputs: list[str]
 ) -> None:
-    done = run(project, "t", *words, "--json")
+    done = run_task(project, "t", *words, "--json")
     assert done.code == 0
     assert not [event for event in done.events if event["event"] == "warned"]
-    said = [step["stdout"] for step in done.steps("a1") if step["status"] == "changed"]
-    assert said == outputs
+    output = [step["stdout"] for step in done.host_steps("a1") if step["status"] == "changed"]
+    assert output == outputs
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--tags", "whole"), "--tags whole: no task of this run has the tag 'whole'"),
         (("--tags", "fast,item"), "--tags item: no task of this run has the tag 'item'"),
@@ -101,16 +101,16 @@ def test_names_that_the_run_has_choose(
     ],
 )
 def test_names_that_only_other_tasks_have_are_told(
-    project: Project, words: tuple[str, ...], told: str
+    project: OrchProject, words: tuple[str, ...], message: str
 ) -> None:
-    done = run(project, "t", *words)
+    done = run_task(project, "t", *words)
     assert done.code == 0
-    assert f"warning: {told}" in done.err
+    assert f"warning: {message}" in done.err
 
 
-def test_a_file_that_cannot_be_read_might_have_the_name(project: Project) -> None:
+def test_a_file_that_cannot_be_read_might_have_the_name(project: OrchProject) -> None:
     project.write({"tasks/broken.yml": "steps: [{run: }\n"})
-    assert run(project, "t", "--tags", "fast").code == 0
-    done = run(project, "t", "--tags", "fats")
+    assert run_task(project, "t", "--tags", "fast").code == 0
+    done = run_task(project, "t", "--tags", "fats")
     assert done.code == 3
     assert "tasks/broken.yml:" in done.err

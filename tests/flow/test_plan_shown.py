@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 
 @pytest.fixture
-def shop(project: Project) -> Project:
-    return project.sandbox("a1", "a2", "a3").write(
+def shop(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1", "a2", "a3").write(
         {
             "inventories/dev/roles/web.yml": "hosts: [a1, a2]\n",
             "tasks/deploy.yml": """\
@@ -48,20 +48,20 @@ def shop(project: Project) -> Project:
     )
 
 
-def plan(project: Project, task: str, width: int = 80) -> list[str]:
+def show_plan(project: OrchProject, task: str, width: int = 80) -> list[str]:
     done = project.orch("-s", "dev", "plan", task, COLUMNS=str(width))
     assert done.code == 0, done.err
     return done.out.splitlines()[1:]
 
 
-def steps(project: Project, task: str, width: int = 80) -> list[str]:
+def plan_steps(project: OrchProject, task: str, width: int = 80) -> list[str]:
     """The lines beneath the only wave of a task on one host."""
     project.write({"tasks/t.yml": task})
-    return plan(project.sandbox("a1"), "t", width)[2:]
+    return show_plan(project.add_sandbox_stage("a1"), "t", width)[2:]
 
 
 def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows_failure(
-    shop: Project,
+    shop: OrchProject,
 ) -> None:
     batch = "in deploy, batch {}/2, at most 1 host may fail in all batches"
 
@@ -90,7 +90,7 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
         about = f"   {when} publish, {batch.format(host[1])}"
         return ["", f"{number}. {name} on {host}", about, f"   1  {what}", f"      | {what}"]
 
-    assert plan(shop, "deploy") == [
+    assert show_plan(shop, "deploy") == [
         "",
         "1. migrate on a1",
         "   in deploy, once",
@@ -119,23 +119,23 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
     ]
 
 
-def test_a_commit_in_a_batch_says_for_which_hosts_it_is(shop: Project) -> None:
+def test_a_commit_in_a_batch_says_for_which_hosts_it_is(shop: OrchProject) -> None:
     shop.write({"tasks/t.yml": "tasks: [{batch: 2, tasks: [migrate, commit]}]\n"})
-    shown = [line for line in plan(shop, "t") if "commit" in line]
-    told = "commit: from here on a failure no longer rolls back"
-    assert shown == [f"2. {told} a[1-2]", f"4. {told} a3"]
-    commits = [w["commits"] for w in found(shop, "t")["waves"] if w["commit"]]
+    shown = [line for line in show_plan(shop, "t") if "commit" in line]
+    message = "commit: from here on a failure no longer rolls back"
+    assert shown == [f"2. {message} a[1-2]", f"4. {message} a3"]
+    commits = [w["commits"] for w in found_lines(shop, "t")["waves"] if w["commit"]]
     assert commits == [["a1", "a2"], ["a3"]]
 
 
-def test_the_rollback_is_folded_over_hosts_as_steps_are(shop: Project) -> None:
+def test_the_rollback_is_folded_over_hosts_as_steps_are(shop: OrchProject) -> None:
     shop.write(
         {
             "tasks/t.yml": "steps: [{run: all}]\nrollback:\n- run: same\n"
             '- {run: \'{{ host.name[:1] }} {{ "x" if host.name == "a1" else "y" }}\'}\n'
         }
     )
-    shown = plan(shop, "t")
+    shown = show_plan(shop, "t")
     at = shown.index("   rollback, should the run fail before a commit:")
     name = '{{ host.name[:1] }} {{ "x" if host.name == "a1" else "y" }}'
     assert shown[at + 1 :] == [
@@ -149,9 +149,9 @@ def test_the_rollback_is_folded_over_hosts_as_steps_are(shop: Project) -> None:
 
 
 def test_rescue_and_always_are_told_with_the_steps_that_they_stand_in_for(
-    project: Project,
+    project: OrchProject,
 ) -> None:
-    assert steps(
+    assert plan_steps(
         project,
         "steps:\n- block: [{run: a}, {run: b}]\n  rescue: [{run: c}]\n  always: [{run: d}]\n"
         "- block: [{run: e}]\n  always: [{run: f}]\n",
@@ -174,8 +174,8 @@ def test_rescue_and_always_are_told_with_the_steps_that_they_stand_in_for(
     ]
 
 
-def test_a_loop_shows_each_item_or_what_it_waits_for(project: Project) -> None:
-    assert steps(
+def test_a_loop_shows_each_item_or_what_it_waits_for(project: OrchProject) -> None:
+    assert plan_steps(
         project,
         "steps:\n- {run: 'echo {{ item }}', loop: [a, b, c], register: all}\n"
         "- {run: ls, register: r}\n- {run: 'rm {{ item }}', loop: r.stdout.splitlines()}\n",
@@ -198,8 +198,8 @@ def test_a_loop_shows_each_item_or_what_it_waits_for(project: Project) -> None:
     ]
 
 
-def test_what_no_host_does_is_shown_with_its_values(project: Project) -> None:
-    assert steps(
+def test_what_no_host_does_is_shown_with_its_values(project: OrchProject) -> None:
+    assert plan_steps(
         project,
         "vars: {who: me}\nsteps:\n- set: {a: 2, b: 'for {{ who }}', c: [1, {d: null}]}\n"
         "- {wait: 1500ms}\n- {assert: {that: [who == 'me']}}\n"
@@ -227,9 +227,9 @@ def test_what_no_host_does_is_shown_with_its_values(project: Project) -> None:
     ]
 
 
-def test_tries_delegation_and_judgements_are_told(project: Project) -> None:
-    assert steps(
-        project.sandbox("a1", "a2"),
+def test_tries_delegation_and_judgements_are_told(project: OrchProject) -> None:
+    assert plan_steps(
+        project.add_sandbox_stage("a1", "a2"),
         "steps:\n- {run: lb, delegate_to: a2, when: host.name == 'a1', ignore_errors: true}\n"
         "- {run: up, until: \"result.stdout == 'ok'\", retries: 1, delay: 2s}\n"
         "- {run: up, failed_when: \"'no' in result.stdout\"}\n",
@@ -248,9 +248,9 @@ def test_tries_delegation_and_judgements_are_told(project: Project) -> None:
     ]
 
 
-def test_remarks_keep_to_the_width_and_text_to_itself(project: Project) -> None:
+def test_remarks_keep_to_the_width_and_text_to_itself(project: OrchProject) -> None:
     long = "echo " + "word " * 30 + "end"
-    shown = steps(
+    shown = plan_steps(
         project,
         f"desc: {'much to say about this ' * 3}\nsteps:\n- run: {long}\n  name: n\n"
         f"  when: host.name in ['a1', {', '.join(repr('b' * i) for i in range(1, 12))}]\n",
@@ -260,14 +260,14 @@ def test_remarks_keep_to_the_width_and_text_to_itself(project: Project) -> None:
     assert sum(line.strip().startswith("much") for line in shown) == 1
 
 
-def found(project: Project, task: str) -> dict[str, Any]:
+def found_lines(project: OrchProject, task: str) -> dict[str, Any]:
     done = project.orch("-s", "dev", "plan", task, "--json")
     assert done.code == 0, done.err
     return dict(json.loads(done.out)["lanes"][0])
 
 
-def test_json_has_waves_rollback_and_failed_as_plain_data(shop: Project) -> None:
-    lane = found(shop, "deploy")
+def test_json_has_waves_rollback_and_failed_as_plain_data(shop: OrchProject) -> None:
+    lane = found_lines(shop, "deploy")
     waves = lane["waves"]
     assert [(w["task"], w["batch"], w["once"], w["any"], w["hook"]) for w in waves] == [
         ("migrate", "", True, False, ""),
@@ -293,7 +293,7 @@ def test_json_has_waves_rollback_and_failed_as_plain_data(shop: Project) -> None
     assert [(f["task"], f["waves"][0]["task"]) for f in lane["failed"]] == [("deploy", "tell")]
 
 
-def test_json_has_regions_rulings_tries_and_delegation(shop: Project) -> None:
+def test_json_has_regions_rulings_tries_and_delegation(shop: OrchProject) -> None:
     shop.write(
         {
             "tasks/t.yml": "steps:\n- block: [{run: a}]\n  rescue: [{run: b}]\n  always: [{run: c}]\n"
@@ -302,7 +302,7 @@ def test_json_has_regions_rulings_tries_and_delegation(shop: Project) -> None:
             "- {run: e, until: result.changed, retries: 2, delay: 1s}\n"
         }
     )
-    host = found(shop, "t")["waves"][0]["hosts"][0]
+    host = found_lines(shop, "t")["waves"][0]["hosts"][0]
     assert {"tried": [1], "rescue": [2], "always": [3], "forgives": True} in host["regions"]
     rulings = [s["ruling"] for s in host["steps"][3:6]]
     assert rulings[0]["values"] == {"x": [1, {"y": None}]}
@@ -316,7 +316,7 @@ def test_json_has_regions_rulings_tries_and_delegation(shop: Project) -> None:
     assert host["steps"][8]["again"] == {"until": "result.changed", "retries": 2, "delay": 1.0}
 
 
-def test_the_tree_has_hooks_playbooks_and_calls_at_their_place(shop: Project) -> None:
+def test_the_tree_has_hooks_playbooks_and_calls_at_their_place(shop: OrchProject) -> None:
     shop.write(
         {
             "tasks/clean.yml": "steps:\n- block: [{part: {}}]\n  always: [{run: 'b {{ host.name }}'}]\n"
@@ -357,7 +357,7 @@ def test_the_tree_has_hooks_playbooks_and_calls_at_their_place(shop: Project) ->
     )
 
 
-def test_the_tree_needs_no_stage_and_begins_at_what_nothing_else_runs(shop: Project) -> None:
+def test_the_tree_needs_no_stage_and_begins_at_what_nothing_else_runs(shop: OrchProject) -> None:
     shop.write({"tasks/alone.yml": "steps: [{run: x}]\n"})
     done = shop.orch("tasks", "--tree")
     roots = [line for line in done.out.splitlines() if line and not line.startswith(" ")]

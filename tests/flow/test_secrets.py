@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model.sanitize import clean as shown_by_a_terminal
-from tests.projects import Done, Project
-from tests.sshd import until
+from orchestrator.model.sanitize import sanitize_output as shown_by_a_terminal
+from tests.projects import OrchProject, OrchResult
+from tests.sshd import wait_until
 
 CANARY = "c4n4ry's $ecret/+x"
 PARTS = ("c4n4ry", "C4N4RY", "ecret/+x", "YzRuNHJ5", base64.b64encode(CANARY.encode()).decode())
@@ -39,45 +39,47 @@ STAGE = """
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
+def one(project: OrchProject) -> OrchProject:
     project.write({"inventories/dev/stage.yml": STAGE, "inventories/dev/hosts/a1.yml": ""})
     (project.root / "inventories/dev/key.pem").write_text(KEY)
     return project
 
 
-def orch(project: Project, *args: str, password: str = CANARY) -> Done:
+def run_with_secret(project: OrchProject, *args: str, password: str = CANARY) -> OrchResult:
     return project.orch("-s", "dev", *args, DB_PASSWORD=password)
 
 
-def run(project: Project, task: str, *args: str) -> Done:
+def run_task(project: OrchProject, task: str, *args: str) -> OrchResult:
     project.write({"tasks/t.yml": task})
-    return orch(project, "run", "t", *args)
+    return run_with_secret(project, "run", "t", *args)
 
 
-def outputs(done: Done) -> list[str]:
-    return [step["stdout"] for step in done.steps("a1")]
+def step_outputs(done: OrchResult) -> list[str]:
+    return [step["stdout"] for step in done.host_steps("a1")]
 
 
-def clean(text: str) -> None:
+def is_clean(text: str) -> None:
     for part in (*PARTS, "l1neOf", "l2neOf"):
         assert part not in text
 
 
-def logs(project: Project) -> str:
+def journal_logs(project: OrchProject) -> str:
     files = [path for path in (project.root / ".orch" / "runs").rglob("*") if path.is_file()]
     assert len(files) >= 3
     return "".join(path.read_text() for path in files)
 
 
-def home(project: Project) -> Path:
+def host_home(project: OrchProject) -> Path:
     return next((project.root / ".orch" / "sandbox" / "dev").iterdir())
 
 
-def test_a_host_gets_the_secret_and_the_screen_its_name(one: Project) -> None:
-    done = run(one, "steps: [{run: 'printf %s {{ db_password }} > f; cat f; echo {{ db.user }}'}]")
-    assert (home(one) / "f").read_text() == CANARY
+def test_a_host_gets_the_secret_and_the_screen_its_name(one: OrchProject) -> None:
+    done = run_task(
+        one, "steps: [{run: 'printf %s {{ db_password }} > f; cat f; echo {{ db.user }}'}]"
+    )
+    assert (host_home(one) / "f").read_text() == CANARY
     assert "a1 | ‹db_password›deploy" in done.out.replace("a1: ", "a1 | ")
-    clean(done.out + done.err + logs(one))
+    is_clean(done.out + done.err + journal_logs(one))
 
 
 EVERYWHERE = """
@@ -104,45 +106,45 @@ TEMPLATE = (
 )
 
 
-def test_no_artefact_of_a_run_shows_a_secret(one: Project) -> None:
+def test_no_artefact_of_a_run_shows_a_secret(one: OrchProject) -> None:
     one.write({"tasks/app.env.j2": TEMPLATE})
-    done = run(one, EVERYWHERE, "--json", "--diff")
-    assert [step["status"] for step in done.steps("a1")][-1] == "failed", done.err
-    assert len(done.steps("a1")) == 8
-    assert CANARY in (home(one) / "app.env").read_text()
-    told = done.out + done.err + json.dumps(done.events, ensure_ascii=False)
-    for text in (told, logs(one)):
-        clean(text)
+    done = run_task(one, EVERYWHERE, "--json", "--diff")
+    assert [step["status"] for step in done.host_steps("a1")][-1] == "failed", done.err
+    assert len(done.host_steps("a1")) == 8
+    assert CANARY in (host_home(one) / "app.env").read_text()
+    message = done.out + done.err + json.dumps(done.events, ensure_ascii=False)
+    for text in (message, journal_logs(one)):
+        is_clean(text)
         assert "k4n4ry" not in text
         assert "K3Y" not in text
         assert "LINEOF" not in text.upper()
-    assert outputs(done)[6].endswith(" ‹db_password› deploy")
-    plain = orch(one, "run", "t", "--diff", "-v")
-    clean(plain.out + plain.err)
+    assert step_outputs(done)[6].endswith(" ‹db_password› deploy")
+    plain = run_with_secret(one, "run", "t", "--diff", "-v")
+    is_clean(plain.out + plain.err)
     assert "failed" in plain.out
 
 
-def test_a_check_tells_a_diff_without_the_secret(one: Project) -> None:
+def test_a_check_tells_a_diff_without_the_secret(one: OrchProject) -> None:
     one.write({"tasks/app.env.j2": TEMPLATE})
-    done = run(one, EVERYWHERE, "--check", "--diff")
+    done = run_task(one, EVERYWHERE, "--check", "--diff")
     assert "USER=deploy" in done.out
     assert "PASSWORD=‹db_password›" in done.out
-    clean(done.out + done.err + logs(one))
+    is_clean(done.out + done.err + journal_logs(one))
 
 
-def test_files_on_the_host_other_than_the_target_do_not_hold_it(one: Project) -> None:
+def test_files_on_the_host_other_than_the_target_do_not_hold_it(one: OrchProject) -> None:
     one.write({"tasks/app.env.j2": TEMPLATE})
-    run(one, EVERYWHERE)
+    run_task(one, EVERYWHERE)
     found = subprocess.run(
         ["grep", "-rlaF", CANARY, str(one.root / ".orch")],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert found.stdout.split() == [str(home(one) / "app.env")]
+    assert found.stdout.split() == [str(host_home(one) / "app.env")]
 
 
-def test_a_plan_shows_names_and_fetches_nothing(one: Project) -> None:
+def test_a_plan_shows_names_and_fetches_nothing(one: OrchProject) -> None:
     one.write({"tasks/app.env.j2": TEMPLATE, "tasks/t.yml": EVERYWHERE})
     for args in ((), ("--json",)):
         done = one.orch("-s", "dev", "plan", "t", *args)  # without the variable
@@ -153,39 +155,43 @@ def test_a_plan_shows_names_and_fetches_nothing(one: Project) -> None:
     assert one.orch("-s", "dev", "run", "t", "--list-hosts").code == 0
 
 
-def test_a_plan_that_hangs_on_a_secret_fetches_it_and_shows_its_name(one: Project) -> None:
+def test_a_plan_that_hangs_on_a_secret_fetches_it_and_shows_its_name(one: OrchProject) -> None:
     task = 'steps:\n- run: echo {{ db_password }}\n  when: db_password == "c4n4ry\'s $ecret/+x"\n'
     one.write({"tasks/t.yml": task})
-    done = orch(one, "plan", "t")
+    done = run_with_secret(one, "plan", "t")
     assert "skipped" not in done.out
     assert "echo ‹db_password›" in done.out.replace("'", "")
     assert one.orch("-s", "dev", "plan", "t").code == 3
-    assert "skipped" in orch(one, "plan", "t", password="another one").out
+    assert "skipped" in run_with_secret(one, "plan", "t", password="another one").out
 
 
-def test_a_plan_fetches_what_a_number_is_made_of(one: Project) -> None:
+def test_a_plan_fetches_what_a_number_is_made_of(one: OrchProject) -> None:
     one.write({"tasks/t.yml": "steps: [{run: 'echo $(({{ db_password }} + 1))'}]"})
-    assert "echo $((‹db_password› + 1))" in orch(one, "plan", "t", password="48151623").out
+    assert (
+        "echo $((‹db_password› + 1))" in run_with_secret(one, "plan", "t", password="48151623").out
+    )
 
 
-def test_reveal_shows_what_would_be_sent(one: Project) -> None:
+def test_reveal_shows_what_would_be_sent(one: OrchProject) -> None:
     one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
-    assert "echo 'c4n4ry'\"'\"'s $ecret/+x'" in orch(one, "plan", "t", "--reveal").out
-    (wave,) = json.loads(orch(one, "plan", "t", "--reveal", "--json").out)["lanes"][0]["waves"]
+    assert "echo 'c4n4ry'\"'\"'s $ecret/+x'" in run_with_secret(one, "plan", "t", "--reveal").out
+    (wave,) = json.loads(run_with_secret(one, "plan", "t", "--reveal", "--json").out)["lanes"][0][
+        "waves"
+    ]
     assert "c4n4ry" in wave["hosts"][0]["steps"][0]["text"]
 
 
-def test_only_a_secret_that_is_named_is_fetched(one: Project) -> None:
-    done = run(one, "steps: [{run: echo hi}]")
+def test_only_a_secret_that_is_named_is_fetched(one: OrchProject) -> None:
+    done = run_task(one, "steps: [{run: echo hi}]")
     assert done.code == 0, done.err
-    done = run(one, "steps: [{run: echo hi}, {run: 'echo {{ unnamed }}'}]")
+    done = run_task(one, "steps: [{run: echo hi}, {run: 'echo {{ unnamed }}'}]")
     assert done.code == 3
     assert "`false`, which 'unnamed' comes from, failed: exit status 1" in done.err
     assert "inventories/dev/stage.yml:6:" in done.err
     assert not (one.root / ".orch").exists() or "hi" not in done.out
 
 
-def test_a_source_is_asked_once_for_all_hosts_and_steps(one: Project) -> None:
+def test_a_source_is_asked_once_for_all_hosts_and_steps(one: OrchProject) -> None:
     one.write(
         {
             "inventories/dev/roles/web.yml": (
@@ -194,12 +200,12 @@ def test_a_source_is_asked_once_for_all_hosts_and_steps(one: Project) -> None:
             ),
         }
     )
-    done = run(one, "steps: [{run: 'echo {{ pw }}'}, {run: 'echo {{ pw | upper }} {{ pw }}'}]")
+    done = run_task(one, "steps: [{run: 'echo {{ pw }}'}, {run: 'echo {{ pw | upper }} {{ pw }}'}]")
     assert done.code == 0, done.err
     assert (one.root / "inventories/dev/roles/asked").read_text() == "x\n"
 
 
-def test_a_step_that_waits_has_its_secrets_fetched_before_anything_runs(one: Project) -> None:
+def test_a_step_that_waits_has_its_secrets_fetched_before_anything_runs(one: OrchProject) -> None:
     task = """
         steps:
           - run: touch there; echo yes
@@ -207,15 +213,15 @@ def test_a_step_that_waits_has_its_secrets_fetched_before_anything_runs(one: Pro
           - run: echo {{ first.stdout }} {{ both }}
     """
     one.write({"inventories/dev/hosts/a1.yml": "vars: {both: '{{ db_password }}{{ unnamed }}'}"})
-    done = run(one, task)
+    done = run_task(one, task)
     assert done.code == 3
     assert "'unnamed' comes from" in done.err
     assert not (one.root / ".orch" / "sandbox").exists()
 
 
-@pytest.mark.parametrize("where", ["{{ unnamed | default('x') }}", "x"])
+@pytest.mark.parametrize("location", ["{{ unnamed | default('x') }}", "x"])
 def test_so_are_those_it_may_do_without_and_those_of_its_environment(
-    one: Project, where: str
+    one: OrchProject, location: str
 ) -> None:
     task = """
         steps:
@@ -223,19 +229,19 @@ def test_so_are_those_it_may_do_without_and_those_of_its_environment(
             register: first
           - run: echo {{ first.stdout }} WHERE
     """
-    if where == "x":
+    if location == "x":
         stage = "    environment: {PGPASSWORD: !secret {command: ['false']}}\n"
         one.write(
             {"inventories/dev/stage.yml": f"{STAGE}{stage}".replace("\n    env", "\n    env")}
         )
         task = task.replace("touch there; echo yes", "touch there")
-    done = run(one, task.replace("WHERE", where))
+    done = run_task(one, task.replace("WHERE", location))
     assert done.code == 3, done.out
     assert "comes from, failed: exit status 1" in done.err
     assert not (one.root / ".orch" / "sandbox").exists()
 
 
-def test_what_cannot_be_fetched_stops_the_run_at_the_secret(one: Project) -> None:
+def test_what_cannot_be_fetched_stops_the_run_at_the_secret(one: OrchProject) -> None:
     one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
     done = one.orch("-s", "dev", "run", "t")
     assert done.code == 3
@@ -244,7 +250,7 @@ def test_what_cannot_be_fetched_stops_the_run_at_the_secret(one: Project) -> Non
     assert not (one.root / ".orch").exists()
 
 
-def test_showing_the_project_fetches_nothing(one: Project) -> None:
+def test_showing_the_project_fetches_nothing(one: OrchProject) -> None:
     one.write({"inventories/dev/hosts/a1.yml": "vars: {word: \"{{ db_password.split(':')[7] }}\"}"})
     for args in (("vars", "a1", "--origin"), ("vars", "a1"), ("lint",), ("hosts",)):
         done = one.orch("-s", "dev", *args)
@@ -253,7 +259,7 @@ def test_showing_the_project_fetches_nothing(one: Project) -> None:
             assert "‹secret: env DB_PASSWORD›" in done.out
 
 
-def test_a_secret_may_come_from_an_extra_file(one: Project) -> None:
+def test_a_secret_may_come_from_an_extra_file(one: OrchProject) -> None:
     (one.root / "pw.txt").write_text("anoth3r-word\n")
     one.write(
         {
@@ -263,16 +269,16 @@ def test_a_secret_may_come_from_an_extra_file(one: Project) -> None:
     )
     done = one.orch("-s", "dev", "run", "t", "-e", "@more.yml")
     assert done.code == 0, done.err
-    assert (home(one) / "f").read_text() == "anoth3r-word\n"
+    assert (host_home(one) / "f").read_text() == "anoth3r-word\n"
 
 
-def test_a_task_cannot_say_where_a_secret_comes_from(one: Project) -> None:
-    done = run(one, "vars: {pw: !secret {env: X}}\nsteps: [{run: echo}]")
+def test_a_task_cannot_say_where_a_secret_comes_from(one: OrchProject) -> None:
+    done = run_task(one, "vars: {pw: !secret {env: X}}\nsteps: [{run: echo}]")
     assert done.code == 3
     assert "a secret stands among the inventory's variables only" in done.err
 
 
-def test_a_params_value_may_be_secret(one: Project) -> None:
+def test_a_params_value_may_be_secret(one: OrchProject) -> None:
     one.write(
         {
             "tasks/t.yml": """
@@ -292,11 +298,11 @@ def test_a_params_value_may_be_secret(one: Project) -> None:
     )
     args = ("pw=anoth3r-word", "n=123456", "unused=n0-one-names-it")
     done = one.orch("-s", "dev", "run", "t", *args, "--json")
-    assert outputs(done)[:2] == ["‹pw› ‹pw› ‹n›", "‹pw›"]
-    assert "pw=‹pw›" in done.rows["a1"]["hint"]
-    assert "unused=‹unused›" in done.rows["a1"]["hint"]
-    assert "n0-one" not in done.out + done.err + logs(one)
-    assert "oth3r" not in (done.out + done.err + logs(one)).lower()
+    assert step_outputs(done)[:2] == ["‹pw› ‹pw› ‹n›", "‹pw›"]
+    assert "pw=‹pw›" in done.host_rows["a1"]["hint"]
+    assert "unused=‹unused›" in done.host_rows["a1"]["hint"]
+    assert "n0-one" not in done.out + done.err + journal_logs(one)
+    assert "oth3r" not in (done.out + done.err + journal_logs(one)).lower()
     done = one.orch("-s", "dev", "run", "t", "pw=anoth3r-word", "n=notanumber")
     assert done.code == 3
     assert "notanumber" not in done.err
@@ -305,26 +311,26 @@ def test_a_params_value_may_be_secret(one: Project) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "abc"])
-def test_what_is_too_short_to_hide_is_refused(one: Project, value: str) -> None:
+def test_what_is_too_short_to_hide_is_refused(one: OrchProject, value: str) -> None:
     one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
-    done = orch(one, "run", "t", password=value)
+    done = run_with_secret(one, "run", "t", password=value)
     assert done.code == 3
     assert "cannot be hidden" in done.err
 
 
-def test_an_error_in_a_template_does_not_show_the_secret(one: Project) -> None:
+def test_an_error_in_a_template_does_not_show_the_secret(one: OrchProject) -> None:
     for text in (
         "{{ [db_password] | sum }}",
         "$(({{ db_password }}))",
         "{{ db_password | raw }}",
         "{{ db_password.nothing }}",
     ):
-        done = run(one, f"steps:\n- run: |\n    echo {text}\n")
+        done = run_task(one, f"steps:\n- run: |\n    echo {text}\n")
         assert done.code == 3, text
-        clean(done.out + done.err)
+        is_clean(done.out + done.err)
 
 
-def test_no_process_has_the_secret_among_its_arguments(one: Project) -> None:
+def test_no_process_has_the_secret_among_its_arguments(one: OrchProject) -> None:
     task = """
         steps:
           - run: |
@@ -334,32 +340,32 @@ def test_no_process_has_the_secret_among_its_arguments(one: Project) -> None:
             stdin: "{{ tls_key }}"
     """
     one.write({"tasks/t.yml": task})
-    with one.started("-s", "dev", "run", "t", DB_PASSWORD=CANARY) as process:
+    with one.start_orch("-s", "dev", "run", "t", DB_PASSWORD=CANARY) as process:
         deadline = time.monotonic() + 30
         while not list(one.root.glob(".orch/sandbox/dev/*/started")):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.02)
-        mine = {str(one.root), str(home(one))}
-        seen = 0
+        mine = {str(one.root), str(host_home(one))}
+        observed = 0
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 words = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
-                where = str((entry / "cwd").readlink())
+                location = str((entry / "cwd").readlink())
             except OSError:
                 continue
-            seen += where in mine
-            clean(words)
-        assert seen >= 2
-        (home(one) / "go").touch()
+            observed += location in mine
+            is_clean(words)
+        assert observed >= 2
+        (host_home(one) / "go").touch()
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        clean(out + err)
+        is_clean(out + err)
 
 
-def test_a_secret_written_bit_by_bit_is_hidden(one: Project) -> None:
+def test_a_secret_written_bit_by_bit_is_hidden(one: OrchProject) -> None:
     task = """
         steps:
           - run: |
@@ -370,21 +376,21 @@ def test_a_secret_written_bit_by_bit_is_hidden(one: Project) -> None:
               done
               printf 'b\\n'
     """
-    done = run(one, task, "--json")
-    assert outputs(done) == ["a‹db_password›b"]
-    clean(done.out + logs(one))
+    done = run_task(one, task, "--json")
+    assert step_outputs(done) == ["a‹db_password›b"]
+    is_clean(done.out + journal_logs(one))
 
 
-def test_a_secret_across_what_was_not_kept_is_hidden(one: Project) -> None:
+def test_a_secret_across_what_was_not_kept_is_hidden(one: OrchProject) -> None:
     task = """
         steps:
           - run: |
               i=0; while [ $i -lt 12000 ]; do printf '%s' {{ db_password }}; i=$((i+1)); done >&2
               exit 1
     """
-    done = run(one, task, "--json")
-    assert "bytes not kept" in done.steps("a1")[0]["stderr"]
-    clean(done.out + done.err + logs(one))
+    done = run_task(one, task, "--json")
+    assert "bytes not kept" in done.host_steps("a1")[0]["stderr"]
+    is_clean(done.out + done.err + journal_logs(one))
     for part in range(4, len(CANARY)):
         assert CANARY[:part] not in done.out
         assert CANARY[-part:] not in done.out
@@ -402,7 +408,7 @@ TRICKS = {
 }
 
 
-def seen(text: str) -> str:
+def visible_text(text: str) -> str:
     """The text as one reads it, blanks left out: on a terminal, and with JSON's escapes."""
     for _ in range(2):
         text = shown_by_a_terminal(text)
@@ -412,7 +418,7 @@ def seen(text: str) -> str:
     return re.sub("[^!-~]", "", text)
 
 
-def test_a_secret_is_hidden_whatever_stands_in_it_that_nobody_sees(one: Project) -> None:
+def test_a_secret_is_hidden_whatever_stands_in_it_that_nobody_sees(one: OrchProject) -> None:
     steps: list[dict[str, object]] = []
     for number, trick in enumerate(TRICKS.values()):
         steps.append({"run": trick, "register": f"r{number}", "ignore_errors": True})
@@ -420,19 +426,21 @@ def test_a_secret_is_hidden_whatever_stands_in_it_that_nobody_sees(one: Project)
         steps.append({"run": "cat >&2; exit 3", "stdin": text, "ignore_errors": True})
         steps.append({"copy": {"path": f"f{number}", "content": text}})
         steps.append({"block": [{"fail": f"it said {text}"}], "rescue": [{"run": "exit 0"}]})
-    done = run(one, json.dumps({"steps": [*steps, {"run": TRICKS["stderr"]}]}), "--json", "--diff")
+    done = run_task(
+        one, json.dumps({"steps": [*steps, {"run": TRICKS["stderr"]}]}), "--json", "--diff"
+    )
     assert done.code == 1, done.err
-    assert sum(step.get("reason", "").startswith("it said ") for step in done.steps("a1")) == 8
-    plain = orch(one, "run", "t", "--diff", "-v")
-    code, live = on_terminal(one, {}, "-s", "dev", "run", "t", "--diff")
+    assert sum(step.get("reason", "").startswith("it said ") for step in done.host_steps("a1")) == 8
+    plain = run_with_secret(one, "run", "t", "--diff", "-v")
+    code, live = run_on_terminal(one, {}, "-s", "dev", "run", "t", "--diff")
     assert (plain.code, code) == (1, 1)
-    everything = "\n".join((done.out, plain.out, plain.err, live, logs(one)))
+    everything = "\n".join((done.out, plain.out, plain.err, live, journal_logs(one)))
     assert everything.count("‹db_password›") >= 8 * 8
-    assert CANARY.replace(" ", "") not in seen(everything)
-    clean(seen(plain.out + plain.err))
+    assert CANARY.replace(" ", "") not in visible_text(everything)
+    is_clean(visible_text(plain.out + plain.err))
 
 
-def on_terminal(project: Project, answers: dict[str, str], *args: str) -> tuple[int, str]:
+def run_on_terminal(project: OrchProject, answers: dict[str, str], *args: str) -> tuple[int, str]:
     """Orch at a terminal of its own, where questions that hold a word are answered."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -460,7 +468,7 @@ def on_terminal(project: Project, answers: dict[str, str], *args: str) -> tuple[
 
 
 def test_a_prompt_asks_once_at_the_terminal_and_the_live_view_hides_the_answer(
-    one: Project,
+    one: OrchProject,
 ) -> None:
     one.write(
         {
@@ -470,15 +478,15 @@ def test_a_prompt_asks_once_at_the_terminal_and_the_live_view_hides_the_answer(
             "- run: 'printf %s {{ asked | upper }}; exit 1'\n",
         }
     )
-    code, shown = on_terminal(one, {"The password?": "typ3d-word"}, "-s", "dev", "run", "t")
+    code, shown = run_on_terminal(one, {"The password?": "typ3d-word"}, "-s", "dev", "run", "t")
     assert code == 1, shown
     assert shown.count("The password?") == 1
     assert "‹asked› ‹db_password›" in shown
     assert "typ3d" not in shown.lower()
-    clean(shown + logs(one))
+    is_clean(shown + journal_logs(one))
 
 
-def test_without_a_terminal_a_prompt_is_a_usage_error(one: Project) -> None:
+def test_without_a_terminal_a_prompt_is_a_usage_error(one: OrchProject) -> None:
     one.write(
         {
             "inventories/common/stage.yml": "vars: {asked: !secret {prompt: The password?}}",
@@ -511,7 +519,7 @@ def test_without_a_terminal_a_prompt_is_a_usage_error(one: Project) -> None:
     ids=["alone", "with a child", "deaf"],
 )
 def test_nothing_is_left_of_a_command_that_a_signal_ends(
-    project: Project, script: str, number: signal.Signals
+    project: OrchProject, script: str, number: signal.Signals
 ) -> None:
     stage = {
         "connect": {"transport": "sandbox"},
@@ -529,22 +537,26 @@ def test_nothing_is_left_of_a_command_that_a_signal_ends(
     )
     pids = project.root / "inventories/dev/pids"
     several = script.count("pids")
-    with project.started("-s", "dev", "run", "t") as process:
-        until(lambda: pids.exists() and len(pids.read_text().split()) == several, "the command")
+    with project.start_orch("-s", "dev", "run", "t") as process:
+        wait_until(
+            lambda: pids.exists() and len(pids.read_text().split()) == several, "the command"
+        )
         process.send_signal(number)
         out = process.communicate(timeout=60)[0]
     assert (process.returncode, out) == (130, "")
     for pid in map(int, pids.read_text().split()):
-        until(lambda pid=pid: not alive(pid), "the command's end")
+        wait_until(lambda pid=pid: not is_alive(pid), "the command's end")
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether it is a process that runs."""
     done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)
     return done.stdout.strip()[:1] not in (b"", b"Z")
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file_s_secret(one: Project) -> None:
+def test_a_byte_order_mark_is_no_part_of_a_file_s_secret(one: OrchProject) -> None:
     (one.root / "inventories/dev/key.pem").write_bytes(b"\xef\xbb\xbf" + KEY.encode())
-    done = run(one, "steps: [{run: 'printf %s {{ tls_key }} | wc -c', readonly: true}]\n", "--json")
-    assert outputs(done) == [str(len(KEY) - 1)]
+    done = run_task(
+        one, "steps: [{run: 'printf %s {{ tls_key }} | wc -c', readonly: true}]\n", "--json"
+    )
+    assert step_outputs(done) == [str(len(KEY) - 1)]

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.test_undoing import Running, Scene, scene
-from tests.projects import Project
-from tests.sshd import PATIENCE, Sshd, until
+from tests.flow.test_undoing import RollbackScene, RunningOrch, scene
+from tests.projects import OrchProject
+from tests.sshd import START_TIMEOUT, SshdServer, wait_until
 
 __all__ = ["scene"]
 
@@ -29,19 +29,19 @@ BOTH_UNDONE = ["one", "un-one", "went"]
 
 
 @pytest.fixture
-def undoing(scene: Scene) -> Scene:
+def waiting_rollback(scene: RollbackScene) -> RollbackScene:
     """A sandbox host whose step hangs, and whose rollback waits for us."""
-    scene.project.sandbox("a1")
-    return hanging(scene)
+    scene.project.add_sandbox_stage("a1")
+    return hanging_step(scene)
 
 
-def hanging(scene: Scene) -> Scene:
-    undo = scene.says("un-one", "a1", scene.waits())
-    scene.task("one", scene.says("one", "a1", scene.hangs()), undo)
+def hanging_step(scene: RollbackScene) -> RollbackScene:
+    undo = scene.log_step("un-one", "a1", scene.waiting_step())
+    scene.write_task("one", scene.log_step("one", "a1", scene.hanging_step()), undo)
     return scene
 
 
-def go_on(scene: Scene) -> None:
+def finish_rollback(scene: RollbackScene) -> None:
     """Let the rollback come to its end."""
     (scene.log / "go").write_text("go\n")
 
@@ -50,7 +50,9 @@ ONE = ("-s", "dev", "run", "one", "--json")
 
 
 @contextmanager
-def in_a_group(scene: Scene, *before: str, words: Sequence[str] = ONE) -> Iterator[Running]:
+def run_in_group(
+    scene: RollbackScene, *before: str, words: Sequence[str] = ONE
+) -> Iterator[RunningOrch]:
     """Orch with a step that hangs, started by ``before``, in a process group of its own."""
     process = subprocess.Popen(
         [*before, *scene.project.command(*words)],
@@ -63,76 +65,78 @@ def in_a_group(scene: Scene, *before: str, words: Sequence[str] = ONE) -> Iterat
         start_new_session=True,
     )
     try:
-        scene.pid()
-        yield Running(process)
+        scene.step_pid()
+        yield RunningOrch(process)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def undone(scene: Scene, running: Running, code: int = 130) -> None:
+def check_rolled_back(scene: RollbackScene, running: RunningOrch, code: int = 130) -> None:
     """The rollback, which waits by now, comes to its end, and so does orch."""
-    until(scene.there("waiting"), "the rollback")
-    go_on(scene)
-    done = running.done()
+    wait_until(scene.wait_for_step("waiting"), "the rollback")
+    finish_rollback(scene)
+    done = running.wait_for_exit()
     assert done.code == code
-    assert scene.lines("a1") == BOTH_UNDONE
-    assert done.rows["a1"]["reason"].endswith("'one' is rolled back")
+    assert scene.log_lines("a1") == BOTH_UNDONE
+    assert done.host_rows["a1"]["reason"].endswith("'one' is rolled back")
     assert "left at once" not in done.err
 
 
 @pytest.mark.parametrize("numbers", [(TERM, TERM), (HUP, HUP), (INT, TERM), (TERM, HUP, TERM)])
 def test_signals_in_a_row_let_the_rollback_come_to_its_end(
-    undoing: Scene, numbers: Sequence[signal.Signals]
+    waiting_rollback: RollbackScene, numbers: Sequence[signal.Signals]
 ) -> None:
     """The others come when the first was heard: whether within a second or not is all the same."""
-    with undoing.run("one", stage="dev") as running:
-        undoing.pid()
+    with waiting_rollback.start_run("one", stage="dev") as running:
+        waiting_rollback.step_pid()
         running.process.send_signal(numbers[0])
-        running.tells("warned", "interrupted: ending")
+        running.wait_for_event("warned", "interrupted: ending")
         running.process.send_signal(numbers[1])
-        until(undoing.there("waiting"), "the rollback")
-        undone(undoing, running)
+        wait_until(waiting_rollback.wait_for_step("waiting"), "the rollback")
+        check_rolled_back(waiting_rollback, running)
 
 
-def test_two_ctrl_cs_within_a_second_are_one(undoing: Scene) -> None:
+def test_two_ctrl_cs_within_a_second_are_one(waiting_rollback: RollbackScene) -> None:
     def at_once() -> bool:
-        with undoing.run("one", stage="dev") as running:
-            undoing.pid()
+        with waiting_rollback.start_run("one", stage="dev") as running:
+            waiting_rollback.step_pid()
             began = time.monotonic()
             running.process.send_signal(INT)
-            running.tells("warned", "interrupted: ending")
+            running.wait_for_event("warned", "interrupted: ending")
             running.process.send_signal(INT)
             if time.monotonic() - began >= 1:
                 return False  # the machine is busy: again
-            undone(undoing, running)
+            check_rolled_back(waiting_rollback, running)
             return True
 
     assert any(at_once() for _ in range(5))
 
 
-def test_gnu_timeout_sends_its_signal_twice(undoing: Scene) -> None:
+def test_gnu_timeout_sends_its_signal_twice(waiting_rollback: RollbackScene) -> None:
     """It passes a TERM on to its child, and then to its whole group."""
-    with in_a_group(undoing, "timeout", "600") as running:
+    with run_in_group(waiting_rollback, "timeout", "600") as running:
         running.process.send_signal(TERM)
-        undone(undoing, running)
+        check_rolled_back(waiting_rollback, running)
 
 
-def test_a_wrapper_answers_the_terminals_ctrl_c_with_a_signal_of_its_own(undoing: Scene) -> None:
+def test_a_wrapper_answers_the_terminals_ctrl_c_with_a_signal_of_its_own(
+    waiting_rollback: RollbackScene,
+) -> None:
     wrapper = "import signal, subprocess, sys\nchild = subprocess.Popen(sys.argv[1:])\n"
     wrapper += "signal.signal(signal.SIGINT, lambda *_: child.terminate())\nsys.exit(child.wait())"
-    with in_a_group(undoing, sys.executable, "-c", wrapper) as running:
+    with run_in_group(waiting_rollback, sys.executable, "-c", wrapper) as running:
         os.killpg(running.process.pid, INT)
-        undone(undoing, running)
+        check_rolled_back(waiting_rollback, running)
 
 
 def test_what_orch_has_started_hears_nothing_of_a_ctrl_c(
-    scene: Scene, sshd: Sshd, tmp_path: Path
+    scene: RollbackScene, sshd: SshdServer, tmp_path: Path
 ) -> None:
     """ssh with its ControlMaster, a ProxyCommand and the shell of local steps are in sessions of
     their own: what undoes needs them."""
-    hanging(scene.over(sshd, "a1"))
+    hanging_step(scene.over(sshd, "a1"))
     settings = json.loads((scene.project.root / "inventories/real/stage.yml").read_text())
     settings["connect"]["transport"] = "openssh"
     scene.project.write(
@@ -140,75 +144,77 @@ def test_what_orch_has_started_hears_nothing_of_a_ctrl_c(
             "inventories/real/stage.yml": json.dumps(settings),
             "tasks/local.yml": json.dumps(
                 {
-                    "steps": [{"run": scene.says("here"), "local": True}],
-                    "rollback": [{"run": scene.says("un-here"), "local": True}],
+                    "steps": [{"run": scene.log_step("here"), "local": True}],
+                    "rollback": [{"run": scene.log_step("un-here"), "local": True}],
                 }
             ),
         }
     )
     words = ("run", "local", "one", "--json", "-F", "none")
-    with in_a_group(scene, words=("-s", "real", *words)) as running:
+    with run_in_group(scene, words=("-s", "real", *words)) as running:
         os.killpg(running.process.pid, INT)
-        until(scene.there("waiting"), "the rollback")
+        wait_until(scene.wait_for_step("waiting"), "the rollback")
         os.killpg(running.process.pid, TERM)
-        go_on(scene)
-        done = running.done()
+        finish_rollback(scene)
+        done = running.wait_for_exit()
     assert done.code == 130
-    assert scene.lines("a1") == ["here", "one", "un-one", "went", "un-here"]
+    assert scene.log_lines("a1") == ["here", "one", "un-one", "went", "un-here"]
 
 
-def test_a_terminal_that_is_closed(undoing: Scene) -> None:
+def test_a_terminal_that_is_closed(waiting_rollback: RollbackScene) -> None:
     """The kernel sends HUP to its foreground group, which nobody can be shown anything then."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.chdir(undoing.project.root)
-        words = undoing.project.command("-s", "dev", "run", "one")
-        os.execve(words[0], words, undoing.project.environ({"TERM": "xterm"}))
-    undoing.pid()
+        os.chdir(waiting_rollback.project.root)
+        words = waiting_rollback.project.command("-s", "dev", "run", "one")
+        os.execve(words[0], words, waiting_rollback.project.environ({"TERM": "xterm"}))
+    waiting_rollback.step_pid()
     os.close(terminal)
-    until(undoing.there("waiting"), "the rollback")
+    wait_until(waiting_rollback.wait_for_step("waiting"), "the rollback")
     os.kill(pid, HUP)  # from its shell
-    go_on(undoing)
+    finish_rollback(waiting_rollback)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert undoing.lines("a1") == BOTH_UNDONE
+    assert waiting_rollback.log_lines("a1") == BOTH_UNDONE
 
 
 @pytest.mark.parametrize("numbers", [(INT, TERM), (TERM, TERM)])
 def test_a_reader_of_the_output_that_went_away_before(
-    undoing: Scene, numbers: Sequence[signal.Signals]
+    waiting_rollback: RollbackScene, numbers: Sequence[signal.Signals]
 ) -> None:
-    with undoing.project.started("-s", "dev", "run", "one") as process:
+    with waiting_rollback.project.start_orch("-s", "dev", "run", "one") as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        undoing.pid()
+        waiting_rollback.step_pid()
         process.stdout.close()
         process.stderr.close()
         for number in numbers:
             process.send_signal(number)
-        until(undoing.there("waiting"), "the rollback")
+        wait_until(waiting_rollback.wait_for_step("waiting"), "the rollback")
         process.send_signal(numbers[-1])
-        go_on(undoing)
-        assert process.wait(PATIENCE) == 130
+        finish_rollback(waiting_rollback)
+        assert process.wait(START_TIMEOUT) == 130
         process.stdout = process.stderr = None
-    assert undoing.lines("a1") == BOTH_UNDONE
+    assert waiting_rollback.log_lines("a1") == BOTH_UNDONE
 
 
-def test_signals_while_the_end_is_told_change_nothing_of_it(project: Project) -> None:
+def test_signals_while_the_end_is_told_change_nothing_of_it(project: OrchProject) -> None:
     """Nobody reads the last event, which is larger than the pipe, until the signals were sent."""
-    project.sandbox("a1").write({"tasks/t.yml": "steps: [{fail: \"{{ 'x' * 200000 }}\"}]\n"})
-    with project.started("-s", "dev", "run", "t", "--json") as process:
-        Running(process).tells("task_finished", "t")
+    project.add_sandbox_stage("a1").write(
+        {"tasks/t.yml": "steps: [{fail: \"{{ 'x' * 200000 }}\"}]\n"}
+    )
+    with project.start_orch("-s", "dev", "run", "t", "--json") as process:
+        RunningOrch(process).wait_for_event("task_finished", "t")
         assert process.stdout is not None
-        until(lambda: unread(process.stdout.fileno()) == 65536, "a pipe that is full")  # type: ignore[union-attr]
+        wait_until(lambda: unread_bytes(process.stdout.fileno()) == 65536, "a pipe that is full")  # type: ignore[union-attr]
         process.send_signal(INT)
         process.send_signal(TERM)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=START_TIMEOUT)
     assert process.returncode == 1
     assert json.loads(out.splitlines()[-1])["event"] == "run_finished"
     assert err == ""
 
 
-def unread(descriptor: int) -> int:
+def unread_bytes(descriptor: int) -> int:
     """The bytes in a pipe."""
     count = array.array("i", [0])
     fcntl.ioctl(descriptor, termios.FIONREAD, count)
@@ -217,7 +223,7 @@ def unread(descriptor: int) -> int:
 
 @pytest.mark.parametrize("numbers", [(TERM,), (HUP, HUP), (INT, TERM), (TERM, INT)])
 def test_before_anything_is_contacted_they_end_orch_in_order(
-    project: Project, tmp_path: Path, numbers: Sequence[signal.Signals]
+    project: OrchProject, tmp_path: Path, numbers: Sequence[signal.Signals]
 ) -> None:
     """While the stage is loaded: its hosts come from a program that does not end."""
     began = tmp_path / "began"
@@ -226,17 +232,17 @@ def test_before_anything_is_contacted_they_end_orch_in_order(
     endless = "while echo; do sleep .2; done"  # until nobody reads it any more
     project.write({"inventories/dev/hosts": f"#!/bin/sh\n>{began}\n{endless}\n"})
     program.chmod(0o755)
-    with project.started("-s", "dev", "run", "t") as process:
-        until(began.exists, "the program")
+    with project.start_orch("-s", "dev", "run", "t") as process:
+        wait_until(began.exists, "the program")
         for number in numbers:
             process.send_signal(number)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=START_TIMEOUT)
     assert (process.returncode, out, err.strip()) == (130, "", "interrupted")
 
 
 @pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_while_orch_itself_is_loaded(
-    project: Project, tmp_path: Path, number: signal.Signals
+    project: OrchProject, tmp_path: Path, number: signal.Signals
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         f"""if 1:
@@ -256,9 +262,9 @@ def test_while_orch_itself_is_loaded(
 
 @pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_a_question_for_a_secret_gives_the_terminal_back(
-    project: Project, number: signal.Signals
+    project: OrchProject, number: signal.Signals
 ) -> None:
-    project.sandbox("a1").write(
+    project.add_sandbox_stage("a1").write(
         {
             "inventories/common/stage.yml": "vars: {asked: !secret {prompt: The password?}}",
             "tasks/t.yml": "steps: [{run: 'echo {{ asked }}'}]\n",
@@ -270,7 +276,7 @@ def test_a_question_for_a_secret_gives_the_terminal_back(
         words = project.command("-s", "dev", "run", "t")
         os.execve(words[0], words, project.environ({"TERM": "xterm"}))
     try:
-        until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "the question")
+        wait_until(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "the question")
         os.kill(pid, number)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
         assert termios.tcgetattr(terminal)[3] & termios.ECHO
@@ -278,10 +284,12 @@ def test_a_question_for_a_secret_gives_the_terminal_back(
         os.close(terminal)
 
 
-def test_a_question_before_a_task_is_given_up_and_what_was_begun_undone(scene: Scene) -> None:
-    scene.project.sandbox("a1")
-    scene.task("one", scene.says("one"))
-    scene.task("two", scene.says("two"))
+def test_a_question_before_a_task_is_given_up_and_what_was_begun_undone(
+    scene: RollbackScene,
+) -> None:
+    scene.project.add_sandbox_stage("a1")
+    scene.write_task("one", scene.log_step("one"))
+    scene.write_task("two", scene.log_step("two"))
     process = subprocess.Popen(
         scene.project.command("-s", "dev", "run", "one", "two", "--step", "--json"),
         cwd=scene.project.root,
@@ -295,13 +303,13 @@ def test_a_question_before_a_task_is_given_up_and_what_was_begun_undone(scene: S
         assert process.stdin is not None
         process.stdin.write("run\n")
         process.stdin.flush()
-        running = Running(process)
-        running.tells("task_finished", "one")
+        running = RunningOrch(process)
+        running.wait_for_event("task_finished", "one")
         running.interrupt()
-        process.wait(PATIENCE)
+        process.wait(START_TIMEOUT)
         process.stdin.close()
         process.stdin = None
-        done = running.done()
+        done = running.wait_for_exit()
     assert done.code == 130
-    assert scene.lines("a1") == ["one", "un-one"]
-    assert done.rows["a1"]["status"] == "cancelled"
+    assert scene.log_lines("a1") == ["one", "un-one"]
+    assert done.host_rows["a1"]["status"] == "cancelled"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import DefinitionError, Problem
-from orchestrator.inventory.stage_loader import load
+from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.model.host import Stage
 
-Files = Mapping[str, str]
+FileTexts = Mapping[str, str]
 
 
-def write(root: Path, files: Files) -> Path:
+def write_inventory(root: Path, files: FileTexts) -> Path:
     """The files under ``inventories/``; one that begins with ``#!`` can be executed."""
     for name, text in files.items():
         path = root / "inventories" / name
@@ -29,24 +29,24 @@ def write(root: Path, files: Files) -> Path:
     return root
 
 
-def stage(root: Path, files: Files, name: str = "dev") -> Stage:
+def load_files(root: Path, files: FileTexts, name: str = "dev") -> Stage:
     """The stage that these files make."""
-    return load(write(root, files), name)
+    return load_stage(write_inventory(root, files), name)
 
 
-def refused(root: Path, files: Files, name: str = "dev") -> tuple[Problem, ...]:
+def stage_problems(root: Path, files: FileTexts, name: str = "dev") -> tuple[Diagnostic, ...]:
     """What is wrong with the stage that these files do not make."""
     with pytest.raises(DefinitionError) as caught:
-        stage(root, files, name)
-    return caught.value.problems
+        load_files(root, files, name)
+    return caught.value.diagnostics
 
 
-def problem(root: Path, files: Files, name: str = "dev") -> Problem:
+def only_problem(root: Path, files: FileTexts, name: str = "dev") -> Diagnostic:
     """The one thing that is wrong."""
-    (found,) = refused(root, files, name)
+    (found,) = stage_problems(root, files, name)
     return found
 
 
-def place(found: Problem) -> str:
+def position_text(found: Diagnostic) -> str:
     """``file:line:column`` of a problem, the file from ``inventories/`` on."""
     return str(found.mark).rpartition("inventories/")[2]

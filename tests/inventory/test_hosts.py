@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from .project import place, problem, refused, stage
+from .project import load_files, only_problem, position_text, stage_problems
 
 
 def test_hosts_come_from_files_and_from_roles(tmp_path: Path) -> None:
-    got = stage(
+    got = load_files(
         tmp_path,
         {
             "dev/hosts/web2.yml": "",
@@ -37,7 +37,7 @@ def test_hosts_come_from_files_and_from_roles(tmp_path: Path) -> None:
 
 
 def test_small_stages_use_one_file_each(tmp_path: Path) -> None:
-    got = stage(
+    got = load_files(
         tmp_path,
         {
             "dev/hosts.yml": "web1: {roles: [app]}\nu@db[1:2]:23:\n  vars: {x: 1}\n",
@@ -51,7 +51,7 @@ def test_small_stages_use_one_file_each(tmp_path: Path) -> None:
 
 
 def test_a_host_named_twice_is_one_host_and_a_note(tmp_path: Path) -> None:
-    got = stage(
+    got = load_files(
         tmp_path,
         {"dev/roles/web.yml": "[devserver1, devserver1]", "dev/roles/db.yml": "[devserver1]"},
     )
@@ -64,20 +64,22 @@ def test_a_host_named_twice_is_one_host_and_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", ["a1:22", "u@a1", "A1", "U@A1:22"])
 def test_one_host_under_several_spellings_is_one(tmp_path: Path, other: str) -> None:
-    got = stage(tmp_path, {"dev/hosts/a1.yml": "", "dev/roles/web.yml": f"- a1\n- '{other}'\n"})
+    got = load_files(
+        tmp_path, {"dev/hosts/a1.yml": "", "dev/roles/web.yml": f"- a1\n- '{other}'\n"}
+    )
     assert list(got.hosts) == ["a1"]
     assert got.roles["web"].hosts == ("a1",)
     assert got.notes
 
 
 def test_a_name_that_is_the_address_of_a_described_host_is_that_host(tmp_path: Path) -> None:
-    got = stage(
+    got = load_files(
         tmp_path,
         {"dev/hosts/web1.yml": "address: 10.0.0.5", "dev/roles/web.yml": "- 10.0.0.5:22\n- web1"},
     )
     assert list(got.hosts) == ["web1"]
     assert got.roles["web"].hosts == ("web1",)
-    other_port = stage(tmp_path, {"dev/roles/web.yml": "- 10.0.0.5:2222\n- web1"})
+    other_port = load_files(tmp_path, {"dev/roles/web.yml": "- 10.0.0.5:2222\n- web1"})
     assert list(other_port.hosts) == ["web1", "10.0.0.5"]
 
 
@@ -85,17 +87,17 @@ def test_a_name_that_is_the_address_of_a_described_host_is_that_host(tmp_path: P
 def test_one_host_with_two_users_or_ports_is_an_error_at_both_lines(
     tmp_path: Path, one: str, two: str
 ) -> None:
-    found = problem(tmp_path, {"dev/roles/web.yml": f"- {one}\n- {two}\n"})
-    assert "two values" in found.what
-    assert "web.yml:1:3" in found.what
-    assert place(found) == "dev/roles/web.yml:2:3"
+    found = only_problem(tmp_path, {"dev/roles/web.yml": f"- {one}\n- {two}\n"})
+    assert "two values" in found.message
+    assert "web.yml:1:3" in found.message
+    assert position_text(found) == "dev/roles/web.yml:2:3"
 
 
 def test_a_reference_that_contradicts_the_hosts_file_is_an_error(tmp_path: Path) -> None:
     files = {"dev/hosts/a1.yml": "connect: {port: 22}", "dev/roles/web.yml": "- a1:2222\n"}
-    assert "'connect.port'" in problem(tmp_path, files).what
+    assert "'connect.port'" in only_problem(tmp_path, files).message
     files["dev/roles/web.yml"] = "- a1:22\n"
-    assert stage(tmp_path, files).hosts["a1"].connect.port == 22
+    assert load_files(tmp_path, files).hosts["a1"].connect.port == 22
 
 
 def test_two_names_for_one_login_are_an_error(tmp_path: Path) -> None:
@@ -103,18 +105,18 @@ def test_two_names_for_one_login_are_an_error(tmp_path: Path) -> None:
         "dev/hosts/a.yml": "address: 10.0.0.5",
         "dev/hosts/b.yml": "address: 10.0.0.5\nconnect: {port: 22}",
     }
-    found = problem(tmp_path, files)
-    assert "'a'" in found.what
-    assert "'b'" in found.what
+    found = only_problem(tmp_path, files)
+    assert "'a'" in found.message
+    assert "'b'" in found.message
     files["dev/hosts/b.yml"] = "address: 10.0.0.5\nconnect: {user: root}"
-    assert len(stage(tmp_path, files).hosts) == 2
+    assert len(load_files(tmp_path, files).hosts) == 2
     files["dev/hosts/b.yml"] = "address: 10.0.0.5\nconnect: {jump: bastion}"
-    assert len(stage(tmp_path, files).hosts) == 2
+    assert len(load_files(tmp_path, files).hosts) == 2
 
 
 def test_two_files_for_one_host_are_an_error(tmp_path: Path) -> None:
-    found = problem(tmp_path, {"dev/hosts/a1.yml": "", "dev/hosts/A1.yml": ""})
-    assert "described twice" in found.what
+    found = only_problem(tmp_path, {"dev/hosts/a1.yml": "", "dev/hosts/A1.yml": ""})
+    assert "described twice" in found.message
 
 
 @pytest.mark.parametrize(
@@ -124,13 +126,15 @@ def test_two_files_for_one_host_are_an_error(tmp_path: Path) -> None:
 def test_an_impossible_host_is_an_error_at_its_line_and_never_this_machine(
     tmp_path: Path, item: str
 ) -> None:
-    found = problem(tmp_path, {"dev/roles/web.yml": f"- ok\n- {item}\n- ok2\n"})
-    assert place(found).startswith("dev/roles/web.yml:2:")
+    found = only_problem(tmp_path, {"dev/roles/web.yml": f"- ok\n- {item}\n- ok2\n"})
+    assert position_text(found).startswith("dev/roles/web.yml:2:")
 
 
 def test_every_impossible_host_is_told_at_once(tmp_path: Path) -> None:
-    found = refused(tmp_path, {"dev/roles/web.yml": "- ''\n- ~\n", "dev/roles/db.yml": "- a:0\n"})
-    assert [place(p) for p in found] == [
+    found = stage_problems(
+        tmp_path, {"dev/roles/web.yml": "- ''\n- ~\n", "dev/roles/db.yml": "- a:0\n"}
+    )
+    assert [position_text(p) for p in found] == [
         "dev/roles/db.yml:1:3",
         "dev/roles/web.yml:1:3",
         "dev/roles/web.yml:2:3",
@@ -138,48 +142,60 @@ def test_every_impossible_host_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_numbers_are_names_as_written(tmp_path: Path) -> None:
-    got = stage(tmp_path, {"dev/roles/web.yml": "- 42\n- 0644\n- 1.10\n- 1.5\n"})
+    got = load_files(tmp_path, {"dev/roles/web.yml": "- 42\n- 0644\n- 1.10\n- 1.5\n"})
     assert list(got.hosts) == ["42", "0644", "1.10", "1.5"]
 
 
 def test_an_ipv6_address_without_quotes_is_told_to_be_quoted(tmp_path: Path) -> None:
-    assert "quotes" in problem(tmp_path, {"dev/roles/web.yml": "- [::1]\n"}).hint
-    assert list(stage(tmp_path, {"dev/roles/web.yml": "- ::1\n"}).hosts) == ["::1"]
+    assert "quotes" in only_problem(tmp_path, {"dev/roles/web.yml": "- [::1]\n"}).hint
+    assert list(load_files(tmp_path, {"dev/roles/web.yml": "- ::1\n"}).hosts) == ["::1"]
 
 
 def test_a_host_with_a_colon_is_told_where_settings_go(tmp_path: Path) -> None:
-    assert "hosts/web1.yml" in problem(tmp_path, {"dev/roles/web.yml": "- web1:\n"}).hint
+    assert "hosts/web1.yml" in only_problem(tmp_path, {"dev/roles/web.yml": "- web1:\n"}).hint
 
 
 def test_unknown_keys_of_a_host_name_the_nearest(tmp_path: Path) -> None:
-    found = problem(tmp_path, {"dev/hosts/a.yml": "adress: x"})
+    found = only_problem(tmp_path, {"dev/hosts/a.yml": "adress: x"})
     assert found.hint == "did you mean 'address'?"
-    assert place(found) == "dev/hosts/a.yml:1:1"
+    assert position_text(found) == "dev/hosts/a.yml:1:1"
 
 
 @pytest.mark.parametrize("address", ["u@h", "h:22", "w[1:2]", "''", "a b", "[a]", "-x"])
 def test_an_address_is_one_name_or_ip(tmp_path: Path, address: str) -> None:
-    assert "address" in problem(tmp_path, {"dev/hosts/a.yml": f"address: {address}"}).what
+    assert "address" in only_problem(tmp_path, {"dev/hosts/a.yml": f"address: {address}"}).message
 
 
 def test_a_range_of_hosts_in_one_file_shares_what_it_says(tmp_path: Path) -> None:
-    got = stage(tmp_path, {"dev/hosts/web[1:3].yml": "vars: {rack: a}"})
+    got = load_files(tmp_path, {"dev/hosts/web[1:3].yml": "vars: {rack: a}"})
     assert list(got.hosts) == ["web1", "web2", "web3"]
     assert got.hosts["web1"].layers[0] is got.hosts["web3"].layers[0]
-    assert "several hosts" in problem(tmp_path, {"dev/hosts/web[1:3].yml": "address: x"}).what
+    assert (
+        "several hosts" in only_problem(tmp_path, {"dev/hosts/web[1:3].yml": "address: x"}).message
+    )
 
 
 def test_hosts_that_are_a_list_a_text_or_a_folder_within_are_errors(tmp_path: Path) -> None:
-    assert "mapping" in problem(tmp_path / "1", {"dev/hosts.yml": "- a\n"}).what
-    assert "mapping" in problem(tmp_path / "2", {"dev/hosts/a.yml": "just text"}).what
-    assert "not read" in problem(tmp_path / "3", {"dev/hosts/eu/a.yml": ""}).what
+    assert "mapping" in only_problem(tmp_path / "1", {"dev/hosts.yml": "- a\n"}).message
+    assert "mapping" in only_problem(tmp_path / "2", {"dev/hosts/a.yml": "just text"}).message
+    assert "not read" in only_problem(tmp_path / "3", {"dev/hosts/eu/a.yml": ""}).message
 
 
 def test_hosts_in_two_forms_are_an_error(tmp_path: Path) -> None:
-    assert "both" in problem(tmp_path / "1", {"dev/hosts.yml": "", "dev/hosts/a.yml": ""}).what
-    assert "both" in problem(tmp_path / "2", {"dev/roles.yml": "", "dev/roles/a.yml": ""}).what
-    assert "both" in problem(tmp_path / "3", {"dev/hosts.yml": "", "dev/hosts": "#!/bin/sh"}).what
-    assert "two files" in problem(tmp_path / "4", {"dev/hosts.yml": "", "dev/hosts.yaml": ""}).what
+    assert (
+        "both" in only_problem(tmp_path / "1", {"dev/hosts.yml": "", "dev/hosts/a.yml": ""}).message
+    )
+    assert (
+        "both" in only_problem(tmp_path / "2", {"dev/roles.yml": "", "dev/roles/a.yml": ""}).message
+    )
+    assert (
+        "both"
+        in only_problem(tmp_path / "3", {"dev/hosts.yml": "", "dev/hosts": "#!/bin/sh"}).message
+    )
+    assert (
+        "two files"
+        in only_problem(tmp_path / "4", {"dev/hosts.yml": "", "dev/hosts.yaml": ""}).message
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,12 +211,12 @@ def test_hosts_in_two_forms_are_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_almost_a_part_of_a_stage_is_an_error(tmp_path: Path, name: str, hint: str) -> None:
-    assert hint in problem(tmp_path, {f"dev/{name}": ""}).hint
+    assert hint in only_problem(tmp_path, {f"dev/{name}": ""}).hint
 
 
 def test_strangers_and_leftovers_do_not_hinder(tmp_path: Path) -> None:
     names = ["dev/zz.yml", "dev/keys/x", "dev/hosts/n.txt", "dev/hosts/a.yml~"]
-    got = stage(
+    got = load_files(
         tmp_path, {**dict.fromkeys(names, "[["), "dev/hosts/.a.yml.swp": "", "dev/hosts/a.yml": ""}
     )
     assert list(got.hosts) == ["a"]
@@ -212,7 +228,7 @@ def test_strangers_and_leftovers_do_not_hinder(tmp_path: Path) -> None:
 
 
 def test_crlf_and_bom_are_fine(tmp_path: Path) -> None:
-    got = stage(tmp_path, {"dev/roles/web.yml": "\ufeff- a1\r\n- a2\r\n"})
+    got = load_files(tmp_path, {"dev/roles/web.yml": "\ufeff- a1\r\n- a2\r\n"})
     assert got.roles["web"].hosts == ("a1", "a2")
 
 
@@ -225,13 +241,13 @@ def test_common_is_beneath_every_stage(tmp_path: Path) -> None:
         "dev/roles/web.yml": "vars: {y: 2}",
         "prod/roles/web.yml": "hosts: [p1, shared]",
     }
-    dev = stage(tmp_path, files)
+    dev = load_files(tmp_path, files)
     assert dev.roles["web"].hosts == ("shared",)
     assert dev.roles["web"].desc == "Web"
     assert list(dev.hosts) == ["bastion", "shared", "d1"]
     assert dev.hosts["bastion"].connect.address == "10.8.8.8"
     assert dev.hosts["bastion"].connect.user == "root"
-    prod = stage(tmp_path, files, "prod")
+    prod = load_files(tmp_path, files, "prod")
     assert prod.roles["web"].hosts == ("p1", "shared")
     assert prod.roles["web"].primary == "shared"
     assert prod.roles["db"].hosts == ("d1",)
@@ -239,10 +255,10 @@ def test_common_is_beneath_every_stage(tmp_path: Path) -> None:
 
 def test_the_roles_a_host_claims_in_its_stage_replace_those_in_common(tmp_path: Path) -> None:
     files = {"common/hosts/h.yml": "roles: [web]", "dev/hosts/h.yml": "roles: []", "prod/": ""}
-    assert stage(tmp_path, files).hosts["h"].roles == ()
-    assert stage(tmp_path, files, "prod").hosts["h"].roles == ("web",)
+    assert load_files(tmp_path, files).hosts["h"].roles == ()
+    assert load_files(tmp_path, files, "prod").hosts["h"].roles == ("web",)
 
 
 def test_an_empty_stage_has_no_hosts_and_no_error(tmp_path: Path) -> None:
-    got = stage(tmp_path, {"dev/": ""})
+    got = load_files(tmp_path, {"dev/": ""})
     assert (got.hosts, got.roles) == ({}, {})

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.inventory.limit import select, split
-from orchestrator.model.host import Connect, Host, Role, Stage
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.inventory.limit import select_hosts, split_terms
+from orchestrator.model.host import ConnectionOptions, Host, Role, Stage
 
-MARK = Mark("f", 1, 1)
+MARK = SourcePosition("f", 1, 1)
 HOSTS = ("web1", "web2", "web3", "Db1.example.net", "db2.example.net", "::1", "42", "api")
 ROLES = {
     "web": ("web3", "web1", "web2"),
@@ -21,23 +21,25 @@ ROLES = {
 }
 
 
-def make() -> Stage:
-    hosts = {n: Host(n, Connect(n, 2222 if n == "::1" else None), (), (), MARK) for n in HOSTS}
+def make_stage() -> Stage:
+    hosts = {
+        n: Host(n, ConnectionOptions(n, 2222 if n == "::1" else None), (), (), MARK) for n in HOSTS
+    }
     roles = {n: Role(n, h, h[0] if h else None, MARK) for n, h in ROLES.items()}
     return Stage("dev", "inventories/dev", hosts, roles)
 
 
-STAGE = make()
+STAGE = make_stage()
 
 
-def names(limit: str | None) -> list[str]:
-    return [host.name for host in select(STAGE, limit)]
+def matching_names(limit: str | None) -> list[str]:
+    return [host.name for host in select_hosts(STAGE, limit)]
 
 
-def refused(limit: str) -> Problem:
+def refused_limit(limit: str) -> Diagnostic:
     with pytest.raises(DefinitionError) as caught:
-        select(STAGE, limit)
-    (problem,) = caught.value.problems
+        select_hosts(STAGE, limit)
+    (problem,) = caught.value.diagnostics
     return problem
 
 
@@ -111,21 +113,21 @@ def refused(limit: str) -> Problem:
 )
 def test_limits_mean_what_is_documented(limit: str | None, expected: list[str] | None) -> None:
     if expected is None:
-        assert refused(str(limit))
+        assert refused_limit(str(limit))
     else:
-        assert names(limit) == expected
+        assert matching_names(limit) == expected
 
 
 @pytest.mark.parametrize("limit", ["", " ", "\t"])
 def test_an_empty_limit_is_an_error_and_never_everything(limit: str) -> None:
-    problem = refused(limit)
-    assert problem.what == "the limit is empty"
+    problem = refused_limit(limit)
+    assert problem.message == "the limit is empty"
     assert "every host" in problem.hint
 
 
 @pytest.mark.parametrize("limit", ["web:", ":web", "web::db", "web,", "web:!", "web:&", "!", ","])
 def test_an_empty_term_is_an_error(limit: str) -> None:
-    assert "empty term" in refused(limit).what
+    assert "empty term" in refused_limit(limit).message
 
 
 @pytest.mark.parametrize(
@@ -165,8 +167,8 @@ def test_an_empty_term_is_an_error(limit: str) -> None:
 def test_a_term_that_means_nothing_is_an_error_with_the_nearest(
     limit: str, term: str, hint: str
 ) -> None:
-    problem = refused(limit)
-    assert f"'{term}'" in problem.what
+    problem = refused_limit(limit)
+    assert f"'{term}'" in problem.message
     assert hint in problem.hint
 
 
@@ -175,23 +177,25 @@ def test_a_term_that_means_nothing_is_an_error_with_the_nearest(
     ["~(", "web[3:1]x", "web[3-1]", "web[1-3/0]", "web[1-a/2]", "web[1-010]", "@/no/such/file"],
 )
 def test_a_term_that_cannot_be_read_is_an_error(limit: str) -> None:
-    assert refused(limit).what
+    assert refused_limit(limit).message
 
 
 @pytest.mark.parametrize("limit", ["web:&db", "web:!web", "empty", "web:&empty"])
 def test_no_host_left_is_an_error(limit: str) -> None:
-    assert "leaves no host" in refused(limit).what
+    assert "leaves no host" in refused_limit(limit).message
 
 
 def test_an_index_that_may_be_a_name_of_another_host_is_asked_about() -> None:
     """``web[2]`` is web2 to those who know clush, and the role's third host to others."""
-    hosts = {n: Host(n, Connect(n), (), (), MARK) for n in ("web1", "web2", "web3", "web4")}
+    hosts = {
+        n: Host(n, ConnectionOptions(n), (), (), MARK) for n in ("web1", "web2", "web3", "web4")
+    }
     roles = {"web": Role("web", ("web1", "web2", "web3", "web4"), "web1", MARK)}
     stage = Stage("dev", "p", hosts, roles)
     with pytest.raises(DefinitionError) as caught:
-        select(stage, "web[2]")
-    (problem,) = caught.value.problems
-    assert problem.what == "'web[2]' in the limit may be 'web2', or web3"
+        select_hosts(stage, "web[2]")
+    (problem,) = caught.value.diagnostics
+    assert problem.message == "'web[2]' in the limit may be 'web2', or web3"
     assert problem.hint == "write web2, or web[2:2] for the role's host"
     for limit, host in (
         ("web2", "web2"),
@@ -199,21 +203,21 @@ def test_an_index_that_may_be_a_name_of_another_host_is_asked_about() -> None:
         ("web[0]", "web1"),
         ("web[4]", "web4"),
     ):
-        assert [one.name for one in select(stage, limit)] == [host]
+        assert [one.name for one in select_hosts(stage, limit)] == [host]
 
 
 def test_a_stage_without_hosts_is_an_error() -> None:
     with pytest.raises(DefinitionError, match="has no hosts"):
-        select(Stage("dev", "p", {}, {}), None)
+        select_hosts(Stage("dev", "p", {}, {}), None)
 
 
 def test_a_file_has_a_limit_on_each_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("l").write_text("# failed\r\nweb1  # why\n\n  db:&eu\n")
-    assert names("@l") == ["web1", "Db1.example.net"]
-    assert names("web:!@l") == ["web2", "web3"]
+    assert matching_names("@l") == ["web1", "Db1.example.net"]
+    assert matching_names("web:!@l") == ["web2", "web3"]
     Path("l").write_text("web1\nwbe\n")
-    assert refused("@l").mark == Mark("l", 2, 1)
+    assert refused_limit("@l").mark == SourcePosition("l", 2, 1)
 
 
 def test_an_empty_file_or_one_that_names_itself_is_an_error(
@@ -221,11 +225,11 @@ def test_an_empty_file_or_one_that_names_itself_is_an_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("l").write_text("# nobody\n\n")
-    assert "is empty" in refused("@l").what
+    assert "is empty" in refused_limit("@l").message
     Path("l").write_text("@l\n")
-    assert "names itself" in refused("@l").what
+    assert "names itself" in refused_limit("@l").message
     Path("l").write_bytes(b"\xff")
-    assert "UTF-8" in refused("@l").what
+    assert "UTF-8" in refused_limit("@l").message
 
 
 ATOMS: dict[str, set[str]] = {
@@ -257,23 +261,23 @@ def test_a_limit_is_set_algebra_whatever_the_order(
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     limit = between.join(sign + atom for sign, atom in shuffled)
     if expected:
-        assert names(limit) == [host for host in HOSTS if host in expected]
+        assert matching_names(limit) == [host for host in HOSTS if host in expected]
     else:
-        assert "leaves no host" in refused(limit).what
+        assert "leaves no host" in refused_limit(limit).message
 
 
 @given(st.text("web1:,&![]*~@ #-", max_size=12))
 def test_no_text_is_a_crash_or_widens_to_nothing(limit: str) -> None:
     assume("@" not in limit)
     try:
-        assert select(STAGE, limit)
+        assert select_hosts(STAGE, limit)
     except DefinitionError as error:
-        assert error.problems[0].what
+        assert error.diagnostics[0].message
 
 
 @given(st.text(":,[]12ab!&", max_size=20))
 def test_splitting_loses_no_character_but_separators_and_blanks(text: str) -> None:
-    kept = "".join(split(text))
+    kept = "".join(split_terms(text))
     assert [c for c in kept if c not in ":,"] == [c for c in text if c not in ":,"]
 
 
@@ -294,5 +298,5 @@ def test_those_that_did_not_complete_are_a_term_like_any_other(
     monkeypatch.chdir(tmp_path)
     Path("failed").write_text("web2\n")
     Path("limits").write_text("@failed  # again\n!web1\n")
-    found = select(STAGE, limit, lambda: ("api", "gone", "web1"))
+    found = select_hosts(STAGE, limit, lambda: ("api", "gone", "web1"))
     assert [host.name for host in found] == hosts

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.inventory.hostnames import BadNameError, expand, read_host
-from orchestrator.inventory.limit import split
-from orchestrator.model.host_folding import fold
+from orchestrator.inventory.hostnames import InvalidHostNameError, expand_ranges, parse_host_spec
+from orchestrator.inventory.limit import split_terms
+from orchestrator.model.host_folding import fold_hostnames
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ from orchestrator.model.host_folding import fold
     ],
 )
 def test_ranges_include_both_ends_and_keep_the_padding(text: str, names: list[str]) -> None:
-    assert list(expand(text)) == names
+    assert list(expand_ranges(text)) == names
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_ranges_include_both_ends_and_keep_the_padding(text: str, names: list[st
     ],
 )
 def test_what_is_no_sensible_range_is_refused(text: str) -> None:
-    with pytest.raises(BadNameError):
-        expand(text)
+    with pytest.raises(InvalidHostNameError):
+        expand_ranges(text)
 
 
 @given(
@@ -97,14 +97,16 @@ def test_what_is_no_sensible_range_is_refused(text: str) -> None:
 )
 def test_what_orch_prints_of_many_hosts_is_read_again(parts: list[tuple[str, int, int]]) -> None:
     names = {f"{base}{number:0{width}}.x" for base, number, width in parts}
-    read = [name for term in split(fold(sorted(names))) for name in expand(term)]
+    read = [
+        name for term in split_terms(fold_hostnames(sorted(names))) for name in expand_ranges(term)
+    ]
     assert sorted(read) == sorted(names)
 
 
 @given(st.integers(0, 2000), st.integers(0, 300), st.integers(1, 6), st.integers(1, 5))
 def test_a_range_counts_like_counting(first: int, more: int, step: int, width: int) -> None:
     low, high = f"{first:0{width}}", f"{first + more:0{width}}"
-    names = expand(f"n[{low}:{high}:{step}]x")
+    names = expand_ranges(f"n[{low}:{high}:{step}]x")
     assert [int(name[1:-1]) for name in names] == list(range(first, first + more + 1, step))
     if low[0] == "0" and len(low) > 1:
         assert {len(name) for name in names} == {
@@ -134,7 +136,7 @@ def test_a_range_counts_like_counting(first: int, more: int, step: int, width: i
 def test_hosts_are_user_name_and_port(
     text: str, names: tuple[str, ...], user: str | None, port: int | None
 ) -> None:
-    written = read_host(text)
+    written = parse_host_spec(text)
     assert (written.names, written.user, written.port) == (names, user, port)
 
 
@@ -178,5 +180,5 @@ def test_hosts_are_user_name_and_port(
     ],
 )
 def test_what_is_no_host_is_refused(text: str) -> None:
-    with pytest.raises(BadNameError):
-        read_host(text)
+    with pytest.raises(InvalidHostNameError):
+        parse_host_spec(text)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from .project import place, problem, stage
+from .project import load_files, only_problem, position_text
 
 
 def test_a_role_of_roles_has_all_their_hosts_once(tmp_path: Path) -> None:
-    got = stage(
+    got = load_files(
         tmp_path,
         {"dev/roles.yml": "site: {hosts: [x], roles: [web, api]}\nweb: [w1, w2]\napi: [w2, a1]\n"},
     )
@@ -18,7 +18,7 @@ def test_a_role_of_roles_has_all_their_hosts_once(tmp_path: Path) -> None:
 
 
 def test_a_host_may_claim_roles_and_makes_them_by_that(tmp_path: Path) -> None:
-    got = stage(
+    got = load_files(
         tmp_path,
         {
             "dev/hosts/h1.yml": "roles: [web, new]",
@@ -32,25 +32,27 @@ def test_a_host_may_claim_roles_and_makes_them_by_that(tmp_path: Path) -> None:
 
 
 def test_an_unknown_role_in_a_role_names_the_nearest(tmp_path: Path) -> None:
-    found = problem(tmp_path, {"dev/roles.yml": "site:\n  roles: [wep]\nweb: [a]\n"})
+    found = only_problem(tmp_path, {"dev/roles.yml": "site:\n  roles: [wep]\nweb: [a]\n"})
     assert found.hint == "did you mean 'web'?"
-    assert place(found) == "dev/roles.yml:2:11"
+    assert position_text(found) == "dev/roles.yml:2:11"
 
 
 def test_roles_in_a_circle_are_told_as_a_circle(tmp_path: Path) -> None:
-    found = problem(
+    found = only_problem(
         tmp_path, {"dev/roles.yml": "a: {roles: [b]}\nb: {roles: [c]}\nc: {roles: [a]}"}
     )
-    assert "holds itself" in found.what
-    steps = found.what.partition(": ")[2].split(" > ")
+    assert "holds itself" in found.message
+    steps = found.message.partition(": ")[2].split(" > ")
     assert steps[0] == steps[-1]
     assert {*itertools.pairwise(steps)} == {("a", "b"), ("b", "c"), ("c", "a")}
-    assert "holds itself" in problem(tmp_path / "2", {"dev/roles.yml": "a: {roles: [a]}"}).what
+    assert (
+        "holds itself" in only_problem(tmp_path / "2", {"dev/roles.yml": "a: {roles: [a]}"}).message
+    )
 
 
 def test_the_primary_is_the_first_unless_it_is_named(tmp_path: Path) -> None:
     text = "web: {hosts: [a, b]}\ndb: {hosts: [a, b], primary: B}\nnone: []\nempty:\n"
-    got = stage(tmp_path, {"dev/roles.yml": text})
+    got = load_files(tmp_path, {"dev/roles.yml": text})
     assert got.roles["web"].primary == "a"
     assert got.roles["db"].primary == "b"
     assert got.roles["none"].primary is None
@@ -58,29 +60,29 @@ def test_the_primary_is_the_first_unless_it_is_named(tmp_path: Path) -> None:
 
 
 def test_a_primary_outside_its_role_is_an_error(tmp_path: Path) -> None:
-    found = problem(
+    found = only_problem(
         tmp_path, {"dev/roles.yml": "db:\n  hosts: [db1, db2]\n  primary: db3\nx: [db3]\n"}
     )
-    assert "db3" in found.what
-    assert place(found) == "dev/roles.yml:3:12"
+    assert "db3" in found.message
+    assert position_text(found) == "dev/roles.yml:3:12"
 
 
 @pytest.mark.parametrize(
     "name", ["all", "-x", "a:b", "a b", "'a,b'", "'!a'", "'&a'", "'*'", "'a[1]'", "''"]
 )
 def test_what_cannot_name_a_role_is_refused(tmp_path: Path, name: str) -> None:
-    assert "cannot name a role" in problem(tmp_path, {"dev/roles.yml": f"{name}: [x]"}).what
+    assert "cannot name a role" in only_problem(tmp_path, {"dev/roles.yml": f"{name}: [x]"}).message
 
 
 @pytest.mark.parametrize(
     "body", ["text", "42", "true", "{host: [a]}", "{hosts: }", "{hosts: {a: 1}}"]
 )
 def test_a_role_of_another_shape_is_refused(tmp_path: Path, body: str) -> None:
-    assert place(problem(tmp_path, {"dev/roles.yml": f"web: {body}"})).startswith(
+    assert position_text(only_problem(tmp_path, {"dev/roles.yml": f"web: {body}"})).startswith(
         "dev/roles.yml:1:"
     )
 
 
 def test_a_host_and_a_role_of_one_name_are_noted(tmp_path: Path) -> None:
-    got = stage(tmp_path, {"dev/roles.yml": "db: [db]"})
+    got = load_files(tmp_path, {"dev/roles.yml": "db: [db]"})
     assert "means both" in got.notes[0][0]

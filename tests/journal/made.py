@@ -12,13 +12,13 @@ from orchestrator.model.event import (
     StepOutput,
     StepStarted,
 )
-from orchestrator.model.step_result import Captured, Outcome, Row, Status
+from orchestrator.model.step_result import CapturedOutput, HostSummary, Status, StepResult
 
 NOW = 1795436531.25
 RUN = "20261123140211-ab12"
 
 
-def started(
+def run_started(
     run: str = RUN,
     stage: str = "dev",
     *,
@@ -31,26 +31,28 @@ def started(
     return RunStarted(time, run, stage, tasks, hosts, apps=apps or {}, within=within)
 
 
-def begun(host: str, step: int = 1, app: str | None = None, name: str = "uname -a") -> StepStarted:
+def step_started(
+    host: str, step: int = 1, app: str | None = None, name: str = "uname -a"
+) -> StepStarted:
     return StepStarted(NOW, app, task="uname", step=step, name=name, host=host)
 
 
-def printed(
+def step_printed(
     host: str, data: bytes, stream: str = "stdout", step: int = 1, app: str | None = None
 ) -> StepOutput:
     return StepOutput(NOW, app, task="uname", step=step, host=host, stream=stream, data=data)
 
 
-def ended(
+def step_finished(
     host: str, status: Status = Status.OK, step: int = 1, app: str | None = None, reason: str = ""
 ) -> StepFinished:
-    end = Outcome(
-        status, int(status is Status.FAILED), Captured(b"kept"), seconds=0.03, reason=reason
+    end = StepResult(
+        status, int(status is Status.FAILED), CapturedOutput(b"kept"), seconds=0.03, reason=reason
     )
     return StepFinished(NOW, app, task="uname", step=step, name="uname -a", host=host, outcome=end)
 
 
-def through(
+def task_finished(
     host: str,
     status: Status = Status.OK,
     app: str | None = None,
@@ -58,9 +60,11 @@ def through(
     task: str = "uname",
     last: bool = True,
 ) -> HostFinished:
-    return HostFinished(NOW, app, task=task, host=host, outcome=Outcome(status), last=last)
+    return HostFinished(NOW, app, task=task, host=host, outcome=StepResult(status), last=last)
 
 
-def finished(**states: Status) -> RunFinished:
-    rows = tuple(Row(host, None, status, "why", roles=("web",)) for host, status in states.items())
+def run_finished(**states: Status) -> RunFinished:
+    rows = tuple(
+        HostSummary(host, None, status, "why", roles=("web",)) for host, status in states.items()
+    )
     return RunFinished(NOW + 2, 2.0, 1, rows, "/log")

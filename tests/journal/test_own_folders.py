@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.journal.run_dirs import check_private, make_folder
+from orchestrator.journal.run_dirs import check_private, make_run_folder
 from orchestrator.journal.run_history import last_run
 from tests.journal.made import RUN
-from tests.projects import Project
+from tests.projects import OrchProject
 
 OTHER = 7  # a user who is not the tester; nothing runs as them
 
 
-def mode(path: Path) -> int:
+def file_mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
@@ -29,9 +29,9 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_all_of_it_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    folder = make_folder(tmp_path, RUN, {})
+    folder = make_run_folder(tmp_path, RUN, {})
     for path in (folder, folder.parent, folder.parent.parent):
-        assert mode(path) == 0o700
+        assert file_mode(path) == 0o700
 
 
 def test_so_is_what_stands_in_the_users_state(tmp_path: Path, umask: int) -> None:
@@ -39,13 +39,13 @@ def test_so_is_what_stands_in_the_users_state(tmp_path: Path, umask: int) -> Non
     state = tmp_path / "state"
     state.mkdir()
     state.chmod(0o755)
-    folder = make_folder(tmp_path, RUN, {"XDG_STATE_HOME": str(state)})
+    folder = make_run_folder(tmp_path, RUN, {"XDG_STATE_HOME": str(state)})
     assert folder.is_relative_to(state / "orch")
     for path in (folder, *folder.parents):
         if path == state:
             break
-        assert mode(path) == 0o700
-    assert mode(state) == 0o755, "it is not orch's"
+        assert file_mode(path) == 0o700
+    assert file_mode(state) == 0o755, "it is not orch's"
 
 
 @pytest.mark.parametrize("before", [0o755, 0o750, 0o700, 0o500])
@@ -54,7 +54,7 @@ def test_one_that_others_could_read_is_no_more(tmp_path: Path, before: int) -> N
     folder.mkdir()
     folder.chmod(before)
     check_private(tmp_path, {})
-    assert mode(folder) == 0o700
+    assert file_mode(folder) == 0o700
 
 
 @pytest.mark.parametrize("before", [0o777, 0o775, 0o722, 0o1777])
@@ -64,12 +64,12 @@ def test_one_that_others_can_write_to_is_refused(tmp_path: Path, before: int) ->
     folder.chmod(before)
     for attempt in (
         lambda: check_private(tmp_path, {}),
-        lambda: make_folder(tmp_path, RUN, {}),
+        lambda: make_run_folder(tmp_path, RUN, {}),
         lambda: last_run(tmp_path, {}),
     ):
         with pytest.raises(DefinitionError, match="can be written by others") as error:
             attempt()
-        assert f"chmod go-w {folder}" in error.value.problems[0].hint
+        assert f"chmod go-w {folder}" in error.value.diagnostics[0].hint
     assert list(folder.iterdir()) == []
 
 
@@ -84,7 +84,7 @@ def test_one_that_belongs_to_another_user_is_refused(tmp_path: Path, linked: boo
     for attempt in (lambda: check_private(tmp_path, {}), lambda: last_run(tmp_path, {})):
         with pytest.raises(DefinitionError, match=r"\.orch belongs to another user") as error:
             attempt()
-        assert "chown -R" in error.value.problems[0].hint
+        assert "chown -R" in error.value.diagnostics[0].hint
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a link can be given away by root only")
@@ -99,9 +99,9 @@ def test_a_link_that_another_user_made_is_refused(tmp_path: Path) -> None:
 def test_a_link_of_ones_own_is_fine_and_what_it_leads_to_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir(mode=0o755)
     (tmp_path / ".orch").symlink_to("scratch")
-    folder = make_folder(tmp_path, RUN, {})
-    assert mode(tmp_path / "scratch") == 0o755
-    assert mode(folder) == 0o700
+    folder = make_run_folder(tmp_path, RUN, {})
+    assert file_mode(tmp_path / "scratch") == 0o755
+    assert file_mode(folder) == 0o700
 
 
 def test_the_state_of_a_project_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_the_state_of_a_project_that_others_can_write_to_is_refused(tmp_path: Pa
         check_private(tmp_path, {"XDG_STATE_HOME": str(state)})
 
 
-def test_a_run_ends_with_what_to_type_before_anything_is_contacted(project: Project) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": "steps: [{run: touch ~/ran}]"})
+def test_a_run_ends_with_what_to_type_before_anything_is_contacted(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": "steps: [{run: touch ~/ran}]"})
     folder = project.root / ".orch"
     folder.mkdir()
     folder.chmod(0o777)

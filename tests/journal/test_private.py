@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 
-def mode(path: Path) -> int:
+def file_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
 @pytest.fixture
-def one(project: Project) -> Project:
-    return project.sandbox("a1").write({"tasks/t.yml": "steps: [{run: 'true'}]"})
+def one(project: OrchProject) -> OrchProject:
+    return project.add_sandbox_stage("a1").write({"tasks/t.yml": "steps: [{run: 'true'}]"})
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o277])
-def test_folders_are_private_whatever_the_umask(one: Project, umask: int) -> None:
+def test_folders_are_private_whatever_the_umask(one: OrchProject, umask: int) -> None:
     before = os.umask(umask)
     try:
         done = one.orch("-s", "dev", "run", "t")
@@ -30,10 +30,10 @@ def test_folders_are_private_whatever_the_umask(one: Project, umask: int) -> Non
     assert done.code == 0, done.err
     top = one.root / ".orch"
     (run,) = (top / "runs").iterdir()
-    assert [mode(folder) for folder in (top, top / "runs", run)] == [0o700] * 3
+    assert [file_mode(folder) for folder in (top, top / "runs", run)] == [0o700] * 3
 
 
-def test_one_that_others_can_write_to_is_refused(one: Project) -> None:
+def test_one_that_others_can_write_to_is_refused(one: OrchProject) -> None:
     top = one.root / ".orch"
     top.mkdir()
     for bad in (0o770, 0o707, 0o722):
@@ -48,7 +48,7 @@ def test_one_that_others_can_write_to_is_refused(one: Project) -> None:
     assert one.orch("-s", "dev", "run", "t").code == 0
 
 
-def test_one_of_another_user_is_refused(one: Project) -> None:
+def test_one_of_another_user_is_refused(one: OrchProject) -> None:
     top = one.root / ".orch"
     top.mkdir(mode=0o700)
     os.chown(top, 12345, -1)

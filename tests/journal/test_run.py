@@ -6,16 +6,25 @@ import sys
 import textwrap
 from pathlib import Path
 
-from orchestrator.journal.journal import Journal
+from orchestrator.journal.journal import RunJournal
 from orchestrator.journal.run_history import last_run
-from orchestrator.model.event import Event, StepOutput
+from orchestrator.model.event import RunEvent, StepOutput
 from orchestrator.model.step_result import Status
-from tests.journal.made import NOW, RUN, begun, ended, finished, printed, started, through
+from tests.journal.made import (
+    NOW,
+    RUN,
+    run_finished,
+    run_started,
+    step_finished,
+    step_printed,
+    step_started,
+    task_finished,
+)
 
 
-def keep(root: Path, *events: Event, keep: int = 50) -> tuple[Path, list[str]]:
+def keep_events(root: Path, *events: RunEvent, keep: int = 50) -> tuple[Path, list[str]]:
     warnings: list[str] = []
-    journal = Journal(root, {}, warnings.append, keep)
+    journal = RunJournal(root, {}, warnings.append, keep)
     for event in events:
         journal(event)
     journal.close()
@@ -23,15 +32,20 @@ def keep(root: Path, *events: Event, keep: int = 50) -> tuple[Path, list[str]]:
     return journal.folder, warnings
 
 
-def failed(root: Path) -> tuple[str, ...]:
+def failed_hosts(root: Path) -> tuple[str, ...]:
     last = last_run(root, {})
     assert last is not None
     return last.failed
 
 
 def test_a_run_leaves_its_record_its_events_and_the_hosts_logs(tmp_path: Path) -> None:
-    folder, warnings = keep(
-        tmp_path, started(), begun("a"), printed("a", b"Linux\n"), ended("a"), finished(a=Status.OK)
+    folder, warnings = keep_events(
+        tmp_path,
+        run_started(),
+        step_started("a"),
+        step_printed("a", b"Linux\n"),
+        step_finished("a"),
+        run_finished(a=Status.OK),
     )
     assert sorted(path.name for path in folder.iterdir()) == ["a.log", "events.jsonl", "run.json"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
@@ -40,7 +54,7 @@ def test_a_run_leaves_its_record_its_events_and_the_hosts_logs(tmp_path: Path) -
 
 
 def test_the_record_says_what_ran_and_how_each_host_ended(tmp_path: Path) -> None:
-    folder, _ = keep(tmp_path, started(), finished(a=Status.FAILED, b=Status.OK))
+    folder, _ = keep_events(tmp_path, run_started(), run_finished(a=Status.FAILED, b=Status.OK))
     found = json.loads((folder / "run.json").read_text())
     assert found["run"] == RUN
     assert (found["stage"], found["tasks"], found["check"]) == ("dev", ["uname"], False)
@@ -49,24 +63,24 @@ def test_the_record_says_what_ran_and_how_each_host_ended(tmp_path: Path) -> Non
         ("a", "failed", "why"),
         ("b", "ok", "why"),
     ]
-    assert failed(tmp_path) == ("a",)
+    assert failed_hosts(tmp_path) == ("a",)
 
 
 def test_a_run_that_broke_off_is_on_record_but_not_as_finished(tmp_path: Path) -> None:
-    keep(tmp_path, started("20260101000000-aaaa"), finished(a=Status.FAILED))
-    folder, _ = keep(tmp_path, started(), begun("a"))
+    keep_events(tmp_path, run_started("20260101000000-aaaa"), run_finished(a=Status.FAILED))
+    folder, _ = keep_events(tmp_path, run_started(), step_started("a"))
     assert "rows" not in json.loads((folder / "run.json").read_text())
-    assert failed(tmp_path) == ("a", "b")
+    assert failed_hosts(tmp_path) == ("a", "b")
 
 
 def test_events_are_one_object_a_line_without_what_the_hosts_printed(tmp_path: Path) -> None:
-    folder, _ = keep(
+    folder, _ = keep_events(
         tmp_path,
-        started(),
-        begun("a"),
-        printed("a", b"x" * 9),
-        ended("a", Status.FAILED, reason="a\u2028b"),
-        finished(a=Status.OK),
+        run_started(),
+        step_started("a"),
+        step_printed("a", b"x" * 9),
+        step_finished("a", Status.FAILED, reason="a\u2028b"),
+        run_finished(a=Status.OK),
     )
     found = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in found] == [
@@ -81,9 +95,15 @@ def test_events_are_one_object_a_line_without_what_the_hosts_printed(tmp_path: P
 
 
 def test_each_event_is_written_when_the_call_with_it_returns(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, {}, print)
+    journal = RunJournal(tmp_path, {}, print)
     expected = []
-    for event in (started(), begun("a"), printed("a", b"half a li"), ended("a"), through("a")):
+    for event in (
+        run_started(),
+        step_started("a"),
+        step_printed("a", b"half a li"),
+        step_finished("a"),
+        task_finished("a"),
+    ):
         journal(event)
         assert journal.folder
         if isinstance(event, StepOutput):
@@ -96,7 +116,7 @@ def test_each_event_is_written_when_the_call_with_it_returns(tmp_path: Path) -> 
 
 
 def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
-    folder, done = limited(
+    folder, done = run_limited(
         tmp_path,
         """
         size = lambda: (journal.folder / "events.jsonl").stat().st_size
@@ -114,11 +134,11 @@ def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) 
         "run_started",
         "host_finished",
     ]
-    assert failed(tmp_path) == ("b",)
+    assert failed_hosts(tmp_path) == ("b",)
 
 
 def test_where_an_event_cannot_be_written_the_hosts_log_is(tmp_path: Path) -> None:
-    folder, _ = limited(
+    folder, _ = run_limited(
         tmp_path,
         """
         journal(started())
@@ -136,7 +156,9 @@ def test_where_an_event_cannot_be_written_the_hosts_log_is(tmp_path: Path) -> No
 
 def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
     for day in range(1, 6):
-        folder, _ = keep(tmp_path, started(f"2020010{day}000000-aaaa"), finished(), keep=2)
+        folder, _ = keep_events(
+            tmp_path, run_started(f"2020010{day}000000-aaaa"), run_finished(), keep=2
+        )
     left = sorted(path.name for path in folder.parent.iterdir())
     assert left == ["20200104000000-aaaa", "20200105000000-aaaa"]
 
@@ -144,8 +166,14 @@ def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path: Path) -> None:
     (tmp_path / ".orch").write_text("in the way")
     warnings: list[str] = []
-    journal = Journal(tmp_path, {}, warnings.append)
-    for event in (started(), begun("a"), printed("a", b"x"), ended("a"), finished(a=Status.OK)):
+    journal = RunJournal(tmp_path, {}, warnings.append)
+    for event in (
+        run_started(),
+        step_started("a"),
+        step_printed("a", b"x"),
+        step_finished("a"),
+        run_finished(a=Status.OK),
+    ):
         journal(event)
     journal.close()
     assert journal.folder is None
@@ -154,7 +182,7 @@ def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path:
 
 
 def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
-    folder, done = limited(
+    folder, done = run_limited(
         tmp_path,
         """
         full(20_000)
@@ -170,10 +198,10 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
     assert done.stdout.count("WARN") == 1
     assert "File too large" in done.stdout
     assert b"still kept" in (folder / "b.log").read_bytes()
-    assert failed(tmp_path) == ("a",)
+    assert failed_hosts(tmp_path) == ("a",)
 
 
-def limited(tmp_path: Path, text: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def run_limited(tmp_path: Path, text: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """Journal in a process of its own, in which ``full(BYTES)`` limits what a file may have: it
     stands in for a full disk, as both are an OSError on write."""
     code = f"""
@@ -197,11 +225,11 @@ journal.close()
 
 def test_a_folder_that_vanishes_during_the_run_is_told_once(tmp_path: Path) -> None:
     warnings: list[str] = []
-    journal = Journal(tmp_path, {}, warnings.append)
-    journal(started())
+    journal = RunJournal(tmp_path, {}, warnings.append)
+    journal(run_started())
     assert journal.folder
     shutil.rmtree(journal.folder)
-    journal(printed("a", b"x"))
-    journal(finished(a=Status.OK))
+    journal(step_printed("a", b"x"))
+    journal(run_finished(a=Status.OK))
     journal.close()
     assert len(warnings) == 1

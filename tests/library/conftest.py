@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.library.machine import Machine
-from tests.library.private import inside
+from tests.library.machine import ShellMachine
+from tests.library.private import run_inside_copy
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> ShellMachine:
     root = tmp_path / "root"
     root.mkdir()
-    return Machine(request.param, root)
+    return ShellMachine(request.param, root)
 
 
 @pytest.fixture
-def private(machine: Machine) -> Iterator[Machine]:
+def private(machine: ShellMachine) -> Iterator[ShellMachine]:
     """A machine that is a private copy of this one: users, packages and all."""
-    with inside(machine):
+    with run_inside_copy(machine):
         yield machine

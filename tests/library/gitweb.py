@@ -14,37 +14,37 @@ from urllib.parse import quote
 
 
 @dataclass
-class GitWeb:
+class GitWebServer:
     """Serves the repositories below ``root``. ``refused`` are the requests that had none of the
     ``users``' names and passwords, by their path; those without any are not among them."""
 
     root: Path
     users: dict[str, str]
     port: int = 0
-    refused: list[str] = field(default_factory=list)
+    refused_requests: list[str] = field(default_factory=list)
 
     def url(self, repo: str, user: str = "", password: str = "") -> str:
         who = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
         return f"http://{who}127.0.0.1:{self.port}/{repo}"
 
-    def lets_in(self, path: str, header: str | None) -> bool:
+    def is_allowed(self, path: str, header: str | None) -> bool:
         if header is None:
             return False
         name, _, password = base64.b64decode(header.split()[1]).decode().partition(":")
         if self.users.get(name) == password:
             return True
-        self.refused.append(path)
+        self.refused_requests.append(path)
         return False
 
 
 @contextmanager
-def serving(root: Path, **users: str) -> Iterator[GitWeb]:
+def serve_git(root: Path, **users: str) -> Iterator[GitWebServer]:
     """A server on a free port of loopback, gone afterwards."""
-    web = GitWeb(root, users)
+    web = GitWebServer(root, users)
 
-    class Handler(BaseHTTPRequestHandler):
+    class GitRequestHandler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            if not web.lets_in(self.path, self.headers["Authorization"]):
+            if not web.is_allowed(self.path, self.headers["Authorization"]):
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="it"')
                 self.send_header("Content-Length", "0")
@@ -91,7 +91,7 @@ def serving(root: Path, **users: str) -> Iterator[GitWeb]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), GitRequestHandler)
     web.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -14,17 +14,17 @@ from typing import Any
 import yaml
 
 from orchestrator import playbook
-from orchestrator.errors import Exit
-from orchestrator.executor import Cancel, Options, run
-from orchestrator.inventory.stage_loader import load as load_stage
-from orchestrator.model.event import Event, StepFinished
-from orchestrator.model.step_result import Outcome
-from orchestrator.planner.plan_builder import build
-from orchestrator.planner.request import Ask
+from orchestrator.errors import ExitCode
+from orchestrator.executor import CancelToken, RunOptions, execute_plan
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.model.event import RunEvent, StepFinished
+from orchestrator.model.step_result import StepResult
+from orchestrator.planner.plan_builder import build_plan
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
 from orchestrator.transports.local import LocalConnection
 
-ODD = [
+ODD_NAMES = [
     "plain",
     "with space",
     "it's",
@@ -46,7 +46,7 @@ ODD = [
 
 
 @dataclass
-class Machine:
+class ShellMachine:
     """``shell``: dash, bash or busybox; the last one has busybox's tools first in its PATH.
 
     ``root`` is a new folder for the test's files, ``home`` the home folder of the session.
@@ -55,9 +55,9 @@ class Machine:
     shell: str
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
-    within: tuple[str, ...] = ()
+    wrapper: tuple[str, ...] = ()
     """The words before a command that make it run somewhere else (private.py)."""
-    watched: tuple[Path, ...] = ()
+    watched_paths: tuple[Path, ...] = ()
     """What a check must leave alone, beside ``root``."""
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Machine:
     def home(self) -> Path:
         return Path(self.environment["HOME"])
 
-    def go(
+    def run_steps(
         self,
         steps: Sequence[Any],
         *,
@@ -90,7 +90,7 @@ class Machine:
         files: Mapping[str, str] | None = None,
         variables: Mapping[str, Any] | None = None,
         run_id: str = "r",
-    ) -> Run:
+    ) -> MachineRun:
         """Run these steps as one task: ``{"link": {"path": …, "to": …}}`` and so on.
 
         ``files`` are written into ``tasks/`` (modules of the test's own, templates).
@@ -105,63 +105,65 @@ class Machine:
         text = yaml.safe_dump({"steps": list(steps)}, allow_unicode=True, sort_keys=False)
         for name, content in {"it.yml": text, **(files or {})}.items():
             (project / "tasks" / name).write_text(content)
-        loaded = playbook.load(project, ["it"])
-        there = load_stage(project, "dev")
-        ask = Ask(
-            there,
-            tuple(there.hosts.values()),
-            (playbook.Request("it"),),
+        loaded = playbook.load_tasks(project, ["it"])
+        context = load_stage(project, "dev")
+        ask = PlanRequest(
+            context,
+            tuple(context.hosts.values()),
+            (playbook.TaskRequest("it"),),
             loaded.by_name,
             run_view(run_id, "tester", 0.0),
-            check=check,
-            diff=diff,
+            check_mode=check,
+            show_diff=diff,
         )
-        events: list[Event] = []
-        connection = LocalConnection(shlex.join([*self.within, "sh"]), self.environment)
-        code = run(
-            build(ask),
-            there.hosts,
+        events: list[RunEvent] = []
+        connection = LocalConnection(shlex.join([*self.wrapper, "sh"]), self.environment)
+        code = execute_plan(
+            build_plan(ask),
+            context.hosts,
             lambda _host: connection,
             events.append,
-            options=Options(),
-            cancel=Cancel(),
+            options=RunOptions(),
+            cancel=CancelToken(),
         )
-        return Run(code, [e for e in events if isinstance(e, StepFinished)])
+        return MachineRun(code, [e for e in events if isinstance(e, StepFinished)])
 
-    def seen(self) -> list[dict[str, tuple[Any, ...]]]:
+    def observable_state(self) -> list[dict[str, tuple[Any, ...]]]:
         """Everything that a check must leave as it is."""
-        return [snapshot(path) for path in (self.root, *self.watched)]
+        return [tree_snapshot(path) for path in (self.root, *self.watched_paths)]
 
-    def one(self, step: Any, **more: Any) -> Outcome:
+    def run_step(self, step: Any, **more: Any) -> StepResult:
         """Run one step; how it ended."""
-        return self.go([step], **more).outcomes[0]
+        return self.run_steps([step], **more).outcomes[0]
 
-    def sees(self, step: Any, status: str, **more: Any) -> Outcome:
+    def check_then_run(self, step: Any, status: str, **more: Any) -> StepResult:
         """Check, run, and run again: the check says what the run then does, nothing changes
         before it, and nothing is left to change after it. ``status``: ok, changed or failed."""
-        before = self.seen()
-        foretold = self.one(step, check=True, **more)
-        assert self.seen() == before, "the check changed something"
-        outcome = self.one(step, **more)
-        assert outcome.status == status, told(outcome)
+        before = self.observable_state()
+        foretold = self.run_step(step, check=True, **more)
+        assert self.observable_state() == before, "the check changed something"
+        outcome = self.run_step(step, **more)
+        assert outcome.status == status, result_message(outcome)
         if status == "failed":
             return outcome
-        assert str(foretold.status).replace("would_change", "changed") == status, told(foretold)
+        assert str(foretold.status).replace("would_change", "changed") == status, result_message(
+            foretold
+        )
         assert foretold.changes == outcome.changes
-        again = self.one(step, **more)
-        assert again.status == "ok", told(again)
+        again = self.run_step(step, **more)
+        assert again.status == "ok", result_message(again)
         return outcome
 
 
 @dataclass
-class Run:
+class MachineRun:
     """How a run ended: its exit code, and each step."""
 
-    code: Exit
+    code: ExitCode
     steps: list[StepFinished]
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[StepResult]:
         return [step.outcome for step in self.steps]
 
     @property
@@ -169,11 +171,11 @@ class Run:
         return [str(step.outcome.status) for step in self.steps]
 
 
-def told(outcome: Outcome) -> str:
+def result_message(outcome: StepResult) -> str:
     return f"{outcome.status}: {outcome.reason}\n{outcome.stderr.text}\n{outcome.stdout.text}"
 
 
-def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
+def tree_snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
     """Every byte, mode, owner, mtime and ctime below a folder."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in [root, *sorted(root.rglob("*"))]:

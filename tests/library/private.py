@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.library.machine import Machine
+from tests.library.machine import ShellMachine
 
 # $1: an empty folder for the overlay; $2: the test's folder, which is the same inside.
 _ENTER = """
@@ -40,18 +40,18 @@ sys.stdin.read()
 
 
 @contextmanager
-def inside(machine: Machine) -> Iterator[Machine]:
+def run_inside_copy(machine: ShellMachine) -> Iterator[ShellMachine]:
     """Have the machine's steps run in a private copy of this one. A check must not change a
     file of it."""
     folder = machine.root.parent / f"{machine.root.name}-overlay"
-    with copied(folder, machine.root.parent) as copy:
-        machine.within = (*copy.words, f"--wdns={machine.home}")
-        machine.watched = (copy.upper,)
+    with make_copy(folder, machine.root.parent) as copy:
+        machine.wrapper = (*copy.words, f"--wdns={machine.home}")
+        machine.watched_paths = (copy.upper,)
         yield machine
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class PrivateCopy:
     """A private copy. ``first`` is its first process, ``words`` what makes a command run in it,
     ``upper`` the folder with all that was changed there, as it can be seen from here."""
 
@@ -61,7 +61,7 @@ class Copy:
 
 
 @contextmanager
-def copied(folder: Path, shared: Path) -> Iterator[Copy]:
+def make_copy(folder: Path, shared: Path) -> Iterator[PrivateCopy]:
     """Make a copy, with ``folder`` to keep it in, which is new. ``shared`` is the same inside."""
     folder.mkdir()
     unshare = ["unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child"]
@@ -78,19 +78,19 @@ def copied(folder: Path, shared: Path) -> Iterator[Copy]:
         (first,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
         words = ("/usr/bin/nsenter", "-t", first, "-m", "-u", "-n", "-p", "-r")
         # as the first process's parent sees it
-        yield Copy(int(first), words, Path(f"/proc/{holder.pid}/root{folder}/up"))
+        yield PrivateCopy(int(first), words, Path(f"/proc/{holder.pid}/root{folder}/up"))
     finally:
         holder.stdin.close()
         holder.wait()
         holder.stdout.close()
 
 
-def there(machine: Machine, script: str) -> str:
+def run_in_copy(machine: ShellMachine, script: str) -> str:
     """Run a script with this machine's own tools in the private copy; its stdout. Raises
     CalledProcessError, and shows stderr."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     done = subprocess.run(
-        [*machine.within, "/bin/sh", "-ec", f"cd /\n{script}"],
+        [*machine.wrapper, "/bin/sh", "-ec", f"cd /\n{script}"],
         env={"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/root"},
         stdout=subprocess.PIPE,
         check=True,

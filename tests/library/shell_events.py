@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-What = Literal["get", "set", "call", "loop", "done"]
+EventKind = Literal["get", "set", "call", "loop", "done"]
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.S)
 _KEYWORD = re.compile(r"(?:[a-z]+|\})(?![A-Za-z0-9_.=()-])")
@@ -21,31 +21,31 @@ _ASSIGNS = frozenset("export readonly local".split())
 
 
 @dataclass(frozen=True)
-class Event:
+class ShellEvent:
     """A variable that is read (get) or written (set), a command's name (call), or the beginning
     and the end of a loop. ``line`` counts from 1; ``trapped``: in a trap's action."""
 
-    what: What
+    what: EventKind
     name: str
     line: int
-    trapped: bool = False
+    is_trapped: bool = False
 
 
 @dataclass
-class Body:
+class FunctionBody:
     """The events of a function, or of what stands outside of all functions (named ''), with the
     comment lines right above a function and the functions defined in it."""
 
     name: str
     comment: tuple[str, ...] = ()
-    events: list[Event] = field(default_factory=list)
-    inner: list[Body] = field(default_factory=list)
+    events: list[ShellEvent] = field(default_factory=list)
+    inner: list[FunctionBody] = field(default_factory=list)
 
-    def all(self) -> Iterator[Body]:
+    def all_bodies(self) -> Iterator[FunctionBody]:
         """Itself and all functions in it."""
         yield self
         for body in self.inner:
-            yield from body.all()
+            yield from body.all_bodies()
 
 
 def without_templates(text: str) -> str:
@@ -57,34 +57,34 @@ def without_templates(text: str) -> str:
     return _TEMPLATE.sub(plain, text)
 
 
-def read(text: str) -> Body:
+def read_script(text: str) -> FunctionBody:
     """The script's events. Raises ValueError where it does not understand the text."""
-    reader = _Reader(text)
+    reader = _ShellReader(text)
     reader.commands()
     if reader.i < len(text):
-        raise reader.odd("something is closed that is not open")
+        raise reader.unexpected("something is closed that is not open")
     return reader.body
 
 
-class _Reader:
-    def __init__(self, text: str, body: Body | None = None, line: int = 1) -> None:
+class _ShellReader:
+    def __init__(self, text: str, body: FunctionBody | None = None, line: int = 1) -> None:
         self.text, self.i, self.first = text, 0, line
-        self.body = body or Body("")
+        self.body = body or FunctionBody("")
         self.documents: list[tuple[str, bool]] = []
         self.trapped = False
 
-    def odd(self, what: str) -> ValueError:
+    def unexpected(self, what: str) -> ValueError:
         return ValueError(f"line {self.line}: {what}: {self.text[self.i : self.i + 40]!r}")
 
     @property
     def line(self) -> int:
         return self.first + self.text.count("\n", 0, self.i)
 
-    def tell(self, what: What, name: str) -> None:
-        self.body.events.append(Event(what, name, self.line, self.trapped))
+    def add_event(self, what: EventKind, name: str) -> None:
+        self.body.events.append(ShellEvent(what, name, self.line, self.trapped))
 
-    def at(self, *signs: str) -> bool:
-        return self.text.startswith(signs, self.i)
+    def at(self, *characters: str) -> bool:
+        return self.text.startswith(characters, self.i)
 
     def blanks(self, lines: bool = False) -> None:
         while self.i < len(self.text):
@@ -106,9 +106,9 @@ class _Reader:
         for delimiter, quoted in documents:
             end = re.compile(rf"^\s*{re.escape(delimiter)}$", re.M).search(self.text, self.i)
             if end is None:
-                raise self.odd("a here-document without an end")
+                raise self.unexpected("a here-document without an end")
             if not quoted:
-                inner = _Reader(self.text[self.i : end.start()], self.body, self.line)
+                inner = _ShellReader(self.text[self.i : end.start()], self.body, self.line)
                 inner.quoted("")
             self.i = end.end()
 
@@ -128,7 +128,7 @@ class _Reader:
             self.i += 1
             self.commands()
             if not self.at(")"):
-                raise self.odd("`(` is not closed")
+                raise self.unexpected("`(` is not closed")
         self.i += 1
 
     def word_is(self, *words: str) -> bool:
@@ -147,16 +147,16 @@ class _Reader:
             if assigned and self.text.startswith("=", assigned.end()):
                 self.i = assigned.end() + 1
                 self.word()
-                self.settle(assigned[0])
+                self.add_assignment(assigned[0])
                 continue
             word = self.word()
             if self.i == start:
-                raise self.odd("no command")
+                raise self.unexpected("no command")
             if word in _CONTROL:
                 if word in ("while", "until"):
-                    self.tell("loop", "")
+                    self.add_event("loop", "")
                 elif word == "done":
-                    self.tell("done", "")
+                    self.add_event("done", "")
                 elif word == "{":
                     self.group()
                 return
@@ -166,19 +166,19 @@ class _Reader:
         elif word == "case":
             self.case()
         elif word:
-            self.tell("call", word)
+            self.add_event("call", word)
             self.arguments(word)
 
-    def settle(self, name: str) -> None:
+    def add_assignment(self, name: str) -> None:
         """An assignment. Before a command it is the command's alone."""
-        place = self.i
+        offset = self.i
         self.blanks()
         before_command = not self.separator() and not (
             (match := NAME.match(self.text, self.i)) and self.text.startswith("=", match.end())
         )
         if name not in ("IFS", "LC_ALL") or not before_command:
-            self.i, kept = place, self.i
-            self.tell("set", name)
+            self.i, kept = offset, self.i
+            self.add_event("set", name)
             self.i = kept
 
     def separator(self) -> bool:
@@ -193,19 +193,19 @@ class _Reader:
             if command in _ASSIGNS and name and self.text.startswith("=", name.end()):
                 self.i = name.end() + 1
                 self.word()
-                self.tell("set", name[0])
+                self.add_event("set", name[0])
             elif command == "trap" and words == 0 and self.at("'"):
                 end = self.text.index("'", self.i + 1)
-                inner = _Reader(self.text[self.i + 1 : end], self.body, self.line)
+                inner = _ShellReader(self.text[self.i + 1 : end], self.body, self.line)
                 inner.trapped = True
                 inner.commands()
                 self.i = end + 1
             else:
                 word = self.word()
                 if command in ("read", "unset", *_ASSIGNS) and NAME.fullmatch(word):
-                    self.tell("set" if command != "export" else "get", word)
+                    self.add_event("set" if command != "export" else "get", word)
             if self.i == start:
-                raise self.odd("no argument")
+                raise self.unexpected("no argument")
             words += 1
 
     def function(self, name: str) -> None:
@@ -213,7 +213,7 @@ class _Reader:
         comment: list[str] = []
         while above and above[-1].lstrip().startswith("#"):
             comment.insert(0, above.pop().strip())
-        outer, self.body = self.body, Body(name, tuple(comment))
+        outer, self.body = self.body, FunctionBody(name, tuple(comment))
         outer.inner.append(self.body)
         self.i += len(name) + 2
         self.blanks(lines=True)
@@ -223,13 +223,13 @@ class _Reader:
             self.i += 1
             self.group()
         else:
-            raise self.odd("a function's body")
+            raise self.unexpected("a function's body")
         self.body = outer
 
     def group(self) -> None:
         self.commands("}")
         if not self.at("}"):
-            raise self.odd("`{` is not closed")
+            raise self.unexpected("`{` is not closed")
         self.i += 1
 
     def loop(self) -> None:
@@ -240,15 +240,15 @@ class _Reader:
             self.i += 2
             while not self.separator():
                 self.word()
-        self.tell("loop", "")
-        self.tell("set", name)
+        self.add_event("loop", "")
+        self.add_event("set", name)
 
     def case(self) -> None:
         self.blanks()
         self.word()
         self.blanks(lines=True)
         if not self.word_is("in"):
-            raise self.odd("`case` without `in`")
+            raise self.unexpected("`case` without `in`")
         self.i += 2
         while True:
             self.blanks(lines=True)
@@ -263,7 +263,7 @@ class _Reader:
                 start = self.i
                 self.word()
                 if self.i == start:
-                    raise self.odd("no pattern")
+                    raise self.unexpected("no pattern")
             self.i += 1
             self.commands("esac")
             while self.at(";;"):
@@ -279,7 +279,7 @@ class _Reader:
             if match[1].startswith("<<"):
                 delimiter = re.compile(r"(['\"]?)(\w+)\1").match(self.text, self.i)
                 if delimiter is None:
-                    raise self.odd("a delimiter")
+                    raise self.unexpected("a delimiter")
                 self.documents.append((delimiter[2], bool(delimiter[1])))
                 self.i = delimiter.end()
                 return ""
@@ -328,21 +328,21 @@ class _Reader:
             self.i += 1
             name = re.compile(r"#?([A-Za-z_][A-Za-z0-9_]*|[0-9#@*?$!-])").match(self.text, self.i)
             if name is None:
-                raise self.odd("`${`")
+                raise self.unexpected("`${`")
             self.i = name.end()
             if NAME.fullmatch(name[1]):
-                self.tell("set" if self.at("=", ":=") else "get", name[1])
+                self.add_event("set" if self.at("=", ":=") else "get", name[1])
             self.expansion()
         elif name := NAME.match(self.text, self.i):
             self.i = name.end()
-            self.tell("get", name[0])
+            self.add_event("get", name[0])
         elif self.at(*"0123456789#@*?$!-"):
             self.i += 1
 
     def expansion(self) -> None:
         while not self.at("}"):
             if self.i >= len(self.text):
-                raise self.odd("`${` is not closed")
+                raise self.unexpected("`${` is not closed")
             if self.at("'"):
                 self.i = self.text.index("'", self.i + 1) + 1
             elif self.at('"'):
@@ -361,12 +361,12 @@ class _Reader:
         open_ = 0
         while open_ or not self.at("))"):
             if self.i >= len(self.text):
-                raise self.odd("`$((` is not closed")
+                raise self.unexpected("`$((` is not closed")
             if self.at("$"):
                 self.dollar()
             elif name := NAME.match(self.text, self.i):
                 self.i = name.end()
-                self.tell("get", name[0])
+                self.add_event("get", name[0])
             else:
                 open_ += self.at("(") - self.at(")")
                 self.i += 1

@@ -15,92 +15,99 @@ import pytest
 
 from orchestrator import playbook
 from orchestrator.playbook.model import Task
-from orchestrator.playbook.task_index import shipped
-from tests.library.gitweb import serving as serving_git
-from tests.library.machine import Machine, told
-from tests.library.private import inside, there
-from tests.library.test_git import commit, git
-from tests.library.test_package import REPOSITORY, offered
+from orchestrator.playbook.task_index import shipped_modules
+from tests.library.gitweb import serve_git as serving_git
+from tests.library.machine import ShellMachine, result_message
+from tests.library.private import run_in_copy, run_inside_copy
+from tests.library.test_git import commit_files, run_git
+from tests.library.test_package import REPOSITORY, offer_packages
 from tests.library.test_service import SCRIPT
-from tests.library.tools import only
-from tests.library.watched import Watched, watching
-from tests.library.web import Answer, serving
-from tests.projects import Project
+from tests.library.tools import leave_only
+from tests.library.watched import WatchedCommands, watch_commands
+from tests.library.web import WebAnswer, serve_web
+from tests.projects import OrchProject
 
-Steps = list[dict[str, dict[str, Any]]]
+StepList = list[dict[str, dict[str, Any]]]
 
 OTHERS = [pytest.param(shell, marks=pytest.mark.long) for shell in ("bash", "busybox")]
 
 
-class Canaries:
+class ParamCanaries:
     """Texts that stand nowhere else, one for each param of each module."""
 
     def __init__(self) -> None:
         self.nonce = secrets.token_hex(4)
-        self.given: dict[tuple[str, str], str] = {}
+        self.issued: dict[tuple[str, str], str] = {}
 
     def __call__(self, module: str, param: str) -> str:
         text = f"c4n{self.nonce}{module}{param}".replace("_", "")
-        self.given[module, param] = text
+        self.issued[module, param] = text
         return text
 
-    def showed(self, watched: Watched) -> set[tuple[str, str]]:
+    def leaked(self, watched: WatchedCommands) -> set[tuple[str, str]]:
         """Those that stood in arguments, and are not what their module exposes."""
-        assert len(watched.words) > 1, "nothing was watched"
+        assert len(watched.all_words) > 1, "nothing was watched"
         return {
             (module, param)
-            for (module, param), text in self.given.items()
-            if watched.showed(text) and param not in exposed(module)
+            for (module, param), text in self.issued.items()
+            if watched.exposures(text) and param not in exposed_params(module)
         }
 
 
 @cache
-def load(module: str) -> Task:
-    return playbook.load(Path("/nonexistent"), [module]).by_name[module]
+def load_module(module: str) -> Task:
+    return playbook.load_tasks(Path("/nonexistent"), [module]).by_name[module]
 
 
-def exposed(module: str) -> set[str]:
+def exposed_params(module: str) -> set[str]:
     """A task of steps exposes what the modules do that it calls."""
-    task = load(module)
+    task = load_module(module)
     if task.module is not None:
         return set(task.module.exposes)
-    return {name for call in task.called() for name in call.args if name in exposed(call.task)}
+    return {
+        name
+        for call in task.step_calls()
+        for name in call.args
+        if name in exposed_params(call.task)
+    }
 
 
 @pytest.fixture
-def c() -> Canaries:
-    return Canaries()
+def c() -> ParamCanaries:
+    return ParamCanaries()
 
 
 @pytest.fixture(params=["dash", *OTHERS])
-def host(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> ShellMachine:
     root = tmp_path / "root"
     root.mkdir()
-    return Machine(request.param, root)
+    return ShellMachine(request.param, root)
 
 
 @pytest.fixture
-def watched(host: Machine, c: Canaries, tmp_path: Path) -> Iterator[Watched]:
-    with watching(host, tmp_path / "watched", [c.nonce]) as found:
+def watched(host: ShellMachine, c: ParamCanaries, tmp_path: Path) -> Iterator[WatchedCommands]:
+    with watch_commands(host, tmp_path / "watched", [c.nonce]) as found:
         yield found
 
 
-def all_went_well(machine: Machine, steps: Steps, **more: Any) -> None:
+def check_all_ok(machine: ShellMachine, steps: StepList, **more: Any) -> None:
     """A check, a run, and a run that finds nothing to do, which none of the steps fails."""
     for check in (True, False, False):
-        done = machine.go(steps, check=check, **more)
-        bad = [told(o) for o in done.outcomes if str(o.status) == "failed"]
+        done = machine.run_steps(steps, check=check, **more)
+        bad = [result_message(o) for o in done.outcomes if str(o.status) == "failed"]
         assert not bad, bad
 
 
-def edits(c: Canaries, path: Path, module: str, **given: Any) -> dict[str, dict[str, Any]]:
+def edit_step(
+    c: ParamCanaries, path: Path, module: str, **params: Any
+) -> dict[str, dict[str, Any]]:
     """A call of a module that edits a file, with what all of these have."""
     more = {"owner": "root", "group": "root", "mode": "0600", "path": str(path)}
     validate = f"test '{c(module, 'validate')}' && test -e %s"
-    return {module: {**more, "validate": validate, "backup": True, **given}}
+    return {module: {**more, "validate": validate, "backup": True, **params}}
 
 
-def of_files(c: Canaries, root: Path) -> Steps:
+def file_steps(c: ParamCanaries, root: Path) -> StepList:
     line, block = root / c("line", "path"), root / c("text_block", "path")
     text, match = c("line", "line"), c("line", "match")
     line.write_text(f"a\n{match}\n{c('line', 'after')}\n{c('line', 'before')}\n")
@@ -114,16 +121,16 @@ def of_files(c: Canaries, root: Path) -> Steps:
     (root / "waited").write_text(c("wait_for", "line"))
     times = {each: c("cron", each) for each in ("minute", "hour", "day", "month", "weekday")}
     return [
-        edits(c, root / c("copy", "path"), "copy", content=c("copy", "content")),
-        edits(c, root / c("template", "path"), "template", src="it.j2"),
-        edits(c, line, "line", line=text, match=match),
-        edits(c, line, "line", line=f"{text}2", after=c("line", "after")),
-        edits(c, line, "line", line=f"{text}3", before=c("line", "before")),
-        edits(c, line, "line", match=f"^{text}3", state="absent"),
-        edits(c, line, "line", line=f"{text}2", state="absent"),
-        edits(c, block, "text_block", **marked, after=c("text_block", "after")),
-        edits(c, block, "text_block", **marked, state="absent"),
-        edits(c, block, "text_block", **marked, before=c("text_block", "before")),
+        edit_step(c, root / c("copy", "path"), "copy", content=c("copy", "content")),
+        edit_step(c, root / c("template", "path"), "template", src="it.j2"),
+        edit_step(c, line, "line", line=text, match=match),
+        edit_step(c, line, "line", line=f"{text}2", after=c("line", "after")),
+        edit_step(c, line, "line", line=f"{text}3", before=c("line", "before")),
+        edit_step(c, line, "line", match=f"^{text}3", state="absent"),
+        edit_step(c, line, "line", line=f"{text}2", state="absent"),
+        edit_step(c, block, "text_block", **marked, after=c("text_block", "after")),
+        edit_step(c, block, "text_block", **marked, state="absent"),
+        edit_step(c, block, "text_block", **marked, before=c("text_block", "before")),
         {"wait_for": {"path": str(root / "waited"), "line": f"{c('wait_for', 'line')}.*"}},
         {"file": {"path": f"{root}/{c('file', 'path')}", "mode": "0600"}},
         {"directory": {"path": f"{root}/{c('directory', 'path')}", "mode": "0700"}},
@@ -141,84 +148,89 @@ def of_files(c: Canaries, root: Path) -> Steps:
 
 
 def test_what_modules_of_files_are_given_is_seen_by_nobody(
-    host: Machine, c: Canaries, watched: Watched
+    host: ShellMachine, c: ParamCanaries, watched: WatchedCommands
 ) -> None:
-    all_went_well(host, of_files(c, host.root), files={"it.j2": f"{c('template', 'text')}\n"})
-    assert c.showed(watched) == set()
+    check_all_ok(host, file_steps(c, host.root), files={"it.j2": f"{c('template', 'text')}\n"})
+    assert c.leaked(watched) == set()
 
 
 def test_what_modules_of_trees_are_given_is_seen_by_nobody(
-    host: Machine, c: Canaries, watched: Watched
+    host: ShellMachine, c: ParamCanaries, watched: WatchedCommands
 ) -> None:
-    root, given = host.root, {"owner": "root", "group": "root"}
+    root, arguments = host.root, {"owner": "root", "group": "root"}
     files = root / "files"
     files.mkdir()
     (files / "a").write_text(c("upload", "text"))
     subprocess.run(["tar", "-cf", root / "it.tar", "-C", files, "."], check=True)
-    upload = {"path": f"{root}/{c('upload', 'path')}", "src": str(files), "delete": True, **given}
+    upload = {
+        "path": f"{root}/{c('upload', 'path')}",
+        "src": str(files),
+        "delete": True,
+        **arguments,
+    }
     archive = {"path": f"{root}/{c('unarchive', 'path')}", "creates": c("unarchive", "creates")}
-    steps: Steps = [
+    steps: StepList = [
         {"upload": {**upload, "exclude": [c("upload", "exclude")]}},
         {"unarchive": {**archive, "remote_src": str(root / "it.tar")}},
         {"unarchive": {**archive, "path": archive["path"] + "2", "src": str(root / "it.tar")}},
     ]
-    all_went_well(host, steps)
-    assert c.showed(watched) == set()
+    check_all_ok(host, steps)
+    assert c.leaked(watched) == set()
 
 
 @pytest.mark.parametrize("tool", ["curl", "wget"])
 def test_what_is_asked_of_servers_is_seen_by_nobody(
-    host: Machine, c: Canaries, tmp_path: Path, tool: str
+    host: ShellMachine, c: ParamCanaries, tmp_path: Path, tool: str
 ) -> None:
     if tool == "wget":
-        only(host, "wget", "timeout", "touch", "sh")
+        leave_only(host, "wget", "timeout", "touch", "sh")
     curl = tool == "curl"
     headers = {"headers": {"X-It": c("http", "headers")}} if curl else {}
     more = {"headers": {"X-It": c("get_url", "headers")}} if curl else {}
     who = f"user:{c('http', 'url')}@" if tool == "curl" else ""
     query = "?" + c("get_url", "url")
-    with serving() as web, watching(host, tmp_path / "watched", [c.nonce]) as watched:
-        web.pages = {f"/it{query}": Answer(c("http", "contains").encode())}
+    with serve_web() as web, watch_commands(host, tmp_path / "watched", [c.nonce]) as watched:
+        web.pages = {f"/it{query}": WebAnswer(c("http", "contains").encode())}
         url = web.url(f"/it{query}").replace("://", f"://{who}")
         file = {"url": url, "path": f"{host.root}/{c('get_url', 'path')}", "force": True}
-        steps: Steps = [
+        steps: StepList = [
             {"http": {"url": url, "contains": c("http", "contains"), **headers}},
             {"http": {"url": url, "status": [200, c("http", "status")], "within": "1s"}},
             {"get_url": {**file, **more}},
         ]
-        all_went_well(host, steps)
+        check_all_ok(host, steps)
         digits = hashlib.sha256(c("get_url", "checksum").encode()).hexdigest()
-        c.given["get_url", "checksum"] = digits
+        c.issued["get_url", "checksum"] = digits
         refused = {"get_url": {**file, "checksum": f"sha256:{digits}"}}
-        assert host.one(refused).status == "failed"
-        assert len(web.asked) > len(steps)
-        assert c.showed(watched) == set()
+        assert host.run_step(refused).status == "failed"
+        assert len(web.requests) > len(steps)
+        assert c.leaked(watched) == set()
 
 
 @pytest.mark.parametrize("archive", [True, False])
 def test_what_gets_to_git_is_seen_by_nobody(
-    host: Machine, c: Canaries, tmp_path: Path, archive: bool
+    host: ShellMachine, c: ParamCanaries, tmp_path: Path, archive: bool
 ) -> None:
     at = tmp_path / "served" / "repo"
     at.mkdir(parents=True)
-    git(at, "init", "-qb", "main")
-    commit(at, x="1\n")
+    run_git(at, "init", "-qb", "main")
+    commit_files(at, x="1\n")
     user, password = c("git", "user"), c("git", "password")
     # git's own helpers are written down as well
     with (
         serving_git(at.parent, **{user: password}) as web,
-        watching(host, tmp_path / "watched", [c.nonce]) as watched,
+        watch_commands(host, tmp_path / "watched", [c.nonce]) as watched,
     ):
         url = web.url("repo", user, password)
-        given = {"repo": url, "version": "main", "archive": archive}
-        steps: Steps = [
-            {"git": {**given, "path": f"{host.root}/to", "mirror": f"{host.root}/mirror"}},
-            {"git": {**given, "path": f"{host.root}/too"}},
+        arguments = {"repo": url, "version": "main", "archive": archive}
+        steps: StepList = [
+            {"git": {**arguments, "path": f"{host.root}/to", "mirror": f"{host.root}/mirror"}},
+            {"git": {**arguments, "path": f"{host.root}/too"}},
             {"git_revision": {"repo": url}},
         ]
-        all_went_well(host, steps)
-        assert any(word.endswith("/git-remote-http") for word in watched.words)
-        assert not watched.showed(user) + watched.showed(password)
+        check_all_ok(host, steps)
+        assert any(word.endswith("/git-remote-http") for word in watched.all_words)
+        assert not watched.exposures(user) + watched.exposures(password)
 
 
 OURS = (
@@ -226,7 +238,7 @@ OURS = (
 )
 
 
-def of_accounts(c: Canaries) -> Steps:
+def account_steps(c: ParamCanaries) -> StepList:
     user = {"groups": ["c4ngroup"], "comment": c("user", "comment"), "home": "/srv/c4n"}
     return [
         {"user": {"name": "c4nnew", "password_hash": f"$6$x${c('user', 'password_hash')}", **user}},
@@ -242,14 +254,14 @@ def of_accounts(c: Canaries) -> Steps:
 
 
 def test_what_accounts_are_given_is_seen_by_nobody(
-    host: Machine, c: Canaries, tmp_path: Path
+    host: ShellMachine, c: ParamCanaries, tmp_path: Path
 ) -> None:
-    with inside(host), watching(host, tmp_path / "watched", [c.nonce]) as watched:
-        there(host, OURS + REPOSITORY + SCRIPT)
-        offered(host, "orch-test-a 1.0")
-        all_went_well(host, of_accounts(c))
-        assert c.showed(watched) == set()
-        assert not [word for word in watched.words if "60123" in word], "a value of sysctl"
+    with run_inside_copy(host), watch_commands(host, tmp_path / "watched", [c.nonce]) as watched:
+        run_in_copy(host, OURS + REPOSITORY + SCRIPT)
+        offer_packages(host, "orch-test-a 1.0")
+        check_all_ok(host, account_steps(c))
+        assert c.leaked(watched) == set()
+        assert not [word for word in watched.all_words if "60123" in word], "a value of sysctl"
 
 
 CANNOT = {
@@ -263,21 +275,21 @@ CANNOT = {
 }
 
 
-def test_every_param_that_can_be_any_text_is_tried(c: Canaries, tmp_path: Path) -> None:
+def test_every_param_that_can_be_any_text_is_tried(c: ParamCanaries, tmp_path: Path) -> None:
     """Or exposed, or no host is sent its text."""
-    of_files(c, tmp_path)
-    of_accounts(c)
+    file_steps(c, tmp_path)
+    account_steps(c)
     source, missing = Path(__file__).read_text(), set[str]()
-    for module in shipped():
-        for param in load(module).params.values():
+    for module in shipped_modules():
+        for param in load_module(module).params.values():
             if (
                 param.type not in ("str", "any", "list", "dict", "command", "regex")
                 or param.choices
             ):
                 continue
-            tried = (module, param.name) in c.given or f'c("{module}", "{param.name}")' in source
+            tried = (module, param.name) in c.issued or f'c("{module}", "{param.name}")' in source
             tried |= f"c('{module}', '{param.name}')" in source
-            known = param.name in exposed(module) | CANNOT.get(module, set())
+            known = param.name in exposed_params(module) | CANNOT.get(module, set())
             missing |= set() if tried or known else {f"{param.name} of {module}"}
     assert not missing
 
@@ -297,7 +309,7 @@ vars:
 
 
 @pytest.fixture
-def local(project: Project) -> Project:
+def local(project: OrchProject) -> OrchProject:
     files = {"inventories/dev/stage.yml": SECRET, "inventories/dev/hosts.yml": "one: {}\n"}
     return project.write(files)
 
@@ -317,7 +329,9 @@ def local(project: Project) -> Project:
         ('touch: {path: "{{ token }}"}', "path"),
     ],
 )
-def test_a_secret_where_it_would_be_seen_is_refused(local: Project, step: str, param: str) -> None:
+def test_a_secret_where_it_would_be_seen_is_refused(
+    local: OrchProject, step: str, param: str
+) -> None:
     inner = 'params: {at: {}}\nsteps: [{directory: {path: "/srv/{{ at }}"}}]\n'
     local.write({"tasks/t.yml": f"steps:\n  - {{{step}}}\n", "tasks/inner.yml": inner})
     done = local.orch("-s", "dev", "run", "t", TOKEN="hidden-part")
@@ -338,14 +352,14 @@ def test_a_secret_where_it_would_be_seen_is_refused(local: Project, step: str, p
         'line: {path: /x, line: "{{ token }}", match: "^{{ token }}"}',
     ],
 )
-def test_elsewhere_it_may_stand(local: Project, step: str) -> None:
+def test_elsewhere_it_may_stand(local: OrchProject, step: str) -> None:
     """A text is no secret for being alike: it is not made of one."""
     local.write({"tasks/t.yml": f"steps:\n  - {step}\n"})
     done = local.orch("-s", "dev", "plan", "t", TOKEN="hidden-part")
     assert done.code == 0, done.err
 
 
-def test_a_value_set_on_the_way_is_one_too(local: Project) -> None:
+def test_a_value_set_on_the_way_is_one_too(local: OrchProject) -> None:
     for when, code in (("true", 3), ("r.stdout", 1)):
         steps = (
             f'{{run: echo hi, register: r}}, {{set: {{at: "/tmp/{{{{ token }}}}"}}, when: {when}}}'
@@ -365,7 +379,7 @@ want: {a: "{{ b }}"}
 """
 
 
-def test_users_modules_say_so_too(local: Project) -> None:
+def test_users_modules_say_so_too(local: OrchProject) -> None:
     task = 'steps: [{m: {a: x, b: "{{ token }}"}}]\n'
     local.write({"tasks/t.yml": task, "tasks/m.yml": MODULE.replace("EXPOSED", "b")})
     done = local.orch("-s", "dev", "run", "t", TOKEN="hidden-part")

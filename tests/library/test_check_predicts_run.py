@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.library.machine import Machine, snapshot, told
+from tests.library.machine import ShellMachine, result_message, tree_snapshot
 
 NAMES = st.sampled_from(["a", "b c", "é'", "-d"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
@@ -26,7 +26,7 @@ ENTRIES = st.one_of(
 TREES = st.dictionaries(PATHS, ENTRIES, max_size=5)
 
 
-def step(module: str, **params: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def module_step(module: str, **params: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """A call of a module with these params, some of them left out."""
     always = {"path": PATHS, **{k: v for k, v in params.items() if not k.endswith("_")}}
     maybe = {k[:-1]: v for k, v in params.items() if k.endswith("_")}
@@ -34,20 +34,20 @@ def step(module: str, **params: st.SearchStrategy[Any]) -> st.SearchStrategy[Any
 
 
 STEPS = st.one_of(
-    step("file", mode_=MODES),
-    step("file", state=st.just("absent"), recurse_=st.booleans()),
-    step("directory", mode_=MODES),
-    step("directory", state=st.just("absent"), recurse_=st.booleans()),
-    step("link", to=st.sampled_from(["x", "../y z", "/nonexistent"]), force_=st.booleans()),
-    step("copy", content=TEXTS, mode_=MODES, backup_=st.booleans()),
-    step("line", line=LINES, create_=st.booleans(), mode_=MODES),
-    step("line", line=LINES, state=st.just("absent")),
-    step("text_block", block=TEXTS.filter(bool), create_=st.booleans()),
+    module_step("file", mode_=MODES),
+    module_step("file", state=st.just("absent"), recurse_=st.booleans()),
+    module_step("directory", mode_=MODES),
+    module_step("directory", state=st.just("absent"), recurse_=st.booleans()),
+    module_step("link", to=st.sampled_from(["x", "../y z", "/nonexistent"]), force_=st.booleans()),
+    module_step("copy", content=TEXTS, mode_=MODES, backup_=st.booleans()),
+    module_step("line", line=LINES, create_=st.booleans(), mode_=MODES),
+    module_step("line", line=LINES, state=st.just("absent")),
+    module_step("text_block", block=TEXTS.filter(bool), create_=st.booleans()),
 )
 SEQUENCES = st.lists(STEPS, min_size=1, max_size=4)
 
 
-def grown(root: Path, tree: dict[str, tuple[str, str]]) -> None:
+def build_tree(root: Path, tree: dict[str, tuple[str, str]]) -> None:
     """A new tree in the folder; what cannot be there is left out."""
     for below in (root, root.parent / "elsewhere"):
         shutil.rmtree(below, ignore_errors=True)
@@ -69,16 +69,16 @@ def grown(root: Path, tree: dict[str, tuple[str, str]]) -> None:
             continue
 
 
-def named(step: dict[str, dict[str, Any]]) -> PurePosixPath:
+def step_name(step: dict[str, dict[str, Any]]) -> PurePosixPath:
     return PurePosixPath(next(iter(step.values()))["path"])
 
 
-def apart(one: PurePosixPath, other: PurePosixPath) -> bool:
+def are_apart(one: PurePosixPath, other: PurePosixPath) -> bool:
     """Whether neither path is the other, or leads to it."""
     return not (one.is_relative_to(other) or other.is_relative_to(one))
 
 
-def steps_of(root: Path, sequence: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+def sequence_steps(root: Path, sequence: list[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     return [
         {module: {**args, "path": f"{root}/{args['path']}"}, "ignore_errors": True}
         for each in sequence
@@ -93,31 +93,33 @@ def steps_of(root: Path, sequence: list[dict[str, dict[str, Any]]]) -> list[dict
 )
 @given(TREES, SEQUENCES)
 def test_a_check_predicts_the_run_and_changes_nothing(
-    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, dict[str, Any]]]
+    machine: ShellMachine,
+    tree: dict[str, tuple[str, str]],
+    sequence: list[dict[str, dict[str, Any]]],
 ) -> None:
     root = machine.root
-    grown(root, tree)
-    steps = steps_of(root, sequence)
-    before = snapshot(root), snapshot(root.parent / "elsewhere")
-    asked = machine.go(steps, check=True)
-    assert (snapshot(root), snapshot(root.parent / "elsewhere")) == before
-    done = machine.go(steps)
-    paths = [named(each) for each in sequence]
+    build_tree(root, tree)
+    steps = sequence_steps(root, sequence)
+    before = tree_snapshot(root), tree_snapshot(root.parent / "elsewhere")
+    asked = machine.run_steps(steps, check=True)
+    assert (tree_snapshot(root), tree_snapshot(root.parent / "elsewhere")) == before
+    done = machine.run_steps(steps)
+    paths = [step_name(each) for each in sequence]
     for number, path in enumerate(paths):
-        if all(apart(path, earlier) for earlier in paths[:number]):
+        if all(are_apart(path, earlier) for earlier in paths[:number]):
             foretold = asked.statuses[number].replace("would_change", "changed")
             assert foretold == done.statuses[number], (
                 sequence[number],
-                told(asked.outcomes[number]),
-                told(done.outcomes[number]),
+                result_message(asked.outcomes[number]),
+                result_message(done.outcomes[number]),
             )
-    if all(apart(a, b) for i, a in enumerate(paths) for b in paths[:i]):
-        again = machine.go(steps).statuses
+    if all(are_apart(a, b) for i, a in enumerate(paths) for b in paths[:i]):
+        again = machine.run_steps(steps).statuses
         assert again == [status.replace("changed", "ok") for status in done.statuses]
     assert not list(root.glob("*orch-*")), "something was left behind"
 
 
-def commands(step: dict[str, Any], *texts: str, **more: Any) -> st.SearchStrategy[Any]:
+def command_steps(step: dict[str, Any], *texts: str, **more: Any) -> st.SearchStrategy[Any]:
     """Commands on a path, with what stands beside them."""
     return st.tuples(st.sampled_from(texts), PATHS).map(
         lambda it: {**step, "run": f"{it[0]} {shlex.quote('./' + it[1])}", **more}
@@ -126,8 +128,8 @@ def commands(step: dict[str, Any], *texts: str, **more: Any) -> st.SearchStrateg
 
 FREE = st.one_of(
     STEPS,
-    commands({}, "mkdir -p", "touch", "rm -rf", "echo x >"),
-    commands({"readonly": True}, "cat", "ls", "test -d", "readlink"),
+    command_steps({}, "mkdir -p", "touch", "rm -rf", "echo x >"),
+    command_steps({"readonly": True}, "cat", "ls", "test -d", "readlink"),
     PATHS.map(lambda path: {"run": "pwd", "readonly": True, "chdir": path}),
     PATHS.map(lambda path: {"run": "touch x", "creates": "x", "chdir": path}),
     PATHS.map(lambda path: {"wait_for": {"path": path, "within": "0s"}}),
@@ -136,36 +138,40 @@ FREE_SEQUENCES = st.lists(FREE, min_size=2, max_size=5)
 WITHHELD = {"would_change", "would_run", "unknown"}
 
 
-def here(root: Path, step: dict[str, Any]) -> dict[str, Any]:
+def in_folder(root: Path, step: dict[str, Any]) -> dict[str, Any]:
     """The step below the folder, going on whatever comes of it."""
     if "run" in step:
         folder = f"{root}/{step['chdir']}" if "chdir" in step else str(root)
         return {**step, "chdir": folder, "ignore_errors": True}
-    return steps_of(root, [step])[0]
+    return sequence_steps(root, [step])[0]
 
 
-def no_two_ways(tree: dict[str, tuple[str, str]]) -> bool:
+def has_no_double_links(tree: dict[str, tuple[str, str]]) -> bool:
     """Whether no two names lead to one folder: of that nobody knows who only has the names."""
     return [text for _, text in tree.values()].count("../elsewhere") < 2
 
 
-def says_no_more_than_it_knows(
-    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
+def check_is_honest(
+    machine: ShellMachine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
 ) -> None:
     root = machine.root
-    grown(root, tree)
-    steps = [here(root, each) for each in sequence]
-    before = snapshot(root), snapshot(root.parent / "elsewhere")
-    asked = machine.go(steps, check=True)
-    assert (snapshot(root), snapshot(root.parent / "elsewhere")) == before
-    done = machine.go(steps)
-    for number, (said, came) in enumerate(zip(asked.statuses, done.statuses, strict=True)):
-        why = sequence[number], told(asked.outcomes[number]), told(done.outcomes[number])
+    build_tree(root, tree)
+    steps = [in_folder(root, each) for each in sequence]
+    before = tree_snapshot(root), tree_snapshot(root.parent / "elsewhere")
+    asked = machine.run_steps(steps, check=True)
+    assert (tree_snapshot(root), tree_snapshot(root.parent / "elsewhere")) == before
+    done = machine.run_steps(steps)
+    for number, (output, came) in enumerate(zip(asked.statuses, done.statuses, strict=True)):
+        why = (
+            sequence[number],
+            result_message(asked.outcomes[number]),
+            result_message(done.outcomes[number]),
+        )
         withheld = WITHHELD & set(asked.statuses[:number])
-        assert said != "failed" or came == "failed", why
-        assert said != "unknown" or (withheld and "was not run" in asked.outcomes[number].reason)
-        if said in ("ok", "would_change", "skipped") and not withheld:
-            assert came == said.replace("would_change", "changed"), why
+        assert output != "failed" or came == "failed", why
+        assert output != "unknown" or (withheld and "was not run" in asked.outcomes[number].reason)
+        if output in ("ok", "would_change", "skipped") and not withheld:
+            assert came == output.replace("would_change", "changed"), why
 
 
 SHORT = settings(
@@ -177,17 +183,17 @@ SHORT = settings(
 
 @pytest.mark.parametrize("machine", ["dash"], indirect=True)
 @SHORT
-@given(TREES.filter(no_two_ways), FREE_SEQUENCES)
+@given(TREES.filter(has_no_double_links), FREE_SEQUENCES)
 def test_a_check_of_steps_that_hang_on_withheld_ones_says_no_more_than_it_knows(
-    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
+    machine: ShellMachine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
 ) -> None:
-    says_no_more_than_it_knows(machine, tree, sequence)
+    check_is_honest(machine, tree, sequence)
 
 
 @pytest.mark.long
 @settings(SHORT, max_examples=1500)
-@given(TREES.filter(no_two_ways), FREE_SEQUENCES)
+@given(TREES.filter(has_no_double_links), FREE_SEQUENCES)
 def test_a_check_of_many_steps_that_hang_on_withheld_ones_says_no_more_than_it_knows(
-    machine: Machine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
+    machine: ShellMachine, tree: dict[str, tuple[str, str]], sequence: list[dict[str, Any]]
 ) -> None:
-    says_no_more_than_it_knows(machine, tree, sequence)
+    check_is_honest(machine, tree, sequence)

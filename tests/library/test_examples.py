@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.modules import FOLDER
-from tests.library.machine import Machine, Run, told
-from tests.library.private import inside, there
-from tests.library.test_git import git
+from orchestrator.modules import MODULES_FOLDER
+from tests.library.machine import MachineRun, ShellMachine, result_message
+from tests.library.private import run_in_copy, run_inside_copy
+from tests.library.test_git import run_git
 from tests.library.test_package import REPOSITORY
 
 EXAMPLES = {
     file.stem: text
-    for file in sorted(FOLDER.glob("*.yml"))
+    for file in sorted(MODULES_FOLDER.glob("*.yml"))
     if (text := yaml.safe_load(file.read_text()).get("example"))
 }
 ACTS = {"touch", "debug", "git_log", "git_revision", "http", "pause", "wait_for"}
@@ -83,7 +83,7 @@ def certificate(file: Path) -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.com")])
     now = datetime.datetime.now(datetime.UTC)
-    made = (
+    created = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -97,12 +97,12 @@ def certificate(file: Path) -> str:
     )
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     form = serialization.PrivateFormat.PKCS8
-    text = made.public_bytes(pem).decode()
+    text = created.public_bytes(pem).decode()
     file.write_text(key.private_bytes(pem, form, plain).decode() + text)
     return text
 
 
-def project(machine: Machine) -> None:
+def project(machine: ShellMachine) -> None:
     """The files of the project that the examples send."""
     root = machine.root.parent / f"{machine.root.name}-project" / "tasks"
     for name, text in {
@@ -118,20 +118,20 @@ def project(machine: Machine) -> None:
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, str]]:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachine, str]]:
     """The host, and a commit of the repository git@example.com:shop/blog.git."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "root").mkdir()
     repo = folder / "shop" / "blog.git"
     repo.mkdir(parents=True)
-    git(repo, "init", "-qb", "main")
-    git(repo, "commit", "-q", "--allow-empty", "-m", "first")
-    first = git(repo, "rev-parse", "HEAD")
+    run_git(repo, "init", "-qb", "main")
+    run_git(repo, "commit", "-q", "--allow-empty", "-m", "first")
+    first = run_git(repo, "rev-parse", "HEAD")
     (repo / "it").write_text("it\n")
-    git(repo, "add", "it")
-    git(repo, "commit", "-qm", "second")
+    run_git(repo, "add", "it")
+    run_git(repo, "commit", "-qm", "second")
     trusted = certificate(folder / "key.pem")
-    with inside(Machine("dash", folder / "root")) as machine:
+    with run_inside_copy(ShellMachine("dash", folder / "root")) as machine:
         project(machine)
         machine.environment["TMPDIR"] = "/run"  # which nobody watches
         machine.environment["GIT_CONFIG_GLOBAL"] = str(folder / "gitconfig")
@@ -139,12 +139,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, st
             f'[url "{folder}/"]\n  insteadOf = git@example.com:\n[safe]\n  directory = *\n'
         )
         home = f"HOME={machine.home}\n"
-        there(machine, home + SETUP + REPOSITORY + PACKAGES + "apt-get -qq update\n")
-        there(
+        run_in_copy(machine, home + SETUP + REPOSITORY + PACKAGES + "apt-get -qq update\n")
+        run_in_copy(
             machine,
             f"mkdir -p /etc/ssl/certs\ncat >>/etc/ssl/certs/ca-certificates.crt <<'E'\n{trusted}E",
         )
-        words = [*machine.within, "/usr/bin/python3", "-c", SERVER, str(folder / "key.pem")]
+        words = [*machine.wrapper, "/usr/bin/python3", "-c", SERVER, str(folder / "key.pem")]
         server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert server.stdin and server.stdout
         assert server.stdout.readline() == b"ready\n"
@@ -155,24 +155,26 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, st
 
 
 def test_every_module_has_an_example() -> None:
-    assert EXAMPLES.keys() == {file.stem for file in FOLDER.glob("*.yml")}
+    assert EXAMPLES.keys() == {file.stem for file in MODULES_FOLDER.glob("*.yml")}
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
-def test_an_example_does_what_it_is_to_do(host: tuple[Machine, str], module: str) -> None:
+def test_an_example_does_what_it_is_to_do(host: tuple[ShellMachine, str], module: str) -> None:
     machine, first = host
 
-    def go(*, check: bool) -> Run:
+    def go(*, check: bool) -> MachineRun:
         handlers = "handlers: {reload nginx: [{run: 'true'}]}\n"
         text = f"steps:\n{EXAMPLES[module]}\n{handlers}"
-        given = {"version": "1.4", "deploy_to": "/srv/app", "live": first}
-        done = machine.go([], check=check, files={"it.yml": text}, variables=given)
-        assert not [o for o in done.outcomes if o.status.bad], [told(o) for o in done.outcomes]
+        arguments = {"version": "1.4", "deploy_to": "/srv/app", "live": first}
+        done = machine.run_steps([], check=check, files={"it.yml": text}, variables=arguments)
+        assert not [o for o in done.outcomes if o.status.is_failure], [
+            result_message(o) for o in done.outcomes
+        ]
         return done
 
-    before = machine.seen()
+    before = machine.observable_state()
     go(check=True)
-    assert machine.seen() == before
+    assert machine.observable_state() == before
     went = go(check=False)
     if module in ACTS:
         return

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.library.machine import Machine, told
-from tests.library.test_git import git, step
+from tests.library.machine import ShellMachine, result_message
+from tests.library.test_git import git_step, run_git
 from tests.sshd import free_port
 
 DECOYS = (
@@ -34,22 +34,22 @@ DECOYS = (
 def ids(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The commits of a repository by ref, and where it is, as ``at``."""
     at = tmp_path_factory.mktemp("decoys")
-    git(at, "init", "-qb", "main", f"--object-format={request.param}")
+    run_git(at, "init", "-qb", "main", f"--object-format={request.param}")
     found = {"at": str(at)}
-    tree = git(at, "write-tree")
+    tree = run_git(at, "write-tree")
     for ref in ("refs/heads/main", "v1", *DECOYS):
         name = ref.removesuffix("^0")
-        found[name] = git(at, "commit-tree", "-m", name, tree)
+        found[name] = run_git(at, "commit-tree", "-m", name, tree)
         if ref == "v1":
-            git(at, "tag", "-am", "first", "v1", found[name])
+            run_git(at, "tag", "-am", "first", "v1", found[name])
         elif ref != name:
-            git(at, "tag", "-am", "another", name.removeprefix("refs/tags/"), found[name])
+            run_git(at, "tag", "-am", "another", name.removeprefix("refs/tags/"), found[name])
         else:
-            git(at, "update-ref", name, found[name])
+            run_git(at, "update-ref", name, found[name])
     return found
 
 
-def asked(repo: Path | str, version: str) -> dict[str, Any]:
+def ask_revision(repo: Path | str, version: str) -> dict[str, Any]:
     return {"git_revision": {"repo": str(repo), "version": version}}
 
 
@@ -71,76 +71,80 @@ NAMED = {
 
 @pytest.mark.parametrize("check", [True, False])
 def test_a_name_means_what_is_called_just_so(
-    machine: Machine, ids: dict[str, str], check: bool
+    machine: ShellMachine, ids: dict[str, str], check: bool
 ) -> None:
-    done = machine.go([asked(ids["at"], version) for version in NAMED], check=check)
+    done = machine.run_steps([ask_revision(ids["at"], version) for version in NAMED], check=check)
     assert set(done.statuses) == {"ok"}
     found = dict(zip(NAMED, (o.stdout.text.strip() for o in done.outcomes), strict=True))
     assert found == {version: ids[ref] for version, ref in NAMED.items()}
     assert not any(o.stderr.text for o in done.outcomes)
 
 
-def test_a_branch_goes_before_a_tag_and_that_is_said(machine: Machine, ids: dict[str, str]) -> None:
-    outcome = machine.sees(asked(ids["at"], "both"), "ok")
+def test_a_branch_goes_before_a_tag_and_that_is_said(
+    machine: ShellMachine, ids: dict[str, str]
+) -> None:
+    outcome = machine.check_then_run(ask_revision(ids["at"], "both"), "ok")
     assert outcome.stdout.text.strip() == ids["refs/heads/both"]
     assert "both is both a branch and a tag in" in outcome.stderr.text
     assert "refs/tags/both is the tag" in outcome.stderr.text
-    outcome = machine.one(asked(ids["at"], "refs/tags/both"))
+    outcome = machine.run_step(ask_revision(ids["at"], "refs/tags/both"))
     assert outcome.stdout.text.strip() == ids["refs/tags/both"]
     assert not outcome.stderr.text
-    outcome = machine.one(step(ids["at"], machine.root / "to", version="both"))
-    assert outcome.status == "changed", told(outcome)
+    outcome = machine.run_step(git_step(ids["at"], machine.root / "to", version="both"))
+    assert outcome.status == "changed", result_message(outcome)
     assert outcome.stderr.text.count("both a branch and a tag") == 1
-    assert git(machine.root / "to", "rev-parse", "HEAD") == ids["refs/heads/both"]
+    assert run_git(machine.root / "to", "rev-parse", "HEAD") == ids["refs/heads/both"]
 
 
-def test_a_whole_id_is_itself(machine: Machine, ids: dict[str, str]) -> None:
+def test_a_whole_id_is_itself(machine: ShellMachine, ids: dict[str, str]) -> None:
     whole = ids["refs/tags/rel/main"]
     for version in (whole, whole.upper()):
-        outcome = machine.one(asked("/nowhere", version))
-        assert outcome.stdout.text.strip() == whole, told(outcome)
+        outcome = machine.run_step(ask_revision("/nowhere", version))
+        assert outcome.stdout.text.strip() == whole, result_message(outcome)
 
 
-def test_what_is_called_so_nowhere_is_refused(machine: Machine, ids: dict[str, str]) -> None:
+def test_what_is_called_so_nowhere_is_refused(machine: ShellMachine, ids: dict[str, str]) -> None:
     versions = ["mai?", "*", "[m]ain", "ma\\in", "v1^{}", "main~0", "head", "3/main", "a\nmain"]
-    steps = [{**asked(ids["at"], version), "ignore_errors": True} for version in versions]
-    for version, outcome in zip(versions, machine.go(steps).outcomes, strict=True):
+    steps = [{**ask_revision(ids["at"], version), "ignore_errors": True} for version in versions]
+    for version, outcome in zip(versions, machine.run_steps(steps).outcomes, strict=True):
         assert outcome.status == "failed", version
         assert f"there is no branch or tag {version} in {ids['at']}" in outcome.stderr.text
         assert not outcome.stdout.text
 
 
-def test_a_part_of_an_id_is_told_from_a_name(machine: Machine, ids: dict[str, str]) -> None:
+def test_a_part_of_an_id_is_told_from_a_name(machine: ShellMachine, ids: dict[str, str]) -> None:
     part = ids["refs/heads/main"][:9]
-    outcome = machine.sees(asked(ids["at"], part), "failed")
+    outcome = machine.check_then_run(ask_revision(ids["at"], part), "failed")
     assert f"if it is a commit, give its whole id: git rev-parse {part}" in outcome.stderr.text
-    outcome = machine.one(asked(ids["at"], ""))
+    outcome = machine.run_step(ask_revision(ids["at"], ""))
     assert "a version cannot be empty" in outcome.stderr.text
 
 
-def test_an_empty_repository_has_no_head(machine: Machine, tmp_path: Path) -> None:
+def test_an_empty_repository_has_no_head(machine: ShellMachine, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    git(empty, "init", "-q")
-    outcome = machine.sees(asked(empty, "HEAD"), "failed")
+    run_git(empty, "init", "-q")
+    outcome = machine.check_then_run(ask_revision(empty, "HEAD"), "failed")
     assert f"{empty} has no HEAD" in outcome.stderr.text
 
 
-def test_every_kind_of_id_is_fetched(machine: Machine, ids: dict[str, str]) -> None:
-    ways: list[dict[str, Any]] = [
+def test_every_kind_of_id_is_fetched(machine: ShellMachine, ids: dict[str, str]) -> None:
+    cases: list[dict[str, Any]] = [
         {"version": version, "archive": archive, **mirror}
         for version in ("main", ids["v1"])
         for archive in (True, False)
         for mirror in ({}, {"mirror": str(machine.root / "m.git")})
     ]
-    paths = [machine.root / str(number) for number in range(len(ways))]
-    done = machine.go([step(ids["at"], to, **way) for to, way in zip(paths, ways, strict=True)])
-    assert set(done.statuses) == {"changed"}, [told(outcome) for outcome in done.outcomes]
-    for path, way in zip(paths, ways, strict=True):
-        wanted = ids["refs/heads/main" if way["version"] == "main" else "v1"]
+    paths = [machine.root / str(number) for number in range(len(cases))]
+    done = machine.run_steps(
+        [git_step(ids["at"], to, **case) for to, case in zip(paths, cases, strict=True)]
+    )
+    assert set(done.statuses) == {"changed"}, [result_message(outcome) for outcome in done.outcomes]
+    for path, way in zip(paths, cases, strict=True):
+        expected = ids["refs/heads/main" if way["version"] == "main" else "v1"]
         revision = path / "REVISION"
-        have = revision.read_text() if way["archive"] else git(path, "rev-parse", "HEAD")
-        assert have.strip() == wanted
+        have = revision.read_text() if way["archive"] else run_git(path, "rev-parse", "HEAD")
+        assert have.strip() == expected
 
 
 SSH = {
@@ -151,14 +155,14 @@ SSH = {
 }
 
 
-def test_a_server_that_does_not_answer_is_no_missing_branch(machine: Machine) -> None:
-    said = machine.root / "said"
+def test_a_server_that_does_not_answer_is_no_missing_branch(machine: ShellMachine) -> None:
+    output = machine.root / "said"
     ssh = machine.root.parent / f"{machine.root.name}-tools" / "ssh"
-    ssh.write_text(f"#!/bin/sh\nhead -n 1 {said} >&2\nsed -i 1d {said}\nexit 255\n")
+    ssh.write_text(f"#!/bin/sh\nhead -n 1 {output} >&2\nsed -i 1d {output}\nexit 255\n")
     ssh.chmod(0o755)
-    said.write_text("".join(f"{line}\n" for line in SSH.values()))
-    ask = {**asked("git@example.org:r.git", "main"), "ignore_errors": True}
-    for why, outcome in zip(SSH, machine.go([ask] * len(SSH)).outcomes, strict=True):
+    output.write_text("".join(f"{line}\n" for line in SSH.values()))
+    ask = {**ask_revision("git@example.org:r.git", "main"), "ignore_errors": True}
+    for why, outcome in zip(SSH, machine.run_steps([ask] * len(SSH)).outcomes, strict=True):
         assert outcome.status == "failed"
         assert SSH[why] in outcome.stderr.text
         last = outcome.stderr.text.strip().splitlines()[-1]
@@ -167,14 +171,14 @@ def test_a_server_that_does_not_answer_is_no_missing_branch(machine: Machine) ->
         assert "no branch" not in outcome.stderr.text
 
 
-def test_other_ways_to_a_repository_are_told_alike(machine: Machine) -> None:
+def test_other_ways_to_a_repository_are_told_alike(machine: ShellMachine) -> None:
     port = free_port()
     repos = {
         f"http://127.0.0.1:{port}/r.git": "the git server is down",
         f"git://127.0.0.1:{port}/r.git": "the git server is down",
         "/nowhere/r.git": "there is no such repository",
     }
-    steps = [{**asked(repo, "main"), "ignore_errors": True} for repo in repos]
-    for (repo, why), outcome in zip(repos.items(), machine.go(steps).outcomes, strict=True):
+    steps = [{**ask_revision(repo, "main"), "ignore_errors": True} for repo in repos]
+    for (repo, why), outcome in zip(repos.items(), machine.run_steps(steps).outcomes, strict=True):
         assert outcome.status == "failed"
-        assert f"{repo}: {why}" in outcome.stderr.text, told(outcome)
+        assert f"{repo}: {why}" in outcome.stderr.text, result_message(outcome)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.library.machine import Machine, told
-from tests.library.private import there
+from tests.library.machine import ShellMachine, result_message
+from tests.library.private import run_in_copy
 
 STARTS = {
     "other": "printf 'other\\n' >/etc/hostname",
@@ -16,26 +16,28 @@ STARTS = {
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_the_name_is_set_and_kept(private: Machine, start: str) -> None:
-    there(private, f"chmod 644 /etc/hostname; hostname before; {STARTS[start]}")
-    outcome = private.sees({"hostname": {"name": "web-1.example"}}, "changed")
+def test_the_name_is_set_and_kept(private: ShellMachine, start: str) -> None:
+    run_in_copy(private, f"chmod 644 /etc/hostname; hostname before; {STARTS[start]}")
+    outcome = private.check_then_run({"hostname": {"name": "web-1.example"}}, "changed")
     kept = "other" if start in ("other", "comment") else None
     assert [(c.key, c.before) for c in outcome.changes] == [("name", "before"), ("kept", kept)]
-    assert there(private, "hostname; cat /etc/hostname") == "web-1.example\n" * 2
-    assert there(private, "ls -A /etc | grep orch || :") == ""
-    assert there(private, "stat -c %a /etc/hostname") == "644\n"
+    assert run_in_copy(private, "hostname; cat /etc/hostname") == "web-1.example\n" * 2
+    assert run_in_copy(private, "ls -A /etc | grep orch || :") == ""
+    assert run_in_copy(private, "stat -c %a /etc/hostname") == "644\n"
 
 
-def test_what_was_only_set_is_kept_too(private: Machine) -> None:
-    there(private, "hostname web; printf 'other\\n' >/etc/hostname; ln /etc/hostname /etc/old")
-    outcome = private.sees({"hostname": {"name": "web"}}, "changed")
+def test_what_was_only_set_is_kept_too(private: ShellMachine) -> None:
+    run_in_copy(
+        private, "hostname web; printf 'other\\n' >/etc/hostname; ln /etc/hostname /etc/old"
+    )
+    outcome = private.check_then_run({"hostname": {"name": "web"}}, "changed")
     assert [c.key for c in outcome.changes] == ["kept"]
-    assert there(private, "cat /etc/old") == "other\n", "it was not put in place in one step"
+    assert run_in_copy(private, "cat /etc/old") == "other\n", "it was not put in place in one step"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "$(id)", "-n", "über", "a\nb", "a.", "."])
-def test_what_is_no_name_is_refused(private: Machine, name: str) -> None:
-    before = there(private, "hostname; cat /etc/hostname")
-    outcome = private.sees({"hostname": {"name": name}}, "failed")
-    assert "no host name" in outcome.stderr.text, told(outcome)
-    assert there(private, "hostname; cat /etc/hostname") == before
+def test_what_is_no_name_is_refused(private: ShellMachine, name: str) -> None:
+    before = run_in_copy(private, "hostname; cat /etc/hostname")
+    outcome = private.check_then_run({"hostname": {"name": name}}, "failed")
+    assert "no host name" in outcome.stderr.text, result_message(outcome)
+    assert run_in_copy(private, "hostname; cat /etc/hostname") == before

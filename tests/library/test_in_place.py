@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.library.files import changes, listed, mode, nothing_left_in, refuses, without_powers
-from tests.library.machine import Machine
-from tests.library.tools import only
+from tests.library.files import (
+    check_nothing_left,
+    check_refuses,
+    file_mode,
+    folder_contents,
+    outcome_changes,
+    without_powers,
+)
+from tests.library.machine import ShellMachine
+from tests.library.tools import leave_only
 
 TEXT = "one\n"
 MODULES = ["copy", "template", "line", "text_block"]
@@ -19,7 +26,7 @@ MOUNTED = ("/usr/bin/unshare", "--mount", "/bin/sh", "-c")
 """Words before a command, a script and its arguments, that let it mount what nobody else sees."""
 
 
-def step(module: str, path: Path, **more: Any) -> dict[str, Any]:
+def change_step(module: str, path: Path, **more: Any) -> dict[str, Any]:
     """Something that changes a file with TEXT."""
     params: dict[str, Any] = {
         "copy": {"content": "new\n"},
@@ -34,7 +41,7 @@ def template(module: str) -> dict[str, Any]:
     return {"files": {"it.j2": "new\n"}} if module == "template" else {}
 
 
-def extended(path: Path) -> str:
+def extended_attributes(path: Path) -> str:
     """Its ACL and extended attributes, as the tools for them show them."""
     shown = ""
     for command in (["getfacl", "-pc"], ["getfattr", "-d", "-m", "-", "--absolute-names"]):
@@ -44,65 +51,69 @@ def extended(path: Path) -> str:
     return shown
 
 
-def marked(path: Path) -> str:
+def mark_file(path: Path) -> str:
     path.write_text(TEXT)
     path.chmod(0o640)
     subprocess.run(["setfacl", "-m", "u:daemon:rw,g:bin:r", path], check=True)
     subprocess.run(["setfattr", "-n", "user.of", "-v", 'a "b"\\c', path], check=True)
-    return extended(path)
+    return extended_attributes(path)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_acl_and_attributes_stay(machine: Machine, module: str) -> None:
+def test_acl_and_attributes_stay(machine: ShellMachine, module: str) -> None:
     path = machine.root / "it's"
-    before = marked(path)
+    before = mark_file(path)
     inode, old = path.stat().st_ino, path.stat().st_mtime
-    outcome = machine.sees(step(module, path), "changed", **template(module))
-    assert (extended(path), outcome.stderr.text) == (before, "")
+    outcome = machine.check_then_run(change_step(module, path), "changed", **template(module))
+    assert (extended_attributes(path), outcome.stderr.text) == (before, "")
     assert path.stat().st_ino != inode
     assert path.stat().st_mtime > old
-    machine.sees(step(module, path, mode="0600", owner="daemon"), "changed", **template(module))
-    assert (mode(path), path.stat().st_uid) == ("0600", 1)
-    assert "user:daemon:rw-" in extended(path)
+    machine.check_then_run(
+        change_step(module, path, mode="0600", owner="daemon"), "changed", **template(module)
+    )
+    assert (file_mode(path), path.stat().st_uid) == ("0600", 1)
+    assert "user:daemon:rw-" in extended_attributes(path)
 
 
-def test_what_is_lost_is_said(machine: Machine) -> None:
+def test_what_is_lost_is_said(machine: ShellMachine) -> None:
     path = machine.root / "it"
-    marked(path)
-    only(machine, "ls", busybox=("cp",))
-    outcome = machine.one(step("copy", path))
+    mark_file(path)
+    leave_only(machine, "ls", busybox=("cp",))
+    outcome = machine.run_step(change_step("copy", path))
     assert outcome.status == "changed"
     assert f"{path} loses its ACL" in outcome.stderr.text
     plain = machine.root / "plain"
     plain.write_text(TEXT)
-    assert machine.one(step("copy", plain)).stderr.text == ""
+    assert machine.run_step(change_step("copy", plain)).stderr.text == ""
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_that_is_a_mount_is_written_into(
-    machine: Machine, tmp_path: Path, module: str
+    machine: ShellMachine, tmp_path: Path, module: str
 ) -> None:
     path = machine.root / "in a\\dir" / "a b"
     path.parent.mkdir()
     path.write_text(TEXT)
     script = 'mount --bind "$0" "$0"; exec "$@"'
-    machine.within = (*MOUNTED, script, str(path))
+    machine.wrapper = (*MOUNTED, script, str(path))
     more = template(module)
-    outcome = refuses(machine, step(module, path), "mounted by itself", **more)
+    outcome = check_refuses(machine, change_step(module, path), "mounted by itself", **more)
     assert "`in_place: true` writes into the file" in outcome.stderr.text
     inode = path.stat().st_ino
-    with nothing_left_in(tmp_path / "temp", machine):
-        outcome = machine.sees(step(module, path, in_place=True), "changed", **more)
+    with check_nothing_left(tmp_path / "temp", machine):
+        outcome = machine.check_then_run(
+            change_step(module, path, in_place=True), "changed", **more
+        )
     assert "new\n" in path.read_text()
     assert path.stat().st_ino == inode
     # another path of that name, and what only lies on the same file system, are no mounts
     beside = path.parent / "a"
     beside.write_text(TEXT)
-    machine.sees(step(module, beside), "changed", **more)
+    machine.check_then_run(change_step(module, beside), "changed", **more)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_file_in_a_closed_folder_is_written_into(machine: Machine, module: str) -> None:
+def test_a_file_in_a_closed_folder_is_written_into(machine: ShellMachine, module: str) -> None:
     without_powers(machine)
     folder = machine.root / "closed"
     folder.mkdir()
@@ -110,38 +121,42 @@ def test_a_file_in_a_closed_folder_is_written_into(machine: Machine, module: str
     path.write_text(TEXT)
     folder.chmod(0o555)
     more = template(module)
-    outcome = refuses(machine, step(module, path), f"cannot write to {folder}", **more)
+    outcome = check_refuses(machine, change_step(module, path), f"cannot write to {folder}", **more)
     assert "`in_place: true` writes into the file" in outcome.stderr.text
-    outcome = machine.sees(step(module, path, in_place=True, mode="0600"), "changed", **more)
-    assert changes(outcome)["mode"] == ("0644", "0600")
-    assert (listed(folder), mode(folder), mode(path)) == (["it"], "0555", "0600")
+    outcome = machine.check_then_run(
+        change_step(module, path, in_place=True, mode="0600"), "changed", **more
+    )
+    assert outcome_changes(outcome)["mode"] == ("0644", "0600")
+    assert (folder_contents(folder), file_mode(folder), file_mode(path)) == (["it"], "0555", "0600")
     assert "new\n" in path.read_text()
     path.chmod(0o444)
     path.write_text(TEXT)
-    refuses(machine, step(module, path, in_place=True), f"cannot write to {path}", **more)
+    check_refuses(
+        machine, change_step(module, path, in_place=True), f"cannot write to {path}", **more
+    )
 
 
-def test_a_file_of_another_in_a_sticky_folder_is_written_into(machine: Machine) -> None:
+def test_a_file_of_another_in_a_sticky_folder_is_written_into(machine: ShellMachine) -> None:
     # daemon, who gets to where the test is
     powers = [f"--{sort}-caps=-all,+dac_read_search" for sort in ("inh", "ambient")]
-    machine.within = ("/usr/bin/setpriv", "--reuid=1", "--clear-groups", *powers)
+    machine.wrapper = ("/usr/bin/setpriv", "--reuid=1", "--clear-groups", *powers)
     machine.root.chmod(0o1777)
     path = machine.root / "it"
     path.write_text(TEXT)
     path.chmod(0o666)
-    outcome = refuses(machine, step("copy", path), "only its owner can do that")
+    outcome = check_refuses(machine, change_step("copy", path), "only its owner can do that")
     assert "`in_place: true`" in outcome.stderr.text
-    machine.sees(step("copy", path, in_place=True), "changed")
+    machine.check_then_run(change_step("copy", path, in_place=True), "changed")
     os.chown(path, 1, -1)
-    machine.sees(step("copy", path, content="newer\n"), "changed")
+    machine.check_then_run(change_step("copy", path, content="newer\n"), "changed")
 
 
-def test_what_was_there_before_it_was_written_into_is_kept(machine: Machine) -> None:
+def test_what_was_there_before_it_was_written_into_is_kept(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_text(TEXT)
-    machine.sees(step("copy", path, in_place=True, backup=True), "changed")
-    (kept,) = (machine.root / name for name in listed(machine.root) if name != "it")
+    machine.check_then_run(change_step("copy", path, in_place=True, backup=True), "changed")
+    (kept,) = (machine.root / name for name in folder_contents(machine.root) if name != "it")
     assert (kept.read_text(), path.read_text()) == (TEXT, "new\n")
     new = machine.root / "new"
-    machine.sees(step("copy", new, in_place=True), "changed")
+    machine.check_then_run(change_step("copy", new, in_place=True), "changed")
     assert new.read_text() == "new\n"

@@ -14,15 +14,15 @@ import yaml
 from orchestrator import playbook
 from tests.library.files import (
     WITHOUT_POWERS,
-    changes,
-    listed,
-    mode,
-    nothing_left_in,
+    check_nothing_left,
+    check_refuses,
+    file_mode,
+    folder_contents,
     odd_names,
-    refuses,
+    outcome_changes,
 )
-from tests.library.machine import ODD, Machine, told
-from tests.sshd import separation_folder
+from tests.library.machine import ODD_NAMES, ShellMachine, result_message
+from tests.sshd import make_separation_folder
 
 TEXT = "a 1\nb 2\n# c\na 3\n\nend\n"
 
@@ -93,64 +93,74 @@ TABLE: list[tuple[str, dict[str, str], str | None]] = [
 ]
 
 
-def test_texts_before_and_after(machine: Machine) -> None:
+def test_texts_before_and_after(machine: ShellMachine) -> None:
     steps = []
-    for n, (start, given, _) in enumerate(TABLE):
+    for n, (start, arguments, _) in enumerate(TABLE):
         path = machine.root / f"{n}"
         path.write_bytes(start.encode("utf-8", "surrogateescape"))
         path.chmod(0o604)
-        steps.append({"line": {"path": str(path), **given}})
-    asked, done = machine.go(steps, check=True), machine.go(steps)
-    again = machine.go(steps)
-    for n, (start, given, after) in enumerate(TABLE):
+        steps.append({"line": {"path": str(path), **arguments}})
+    asked, done = machine.run_steps(steps, check=True), machine.run_steps(steps)
+    again = machine.run_steps(steps)
+    for n, (start, arguments, after) in enumerate(TABLE):
         path = machine.root / f"{n}"
-        about = f"{start!r} {given} {told(done.outcomes[n])}"
+        about = f"{start!r} {arguments} {result_message(done.outcomes[n])}"
         text = path.read_bytes().decode("utf-8", "surrogateescape")
         assert text == (start if after is None else after), about
         assert done.statuses[n] == ("ok" if after is None else "changed"), about
         assert asked.statuses[n] == done.statuses[n].replace("changed", "would_change"), about
         assert asked.outcomes[n].changes == done.outcomes[n].changes, about
         assert again.statuses[n] == "ok", about
-        assert mode(path) == "0604"
-    assert len(listed(machine.root)) == len(TABLE)
+        assert file_mode(path) == "0604"
+    assert len(folder_contents(machine.root)) == len(TABLE)
 
 
-ODD_TEXTS = [*(t for t in ODD if "\n" not in t), "/a/&/b/", "\\1 \\n \\", "a;b|c", "[", "$", "é\\"]
+ODD_TEXTS = [
+    *(t for t in ODD_NAMES if "\n" not in t),
+    "/a/&/b/",
+    "\\1 \\n \\",
+    "a;b|c",
+    "[",
+    "$",
+    "é\\",
+]
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])
-def test_a_line_is_any_text(machine: Machine, state: str) -> None:
+def test_a_line_is_any_text(machine: ShellMachine, state: str) -> None:
     path = machine.root / "it"
     path.write_text("" if state == "present" else "".join(f"{t}\n" for t in ODD_TEXTS))
     steps = [{"line": {"path": str(path), "line": t, "state": state}} for t in ODD_TEXTS]
-    assert set(machine.go(steps).statuses) == {"changed"}
-    assert set(machine.go(steps).statuses) == {"ok"}
+    assert set(machine.run_steps(steps).statuses) == {"changed"}
+    assert set(machine.run_steps(steps).statuses) == {"ok"}
     expected = "".join(f"{t}\n" for t in ODD_TEXTS) if state == "present" else ""
     assert path.read_text() == expected
 
 
-def test_files_of_any_name_are_made_if_told_to(machine: Machine) -> None:
+def test_files_of_any_name_are_made_if_told_to(machine: ShellMachine) -> None:
     more = {"create": True, "line": "x", "mode": "0600"}
     for path in odd_names(machine, lambda p: {"line": {"path": str(p), **more}}):
-        assert (path.read_text(), mode(path)) == ("x\n", "0600")
+        assert (path.read_text(), file_mode(path)) == ("x\n", "0600")
     step = {"path": str(machine.root / "it"), "line": "x"}
-    refuses(machine, {"line": step}, "`create: true` makes it")
-    machine.sees({"line": {**step, "state": "absent", "mode": "0600"}}, "ok")
+    check_refuses(machine, {"line": step}, "`create: true` makes it")
+    machine.check_then_run({"line": {**step, "state": "absent", "mode": "0600"}}, "ok")
 
 
-def test_the_line_in_its_place_and_the_whole_text_are_told(machine: Machine) -> None:
+def test_the_line_in_its_place_and_the_whole_text_are_told(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_text("a 1\nb")
     step = {"path": str(path), "line": "a 2", "match": "^a", "mode": "0600"}
-    outcome = machine.sees({"line": step}, "changed")
-    assert changes(outcome) == {"line": ("a 1", "a 2"), "mode": ("0644", "0600")}
+    outcome = machine.check_then_run({"line": step}, "changed")
+    assert outcome_changes(outcome) == {"line": ("a 1", "a 2"), "mode": ("0644", "0600")}
     assert outcome.diff.splitlines()[3:] == ["-a 1", "+a 2", " b", "\\ No newline at end of file"]
-    outcome = machine.sees({"line": {"path": str(path), "line": "b", "state": "absent"}}, "changed")
-    assert changes(outcome) == {"state": ("present", "absent")}
+    outcome = machine.check_then_run(
+        {"line": {"path": str(path), "line": "b", "state": "absent"}}, "changed"
+    )
+    assert outcome_changes(outcome) == {"state": ("present", "absent")}
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("params", "message"),
     [
         ({}, "give `line`"),
         ({"match": "a"}, "give `line`"),
@@ -163,29 +173,33 @@ def test_the_line_in_its_place_and_the_whole_text_are_told(machine: Machine) -> 
         ({"state": "absent", "match": "("}, "grep"),
     ],
 )
-def test_what_makes_no_sense_is_refused(machine: Machine, given: dict[str, str], said: str) -> None:
+def test_what_makes_no_sense_is_refused(
+    machine: ShellMachine, params: dict[str, str], message: str
+) -> None:
     (machine.root / "it").write_text(TEXT)
-    refuses(machine, {"line": {"path": str(machine.root / "it"), **given}}, said)
+    check_refuses(machine, {"line": {"path": str(machine.root / "it"), **params}}, message)
 
 
-def test_what_is_no_text_is_left_alone(machine: Machine) -> None:
+def test_what_is_no_text_is_left_alone(machine: ShellMachine) -> None:
     (machine.root / "it").write_bytes(b"a\0b\n")
-    refuses(machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "holds NUL bytes")
-    refuses(machine, {"line": {"path": str(machine.root), "line": "x"}}, "is a directory")
-    machine.within = WITHOUT_POWERS
+    check_refuses(
+        machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "holds NUL bytes"
+    )
+    check_refuses(machine, {"line": {"path": str(machine.root), "line": "x"}}, "is a directory")
+    machine.wrapper = WITHOUT_POWERS
     (machine.root / "it").chmod(0)
-    refuses(machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "it")
+    check_refuses(machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "it")
 
 
-def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
+def test_the_new_text_is_tried_and_the_old_one_kept(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_text("a\n")
     os.chown(path, 7, 8)
     step = {"path": str(path), "line": "b", "backup": True}
-    with nothing_left_in(machine.root.parent / "tmp", machine):
+    with check_nothing_left(machine.root.parent / "tmp", machine):
         bad = {"line": {**step, "validate": "! grep -q b %s"}}
-        refuses(machine, bad, "not valid: ! grep -q b %s (exit status 1)")
-        machine.sees({"line": {**step, "validate": "grep -q b %s"}}, "changed")
+        check_refuses(machine, bad, "not valid: ! grep -q b %s (exit status 1)")
+        machine.check_then_run({"line": {**step, "validate": "grep -q b %s"}}, "changed")
     kept = next(p for p in machine.root.iterdir() if p != path)
     assert (path.read_text(), kept.read_text()) == ("a\nb\n", "a\n")
     assert (path.stat().st_uid, path.stat().st_gid) == (7, 8)
@@ -195,9 +209,9 @@ SSHD = "Port 22\n#PasswordAuthentication yes\nHostKey KEY\n"
 
 
 @pytest.fixture
-def sshd_config(machine: Machine) -> Path:
+def sshd_config(machine: ShellMachine) -> Path:
     """A configuration that sshd takes."""
-    separation_folder()
+    make_separation_folder()
     words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.root / "key")]
     subprocess.run(words, check=True)
     path = machine.root / "sshd_config"
@@ -205,26 +219,26 @@ def sshd_config(machine: Machine) -> Path:
     return path
 
 
-def test_sshd_tries_its_new_configuration(machine: Machine, sshd_config: Path) -> None:
+def test_sshd_tries_its_new_configuration(machine: ShellMachine, sshd_config: Path) -> None:
     before = sshd_config.read_text()
     step = {"path": str(sshd_config), "match": "^#?PasswordAuthentication"}
     validate = f"{shutil.which('sshd', path='/usr/sbin:/sbin')} -t -f %s"
     bad = {**step, "line": "PasswordAuthentication perhaps", "validate": validate}
-    refuses(machine, {"line": bad}, 'unsupported option "perhaps"')
+    check_refuses(machine, {"line": bad}, 'unsupported option "perhaps"')
     good = {**step, "line": "PasswordAuthentication no", "validate": validate}
-    machine.sees({"line": good}, "changed")
+    machine.check_then_run({"line": good}, "changed")
     after = before.replace("#PasswordAuthentication yes", "PasswordAuthentication no")
     assert sshd_config.read_text() == after
 
 
-def test_the_documented_example_works(machine: Machine, sshd_config: Path) -> None:
+def test_the_documented_example_works(machine: ShellMachine, sshd_config: Path) -> None:
     """With the path of a file of ours, that is all."""
-    (step,) = yaml.safe_load(playbook.load(machine.root, ["line"]).by_name["line"].example)
+    (step,) = yaml.safe_load(playbook.load_tasks(machine.root, ["line"]).by_name["line"].example)
     step["line"]["path"] = str(sshd_config)
-    machine.sees(step, "changed")
+    machine.check_then_run(step, "changed")
     assert "\nPasswordAuthentication no\n" in sshd_config.read_text()
     step["line"]["line"] = "PasswordAuthentication"
-    refuses(machine, step, "not valid: sshd -tf %s")
+    check_refuses(machine, step, "not valid: sshd -tf %s")
 
 
 WHOLE: list[tuple[str, dict[str, Any], str]] = [
@@ -236,14 +250,16 @@ WHOLE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("start", "given", "after"), WHOLE)
+@pytest.mark.parametrize(("start", "params", "after"), WHOLE)
 def test_what_is_tried_is_the_new_text_as_a_whole(
-    machine: Machine, start: str, given: dict[str, Any], after: str
+    machine: ShellMachine, start: str, params: dict[str, Any], after: str
 ) -> None:
-    path, wanted = machine.root / "it", machine.root / "wanted"
+    path, desired = machine.root / "it", machine.root / "wanted"
     path.write_text(start)
-    wanted.write_text(after)
-    step = {"path": str(path), **given}
-    refuses(machine, {"line": {**step, "validate": "! cmp -s %s " + str(wanted)}}, "not valid")
-    machine.sees({"line": {**step, "validate": "cmp %s " + str(wanted)}}, "changed")
+    desired.write_text(after)
+    step = {"path": str(path), **params}
+    check_refuses(
+        machine, {"line": {**step, "validate": "! cmp -s %s " + str(desired)}}, "not valid"
+    )
+    machine.check_then_run({"line": {**step, "validate": "cmp %s " + str(desired)}}, "changed")
     assert path.read_text() == after

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executor.app_locks import Holder, describe, script
-from orchestrator.modules import FOLDER
+from orchestrator.executor.app_locks import LockOwner, describe_owner, lock_script
+from orchestrator.modules import MODULES_FOLDER
 
 FIRST, SECOND, THIRD = (f"2026010{day}000000-aaaa" for day in (1, 2, 3))
 HELD, DENIED = 75, 77
@@ -25,7 +25,7 @@ DEPLOYERS = 60003  # a group
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class LockUser:
     """Who takes and frees: a user of a shell, in groups."""
 
     shell: str
@@ -35,19 +35,26 @@ class Side:
     groups: tuple[int, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
 
-    def run(
-        self, act: str, run: str = FIRST, within: Sequence[str] = (), app: str = "blog", **told: str
+    def run_lock(
+        self,
+        act: str,
+        run: str = FIRST,
+        within: Sequence[str] = (),
+        app: str = "blog",
+        **description: str,
     ) -> subprocess.CompletedProcess[str]:
-        told = {"owner": "anna@laptop", "since": "today", **told}
-        holder = Holder(run, app, tuple(within), told)
-        return self.sh(script(self.path, act, holder))
+        description = {"owner": "anna@laptop", "since": "today", **description}
+        holder = LockOwner(run, app, tuple(within), description)
+        return self.run_shell(lock_script(self.path, act, holder))
 
-    def people(self, act: str, force: str = "") -> subprocess.CompletedProcess[str]:
+    def lock_command(self, act: str, force: str = "") -> subprocess.CompletedProcess[str]:
         """What `orch lock` runs."""
-        given = f"lock={self.path} force={force}"
-        return self.sh(f"set +e\n{given}\n{(FOLDER / 'lock.sh').read_text()}\n{act}")
+        arguments = f"lock={self.path} force={force}"
+        return self.run_shell(
+            f"set +e\n{arguments}\n{(MODULES_FOLDER / 'lock.sh').read_text()}\n{act}"
+        )
 
-    def sh(self, text: str) -> subprocess.CompletedProcess[str]:
+    def run_shell(self, text: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.shell.split(), "-e", "-c", text.replace("sleep 1", ":")],
             cwd="/",
@@ -61,13 +68,13 @@ class Side:
             check=False,
         )
 
-    def takes(self, run: str = FIRST, **more: str) -> bool:
-        done = self.run("take", run, **more)
+    def take_lock(self, run: str = FIRST, **more: str) -> bool:
+        done = self.run_lock("take", run, **more)
         assert done.returncode in (0, HELD), done.stderr
         return done.returncode == 0
 
-    def frees(self, run: str = FIRST) -> None:
-        done = self.run("free", run)
+    def release_lock(self, run: str = FIRST) -> None:
+        done = self.run_lock("free", run)
         assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -77,7 +84,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def shared_folder() -> Iterator[Path]:
     """A folder that other users can come to."""
     folder = Path(tempfile.mkdtemp(prefix="lock "))
     folder.chmod(0o755)
@@ -85,113 +92,117 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def lock_of(folder: Path) -> str:
+def lock_file(folder: Path) -> str:
     return shlex.quote(f"{folder}/.orch-lock")
 
 
 @pytest.mark.parametrize("name", ["app", "-n", "it's $(x) `y`", "a\nb", "*", "é"])
 def test_it_is_a_file_that_says_whose_it_is_and_goes_with_its_run(
-    shell: str, place: Path, name: str
+    shell: str, shared_folder: Path, name: str
 ) -> None:
-    (place / name).mkdir()
-    side = Side(shell, lock_of(place / name))
-    assert side.people("tell").stdout == "free\n"
-    assert side.takes(message="hot fix: a=b")
-    (file,) = (place / name).iterdir()
+    (shared_folder / name).mkdir()
+    side = LockUser(shell, lock_file(shared_folder / name))
+    assert side.lock_command("tell").stdout == "free\n"
+    assert side.take_lock(message="hot fix: a=b")
+    (file,) = (shared_folder / name).iterdir()
     assert file.name == ".orch-lock"
     assert stat.S_ISREG(file.lstat().st_mode)
-    refused = side.run("take", SECOND)
+    refused = side.run_lock("take", SECOND)
     assert refused.returncode == HELD
     who = f"by anna@laptop since today (run {FIRST}): 'hot fix: a=b'"
-    assert describe(refused.stdout, "blog") == who
-    told = f"held by anna@laptop since today, run {FIRST}: hot fix: a=b\n"
-    assert side.people("tell").stdout == told
-    side.frees(SECOND)  # it is not theirs
-    assert list((place / name).iterdir()) == [file]
-    side.frees()
-    assert list((place / name).iterdir()) == []
-    side.frees()
+    assert describe_owner(refused.stdout, "blog") == who
+    message = f"held by anna@laptop since today, run {FIRST}: hot fix: a=b\n"
+    assert side.lock_command("tell").stdout == message
+    side.release_lock(SECOND)  # it is not theirs
+    assert list((shared_folder / name).iterdir()) == [file]
+    side.release_lock()
+    assert list((shared_folder / name).iterdir()) == []
+    side.release_lock()
 
 
 def test_the_folder_of_a_first_deploy_is_made_and_goes_again_if_nothing_came_of_it(
-    shell: str, place: Path
+    shell: str, shared_folder: Path
 ) -> None:
-    side = Side(shell, lock_of(place / "srv/www/blog"))
-    assert side.takes()
-    side.frees()
-    assert list(place.iterdir()) == []
-    assert side.takes()
-    (place / "srv/www/blog/releases").mkdir()
-    side.frees()
-    assert [p.name for p in (place / "srv/www/blog").iterdir()] == ["releases"]
-    assert side.takes()
-    shutil.rmtree(place / "srv/www/blog/releases")
-    side.frees()  # which did not make the folder
-    assert (place / "srv/www/blog").is_dir()
+    side = LockUser(shell, lock_file(shared_folder / "srv/www/blog"))
+    assert side.take_lock()
+    side.release_lock()
+    assert list(shared_folder.iterdir()) == []
+    assert side.take_lock()
+    (shared_folder / "srv/www/blog/releases").mkdir()
+    side.release_lock()
+    assert [p.name for p in (shared_folder / "srv/www/blog").iterdir()] == ["releases"]
+    assert side.take_lock()
+    shutil.rmtree(shared_folder / "srv/www/blog/releases")
+    side.release_lock()  # which did not make the folder
+    assert (shared_folder / "srv/www/blog").is_dir()
 
 
-def test_a_path_in_the_home_folder_and_one_without_any(shell: str, place: Path) -> None:
-    home = Side(shell, "~/'.orch/locks/a b/blog'", environ={"HOME": str(place)})
-    assert home.takes()
-    assert (place / ".orch/locks/a b/blog").is_file()
-    home.frees()
-    assert list(place.iterdir()) == []
-    bare = Side(shell, "lock", environ={"HOME": str(place)})
-    done = bare.sh(f"cd {shlex.quote(str(place))}\n{script('lock', 'take', Holder(FIRST))}")
-    assert (done.returncode, [p.name for p in place.iterdir()]) == (0, ["lock"])
+def test_a_path_in_the_home_folder_and_one_without_any(shell: str, shared_folder: Path) -> None:
+    home = LockUser(shell, "~/'.orch/locks/a b/blog'", environ={"HOME": str(shared_folder)})
+    assert home.take_lock()
+    assert (shared_folder / ".orch/locks/a b/blog").is_file()
+    home.release_lock()
+    assert list(shared_folder.iterdir()) == []
+    bare = LockUser(shell, "lock", environ={"HOME": str(shared_folder)})
+    done = bare.run_shell(
+        f"cd {shlex.quote(str(shared_folder))}\n{lock_script('lock', 'take', LockOwner(FIRST))}"
+    )
+    assert (done.returncode, [p.name for p in shared_folder.iterdir()]) == (0, ["lock"])
 
 
-def test_over_two_hosts_that_share_the_folder_a_run_meets_itself(shell: str, place: Path) -> None:
-    one, other = (Side(shell, lock_of(place)) for _ in range(2))
-    assert one.takes()
-    assert other.takes()
-    assert not other.takes(SECOND)
-    other.frees()
-    one.frees()
-    assert list(place.iterdir()) == []
+def test_over_two_hosts_that_share_the_folder_a_run_meets_itself(
+    shell: str, shared_folder: Path
+) -> None:
+    one, other = (LockUser(shell, lock_file(shared_folder)) for _ in range(2))
+    assert one.take_lock()
+    assert other.take_lock()
+    assert not other.take_lock(SECOND)
+    other.release_lock()
+    one.release_lock()
+    assert list(shared_folder.iterdir()) == []
 
 
-def test_another_app_of_the_run_does_not_enter(shell: str, place: Path) -> None:
+def test_another_app_of_the_run_does_not_enter(shell: str, shared_folder: Path) -> None:
     """Where lock_path is one for all of them: the first one through would take it along."""
-    side = Side(shell, lock_of(place))
-    assert side.takes()
-    refused = side.run("take", app="shop")
+    side = LockUser(shell, lock_file(shared_folder))
+    assert side.take_lock()
+    refused = side.run_lock("take", app="shop")
     assert refused.returncode == HELD
     who = f"by anna@laptop since today (run {FIRST} for 'blog')"
-    assert describe(refused.stdout, "shop") == who
-    side.run("free", app="shop")
-    assert (place / ".orch-lock").exists()
+    assert describe_owner(refused.stdout, "shop") == who
+    side.run_lock("free", app="shop")
+    assert (shared_folder / ".orch-lock").exists()
 
 
-def test_what_a_run_starts_enters_and_leaves_its_lock(shell: str, place: Path) -> None:
-    side = Side(shell, lock_of(place))
-    assert side.takes()
-    before = (place / ".orch-lock").read_bytes()
+def test_what_a_run_starts_enters_and_leaves_its_lock(shell: str, shared_folder: Path) -> None:
+    side = LockUser(shell, lock_file(shared_folder))
+    assert side.take_lock()
+    before = (shared_folder / ".orch-lock").read_bytes()
     for within in ((FIRST,), (FIRST, SECOND), (SECOND, FIRST)):
-        done = side.run("take", THIRD, within)
+        done = side.run_lock("take", THIRD, within)
         assert (done.returncode, done.stdout) == (0, "entered\n")
-        side.run("free", THIRD, within)
-        assert (place / ".orch-lock").read_bytes() == before
+        side.run_lock("free", THIRD, within)
+        assert (shared_folder / ".orch-lock").read_bytes() == before
     for other in ((), (SECOND,), (FIRST[:-1],), ("*",), ("",)):
-        assert side.run("take", THIRD, other).returncode == HELD, other
+        assert side.run_lock("take", THIRD, other).returncode == HELD, other
 
 
-def test_who_takes_a_session_anew_signs_anew(shell: str, place: Path) -> None:
-    side = Side(shell, lock_of(place / "new"))
-    assert side.takes()
-    shell_before = said(place / "new", "shell")
-    again = side.sh(
-        f"{shell} -c {shlex.quote(script(side.path, 'renew', Holder(FIRST, 'blog')))}; exit $?"
+def test_who_takes_a_session_anew_signs_anew(shell: str, shared_folder: Path) -> None:
+    side = LockUser(shell, lock_file(shared_folder / "new"))
+    assert side.take_lock()
+    shell_before = lock_field(shared_folder / "new", "shell")
+    again = side.run_shell(
+        f"{shell} -c {shlex.quote(lock_script(side.path, 'renew', LockOwner(FIRST, 'blog')))}; exit $?"
     )
     assert again.returncode == 0
-    assert said(place / "new", "shell") != shell_before
-    assert said(place / "new", "run") == FIRST
-    assert side.run("renew", SECOND).returncode == HELD
-    side.frees()
-    assert list(place.iterdir()) == []  # what was made for it is known after that, too
+    assert lock_field(shared_folder / "new", "shell") != shell_before
+    assert lock_field(shared_folder / "new", "run") == FIRST
+    assert side.run_lock("renew", SECOND).returncode == HELD
+    side.release_lock()
+    assert list(shared_folder.iterdir()) == []  # what was made for it is known after that, too
 
 
-def said(folder: Path, key: str) -> str:
+def lock_field(folder: Path, key: str) -> str:
     lines = (folder / ".orch-lock").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)[key]
 
@@ -208,45 +219,47 @@ def said(folder: Path, key: str) -> str:
     ],
 )
 def test_whether_its_owner_is_alive_is_told_as_far_as_it_is_known(
-    shell: str, place: Path, key: str, value: str, state: str
+    shell: str, shared_folder: Path, key: str, value: str, state: str
 ) -> None:
-    side = Side(shell, lock_of(place))
-    assert side.takes()
-    file = place / ".orch-lock"
+    side = LockUser(shell, lock_file(shared_folder))
+    assert side.take_lock()
+    file = shared_folder / ".orch-lock"
     lines = [line for line in file.read_text().splitlines() if not line.startswith(f"{key}=")]
     file.write_text("\n".join([*lines, f"{key}={value}", ""]))
-    refused = side.run("take", SECOND)
+    refused = side.run_lock("take", SECOND)
     assert refused.returncode == HELD
     assert f"state={state}" in refused.stdout
-    assert describe(refused.stdout, "blog").endswith(
+    assert describe_owner(refused.stdout, "blog").endswith(
         {
             "stale": "; it is stale: its owner is gone, see `orch lock release`",
-            "away": f"; it was taken on {said(place, 'machine').split()[0]}, which shares the folder",
+            "away": f"; it was taken on {lock_field(shared_folder, 'machine').split()[0]}, which shares the folder",
         }[state]
     )
-    released = side.people("release")
+    released = side.lock_command("release")
     if state == "away":
         assert released.returncode == HELD
         assert "its owner may be alive" in released.stderr
-        released = side.people("release", force="1")
+        released = side.lock_command("release", force="1")
     assert (released.returncode, released.stdout.split("\n")[-2]) == (0, "released")
-    assert list(place.iterdir()) == []
+    assert list(shared_folder.iterdir()) == []
 
 
-def test_an_owner_whom_we_may_not_see_is_taken_to_be_alive(shell: str, place: Path) -> None:
+def test_an_owner_whom_we_may_not_see_is_taken_to_be_alive(shell: str, shared_folder: Path) -> None:
     """As with the mount option hidepid, where /proc has only what is one's own."""
-    (place / "proc").mkdir()
-    hidden = Side(shell, lock_of(place), user=ANNA, group=ANNA)
-    text = script(hidden.path, "look; echo $f_state", Holder(FIRST))
-    text = text.replace("/proc/", f"'{place}'/proc/")  # there is nothing in it
+    (shared_folder / "proc").mkdir()
+    hidden = LockUser(shell, lock_file(shared_folder), user=ANNA, group=ANNA)
+    text = lock_script(hidden.path, "look; echo $f_state", LockOwner(FIRST))
+    text = text.replace("/proc/", f"'{shared_folder}'/proc/")  # there is nothing in it
     assert os.geteuid() == 0, "these tests are processes of other users, which root may have"
-    assert Side(shell, lock_of(place)).takes()
+    assert LockUser(shell, lock_file(shared_folder)).take_lock()
     for key in ("boot", "space", "machine"):
-        file = place / ".orch-lock"
+        file = shared_folder / ".orch-lock"
         lines = [line for line in file.read_text().splitlines() if not line.startswith(key)]
         file.write_text("\n".join([*lines, ""]))
-    (place / ".orch-lock").open("a").write(f"machine={os.uname().nodename} {machine_id()}\n")
-    assert hidden.sh(text).stdout == "held\n"
+    (shared_folder / ".orch-lock").open("a").write(
+        f"machine={os.uname().nodename} {machine_id()}\n"
+    )
+    assert hidden.run_shell(text).stdout == "held\n"
 
 
 def machine_id() -> str:
@@ -256,82 +269,92 @@ def machine_id() -> str:
 
 @pytest.mark.parametrize("text", ["", "\0\xff\nowner=me\nrun="])
 def test_a_file_that_names_nobody_is_odd_and_can_be_released(
-    shell: str, place: Path, text: str
+    shell: str, shared_folder: Path, text: str
 ) -> None:
-    (place / ".orch-lock").write_bytes(text.encode("latin-1"))
-    side = Side(shell, lock_of(place))
-    refused = side.run("take")
+    (shared_folder / ".orch-lock").write_bytes(text.encode("latin-1"))
+    side = LockUser(shell, lock_file(shared_folder))
+    refused = side.run_lock("take")
     assert refused.returncode == HELD
-    assert describe(refused.stdout, "blog") == "by nobody that it names: see `orch lock release`"
-    assert side.people("release").returncode == 0
-    assert list(place.iterdir()) == []
+    assert (
+        describe_owner(refused.stdout, "blog") == "by nobody that it names: see `orch lock release`"
+    )
+    assert side.lock_command("release").returncode == 0
+    assert list(shared_folder.iterdir()) == []
 
 
-def test_a_folder_in_its_place_is_odd_and_stays(shell: str, place: Path) -> None:
-    (place / ".orch-lock").mkdir()
-    (place / ".orch-lock/mine").touch()
-    side = Side(shell, lock_of(place))
-    assert not side.takes()
-    done = side.people("release", force="1")
+def test_a_folder_in_its_place_is_odd_and_stays(shell: str, shared_folder: Path) -> None:
+    (shared_folder / ".orch-lock").mkdir()
+    (shared_folder / ".orch-lock/mine").touch()
+    side = LockUser(shell, lock_file(shared_folder))
+    assert not side.take_lock()
+    done = side.lock_command("release", force="1")
     assert (done.returncode, "is a folder and no lock" in done.stderr) == (1, True)
-    assert (place / ".orch-lock/mine").exists()
+    assert (shared_folder / ".orch-lock/mine").exists()
 
 
-def test_of_many_at_the_same_moment_one_gets_it(shell: str, place: Path) -> None:
-    sides = [Side(shell, lock_of(place / "made by any")) for _ in range(8)]
+def test_of_many_at_the_same_moment_one_gets_it(shell: str, shared_folder: Path) -> None:
+    sides = [LockUser(shell, lock_file(shared_folder / "made by any")) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         runs = [f"2026010{n}000000-aaaa" for n in range(8)]
         got = list(pool.map(lambda pair: pair[0].takes(pair[1]), zip(sides, runs, strict=True)))
     assert sum(got) == 1
-    assert said(place / "made by any", "run") == runs[got.index(True)]
-    assert [p.name for p in (place / "made by any").iterdir()] == [".orch-lock"]
+    assert lock_field(shared_folder / "made by any", "run") == runs[got.index(True)]
+    assert [p.name for p in (shared_folder / "made by any").iterdir()] == [".orch-lock"]
 
 
-def test_a_file_system_without_links_has_locks_too(shell: str, place: Path) -> None:
-    tools, folder = place / "bin", place / "app"
+def test_a_file_system_without_links_has_locks_too(shell: str, shared_folder: Path) -> None:
+    tools, folder = shared_folder / "bin", shared_folder / "app"
     tools.mkdir()
     folder.mkdir()
     (tools / "ln").write_text("#!/bin/sh\necho 'ln: Operation not permitted' >&2\nexit 1\n")
     (tools / "ln").chmod(0o755)
-    side = Side(shell, lock_of(folder), environ={"PATH": f"{tools}:{os.environ['PATH']}"})
+    side = LockUser(shell, lock_file(folder), environ={"PATH": f"{tools}:{os.environ['PATH']}"})
     if shell.startswith("busybox"):  # its own ln comes before those in PATH
-        side = Side("dash", side.path, environ=side.environ)
-    assert side.takes()
-    assert not side.takes(SECOND)
+        side = LockUser("dash", side.path, environ=side.environ)
+    assert side.take_lock()
+    assert not side.take_lock(SECOND)
     assert [p.name for p in folder.iterdir()] == [".orch-lock"]
-    side.frees()
+    side.release_lock()
     assert list(folder.iterdir()) == []
 
 
-def two_users(shell: str, folder: Path, mode: int) -> tuple[Side, Side]:
+def two_users(shell: str, folder: Path, mode: int) -> tuple[LockUser, LockUser]:
     """Two logins in a common group, to which the folder belongs; it is the first one's."""
     folder.mkdir()
     os.chown(folder, ANNA, DEPLOYERS)
     folder.chmod(mode)
-    path = lock_of(folder)
-    return Side(shell, path, ANNA, ANNA, (DEPLOYERS,)), Side(shell, path, BEN, BEN, (DEPLOYERS,))
+    path = lock_file(folder)
+    return LockUser(shell, path, ANNA, ANNA, (DEPLOYERS,)), LockUser(
+        shell, path, BEN, BEN, (DEPLOYERS,)
+    )
 
 
-def test_two_logins_that_may_write_there_meet_each_others_lock(shell: str, place: Path) -> None:
-    anna, ben = two_users(shell, place / "app", 0o2775)
-    assert anna.takes()
-    assert not ben.takes(SECOND)
-    assert ben.people("tell").stdout.startswith("held by anna@laptop")
-    anna.frees()
-    assert ben.takes(SECOND)
-    assert not anna.takes()
+def test_two_logins_that_may_write_there_meet_each_others_lock(
+    shell: str, shared_folder: Path
+) -> None:
+    anna, ben = two_users(shell, shared_folder / "app", 0o2775)
+    assert anna.take_lock()
+    assert not ben.take_lock(SECOND)
+    assert ben.lock_command("tell").stdout.startswith("held by anna@laptop")
+    anna.release_lock()
+    assert ben.take_lock(SECOND)
+    assert not anna.take_lock()
     # and one lets go of what the other has left behind
-    file = place / "app/.orch-lock"
+    file = shared_folder / "app/.orch-lock"
     file.write_text(file.read_text().replace("shell=", "shell=4194304."))
-    assert anna.people("release").stdout.endswith("released\n")
-    assert list((place / "app").iterdir()) == []
+    assert anna.lock_command("release").stdout.endswith("released\n")
+    assert list((shared_folder / "app").iterdir()) == []
 
 
-def test_with_a_strict_umask_the_other_can_still_read_whose_it_is(shell: str, place: Path) -> None:
-    anna, ben = two_users(shell, place / "app", 0o2775)
-    text = script(anna.path, "take", Holder(FIRST, "blog", told={"owner": "anna@laptop"}))
-    assert anna.sh(f"umask 077\n{text}").returncode == 0
-    assert "owner=anna@laptop" in ben.run("take", SECOND).stdout
+def test_with_a_strict_umask_the_other_can_still_read_whose_it_is(
+    shell: str, shared_folder: Path
+) -> None:
+    anna, ben = two_users(shell, shared_folder / "app", 0o2775)
+    text = lock_script(
+        anna.path, "take", LockOwner(FIRST, "blog", details={"owner": "anna@laptop"})
+    )
+    assert anna.run_shell(f"umask 077\n{text}").returncode == 0
+    assert "owner=anna@laptop" in ben.run_lock("take", SECOND).stdout
 
 
 @pytest.mark.parametrize(
@@ -343,38 +366,38 @@ def test_with_a_strict_umask_the_other_can_still_read_whose_it_is(shell: str, pl
     ],
 )
 def test_where_one_login_may_not_it_is_told_so(
-    shell: str, place: Path, mode: int, why: str
+    shell: str, shared_folder: Path, mode: int, why: str
 ) -> None:
-    anna, ben = two_users(shell, place / "app", mode)
-    assert anna.takes()
-    anna.frees()
+    anna, ben = two_users(shell, shared_folder / "app", mode)
+    assert anna.take_lock()
+    anna.release_lock()
     if why:
-        done = ben.run("take", SECOND)
+        done = ben.run_lock("take", SECOND)
         assert done.returncode == DENIED
-        assert done.stderr.strip() == why.format(folder=place / "app")
-        assert list((place / "app").iterdir()) == []
-    assert anna.takes()
+        assert done.stderr.strip() == why.format(folder=shared_folder / "app")
+        assert list((shared_folder / "app").iterdir()) == []
+    assert anna.take_lock()
     if mode & 0o001:
-        assert ben.people("tell").stdout.startswith("held by anna@laptop")
-        assert ben.run("take", SECOND).returncode == HELD
-        done = ben.people("release", force="1")
+        assert ben.lock_command("tell").stdout.startswith("held by anna@laptop")
+        assert ben.run_lock("take", SECOND).returncode == HELD
+        done = ben.lock_command("release", force="1")
         assert done.returncode == DENIED
-        assert f"60002 may not remove it from {place / 'app'}" in done.stderr
+        assert f"60002 may not remove it from {shared_folder / 'app'}" in done.stderr
     else:
-        done = ben.people("tell")
+        done = ben.lock_command("tell")
         assert (done.returncode, done.stdout) == (DENIED, "")
-        assert f"60002 may not look into {place / 'app'}" in done.stderr
-    assert (place / "app/.orch-lock").exists()
+        assert f"60002 may not look into {shared_folder / 'app'}" in done.stderr
+    assert (shared_folder / "app/.orch-lock").exists()
 
 
-def test_where_the_folder_cannot_be_made_it_is_told_so(shell: str, place: Path) -> None:
-    (place / "srv").mkdir()
-    anna = Side(shell, lock_of(place / "srv/www/blog"), ANNA, ANNA)
-    done = anna.run("take")
+def test_where_the_folder_cannot_be_made_it_is_told_so(shell: str, shared_folder: Path) -> None:
+    (shared_folder / "srv").mkdir()
+    anna = LockUser(shell, lock_file(shared_folder / "srv/www/blog"), ANNA, ANNA)
+    done = anna.run_lock("take")
     assert done.returncode == DENIED
-    folder = place / "srv/www/blog"
+    folder = shared_folder / "srv/www/blog"
     assert done.stderr.strip() == f"60001 cannot make the folder {folder} (Permission denied)"
-    (place / "srv/www").write_text("a file")
-    done = Side(shell, anna.path).run("take")
+    (shared_folder / "srv/www").write_text("a file")
+    done = LockUser(shell, anna.path).run_lock("take")
     assert done.returncode == DENIED
     assert "Not a directory" in done.stderr or "File exists" in done.stderr

@@ -7,27 +7,29 @@ from pathlib import Path
 import pytest
 
 from orchestrator import playbook
-from orchestrator.commands.listing import doc_of
-from orchestrator.modules import FOLDER
-from orchestrator.modules.__main__ import page
-from orchestrator.playbook.task_index import shipped
-from orchestrator.yamlio.yaml_loader import parse
+from orchestrator.commands.listing import task_doc_lines
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.modules.__main__ import modules_page
+from orchestrator.playbook.task_index import shipped_modules
+from orchestrator.yamlio.yaml_loader import parse_yaml
 
 
 def test_the_committed_page_is_what_the_files_say() -> None:
-    made = "python -m orchestrator.modules >orchestrator/modules/README.md"
-    assert (FOLDER / "README.md").read_text("utf-8") == page(), f"make it anew: {made}"
+    created = "python -m orchestrator.modules >orchestrator/modules/README.md"
+    assert (MODULES_FOLDER / "README.md").read_text("utf-8") == modules_page(), (
+        f"make it anew: {created}"
+    )
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(shipped_modules()))
 def test_every_module_explains_itself(name: str, tmp_path: Path) -> None:
     (tmp_path / "inventories").mkdir()
-    module = playbook.load(tmp_path, [name]).by_name[name]
+    module = playbook.load_tasks(tmp_path, [name]).by_name[name]
     assert module.desc
     assert all(param.help for param in module.params.values())
     assert module.example
-    assert f"## {name}\n" in page()
-    shown = "\n".join(doc_of(str(tmp_path), name))
+    assert f"## {name}\n" in modules_page()
+    shown = "\n".join(task_doc_lines(str(tmp_path), name))
     assert module.desc in shown
     for param in module.params.values():
         assert f"  {param.name} (" in shown
@@ -37,10 +39,10 @@ def test_every_module_explains_itself(name: str, tmp_path: Path) -> None:
         assert ("changes nothing" in shown) == module.module.readonly
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(shipped_modules()))
 def test_every_example_is_a_task(name: str, tmp_path: Path) -> None:
-    example = playbook.load(tmp_path, [name]).by_name[name].example
-    steps = parse(example, "example").plain()
+    example = playbook.load_tasks(tmp_path, [name]).by_name[name].example
+    steps = parse_yaml(example, "example").to_plain()
     assert isinstance(steps, list)
     assert any(name in step for step in steps)
     (tmp_path / "tasks").mkdir()
@@ -48,4 +50,4 @@ def test_every_example_is_a_task(name: str, tmp_path: Path) -> None:
         "handlers: {reload nginx: [{run: nginx -s reload}]}\nsteps:\n"
         + "".join(f"  {line}\n" for line in example.splitlines())
     )
-    playbook.load(tmp_path, ["it"])
+    playbook.load_tasks(tmp_path, ["it"])

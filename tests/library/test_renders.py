@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from orchestrator import playbook
-from orchestrator.errors import DefinitionError, Mark
-from orchestrator.model.marked_value import Key, Value
-from orchestrator.modules import FOLDER
+from orchestrator.errors import DefinitionError, SourcePosition
+from orchestrator.model.marked_value import MarkedKey, MarkedValue
+from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner import module_script
 from orchestrator.planner.host_scope import HostScope
-from orchestrator.planner.project_files import Files
-from orchestrator.planner.task_scope import Frame
-from orchestrator.playbook.model import Param, Task
-from orchestrator.playbook.task_index import shipped
-from orchestrator.templating import Templates, command, value
+from orchestrator.planner.project_files import ProjectFiles
+from orchestrator.planner.task_scope import TaskScope
+from orchestrator.playbook.model import Task, TaskParam
+from orchestrator.playbook.task_index import shipped_modules
+from orchestrator.templating import TemplateCache, compile_command, compile_value
 
 ODD = "a 'b' \"c\" $(d) `e` \\"
 BY_TYPE: Mapping[str, Sequence[Any]] = {
@@ -53,38 +53,40 @@ check() { (eval "it() {$nl$1$nl}") >/dev/null 2>&1 || echo "$2"; }
 """
 
 
-def load(name: str, root: Path) -> Task:
-    return playbook.load(root, [name]).by_name[name]
+def load_module(name: str, root: Path) -> Task:
+    return playbook.load_tasks(root, [name]).by_name[name]
 
 
-def values(param: Param, file: Path) -> list[Any]:
+def param_values(param: TaskParam, file: Path) -> list[Any]:
     """Some of each kind that make a difference; None: it is left out."""
     if param.choices:
-        given: Sequence[Any] = param.choices
+        arguments: Sequence[Any] = param.choices
     elif param.type == "file":
-        given = [str(file)]
+        arguments = [str(file)]
     else:
-        given = BY_NAME.get(param.name, BY_TYPE[param.type])
-    return [*([] if param.required else [None]), *given]
+        arguments = BY_NAME.get(param.name, BY_TYPE[param.type])
+    return [*([] if param.required else [None]), *arguments]
 
 
-def decisive(task: Task) -> set[str]:
+def decisive_params(task: Task) -> set[str]:
     """The params that its scripts ask about, to be one text or another."""
-    tags = " ".join(re.findall(r"\{%.*?%\}", (FOLDER / f"{task.name}.yml").read_text(), re.S))
+    tags = " ".join(
+        re.findall(r"\{%.*?%\}", (MODULES_FOLDER / f"{task.name}.yml").read_text(), re.S)
+    )
     return set(task.params) & set(re.findall(r"\w+", tags))
 
 
-def whole(options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def all_combinations(options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Every combination."""
-    for given in itertools.product(*options.values()):
-        yield dict(zip(options, given, strict=True))
+    for arguments in itertools.product(*options.values()):
+        yield dict(zip(options, arguments, strict=True))
 
 
-def some(task: Task, options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def some_combinations(task: Task, options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Every combination of the decisive params, and every one of any two params."""
-    inner = {name: options[name] for name in options if name in decisive(task)}
-    for number, given in enumerate(whole(inner)):
-        yield {n: v[number % len(v)] for n, v in options.items()} | given
+    inner = {name: options[name] for name in options if name in decisive_params(task)}
+    for number, arguments in enumerate(all_combinations(inner)):
+        yield {n: v[number % len(v)] for n, v in options.items()} | arguments
     chance = random.Random(0)
     missing = {
         ((one, i), (other, j))
@@ -100,32 +102,37 @@ def some(task: Task, options: Mapping[str, Sequence[Any]]) -> Iterator[dict[str,
             yield {name: options[name][i] for name, i in row.items()}
 
 
-def written(data: Any, mark: Mark) -> Value:
+def written_value(data: Any, mark: SourcePosition) -> MarkedValue:
     """A value as if it were given on the command line."""
     if isinstance(data, list):
-        return Value([written(each, mark) for each in data], mark, literal=True)
+        return MarkedValue([written_value(each, mark) for each in data], mark, literal=True)
     if isinstance(data, dict):
-        fields = {Key(k, mark): written(each, mark) for k, each in data.items()}
-        return Value(fields, mark, literal=True)
-    return Value(data, mark, literal=True)
+        fields = {MarkedKey(k, mark): written_value(each, mark) for k, each in data.items()}
+        return MarkedValue(fields, mark, literal=True)
+    return MarkedValue(data, mark, literal=True)
 
 
-def script(task: Task, given: Mapping[str, Any], root: Path) -> str | None:
+def render_script(task: Task, params: Mapping[str, Any], root: Path) -> str | None:
     """What a host would be sent; None where this side refuses the combination."""
-    mark = Mark(str(root / "it"), 1, 1)
-    types = {name: command if task.params[name].type == "command" else value for name in given}
-    args = {k: types[k](written(v, mark)) for k, v in given.items() if v is not None}
-    scope = HostScope({}, {}, {}, Templates(), files=Files(str(root)))
-    frame = Frame(task, scope, written=args)
+    mark = SourcePosition(str(root / "it"), 1, 1)
+    types = {
+        name: compile_command if task.params[name].type == "command" else compile_value
+        for name in params
+    }
+    args = {k: types[k](written_value(v, mark)) for k, v in params.items() if v is not None}
+    scope = HostScope({}, {}, {}, TemplateCache(), project_files=ProjectFiles(str(root)))
+    frame = TaskScope(task, scope, written_args=args)
     assert task.module is not None
     try:
-        return module_script.script(task.module, frame, module_script.wanted(task.module, frame))
+        return module_script.render_script(
+            task.module, frame, module_script.desired_state(task.module, frame)
+        )
     except DefinitionError as error:
-        assert "needs one of" in error.problems[0].what, error.problems
+        assert "needs one of" in error.diagnostics[0].message, error.diagnostics
         return None
 
 
-def unread(shell: str, texts: Sequence[str], folder: Path) -> list[str]:
+def unreadable_texts(shell: str, texts: Sequence[str], folder: Path) -> list[str]:
     """Those of the texts that are no script to the shell, all asked in one process."""
     calls = (f"check {shlex.quote(text)} {number}\n" for number, text in enumerate(texts))
     (folder / "checks").write_text(CHECKS + "".join(calls))
@@ -134,36 +141,38 @@ def unread(shell: str, texts: Sequence[str], folder: Path) -> list[str]:
     return [texts[int(number)] for number in done.stdout.split()]
 
 
-def texts_of(name: str, root: Path, *, every: bool) -> list[str]:
-    task = load(name, root)
+def script_texts(name: str, root: Path, *, every: bool) -> list[str]:
+    task = load_module(name, root)
     if task.module is None:
         return []
     (root / "file").write_text("x\n")
-    options = {n: values(param, root / "file") for n, param in task.params.items()}
-    combined: Iterable[dict[str, Any]] = whole(options) if every else some(task, options)
-    texts = (script(task, given, root) for given in combined)
+    options = {n: param_values(param, root / "file") for n, param in task.params.items()}
+    combined: Iterable[dict[str, Any]] = (
+        all_combinations(options) if every else some_combinations(task, options)
+    )
+    texts = (render_script(task, arguments, root) for arguments in combined)
     return list(dict.fromkeys(text for text in texts if text is not None))
 
 
-def read_by_all(name: str, root: Path, *, every: bool) -> None:
-    texts = texts_of(name, root, every=every)
+def check_read_by_all(name: str, root: Path, *, every: bool) -> None:
+    texts = script_texts(name, root, every=every)
     for shell in SHELLS:
-        bad = unread(shell, texts, root)
+        bad = unreadable_texts(shell, texts, root)
         assert not bad, f"{shell}: {len(bad)} of {len(texts)}, such as\n{bad[0]}"
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(shipped_modules()))
 def test_scripts_are_read_whatever_decides_them(name: str, tmp_path: Path) -> None:
-    read_by_all(name, tmp_path, every=False)
+    check_read_by_all(name, tmp_path, every=False)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(shipped_modules()))
 def test_scripts_are_read_whatever_is_given(name: str, tmp_path: Path) -> None:
-    read_by_all(name, tmp_path, every=True)
+    check_read_by_all(name, tmp_path, every=True)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_is_no_script_is_seen(shell: str, tmp_path: Path) -> None:
     bad = ["if true; then\nfi", "echo 'a", "case x in\nx) echo", "probe() {\n}\n", "a ) b"]
-    assert unread(shell, ["echo a", *bad, "case x in x) ;; esac"], tmp_path) == bad
+    assert unreadable_texts(shell, ["echo a", *bad, "case x in x) ;; esac"], tmp_path) == bad

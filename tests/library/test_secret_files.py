@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 CANARY = "c4n4ry's $ecret"
 
@@ -59,11 +59,11 @@ FILES = {
 
 
 @pytest.fixture
-def local(project: Project) -> Project:
+def local(project: OrchProject) -> OrchProject:
     return project.write(FILES)
 
 
-def run(project: Project, folder: Path, steps: dict[str, dict[str, object]]) -> None:
+def run_steps(project: OrchProject, folder: Path, steps: dict[str, dict[str, object]]) -> None:
     """Run the steps, each of which makes the file of its name in the folder."""
     texts = [json.dumps(step).replace("AT", str(folder / what)) for what, step in steps.items()]
     project.write({"tasks/t.yml": f'{{"steps": [{", ".join(texts)}]}}'})
@@ -72,49 +72,53 @@ def run(project: Project, folder: Path, steps: dict[str, dict[str, object]]) -> 
     assert CANARY not in done.out + done.err
 
 
-def mode(path: Path) -> str:
+def file_mode(path: Path) -> str:
     return f"{path.stat().st_mode & 0o7777:04o}"
 
 
 def test_a_new_file_is_its_owners_alone_if_a_secret_is_in_it(
-    local: Project, tmp_path: Path
+    local: OrchProject, tmp_path: Path
 ) -> None:
-    run(local, tmp_path, {what: step for what, (step, _) in STEPS.items()})
+    run_steps(local, tmp_path, {what: step for what, (step, _) in STEPS.items()})
     for what, (_, secret) in STEPS.items():
-        assert (what, mode(tmp_path / what)) == (what, "0600" if secret else "0644")
+        assert (what, file_mode(tmp_path / what)) == (what, "0600" if secret else "0644")
         assert ("ecret" in (tmp_path / what).read_text().lower()) is secret
 
 
-def test_a_file_that_is_there_keeps_its_mode(local: Project, tmp_path: Path) -> None:
+def test_a_file_that_is_there_keeps_its_mode(local: OrchProject, tmp_path: Path) -> None:
     for what in STEPS:
         (tmp_path / what).write_text("before\n")
         (tmp_path / what).chmod(0o640)
-    run(local, tmp_path, {what: step for what, (step, _) in STEPS.items()})
-    assert {mode(tmp_path / what) for what in STEPS} == {"0640"}
+    run_steps(local, tmp_path, {what: step for what, (step, _) in STEPS.items()})
+    assert {file_mode(tmp_path / what) for what in STEPS} == {"0640"}
 
 
-def test_a_mode_that_is_given_counts(local: Project, tmp_path: Path) -> None:
+def test_a_mode_that_is_given_counts(local: OrchProject, tmp_path: Path) -> None:
     names = ("copy", "template", "line", "text_block")
     steps = {what: json.loads(json.dumps(STEPS[what][0])) for what in names}
     for what, step in steps.items():
         step[what]["mode"] = "0644"
-    run(local, tmp_path, steps)
-    assert {mode(tmp_path / what) for what in names} == {"0644"}
+    run_steps(local, tmp_path, steps)
+    assert {file_mode(tmp_path / what) for what in names} == {"0644"}
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
-def test_with_an_owner_too_and_in_every_shell(local: Project, tmp_path: Path, shell: str) -> None:
+def test_with_an_owner_too_and_in_every_shell(
+    local: OrchProject, tmp_path: Path, shell: str
+) -> None:
     sh = tmp_path / "bin" / "sh"
     sh.parent.mkdir()
     sh.write_text(f'#!/bin/bash\nexec {shell} "$@"\n')
     sh.chmod(0o755)
     local.write({"inventories/dev/hosts.yml": f"one: {{connect: {{shell: {sh}}}}}\n"})
     owner = tmp_path.stat().st_uid
-    run(local, tmp_path, {"it": {"copy": {"path": "AT", "content": "{{ token }}", "owner": owner}}})
-    assert mode(tmp_path / "it") == "0600"
+    run_steps(
+        local, tmp_path, {"it": {"copy": {"path": "AT", "content": "{{ token }}", "owner": owner}}}
+    )
+    assert file_mode(tmp_path / "it") == "0600"
 
 
-def test_a_plan_that_fetches_no_secret_shows_the_script_that_runs(local: Project) -> None:
+def test_a_plan_that_fetches_no_secret_shows_the_script_that_runs(local: OrchProject) -> None:
     step = {"template": {"path": "/srv/it", "src": "t.j2"}}
     local.write({"tasks/t.yml": json.dumps({"steps": [step]})})
     done = local.orch("-s", "dev", "plan", "t", "--json")

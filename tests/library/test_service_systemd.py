@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.library.machine import Machine, told
-from tests.library.private import there
+from tests.library.machine import ShellMachine, result_message
+from tests.library.private import run_in_copy
 
 SYSTEMD = r"""
 mkdir -p /run/systemd/system /run/fake /opt/x
@@ -81,97 +81,118 @@ printf 'LoadState=bad-setting\nLoadError="it is odd"\n' >orch-broken.service
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> ShellMachine:
     root = tmp_path / "root"
     root.mkdir()
-    return Machine("dash", root)
+    return ShellMachine("dash", root)
 
 
 @pytest.fixture
-def host(private: Machine) -> Machine:
-    there(private, SYSTEMD)
+def host(private: ShellMachine) -> ShellMachine:
+    run_in_copy(private, SYSTEMD)
     return private
 
 
-def service(name: str, **given: Any) -> dict[str, Any]:
-    return {"service": {"name": f"orch-{name}", **given}}
+def service_step(name: str, **params: Any) -> dict[str, Any]:
+    return {"service": {"name": f"orch-{name}", **params}}
 
 
-def fails(host: Machine, said: str, step: dict[str, Any]) -> None:
+def check_fails(host: ShellMachine, message: str, step: dict[str, Any]) -> None:
     """A check says so as well."""
     for check in (True, False):
-        outcome = host.one(step, check=check)
-        assert outcome.status == "failed", told(outcome)
-        assert said in outcome.stderr.text, told(outcome)
+        outcome = host.run_step(step, check=check)
+        assert outcome.status == "failed", result_message(outcome)
+        assert message in outcome.stderr.text, result_message(outcome)
 
 
 @pytest.mark.parametrize("name", ["plain", "alias", "indirect", "linked"])
-def test_what_can_be_enabled_is(host: Machine, name: str) -> None:
-    host.sees(service(name, enabled=False), "ok")
-    outcome = host.sees(service(name, enabled=True), "changed")
+def test_what_can_be_enabled_is(host: ShellMachine, name: str) -> None:
+    host.check_then_run(service_step(name, enabled=False), "ok")
+    outcome = host.check_then_run(service_step(name, enabled=True), "changed")
     assert [(c.key, c.before, c.after) for c in outcome.changes] == [("enabled", "false", "true")]
     if name == "linked":  # to disable it takes the link away
-        assert host.one(service(name, enabled=False)).status == "changed"
+        assert host.run_step(service_step(name, enabled=False)).status == "changed"
         return
-    host.sees(service(name, enabled=False, state="started"), "changed")
-    host.sees(service(name, enabled=True, state="started"), "changed")
+    host.check_then_run(service_step(name, enabled=False, state="started"), "changed")
+    host.check_then_run(service_step(name, enabled=True, state="started"), "changed")
 
 
-def test_what_is_enabled_until_the_next_start_only_is_not(host: Machine) -> None:
-    there(host, "systemctl enable -q --runtime orch-plain.service")
-    host.sees(service("plain", enabled=False), "ok")
-    host.sees(service("plain", enabled=True), "changed")
+def test_what_is_enabled_until_the_next_start_only_is_not(host: ShellMachine) -> None:
+    run_in_copy(host, "systemctl enable -q --runtime orch-plain.service")
+    host.check_then_run(service_step("plain", enabled=False), "ok")
+    host.check_then_run(service_step("plain", enabled=True), "changed")
 
 
-def test_what_cannot_be_enabled_is_said_by_a_check_as_well(host: Machine) -> None:
+def test_what_cannot_be_enabled_is_said_by_a_check_as_well(host: ShellMachine) -> None:
     for name in ("static", "wanted", "timed", "masked"):
-        host.sees(service(name, enabled=False), "ok")
-    host.sees(service("wanted", enabled=True), "ok")
-    fails(host, "what needs it starts it", service("static", enabled=True))
-    fails(host, "enable orch-timed.timer", service("timed", enabled=True))
-    fails(host, "`systemctl unmask orch-masked.service`", service("masked", enabled=True))
-    fails(host, "`systemctl unmask orch-masked.service`", service("masked", state="started"))
-    fails(host, "cannot load orch-broken.service: it is odd", service("broken", state="restarted"))
-    host.sees(service("masked", state="stopped"), "ok")
-    fails(host, "there is no service orch-none on this host", service("none", enabled=True))
-    fails(host, "there is no service orch-none on this host", service("none", state="stopped"))
-    fails(host, "no service orch-plain.timer", service("plain.timer", state="started"))
+        host.check_then_run(service_step(name, enabled=False), "ok")
+    host.check_then_run(service_step("wanted", enabled=True), "ok")
+    check_fails(host, "what needs it starts it", service_step("static", enabled=True))
+    check_fails(host, "enable orch-timed.timer", service_step("timed", enabled=True))
+    check_fails(
+        host, "`systemctl unmask orch-masked.service`", service_step("masked", enabled=True)
+    )
+    check_fails(
+        host, "`systemctl unmask orch-masked.service`", service_step("masked", state="started")
+    )
+    check_fails(
+        host,
+        "cannot load orch-broken.service: it is odd",
+        service_step("broken", state="restarted"),
+    )
+    host.check_then_run(service_step("masked", state="stopped"), "ok")
+    check_fails(
+        host, "there is no service orch-none on this host", service_step("none", enabled=True)
+    )
+    check_fails(
+        host, "there is no service orch-none on this host", service_step("none", state="stopped")
+    )
+    check_fails(host, "no service orch-plain.timer", service_step("plain.timer", state="started"))
 
 
 @pytest.mark.parametrize("name", ["once", "stays"])
-def test_what_did_its_work_is_started(host: Machine, name: str) -> None:
+def test_what_did_its_work_is_started(host: ShellMachine, name: str) -> None:
     for state in ("restarted", "reloaded"):
         if name == "once":
-            outcome = host.one(service(name, state=state))
-            assert outcome.status == "changed", told(outcome)
-    there(host, f"echo ExecMainExitTimestampMonotonic=0 >>/run/fake/orch-{name}.service")
-    host.sees(service(name, state="started"), "changed")
-    host.sees(service(name, state="stopped"), "ok" if name == "once" else "changed")
-    there(host, f"echo Result=exit-code ActiveState=failed >>/run/fake/orch-{name}.service")
-    outcome = host.one(service(name, state="started"), check=True)
+            outcome = host.run_step(service_step(name, state=state))
+            assert outcome.status == "changed", result_message(outcome)
+    run_in_copy(host, f"echo ExecMainExitTimestampMonotonic=0 >>/run/fake/orch-{name}.service")
+    host.check_then_run(service_step(name, state="started"), "changed")
+    host.check_then_run(service_step(name, state="stopped"), "ok" if name == "once" else "changed")
+    run_in_copy(host, f"echo Result=exit-code ActiveState=failed >>/run/fake/orch-{name}.service")
+    outcome = host.run_step(service_step(name, state="started"), check=True)
     assert [c.before for c in outcome.changes] == ["failed"]
 
 
-def test_what_systemd_forgot_is_started_again(host: Machine) -> None:
-    there(host, "echo forgets=1 >>/run/fake/orch-once.service")
+def test_what_systemd_forgot_is_started_again(host: ShellMachine) -> None:
+    run_in_copy(host, "echo forgets=1 >>/run/fake/orch-once.service")
     for _ in range(2):
-        assert host.one(service("once", state="started"), check=True).status == "would_change"
-        assert host.one(service("once", state="started")).status == "changed"
+        assert (
+            host.run_step(service_step("once", state="started"), check=True).status
+            == "would_change"
+        )
+        assert host.run_step(service_step("once", state="started")).status == "changed"
 
 
-def test_only_what_can_be_reloaded_is(host: Machine) -> None:
-    there(host, "systemctl start orch-plain; echo CanReload=no >>/run/fake/orch-plain.service")
-    fails(host, "cannot be reloaded: use `restarted`", service("plain", state="reloaded"))
-    there(host, "echo CanReload=yes >>/run/fake/orch-plain.service")
-    assert host.one(service("plain", state="reloaded")).status == "changed"
-    assert there(host, "cat /run/fake/orch-plain.service.did") == "start\nreload\n"
+def test_only_what_can_be_reloaded_is(host: ShellMachine) -> None:
+    run_in_copy(
+        host, "systemctl start orch-plain; echo CanReload=no >>/run/fake/orch-plain.service"
+    )
+    check_fails(
+        host, "cannot be reloaded: use `restarted`", service_step("plain", state="reloaded")
+    )
+    run_in_copy(host, "echo CanReload=yes >>/run/fake/orch-plain.service")
+    assert host.run_step(service_step("plain", state="reloaded")).status == "changed"
+    assert run_in_copy(host, "cat /run/fake/orch-plain.service.did") == "start\nreload\n"
 
 
-def test_that_root_is_needed_is_said(host: Machine) -> None:
-    there(host, "touch /run/fake/.denied; chmod 777 /run/fake; chmod 666 /run/fake/*")
-    there(host, f"chown nobody '{host.home}'; chmod -R go+rwX /run/fake")
-    host.within = (*host.within, "/usr/bin/setpriv", "--reuid=nobody", "--clear-groups")
-    for given in ({"state": "started"}, {"enabled": True}):
-        outcome = host.one(service("plain", **given))
+def test_that_root_is_needed_is_said(host: ShellMachine) -> None:
+    run_in_copy(host, "touch /run/fake/.denied; chmod 777 /run/fake; chmod 666 /run/fake/*")
+    run_in_copy(host, f"chown nobody '{host.home}'; chmod -R go+rwX /run/fake")
+    host.wrapper = (*host.wrapper, "/usr/bin/setpriv", "--reuid=nobody", "--clear-groups")
+    for arguments in ({"state": "started"}, {"enabled": True}):
+        outcome = host.run_step(service_step("plain", **arguments))
         assert outcome.status == "failed"
-        assert "`become: true` runs the step as root" in outcome.stderr.text, told(outcome)
+        assert "`become: true` runs the step as root" in outcome.stderr.text, result_message(
+            outcome
+        )

@@ -6,9 +6,16 @@ import subprocess
 
 import pytest
 
-from tests.library.files import changes, listed, mode, nothing_left_in, odd_names, refuses
-from tests.library.machine import ODD, Machine, told
-from tests.sshd import separation_folder
+from tests.library.files import (
+    check_nothing_left,
+    check_refuses,
+    file_mode,
+    folder_contents,
+    odd_names,
+    outcome_changes,
+)
+from tests.library.machine import ODD_NAMES, ShellMachine, result_message
+from tests.sshd import make_separation_folder
 
 BEGIN, END = "# BEGIN orch managed block\n", "# END orch managed block\n"
 OURS = f"a\n{BEGIN}x\n{END}b\n"
@@ -56,66 +63,70 @@ TABLE: list[tuple[str, dict[str, str], str | None]] = [
 ]
 
 
-def test_texts_before_and_after(machine: Machine) -> None:
+def test_texts_before_and_after(machine: ShellMachine) -> None:
     steps = []
-    for n, (start, given, _) in enumerate(TABLE):
+    for n, (start, arguments, _) in enumerate(TABLE):
         path = machine.root / f"{n}"
         path.write_bytes(start.encode())
         path.chmod(0o604)
-        steps.append({"text_block": {"path": str(path), **given}})
-    asked, done = machine.go(steps, check=True), machine.go(steps)
-    again = machine.go(steps)
-    for n, (start, given, after) in enumerate(TABLE):
+        steps.append({"text_block": {"path": str(path), **arguments}})
+    asked, done = machine.run_steps(steps, check=True), machine.run_steps(steps)
+    again = machine.run_steps(steps)
+    for n, (start, arguments, after) in enumerate(TABLE):
         path = machine.root / f"{n}"
-        about = f"{start!r} {given} {told(done.outcomes[n])}"
+        about = f"{start!r} {arguments} {result_message(done.outcomes[n])}"
         assert path.read_bytes().decode() == (start if after is None else after), about
         assert done.statuses[n] == ("ok" if after is None else "changed"), about
         assert asked.statuses[n] == done.statuses[n].replace("changed", "would_change"), about
         assert asked.outcomes[n].changes == done.outcomes[n].changes, about
         assert again.statuses[n] == "ok", about
-        assert mode(path) == "0604"
-    assert len(listed(machine.root)) == len(TABLE)
+        assert file_mode(path) == "0604"
+    assert len(folder_contents(machine.root)) == len(TABLE)
 
 
-def test_blocks_of_any_name_and_text_stand_side_by_side(machine: Machine) -> None:
+def test_blocks_of_any_name_and_text_stand_side_by_side(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_text("")
-    names = [name for name in ODD if "\n" not in name]
+    names = [name for name in ODD_NAMES if "\n" not in name]
     steps = [
         {"text_block": {"path": str(path), "name": n, "block": f"{n} & \\1 /\n\n{n}\n"}}
         for n in names
     ]
-    assert set(machine.go(steps).statuses) == {"changed"}
-    assert set(machine.go(steps).statuses) == {"ok"}
+    assert set(machine.run_steps(steps).statuses) == {"changed"}
+    assert set(machine.run_steps(steps).statuses) == {"ok"}
     blocks = [f"# BEGIN {n}\n{n} & \\1 /\n\n{n}\n# END {n}\n" for n in names]
     assert path.read_text() == "".join(blocks)
     gone = [{"text_block": {"path": str(path), "name": n, "state": "absent"}} for n in names[1:]]
-    assert set(machine.go(gone).statuses) == {"changed"}
+    assert set(machine.run_steps(gone).statuses) == {"changed"}
     assert path.read_text() == blocks[0]
 
 
-def test_files_of_any_name_are_made_if_told_to(machine: Machine) -> None:
+def test_files_of_any_name_are_made_if_told_to(machine: ShellMachine) -> None:
     more = {"create": True, "block": "x", "mode": "0600", "group": 77}
     for path in odd_names(machine, lambda p: {"text_block": {"path": str(p), **more}}):
-        assert (path.read_text(), mode(path)) == (f"{BEGIN}x\n{END}", "0600")
+        assert (path.read_text(), file_mode(path)) == (f"{BEGIN}x\n{END}", "0600")
         assert path.stat().st_gid == 77
     step = {"path": str(machine.root / "it"), "block": "x"}
-    refuses(machine, {"text_block": step}, "`create: true` makes it")
-    machine.sees({"text_block": {**step, "state": "absent"}}, "ok")
+    check_refuses(machine, {"text_block": step}, "`create: true` makes it")
+    machine.check_then_run({"text_block": {**step, "state": "absent"}}, "ok")
 
 
-def test_the_block_before_and_after_and_the_whole_text_are_told(machine: Machine) -> None:
+def test_the_block_before_and_after_and_the_whole_text_are_told(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_text(OURS)
-    outcome = machine.sees({"text_block": {"path": str(path), "block": "x\ny\n"}}, "changed")
-    assert changes(outcome) == {"block": ("x\n", "x\ny\n")}
+    outcome = machine.check_then_run(
+        {"text_block": {"path": str(path), "block": "x\ny\n"}}, "changed"
+    )
+    assert outcome_changes(outcome) == {"block": ("x\n", "x\ny\n")}
     assert "+y" in outcome.diff.splitlines()
-    outcome = machine.sees({"text_block": {"path": str(path), "state": "absent"}}, "changed")
-    assert changes(outcome) == {"state": ("present", "absent")}
+    outcome = machine.check_then_run(
+        {"text_block": {"path": str(path), "state": "absent"}}, "changed"
+    )
+    assert outcome_changes(outcome) == {"state": ("present", "absent")}
 
 
 @pytest.mark.parametrize(
-    ("text", "given", "said"),
+    ("text", "params", "message"),
     [
         (BEGIN, {}, "is there once"),
         (END, {}, "is there once"),
@@ -132,27 +143,27 @@ def test_the_block_before_and_after_and_the_whole_text_are_told(machine: Machine
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    machine: Machine, text: str, given: dict[str, str], said: str
+    machine: ShellMachine, text: str, params: dict[str, str], message: str
 ) -> None:
     (machine.root / "it").write_text(text)
-    step = {"path": str(machine.root / "it"), "block": "new", **given}
-    refuses(machine, {"text_block": step}, said)
+    step = {"path": str(machine.root / "it"), "block": "new", **params}
+    check_refuses(machine, {"text_block": step}, message)
 
 
-def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
+def test_the_new_text_is_tried_and_the_old_one_kept(machine: ShellMachine) -> None:
     path = machine.root / "it"
     path.write_text("a\n")
     step = {"path": str(path), "block": "b", "backup": True}
-    with nothing_left_in(machine.root.parent / "tmp", machine):
+    with check_nothing_left(machine.root.parent / "tmp", machine):
         bad = {"text_block": {**step, "validate": "! grep -q b %s"}}
-        refuses(machine, bad, "not valid: ! grep -q b %s (exit status 1)")
-        machine.sees({"text_block": {**step, "validate": "grep -q b %s"}}, "changed")
+        check_refuses(machine, bad, "not valid: ! grep -q b %s (exit status 1)")
+        machine.check_then_run({"text_block": {**step, "validate": "grep -q b %s"}}, "changed")
     kept = next(p for p in machine.root.iterdir() if p != path)
     assert (path.read_text(), kept.read_text()) == (f"a\n{BEGIN}b\n{END}", "a\n")
 
 
 @pytest.mark.parametrize(
-    ("start", "given", "after"),
+    ("start", "params", "after"),
     [
         ("a\n", {"block": "b"}, f"a\n{BEGIN}b\n{END}"),
         ("a\nz\n", {"block": "b", "after": "^a"}, f"a\n{BEGIN}b\n{END}z\n"),
@@ -161,27 +172,29 @@ def test_the_new_text_is_tried_and_the_old_one_kept(machine: Machine) -> None:
     ],
 )
 def test_what_is_tried_is_the_new_text_as_a_whole(
-    machine: Machine, start: str, given: dict[str, str], after: str
+    machine: ShellMachine, start: str, params: dict[str, str], after: str
 ) -> None:
-    path, wanted = machine.root / "it", machine.root / "wanted"
+    path, expected = machine.root / "it", machine.root / "wanted"
     path.write_text(start)
-    wanted.write_text(after)
-    step = {"path": str(path), **given}
-    refuses(machine, {"text_block": {**step, "validate": f"! cmp -s %s {wanted}"}}, "not valid")
-    machine.sees({"text_block": {**step, "validate": f"cmp %s {wanted}"}}, "changed")
+    expected.write_text(after)
+    step = {"path": str(path), **params}
+    check_refuses(
+        machine, {"text_block": {**step, "validate": f"! cmp -s %s {expected}"}}, "not valid"
+    )
+    machine.check_then_run({"text_block": {**step, "validate": f"cmp %s {expected}"}}, "changed")
     assert path.read_text() == after
 
 
-def test_sshd_tries_its_new_configuration(machine: Machine) -> None:
+def test_sshd_tries_its_new_configuration(machine: ShellMachine) -> None:
     path = machine.root / "sshd_config"
-    separation_folder()
+    make_separation_folder()
     ssh_keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.root / "key")]
     subprocess.run(ssh_keygen, check=True)
     start = f"HostKey {machine.root}/key\n"
     path.write_text(start)
     step = {"path": str(path), "validate": "sshd -t -f %s"}
     bad = {"text_block": {**step, "block": "Match Nobody\n"}}
-    refuses(machine, bad, "not valid: sshd -t -f %s")
+    check_refuses(machine, bad, "not valid: sshd -t -f %s")
     good = {**step, "block": "Match User backup\nPermitTTY no"}
-    machine.sees({"text_block": good}, "changed")
+    machine.check_then_run({"text_block": good}, "changed")
     assert path.read_text() == f"{start}{BEGIN}Match User backup\nPermitTTY no\n{END}"

@@ -12,15 +12,21 @@ from typing import Any
 
 import pytest
 
-from tests.library.files import changes, mode, nothing_left_in, refuses, without_powers
-from tests.library.machine import ODD, Machine, told
-from tests.library.tools import only
+from tests.library.files import (
+    check_nothing_left,
+    check_refuses,
+    file_mode,
+    outcome_changes,
+    without_powers,
+)
+from tests.library.machine import ODD_NAMES, ShellMachine, result_message
+from tests.library.tools import leave_only
 
 FILES = {"top/a b": b"one", "top/sub/-n": b"\0\xff", "top/sub/ü'$(id)": b"", "top/.hidden": b"h"}
 KINDS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "zip"]
 
 
-def archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
+def make_archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
     """An archive of these files; a name may be anything."""
     path = at / f"made.{kind}"
     if kind == "zip":
@@ -42,11 +48,11 @@ def archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
     return path
 
 
-def members(at: Path, *made: tuple[str, int, bytes | str | None]) -> Path:
+def make_tar(at: Path, *contents: tuple[str, int, bytes | str | None]) -> Path:
     """A tar of these names and modes: bytes make a file, text a link to it, None a folder."""
-    path = at / f"members{len(names(at))}.tar"
+    path = at / f"members{len(file_names(at))}.tar"
     with tarfile.open(path, "w") as into:
-        for name, mode, what in made:
+        for name, mode, what in contents:
             member = tarfile.TarInfo(name)
             member.mode = mode
             if isinstance(what, bytes):
@@ -59,91 +65,104 @@ def members(at: Path, *made: tuple[str, int, bytes | str | None]) -> Path:
     return path
 
 
-def below(folder: Path) -> dict[str, bytes]:
+def tree_contents(folder: Path) -> dict[str, bytes]:
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     found.pop(".orch-unarchived", None)
     return found
 
 
-def names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def step(src: Path, path: Path, **params: Any) -> dict[str, Any]:
+def unarchive_step(src: Path, path: Path, **params: Any) -> dict[str, Any]:
     return {"unarchive": {"src": str(src), "path": str(path), **params}}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_kind_is_unpacked_once(machine: Machine, tmp_path: Path, kind: str) -> None:
+def test_any_kind_is_unpacked_once(machine: ShellMachine, tmp_path: Path, kind: str) -> None:
     path = machine.root / "to"
-    outcome = machine.sees(step(archive(tmp_path, kind), path), "changed")
+    outcome = machine.check_then_run(unarchive_step(make_archive(tmp_path, kind), path), "changed")
     assert [(c.key, c.before, c.after) for c in outcome.changes] == [("archive", None, "as given")]
-    assert below(path) == FILES
+    assert tree_contents(path) == FILES
     assert (path / "top/a b").stat().st_uid == 0
-    assert names(machine.root) == ["to"]
+    assert file_names(machine.root) == ["to"]
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "zip"])
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_leading_folders_are_left_out(
-    machine: Machine, tmp_path: Path, kind: str, exclusive: bool
+    machine: ShellMachine, tmp_path: Path, kind: str, exclusive: bool
 ) -> None:
     path = machine.root / "a" / "to"
-    machine.sees(step(archive(tmp_path, kind), path, strip=1, exclusive=exclusive), "changed")
-    assert below(path) == {name.removeprefix("top/"): data for name, data in FILES.items()}
-    outcome = machine.sees(step(archive(tmp_path, kind), path, strip=4), "failed")
-    assert "nothing is left" in outcome.stderr.text, told(outcome)
+    machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, kind), path, strip=1, exclusive=exclusive), "changed"
+    )
+    assert tree_contents(path) == {name.removeprefix("top/"): data for name, data in FILES.items()}
+    outcome = machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, kind), path, strip=4), "failed"
+    )
+    assert "nothing is left" in outcome.stderr.text, result_message(outcome)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_what_is_there_stays_or_goes(machine: Machine, tmp_path: Path, exclusive: bool) -> None:
+def test_what_is_there_stays_or_goes(
+    machine: ShellMachine, tmp_path: Path, exclusive: bool
+) -> None:
     path = machine.root / "to"
     path.mkdir(mode=0o750)
     shutil.chown(path, "daemon")
     (path / "mine").write_bytes(b"m")
     (path / "top").mkdir()
     (path / "top/a b").write_bytes(b"old")
-    outcome = machine.sees(step(archive(tmp_path, "tar"), path, exclusive=exclusive), "changed")
+    outcome = machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, "tar"), path, exclusive=exclusive), "changed"
+    )
     others = ", 1 to remove" if exclusive else ""
     assert outcome.changes[0].before == f"4 missing, 1 different{others} of 6"
-    assert below(path) == (FILES if exclusive else {**FILES, "mine": b"m"})
+    assert tree_contents(path) == (FILES if exclusive else {**FILES, "mine": b"m"})
     assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o750, 1)
-    assert names(machine.root) == ["to"]
-    assert ".orch-unarchived" in names(path)
-    other = archive(tmp_path, "tar.gz", {"new": b"n"})
-    outcome = machine.sees(step(other, path, exclusive=exclusive), "changed")
+    assert file_names(machine.root) == ["to"]
+    assert ".orch-unarchived" in file_names(path)
+    other = make_archive(tmp_path, "tar.gz", {"new": b"n"})
+    outcome = machine.check_then_run(unarchive_step(other, path, exclusive=exclusive), "changed")
     others = ", 6 to remove" if exclusive else ""
     assert outcome.changes[0].before == f"1 missing{others} of 1"
-    assert below(path) == ({"new": b"n"} if exclusive else {**FILES, "mine": b"m", "new": b"n"})
+    assert tree_contents(path) == (
+        {"new": b"n"} if exclusive else {**FILES, "mine": b"m", "new": b"n"}
+    )
 
 
-def test_several_archives_share_a_folder(machine: Machine, tmp_path: Path) -> None:
+def test_several_archives_share_a_folder(machine: ShellMachine, tmp_path: Path) -> None:
     path = machine.root / "to"
     (tmp_path / "b").mkdir()
     both = [
-        step(archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path),
-        step(archive(tmp_path / "b", "tar", {"b": b"3", "x/z": b"4"}), path),
+        unarchive_step(make_archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path),
+        unarchive_step(make_archive(tmp_path / "b", "tar", {"b": b"3", "x/z": b"4"}), path),
     ]
-    assert machine.go(both).statuses == ["changed", "changed"]
-    assert machine.go(both).statuses == ["ok", "ok"]
+    assert machine.run_steps(both).statuses == ["changed", "changed"]
+    assert machine.run_steps(both).statuses == ["ok", "ok"]
     # one that replaces what another brought takes that one's place
-    other = archive(tmp_path, "tar.gz", {"a": b"new"})
-    assert machine.sees(step(other, path), "changed").changes[0].before == "1 different of 1"
+    other = make_archive(tmp_path, "tar.gz", {"a": b"new"})
+    assert (
+        machine.check_then_run(unarchive_step(other, path), "changed").changes[0].before
+        == "1 different of 1"
+    )
     assert b"strip" in (path / ".orch-unarchived").read_bytes()
     assert (path / ".orch-unarchived").read_text().count("= sha256") == 2
-    assert machine.go(both, check=True).statuses == ["would_change", "ok"]
+    assert machine.run_steps(both, check=True).statuses == ["would_change", "ok"]
 
 
-def test_what_is_not_as_unpacked_is_mended(machine: Machine, tmp_path: Path) -> None:
+def test_what_is_not_as_unpacked_is_mended(machine: ShellMachine, tmp_path: Path) -> None:
     path, out = machine.root / "to", machine.root / "out"
     out.mkdir()
     (out / "kept").write_bytes(b"mine")
     named = [("plain", 0o644, b"p"), ("d/gone", 0o755, b"g"), ("d/odd\n", 0o600, b"o")]
     more = [("linked", 0o644, b"l"), ("d/to", 0o777, "plain"), ("d/folder", 0o777, "../d")]
-    src = members(tmp_path, ("d", 0o755, None), *named, *more)
+    src = make_tar(tmp_path, ("d", 0o755, None), *named, *more)
     (path / "d").mkdir(parents=True)
-    machine.sees(step(src, path), "changed")
-    wanted = below(path)
+    machine.check_then_run(unarchive_step(src, path), "changed")
+    expected = tree_contents(path)
     for name in ("plain", "d/odd\n"):
         (path / name).write_bytes(b"edited")
     (path / "d/gone").unlink()
@@ -151,122 +170,126 @@ def test_what_is_not_as_unpacked_is_mended(machine: Machine, tmp_path: Path) -> 
     (path / "linked").symlink_to(out / "kept")
     (path / "d/folder").unlink()
     (path / "d/folder").symlink_to(out)
-    outcome = machine.sees(step(src, path), "changed")
-    assert changes(outcome) == {"archive": ("1 missing, 4 different of 7", "as given")}
+    outcome = machine.check_then_run(unarchive_step(src, path), "changed")
+    assert outcome_changes(outcome) == {"archive": ("1 missing, 4 different of 7", "as given")}
     assert "-./linked (a link)\n" in outcome.diff
-    assert below(path) == wanted
+    assert tree_contents(path) == expected
     assert [(path / "d" / name).readlink() for name in ("to", "folder")] == [
         Path("plain"),
         Path("../d"),
     ]
-    assert (names(out), (out / "kept").read_bytes()) == (["kept"], b"mine")
+    assert (file_names(out), (out / "kept").read_bytes()) == (["kept"], b"mine")
     (path / "d/gone").chmod(0o700)
-    outcome = machine.sees(step(src, path), "changed")
-    assert changes(outcome) == {"archive": ("1 of another mode of 7", "as given")}
-    assert mode(path / "d/gone") == "0755"
+    outcome = machine.check_then_run(unarchive_step(src, path), "changed")
+    assert outcome_changes(outcome) == {"archive": ("1 of another mode of 7", "as given")}
+    assert file_mode(path / "d/gone") == "0755"
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_what_is_all_there_is_not_unpacked_again(
-    machine: Machine, tmp_path: Path, exclusive: bool
+    machine: ShellMachine, tmp_path: Path, exclusive: bool
 ) -> None:
     path = machine.root / "to"
     for files in (FILES, {"big": b"x" * 99_000}):
-        src = archive(tmp_path, "tar", files)
+        src = make_archive(tmp_path, "tar", files)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
         subprocess.run(["tar", "-xof", src], cwd=path, check=True)
         temp = tmp_path / f"temp{src.stat().st_size}"
-        with nothing_left_in(temp, machine):
-            machine.sees(step(src, path, exclusive=exclusive), "ok")
+        with check_nothing_left(temp, machine):
+            machine.check_then_run(unarchive_step(src, path, exclusive=exclusive), "ok")
         (path / "more").touch()
-        with_more = machine.sees(
-            step(src, path, exclusive=exclusive), "changed" if exclusive else "ok"
+        with_more = machine.check_then_run(
+            unarchive_step(src, path, exclusive=exclusive), "changed" if exclusive else "ok"
         )
         if exclusive:
             assert "1 to remove" in str(with_more.changes[0].before)
-            assert "more" not in names(path)
+            assert "more" not in file_names(path)
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("target", "message"),
     [("link", "./d there is no directory, but a link"), ("folder", "./f there is a directory")],
 )
 def test_a_folder_is_no_link_and_no_file(
-    machine: Machine, tmp_path: Path, there: str, said: str
+    machine: ShellMachine, tmp_path: Path, target: str, message: str
 ) -> None:
     path, out = machine.root / "to", machine.root / "out"
     path.mkdir()
     out.mkdir()
-    src = members(tmp_path, ("d", 0o755, None), ("d/x", 0o644, b"x"), ("f", 0o644, b"f"))
-    if there == "link":
+    src = make_tar(tmp_path, ("d", 0o755, None), ("d/x", 0o644, b"x"), ("f", 0o644, b"f"))
+    if target == "link":
         (path / "d").symlink_to(out)
     else:
         (path / "f").mkdir()
-    refuses(machine, step(src, path), said)
+    check_refuses(machine, unarchive_step(src, path), message)
 
 
-def test_who_owns_closed_folders_can_unpack_into_them(machine: Machine, tmp_path: Path) -> None:
+def test_who_owns_closed_folders_can_unpack_into_them(
+    machine: ShellMachine, tmp_path: Path
+) -> None:
     without_powers(machine)
     path = machine.root / "to"
     closed = [("./", 0o700, None), ("top", 0o555, None), ("top/in", 0o555, None)]
-    src = members(tmp_path, *closed, ("top/in/f", 0o444, b"f"), ("top/g", 0o644, b"g"))
-    machine.sees(step(src, path), "changed")
+    src = make_tar(tmp_path, *closed, ("top/in/f", 0o444, b"f"), ("top/g", 0o644, b"g"))
+    machine.check_then_run(unarchive_step(src, path), "changed")
     modes = {"": "0755", "top": "0555", "top/in": "0555", "top/in/f": "0444"}
-    assert {name: mode(path / name) for name in modes} == modes
-    other = members(tmp_path, *closed, ("top/in/f", 0o444, b"new"), ("top/h", 0o644, b"h"))
-    machine.sees(step(other, path), "changed")
-    assert below(path) == {"top/in/f": b"new", "top/g": b"g", "top/h": b"h"}
-    assert {name: mode(path / name) for name in modes} == modes
+    assert {name: file_mode(path / name) for name in modes} == modes
+    other = make_tar(tmp_path, *closed, ("top/in/f", 0o444, b"new"), ("top/h", 0o644, b"h"))
+    machine.check_then_run(unarchive_step(other, path), "changed")
+    assert tree_contents(path) == {"top/in/f": b"new", "top/g": b"g", "top/h": b"h"}
+    assert {name: file_mode(path / name) for name in modes} == modes
     path.chmod(0o555)
-    machine.sees(step(src, path, exclusive=True, strip=1), "changed")
-    assert below(path) == {"in/f": b"f", "g": b"g"}
-    assert mode(path) == "0555"
+    machine.check_then_run(unarchive_step(src, path, exclusive=True, strip=1), "changed")
+    assert tree_contents(path) == {"in/f": b"f", "g": b"g"}
+    assert file_mode(path) == "0555"
 
 
-def test_names_in_a_zip_stay_as_they_are(machine: Machine, tmp_path: Path) -> None:
+def test_names_in_a_zip_stay_as_they_are(machine: ShellMachine, tmp_path: Path) -> None:
     path = machine.root / "to"
     files = {"a\nb": b"1", "c\rd\te": b"2", "f^Jg": b"3", "ü ": b"4"}
-    machine.sees(step(archive(tmp_path, "zip", files), path), "changed")
-    assert below(path) == files
+    machine.check_then_run(unarchive_step(make_archive(tmp_path, "zip", files), path), "changed")
+    assert tree_contents(path) == files
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_any_names_will_do(machine: Machine, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_names_will_do(machine: ShellMachine, tmp_path: Path, name: str) -> None:
     src = machine.root / name
-    archive(tmp_path, "tar.gz").rename(src)
+    make_archive(tmp_path, "tar.gz").rename(src)
     path = machine.root / f"{name}x"
     path.mkdir()
     for kept in (path, path / name):
         params = {"remote_src": str(src), "path": str(kept)}
-        machine.sees({"unarchive": params}, "changed")
-        assert below(kept).items() >= FILES.items()
+        machine.check_then_run({"unarchive": params}, "changed")
+        assert tree_contents(kept).items() >= FILES.items()
 
 
-def test_long_archives_travel_once(machine: Machine, tmp_path: Path) -> None:
+def test_long_archives_travel_once(machine: ShellMachine, tmp_path: Path) -> None:
     import random
 
     data = {"big": random.Random(1).randbytes(200_000)}
     path = machine.root / "to"
-    machine.sees(step(archive(tmp_path, "tar.gz", data), path), "changed")
-    assert below(path) == data
+    machine.check_then_run(unarchive_step(make_archive(tmp_path, "tar.gz", data), path), "changed")
+    assert tree_contents(path) == data
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 @pytest.mark.parametrize("name", ["../out", "/tmp/orch-test-out", "a/../../out", "a/.."])
 def test_what_leaves_the_folder_is_refused(
-    machine: Machine, tmp_path: Path, kind: str, name: str
+    machine: ShellMachine, tmp_path: Path, kind: str, name: str
 ) -> None:
     path = machine.root / "to"
     path.mkdir()
     (path / "mine").touch()
-    outcome = machine.sees(step(archive(tmp_path, kind, {"fine": b"", name: b"x"}), path), "failed")
-    assert "the archive would leave the folder" in outcome.stderr.text, told(outcome)
-    assert names(machine.root) == ["to"]
-    assert names(path) == ["mine"]
+    outcome = machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, kind, {"fine": b"", name: b"x"}), path), "failed"
+    )
+    assert "the archive would leave the folder" in outcome.stderr.text, result_message(outcome)
+    assert file_names(machine.root) == ["to"]
+    assert file_names(path) == ["mine"]
 
 
-def test_a_link_in_it_leads_nothing_out(machine: Machine, tmp_path: Path) -> None:
+def test_a_link_in_it_leads_nothing_out(machine: ShellMachine, tmp_path: Path) -> None:
     out = machine.root / "out"
     out.mkdir()
     src = tmp_path / "it.tar"
@@ -276,115 +299,133 @@ def test_a_link_in_it_leads_nothing_out(machine: Machine, tmp_path: Path) -> Non
         into.addfile(link)
         member = tarfile.TarInfo("x/evil")
         into.addfile(member, io.BytesIO())
-    machine.one(step(src, machine.root / "to"))
-    assert names(out) == []
+    machine.run_step(unarchive_step(src, machine.root / "to"))
+    assert file_names(out) == []
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "nonsense"])
-def test_what_is_broken_leaves_what_was_there(machine: Machine, tmp_path: Path, kind: str) -> None:
+def test_what_is_broken_leaves_what_was_there(
+    machine: ShellMachine, tmp_path: Path, kind: str
+) -> None:
     if kind == "nonsense":
         src = tmp_path / "it"
         src.write_bytes(b"nothing" * 1000)
     else:
-        src = archive(tmp_path, kind, {"a": b"x" * 5000})
+        src = make_archive(tmp_path, kind, {"a": b"x" * 5000})
         data = src.read_bytes()
         src.write_bytes(data[: max(30, len(data) // 3)])
     path = machine.root / "to"
     path.mkdir()
     (path / "mine").touch()
-    outcome = machine.sees(step(src, path, exclusive=True), "failed")
-    assert "its probe failed" in outcome.reason, told(outcome)
-    assert names(path) == ["mine"]
-    assert names(machine.root) == ["to"]
+    outcome = machine.check_then_run(unarchive_step(src, path, exclusive=True), "failed")
+    assert "its probe failed" in outcome.reason, result_message(outcome)
+    assert file_names(path) == ["mine"]
+    assert file_names(machine.root) == ["to"]
 
 
-def test_nothing_is_done_where_it_is_made_already(machine: Machine, tmp_path: Path) -> None:
+def test_nothing_is_done_where_it_is_made_already(machine: ShellMachine, tmp_path: Path) -> None:
     path = machine.root / "to"
     params = {"remote_src": str(machine.root / "none"), "path": str(path), "creates": "bin/it"}
-    outcome = machine.sees({"unarchive": params}, "failed")
+    outcome = machine.check_then_run({"unarchive": params}, "failed")
     assert "its probe failed" in outcome.reason
     (path / "bin").mkdir(parents=True)
     (path / "bin/it").touch()
-    machine.sees({"unarchive": params}, "ok")
+    machine.check_then_run({"unarchive": params}, "ok")
 
 
-def test_a_check_knows_what_hangs_on_an_archive_to_come(machine: Machine, tmp_path: Path) -> None:
-    src = archive(tmp_path, "tar")
-    there = machine.root / "it.tar"
+def test_a_check_knows_what_hangs_on_an_archive_to_come(
+    machine: ShellMachine, tmp_path: Path
+) -> None:
+    src = make_archive(tmp_path, "tar")
+    archive_path = machine.root / "it.tar"
     steps = [
-        {"copy": {"src": str(src), "path": str(there)}},
-        {"unarchive": {"remote_src": str(there), "path": str(machine.root / "to")}},
+        {"copy": {"src": str(src), "path": str(archive_path)}},
+        {"unarchive": {"remote_src": str(archive_path), "path": str(machine.root / "to")}},
     ]
-    assert machine.go(steps, check=True).statuses == ["would_change", "unknown"]
-    assert machine.go(steps).statuses == ["changed", "changed"]
-    assert machine.go(steps).statuses == ["ok", "ok"]
+    assert machine.run_steps(steps, check=True).statuses == ["would_change", "unknown"]
+    assert machine.run_steps(steps).statuses == ["changed", "changed"]
+    assert machine.run_steps(steps).statuses == ["ok", "ok"]
 
 
-def test_what_others_write_into_the_record_is_not_run(machine: Machine, tmp_path: Path) -> None:
+def test_what_others_write_into_the_record_is_not_run(
+    machine: ShellMachine, tmp_path: Path
+) -> None:
     """The folder may be another user's."""
-    path, made = machine.root / "to", machine.root / "made"
-    step = {"unarchive": {"src": str(archive(tmp_path, "tar")), "path": str(path)}}
-    machine.sees(step, "changed")
+    path, created = machine.root / "to", machine.root / "made"
+    step = {"unarchive": {"src": str(make_archive(tmp_path, "tar")), "path": str(path)}}
+    machine.check_then_run(step, "changed")
     record = path / ".orch-unarchived"
     mark, *lines = record.read_text().splitlines(keepends=True)
     sum_ = next(line.split()[2] for line in lines if line.startswith("f "))
-    odd = [f"f $(touch${{IFS}}{made}) {sum_} ./x\n", f"f 0644;touch${{IFS}}{made} {sum_} ./x\n"]
-    odd += [f"f 0644 {sum_} {word}\n" for word in ("-exec", "touch", str(made), ";")]
-    odd += [f"d - - {word}\n" for word in ("-fprint", str(made))]
+    odd = [
+        f"f $(touch${{IFS}}{created}) {sum_} ./x\n",
+        f"f 0644;touch${{IFS}}{created} {sum_} ./x\n",
+    ]
+    odd += [f"f 0644 {sum_} {word}\n" for word in ("-exec", "touch", str(created), ";")]
+    odd += [f"d - - {word}\n" for word in ("-fprint", str(created))]
     record.write_text("".join([mark, *odd, *lines]))
     for check in (True, False):
-        machine.one(step, check=check)
-        assert not made.exists()
-    machine.sees(step, "ok")
+        machine.run_step(step, check=check)
+        assert not created.exists()
+    machine.check_then_run(step, "ok")
 
 
 @pytest.mark.parametrize("params", [{}, {"src": "x", "remote_src": "/x"}])
-def test_it_needs_one_archive(machine: Machine, tmp_path: Path, params: dict[str, Any]) -> None:
+def test_it_needs_one_archive(
+    machine: ShellMachine, tmp_path: Path, params: dict[str, Any]
+) -> None:
     if "src" in params:
-        params = {**params, "src": str(archive(tmp_path, "tar"))}
-    outcome = machine.one({"unarchive": {"path": str(machine.root / "to"), **params}})
+        params = {**params, "src": str(make_archive(tmp_path, "tar"))}
+    outcome = machine.run_step({"unarchive": {"path": str(machine.root / "to"), **params}})
     assert "give it one of src and remote_src" in outcome.stderr.text
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling"])
-def test_what_is_in_the_way_is_told(machine: Machine, tmp_path: Path, kind: str) -> None:
+def test_what_is_in_the_way_is_told(machine: ShellMachine, tmp_path: Path, kind: str) -> None:
     path = machine.root / "to"
     if kind == "file":
         path.touch()
     else:
         path.symlink_to("nowhere")
-    outcome = machine.sees(step(archive(tmp_path, "tar"), path), "failed")
+    outcome = machine.check_then_run(unarchive_step(make_archive(tmp_path, "tar"), path), "failed")
     assert {"file": "is a file", "dangling": "not there"}[kind] in outcome.stderr.text
 
 
-def test_a_link_to_a_folder_stays(machine: Machine, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_stays(machine: ShellMachine, tmp_path: Path) -> None:
     (machine.root / "real").mkdir()
     (machine.root / "link").symlink_to("real")
-    machine.sees(step(archive(tmp_path, "tar"), machine.root / "link", exclusive=True), "changed")
+    machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, "tar"), machine.root / "link", exclusive=True),
+        "changed",
+    )
     assert (machine.root / "link").is_symlink()
-    assert below(machine.root / "real") == FILES
+    assert tree_contents(machine.root / "real") == FILES
 
 
-def test_the_home_is_not_given_up(machine: Machine, tmp_path: Path) -> None:
+def test_the_home_is_not_given_up(machine: ShellMachine, tmp_path: Path) -> None:
     (machine.home / "mine").touch()
-    outcome = machine.sees(step(archive(tmp_path, "tar"), machine.home, exclusive=True), "failed")
+    outcome = machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, "tar"), machine.home, exclusive=True), "failed"
+    )
     assert "is not removed" in outcome.stderr.text
-    assert names(machine.home) == ["mine"]
+    assert file_names(machine.home) == ["mine"]
 
 
 @pytest.mark.parametrize(("kind", "tool"), [("tar.zst", "zstd"), ("zip", "unzip")])
 def test_what_the_host_lacks_is_said(
-    machine: Machine, tmp_path: Path, kind: str, tool: str
+    machine: ShellMachine, tmp_path: Path, kind: str, tool: str
 ) -> None:
-    only(machine)
-    outcome = machine.sees(step(archive(tmp_path, kind), machine.root / "to"), "failed")
+    leave_only(machine)
+    outcome = machine.check_then_run(
+        unarchive_step(make_archive(tmp_path, kind), machine.root / "to"), "failed"
+    )
     assert f"this host has no {tool}" in outcome.stderr.text
-    assert names(machine.root) == []
+    assert file_names(machine.root) == []
 
 
-def test_any_names_and_kinds_in_it(machine: Machine, tmp_path: Path) -> None:
+def test_any_names_and_kinds_in_it(machine: ShellMachine, tmp_path: Path) -> None:
     path = machine.root / "to"
-    odd = [*ODD, "behind ", "tab\t", "a\rb", "\udcff\udcfe", "x" * 120]
+    odd = [*ODD_NAMES, "behind ", "tab\t", "a\rb", "\udcff\udcfe", "x" * 120]
     src = tmp_path / "it.tar"
     with tarfile.open(src, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as into:
         for name in odd:
@@ -403,7 +444,7 @@ def test_any_names_and_kinds_in_it(machine: Machine, tmp_path: Path) -> None:
     path.mkdir()
     (path / "before").touch()
     for name in ("odd\n", "hard"):
-        machine.sees(step(src, path), "changed")
+        machine.check_then_run(unarchive_step(src, path), "changed")
         assert all((path / f"d {name}" / name).read_text() == "1" for name in odd)
         assert (path / "odd\n").readlink() == Path("to\n \\x")
         (path / name).unlink()
@@ -427,20 +468,22 @@ HOSTILE = [
 ]
 
 
-def test_a_record_that_somebody_else_wrote_is_no_script(machine: Machine, tmp_path: Path) -> None:
+def test_a_record_that_somebody_else_wrote_is_no_script(
+    machine: ShellMachine, tmp_path: Path
+) -> None:
     """Whoever can write to the folder can write the record."""
     path = machine.root / "to"
     (machine.root / "mine").write_bytes(b"m")
-    src = step(archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path)
-    machine.sees(src, "changed")
+    src = unarchive_step(make_archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path)
+    machine.check_then_run(src, "changed")
     with (path / ".orch-unarchived").open("a") as record:
         record.write("".join(f"{line}\n" for line in HOSTILE))
     for check in (True, False):
-        assert machine.go([src], check=check).statuses == ["ok"]
-        assert below(path) == {"a": b"1", "x/y": b"2"}
+        assert machine.run_steps([src], check=check).statuses == ["ok"]
+        assert tree_contents(path) == {"a": b"1", "x/y": b"2"}
         assert not list(machine.root.parent.rglob("pwned"))
     (path / "a").unlink()
-    machine.sees(src, "changed")
-    assert below(path) == {"a": b"1", "x/y": b"2"}
+    machine.check_then_run(src, "changed")
+    assert tree_contents(path) == {"a": b"1", "x/y": b"2"}
     assert (machine.root / "mine").read_bytes() == b"m"
     assert not list(machine.root.parent.rglob("pwned"))

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from orchestrator import remote_shell
-from orchestrator.modules import FOLDER
-from orchestrator.planner.download_script import asking
-from orchestrator.playbook.task_index import shipped
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.download_script import probe_script
+from orchestrator.playbook.task_index import shipped_modules
 from tests.library.shell_events import without_templates
-from tests.library.shell_sharing import Script, Shell
+from tests.library.shell_sharing import SharedShell, ShellScript
 
 SESSION = Path(remote_shell.__file__).parent
 SETTING = frozenset("o_to o_check o_show o_staged o_digest o_size o_private".split())
@@ -22,60 +22,72 @@ MODULE = frozenset("o_want o_within o_fixes o_literal o_off o_secrets o_entries"
 
 
 @cache
-def core() -> Script:
+def core_scripts() -> ShellScript:
     text = (SESSION / "module.sh").read_text()
-    return Script("module.sh", text, "o_", SETTING | MODULE)
+    return ShellScript("module.sh", text, "o_", SETTING | MODULE)
 
 
 @cache
-def functions() -> Script:
-    return Script("functions.sh", (FOLDER / "functions.sh").read_text(), "f_")
+def function_scripts() -> ShellScript:
+    return ShellScript("functions.sh", (MODULES_FOLDER / "functions.sh").read_text(), "f_")
 
 
-def scripts(name: str) -> tuple[Script, list[Script]]:
+def module_scripts(name: str) -> tuple[ShellScript, list[ShellScript]]:
     """What a module's scripts have in common, and each of them."""
-    fields = yaml.safe_load((FOLDER / f"{name}.yml").read_text())
+    fields = yaml.safe_load((MODULES_FOLDER / f"{name}.yml").read_text())
     fix = fields.get("fix") or {}
     fixes = fix if isinstance(fix, dict) else {"": fix}
     texts = {"probe": fields.get("probe", ""), **{f"fix {k}": v for k, v in fixes.items()}}
-    shared = Script(f"{name}: functions", without_templates(fields.get("functions", "")))
-    each = (Script(f"{name}: {k}", without_templates(v), last=True) for k, v in texts.items())
+    shared = ShellScript(f"{name}: functions", without_templates(fields.get("functions", "")))
+    each = (
+        ShellScript(f"{name}: {k}", without_templates(v), is_last=True) for k, v in texts.items()
+    )
     return shared, list(each)
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(shipped_modules()))
 def test_the_scripts_of_modules_share_what_they_declare(name: str) -> None:
-    shared, each = scripts(name)
+    shared, each = module_scripts(name)
     for one in each:
-        assert Shell(core(), functions(), shared, one).problems() == []
+        assert SharedShell(core_scripts(), function_scripts(), shared, one).find_violations() == []
 
 
 def test_what_modules_begin_with_shares_what_it_declares() -> None:
-    probe = asking("x").partition("probe() (\n")[2].partition("\n)\nmend()")[0]
-    assert Shell(core(), functions(), Script("download", probe, last=True)).problems() == []
+    probe = probe_script("x").partition("probe() (\n")[2].partition("\n)\nmend()")[0]
+    assert (
+        SharedShell(
+            core_scripts(), function_scripts(), ShellScript("download", probe, is_last=True)
+        ).find_violations()
+        == []
+    )
 
 
 def test_the_session_shares_what_it_declares() -> None:
     text = (SESSION / "prelude.sh").read_text()
     for name, value in {"%FDS%": "/dev/fd", "%GRACE%": "10", "%LEASE%": "1 1"}.items():
         text = text.replace(name, value)
-    prelude = Script("prelude.sh", text, "o_", frozenset({"o_nonce"}))
-    assert Shell(prelude).problems() == []
+    prelude = ShellScript("prelude.sh", text, "o_", frozenset({"o_nonce"}))
+    assert SharedShell(prelude).find_violations() == []
     # a module that leaves nothing behind runs in the session's shell
-    assert Shell(prelude, core(), functions()).problems() == []
+    assert SharedShell(prelude, core_scripts(), function_scripts()).find_violations() == []
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("name", "params"),
     [
         ("lock", "lock holder run app within token force"),
         ("doctor", "tools more method"),
         ("facts", ""),
     ],
 )
-def test_other_scripts_share_what_they_declare(name: str, given: str) -> None:
-    text = (FOLDER / f"{name}.sh").read_text()
-    assert Shell(Script(f"{name}.sh", text, "f_", frozenset(given.split()))).problems() == []
+def test_other_scripts_share_what_they_declare(name: str, params: str) -> None:
+    text = (MODULES_FOLDER / f"{name}.sh").read_text()
+    assert (
+        SharedShell(
+            ShellScript(f"{name}.sh", text, "f_", frozenset(params.split()))
+        ).find_violations()
+        == []
+    )
 
 
 KEEPS = """\
@@ -122,30 +134,30 @@ BREAKS = {
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_what_breaks_the_rule_is_seen(name: str) -> None:
-    added, said = BREAKS[name]
-    assert Shell(Script("a", KEEPS, "f_")).problems() == []
-    found = Shell(Script("a", f"{KEEPS}{added}\n", "f_")).problems()
-    assert any(said in problem for problem in found), found
+    added, output = BREAKS[name]
+    assert SharedShell(ShellScript("a", KEEPS, "f_")).find_violations() == []
+    found = SharedShell(ShellScript("a", f"{KEEPS}{added}\n", "f_")).find_violations()
+    assert any(output in problem for problem in found), found
 
 
 def test_scripts_leave_the_functions_variables_alone() -> None:
-    script = Script("it", "f_first=1\n", last=True)
-    (found,) = Shell(Script("a", KEEPS, "f_"), script).problems()
+    script = ShellScript("it", "f_first=1\n", is_last=True)
+    (found,) = SharedShell(ShellScript("a", KEEPS, "f_"), script).find_violations()
     assert found == "it writes f_first, which only functions may"
-    script = Script("it", "keeps a; echo $f_first $f_joined\n", last=True)
-    (found,) = Shell(Script("a", KEEPS, "f_"), script).problems()
+    script = ShellScript("it", "keeps a; echo $f_first $f_joined\n", is_last=True)
+    (found,) = SharedShell(ShellScript("a", KEEPS, "f_"), script).find_violations()
     assert found == "it reads f_joined, which nobody has written"
 
 
 def test_functions_do_not_call_themselves() -> None:
     with pytest.raises(ValueError, match="calls itself"):
-        Shell(Script("a", "one() { two; }\ntwo() { one; }\n", "f_")).problems()
+        SharedShell(ShellScript("a", "one() { two; }\ntwo() { one; }\n", "f_")).find_violations()
 
 
 def test_each_of_a_functions_own_variables_is_needed_by_the_rule() -> None:
     """Renamed to one that its caller has, it is found: there is no blind spot in the file."""
-    script = functions()
+    script = function_scripts()
     tried = script.text.replace("f_tried_text", "f_text")
     assert tried != script.text
-    found = Shell(core(), Script("functions.sh", tried, "f_")).problems()
+    found = SharedShell(core_scripts(), ShellScript("functions.sh", tried, "f_")).find_violations()
     assert "functions.sh: tried writes f_text and does not declare it" in found

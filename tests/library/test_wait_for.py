@@ -12,26 +12,26 @@ from typing import Any
 
 import pytest
 
-from tests.library.machine import ODD, Machine, told
-from tests.library.tools import only
+from tests.library.machine import ODD_NAMES, ShellMachine, result_message
+from tests.library.tools import leave_only
 
 TOOLS = ["perl", "python3", "bash", "bash alone", "nc", "busybox nc", "curl"]
 
 
 @pytest.fixture(params=TOOLS)
-def knocking(request: pytest.FixtureRequest, machine: Machine) -> Machine:
+def knocking(request: pytest.FixtureRequest, machine: ShellMachine) -> ShellMachine:
     """A host with one tool to connect by."""
     match request.param:
         case "busybox nc":
-            only(machine, busybox=("nc",))
+            leave_only(machine, busybox=("nc",))
         case "bash alone":
-            only(machine, "bash")
+            leave_only(machine, "bash")
         case "python3":
-            only(machine)
+            leave_only(machine)
             tool = Path(machine.environment["PATH"]) / "python3"
             tool.symlink_to("/usr/bin/python3" if Path("/usr/bin/python3").exists() else python())
         case tool:
-            only(machine, tool, "timeout")
+            leave_only(machine, tool, "timeout")
     return machine
 
 
@@ -42,7 +42,7 @@ def python() -> str:
 
 
 @contextmanager
-def bound(*, listening: bool) -> Iterator[int]:
+def bound_port(*, listening: bool) -> Iterator[int]:
     """A port that is nobody else's."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -51,95 +51,99 @@ def bound(*, listening: bool) -> Iterator[int]:
         yield sock.getsockname()[1]
 
 
-def step(**params: Any) -> dict[str, Any]:
+def wait_for_step(**params: Any) -> dict[str, Any]:
     return {"wait_for": {"within": "0", **params}}
 
 
-def test_an_open_port_is_seen(knocking: Machine) -> None:
-    with bound(listening=True) as port:
-        knocking.sees(step(port=port, timeout=1), "ok")
-        outcome = knocking.sees(step(port=port, timeout=1, state="stopped"), "failed")
-    assert outcome.reason == "port is 'open', wanted 'closed'", told(outcome)
+def test_an_open_port_is_seen(knocking: ShellMachine) -> None:
+    with bound_port(listening=True) as port:
+        knocking.check_then_run(wait_for_step(port=port, timeout=1), "ok")
+        outcome = knocking.check_then_run(
+            wait_for_step(port=port, timeout=1, state="stopped"), "failed"
+        )
+    assert outcome.reason == "port is 'open', wanted 'closed'", result_message(outcome)
 
 
-def test_a_closed_port_is_seen(knocking: Machine) -> None:
-    with bound(listening=False) as port:
-        knocking.sees(step(port=port, state="stopped"), "ok")
-        outcome = knocking.sees(step(port=port, state="started"), "failed")
-    assert outcome.reason == "port is 'closed', wanted 'open'", told(outcome)
+def test_a_closed_port_is_seen(knocking: ShellMachine) -> None:
+    with bound_port(listening=False) as port:
+        knocking.check_then_run(wait_for_step(port=port, state="stopped"), "ok")
+        outcome = knocking.check_then_run(wait_for_step(port=port, state="started"), "failed")
+    assert outcome.reason == "port is 'closed', wanted 'open'", result_message(outcome)
 
 
-def test_a_port_that_opens_is_waited_for(machine: Machine) -> None:
+def test_a_port_that_opens_is_waited_for(machine: ShellMachine) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         timer = threading.Timer(0.5, sock.listen)
         timer.start()
-        outcome = machine.one(step(port=sock.getsockname()[1], within="1m"))
+        outcome = machine.run_step(wait_for_step(port=sock.getsockname()[1], within="1m"))
         timer.join()
-    assert outcome.status == "ok", told(outcome)
+    assert outcome.status == "ok", result_message(outcome)
 
 
-def test_a_name_that_is_none_is_not_taken_for_a_closed_port(machine: Machine) -> None:
-    outcome = machine.one(step(port=1, address="no such host", state="stopped"))
+def test_a_name_that_is_none_is_not_taken_for_a_closed_port(machine: ShellMachine) -> None:
+    outcome = machine.run_step(wait_for_step(port=1, address="no such host", state="stopped"))
     assert outcome.status == "failed"
     assert "no such host" in outcome.stderr.text
 
 
 @pytest.mark.parametrize("name", ["$(id)", "-z", "a b'\"", "x;id"])
-def test_odd_hosts_are_harmless(machine: Machine, name: str) -> None:
-    outcome = machine.one(step(port=1, address=name))
+def test_odd_hosts_are_harmless(machine: ShellMachine, name: str) -> None:
+    outcome = machine.run_step(wait_for_step(port=1, address=name))
     assert outcome.status == "failed"
-    assert "uid=" not in told(outcome)
+    assert "uid=" not in result_message(outcome)
 
 
-def test_a_host_that_cannot_connect_says_so_at_once(machine: Machine) -> None:
-    only(machine)
-    outcome = machine.one(step(port=1, within="20s"))
+def test_a_host_that_cannot_connect_says_so_at_once(machine: ShellMachine) -> None:
+    leave_only(machine)
+    outcome = machine.run_step(wait_for_step(port=1, within="20s"))
     assert "this host has no perl, python3, bash, nc or curl" in outcome.stderr.text
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_paths_are_seen(machine: Machine, name: str) -> None:
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_paths_are_seen(machine: ShellMachine, name: str) -> None:
     path = machine.root / name
-    machine.sees(step(path=str(path), state="absent"), "ok")
-    outcome = machine.sees(step(path=str(path)), "failed")
+    machine.check_then_run(wait_for_step(path=str(path), state="absent"), "ok")
+    outcome = machine.check_then_run(wait_for_step(path=str(path)), "failed")
     assert outcome.reason == "path is 'absent', wanted 'present'"
     path.symlink_to("nowhere")
-    machine.sees(step(path=str(path)), "ok")
+    machine.check_then_run(wait_for_step(path=str(path)), "ok")
 
 
-def test_a_path_that_comes_is_waited_for(machine: Machine) -> None:
+def test_a_path_that_comes_is_waited_for(machine: ShellMachine) -> None:
     path = machine.root / "pid"
     timer = threading.Timer(0.5, path.touch)
     timer.start()
-    assert machine.one(step(path=str(path), within="1m")).status == "ok"
+    assert machine.run_step(wait_for_step(path=str(path), within="1m")).status == "ok"
     timer.join()
 
 
 @pytest.mark.parametrize("name", ["log", "-n", "a\nb", "$(id) it's"])
-def test_lines_are_found_in_any_file(machine: Machine, name: str) -> None:
+def test_lines_are_found_in_any_file(machine: ShellMachine, name: str) -> None:
     path = machine.root / name
-    wanted = step(path=str(path), line=r"^Listening on [^ ]+:[0-9]+$")
-    outcome = machine.sees(wanted, "failed")
+    expected = wait_for_step(path=str(path), line=r"^Listening on [^ ]+:[0-9]+$")
+    outcome = machine.check_then_run(expected, "failed")
     assert outcome.reason == "line is 'absent', wanted 'present'"
     path.write_bytes(b"\xff\n-Listening on x:1\n")
-    machine.sees(wanted, "failed")
+    machine.check_then_run(expected, "failed")
     path.write_bytes(b"\xff\nListening on :::80\n")
-    machine.sees(wanted, "ok")
-    machine.sees(step(path=str(path), line="[0-9]{3}", state="absent"), "ok")
+    machine.check_then_run(expected, "ok")
+    machine.check_then_run(wait_for_step(path=str(path), line="[0-9]{3}", state="absent"), "ok")
 
 
 @pytest.mark.parametrize("regex", ["-x", "it's", "$(id)", "ü+", r"\$\(id\)", "a b"])
-def test_odd_expressions_are_expressions(machine: Machine, regex: str) -> None:
+def test_odd_expressions_are_expressions(machine: ShellMachine, regex: str) -> None:
     path = machine.root / "log"
     path.write_text("-x it's $(id) üü a b\n")
-    machine.sees(step(path=str(path), line=regex), "failed" if regex == "$(id)" else "ok")
+    machine.check_then_run(
+        wait_for_step(path=str(path), line=regex), "failed" if regex == "$(id)" else "ok"
+    )
 
 
-def test_a_broken_expression_is_told_at_once(machine: Machine) -> None:
+def test_a_broken_expression_is_told_at_once(machine: ShellMachine) -> None:
     path = machine.root / "log"
     path.write_text("x\n")
-    outcome = machine.one(step(path=str(path), line="a(", within="20s"))
+    outcome = machine.run_step(wait_for_step(path=str(path), line="a(", within="20s"))
     assert "its probe failed: exit status 64" in outcome.reason
     assert outcome.stderr.text
 
@@ -154,24 +158,26 @@ def test_a_broken_expression_is_told_at_once(machine: Machine) -> None:
     ],
 )
 def test_what_makes_no_sense_is_told_at_once(
-    machine: Machine, params: dict[str, Any], message: str
+    machine: ShellMachine, params: dict[str, Any], message: str
 ) -> None:
-    outcome = machine.one({"wait_for": {"within": "20s", **params}})
+    outcome = machine.run_step({"wait_for": {"within": "20s", **params}})
     assert message in outcome.stderr.text
 
 
-def test_it_gives_up_in_time_where_connecting_takes_time(machine: Machine) -> None:
-    only(machine, "perl")
+def test_it_gives_up_in_time_where_connecting_takes_time(machine: ShellMachine) -> None:
+    leave_only(machine, "perl")
     fake = Path(machine.environment["PATH"]) / "perl"
     fake.unlink()
     fake.write_text("#!/bin/sh\nsleep 1; echo Connection refused; exit 1\n")
     fake.chmod(0o755)
     began = time.monotonic()
-    outcome = machine.one(step(port=1, within="2s"))
-    assert outcome.reason == "port is 'closed', wanted 'open'", told(outcome)
+    outcome = machine.run_step(wait_for_step(port=1, within="2s"))
+    assert outcome.reason == "port is 'closed', wanted 'open'", result_message(outcome)
     assert time.monotonic() - began < 9  # ten tries at .2 seconds each would be 12
 
 
-def test_a_check_does_not_wait(machine: Machine) -> None:
-    outcome = machine.one(step(path=str(machine.root / "none"), within="20s"), check=True)
+def test_a_check_does_not_wait(machine: ShellMachine) -> None:
+    outcome = machine.run_step(
+        wait_for_step(path=str(machine.root / "none"), within="20s"), check=True
+    )
     assert outcome.status == "unknown"

@@ -6,18 +6,22 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.library.machine import Machine
+from tests.library.machine import ShellMachine
 
-BASE = "sh cat cut date dd env expr grep head id kill ls mkdir mv od printf ps readlink rm rmdir "
-BASE += "sed setsid sleep sort stat tail tr uname chmod chown cmp cp ln true wc sha256sum gzip tar"
+BASE_TOOLS = (
+    "sh cat cut date dd env expr grep head id kill ls mkdir mv od printf ps readlink rm rmdir "
+)
+BASE_TOOLS += (
+    "sed setsid sleep sort stat tail tr uname chmod chown cmp cp ln true wc sha256sum gzip tar"
+)
 
 
-def only(machine: Machine, *names: str, busybox: tuple[str, ...] = ()) -> None:
+def leave_only(machine: ShellMachine, *names: str, busybox: tuple[str, ...] = ()) -> None:
     """Leave the machine with the basic tools, these of the system, and these of busybox."""
     tools = machine.root.parent / "only"
     tools.mkdir()
     path = machine.environment["PATH"]
-    for name in {*BASE.split(), *names}:
+    for name in {*BASE_TOOLS.split(), *names}:
         found = shutil.which(name, path=None if name in names else path)
         assert found, f"{name} is missing here"
         target = Path(found).resolve() if name == "sh" else Path(found)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.library.machine import Machine
+from tests.library.machine import ShellMachine
 
 _WRAPPER = """\
 #!{shell}
@@ -21,39 +21,41 @@ exec '{real}'/"${{0##*/}}" "$@"
 
 
 @dataclass
-class Watched:
+class WatchedCommands:
     """Every command of a machine, and of git's own, writes down its words before it begins.
     ``seen`` is what /proc showed besides."""
 
     log: Path
-    seen: set[bytes] = field(default_factory=set)
+    texts_found: set[bytes] = field(default_factory=set)
 
     @property
-    def words(self) -> list[str]:
+    def all_words(self) -> list[str]:
         """The words of all commands so far."""
         return self.log.read_bytes().decode("utf-8", "surrogateescape").split("\0")
 
-    def showed(self, text: str) -> list[str]:
+    def exposures(self, text: str) -> list[str]:
         """Where a text stood: the words, and what /proc showed."""
-        spied = (each.decode("utf-8", "replace").replace("\0", " ") for each in self.seen)
-        return [word for word in (*self.words, *spied) if text in word]
+        spied = (each.decode("utf-8", "replace").replace("\0", " ") for each in self.texts_found)
+        return [word for word in (*self.all_words, *spied) if text in word]
 
 
 @contextmanager
-def watching(machine: Machine, folder: Path, texts: Iterable[str]) -> Iterator[Watched]:
+def watch_commands(
+    machine: ShellMachine, folder: Path, texts: Iterable[str]
+) -> Iterator[WatchedCommands]:
     """Watch the machine's commands. ``texts`` are looked for in /proc/*/cmdline all the while."""
     folder.mkdir()
-    found = Watched(folder / "log")
+    found = WatchedCommands(folder / "log")
     found.log.touch()
-    places = [Path(each) for each in machine.environment["PATH"].split(":")]
-    machine.environment["PATH"] = _wrap(folder / "commands", places, found.log)
+    locations = [Path(each) for each in machine.environment["PATH"].split(":")]
+    machine.environment["PATH"] = _make_wrappers(folder / "commands", locations, found.log)
     git = Path(os.popen("git --exec-path").read().strip())
-    machine.environment["GIT_EXEC_PATH"] = _wrap(folder / "git", [git], found.log)
-    with _spying([text.encode() for text in texts], found):
+    machine.environment["GIT_EXEC_PATH"] = _make_wrappers(folder / "git", [git], found.log)
+    with _spy_on_processes([text.encode() for text in texts], found):
         yield found
 
 
-def _wrap(folder: Path, places: Iterable[Path], log: Path) -> str:
+def _make_wrappers(folder: Path, folders: Iterable[Path], log: Path) -> str:
     """A folder with a wrapper for each command in these."""
     real, wrapped = folder / "real", folder / "wrapped"
     real.mkdir(parents=True)
@@ -62,16 +64,16 @@ def _wrap(folder: Path, places: Iterable[Path], log: Path) -> str:
     text = _WRAPPER.format(shell=shutil.which("dash"), log=log, real=real)
     wrapper.write_text(text)
     wrapper.chmod(0o755)
-    for place in places:
-        for command in place.iterdir() if place.is_dir() else ():
+    for folder_on_path in folders:
+        for command in folder_on_path.iterdir() if folder_on_path.is_dir() else ():
             target = real / command.name
-            if not target.is_symlink() and _runs(command):
+            if not target.is_symlink() and _is_executable(command):
                 target.symlink_to(command)
                 (wrapped / command.name).symlink_to(wrapper)
     return str(wrapped)
 
 
-def _runs(path: Path) -> bool:
+def _is_executable(path: Path) -> bool:
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -80,7 +82,7 @@ def _runs(path: Path) -> bool:
 
 
 @contextmanager
-def _spying(texts: list[bytes], found: Watched) -> Iterator[None]:
+def _spy_on_processes(texts: list[bytes], found: WatchedCommands) -> Iterator[None]:
     over = threading.Event()
 
     def look() -> None:
@@ -91,7 +93,7 @@ def _spying(texts: list[bytes], found: Watched) -> Iterator[None]:
                 except OSError:
                     continue
                 if any(text in words for text in texts):
-                    found.seen.add(words)
+                    found.texts_found.add(words)
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -10,45 +10,45 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
-class Answer:
+class WebAnswer:
     """What is answered; with ``claims`` the length that the header tells, truth or not."""
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    claims: int | None = None
+    claimed_length: int | None = None
 
 
 @dataclass
-class Web:
+class WebServer:
     """``pages`` are the answers by path (404 for others); a list is answered in turn, its last
     one for ever. ``asked`` are the requests that came: method, path, headers."""
 
     port: int = 0
-    pages: dict[str, Answer | list[Answer]] = field(default_factory=dict)
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    pages: dict[str, WebAnswer | list[WebAnswer]] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def url(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def answer(self, path: str) -> Answer:
-        found = self.pages.get(path, Answer(b"no such page", 404))
-        if isinstance(found, Answer):
+    def next_answer(self, path: str) -> WebAnswer:
+        found = self.pages.get(path, WebAnswer(b"no such page", 404))
+        if isinstance(found, WebAnswer):
             return found
         return found.pop(0) if len(found) > 1 else found[0]
 
 
 @contextmanager
-def serving() -> Iterator[Web]:
+def serve_web() -> Iterator[WebServer]:
     """A server on a free port of loopback, gone afterwards."""
-    web = Web()
+    web = WebServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class WebRequestHandler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            web.asked.append((self.command, self.path, dict(self.headers)))
-            answer = web.answer(self.path)
+            web.requests.append((self.command, self.path, dict(self.headers)))
+            answer = web.next_answer(self.path)
             self.send_response(answer.status)
-            length = len(answer.body) if answer.claims is None else answer.claims
+            length = len(answer.body) if answer.claimed_length is None else answer.claimed_length
             for name, value in {"Content-Length": str(length), **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -60,7 +60,7 @@ def serving() -> Iterator[Web]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WebRequestHandler)
     web.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -11,42 +11,42 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.matrix.accounts import accounts
-from tests.matrix.becoming import becoming
-from tests.matrix.ground import Part
-from tests.matrix.logins import logins
-from tests.matrix.servers import servers
-from tests.matrix.ways import ways_in_use
-from tests.matrix.whole import whole
+from tests.matrix.accounts import make_accounts
+from tests.matrix.becoming import make_become
+from tests.matrix.ground import PartFactory
+from tests.matrix.logins import make_logins
+from tests.matrix.servers import make_servers
+from tests.matrix.ways import start_route_helpers
+from tests.matrix.whole import run_conformance
 
-PARTS: dict[str, Part] = {
-    "accounts": accounts,
-    "logins": logins,
-    "ways": ways_in_use,
-    "servers": servers,
-    "becoming": becoming,
+PARTS: dict[str, PartFactory] = {
+    "accounts": make_accounts,
+    "logins": make_logins,
+    "ways": start_route_helpers,
+    "servers": make_servers,
+    "becoming": make_become,
 }
 HOUR = 3600.0  # seconds
 
 
-def main(workers: str = "8", *wanted: str) -> int:
+def main(workers: str = "8", *chosen_cases: str) -> int:
     bad = 0
     for name, part in PARTS.items():
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder, part(Path(folder) / "place") as ground:
             cases = [
                 (host, transport)
-                for host, transport in ground.works
-                if not wanted or host in wanted or f"{host}-{transport}" in wanted
+                for host, transport in ground.working_cases
+                if not chosen_cases or host in chosen_cases or f"{host}-{transport}" in chosen_cases
             ]
             if not cases:
                 continue
-            results = whole(ground, cases, workers=int(workers), timeout=HOUR)
+            results = run_conformance(ground, cases, workers=int(workers), timeout=HOUR)
         for result in results:
-            if result.said:
-                print(f"--- {result.case} {result.test}\n{result.said}\n", flush=True)
-        failed = Counter(result.case for result in results if result.said)
-        excepted = Counter(result.case for result in results if result.instead)
+            if result.failure_text:
+                print(f"--- {result.case} {result.test}\n{result.failure_text}\n", flush=True)
+        failed = Counter(result.case for result in results if result.failure_text)
+        excepted = Counter(result.case for result in results if result.replacement)
         bad += sum(failed.values())
         print(
             f"{name}: {len(results)} tests on {len(cases)} cases, {sum(failed.values())} failed "

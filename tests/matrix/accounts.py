@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.matrix.compact import Project
-from tests.matrix.ground import Ground
-from tests.matrix.hosts import HOMES, SETTINGS, SHELLS, TRANSPORTS, common, hosts, settings, tools
-from tests.matrix.place import Place, place
+from tests.matrix.compact import MatrixProject
+from tests.matrix.ground import MatrixGround
+from tests.matrix.hosts import (
+    HOMES,
+    SETTINGS,
+    SHELLS,
+    TRANSPORTS,
+    account_inventory,
+    common_settings,
+    make_tool_folders,
+    sshd_settings,
+)
+from tests.matrix.place import SshdMachine, start_machine
 
 ACCOUNTS = {account.name: account for account in (*SETTINGS, *SHELLS, *HOMES)}
 # where the files of the run go that have no home to go to
@@ -22,7 +31,7 @@ CONNECT = {
     "reads": {"timeout": 1},
     "becomes": {"timeout": 1},
 }
-NARROW = "mount -t tmpfs -o ro tmpfs /tmp"
+NARROW_UMASK = "mount -t tmpfs -o ro tmpfs /tmp"
 FULL = """
 mount -t tmpfs -o size=16k tmpfs /tmp
 mount -t tmpfs -o size=16k,mode=777 tmpfs /home/full
@@ -36,28 +45,28 @@ WORKS = tuple((name, each) for name in ACCOUNTS if name not in NO_SHELLS for eac
 
 
 @contextmanager
-def accounts(folder: Path) -> Iterator[Ground]:
-    with place(folder) as made:
-        tools(made)
-        made.add([*ACCOUNTS.values()])
-        made.write("/etc/ssh/matrix/banner", "Trespassers will be logged\n")
+def make_accounts(folder: Path) -> Iterator[MatrixGround]:
+    with start_machine(folder) as machine:
+        make_tool_folders(machine)
+        machine.add_accounts([*ACCOUNTS.values()])
+        machine.write_file("/etc/ssh/matrix/banner", "Trespassers will be logged\n")
         every = ["ListenAddress 0.0.0.0", "ListenAddress ::"]
-        main = ["Port 22", "Port 2022", *every, *settings([*ACCOUNTS.values()])]
-        made.serve("main", main)
+        main = ["Port 22", "Port 2022", *every, *sshd_settings([*ACCOUNTS.values()])]
+        machine.start_sshd("main", main)
         for port, name, mounts in (
-            (2023, "narrow", NARROW),
+            (2023, "narrow", NARROW_UMASK),
             (2024, "full", FULL),
             (2025, "sealed", SEALED),
         ):
-            made.serve(name, [f"Port {port}"], before=mounts)
-        yield Ground(made, _project(made), WORKS)
+            machine.start_sshd(name, [f"Port {port}"], before=mounts)
+        yield MatrixGround(machine, _write_project(machine), WORKS)
 
 
-def _project(made: Place) -> Project:
-    project = Project(made.folder / "project")
-    inventory = hosts([*ACCOUNTS.values()], CONNECT)
+def _write_project(machine: SshdMachine) -> MatrixProject:
+    project = MatrixProject(machine.folder / "project")
+    inventory = account_inventory([*ACCOUNTS.values()], CONNECT)
     inventory["v6"]["address"] = "::1"
     for name, folder in ELSEWHERE.items():
         inventory[name]["vars"] = {"at": folder}
-    project.write(inventory, common(made))
+    project.write_project(inventory, common_settings(machine))
     return project

@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.matrix.compact import Project
-from tests.matrix.ground import Ground
-from tests.matrix.hosts import TRANSPORTS, common, hosts, settings
+from tests.matrix.compact import MatrixProject
+from tests.matrix.ground import MatrixGround
+from tests.matrix.hosts import TRANSPORTS, account_inventory, common_settings, sshd_settings
 from tests.matrix.logins import PASSWORD, SECRET
-from tests.matrix.place import Account, Place, place
+from tests.matrix.place import LoginAccount, SshdMachine, start_machine
 
 GERMAN = "SetEnv LANG=de_DE.UTF-8 LC_ALL=de_DE.UTF-8"
 ACCOUNTS = {
     each.name: each
     for each in (
-        Account("bob", secret=SECRET),  # whom they become
-        Account("asks", secret=SECRET),
-        Account("prompt", secret=SECRET),
-        Account("path", secret=SECRET),
-        Account("tty", secret=SECRET),
-        Account("odd", secret=SECRET),
-        Account("german", secret=SECRET, match=[GERMAN]),
-        Account("german-su", secret=SECRET, match=[GERMAN]),
-        Account("fish", "/usr/bin/fish", secret=SECRET),
-        Account("tcsh", "/usr/bin/tcsh", secret=SECRET),
-        Account("one", secret=SECRET, match=["MaxSessions 1"]),
+        LoginAccount("bob", password_hash=SECRET),  # whom they become
+        LoginAccount("asks", password_hash=SECRET),
+        LoginAccount("prompt", password_hash=SECRET),
+        LoginAccount("path", password_hash=SECRET),
+        LoginAccount("tty", password_hash=SECRET),
+        LoginAccount("odd", password_hash=SECRET),
+        LoginAccount("german", password_hash=SECRET, match_lines=[GERMAN]),
+        LoginAccount("german-su", password_hash=SECRET, match_lines=[GERMAN]),
+        LoginAccount("fish", "/usr/bin/fish", password_hash=SECRET),
+        LoginAccount("tcsh", "/usr/bin/tcsh", password_hash=SECRET),
+        LoginAccount("one", password_hash=SECRET, match_lines=["MaxSessions 1"]),
     )
 }
 _SUDOERS = """\
@@ -49,25 +49,27 @@ WORKS = tuple(
 
 
 @contextmanager
-def becoming(folder: Path) -> Iterator[Ground]:
+def make_become(folder: Path) -> Iterator[MatrixGround]:
     accounts = [*ACCOUNTS.values()]
-    with place(folder) as made:
-        made.add(accounts)
-        made.sh("localedef -i de_DE -f UTF-8 de_DE.UTF-8")
+    with start_machine(folder) as machine:
+        machine.add_accounts(accounts)
+        machine.run_as_root("localedef -i de_DE -f UTF-8 de_DE.UTF-8")
         for name, text in _PAM.items():
-            made.write(f"/etc/pam.d/{name}", text)
-        made.write("/etc/sudoers.d/matrix", _SUDOERS).chmod(0o440)
-        made.serve("main", ["Port 22", *settings(accounts)])
-        (made.folder / "password").write_text(f"{PASSWORD}\n")
-        (made.folder / "password").chmod(0o600)
-        environ = {"ORCH_BECOME_PASSWORD_FILE": str(made.folder / "password")}
+            machine.write_file(f"/etc/pam.d/{name}", text)
+        machine.write_file("/etc/sudoers.d/matrix", _SUDOERS).chmod(0o440)
+        machine.start_sshd("main", ["Port 22", *sshd_settings(accounts)])
+        (machine.folder / "password").write_text(f"{PASSWORD}\n")
+        (machine.folder / "password").chmod(0o600)
+        environ = {"ORCH_BECOME_PASSWORD_FILE": str(machine.folder / "password")}
         # su asks for the password of whom it becomes, and they have none whom the suite becomes
         works = tuple(case for case in WORKS if case[0] != "german-su")
-        yield Ground(made, _project(made), works, environ)
+        yield MatrixGround(machine, _write_project(machine), works, environ)
 
 
-def _project(here: Place) -> Project:
+def _write_project(machine: SshdMachine) -> MatrixProject:
     connect = {"german-su": {"become_method": "su"}}
-    project = Project(here.folder / "project")
-    project.write(hosts([*ACCOUNTS.values()], connect), common(here))
+    project = MatrixProject(machine.folder / "project")
+    project.write_project(
+        account_inventory([*ACCOUNTS.values()], connect), common_settings(machine)
+    )
     return project

@@ -13,17 +13,17 @@ from uuid import uuid4
 import yaml
 
 from orchestrator import playbook
-from orchestrator.errors import Exit
-from orchestrator.executor import Cancel, Options, run
-from orchestrator.inventory.stage_loader import load
-from orchestrator.model.event import Event, RunFinished, StepFinished
-from orchestrator.model.step_result import Row
-from orchestrator.planner.plan_builder import build
-from orchestrator.planner.request import Ask
+from orchestrator.errors import ExitCode
+from orchestrator.executor import CancelToken, RunOptions, execute_plan
+from orchestrator.inventory.stage_loader import load_stage
+from orchestrator.model.event import RunEvent, RunFinished, StepFinished
+from orchestrator.model.step_result import HostSummary
+from orchestrator.planner.plan_builder import build_plan
+from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.template_objects import run_view
-from orchestrator.transports import Connector
-from orchestrator.transports.prompts import Ask as Question
-from tests.session.heard import processes, until
+from orchestrator.transports import TransportRegistry
+from orchestrator.transports.prompts import PromptCallback as Question
+from tests.session.heard import processes_with, wait_until
 
 LARGE = random.Random(6).randbytes(50_000)  # beyond what goes with a command
 SMALL = 'it\'s a "small" one\n'
@@ -54,15 +54,15 @@ ENDS = [
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompactResult:
     """What a run on one host came to."""
 
-    code: Exit
-    row: Row
+    code: ExitCode
+    row: HostSummary
     steps: list[StepFinished]
 
     @property
-    def ends(self) -> list[tuple[str, int | None, bytes, bytes]]:
+    def step_ends(self) -> list[tuple[str, int | None, bytes, bytes]]:
         outcomes = [step.outcome for step in self.steps]
         return [
             (
@@ -75,18 +75,20 @@ class Done:
         ]
 
     @property
-    def out(self) -> bytes:
+    def first_stdout(self) -> bytes:
         """The first step's stdout."""
-        return self.ends[0][2]
+        return self.step_ends[0][2]
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class MatrixProject:
     """A project whose hosts are made by the tests."""
 
     root: Path
 
-    def write(self, hosts: Mapping[str, Mapping[str, Any]], connect: Mapping[str, Any]) -> None:
+    def write_project(
+        self, hosts: Mapping[str, Mapping[str, Any]], connect: Mapping[str, Any]
+    ) -> None:
         """Its stages are the transports; ``connect`` is what all hosts have in common."""
         (self.root / "tasks").mkdir(parents=True)
         (self.root / "tasks/large").write_bytes(LARGE)
@@ -102,51 +104,57 @@ class Project:
             (stage / "stage.yml").write_text(yaml.safe_dump(common, allow_unicode=True))
             (stage / "hosts.yml").write_text(yaml.safe_dump(dict(hosts), allow_unicode=True))
 
-    def run(
+    def run_steps(
         self,
         transport: str,
         *names: str,
         steps: list[dict[str, Any]] | None = None,
         environ: Mapping[str, str] | None = None,
         ask: Question | None = None,
-    ) -> list[Done]:
+    ) -> list[CompactResult]:
         """Run the task, or other steps, on these hosts; each one's end."""
-        stage = load(self.root, transport)
+        stage = load_stage(self.root, transport)
         hosts = tuple(stage.hosts[name] for name in names)
         if steps is not None:
             (self.root / "tasks/other.yml").write_text(yaml.safe_dump({"steps": steps}))
         task = "compact" if steps is None else "other"
-        loaded = playbook.load(self.root, [task])
+        loaded = playbook.load_tasks(self.root, [task])
         view = run_view("r", "tester", 0.0)
-        plan = build(Ask(stage, hosts, (playbook.Request(task),), loaded.by_name, view))
-        events: list[Event] = []
+        plan = build_plan(
+            PlanRequest(stage, hosts, (playbook.TaskRequest(task),), loaded.by_name, view)
+        )
+        events: list[RunEvent] = []
         settings = {"PATH": "/usr/bin:/bin", **(environ or {})}
         home = self.root.parent
         with closing(
-            Connector(
-                home=home, environ=settings, hosts=stage.hosts, ask=ask, ssh_config="/dev/null"
+            TransportRegistry(
+                home=home,
+                environ=settings,
+                hosts=stage.hosts,
+                prompt_user=ask,
+                ssh_config="/dev/null",
             )
         ) as connector:
-            code = run(
+            code = execute_plan(
                 plan,
                 stage.hosts,
                 connector.connect,
                 events.append,
-                options=Options(),
-                cancel=Cancel(),
+                options=RunOptions(),
+                cancel=CancelToken(),
             )
         rows = next(event.rows for event in events if isinstance(event, RunFinished))
         ends = [event for event in events if isinstance(event, StepFinished)]
-        return [Done(code, r, [e for e in ends if e.host == r.host]) for r in rows]
+        return [CompactResult(code, r, [e for e in ends if e.host == r.host]) for r in rows]
 
 
-def conforms(run: Callable[[], Done], folder: Path) -> None:
+def check_conforms(run: Callable[[], CompactResult], folder: Path) -> None:
     """It works: every step came to what it should, and nothing of them is left running.
     ``folder``: where its files are then, as seen from here."""
     for name in ("the small", "large"):
         (folder / name).unlink(missing_ok=True)
     done = run()
-    assert done.ends == ENDS, done.row
+    assert done.step_ends == ENDS, done.row
     assert (folder / "the small").read_text() == SMALL
     assert (folder / "large").read_bytes() == LARGE
-    until(lambda: not processes(MARK), "the end of what was timed out")
+    wait_until(lambda: not processes_with(MARK), "the end of what was timed out")

@@ -8,33 +8,33 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.matrix.compact import Project
-from tests.matrix.place import Place
+from tests.matrix.compact import MatrixProject
+from tests.matrix.place import SshdMachine
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class MatrixGround:
     """``works`` are the cases, a host and a transport each, on which everything works. They need
     ``environ``, and ``answer`` to whatever is asked."""
 
-    place: Place
-    project: Project
-    works: tuple[tuple[str, str], ...]
+    machine: SshdMachine
+    project: MatrixProject
+    working_cases: tuple[tuple[str, str], ...]
     environ: Mapping[str, str] = field(default_factory=dict)
     answer: str = ""
 
 
-Part = Callable[[Path], AbstractContextManager[Ground]]
+PartFactory = Callable[[Path], AbstractContextManager[MatrixGround]]
 """What makes one, with a new folder for its files."""
 
 
-class Person:
+class OneAnswerUser:
     """Somebody at a terminal who knows one answer, and what they were asked."""
 
     def __init__(self, answer: str) -> None:
-        self.asked: list[str] = []
+        self.prompts: list[str] = []
         self._answer = answer
 
-    def __call__(self, text: str, seen: bool, stop: threading.Event) -> str:
-        self.asked.append(text)
+    def __call__(self, text: str, echo: bool, stop: threading.Event) -> str:
+        self.prompts.append(text)
         return self._answer

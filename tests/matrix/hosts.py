@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.matrix.place import Account, Place
+from tests.matrix.place import LoginAccount, SshdMachine
 
 TRANSPORTS = ("ssh", "openssh")
 FEW = """
@@ -23,46 +23,48 @@ printf '0123456789abcdef0123456789abcdef S'
 _CSH = _SH.replace("printf 'mind the gap' >&2", "sh -c 'printf gap >&2'")
 
 SETTINGS = [
-    Account("one", match=["MaxSessions 1"]),
-    Account("notty", match=["PermitTTY no"]),
-    Account("echoes", match=["ForceCommand echo this account is for backups"]),
-    Account("files", match=["ForceCommand internal-sftp"]),
-    Account("wrapped", match=['ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"']),
-    Account("banner", match=["Banner /etc/ssh/matrix/banner"]),
-    Account("u" * 32),
-    Account("v6"),
-    Account("port"),
+    LoginAccount("one", match_lines=["MaxSessions 1"]),
+    LoginAccount("notty", match_lines=["PermitTTY no"]),
+    LoginAccount("echoes", match_lines=["ForceCommand echo this account is for backups"]),
+    LoginAccount("files", match_lines=["ForceCommand internal-sftp"]),
+    LoginAccount("wrapped", match_lines=['ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"']),
+    LoginAccount("banner", match_lines=["Banner /etc/ssh/matrix/banner"]),
+    LoginAccount("u" * 32),
+    LoginAccount("v6"),
+    LoginAccount("port"),
 ]
 SHELLS = [
-    Account("bash", "/bin/bash", files={".bashrc": _SH, ".profile": _SH, ".bash_profile": _SH}),
-    Account("dash", "/bin/dash", files={".profile": _SH}),
-    Account("zsh", "/usr/bin/zsh", files={".zshenv": _SH, ".zshrc": _SH}),
-    Account("fish", "/usr/bin/fish", files={".config/fish/config.fish": _SH}),
-    Account("tcsh", "/usr/bin/tcsh", files={".cshrc": _CSH, ".login": _CSH}),
-    Account("ash", "/opt/ash", files={".profile": _SH}),
-    Account("leaves", "/bin/bash", files={".bashrc": "echo closed for today\nexit 4\n"}),
-    Account("reads", "/bin/bash", files={".bashrc": "read answer\nexit\n"}),
-    Account("becomes", "/bin/bash", files={".bashrc": "exec fish\n"}),
-    Account("nologin", "/usr/sbin/nologin"),
-    Account("false", "/bin/false"),
-    Account("shell-less", "/opt/no-such-shell"),
+    LoginAccount(
+        "bash", "/bin/bash", files={".bashrc": _SH, ".profile": _SH, ".bash_profile": _SH}
+    ),
+    LoginAccount("dash", "/bin/dash", files={".profile": _SH}),
+    LoginAccount("zsh", "/usr/bin/zsh", files={".zshenv": _SH, ".zshrc": _SH}),
+    LoginAccount("fish", "/usr/bin/fish", files={".config/fish/config.fish": _SH}),
+    LoginAccount("tcsh", "/usr/bin/tcsh", files={".cshrc": _CSH, ".login": _CSH}),
+    LoginAccount("ash", "/opt/ash", files={".profile": _SH}),
+    LoginAccount("leaves", "/bin/bash", files={".bashrc": "echo closed for today\nexit 4\n"}),
+    LoginAccount("reads", "/bin/bash", files={".bashrc": "read answer\nexit\n"}),
+    LoginAccount("becomes", "/bin/bash", files={".bashrc": "exec fish\n"}),
+    LoginAccount("nologin", "/usr/sbin/nologin"),
+    LoginAccount("false", "/bin/false"),
+    LoginAccount("shell-less", "/opt/no-such-shell"),
 ]
 HOMES = [
-    Account("spaces", home='/home/it\'s a "home" of $HOME & `id`'),
-    Account("homeless", home="/proc/no-such-home"),
-    Account("few", match=["SetEnv PATH=/opt/few"]),
-    Account("busybox", match=["SetEnv PATH=/opt/busybox"]),
-    Account("alone", match=["SetEnv PATH=/opt/alone"]),
-    Account("narrow"),
-    Account("full"),
-    Account("sealed"),
+    LoginAccount("spaces", home='/home/it\'s a "home" of $HOME & `id`'),
+    LoginAccount("homeless", home="/proc/no-such-home"),
+    LoginAccount("few", match_lines=["SetEnv PATH=/opt/few"]),
+    LoginAccount("busybox", match_lines=["SetEnv PATH=/opt/busybox"]),
+    LoginAccount("alone", match_lines=["SetEnv PATH=/opt/alone"]),
+    LoginAccount("narrow"),
+    LoginAccount("full"),
+    LoginAccount("sealed"),
 ]
 
 
-def tools(place: Place) -> None:
+def make_tool_folders(machine: SshdMachine) -> None:
     """Folders to be all of PATH: a few tools, busybox's, and those without one that makes
     process groups; and a shell that is nowhere else."""
-    place.sh(
+    machine.run_as_root(
         f"""
         mkdir -p /opt/few /opt/busybox /opt/alone
         for tool in {" ".join(FEW.split())} {THEIRS}; do
@@ -76,12 +78,16 @@ def tools(place: Place) -> None:
     )
 
 
-def settings(accounts: list[Account]) -> list[str]:
+def sshd_settings(accounts: list[LoginAccount]) -> list[str]:
     """Match blocks."""
-    return ["\n    ".join((f"Match User {a.name}", *a.match)) for a in accounts if a.match]
+    return [
+        "\n    ".join((f"Match User {a.name}", *a.match_lines)) for a in accounts if a.match_lines
+    ]
 
 
-def hosts(accounts: list[Account], more: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def account_inventory(
+    accounts: list[LoginAccount], more: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """An inventory with a host for each account; ``more`` are connect settings by its name."""
     return {
         a.name: {"address": "127.0.0.1", "connect": {"user": a.name, **more.get(a.name, {})}}
@@ -89,14 +95,14 @@ def hosts(accounts: list[Account], more: Mapping[str, Mapping[str, Any]]) -> dic
     }
 
 
-def common(place: Place) -> dict[str, Any]:
+def common_settings(machine: SshdMachine) -> dict[str, Any]:
     """What all hosts have in common. ssh's own key exchange would cost 66 ms of CPU."""
-    config = place.folder / "ssh_config"
+    config = machine.folder / "ssh_config"
     config.write_text("KexAlgorithms curve25519-sha256\n")
     return {
-        "identity": str(place.key),
+        "identity": str(machine.key),
         "identities_only": True,
-        "known_hosts": str(place.known_hosts),
+        "known_hosts": str(machine.known_hosts),
         "ssh_config": str(config),
         "timeout": 20,
     }

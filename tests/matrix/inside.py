@@ -14,26 +14,26 @@ from typing import Any
 
 import pytest
 
-from orchestrator.inventory.stage_loader import load
+from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.model.host import Host
 from orchestrator.remote_shell.channel_protocol import Connection
-from orchestrator.transports import Connector
+from orchestrator.transports import TransportRegistry
 from tests.matrix.exceptions import EXCEPTIONS
-from tests.matrix.ground import Person
+from tests.matrix.ground import OneAnswerUser
 
 
-class Elsewhere:
+class MatrixConformanceHosts:
     """The hosts of a file that whole.py wrote, for tests/conformance/conftest.py."""
 
     def __init__(self, file: Path) -> None:
-        said: dict[str, Any] = json.loads(file.read_text())
-        self.rounds = [(name, transport) for name, transport in said["cases"]]
+        description: dict[str, Any] = json.loads(file.read_text())
+        self.rounds = [(name, transport) for name, transport in description["cases"]]
         self._stages = {
-            transport: load(Path(said["project"]), transport).hosts
+            transport: load_stage(Path(description["project"]), transport).hosts
             for transport in {transport for _, transport in self.rounds}
         }
-        self._environ: dict[str, str] = said["environ"]
-        self._answer: str = said["answer"]
+        self._environ: dict[str, str] = description["environ"]
+        self._answer: str = description["answer"]
 
     @contextmanager
     def connection(self, case: tuple[str, str], folder: Path) -> Iterator[Connection]:
@@ -41,11 +41,11 @@ class Elsewhere:
         name, transport = case
         hosts: Mapping[str, Host] = self._stages[transport]
         with closing(
-            Connector(
+            TransportRegistry(
                 home=folder,
                 environ={"PATH": "/usr/bin:/bin", **self._environ},
                 hosts=hosts,
-                ask=Person(self._answer),
+                prompt_user=OneAnswerUser(self._answer),
                 ssh_config="/dev/null",
             )
         ) as connector:
@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Elsewhere(config.getoption("--cases")), "elsewhere")
+    config.pluginmanager.register(MatrixConformanceHosts(config.getoption("--cases")), "elsewhere")
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.matrix.compact import Project
-from tests.matrix.ground import Ground
-from tests.matrix.hosts import TRANSPORTS, common, hosts, settings
-from tests.matrix.place import CONFIG, Account, Place, place
+from tests.matrix.compact import MatrixProject
+from tests.matrix.ground import MatrixGround
+from tests.matrix.hosts import TRANSPORTS, account_inventory, common_settings, sshd_settings
+from tests.matrix.place import CONFIG, LoginAccount, SshdMachine, start_machine
 from tests.matrix.refusals import LINES
-from tests.sshd import keygen
+from tests.sshd import generate_key
 
 PASSWORD, PASSPHRASE = "open sesame", "xyzzy"
 # PASSWORD by crypt(3)
@@ -31,32 +31,36 @@ _SLOW = [
 ACCOUNTS = {
     each.name: each
     for each in (
-        Account("expired", dates="20000:0:99999:7::1:"),
-        Account("stale", secret=SECRET, dates="0:0:99999:7:::"),
-        Account("locked", secret=f"!{SECRET}"),
-        Account("barred", secret=f"!{SECRET}"),
-        Account(
+        LoginAccount("expired", shadow_dates="20000:0:99999:7::1:"),
+        LoginAccount("stale", password_hash=SECRET, shadow_dates="0:0:99999:7:::"),
+        LoginAccount("locked", password_hash=f"!{SECRET}"),
+        LoginAccount("barred", password_hash=f"!{SECRET}"),
+        LoginAccount(
             "both",
-            secret=SECRET,
-            match=[f"{_METHODS} publickey,password", "PasswordAuthentication yes"],
+            password_hash=SECRET,
+            match_lines=[f"{_METHODS} publickey,password", "PasswordAuthentication yes"],
         ),
-        Account(
+        LoginAccount(
             "prompted",
-            secret=SECRET,
-            match=[f"{_METHODS} keyboard-interactive:pam", "KbdInteractiveAuthentication yes"],
+            password_hash=SECRET,
+            match_lines=[
+                f"{_METHODS} keyboard-interactive:pam",
+                "KbdInteractiveAuthentication yes",
+            ],
         ),
-        Account("once", match=["MaxAuthTries 1"]),
-        Account("many", match=["MaxAuthTries 1"]),
-        Account("encrypted", match=[f"AuthorizedKeysFile {CONFIG}/encrypted.pub"]),
-        Account("another", match=[f"AuthorizedKeysFile {CONFIG}/encrypted.pub"]),
-        Account(
-            "certified", match=["AuthorizedKeysFile none", f"TrustedUserCAKeys {CONFIG}/ca.pub"]
+        LoginAccount("once", match_lines=["MaxAuthTries 1"]),
+        LoginAccount("many", match_lines=["MaxAuthTries 1"]),
+        LoginAccount("encrypted", match_lines=[f"AuthorizedKeysFile {CONFIG}/encrypted.pub"]),
+        LoginAccount("another", match_lines=[f"AuthorizedKeysFile {CONFIG}/encrypted.pub"]),
+        LoginAccount(
+            "certified",
+            match_lines=["AuthorizedKeysFile none", f"TrustedUserCAKeys {CONFIG}/ca.pub"],
         ),
-        Account("slow", match=_SLOW),
-        Account("slower", match=_SLOW),
-        Account("revoked"),
-        *(Account(name) for name in ("old", "cbc", "sha1", "sha1-key", "sntrup", "chacha")),
-        *(Account(name) for name in ("by-ca", "by-rsa", "elsewhere", "lapsed", "ca-revoked")),
+        LoginAccount("slow", match_lines=_SLOW),
+        LoginAccount("slower", match_lines=_SLOW),
+        LoginAccount("revoked"),
+        *(LoginAccount(name) for name in ("old", "cbc", "sha1", "sha1-key", "sntrup", "chacha")),
+        *(LoginAccount(name) for name in ("by-ca", "by-rsa", "elsewhere", "lapsed", "ca-revoked")),
     )
 }
 # sshds for what is no account's own: their lines, by the name of the host that stands for them
@@ -89,45 +93,45 @@ WORKS = tuple(
 
 
 @contextmanager
-def logins(folder: Path) -> Iterator[Ground]:
-    with place(folder) as made:
-        made.add([*ACCOUNTS.values()])
-        _keys(made)
-        made.serve("main", ["Port 22", *settings([*ACCOUNTS.values()])])
+def make_logins(folder: Path) -> Iterator[MatrixGround]:
+    with start_machine(folder) as machine:
+        machine.add_accounts([*ACCOUNTS.values()])
+        _make_keys(machine)
+        machine.start_sshd("main", ["Port 22", *sshd_settings([*ACCOUNTS.values()])])
         for name, lines in SERVERS.items():
-            made.serve(name, [f"Port {PORTS[name]}", *lines])
-        environ = {"ORCH_SSH_PASSWORD_FILE": str(made.folder / "password")}
-        yield Ground(made, _project(made), WORKS, environ, PASSPHRASE)
+            machine.start_sshd(name, [f"Port {PORTS[name]}", *lines])
+        environ = {"ORCH_SSH_PASSWORD_FILE": str(machine.folder / "password")}
+        yield MatrixGround(machine, _write_project(machine), WORKS, environ, PASSPHRASE)
 
 
-def _keys(made: Place) -> None:
-    folder = made.folder
+def _make_keys(machine: SshdMachine) -> None:
+    folder = machine.folder
     for name in ("ca", "certified", "wrong"):
-        keygen(folder / name)
-    keygen(folder / "encrypted", passphrase=PASSPHRASE)
-    keygen(folder / "rsa", "rsa", bits=2048)
+        generate_key(folder / name)
+    generate_key(folder / "encrypted", passphrase=PASSPHRASE)
+    generate_key(folder / "rsa", "rsa", bits=2048)
     for name in ("ca.pub", "encrypted.pub", "rsa"):
-        made.write(f"{CONFIG}/{name}", (folder / name).read_text()).chmod(0o600)
+        machine.write_file(f"{CONFIG}/{name}", (folder / name).read_text()).chmod(0o600)
     certify = ["ssh-keygen", "-q", "-s", folder / "ca", "-I", "me", "-n", "certified"]
     subprocess.run([*certify, folder / "certified.pub"], check=True)
-    made.write(f"{CONFIG}/slow", f"#!/bin/sh\nsleep 0.3\ncat {CONFIG}/keys\n").chmod(0o755)
+    machine.write_file(f"{CONFIG}/slow", f"#!/bin/sh\nsleep 0.3\ncat {CONFIG}/keys\n").chmod(0o755)
     for name in ("ca.pub", "encrypted.pub"):
-        made.at(f"{CONFIG}/{name}").chmod(0o644)
-    with made.known_hosts.open("a") as known:
-        known.write(f"* {_public(folder / 'rsa.pub')}\n")
-    key = _public(Path(f"{made.host_key}.pub"))
+        machine.outside_path(f"{CONFIG}/{name}").chmod(0o644)
+    with machine.known_hosts.open("a") as known:
+        known.write(f"* {_public_key(folder / 'rsa.pub')}\n")
+    key = _public_key(Path(f"{machine.host_key}.pub"))
     (folder / "revoked").write_text(f"@revoked * {key}\n* {key}\n")
-    _certificates(made)
+    _make_certificates(machine)
     (folder / "password").write_text(f"{PASSWORD}\n")
     (folder / "password").chmod(0o600)
     (folder / "no_config").touch()
 
 
-def _certificates(made: Place) -> None:
+def _make_certificates(machine: SshdMachine) -> None:
     """Certificates of the host, and what known_hosts says of who made them."""
-    folder = made.folder
-    host_key = Path(f"{made.host_key}.pub").read_text()
-    keygen(folder / "rsa-ca", "rsa", bits=2048)
+    folder = machine.folder
+    host_key = Path(f"{machine.host_key}.pub").read_text()
+    generate_key(folder / "rsa-ca", "rsa", bits=2048)
     for name, authority, key, more in (
         ("by-ca", "ca", host_key, ["-n", "127.0.0.1,other"]),
         ("rsa", "rsa-ca", (folder / "rsa.pub").read_text(), ["-n", "127.0.0.1"]),
@@ -137,8 +141,8 @@ def _certificates(made: Place) -> None:
         (folder / f"{name}.pub").write_text(key)
         words = ["ssh-keygen", "-q", "-h", "-I", name, "-s", folder / authority, *more]
         subprocess.run([*words, folder / f"{name}.pub"], check=True)
-        made.write(f"{CONFIG}/{name}-cert.pub", (folder / f"{name}-cert.pub").read_text())
-    keys = {name: _public(folder / f"{name}.pub") for name in ("ca", "rsa-ca")}
+        machine.write_file(f"{CONFIG}/{name}-cert.pub", (folder / f"{name}-cert.pub").read_text())
+    keys = {name: _public_key(folder / f"{name}.pub") for name in ("ca", "rsa-ca")}
     (folder / "known-ca").write_text(f"@cert-authority * {keys['ca']}\n")
     (folder / "known-rsa").write_text(f"@cert-authority 127.0.0.1 {keys['rsa-ca']}\n")
     (folder / "known-revoked").write_text(
@@ -146,15 +150,15 @@ def _certificates(made: Place) -> None:
     )
 
 
-def _public(path: Path) -> str:
+def _public_key(path: Path) -> str:
     """Type and base64."""
     return " ".join(path.read_text().split()[:2])
 
 
-def _project(here: Place) -> Project:
-    folder = here.folder
+def _write_project(machine: SshdMachine) -> MatrixProject:
+    folder = machine.folder
     connect: dict[str, dict[str, Any]] = {
-        "many": {"identity": [str(folder / "wrong"), str(here.key)]},
+        "many": {"identity": [str(folder / "wrong"), str(machine.key)]},
         "encrypted": {"identity": str(folder / "encrypted")},
         "another": {"identity": str(folder / "encrypted")},
         "certified": {"identity": str(folder / "certified")},
@@ -168,6 +172,8 @@ def _project(here: Place) -> Project:
         connect[name]["known_hosts"] = str(folder / "known-ca")
     connect["by-rsa"]["known_hosts"] = str(folder / "known-rsa")
     connect["ca-revoked"]["known_hosts"] = str(folder / "known-revoked")
-    project = Project(folder / "project")
-    project.write(hosts([*ACCOUNTS.values()], connect), common(here))
+    project = MatrixProject(folder / "project")
+    project.write_project(
+        account_inventory([*ACCOUNTS.values()], connect), common_settings(machine)
+    )
     return project

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.library.private import Copy, copied
-from tests.sshd import PATIENCE, SSHD, keygen, until
+from tests.library.private import PrivateCopy, make_copy
+from tests.sshd import SSHD, START_TIMEOUT, generate_key, wait_until
 
 CONFIG = "/etc/ssh/matrix"
 FIRST_UID = 7000
@@ -32,7 +32,7 @@ _CLONE_NEWNET = 0x40000000  # setns(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class LoginAccount:
     """A login. ``files`` are in its home. ``secret`` is a crypt(3) hash, ``dates`` the rest of
     its line in shadow(5), and ``match`` what sshd is told of it alone."""
 
@@ -40,85 +40,92 @@ class Account:
     shell: str = "/bin/dash"
     home: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
-    secret: str = "*"
-    dates: str = "20000:0:99999:7:::"
-    match: Sequence[str] = ()
+    password_hash: str = "*"
+    shadow_dates: str = "20000:0:99999:7:::"
+    match_lines: Sequence[str] = ()
 
     @property
-    def folder(self) -> str:
+    def home_folder(self) -> str:
         return self.home or f"/home/{self.name}"
 
 
-class Place:
+class SshdMachine:
     """The machine. ``key`` is let in everywhere; ``host_key`` is every server's."""
 
-    def __init__(self, folder: Path, copy: Copy) -> None:
+    def __init__(self, folder: Path, copy: PrivateCopy) -> None:
         self.folder, self.words = folder, copy.words
-        self.key, self.host_key = keygen(folder / "key"), keygen(folder / "host_key")
+        self.key, self.host_key = generate_key(folder / "key"), generate_key(folder / "host_key")
         self.servers: list[subprocess.Popen[bytes]] = []
         self._root = Path(f"/proc/{copy.first}/root")
-        self.sh(f"{_LO_UP}; mkdir -p /run/sshd; mkdir {CONFIG}")
-        self.write("/etc/pam.d/sshd", _PAM)
-        self.write("/etc/motd", "The message of the day\n")
-        self.write(f"{CONFIG}/keys", Path(f"{self.key}.pub").read_text())
-        self.write(f"{CONFIG}/host_key", self.host_key.read_text()).chmod(0o600)
+        self.run_as_root(f"{_LO_UP}; mkdir -p /run/sshd; mkdir {CONFIG}")
+        self.write_file("/etc/pam.d/sshd", _PAM)
+        self.write_file("/etc/motd", "The message of the day\n")
+        self.write_file(f"{CONFIG}/keys", Path(f"{self.key}.pub").read_text())
+        self.write_file(f"{CONFIG}/host_key", self.host_key.read_text()).chmod(0o600)
         kind, key = Path(f"{self.host_key}.pub").read_text().split()[:2]
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.write_text(f"* {kind} {key}\n")
 
-    def at(self, path: str) -> Path:
+    def outside_path(self, path: str) -> Path:
         """Where a path of its is seen from here. Not for absolute links."""
         return self._root / path.lstrip("/")
 
-    def write(self, path: str, text: str) -> Path:
+    def write_file(self, path: str, text: str) -> Path:
         """Make a file of its, and the folders above it."""
-        file = self.at(path)
+        file = self.outside_path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         return file
 
-    def share(self, path: Path) -> None:
+    def share_folder(self, path: Path) -> None:
         """Have a folder of this machine there as well; an overlay leaves out what is mounted."""
-        if not self.at(str(path)).is_dir() or not any(self.at(str(path)).iterdir()):
-            there = f"{self.folder}/overlay/root{path}"
+        if not self.outside_path(str(path)).is_dir() or not any(
+            self.outside_path(str(path)).iterdir()
+        ):
+            overlay_path = f"{self.folder}/overlay/root{path}"
             script = 'mkdir -p "$2"; exec mount --rbind "$1" "$2"'
-            words = [*self.words[:4], "sh", "-ec", script, "sh", str(path), there]
+            words = [*self.words[:4], "sh", "-ec", script, "sh", str(path), overlay_path]
             subprocess.run(words, check=True)
 
-    def sh(self, script: str) -> str:
+    def run_as_root(self, script: str) -> str:
         """Run it there as root; its stdout."""
         done = subprocess.run(
             [*self.words, "--wdns=/", "/bin/sh", "-ec", script], stdout=subprocess.PIPE, check=True
         )
         return done.stdout.decode()
 
-    def add(self, accounts: Sequence[Account]) -> None:
+    def add_accounts(self, accounts: Sequence[LoginAccount]) -> None:
         """Make logins with homes."""
-        with self.at("/etc/passwd").open("a") as passwd, self.at("/etc/shadow").open("a") as shadow:
+        with (
+            self.outside_path("/etc/passwd").open("a") as passwd,
+            self.outside_path("/etc/shadow").open("a") as shadow,
+        ):
             for uid, one in enumerate(accounts, FIRST_UID):
-                passwd.write(f"{one.name}:x:{uid}:100::{one.folder}:{one.shell}\n")
-                shadow.write(f"{one.name}:{one.secret}:{one.dates}\n")
-                self._home(one, uid)
+                passwd.write(f"{one.name}:x:{uid}:100::{one.home_folder}:{one.shell}\n")
+                shadow.write(f"{one.name}:{one.password_hash}:{one.shadow_dates}\n")
+                self._make_home(one, uid)
 
-    def _home(self, one: Account, uid: int) -> None:
-        if one.folder.startswith("/proc/"):
+    def _make_home(self, one: LoginAccount, uid: int) -> None:
+        if one.home_folder.startswith("/proc/"):
             return  # there is to be none
-        home = self.at(one.folder)
+        home = self.outside_path(one.home_folder)
         home.mkdir(mode=0o755, parents=True)
         for name, text in one.files.items():
-            self.write(f"{one.folder}/{name}", text)
+            self.write_file(f"{one.home_folder}/{name}", text)
         for each in (home, *home.rglob("*")):
             os.chown(each, uid, 100)
 
-    def serve(self, name: str, lines: Sequence[str], *, before: str = "") -> None:
+    def start_sshd(self, name: str, lines: Sequence[str], *, before: str = "") -> None:
         """Start an sshd with these lines and the usual ones. ``before``: what is done ahead, in
         mounts of its own."""
         assert SSHD, "these tests need OpenSSH's sshd: install openssh-server"
         port = next((line.split()[1] for line in lines if line.startswith("Port ")), "22")
         config = f"{CONFIG}/{name}.conf"
-        self.write(config, "\n".join((*_first(lines), *_USUAL, *_matches(lines), "")))
+        self.write_file(
+            config, "\n".join((*_first_values(lines), *_USUAL, *_match_blocks(lines), ""))
+        )
         unshare = ["unshare", "--mount", "sh", "-ec", f'{before}\nexec "$@"', "sh"]
-        with self.log(name).open("wb") as log:
+        with self.sshd_log(name).open("wb") as log:
             server = subprocess.Popen(
                 [*self.words, *(unshare if before else ()), SSHD, "-D", "-e", "-f", config],
                 stdin=subprocess.DEVNULL,
@@ -127,17 +134,17 @@ class Place:
                 env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
             )
         self.servers.append(server)
-        until(lambda: server.poll() is not None or _answers(int(port)), f"sshd {name}")
-        assert server.poll() is None, self.log(name).read_text()
+        wait_until(lambda: server.poll() is not None or _is_answering(int(port)), f"sshd {name}")
+        assert server.poll() is None, self.sshd_log(name).read_text()
 
-    def log(self, name: str) -> Path:
+    def sshd_log(self, name: str) -> Path:
         """What that sshd says."""
         return self.folder / f"{name}.log"
 
-    def fingerprint(self, key: Path) -> str:
+    def key_fingerprint(self, key: Path) -> str:
         """SHA256:… of a key."""
-        said = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, check=True)
-        return said.stdout.decode().split()[1]
+        output = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, check=True)
+        return output.stdout.decode().split()[1]
 
 
 _USUAL = (
@@ -153,51 +160,51 @@ _USUAL = (
 )
 
 
-def _first(lines: Sequence[str]) -> list[str]:
+def _first_values(lines: Sequence[str]) -> list[str]:
     """sshd takes the first value of most keywords."""
     return [line for line in lines if not line.startswith("Match ")]
 
 
-def _matches(lines: Sequence[str]) -> list[str]:
+def _match_blocks(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if line.startswith("Match ")]
 
 
-def _answers(port: int) -> bool:
+def _is_answering(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as probe:
+        with socket.create_connection(("127.0.0.1", port), START_TIMEOUT) as probe:
             return probe.recv(4) == b"SSH-"
     except OSError:
         return False
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[Place]:
+def start_machine(folder: Path) -> Iterator[SshdMachine]:
     """Make one, with this new folder for its files, and be on its network meanwhile."""
     folder.mkdir()
     assert shutil.which("unshare"), "these tests need util-linux"
-    made: Place | None = None
+    machine: SshdMachine | None = None
     try:
-        with copied(folder / "overlay", folder) as copy, _network_of(copy.first):
-            made = Place(folder, copy)
-            yield made
+        with make_copy(folder / "overlay", folder) as copy, _join_network(copy.first):
+            machine = SshdMachine(folder, copy)
+            yield machine
     finally:
-        for server in made.servers if made else ():
+        for server in machine.servers if machine else ():
             server.wait()  # its namespace's end was its own
 
 
 @contextmanager
-def _network_of(pid: int) -> Iterator[None]:
+def _join_network(pid: int) -> Iterator[None]:
     """This thread, and those that it starts, use the network of that process."""
     own = Path("/proc/thread-self/ns/net")
     with own.open() as ours, Path(f"/proc/{pid}/ns/net").open() as theirs:
-        _enter(theirs.fileno())
+        _enter_namespace(theirs.fileno())
         try:
             yield
         finally:
-            _enter(ours.fileno())
+            _enter_namespace(ours.fileno())
 
 
-def _enter(namespace: int) -> None:
+def _enter_namespace(namespace: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, _CLONE_NEWNET):
         number = ctypes.get_errno()

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.matrix.compact import Project
-from tests.matrix.ground import Ground
-from tests.matrix.hosts import TRANSPORTS, common, hosts, settings
+from tests.matrix.compact import MatrixProject
+from tests.matrix.ground import MatrixGround
+from tests.matrix.hosts import TRANSPORTS, account_inventory, common_settings, sshd_settings
 from tests.matrix.logins import PASSWORD, SECRET
-from tests.matrix.place import CONFIG, Account, Place, place
+from tests.matrix.place import CONFIG, LoginAccount, SshdMachine, start_machine
 
 HOURS = {"ahead": 5, "behind": -5}
 _KBD = "KbdInteractiveAuthentication yes"
@@ -21,17 +21,19 @@ _PROMPTS = ["AuthenticationMethods keyboard-interactive:pam", _KBD]
 ACCOUNTS = {
     each.name: each
     for each in (
-        *(Account(name) for name in HOURS),
-        Account("denied"),
-        Account("from-here", match=[f"AuthorizedKeysFile {CONFIG}/from-here"]),
-        Account("from-there", match=[f"AuthorizedKeysFile {CONFIG}/from-there"]),
-        Account("kerberos", match=["AuthenticationMethods gssapi-with-mic"]),
-        Account("etm"),
-        Account("idle"),
-        Account("closed"),
-        Account("two", secret=SECRET, match=_PROMPTS),
-        Account("words", secret=SECRET, match=_PROMPTS),
-        Account("change", secret=SECRET, dates="0:0:99999:7:::", match=_PROMPTS),
+        *(LoginAccount(name) for name in HOURS),
+        LoginAccount("denied"),
+        LoginAccount("from-here", match_lines=[f"AuthorizedKeysFile {CONFIG}/from-here"]),
+        LoginAccount("from-there", match_lines=[f"AuthorizedKeysFile {CONFIG}/from-there"]),
+        LoginAccount("kerberos", match_lines=["AuthenticationMethods gssapi-with-mic"]),
+        LoginAccount("etm"),
+        LoginAccount("idle"),
+        LoginAccount("closed"),
+        LoginAccount("two", password_hash=SECRET, match_lines=_PROMPTS),
+        LoginAccount("words", password_hash=SECRET, match_lines=_PROMPTS),
+        LoginAccount(
+            "change", password_hash=SECRET, shadow_dates="0:0:99999:7:::", match_lines=_PROMPTS
+        ),
     )
 }
 _CLOSED = "closed for maintenance until Monday\n"
@@ -63,40 +65,44 @@ WORKS = tuple(
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[Ground]:
-    with place(folder) as made:
+def make_servers(folder: Path) -> Iterator[MatrixGround]:
+    with start_machine(folder) as machine:
         accounts = [*ACCOUNTS.values()]
-        made.add(accounts)
-        made.sh("mount -t tmpfs tmpfs /dev/shm")  # for libfaketime, which leaves files there
-        key = made.at(f"{CONFIG}/keys").read_text()
-        made.write(f"{CONFIG}/from-here", f'from="127.0.0.0/8,::1" {key}')
-        made.write(f"{CONFIG}/from-there", f'from="10.1.2.3,*.example.org" {key}')
-        made.write(f"{CONFIG}/nologin", _CLOSED)
-        made.write(f"{CONFIG}/words", "Kennwort, then the number on your card\n")
+        machine.add_accounts(accounts)
+        machine.run_as_root(
+            "mount -t tmpfs tmpfs /dev/shm"
+        )  # for libfaketime, which leaves files there
+        key = machine.outside_path(f"{CONFIG}/keys").read_text()
+        machine.write_file(f"{CONFIG}/from-here", f'from="127.0.0.0/8,::1" {key}')
+        machine.write_file(f"{CONFIG}/from-there", f'from="10.1.2.3,*.example.org" {key}')
+        machine.write_file(f"{CONFIG}/nologin", _CLOSED)
+        machine.write_file(f"{CONFIG}/words", "Kennwort, then the number on your card\n")
         for name, text in _PAM.items():
-            made.write(f"{CONFIG}/pam-{name}", text)
+            machine.write_file(f"{CONFIG}/pam-{name}", text)
         first = ["DenyUsers denied", "GSSAPIAuthentication yes"]
-        made.serve("main", ["Port 22", *first, *settings(accounts), *_clocks()])
+        machine.start_sshd("main", ["Port 22", *first, *sshd_settings(accounts), *_make_clocks()])
         for name, (lines, before) in SERVERS.items():
-            match = settings([ACCOUNTS[name]])
-            made.serve(name, [f"Port {PORTS[name]}", *lines, *match], before=before)
-        (made.folder / "password").write_text(f"{PASSWORD}\n")
-        (made.folder / "password").chmod(0o600)
-        environ = {"ORCH_SSH_PASSWORD_FILE": str(made.folder / "password")}
-        yield Ground(made, _project(made), WORKS, environ, PASSWORD)
+            match = sshd_settings([ACCOUNTS[name]])
+            machine.start_sshd(name, [f"Port {PORTS[name]}", *lines, *match], before=before)
+        (machine.folder / "password").write_text(f"{PASSWORD}\n")
+        (machine.folder / "password").chmod(0o600)
+        environ = {"ORCH_SSH_PASSWORD_FILE": str(machine.folder / "password")}
+        yield MatrixGround(machine, _write_project(machine), WORKS, environ, PASSWORD)
 
 
-def _clocks() -> list[str]:
+def _make_clocks() -> list[str]:
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     env = f"LD_PRELOAD={library} FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1"
     return [f"Match User {name}\n    SetEnv {env} FAKETIME={h:+d}h" for name, h in HOURS.items()]
 
 
-def _project(here: Place) -> Project:
+def _write_project(machine: SshdMachine) -> MatrixProject:
     connect: dict[str, dict[str, Any]] = {name: {"port": port} for name, port in PORTS.items()}
-    config = here.folder / "no_config"
+    config = machine.folder / "no_config"
     config.touch()
     connect["etm"]["ssh_config"] = str(config)  # ssh's own choice is part of the case
-    project = Project(here.folder / "project")
-    project.write(hosts([*ACCOUNTS.values()], connect), common(here))
+    project = MatrixProject(machine.folder / "project")
+    project.write_project(
+        account_inventory([*ACCOUNTS.values()], connect), common_settings(machine)
+    )
     return project

@@ -9,27 +9,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.errors import Exit
-from tests.matrix.accounts import ACCOUNTS, CONNECT, ELSEWHERE, WORKS, accounts
-from tests.matrix.compact import ENDS, Project, conforms
-from tests.matrix.ground import Ground
+from orchestrator.errors import ExitCode
+from tests.matrix.accounts import ACCOUNTS, CONNECT, ELSEWHERE, WORKS, make_accounts
+from tests.matrix.compact import ENDS, MatrixProject, check_conforms
+from tests.matrix.ground import MatrixGround
 from tests.matrix.hosts import TRANSPORTS
-from tests.matrix.place import Place
+from tests.matrix.place import SshdMachine
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with accounts(tmp_path_factory.mktemp("matrix") / "place") as made:
-        yield made
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixGround]:
+    with make_accounts(tmp_path_factory.mktemp("matrix") / "place") as prepared:
+        yield prepared
 
 
 @pytest.fixture
-def here(ground: Ground) -> Place:
-    return ground.place
+def sshd_machine(ground: MatrixGround) -> SshdMachine:
+    return ground.machine
 
 
 @pytest.fixture
-def project(ground: Ground) -> Project:
+def project(ground: MatrixGround) -> MatrixProject:
     return ground.project
 
 
@@ -78,17 +78,19 @@ COMPACT = [case for case in WORKS if case[0] not in NO_ROOM]
 
 
 @pytest.mark.parametrize(("name", "transport"), COMPACT)
-def test_everything_works(here: Place, project: Project, name: str, transport: str) -> None:
-    folder = here.at(ELSEWHERE.get(name, ACCOUNTS[name].folder))
-    conforms(lambda: project.run(transport, name)[0], folder)
+def test_everything_works(
+    sshd_machine: SshdMachine, project: MatrixProject, name: str, transport: str
+) -> None:
+    folder = sshd_machine.outside_path(ELSEWHERE.get(name, ACCOUNTS[name].home_folder))
+    check_conforms(lambda: project.run_steps(transport, name)[0], folder)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", NO_SHELLS)
 def test_a_host_without_a_shell_for_us_says_what_it_said(
-    project: Project, name: str, transport: str
+    project: MatrixProject, name: str, transport: str
 ) -> None:
-    (done,) = project.run(transport, name)
+    (done,) = project.run_steps(transport, name)
     # another shell that took what it was sent may have run some of it
     assert done.row.status == ("lost" if name == "becomes" else "unreachable")
     assert done.steps == []
@@ -99,42 +101,44 @@ def test_a_host_without_a_shell_for_us_says_what_it_said(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_login_shell_that_is_not_there_lets_nobody_in(
-    here: Place, project: Project, transport: str
+    sshd_machine: SshdMachine, project: MatrixProject, transport: str
 ) -> None:
-    (done,) = project.run(transport, "shell-less")
-    assert done.code is Exit.UNREACHABLE
+    (done,) = project.run_steps(transport, "shell-less")
+    assert done.code is ExitCode.UNREACHABLE
     reason, hint = NO_SHELLS_AT_ALL[transport]
-    reason = reason.format(key=here.key, print=here.fingerprint(here.key))
+    reason = reason.format(
+        key=sshd_machine.key, print=sshd_machine.key_fingerprint(sshd_machine.key)
+    )
     assert (done.row.reason, done.row.hint) == (reason, hint)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", NO_ROOM)
 def test_disks_that_take_nothing_fail_the_step_that_writes(
-    project: Project, name: str, transport: str
+    project: MatrixProject, name: str, transport: str
 ) -> None:
-    (done,) = project.run(transport, name)
-    assert done.code is Exit.FAILED
-    assert done.ends[:2] == ENDS[:2]
-    (last,) = done.ends[2:]
+    (done,) = project.run_steps(transport, name)
+    assert done.code is ExitCode.FAILED
+    assert done.step_ends[:2] == ENDS[:2]
+    (last,) = done.step_ends[2:]
     assert re.search(NO_ROOM[name][0], last[3].decode())
     assert done.row.reason == f"its fix failed: exit status {last[1]}, in step 3 'copy ~/the small'"
     large = {"copy": {"path": "/var/tmp/none", "src": "large"}}
-    (done,) = project.run(transport, name, steps=[large])
+    (done,) = project.run_steps(transport, name, steps=[large])
     at = f"{name}@127.0.0.1:{CONNECT[name]['port']}"
     why = rf"its bytes were not sent: {at}: failed with exit status 1: "
-    place = ", in step 1 'copy /var/tmp/none'"
-    assert re.fullmatch(why + NO_ROOM[name][1] + place, done.row.reason)
+    location = ", in step 1 'copy /var/tmp/none'"
+    assert re.fullmatch(why + NO_ROOM[name][1] + location, done.row.reason)
 
 
-def test_what_is_staged_leaves_nothing_behind(project: Project) -> None:
+def test_what_is_staged_leaves_nothing_behind(project: MatrixProject) -> None:
     """Not where it was in the home, /tmp being closed, nor where it found no room."""
     large = {"copy": {"path": "/var/tmp/larger", "src": "large"}}
     look = {"run": "ls -A /tmp ~", "readonly": True}
-    (done,) = project.run("ssh", "narrow", steps=[large, look])
-    assert done.ends[1][2] == b"/home/narrow:\n\n/tmp:\n"
+    (done,) = project.run_steps("ssh", "narrow", steps=[large, look])
+    assert done.step_ends[1][2] == b"/home/narrow:\n\n/tmp:\n"
     large["copy"]["path"] = "/var/tmp/largest"
-    (done,) = project.run("ssh", "full", steps=[large])
-    assert done.code is Exit.FAILED
-    (done,) = project.run("ssh", "full", steps=[look])
-    assert done.out == b"/home/full:\nall\n\n/tmp:\nall\n"
+    (done,) = project.run_steps("ssh", "full", steps=[large])
+    assert done.code is ExitCode.FAILED
+    (done,) = project.run_steps("ssh", "full", steps=[look])
+    assert done.first_stdout == b"/home/full:\nall\n\n/tmp:\nall\n"

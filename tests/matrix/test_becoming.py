@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import Exit
-from tests.matrix.becoming import WORKS, becoming
+from orchestrator.errors import ExitCode
+from tests.matrix.becoming import WORKS, make_become
 from tests.matrix.compact import LARGE, SMALL
-from tests.matrix.ground import Ground
+from tests.matrix.ground import MatrixGround
 from tests.matrix.hosts import TRANSPORTS
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with becoming(tmp_path_factory.mktemp("matrix") / "place") as made:
-        yield made
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixGround]:
+    with make_become(tmp_path_factory.mktemp("matrix") / "place") as prepared:
+        yield prepared
 
 
-def steps(name: str, transport: str) -> list[dict[str, Any]]:
+def become_steps(name: str, transport: str) -> list[dict[str, Any]]:
     """What is run as another user, and what it leaves."""
     folder = f"/home/bob/{name}-{transport}"
     private = {"mode": "0600"}
@@ -37,24 +37,24 @@ def steps(name: str, transport: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("name", "transport"), WORKS)
-def test_everything_works(ground: Ground, name: str, transport: str) -> None:
-    (done,) = ground.project.run(
-        transport, name, steps=steps(name, transport), environ=ground.environ
+def test_everything_works(ground: MatrixGround, name: str, transport: str) -> None:
+    (done,) = ground.project.run_steps(
+        transport, name, steps=become_steps(name, transport), environ=ground.environ
     )
-    assert done.code is Exit.OK, done.row
-    said = [out for _, _, out, _ in done.ends]
+    assert done.code is ExitCode.OK, done.row
+    output = [out for _, _, out, _ in done.step_ends]
     locale = "de_DE.UTF-8" if name.startswith("german") else ""
-    assert said[0].decode() == f"bob\n/home/bob\n{locale}\n"
-    assert said[4].decode() == f"{name}\n"
-    root = b"".join(said[5:])
+    assert output[0].decode() == f"bob\n/home/bob\n{locale}\n"
+    assert output[4].decode() == f"{name}\n"
+    root = b"".join(output[5:])
     assert root.startswith(b"" if name.endswith("su") else b"root\n/")
     assert root.startswith(b"root\n/opt/first:/usr/bin:/bin") == (name == "path")
-    folder = ground.place.at(f"/home/bob/{name}-{transport}")
+    folder = ground.machine.outside_path(f"/home/bob/{name}-{transport}")
     for file, data in (("small", SMALL.encode()), ("large", LARGE)):
         about = (folder / file).stat()
         assert (folder / file).read_bytes() == data
         assert (about.st_uid, about.st_mode & 0o777) == (folder.parent.stat().st_uid, 0o600)
-    assert [err for *_, err in done.ends] == [b""] * len(said), "no lecture, no prompt"
+    assert [err for *_, err in done.step_ends] == [b""] * len(output), "no lecture, no prompt"
 
 
 NO_TTY = (
@@ -66,8 +66,8 @@ NO_TTY = (
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_host_that_wants_a_terminal_is_told_with_what_to_do(
-    ground: Ground, transport: str
+    ground: MatrixGround, transport: str
 ) -> None:
     step = {"run": "id -un", "become": "bob"}
-    (done,) = ground.project.run(transport, "tty", steps=[step], environ=ground.environ)
-    assert (done.code, done.row.reason) == (Exit.FAILED, NO_TTY)
+    (done,) = ground.project.run_steps(transport, "tty", steps=[step], environ=ground.environ)
+    assert (done.code, done.row.reason) == (ExitCode.FAILED, NO_TTY)

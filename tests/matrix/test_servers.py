@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.errors import Exit
+from orchestrator.errors import ExitCode
 from tests import projects
-from tests.matrix.compact import Done, conforms
-from tests.matrix.ground import Ground, Person
+from tests.matrix.compact import CompactResult, check_conforms
+from tests.matrix.ground import MatrixGround, OneAnswerUser
 from tests.matrix.hosts import TRANSPORTS
 from tests.matrix.refusals import NO_ANSWERS
-from tests.matrix.servers import ACCOUNTS, HOURS, PORTS, REFUSED, WORKS, servers
+from tests.matrix.servers import ACCOUNTS, HOURS, PORTS, REFUSED, WORKS, make_servers
 
 TRIED = "tried {key} (ssh-ed25519 {print})"
 TAKES = "the server takes publickey, gssapi-keyex, gssapi-with-mic"
@@ -89,14 +89,14 @@ DEPLOY = [
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with servers(tmp_path_factory.mktemp("matrix") / "place") as made:
-        yield made
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixGround]:
+    with make_servers(tmp_path_factory.mktemp("matrix") / "place") as prepared:
+        yield prepared
 
 
-def run(ground: Ground, name: str, transport: str) -> Done:
-    person = Person(ground.answer)
-    (done,) = ground.project.run(transport, name, environ=ground.environ, ask=person)
+def run_case(ground: MatrixGround, name: str, transport: str) -> CompactResult:
+    user = OneAnswerUser(ground.answer)
+    (done,) = ground.project.run_steps(transport, name, environ=ground.environ, ask=user)
     return done
 
 
@@ -105,20 +105,25 @@ def test_who_does_not_get_in_has_a_line() -> None:
 
 
 @pytest.mark.parametrize(("name", "transport"), WORKS)
-def test_everything_works(ground: Ground, name: str, transport: str) -> None:
-    conforms(lambda: run(ground, name, transport), ground.place.at(ACCOUNTS[name].folder))
+def test_everything_works(ground: MatrixGround, name: str, transport: str) -> None:
+    check_conforms(
+        lambda: run_case(ground, name, transport),
+        ground.machine.outside_path(ACCOUNTS[name].home_folder),
+    )
 
 
 @pytest.mark.parametrize(("name", "transport"), LINES)
-def test_whom_a_host_does_not_let_in_is_told_why(ground: Ground, name: str, transport: str) -> None:
-    done = run(ground, name, transport)
-    assert (done.code, done.steps) == (Exit.UNREACHABLE, [])
-    key, port = ground.place.key, PORTS.get(name, 22)
+def test_whom_a_host_does_not_let_in_is_told_why(
+    ground: MatrixGround, name: str, transport: str
+) -> None:
+    done = run_case(ground, name, transport)
+    assert (done.code, done.steps) == (ExitCode.UNREACHABLE, [])
+    key, port = ground.machine.key, PORTS.get(name, 22)
     known = {
         "at": f"{name}@127.0.0.1:{port}",
         "port": port,
         "key": key,
-        "print": ground.place.fingerprint(key),
+        "print": ground.machine.key_fingerprint(key),
     }
     reason, hint = LINES[name, transport]
     assert (done.row.reason, done.row.hint) == (reason.format_map(known), hint)
@@ -126,39 +131,39 @@ def test_whom_a_host_does_not_let_in_is_told_why(ground: Ground, name: str, tran
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_silent_step_outlasts_a_server_that_ends_what_does_not_answer(
-    ground: Ground, transport: str
+    ground: MatrixGround, transport: str
 ) -> None:
     """It looks each second, and lets nobody go without an answer for two."""
-    (done,) = ground.project.run(transport, "idle", steps=[{"run": "sleep 3; echo on"}])
-    assert done.ends == [("changed", 0, b"on\n", b"")]
+    (done,) = ground.project.run_steps(transport, "idle", steps=[{"run": "sleep 3; echo on"}])
+    assert done.step_ends == [("changed", 0, b"on\n", b"")]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", HOURS)
 def test_a_clock_that_is_hours_off_changes_no_step_s_outcome(
-    ground: Ground, name: str, transport: str
+    ground: MatrixGround, name: str, transport: str
 ) -> None:
-    ground.place.sh(f"rm -rf /home/{name}/app")
+    ground.machine.run_as_root(f"rm -rf /home/{name}/app")
     look = {"run": "date +%s", "readonly": True}
-    (first,) = ground.project.run(transport, name, steps=[look, *DEPLOY])
-    (again,) = ground.project.run(transport, name, steps=[look, *DEPLOY])
-    off = int(again.out) - time.time()
+    (first,) = ground.project.run_steps(transport, name, steps=[look, *DEPLOY])
+    (again,) = ground.project.run_steps(transport, name, steps=[look, *DEPLOY])
+    off = int(again.first_stdout) - time.time()
     assert abs(off - HOURS[name] * 3600) < 600, "it has no clock of its own"
-    assert [status for status, *_ in first.ends] == ["ok", *["changed"] * 3]
-    assert [status for status, *_ in again.ends] == ["ok"] * 4
+    assert [status for status, *_ in first.step_ends] == ["ok", *["changed"] * 3]
+    assert [status for status, *_ in again.step_ends] == ["ok"] * 4
 
 
-def test_doctor_tells_whose_clock_is_off(ground: Ground) -> None:
-    project = projects.Project(ground.project.root)
+def test_doctor_tells_whose_clock_is_off(ground: MatrixGround) -> None:
+    project = projects.OrchProject(ground.project.root)
     for transport in TRANSPORTS:
         done = project.orch("-s", transport, "doctor", "--json", "--limit", "ahead,behind,idle")
-        told = {
+        message = {
             one["host"]: [each["what"] for each in one["troubles"] if each["check"] == "clock"]
             for one in done.events
         }
-        assert told["idle"] == []
-        for name, where in (("ahead", "ahead of"), ("behind", "behind")):
-            (what,) = told[name]
-            found = re.fullmatch(rf"its clock is (\d+) s {where} this machine's", what)
+        assert message["idle"] == []
+        for name, location in (("ahead", "ahead of"), ("behind", "behind")):
+            (what,) = message[name]
+            found = re.fullmatch(rf"its clock is (\d+) s {location} this machine's", what)
             assert found, what
             assert abs(int(found[1]) - 5 * 3600) < 60

@@ -9,45 +9,53 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.errors import Exit
-from tests.matrix.compact import GREETING, Project, conforms
-from tests.matrix.ground import Ground
+from orchestrator.errors import ExitCode
+from tests.matrix.compact import GREETING, MatrixProject, check_conforms
+from tests.matrix.ground import MatrixGround
 from tests.matrix.hosts import TRANSPORTS
-from tests.matrix.place import Place
-from tests.matrix.ways import ACCOUNTS, agent, socks, ways
+from tests.matrix.place import SshdMachine
+from tests.matrix.ways import ACCOUNTS, make_routes, start_agent, start_socks
 
 SOCKETS = {"run": "echo ${SSH_AUTH_SOCK:-none}; ssh-add -l || :"}
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with ways(tmp_path_factory.mktemp("matrix") / "place") as made:
-        yield made
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixGround]:
+    with make_routes(tmp_path_factory.mktemp("matrix") / "place") as prepared:
+        yield prepared
 
 
 @pytest.fixture
-def here(ground: Ground) -> Place:
-    return ground.place
+def sshd_machine(ground: MatrixGround) -> SshdMachine:
+    return ground.machine
 
 
 @pytest.fixture
-def project(ground: Ground) -> Project:
+def project(ground: MatrixGround) -> MatrixProject:
     return ground.project
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", ["netcat", "jumper"])
-def test_everything_works(here: Place, project: Project, name: str, transport: str) -> None:
-    conforms(lambda: project.run(transport, name)[0], here.at(ACCOUNTS[name].folder))
+def test_everything_works(
+    sshd_machine: SshdMachine, project: MatrixProject, name: str, transport: str
+) -> None:
+    check_conforms(
+        lambda: project.run_steps(transport, name)[0],
+        sshd_machine.outside_path(ACCOUNTS[name].home_folder),
+    )
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_everything_works_through_a_socks_proxy(
-    here: Place, project: Project, transport: str
+    sshd_machine: SshdMachine, project: MatrixProject, transport: str
 ) -> None:
-    with socks(here):
-        conforms(lambda: project.run(transport, "socks")[0], here.at(ACCOUNTS["socks"].folder))
-    connected = here.log("main").read_text().count("Starting session: command")
+    with start_socks(sshd_machine):
+        check_conforms(
+            lambda: project.run_steps(transport, "socks")[0],
+            sshd_machine.outside_path(ACCOUNTS["socks"].home_folder),
+        )
+    connected = sshd_machine.sshd_log("main").read_text().count("Starting session: command")
     assert connected
 
 
@@ -67,44 +75,46 @@ NO_PROXY = {
 
 
 @pytest.mark.parametrize(("name", "transport"), NO_PROXY)
-def test_a_proxy_command_that_fails_is_told(project: Project, name: str, transport: str) -> None:
-    (done,) = project.run(transport, name, environ={"SHELL": "/bin/sh"})
-    assert done.code is Exit.UNREACHABLE
+def test_a_proxy_command_that_fails_is_told(
+    project: MatrixProject, name: str, transport: str
+) -> None:
+    (done,) = project.run_steps(transport, name, environ={"SHELL": "/bin/sh"})
+    assert done.code is ExitCode.UNREACHABLE
     why = f"(connect|banner): {name}@127.0.0.1:22: {NO_PROXY[name, transport]}"
     assert re.fullmatch(why, done.row.reason), done.row.reason
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_agent_is_there_where_that_is_asked_for(
-    here: Place, project: Project, transport: str
+    sshd_machine: SshdMachine, project: MatrixProject, transport: str
 ) -> None:
-    with agent(here) as environ:
-        with_it, without = project.run(
+    with start_agent(sshd_machine) as environ:
+        with_it, without = project.run_steps(
             transport, "agent", "agentless", steps=[SOCKETS], environ=environ
         )
-    assert without.out == b"none\n"
-    path, key = with_it.out.decode().splitlines()
+    assert without.first_stdout == b"none\n"
+    path, key = with_it.first_stdout.decode().splitlines()
     assert path.startswith("/tmp/ssh-")
-    assert here.fingerprint(here.key) in key
+    assert sshd_machine.key_fingerprint(sshd_machine.key) in key
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_agent_goes_past_a_jump_host_and_not_there(
-    here: Place, project: Project, transport: str
+    sshd_machine: SshdMachine, project: MatrixProject, transport: str
 ) -> None:
-    before = len(here.log("bastion").read_text())
-    with agent(here) as environ:
-        (done,) = project.run(transport, "beyond", steps=[SOCKETS], environ=environ)
-    assert here.fingerprint(here.key).encode() in done.out
-    said = here.log("bastion").read_text()[before:]
-    assert "server_request_direct_tcpip" in said
-    assert "auth-agent-req" not in said
+    before = len(sshd_machine.sshd_log("bastion").read_text())
+    with start_agent(sshd_machine) as environ:
+        (done,) = project.run_steps(transport, "beyond", steps=[SOCKETS], environ=environ)
+    assert sshd_machine.key_fingerprint(sshd_machine.key).encode() in done.first_stdout
+    output = sshd_machine.sshd_log("bastion").read_text()[before:]
+    assert "server_request_direct_tcpip" in output
+    assert "auth-agent-req" not in output
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_variables_go_where_the_host_takes_them(project: Project, transport: str) -> None:
+def test_variables_go_where_the_host_takes_them(project: MatrixProject, transport: str) -> None:
     """SetEnv needs AcceptEnv there; the inventory's environment needs nothing."""
     step = {"run": 'printf "%s " "$GREETING" ${COLOUR:-none} ${OTHER:-none}'}
-    taken, deaf = project.run(transport, "setter", "deaf", steps=[step])
-    assert taken.out == f"{GREETING} blue none ".encode()
-    assert deaf.out == f"{GREETING} none none ".encode()
+    taken, refusing = project.run_steps(transport, "setter", "deaf", steps=[step])
+    assert taken.first_stdout == f"{GREETING} blue none ".encode()
+    assert refusing.first_stdout == f"{GREETING} none none ".encode()

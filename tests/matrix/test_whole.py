@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 import tests.conformance
-from tests.matrix.accounts import accounts
+from tests.matrix.accounts import make_accounts
 from tests.matrix.exceptions import EXCEPTIONS
-from tests.matrix.ground import Part
-from tests.matrix.servers import servers
-from tests.matrix.whole import whole
+from tests.matrix.ground import PartFactory
+from tests.matrix.servers import make_servers
+from tests.matrix.whole import run_conformance
 
 SUITE = Path(tests.conformance.__file__).parent
 WORKERS = 4  # which wait most of the time
-PARTS: dict[Part, list[tuple[str, str]]] = {
-    accounts: [
+PARTS: dict[PartFactory, list[tuple[str, str]]] = {
+    make_accounts: [
         *((name, "ssh") for name in ("bash", "zsh", "fish", "tcsh", "ash")),
         *((name, "ssh") for name in ("few", "busybox", "one", "notty", "banner", "narrow")),
         ("tcsh", "openssh"),
     ],
-    servers: [("ahead", "ssh")],
+    make_servers: [("ahead", "ssh")],
 }
 
 
@@ -38,12 +38,12 @@ def test_exceptions_are_of_tests_that_there_are() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
-def test_conformance_holds(part: Part, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_conformance_holds(part: PartFactory, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("matrix") / "place"
     cases = PARTS[part]
     with part(folder) as ground:
-        results = whole(ground, cases, workers=WORKERS, timeout=800)
-    bad = [f"{each.case} {each.test}\n{each.said}" for each in results if each.said]
+        results = run_conformance(ground, cases, workers=WORKERS, timeout=800)
+    bad = [f"{each.case} {each.test}\n{each.failure_text}" for each in results if each.failure_text]
     assert not bad, "\n\n".join(bad)
     counts = Counter(each.case for each in results)
     assert {*counts} == {"-".join(case) for case in cases}

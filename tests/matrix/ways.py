@@ -9,26 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.matrix.compact import Project
-from tests.matrix.ground import Ground
-from tests.matrix.hosts import TRANSPORTS, common, hosts, settings
-from tests.matrix.place import Account, Place, place
-from tests.sshd import until
-from tests.transport.agents import real
+from tests.matrix.compact import MatrixProject
+from tests.matrix.ground import MatrixGround
+from tests.matrix.hosts import TRANSPORTS, account_inventory, common_settings, sshd_settings
+from tests.matrix.place import LoginAccount, SshdMachine, start_machine
+from tests.sshd import wait_until
+from tests.transport.agents import start_ssh_agent
 
 BASTION, SOCKS = 2040, 1080
 ACCOUNTS = {
     each.name: each
     for each in (
-        Account("netcat"),
-        Account("socks"),
-        Account("missing"),
-        Account("jumper"),
-        Account("agent"),
-        Account("agentless"),
-        Account("beyond"),
-        Account("setter", match=["AcceptEnv COLOUR"]),
-        Account("deaf"),
+        LoginAccount("netcat"),
+        LoginAccount("socks"),
+        LoginAccount("missing"),
+        LoginAccount("jumper"),
+        LoginAccount("agent"),
+        LoginAccount("agentless"),
+        LoginAccount("beyond"),
+        LoginAccount("setter", match_lines=["AcceptEnv COLOUR"]),
+        LoginAccount("deaf"),
     )
 }
 CONFIGS = {
@@ -42,56 +42,72 @@ WORKS = tuple((name, each) for name in ACCOUNTS if name != "missing" for each in
 
 
 @contextmanager
-def ways(folder: Path) -> Iterator[Ground]:
+def make_routes(folder: Path) -> Iterator[MatrixGround]:
     """``socks`` and ``agent`` are to be had besides."""
     accounts = [*ACCOUNTS.values()]
-    with place(folder) as made:
-        made.add(accounts)
-        made.serve("main", ["Port 22", *settings(accounts)])
-        made.serve("bastion", [f"Port {BASTION}", "LogLevel DEBUG1"])
-        yield Ground(made, _project(made), WORKS)
+    with start_machine(folder) as machine:
+        machine.add_accounts(accounts)
+        machine.start_sshd("main", ["Port 22", *sshd_settings(accounts)])
+        machine.start_sshd("bastion", [f"Port {BASTION}", "LogLevel DEBUG1"])
+        yield MatrixGround(machine, _write_project(machine), WORKS)
 
 
 @contextmanager
-def ways_in_use(folder: Path) -> Iterator[Ground]:
+def start_route_helpers(folder: Path) -> Iterator[MatrixGround]:
     """All that the cases need is there."""
-    with ways(folder) as ground, socks(ground.place), agent(ground.place) as environ:
+    with (
+        make_routes(folder) as ground,
+        start_socks(ground.machine),
+        start_agent(ground.machine) as environ,
+    ):
         yield replace(ground, environ=environ)
 
 
-def _project(here: Place) -> Project:
-    shared = common(here)
+def _write_project(machine: SshdMachine) -> MatrixProject:
+    shared = common_settings(machine)
     connect: dict[str, dict[str, Any]] = {name: {} for name in ACCOUNTS}
     for name, lines in CONFIGS.items():
-        config = here.folder / f"config-{name}"
+        config = machine.folder / f"config-{name}"
         config.write_text(f"KexAlgorithms curve25519-sha256\n{lines}\n")
         connect[name]["ssh_config"] = str(config)
     connect["missing"]["retries"] = connect["socks"]["retries"] = 0
     connect["agent"]["forward_agent"] = True
     connect["beyond"] |= {"forward_agent": True, "jump": "bastion"}
     connect["jumper"]["jump"] = "bastion"
-    inventory = hosts([*ACCOUNTS.values()], connect)
+    inventory = account_inventory([*ACCOUNTS.values()], connect)
     via = {"user": "jumper", "port": BASTION, "forward_agent": True}
     inventory["bastion"] = {"address": "127.0.0.1", "connect": via}
-    project = Project(here.folder / "project")
-    project.write(inventory, shared)
+    project = MatrixProject(machine.folder / "project")
+    project.write_project(inventory, shared)
     return project
 
 
 @contextmanager
-def socks(here: Place) -> Iterator[None]:
+def start_socks(machine: SshdMachine) -> Iterator[None]:
     """A SOCKS server: ssh's own."""
-    words = ["ssh", "-F", "none", "-ND", f"127.0.0.1:{SOCKS}", "-i", str(here.key), "-l", "socks"]
-    words += ["-o", f"UserKnownHostsFile={here.known_hosts}", "-o", "BatchMode=yes", "127.0.0.1"]
+    words = [
+        "ssh",
+        "-F",
+        "none",
+        "-ND",
+        f"127.0.0.1:{SOCKS}",
+        "-i",
+        str(machine.key),
+        "-l",
+        "socks",
+    ]
+    words += ["-o", f"UserKnownHostsFile={machine.known_hosts}", "-o", "BatchMode=yes", "127.0.0.1"]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as server:
         try:
-            until(lambda: server.poll() is not None or _listens(SOCKS), "the SOCKS server")
+            wait_until(
+                lambda: server.poll() is not None or _is_listening(SOCKS), "the SOCKS server"
+            )
             yield
         finally:
             server.terminate()
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     rows = Path("/proc/thread-self/net/tcp").read_text().splitlines()
     return any(
         row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A" for row in rows[1:]
@@ -99,8 +115,8 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def agent(here: Place) -> Iterator[dict[str, str]]:
+def start_agent(machine: SshdMachine) -> Iterator[dict[str, str]]:
     """A real agent with the key; its environment."""
-    path = here.folder / "agent"
-    with real(path, here.key):
+    path = machine.folder / "agent"
+    with start_ssh_agent(path, machine.key):
         yield {"SSH_AUTH_SOCK": str(path)}

@@ -11,37 +11,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.matrix.ground import Ground
+from tests.matrix.ground import MatrixGround
 
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """What a test came to on a case. ``said`` is empty where it held; ``instead`` names
     what was asked of the case in its place, where exceptions.py has something."""
 
     test: str
     case: str
-    said: str
-    instead: str
+    failure_text: str
+    replacement: str
 
 
-def whole(
-    ground: Ground,
+def run_conformance(
+    ground: MatrixGround,
     cases: Sequence[tuple[str, str]],
     *,
     workers: int,
     timeout: float,
     only: str = "",
-) -> list[Result]:
+) -> list[CaseResult]:
     """Run it on each case, a host and a transport; ``only`` are tests as with pytest's -k. At
     most ``timeout`` seconds."""
     for path in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}:
-        ground.place.share(path)
-    ground.place.sh("mkdir -p /srv; chmod 755 /srv")
-    ground.place.write("/etc/sudoers.d/all", "ALL ALL=(ALL) NOPASSWD: ALL\n").chmod(0o440)
-    folder = ground.place.folder
+        ground.machine.share_folder(path)
+    ground.machine.run_as_root("mkdir -p /srv; chmod 755 /srv")
+    ground.machine.write_file("/etc/sudoers.d/all", "ALL ALL=(ALL) NOPASSWD: ALL\n").chmod(0o440)
+    folder = ground.machine.folder
     file, report = folder / "cases.json", folder / "report.xml"
     report.unlink(missing_ok=True)
     file.write_text(
@@ -56,11 +56,11 @@ def whole(
     )
     words = ["-p", "tests.matrix.inside", "--cases", str(file), f"--junitxml={report}"]
     words += ["-p", "no:cacheprovider", "--tb=short", "-n", str(workers), "-k", only]
-    there = [*ground.place.words, f"--wdns={ROOT}"]
+    command_prefix = [*ground.machine.words, f"--wdns={ROOT}"]
     done = subprocess.run(
-        [*there, sys.executable, "-m", "pytest", *words, "tests/conformance"],
+        [*command_prefix, sys.executable, "-m", "pytest", *words, "tests/conformance"],
         check=False,
-        env={**_environ(), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/srv"},
+        env={**_clean_environ(), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/srv"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -68,16 +68,18 @@ def whole(
         text=True,
     )
     assert report.exists(), done.stdout
-    return [_result(each) for each in ElementTree.parse(report).iter("testcase")]
+    return [_case_result(each) for each in ElementTree.parse(report).iter("testcase")]
 
 
-def _environ() -> dict[str, str]:
+def _clean_environ() -> dict[str, str]:
     """Ours, without what a pytest tells its own."""
     return {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
 
 
-def _result(case: ElementTree.Element) -> Result:
+def _case_result(case: ElementTree.Element) -> CaseResult:
     about = {each.get("name", ""): each.get("value", "") for each in case.iter("property")}
     bad = [each for kind in ("failure", "error", "skipped") for each in case.iter(kind)]
-    said = "\n".join(each.text or each.get("message", "") or each.tag for each in bad)
-    return Result(case.get("name", ""), about.get("case", ""), said, about.get("instead", ""))
+    failure_text = "\n".join(each.text or each.get("message", "") or each.tag for each in bad)
+    return CaseResult(
+        case.get("name", ""), about.get("case", ""), failure_text, about.get("instead", "")
+    )

@@ -5,12 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.sanitize import clean, decode, one_line, visible
+from orchestrator.model.sanitize import (
+    decode_sanitized,
+    sanitize_output,
+    show_controls,
+    to_one_line,
+)
 
 ESCAPES = st.text(st.sampled_from("\x1b[]0;1m?\\PX^_\x07\x9b\x9c\x9d\r\n\b\t a\ud800\u202e\x85"))
 
 
-def harmless(text: str) -> bool:
+def is_harmless(text: str) -> bool:
     return not any(
         unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") and char not in "\n\t"
         for char in text
@@ -19,20 +24,20 @@ def harmless(text: str) -> bool:
 
 @given(st.text(st.characters()) | ESCAPES)
 def test_clean_text_holds_no_character_that_moves_or_reorders(text: str) -> None:
-    assert harmless(clean(text))
-    assert harmless(visible(text))
-    clean(text).encode("utf-8")
+    assert is_harmless(sanitize_output(text))
+    assert is_harmless(show_controls(text))
+    sanitize_output(text).encode("utf-8")
 
 
 @given(st.binary() | st.binary().map(lambda b: b.replace(b"a", b"\x1b[")))
 def test_any_bytes_decode_to_harmless_text(data: bytes) -> None:
-    assert harmless(decode(data))
+    assert is_harmless(decode_sanitized(data))
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Zl", "Zp")) | st.sampled_from("\n\t")))
 def test_text_without_controls_stays_as_it_is(text: str) -> None:
-    assert clean(text) == text
-    assert visible(text) == text
+    assert sanitize_output(text) == text
+    assert show_controls(text) == text
 
 
 @pytest.mark.parametrize(
@@ -61,16 +66,16 @@ def test_text_without_controls_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_a_terminal_would_be_left_with(text: str, shown: str) -> None:
-    assert clean(text) == shown
+    assert sanitize_output(text) == shown
 
 
 def test_latin_1_is_shown_byte_by_byte_and_keeps_its_neighbours() -> None:
-    assert decode("café\n".encode("latin-1")) == "caf\\xe9\n"
+    assert decode_sanitized("café\n".encode("latin-1")) == "caf\\xe9\n"
 
 
 def test_visible_leaves_nothing_out() -> None:
-    assert visible("\x1b[31mred\rx") == "\\x1b[31mred\\x0dx"
+    assert show_controls("\x1b[31mred\rx") == "\\x1b[31mred\\x0dx"
 
 
 def test_one_line_has_no_line_break_or_tab() -> None:
-    assert one_line(" a\n\tb\x1b[0m  c ") == "a b c"
+    assert to_one_line(" a\n\tb\x1b[0m  c ") == "a b c"

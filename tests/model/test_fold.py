@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.host_folding import fold, fold_messages, frame_of
+from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
 
 NAMES = st.lists(
     st.builds(
@@ -20,22 +20,24 @@ NAMES = st.lists(
 )
 
 
-def unfold(text: str) -> list[str]:
+def expand_folded(text: str) -> list[str]:
     """What clush's ``nodeset -e`` makes of it: a range is padded as its first number is."""
     return list(
-        chain.from_iterable(_group(group) for group in re.findall(r"(?:\[.*?\]|[^,])+", text))
+        chain.from_iterable(
+            _expand_group(group) for group in re.findall(r"(?:\[.*?\]|[^,])+", text)
+        )
     )
 
 
-def _group(group: str) -> list[str]:
+def _expand_group(group: str) -> list[str]:
     match = re.fullmatch(r"(.*?)\[(.*)\](.*)", group)
     if not match:
         return [group]
     before, ranges, after = match.groups()
-    return [f"{before}{n}{after}" for part in ranges.split(",") for n in _range(part)]
+    return [f"{before}{n}{after}" for part in ranges.split(",") for n in _expand_range(part)]
 
 
-def _range(part: str) -> list[str]:
+def _expand_range(part: str) -> list[str]:
     low, _, high = part.partition("-")
     width = len(low) if low.startswith("0") else 0
     return [f"{n:0{width}}" for n in range(int(low), int(high) + 1)] if high else [low]
@@ -43,7 +45,7 @@ def _range(part: str) -> list[str]:
 
 @given(NAMES)
 def test_folded_names_unfold_to_the_same_names_each_once(names: list[str]) -> None:
-    assert sorted(unfold(fold(names))) == sorted(set(names))
+    assert sorted(expand_folded(fold_hostnames(names))) == sorted(set(names))
 
 
 @pytest.mark.parametrize(
@@ -65,31 +67,34 @@ def test_folded_names_unfold_to_the_same_names_each_once(names: list[str]) -> No
     ],
 )
 def test_names_fold_as_clush_writes_them(names: list[str], folded: str) -> None:
-    assert fold(names) == folded
+    assert fold_hostnames(names) == folded
 
 
 def test_five_thousand_names_fold_to_one_range() -> None:
-    assert fold(f"n{i:04}.dc1.example.net" for i in range(5000)) == "n[0000-4999].dc1.example.net"
+    assert (
+        fold_hostnames(f"n{i:04}.dc1.example.net" for i in range(5000))
+        == "n[0000-4999].dc1.example.net"
+    )
 
 
 def test_messages_of_hosts_that_differ_in_name_or_address_are_one() -> None:
-    said = [
+    output = [
         (f"web{i}", f"connect: u@10.0.0.{i}:22: refused by web{i} (10.0.0.{i})") for i in (1, 2)
     ]
-    assert frame_of(said[0][1], "web1") == frame_of(said[1][1], "web2")
-    assert fold_messages((host, text) for host, text in said) == (
+    assert message_frame(output[0][1], "web1") == message_frame(output[1][1], "web2")
+    assert fold_messages((host, text) for host, text in output) == (
         "connect: u@10.0.0.[1-2]:22: refused by web[1-2] (10.0.0.[1-2])"
     )
 
 
 def test_what_is_the_same_in_all_messages_stays_as_it_is() -> None:
-    said = [(f"web{i}", f"u@web{i}:22: jump host 10.0.0.9 refused") for i in (1, 2)]
-    assert fold_messages(said) == "u@web[1-2]:22: jump host 10.0.0.9 refused"
+    output = [(f"web{i}", f"u@web{i}:22: jump host 10.0.0.9 refused") for i in (1, 2)]
+    assert fold_messages(output) == "u@web[1-2]:22: jump host 10.0.0.9 refused"
 
 
 def test_messages_that_say_something_else_are_told_apart() -> None:
-    assert frame_of("no key a.pem", "web1") != frame_of("no key b.pem", "web2")
-    assert frame_of("web12 is away", "web1") != frame_of("web13 is away", "web1")
+    assert message_frame("no key a.pem", "web1") != message_frame("no key b.pem", "web2")
+    assert message_frame("web12 is away", "web1") != message_frame("web13 is away", "web1")
 
 
 def test_names_that_have_nothing_in_common_are_not_all_written_within_a_message() -> None:

@@ -71,35 +71,35 @@ SCALARS = (
 )
 
 
-def mutated(data: bytes, others: Sequence[bytes], random: Random) -> bytes:
+def mutate_file(data: bytes, others: Sequence[bytes], random: Random) -> bytes:
     """The data with one to four things done to it."""
     for _ in range(random.choice((1, 1, 1, 2, 2, 4))):
-        data = random.choice(_WAYS)(data, others, random)
+        data = random.choice(_MUTATIONS)(data, others, random)
     return data
 
 
-def _span(data: bytes, random: Random, most: int = 40) -> tuple[int, int]:
+def _random_span(data: bytes, random: Random, most: int = 40) -> tuple[int, int]:
     start = random.randint(0, len(data))
     return start, min(len(data), start + random.randint(0, most))
 
 
 def _insert(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
-    start, _end = _span(data, random)
+    start, _end = _random_span(data, random)
     return data[:start] + random.choice(TOKENS).encode() + data[start:]
 
 
 def _replace(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
-    start, end = _span(data, random, 8)
+    start, end = _random_span(data, random, 8)
     return data[:start] + random.choice(TOKENS).encode() + data[end:]
 
 
 def _bytes(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
-    start, end = _span(data, random, 2)
+    start, end = _random_span(data, random, 2)
     return data[:start] + random.choice(BYTES) + data[end:]
 
 
 def _cut(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
-    start, end = _span(data, random)
+    start, end = _random_span(data, random)
     return data[:start] + data[end:]
 
 
@@ -108,19 +108,19 @@ def _truncate(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
 
 
 def _repeat(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
-    start, end = _span(data, random)
+    start, end = _random_span(data, random)
     times = random.choice((2, 2, 3, 50, 2000))
     return data[:start] + data[start:end] * times + data[end:]
 
 
 def _splice(data: bytes, others: Sequence[bytes], random: Random) -> bytes:
     other = random.choice(others)
-    start, end = _span(other, random, 200)
-    at, to = _span(data, random)
+    start, end = _random_span(other, random, 200)
+    at, to = _random_span(data, random)
     return data[:at] + other[start:end] + data[to:]
 
 
-def _lines(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
+def _swap_lines(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
     lines = data.splitlines(keepends=True) or [b""]
     one, other = random.randrange(len(lines)), random.randrange(len(lines))
     match random.randrange(4):
@@ -135,7 +135,7 @@ def _lines(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
     return b"".join(lines)
 
 
-def _scalar(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
+def _replace_scalar(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
     """Another value behind a key."""
     at = [i for i in range(len(data)) if data.startswith(b": ", i)]
     if not at:
@@ -145,7 +145,7 @@ def _scalar(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
     return data[:start] + random.choice(SCALARS).encode() + data[min(ends, default=len(data)) :]
 
 
-_WAYS: tuple[Callable[[bytes, Sequence[bytes], Random], bytes], ...] = (
-    *(_insert, _replace, _bytes, _cut, _truncate, _repeat, _splice, _lines, _lines),
-    *(_scalar, _scalar, _scalar),
+_MUTATIONS: tuple[Callable[[bytes, Sequence[bytes], Random], bytes], ...] = (
+    *(_insert, _replace, _bytes, _cut, _truncate, _repeat, _splice, _swap_lines, _swap_lines),
+    *(_replace_scalar, _replace_scalar, _replace_scalar),
 )

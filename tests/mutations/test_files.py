@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from orchestrator.cli.root_command import call
-from orchestrator.errors import Exit
-from tests.mutations.mutate import mutated
+from orchestrator.cli.root_command import run_command_line
+from orchestrator.errors import ExitCode
+from tests.mutations.mutate import mutate_file
 from tests.mutations.project import CALLS, FILES
 
-FINE = {Exit.OK, Exit.USAGE, Exit.DEFINITION}
+FINE = {ExitCode.OK, ExitCode.USAGE, ExitCode.DEFINITION}
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]
         monkeypatch.delenv(name, raising=False)
     files = {name: textwrap.dedent(text).encode() for name, text in FILES.items()}
     for name, data in files.items():
-        write(name, data)
+        write_file(name, data)
     return files
 
 
-def write(name: str, data: bytes) -> None:
+def write_file(name: str, data: bytes) -> None:
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -40,30 +40,34 @@ def test_the_project_is_valid(
     project: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for args in CALLS:
-        code = call(args)
+        code = run_command_line(args)
         assert (code, capsys.readouterr().err) == (0, "")
 
 
-def hunt(files: dict[str, bytes], seeds: range, capsys: pytest.CaptureFixture[str]) -> None:
+def try_mutations(
+    files: dict[str, bytes], seeds: range, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Mutate one file for each seed, and have it read in one of the ways."""
     for seed in seeds:
         random = Random(seed)
         name = random.choice(list(files))
         args = random.choice(CALLS) if random.random() < 0.7 else CALLS[0]
-        data = mutated(files[name], list(files.values()), random)
-        write(name, data)
+        data = mutate_file(files[name], list(files.values()), random)
+        write_file(name, data)
         print(f"seed {seed}: {name}: orch {' '.join(args)}")  # shown where it hangs
-        code = call(args)
-        told = capsys.readouterr()
-        where = f"seed {seed}: {name}: orch {' '.join(args)}\n{data[:2000]!r}\n{told.err[-3000:]}"
-        assert code in FINE, where
-        assert "Traceback" not in told.err, where
-        assert code == Exit.OK or told.err.strip(), where
-        write(name, files[name])
+        code = run_command_line(args)
+        message = capsys.readouterr()
+        location = (
+            f"seed {seed}: {name}: orch {' '.join(args)}\n{data[:2000]!r}\n{message.err[-3000:]}"
+        )
+        assert code in FINE, location
+        assert "Traceback" not in message.err, location
+        assert code == ExitCode.OK or message.err.strip(), location
+        write_file(name, files[name])
 
 
 def test_some_mutated_files(project: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
-    hunt(project, range(150), capsys)
+    try_mutations(project, range(150), capsys)
 
 
 @pytest.mark.long
@@ -71,4 +75,4 @@ def test_some_mutated_files(project: dict[str, bytes], capsys: pytest.CaptureFix
 def test_thousands_of_mutated_files(
     part: int, project: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hunt(project, range(1000 + part * 1000, 2000 + part * 1000), capsys)
+    try_mutations(project, range(1000 + part * 1000, 2000 + part * 1000), capsys)

@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from orchestrator.model.host import FACTS, NUMBERS
-from orchestrator.model.registered_result import Result
-from orchestrator.modules import FOLDER
-from orchestrator.planner.template_objects import RESULT
-from tests.projects import Project
+from orchestrator.model.host import FACT_NAMES, NUMERIC_FACT_NAMES
+from orchestrator.model.registered_result import RegisteredResult
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner.template_objects import RESULT_FIELDS
+from tests.projects import OrchProject
 
 
-def refused(project: Project, text: str, *words: str) -> str:
-    project.sandbox("a1").write({"tasks/t.yml": text})
+def refused_errors(project: OrchProject, text: str, *words: str) -> str:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": text})
     done = project.orch("-s", "dev", "run", "t", *words)
     assert done.code == 3, done.err
     assert not (project.root / ".orch" / "runs").exists()
@@ -22,12 +22,12 @@ def refused(project: Project, text: str, *words: str) -> str:
 
 
 def test_the_facts_are_those_that_hosts_tell() -> None:
-    told = set(re.findall(r"printf '(\w+)=", (FOLDER / "facts.sh").read_text()))
-    assert {*FACTS, *NUMBERS} == told | {"distro", "release"}
+    message = set(re.findall(r"printf '(\w+)=", (MODULES_FOLDER / "facts.sh").read_text()))
+    assert {*FACT_NAMES, *NUMERIC_FACT_NAMES} == message | {"distro", "release"}
 
 
 def test_the_fields_of_results_are_those_that_results_have() -> None:
-    assert all(hasattr(Result("ok"), name) for name in RESULT)
+    assert all(hasattr(RegisteredResult("ok"), name) for name in RESULT_FIELDS)
 
 
 @pytest.mark.parametrize(
@@ -51,32 +51,32 @@ def test_the_fields_of_results_are_those_that_results_have() -> None:
     ],
 )
 def test_an_unknown_field_is_an_error_at_its_place(
-    project: Project, step: str, what: str, hint: str
+    project: OrchProject, step: str, what: str, hint: str
 ) -> None:
-    err = refused(project, f"steps:\n- {{run: ls, register: r}}\n- {step}\n")
+    err = refused_errors(project, f"steps:\n- {{run: ls, register: r}}\n- {step}\n")
     assert f"{what} is undefined" in err
     assert hint in err
     assert "tasks/t.yml:3:" in err
 
 
-def test_an_unknown_field_in_a_variable_or_a_template_file_is_found(project: Project) -> None:
+def test_an_unknown_field_in_a_variable_or_a_template_file_is_found(project: OrchProject) -> None:
     project.write({"inventories/common/stage.yml": "vars: {family: '{{ facts.os_family }}'}\n"})
-    err = refused(project, "steps:\n- run: echo {{ family }}\n")
+    err = refused_errors(project, "steps:\n- run: echo {{ family }}\n")
     assert "'facts.os_family' is undefined" in err
     assert "inventories/common/stage.yml:1:" in err
     project.write({"tasks/f.j2": "\n{{ facts.os_family }}\n"})
-    err = refused(project, "steps:\n- template: {src: f.j2, path: /tmp/x}\n")
+    err = refused_errors(project, "steps:\n- template: {src: f.j2, path: /tmp/x}\n")
     assert "tasks/f.j2:2:" in err
 
 
-def test_what_an_earlier_task_registered_is_known_too(project: Project) -> None:
+def test_what_an_earlier_task_registered_is_known_too(project: OrchProject) -> None:
     project.write(
         {
             "tasks/one.yml": "steps:\n- {run: ls, register: r}\n",
             "tasks/two.yml": "steps:\n- run: echo {{ r.rc }}\n",
         }
     )
-    assert "'r.rc' is undefined" in refused(project, "tasks: [one, two]\n")
+    assert "'r.rc' is undefined" in refused_errors(project, "tasks: [one, two]\n")
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_what_an_earlier_task_registered_is_known_too(project: Project) -> None:
         "- {run: echo a, register: r, readonly: true}\n- u: {r: {rc: 1}}",
     ],
 )
-def test_names_that_may_hold_anything_are_left_alone(project: Project, steps: str) -> None:
-    project.sandbox("a1").write(
+def test_names_that_may_hold_anything_are_left_alone(project: OrchProject, steps: str) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": f"steps:\n{steps}\n",
             "tasks/u.yml": "params: {r: {type: dict}}\nsteps:\n- run: echo {{ r.rc }}\n",
@@ -130,17 +130,17 @@ def test_names_that_may_hold_anything_are_left_alone(project: Project, steps: st
     ],
 )
 def test_a_handler_that_no_task_in_reach_has_is_an_error(
-    project: Project, files: dict[str, str], hint: str
+    project: OrchProject, files: dict[str, str], hint: str
 ) -> None:
-    project.sandbox("a1").write(files)
+    project.add_sandbox_stage("a1").write(files)
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
     assert "has no handler '" in done.err
     assert hint in done.err
 
 
-def test_handlers_of_tasks_that_call_and_are_called_are_in_reach(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_handlers_of_tasks_that_call_and_are_called_are_in_reach(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": "steps:\n- a: {}\n- {run: touch x, notify: of_b}\n"
             "handlers: {of_t: [{run: echo of t}]}\n",

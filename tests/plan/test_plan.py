@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 ODD = 'it\'s $HOME `id` \\ "x" é\n  last'
 FED = "exec </dev/null;"
 """What the session puts before a step's text, on the same line."""
 
 
-def spy(folder: Path) -> Path:
+def write_spy_shell(folder: Path) -> Path:
     """A shell that keeps the text it is given, and does nothing."""
     kept = folder / "kept"
     kept.mkdir()
@@ -25,14 +25,14 @@ def spy(folder: Path) -> Path:
     return shell
 
 
-def plan(project: Project, *args: str) -> dict[str, Any]:
+def show_plan(project: OrchProject, *args: str) -> dict[str, Any]:
     done = project.orch("-s", "dev", "plan", *args, "--json")
     assert done.code == 0, done.err
     found: dict[str, Any] = json.loads(done.out)
     return found
 
 
-def texts(planned: dict[str, Any], host: str) -> list[str]:
+def plan_texts(planned: dict[str, Any], host: str) -> list[str]:
     return [
         step["text"]
         for lane in planned["lanes"]
@@ -44,9 +44,9 @@ def texts(planned: dict[str, Any], host: str) -> list[str]:
 
 
 def test_each_steps_text_is_byte_for_byte_what_its_shell_receives(
-    project: Project, tmp_path: Path
+    project: OrchProject, tmp_path: Path
 ) -> None:
-    shell = spy(tmp_path)
+    shell = write_spy_shell(tmp_path)
     steps = [
         {"run": "echo {{ odd }}"},
         {"run": "cat <<'END'\n{{ odd }}\nEND\necho \"{{ odd }}\" '{{ odd }}' $(echo {{ odd }})\n"},
@@ -56,7 +56,7 @@ def test_each_steps_text_is_byte_for_byte_what_its_shell_receives(
     ]
     for step in steps[:-1]:
         step["shell"] = str(shell)
-    project.sandbox("a1").write(
+    project.add_sandbox_stage("a1").write(
         {
             "inventories/dev/hosts/a1.yml": json.dumps({"vars": {"odd": ODD}}),
             "tasks/t.yml": json.dumps({"steps": steps}),
@@ -65,7 +65,7 @@ def test_each_steps_text_is_byte_for_byte_what_its_shell_receives(
             ),
         }
     )
-    planned = texts(plan(project, "t"), "a1")
+    planned = plan_texts(show_plan(project, "t"), "a1")
     done = project.orch("-s", "dev", "run", "t", "--json")
     assert done.code == 0, done.err
     kept = sorted((tmp_path / "kept").iterdir(), key=lambda p: int(p.name))
@@ -74,7 +74,7 @@ def test_each_steps_text_is_byte_for_byte_what_its_shell_receives(
     assert len(received) == 5
 
 
-def test_a_plan_contacts_nobody(project: Project) -> None:
+def test_a_plan_contacts_nobody(project: OrchProject) -> None:
     """The host's address is nobody's; a connection would fail, and be told."""
     project.write(
         {
@@ -82,18 +82,20 @@ def test_a_plan_contacts_nobody(project: Project) -> None:
             "tasks/t.yml": "steps: [{run: id}]\n",
         }
     )
-    assert texts(plan(project, "t"), "a1") == ["id"]
+    assert plan_texts(show_plan(project, "t"), "a1") == ["id"]
     assert not (project.root / ".orch").exists()
 
 
-def test_what_waits_for_a_result_is_shown_as_its_template_with_that_name(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_what_waits_for_a_result_is_shown_as_its_template_with_that_name(
+    project: OrchProject,
+) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": "steps:\n- {run: echo 1, register: first}\n"
             "- run: echo {{ first.stdout }}\n- {run: echo 2, when: first.changed}\n"
         }
     )
-    (wave,) = plan(project, "t")["lanes"][0]["waves"]
+    (wave,) = show_plan(project, "t")["lanes"][0]["waves"]
     one, two, three = wave["hosts"][0]["steps"]
     assert (one["waits"], two["waits"], three["waits"]) == ([], ["first"], [])
     assert two["text"] == "echo {{ first.stdout }}"
@@ -102,8 +104,8 @@ def test_what_waits_for_a_result_is_shown_as_its_template_with_that_name(project
     assert "waits for `first`" in shown
 
 
-def test_the_order_of_the_plan_is_the_order_of_the_run(project: Project) -> None:
-    project.sandbox("a1", "a2").write(
+def test_the_order_of_the_plan_is_the_order_of_the_run(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2").write(
         {
             "inventories/dev/roles/web.yml": "[a2]\n",
             "tasks/one.yml": "steps: [{run: echo 1}, {run: echo 2}]\n",
@@ -111,7 +113,7 @@ def test_the_order_of_the_plan_is_the_order_of_the_run(project: Project) -> None
             "tasks/all.yml": "tasks: [one, two, one, {name: last, steps: [{run: echo 4}]}]\n",
         }
     )
-    planned = plan(project, "all")
+    planned = show_plan(project, "all")
     waves = [(w["task"], [h["host"] for h in w["hosts"]]) for w in planned["lanes"][0]["waves"]]
     assert waves == [
         ("one", ["a1", "a2"]),
@@ -121,11 +123,11 @@ def test_the_order_of_the_plan_is_the_order_of_the_run(project: Project) -> None
     ]
     done = project.orch("-s", "dev", "run", "all", "--json")
     for host in ("a1", "a2"):
-        assert [s["name"] for s in done.steps(host)] == texts(planned, host)
+        assert [s["name"] for s in done.host_steps(host)] == plan_texts(planned, host)
 
 
 @pytest.mark.parametrize(
-    ("task", "place", "what", "help_"),
+    ("task", "position", "what", "help_"),
     [
         ("steps:\n- run: echo {{ relase }}\n", "2:16", "'relase' is undefined", "release"),
         ("steps:\n- run: echo {{ host.nam }}\n", "2:", "nam", "name"),
@@ -160,7 +162,7 @@ def test_the_order_of_the_plan_is_the_order_of_the_run(project: Project) -> None
     ],
 )
 def test_what_cannot_be_resolved_is_found_before_anything_is_contacted(
-    project: Project, task: str, place: str, what: str, help_: str
+    project: OrchProject, task: str, position: str, what: str, help_: str
 ) -> None:
     project.write(
         {
@@ -172,13 +174,13 @@ def test_what_cannot_be_resolved_is_found_before_anything_is_contacted(
     args = ["n=x"] if "type: int" in task else []
     done = project.orch("-s", "dev", "run", "t", *args)
     assert done.code == 3, done.err
-    assert place in done.err
+    assert position in done.err
     assert what in done.err
     assert help_ in done.err
 
 
-def test_a_problem_of_many_hosts_is_told_once_with_the_hosts(project: Project) -> None:
-    project.sandbox("a1", "a2", "a3", "a4", "a5").write(
+def test_a_problem_of_many_hosts_is_told_once_with_the_hosts(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1", "a2", "a3", "a4", "a5").write(
         {
             "inventories/dev/hosts/a5.yml": "vars: {x: 1}\n",
             "tasks/t.yml": "steps:\n- run: echo {{ x }}\n",
@@ -190,8 +192,8 @@ def test_a_problem_of_many_hosts_is_told_once_with_the_hosts(project: Project) -
     assert "(on a[1-4])" in done.err
 
 
-def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": "steps:\n- {run: id, register: r}\n"
             "- run: echo {{ x | default('d') }} {{ y if y is defined else 'no' }} {{ r.stdout }}\n"
@@ -200,8 +202,10 @@ def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: Project
     assert project.orch("-s", "dev", "plan", "t").code == 0
 
 
-def test_a_files_vars_see_its_params_also_where_another_file_names_them(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_files_vars_see_its_params_also_where_another_file_names_them(
+    project: OrchProject,
+) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "inventories/dev/hosts/a1.yml": "vars: {root: /srv}\n",
             "tasks/t.yml": (
@@ -217,19 +221,19 @@ def test_a_files_vars_see_its_params_also_where_another_file_names_them(project:
             "tasks/both.yml": "params: {release: {}}\ntasks: [t: {release: '{{ release }}+'}]\n",
         }
     )
-    assert texts(plan(project, "t"), "a1") == [
+    assert plan_texts(show_plan(project, "t"), "a1") == [
         "echo /srv/r1/x", "echo other /srv/r1/x", "echo 1 /srv/r1",
     ]  # fmt: skip
-    assert texts(plan(project, "t", "release=r 2"), "a1")[0] == "echo '/srv/r 2/x'"
-    assert texts(plan(project, "both", "release=b"), "a1")[0] == "echo /srv/b+/x"
+    assert plan_texts(show_plan(project, "t", "release=r 2"), "a1")[0] == "echo '/srv/r 2/x'"
+    assert plan_texts(show_plan(project, "both", "release=b"), "a1")[0] == "echo /srv/b+/x"
     project.write({"inventories/dev/hosts/a1.yml": "vars: {root: /srv, folder: '{{ release }}'}\n"})
     refused = project.orch("-s", "dev", "plan", "t")
     assert refused.code == 3, "an inventory's value sees no file's params"
     assert "'release' is undefined" in refused.err
 
 
-def test_vars_of_a_file_that_need_themselves_are_a_circle(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_vars_of_a_file_that_need_themselves_are_a_circle(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {"tasks/t.yml": "params: {a: {default: '{{ b }}'}}\nvars: {b: '{{ a }}'}\n"
          "steps: [{run: 'echo {{ b }}'}]\n"}
     )  # fmt: skip
@@ -238,9 +242,9 @@ def test_vars_of_a_file_that_need_themselves_are_a_circle(project: Project) -> N
     assert "values that need each other: b → a → b" in done.err
 
 
-def test_files_named_after_their_hosts_that_are_missing_are_one_error(project: Project) -> None:
+def test_files_named_after_their_hosts_that_are_missing_are_one_error(project: OrchProject) -> None:
     step = "steps:\n- copy: {src: 'keys/{{ host.name }}.pem', path: /tmp/x}\n"
-    project.sandbox("a1", "a2", "a3").write({"tasks/t.yml": step})
+    project.add_sandbox_stage("a1", "a2", "a3").write({"tasks/t.yml": step})
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
     assert done.err.count("error:") == 1

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OrchError
-from orchestrator.planner.file_tree import Tree, tree
+from orchestrator.planner.file_tree import FileTree, read_tree
 
 
-def read(found: Tree, *, whole: bool) -> bytes:
+def read_archive(found: FileTree, *, whole: bool) -> bytes:
     return b"".join(found.archive(whole=whole))
 
 
@@ -28,9 +28,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_archive_has_files_and_links_and_is_as_long_as_said(folder: Path, whole: bool) -> None:
-    found = tree(folder, ())
-    data = read(found, whole=whole)
-    assert len(data) == found.packed(whole=whole).size
+    found = read_tree(folder, ())
+    data = read_archive(found, whole=whole)
+    assert len(data) == found.payload(whole=whole).size
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         members = {member.name: member for member in archive}
         assert (members.pop("m", None) is not None) == whole
@@ -39,8 +39,12 @@ def test_the_archive_has_files_and_links_and_is_as_long_as_said(folder: Path, wh
         links = {name: member.linkname for name, member in members.items() if member.issym()}
         assert links == {"t/to": "sub/c"}
         assert len(members) == len(sizes) + len(links)
-    listed = b"".join(found.listed.read()) if found.listed.read else b""
-    assert len(listed) == found.listed.size
+    listed = (
+        b"".join(found.manifest_archive.read_chunks())
+        if found.manifest_archive.read_chunks
+        else b""
+    )
+    assert len(listed) == found.manifest_archive.size
     with tarfile.open(fileobj=io.BytesIO(listed)) as archive:
         member = archive.extractfile("m")
         assert member is not None
@@ -48,17 +52,17 @@ def test_the_archive_has_files_and_links_and_is_as_long_as_said(folder: Path, wh
 
 
 def test_it_does_not_depend_on_times_owners_or_umask(folder: Path) -> None:
-    before = tree(folder, ())
-    data = read(before, whole=True)
+    before = read_tree(folder, ())
+    data = read_archive(before, whole=True)
     os.utime(folder / "a", (1, 1))
     (folder / "b").chmod(0o664)
-    assert tree(folder, ()).manifest == before.manifest
-    assert read(tree(folder, ()), whole=True) == data
+    assert read_tree(folder, ()).manifest == before.manifest
+    assert read_archive(read_tree(folder, ()), whole=True) == data
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "other", "gone"])
 def test_a_file_that_changes_under_way_is_told(folder: Path, change: str) -> None:
-    found = tree(folder, ())
+    found = read_tree(folder, ())
     path = folder / "d"
     if change == "gone":
         path.unlink()
@@ -67,11 +71,11 @@ def test_a_file_that_changes_under_way_is_told(folder: Path, change: str) -> Non
             {"longer": b"x" * 512 + b"yy", "shorter": b"x", "other": b"y" * 513}[change]
         )
     with pytest.raises(OrchError, match=r"d changed during the run|cannot read"):
-        read(found, whole=False)
+        read_archive(found, whole=False)
 
 
 def test_what_is_no_file_is_refused(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     with pytest.raises(OrchError, match="pipe is no file, folder or link"):
-        tree(folder, ())
-    assert b"pipe" not in tree(folder, ("pi*",)).manifest
+        read_tree(folder, ())
+    assert b"pipe" not in read_tree(folder, ("pi*",)).manifest

@@ -15,8 +15,8 @@ from pathlib import Path
 from orchestrator.model.event import (
     ConnectFinished,
     ConnectStarted,
-    Event,
     HostFinished,
+    RunEvent,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -26,8 +26,8 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.step_result import Captured, Outcome, Row, Status
-from orchestrator.output.sinks import sinks
+from orchestrator.model.step_result import CapturedOutput, HostSummary, Status, StepResult
+from orchestrator.output.sinks import choose_sinks
 
 NASTY = [
     b"[red]not markup[/] [bold\n",
@@ -40,7 +40,9 @@ NASTY = [
 ]
 
 
-def events(count: int, seconds: float, apps: list[str | None], connect: bool) -> Iterator[Event]:
+def replay_events(
+    count: int, seconds: float, apps: list[str | None], connect: bool
+) -> Iterator[RunEvent]:
     hosts = tuple(f"web{i:03}.example.net" for i in range(1, count + 1))
     now = time.time
     start = now()
@@ -72,9 +74,13 @@ def events(count: int, seconds: float, apps: list[str | None], connect: bool) ->
         for app in apps:
             bad = i % 41 == 3
             status = Status.FAILED if bad else Status.CHANGED if i % 2 else Status.OK
-            stderr = Captured(b"tar: unexpected end of file\ntar: exiting\n") if bad else Captured()
-            stdout = Captured(b"Linux 6.1\n" if i % 3 else b"Linux 6.8\nsecond line\n")
-            end = Outcome(status, 2 if bad else 0, stdout, stderr, now() - start)
+            stderr = (
+                CapturedOutput(b"tar: unexpected end of file\ntar: exiting\n")
+                if bad
+                else CapturedOutput()
+            )
+            stdout = CapturedOutput(b"Linux 6.1\n" if i % 3 else b"Linux 6.8\nsecond line\n")
+            end = StepResult(status, 2 if bad else 0, stdout, stderr, now() - start)
             yield StepFinished(
                 now(),
                 app,
@@ -88,7 +94,9 @@ def events(count: int, seconds: float, apps: list[str | None], connect: bool) ->
             reason = "step 1 'unpack the release': exit 2" if bad else ""
             counts = (0, 0, 1, 0) if bad else (1, 1, 0, 0)
             rows.append(
-                Row(host, app, status, reason, *counts, now() - start, ("web",), "", stderr.text)
+                HostSummary(
+                    host, app, status, reason, *counts, now() - start, ("web",), "", stderr.text
+                )
             )
     for app in apps:
         yield TaskFinished(now(), app, "deploy:publish", now() - start)
@@ -106,7 +114,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("-v", action="count", default=0)
     args = parser.parse_args()
-    sink = sinks(
+    sink = choose_sinks(
         json=args.json,
         verbose=args.v,
         stdout=sys.stdout,
@@ -115,7 +123,7 @@ def main() -> None:
     )
     apps: list[str | None] = list(filter(None, args.apps.split(","))) or [None]
     ended = 0
-    for event in events(args.hosts, args.seconds, apps, args.connect):
+    for event in replay_events(args.hosts, args.seconds, apps, args.connect):
         sink(event)
         ended += isinstance(event, HostFinished) or (args.hosts == 1 and type(event) is StepOutput)
         if args.hold and ended == (args.hosts + 1) // 2:

@@ -15,15 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 DRIVE = [sys.executable, "-m", "tests.report.drive"]
 
 
-def until(what: str, holds: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(what: str, condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until it holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.03)
 
 
-class Terminal:
+class TmuxTerminal:
     """A terminal of a size; what stands on it can be read."""
 
     def __init__(self, socket: Path, width: int, height: int, command: list[str]) -> None:
@@ -49,7 +49,7 @@ class Terminal:
     def cursor_shown(self) -> bool:
         return self._run("display-message", "-p", "#{cursor_flag}").strip() == "1"
 
-    def echoes(self) -> bool:
+    def is_echoing(self) -> bool:
         """Whether what is typed is shown."""
         name = self._run("display-message", "-p", "#{pane_tty}").strip()
         device = os.open(name, os.O_RDWR | os.O_NOCTTY)

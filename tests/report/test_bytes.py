@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.event_dispatch import Emitter
-from orchestrator.errors import Problem
-from orchestrator.journal import Journal
+from orchestrator.commands.event_dispatch import EventDispatcher
+from orchestrator.errors import Diagnostic
+from orchestrator.journal import RunJournal
 from orchestrator.model.event import (
     ConnectFinished,
     ConnectStarted,
-    Event,
     HostFinished,
+    RunEvent,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -26,39 +26,45 @@ from orchestrator.model.event import (
     TaskStarted,
     Warned,
 )
-from orchestrator.model.secret_masking import Masks
-from orchestrator.model.step_result import Captured, Change, Outcome, Row, Status
-from orchestrator.model.text_encoding import (
-    decode,
-    encode,
-    escape_bytes,
-    quote_text,
-    whole_characters,
+from orchestrator.model.secret_masking import SecretMasker
+from orchestrator.model.step_result import (
+    CapturedOutput,
+    HostSummary,
+    StateChange,
+    Status,
+    StepResult,
 )
-from orchestrator.output.console import Out
+from orchestrator.model.text_encoding import (
+    decode_bytes,
+    encode_text,
+    escape_bytes,
+    repr_text,
+    trim_partial_characters,
+)
+from orchestrator.output.console import TextConsole
 from orchestrator.output.error_text import problems_text
-from orchestrator.output.sinks import sinks
+from orchestrator.output.sinks import choose_sinks
 from tests.report.made import NOW
 
 DATA = b"caf\xe9 \xc3\xa9 \xe6\x97\xa5 \xff\x80 secret\xff "
-ODD = decode(DATA)
+ODD = decode_bytes(DATA)
 SHOWN = "caf\\xe9 é 日 \\xff\\x80"
-TASK = decode(b"t\xff\x80")
+TASK = decode_bytes(b"t\xff\x80")
 RUN = "20261123140211-ab12"
 
 
-def events(status: Status) -> Iterator[Event]:
-    ended = Outcome(
+def events(status: Status) -> Iterator[RunEvent]:
+    ended = StepResult(
         status,
         1,
-        stdout=Captured(DATA + b"\n"),
-        stderr=Captured(DATA, DATA, 7),
+        stdout=CapturedOutput(DATA + b"\n"),
+        stderr=CapturedOutput(DATA, DATA, 7),
         seconds=0.1,
         reason=ODD,
-        changes=(Change(ODD, ODD, ODD), Change("k", None, f"{ODD}\n{ODD}")),
+        changes=(StateChange(ODD, ODD, ODD), StateChange("k", None, f"{ODD}\n{ODD}")),
         diff=f"--- before\n+++ after\n-{ODD}\n",
     )
-    row = Row("a1", None, status, ODD, hint=ODD, stderr=ODD)
+    row = HostSummary("a1", None, status, ODD, hint=ODD, stderr=ODD)
     yield RunStarted(NOW, RUN, "dev", (TASK,), ("a1",))
     yield ConnectStarted(NOW, "a1")
     yield ConnectFinished(NOW, "a1", 0.1, ODD, ODD)
@@ -76,9 +82,9 @@ def events(status: Status) -> Iterator[Event]:
     yield RunFinished(NOW + 1, 1.0, 1, (row,))
 
 
-def masks() -> Masks:
-    hidden = Masks()
-    hidden.add("pw", "secret\udcff")
+def masks() -> SecretMasker:
+    hidden = SecretMasker()
+    hidden.add_secret("pw", "secret\udcff")
     return hidden
 
 
@@ -93,17 +99,19 @@ def test_no_sink_fails_and_every_byte_can_be_seen(
     stdout, stderr = (io.TextIOWrapper(raw, encoding=encoding) for raw in (out, err))
     if terminal["TERM"] == "xterm":
         stderr.isatty = lambda: True  # type: ignore[method-assign]
-    sink = sinks(json=json_, verbose=2, diff=True, stdout=stdout, stderr=stderr, environ=terminal)
-    journal = Journal(tmp_path, {}, pytest.fail)
-    emit = Emitter((journal, sink), str, pytest.fail, masks())
+    sink = choose_sinks(
+        json=json_, verbose=2, diff=True, stdout=stdout, stderr=stderr, environ=terminal
+    )
+    journal = RunJournal(tmp_path, {}, pytest.fail)
+    emit = EventDispatcher((journal, sink), str, pytest.fail, masks())
     for event in events(status):
         emit(event)
     emit.close()
     text = out.getvalue().decode(encoding)
     if json_:
-        told = [json.loads(line) for line in text.splitlines()]
-        text = json.dumps(told, ensure_ascii=False)
-        assert told[-1]["rows"][0]["reason"] == f"{SHOWN} ‹pw› "
+        message = [json.loads(line) for line in text.splitlines()]
+        text = json.dumps(message, ensure_ascii=False)
+        assert message[-1]["rows"][0]["reason"] == f"{SHOWN} ‹pw› "
         text.encode("utf-8")
     assert "\\xff\\x80" in text.replace("\\\\", "\\")
     assert "secret" not in text
@@ -111,7 +119,7 @@ def test_no_sink_fails_and_every_byte_can_be_seen(
 
 
 def test_the_log_is_text_that_any_program_reads(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, {}, pytest.fail)
+    journal = RunJournal(tmp_path, {}, pytest.fail)
     for event in events(Status.FAILED):
         journal(event)
     journal.close()
@@ -127,25 +135,25 @@ def test_the_log_is_text_that_any_program_reads(tmp_path: Path) -> None:
 
 def test_errors_show_them_too() -> None:
     stream = io.BytesIO()
-    out = Out(io.TextIOWrapper(stream, encoding="ascii"))
-    out.lines([problems_text([Problem(ODD, None, ODD)], out)])
+    out = TextConsole(io.TextIOWrapper(stream, encoding="ascii"))
+    out.lines([problems_text([Diagnostic(ODD, None, ODD)], out)])
     assert stream.getvalue().decode().count("caf\\xe9 ? ? \\xff\\x80") == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"a", bytes(range(256)), b"\xed\xa0\x80", b"\xc3", DATA])
 def test_text_has_the_bytes_that_it_was_made_of(data: bytes) -> None:
-    assert encode(decode(data)) == data
-    escape_bytes(decode(data)).encode("utf-8")
+    assert encode_text(decode_bytes(data)) == data
+    escape_bytes(decode_bytes(data)).encode("utf-8")
 
 
 def test_a_lone_surrogate_that_is_no_byte_is_refused_and_can_be_shown() -> None:
     with pytest.raises(ValueError, match="cannot be written"):
-        encode("\ud800")
+        encode_text("\ud800")
     assert escape_bytes("\ud800\udcff") == "\\ud800\\xff"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("\udcff\udcfe'", '"\\xff\\xfe\'"'),
         ("\\\udcff", "'\\\\\\xff'"),
@@ -154,15 +162,18 @@ def test_a_lone_surrogate_that_is_no_byte_is_refused_and_can_be_shown() -> None:
         ([10**5000], "a number of too many digits"),
     ],
 )
-def test_quoted_in_a_message(value: object, said: str) -> None:
-    assert quote_text(value) == said
+def test_quoted_in_a_message(value: object, message: str) -> None:
+    assert repr_text(value) == message
 
 
 @pytest.mark.parametrize("char", ["é", "€", "😀"])
 def test_a_character_cut_at_the_edge_of_what_is_kept_is_left_out(char: str) -> None:
     data = char.encode()
     for at in range(1, len(data)):
-        assert whole_characters(b"x" + data[:at], end=True) == b"x"
-        assert whole_characters(data[at:] + b"x", start=True) == b"x"
-    assert whole_characters(data, start=True, end=True) == data
-    assert Captured(b"x" + data[:1], data[1:] + b"y\n", 5).shown == "x\n[… 5 bytes not kept …]\ny"
+        assert trim_partial_characters(b"x" + data[:at], end=True) == b"x"
+        assert trim_partial_characters(data[at:] + b"x", start=True) == b"x"
+    assert trim_partial_characters(data, start=True, end=True) == data
+    assert (
+        CapturedOutput(b"x" + data[:1], data[1:] + b"y\n", 5).display_text
+        == "x\n[… 5 bytes not kept …]\ny"
+    )

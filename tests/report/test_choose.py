@@ -10,10 +10,19 @@ from typing import TextIO
 
 import pytest
 
-from orchestrator.model.event import Event, Warned
-from orchestrator.output.console import Out, lively, open_out
-from orchestrator.output.sinks import Tee, sinks
-from tests.report.made import NOW, finished, host_end, outcome, printed, row, started, step
+from orchestrator.model.event import RunEvent, Warned
+from orchestrator.output.console import TextConsole, open_console, supports_live_output
+from orchestrator.output.sinks import MultiSink, choose_sinks
+from tests.report.made import (
+    NOW,
+    make_outcome,
+    make_row,
+    run_finished,
+    run_started,
+    step_finished,
+    step_printed,
+    task_finished,
+)
 from tests.report.terminal import DRIVE, ROOT
 
 PLAIN = {"TERM": "xterm-256color"}
@@ -43,32 +52,32 @@ def test_control_codes_need_a_terminal_that_wants_them(
     environ: dict[str, str], expected: bool
 ) -> None:
     with terminal() as stream:
-        assert lively(stream, environ) is expected
-    assert not lively(io.StringIO(), environ)
+        assert supports_live_output(stream, environ) is expected
+    assert not supports_live_output(io.StringIO(), environ)
 
 
 def test_columns_sets_the_width_even_off_a_terminal() -> None:
-    assert open_out(io.StringIO(), {"COLUMNS": "40"}).width == 40
-    assert open_out(io.StringIO(), {"COLUMNS": "wide"}).width is None
-    assert open_out(io.StringIO(), {}).width is None
+    assert open_console(io.StringIO(), {"COLUMNS": "40"}).width == 40
+    assert open_console(io.StringIO(), {"COLUMNS": "wide"}).width is None
+    assert open_console(io.StringIO(), {}).width is None
 
 
-def play(json_mode: bool, environ: dict[str, str] = PLAIN) -> tuple[str, str]:
+def play_events(json_mode: bool, environ: dict[str, str] = PLAIN) -> tuple[str, str]:
     stdout, stderr = io.StringIO(), io.StringIO()
-    sink = sinks(json=json_mode, verbose=0, stdout=stdout, stderr=stderr, environ=environ)
+    sink = choose_sinks(json=json_mode, verbose=0, stdout=stdout, stderr=stderr, environ=environ)
     hosts = ("a", "b")
-    sink(started(*hosts))
+    sink(run_started(*hosts))
     for host in hosts:
-        sink(printed(host, b"Linux\n"))
-        sink(step(host, outcome(b"Linux\n")))
-        sink(host_end(host, outcome()))
-    sink(finished(*(row(host) for host in hosts)))
+        sink(step_printed(host, b"Linux\n"))
+        sink(step_finished(host, make_outcome(b"Linux\n")))
+        sink(task_finished(host, make_outcome()))
+    sink(run_finished(*(make_row(host) for host in hosts)))
     sink.close()
     return stdout.getvalue(), stderr.getvalue()
 
 
 def test_off_a_terminal_output_and_table_go_to_stdout_and_events_to_stderr() -> None:
-    stdout, stderr = play(False)
+    stdout, stderr = play_events(False)
     lines = stdout.split("\n")
     assert lines[:2] == ["a | Linux", "b | Linux"]
     assert lines[2].startswith("host  status  ok")
@@ -78,7 +87,7 @@ def test_off_a_terminal_output_and_table_go_to_stdout_and_events_to_stderr() -> 
 
 
 def test_json_is_all_there_is_on_stdout_and_nothing_on_stderr() -> None:
-    stdout, stderr = play(True)
+    stdout, stderr = play_events(True)
     assert [json.loads(line)["event"] for line in stdout.splitlines()][-1] == "run_finished"
     assert stderr == ""
 
@@ -104,12 +113,12 @@ def closed_pipe() -> TextIO:
 @pytest.mark.parametrize("json_mode", [True, False])
 def test_a_reader_that_went_away_is_told_once_and_then_no_more(json_mode: bool) -> None:
     stdout, stderr = closed_pipe(), io.StringIO()
-    sink = sinks(json=json_mode, verbose=0, stdout=stdout, stderr=stderr, environ=PLAIN)
+    sink = choose_sinks(json=json_mode, verbose=0, stdout=stdout, stderr=stderr, environ=PLAIN)
     with pytest.raises(BrokenPipeError):
-        for event in (started("a"), printed("a", b"x\n")):
+        for event in (run_started("a"), step_printed("a", b"x\n")):
             sink(event)
-    sink(printed("a", b"more\n"))
-    sink(finished(row("a")))
+    sink(step_printed("a", b"more\n"))
+    sink(run_finished(make_row("a")))
     sink.close()
     with pytest.raises(BrokenPipeError):  # what Python still holds; the caller lets it go
         stdout.close()
@@ -117,21 +126,21 @@ def test_a_reader_that_went_away_is_told_once_and_then_no_more(json_mode: bool) 
 
 def test_a_stream_that_cannot_say_it_all_gets_question_marks() -> None:
     raw = io.BytesIO()
-    out = Out(io.TextIOWrapper(raw, encoding="latin-1"))
+    out = TextConsole(io.TextIOWrapper(raw, encoding="latin-1"))
     out.lines(["é 繁 \udcff"])
     assert raw.getvalue() == "é ? \\xff\n".encode("latin-1")
 
 
-class Note:
+class RecordingSink:
     """A sink that remembers, and may fail or emit."""
 
     def __init__(self) -> None:
-        self.seen: list[Event] = []
+        self.events: list[RunEvent] = []
         self.closed = False
         self.act = lambda event: None
 
-    def __call__(self, event: Event) -> None:
-        self.seen.append(event)
+    def __call__(self, event: RunEvent) -> None:
+        self.events.append(event)
         self.act(event)
 
     def close(self) -> None:
@@ -140,26 +149,26 @@ class Note:
 
 
 def test_a_sink_that_raises_keeps_nothing_from_the_others() -> None:
-    def fail(event: Event) -> None:
+    def fail(event: RunEvent) -> None:
         raise BrokenPipeError
 
-    bad, good = Note(), Note()
+    bad, good = RecordingSink(), RecordingSink()
     bad.act = fail
-    tee = Tee((bad, good))
+    tee = MultiSink((bad, good))
     with pytest.raises(BrokenPipeError):
         tee(Warned(NOW, "x"))
     with pytest.raises(BrokenPipeError):
         tee.close()
-    assert good.seen == [Warned(NOW, "x")]
+    assert good.events == [Warned(NOW, "x")]
     assert good.closed
 
 
 def test_what_a_sink_emits_comes_to_all_after_the_event_in_hand() -> None:
-    first, second = Note(), Note()
-    tee = Tee((first, second))
+    first, second = RecordingSink(), RecordingSink()
+    tee = MultiSink((first, second))
     first.act = lambda event: tee(Warned(NOW, "b")) if event == Warned(NOW, "a") else None
     tee(Warned(NOW, "a"))
-    assert first.seen == second.seen == [Warned(NOW, "a"), Warned(NOW, "b")]
+    assert first.events == second.events == [Warned(NOW, "a"), Warned(NOW, "b")]
 
 
 def test_the_output_is_whole_off_a_terminal_at_forty_columns() -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
-from orchestrator.model.command import Command
-from orchestrator.remote_shell import Session
+from orchestrator.model.command import StepCommand
+from orchestrator.remote_shell import ShellSession
 from orchestrator.transports.local import LocalConnection
-from tests.session.heard import Heard
+from tests.session.heard import RecordingListener
 
 
 def main() -> None:
     """Print the session's shell's process id, then run."""
-    session = Session(LocalConnection("sh").open(), ready_timeout=30)
-    heard = Heard()
-    session.run([Command(1, "echo $PPID")], heard)
-    print(int(heard.out(1)), flush=True)
+    session = ShellSession(LocalConnection("sh").open(), ready_timeout=30)
+    recording = RecordingListener()
+    session.run([StepCommand(1, "echo $PPID")], recording)
+    print(int(recording.stdout_of(1)), flush=True)
     home = os.environ["HOME"]
-    steps = [Command(2, f"sleep {sys.argv[1]}", ignore=True), Command(3, f"touch {home}/second")]
-    session.run(steps, heard)
+    steps = [
+        StepCommand(2, f"sleep {sys.argv[1]}", ignore_failure=True),
+        StepCommand(3, f"touch {home}/second"),
+    ]
+    session.run(steps, recording)
 
 
 main()

@@ -10,19 +10,19 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.remote_shell import Session
+from orchestrator.remote_shell import ShellSession
 from orchestrator.transports.local import LocalConnection
 from tests.session.heard import (
-    PATIENCE,
     SHELLS,
-    Overheard,
-    processes,
-    shell_folder,
-    tool_folder,
-    until,
+    WAIT_TIMEOUT,
+    RecordingChannel,
+    make_shell_folder,
+    make_tool_folder,
+    processes_with,
+    wait_until,
 )
 
-Opened = Callable[..., tuple[Session, Overheard]]
+SessionOpener = Callable[..., tuple[ShellSession, RecordingChannel]]
 
 
 @pytest.fixture(params=SHELLS)
@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_session(shell: str, tmp_path: Path, home: Path) -> Iterator[Opened]:
+def open_session(shell: str, tmp_path: Path, home: Path) -> Iterator[SessionOpener]:
     """Opens sessions and the channels below them.
 
     ``tools``: all that is in PATH, besides `sh`. ``command``: what is run in place of `sh`.
@@ -52,20 +52,20 @@ def open_session(shell: str, tmp_path: Path, home: Path) -> Iterator[Opened]:
             tools: Sequence[str] | None = None,
             command: str = "sh",
             cut: int | None = None,
-            ready_timeout: float = PATIENCE,
+            ready_timeout: float = WAIT_TIMEOUT,
             lease: float = 60,
             renew: float = 20,
             **environment: str,
-        ) -> tuple[Session, Overheard]:
+        ) -> tuple[ShellSession, RecordingChannel]:
             folder = tmp_path / f"bin-{uuid4()}"
             if tools is None:
-                path = f"{shell_folder(folder, shell)}:{os.environ['PATH']}"
+                path = f"{make_shell_folder(folder, shell)}:{os.environ['PATH']}"
             else:
-                path = str(tool_folder(folder, shell, tools))
+                path = str(make_tool_folder(folder, shell, tools))
             connection = LocalConnection(command, {"PATH": path, "HOME": str(home)} | environment)
             closing.callback(connection.close)
-            channel = Overheard(connection.open(), cut)
-            session = Session(channel, ready_timeout=ready_timeout, lease=lease, renew=renew)
+            channel = RecordingChannel(connection.open(), cut)
+            session = ShellSession(channel, ready_timeout=ready_timeout, lease=lease, renew=renew)
             closing.callback(session.close)
             return session, channel
 
@@ -77,4 +77,4 @@ def mark() -> Iterator[str]:
     """Seconds to `sleep` that no other process sleeps; nobody may still do when the test ends."""
     mark = f"98765.{uuid4().int}"
     yield mark
-    until(lambda: not processes(mark), "the end of all that the test started")
+    wait_until(lambda: not processes_with(mark), "the end of all that the test started")

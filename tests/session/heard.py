@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.model.command import Command
-from orchestrator.remote_shell import Ending, Session
-from orchestrator.remote_shell.channel_protocol import Channel, Chunk
+from orchestrator.model.command import StepCommand
+from orchestrator.remote_shell import CommandResult, ShellSession
+from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 
 SHELLS = {"dash": "/usr/bin/dash", "bash": "/usr/bin/bash", "busybox": "/usr/bin/busybox"}
-PATIENCE = 30.0  # seconds until something that should happen has failed to
+WAIT_TIMEOUT = 30.0  # seconds until something that should happen has failed to
 
 
-class Heard:
+class RecordingListener:
     """A listener that remembers everything."""
 
     def __init__(self) -> None:
         self.order: list[tuple[str, int]] = []
-        self.endings: dict[int, Ending] = {}
+        self.endings: dict[int, CommandResult] = {}
         self.data: dict[tuple[int, str], bytes] = defaultdict(bytes)
         self.began = threading.Event()
 
@@ -33,29 +33,29 @@ class Heard:
     def output(self, step: int, stream: str, data: bytes) -> None:
         self.data[step, stream] += data
 
-    def ended(self, step: int, ending: Ending) -> None:
+    def ended(self, step: int, ending: CommandResult) -> None:
         self.order.append(("ended", step))
         self.endings[step] = ending
 
-    def out(self, step: int) -> bytes:
+    def stdout_of(self, step: int) -> bytes:
         return self.data[step, "stdout"]
 
-    def err(self, step: int) -> bytes:
+    def stderr_of(self, step: int) -> bytes:
         return self.data[step, "stderr"]
 
 
-def run(session: Session, *commands: Command) -> Heard:
+def run_pipeline(session: ShellSession, *commands: StepCommand) -> RecordingListener:
     """Run one segment and say what was heard."""
-    heard = Heard()
-    session.run(commands, heard)
-    return heard
+    recording = RecordingListener()
+    session.run(commands, recording)
+    return recording
 
 
-class Running:
+class PipelineThread:
     """A segment that runs in a thread of its own."""
 
-    def __init__(self, session: Session, *commands: Command) -> None:
-        self.heard = Heard()
+    def __init__(self, session: ShellSession, *commands: StepCommand) -> None:
+        self.recording = RecordingListener()
         self.error: BaseException | None = None
         self._session, self._commands = session, commands
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -63,20 +63,20 @@ class Running:
 
     def _run(self) -> None:
         try:
-            self._session.run(self._commands, self.heard)
+            self._session.run(self._commands, self.recording)
         except Exception as error:
             self.error = error
 
-    def over(self) -> Heard:
+    def wait(self) -> RecordingListener:
         """Wait for its end; raise what it raised."""
-        self._thread.join(PATIENCE)
+        self._thread.join(WAIT_TIMEOUT)
         assert not self._thread.is_alive(), "the segment does not end"
         if self.error:
             raise self.error
-        return self.heard
+        return self.recording
 
 
-class Overheard:
+class RecordingChannel:
     """A channel that keeps what goes over it; ``cut`` bytes at most, then EOF."""
 
     def __init__(self, channel: Channel, cut: int | None = None) -> None:
@@ -96,7 +96,7 @@ class Overheard:
             self._channel.close_stdin()
         return count
 
-    def read(self, timeout: float | None) -> Chunk:
+    def read(self, timeout: float | None) -> ReadChunk:
         chunk = self._channel.read(timeout)
         if self.keeps:
             self.stdout += chunk.stdout
@@ -119,31 +119,33 @@ class Overheard:
         return self._channel.cause()
 
 
-def until(holds: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str) -> None:
     """Return as soon as it holds; fail where it does not in time."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for {what}, which did not come"
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, (
+            f"waited {WAIT_TIMEOUT:g} s for {what}, which did not come"
+        )
         time.sleep(0.01)
 
 
-def processes(mark: str) -> list[int]:
+def processes_with(mark: str) -> list[int]:
     """The living processes with ``mark`` in their arguments."""
-    return [pid for pid, words in cmdlines() if mark.encode() in words]
+    return [pid for pid, words in process_arguments() if mark.encode() in words]
 
 
-def cmdlines() -> list[tuple[int, bytes]]:
-    return _proc("cmdline")
+def process_arguments() -> list[tuple[int, bytes]]:
+    return _read_proc("cmdline")
 
 
-def environments() -> list[tuple[int, bytes]]:
-    return _proc("environ")
+def process_environments() -> list[tuple[int, bytes]]:
+    return _read_proc("environ")
 
 
-def children(pid: int) -> list[tuple[int, bytes]]:
+def child_processes(pid: int) -> list[tuple[int, bytes]]:
     """The living children of a process, with their arguments."""
     found = []
-    for child, words in cmdlines():
+    for child, words in process_arguments():
         try:
             stat = Path(f"/proc/{child}/stat").read_bytes()
         except OSError:
@@ -153,7 +155,7 @@ def children(pid: int) -> list[tuple[int, bytes]]:
     return found
 
 
-def _proc(name: str) -> list[tuple[int, bytes]]:
+def _read_proc(name: str) -> list[tuple[int, bytes]]:
     found = []
     for folder in Path("/proc").iterdir():  # no pattern: that fails where a process ends
         if folder.name.isdigit():
@@ -162,7 +164,7 @@ def _proc(name: str) -> list[tuple[int, bytes]]:
     return found
 
 
-def shell_folder(folder: Path, shell: str) -> Path:
+def make_shell_folder(folder: Path, shell: str) -> Path:
     """A folder whose `sh` is the shell of that name."""
     path = Path(SHELLS[shell])
     assert path.exists(), f"these tests need {path}: install it"
@@ -171,9 +173,9 @@ def shell_folder(folder: Path, shell: str) -> Path:
     return folder
 
 
-def tool_folder(folder: Path, shell: str, tools: Sequence[str]) -> Path:
+def make_tool_folder(folder: Path, shell: str, tools: Sequence[str]) -> Path:
     """A folder to be all of PATH: `sh` and these tools, nothing else."""
-    shell_folder(folder, shell)
+    make_shell_folder(folder, shell)
     for tool in tools:
         path = next(p for p in (Path("/usr/bin") / tool, Path("/bin") / tool) if p.exists())
         (folder / tool).symlink_to(path)

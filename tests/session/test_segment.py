@@ -10,13 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model.command import Command
-from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
-from orchestrator.remote_shell.bootstrap import escaped, prelude, seconds
-from orchestrator.remote_shell.encoder import Known, segment, shell_test
+from orchestrator.model.command import StepCommand
+from orchestrator.model.condition import (
+    AllOf,
+    AnyOf,
+    Condition,
+    ConstantCondition,
+    ExitStatusCondition,
+    NotCondition,
+    StepStateCondition,
+)
+from orchestrator.remote_shell.bootstrap import alarm_seconds, bootstrap_script, escape_printf
+from orchestrator.remote_shell.encoder import KnownStepState, encode_pipeline, shell_test
 from tests.session.heard import SHELLS
 
-SCRIPT = Path(segment.__code__.co_filename).with_name("prelude.sh")
+SCRIPT = Path(encode_pipeline.__code__.co_filename).with_name("prelude.sh")
 CONDITION_SHELLS = [[SHELLS["dash"]], [SHELLS["bash"], "--posix"], [SHELLS["busybox"], "sh"]]
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -24,8 +32,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @given(st.lists(texts, min_size=1), texts)
 def test_segment_is_one_line_and_one_word_without_quotes(scripts: list[str], other: str) -> None:
-    commands = [Command(n, text, stdin=other, guard=other) for n, text in enumerate(scripts, 1)]
-    data = segment(commands, {})
+    commands = [StepCommand(n, text, stdin=other, guard=other) for n, text in enumerate(scripts, 1)]
+    data = encode_pipeline(commands, {})
     assert data.endswith(b"\n")
     assert data.count(b"\n") == 1
     before, quoted, behind = data.rstrip(b"\n").split(b"'")
@@ -36,36 +44,38 @@ def test_segment_is_one_line_and_one_word_without_quotes(scripts: list[str], oth
 @given(st.lists(texts | st.text("\\'0n1\n\r%c$`"), min_size=40, max_size=40))
 def test_printf_turns_escaped_text_back(scripts: list[str]) -> None:
     for shell in CONDITION_SHELLS:
-        program = b"".join(b"printf %%b '%s'; printf '\\0'\n" % escaped(text) for text in scripts)
-        said = subprocess.run(shell, input=program, capture_output=True, check=True).stdout
-        assert said.split(b"\0")[:-1] == [text.encode() for text in scripts]
+        program = b"".join(
+            b"printf %%b '%s'; printf '\\0'\n" % escape_printf(text) for text in scripts
+        )
+        output = subprocess.run(shell, input=program, capture_output=True, check=True).stdout
+        assert output.split(b"\0")[:-1] == [text.encode() for text in scripts]
 
 
 def test_bytes_that_are_no_utf_8_survive() -> None:
     text = os.fsdecode(b"echo \xff\xfe")
-    assert escaped(text) == b"echo \xff\xfe"
+    assert escape_printf(text) == b"echo \xff\xfe"
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        Command(1, "a\0b"),
-        Command(1, "a", stdin="\0"),
-        Command(1, "a", guard="\0"),
-        Command(1, "a", shell=""),
-        Command(1, "a", shell="sh -c"),
-        Command(1, "a", shell="sh;reboot"),
-        Command(1, "a", shell="sh\n"),
+        StepCommand(1, "a\0b"),
+        StepCommand(1, "a", stdin="\0"),
+        StepCommand(1, "a", guard="\0"),
+        StepCommand(1, "a", shell=""),
+        StepCommand(1, "a", shell="sh -c"),
+        StepCommand(1, "a", shell="sh;reboot"),
+        StepCommand(1, "a", shell="sh\n"),
     ],
 )
-def test_what_cannot_be_sent_is_refused(command: Command) -> None:
+def test_what_cannot_be_sent_is_refused(command: StepCommand) -> None:
     with pytest.raises(ValueError, match=r"NUL|shell"):
-        segment([command], {})
+        encode_pipeline([command], {})
 
 
 def test_step_s_number_stands_once_in_a_segment() -> None:
     with pytest.raises(ValueError, match="twice"):
-        segment([Command(1, "a"), Command(1, "b")], {})
+        encode_pipeline([StepCommand(1, "a"), StepCommand(1, "b")], {})
 
 
 @pytest.mark.parametrize(
@@ -80,11 +90,11 @@ def test_step_s_number_stands_once_in_a_segment() -> None:
     ],
 )
 def test_seconds_are_written_for_every_sleep(value: float, words: str) -> None:
-    assert seconds(value) == words
+    assert alarm_seconds(value) == words
 
 
 def test_prelude_is_one_line_without_its_comments_and_the_whole_nonce() -> None:
-    data = prelude("0123456789abcdef", 60)
+    data = bootstrap_script("0123456789abcdef", 60)
     assert data.count(b"\n") == 1
     assert b"0123456789abcdef" not in data
     assert b"01234567''89abcdef" in data
@@ -99,39 +109,43 @@ whats = st.sampled_from(["changed", "failed", "skipped"])
 operators = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 statuses = st.sampled_from([-1, 0, 1, 2, 3, 255, 10**30, -(10**30)])
 leaves: st.SearchStrategy[Condition] = st.one_of(
-    st.booleans().map(Always),
-    st.builds(Is, st.integers(1, 4), whats),
-    st.builds(Exit, st.integers(1, 4), operators, statuses),
+    st.booleans().map(ConstantCondition),
+    st.builds(StepStateCondition, st.integers(1, 4), whats),
+    st.builds(ExitStatusCondition, st.integers(1, 4), operators, statuses),
 )
 conditions = st.recursive(
     leaves,
     lambda inner: st.one_of(
-        inner.map(Not),
-        st.lists(inner, max_size=3).map(lambda of: All(tuple(of))),
-        st.lists(inner, max_size=3).map(lambda of: Any(tuple(of))),
+        inner.map(NotCondition),
+        st.lists(inner, max_size=3).map(lambda of: AllOf(tuple(of))),
+        st.lists(inner, max_size=3).map(lambda of: AnyOf(tuple(of))),
     ),
     max_leaves=8,
 )
 ran = st.builds(
-    Known, st.sampled_from([None, 0, 1, 3, 255]), st.booleans(), st.booleans(), st.booleans()
+    KnownStepState,
+    st.sampled_from([None, 0, 1, 3, 255]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
 )
 
 
-def _holds(condition: Condition, known: dict[int, Known]) -> bool:
+def _is_met(condition: Condition, known: dict[int, KnownStepState]) -> bool:
     match condition:
-        case Always(value):
+        case ConstantCondition(value):
             return value
-        case Is(step, what):
-            return bool(getattr(known.get(step, Known()), what))
-        case Exit(step, op, status):
-            found = known.get(step, Known()).exit_status
+        case StepStateCondition(step, what):
+            return bool(getattr(known.get(step, KnownStepState()), what))
+        case ExitStatusCondition(step, op, status):
+            found = known.get(step, KnownStepState()).exit_status
             return op == "!=" if found is None else bool(eval(f"{found} {op} {status}"))
-        case Not(of):
-            return not _holds(of, known)
-        case All(of):
-            return all(_holds(each, known) for each in of)
-        case Any(of):
-            return any(_holds(each, known) for each in of)
+        case NotCondition(of):
+            return not _is_met(of, known)
+        case AllOf(of):
+            return all(_is_met(each, known) for each in of)
+        case AnyOf(of):
+            return any(_is_met(each, known) for each in of)
 
 
 @settings(max_examples=20)
@@ -141,23 +155,26 @@ def _holds(condition: Condition, known: dict[int, Known]) -> bool:
     st.sets(st.integers(1, 4)),
 )
 def test_shells_judge_conditions_as_they_are_meant(
-    many: list[Condition], known: dict[int, Known], here: set[int]
+    many: list[Condition], known: dict[int, KnownStepState], local: set[int]
 ) -> None:
     # steps that are here are variables, and this side knows something else of them
     program = ""
-    for step in here:
-        it = known.get(step, Known())
+    for step in local:
+        it = known.get(step, KnownStepState())
         status = "" if it.exit_status is None else it.exit_status
         flags = "".join(
             f"{name}{step}={1 if so else ''};"
             for name, so in (("o_c", it.changed), ("o_f", it.failed), ("o_k", it.skipped))
         )
         program += f"o_s{step}={status};{flags}\n"
-    told = {step: Known(77, True, True, True) if step in here else it for step, it in known.items()}
+    message = {
+        step: KnownStepState(77, True, True, True) if step in local else it
+        for step, it in known.items()
+    }
     for condition in many:
-        program += f"if {shell_test(condition, told, here)};then echo yes;else echo no;fi;\n"
-    wanted = ["yes" if _holds(condition, known) else "no" for condition in many]
+        program += f"if {shell_test(condition, message, local)};then echo yes;else echo no;fi;\n"
+    expected = ["yes" if _is_met(condition, known) else "no" for condition in many]
     for shell in CONDITION_SHELLS:
-        said = subprocess.run(shell, input=program, capture_output=True, text=True, check=True)
-        assert said.stdout.split() == wanted
-        assert said.stderr == ""
+        output = subprocess.run(shell, input=program, capture_output=True, text=True, check=True)
+        assert output.stdout.split() == expected
+        assert output.stderr == ""

@@ -9,18 +9,18 @@ import pytest
 from orchestrator.yamlio.local_files import read_file
 
 
-def opened() -> set[Path]:
+def open_descriptors() -> set[Path]:
     return set(Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.parametrize("path", ["folder", "folder/x", "/proc/self/mem", "a\0b", "x" * 300])
 def test_what_cannot_be_read_is_named_and_leaves_no_descriptor(path: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    before = opened()
+    before = open_descriptors()
     with pytest.raises(OSError, match=r".") as caught:
         read_file(tmp_path / path)
     assert caught.value.filename == str(tmp_path / path)
-    assert opened() == before
+    assert open_descriptors() == before
 
 
 def test_a_file_has_its_bound_and_a_pipe_without_a_writer_is_empty(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from orchestrator.yamlio.json_loader import parse_json
 def test_json_becomes_marked_values() -> None:
     text = '{"web1": {"vars": {"n": 1, "e": "\\ud83d\\ude00", "t": [true, null]}}}'
     value = parse_json(text, "hosts")
-    assert value.plain() == {"web1": {"vars": {"n": 1, "e": "😀", "t": [True, None]}}}
+    assert value.to_plain() == {"web1": {"vars": {"n": 1, "e": "😀", "t": [True, None]}}}
     assert str(value.mark) == "hosts"
 
 

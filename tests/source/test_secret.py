@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import DefinitionError, Problem, UsageError
-from orchestrator.model.secret import Secret, Secrets
-from orchestrator.yamlio.secret_sources import fetcher
-from orchestrator.yamlio.yaml_loader import parse
+from orchestrator.errors import DefinitionError, Diagnostic, UsageError
+from orchestrator.model.secret import Secret, SecretResolver
+from orchestrator.yamlio.secret_sources import secret_fetcher
+from orchestrator.yamlio.yaml_loader import parse_yaml
 
 
-def one(text: str, shown: str = "inventories/dev/stage.yml") -> Secret:
-    value = parse(text, shown, secrets=True)
+def load_secret(text: str, shown: str = "inventories/dev/stage.yml") -> Secret:
+    value = parse_yaml(text, shown, secrets=True)
     while isinstance(value.data, dict):
         (value,) = value.data.values()
     assert isinstance(value.data, Secret)
     return value.data
 
 
-def wrong(text: str) -> Problem:
+def secret_problem(text: str) -> Diagnostic:
     with pytest.raises(DefinitionError) as error:
-        parse(text, "f.yml", secrets=True)
-    (problem,) = error.value.problems
+        parse_yaml(text, "f.yml", secrets=True)
+    (problem,) = error.value.diagnostics
     return problem
 
 
@@ -39,7 +39,7 @@ def wrong(text: str) -> Problem:
     ],
 )
 def test_a_secret_has_the_name_of_its_variable(text: str, name: str) -> None:
-    assert one(text).name == name
+    assert load_secret(text).name == name
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_secret_has_the_name_of_its_variable(text: str, name: str) -> None:
     ],
 )
 def test_a_secret_says_where_it_comes_from(text: str, kind: str, words: tuple[str, ...]) -> None:
-    secret = one(text)
+    secret = load_secret(text)
     assert (secret.kind, secret.words, secret.mark.line) == (kind, words, 1)
     assert secret.folder == ("inventories/dev" if kind in ("file", "command") else "")
 
@@ -75,20 +75,20 @@ def test_a_secret_says_where_it_comes_from(text: str, kind: str, words: tuple[st
     ],
 )
 def test_anything_else_is_wrong_at_its_place(text: str, column: int, what: str) -> None:
-    problem = wrong(text)
+    problem = secret_problem(text)
     assert problem.mark is not None
     assert (problem.mark.column, problem.mark.line) == (column, 1)
-    assert what in problem.what
-    assert "hunter2" not in problem.what
+    assert what in problem.message
+    assert "hunter2" not in problem.message
 
 
-def fetched(text: str, tmp_path: Path, **environ: str) -> str:
-    secret = one(text, str(tmp_path / "stage.yml"))
-    return fetcher({"PATH": os.environ["PATH"], **environ})(secret)
+def fetch_secret(text: str, tmp_path: Path, **environ: str) -> str:
+    secret = load_secret(text, str(tmp_path / "stage.yml"))
+    return secret_fetcher({"PATH": os.environ["PATH"], **environ})(secret)
 
 
 def test_a_variable_is_taken_as_it_is(tmp_path: Path) -> None:
-    assert fetched("a: !secret {env: X}", tmp_path, X="s3cret\n") == "s3cret\n"
+    assert fetch_secret("a: !secret {env: X}", tmp_path, X="s3cret\n") == "s3cret\n"
 
 
 @pytest.mark.parametrize("text", ["s3cret", "s3cret\n", "s3cret\r\n"])
@@ -96,13 +96,13 @@ def test_a_file_beside_the_one_that_names_it_loses_its_final_newline(
     tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "pw").write_bytes(text.encode())
-    assert fetched("a: !secret {file: pw}", tmp_path) == "s3cret"
+    assert fetch_secret("a: !secret {file: pw}", tmp_path) == "s3cret"
 
 
 def test_a_command_runs_beside_the_file_with_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("s3cret\n\n")
     text = "a: !secret {command: [sh, -c, 'cat pw; cat']}"
-    assert fetched(text, tmp_path) == "s3cret\n"
+    assert fetch_secret(text, tmp_path) == "s3cret\n"
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_command_runs_beside_the_file_with_nothing_to_read(tmp_path: Path) -> 
 )
 def test_what_cannot_be_fetched_is_told_at_the_secret(tmp_path: Path, text: str, what: str) -> None:
     with pytest.raises(DefinitionError) as error:
-        fetched(f"a: !secret {text}", tmp_path)
-    (problem,) = error.value.problems
-    assert what in problem.what
+        fetch_secret(f"a: !secret {text}", tmp_path)
+    (problem,) = error.value.diagnostics
+    assert what in problem.message
     assert problem.mark is not None
     assert problem.mark.line == 1
 
@@ -129,8 +129,8 @@ def test_what_cannot_be_fetched_is_told_at_the_secret(tmp_path: Path, text: str,
 def test_a_failing_command_does_not_show_what_it_printed(tmp_path: Path) -> None:
     text = "a: !secret {command: [sh, -c, 'echo hunter22; echo bad: hunter22 >&2; exit 1']}"
     with pytest.raises(DefinitionError) as error:
-        fetched(text, tmp_path)
-    assert error.value.problems[0].what.endswith("exit status 1\nbad: ‹a›")
+        fetch_secret(text, tmp_path)
+    assert error.value.diagnostics[0].message.endswith("exit status 1\nbad: ‹a›")
 
 
 def test_a_source_is_asked_once_whoever_names_it(tmp_path: Path) -> None:
@@ -142,17 +142,17 @@ def test_a_source_is_asked_once_whoever_names_it(tmp_path: Path) -> None:
             raise UsageError("no")
         return "s3cret"
 
-    secrets = Secrets(fetch=fetch)
+    secrets = SecretResolver(fetch_secret=fetch)
     for text in ("a: !secret {env: X}", "b: !secret {env: X}"):
-        assert secrets.value(one(text)) == "s3cret"
+        assert secrets.resolve_secret(load_secret(text)) == "s3cret"
     for _ in range(2):
         with pytest.raises(UsageError):
-            secrets.value(one("c: !secret {env: BAD}"))
+            secrets.resolve_secret(load_secret("c: !secret {env: BAD}"))
     assert [secret.words for secret in asked] == [("X",), ("BAD",)]
 
 
 @pytest.mark.parametrize("text", ["", "abc", " a \n"])
 def test_what_cannot_be_hidden_is_refused(text: str) -> None:
-    secrets = Secrets(fetch=lambda _: text)
+    secrets = SecretResolver(fetch_secret=lambda _: text)
     with pytest.raises(DefinitionError, match="cannot be hidden"):
-        secrets.value(one("a: !secret {env: X}"))
+        secrets.resolve_secret(load_secret("a: !secret {env: X}"))

@@ -7,45 +7,51 @@ import re
 import pytest
 
 from orchestrator.model import ansible
-from orchestrator.model.host import Connect
-from orchestrator.modules import FOLDER
+from orchestrator.model.host import ConnectionOptions
+from orchestrator.modules import MODULES_FOLDER
 from orchestrator.playbook import keywords
-from orchestrator.playbook.task_index import KEYWORDS, shipped
-from tests.projects import Project
+from orchestrator.playbook.task_index import STEP_KEYWORDS, shipped_modules
+from tests.projects import OrchProject
 
-_FACTS = set(re.findall(r"printf '(\w+)=", (FOLDER / "facts.sh").read_text())) | {
+_FACTS = set(re.findall(r"printf '(\w+)=", (MODULES_FOLDER / "facts.sh").read_text())) | {
     *("distro", "release"),
 }
 
 
-def refusal(project: Project, text: str) -> str:
-    project.sandbox("a1").write({"tasks/t.yml": text})
+def refused_errors(project: OrchProject, text: str) -> str:
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": text})
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
     return done.err
 
 
-@pytest.mark.parametrize("word", sorted(ansible.MODULES))
+@pytest.mark.parametrize("word", sorted(ansible.MODULE_HINTS))
 def test_what_is_written_in_place_of_a_module_exists(word: str) -> None:
-    ours = {*shipped(), *KEYWORDS, *keywords.STEP, *keywords.RUN, *keywords.PARAM}
-    assert set(re.findall(r"`(\w+):", ansible.MODULES[word])) <= ours
+    ours = {
+        *shipped_modules(),
+        *STEP_KEYWORDS,
+        *keywords.STEP_KEYS,
+        *keywords.RUN_KEYS,
+        *keywords.PARAM_KEYS,
+    }
+    assert set(re.findall(r"`(\w+):", ansible.MODULE_HINTS[word])) <= ours
     assert word not in ours
 
 
-@pytest.mark.parametrize("word", sorted(ansible.KEYS))
+@pytest.mark.parametrize("word", sorted(ansible.KEYWORD_HINTS))
 def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
     ours = {
-        *keywords.TASK,
-        *keywords.ITEM,
-        *keywords.STEP,
-        *keywords.RUN,
-        *keywords.BLOCK,
-        *Connect.__struct_fields__,
-        *KEYWORDS,
+        *keywords.TASK_KEYS,
+        *keywords.ITEM_KEYS,
+        *keywords.STEP_KEYS,
+        *keywords.RUN_KEYS,
+        *keywords.BLOCK_KEYS,
+        *ConnectionOptions.__struct_fields__,
+        *STEP_KEYWORDS,
     }
     ours |= {
-        *keywords.PARAM,
-        *shipped(),
+        *keywords.PARAM_KEYS,
+        *shipped_modules(),
         "connect",
         "address",
         "defaults",
@@ -53,14 +59,14 @@ def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
         "name",
         "state",
     }
-    assert set(re.findall(r"`(\w+):", ansible.KEYS[word])) <= ours
-    assert word not in {*keywords.TASK, *keywords.STEP, *keywords.RUN}
+    assert set(re.findall(r"`(\w+):", ansible.KEYWORD_HINTS[word])) <= ours
+    assert word not in {*keywords.TASK_KEYS, *keywords.STEP_KEYS, *keywords.RUN_KEYS}
 
 
-@pytest.mark.parametrize("word", sorted(ansible.VARIABLES))
+@pytest.mark.parametrize("word", sorted(ansible.VARIABLE_HINTS))
 def test_what_is_written_in_place_of_a_variable_exists(word: str) -> None:
-    assert set(re.findall(r"facts\.([a-z]+)", ansible.VARIABLES[word])) <= _FACTS
-    named = set(re.findall(r"\{\{ (\w+)", ansible.VARIABLES[word]))
+    assert set(re.findall(r"facts\.([a-z]+)", ansible.VARIABLE_HINTS[word])) <= _FACTS
+    named = set(re.findall(r"\{\{ (\w+)", ansible.VARIABLE_HINTS[word]))
     assert named <= {"host", "hosts", "roles", "run", "env", "facts", "x"}
 
 
@@ -79,9 +85,9 @@ def test_what_is_written_in_place_of_a_variable_exists(word: str) -> None:
     ],
 )
 def test_a_module_of_ansibles_is_one_error_with_what_to_write(
-    project: Project, step: str, hint: str
+    project: OrchProject, step: str, hint: str
 ) -> None:
-    err = refusal(project, f"steps:\n- {step}\n")
+    err = refused_errors(project, f"steps:\n- {step}\n")
     assert err.count("error:") == 1
     assert hint in err
     assert "tasks/t.yml:2:" in err
@@ -98,16 +104,16 @@ def test_a_module_of_ansibles_is_one_error_with_what_to_write(
 )
 @pytest.mark.parametrize("call", ["run: ls", "copy: {path: /tmp/x, content: a}"])
 def test_a_key_of_ansibles_is_one_error_with_what_to_write(
-    project: Project, key: str, hint: str, call: str
+    project: OrchProject, key: str, hint: str, call: str
 ) -> None:
-    err = refusal(project, f"steps:\n- {call}\n  {key}\n")
+    err = refused_errors(project, f"steps:\n- {call}\n  {key}\n")
     assert err.count("error:") == 1
     assert f"unknown key '{key.partition(':')[0]}'" in err
     assert hint in err
 
 
-def test_an_unknown_key_is_told_once(project: Project) -> None:
-    assert refusal(project, "steps:\n- name: x\n  run: ls\n  frob: 1\n").count("'frob'") == 1
+def test_an_unknown_key_is_told_once(project: OrchProject) -> None:
+    assert refused_errors(project, "steps:\n- name: x\n  run: ls\n  frob: 1\n").count("'frob'") == 1
 
 
 @pytest.mark.parametrize(
@@ -121,9 +127,9 @@ def test_an_unknown_key_is_told_once(project: Project) -> None:
     ],
 )
 def test_a_variable_of_ansibles_is_told_what_to_write(
-    project: Project, name: str, hint: str
+    project: OrchProject, name: str, hint: str
 ) -> None:
-    assert hint in refusal(project, f"steps:\n- run: echo {{{{ {name} }}}}\n")
+    assert hint in refused_errors(project, f"steps:\n- run: echo {{{{ {name} }}}}\n")
 
 
 @pytest.mark.parametrize(
@@ -133,24 +139,28 @@ def test_a_variable_of_ansibles_is_told_what_to_write(
         "- name: a\n  apt: {name: x}\n",
     ],
 )
-def test_a_pasted_playbook_is_told_how_to_write_it(project: Project, text: str) -> None:
-    err = refusal(project, text)
+def test_a_pasted_playbook_is_told_how_to_write_it(project: OrchProject, text: str) -> None:
+    err = refused_errors(project, text)
     assert err.count("error:") == 1
     assert "write the list of steps under `steps:`" in err
     assert "`roles:` in place of `hosts:`" in err
 
 
 def test_a_task_of_the_users_may_have_the_name_of_a_module_or_key_of_ansibles(
-    project: Project,
+    project: OrchProject,
 ) -> None:
     own = dict.fromkeys(("tasks/command.yml", "tasks/poll.yml"), "steps:\n- run: 'true'\n")
-    project.sandbox("a1").write({**own, "tasks/t.yml": "steps:\n- command: {}\n- poll: {}\n"})
+    project.add_sandbox_stage("a1").write(
+        {**own, "tasks/t.yml": "steps:\n- command: {}\n- poll: {}\n"}
+    )
     assert project.orch("-s", "dev", "run", "t").code == 0
 
 
 @pytest.mark.parametrize("name", ["hosts.ini", "group_vars/all.yml"])
-def test_files_of_ansibles_inventories_are_told_what_to_write(project: Project, name: str) -> None:
-    project.sandbox("a1").write(
+def test_files_of_ansibles_inventories_are_told_what_to_write(
+    project: OrchProject, name: str
+) -> None:
+    project.add_sandbox_stage("a1").write(
         {f"inventories/dev/{name}": "", "tasks/t.yml": "steps: [{run: ls}]"}
     )
     done = project.orch("-s", "dev", "run", "t")
@@ -158,11 +168,11 @@ def test_files_of_ansibles_inventories_are_told_what_to_write(project: Project, 
     assert "help: write " in done.err
 
 
-@pytest.mark.parametrize("word", sorted(KEYWORDS))
+@pytest.mark.parametrize("word", sorted(STEP_KEYWORDS))
 def test_words_of_task_files_are_explained_and_never_suggested_for_themselves(
-    project: Project, word: str
+    project: OrchProject, word: str
 ) -> None:
-    project.sandbox("a1").write({f"tasks/{word}.yml": "steps: [{run: ls}]"})
+    project.add_sandbox_stage("a1").write({f"tasks/{word}.yml": "steps: [{run: ls}]"})
     shown = project.orch("doc", word)
     assert shown.code == 0
     assert f"`{word}: " in shown.out or f"`- {word}`" in shown.out
@@ -172,8 +182,8 @@ def test_words_of_task_files_are_explained_and_never_suggested_for_themselves(
     assert f"see `orch doc {word}`" in done.err
 
 
-def test_a_variable_of_an_app_is_told_to_need_the_app(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_variable_of_an_app_is_told_to_need_the_app(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "inventories/dev/apps/blog.yml": "vars: {deploy_to: ~/blog}\n",
             "inventories/dev/apps/shop.yml": "hosts: {a1: {vars: {deploy_to: ~/shop}}}\n",
@@ -189,8 +199,8 @@ def test_a_variable_of_an_app_is_told_to_need_the_app(project: Project) -> None:
     assert unknown.code == 0 or "--app" not in unknown.err
 
 
-def test_a_handler_that_nothing_notified_says_so(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_handler_that_nothing_notified_says_so(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": """
             steps:
@@ -204,4 +214,7 @@ def test_a_handler_that_nothing_notified_says_so(project: Project) -> None:
         }
     )
     done = project.orch("-s", "dev", "run", "t", "--json")
-    assert [step["reason"] for step in done.steps("a1")[1:]] == ["not notified", "not notified"]
+    assert [step["reason"] for step in done.host_steps("a1")[1:]] == [
+        "not notified",
+        "not notified",
+    ]

@@ -7,11 +7,11 @@ import subprocess
 import pytest
 
 from orchestrator import templating
-from orchestrator.errors import DefinitionError, Mark
-from orchestrator.playbook.lint_warnings import _values, calculated
-from tests.templating.support import Names
+from orchestrator.errors import DefinitionError, SourcePosition
+from orchestrator.playbook.lint_warnings import _value_warnings, find_arithmetic_values
+from tests.templating.support import PlainScope
 
-HERE = Mark("t.yml", 1, 1)
+HERE = SourcePosition("t.yml", 1, 1)
 NOTED = [
     "x={{ v }}; echo $((x+1))",
     "x={{ v }}; echo $(( 1 + $x ))",
@@ -52,23 +52,23 @@ PLAIN = [
 
 @pytest.mark.parametrize("text", NOTED)
 def test_what_is_calculated_with_is_noted_at_the_value(text: str) -> None:
-    found = dict(calculated(text))
+    found = dict(find_arithmetic_values(text))
     assert [text[at : at + 2] for at in found] == ["{{"], found
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_what_is_text_or_a_checked_number_is_not(text: str) -> None:
-    assert list(calculated(text)) == []
+    assert list(find_arithmetic_values(text)) == []
 
 
 @pytest.mark.parametrize("text", [t for t in NOTED if "local" not in t and "<f" not in t])
 def test_bash_runs_a_command_in_what_is_noted(text: str, tmp_path: object) -> None:
     hostile = "a[$(echo ran >&2)0]"
     try:
-        template = templating.shell(text, HERE)
-        command = template.render(Names(v=hostile))
+        template = templating.compile_shell(text, HERE)
+        command = template.render(PlainScope(v=hostile))
     except DefinitionError:
         return  # refused, which is more than a note
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "ran" in done.stderr
-    assert any("takes what this value is" in note for note, _ in _values(template))
+    assert any("takes what this value is" in note for note, _ in _value_warnings(template))

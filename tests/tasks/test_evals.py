@@ -11,14 +11,14 @@ import pytest
 
 from orchestrator import playbook
 from orchestrator.errors import DefinitionError
-from orchestrator.modules import FOLDER, RUNS
-from orchestrator.playbook.lint_warnings import notes_of
+from orchestrator.modules import EVAL_FUNCTIONS, MODULES_FOLDER
+from orchestrator.playbook.lint_warnings import lint_warnings
 from orchestrator.playbook.model import Task
-from orchestrator.playbook.task_index import shipped
-from tests.library.shell_events import read
+from orchestrator.playbook.task_index import shipped_modules
+from tests.library.shell_events import read_script
 
 
-def load(root: Path, **fields: Any) -> Task:
+def load_module(root: Path, **fields: Any) -> Task:
     module = {
         "desc": "m",
         "params": {"x": {}, "check": {"type": "command"}},
@@ -28,7 +28,7 @@ def load(root: Path, **fields: Any) -> Task:
     }
     (root / "tasks").mkdir(exist_ok=True)
     (root / "tasks" / "m.yml").write_text(json.dumps(module))
-    return playbook.load(root, ["m"]).by_name["m"]
+    return playbook.load_tasks(root, ["m"]).by_name["m"]
 
 
 REFUSED = {
@@ -57,9 +57,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_value_that_would_be_run_is_refused(tmp_path: Path, name: str, script: str) -> None:
     with pytest.raises(DefinitionError) as error:
-        load(tmp_path, **{script: REFUSED[name]})
-    assert "runs what it is given" in error.value.problems[0].what
-    assert error.value.problems[0].mark.path.endswith("m.yml")
+        load_module(tmp_path, **{script: REFUSED[name]})
+    assert "runs what it is given" in error.value.diagnostics[0].message
+    assert error.value.diagnostics[0].mark.path.endswith("m.yml")
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_a_value_that_would_be_run_is_refused(tmp_path: Path, name: str, script:
     ],
 )
 def test_commands_and_the_modules_own_text_may_be_run(tmp_path: Path, probe: str) -> None:
-    load(tmp_path, probe=probe)
+    load_module(tmp_path, probe=probe)
 
 
 def test_what_reads_code_of_its_own_is_noted_in_modules_too(tmp_path: Path) -> None:
-    notes = notes_of([load(tmp_path, probe="sh -c {{ x }}", fix="awk {{ x }} f")])
+    notes = lint_warnings([load_module(tmp_path, probe="sh -c {{ x }}", fix="awk {{ x }} f")])
     assert [note for note, _ in notes] == [
         "`sh` reads what it is given as code of its own: a value there can be code",
         "`awk` reads what it is given as code of its own: a value there can be code",
@@ -92,22 +92,22 @@ def test_what_reads_code_of_its_own_is_noted_in_modules_too(tmp_path: Path) -> N
 def test_the_library_runs_commands_only(tmp_path: Path) -> None:
     """Each of its modules is loaded, so the check above holds for it; and nothing in it reads a
     value as code in another way."""
-    loaded = playbook.load(tmp_path, sorted(shipped())).by_name
-    assert not [note for note in notes_of(loaded.values()) if "code of its own" in note[0]]
+    loaded = playbook.load_tasks(tmp_path, sorted(shipped_modules())).by_name
+    assert not [note for note in lint_warnings(loaded.values()) if "code of its own" in note[0]]
     named = re.compile(r"\{\{[^}]*\b(validate)\b[^}]*\}\}")
     for name in loaded:
-        if named.search((FOLDER / f"{name}.yml").read_text()):
+        if named.search((MODULES_FOLDER / f"{name}.yml").read_text()):
             assert loaded[name].params["validate"].type == "command"
 
 
 def test_the_functions_that_run_an_argument_are_known() -> None:
-    text = (FOLDER / "functions.sh").read_text()
+    text = (MODULES_FOLDER / "functions.sh").read_text()
     # find's expression in f_seen is made of modes, four digits each, and of a tool's name
     lines = [
         line for line in re.findall(r"^.*\beval\b.*$", text, re.M) if 'eval "find ' not in line
     ]
     assert lines == ['    eval "$f_tried_text" </dev/null 3>&- 4>&-']
-    bodies = list(read(text).all())
+    bodies = list(read_script(text).all_bodies())
     reach = {"tried"}
     while (
         more := {
@@ -118,10 +118,10 @@ def test_the_functions_that_run_an_argument_are_known() -> None:
         - reach
     ):
         reach |= more
-    assert reach == set(RUNS)
+    assert reach == set(EVAL_FUNCTIONS)
 
 
 def test_no_script_of_a_module_evals() -> None:
-    for name, path in shipped().items():
+    for name, path in shipped_modules().items():
         found = re.findall(r"^.*\beval (?!\{ require).*$", path.read_text(), re.M)
         assert not found, (name, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import OrchProject
 
 BROKEN = """\
     desc: Broken
@@ -39,8 +39,8 @@ BROKEN = """\
 
 
 @pytest.fixture
-def broken(project: Project) -> list[str]:
-    project.sandbox("a1").write(
+def broken_project(project: OrchProject) -> list[str]:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/broken.yml": BROKEN,
             "tasks/deploy/publish.yml": "params: {release: {}}\nsteps: [{run: 'true'}]\n",
@@ -55,7 +55,7 @@ def broken(project: Project) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("place", "what", "help_"),
+    ("position", "what", "help_"),
     [
         ("2:1", "unknown key 'role'", "did you mean 'roles'?"),
         ("4:16", "type of param 'size' must be one of", ""),
@@ -76,15 +76,15 @@ def broken(project: Project) -> list[str]:
     ],
 )
 def test_each_mistake_is_told_at_its_place(
-    broken: list[str], place: str, what: str, help_: str
+    broken_project: list[str], position: str, what: str, help_: str
 ) -> None:
-    found = [part for part in broken if f"tasks/broken.yml:{place}\n" in part]
-    assert found, f"nothing at {place} in:\n" + "\n\n".join(broken)
+    found = [part for part in broken_project if f"tasks/broken.yml:{position}\n" in part]
+    assert found, f"nothing at {position} in:\n" + "\n\n".join(broken_project)
     assert any(what in part and help_ in part for part in found), found
 
 
-def test_a_template_in_error_is_placed_inside_a_block_of_text(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_template_in_error_is_placed_inside_a_block_of_text(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {"tasks/t.yml": "steps:\n  - run: |\n      true\n      echo $'{{ x }}'\n"}
     )
     done = project.orch("-s", "dev", "run", "t")
@@ -92,8 +92,8 @@ def test_a_template_in_error_is_placed_inside_a_block_of_text(project: Project) 
     assert "tasks/t.yml:4:14" in done.err
 
 
-def test_values_are_refused_in_the_text_of_what_is_no_shell(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_values_are_refused_in_the_text_of_what_is_no_shell(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": "steps:\n- {run: 'print {{ host.name }}', shell: python3}\n",
             "tasks/u.yml": "steps:\n- {run: 'echo {{ host.name }}', shell: /bin/dash}\n",
@@ -105,8 +105,8 @@ def test_values_are_refused_in_the_text_of_what_is_no_shell(project: Project) ->
     assert project.orch("-s", "dev", "run", "u").code == 0
 
 
-def test_tasks_that_call_each_other_in_a_circle_are_shown_as_one(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_tasks_that_call_each_other_in_a_circle_are_shown_as_one(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {
             "tasks/a.yml": "steps: [b]\n",
             "tasks/b.yml": "steps: [c]\n",
@@ -118,8 +118,8 @@ def test_tasks_that_call_each_other_in_a_circle_are_shown_as_one(project: Projec
     assert "a → b → c → a" in done.err
 
 
-def test_a_broken_task_keeps_no_other_from_running(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_a_broken_task_keeps_no_other_from_running(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {"tasks/bad.yml": "stps: []\n", "tasks/ok.yml": "steps: [{run: id}]\n"}
     )
     assert project.orch("-s", "dev", "run", "ok").code == 0
@@ -127,25 +127,25 @@ def test_a_broken_task_keeps_no_other_from_running(project: Project) -> None:
     assert project.orch("lint").code == 3
 
 
-def test_a_name_that_is_orchs_own_cannot_be_a_task(project: Project) -> None:
-    project.sandbox("a1").write({"tasks/run.yml": "steps: [{run: id}]\n"})
+def test_a_name_that_is_orchs_own_cannot_be_a_task(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write({"tasks/run.yml": "steps: [{run: id}]\n"})
     done = project.orch("lint")
     assert done.code == 3
     assert "'run' cannot be a task" in done.err
 
 
-def test_an_empty_list_of_roles_is_an_error_and_none_means_all_hosts(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_an_empty_list_of_roles_is_an_error_and_none_means_all_hosts(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {"tasks/t.yml": "roles: []\nsteps: [{run: id}]\n", "tasks/u.yml": "steps: [{run: id}]\n"}
     )
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
     assert "tasks/t.yml:1:8" in done.err
-    assert list(project.orch("-s", "dev", "run", "u", "--json").rows) == ["a1"]
+    assert list(project.orch("-s", "dev", "run", "u", "--json").host_rows) == ["a1"]
 
 
-def test_editor_leftovers_below_tasks_are_no_tasks(project: Project) -> None:
-    project.sandbox("a1").write(
+def test_editor_leftovers_below_tasks_are_no_tasks(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
         {"tasks/u.yml": "steps: [{run: id}]\n", "tasks/u.yml~": "x", "tasks/.v.yml": "x"}
     )
     assert project.orch("tasks").out.split() == ["TASK", "u"]

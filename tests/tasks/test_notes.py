@@ -6,27 +6,27 @@ from pathlib import Path
 import pytest
 
 from orchestrator import playbook
-from orchestrator.playbook.lint_warnings import notes_of
+from orchestrator.playbook.lint_warnings import lint_warnings
 
 CODE = "reads what it is given as code"
 OPTION = "may read as an option"
 PIPE = "a failure left of a pipe"
 
 
-def noted(root: Path, task: str) -> list[tuple[str, str]]:
+def lint_notes(root: Path, task: str) -> list[tuple[str, str]]:
     """The notes of one task: line:column, and what."""
     (root / "tasks").mkdir()
     (root / "tasks/t.yml").write_text(task)
-    notes = notes_of(playbook.load(root, None).by_name.values())
+    notes = lint_warnings(playbook.load_tasks(root, None).by_name.values())
     return [(f"{mark.line}:{mark.column}", what) for what, mark in notes]
 
 
-def of_step(root: Path, step: dict[str, object]) -> list[tuple[str, str]]:
-    return noted(root, "desc: d\nsteps:\n- " + json.dumps(step, ensure_ascii=False))
+def step_notes(root: Path, step: dict[str, object]) -> list[tuple[str, str]]:
+    return lint_notes(root, "desc: d\nsteps:\n- " + json.dumps(step, ensure_ascii=False))
 
 
-def check(root: Path, source: str, expected: str) -> None:
-    found = [what for _, what in of_step(root, {"run": source})]
+def check_notes(root: Path, source: str, expected: str) -> None:
+    found = [what for _, what in step_notes(root, {"run": source})]
     assert len(found) == bool(expected), found
     assert all(expected in what for what in found)
 
@@ -74,7 +74,7 @@ def check(root: Path, source: str, expected: str) -> None:
     ],
 )
 def test_a_value_that_a_command_takes_as_code_is_noted(tmp_path: Path, source: str) -> None:
-    found = of_step(tmp_path, {"run": source})
+    found = step_notes(tmp_path, {"run": source})
     assert [what for _, what in found if CODE in what], found
     assert not [what for _, what in found if PIPE in what]
 
@@ -129,7 +129,7 @@ def test_a_value_that_a_command_takes_as_code_is_noted(tmp_path: Path, source: s
 def test_a_value_that_may_be_an_option_is_noted_and_what_cannot_is_not(
     tmp_path: Path, source: str, expected: str
 ) -> None:
-    check(tmp_path, source, expected)
+    check_notes(tmp_path, source, expected)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_a_value_that_may_be_an_option_is_noted_and_what_cannot_is_not(
 )
 def test_a_pipe_is_noted_where_it_is_one(tmp_path: Path, source: str, columns: list[int]) -> None:
     task = f"desc: d\nsteps:\n- run: |\n    {source}\n"
-    assert [at for at, what in noted(tmp_path, task) if PIPE in what] == [
+    assert [at for at, what in lint_notes(tmp_path, task) if PIPE in what] == [
         f"4:{column + 4}" for column in columns
     ]
 
 
 @pytest.mark.parametrize(("shell", "noted"), [("bash", 0), ("/bin/bash", 0), ("dash", 1)])
 def test_bash_sees_what_fails_left_of_a_pipe(tmp_path: Path, shell: str, noted: int) -> None:
-    assert len(of_step(tmp_path, {"run": "a | b", "shell": shell})) == noted
+    assert len(step_notes(tmp_path, {"run": "a | b", "shell": shell})) == noted
 
 
 def test_every_note_stands_at_its_own_place_and_once(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ handlers:
   h:
   - run: rm {{ x }}
 """
-    assert [(at, what.split()[-1]) for at, what in noted(tmp_path, task)] == [
+    assert [(at, what.split()[-1]) for at, what in lint_notes(tmp_path, task)] == [
         ("7:12", "it"),
         ("7:20", "it"),
         ("9:9", "pipefail"),
@@ -202,7 +202,7 @@ handlers:
 
 
 def test_a_task_without_desc_is_noted(tmp_path: Path) -> None:
-    assert noted(tmp_path, "steps: [{run: id}]\n") == [("1:1", "task 't' has no `desc`")]
+    assert lint_notes(tmp_path, "steps: [{run: id}]\n") == [("1:1", "task 't' has no `desc`")]
 
 
 def test_a_command_that_is_handed_on_is_not_told(tmp_path: Path) -> None:
@@ -217,9 +217,9 @@ steps:
 - {run: "{{ c | raw }} {{ t | raw }}"}
 - {run: "{{ item | raw }}", loop: [a]}
 """
-    assert [where for where, _ in noted(tmp_path, task)] == ["6:10", "7:24", "8:10"]
+    assert [position for position, _ in lint_notes(tmp_path, task)] == ["6:10", "7:24", "8:10"]
 
 
 @pytest.mark.parametrize("sign", ["+", "-", "=", "?"])
 def test_what_stands_in_for_a_variable_is_no_number(tmp_path: Path, sign: str) -> None:
-    check(tmp_path, "x={{ v }}; echo ${y:" + sign + " $x}", "")
+    check_notes(tmp_path, "x={{ v }}; echo ${y:" + sign + " $x}", "")

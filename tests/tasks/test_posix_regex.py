@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 
-from orchestrator.playbook.param_types import not_posix
-from tests.projects import Project
+from orchestrator.playbook.param_types import posix_regex_error
+from tests.projects import OrchProject
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (r"^port \d+", r"no \d: write [0-9]"),
         (r"a\Db", r"no \D: write [^0-9]"),
@@ -28,8 +28,8 @@ from tests.projects import Project
         (r"[^]\s[:alpha:]]", r"no \s between brackets: write [:space:]"),
     ],
 )
-def test_what_only_perl_has_is_refused(text: str, said: str) -> None:
-    assert said in not_posix(text)
+def test_what_only_perl_has_is_refused(text: str, message: str) -> None:
+    assert message in posix_regex_error(text)
 
 
 KNOWN = [
@@ -54,14 +54,14 @@ KNOWN = [
 @pytest.mark.parametrize("text", KNOWN)
 @pytest.mark.parametrize("grep", [["grep"], ["busybox", "grep"]])
 def test_what_grep_knows_may_stand(text: str, grep: list[str]) -> None:
-    assert not not_posix(text)
+    assert not posix_regex_error(text)
     done = subprocess.run([*grep, "-E", "-e", text], check=False, input=b"x\n", capture_output=True)
     assert done.returncode in (0, 1), done.stderr
 
 
 def test_what_grep_refuses_and_long_texts_are_its_matter() -> None:
     for text in ("[", "(", "\\", "[[:", "[a", "[[:" * 100_000, "(" * 100_000):
-        assert not not_posix(text)
+        assert not posix_regex_error(text)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,10 @@ def test_what_grep_refuses_and_long_texts_are_its_matter() -> None:
         r"wait_for: {path: /x, line: '{{ pattern }}x'}",
     ],
 )
-def test_it_is_refused_before_anything_runs(project: Project, step: str) -> None:
-    project.sandbox("a1").write({"tasks/t.yml": f"vars: {{pattern: '\\d'}}\nsteps:\n  - {step}\n"})
+def test_it_is_refused_before_anything_runs(project: OrchProject, step: str) -> None:
+    project.add_sandbox_stage("a1").write(
+        {"tasks/t.yml": f"vars: {{pattern: '\\d'}}\nsteps:\n  - {step}\n"}
+    )
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3
     assert r"has no \d: write [0-9]" in done.err
@@ -82,10 +84,10 @@ def test_it_is_refused_before_anything_runs(project: Project, step: str) -> None
     assert not (project.root / ".orch/runs").exists()
 
 
-def test_one_that_a_host_says_is_refused_then(project: Project) -> None:
+def test_one_that_a_host_says_is_refused_then(project: OrchProject) -> None:
     steps = "  - {run: printf %s '\\d', register: r, readonly: true}\n"
     steps += "  - line: {path: ~/x, line: a, create: true, match: '{{ r.stdout }}'}\n"
-    project.sandbox("a1").write({"tasks/t.yml": f"steps:\n{steps}"})
+    project.add_sandbox_stage("a1").write({"tasks/t.yml": f"steps:\n{steps}"})
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 1
     assert r"has no \d: write [0-9]" in done.out + done.err

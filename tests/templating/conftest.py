@@ -10,4 +10,4 @@ from tests.templating import locales
 @pytest.fixture(scope="session")
 def locpath(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for LOCPATH with the locales of ``locales.MULTI_BYTE``, called ``x.NAME``."""
-    return locales.make(tmp_path_factory.mktemp("locales"))
+    return locales.make_locales(tmp_path_factory.mktemp("locales"))

@@ -13,14 +13,14 @@ _LOCALE = 'LC_CTYPE\ncopy "POSIX"\nEND LC_CTYPE\n'
 _ASCII = "".join(f"<U{i:04X}> /x{i:02x} -\n" for i in range(128))
 
 
-def make(folder: Path) -> Path:
+def make_locales(folder: Path) -> Path:
     """Make ``x.NAME`` for each of the character sets. Returns the folder for LOCPATH.
 
     The charmaps hold ASCII only, else localedef takes seconds: the converter of glibc that goes
     by the name in it is what a shell's mbrlen(3) asks. ``-c``: five other categories are missing.
     """
-    made = folder / "locales"
-    made.mkdir()
+    locale_folder = folder / "locales"
+    locale_folder.mkdir()
     (folder / "source").write_text(_LOCALE)
     for name, most in MULTI_BYTE.items():
         charmap = folder / f"{name}.charmap"
@@ -28,7 +28,15 @@ def make(folder: Path) -> Path:
             f"<code_set_name> {name}\n<mb_cur_min> 1\n<mb_cur_max> {most}\n"
             f"<comment_char> %\n<escape_char> /\nCHARMAP\n{_ASCII}END CHARMAP\n"
         )
-        words = ["localedef", "-c", "-i", folder / "source", "-f", charmap, made / f"x.{name}"]
+        words = [
+            "localedef",
+            "-c",
+            "-i",
+            folder / "source",
+            "-f",
+            charmap,
+            locale_folder / f"x.{name}",
+        ]
         subprocess.run(words, capture_output=True, check=False)
-        assert (made / f"x.{name}" / "LC_CTYPE").exists(), name
-    return made
+        assert (locale_folder / f"x.{name}" / "LC_CTYPE").exists(), name
+    return locale_folder

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Mark, nearest
-from orchestrator.templating import Waits
+from orchestrator.errors import SourcePosition, suggest_nearest
+from orchestrator.templating import ResultPending
 
 SHELLS = (("dash",), ("bash",), ("busybox", "sh"))
-HERE = Mark("<test>", 0, 0)
+HERE = SourcePosition("<test>", 0, 0)
 
 
-class Names:
+class PlainScope:
     """A scope of plain values. ``host`` names come from a host, ``later`` are not known yet."""
 
     def __init__(self, host: Iterable[str] = (), later: Iterable[str] = (), **values: Any) -> None:
@@ -25,14 +25,14 @@ class Names:
     def resolve(self, name: str) -> object:
         self.asked.append(name)
         if name in self.later:
-            raise Waits({name})
+            raise ResultPending({name})
         return self.values[name]
 
     def from_host(self, name: str) -> bool:
         return name in self.host
 
     def hint(self, name: str) -> str:
-        return nearest(name, self.names())
+        return suggest_nearest(name, self.names())
 
     def names(self) -> Iterable[str]:
         return self.values
@@ -41,7 +41,7 @@ class Names:
         return None
 
 
-def run(
+def run_shell(
     shell: tuple[str, ...], script: str, folder: Path, environment: dict[str, str] | None = None
 ) -> tuple[bytes, bytes]:
     """What a script writes to stdout and stderr. The folder stays as empty as it was."""

@@ -3,12 +3,12 @@
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.templating import text
-from tests.templating.support import HERE, Names
+from orchestrator.templating import compile_text
+from tests.templating.support import HERE, PlainScope
 
 
-def render(source: str, **names: object) -> str:
-    return text(source, HERE).render(Names(**names))
+def render_value(source: str, **names: object) -> str:
+    return compile_text(source, HERE).render(PlainScope(**names))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def render(source: str, **names: object) -> str:
     ],
 )
 def test_what_is_calculated_with_a_loop_counter(source: str, gives: str) -> None:
-    assert render(source, n=5, s="s", i="z") == gives
+    assert render_value(source, n=5, s="s", i="z") == gives
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_what_is_calculated_with_a_loop_counter(source: str, gives: str) -> None
 )
 def test_a_loop_counter_lifts_no_bound(source: str) -> None:
     with pytest.raises(DefinitionError, match="more than"):
-        render(source, s="s", i="z")
+        render_value(source, s="s", i="z")

@@ -7,57 +7,91 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import DefinitionError, Mark
-from orchestrator.model.condition import All, Always, Any, Condition, Exit, Is, Not
-from orchestrator.templating import Waits, condition, expression
-from tests.templating.support import HERE, Names
+from orchestrator.errors import DefinitionError, SourcePosition
+from orchestrator.model.condition import (
+    AllOf,
+    AnyOf,
+    Condition,
+    ConstantCondition,
+    ExitStatusCondition,
+    NotCondition,
+    StepStateCondition,
+)
+from orchestrator.templating import ResultPending, compile_condition, compile_expression
+from tests.templating.support import HERE, PlainScope
 
 PENDING = {"a": 1, "b": 2}
 
 
-def compiled(source: str, **values: Anything) -> Condition | None:
-    scope = Names(later=PENDING, **values)
-    return condition(expression(source, HERE), PENDING.get, scope)
+def compile_source(source: str, **values: Anything) -> Condition | None:
+    scope = PlainScope(later=PENDING, **values)
+    return compile_condition(compile_expression(source, HERE), PENDING.get, scope)
 
 
 @pytest.mark.parametrize(
-    ("source", "wanted"),
+    ("source", "expected"),
     [
-        ("a.changed", Is(1, "changed")),
-        ("a['failed']", Is(1, "failed")),
-        ("a is skipped", Is(1, "skipped")),
-        ("a is not changed", Not(Is(1, "changed"))),
-        ("not (not a.changed)", Is(1, "changed")),
-        ("a.succeeded", All((Not(Is(1, "failed")), Not(Is(1, "skipped"))))),
-        ("a.exit_status == 3", Exit(1, "==", 3)),
-        ("3 < a.exit_status", Exit(1, ">", 3)),
-        ("x <= a.exit_status", Exit(1, ">=", 7)),
-        ("a.exit_status != x + 1", Exit(1, "!=", 8)),
-        ("0 < a.exit_status < 3", All((Exit(1, ">", 0), Exit(1, "<", 3)))),
-        ("a.exit_status in [0, 2]", Any((Exit(1, "==", 0), Exit(1, "==", 2)))),
-        ("a.exit_status not in [0, 2]", Not(Any((Exit(1, "==", 0), Exit(1, "==", 2))))),
-        ("a.exit_status in []", Always(False)),
-        ("a.changed == false", Not(Is(1, "changed"))),
-        ("true != a.changed", Not(Is(1, "changed"))),
-        ("a.changed or b.changed and x", Any((Is(1, "changed"), Is(2, "changed")))),
-        ("a.changed and b.failed and not yes", Always(False)),
+        ("a.changed", StepStateCondition(1, "changed")),
+        ("a['failed']", StepStateCondition(1, "failed")),
+        ("a is skipped", StepStateCondition(1, "skipped")),
+        ("a is not changed", NotCondition(StepStateCondition(1, "changed"))),
+        ("not (not a.changed)", StepStateCondition(1, "changed")),
+        (
+            "a.succeeded",
+            AllOf(
+                (
+                    NotCondition(StepStateCondition(1, "failed")),
+                    NotCondition(StepStateCondition(1, "skipped")),
+                )
+            ),
+        ),
+        ("a.exit_status == 3", ExitStatusCondition(1, "==", 3)),
+        ("3 < a.exit_status", ExitStatusCondition(1, ">", 3)),
+        ("x <= a.exit_status", ExitStatusCondition(1, ">=", 7)),
+        ("a.exit_status != x + 1", ExitStatusCondition(1, "!=", 8)),
+        (
+            "0 < a.exit_status < 3",
+            AllOf((ExitStatusCondition(1, ">", 0), ExitStatusCondition(1, "<", 3))),
+        ),
+        (
+            "a.exit_status in [0, 2]",
+            AnyOf((ExitStatusCondition(1, "==", 0), ExitStatusCondition(1, "==", 2))),
+        ),
+        (
+            "a.exit_status not in [0, 2]",
+            NotCondition(AnyOf((ExitStatusCondition(1, "==", 0), ExitStatusCondition(1, "==", 2)))),
+        ),
+        ("a.exit_status in []", ConstantCondition(False)),
+        ("a.changed == false", NotCondition(StepStateCondition(1, "changed"))),
+        ("true != a.changed", NotCondition(StepStateCondition(1, "changed"))),
+        (
+            "a.changed or b.changed and x",
+            AnyOf((StepStateCondition(1, "changed"), StepStateCondition(2, "changed"))),
+        ),
+        ("a.changed and b.failed and not yes", ConstantCondition(False)),
         (
             "a.changed and b.failed and yes and a.skipped",
-            All((Is(1, "changed"), Is(2, "failed"), Is(1, "skipped"))),
+            AllOf(
+                (
+                    StepStateCondition(1, "changed"),
+                    StepStateCondition(2, "failed"),
+                    StepStateCondition(1, "skipped"),
+                )
+            ),
         ),
-        ("false and a.stdout", Always(False)),
-        ("yes or a.stdout", Always(True)),
-        ("not yes or a.changed", Is(1, "changed")),
-        ("a.changed or yes", Always(True)),
-        ("x == 7", Always(True)),
-        ("not x", Always(False)),
-        ("true", Always(True)),
+        ("false and a.stdout", ConstantCondition(False)),
+        ("yes or a.stdout", ConstantCondition(True)),
+        ("not yes or a.changed", StepStateCondition(1, "changed")),
+        ("a.changed or yes", ConstantCondition(True)),
+        ("x == 7", ConstantCondition(True)),
+        ("not x", ConstantCondition(False)),
+        ("true", ConstantCondition(True)),
     ],
 )
 def test_what_the_host_can_judge_is_compiled_and_the_rest_worked_out(
-    source: str, wanted: Condition
+    source: str, expected: Condition
 ) -> None:
-    assert compiled(source, x=7, yes=True) == wanted
+    assert compile_source(source, x=7, yes=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,31 +113,31 @@ def test_what_the_host_can_judge_is_compiled_and_the_rest_worked_out(
     ],
 )
 def test_what_needs_more_of_a_result_is_not_compiled(source: str) -> None:
-    scope = Names(later=["a", "b", "later"], x=[1])
-    assert condition(expression(source, HERE), PENDING.get, scope) is None
+    scope = PlainScope(later=["a", "b", "later"], x=[1])
+    assert compile_condition(compile_expression(source, HERE), PENDING.get, scope) is None
 
 
 def test_a_short_cut_leaves_the_rest_alone_and_nothing_else_hides_an_error() -> None:
-    assert compiled("false and nothing") == Always(False)
+    assert compile_source("false and nothing") == ConstantCondition(False)
     with pytest.raises(DefinitionError, match="'nothing' is undefined"):
-        compiled("a.changed and nothing")
+        compile_source("a.changed and nothing")
 
 
 @pytest.mark.parametrize("text", ["no", "False", "off", "0", " none "])
 def test_text_that_says_no_is_an_error_not_true(text: str) -> None:
     with pytest.raises(DefinitionError, match="is text"):
-        expression("x", HERE).holds(Names(x=text))
+        compile_expression("x", HERE).is_true(PlainScope(x=text))
     with pytest.raises(DefinitionError, match="is text"):
-        compiled("a.changed and x", x=text)
+        compile_source("a.changed and x", x=text)
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [("yes", True), ("/srv", True), ("", False), (0, False), ([], False), (None, False), (2, True)],
 )
-def test_other_values_are_true_if_there_is_anything(value: Anything, wanted: bool) -> None:
-    assert expression("x", HERE).holds(Names(x=value)) is wanted
-    assert expression("x", HERE).value(Names(x=value)) == value
+def test_other_values_are_true_if_there_is_anything(value: Anything, expected: bool) -> None:
+    assert compile_expression("x", HERE).is_true(PlainScope(x=value)) is expected
+    assert compile_expression("x", HERE).value(PlainScope(x=value)) == value
 
 
 @pytest.mark.parametrize(
@@ -125,40 +159,40 @@ def test_an_expression_in_error_is_refused_at_its_place(
     file = tmp_path / "a.yml"
     file.write_text(f"when: {source or QUOTES}\n")
     with pytest.raises(DefinitionError) as caught:
-        expression(source, Mark(str(file), 1, 7)).value(Names(x={}))
-    (problem,) = caught.value.problems
-    assert what in problem.what
-    assert problem.mark == Mark(str(file), 1, 6 + column)
+        compile_expression(source, SourcePosition(str(file), 1, 7)).value(PlainScope(x={}))
+    (problem,) = caught.value.diagnostics
+    assert what in problem.message
+    assert problem.mark == SourcePosition(str(file), 1, 6 + column)
 
 
 QUOTES = "''"
 
 
 def test_an_expression_waits_for_what_is_to_come() -> None:
-    with pytest.raises(Waits):
-        expression("a.stdout == 'x'", HERE).value(Names(later=["a"]))
+    with pytest.raises(ResultPending):
+        compile_expression("a.stdout == 'x'", HERE).value(PlainScope(later=["a"]))
 
 
-def judged(of: Condition, results: dict[int, dict[str, Anything]]) -> bool:
+def evaluate_condition(of: Condition, results: dict[int, dict[str, Anything]]) -> bool:
     """What a host makes of a condition."""
     match of:
-        case Always(value):
+        case ConstantCondition(value):
             return value
-        case Is(step, what):
+        case StepStateCondition(step, what):
             return bool(results[step][what])
-        case Exit(step, op, status):
+        case ExitStatusCondition(step, op, status):
             found = results[step]["exit_status"]
             if found is None:
                 return op == "!="
             signs = {"==": found == status, "!=": found != status, "<": found < status}
             signs |= {"<=": found <= status, ">": found > status, ">=": found >= status}
             return signs[op]
-        case Not(inner):
-            return not judged(inner, results)
-        case All(parts):
-            return all(judged(part, results) for part in parts)
-        case Any(parts):
-            return any(judged(part, results) for part in parts)
+        case NotCondition(inner):
+            return not evaluate_condition(inner, results)
+        case AllOf(parts):
+            return all(evaluate_condition(part, results) for part in parts)
+        case AnyOf(parts):
+            return any(evaluate_condition(part, results) for part in parts)
 
 
 results = st.fixed_dictionaries(
@@ -199,7 +233,7 @@ sources = st.recursive(
 def test_the_host_judges_as_jinja_would(
     source: str, a: dict[str, Anything], b: dict[str, Anything]
 ) -> None:
-    known = compiled(source, yes=True, no=False)
+    known = compile_source(source, yes=True, no=False)
     assert known is not None
-    now = expression(source, HERE).holds(Names(a=a, b=b, yes=True, no=False))
-    assert judged(known, {1: a, 2: b}) is now
+    now = compile_expression(source, HERE).is_true(PlainScope(a=a, b=b, yes=True, no=False))
+    assert evaluate_condition(known, {1: a, 2: b}) is now

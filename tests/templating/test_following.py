@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator import templating
-from orchestrator.errors import Mark, nearest
-from orchestrator.model.marked_value import Value
-from orchestrator.model.secret import Secrets
+from orchestrator.errors import SourcePosition, suggest_nearest
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.model.secret import SecretResolver
 
 PW = "c4n4ry-bird"
 NAMES: dict[str, Any] = {
@@ -21,12 +21,12 @@ NAMES: dict[str, Any] = {
 }
 
 
-class Scope:
+class SecretScope:
     """Names with a secret among them."""
 
     def __init__(self) -> None:
-        self.secrets = Secrets()
-        self.secrets.masks.add("pw", PW)
+        self.secrets = SecretResolver()
+        self.secrets.masker.add_secret("pw", PW)
 
     def resolve(self, name: str) -> object:
         return NAMES[name]
@@ -35,7 +35,7 @@ class Scope:
         return False
 
     def hint(self, name: str) -> str:
-        return nearest(name, self.names())
+        return suggest_nearest(name, self.names())
 
     def names(self) -> Iterable[str]:
         return NAMES
@@ -43,12 +43,14 @@ class Scope:
     def origin(self, name: str, hops: int = 0) -> None:
         return None
 
-    def hides(self, text: str) -> bool:
-        return text not in self.secrets.masks.text(f"<{text}>")
+    def is_masked(self, text: str) -> bool:
+        return text not in self.secrets.masker.mask_text(f"<{text}>")
 
 
-def rendered(source: str, scope: Scope) -> Any:
-    return templating.value(Value(source, Mark("f.yml", 1, 1))).render(scope)
+def render_text(source: str, scope: SecretScope) -> Any:
+    return templating.compile_value(MarkedValue(source, SourcePosition("f.yml", 1, 1))).render(
+        scope
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,8 +76,8 @@ def rendered(source: str, scope: Scope) -> Any:
     ],
 )
 def test_what_is_made_of_a_secret_is_hidden(source: str) -> None:
-    scope = Scope()
-    assert scope.hides(rendered(source, scope))
+    scope = SecretScope()
+    assert scope.is_masked(render_text(source, scope))
 
 
 @pytest.mark.parametrize(
@@ -91,32 +93,34 @@ def test_what_is_made_of_a_secret_is_hidden(source: str) -> None:
     ],
 )
 def test_what_is_not_made_of_a_secret_is_shown(source: str, shown: str) -> None:
-    scope = Scope()
-    assert rendered(source, scope) == shown
-    assert not scope.hides(shown)
-    assert not scope.hides("port = 5432")
+    scope = SecretScope()
+    assert render_text(source, scope) == shown
+    assert not scope.is_masked(shown)
+    assert not scope.is_masked("port = 5432")
 
 
 @pytest.mark.parametrize("source", ["postgres://u:{{ pw }}@h", "{{ 'postgres://u:' ~ pw ~ '@h' }}"])
 def test_of_a_text_around_a_secret_only_the_secret_is_hidden(source: str) -> None:
-    scope = Scope()
-    text = rendered(source, scope)
-    assert scope.secrets.masks.text(text) == "postgres://u:‹pw›@h"
+    scope = SecretScope()
+    text = render_text(source, scope)
+    assert scope.secrets.masker.mask_text(text) == "postgres://u:‹pw›@h"
 
 
 @pytest.mark.parametrize(
     "source", ["echo {{ ('a b ' ~ pw) | words }}", 'x={{ pw ~ "\'" }}; echo "{{ pw }}"']
 )
 def test_commands_hide_what_they_quote(source: str) -> None:
-    scope = Scope()
-    text = templating.shell(source, Mark("f.yml", 1, 1)).render(scope)
+    scope = SecretScope()
+    text = templating.compile_shell(source, SourcePosition("f.yml", 1, 1)).render(scope)
     assert PW in text
-    assert PW not in scope.secrets.masks.text(text)
+    assert PW not in scope.secrets.masker.mask_text(text)
 
 
 def test_the_words_of_a_secret_are_hidden_one_by_one() -> None:
-    scope = Scope()
-    scope.secrets.masks.add("config", NAMES["config"])
-    templating.shell("echo {{ config | words }}", Mark("f.yml", 1, 1)).render(scope)
-    assert scope.hides("[main]")
-    assert scope.hides("5432")
+    scope = SecretScope()
+    scope.secrets.masker.add_secret("config", NAMES["config"])
+    templating.compile_shell("echo {{ config | words }}", SourcePosition("f.yml", 1, 1)).render(
+        scope
+    )
+    assert scope.is_masked("[main]")
+    assert scope.is_masked("5432")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.model.marked_value import Value
-from orchestrator.templating import expression, shell, text, value
-from orchestrator.templating.limits import ITEMS, TEXT
-from tests.templating.support import HERE, Names
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.templating import compile_expression, compile_shell, compile_text, compile_value
+from orchestrator.templating.limits import MAX_ITEMS, MAX_TEXT_CHARS
+from tests.templating.support import HERE, PlainScope
 
 TOO_LARGE = {
     "text": "'x' * 10**10",
@@ -65,14 +65,14 @@ TOO_LARGE = {
 def test_what_would_be_too_large_is_never_made(what: str) -> None:
     source = TOO_LARGE[what]
     with pytest.raises(DefinitionError) as error:
-        expression(f"({source}) == 1", HERE).value(Names())
-    assert error.value.problems[0].mark == HERE
+        compile_expression(f"({source}) == 1", HERE).value(PlainScope())
+    assert error.value.diagnostics[0].mark == HERE
     with pytest.raises(DefinitionError):
-        value(Value(f"{{{{ {source} }}}}", HERE)).render(Names())
+        compile_value(MarkedValue(f"{{{{ {source} }}}}", HERE)).render(PlainScope())
     with pytest.raises(DefinitionError):
-        text(f"x {{{{ ({source}) | length }}}}", HERE).render(Names())
+        compile_text(f"x {{{{ ({source}) | length }}}}", HERE).render(PlainScope())
     with pytest.raises(DefinitionError):
-        shell(f"echo {{{{ ({source}) | string | length }}}}", HERE).render(Names())
+        compile_shell(f"echo {{{{ ({source}) | string | length }}}}", HERE).render(PlainScope())
 
 
 ENDLESS = {
@@ -93,8 +93,8 @@ ENDLESS = {
 @pytest.mark.parametrize("what", ENDLESS)
 def test_what_would_take_for_ever_ends(what: str) -> None:
     with pytest.raises(DefinitionError) as error:
-        text(ENDLESS[what], HERE).render(Names(a=[1, 2]))
-    assert "Traceback" not in error.value.problems[0].what
+        compile_text(ENDLESS[what], HERE).render(PlainScope(a=[1, 2]))
+    assert "Traceback" not in error.value.diagnostics[0].message
 
 
 DEEP = {
@@ -114,10 +114,10 @@ DEEP = {
 @pytest.mark.parametrize("what", DEEP)
 def test_what_is_nested_too_deeply_is_told(what: str) -> None:
     for compile_ in (
-        lambda source: expression(source, HERE),
-        lambda source: value(Value(f"{{{{ {source} }}}}", HERE)),
-        lambda source: text(f"x {{{{ {source} }}}}", HERE),
-        lambda source: shell(f"echo {{{{ {source} }}}}", HERE),
+        lambda source: compile_expression(source, HERE),
+        lambda source: compile_value(MarkedValue(f"{{{{ {source} }}}}", HERE)),
+        lambda source: compile_text(f"x {{{{ {source} }}}}", HERE),
+        lambda source: compile_shell(f"echo {{{{ {source} }}}}", HERE),
     ):
         with pytest.raises(DefinitionError, match="nested too deeply"):
             compile_(DEEP[what])
@@ -134,40 +134,50 @@ def test_what_is_nested_too_deeply_is_told(what: str) -> None:
 )
 def test_so_are_blocks(source: str) -> None:
     with pytest.raises(DefinitionError):
-        text(source, HERE)
+        compile_text(source, HERE)
 
 
 def test_what_is_large_and_no_more_is_fine() -> None:
-    names = Names(hosts=[f"web{n}" for n in range(10_000)], ports=list(range(20)))
+    names = PlainScope(hosts=[f"web{n}" for n in range(10_000)], ports=list(range(20)))
     lines = "{% for h in hosts %}{% for p in ports %}{{ h }}:{{ p }}\n{% endfor %}{% endfor %}"
-    assert text(lines, HERE).render(names).count("\n") == 200_000
-    assert len(text("{{ 'x' * 16000000 }}", HERE).render(names)) < TEXT
-    assert len(value(Value("{{ range(100000) | list * 9 }}", HERE)).render(names)) < ITEMS
-    assert value(Value("{{ [[1], [2], [3]] | sum(start=[]) }}", HERE)).render(names) == [1, 2, 3]
+    assert compile_text(lines, HERE).render(names).count("\n") == 200_000
+    assert len(compile_text("{{ 'x' * 16000000 }}", HERE).render(names)) < MAX_TEXT_CHARS
     assert (
-        value(Value("{{ hosts | sum(start='') }}" if False else "{{ ports | sum }}", HERE)).render(
-            names
-        )
+        len(compile_value(MarkedValue("{{ range(100000) | list * 9 }}", HERE)).render(names))
+        < MAX_ITEMS
+    )
+    assert compile_value(MarkedValue("{{ [[1], [2], [3]] | sum(start=[]) }}", HERE)).render(
+        names
+    ) == [1, 2, 3]
+    assert (
+        compile_value(
+            MarkedValue("{{ hosts | sum(start='') }}" if False else "{{ ports | sum }}", HERE)
+        ).render(names)
         == 190
     )
     many = " or ".join(f"a == {n}" for n in range(90))
-    assert expression(many, HERE).value(Names(a=89)) is True
+    assert compile_expression(many, HERE).value(PlainScope(a=89)) is True
     assert (
-        value(Value("{{ '%05d' % 7 ~ '{:>6}'.format(8) ~ 'a' | center(5) }}", HERE)).render(names)
+        compile_value(
+            MarkedValue("{{ '%05d' % 7 ~ '{:>6}'.format(8) ~ 'a' | center(5) }}", HERE)
+        ).render(names)
         == "00007     8  a  "
     )
 
 
 def test_a_loop_knows_how_long_it_is() -> None:
     source = "{% for x in a %}{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}{% else %}none{% endfor %}"
-    assert text(source, HERE).render(Names(a=["p", "q"])) == "1/2,2/2"
-    assert text(source, HERE).render(Names(a=[])) == "none"
+    assert compile_text(source, HERE).render(PlainScope(a=["p", "q"])) == "1/2,2/2"
+    assert compile_text(source, HERE).render(PlainScope(a=[])) == "none"
     once = "{% for x in a | map('upper') %}{{ x }}{{ loop.length }}{% endfor %}"
-    assert text(once, HERE).render(Names(a=["p", "q"])) == "P2Q2"
+    assert compile_text(once, HERE).render(PlainScope(a=["p", "q"])) == "P2Q2"
     tree = "{% for x in a recursive %}{{ x.n }}{% if x.c %}({{ loop(x.c) }}){% endif %}{% endfor %}"
-    assert text(tree, HERE).render(Names(a=[{"n": 1, "c": [{"n": 2, "c": []}]}])) == "1(2)"
+    assert (
+        compile_text(tree, HERE).render(PlainScope(a=[{"n": 1, "c": [{"n": 2, "c": []}]}]))
+        == "1(2)"
+    )
 
 
 def test_the_place_of_an_undefined_loop_is_told() -> None:
     with pytest.raises(DefinitionError, match="'nope' is undefined"):
-        text("a\n{% for x in nope %}{% endfor %}", HERE).render(Names())
+        compile_text("a\n{% for x in nope %}{% endfor %}", HERE).render(PlainScope())

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.model.shell_quoting import inside_quotes, shell_quote, shell_quoted
-from orchestrator.remote_shell.bootstrap import word
-from orchestrator.templating import shell
+from orchestrator.model.shell_quoting import (
+    always_shell_quote,
+    escape_in_single_quotes,
+    shell_quote,
+)
+from orchestrator.remote_shell.bootstrap import printf_word
+from orchestrator.templating import compile_shell
 from tests.templating.locales import MULTI_BYTE
-from tests.templating.support import HERE, Names, run
+from tests.templating.support import HERE, PlainScope, run_shell
 from tests.templating.test_places import ATTACKS, SCRAPS
-from tests.templating.test_structure import LOCALES, at
+from tests.templating.test_structure import LOCALES, locale_environment
 
 SHOW = "show() { printf '%s\\0' \"$@\"; }\n"
 RUN = "touch CAUGHT"
@@ -30,16 +34,16 @@ BREAKOUTS = (
 )
 
 
-def shown(template: str, folder: Path, locale: dict[str, str], **values: str) -> list[str]:
+def shown_value(template: str, folder: Path, locale: dict[str, str], **values: str) -> list[str]:
     """What `show` is given when bash runs the template; nothing else may be printed."""
-    text = shell(template, HERE).render(Names(**values))
-    return printed(SHOW + text, folder, locale)
+    text = compile_shell(template, HERE).render(PlainScope(**values))
+    return printed_bytes(SHOW + text, folder, locale)
 
 
-def printed(script: str, at: Path, locale: dict[str, str]) -> list[str]:
+def printed_bytes(script: str, at: Path, locale: dict[str, str]) -> list[str]:
     folder = at / "folder"
     folder.mkdir(exist_ok=True)
-    out, err = run(("bash",), script, folder, locale)
+    out, err = run_shell(("bash",), script, folder, locale)
     assert err == b""
     return out.decode("utf-8", "surrogateescape").split("\0")[:-1]
 
@@ -49,7 +53,7 @@ def printed(script: str, at: Path, locale: dict[str, str]) -> list[str]:
     "element", ["{{ v }}", "'{{ v }}'", '"{{ v }}"', "b{{ v }}", "[0]={{ v }}"]
 )
 @pytest.mark.parametrize(
-    "around",
+    "surrounding",
     [
         "show \"$(a=(ELEMENT); printf '%s.' \"${a[0]}\")\"",
         "x=$(a=(); a+=(ELEMENT); printf '%s.' \"${a[0]}\"); show \"$x\"",
@@ -61,11 +65,11 @@ def printed(script: str, at: Path, locale: dict[str, str]) -> list[str]:
     ],
 )  # fmt: skip
 def test_an_array_in_a_substitution_holds_the_value(
-    around: str, element: str, value: str, tmp_path: Path
+    surrounding: str, element: str, value: str, tmp_path: Path
 ) -> None:
-    wanted = ("b" if element[0] == "b" else "") + value + "."
-    template = around.replace("ELEMENT", element)
-    assert shown(template, tmp_path, {"LC_ALL": "C"}, v=value) == [wanted]
+    expected = ("b" if element[0] == "b" else "") + value + "."
+    template = surrounding.replace("ELEMENT", element)
+    assert shown_value(template, tmp_path, {"LC_ALL": "C"}, v=value) == [expected]
 
 
 @pytest.mark.parametrize("element", ["{{ v }}", "'{{ v }}'", '"{{ v }}"', 'b"{{ v }}"'])
@@ -75,7 +79,7 @@ def test_an_array_keeps_the_characters_that_bash_marks_its_own_with(
     template = f'a=(x {element}); f() {{ local a+=({element}); show "${{a[@]}}"; }}; f'
     value = "\x01\x7f\x01'\x7f\\\x01"
     prefix = "b" if element[0] == "b" else ""
-    assert shown(template, tmp_path, {"LC_ALL": "C"}, v=value) == [prefix + value]
+    assert shown_value(template, tmp_path, {"LC_ALL": "C"}, v=value) == [prefix + value]
 
 
 BEGUN = (
@@ -94,7 +98,7 @@ BEGUN = (
 )
 ENDS = ("", f"$({RUN})", f"\\$({RUN})", f"`{RUN}`", f'"; {RUN} "', f"'; {RUN} '", "\\", "|}")
 PAIRS = [(b + e, f"; {RUN}; {e}{b}") for b in BEGUN for e in ENDS]
-PLACES = (
+TEMPLATE_PLACES = (
     'show "{{ v }}" "{{ w }}"',
     'show "a{{ v }}""{{ w }}"',
     "show {{ v }} {{ w }}",
@@ -112,20 +116,23 @@ PLACES = (
 @cache
 def every_pair() -> str:
     """Every beginning of a character, with what could be its end, at every place."""
-    made = []
-    for place in PLACES:
-        template = shell(place, HERE)
-        made += [template.render(Names(v=v, w=w)) for v, w in PAIRS]
-    return "\n".join(made)
+    created = []
+    for location in TEMPLATE_PLACES:
+        template = compile_shell(location, HERE)
+        created += [template.render(PlainScope(v=v, w=w)) for v, w in PAIRS]
+    return "\n".join(created)
 
 
 @pytest.mark.parametrize("name", MULTI_BYTE)
 def test_a_value_stays_in_its_place_in_a_locale_of_several_bytes_a_character(
     name: str, locpath: Path, tmp_path: Path
 ) -> None:
-    wanted = printed(SHOW + every_pair(), tmp_path, {"LC_ALL": "C"})
-    assert len(wanted) == len(PAIRS) * 17
-    assert printed(SHOW + every_pair(), tmp_path, at(f"x.{name}", locpath)) == wanted
+    expected = printed_bytes(SHOW + every_pair(), tmp_path, {"LC_ALL": "C"})
+    assert len(expected) == len(PAIRS) * 17
+    assert (
+        printed_bytes(SHOW + every_pair(), tmp_path, locale_environment(f"x.{name}", locpath))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("name", MULTI_BYTE)
@@ -137,8 +144,11 @@ def test_text_of_the_template_and_a_value_are_no_character_together(
         "show '日{{ v }}0' \"É{{ v }}\\\"\" 日{{ v }}1 '{{ v }}é1' \"$(cat <<E\n"
         'É{{ v }}\\$x {{ v }}`printf y`日{{ v }}{{ v }}\nE\n)"'
     )
-    wanted = shown(template, tmp_path, {"LC_ALL": "C"}, v=value)
-    assert shown(template, tmp_path, at(f"x.{name}", locpath), v=value) == wanted
+    expected = shown_value(template, tmp_path, {"LC_ALL": "C"}, v=value)
+    assert (
+        shown_value(template, tmp_path, locale_environment(f"x.{name}", locpath), v=value)
+        == expected
+    )
 
 
 @pytest.mark.parametrize("locale", LOCALES)
@@ -146,9 +156,14 @@ def test_a_quoted_word_is_itself_in_every_locale(
     locale: str, locpath: Path, tmp_path: Path
 ) -> None:
     texts = [*ATTACKS, *SCRAPS, *(a + b for a in ("日", "日1", "🎯", "É") for b in ATTACKS)]
-    for write in (shell_quote, shell_quoted, word, lambda text: f"'{inside_quotes(text)}'"):
+    for write in (
+        shell_quote,
+        always_shell_quote,
+        printf_word,
+        lambda text: f"'{escape_in_single_quotes(text)}'",
+    ):
         script = "".join(f"show {write(text)}\n" for text in texts)
-        assert printed(SHOW + script, tmp_path, at(locale, locpath)) == texts
+        assert printed_bytes(SHOW + script, tmp_path, locale_environment(locale, locpath)) == texts
 
 
 @pytest.mark.parametrize(
@@ -169,7 +184,7 @@ def test_a_quoted_word_is_itself_in_every_locale(
     ],
 )
 def test_quotes_are_no_more_than_needed(text: str, written: str) -> None:
-    assert shell_quoted(text) == written
+    assert always_shell_quote(text) == written
 
 
 @pytest.mark.parametrize("value", [f"($({RUN}))", f"(a $({RUN}) )"])
@@ -189,5 +204,5 @@ def test_quotes_are_no_more_than_needed(text: str, written: str) -> None:
 )  # fmt: skip
 def test_no_value_is_an_array_to_a_builtin_that_declares(template: str, value: str) -> None:
     with pytest.raises(DefinitionError, match="begins with `\\(`"):
-        shell(template, HERE).render(Names(v=value))
-    assert "\n" not in shell(template, HERE).render(Names(v="a (b)"))
+        compile_shell(template, HERE).render(PlainScope(v=value))
+    assert "\n" not in compile_shell(template, HERE).render(PlainScope(v="a (b)"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.templating import expression, shell, text
+from orchestrator.templating import compile_expression, compile_shell, compile_text
 from tests.templating.support import HERE
 
 
@@ -29,13 +29,13 @@ from tests.templating.support import HERE
 def test_names_are_those_the_scope_must_have_and_optional_those_asked_after(
     source: str, names: str, optional: str
 ) -> None:
-    template = shell(source, HERE)
+    template = compile_shell(source, HERE)
     assert template.names == set(names.split())
     assert template.optional == set(optional.split())
 
 
 def test_expressions_and_text_templates_tell_their_names_too() -> None:
-    compiled = expression("a.changed and b is defined", HERE)
+    compiled = compile_expression("a.changed and b is defined", HERE)
     assert (compiled.names, compiled.optional) == ({"a"}, {"b"})
-    template = text("{% macro m(a) %}{{ a }}{{ b }}{% endmacro %}{{ m(c) }}", HERE)
+    template = compile_text("{% macro m(a) %}{{ a }}{{ b }}{% endmacro %}{{ m(c) }}", HERE)
     assert (template.names, template.optional) == ({"b", "c"}, set())

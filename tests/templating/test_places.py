@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError
 from orchestrator.model.marked_value import HomePath
-from orchestrator.templating import ShellTemplate, shell
-from tests.templating.support import HERE, SHELLS, Names, run
+from orchestrator.templating import ShellTemplate, compile_shell
+from tests.templating.support import HERE, SHELLS, PlainScope, run_shell
 
 ATTACKS = (
     "'; id #", '"; id #', "$(id)", "`id`", "${IFS}", "$HOME", "$1", "\\", "\\\\", "a\\", "'",
@@ -50,7 +50,7 @@ texts = st.one_of(
 )
 locales = st.sampled_from(("C", "C.UTF-8"))
 
-Wanted = Callable[[str], list[str]]
+ExpectedValue = Callable[[str], list[str]]
 
 
 def _same(value: str) -> list[str]:
@@ -62,7 +62,7 @@ def _no_final_newlines(value: str) -> list[str]:
 
 
 # What stands around the value, and which arguments `show` is to see.
-PLACES: tuple[tuple[str, Wanted], ...] = (
+TEMPLATE_PLACES: tuple[tuple[str, ExpectedValue], ...] = (
     ("show {{ x }}", _same),
     ("show {{ x }} >&1", _same),
     ("show {{ x }}>&1", _same),
@@ -106,7 +106,7 @@ PLACES: tuple[tuple[str, Wanted], ...] = (
     ("cat <<Z {{ x }}z </dev/null 2>/dev/null || show {{ x }}\nbody\nZ", _same),
     ("show {{ x }} <<Z\nbody {{ y }}\nZ", _same),
 )  # fmt: skip
-IN_BASH: tuple[tuple[str, Wanted], ...] = (
+IN_BASH: tuple[tuple[str, ExpectedValue], ...] = (
     ("[[ {{ x }} == {{ x }} && -n a{{ x }} ]] && show {{ x }}", _same),
     ("[[ ! ( -z a ) && {{ x }} != 'z'{{ x }} ]] && show {{ x }}", _same),
     ("[[ a =~ ^(a|b)$ ]] && show {{ x }}", _same),
@@ -127,7 +127,7 @@ IN_BASH: tuple[tuple[str, Wanted], ...] = (
     ("show \"$(case a in @(a|(b))) printf %s {{ x }};; esac)\"", _no_final_newlines),
     ("show ${y:-\"a)}'\"} {{ x }}", lambda v: ["a)}'", v]),
 )  # fmt: skip
-DOCUMENTS: tuple[tuple[str, Wanted], ...] = (
+DOCUMENTS: tuple[tuple[str, ExpectedValue], ...] = (
     ("read_all <<E\n{{ x }}\nE", lambda v: [v + "\n"]),
     ("read_all <<E\na {{ x }} \"b\" 'c\nE", lambda v: [f"a {v} \"b\" 'c\n"]),
     ("read_all <<'E'\n{{ x }}\nE", lambda v: [v + "\n"]),
@@ -151,8 +151,8 @@ read_all() { printf '1\\0'; cat; printf '\\0'; }
 """
 
 
-def expected(wanted: list[str]) -> bytes:
-    return b"".join(os.fsencode(part) + b"\0" for part in (str(len(wanted)), *wanted))
+def expected_text(desired: list[str]) -> bytes:
+    return b"".join(os.fsencode(part) + b"\0" for part in (str(len(desired)), *desired))
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
@@ -163,7 +163,7 @@ def expected(wanted: list[str]) -> bytes:
 def test_a_value_is_exactly_itself_in_every_place(
     which: tuple[str, ...], values: list[str], locale: str, tmp_path: Path
 ) -> None:
-    check(which, PLACES, values, tmp_path, locale)
+    check_values(which, TEMPLATE_PLACES, values, tmp_path, locale)
 
 
 @pytest.mark.parametrize("which", SHELLS, ids=" ".join)
@@ -174,20 +174,23 @@ def test_a_value_is_exactly_itself_in_every_place(
 def test_a_path_in_the_home_is_expanded_on_the_host_and_the_rest_is_exactly_itself(
     which: tuple[str, ...], rests: list[str], tmp_path: Path
 ) -> None:
-    script, wanted = PRELUDE, b""
-    for place, want in (*PLACES, *(d for d in DOCUMENTS if "<<E" in d[0] and "'E'" not in d[0])):
-        template = COMPILED.setdefault(place, shell(place, HERE))
+    script, desired = PRELUDE, b""
+    for location, want in (
+        *TEMPLATE_PLACES,
+        *(d for d in DOCUMENTS if "<<E" in d[0] and "'E'" not in d[0]),
+    ):
+        template = COMPILED.setdefault(location, compile_shell(location, HERE))
         for rest in ("", *rests):
             try:
-                script += template.render(Names(x=HomePath(f"~/{rest}"), y="")) + "\n"
+                script += template.render(PlainScope(x=HomePath(f"~/{rest}"), y="")) + "\n"
             except DefinitionError as error:
-                assert may_end_a_document(rest), error
+                assert can_end_document(rest), error
             else:
-                wanted += expected(want(f"{HOME}/{rest}"))
+                desired += expected_text(want(f"{HOME}/{rest}"))
     folder = tmp_path / "folder"
     folder.mkdir(exist_ok=True)
-    out, err = run(which, script, folder, {"HOME": HOME})
-    assert out == wanted
+    out, err = run_shell(which, script, folder, {"HOME": HOME})
+    assert out == desired
     assert err == b""
 
 
@@ -201,26 +204,26 @@ HOME = "/h o'm\"e$a*"
 def test_a_value_is_exactly_itself_in_what_only_bash_knows(
     values: list[str], tmp_path: Path
 ) -> None:
-    check(("bash",), IN_BASH, values, tmp_path)
+    check_values(("bash",), IN_BASH, values, tmp_path)
 
 
-def check(
+def check_values(
     which: tuple[str, ...],
-    places: tuple[tuple[str, Wanted], ...],
+    locations: tuple[tuple[str, ExpectedValue], ...],
     values: list[str],
     at: Path,
     locale: str = "C",
 ) -> None:
-    script, wanted = PRELUDE, b""
-    for place, want in places:
-        template = COMPILED.setdefault(place, shell(place, HERE))
+    script, desired = PRELUDE, b""
+    for location, want in locations:
+        template = COMPILED.setdefault(location, compile_shell(location, HERE))
         for value in values:
-            script += template.render(Names(x=value, y="")) + "\n"
-            wanted += expected(want(value))
+            script += template.render(PlainScope(x=value, y="")) + "\n"
+            desired += expected_text(want(value))
     folder = at / "folder"
     folder.mkdir(exist_ok=True)
-    out, err = run(which, script, folder, {"LC_ALL": locale})
-    assert out == wanted
+    out, err = run_shell(which, script, folder, {"LC_ALL": locale})
+    assert out == desired
     assert err == b""
 
 
@@ -232,24 +235,24 @@ def check(
 def test_a_value_is_exactly_itself_in_a_here_document_or_is_refused_for_its_end(
     which: tuple[str, ...], values: list[str], locale: str, tmp_path: Path
 ) -> None:
-    script, wanted = PRELUDE, b""
-    for place, want in DOCUMENTS:
-        template = COMPILED.setdefault(place, shell(place, HERE))
+    script, desired = PRELUDE, b""
+    for location, want in DOCUMENTS:
+        template = COMPILED.setdefault(location, compile_shell(location, HERE))
         for value in values:
             try:
-                script += template.render(Names(x=value, y="")) + "\n"
+                script += template.render(PlainScope(x=value, y="")) + "\n"
             except DefinitionError as error:
-                assert may_end_a_document(value), error
+                assert can_end_document(value), error
             else:
-                wanted += expected(want(value))
+                desired += expected_text(want(value))
     folder = tmp_path / "folder"
     folder.mkdir(exist_ok=True)
-    out, err = run(which, script, folder, {"LC_ALL": locale})
-    assert out == wanted
+    out, err = run_shell(which, script, folder, {"LC_ALL": locale})
+    assert out == desired
     assert err == b""
 
 
-def may_end_a_document(value: str) -> bool:
+def can_end_document(value: str) -> bool:
     """Whether a line begins with a delimiter or a tab, or bash would lose something."""
     lines = [*value.split("\n"), *value.replace("\\\n", "").split("\n")]
     return (

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import DefinitionError, Mark, Problem
-from orchestrator.templating import Waits, shell
-from tests.templating.support import HERE, Names
+from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition
+from orchestrator.templating import ResultPending, compile_shell
+from tests.templating.support import HERE, PlainScope
 
 # `@@` stands before the character that the error has to point at.
 AT_LOAD = (
@@ -175,9 +175,9 @@ AT_LOAD = (
 
 @pytest.mark.parametrize(("text", "what"), AT_LOAD)
 def test_is_refused_at_load_at_its_exact_place(text: str, what: str, tmp_path: Path) -> None:
-    problem, place = refused(text, tmp_path)
-    assert what in problem.what
-    assert problem.mark == place
+    problem, location = refused_problem(text, tmp_path)
+    assert what in problem.message
+    assert problem.mark == location
 
 
 AT_RENDER: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -274,12 +274,12 @@ AT_RENDER: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def test_is_refused_when_rendered_at_its_exact_place(
     text: str, what: str, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    problem, place = refused(text, tmp_path, **values)
-    assert what in problem.what
-    assert problem.mark == place
+    problem, location = refused_problem(text, tmp_path, **values)
+    assert what in problem.message
+    assert problem.mark == location
 
 
-def refused(text: str, folder: Path, **values: Any) -> tuple[Problem, Mark]:
+def refused_problem(text: str, folder: Path, **values: Any) -> tuple[Diagnostic, SourcePosition]:
     """The problem of a command in a task file, and the place that it marks with `@@`."""
     before, _, after = text.partition("@@")
     file = folder / "task.yml"
@@ -288,32 +288,32 @@ def refused(text: str, folder: Path, **values: Any) -> tuple[Problem, Mark]:
     file.write_text(f"steps:\n  - run: |\n      {body}\n", newline="")
     row, column = before.count("\n"), len(before) - before.rfind("\n") - 1
     with pytest.raises(DefinitionError) as caught:
-        shell(plain, Mark(str(file), 2, 10)).render(Names(**values))
-    (problem,) = caught.value.problems
-    return problem, Mark(str(file), 3 + row, 7 + column)
+        compile_shell(plain, SourcePosition(str(file), 2, 10)).render(PlainScope(**values))
+    (problem,) = caught.value.diagnostics
+    return problem, SourcePosition(str(file), 3 + row, 7 + column)
 
 
-def hint(text: str, **values: Any) -> str:
+def problem_hint(text: str, **values: Any) -> str:
     with pytest.raises(DefinitionError) as caught:
-        shell(text, HERE).render(Names(**values))
-    return caught.value.problems[0].hint
+        compile_shell(text, HERE).render(PlainScope(**values))
+    return caught.value.diagnostics[0].hint
 
 
 def test_an_undefined_name_comes_with_the_nearest_known_one() -> None:
-    assert hint("a {{ relase }}", release="1", other="2") == "did you mean 'release'?"
-    assert hint("a {{ x.adress }}", x={"address": 1}) == "did you mean 'address'?"
-    assert hint("a {{ x.qqqqq }}", x={"b": 1, "a": 1}) == "there is: a, b"
+    assert problem_hint("a {{ relase }}", release="1", other="2") == "did you mean 'release'?"
+    assert problem_hint("a {{ x.adress }}", x={"address": 1}) == "did you mean 'address'?"
+    assert problem_hint("a {{ x.qqqqq }}", x={"b": 1, "a": 1}) == "there is: a, b"
 
 
 def test_errors_at_braces_hint_at_raw() -> None:
-    assert "{% raw %}" in hint("docker ps --format '{{.Names}}'")
-    assert "{% raw %}" in hint("echo {%x%}")
-    assert "{% raw %}" in hint("a; {% macro b() %}{% endmacro %}")
+    assert "{% raw %}" in problem_hint("docker ps --format '{{.Names}}'")
+    assert "{% raw %}" in problem_hint("echo {%x%}")
+    assert "{% raw %}" in problem_hint("a; {% macro b() %}{% endmacro %}")
 
 
 def test_a_whole_command_in_one_expression_hints_at_words_and_raw() -> None:
-    assert "| words" in hint("{{ a }}")
-    assert "| raw" in hint("{{ a }}")
+    assert "| words" in problem_hint("{{ a }}")
+    assert "| raw" in problem_hint("{{ a }}")
 
 
 @pytest.mark.parametrize("filter_", ["raw", "words"])
@@ -338,19 +338,19 @@ def test_a_whole_command_in_one_expression_hints_at_words_and_raw() -> None:
     ],
 )
 def test_raw_and_words_refuse_text_from_a_host(text: str, filter_: str) -> None:
-    template = shell(text.replace("FILTER", filter_), HERE)
+    template = compile_shell(text.replace("FILTER", filter_), HERE)
     with pytest.raises(DefinitionError, match="came from a host"):
-        template.render(Names(host=["x"], x=[["1", "2"], ["3", "4"]], y="b"))
+        template.render(PlainScope(host=["x"], x=[["1", "2"], ["3", "4"]], y="b"))
 
 
 def test_raw_and_words_take_other_text_beside_text_from_a_host() -> None:
-    template = shell("a {{ x }} {{ y | raw }} {{ z | words }}", HERE)
-    assert template.render(Names(host=["x"], x="$1", y="b | c", z="d 'e f'")) == (
+    template = compile_shell("a {{ x }} {{ y | raw }} {{ z | words }}", HERE)
+    assert template.render(PlainScope(host=["x"], x="$1", y="b | c", z="d 'e f'")) == (
         "a '$1' b | c 'd' 'e f'"
     )
 
 
 def test_a_value_that_is_still_to_come_is_not_undefined() -> None:
-    with pytest.raises(Waits) as caught:
-        shell("a {{ before.stdout }}", HERE).render(Names(later=["before"]))
+    with pytest.raises(ResultPending) as caught:
+        compile_shell("a {{ before.stdout }}", HERE).render(PlainScope(later=["before"]))
     assert caught.value.names == {"before"}

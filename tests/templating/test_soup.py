@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DefinitionError
-from orchestrator.templating import shell
-from tests.templating.support import HERE, SHELLS, Names
+from orchestrator.templating import compile_shell
+from tests.templating.support import HERE, SHELLS, PlainScope
 
 SCRAPS = (
     "a", "echo ", ": ", "b=1 ", "c", "=", "E", "1", "2", " ", " ", "\n", "\n", "\t", "\r", ";",
@@ -70,12 +70,12 @@ def test_a_value_never_becomes_a_command_or_a_redirection(
 ) -> None:
     text = "".join([*scraps[:at], "{{ x }}", *scraps[at:], end])
     try:
-        template = shell(text, HERE)
+        template = compile_shell(text, HERE)
     except DefinitionError:
         return
     for value in values:
         try:
-            script = template.render(Names(x=value.replace("%s", RUN), yes=True))
+            script = template.render(PlainScope(x=value.replace("%s", RUN), yes=True))
         except DefinitionError:
             continue
         subprocess.run(

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import pytest
 
 from orchestrator.errors import DefinitionError
-from orchestrator.templating import shell
-from tests.templating.grammar import BashMaker, Chance, Maker
+from orchestrator.templating import compile_shell
+from tests.templating.grammar import BashMaker, ScriptMaker, SeededChoices
 from tests.templating.locales import MULTI_BYTE
-from tests.templating.support import HERE, SHELLS, Names, run
+from tests.templating.support import HERE, SHELLS, PlainScope, run_shell
 
 PRELUDE = """\
 show() { printf '[%s]' "$#" "$@"; echo; }
@@ -36,7 +36,7 @@ TOGETHER = 12
 """Scripts that one shell runs one after the other: most of the time goes into starting it."""
 
 
-class Case(NamedTuple):
+class ScriptCase(NamedTuple):
     """What the seed makes: a template, the script that it stands for, and its own text."""
 
     seed: int
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 def test_a_template_means_what_it_would_with_its_values_in_variables(
     which: tuple[str, ...], tmp_path: Path
 ) -> None:
-    compare(which, Maker, range(96), {}, tmp_path)
+    compare_scripts(which, ScriptMaker, range(96), {}, tmp_path)
 
 
 @pytest.mark.parametrize("locale", LOCALES)
@@ -57,7 +57,13 @@ def test_so_it_does_in_all_that_bash_knows_and_in_any_locale(
     locale: str, locpath: Path, tmp_path: Path
 ) -> None:
     first = 1000 * LOCALES.index(locale)
-    compare(("bash",), BashMaker, range(first, first + 48), at(locale, locpath), tmp_path)
+    compare_scripts(
+        ("bash",),
+        BashMaker,
+        range(first, first + 48),
+        locale_environment(locale, locpath),
+        tmp_path,
+    )
 
 
 @pytest.mark.long
@@ -66,7 +72,7 @@ def test_thousands_of_templates_mean_what_they_would(
     which: tuple[str, ...], tmp_path: Path
 ) -> None:
     first = random.SystemRandom().randrange(10**9)
-    compare(which, Maker, range(first, first + 3000), {}, tmp_path)
+    compare_scripts(which, ScriptMaker, range(first, first + 3000), {}, tmp_path)
 
 
 @pytest.mark.long
@@ -75,19 +81,25 @@ def test_so_do_thousands_in_all_that_bash_knows_and_in_any_locale(
     locale: str, locpath: Path, tmp_path: Path
 ) -> None:
     first = random.SystemRandom().randrange(10**9)
-    compare(("bash",), BashMaker, range(first, first + 3000), at(locale, locpath), tmp_path)
+    compare_scripts(
+        ("bash",),
+        BashMaker,
+        range(first, first + 3000),
+        locale_environment(locale, locpath),
+        tmp_path,
+    )
 
 
-def at(locale: str, locpath: Path) -> dict[str, str]:
+def locale_environment(locale: str, locpath: Path) -> dict[str, str]:
     """What puts bash into the locale; its messages stay English."""
     if not locale.startswith("x."):
         return {"LC_ALL": locale}
     return {"LC_ALL": "", "LC_CTYPE": locale, "LOCPATH": str(locpath)}
 
 
-def compare(
+def compare_scripts(
     which: tuple[str, ...],
-    maker: type[Maker],
+    maker: type[ScriptMaker],
     seeds: range,
     locale: Mapping[str, str],
     folder: Path,
@@ -95,32 +107,36 @@ def compare(
     """Run what each seed makes, many at a time; where that differs, one at a time."""
     for i in range(0, len(seeds), TOGETHER):
         values: dict[str, str] = {}
-        cases = list(drawn(maker, seeds[i : i + TOGETHER], values))
-        if not agree(which, maker, cases=cases, values=values, locale=locale, at=folder):
+        cases = list(draw_case(maker, seeds[i : i + TOGETHER], values))
+        if not check_agreement(which, maker, cases=cases, values=values, locale=locale, at=folder):
             for case in cases:
-                assert agree(which, maker, cases=[case], values=values, locale=locale, at=folder), (
+                assert check_agreement(
+                    which, maker, cases=[case], values=values, locale=locale, at=folder
+                ), (
                     case,
                     values,
                 )
             raise AssertionError(f"together only: {cases} {values}")
 
 
-def drawn(maker: type[Maker], seeds: Iterable[int], values: dict[str, str]) -> Iterator[Case]:
+def draw_case(
+    maker: type[ScriptMaker], seeds: Iterable[int], values: dict[str, str]
+) -> Iterator[ScriptCase]:
     for seed in seeds:
-        chance = Chance(seed)
+        chance = SeededChoices(seed)
         template, script = maker(chance, values).commands(chance.between(0, 2))
         try:
-            text = shell(template, HERE).render(Names(yes=True, **values))
+            text = compile_shell(template, HERE).render(PlainScope(yes=True, **values))
         except DefinitionError as error:
             assert any(why in str(error) for why in MAY_BE_REFUSED), (seed, template)
         else:
-            yield Case(seed, template, script, text)
+            yield ScriptCase(seed, template, script, text)
 
 
-def agree(
+def check_agreement(
     which: tuple[str, ...],
-    maker: type[Maker],
-    cases: list[Case],
+    maker: type[ScriptMaker],
+    cases: list[ScriptCase],
     values: Mapping[str, str],
     locale: Mapping[str, str],
     at: Path,
@@ -132,6 +148,6 @@ def agree(
     outputs = []
     for texts in ([case.script for case in cases], [case.text for case in cases]):
         script = "".join(f"{text}\nprintf '\\0'\n" for text in texts)
-        out, err = run(which, prelude + script, folder, environment)
+        out, err = run_shell(which, prelude + script, folder, environment)
         outputs.append((out, re.sub(rb"line [0-9]+", b"line", err)))
     return outputs[0] == outputs[1]

@@ -7,21 +7,27 @@ from typing import Any
 import pytest
 
 from orchestrator import templating
-from orchestrator.errors import DefinitionError, Mark
-from orchestrator.model.marked_value import Value
-from orchestrator.model.registered_result import Result
-from orchestrator.planner.template_objects import AppView, HostView, Lazy, Named, run_view
-from tests.templating.support import Names
+from orchestrator.errors import DefinitionError, SourcePosition
+from orchestrator.model.marked_value import MarkedValue
+from orchestrator.model.registered_result import RegisteredResult
+from orchestrator.planner.template_objects import (
+    AppView,
+    HostView,
+    LazyMapping,
+    NamedView,
+    run_view,
+)
+from tests.templating.support import PlainScope
 
-HERE = Mark("t.yml", 1, 1)
+HERE = SourcePosition("t.yml", 1, 1)
 OBJECTS: dict[str, Any] = {
     "host": HostView("web1", "10.0.0.1", ("web",), {"a": 1}),
-    "stage": Named("dev", "for tests"),
-    "task": Named("deploy:publish"),
+    "stage": NamedView("dev", "for tests"),
+    "task": NamedView("deploy:publish"),
     "app": AppView("blog", "", roles=(), hosts=("web1",), vars={}, _lock="~/lock"),
     "run": run_view("20260101-ab", "me", 0.0),
-    "hosts": Lazy({"web1": 1}, lambda name: name),
-    "r": Result("ok"),
+    "hosts": LazyMapping({"web1": 1}, lambda name: name),
+    "r": RegisteredResult("ok"),
     "words": ["a", "b"],
     "none": None,
     "deep": [{"a": [1, 2]}],
@@ -30,30 +36,30 @@ OBJECTS: dict[str, Any] = {
 }
 
 
-def scope() -> Names:
-    names = Names()
+def scope() -> PlainScope:
+    names = PlainScope()
     names.values = OBJECTS
     return names
 
 
-def in_command(expression: str) -> str:
-    return templating.shell(f"echo x{{{{ {expression} }}}}", HERE).render(scope())
+def render_in_command(expression: str) -> str:
+    return templating.compile_shell(f"echo x{{{{ {expression} }}}}", HERE).render(scope())
 
 
-def in_file(expression: str) -> str:
-    return templating.text(f"x{{{{ {expression} }}}}", HERE).render(scope())
+def render_in_file(expression: str) -> str:
+    return templating.compile_text(f"x{{{{ {expression} }}}}", HERE).render(scope())
 
 
-def in_value(expression: str) -> str:
-    text = templating.value(Value(f"x{{{{ {expression} }}}}", HERE)).render(scope())
+def render_in_value(expression: str) -> str:
+    text = templating.compile_value(MarkedValue(f"x{{{{ {expression} }}}}", HERE)).render(scope())
     assert isinstance(text, str)
     return text
 
 
-PLACES = [in_command, in_file, in_value]
+RENDERERS = [render_in_command, render_in_file, render_in_value]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("position", RENDERERS)
 @pytest.mark.parametrize(
     ("expression", "text"),
     [
@@ -79,11 +85,11 @@ PLACES = [in_command, in_file, in_value]
         ("deep | to_json", '[{"a": [1, 2]}]'),
     ],
 )
-def test_names_and_values_have_a_text(place: Any, expression: str, text: str) -> None:
-    assert place(expression).removeprefix("echo ").replace("'", "") == f"x{text}"
+def test_names_and_values_have_a_text(position: Any, expression: str, text: str) -> None:
+    assert position(expression).removeprefix("echo ").replace("'", "") == f"x{text}"
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("position", RENDERERS)
 @pytest.mark.parametrize(
     "expression",
     [
@@ -116,20 +122,20 @@ def test_names_and_values_have_a_text(place: Any, expression: str, text: str) ->
         "dict(a=1)",
     ],
 )
-def test_what_has_no_text_is_refused_at_its_place(place: Any, expression: str) -> None:
+def test_what_has_no_text_is_refused_at_its_place(position: Any, expression: str) -> None:
     with pytest.raises(DefinitionError) as caught:
-        place(expression)
-    problem = caught.value.problems[0]
+        position(expression)
+    problem = caught.value.diagnostics[0]
     assert problem.mark is not None and problem.mark.path == "t.yml"
-    assert "object" not in problem.what and "<" not in problem.what
+    assert "object" not in problem.message and "<" not in problem.message
 
 
 @pytest.mark.parametrize("word", ["changed", "failed", "skipped", "succeeded"])
 def test_results_can_be_tested_in_any_template(word: str) -> None:
-    result = Result("changed", changed=True)
-    shown = templating.text(f"{{{{ r is {word} }}}}", HERE).render(Names(r=result))
+    result = RegisteredResult("changed", changed=True)
+    shown = templating.compile_text(f"{{{{ r is {word} }}}}", HERE).render(PlainScope(r=result))
     assert shown == ("true" if word in ("changed", "succeeded") else "false")
     with pytest.raises(DefinitionError, match=f"`is {word}` is for the result of a step"):
-        templating.text(f"{{{{ x is {word} }}}}", HERE).render(Names(x="text"))
+        templating.compile_text(f"{{{{ x is {word} }}}}", HERE).render(PlainScope(x="text"))
     with pytest.raises(DefinitionError, match="'nope' is undefined"):
-        templating.text(f"{{{{ nope is {word} }}}}", HERE).render(Names())
+        templating.compile_text(f"{{{{ nope is {word} }}}}", HERE).render(PlainScope())

@@ -17,46 +17,46 @@ from typing import TypeAlias
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.sshd import until
+from tests.sshd import wait_until
 
-LIST, SIGN = 11, 13
-Answer: TypeAlias = Callable[[socket.socket, bytes], object]
-
-
-def honest(client: socket.socket, answer: bytes) -> None:
-    client.sendall(string(answer))
+REQUEST_IDENTITIES, SIGN_REQUEST = 11, 13
+AgentBehaviour: TypeAlias = Callable[[socket.socket, bytes], object]
 
 
-def silent(client: socket.socket, answer: bytes) -> None:
+def answer_honestly(client: socket.socket, answer: bytes) -> None:
+    client.sendall(encode_string(answer))
+
+
+def stay_silent(client: socket.socket, answer: bytes) -> None:
     """It keeps the connection open and says nothing."""
 
 
-def halting(client: socket.socket, answer: bytes) -> None:
-    client.sendall(string(answer)[:-1])
+def answer_halfway(client: socket.socket, answer: bytes) -> None:
+    client.sendall(encode_string(answer)[:-1])
 
 
-def closes(client: socket.socket, answer: bytes) -> None:
+def close_connection(client: socket.socket, answer: bytes) -> None:
     client.shutdown(socket.SHUT_RDWR)
 
 
-def speaks_http(client: socket.socket, answer: bytes) -> None:
+def answer_http(client: socket.socket, answer: bytes) -> None:
     client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-def says_nothing(client: socket.socket, answer: bytes) -> None:
-    client.sendall(string(b""))
+def answer_nothing(client: socket.socket, answer: bytes) -> None:
+    client.sendall(encode_string(b""))
 
 
-def cuts_off(client: socket.socket, answer: bytes) -> None:
-    honest(client, answer[:-3])
+def answer_truncated(client: socket.socket, answer: bytes) -> None:
+    answer_honestly(client, answer[:-3])
 
 
-def says_what_was_not_asked(client: socket.socket, answer: bytes) -> None:
-    honest(client, b"\x63" + answer[1:])
+def answer_unasked(client: socket.socket, answer: bytes) -> None:
+    answer_honestly(client, b"\x63" + answer[1:])
 
 
-def refuses(client: socket.socket, answer: bytes) -> None:
-    honest(client, b"\x05")
+def refuse_request(client: socket.socket, answer: bytes) -> None:
+    answer_honestly(client, b"\x05")
 
 
 class FalseAgent:
@@ -64,12 +64,17 @@ class FalseAgent:
     kinds of what it was asked, ``calls`` counts connections.
     """
 
-    def __init__(self, path: Path, lists: Answer = honest, signs: Answer = honest) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lists: AgentBehaviour = answer_honestly,
+        signs: AgentBehaviour = answer_honestly,
+    ) -> None:
         self.path, self.asked, self.calls = path, list[int](), 0
-        self._how = {LIST: lists, SIGN: signs}
+        self._how = {REQUEST_IDENTITIES: lists, SIGN_REQUEST: signs}
         self._key = Ed25519PrivateKey.generate()
         public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self._blob = string(b"ssh-ed25519") + string(public)
+        self._blob = encode_string(b"ssh-ed25519") + encode_string(public)
         self._listener = socket.socket(socket.AF_UNIX)
         self._clients: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -79,7 +84,7 @@ class FalseAgent:
         return {"SSH_AUTH_SOCK": str(self.path)}
 
     @property
-    def line(self) -> str:
+    def public_line(self) -> str:
         """Its key, as in authorized_keys."""
         return f"ssh-ed25519 {base64.b64encode(self._blob).decode()} false\n"
 
@@ -113,31 +118,33 @@ class FalseAgent:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client.makefile("rb") as asked:
-            for request in _requests(asked.read):
+            for request in _read_requests(asked.read):
                 kind = request[0]
                 self.asked.append(kind)
-                self._how.get(kind, refuses)(client, self._answer(request))
+                self._how.get(kind, refuse_request)(client, self._answer(request))
 
     def _answer(self, request: bytes) -> bytes:
-        if request[0] == LIST:
-            return b"\x0c" + struct.pack(">I", 1) + string(self._blob) + string(b"false")
-        if request[0] == SIGN:
+        if request[0] == REQUEST_IDENTITIES:
+            return (
+                b"\x0c" + struct.pack(">I", 1) + encode_string(self._blob) + encode_string(b"false")
+            )
+        if request[0] == SIGN_REQUEST:
             at = 5 + struct.unpack_from(">I", request, 1)[0]
             size = struct.unpack_from(">I", request, at)[0]
             signature = self._key.sign(request[at + 4 : at + 4 + size])
-            return b"\x0e" + string(string(b"ssh-ed25519") + string(signature))
+            return b"\x0e" + encode_string(encode_string(b"ssh-ed25519") + encode_string(signature))
         return b"\x05"
 
 
 @contextmanager
-def real(path: Path, *keys: Path) -> Iterator[subprocess.Popen[bytes]]:
+def start_ssh_agent(path: Path, *keys: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A real ssh-agent at ``path`` with these keys."""
     path.unlink(missing_ok=True)
     with subprocess.Popen(
         ["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as process:
         try:
-            until(lambda: takes_calls(path), "the agent")
+            wait_until(lambda: is_accepting(path), "the agent")
             for key in keys:
                 environ = {**os.environ, "SSH_AUTH_SOCK": str(path)}
                 subprocess.run(["ssh-add", "-q", key], check=True, env=environ)
@@ -147,16 +154,16 @@ def real(path: Path, *keys: Path) -> Iterator[subprocess.Popen[bytes]]:
             path.unlink(missing_ok=True)
 
 
-def takes_calls(path: Path) -> bool:
+def is_accepting(path: Path) -> bool:
     """Return whether somebody listens there: the socket is there a moment earlier."""
     with closing(socket.socket(socket.AF_UNIX)) as sock:
         return not sock.connect_ex(str(path))
 
 
-def string(data: bytes) -> bytes:
+def encode_string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-def _requests(read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _read_requests(read: Callable[[int], bytes]) -> Iterator[bytes]:
     while head := read(4):
         yield read(struct.unpack(">I", head)[0])

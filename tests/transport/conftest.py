@@ -8,37 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.transports import Connector
-from tests.sshd import until
+from orchestrator.transports import TransportRegistry
+from tests.sshd import wait_until
 
 
 @pytest.fixture
-def make_connector(tmp_path: Path) -> Iterator[Callable[..., Connector]]:
+def make_connector(tmp_path: Path) -> Iterator[Callable[..., TransportRegistry]]:
     """Makes connectors whose home is empty, and closes them."""
     home = tmp_path / "home"
-    made: list[Connector] = []
+    created: list[TransportRegistry] = []
 
     def make(
         environ: dict[str, str] | None = None, *, record: bool = True, sandbox: Path | None = None
-    ) -> Connector:
-        made.append(
-            Connector(
-                record=record,
-                sandbox=sandbox,
+    ) -> TransportRegistry:
+        created.append(
+            TransportRegistry(
+                record_host_keys=record,
+                sandbox_folder=sandbox,
                 home=home,
                 environ=environ or {},
-                system=home / "no-ssh_config",
+                system_config=home / "no-ssh_config",
             )
         )
-        return made[-1]
+        return created[-1]
 
     yield make
-    for one in made:
+    for one in created:
         one.close()
 
 
 @pytest.fixture
-def connector(make_connector: Callable[..., Connector]) -> Connector:
+def connector(make_connector: Callable[..., TransportRegistry]) -> TransportRegistry:
     """One of these."""
     return make_connector()
 
@@ -48,12 +48,12 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No thread and no descriptor stays behind after any test, once its connectors are closed."""
     if "sshd" in request.fixturenames:
         request.getfixturevalue("sshd")  # the session's server and its files come first
-    threads, files = set(threading.enumerate()), descriptors()
+    threads, files = set(threading.enumerate()), open_descriptors()
     yield
-    until(lambda: set(threading.enumerate()) <= threads, "the threads to end")
-    until(lambda: descriptors() <= files, "the descriptors to be closed")
+    wait_until(lambda: set(threading.enumerate()) <= threads, "the threads to end")
+    wait_until(lambda: open_descriptors() <= files, "the descriptors to be closed")
 
 
-def descriptors() -> int:
+def open_descriptors() -> int:
     """How many are open."""
     return sum(1 for _ in Path("/dev/fd").iterdir())

@@ -12,24 +12,24 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from orchestrator.errors import ConnectError, Mark
-from orchestrator.model.host import Connect, Host
-from orchestrator.transports import Connector
-from tests.transport.talk import hear
+from orchestrator.errors import ConnectError, SourcePosition
+from orchestrator.model.host import ConnectionOptions, Host
+from orchestrator.transports import TransportRegistry
+from tests.transport.talk import read_until
 
 
 def main(key: str, known: str, *ports: str) -> None:
-    connector = Connector(home=Path(known).parent, environ={})
-    good = Connect(
+    connector = TransportRegistry(home=Path(known).parent, environ={})
+    good = ConnectionOptions(
         "127.0.0.1",
         int(ports[0]),
         identity=(key,),
         identities_only=True,
         known_hosts=(known, known),
     )
-    channel = connector.connect(host(good)).open()
+    channel = connector.connect(make_host(good)).open()
     channel.write(b"echo $PPID; exec cat\n")
-    os.kill(int(hear(channel, b"\n")), signal.SIGKILL)
+    os.kill(int(read_until(channel, b"\n")), signal.SIGKILL)
     while not channel.read(20.0).eof:
         pass
     print("cut")
@@ -37,14 +37,14 @@ def main(key: str, known: str, *ports: str) -> None:
     bad += [replace(good, port=int(port), retries=1) for port in ports[1:]]
     for connect in bad:
         try:
-            connector.connect(host(connect))
+            connector.connect(make_host(connect))
         except ConnectError as error:
             print(error.phase)
     connector.close()
 
 
-def host(connect: Connect) -> Host:
-    return Host("h", connect, (), (), Mark("test"))
+def make_host(connect: ConnectionOptions) -> Host:
+    return Host("h", connect, (), (), SourcePosition("test"))
 
 
 if __name__ == "__main__":

@@ -9,28 +9,29 @@ import sys
 import time
 from pathlib import Path
 
-from orchestrator.errors import Mark
-from orchestrator.model.command import Command
-from orchestrator.model.host import Connect, Host
-from orchestrator.remote_shell import Session
-from orchestrator.transports import Connector
-from tests.session.heard import PATIENCE, Running
+from orchestrator.errors import SourcePosition
+from orchestrator.model.command import StepCommand
+from orchestrator.model.host import ConnectionOptions, Host
+from orchestrator.remote_shell import ShellSession
+from orchestrator.transports import TransportRegistry
+from tests.session.heard import WAIT_TIMEOUT, PipelineThread
 
 
 def main(port: str, key: str, known: str, config: str, seconds: str) -> None:
-    connector = Connector(home=Path(known).parent, environ={}, ssh_config=config)
-    connect = Connect(
+    connector = TransportRegistry(home=Path(known).parent, environ={}, ssh_config=config)
+    connect = ConnectionOptions(
         "127.0.0.1",
         int(port),
         identity=(key,),
         known_hosts=(known,),
         transport="openssh",
     )
-    connection = connector.connect(Host("h", connect, (), (), Mark("test")))
-    running = Running(
-        Session(connection.open(), ready_timeout=PATIENCE), Command(1, f"sleep {seconds}")
+    connection = connector.connect(Host("h", connect, (), (), SourcePosition("test")))
+    running = PipelineThread(
+        ShellSession(connection.open(), ready_timeout=WAIT_TIMEOUT),
+        StepCommand(1, f"sleep {seconds}"),
     )
-    running.heard.began.wait()
+    running.recording.began.wait()
     print("begun", flush=True)
     time.sleep(1000)
 

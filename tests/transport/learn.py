@@ -8,15 +8,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from orchestrator.errors import Mark
-from orchestrator.model.host import Connect, Host
-from orchestrator.transports import Connector
+from orchestrator.errors import SourcePosition
+from orchestrator.model.host import ConnectionOptions, Host
+from orchestrator.transports import TransportRegistry
 
 
 def main(port: str, key: str, known: str, *addresses: str) -> None:
-    connector = Connector(system=Path("/nonexistent"), home=Path(known).parent, environ={})
+    connector = TransportRegistry(
+        system_config=Path("/nonexistent"), home=Path(known).parent, environ={}
+    )
     for address in addresses:
-        connect = Connect(
+        connect = ConnectionOptions(
             address,
             int(port),
             identity=(key,),
@@ -24,7 +26,7 @@ def main(port: str, key: str, known: str, *addresses: str) -> None:
             known_hosts=(known,),
             host_keys="accept-new",
         )
-        connector.connect(Host(address, connect, (), (), Mark("test")))
+        connector.connect(Host(address, connect, (), (), SourcePosition("test")))
     connector.close()
 
 

@@ -19,7 +19,7 @@ KIND, APPLICATION = b"sk-ssh-ed25519@openssh.com", b"ssh:"
 TOUCHED = 1  # the flag of a user's presence
 
 
-def string(data: bytes) -> bytes:
+def encode_string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
@@ -29,30 +29,30 @@ class SecurityKey:
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
         public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.blob = string(KIND) + string(public) + string(APPLICATION)
+        self.blob = encode_string(KIND) + encode_string(public) + encode_string(APPLICATION)
         self.touches = 0
 
     @property
-    def line(self) -> str:
+    def public_line(self) -> str:
         """As in authorized_keys."""
         return f"{KIND.decode()} {base64.b64encode(self.blob).decode()} key"
 
     def answer(self, request: bytes) -> bytes:
         """What an agent that has it says."""
         if request[:1] == b"\x0b":
-            return b"\x0c" + struct.pack(">I", 1) + string(self.blob) + string(b"key")
+            return b"\x0c" + struct.pack(">I", 1) + encode_string(self.blob) + encode_string(b"key")
         at = 5 + struct.unpack_from(">I", request, 1)[0]
         size = struct.unpack_from(">I", request, at)[0]
         message = request[at + 4 : at + 4 + size]
         self.touches += 1
         about = struct.pack(">BI", TOUCHED, self.touches)
         digests = hashlib.sha256(APPLICATION).digest(), hashlib.sha256(message).digest()
-        signed = string(self._key.sign(digests[0] + about + digests[1]))
-        return b"\x0e" + string(string(KIND) + signed + about)
+        signed = encode_string(self._key.sign(digests[0] + about + digests[1]))
+        return b"\x0e" + encode_string(encode_string(KIND) + signed + about)
 
 
 @contextmanager
-def agent_with(key: SecurityKey, path: Path) -> Iterator[dict[str, str]]:
+def start_key_agent(key: SecurityKey, path: Path) -> Iterator[dict[str, str]]:
     """An agent at ``path``; its environment."""
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(path))
@@ -74,4 +74,4 @@ def _serve(listener: socket.socket, key: SecurityKey) -> None:
             return  # it is over
         with closing(client), client.makefile("rb") as asked:
             while head := asked.read(4):
-                client.sendall(string(key.answer(asked.read(struct.unpack(">I", head)[0]))))
+                client.sendall(encode_string(key.answer(asked.read(struct.unpack(">I", head)[0]))))

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from orchestrator.model.host import Connect
-from orchestrator.transports.ssh.algorithms import assembled
+from orchestrator.model.host import ConnectionOptions
+from orchestrator.transports.ssh.algorithms import merge_algorithms
 from orchestrator.transports.ssh_config.lookup import SshConfig
-from orchestrator.transports.ssh_config.resolve import settled
-from orchestrator.transports.ssh_config.settings import Settings
+from orchestrator.transports.ssh_config.resolve import resolve_connection
+from orchestrator.transports.ssh_config.settings import SshSettings
 
-Said = dict[str, list[str]]
+SettingRows = dict[str, list[str]]
 ME = pwd.getpwuid(os.getuid())
 LISTS = {
     "kexalgorithms": ("kex", "kex"),
@@ -32,12 +32,12 @@ proxyjump proxycommand kexalgorithms ciphers macs hostkeyalgorithms""".split()
 EXPANDED_LATER = ("identityfile", "certificatefile", "proxyjump", "proxycommand")
 
 
-def environ(home: Path) -> dict[str, str]:
+def isolated_environ(home: Path) -> dict[str, str]:
     """The environment of both sides."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "SHELL": "/bin/sh", "WORD": "word"}
 
 
-def by_ssh(home: Path, file: Path, host: str) -> Said | None:
+def settings_by_ssh(home: Path, file: Path, host: str) -> SettingRows | None:
     """What ssh says of the host, None where it refuses the file. A ~ is ``home`` in it: ssh takes
     the account's own, whatever HOME is.
     """
@@ -46,12 +46,12 @@ def by_ssh(home: Path, file: Path, host: str) -> Said | None:
         check=False,
         capture_output=True,
         text=True,
-        env=environ(home),
+        env=isolated_environ(home),
     )
     if done.returncode:
         assert done.returncode == 255
         return None
-    found: Said = {}
+    found: SettingRows = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
         if key in COMPARED:
@@ -62,24 +62,26 @@ def by_ssh(home: Path, file: Path, host: str) -> Said | None:
         "k": found.get("hostkeyalias", found["hostname"])[0],
     }  # fmt: skip
     for key in EXPANDED_LATER:
-        found[key] = [_late(text, known, home) for text in found.get(key, [])]
+        found[key] = [_expand_late(text, known, home) for text in found.get(key, [])]
     # ssh prints all hops but the last as they are written
     hops = [re.sub(r"ssh://([^,/]*)/?", r"\1", text) for text in found["proxyjump"]]
     found["proxyjump"] = hops
     return {key: values for key, values in found.items() if values}
 
 
-def by_orch(home: Path, file: Path, host: str) -> Said:
+def settings_by_orch(home: Path, file: Path, host: str) -> SettingRows:
     """Our settings, as ssh would print them."""
-    config = SshConfig(home, environ(home), threading.Event(), file=str(file))
-    return in_its_words(settled(Connect(host), config.of(host)).settings)
+    config = SshConfig(home, isolated_environ(home), threading.Event(), config_file=str(file))
+    return as_ssh_prints(
+        resolve_connection(ConnectionOptions(host), config.settings_for(host)).settings
+    )
 
 
-def in_its_words(s: Settings) -> Said:
+def as_ssh_prints(s: SshSettings) -> SettingRows:
     """Settings as `ssh -G` prints them."""
-    default = defaults()
-    said: Said = {key: default[key] for key in default if key in COMPARED}
-    said |= {"hostname": [s.address], "port": [str(s.port or 22)], "user": [s.user or ME.pw_name]}
+    default = ssh_defaults()
+    output: SettingRows = {key: default[key] for key in default if key in COMPARED}
+    output |= {"hostname": [s.address], "port": [str(s.port or 22)], "user": [s.user or ME.pw_name]}
     values: Mapping[str, object] = {
         "identitiesonly": s.identities_only,
         "identityagent": s.identity_agent,
@@ -96,42 +98,44 @@ def in_its_words(s: Settings) -> Said:
         "proxycommand": s.proxy_command or None,
         "proxyjump": ",".join(s.jump) or None,
     }
-    said |= {key: [_word(value)] for key, value in values.items() if value is not None}
+    output |= {key: [_ssh_word(value)] for key, value in values.items() if value is not None}
     if s.host_keys:
-        said["stricthostkeychecking"] = [
+        output["stricthostkeychecking"] = [
             {"yes": "true", "no": "false"}.get(s.host_keys, s.host_keys)
         ]
     for key, many in (("identityfile", s.identity), ("certificatefile", s.certificates)):
-        said |= {key: list(many)} if many else {}
-    said |= {"setenv": [f"{name}={text}" for name, text in s.set_env]} if s.set_env else {}
+        output |= {key: list(many)} if many else {}
+    output |= {"setenv": [f"{name}={text}" for name, text in s.set_env]} if s.set_env else {}
     for key, (field, kind) in LISTS.items():
         usual = default[key][0].split(",")
-        said[key] = [",".join(assembled(getattr(s, field), usual, known(kind)))]
-    return said
+        output[key] = [
+            ",".join(merge_algorithms(getattr(s, field), usual, supported_algorithms(kind)))
+        ]
+    return output
 
 
 @cache
-def defaults() -> Said:
+def ssh_defaults() -> SettingRows:
     """What ssh says where no file says anything."""
     home = Path("/nowhere")
-    said = by_ssh(home, Path("/dev/null"), "localhost")
-    assert said is not None
-    said["userknownhostsfile"] = ["DEFAULT"]
-    said["identityfile"] = ["DEFAULT"]
-    return said
+    output = settings_by_ssh(home, Path("/dev/null"), "localhost")
+    assert output is not None
+    output["userknownhostsfile"] = ["DEFAULT"]
+    output["identityfile"] = ["DEFAULT"]
+    return output
 
 
 @cache
-def known(kind: str) -> tuple[str, ...]:
+def supported_algorithms(kind: str) -> tuple[str, ...]:
     """All algorithms of a kind that this ssh has."""
     done = subprocess.run(["ssh", "-Q", kind], capture_output=True, text=True, check=True)
     return tuple(done.stdout.split())
 
 
-def alike(said: Said, home: Path) -> Said:
+def without_differences(message: SettingRows, home: Path) -> SettingRows:
     """Without the defaults that differ: orch's own list of keys to try, and its home."""
     usual = [f"{home}/.ssh/known_hosts {home}/.ssh/known_hosts2"]
-    plain = dict(said)
+    plain = dict(message)
     if plain["userknownhostsfile"] in (usual, ["DEFAULT"]):
         plain["userknownhostsfile"] = ["DEFAULT"]
     if any(name.endswith("/id_xmss") for name in plain["identityfile"]):
@@ -139,13 +143,13 @@ def alike(said: Said, home: Path) -> Said:
     return plain
 
 
-def _late(text: str, known: Mapping[str, str], home: Path) -> str:
+def _expand_late(text: str, known: Mapping[str, str], home: Path) -> str:
     text = re.sub(r"%(.)", lambda found: known[found[1]], text)
     text = text.replace("${WORD}", "word")
     return f"{home}/{text[2:]}" if text.startswith("~/") else text
 
 
-def _word(value: object) -> str:
+def _ssh_word(value: object) -> str:
     return (
         {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
     )

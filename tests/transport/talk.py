@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from orchestrator.remote_shell.channel_protocol import Channel, Connection
 
-PATIENCE = 30.0
+WAIT_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ShellOutput:
     """All that a shell wrote until its end, and how it ended."""
 
     stdout: bytes
@@ -19,10 +19,10 @@ class Said:
     status: int | None
 
 
-def talk(channel: Channel, text: bytes, *, eof: bool = True) -> Said:
+def talk_to_shell(channel: Channel, text: bytes, *, eof: bool = True) -> ShellOutput:
     """Write ``text``, then EOF, and read to the end."""
     stdout, stderr, rest = [], [], memoryview(text)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + WAIT_TIMEOUT
     open_stdin = eof
     while True:
         while rest:
@@ -37,26 +37,26 @@ def talk(channel: Channel, text: bytes, *, eof: bool = True) -> Said:
         stdout.append(chunk.stdout)
         stderr.append(chunk.stderr)
         if chunk.eof:
-            return Said(b"".join(stdout), b"".join(stderr), channel.exit_status())
+            return ShellOutput(b"".join(stdout), b"".join(stderr), channel.exit_status())
         assert time.monotonic() < end, "the shell does not end"
 
 
-def ask(connection: Connection, text: str) -> Said:
+def ask_shell(connection: Connection, text: str) -> ShellOutput:
     """A shell of its own for ``text``."""
     channel = connection.open()
     try:
-        return talk(channel, text.encode())
+        return talk_to_shell(channel, text.encode())
     finally:
         channel.close()
 
 
-def hear(channel: Channel, wanted: bytes) -> bytes:
+def read_until(channel: Channel, expected: bytes) -> bytes:
     """Read until ``wanted`` was on stdout; what came with it."""
-    heard = b""
-    end = time.monotonic() + PATIENCE
-    while wanted not in heard:
+    received = b""
+    end = time.monotonic() + WAIT_TIMEOUT
+    while expected not in received:
         chunk = channel.read(end - time.monotonic())
-        heard += chunk.stdout
-        assert not chunk.eof, f"the shell ended after {heard!r}"
-        assert time.monotonic() < end, f"only {heard!r} came"
-    return heard
+        received += chunk.stdout
+        assert not chunk.eof, f"the shell ended after {received!r}"
+        assert time.monotonic() < end, f"only {received!r} came"
+    return received

@@ -10,18 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import Connect
-from orchestrator.transports import Connector
-from tests.projects import Project
-from tests.sshd import Sshd, serve
-from tests.transport.test_auth import ask
+from orchestrator.model.host import ConnectionOptions
+from orchestrator.transports import TransportRegistry
+from tests.projects import OrchProject
+from tests.sshd import SshdServer, serve_sshd
+from tests.transport.test_auth import ask_shell
 
 
-def behind(target: Sshd, *bastions: Sshd) -> Connect:
+def connect_behind(target: SshdServer, *bastions: SshdServer) -> ConnectionOptions:
     hops = ",".join(f"{b.user}@127.0.0.1:{b.port}" for b in bastions)
     everyone = (target, *bastions)
     return replace(
-        target.connect(),
+        target.connect_options(),
         jump=hops,
         identity=tuple(str(each.key) for each in everyone),
         known_hosts=tuple(str(each.known_hosts) for each in everyone),
@@ -29,44 +29,49 @@ def behind(target: Sshd, *bastions: Sshd) -> Connect:
 
 
 def test_a_host_is_reached_through_one_and_through_two(
-    connector: Connector, tmp_path: Path
+    connector: TransportRegistry, tmp_path: Path
 ) -> None:
     with (
-        serve(tmp_path / "one") as one,
-        serve(tmp_path / "two") as two,
-        serve(tmp_path / "far") as far,
+        serve_sshd(tmp_path / "one") as one,
+        serve_sshd(tmp_path / "two") as two,
+        serve_sshd(tmp_path / "far") as far,
     ):
         for bastions in ((one,), (one, two)):
-            host = far.host(connect=behind(far, *bastions))
-            assert ask(connector.connect(host), "echo in").stdout == b"in\n"
+            host = far.inventory_host(connect=connect_behind(far, *bastions))
+            assert ask_shell(connector.connect(host), "echo in").stdout == b"in\n"
 
 
 def test_many_hosts_share_the_connection_to_their_jump_host(
-    connector: Connector, tmp_path: Path
+    connector: TransportRegistry, tmp_path: Path
 ) -> None:
-    with serve(tmp_path / "one", ["MaxStartups 1:100:1"]) as one, serve(tmp_path / "far") as far:
+    with (
+        serve_sshd(tmp_path / "one", ["MaxStartups 1:100:1"]) as one,
+        serve_sshd(tmp_path / "far") as far,
+    ):
 
         def reach(number: int) -> bytes:
-            connect = replace(behind(far, one), address=f"127.8.0.{number}")
-            return ask(connector.connect(far.host(f"h{number}", connect)), "echo in").stdout
+            connect = replace(connect_behind(far, one), address=f"127.8.0.{number}")
+            return ask_shell(
+                connector.connect(far.inventory_host(f"h{number}", connect)), "echo in"
+            ).stdout
 
         with ThreadPoolExecutor(20) as pool:
             assert list(pool.map(reach, range(1, 21))) == [b"in\n"] * 20
 
 
 def test_two_hundred_hosts_behind_one_jump_host_all_succeed(
-    project: Project, tmp_path: Path
+    project: OrchProject, tmp_path: Path
 ) -> None:
     """With as many at a time as orch takes where nothing is said of it."""
     limit = ["MaxStartups 10:30:60"]
-    with serve(tmp_path / "one", limit) as one, serve(tmp_path / "far") as far:
+    with serve_sshd(tmp_path / "one", limit) as one, serve_sshd(tmp_path / "far") as far:
         hosts = {f"h{number:03}": f"127.8.3.{number}" for number in range(1, 201)}
-        connect = behind(far, one)
+        connect = connect_behind(far, one)
         keys, known = connect.identity, tmp_path / "known"
         known.write_text("".join(Path(name).read_text() for name in connect.known_hosts or ()))
         stage = {"port": far.port, "user": far.user, "identities_only": True, "jump": connect.jump}
         stage |= {"identity": list(keys), "known_hosts": str(known)}
-        project.over(far, hosts).write(
+        project.add_sshd_stage(far, hosts).write(
             {
                 "inventories/real/stage.yml": json.dumps({"connect": stage}),
                 "tasks/t.yml": "steps:\n- {run: 'echo {{ host.name }}', readonly: true}\n",
@@ -74,25 +79,27 @@ def test_two_hundred_hosts_behind_one_jump_host_all_succeed(
         )
         done = project.orch("-s", "real", "run", "t", "--json")
         assert one.log().count("Accepted publickey") == 1
-    assert {row["status"] for row in done.rows.values()} == {"ok"}
-    told = [e["stdout"].strip() for e in done.events if e["event"] == "step_finished"]
-    assert sorted(told) == list(hosts)
+    assert {row["status"] for row in done.host_rows.values()} == {"ok"}
+    message = [e["stdout"].strip() for e in done.events if e["event"] == "step_finished"]
+    assert sorted(message) == list(hosts)
 
 
 @pytest.mark.parametrize("lines", [["AllowTcpForwarding no"], ["PermitOpen none"]])
 def test_a_jump_host_that_forwards_nothing_is_named(
-    connector: Connector, tmp_path: Path, lines: list[str]
+    connector: TransportRegistry, tmp_path: Path, lines: list[str]
 ) -> None:
-    with serve(tmp_path / "one", lines) as one, serve(tmp_path / "far") as far:
+    with serve_sshd(tmp_path / "one", lines) as one, serve_sshd(tmp_path / "far") as far:
         with pytest.raises(ConnectError) as caught:
-            connector.connect(far.host(connect=behind(far, one)))
-        assert f"127.0.0.1:{one.port}" in caught.value.why
+            connector.connect(far.inventory_host(connect=connect_behind(far, one)))
+        assert f"127.0.0.1:{one.port}" in caught.value.reason
 
 
-def test_a_jump_host_that_does_not_let_us_in_is_named(connector: Connector, tmp_path: Path) -> None:
-    with serve(tmp_path / "one") as one, serve(tmp_path / "far") as far:
-        connect = replace(behind(far, one), identity=(str(far.key),))
+def test_a_jump_host_that_does_not_let_us_in_is_named(
+    connector: TransportRegistry, tmp_path: Path
+) -> None:
+    with serve_sshd(tmp_path / "one") as one, serve_sshd(tmp_path / "far") as far:
+        connect = replace(connect_behind(far, one), identity=(str(far.key),))
         with pytest.raises(ConnectError) as caught:
-            connector.connect(far.host(connect=connect))
+            connector.connect(far.inventory_host(connect=connect))
         assert caught.value.phase == "auth"
-        assert "jump host" in caught.value.why
+        assert "jump host" in caught.value.reason

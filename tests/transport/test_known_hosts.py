@@ -14,27 +14,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.transports.ssh.known_hosts import Answer, KnownHosts, known_name
+from orchestrator.transports.ssh.known_hosts import HostKeyStatus, KnownHosts, known_hosts_name
 
 ED = "ssh-ed25519"
 
 
-def blob(text: str, kind: str = ED) -> bytes:
+def key_blob(text: str, kind: str = ED) -> bytes:
     """Some key's public part."""
     return len(kind).to_bytes(4, "big") + kind.encode() + text.encode()
 
 
-def line(names: str, text: str = "a", kind: str = ED, marker: str = "") -> str:
-    return f"{marker} {names} {kind} {base64.b64encode(blob(text, kind)).decode()} me@here".strip()
+def known_hosts_line(names: str, text: str = "a", kind: str = ED, marker: str = "") -> str:
+    return (
+        f"{marker} {names} {kind} {base64.b64encode(key_blob(text, kind)).decode()} me@here".strip()
+    )
 
 
-def index(path: Path, *lines: str) -> KnownHosts:
+def make_index(path: Path, *lines: str) -> KnownHosts:
     path.write_text("".join(f"{row}\n" for row in lines))
     return KnownHosts((path,))
 
 
-def answer(known: KnownHosts, name: str, text: str = "a", kind: str = ED) -> Answer:
-    return known.check(name, kind, blob(text, kind)).answer
+def host_key_status(known: KnownHosts, name: str, text: str = "a", kind: str = ED) -> HostKeyStatus:
+    return known.check(name, kind, key_blob(text, kind)).status
 
 
 @pytest.mark.parametrize(
@@ -63,9 +65,11 @@ def answer(known: KnownHosts, name: str, text: str = "a", kind: str = ED) -> Ans
     ],
 )
 def test_names_and_patterns(tmp_path: Path, names: str, name: str, known: bool) -> None:
-    hosts = index(tmp_path / "k", line(names))
-    assert (answer(hosts, name) is Answer.KNOWN) == known
-    assert answer(hosts, name, "other") is (Answer.CHANGED if known else Answer.UNKNOWN)
+    hosts = make_index(tmp_path / "k", known_hosts_line(names))
+    assert (host_key_status(hosts, name) is HostKeyStatus.KNOWN) == known
+    assert host_key_status(hosts, name, "other") is (
+        HostKeyStatus.CHANGED if known else HostKeyStatus.UNKNOWN
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,37 +85,49 @@ def test_names_and_patterns(tmp_path: Path, names: str, name: str, known: bool) 
     ],
 )
 def test_lines_that_say_nothing_are_passed_over(tmp_path: Path, row: str) -> None:
-    hosts = index(tmp_path / "k", row, line("web2"), "|1|!|! ssh-ed25519 AAAA", "\xff\xfe a b")
-    assert answer(hosts, "web2") is Answer.KNOWN
-    assert answer(hosts, "web1") is Answer.UNKNOWN
+    hosts = make_index(
+        tmp_path / "k", row, known_hosts_line("web2"), "|1|!|! ssh-ed25519 AAAA", "\xff\xfe a b"
+    )
+    assert host_key_status(hosts, "web2") is HostKeyStatus.KNOWN
+    assert host_key_status(hosts, "web1") is HostKeyStatus.UNKNOWN
 
 
 def test_any_of_several_keys_will_do(tmp_path: Path) -> None:
-    hosts = index(tmp_path / "k", line("w", "a"), line("w", "b"), line("w", "c", "ssh-rsa"))
-    assert answer(hosts, "w", "b") is Answer.KNOWN
-    assert answer(hosts, "w", "d") is Answer.CHANGED
-    assert answer(hosts, "w", "d", "ecdsa-sha2-nistp256") is Answer.OTHER_KIND
-    assert hosts.kinds("w") == (ED, "ssh-rsa")
+    hosts = make_index(
+        tmp_path / "k",
+        known_hosts_line("w", "a"),
+        known_hosts_line("w", "b"),
+        known_hosts_line("w", "c", "ssh-rsa"),
+    )
+    assert host_key_status(hosts, "w", "b") is HostKeyStatus.KNOWN
+    assert host_key_status(hosts, "w", "d") is HostKeyStatus.CHANGED
+    assert host_key_status(hosts, "w", "d", "ecdsa-sha2-nistp256") is HostKeyStatus.OTHER_TYPE
+    assert hosts.key_types("w") == (ED, "ssh-rsa")
 
 
 def test_a_revocation_wins_wherever_it_stands(tmp_path: Path) -> None:
-    hosts = index(tmp_path / "k", line("*.net", "a", marker="@revoked"), line("x.net"), line("y"))
-    assert answer(hosts, "x.net") is Answer.REVOKED
-    assert answer(hosts, "y") is Answer.KNOWN
+    hosts = make_index(
+        tmp_path / "k",
+        known_hosts_line("*.net", "a", marker="@revoked"),
+        known_hosts_line("x.net"),
+        known_hosts_line("y"),
+    )
+    assert host_key_status(hosts, "x.net") is HostKeyStatus.REVOKED
+    assert host_key_status(hosts, "y") is HostKeyStatus.KNOWN
 
 
 def test_an_authority_is_no_key(tmp_path: Path) -> None:
-    hosts = index(tmp_path / "k", line("w", "a", marker="@cert-authority"))
-    verdict = hosts.check("w", ED, blob("a"))
-    assert verdict.answer is Answer.UNKNOWN
+    hosts = make_index(tmp_path / "k", known_hosts_line("w", "a", marker="@cert-authority"))
+    verdict = hosts.check("w", ED, key_blob("a"))
+    assert verdict.status is HostKeyStatus.UNKNOWN
     assert verdict.authority is not None
-    assert hosts.kinds("w") == ()
+    assert hosts.key_types("w") == ()
 
 
 def test_the_line_is_told(tmp_path: Path) -> None:
-    hosts = index(tmp_path / "k", "# one", line("v"), line("w"))
-    entry = hosts.check("w", ED, blob("other")).entries[0]
-    assert (entry.path, entry.line) == (str(tmp_path / "k"), 3)
+    hosts = make_index(tmp_path / "k", "# one", known_hosts_line("v"), known_hosts_line("w"))
+    entry = hosts.check("w", ED, key_blob("other")).entries[0]
+    assert (entry.path, entry.line_number) == (str(tmp_path / "k"), 3)
 
 
 @given(st.lists(st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True), min_size=1, unique=True))
@@ -121,13 +137,13 @@ def test_hashed_names_are_those_that_ssh_hashes(names: list[str]) -> None:
         salt = name.encode().ljust(20, b"s")[:20]
         digest = hmac.digest(salt, name.encode(), "sha1")
         field = f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
-        rows.append(line(field, name))
+        rows.append(known_hosts_line(field, name))
     hosts = KnownHosts(())
-    hosts._index(Path("k"), "\n".join(rows).encode())
+    hosts._index_lines(Path("k"), "\n".join(rows).encode())
     for name in names[1:]:
-        assert answer(hosts, name, name) is Answer.KNOWN
-        assert answer(hosts, name, names[0]) is Answer.CHANGED
-    assert answer(hosts, names[0], names[0]) is Answer.UNKNOWN
+        assert host_key_status(hosts, name, name) is HostKeyStatus.KNOWN
+        assert host_key_status(hosts, name, names[0]) is HostKeyStatus.CHANGED
+    assert host_key_status(hosts, names[0], names[0]) is HostKeyStatus.UNKNOWN
 
 
 def test_what_ssh_keygen_hashes_is_found(tmp_path: Path) -> None:
@@ -138,9 +154,9 @@ def test_what_ssh_keygen_hashes_is_found(tmp_path: Path) -> None:
     path.write_text(f"web1,[web1]:2222 {kind} {text}\n")
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
     hosts, public = KnownHosts((path,)), base64.b64decode(text)
-    assert hosts.check("web1", kind, public).answer is Answer.KNOWN
-    assert hosts.check("[web1]:2222", kind, public).answer is Answer.KNOWN
-    assert hosts.check("web2", kind, public).answer is Answer.UNKNOWN
+    assert hosts.check("web1", kind, public).status is HostKeyStatus.KNOWN
+    assert hosts.check("[web1]:2222", kind, public).status is HostKeyStatus.KNOWN
+    assert hosts.check("web2", kind, public).status is HostKeyStatus.UNKNOWN
 
 
 def test_known_hosts_cost_no_look_at_the_others(tmp_path: Path, monkeypatch) -> None:
@@ -150,8 +166,8 @@ def test_known_hosts_cost_no_look_at_the_others(tmp_path: Path, monkeypatch) -> 
         salt = number.to_bytes(20, "big")
         digest = hmac.digest(salt, f"h{number}".encode(), "sha1")
         field = f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
-        rows.append(line(field, f"key{number}"))
-    hosts = index(tmp_path / "k", *rows)
+        rows.append(known_hosts_line(field, f"key{number}"))
+    hosts = make_index(tmp_path / "k", *rows)
     hashes = 0
     real = hmac.digest
 
@@ -162,17 +178,17 @@ def test_known_hosts_cost_no_look_at_the_others(tmp_path: Path, monkeypatch) -> 
 
     monkeypatch.setattr(hmac, "digest", counted)
     for number in range(300):
-        assert answer(hosts, f"h{number}", f"key{number}") is Answer.KNOWN
+        assert host_key_status(hosts, f"h{number}", f"key{number}") is HostKeyStatus.KNOWN
     assert hashes == 300
 
 
 def test_what_another_process_wrote_meanwhile_counts(tmp_path: Path) -> None:
-    mine = index(tmp_path / "k", line("v"))
+    mine = make_index(tmp_path / "k", known_hosts_line("v"))
     theirs = KnownHosts((tmp_path / "k",))
-    assert theirs.add("w", ED, blob("theirs"), record=True).answer is Answer.KNOWN
-    verdict = mine.add("w", ED, blob("mine"), record=True)
-    assert verdict.answer is Answer.CHANGED
-    assert verdict.entries[0].line == 2
+    assert theirs.add("w", ED, key_blob("theirs"), write_file=True).status is HostKeyStatus.KNOWN
+    verdict = mine.add("w", ED, key_blob("mine"), write_file=True)
+    assert verdict.status is HostKeyStatus.CHANGED
+    assert verdict.entries[0].line_number == 2
     assert len((tmp_path / "k").read_text().splitlines()) == 2
 
 
@@ -181,12 +197,12 @@ def test_an_add_waits_for_another_process_and_sees_what_it_wrote(tmp_path: Path)
     hosts = KnownHosts((path,))
     with path.open("w") as theirs, ThreadPoolExecutor(1) as pool:
         fcntl.flock(theirs, fcntl.LOCK_EX)
-        adding = pool.submit(hosts.add, "w", ED, blob("mine"), record=True)
+        adding = pool.submit(hosts.add, "w", ED, key_blob("mine"), record=True)
         assert not wait([adding], 0.1).done
-        theirs.write(line("w", "theirs") + "\n")
+        theirs.write(known_hosts_line("w", "theirs") + "\n")
         theirs.flush()
         fcntl.flock(theirs, fcntl.LOCK_UN)
-        assert adding.result(20).answer is Answer.CHANGED
+        assert adding.result(20).status is HostKeyStatus.CHANGED
     assert len(path.read_text().splitlines()) == 1
 
 
@@ -199,7 +215,9 @@ def test_indexes_that_add_at_the_same_moment_write_one_line(tmp_path: Path) -> N
     def add(hosts: KnownHosts) -> None:
         for name in names:
             barrier.wait(20)
-            assert hosts.add(name, ED, blob(name), record=True).answer is Answer.KNOWN
+            assert (
+                hosts.add(name, ED, key_blob(name), write_file=True).status is HostKeyStatus.KNOWN
+            )
 
     with ThreadPoolExecutor(len(indexes)) as pool:
         list(pool.map(add, indexes))
@@ -209,11 +227,11 @@ def test_indexes_that_add_at_the_same_moment_write_one_line(tmp_path: Path) -> N
 
 def test_a_file_that_keeps_nothing_is_enough_for_this_run() -> None:
     hosts = KnownHosts((Path("/dev/null"),))
-    assert hosts.add("w", ED, blob("a"), record=True).answer is Answer.KNOWN
-    assert answer(hosts, "w", "b") is Answer.CHANGED
+    assert hosts.add("w", ED, key_blob("a"), write_file=True).status is HostKeyStatus.KNOWN
+    assert host_key_status(hosts, "w", "b") is HostKeyStatus.CHANGED
 
 
 def test_names_with_ports() -> None:
-    assert known_name("Web1", 22) == "web1"
-    assert known_name("web1", 2222) == "[web1]:2222"
-    assert known_name("::1", 22) == "::1"
+    assert known_hosts_name("Web1", 22) == "web1"
+    assert known_hosts_name("web1", 2222) == "[web1]:2222"
+    assert known_hosts_name("::1", 22) == "::1"

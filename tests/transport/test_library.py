@@ -20,30 +20,32 @@ from paramiko.transport import Transport
 ROOT = Path(__file__).parents[2]
 
 
-def modules_after(statement: str) -> set[str]:
+def loaded_modules(statement: str) -> set[str]:
     script = f"{statement}\nimport sys\nprint(*sorted(k for k, v in sys.modules.items() if v))"
     command = [sys.executable, "-c", script]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    return set(said.stdout.split())
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return set(output.stdout.split())
 
 
 def test_a_run_without_ssh_hosts_does_not_import_paramiko() -> None:
-    found = modules_after("from orchestrator.transports import Connector; Connector().close()")
+    found = loaded_modules("from orchestrator.transports import Connector; Connector().close()")
     assert not {"paramiko", "cryptography", "orchestrator.transports.ssh.connector"} & found
 
 
 def test_paramiko_is_imported_in_parts_and_all_of_it_stays_importable() -> None:
-    found = modules_after("import orchestrator.transports.ssh.connector")
+    found = loaded_modules("import orchestrator.transports.ssh.connector")
     assert "paramiko.transport" in found
     assert not {"paramiko", "paramiko.client", "invoke"} & found
-    modules_after("import orchestrator.transports.ssh.connector, invoke; invoke.run")
-    modules_after(
+    loaded_modules("import orchestrator.transports.ssh.connector, invoke; invoke.run")
+    loaded_modules(
         "import orchestrator.transports.ssh.connector, paramiko; paramiko.SSHClient.connect"
     )
 
 
 def test_the_private_side_that_is_relied_on_is_there_in_the_shape_that_is_used() -> None:
-    assert broken(*relied_on()) == [], f"paramiko {version('paramiko')} has another private side"
+    assert missing_members(*relied_on_members()) == [], (
+        f"paramiko {version('paramiko')} has another private side"
+    )
 
 
 def test_what_is_missing_or_of_another_shape_is_named() -> None:
@@ -51,19 +53,19 @@ def test_what_is_missing_or_of_another_shape_is_named() -> None:
     names = ["_cipher_info", "_next_channel", "_parse_newkeys", "_preferred_keys"]
     shapes = {"_cipher_info": "int", "_preferred_keys": "tuple", "_was_there": "dict"}
     calls = {"_next_channel": ["kind"], "_parse_newkeys": ["m"], "_was_called": []}
-    assert broken(shapes, calls) == [
+    assert missing_members(shapes, calls) == [
         "_cipher_info is a dict, not a int",
         "_was_there is gone",
         "_next_channel takes (), not (kind)",
         "_was_called is gone",
     ]
-    shapes, calls = relied_on()
+    shapes, calls = relied_on_members()
     assert {*names} <= {*shapes, *calls}
 
 
 def test_nothing_else_of_the_private_side_is_used_or_covered() -> None:
     """A name of orch's own would cover one that paramiko uses, were it the same."""
-    shapes, calls = relied_on()
+    shapes, calls = relied_on_members()
     theirs = private_names(inspect.getsource(transport), inspect.getsource(packet))
     assert len(theirs) > 80
     for name in (
@@ -96,7 +98,7 @@ def test_the_paramiko_that_is_allowed_has_an_upper_bound() -> None:
     assert "<" in paramiko
 
 
-def relied_on() -> tuple[dict[str, str], dict[str, list[str]]]:
+def relied_on_members() -> tuple[dict[str, str], dict[str, list[str]]]:
     """What library.py says of Transport's private side: the types of attributes and the
     parameters of methods."""
     tree = ast.parse((ROOT / "orchestrator/transport/library.py").read_text())
@@ -108,8 +110,8 @@ def relied_on() -> tuple[dict[str, str], dict[str, list[str]]]:
     shapes = {}
     for node in spelled.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            said = ast.unparse(node.annotation).removeprefix("ClassVar[")
-            shapes[node.target.id] = said.partition("[")[0]
+            output = ast.unparse(node.annotation).removeprefix("ClassVar[")
+            shapes[node.target.id] = output.partition("[")[0]
     calls = {
         node.name: [
             *(each.arg for each in node.args.args[1:]),
@@ -121,16 +123,16 @@ def relied_on() -> tuple[dict[str, str], dict[str, list[str]]]:
     return shapes, calls
 
 
-def broken(shapes: Mapping[str, str], calls: Mapping[str, list[str]]) -> list[str]:
+def missing_members(shapes: Mapping[str, str], calls: Mapping[str, list[str]]) -> list[str]:
     """What the installed paramiko has not, or has in another shape."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, closing(Transport(ours)) as made:
+    with ours, theirs, closing(Transport(ours)) as created:
         found = [
-            f"{name} is a {type(getattr(made, name)).__name__}, not a {shape}"
-            if hasattr(made, name)
+            f"{name} is a {type(getattr(created, name)).__name__}, not a {shape}"
+            if hasattr(created, name)
             else f"{name} is gone"
             for name, shape in shapes.items()
-            if not hasattr(made, name) or not is_a(getattr(made, name), shape)
+            if not hasattr(created, name) or not has_shape(getattr(created, name), shape)
         ]
     for name, parameters in calls.items():
         method = getattr(Transport, name, None)
@@ -142,7 +144,7 @@ def broken(shapes: Mapping[str, str], calls: Mapping[str, list[str]]) -> list[st
     return found
 
 
-def is_a(value: object, shape: str) -> bool:
+def has_shape(value: object, shape: str) -> bool:
     return shape == "Any" or shape in {each.__name__ for each in type(value).__mro__}
 
 

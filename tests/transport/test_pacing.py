@@ -14,25 +14,25 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
-from orchestrator.transports import Connector
+from orchestrator.transports import TransportRegistry
 from orchestrator.transports.deadline import CancelledError, Deadline
-from orchestrator.transports.ssh.handshake_limiter import Pacing
-from tests.sshd import Sshd, serve, until
-from tests.transport.talk import ask
+from orchestrator.transports.ssh.handshake_limiter import HandshakeLimiter
+from tests.sshd import SshdServer, serve_sshd, wait_until
+from tests.transport.talk import ask_shell
 
 CROWD = 40
 
 
 @pytest.mark.parametrize("startups", ["2:30:10", "4:100:4", "1:100:1", "10:30:100"])
 def test_forty_hosts_at_one_address_all_get_in(
-    tmp_path: Path, connector: Connector, startups: str
+    tmp_path: Path, connector: TransportRegistry, startups: str
 ) -> None:
-    with serve(tmp_path / "sshd", [f"MaxStartups {startups}"]) as sshd:
+    with serve_sshd(tmp_path / "sshd", [f"MaxStartups {startups}"]) as sshd:
 
         def run(number: int) -> bytes:
-            connection = connector.connect(sshd.host())
+            connection = connector.connect(sshd.inventory_host())
             try:
-                return ask(connection, f"echo {number}").stdout
+                return ask_shell(connection, f"echo {number}").stdout
             finally:
                 connection.close()
 
@@ -42,27 +42,29 @@ def test_forty_hosts_at_one_address_all_get_in(
 
 
 def test_a_server_that_always_hangs_up_is_tried_as_often_as_was_said(
-    tmp_path: Path, connector: Connector
+    tmp_path: Path, connector: TransportRegistry
 ) -> None:
     with ExitStack() as stack:
-        sshd = stack.enter_context(serve(tmp_path / "sshd", ["MaxStartups 1:100:1"]))
-        until(lambda: _starts_up(sshd, stack), "a stranger to be the one that may start up")
+        sshd = stack.enter_context(serve_sshd(tmp_path / "sshd", ["MaxStartups 1:100:1"]))
+        wait_until(lambda: _starts_up(sshd, stack), "a stranger to be the one that may start up")
         before = sshd.log().count("drop connection")
         with pytest.raises(ConnectError) as caught:
-            connector.connect(sshd.host(connect=sshd.connect(retries=3)))
+            connector.connect(sshd.inventory_host(connect=sshd.connect_options(retries=3)))
         assert caught.value.phase == "banner"
-        until(lambda: sshd.log().count("drop connection") >= before + 4, "four attempts")
+        wait_until(lambda: sshd.log().count("drop connection") >= before + 4, "four attempts")
         assert sshd.log().count("drop connection") == before + 4
 
 
-def test_sixty_addresses_of_one_server_all_get_in(tmp_path: Path, connector: Connector) -> None:
+def test_sixty_addresses_of_one_server_all_get_in(
+    tmp_path: Path, connector: TransportRegistry
+) -> None:
     """It lets in two at a time, and each address is a host that nobody else shares."""
-    with serve(tmp_path / "sshd", ["MaxStartups 2:30:10"]) as sshd:
+    with serve_sshd(tmp_path / "sshd", ["MaxStartups 2:30:10"]) as sshd:
 
         def run(number: int) -> bytes:
-            connection = connector.connect(sshd.host(f"127.8.1.{number}"))
+            connection = connector.connect(sshd.inventory_host(f"127.8.1.{number}"))
             try:
-                return ask(connection, f"echo {number}").stdout
+                return ask_shell(connection, f"echo {number}").stdout
             finally:
                 connection.close()
 
@@ -73,7 +75,7 @@ def test_sixty_addresses_of_one_server_all_get_in(tmp_path: Path, connector: Con
 
 
 def test_servers_that_all_hang_up_are_each_tried_as_often_as_was_said(
-    sshd: Sshd, connector: Connector
+    sshd: SshdServer, connector: TransportRegistry
 ) -> None:
     """Not for as long as the timeout: none of them lets anyone in, so it is no crowd."""
     hosts, knocks = 20, 0
@@ -91,9 +93,11 @@ def test_servers_that_all_hang_up_are_each_tried_as_often_as_was_said(
         port = listener.getsockname()[1]
 
         def fail(number: int) -> ConnectError:
-            connect = replace(sshd.connect(f"127.8.2.{number}", retries=2, timeout=60), port=port)
+            connect = replace(
+                sshd.connect_options(f"127.8.2.{number}", retries=2, timeout=60), port=port
+            )
             with pytest.raises(ConnectError) as caught:
-                connector.connect(sshd.host(connect=connect))
+                connector.connect(sshd.inventory_host(connect=connect))
             return caught.value
 
         with ThreadPoolExecutor(hosts) as pool:
@@ -104,19 +108,21 @@ def test_servers_that_all_hang_up_are_each_tried_as_often_as_was_said(
     assert 3 * hosts <= knocks < 20 * hosts, knocks
 
 
-def _starts_up(sshd: Sshd, stack: ExitStack) -> bool:
+def _starts_up(sshd: SshdServer, stack: ExitStack) -> bool:
     stranger = stack.enter_context(socket.create_connection(("127.0.0.1", sshd.port)))
     return stranger.recv(4) == b"SSH-"
 
 
-def waits(pacing: Pacing, address: str, deadline: Deadline, inside: Callable[[], object]) -> None:
-    with pacing.turn((address, 22), deadline):
+def wait_times(
+    pacing: HandshakeLimiter, address: str, deadline: Deadline, inside: Callable[[], object]
+) -> None:
+    with pacing.slot((address, 22), deadline):
         inside()
 
 
 def test_one_address_has_its_limit_and_others_do_not_wait_for_it() -> None:
     stop = threading.Event()
-    pacing, deadline = Pacing(2), Deadline(60, stop)
+    pacing, deadline = HandshakeLimiter(2), Deadline(60, stop)
     gate, inside, most, lock = threading.Event(), 0, 0, threading.Lock()
 
     def stay() -> None:
@@ -129,9 +135,11 @@ def test_one_address_has_its_limit_and_others_do_not_wait_for_it() -> None:
             inside -= 1
 
     with ThreadPoolExecutor(20) as pool:
-        crowd = [pool.submit(waits, pacing, "a", deadline, stay) for _ in range(10)]
-        until(lambda: inside == 2, "two to be inside")
-        others = [pool.submit(waits, pacing, f"b{n}", deadline, lambda: None) for n in range(9)]
+        crowd = [pool.submit(wait_times, pacing, "a", deadline, stay) for _ in range(10)]
+        wait_until(lambda: inside == 2, "two to be inside")
+        others = [
+            pool.submit(wait_times, pacing, f"b{n}", deadline, lambda: None) for n in range(9)
+        ]
         for other in others:
             other.result(20)
         assert not any(one.done() for one in crowd)
@@ -142,39 +150,39 @@ def test_one_address_has_its_limit_and_others_do_not_wait_for_it() -> None:
 
 
 def test_the_wait_for_a_turn_does_not_count_against_the_timeout() -> None:
-    pacing, stop = Pacing(1), threading.Event()
+    pacing, stop = HandshakeLimiter(1), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        with pacing.turn(("a", 22), Deadline(60, stop)):
+        with pacing.slot(("a", 22), Deadline(60, stop)):
             second = Deadline(60, stop)
             end = second.end
-            waiting = pool.submit(waits, pacing, "a", second, lambda: None)
-            until(lambda: pacing._hops["a", 22].queue, "the other to wait")
+            waiting = pool.submit(wait_times, pacing, "a", second, lambda: None)
+            wait_until(lambda: pacing._limits["a", 22].queue, "the other to wait")
             since = time.monotonic()
-            until(lambda: time.monotonic() > since + 0.05, "some time to pass")
+            wait_until(lambda: time.monotonic() > since + 0.05, "some time to pass")
         waiting.result(20)
     assert second.end >= end + 0.05
 
 
 def test_a_cancelled_run_waits_for_no_turn() -> None:
-    pacing, stop = Pacing(1), threading.Event()
-    with ThreadPoolExecutor(1) as pool, pacing.turn(("a", 22), Deadline(60, stop)):
-        waiting = pool.submit(waits, pacing, "a", Deadline(60, stop), lambda: None)
-        until(lambda: pacing._hops["a", 22].queue, "the other to wait")
+    pacing, stop = HandshakeLimiter(1), threading.Event()
+    with ThreadPoolExecutor(1) as pool, pacing.slot(("a", 22), Deadline(60, stop)):
+        waiting = pool.submit(wait_times, pacing, "a", Deadline(60, stop), lambda: None)
+        wait_until(lambda: pacing._limits["a", 22].queue, "the other to wait")
         stop.set()
-        pacing.wake()
+        pacing.wake_waiting()
         with pytest.raises(CancelledError):
             waiting.result(20)
-    with pacing.turn(("a", 22), Deadline(60, threading.Event())):
+    with pacing.slot(("a", 22), Deadline(60, threading.Event())):
         pass
 
 
 def test_drops_lower_the_limit_to_one_and_successes_raise_it_again() -> None:
-    pacing, deadline = Pacing(8), Deadline(60, threading.Event())
+    pacing, deadline = HandshakeLimiter(8), Deadline(60, threading.Event())
     for _ in range(5):
-        with pacing.turn(("a", 22), deadline) as turn:
-            turn.dropped = True
-    assert pacing._hops["a", 22].allowed == 1
+        with pacing.slot(("a", 22), deadline) as turn:
+            turn.was_dropped = True
+    assert pacing._limits["a", 22].limit == 1
     for _ in range(100):
-        with pacing.turn(("a", 22), deadline):
+        with pacing.slot(("a", 22), deadline):
             pass
-    assert pacing._hops["a", 22].allowed == 8
+    assert pacing._limits["a", 22].limit == 8

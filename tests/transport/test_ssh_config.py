@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.transports.ssh_config.lookup import SshConfig
-from tests.sshd import Sshd
-from tests.transport.test_auth import Make, ask
+from tests.sshd import SshdServer
+from tests.transport.test_auth import ConnectorMaker, ask_shell
 
 CORPUS = [
     "",
@@ -56,7 +56,7 @@ def home(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def said_by_ssh(home: Path, host: str) -> dict[str, list[str]]:
+def settings_by_ssh(home: Path, host: str) -> dict[str, list[str]]:
     """What ssh says of the host, by keyword; its home is that of the password database."""
     config = home / ".ssh" / "config"
     text = config.read_text().replace("Include extra", f"Include {home}/.ssh/extra")
@@ -78,8 +78,10 @@ def said_by_ssh(home: Path, host: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("text", CORPUS)
 def test_a_host_is_what_ssh_says_it_is(home: Path, text: str, host: str) -> None:
     (home / ".ssh" / "config").write_text(text)
-    ssh = said_by_ssh(home, host)
-    settings = SshConfig(home, os.environ, threading.Event(), system=home / "none").of(host)
+    ssh = settings_by_ssh(home, host)
+    settings = SshConfig(
+        home, os.environ, threading.Event(), system_config=home / "none"
+    ).settings_for(host)
     me = ssh_user()
     assert settings.address == ssh["hostname"][0]
     assert str(settings.port or 22) == ssh["port"][0]
@@ -90,7 +92,7 @@ def test_a_host_is_what_ssh_says_it_is(home: Path, text: str, host: str) -> None
     if not settings.jump:
         assert settings.proxy_command == ssh.get("proxycommand", [""])[0]
     assert settings.forward_agent == (ssh["forwardagent"][0] == "yes")
-    assert (settings.connect_timeout or None) == number(ssh["connecttimeout"][0])
+    assert (settings.connect_timeout or None) == as_number(ssh["connecttimeout"][0])
     assert (settings.alive_interval or 0) == int(ssh["serveraliveinterval"][0])
     assert bool(settings.identities_only) == (ssh["identitiesonly"][0] == "yes")
     assert settings.address_family == ssh["addressfamily"][0]
@@ -100,7 +102,7 @@ def test_a_host_is_what_ssh_says_it_is(home: Path, text: str, host: str) -> None
         assert " ".join(settings.known_hosts) == ssh["userknownhostsfile"][0]
 
 
-def number(text: str) -> int | None:
+def as_number(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
@@ -111,14 +113,14 @@ def ssh_user() -> str:
 
 
 def test_an_alias_leads_to_the_host_that_it_means(
-    sshd: Sshd, make_connector: Make, tmp_path: Path
+    sshd: SshdServer, make_connector: ConnectorMaker, tmp_path: Path
 ) -> None:
     (tmp_path / "home" / ".ssh").mkdir(parents=True)
     config = f"Host alias\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n"
     config += f"  IdentityFile {sshd.key}\n  UserKnownHostsFile {sshd.known_hosts}\n"
     (tmp_path / "home" / ".ssh" / "config").write_text(config)
     connect = replace(
-        sshd.connect(),
+        sshd.connect_options(),
         address="alias",
         port=None,
         user=None,
@@ -127,7 +129,10 @@ def test_an_alias_leads_to_the_host_that_it_means(
         known_hosts=(),
     )
     connector = make_connector()
-    assert ask(connector.connect(sshd.host(connect=connect)), "echo in").stdout == b"in\n"
+    assert (
+        ask_shell(connector.connect(sshd.inventory_host(connect=connect)), "echo in").stdout
+        == b"in\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,9 +153,11 @@ def test_what_orch_does_not_know_points_to_the_system_s_ssh(
 ) -> None:
     (home / ".ssh" / "config").write_text(text)
     with pytest.raises(ConnectError) as caught:
-        SshConfig(home, os.environ, threading.Event(), system=home / "none").of("web1")
-    assert what in caught.value.why
-    assert f"{home}/.ssh/config:" in caught.value.why
+        SshConfig(home, os.environ, threading.Event(), system_config=home / "none").settings_for(
+            "web1"
+        )
+    assert what in caught.value.reason
+    assert f"{home}/.ssh/config:" in caught.value.reason
     assert hint in caught.value.hint
     assert (
         "if `ssh` takes it, have that connect: `connect: {transport: openssh}`" in caught.value.hint

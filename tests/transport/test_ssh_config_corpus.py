@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.transports.ssh_config.config_tree import ConfigError
-from tests.transport.ssh_g import alike, by_orch, by_ssh
+from orchestrator.transports.ssh_config.config_tree import SshConfigError
+from tests.transport.ssh_g import settings_by_orch, settings_by_ssh, without_differences
 
 HOSTS = ("web1", "Web1", "db", "a.example.net", "10.0.0.1", "::1")
 CORPUS = [
@@ -130,7 +130,7 @@ EXTRA = {
 }
 
 
-def home_in(folder: Path) -> Path:
+def make_home(folder: Path) -> Path:
     extra = folder / ".ssh" / "extra"
     extra.mkdir(parents=True, exist_ok=True)
     for name, text in EXTRA.items():
@@ -139,22 +139,24 @@ def home_in(folder: Path) -> Path:
     return folder
 
 
-def compare(home: Path, text: str, hosts: tuple[str, ...]) -> None:
+def compare_settings(home: Path, text: str, hosts: tuple[str, ...]) -> None:
     file = home / ".ssh" / "config"
     file.write_bytes(text.encode())
     file.chmod(0o600)
     for host in hosts:
-        ssh = by_ssh(home, file, host)
+        ssh = settings_by_ssh(home, file, host)
         if ssh is None:
-            with pytest.raises(ConfigError):
-                by_orch(home, file, host)
+            with pytest.raises(SshConfigError):
+                settings_by_orch(home, file, host)
         else:
-            assert alike(by_orch(home, file, host), home) == alike(ssh, home), host
+            assert without_differences(
+                settings_by_orch(home, file, host), home
+            ) == without_differences(ssh, home), host
 
 
 @pytest.mark.parametrize("text", CORPUS)
 def test_every_setting_is_what_ssh_says(tmp_path: Path, text: str) -> None:
-    compare(home_in(tmp_path), text, HOSTS)
+    compare_settings(make_home(tmp_path), text, HOSTS)
 
 
 NAMES = st.sampled_from(["web1", "db", "web*", "*", "d?", "!web1", "!d*", "a.*", "other"])
@@ -163,7 +165,7 @@ WORDS = st.sampled_from(
 )
 
 
-def quoted(words: list[str]) -> str:
+def quoted_words(words: list[str]) -> str:
     return " ".join(f'"{word}"' if " " in word or not word else word for word in words)
 
 
@@ -180,7 +182,7 @@ LINE = st.one_of(
     st.builds(lambda names: f"Host {' '.join(names)}", st.lists(NAMES, min_size=1, max_size=3)),
     st.builds(lambda found: f"Match {' '.join(found)}", st.lists(CRITERION, min_size=1, max_size=3)),
     st.builds(
-        lambda name, gap, words: f"{name}{gap}{quoted(words)}",
+        lambda name, gap, words: f"{name}{gap}{quoted_words(words)}",
         st.sampled_from(
             "User HostName HostKeyAlias IdentityFile CertificateFile BindAddress IdentityAgent "
             "UserKnownHostsFile GlobalKnownHostsFile SetEnv".split()
@@ -209,4 +211,4 @@ LINE = st.one_of(
 @given(st.lists(LINE, max_size=9), st.sampled_from(["web1", "db", "a.b"]))
 def test_any_file_means_what_ssh_takes_it_to_mean(lines: list[str], host: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        compare(home_in(Path(folder)), "\n".join(lines), (host,))
+        compare_settings(make_home(Path(folder)), "\n".join(lines), (host,))

@@ -9,50 +9,58 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.remote_shell.transfer import Failure, TransferError, receive, send
-from orchestrator.transports import Connector
-from tests.sshd import Sshd, serve
+from orchestrator.remote_shell.transfer import TransferError, TransferFailure, receive, send
+from orchestrator.transports import TransportRegistry
+from tests.sshd import SshdServer, serve_sshd
 
-PATIENCE = 30.0
+WAIT_TIMEOUT = 30.0
 
 
 @pytest.mark.parametrize("left", [0, 100_000])
-def test_server_that_dies_is_a_cut(tmp_path: Path, connector: Connector, left: int) -> None:
-    with serve(tmp_path / "sshd") as sshd:
-        channel = connector.connect(sshd.host()).open()
+def test_server_that_dies_is_a_cut(tmp_path: Path, connector: TransportRegistry, left: int) -> None:
+    with serve_sshd(tmp_path / "sshd") as sshd:
+        channel = connector.connect(sshd.inventory_host()).open()
 
         def data() -> Iterator[bytes]:
             yield bytes(100_000)
-            for child in sshd.children():
+            for child in sshd.session_processes():
                 os.kill(child, signal.SIGKILL)
             yield bytes(left)
 
         script = f"exec cat >{tmp_path}/file"
         with pytest.raises(TransferError) as caught:
-            send(channel, script, data(), timeout=PATIENCE, stopping=lambda: False)
-        assert caught.value.how is Failure.CUT
+            send(channel, script, data(), timeout=WAIT_TIMEOUT, stopping=lambda: False)
+        assert caught.value.failure is TransferFailure.CUT
 
 
-def test_server_that_dies_while_we_listen_is_a_cut(tmp_path: Path, connector: Connector) -> None:
-    with serve(tmp_path / "sshd") as sshd:
-        channel = connector.connect(sshd.host()).open()
+def test_server_that_dies_while_we_listen_is_a_cut(
+    tmp_path: Path, connector: TransportRegistry
+) -> None:
+    with serve_sshd(tmp_path / "sshd") as sshd:
+        channel = connector.connect(sshd.inventory_host()).open()
 
         def take(_: bytes) -> None:
-            for child in sshd.children():
+            for child in sshd.session_processes():
                 os.kill(child, signal.SIGKILL)
 
         with pytest.raises(TransferError) as caught:
             receive(
-                channel, "echo x; sleep 1; echo y", take, timeout=PATIENCE, stopping=lambda: False
+                channel,
+                "echo x; sleep 1; echo y",
+                take,
+                timeout=WAIT_TIMEOUT,
+                stopping=lambda: False,
             )
-        assert caught.value.how is Failure.CUT
+        assert caught.value.failure is TransferFailure.CUT
 
 
-def test_child_that_is_left_behind_does_not_hang_it(sshd: Sshd, connector: Connector) -> None:
-    channel = connector.connect(sshd.host()).open()
-    said = send(
-        channel, "cat; sleep 1000 & echo $!", [b"x "], timeout=PATIENCE, stopping=lambda: False
+def test_child_that_is_left_behind_does_not_hang_it(
+    sshd: SshdServer, connector: TransportRegistry
+) -> None:
+    channel = connector.connect(sshd.inventory_host()).open()
+    output = send(
+        channel, "cat; sleep 1000 & echo $!", [b"x "], timeout=WAIT_TIMEOUT, stopping=lambda: False
     )
-    data, pid = said.split()
+    data, pid = output.split()
     os.kill(int(pid), signal.SIGKILL)
     assert data == "x"

@@ -9,57 +9,61 @@ from contextlib import closing
 
 import pytest
 
-from orchestrator.transports.ssh.byte_stream import Flusher, Wire
-from tests.sshd import until
+from orchestrator.transports.ssh.byte_stream import SocketStream, WriteFlusher
+from tests.sshd import wait_until
 
 SIZE = 1 << 24  # more than the kernel keeps for two sockets on loopback
 
 
 @pytest.fixture
-def flusher() -> Iterator[Flusher]:
-    with closing(Flusher()) as flusher:
+def flusher() -> Iterator[WriteFlusher]:
+    with closing(WriteFlusher()) as flusher:
         yield flusher
 
 
 @pytest.fixture
-def ends(flusher: Flusher) -> Iterator[tuple[Wire, socket.socket]]:
+def stream_and_socket(flusher: WriteFlusher) -> Iterator[tuple[SocketStream, socket.socket]]:
     """A wire and the socket at its other end."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         near = socket.create_connection(listener.getsockname())
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         far, _ = listener.accept()
-    wire = Wire(near, flusher)
+    wire = SocketStream(near, flusher)
     with far:
         yield wire, far
     wire.release()
 
 
-def pattern(size: int) -> bytes:
+def make_pattern(size: int) -> bytes:
     return b"".join(number.to_bytes(4, "big") for number in range(size // 4))
 
 
-def test_what_finds_no_room_is_sent_later_and_in_order(ends: tuple[Wire, socket.socket]) -> None:
-    wire, far = ends
+def test_what_finds_no_room_is_sent_later_and_in_order(
+    stream_and_socket: tuple[SocketStream, socket.socket],
+) -> None:
+    wire, far = stream_and_socket
     room = threading.Event()
-    wire.on_room = room.set
-    data = pattern(SIZE)
+    wire.on_writable = room.set
+    data = make_pattern(SIZE)
     for start in range(0, SIZE, 1 << 20):
         assert wire.send(data[start : start + (1 << 20)]) == 1 << 20
-    assert wire.congested
+    assert wire.is_congested
     taken = bytearray()
     while len(taken) < SIZE:
         taken += far.recv(1 << 20)
     assert taken == data
     assert room.wait(20)
-    assert not wire.congested
+    assert not wire.is_congested
     wire.send(b"more")
     assert far.recv(10) == b"more"
 
 
-def test_a_backlog_ends_with_its_connection(ends: tuple[Wire, socket.socket]) -> None:
-    wire, far = ends
+def test_a_backlog_ends_with_its_connection(
+    stream_and_socket: tuple[SocketStream, socket.socket],
+) -> None:
+    wire, far = stream_and_socket
     wire.send(bytes(SIZE))
-    assert wire.congested
+    assert wire.is_congested
     far.close()
 
     def broken() -> bool:
@@ -69,14 +73,14 @@ def test_a_backlog_ends_with_its_connection(ends: tuple[Wire, socket.socket]) ->
             return True
         return False
 
-    until(broken, "the wire to notice")
+    wait_until(broken, "the wire to notice")
 
 
-def test_one_flusher_serves_many(flusher: Flusher) -> None:
+def test_one_flusher_serves_many(flusher: WriteFlusher) -> None:
     with closing(socket.create_server(("127.0.0.1", 0), backlog=50)) as listener:
         nears = [socket.create_connection(listener.getsockname()) for _ in range(20)]
         fars = [listener.accept()[0] for _ in nears]
-    wires = [Wire(near, flusher) for near in nears]
+    wires = [SocketStream(near, flusher) for near in nears]
     for wire in wires:
         wire.send(bytes(SIZE))
     before = threading.active_count()
@@ -90,23 +94,27 @@ def test_one_flusher_serves_many(flusher: Flusher) -> None:
     assert threading.active_count() == before
 
 
-def test_each_silence_is_told_and_what_ends_it(ends: tuple[Wire, socket.socket]) -> None:
-    wire, far = ends
-    wire.idle_after = 0.01
-    told: list[str] = []
+def test_each_silence_is_told_and_what_ends_it(
+    stream_and_socket: tuple[SocketStream, socket.socket],
+) -> None:
+    wire, far = stream_and_socket
+    wire.idle_timeout = 0.01
+    message: list[str] = []
 
     def idle() -> None:
-        told.append("idle")
-        if len(told) == 3:
+        message.append("idle")
+        if len(message) == 3:
             far.sendall(b"x")
 
-    wire.on_idle, wire.on_data = idle, lambda: told.append("data")
+    wire.on_idle, wire.on_data = idle, lambda: message.append("data")
     assert wire.recv(10) == b"x"
-    assert told == ["idle"] * 3 + ["data"]
+    assert message == ["idle"] * 3 + ["data"]
 
 
-def test_close_from_another_thread_ends_a_read(ends: tuple[Wire, socket.socket]) -> None:
-    wire, _ = ends
+def test_close_from_another_thread_ends_a_read(
+    stream_and_socket: tuple[SocketStream, socket.socket],
+) -> None:
+    wire, _ = stream_and_socket
     timer = threading.Timer(0.05, wire.close)
     timer.start()
     assert wire.recv(1) == b""
@@ -116,12 +124,14 @@ def test_close_from_another_thread_ends_a_read(ends: tuple[Wire, socket.socket])
     assert wire.fileno() >= 0, "the reader gives the descriptor back, nobody else"
 
 
-def test_a_line_is_cut_at_its_limit_and_the_rest_stays(ends: tuple[Wire, socket.socket]) -> None:
-    wire, far = ends
+def test_a_line_is_cut_at_its_limit_and_the_rest_stays(
+    stream_and_socket: tuple[SocketStream, socket.socket],
+) -> None:
+    wire, far = stream_and_socket
     far.sendall(b"SSH-2.0-x\r\nnext" + bytes(300))
-    assert wire.line(100) == b"SSH-2.0-x\r\n"
+    assert wire.read_line(100) == b"SSH-2.0-x\r\n"
     assert wire.recv(4) == b"next"
-    assert wire.line(100) == bytes(100)
+    assert wire.read_line(100) == bytes(100)
     far.close()
-    assert wire.line(1000) == bytes(200)
-    assert wire.line(1000) == b""
+    assert wire.read_line(1000) == bytes(200)
+    assert wire.read_line(1000) == b""

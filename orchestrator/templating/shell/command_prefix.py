@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
-VALUE = "\x1a"
+VALUE_CHAR = "\x1a"
 """Stands for every character of an expression, so that offsets stay."""
 
-_TEMPLATE = regex(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
-_PIECE = regex(
+_TEMPLATE = lazy_regex(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
+_PIECE = lazy_regex(
     r"""(?P<gap>\s+)|(?P<to>[0-9]*(?:&>>?|<<<|<<-?|>>|[<>]&|>\||<>|[<>]))|'(?P<one>[^']*)'?"""
     r"""|"(?P<two>(?:\\.|[^"\\])*)"?|(?P<inner>\$\((?:[^()]|\([^()]*\))*\))|\\(?P<escaped>.)"""
     r"""|(?P<plain>[^\s'"\\<>$]+|.)""",
     re.S,
 )
-_ASSIGNMENT = regex(rf"[A-Za-z_{VALUE}][A-Za-z0-9_{VALUE}]*=")
+_ASSIGNMENT = lazy_regex(rf"[A-Za-z_{VALUE_CHAR}][A-Za-z0-9_{VALUE_CHAR}]*=")
 
 
-def masked(source: str) -> str:
+def mask_templates(source: str) -> str:
     """Return the text with every expression as ``VALUE``s and every ``{% … %}`` as blanks."""
-    return _TEMPLATE.sub(lambda m: (VALUE if m[0][1] == "{" else " ") * len(m[0]), source)
+    return _TEMPLATE.sub(lambda m: (VALUE_CHAR if m[0][1] == "{" else " ") * len(m[0]), source)
 
 
-def split(text: str) -> tuple[list[str], str] | None:
+def split_prefix(text: str) -> tuple[list[str], str] | None:
     """Return the whole words, unquoted and without redirections, and what the last, unfinished
     one begins with; None if that one is the target of a redirection."""
     words: list[str] = []
@@ -43,7 +43,7 @@ def split(text: str) -> tuple[list[str], str] | None:
     return None if target else (words, word or "")
 
 
-def named(words: list[str]) -> list[str]:
+def command_words(words: list[str]) -> list[str]:
     """Return the words from the command's name on."""
     first = next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), len(words))
     return words[first:]

@@ -8,10 +8,16 @@ here, never a guess.
 
 from __future__ import annotations
 
-from orchestrator.templating.shell.lexer_state import NEW_LINE, Document, Frame, Line, Refusal
+from orchestrator.templating.shell.lexer_state import (
+    NEW_LINE,
+    HeredocLineState,
+    HereDocument,
+    LexerFrame,
+    UnsafeShellError,
+)
 
 
-def follow(frame: Frame, piece: str, *, nested: bool) -> str:
+def follow_lines(frame: LexerFrame, piece: str, *, nested: bool) -> str:
     """Follow the document's lines over more text; what the shells differ about, or ''.
 
     ``nested``: the text stands in something open inside the document.
@@ -27,34 +33,36 @@ def follow(frame: Frame, piece: str, *, nested: bool) -> str:
                 doubt = "its delimiter, inside something open in the document"
             frame.lines = NEW_LINE
         elif char == "\\" and not document.quoted and piece[i : i + 1] == "\n":
-            frame.lines = frozenset({(Line.JOINED, "")})
+            frame.lines = frozenset({(HeredocLineState.JOINED, "")})
             i += 1
         else:
-            frame.lines = frozenset(_advance(document, *line, char) for line in frame.lines)
-            if document.inside and any(line is Line.LONGER for line, _ in frame.lines):
+            frame.lines = frozenset(_advance_line(document, *line, char) for line in frame.lines)
+            if document.inside and any(line is HeredocLineState.LONGER for line, _ in frame.lines):
                 doubt = "a line that begins with its delimiter"
     return doubt
 
 
-def _advance(document: Document, line: Line, text: str, char: str) -> tuple[Line, str]:
-    if line in (Line.OTHER, Line.LONGER):
+def _advance_line(
+    document: HereDocument, line: HeredocLineState, text: str, char: str
+) -> tuple[HeredocLineState, str]:
+    if line in (HeredocLineState.OTHER, HeredocLineState.LONGER):
         return line, ""
     if document.strip and not text and char == "\t":
         return line, text
     if document.delimiter.startswith(text + char):
         return line, text + char
-    return (Line.LONGER if text == document.delimiter else Line.OTHER), ""
+    return (HeredocLineState.LONGER if text == document.delimiter else HeredocLineState.OTHER), ""
 
 
-def at_delimiter(frame: Frame, offset: int) -> tuple[bool, str]:
+def match_delimiter(frame: LexerFrame, offset: int) -> tuple[bool, str]:
     """Whether the line that ends here is the delimiter, and what the shells differ about."""
     document = frame.document
     assert document
     whole = {line for line, text in frame.lines if text == document.delimiter}
-    if Line.JOINED in whole:
+    if HeredocLineState.JOINED in whole:
         return False, "its delimiter right after a line that ends in a backslash"
     if whole and len(frame.lines) > 1:
-        raise Refusal(
+        raise UnsafeShellError(
             f"whether this line is the here-document's end, '{document.delimiter}', "
             "depends on an `if` or `for`",
             offset,
@@ -63,6 +71,6 @@ def at_delimiter(frame: Frame, offset: int) -> tuple[bool, str]:
     return bool(whole), ""
 
 
-def touch(frame: Frame) -> None:
+def mark_line_dynamic(frame: LexerFrame) -> None:
     """A value stands in the line: whether it makes the delimiter is seen when it is known."""
-    frame.lines = frozenset({(Line.OTHER, "")})
+    frame.lines = frozenset({(HeredocLineState.OTHER, "")})

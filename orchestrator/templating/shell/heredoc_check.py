@@ -6,21 +6,23 @@ between them. Values in here-documents travel between NUL characters, which no t
 
 from __future__ import annotations
 
-from orchestrator.model.text_encoding import quote_text
-from orchestrator.templating.shell.lexer_state import Document
-from orchestrator.templating.shell.placeholders import Place
-from orchestrator.templating.value_text import Unfit
+from orchestrator.model.text_encoding import repr_text
+from orchestrator.templating.shell.lexer_state import HereDocument
+from orchestrator.templating.shell.placeholders import Placeholder
+from orchestrator.templating.value_text import UnusableValueError
 
 
-def mark(index: int, text: str) -> str:
+def mark_value(index: int, text: str) -> str:
     """The text of the place with that number, to be found again by ``check``."""
     return f"\0{index}\0{text}\0"
 
 
-def check(marked: str, places: list[Place]) -> tuple[str, Place | None, Unfit | None]:
+def check_documents(
+    marked: str, placeholders: list[Placeholder]
+) -> tuple[str, Placeholder | None, UnusableValueError | None]:
     """The text without its marks; with the place and the error of a value that cannot stay."""
     parts = marked.split("\0")
-    spans: list[tuple[int, int, Place]] = []
+    spans: list[tuple[int, int, Placeholder]] = []
     clean: list[str] = []
     size = 0
     for literal, number, value in zip(
@@ -29,43 +31,45 @@ def check(marked: str, places: list[Place]) -> tuple[str, Place | None, Unfit | 
         clean += (literal, value)
         size += len(literal)
         if number:
-            spans.append((size, size + len(value), places[int(number)]))
+            spans.append((size, size + len(value), placeholders[int(number)]))
         size += len(value)
     text = "".join(clean)
-    for start, end, place in spans:
-        for document in place.documents:
-            what = _ends(text, start, end, document)
+    for start, end, placeholder in spans:
+        for document in placeholder.documents:
+            what = _document_error(text, start, end, document)
             if what:
-                return text, place, what
+                return text, placeholder, what
     return text, None, None
 
 
-def _ends(text: str, start: int, end: int, document: Document) -> Unfit | None:
+def _document_error(
+    text: str, start: int, end: int, document: HereDocument
+) -> UnusableValueError | None:
     first = text.rfind("\n", 0, start) + 1
     last = text.find("\n", end)
     last = len(text) if last < 0 else last
     lines = text[first:last].split("\n")
-    if document.quoted and document.inside and any(map(_continued, lines)):
+    if document.quoted and document.inside and any(map(_is_continued, lines)):
         what = "a line ends in a backslash, and bash 4 joins it to the next one in `$(…)`"
-        return Unfit(what, "write the delimiter without quotes")
+        return UnusableValueError(what, "write the delimiter without quotes")
     if not document.quoted:
-        lines += _joined(text, first, lines)
+        lines += _joined_lines(text, first, lines)
     for line in lines:
         plain = line.lstrip("\t") if document.strip else line
         begins = document.inside and plain.startswith(document.delimiter)
         if plain == document.delimiter or begins:
-            what = f"with the value, this line would end the here-document: {quote_text(plain)}"
-            return Unfit(what, "take a delimiter that no value holds")
-        if _loses(plain, document.delimiter):
-            what = f"dash loses a byte of this line of the here-document: {quote_text(plain)}"
-            return Unfit(what, "take a delimiter that no line of a value begins like")
-    if document.strip and _stripped(text, start, end):
+            what = f"with the value, this line would end the here-document: {repr_text(plain)}"
+            return UnusableValueError(what, "take a delimiter that no value holds")
+        if _dash_loses_line(plain, document.delimiter):
+            what = f"dash loses a byte of this line of the here-document: {repr_text(plain)}"
+            return UnusableValueError(what, "take a delimiter that no line of a value begins like")
+    if document.strip and _is_stripped(text, start, end):
         what = "a line of the value begins with a tab, which a `<<-` here-document takes away"
-        return Unfit(what, "write `<<`")
+        return UnusableValueError(what, "write `<<`")
     return None
 
 
-def _loses(line: str, delimiter: str) -> bool:
+def _dash_loses_line(line: str, delimiter: str) -> bool:
     """Whether a byte that is not ASCII follows what the line and the delimiter begin alike.
 
     dash 0.5.12 takes it for the end of its input while it compares them (tried).
@@ -75,15 +79,15 @@ def _loses(line: str, delimiter: str) -> bool:
     return 0 < alike < len(line) and not line[alike].isascii()
 
 
-def _joined(text: str, first: int, lines: list[str]) -> list[str]:
+def _joined_lines(text: str, first: int, lines: list[str]) -> list[str]:
     """The lines as bash reads them, continued ones put together; also with the one before."""
     before = text[:first].split("\n")[:-1]
     whole = list(lines)
-    while before and _continued(before[-1]):
+    while before and _is_continued(before[-1]):
         whole.insert(0, before.pop())
     joined: list[str] = [""]
     for line in whole:
-        if _continued(line):
+        if _is_continued(line):
             joined[-1] += line[:-1]
         else:
             joined[-1] += line
@@ -91,11 +95,11 @@ def _joined(text: str, first: int, lines: list[str]) -> list[str]:
     return joined
 
 
-def _continued(line: str) -> bool:
+def _is_continued(line: str) -> bool:
     return (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
-def _stripped(text: str, start: int, end: int) -> bool:
+def _is_stripped(text: str, start: int, end: int) -> bool:
     at = start
     while at < end:
         begins = text.rfind("\n", 0, at) + 1

@@ -10,38 +10,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.model.charsets import NOTHING, Unfinished, after, hides
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.charsets import NO_BYTES, Unfinished, may_swallow, unfinished_after
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.templating.shell import commands, heredoc
-from orchestrator.templating.shell.lexer_state import COMMANDS, Doubt, Frame, Kind, Refusal, State
-from orchestrator.templating.shell.placeholders import Place
-from orchestrator.templating.shell.word_state import Alt, Spot
+from orchestrator.templating.shell.lexer_state import (
+    COMMAND_KINDS,
+    FrameKind,
+    LexerFrame,
+    LexerState,
+    ShellDoubt,
+    UnsafeShellError,
+)
+from orchestrator.templating.shell.placeholders import Placeholder
+from orchestrator.templating.shell.word_state import WordAlternative, WordRole
 
-_STOPS = {
-    Kind.DOUBLE: regex(r'["\\$`]'),
-    Kind.DOCUMENT: regex(r"[\n\\$`]"),
-    Kind.BRACE: regex(r"[}\\'\"$`]"),
-    Kind.ARITHMETIC: regex(r"[()\\'\"$`#<]"),
-    Kind.BACKTICK: regex(r"[\\`]"),
-    Kind.DOLLAR_SINGLE: regex(r"[\\']"),
-    Kind.SINGLE: regex(r"'"),
-    Kind.COMMENT: regex(r"\n"),
+_SPECIAL_CHARS = {
+    FrameKind.DOUBLE: lazy_regex(r'["\\$`]'),
+    FrameKind.DOCUMENT: lazy_regex(r"[\n\\$`]"),
+    FrameKind.BRACE: lazy_regex(r"[}\\'\"$`]"),
+    FrameKind.ARITHMETIC: lazy_regex(r"[()\\'\"$`#<]"),
+    FrameKind.BACKTICK: lazy_regex(r"[\\`]"),
+    FrameKind.DOLLAR_SINGLE: lazy_regex(r"[\\']"),
+    FrameKind.SINGLE: lazy_regex(r"'"),
+    FrameKind.COMMENT: lazy_regex(r"\n"),
 }
-_DEPTH = 200
-_LIKE_DOUBLE = (Kind.DOUBLE, Kind.DOCUMENT, Kind.ARITHMETIC)
-_PARAMETER = regex(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
-_NAME_GOES_ON = regex(r"[A-Za-z0-9_]*")
-_JOINS = regex(r"[0-9\\`]|[^\x00-\x7f]")
+_MAX_DEPTH = 200
+_DOUBLE_QUOTE_KINDS = (FrameKind.DOUBLE, FrameKind.DOCUMENT, FrameKind.ARITHMETIC)
+_PARAMETER = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
+_NAME_GOES_ON = lazy_regex(r"[A-Za-z0-9_]*")
+_JOINS_BEFORE = lazy_regex(r"[0-9\\`]|[^\x00-\x7f]")
 """What a value before it, in quotes or a here-document, must not end in half a character for."""
-_WIDE = regex(r"([^\x00-\x7f])([0-9]?)\Z")
-_MEANS = regex(r"[\s'\"\\$`;&|<>()]")
+_WIDE_CHAR = lazy_regex(r"([^\x00-\x7f])([0-9]?)\Z")
+_MEANINGFUL = lazy_regex(r"[\s'\"\\$`;&|<>()]")
 
 
-class Lexer:
+class ShellLexer:
     """Moves a state over text. ``places`` are the values' places found so far."""
 
-    def __init__(self, state: State, places: list[Place]) -> None:
-        self.state, self.places = state, places
+    def __init__(self, state: LexerState, placeholders: list[Placeholder]) -> None:
+        self.state, self.placeholders = state, placeholders
         self.text, self.offset = "", 0
         self.end = ""
         self._ascii = True
@@ -51,85 +58,89 @@ class Lexer:
         if not text:
             return
         self.text, self.offset, self.end = text, offset, ""
-        self._ascii = text.isascii() and self.state.unfinished == {NOTHING}
-        i = commands.resume(self)
+        self._ascii = text.isascii() and self.state.unfinished == {NO_BYTES}
+        i = commands.resume_piece(self)
         while i < len(text):
-            i = self._step(i)
+            i = self._lex_next(i)
         self.state.open_end = frozenset({self.end})
 
-    def _step(self, i: int) -> int:
+    def _lex_next(self, i: int) -> int:
         state = self.state
-        open_documents = list(state.documents())
+        open_documents = list(state.open_documents())
         top, lone = state.top, state.lone
         kind = top.kind
-        j = (commands.step if top.kind in _WORDS else _INSIDE[top.kind])(self, i)
+        j = (commands.lex_command if top.kind in _WORD_KINDS else _LEXERS[top.kind])(self, i)
         for frame in open_documents:
-            doubt = heredoc.follow(frame, self.text[i:j], nested=frame is not top)
+            doubt = heredoc.follow_lines(frame, self.text[i:j], nested=frame is not top)
             if doubt:
-                self.doubt(doubt, i)
+                self.note_doubt(doubt, i)
         if lone and j > i and self.text[i:j] != "\\\n":
             state.lone = frozenset()
-        if kind in _WORDS and self.text[i] not in "#\n":
+        if kind in _WORD_KINDS and self.text[i] not in "#\n":
             top.commented = False
-        self._follow(kind, i, j)
+        self._track_bytes(kind, i, j)
         return j
 
-    def _follow(self, kind: Kind, i: int, j: int) -> None:
+    def _track_bytes(self, kind: FrameKind, i: int, j: int) -> None:
         """Note what multi-byte locales make of the text passed, which stood in a frame of that
         kind; and for the values right before it whether it could be read together with them."""
         state, piece = self.state, self.text[i:j]
         if state.ends and piece:
-            for index in state.ends if _JOINS.match(piece) else ():
-                self.places[index].joined = True
+            for index in state.ends if _JOINS_BEFORE.match(piece) else ():
+                self.placeholders[index].joined = True
             state.ends = frozenset()
         if self._ascii or not piece:
             return
-        means = _MEANS if kind in _WORDS else _STOPS[kind]
+        means = _MEANINGFUL if kind in _WORD_KINDS else _SPECIAL_CHARS[kind]
         for n, char in enumerate(piece) if means.match(piece) else ():
-            if char != "\n" and char.isascii() and (_MEANS.match(char) or means.match(char)):
-                self._hidden(kind, i + n, {after(u, piece[:n]) for u in state.unfinished})
-        state.unfinished = frozenset(after(u, piece) for u in state.unfinished)
+            if char != "\n" and char.isascii() and (_MEANINGFUL.match(char) or means.match(char)):
+                self._check_hidden(
+                    kind, i + n, {unfinished_after(u, piece[:n]) for u in state.unfinished}
+                )
+        state.unfinished = frozenset(unfinished_after(u, piece) for u in state.unfinished)
 
-    def _hidden(self, kind: Kind, i: int, unfinished: set[Unfinished]) -> None:
+    def _check_hidden(self, kind: FrameKind, i: int, unfinished: set[Unfinished]) -> None:
         """Note the character if bash may not see it behind bytes of another."""
-        if not any(hides(u, self.text[i]) for u in unfinished):
+        if not any(may_swallow(u, self.text[i]) for u in unfinished):
             return
-        before = _WIDE.search(self.text[max(0, i - 2) : i])
+        before = _WIDE_CHAR.search(self.text[max(0, i - 2) : i])
         wide, digit = before.groups() if before else ("", "")
-        apart = {Kind.SINGLE: "''", Kind.DOCUMENT: "${0+}"}.get(kind, '""')
-        self.doubt(
+        apart = {FrameKind.SINGLE: "''", FrameKind.DOCUMENT: "${0+}"}.get(kind, '""')
+        self.note_doubt(
             f"`{wide}{digit}{self.text[i]}`",
             i,
             "of which bash may see no more than one character in locales such as GB18030",
             f"keep it apart: `{wide}{apart}{digit}{self.text[i]}`",
         )
 
-    def at(self, i: int) -> int:
+    def offset_of(self, i: int) -> int:
         """The template's offset of a character of the piece."""
         return self.offset + i
 
-    def skip(self, i: int) -> int:
+    def skip_continuations(self, i: int) -> int:
         """The index of the next character, beyond line continuations."""
         while self.text.startswith("\\\n", i):
             i += 2
         return i
 
-    def doubt(self, what: str, i: int, why: str = "", hint: str = "") -> None:
+    def note_doubt(self, what: str, i: int, why: str = "", hint: str = "") -> None:
         """Note what the shells read differently; the first is kept."""
-        new = Doubt(what, self.at(i))
-        self.state.doubt = self.state.doubt or Doubt(
-            what, self.at(i), why or new.why, hint or new.hint
+        new = ShellDoubt(what, self.offset_of(i))
+        self.state.doubt = self.state.doubt or ShellDoubt(
+            what, self.offset_of(i), why or new.why, hint or new.hint
         )
 
-    def push(self, kind: Kind, i: int) -> Frame:
+    def push(self, kind: FrameKind, i: int) -> LexerFrame:
         """Open something. Returns its frame. Raises ``Refusal`` where too much is open already:
         all of it is looked at for each character."""
-        frame = Frame(kind, self.at(i))
-        if len(self.state.frames) > _DEPTH:
-            raise Refusal(f"quotes and `$(` more than {_DEPTH} levels deep", self.at(i))
-        if kind in COMMANDS:
-            frame.alts = frozenset({Alt(Spot.START)})
-            frame.begun = self.at(i + 1)
+        frame = LexerFrame(kind, self.offset_of(i))
+        if len(self.state.frames) > _MAX_DEPTH:
+            raise UnsafeShellError(
+                f"quotes and `$(` more than {_MAX_DEPTH} levels deep", self.offset_of(i)
+            )
+        if kind in COMMAND_KINDS:
+            frame.alternatives = frozenset({WordAlternative(WordRole.START)})
+            frame.command_start = self.offset_of(i + 1)
         self.state.frames.append(frame)
         return frame
 
@@ -137,36 +148,36 @@ class Lexer:
         """Close the innermost thing open."""
         self.state.frames.pop()
 
-    def run(self, i: int) -> int:
+    def find_special(self, i: int) -> int:
         """The index of the next character that means something in the innermost frame."""
-        found = _STOPS[self.state.top.kind].search(self.text, i)
+        found = _SPECIAL_CHARS[self.state.top.kind].search(self.text, i)
         return found.start() if found else len(self.text)
 
-    def escape(self, i: int) -> int:
+    def pass_escape(self, i: int) -> int:
         """Pass a backslash and what it quotes."""
         if i + 1 >= len(self.text):
             self.end = "\\"
         return min(i + 2, len(self.text))
 
-    def dollar(self, i: int) -> int:
+    def pass_dollar(self, i: int) -> int:
         """Pass a ``$`` and open what it begins."""
         text, top = self.text, self.state.top
-        j = self.skip(i + 1)
+        j = self.skip_continuations(i + 1)
         if j >= len(text):
             self.end = "$"
             return len(text)
-        quoted = top.kind in _LIKE_DOUBLE or top.quoted
+        quoted = top.kind in _DOUBLE_QUOTE_KINDS or top.quoted
         char = text[j]
         if char == "{":
             if text[j + 1 : j + 2] in (" ", "\t", "\n", "|"):
-                self.doubt("`${ `", i)
-            self.push(Kind.BRACE, i).quoted = quoted
+                self.note_doubt("`${ `", i)
+            self.push(FrameKind.BRACE, i).quoted = quoted
         elif char == "(":
-            return self._parenthesis(i, j)
+            return self._pass_parenthesis(i, j)
         elif char == "'" and not quoted:
-            self.push(Kind.DOLLAR_SINGLE, i)
+            self.push(FrameKind.DOLLAR_SINGLE, i)
         elif char == "[":
-            self.doubt("`$[`", i)
+            self.note_doubt("`$[`", i)
         elif found := _PARAMETER.match(text, j):
             self.end = "name" if found.end() == len(text) else ""
             return found.end()
@@ -174,16 +185,16 @@ class Lexer:
             return j
         return j + 1
 
-    def _parenthesis(self, i: int, j: int) -> int:
-        k = self.skip(j + 1)
+    def _pass_parenthesis(self, i: int, j: int) -> int:
+        k = self.skip_continuations(j + 1)
         if self.text[k : k + 1] == "(":
-            self.push(Kind.ARITHMETIC, i).depth = 2
+            self.push(FrameKind.ARITHMETIC, i).depth = 2
             return k + 1
-        self.push(Kind.SUBSTITUTION, i).begun = self.at(j + 1)
+        self.push(FrameKind.SUBSTITUTION, i).command_start = self.offset_of(j + 1)
         self.end = "(" if k >= len(self.text) else ""
         return j + 1
 
-    def name_goes_on(self) -> int:
+    def continue_name(self) -> int:
         """Pass the rest of a ``$name`` that the piece before broke off."""
         found = _NAME_GOES_ON.match(self.text)
         end = found.end() if found else 0
@@ -195,82 +206,82 @@ class Lexer:
         state = self.state
         if state.doubt:
             return
-        if state.top.kind is Kind.COMMENT:
+        if state.top.kind is FrameKind.COMMENT:
             self.pop()
-        while state.top.kind is Kind.DOCUMENT:
+        while state.top.kind is FrameKind.DOCUMENT:
             frame = state.top
-            if not heredoc.at_delimiter(frame, frame.opened)[0] or frame.rest:
+            if not heredoc.match_delimiter(frame, frame.opened)[0] or frame.rest:
                 break
             self.pop()
-        if state.top.kind in _WORDS:
+        if state.top.kind in _WORD_KINDS:
             commands.end_word(self, len(self.text))
-        _nothing_open(state)
+        _check_all_closed(state)
 
 
-def _nothing_open(state: State) -> None:
+def _check_all_closed(state: LexerState) -> None:
     for frame in reversed(state.frames):
         pending = frame.pending or ((frame.document,) if frame.document else ())
         if pending:
             what = f"the here-document '{pending[0].delimiter}' does not end"
             hint = "its end is a line that holds the delimiter alone"
-            raise Refusal(what, pending[0].opened, hint)
-        if frame.kind is not Kind.TOP:
-            raise Refusal(f"{frame.kind.value} is not closed", frame.opened)
+            raise UnsafeShellError(what, pending[0].opened, hint)
+        if frame.kind is not FrameKind.TOP:
+            raise UnsafeShellError(f"{frame.kind.value} is not closed", frame.opened)
     if "<<" in state.open_end:
-        raise Refusal("`<<` without a delimiter", state.top.opened)
+        raise UnsafeShellError("`<<` without a delimiter", state.top.opened)
 
 
-def _double(lexer: Lexer, i: int) -> int:
+def _lex_double(lexer: ShellLexer, i: int) -> int:
     char = lexer.text[i]
     if char == '"':
         lexer.pop()
         return i + 1
-    return _expansion(lexer, i) or lexer.run(i)
+    return _lex_expansion(lexer, i) or lexer.find_special(i)
 
 
-def _expansion(lexer: Lexer, i: int) -> int:
+def _lex_expansion(lexer: ShellLexer, i: int) -> int:
     """Pass what is special in double quotes and here-documents; 0 where nothing is."""
     char = lexer.text[i]
     if char == "\\":
-        return lexer.escape(i)
+        return lexer.pass_escape(i)
     if char == "$":
-        return lexer.dollar(i)
+        return lexer.pass_dollar(i)
     if char == "`":
-        lexer.push(Kind.BACKTICK, i)
+        lexer.push(FrameKind.BACKTICK, i)
         return i + 1
     return 0
 
 
-def _until_quote(lexer: Lexer, i: int) -> int:
+def _lex_until_quote(lexer: ShellLexer, i: int) -> int:
     """Single quotes and backticks: up to their end, whatever is inside."""
     kind, char = lexer.state.top.kind, lexer.text[i]
-    if char == ("`" if kind is Kind.BACKTICK else "'"):
+    if char == ("`" if kind is FrameKind.BACKTICK else "'"):
         lexer.pop()
         return i + 1
-    if char == "\\" and kind is not Kind.SINGLE:
-        if lexer.text[i + 1 : i + 2] == "'" and kind is Kind.DOLLAR_SINGLE:
-            lexer.doubt("`\\'` in `$'…'`", i)  # dash knows no $'…'
-        return lexer.escape(i)
-    return lexer.run(i)
+    if char == "\\" and kind is not FrameKind.SINGLE:
+        if lexer.text[i + 1 : i + 2] == "'" and kind is FrameKind.DOLLAR_SINGLE:
+            lexer.note_doubt("`\\'` in `$'…'`", i)  # dash knows no $'…'
+        return lexer.pass_escape(i)
+    return lexer.find_special(i)
 
 
-def _brace(lexer: Lexer, i: int) -> int:
+def _lex_brace(lexer: ShellLexer, i: int) -> int:
     char, quoted = lexer.text[i], lexer.state.top.quoted
     if char == "}":
         lexer.pop()
         return i + 1
     if char in "'\"":
         if quoted:
-            lexer.doubt("a quote in `${…}` in double quotes", i)
+            lexer.note_doubt("a quote in `${…}` in double quotes", i)
         elif char == "'":
-            lexer.push(Kind.SINGLE, i)
+            lexer.push(FrameKind.SINGLE, i)
         if char == '"':
-            lexer.push(Kind.DOUBLE, i)
+            lexer.push(FrameKind.DOUBLE, i)
         return i + 1
-    return _expansion(lexer, i) or lexer.run(i)
+    return _lex_expansion(lexer, i) or lexer.find_special(i)
 
 
-def _arithmetic(lexer: Lexer, i: int) -> int:
+def _lex_arithmetic(lexer: ShellLexer, i: int) -> int:
     char, top = lexer.text[i], lexer.state.top
     if char == "(":
         top.depth += 1
@@ -278,71 +289,73 @@ def _arithmetic(lexer: Lexer, i: int) -> int:
     if char == ")":
         return _close_arithmetic(lexer, i)
     if char in "'\"" or (top.command and (char == "#" or lexer.text.startswith("<<", i))):
-        lexer.doubt(f"`{char}` in `((…))`", i)  # a subshell in a subshell to dash
+        lexer.note_doubt(f"`{char}` in `((…))`", i)  # a subshell in a subshell to dash
     if char in "'\"#<":
         return i + 1
-    return _expansion(lexer, i) or lexer.run(i)
+    return _lex_expansion(lexer, i) or lexer.find_special(i)
 
 
-def _close_arithmetic(lexer: Lexer, i: int) -> int:
+def _close_arithmetic(lexer: ShellLexer, i: int) -> int:
     top = lexer.state.top
     top.depth -= 1
     if top.depth == 1:
-        j = lexer.skip(i + 1)
+        j = lexer.skip_continuations(i + 1)
         if lexer.text[j : j + 1] == ")":
             lexer.pop()
             return j + 1
         if j >= len(lexer.text):
             lexer.end = ")"
         else:
-            lexer.doubt("`((` that does not end in `))`", i)
+            lexer.note_doubt("`((` that does not end in `))`", i)
     elif top.depth == 0:
         lexer.pop()
     return i + 1
 
 
-_MISREAD = regex(r"['\"`$\\()<>;&|]")
+_MISREAD = lazy_regex(r"['\"`$\\()<>;&|]")
 
 
-def _comment(lexer: Lexer, i: int) -> int:
+def _lex_comment(lexer: ShellLexer, i: int) -> int:
     if lexer.text[i] == "\n":
         lexer.pop()
         lexer.state.top.commented = True
         return i
-    j = lexer.run(i)
-    second = lexer.state.frames[-2].commented and lexer.state.substituted()
+    j = lexer.find_special(i)
+    second = lexer.state.frames[-2].commented and lexer.state.is_in_substitution()
     if second and _MISREAD.search(lexer.text, i, j):
         what = "a second line of comment, with quotes or operators in it, in `$(…)`"
-        lexer.doubt(what, i, "which bash before 5.2 takes for code", "put a blank before the `#`")
+        lexer.note_doubt(
+            what, i, "which bash before 5.2 takes for code", "put a blank before the `#`"
+        )
     return j
 
 
-def _document(lexer: Lexer, i: int) -> int:
+def _lex_document(lexer: ShellLexer, i: int) -> int:
     frame, char = lexer.state.top, lexer.text[i]
     document = frame.document
     assert document
     if char == "\n":
-        ended, doubt = heredoc.at_delimiter(frame, lexer.at(i))
+        ended, doubt = heredoc.match_delimiter(frame, lexer.offset_of(i))
         if doubt:
-            lexer.doubt(doubt, i)
+            lexer.note_doubt(doubt, i)
         if ended:
             lexer.pop()
-            commands.read_documents(lexer, frame.rest, i)
+            commands.begin_documents(lexer, frame.rest, i)
         return i + 1
     if document.quoted:
         found = lexer.text.find("\n", i)
         return found if found >= 0 else len(lexer.text)
-    return _expansion(lexer, i) or lexer.run(i)
+    return _lex_expansion(lexer, i) or lexer.find_special(i)
 
 
-_WORDS = (*COMMANDS, Kind.PARENS)
-_INSIDE: dict[Kind, Callable[[Lexer, int], int]] = {
-    Kind.DOUBLE: _double,
-    Kind.SINGLE: _until_quote,
-    Kind.DOLLAR_SINGLE: _until_quote,
-    Kind.BACKTICK: _until_quote,
-    Kind.BRACE: _brace,
-    Kind.ARITHMETIC: _arithmetic,
-    Kind.COMMENT: _comment,
-    Kind.DOCUMENT: _document,
+_WORD_KINDS = (*COMMAND_KINDS, FrameKind.PARENS)
+_LEXERS: dict[FrameKind, Callable[[ShellLexer, int], int]] = {
+    FrameKind.DOUBLE: _lex_double,
+    FrameKind.SINGLE: _lex_until_quote,
+    FrameKind.DOLLAR_SINGLE: _lex_until_quote,
+    FrameKind.BACKTICK: _lex_until_quote,
+    FrameKind.BRACE: _lex_brace,
+    FrameKind.ARITHMETIC: _lex_arithmetic,
+    FrameKind.COMMENT: _lex_comment,
+    FrameKind.DOCUMENT: _lex_document,
 }

@@ -8,11 +8,11 @@ from enum import Enum
 
 from msgspec import Struct
 
-from orchestrator.model.charsets import NOTHING, Unfinished
-from orchestrator.templating.shell.word_state import Alt, Spot
+from orchestrator.model.charsets import NO_BYTES, Unfinished
+from orchestrator.templating.shell.word_state import WordAlternative, WordRole
 
 
-class Refusal(Exception):  # noqa: N818 - becomes a DefinitionError where the file is known
+class UnsafeShellError(Exception):
     """Text or a place for a value that cannot be made safe: what, where (offset), what to do."""
 
     def __init__(self, what: str, offset: int, hint: str = "") -> None:
@@ -20,7 +20,7 @@ class Refusal(Exception):  # noqa: N818 - becomes a DefinitionError where the fi
         self.what, self.offset, self.hint = what, offset, hint
 
 
-class Kind(Enum):
+class FrameKind(Enum):
     """What a frame is; the value names it to the user."""
 
     TOP = "the command"
@@ -39,11 +39,17 @@ class Kind(Enum):
     DOCUMENT = "a here-document"
 
 
-COMMANDS = (Kind.TOP, Kind.SUBSTITUTION, Kind.GROUP, Kind.CASE, Kind.ARRAY)
-UNITS = (Kind.TOP, Kind.SUBSTITUTION)
+COMMAND_KINDS = (
+    FrameKind.TOP,
+    FrameKind.SUBSTITUTION,
+    FrameKind.GROUP,
+    FrameKind.CASE,
+    FrameKind.ARRAY,
+)
+UNIT_KINDS = (FrameKind.TOP, FrameKind.SUBSTITUTION)
 
 
-class Document(Struct, frozen=True):
+class HereDocument(Struct, frozen=True):
     """A here-document. ``quoted``: its delimiter was, so nothing in it is special.
 
     ``strip``: leading tabs go (``<<-``). ``inside``: it stands in a ``$(…)``.
@@ -56,18 +62,18 @@ class Document(Struct, frozen=True):
     opened: int
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Document) and self._said == other._said
+        return isinstance(other, HereDocument) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._said)
+        return hash(self._identity)
 
     @property
-    def _said(self) -> tuple[object, ...]:
+    def _identity(self) -> tuple[object, ...]:
         """All but where it was opened."""
         return self.delimiter, self.quoted, self.strip, self.inside
 
 
-class Line(Enum):
+class HeredocLineState(Enum):
     """What the here-document's line begun may still be."""
 
     EQUAL = "the delimiter"
@@ -76,10 +82,10 @@ class Line(Enum):
     OTHER = "no delimiter"
 
 
-NEW_LINE = frozenset({(Line.EQUAL, "")})
+NEW_LINE = frozenset({(HeredocLineState.EQUAL, "")})
 
 
-class Frame(Struct):
+class LexerFrame(Struct):
     """One thing that is open. Which fields mean something depends on ``kind``.
 
     ``alts``: for what holds commands or patterns. ``begun``: the offset where the command in
@@ -90,41 +96,41 @@ class Frame(Struct):
     ``>(``. ``fresh``: no word was in it yet. ``commented``: the line before ended in a comment.
     """
 
-    kind: Kind
+    kind: FrameKind
     opened: int
-    alts: frozenset[Alt] = frozenset()
-    begun: int = 0
-    pending: tuple[Document, ...] = ()
+    alternatives: frozenset[WordAlternative] = frozenset()
+    command_start: int = 0
+    pending: tuple[HereDocument, ...] = ()
     depth: int = 0
     command: bool = False
     quoted: bool = False
-    document: Document | None = None
-    lines: frozenset[tuple[Line, str]] = NEW_LINE
-    rest: tuple[Document, ...] = ()
+    document: HereDocument | None = None
+    lines: frozenset[tuple[HeredocLineState, str]] = NEW_LINE
+    rest: tuple[HereDocument, ...] = ()
     process: bool = False
     fresh: bool = True
     commented: bool = False
 
     def __eq__(self, other: object) -> bool:
         """Whether they differ at most in where they were opened and begun."""
-        if not isinstance(other, Frame) or not self.like(other):
+        if not isinstance(other, LexerFrame) or not self.is_like(other):
             return False
-        mine = (self.alts, self.lines, self.fresh, self.commented)
-        return mine == (other.alts, other.lines, other.fresh, other.commented)
+        mine = (self.alternatives, self.lines, self.fresh, self.commented)
+        return mine == (other.alternatives, other.lines, other.fresh, other.commented)
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
-    def like(self, other: Frame) -> bool:
+    def is_like(self, other: LexerFrame) -> bool:
         """Whether both are the same but for what is judged alternative by alternative."""
-        return self._open == other._open
+        return self._comparable == other._comparable
 
     @property
-    def _open(self) -> tuple[object, ...]:
+    def _comparable(self) -> tuple[object, ...]:
         what = (self.kind, self.pending, self.depth, self.command, self.quoted, self.process)
         return (*what, self.document, self.rest)
 
 
-class Doubt(Struct, frozen=True):
+class ShellDoubt(Struct, frozen=True):
     """Text that not all shells read alike: what, where (offset), who does not, what to do."""
 
     what: str
@@ -133,7 +139,7 @@ class Doubt(Struct, frozen=True):
     hint: str = "put the value into a variable before that: `x={{ … }}`"
 
 
-class State(Struct):
+class LexerState(Struct):
     """Where the lexer is.
 
     ``open_end``: what the text so far may end with that the next character could continue:
@@ -144,59 +150,59 @@ class State(Struct):
     beginning of a multi-byte character.
     """
 
-    frames: list[Frame]
+    frames: list[LexerFrame]
     open_end: frozenset[str] = frozenset({""})
     lone: frozenset[int] = frozenset()
     operands: frozenset[int] = frozenset()
-    doubt: Doubt | None = None
+    doubt: ShellDoubt | None = None
     ends: frozenset[int] = frozenset()
-    unfinished: frozenset[Unfinished] = frozenset({NOTHING})
+    unfinished: frozenset[Unfinished] = frozenset({NO_BYTES})
 
     @property
-    def top(self) -> Frame:
+    def top(self) -> LexerFrame:
         """The innermost thing open."""
         return self.frames[-1]
 
-    def copy(self) -> State:
+    def copy(self) -> LexerState:
         """An equal state that changes on its own."""
         other = copy(self)
         other.frames = [copy(f) for f in self.frames]
         return other
 
-    def unit(self) -> Frame:
+    def innermost_unit(self) -> LexerFrame:
         """The innermost frame whose newlines begin here-documents."""
-        return next(f for f in reversed(self.frames) if f.kind in UNITS)
+        return next(f for f in reversed(self.frames) if f.kind in UNIT_KINDS)
 
-    def substituted(self) -> bool:
+    def is_in_substitution(self) -> bool:
         """Return True inside a ``$(…)`` or ``<(…)``."""
-        return any(frame.kind is Kind.SUBSTITUTION for frame in self.frames)
+        return any(frame.kind is FrameKind.SUBSTITUTION for frame in self.frames)
 
-    def commands(self) -> Frame | None:
+    def enclosing_commands(self) -> LexerFrame | None:
         """The frame whose word the innermost quotes belong to, if it is shell code."""
         for frame in reversed(self.frames):
-            if frame.kind not in (Kind.DOUBLE, Kind.SINGLE):
-                return frame if frame.kind in COMMANDS else None
+            if frame.kind not in (FrameKind.DOUBLE, FrameKind.SINGLE):
+                return frame if frame.kind in COMMAND_KINDS else None
         return None
 
-    def documents(self) -> Iterator[Frame]:
+    def open_documents(self) -> Iterator[LexerFrame]:
         """The here-documents being read, outermost first."""
-        return (f for f in self.frames if f.kind is Kind.DOCUMENT)
+        return (f for f in self.frames if f.kind is FrameKind.DOCUMENT)
 
 
-def begin() -> State:
+def initial_state() -> LexerState:
     """The state before any text."""
-    return State([Frame(Kind.TOP, 0, frozenset({Alt(Spot.START)}))])
+    return LexerState([LexerFrame(FrameKind.TOP, 0, frozenset({WordAlternative(WordRole.START)}))])
 
 
-def join(one: State, other: State) -> State | None:
+def join_states(one: LexerState, other: LexerState) -> LexerState | None:
     """The state that stands for both, or None where they differ in what is open."""
     if len(one.frames) != len(other.frames):
         return None
     joined = one.copy()
     for mine, theirs in zip(joined.frames, other.frames, strict=True):
-        if not mine.like(theirs):
+        if not mine.is_like(theirs):
             return None
-        mine.alts |= theirs.alts
+        mine.alternatives |= theirs.alternatives
         mine.lines |= theirs.lines
         mine.fresh &= theirs.fresh
         mine.commented |= theirs.commented

@@ -7,24 +7,29 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from orchestrator.model.charsets import NOTHING, hides
+from orchestrator.model.charsets import NO_BYTES, may_swallow
 from orchestrator.templating.shell import heredoc
-from orchestrator.templating.shell.lexer_state import COMMANDS, Document, Kind, Refusal
+from orchestrator.templating.shell.lexer_state import (
+    COMMAND_KINDS,
+    FrameKind,
+    HereDocument,
+    UnsafeShellError,
+)
 from orchestrator.templating.shell.word_state import (
-    COMMAND,
-    TESTS,
-    Alt,
-    Shape,
-    Spot,
-    Target,
-    holed,
+    COMMAND_ROLES,
+    TEST_ROLES,
+    RedirectTarget,
+    WordAlternative,
+    WordRole,
+    WordShape,
+    append_placeholder,
 )
 
 if TYPE_CHECKING:
-    from orchestrator.templating.shell.lexer import Lexer
+    from orchestrator.templating.shell.lexer import ShellLexer
 
 
-class How(Enum):
+class QuotingContext(Enum):
     """By which rules a value is written."""
 
     WORD = auto()
@@ -35,7 +40,7 @@ class How(Enum):
     ARITHMETIC = auto()
 
 
-class Place(Struct):
+class Placeholder(Struct):
     """The place of one expression.
 
     ``filter``: raw, words or none. ``alone``: nothing else is part of its word. ``single``:
@@ -51,16 +56,16 @@ class Place(Struct):
 
     offset: int
     filter: str = ""
-    how: How = How.WORD
+    context: QuotingContext = QuotingContext.WORD
     alone: bool = True
     single: bool = False
     bare: bool = True
     first: bool = False
     descriptor: bool = False
     integer: bool = False
-    documents: tuple[Document, ...] = field(default=())
+    documents: tuple[HereDocument, ...] = field(default=())
     sources: frozenset[str] = frozenset()
-    begun: int = 0
+    command_start: int = 0
     wide: bool = False
     joined: bool = False
     declared: str = ""
@@ -72,14 +77,14 @@ class Place(Struct):
         return any(not document.quoted for document in self.documents)
 
 
-_NOWHERE = {
-    Kind.DOLLAR_SINGLE: ("inside `$'…'`", "use `'…'`: newlines may stand in it"),
-    Kind.BACKTICK: ("inside backticks", "write `$(…)`"),
-    Kind.BRACE: ("inside `${…}`", "give the value to a variable first: `x={{ … }}`"),
-    Kind.COMMENT: ("in a comment", "take the comment out of the command, into the YAML"),
-    Kind.PARENS: ("inside a pattern's parentheses", "give the value to a variable first"),
+_FORBIDDEN_FRAMES = {
+    FrameKind.DOLLAR_SINGLE: ("inside `$'…'`", "use `'…'`: newlines may stand in it"),
+    FrameKind.BACKTICK: ("inside backticks", "write `$(…)`"),
+    FrameKind.BRACE: ("inside `${…}`", "give the value to a variable first: `x={{ … }}`"),
+    FrameKind.COMMENT: ("in a comment", "take the comment out of the command, into the YAML"),
+    FrameKind.PARENS: ("inside a pattern's parentheses", "give the value to a variable first"),
 }
-_BEFORE = {
+_FORBIDDEN_ENDINGS = {
     "$": ("right after `$`", "for a dollar sign write `\\$`; a variable's name cannot be inserted"),
     "\\": ("right after a backslash", "for a backslash itself write `\\\\`"),
     ")": ("right after a `)` in arithmetic", "put a blank or `)` before it"),
@@ -88,154 +93,167 @@ _BEFORE = {
 }
 
 
-def hole(lexer: Lexer, index: int) -> None:
+def add_placeholder(lexer: ShellLexer, index: int) -> None:
     """Let the lexer pass the expression of a place, and note what is known of the place.
 
     Raises ``Refusal`` where no value can stand. May be called again for the same place, as
     loops are read until nothing changes.
     """
-    state, place = lexer.state, lexer.places[index]
-    _check(lexer, place)
-    place.how = _how(lexer, index)
-    place.integer |= place.how is How.ARITHMETIC
-    around = state.commands()
-    place.begun = around.begun if around else place.offset
-    place.documents = tuple(f.document for f in state.documents() if f.document)
+    state, placeholder = lexer.state, lexer.placeholders[index]
+    _check_placeholder(lexer, placeholder)
+    placeholder.context = _quoting_context(lexer, index)
+    placeholder.integer |= placeholder.context is QuotingContext.ARITHMETIC
+    enclosing = state.enclosing_commands()
+    placeholder.command_start = enclosing.command_start if enclosing else placeholder.offset
+    placeholder.documents = tuple(f.document for f in state.open_documents() if f.document)
     kinds = [frame.kind for frame in state.frames]
-    if Kind.ARRAY in kinds:  # tried, bash 5.2: a here-document or another array in there
-        place.lossy = Kind.SUBSTITUTION in kinds[kinds.index(Kind.ARRAY) :]
-    if state.top.kind in COMMANDS:
-        _word(lexer, index)
-    elif place.filter:
-        what = f"`{place.filter}` inside {state.top.kind.value}"
+    if FrameKind.ARRAY in kinds:  # tried, bash 5.2: a here-document or another array in there
+        placeholder.lossy = FrameKind.SUBSTITUTION in kinds[kinds.index(FrameKind.ARRAY) :]
+    if state.top.kind in COMMAND_KINDS:
+        _note_word(lexer, index)
+    elif placeholder.filter:
+        what = f"`{placeholder.filter}` inside {state.top.kind.value}"
         hint = "leave it out: the value is escaped for the place it stands in"
-        raise Refusal(what, place.offset, hint)
-    _enclosing(lexer, index)
-    for frame in state.documents():
-        heredoc.touch(frame)
-    _bytes(lexer, index)
+        raise UnsafeShellError(what, placeholder.offset, hint)
+    _check_enclosing_word(lexer, index)
+    for frame in state.open_documents():
+        heredoc.mark_line_dynamic(frame)
+    _note_bytes(lexer, index)
     state.open_end = frozenset({""})
 
 
-def _check(lexer: Lexer, place: Place) -> None:
+def _check_placeholder(lexer: ShellLexer, placeholder: Placeholder) -> None:
     state = lexer.state
     for frame in state.frames:
-        if frame.kind in _NOWHERE:
-            what, hint = _NOWHERE[frame.kind]
-            raise Refusal(f"an expression {what}", place.offset, hint)
-    for end, (what, hint) in _BEFORE.items():
+        if frame.kind in _FORBIDDEN_FRAMES:
+            what, hint = _FORBIDDEN_FRAMES[frame.kind]
+            raise UnsafeShellError(f"an expression {what}", placeholder.offset, hint)
+    for end, (what, hint) in _FORBIDDEN_ENDINGS.items():
         if end in state.open_end:
-            raise Refusal(f"an expression {what}", place.offset, hint)
-    if "name" in state.open_end and state.top.kind in (Kind.DOUBLE, Kind.DOCUMENT):
+            raise UnsafeShellError(f"an expression {what}", placeholder.offset, hint)
+    if "name" in state.open_end and state.top.kind in (FrameKind.DOUBLE, FrameKind.DOCUMENT):
         what = "an expression right after a variable's name, which it would make longer"
-        raise Refusal(what, place.offset, "write the variable as `${name}`")
+        raise UnsafeShellError(what, placeholder.offset, "write the variable as `${name}`")
     if state.doubt:
         what = f"an expression after {state.doubt.what}, {state.doubt.why}"
-        raise Refusal(what, place.offset, state.doubt.hint)
-    inside = state.top.kind is Kind.DOCUMENT
-    if not inside and any(hides(unfinished, "'") for unfinished in state.unfinished):
+        raise UnsafeShellError(what, placeholder.offset, state.doubt.hint)
+    inside = state.top.kind is FrameKind.DOCUMENT
+    if not inside and any(may_swallow(unfinished, "'") for unfinished in state.unfinished):
         what = (
             "an expression right after a digit behind a character beyond ASCII, where bash may "
             "not see the quote of the value in locales such as GB18030"
         )
-        pair = "''" if state.top.kind is Kind.SINGLE else '""'
-        raise Refusal(what, place.offset, f"write `{pair}` before the digit")
+        pair = "''" if state.top.kind is FrameKind.SINGLE else '""'
+        raise UnsafeShellError(what, placeholder.offset, f"write `{pair}` before the digit")
 
 
-def _bytes(lexer: Lexer, index: int) -> None:
+def _note_bytes(lexer: ShellLexer, index: int) -> None:
     """Note what multi-byte locales may make of a value and the text around it."""
-    state, place = lexer.state, lexer.places[index]
-    place.wide |= bool(state.ends) or state.unfinished != {NOTHING}
+    state, placeholder = lexer.state, lexer.placeholders[index]
+    placeholder.wide |= bool(state.ends) or state.unfinished != {NO_BYTES}
     for other in state.ends:
-        lexer.places[other].joined = True
-    keeps = place.how in (How.SINGLE, How.DOCUMENT)  # else its last byte is one of ours
+        lexer.placeholders[other].joined = True
+    keeps = placeholder.context in (
+        QuotingContext.SINGLE,
+        QuotingContext.DOCUMENT,
+    )  # else its last byte is one of ours
     state.ends = frozenset({index}) if keeps else frozenset()
-    state.unfinished = frozenset({NOTHING})
+    state.unfinished = frozenset({NO_BYTES})
 
 
-def _how(lexer: Lexer, index: int) -> How:
+def _quoting_context(lexer: ShellLexer, index: int) -> QuotingContext:
     state = lexer.state
     top = state.top
-    if top.kind is Kind.DOCUMENT:
+    if top.kind is FrameKind.DOCUMENT:
         assert top.document
         if top.document.quoted and any(
-            not f.document.quoted for f in state.documents() if f.document
+            not f.document.quoted for f in state.open_documents() if f.document
         ):
             what = "an expression in a quoted here-document inside another, which joins its lines"
-            raise Refusal(what, lexer.places[index].offset, "write the delimiter without quotes")
-        return How.VERBATIM if top.document.quoted else How.DOCUMENT
+            raise UnsafeShellError(
+                what, lexer.placeholders[index].offset, "write the delimiter without quotes"
+            )
+        return QuotingContext.VERBATIM if top.document.quoted else QuotingContext.DOCUMENT
     return {
-        Kind.DOUBLE: How.DOUBLE,
-        Kind.SINGLE: How.SINGLE,
-        Kind.ARITHMETIC: How.ARITHMETIC,
-    }.get(top.kind, How.WORD)
+        FrameKind.DOUBLE: QuotingContext.DOUBLE,
+        FrameKind.SINGLE: QuotingContext.SINGLE,
+        FrameKind.ARITHMETIC: QuotingContext.ARITHMETIC,
+    }.get(top.kind, QuotingContext.WORD)
 
 
-def _word(lexer: Lexer, index: int) -> None:
-    state, place = lexer.state, lexer.places[index]
+def _note_word(lexer: ShellLexer, index: int) -> None:
+    state, placeholder = lexer.state, lexer.placeholders[index]
     top = state.top
     for other in state.lone:
-        lexer.places[other].alone = False
-    place.alone &= all(alt.shape is Shape.NONE for alt in top.alts)
-    for alt in top.alts:
-        _refuse_shape(alt, place)
-        place.single |= bool(alt.target) or alt.spot in _ONE_WORD
-        place.bare &= alt.spot not in TESTS
-        place.first |= alt.spot in COMMAND and not alt.target
+        lexer.placeholders[other].alone = False
+    placeholder.alone &= all(alt.shape is WordShape.NONE for alt in top.alternatives)
+    for alt in top.alternatives:
+        _refuse_shape(alt, placeholder)
+        placeholder.single |= bool(alt.target) or alt.role in _ONE_WORD_ROLES
+        placeholder.bare &= alt.role not in TEST_ROLES
+        placeholder.first |= alt.role in COMMAND_ROLES and not alt.target
     state.lone = frozenset({index})
-    if place.filter:
-        _as_it_is(lexer, place)
+    if placeholder.filter:
+        _check_verbatim(lexer, placeholder)
     else:
-        top.alts = frozenset(holed(alt) for alt in top.alts)
+        top.alternatives = frozenset(append_placeholder(alt) for alt in top.alternatives)
 
 
-_ONE_WORD = (Spot.CASE, Spot.PATTERN, Spot.PATTERNS, *TESTS)
-_NO_WORD = {
-    Spot.NAME: "as a loop's variable",
-    Spot.IN: "in the place of `in`",
-    Spot.CASE_IN: "in the place of `in`",
-    Spot.FUNCTION: "as a function's name",
+_ONE_WORD_ROLES = (WordRole.CASE, WordRole.PATTERN, WordRole.PATTERNS, *TEST_ROLES)
+_FORBIDDEN_ROLES = {
+    WordRole.NAME: "as a loop's variable",
+    WordRole.IN: "in the place of `in`",
+    WordRole.CASE_IN: "in the place of `in`",
+    WordRole.FUNCTION: "as a function's name",
 }
 
 
-def _refuse_shape(alt: Alt, place: Place) -> None:
-    if alt.spot in _NO_WORD and not alt.target:
-        raise Refusal(f"an expression {_NO_WORD[alt.spot]}", place.offset, "write the word itself")
-    if alt.shape in (Shape.TILDE, Shape.VALUE_HOME):
+def _refuse_shape(alt: WordAlternative, placeholder: Placeholder) -> None:
+    if alt.role in _FORBIDDEN_ROLES and not alt.target:
+        raise UnsafeShellError(
+            f"an expression {_FORBIDDEN_ROLES[alt.role]}",
+            placeholder.offset,
+            "write the word itself",
+        )
+    if alt.shape in (WordShape.TILDE, WordShape.VALUE_HOME):
         what = "an expression in the name after `~`, which quoting would switch off"
-        raise Refusal(what, place.offset, "for the home folder write `~/`, for a `~` itself `\\~`")
+        raise UnsafeShellError(
+            what, placeholder.offset, "for the home folder write `~/`, for a `~` itself `\\~`"
+        )
 
 
-def _as_it_is(lexer: Lexer, place: Place) -> None:
-    top, words = lexer.state.top, place.filter == "words"
-    spots = {alt.spot for alt in top.alts}
-    fit = all(alt.shape is Shape.NONE and not alt.target for alt in top.alts)
-    if not fit or not spots <= {Spot.START, Spot.PREFIX, Spot.ARGS, Spot.WORDS}:
-        what = f"`{place.filter}` where it is not among a command's words, alone"
-        raise Refusal(what, place.offset, "put blanks around it")
-    if words or top.kind is Kind.ARRAY:
-        top.alts = frozenset(holed(alt) for alt in top.alts)
+def _check_verbatim(lexer: ShellLexer, placeholder: Placeholder) -> None:
+    top, words = lexer.state.top, placeholder.filter == "words"
+    spots = {alt.role for alt in top.alternatives}
+    fit = all(alt.shape is WordShape.NONE and not alt.target for alt in top.alternatives)
+    if not fit or not spots <= {WordRole.START, WordRole.PREFIX, WordRole.ARGS, WordRole.WORDS}:
+        what = f"`{placeholder.filter}` where it is not among a command's words, alone"
+        raise UnsafeShellError(what, placeholder.offset, "put blanks around it")
+    if words or top.kind is FrameKind.ARRAY:
+        top.alternatives = frozenset(append_placeholder(alt) for alt in top.alternatives)
         return
-    spots = {Spot.START, Spot.PREFIX, Spot.ARGS}
-    shapes = (Shape.NONE, Shape.OTHER)
-    top.alts = frozenset(Alt(spot, Target.NONE, shape) for spot in spots for shape in shapes)
+    spots = {WordRole.START, WordRole.PREFIX, WordRole.ARGS}
+    shapes = (WordShape.NONE, WordShape.OTHER)
+    top.alternatives = frozenset(
+        WordAlternative(spot, RedirectTarget.NONE, shape) for spot in spots for shape in shapes
+    )
 
 
-def _enclosing(lexer: Lexer, index: int) -> None:
+def _check_enclosing_word(lexer: ShellLexer, index: int) -> None:
     """What the word around means for a value, be it quoted or not."""
-    frame, place = lexer.state.commands(), lexer.places[index]
-    for alt in frame.alts if frame else ():
-        if alt.shape is Shape.INDEX:
+    frame, placeholder = lexer.state.enclosing_commands(), lexer.placeholders[index]
+    for alt in frame.alternatives if frame else ():
+        if alt.shape is WordShape.INDEX:
             what = "an expression in an array's index, which bash evaluates"
-            raise Refusal(
-                what, place.offset, "give the value to a variable first: `i=$(({{ … }}))`"
+            raise UnsafeShellError(
+                what, placeholder.offset, "give the value to a variable first: `i=$(({{ … }}))`"
             )
-        if alt.spot is Spot.TEST_NAME:
+        if alt.role is WordRole.TEST_NAME:
             what = "an expression as a variable's name, which bash evaluates"
-            raise Refusal(what, place.offset, "write the name itself")
-        if alt.target is Target.COPY:
-            place.descriptor = True
-            place.alone &= alt.shape is Shape.LONE
-        place.integer |= alt.spot is Spot.TEST_NUMBER
-        if alt.spot in TESTS:
+            raise UnsafeShellError(what, placeholder.offset, "write the name itself")
+        if alt.target is RedirectTarget.COPY:
+            placeholder.descriptor = True
+            placeholder.alone &= alt.shape is WordShape.LONE
+        placeholder.integer |= alt.role is WordRole.TEST_NUMBER
+        if alt.role in TEST_ROLES:
             lexer.state.operands |= {index}

@@ -14,48 +14,58 @@ from typing import NoReturn
 
 from jinja2 import nodes
 
-from orchestrator.model.lazy_regex import regex
-from orchestrator.templating.environment import INSERT
-from orchestrator.templating.free_names import Names
-from orchestrator.templating.shell.command_prefix import VALUE, masked, named, split
-from orchestrator.templating.shell.lexer import Lexer
-from orchestrator.templating.shell.lexer_state import Refusal, State, begin, join
-from orchestrator.templating.shell.placeholders import Place, hole
-from orchestrator.templating.template_parser import Parsed, apply_filter
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.templating.environment import INSERT_FILTER
+from orchestrator.templating.free_names import FreeNames
+from orchestrator.templating.shell.command_prefix import (
+    VALUE_CHAR,
+    command_words,
+    mask_templates,
+    split_prefix,
+)
+from orchestrator.templating.shell.lexer import ShellLexer
+from orchestrator.templating.shell.lexer_state import (
+    LexerState,
+    UnsafeShellError,
+    initial_state,
+    join_states,
+)
+from orchestrator.templating.shell.placeholders import Placeholder, add_placeholder
+from orchestrator.templating.template_parser import ParsedTemplate, apply_filter
 
-_ALWAYS = frozenset({"declare", "typeset", "local"})
-_WITH_OPTION = frozenset({"readonly", "export"})
-_MAY_BE_ARRAY = regex(rf"[-+].*[aA$`{VALUE}]|[$`{VALUE}]")
+_DECLARING = frozenset({"declare", "typeset", "local"})
+_DECLARING_WITH_OPTION = frozenset({"readonly", "export"})
+_MAY_BE_ARRAY = lazy_regex(rf"[-+].*[aA$`{VALUE_CHAR}]|[$`{VALUE_CHAR}]")
 
 
-def judge(place: Place, command: str) -> None:
+def check_declaration(placeholder: Placeholder, command: str) -> None:
     """Note the builtin that may read the value again. ``command``: the (masked) text of the
     command up to the expression. Raises ``Refusal`` if no value would be safe there."""
-    beginning = split(command)
-    words = _called(beginning[0]) if beginning else []
-    if not beginning or not words or words[0] not in _ALWAYS | _WITH_OPTION:
+    beginning = split_prefix(command)
+    words = _builtin_words(beginning[0]) if beginning else []
+    if not beginning or not words or words[0] not in _DECLARING | _DECLARING_WITH_OPTION:
         return
     builtin, *args = words
     array = any(_MAY_BE_ARRAY.match(word) for word in args)
     _name, equals, value = beginning[1].partition("=")
     if not equals:
-        if builtin in _ALWAYS:
+        if builtin in _DECLARING:
             what = f"an expression as a variable's name after `{builtin}`, which bash evaluates"
-            raise Refusal(what, place.offset, "write the name itself")
+            raise UnsafeShellError(what, placeholder.offset, "write the name itself")
         return
-    if builtin not in _ALWAYS and not array:
+    if builtin not in _DECLARING and not array:
         return
     if value.startswith("(") or (array and value[:1] in ("$", "`")):
         what = f"an expression in what `{builtin}` may take for an array's words, and evaluate"
         hint = "write the words without quotes around the parentheses: `name=({{ … }})`"
-        raise Refusal(what, place.offset, hint)
-    if not value.strip(VALUE):
-        place.declared = builtin
+        raise UnsafeShellError(what, placeholder.offset, hint)
+    if not value.strip(VALUE_CHAR):
+        placeholder.declared = builtin
 
 
-def _called(words: list[str]) -> list[str]:
+def _builtin_words(words: list[str]) -> list[str]:
     """The words from the builtin's name on, behind `command` and `builtin`."""
-    words = named(words)
+    words = command_words(words)
     while words and words[0] in ("command", "builtin"):
         words = words[1:]
         while words and words[0].startswith("-"):
@@ -64,8 +74,8 @@ def _called(words: list[str]) -> list[str]:
 
 
 _FILTERS = ("raw", "words")
-_LITERAL = "for text that is no template write `{% raw %}…{% endraw %}` around it"
-_REFUSED: dict[type[nodes.Node], str] = {
+_LITERAL_HINT = "for text that is no template write `{% raw %}…{% endraw %}` around it"
+_REFUSED_NODES: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
     nodes.Import: "import",
     nodes.FromImport: "from",
@@ -79,45 +89,51 @@ _REFUSED: dict[type[nodes.Node], str] = {
 }
 
 
-class Walk:
+class ShellTemplateRewriter:
     """One template's way through the lexer. ``places`` are its expressions', in order."""
 
-    def __init__(self, parsed: Parsed, names: Names) -> None:
+    def __init__(self, parsed: ParsedTemplate, names: FreeNames) -> None:
         self._parsed, self._names = parsed, names
-        self.places: list[Place] = []
+        self.placeholders: list[Placeholder] = []
         self._numbers: dict[int, int] = {}
 
-    def run(self) -> None:
+    def find_placeholders(self) -> None:
         """Find the place of every expression. Raises ``Refusal``."""
         body = self._parsed.tree.body
         self._only_expression(body)
-        state = self._all(body, begin())
-        Lexer(state, self.places).finish()
-        source = masked(self._parsed.source.text)
-        for place in self.places:
-            judge(place, source[place.begun : place.offset])
-            if place.descriptor and not place.alone:
+        state = self._lex_nodes(body, initial_state())
+        ShellLexer(state, self.placeholders).finish()
+        source = mask_templates(self._parsed.source.text)
+        for placeholder in self.placeholders:
+            check_declaration(placeholder, source[placeholder.command_start : placeholder.offset])
+            if placeholder.descriptor and not placeholder.alone:
                 what = "an expression in a part of the word after `>&`, which bash expands twice"
-                raise Refusal(what, place.offset, "for both streams write `>{{ … }} 2>&1`")
-            if place.integer and place.wide:
+                raise UnsafeShellError(
+                    what, placeholder.offset, "for both streams write `>{{ … }} 2>&1`"
+                )
+            if placeholder.integer and placeholder.wide:
                 what = "an integer right after a character beyond ASCII"
-                raise Refusal(what, place.offset, "put a blank before it")
-            if place.filter and not place.alone:
-                what = f"`{place.filter}` in the middle of a word"
-                raise Refusal(what, place.offset, "put blanks around the expression")
+                raise UnsafeShellError(what, placeholder.offset, "put a blank before it")
+            if placeholder.filter and not placeholder.alone:
+                what = f"`{placeholder.filter}` in the middle of a word"
+                raise UnsafeShellError(what, placeholder.offset, "put blanks around the expression")
 
     def rewrite(self) -> None:
         """Give every expression over to the escaping of its place."""
         for output in self._parsed.tree.find_all(nodes.Output):
-            output.nodes = [self._escaped(node) for node in output.nodes]
+            output.nodes = [self._escape_call(node) for node in output.nodes]
 
-    def _escaped(self, node: nodes.Expr) -> nodes.Expr:
+    def _escape_call(self, node: nodes.Expr) -> nodes.Expr:
         index = self._numbers.get(id(node))
         if index is None:
             return node
-        inner = node.node if self.places[index].filter and isinstance(node, nodes.Filter) else node
+        inner = (
+            node.node
+            if self.placeholders[index].filter and isinstance(node, nodes.Filter)
+            else node
+        )
         number = nodes.Const(index, lineno=node.lineno)
-        return apply_filter(inner, INSERT, node.lineno, number)
+        return apply_filter(inner, INSERT_FILTER, node.lineno, number)
 
     def _only_expression(self, body: Sequence[nodes.Node]) -> None:
         output = body[0] if len(body) == 1 else None
@@ -129,102 +145,106 @@ class Walk:
         if not (isinstance(parts[0], nodes.Filter) and parts[0].name in _FILTERS):
             what = "the whole command is one expression, which would be quoted as one word"
             hint = "write `| words` to split it into words, or `| raw` to run it as it is"
-            raise Refusal(what, self._parsed.begin(parts[0]), hint)
+            raise UnsafeShellError(what, self._parsed.begin_of(parts[0]), hint)
 
-    def _all(self, body: Sequence[nodes.Node], state: State) -> State:
+    def _lex_nodes(self, body: Sequence[nodes.Node], state: LexerState) -> LexerState:
         for node in body:
             if isinstance(node, nodes.Output):
-                self._output(node, state)
+                self._lex_output(node, state)
             elif isinstance(node, nodes.If):
-                state = self._if(node, state)
+                state = self._lex_if(node, state)
             elif isinstance(node, nodes.For):
-                state = self._for(node, state)
+                state = self._lex_for(node, state)
             elif isinstance(node, nodes.Assign):
-                self._no_filters(node)
+                self._refuse_filters(node)
             else:
-                self._refused(node)
+                self._raise_refused(node)
         return state
 
-    def _output(self, node: nodes.Output, state: State) -> None:
+    def _lex_output(self, node: nodes.Output, state: LexerState) -> None:
         for part in node.nodes:
-            lexer = Lexer(state, self.places)
+            lexer = ShellLexer(state, self.placeholders)
             if isinstance(part, nodes.TemplateData):
                 lexer.feed(part.data, part.lineno - 1)
             else:
-                hole(lexer, self._place(part))
+                add_placeholder(lexer, self._placeholder_index(part))
 
-    def _place(self, node: nodes.Expr) -> int:
+    def _placeholder_index(self, node: nodes.Expr) -> int:
         """The number of an expression's place, made on the first call for it."""
         if id(node) in self._numbers:
             return self._numbers[id(node)]
         filtered = isinstance(node, nodes.Filter) and node.name in _FILTERS
         name = node.name if filtered and isinstance(node, nodes.Filter) else ""
-        self._no_filters(node, besides=node if filtered else None)
+        self._refuse_filters(node, besides=node if filtered else None)
         sources = self._names.sources(node)
-        place = Place(self._parsed.begin(node), name, sources=sources)
-        self._numbers[id(node)] = len(self.places)
-        self.places.append(place)
-        return len(self.places) - 1
+        placeholder = Placeholder(self._parsed.begin_of(node), name, sources=sources)
+        self._numbers[id(node)] = len(self.placeholders)
+        self.placeholders.append(placeholder)
+        return len(self.placeholders) - 1
 
-    def _no_filters(self, node: nodes.Node, besides: nodes.Node | None = None) -> None:
+    def _refuse_filters(self, node: nodes.Node, besides: nodes.Node | None = None) -> None:
         inside = [node, *node.find_all(nodes.Filter)]
         for found in inside:
             if found is not besides and isinstance(found, nodes.Filter) and found.name in _FILTERS:
                 what = f"`{found.name}` has to be the last thing in a `{{{{ … }}}}`"
-                raise Refusal(what, found.lineno - 1)
+                raise UnsafeShellError(what, found.lineno - 1)
         if isinstance(besides, nodes.Filter) and (besides.args or besides.kwargs):
-            raise Refusal(f"`{besides.name}` takes no arguments", besides.lineno - 1)
+            raise UnsafeShellError(f"`{besides.name}` takes no arguments", besides.lineno - 1)
 
-    def _if(self, node: nodes.If, state: State) -> State:
-        self._no_filters(node.test)
-        ends = [self._all(node.body, state.copy())]
+    def _lex_if(self, node: nodes.If, state: LexerState) -> LexerState:
+        self._refuse_filters(node.test)
+        ends = [self._lex_nodes(node.body, state.copy())]
         rest: Sequence[nodes.If] = node.elif_
         for other in rest:
-            self._no_filters(other.test)
-            ends.append(self._all(other.body, state.copy()))
-        ends.append(self._all(node.else_, state.copy()))
+            self._refuse_filters(other.test)
+            ends.append(self._lex_nodes(other.body, state.copy()))
+        ends.append(self._lex_nodes(node.else_, state.copy()))
         joined = ends[0]
         for end in ends[1:]:
-            joined = join(joined, end) or self._differ(
+            joined = join_states(joined, end) or self._raise_branches_differ(
                 node, joined, end, "the branches of this `if`"
             )
         return joined
 
-    def _for(self, node: nodes.For, state: State) -> State:
-        self._no_filters(node.iter)
+    def _lex_for(self, node: nodes.For, state: LexerState) -> LexerState:
+        self._refuse_filters(node.iter)
         if node.test:
-            self._no_filters(node.test)
+            self._refuse_filters(node.test)
         if node.recursive:
-            raise Refusal("a recursive `for` in a command", self._parsed.begin(node))
+            raise UnsafeShellError("a recursive `for` in a command", self._parsed.begin_of(node))
         while True:
-            end = self._all(node.body, state.copy())
+            end = self._lex_nodes(node.body, state.copy())
             what = "the start and the end of this `for`"
-            joined = join(state, end) or self._differ(node, state, end, what)
+            joined = join_states(state, end) or self._raise_branches_differ(node, state, end, what)
             if joined == state:
                 break
             state = joined
-        after = self._all(node.else_, state.copy())
-        return join(state, after) or self._differ(node, state, after, "this `for` and its `else`")
+        after = self._lex_nodes(node.else_, state.copy())
+        return join_states(state, after) or self._raise_branches_differ(
+            node, state, after, "this `for` and its `else`"
+        )
 
-    def _differ(self, node: nodes.Node, one: State, other: State, what: str) -> NoReturn:
+    def _raise_branches_differ(
+        self, node: nodes.Node, one: LexerState, other: LexerState, what: str
+    ) -> NoReturn:
         deeper = max(one, other, key=lambda state: len(state.frames))
         shallow = min(one, other, key=lambda state: len(state.frames))
         frames: Iterator[str] = (
             mine.kind.value
             for n, mine in enumerate(deeper.frames)
-            if n >= len(shallow.frames) or not mine.like(shallow.frames[n])
+            if n >= len(shallow.frames) or not mine.is_like(shallow.frames[n])
         )
         left = next(frames, "something")
         hint = "open and close it in the same branch, or outside of both"
-        raise Refusal(
-            f"{what} do not agree: {left} is open in one only", self._parsed.begin(node), hint
+        raise UnsafeShellError(
+            f"{what} do not agree: {left} is open in one only", self._parsed.begin_of(node), hint
         )
 
-    def _refused(self, node: nodes.Node) -> NoReturn:
-        word = _REFUSED.get(type(node), type(node).__name__.lower())
+    def _raise_refused(self, node: nodes.Node) -> NoReturn:
+        word = _REFUSED_NODES.get(type(node), type(node).__name__.lower())
         what = f"`{{% {word} %}}` cannot stand in a command"
-        hint = f"`if`, `for` and `set` can; {_LITERAL}"
-        raise Refusal(what, self._parsed.begin(node), hint)
+        hint = f"`if`, `for` and `set` can; {_LITERAL_HINT}"
+        raise UnsafeShellError(what, self._parsed.begin_of(node), hint)
 
 
 def _is_blank(node: nodes.Node) -> bool:

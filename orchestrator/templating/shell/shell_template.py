@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from orchestrator.errors import Mark
+from orchestrator.errors import SourcePosition
 from orchestrator.model.marked_value import CommandText
-from orchestrator.templating.environment import Missing, language
-from orchestrator.templating.free_names import Names, survey
-from orchestrator.templating.rendering import Field, Program, Rendering, compile_tree
-from orchestrator.templating.scope import OBJECTS, Scope, heard_by
+from orchestrator.templating.environment import MissingValue, template_environment
+from orchestrator.templating.free_names import FreeNames, find_free_names
+from orchestrator.templating.rendering import (
+    CompiledTemplate,
+    FieldAccess,
+    RenderContext,
+    compile_tree,
+)
+from orchestrator.templating.scope import TEMPLATE_OBJECTS, Scope, host_text_reads_of
 from orchestrator.templating.shell import heredoc_check
-from orchestrator.templating.shell.escape import write
-from orchestrator.templating.shell.lexer_state import Refusal
-from orchestrator.templating.shell.placeholders import Place
-from orchestrator.templating.shell.rewriter import Walk
-from orchestrator.templating.template_parser import Parsed, Source, environment_of, parse
-from orchestrator.templating.value_text import Unfit
+from orchestrator.templating.shell.escape import quote_value
+from orchestrator.templating.shell.lexer_state import UnsafeShellError
+from orchestrator.templating.shell.placeholders import Placeholder
+from orchestrator.templating.shell.rewriter import ShellTemplateRewriter
+from orchestrator.templating.template_parser import (
+    ParsedTemplate,
+    TemplateSource,
+    environment_of,
+    parse_template,
+)
+from orchestrator.templating.value_text import UnusableValueError
 
 _HINT = (
     "in a command `{{` and `{%` begin a template; "
     "for text that is none write `{% raw %}…{% endraw %}` around it"
 )
 
-_COMMAND = 4096  # characters of a command that tell what it does
+_MAX_COMMAND_CHARS = 4096  # characters of a command that tell what it does
 
 
-class Use(Struct, frozen=True):
+class ExpressionUse(Struct, frozen=True):
     """An expression in a command, for lint.
 
     ``filter``: raw, words or ''. ``sources``: the names that it is made of. ``command``: the
@@ -34,7 +44,7 @@ class Use(Struct, frozen=True):
     it stands in none, such as in a here-document.
     """
 
-    mark: Mark
+    mark: SourcePosition
     filter: str
     sources: frozenset[str]
     command: str
@@ -47,40 +57,42 @@ class ShellTemplate(Struct, frozen=True, eq=False):
     """
 
     source: str
-    mark: Mark
+    mark: SourcePosition
     names: frozenset[str]
     optional: frozenset[str]
-    uses: tuple[Use, ...]
-    _program: Program
-    _places: list[Place]
+    uses: tuple[ExpressionUse, ...]
+    _program: CompiledTemplate
+    _placeholders: list[Placeholder]
 
     @property
     def sources(self) -> frozenset[str]:
         """The names that its text is made of: none that only decides which it is."""
-        return self._program.names.told
+        return self._program.names.value_names
 
     @property
-    def programs(self) -> tuple[Program, ...]:
+    def programs(self) -> tuple[CompiledTemplate, ...]:
         """What it is made of."""
         return (self._program,)
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[FieldAccess, ...]:
         """What is taken of names that have to exist."""
         return self._program.fields
 
-    def place_of(self, name: str) -> Mark:
+    def position_of(self, name: str) -> SourcePosition:
         """Where one of the names stands first."""
-        return self._program.place_of(name)
+        return self._program.position_of(name)
 
     @property
-    def raw_uses(self) -> tuple[Use, ...]:
+    def raw_uses(self) -> tuple[ExpressionUse, ...]:
         """The expressions that are not quoted as they are."""
         return tuple(use for use in self.uses if use.filter)
 
-    def parsed(self) -> Parsed:
+    def parsed(self) -> ParsedTemplate:
         """The template, read anew."""
-        return parse(Source(self.source, self.mark), language(comments=False), _HINT)
+        return parse_template(
+            TemplateSource(self.source, self.mark), template_environment(comments=False), _HINT
+        )
 
     def render(self, scope: Scope) -> str:
         """The command, every value escaped for its place.
@@ -88,58 +100,69 @@ class ShellTemplate(Struct, frozen=True, eq=False):
         Raises ``DefinitionError`` for what is undefined or cannot stand at its place, and what
         ``scope`` raises.
         """
-        rendering = Escaping(self._program, scope, self._places)
+        rendering = EscapingContext(self._program, scope, self._placeholders)
         text = self._program.run(rendering)
         if "\0" not in text:
             return text
-        text, place, unfit = heredoc_check.check(text, self._places)
-        if place and unfit:
-            raise self._program.source.refuse(unfit.what, place.offset, unfit.hint)
+        text, placeholder, unfit = heredoc_check.check_documents(text, self._placeholders)
+        if placeholder and unfit:
+            raise self._program.source.error_at(unfit.what, placeholder.offset, unfit.hint)
         return text
 
 
-class Escaping(Rendering):
+class EscapingContext(RenderContext):
     """A rendering that writes each value for its place."""
 
-    def __init__(self, program: Program, scope: Scope, places: list[Place]) -> None:
+    def __init__(
+        self, program: CompiledTemplate, scope: Scope, placeholders: list[Placeholder]
+    ) -> None:
         super().__init__(program.env, scope)
-        self.program, self.places = program, places
-        self.heard = heard_by(scope)
+        self.program, self.placeholders = program, placeholders
+        self.host_text_reads = host_text_reads_of(scope)
 
     def insert(self, value: object, index: int) -> str:
-        place = self.places[index]
-        if isinstance(value, Missing):
-            raise self.program.undefined(value, self.scope, place.offset)
-        if place.filter and not isinstance(value, CommandText):
-            self._from_here(place)
+        placeholder = self.placeholders[index]
+        if isinstance(value, MissingValue):
+            raise self.program.undefined_error(value, self.scope, placeholder.offset)
+        if placeholder.filter and not isinstance(value, CommandText):
+            self._refuse_host_text(placeholder)
         try:
-            text: str = self.follow((value,), write(place, value))
-            if place.filter == "words":
-                self.follow((value,), text.split())
-        except Unfit as unfit:
-            raise self.program.source.refuse(unfit.what, place.offset, unfit.hint) from None
-        return heredoc_check.mark(index, text) if place.documents else text
+            text: str = self.propagate_taint((value,), quote_value(placeholder, value))
+            if placeholder.filter == "words":
+                self.propagate_taint((value,), text.split())
+        except UnusableValueError as unfit:
+            raise self.program.source.error_at(unfit.what, placeholder.offset, unfit.hint) from None
+        return heredoc_check.mark_value(index, text) if placeholder.documents else text
 
-    def _from_here(self, place: Place) -> None:
-        for name in sorted(place.sources):
-            through = name in OBJECTS and heard_by(self.scope) != self.heard
+    def _refuse_host_text(self, placeholder: Placeholder) -> None:
+        for name in sorted(placeholder.sources):
+            through = (
+                name in TEMPLATE_OBJECTS and host_text_reads_of(self.scope) != self.host_text_reads
+            )
             if through or self.scope.from_host(name):
-                what = f"`{place.filter}` of '{name}', which came from a host"
+                what = f"`{placeholder.filter}` of '{name}', which came from a host"
                 hint = "text from a host can only be inserted quoted"
-                raise self.program.source.refuse(what, place.offset, hint)
+                raise self.program.source.error_at(what, placeholder.offset, hint)
 
 
-def _command(text: str, place: Place) -> str:
+def _command_before(text: str, placeholder: Placeholder) -> str:
     """What stands before a value in its command; of a very long one the beginning."""
-    return text[place.begun : min(place.offset, place.begun + _COMMAND)].lstrip()
+    return text[
+        placeholder.command_start : min(
+            placeholder.offset, placeholder.command_start + _MAX_COMMAND_CHARS
+        )
+    ].lstrip()
 
 
-def compile_shell(text: str, mark: Mark) -> ShellTemplate:
+def compile_shell(text: str, mark: SourcePosition) -> ShellTemplate:
     """Read command text. Raises ``DefinitionError`` for all that DESIGN 3.4 refuses at load."""
-    parsed, names, walk = walked(text, mark)
+    parsed, names, walk = rewriter_of(text, mark)
     walk.rewrite()
     uses = tuple(
-        Use(parsed.source.at(p.offset), p.filter, p.sources, _command(text, p)) for p in walk.places
+        ExpressionUse(
+            parsed.source.mark_at(p.offset), p.filter, p.sources, _command_before(text, p)
+        )
+        for p in walk.placeholders
     )
     program = compile_tree(parsed, environment_of(parsed), names)
     return ShellTemplate(
@@ -149,24 +172,26 @@ def compile_shell(text: str, mark: Mark) -> ShellTemplate:
         optional=names.optional,
         uses=uses,
         _program=program,
-        _places=walk.places,
+        _placeholders=walk.placeholders,
     )
 
 
-def walked(text: str, mark: Mark) -> tuple[Parsed, Names, Walk]:
+def rewriter_of(
+    text: str, mark: SourcePosition
+) -> tuple[ParsedTemplate, FreeNames, ShellTemplateRewriter]:
     """Read command text and find the place of each expression. Raises as ``compile_shell``."""
-    source = Source(text, mark)
+    source = TemplateSource(text, mark)
     if "\0" in text:
-        raise source.refuse("a NUL character in a command", text.index("\0"))
-    env = language(comments=False)
-    parsed = parse(source, env, _HINT)
-    names = survey(parsed.tree)
-    walk = Walk(parsed, names)
+        raise source.error_at("a NUL character in a command", text.index("\0"))
+    env = template_environment(comments=False)
+    parsed = parse_template(source, env, _HINT)
+    names = find_free_names(parsed.tree)
+    walk = ShellTemplateRewriter(parsed, names)
     try:
-        walk.run()
-    except Refusal as refusal:
-        raise source.refuse(refusal.what, refusal.offset, refusal.hint) from None
+        walk.find_placeholders()
+    except UnsafeShellError as refusal:
+        raise source.error_at(refusal.what, refusal.offset, refusal.hint) from None
     if "alias" in text:
-        for place in walk.places:
-            place.bare = False
+        for placeholder in walk.placeholders:
+            placeholder.bare = False
     return parsed, names, walk

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 
-class Spot(Enum):
+class WordRole(Enum):
     """What the next word is to the command it stands in."""
 
     START = auto()  # a command may begin: reserved words, assignments
@@ -30,7 +30,7 @@ class Spot(Enum):
     WORDS = auto()  # of an array
 
 
-class Shape(Enum):
+class WordShape(Enum):
     """What a word is so far. Reserved words and their beginnings keep their text beside it."""
 
     NONE = auto()  # between words
@@ -48,7 +48,7 @@ class Shape(Enum):
     OTHER = auto()
 
 
-class Target(Enum):
+class RedirectTarget(Enum):
     """Whether the word belongs to a redirection; false where it does not.
 
     bash expands what follows ``>&`` a second time where it is no number (tried, 5.2).
@@ -59,19 +59,19 @@ class Target(Enum):
     COPY = "copy"  # after >& and <&
 
     def __bool__(self) -> bool:
-        return self is not Target.NONE
+        return self is not RedirectTarget.NONE
 
 
-class Alt(NamedTuple):
+class WordAlternative(NamedTuple):
     """One way to see the place reached."""
 
-    spot: Spot
-    target: Target = Target.NONE
-    shape: Shape = Shape.NONE
+    role: WordRole
+    target: RedirectTarget = RedirectTarget.NONE
+    shape: WordShape = WordShape.NONE
     text: str = ""
 
 
-class Action(Enum):
+class WordEndAction(Enum):
     """What the end of a word does beyond ending it."""
 
     NONE = auto()
@@ -79,20 +79,22 @@ class Action(Enum):
     CLOSE_CASE = auto()
 
 
-NUMERIC = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
-RESERVED = frozenset(
+NUMERIC_OPERATORS = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
+RESERVED_WORDS = frozenset(
     "if then else elif fi do done while until for select case esac in function time coproc"
     " { } ! [[ ]]".split()
 )
-_KEYS = RESERVED | NUMERIC | {"-v", "-R"}
-_BEGINNINGS = frozenset(key[:n] for key in _KEYS for n in range(1, len(key) + 1))
-_GO_ON = frozenset("if then else elif fi do done while until esac time coproc { } !".split())
-COMMAND = (Spot.START, Spot.PREFIX)
-VALUES = (Shape.VALUE, Shape.VALUE_START, Shape.VALUE_HOME)
-TESTS = (Spot.TEST, Spot.TEST_NUMBER, Spot.TEST_NAME)
+_KEYWORDS = RESERVED_WORDS | NUMERIC_OPERATORS | {"-v", "-R"}
+_BEGINNINGS = frozenset(key[:n] for key in _KEYWORDS for n in range(1, len(key) + 1))
+_COMMAND_FOLLOWS = frozenset(
+    "if then else elif fi do done while until esac time coproc { } !".split()
+)
+COMMAND_ROLES = (WordRole.START, WordRole.PREFIX)
+VALUE_SHAPES = (WordShape.VALUE, WordShape.VALUE_START, WordShape.VALUE_HOME)
+TEST_ROLES = (WordRole.TEST, WordRole.TEST_NUMBER, WordRole.TEST_NAME)
 
 
-def _letter(char: str) -> bool:
+def _is_letter(char: str) -> bool:
     return char == "_" or (char.isascii() and char.isalpha())
 
 
@@ -100,147 +102,155 @@ def _is_name(text: str) -> bool:
     return bool(text) and text.isascii() and text.isidentifier()
 
 
-def grow(alt: Alt, char: str) -> Alt:
+def append_char(alt: WordAlternative, char: str) -> WordAlternative:
     """After one more unquoted, ordinary character."""
     shape, text = alt.shape, alt.text
-    new = Shape.OTHER
-    if shape in (Shape.NONE, Shape.KEY):
-        return _begin(alt, text + char, char)
-    if shape is Shape.NAME:
-        new = _after_name(char)
-    elif shape is Shape.PLUS:
-        new = Shape.VALUE_START if char == "=" else Shape.OTHER
-    elif shape is Shape.DIGITS:
-        new = Shape.DIGITS if char.isdigit() else Shape.OTHER
-    elif shape is Shape.INDEX:
-        new = Shape.VALUE_START if char == "=" else Shape.INDEX
-    elif shape in VALUES:
-        new = _in_value(shape, char)
-    elif shape is Shape.TILDE:
-        new = Shape.OTHER if char == "/" else Shape.TILDE
-    elif shape in (Shape.LONE, Shape.HOLED):
-        new = Shape.HOLED if _letter(char) or char.isdigit() or char == "+" else Shape.OTHER
-    return Alt(alt.spot, alt.target, new)
+    new = WordShape.OTHER
+    if shape in (WordShape.NONE, WordShape.KEY):
+        return _begin_word(alt, text + char, char)
+    if shape is WordShape.NAME:
+        new = _shape_after_name(char)
+    elif shape is WordShape.PLUS:
+        new = WordShape.VALUE_START if char == "=" else WordShape.OTHER
+    elif shape is WordShape.DIGITS:
+        new = WordShape.DIGITS if char.isdigit() else WordShape.OTHER
+    elif shape is WordShape.INDEX:
+        new = WordShape.VALUE_START if char == "=" else WordShape.INDEX
+    elif shape in VALUE_SHAPES:
+        new = _shape_in_value(shape, char)
+    elif shape is WordShape.TILDE:
+        new = WordShape.OTHER if char == "/" else WordShape.TILDE
+    elif shape in (WordShape.LONE, WordShape.HOLED):
+        new = (
+            WordShape.HOLED
+            if _is_letter(char) or char.isdigit() or char == "+"
+            else WordShape.OTHER
+        )
+    return WordAlternative(alt.role, alt.target, new)
 
 
-def _begin(alt: Alt, text: str, char: str) -> Alt:
-    if alt.spot is Spot.WORDS and text == "[":  # a=([KEY]=value)
-        return Alt(alt.spot, alt.target, Shape.INDEX)
+def _begin_word(alt: WordAlternative, text: str, char: str) -> WordAlternative:
+    if alt.role is WordRole.WORDS and text == "[":  # a=([KEY]=value)
+        return WordAlternative(alt.role, alt.target, WordShape.INDEX)
     if text in _BEGINNINGS:
-        return Alt(alt.spot, alt.target, Shape.KEY, text)
+        return WordAlternative(alt.role, alt.target, WordShape.KEY, text)
     before = text[:-1]
-    shape = Shape.OTHER
+    shape = WordShape.OTHER
     if _is_name(text):
-        shape = Shape.NAME
+        shape = WordShape.NAME
     elif _is_name(before):
-        shape = _after_name(char)
+        shape = _shape_after_name(char)
     elif not before:
-        shape = _first(char)
-    return Alt(alt.spot, alt.target, shape)
+        shape = _first_shape(char)
+    return WordAlternative(alt.role, alt.target, shape)
 
 
-def _first(char: str) -> Shape:
+def _first_shape(char: str) -> WordShape:
     if char == "~":
-        return Shape.TILDE
-    return Shape.DIGITS if char.isascii() and char.isdigit() else Shape.OTHER
+        return WordShape.TILDE
+    return WordShape.DIGITS if char.isascii() and char.isdigit() else WordShape.OTHER
 
 
-def _after_name(char: str) -> Shape:
-    if _letter(char) or (char.isascii() and char.isdigit()):
-        return Shape.NAME
-    marks = {"=": Shape.VALUE_START, "+": Shape.PLUS, "[": Shape.INDEX}
-    return marks.get(char, Shape.OTHER)
+def _shape_after_name(char: str) -> WordShape:
+    if _is_letter(char) or (char.isascii() and char.isdigit()):
+        return WordShape.NAME
+    marks = {"=": WordShape.VALUE_START, "+": WordShape.PLUS, "[": WordShape.INDEX}
+    return marks.get(char, WordShape.OTHER)
 
 
-def _in_value(shape: Shape, char: str) -> Shape:
+def _shape_in_value(shape: WordShape, char: str) -> WordShape:
     if char == ":":
-        return Shape.VALUE_START
-    if shape is Shape.VALUE_START and char == "~":
-        return Shape.VALUE_HOME
-    return Shape.VALUE_HOME if shape is Shape.VALUE_HOME and char != "/" else Shape.VALUE
+        return WordShape.VALUE_START
+    if shape is WordShape.VALUE_START and char == "~":
+        return WordShape.VALUE_HOME
+    return (
+        WordShape.VALUE_HOME if shape is WordShape.VALUE_HOME and char != "/" else WordShape.VALUE
+    )
 
 
-def quoted(alt: Alt) -> Alt:
+def append_quoted(alt: WordAlternative) -> WordAlternative:
     """After a quoted part or an expansion."""
-    if alt.shape in VALUES:
-        return alt._replace(shape=Shape.VALUE)
-    if alt.shape is Shape.INDEX:
+    if alt.shape in VALUE_SHAPES:
+        return alt._replace(shape=WordShape.VALUE)
+    if alt.shape is WordShape.INDEX:
         return alt
-    return Alt(alt.spot, alt.target, Shape.OTHER)
+    return WordAlternative(alt.role, alt.target, WordShape.OTHER)
 
 
-def holed(alt: Alt) -> Alt:
+def append_placeholder(alt: WordAlternative) -> WordAlternative:
     """After an expression's value, which is quoted wherever it is not a word by itself."""
-    if alt.shape is Shape.NONE:
-        return alt._replace(shape=Shape.LONE)
-    named = alt.shape in (Shape.NAME, Shape.LONE, Shape.HOLED) or _is_name(alt.text)
-    return Alt(alt.spot, alt.target, Shape.HOLED) if named else quoted(alt)
+    if alt.shape is WordShape.NONE:
+        return alt._replace(shape=WordShape.LONE)
+    named = alt.shape in (WordShape.NAME, WordShape.LONE, WordShape.HOLED) or _is_name(alt.text)
+    return WordAlternative(alt.role, alt.target, WordShape.HOLED) if named else append_quoted(alt)
 
 
-def finish(alt: Alt, *, in_case: bool) -> tuple[Action, tuple[Alt, ...]]:
+def finish_word(
+    alt: WordAlternative, *, in_case: bool
+) -> tuple[WordEndAction, tuple[WordAlternative, ...]]:
     """After the end of the word; where its expression may give no word, both ways."""
-    if alt.shape is Shape.NONE:
-        return Action.NONE, (alt,)
+    if alt.shape is WordShape.NONE:
+        return WordEndAction.NONE, (alt,)
     if alt.target:
-        spot = Spot.PREFIX if alt.spot is Spot.START else alt.spot
-        return Action.NONE, (Alt(spot),)
-    key = alt.text if alt.shape is Shape.KEY else ""
-    if alt.spot is Spot.START and key == "case":
-        return Action.OPEN_CASE, (Alt(Spot.START),)
-    if key == "esac" and in_case and alt.spot in (Spot.START, Spot.PATTERN):
-        return Action.CLOSE_CASE, ()
-    after = Alt(_next(alt, key))
-    if alt.shape is Shape.LONE and alt.spot in COMMAND:
-        return Action.NONE, (after, Alt(alt.spot))
-    return Action.NONE, (after,)
+        spot = WordRole.PREFIX if alt.role is WordRole.START else alt.role
+        return WordEndAction.NONE, (WordAlternative(spot),)
+    key = alt.text if alt.shape is WordShape.KEY else ""
+    if alt.role is WordRole.START and key == "case":
+        return WordEndAction.OPEN_CASE, (WordAlternative(WordRole.START),)
+    if key == "esac" and in_case and alt.role in (WordRole.START, WordRole.PATTERN):
+        return WordEndAction.CLOSE_CASE, ()
+    after = WordAlternative(_next_role(alt, key))
+    if alt.shape is WordShape.LONE and alt.role in COMMAND_ROLES:
+        return WordEndAction.NONE, (after, WordAlternative(alt.role))
+    return WordEndAction.NONE, (after,)
 
 
-_FIXED = {
-    Spot.NAME: Spot.IN,
-    Spot.FUNCTION: Spot.START,
-    Spot.CASE: Spot.CASE_IN,
-    Spot.CASE_IN: Spot.PATTERN,
-    Spot.PATTERN: Spot.PATTERNS,
-    Spot.TEST_NAME: Spot.TEST,
+_ROLE_AFTER = {
+    WordRole.NAME: WordRole.IN,
+    WordRole.FUNCTION: WordRole.START,
+    WordRole.CASE: WordRole.CASE_IN,
+    WordRole.CASE_IN: WordRole.PATTERN,
+    WordRole.PATTERN: WordRole.PATTERNS,
+    WordRole.TEST_NAME: WordRole.TEST,
 }
-_OPENERS = {
-    "for": Spot.NAME,
-    "select": Spot.NAME,
-    "function": Spot.FUNCTION,
-    "[[": Spot.TEST,
+_ROLE_AFTER_KEYWORD = {
+    "for": WordRole.NAME,
+    "select": WordRole.NAME,
+    "function": WordRole.FUNCTION,
+    "[[": WordRole.TEST,
 }
 
 
-def _next(alt: Alt, key: str) -> Spot:
-    spot = alt.spot
-    if spot is Spot.START and key:
-        if key in _GO_ON:
-            return Spot.START
-        if key in _OPENERS:
-            return _OPENERS[key]
-    if spot in COMMAND:
-        return Spot.PREFIX if alt.shape in VALUES else Spot.ARGS
-    if spot is Spot.IN:
-        return Spot.START if key == "do" else Spot.ARGS
-    if spot in TESTS:
+def _next_role(alt: WordAlternative, key: str) -> WordRole:
+    spot = alt.role
+    if spot is WordRole.START and key:
+        if key in _COMMAND_FOLLOWS:
+            return WordRole.START
+        if key in _ROLE_AFTER_KEYWORD:
+            return _ROLE_AFTER_KEYWORD[key]
+    if spot in COMMAND_ROLES:
+        return WordRole.PREFIX if alt.shape in VALUE_SHAPES else WordRole.ARGS
+    if spot is WordRole.IN:
+        return WordRole.START if key == "do" else WordRole.ARGS
+    if spot in TEST_ROLES:
         if key == "]]":
-            return Spot.START
-        if key in NUMERIC:
-            return Spot.TEST_NUMBER
-        if key in ("-v", "-R") and spot is Spot.TEST:
-            return Spot.TEST_NAME
-    return _FIXED.get(spot, spot)
+            return WordRole.START
+        if key in NUMERIC_OPERATORS:
+            return WordRole.TEST_NUMBER
+        if key in ("-v", "-R") and spot is WordRole.TEST:
+            return WordRole.TEST_NAME
+    return _ROLE_AFTER.get(spot, spot)
 
 
-def after_line(spot: Spot) -> Spot:
+def role_after_line(spot: WordRole) -> WordRole:
     """What the first word of the next line is."""
-    return Spot.START if spot in (Spot.START, Spot.PREFIX, Spot.ARGS) else spot
+    return WordRole.START if spot in (WordRole.START, WordRole.PREFIX, WordRole.ARGS) else spot
 
 
-def after_command(spot: Spot) -> Spot:
+def role_after_command(spot: WordRole) -> WordRole:
     """What the word after `;`, `&`, `|`, `&&` or `||` is."""
-    if spot in TESTS:
-        return Spot.TEST
-    if spot in (Spot.PATTERN, Spot.PATTERNS):
-        return Spot.PATTERNS
-    return spot if spot in (Spot.WORDS, Spot.CASE, Spot.CASE_IN) else Spot.START
+    if spot in TEST_ROLES:
+        return WordRole.TEST
+    if spot in (WordRole.PATTERN, WordRole.PATTERNS):
+        return WordRole.PATTERNS
+    return spot if spot in (WordRole.WORDS, WordRole.CASE, WordRole.CASE_IN) else WordRole.START

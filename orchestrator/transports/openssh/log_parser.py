@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.lazy_regex import regex
-from orchestrator.model.sanitize import one_line
+from orchestrator.model.lazy_regex import lazy_regex
+from orchestrator.model.sanitize import to_one_line
 
-_STEPS = (
+_PHASE_MARKERS = (
     ("Connecting to ", "connect"),
     ("Executing proxy command", "connect"),
     ("Local version string", "banner"),
@@ -24,7 +24,7 @@ _STEPS = (
     ("Authenticated to ", "channel"),
 )
 """What ssh says on its way, and the phase that begins with it."""
-_DOING = {
+_PHASE_TEXTS = {
     "resolve": "looking up the address",
     "connect": "connecting",
     "banner": "waiting for the SSH banner",
@@ -43,53 +43,53 @@ _HINTS = (
     ("no matching", "ssh_config can allow more of what the host offers"),
     ("is not accessible", "is `identity` right?"),
 )
-_PASSING = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
-_NOISE = regex(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
+_TRANSIENT_ERRORS = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
+_NOISE = lazy_regex(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
 _HUNG_UP = ("Connection closed", "Disconnected from", "Connection reset")
-_LAST = 3  # lines that are told
+_MAX_LINES = 3  # lines that are told
 
 
-def phase_of(log: str) -> str:
+def login_phase(log: str) -> str:
     """How far it came: one of ConnectError's phases."""
     phase = "resolve"
     for line in log.splitlines():
-        told = line.removeprefix("debug1: ")
-        phase = next((name for text, name in _STEPS if told.startswith(text)), phase)
+        message = line.removeprefix("debug1: ")
+        phase = next((name for text, name in _PHASE_MARKERS if message.startswith(text)), phase)
     return phase
 
 
-def asks_agent(log: str) -> bool:
+def is_waiting_for_agent(log: str) -> bool:
     """Return whether it waits for an agent: the server takes a key, and has no signature yet."""
     last = log.rstrip().rpartition("\n")[2]
     return re.match(r"debug1: Server accepts key: .* agent$", last) is not None
 
 
-def doing(phase: str) -> str:
+def phase_text(phase: str) -> str:
     """What ssh was at in this phase, for a deadline that passed."""
-    return _DOING[phase]
+    return _PHASE_TEXTS[phase]
 
 
-def failure(log: str, stderr: str) -> ConnectError:
+def login_error(log: str, stderr: str) -> ConnectError:
     """The error of an ``ssh`` that ended with this log. ``stderr`` is its proxy command's, too."""
-    told = (*stderr.splitlines(), *log.splitlines())
-    lines = [one_line(line) for line in told if not _NOISE.match(line)]
-    phase = phase_of(log)
+    log_lines = (*stderr.splitlines(), *log.splitlines())
+    lines = [to_one_line(line) for line in log_lines if not _NOISE.match(line)]
+    phase = login_phase(log)
     if phase == "host key":
-        return _host_key(log, lines)
+        return _host_key_error(log, lines)
     if phase == "auth":
-        return _auth(log, lines)
-    why = " / ".join(lines[-_LAST:]) or "ssh ended and said nothing"
+        return _auth_error(log, lines)
+    why = " / ".join(lines[-_MAX_LINES:]) or "ssh ended and said nothing"
     why = why.removeprefix("ssh: ")
     hint = next((hint for text, hint in _HINTS if text in why), "")
-    transient = phase == "banner" or any(text in why for text in _PASSING)
+    transient = phase == "banner" or any(text in why for text in _TRANSIENT_ERRORS)
     return ConnectError(phase, why, hint, transient=transient)
 
 
-def _host_key(log: str, lines: list[str]) -> ConnectError:
-    shown = _first(log, r"Server host (?:key|certificate): (\S+ [^\s,]+)") or "another key"
-    old = _first(log, r"(?:Offending|Matching) .*key.* in (.+:\d+)")
-    revoked = _first(log, r"host key .*REVOKED.*|.*marked as revoked.*|.* was revoked.*")
-    name = _first(log, r"[Hh]ost key for (\S+) has changed") or _first(
+def _host_key_error(log: str, lines: list[str]) -> ConnectError:
+    shown = _first_match(log, r"Server host (?:key|certificate): (\S+ [^\s,]+)") or "another key"
+    old = _first_match(log, r"(?:Offending|Matching) .*key.* in (.+:\d+)")
+    revoked = _first_match(log, r"host key .*REVOKED.*|.*marked as revoked.*|.* was revoked.*")
+    name = _first_match(log, r"[Hh]ost key for (\S+) has changed") or _first_match(
         log, r"key is known for (\S+) and"
     )
     if revoked is not None:
@@ -98,7 +98,7 @@ def _host_key(log: str, lines: list[str]) -> ConnectError:
         path = old.rpartition(":")[0]
         return ConnectError(
             "host key",
-            f"the key of {name or 'the host'} changed: {old} has {_fingerprint(old)}, "
+            f"the key of {name or 'the host'} changed: {old} has {_entry_fingerprint(old)}, "
             f"the host shows {shown}",
             f"if it was set up anew: ssh-keygen -f {path} -R '{name}'; "
             "if not, somebody may stand between you and it",
@@ -109,15 +109,15 @@ def _host_key(log: str, lines: list[str]) -> ConnectError:
             f"{name} is not known; it shows {shown}",
             "check it and add it with ssh-keyscan, or set `host_keys: accept-new`",
         )
-    return ConnectError("host key", " / ".join(lines[-_LAST:]) or "ssh refuses it")
+    return ConnectError("host key", " / ".join(lines[-_MAX_LINES:]) or "ssh refuses it")
 
 
-def _auth(log: str, lines: list[str]) -> ConnectError:
-    tried = _all(log, r"debug1: Offering public key: (\S+)")
+def _auth_error(log: str, lines: list[str]) -> ConnectError:
+    tried = _all_matches(log, r"debug1: Offering public key: (\S+)")
     tried = tried or ["no key"]
     missing = [line for line in lines if "not accessible" in line]
     # what the server said before it hung up
-    last = lines[-_LAST if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
+    last = lines[-_MAX_LINES if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
     why = " / ".join((*missing, *(last or ["ssh ended and said nothing"])))
     hint = (
         "no question can be answered with transport openssh: is the key in the agent, "
@@ -129,13 +129,13 @@ def _auth(log: str, lines: list[str]) -> ConnectError:
         "auth",
         f"{why}; tried {', '.join(tried)}",
         hint,
-        transient=any(text in why for text in _PASSING),
+        transient=any(text in why for text in _TRANSIENT_ERRORS),
     )
 
 
-def _fingerprint(place: str) -> str:
+def _entry_fingerprint(location: str) -> str:
     """Of the key at FILE:LINE (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
-    path, _, number = place.rpartition(":")
+    path, _, number = location.rpartition(":")
     try:
         words = Path(path).read_bytes().splitlines()[int(number) - 1].split()
         words = words[1:] if words[0].startswith(b"@") else words
@@ -145,11 +145,11 @@ def _fingerprint(place: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def _first(log: str, pattern: str) -> str | None:
+def _first_match(log: str, pattern: str) -> str | None:
     found = re.search(pattern, log)
     return found[found.re.groups and 1] if found else None
 
 
-def _all(log: str, pattern: str) -> list[str]:
+def _all_matches(log: str, pattern: str) -> list[str]:
     found: Iterable[str] = re.findall(pattern, log)
     return list(dict.fromkeys(found))

@@ -19,21 +19,31 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
-from orchestrator.inventory.connection_options import DIRECT
-from orchestrator.inventory.hostnames import BadNameError, key, read_host
-from orchestrator.model.host import Connect, Host
+from orchestrator.inventory.connection_options import NO_JUMP
+from orchestrator.inventory.hostnames import InvalidHostNameError, normalize_host, parse_host_spec
+from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.remote_shell.channel_protocol import Channel
-from orchestrator.transports.become import Others
+from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
-from orchestrator.transports.openssh.command_line import Effective, Tool
-from orchestrator.transports.openssh.control_master import Login, Master, MuxChannel, RefusedError
-from orchestrator.transports.prompts import Answers
-from orchestrator.transports.ssh.agent_client import Agent, AgentError, Agents
-from orchestrator.transports.ssh.handshake_limiter import BEHIND, Address, Pacing, Turn
-from orchestrator.transports.ssh_config.resolve import Targets
+from orchestrator.transports.openssh.command_line import EffectiveSettings, SshBinary
+from orchestrator.transports.openssh.control_master import (
+    ControlMaster,
+    MasterProcess,
+    MuxChannel,
+    SessionRefusedError,
+)
+from orchestrator.transports.prompts import CredentialStore
+from orchestrator.transports.ssh.agent_client import AgentClient, AgentError, AgentRegistry
+from orchestrator.transports.ssh.handshake_limiter import (
+    JUMP_HOST_CONCURRENT,
+    HandshakeLimiter,
+    HandshakeSlot,
+    LimitKey,
+)
+from orchestrator.transports.ssh_config.resolve import DuplicateHostGuard
 
-SETTLING = 1.0  # seconds for a host to notice that a session is closed
-PAUSE = 0.025  # seconds between wishes for a session meanwhile
+SESSION_SETTLE_TIME = 1.0  # seconds for a host to notice that a session is closed
+SESSION_RETRY_DELAY = 0.025  # seconds between wishes for a session meanwhile
 
 
 class OpensshConnection:
@@ -43,19 +53,21 @@ class OpensshConnection:
 
     def __init__(
         self,
-        master: Master,
-        said: Effective,
+        master: ControlMaster,
+        settings: EffectiveSettings,
         environ: Mapping[str, str],
-        ended: Callable[[OpensshConnection], object],
-        answers: Answers,
+        on_closed: Callable[[OpensshConnection], object],
+        credential_store: CredentialStore,
     ) -> None:
-        self.master, self._ended = master, ended
-        self.place = said.where
-        self._connect = connect = said.connect
-        self._user = said.user
+        self.master, self._on_closed = master, on_closed
+        self.endpoint = settings.endpoint_with_jumps
+        self._connect = connect = settings.connect
+        self._user = settings.user
         method, timeout = connect.become_method, connect.timeout
-        self._others = Others(said.user, method, connect.shell, timeout, answers)
-        self._environment, self._agent = said.environment(environ), said.forwards_agent
+        self._become_shells = BecomeShells(
+            settings.user, method, connect.shell, timeout, credential_store
+        )
+        self._environment, self._agent = settings.environment(environ), settings.forwards_agent
         self._lock = threading.Lock()
         self._channels: set[MuxChannel] = set()
         self._closed_at = float("-inf")
@@ -64,8 +76,10 @@ class OpensshConnection:
     def open(self, become: str = "") -> Channel:
         """As ``Connection.open``."""
         if become in ("", self._user):
-            return self._run(f"exec {self._connect.shell}")
-        return self._others.open(become, lambda other: self._run(other.command))
+            return self._open_channel(f"exec {self._connect.shell}")
+        return self._become_shells.open(
+            become, lambda other: self._open_channel(other.command_line)
+        )
 
     def close(self) -> None:
         """End it and every channel on it. Safe to call twice and from any thread."""
@@ -75,24 +89,24 @@ class OpensshConnection:
         for channel in channels:
             channel.close()
         if not closed:
-            self._ended(self)
+            self._on_closed(self)
 
-    def _run(self, command: str) -> MuxChannel:
+    def _open_channel(self, command: str) -> MuxChannel:
         """sshd counts a session for some moments after we closed it, so that where it allows
         one, a refusal right behind that is asked again.
         """
         while True:
             asked = time.monotonic()
             try:
-                return self._ask(command)
-            except RefusedError:
+                return self._start_channel(command)
+            except SessionRefusedError:
                 with self._lock:
                     since = asked - self._closed_at
-                if since > SETTLING:
+                if since > SESSION_SETTLE_TIME:
                     raise
-                time.sleep(PAUSE)
+                time.sleep(SESSION_RETRY_DELAY)
 
-    def _ask(self, command: str) -> MuxChannel:
+    def _start_channel(self, command: str) -> MuxChannel:
         with self._lock:
             if self._closed:
                 raise ConnectError("channel", "the connection is closed")
@@ -101,8 +115,8 @@ class OpensshConnection:
             command,
             self._environment,
             self._connect.timeout,
-            self._let_go,
-            agent=self._agent,
+            self._channel_closed,
+            forward_agent=self._agent,
         )
         with self._lock:
             self._channels.add(channel)
@@ -111,27 +125,27 @@ class OpensshConnection:
             channel.close()
         return channel
 
-    def _let_go(self, channel: MuxChannel) -> None:
+    def _channel_closed(self, channel: MuxChannel) -> None:
         with self._lock:
             self._channels.discard(channel)
             self._closed_at = time.monotonic()
 
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
-LONGEST_FOLDER = 60  # bytes; a socket's path has 104, of which ssh takes 17 while it makes one
-GREETING = 5.0  # seconds for a master to answer
+MAX_FOLDER_BYTES = 60  # bytes; a socket's path has 104, of which ssh takes 17 while it makes one
+GREETING_TIMEOUT = 5.0  # seconds for a master to answer
 
 
-class _Shared(Struct):
+class _SharedJumpMaster(Struct):
     """A jump host's connection, or why there is none."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    master: Master | None = None
+    master: ControlMaster | None = None
     error: ConnectError | None = None
     failed_at: float = 0.0
 
 
-class Openssh:
+class OpensshConnector:
     """Makes connections and knows them all, so that they can be ended together. Its arguments
     are the Connector's.
 
@@ -143,40 +157,53 @@ class Openssh:
         stop: threading.Event,
         home: Path,
         environ: Mapping[str, str],
-        targets: Targets,
-        answers: Answers,
-        agents: Agents,
+        duplicate_guard: DuplicateHostGuard,
+        credential_store: CredentialStore,
+        agents: AgentRegistry,
         *,
-        record: bool,
+        record_host_keys: bool,
         hosts: Mapping[str, Host],
         ssh_config: str | None = None,
     ) -> None:
-        self._tool = Tool.find(home, environ, ssh_config)
-        self._stop, self._environ, self._targets, self._record = stop, environ, targets, record
-        self._hosts = {key(name): host for name, host in hosts.items()}
-        self._pacing, self._answers, self._agents = Pacing(), answers, agents
+        self._ssh_binary = SshBinary.find(home, environ, ssh_config)
+        self._stop, self._environ, self._duplicate_guard, self._record_host_keys = (
+            stop,
+            environ,
+            duplicate_guard,
+            record_host_keys,
+        )
+        self._hosts = {normalize_host(name): host for name, host in hosts.items()}
+        self._handshake_limiter, self._credential_store, self._agents = (
+            HandshakeLimiter(),
+            credential_store,
+            agents,
+        )
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._pending: set[Login] = set()
-        self._open: set[Master] = set()
+        self._pending: set[MasterProcess] = set()
+        self._open: set[ControlMaster] = set()
         self._connections: set[OpensshConnection] = set()
-        self._said: dict[Connect, Effective] = {}
-        self._hops: dict[tuple[str, ...], _Shared] = {}
-        self._folder = _folder()
+        self._jump_host_settings: dict[ConnectionOptions, EffectiveSettings] = {}
+        self._shared_jumps: dict[tuple[str, ...], _SharedJumpMaster] = {}
+        self._folder = _make_socket_folder()
 
-    def connect(self, name: str, connect: Connect) -> OpensshConnection:
+    def connect(self, name: str, connect: ConnectionOptions) -> OpensshConnection:
         """Connect to the host of this name. Raises ConnectError, whose message says where and as
         whom that was to be.
         """
-        said = self._tool.effective(connect)
-        self._targets.claim(name, said.way)
+        settings = self._ssh_binary.effective_settings(connect)
+        self._duplicate_guard.check_duplicate(name, settings.resolved_connection)
         try:
-            master = self._users_own(said) or self._reach(said, self._through(said, ()))
+            master = self._user_master(settings) or self._log_in(
+                settings, self._connect_jump_hosts(settings, ())
+            )
         except CancelledError:
             raise
         except ConnectError as error:
-            raise error.at(said.where) from error
-        connection = OpensshConnection(master, said, self._environ, self._let_go, self._answers)
+            raise error.with_endpoint(settings.endpoint_with_jumps) from error
+        connection = OpensshConnection(
+            master, settings, self._environ, self._connection_closed, self._credential_store
+        )
         with self._lock:
             self._connections.add(connection)
         if self._stop.is_set():
@@ -186,7 +213,7 @@ class Openssh:
 
     def cancel(self) -> None:
         """End what is pending; what is open stays. ``stop`` is set."""
-        self._pacing.wake()
+        self._handshake_limiter.wake_waiting()
         with self._lock:
             pending = list(self._pending)
         for login in pending:
@@ -202,181 +229,209 @@ class Openssh:
         for connection in connections:
             connection.close()
         for master in masters:
-            self._end(master)
+            self._end_master(master)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _let_go(self, connection: OpensshConnection) -> None:
+    def _connection_closed(self, connection: OpensshConnection) -> None:
         with self._lock:
             self._connections.discard(connection)
-        self._end(connection.master)
+        self._end_master(connection.master)
 
-    def _end(self, master: Master) -> None:
+    def _end_master(self, master: ControlMaster) -> None:
         with self._lock:
             self._open.discard(master)
         master.hang_up()
         master.join()
 
-    def _asked(self, connect: Connect) -> Effective:
+    def _settings_of_jump_host(self, connect: ConnectionOptions) -> EffectiveSettings:
         """What counts for a jump host: asked once for all behind it."""
         with self._lock:
-            said = self._said.get(connect)
-        if said is None:
-            said = self._tool.effective(connect)
+            settings = self._jump_host_settings.get(connect)
+        if settings is None:
+            settings = self._ssh_binary.effective_settings(connect)
             with self._lock:
-                self._said[connect] = said
-        return said
+                self._jump_host_settings[connect] = settings
+        return settings
 
-    def _users_own(self, said: Effective) -> Master | None:
+    def _user_master(self, settings: EffectiveSettings) -> ControlMaster | None:
         """The master that the user has running for this host."""
-        path = said.control_path
+        path = settings.control_path
         if path is None or not path.exists():
             return None
         try:
-            return self._take(path, ours=False)
+            return self._open_master(path, is_ours=False)
         except OSError:
             return None  # a socket that was left behind
 
-    def _reach(self, said: Effective, hop: tuple[str, Master] | None) -> Master:
+    def _log_in(
+        self, settings: EffectiveSettings, jump_host: tuple[str, ControlMaster] | None
+    ) -> ControlMaster:
         """Log in. What may pass by itself is tried again within ``connect.timeout``:
         ``connect.retries`` times, not counting the times when we were not alone with the server,
         since then it was the crowd that it turned away.
         """
-        deadline = Deadline(said.connect.timeout, self._stop)
-        retries, pause = said.connect.retries, FIRST_PAUSE
-        proxy = self._tool.through(hop[1].path, hop[0]) if hop else ""
+        deadline = Deadline(settings.connect.timeout, self._stop)
+        retries, pause = settings.connect.retries, FIRST_PAUSE
+        proxy = self._ssh_binary.proxy_command(jump_host[1].path, jump_host[0]) if jump_host else ""
         while True:
-            with self._pacing.turn(_pace(said, hop), deadline, BEHIND if hop else None) as turn:
+            with self._handshake_limiter.slot(
+                _limiter_key(settings, jump_host),
+                deadline,
+                JUMP_HOST_CONCURRENT if jump_host else None,
+            ) as turn:
                 try:
-                    return self._attempt(said, proxy, deadline)
+                    return self._attempt(settings, proxy, deadline)
                 except ConnectError as caught:
                     error = caught
-                    turn.dropped = error.transient and error.phase == "banner"
-            retries -= _counts(turn)
-            if not error.transient or retries < 0 or not deadline.left():
+                    turn.was_dropped = error.transient and error.phase == "banner"
+            retries -= _counts_as_retry(turn)
+            if not error.transient or retries < 0 or not deadline.remaining():
                 raise error
             deadline.pause(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _attempt(self, said: Effective, proxy: str, deadline: Deadline) -> Master:
+    def _attempt(
+        self, settings: EffectiveSettings, proxy: str, deadline: Deadline
+    ) -> ControlMaster:
         number = next(self._numbers)
         control, log = self._folder / str(number), self._folder / f"{number}.log"
-        learn = None if self._record else self._folder / "known_hosts"
-        agent = self._asked_agent(said.agent(self._environ), deadline)
-        self._asked_agent(said.forwarded(self._environ), deadline)
-        words = self._tool.master(said, control, log, learn=learn, proxy=proxy, agents=self._agents)
-        deadline.left()
-        login = Login(words, self._environ, log)
+        learn = None if self._record_host_keys else self._folder / "known_hosts"
+        agent = self._query_agent(settings.agent_socket(self._environ), deadline)
+        self._query_agent(settings.forwarded_agent_socket(self._environ), deadline)
+        words = self._ssh_binary.master_command(
+            settings, control, log, learned_keys_file=learn, proxy=proxy, agents=self._agents
+        )
+        deadline.remaining()
+        login = MasterProcess(words, self._environ, log)
         with self._lock:
             self._pending.add(login)
         try:
-            login.succeed(deadline, agent)
-            return self._take(control, ours=True)
+            login.wait_logged_in(deadline, agent)
+            return self._open_master(control, is_ours=True)
         except OSError as error:
             why = f"ssh logged in, but its control socket {control} can't be used: {error}"
             raise ConnectError("channel", why) from error
         finally:
             with self._lock:
                 self._pending.discard(login)
-            login.forget()
+            login.remove_logs()
 
-    def _asked_agent(self, path: str, deadline: Deadline) -> Agent | None:
+    def _query_agent(self, path: str, deadline: Deadline) -> AgentClient | None:
         """The agent, if there is one. ssh would wait for one that does not answer: it is asked
         once here, and left out where that was in vain."""
-        agent = self._agents.at(path)
+        agent = self._agents.agent_at(path)
         if agent is not None:
             with suppress(AgentError):
-                agent.listed(deadline)
+                agent.list_keys(deadline)
         return agent
 
-    def _take(self, path: Path, *, ours: bool) -> Master:
-        master = Master(path, GREETING, ours=ours)
+    def _open_master(self, path: Path, *, is_ours: bool) -> ControlMaster:
+        master = ControlMaster(path, GREETING_TIMEOUT, is_ours=is_ours)
         with self._lock:
             self._open.add(master)
         if self._stop.is_set():
-            self._end(master)
+            self._end_master(master)
             raise CancelledError
         return master
 
-    def _through(self, said: Effective, behind: tuple[str, ...]) -> tuple[str, Master] | None:
+    def _connect_jump_hosts(
+        self, settings: EffectiveSettings, visited: tuple[str, ...]
+    ) -> tuple[str, ControlMaster] | None:
         """The last jump host's name and connection, where there is one: as with ssh, the first
         may have a way of its own, the others have not.
         """
-        last: tuple[str, Master] | None = None
-        for number, text in enumerate(said.jump):
-            if text.lower() == DIRECT:
+        last: tuple[str, ControlMaster] | None = None
+        for number, text in enumerate(settings.jump_hosts):
+            if text.lower() == NO_JUMP:
                 continue
-            name, connect = self._hop(text, said.connect)
+            name, connect = self._jump_host_options(text, settings.connect)
             if number:
-                connect = replace(connect, jump=None, given=connect.given | {"jump"})
-            if name in behind:
-                circle = " -> ".join((*behind, name))
+                connect = replace(connect, jump=None, set_fields=connect.set_fields | {"jump"})
+            if name in visited:
+                circle = " -> ".join((*visited, name))
                 raise ConnectError("resolve", f"the jump hosts go round in a circle: {circle}")
-            last = name, self._shared(name, connect, last, (*behind, name))
+            last = name, self._shared_master(name, connect, last, (*visited, name))
         return last
 
-    def _hop(self, text: str, like: Connect) -> tuple[str, Connect]:
+    def _jump_host_options(
+        self, text: str, target_options: ConnectionOptions
+    ) -> tuple[str, ConnectionOptions]:
         """A host of the inventory, or what ssh_config says with the keys of the host behind."""
         try:
-            written = read_host(text)
-        except BadNameError as bad:
+            written = parse_host_spec(text)
+        except InvalidHostNameError as bad:
             raise ConnectError("resolve", f"no jump host can be {text!r}: {bad.why}") from None
         name = written.names[0]
-        host = self._hosts.get(key(name))
+        host = self._hosts.get(normalize_host(name))
         if host is None:
-            given = like.given - {"jump", "forward_agent"}
-            hop = replace(like, address=name, user=written.user, port=written.port)
-            return name, replace(hop, jump=None, forward_agent=False, given=given)
+            given_options = target_options.set_fields - {"jump", "forward_agent"}
+            hop = replace(target_options, address=name, user=written.user, port=written.port)
+            return name, replace(hop, jump=None, forward_agent=False, set_fields=given_options)
         own = host.connect
         if own.transport not in ("ssh", "openssh"):
             why = f"jump host {name} is reached by transport {own.transport}, not by ssh"
             raise ConnectError("resolve", why)
         return name, replace(own, user=written.user or own.user, port=written.port or own.port)
 
-    def _shared(
-        self, name: str, connect: Connect, hop: tuple[str, Master] | None, behind: tuple[str, ...]
-    ) -> Master:
+    def _shared_master(
+        self,
+        name: str,
+        connect: ConnectionOptions,
+        jump_host: tuple[str, ControlMaster] | None,
+        visited: tuple[str, ...],
+    ) -> ControlMaster:
         """The one connection to this jump host: made by whoever comes first, with the same error
         for all who waited. Where it died, it is made once more.
         """
-        began, said = time.monotonic(), self._asked(connect)
-        options = (*self._tool.given(connect), said.place, str(hop[1].path) if hop else "")
+        began, settings = time.monotonic(), self._settings_of_jump_host(connect)
+        options = (
+            *self._ssh_binary.inventory_options(connect),
+            settings.endpoint,
+            str(jump_host[1].path) if jump_host else "",
+        )
         with self._lock:
-            shared = self._hops.setdefault(options, _Shared())
+            shared = self._shared_jumps.setdefault(options, _SharedJumpMaster())
         with shared.lock:
             if shared.error is not None and shared.failed_at > began:
                 raise shared.error
-            if shared.master is None or not shared.master.alive():
+            if shared.master is None or not shared.master.is_alive():
                 try:
-                    own = self._users_own(said)
-                    shared.master = own or self._reach(said, hop or self._through(said, behind))
+                    own = self._user_master(settings)
+                    shared.master = own or self._log_in(
+                        settings, jump_host or self._connect_jump_hosts(settings, visited)
+                    )
                 except CancelledError:
                     raise
                 except ConnectError as error:
-                    shared.error = error.at(f"jump host {name} ({said.place})")
+                    shared.error = error.with_endpoint(f"jump host {name} ({settings.endpoint})")
                     shared.failed_at = time.monotonic()
                     raise shared.error from None
             return shared.master
 
 
-def _folder() -> Path:
+def _make_socket_folder() -> Path:
     """A new one, for us alone, whose path is short enough for sockets and plain for ssh."""
     base = tempfile.gettempdir()
-    short = len(base.encode()) <= LONGEST_FOLDER and "$" not in base and '"' not in base
+    short = len(base.encode()) <= MAX_FOLDER_BYTES and "$" not in base and '"' not in base
     return Path(tempfile.mkdtemp(prefix="orch-", dir=base if short else "/tmp"))
 
 
-def _pace(said: Effective, hop: tuple[str, Master] | None) -> Address:
+def _limiter_key(
+    settings: EffectiveSettings, jump_host: tuple[str, ControlMaster] | None
+) -> LimitKey:
     """What its handshake shares with others': an address, the last hop, or a proxy."""
-    if hop:
-        return f"behind {hop[1].path}", 0
-    if command := said.one("proxycommand"):
-        return command.replace(said.hostname, "").replace(str(said.port), ""), 0
-    return said.hostname, said.port
+    if jump_host:
+        return f"behind {jump_host[1].path}", 0
+    if command := settings.value_of("proxycommand"):
+        return command.replace(settings.hostname, "").replace(str(settings.port), ""), 0
+    return settings.hostname, settings.port
 
 
-def _counts(turn: Turn) -> bool:
-    return turn.alone or not turn.dropped
+def _counts_as_retry(slot: HandshakeSlot) -> bool:
+    return slot.is_alone or not slot.was_dropped
 
 
-def _at(place: str, error: ConnectError) -> ConnectError:
-    return ConnectError(error.phase, f"{place}: {error.why}", error.hint, transient=error.transient)
+def _error_at(endpoint: str, error: ConnectError) -> ConnectError:
+    return ConnectError(
+        error.phase, f"{endpoint}: {error.reason}", error.hint, transient=error.transient
+    )

@@ -24,14 +24,14 @@ from msgspec.structs import replace
 from orchestrator.errors import ConnectError
 from orchestrator.model.host import Host
 from orchestrator.transports.local_user import login_name
-from orchestrator.transports.sandbox.process import Process, Pump
-from orchestrator.transports.ssh.byte_stream import Wire
-from orchestrator.transports.ssh.channels import PACKET, WINDOW
-from orchestrator.transports.ssh.connector import JOIN, Ssh, SshConnection
-from orchestrator.transports.ssh.host_key_policy import Trust
-from orchestrator.transports.ssh.key_files import signer
-from orchestrator.transports.ssh.keyring import Key, Offer, kind_of
-from orchestrator.transports.ssh.known_hosts import KnownHosts, known_name
+from orchestrator.transports.sandbox.process import ProcessIoThread, SandboxProcess
+from orchestrator.transports.ssh.byte_stream import SocketStream
+from orchestrator.transports.ssh.channels import MAX_DATA_BYTES, MAX_WINDOW
+from orchestrator.transports.ssh.connector import JOIN_TIMEOUT, SshConnection, SshConnector
+from orchestrator.transports.ssh.host_key_policy import HostKeyVerifier
+from orchestrator.transports.ssh.key_files import make_signer
+from orchestrator.transports.ssh.keyring import KeyOffer, LoginKey, key_type_of
+from orchestrator.transports.ssh.known_hosts import KnownHosts, known_hosts_name
 from orchestrator.transports.ssh.paramiko_compat import (
     Ed25519Key,
     Message,
@@ -39,14 +39,14 @@ from orchestrator.transports.ssh.paramiko_compat import (
     ServerInterface,
     codes,
 )
-from orchestrator.transports.ssh.target import Target
-from orchestrator.transports.ssh.transport import Link
-from orchestrator.transports.ssh_config.settings import Settings
+from orchestrator.transports.ssh.target import SshTarget
+from orchestrator.transports.ssh.transport import SshTransport
+from orchestrator.transports.ssh_config.settings import SshSettings
 
 PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254 5.1
 
 
-class Guard(ServerInterface):
+class SandboxAuth(ServerInterface):
     """Who may come in: the holder of one key, as a user named after one of ``homes``.
 
     ``marker`` is in the environment of every process that is started.
@@ -67,40 +67,44 @@ class Guard(ServerInterface):
         return codes.AUTH_SUCCESSFUL if fits else codes.AUTH_FAILED
 
 
-class Server(Link):
+class SandboxConnection(SshTransport):
     """One client's connection: sessions with a command, and nothing else of SSH."""
 
-    def __init__(self, wire: Wire, guard: Guard, pump: Pump) -> None:
-        super().__init__(wire)
-        self._guard, self._pump = guard, pump
-        self._handler_table[codes.MSG_CHANNEL_OPEN] = self._session
-        self.add_server_key(guard.host_key)
+    def __init__(self, stream: SocketStream, auth: SandboxAuth, io_thread: ProcessIoThread) -> None:
+        super().__init__(stream)
+        self._auth, self._io_thread = auth, io_thread
+        self._handler_table[codes.MSG_CHANNEL_OPEN] = self._on_open_request
+        self.add_server_key(auth.host_key)
 
-    def serve(self) -> None:
+    def serve_client(self) -> None:
         """Begin. Returns at once."""
-        self.start_server(event=threading.Event(), server=self._guard)
+        self.start_server(event=threading.Event(), server=self._auth)
 
-    def _session(self, message: Message) -> None:
+    def _on_open_request(self, message: Message) -> None:
         kind, peer = message.get_text(), message.get_int()
         window, largest = message.get_int(), message.get_int()
         if kind != "session":
             refusal = Message().add_byte(codes.cMSG_CHANNEL_OPEN_FAILURE).add_int(peer)
-            self.post(refusal.add_int(PROHIBITED).add_string("sessions only").add_string("en"))
+            self.send_message(
+                refusal.add_int(PROHIBITED).add_string("sessions only").add_string("en")
+            )
             return
-        home = self._guard.homes[self.get_username() or ""]
+        home = self._auth.homes[self.get_username() or ""]
         with self.lock:
-            process = Process(self, self._next_channel(), home, self._guard.marker, self._pump)
-            self.adopt(process)
-        process.confirmed(peer, window, largest)
+            process = SandboxProcess(
+                self, self._next_channel(), home, self._auth.marker, self._io_thread
+            )
+            self.register_channel(process)
+        process.on_confirmed(peer, window, largest)
         taken = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
-        self.post(taken.add_int(process.number).add_int(WINDOW).add_int(PACKET))
+        self.send_message(taken.add_int(process.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES))
 
 
 LOOPBACK = "127.0.0.1"
-STRANGER = 20.0  # seconds until a connection that has not logged in is dropped
+LOGIN_TIMEOUT = 20.0  # seconds until a connection that has not logged in is dropped
 
 
-class Sandbox:
+class SandboxServer:
     """The run's sandbox server: starts when made, and ends with all its processes on ``close``.
 
     ``folder`` holds a home for each host, made when first needed and never removed.
@@ -108,53 +112,64 @@ class Sandbox:
     Raises ConnectError where it can't start.
     """
 
-    def __init__(self, folder: Path, ssh: Ssh) -> None:
-        self._folder, self._ssh = folder, ssh
+    def __init__(self, folder: Path, ssh_connector: SshConnector) -> None:
+        self._folder, self._ssh = folder, ssh_connector
         mine, theirs = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
-        host_key, key = Ed25519Key(file_obj=_written(theirs)), Ed25519Key(file_obj=_written(mine))
-        self._guard = Guard(key.asbytes(), host_key, secrets.token_hex(16))
-        self._offer = Offer((Key(key.asbytes(), "the sandbox's key", signer(mine)),), ())
-        self._known = KnownHosts(())
+        host_key, key = (
+            Ed25519Key(file_obj=_private_key_text(theirs)),
+            Ed25519Key(file_obj=_private_key_text(mine)),
+        )
+        self._auth = SandboxAuth(key.asbytes(), host_key, secrets.token_hex(16))
+        self._offer = KeyOffer(
+            (LoginKey(key.asbytes(), "the sandbox's key", make_signer(mine)),), ()
+        )
+        self._known_hosts = KnownHosts(())
         try:
             self._listener = socket.create_server((LOOPBACK, 0), backlog=128)
         except OSError as error:
             raise ConnectError("connect", f"the sandbox can't listen: {error.strerror}") from error
         self.port: int = self._listener.getsockname()[1]
         blob = host_key.asbytes()
-        self._known.add(known_name(LOOPBACK, self.port), kind_of(blob), blob, record=False)
-        self._pump = Pump()
+        self._known_hosts.add(
+            known_hosts_name(LOOPBACK, self.port), key_type_of(blob), blob, write_file=False
+        )
+        self._io_thread = ProcessIoThread()
         self._lock = threading.Lock()
-        self._links: dict[Server, float] = {}
-        self._over = False
-        self._thread = threading.Thread(target=self._accept, name="orch-sandbox", daemon=True)
+        self._connections: dict[SandboxConnection, float] = {}
+        self._is_closed = False
+        self._thread = threading.Thread(
+            target=self._accept_connections, name="orch-sandbox", daemon=True
+        )
         self._thread.start()
 
     def connect(self, host: Host) -> SshConnection:
         """Connect to the host's sandbox, making its home if there is none. Raises ConnectError."""
-        self._guard.homes[host.name] = self._home(host.name)
+        self._auth.homes[host.name] = self._make_home(host.name)
         connect = replace(
             host.connect, address=LOOPBACK, port=self.port, user=host.name, host_keys="strict"
         )
-        trust = Trust(self._known, connect, self.port, record=False)
-        said = Settings(LOOPBACK, LOOPBACK)
-        return self._ssh.reach(Target(connect, trust, lambda _: self._offer, said), login_name())
+        trust = HostKeyVerifier(self._known_hosts, connect, self.port, record_host_keys=False)
+        settings = SshSettings(LOOPBACK, LOOPBACK)
+        return self._ssh.open_connection(
+            SshTarget(connect, trust, lambda _: self._offer, settings), login_name()
+        )
 
     def close(self) -> None:
         """End the server, its connections, and every process started in it."""
-        self._over = True
+        self._is_closed = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # ends accept, which close alone does not
         self._listener.close()
-        self._thread.join(JOIN)
+        self._thread.join(JOIN_TIMEOUT)
         with self._lock:
-            links = list(self._links)
+            links = list(self._connections)
         for link in links:
             link.hang_up()
         for link in links:
-            link.join(JOIN)
-        self._pump.close(self._guard.marker)
+            link.join(JOIN_TIMEOUT)
+        self._io_thread.close(self._auth.marker)
 
-    def _home(self, name: str) -> Path:
+    def _make_home(self, name: str) -> Path:
         if not name or name in (".", "..") or "/" in name or "\0" in name or len(name) > 255:
             raise ConnectError("connect", f"no sandbox can be called {name!r}")
         home = self._folder.absolute() / name
@@ -169,32 +184,34 @@ class Sandbox:
             raise ConnectError("connect", f"the sandbox's {home} is a link to somewhere else")
         return home
 
-    def _accept(self) -> None:
-        while not self._over:
+    def _accept_connections(self) -> None:
+        while not self._is_closed:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
-                if not self._over:
+                if not self._is_closed:
                     time.sleep(0.05)  # no descriptor left: the backlog waits for one
                 continue
-            link = Server(Wire(sock, self._ssh.flusher), self._guard, self._pump)
+            link = SandboxConnection(
+                SocketStream(sock, self._ssh.flusher), self._auth, self._io_thread
+            )
             with self._lock:
-                self._links[link] = time.monotonic()
-            link.serve()
-            self._sweep()
+                self._connections[link] = time.monotonic()
+            link.serve_client()
+            self._drop_stale_connections()
 
-    def _sweep(self) -> None:
+    def _drop_stale_connections(self) -> None:
         """Forget connections that are over; drop those of strangers at the door."""
         now = time.monotonic()
         with self._lock:
-            links = list(self._links.items())
-            self._links = {link: since for link, since in links if not link.over.is_set()}
+            links = list(self._connections.items())
+            self._connections = {link: since for link, since in links if not link.ended.is_set()}
         for link, since in links:
-            if now - since > STRANGER and not link.is_authenticated():
+            if now - since > LOGIN_TIMEOUT and not link.is_authenticated():
                 link.hang_up()
 
 
-def _written(key: ed25519.Ed25519PrivateKey) -> io.StringIO:
+def _private_key_text(key: ed25519.Ed25519PrivateKey) -> io.StringIO:
     """The key as paramiko reads one."""
     data = key.private_bytes(
         serialization.Encoding.PEM,

@@ -18,7 +18,7 @@ from typing import Protocol
 from orchestrator.errors import ConnectError
 
 
-class Cable:
+class ByteStream:
     """A stream of bytes to the peer and back: read by one thread, written by any.
 
     ``on_idle`` is called each time that ``idle_after`` seconds went by without a byte, and
@@ -29,10 +29,10 @@ class Cable:
     """
 
     def __init__(self) -> None:
-        self.idle_after: float | None = None
-        self.on_idle: Callable[[], None] = _nothing
-        self.on_room: Callable[[], None] = _nothing
-        self.on_data: Callable[[], None] = _nothing
+        self.idle_timeout: float | None = None
+        self.on_idle: Callable[[], None] = _do_nothing
+        self.on_writable: Callable[[], None] = _do_nothing
+        self.on_data: Callable[[], None] = _do_nothing
         self._taken = b""
         self._at = 0
         self._unsent = bytearray()
@@ -40,7 +40,7 @@ class Cable:
         self._closed = False  # read by paramiko under this name
 
     @property
-    def congested(self) -> bool:
+    def is_congested(self) -> bool:
         """Whether something sent before still waits for room."""
         return bool(self._unsent)
 
@@ -49,13 +49,13 @@ class Cable:
         ``idle_after`` seconds of silence; it may raise. Raises OSError when the peer resets.
         """
         if self._at == len(self._taken):
-            self._fill()
+            self._fill_buffer()
         start = self._at
         taken = self._taken[start : start + size]
         self._at = start + len(taken)
         return taken
 
-    def line(self, limit: int) -> bytes:
+    def read_line(self, limit: int) -> bytes:
         """The next line with its newline; less at the end or when ``limit`` bytes hold none."""
         found = b""
         while len(found) < limit and not found.endswith(b"\n"):
@@ -73,11 +73,11 @@ class Cable:
             if self._unsent:
                 self._unsent += data
                 return len(data)
-            sent = self._push(data)
+            sent = self._write_some(data)
             if sent == len(data):
                 return sent
             self._unsent += memoryview(data)[sent:]
-        self._stuck()
+        self._schedule_flush()
         return len(data)
 
     def flush(self) -> bool:
@@ -86,13 +86,13 @@ class Cable:
             if self._closed:
                 return False
             try:
-                del self._unsent[: self._push(self._unsent)]
+                del self._unsent[: self._write_some(self._unsent)]
             except OSError:
-                self._shut()  # the reader finds out and tells why
+                self._shut_once()  # the reader finds out and tells why
                 return False
             left = bool(self._unsent)
         if not left:
-            self.on_room()
+            self.on_writable()
         return left
 
     def settimeout(self, seconds: float | None) -> None:
@@ -101,24 +101,24 @@ class Cable:
     def close(self) -> None:
         """End the connection and wake the reader, from any thread."""
         with self._lock:
-            self._shut()
+            self._shut_once()
 
     def release(self) -> None:
         """Give back what it holds of the system. Only for the reader, once it reads no more."""
         self.close()
 
-    def said(self) -> str:
+    def failure_details(self) -> str:
         """What is known of why it ended, beyond that it did; '' where nothing is."""
         return ""
 
     @property
-    def hopeless(self) -> bool:
+    def is_permanent_failure(self) -> bool:
         """Whether another attempt would end as this one did."""
         return False
 
-    def _fill(self) -> None:
+    def _fill_buffer(self) -> None:
         while True:
-            data = self._pull(self.idle_after)
+            data = self._read_some(self.idle_timeout)
             if data is not None:
                 break
             self.on_idle()
@@ -126,35 +126,35 @@ class Cable:
         if data:
             self.on_data()
 
-    def _shut(self) -> None:
+    def _shut_once(self) -> None:
         if not self._closed:
             self._closed = True
-            self._end()
+            self._shut_down()
 
     # What carries the bytes.
 
-    def _push(self, data: bytes | bytearray) -> int:
+    def _write_some(self, data: bytes | bytearray) -> int:
         """Send what there is room for, and return how much that was. Raises OSError."""
         raise NotImplementedError
 
-    def _pull(self, seconds: float | None) -> bytes | None:
+    def _read_some(self, seconds: float | None) -> bytes | None:
         """What arrived, b'' at the end, None after so many seconds. Raises OSError."""
         raise NotImplementedError
 
-    def _stuck(self) -> None:
+    def _schedule_flush(self) -> None:
         """Something is kept: see to it that ``flush`` is called when there is room."""
         raise NotImplementedError
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         """Have nothing more come or go, and ``_pull`` return."""
         raise NotImplementedError
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-class Backlog(Protocol):
+class PendingWrites(Protocol):
     """Something with bytes that its socket had no room for."""
 
     def fileno(self) -> int: ...
@@ -163,7 +163,7 @@ class Backlog(Protocol):
         """Send more; True while some is left."""
 
 
-class Flusher:
+class WriteFlusher:
     """Flushes the backlogs given to it as their sockets find room.
 
     The thread starts with the first backlog, which short runs never have, and ends with
@@ -172,79 +172,79 @@ class Flusher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: set[Backlog] = set()
-        self._bell: tuple[int, int] | None = None
+        self._waiting: set[PendingWrites] = set()
+        self._wake_pipe: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
-        self._over = False
+        self._is_closed = False
 
-    def add(self, backlog: Backlog) -> None:
+    def add(self, stream: PendingWrites) -> None:
         """Flush this one from now on, until nothing of it is left."""
         with self._lock:
-            self._waiting.add(backlog)
-            if self._over:
+            self._waiting.add(stream)
+            if self._is_closed:
                 return
-            if self._bell is None:
-                self._bell = _bell()
+            if self._wake_pipe is None:
+                self._wake_pipe = _make_wake_pipe()
                 self._thread = threading.Thread(
-                    target=self._run, args=(self._bell[0],), name="orch-flush", daemon=True
+                    target=self._run, args=(self._wake_pipe[0],), name="orch-flush", daemon=True
                 )
                 self._thread.start()
-            self._ring()
+            self._wake()
 
     def close(self) -> None:
         """End the thread. What is still kept is not sent."""
         with self._lock:
-            self._over = True
-            self._ring()
+            self._is_closed = True
+            self._wake()
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
         with self._lock:
-            bell, self._bell = self._bell, None
+            bell, self._wake_pipe = self._wake_pipe, None
         for end in bell or ():
             os.close(end)
 
-    def _ring(self) -> None:
-        if self._bell is not None:
+    def _wake(self) -> None:
+        if self._wake_pipe is not None:
             with contextlib.suppress(BlockingIOError):  # full: it rings already
-                os.write(self._bell[1], b".")
+                os.write(self._wake_pipe[1], b".")
 
-    def _run(self, bell: int) -> None:
-        while not self._over:
+    def _run(self, wake_reader: int) -> None:
+        while not self._is_closed:
             with self._lock:
                 waiting = {number: b for b in self._waiting if (number := b.fileno()) >= 0}
                 self._waiting = set(waiting.values())
             poller = select.poll()
-            poller.register(bell, select.POLLIN)
+            poller.register(wake_reader, select.POLLIN)
             for number in waiting:
                 poller.register(number, select.POLLOUT)
             for number, _ in poller.poll():
-                if number == bell:
-                    os.read(bell, 4096)
+                if number == wake_reader:
+                    os.read(wake_reader, 4096)
                 else:
                     self._flush(waiting[number])
 
-    def _flush(self, backlog: Backlog) -> None:
+    def _flush(self, stream: PendingWrites) -> None:
         with self._lock:
-            self._waiting.discard(backlog)  # before the flush: whoever sends now adds it again
-        if backlog.flush():
+            self._waiting.discard(stream)  # before the flush: whoever sends now adds it again
+        if stream.flush():
             with self._lock:
-                self._waiting.add(backlog)
+                self._waiting.add(stream)
 
 
-def _bell() -> tuple[int, int]:
+def _make_wake_pipe() -> tuple[int, int]:
     ends = os.pipe()
     for end in ends:
         os.set_blocking(end, False)
     return ends
 
 
-READ = 1 << 17
+READ_BYTES = 1 << 17
 QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-class Wire(Cable):
+class SocketStream(ByteStream):
     """One connected socket.
 
     Of TCP, Nagle's algorithm is off and, on Linux, so are delayed ACKs: the kernel forgets the
@@ -252,7 +252,7 @@ class Wire(Cable):
     connect. What the kernel has no room for is sent by the run's flusher.
     """
 
-    def __init__(self, sock: socket.socket, flusher: Flusher) -> None:
+    def __init__(self, sock: socket.socket, flusher: WriteFlusher) -> None:
         super().__init__()
         sock.setblocking(False)
         self._tcp = sock.family != socket.AF_UNIX
@@ -271,29 +271,29 @@ class Wire(Cable):
         lets another socket have its number.
         """
         with self._lock:
-            self._shut()
+            self._shut_once()
             self._sock.close()
 
-    def _push(self, data: bytes | bytearray) -> int:
+    def _write_some(self, data: bytes | bytearray) -> int:
         try:
             return self._sock.send(data, NO_SIGNAL)
         except BlockingIOError:
             return 0
 
-    def _stuck(self) -> None:
+    def _schedule_flush(self) -> None:
         self._flusher.add(self)
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # the peer was quicker
 
-    def _pull(self, seconds: float | None) -> bytes | None:
+    def _read_some(self, seconds: float | None) -> bytes | None:
         wait = None if seconds is None else seconds * 1000
         while self._poller.poll(wait):
             try:
-                data = self._sock.recv(READ)
+                data = self._sock.recv(READ_BYTES)
             except BlockingIOError:
                 continue
             if QUICKACK is not None and self._tcp and data:

@@ -8,25 +8,31 @@ import time
 from typing import NoReturn
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import Connect
-from orchestrator.model.sanitize import quote
+from orchestrator.model.host import ConnectionOptions
+from orchestrator.model.sanitize import quote_output
 from orchestrator.transports.deadline import Deadline
 from orchestrator.transports.local_user import login_name
-from orchestrator.transports.prompts import Desk
-from orchestrator.transports.ssh.agent_client import Agent
-from orchestrator.transports.ssh.auth import Auth
-from orchestrator.transports.ssh.byte_stream import Cable
-from orchestrator.transports.ssh.channels import PACKET, WINDOW, Relay, Shell, Stream
-from orchestrator.transports.ssh.direct_tcpip import Tunnel
-from orchestrator.transports.ssh.host_key_policy import Trust
-from orchestrator.transports.ssh.keyring import Offer
+from orchestrator.transports.prompts import LoginCredentials
+from orchestrator.transports.ssh.agent_client import AgentClient
+from orchestrator.transports.ssh.auth import ClientAuth
+from orchestrator.transports.ssh.byte_stream import ByteStream
+from orchestrator.transports.ssh.channels import (
+    MAX_DATA_BYTES,
+    MAX_WINDOW,
+    AgentForwardChannel,
+    ShellChannel,
+    SshChannel,
+)
+from orchestrator.transports.ssh.direct_tcpip import DirectTcpipChannel
+from orchestrator.transports.ssh.host_key_policy import HostKeyVerifier
+from orchestrator.transports.ssh.keyring import KeyOffer
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
-from orchestrator.transports.ssh.transport import Link, Refusal, named
+from orchestrator.transports.ssh.transport import SshTransport, TransportError, exception_text
 
 # OpenSSH gives a connection's first channel the number 0, so that need not be waited for. Where
 # it refuses the channel it ends the connection over a request for it, which was of no use then.
-NUMBERS_FROM_0 = "SSH-2.0-OpenSSH_"
-WHILE = {
+NUMBERS_CHANNELS_FROM_0 = "SSH-2.0-OpenSSH_"
+PHASE_TEXTS = {
     "banner": "waiting for the server to name itself",
     "kex": "exchanging keys",
     "auth": "logging in",
@@ -34,14 +40,14 @@ WHILE = {
 }
 
 
-ENDING = 1.0  # seconds for what carried it to end
+STREAM_END_TIMEOUT = 1.0  # seconds for what carried it to end
 
 
-class RefusedError(ConnectError):
+class ChannelRefusedError(ConnectError):
     """The host takes no session, or not another one."""
 
 
-class Client(Link):
+class SshClient(SshTransport):
     """A connection to a server. Its reader does everything up to the first shell on its own:
     no other thread has to be woken in between, which with a hundred hosts would take longer
     than the work. Satisfies ``auth.Gate``.
@@ -52,80 +58,82 @@ class Client(Link):
 
     def __init__(
         self,
-        wire: Cable,
-        connect: Connect,
-        trust: Trust,
-        offer: Offer,
-        kinds: tuple[str, ...] = (),
+        stream: ByteStream,
+        connect: ConnectionOptions,
+        host_key_verifier: HostKeyVerifier,
+        key_offer: KeyOffer,
+        key_types: tuple[str, ...] = (),
         *,
-        desk: Desk | None = None,
-        agent: Agent | None = None,
-        hop: bool = False,
+        credentials: LoginCredentials | None = None,
+        agent: AgentClient | None = None,
+        is_jump_host: bool = False,
         environment: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        super().__init__(wire)
-        self._preferred_keys = trust.order(kinds)
-        self._connect, self._trust = connect, trust
-        self._agent, self._hop, self._environment = agent, hop, environment
-        self.auth = Auth(self, connect.user or login_name(), offer, desk)
-        self._own = f"exec {connect.shell}"
-        self._settled = threading.Event()
-        self._ready: Shell | None = None
+        super().__init__(stream)
+        self._preferred_keys = host_key_verifier.algorithm_order(key_types)
+        self._connect, self._host_key_verifier = connect, host_key_verifier
+        self._agent, self._is_jump_host, self._environment = agent, is_jump_host, environment
+        self.auth = ClientAuth(self, connect.user or login_name(), key_offer, credentials)
+        self._shell_command = f"exec {connect.shell}"
+        self._login_settled = threading.Event()
+        self._spare_shell: ShellChannel | None = None
         self._closed_at = -math.inf
-        self._handler_table[codes.MSG_CHANNEL_OPEN_SUCCESS] = self._opened
-        self._handler_table[codes.MSG_CHANNEL_OPEN_FAILURE] = self._not_opened
-        self._handler_table[codes.MSG_CHANNEL_OPEN] = self._asked_to_open
+        self._handler_table[codes.MSG_CHANNEL_OPEN_SUCCESS] = self._on_open_confirmed
+        self._handler_table[codes.MSG_CHANNEL_OPEN_FAILURE] = self._on_open_refused
+        self._handler_table[codes.MSG_CHANNEL_OPEN] = self._on_open_request
 
     def log_in(self, deadline: Deadline) -> None:
         """Return once the server let us in. Raises ConnectError and hangs up where it does not,
         or the deadline passes; CancelledError after ``hang_up`` by another thread.
         """
-        self._begin()
-        settled = self._settled.wait(deadline.left())
+        self._start_transport()
+        settled = self._login_settled.wait(deadline.remaining())
         if settled and self.authenticated:
             return
         phase = self.phase
         self.hang_up()
-        deadline.left()
+        deadline.remaining()
         if settled:
-            raise self._why(phase)
-        self._settled.wait(ENDING)  # until then the cable may not know what it has to say
-        missed = deadline.missed(phase, WHILE[phase])
-        raise self._with_said(missed, missed.why)
+            raise self._failure_error(phase)
+        self._login_settled.wait(
+            STREAM_END_TIMEOUT
+        )  # until then the cable may not know what it has to say
+        missed = deadline.timeout_error(phase, PHASE_TEXTS[phase])
+        raise self._with_stream_details(missed, missed.reason)
 
-    def _begin(self) -> None:
+    def _start_transport(self) -> None:
         try:
             self.start_client(event=threading.Event())  # with an event it does not wait
         except RuntimeError as error:
-            self._wire.release()
+            self._stream.release()
             raise ConnectError("connect", f"no thread is left: {error}") from error
 
-    def shell(self, command: str = "") -> Shell:
+    def request_shell(self, command: str = "") -> ShellChannel:
         """A shell that is not confirmed yet, or the channel of another ``command``. The first
         shell was asked for when the server let us in. Raises ConnectError where the connection
         is over.
         """
-        ready = None if command else self._take_ready()
+        ready = None if command else self._take_spare_shell()
         try:
-            return ready or self._ask(command or self._own)
+            return ready or self._request_session(command or self._shell_command)
         except BrokenPipeError as error:
             raise ConnectError("channel", f"the connection to the host ended: {error}") from error
 
-    def tunnel(self, address: str, port: int, deadline: Deadline) -> Tunnel:
+    def open_tunnel(self, address: str, port: int, deadline: Deadline) -> DirectTcpipChannel:
         """A connection that the host makes for us. Raises ConnectError."""
         with self.lock:
-            tunnel = Tunnel(self, self._next_channel(), address, port)
-            self.adopt(tunnel)
+            tunnel = DirectTcpipChannel(self, self._next_channel(), address, port)
+            self.register_channel(tunnel)
         try:
-            tunnel.begin()
+            tunnel.request_open()
         except BrokenPipeError as error:
             raise ConnectError("connect", "its connection ended", transient=True) from error
-        tunnel.opened(deadline)
+        tunnel.wait_open(deadline)
         return tunnel
 
-    def close_ready(self) -> bool:
+    def close_spare_shell(self) -> bool:
         """Close the first shell if nobody has it yet: a host may allow no other beside it."""
-        ready = self._take_ready()
+        ready = self._take_spare_shell()
         if ready is not None:
             ready.close()
             self._closed_at = time.monotonic()
@@ -134,35 +142,37 @@ class Client(Link):
     def run(self) -> None:
         """The reader; see Link."""
         super().run()
-        self._settled.set()
+        self._login_settled.set()
 
-    def closed_within(self, seconds: float) -> bool:
+    def has_recently_closed(self, seconds: float) -> bool:
         """Whether one of its shells was closed so recently, or is being closed."""
-        if any(stream.closing for stream in tuple(self._streams)):
+        if any(stream.is_closing for stream in tuple(self._open_channels)):
             return True
         return time.monotonic() - self._closed_at < seconds
 
     # What the reader calls.
 
-    def forget(self, stream: Stream) -> None:
+    def unregister_channel(self, channel: SshChannel) -> None:
         """This stream is closed on both sides."""
-        super().forget(stream)
+        super().unregister_channel(channel)
         self._closed_at = time.monotonic()
 
-    def let_in(self) -> None:
+    def auth_succeeded(self) -> None:
         """The server accepted us: open the first shell."""
         self._auth_trigger()
         self.phase = "channel"
         if self._connect.keepalive > 0:
-            self._wire.idle_after = self._connect.keepalive
-        self._ready = None if self._hop else self._ask(self._own)
-        if self._ready and self.remote_version.startswith(NUMBERS_FROM_0):
-            self._ready.start(0)  # a round trip earlier than its confirmation
-        self._settled.set()
+            self._stream.idle_timeout = self._connect.keepalive
+        self._spare_shell = (
+            None if self._is_jump_host else self._request_session(self._shell_command)
+        )
+        if self._spare_shell and self.remote_version.startswith(NUMBERS_CHANNELS_FROM_0):
+            self._spare_shell.send_command(0)  # a round trip earlier than its confirmation
+        self._login_settled.set()
 
-    def turned_away(self, error: ConnectError) -> NoReturn:
+    def auth_failed(self, error: ConnectError) -> NoReturn:
         """The server did not. Ends the connection."""
-        raise Refusal(error)
+        raise TransportError(error)
 
     def _parse_newkeys(self, m: Message) -> None:
         first = not self.initial_kex_done
@@ -175,92 +185,96 @@ class Client(Link):
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # that it has the key; now whether it is the right one
         try:
-            self._trust.judge(host_key)
+            self._host_key_verifier.verify(host_key)
         except ConnectError as error:
-            raise Refusal(error) from None
+            raise TransportError(error) from None
 
-    def _take_ready(self) -> Shell | None:
+    def _take_spare_shell(self) -> ShellChannel | None:
         with self.lock:
-            ready, self._ready = self._ready, None
+            ready, self._spare_shell = self._spare_shell, None
         return ready
 
-    def _ask(self, command: str) -> Shell:
+    def _request_session(self, command: str) -> ShellChannel:
         with self.lock:
             text = command.encode("utf-8", "surrogateescape")
-            forward = self._agent is not None and not self._agent.trouble
-            shell = Shell(self, self._next_channel(), text, forward, self._environment)
-            self.adopt(shell)
+            forward = self._agent is not None and not self._agent.error
+            shell = ShellChannel(self, self._next_channel(), text, forward, self._environment)
+            self.register_channel(shell)
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
-        self.post(ask.add_int(shell.number).add_int(shell.allowed).add_int(PACKET))
+        self.send_message(
+            ask.add_int(shell.number).add_int(shell.granted_window).add_int(MAX_DATA_BYTES)
+        )
         return shell
 
-    def _opened(self, message: Message) -> None:
+    def _on_open_confirmed(self, message: Message) -> None:
         stream = self._channels.get(message.get_int())
         if stream is not None:
             stream.confirmed(message.get_int(), message.get_int(), message.get_int())
 
-    def _not_opened(self, message: Message) -> None:
+    def _on_open_refused(self, message: Message) -> None:
         stream, code = self._channels.get(message.get_int()), message.get_int()
         text = message.get_string().decode("utf-8", "surrogateescape")
-        why = quote(text) if text.strip() else "it does not say why"
+        why = quote_output(text) if text.strip() else "it does not say why"
         if stream is None:
             return
-        super().forget(stream)
-        if isinstance(stream, Tunnel):
-            stream.refused(code, why)
+        super().unregister_channel(stream)
+        if isinstance(stream, DirectTcpipChannel):
+            stream.open_refused(code, why)
             return
         stream.refused(
-            RefusedError(
+            ChannelRefusedError(
                 "channel",
                 f"the host refuses a session: {why}",
                 "MaxSessions in its sshd_config limits sessions on one connection",
             )
         )
 
-    def _asked_to_open(self, message: Message) -> None:
+    def _on_open_request(self, message: Message) -> None:
         """CHANNEL_OPEN: the host wants the agent, if it may; nothing else is opened to us."""
         kind, peer = message.get_text(), message.get_int()
         window, largest = message.get_int(), message.get_int()
         relay = None
         if self._agent is not None and kind == "auth-agent@openssh.com":
             with self.lock:
-                relay = Relay(self, self._next_channel(), self._agent)
-                self.adopt(relay)
-            if not relay.reaches():
-                self.forget(relay)
+                relay = AgentForwardChannel(self, self._next_channel(), self._agent)
+                self.register_channel(relay)
+            if not relay.connect_agent():
+                self.unregister_channel(relay)
                 relay = None
         if relay is None:
             refusal = Message().add_byte(codes.cMSG_CHANNEL_OPEN_FAILURE).add_int(peer)
-            self.post(refusal.add_int(1).add_string("not asked for").add_string("en"))
+            self.send_message(refusal.add_int(1).add_string("not asked for").add_string("en"))
             return
         taken = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
-        self.post(taken.add_int(relay.number).add_int(WINDOW).add_int(PACKET))
-        relay.confirmed(peer, window, largest)
+        self.send_message(taken.add_int(relay.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES))
+        relay.on_confirmed(peer, window, largest)
 
-    def _why(self, phase: str) -> ConnectError:
+    def _failure_error(self, phase: str) -> ConnectError:
         failure = self.failure
-        if isinstance(failure, Refusal):
-            return self._with_said(failure.error, failure.error.why)
-        if phase == "auth" and (self._goodbye or failure is None or _cut(failure)):
-            error = self.auth.explained(self._goodbye)
-            return self._with_said(error, error.why)
-        if self._goodbye:
-            return ConnectError(phase, f"the server hung up: {self._goodbye}")
-        if failure is None or _cut(failure):
+        if isinstance(failure, TransportError):
+            return self._with_stream_details(failure.error, failure.error.reason)
+        if phase == "auth" and (self._disconnect_message or failure is None or _is_cut(failure)):
+            error = self.auth.disconnect_error(self._disconnect_message)
+            return self._with_stream_details(error, error.reason)
+        if self._disconnect_message:
+            return ConnectError(phase, f"the server hung up: {self._disconnect_message}")
+        if failure is None or _is_cut(failure):
             error = ConnectError(
-                phase, f"the connection was cut while {WHILE[phase]}", transient=phase == "banner"
+                phase,
+                f"the connection was cut while {PHASE_TEXTS[phase]}",
+                transient=phase == "banner",
             )
-            return self._with_said(error, error.why)
-        return ConnectError(phase, f"{WHILE[phase]} failed: {named(failure)}")
+            return self._with_stream_details(error, error.reason)
+        return ConnectError(phase, f"{PHASE_TEXTS[phase]} failed: {exception_text(failure)}")
 
-    def _with_said(self, error: ConnectError, why: str) -> ConnectError:
+    def _with_stream_details(self, error: ConnectError, why: str) -> ConnectError:
         """The error with what is known of the way to the host, if that ended."""
-        said = self._wire.said() if type(error) is ConnectError else ""
-        if not said:
+        details = self._stream.failure_details() if type(error) is ConnectError else ""
+        if not details:
             return error
-        transient = error.transient and not self._wire.hopeless
-        return ConnectError(error.phase, f"{why}; {said}", error.hint, transient=transient)
+        transient = error.transient and not self._stream.is_permanent_failure
+        return ConnectError(error.phase, f"{why}; {details}", error.hint, transient=transient)
 
 
-def _cut(failure: Exception) -> bool:
+def _is_cut(failure: Exception) -> bool:
     return isinstance(failure, EOFError | OSError)

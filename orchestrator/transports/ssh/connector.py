@@ -9,63 +9,82 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import Connect, Host
+from orchestrator.model.host import ConnectionOptions, Host
 from orchestrator.remote_shell.channel_protocol import Channel
-from orchestrator.transports.become import Others
+from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
 from orchestrator.transports.local_user import login_name
-from orchestrator.transports.prompts import Answers, Desk, WantedError
-from orchestrator.transports.ssh.agent_client import Agents
-from orchestrator.transports.ssh.algorithms import restrict
-from orchestrator.transports.ssh.byte_stream import Cable, Flusher, Wire
-from orchestrator.transports.ssh.channels import Shell
-from orchestrator.transports.ssh.client import Client, RefusedError
-from orchestrator.transports.ssh.direct_tcpip import TunnelCable
-from orchestrator.transports.ssh.handshake_limiter import BEHIND, Pacing, Turn
-from orchestrator.transports.ssh.host_key_policy import OtherKindError, TrustStore
+from orchestrator.transports.prompts import (
+    CredentialRequiredError,
+    CredentialStore,
+    LoginCredentials,
+)
+from orchestrator.transports.ssh.agent_client import AgentRegistry
+from orchestrator.transports.ssh.algorithms import apply_ssh_settings
+from orchestrator.transports.ssh.byte_stream import ByteStream, SocketStream, WriteFlusher
+from orchestrator.transports.ssh.channels import ShellChannel
+from orchestrator.transports.ssh.client import ChannelRefusedError, SshClient
+from orchestrator.transports.ssh.direct_tcpip import TunnelStream
+from orchestrator.transports.ssh.handshake_limiter import (
+    JUMP_HOST_CONCURRENT,
+    HandshakeLimiter,
+    HandshakeSlot,
+)
+from orchestrator.transports.ssh.host_key_policy import HostKeyTypeMismatchError, KnownHostsStore
 from orchestrator.transports.ssh.keyring import Keyring
-from orchestrator.transports.ssh.proxy_command import Proxy
-from orchestrator.transports.ssh.target import Bastions, Route, Routes, Target, place
-from orchestrator.transports.ssh.tcp_connect import dial
-from orchestrator.transports.ssh_config.resolve import Way, Ways
+from orchestrator.transports.ssh.proxy_command import ProxyCommandStream
+from orchestrator.transports.ssh.target import (
+    JumpChain,
+    JumpChainResolver,
+    JumpConnections,
+    SshTarget,
+    format_endpoint,
+)
+from orchestrator.transports.ssh.tcp_connect import connect_tcp
+from orchestrator.transports.ssh_config.resolve import ConnectionResolver, ResolvedConnection
 
-QUESTIONS = 10  # that one login may ask; a server could go on for ever
+MAX_PROMPTS = 10  # that one login may ask; a server could go on for ever
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
-SETTLING = 1.0  # seconds for a host to notice that a session is closed
-JOIN = 5.0  # seconds for a reader to notice that its socket is closed
+SESSION_SETTLE_TIME = 1.0  # seconds for a host to notice that a session is closed
+JOIN_TIMEOUT = 5.0  # seconds for a reader to notice that its socket is closed
 
 
 class SshConnection:
     """An authenticated connection, logged in as ``user``. Satisfies ``Connection``."""
 
-    def __init__(self, client: Client, target: Target, user: str, answers: Answers) -> None:
-        connect, self.place = target.connect, target.place
+    def __init__(
+        self, client: SshClient, target: SshTarget, user: str, credential_store: CredentialStore
+    ) -> None:
+        connect, self.endpoint = target.connect, target.endpoint
         self._client, self._connect, self._user = client, connect, user
         method, timeout = connect.become_method, connect.timeout
-        self._others = Others(user, method, connect.shell, timeout, answers)
+        self._become_shells = BecomeShells(user, method, connect.shell, timeout, credential_store)
 
     def open(self, become: str = "") -> Channel:
         """As ``Connection.open``."""
         if become in ("", self._user):
-            return self._shell("")
-        return self._others.open(become, lambda other: self._shell(other.command))
+            return self._open_shell("")
+        return self._become_shells.open(become, lambda other: self._open_shell(other.command_line))
 
-    def _shell(self, command: str) -> Shell:
+    def _open_shell(self, command: str) -> ShellChannel:
         """The login user's shell, or the channel of a command.
 
         sshd counts a session for some moments after it took our word that it is closed, so that
         where it allows one, a refusal right behind that is asked again.
         """
-        end = time.monotonic() + SETTLING
+        end = time.monotonic() + SESSION_SETTLE_TIME
         while True:
-            shell = self._client.shell(command)
+            shell = self._client.request_shell(command)
             try:
-                shell.opened(self._connect.timeout)
+                shell.wait_open(self._connect.timeout)
                 return shell
-            except RefusedError:
-                if self._client.close_ready():
-                    end = time.monotonic() + SETTLING
-                elif not self._client.closed_within(SETTLING) or time.monotonic() > end:
+            except ChannelRefusedError:
+                if self._client.close_spare_shell():
+                    end = time.monotonic() + SESSION_SETTLE_TIME
+                elif (
+                    not self._client.has_recently_closed(SESSION_SETTLE_TIME)
+                    or time.monotonic() > end
+                ):
                     raise
                 time.sleep(FIRST_PAUSE / 2)
 
@@ -74,7 +93,7 @@ class SshConnection:
         self._client.hang_up()
 
 
-class Ssh:
+class SshConnector:
     """Makes SSH connections and knows them all, so that they can be ended together.
 
     ``stop`` is the run's: once set, what is pending ends with CancelledError.
@@ -86,49 +105,49 @@ class Ssh:
         stop: threading.Event,
         home: Path,
         environ: Mapping[str, str],
-        ways: Ways,
-        answers: Answers,
-        agents: Agents,
+        resolver: ConnectionResolver,
+        credential_store: CredentialStore,
+        agents: AgentRegistry,
         *,
-        record: bool,
+        record_host_keys: bool,
         hosts: Mapping[str, Host] | None = None,
     ) -> None:
-        self.flusher = Flusher()
-        self._stop, self._environ, self._ways = stop, environ, ways
-        self._pacing = Pacing()
-        self._trusts = TrustStore(home, record=record)
-        self._answers, self._agents = answers, agents
-        self._keys = Keyring(home, agents, answers)
-        self._routes = Routes(ways, hosts or {})
-        self._bastions = Bastions(self._hop)
+        self.flusher = WriteFlusher()
+        self._stop, self._environ, self._resolver = stop, environ, resolver
+        self._handshake_limiter = HandshakeLimiter()
+        self._known_hosts_store = KnownHostsStore(home, record_host_keys=record_host_keys)
+        self._credential_store, self._agents = credential_store, agents
+        self._keyring = Keyring(home, agents, credential_store)
+        self._jump_resolver = JumpChainResolver(resolver, hosts or {})
+        self._jump_connections = JumpConnections(self._connect_jump_host)
         self._lock = threading.Lock()
-        self._pending: set[Client] = set()
-        self._open: set[Client] = set()
+        self._pending: set[SshClient] = set()
+        self._open: set[SshClient] = set()
 
-    def connect(self, way: Way, connect: Connect) -> SshConnection:
+    def connect(self, connection: ResolvedConnection, connect: ConnectionOptions) -> SshConnection:
         """Connect by this way to the host whose settings in the inventory are ``connect``.
         Raises ConnectError, whose message says where and as whom that was to be.
         """
-        target = self._target(way, self._routes.of(way, connect))
+        target = self._make_target(connection, self._jump_resolver.resolve(connection, connect))
         try:
-            return self.reach(target)
+            return self.open_connection(target)
         except CancelledError:
             raise
         except ConnectError as error:
-            raise target.failed(error) from error
+            raise target.error_at(error) from error
 
-    def reach(self, target: Target, user: str | None = None) -> SshConnection:
+    def open_connection(self, target: SshTarget, user: str | None = None) -> SshConnection:
         """Connect and log in. Raises ConnectError.
 
         ``user`` is who that is on the host, where it is not who we log in as.
         """
         connect = target.connect
         who = user or connect.user or login_name()
-        return SshConnection(self._reach(target), target, who, self._answers)
+        return SshConnection(self._log_in_with_retries(target), target, who, self._credential_store)
 
     def cancel(self) -> None:
         """End what is pending; what is open stays. ``stop`` is set."""
-        self._pacing.wake()
+        self._handshake_limiter.wake_waiting()
         with self._lock:
             pending = list(self._pending)
         for client in pending:
@@ -136,108 +155,127 @@ class Ssh:
 
     def close(self) -> None:
         """End all connections. No thread of theirs is left afterwards. ``stop`` is set."""
-        self._pacing.wake()
+        self._handshake_limiter.wake_waiting()
         with self._lock:
             clients = [*self._pending, *self._open]
         for client in clients:
             client.hang_up()
         for client in clients:
-            client.join(JOIN)
+            client.join(JOIN_TIMEOUT)
         self.flusher.close()
 
-    def _target(self, way: Way, hops: Route, *, hop: bool = False) -> Target:
-        connect, said = way.connect, way.settings
+    def _make_target(
+        self, connection: ResolvedConnection, jump_hosts: JumpChain, *, is_jump_host: bool = False
+    ) -> SshTarget:
+        connect, settings = connection.connect, connection.settings
         user = connect.user or login_name()
-        return Target(
+        return SshTarget(
             connect,
-            self._trusts.of(connect, connect.port or 22, said),
-            lambda deadline: self._keys.offer(connect, said, deadline),
-            said,
-            hops,
-            account=place(connect) if hop else user,
-            agent=None if hop else self._agents.forwarded(said),
-            hop=hop,
+            self._known_hosts_store.verifier_for(connect, connect.port or 22, settings),
+            lambda deadline: self._keyring.make_offer(connect, settings, deadline),
+            settings,
+            jump_hosts,
+            account=format_endpoint(connect) if is_jump_host else user,
+            forwarded_agent=None if is_jump_host else self._agents.agent_to_forward(settings),
+            is_jump_host=is_jump_host,
         )
 
-    def _hop(self, route: Route) -> Client:
+    def _connect_jump_host(self, chain: JumpChain) -> SshClient:
         """A new connection to the last hop."""
-        return self._reach(self._target(route[-1].way, route[:-1], hop=True))
+        return self._log_in_with_retries(
+            self._make_target(chain[-1].connection, chain[:-1], is_jump_host=True)
+        )
 
-    def _reach(self, target: Target) -> Client:
+    def _log_in_with_retries(self, target: SshTarget) -> SshClient:
         """What may pass by itself is tried again within ``connect.timeout``: ``connect.retries``
         times, not counting the times when we were not alone with the server, since then it was
         the crowd that it turned away.
         """
         connect = target.connect
         deadline = Deadline(connect.timeout, self._stop)
-        retries, pause, questions = connect.retries, FIRST_PAUSE, QUESTIONS
+        retries, pause, questions = connect.retries, FIRST_PAUSE, MAX_PROMPTS
         kinds: tuple[str, ...] = ()
         try:
             while True:
                 try:
                     return self._attempt(target, deadline, kinds)
-                except OtherKindError as error:
+                except HostKeyTypeMismatchError as error:
                     if kinds:
                         raise
-                    kinds = error.kinds
-                except WantedError as wanted:
+                    kinds = error.key_types
+                except CredentialRequiredError as required:
                     questions -= 1
                     if not questions:
                         raise
                     began = time.monotonic()
-                    wanted.settle()
+                    required.obtain()
                     deadline.extend(time.monotonic() - began)
-                except _PassingError as passing:
-                    retries -= passing.counts
-                    if retries < 0 or not deadline.left():
-                        raise passing.error from None
+                except _TransientError as transient:
+                    retries -= transient.counts_as_retry
+                    if retries < 0 or not deadline.remaining():
+                        raise transient.error from None
                     deadline.pause(pause * random.uniform(0.5, 1.5))
                     pause = min(pause * 2, LONGEST_PAUSE)
         finally:
-            self._answers.leave(deadline)
+            self._credential_store.release_attempt(deadline)
 
-    def _attempt(self, target: Target, deadline: Deadline, kinds: tuple[str, ...]) -> Client:
+    def _attempt(
+        self, target: SshTarget, deadline: Deadline, key_types: tuple[str, ...]
+    ) -> SshClient:
         """One attempt, in its turn; the jump hosts have theirs before that."""
-        bastion = self._bastions.at(target.hops, deadline) if target.hops else None
-        crowd = BEHIND if bastion else None
-        with self._pacing.turn(target.pace, deadline, crowd) as turn:
+        bastion = (
+            self._jump_connections.connection_to(target.jump_hosts, deadline)
+            if target.jump_hosts
+            else None
+        )
+        crowd = JUMP_HOST_CONCURRENT if bastion else None
+        with self._handshake_limiter.slot(target.limiter_key, deadline, crowd) as turn:
             try:
-                cable = self._cable(target, bastion, deadline)
-                client = Client(
+                cable = self._open_stream(target, bastion, deadline)
+                client = SshClient(
                     cable,
                     target.connect,
-                    target.trust,
-                    target.offer(deadline),
-                    kinds,
-                    desk=Desk(self._answers, target.account, deadline) if target.account else None,
-                    agent=target.agent,
-                    hop=target.hop,
+                    target.host_key_verifier,
+                    target.make_key_offer(deadline),
+                    key_types,
+                    credentials=LoginCredentials(self._credential_store, target.account, deadline)
+                    if target.account
+                    else None,
+                    agent=target.forwarded_agent,
+                    is_jump_host=target.is_jump_host,
                     environment=target.settings.set_env,
                 )
-                restrict(client, target.settings)
+                apply_ssh_settings(client, target.settings)
                 self._log_in(client, deadline)
             except ConnectError as error:
                 if not error.transient:
                     raise
-                raise _PassingError(error, turn) from None
+                raise _TransientError(error, turn) from None
         return client
 
-    def _cable(self, target: Target, bastion: Client | None, deadline: Deadline) -> Cable:
-        said = target.settings
-        if bastion is not None:
-            hop = target.hops[-1]
+    def _open_stream(
+        self, target: SshTarget, jump_client: SshClient | None, deadline: Deadline
+    ) -> ByteStream:
+        settings = target.settings
+        if jump_client is not None:
+            hop = target.jump_hosts[-1]
             try:
-                return TunnelCable(bastion.tunnel(*target.address, deadline), hop.name)
+                return TunnelStream(jump_client.open_tunnel(*target.address, deadline), hop.name)
             except CancelledError:
                 raise
             except ConnectError as error:
-                raise hop.failed(error) from error
-        if said.proxy_command:
-            return Proxy(said.proxy_command, self._environ, self.flusher)
-        sock = dial(*target.address, deadline, family=said.address_family, source=said.bind_address)
-        return Wire(sock, self.flusher)
+                raise hop.error_behind(error) from error
+        if settings.proxy_command:
+            return ProxyCommandStream(settings.proxy_command, self._environ, self.flusher)
+        sock = connect_tcp(
+            *target.address,
+            deadline,
+            family=settings.address_family,
+            source_address=settings.bind_address,
+        )
+        return SocketStream(sock, self.flusher)
 
-    def _log_in(self, client: Client, deadline: Deadline) -> None:
+    def _log_in(self, client: SshClient, deadline: Deadline) -> None:
         with self._lock:
             self._pending.add(client)
         try:
@@ -249,22 +287,22 @@ class Ssh:
         with self._lock:
             self._pending.discard(client)
             self._open.add(client)
-        if client.auth.accepted:
-            self._keys.let_in(client.auth.accepted)
+        if client.auth.accepted_key:
+            self._keyring.mark_accepted(client.auth.accepted_key)
         if self._stop.is_set():
             client.hang_up()
             raise CancelledError
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """An attempt failed in a way that may pass by itself."""
 
-    def __init__(self, error: ConnectError, turn: Turn) -> None:
-        super().__init__(error.why)
-        turn.dropped = error.phase == "banner"
-        self.error, self._turn = error, turn
+    def __init__(self, error: ConnectError, slot: HandshakeSlot) -> None:
+        super().__init__(error.reason)
+        slot.was_dropped = error.phase == "banner"
+        self.error, self._slot = error, slot
 
     @property
-    def counts(self) -> bool:
+    def counts_as_retry(self) -> bool:
         """Whether it counts as one of the retries. Known once the turn is over."""
-        return self._turn.alone or not self._turn.dropped
+        return self._slot.is_alone or not self._slot.was_dropped

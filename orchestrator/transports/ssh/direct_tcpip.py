@@ -6,54 +6,61 @@ from collections.abc import Callable
 
 from orchestrator.errors import ConnectError
 from orchestrator.transports.deadline import Deadline
-from orchestrator.transports.ssh.byte_stream import Cable
-from orchestrator.transports.ssh.channels import PACKET, WINDOW, Carrier, Stream
+from orchestrator.transports.ssh.byte_stream import ByteStream
+from orchestrator.transports.ssh.channels import (
+    MAX_DATA_BYTES,
+    MAX_WINDOW,
+    ChannelOwner,
+    SshChannel,
+)
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
 
 SLICE = 0.2  # seconds between looks at whether the run was cancelled
 PROHIBITED, FAILED = 1, 2  # RFC 4254 5.1
 
 
-class Tunnel(Stream):
+class DirectTcpipChannel(SshChannel):
     """A direct-tcpip channel to ``address`` at ``port``. What arrives waits to be taken, at most
     a window of it.
     """
 
-    def __init__(self, link: Carrier, number: int, address: str, port: int) -> None:
-        super().__init__(link, number)
-        self._place = address, port
+    def __init__(self, owner: ChannelOwner, number: int, address: str, port: int) -> None:
+        super().__init__(owner, number)
+        self._target = address, port
         self._parts: list[bytes] = []
         self._error: ConnectError | None = None
-        self._orderly = False
-        self.on_room: Callable[[], object] = _nothing
+        self._closed_by_peer = False
+        self.writable_callback: Callable[[], object] = _do_nothing
 
     @property
-    def cut(self) -> bool:
+    def is_cut(self) -> bool:
         """Whether it ended because the connection to the server did."""
-        return self._gone and not self._orderly
+        return self._gone and not self._closed_by_peer
 
-    def why(self) -> str:
+    def owner_failure(self) -> str:
         """Why the connection to the server ended."""
-        return self._link.cause()
+        return self._owner.cause()
 
-    def begin(self) -> None:
+    def request_open(self) -> None:
         """Ask for it. Raises BrokenPipeError where the connection is over."""
-        address, port = self._place
+        address, port = self._target
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("direct-tcpip")
-        ask.add_int(self.number).add_int(WINDOW).add_int(PACKET).add_string(address).add_int(port)
-        self._link.post(ask.add_string("127.0.0.1").add_int(0))
+        ask.add_int(self.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES).add_string(
+            address
+        ).add_int(port)
+        self._owner.send_message(ask.add_string("127.0.0.1").add_int(0))
 
-    def opened(self, deadline: Deadline) -> None:
+    def wait_open(self, deadline: Deadline) -> None:
         """Wait until the server made the connection. Raises ConnectError."""
-        address, port = self._place
+        address, port = self._target
         while True:
-            left = deadline.left()
+            left = deadline.remaining()
             with self._changed:
                 settled = self._changed.wait_for(
-                    lambda: self._peer >= 0 or self._gone, min(SLICE, left)
+                    lambda: self._peer_number >= 0 or self._gone, min(SLICE, left)
                 )
-                error, there = self._error, self._peer >= 0 and not self._gone
-            if there:
+                error, is_open = self._error, self._peer_number >= 0 and not self._gone
+            if is_open:
                 return
             if error:
                 raise error
@@ -61,11 +68,13 @@ class Tunnel(Stream):
                 raise ConnectError("connect", "its connection ended", transient=True)
             if not left:
                 self.close()
-                raise deadline.missed("connect", f"reaching {address} port {port} from there")
+                raise deadline.timeout_error(
+                    "connect", f"reaching {address} port {port} from there"
+                )
 
-    def refused(self, code: int, why: str) -> None:
+    def open_refused(self, code: int, why: str) -> None:
         """The server did not make the connection."""
-        address, port = self._place
+        address, port = self._target
         if code == PROHIBITED:
             error = ConnectError(
                 "connect",
@@ -80,66 +89,66 @@ class Tunnel(Stream):
             self._error, self._gone = error, True
             self._changed.notify_all()
 
-    def take(self, seconds: float | None) -> bytes | None:
+    def read_data(self, timeout: float | None) -> bytes | None:
         """What arrived, b'' at the end, None after so many seconds."""
         with self._changed:
             ended = self._changed.wait_for(
-                lambda: self._parts or self._gone or self._eof_there, seconds
+                lambda: self._parts or self._gone or self._eof_received, timeout
             )
             data = b"".join(self._parts)
             self._parts.clear()
         if data:
-            self.grant(len(data))
+            self.grant_window(len(data))
         return data if data or ended else None
 
-    def received(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         """Keep it until it is taken."""
         with self._changed:
-            if not self._closed_here:
+            if not self._is_closing:
                 self._parts.append(data)
                 self._changed.notify_all()
 
-    def closed_there(self, message: Message) -> None:
+    def on_close(self, message: Message) -> None:
         """CHANNEL_CLOSE."""
-        self._orderly = True
-        super().closed_there(message)
+        self._closed_by_peer = True
+        super().on_close(message)
 
-    def nudge(self) -> None:
+    def on_writable(self) -> None:
         """There may be room to write again."""
-        super().nudge()
-        self.on_room()
+        super().on_writable()
+        self.writable_callback()
 
 
-class TunnelCable(Cable):
+class TunnelStream(ByteStream):
     """A tunnel that is open. ``where`` is what errors call the server that made it."""
 
-    def __init__(self, tunnel: Tunnel, where: str) -> None:
+    def __init__(self, tunnel: DirectTcpipChannel, jump_host: str) -> None:
         super().__init__()
-        self._tunnel, self._where = tunnel, where
-        self._cut = False
-        tunnel.on_room = self.flush
+        self._tunnel, self._jump_host = tunnel, jump_host
+        self._was_cut = False
+        tunnel.writable_callback = self.flush
 
-    def said(self) -> str:
+    def failure_details(self) -> str:
         """Whether it was the way there that broke."""
-        why = self._tunnel.why()
-        ended = f"the connection to jump host {self._where} ended"
-        return (f"{ended}: {why}" if why else ended) if self._cut else ""
+        why = self._tunnel.owner_failure()
+        ended = f"the connection to jump host {self._jump_host} ended"
+        return (f"{ended}: {why}" if why else ended) if self._was_cut else ""
 
-    def _push(self, data: bytes | bytearray) -> int:
+    def _write_some(self, data: bytes | bytearray) -> int:
         return self._tunnel.send(memoryview(data))
 
-    def _pull(self, seconds: float | None) -> bytes | None:
-        data = self._tunnel.take(seconds)
+    def _read_some(self, seconds: float | None) -> bytes | None:
+        data = self._tunnel.read_data(seconds)
         if data == b"":
-            self._cut = not self._closed and self._tunnel.cut
+            self._was_cut = not self._closed and self._tunnel.is_cut
         return data
 
-    def _stuck(self) -> None:
+    def _schedule_flush(self) -> None:
         """The tunnel says when it has room."""
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         self._tunnel.close()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

@@ -14,44 +14,44 @@ from msgspec import Struct, field
 
 from orchestrator.transports.deadline import CancelledError, Deadline
 
-AT_ONCE = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
-RECOVERY = 0.25  # how much more at once a handshake that succeeds is worth
-BEHIND = 32  # of those that a hop reaches for us: they are many machines
-NOTICED = 0.25  # seconds in which sshd knows that a handshake is over
-LATELY = 5.0  # seconds in which what happens at two addresses may have one cause
-Address: TypeAlias = tuple[str, int]
-FRONT: Address = ("", 0)  # of all that turn us away at the same time
+DEFAULT_CONCURRENT = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
+RECOVERY_STEP = 0.25  # how much more at once a handshake that succeeds is worth
+JUMP_HOST_CONCURRENT = 32  # of those that a hop reaches for us: they are many machines
+SETTLE_TIME = 0.25  # seconds in which sshd knows that a handshake is over
+RECENT_TIME = 5.0  # seconds in which what happens at two addresses may have one cause
+LimitKey: TypeAlias = tuple[str, int]
+SHARED_KEY: LimitKey = ("", 0)  # of all that turn us away at the same time
 
 
-class _Hop(Struct):
-    most: float
-    allowed: float
-    busy: int = 0
+class _AddressLimit(Struct):
+    maximum: float
+    limit: float
+    active: int = 0
     queue: deque[threading.Event] = field(default_factory=deque)
-    last: Deadline | None = None
-    ended: float = -math.inf
+    last_deadline: Deadline | None = None
+    last_end: float = -math.inf
 
-    def admit(self) -> None:
+    def admit_waiting(self) -> None:
         """Give those at the head of the queue their turn, as many as may."""
-        while self.queue and self.busy < int(self.allowed):
-            self.busy += 1
+        while self.queue and self.active < int(self.limit):
+            self.active += 1
             self.queue.popleft().set()
 
-    def crowded(self, deadline: Deadline) -> bool:
+    def is_crowded(self, deadline: Deadline) -> bool:
         """Whether somebody else's handshake may still count for the server."""
-        if self.busy > 1:
+        if self.active > 1:
             return True
-        return self.last is not deadline and time.monotonic() - self.ended < NOTICED
+        return self.last_deadline is not deadline and time.monotonic() - self.last_end < SETTLE_TIME
 
 
-class Turn(Struct):
+class HandshakeSlot(Struct):
     """One handshake's leave to go on. ``alone``: there was no other, neither just before."""
 
-    alone: bool
-    dropped: bool = False
+    is_alone: bool
+    was_dropped: bool = False
 
 
-class Pacing:
+class HandshakeLimiter:
     """Turns for handshakes, counted for each first hop on its own.
 
     A hop that drops one is given fewer at once, down to one, and then again a little more with
@@ -60,73 +60,81 @@ class Pacing:
     since they may be one server's, or behind one gateway.
     """
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._at_once = at_once
+    def __init__(self, max_concurrent: int = DEFAULT_CONCURRENT) -> None:
+        self._at_once = max_concurrent
         self._lock = threading.Lock()
-        self._hops: dict[Address, _Hop] = {}
-        self._dropped: dict[Address, float] = {}
-        self._went_on = -math.inf
+        self._limits: dict[LimitKey, _AddressLimit] = {}
+        self._dropped: dict[LimitKey, float] = {}
+        self._last_success = -math.inf
 
     @contextmanager
-    def turn(
-        self, address: Address, deadline: Deadline, at_once: int | None = None
-    ) -> Iterator[Turn]:
+    def slot(
+        self, address: LimitKey, deadline: Deadline, max_concurrent: int | None = None
+    ) -> Iterator[HandshakeSlot]:
         """Wait for a turn, first come first served, and hold it. The wait does not count against
         the deadline: those ahead have their own. Set ``dropped`` on it where the hop closed the
         connection unasked. Raises CancelledError.
         """
         with self._lock:
-            place = FRONT if address in self._dropped and self._others_too(address) else address
-        hop = self._enter(place, deadline, at_once or self._at_once)
+            limit_key = (
+                SHARED_KEY
+                if address in self._dropped and self._others_were_dropped(address)
+                else address
+            )
+        hop = self._wait_for_slot(limit_key, deadline, max_concurrent or self._at_once)
         with self._lock:
-            turn = Turn(not hop.crowded(deadline))
+            turn = HandshakeSlot(not hop.is_crowded(deadline))
         try:
             yield turn
         finally:
             with self._lock:
-                turn.alone = turn.alone and hop.busy == 1 and not self._others_too(address)
-                self._note(address, turn)
-                hop.busy -= 1
-                hop.last, hop.ended = deadline, time.monotonic()
-                allowed = hop.allowed / 2 if turn.dropped else hop.allowed + RECOVERY
-                hop.allowed = min(max(1.0, allowed), hop.most)
-                hop.admit()
+                turn.is_alone = (
+                    turn.is_alone and hop.active == 1 and not self._others_were_dropped(address)
+                )
+                self._record_result(address, turn)
+                hop.active -= 1
+                hop.last_deadline, hop.last_end = deadline, time.monotonic()
+                allowed = hop.limit / 2 if turn.was_dropped else hop.limit + RECOVERY_STEP
+                hop.limit = min(max(1.0, allowed), hop.maximum)
+                hop.admit_waiting()
 
-    def wake(self) -> None:
+    def wake_waiting(self) -> None:
         """Let those who wait see that the run is cancelled."""
         with self._lock:
-            for hop in self._hops.values():
-                for place in hop.queue:
-                    place.set()
+            for hop in self._limits.values():
+                for waiter in hop.queue:
+                    waiter.set()
 
-    def _others_too(self, address: Address) -> bool:
+    def _others_were_dropped(self, address: LimitKey) -> bool:
         """Whether other addresses drop handshakes as well, and some do not, or may not."""
-        since = time.monotonic() - LATELY
+        since = time.monotonic() - RECENT_TIME
         if not any(at > since for other, at in self._dropped.items() if other != address):
             return False
-        return self._went_on > since or sum(hop.busy for hop in self._hops.values()) > 1
+        return self._last_success > since or sum(hop.active for hop in self._limits.values()) > 1
 
-    def _note(self, address: Address, turn: Turn) -> None:
-        if turn.dropped:
+    def _record_result(self, address: LimitKey, slot: HandshakeSlot) -> None:
+        if slot.was_dropped:
             self._dropped[address] = time.monotonic()
         else:
-            self._went_on = time.monotonic()
+            self._last_success = time.monotonic()
 
-    def _enter(self, address: Address, deadline: Deadline, at_once: int) -> _Hop:
-        began, place = time.monotonic(), threading.Event()
+    def _wait_for_slot(
+        self, address: LimitKey, deadline: Deadline, max_concurrent: int
+    ) -> _AddressLimit:
+        began, waiter = time.monotonic(), threading.Event()
         with self._lock:
-            hop = self._hops.setdefault(address, _Hop(at_once, at_once))
-            hop.queue.append(place)
-            hop.admit()
+            hop = self._limits.setdefault(address, _AddressLimit(max_concurrent, max_concurrent))
+            hop.queue.append(waiter)
+            hop.admit_waiting()
         if not deadline.stop.is_set():
-            place.wait()
+            waiter.wait()
         if deadline.stop.is_set():
             with self._lock:
-                if place in hop.queue:
-                    hop.queue.remove(place)
+                if waiter in hop.queue:
+                    hop.queue.remove(waiter)
                 else:
-                    hop.busy -= 1
-                    hop.admit()
+                    hop.active -= 1
+                    hop.admit_waiting()
             raise CancelledError
         deadline.extend(time.monotonic() - began)
         return hop

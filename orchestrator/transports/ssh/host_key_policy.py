@@ -13,22 +13,27 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.host import Connect
-from orchestrator.transports.ssh.algorithms import chosen
-from orchestrator.transports.ssh.keyring import CERTIFICATE, decoded, fingerprint, kind_of
-from orchestrator.transports.ssh.known_hosts import (
-    Answer,
-    Entry,
-    KnownHosts,
-    Verdict,
-    known_name,
+from orchestrator.model.host import ConnectionOptions
+from orchestrator.transports.ssh.algorithms import require_algorithms
+from orchestrator.transports.ssh.keyring import (
+    CERTIFICATE_SUFFIX,
+    decode_key,
+    fingerprint,
+    key_type_of,
 )
-from orchestrator.transports.ssh.paramiko_compat import Message, SSHException, Transport
-from orchestrator.transports.ssh_config.settings import Settings
+from orchestrator.transports.ssh.known_hosts import (
+    HostKeyMatch,
+    HostKeyStatus,
+    KnownHosts,
+    KnownHostsEntry,
+    known_hosts_name,
+)
+from orchestrator.transports.ssh.paramiko_compat import Message, PrivateTransport, SSHException
+from orchestrator.transports.ssh_config.settings import SshSettings
 
-_HOST = 2  # SSH_CERT_TYPE_HOST
-_FIELDS = {"ssh-ed25519": 1}  # of a public key, behind its type; of all others
-_FIELDS_ELSE = 2
+_HOST_CERTIFICATE = 2  # SSH_CERT_TYPE_HOST
+_KEY_FIELD_COUNTS = {"ssh-ed25519": 1}  # of a public key, behind its type; of all others
+_DEFAULT_FIELD_COUNT = 2
 
 
 class HostCertificate(Struct, frozen=True):
@@ -39,27 +44,27 @@ class HostCertificate(Struct, frozen=True):
 
     key: bytes
     authority: bytes
-    for_hosts: bool
+    is_for_hosts: bool
     names: tuple[str, ...]
-    since: int
-    until: int
-    critical: bool
-    signed: bytes
+    valid_from: int
+    valid_until: int
+    has_critical_options: bool
+    signed_data: bytes
     signature: bytes
 
-    def trouble(self, name: str) -> str:
+    def invalid_reason(self, name: str) -> str:
         """Why it does not speak for the host called ``name`` now; '' where it does."""
         now = time.time()
-        if not _signs(self.authority, self.signature, self.signed):
+        if not _is_signed_by(self.authority, self.signature, self.signed_data):
             return "its signature is wrong"
-        if not self.for_hosts:
+        if not self.is_for_hosts:
             return "it is a user's"
-        if self.critical:
+        if self.has_critical_options:
             return "it has options that orch does not know"
-        if now < self.since:
-            return f"it is valid from {_day(self.since)}"
-        if now >= self.until:
-            return f"it was valid until {_day(self.until)}"
+        if now < self.valid_from:
+            return f"it is valid from {_format_time(self.valid_from)}"
+        if now >= self.valid_until:
+            return f"it was valid until {_format_time(self.valid_until)}"
         if self.names and name not in self.names:
             return f"it is for {', '.join(self.names)}"
         return ""
@@ -67,21 +72,21 @@ class HostCertificate(Struct, frozen=True):
 
 def is_certificate(blob: bytes) -> bool:
     """Whether this is one, and no plain key."""
-    return kind_of(blob).endswith(CERTIFICATE)
+    return key_type_of(blob).endswith(CERTIFICATE_SUFFIX)
 
 
 def read_host_certificate(blob: bytes) -> HostCertificate:
     """What it says. What is cut off reads as empty, so that its signature is wrong."""
     message = Message(blob)
-    kind = message.get_text().removesuffix(CERTIFICATE)
+    kind = message.get_text().removesuffix(CERTIFICATE_SUFFIX)
     message.get_string()  # the nonce
     key = Message().add_string(kind)
-    for _ in range(_FIELDS.get(kind, _FIELDS_ELSE)):
+    for _ in range(_KEY_FIELD_COUNTS.get(kind, _DEFAULT_FIELD_COUNT)):
         key.add_string(message.get_string())
     message.get_int64()  # the serial number
-    for_hosts = message.get_int() == _HOST
+    for_hosts = message.get_int() == _HOST_CERTIFICATE
     message.get_string()  # what the authority calls it
-    names = _strings(message.get_string())
+    names = _read_strings(message.get_string())
     since, until = message.get_int64(), message.get_int64()
     critical = bool(message.get_string())
     message.get_string()  # extensions, which may be ignored
@@ -91,20 +96,20 @@ def read_host_certificate(blob: bytes) -> HostCertificate:
     return HostCertificate(
         key.asbytes(),
         authority,
-        for_hosts=for_hosts,
+        is_for_hosts=for_hosts,
         names=names,
-        since=since,
-        until=until,
-        critical=critical,
-        signed=signed,
+        valid_from=since,
+        valid_until=until,
+        has_critical_options=critical,
+        signed_data=signed,
         signature=signature,
     )
 
 
-def _signs(authority: bytes, signature: bytes, signed: bytes) -> bool:
-    kind = kind_of(authority)
-    known = Transport._key_info.get("rsa-sha2-512" if kind == "ssh-rsa" else kind)
-    if known is None or kind.endswith(CERTIFICATE):
+def _is_signed_by(authority: bytes, signature: bytes, signed: bytes) -> bool:
+    kind = key_type_of(authority)
+    known = PrivateTransport._key_info.get("rsa-sha2-512" if kind == "ssh-rsa" else kind)
+    if known is None or kind.endswith(CERTIFICATE_SUFFIX):
         return False
     try:
         return bool(known(Message(authority)).verify_ssh_sig(signed, Message(signature)))
@@ -112,20 +117,22 @@ def _signs(authority: bytes, signature: bytes, signed: bytes) -> bool:
         return False
 
 
-def _strings(data: bytes) -> tuple[str, ...]:
+def _read_strings(data: bytes) -> tuple[str, ...]:
     message, found = Message(data), []
     while message.get_remainder():
         found.append(message.get_string().decode("utf-8", "replace"))
     return tuple(found)
 
 
-def _day(seconds: int) -> str:
+def _format_time(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
-STANDARD = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
-ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # a type's signatures; else its own
-USUAL = (
+STANDARD_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
+SIGNATURE_ALGORITHMS = {
+    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")
+}  # a type's signatures; else its own
+USUAL_KEY_TYPES = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
     "ecdsa-sha2-nistp384",
@@ -134,163 +141,175 @@ USUAL = (
 )
 
 
-class OtherKindError(ConnectError):
+class HostKeyTypeMismatchError(ConnectError):
     """The host showed a key of a type that known_hosts lacks, but it has ``kinds`` for it."""
 
-    def __init__(self, error: ConnectError, kinds: tuple[str, ...]) -> None:
-        super().__init__(error.phase, error.why, error.hint)
-        self.kinds = kinds
+    def __init__(self, error: ConnectError, key_types: tuple[str, ...]) -> None:
+        super().__init__(error.phase, error.reason, error.hint)
+        self.key_types = key_types
 
 
-class Trust:
+class HostKeyVerifier:
     """Judges the keys of one host. ``order`` is what to ask it for, best known first."""
 
     def __init__(
         self,
-        hosts: KnownHosts,
-        connect: Connect,
+        known_hosts: KnownHosts,
+        connect: ConnectionOptions,
         port: int,
         *,
-        record: bool,
-        settings: Settings | None = None,
+        record_host_keys: bool,
+        settings: SshSettings | None = None,
     ) -> None:
-        self._hosts, self._record = hosts, record
-        self._settings = settings or Settings(connect.address, connect.address)
+        self._known_hosts, self._record_host_keys = known_hosts, record_host_keys
+        self._settings = settings or SshSettings(connect.address, connect.address)
         self._accept_new = connect.host_keys == "accept-new"
         self._address, self._port = connect.address, port
         self._alias = self._settings.host_key_alias.lower()
-        self._name = self._alias or known_name(connect.address, port)
-        self._trouble = "the host shows no certificate"
+        self._name = self._alias or known_hosts_name(connect.address, port)
+        self._certificate_error = "the host shows no certificate"
 
-    def order(self, first: Sequence[str] = ()) -> tuple[str, ...]:
+    def algorithm_order(self, preferred: Sequence[str] = ()) -> tuple[str, ...]:
         """Signature algorithms: of the types known for this host, then the others, as OpenSSH
         has it, so that a host with several keys shows the one that can be checked. Certificates
         come before all where a CA is known for it, unless a key of type ``first`` is wanted.
         Raises ConnectError where HostKeyAlgorithms leaves none of them.
         """
-        known = (*first, *self._hosts.kinds(self._name))
-        kinds = dict.fromkeys([*(k for k in known if k in USUAL), *USUAL])
-        names = [name for kind in kinds for name in ALGORITHMS.get(kind, (kind,))]
-        if not first and any(self._hosts.authorities(name) for name in self._names()):
-            names = [*(f"{name}{CERTIFICATE}" for name in names), *names]
-        wanted = self._settings.host_key_algorithms
-        return chosen("HostKeyAlgorithms", wanted, names, names)
+        known = (*preferred, *self._known_hosts.key_types(self._name))
+        kinds = dict.fromkeys([*(k for k in known if k in USUAL_KEY_TYPES), *USUAL_KEY_TYPES])
+        names = [name for kind in kinds for name in SIGNATURE_ALGORITHMS.get(kind, (kind,))]
+        if not preferred and any(
+            self._known_hosts.authorities(name) for name in self._known_names()
+        ):
+            names = [*(f"{name}{CERTIFICATE_SUFFIX}" for name in names), *names]
+        setting = self._settings.host_key_algorithms
+        return require_algorithms("HostKeyAlgorithms", setting, names, names)
 
-    def judge(self, blob: bytes) -> None:
+    def verify(self, blob: bytes) -> None:
         """Return if this key is the host's. Raises ConnectError; OtherKindError where known_hosts
         has keys of other types for the host, which it may be asked for. A certificate that no
         CA of known_hosts stands behind is as good as the key in it.
         """
         if is_certificate(blob):
             certificate = read_host_certificate(blob)
-            if self._certified(certificate):
+            if self._is_certified(certificate):
                 return
             blob = certificate.key
-        kind = kind_of(blob)
-        verdict = self._hosts.check(self._name, kind, blob)
-        if verdict.answer is Answer.UNKNOWN and self._port != 22 and not self._alias:
+        kind = key_type_of(blob)
+        verdict = self._known_hosts.check(self._name, kind, blob)
+        if verdict.status is HostKeyStatus.UNKNOWN and self._port != 22 and not self._alias:
             # as ssh does: a key known for the host's port 22 serves its other ports
-            plain = self._hosts.check(known_name(self._address, 22), kind, blob)
-            verdict = plain if plain.answer in (Answer.KNOWN, Answer.REVOKED) else verdict
-        if verdict.answer is Answer.UNKNOWN and self._accept_new:
-            verdict = self._learn(kind, blob)
-        if verdict.answer is not Answer.KNOWN:
-            raise self._refusal(verdict, kind, blob)
+            plain = self._known_hosts.check(known_hosts_name(self._address, 22), kind, blob)
+            verdict = (
+                plain if plain.status in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED) else verdict
+            )
+        if verdict.status is HostKeyStatus.UNKNOWN and self._accept_new:
+            verdict = self._record_key(kind, blob)
+        if verdict.status is not HostKeyStatus.KNOWN:
+            raise self._refusal_error(verdict, kind, blob)
 
-    def _names(self) -> tuple[str, ...]:
+    def _known_names(self) -> tuple[str, ...]:
         """What lines may call it: ssh takes those for port 22 where none is for its own."""
-        plain = () if self._alias or self._port == 22 else (known_name(self._address, 22),)
+        plain = () if self._alias or self._port == 22 else (known_hosts_name(self._address, 22),)
         return (self._name, *plain)
 
-    def _certified(self, certificate: HostCertificate) -> bool:
-        names = self._names()
+    def _is_certified(self, certificate: HostCertificate) -> bool:
+        names = self._known_names()
         for whose, blob in (("the CA", certificate.authority), ("the key", certificate.key)):
-            for entry in (each for name in names for each in self._hosts.revoked(name, blob)):
-                raise self._revoked(entry, whose, f"{kind_of(blob)} {fingerprint(blob)}")
-        authorities = [entry for name in names for entry in self._hosts.authorities(name)]
-        if not any(decoded(entry.key) == certificate.authority for entry in authorities):
-            self._trouble = f"its certificate is by {fingerprint(certificate.authority)}"
+            for entry in (
+                each for name in names for each in self._known_hosts.revoking_entries(name, blob)
+            ):
+                raise self._revoked_error(entry, whose, f"{key_type_of(blob)} {fingerprint(blob)}")
+        authorities = [entry for name in names for entry in self._known_hosts.authorities(name)]
+        if not any(decode_key(entry.key) == certificate.authority for entry in authorities):
+            self._certificate_error = f"its certificate is by {fingerprint(certificate.authority)}"
             return False
-        why = certificate.trouble(self._alias or self._address.lower())
-        self._trouble = f"its certificate does not count: {why}"
+        why = certificate.invalid_reason(self._alias or self._address.lower())
+        self._certificate_error = f"its certificate does not count: {why}"
         return not why
 
-    def _learn(self, kind: str, blob: bytes) -> Verdict:
+    def _record_key(self, key_type: str, blob: bytes) -> HostKeyMatch:
         try:
             hashed = self._settings.hash_known_hosts
-            return self._hosts.add(self._name, kind, blob, record=self._record, hashed=hashed)
+            return self._known_hosts.add(
+                self._name, key_type, blob, write_file=self._record_host_keys, hash_name=hashed
+            )
         except OSError as error:
             raise ConnectError(
-                "host key", f"can't write to {self._hosts.paths[0]}: {error.strerror}"
+                "host key", f"can't write to {self._known_hosts.paths[0]}: {error.strerror}"
             ) from error
 
-    def _refusal(self, verdict: Verdict, kind: str, blob: bytes) -> ConnectError:
-        shown = f"{kind} {fingerprint(blob)}"
-        if verdict.answer is Answer.REVOKED:
-            return self._revoked(verdict.entries[0], "the key", shown)
-        if verdict.answer is Answer.CHANGED:
-            old = verdict.entries[0]
+    def _refusal_error(self, key_match: HostKeyMatch, key_type: str, blob: bytes) -> ConnectError:
+        shown = f"{key_type} {fingerprint(blob)}"
+        if key_match.status is HostKeyStatus.REVOKED:
+            return self._revoked_error(key_match.entries[0], "the key", shown)
+        if key_match.status is HostKeyStatus.CHANGED:
+            old = key_match.entries[0]
             lax = self._accept_new and self._settings.host_keys == "no"
             return ConnectError(
                 "host key",
-                f"the key of {self._name} changed: {_place(old)} has {_shown(old)}, "
-                f"the host shows {fingerprint(blob)} ({kind})",
+                f"the key of {self._name} changed: {_entry_location(old)} has {_entry_fingerprint(old)}, "
+                f"the host shows {fingerprint(blob)} ({key_type})",
                 f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'; "
                 "if not, somebody may stand between you and it"
                 + ("; `StrictHostKeyChecking no` is accept-new for orch" if lax else ""),
             )
-        if verdict.answer is Answer.OTHER_KIND:
-            old = verdict.entries[0]
-            return OtherKindError(
+        if key_match.status is HostKeyStatus.OTHER_TYPE:
+            old = key_match.entries[0]
+            return HostKeyTypeMismatchError(
                 ConnectError(
                     "host key",
-                    f"{self._name} shows a key of another type: {_place(old)} has {old.kind} "
-                    f"{_shown(old)}, the host shows {shown}",
+                    f"{self._name} shows a key of another type: {_entry_location(old)} has {old.key_type} "
+                    f"{_entry_fingerprint(old)}, the host shows {shown}",
                     f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'",
                 ),
-                tuple(dict.fromkeys(entry.kind for entry in verdict.entries)),
+                tuple(dict.fromkeys(entry.key_type for entry in key_match.entries)),
             )
-        return self._unknown(verdict, shown)
+        return self._unknown_error(key_match, shown)
 
-    def _revoked(self, entry: Entry, whose: str, shown: str) -> ConnectError:
+    def _revoked_error(self, entry: KnownHostsEntry, subject: str, key_text: str) -> ConnectError:
         return ConnectError(
             "host key",
-            f"{whose} of {self._name} is revoked at {_place(entry)}: {shown}",
+            f"{subject} of {self._name} is revoked at {_entry_location(entry)}: {key_text}",
             "someone else may answer in the place of the host; ask its administrators",
         )
 
-    def _unknown(self, verdict: Verdict, shown: str) -> ConnectError:
-        looked = ", ".join(str(path) for path in self._hosts.paths)
+    def _unknown_error(self, key_match: HostKeyMatch, key_text: str) -> ConnectError:
+        looked = ", ".join(str(path) for path in self._known_hosts.paths)
         noted = ""
-        if verdict.authority:
-            noted = f"; {_place(verdict.authority)} is a @cert-authority, but {self._trouble}"
+        if key_match.authority:
+            noted = f"; {_entry_location(key_match.authority)} is a @cert-authority, but {self._certificate_error}"
         port = f"-p {self._port} " if self._port != 22 else ""
         return ConnectError(
             "host key",
-            f"{self._name} is not known in {looked}{noted}; it shows {shown}",
+            f"{self._name} is not known in {looked}{noted}; it shows {key_text}",
             f"compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan {port}"
-            f"{self._address} >> {self._hosts.paths[0]}; or set `host_keys: accept-new`",
+            f"{self._address} >> {self._known_hosts.paths[0]}; or set `host_keys: accept-new`",
         )
 
 
-class TrustStore:
+class KnownHostsStore:
     """The run's known_hosts indexes, one for each choice of files, read once."""
 
-    def __init__(self, home: Path, *, record: bool) -> None:
-        self._home, self._record = home, record
+    def __init__(self, home: Path, *, record_host_keys: bool) -> None:
+        self._home, self._record_host_keys = home, record_host_keys
         self._lock = threading.Lock()
         self._indexes: dict[tuple[str, ...], KnownHosts] = {}
 
-    def of(self, connect: Connect, port: int, settings: Settings | None = None) -> Trust:
+    def verifier_for(
+        self, connect: ConnectionOptions, port: int, settings: SshSettings | None = None
+    ) -> HostKeyVerifier:
         """Who judges this host. Raises ConnectError where a file can't be read."""
-        names = connect.known_hosts or STANDARD
+        names = connect.known_hosts or STANDARD_FILES
         with self._lock:
             if names not in self._indexes:
-                self._indexes[names] = self._index(names)
+                self._indexes[names] = self._load_index(names)
             hosts = self._indexes[names]
-        return Trust(hosts, connect, port, record=self._record, settings=settings)
+        return HostKeyVerifier(
+            hosts, connect, port, record_host_keys=self._record_host_keys, settings=settings
+        )
 
-    def _index(self, names: tuple[str, ...]) -> KnownHosts:
+    def _load_index(self, names: tuple[str, ...]) -> KnownHosts:
         names = ("/dev/null",) if names == ("none",) else names
         paths = [self._home / n[2:] if n.startswith("~/") else Path(n) for n in names]
         try:
@@ -301,9 +320,9 @@ class TrustStore:
             ) from error
 
 
-def _place(entry: Entry) -> str:
-    return f"{entry.path}:{entry.line}"
+def _entry_location(entry: KnownHostsEntry) -> str:
+    return f"{entry.path}:{entry.line_number}"
 
 
-def _shown(entry: Entry) -> str:
-    return fingerprint(decoded(entry.key))
+def _entry_fingerprint(entry: KnownHostsEntry) -> str:
+    return fingerprint(decode_key(entry.key))

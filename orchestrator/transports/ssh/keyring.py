@@ -13,25 +13,31 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.model.host import Connect
+from orchestrator.model.host import ConnectionOptions
 from orchestrator.transports.deadline import Deadline
-from orchestrator.transports.prompts import Answers, Question, WantedError
-from orchestrator.transports.ssh.agent_client import NONE, Agent, AgentError, Agents
-from orchestrator.transports.ssh.key_files import (
-    Certificate,
-    Identity,
-    Sign,
-    read_certificate,
-    read_identity,
+from orchestrator.transports.prompts import (
+    CredentialPrompt,
+    CredentialRequiredError,
+    CredentialStore,
 )
-from orchestrator.transports.ssh_config.settings import Settings
+from orchestrator.transports.ssh.agent_client import NONE, AgentClient, AgentError, AgentRegistry
+from orchestrator.transports.ssh.key_files import (
+    PrivateKeyFile,
+    SignFunction,
+    UserCertificate,
+    read_private_key,
+    read_user_certificate,
+)
+from orchestrator.transports.ssh_config.settings import SshSettings
 
-DEFAULTS = ("id_ed25519", "id_ecdsa", "id_rsa")
-CERTIFICATE = "-cert-v01@openssh.com"
-PROMPTS = 3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
+DEFAULT_KEY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")
+CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
+MAX_PASSPHRASE_PROMPTS = (
+    3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
+)
 
 
-class Key(Struct, frozen=True):
+class LoginKey(Struct, frozen=True):
     """A key the server may be offered. ``blob`` is its public part or certificate as SSH sends
     it, b'' where a locked file does not say; ``sign`` takes data and an algorithm and raises
     AgentError, or WantedError for a passphrase; ``ask`` means that the server is asked whether it
@@ -39,36 +45,36 @@ class Key(Struct, frozen=True):
     """
 
     blob: bytes
-    where: str
+    source: str
     sign: Callable[[bytes, str], bytes]
-    ask: bool = False
-    locked: bool = False
+    offer_first: bool = False
+    is_locked: bool = False
 
     @property
-    def kind(self) -> str:
+    def key_type(self) -> str:
         """Its type, like ssh-ed25519."""
-        return kind_of(self.blob)
+        return key_type_of(self.blob)
 
     @property
-    def algorithms(self) -> tuple[str, ...]:
+    def signature_algorithms(self) -> tuple[str, ...]:
         """The signature algorithms for it, best first; SHA-1 is not among them."""
-        if self.kind.startswith("ssh-rsa"):
-            tail = CERTIFICATE if self.kind.endswith(CERTIFICATE) else ""
+        if self.key_type.startswith("ssh-rsa"):
+            tail = CERTIFICATE_SUFFIX if self.key_type.endswith(CERTIFICATE_SUFFIX) else ""
             return (f"rsa-sha2-512{tail}", f"rsa-sha2-256{tail}")
-        return (self.kind,)
+        return (self.key_type,)
 
     def __str__(self) -> str:
-        return f"{self.where} ({self.kind} {fingerprint(self.blob)})"
+        return f"{self.source} ({self.key_type} {fingerprint(self.blob)})"
 
 
-class Offer(Struct, frozen=True):
+class KeyOffer(Struct, frozen=True):
     """The keys for one host in the order to try them, and why others can't be used; the agent
     that was asked for some.
     """
 
-    keys: tuple[Key, ...]
-    unusable: tuple[str, ...]
-    agent: Agent | None = None
+    keys: tuple[LoginKey, ...]
+    unusable_reasons: tuple[str, ...]
+    agent: AgentClient | None = None
 
 
 class Keyring:
@@ -76,15 +82,19 @@ class Keyring:
     the user for each passphrase that a server makes necessary.
     """
 
-    def __init__(self, home: Path, agents: Agents, answers: Answers | None = None) -> None:
-        self._home, self._agents, self._answers = home, agents, answers
+    def __init__(
+        self, home: Path, agents: AgentRegistry, credential_store: CredentialStore | None = None
+    ) -> None:
+        self._home, self._agents, self._credential_store = home, agents, credential_store
         self._unlocking = threading.Lock()
         self._lock = threading.Lock()
-        self._certificates: dict[str, Certificate] = {}
-        self._read: dict[Path, Identity] = {}
-        self._lucky: set[bytes] = set()
+        self._certificates: dict[str, UserCertificate] = {}
+        self._key_files: dict[Path, PrivateKeyFile] = {}
+        self._accepted_blobs: set[bytes] = set()
 
-    def offer(self, connect: Connect, settings: Settings, deadline: Deadline) -> Offer:
+    def make_offer(
+        self, connect: ConnectionOptions, settings: SshSettings, deadline: Deadline
+    ) -> KeyOffer:
         """What to try on this host: what the inventory or ssh_config names, then the agent's
         keys, then the usual files. OpenSSH tries the agent's first and may run out of attempts.
         A key that was let in somewhere comes before those that were not, and what needs a
@@ -92,132 +102,142 @@ class Keyring:
         not needed is not asked. What it does has to be done by ``deadline``. Raises
         CancelledError.
         """
-        named = [self._identity(n) for n in connect.identity if n.lower() != NONE]
-        usual = [] if connect.identity else [self._identity(f"~/.ssh/{n}") for n in DEFAULTS]
-        agent = self._agents.own(settings)
+        named = [self._key_file(n) for n in connect.identity if n.lower() != NONE]
+        usual = (
+            [] if connect.identity else [self._key_file(f"~/.ssh/{n}") for n in DEFAULT_KEY_FILES]
+        )
+        agent = self._agents.agent_for_keys(settings)
         alone = connect.identities_only and not settings.certificates
         if alone and all(identity.sign for identity in named + usual):
             agent = None
-        held, trouble = self._held(agent, deadline)
-        found, useless = self._certified(settings.certificates, named + usual, held)
-        found += [key for identity in named for key in self._keys(identity, held)]
+        held, trouble = self._agent_keys(agent, deadline)
+        found, useless = self._certificate_keys(settings.certificates, named + usual, held)
+        found += [key for identity in named for key in self._login_keys(identity, held)]
         found += () if connect.identities_only else held
-        found += [key for identity in usual for key in self._keys(identity, held)]
-        unique: dict[bytes | str, Key] = {}
-        for key in sorted(found, key=lambda key: key.locked):
-            unique.setdefault(key.blob or key.where, key)
+        found += [key for identity in usual for key in self._login_keys(identity, held)]
+        unique: dict[bytes | str, LoginKey] = {}
+        for key in sorted(found, key=lambda key: key.is_locked):
+            unique.setdefault(key.blob or key.source, key)
         with self._lock:
             order = sorted(
-                unique.values(), key=lambda key: (key.locked, key.blob not in self._lucky)
+                unique.values(),
+                key=lambda key: (key.is_locked, key.blob not in self._accepted_blobs),
             )
         unusable = [
-            identity.trouble
+            identity.error
             for identity in named + usual
-            if (identity.exists or identity in named) and not self._keys(identity, held)
+            if (identity.exists or identity in named) and not self._login_keys(identity, held)
         ]
-        return Offer(tuple(order), (*unusable, *useless, *trouble), agent)
+        return KeyOffer(tuple(order), (*unusable, *useless, *trouble), agent)
 
-    def let_in(self, key: Key) -> None:
+    def mark_accepted(self, key: LoginKey) -> None:
         """A server accepted this key."""
         with self._lock:
-            self._lucky.add(key.blob)
+            self._accepted_blobs.add(key.blob)
 
-    def _identity(self, name: str) -> Identity:
-        path = self._path(name)
+    def _key_file(self, name: str) -> PrivateKeyFile:
+        path = self._expand_path(name)
         with self._lock:
-            if path not in self._read:
-                self._read[path] = read_identity(path, name)
-            return self._read[path]
+            if path not in self._key_files:
+                self._key_files[path] = read_private_key(path, name)
+            return self._key_files[path]
 
-    def _keys(self, identity: Identity, held: list[Key]) -> list[Key]:
-        sign = identity.sign
+    def _login_keys(self, key_file: PrivateKeyFile, agent_keys: list[LoginKey]) -> list[LoginKey]:
+        sign = key_file.sign
         if sign is None:  # a public key alone, or a locked one: the agent may hold the rest
-            keys = [key for key in held if key.blob == identity.public]
-            if keys or not identity.locked or self._answers is None:
+            keys = [key for key in agent_keys if key.blob == key_file.public_blob]
+            if keys or not key_file.is_locked or self._credential_store is None:
                 return keys
-            sign = self._locked(identity)
-        some, locked = bool(identity.public), identity.locked
-        keys = [Key(identity.public, identity.name, sign, locked and some, locked)]
-        if identity.certificate:
-            where = f"{identity.name}-cert.pub"
-            keys.insert(0, Key(identity.certificate, where, sign, locked, locked))
+            sign = self._locked_signer(key_file)
+        some, locked = bool(key_file.public_blob), key_file.is_locked
+        keys = [LoginKey(key_file.public_blob, key_file.name, sign, locked and some, locked)]
+        if key_file.certificate_blob:
+            source = f"{key_file.name}-cert.pub"
+            keys.insert(0, LoginKey(key_file.certificate_blob, source, sign, locked, locked))
         return keys
 
-    def _locked(self, identity: Identity) -> Sign:
+    def _locked_signer(self, key_file: PrivateKeyFile) -> SignFunction:
         def sign(_: bytes, __: str) -> bytes:
-            what = f"the passphrase of {identity.name}"
-            raise WantedError(what, lambda: self._unlock(identity))
+            what = f"the passphrase of {key_file.name}"
+            raise CredentialRequiredError(what, lambda: self._unlock_key(key_file))
 
         return sign
 
-    def _unlock(self, identity: Identity) -> None:
+    def _unlock_key(self, key_file: PrivateKeyFile) -> None:
         """Have it unlocked, or not be asked for any more. Raises CancelledError."""
-        path = self._path(identity.name)
+        path = self._expand_path(key_file.name)
         with self._unlocking:
-            if not self._read[path].locked or self._answers is None:
+            if not self._key_files[path].is_locked or self._credential_store is None:
                 return
-            now = self._opened(path, identity, self._answers)
+            now = self._unlock_with_passphrase(path, key_file, self._credential_store)
             with self._lock:
-                self._read[path] = now
+                self._key_files[path] = now
 
-    def _opened(self, path: Path, identity: Identity, answers: Answers) -> Identity:
-        ask, why = f"Passphrase of {identity.name}", f"{PROMPTS} times it was not its passphrase"
-        for _ in range(PROMPTS):
-            passphrase = answers.ask(Question(ask, kind="key passphrase"))
+    def _unlock_with_passphrase(
+        self, path: Path, key_file: PrivateKeyFile, credential_store: CredentialStore
+    ) -> PrivateKeyFile:
+        ask, why = (
+            f"Passphrase of {key_file.name}",
+            f"{MAX_PASSPHRASE_PROMPTS} times it was not its passphrase",
+        )
+        for _ in range(MAX_PASSPHRASE_PROMPTS):
+            passphrase = credential_store.ask_user(CredentialPrompt(ask, kind="key passphrase"))
             if passphrase is None:
                 why = "nobody gave its passphrase at a terminal"
                 break
-            now = read_identity(path, identity.name, passphrase)
-            if not now.locked:
+            now = read_private_key(path, key_file.name, passphrase)
+            if not now.is_locked:
                 return now
-            ask = f"That does not open it. Passphrase of {identity.name}"
-        trouble = f"{identity.name} is encrypted, and {why} (`ssh-add {identity.name}` helps)"
-        return replace(identity, locked=False, trouble=trouble)
+            ask = f"That does not open it. Passphrase of {key_file.name}"
+        trouble = f"{key_file.name} is encrypted, and {why} (`ssh-add {key_file.name}` helps)"
+        return replace(key_file, is_locked=False, error=trouble)
 
-    def _path(self, name: str) -> Path:
+    def _expand_path(self, name: str) -> Path:
         return self._home / name[2:] if name.startswith("~/") else Path(name)
 
-    def _certified(
-        self, names: tuple[str, ...], identities: list[Identity], held: list[Key]
-    ) -> tuple[list[Key], list[str]]:
+    def _certificate_keys(
+        self, names: tuple[str, ...], key_files: list[PrivateKeyFile], agent_keys: list[LoginKey]
+    ) -> tuple[list[LoginKey], list[str]]:
         """The certificates of these files, each with what signs for it, and trouble with them."""
-        found: list[Key] = []
+        found: list[LoginKey] = []
         trouble: list[str] = []
-        for certificate in map(self._certificate, names):
-            mine = [i for i in identities if certificate.certifies(i.public)]
-            signs = [key for i in mine for key in self._keys(i, held)]
-            signs = signs or [key for key in held if certificate.certifies(key.blob)]
+        for certificate in map(self._load_certificate, names):
+            mine = [i for i in key_files if certificate.certifies(i.public_blob)]
+            signs = [key for i in mine for key in self._login_keys(i, agent_keys)]
+            signs = signs or [key for key in agent_keys if certificate.certifies(key.blob)]
             if signs:
-                found.append(replace(signs[-1], blob=certificate.blob, where=certificate.name))
+                found.append(replace(signs[-1], blob=certificate.blob, source=certificate.name))
             else:
                 why = f"{certificate.name} certifies a key that is not there"
-                trouble.append(certificate.trouble or why)
+                trouble.append(certificate.error or why)
         return found, trouble
 
-    def _certificate(self, name: str) -> Certificate:
+    def _load_certificate(self, name: str) -> UserCertificate:
         with self._lock:
             if name not in self._certificates:
-                self._certificates[name] = read_certificate(self._path(name), name)
+                self._certificates[name] = read_user_certificate(self._expand_path(name), name)
             return self._certificates[name]
 
-    def _held(self, agent: Agent | None, deadline: Deadline) -> tuple[list[Key], list[str]]:
+    def _agent_keys(
+        self, agent: AgentClient | None, deadline: Deadline
+    ) -> tuple[list[LoginKey], list[str]]:
         if agent is None:
             return [], []
         try:
-            listed = agent.listed(deadline)
+            listed = agent.list_keys(deadline)
         except AgentError as error:
             return [], [str(error)]
-        return [_agent_key(agent, blob, comment, deadline) for blob, comment in listed], []
+        return [_make_agent_key(agent, blob, comment, deadline) for blob, comment in listed], []
 
 
-def _agent_key(agent: Agent, blob: bytes, comment: str, deadline: Deadline) -> Key:
+def _make_agent_key(agent: AgentClient, blob: bytes, comment: str, deadline: Deadline) -> LoginKey:
     def sign(data: bytes, algorithm: str) -> bytes:
         return agent.sign(blob, data, algorithm, deadline)
 
-    return Key(blob, f"agent {comment}", sign, True)
+    return LoginKey(blob, f"agent {comment}", sign, True)
 
 
-def kind_of(blob: bytes) -> str:
+def key_type_of(blob: bytes) -> str:
     """The type that a public key's blob names."""
     size = struct.unpack_from(">I", blob)[0] if len(blob) >= 4 else 0
     return blob[4 : 4 + size].decode("ascii", "replace")
@@ -229,7 +249,7 @@ def fingerprint(blob: bytes) -> str:
     return f"SHA256:{digest.rstrip('=')}"
 
 
-def decoded(text: str) -> bytes:
+def decode_key(text: str) -> bytes:
     """The blob that base64 ``text`` stands for, b'' where it is none."""
     try:
         return base64.b64decode(text, validate=True)

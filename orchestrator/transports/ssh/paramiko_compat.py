@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 
 @contextmanager
-def _bare() -> Iterator[None]:
+def _without_package_init() -> Iterator[None]:
     """Have its modules loaded one by one, for themselves. Who imports the package later has all
     of it."""
     kept = {name: sys.modules.get(name) for name in ("paramiko", "invoke")}
@@ -35,7 +35,7 @@ def _bare() -> Iterator[None]:
                 sys.modules.pop(name, None)
 
 
-with _bare():
+with _without_package_init():
     from paramiko import common as codes
     from paramiko.ed25519key import Ed25519Key
     from paramiko.message import Message
@@ -47,7 +47,7 @@ with _bare():
 
 if TYPE_CHECKING:
 
-    class Transport(_Public):
+    class PrivateTransport(_Public):
         """The private side of paramiko's Transport, as far as orch relies on it: what it calls,
         reads, or has in place of paramiko's own."""
 
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         def _verify_key(self, host_key: bytes, sig: bytes) -> None: ...
 
 else:
-    Transport = _Public
+    PrivateTransport = _Public
 
 __all__ = [
     "Ed25519Key",
@@ -85,8 +85,8 @@ __all__ = [
     "Message",
     "PKey",
     "Packetizer",
+    "PrivateTransport",
     "SSHException",
     "ServerInterface",
-    "Transport",
     "codes",
 ]

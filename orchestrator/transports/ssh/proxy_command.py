@@ -12,16 +12,16 @@ import time
 from collections.abc import Mapping
 
 from orchestrator.errors import ConnectError
-from orchestrator.model.sanitize import quote_end
-from orchestrator.transports.ssh.byte_stream import Flusher, Wire
+from orchestrator.model.sanitize import quote_output_end
+from orchestrator.transports.ssh.byte_stream import SocketStream, WriteFlusher
 
-GRACE = 0.5  # seconds to end by itself
-LOOK = 0.01  # seconds between looks at whether it did
-SAID = 2000  # bytes of its stderr that are told
-CANNOT_RUN = (126, 127)  # POSIX.1-2017, XCU 2.8.2
+EXIT_TIMEOUT = 0.5  # seconds to end by itself
+POLL_INTERVAL = 0.01  # seconds between looks at whether it did
+MAX_STDERR_BYTES = 2000  # bytes of its stderr that are told
+CANNOT_RUN_STATUSES = (126, 127)  # POSIX.1-2017, XCU 2.8.2
 
 
-class Proxy(Wire):
+class ProxyCommandStream(SocketStream):
     """A running proxy command. It is alone in a session of its own, without a terminal, and its
     whole group is ended with the connection.
 
@@ -29,7 +29,7 @@ class Proxy(Wire):
     to be had.
     """
 
-    def __init__(self, command: str, environ: Mapping[str, str], flusher: Flusher) -> None:
+    def __init__(self, command: str, environ: Mapping[str, str], flusher: WriteFlusher) -> None:
         shell = environ.get("SHELL") or "/bin/sh"
         try:
             near, far = socket.socketpair()
@@ -54,11 +54,11 @@ class Proxy(Wire):
         finally:
             far.close()
         super().__init__(near, flusher)
-        self._ended = ""
+        self._failure_details = ""
 
-    def said(self) -> str:
+    def failure_details(self) -> str:
         """What it wrote to its stderr, and how it ended; known once it is released."""
-        return self._ended
+        return self._failure_details
 
     def release(self) -> None:
         """End the command, and what it started. Waits for that, not longer than a moment."""
@@ -66,40 +66,42 @@ class Proxy(Wire):
         with self._lock:
             if self._stderr.closed:
                 return
-            self._finish()
+            self._end_process()
             self._stderr.close()
 
-    def _finish(self) -> None:
-        pid, by_itself = self._process.pid, self._exited(GRACE / 5)
+    def _end_process(self) -> None:
+        pid, by_itself = self._process.pid, self._wait_exited(EXIT_TIMEOUT / 5)
         if not by_itself:
-            _signal(pid, signal.SIGTERM)
-            self._exited(GRACE)
-        _signal(pid, signal.SIGKILL)  # what is left of the group, before its number is free
+            _signal_group(pid, signal.SIGTERM)
+            self._wait_exited(EXIT_TIMEOUT)
+        _signal_group(pid, signal.SIGKILL)  # what is left of the group, before its number is free
         status = self._process.wait()
         size = os.fstat(self._stderr.fileno()).st_size
-        text = os.pread(self._stderr.fileno(), SAID, max(0, size - SAID))
-        words = quote_end(text)
+        text = os.pread(self._stderr.fileno(), MAX_STDERR_BYTES, max(0, size - MAX_STDERR_BYTES))
+        words = quote_output_end(text)
         how = ""
         if by_itself and status:
             how = f"ended with {status}" if status > 0 else f"was killed by signal {-status}"
-        told = ": ".join(part for part in (how, words) if part)
-        self._ended = f"the proxy command {told if how else f'said: {told}'}" if told else ""
+        details = ": ".join(part for part in (how, words) if part)
+        self._failure_details = (
+            f"the proxy command {details if how else f'said: {details}'}" if details else ""
+        )
 
     @property
-    def hopeless(self) -> bool:
+    def is_permanent_failure(self) -> bool:
         """Whether there is no such command."""
-        return self._process.returncode in CANNOT_RUN
+        return self._process.returncode in CANNOT_RUN_STATUSES
 
-    def _exited(self, seconds: float) -> bool:
-        end = time.monotonic() + seconds
+    def _wait_exited(self, timeout: float) -> bool:
+        end = time.monotonic() + timeout
         flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
         while os.waitid(os.P_PID, self._process.pid, flags) is None:
             if time.monotonic() > end:
                 return False
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
         return True
 
 
-def _signal(group: int, number: int) -> None:
+def _signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
         os.killpg(group, number)

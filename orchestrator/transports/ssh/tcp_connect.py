@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 from orchestrator.errors import ConnectError
 from orchestrator.transports.deadline import Deadline
 
-SLICE = 0.2  # seconds between looks at whether the run was cancelled
-Target: TypeAlias = tuple[int, tuple[Any, ...]]
+POLL_INTERVAL = 0.2  # seconds between looks at whether the run was cancelled
+SocketAddress: TypeAlias = tuple[int, tuple[Any, ...]]
 
-CAUSES = {
+ERROR_CAUSES = {
     errno.ECONNREFUSED: ("connection refused", "is sshd running there, on this port?"),
     errno.EHOSTUNREACH: ("no route to host", "is the address right, and the host up?"),
     errno.ENETUNREACH: ("network unreachable", "is this machine online, or its VPN up?"),
@@ -30,8 +30,8 @@ CAUSES = {
 FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def dial(
-    address: str, port: int, deadline: Deadline, *, family: str = "any", source: str = ""
+def connect_tcp(
+    address: str, port: int, deadline: Deadline, *, family: str = "any", source_address: str = ""
 ) -> socket.socket:
     """Connect to the first of the address's targets that answers, each getting its share of the
     time. ``family``: only those of any, inet or inet6; ``source``: from this address of ours.
@@ -39,60 +39,60 @@ def dial(
     """
     targets = _resolve(address, port, deadline, FAMILIES[family])
     failed: dict[str, ConnectError] = {}
-    for number, (kind, place) in enumerate(targets):
-        share = deadline.left() / (len(targets) - number)
+    for number, (kind, socket_address) in enumerate(targets):
+        share = deadline.remaining() / (len(targets) - number)
         try:
-            return _connect(kind, place, share, deadline, source)
+            return _connect_within(kind, socket_address, share, deadline, source_address)
         except OSError as error:
-            failed[str(place[0])] = _because(error, str(place[0]), port)
+            failed[str(socket_address[0])] = _connect_error(error, str(socket_address[0]), port)
     first = next(iter(failed.values()))
-    if len({error.why for error in failed.values()}) > 1:
-        both = "; ".join(error.why for error in failed.values())
-        return _raise(ConnectError("connect", both, first.hint))
-    return _raise(first)
+    if len({error.reason for error in failed.values()}) > 1:
+        both = "; ".join(error.reason for error in failed.values())
+        return _raise_error(ConnectError("connect", both, first.hint))
+    return _raise_error(first)
 
 
-def _raise(error: ConnectError) -> socket.socket:
+def _raise_error(error: ConnectError) -> socket.socket:
     raise error
 
 
-def _resolve(address: str, port: int, deadline: Deadline, family: int) -> list[Target]:
+def _resolve(address: str, port: int, deadline: Deadline, family: int) -> list[SocketAddress]:
     """The address's targets. Names are looked up in a thread that is left behind at the
     deadline, since nothing can end getaddrinfo.
     """
     try:
-        return _lookup(address, port, family, socket.AI_NUMERICHOST)
+        return _socket_addresses(address, port, family, socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         pass  # not a numeric address, then: a name
-    answer: list[list[Target] | Exception] = []
+    answer: list[list[SocketAddress] | Exception] = []
     done = threading.Event()
 
-    def ask() -> None:
+    def look_up() -> None:
         try:
-            answer.append(_lookup(address, port, family, 0))
+            answer.append(_socket_addresses(address, port, family, 0))
         except (OSError, UnicodeError) as error:
             answer.append(error)
         done.set()
 
-    threading.Thread(target=ask, name="orch-resolve", daemon=True).start()
-    while not done.wait(min(SLICE, deadline.left())):
-        if not deadline.left():
-            raise deadline.missed("resolve", f"looking up {address!r}")
+    threading.Thread(target=look_up, name="orch-resolve", daemon=True).start()
+    while not done.wait(min(POLL_INTERVAL, deadline.remaining())):
+        if not deadline.remaining():
+            raise deadline.timeout_error("resolve", f"looking up {address!r}")
     if isinstance(answer[0], Exception):
         if family != socket.AF_UNSPEC:
             kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
             why = f"{address!r} has no {kind} address, and AddressFamily allows no other"
             raise ConnectError("resolve", why)
-        raise _unresolved(address, answer[0])
+        raise _resolve_error(address, answer[0])
     return answer[0]
 
 
-def _lookup(address: str, port: int, family: int, flags: int) -> list[Target]:
+def _socket_addresses(address: str, port: int, family: int, flags: int) -> list[SocketAddress]:
     found = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, flags=flags)
     return list(dict.fromkeys((one[0], one[4]) for one in found))
 
 
-def _unresolved(address: str, error: Exception) -> ConnectError:
+def _resolve_error(address: str, error: Exception) -> ConnectError:
     number = error.errno if isinstance(error, socket.gaierror) else None
     if number == socket.EAI_AGAIN:
         return ConnectError(
@@ -111,17 +111,21 @@ def _unresolved(address: str, error: Exception) -> ConnectError:
     )
 
 
-def _connect(
-    family: int, place: tuple[Any, ...], share: float, deadline: Deadline, source: str
+def _connect_within(
+    family: int,
+    socket_address: tuple[Any, ...],
+    timeout: float,
+    deadline: Deadline,
+    source_address: str,
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if source:
-            _bind(sock, family, source)
+        if source_address:
+            _bind_source(sock, family, source_address)
         sock.setblocking(False)
-        number = sock.connect_ex(place)
+        number = sock.connect_ex(socket_address)
         if number == errno.EINPROGRESS:
-            _await(sock, share, deadline)
+            _wait_connected(sock, timeout, deadline)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             raise OSError(number, os.strerror(number))
@@ -131,31 +135,31 @@ def _connect(
     return sock
 
 
-def _bind(sock: socket.socket, family: int, source: str) -> None:
+def _bind_source(sock: socket.socket, family: int, source_address: str) -> None:
     """Let it connect from ``source``. Raises OSError, without a number: it is for no other."""
     try:
-        sock.bind(socket.getaddrinfo(source, 0, family, socket.SOCK_STREAM)[0][4])
+        sock.bind(socket.getaddrinfo(source_address, 0, family, socket.SOCK_STREAM)[0][4])
     except (OSError, UnicodeError) as error:
-        raise OSError(f"can't connect from {source}, the BindAddress: {error}") from None
+        raise OSError(f"can't connect from {source_address}, the BindAddress: {error}") from None
 
 
-def _await(sock: socket.socket, share: float, deadline: Deadline) -> None:
+def _wait_connected(sock: socket.socket, timeout: float, deadline: Deadline) -> None:
     poller = select.poll()
     poller.register(sock, select.POLLOUT)
-    end = time.monotonic() + share
-    while not poller.poll(min(SLICE, share) * 1000):
-        deadline.left()
+    end = time.monotonic() + timeout
+    while not poller.poll(min(POLL_INTERVAL, timeout) * 1000):
+        deadline.remaining()
         if time.monotonic() >= end:
-            raise OSError(errno.ETIMEDOUT, f"no answer within {share:.3g} s")
+            raise OSError(errno.ETIMEDOUT, f"no answer within {timeout:.3g} s")
 
 
-def _because(error: OSError, place: str, port: int) -> ConnectError:
-    why, hint = CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
+def _connect_error(error: OSError, address: str, port: int) -> ConnectError:
+    why, hint = ERROR_CAUSES.get(error.errno or 0, (error.strerror or str(error), ""))
     if error.errno == errno.ETIMEDOUT and error.strerror:
         why = f"{why}, {error.strerror}"
     return ConnectError(
         "connect",
-        f"{why} ({place} port {port})",
+        f"{why} ({address} port {port})",
         hint,
         transient=error.errno in (errno.ECONNRESET, errno.ECONNABORTED),
     )

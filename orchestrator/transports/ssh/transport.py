@@ -17,42 +17,42 @@ from typing import Any, ClassVar, cast
 
 from orchestrator import __version__
 from orchestrator.errors import ConnectError
-from orchestrator.model.sanitize import one_line, quote
-from orchestrator.transports.ssh.byte_stream import Cable
-from orchestrator.transports.ssh.channels import Stream
+from orchestrator.model.sanitize import quote_output, to_one_line
+from orchestrator.transports.ssh.byte_stream import ByteStream
+from orchestrator.transports.ssh.channels import SshChannel
 from orchestrator.transports.ssh.paramiko_compat import (
     IncompatiblePeer,
     Message,
     Packetizer,
+    PrivateTransport,
     SSHException,
-    Transport,
     codes,
 )
 
-LINE = 255  # bytes of a version line (RFC 4253 4.2)
+MAX_VERSION_BYTES = 255  # bytes of a version line (RFC 4253 4.2)
 
 
-def named(failure: Exception) -> str:
+def exception_text(failure: Exception) -> str:
     """What an exception says, or what it is called: some libraries' say nothing."""
     text = str(failure)
-    return quote(text) if text.strip() else type(failure).__name__
+    return quote_output(text) if text.strip() else type(failure).__name__
 
 
-def no_banner(said: list[str]) -> ConnectError:
+def missing_banner_error(lines: list[str]) -> ConnectError:
     """The connection ended before the server named itself, having said so much.
 
     OpenSSH drops connections beyond MaxStartups like that, newer ones with a line of text;
     since 9.8 also addresses that failed before (PerSourcePenalties), for which time heals.
     """
-    words = f" and said: {quote(' / '.join(said), LINE)}" if said else ""
-    if said and "MaxStartups" not in words:
+    words = f" and said: {quote_output(' / '.join(lines), MAX_VERSION_BYTES)}" if lines else ""
+    if lines and "MaxStartups" not in words:
         if "Not allowed" in words:
             return ConnectError(
                 "banner",
                 "the server penalises our address for earlier failures" + words,
                 "wait a while, or see PerSourcePenalties in its sshd_config",
             )
-        return not_ssh(said)
+        return not_ssh_error(lines)
     return ConnectError(
         "banner",
         "the server closed the connection before naming itself" + words,
@@ -61,38 +61,38 @@ def no_banner(said: list[str]) -> ConnectError:
     )
 
 
-def not_ssh(said: list[str]) -> ConnectError:
+def not_ssh_error(lines: list[str]) -> ConnectError:
     """What answered is something else."""
     return ConnectError(
         "banner",
-        f"this is not an SSH server: it said {quote(said[0], 80)}",
+        f"this is not an SSH server: it said {quote_output(lines[0], 80)}",
         "is the port right? `connect: {port: …}`",
     )
 
 
-LONGEST = 1 << 18  # bytes of a packet, as OpenSSH has it; RFC 4253 6.1 asks for 35,000
+MAX_PACKET_BYTES = 1 << 18  # bytes of a packet, as OpenSSH has it; RFC 4253 6.1 asks for 35,000
 
 
-class SilenceError(EOFError):
+class PeerTimeoutError(EOFError):
     """The peer is taken for dead."""
 
 
-class Untimed(Packetizer):
+class BoundedPacketizer(Packetizer):
     """Without a timer thread for each handshake: the one who connects has a deadline. ``whole``
     is how many packets came. A length that was garbled on the way is not waited for.
     """
 
-    whole = 0
+    packet_count = 0
 
     def read_message(self) -> tuple[int, Message]:
         """The next packet: its kind and the rest of it."""
         message = super().read_message()
-        self.whole += 1
+        self.packet_count += 1
         return message
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         """Exactly so many bytes. Raises SSHException where no packet is as long as that."""
-        if n > LONGEST:
+        if n > MAX_PACKET_BYTES:
             raise SSHException(f"a packet of {n} bytes")
         return super().read_all(n, check_rekey)
 
@@ -107,19 +107,21 @@ class Untimed(Packetizer):
         return False
 
 
-MISSED = 3  # keepalives without an answer after which the peer is dead, where nothing else is said
-LINES = 100  # before a server's name, that are borne
+MAX_MISSED_KEEPALIVES = (
+    3  # keepalives without an answer after which the peer is dead, where nothing else is said
+)
+MAX_BANNER_LINES = 100  # before a server's name, that are borne
 
 
-class Refusal(SSHException):
+class TransportError(SSHException):
     """Carries the reason for ending a connection through paramiko."""
 
     def __init__(self, error: ConnectError) -> None:
-        super().__init__(error.why)
+        super().__init__(error.reason)
         self.error = error
 
 
-class Link(Transport):
+class SshTransport(PrivateTransport):
     """An SSH connection. ``phase`` is how far it got, in ConnectError's words.
 
     Set once it is over, in this order: ``failure`` (why, None where it was us), ``over``.
@@ -155,9 +157,9 @@ class Link(Transport):
         "hmac-sha1",
     )
     _kex_info: ClassVar[dict[str, Any]] = {
-        **Transport._kex_info,
+        **PrivateTransport._kex_info,
         # RFC 8731's name for what libssh had named before
-        "curve25519-sha256": Transport._kex_info["curve25519-sha256@libssh.org"],
+        "curve25519-sha256": PrivateTransport._kex_info["curve25519-sha256@libssh.org"],
     }
     _channel_handler_table: ClassVar[dict[int, Any]] = {
         codes.MSG_CHANNEL_SUCCESS: lambda stream, message: stream.request_taken(message),
@@ -170,22 +172,26 @@ class Link(Transport):
         codes.MSG_CHANNEL_CLOSE: lambda stream, message: stream.closed_there(message),
     }
 
-    def __init__(self, wire: Cable) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.phase = "banner"
-        self.missed = MISSED
+        self.max_missed_keepalives = MAX_MISSED_KEEPALIVES
         self.failure: Exception | None = None
-        self.over = threading.Event()
-        self._wire = wire
-        self._held: list[Message] = []
-        self._goodbye = ""
+        self.ended = threading.Event()
+        self._stream = stream
+        self._queued_messages: list[Message] = []
+        self._disconnect_message = ""
         self._ended_here = False
-        self._streams: set[Stream] = set()
+        self._open_channels: set[SshChannel] = set()
         self._unanswered = 0
-        self._heard = self._begun = -1
-        self._since = 0.0
-        super().__init__(cast(Any, wire), packetizer_class=Untimed)
+        self._last_packet_count = self._partial_packet_count = -1
+        self._partial_since = 0.0
+        super().__init__(cast(Any, stream), packetizer_class=BoundedPacketizer)
         self._preferred_kex = tuple(k for k in self._preferred_kex if k in self._kex_info)
-        wire.on_idle, wire.on_room, wire.on_data = self._keep_alive, self._room, self._arrived
+        stream.on_idle, stream.on_writable, stream.on_data = (
+            self._on_idle,
+            self._on_writable,
+            self._on_data,
+        )
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -199,78 +205,80 @@ class Link(Transport):
         except Exception as error:
             self.saved_exception = error
         self.failure = self.saved_exception
-        self.over.set()
-        for stream in tuple(self._streams):
-            stream.lost()
-        self._wire.release()
+        self.ended.set()
+        for stream in tuple(self._open_channels):
+            stream.on_connection_lost()
+        self._stream.release()
 
     # Sending, from any thread.
 
-    def post(self, message: Message) -> None:
+    def send_message(self, message: Message) -> None:
         """Send, now or as soon as new keys are agreed on. Never waits.
 
         Raises BrokenPipeError where the connection is over.
         """
         with self.clear_to_send_lock:
-            if self._held or not self.clear_to_send.is_set():
-                self._held.append(message)
+            if self._queued_messages or not self.clear_to_send.is_set():
+                self._queued_messages.append(message)
             else:
-                self._emit(message)
+                self._transmit(message)
 
-    def offer(self, message: Message) -> bool:
+    def send_if_room(self, message: Message) -> bool:
         """Send, if it goes out without piling up. Raises BrokenPipeError as ``post`` does."""
-        if self._wire.congested:
+        if self._stream.is_congested:
             return False
         with self.clear_to_send_lock:
-            if self._held or not self.clear_to_send.is_set():
+            if self._queued_messages or not self.clear_to_send.is_set():
                 return False
-            self._emit(message)
+            self._transmit(message)
         return True
 
     def cause(self) -> str:
         """Why it is over; '' where it is not, or where we ended it."""
         failure = self.failure
-        if not self.over.is_set() or self._ended_here:
+        if not self.ended.is_set() or self._ended_here:
             return ""
-        if self._goodbye:
-            return f"the server hung up: {self._goodbye}"
-        if isinstance(failure, SilenceError):
+        if self._disconnect_message:
+            return f"the server hung up: {self._disconnect_message}"
+        if isinstance(failure, PeerTimeoutError):
             why = str(failure)
         elif failure is None or type(failure) is EOFError:
             why = "the other side closed the connection"
         elif isinstance(failure, OSError):
             why = (failure.strerror or str(failure)).lower()
         else:
-            why = f"what came is garbled: {named(failure)}"
-        said = self._wire.said()
-        return f"{why}; {said}" if said else why
+            why = f"what came is garbled: {exception_text(failure)}"
+        details = self._stream.failure_details()
+        return f"{why}; {details}" if details else why
 
     def hang_up(self) -> None:
         """Tell the peer and end the connection and all its streams."""
-        self._ended_here = self._ended_here or not self.over.is_set()
-        bye = Message().add_byte(codes.cMSG_DISCONNECT).add_int(11)  # BY_APPLICATION, RFC 4253 11.1
+        self._ended_here = self._ended_here or not self.ended.is_set()
+        disconnect = (
+            Message().add_byte(codes.cMSG_DISCONNECT).add_int(11)
+        )  # BY_APPLICATION, RFC 4253 11.1
         try:
             if self.initial_kex_done:
-                self.offer(bye.add_string("").add_string(""))
+                self.send_if_room(disconnect.add_string("").add_string(""))
         except OSError:
             pass  # it is gone already, which is all we want
         self.close()
-        self._wire.close()
+        self._stream.close()
 
-    def adopt(self, stream: Stream) -> None:
+    def register_channel(self, channel: SshChannel) -> None:
         """Hand this stream what arrives for it. It is lost at once where the link is over."""
-        self._channels.put(stream.number, stream)
-        self.channels_seen[stream.number] = True
-        self._streams.add(stream)
-        if self.over.is_set():
-            stream.lost()
+        self._channels.put(channel.number, channel)
+        self.channels_seen[channel.number] = True
+        self._open_channels.add(channel)
+        if self.ended.is_set():
+            channel.on_connection_lost()
 
-    def forget(self, stream: Stream) -> None:
+    def unregister_channel(self, channel: SshChannel) -> None:
         """This stream is closed on both sides."""
-        self._channels.delete(stream.number)
-        self._streams.discard(stream)
+        self._channels.delete(channel.number)
+        self._open_channels.discard(channel)
 
-    def _emit(self, message: Message) -> None:
+    def _transmit(self, message: Message) -> None:
         try:
             self._send_message(message)
         except EOFError:
@@ -282,20 +290,20 @@ class Link(Transport):
         """Nothing: what matters reaches the user as a ConnectError."""
 
     def _check_banner(self) -> None:
-        said: list[str] = []
-        for _ in range(LINES):
-            row = self._wire.line(LINE * 4)
+        banner_lines: list[str] = []
+        for _ in range(MAX_BANNER_LINES):
+            row = self._stream.read_line(MAX_VERSION_BYTES * 4)
             text = row.decode("utf-8", "replace").rstrip("\r\n")
             if text.startswith("SSH-"):
                 break
             if not row:
-                raise Refusal(no_banner(said))
-            said.append(text)
+                raise TransportError(missing_banner_error(banner_lines))
+            banner_lines.append(text)
         else:
-            raise Refusal(not_ssh(said))
+            raise TransportError(not_ssh_error(banner_lines))
         if not text.startswith(("SSH-2.0-", "SSH-1.99-")):
-            why = f"the server speaks another SSH: {quote(text, LINE)}"
-            raise Refusal(ConnectError("banner", why))
+            why = f"the server speaks another SSH: {quote_output(text, MAX_VERSION_BYTES)}"
+            raise TransportError(ConnectError("banner", why))
         self.remote_version = text
         self.phase = "kex"
 
@@ -304,9 +312,11 @@ class Link(Transport):
             super()._parse_kex_init(m)
         except IncompatiblePeer:
             m.rewind()
-            raise Refusal(self._mismatch(self._really_parse_kex_init(m))) from None
+            raise TransportError(
+                self._algorithm_mismatch_error(self._really_parse_kex_init(m))
+            ) from None
 
-    def _mismatch(self, theirs: dict[str, Any]) -> ConnectError:
+    def _algorithm_mismatch_error(self, peer_algorithms: dict[str, Any]) -> ConnectError:
         kinds = (
             ("key exchange", "kex_algo_list", self.preferred_kex),
             ("host key", "server_key_algo_list", self.preferred_keys),
@@ -315,8 +325,8 @@ class Link(Transport):
             ("compression", "client_compress_algo_list", self.preferred_compression),
         )
         for what, name, ours in kinds:
-            if not set(theirs[name]) & set(ours):
-                offered = one_line(", ".join(theirs[name])[:2000])
+            if not set(peer_algorithms[name]) & set(ours):
+                offered = to_one_line(", ".join(peer_algorithms[name])[:2000])
                 return ConnectError(
                     "kex",
                     f"no {what} algorithm in common: "
@@ -328,42 +338,44 @@ class Link(Transport):
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)
         with self.clear_to_send_lock:
-            held, self._held = self._held, []
+            held, self._queued_messages = self._queued_messages, []
             for message in held:
-                self._emit(message)
-        self._room()
+                self._transmit(message)
+        self._on_writable()
 
     def _parse_disconnect(self, m: Message) -> None:
         m.get_int()
         text = m.get_string().decode("utf-8", "surrogateescape")
-        self._goodbye = quote(text) if text.strip() else ""
+        self._disconnect_message = quote_output(text) if text.strip() else ""
 
-    def _room(self) -> None:
-        for stream in tuple(self._streams):
-            stream.nudge()
+    def _on_writable(self) -> None:
+        for stream in tuple(self._open_channels):
+            stream.on_writable()
 
-    def _arrived(self) -> None:
+    def _on_data(self) -> None:
         """Bytes came. Give up where they have long been parts of one packet."""
-        whole, now = self._packets(), time.monotonic()
-        if whole != self._begun:
-            self._begun, self._since = whole, now
-        elif self._wire.idle_after and now - self._since > self._patience():
-            raise SilenceError(f"no whole packet came for {self._patience():.3g} s")
+        whole, now = self._packet_count(), time.monotonic()
+        if whole != self._partial_packet_count:
+            self._partial_packet_count, self._partial_since = whole, now
+        elif self._stream.idle_timeout and now - self._partial_since > self._silence_timeout():
+            raise PeerTimeoutError(f"no whole packet came for {self._silence_timeout():.3g} s")
 
-    def _packets(self) -> int:
-        return cast(Untimed, self.packetizer).whole
+    def _packet_count(self) -> int:
+        return cast(BoundedPacketizer, self.packetizer).packet_count
 
-    def _patience(self) -> float:
-        return (self.missed + 1) * (self._wire.idle_after or 0.0)
+    def _silence_timeout(self) -> float:
+        return (self.max_missed_keepalives + 1) * (self._stream.idle_timeout or 0.0)
 
-    def _keep_alive(self) -> None:
+    def _on_idle(self) -> None:
         """Ask for a sign of life after each silence; give up when too many brought none. Bytes
         are none: of a packet whose length was garbled they are taken for a part.
         """
-        whole = self._packets()
-        self._unanswered = self._unanswered + 1 if whole == self._heard else 1
-        self._heard = whole
-        if self._unanswered > self.missed:
-            raise SilenceError(f"nothing came for {self._patience():.3g} s, keepalives or not")
+        whole = self._packet_count()
+        self._unanswered = self._unanswered + 1 if whole == self._last_packet_count else 1
+        self._last_packet_count = whole
+        if self._unanswered > self.max_missed_keepalives:
+            raise PeerTimeoutError(
+                f"nothing came for {self._silence_timeout():.3g} s, keepalives or not"
+            )
         ask = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
-        self.post(ask.add_boolean(True))
+        self.send_message(ask.add_boolean(True))

@@ -13,67 +13,67 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
 INT_MAX = 2**31 - 1
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-FLAG = {"yes": True, "true": True, "no": False, "false": False}
-HOST_KEYS = {
+YES_NO = {"yes": True, "true": True, "no": False, "false": False}
+HOST_KEY_CHECKING = {
     "yes": "yes", "true": "yes", "accept-new": "accept-new", "ask": "ask",
     "no": "no", "false": "no", "off": "no",
 }  # fmt: skip
-FAMILY = {"any": "any", "inet": "inet", "inet6": "inet6"}
-Parse: TypeAlias = Callable[[list[str], Mapping[str, str]], object]
+ADDRESS_FAMILIES = {"any": "any", "inet": "inet", "inet6": "inet6"}
+KeywordParser: TypeAlias = Callable[[list[str], Mapping[str, str]], object]
 
 
-TRY_SSH = "if `ssh` takes it, have that connect: `connect: {transport: openssh}`"
+TRY_SSH_HINT = "if `ssh` takes it, have that connect: `connect: {transport: openssh}`"
 
 
-class BadValueError(Exception):
+class InvalidValueError(Exception):
     """A keyword can't have this value. The message says why, ``hint`` what to do."""
 
-    def __init__(self, why: str, hint: str = TRY_SSH) -> None:
+    def __init__(self, why: str, hint: str = TRY_SSH_HINT) -> None:
         super().__init__(why)
         self.hint = hint
 
 
-class Keyword(Struct, frozen=True):
+class SupportedKeyword(Struct, frozen=True):
     """A keyword that orch obeys: the field it sets, and how its words are read."""
 
     field: str
-    parse: Parse
-    many: bool = False
+    parse: KeywordParser
+    is_list: bool = False
 
 
-def text(words: list[str], _: Mapping[str, str]) -> str:
+def parse_text(words: list[str], _: Mapping[str, str]) -> str:
     """One word."""
     if not words or not words[0]:
-        raise BadValueError("it needs a value")
+        raise InvalidValueError("it needs a value")
     if len(words) > 1:
-        raise BadValueError(f"nothing may follow {words[0]!r}: put quotes around both")
+        raise InvalidValueError(f"nothing may follow {words[0]!r}: put quotes around both")
     return words[0]
 
 
-def small(words: list[str], environ: Mapping[str, str]) -> str:
+def parse_lowercase(words: list[str], environ: Mapping[str, str]) -> str:
     """One word, in small letters."""
-    return text(words, environ).lower()
+    return parse_text(words, environ).lower()
 
 
-def choice(values: Mapping[str, object]) -> Parse:
+def choice_parser(values: Mapping[str, object]) -> KeywordParser:
     """One of some words, in any case."""
 
     def parse(words: list[str], environ: Mapping[str, str]) -> object:
-        word = text(words, environ)
+        word = parse_text(words, environ)
         if word.lower() not in values:
-            raise BadValueError(f"it can't be {word!r}, but one of {', '.join(values)}")
+            raise InvalidValueError(f"it can't be {word!r}, but one of {', '.join(values)}")
         return values[word.lower()]
 
     return parse
 
 
-def port(words: list[str], environ: Mapping[str, str]) -> int:
+def parse_port(words: list[str], environ: Mapping[str, str]) -> int:
     """A number, or the name of a service."""
-    word = text(words, environ)
+    word = parse_text(words, environ)
     if word.isascii() and word.isdigit():
         number = int(word[:10])
     else:
@@ -82,148 +82,156 @@ def port(words: list[str], environ: Mapping[str, str]) -> int:
         except (OSError, UnicodeError, ValueError):
             number = 0
     if not 0 < number < 65536:
-        raise BadValueError(f"{word!r} is no port, 1 to 65535")
+        raise InvalidValueError(f"{word!r} is no port, 1 to 65535")
     return number
 
 
-def count(words: list[str], environ: Mapping[str, str]) -> int:
+def parse_count(words: list[str], environ: Mapping[str, str]) -> int:
     """A whole number from 0."""
-    word = text(words, environ)
+    word = parse_text(words, environ)
     if not re.fullmatch(r"[+]?[0-9]{1,10}", word) or int(word) > INT_MAX:
-        raise BadValueError(f"{word!r} is no whole number")
+        raise InvalidValueError(f"{word!r} is no whole number")
     return int(word)
 
 
-def seconds(words: list[str], environ: Mapping[str, str]) -> int | None:
+def parse_duration(words: list[str], environ: Mapping[str, str]) -> int | None:
     """A time as sshd_config(5) has it, like 90 or 1m30s; ``none``: none."""
-    word = text(words, environ)
+    word = parse_text(words, environ)
     if word == "none":
         return None
     if not re.fullmatch(r"(?i)(?:[0-9]{1,12}+[smhdw]?)++", word):
-        raise BadValueError(f"{word!r} is no time, like 90 or 1m30s")
+        raise InvalidValueError(f"{word!r} is no time, like 90 or 1m30s")
     parts = re.findall(r"([0-9]+)([a-z]?)", word.lower())
     total = sum(int(number) * UNITS[unit] for number, unit in parts)
     if total > INT_MAX:
-        raise BadValueError(f"{word!r} is too long")
+        raise InvalidValueError(f"{word!r} is too long")
     return total
 
 
-def files(words: list[str], _: Mapping[str, str]) -> tuple[str, ...]:
+def parse_paths(words: list[str], _: Mapping[str, str]) -> tuple[str, ...]:
     """Some paths, or ``none`` alone."""
     if not words or "" in words:
-        raise BadValueError("it needs a path, not an empty one")
+        raise InvalidValueError("it needs a path, not an empty one")
     if "none" in (word.lower() for word in words):
         if len(words) > 1:
-            raise BadValueError("'none' must stand alone")
+            raise InvalidValueError("'none' must stand alone")
         return ("none",)
     return tuple(words)
 
 
-def socket_path(words: list[str], environ: Mapping[str, str]) -> str:
+def parse_socket_path(words: list[str], environ: Mapping[str, str]) -> str:
     """A path in which every ${NAME} is known, or $NAME."""
-    word = text(words, environ)
+    word = parse_text(words, environ)
     if "${" in word.rpartition("}")[2]:
-        raise BadValueError(f"a }} is missing in {word!r}")
+        raise InvalidValueError(f"a }} is missing in {word!r}")
     for name in re.findall(r"\$\{([^}]*)\}", word):
         if name not in environ:
-            raise BadValueError(f"${{{name}}} is not set in the environment")
+            raise InvalidValueError(f"${{{name}}} is not set in the environment")
     if word.startswith("$") and not re.match(r"\$(\{|[A-Za-z0-9_]+$)", word):
-        raise BadValueError(f"{word!r} names no variable of the environment")
+        raise InvalidValueError(f"{word!r} names no variable of the environment")
     return word
 
 
-def forward(words: list[str], environ: Mapping[str, str]) -> object:
+def parse_forward_agent(words: list[str], environ: Mapping[str, str]) -> object:
     """Yes, no, or the socket of another agent."""
-    word = text(words, environ)
-    return FLAG[word.lower()] if word.lower() in FLAG else socket_path(words, environ)
+    word = parse_text(words, environ)
+    return YES_NO[word.lower()] if word.lower() in YES_NO else parse_socket_path(words, environ)
 
 
-def variables(words: list[str], _: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def parse_variables(words: list[str], _: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """NAME=TEXT words; the first of each name."""
     found: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise BadValueError(f"{word!r} is no NAME=TEXT")
+            raise InvalidValueError(f"{word!r} is no NAME=TEXT")
         found.setdefault(name, value)
     return tuple(found.items())
 
 
-def algorithms(words: list[str], environ: Mapping[str, str]) -> str:
+def parse_algorithms(words: list[str], environ: Mapping[str, str]) -> str:
     """A list with commas, and + - or ^ before it."""
-    word = text(words, environ)
+    word = parse_text(words, environ)
     if not re.fullmatch(r"[-+^]?[^-+^,\s][^,\s]*(,[^,\s]+)*", word):
-        raise BadValueError(f"{word!r} is no list of algorithms")
+        raise InvalidValueError(f"{word!r} is no list of algorithms")
     return word
 
 
-OBEYED: Mapping[str, Keyword] = {
-    "hostname": Keyword("hostname", text),
-    "port": Keyword("port", port),
-    "user": Keyword("user", text),
-    "identityfile": Keyword("identity", text, many=True),
-    "identityfile2": Keyword("identity", text, many=True),
-    "certificatefile": Keyword("certificates", text, many=True),
-    "identitiesonly": Keyword("identities_only", choice(FLAG)),
-    "identityagent": Keyword("identity_agent", socket_path),
-    "connecttimeout": Keyword("connect_timeout", seconds),
-    "serveraliveinterval": Keyword("alive_interval", seconds),
-    "serveralivecountmax": Keyword("alive_count", count),
-    "stricthostkeychecking": Keyword("host_keys", choice(HOST_KEYS)),
-    "userknownhostsfile": Keyword("known_hosts", files),
-    "globalknownhostsfile": Keyword("global_known_hosts", files),
-    "hostkeyalias": Keyword("host_key_alias", small),
-    "hashknownhosts": Keyword("hash_known_hosts", choice(FLAG)),
-    "kexalgorithms": Keyword("kex", algorithms),
-    "ciphers": Keyword("ciphers", algorithms),
-    "macs": Keyword("macs", algorithms),
-    "hostkeyalgorithms": Keyword("host_key_algorithms", algorithms),
-    "addressfamily": Keyword("address_family", choice(FAMILY)),
-    "bindaddress": Keyword("bind_address", text),
-    "forwardagent": Keyword("forward", forward),
-    "setenv": Keyword("set_env", variables),
-    "tag": Keyword("tag", text),
+SUPPORTED_KEYWORDS: Mapping[str, SupportedKeyword] = {
+    "hostname": SupportedKeyword("hostname", parse_text),
+    "port": SupportedKeyword("port", parse_port),
+    "user": SupportedKeyword("user", parse_text),
+    "identityfile": SupportedKeyword("identity", parse_text, is_list=True),
+    "identityfile2": SupportedKeyword("identity", parse_text, is_list=True),
+    "certificatefile": SupportedKeyword("certificates", parse_text, is_list=True),
+    "identitiesonly": SupportedKeyword("identities_only", choice_parser(YES_NO)),
+    "identityagent": SupportedKeyword("identity_agent", parse_socket_path),
+    "connecttimeout": SupportedKeyword("connect_timeout", parse_duration),
+    "serveraliveinterval": SupportedKeyword("alive_interval", parse_duration),
+    "serveralivecountmax": SupportedKeyword("alive_count", parse_count),
+    "stricthostkeychecking": SupportedKeyword("host_keys", choice_parser(HOST_KEY_CHECKING)),
+    "userknownhostsfile": SupportedKeyword("known_hosts", parse_paths),
+    "globalknownhostsfile": SupportedKeyword("global_known_hosts", parse_paths),
+    "hostkeyalias": SupportedKeyword("host_key_alias", parse_lowercase),
+    "hashknownhosts": SupportedKeyword("hash_known_hosts", choice_parser(YES_NO)),
+    "kexalgorithms": SupportedKeyword("kex", parse_algorithms),
+    "ciphers": SupportedKeyword("ciphers", parse_algorithms),
+    "macs": SupportedKeyword("macs", parse_algorithms),
+    "hostkeyalgorithms": SupportedKeyword("host_key_algorithms", parse_algorithms),
+    "addressfamily": SupportedKeyword("address_family", choice_parser(ADDRESS_FAMILIES)),
+    "bindaddress": SupportedKeyword("bind_address", parse_text),
+    "forwardagent": SupportedKeyword("forward", parse_forward_agent),
+    "setenv": SupportedKeyword("set_env", parse_variables),
+    "tag": SupportedKeyword("tag", parse_text),
 }
 
-ON = frozenset(("yes", "true", "always", "ask", "point-to-point", "ethernet", "force"))
-OFF = frozenset(("no", "false"))
+ON_VALUES = frozenset(("yes", "true", "always", "ask", "point-to-point", "ethernet", "force"))
+OFF_VALUES = frozenset(("no", "false"))
 
 
-class Ignored(Struct, frozen=True):
+class UnsupportedKeyword(Struct, frozen=True):
     """A keyword that orch does not obey. With ``why`` that matters: for the values in ``when``,
     or all but ``none`` where there are no such.
     """
 
-    why: str = ""
-    when: frozenset[str] = frozenset()
+    reason: str = ""
+    relevant_values: frozenset[str] = frozenset()
 
 
-_METHODS = "orch picks the ways to log in itself"
-IGNORED: Mapping[str, Ignored] = {
-    "bindinterface": Ignored("connections leave by the system's routes; BindAddress is obeyed"),
-    "casignaturealgorithms": Ignored("the algorithms of certificates are not limited"),
-    "checkhostip": Ignored("addresses are not looked up in known_hosts", ON),
-    "connectionattempts": Ignored("`connect: {retries: …}` says how often"),
-    "gssapiauthentication": Ignored("Kerberos needs `transport: openssh`", ON),
-    "hostbasedauthentication": Ignored("it needs `transport: openssh`", ON),
-    "knownhostscommand": Ignored("only files say which host keys are known"),
-    "localcommand": Ignored("nothing is run on this machine"),
-    "nohostauthenticationforlocalhost": Ignored("localhost's key is judged like any other", ON),
-    "pkcs11provider": Ignored("load its keys into an agent"),
-    "preferredauthentications": Ignored(_METHODS),
-    "passwordauthentication": Ignored(_METHODS, OFF),
-    "kbdinteractiveauthentication": Ignored(_METHODS, OFF),
-    "pubkeyauthentication": Ignored(_METHODS, OFF),
-    "pubkeyacceptedalgorithms": Ignored("keys of all types are offered"),
-    "proxyusefdpass": Ignored("a proxy that hands over a socket needs `transport: openssh`", ON),
-    "remotecommand": Ignored("orch runs its own"),
-    "requesttty": Ignored("orch needs none and asks for none", frozenset(("yes", "force"))),
-    "requiredrsasize": Ignored("small RSA keys are not refused"),
-    "refuseconnection": Ignored("orch connects all the same"),
-    "revokedhostkeys": Ignored("only @revoked lines in known_hosts revoke"),
-    "securitykeyprovider": Ignored("load its keys into an agent"),
-    "tunnel": Ignored("there are no tunnels", ON),
-    "verifyhostkeydns": Ignored("DNS does not vouch for host keys", ON),
+_METHODS_REASON = "orch picks the ways to log in itself"
+UNSUPPORTED_KEYWORDS: Mapping[str, UnsupportedKeyword] = {
+    "bindinterface": UnsupportedKeyword(
+        "connections leave by the system's routes; BindAddress is obeyed"
+    ),
+    "casignaturealgorithms": UnsupportedKeyword("the algorithms of certificates are not limited"),
+    "checkhostip": UnsupportedKeyword("addresses are not looked up in known_hosts", ON_VALUES),
+    "connectionattempts": UnsupportedKeyword("`connect: {retries: …}` says how often"),
+    "gssapiauthentication": UnsupportedKeyword("Kerberos needs `transport: openssh`", ON_VALUES),
+    "hostbasedauthentication": UnsupportedKeyword("it needs `transport: openssh`", ON_VALUES),
+    "knownhostscommand": UnsupportedKeyword("only files say which host keys are known"),
+    "localcommand": UnsupportedKeyword("nothing is run on this machine"),
+    "nohostauthenticationforlocalhost": UnsupportedKeyword(
+        "localhost's key is judged like any other", ON_VALUES
+    ),
+    "pkcs11provider": UnsupportedKeyword("load its keys into an agent"),
+    "preferredauthentications": UnsupportedKeyword(_METHODS_REASON),
+    "passwordauthentication": UnsupportedKeyword(_METHODS_REASON, OFF_VALUES),
+    "kbdinteractiveauthentication": UnsupportedKeyword(_METHODS_REASON, OFF_VALUES),
+    "pubkeyauthentication": UnsupportedKeyword(_METHODS_REASON, OFF_VALUES),
+    "pubkeyacceptedalgorithms": UnsupportedKeyword("keys of all types are offered"),
+    "proxyusefdpass": UnsupportedKeyword(
+        "a proxy that hands over a socket needs `transport: openssh`", ON_VALUES
+    ),
+    "remotecommand": UnsupportedKeyword("orch runs its own"),
+    "requesttty": UnsupportedKeyword(
+        "orch needs none and asks for none", frozenset(("yes", "force"))
+    ),
+    "requiredrsasize": UnsupportedKeyword("small RSA keys are not refused"),
+    "refuseconnection": UnsupportedKeyword("orch connects all the same"),
+    "revokedhostkeys": UnsupportedKeyword("only @revoked lines in known_hosts revoke"),
+    "securitykeyprovider": UnsupportedKeyword("load its keys into an agent"),
+    "tunnel": UnsupportedKeyword("there are no tunnels", ON_VALUES),
+    "verifyhostkeydns": UnsupportedKeyword("DNS does not vouch for host keys", ON_VALUES),
 } | dict.fromkeys(
     """addkeystoagent afstokenpassing batchmode canonicaldomains canonicalizefallbacklocal
     canonicalizehostname canonicalizemaxdots canonicalizepermittedcnames
@@ -241,40 +249,40 @@ IGNORED: Mapping[str, Ignored] = {
     streamlocalbindmask streamlocalbindunlink syslogfacility tcpkeepalive tisauthentication
     tunneldevice updatehostkeys useprivilegedport userknownhostsfile2 useroaming usersh
     versionaddendum visualhostkey warnweakcrypto xauthlocation""".split(),
-    Ignored(),
+    UnsupportedKeyword(),
 )
 
 
-NONE = ("none",)
-_HOP = regex(r"(?:(.+)@)?(\[[^\]\[]+\]|[^:@/\[\]]+)(?::([^:/]+))?", re.DOTALL)
+NO_JUMP = ("none",)
+_JUMP_HOST = lazy_regex(r"(?:(.+)@)?(\[[^\]\[]+\]|[^:@/\[\]]+)(?::([^:/]+))?", re.DOTALL)
 
 
-def hops(text: str) -> tuple[str, ...]:
+def parse_jump_hosts(text: str) -> tuple[str, ...]:
     """The hops in order, or NONE. Raises BadValueError."""
     text = text.partition("#")[0].strip(" \t\r\n")
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]  # a shell takes them away in the end, for ssh
     if text.lower() == "none":
-        return NONE
-    return tuple(_hop(one) for one in text.split(","))
+        return NO_JUMP
+    return tuple(_parse_jump_host(one) for one in text.split(","))
 
 
-def split(hop: str) -> tuple[str, str, int | None]:
+def split_jump_host(jump_host: str) -> tuple[str, str, int | None]:
     """User ('' where none is said), host and port of one of the ``hops``."""
-    found = _HOP.fullmatch(hop)
+    found = _JUMP_HOST.fullmatch(jump_host)
     if found is None:  # a token made it so
-        return "", hop, None
+        return "", jump_host, None
     user, host, number = found.groups()
-    return user or "", host.strip("[]"), port([number], {}) if number else None
+    return user or "", host.strip("[]"), parse_port([number], {}) if number else None
 
 
-def _hop(text: str) -> str:
-    found = _HOP.fullmatch(text.strip())
+def _parse_jump_host(text: str) -> str:
+    found = _JUMP_HOST.fullmatch(text.strip())
     if text.lower().startswith("ssh://"):
-        found = _HOP.fullmatch(text[6:].removesuffix("/"))
+        found = _JUMP_HOST.fullmatch(text[6:].removesuffix("/"))
     if found is None:
-        raise BadValueError(f"{text!r} is no USER@HOST:PORT")
+        raise InvalidValueError(f"{text!r} is no USER@HOST:PORT")
     user, host, number = found.groups()
     user = unquote(user) if user and text.lower().startswith("ssh://") else user
     at = f"{user}@" if user else ""
-    return f"{at}{host}" + (f":{port([number], {})}" if number else "")
+    return f"{at}{host}" + (f":{parse_port([number], {})}" if number else "")

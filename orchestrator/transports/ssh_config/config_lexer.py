@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
 SPACE = " \t\r\n"
 # A word up to white space, `=` or a quoted part, which ends it; one `=` may follow the others.
-_TOKEN = regex(r'([^ \t\r\n"=]*)(?:"([^"]*)("?)[ \t\r\n]*|[ \t\r\n]*(?:=[ \t\r\n]*)?)')
+_TOKEN = lazy_regex(r'([^ \t\r\n"=]*)(?:"([^"]*)("?)[ \t\r\n]*|[ \t\r\n]*(?:=[ \t\r\n]*)?)')
 _ESCAPED = frozenset("'\"\\")
 
 
-class QuotesError(Exception):
+class UnclosedQuoteError(Exception):
     """A quote is not closed."""
 
 
-def keyword_of(line: str) -> tuple[str, str]:
+def split_keyword(line: str) -> tuple[str, str]:
     """The keyword in small letters, '' where there is none, and what follows it. Raises
     QuotesError.
     """
-    word, rest = token(line.rstrip(f"{SPACE}\f"))
+    word, rest = next_token(line.rstrip(f"{SPACE}\f"))
     if not word:
-        word, rest = token(rest)
+        word, rest = next_token(rest)
     if not word or word.startswith("#"):
         return "", ""
     return word.lower(), rest.lstrip(SPACE)
 
 
-def token(text: str) -> tuple[str, str]:
+def next_token(text: str) -> tuple[str, str]:
     """The first word where ``=`` ends words, as in Match lines, and the rest. Raises
     QuotesError.
     """
@@ -34,11 +34,11 @@ def token(text: str) -> tuple[str, str]:
     assert found is not None  # it matches the empty text
     plain, quoted, close = found.groups()
     if quoted is not None and not close:
-        raise QuotesError
+        raise UnclosedQuoteError
     return plain + (quoted or ""), text[found.end() :]
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words up to a comment, without their quotes and escapes. Raises QuotesError."""
     found: list[str] = []
     at = 0
@@ -48,18 +48,18 @@ def words(text: str) -> list[str]:
         elif text[at] == "#":
             break
         else:
-            word, at = _word(text, at)
+            word, at = _read_word(text, at)
             found.append(word)
     return found
 
 
-def _word(text: str, at: int) -> tuple[str, int]:
+def _read_word(text: str, offset: int) -> tuple[str, int]:
     word, quote = [], ""
-    while at < len(text):
-        sign, after = text[at], text[at + 1 : at + 2]
+    while offset < len(text):
+        sign, after = text[offset], text[offset + 1 : offset + 2]
         if sign == "\\" and (after in _ESCAPED or (after == " " and not quote)) and after:
             word.append(after)
-            at += 1
+            offset += 1
         elif not quote and sign in " \t":
             break
         elif not quote and sign in "\"'":
@@ -68,7 +68,7 @@ def _word(text: str, at: int) -> tuple[str, int]:
             quote = ""
         else:
             word.append(sign)
-        at += 1
+        offset += 1
     if quote:
-        raise QuotesError
-    return "".join(word), at
+        raise UnclosedQuoteError
+    return "".join(word), offset

@@ -9,207 +9,251 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.errors import Mark, Problem, nearest
+from orchestrator.errors import Diagnostic, SourcePosition, suggest_nearest
 from orchestrator.transports.ssh_config.config_keywords import (
-    IGNORED,
-    OBEYED,
-    TRY_SSH,
-    BadValueError,
-    Ignored,
-    hops,
+    SUPPORTED_KEYWORDS,
+    TRY_SSH_HINT,
+    UNSUPPORTED_KEYWORDS,
+    InvalidValueError,
+    UnsupportedKeyword,
+    parse_jump_hosts,
 )
-from orchestrator.transports.ssh_config.config_lexer import SPACE, QuotesError, keyword_of, words
+from orchestrator.transports.ssh_config.config_lexer import (
+    SPACE,
+    UnclosedQuoteError,
+    split_keyword,
+    split_words,
+)
 from orchestrator.transports.ssh_config.config_tree import (
-    Block,
-    ConfigError,
-    File,
-    Item,
-    Setting,
-    indexed,
+    BlockItem,
+    ConfigBlock,
+    ConfigFile,
+    ConfigLine,
+    SshConfigError,
+    index_blocks,
 )
-from orchestrator.transports.ssh_config.match import read_criteria
-from orchestrator.transports.ssh_config.patterns import Patterns, compiled
-from orchestrator.transports.ssh_config.tokens import TokenError, tilde
-from orchestrator.yamlio.local_files import MOST
+from orchestrator.transports.ssh_config.match import parse_criteria
+from orchestrator.transports.ssh_config.patterns import PatternList, compile_patterns
+from orchestrator.transports.ssh_config.tokens import TokenError, expand_tilde
+from orchestrator.yamlio.local_files import MAX_FILE_BYTES
 
-DEEPEST = 16  # files that include one another
+MAX_INCLUDE_DEPTH = 16  # files that include one another
 USUAL_ENVIRONMENT = frozenset(("LANG", "LC_*", "COLORTERM", "NO_COLOR"))  # as Debian sends
 
 
-class Reader:
+class SshConfigParser:
     """Reads files in the order in which they count. ``problems`` holds what is wrong in them,
     ``final`` whether some Match line asks for a second look at them.
     """
 
-    def __init__(self, home: Path, environ: Mapping[str, str], system: Path) -> None:
-        self.problems: list[Problem] = []
-        self.final = False
-        self._home, self._environ, self._system = home, environ, system
-        self._ignored: Patterns | None = None
+    def __init__(self, home: Path, environ: Mapping[str, str], system_config: Path) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        self.has_final_match = False
+        self._home, self._environ, self._system = home, environ, system_config
+        self._ignored: PatternList | None = None
 
-    def read(self, path: Path, *, user: bool, check: bool, depth: int = 0) -> File:
+    def parse_file(
+        self, path: Path, *, is_user_file: bool, check_owner: bool, depth: int = 0
+    ) -> ConfigFile:
         """The file's blocks. Raises OSError, and ConfigError where ``check`` finds that others
         may write to it.
         """
         with path.open("rb") as file:
-            if check and _others_may_write(os.fstat(file.fileno())):
-                raise ConfigError(
-                    Problem(
+            if check_owner and _is_writable_by_others(os.fstat(file.fileno())):
+                raise SshConfigError(
+                    Diagnostic(
                         "others than you may write to this file, so it can't be believed",
-                        Mark(str(path)),
+                        SourcePosition(str(path)),
                         f"chmod go-w {path}, and it must belong to you or to root",
                     )
                 )
-            data = file.read(MOST + 1)
-        if len(data) > MOST:
-            raise OSError(errno.EFBIG, f"more than {MOST} bytes", str(path))
-        return _Pass(self, path, user, depth).blocks(data.decode("utf-8", "surrogateescape"))
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MAX_FILE_BYTES} bytes", str(path))
+        return _FileParser(self, path, is_user_file, depth).parse(
+            data.decode("utf-8", "surrogateescape")
+        )
 
-    def included(self, pattern: str, mark: Mark, *, user: bool, depth: int) -> tuple[File, ...]:
+    def parse_included(
+        self, pattern: str, position: SourcePosition, *, is_user_file: bool, depth: int
+    ) -> tuple[ConfigFile, ...]:
         """The files that an Include names; those that are not there are none."""
-        if depth >= DEEPEST:
-            raise ConfigError(Problem("include: the files include one another for ever", mark))
+        if depth >= MAX_INCLUDE_DEPTH:
+            raise SshConfigError(
+                Diagnostic("include: the files include one another for ever", position)
+            )
         if pattern.startswith("~"):
-            if not user:
-                raise BadValueError(f"{pattern!r}: the system's files can't include a user's")
-            pattern = tilde(pattern, self._home)
-        folder = self._home / ".ssh" if user else self._system.parent
+            if not is_user_file:
+                raise InvalidValueError(f"{pattern!r}: the system's files can't include a user's")
+            pattern = expand_tilde(pattern, self._home)
+        folder = self._home / ".ssh" if is_user_file else self._system.parent
         found = []
         for name in sorted(glob.glob(str(folder / pattern))):  # noqa: PTH207 (absolute ones, too)
             try:
-                found.append(self.read(Path(name), user=user, check=True, depth=depth + 1))
+                found.append(
+                    self.parse_file(
+                        Path(name), is_user_file=is_user_file, check_owner=True, depth=depth + 1
+                    )
+                )
             except FileNotFoundError:
                 continue  # a link to nothing
             except OSError as error:
-                raise BadValueError(f"can't read {name}: {error.strerror}") from None
+                raise InvalidValueError(f"can't read {name}: {error.strerror}") from None
         return tuple(found)
 
-    def ignore(self, patterns: str) -> None:
+    def ignore_unknown(self, patterns: str) -> None:
         """Unknown keywords like these are no error (IgnoreUnknown; the first counts)."""
-        self._ignored = self._ignored or compiled(patterns.lower().split(","))
+        self._ignored = self._ignored or compile_patterns(patterns.lower().split(","))
 
-    def ignores(self, keyword: str) -> bool:
+    def is_ignored(self, keyword: str) -> bool:
         """Whether this one is none."""
-        return self._ignored is not None and self._ignored.match(keyword)
+        return self._ignored is not None and self._ignored.matches(keyword)
 
-    def obeyed(self, keyword: str, rest: str) -> tuple[str, object, bool]:
+    def parse_keyword(self, keyword: str, rest: str) -> tuple[str, object, bool]:
         """The field, its value, and whether it adds to others. Raises BadValueError."""
         if keyword == "proxycommand":
             return "proxy_command", rest.lstrip(SPACE + "="), False
         if keyword == "proxyjump":
-            return "jump", hops(rest.lstrip(SPACE + "=")), False
-        known = OBEYED[keyword]
-        return known.field, known.parse(words(rest), self._environ), known.many
+            return "jump", parse_jump_hosts(rest.lstrip(SPACE + "=")), False
+        known = SUPPORTED_KEYWORDS[keyword]
+        return known.field, known.parse(split_words(rest), self._environ), known.is_list
 
 
-class _Pass:
+class _FileParser:
     """One file being read."""
 
-    def __init__(self, reader: Reader, path: Path, user: bool, depth: int) -> None:
-        self._reader, self._path, self._user, self._depth = reader, path, user, depth
-        self._blocks = [Block()]
+    def __init__(self, parser: SshConfigParser, path: Path, is_user_file: bool, depth: int) -> None:
+        self._parser, self._path, self._is_user_file, self._depth = (
+            parser,
+            path,
+            is_user_file,
+            depth,
+        )
+        self._blocks = [ConfigBlock()]
 
-    def blocks(self, text: str) -> File:
+    def parse(self, text: str) -> ConfigFile:
         for number, line in enumerate(text.split("\n"), 1):
-            mark = Mark(str(self._path), number, 1)
+            mark = SourcePosition(str(self._path), number, 1)
             try:
-                self._line(line.partition("\0")[0], mark)
-            except QuotesError:
-                self._wrong("a quote is not closed", mark)
-            except BadValueError as bad:
-                self._wrong(str(bad), mark, bad.hint)
+                self._parse_line(line.partition("\0")[0], mark)
+            except UnclosedQuoteError:
+                self._add_error("a quote is not closed", mark)
+            except InvalidValueError as bad:
+                self._add_error(str(bad), mark, bad.hint)
             except TokenError as bad:
-                self._wrong(str(bad), mark, TRY_SSH)
-        return indexed(self._blocks)
+                self._add_error(str(bad), mark, TRY_SSH_HINT)
+        return index_blocks(self._blocks)
 
-    def _line(self, line: str, mark: Mark) -> None:
-        keyword, rest = keyword_of(line)
+    def _parse_line(self, line: str, position: SourcePosition) -> None:
+        keyword, rest = split_keyword(line)
         if not keyword:
             return
         if not rest:
-            raise BadValueError(f"{keyword}: it needs a value")
+            raise InvalidValueError(f"{keyword}: it needs a value")
         try:
-            self._keyword(keyword, rest, mark)
-        except BadValueError as bad:
-            raise BadValueError(f"{keyword}: {bad}", bad.hint) from None
+            self._parse_keyword(keyword, rest, position)
+        except InvalidValueError as bad:
+            raise InvalidValueError(f"{keyword}: {bad}", bad.hint) from None
 
-    def _keyword(self, keyword: str, rest: str, mark: Mark) -> None:
-        reader, items = self._reader, self._blocks[-1].items
+    def _parse_keyword(self, keyword: str, rest: str, position: SourcePosition) -> None:
+        reader, items = self._parser, self._blocks[-1].items
         if keyword == "host":
-            names = words(rest)
+            names = split_words(rest)
             if "" in names:
-                raise BadValueError("an empty pattern matches nothing")
-            self._blocks.append(Block(hosts=compiled(names)))
+                raise InvalidValueError("an empty pattern matches nothing")
+            self._blocks.append(ConfigBlock(hosts=compile_patterns(names)))
         elif keyword == "match":
-            self._blocks.append(Block(match=()))  # so that what follows is not the block before's
-            criteria = read_criteria(rest, mark)
-            reader.final = reader.final or any(one.kind == "final" for one in criteria)
+            self._blocks.append(
+                ConfigBlock(match=())
+            )  # so that what follows is not the block before's
+            criteria = parse_criteria(rest, position)
+            reader.has_final_match = reader.has_final_match or any(
+                one.kind == "final" for one in criteria
+            )
             self._blocks[-1].match = criteria
         elif keyword == "include":
-            items.extend(self._include(rest, mark))
-        elif keyword in OBEYED or keyword in ("proxyjump", "proxycommand"):
-            field, value, many = reader.obeyed(keyword, rest)
+            items.extend(self._parse_include(rest, position))
+        elif keyword in SUPPORTED_KEYWORDS or keyword in ("proxyjump", "proxycommand"):
+            field, value, many = reader.parse_keyword(keyword, rest)
             items.append(
-                Setting(keyword, field, value=value, mark=mark, user=self._user, many=many)
+                ConfigLine(
+                    keyword,
+                    field,
+                    value=value,
+                    position=position,
+                    is_user_file=self._is_user_file,
+                    is_list=many,
+                )
             )
         else:
-            items.extend(self._ignored(keyword, rest, mark))
+            items.extend(self._unsupported_lines(keyword, rest, position))
 
-    def _include(self, rest: str, mark: Mark) -> list[Item]:
-        names = words(rest)
+    def _parse_include(self, rest: str, position: SourcePosition) -> list[BlockItem]:
+        names = split_words(rest)
         if not names or "" in names:
-            raise BadValueError("it needs a path, not an empty one")
+            raise InvalidValueError("it needs a path, not an empty one")
         return [
-            self._reader.included(name, mark, user=self._user, depth=self._depth) for name in names
+            self._parser.parse_included(
+                name, position, is_user_file=self._is_user_file, depth=self._depth
+            )
+            for name in names
         ]
 
-    def _ignored(self, keyword: str, rest: str, mark: Mark) -> list[Item]:
-        known = IGNORED.get(keyword)
+    def _unsupported_lines(
+        self, keyword: str, rest: str, position: SourcePosition
+    ) -> list[BlockItem]:
+        known = UNSUPPORTED_KEYWORDS.get(keyword)
         if known is None:
-            if self._reader.ignores(keyword):
+            if self._parser.is_ignored(keyword):
                 return []
-            near = nearest(keyword, (*OBEYED, *IGNORED, "proxyjump", "proxycommand"))
+            near = suggest_nearest(
+                keyword, (*SUPPORTED_KEYWORDS, *UNSUPPORTED_KEYWORDS, "proxyjump", "proxycommand")
+            )
             other = near or f"if it is another program's: IgnoreUnknown {keyword}"
-            self._wrong(f"there is no keyword {keyword!r}", mark, f"{other}; {TRY_SSH}")
+            self._add_error(
+                f"there is no keyword {keyword!r}", position, f"{other}; {TRY_SSH_HINT}"
+            )
             return []
-        said = words(rest)
-        if keyword == "ignoreunknown" and said:
-            self._reader.ignore(said[0])
-        why = _matters(keyword, known, said, self._user)
-        text = " ".join(said)
+        values = split_words(rest)
+        if keyword == "ignoreunknown" and values:
+            self._parser.ignore_unknown(values[0])
+        why = _unsupported_reason(keyword, known, values, self._is_user_file)
+        text = " ".join(values)
         if keyword == "canonicalizehostname":
-            return [Setting(keyword, "canonicalize", text.lower(), mark, self._user)]
+            return [ConfigLine(keyword, "canonicalize", text.lower(), position, self._is_user_file)]
         return [
-            Setting(
+            ConfigLine(
                 keyword,
                 f"({keyword})",
                 value=None,
-                mark=mark,
-                user=self._user,
-                many=False,
-                why=why,
+                position=position,
+                is_user_file=self._is_user_file,
+                is_list=False,
+                unsupported_reason=why,
                 text=text,
             )
         ]
 
-    def _wrong(self, what: str, mark: Mark, hint: str = "") -> None:
-        self._reader.problems.append(Problem(what, mark, hint))
+    def _add_error(self, what: str, position: SourcePosition, hint: str = "") -> None:
+        self._parser.diagnostics.append(Diagnostic(what, position, hint))
 
 
-def _matters(keyword: str, known: Ignored, said: list[str], user: bool) -> str:
+def _unsupported_reason(
+    keyword: str, rule: UnsupportedKeyword, values: list[str], is_user_file: bool
+) -> str:
     """Why this setting may be missed, '' where it is not."""
     if keyword == "sendenv":
-        left = [name for name in said if name not in USUAL_ENVIRONMENT and name[:1] != "-"]
+        left = [name for name in values if name not in USUAL_ENVIRONMENT and name[:1] != "-"]
         return f"{' '.join(left)}: `environment` sets variables there" if left else ""
-    value = said[0].lower() if said else ""
-    if keyword == "gssapiauthentication" and not user:
+    value = values[0].lower() if values else ""
+    if keyword == "gssapiauthentication" and not is_user_file:
         return ""  # Debian's file has it for every host
-    if value == "none" or (known.when and value not in known.when):
+    if value == "none" or (rule.relevant_values and value not in rule.relevant_values):
         return ""
-    return known.why
+    return rule.reason
 
 
-def _others_may_write(status: os.stat_result) -> bool:
+def _is_writable_by_others(status: os.stat_result) -> bool:
     return status.st_uid not in (0, os.getuid()) or bool(
         status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     )

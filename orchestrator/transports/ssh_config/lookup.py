@@ -15,142 +15,158 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.errors import Mark, Problem
-from orchestrator.model.lazy_regex import regex
+from orchestrator.errors import Diagnostic, SourcePosition
+from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.transports.local_user import login_name
-from orchestrator.transports.ssh_config.config_keywords import NONE, TRY_SSH
-from orchestrator.transports.ssh_config.config_parser import Reader
-from orchestrator.transports.ssh_config.config_tree import Block, ConfigError, File, Setting
-from orchestrator.transports.ssh_config.match import Commands, Subject, holds
-from orchestrator.transports.ssh_config.settings import Settings, Unsupported
+from orchestrator.transports.ssh_config.config_keywords import NO_JUMP, TRY_SSH_HINT
+from orchestrator.transports.ssh_config.config_parser import SshConfigParser
+from orchestrator.transports.ssh_config.config_tree import (
+    ConfigBlock,
+    ConfigFile,
+    ConfigLine,
+    SshConfigError,
+)
+from orchestrator.transports.ssh_config.match import MatchContext, MatchExecRunner, criteria_match
+from orchestrator.transports.ssh_config.settings import SshSettings, UnsupportedSetting
 from orchestrator.transports.ssh_config.tokens import (
     TokenError,
     connection_tokens,
-    expanded,
-    percent,
+    expand_path,
+    expand_tokens,
 )
 
-PROXY = ("h", "n", "p", "r")
-AS_SAID = (
+PROXY_TOKENS = ("h", "n", "p", "r")
+COPIED_FIELDS = (
     "user", "port", "identities_only", "connect_timeout", "alive_interval", "alive_count",
     "host_keys", "host_key_alias", "hash_known_hosts", "kex", "ciphers", "macs",
     "host_key_algorithms", "address_family", "bind_address", "set_env",
 )  # fmt: skip
 # What a shell would not take as part of a word; ssh refuses such names, too.
-_FOREIGN = frozenset("n h k r j C".split())
-_UNSAFE = regex(r"[\s\x00-\x1f'\"`$;&<>|(){}]|\\(?!\w)|^-")
+_UNTRUSTED_TOKENS = frozenset("n h k r j C".split())
+_UNSAFE_IN_SHELL = lazy_regex(r"[\s\x00-\x1f'\"`$;&<>|(){}]|\\(?!\w)|^-")
 
 
-def expand(
-    said: Setting, how: Callable[[str, Mapping[str, str]], str], text: str, known: Mapping[str, str]
+def expand_setting(
+    line: ConfigLine,
+    expander: Callable[[str, Mapping[str, str]], str],
+    text: str,
+    tokens: Mapping[str, str],
 ) -> str:
     """``text`` with its tokens expanded. Raises ConfigError at the setting's place."""
     try:
-        return how(text, known)
+        return expander(text, tokens)
     except TokenError as bad:
-        raise ConfigError(Problem(f"{said.keyword}: {bad}", said.mark, TRY_SSH)) from None
+        raise SshConfigError(
+            Diagnostic(f"{line.keyword}: {bad}", line.position, TRY_SSH_HINT)
+        ) from None
 
 
-def in_shell(text: str, tokens: Mapping[str, str]) -> str:
+def expand_command(text: str, tokens: Mapping[str, str]) -> str:
     """A command with its tokens expanded. Raises TokenError, also where one of them would be more
     than a word to a shell.
     """
-    for sign in set(re.findall(r"%(.)", text.replace("%%", ""))) & _FOREIGN:
-        if _UNSAFE.search(tokens.get(sign, "")):
+    for sign in set(re.findall(r"%(.)", text.replace("%%", ""))) & _UNTRUSTED_TOKENS:
+        if _UNSAFE_IN_SHELL.search(tokens.get(sign, "")):
             raise TokenError(f"%{sign} would be more than a word to the shell: {tokens[sign]!r}")
-    return percent(text, tokens)
+    return expand_tokens(text, tokens)
 
 
-def finished(
+def final_settings(
     name: str,
-    chosen: Mapping[str, Setting],
-    lists: Mapping[str, list[Setting]],
+    lines: Mapping[str, ConfigLine],
+    lists: Mapping[str, list[ConfigLine]],
     tokens: Mapping[str, str],
     environ: Mapping[str, str],
     home: Path,
-) -> Settings:
+) -> SshSettings:
     """The settings of the host called ``name``. Raises ConfigError."""
 
-    def path(text: str, known: Mapping[str, str]) -> str:
-        return text if text.lower() == "none" else expanded(text, known, environ, home)
+    def expand_one_path(text: str, known: Mapping[str, str]) -> str:
+        return text if text.lower() == "none" else expand_path(text, known, environ, home)
 
-    def each(field: str) -> tuple[str, ...]:
-        return tuple(expand(s, path, str(s.value), tokens) for s in lists.get(field, ()))
+    def expand_list(field: str) -> tuple[str, ...]:
+        return tuple(
+            expand_setting(s, expand_one_path, str(s.value), tokens) for s in lists.get(field, ())
+        )
 
-    def files(field: str, how: Callable[[str, Mapping[str, str]], str]) -> tuple[str, ...]:
-        said = chosen.get(field)
-        names: Any = () if said is None else said.value
-        return () if said is None else tuple(expand(said, how, one, tokens) for one in names)
+    def expand_files(field: str, how: Callable[[str, Mapping[str, str]], str]) -> tuple[str, ...]:
+        line = lines.get(field)
+        names: Any = () if line is None else line.value
+        return (
+            () if line is None else tuple(expand_setting(line, how, one, tokens) for one in names)
+        )
 
     values: dict[str, Any] = {
-        field: chosen[field].value
-        for field in AS_SAID
-        if field in chosen and chosen[field].value is not None
+        field: lines[field].value
+        for field in COPIED_FIELDS
+        if field in lines and lines[field].value is not None
     }
-    return Settings(
+    return SshSettings(
         name,
         tokens["h"],
-        identity=each("identity"),
-        certificates=each("certificates"),
-        known_hosts=files("known_hosts", path),
-        global_known_hosts=files("global_known_hosts", lambda text, _: text),
+        identity=expand_list("identity"),
+        certificates=expand_list("certificates"),
+        known_hosts=expand_files("known_hosts", expand_one_path),
+        global_known_hosts=expand_files("global_known_hosts", lambda text, _: text),
         unsupported=tuple(
-            Unsupported(s.keyword, s.text, s.mark, s.why) for s in chosen.values() if s.why
+            UnsupportedSetting(s.keyword, s.text, s.position, s.unsupported_reason)
+            for s in lines.values()
+            if s.unsupported_reason
         ),
         **values,
-        **_proxies(chosen, tokens),
-        **_agents(chosen, tokens, environ, path),
+        **_proxy_settings(lines, tokens),
+        **_agent_settings(lines, tokens, environ, expand_one_path),
     )
 
 
-def _proxies(chosen: Mapping[str, Setting], tokens: Mapping[str, str]) -> dict[str, Any]:
-    known = {sign: tokens[sign] for sign in PROXY}
-    jump, command = chosen.get("jump"), chosen.get("proxy_command")
-    if jump is not None and jump.value != NONE:
+def _proxy_settings(lines: Mapping[str, ConfigLine], tokens: Mapping[str, str]) -> dict[str, Any]:
+    known = {sign: tokens[sign] for sign in PROXY_TOKENS}
+    jump, command = lines.get("jump"), lines.get("proxy_command")
+    if jump is not None and jump.value != NO_JUMP:
         hops: Any = jump.value
-        return {"jump": tuple(expand(jump, percent, hop, known) for hop in hops)}
+        return {"jump": tuple(expand_setting(jump, expand_tokens, hop, known) for hop in hops)}
     if command is not None and str(command.value).lower() != "none":
-        return {"proxy_command": expand(command, in_shell, str(command.value), known)}
+        return {"proxy_command": expand_setting(command, expand_command, str(command.value), known)}
     return {}
 
 
-def _agents(
-    chosen: Mapping[str, Setting],
+def _agent_settings(
+    lines: Mapping[str, ConfigLine],
     tokens: Mapping[str, str],
     environ: Mapping[str, str],
-    path: Callable[[str, Mapping[str, str]], str],
+    expander: Callable[[str, Mapping[str, str]], str],
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    own, other = chosen.get("identity_agent"), chosen.get("forward")
+    own, other = lines.get("identity_agent"), lines.get("forward")
     if own is not None and own.value != "SSH_AUTH_SOCK":
-        found["identity_agent"] = _socket(own, tokens, environ, path) or "none"
+        found["identity_agent"] = _agent_socket(own, tokens, environ, expander) or "none"
     if other is not None:
         found["forward_agent"] = bool(other.value)
         if isinstance(other.value, str):
-            found["forward_socket"] = _socket(other, tokens, environ, path)
+            found["forward_socket"] = _agent_socket(other, tokens, environ, expander)
     return found
 
 
-def _socket(
-    said: Setting,
+def _agent_socket(
+    line: ConfigLine,
     tokens: Mapping[str, str],
     environ: Mapping[str, str],
-    path: Callable[[str, Mapping[str, str]], str],
+    expander: Callable[[str, Mapping[str, str]], str],
 ) -> str:
-    text = str(said.value)
+    text = str(line.value)
     if text.startswith("$") and not text.startswith("${"):
         return environ.get(text[1:], "")
-    return expand(said, path, text, tokens)
+    return expand_setting(line, expander, text, tokens)
 
 
-SYSTEM = Path("/etc/ssh/ssh_config")
+SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
 NO_FILE = "none"
-T = TypeVar("T")
+DefaultT = TypeVar("DefaultT")
 
 
-class _Read(Struct, frozen=True):
-    files: tuple[File, ...]
-    final: bool
+class _ParsedFiles(Struct, frozen=True):
+    files: tuple[ConfigFile, ...]
+    has_final_match: bool
 
 
 class SshConfig:
@@ -166,37 +182,44 @@ class SshConfig:
         environ: Mapping[str, str],
         stop: threading.Event,
         *,
-        file: str | None = None,
-        system: Path = SYSTEM,
+        config_file: str | None = None,
+        system_config: Path = SYSTEM_CONFIG,
     ) -> None:
-        self._home, self._environ, self._file, self._system = home, environ, file, system
-        self._commands = Commands(environ, stop)
+        self._home, self._environ, self._file, self._system = (
+            home,
+            environ,
+            config_file,
+            system_config,
+        )
+        self._commands = MatchExecRunner(environ, stop)
         self._lock = threading.Lock()
-        self._known: _Read | ConfigError | None = None
+        self._parsed_or_error: _ParsedFiles | SshConfigError | None = None
         self._local = login_name()
 
-    def of(self, name: str, *, user: str | None = None, port: int | None = None) -> Settings:
+    def settings_for(
+        self, name: str, *, user: str | None = None, port: int | None = None
+    ) -> SshSettings:
         """The settings of the host of this name, where ``user`` and ``port`` are known from
         elsewhere and win. Raises ConfigError.
         """
-        read = self._reading()
-        lookup = _Lookup(self, name, user, port)
-        lookup.walk(read.files)
-        lookup.settle()
-        if read.final:
-            lookup.walk(read.files, final=True)
-        return finished(
+        read = self._parsed_files()
+        lookup = _HostLookup(self, name, user, port)
+        lookup.apply_files(read.files)
+        lookup.fix_host_name()
+        if read.has_final_match:
+            lookup.apply_files(read.files, is_final_pass=True)
+        return final_settings(
             name,
-            lookup.chosen,
-            lists=lookup.lists,
+            lookup.first_lines,
+            lists=lookup.list_lines,
             tokens=lookup.tokens(),
             environ=self._environ,
             home=self._home,
         )
 
-    def succeeds(self, command: str, mark: Mark) -> bool:
+    def command_succeeds(self, command: str, position: SourcePosition) -> bool:
         """Whether a command of ``Match exec`` does."""
-        return self._commands.succeeds(command, mark)
+        return self._commands.command_succeeds(command, position)
 
     @property
     def home(self) -> Path:
@@ -204,151 +227,157 @@ class SshConfig:
         return self._home
 
     @property
-    def local(self) -> str:
+    def local_user(self) -> str:
         """Who runs orch."""
         return self._local
 
-    def _reading(self) -> _Read:
+    def _parsed_files(self) -> _ParsedFiles:
         with self._lock:
-            if self._known is None:
+            if self._parsed_or_error is None:
                 try:
-                    self._known = self._read()
-                except ConfigError as error:
-                    self._known = error
-        if isinstance(self._known, ConfigError):
-            raise ConfigError(*self._known.found)
-        return self._known
+                    self._parsed_or_error = self._parse()
+                except SshConfigError as error:
+                    self._parsed_or_error = error
+        if isinstance(self._parsed_or_error, SshConfigError):
+            raise SshConfigError(*self._parsed_or_error.diagnostics)
+        return self._parsed_or_error
 
-    def _read(self) -> _Read:
-        reader = Reader(self._home, self._environ, self._system)
-        files = tuple(self._files(reader))
-        if reader.problems:
-            raise ConfigError(*reader.problems)
-        return _Read(files, reader.final)
+    def _parse(self) -> _ParsedFiles:
+        reader = SshConfigParser(self._home, self._environ, self._system)
+        files = tuple(self._parse_files(reader))
+        if reader.diagnostics:
+            raise SshConfigError(*reader.diagnostics)
+        return _ParsedFiles(files, reader.has_final_match)
 
-    def _files(self, reader: Reader) -> Iterator[File]:
+    def _parse_files(self, parser: SshConfigParser) -> Iterator[ConfigFile]:
         if self._file == NO_FILE:
             return
         if self._file is not None:
             path = Path(self._file)
             try:
-                yield reader.read(path, user=True, check=False)
+                yield parser.parse_file(path, is_user_file=True, check_owner=False)
             except OSError as error:
                 what = f"can't read this ssh_config file: {error.strerror}"
-                raise ConfigError(Problem(what, Mark(str(path)))) from None
+                raise SshConfigError(Diagnostic(what, SourcePosition(str(path)))) from None
             return
         for path, user in ((self._home / ".ssh" / "config", True), (self._system, False)):
             try:
-                yield reader.read(path, user=user, check=user)
+                yield parser.parse_file(path, is_user_file=user, check_owner=user)
             except OSError:
                 continue  # ssh does without it, too, be it absent or not ours to read
 
 
-class _Lookup:
+class _HostLookup:
     """One host's way through the files. ``chosen`` maps fields to what was said first."""
 
     def __init__(self, config: SshConfig, name: str, user: str | None, port: int | None) -> None:
-        self.chosen: dict[str, Setting] = {}
-        self.lists: dict[str, list[Setting]] = {}
+        self.first_lines: dict[str, ConfigLine] = {}
+        self.list_lines: dict[str, list[ConfigLine]] = {}
         self._config, self._name, self._host = config, name, name
-        self._found: str | None = None  # the host's name after the first look
+        self._final_host_name: str | None = None  # the host's name after the first look
         for field, value in (("user", user), ("port", port)):
             if value is not None:
-                self.chosen[field] = Setting(field, field, value, Mark("the inventory"), True)
+                self.first_lines[field] = ConfigLine(
+                    field, field, value, SourcePosition("the inventory"), True
+                )
 
-    def walk(self, files: tuple[File, ...], *, final: bool = False) -> None:
+    def apply_files(self, files: tuple[ConfigFile, ...], *, is_final_pass: bool = False) -> None:
         """Take what these files say, in their order. ``final``: for the second time."""
         for file in files:
-            for block in _blocks(file, self._host):
-                if not self._selects(block, final):
+            for block in _relevant_blocks(file, self._host):
+                if not self._block_applies(block, is_final_pass):
                     continue
                 for item in block.items:
-                    if isinstance(item, Setting):
-                        self._take(item)
+                    if isinstance(item, ConfigLine):
+                        self._apply_line(item)
                     else:
-                        self.walk(item, final=final)
+                        self.apply_files(item, is_final_pass=is_final_pass)
 
-    def settle(self) -> None:
+    def fix_host_name(self) -> None:
         """The host's name is final, and what Host lines are about from now on: HostName counts,
         addresses take their plain form.
         """
-        canonical = self.chosen.get("canonicalize")
+        canonical = self.first_lines.get("canonicalize")
         if canonical and canonical.value not in ("no", "false", "none"):
-            raise ConfigError(
-                Problem(
+            raise SshConfigError(
+                Diagnostic(
                     "canonicalizehostname: orch does not complete host names",
-                    canonical.mark,
+                    canonical.position,
                     "write whole names; `Match final` asks for the second look alone",
                 )
             )
-        self._host = self._found = _plain(self._named())
+        self._host = self._final_host_name = _canonical_host(self._current_host_name())
 
     def tokens(self) -> dict[str, str]:
         """The tokens as far as the settings are known."""
-        jump: tuple[str, ...] = self._said("jump", NONE)
+        jump: tuple[str, ...] = self._value_of("jump", NO_JUMP)
         return connection_tokens(
             name=self._name,
-            host=self._named(),
-            port=self._said("port", 22),
-            user=self._said("user", self._config.local),
-            local=self._config.local,
+            host=self._current_host_name(),
+            port=self._value_of("port", 22),
+            user=self._value_of("user", self._config.local_user),
+            local=self._config.local_user,
             home=self._config.home,
-            alias=self._said("host_key_alias", ""),
-            jump=",".join(jump) if jump != NONE else "",
+            alias=self._value_of("host_key_alias", ""),
+            jump=",".join(jump) if jump != NO_JUMP else "",
         )
 
-    def _selects(self, block: Block, final: bool) -> bool:
+    def _block_applies(self, block: ConfigBlock, is_final_pass: bool) -> bool:
         if block.hosts is not None:
-            return block.hosts.match(self._host)
+            return block.hosts.matches(self._host)
         if block.match is None:
             return True
-        subject = Subject(
-            self._named(),
+        subject = MatchContext(
+            self._current_host_name(),
             self._name,
-            user=self._said("user", self._config.local),
-            local=self._config.local,
-            tag=self._said("tag", ""),
-            final=final,
-            run=self._runs,
+            user=self._value_of("user", self._config.local_user),
+            local_user=self._config.local_user,
+            tag=self._value_of("tag", ""),
+            is_final_pass=is_final_pass,
+            run_command=self._run_match_command,
         )
-        return holds(block.match, subject)
+        return criteria_match(block.match, subject)
 
-    def _take(self, item: Setting) -> None:
-        if item.many:
-            said = self.lists.setdefault(item.field, [])
-            if all((one.value, one.user) != (item.value, item.user) for one in said):
-                said.append(item)
-        elif item.field == "jump" and "proxy_command" in self.chosen:
+    def _apply_line(self, line: ConfigLine) -> None:
+        if line.is_list:
+            lines = self.list_lines.setdefault(line.field, [])
+            if all(
+                (one.value, one.is_user_file) != (line.value, line.is_user_file) for one in lines
+            ):
+                lines.append(line)
+        elif line.field == "jump" and "proxy_command" in self.first_lines:
             return
-        elif item.field not in self.chosen:
-            self.chosen[item.field] = item
-            if item.field == "jump" and item.value != NONE:
-                self.chosen["proxy_command"] = replace(item, value="none")
+        elif line.field not in self.first_lines:
+            self.first_lines[line.field] = line
+            if line.field == "jump" and line.value != NO_JUMP:
+                self.first_lines["proxy_command"] = replace(line, value="none")
 
-    def _named(self) -> str:
+    def _current_host_name(self) -> str:
         """The host's name as far as it is known."""
-        said = self.chosen.get("hostname")
-        if self._found is not None or said is None:
-            return self._found or self._name
-        return expand(said, percent, str(said.value), {"h": self._name})
+        line = self.first_lines.get("hostname")
+        if self._final_host_name is not None or line is None:
+            return self._final_host_name or self._name
+        return expand_setting(line, expand_tokens, str(line.value), {"h": self._name})
 
-    def _runs(self, command: str, mark: Mark) -> bool:
-        said = Setting("match", "", command, mark, True)
-        return self._config.succeeds(expand(said, in_shell, command, self.tokens()), mark)
+    def _run_match_command(self, command: str, position: SourcePosition) -> bool:
+        line = ConfigLine("match", "", command, position, True)
+        return self._config.command_succeeds(
+            expand_setting(line, expand_command, command, self.tokens()), position
+        )
 
-    def _said(self, field: str, default: T) -> T:
-        said = self.chosen.get(field)
-        return default if said is None else cast(T, said.value)
+    def _value_of(self, field: str, default: DefaultT) -> DefaultT:
+        line = self.first_lines.get(field)
+        return default if line is None else cast(DefaultT, line.value)
 
 
-def _blocks(file: File, host: str) -> Iterator[Block]:
+def _relevant_blocks(file: ConfigFile, host: str) -> Iterator[ConfigBlock]:
     """Those blocks that this host has to do with, in their order."""
-    named = file.named.get(host)
-    places = sorted({*named, *file.others}) if named else file.others
-    return (file.blocks[place] for place in places)
+    named = file.blocks_by_name.get(host)
+    indexes = sorted({*named, *file.pattern_blocks}) if named else file.pattern_blocks
+    return (file.blocks[index] for index in indexes)
 
 
-def _plain(host: str) -> str:
+def _canonical_host(host: str) -> str:
     """A name in small letters; an address as the system writes it."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)

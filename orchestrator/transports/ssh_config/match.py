@@ -16,139 +16,141 @@ from signal import SIGKILL
 
 from msgspec import Struct
 
-from orchestrator.errors import Mark, Problem, nearest
+from orchestrator.errors import Diagnostic, SourcePosition, suggest_nearest
 from orchestrator.transports.deadline import CancelledError
-from orchestrator.transports.ssh_config.config_keywords import TRY_SSH, BadValueError
-from orchestrator.transports.ssh_config.config_lexer import token
-from orchestrator.transports.ssh_config.config_tree import ConfigError, Criterion
-from orchestrator.transports.ssh_config.patterns import compiled
+from orchestrator.transports.ssh_config.config_keywords import TRY_SSH_HINT, InvalidValueError
+from orchestrator.transports.ssh_config.config_lexer import next_token
+from orchestrator.transports.ssh_config.config_tree import MatchCriterion, SshConfigError
+from orchestrator.transports.ssh_config.patterns import compile_patterns
 
-ALONE = ("all", "canonical", "final")
-LISTS = ("host", "originalhost", "user", "localuser", "tagged")
-KNOWN = (*ALONE, *LISTS, "exec")
-NEWER = ("localnetwork", "command", "sessiontype", "version")
+STANDALONE_CRITERIA = ("all", "canonical", "final")
+LIST_CRITERIA = ("host", "originalhost", "user", "localuser", "tagged")
+SUPPORTED_CRITERIA = (*STANDALONE_CRITERIA, *LIST_CRITERIA, "exec")
+UNSUPPORTED_CRITERIA = ("localnetwork", "command", "sessiontype", "version")
 
 
-class Subject(Struct, frozen=True):
+class MatchContext(Struct, frozen=True):
     """What Match lines judge at one moment of a lookup: the host as it is named so far, how it
     was called, who logs in, who runs orch, and its tag. ``run`` tells whether a command succeeds.
     """
 
     host: str
-    original: str
+    original_host: str
     user: str
-    local: str
+    local_user: str
     tag: str
-    final: bool
-    run: Callable[[str, Mark], bool]
+    is_final_pass: bool
+    run_command: Callable[[str, SourcePosition], bool]
 
 
-def read_criteria(text: str, mark: Mark) -> tuple[Criterion, ...]:
+def parse_criteria(text: str, position: SourcePosition) -> tuple[MatchCriterion, ...]:
     """The conditions of a Match line. Raises BadValueError and QuotesError."""
-    found: list[Criterion] = []
+    found: list[MatchCriterion] = []
     while True:
-        word, text = token(text)
+        word, text = next_token(text)
         if not word or word.startswith("#"):
             break
         negated, kind = word.startswith("!"), word.removeprefix("!").lower()
-        if kind in ALONE:
-            found.append(Criterion(kind, negated, None, "", mark))
+        if kind in STANDALONE_CRITERIA:
+            found.append(MatchCriterion(kind, negated, None, "", position))
             if kind == "all":
-                _must_be_alone(found, text)
+                _check_alone(found, text)
                 return tuple(found)
             continue
-        _must_be_known(kind)
-        value, text = token(text)
+        _check_known(kind)
+        value, text = next_token(text)
         if not value or value.startswith("#"):
-            raise BadValueError(f"'{kind}' needs something to compare with")
-        found.append(_with(kind, negated, value, mark))
+            raise InvalidValueError(f"'{kind}' needs something to compare with")
+        found.append(_make_criterion(kind, negated, value, position))
     if not found:
-        raise BadValueError("it needs a condition; `Match all` is for every host")
+        raise InvalidValueError("it needs a condition; `Match all` is for every host")
     return tuple(found)
 
 
-def holds(criteria: tuple[Criterion, ...], subject: Subject) -> bool:
+def criteria_match(criteria: tuple[MatchCriterion, ...], context: MatchContext) -> bool:
     """Whether all of them are met. Commands run only where those before are."""
     met = True
     for one in criteria:
         if one.kind == "all":
-            return met and not one.negated
+            return met and not one.is_negated
         if one.kind == "exec":
-            met = met and subject.run(one.text, one.mark) != one.negated
+            met = met and context.run_command(one.text, one.position) != one.is_negated
         elif one.patterns is None:
-            met = met and subject.final != one.negated
+            met = met and context.is_final_pass != one.is_negated
         else:
-            met = met and one.patterns.match(_compared(one.kind, subject)) != one.negated
+            met = met and one.patterns.matches(_compared_value(one.kind, context)) != one.is_negated
     return met
 
 
-def _compared(kind: str, subject: Subject) -> str:
+def _compared_value(kind: str, context: MatchContext) -> str:
     match kind:
         case "host":
-            return subject.host.lower()
+            return context.host.lower()
         case "originalhost":
-            return subject.original.lower()
+            return context.original_host.lower()
         case "user":
-            return subject.user
+            return context.user
         case "localuser":
-            return subject.local
+            return context.local_user
         case _:
-            return subject.tag
+            return context.tag
 
 
-def _with(kind: str, negated: bool, value: str, mark: Mark) -> Criterion:
+def _make_criterion(
+    kind: str, negated: bool, value: str, position: SourcePosition
+) -> MatchCriterion:
     if kind == "exec":
-        return Criterion(kind, negated, None, value, mark)
+        return MatchCriterion(kind, negated, None, value, position)
     text = value.lower() if kind in ("host", "originalhost") else value
-    return Criterion(kind, negated, compiled(text.split(",")), "", mark)
+    return MatchCriterion(kind, negated, compile_patterns(text.split(",")), "", position)
 
 
-def _must_be_alone(found: list[Criterion], rest: str) -> None:
-    others = [one for one in found[:-1] if one.kind not in ALONE]
-    word, _ = token(rest)
+def _check_alone(found: list[MatchCriterion], rest: str) -> None:
+    others = [one for one in found[:-1] if one.kind not in STANDALONE_CRITERIA]
+    word, _ = next_token(rest)
     if len(others) > 1 or (word and not word.startswith("#")):
-        raise BadValueError("'all' can't stand beside other conditions")
+        raise InvalidValueError("'all' can't stand beside other conditions")
 
 
-def _must_be_known(kind: str) -> None:
-    if kind in NEWER:
-        raise BadValueError(f"orch can't judge 'Match {kind}'")
-    if kind not in KNOWN:
-        near = nearest(kind, KNOWN)
-        hint = f"{near} {TRY_SSH}" if near else TRY_SSH
-        raise BadValueError(f"there is no condition {kind!r}", hint)
+def _check_known(kind: str) -> None:
+    if kind in UNSUPPORTED_CRITERIA:
+        raise InvalidValueError(f"orch can't judge 'Match {kind}'")
+    if kind not in SUPPORTED_CRITERIA:
+        near = suggest_nearest(kind, SUPPORTED_CRITERIA)
+        hint = f"{near} {TRY_SSH_HINT}" if near else TRY_SSH_HINT
+        raise InvalidValueError(f"there is no condition {kind!r}", hint)
 
 
-PATIENCE = 30.0  # seconds
-SLICE = 0.2  # seconds between looks at whether the run was cancelled
+COMMAND_TIMEOUT = 30.0  # seconds
+POLL_INTERVAL = 0.2  # seconds between looks at whether the run was cancelled
 
 
-class Commands:
+class MatchExecRunner:
     """Runs commands with the user's shell, and keeps whether they succeeded."""
 
     def __init__(self, environ: Mapping[str, str], stop: threading.Event) -> None:
         self._environ, self._stop = dict(environ), stop
         self._lock = threading.Lock()
-        self._known: dict[str, Future[bool]] = {}
+        self._results: dict[str, Future[bool]] = {}
 
-    def succeeds(self, text: str, mark: Mark) -> bool:
+    def command_succeeds(self, text: str, position: SourcePosition) -> bool:
         """Whether the command ends with status 0. Raises ConfigError where it does not end in
         time or can't be run, CancelledError once the run is cancelled.
         """
         with self._lock:
-            known = self._known.get(text)
+            known = self._results.get(text)
             if known is None:
-                mine = self._known[text] = Future()
+                mine = self._results[text] = Future()
         if known is not None:
             return known.result()
         try:
-            mine.set_result(self._run(text, mark))
+            mine.set_result(self._run(text, position))
         except BaseException as error:
             mine.set_exception(error)
             raise
         return mine.result()
 
-    def _run(self, text: str, mark: Mark) -> bool:
+    def _run(self, text: str, position: SourcePosition) -> bool:
         shell = self._environ.get("SHELL") or "/bin/sh"
         try:
             child = subprocess.Popen(
@@ -161,17 +163,17 @@ class Commands:
             )
         except OSError as error:
             what = f"match: {shell} can't be run: {error.strerror}"
-            raise ConfigError(Problem(what, mark)) from None
-        end = time.monotonic() + PATIENCE
+            raise SshConfigError(Diagnostic(what, position)) from None
+        end = time.monotonic() + COMMAND_TIMEOUT
         try:
             while True:
                 with suppress(subprocess.TimeoutExpired):
-                    return child.wait(SLICE) == 0
+                    return child.wait(POLL_INTERVAL) == 0
                 if self._stop.is_set():
                     raise CancelledError
                 if time.monotonic() > end:
-                    what = f"match: the command did not end within {PATIENCE:g} s: {text}"
-                    raise ConfigError(Problem(what, mark))
+                    what = f"match: the command did not end within {COMMAND_TIMEOUT:g} s: {text}"
+                    raise SshConfigError(Diagnostic(what, position))
         finally:
             if child.returncode is None:
                 with suppress(ProcessLookupError):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from orchestrator.errors import Mark
+from orchestrator.errors import SourcePosition
 
 
-class Unsupported(Struct, frozen=True):
+class UnsupportedSetting(Struct, frozen=True):
     """A setting that applies to a host, matters, and is not obeyed: where, and what of it."""
 
     keyword: str
     value: str
-    mark: Mark
-    why: str = ""
+    position: SourcePosition
+    reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.keyword} {self.value} ({self.mark})"
+        return f"{self.keyword} {self.value} ({self.position})"
 
 
-class Settings(Struct, frozen=True):
+class SshSettings(Struct, frozen=True):
     """The settings of one host. None and empty mean that nothing was said, so SSH's own default
     counts; tokens, ``~`` and ``${…}`` are expanded.
 
@@ -62,4 +62,4 @@ class Settings(Struct, frozen=True):
     address_family: str = "any"
     bind_address: str = ""
     set_env: tuple[tuple[str, str], ...] = ()
-    unsupported: tuple[Unsupported, ...] = ()
+    unsupported: tuple[UnsupportedSetting, ...] = ()

@@ -10,35 +10,37 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.model.lazy_regex import regex
+from orchestrator.model.lazy_regex import lazy_regex
 
-_PERCENT = regex(r"%(.?)", re.DOTALL)
-_BOTH = regex(r"%(.?)|\$\{([^}]*)(\}?)", re.DOTALL)
+_PERCENT = lazy_regex(r"%(.?)", re.DOTALL)
+_PERCENT_OR_VARIABLE = lazy_regex(r"%(.?)|\$\{([^}]*)(\}?)", re.DOTALL)
 
 
 class TokenError(Exception):
     """A token that is not known here, or a variable that is not set. The message says which."""
 
 
-def percent(text: str, tokens: Mapping[str, str]) -> str:
+def expand_tokens(text: str, tokens: Mapping[str, str]) -> str:
     """``text`` with its tokens expanded. Raises TokenError."""
-    return _PERCENT.sub(lambda found: _token(found[1], tokens), text) if "%" in text else text
+    return _PERCENT.sub(lambda found: _token_value(found[1], tokens), text) if "%" in text else text
 
 
-def expanded(text: str, tokens: Mapping[str, str], environ: Mapping[str, str], home: Path) -> str:
+def expand_path(
+    text: str, tokens: Mapping[str, str], environ: Mapping[str, str], home: Path
+) -> str:
     """A path with ``~``, tokens and ${NAME} expanded. Raises TokenError."""
 
-    def one(found: re.Match[str]) -> str:
+    def replace_one(found: re.Match[str]) -> str:
         if found[2] is None:
-            return _token(found[1], tokens)
+            return _token_value(found[1], tokens)
         if not found[3] or found[2] not in environ:
             raise TokenError(f"${{{found[2]}}} is not set in the environment")
         return environ[found[2]]
 
-    return _BOTH.sub(one, tilde(text, home))
+    return _PERCENT_OR_VARIABLE.sub(replace_one, expand_tilde(text, home))
 
 
-def tilde(path: str, home: Path) -> str:
+def expand_tilde(path: str, home: Path) -> str:
     """``path`` with its ~ or ~USER replaced. Raises TokenError where there is no such user."""
     if not path.startswith("~"):
         return path
@@ -72,7 +74,7 @@ def connection_tokens(
     }
 
 
-def _token(sign: str, tokens: Mapping[str, str]) -> str:
+def _token_value(sign: str, tokens: Mapping[str, str]) -> str:
     if sign == "%":
         return "%"
     if sign not in tokens:
