@@ -420,7 +420,11 @@ def _combine(results: Sequence[RegisteredResult]) -> RegisteredResult:
     status = Status.FAILED if failed else Status.CHANGED if changed else Status.OK
     skipped_step = next((r.skipped_by_check for r in completed if r.skipped_by_check), "")
     return replace(
-        completed[-1], status=str(status), changed=changed, failed=failed, skipped_by_check=skipped_step
+        completed[-1],
+        status=str(status),
+        changed=changed,
+        failed=failed,
+        skipped_by_check=skipped_step,
     )
 
 

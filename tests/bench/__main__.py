@@ -24,10 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.farm import SshdFarm, start_farm
-from tests.bench.loops import measure_loops
-from tests.bench.peers import COMPETITORS, BenchJob, job_command
-from tests.bench.small import measure_startup
+from tests.bench.competitors import COMPETITORS, BenchJob, job_command
+from tests.bench.inner_loops import measure_loops
+from tests.bench.process_startup import measure_startup
+from tests.bench.sshd_farm import SshdFarm, start_farm
 
 WORKLOADS = ("W1", "W2", "W3", "W4")
 ONE_WAY = 0.05  # seconds that W3's link takes

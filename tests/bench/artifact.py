@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.cost import ProcessCost, measure_process, median_of, server_cpu_seconds
-from tests.bench.farm import SshdFarm, start_farm
+from tests.bench.process_cost import ProcessCost, measure_process, median_of, server_cpu_seconds
+from tests.bench.sshd_farm import SshdFarm, start_farm
 
 _DISK = "/var/tmp"
 CIPHER = "aes128-gcm@openssh.com"

@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.bench.cost import ProcessCost, measure_process, median_of
-from tests.bench.farm import SshdFarm, start_farm
-from tests.bench.peers import BenchJob, orch
+from tests.bench.competitors import BenchJob, orch
+from tests.bench.process_cost import ProcessCost, measure_process, median_of
+from tests.bench.sshd_farm import SshdFarm, start_farm
 
 HOSTS = {"W1": 500, "W2": 100}
 

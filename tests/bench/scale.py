@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.cost import ProcessCost, measure_process, median_of
-from tests.bench.farm import SshdFarm, start_farm
-from tests.bench.peers import BenchJob, orch
+from tests.bench.competitors import BenchJob, orch
+from tests.bench.process_cost import ProcessCost, measure_process, median_of
+from tests.bench.sshd_farm import SshdFarm, start_farm
 
 BOUND = 3.0
 """MiB that orch's memory grows by for each host that floods it while others do."""

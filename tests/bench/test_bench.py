@@ -10,9 +10,9 @@ import pytest
 
 from tests.bench.__main__ import WORKLOADS, format_table, measure_tools
 from tests.bench.delay import delayed_port
-from tests.bench.farm import start_farm
-from tests.bench.loops import measure_loops
-from tests.bench.small import measure_startup
+from tests.bench.inner_loops import measure_loops
+from tests.bench.process_startup import measure_startup
+from tests.bench.sshd_farm import start_farm
 
 OURS = ["orch", "orch (run only)", "ssh"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import artifact, display, scale
-from tests.bench.farm import SshdFarm, start_farm
+from tests.bench.sshd_farm import SshdFarm, start_farm
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,0 @@
-"""Machines under each shell, for what runs on one host."""
-
-from tests.library.conftest import machine, private
-
-__all__ = ["machine", "private"]

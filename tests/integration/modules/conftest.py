@@ -1,0 +1,25 @@
+"""Machines under each shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import ShellMachine
+from tests.support.private_copy import run_inside_copy
+
+
+@pytest.fixture(params=["dash", "bash", "busybox"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> ShellMachine:
+    root = tmp_path / "root"
+    root.mkdir()
+    return ShellMachine(request.param, root)
+
+
+@pytest.fixture
+def private(machine: ShellMachine) -> Iterator[ShellMachine]:
+    """A machine that is a private copy of this one: users, packages and all."""
+    with run_inside_copy(machine):
+        yield machine

@@ -1,0 +1,116 @@
+"""``link``: what it finds, what it makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import ShellMachine
+from tests.support.module_files import (
+    build_start,
+    check_refuses,
+    folder_contents,
+    odd_names,
+    outcome_changes,
+)
+
+STARTS = {
+    "nothing": {},
+    "the link": {"it": ">to"},
+    "another link": {"it": ">other"},
+    "a link to a directory": {"dir": "/", "dir/in": "x", "it": ">dir"},
+    "a file": {"it": "text"},
+    "an empty directory": {"it": "/"},
+    "a full directory": {"it": "/", "it/in": "x"},
+}
+
+
+def test_links_of_any_name_to_any_name_are_made_and_seen(machine: ShellMachine) -> None:
+    for path in odd_names(machine, lambda p: {"link": {"path": str(p), "to": f"{p.name}\n"}}):
+        assert str(path.readlink()) == f"{path.name}\n"
+
+
+@pytest.mark.parametrize("start", ["nothing", "the link", "another link", "a link to a directory"])
+def test_links_are_made_and_replaced(machine: ShellMachine, start: str) -> None:
+    build_start(machine.root, STARTS[start])
+    path = machine.root / "it"
+    before = str(path.readlink()) if path.is_symlink() else None
+    outcome = machine.check_then_run(
+        {"link": {"path": str(path), "to": "to"}}, "ok" if before == "to" else "changed"
+    )
+    assert outcome_changes(outcome) == ({} if before == "to" else {"to": (before, "to")})
+    assert str(path.readlink()) == "to"
+    rest = ["dir"] if start == "a link to a directory" else []
+    assert folder_contents(machine.root) == [*rest, "it"]
+    assert not rest or folder_contents(machine.root / "dir") == ["in"]
+
+
+@pytest.mark.parametrize("start", ["a file", "an empty directory"])
+def test_only_force_replaces_what_is_no_link(machine: ShellMachine, start: str) -> None:
+    build_start(machine.root, STARTS[start])
+    path, kind = machine.root / "it", start.rsplit(maxsplit=1)[-1]
+    check_refuses(machine, {"link": {"path": str(path), "to": "to"}}, f"is a {kind}: `force: true`")
+    outcome = machine.check_then_run(
+        {"link": {"path": str(path), "to": "to", "force": True}}, "changed"
+    )
+    assert outcome_changes(outcome) == {"state": (kind, "link"), "to": (None, "to")}
+    assert folder_contents(machine.root) == ["it"]
+
+
+def test_not_even_force_replaces_a_directory_with_something_in_it(machine: ShellMachine) -> None:
+    build_start(machine.root, STARTS["a full directory"])
+    step = {"link": {"path": str(machine.root / "it"), "to": "to", "force": True}}
+    check_refuses(machine, step, "is not empty")
+
+
+@pytest.mark.parametrize("perl", [True, False])
+def test_a_link_to_a_directory_is_replaced_where_mv_cannot_do_that(
+    machine: ShellMachine, perl: bool
+) -> None:
+    build_start(machine.root, STARTS["a link to a directory"])
+    tools = machine.root.parent / f"{machine.root.name}-tools"
+    real = "busybox mv" if machine.shell == "busybox" else "/bin/mv"
+    shims = {"mv": f'case $1 in -f[Th]) exit 1;; esac; exec {real} "$@"'}
+    if not perl:
+        shims["perl"] = "exit 127"
+    for name, text in shims.items():
+        (tools / name).unlink(missing_ok=True)
+        (tools / name).write_text(f"#!/bin/dash\n{text}\n")
+        (tools / name).chmod(0o755)
+    machine.check_then_run({"link": {"path": str(machine.root / "it"), "to": "to"}}, "changed")
+    assert (folder_contents(machine.root), folder_contents(machine.root / "dir")) == (
+        ["dir", "it"],
+        ["in"],
+    )
+
+
+def test_paths_in_the_home(machine: ShellMachine) -> None:
+    machine.check_then_run({"link": {"path": "~/a b", "to": "~/über"}}, "changed")
+    assert (machine.home / "a b").readlink() == machine.home / "über"
+    machine.check_then_run({"link": {"path": "rel", "to": "~"}}, "changed")
+    assert (machine.home / "rel").readlink() == Path(f"{machine.home}")
+
+
+def test_directories_above_are_made_and_anything_else_there_is_told(machine: ShellMachine) -> None:
+    machine.check_then_run({"link": {"path": str(machine.root / "a/b/it"), "to": "to"}}, "changed")
+    assert (machine.root / "a/b/it").is_symlink()
+    (machine.root / "file").write_text("")
+    step = {"link": {"path": str(machine.root / "file/it"), "to": "to"}}
+    check_refuses(machine, step, "file is not a directory")
+
+
+def test_a_slash_at_the_end_does_not_lead_into_what_the_link_points_to(
+    machine: ShellMachine,
+) -> None:
+    build_start(machine.root, STARTS["a link to a directory"])
+    machine.check_then_run({"link": {"path": f"{machine.root}/it/", "to": "to"}}, "changed")
+    assert folder_contents(machine.root / "dir") == ["in"]
+
+
+def test_a_link_to_what_it_would_replace_is_refused(machine: ShellMachine) -> None:
+    for path in (machine.root / "file", machine.root / "folder"):
+        path.write_text("x") if path.name == "file" else path.mkdir()
+        for to in (str(path), path.name, f"./{path.name}", f"../{path.parent.name}/{path.name}"):
+            step = {"link": {"path": str(path), "to": to, "force": True}}
+            check_refuses(machine, step, "is what the link would point to")

@@ -1,0 +1,210 @@
+"""``package``: what it finds, what it makes of it, with apt and tiny packages of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.machine import ODD_NAMES, ShellMachine, result_message
+from tests.support.private_copy import run_in_copy
+
+# A private copy of this machine has no network: its apt knows this folder and nothing else.
+REPOSITORY = r"""
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d /var/lib/apt/lists
+mkdir -p /etc/apt/sources.list.d /var/lib/apt/lists/partial /srv/debs
+echo 'deb [trusted=yes] file:/srv/debs ./' >/etc/apt/sources.list.d/orchtest.list
+deb() {
+  rm -rf /srv/made; mkdir -p /srv/made/DEBIAN /srv/made/etc; shift 2
+  echo it >"/srv/made/etc/$name"; echo "/etc/$name" >/srv/made/DEBIAN/conffiles
+  printf '%s\n' "Package: $name" "Version: $version" "Architecture: all" \
+    "Maintainer: nobody <nobody@example.com>" "Description: a test" "$@" >/srv/made/DEBIAN/control
+  file=/srv/debs/${name}_$version.deb
+  dpkg-deb -b /srv/made "$file" >/dev/null
+  { dpkg-deb -f "$file"; echo "Filename: ./${file##*/}"; echo "Size: $(wc -c <"$file")"
+    echo "SHA256: $(sha256sum "$file" | cut -d' ' -f1)"; echo; } >>/srv/debs/Packages
+}
+offer() { name=$1 version=$2; deb "$@"; }
+"""
+
+
+def offer_packages(machine: ShellMachine, *packages: str, update: bool = True) -> None:
+    """Let apt have packages: NAME VERSION and quoted lines for the control file."""
+    lines = "\n".join(f"offer {package}" for package in packages)
+    run_in_copy(machine, REPOSITORY.split("\n", 4)[4] + lines)
+    if update:
+        run_in_copy(machine, "apt-get -qq update")
+
+
+@pytest.fixture
+def host(private: ShellMachine) -> ShellMachine:
+    run_in_copy(private, REPOSITORY)
+    offer_packages(private, "orch-test-a 1.0", "orch-test-b 1.0 'Recommends: orch-test-c'")
+    offer_packages(private, "orch-test-c 1.0", "orch-test-g++ 1:2.0-3~x")
+    return private
+
+
+def package_step(*names: str, **params: Any) -> dict[str, Any]:
+    return {"package": {"name": list(names), **params}}
+
+
+def installed_version(machine: ShellMachine) -> str:
+    shown = run_in_copy(
+        machine, "dpkg-query -W -f '${Package}=${Version}=${Status}\n' 'orch-test-*' || :"
+    )
+    ending = "=install ok installed"
+    found = (line.removesuffix(ending) for line in shown.split("\n") if line.endswith(ending))
+    return " ".join(name.removeprefix("orch-test-") for name in found)
+
+
+def test_packages_are_installed_and_removed(host: ShellMachine) -> None:
+    outcome = host.check_then_run(package_step("orch-test-a"), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("missing", "orch-test-a", "none")
+    ]
+    outcome = host.check_then_run(
+        package_step("orch-test-a", "orch-test-g++", "orch-test-b"), "changed"
+    )
+    assert outcome.changes[0].before == "orch-test-g++, orch-test-b"
+    assert "a=1.0 b=1.0" in installed_version(host)
+    outcome = host.check_then_run(
+        package_step("orch-test-none", "orch-test-g++", state="absent"), "changed"
+    )
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("installed", "orch-test-g++ 1:2.0-3~x", "none")
+    ]
+    assert "g++" not in installed_version(host)
+    host.check_then_run({"package": {"name": "orch-test-a", "state": "absent"}}, "changed")
+    assert "a=" not in installed_version(host)
+
+
+@pytest.mark.parametrize(("recommends", "found"), [(True, "b=1.0 c=1.0"), (False, "b=1.0")])
+def test_what_is_recommended_comes_if_asked_for(
+    host: ShellMachine, recommends: bool, found: str
+) -> None:
+    host.check_then_run(package_step("orch-test-b", recommends=recommends), "changed")
+    assert installed_version(host) == found
+
+
+def test_only_latest_brings_what_is_newer(host: ShellMachine) -> None:
+    host.check_then_run(package_step("orch-test-a", "orch-test-c"), "changed")
+    host.check_then_run(package_step("orch-test-a", state="latest"), "ok")
+    offer_packages(host, "orch-test-a 1.1")
+    host.check_then_run(package_step("orch-test-a", "orch-test-b"), "changed")
+    assert installed_version(host) == "a=1.0 b=1.0 c=1.0"
+    names = ("orch-test-a", "orch-test-c", "orch-test-g++")
+    outcome = host.check_then_run(package_step(*names, state="latest"), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("missing", "orch-test-g++", "none"),
+        ("outdated", "orch-test-a 1.0 (there is 1.1)", "none"),
+    ]
+    assert installed_version(host).startswith("a=1.1 ")
+
+
+def test_a_version_can_be_asked_for(host: ShellMachine) -> None:
+    offer_packages(host, "orch-test-a 1.1", "orch-test-a 1.2")
+    host.check_then_run(package_step("orch-test-a=1.1"), "changed")
+    assert installed_version(host) == "a=1.1"
+    host.check_then_run(package_step("orch-test-a"), "ok")
+    host.check_then_run(package_step("orch-test-a=1.2"), "changed")
+    host.check_then_run(package_step("orch-test-a=1.1", state="absent"), "ok")
+    assert installed_version(host) == "a=1.2"
+
+
+def test_old_lists_are_renewed_before_something_is_installed(host: ShellMachine) -> None:
+    offer_packages(host, "orch-test-new 1.0", update=False)
+    run_in_copy(host, "touch -d '2 hours ago' /var/lib/apt/lists")
+    assert "orch-test-new" in host.run_step(package_step("orch-test-new")).stderr.text
+    host.check_then_run(
+        package_step("orch-test-new", update_cache=True, cache_valid=10000), "failed"
+    )
+    host.check_then_run(package_step("orch-test-new", update_cache=True), "changed")
+    offer_packages(host, "orch-test-new 1.1", update=False)
+    run_in_copy(host, "touch -d '2 hours ago' /var/lib/apt/lists")
+    host.check_then_run(package_step("orch-test-new", update_cache=True), "ok")
+    outcome = host.check_then_run(
+        package_step("orch-test-new", update_cache=True, state="latest"), "changed"
+    )
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [("lists", "old", "fresh")]
+    assert installed_version(host) == "new=1.1"
+
+
+def test_what_was_removed_but_for_its_settings_is_absent(host: ShellMachine) -> None:
+    host.check_then_run(package_step("orch-test-a"), "changed")
+    host.check_then_run(package_step("orch-test-a", state="absent"), "changed")
+    assert "config-files" in run_in_copy(host, "dpkg-query -W -f '${Status}' orch-test-a")
+    host.check_then_run(package_step("orch-test-a"), "changed")
+
+
+def check_fails(host: ShellMachine, message: str, step: dict[str, Any]) -> None:
+    """A check says so as well."""
+    for check in (True, False):
+        outcome = host.run_step(step, check=check)
+        assert outcome.status == "failed", result_message(outcome)
+        assert message in outcome.stderr.text, result_message(outcome)
+
+
+def test_what_is_not_to_be_had_is_found_by_a_check(host: ShellMachine) -> None:
+    run_in_copy(host, "touch -d '2 hours ago' /var/lib/apt/lists")
+    step = package_step("orch-test-a", "orch-test-none", "orch-test-g++=7")
+    check_fails(host, "apt knows no package orch-test-none: `update_cache: true`", step)
+    check_fails(host, "apt knows no package orch-test-g++=7", step)
+    assert installed_version(host) == ""
+    # new lists could have it
+    new = package_step("orch-test-none", update_cache=True)
+    assert host.run_step(new, check=True).status == "would_change"
+    assert "orch-test-none" in host.check_then_run(new, "failed").stderr.text
+    check_fails(host, "apt knows no package orch-test-none", new)  # they have not
+
+
+def test_what_another_package_provides_is_installed(host: ShellMachine) -> None:
+    offer_packages(host, "orch-test-d 1.0 'Provides: orch-test-v, orch-test-one (= 3)'")
+    offer_packages(host, "orch-test-e 1.0 'Provides: orch-test-v, orch-test-a'")
+    check_fails(host, "orch-test-d orch-test-e", package_step("orch-test-v"))
+    host.check_then_run(package_step("orch-test-one"), "changed")
+    assert installed_version(host) == "d=1.0"
+    host.check_then_run(package_step("orch-test-v", "orch-test-one"), "ok")
+    outcome = host.check_then_run(
+        package_step("orch-test-v", "orch-test-b", recommends=False), "changed"
+    )
+    assert outcome.changes[0].before == "orch-test-b"
+    host.check_then_run(package_step("orch-test-v", state="absent"), "ok")
+    offer_packages(host, "orch-test-d 1.1 'Provides: orch-test-v, orch-test-one (= 3)'")
+    outcome = host.check_then_run(
+        package_step("orch-test-v", "orch-test-one", state="latest"), "changed"
+    )
+    assert "orch-test-d 1.0 (there is 1.1)" in str(outcome.changes[0].before)
+    # what is a package itself is wanted itself
+    host.check_then_run(package_step("orch-test-e"), "changed")
+    host.check_then_run(package_step("orch-test-a"), "changed")
+    assert installed_version(host) == "a=1.0 b=1.0 d=1.1 e=1.0"
+
+
+def test_what_is_held_is_changed_only_if_allowed(host: ShellMachine) -> None:
+    host.check_then_run(package_step("orch-test-a"), "changed")
+    offer_packages(host, "orch-test-a 1.1", "orch-test-a 1.2")
+    run_in_copy(host, "apt-mark hold orch-test-a >&2")
+    host.check_then_run(package_step("orch-test-a"), "ok")
+    output = "orch-test-a is held: `allow_held: true`"
+    check_fails(host, output, package_step("orch-test-b", "orch-test-a", state="latest"))
+    check_fails(host, output, package_step("orch-test-a=1.1"))
+    check_fails(host, output, package_step("orch-test-a", state="absent"))
+    assert run_in_copy(host, "dpkg-query -W -f '${Version}' orch-test-a") == "1.0"
+    host.check_then_run(package_step("orch-test-a=1.1", allow_held=True), "changed")
+    host.check_then_run(package_step("orch-test-a", allow_held=True, state="latest"), "changed")
+    host.check_then_run(package_step("orch-test-a", state="latest"), "ok")
+    host.check_then_run(package_step("orch-test-a", allow_held=True, state="absent"), "changed")
+
+
+REFUSED = [name for name in ODD_NAMES if name not in ("plain", "a=b")]
+
+
+def test_what_is_no_name_is_refused(machine: ShellMachine) -> None:
+    for name in [*REFUSED, "", "orch-test-a-", "a*", "a,b", "a/b", "./a", "a "]:
+        outcome = machine.check_then_run(package_step(name), "failed")
+        assert "no package's name" in outcome.stderr.text, result_message(outcome)
+
+
+def test_a_host_without_any_manager_says_so(private: ShellMachine) -> None:
+    run_in_copy(private, "rm $(command -v apt-get)")
+    assert "no apt" in private.check_then_run(package_step("a"), "failed").stderr.text

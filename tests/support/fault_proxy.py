@@ -1,0 +1,315 @@
+"""A TCP proxy in this process that does to a stream what links do: cut, stall, slow, corrupt it.
+
+It listens on every address, so that each 127.x.y.z is a host of its own, and passes on to the same
+address at another port. One thread serves everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from tests.support.link_faults import FaultKind, LinkDirection, LinkFault
+
+BUFFER_BYTES = 1 << 18  # bytes that are kept for a side that does not read
+READ_BYTES = 1 << 16
+PORTION, PAUSE = 48, 0.001  # bytes at a time, and seconds between, where it is slow
+RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: what is unsent is dropped, and the peer told so
+
+
+@dataclass(slots=True, eq=False)
+class _ProxyPipe:
+    """One direction of a connection. ``arrived`` and ``passed`` count its bytes; ``slow`` of the
+    next ones go slowly; ``waits``: until its time comes; ``still``: for ever."""
+
+    source: socket.socket
+    target: socket.socket
+    fault: LinkFault | None
+    data: bytearray = field(default_factory=bytearray)
+    bytes_arrived: int = 0
+    bytes_passed: int = 0
+    slow: int = 0
+    is_waiting: bool = False
+    has_ended: bool = False
+    is_stalled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _ProxiedConnection:
+    """One connection through the proxy."""
+
+    address: str
+    pipes: dict[LinkDirection, _ProxyPipe]
+    is_closed: bool = False
+
+    @property
+    def sockets(self) -> tuple[socket.socket, socket.socket]:
+        return self.pipes[LinkDirection.TO_SERVER].source, self.pipes[
+            LinkDirection.TO_CLIENT
+        ].source
+
+
+class FaultProxy:
+    """Passes on what comes to ``port``. ``happened`` are the addresses where something did,
+    ``passed`` the most bytes that a connection of theirs had, ``tries`` how many they had.
+    """
+
+    def __init__(self, server: int) -> None:
+        self._server = server
+        self._listener = socket.create_server(("0.0.0.0", 0), backlog=512)
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self.struck_addresses: set[str] = set()
+        self.passed: Counter[tuple[str, LinkDirection]] = Counter()
+        self.tries: Counter[str] = Counter()
+        self._faults: Mapping[str, LinkFault] = {}
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[socket.socket, int] = {}
+        self._lines: set[_ProxiedConnection] = set()
+        self._later: list[tuple[float, int, _ProxiedConnection, _ProxyPipe]] = []
+        self._numbers = itertools.count()
+        self._orders: list[Callable[[], object]] = []
+        self._bell = os.pipe()
+        self._over = False
+        self._selector.register(self._bell[0], selectors.EVENT_READ)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
+        self._thread.start()
+
+    def set_faults(self, faults: Mapping[str, LinkFault]) -> None:
+        """From now on this is what happens, by the host's address. Connections are ended."""
+        self._run_in_thread(lambda: self._begin_faults(faults))
+
+    def stall(self, addresses: Collection[str]) -> None:
+        """From now on nothing gets through, either way, on the connections that these have."""
+        self._run_in_thread(lambda: self._stall(addresses))
+
+    def corrupt_byte(self, offset: int, mask: int) -> None:
+        """XOR this byte of what comes next from the server, on every connection."""
+        self._run_in_thread(lambda: self._corrupt(offset, mask))
+
+    def close(self) -> None:
+        """End every connection and the thread."""
+        self._run_in_thread(self._finish)
+        self._thread.join()
+        self._selector.close()
+        self._listener.close()
+        for end in self._bell:
+            os.close(end)
+
+    def _run_in_thread(self, order: Callable[[], object]) -> None:
+        done = threading.Event()
+
+        def obey() -> None:
+            order()
+            done.set()
+
+        self._orders.append(obey)
+        os.write(self._bell[1], b".")
+        done.wait()
+
+    # What the thread does.
+
+    def _begin_faults(self, faults: Mapping[str, LinkFault]) -> None:
+        for line in list(self._lines):
+            self._end(line)
+        self._faults = faults
+        self.struck_addresses, self.passed, self.tries = set(), Counter(), Counter()
+
+    def _stall(self, addresses: Collection[str]) -> None:
+        for line in self._lines:
+            if line.address in addresses:
+                for pipe in line.pipes.values():
+                    pipe.is_stalled = True
+                self._update_events(line)
+
+    def _corrupt(self, offset: int, mask: int) -> None:
+        for line in self._lines:
+            pipe = line.pipes[LinkDirection.TO_CLIENT]
+            pipe.fault = LinkFault(
+                FaultKind.CORRUPT, LinkDirection.TO_CLIENT, pipe.bytes_arrived + offset, detail=mask
+            )
+
+    def _finish(self) -> None:
+        self._begin_faults({})
+        self._over = True
+
+    def _run(self) -> None:
+        while not self._over:
+            wait = max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+            for key, events in self._selector.select(wait):
+                if key.fd == self._bell[0]:
+                    os.read(self._bell[0], 4096)
+                elif key.fileobj is self._listener:
+                    self._accept()
+                elif isinstance(key.fileobj, socket.socket):
+                    self._serve(key.fileobj, key.data, events)
+            while self._later and self._later[0][0] <= time.monotonic():
+                _, _, line, pipe = heapq.heappop(self._later)
+                pipe.is_waiting = False
+                self._forward(line, pipe)
+            while self._orders:
+                self._orders.pop(0)()
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return  # who knocked has gone
+        address, server = client.getsockname()[0], socket.socket()
+        try:
+            server.connect((address, self._server))
+        except OSError:
+            client.close()
+            server.close()
+            return
+        for sock in (client, server):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fault = self._faults.get(address)
+        if fault is not None and fault.connection != self.tries[address]:
+            fault = None
+        self.tries[address] += 1
+        up, down = (
+            fault if fault and fault.direction is direction else None for direction in LinkDirection
+        )
+        pipes = {
+            LinkDirection.TO_SERVER: _ProxyPipe(client, server, up),
+            LinkDirection.TO_CLIENT: _ProxyPipe(server, client, down),
+        }
+        line = _ProxiedConnection(address, pipes)
+        self._lines.add(line)
+        for pipe in pipes.values():
+            self._forward(line, pipe)
+
+    def _serve(self, sock: socket.socket, line: _ProxiedConnection, events: int) -> None:
+        for pipe in line.pipes.values():
+            if pipe.source is sock and events & selectors.EVENT_READ and not line.is_closed:
+                self._read(line, pipe)
+            if pipe.target is sock and events & selectors.EVENT_WRITE:
+                self._forward(line, pipe)
+
+    def _read(self, line: _ProxiedConnection, pipe: _ProxyPipe) -> None:
+        try:
+            data = bytearray(pipe.source.recv(READ_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(line, reset=True)
+            return
+        fault = pipe.fault
+        if fault is not None and fault.kind is FaultKind.CORRUPT and data:
+            remaining = fault.at - pipe.bytes_arrived
+            if remaining < len(data):
+                data[remaining] ^= fault.detail
+                pipe.fault = None
+                self.struck_addresses.add(line.address)
+        pipe.bytes_arrived += len(data)
+        pipe.data += data
+        pipe.has_ended = not data
+        self._forward(line, pipe)
+
+    def _forward(self, line: _ProxiedConnection, pipe: _ProxyPipe) -> None:
+        """Send what there is room for, and have happen what is to happen."""
+        while not (line.is_closed or pipe.is_stalled):
+            fault = pipe.fault if pipe.fault and pipe.fault.kind is not FaultKind.CORRUPT else None
+            if fault is not None and pipe.bytes_passed == fault.at:
+                pipe.fault = None
+                self._apply_fault(line, pipe, fault)
+                continue
+            size = min(len(pipe.data), PORTION if pipe.slow else READ_BYTES)
+            size = min(size, fault.at - pipe.bytes_passed) if fault else size
+            sent = self._send(line, pipe, size) if size and not pipe.is_waiting else 0
+            if not sent:
+                break
+            direction = next(way for way, each in line.pipes.items() if each is pipe)
+            self.passed[line.address, direction] = max(
+                self.passed[line.address, direction], pipe.bytes_passed
+            )
+            if pipe.slow:
+                pipe.slow, pipe.is_waiting = max(0, pipe.slow - sent), True
+                later = time.monotonic() + PAUSE
+                heapq.heappush(self._later, (later, next(self._numbers), line, pipe))
+        if pipe.has_ended and not pipe.data and not pipe.is_stalled and not line.is_closed:
+            with contextlib.suppress(OSError):  # it is gone
+                pipe.target.shutdown(socket.SHUT_WR)
+            pipe.is_stalled = True
+        if all(each.has_ended and not each.data for each in line.pipes.values()):
+            self._end(line)
+        self._update_events(line)
+
+    def _send(self, line: _ProxiedConnection, pipe: _ProxyPipe, size: int) -> int:
+        try:
+            sent = pipe.target.send(pipe.data[:size])
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._end(line, reset=True)
+            return 0
+        del pipe.data[:sent]
+        pipe.bytes_passed += sent
+        return sent
+
+    def _apply_fault(self, line: _ProxiedConnection, pipe: _ProxyPipe, fault: LinkFault) -> None:
+        self.struck_addresses.add(line.address)
+        if fault.kind is FaultKind.SLOW:
+            pipe.slow = fault.detail
+            return
+        if fault.both_directions and fault.kind is not FaultKind.STALL:
+            self._end(line, reset=fault.kind is FaultKind.RESET)
+            return
+        for each in line.pipes.values():
+            each.is_stalled = (
+                each.is_stalled
+                or fault.both_directions
+                or each is pipe
+                or fault.kind is not FaultKind.STALL
+            )
+        if fault.kind is not FaultKind.STALL:
+            self._close_socket(pipe.target, reset=fault.kind is FaultKind.RESET)
+
+    def _end(self, line: _ProxiedConnection, *, reset: bool = False) -> None:
+        line.is_closed = True
+        self._lines.discard(line)
+        for sock in line.sockets:
+            self._close_socket(sock, reset=reset)
+
+    def _close_socket(self, sock: socket.socket, *, reset: bool) -> None:
+        if self._watched.pop(sock, 0):
+            self._selector.unregister(sock)
+        if reset and sock.fileno() >= 0:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        sock.close()
+
+    def _update_events(self, line: _ProxiedConnection) -> None:
+        """Look out for what can be dealt with. Where it is still not even an end gets through."""
+        for sock in line.sockets:
+            events = 0
+            for pipe in line.pipes.values():
+                moves = not (line.is_closed or pipe.is_stalled or sock.fileno() < 0)
+                if (
+                    moves
+                    and pipe.source is sock
+                    and not pipe.has_ended
+                    and len(pipe.data) < BUFFER_BYTES
+                ):
+                    events |= selectors.EVENT_READ
+                if moves and pipe.target is sock and pipe.data and not pipe.is_waiting:
+                    events |= selectors.EVENT_WRITE
+            before = self._watched.pop(sock, 0)
+            if events:
+                self._watched[sock] = events
+                change = self._selector.modify if before else self._selector.register
+                change(sock, events, line)
+            elif before:
+                self._selector.unregister(sock)
