@@ -471,7 +471,7 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
     """The host, whose new scope this is, as it is seen from another host's place."""
     index = position.results.get(HOSTVARS_INDEX, HostVarsIndex({}))
     other_results = position.results.get(OTHER_HOSTS_RESULTS)
-    registered, settled = index.hosts.get(host.name, ((), {}))
+    registered, settled = index.names_by_host.get(host.name, ((), {}))
     names = frozenset(registered)
     other_position = scope.position
     other_position.registered = {**other_position.registered, **dict.fromkeys(names, ())}
@@ -484,7 +484,7 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
     other_position.results = {**results, **shared_entries}
     other_position.no_more_results = other_results is not None
     other_position.missing_is_none = (
-        names if index.lenient and other_position.no_more_results else frozenset()
+        names if index.missing_is_none and other_position.no_more_results else frozenset()
     )
 
     def resolve_on_host(name: str) -> object:

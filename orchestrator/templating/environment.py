@@ -167,7 +167,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         limits.check_operation(operation, left, right)
         output = super().call_binop(context, operation, left, right)
         limits.check_result(output)
-        context.work.step(output)
+        context.work.count_step(output)
         return output
 
     def _formatted(self, context: Any, text: str, right: Any) -> Any:
@@ -176,8 +176,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             check_text(tuple(right.values()) if isinstance(right, Mapping) else right)
             limits.check_operation("%", text, right)
         output = text % right
-        context.work.step(output)
-        return context.follow((text, right), output)
+        context.work.count_step(output)
+        return context.propagate_taint((text, right), output)
 
     def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
         """Call a function or method; what a macro writes is followed in there."""
@@ -190,15 +190,15 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             limits.check_method(owner, function.__name__, (*arguments, *named.values()))
         elif isinstance(owner, int) and function.__name__ == "to_bytes":
             limits.check_sizes(owner, (*arguments, *named.values()))
-        context.work.step(owner, *arguments)
+        context.work.count_step(owner, *arguments)
         if isinstance(function, Macro):
             context.work.left -= limits.MACRO_CALL_STEPS
         output = super(TemplateEnvironment, self).call(context, function, *arguments, **named)
         limits.check_result(output)
         if isinstance(function, Macro):
             return output
-        context.work.step(output)
-        return context.follow((owner, *arguments, *named.values()), output)
+        context.work.count_step(output)
+        return context.propagate_taint((owner, *arguments, *named.values()), output)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Make ``format`` and ``format_map`` of a text refuse what has none."""
@@ -300,7 +300,7 @@ def _track_taint(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @pass_context
     def followed(context: Any, *args: Any, **named: Any) -> Any:
-        context.work.step(*args)
+        context.work.count_step(*args)
         match pass_argument:
             case _PassArg.context:
                 output = function(context, *args, **named)
@@ -311,8 +311,8 @@ def _track_taint(function: Callable[..., Any]) -> Callable[..., Any]:
             case _:
                 output = function(*args, **named)
         limits.check_result(output)
-        context.work.step(output)
-        return context.follow((*args, *named.values()), output)
+        context.work.count_step(output)
+        return context.propagate_taint((*args, *named.values()), output)
 
     return followed
 
@@ -334,14 +334,14 @@ def _bound_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @pass_context
 def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
-    return context.follow((value,), value[start:stop:step])
+    return context.propagate_taint((value,), value[start:stop:step])
 
 
 @pass_context
 def _concat(context: Any, values: list[Any]) -> str:
     """What ``~`` makes."""
     text = limits.concat_parts(map(text_of, values))
-    context.work.step(text)
+    context.work.count_step(text)
     return text
 
 
@@ -397,7 +397,7 @@ def _insert_value(context: Any, value: object, index: int) -> str:
     work = context.work
     work.left -= 1 + (len(text) >> 6)
     if work.left < 0:
-        work.step()
+        work.count_step()
     return text
 
 
@@ -408,7 +408,7 @@ def _insert_text(context: Any, value: object, index: int) -> str:
         work = context.work
         work.left -= 1 + (len(value) >> 6)
         if work.left < 0:
-            work.step()
+            work.count_step()
         return str(value)
     if type(value) is int:
         context.work.left -= 1

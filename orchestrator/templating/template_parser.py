@@ -59,15 +59,11 @@ def apply_filter(
     value: nodes.Node | None, name: str, line: int, *arguments: nodes.Expr
 ) -> nodes.Filter:
     """Return the tree of ``value | name(*arguments)``."""
-    return nodes.Filter(
-        node=value,
-        name=name,
-        args=list(arguments),
-        kwargs=[],
-        dyn_args=None,
-        dyn_kwargs=None,
-        lineno=line,
-    )
+    node = nodes.Filter(lineno=line)
+    node.node = cast("nodes.Expr | None", value)
+    node.name, node.args = name, list(arguments)
+    node.kwargs, node.dyn_args, node.dyn_kwargs = [], None, None
+    return node
 
 
 def environment_of(parsed: ParsedTemplate) -> TemplateEnvironment:

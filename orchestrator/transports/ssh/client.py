@@ -209,7 +209,7 @@ class SshClient(SshTransport):
     def _on_open_confirmed(self, message: Message) -> None:
         stream = self._channels.get(message.get_int())
         if stream is not None:
-            stream.confirmed(message.get_int(), message.get_int(), message.get_int())
+            stream.on_confirmed(message.get_int(), message.get_int(), message.get_int())
 
     def _on_open_refused(self, message: Message) -> None:
         stream, code = self._channels.get(message.get_int()), message.get_int()
@@ -221,7 +221,7 @@ class SshClient(SshTransport):
         if isinstance(stream, DirectTcpipChannel):
             stream.open_refused(code, why)
             return
-        stream.refused(
+        stream.open_refused(
             ChannelRefusedError(
                 "channel",
                 f"the host refuses a session: {why}",

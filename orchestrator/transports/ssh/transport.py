@@ -162,14 +162,14 @@ class SshTransport(PrivateTransport):
         "curve25519-sha256": PrivateTransport._kex_info["curve25519-sha256@libssh.org"],
     }
     _channel_handler_table: ClassVar[dict[int, Any]] = {
-        codes.MSG_CHANNEL_SUCCESS: lambda stream, message: stream.request_taken(message),
-        codes.MSG_CHANNEL_FAILURE: lambda stream, message: stream.request_refused(message),
-        codes.MSG_CHANNEL_DATA: lambda stream, message: stream.data(message),
-        codes.MSG_CHANNEL_EXTENDED_DATA: lambda stream, message: stream.extended_data(message),
-        codes.MSG_CHANNEL_WINDOW_ADJUST: lambda stream, message: stream.window_adjusted(message),
-        codes.MSG_CHANNEL_REQUEST: lambda stream, message: stream.requested(message),
-        codes.MSG_CHANNEL_EOF: lambda stream, message: stream.ended(message),
-        codes.MSG_CHANNEL_CLOSE: lambda stream, message: stream.closed_there(message),
+        codes.MSG_CHANNEL_SUCCESS: lambda stream, message: stream.on_request_success(message),
+        codes.MSG_CHANNEL_FAILURE: lambda stream, message: stream.on_request_failure(message),
+        codes.MSG_CHANNEL_DATA: lambda stream, message: stream.on_data_message(message),
+        codes.MSG_CHANNEL_EXTENDED_DATA: lambda stream, message: stream.on_extended_data_message(message),
+        codes.MSG_CHANNEL_WINDOW_ADJUST: lambda stream, message: stream.on_window_adjust(message),
+        codes.MSG_CHANNEL_REQUEST: lambda stream, message: stream.on_request(message),
+        codes.MSG_CHANNEL_EOF: lambda stream, message: stream.on_eof(message),
+        codes.MSG_CHANNEL_CLOSE: lambda stream, message: stream.on_close(message),
     }
 
     def __init__(self, stream: ByteStream) -> None:

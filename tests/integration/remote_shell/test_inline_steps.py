@@ -27,7 +27,7 @@ from tests.support.session_recording import (
     wait_until,
 )
 
-PRELUDE = Path(encode_pipeline.__code__.co_filename).with_name("prelude.sh")
+PRELUDE = Path(encode_pipeline.__code__.co_filename).with_name("bootstrap.sh")
 
 PLAIN = [
     "uname -r",

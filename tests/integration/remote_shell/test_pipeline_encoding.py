@@ -24,7 +24,7 @@ from orchestrator.remote_shell.bootstrap import alarm_seconds, bootstrap_script,
 from orchestrator.remote_shell.encoder import KnownStepState, encode_pipeline, shell_test
 from tests.support.session_recording import SHELLS
 
-SCRIPT = Path(encode_pipeline.__code__.co_filename).with_name("prelude.sh")
+SCRIPT = Path(encode_pipeline.__code__.co_filename).with_name("bootstrap.sh")
 CONDITION_SHELLS = [[SHELLS["dash"]], [SHELLS["bash"], "--posix"], [SHELLS["busybox"], "sh"]]
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

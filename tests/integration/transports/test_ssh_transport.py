@@ -133,7 +133,7 @@ def test_a_write_stops_where_the_network_does_and_goes_on_with_it(
             sshd.inventory_host(connect=sshd.connect_options(shell="cat"))
         )
         channel = connection.open()
-        wire = connection._client._wire
+        wire = connection._client._stream
         wire._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         stopped = [
             pid for child in sshd.session_processes() for pid in (child, *child_processes(child))

@@ -120,11 +120,11 @@ def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) 
         tmp_path,
         """
         size = lambda: (journal.folder / "events.jsonl").stat().st_size
-        journal(started())
+        journal(run_started())
         full(size() + 40)
-        journal(begun("a"))
+        journal(step_started("a"))
         full(1_000_000)
-        journal(through("a"))
+        journal(task_finished("a"))
         """,
     )
     assert done.stdout.count("WARN") == 1
@@ -141,11 +141,11 @@ def test_where_an_event_cannot_be_written_the_hosts_log_is(tmp_path: Path) -> No
     folder, _ = run_limited(
         tmp_path,
         """
-        journal(started())
+        journal(run_started())
         full((journal.folder / "events.jsonl").stat().st_size)
-        journal(begun("a"))
-        journal(printed("a", b"kept"))
-        journal(ended("a"))
+        journal(step_started("a"))
+        journal(step_printed("a", b"kept"))
+        journal(step_finished("a"))
         """,
     )
     log = (folder / "a.log").read_text()
@@ -186,13 +186,13 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
         tmp_path,
         """
         full(20_000)
-        journal(started())
+        journal(run_started())
         for i in range(300):
-            journal(begun("a", i))
-            journal(printed("a", b"x" * 1000, step=i))
-            journal(ended("a", step=i))
-        journal(printed("b", b"still kept"))
-        journal(finished(a=Status.FAILED))
+            journal(step_started("a", i))
+            journal(step_printed("a", b"x" * 1000, step=i))
+            journal(step_finished("a", step=i))
+        journal(step_printed("b", b"still kept"))
+        journal(run_finished(a=Status.FAILED))
         """,
     )
     assert done.stdout.count("WARN") == 1
@@ -207,12 +207,12 @@ def run_limited(tmp_path: Path, text: str) -> tuple[Path, subprocess.CompletedPr
     code = f"""
 import resource, signal
 from pathlib import Path
-from orchestrator.journal.journal import Journal
+from orchestrator.journal.journal import RunJournal
 from orchestrator.model.step_result import Status
-from tests.support.journal_events import begun, ended, finished, printed, started, through
+from tests.support.journal_events import run_finished, run_started, step_finished, step_printed, step_started, task_finished
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 full = lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-journal = Journal(Path({str(tmp_path)!r}), {{}}, lambda text: print("WARN", text))
+journal = RunJournal(Path({str(tmp_path)!r}), {{}}, lambda text: print("WARN", text))
 {textwrap.dedent(text)}
 journal.close()
 """

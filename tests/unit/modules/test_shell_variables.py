@@ -23,8 +23,8 @@ MODULE = frozenset("o_want o_within o_fixes o_literal o_off o_secrets o_entries"
 
 @cache
 def core_scripts() -> ShellScript:
-    text = (SESSION / "module.sh").read_text()
-    return ShellScript("module.sh", text, "o_", SETTING | MODULE)
+    text = (SESSION / "module_runtime.sh").read_text()
+    return ShellScript("module_runtime.sh", text, "o_", SETTING | MODULE)
 
 
 @cache
@@ -63,10 +63,10 @@ def test_what_modules_begin_with_shares_what_it_declares() -> None:
 
 
 def test_the_session_shares_what_it_declares() -> None:
-    text = (SESSION / "prelude.sh").read_text()
+    text = (SESSION / "bootstrap.sh").read_text()
     for name, value in {"%FDS%": "/dev/fd", "%GRACE%": "10", "%LEASE%": "1 1"}.items():
         text = text.replace(name, value)
-    prelude = ShellScript("prelude.sh", text, "o_", frozenset({"o_nonce"}))
+    prelude = ShellScript("bootstrap.sh", text, "o_", frozenset({"o_nonce"}))
     assert SharedShell(prelude).find_violations() == []
     # a module that leaves nothing behind runs in the session's shell
     assert SharedShell(prelude, core_scripts(), function_scripts()).find_violations() == []

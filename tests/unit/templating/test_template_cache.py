@@ -24,10 +24,10 @@ def test_each_template_is_compiled_once_by_text_and_place() -> None:
 
 def test_jinja_is_loaded_with_the_first_template_only() -> None:
     code = (
-        "import sys, orchestrator.templating as t; t.Waits; assert 'jinja2' not in sys.modules\n"
-        "from orchestrator.templating import compile_shell, compile_text, compile_expression, compile_value, compile_condition, Templates\n"
-        "assert all(callable(f) for f in (shell, text, expression, value, condition, Templates))\n"
+        "import sys, orchestrator.templating as t; t.ResultPending; assert 'jinja2' not in sys.modules\n"
+        "from orchestrator.templating import compile_shell, compile_text, compile_expression, compile_value, compile_condition, TemplateCache\n"
+        "assert all(callable(f) for f in (compile_shell, compile_text, compile_expression, compile_value, compile_condition, TemplateCache))\n"
         "import orchestrator.templating.remote_conditions\n"
-        "assert callable(t.condition) and callable(t.shell) and callable(t.text)\n"
+        "assert callable(t.compile_condition) and callable(t.compile_shell) and callable(t.compile_text)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
