@@ -114,7 +114,7 @@ class ConnectError(OrchError):
         self.phase, self.reason, self.hint, self.transient = phase, reason, hint, transient
 
     def with_endpoint(self, endpoint: str) -> ConnectError:
-        """The same, with where it was; no more than before where ``place`` is '', or said."""
+        """The same, with where it was; no more than before where ``endpoint`` is '', or said."""
         if not endpoint or self.reason.startswith(f"{endpoint}: "):
             return self
         return ConnectError(

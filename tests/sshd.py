@@ -164,7 +164,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: object, what: str) -> None:
-    """Return as soon as ``true()`` holds; fail the test if it does not in time."""
+    """Return as soon as ``condition()`` holds; fail the test if it does not in time."""
     assert callable(condition)
     end = time.monotonic() + START_TIMEOUT
     while not condition():

@@ -161,7 +161,7 @@ _NO_APP = "--app needs the name of an app (`--app all` is every app)"
 
 def _split_names(texts: tuple[str, ...], error_text: str) -> tuple[str, ...]:
     """Return the names given to an option, with commas or more than once. An empty one is never
-    meant to be all or none: UsageError with the text ``missing``.
+    meant to be all or none: UsageError with the text ``error_text``.
     """
     names = tuple(name.strip() for value in texts for name in value.split(","))
     if not all(names):

@@ -42,7 +42,7 @@ class StdoutStream(RawStdStream):
     _reported = False
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write, or raise OutputError; why is said on stderr once."""
+        """Write, or raise StdoutError; why is said on stderr once."""
         try:
             return super().write(data)
         except OSError as error:
@@ -63,7 +63,7 @@ class StderrStream(RawStdStream):
 
 
 def make_std_streams_safe() -> None:
-    """Make the standard streams whole. From here on writing to stdout raises OutputError where
+    """Make the standard streams whole. From here on writing to stdout raises StdoutError where
     it fails, writing to stderr never does, and none of the three is None.
 
     Descriptors that the caller closed are taken, so that no file or connection gets their
@@ -111,8 +111,8 @@ def _open_devnull_at(number: int, mode: int) -> None:
 
 
 def _wrap_stream(raw: RawStdStream, previous: TextIO | None) -> TextIO:
-    """A text stream over ``raw`` that writes as the one ``before`` did (None: it was closed), and
-    never fails on a character: see ``_visible``."""
+    """A text stream over ``raw`` that writes as the one ``previous`` did (None: it was closed), and
+    never fails on a character: see ``_escape_unencodable``."""
     codecs.register_error(_ERROR_HANDLER, _escape_unencodable)
     errors = previous.errors if previous else None
     return io.TextIOWrapper(

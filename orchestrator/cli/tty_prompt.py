@@ -20,7 +20,7 @@ _TTY_PATH = "/dev/tty"
 class TtyPrompter:
     """The terminal that the process was started from, whatever its stdin and stderr are.
 
-    ``turns`` keeps the live view out of the questions.
+    ``terminal_lock`` keeps the live view out of the questions.
     """
 
     def __init__(self, terminal_lock: TerminalLock) -> None:
@@ -39,7 +39,7 @@ class TtyPrompter:
 
     def ask(self, prompt: str, echo: bool, stop: threading.Event) -> str | None:
         """What is typed, without its newline; None where there is no terminal, its end was
-        typed, or ``stop`` was set meanwhile. Not echoed unless ``seen``.
+        typed, or ``stop`` was set meanwhile. Not echoed unless ``echo``.
         """
         try:
             device = self._open_tty()
@@ -85,7 +85,7 @@ class TtyPrompter:
 
 class StdinLines:
     """The lines of stdin, which need not be a terminal, for questions that can be given up.
-    ``turn`` is held by whoever asks one."""
+    ``question_lock`` is held by whoever asks one."""
 
     def __init__(self) -> None:
         self.question_lock = threading.Lock()
@@ -93,7 +93,7 @@ class StdinLines:
 
     def next_line(self, is_cancelled: Callable[[], bool]) -> str | None:
         """Return the next line without its newline, or None at the end of stdin and once
-        ``stopping`` returns True."""
+        ``is_cancelled`` returns True."""
         while b"\n" not in self._buffer:
             if is_cancelled():
                 return None

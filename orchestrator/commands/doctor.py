@@ -61,7 +61,7 @@ _LOGIN_KEYWORDS = frozenset(
 
 
 class DoctorResult(Struct, frozen=True):
-    """What was found out, in the order of the stage's hosts. ``blind``: the tasks could not be
+    """What was found out, in the order of the stage's hosts. ``tasks_unreadable``: the tasks could not be
     read, so that nobody knows what they need."""
 
     host_checks: tuple[HostCheck, ...]
@@ -205,7 +205,7 @@ class HostInspector:
         )
 
     def _ignored_settings(self, *, logged_in: bool) -> list[HealthFinding]:
-        """What ssh_config says in vain. ``well``: it could be logged in all the same."""
+        """What ssh_config says in vain. ``logged_in``: it could be logged in all the same."""
         return [
             HealthFinding(
                 "ssh_config", f"{one} is not obeyed: {one.reason}", f"it stands at {one.position}"

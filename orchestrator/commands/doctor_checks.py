@@ -44,7 +44,7 @@ _UNUSABLE_HINTS = {
 
 class DoctorReport(Struct):
     """The lines of the host, by their first words. ``become``: which of the users, the exit status
-    of becoming them, and what was said. ``whole``: the last line is there, too."""
+    of becoming them, and what was said. ``is_complete``: the last line is there, too."""
 
     values: dict[str, str] = field(default_factory=dict)
     missing_tools: set[str] = field(default_factory=set)
@@ -85,7 +85,7 @@ class DoctorReport(Struct):
 
     def clock_skew(self, sent_at: float, received_at: float) -> float | None:
         """How many seconds its clock is ahead of ours at the least, since it looked between
-        ``sent`` and ``heard``, and told whole seconds. None where it has no clock to look at.
+        ``sent_at`` and ``received_at``, and told whole seconds. None where it has no clock to look at.
         """
         clock_text = self.values.get("clock", "")
         if not _SHORT_NUMBER.fullmatch(clock_text):
@@ -215,7 +215,7 @@ class HostRequirements(Struct, frozen=True):
 
 
 class RequirementsFinder:
-    """Knows what all tasks of the project at ``root`` want. ``broken``: they can't be read, and
+    """Knows what all tasks of the project at ``root`` want. ``tasks_unreadable``: they can't be read, and
     want nothing as far as is known."""
 
     def __init__(self, root: Path) -> None:

@@ -32,9 +32,9 @@ class EventDispatcher:
     """Hands events to the sinks, one at a time, in the order they come, without the secrets that
     ``masks`` knows.
 
-    ``log`` tells where the run is kept; the last event, RunFinished, carries it, and nobody is
+    ``get_log_path`` tells where the run is kept; the last event, RunFinished, carries it, and nobody is
     told of what comes behind it (an interrupt). When a sink can show nothing more (its reader is
-    gone, its disk full), ``gone`` is called and the run goes on to its proper end. So it does after
+    gone, its disk full), ``on_output_lost`` is called and the run goes on to its proper end. So it does after
     a bug in a sink, which ``close`` raises.
     """
 

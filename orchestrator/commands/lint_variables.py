@@ -60,7 +60,7 @@ def runtime_names(tasks: Iterable[Task]) -> frozenset[str]:
 def check_variables(stage: Stage, runtime_names: frozenset[str]) -> None:
     """Return if the variables and the environment of every host have values.
 
-    Those that need one of the ``later`` names are not judged. Raises DefinitionError; the
+    Those that need one of the ``runtime_names`` names are not judged. Raises DefinitionError; the
     same problem on several hosts is one.
     """
     scopes = LintScopeFactory(stage, runtime_names)
@@ -136,7 +136,7 @@ def undefined_name_errors(
     tasks: Iterable[Task], runtime_names: frozenset[str], stages: Sequence[Stage]
 ) -> tuple[list[Diagnostic], list[tuple[str, SourcePosition]]]:
     """Return an error for each name that no host of any stage has, and that no task registers, sets
-    or takes as a param; and a note for each that only some of a task's hosts have. ``later``: what
+    or takes as a param; and a note for each that only some of a task's hosts have. ``runtime_names``: what
     tasks register, set or bring as their own ``vars``."""
     tasks = list(tasks)
     merger = VariableMerger()

@@ -19,7 +19,7 @@ from orchestrator.yamlio.local_files import display_path, is_directory
 
 
 class StageChoice(Struct, frozen=True):
-    """The stage that is meant; ``defaulted`` where nobody named it on the command line."""
+    """The stage that is meant; ``is_default`` where nobody named it on the command line."""
 
     name: str
     is_default: bool = False

@@ -36,9 +36,9 @@ _QUIT_NOW_HINT = "one more, a second later or more: leave at once, nothing is ro
 
 
 class UserInterface(Struct, frozen=True):
-    """Who sits at the terminal. ``ask`` asks for what a host wants to know, a password say;
+    """Who sits at the terminal. ``prompt`` asks for what a host wants to know, a password say;
     None where nobody sits there.
-    ``left`` is told, right before a signal ends the process at once, the hosts that are still in
+    ``on_abort`` is told, right before a signal ends the process at once, the hosts that are still in
     the middle of a step, with that step.
     """
 
@@ -136,7 +136,7 @@ def _connector_factory(
 
 class InterruptibleConnector:
     """A process's connections to hosts, of which an interrupt ends those that are being made.
-    ``make`` makes what connects, also after another."""
+    ``make_connector`` makes what connects, also after another."""
 
     def __init__(
         self, make_connector: Callable[[TransportRegistry | None], TransportRegistry]

@@ -112,8 +112,8 @@ def handle_interrupts(
     on_quit: Callable[[], None],
     clock: Clock = time.monotonic,
 ) -> Iterator[None]:
-    """While inside, the first request to stop calls ``first``, the next one ``again`` with the
-    signal's name, and one that quits calls ``last`` and then ends the process with 130.
+    """While inside, the first request to stop calls ``on_first``, the next one ``on_repeat`` with the
+    signal's name, and one that quits calls ``on_quit`` and then ends the process with 130.
 
     Signals that were ignored (nohup) stay so. Behind it they are as before if none came; else they
     do nothing more, except for one that quits.
@@ -158,7 +158,7 @@ def handle_interrupts(
 
 class IdleSignalHandler:
     """What signals to stop do while no run is under way: the first request raises
-    KeyboardInterrupt in the main thread. Once ``over`` is set, it ends the process with 130.
+    KeyboardInterrupt in the main thread. Once ``is_finished`` is set, it ends the process with 130.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:

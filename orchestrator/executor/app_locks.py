@@ -35,7 +35,7 @@ _RETRY_INTERVAL = 2.0  # seconds between tries
 
 
 class LockRefusal(Struct, frozen=True):
-    """A lock that is somebody else's, or that cannot be had: ``held`` tells these apart.
+    """A lock that is somebody else's, or that cannot be had: ``is_held`` tells these apart.
     ``error``: the host could not be asked, or did not answer."""
 
     host: str
@@ -56,8 +56,8 @@ class LockOwner(Struct, frozen=True):
 
 class AppLocks(Struct):
     """The locks of one lane. ``paths`` are shell words, by host in the order in which locks are
-    taken by everyone; ``users``: as whom to try on each host, until one may; ``wait`` is how
-    many seconds to try, and ``tell`` is told for whom.
+    taken by everyone; ``users``: as whom to try on each host, until one may; ``wait_seconds`` is how
+    many seconds to try, and ``notify`` is told for whom.
     """
 
     connections: ConnectionPool

@@ -39,11 +39,11 @@ from orchestrator.remote_shell import SessionLostError, ShellNotReadyError
 class RunOptions(Struct, frozen=True):
     """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
     others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
-    run that changes something, instead of stopping it before it begins. ``ask`` is asked before
-    each wave: run, skip or stop; it gives up where the run is interrupted. ``would_exit``: a check
-    that would change something exits so. ``given``: the words of the command line that mean the
+    run that changes something, instead of stopping it before it begins. ``ask_about_task`` is asked before
+    each wave: run, skip or stop; it gives up where the run is interrupted. ``exit_on_change``: a check
+    that would change something exits so. ``rerun_args``: the words of the command line that mean the
     same to a part of the run. ``lock_wait``: seconds to wait for a lock that somebody else has;
-    ``holder``: what is told of whoever has one of ours (owner, since, message); ``within``: the
+    ``lock_owner``: what is told of whoever has one of ours (owner, since, message); ``outer_runs``: the
     runs that this one was started by, outermost first."""
 
     forks: int = 100
@@ -219,7 +219,7 @@ class AppRunner:
         return host_state.is_stopped
 
     def _end_run(self, number: int, planned_task: PlannedTask | None, reason: str) -> None:
-        """The lane ends here: what was begun is rolled back, and ``failed`` hooks run, unless
+        """The lane ends here: what was begun is rolled back, and ``note_failure`` hooks run, unless
         it was interrupted."""
         started_hosts = self.rollback_stack.started_hosts()
         status = Status.CANCELLED if planned_task is None else Status.NOT_STARTED
@@ -236,7 +236,7 @@ class AppRunner:
     def _run_failed_hook(
         self, planned_task: PlannedTask, hook: str, failed_in_hook: set[tuple[str, str]]
     ) -> None:
-        """Run a task of a ``failed`` hook, also on hosts that had no part in the run so far; what
+        """Run a task of a ``note_failure`` hook, also on hosts that had no part in the run so far; what
         fails in it is told in their rows, and ends the hook there (``fallen``)."""
         known_states = self.host_states
         runnable = [
@@ -541,7 +541,7 @@ def rerun_command(
     handler: str,
     rerun_args: Iterable[str],
 ) -> str:
-    """What runs one of them on its host, as a shell takes it; ``given`` are more of its words."""
+    """What runs one of them on its host, as a shell takes it; ``rerun_args`` are more of its words."""
     # the item may have a name of its own, or be in place: its file can be run
     task_name = (planned_task.parents or (planned_task.task,))[-1]
     arguments = (
@@ -573,7 +573,7 @@ def mark_unreachable(host_state: HostState, error: ConnectError | SessionLostErr
 
 
 class PreflightCheck:
-    """Connects the hosts of one lane. ``away``: one that steps are delegated to, and that has no
+    """Connects the hosts of one lane. ``delegate_unreachable``: one that steps are delegated to, and that has no
     row of its own, cannot be reached."""
 
     def __init__(
@@ -616,7 +616,7 @@ class PreflightCheck:
     def connect_all(self, host_states: Mapping[str, HostState], *, skip_unreachable: bool) -> str:
         """Connect every host before anything is touched; why the lane cannot begin, or ''.
 
-        ``skip``: it can without those that are away, if no task needs one of them.
+        ``skip_unreachable``: it can without those that are away, if no task needs one of them.
         """
         run_for_each(self.pool, self.connect_host, host_states.values())
         if self.connections.cancel.is_cancelled:

@@ -29,8 +29,8 @@ class CancelToken:
             callback()
 
     def add_callback(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have ``tell`` called on ``stop`` (at once if that was), until what is returned is
-        called. ``tell`` must not block."""
+        """Have ``callback`` called on ``cancel`` (at once if that was), until what is returned is
+        called. ``callback`` must not block."""
         with self._lock:
             self._callbacks.add(callback)
             already_cancelled = self.is_cancelled

@@ -50,7 +50,7 @@ class CheckModeFilter:
         """Return True if the queued steps have to be run before this one can be sent.
 
         Its conditions may ask about a queued step whose end may turn out unknown; and the host is
-        sent at most ``_MOST`` queued steps that a failure may depend on, for each command.
+        sent at most ``_MAX_QUEUED`` queued steps that a failure may depend on, for each command.
         """
         if command.effects is None:
             return False
@@ -124,8 +124,8 @@ class CheckModeFilter:
 
 
 class NotifiedHandlers(Container[str]):
-    """The handlers called for. Raises NotRun for those that a step may have called for whose end
-    is not known; ``maybe`` says by which."""
+    """The handlers called for. Raises NotRunInCheckMode for those that a step may have called for whose end
+    is not known; ``uncertain`` says by which."""
 
     def __init__(self, notified: Container[str], uncertain: Mapping[str, str]) -> None:
         self._notified, self._uncertain = notified, uncertain

@@ -22,7 +22,7 @@ EmitFunction: TypeAlias = Callable[[RunEvent], None]
 
 class ConnectionPool:
     """Connects each host at most once and tells of it; for what undoes, a host whose link was
-    cut is connected once more. ``run`` tells the steps which run they are a part of."""
+    cut is connected once more. ``run_id`` tells the steps which run they are a part of."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class ConnectionPool:
     def session(self, name: str, app: str | None, user: str = "") -> ShellSession:
         """The lane's session on the host, opened if need be; ``user``'s, where one is named.
 
-        Raises ConnectError. Where nobody may become that user, its first ``run`` does, with phase
+        Raises ConnectError. Where nobody may become that user, its first ``run_id`` does, with phase
         become.
         """
         with self._lock:

@@ -330,7 +330,7 @@ class HostTaskRunner:
         return self.recorder.failed_step
 
     def _attempt_or_lost(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
-        """As ``_try``; a step that had begun is lost where the host cannot be reached again."""
+        """As ``_attempt``; a step that had begun is lost where the host cannot be reached again."""
         try:
             return self._attempt(step, command)
         except ConnectError as error:
@@ -449,7 +449,7 @@ def evaluate_retry(
     check: bool = False,
     cause: str = "",
 ) -> tuple[StepResult, bool]:
-    """The outcome of a try, and whether to try again; ``left``: how often that can be.
+    """The outcome of a try, and whether to try again; ``attempts_left``: how often that can be.
     A ``check`` tries once; ``cause`` says which step, not run by it, may be why it fails."""
     result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
     try:
@@ -517,7 +517,7 @@ def payload_chunks(payload: UploadPayload) -> Iterator[bytes]:
 
 
 def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:
-    """What becomes of a step that did not begin: nobody lets us become its user, or ``on``, the
+    """What becomes of a step that did not begin: nobody lets us become its user, or ``delegate``, the
     host that it is delegated to, cannot be reached. None where its own host cannot."""
     diagnostic = error.diagnostics[0]
     reason = f"{diagnostic.message}; {diagnostic.hint}" if diagnostic.hint else diagnostic.message
@@ -537,7 +537,7 @@ def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:
 def transfer_failed_result(
     error: OrchError, endpoint: str, summary: str = "its bytes were not sent"
 ) -> StepResult:
-    """What becomes of a step whose bytes did not get there. ``place``: where the host is."""
+    """What becomes of a step whose bytes did not get there. ``endpoint``: where the host is."""
     status = Status.FAILED
     if isinstance(error, ConnectError) and error.phase != "become":
         status = Status.LOST

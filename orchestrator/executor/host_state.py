@@ -57,7 +57,7 @@ class HostState(Struct):
         return any(self.counts[message] for message in ("ok", "changed", "failed"))
 
     def register(self, name: str, result: object, *, from_controller: bool = False) -> None:
-        """The name means this result from now on; ``own``: no host had a part in it."""
+        """The name means this result from now on; ``from_controller``: no host had a part in it."""
         controller_names = self.results.get(CONTROLLER_NAMES, frozenset()) - {name}
         self.results[CONTROLLER_NAMES] = (
             controller_names | {name} if from_controller else controller_names
@@ -175,7 +175,7 @@ class StepCursor:
     """Walks one program. ``over`` is what the next step is called when there is none: None.
 
     A failure on the way is kept for as long as what always follows it runs, and then goes on
-    outward: to a region that makes up for it, or to the end of the program (``failed``).
+    outward: to a region that makes up for it, or to the end of the program (``has_failed``).
     """
 
     def __init__(self, program: StepProgram) -> None:
@@ -252,8 +252,8 @@ ANY_EFFECTS = StepEffects(may_change_anything=True, may_read_anything=True)
 
 
 class CheckSkippedStep(Struct, frozen=True):
-    """A step that a check did not run, by its name. ``on``: the host that it would change;
-    ``unknown``: whether a run would come to it is not known."""
+    """A step that a check did not run, by its name. ``host``: the host that it would change;
+    ``is_uncertain``: whether a run would come to it is not known."""
 
     name: str
     effects: StepEffects

@@ -44,7 +44,7 @@ def run_guarded(
 ) -> None:
     """Do what a task is to do on one host, in that host's thread.
 
-    ``away`` is given the error where the host cannot be reached any more. Whatever else is raised
+    ``on_unreachable`` is given the error where the host cannot be reached any more. Whatever else is raised
     is a failure of this host: the others go on, and what follows a failed host follows.
     """
     try:

@@ -24,8 +24,8 @@ _WOULD_CHANGE_STATUSES = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Statu
 
 
 class RunResult(Struct, frozen=True):
-    """What lanes came to. ``away``: a host that has no row, since it is only delegated to, is
-    unreachable. ``locked``: a lock was somebody else's. ``declined``: the user stopped it at a
+    """What lanes came to. ``delegate_unreachable``: a host that has no row, since it is only delegated to, is
+    unreachable. ``is_locked``: a lock was somebody else's. ``is_declined``: the user stopped it at a
     question."""
 
     summaries: tuple[HostSummary, ...]
@@ -154,8 +154,8 @@ def exit_code(
     delegate_unreachable: bool = False,
     has_bug: bool = False,
 ) -> ExitCode:
-    """What a run comes to: the worst that happened to any host. ``away``: one that has no row,
-    since it is only delegated to, is unreachable. ``bug``: of orch, on any of them."""
+    """What a run comes to: the worst that happened to any host. ``delegate_unreachable``: one that has no row,
+    since it is only delegated to, is unreachable. ``has_bug``: of orch, on any of them."""
     found = {row.status for row in summaries}
     if interrupted:
         return ExitCode.INTERRUPTED

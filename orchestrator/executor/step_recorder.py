@@ -46,14 +46,14 @@ _NO_VALUES: Mapping[str, object] = {}
 class StepRecorder:
     """Is the session's listener for one task on one host.
 
-    ``failed``: the step of the last segment that failed and stopped it. ``gone``: the host is
-    lost, or was interrupted. ``notified``: the handlers called for by now; ``finished``: the
-    steps that ended and are no failure; ``broken``: those that are. ``tells``: what the host's
+    ``failed_step``: the step of the last segment that failed and stopped it. ``is_stopped``: the host is
+    lost, or was interrupted. ``notified_handlers``: the handlers called for by now; ``finished_steps``: the
+    steps that ended and are no failure; ``failed_steps``: those that are. ``pending_notifications``: what the host's
     shell is still to be told of steps that it did not run itself (number, changed,
-    failed). ``results``: how the steps ended that did. ``unknown``: those whose end a check does
-    not know, with their names; ``maybe``: the handlers that they would call for, perhaps.
-    ``effects``: what a check knows of its steps. While ``hold`` is set, a step's end is kept in
-    ``held`` and not yet counted.
+    failed). ``results``: how the steps ended that did. ``uncertain_steps``: those whose end a check does
+    not know, with their names; ``uncertain_handlers``: the handlers that they would call for, perhaps.
+    ``effects``: what a check knows of its steps. While ``defers_result`` is set, a step's end is kept in
+    ``deferred_result`` and not yet counted.
     """
 
     def __init__(self, host_state: HostState, task: str, emit: EmitFunction) -> None:
@@ -95,7 +95,7 @@ class StepRecorder:
     ) -> None:
         """The next step: a command to send, or one that is over without a host (skipped, set);
         it is told in its turn, once those before it have ended, and sets these values then
-        (``own``: no host had a part in them)."""
+        (``from_controller``: no host had a part in them)."""
         self._values[step.number] = values
         if from_controller:
             self._from_controller.add(step.number)
@@ -177,7 +177,7 @@ class StepRecorder:
         return self._announced_step is step
 
     def note_lost(self, reason: str, delegated_step: PlannedStep | None = None) -> None:
-        """The session is gone: the running step's end is not known. ``sent``: the only step that
+        """The session is gone: the running step's end is not known. ``delegated_step``: the only step that
         another host was sent, which may have begun; where its end is known, all is."""
         if delegated_step is not None and self._any_step_ended:
             return
@@ -463,7 +463,7 @@ class ModuleResultParser:
         self._exit_statuses: dict[str, int] = {}
 
     def add_report(self, kind: str, text: str) -> None:
-        """Take the next one; text that goes on has a kind that begins with ``+``. Raises Garbled
+        """Take the next one; text that goes on has a kind that begins with ``+``. Raises ProtocolError
         where it is none, or the states come to too much. Lines that do are not kept."""
         size_key = "lines" if kind.lstrip("+") in self._lines else "states"
         self._sizes[size_key] += len(text) + _REPORT_OVERHEAD

@@ -1,4 +1,4 @@
-"""``connect``: checked where it is written, and made a ``Connect`` where all of it is known."""
+"""``resolve_connection_options``: checked where it is written, and made a ``Connect`` where all of it is known."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHELL = lazy_regex(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 
 
 class ConnectionOptionsReader:
-    """Checks ``connect`` mappings. Relative paths in them start at the project's root."""
+    """Checks ``resolve_connection_options`` mappings. Relative paths in them start at the project's root."""
 
     def __init__(self, read: SchemaReader, root: Path) -> None:
         self.read, self.root = read, root

@@ -1,4 +1,4 @@
-"""An executable ``hosts``: asked once, it prints the hosts as JSON.
+"""An executable ``read_hosts``: asked once, it prints the hosts as JSON.
 
 Which files of a stage's folder are read, and as what.
 """
@@ -115,15 +115,15 @@ class InventoryDirectory:
         return self._load_file(name) if name else None
 
     def read_roles(self) -> NamedValues:
-        """Each role with what is said of it: ``roles/`` or ``roles.yml``."""
+        """Each role with what is said of it: ``roles/`` or ``read_roles.yml``."""
         return self._read_named(ROLES) if self._has_one_form(ROLES) else []
 
     def read_apps(self) -> NamedValues:
-        """Each app with what is said of it: ``apps/`` or ``apps.yml``."""
+        """Each app with what is said of it: ``apps/`` or ``read_apps.yml``."""
         return self._read_named(APPS) if self._has_one_form(APPS) else []
 
     def read_hosts(self, root: Path, stage: str) -> NamedValues:
-        """Each host with what is said of it: ``hosts/``, ``hosts.yml``, an executable ``hosts``."""
+        """Each host with what is said of it: ``hosts/``, ``read_hosts.yml``, an executable ``read_hosts``."""
         if not self._has_one_form(HOSTS):
             return []
         if HOSTS not in self.found.others:

@@ -51,7 +51,7 @@ def expand_ranges(text: str) -> tuple[str, ...]:
     """Every name that the text stands for, each once, in order; the text alone where it has no
     range.
 
-    Both ends are included and zero padding is kept. Raises ``BadNameError``.
+    Both ends are included and zero padding is kept. Raises ``InvalidHostNameError``.
     """
     if "[" not in text and "]" not in text:
         return (text,)
@@ -177,7 +177,7 @@ def normalize_host(name: str) -> str:
 def parse_host_spec(text: str) -> HostSpec:
     """``name``, ``user@name:port``, ``[v6]:port`` or a bare IPv6 address; ranges are expanded.
 
-    Raises ``BadNameError``.
+    Raises ``InvalidHostNameError``.
     """
     if "//" in text:
         raise InvalidHostNameError("it is a URL", "write it as user@host:port")
@@ -198,14 +198,14 @@ def parse_host_spec(text: str) -> HostSpec:
 
 
 def check_user(user: str) -> str:
-    """The name of a login. Raises ``BadNameError``."""
+    """The name of a login. Raises ``InvalidHostNameError``."""
     if not _USER.fullmatch(user):
         raise InvalidHostNameError(f"'{user}' is no user name")
     return user
 
 
 def check_port(port: str) -> int:
-    """A TCP port. Raises ``BadNameError``."""
+    """A TCP port. Raises ``InvalidHostNameError``."""
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise InvalidHostNameError(f"the port must be between 1 and 65535, found '{port}'")
     return int(port)

@@ -91,7 +91,7 @@ class VariableMerger:
 
 
 def host_variables(host: Host, extra: Sequence[VariableLayer] = ()) -> Mapping[str, MarkedValue]:
-    """One host's variables. For many hosts, ask one ``Merger``."""
+    """One host's variables. For many hosts, ask one ``VariableMerger``."""
     return VariableMerger().values_of(host, extra)
 
 

@@ -117,7 +117,7 @@ class HostRegistry:
 
 
 class RoleMap(Struct, frozen=True):
-    """The roles of a stage. ``of`` names each host's roles, in the inventory's order."""
+    """The roles of a stage. ``roles_of_host`` names each host's roles, in the inventory's order."""
 
     roles: dict[str, Role]
     roles_of_host: dict[str, tuple[str, ...]]
@@ -126,7 +126,7 @@ class RoleMap(Struct, frozen=True):
 
 
 class RoleResolver:
-    """Puts the roles of a stage together. ``parts`` go from strong to weak."""
+    """Puts the roles of a stage together. ``records`` go from strong to weak."""
 
     def __init__(
         self,

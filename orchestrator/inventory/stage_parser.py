@@ -158,7 +158,7 @@ class HostRefReader:
         )
 
     def read_address(self, value: MarkedValue | None, hosts: int) -> MarkedValue | None:
-        """An ``address``, which so many hosts are to share."""
+        """An ``read_address``, which so many hosts are to share."""
         text = self.read.text(value, "address")
         if value is None or text is None:
             return None

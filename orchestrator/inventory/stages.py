@@ -89,7 +89,7 @@ def list_stages(root: Path) -> StageList:
 
 
 def read_default_stage(root: Path) -> MarkedValue | None:
-    """What ``common/stage.yml`` names as ``default_stage``: text, not yet checked to exist.
+    """What ``common/stage.yml`` names as ``read_default_stage``: text, not yet checked to exist.
 
     Raises ``DefinitionError`` where that file cannot be read.
     """

@@ -15,7 +15,7 @@ UNKNOWN_STATE = "not known yet"
 
 class UploadPayload(Struct, frozen=True):
     """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
-    where that is None, ``data``; or what ``read`` makes, anew for each who asks. ``digest`` is
+    where that is None, ``data``; or what ``read_chunks`` makes, anew for each who asks. ``digest`` is
     its SHA-256 in hexadecimal digits; of what is made, one that tells it from others."""
 
     size: int
@@ -37,11 +37,11 @@ class UploadPayload(Struct, frozen=True):
 
 class DesiredState(Struct, frozen=True):
     """What a module's script compares with what is on the host. ``states``: by key, what is
-    wanted; ``brings``: what it writes, as far as a diff can show that; ``sends``: what has to be
-    sent beside the text, if the host does not have it already; ``tries``: a check, too, needs it
-    there; ``unsure``: it does where the probe states ``UNKNOWN``; ``asks``: what has to be sent
+    wanted; ``new_content``: what it writes, as far as a diff can show that; ``payload``: what has to be
+    sent beside the text, if the host does not have it already; ``validates``: a check, too, needs it
+    there; ``may_need_payload``: it does where the probe states ``UNKNOWN_STATE``; ``probe_payload``: what has to be sent
     there, before it can be asked whether the host has it. ``manifest``: what a tree consists of
-    (plan/trees.py), where that is short; ``entries``: how many lines that is."""
+    (plan/trees.py), where that is short; ``manifest_lines``: how many lines that is."""
 
     states: Mapping[str, str]
     new_content: bytes | None = None
@@ -54,8 +54,8 @@ class DesiredState(Struct, frozen=True):
 
 
 class DownloadSpec(Struct, frozen=True):
-    """A file that is brought from a host to this side: ``path`` there, ``to`` here, absolute.
-    ``script`` writes its first ``$size`` bytes to stdout. ``check``: it is compared and stays.
+    """A file that is brought from a host to this side: ``path`` there, ``target`` here, absolute.
+    ``script`` writes its first ``$size`` bytes to stdout. ``check_mode``: it is compared and stays.
     ``timeout``: seconds for all of it, None: as long as bytes come."""
 
     path: str
@@ -68,9 +68,9 @@ class DownloadSpec(Struct, frozen=True):
 class StepEffects(Struct, frozen=True):
     """What a check knows of a step: which steps before it can be why it fails there.
 
-    ``makes``: the paths that it may make, change or remove, with all below them, and the names of
-    users and groups; ``anything``: it may do more than that. ``needs``: the paths and the names
-    that it is about; ``looks``: it may look at anything else. ``waits``: a run would wait for what
+    ``created_names``: the paths that it may make, change or remove, with all below them, and the names of
+    users and groups; ``may_change_anything``: it may do more than that. ``needed_names``: the paths and the names
+    that it is about; ``may_read_anything``: it may look at anything else. ``waits_for_state``: a run would wait for what
     is not so yet. Paths are absolute, or begin with ``~``.
     """
 
@@ -91,20 +91,20 @@ class StepCommand(Struct, frozen=True):
     ``text``: the whole script of the child shell (``SHELL -e``), byte for byte.
     ``stdin``: its standard input, given a final newline if it has none; None is /dev/null.
     ``timeout``: seconds from the start marker, guard included.
-    ``fails``: whether it failed; None: where the exit status is not 0. Death by timeout or
+    ``failed_condition``: whether it failed; None: where the exit status is not 0. Death by timeout or
     by the session's end is always a failure.
-    ``changes``: whether it changed something, where it did not fail; None: as its script, a
+    ``changed_condition``: whether it changed something, where it did not fail; None: as its script, a
     module's, reports.
-    ``ignore``: whether the steps after it run though it failed.
-    ``wanted``: what it compares, if it is a module.
-    ``check``: it only asks: what a module finds different it leaves so, and the text of
+    ``ignore_failure``: whether the steps after it run though it failed.
+    ``desired_state``: what it compares, if it is a module.
+    ``check_mode``: it only asks: what a module finds different it leaves so, and the text of
     anything else that may change something is not sent at all.
     ``effects``: what a check knows of it, None in any other run.
     ``unknown_if``: where it fails in a check and this holds, how a run would end is not known.
-    ``show``: the script reports the contents that it is about to replace.
-    ``staged``: the path on the host of what was sent beside the text.
-    ``contained``: it leaves no process behind.
-    ``fetches``: the file whose contents it tells, and which this side then reads.
+    ``show_diff``: the script reports the contents that it is about to replace.
+    ``payload_path``: the path on the host of what was sent beside the text.
+    ``spawns_no_daemon``: it leaves no process behind.
+    ``download``: the file whose contents it tells, and which this side then reads.
     """
 
     step: int

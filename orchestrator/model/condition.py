@@ -14,7 +14,7 @@ class ConstantCondition(Struct, frozen=True):
 
 
 class StepStateCondition(Struct, frozen=True):
-    """A step of this host in this task ended so: ``what`` is changed, failed or skipped, or
+    """A step of this host in this task ended so: ``state`` is changed, failed or skipped, or
     withheld: a check left undone what it may do."""
 
     step: int
@@ -22,7 +22,7 @@ class StepStateCondition(Struct, frozen=True):
 
 
 class ExitStatusCondition(Struct, frozen=True):
-    """A step's exit status compared: ``op`` is one of == != < <= > >=.
+    """A step's exit status compared: ``operator`` is one of == != < <= > >=.
 
     False where the step has no exit status (it was skipped), but for ``!=``.
     """

@@ -18,7 +18,7 @@ class ConnectionOptions(Struct, frozen=True):
     """How a host is reached. ``None`` and empty leave the choice to ssh_config, then to SSH.
 
     ``timeout`` and ``keepalive`` are seconds; ``timeout`` bounds the whole way to a shell.
-    ``ssh_config`` is a file to read in place of the usual ones. ``given`` names the fields that
+    ``ssh_config`` is a file to read in place of the usual ones. ``set_fields`` names the fields that
     the inventory sets, for those whose default is a value like any other.
     """
 
@@ -54,7 +54,7 @@ class VariableLayer(Struct, frozen=True):
     """What one file gives a host. ``kind`` is stage, role, host or app; ``name`` is the file's.
 
     ``environment`` is for every step; ``defaults`` holds parameters by module; ``connect``
-    holds checked settings under the names of ``Connect``'s fields.
+    holds checked settings under the names of ``ConnectionOptions``'s fields.
     """
 
     kind: str
@@ -87,7 +87,7 @@ class Role(Struct, frozen=True):
 
 class App(Struct, frozen=True):
     """An application of a stage. ``roles`` are where it lives (None: on every host), ``layers``
-    its values, weak to strong, and ``on`` those that it has on single hosts. ``claims``: the
+    its values, weak to strong, and ``layers_by_host`` those that it has on single hosts. ``claims``: the
     ``paths``, ``ports`` and ``units`` that nobody else may have where it lives.
     """
 

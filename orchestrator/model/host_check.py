@@ -37,10 +37,10 @@ class HealthFinding(Struct, frozen=True):
 
 
 class HostCheck(Struct, frozen=True):
-    """One host. ``place`` is USER@ADDRESS:PORT, '' where nothing is logged in to; ``via`` the jump
-    hosts before it. ``passed`` are the checks that were made, and where nothing was found.
+    """One host. ``endpoint`` is USER@ADDRESS:PORT, '' where nothing is logged in to; ``jump_hosts`` the jump
+    hosts before it. ``passed_checks`` are the checks that were made, and where nothing was found.
 
-    ``shell`` is what its ``sh`` is, ``free`` the bytes free at ``home`` and ``tmp``. ``skew`` is
+    ``shell_name`` is what its ``sh`` is, ``free_bytes`` the bytes free at ``home`` and ``tmp``. ``clock_skew`` is
     how many seconds its clock is ahead, ``latency`` the seconds of a round trip with its shell.
     None: not known.
     """

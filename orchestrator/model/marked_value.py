@@ -53,7 +53,7 @@ class CommandText(str):
 
 
 class MarkedValue(Struct, frozen=True):
-    """One value as written. ``under`` is the value it overrode, weaker and weaker.
+    """One value as written. ``overridden`` is the value it overrode, weaker and weaker.
 
     ``literal`` values are never rendered as templates (text from the command line or a host).
     """
@@ -76,7 +76,7 @@ Values: TypeAlias = Mapping[str, MarkedValue]
 
 
 def merge_values(lower: MarkedValue, higher: MarkedValue) -> MarkedValue:
-    """``strong`` over ``weak``: mappings merge key by key, anything else replaces."""
+    """``higher`` over ``lower``: mappings merge key by key, anything else replaces."""
     if not (isinstance(lower.data, dict) and isinstance(higher.data, dict)):
         return MarkedValue(higher.data, higher.mark, lower, higher.literal)
     merged = dict(lower.data)

@@ -44,8 +44,8 @@ class RegisteredResult(Struct, frozen=True):
 
     Output is text without its final newlines. A skipped step has ``skipped: true`` and
     empty text. ``failed`` stays true where the failure was ignored. The result of a loop has
-    ``items``, a result for each ``item``. ``withheld`` names the step where a check did not
-    run it: it is taken to succeed, and asking for its output raises NotRun.
+    ``items``, a result for each ``item``. ``skipped_by_check`` names the step where a check did not
+    run it: it is taken to succeed, and asking for its output raises NotRunInCheckMode.
     """
 
     status: str

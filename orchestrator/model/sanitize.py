@@ -37,7 +37,7 @@ def sanitize_output(text: str) -> str:
 
     For what a host printed, by itself: escape sequences are removed, ``\\r`` progress bars reduced
     to their last state and backspaces applied; what controls remain are shown as ``\\x07``. Tabs
-    and newlines stay. Never for a sentence of orch that holds such text: see ``one_line``.
+    and newlines stay. Never for a sentence of orch that holds such text: see ``to_one_line``.
     """
     if not _UNSAFE_CHARS.search(text):
         return text
@@ -78,7 +78,7 @@ def quote_output(text: str, max_chars: int = 200) -> str:
 
 
 def quote_output_end(data: bytes, max_bytes: int = 500) -> str:
-    """Return the last ``most`` bytes that a host printed as ``quote`` does, or '' for blanks.
+    """Return the last ``most`` bytes that a host printed as ``quote_output`` does, or '' for blanks.
 
     Lines are joined by `` / ``; a ``…`` stands for what is left out before them.
     """
@@ -95,7 +95,7 @@ def _wrap_in_quotes(line: str) -> str:
 
 
 def decode_sanitized(data: bytes) -> str:
-    """Return ``clean`` text of raw output; a byte that is not UTF-8 is shown as ``\\xNN``."""
+    """Return ``sanitize_output`` text of raw output; a byte that is not UTF-8 is shown as ``\\xNN``."""
     return sanitize_output(bytes_to_text(data))
 
 

@@ -45,11 +45,11 @@ class Secret(Struct, frozen=True):
 
 
 class SecretResolver:
-    """Gives secrets their values, and has ``masks`` hide them. Threads may share it.
+    """Gives secrets their values, and has ``masker`` hide them. Threads may share it.
 
-    Each source is asked once, its error kept as well. Without ``fetch`` none is asked: what
-    ``stand_in`` makes of the secret is its value then, ``reads`` counts how often that was
-    taken, and ``decides`` says that something was decided by it.
+    Each source is asked once, its error kept as well. Without ``fetch_secret`` none is asked: what
+    ``stand_in`` makes of the secret is its value then, ``stand_in_reads`` counts how often that was
+    taken, and ``affects_plan`` says that something was decided by it.
     """
 
     def __init__(

@@ -111,9 +111,9 @@ def _parts_after_backspaces(text: str) -> Iterator[tuple[int, int]]:
 
 
 class SecretTable(Struct, frozen=True):
-    """What to look for, with what stands in its place. ``loose``: without blanks and what is not
-    seen, with all that it stands for. ``by_head`` and ``loose_by_head``: the same by their first
-    ``LEAST`` characters, none where they are few. ``longest``: characters of a form."""
+    """What to look for, with what stands in its place. ``loose_forms``: without blanks and what is not
+    seen, with all that it stands for. ``forms_by_head`` and ``loose_forms_by_head``: the same by their first
+    ``MIN_SECRET_CHARS`` characters, none where they are few. ``longest_form``: characters of a form."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     loose_forms: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class SecretTable(Struct, frozen=True):
 
     def started_length(self, text: str, min_chars: int = 1) -> int:
         """Return how many characters at the end of the text may be the beginning of one of them:
-        ``least`` or more, and ``LEAST`` where what is not seen stands among them."""
+        ``min_chars`` or more, and ``MIN_SECRET_CHARS`` where what is not seen stands among them."""
         text = text[-self.max_span :]
         most = _started_length(text, self.labels, min_chars)
         view = VisibleText(text)
@@ -216,7 +216,7 @@ def _matching_form(text: str, forms: Sequence[str]) -> str:
 
 
 class SecretTables(Struct, frozen=True):
-    """``secrets``: by form, those that it shows."""
+    """``secrets_by_form``: by form, those that it shows."""
 
     table: SecretTable
     secrets_by_form: Mapping[str, Sequence[str]]
@@ -263,7 +263,7 @@ class SecretMasker:
             self._on_secret_added(name, text)
 
     def on_secret_added(self, callback: Callable[[str, str], object]) -> None:
-        """Have ``whom`` told, before ``add`` returns, of each that is not known yet: its name and
+        """Have ``callback`` told, before ``add_secret`` returns, of each that is not known yet: its name and
         the text. For a process that is not the one that shows things."""
         self._on_secret_added = callback
 
@@ -339,7 +339,7 @@ class SecretMasker:
 
 class MaskingStream:
     """Masks bytes that come bit by bit: what may be the beginning of a secret is held back
-    until it is known. Of one that goes on after a line's end fewer than ``LEAST`` characters may
+    until it is known. Of one that goes on after a line's end fewer than ``MIN_SECRET_CHARS`` characters may
     have been given out by then."""
 
     def __init__(self, masks: SecretMasker) -> None:

@@ -121,7 +121,7 @@ _CAUSE_LINE = lazy_regex(
 
 
 def last_lines(text: str, max_lines: int) -> list[str]:
-    """Return the last ``most`` lines of a failed command's output.
+    """Return the last ``max_lines`` lines of a failed command's output.
 
     If what these tell is only what follows the cause (git's advice after its ``fatal:``), the last
     line that begins with such a word stands before them, followed by ``…``.

@@ -21,7 +21,7 @@ _PARTIAL_START = lazy_regex(rb"\A[\x80-\xbf]{1,3}")
 
 
 def decode_bytes(data: bytes) -> str:
-    """Return the bytes as text from which ``encode`` makes the same bytes."""
+    """Return the bytes as text from which ``encode_text`` makes the same bytes."""
     return data.decode("utf-8", "surrogateescape")
 
 

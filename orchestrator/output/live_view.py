@@ -289,7 +289,7 @@ class LiveSink:
     """A sink that draws the progress on a terminal until RunFinished, then leaves no trace.
 
     Warnings and the first hosts that fail stand above it and stay; with ``verbose`` above 0
-    the steps do, too. Nothing is drawn while somebody asks a question (``turns``).
+    the steps do, too. Nothing is drawn while somebody asks a question (``terminal_lock``).
     """
 
     def __init__(

@@ -25,7 +25,7 @@ HostAndApp: TypeAlias = tuple[str, str | None]
 
 
 class _PrintedOutput(Struct, frozen=True):
-    """One output as it will be shown. ``sum`` tells apart what was cut to the same lines."""
+    """One output as it will be shown. ``digest`` tells apart what was cut to the same lines."""
 
     stdout: tuple[str, ...]
     stderr: tuple[str, ...]
@@ -81,7 +81,7 @@ class OutputGroups:
         shown_stderr: Mapping[HostAndApp, tuple[str, ...]],
         out: TextConsole,
     ) -> Iterator[str]:
-        """All of it. Hosts stand as in ``order``; stderr that is ``told`` elsewhere is left out."""
+        """All of it. Hosts stand as in ``order``; stderr that is ``shown_stderr`` elsewhere is left out."""
         steps = [(step, _without_shown(step, shown_stderr)) for step in self._steps.values()]
         steps = [(step, printed) for step, printed in steps if printed]
         for step, printed in steps:

@@ -74,7 +74,7 @@ def choose_sinks(
     Events and the live view go to stderr, output and results to stdout. The sink raises
     OSError from the call in which a stream turned out to take nothing more, once per stream.
     ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong. ``diff``: what
-    changed is shown, too, and not only what would. ``turns``: shared with who asks questions.
+    changed is shown, too, and not only what would. ``terminal_lock``: shared with who asks questions.
     """
     if json:
         from orchestrator.output.json_lines import JsonLinesSink

@@ -29,7 +29,7 @@ class TableColumn(Struct, frozen=True):
 def table_lines(
     columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None
 ) -> list[str]:
-    """The heading and all rows as lines. See ``blocks``."""
+    """The heading and all rows as lines. See ``table_blocks``."""
     return [line for block in table_blocks(columns, rows, width) for line in block]
 
 

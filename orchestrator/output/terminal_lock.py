@@ -37,7 +37,7 @@ class TerminalLock:
 
     @contextmanager
     def view(self) -> Iterator[bool]:
-        """Whether something may be drawn inside; whoever does leaves as soon as ``asked``."""
+        """Whether something may be drawn inside; whoever does leaves as soon as ``has_question``."""
         with self._changed:
             drawing = self._drawing = not self._asking
         try:

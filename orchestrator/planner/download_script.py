@@ -47,7 +47,7 @@ o_module"""
 
 
 def download_spec(download: DownloadStep, task_scope: TaskScope, root: str) -> DownloadSpec:
-    """The file there and its place here. Raises Waits and DefinitionError.
+    """The file there and its place here. Raises ResultPending and DefinitionError.
 
     The place is below the project's ``root``, or absolute; where it ends with a slash, or is a
     folder, the file keeps its name. Text from a host has no say in which folder that is.

@@ -46,7 +46,7 @@ _MAX_NAME_BYTES = 100
 
 
 class TreeEntry(Struct, frozen=True):
-    """What stands at one path of a tree. ``kind``: f, l or d; ``told``: a file's SHA-256, what
+    """What stands at one path of a tree. ``kind``: f, l or d; ``content``: a file's SHA-256, what
     a link points to."""
 
     kind: str
@@ -58,7 +58,7 @@ class TreeEntry(Struct, frozen=True):
 
 
 class FileTree(Struct, frozen=True):
-    """The files and links below a folder, or one file. ``shared`` are archives that are held."""
+    """The files and links below a folder, or one file. ``shared_archives`` are archives that are held."""
 
     manifest: bytes
     files: tuple[TreeEntry, ...]

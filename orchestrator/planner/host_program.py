@@ -39,9 +39,9 @@ SKIPPED_RESULT = RegisteredResult("skipped", skipped=True)
 class HostPlanState(Struct):
     """A host on its way through the plan: what is registered and settled there by now.
 
-    ``made``: the names that were registered since the scheduler last emptied it. ``by_set``: those
+    ``newly_registered``: the names that were registered since the scheduler last emptied it. ``set_names``: those
     that a `set` gave a value, which may be anything. ``own``: the settled ones whose values no host
-    had a part in; ``clean``: the others that will be such, as far as names tell. ``unique``: what
+    had a part in; ``untainted_names``: the others that will be such, as far as names tell. ``unique_values``: what
     steps give the names that can have one value, and where.
     """
 
@@ -74,7 +74,7 @@ class HostPlanState(Struct):
 
 
 class HostProgramPlanner:
-    """Plans rows of one host; what is wrong goes to ``problems``."""
+    """Plans rows of one host; what is wrong goes to ``diagnostics``."""
 
     def __init__(
         self, plan_state: HostPlanState, request: PlanRequest, diagnostics: HostDiagnostics
@@ -203,7 +203,7 @@ class HostProgramPlanner:
     def plan_step(
         self, expanded: ExpandedStep, missing_is_none: frozenset[str], *, is_optional: bool = False
     ) -> PlannedStep:
-        """One step, at this place of the host's way; ``maybe``: the way may lead around it, and
+        """One step, at this place of the host's way; ``is_optional``: the way may lead around it, and
         what it would register is known only once those after it are come to."""
         plan_state = self.plan_state
         if isinstance(expanded.step.action, ControlStep):

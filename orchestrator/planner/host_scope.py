@@ -4,7 +4,7 @@ What a template can name on one host: the tool's objects, results, variables.
 
 A file's own params are put before these by its frame (``frame.py``).
 
-What templates see of the other hosts: ``hosts``.
+What templates see of the other hosts: ``names_by_host``.
 
 ``hosts['web1'].x`` is, as for `x` on web1 itself, what a task registered or set there under that
 name, else its variable: but only results of tasks that ended before the one at hand began.
@@ -94,13 +94,13 @@ class ScopePosition:
 
     ``results`` are those known by now. ``registered`` are the names that steps before this
     place register: they are waited for and not looked up; the numbers are those steps' in
-    this task, none where an earlier task did it. ``reads`` counts how often a result was
-    taken, since what rests on one is not to be kept. ``final``: none of them is on its way any
-    more; ``lenient`` names are none then, the others what they would be without those steps.
-    ``elsewhere``: what was waited for of other hosts; ``asking``: through which of their names
-    one came here. ``made``: those of the registered names that `set` gives a value of any kind.
-    ``own``: those whose values no host had a part in; ``heard`` counts how often another was taken.
-    ``clean``: those that will be own, as far as names tell.
+    this task, none where an earlier task did it. ``result_reads`` counts how often a result was
+    taken, since what rests on one is not to be kept. ``no_more_results``: none of them is on its way any
+    more; ``missing_is_none`` names are none then, the others what they would be without those steps.
+    ``awaited_hosts``: what was waited for of other hosts; ``via_hosts``: through which of their names
+    one came here. ``set_names``: those of the registered names that `set` gives a value of any kind.
+    ``controller_names``: those whose values no host had a part in; ``heard`` counts how often another was taken.
+    ``untainted_names``: those that will be own, as far as names tell.
     """
 
     __slots__ = (
@@ -146,8 +146,8 @@ class FileScope(Scope, Protocol):
 class HostScope:
     """The names of one host, but for the params of a file. Used by one thread at a time.
 
-    ``weak`` are the ``vars`` of files, weaker than the host's own; what is written in one of
-    them means the names of its file (``files_of``). ``app`` is the one that they are for; ``apps``
+    ``file_vars`` are the ``vars`` of files, weaker than the host's own; what is written in one of
+    them means the names of its file (``file_scopes``). ``app`` is the one that they are for; ``apps``
     are those of the stage, in a run that is for none of them.
     """
 
@@ -212,7 +212,7 @@ class HostScope:
         )
 
     def resolve(self, name: str) -> object:
-        """The value of a name; KeyError where there is none, Waits where a step will give it."""
+        """The value of a name; KeyError where there is none, ResultPending where a step will give it."""
         if name in self.position.results:
             self.position.result_reads += 1
             self.position.host_text_reads += name not in self.position.controller_names
@@ -296,8 +296,8 @@ class HostScope:
         return self.position.host_text_reads
 
     @host_text_reads.setter
-    def host_text_reads(self, heard: int) -> None:
-        self.position.host_text_reads = heard
+    def host_text_reads(self, count: int) -> None:
+        self.position.host_text_reads = count
 
     def written_value(self, name: str) -> MarkedValue | None:
         """A variable as written, the strongest over the weaker."""
@@ -442,7 +442,7 @@ def expand_home_paths(value: object) -> object:
 
 
 HOSTVARS_INDEX = "known of other hosts"
-"""Under this name, which no template can have, results hold what the plan knows (``Known``) of
+"""Under this name, which no template can have, results hold what the plan knows (``HostVarsIndex``) of
 every host when a task begins."""
 
 OTHER_HOSTS_RESULTS = "results of other hosts"
@@ -452,7 +452,7 @@ began; what is not among them never came."""
 
 class HostVarsIndex(Struct, frozen=True):
     """Of each host the names that earlier tasks register there, and the values that are settled.
-    ``lenient``: names that never came are none (in a rollback)."""
+    ``missing_is_none``: names that never came are none (in a rollback)."""
 
     names_by_host: Mapping[str, tuple[Iterable[str], ResultsByName]]
     missing_is_none: bool = False

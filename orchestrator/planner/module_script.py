@@ -46,7 +46,7 @@ _MAX_INLINE_ARCHIVE = 8 * 1024
 
 
 def desired_state(module: ModuleSpec, task_scope: TaskScope) -> DesiredState:
-    """The states that are wanted on this host, and the bytes that go with them. Raises Waits
+    """The states that are wanted on this host, and the bytes that go with them. Raises ResultPending
     and DefinitionError."""
     states = {}
     for key, template in module.want.items():
@@ -114,7 +114,7 @@ def _check_trusted(template: ValueTemplate, task_scope: TaskScope, check: Callab
 
 
 def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredState) -> str:
-    """The module's own part of the script. Raises Waits and DefinitionError."""
+    """The module's own part of the script. Raises ResultPending and DefinitionError."""
     parts = [module.functions.render(task_scope)] if module.functions else []
     if module.functions and "$o_secrets" in module.functions.source:
         parts.insert(0, f"o_secrets={shell_quote(' '.join(('', *secret_params(task_scope), '')))}")
@@ -153,7 +153,7 @@ def _contains_secret(text: str, task_scope: TaskScope, desired: DesiredState) ->
 
 def call_text(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
     """The call with the values of its params, as the command line would have it; as it is written
-    a value that waits for a result, and one that is wrong where it is ``left_out``."""
+    a value that waits for a result, and one that is wrong where it is ``is_skipped``."""
     words = [task_scope.task.name]
     for name, param in task_scope.task.params.items():
         written = task_scope.written_args.get(name)
@@ -184,7 +184,7 @@ def module_step_title(task_scope: TaskScope, *, is_skipped: bool = False) -> str
 
 
 def _param_value(task_scope: TaskScope, param: str, is_skipped: bool) -> object:
-    """A param's value. Raises Waits, also for one that is wrong in a call that is left out, and
+    """A param's value. Raises ResultPending, also for one that is wrong in a call that is left out, and
     DefinitionError."""
     try:
         return task_scope.resolve(param)
@@ -308,7 +308,7 @@ def _payload_text(value: object, payload: ModulePayload) -> str:
 
 
 def converge_timeout(module: ModuleSpec, task_scope: TaskScope) -> float:
-    """For how many seconds what it wants is waited for. Raises Waits and DefinitionError."""
+    """For how many seconds what it wants is waited for. Raises ResultPending and DefinitionError."""
     within = module.within
     if within is None:
         return 0.0

@@ -24,18 +24,18 @@ class PlannedStep(Struct, frozen=True):
 
     - ``skip`` says why it will not run (its ``when`` is false already);
     - ``command`` is what will be sent, final;
-    - ``ruling`` is what this side will do instead of any host;
-    - ``waits`` names the results it waits for; ``later`` makes one of the above out of them,
-      or the program of a loop. It raises Waits while one is missing, DefinitionError where a
+    - ``control_action`` is what this side will do instead of any host;
+    - ``awaited_names`` names the results it waits for; ``resume`` makes one of the above out of them,
+      or the program of a loop. It raises ResultPending while one is missing, DefinitionError where a
       template fails.
 
-    ``shown`` is the exact text, or the template while it waits. ``number`` counts from 1
+    ``display_text`` is the exact text, or the template while it waits. ``number`` counts from 1
     over the task on this host. ``register`` is the name its result gets. ``notify`` are the
-    handlers that a change calls, ``handler`` the one that it belongs to. ``on`` is the host that
-    it is delegated to. ``judge`` decides on this side whether it failed and changed something,
-    for conditions over its output that the host cannot judge; ``stops`` says that nothing may be
-    sent before it did. ``user``: whose shell runs it, '' for the login user's. ``written``: where
-    its command stands, if its step only names it. ``sets``: the names that it sets. ``fetches``:
+    handlers that a change calls, ``handler`` the one that it belongs to. ``delegate_to`` is the host that
+    it is delegated to. ``evaluate_result`` decides on this side whether it failed and changed something,
+    for conditions over its output that the host cannot judge; ``flush_after`` says that nothing may be
+    sent before it did. ``user``: whose shell runs it, '' for the login user's. ``command_position``: where
+    its command stands, if its step only names it. ``variables_set``: the names that it sets. ``is_download``:
     its end is known once this side has compared, and read, a file of the host's.
     """
 
@@ -64,7 +64,7 @@ class PlannedStep(Struct, frozen=True):
 
 
 class ControlAction(Struct, frozen=True):
-    """What this side does and no host. ``kind``: set (``values``; ``own``: no host had a part in
+    """What this side does and no host. ``kind``: set (``values``; ``from_controller``: no host had a part in
     them), wait (``seconds``), or assert and fail, where ``ok`` says whether it holds and
     ``message`` what is wrong if not."""
 
@@ -77,8 +77,8 @@ class ControlAction(Struct, frozen=True):
 
 
 class RetryPlan(Struct, frozen=True):
-    """The step is run until ``holds`` says so: at most ``retries`` times more, ``delay`` seconds
-    after one another. ``said`` is the condition as written."""
+    """The step is run until ``is_done`` says so: at most ``retries`` times more, ``delay`` seconds
+    after one another. ``condition_text`` is the condition as written."""
 
     is_done: Callable[[ResultsByName, RegisteredResult], bool]
     condition_text: str
@@ -89,9 +89,9 @@ class RetryPlan(Struct, frozen=True):
 class TryBlock(Struct, frozen=True):
     """What a failure means for the steps numbered ``start`` to ``end`` (not included).
 
-    Those before ``body`` are tried. Where one fails, those from ``body`` on are run, which
-    otherwise are not; those from ``rescue`` on run in any case, and last. The failure is made
-    up for where the region ``forgives`` and what runs in its place does not fail as well;
+    Those before ``body_end`` are tried. Where one fails, those from ``body_end`` on are run, which
+    otherwise are not; those from ``rescue_end`` on run in any case, and last. The failure is made
+    up for where the region ``has_rescue`` and what runs in its place does not fail as well;
     else the region as a whole has failed. Of two regions that hold a step, the inner one
     stands first.
     """
@@ -104,7 +104,7 @@ class TryBlock(Struct, frozen=True):
 
 
 class ResultGroup(Struct, frozen=True):
-    """A name for the result of several steps: of a called task, or of a ``loop``.
+    """A name for the result of several steps: of a called task, or of a ``is_loop``.
 
     ``parts`` are the steps (from, to: not included) with the item that they are for.
     """
@@ -123,14 +123,14 @@ class StepProgram(Struct, frozen=True):
 
 
 class ResultOverride(Struct, frozen=True):
-    """What ``judge`` found; None leaves it to the exit status, or to the host."""
+    """What ``evaluate_result`` found; None leaves it to the exit status, or to the host."""
 
     failed: bool | None = None
     changed: bool | None = None
 
 
 class HostPlan(Struct, frozen=True):
-    """What one host does in a wave, and what would undo it. ``args``: the ``key=value`` words
+    """What one host does in a wave, and what would undo it. ``rerun_args``: the ``key=value`` words
     that give its task the same arguments."""
 
     host: str
@@ -153,7 +153,7 @@ class MaxFailures(Struct, frozen=True):
 
 class CommitScope(Struct, frozen=True):
     """What a commit in a batch commits: all that the batch's ``hosts`` began, also before the
-    batch; and what ran on others for its sake, in the lane's waves from number ``first`` on."""
+    batch; and what ran on others for its sake, in the lane's waves from number ``first_task`` on."""
 
     hosts: tuple[str, ...]
     first_task: int
@@ -162,10 +162,10 @@ class CommitScope(Struct, frozen=True):
 class PlannedTask(Struct, frozen=True):
     """One scheduled task on one set of hosts; no host begins the next wave before all end it.
 
-    ``within`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
-    how many batches, like ``2/3``. ``once``: its results are every host's; ``anyone``: of its
-    hosts only the first that can be reached runs it. ``hook`` says what it was hooked to.
-    ``commit``: it runs nothing, and what went before is not rolled back any more; ``commits``
+    ``parents`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
+    how many batches, like ``2/3``. ``once``: its results are every host's; ``any_host``: of its
+    hosts only the first that can be reached runs it. ``hooked_to`` says what it was hooked to.
+    ``is_commit``: it runs nothing, and what went before is not rolled back any more; ``commit_scope``
     narrows that to a batch.
     """
 
@@ -190,7 +190,7 @@ class PlannedTask(Struct, frozen=True):
 class AppPlan(Struct, frozen=True):
     """One app's waves; ``app`` is None in a run without apps.
 
-    ``failed`` are the waves that run when the scheduled task of that name fails. ``locks``: the
+    ``failed_hooks`` are the waves that run when the scheduled task of that name fails. ``lock_paths``: the
     path of the app's lock on each of its hosts, as a shell word; none where nothing is changed.
     """
 

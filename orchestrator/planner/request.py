@@ -53,12 +53,12 @@ class TagFilter(Struct, frozen=True):
 class PlanRequest(Struct, frozen=True):
     """What a run is asked to do, with everything that templates may see.
 
-    ``extra`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
+    ``extra_variables`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
     before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
     ``apps`` are those that were chosen: each is a lane; none is a run without apps.
     ``root`` is the project's folder; ``secrets`` gives those that are named their values.
-    ``check``: nothing is to be changed; ``diff``: contents that are replaced are shown.
-    ``project`` gives what tells the project from others, wherever it is checked out.
+    ``check_mode``: nothing is to be changed; ``show_diff``: contents that are replaced are shown.
+    ``project_identity`` gives what tells the project from others, wherever it is checked out.
     """
 
     stage: Stage
@@ -149,7 +149,7 @@ _LOCK_FILE = ".orch-lock"
 
 def app_lock_path(scope: HostScope, app: str, project: str) -> str:
     """Return the path: in ``deploy_to``, so that all who deploy to one folder meet it, whoever
-    they log in as; of an app without one, in the home folder, by ``project`` and app.
+    they log in as; of an app without one, in the home folder, by ``project_identity`` and app.
 
     ``scope`` is the host's, before any task. Raises DefinitionError where it cannot be told yet.
     """

@@ -37,9 +37,9 @@ class HostTaskContext(Struct, frozen=True):
 class ScheduleContext(Struct, frozen=True):
     """How the item at hand goes over the hosts, with what it inherits from those around it.
 
-    ``chosen``: the hosts of the batch at hand, and those that its item does not select (a hook
-    may); None where there is no batch. ``first``: it is the first batch, or there is none.
-    ``commits``: what a commit is for, where there is a batch.
+    ``batch_hosts``: the hosts of the batch at hand, and those that its item does not select (a hook
+    may); None where there is no batch. ``is_first_batch``: it is the first batch, or there is none.
+    ``commit_scope``: what a commit is for, where there is a batch.
     """
 
     parents: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class ScheduleContext(Struct, frozen=True):
 
 class TaskScheduler:
     """Turns what is asked for into one lane's waves, in order. ``hosts`` are those that ``app``
-    lives on, if there is one. What is wrong goes to ``problems``."""
+    lives on, if there is one. What is wrong goes to ``diagnostics``."""
 
     def __init__(
         self,
@@ -410,7 +410,7 @@ def _split_into_batches(
 
 def rerun_arguments(task_scope: TaskScope, accepted: Collection[str]) -> tuple[str, ...]:
     """``key=value`` for each argument from the command line or a playbook, of those that the
-    task ``takes``. Left out is what only a result gives, and what the command line cannot say:
+    task ``accepted``. Left out is what only a result gives, and what the command line cannot say:
     mappings, and none."""
     words = []
     passed = task_scope.passed_args or {}

@@ -18,7 +18,7 @@ def shell_word(text: str) -> str:
 def wrap_script(
     text: str, chdir: str | None, environment: Mapping[str, str], *, on_cd_failure: str = ""
 ) -> str:
-    """The text with its folder and variables set before it. ``bail`` follows a failing ``cd``."""
+    """The text with its folder and variables set before it. ``on_cd_failure`` follows a failing ``cd``."""
     lines = [f"cd -- {shell_word(chdir)}{on_cd_failure}"] if chdir is not None else []
     lines += [f"export {name}={shell_quote(value)}" for name, value in environment.items()]
     return "\n".join([*lines, text])

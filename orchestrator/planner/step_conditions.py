@@ -37,10 +37,10 @@ class StepContext(Struct, frozen=True):
     """Where a step stands on its host's way.
 
     ``registered`` is what steps before it register, with their numbers in this task;
-    ``settled`` are results that are known already, of steps that will not run; ``lenient``
-    are names whose results are none if they never came (in a rollback); ``made`` are those of the
+    ``settled_results`` are results that are known already, of steps that will not run; ``missing_is_none``
+    are names whose results are none if they never came (in a rollback); ``set_names`` are those of the
     registered names that `set` gives their values; ``own`` are those of the settled ones whose
-    values no host had a part in, ``clean`` those that will be such, as far as names tell.
+    values no host had a part in, ``untainted_names`` those that will be such, as far as names tell.
     """
 
     position: ScopePosition
@@ -84,7 +84,7 @@ class StepConditions:
         self.runs_elsewhere = runs_elsewhere  # its host's shell does not know this host's steps
 
     def when_condition(self) -> Condition | str:
-        """The condition to run, or why it does not. Raises Waits and DefinitionError."""
+        """The condition to run, or why it does not. Raises ResultPending and DefinitionError."""
         if self.expanded.inherited.exclude_reason:
             return self.expanded.inherited.exclude_reason
         found: list[Condition] = []
@@ -182,8 +182,8 @@ class ResultScope:
         return host_text_reads_of(self.scope)
 
     @host_text_reads.setter
-    def host_text_reads(self, heard: int) -> None:
-        reset_host_text_reads(self.scope, heard)
+    def host_text_reads(self, count: int) -> None:
+        reset_host_text_reads(self.scope, count)
 
     def hint(self, name: str) -> str:
         """Return what to write in place of a name that does not exist, or ''."""
@@ -218,7 +218,7 @@ def any_of(conditions: list[Condition]) -> Condition:
 
 
 class ResultConditions:
-    """The judgements of one step. ``withheld``: a check does not run it."""
+    """The judgements of one step. ``skipped_by_check``: a check does not run it."""
 
     def __init__(
         self,

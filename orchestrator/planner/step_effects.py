@@ -64,9 +64,9 @@ def module_effects(
 ) -> StepEffects:
     """Return the effects that a module declares with ``makes`` and ``reads``.
 
-    Without ``makes`` it makes its param ``path``, or, if it has none, anything. Without ``reads``
+    Without ``makes`` it makes its param ``absolute_path``, or, if it has none, anything. Without ``reads``
     it needs what its params name, and looks at no more if one of them is a path. One that runs a
-    command that it is given looks at anything. Raises Waits and DefinitionError.
+    command that it is given looks at anything. Raises ResultPending and DefinitionError.
     """
     params = task_scope.task.params
     makes = module.makes if not module.readonly else ()

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_control_step(control: ControlStep, task_scope: TaskScope) -> ControlAction:
-    """What it comes to on this host. Raises Waits and DefinitionError."""
+    """What it comes to on this host. Raises ResultPending and DefinitionError."""
     if control.kind == "assert":
         return _evaluate_assert(control, task_scope)
     reads_before = task_scope.host.position.host_text_reads
@@ -103,7 +103,7 @@ _HOST_REFUSAL = ("could be any host", "name the hosts in the task or by a role: 
 class StepPlanner:
     """Plans one step of one host.
 
-    ``outer`` is the host's environment; ``unfold`` makes the program of a loop, once its items
+    ``host_environment`` is the host's environment; ``unfold_loop`` makes the program of a loop, once its items
     are known. Under check what may change something is told, and only asks.
     """
 

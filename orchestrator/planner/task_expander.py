@@ -44,7 +44,7 @@ class ScopedTemplate(Struct, frozen=True):
 class InheritedOptions(Struct, frozen=True):
     """What a step inherits from all that it stands in, outer first.
 
-    ``excluded`` says why this host has no part in it. ``calls``: where the tasks are called in
+    ``exclude_reason`` says why this host has no part in it. ``call_positions``: where the tasks are called in
     which it stands, outer first.
     """
 
@@ -72,7 +72,7 @@ class InheritedOptions(Struct, frozen=True):
         return replace(inner, notify=notify, delegate=None if local else delegate, local=local)
 
     def with_scope(self, task_scope: TaskScope, other: TaskScope) -> InheritedOptions:
-        """The same, but what was seen from ``frame`` is seen from ``other``."""
+        """The same, but what was seen from ``task_scope`` is seen from ``other``."""
 
         def with_new_scope(scoped_template: ScopedTemplate | None) -> ScopedTemplate | None:
             return (
@@ -111,9 +111,9 @@ class InheritedOptions(Struct, frozen=True):
 
 
 class ExpandedStep(Struct, frozen=True):
-    """One step in the row. ``loops``: it stands for a loop over items that a result will give.
+    """One step in the row. ``is_open_loop``: it stands for a loop over items that a result will give.
     ``label`` is what a loop's item is called. ``notified_by``: it belongs to a handler, and
-    runs if one of these steps changed something. ``frame`` is what its command or module sees,
+    runs if one of these steps changed something. ``task_scope`` is what its command or module sees,
     ``caller`` what is written beside that (of a module, those who call it see other names).
     """
 
@@ -148,11 +148,11 @@ class StepList(Struct):
 
 
 class TaskExpander:
-    """Unfolds one task on one host; numbers count through all it calls, from ``first`` on.
+    """Unfolds one task on one host; numbers count through all it calls, from ``first_number`` on.
 
-    ``registered`` and ``settled`` are what steps before it register, and what is known of that;
+    ``registered`` and ``settled_results`` are what steps before it register, and what is known of that;
     with them the items of a loop are known here, or are left to when the loop's turn comes.
-    ``most``: of how many steps more than that is refused.
+    ``max_steps``: of how many steps more than that is refused.
     """
 
     def __init__(
@@ -349,7 +349,7 @@ class TaskExpander:
         from_host: bool = False,
     ) -> StepList:
         """The row of a loop: when one item fails the others still run, and then it has failed.
-        ``heard``: a host had a part in the items."""
+        ``from_host``: a host had a part in the items."""
         row = StepList([], [], [])
         parts = []
         for item in items:
@@ -387,7 +387,7 @@ class TaskExpander:
 
 
 def evaluate_loop_items(step: Step, task_scope: TaskScope) -> list[object]:
-    """What a loop runs over. Raises Waits, and DefinitionError where it is no list."""
+    """What a loop runs over. Raises ResultPending, and DefinitionError where it is no list."""
     if step.loop is None:
         raise TypeError("a loop has a `loop`")
     from orchestrator.templating import Expression  # a run without templates does not load Jinja

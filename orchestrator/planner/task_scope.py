@@ -32,11 +32,11 @@ TaskArgument: TypeAlias = "str | tuple[ArgumentTemplate, Scope]"
 
 
 class TaskScope:
-    """A file's scope. ``written`` are the arguments of its call, seen from ``caller``.
+    """A file's scope. ``written_args`` are the arguments of its call, seen from ``caller``.
 
     ``given`` are arguments from further out (command line, enclosing playbooks); None: the
     file is called as a step, and takes none. What is called so, and any module, takes no
-    variables for its params, but ``defaults``, the stage's and roles' for it. ``called_at``: where
+    variables for its params, but ``defaults``, the stage's and roles' for it. ``call_position``: where
     the step stands that calls it.
     """
 
@@ -101,8 +101,8 @@ class TaskScope:
         return self.host.position.host_text_reads
 
     @host_text_reads.setter
-    def host_text_reads(self, heard: int) -> None:
-        self.host.position.host_text_reads = heard
+    def host_text_reads(self, count: int) -> None:
+        self.host.position.host_text_reads = count
 
     def resolve(self, name: str) -> object:
         """A param's value in its type, ``task``, or whatever the host knows by that name."""
@@ -300,7 +300,7 @@ class TaskScope:
             self.names_being_traced.pop()
 
     def _made_of_host_text(self, param: TaskParam) -> bool:
-        """As ``_value`` finds the param's value."""
+        """As ``_param_value`` finds the param's value."""
         name = param.name
         if name in self.written_args:
             return any_from_host(self.written_args[name], self.caller)

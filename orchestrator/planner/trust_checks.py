@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_exposed_secrets(module: ModuleSpec, task_scope: TaskScope) -> None:
-    """Refuse a secret in what the module exposes. Raises DefinitionError and Waits."""
+    """Refuse a secret in what the module exposes. Raises DefinitionError and ResultPending."""
     if not _has_secrets(task_scope):
         return
     for param, template in module.exposes.items():
@@ -84,7 +84,7 @@ def refuse_host_text(
     hint: str = "",
 ) -> None:
     """Raise DefinitionError where a value is made of text from a host, as far as names tell: also
-    before any of it is known. ``what``: the option; ``why``: what the host would choose by it."""
+    before any of it is known. ``option_name``: the option; ``consequence``: what the host would choose by it."""
     for name in sorted(template.sources):
         if task_scope.from_host(name):
             raise _untrusted_error(template, option_name, consequence, hint, f" (`{name}`)")
@@ -98,7 +98,7 @@ def render_trusted(
     hint: str = "",
 ) -> Any:
     """Return a value that no host had a part in. Raises DefinitionError as ``refuse_host_text``
-    does, and where a name leads to such text by way of an object (``host.vars.x``); Waits."""
+    does, and where a name leads to such text by way of an object (``host.vars.x``); ResultPending."""
     refuse_host_text(template, task_scope, option_name, consequence, hint)
     position = task_scope.host.position
     reads_before = position.host_text_reads

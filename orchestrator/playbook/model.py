@@ -123,7 +123,7 @@ class ModuleSpec(Struct, frozen=True):
     ``probe`` states what is; where that differs from ``want``, the fixes run, in order, and
     the probe must then state what was wanted, at most ``within`` (a duration) later. Without
     fixes it changes nothing, and is waited for. Of several ``payloads`` one is given a value;
-    ``tries``: whether a check needs it on the host. ``functions`` is shell text that stands
+    ``validates``: whether a check needs it on the host. ``functions`` is shell text that stands
     before probe and fixes, for what they share. ``contained``: none of them leaves a process
     behind, or asks which process it is. ``exposes``: the params that get into the arguments of
     processes, and what of them does. ``makes``: what the fixes may make, change or remove;
@@ -178,7 +178,7 @@ class ControlStep(Struct, frozen=True):
     """What this side does and no host: ``kind`` is set, fail, assert or wait.
 
     ``value`` is what is set (a mapping; ``names`` are its keys), the message, or the seconds;
-    ``that`` is what an assert asks for.
+    ``conditions`` is what an assert asks for.
     """
 
     kind: str
@@ -258,7 +258,7 @@ class HostCount(Struct, frozen=True):
 class PlaybookItem(Struct, frozen=True):
     """One item of a playbook: a call by name, a task in place, or ``commit`` (None).
 
-    ``once``: only the primary runs it (``anyone``: or, if that is out, another host).
+    ``once``: only the primary runs it (``any_host``: or, if that is out, another host).
     ``batch``: the sizes of the batches, the last one repeating; () is all hosts at once.
     ``max_failures``: how many hosts may fail in it before the run stops.
     """

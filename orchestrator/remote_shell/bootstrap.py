@@ -39,7 +39,7 @@ def escape_printf(text: str) -> bytes:
 
 def printf_word(text: str) -> str:
     """Return the text as one word of a shell's command, quoted in the way that is shorter once
-    ``escaped``; backslashes only where no locale takes them for the end of a character."""
+    ``escape_printf``; backslashes only where no locale takes them for the end of a character."""
     if _SAFE.fullmatch(text):
         return text
     marked, special = 12 * text.count("'"), 2 * sum(map(text.count, _SPECIAL))
@@ -68,7 +68,7 @@ def bootstrap_script(nonce: str, lease: float, *, run: str = "", fds: str = "/de
     The nonce comes first, so that it is unset and no segment runs where something ate the
     beginning. It stands there in two halves, so that a host which echoes its input cannot be
     taken for one that answers. ``lease`` is in seconds. ``run`` is what the steps find in the
-    variable ``RUN``; '' leaves that as it is. ``fds`` is the folder that holds a
+    variable ``RUN_VARIABLE``; '' leaves that as it is. ``fds`` is the folder that holds a
     process's own descriptors; on a host without it, texts travel another, slower way.
     """
     half = len(nonce) // 2

@@ -11,7 +11,7 @@ are said on both, the others on stdout:
     S                                     the segment is over
     D                                     so is the shell
 
-A host can say anything: what is none of this is Garbled.
+A host can say anything: what is none of this is ProtocolError.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class StreamDecoder:
         self._between = False  # steps: whose the next bytes of stderr are is not known yet
 
     def feed(self, stdout: bytes, stderr: bytes) -> Iterator[ProtocolEvent]:
-        """What these bytes complete, in order. Raises Garbled."""
+        """What these bytes complete, in order. Raises ProtocolError."""
         self._stdout.feed(stdout)
         self._stderr.feed(stderr)
         while True:
@@ -214,7 +214,7 @@ def _parse_marker(line: bytes) -> ProtocolMarker:
 
 @lru_cache(4096)
 def parse_number(word: str) -> int:
-    """Return the number that a host wrote. Raises Garbled if it is not one, or a longer one than
+    """Return the number that a host wrote. Raises ProtocolError if it is not one, or a longer one than
     any of the prelude's."""
     if len(word) > _MAX_DIGITS or not (word.isdecimal() and word.isascii()):
         raise ProtocolError(f"{repr_text(word[:_MAX_SHOWN_CHARS])} for a number")

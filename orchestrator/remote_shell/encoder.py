@@ -17,11 +17,11 @@ Segments: commands as one shell command that calls the prelude's functions.
     segment 'CONTROL'
 
 ``CONTROL`` says what to do with the texts, which it sets its arguments to. It is quoted as
-``quoting.py`` says, and begins with a letter that means nothing: alone at the beginning of a
+``bootstrap.py`` says, and begins with a letter that means nothing: alone at the beginning of a
 line, what is left of a stream, it must not be a command's name.
 
 Steps that leave nothing behind run in the session's own shell, in a subshell, where they need no
-more than that: see ``here.py``.
+more than that: see ``pipeline_steps.py``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def shell_test(
 ) -> str:
     """A shell command that exits with 0 exactly where the condition holds.
 
-    ``here`` are the steps of this segment so far, and win over ``known``. A step in neither
+    ``pipeline_steps`` are the steps of this segment so far, and win over ``known``. A step in neither
     did not run: nothing is so of it, and it has no exit status.
     """
     match condition:
@@ -198,7 +198,7 @@ def encode_pipeline(
 ) -> bytes:
     """The bytes that make a session's shell run these commands, to their end or a failure.
 
-    ``known`` are the steps of this task that are over. ``equipped``: the variables in which the
+    ``known`` are the steps of this task that are over. ``installed``: the variables in which the
     session has what modules begin with, by the functions' names; new ones are added. Raises
     ValueError for a NUL in a text, which no shell can hold, for a shell's name that is none, and
     for a number used twice.
@@ -228,7 +228,7 @@ def _install_module_functions(
     function_variables: dict[str, str],
     prefixes: dict[int, str],
 ) -> str:
-    """What puts a module's functions where they are for the rest of the session; ``begins`` is
+    """What puts a module's functions where they are for the rest of the session; ``prefixes`` is
     told how its step's text does."""
     if command.desired_state is None:
         return ""

@@ -49,7 +49,7 @@ class CommandResult(Struct, frozen=True):
 
     ``unknown``: it failed in a check, perhaps because of what was withheld before it.
     ``exit_status`` is its shell's (128 + N where signal N killed that), None where nothing
-    ended by itself. ``reason`` says more where ``how`` alone does not: which of condition and
+    ended by itself. ``reason`` says more where ``end_reason`` alone does not: which of condition and
     guard skipped it, what was missing.
     """
 
@@ -84,14 +84,14 @@ class SessionListener(Protocol):
         """This step is over, and all it had written by then was told.
 
         A skipped step may end without having started. One that never ends did not run,
-        unless ``Lost`` names it.
+        unless ``SessionLostError`` names it.
         """
 
 
 class SessionLostError(Exception):
     """The session broke off, and no more than what was told is known.
 
-    ``step`` is the one that was running, None between steps. ``said`` is the end of what the
+    ``step`` is the one that was running, None between steps. ``shell_output`` is the end of what the
     shell itself said, which may tell why.
     """
 
@@ -102,7 +102,7 @@ class SessionLostError(Exception):
 
 
 class ShellNotReadyError(ConnectError):
-    """No shell answered at the other end. ``said`` is what came in its place. ``sent``: all that
+    """No shell answered at the other end. ``shell_output`` is what came in its place. ``sent``: all that
     was to be run had gone out, so that it may have been run.
     """
 
@@ -140,7 +140,7 @@ class ShellSession:
 
     Used by one thread, but for ``cancel``. All times are seconds: ``ready_timeout`` bounds the
     wait for the shell's first word; where the host hears nothing for ``lease`` it ends what
-    runs; ``renew`` is how often it hears something. ``place`` is what errors call the other end;
+    runs; ``renew`` is how often it hears something. ``endpoint`` is what errors call the other end;
     ``run`` tells the steps which run they are a part of. ``round_trips`` counts how often this
     side wrote and then waited for the answer.
 
@@ -212,8 +212,8 @@ class ShellSession:
 
         Steps after one that failed, and was not to be ignored, have neither begun nor ended;
         nor have those that a ``cancel`` kept from beginning, and those behind a step with which
-        the shell itself had to end: it is not ``alive`` then. Without commands it waits until
-        the shell is ready. Raises NotReady, and Lost where the session breaks off, or broke
+        the shell itself had to end: it is not ``is_alive`` then. Without commands it waits until
+        the shell is ready. Raises ShellNotReadyError, and Lost where the session breaks off, or broke
         off before; ValueError for commands that cannot be sent.
         """
         if self._end_text:

@@ -8,7 +8,7 @@ what comes before it is a login shell's noise. What the script leaves unread, th
 Nobody can tell a connection's cut from the data's end by reading: both are EOF. So a script that
 gets data may stage it and no more. That all of it arrived is known on this side alone, once
 ``send`` returns: a later step puts it in its place. Where the size is known beforehand the script
-can compare it, as ``staging`` does.
+can compare it, as ``upload_stage_script`` does.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def receive(
     stopping: Callable[[], bool],
 ) -> None:
     """Run ``script`` in the user's home, without stdin, and hand what it writes to stdout to
-    ``take``, byte for byte. When it returns that was all, and the script ended with 0.
+    ``on_stdout``, byte for byte. When it returns that was all, and the script ended with 0.
 
-    The rest is as with ``send``; what ``take`` raises ends it.
+    The rest is as with ``send``; what ``on_stdout`` raises ends it.
     """
     with closing(channel):
         _ScriptTransfer(channel, timeout, stopping, on_stdout).run(script, (), reads=False)

@@ -73,7 +73,7 @@ class UndefinedValueError(UndefinedError):
 
 class MissingValue(StrictUndefined):
     """A value that does not exist. Whatever is below it does not exist either, so that
-    ``a.b.c | default(1)`` holds for each of the three; anything else raises ``NotDefined``."""
+    ``a.b.c | default(1)`` holds for each of the three; anything else raises ``UndefinedValueError``."""
 
     __slots__ = ()
 
@@ -373,7 +373,7 @@ def _keep_value(context: Any, value: object) -> str:
 
 
 def check_kept_value(value: object) -> None:
-    """Raise Unfit or ValueError for a value that is too large to be kept."""
+    """Raise UnusableValueError or ValueError for a value that is too large to be kept."""
     if not isinstance(value, str):
         limits.check_all(value)
         _check_numbers(value)
@@ -403,7 +403,7 @@ def _insert_value(context: Any, value: object, index: int) -> str:
 
 @pass_context
 def _insert_text(context: Any, value: object, index: int) -> str:
-    """What ``_insert`` does where a text stands as it is."""
+    """What ``_insert_value`` does where a text stands as it is."""
     if isinstance(value, str):
         work = context.work
         work.left -= 1 + (len(value) >> 6)

@@ -87,7 +87,7 @@ def _names_in_value(node: nodes.Node) -> set[str]:
 
 class LazyLookupTransformer(NodeTransformer):
     """Has names looked up when they are used, not when the template begins: a branch not
-    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``. ``counters``: names
+    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``. ``counter_names``: names
     that only ever stand for integers; what is calculated of them needs no bounds."""
 
     def __init__(

@@ -38,7 +38,7 @@ class StepBudget:
         self.left = MAX_STEPS
 
     def count_step(self, *values: object) -> None:
-        """Count a step that handles these values. Raises Unfit where there were too many."""
+        """Count a step that handles these values. Raises UnusableValueError where there were too many."""
         self.left -= 1
         for value in values:
             if isinstance(value, str | bytes):
@@ -75,14 +75,14 @@ class CountedRounds:
 
 
 def concat_parts(parts: Iterable[str]) -> str:
-    """Join the parts of a text. Raises Unfit where it is too long."""
+    """Join the parts of a text. Raises UnusableValueError where it is too long."""
     parts = list(parts)
     check_length(sum(map(len, parts)))
     return "".join(parts)
 
 
 def check_length(size: int) -> None:
-    """Raise Unfit for a text of so many characters."""
+    """Raise UnusableValueError for a text of so many characters."""
     if size > MAX_TEXT_CHARS:
         raise UnusableValueError(
             f"this would be a text of more than {MAX_TEXT_CHARS:,} characters", _SEE_LOOPS
@@ -90,7 +90,7 @@ def check_length(size: int) -> None:
 
 
 def check_result(value: object) -> None:
-    """Raise Unfit for a number, text or list that is too large."""
+    """Raise UnusableValueError for a number, text or list that is too large."""
     if isinstance(value, int):
         if value.bit_length() > MAX_BITS:
             raise UnusableValueError(
@@ -103,7 +103,7 @@ def check_result(value: object) -> None:
 
 
 def check_all(value: object) -> None:
-    """Raise Unfit for a value that holds too many values: each counts as often as it is held."""
+    """Raise UnusableValueError for a value that holds too many values: each counts as often as it is held."""
     left, stack = MAX_ITEMS, [value]
     while stack:
         inner = stack.pop()
@@ -119,7 +119,7 @@ def check_all(value: object) -> None:
 
 
 def check_operation(operator: str, left: Any, right: Any) -> None:
-    """Raise Unfit for an operation whose result would be too large."""
+    """Raise UnusableValueError for an operation whose result would be too large."""
     if operator == "%":
         if isinstance(left, str):
             _check_percent_of(left, right)
@@ -143,7 +143,7 @@ def _check_percent_of(text: str, right: Any) -> None:
 
 
 def check_percent(text: str, arguments: Iterable[object]) -> None:
-    """Raise Unfit for ``text % given`` where the result would be too long."""
+    """Raise UnusableValueError for ``text % given`` where the result would be too long."""
     arguments = list(arguments)
     wide = "*" in text and any(
         isinstance(each, int) and abs(each) > MAX_WIDTH for each in arguments
@@ -159,7 +159,7 @@ def is_short_percent(text: str) -> bool:
 
 
 def check_format(text: str, arguments: Iterable[object]) -> None:
-    """Raise Unfit for ``text.format(given)`` where the result would be too long."""
+    """Raise UnusableValueError for ``text.format(given)`` where the result would be too long."""
     arguments = list(arguments)
     big = any(isinstance(each, int) and abs(each) > MAX_WIDTH for each in arguments)
     wide = big and _NESTED.search(text) is not None
@@ -167,7 +167,7 @@ def check_format(text: str, arguments: Iterable[object]) -> None:
 
 
 def check_method(owner: str | bytes, name: str, args: Sequence[Any]) -> None:
-    """Raise Unfit for a method of a text whose result would be too long."""
+    """Raise UnusableValueError for a method of a text whose result would be too long."""
     match name, args:
         case (("center" | "ljust" | "rjust" | "zfill"), [int(width), *_]):
             check_length(width)
@@ -186,19 +186,19 @@ def check_method(owner: str | bytes, name: str, args: Sequence[Any]) -> None:
 
 
 def check_replaced(text: Any, old: Any, new: Any) -> None:
-    """Raise Unfit where replacing one text by another in a third would make it too long."""
+    """Raise UnusableValueError where replacing one text by another in a third would make it too long."""
     if isinstance(new, type(text)):
         check_length(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
 
 
 def check_joined(parts: Sequence[object], between: str | bytes) -> None:
-    """Raise Unfit where the parts with a text between them would be too long."""
+    """Raise UnusableValueError where the parts with a text between them would be too long."""
     sizes = (len(part) for part in parts if isinstance(part, str | bytes))
     check_length(sum(sizes) + len(parts) * len(between))
 
 
 def check_sizes(value: object, arguments: Iterable[object]) -> None:
-    """Raise Unfit for arguments that say too much of how wide, long or precise something is to
+    """Raise UnusableValueError for arguments that say too much of how wide, long or precise something is to
     be made of the value."""
     for each in arguments:
         if isinstance(each, int) and abs(each) > MAX_WIDTH:

@@ -34,7 +34,7 @@ def compile_condition(
 ) -> Condition | None:
     """The expression as a condition, or None where the host cannot judge it.
 
-    ``known`` gives the step whose result has that name and is still to come, else None.
+    ``pending_step`` gives the step whose result has that name and is still to come, else None.
     What does not name such a result is worked out now and folded away; what a short cut
     leaves out is not looked at. ``succeeded`` is neither failed nor skipped.
     Raises ``DefinitionError`` and ``OrchError`` of the parts that are worked out.

@@ -65,7 +65,7 @@ class RenderContext(Context):
         self._masks: SecretMasker | None = None
 
     def look_up(self, name: str, *, asked: bool = False) -> object:
-        """The scope's value of a name, or ``Missing``. ``asked``: it only decides something."""
+        """The scope's value of a name, or ``MissingValue``. ``asked``: it only decides something."""
         scope = self.scope
         host_text_reads = host_text_reads_of(scope) if asked else 0
         try:
@@ -90,7 +90,7 @@ class RenderContext(Context):
         raise NotImplementedError
 
     def propagate_taint(self, inputs: Iterable[object], output: Any) -> Any:
-        """``made``, with secrets hidden in it if there are any in what it was made of."""
+        """``output``, with secrets hidden in it if there are any in what it was made of."""
         if self._masks is None:
             self._masks = secrets_of(self.scope).masker
         return propagate_taint(self._masks, inputs, output) if self._masks else output

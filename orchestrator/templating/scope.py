@@ -23,7 +23,7 @@ class Scope(Protocol):
     def resolve(self, name: str) -> object:
         """The final value of a name; it is never rendered again.
 
-        Raises ``KeyError(name)`` where there is none, ``Waits`` where it is not known yet,
+        Raises ``KeyError(name)`` where there is none, ``ResultPending`` where it is not known yet,
         ``OrchError`` where it is in error itself.
         """
 
@@ -52,7 +52,7 @@ def host_text_reads_of(scope: Scope) -> int:
 
 
 def reset_host_text_reads(scope: Scope, host_text_reads: int) -> None:
-    """Have it that no more such values were taken than ``heard``."""
+    """Have it that no more such values were taken than ``host_text_reads``."""
     if hasattr(scope, "host_text_reads"):
         scope.host_text_reads = host_text_reads
 

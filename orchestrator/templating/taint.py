@@ -16,7 +16,7 @@ def secrets_of(scope: Scope) -> SecretResolver:
 
 
 def propagate_taint(masks: SecretMasker, inputs: Iterable[object], output: object) -> object:
-    """``made``, which a filter or a function made of what it was ``given``, with each text in it
+    """``output``, which a filter or a function made of what it was ``inputs``, with each text in it
     that a secret was changed into hidden, too. What comes bit by bit is a list then.
 
     A text that still shows the secrets it was made of needs no more; nor does one that is a part

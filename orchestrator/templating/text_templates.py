@@ -310,7 +310,7 @@ def compile_native(
 
 
 def render_native(program: CompiledTemplate, scope: Scope) -> Any:
-    """The value of a program made by ``keeping``; what a filter gives bit by bit, as a list."""
+    """The value of a program made by ``compile_native``; what a filter gives bit by bit, as a list."""
     rendering = RenderContext(program.env, scope)
     program.run(rendering)
     value = rendering.kept
@@ -329,7 +329,7 @@ def _compile_insertions(
 
 
 def mark_insertions(parsed: ParsedTemplate, numbers: frozenset[str] = frozenset()) -> None:
-    """Give every expression over to ``Inserting`` but those that give numbers, as these names
+    """Give every expression over to ``InsertingContext`` but those that give numbers, as these names
     do: Jinja writes them as well."""
     for output in parsed.tree.find_all(nodes.Output):
         output.nodes = [

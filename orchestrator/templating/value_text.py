@@ -28,8 +28,8 @@ class UnusableValueError(Exception):
 
 
 def text_of(value: object) -> str:
-    """Return the text of a value, truth values as YAML writes them. Raises Unfit where it has none,
-    so that no Python notation ever gets into a text, and NotDefined of an undefined value."""
+    """Return the text of a value, truth values as YAML writes them. Raises UnusableValueError where it has none,
+    so that no Python notation ever gets into a text, and UndefinedValueError of an undefined value."""
     if isinstance(value, str | Undefined):
         return str(value)
     if isinstance(value, bool):
@@ -52,7 +52,7 @@ def text_of(value: object) -> str:
 
 
 def check_text(value: object) -> None:
-    """Raise Unfit where a value, or one in a tuple of them, has no text."""
+    """Raise UnusableValueError where a value, or one in a tuple of them, has no text."""
     for each in value if isinstance(value, tuple) else (value,):
         text_of(each)
 

@@ -83,7 +83,7 @@ _NOT_PERMITTED = (
 
 class BecomeCommand(Struct, frozen=True):
     """One shell of ``user``, started with ``method`` (sudo, su or doas) and running ``shell``
-    (text as in sh). ``token`` is what says that it is there. ``asks``: it may ask for a password.
+    (text as in sh). ``token`` is what says that it is there. ``may_prompt``: it may ask for a password.
 
     Raises ConnectError (phase become) where no such user can be.
     """
@@ -137,7 +137,7 @@ class BecomeCommand(Struct, frozen=True):
 
     def password_account(self, stderr: bytes, stdout: bytes, login_user: str) -> str:
         """Whose password it asks for at the end of what it said; empty where it asks for none.
-        ``login`` is the login user.
+        ``login_user`` is the login user.
         """
         behind = stderr.rpartition(self.prompt_marker.encode())
         if not behind[1]:
@@ -218,8 +218,8 @@ _TIMEOUT_SHARE = (
 
 
 class BecomeCredentials(Struct, frozen=True):
-    """Where a channel gets its password from. ``login`` is the login user; ``timeout`` how many
-    seconds the host may take, not counting those that we do. ``told`` hears how it went: with
+    """Where a channel gets its password from. ``login_user`` is the login user; ``timeout`` how many
+    seconds the host may take, not counting those that we do. ``on_result`` hears how it went: with
     None where the shell came unasked, with the error where a password was wrong. ``asked`` hears
     that there was a question.
     """
@@ -448,8 +448,8 @@ def _partial_match_size(data: bytes, token: bytes) -> int:
 
 
 class BecomeShells(Struct, frozen=True):
-    """``login`` is who the connection is logged in as. ``method``, ``shell`` and ``timeout`` are
-    the host's, as in ``Connect``. Without ``answers`` no password is given. Threads may share it.
+    """``login_user`` is who the connection is logged in as. ``method``, ``shell`` and ``timeout`` are
+    the host's, as in ``Connect``. Without ``credential_store`` no password is given. Threads may share it.
     """
 
     login_user: str
@@ -464,7 +464,7 @@ class BecomeShells(Struct, frozen=True):
     _refused_users: dict[str, ConnectError] = field(default_factory=dict)
 
     def open(self, user: str, start_command: Callable[[BecomeCommand], Channel]) -> Channel:
-        """``user``'s shell; ``run`` has a channel for it. Raises ConnectError.
+        """``user``'s shell; ``start_command`` has a channel for it. Raises ConnectError.
 
         A password that the host refused is not sent to it again.
         """

@@ -18,9 +18,9 @@ from orchestrator.transports.ssh_config.settings import UnsupportedSetting
 
 
 class ConnectionInfo(Struct, frozen=True):
-    """``place``: USER@ADDRESS:PORT. ``via``: the jump hosts before it. ``unsupported``: what
+    """``endpoint``: USER@ADDRESS:PORT. ``jump_hosts``: the jump hosts before it. ``unsupported``: what
     ssh_config says of it or of them, matters, and is not obeyed; what ssh itself connects is.
-    ``agents``: the sockets of those that are asked on the way.
+    ``agent_sockets``: the sockets of those that are asked on the way.
     """
 
     endpoint: str = ""

@@ -26,7 +26,7 @@ class LocalConnection:
     """This machine. ``shell`` is what is run (words; quotes as in sh), in the home folder.
 
     ``environment`` replaces this process's; its HOME is the home folder. ``become_method`` and
-    ``timeout`` are as in ``Connect``; without ``answers`` no password is given.
+    ``timeout`` are as in ``Connect``; without ``credential_store`` no password is given.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ StdioFds: TypeAlias = tuple[int, int, int]
 
 
 class PipeChannel:
-    """What ``session.channel.Channel`` asks for, but ``exit_status``, over pipes. ``start`` is
+    """What ``session.channel.Channel`` asks for, but ``exit_status``, over pipes. ``start_shell`` is
     given the shell's ends (stdin, stdout, stderr), which are closed once it has returned.
     """
 

@@ -31,7 +31,7 @@ POLL_INTERVAL = 0.2
 
 
 class CredentialRequiredError(ConnectError):
-    """Logging in needs an answer. Whoever catches it calls ``settle`` and connects again: the
+    """Logging in needs an answer. Whoever catches it calls ``obtain`` and connects again: the
     host would not wait for as long as somebody may take to type.
     """
 
@@ -41,7 +41,7 @@ class CredentialRequiredError(ConnectError):
 
 
 class CredentialPrompt(Struct, frozen=True):
-    """``seen``: whether what is typed may be seen. ``file``: the environment's variable that may
+    """``echo``: whether what is typed may be seen. ``file_variable``: the environment's variable that may
     name a file with the answer. ``kind``: what the answer is.
     """
 
@@ -52,7 +52,7 @@ class CredentialPrompt(Struct, frozen=True):
 
 
 class _PromptState(Struct):
-    """What is known of one question. ``trier``: who finds out whether the answer is right."""
+    """What is known of one question. ``attempted_by``: who finds out whether the answer is right."""
 
     answer: str | None = None
     is_asking: bool = False
@@ -68,7 +68,7 @@ class CredentialStore:
     An answer that no host has taken yet is tried by one at a time, and by no more than three: a
     password with a slip in it must not lock an account out on every host.
     ``known`` is told each answer that is not for all to see, before anybody sends it. What hosts
-    took of the answers ``before`` is not asked for again.
+    took of the answers ``previous`` is not asked for again.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class CredentialStore:
             self._raise_if_cancelled()
 
     def get_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
-        """The answer for ``who`` to send; None where there is none (see ``trouble``). Raises
-        WantedError where it has to be asked for, or somebody else is just finding out.
+        """The answer for ``attempt`` to send; None where there is none (see ``trouble``). Raises
+        CredentialRequiredError where it has to be asked for, or somebody else is just finding out.
         """
         with self._changed:
             known = self._states.setdefault(prompt, _PromptState())
@@ -134,7 +134,7 @@ class CredentialStore:
         )
 
     def wait_for_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
-        """As ``take``, but it waits until there is an answer that ``who`` may send, or none."""
+        """As ``get_answer``, but it waits until there is an answer that ``attempt`` may send, or none."""
         while True:
             try:
                 return self.get_answer(prompt, attempt)
@@ -161,7 +161,7 @@ class CredentialStore:
             self._changed.notify_all()
 
     def release_attempt(self, attempt: object) -> None:
-        """``who`` tries no more."""
+        """``attempt`` tries no more."""
         with self._changed:
             for known in self._states.values():
                 if known.attempted_by is attempt:
@@ -171,7 +171,7 @@ class CredentialStore:
     def _obtain_answer(
         self, prompt: CredentialPrompt, state: _PromptState, attempt: object
     ) -> None:
-        """Have an answer, or trouble; ``who`` may be the one to try it."""
+        """Have an answer, or trouble; ``attempt`` may be the one to try it."""
         with self._changed:
             while not state.error and not state.is_accepted:
                 self._raise_if_cancelled()
@@ -237,7 +237,7 @@ def _read_password_file(variable: str, path: Path) -> tuple[str | None, str]:
 
 class LoginCredentials(Struct, frozen=True):
     """Where one attempt to log in gets its answers. ``account`` is whose password it is, as the
-    question says; ``who`` stands for the attempt.
+    question says; ``attempt`` stands for the attempt.
     """
 
     credential_store: CredentialStore
@@ -245,7 +245,7 @@ class LoginCredentials(Struct, frozen=True):
     attempt: object
 
     def prompt_for(self, host_prompt: str = "", *, echo: bool = False) -> CredentialPrompt:
-        """For the account's password, or for an answer to the host's own ``prompt``."""
+        """For the account's password, or for an answer to the host's own ``host_prompt``."""
         if not host_prompt:
             return CredentialPrompt(
                 f"Password of {self.account}",
@@ -256,5 +256,5 @@ class LoginCredentials(Struct, frozen=True):
         return CredentialPrompt(f"{shown.strip(' :')} (of {self.account})", echo)
 
     def get_answer(self, prompt: CredentialPrompt) -> str | None:
-        """As ``Answers.take``."""
+        """As ``CredentialStore.take``."""
         return self.credential_store.get_answer(prompt, self.attempt)

@@ -28,14 +28,14 @@ TRANSPORT_NAMES = ("ssh", "openssh", "local", "sandbox")
 class TransportRegistry:
     """Connects hosts. One serves a run, from any number of threads.
 
-    ``hosts`` are the stage's: jump hosts may be among them. ``ask`` asks the user; ``known`` is
+    ``hosts`` are the stage's: jump hosts may be among them. ``prompt_user`` asks the user; ``on_secret`` is
     told what a secret is (ssh password, become password, key passphrase) and the secret, before
-    it is sent anywhere. What hosts took of the answers given ``before`` is not asked for again,
+    it is sent anywhere. What hosts took of the answers given ``previous`` is not asked for again,
     and what is known of agents stays known. ``warn`` is told what the user should know.
-    ``record``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
-    ``sandbox``: the folder with a home for each of the stage's sandbox hosts.
+    ``record_host_keys``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
+    ``sandbox_folder``: the folder with a home for each of the stage's sandbox hosts.
     ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
-    ``ssh_config`` is read in place of the user's and the ``system``'s, as with ``ssh -F``.
+    ``ssh_config`` is read in place of the user's and the ``system_config``'s, as with ``ssh -F``.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ MAX_FILE_BYTES = 64 << 20  # bytes
 def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """Return the bytes of a file, of a pipe as well.
 
-    Raises OSError where it cannot be read, has more than ``most`` bytes (``/dev/zero`` has no
+    Raises OSError where it cannot be read, has more than ``max_bytes`` bytes (``/dev/zero`` has no
     end) or has a name that no file can have. A FIFO that nobody writes to is empty.
     """
     try:

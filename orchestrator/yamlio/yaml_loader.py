@@ -10,7 +10,7 @@ What libyaml says about a text that is not YAML, in words that help.
 
 One YAML file to one marked value.
 
-YAML 1.1 as libyaml reads it, with the scalars of ``scalar.py``. Duplicate keys, further
+YAML 1.1 as libyaml reads it, with the scalars of ``read_scalar.py``. Duplicate keys, further
 documents and unknown tags are refused; keys are text, as written; anchors, aliases and
 ``<<`` work, within bounds.
 """

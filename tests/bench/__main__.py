@@ -7,7 +7,7 @@
 Medians of ``--repeat`` runs in which all take turns, so that a busy machine is busy for all. CPU
 is that of the client: what a tool leaves in the background does not count, to its advantage.
 All hosts share one machine and its sshd, which take most of the time. W3 is on 5 hosts, over a
-link with a round trip of 100 ms. Which others there are: see peers.py.
+link with a round trip of 100 ms. Which others there are: see competitors.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ONE_WAY = 0.05  # seconds that W3's link takes
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """Seconds by the clock, and of the client's CPU; ``sound``: it did all that it was to do."""
+    """Seconds by the clock, and of the client's CPU; ``is_complete``: it did all that it was to do."""
 
     wall: float
     cpu: float

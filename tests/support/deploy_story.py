@@ -14,7 +14,7 @@ from tests.support.machine import ShellMachine
 
 @dataclass
 class ReleaseStory:
-    """A folder of an app, to which things happen. Each word of ``tell`` is a run of its own."""
+    """A folder of an app, to which things happen. Each word of ``apply_words`` is a run of its own."""
 
     folder: Path
     number: int = 0

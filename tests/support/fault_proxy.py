@@ -29,8 +29,8 @@ RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: what is unsent is dropped, and 
 
 @dataclass(slots=True, eq=False)
 class _ProxyPipe:
-    """One direction of a connection. ``arrived`` and ``passed`` count its bytes; ``slow`` of the
-    next ones go slowly; ``waits``: until its time comes; ``still``: for ever."""
+    """One direction of a connection. ``bytes_arrived`` and ``bytes_passed`` count its bytes; ``slow`` of the
+    next ones go slowly; ``is_waiting``: until its time comes; ``is_stalled``: for ever."""
 
     source: socket.socket
     target: socket.socket
@@ -60,8 +60,8 @@ class _ProxiedConnection:
 
 
 class FaultProxy:
-    """Passes on what comes to ``port``. ``happened`` are the addresses where something did,
-    ``passed`` the most bytes that a connection of theirs had, ``tries`` how many they had.
+    """Passes on what comes to ``port``. ``struck_addresses`` are the addresses where something did,
+    ``bytes_passed`` the most bytes that a connection of theirs had, ``tries`` how many they had.
     """
 
     def __init__(self, server: int) -> None:

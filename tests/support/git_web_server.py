@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 @dataclass
 class GitWebServer:
-    """Serves the repositories below ``root``. ``refused`` are the requests that had none of the
+    """Serves the repositories below ``root``. ``refused_requests`` are the requests that had none of the
     ``users``' names and passwords, by their path; those without any are not among them."""
 
     root: Path

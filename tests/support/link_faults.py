@@ -39,7 +39,7 @@ MIXES = {
 class LinkFault:
     """It happens to a host's connection number ``connection`` (from 0), before its byte ``at``.
 
-    ``both``: a reset or an end is told to both sides, else to the one that the bytes go to, while
+    ``both_directions``: a reset or an end is told to both sides, else to the one that the bytes go to, while
     the other hears nothing any more; a stall is in both directions, else in this one. ``detail``:
     what the byte is XORed with, or for how many bytes it is slow.
     """

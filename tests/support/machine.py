@@ -56,7 +56,7 @@ class ShellMachine:
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
-    """The words before a command that make it run somewhere else (private.py)."""
+    """The words before a command that make it run somewhere else (private_copy.py)."""
     watched_paths: tuple[Path, ...] = ()
     """What a check must leave alone, beside ``root``."""
 

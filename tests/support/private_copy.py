@@ -1,7 +1,7 @@
 """A copy of this machine that a test may do anything to, gone without a trace afterwards.
 
 An overlay over the machine's root folder, with the upper layer in memory, in namespaces of its
-own (mount, host name, network, processes). Needs root and CAP_SYS_ADMIN; ``inside`` fails where
+own (mount, host name, network, processes). Needs root and CAP_SYS_ADMIN; ``run_inside_copy`` fails where
 it cannot have them.
 """
 

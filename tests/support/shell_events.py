@@ -23,7 +23,7 @@ _ASSIGNS = frozenset("export readonly local".split())
 @dataclass(frozen=True)
 class ShellEvent:
     """A variable that is read (get) or written (set), a command's name (call), or the beginning
-    and the end of a loop. ``line`` counts from 1; ``trapped``: in a trap's action."""
+    and the end of a loop. ``line`` counts from 1; ``is_trapped``: in a trap's action."""
 
     what: EventKind
     name: str

@@ -26,8 +26,8 @@ _ENVIRONMENT = re.compile(r"[A-Z][A-Z0-9_]*")
 
 @dataclass(frozen=True)
 class ShellScript:
-    """A file, or a part of one: ``prefix`` is what its functions' variables begin with. ``given``
-    are names with a value before it begins. A ``last`` script runs alone, behind all others."""
+    """A file, or a part of one: ``prefix`` is what its functions' variables begin with. ``declared_variables``
+    are names with a value before it begins. A ``is_last`` script runs alone, behind all others."""
 
     label: str
     text: str
@@ -42,7 +42,7 @@ class ShellScript:
 
 @dataclass(frozen=True)
 class ShellFunction:
-    """A function with what its comment declares; ``around`` are the functions that it is in."""
+    """A function with what its comment declares; ``enclosing`` are the functions that it is in."""
 
     script: ShellScript
     body: FunctionBody

@@ -51,7 +51,7 @@ def ask_shell(connection: Connection, text: str) -> ShellOutput:
 
 
 def read_until(channel: Channel, expected: bytes) -> bytes:
-    """Read until ``wanted`` was on stdout; what came with it."""
+    """Read until ``expected`` was on stdout; what came with it."""
     received = b""
     end = time.monotonic() + WAIT_TIMEOUT
     while expected not in received:

@@ -1,7 +1,7 @@
 """A private machine with accounts and sshds of its own, on a network of its own.
 
 Its passwd, shadow and pam.d are its own, too (tests/support/private_copy.py). Whoever is inside
-``place`` has its network in place of the real one: 127.0.0.0/8 and ::1, every port free.
+``start_machine`` has its network in place of the real one: 127.0.0.0/8 and ::1, every port free.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _CLONE_NEWNET = 0x40000000  # setns(2)
 
 @dataclass(frozen=True, slots=True)
 class LoginAccount:
-    """A login. ``files`` are in its home. ``secret`` is a crypt(3) hash, ``dates`` the rest of
-    its line in shadow(5), and ``match`` what sshd is told of it alone."""
+    """A login. ``files`` are in its home. ``password_hash`` is a crypt(3) hash, ``shadow_dates`` the rest of
+    its line in shadow(5), and ``match_lines`` what sshd is told of it alone."""
 
     name: str
     shell: str = "/bin/dash"

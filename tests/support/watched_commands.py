@@ -23,7 +23,7 @@ exec '{real}'/"${{0##*/}}" "$@"
 @dataclass
 class WatchedCommands:
     """Every command of a machine, and of git's own, writes down its words before it begins.
-    ``seen`` is what /proc showed besides."""
+    ``texts_found`` is what /proc showed besides."""
 
     log: Path
     texts_found: set[bytes] = field(default_factory=set)

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class WebAnswer:
-    """What is answered; with ``claims`` the length that the header tells, truth or not."""
+    """What is answered; with ``claimed_length`` the length that the header tells, truth or not."""
 
     body: bytes = b""
     status: int = 200
@@ -22,7 +22,7 @@ class WebAnswer:
 @dataclass
 class WebServer:
     """``pages`` are the answers by path (404 for others); a list is answered in turn, its last
-    one for ever. ``asked`` are the requests that came: method, path, headers."""
+    one for ever. ``requests`` are the requests that came: method, path, headers."""
 
     port: int = 0
     pages: dict[str, WebAnswer | list[WebAnswer]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ _ASSIGNMENT = lazy_regex(rf"[A-Za-z_{VALUE_CHAR}][A-Za-z0-9_{VALUE_CHAR}]*=")
 
 
 def mask_templates(source: str) -> str:
-    """Return the text with every expression as ``VALUE``s and every ``{% … %}`` as blanks."""
+    """Return the text with every expression as ``VALUE_CHAR``s and every ``{% … %}`` as blanks."""
     return _TEMPLATE.sub(lambda m: (VALUE_CHAR if m[0][1] == "{" else " ") * len(m[0]), source)
 
 

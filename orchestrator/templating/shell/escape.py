@@ -30,7 +30,7 @@ _OPERATORS = "<>&|;()"
 
 
 def quote_value(placeholder: Placeholder, value: object) -> str:
-    """The value as shell text for its place. Raises ``Unfit``."""
+    """The value as shell text for its place. Raises ``UnusableValueError``."""
     if placeholder.filter == "raw":
         return _raw_text(_value_text(value))
     if placeholder.integer:
@@ -57,7 +57,7 @@ def quote_value(placeholder: Placeholder, value: object) -> str:
 
 
 def _check_text(placeholder: Placeholder, text: str) -> str:
-    """Raise Unfit for a value that bash would not take as it is at this place."""
+    """Raise UnusableValueError for a value that bash would not take as it is at this place."""
     if placeholder.lossy and ("\x01" in text or "\x7f" in text):
         what = "the value holds U+0001 or U+007F, which bash may lose in `$(…)` in an array"
         raise UnusableValueError(what, "give it to a variable before the array: `x={{ … }}`")

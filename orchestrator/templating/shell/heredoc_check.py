@@ -13,7 +13,7 @@ from orchestrator.templating.value_text import UnusableValueError
 
 
 def mark_value(index: int, text: str) -> str:
-    """The text of the place with that number, to be found again by ``check``."""
+    """The text of the place with that number, to be found again by ``check_documents``."""
     return f"\0{index}\0{text}\0"
 
 

@@ -45,7 +45,7 @@ _MEANINGFUL = lazy_regex(r"[\s'\"\\$`;&|<>()]")
 
 
 class ShellLexer:
-    """Moves a state over text. ``places`` are the values' places found so far."""
+    """Moves a state over text. ``placeholders`` are the values' places found so far."""
 
     def __init__(self, state: LexerState, placeholders: list[Placeholder]) -> None:
         self.state, self.placeholders = state, placeholders

@@ -88,7 +88,7 @@ NEW_LINE = frozenset({(HeredocLineState.EQUAL, "")})
 class LexerFrame(Struct):
     """One thing that is open. Which fields mean something depends on ``kind``.
 
-    ``alts``: for what holds commands or patterns. ``begun``: the offset where the command in
+    ``alternatives``: for what holds commands or patterns. ``command_start``: the offset where the command in
     hand begins. ``pending``: here-documents announced on
     this line. ``depth``: parentheses open in arithmetic; ``command``: it began with a bare
     ``((``. ``quoted``: a ``${`` inside double quotes. ``document``, ``lines``, ``rest``: the

@@ -47,7 +47,7 @@ class Placeholder(Struct):
     it has to be exactly one word. ``bare``: a harmless value may stand unquoted. ``first``:
     it may be a command's name. ``descriptor``: it says which one to copy. ``integer``: the
     shell will calculate with it. ``documents``: the here-documents around it, outermost
-    first. ``sources``: the scope's names that it is made of. ``begun``: the offset where the
+    first. ``sources``: the scope's names that it is made of. ``command_start``: the offset where the
     command around it begins. ``wide``: the bytes before it may begin a multi-byte character;
     ``joined``: the text after it may go on with one. ``declared``: the builtin that would take
     a value in parentheses for an array, or ''. ``lossy``: bash may lose or double the characters

@@ -90,7 +90,7 @@ _REFUSED_NODES: dict[type[nodes.Node], str] = {
 
 
 class ShellTemplateRewriter:
-    """One template's way through the lexer. ``places`` are its expressions', in order."""
+    """One template's way through the lexer. ``placeholders`` are its expressions', in order."""
 
     def __init__(self, parsed: ParsedTemplate, names: FreeNames) -> None:
         self._parsed, self._names = parsed, names

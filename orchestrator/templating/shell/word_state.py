@@ -1,7 +1,7 @@
 """How far a word of shell text has come, and what it will be when it ends.
 
 Where branches of a template meet, several answers are possible; so each is a small value
-(``Alt``), the lexer carries a set of them, and every decision that would change how the text
+(``WordAlternative``), the lexer carries a set of them, and every decision that would change how the text
 after it is read has to be the same for all. Grammar: POSIX.1-2017 XCU 2.10, and bash's words.
 """
 

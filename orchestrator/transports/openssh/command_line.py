@@ -32,7 +32,7 @@ _YES_VALUES = ("yes", "on", "true")
 
 
 class SshBinary(Struct, frozen=True):
-    """The ``ssh`` to run. ``home`` is what ``~/`` in the inventory stands for, ``file`` what is
+    """The ``ssh`` to run. ``home`` is what ``~/`` in the inventory stands for, ``config_file`` what is
     read in place of the usual ssh_config where a host names none.
     """
 
@@ -114,8 +114,8 @@ class SshBinary(Struct, frozen=True):
         proxy: str,
         agents: AgentRegistry | None = None,
     ) -> list[str]:
-        """The command of a master whose socket is ``control`` and which tells ``log`` how it
-        gets on. ``learn``: where host keys are learnt, for they may not be where they belong.
+        """The command of a master whose socket is ``control_path`` and which tells ``log`` how it
+        gets on. ``learned_keys_file``: where host keys are learnt, for they may not be where they belong.
         ``proxy``: the way through a jump host. Of ``agents`` those that failed are left out.
         """
         connect = settings.connect

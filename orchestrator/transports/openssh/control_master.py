@@ -200,7 +200,7 @@ class MasterProcess:
             raise ConnectError("connect", f"can't run {argv[0]}: {error.strerror}") from error
 
     def wait_logged_in(self, deadline: Deadline, agent: AgentClient | None = None) -> None:
-        """Wait until it is in; ``agent`` is what it may ask. Raises ConnectError, and ends it
+        """Wait until it is in; ``forward_agent`` is what it may ask. Raises ConnectError, and ends it
         then.
         """
         assert self._process.stdout
@@ -242,7 +242,7 @@ class ControlMaster:
     """A connection that is there. A client of it is kept all the time, so that the master stays;
     when this process dies, that one goes, and the master ends a little later.
 
-    ``ours``: it is ended with ``close``; not so a master that the user has.
+    ``is_ours``: it is ended with ``close``; not so a master that the user has.
     """
 
     def __init__(self, path: Path, timeout: float, *, is_ours: bool) -> None:

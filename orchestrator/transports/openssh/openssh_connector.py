@@ -47,8 +47,8 @@ SESSION_RETRY_DELAY = 0.025  # seconds between wishes for a session meanwhile
 
 
 class OpensshConnection:
-    """An authenticated connection, of a host about which ssh ``said`` this. Satisfies
-    ``Connection``. ``ended`` is told when it is closed. ``answers`` are for other users' shells.
+    """An authenticated connection, of a host about which ssh ``settings`` this. Satisfies
+    ``Connection``. ``on_closed`` is told when it is closed. ``credential_store`` are for other users' shells.
     """
 
     def __init__(

@@ -95,8 +95,8 @@ class AgentRegistry:
 class AgentClient:
     """The agent behind a UNIX socket, for many threads. Asked for its keys once.
 
-    ``trouble`` says why it is of no use for the rest of the run, '' as long as it is, and
-    ``remedy`` what to do about that; ``away``: nobody is there to ask. ``failed`` is told once
+    ``error`` says why it is of no use for the rest of the run, '' as long as it is, and
+    ``remedy`` what to do about that; ``is_absent``: nobody is there to ask. ``on_failure`` is told once
     where it is there and does not do what an agent does.
     """
 
@@ -116,7 +116,7 @@ class AgentClient:
     def list_keys(self, deadline: Deadline) -> tuple[tuple[bytes, str], ...]:
         """Return the public blobs and comments of its keys.
 
-        Waits for LISTING seconds at most, and keeps SPARE of the time that there is to connect.
+        ResultPending for LISTING seconds at most, and keeps SPARE of the time that there is to connect.
         Raises AgentError, and CancelledError.
         """
         self._start_listing()
@@ -267,7 +267,7 @@ def agent_socket_path(settings: SshSettings, environ: Mapping[str, str]) -> str:
 def exchange(sock: socket.socket, message: bytes, remaining: RemainingTime) -> bytes:
     """Send a whole message; return the answer without its length. ``sock`` does not block.
 
-    Raises TimeoutError after ``left``, ConnectionError where the agent hangs up, and AgentError
+    Raises TimeoutError after ``remaining``, ConnectionError where the agent hangs up, and AgentError
     where what comes has a length that no agent would send.
     """
     rest = memoryview(message)

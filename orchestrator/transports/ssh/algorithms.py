@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def merge_algorithms(
     setting: str, defaults: Sequence[str], supported: Iterable[str]
 ) -> tuple[str, ...]:
-    """What ``wanted`` comes to: the names in it that are ``known``, in its order; behind the
-    ``usual`` ones with +, before them with ^, and those without them with -. Empty: the usual.
+    """What ``setting`` comes to: the names in it that are ``supported``, in its order; behind the
+    ``defaults`` ones with +, before them with ^, and those without them with -. Empty: the usual.
     """
     if not setting:
         return tuple(defaults)
@@ -36,7 +36,7 @@ def merge_algorithms(
 def require_algorithms(
     keyword: str, setting: str, defaults: Sequence[str], supported: Iterable[str]
 ) -> tuple[str, ...]:
-    """``assembled``, at least one. Raises ConnectError that names the setting."""
+    """``merge_algorithms``, at least one. Raises ConnectError that names the setting."""
     every = tuple(supported)
     found = merge_algorithms(setting, defaults, every)
     if not found:
@@ -49,7 +49,7 @@ def require_algorithms(
 
 
 def apply_ssh_settings(transport: SshTransport, settings: SshSettings) -> None:
-    """Let ``link``, which has not begun, offer what the settings say, and bear as many silences
+    """Let ``transport``, which has not begun, offer what the settings say, and bear as many silences
     as they do. Raises ConnectError.
     """
     if settings.alive_count is not None:

@@ -44,7 +44,7 @@ class ClientAuth:
     A request goes out right behind the service request instead of a round trip later. Keys from
     files are sent with their signature, saving another; an agent's and locked ones are offered
     first, since a signature may cost their owner a touch, a click or a passphrase.
-    ``desk`` has the passwords; without one only keys are tried.
+    ``credentials`` has the passwords; without one only keys are tried.
     """
 
     def __init__(

@@ -21,10 +21,10 @@ from orchestrator.errors import ConnectError
 class ByteStream:
     """A stream of bytes to the peer and back: read by one thread, written by any.
 
-    ``on_idle`` is called each time that ``idle_after`` seconds went by without a byte, and
+    ``on_idle`` is called each time that ``idle_timeout`` seconds went by without a byte, and
     ``on_data`` when some came, by the reader; what they raise ends it.
     What there is no room for is kept and sent later, so that nobody who sends ever stops
-    reading: two full windows cannot deadlock. ``congested`` says so, and ``on_room`` is called
+    reading: two full windows cannot deadlock. ``is_congested`` says so, and ``on_writable`` is called
     once all of it is sent.
     """
 
@@ -46,7 +46,7 @@ class ByteStream:
 
     def recv(self, size: int) -> bytes:
         """Up to ``size`` bytes, at least one; b'' at the end. Calls ``on_idle`` after each
-        ``idle_after`` seconds of silence; it may raise. Raises OSError when the peer resets.
+        ``idle_timeout`` seconds of silence; it may raise. Raises OSError when the peer resets.
         """
         if self._at == len(self._taken):
             self._fill_buffer()
@@ -146,7 +146,7 @@ class ByteStream:
         raise NotImplementedError
 
     def _shut_down(self) -> None:
-        """Have nothing more come or go, and ``_pull`` return."""
+        """Have nothing more come or go, and ``_read_some`` return."""
         raise NotImplementedError
 
 

@@ -108,7 +108,7 @@ class SshChannel:
             self._send_control(codes.cMSG_CHANNEL_CLOSE)
 
     def grant_window(self, size: int, unread: int = 0) -> None:
-        """``size`` more bytes of what arrived are dealt with, and ``left`` are not: let the peer
+        """``size`` more bytes of what arrived are dealt with, and ``unread`` are not: let the peer
         send as many."""
         with self._changed:
             self._ungranted += size
@@ -277,7 +277,7 @@ class ShellChannel(SshChannel):
     The command goes out with the peer's confirmation, and text to the shell as soon as there is
     a window for it: OpenSSH gives none before the command runs, others may. From the latter a
     refusal of the command can come late; then ``read`` raises it.
-    ``forward``: our agent is there for it, if the host allows that. ``environment``: variables
+    ``forward_agent``: our agent is there for it, if the host allows that. ``environment``: variables
     for it, of which the host takes those that its AcceptEnv names, without a word on the others.
     """
 

@@ -53,7 +53,7 @@ class SshClient(SshTransport):
     than the work. Satisfies ``auth.Gate``.
 
     ``agent`` is what the host's shells may use, None for none, and ``environment`` what they are
-    offered. ``hop``: it is there for tunnels only, without a shell.
+    offered. ``is_jump_host``: it is there for tunnels only, without a shell.
     """
 
     def __init__(

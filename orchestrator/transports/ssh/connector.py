@@ -97,7 +97,7 @@ class SshConnector:
     """Makes SSH connections and knows them all, so that they can be ended together.
 
     ``stop`` is the run's: once set, what is pending ends with CancelledError.
-    ``record``, ``home``, ``environ``, ``hosts``, ``answers`` and ``agents`` are the Connector's.
+    ``record_host_keys``, ``home``, ``environ``, ``hosts``, ``credential_store`` and ``agents`` are the Connector's.
     """
 
     def __init__(

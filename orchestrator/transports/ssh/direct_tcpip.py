@@ -120,7 +120,7 @@ class DirectTcpipChannel(SshChannel):
 
 
 class TunnelStream(ByteStream):
-    """A tunnel that is open. ``where`` is what errors call the server that made it."""
+    """A tunnel that is open. ``jump_host`` is what errors call the server that made it."""
 
     def __init__(self, tunnel: DirectTcpipChannel, jump_host: str) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class _AddressLimit(Struct):
 
 
 class HandshakeSlot(Struct):
-    """One handshake's leave to go on. ``alone``: there was no other, neither just before."""
+    """One handshake's leave to go on. ``is_alone``: there was no other, neither just before."""
 
     is_alone: bool
     was_dropped: bool = False
@@ -72,7 +72,7 @@ class HandshakeLimiter:
         self, address: LimitKey, deadline: Deadline, max_concurrent: int | None = None
     ) -> Iterator[HandshakeSlot]:
         """Wait for a turn, first come first served, and hold it. The wait does not count against
-        the deadline: those ahead have their own. Set ``dropped`` on it where the hop closed the
+        the deadline: those ahead have their own. Set ``was_dropped`` on it where the hop closed the
         connection unasked. Raises CancelledError.
         """
         with self._lock:

@@ -38,7 +38,7 @@ _DEFAULT_FIELD_COUNT = 2
 
 class HostCertificate(Struct, frozen=True):
     """``key`` and ``authority`` are public keys as SSH sends them; ``signature`` is what the
-    authority put under ``signed``. Valid from ``since`` to ``until``, in seconds of the epoch,
+    authority put under ``signed_data``. Valid from ``valid_from`` to ``valid_until``, in seconds of the epoch,
     for the hosts called ``names``, or for all where there is none.
     """
 
@@ -142,7 +142,7 @@ USUAL_KEY_TYPES = (
 
 
 class HostKeyTypeMismatchError(ConnectError):
-    """The host showed a key of a type that known_hosts lacks, but it has ``kinds`` for it."""
+    """The host showed a key of a type that known_hosts lacks, but it has ``key_types`` for it."""
 
     def __init__(self, error: ConnectError, key_types: tuple[str, ...]) -> None:
         super().__init__(error.phase, error.reason, error.hint)
@@ -150,7 +150,7 @@ class HostKeyTypeMismatchError(ConnectError):
 
 
 class HostKeyVerifier:
-    """Judges the keys of one host. ``order`` is what to ask it for, best known first."""
+    """Judges the keys of one host. ``algorithm_order`` is what to ask it for, best known first."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class HostKeyVerifier:
     def algorithm_order(self, preferred: Sequence[str] = ()) -> tuple[str, ...]:
         """Signature algorithms: of the types known for this host, then the others, as OpenSSH
         has it, so that a host with several keys shows the one that can be checked. Certificates
-        come before all where a CA is known for it, unless a key of type ``first`` is wanted.
+        come before all where a CA is known for it, unless a key of type ``preferred`` is wanted.
         Raises ConnectError where HostKeyAlgorithms leaves none of them.
         """
         known = (*preferred, *self._known_hosts.key_types(self._name))
@@ -186,7 +186,7 @@ class HostKeyVerifier:
         return require_algorithms("HostKeyAlgorithms", setting, names, names)
 
     def verify(self, blob: bytes) -> None:
-        """Return if this key is the host's. Raises ConnectError; OtherKindError where known_hosts
+        """Return if this key is the host's. Raises ConnectError; HostKeyTypeMismatchError where known_hosts
         has keys of other types for the host, which it may be asked for. A certificate that no
         CA of known_hosts stands behind is as good as the key in it.
         """

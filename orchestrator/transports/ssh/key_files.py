@@ -23,7 +23,7 @@ CERTIFICATE_TYPE_SUFFIX = b"-cert-v01@openssh.com"
 
 
 class UserCertificate(Struct, frozen=True):
-    """What a CertificateFile gives. ``trouble`` says why it can't be used, if so."""
+    """What a CertificateFile gives. ``error`` says why it can't be used, if so."""
 
     name: str
     blob: bytes = b""
@@ -64,8 +64,8 @@ CURVES: dict[str, hashes.HashAlgorithm] = {
 
 
 class PrivateKeyFile(Struct, frozen=True):
-    """What a file gives. ``public`` is the blob, b'' where unknown; ``sign`` is None and
-    ``trouble`` says why where the private part can't be used. ``locked``: a passphrase would help.
+    """What a file gives. ``public_blob`` is the blob, b'' where unknown; ``sign`` is None and
+    ``error`` says why where the private part can't be used. ``is_locked``: a passphrase would help.
     """
 
     name: str

@@ -40,8 +40,8 @@ MAX_PASSPHRASE_PROMPTS = (
 class LoginKey(Struct, frozen=True):
     """A key the server may be offered. ``blob`` is its public part or certificate as SSH sends
     it, b'' where a locked file does not say; ``sign`` takes data and an algorithm and raises
-    AgentError, or WantedError for a passphrase; ``ask`` means that the server is asked whether it
-    wants this key before its owner is bothered for a signature. ``locked``: for a passphrase.
+    AgentError, or CredentialRequiredError for a passphrase; ``offer_first`` means that the server is asked whether it
+    wants this key before its owner is bothered for a signature. ``is_locked``: for a passphrase.
     """
 
     blob: bytes

@@ -23,7 +23,7 @@ REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 
 class KnownHostsEntry(Struct, frozen=True):
-    """One line. ``key`` is base64, as written; ``names`` the line's comma-separated names."""
+    """One line. ``key`` is base64, as written; ``host_patterns`` the line's comma-separated names."""
 
     path: str
     line_number: int
@@ -114,8 +114,8 @@ class KnownHosts:
         self, name: str, key_type: str, blob: bytes, *, write_file: bool, hash_name: bool = False
     ) -> HostKeyMatch:
         """Trust this key from now on if it is still UNKNOWN, and return the verdict after that:
-        KNOWN, or what another thread or process found out meanwhile. With ``record`` the first
-        file holds it afterwards: one line, however many ask at once, and ``hashed`` one that does
+        KNOWN, or what another thread or process found out meanwhile. With ``write_file`` the first
+        file holds it afterwards: one line, however many ask at once, and ``hash_name`` one that does
         not tell the name. Raises OSError.
         """
         shown = _hash_name(name.lower()) if hash_name else name.lower()

@@ -52,8 +52,8 @@ class JumpHost(Struct, frozen=True):
 
 class SshTarget(Struct, frozen=True):
     """One host to log in to. ``connect`` leaves nothing open, ``settings`` has what it does not
-    say; ``offer`` gives the keys as they are known by then, for an attempt with this deadline.
-    ``account`` is whose passwords are asked for, '' for none; ``agent`` is forwarded. ``hop``:
+    say; ``make_key_offer`` gives the keys as they are known by then, for an attempt with this deadline.
+    ``account`` is whose passwords are asked for, '' for none; ``forwarded_agent`` is forwarded. ``is_jump_host``:
     the host is only there to reach others.
     """
 
@@ -112,7 +112,7 @@ class JumpChainResolver:
 
     def resolve(self, connection: ResolvedConnection, connect: ConnectionOptions) -> JumpChain:
         """The hops on the way to the host whose settings in the inventory are ``connect``, the
-        first one first. Raises ConnectError, and ConfigError.
+        first one first. Raises ConnectError, and SshConfigError.
         """
         return self._resolve_chain(connection, connect, ())
 

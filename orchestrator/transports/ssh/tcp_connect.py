@@ -34,7 +34,7 @@ def connect_tcp(
     address: str, port: int, deadline: Deadline, *, family: str = "any", source_address: str = ""
 ) -> socket.socket:
     """Connect to the first of the address's targets that answers, each getting its share of the
-    time. ``family``: only those of any, inet or inet6; ``source``: from this address of ours.
+    time. ``family``: only those of any, inet or inet6; ``source_address``: from this address of ours.
     Raises ConnectError (phase resolve or connect).
     """
     targets = _resolve(address, port, deadline, FAMILIES[family])
@@ -136,7 +136,7 @@ def _connect_within(
 
 
 def _bind_source(sock: socket.socket, family: int, source_address: str) -> None:
-    """Let it connect from ``source``. Raises OSError, without a number: it is for no other."""
+    """Let it connect from ``source_address``. Raises OSError, without a number: it is for no other."""
     try:
         sock.bind(socket.getaddrinfo(source_address, 0, family, socket.SOCK_STREAM)[0][4])
     except (OSError, UnicodeError) as error:

@@ -78,7 +78,7 @@ class PeerTimeoutError(EOFError):
 
 
 class BoundedPacketizer(Packetizer):
-    """Without a timer thread for each handshake: the one who connects has a deadline. ``whole``
+    """Without a timer thread for each handshake: the one who connects has a deadline. ``packet_count``
     is how many packets came. A length that was garbled on the way is not waited for.
     """
 
@@ -124,7 +124,7 @@ class TransportError(SSHException):
 class SshTransport(PrivateTransport):
     """An SSH connection. ``phase`` is how far it got, in ConnectError's words.
 
-    Set once it is over, in this order: ``failure`` (why, None where it was us), ``over``.
+    Set once it is over, in this order: ``failure`` (why, None where it was us), ``ended``.
     """
 
     _CLIENT_ID = f"orch_{__version__}"
@@ -165,7 +165,9 @@ class SshTransport(PrivateTransport):
         codes.MSG_CHANNEL_SUCCESS: lambda stream, message: stream.on_request_success(message),
         codes.MSG_CHANNEL_FAILURE: lambda stream, message: stream.on_request_failure(message),
         codes.MSG_CHANNEL_DATA: lambda stream, message: stream.on_data_message(message),
-        codes.MSG_CHANNEL_EXTENDED_DATA: lambda stream, message: stream.on_extended_data_message(message),
+        codes.MSG_CHANNEL_EXTENDED_DATA: lambda stream, message: stream.on_extended_data_message(
+            message
+        ),
         codes.MSG_CHANNEL_WINDOW_ADJUST: lambda stream, message: stream.on_window_adjust(message),
         codes.MSG_CHANNEL_REQUEST: lambda stream, message: stream.on_request(message),
         codes.MSG_CHANNEL_EOF: lambda stream, message: stream.on_eof(message),
@@ -224,7 +226,7 @@ class SshTransport(PrivateTransport):
                 self._transmit(message)
 
     def send_if_room(self, message: Message) -> bool:
-        """Send, if it goes out without piling up. Raises BrokenPipeError as ``post`` does."""
+        """Send, if it goes out without piling up. Raises BrokenPipeError as ``send_message`` does."""
         if self._stream.is_congested:
             return False
         with self.clear_to_send_lock:

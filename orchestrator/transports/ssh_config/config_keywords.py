@@ -190,7 +190,7 @@ OFF_VALUES = frozenset(("no", "false"))
 
 
 class UnsupportedKeyword(Struct, frozen=True):
-    """A keyword that orch does not obey. With ``why`` that matters: for the values in ``when``,
+    """A keyword that orch does not obey. With ``reason`` that matters: for the values in ``relevant_values``,
     or all but ``none`` where there are no such.
     """
 
@@ -258,7 +258,7 @@ _JUMP_HOST = lazy_regex(r"(?:(.+)@)?(\[[^\]\[]+\]|[^:@/\[\]]+)(?::([^:/]+))?", r
 
 
 def parse_jump_hosts(text: str) -> tuple[str, ...]:
-    """The hops in order, or NONE. Raises BadValueError."""
+    """The hops in order, or NONE. Raises InvalidValueError."""
     text = text.partition("#")[0].strip(" \t\r\n")
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]  # a shell takes them away in the end, for ssh
@@ -268,7 +268,7 @@ def parse_jump_hosts(text: str) -> tuple[str, ...]:
 
 
 def split_jump_host(jump_host: str) -> tuple[str, str, int | None]:
-    """User ('' where none is said), host and port of one of the ``hops``."""
+    """User ('' where none is said), host and port of one of the ``parse_jump_hosts``."""
     found = _JUMP_HOST.fullmatch(jump_host)
     if found is None:  # a token made it so
         return "", jump_host, None

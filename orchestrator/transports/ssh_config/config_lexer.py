@@ -16,7 +16,7 @@ class UnclosedQuoteError(Exception):
 
 def split_keyword(line: str) -> tuple[str, str]:
     """The keyword in small letters, '' where there is none, and what follows it. Raises
-    QuotesError.
+    UnclosedQuoteError.
     """
     word, rest = next_token(line.rstrip(f"{SPACE}\f"))
     if not word:
@@ -28,7 +28,7 @@ def split_keyword(line: str) -> tuple[str, str]:
 
 def next_token(text: str) -> tuple[str, str]:
     """The first word where ``=`` ends words, as in Match lines, and the rest. Raises
-    QuotesError.
+    UnclosedQuoteError.
     """
     found = _TOKEN.match(text)
     assert found is not None  # it matches the empty text
@@ -39,7 +39,7 @@ def next_token(text: str) -> tuple[str, str]:
 
 
 def split_words(text: str) -> list[str]:
-    """The words up to a comment, without their quotes and escapes. Raises QuotesError."""
+    """The words up to a comment, without their quotes and escapes. Raises UnclosedQuoteError."""
     found: list[str] = []
     at = 0
     while at < len(text):

@@ -42,8 +42,8 @@ USUAL_ENVIRONMENT = frozenset(("LANG", "LC_*", "COLORTERM", "NO_COLOR"))  # as D
 
 
 class SshConfigParser:
-    """Reads files in the order in which they count. ``problems`` holds what is wrong in them,
-    ``final`` whether some Match line asks for a second look at them.
+    """Reads files in the order in which they count. ``diagnostics`` holds what is wrong in them,
+    ``has_final_match`` whether some Match line asks for a second look at them.
     """
 
     def __init__(self, home: Path, environ: Mapping[str, str], system_config: Path) -> None:
@@ -55,7 +55,7 @@ class SshConfigParser:
     def parse_file(
         self, path: Path, *, is_user_file: bool, check_owner: bool, depth: int = 0
     ) -> ConfigFile:
-        """The file's blocks. Raises OSError, and ConfigError where ``check`` finds that others
+        """The file's blocks. Raises OSError, and SshConfigError where ``check_owner`` finds that others
         may write to it.
         """
         with path.open("rb") as file:
@@ -110,7 +110,7 @@ class SshConfigParser:
         return self._ignored is not None and self._ignored.matches(keyword)
 
     def parse_keyword(self, keyword: str, rest: str) -> tuple[str, object, bool]:
-        """The field, its value, and whether it adds to others. Raises BadValueError."""
+        """The field, its value, and whether it adds to others. Raises InvalidValueError."""
         if keyword == "proxycommand":
             return "proxy_command", rest.lstrip(SPACE + "="), False
         if keyword == "proxyjump":

@@ -24,8 +24,8 @@ class SshConfigError(ConnectError):
 
 class ConfigLine(Struct, frozen=True):
     """One line that sets something. ``field`` names what; where it is '' orch has no use for it,
-    and ``why`` says what that means for the user ('' where nothing).
-    ``many``: it adds to a list instead of losing to the first. ``user``: from the user's files.
+    and ``unsupported_reason`` says what that means for the user ('' where nothing).
+    ``is_list``: it adds to a list instead of losing to the first. ``is_user_file``: from the user's files.
     """
 
     keyword: str
@@ -57,8 +57,8 @@ class ConfigBlock(Struct):
 
 
 class ConfigFile(Struct):
-    """A file's blocks. ``named`` are the places of Host blocks that some plain name selects,
-    ``others`` those of all blocks that have to be looked at for any host. Both ascend.
+    """A file's blocks. ``blocks_by_name`` are the places of Host blocks that some plain name selects,
+    ``pattern_blocks`` those of all blocks that have to be looked at for any host. Both ascend.
     """
 
     blocks: list[ConfigBlock]

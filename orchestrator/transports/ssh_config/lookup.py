@@ -52,7 +52,7 @@ def expand_setting(
     text: str,
     tokens: Mapping[str, str],
 ) -> str:
-    """``text`` with its tokens expanded. Raises ConfigError at the setting's place."""
+    """``text`` with its tokens expanded. Raises SshConfigError at the setting's place."""
     try:
         return expander(text, tokens)
     except TokenError as bad:
@@ -79,7 +79,7 @@ def final_settings(
     environ: Mapping[str, str],
     home: Path,
 ) -> SshSettings:
-    """The settings of the host called ``name``. Raises ConfigError."""
+    """The settings of the host called ``name``. Raises SshConfigError."""
 
     def expand_one_path(text: str, known: Mapping[str, str]) -> str:
         return text if text.lower() == "none" else expand_path(text, known, environ, home)
@@ -172,7 +172,7 @@ class _ParsedFiles(Struct, frozen=True):
 class SshConfig:
     """What ssh_config says about hosts. The files are read when first asked, once.
 
-    ``file``: the only one to read, as with ``ssh -F``; ``none`` is no file at all.
+    ``config_file``: the only one to read, as with ``ssh -F``; ``none`` is no file at all.
     Serves any number of threads.
     """
 
@@ -200,7 +200,7 @@ class SshConfig:
         self, name: str, *, user: str | None = None, port: int | None = None
     ) -> SshSettings:
         """The settings of the host of this name, where ``user`` and ``port`` are known from
-        elsewhere and win. Raises ConfigError.
+        elsewhere and win. Raises SshConfigError.
         """
         read = self._parsed_files()
         lookup = _HostLookup(self, name, user, port)

@@ -31,7 +31,7 @@ UNSUPPORTED_CRITERIA = ("localnetwork", "command", "sessiontype", "version")
 
 class MatchContext(Struct, frozen=True):
     """What Match lines judge at one moment of a lookup: the host as it is named so far, how it
-    was called, who logs in, who runs orch, and its tag. ``run`` tells whether a command succeeds.
+    was called, who logs in, who runs orch, and its tag. ``run_command`` tells whether a command succeeds.
     """
 
     host: str
@@ -44,7 +44,7 @@ class MatchContext(Struct, frozen=True):
 
 
 def parse_criteria(text: str, position: SourcePosition) -> tuple[MatchCriterion, ...]:
-    """The conditions of a Match line. Raises BadValueError and QuotesError."""
+    """The conditions of a Match line. Raises InvalidValueError and UnclosedQuoteError."""
     found: list[MatchCriterion] = []
     while True:
         word, text = next_token(text)
@@ -134,7 +134,7 @@ class MatchExecRunner:
         self._results: dict[str, Future[bool]] = {}
 
     def command_succeeds(self, text: str, position: SourcePosition) -> bool:
-        """Whether the command ends with status 0. Raises ConfigError where it does not end in
+        """Whether the command ends with status 0. Raises SshConfigError where it does not end in
         time or can't be run, CancelledError once the run is cancelled.
         """
         with self._lock:

@@ -13,7 +13,7 @@ WILDCARDS = frozenset("*?")
 class PatternList(Struct, frozen=True):
     """A list of them: it matches what one of them does and none of the negated ones.
 
-    ``literal`` holds the plain names among the positive ones, ``wild`` the others.
+    ``literals`` holds the plain names among the positive ones, ``wildcard_regex`` the others.
     """
 
     literals: frozenset[str]

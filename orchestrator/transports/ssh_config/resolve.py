@@ -42,7 +42,7 @@ class ResolvedConnection(Struct, frozen=True):
 class ConnectionResolver:
     """Finds the ways of a run's hosts. Serves any number of threads.
 
-    ``file`` is read in place of the usual files, as with ``ssh -F``, for hosts that name none.
+    ``config_file`` is read in place of the usual files, as with ``ssh -F``, for hosts that name none.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ConnectionResolver:
 
     def resolve(self, connect: ConnectionOptions) -> ResolvedConnection:
         """The way to a host of the inventory: what ssh_config says of its address counts, as if
-        one had typed ``ssh ADDRESS``. Raises ConfigError.
+        one had typed ``ssh ADDRESS``. Raises SshConfigError.
         """
         config = self._config_for(connect.ssh_config)
         settings = config.settings_for(connect.address, user=connect.user, port=connect.port)
@@ -70,8 +70,8 @@ class ConnectionResolver:
     def resolve_jump_host(
         self, address: str, user: str | None, port: int | None, target_options: ConnectionOptions
     ) -> ResolvedConnection:
-        """The way to a hop before the host that ``like`` is about, whose keys, known_hosts and
-        times count for it as well. Its jump is its own: ssh_config's. Raises ConfigError.
+        """The way to a hop before the host that ``target_options`` is about, whose keys, known_hosts and
+        times count for it as well. Its jump is its own: ssh_config's. Raises SshConfigError.
         """
         given_options = target_options.set_fields - {"jump", "forward_agent"}
         hop = replace(
@@ -126,7 +126,7 @@ class DuplicateHostGuard:
 
 
 def resolve_connection(connect: ConnectionOptions, settings: SshSettings) -> ResolvedConnection:
-    """``connect`` above ``said``. Raises ConfigError where ssh_config sends us in a circle."""
+    """``connect`` above ``settings``. Raises SshConfigError where ssh_config sends us in a circle."""
     fields: dict[str, Any] = {
         "address": settings.address,
         "port": connect.port or settings.port or 22,

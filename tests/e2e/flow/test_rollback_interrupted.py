@@ -32,7 +32,7 @@ class RollbackScene:
         return self
 
     def log_step(self, what: str, only: str = "", afterwards: str = "") -> str:
-        """A step that writes to its host's log; ``then`` is what ``only`` that host does next."""
+        """A step that writes to its host's log; ``afterwards`` is what ``only`` that host does next."""
         text = f"echo {what} >> {self.log}/{{{{ host.name }}}}\n"
         if afterwards:
             text += f"if [ {{{{ host.name }}}} = {only} ]; then {afterwards}; fi\n"

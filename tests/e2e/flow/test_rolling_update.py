@@ -96,7 +96,7 @@ def host_statuses(done: OrchResult) -> dict[str, str]:
 
 
 def summary_counts(changed: str = "", failed: str = "", **more: str) -> dict[str, str]:
-    """``standing('12', '3', cancelled='4')``: who stands where, by number."""
+    """``summary_counts('12', '3', cancelled='4')``: who stands where, by number."""
     named = {"changed": changed, "failed": failed, **more}
     found = {f"w{n}": status for status, numbers in named.items() for n in numbers}
     return {host: found.get(host, "not_started") for host in WEB}

@@ -17,7 +17,7 @@ SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]
 def run_upload_script(
     shell: list[str], folder: Path, sent: bytes, *, refuses_input: bool
 ) -> list[bytes]:
-    """Run it where the other side sends so much and goes; ``deaf``: it took no answer either."""
+    """Run it where the other side sends so much and goes; ``refuses_input``: it took no answer either."""
     ours, theirs = os.pipe()
     if refuses_input:
         os.close(ours)

@@ -24,11 +24,11 @@ for it, alice has one, and su wants carl's, which is the same."""
 @dataclass(frozen=True, slots=True)
 class FaultScenario:
     """``tasks`` by name: what kinds of steps they have, ``carl:KIND`` for one that runs as carl,
-    ``HOST:KIND`` for one that is delegated. ``hops``: which hosts stand behind which jump host,
+    ``HOST:KIND`` for one that is delegated. ``jump_hosts``: which hosts stand behind which jump host,
     by its name. ``delegates``: hosts that steps are delegated to and that have no part in the run.
-    ``undone``: the tasks have rollbacks, which write a line here and one on this host, if it is
-    named; ``locked``: they are an app's, and so are its locks; ``once``: those tasks run on the
-    first host only. ``up`` and ``down``: about how many bytes a connection has; ``more``: what a
+    ``is_undone``: the tasks have rollbacks, which write a line here and one on this host, if it is
+    named; ``is_locked``: they are an app's, and so are its locks; ``once``: those tasks run on the
+    first host only. ``bytes_up`` and ``bytes_down``: about how many bytes a connection has; ``more``: what a
     host that is delegated to gets, and gives, for each other besides.
     """
 

@@ -37,9 +37,9 @@ LONGEST = 60.0  # seconds: what a run whose every wait ends as it should stays w
 
 @dataclass(slots=True)
 class FaultyRun:
-    """A run and all that can be known of it. ``logs``: what each host's steps wrote; ``tries``:
-    how often it was connected to. ``folder`` has the files that were sent and fetched. ``skip``:
-    it was to go on without hosts that are away. ``left``: what did not end with it. ``starved``:
+    """A run and all that can be known of it. ``logs``: what each host's steps wrote; ``connection_counts``:
+    how often it was connected to. ``folder`` has the files that were sent and fetched. ``is_skipped``:
+    it was to go on without hosts that are away. ``leftovers``: what did not end with it. ``starved_seconds``:
     seconds that this process, and so maybe the server, had to wait for the machine.
     """
 

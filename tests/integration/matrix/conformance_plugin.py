@@ -1,6 +1,6 @@
 """For pytest inside a private machine of the matrix: tests/integration/conformance on that machine's hosts.
 
-`pytest -p tests.integration.matrix.conformance_plugin --cases FILE tests/integration/conformance`. What whole.py starts.
+`pytest -p tests.integration.matrix.conformance_plugin --cases FILE tests/integration/conformance`. What conformance_run.py starts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.integration.matrix.matrix_ground import OneAnswerUser
 
 
 class MatrixConformanceHosts:
-    """The hosts of a file that whole.py wrote, for tests/integration/conformance/conftest.py."""
+    """The hosts of a file that conformance_run.py wrote, for tests/integration/conformance/conftest.py."""
 
     def __init__(self, file: Path) -> None:
         description: dict[str, Any] = json.loads(file.read_text())
@@ -70,7 +70,7 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """In place of what cannot hold on a host, what exceptions.py has for it."""
+    """In place of what cannot hold on a host, what host_exceptions.py has for it."""
     case: tuple[str, str] = pyfuncitem.callspec.params["connection"]
     pyfuncitem.user_properties.append(("case", "-".join(case)))
     instead = EXCEPTIONS.get(case[0], {}).get(pyfuncitem.originalname)

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What a test came to on a case. ``said`` is empty where it held; ``instead`` names
-    what was asked of the case in its place, where exceptions.py has something."""
+    """What a test came to on a case. ``failure_text`` is empty where it held; ``replacement`` names
+    what was asked of the case in its place, where host_exceptions.py has something."""
 
     test: str
     case: str

@@ -14,7 +14,7 @@ from tests.support.sshd_machine import SshdMachine
 
 @dataclass(frozen=True, slots=True)
 class MatrixGround:
-    """``works`` are the cases, a host and a transport each, on which everything works. They need
+    """``working_cases`` are the cases, a host and a transport each, on which everything works. They need
     ``environ``, and ``answer`` to whatever is asked."""
 
     machine: SshdMachine

@@ -48,7 +48,7 @@ WORKS = tuple((name, each) for name in ACCOUNTS if name != "missing" for each in
 
 @contextmanager
 def make_routes(folder: Path) -> Iterator[MatrixGround]:
-    """``socks`` and ``agent`` are to be had besides."""
+    """``start_socks`` and ``start_agent`` are to be had besides."""
     accounts = [*ACCOUNTS.values()]
     with start_machine(folder) as machine:
         machine.add_accounts(accounts)

@@ -1,4 +1,4 @@
-"""``cron``: what it finds, what it makes of it."""
+"""``cron_step``: what it finds, what it makes of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``git``: what is wanted is asked of the repository; what is there is asked of the checkout."""
+"""``run_git``: what is wanted is asked of the repository; what is there is asked of the checkout."""
 
 from __future__ import annotations
 

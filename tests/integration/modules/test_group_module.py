@@ -1,4 +1,4 @@
-"""``group``: what it finds, what it makes of it."""
+"""``group_step``: what it finds, what it makes of it."""
 
 from __future__ import annotations
 

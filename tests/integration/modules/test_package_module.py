@@ -1,4 +1,4 @@
-"""``package``: what it finds, what it makes of it, with apt and tiny packages of our own."""
+"""``package_step``: what it finds, what it makes of it, with apt and tiny packages of our own."""
 
 from __future__ import annotations
 

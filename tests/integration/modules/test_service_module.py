@@ -1,4 +1,4 @@
-"""``service``: what it finds, what it makes of it, with scripts in /etc/init.d."""
+"""``service_step``: what it finds, what it makes of it, with scripts in /etc/init.d."""
 
 from __future__ import annotations
 

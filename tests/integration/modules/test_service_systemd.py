@@ -1,4 +1,4 @@
-"""``service`` under systemd: what enables units is the real systemctl, on files; what runs is made up."""
+"""``service_step`` under systemd: what enables units is the real systemctl, on files; what runs is made up."""
 
 from __future__ import annotations
 

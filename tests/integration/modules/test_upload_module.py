@@ -1,4 +1,4 @@
-"""``upload``: trees and files, compared by what they consist of, put in place one by one."""
+"""``upload_step``: trees and files, compared by what they consist of, put in place one by one."""
 
 from __future__ import annotations
 

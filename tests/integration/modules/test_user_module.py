@@ -1,4 +1,4 @@
-"""``user``: what it finds, what it makes of it."""
+"""``user_step``: what it finds, what it makes of it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Draws shell scripts in pairs: with expressions, and with the same values in variables.
 
-``Maker`` knows the grammar of POSIX sh (POSIX.1-2017 XCU 2.10), ``BashMaker`` what bash adds to
+``ScriptMaker`` knows the grammar of POSIX sh (POSIX.1-2017 XCU 2.10), ``BashMaker`` what bash adds to
 it (bash(1), SHELL GRAMMAR), as far as expressions may stand in it or near.
 """
 

@@ -83,7 +83,7 @@ class AnsweringUser:
             self.ask, {}, self.stop, lambda kind, text: self.secrets.append((kind, text))
         )
 
-    def ask(self, prompt: str, _seen: bool, _stop: threading.Event) -> str | None:
+    def ask(self, prompt: str, _observed: bool, _stop: threading.Event) -> str | None:
         self.asked.append(prompt)
         return self.answer
 
@@ -188,7 +188,7 @@ def test_question_that_nobody_answers_says_what_gives_the_password(copy: Private
 def test_wait_for_who_types_ends_with_the_run_s_cancel(copy: PrivateCopy) -> None:
     there_is, answerer = threading.Event(), AnsweringUser(RIGHT)
 
-    def ask(_prompt: str, _seen: bool, stop: threading.Event) -> str | None:
+    def ask(_prompt: str, _observed: bool, stop: threading.Event) -> str | None:
         there_is.set()
         stop.wait(WAIT_TIMEOUT)
         return None
@@ -208,7 +208,7 @@ def test_wait_for_who_types_ends_with_the_run_s_cancel(copy: PrivateCopy) -> Non
 
 
 def test_time_that_it_takes_to_type_is_not_the_host_s(copy: PrivateCopy) -> None:
-    def ask(_prompt: str, _seen: bool, stop: threading.Event) -> str | None:
+    def ask(_prompt: str, _observed: bool, stop: threading.Event) -> str | None:
         stop.wait(3.0)  # longer than the session's timeout
         return RIGHT
 

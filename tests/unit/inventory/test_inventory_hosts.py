@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.inventory.inventory_project import load_files, only_problem, position_text, stage_problems
+from tests.unit.inventory.inventory_project import (
+    load_files,
+    only_problem,
+    position_text,
+    stage_problems,
+)
 
 
 def test_hosts_come_from_files_and_from_roles(tmp_path: Path) -> None:

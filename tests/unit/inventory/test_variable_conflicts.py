@@ -7,7 +7,12 @@ import pytest
 from orchestrator.inventory.precedence import VariableMerger, environment_of, host_variables
 from orchestrator.model.host import Stage
 
-from tests.unit.inventory.inventory_project import load_files, only_problem, position_text, stage_problems
+from tests.unit.inventory.inventory_project import (
+    load_files,
+    only_problem,
+    position_text,
+    stage_problems,
+)
 
 
 def host_variable(got: Stage, host: str, name: str) -> object:

@@ -28,7 +28,9 @@ def loaded_modules(statement: str) -> set[str]:
 
 
 def test_a_run_without_ssh_hosts_does_not_import_paramiko() -> None:
-    found = loaded_modules("from orchestrator.transports import TransportRegistry; TransportRegistry().close()")
+    found = loaded_modules(
+        "from orchestrator.transports import TransportRegistry; TransportRegistry().close()"
+    )
     assert not {"paramiko", "cryptography", "orchestrator.transports.ssh.connector"} & found
 
 
@@ -102,7 +104,7 @@ def test_the_paramiko_that_is_allowed_has_an_upper_bound() -> None:
 
 
 def relied_on_members() -> tuple[dict[str, str], dict[str, list[str]]]:
-    """What library.py says of Transport's private side: the types of attributes and the
+    """What paramiko_compat.py says of Transport's private side: the types of attributes and the
     parameters of methods."""
     tree = ast.parse((ROOT / "orchestrator/transports/ssh/paramiko_compat.py").read_text())
     (spelled,) = [
