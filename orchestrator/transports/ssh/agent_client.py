@@ -116,7 +116,7 @@ class AgentClient:
     def list_keys(self, deadline: Deadline) -> tuple[tuple[bytes, str], ...]:
         """Return the public blobs and comments of its keys.
 
-        ResultPending for LISTING seconds at most, and keeps SPARE of the time that there is to connect.
+        Waits for LISTING seconds at most, and keeps SPARE of the time that there is to connect.
         Raises AgentError, and CancelledError.
         """
         self._start_listing()

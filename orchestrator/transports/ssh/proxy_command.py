@@ -61,7 +61,7 @@ class ProxyCommandStream(SocketStream):
         return self._failure_details
 
     def release(self) -> None:
-        """End the command, and what it started. ResultPending for that, not longer than a moment."""
+        """End the command, and what it started. Waits for that, not longer than a moment."""
         super().release()
         with self._lock:
             if self._stderr.closed:

@@ -10,7 +10,6 @@ from orchestrator.errors import DefinitionError
 from orchestrator.inventory.directory import run_inventory_script
 from tests.projects import OrchProject
 from tests.sshd import wait_until
-
 from tests.unit.inventory.inventory_project import load_files, only_problem, write_inventory
 
 

@@ -153,7 +153,7 @@ def test_a_key_takes_any_value_or_refuses_it(
     for name, data in PRINTED.items():
         (tmp_path / name).write_bytes(data)
     files = {name: yaml.safe_dump(content) for name, content in FILES.items()}
-    files["t.j2"] = "{{ " + MADE["a longer one"] + " }}"
+    files["t.j2"] = "{{ " + MADE["a longer one"].replace("v", "r.stdout") + " }}"
     ran = HostileRun(tmp_path, make_task(key), {}, files=files, hosts=("bad",))
     assert not ran.crash_reports, ran.crash_reports[0].traceback
     assert ran.code is ExitCode.OK, ran.summary_rows

@@ -50,7 +50,7 @@ class ScriptMaker:
     def kinds(self) -> list[str]:
         """The methods that draw a command, as often as they are to be drawn."""
         return ["show"] * 3 + [
-            "if", "for", "case", "group", "here", "here", "jinja_if", "jinja_for", "pipe",
+            "if", "for", "case", "group", "here_document", "here_document", "jinja_if", "jinja_for", "pipe",
             "comment", "assign", "function", "continued", "two_here", "while", "chain",
         ]  # fmt: skip
 

@@ -30,8 +30,11 @@ OF_BASH = PRELUDE + "shopt -s extglob; exec 3>&1\n"
 LOCALES = ("C", "C.UTF-8", *(f"x.{name}" for name in MULTI_BYTE))
 MAY_BE_REFUSED = (
     "here-document", "GB18030", "an array's words", "U+0001 or U+007F", "bash before 5.2",
-    "a backslash in an array", "as a variable's name",
+    "a backslash in an array", "as a variable's name", "bash 4 joins it",
 )  # fmt: skip
+AFTER_COPROC = ("a `)` without a `(`", "where no command begins")
+"""What is refused after ``coproc NAME``, whose body is taken for the arguments of NAME."""
+SYNTAX_ERRORS = (b"syntax error", b"unexpected EOF")
 TOGETHER = 12
 """Scripts that one shell runs one after the other: most of the time goes into starting it."""
 
@@ -104,19 +107,22 @@ def compare_scripts(
     locale: Mapping[str, str],
     folder: Path,
 ) -> None:
-    """Run what each seed makes, many at a time; where that differs, one at a time."""
+    """Run what each seed makes, many at a time; if that differs, one at a time. Of a script that is
+    a syntax error by itself only what it prints is compared: bash 5.2 cannot read all of its own
+    language inside ``$(…)`` and ``<(…)``, and its messages quote the script."""
     for i in range(0, len(seeds), TOGETHER):
         values: dict[str, str] = {}
         cases = list(draw_case(maker, seeds[i : i + TOGETHER], values))
         if not check_agreement(which, maker, cases=cases, values=values, locale=locale, at=folder):
+            unreadable = 0
             for case in cases:
-                assert check_agreement(
-                    which, maker, cases=[case], values=values, locale=locale, at=folder
-                ), (
-                    case,
-                    values,
-                )
-            raise AssertionError(f"together only: {cases} {values}")
+                plain, rendered = run_both(which, maker, [case], values, locale, folder)
+                if any(sign in plain[1] for sign in SYNTAX_ERRORS):
+                    unreadable += 1
+                    assert plain[0] == rendered[0], (case, values)
+                else:
+                    assert plain == rendered, (case, values)
+            assert unreadable, f"together only: {cases} {values}"
 
 
 def draw_case(
@@ -128,7 +134,8 @@ def draw_case(
         try:
             text = compile_shell(template, HERE).render(PlainScope(yes=True, **values))
         except DefinitionError as error:
-            assert any(why in str(error) for why in MAY_BE_REFUSED), (seed, template)
+            known = (*MAY_BE_REFUSED, *(AFTER_COPROC if "coproc" in template else ()))
+            assert any(why in str(error) for why in known), (seed, template)
         else:
             yield ScriptCase(seed, template, script, text)
 
@@ -141,13 +148,28 @@ def check_agreement(
     locale: Mapping[str, str],
     at: Path,
 ) -> bool:
+    plain, rendered = run_both(which, maker, cases, values, locale, at)
+    return plain == rendered
+
+
+def run_both(
+    which: tuple[str, ...],
+    maker: type[ScriptMaker],
+    cases: list[ScriptCase],
+    values: Mapping[str, str],
+    locale: Mapping[str, str],
+    at: Path,
+) -> list[tuple[bytes, bytes]]:
+    """Return stdout and stderr of the plain scripts and of the rendered ones."""
     prelude = OF_BASH if maker is BashMaker else PRELUDE
     folder = at / "folder"
     folder.mkdir(exist_ok=True)
     environment = {**values, "empty": "", **locale}
     outputs = []
     for texts in ([case.script for case in cases], [case.text for case in cases]):
-        script = "".join(f"{text}\nprintf '\\0'\n" for text in texts)
-        out, err = run_shell(which, prelude + script, folder, environment)
+        # by eval, so that a quote left open in one takes nothing of the next
+        names = {f"script{number}": text for number, text in enumerate(texts)}
+        script = "".join(f'eval "${name}"\nprintf "\\0"\n' for name in names)
+        out, err = run_shell(which, prelude + script, folder, {**environment, **names})
         outputs.append((out, re.sub(rb"line [0-9]+", b"line", err)))
-    return outputs[0] == outputs[1]
+    return outputs

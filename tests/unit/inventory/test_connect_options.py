@@ -6,7 +6,6 @@ import pytest
 
 from orchestrator.inventory.precedence import connection_origins
 from orchestrator.model.host import ConnectionOptions
-
 from tests.unit.inventory.inventory_project import load_files, only_problem, position_text
 
 ALL = """

@@ -7,7 +7,6 @@ import pytest
 from orchestrator.errors import DefinitionError, UsageError
 from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.inventory.stages import find_project_root, list_stages, read_default_stage
-
 from tests.unit.inventory.inventory_project import load_files, write_inventory
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from orchestrator.inventory.precedence import VariableMerger, environment_of, host_variables
 from orchestrator.model.host import Stage
-
 from tests.unit.inventory.inventory_project import (
     load_files,
     only_problem,
