@@ -1,7 +1,7 @@
-"""What can go wrong, and where: the only exceptions that reach a user.
+"""Exceptions that reach the user, with diagnostics, positions and exit codes.
 
-Every error says what, where (file:line:column with an excerpt), why, and what to do.
-One place (``cli``) turns them into an exit code; nothing here prints.
+Every error states what happened, where (file:line:column with an excerpt), why, and what to do.
+``cli`` turns an error into an exit code; nothing in this module prints.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class ExitCode(IntEnum):
 
 
 class SourcePosition(Struct, frozen=True, order=True):
-    """A place in a file. Line and column count from 1; line 0 is the file as a whole.
+    """A position in a file.
 
-    ``path`` is what is shown: relative to where the user stands, or ``<command line>``.
+    Line and column count from 1; line 0 means the whole file. ``path`` is the path to display:
+    relative to the working directory, or ``<command line>``.
     """
 
     path: str
@@ -43,14 +44,15 @@ class SourcePosition(Struct, frozen=True, order=True):
     column: int = 0
 
     def __str__(self) -> str:
+        """Return ``path:line:column``, or only the path if the line is 0."""
         return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
 
     def position_inside(self, line: int, column: int) -> SourcePosition:
-        """The place of a character within the YAML scalar that starts here.
+        """Return the position of a character in the YAML scalar that starts here.
 
-        ``line`` and ``column`` count from 1 in the scalar's text. The file is read
-        again to see how the scalar is written, since only errors ask; where the text
-        was folded or escaped the answer is the nearest line.
+        ``line`` and ``column`` count from 1 in the scalar's text. The file is read again to see the
+        scalar's style, because only error messages need it; if the text was folded or escaped, the
+        result is the nearest line.
         """
         lines = _source_lines(self.path)
         if not 0 < self.line <= len(lines):
@@ -67,7 +69,7 @@ class SourcePosition(Struct, frozen=True, order=True):
 
 
 class Diagnostic(Struct, frozen=True):
-    """One thing that is wrong: what and why, where, and what to do about it."""
+    """One error: what happened and why, its position, and what to do about it."""
 
     message: str
     mark: SourcePosition | None = None
@@ -75,46 +77,52 @@ class Diagnostic(Struct, frozen=True):
 
 
 class OrchError(Exception):
-    """An error that is the user's to see. Carries every problem found, not the first."""
+    """Base class of errors that are shown to the user. Carries all diagnostics, not only the first."""
 
     exit_code = ExitCode.BUG
 
     def __init__(self, *diagnostics: Diagnostic | str) -> None:
+        """Store the diagnostics; a plain string becomes a ``Diagnostic`` without position."""
         self.diagnostics = tuple(Diagnostic(p) if isinstance(p, str) else p for p in diagnostics)
         super().__init__("; ".join(p.message for p in self.diagnostics))
 
 
 class UsageError(OrchError):
-    """The command line asks for something that cannot be."""
+    """Invalid command line."""
 
     exit_code = ExitCode.USAGE
 
 
 class DefinitionError(OrchError):
-    """Inventory, task or template in error, or no host selected: nothing was contacted."""
+    """Error in the inventory, a task or a template, or no host selected; no host was contacted."""
 
     exit_code = ExitCode.DEFINITION
 
 
 class MissingFileError(DefinitionError):
-    """A file of the project that a step needs is not there, or not yet."""
+    """A project file that a step requires does not exist, or does not exist yet."""
 
 
 class ConnectError(OrchError):
-    """A host could not be reached, or would not let us in.
+    """A host could not be reached, or the login failed.
 
     ``phase`` is one of resolve, connect, banner, kex, host key, auth, channel, become, shell.
-    ``transient`` says whether trying again may help (a reset before the banner does).
+    ``transient`` is True if another attempt may succeed, for example after a reset before the
+    banner.
     """
 
     exit_code = ExitCode.UNREACHABLE
 
     def __init__(self, phase: str, reason: str, hint: str = "", *, transient: bool = False) -> None:
+        """Store the phase and the reason, and build the diagnostic ``phase: reason``."""
         super().__init__(Diagnostic(f"{phase}: {reason}", None, hint))
         self.phase, self.reason, self.hint, self.transient = phase, reason, hint, transient
 
     def with_endpoint(self, endpoint: str) -> ConnectError:
-        """The same, with where it was; no more than before where ``endpoint`` is '', or said."""
+        """Return a copy of the error with the host endpoint prefixed.
+
+        Return the error itself if ``endpoint`` is empty or already the prefix of the reason.
+        """
         if not endpoint or self.reason.startswith(f"{endpoint}: "):
             return self
         return ConnectError(
@@ -123,20 +131,24 @@ class ConnectError(OrchError):
 
 
 class DiagnosticCollector:
-    """Collects what is wrong, so that all of it is told at once."""
+    """Collects diagnostics so that all of them are reported at once."""
 
     max_diagnostics = 1000
-    """With so many, no more are looked for: somebody gave a file that is none of orch's."""
+    """Limit at which ``add`` raises; so many errors mean that the file is not a project file."""
 
     def __init__(self) -> None:
+        """Create an empty collector."""
         self.diagnostics: list[Diagnostic] = []
         self._known_diagnostics: set[Diagnostic] = set()
 
     def add(self, message: str, mark: SourcePosition | None = None, hint: str = "") -> None:
-        """Note one problem; the same one is kept once. Raises ``DefinitionError`` with all that
-        was found where there are too many."""
+        """Add one diagnostic, unless an equal one is already there.
+
+        Raises ``DefinitionError`` with all diagnostics if ``max_diagnostics`` is reached.
+        """
         diagnostic = Diagnostic(message, mark, hint)
-        if len(self._known_diagnostics) != len(self.diagnostics):  # some were put there by hand
+        # another object appended to ``diagnostics``
+        if len(self._known_diagnostics) != len(self.diagnostics):
             self._known_diagnostics = set(self.diagnostics)
         if diagnostic in self._known_diagnostics:
             return
@@ -144,12 +156,12 @@ class DiagnosticCollector:
         self._known_diagnostics.add(diagnostic)
         if len(self.diagnostics) >= self.max_diagnostics:
             self.diagnostics.append(
-                Diagnostic(f"more than {self.max_diagnostics} errors: the rest is not looked for")
+                Diagnostic(f"more than {self.max_diagnostics} errors; the rest is not reported")
             )
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise ``DefinitionError`` with all that was found, in the files' order, or return."""
+        """Raise ``DefinitionError`` with all diagnostics in file order; return if there are none."""
         if self.diagnostics:
             raise DefinitionError(
                 *sorted(self.diagnostics, key=lambda p: p.mark or SourcePosition(""))
@@ -157,7 +169,7 @@ class DiagnosticCollector:
 
 
 def describe_bug(error: BaseException) -> str:
-    """Return what to call an exception that should not have been raised, and where it was."""
+    """Return one line with the type, message and origin of an unexpected exception."""
     message = " ".join(str(error).split())
     description = (
         f"{type(error).__name__}: {message[:_MAX_BUG_MESSAGE]}" if message else type(error).__name__
@@ -172,21 +184,21 @@ def describe_bug(error: BaseException) -> str:
 
 
 def suggest_nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the known name most like this one, or ''.
+    """Return ``did you mean 'x'?`` with the candidate most similar to the name, or ''.
 
     The name itself is never suggested.
     """
-    import difflib  # 3 ms, for a process that fails
+    import difflib  # the import takes 3 ms; only a failing process needs it
 
     folded = {k.lower(): k for k in sorted(candidates) if k != name}
     match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    if not match and len(name) > 2:  # short for it, as `repo` is for `repository`
+    if not match and len(name) > 2:  # an abbreviation, as `repo` for `repository`
         match = sorted((k for k in folded if k.startswith(name.lower())), key=len)
     return f"did you mean '{folded[match[0]]}'?" if match else ""
 
 
 def source_excerpt(mark: SourcePosition) -> str:
-    """The marked line with a caret below the column, or '' where there is no such file."""
+    """Return the marked line with a caret below the column, or '' if there is no such line."""
     lines = _source_lines(mark.path)
     if not 0 < mark.line <= len(lines):
         return ""
@@ -209,5 +221,9 @@ def _source_lines(path: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def _read_lines(file: Path, *_: int) -> list[str]:
-    """The lines of a file that has not changed since: a thousand errors may stand in one."""
+    """Return the lines of a file, cached because one file may have a thousand errors.
+
+    The other arguments are the file's inode, modification time and size: if they change, the file
+    is read again.
+    """
     return file.read_text("utf-8-sig", "replace").splitlines()

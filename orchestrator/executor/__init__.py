@@ -1,4 +1,4 @@
-"""Walking the plan over threads and sessions; knows no transport and no sink."""
+"""Runs a plan on the hosts with threads and shell sessions; independent of transports and sinks."""
 
 from orchestrator.executor.app_runner import RunOptions
 from orchestrator.executor.cancel import CancelToken

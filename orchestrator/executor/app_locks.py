@@ -1,4 +1,4 @@
-"""A lane's locks: one per host, taken before anything is changed, kept to the end."""
+"""Locks of one app: one per host, taken before the first change and held until the run ends."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from orchestrator.planner.plan import AppPlan
 from orchestrator.remote_shell import SessionLostError, ShellNotReadyError, ShellSession
 
 EXIT_LOCKED = 75
-"""What the script ends with where somebody else has the lock (EX_TEMPFAIL of sysexits.h)."""
+"""Exit status of the lock script if another run holds the lock (EX_TEMPFAIL of sysexits.h)."""
 
-_EXIT_DENIED = 77  # where its user may not make one there (EX_NOPERM)
+_EXIT_DENIED = 77  # exit status if the user may not create the lock (EX_NOPERM of sysexits.h)
 _DENIED_HINT = (
-    "make that folder writable for a group that all who deploy are in, deploy as its owner "
+    "make its folder writable for a group of all deployers, deploy as the folder's owner "
     "(`become`), or set `lock_path`"
 )
-_HELD_BY_OUTER_RUN = "entered"  # what it prints where a run has the lock that this one is a part of
+_HELD_BY_OUTER_RUN = "entered"  # the script's output if an outer run of this run holds the lock
 
-_RETRY_INTERVAL = 2.0  # seconds between tries
+_RETRY_INTERVAL = 2.0  # seconds between attempts
 
 
 class LockRefusal(Struct, frozen=True):
-    """A lock that is somebody else's, or that cannot be had: ``is_held`` tells these apart.
-    ``error``: the host could not be asked, or did not answer."""
+    """Why a lock could not be taken.
+
+    ``is_held``: another run holds it. ``error``: the host could not be reached, or did not reply.
+    """
 
     host: str
     reason: str
@@ -45,8 +47,11 @@ class LockRefusal(Struct, frozen=True):
 
 
 class LockOwner(Struct, frozen=True):
-    """Whose locks they are: a run for an app, the runs that started it (outermost first), and what
-    is told of it to whoever wants one (owner, since, message)."""
+    """The owner of locks: a run for one app, with its outer runs and details.
+
+    ``outer_runs`` are the runs that started this one, outermost first; ``details`` are shown to
+    others who need the lock (owner, since, message).
+    """
 
     run: str
     app: str = ""
@@ -55,9 +60,11 @@ class LockOwner(Struct, frozen=True):
 
 
 class AppLocks(Struct):
-    """The locks of one lane. ``paths`` are shell words, by host in the order in which locks are
-    taken by everyone; ``users``: as whom to try on each host, until one may; ``wait_seconds`` is how
-    many seconds to try, and ``notify`` is told for whom.
+    """The locks of one app run.
+
+    ``paths`` are shell words by host, in the order in which every run takes the locks. ``users``
+    are the users to try on each host, until one may create the lock. ``wait_seconds`` limits how
+    long ``take`` retries, and ``notify`` is called with the reason for waiting.
     """
 
     connections: ConnectionPool
@@ -72,11 +79,11 @@ class AppLocks(Struct):
     _held_locks: dict[str, tuple[str, ShellSession]] = field(default_factory=dict)
 
     def take(self, hosts: Collection[str], cancel: CancelToken) -> LockRefusal | None:
-        """Take those of all these hosts, or none of them.
+        """Take the locks of all these hosts, or none of them; return the refusal, or None.
 
-        The first host decides between two who want the same; where only later ones are shared,
-        whoever is refused there goes once more, one host after another, so that one gets through.
-        A lock that a run has which this one is a part of stays that run's.
+        The first host decides between two runs that need the same locks. If only later hosts are
+        shared, the refused run tries once more, one host after another, so that one of the runs
+        gets all. A lock held by an outer run of this run counts as taken and stays the outer run's.
         """
         deadline = time.monotonic() + self.wait_seconds
         ordered = [name for name in self.paths if name in hosts]
@@ -119,14 +126,14 @@ class AppLocks(Struct):
         for user in self.users.get(name, ("",)):
             refusal, denied = self._take_as_user(name, user)
             if first and refusal and getattr(refusal.error, "phase", "") == "become":
-                continue  # whom nobody lets us become need not be tried
+                continue  # become fails for this user as well, so try the next one
             if not denied:
                 return refusal
             first = first or refusal
         return first
 
     def _take_as_user(self, name: str, user: str) -> tuple[LockRefusal | None, bool]:
-        """Why the user did not get it, if so; and whether another one may."""
+        """Return the refusal or None, and whether the lock was denied to this user only."""
         try:
             session = self.connections.session(name, self.app, user)
         except ConnectError as error:
@@ -139,7 +146,7 @@ class AppLocks(Struct):
             if isinstance(error, SessionLostError) or (
                 isinstance(error, ShellNotReadyError) and error.sent
             ):
-                self._held_locks[name] = user, session  # it may be taken, and is to be freed
+                self._held_locks[name] = user, session  # may be taken: release it later
             return LockRefusal(name, str(error), is_held=False, error=error), False
         except Exception as error:
             session.close()
@@ -158,13 +165,15 @@ class AppLocks(Struct):
         message = f"'{self.app}' on {name}"
         if query_result.exit_status == EXIT_LOCKED:
             return f"{message} is locked {describe_owner(query_result.stdout, self.owner.app)}"
-        advice = f"; the lock is to be {self.paths[name]}: {_DENIED_HINT}"
+        advice = f"; the lock file would be {self.paths[name]}: {_DENIED_HINT}"
         denied = query_result.exit_status == _EXIT_DENIED
         return f"{message} cannot be locked: {_query_error(query_result)}{advice if denied else ''}"
 
     def renew(self, name: str) -> None:
-        """Have the lock be that of the lane's session, where that was opened anew. Raises Lost
-        and ConnectError."""
+        """Bind the lock to the app's new session if the session was reopened.
+
+        Raises SessionLostError and ConnectError.
+        """
         if name in self._held_locks:
             user, before = self._held_locks[name]
             session = self.connections.session(name, self.app, user)
@@ -173,8 +182,10 @@ class AppLocks(Struct):
                 self._held_locks[name] = user, session
 
     def release_all(self) -> dict[str, str]:
-        """Let go of all; the hosts where that could not be done, with why. It can be tried
-        again."""
+        """Release all locks; return the hosts where that failed, with the reason.
+
+        Locks that could not be released stay held here, so the method can be called again.
+        """
         not_released: dict[str, str] = {}
 
         def release_one(name: str) -> None:
@@ -198,7 +209,7 @@ class AppLocks(Struct):
         return report_failure(error, self.app, "lock", name, self.emit)
 
     def _release(self, name: str) -> QueryResult:
-        """Once more where the session broke off: nothing is freed but what is ours."""
+        """Release the lock; retry once if the session is lost, which is safe as it frees only ours."""
         text, (user, _) = self._lock_script(name, "free"), self._held_locks[name]
         try:
             return run_remote_query(self.connections.session(name, self.app, user), text)
@@ -210,8 +221,11 @@ class AppLocks(Struct):
 
 
 def lock_users(app_plan: AppPlan) -> dict[str, list[str]]:
-    """As whom to make the lock on each host: the login's user ('') where any step is theirs, then
-    whoever else has steps there. In a home folder only the first: others have another."""
+    """Return for each host the users who may create the lock, in the order to try.
+
+    The login user ('') comes first if any step runs as that user, then the users of the other
+    steps. A lock in a home folder has only the first user, because the others have another home.
+    """
     found: dict[str, list[str]] = {name: [] for name in app_plan.lock_paths}
     for host in (
         host
@@ -232,7 +246,7 @@ def lock_users(app_plan: AppPlan) -> dict[str, list[str]]:
 
 
 def lock_script(path: str, action: str, owner: LockOwner) -> str:
-    """The shell text for one act on a lock; ``path`` is a shell word."""
+    """Return the shell script for one action on a lock; ``path`` is a shell word."""
     lines = {"run": owner.run, "app": owner.app, **owner.details}
     owner_text = "\n".join(f"{key}={' '.join(value.split())}" for key, value in lines.items())
     assignments = f"lock={path} run={shell_quote(owner.run)} app={shell_quote(owner.app)}"
@@ -242,11 +256,13 @@ def lock_script(path: str, action: str, owner: LockOwner) -> str:
 
 
 def describe_owner(owner_text: str, app: str) -> str:
-    """``by anna@laptop since 10:03:12 (run …): message``, and what to do if its owner is gone.
-    ``app`` is whose lock it is to be; whose it is stands there where that is another."""
+    """Return ``by anna@laptop since 10:03:12 (run …): message``, and a hint if the owner is gone.
+
+    ``app`` is the app of the caller; the lock's app is included if it is another one.
+    """
     fields = dict(to_one_line(line).split("=", 1) for line in owner_text.split("\n") if "=" in line)
     if fields.get("state") == "odd" or not fields.get("owner"):
-        return "by nobody that it names: see `orch lock release`"
+        return "by an unknown owner: see `orch lock release`"
     text = f"by {fields['owner']} since {fields.get('since', '?')} (run {fields.get('run', '?')}"
     text += f" for '{fields['app']}')" if fields.get("app", app) != app else ")"
     if fields.get("message"):
@@ -259,8 +275,8 @@ def describe_owner(owner_text: str, app: str) -> str:
 
 
 def _query_error(query_result: QueryResult) -> str:
-    """Why a script on a host failed, as the host told it."""
-    return quote_output(query_result.stderr) if query_result.stderr else "its shell did not answer"
+    """Return the script's stderr, or a fixed text if there is none."""
+    return quote_output(query_result.stderr) if query_result.stderr else "its shell did not reply"
 
 
 @cache

@@ -1,11 +1,4 @@
-"""One lane on its way: barriers, what a failure stops, and what it undoes.
-
-What a lane began and did not commit: what there is to undo.
-
-Handlers that were called for and did not run to their end, and what runs them.
-
-Which hosts of a lane can be reached, and whether the lane can begin.
-"""
+"""Runs the planned tasks of one app: barriers, failure limits, rollback, handlers and preflight."""
 
 from __future__ import annotations
 
@@ -37,14 +30,18 @@ from orchestrator.remote_shell import SessionLostError, ShellNotReadyError
 
 
 class RunOptions(Struct, frozen=True):
-    """``forks``: hosts worked on at a time. ``keep_going``: a failed host does not stop the
-    others at the barrier. ``skip_unreachable``: hosts that cannot be reached are left out of a
-    run that changes something, instead of stopping it before it begins. ``ask_about_task`` is asked before
-    each wave: run, skip or stop; it gives up where the run is interrupted. ``exit_on_change``: a check
-    that would change something exits so. ``rerun_args``: the words of the command line that mean the
-    same to a part of the run. ``lock_wait``: seconds to wait for a lock that somebody else has;
-    ``lock_owner``: what is told of whoever has one of ours (owner, since, message); ``outer_runs``: the
-    runs that this one was started by, outermost first."""
+    """Options of a run that the plan does not contain.
+
+    ``forks``: number of hosts processed in parallel. ``keep_going``: a failed host does not stop
+    the others at the barrier. ``skip_unreachable``: leave unreachable hosts out of a run that makes
+    changes, instead of stopping the run before it starts. ``ask_about_task`` is called before each
+    planned task and returns ``run``, ``skip`` or ``stop``; it returns early if the run is
+    interrupted. ``exit_on_change``: check mode exits with ``WOULD_CHANGE`` if a step would change
+    something. ``rerun_args``: command-line words that select the same options when a part of the
+    run is repeated. ``lock_wait``: seconds to wait for a lock that another run holds.
+    ``lock_owner``: details of this run that are shown to others who need its locks (owner, since,
+    message). ``outer_runs``: the runs that started this one, outermost first.
+    """
 
     forks: int = 100
     keep_going: bool = False
@@ -58,7 +55,7 @@ class RunOptions(Struct, frozen=True):
 
 
 class AppRunner:
-    """Walks the waves of one lane; ``progress`` says where each of its hosts stands."""
+    """Runs the planned tasks of one app; ``host_states`` has the state of each host."""
 
     def __init__(
         self,
@@ -70,6 +67,7 @@ class AppRunner:
         pool: ThreadPoolExecutor,
         options: RunOptions,
     ) -> None:
+        """Prepare the host states, the preflight check and the locks; nothing is contacted."""
         self.app_plan, self.plan, self.connections, self.emit, self.pool = (
             app_plan,
             plan,
@@ -120,7 +118,7 @@ class AppRunner:
         }
 
     def run(self) -> None:
-        """Every wave in order, until the lane fails, is interrupted, or is through."""
+        """Run every planned task in order until the app run ends, fails or is interrupted."""
         skip = self.options.skip_unreachable
         if self.plan.changes and (
             reason := self.preflight_check.connect_all(self.host_states, skip_unreachable=skip)
@@ -133,11 +131,11 @@ class AppRunner:
         finally:
             for name, reason in self.app_locks.release_all().items():
                 self.host_states[name].raise_status(
-                    Status.LOST, f"its lock could not be freed: {reason}"
+                    Status.LOST, f"its lock could not be released: {reason}"
                 )
 
     def _take_locks(self) -> bool:
-        """Take the lane's locks, if it is to have any; whether it can begin."""
+        """Take the app's locks if the plan has any; return True if the app run can start."""
         if not self.app_plan.lock_paths:
             return True
         active_hosts = [
@@ -182,13 +180,16 @@ class AppRunner:
             if reason := self._failure_reason(planned_task):
                 self._end_run(number + 1, planned_task, reason)
                 return
-            if self.connections.cancel.is_cancelled:  # while tolerated hosts were rolled back
+            # during the rollback of hosts whose failure is tolerated
+            if self.connections.cancel.is_cancelled:
                 self._end_run(number + 1, None, "interrupted")
                 return
 
     def _failure_reason(self, planned_task: PlannedTask) -> str:
-        """Why the lane has failed with this wave, if it has. Hosts whose failure is tolerated
-        are rolled back, each for itself."""
+        """Return why the app run has failed in this task, or ''.
+
+        Hosts whose failure is tolerated are rolled back, each on its own.
+        """
         host_states = [self.host_states[host.host] for host in planned_task.hosts]
         states = {
             p.host.name: str(p.status)
@@ -211,7 +212,7 @@ class AppRunner:
         return ""
 
     def _counts_as_failure(self, host_state: HostState, planned_task: PlannedTask) -> bool:
-        """Whether what became of a host counts as a failure of the wave."""
+        """Return True if the host's status counts as a failure of the planned task."""
         if host_state.status is Status.UNREACHABLE:
             return planned_task.max_failures is not None or (
                 planned_task.once and not planned_task.any_host
@@ -219,8 +220,10 @@ class AppRunner:
         return host_state.is_stopped
 
     def _end_run(self, number: int, planned_task: PlannedTask | None, reason: str) -> None:
-        """The lane ends here: what was begun is rolled back, and ``note_failure`` hooks run, unless
-        it was interrupted."""
+        """End the app run: roll back, then run the ``failed`` hooks unless it was interrupted.
+
+        ``planned_task`` is the task that failed, or None if the run was interrupted.
+        """
         started_hosts = self.rollback_stack.started_hosts()
         status = Status.CANCELLED if planned_task is None else Status.NOT_STARTED
         self._mark_not_started(number, status, reason)
@@ -236,8 +239,11 @@ class AppRunner:
     def _run_failed_hook(
         self, planned_task: PlannedTask, hook: str, failed_in_hook: set[tuple[str, str]]
     ) -> None:
-        """Run a task of a ``note_failure`` hook, also on hosts that had no part in the run so far; what
-        fails in it is told in their rows, and ends the hook there (``fallen``)."""
+        """Run a task of a ``failed`` hook, also on hosts that took no part in the run so far.
+
+        Failures are added to the host's summary; ``failed_in_hook`` collects them, and the rest of
+        the hook is not run on these hosts.
+        """
         known_states = self.host_states
         runnable = [
             h
@@ -268,8 +274,9 @@ class AppRunner:
                 failed_in_hook.add((hook, name))
 
     def _mark_not_started(self, number: int, status: Status, reason: str) -> None:
-        """Mark every host's remaining tasks, from this wave on, as not begun. A host that was not
-        to begin (NOT_STARTED) and has done some of its steps before is STOPPED.
+        """Mark the remaining tasks of every host, from task ``number`` on, as not started.
+
+        If ``status`` is NOT_STARTED, a host that has already run some of its steps becomes STOPPED.
         """
         for planned_task in self.app_plan.planned_tasks[number:]:
             for host in planned_task.hosts:
@@ -287,12 +294,14 @@ class AppRunner:
                     )
                 else:
                     host_state.raise_status(
-                        status, f"'{planned_task.task}' was not begun: {reason}"
+                        status, f"'{planned_task.task}' was not started: {reason}"
                     )
 
     def _roll_back(self, names: set[str], reason: str) -> None:
-        """Undo what these hosts began since the last commit, the last task first. A rollback
-        that fails stops neither the other hosts nor what is left to undo on its own."""
+        """Roll back what these hosts started since the last commit, the last task first.
+
+        A failed rollback stops neither the other hosts nor the rollbacks of earlier tasks.
+        """
         if self.plan.check_mode:
             return
         for planned_task, started_hosts in reversed(self.rollback_stack.started_tasks):
@@ -311,7 +320,7 @@ class AppRunner:
     def _run_programs(
         self, title: str, programs: Mapping[str, StepProgram]
     ) -> dict[str, HostState]:
-        """Run programs beside the plan's own order, each host for itself, to their ends."""
+        """Run programs outside the plan's order, each host on its own, and return their states."""
         began = time.monotonic()
         separate_states = {
             name: HostState(self.connections.hosts[name], self.app_plan.app) for name in programs
@@ -368,14 +377,14 @@ class AppRunner:
             for host in planned_task.hosts:
                 self.host_states[host.host].raise_status(
                     Status.SKIPPED
-                )  # if it stood by and did nothing
+                )  # a standby host of ``any_host`` that had nothing to do
         finished_event = TaskFinished(
             time.time(), self.app_plan.app, planned_task.task, time.monotonic() - began
         )
         self.emit(finished_event)
 
     def _share_delegated_skips(self, hosts: Iterable[HostPlan]) -> None:
-        """What a check did not do to a host for another one's sake is not done there either."""
+        """Record steps that check mode skipped for a delegate in the delegate's own state."""
         for host in hosts:
             for step in self.host_states[host.host].skipped_by_check:
                 delegate_state = self.host_states.get(step.host)
@@ -383,7 +392,7 @@ class AppRunner:
                     delegate_state.skipped_by_check.append(step)
 
     def _first_reachable_host(self, planned_task: PlannedTask) -> tuple[HostPlan, ...]:
-        """The first host that can be reached, for a task that runs once and anywhere."""
+        """Return the first reachable host, for a task that runs once on any host."""
         for host in planned_task.hosts:
             host_state = self.host_states[host.host]
             if not host_state.is_stopped:
@@ -393,7 +402,7 @@ class AppRunner:
         return planned_task.hosts[:1]
 
     def _share_once_results(self, hosts: Iterable[HostPlan]) -> None:
-        """What was registered once is every host's."""
+        """Copy results registered by a ``once`` task to all hosts."""
         for host in hosts:
             source_state = self.host_states[host.host]
             for host_state in self.host_states.values():
@@ -407,7 +416,7 @@ class AppRunner:
             return
         if self.connections.cancel.is_cancelled:
             host_state.raise_status(
-                Status.CANCELLED, f"'{planned_task.task}' was not begun: interrupted"
+                Status.CANCELLED, f"'{planned_task.task}' was not started: interrupted"
             )
             return
         before, seconds = dict(host_state.counts), host_state.seconds
@@ -435,7 +444,7 @@ class AppRunner:
     def _run_steps(
         self, planned_task: PlannedTask, host_plan: HostPlan, host_state: HostState
     ) -> None:
-        """Do a host's part of a task. Raises ConnectError and Lost."""
+        """Run the task on one host. Raises ConnectError and SessionLostError."""
         runner = HostTaskRunner(self.connections, host_state, planned_task.task, self.emit)
         self.connections.connect(host_plan.host)
         self.app_locks.renew(host_plan.host)
@@ -450,7 +459,7 @@ class AppRunner:
         runner: HostTaskRunner,
         host_state: HostState,
     ) -> None:
-        """Keep in mind the handlers that were called for and did not run to their end."""
+        """Record handlers that were notified but did not finish, with the commands to rerun them."""
         if self.plan.check_mode:
             return
         app = ("--app", self.app_plan.app) if self.app_plan.app else ()
@@ -467,7 +476,7 @@ class AppRunner:
         before: Mapping[str, int],
         seconds: float,
     ) -> None:
-        """Tell how the host came through this task: the worst that it counted in it."""
+        """Emit HostFinished with the worst status that the host counted in this task."""
         counted = {
             message for message, count in host_state.counts.items() if count > before[message]
         }
@@ -488,27 +497,33 @@ class AppRunner:
 
 
 class RollbackStack:
-    """The waves in the order in which they were begun, each with the hosts that are to undo it
-    should the lane fail. Hosts are added to the last one by their workers."""
+    """Planned tasks in the order in which they were started, with the hosts to roll back.
+
+    The worker threads add their hosts to the last task.
+    """
 
     def __init__(self) -> None:
+        """Create an empty stack."""
         self.started_tasks: list[tuple[PlannedTask, set[str]]] = []
 
     def begin_task(self, planned_task: PlannedTask) -> None:
-        """This wave begins, so far on no host."""
+        """Push a planned task that no host has started yet."""
         self.started_tasks.append((planned_task, set()))
 
     def add_host(self, name: str) -> None:
-        """This host began the wave."""
+        """Record that this host started the last task."""
         self.started_tasks[-1][1].add(name)
 
     def started_hosts(self) -> set[str]:
-        """All that have something to undo."""
+        """Return the hosts that have something to roll back."""
         return {name for _, names in self.started_tasks for name in names}
 
     def commit(self, commit: PlannedTask, before: Sequence[PlannedTask]) -> None:
-        """Nothing ``before`` is to be undone any more; in a batch, only what its hosts began and
-        what ran for its sake is not. What ran once ran for the sake of every host."""
+        """Drop what a commit makes permanent from the stack.
+
+        ``before`` are the planned tasks before the commit. In a batch, drop only what its hosts
+        started, what ran for the batch, and ``once`` tasks, since these run for every host.
+        """
         if commit.commit_scope is None:
             self.started_tasks.clear()
             return
@@ -522,7 +537,7 @@ class RollbackStack:
 
 
 def pending_handlers(host_plan: HostPlan, recorder: StepRecorder) -> Iterator[str]:
-    """Their names, in the order in which they are defined."""
+    """Yield the names of notified but unfinished handlers, in the order of definition."""
     finished_handlers = {
         step.handler for step in host_plan.steps if step.number in recorder.finished_steps
     }
@@ -541,8 +556,8 @@ def rerun_command(
     handler: str,
     rerun_args: Iterable[str],
 ) -> str:
-    """What runs one of them on its host, as a shell takes it; ``rerun_args`` are more of its words."""
-    # the item may have a name of its own, or be in place: its file can be run
+    """Return the shell command that runs one handler on its host; ``rerun_args`` are added to it."""
+    # a playbook item may have its own name or be inline, so name its task file
     task_name = (planned_task.parents or (planned_task.task,))[-1]
     arguments = (
         "run",
@@ -558,23 +573,25 @@ def rerun_command(
 
 
 def mark_unreachable(host_state: HostState, error: ConnectError | SessionLostError) -> None:
-    """Tell in a host's row that it cannot be reached: of one where something was done, or may
-    have been, that it is lost."""
+    """Set a host's status to UNREACHABLE, or to LOST if a step ran or may have run."""
     if isinstance(error, SessionLostError):
         host_state.raise_status(Status.LOST, f"{error.reason}, between two steps")
         return
     diagnostic = error.diagnostics[0]
     sent = isinstance(error, ShellNotReadyError) and error.sent
     if sent or host_state.has_run_steps:
-        context = "; what it was sent may have run" if sent else ", between two steps"
+        context = "; commands already sent may have run" if sent else ", between two steps"
         host_state.raise_status(Status.LOST, diagnostic.message + context, diagnostic.hint)
     else:
         host_state.raise_status(Status.UNREACHABLE, diagnostic.message, diagnostic.hint)
 
 
 class PreflightCheck:
-    """Connects the hosts of one lane. ``delegate_unreachable``: one that steps are delegated to, and that has no
-    row of its own, cannot be reached."""
+    """Connects the hosts of one app run before it starts.
+
+    ``delegate_unreachable``: a host that only appears in ``delegate_to``, and so has no summary,
+    cannot be reached.
+    """
 
     def __init__(
         self,
@@ -583,6 +600,7 @@ class PreflightCheck:
         pool: ThreadPoolExecutor,
         emit: EmitFunction,
     ) -> None:
+        """Store the plan and collect the hosts that steps are delegated to."""
         self.app_plan, self.connections, self.pool, self.emit = app_plan, connections, pool, emit
         self.delegate_unreachable = False
         self.delegate_hosts = {
@@ -594,7 +612,7 @@ class PreflightCheck:
         }
 
     def connect_host(self, host_state: HostState) -> None:
-        """Connect a host, or tell in its row why not."""
+        """Connect a host, or record in its state why that failed."""
         if self.connections.cancel.is_cancelled:
             return
         name = host_state.host.name
@@ -607,16 +625,17 @@ class PreflightCheck:
         )
 
     def note_failure(self, host_state: HostState, error: ConnectError | SessionLostError) -> None:
-        """Tell in a host's row that it cannot be reached."""
+        """Record a connect error in the host's state; as cancelled if the run was interrupted."""
         if self.connections.cancel.is_cancelled:
             host_state.raise_status(Status.CANCELLED, CONNECT_INTERRUPTED)
         else:
             mark_unreachable(host_state, error)
 
     def connect_all(self, host_states: Mapping[str, HostState], *, skip_unreachable: bool) -> str:
-        """Connect every host before anything is touched; why the lane cannot begin, or ''.
+        """Connect every host before anything changes; return why the app run cannot start, or ''.
 
-        ``skip_unreachable``: it can without those that are away, if no task needs one of them.
+        With ``skip_unreachable`` it starts without the unreachable hosts, unless a task needs one
+        of them.
         """
         run_for_each(self.pool, self.connect_host, host_states.values())
         if self.connections.cancel.is_cancelled:
@@ -631,7 +650,7 @@ class PreflightCheck:
                 names = ", ".join(host.host for host in planned_task.hosts)
                 if not planned_task.any_host:
                     return f"{names}, the primary, is unreachable"
-                return f"all that could run '{planned_task.task}' are unreachable: {names}"
+                return f"all hosts that could run '{planned_task.task}' are unreachable: {names}"
         return self._connect_delegates(host_states)
 
     def _connect_delegates(self, host_states: Mapping[str, HostState]) -> str:
@@ -644,5 +663,6 @@ class PreflightCheck:
                 return f"{reason}: {error.diagnostics[0].message}"
             except Exception as error:
                 reason = f"{name}, which steps are delegated to, cannot be connected"
-                return f"{reason}: {report_failure(error, self.app_plan.app, 'connect', name, self.emit)}"
+                bug = report_failure(error, self.app_plan.app, "connect", name, self.emit)
+                return f"{reason}: {bug}"
         return ""

@@ -1,4 +1,4 @@
-"""One token that says: nothing new starts, what runs is ended."""
+"""Cancellation of a run: no new step starts, and running steps are ended."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Callable
 
 
 class CancelToken:
-    """Set once, from any thread; whoever is in the middle of something is told at once."""
+    """A thread-safe flag that is set once and then calls its callbacks."""
 
     def __init__(self) -> None:
+        """Create a token that is not cancelled."""
         self._lock = threading.Lock()
         self._callbacks: set[Callable[[], None]] = set()
         self._event = threading.Event()
         self.is_cancelled = False
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long, or until the token is set."""
+        """Wait this many seconds, or until the token is cancelled."""
         self._event.wait(seconds)
 
     def cancel(self) -> None:
-        """Nothing new starts from now on; everyone who watches is called."""
+        """Set the flag and call every callback."""
         with self._lock:
             self.is_cancelled = True
             self._event.set()
@@ -29,8 +30,10 @@ class CancelToken:
             callback()
 
     def add_callback(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have ``callback`` called on ``cancel`` (at once if that was), until what is returned is
-        called. ``callback`` must not block."""
+        """Register a callback for ``cancel`` and return a function that removes it.
+
+        The callback is called at once if the token is already cancelled. It must not block.
+        """
         with self._lock:
             self._callbacks.add(callback)
             already_cancelled = self.is_cancelled

@@ -1,4 +1,4 @@
-"""What a check makes of steps that depend on others which it did not run."""
+"""Check mode: the results of steps that depend on steps which were not run."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ from orchestrator.planner.plan import PlannedStep
 from orchestrator.planner.step_conditions import any_of
 
 _MAX_QUEUED = 64
-"""How many steps that are queued a failure may depend on."""
+"""Limit of queued steps that a failure may depend on."""
 
 
 class CheckModeFilter:
-    """One task's way over one host, as a check sees it; does nothing in any other run.
+    """Adapts one task's commands on one host to check mode; does nothing in a normal run.
 
-    What steps would make is kept in the progress for the tasks after this one. ``open``: the steps
-    of which only their end tells whether it is known.
+    Skipped steps are kept in the host state for later tasks. ``_open_steps`` are the steps whose
+    result may turn out UNKNOWN when they end.
     """
 
     def __init__(self, recorder: StepRecorder, host_state: HostState) -> None:
+        """Share the recorder and the host state of one task on one host."""
         self._recorder, self._host_state = recorder, host_state
         self._queued: list[tuple[int, CheckSkippedStep, Condition]] = []
         self._open_steps: set[int] = set()
 
     def must_flush(self, command: StepCommand) -> bool:
-        """Return True if the queued steps have to be run before this one can be sent.
+        """Return True if the queued steps must be run before this one can be sent.
 
-        Its conditions may ask about a queued step whose end may turn out unknown; and the host is
-        sent at most ``_MAX_QUEUED`` queued steps that a failure may depend on, for each command.
+        That is the case if its conditions refer to a queued step whose result may be unknown, or if
+        ``_MAX_QUEUED`` queued steps may be the cause of a failure: each command is sent with a
+        condition over these.
         """
         if command.effects is None:
             return False
@@ -65,13 +67,13 @@ class CheckModeFilter:
         )
 
     def filter_command(self, step: PlannedStep, command: StepCommand) -> StepCommand | StepResult:
-        """The command as it is to be sent, or what is known of it already."""
+        """Return the command as it is to be sent, or its result if that is already known."""
         if command.effects is None:
             return command
         unknown = self._recorder.uncertain_steps
         for number in self._steps_asked_about(command):
             if number in unknown:
-                message = f"it depends on '{unknown[number]}', which is not known"
+                message = f"it depends on '{unknown[number]}', whose result is not known"
                 return StepResult(Status.UNKNOWN, reason=message)
         target_host = self._recorder.target_host(step)
         unknown_if: Condition = ConstantCondition(True)
@@ -97,7 +99,7 @@ class CheckModeFilter:
         return replace(command, unknown_if=unknown_if)
 
     def note_local_end(self, step: PlannedStep, outcome: StepResult) -> None:
-        """Note the end of a step for which nothing is sent to the host."""
+        """Record the result of a step for which nothing is sent to the host."""
         if outcome.status is Status.UNKNOWN and not step.readonly:
             skipped_step = CheckSkippedStep(
                 step.name, ANY_EFFECTS, self._recorder.target_host(step)
@@ -114,7 +116,7 @@ class CheckModeFilter:
         return number in self._recorder.finished_steps or number in self._recorder.failed_steps
 
     def _steps_asked_about(self, command: StepCommand) -> Iterator[int]:
-        """Yield the steps that its conditions ask about."""
+        """Yield the numbers of unfinished steps that the command's conditions refer to."""
         for condition in (command.when, command.failed_condition, command.changed_condition):
             if condition is not None:
                 left = simplify_condition(
@@ -124,13 +126,18 @@ class CheckModeFilter:
 
 
 class NotifiedHandlers(Container[str]):
-    """The handlers called for. Raises NotRunInCheckMode for those that a step may have called for whose end
-    is not known; ``uncertain`` says by which."""
+    """The notified handlers, as a container of names.
+
+    ``in`` raises NotRunInCheckMode for a handler that only steps with an unknown result may have
+    notified; ``uncertain`` maps such handlers to the names of the steps.
+    """
 
     def __init__(self, notified: Container[str], uncertain: Mapping[str, str]) -> None:
+        """Share both collections with the recorder, which keeps adding to them."""
         self._notified, self._uncertain = notified, uncertain
 
     def __contains__(self, handler: object) -> bool:
+        """Return True if the handler was notified; raise NotRunInCheckMode if that is unknown."""
         if handler in self._notified:
             return True
         if handler in self._uncertain:
@@ -141,7 +148,7 @@ class NotifiedHandlers(Container[str]):
 def simplify_condition(
     condition: Condition, results: Mapping[int, RegisteredResult], unknown: Container[int]
 ) -> Condition:
-    """What is left of a condition once it is said of those steps whose end is known."""
+    """Return the condition with the results of finished steps filled in."""
     match condition:
         case StepStateCondition(step, message) if (
             step in results and step not in unknown and message != "withheld"
@@ -167,7 +174,7 @@ def simplify_condition(
 
 
 def step_numbers_in(condition: Condition) -> Iterator[int]:
-    """The numbers of the steps that a condition is over."""
+    """Yield the numbers of the steps that a condition refers to."""
     match condition:
         case StepStateCondition(step) | ExitStatusCondition(step):
             yield step
@@ -179,6 +186,6 @@ def step_numbers_in(condition: Condition) -> Iterator[int]:
 
 
 def error_text(error: OrchError) -> str:
-    """What an error says, with its place."""
+    """Return an error's first message, prefixed with its position if it has one."""
     diagnostic = error.diagnostics[0]
     return f"{diagnostic.mark}: {diagnostic.message}" if diagnostic.mark else diagnostic.message

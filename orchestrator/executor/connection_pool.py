@@ -1,4 +1,4 @@
-"""Connections and sessions of a run, by host."""
+"""Connections and shell sessions of a run, by host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ EmitFunction: TypeAlias = Callable[[RunEvent], None]
 
 
 class ConnectionPool:
-    """Connects each host at most once and tells of it; for what undoes, a host whose link was
-    cut is connected once more. ``run_id`` tells the steps which run they are a part of."""
+    """Connects to each host at most once and emits connect events.
+
+    During rollback, a host whose connection dropped is reconnected once. ``run_id`` is passed to
+    every session, which makes it available to steps.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class ConnectionPool:
         cancel: CancelToken,
         run_id: str = "",
     ) -> None:
+        """Create an empty pool for these hosts."""
         self._run_id = run_id
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
@@ -45,15 +49,19 @@ class ConnectionPool:
         self._connect_errors: dict[str, ConnectError] = {}
 
     def for_rollback(self) -> ConnectionPool:
-        """The same connections and sessions for what follows a failure: no interrupt ends it, and
-        a host whose link was cut is connected again, once."""
+        """Return a view of the same connections and sessions for locks, rollback and hooks.
+
+        It is not affected by an interrupt, and reconnects a host once if the connection dropped.
+        """
         pool = copy(self)
         pool._for_rollback, pool.cancel = True, CancelToken()
         return pool
 
     def connect(self, name: str) -> Connection:
-        """The host's connection, made if need be; where that failed for one lane it has for all.
-        Raises ConnectError."""
+        """Return the host's connection, connecting first if necessary.
+
+        Raises ConnectError; a failure is remembered, so that it applies to every app.
+        """
         with self._lock:
             connecting = self._connect_locks.setdefault(name, threading.Lock())
         with connecting:
@@ -88,10 +96,10 @@ class ConnectionPool:
         return connection
 
     def session(self, name: str, app: str | None, user: str = "") -> ShellSession:
-        """The lane's session on the host, opened if need be; ``user``'s, where one is named.
+        """Return the app's session on the host as ``user``, opening it if necessary.
 
-        Raises ConnectError. Where nobody may become that user, its first ``run_id`` does, with phase
-        become.
+        Raises ConnectError. If become fails, the session's first ``run`` raises it, with phase
+        ``become``.
         """
         with self._lock:
             session = self._sessions.get((name, app, user))
@@ -107,7 +115,7 @@ class ConnectionPool:
         return session
 
     def open_channel(self, name: str, user: str = "") -> Channel:
-        """A channel to the host beside its sessions, for whoever closes it. Raises ConnectError."""
+        """Open a channel next to the host's sessions; the caller closes it. Raises ConnectError."""
         return self._open_or_reconnect(name, user) if self._for_rollback else self._open(name, user)
 
     def _open(self, name: str, user: str) -> Channel:
@@ -118,10 +126,10 @@ class ConnectionPool:
             raise error.with_endpoint(connection.endpoint) from error
 
     def side_channel(self, name: str, app: str | None, user: str = "") -> Channel:
-        """A channel that the lane opens between two segments; where the host allows no more of
-        them, in place of its sessions, which are opened anew when they are needed again.
+        """Open a channel for the app between two pipelines.
 
-        Raises ConnectError.
+        If the host allows no more channels, close the app's sessions first; they are reopened when
+        needed. Raises ConnectError.
         """
         return self._open_or_replace_sessions(name, app, user)
 
@@ -144,8 +152,7 @@ class ConnectionPool:
     def delegated_session(
         self, name: str, app: str | None, user: str = ""
     ) -> Iterator[ShellSession]:
-        """A session of the lane's on a host that others delegate to: one at a time. Raises
-        ConnectError."""
+        """Yield the app's session on a delegate host; one caller at a time. Raises ConnectError."""
         with self._lock:
             turn = self._delegate_locks.setdefault(name, threading.Lock())
         with turn:
@@ -179,16 +186,16 @@ class ConnectionPool:
         except ConnectError:
             if before or not self._run_cancel.is_cancelled:
                 raise
-            return self.connect(name)  # an interrupt ends what is connecting, this as well
+            return self.connect(name)  # the interrupt also aborted this connect
 
     def endpoint(self, name: str) -> str:
-        """Where the host's connection leads, as errors say it; '' where it has none."""
+        """Return the endpoint of the host's connection for error messages, or '' if not connected."""
         with self._lock:
             connection = self._connections.get(name)
         return connection.endpoint if connection else ""
 
     def release(self, name: str) -> None:
-        """Let the host go. Safe to call twice."""
+        """Close the host's sessions and connection. Safe to call twice."""
         with self._lock:
             sessions = [self._sessions.pop(k) for k in list(self._sessions) if k[0] == name]
             connection = self._connections.pop(name, None)
@@ -198,6 +205,6 @@ class ConnectionPool:
             connection.close()
 
     def connected_hosts(self) -> list[str]:
-        """The hosts with a connection."""
+        """Return the names of the connected hosts."""
         with self._lock:
             return list(self._connections)

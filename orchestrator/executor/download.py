@@ -1,4 +1,4 @@
-"""Files that come from a host: compared by size and SHA-256, read, verified, put in place."""
+"""Downloads from a host: compare size and SHA-256, read, verify, replace the target."""
 
 from __future__ import annotations
 
@@ -25,24 +25,28 @@ from orchestrator.yamlio.local_files import display_path
 _CHUNK_BYTES = 1 << 20
 _SIZE_PATTERN = lazy_regex(r"[0-9]{1,18}")
 _PROBE_FAILED = "its probe failed: exit status 1"
-"""What is said of a script that wrote why there is no such file."""
+"""Reason of a failed probe, which is replaced by the last line of its stderr."""
 
 
 class FileDigest(Struct, frozen=True):
-    """What a file consists of: ``size`` bytes, with this SHA-256 in hexadecimal digits."""
+    """Size in bytes and SHA-256 (hexadecimal) of a file."""
 
     size: int
     digest: str
 
     def __str__(self) -> str:
+        """Return the size and a shortened checksum for display."""
         return f"{self.size} byte{'' if self.size == 1 else 's'}, sha256 {self.digest[:12]}"
 
 
 def compare_download(
     probe_result: StepResult, download: DownloadSpec
 ) -> tuple[StepResult, FileDigest | None]:
-    """What comes of a download whose script told of the host's file, and what is to be read, if
-    anything. Raises OrchError where this side's file cannot be read."""
+    """Return the step's result, and the remote file's digest if the file must be read.
+
+    ``probe_result`` is the result of the script that measured the host's file. Raises OrchError if
+    the local file cannot be read.
+    """
     if probe_result.status is not Status.WOULD_CHANGE:
         message = probe_result.stderr.text.splitlines()[-1:] or [_PROBE_FAILED]
         return replace(
@@ -52,7 +56,7 @@ def compare_download(
     remote_file, local_file = _parse_digest(file_state), local_digest(download.target)
     if remote_file is not None and remote_file == local_file:
         return replace(probe_result, status=Status.OK, changes=()), None
-    after = str(remote_file) if remote_file else "what will be there"
+    after = str(remote_file) if remote_file else "content not known yet"
     change = StateChange("file", None if local_file is None else str(local_file), after)
     status = Status.WOULD_CHANGE if download.check_mode else Status.CHANGED
     changed = replace(probe_result, status=status, changes=(change,))
@@ -60,15 +64,19 @@ def compare_download(
 
 
 class DownloadDeadline:
-    """Says when to stop reading: once the run is over, or the step's ``timeout`` (seconds).
-    ``outcome``: how the step ended, if it was that."""
+    """Callable that returns True if reading must stop: on cancel, or after ``timeout`` seconds.
+
+    ``outcome`` is the step's result if the timeout expired, else None.
+    """
 
     def __init__(self, timeout: float | None, is_cancelled: Callable[[], bool]) -> None:
+        """Start the clock; a ``timeout`` of None means no limit."""
         self._timeout, self._is_cancelled = timeout, is_cancelled
         self._started_at = time.monotonic()
         self.outcome: StepResult | None = None
 
     def __call__(self) -> bool:
+        """Return True if the timeout has expired or the run is cancelled."""
         if self._timeout is not None and time.monotonic() - self._started_at > self._timeout:
             reason = f"ended after its timeout of {self._timeout:g} s"
             self.outcome = StepResult(Status.TIMED_OUT, reason=reason)
@@ -81,16 +89,20 @@ def _parse_digest(text: str | None) -> FileDigest | None:
         return None
     size, _, digest = text.partition(" ")
     if not _SIZE_PATTERN.fullmatch(size) or len(digest) != hashlib.sha256().digest_size * 2:
-        raise OrchError(Diagnostic(f"the host told no size and checksum, but {quote_output(text)}"))
+        message = "unexpected reply from the host (expected size and checksum)"
+        raise OrchError(Diagnostic(f"{message}: {quote_output(text)}"))
     return FileDigest(int(size), digest)
 
 
 def local_digest(path: Path) -> FileDigest | None:
-    """What a file here consists of; None where nothing is there. Raises OrchError where it
-    cannot be read or is no file."""
+    """Return the digest of a local file, or None if it does not exist.
+
+    Raises OrchError if it cannot be read or is not a regular file.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OrchError(Diagnostic(f"{display_path(path)} here is no file"))
+            message = f"{display_path(path)} on this machine is not a regular file"
+            raise OrchError(Diagnostic(message))
         digest, size = hashlib.sha256(), 0
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
@@ -111,9 +123,12 @@ def download_file(
     *,
     is_cancelled: Callable[[], bool],
 ) -> None:
-    """Have the host's file here, exactly as it was told of, in one step: what was here keeps
-    its mode; a new file is its owner's alone. Raises TransferError, and OrchError where it is not
-    as told or cannot be written; nothing is left then."""
+    """Download the host's file and replace the local one atomically.
+
+    An existing file's mode is kept; a new file is readable only by its owner. Raises TransferError,
+    and OrchError if the content differs from ``remote_file`` or cannot be written; the temporary
+    file is removed in either case.
+    """
     target = Path(os.path.realpath(download.target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -153,4 +168,4 @@ def _changed_error(download: DownloadSpec) -> OrchError:
 
 def _file_error(action: str, path: Path, error: OSError) -> OrchError:
     reason = (error.strerror or str(error)).lower()
-    return OrchError(Diagnostic(f"cannot {action} {display_path(path)} here: {reason}"))
+    return OrchError(Diagnostic(f"cannot {action} {display_path(path)} on this machine: {reason}"))

@@ -1,6 +1,7 @@
-"""One host working through one task: segments out, events back.
+"""Runs one task on one host: sends pipelines of commands and records the results.
 
-Steps that go alone: what comes of a try, and the bytes that go beside a command.
+Steps that cannot be pipelined are run one at a time: delegated steps, retries, uploads of payloads
+before a command, and downloads.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ StepAction: TypeAlias = StepCommand | ControlAction | StepProgram | StepResult |
 
 
 class HostTaskRunner:
-    """Sends one task's steps in as few segments as their data allows."""
+    """Runs one task's steps on one host in as few pipelines as their dependencies allow."""
 
     def __init__(
         self, connections: ConnectionPool, host_state: HostState, task: str, emit: EmitFunction
     ) -> None:
+        """Create a runner without a session; the first pipeline opens one."""
         self.connections, self.host_state = connections, host_state
         self.recorder = StepRecorder(host_state, task, emit)
         self.session: ShellSession | None = None
@@ -61,10 +63,10 @@ class HostTaskRunner:
         self.check_filter = CheckModeFilter(self.recorder, host_state)
 
     def run(self, program: StepProgram) -> bool:
-        """Walk the program until it ends, fails, or the run is cancelled; whether it ended well.
+        """Run the program until it ends, fails or is cancelled; return True if it succeeded.
 
-        Raises ConnectError, and whatever else goes wrong, once the step that it broke off is told
-        as failed and its host is told to end what runs.
+        Raises ConnectError and SessionLostError. Any other exception is re-raised after the running
+        step has been recorded as failed and its session has been closed.
         """
         began = time.monotonic()
         self.cancel = self.connections.cancel
@@ -80,7 +82,7 @@ class HostTaskRunner:
             raise
         finally:
             remove_callback()
-            self.session = None  # a late word of the interrupt is not for who uses it next
+            self.session = None  # a late cancel callback must not reach the session's next user
             self.host_state.seconds += time.monotonic() - began
         if self.cancel.is_cancelled and not self.host_state.is_stopped:
             self.host_state.raise_status(Status.CANCELLED, "interrupted")
@@ -119,7 +121,7 @@ class HostTaskRunner:
         return not cursor.has_failed
 
     def _handle_step(self, step: PlannedStep) -> PlannedStep | None:
-        """Send, queue or do the step; the step that turned out to have failed, if any."""
+        """Send, queue or perform the step; return the step that failed, or None."""
         action: StepAction | None
         action = step.command or step.control_action or step.skip
         if not action:
@@ -156,9 +158,14 @@ class HostTaskRunner:
     def _resolve_pending_step(
         self, step: PlannedStep
     ) -> tuple[StepAction | None, PlannedStep | None]:
-        """What a waiting step has become; the segment before it goes out if it must."""
+        """Resolve a step that was waiting for a result; flush queued commands first if necessary.
+
+        Return its action and None, or None and the step that failed, if any.
+        """
         if step.resume is None:
-            raise TypeError("a step is a command, a ruling, a skip, or waits")
+            raise TypeError(
+                "a step needs a command, control action, skip reason or resume function"
+            )
         final: dict[str, object] = {}
         try:
             while True:
@@ -177,7 +184,7 @@ class HostTaskRunner:
         except NotRunInCheckMode as error:
             return StepResult(Status.UNKNOWN, reason=error_text(error)), None
         except ConnectError:
-            raise  # of what had to be sent first: the step did not begin
+            raise  # while sending the queued commands: this step did not start
         except OrchError as error:
             failed = self._run_pipeline()
             if failed is not None or self._is_stopped():
@@ -190,7 +197,7 @@ class HostTaskRunner:
             return None, step
 
     def _collect_facts(self) -> None:
-        """Have the host's facts, for the rest of the run. Raises OrchError where it has none."""
+        """Collect the host's facts for the rest of the run. Raises OrchError if that fails."""
         self.user = ""
         session = self.session = self._own_session()
         try:
@@ -246,7 +253,7 @@ class HostTaskRunner:
         return None if succeeded else step
 
     def _run_pipeline(self) -> PlannedStep | None:
-        """Send what is queued and hear its end; the step that failed, if one did."""
+        """Send the queued commands and wait for them. Return the step that failed, or None."""
         pipeline = self.recorder.drain_queue()
         if not pipeline or self._is_stopped():
             return None
@@ -256,15 +263,18 @@ class HostTaskRunner:
                 self._send_pipeline(session, pipeline)
                 if session.is_alive:
                     break
-                # on some hosts a shell ends with a step; those behind that did not begin
+                # on some hosts a step can end the shell; the commands after it were not started
                 pipeline = [each for each in pipeline if each[1].step not in self.known_steps]
         except ConnectError as error:
             self._handle_refusal(pipeline[0][0], error)
         return self.recorder.failed_step
 
     def _handle_refusal(self, step: PlannedStep, error: ConnectError) -> None:
-        """A step that could not begin has failed, unless its own host cannot be reached; or a
-        step that a check did not run may be why nobody lets us become its user."""
+        """Record a step that could not start as failed; raise if its own host is unreachable.
+
+        If become failed and a step skipped by check mode may be the cause, all unsent steps end as
+        UNKNOWN instead.
+        """
         has_begun = self.recorder.is_announced(step) or self._is_stopped()
         if error.phase == "become":
             error = error.with_endpoint(self._endpoint(step))
@@ -304,7 +314,7 @@ class HostTaskRunner:
             self.recorder.note_lost(lost.reason, step if step.delegate_to else None)
 
     def _run_with_retries(self, step: PlannedStep, command: StepCommand) -> PlannedStep | None:
-        """A step on another host's session, one with bytes beside it, or one tried again."""
+        """Run a step that cannot be pipelined, with its retries; return the failed step or None."""
         check = command.effects is not None
         max_attempts = 1 + (step.retry.retries if step.retry and not check else 0)
         for left in range(max_attempts - 1, -1, -1):
@@ -330,7 +340,7 @@ class HostTaskRunner:
         return self.recorder.failed_step
 
     def _attempt_or_lost(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
-        """As ``_attempt``; a step that had begun is lost where the host cannot be reached again."""
+        """Like ``_attempt``, but report a started step as lost if the host cannot be reconnected."""
         try:
             return self._attempt(step, command)
         except ConnectError as error:
@@ -340,7 +350,7 @@ class HostTaskRunner:
             return StepResult(Status.LOST, reason=error.diagnostics[0].message)
 
     def _attempt(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
-        """Run it and keep its end from being told; None where that is told already."""
+        """Run the command but hold back its result. Return None if the result was already reported."""
         if command.download is not None:
             return self._download_file(step, command, command.download)
         desired, staged = command.desired_state, ""
@@ -396,7 +406,7 @@ class HostTaskRunner:
     def _download_file(
         self, step: PlannedStep, command: StepCommand, download: DownloadSpec
     ) -> StepResult | None:
-        """Ask the host for its file, and read it where this side has another."""
+        """Ask the host for its file's checksum, and download the file if the local one differs."""
         began = time.monotonic()
         deadline = DownloadDeadline(download.timeout, self._is_stopped)
         probe_result = self._run_deferred(step, command)
@@ -410,16 +420,16 @@ class HostTaskRunner:
                 )
         except OrchError as error:
             outcome = deadline.outcome or transfer_failed_result(
-                error, self._endpoint(step), "its bytes did not come"
+                error, self._endpoint(step), "the download failed"
             )
         return replace(outcome, seconds=time.monotonic() - began)
 
     def _upload_payload(self, step: PlannedStep, payload: UploadPayload) -> str:
-        """Send what goes beside the command; where on the host that is then."""
+        """Upload the command's payload; return its path on the host."""
         return upload_payload(*self._open_side_channel(step), payload, self._is_stopped)
 
     def _open_side_channel(self, step: PlannedStep) -> tuple[Channel, float]:
-        """A channel for a step's bytes, and how many seconds may pass without one."""
+        """Open a channel for a step's payload; return it with the idle timeout in seconds."""
         host = step.delegate_to or self.host_state.host.name
         session_owner = (
             f"{self.host_state.app or ''} delegated" if step.delegate_to else self.host_state.app
@@ -449,8 +459,12 @@ def evaluate_retry(
     check: bool = False,
     cause: str = "",
 ) -> tuple[StepResult, bool]:
-    """The outcome of a try, and whether to try again; ``attempts_left``: how often that can be.
-    A ``check`` tries once; ``cause`` says which step, not run by it, may be why it fails."""
+    """Return the result of an attempt, and True if the step is to be tried again.
+
+    ``attempts_left`` is the number of further attempts allowed. With ``check`` (check mode), a
+    failure becomes UNKNOWN if later attempts could succeed; ``cause`` describes the step, skipped
+    by check mode, that the failure may depend on.
+    """
     result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
     try:
         if retry.is_done(results, result):
@@ -462,20 +476,19 @@ def evaluate_retry(
     if attempts_left:
         return outcome, True
     if check and (retry.retries or cause):
-        cause_text = cause or f"a run would try {retry.retries + 1} times"
-        message = f"'{retry.condition_text}' does not hold; {cause_text}"
+        cause_text = cause or f"a run would make up to {retry.retries + 1} attempts"
+        message = f"'{retry.condition_text}' is false; {cause_text}"
         return replace(outcome, status=Status.UNKNOWN, reason=message), False
-    reason = f"'{retry.condition_text}' did not hold in {retry.retries + 1} tries"
+    reason = f"'{retry.condition_text}' was still false after {retry.retries + 1} attempts"
     return replace(outcome, status=Status.FAILED, reason=reason), False
 
 
 def upload_payload(
     channel: Channel, timeout: float, payload: UploadPayload, is_cancelled: Callable[[], bool]
 ) -> str:
-    """Send the bytes to a private folder of their own on the host, in the home where the usual
-    place takes none; their path there.
+    """Upload the payload to a new private folder on the host; return the path of the file.
 
-    Raises TransferError.
+    The folder is in the home folder if the temporary folder is not writable. Raises TransferError.
     """
     script = upload_script(payload.size)
     upload_dir = send(
@@ -485,10 +498,11 @@ def upload_payload(
 
 
 def upload_script(size: int) -> str:
-    """A script that takes so many bytes into a new folder, and names that; or leaves nothing.
+    """Return a script that reads ``size`` bytes into a new folder and prints the folder's path.
 
-    A link that is cut before the step begins which is to use them leaves that folder. Whoever
-    brings something to the same user some days later takes it away.
+    The script removes the folder if it fails. If the connection drops between the upload and the
+    step that uses it, the folder remains; an upload by the same user a day or more later removes
+    it.
     """
     name = f"orch-{secrets.token_hex(8)}"
     usual, other = f'"${{TMPDIR:-/tmp}}"/{name}', f"~/{name}"
@@ -497,14 +511,14 @@ def upload_script(size: int) -> str:
         '-user "$(id -u)" -mtime +1 -exec rm -rf {} + </dev/null >/dev/null 2>&1 || :\n'
         "set -e; umask 077\n"
         f"mkdir -- {usual} && cd -- {usual} || {{ mkdir {other}; cd {other}; }}\n"
-        # a link that is cut shows as a pipe that is gone, which would kill this shell trapless
+        # a dropped connection appears as SIGPIPE, which would kill this shell without its traps
         "trap '[ $? = 0 ] || rm -rf -- \"$PWD\"' EXIT; trap 'exit 129' HUP INT PIPE TERM; pwd\n"
         f"{upload_stage_script('payload', size)}"
     )
 
 
 def payload_chunks(payload: UploadPayload) -> Iterator[bytes]:
-    """The bytes, some at a time."""
+    """Yield the payload's bytes in pieces."""
     if payload.read_chunks is not None:
         yield from payload.read_chunks()
     elif payload.path is None:
@@ -517,8 +531,11 @@ def payload_chunks(payload: UploadPayload) -> Iterator[bytes]:
 
 
 def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:
-    """What becomes of a step that did not begin: nobody lets us become its user, or ``delegate``, the
-    host that it is delegated to, cannot be reached. None where its own host cannot."""
+    """Return the result of a step that did not start, or None if its own host is unreachable.
+
+    Either become failed, or ``delegate``, the host that the step is delegated to, is unreachable;
+    ``delegate`` is '' for other steps.
+    """
     diagnostic = error.diagnostics[0]
     reason = f"{diagnostic.message}; {diagnostic.hint}" if diagnostic.hint else diagnostic.message
     if error.phase == "become":
@@ -535,9 +552,9 @@ def not_started_result(error: ConnectError, delegate: str) -> StepResult | None:
 
 
 def transfer_failed_result(
-    error: OrchError, endpoint: str, summary: str = "its bytes were not sent"
+    error: OrchError, endpoint: str, summary: str = "the upload failed"
 ) -> StepResult:
-    """What becomes of a step whose bytes did not get there. ``endpoint``: where the host is."""
+    """Return the result of a step whose transfer failed; ``endpoint`` prefixes the message."""
     status = Status.FAILED
     if isinstance(error, ConnectError) and error.phase != "become":
         status = Status.LOST
@@ -552,8 +569,11 @@ def transfer_failed_result(
 
 
 def side_payloads(command: StepCommand) -> list[UploadPayload]:
-    """What has to be on the host before the command can do all that it is to do, each only where
-    it says with those before it that something would change."""
+    """Return the payloads that the command needs on the host, in the order of upload.
+
+    Each one is uploaded only if a check with the payloads before it shows that something would
+    change.
+    """
     desired = command.desired_state
     if desired is None:
         return []
@@ -566,5 +586,5 @@ def side_payloads(command: StepCommand) -> list[UploadPayload]:
 
 
 def needs_payload(check_result: StepResult) -> bool:
-    """Whether the host needs the bytes to say what would change."""
+    """Return True if the host needs the payload to report what would change."""
     return any(change.before == UNKNOWN_STATE for change in check_result.changes)

@@ -1,9 +1,4 @@
-"""How far a host has come in a lane.
-
-The way through a program: which step comes next, after a good end and after a failure.
-
-Which step that a check did not run can be why a later one fails there.
-"""
+"""State of one host in an app run, the cursor of a step program, and failure causes in check mode."""
 
 from __future__ import annotations
 
@@ -24,11 +19,12 @@ STDERR_LINES = 10
 
 
 class HostState(Struct):
-    """One host's way through one lane; its worker writes it, the lane reads it at barriers.
+    """State of one host in one app run.
 
-    ``made``: the names that got a result since the lane last emptied it. ``pending``: by task
-    and name the handlers that were called for and not run, with what runs them. ``withheld``:
-    the steps that a check did not run.
+    Its worker thread writes it; the app runner reads it at barriers. ``registered_names`` are the
+    names registered since the app runner last cleared them. ``pending_handlers`` maps a task and a
+    handler that was notified but not run to the command that runs it. ``skipped_by_check`` are the
+    steps that check mode did not run.
     """
 
     host: Host
@@ -48,16 +44,16 @@ class HostState(Struct):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing more is to be done on this host."""
+        """Return True if no more steps are to be run on this host."""
         return self.status is not None and self.status.is_failure
 
     @property
     def has_run_steps(self) -> bool:
-        """Whether any step of it ended on the host or on this side."""
+        """Return True if any step ended as ok, changed or failed."""
         return any(self.counts[message] for message in ("ok", "changed", "failed"))
 
     def register(self, name: str, result: object, *, from_controller: bool = False) -> None:
-        """The name means this result from now on; ``from_controller``: no host had a part in it."""
+        """Register a result under this name; ``from_controller``: it was made without the host."""
         controller_names = self.results.get(CONTROLLER_NAMES, frozenset()) - {name}
         self.results[CONTROLLER_NAMES] = (
             controller_names | {name} if from_controller else controller_names
@@ -66,7 +62,7 @@ class HostState(Struct):
         self.registered_names.add(name)
 
     def share_with(self, other: HostState) -> None:
-        """Have what was registered here mean the same there."""
+        """Copy the registered results, and the steps skipped by check mode, to another host."""
         own_names = self.results.get(CONTROLLER_NAMES, frozenset()) & self.registered_names
         other_names = other.results.get(CONTROLLER_NAMES, frozenset()) - self.registered_names
         other.results.update({name: self.results[name] for name in self.registered_names})
@@ -77,7 +73,7 @@ class HostState(Struct):
             )
 
     def count_step(self, step: PlannedStep, outcome: StepResult) -> None:
-        """Take a step's end into account."""
+        """Count the result of a step and raise the status accordingly."""
         if outcome.status is not Status.CANCELLED:
             self.counts["ok" if outcome.ignored else COUNTER_BY_STATUS[outcome.status]] += 1
         if outcome.ignored:
@@ -89,14 +85,14 @@ class HostState(Struct):
     def raise_status(
         self, status: Status, reason: str = "", hint: str = "", stderr: str = ""
     ) -> None:
-        """The host is in this state, unless it is in a worse one already."""
+        """Set the status unless a worse one is already set."""
         if self.status is None or status.severity_rank < self.status.severity_rank:
             self.status = status
             if status.is_failure:
                 self.reason, self.hint, self.stderr = reason, hint, stderr
 
     def add_rollback_result(self, task: str, rollback_state: HostState, reason: str) -> None:
-        """Take into account how undoing a task went on this host."""
+        """Merge the result of a task's rollback on this host into the state."""
         if rollback_state.is_stopped:
             message = f"'{task}' is NOT rolled back: {rollback_state.reason}"
         elif not rollback_state.counts["changed"] and not rollback_state.counts["ok"]:
@@ -111,7 +107,7 @@ class HostState(Struct):
         self.reason = "; ".join(part for part in (self.reason, message) if part)
 
     def add_hook_result(self, task: str, hook_state: HostState) -> None:
-        """Take into account how a task that runs because of a failure went on this host."""
+        """Merge the result of a ``failed`` hook's task on this host into the state."""
         if not hook_state.is_stopped:
             self.status = self.status or hook_state.status or Status.SKIPPED
             return
@@ -125,7 +121,7 @@ class HostState(Struct):
         self.reason = f"{self.reason}; {message}" if self.reason else message
 
     def summarize(self) -> HostSummary:
-        """Where the host stands."""
+        """Return the row of the summary table for this host."""
         hints = [
             self.hint,
             *(f"not run yet: {command}" for command in self.pending_handlers.values()),
@@ -148,7 +144,7 @@ class HostState(Struct):
 
 
 def results_of_all_hosts(host_states: Mapping[str, HostState]) -> ResultsByName:
-    """What each host is to know of the others' results as the next task begins."""
+    """Return the results that every host can refer to when the next task starts."""
     return completed_results({name: host_state.results for name, host_state in host_states.items()})
 
 
@@ -172,42 +168,43 @@ COUNTER_BY_STATUS: dict[Status, str] = {
 
 
 class StepCursor:
-    """Walks one program. ``over`` is what the next step is called when there is none: None.
+    """Walks one program; a method that returns the next step returns None at the end.
 
-    A failure on the way is kept for as long as what always follows it runs, and then goes on
-    outward: to a region that makes up for it, or to the end of the program (``has_failed``).
+    A failure is pending while the ``always`` steps of its block run. It then passes to the
+    enclosing block, up to one with ``rescue``, or to the end of the program (``has_failed``).
     """
 
     def __init__(self, program: StepProgram) -> None:
+        """Start before the first step."""
         self.program = program
         self._index_by_number = {step.number: n for n, step in enumerate(program.steps)}
         self.pending_blocks: list[TryBlock] = []
         self.has_failed = False
 
     def first_step(self) -> PlannedStep | None:
-        """The first step."""
+        """Return the first step, or None if the program is empty."""
         return self.program.steps[0] if self.program.steps else None
 
     def next_step(self, step: PlannedStep) -> PlannedStep | None:
-        """What follows a step that did not fail, or whose failure is ignored."""
+        """Return the step after one that succeeded, or whose failure is ignored."""
         return self._step_at(step.number, step.number + 1)
 
     def step_after_failure(self, step: PlannedStep) -> PlannedStep | None:
-        """What follows a step that failed; the program has failed where nothing makes up."""
+        """Return the step after one that failed, or None if the program fails."""
         return self._leave_failed_block(step.number, self.program.try_blocks)
 
     def is_rescued(self, step: PlannedStep) -> bool:
-        """Whether something makes up for a failure of this step."""
+        """Return True if a ``rescue`` block handles a failure of this step."""
         return any(
             r.has_rescue and r.start <= step.number < r.body_end for r in self.program.try_blocks
         )
 
     def has_pending_at(self, number: int) -> bool:
-        """Whether a failure is pending whose region ends right before this number."""
+        """Return True if the block of a pending failure ends right before this step number."""
         return any(try_block.end == number for try_block in self.pending_blocks)
 
     def _step_at(self, previous: int, number: int) -> PlannedStep | None:
-        """The step at a place, after stepping over what runs only on failure."""
+        """Return the step with this number, skipping ``rescue`` steps if nothing failed."""
         has_moved = True
         while has_moved:
             has_moved = False
@@ -225,7 +222,10 @@ class StepCursor:
     def _leave_failed_block(
         self, number: int, try_blocks: tuple[TryBlock, ...]
     ) -> PlannedStep | None:
-        """Go outward from a failed step, or region, to what takes care of it."""
+        """Return the first ``rescue`` or ``always`` step that follows a failed step or block.
+
+        Search the enclosing blocks from the innermost; None means that the program has failed.
+        """
         for position, try_block in enumerate(try_blocks):
             if not try_block.start <= number < try_block.end or number >= try_block.rescue_end:
                 continue
@@ -248,12 +248,15 @@ class StepCursor:
 
 
 ANY_EFFECTS = StepEffects(may_change_anything=True, may_read_anything=True)
-"""What is known of a step that is not made yet, for what it is made of is not known."""
+"""Effects of a step that could not be planned because it depends on an unknown result."""
 
 
 class CheckSkippedStep(Struct, frozen=True):
-    """A step that a check did not run, by its name. ``host``: the host that it would change;
-    ``is_uncertain``: whether a run would come to it is not known."""
+    """A step that check mode did not run.
+
+    ``host`` is the host that it would change; ``is_uncertain`` is True if a normal run might not
+    reach the step.
+    """
 
     name: str
     effects: StepEffects
@@ -261,7 +264,7 @@ class CheckSkippedStep(Struct, frozen=True):
     is_uncertain: bool = False
 
     def failure_reason(self, effects: StepEffects, host: str) -> str:
-        """Return why the failure of a step with these effects says nothing of a run."""
+        """Return why the failure of a step with these effects does not predict a failed run."""
         depends = "depends" if _makes_what_is_needed(self, effects, host) else "may depend"
         return f"it {depends} on '{self.name}', which was not run"
 
@@ -269,8 +272,11 @@ class CheckSkippedStep(Struct, frozen=True):
 def find_cause(
     skipped_steps: Sequence[CheckSkippedStep], effects: StepEffects, host: str
 ) -> CheckSkippedStep | None:
-    """Return the step that can be why one with these effects fails on a host: the last one that
-    makes what it needs, else the last one that can make anything."""
+    """Return the skipped step that can be the cause if a step with these effects fails, or None.
+
+    Prefer the last one that creates what the step needs, else the last one that may create
+    anything.
+    """
     candidates = [each for each in reversed(skipped_steps) if can_cause(each, effects, host)]
     ranked = sorted(
         candidates,
@@ -280,12 +286,12 @@ def find_cause(
 
 
 def can_cause(skipped_step: CheckSkippedStep, effects: StepEffects, host: str) -> bool:
-    """Return True if it can be why a step with these effects fails on a host."""
+    """Return True if the skipped step can be the cause if a step with these effects fails."""
     if skipped_step.effects.may_change_anything or _makes_what_is_needed(
         skipped_step, effects, host
     ):
         return True
-    # what would have been downloaded to this machine is no file of another host
+    # a file that would be downloaded to the controller does not exist on other hosts
     return effects.may_read_anything and (host == CONTROLLER or skipped_step.host != CONTROLLER)
 
 
@@ -298,23 +304,27 @@ def _makes_what_is_needed(skipped_step: CheckSkippedStep, effects: StepEffects, 
 
 
 def _names_overlap(created: str, needed: str) -> bool:
-    """Whether a path that is made is the one needed, or above or below it; whether a user's or a
-    group's name is the one needed, or part of a path: its home folder's."""
+    """Return True if a created path or name can provide a needed one.
+
+    A path provides itself, the paths above it and the paths below it. The name of a user or group
+    provides itself, and paths that contain it, such as the user's home folder.
+    """
     if created[:1] not in ("/", "~"):
         return created == needed or (needed[:1] in ("/", "~") and created in needed.split("/"))
     if needed[:1] not in ("/", "~"):
         return False
     (root, *parts), (other, *others) = _path_parts(created), _path_parts(needed)
     if root == other or (root and other):
-        # who logs in may be the user of another step: their home folders may be one
+        # the login user may be the become user of another step, so their home folders may be the
+        # same
         return _is_common_prefix(parts, others)
     inside, absolute = (parts, others) if root else (others, parts)
-    # nobody here knows where a home folder is: it may be any folder but /
+    # the location of a home folder is not known here: it may be any folder but /
     return any(_is_common_prefix(inside, absolute[at:]) for at in range(1, len(absolute)))
 
 
 def _path_parts(path: str) -> list[str]:
-    """First whose home folder it is in, '' for none."""
+    """Return the path's components, starting with its root: ``~``, ``~user`` or ''."""
     root, _, rest = posixpath.normpath(path).partition("/")
     return [root, *filter(None, rest.split("/"))]
 

@@ -1,7 +1,4 @@
-"""Doing the same for many hosts at a time.
-
-What happens on one host ends that host's part of the run, and nobody else's.
-"""
+"""Runs one function for many hosts in parallel; a failure on one host affects only that host."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ T = TypeVar("T")
 def run_for_each(
     pool: ThreadPoolExecutor, function: Callable[[T], object], items: Iterable[T]
 ) -> None:
-    """Do it for every item, many at a time; what one of them raises is raised after all."""
+    """Run the function for every item in the pool. Re-raise an exception after all have finished."""
     futures = [pool.submit(function, item) for item in items]
     wait(futures)
     for future in futures:
@@ -42,10 +39,10 @@ def run_guarded(
     emit: EmitFunction,
     on_unreachable: Callable[[ConnectError | SessionLostError], None],
 ) -> None:
-    """Do what a task is to do on one host, in that host's thread.
+    """Run a task's function on one host and turn exceptions into the host's status.
 
-    ``on_unreachable`` is given the error where the host cannot be reached any more. Whatever else is raised
-    is a failure of this host: the others go on, and what follows a failed host follows.
+    Call ``on_unreachable`` with the error if the host cannot be reached any more. Any other
+    exception is a failure of this host only; its barrier handles it like a failed step.
     """
     try:
         function()
@@ -62,8 +59,7 @@ def run_guarded(
 def report_failure(
     error: Exception, app: str | None, task: str, host: str, emit: EmitFunction
 ) -> str:
-    """Return why something failed on a host; tell it as a bug of orch if it is none of the errors
-    that are the user's to see."""
+    """Return why something failed on a host; emit ``Crashed`` unless it is an OrchError."""
     if isinstance(error, OrchError):
         return error_text(error)
     lines = "".join(traceback.format_exception(error))

@@ -1,6 +1,6 @@
-"""Questions to a host that are no steps of a task: nothing is told of them, and no step counts.
+"""Runs a helper script on a host outside the task, for locks and facts.
 
-What a host says of itself, asked for once, when a template first names it.
+A query emits no events and does not count as a step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _QUERY_TIMEOUT = 60.0  # seconds
 
 
 class QueryResult(Struct, frozen=True):
-    """``exit_status`` is None where the script did not end by itself."""
+    """Result of a query; ``exit_status`` is None if the script was killed or timed out."""
 
     exit_status: int | None
     stdout: str
@@ -33,7 +33,10 @@ class QueryResult(Struct, frozen=True):
 def run_remote_query(
     session: ShellSession, script: str, *, timeout: float = _QUERY_TIMEOUT
 ) -> QueryResult:
-    """Run a script between two segments, in one round trip. Raises Lost and ConnectError."""
+    """Run a script between two pipelines, in one round trip.
+
+    Raises SessionLostError and ConnectError.
+    """
     listener = OutputCollector()
     command = StepCommand(
         _QUERY_STEP, script, timeout=timeout, changed_condition=ConstantCondition(False)
@@ -46,21 +49,26 @@ def run_remote_query(
 
 
 class OutputCollector:
-    """The session's listener meanwhile."""
+    """Session listener that keeps the script's output and its result."""
 
     def __init__(self) -> None:
+        """Create a collector with empty buffers."""
         self.buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
         self.ending: CommandResult | None = None
 
-    def started(self, step: int) -> None: ...
+    def started(self, step: int) -> None:
+        """Ignore the start of the script."""
 
-    def reported(self, step: int, kind: str, text: str) -> None: ...
+    def reported(self, step: int, kind: str, text: str) -> None:
+        """Ignore report lines."""
 
     def output(self, step: int, stream: str, data: bytes) -> None:
+        """Keep output of the script; step 0 is output of the shell itself."""
         if step:
             self.buffers[stream].add(data)
 
     def ended(self, _step: int, ending: CommandResult) -> None:
+        """Keep the script's result."""
         self.ending = ending
 
 
@@ -68,13 +76,16 @@ _MAX_DIGITS = 18
 
 
 def collect_facts(session: ShellSession) -> dict[str, str | int]:
-    """The facts, in one round trip. Raises OrchError where it cannot tell, Lost, ConnectError."""
+    """Return the host's facts, in one round trip.
+
+    Raises OrchError if the script fails, SessionLostError and ConnectError.
+    """
     query_result = run_remote_query(session, _facts_script())
     if query_result.exit_status != 0:
         reason = (
-            quote_output(query_result.stderr) if query_result.stderr else "its shell did not answer"
+            quote_output(query_result.stderr) if query_result.stderr else "its shell did not reply"
         )
-        raise OrchError(f"the host's facts could not be gathered: {reason}")
+        raise OrchError(f"the host's facts could not be collected: {reason}")
     fact_texts = dict(
         line.split("=", 1) for line in query_result.stdout.splitlines() if "=" in line
     )
@@ -85,12 +96,12 @@ def collect_facts(session: ShellSession) -> dict[str, str | int]:
 
 
 def _parse_number(name: str, text: str) -> int:
-    """Some hosts cannot tell, and say so in words: that is 0."""
+    """Return the number, or 0 if the host reported a word because it does not know it."""
     if not (text.isascii() and text.isdigit()):
         return 0
     if len(text) > _MAX_DIGITS:
         message = f"{name} is a number of {len(text)} digits"
-        raise OrchError(f"the host's facts could not be gathered: {message}")
+        raise OrchError(f"the host's facts could not be collected: {message}")
     return int(text)
 
 

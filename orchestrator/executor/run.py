@@ -1,4 +1,4 @@
-"""A run: all its lanes, and an honest row for every host."""
+"""Executes a plan: runs all its apps in parallel and returns the exit code."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ _WOULD_CHANGE_STATUSES = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Statu
 
 
 class RunResult(Struct, frozen=True):
-    """What lanes came to. ``delegate_unreachable``: a host that has no row, since it is only delegated to, is
-    unreachable. ``is_locked``: a lock was somebody else's. ``is_declined``: the user stopped it at a
-    question."""
+    """Results of the app runs.
+
+    ``delegate_unreachable``: a host that only appears in ``delegate_to``, and so has no summary, is
+    unreachable. ``is_locked``: another run holds a lock. ``is_declined``: the user stopped the run
+    at a prompt.
+    """
 
     summaries: tuple[HostSummary, ...]
     delegate_unreachable: bool = False
@@ -43,7 +46,7 @@ def execute_plan(
     options: RunOptions,
     cancel: CancelToken,
 ) -> ExitCode:
-    """Do what the plan says; the exit code that it comes to. Every host gets its row."""
+    """Run the plan and return the exit code; RunFinished has a summary of every host."""
     began = time.monotonic()
     emit(_run_started_event(plan, options))
     for warning in plan.warnings:
@@ -111,7 +114,7 @@ def _hosts_of_app(app_plan: AppPlan, plan: Plan) -> tuple[str, ...]:
 def run_app_plans(
     plan: Plan, connections: ConnectionPool, emit: EmitFunction, options: RunOptions
 ) -> RunResult:
-    """Go through the lanes of the plan, side by side."""
+    """Run the app plans in parallel and disconnect from all hosts at the end."""
     app_plans = plan.app_plans
     host_count = sum(
         len({h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts})
@@ -154,8 +157,11 @@ def exit_code(
     delegate_unreachable: bool = False,
     has_bug: bool = False,
 ) -> ExitCode:
-    """What a run comes to: the worst that happened to any host. ``delegate_unreachable``: one that has no row,
-    since it is only delegated to, is unreachable. ``has_bug``: of orch, on any of them."""
+    """Return the exit code for the worst status of any host.
+
+    ``delegate_unreachable``: a host that only appears in ``delegate_to``, and so has no summary, is
+    unreachable. ``has_bug``: an unexpected exception occurred on any host.
+    """
     found = {row.status for row in summaries}
     if interrupted:
         return ExitCode.INTERRUPTED

@@ -1,8 +1,6 @@
-"""What a session says of its steps, made into outcomes, results and events.
+"""Turns what a session reports about steps into results, registered names and events.
 
-What a module's script says of itself, made into what a step's outcome tells.
-
-What a step wrote, within bounds.
+Also parses the reports of module scripts and keeps a bounded part of each step's output.
 """
 
 from __future__ import annotations
@@ -34,8 +32,10 @@ from orchestrator.remote_shell.decoder import ProtocolError, parse_number
 from orchestrator.remote_shell.module_protocol import parse_state
 
 _SIGNAL_EXIT_STATUSES = range(129, 193)
-"""Exit statuses by which a shell reports that a signal ended a command: 128 plus its number
-(dash and bash manuals; POSIX.1-2017, XCU 2.8.2 asks for more than 128)."""
+"""Exit statuses by which a shell reports that a signal ended a command: 128 plus its number.
+
+Source: dash and bash manuals; POSIX.1-2017, XCU 2.8.2 only requires more than 128.
+"""
 
 _CHANGED_STATUSES = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD_RUN})
 _SKIPPED_BY_CHECK_STATUSES = frozenset({Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN})
@@ -44,19 +44,25 @@ _NO_VALUES: Mapping[str, object] = {}
 
 
 class StepRecorder:
-    """Is the session's listener for one task on one host.
+    """The session's listener for one task on one host.
 
-    ``failed_step``: the step of the last segment that failed and stopped it. ``is_stopped``: the host is
-    lost, or was interrupted. ``notified_handlers``: the handlers called for by now; ``finished_steps``: the
-    steps that ended and are no failure; ``failed_steps``: those that are. ``pending_notifications``: what the host's
-    shell is still to be told of steps that it did not run itself (number, changed,
-    failed). ``results``: how the steps ended that did. ``uncertain_steps``: those whose end a check does
-    not know, with their names; ``uncertain_handlers``: the handlers that they would call for, perhaps.
-    ``effects``: what a check knows of its steps. While ``defers_result`` is set, a step's end is kept in
-    ``deferred_result`` and not yet counted.
+    - ``failed_step``: the step that failed and stopped the last pipeline, or None.
+    - ``is_stopped``: the host is lost, or the run was interrupted.
+    - ``defers_result``: while set, a step's result is kept in ``deferred_result`` and not counted.
+    - ``notified_handlers``: the handlers notified so far.
+    - ``finished_steps``, ``failed_steps``: the numbers of the steps that ended without and with a
+      failure.
+    - ``pending_notifications``: the results of steps that the host's shell did not run itself and
+      must
+      still be told (number, changed, failed).
+    - ``results``: the registered results by step number.
+    - ``uncertain_steps``: steps whose result check mode does not know, with their names.
+    - ``uncertain_handlers``: the handlers that these steps may notify, with the steps' names.
+    - ``effects``: the effects of the steps that check mode did not run.
     """
 
     def __init__(self, host_state: HostState, task: str, emit: EmitFunction) -> None:
+        """Create a recorder with no steps."""
         self.host_state, self.task, self._emit = host_state, task, emit
         self.cursor: StepCursor | None = None
         self.session: ShellSession | None = None
@@ -93,9 +99,11 @@ class StepRecorder:
         *,
         from_controller: bool = False,
     ) -> None:
-        """The next step: a command to send, or one that is over without a host (skipped, set);
-        it is told in its turn, once those before it have ended, and sets these values then
-        (``from_controller``: no host had a part in them)."""
+        """Queue the next step: a command to send, or the result of a step without one.
+
+        The result (of a skipped or ``set`` step) is reported after the steps before it have ended,
+        and registers ``values`` then (``from_controller``: they were made without the host).
+        """
         self._values[step.number] = values
         if from_controller:
             self._from_controller.add(step.number)
@@ -107,8 +115,7 @@ class StepRecorder:
             self._queue.append((step, item))
 
     def names_awaited(self, program: StepProgram) -> set[str]:
-        """The names whose results are still to come from what is queued: what they held
-        before is not what they mean any more."""
+        """Return the names that queued steps will register, so their old values are outdated."""
         queued = {step.number for step, message in self._queue if isinstance(message, StepCommand)}
         names = {step.register for step, _ in self._queue}
         names.update(name for step, _ in self._queue for name in self._values[step.number])
@@ -118,7 +125,7 @@ class StepRecorder:
         return names
 
     def drain_queue(self) -> list[tuple[PlannedStep, StepCommand]]:
-        """What is to be sent now."""
+        """Return the queued commands as the next pipeline and empty the queue."""
         pipeline: list[tuple[PlannedStep, StepCommand]] = []
         self._ended_after = {}
         for step, message in self._queue:
@@ -132,11 +139,11 @@ class StepRecorder:
         return pipeline
 
     def started(self, number: int) -> None:
-        """The host began a step."""
+        """Handle the start of a step on the host."""
         self._announce_step(self._sent[number][0])
 
     def output(self, number: int, stream: str, data: bytes) -> None:
-        """A step (0: none) wrote something."""
+        """Handle a step's output; step 0 is output of the shell itself."""
         if number and self._running_step is not None:
             self._output_buffers[stream].add(data)
         task = self.task if number else ""
@@ -148,11 +155,11 @@ class StepRecorder:
         )
 
     def reported(self, _number: int, kind: str, text: str) -> None:
-        """The script of a module says something of itself."""
+        """Handle a report line from a module script."""
         self._module_result.add_report(kind, text)
 
     def ended(self, number: int, ending: CommandResult) -> None:
-        """A step is over, by itself or not."""
+        """Handle the end of a step, whether it ended by itself or was ended."""
         self._any_step_ended = True
         step, command = self._sent[number]
         outcome = self._step_result(step, command, ending)
@@ -165,7 +172,7 @@ class StepRecorder:
                 self.finish_step(ended_step, ended_result)
 
     def end_all_unsent(self, outcome: StepResult) -> None:
-        """All that was to be sent ends so; what is behind it ends as it would."""
+        """End all unsent commands with this result, and the queued results behind them with theirs."""
         for step_number, (step, _) in self._sent.items():
             if step_number not in self.finished_steps | self.failed_steps:
                 self.finish_step(step, outcome)
@@ -173,25 +180,28 @@ class StepRecorder:
                 self.finish_step(ended_step, ended_result)
 
     def is_announced(self, step: PlannedStep) -> bool:
-        """Whether it was told that this step began, and not that it ended."""
+        """Return True if the step has been announced as started but not as finished."""
         return self._announced_step is step
 
     def note_lost(self, reason: str, delegated_step: PlannedStep | None = None) -> None:
-        """The session is gone: the running step's end is not known. ``delegated_step``: the only step that
-        another host was sent, which may have begun; where its end is known, all is."""
+        """Record a lost session: the result of the running step is unknown.
+
+        ``delegated_step`` is the only step that was sent to another host and may have started;
+        nothing is unknown if it has ended.
+        """
         if delegated_step is not None and self._any_step_ended:
             return
         self.is_stopped, self.deferred_result = True, None
         step = (
             self._running_step or self._announced_step or delegated_step
-        )  # begun; or between two of its tries
+        )  # started, or between two attempts
         if step is None:
             self.host_state.raise_status(Status.LOST, f"{reason}, between two steps")
         else:
             self.finish_step(step, self._captured_result(Status.LOST, None, reason))
 
     def fail_running_step(self, reason: str) -> None:
-        """Tell the step that has begun, if one has, as failed: nothing more is heard of it."""
+        """Record the step that has started, if any, as failed; its session is not used any more."""
         self.defers_result = False
         if self._announced_step is not None:
             self.finish_step(
@@ -199,7 +209,7 @@ class StepRecorder:
             )
 
     def finish_step(self, step: PlannedStep, outcome: StepResult, *, ignore: bool = False) -> None:
-        """A step's end, for good: its result, its count and its event."""
+        """Record the final result of a step: register it, count it and emit StepFinished."""
         if self._announced_step is not step:
             self._announce_step(step)
         self._running_step = self._announced_step = None
@@ -243,7 +253,7 @@ class StepRecorder:
         )
 
     def register_groups(self, program: StepProgram, number: int) -> None:
-        """Register the results of all that ended before this step."""
+        """Register the results of the groups that ended before this step."""
         number = min([number, *(step.number for step, _ in self._queue)])
         for group in program.result_groups:
             if (
@@ -284,7 +294,7 @@ class StepRecorder:
             self.pending_notifications.append((step.number, result.changed, result.failed))
 
     def skipped_result(self, step: PlannedStep, reason: str) -> StepResult:
-        """Return the outcome of a step that was not run."""
+        """Return the result of a step that was not run."""
         not_notified = step.handler and step.handler not in self.notified_handlers
         return StepResult(Status.SKIPPED, reason="not notified" if not_notified else reason)
 
@@ -293,7 +303,7 @@ class StepRecorder:
         return step.delegate_to or self.host_state.host.name
 
     def failure_cause(self, step: PlannedStep) -> str:
-        """Return on which step, not run by a check, this one's failure may depend; '' on none."""
+        """Return why the step's failure may be due to check mode, or ''."""
         effects, target_host = self.effects.get(step.number), self.target_host(step)
         skipped_step = (
             find_cause(self.host_state.skipped_by_check, effects, target_host)
@@ -310,7 +320,7 @@ class StepRecorder:
         self._running_step, self._started_at = step, time.monotonic()
         self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
         self._module_result = ModuleResultParser()
-        if self._announced_step is step:  # another try
+        if self._announced_step is step:  # another attempt
             return
         self._announced_step = step
         host, app = self.host_state.host.name, self.host_state.app
@@ -363,7 +373,7 @@ class StepRecorder:
     def _apply_module_result(
         self, outcome: StepResult, command: StepCommand, desired: DesiredState
     ) -> StepResult:
-        """The outcome of a module, by what its script said of itself."""
+        """Return the step's result with what the module script reported."""
         module_result = self._module_result
         if outcome.status.is_failure:
             reason, status = module_result.failure(desired)
@@ -396,13 +406,13 @@ class StepRecorder:
         changed = ending.changed if override.changed is None else override.changed
         self.session.override_state(step.number, changed=changed and not failed, failed=failed)
         if failed:
-            reason = outcome.reason or "failed_when holds"
+            reason = outcome.reason or "failed_when is true"
             return replace(outcome, status=Status.FAILED, reason=reason)
         return replace(outcome, status=Status.CHANGED if changed else Status.OK, reason="")
 
 
 def combine_results(group: ResultGroup, results: dict[int, RegisteredResult]) -> RegisteredResult:
-    """The result of a called task (its last step's output, whether any changed) or a loop."""
+    """Return the result of a loop, or of a called task: its last output, and whether any changed."""
     parts = [
         replace(_combine([results[n] for n in range(start, end) if n in results]), item=item)
         for item, start, end in group.parts
@@ -444,16 +454,17 @@ def _signal_name(number: int) -> str:
 
 
 _MAX_REPORT_CHARS = 1 << 20
-"""How much of a step's states is kept, and how much of the lines of its diff: characters."""
+"""Limit, in characters, of a step's reported states, and of its diff lines."""
 
-_REPORT_OVERHEAD = 100  # what a state or a line takes besides
+_REPORT_OVERHEAD = 100  # characters added for each state or line
 _MAX_KIND_CHARS = 40
 
 
 class ModuleResultParser:
-    """Takes the reports of one step, as ``session/reports.py`` says they come."""
+    """Parses the reports of one module step; ``remote_shell/reports.py`` describes the format."""
 
     def __init__(self) -> None:
+        """Create a parser without reports."""
         self._parts: list[str] = []
         self._sizes = {"states": 0, "lines": 0}
         self._states_before: dict[str, str | None] = {}
@@ -463,14 +474,17 @@ class ModuleResultParser:
         self._exit_statuses: dict[str, int] = {}
 
     def add_report(self, kind: str, text: str) -> None:
-        """Take the next one; text that goes on has a kind that begins with ``+``. Raises ProtocolError
-        where it is none, or the states come to too much. Lines that do are not kept."""
+        """Add the next report; a kind that starts with ``+`` is continued by the next one.
+
+        Raises ProtocolError if the report is invalid or the states are too long. Diff lines over
+        the limit are dropped.
+        """
         size_key = "lines" if kind.lstrip("+") in self._lines else "states"
         self._sizes[size_key] += len(text) + _REPORT_OVERHEAD
         is_full = self._sizes[size_key] > _MAX_REPORT_CHARS
         if is_full and size_key == "states":
-            message = f"a module's states come to more than {_MAX_REPORT_CHARS >> 20} MiB"
-            raise ProtocolError(f"{message}: have the probe state a checksum of what is long")
+            message = f"a module's states are larger than {_MAX_REPORT_CHARS >> 20} MiB"
+            raise ProtocolError(f"{message}: let the probe report a checksum of long values")
         if is_full:
             self._text_endings[kind.lstrip("+")] = "long"
         else:
@@ -479,7 +493,7 @@ class ModuleResultParser:
             return
         text = decode_bytes(
             encode_text("".join(self._parts))
-        )  # a character may be cut between two parts
+        )  # a character may be split between two parts
         self._parts = []
         if not is_full:
             self._parse_report(kind, text)
@@ -495,14 +509,14 @@ class ModuleResultParser:
         elif kind in ("probe", "fix"):
             self._exit_statuses[kind] = parse_number(text)
         else:
-            raise ProtocolError(f"a module reports {repr_text(kind[:_MAX_KIND_CHARS])}")
+            raise ProtocolError(f"unknown module report: {repr_text(kind[:_MAX_KIND_CHARS])}")
 
     def changes(self, desired: DesiredState) -> tuple[StateChange, ...]:
-        """What differed before, state by state."""
+        """Return the states that differed before the fix."""
         return _state_changes(self._states_before, desired)
 
     def failure(self, desired: DesiredState) -> tuple[str, int | None]:
-        """Why it failed, if it says so, and the exit status of what did."""
+        """Return why the module failed, or '', and the exit status of the failed script, or None."""
         if "fix" in self._exit_statuses:
             return f"its fix failed: exit status {self._exit_statuses['fix']}", self._exit_statuses[
                 "fix"
@@ -513,18 +527,16 @@ class ModuleResultParser:
                 self._exit_statuses["probe"],
             )
         differences = "; ".join(
-            f"{change.key} is {_state_text(change.before)}, wanted {_state_text(change.after)}"
+            f"{change.key} is {_state_text(change.before)}, expected {_state_text(change.after)}"
             for change in _state_changes(self._states_after, desired)
         )
         if not differences:
             return "", None
-        return (
-            f"its fix did not bring it about: {differences}" if self._states_before else differences
-        ), None
+        prefix = "its fix did not reach the desired state: " if self._states_before else ""
+        return f"{prefix}{differences}", None
 
     def diff(self, desired: DesiredState) -> str:
-        """The contents that were there and those that are to be, as a unified diff; '' where
-        there is nothing to show."""
+        """Return a unified diff of the old and the desired contents, or '' if there is none."""
         has_lines = any(self._lines.values()) or bool(self._text_endings)
         if not has_lines and "contents" not in self._states_before:
             return ""
@@ -574,21 +586,22 @@ def _mark_missing_newlines(lines: Iterable[str]) -> Iterable[str]:
 
 
 MAX_HEAD_BYTES = MAX_TAIL_BYTES = 64 * 1024
-"""Bytes kept of the beginning and of the end of each stream of a step."""
+"""Bytes kept of the beginning and of the end of each output stream of a step."""
 
 
 class OutputBuffer:
-    """Takes one stream of one step; keeps its head and its tail."""
+    """Keeps the head and the tail of one output stream of a step."""
 
     __slots__ = ("_head", "_size", "_tail")
 
     def __init__(self) -> None:
+        """Create an empty buffer."""
         self._head = bytearray()
         self._tail = bytearray()
         self._size = 0
 
     def add(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Append the next bytes."""
         self._size += len(data)
         room = MAX_HEAD_BYTES - len(self._head)
         if room > 0:
@@ -596,10 +609,10 @@ class OutputBuffer:
             data = data[room:]
         if data:
             self._tail += data[-MAX_TAIL_BYTES:]
-            if len(self._tail) > 2 * MAX_TAIL_BYTES:  # cut now and then, not on every chunk
+            if len(self._tail) > 2 * MAX_TAIL_BYTES:  # trim now and then, not on every chunk
                 del self._tail[:-MAX_TAIL_BYTES]
 
     def captured_output(self) -> CapturedOutput:
-        """All that was kept."""
+        """Return the kept head and tail, and the number of bytes dropped between them."""
         tail = bytes(self._tail[-MAX_TAIL_BYTES:])
         return CapturedOutput(bytes(self._head), tail, self._size - len(self._head) - len(tail))

@@ -183,7 +183,7 @@ tell() {
     echo free
     return
   fi
-  if [ "$f_state" = odd ]; then echo "held by nobody that it names ($lock)"; return; fi
+  if [ "$f_state" = odd ]; then echo "held by an unknown owner ($lock)"; return; fi
   f_tell_how=$f_state
   [ "$f_state" != away ] || f_tell_how="held on ${f_machine%% *}, which shares the folder,"
   printf '%s by %s since %s, run %s' "$f_tell_how" "$f_owner" "$f_since" "$f_run"

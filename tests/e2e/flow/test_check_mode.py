@@ -173,7 +173,7 @@ def test_nothing_sleeps_and_until_is_judged_once(one: OrchProject) -> None:
         """,
     )
     assert step_statuses(done) == ["ok", "unknown"]
-    assert "does not hold; a run would try 4 times" in done.host_steps("a1")[1]["reason"]
+    assert "is false; a run would make up to 4 attempts" in done.host_steps("a1")[1]["reason"]
     once = "steps: [{run: 'false', readonly: true, until: result.exit_status == 0, retries: 0}]\n"
     assert step_statuses(run_check(one, once)) == ["failed"]
 
@@ -183,7 +183,7 @@ def test_what_is_waited_for_is_unknown_where_it_hangs_on_withheld_steps(one: Orc
     waiting = "- up\n- run: test -e up\n  readonly: true\n  until: result.exit_status == 0\n"
     done = run_check(one, f"steps:\n- run: touch up\n{waiting}- run: echo on\n")
     assert step_statuses(done) == ["would_run", "unknown", "unknown", "would_run"]
-    why = "up is not there, wanted '1'; it may depend on 'touch up', which was not run"
+    why = "up is not there, expected '1'; it may depend on 'touch up', which was not run"
     assert why in done.host_steps("a1")[1]["reason"]
 
 

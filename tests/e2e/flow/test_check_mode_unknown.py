@@ -88,9 +88,9 @@ def test_what_goes_on_behind_an_unknown_step(one: OrchProject) -> None:
         *rest,
     ]
     why = step_reasons(done)
-    assert why[3] == "it depends on 'look', which is not known"
+    assert why[3] == "it depends on 'look', whose result is not known"
     assert "ended after its timeout of 1 s; it may depend on" in why[7]
-    assert why[11] == "it depends on 'look', which is not known"
+    assert why[11] == "it depends on 'look', whose result is not known"
     assert done.host_rows["a1"]["status"] == "would_run"
 
 
@@ -236,7 +236,7 @@ def test_what_a_run_would_wait_for_is_unknown(one: OrchProject) -> None:
     )
     assert last_step(one, "up") == (
         "unknown",
-        "up is not there, wanted '1'; a run would wait for it",
+        "up is not there, expected '1'; a run would wait for it",
     )
     assert last_step(one, "dies") == (
         "unknown",

@@ -211,7 +211,11 @@ def test_errors_stand_where_the_app_says_what_is_wrong(project: OrchProject) -> 
     project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
     for variables, location, why in (
         ({"check": "'exit 3'"}, "2:10", "exit status 3"),
-        ({"again": "'{{ checked }}'", "checked": "exit 3"}, "3:12", "did not hold in 2 tries"),
+        (
+            {"again": "'{{ checked }}'", "checked": "exit 3"},
+            "3:12",
+            "was still false after 2 attempts",
+        ),
         ({"more": "['true', exit 4]"}, "2:18", "exit status 4"),
     ):
         done = run_json(write_app(project, **variables))

@@ -122,7 +122,7 @@ def test_a_failed_check_undoes_its_batch_and_leaves_the_others_as_they_are(farm:
     assert done.host_rows["w3"]["reason"].endswith(
         "'check' is rolled back; 'update' is rolled back; 'drain' is rolled back"
     )
-    assert "was not begun: w3 failed" in done.host_rows["w4"]["reason"]
+    assert "was not started: w3 failed" in done.host_rows["w4"]["reason"]
     assert done.host_rows["w1"]["reason"] == ""
 
 
@@ -447,7 +447,9 @@ def test_where_none_that_could_run_it_can_be_reached_nothing_runs(once: WebFarm)
         make_unreachable(once, "w1", nobody)
         done = once.run_rolling("3", "update", ANYWHERE, args=("--unreachable", "skip"))
     assert (done.code, once.log) == (4, [])
-    assert "all that could run 'migrate' are unreachable: w1" in done.host_rows["w2"]["reason"]
+    assert (
+        "all hosts that could run 'migrate' are unreachable: w1" in done.host_rows["w2"]["reason"]
+    )
 
 
 def test_a_delegate_that_cannot_be_reached_stops_the_run_before_anything_runs(

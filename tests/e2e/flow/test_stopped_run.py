@@ -58,7 +58,7 @@ def test_those_that_had_done_nothing_are_not_started(project: OrchProject) -> No
         "web2": "not_started",
         "web3": "failed",
     }
-    assert done.host_rows["web2"]["reason"] == "'long' was not begun: web3 failed"
+    assert done.host_rows["web2"]["reason"] == "'long' was not started: web3 failed"
     done = run_task(project, files, "q")  # a step that was left out is told as well
     assert host_statuses(done)["web2"] == ("stopped", "stopped before 'long': web3 failed")
     assert done.host_rows["web2"]["skipped"] == 1
@@ -88,11 +88,11 @@ def test_what_is_rolled_back_is_cancelled_as_before(project: OrchProject) -> Non
 @pytest.mark.parametrize(
     ("answers", "status", "reason"),
     [
-        ("q\n", "not_started", "'one' was not begun: stopped by you"),
-        ("", "not_started", "'one' was not begun: stopped by you"),
+        ("q\n", "not_started", "'one' was not started: stopped by you"),
+        ("", "not_started", "'one' was not started: stopped by you"),
         ("r\nq\n", "stopped", "stopped before 'two': stopped by you"),
         ("r\n", "stopped", "stopped before 'two': stopped by you"),
-        ("s\nq\n", "not_started", "'two' was not begun: stopped by you"),
+        ("s\nq\n", "not_started", "'two' was not started: stopped by you"),
     ],
 )
 @pytest.mark.parametrize("words", [("--step",), ("--step", "--yes")])

@@ -241,7 +241,7 @@ def test_until_tries_again_and_says_how_often_it_did_not_help(one: OrchProject) 
         one, "steps:\n- {run: 'false', until: result.changed, retries: 2, delay: 1ms}\n"
     )
     assert never.code == 1
-    assert "'result.changed' did not hold in 3 tries" in never.host_rows["a1"]["reason"]
+    assert "'result.changed' was still false after 3 attempts" in never.host_rows["a1"]["reason"]
 
 
 def test_an_until_that_cannot_be_judged_says_why(one: OrchProject) -> None:

@@ -91,7 +91,7 @@ def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: OrchP
     one.write({"tasks/m.yml": "probe: state a 1\nwant: {a: 2}\nfix: echo trying\n"})
     step = run_task(one, "steps:\n- m\n").host_steps("a1")[0]
     assert step["status"] == "failed"
-    assert "did not bring it about: a is '1', wanted '2'" in step["reason"]
+    assert "did not reach the desired state: a is '1', expected '2'" in step["reason"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_takes_time_is_given_it(one: OrchProject) -> None:
 def test_without_a_fix_it_is_read_only_and_waited_for(one: OrchProject) -> None:
     one.write({"tasks/there.yml": "probe: '[ ! -e ~/x ] || state x 1'\nwant: {x: 1}\nwithin: 1s\n"})
     done = run_task(one, "steps:\n- there\n")
-    assert "x is not there, wanted '1'" in done.host_steps("a1")[0]["reason"]
+    assert "x is not there, expected '1'" in done.host_steps("a1")[0]["reason"]
     one.orch("-s", "dev", "exec", "--", "touch ~/x")
     assert step_statuses(run_task(one, "steps:\n- there\n")) == ["ok"]
     assert step_statuses(run_task(one, "steps:\n- there\n", "--check")) == ["ok"]

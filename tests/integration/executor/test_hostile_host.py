@@ -147,7 +147,7 @@ def test_states_without_end_fail_their_host(tmp_path: Path, kind: str) -> None:
     ran = HostileRun(tmp_path, MODULE, {"bad": hostile_shell("reports", kind)}, keep_going=True)
     row = ran.summary_rows["bad"]
     assert row.status is Status.LOST
-    assert "states come to more than 1 MiB: have the probe state a checksum" in row.reason
+    assert "states are larger than 1 MiB: let the probe report a checksum" in row.reason
     assert not ran.crash_reports
 
 
@@ -226,7 +226,8 @@ def test_a_bug_on_one_host_fails_that_host_and_is_told_with_its_traceback(
     (crash,) = ran.crash_reports
     assert (crash.host, crash.task) == ("bad", "t")
     assert (
-        "a bug in orch: RuntimeError: no such thing can be (execute/test_hostile.py:" in crash.error
+        "a bug in orch: RuntimeError: no such thing can be (executor/test_hostile_host.py:"
+        in crash.error
     )
     assert crash.traceback.startswith("Traceback")
     row = ran.summary_rows["bad"]

@@ -127,7 +127,7 @@ def _check_row(row: HostSummary, began: list[StepStarted], ended: list[StepFinis
     own = [e for e in ended if not e.task.startswith("rollback of")]
     if own and own[-1].outcome.status is Status.LOST:
         return f"in step {own[-1].step} '" in row.reason
-    words = "between two steps", "may have run", "its lock could not be freed"
+    words = "between two steps", "may have run", "its lock could not be released"
     return any(word in row.reason for word in words)
 
 

@@ -40,7 +40,7 @@ def project(ground: MatrixGround) -> MatrixProject:
 
 
 BROKE = "shell: {{at}}: the session broke off (exit status {status}); the host said"
-SILENT = "shell: {at}: no shell answered within 1 s; the host said nothing; what it was sent may have run"
+SILENT = "shell: {at}: no shell answered within 1 s; the host said nothing; commands already sent may have run"
 NO_SHELL = (
     "a login shell's rc file that reads its input, a forced command or a closed account does this:"
     " see what `ssh HOST 'exec sh'` does"
@@ -97,7 +97,7 @@ def test_a_host_without_a_shell_for_us_says_what_it_said(
     project: MatrixProject, name: str, transport: str
 ) -> None:
     (done,) = project.run_steps(transport, name)
-    # another shell that took what it was sent may have run some of it
+    # another shell that took commands already sent may have run some of it
     assert done.row.status == ("lost" if name == "becomes" else "unreachable")
     assert done.steps == []
     port = CONNECT.get(name, {}).get("port", 22)
@@ -132,7 +132,7 @@ def test_disks_that_take_nothing_fail_the_step_that_writes(
     large = {"copy": {"path": "/var/tmp/none", "src": "large"}}
     (done,) = project.run_steps(transport, name, steps=[large])
     at = f"{name}@127.0.0.1:{CONNECT[name]['port']}"
-    why = rf"its bytes were not sent: {at}: failed with exit status 1: "
+    why = rf"the upload failed: {at}: failed with exit status 1: "
     location = ", in step 1 'copy /var/tmp/none'"
     assert re.fullmatch(why + NO_ROOM[name][1] + location, done.row.reason)
 

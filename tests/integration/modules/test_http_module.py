@@ -38,13 +38,13 @@ def test_a_healthy_server_is_ok(asking: ShellMachine, web: WebServer) -> None:
 def test_what_came_instead_is_told(asking: ShellMachine, web: WebServer) -> None:
     web.pages["/"] = WebAnswer(b"maintenance")
     outcome = asking.check_then_run({"http": {"url": web.url("/"), "contains": "OK"}}, "failed")
-    assert "body is 'maintenance', wanted '…OK…'" in outcome.reason
+    assert "body is 'maintenance', expected '…OK…'" in outcome.reason
     outcome = asking.check_then_run({"http": {"url": web.url("/none")}}, "failed")
-    assert "status is '404', wanted '200'" in outcome.reason, result_message(outcome)
+    assert "status is '404', expected '200'" in outcome.reason, result_message(outcome)
     outcome = asking.check_then_run(
         {"http": {"url": web.url("/none"), "status": [200, 204]}}, "failed"
     )
-    assert "status is '404', wanted '200 or 204'" in outcome.reason
+    assert "status is '404', expected '200 or 204'" in outcome.reason
 
 
 def test_an_error_can_be_what_is_wanted(asking: ShellMachine, web: WebServer) -> None:

@@ -134,7 +134,7 @@ def test_what_is_gone_after_a_restart_is_a_failure(host: ShellMachine) -> None:
     )
     outcome = host.run_step(service_step(state="restarted"))
     assert outcome.status == "failed"
-    assert "state is 'stopped', wanted 'restarted'" in outcome.reason
+    assert "state is 'stopped', expected 'restarted'" in outcome.reason
 
 
 def test_a_systemd_that_does_not_answer_is_told_as_such(host: ShellMachine) -> None:

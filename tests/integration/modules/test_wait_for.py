@@ -61,14 +61,14 @@ def test_an_open_port_is_seen(knocking: ShellMachine) -> None:
         outcome = knocking.check_then_run(
             wait_for_step(port=port, timeout=1, state="stopped"), "failed"
         )
-    assert outcome.reason == "port is 'open', wanted 'closed'", result_message(outcome)
+    assert outcome.reason == "port is 'open', expected 'closed'", result_message(outcome)
 
 
 def test_a_closed_port_is_seen(knocking: ShellMachine) -> None:
     with bound_port(listening=False) as port:
         knocking.check_then_run(wait_for_step(port=port, state="stopped"), "ok")
         outcome = knocking.check_then_run(wait_for_step(port=port, state="started"), "failed")
-    assert outcome.reason == "port is 'closed', wanted 'open'", result_message(outcome)
+    assert outcome.reason == "port is 'closed', expected 'open'", result_message(outcome)
 
 
 def test_a_port_that_opens_is_waited_for(machine: ShellMachine) -> None:
@@ -105,7 +105,7 @@ def test_paths_are_seen(machine: ShellMachine, name: str) -> None:
     path = machine.root / name
     machine.check_then_run(wait_for_step(path=str(path), state="absent"), "ok")
     outcome = machine.check_then_run(wait_for_step(path=str(path)), "failed")
-    assert outcome.reason == "path is 'absent', wanted 'present'"
+    assert outcome.reason == "path is 'absent', expected 'present'"
     path.symlink_to("nowhere")
     machine.check_then_run(wait_for_step(path=str(path)), "ok")
 
@@ -123,7 +123,7 @@ def test_lines_are_found_in_any_file(machine: ShellMachine, name: str) -> None:
     path = machine.root / name
     expected = wait_for_step(path=str(path), line=r"^Listening on [^ ]+:[0-9]+$")
     outcome = machine.check_then_run(expected, "failed")
-    assert outcome.reason == "line is 'absent', wanted 'present'"
+    assert outcome.reason == "line is 'absent', expected 'present'"
     path.write_bytes(b"\xff\n-Listening on x:1\n")
     machine.check_then_run(expected, "failed")
     path.write_bytes(b"\xff\nListening on :::80\n")
@@ -172,7 +172,7 @@ def test_it_gives_up_in_time_where_connecting_takes_time(machine: ShellMachine) 
     fake.chmod(0o755)
     began = time.monotonic()
     outcome = machine.run_step(wait_for_step(port=1, within="2s"))
-    assert outcome.reason == "port is 'closed', wanted 'open'", result_message(outcome)
+    assert outcome.reason == "port is 'closed', expected 'open'", result_message(outcome)
     assert time.monotonic() - began < 9  # ten tries at .2 seconds each would be 12
 
 
