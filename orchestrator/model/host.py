@@ -1,6 +1,6 @@
 """Hosts, roles and stages as the inventory says them.
 
-The names of what hosts are asked about themselves (``library/facts.sh`` prints them).
+The names of what hosts are asked about themselves (``modules/facts.sh`` prints them).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # The session's shell: POSIX.1-2017 sh (dash, bash, busybox ash, ksh, mksh). Sent once, without
-# its comments, behind the assignment of o_nonce; prelude.py fills in what stands between percent
-# signs. What it says to the other side is described in streams.py, what calls its functions in
-# segment.py.
+# its comments, behind the assignment of o_nonce; bootstrap.py fills in what stands between percent
+# signs. What it says to the other side is described in decoder.py, what calls its functions in
+# encoder.py.
 #
 # Variables are called o_… so that none of the user's exported ones changes for the steps. A
 # function's own ones are called o_FUNCTION_…, and what it changes of the session's stands above it,
-# as in library/functions.sh.
+# as in modules/functions.sh.
 # Not '': what is ignored here would be ignored in the steps, too.
 trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
@@ -203,28 +203,28 @@ END
   fi
 }
 
-# begin STEP [SECONDS WHOLE-SECONDS]
+# begin_step STEP [SECONDS WHOLE-SECONDS]
 # Sets o_step o_pid o_timer o_hit o_how o_status o_failed o_changed o_due.
-begin() {
+begin_step() {
   o_hit= o_pid=none o_step=$1 o_how=done o_status= o_failed=0 o_changed=0
   tell B $1
   [ "$2" ] || return 0
   o_timer=new; alarm $2 $3 USR1; o_timer=$!
 }
 # Sets o_how o_status.
-need() {
+require_command() {
   command -v "$1" >/dev/null 2>&1 || {
     echo "orch: there is no $1 on this host" >&2; o_how=missing o_status=127
   }
 }
 # 1 is a no. Anything else but 0 is no answer, and no reason to skip.
 # Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
-guard() {
+run_guard() {
   launch "$@"
   case $o_how$o_status in done0) ;; done1) o_how=guard;; done*) o_how=unsure;; esac
 }
 # Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due o_timer.
-body() {
+run_body() {
   launch "$@"
   [ "$o_timer" ] || return 0
   # What an alarm has to say it says before it is gone, not in the next step. After a hit it is
@@ -234,21 +234,21 @@ body() {
   o_timer=
 }
 # Sets o_due o_pid.
-finish() {
+end_step() {
   say E $o_step $o_how ${o_status:--} $o_failed $o_changed >&2
   o_due="E $o_step $o_how ${o_status:--} $o_failed $o_changed"
   o_pid=
   [ "$o_hit" != gone ] || { flush; end_session; }
 }
 # Sets o_due.
-skip() { mark E $1 when - 0 0; }
+skip_step() { mark E $1 when - 0 0; }
 
 # load_functions TEXT: defines the functions that it holds for what runs here.
 load_functions() { [ "$o_leader" != $$ ] || eval "$1"; }
 control() { eval "$(write "$1")"; }
-# segment CONTROL: one simple command with one word in quotes, so that nothing of it runs unless
+# run_pipeline CONTROL: one simple command with one word in quotes, so that nothing of it runs unless
 # all of it came.
-segment() {
+run_pipeline() {
   [ "$o_nonce" ] && [ $# = 1 ] || return
   watch
   control "${1#?}"

@@ -14,7 +14,7 @@ which another shell would understand differently needs no shell.
 
 Segments: commands as one shell command that calls the prelude's functions.
 
-    segment 'CONTROL'
+    run_pipeline 'CONTROL'
 
 ``CONTROL`` says what to do with the texts, which it sets its arguments to. It is quoted as
 ``bootstrap.py`` says, and begins with a letter that means nothing: alone at the beginning of a
@@ -219,7 +219,7 @@ def encode_pipeline(
             command, texts, known=known, pipeline_steps=pipeline_steps, nonce=nonce, prefix=prefix
         )
         pipeline_steps.append(command.step)
-    return b"segment 'Tset -- " + b" ".join(texts) + escape_printf(f"\n{control}") + b"'\n"
+    return b"run_pipeline 'Tset -- " + b" ".join(texts) + escape_printf(f"\n{control}") + b"'\n"
 
 
 def _install_module_functions(
@@ -255,17 +255,17 @@ def _encode_command(
     n = command.step
     reset = f"o_s{n}= o_c{n}= o_f{n}={f' o_w{n}=' if command.effects else ''} o_k{n}="
     run = f"{reset};"
-    run += f"begin {n}{'' if command.timeout is None else ' ' + alarm_seconds(command.timeout)};"
+    run += f"begin_step {n}{'' if command.timeout is None else ' ' + alarm_seconds(command.timeout)};"
     run += (
         _encode_launch(command, texts, nonce, prefix)
         + _encode_conditions(command, known, [*pipeline_steps, n])
-        + "finish;"
+        + "end_step;"
     )
     if not command.ignore_failure:
         run += "[ $o_failed != 1 ] || return 0;"
     if command.when == ConstantCondition(True):
         return run
-    skipped = f"{reset}1;skip {n};"
+    skipped = f"{reset}1;skip_step {n};"
     return f"if {shell_test(command.when, known, pipeline_steps)};then {run}else {skipped}fi;"
 
 
@@ -273,11 +273,11 @@ def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix:
     if not _SHELL_NAME.match(command.shell):
         raise ValueError(f"{command.shell!r} is no shell's name")
     call = f'{command.shell} "{_shell_options(command.shell)}"'
-    run = "" if command.shell == "sh" else f"need {command.shell};"
+    run = "" if command.shell == "sh" else f"require_command {command.shell};"
     if command.guard:
         guard = _add_text(texts, f"exec >/dev/null 2>&1;{command.guard}")
         how = 'here ""' if guard_runs_inline(command) else call
-        run += f"guard {how} {guard};"
+        run += f"run_guard {how} {guard};"
     if command.check_mode and command.desired_state is None:
         return run + "[ $o_how != done ] || o_status=0;"
     if command.desired_state is None:
@@ -286,8 +286,8 @@ def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix:
         text = _add_text(texts, f"{module_variables(command, nonce)}\n{command.text}")
         functions = prefix
     if runs_inline(command):
-        return run + f'body here "{functions}" {text};'
-    run += f'body {call} "{functions}"{text}'
+        return run + f'run_body here "{functions}" {text};'
+    run += f'run_body {call} "{functions}"{text}'
     if command.stdin is not None:
         # the here-document that carries it there adds a newline of its own
         run += f" {_add_text(texts, command.stdin.removesuffix(chr(10)))}"

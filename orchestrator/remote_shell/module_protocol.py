@@ -86,7 +86,7 @@ def _function_texts() -> Mapping[str, str]:
     text = _read_script("modules", "functions.sh")
     found = {match[1]: match[0] for match in _FUNCTION.finditer(text)}
     if "".join(found.values()) != text.strip("\n") + "\n":
-        raise ValueError("library/functions.sh holds more than functions, each from column 1")
+        raise ValueError("modules/functions.sh holds more than functions, each from column 1")
     return found
 
 

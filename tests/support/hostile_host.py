@@ -55,7 +55,7 @@ def main(mode: str) -> None:
     assert found
     nonce = (found[1] + found[2]).decode()
     write_marker(nonce, "R")
-    while b"segment '" not in received or received.count(b"\n") < 2:
+    while b"run_pipeline '" not in received or received.count(b"\n") < 2:
         received += os.read(0, 1 << 16)
     started = re.findall(rb"begin ([0-9]+)", received)
     if mode == "reports":

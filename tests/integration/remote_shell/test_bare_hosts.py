@@ -119,7 +119,7 @@ def test_host_without_fd_folder_gets_texts_another_way(
 ) -> None:
     monkeypatch.setattr(
         session_module,
-        "prelude",
+        "bootstrap_script",
         lambda nonce, lease, run: bootstrap_script(nonce, lease, run=run, fds="/nonexistent"),
     )
     session, _ = open_session()

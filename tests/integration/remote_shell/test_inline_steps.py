@@ -113,7 +113,7 @@ def _check_same_result(session: ShellSession, text: str) -> None:
         "say hello",
         "watch date",
         "kind get clusters",
-        "echo finish",
+        "echo end_step",
         "o_module",
         "echo é",
         "echo \t\r",

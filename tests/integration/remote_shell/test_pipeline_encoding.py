@@ -37,7 +37,7 @@ def test_segment_is_one_line_and_one_word_without_quotes(scripts: list[str], oth
     assert data.endswith(b"\n")
     assert data.count(b"\n") == 1
     before, quoted, behind = data.rstrip(b"\n").split(b"'")
-    assert (before, quoted[:1], behind) == (b"segment ", b"T", b"")
+    assert (before, quoted[:1], behind) == (b"run_pipeline ", b"T", b"")
 
 
 @settings(max_examples=15, deadline=None)
