@@ -823,7 +823,7 @@ tree_compare() {
       if (t == "absent") missing++
       else if (t == "other") {
         if (k == "o") return
-        print "! " p " is no file, folder or link"; return }
+        print "! " p " is not a file, folder or link"; return }
       else if ((k == "d") != (t == "d")) {
         print "! " p " there is " (t == "d" ? "a" : "no") " directory" (t == "l" ? ", but a link" : "")
         return }

@@ -1,1 +1,1 @@
-"""What will happen where, worked out before anything is contacted."""
+"""Plans a run: every step for every host, before anything is contacted."""

@@ -1,4 +1,4 @@
-"""What a ``download`` comes to on one host: the file there, and where its bytes go here."""
+"""Plans ``download`` steps: the script that reports the host's file, and the local target."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from orchestrator.playbook.model import DownloadStep
 from orchestrator.yamlio.local_files import display_path, expand_home, is_directory
 
 PROBE_TIMEOUT = 3600.0
-"""Seconds that a host may take to tell what its file consists of, where no `timeout` says more."""
+"""Time limit in seconds for reporting size and checksum, if the step has no `timeout`."""
 
 FILE_STATE = "file"
-"""What its script states: size and SHA-256 of the file, with a space between them."""
+"""Key of the reported state; its value is the file's size and SHA-256, separated by a space."""
 
-_TO_REFUSAL = ("to", "may lead anywhere", "use host.name; `to: folder/` keeps the file's own name")
+_TO_REFUSAL = ("to", "could be any path", "use host.name; `to: folder/` keeps the file's own name")
 
 _PROBE = """\
 probe() (
@@ -34,7 +34,7 @@ case $path in /*) ;; *) path=./$path;; esac
 why=
 if [ -d "$path" ]; then why='is a directory'
 elif ! present "$path"; then why='is not there'
-elif [ ! -f "$path" ]; then why='is no file'
+elif [ ! -f "$path" ]; then why='is not a file'
 elif [ ! -r "$path" ]; then why="cannot be read by $(id -un)"
 fi
 [ -z "$why" ] || {{ printf '%s\\n' "$path $why" >&2; exit 1; }}
@@ -47,10 +47,10 @@ o_module"""
 
 
 def download_spec(download: DownloadStep, task_scope: TaskScope, root: str) -> DownloadSpec:
-    """The file there and its place here. Raises ResultPending and DefinitionError.
+    """Return the host's path and the local target. Raises ResultPending and DefinitionError.
 
-    The place is below the project's ``root``, or absolute; where it ends with a slash, or is a
-    folder, the file keeps its name. Text from a host has no say in which folder that is.
+    The target is absolute or relative to the project's ``root``. If it ends with a slash or is a
+    folder, the file keeps its name. Text from a host cannot determine the target's folder.
     """
     path = render_option(download.path, task_scope, "path", path=True) or ""
     target_text = to_path(
@@ -60,28 +60,28 @@ def download_spec(download: DownloadStep, task_scope: TaskScope, root: str) -> D
     if target_text.endswith("/") or is_directory(target):
         name = posixpath.basename(path)
         if name in ("", ".", "..", "~"):
-            raise DefinitionError(Diagnostic(f"'{path}' names no file", download.path.mark))
+            raise DefinitionError(Diagnostic(f"'{path}' is not a file name", download.path.mark))
         target /= name
     return DownloadSpec(path, Path(os.path.abspath(target)))  # noqa: PTH100 - links stay as written
 
 
 def check_target(download: DownloadStep, task_scope: TaskScope) -> None:
-    """Raise DefinitionError where a host would say where its file goes."""
+    """Raise DefinitionError if text from a host would determine the target."""
     refuse_host_text(download.to, task_scope, *_TO_REFUSAL)
 
 
 def unreachable_state() -> DesiredState:
-    """No state that can be: what the file consists of is always told."""
+    """Return a desired state that never matches, so the host always reports size and checksum."""
     return DesiredState({FILE_STATE: ""})
 
 
 def probe_script(path: str) -> str:
-    """The script that tells what the file consists of."""
+    """Return the script that reports size and checksum of the host's file."""
     return _PROBE.format(path=shell_word(path), state=FILE_STATE)
 
 
 def read_script(path: str, chdir: str | None, environment: Mapping[str, str]) -> str:
-    """The script that writes its first ``$size`` bytes to stdout."""
+    """Return the script that writes the file's first ``$size`` bytes to stdout."""
     path_word = shell_word(
         path if path.startswith("/") or isinstance(path, HomePath) else f"./{path}"
     )
@@ -89,7 +89,7 @@ def read_script(path: str, chdir: str | None, environment: Mapping[str, str]) ->
 
 
 def check_targets(app_plans: Iterable[AppPlan], diagnostics: DiagnosticCollector) -> None:
-    """Note where two hosts, or two apps of one host, bring a file of one task to one place."""
+    """Report two hosts, or two apps of one host, that download to the same target in one task."""
     first_owner: dict[tuple[str, Path], str] = {}
     for app_plan in app_plans:
         for planned_task in app_plan.planned_tasks:

@@ -1,18 +1,18 @@
-"""Trees of the project's files that steps bring to hosts: listed once per run.
+"""Trees of project files that steps copy to hosts; each tree is listed once per run.
 
-A tree has a manifest, a line for each entry, parents first:
+A tree has a manifest, one line for each entry, parents first:
 
     f MODE SHA256 NAME      a file
-    l - TARGET NAME         a link, with what it points to
+    l - TARGET NAME         a symbolic link and its target
     d - - NAME              a folder; the first line is the tree's own, `.`
 
-A NAME begins with `./`. One with a newline, a backslash or a carriage return in it, or with a
-space at its end, is written in octal, ``\\0ooo`` for each of its bytes (as printf(1) takes it for
-%b); so is every TARGET. A tree that is one file has one line, whose NAME is `\\0056`.
+A NAME starts with `./`. A NAME with a newline, a backslash or a carriage return, or with a space at
+its end, is written in octal, ``\\0ooo`` for each byte (the format of printf(1) for %b); so is every
+TARGET. A tree that is a single file has one line, whose NAME is `\\0056`.
 
-Its bytes travel as a tar archive (ustar, POSIX.1-1988, with GNU's members for long names): the
-files, then the links, with `t/` for the `./` of their names; the one file is `t`. `m`, where it is
-in there, is the manifest.
+The contents are sent as a tar archive (ustar, POSIX.1-1988, with GNU's members for long names):
+first the files, then the links, with `t/` in place of the `./` of their names; a single file is
+`t`. The member `m`, if there is one, is the manifest.
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 512  # bytes (pax, POSIX.1-2017: ustar Interchange Format)
 _PRIVATE_BITS = 0o077
 _END_OF_ARCHIVE = bytes(2 * _BLOCK_BYTES)
-"""What ends an archive."""
+"""Two zero blocks, which end a tar archive."""
 _MAX_SHARED_BYTES = 64 << 20
-"""Archives of up to so many bytes are made once, and kept for the other hosts: to open many small
-files, and to see that they are as they were, takes longer than to send them."""
+"""Archives up to this size are built once and kept in memory for the other hosts.
+
+Opening many small files and verifying that they are unchanged takes longer than sending them.
+"""
 _PIECE_BYTES = 1 << 17
 _MAX_NAME_BYTES = 100
-"""Bytes of a name that a header has room for."""
+"""Maximum length in bytes of a name in a ustar header."""
 
 
 class TreeEntry(Struct, frozen=True):
-    """What stands at one path of a tree. ``kind``: f, l or d; ``content``: a file's SHA-256, what
-    a link points to."""
+    """One entry of a tree.
+
+    ``kind`` is f (file), l (link) or d (folder). ``content`` is a file's SHA-256, or a link's
+    target.
+    """
 
     kind: str
     name: bytes
@@ -58,7 +63,10 @@ class TreeEntry(Struct, frozen=True):
 
 
 class FileTree(Struct, frozen=True):
-    """The files and links below a folder, or one file. ``shared_archives`` are archives that are held."""
+    """The files and links below a folder, or one file.
+
+    ``shared_archives`` are archives kept in memory, with and without the manifest.
+    """
 
     manifest: bytes
     files: tuple[TreeEntry, ...]
@@ -67,26 +75,28 @@ class FileTree(Struct, frozen=True):
 
     @property
     def manifest_archive(self) -> UploadPayload:
-        """An archive that holds the manifest and nothing else."""
+        """Return an archive that contains only the manifest."""
         size = _member_bytes(len(self.manifest)) + len(_END_OF_ARCHIVE)
         return UploadPayload(size, self._digest, read_chunks=self._manifest_chunks)
 
     def payload(self, *, whole: bool) -> UploadPayload:
-        """The archive, made from the files; with the manifest where it is ``whole``. Reading it
-        raises OrchError where a file is not as it was."""
+        """Return the archive of the files, with the manifest if ``whole``.
+
+        Reading its chunks raises OrchError if a file has changed since it was listed.
+        """
         size = sum(_member_bytes(entry.size) + _long_name_bytes(entry) for entry in self.files)
         size += sum(_member_bytes(0) + _long_name_bytes(entry) for entry in self.links)
         size += (_member_bytes(len(self.manifest)) if whole else 0) + len(_END_OF_ARCHIVE)
         if size > _MAX_SHARED_BYTES:
             return UploadPayload(size, self._digest, read_chunks=partial(self.archive, whole=whole))
         shared = SharedPieces(partial(self.archive, whole=whole))
-        # setdefault is atomic: hosts are planned at the same time
+        # setdefault is atomic: hosts are planned in parallel
         return UploadPayload(
             size, self._digest, read_chunks=self.shared_archives.setdefault(whole, shared).pieces
         )
 
     def archive(self, *, whole: bool) -> Iterator[bytes]:
-        """The archive, some bytes at a time."""
+        """Yield the archive in pieces."""
         if whole:
             yield from self._manifest_member()
         for entry in self.files:
@@ -113,9 +123,13 @@ class FileTree(Struct, frozen=True):
 
 
 class SharedPieces:
-    """Bytes that are made once, piece by piece, as the first of several readers asks for them."""
+    """A byte stream that is produced once and shared by several readers.
+
+    The reader that is ahead produces the next piece; the others get the stored ones.
+    """
 
     def __init__(self, make: Callable[[], Iterator[bytes]]) -> None:
+        """Store the producer; it is called when the first piece is needed."""
         self._make = make
         self._lock = Lock()
         self._pieces: list[bytes] = []
@@ -124,7 +138,7 @@ class SharedPieces:
         self._error: OrchError | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        """All of them, from the first. Raises what making them raised."""
+        """Yield all pieces from the first one. Re-raise the producer's OrchError."""
         at = 0
         while True:
             with self._lock:
@@ -155,9 +169,11 @@ class SharedPieces:
 
 
 def read_tree(path: Path, exclude: Sequence[str]) -> FileTree:
-    """The file or folder at ``path``, without what the patterns match: the name of an entry or,
-    where they have a slash in them, its path below the folder. Raises OSError, and OrchError for
-    what is no file, folder or link."""
+    """List the file or folder at ``path``, without entries that match an ``exclude`` pattern.
+
+    A pattern is matched against an entry's name or, if it contains a slash, its path below the
+    folder. Raises OSError, and OrchError for an entry that is not a file, folder or link.
+    """
     if path.is_dir():
         patterns = [pattern.rstrip("/") for pattern in exclude]
         entries = [TreeEntry("d", b".", str(path)), *_entries_below(str(path), b".", patterns)]
@@ -194,7 +210,7 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 def _file_entry(path: str, name: bytes) -> TreeEntry:
     digest, size = hashlib.sha256(), 0
-    # of many small files it is the opening that takes the time
+    # opening many small files takes most of the time
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         bits = os.fstat(file).st_mode
@@ -211,12 +227,14 @@ def _file_entry(path: str, name: bytes) -> TreeEntry:
 
 
 def _unsupported_error(path: str) -> OrchError:
-    return OrchError(Diagnostic(f"{display_path(Path(path))} is no file, folder or link"))
+    return OrchError(Diagnostic(f"{display_path(Path(path))} is not a file, folder or link"))
 
 
 def _git_mode(bits: int) -> int:
-    """As git keeps modes, so that the umask of whoever checked the project out is not in them; but
-    what only its owner may read stays so."""
+    """Return the mode as git would store it, so the umask of the checkout does not matter.
+
+    A file that only its owner may access stays private.
+    """
     mode = 0o755 if bits & stat.S_IXUSR else 0o644
     return mode if bits & _PRIVATE_BITS else mode & ~_PRIVATE_BITS
 
@@ -228,7 +246,7 @@ def _manifest_line(entry: TreeEntry) -> bytes:
 
 
 def manifest_name(name: bytes) -> bytes:
-    """A path as the manifest has it."""
+    """Return a path as it is written in the manifest."""
     is_odd = any(byte in name for byte in (b"\n", b"\r", b"\\")) or name.endswith(b" ")
     return _octal_escape(name or b".") if is_odd or not name else name
 
@@ -238,7 +256,7 @@ def _octal_escape(text: bytes) -> bytes:
 
 
 def _entry_bytes(entry: TreeEntry) -> Iterator[bytes]:
-    """The file's bytes, exactly as many as there were."""
+    """Yield the file's bytes; raise OrchError unless they are the ones that were listed."""
     left, digest = entry.size, hashlib.sha256()
     try:
         file = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -276,15 +294,18 @@ def _member_name(entry: TreeEntry) -> bytes:
 
 
 def _long_name_bytes(entry: TreeEntry) -> int:
-    """What a name, and what a link points to, take beside the header's own block."""
+    """Return the bytes that GNU's members for a long name and a long link target take."""
     texts = (_member_name(entry), entry.content if entry.kind == "l" else b"")
     return sum(_member_bytes(len(text) + 1) for text in texts if len(text) > _MAX_NAME_BYTES)
 
 
 def _header_block(name: bytes, mode: int, size: int, kind: bytes = b"0", to: bytes = b"") -> bytes:
-    """A header (pax, POSIX.1-2017: ustar Interchange Format). tarfile's takes ten times as long."""
+    """Return a tar header (pax, POSIX.1-2017: ustar Interchange Format).
+
+    tarfile takes ten times as long.
+    """
     octal = b"%011o\0" % size
-    if len(octal) > 12:  # 8 GiB; as GNU's tar and busybox's have it
+    if len(octal) > 12:  # 8 GiB or more: the base-256 format of GNU tar and busybox
         octal = b"\x80" + size.to_bytes(11, "big")
     head = b"%s%07o\0%07o\0%07o\0%s%011o\0" % (name.ljust(100, b"\0"), mode, 0, 0, octal, 0)
     tail = (kind + to.ljust(100, b"\0") + b"ustar  \0").ljust(_BLOCK_BYTES - len(head) - 8, b"\0")

@@ -1,4 +1,4 @@
-"""From a row of steps on one host to the program that its worker walks."""
+"""Plans the step program of one host from the expanded steps of a task."""
 
 from __future__ import annotations
 
@@ -37,12 +37,18 @@ SKIPPED_RESULT = RegisteredResult("skipped", skipped=True)
 
 
 class HostPlanState(Struct):
-    """A host on its way through the plan: what is registered and settled there by now.
+    """State of one host during planning: the names registered and the results known so far.
 
-    ``newly_registered``: the names that were registered since the scheduler last emptied it. ``set_names``: those
-    that a `set` gave a value, which may be anything. ``own``: the settled ones whose values no host
-    had a part in; ``untainted_names``: the others that will be such, as far as names tell. ``unique_values``: what
-    steps give the names that can have one value, and where.
+    - ``registered``: registered names with the numbers of the steps of this task that register
+      them.
+    - ``settled_results``: results that are already known at planning time.
+    - ``newly_registered``: the names registered since the scheduler last cleared it.
+    - ``set_names``: names assigned by `set`, whose values may have any type.
+    - ``controller_names``: settled names whose values were made without any host.
+    - ``untainted_names``: pending names whose values will be made without any host, judged by the
+      names
+      in their templates.
+    - ``unique_values``: for each name that may have one value, the value and the step's position.
     """
 
     host: Host
@@ -58,8 +64,10 @@ class HostPlanState(Struct):
     unique_values: dict[str, tuple[str, SourcePosition]] = field(default_factory=dict)
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
-        """These steps of the task at hand will give the name its meaning; without numbers it
-        has to be there before a condition over it can be judged."""
+        """Record that these steps of the current task will register the name.
+
+        Without numbers, the result must be known before a condition that refers to it is evaluated.
+        """
         self.registered = {**self.registered, name: numbers}
         self.settled_results.pop(name, None)
         self.controller_names -= {name}
@@ -67,37 +75,37 @@ class HostPlanState(Struct):
         self.newly_registered.add(name)
 
     def settle_result(self, name: str, value: object, *, from_controller: bool = True) -> None:
-        """The name has this value from here on; ``own``: no host had a part in it."""
+        """Record a known value; ``from_controller``: it was made without any host."""
         self.register(name)
         self.settled_results[name] = value
         self.controller_names |= {name} if from_controller else frozenset()
 
 
 class HostProgramPlanner:
-    """Plans rows of one host; what is wrong goes to ``diagnostics``."""
+    """Plans steps of one host; errors are added to ``diagnostics``."""
 
     def __init__(
         self, plan_state: HostPlanState, request: PlanRequest, diagnostics: HostDiagnostics
     ) -> None:
+        """Share the host's plan state, the request and the diagnostics."""
         self.plan_state, self.request, self.diagnostics = plan_state, request, diagnostics
 
     def plan_task(
         self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
     ) -> tuple[StepProgram, TaskExpander]:
-        """The task's program, handlers at its end, and the walk that knows what undoes it."""
+        """Return the task's program with its handlers, and the expander that has its rollback."""
         self._check_rules(task, task_scope)
         expander = self._task_expander(1, self.plan_state)
         try:
             step_list = expander.with_handlers(expander.expand_task(task, task_scope, inherited))
-        except DefinitionError as error:  # of a loop: its steps cannot be known
+        except DefinitionError as error:  # from a loop: its steps are unknown
             self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
             self._register_all(task.all_steps())
             return StepProgram(), expander
         return self.plan_program(step_list), expander
 
     def _register_all(self, steps: Iterable[Step]) -> None:
-        """Take what steps in error would register for known: it is no error of its own that it
-        is missing."""
+        """Register the names of invalid steps, so they are not also reported as undefined."""
         for step in steps:
             sets = step.action.names if isinstance(step.action, ControlStep) else ()
             for name in (step.register, *sets):
@@ -105,7 +113,7 @@ class HostProgramPlanner:
                     self.plan_state.register(name)
 
     def _check_rules(self, task: Task, task_scope: TaskScope) -> None:
-        """Hold the params' rules against the params, also those that no step of it names."""
+        """Check the rules of the task's params, including params that no step uses."""
         position = task_scope.host.position
         position.registered, position.results = (
             self.plan_state.registered,
@@ -118,8 +126,11 @@ class HostProgramPlanner:
                 self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
 
     def plan_rollback(self, expander: TaskExpander) -> StepProgram:
-        """What undoes the task of the walk. To be asked once all of the run is planned: it sees
-        what any task of the run registers, and none where that never came."""
+        """Plan the rollback of the expander's task.
+
+        Call this after the whole run has been planned: a rollback can use everything that any task
+        of the run registers; results that were never produced are None.
+        """
         saved = (
             self.plan_state.registered,
             dict(self.plan_state.settled_results),
@@ -129,7 +140,7 @@ class HostProgramPlanner:
         missing_is_none = frozenset(saved[0])
         self.plan_state.registered = dict.fromkeys(
             missing_is_none, ()
-        )  # their numbers mean nothing by then
+        )  # step numbers are meaningless in a rollback
         program = self.plan_program(expander.expand_rollback(), missing_is_none)
         (
             self.plan_state.registered,
@@ -155,7 +166,7 @@ class HostProgramPlanner:
     def plan_handlers(
         self, task: Task, task_scope: TaskScope, inherited: InheritedOptions, names: Collection[str]
     ) -> StepProgram:
-        """Only these of the task's handlers, as if they were notified."""
+        """Plan only these handlers of the task, as if they had been notified."""
         expander = self._task_expander(1, self.plan_state)
         expander.expand_task(task, task_scope, inherited)
         expander.next_number = 1
@@ -172,7 +183,7 @@ class HostProgramPlanner:
     def plan_program(
         self, step_list: StepList, missing_is_none: frozenset[str] = frozenset()
     ) -> StepProgram:
-        """The row's steps, planned one after another."""
+        """Plan the steps of the list in order and return the program."""
         groups_by_end: dict[int, list[ResultGroup]] = {}
         for group in step_list.result_groups:
             if group.parts:
@@ -203,8 +214,11 @@ class HostProgramPlanner:
     def plan_step(
         self, expanded: ExpandedStep, missing_is_none: frozenset[str], *, is_optional: bool = False
     ) -> PlannedStep:
-        """One step, at this place of the host's way; ``is_optional``: the way may lead around it, and
-        what it would register is known only once those after it are come to."""
+        """Plan one step in the current plan state.
+
+        ``is_optional``: the step may be skipped by a failure or its absence, so what it registers
+        is known only after it.
+        """
         plan_state = self.plan_state
         if isinstance(expanded.step.action, ControlStep):
             plan_state.set_names |= set(expanded.step.action.names)
@@ -221,7 +235,7 @@ class HostProgramPlanner:
         if not self.request.tags.selects(expanded.inherited.tags):
             expanded = replace(
                 expanded,
-                inherited=replace(expanded.inherited, exclude_reason="its tags are not chosen"),
+                inherited=replace(expanded.inherited, exclude_reason="its tags are not selected"),
             )
         planner = StepPlanner(
             expanded, context, plan_state.environment, self.request, self._loop_unfolder(context)
@@ -256,8 +270,10 @@ class HostProgramPlanner:
         return step
 
     def _check_unique_values(self, expanded: ExpandedStep) -> None:
-        """Raise DefinitionError where an earlier step gives another value to what can have one:
-        each would replace the other's, in every run."""
+        """Raise DefinitionError if an earlier step gives another value to a ``unique`` name.
+
+        Both steps would replace each other's value in every run.
+        """
         module = expanded.step.action
         if not isinstance(module, ModuleSpec) or module.unique is None or expanded.handler:
             return
@@ -280,8 +296,9 @@ class HostProgramPlanner:
                     if known_position == mark
                     else f"the step at {known_position}"
                 )
-                message = f"this step and {other_step} want different things of {name}"
-                hint = f"each would replace the other in every run: {quote_output(known)}, {quote_output(value)}"
+                message = f"this step and {other_step} set different values for {name}"
+                both = f"{quote_output(known)}, {quote_output(value)}"
+                hint = f"each would replace the other in every run: {both}"
                 raise DefinitionError(Diagnostic(message, mark, hint))
 
     def _loop_unfolder(
@@ -322,7 +339,7 @@ class HostProgramPlanner:
 def _unfold_items(
     expander: TaskExpander, expanded: ExpandedStep, items: list[object], *, from_host: bool
 ) -> StepList:
-    """The row of a loop over a result. Raises DefinitionError where its numbers do not suffice."""
+    """Expand a loop over a result. Raises DefinitionError if it has too many steps."""
     first = expander.next_number
     if len(items) <= MAX_LOOP_STEPS:
         step_list = expander.expand_items(
@@ -330,12 +347,12 @@ def _unfold_items(
         )
         if expander.next_number - first <= MAX_LOOP_STEPS:
             return step_list
-    message = f"`loop` gives more than {MAX_LOOP_STEPS} steps"
+    message = f"`loop` expands to more than {MAX_LOOP_STEPS} steps"
     raise DefinitionError(Diagnostic(message, expanded.step.mark, "loop over fewer items"))
 
 
 def _may_be_skipped(number: int, try_block: TryBlock) -> bool:
-    """Whether steps behind the region may be come to without this one, which is in it."""
+    """Return True if steps after the block may run although this step of the block did not."""
     tried = try_block.has_rescue and try_block.start <= number < try_block.body_end
     return tried or try_block.body_end <= number < try_block.rescue_end
 
@@ -343,8 +360,11 @@ def _may_be_skipped(number: int, try_block: TryBlock) -> bool:
 def _with_project_position(
     error: DefinitionError, calls: Sequence[SourcePosition]
 ) -> DefinitionError:
-    """Return the error with the place of the innermost of the project's ``calls`` for each place
-    within the modules that ship."""
+    """Return the error with positions in the built-in modules replaced by the innermost call.
+
+    ``calls`` are the positions of the calls that lead to the step; calls within the built-in
+    modules are ignored.
+    """
     library = display_path(MODULES_FOLDER) + "/"
     ours = [mark for mark in calls if not mark.path.startswith(library)]
 

@@ -1,15 +1,12 @@
-"""Where a value was written in the first place, for errors that point at it.
+"""The names that templates can use on one host: objects, results and variables.
 
-What a template can name on one host: the tool's objects, results, variables.
+The params of a task file are added by ``TaskScope``. Errors point at the position where a value was
+originally written (``follow_origin``).
 
-A file's own params are put before these by its frame (``frame.py``).
-
-What templates see of the other hosts: ``names_by_host``.
-
-``hosts['web1'].x`` is, as for `x` on web1 itself, what a task registered or set there under that
-name, else its variable: but only results of tasks that ended before the one at hand began.
-``name``, ``address``, ``roles`` and ``vars`` are the host's own; ``hosts['web1'].vars.x`` is `x`
-whatever it is called.
+Templates access other hosts through ``hosts``. ``hosts['web1'].x`` is the value that a task
+registered or set on web1, else web1's variable; but only results of tasks that ended before the
+current task started. ``name``, ``address``, ``roles`` and ``vars`` are attributes of the host
+itself; ``hosts['web1'].vars.x`` is the variable `x` whatever its name.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
 
 
 MAX_HOPS = 9
-"""How many names are followed; values that need each other are an error elsewhere."""
+"""How many names ``origin`` follows; a cycle is reported elsewhere."""
 
 _LONE_NAME = lazy_regex(
     r"\s*\{\{-?\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:(?:\||if\b)[^{}]*)?-?\}\}\s*", re.ASCII
@@ -45,43 +42,47 @@ _LONE_NAME = lazy_regex(
 
 
 def lone_name(source: str) -> str:
-    """The name whose value a template gives on, as ``{{ x | raw }}`` does; '' where none does."""
+    """Return the name that a template passes on unchanged, as ``{{ x | raw }}`` does, or ''."""
     found = _LONE_NAME.fullmatch(source)
     return found["name"] if found else ""
 
 
 def follow_origin(value: MarkedValue, scope: Scope, hops: int) -> MarkedValue:
-    """What the value gives on, as it was written; the value itself where it is no such template."""
+    """Return the value that a one-name template refers to, as written, or the value itself."""
     name = lone_name(value.data) if isinstance(value.data, str) and not value.literal else ""
     return (name and hops and scope.origin(name, hops - 1)) or value
 
 
 def origin_of_item(value: MarkedValue, index: int) -> MarkedValue:
-    """One item of a list as written; the value itself where it is written in another way."""
+    """Return one item of a list as written, or the value itself if it is not written as a list."""
     items = value.data if isinstance(value.data, list) else []
     return items[index] if index < len(items) else value
 
 
 UNAVAILABLE_NAMES = {
-    "app": "a run without `--app NAME` is for none",
+    "app": "the run has no app; select one with `--app NAME`",
     "item": "`item` is known only in a loop",
     "result": "`result` is known only in changed_when and failed_when of its own step",
 }
 
 
 CONTROLLER_NAMES = "no host's text"
-"""Under this name, which no template can have, results hold the names among them whose values no
-host had a part in."""
+"""Key of the results under which the names made without any host are kept.
+
+No template can use this name.
+"""
 
 
 class MissingResult:
-    """A result that never came: it is none, and so is everything of it."""
+    """A result that was never produced; evaluates to None, as does every attribute of it."""
 
     def __getattr__(self, name: str) -> None:
+        """Return None for every attribute except special ones."""
         if name.startswith("__"):
             raise AttributeError(name)
 
     def __bool__(self) -> bool:
+        """Return False."""
         return False
 
 
@@ -90,17 +91,24 @@ _MAX_DEPTH = 40
 
 
 class ScopePosition:
-    """Where on a host's way a template is seen from.
+    """The point in a host's plan or run at which templates are rendered.
 
-    ``results`` are those known by now. ``registered`` are the names that steps before this
-    place register: they are waited for and not looked up; the numbers are those steps' in
-    this task, none where an earlier task did it. ``result_reads`` counts how often a result was
-    taken, since what rests on one is not to be kept. ``no_more_results``: none of them is on its way any
-    more; ``missing_is_none`` names are none then, the others what they would be without those steps.
-    ``awaited_hosts``: what was waited for of other hosts; ``via_hosts``: through which of their names
-    one came here. ``set_names``: those of the registered names that `set` gives a value of any kind.
-    ``controller_names``: those whose values no host had a part in; ``heard`` counts how often another was taken.
-    ``untainted_names``: those that will be own, as far as names tell.
+    - ``results``: the results known so far.
+    - ``registered``: names that earlier steps register: templates wait for them instead of looking
+      up a
+      variable. The numbers are those steps of the current task; none for an earlier task.
+    - ``result_reads``: counts reads of results; a value that depends on one must not be cached.
+    - ``no_more_results``: no result is pending any more. Then the names in ``missing_is_none`` are
+      None,
+      and the others have the value that they would have without the steps.
+    - ``awaited_hosts``: names of other hosts that were waited for.
+    - ``via_hosts``: the chain of other hosts' names through which this scope was reached.
+    - ``set_names``: the registered names that `set` assigns; their values may have any type.
+    - ``controller_names``: names whose values were made without any host.
+    - ``host_text_reads``: counts reads of all other names.
+    - ``untainted_names``: pending names whose values will be made without any host, judged by the
+      names
+      in their templates.
     """
 
     __slots__ = (
@@ -118,6 +126,7 @@ class ScopePosition:
     )
 
     def __init__(self) -> None:
+        """Start with no results."""
         self.via_hosts: tuple[str, ...] = ()
         self.awaited_hosts: set[str] = set()
         self.missing_is_none: frozenset[str] = frozenset()
@@ -130,25 +139,27 @@ class ScopePosition:
         self.host_text_reads = self.result_reads = 0
 
     def count_host_text(self) -> None:
-        """Count that a value was taken which came from a host, or was made of what did."""
+        """Count a read of a value that came from a host or was derived from one."""
         self.result_reads += 1
         self.host_text_reads += 1
 
 
 class FileScope(Scope, Protocol):
-    """The names of a file that has ``vars``, its params among them."""
+    """The scope of a task file that has ``vars``."""
 
-    def fetch_secrets(self, names: Iterable[str]) -> None: ...
+    def fetch_secrets(self, names: Iterable[str]) -> None:
+        """Fetch the secrets that these names lead to now."""
 
-    def secrets_behind(self, names: Iterable[str], visited: set[str]) -> Iterator[str]: ...
+    def secrets_behind(self, names: Iterable[str], visited: set[str]) -> Iterator[str]:
+        """Yield the names of the secrets that these names lead to."""
 
 
 class HostScope:
-    """The names of one host, but for the params of a file. Used by one thread at a time.
+    """The names of one host, except the params of a task file. Not thread-safe.
 
-    ``file_vars`` are the ``vars`` of files, weaker than the host's own; what is written in one of
-    them means the names of its file (``file_scopes``). ``app`` is the one that they are for; ``apps``
-    are those of the stage, in a run that is for none of them.
+    ``file_vars`` are the ``vars`` of task files; the host's own variables override them, and
+    templates in them use the scope of their file (``file_scopes``). ``app`` is the app of the run;
+    ``apps`` are the apps of the stage if the run has none.
     """
 
     __slots__ = (
@@ -181,6 +192,7 @@ class HostScope:
         apps: Collection[App] = (),
         app: App | None = None,
     ) -> None:
+        """Create a scope of these variables; ``extra_vars`` (``-e``) override all others."""
         self.apps, self.app = apps, app
         self.project_files = project_files or ProjectFiles()
         self.secrets = secrets or SecretResolver()
@@ -196,7 +208,7 @@ class HostScope:
         self._fetched_names: set[str] = set()
 
     def with_file_vars(self, file_vars: Values, file: FileScope) -> HostScope:
-        """This scope, at the same place, with a file's ``vars`` beneath everything else."""
+        """Return a copy of this scope with a file's ``vars`` as its lowest layer."""
         return HostScope(
             self.vars,
             self.extra_vars,
@@ -212,13 +224,17 @@ class HostScope:
         )
 
     def resolve(self, name: str) -> object:
-        """The value of a name; KeyError where there is none, ResultPending where a step will give it."""
+        """Return the value of a name.
+
+        Raises KeyError if the name is undefined, ResultPending if a step registers it, and
+        DefinitionError.
+        """
         if name in self.position.results:
             self.position.result_reads += 1
             self.position.host_text_reads += name not in self.position.controller_names
             return self.position.results[name]
         if name == "facts":
-            raise ResultPending({name})  # gathered when the first step that names them is come to
+            raise ResultPending({name})  # collected before the first step that uses facts
         if name in self.position.registered:
             if not self.position.no_more_results:
                 raise ResultPending({name})
@@ -241,14 +257,15 @@ class HostScope:
         )
 
     def command_value(self, name: str) -> CommandText | list[CommandText] | None:
-        """A variable that is a command, or a list of them. Raises DefinitionError, also where a
-        step gives it."""
+        """Return a variable that is a command, or a list of commands.
+
+        Raises DefinitionError, also if a step registers the name.
+        """
         value = self.written_value(name)
         if value is None or self.is_registered(name):
-            message = f"'{name}' is what a step gives, and no text from a host may be run"
-            raise DefinitionError(
-                Diagnostic(message, None, "write the command, with `{{ … }}` in it")
-            )
+            message = f"'{name}' is registered by a step, and text from a host must not be run"
+            hint = "write the command, with `{{ … }}` in it"
+            raise DefinitionError(Diagnostic(message, None, hint))
         value_scope = self._scope_of_value(name, value)
         template = self.templates.command(value)
         found: CommandText | list[CommandText] | None = self.without_cycles(
@@ -259,15 +276,18 @@ class HostScope:
     def without_cycles(
         self, key: tuple[object, str], mark: SourcePosition, make: Callable[[], Any]
     ) -> Any:
-        """``make()``, unless making it leads back to itself. ``key``: whose name, and the name."""
+        """Return ``make()``; raise DefinitionError if it leads back to itself.
+
+        ``key``: the scope of the name, and the name.
+        """
         if key in self._names_being_made:
             circle = [
                 name for _, name in self._names_being_made[self._names_being_made.index(key) :]
             ]
-            message = f"values that need each other: {' → '.join((*circle, key[1]))}"
+            message = f"values that depend on each other: {' → '.join((*circle, key[1]))}"
             raise DefinitionError(Diagnostic(message, mark))
         if len(self._names_being_made) > _MAX_DEPTH:
-            message = f"values that are made of each other more than {_MAX_DEPTH} levels deep"
+            message = f"values that are nested more than {_MAX_DEPTH} levels deep"
             raise DefinitionError(Diagnostic(message, mark))
         self._names_being_made.append(key)
         try:
@@ -276,7 +296,7 @@ class HostScope:
             self._names_being_made.pop()
 
     def is_being_made(self, key: tuple[object, str]) -> bool:
-        """Return True if the value of this key is being made by `guarded`."""
+        """Return True if the value of this key is being made by ``without_cycles``."""
         return key in self._names_being_made
 
     def _render_variable(self, name: str, value: MarkedValue) -> object:
@@ -292,23 +312,26 @@ class HostScope:
 
     @property
     def host_text_reads(self) -> int:
-        """How often a value was taken that a host had a part in."""
+        """Return how often a value made with text from a host was read."""
         return self.position.host_text_reads
 
     @host_text_reads.setter
     def host_text_reads(self, count: int) -> None:
+        """Set the counter, after a read that does not count."""
         self.position.host_text_reads = count
 
     def written_value(self, name: str) -> MarkedValue | None:
-        """A variable as written, the strongest over the weaker."""
+        """Return a variable as written, with layers of higher precedence merged over the others."""
         written = [
             v for v in (s.get(name) for s in (self.file_vars, self.vars, self.extra_vars)) if v
         ]
         return reduce(merge_values, written) if written else None
 
     def template_behind(self, name: str) -> tuple[ValueTemplate, Scope] | None:
-        """The template that gives a variable its value, and the names that it sees; None where
-        the name is no variable."""
+        """Return the template of a variable and the scope that it uses.
+
+        Return None if the name is not a variable.
+        """
         value = (
             None if name in self.objects or self.is_registered(name) else self.written_value(name)
         )
@@ -317,11 +340,11 @@ class HostScope:
         return self.templates.value(value), self._scope_of_value(name, value)
 
     def _scope_of_value(self, name: str, value: MarkedValue) -> FileScope:
-        """Whose names those in the value are."""
+        """Return the scope that the templates in the value use."""
         return self.file_scopes[name] if value is self.file_vars.get(name) else self
 
     def from_host(self, name: str) -> bool:
-        """Whether text from a host can be reached by this name."""
+        """Return True if the name can lead to text from a host."""
         position = self.position
         if name in position.controller_names or (
             name in position.untainted_names and name not in position.results
@@ -341,8 +364,7 @@ class HostScope:
         )
 
     def fetch_secrets(self, names: Iterable[str]) -> None:
-        """Have the secrets that these names lead to fetched now, so that nothing that waits for
-        a result asks for them in the middle of the run."""
+        """Fetch the secrets that these names lead to now, and not in the middle of the run."""
         for name in names:
             value = (
                 None
@@ -360,8 +382,10 @@ class HostScope:
     def secrets_behind(
         self, names: Iterable[str], visited: set[str] | None = None
     ) -> Iterator[str]:
-        """The names of the secrets that these names lead to; of all that there are, where that
-        cannot be told."""
+        """Yield the names of the secrets that these names lead to.
+
+        Yield all known secrets for a name that cannot be traced.
+        """
         visited = set() if visited is None else visited
         for name in names:
             if name in visited:
@@ -377,17 +401,17 @@ class HostScope:
             yield from self._scope_of_value(name, value).secrets_behind(inner, visited)
 
     def is_registered(self, name: str) -> bool:
-        """Whether a step before this place registers the name."""
+        """Return True if an earlier step registers the name."""
         return name in self.position.registered or name in self.position.results
 
     def names(self) -> Iterable[str]:
-        """Every name that is known."""
+        """Return every known name."""
         position = self.position
         registered = {*position.results, *position.registered}
         return {*self.objects, *registered, *self.file_vars, *self.vars, *self.extra_vars, "facts"}
 
     def hint(self, name: str) -> str:
-        """Return what to write in place of a name that does not exist, or ''."""
+        """Return a hint for a name that does not exist, or ''."""
         apps = [app.name for app in self.apps if app.sets_variable(name)]
         if apps:
             others = f" (or {', '.join(apps[1:])})" if apps[1:] else ""
@@ -395,30 +419,29 @@ class HostScope:
         return ansible.VARIABLE_HINTS.get(name, "") or suggest_nearest(name, self.names())
 
     def origin(self, name: str, hops: int = MAX_HOPS) -> MarkedValue | None:
-        """Return what a variable stands for as it was written, over at most ``hops`` more names."""
+        """Return a variable's value as written, following at most ``hops`` other names."""
         value = (
             None if self.is_registered(name) or name in self.objects else self.written_value(name)
         )
         return value and follow_origin(value, self._scope_of_value(name, value), hops)
 
     def awaited_names(self) -> frozenset[str]:
-        """The names that steps before this place register, here and on other hosts, and what
-        only the host knows."""
+        """Return the names that earlier steps register on this and other hosts, and ``facts``."""
         return frozenset((*self.position.registered, *self.position.awaited_hosts, "facts"))
 
     def is_known(self, name: str) -> bool:
-        """Whether the name can be resolved, now or once its step has run."""
+        """Return True if the name can be resolved, now or after its step has run."""
         known = (self.objects, self.extra_vars, self.vars, self.file_vars)
         return name == "facts" or self.is_registered(name) or any(name in names for names in known)
 
 
 def secret_names_in(value: MarkedValue) -> Iterator[str]:
-    """The names of the secrets in a value as written."""
+    """Yield the names of the secrets in a value as written."""
     return (secret.name for secret in _secrets_in(value))
 
 
 def _secrets_in(value: MarkedValue) -> Iterator[Secret]:
-    """The secrets in a value as written."""
+    """Yield the secrets in a value as written."""
     if isinstance(value.data, Secret):
         yield value.data
     elif isinstance(value.data, dict):
@@ -430,8 +453,10 @@ def _secrets_in(value: MarkedValue) -> Iterator[Secret]:
 
 
 def expand_home_paths(value: object) -> object:
-    """The value with every text in it that begins with ``~/`` taken as a path in the home of
-    whoever runs the command: so the project's files mean it, wherever in a command it stands."""
+    """Return the value with every text that starts with ``~/`` marked as a home path.
+
+    In project files, ``~/`` means the home folder of the user who runs the command, anywhere in it.
+    """
     if isinstance(value, str):
         return HomePath(value) if value.startswith("~/") else value
     if isinstance(value, list):
@@ -442,24 +467,30 @@ def expand_home_paths(value: object) -> object:
 
 
 HOSTVARS_INDEX = "known of other hosts"
-"""Under this name, which no template can have, results hold what the plan knows (``HostVarsIndex``) of
-every host when a task begins."""
+"""Key of the results under which a host has the ``HostVarsIndex`` of the task's start.
+
+No template can use this name.
+"""
 
 OTHER_HOSTS_RESULTS = "results of other hosts"
-"""Under this name, which no template can have, results hold those of every host when a task
-began; what is not among them never came."""
+"""Key of the results under which a host has the results of every host at the task's start.
+
+No template can use this name. A result that is not among them was never produced.
+"""
 
 
 class HostVarsIndex(Struct, frozen=True):
-    """Of each host the names that earlier tasks register there, and the values that are settled.
-    ``missing_is_none``: names that never came are none (in a rollback)."""
+    """For each host, the names that earlier tasks register there, and the results already known.
+
+    ``missing_is_none``: results that were never produced are None (in a rollback).
+    """
 
     names_by_host: Mapping[str, tuple[Iterable[str], ResultsByName]]
     missing_is_none: bool = False
 
 
 def completed_results(results: Mapping[str, ResultsByName]) -> ResultsByName:
-    """What is to be among each host's results, out of those of every host."""
+    """Return the results of every host, as an entry to add to the results of each host."""
     results_by_host = {
         host: {name: value for name, value in of.items() if name != OTHER_HOSTS_RESULTS}
         for host, of in results.items()
@@ -468,7 +499,7 @@ def completed_results(results: Mapping[str, ResultsByName]) -> ResultsByName:
 
 
 def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> HostView:
-    """The host, whose new scope this is, as it is seen from another host's place."""
+    """Return the view of a host from another host's position; ``scope`` is a new scope of it."""
     index = position.results.get(HOSTVARS_INDEX, HostVarsIndex({}))
     other_results = position.results.get(OTHER_HOSTS_RESULTS)
     registered, settled = index.names_by_host.get(host.name, ((), {}))
@@ -491,7 +522,9 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
         path = f"hosts['{host.name}'].{name}"
         if path in position.via_hosts:
             circle = (*position.via_hosts[position.via_hosts.index(path) :], path)
-            raise DefinitionError(Diagnostic(f"values that need each other: {' → '.join(circle)}"))
+            raise DefinitionError(
+                Diagnostic(f"values that depend on each other: {' → '.join(circle)}")
+            )
         other_position.via_hosts = (*position.via_hosts, path)
         reads_before, host_reads_before = (
             other_position.result_reads,
@@ -502,7 +535,7 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
         except ResultPending as waits:
             if other_results is not None:
                 message = (
-                    f"the facts of '{host.name}' are not known: no earlier task named them there"
+                    f"the facts of '{host.name}' are not known: no earlier task used them there"
                 )
                 raise DefinitionError(Diagnostic(message)) from None
             prefix = f"hosts['{host.name}']."

@@ -1,4 +1,4 @@
-"""From a module as written to the script that one host is sent."""
+"""Renders a module for one host: its desired state and its shell script."""
 
 from __future__ import annotations
 
@@ -42,12 +42,14 @@ _HOST_CHOICE = "could name any file of this machine"
 _NAME_FILES_HINT = "name the files in the task, one step for each, and choose by `when`"
 
 _MAX_INLINE_ARCHIVE = 8 * 1024
-"""Archives of up to so many bytes travel in the script, where a NUL takes five characters."""
+"""Limit in bytes of archives that are sent inside the script, where a NUL takes five characters."""
 
 
 def desired_state(module: ModuleSpec, task_scope: TaskScope) -> DesiredState:
-    """The states that are wanted on this host, and the bytes that go with them. Raises ResultPending
-    and DefinitionError."""
+    """Return the desired state for this host, with the payload.
+
+    Raises ResultPending and DefinitionError.
+    """
     states = {}
     for key, template in module.want.items():
         value = template.render(task_scope)
@@ -67,7 +69,11 @@ def desired_state(module: ModuleSpec, task_scope: TaskScope) -> DesiredState:
 
 
 def _tree_state(states: Mapping[str, str], tree: FileTree) -> DesiredState:
-    """What is short travels in the script; a long manifest goes before the archive and in it."""
+    """Return the desired state of a tree.
+
+    Short data is sent inside the script; a long manifest is uploaded before the archive and again
+    in it.
+    """
     entries = tree.manifest.count(b"\n")
     if len(tree.manifest) > MAX_INLINE_BYTES:
         return DesiredState(
@@ -88,7 +94,7 @@ def _tree_state(states: Mapping[str, str], tree: FileTree) -> DesiredState:
 
 
 def check_payload_sources(module: ModuleSpec, task_scope: TaskScope) -> None:
-    """Raise DefinitionError where a host would say which of this side's files it is sent."""
+    """Raise DefinitionError if text from a host would determine the local file to send."""
     for payload in module.payloads:
         if payload.kind != "text":
             for template in (payload.what, payload.exclude):
@@ -97,7 +103,7 @@ def check_payload_sources(module: ModuleSpec, task_scope: TaskScope) -> None:
 
 
 def _check_trusted(template: ValueTemplate, task_scope: TaskScope, check: Callable[..., T]) -> T:
-    """What ``check`` returns; what it refuses is told of the argument that was written."""
+    """Return the result of ``check``; its errors point at the argument as written."""
     try:
         return check(template, task_scope, "payload", _HOST_CHOICE, _NAME_FILES_HINT)
     except DefinitionError:
@@ -114,11 +120,11 @@ def _check_trusted(template: ValueTemplate, task_scope: TaskScope, check: Callab
 
 
 def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredState) -> str:
-    """The module's own part of the script. Raises ResultPending and DefinitionError."""
+    """Return the module's part of the script. Raises ResultPending and DefinitionError."""
     parts = [module.functions.render(task_scope)] if module.functions else []
     if module.functions and "$o_secrets" in module.functions.source:
         parts.insert(0, f"o_secrets={shell_quote(' '.join(('', *secret_params(task_scope), '')))}")
-    # always called where it is by itself
+    # always called in a subshell, where -e is in effect
     parts.append(f"probe() {{\nset -e\n{module.probe.render(task_scope)}\n\n}}")
     fix_calls = []
     for number, fix in enumerate(module.fixes, 1):
@@ -145,15 +151,19 @@ def module_script(module: ModuleSpec, task_scope: TaskScope, desired: DesiredSta
 
 
 def _contains_secret(text: str, task_scope: TaskScope, desired: DesiredState) -> bool:
-    """Return whether the script or what is sent with it shows a secret: a file that it makes anew
-    is its owner's alone then, if nothing else is wanted."""
+    """Return True if the script or its payload contains a secret.
+
+    A file that the module creates is then readable only by its owner by default.
+    """
     sent_data = desired.payload.data if isinstance(desired.payload, UploadPayload) else b""
     return shows_secret(text, task_scope) or shows_secret(decode_bytes(sent_data), task_scope)
 
 
 def call_text(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
-    """The call with the values of its params, as the command line would have it; as it is written
-    a value that waits for a result, and one that is wrong where it is ``is_skipped``."""
+    """Return the call with the values of its params, in the syntax of the command line.
+
+    A value that waits for a result is shown as written; so is an invalid one if ``is_skipped``.
+    """
     words = [task_scope.task.name]
     for name, param in task_scope.task.params.items():
         written = task_scope.written_args.get(name)
@@ -171,7 +181,7 @@ def call_text(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
 
 
 def module_step_title(task_scope: TaskScope, *, is_skipped: bool = False) -> str:
-    """The module and the first of its params' values, for a step's name: one line."""
+    """Return the module's name and its first param value in one line, for a step's name."""
     for param, spec in task_scope.task.params.items():
         try:
             value = _param_value(task_scope, param, is_skipped)
@@ -184,8 +194,10 @@ def module_step_title(task_scope: TaskScope, *, is_skipped: bool = False) -> str
 
 
 def _param_value(task_scope: TaskScope, param: str, is_skipped: bool) -> object:
-    """A param's value. Raises ResultPending, also for one that is wrong in a call that is left out, and
-    DefinitionError."""
+    """Return a param's value. Raises ResultPending and DefinitionError.
+
+    If the call is skipped, an invalid value raises ResultPending.
+    """
     try:
         return task_scope.resolve(param)
     except DefinitionError:
@@ -195,7 +207,7 @@ def _param_value(task_scope: TaskScope, param: str, is_skipped: bool) -> object:
 
 
 def payload_template(module: ModuleSpec, task_scope: TaskScope) -> TextTemplate | None:
-    """The file template that it renders, where its name is known."""
+    """Return the template file that the module renders, or None if its name is not known yet."""
     payload = next((each for each in module.payloads if each.kind == "template"), None)
     if payload is None:
         return None
@@ -219,7 +231,10 @@ def _argument_text(value: object) -> str:
 
 
 def _shell_function(name: str, text: str) -> str:
-    """A function that runs the text by itself; a backslash at its end joins nothing."""
+    """Return a shell function that runs the text in a subshell.
+
+    The empty line keeps a backslash at the text's end from joining lines.
+    """
     return f"{name}() (\nset -e\n{text}\n\n)"
 
 
@@ -244,7 +259,7 @@ def _payload_function(data: bytes) -> str:
 
 
 def _payload_content(module: ModuleSpec, task_scope: TaskScope) -> bytes | UploadPayload | FileTree:
-    """The bytes of its payload; of several, of the one that has a value."""
+    """Return the module's payload; of several, the one that has a value."""
     payload_values = [(each, _payload_value(each, task_scope)) for each in module.payloads]
     if len(payload_values) > 1:
         names = [", ".join(sorted(each.what.names)) for each, _ in payload_values]
@@ -267,7 +282,7 @@ def _payload_value(payload: ModulePayload, task_scope: TaskScope) -> object:
 
 
 def _payload_position(payload: ModulePayload, task_scope: TaskScope) -> SourcePosition:
-    """Where the payload's name is written."""
+    """Return the position where the payload's name is written."""
     written = (task_scope.origin(name) for name in sorted(payload.what.names))
     return next((value.mark for value in written if value is not None), payload.what.mark)
 
@@ -308,7 +323,10 @@ def _payload_text(value: object, payload: ModulePayload) -> str:
 
 
 def converge_timeout(module: ModuleSpec, task_scope: TaskScope) -> float:
-    """For how many seconds what it wants is waited for. Raises ResultPending and DefinitionError."""
+    """Return for how many seconds to wait for the desired state.
+
+    Raises ResultPending and DefinitionError.
+    """
     within = module.within
     if within is None:
         return 0.0

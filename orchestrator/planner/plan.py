@@ -1,4 +1,4 @@
-"""The plan: what will happen where, in which order. The executor walks it and nothing else."""
+"""The plan: which steps run on which host, in which order. The executor runs only the plan."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from orchestrator.model.command import StepCommand
 from orchestrator.model.registered_result import RegisteredResult
 
 ResultsByName: TypeAlias = Mapping[str, Any]
-"""What is known on a host by registered name: a Result, or any value that `set` made."""
+"""Results of a host by registered name: a RegisteredResult, or any value assigned by `set`."""
 
 
 CONTROLLER = "(this machine)"
-"""What a local step is delegated to; no host can have that name."""
+"""Name of the controller in ``delegate_to`` of a local step; no host can have this name."""
 
 
 class PlannedStep(Struct, frozen=True):
-    """One step on one host. Exactly one of these is so:
+    """One step on one host.
 
-    - ``skip`` says why it will not run (its ``when`` is false already);
-    - ``command`` is what will be sent, final;
-    - ``control_action`` is what this side will do instead of any host;
-    - ``awaited_names`` names the results it waits for; ``resume`` makes one of the above out of them,
-      or the program of a loop. It raises ResultPending while one is missing, DefinitionError where a
+    Exactly one of these applies:
+
+    - ``skip`` is the reason why it will not run (its ``when`` is already false).
+    - ``command`` is the command to send, final.
+    - ``control_action`` is an action of the controller.
+    - ``awaited_names`` are the results it waits for; ``resume`` then returns one of the above, or
+      the
+      program of a loop. It raises ResultPending while a result is missing, and DefinitionError if a
       template fails.
 
-    ``display_text`` is the exact text, or the template while it waits. ``number`` counts from 1
-    over the task on this host. ``register`` is the name its result gets. ``notify`` are the
-    handlers that a change calls, ``handler`` the one that it belongs to. ``delegate_to`` is the host that
-    it is delegated to. ``evaluate_result`` decides on this side whether it failed and changed something,
-    for conditions over its output that the host cannot judge; ``flush_after`` says that nothing may be
-    sent before it did. ``user``: whose shell runs it, '' for the login user's. ``command_position``: where
-    its command stands, if its step only names it. ``variables_set``: the names that it sets. ``is_download``:
-    its end is known once this side has compared, and read, a file of the host's.
+    The other fields:
+
+    - ``display_text`` is the exact text, or the template while the step waits.
+    - ``number`` counts from 1 within the task on this host.
+    - ``register`` is the name of its result; ``variables_set`` are the names that `set` assigns.
+    - ``notify`` are the handlers notified by a change; ``handler`` is the handler it belongs to.
+    - ``delegate_to`` is the host that runs it instead.
+    - ``evaluate_result`` evaluates, on the controller, conditions over its output that the host
+      cannot
+      evaluate; ``flush_after``: no later step may be sent before that.
+    - ``user`` is the become user, '' for the login user.
+    - ``command_position`` is the position of its command if the step only names a variable.
+    - ``is_download``: its result is known only after the controller has compared, and read, a file
+      of
+      the host.
     """
 
     number: int
@@ -64,9 +74,11 @@ class PlannedStep(Struct, frozen=True):
 
 
 class ControlAction(Struct, frozen=True):
-    """What this side does and no host. ``kind``: set (``values``; ``from_controller``: no host had a part in
-    them), wait (``seconds``), or assert and fail, where ``ok`` says whether it holds and
-    ``message`` what is wrong if not."""
+    """An action of the controller instead of a host.
+
+    ``kind`` is set (``values``; ``from_controller``: they were made without any host), wait
+    (``seconds``), assert or fail (``ok``: the condition is true; ``message``: the error if not).
+    """
 
     kind: str
     ok: bool = True
@@ -77,8 +89,11 @@ class ControlAction(Struct, frozen=True):
 
 
 class RetryPlan(Struct, frozen=True):
-    """The step is run until ``is_done`` says so: at most ``retries`` times more, ``delay`` seconds
-    after one another. ``condition_text`` is the condition as written."""
+    """Retries of a step: at most ``retries`` more attempts, ``delay`` seconds apart.
+
+    ``is_done`` returns True if no further attempt is needed; ``condition_text`` is the condition as
+    written.
+    """
 
     is_done: Callable[[ResultsByName, RegisteredResult], bool]
     condition_text: str
@@ -87,13 +102,12 @@ class RetryPlan(Struct, frozen=True):
 
 
 class TryBlock(Struct, frozen=True):
-    """What a failure means for the steps numbered ``start`` to ``end`` (not included).
+    """What a failure means for the steps numbered ``start`` to ``end`` (exclusive).
 
-    Those before ``body_end`` are tried. Where one fails, those from ``body_end`` on are run, which
-    otherwise are not; those from ``rescue_end`` on run in any case, and last. The failure is made
-    up for where the region ``has_rescue`` and what runs in its place does not fail as well;
-    else the region as a whole has failed. Of two regions that hold a step, the inner one
-    stands first.
+    The steps before ``body_end`` are the body. The steps from ``body_end`` to ``rescue_end`` run
+    only if a step of the body failed; those from ``rescue_end`` on always run, last. The failure is
+    rescued if the block ``has_rescue`` and no rescue step fails; otherwise the block has failed. If
+    two blocks contain a step, the inner one comes first.
     """
 
     start: int
@@ -104,9 +118,9 @@ class TryBlock(Struct, frozen=True):
 
 
 class ResultGroup(Struct, frozen=True):
-    """A name for the result of several steps: of a called task, or of a ``is_loop``.
+    """A name for the combined result of several steps: of a called task, or of a loop.
 
-    ``parts`` are the steps (from, to: not included) with the item that they are for.
+    ``parts`` are ranges of step numbers (from, to; exclusive), each with the loop's item.
     """
 
     name: str
@@ -115,7 +129,7 @@ class ResultGroup(Struct, frozen=True):
 
 
 class StepProgram(Struct, frozen=True):
-    """Steps in order, and the way through them."""
+    """Steps in order, with the blocks and result groups over their numbers."""
 
     steps: tuple[PlannedStep, ...] = ()
     try_blocks: tuple[TryBlock, ...] = ()
@@ -123,15 +137,17 @@ class StepProgram(Struct, frozen=True):
 
 
 class ResultOverride(Struct, frozen=True):
-    """What ``evaluate_result`` found; None leaves it to the exit status, or to the host."""
+    """Result of ``evaluate_result``; None leaves a field to the exit status, or to the host."""
 
     failed: bool | None = None
     changed: bool | None = None
 
 
 class HostPlan(Struct, frozen=True):
-    """What one host does in a wave, and what would undo it. ``rerun_args``: the ``key=value`` words
-    that give its task the same arguments."""
+    """The program of one host in a planned task, and its rollback.
+
+    ``rerun_args``: the ``key=value`` words that give the task the same arguments.
+    """
 
     host: str
     program: StepProgram
@@ -140,33 +156,36 @@ class HostPlan(Struct, frozen=True):
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
-        """The steps of the program."""
+        """Return the steps of the program."""
         return self.program.steps
 
 
 class MaxFailures(Struct, frozen=True):
-    """How many hosts may fail over all waves of one item of a playbook."""
+    """How many hosts may fail over all planned tasks of one playbook item."""
 
     item: int
     limit: int
 
 
 class CommitScope(Struct, frozen=True):
-    """What a commit in a batch commits: all that the batch's ``hosts`` began, also before the
-    batch; and what ran on others for its sake, in the lane's waves from number ``first_task`` on."""
+    """What a commit in a batch commits.
+
+    It commits all that the batch's ``hosts`` started, also before the batch, and what ran on other
+    hosts in the app's planned tasks from number ``first_task`` on.
+    """
 
     hosts: tuple[str, ...]
     first_task: int
 
 
 class PlannedTask(Struct, frozen=True):
-    """One scheduled task on one set of hosts; no host begins the next wave before all end it.
+    """One scheduled task on a set of hosts; all of them end it before the next one starts.
 
-    ``parents`` are the scheduled tasks that it is part of, outer first. ``batch`` says which of
-    how many batches, like ``2/3``. ``once``: its results are every host's; ``any_host``: of its
-    hosts only the first that can be reached runs it. ``hooked_to`` says what it was hooked to.
-    ``is_commit``: it runs nothing, and what went before is not rolled back any more; ``commit_scope``
-    narrows that to a batch.
+    ``parents`` are the scheduled tasks that it is part of, outermost first. ``batch`` is the
+    batch's number and the number of batches, like ``2/3``. ``once``: its results are shared with
+    every host. ``any_host``: only the first reachable host runs it. ``hooked_to``: the hook that it
+    belongs to, if any. ``is_commit``: it has no steps, and what ran before is not rolled back any
+    more; ``commit_scope`` restricts that to a batch.
     """
 
     task: str
@@ -183,15 +202,16 @@ class PlannedTask(Struct, frozen=True):
 
     @property
     def changes(self) -> bool:
-        """Whether anything in it may change a host."""
+        """Return True if any step may change a host."""
         return any(not step.readonly for host in self.hosts for step in host.steps)
 
 
 class AppPlan(Struct, frozen=True):
-    """One app's waves; ``app`` is None in a run without apps.
+    """One app's planned tasks; ``app`` is None in a run without apps.
 
-    ``failed_hooks`` are the waves that run when the scheduled task of that name fails. ``lock_paths``: the
-    path of the app's lock on each of its hosts, as a shell word; none where nothing is changed.
+    ``failed_hooks`` are the planned tasks that run if the scheduled task of that name fails.
+    ``lock_paths``: the path of the app's lock on each of its hosts, as a shell word; empty if the
+    run changes nothing.
     """
 
     app: str | None
@@ -201,7 +221,7 @@ class AppPlan(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """All of a run. ``hosts`` are all that take part, in the inventory's order."""
+    """The plan of a whole run. ``hosts`` are all participating hosts, in the inventory's order."""
 
     run_id: str
     stage: str
@@ -213,7 +233,7 @@ class Plan(Struct, frozen=True):
 
     @property
     def changes(self) -> bool:
-        """Whether the run may change anything anywhere, if it is no check."""
+        """Return True if the run may change anything, unless it is in check mode."""
         return any(
             planned_task.changes
             for app_plan in self.app_plans

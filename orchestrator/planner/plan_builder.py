@@ -1,4 +1,4 @@
-"""Building the plan: every wave, every host, every step, before anything is contacted."""
+"""Builds the plan: every task, host and step, before anything is contacted."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ from orchestrator.playbook.model import Task
 
 
 def build_plan(plan_request: PlanRequest) -> Plan:
-    """The whole plan. Raises DefinitionError with every problem of every host and step, and
-    where no host is selected for any task."""
+    """Build the whole plan.
+
+    Raises DefinitionError with the errors of all hosts and steps, and if no host is selected for
+    any task.
+    """
     diagnostics = HostDiagnostics(len(plan_request.hosts))
     if plan_request.apps:
         check_claims(plan_request, diagnostics)
@@ -36,7 +39,7 @@ def build_plan(plan_request: PlanRequest) -> Plan:
     ]
     diagnostics.raise_any()
     if plan_request.start_at and not any(scheduler.has_started for scheduler in schedulers):
-        message = f"no scheduled task is called '{plan_request.start_at}', to start at"
+        message = f"no scheduled task is named '{plan_request.start_at}'"
         hint = (
             suggest_nearest(plan_request.start_at, plan_request.tasks)
             or "see `orch plan` for their names"
@@ -60,7 +63,7 @@ def build_plan(plan_request: PlanRequest) -> Plan:
     diagnostics.raise_any()
     taking_part = {h.host for lane in app_plans for wave in lane.planned_tasks for h in wave.hosts}
     if not taking_part:
-        reason = "; ".join(warnings) or "no step is chosen"
+        reason = "; ".join(warnings) or "no step is selected"
         raise DefinitionError(Diagnostic(f"nothing to do: {reason}", None, "see `orch hosts`"))
     return Plan(
         run_id=plan_request.run.id,
@@ -97,10 +100,10 @@ def _lock_paths(
 def _schedule_app(
     plan_request: PlanRequest, app: App | None, diagnostics: HostDiagnostics
 ) -> TaskScheduler:
-    """One lane, planned as far as it goes."""
+    """Schedule one app, as far as its errors allow."""
     scheduler = TaskScheduler(plan_request, _plan_states(plan_request, app), diagnostics, app)
     if not scheduler.hosts:
-        scheduler.warnings.append(f"app '{app.name if app else ''}' lives on no selected host")
+        scheduler.warnings.append(f"app '{app.name if app else ''}' is not on any selected host")
         return scheduler
     for request in plan_request.requests:
         scheduler.add_request(request)

@@ -1,4 +1,4 @@
-"""Files of the project that steps bring to hosts: each is read, or compiled, once per run."""
+"""Project files that steps copy to hosts; each is read, or compiled, once per run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.templating import TextTemplate
 
 MAX_INLINE_BYTES = 32 * 1024
-"""Up to so many bytes travel inside the command; what is longer is sent beside it."""
+"""Limit in bytes of payloads that are sent inside the command; longer ones are uploaded first."""
 
 _READ_BYTES = 1 << 20
 
@@ -31,19 +31,24 @@ T = TypeVar("T")
 
 
 class ProjectFiles:
-    """Finds and reads files; ``root`` is the project's folder. Errors are DefinitionErrors at the
-    place that names the file."""
+    """Finds and reads project files; ``root`` is the project's folder.
+
+    Errors are raised as DefinitionError, at the position that names the file.
+    """
 
     def __init__(self, root: str = "") -> None:
+        """Create an empty cache for a project."""
         self._root = Path(root)
         self._templates: dict[Path, TextTemplate] = {}
         self._contents: dict[Path, bytes | UploadPayload] = {}
         self._trees: dict[tuple[Path, tuple[str, ...]], file_tree.FileTree] = {}
-        self._fallbacks: dict[Path, Path] = {}  # where else a file was looked for
+        self._fallbacks: dict[Path, Path] = {}  # second path where a file was looked for
 
     def find(self, name: str, mark: SourcePosition) -> str:
-        """The path of a file: found beside the file that names it, else from the project's root;
-        one from the command line, beside the user first."""
+        """Return the path of a file: next to the file that names it, else below the project's root.
+
+        A path from the command line is relative to the working directory first.
+        """
         written = expand_home(name)
         folder = Path(mark.path).parent if mark.line else Path()
         beside_file, in_project = Path(folder, written).absolute(), self._root / written
@@ -55,7 +60,7 @@ class ProjectFiles:
         return str(chosen)
 
     def template(self, path: Path, mark: SourcePosition) -> TextTemplate:
-        """The file as a template."""
+        """Return the file as a compiled template."""
         if path not in self._templates:
             data = self._read_or_raise(path, mark, lambda: read_file(path))
             try:
@@ -70,7 +75,7 @@ class ProjectFiles:
         return self._templates[path]
 
     def contents(self, path: Path, mark: SourcePosition) -> bytes | UploadPayload:
-        """The file's bytes or, where they are many, what is known of them."""
+        """Return the file's bytes or, if it is long, an ``UploadPayload``."""
         if path not in self._contents:
             self._contents[path] = self._read_or_raise(path, mark, lambda: _file_contents(path))
         return self._contents[path]
@@ -78,7 +83,7 @@ class ProjectFiles:
     def tree(
         self, path: Path, exclude: tuple[str, ...], mark: SourcePosition
     ) -> file_tree.FileTree:
-        """The files below a folder, or the one file that it is."""
+        """Return the tree below a folder, or of a single file."""
         key = (path, exclude)
         if key not in self._trees:
             self._trees[key] = self._read_or_raise(
@@ -97,12 +102,12 @@ class ProjectFiles:
             if not isinstance(error, FileNotFoundError):
                 raise DefinitionError(Diagnostic(message, mark)) from None
             if which in self._fallbacks:
-                message += f", nor is there {display_path(self._fallbacks[which])}"
+                message += f"; also not found: {display_path(self._fallbacks[which])}"
             raise MissingFileError(Diagnostic(message, mark)) from None
 
 
 def to_payload(data: bytes) -> bytes | UploadPayload:
-    """Bytes that were made here, as ``contents`` has those of files."""
+    """Return the data as ``contents`` returns a file: as bytes, or as an ``UploadPayload``."""
     if len(data) <= MAX_INLINE_BYTES:
         return data
     return UploadPayload(len(data), hashlib.sha256(data).hexdigest(), data=data)

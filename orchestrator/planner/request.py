@@ -1,9 +1,4 @@
-"""Which steps ``--tags`` and ``--skip-tags`` choose.
-
-What a run is asked to do, and the scope that each of its hosts gives to templates.
-
-Where an app's lock is on a host.
-"""
+"""The request for a plan: tag selection, the scopes of its hosts, and the paths of app locks."""
 
 from __future__ import annotations
 
@@ -35,14 +30,17 @@ ALWAYS_TAG, NEVER_TAG = "always", "never"
 
 
 class TagFilter(Struct, frozen=True):
-    """``only``: if any are named, steps need one of them, or the tag ``always``. ``skip``: steps
-    with one of these are left out. Steps tagged ``never`` need one of their tags in ``only``."""
+    """Selection of steps by ``--tags`` and ``--skip-tags``.
+
+    ``only``: if not empty, a step needs one of these tags, or the tag ``always``. ``skip``: steps
+    with one of these tags are not run. Steps tagged ``never`` need one of their tags in ``only``.
+    """
 
     only: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
 
     def selects(self, tags: frozenset[str]) -> bool:
-        """Whether a step with these tags is to run."""
+        """Return True if a step with these tags is to run."""
         if tags & self.skip:
             return False
         if NEVER_TAG in tags:
@@ -51,14 +49,14 @@ class TagFilter(Struct, frozen=True):
 
 
 class PlanRequest(Struct, frozen=True):
-    """What a run is asked to do, with everything that templates may see.
+    """The input of the planner, with everything that templates can access.
 
-    ``extra_variables`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled tasks
-    before ``start_at`` are left out. ``handlers``: of every task, only these handlers are run.
-    ``apps`` are those that were chosen: each is a lane; none is a run without apps.
-    ``root`` is the project's folder; ``secrets`` gives those that are named their values.
-    ``check_mode``: nothing is to be changed; ``show_diff``: contents that are replaced are shown.
-    ``project_identity`` gives what tells the project from others, wherever it is checked out.
+    ``extra_variables`` are the values of ``-e``; ``environ`` is orch's own environment. Scheduled
+    tasks before ``start_at`` are skipped. ``handlers``: run only these handlers of every task.
+    ``apps`` are the selected apps, each with its own app plan; empty for a run without apps.
+    ``root`` is the project's folder; ``secrets`` resolves secrets to their values. ``check_mode``:
+    nothing is changed; ``show_diff``: replaced contents are shown. ``project_identity`` returns a
+    string that identifies the project independently of its checkout.
     """
 
     stage: Stage
@@ -80,9 +78,10 @@ class PlanRequest(Struct, frozen=True):
 
 
 class ScopeFactory:
-    """Makes the scopes of a lane's hosts; what they share is made once."""
+    """Creates the scopes of an app's hosts, with shared objects created once."""
 
     def __init__(self, request: PlanRequest, app: App | None = None) -> None:
+        """Prepare what the scopes of all hosts share."""
         self._request, self._app = request, app
         hosts = request.stage.hosts.values()
         self._app_hosts = tuple(host.name for host in hosts if app and app.lives_on(host))
@@ -97,7 +96,10 @@ class ScopeFactory:
         }
 
     def scope_of(self, host: Host) -> HostScope:
-        """A new scope of the host. Each has its own of any other, so threads share none."""
+        """Return a new scope of the host.
+
+        Each scope has its own scopes of other hosts, so threads share none.
+        """
         objects = dict(self._shared_objects)
         scope = HostScope(
             self._variable_merger.values_of(host, self._app.layers_on(host) if self._app else ()),
@@ -132,7 +134,7 @@ class ScopeFactory:
         return scope
 
     def _lock_path(self, host: Host) -> str:
-        """As it is before any task, whatever these register or set."""
+        """Return the app's lock path as it is before any task, whatever tasks register or set."""
         return app_lock_path(
             self.scope_of(host),
             self._app.name if self._app else "",
@@ -141,17 +143,19 @@ class ScopeFactory:
 
 
 LOCK_PATH_VARIABLE = "lock_path"
-"""The variable that says where it is, if not beside the releases."""
+"""Variable with the path of the app's lock, if it is not in ``deploy_to``."""
 
 _DEPLOY_TO = "deploy_to"
 _LOCK_FILE = ".orch-lock"
 
 
 def app_lock_path(scope: HostScope, app: str, project: str) -> str:
-    """Return the path: in ``deploy_to``, so that all who deploy to one folder meet it, whoever
-    they log in as; of an app without one, in the home folder, by ``project_identity`` and app.
+    """Return the path of an app's lock on a host.
 
-    ``scope`` is the host's, before any task. Raises DefinitionError where it cannot be told yet.
+    It is in ``deploy_to``, so that it applies to everyone who deploys to that folder, as any user.
+    For an app without ``deploy_to`` it is in the home folder, named after the project and the app.
+    ``scope`` is the host's scope before any task. Raises DefinitionError if the path is not known
+    yet.
     """
     for name, inside in ((LOCK_PATH_VARIABLE, ""), (_DEPLOY_TO, _LOCK_FILE)):
         text = _path_variable(scope, name)
@@ -167,9 +171,8 @@ def _path_variable(scope: HostScope, name: str) -> str:
     try:
         value = scope.resolve(name)
     except ResultPending as waits:
-        message = (
-            f"'{name}' says where the app's lock is, and needs {', '.join(sorted(waits.names))}"
-        )
+        names = ", ".join(sorted(waits.names))
+        message = f"'{name}' determines the app's lock path, but depends on {names}"
         hint = f"set {LOCK_PATH_VARIABLE} to a path that is known before the run"
         raise DefinitionError(Diagnostic(message, written.mark, hint)) from None
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""What apps claim for themselves on a host, and where two of them claim the same."""
+"""Checks that no two apps claim the same path, port or unit on a host."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _KIND_NAMES = {"paths": "path", "ports": "port", "units": "unit"}
 
 
 def check_claims(request: PlanRequest, diagnostics: HostDiagnostics) -> None:
-    """Note each claim of a chosen app that another app of the stage makes as well, on a host where
-    both live. A path within another's is the other's, too."""
+    """Report every claim of a selected app that another app on the same host makes as well.
+
+    A path inside another app's path is a conflict, too.
+    """
     scopes = {app.name: ScopeFactory(request, app) for app in request.stage.apps.values()}
     chosen = {app.name for app in request.apps}
     for host in request.stage.hosts.values():
@@ -53,10 +55,11 @@ def _compare_claims(
             if kind == other_kind and (
                 mine == theirs or (kind == "paths" and _is_within(mine, theirs))
             ):
-                message = f"apps '{first_app.name}' and '{second_app.name}' both claim the {_KIND_NAMES[kind]} {mine}"
+                apps = f"apps '{first_app.name}' and '{second_app.name}'"
+                message = f"{apps} both claim the {_KIND_NAMES[kind]} {mine}"
                 if mine != theirs:
                     message += f" ('{second_app.name}': {theirs})"
-                hint = f"'{first_app.name}' does at {mark}: give one of them its own"
+                hint = f"'{first_app.name}' claims it at {mark}; give one of them its own"
                 diagnostics.add_for_host(
                     host.name,
                     DefinitionError(Diagnostic(message, other_position, hint)),
@@ -67,7 +70,7 @@ def _compare_claims(
 def _app_claims(
     app: App, host: Host, scopes: ScopeFactory, *, chosen: bool
 ) -> Iterator[_ResourceClaim]:
-    """What it claims there; of an app that is not chosen, as far as that can be told."""
+    """Yield the claims of an app on a host; an app that is not selected may have invalid claims."""
     scope = scopes.scope_of(host)
     try:
         if not app.claims:
@@ -77,10 +80,10 @@ def _app_claims(
     except DefinitionError:
         if chosen:
             raise
-    except ResultPending as waits:  # a deploy_to of which nothing is known yet claims nothing
+    except ResultPending as waits:  # a deploy_to that is not known yet claims nothing
         if chosen and app.claims:
             message = f"the claims of app '{app.name}' need {', '.join(sorted(waits.names))}"
-            hint = "claim what is known before the run"
+            hint = "claim only values that are known before the run"
             raise DefinitionError(Diagnostic(message, app.mark, hint)) from None
 
 

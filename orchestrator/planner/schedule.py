@@ -1,7 +1,4 @@
-"""The waves of a run: playbooks unfolded into tasks, batches, hooks, and where it commits.
-
-The words that give a scheduled task the arguments that it had, when it is named by itself.
-"""
+"""Schedules the tasks of one app: playbooks, batches, hooks, commits and arguments for reruns."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from orchestrator.templating import ResultPending
 
 
 class HostTaskContext(Struct, frozen=True):
-    """A host's part in a scheduled task."""
+    """One host's part in a scheduled task."""
 
     plan_state: HostPlanState
     task_scope: TaskScope
@@ -35,11 +32,11 @@ class HostTaskContext(Struct, frozen=True):
 
 
 class ScheduleContext(Struct, frozen=True):
-    """How the item at hand goes over the hosts, with what it inherits from those around it.
+    """How the current playbook item is run, with what it inherits from the enclosing items.
 
-    ``batch_hosts``: the hosts of the batch at hand, and those that its item does not select (a hook
-    may); None where there is no batch. ``is_first_batch``: it is the first batch, or there is none.
-    ``commit_scope``: what a commit is for, where there is a batch.
+    ``batch_hosts``: the hosts of the current batch, and those that the batched item does not
+    select, because a hook may; None outside of batches. ``is_first_batch`` is also True outside of
+    batches. ``commit_scope``: what a commit applies to, inside a batch.
     """
 
     parents: tuple[str, ...] = ()
@@ -54,8 +51,10 @@ class ScheduleContext(Struct, frozen=True):
 
 
 class TaskScheduler:
-    """Turns what is asked for into one lane's waves, in order. ``hosts`` are those that ``app``
-    lives on, if there is one. What is wrong goes to ``diagnostics``."""
+    """Turns the task requests into the planned tasks of one app, in order.
+
+    ``hosts`` are the hosts of ``app``, if there is one. Errors are added to ``diagnostics``.
+    """
 
     def __init__(
         self,
@@ -64,6 +63,7 @@ class TaskScheduler:
         diagnostics: HostDiagnostics,
         app: App | None = None,
     ) -> None:
+        """Create a scheduler without planned tasks."""
         self.request, self.hosts, self.diagnostics, self.app = request, hosts, diagnostics, app
         self.planned_tasks: list[PlannedTask] = []
         self.failed_hooks: dict[str, tuple[PlannedTask, ...]] = {}
@@ -71,11 +71,11 @@ class TaskScheduler:
         self.has_started = not request.start_at
         self._failure_limits = 0
         self._rollback_planners: dict[int, Callable[[], HostPlan]] = {}
-        self._changed_hosts = hosts  # since it was last asked what is known of them
+        self._changed_hosts = hosts  # since the last call of ``_hostvars_index``
         self._names_by_host: dict[str, tuple[Iterable[str], ResultsByName]] = {}
 
     def add_request(self, task_request: TaskRequest) -> None:
-        """The waves of one task of the command line."""
+        """Add the planned tasks of one task of the command line."""
         task = self.request.tasks[task_request.task]
         parts = []
         for on in self.hosts:
@@ -93,10 +93,10 @@ class TaskScheduler:
     def _add_task_with_hooks(
         self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
     ) -> None:
-        """A scheduled task with what is hooked to it."""
+        """Add a scheduled task with its hooks."""
         if task.name in flow.parents:
             circle = " → ".join((*flow.parents[flow.parents.index(task.name) :], task.name))
-            message = f"tasks that hook into one another in a circle: {circle}"
+            message = f"the hooks of these tasks form a cycle: {circle}"
             raise DefinitionError(Diagnostic(message, task.mark))
         inner = replace(flow, parents=(*flow.parents, task.name))
         self._add_hooks("before", task, inner)
@@ -181,8 +181,8 @@ class TaskScheduler:
             self._add_inner_task(item, inner, inner_parts, flow)
             return
         if flow.batch:
-            message = "a batch inside a batch: batches do not nest"
-            raise DefinitionError(Diagnostic(message, item.mark, "leave one of the two out"))
+            message = "batches cannot be nested"
+            raise DefinitionError(Diagnostic(message, item.mark, "remove `batch` from one of them"))
         batches = list(_split_into_batches(selected, item.batch))
         others = {part.plan_state.host.name for part in parts} - set(selected)
         for number, names in enumerate(batches, 1):
@@ -223,7 +223,7 @@ class TaskScheduler:
         )
 
     def _hosts_with_work(self, task: Task, parts: list[HostTaskContext]) -> list[str]:
-        """The hosts on which anything of the task would run, in order."""
+        """Return the hosts on which any step of the task would run, in order."""
         parts_in_roles = [p for p in parts if _has_role(task, p)]
         if task.steps is not None:
             return [part.plan_state.host.name for part in parts_in_roles]
@@ -244,7 +244,7 @@ class TaskScheduler:
     def _once_hosts(
         self, item: PlaybookItem, task: Task, parts: list[HostTaskContext], selected: Sequence[str]
     ) -> list[HostTaskContext]:
-        """The one host of a ``once``; with ``on: any`` all that may stand in, it first."""
+        """Return the host of a ``once`` item, or the ordered candidates of ``on: any``."""
         roles = self.request.stage.roles
         name = selected[0] if selected else ""
         if task.roles and task.roles[0] in roles:
@@ -259,8 +259,7 @@ class TaskScheduler:
         return first
 
     def _primary_of(self, role: Role) -> str | None:
-        """The role's primary or, where the app does not live there, the first host where it
-        does."""
+        """Return the role's primary or, if the app is not on it, the first host with the app."""
         if self.app is None or role.primary is None:
             return role.primary
         known = self.request.stage.hosts
@@ -344,7 +343,7 @@ class TaskScheduler:
         return host_plan
 
     def _hostvars_index(self, *, missing_is_none: bool = False) -> HostVarsIndex:
-        """What the plan knows of every host as a task begins."""
+        """Return what the plan knows of every host when a task starts."""
         for on in self._changed_hosts:
             settled = {
                 name: value for name, value in on.settled_results.items() if name != HOSTVARS_INDEX
@@ -354,7 +353,7 @@ class TaskScheduler:
         return HostVarsIndex(dict(self._names_by_host), missing_is_none)
 
     def plan_rollbacks(self) -> None:
-        """Plan what undoes each wave, now that all is known that may be registered."""
+        """Plan the rollback of each task, after everything that the run may register is known."""
         known = self._hostvars_index(missing_is_none=True)
         for on in self.hosts:
             on.settled_results[HOSTVARS_INDEX] = known
@@ -374,14 +373,14 @@ class TaskScheduler:
         return replace(planned_task, hosts=tuple(hosts))
 
     def _share_once_results(self, parts: list[HostTaskContext]) -> None:
-        """What a ``once`` registers is every host's."""
+        """Share what a ``once`` task registers with all hosts."""
         for name in {name for part in parts for name in part.plan_state.newly_registered}:
             set_names = frozenset(name for part in parts if name in part.plan_state.set_names)
             values = [part.plan_state.settled_results.get(name) for part in parts]
             known = values[0] is not None and values.count(values[0]) == len(values)
             for plan_state in self.hosts:
                 plan_state.set_names |= set_names
-                if known:  # the same on whichever of them it runs
+                if known:  # the value is the same on every host that may run it
                     plan_state.settle_result(
                         name,
                         values[0],
@@ -400,7 +399,7 @@ def _has_role(task: Task, part: HostTaskContext) -> bool:
 def _split_into_batches(
     names: Sequence[str], sizes: Sequence[HostCount]
 ) -> Iterable[Sequence[str]]:
-    """The hosts in batches of these sizes, the last size repeating; at least one host each."""
+    """Yield the hosts in batches of these sizes, at least one host each; the last size repeats."""
     at = number = 0
     while at < len(names):
         size = max(1, sizes[min(number, len(sizes) - 1)].hosts_of(len(names)))
@@ -409,16 +408,18 @@ def _split_into_batches(
 
 
 def rerun_arguments(task_scope: TaskScope, accepted: Collection[str]) -> tuple[str, ...]:
-    """``key=value`` for each argument from the command line or a playbook, of those that the
-    task ``accepted``. Left out is what only a result gives, and what the command line cannot say:
-    mappings, and none."""
+    """Return ``key=value`` for each accepted argument from the command line or a playbook.
+
+    Arguments that depend on a result are left out, and those that the command line cannot express:
+    mappings and None.
+    """
     words = []
     passed = task_scope.passed_args or {}
     for name in dict.fromkeys((*map(str, task_scope.written_args), *passed)):
         text = passed.get(name) if name not in task_scope.written_args else None
         param = task_scope.task.params.get(name)
         if param is not None and param.secret and isinstance(text, str):
-            task_scope.secrets.masker.add_secret(name, text)  # also where no template names it
+            task_scope.secrets.masker.add_secret(name, text)  # also if no template uses it
         if name in accepted and not isinstance(text, str):
             text = _command_line_text(_argument_value(task_scope, name))
         if name in accepted and text is not None:
@@ -437,7 +438,10 @@ def _argument_value(task_scope: TaskScope, name: str) -> object:
 
 
 def _command_line_text(value: Any) -> str | None:
-    """As the command line has it: a list in brackets, since commas may stand in its entries."""
+    """Return the value in the syntax of the command line.
+
+    Lists are written as JSON, because their items may contain commas.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):

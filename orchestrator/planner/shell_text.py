@@ -1,4 +1,4 @@
-"""The exact text that a step's child shell receives."""
+"""Builds the exact text that a step's shell executes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.model.shell_quoting import shell_quote
 
 
 def shell_word(text: str) -> str:
-    """The text as one shell word; a home path's ``~`` is left to the shell."""
+    """Return the text as one shell word; the shell expands the ``~`` of a home path."""
     if isinstance(text, HomePath) and text != "~":
         return "~/" + shell_quote(text[2:]) if text[2:] else "~/"
     return text if isinstance(text, HomePath) else shell_quote(text)
@@ -18,7 +18,7 @@ def shell_word(text: str) -> str:
 def wrap_script(
     text: str, chdir: str | None, environment: Mapping[str, str], *, on_cd_failure: str = ""
 ) -> str:
-    """The text with its folder and variables set before it. ``on_cd_failure`` follows a failing ``cd``."""
+    """Prefix the text with ``cd`` and ``export`` lines; append ``on_cd_failure`` to the ``cd``."""
     lines = [f"cd -- {shell_word(chdir)}{on_cd_failure}"] if chdir is not None else []
     lines += [f"export {name}={shell_quote(value)}" for name, value in environment.items()]
     return "\n".join([*lines, text])
@@ -27,7 +27,7 @@ def wrap_script(
 def guard_script(
     creates: str | None, removes: str | None, unless: str | None, onlyif: str | None
 ) -> str:
-    """Text that exits with 0 where the step is to run, 1 where not, else where it cannot tell."""
+    """Return a script that exits with 0 to run the step, 1 to skip it, or else on error."""
     lines = []
     if creates is not None:
         path = shell_word(creates)
@@ -35,8 +35,8 @@ def guard_script(
     if removes is not None:
         path = shell_word(removes)
         lines.append(f"[ -e {path} ] || [ -L {path} ] || exit 1")
-    # the subshells' -e would be off left of `||` or in an `if`; a command that cannot be run
-    # (126, 127: POSIX.1-2017, XCU 2.8.2) is no answer
+    # Left of `||` or in an `if`, the subshells' -e would be off. A command that cannot be run (126,
+    # 127: POSIX.1-2017, XCU 2.8.2) is an error, not a result.
     if unless is not None:
         lines.append(f"set +e\n(set -e\n{unless}\n)")
         lines.append("case $? in 0) exit 1;; 126|127) exit 127;; esac")

@@ -1,12 +1,12 @@
-"""What a step's conditions come to on one host: known here, judged there, or still open.
+"""Evaluates a step's conditions for one host: constant, evaluated on the host, or pending a result.
 
-Whether a step failed, changed something, and is to be tried again: on the host, or here.
+Also compiles ``failed_when``, ``changed_when`` and ``until``, to be evaluated on the host or on the
+controller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -28,19 +28,15 @@ from orchestrator.playbook.model import ConditionExpr
 from orchestrator.templating import ResultPending, Scope
 from orchestrator.templating.scope import host_text_reads_of, reset_host_text_reads
 
-if TYPE_CHECKING:
-    pass
-    pass
-
 
 class StepContext(Struct, frozen=True):
-    """Where a step stands on its host's way.
+    """The state of a host at the point where a step is planned.
 
-    ``registered`` is what steps before it register, with their numbers in this task;
-    ``settled_results`` are results that are known already, of steps that will not run; ``missing_is_none``
-    are names whose results are none if they never came (in a rollback); ``set_names`` are those of the
-    registered names that `set` gives their values; ``own`` are those of the settled ones whose
-    values no host had a part in, ``untainted_names`` those that will be such, as far as names tell.
+    ``registered`` are the names that earlier steps register, with their numbers in this task.
+    ``settled_results`` are results already known, for example of steps that will not run.
+    ``missing_is_none`` are names whose results are None if they were never produced (in a
+    rollback). ``set_names``, ``controller_names`` and ``untainted_names`` are explained in
+    ``ScopePosition``.
     """
 
     position: ScopePosition
@@ -52,7 +48,7 @@ class StepContext(Struct, frozen=True):
     untainted_names: frozenset[str] = frozenset()
 
     def enter(self, results: ResultsByName) -> None:
-        """Have templates see the host from here, with these results."""
+        """Move the host's scope to this point, with these results."""
         self.position.results = {**self.settled_results, **results}
         self.position.registered = self.registered
         self.position.set_names = self.set_names
@@ -67,24 +63,32 @@ class StepContext(Struct, frozen=True):
 
 
 NO_MORE_RESULTS = "no more to come"
-"""Under this name, which no template can have, results say that no step is on its way any more:
-a name whose step was not come to means what it would without that step."""
+"""Key that is in the results if no step is pending any more.
+
+No template can use this name. A name whose step was not run then has the value that it would have
+without the step.
+"""
 
 NO_RESULTS: ResultsByName = {}
-"""The results at the time of planning: none is known, and none is missing either."""
+"""The results at planning time: none is known, and none is missing."""
 
 
 class StepConditions:
-    """Compiles and judges the conditions of one step."""
+    """Compiles and evaluates the conditions of one step."""
 
     def __init__(
         self, expanded: ExpandedStep, context: StepContext, *, runs_elsewhere: bool = False
     ) -> None:
+        """Share the step and context; ``runs_elsewhere``: the host's own shell does not run it."""
         self.expanded, self.context = expanded, context
-        self.runs_elsewhere = runs_elsewhere  # its host's shell does not know this host's steps
+        # that shell does not know the results of this host's steps
+        self.runs_elsewhere = runs_elsewhere
 
     def when_condition(self) -> Condition | str:
-        """The condition to run, or why it does not. Raises ResultPending and DefinitionError."""
+        """Return the condition to run, or why the step is skipped.
+
+        Raises ResultPending and DefinitionError.
+        """
         if self.expanded.inherited.exclude_reason:
             return self.expanded.inherited.exclude_reason
         found: list[Condition] = []
@@ -98,7 +102,7 @@ class StepConditions:
         return all_of(found)
 
     def compile_for_host(self, conditions: tuple[ConditionExpr, ...]) -> Condition | None:
-        """Judgements over the step's own end as the host can make them; None where it cannot."""
+        """Return the conditions on the step's result for the host, or None if impossible."""
         found: list[Condition] = []
         task_scope = self.expanded.caller
         for condition_expr in conditions:
@@ -142,7 +146,7 @@ class StepConditions:
     def _registering_step(
         self, name: str, task_scope: TaskScope, of_own_result: bool = False
     ) -> int | None:
-        """The step of this task that will register the name, while it is not known here."""
+        """Return the number of the step of this task that will register the name, or None."""
         if of_own_result and name == "result":
             return self.expanded.number
         position = self.context.position
@@ -153,59 +157,61 @@ class StepConditions:
 
 
 NOTIFIED_HANDLERS = "handlers notified"
-"""Under this name, which no template can have, results hold the handlers notified so far."""
+"""Key of the results under which the notified handlers are kept; no template can use this name."""
 
 
 class ResultScope:
-    """A scope in which ``result`` is the step's own."""
+    """A scope in which ``result`` is the step's own result."""
 
     __slots__ = ("result", "scope")
 
     def __init__(self, scope: Scope, result: RegisteredResult) -> None:
+        """Wrap a scope."""
         self.scope, self.result = scope, result
 
     def resolve(self, name: str) -> object:
-        """The step's own result, or what the scope knows."""
+        """Return the step's own result, or the value from the wrapped scope."""
         return self.result if name == "result" else self.scope.resolve(name)
 
     def from_host(self, name: str) -> bool:
-        """Whether text from a host can be reached by this name."""
+        """Return True if the name can lead to text from a host."""
         return name == "result" or self.scope.from_host(name)
 
     def names(self) -> Iterable[str]:
-        """Every name that is known."""
+        """Return every known name."""
         return {"result", *self.scope.names()}
 
     @property
     def host_text_reads(self) -> int:
-        """How often a value was taken that a host had a part in."""
+        """Return how often a value made with text from a host was read."""
         return host_text_reads_of(self.scope)
 
     @host_text_reads.setter
     def host_text_reads(self, count: int) -> None:
+        """Set the counter, after a read that does not count."""
         reset_host_text_reads(self.scope, count)
 
     def hint(self, name: str) -> str:
-        """Return what to write in place of a name that does not exist, or ''."""
+        """Return a hint for a name that does not exist, or ''."""
         return self.scope.hint(name)
 
     def origin(self, name: str, hops: int = MAX_HOPS) -> MarkedValue | None:
-        """Return what the name stands for as it was written."""
+        """Return the value of the name as written."""
         return None if name == "result" else self.scope.origin(name, hops)
 
 
 def all_true(conditions: Iterable[ConditionExpr], scope: Scope) -> bool:
-    """Whether all of them hold, here and now."""
+    """Return True if all conditions are true, evaluated now."""
     return all(j if isinstance(j, bool) else j.is_true(scope) for j in conditions)
 
 
 def condition_text(condition: ConditionExpr) -> str:
-    """A judgement as it was written."""
+    """Return a condition as written."""
     return str(condition).lower() if isinstance(condition, bool) else condition.source
 
 
 def all_of(conditions: Iterable[Condition]) -> Condition:
-    """Every one of them, in as few words as it takes."""
+    """Return the conjunction of the conditions, simplified."""
     needed = tuple(c for c in conditions if c != ConstantCondition(True))
     if len(needed) == 1:
         return needed[0]
@@ -213,12 +219,12 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
 
 
 def any_of(conditions: list[Condition]) -> Condition:
-    """At least one of them."""
+    """Return the disjunction of the conditions."""
     return conditions[0] if len(conditions) == 1 else AnyOf(tuple(conditions))
 
 
 class ResultConditions:
-    """The judgements of one step. ``skipped_by_check``: a check does not run it."""
+    """The conditions on one step's result; ``skipped_by_check``: check mode does not run it."""
 
     def __init__(
         self,
@@ -228,6 +234,7 @@ class ResultConditions:
         *,
         skipped_by_check: bool,
     ) -> None:
+        """Share the step, its context and its conditions."""
         self.expanded, self.step, self.context, self.conditions = (
             expanded,
             expanded.step,
@@ -239,7 +246,7 @@ class ResultConditions:
     def compile_for_host(
         self, condition_exprs: tuple[ConditionExpr, ...] | None, default: Condition | None
     ) -> Condition | None:
-        """A judgement that the host makes; where only this side can, the host says no."""
+        """Return the condition for the host; false if only the controller can evaluate it."""
         if condition_exprs is None:
             return default
         compiled = self.conditions.compile_for_host(condition_exprs)
@@ -252,7 +259,7 @@ class ResultConditions:
             yield "changed_when", self.step.changed_when
 
     def evaluated_on_controller(self) -> frozenset[str]:
-        """Which of its judgements only this side can make, once its output is here."""
+        """Return the keywords of the conditions that need the step's output on the controller."""
         found = set()
         for message, condition_exprs in self._conditions_by_keyword():
             if self.conditions.compile_for_host(condition_exprs) is None:
@@ -268,7 +275,7 @@ class ResultConditions:
                 )
 
     def evaluate(self, results: ResultsByName, result: RegisteredResult) -> ResultOverride:
-        """Make those judgements."""
+        """Evaluate those conditions."""
         self.context.enter({**results, NO_MORE_RESULTS: True})
         scope = ResultScope(self.expanded.caller, result)
         truth_by_keyword = {
@@ -280,7 +287,7 @@ class ResultConditions:
         )
 
     def retry_plan(self) -> RetryPlan | None:
-        """How often it is tried, and until when."""
+        """Return the step's retries, or None."""
         retry = self.step.retry
         if retry is None or self.skipped_by_check:
             return None

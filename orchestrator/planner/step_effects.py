@@ -1,4 +1,4 @@
-"""What a step may make and what it needs, for a check to know which failures tell nothing."""
+"""Effects of steps: what a step creates and needs, so check mode can explain failures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ if TYPE_CHECKING:
     from orchestrator.templating import ValueTemplate
 
 _MAX_NAME_LENGTH = 4096
-"""Longer texts name nothing."""
+"""Longer texts are not names."""
 
 
 class WorkingDirectory:
-    """The folder that a step works in: ``chdir``, or its user's home folder. ``user`` is '' for
-    the one who logs in."""
+    """The folder in which a step works: ``chdir``, or its user's home folder.
+
+    ``user`` is '' for the login user.
+    """
 
     def __init__(self, chdir: str | None, user: str) -> None:
+        """Resolve ``chdir`` below the user's home folder."""
         self.user = user
         self._home = f"~{user}"
         self._folder = self._home if chdir is None else self.absolute_path(chdir, self._home)
 
     def absolute_path(self, text: str, folder: str | None = None) -> str:
-        """Return a path that begins with / or with a home folder."""
+        """Return an absolute path, or one that starts with a home folder."""
         if text == "~" or text.startswith("~/"):
             return posixpath.normpath(self._home + text[1:])
         return posixpath.normpath(posixpath.join(folder or self._folder, text))
@@ -44,7 +47,7 @@ class WorkingDirectory:
 def command_effects(
     workdir: WorkingDirectory, creates: str | None, *, readonly: bool
 ) -> StepEffects:
-    """Return the effects of a command: it may change anything, a read-only one only read it."""
+    """Return the effects of a command: it may change anything; a read-only one only reads."""
     needs = tuple(workdir.needed_names())
     if readonly:
         return StepEffects(needed_names=needs, may_read_anything=True)
@@ -64,9 +67,10 @@ def module_effects(
 ) -> StepEffects:
     """Return the effects that a module declares with ``makes`` and ``reads``.
 
-    Without ``makes`` it makes its param ``absolute_path``, or, if it has none, anything. Without ``reads``
-    it needs what its params name, and looks at no more if one of them is a path. One that runs a
-    command that it is given looks at anything. Raises ResultPending and DefinitionError.
+    Without ``makes`` it creates the path in its param ``path`` or, if it has none, anything.
+    Without ``reads`` it needs what its params name, and may read anything unless one of them is a
+    path. A module that runs a given command may read anything. Raises ResultPending and
+    DefinitionError.
     """
     params = task_scope.task.params
     makes = module.makes if not module.readonly else ()
@@ -110,7 +114,7 @@ def _param_effects(name: str, task_scope: TaskScope, workdir: WorkingDirectory) 
 
 
 def _name_effects(value: object, workdir: WorkingDirectory) -> Iterator[str]:
-    """A name, or what can be one; where it has a slash in it, it can be a path."""
+    """Yield a value that may be a name; if it contains a slash, also as a path."""
     if isinstance(value, (list, tuple)):
         for each in value:
             yield from _name_effects(each, workdir)

@@ -1,4 +1,4 @@
-"""The options beside a step, rendered and in their types."""
+"""Renders and converts the options of a step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def render_option(
     template: ValueTemplate | None, scope: Scope, name: str, *, path: bool = False
 ) -> str | None:
-    """The option's text, or None where it is left out. Raises DefinitionError."""
+    """Return the option's text, or None if it is omitted. Raises DefinitionError."""
     if template is None:
         return None
     value = template.render(scope)
@@ -28,7 +28,7 @@ def render_option(
 
 
 def working_directory(scoped_template: ScopedTemplate | None) -> str | None:
-    """The folder to change to."""
+    """Return the folder to change to, or None."""
     return (
         None
         if scoped_template is None
@@ -37,7 +37,10 @@ def working_directory(scoped_template: ScopedTemplate | None) -> str | None:
 
 
 def timeout_seconds(scoped_template: ScopedTemplate | None) -> float | None:
-    """A timeout in seconds. Raises DefinitionError where it is no duration, or nothing."""
+    """Return a timeout in seconds, or None if there is none.
+
+    Raises DefinitionError if it is not a duration, or zero.
+    """
     if scoped_template is None:
         return None
     diagnostics = DiagnosticCollector()
@@ -50,9 +53,9 @@ def timeout_seconds(scoped_template: ScopedTemplate | None) -> float | None:
     )
     if seconds == 0:
         diagnostics.add(
-            "timeout must be more than nothing",
+            "timeout must be greater than zero",
             scoped_template.template.mark,
-            "leave it out for none",
+            "omit it for no timeout",
         )
     diagnostics.raise_any()
     return seconds
@@ -61,7 +64,7 @@ def timeout_seconds(scoped_template: ScopedTemplate | None) -> float | None:
 def environment_variables(
     outer: Mapping[str, ScopedTemplate], inner: Iterable[tuple[str, ScopedTemplate]]
 ) -> dict[str, str]:
-    """The environment, inner over outer; a null leaves a variable out."""
+    """Return the environment; inner variables override outer ones, and null removes a variable."""
     found: dict[str, str] = {}
     for name, scoped_template in (dict(outer) | dict(inner)).items():
         value = scoped_template.template.render(scoped_template.task_scope)
@@ -73,7 +76,7 @@ def environment_variables(
 
 
 def to_plain_text(value: object, label: str, mark: SourcePosition) -> str:
-    """Text out of text, a number or a boolean. Raises DefinitionError for anything else."""
+    """Return text, a number or a boolean as text. Raises DefinitionError for other types."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, (str, int, float)):
@@ -81,14 +84,16 @@ def to_plain_text(value: object, label: str, mark: SourcePosition) -> str:
     text = str(value)
     if "\0" in text:
         raise DefinitionError(
-            Diagnostic(f"{label} holds a NUL, which no command can be given", mark)
+            Diagnostic(
+                f"{label} contains a NUL character, which cannot be passed to a command", mark
+            )
         )
     to_bytes(text, label, mark)
     return text
 
 
 def to_bytes(text: str, label: str, mark: SourcePosition) -> bytes:
-    """Return the bytes of a text. Raises DefinitionError where it has a character that has none."""
+    """Return the bytes of a text. Raises DefinitionError if it cannot be encoded."""
     try:
         return encode_text(text)
     except ValueError as error:
@@ -96,7 +101,7 @@ def to_bytes(text: str, label: str, mark: SourcePosition) -> bytes:
 
 
 def to_path(value: object, label: str, mark: SourcePosition) -> str:
-    """A path. Raises DefinitionError where it is none."""
+    """Return the value as a path. Raises DefinitionError if it is not text, or blank."""
     text = to_plain_text(value, label, mark)
     if not text.strip():
         raise DefinitionError(Diagnostic(f"{label} is blank", mark, "give it a path"))
@@ -104,5 +109,5 @@ def to_path(value: object, label: str, mark: SourcePosition) -> str:
 
 
 def mark_home_path(text: str) -> str:
-    """The path, marked as one in the home folder where it begins with ``~/``."""
+    """Return the path, marked as a home path if it starts with ``~/``."""
     return HomePath(text) if text == "~" or text.startswith("~/") else text

@@ -1,7 +1,4 @@
-"""What only this side does: set, fail, assert, wait.
-
-From a step as written to what one host is sent: now, or once a result is there.
-"""
+"""Plans one step for one host: completely, or up to the results that it waits for."""
 
 from __future__ import annotations
 
@@ -60,7 +57,10 @@ if TYPE_CHECKING:
 
 
 def evaluate_control_step(control: ControlStep, task_scope: TaskScope) -> ControlAction:
-    """What it comes to on this host. Raises ResultPending and DefinitionError."""
+    """Return the action of a set, fail, assert or wait step.
+
+    Raises ResultPending and DefinitionError.
+    """
     if control.kind == "assert":
         return _evaluate_assert(control, task_scope)
     reads_before = task_scope.host.position.host_text_reads
@@ -88,13 +88,13 @@ def _evaluate_assert(control: ControlStep, task_scope: TaskScope) -> ControlActi
         if not all_true((condition,), task_scope):
             message = to_plain_text(control.value.render(task_scope), "message", control.value.mark)
             return ControlAction(
-                "assert", ok=False, message=message or f"{condition_text(condition)} does not hold"
+                "assert", ok=False, message=message or f"{condition_text(condition)} is false"
             )
     return ControlAction("assert")
 
 
 _USER_REFUSAL = (
-    "could be anybody",
+    "could be any user",
     "name the users in the task, one step for each, and choose by `when`",
 )
 _HOST_REFUSAL = ("could be any host", "name the hosts in the task or by a role: `roles.web[0]`")
@@ -103,8 +103,9 @@ _HOST_REFUSAL = ("could be any host", "name the hosts in the task or by a role: 
 class StepPlanner:
     """Plans one step of one host.
 
-    ``host_environment`` is the host's environment; ``unfold_loop`` makes the program of a loop, once its items
-    are known. Under check what may change something is told, and only asks.
+    ``host_environment`` is the host's environment. ``unfold_loop`` returns the program of a loop
+    when its items are known. In check mode, steps that may change something are planned to report
+    only.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class StepPlanner:
         request: PlanRequest,
         unfold_loop: Callable[[ExpandedStep, ResultsByName], StepProgram],
     ) -> None:
+        """Prepare the step's conditions and template dependencies."""
         self.expanded, self.context, self.host_environment, self.unfold_loop = (
             expanded,
             context,
@@ -138,7 +140,7 @@ class StepPlanner:
         )
 
     def plan_step(self) -> PlannedStep:
-        """The step: final, waiting, or skipped. Raises DefinitionError."""
+        """Return the step: final, waiting, or skipped. Raises DefinitionError."""
         self.context.enter(NO_RESULTS)
         self.dependencies.check_result_fields()
         base = self._base_step(self._skip_reason())
@@ -168,14 +170,17 @@ class StepPlanner:
         )
 
     def _check_sources(self) -> None:
-        """Raise DefinitionError where text from a host would choose a file of this side."""
+        """Raise DefinitionError if text from a host would determine a local file."""
         if self.download is not None and not self.expanded.is_open_loop:
             download_script.check_target(self.download, self.task_scope)
         if self.module is not None and not self.expanded.is_open_loop:
             module_script.check_payload_sources(self.module, self.task_scope)
 
     def _skip_reason(self) -> str:
-        """Why it will not run, as far as that is known: what it is given then need not be right."""
+        """Return why the step will not run, or '', as far as known.
+
+        The other options of a skipped step may be invalid.
+        """
         if self.expanded.is_open_loop:
             return self.expanded.inherited.exclude_reason
         try:
@@ -215,13 +220,16 @@ class StepPlanner:
         )
 
     def _command_position(self) -> SourcePosition | None:
-        """Where its command stands, if it is that of a variable."""
+        """Return the position of the command if the step only names a variable, or None."""
         name = lone_name(self.run_step.text.source) if self.run_step and self.run_step.text else ""
         origin = self.task_scope.origin(name) if name else None
         return origin.mark if origin else None
 
     def _become_user(self) -> str:
-        """Whose shell runs it: `become: true` is root's. Raises DefinitionError if it is empty."""
+        """Return the become user; `become: true` means root.
+
+        Raises DefinitionError if it is empty.
+        """
         scoped_template = self.expanded.inherited.become
         if scoped_template is None or self._differs_by_item(scoped_template):
             return ""
@@ -240,7 +248,7 @@ class StepPlanner:
         return name
 
     def _differs_by_item(self, scoped_template: ScopedTemplate) -> bool:
-        """Whether each item of a loop that is not known yet has its own."""
+        """Return True if every item of a loop over a pending result has its own value."""
         return (
             self.expanded.is_open_loop
             and "item" in scoped_template.template.names | scoped_template.template.optional
@@ -249,16 +257,14 @@ class StepPlanner:
     def _known_before_run(
         self, scoped_template: ScopedTemplate, option_name: str, refusal: tuple[str, str]
     ) -> object:
-        """A value that no host has a part in, and that is known before the run begins."""
+        """Return a value that is known before the run and made without any host."""
         try:
             return render_trusted(
                 scoped_template.template, scoped_template.task_scope, option_name, *refusal
             )
         except ResultPending as waits:
             names = ", ".join(f"`{name}`" for name in sorted(waits.names))
-            message = (
-                f"`{option_name}` waits for {names}, and has to be known before the run begins"
-            )
+            message = f"`{option_name}` depends on {names}, but must be known before the run starts"
             raise DefinitionError(
                 Diagnostic(message, scoped_template.template.mark, refusal[1])
             ) from None
@@ -267,14 +273,14 @@ class StepPlanner:
         return step_effects.WorkingDirectory(chdir, self._become_user())
 
     def _step_chdir(self) -> str | None:
-        """The folder to change to; a local step is in the project's."""
+        """Return the folder to change to; a local step runs in the project's folder."""
         chdir = working_directory(self.expanded.inherited.chdir)
         if not self.expanded.inherited.local or (chdir and chdir.startswith("/")):
             return chdir
         return posixpath.join(self.request.root, chdir or "")
 
     def _delegate_host(self) -> str:
-        """The host that runs it instead, if any; it must be one of the stage's."""
+        """Return the host that runs the step instead, or ''; it must be a host of the stage."""
         if self.expanded.inherited.local:
             return CONTROLLER
         scoped_template = self.expanded.inherited.delegate
@@ -287,7 +293,7 @@ class StepPlanner:
         )
         known = self.task_scope.host.objects["hosts"]
         if isinstance(known, Mapping) and name not in known:
-            message = f"no host '{name}' in this stage, to delegate to"
+            message = f"delegate_to: no host '{name}' in this stage"
             raise DefinitionError(
                 Diagnostic(message, scoped_template.template.mark, suggest_nearest(name, known))
             )
@@ -320,7 +326,7 @@ class StepPlanner:
         if self.download is not None:
             return self._download_command(self.download, when)
         if self.module is None:
-            raise TypeError("a walk gives commands, modules, downloads, controls and loops")
+            raise TypeError("unexpected kind of step action")
         return self._module_command(self.module, when)
 
     def _control_action(self, control: ControlStep) -> ControlAction:
@@ -328,7 +334,7 @@ class StepPlanner:
         return replace(action, seconds=0.0) if self.request.check_mode else action
 
     def _module_command(self, module: ModuleSpec, when: Condition) -> StepCommand:
-        """A module, as it compares and mends what it finds on the host."""
+        """Return the command of a module."""
         inherited = self.expanded.inherited
         check_exposed_secrets(module, self.task_scope)
         desired = module_script.desired_state(module, self.task_scope)
@@ -362,7 +368,7 @@ class StepPlanner:
         return replace(found, waits_for_state=waits)
 
     def _download_command(self, download: DownloadStep, when: Condition) -> StepCommand:
-        """What asks the host for its file; comparing and reading it is this side's."""
+        """Return the command that reports the host's file; the controller compares and reads it."""
         inherited = self.expanded.inherited
         chdir, environment = (
             working_directory(inherited.chdir),
@@ -428,7 +434,10 @@ class StepPlanner:
         )
 
     def _change_condition(self, run: RunStep) -> Condition:
-        """Whether it changes something; what is withheld would, if nothing says the contrary."""
+        """Return the condition under which the step counts as changed.
+
+        A step that check mode does not run counts as changed unless ``changed_when`` is false.
+        """
         written = self.step.changed_when
         if self.skipped_by_check:
             return ConstantCondition(written != (False,))
@@ -465,7 +474,7 @@ class StepPlanner:
 
 
 def _option_text(template: ValueTemplate, task_scope: TaskScope) -> str:
-    """Its text, or the template while that waits."""
+    """Return the rendered text, or the template's source if it waits for a result."""
     try:
         return render_option(template, task_scope, "path") or ""
     except ResultPending:

@@ -1,7 +1,7 @@
-"""A task on one host, with all that it calls, loops over and blocks unfolded into one row.
+"""Expands a task on one host: calls, loops and blocks become one list of numbered steps.
 
-The row is a list of single steps with rising numbers. What blocks, loops and ignored errors
-mean for the way through the row is said by regions over the numbers (``model.Region``).
+The control flow of blocks, loops and ignored errors is described by ``TryBlock`` ranges over the
+step numbers.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 
 class ScopedTemplate(Struct, frozen=True):
-    """Something written, with the frame it is seen from."""
+    """A template and the scope it is rendered in."""
 
     template: ValueTemplate
     task_scope: TaskScope
 
 
 class InheritedOptions(Struct, frozen=True):
-    """What a step inherits from all that it stands in, outer first.
+    """Options inherited from enclosing blocks, tasks and playbooks, outermost first.
 
-    ``exclude_reason`` says why this host has no part in it. ``call_positions``: where the tasks are called in
-    which it stands, outer first.
+    ``exclude_reason`` is the reason why this host does not run the step, or ''. ``call_positions``
+    are the positions of the task calls that lead to the step, outermost first.
     """
 
     when: tuple[tuple[ConditionExpr, TaskScope], ...] = ()
@@ -62,7 +62,7 @@ class InheritedOptions(Struct, frozen=True):
     call_positions: tuple[SourcePosition, ...] = ()
 
     def for_step(self, step: Step, task_scope: TaskScope) -> InheritedOptions:
-        """What a step, and all in it, inherits from here and says itself."""
+        """Return the options for a step and everything in it."""
         inner = self.with_modifiers(step.options, task_scope)
         delegate = (
             ScopedTemplate(step.delegate_to, task_scope) if step.delegate_to else self.delegate
@@ -72,7 +72,7 @@ class InheritedOptions(Struct, frozen=True):
         return replace(inner, notify=notify, delegate=None if local else delegate, local=local)
 
     def with_scope(self, task_scope: TaskScope, other: TaskScope) -> InheritedOptions:
-        """The same, but what was seen from ``task_scope`` is seen from ``other``."""
+        """Return a copy with ``task_scope`` replaced by ``other``."""
 
         def with_new_scope(scoped_template: ScopedTemplate | None) -> ScopedTemplate | None:
             return (
@@ -92,7 +92,7 @@ class InheritedOptions(Struct, frozen=True):
         )
 
     def with_modifiers(self, modifiers: CommonOptions, task_scope: TaskScope) -> InheritedOptions:
-        """What is inherited one step further in."""
+        """Return a copy with these options added as the innermost ones."""
         return replace(
             self,
             when=self.when
@@ -111,10 +111,12 @@ class InheritedOptions(Struct, frozen=True):
 
 
 class ExpandedStep(Struct, frozen=True):
-    """One step in the row. ``is_open_loop``: it stands for a loop over items that a result will give.
-    ``label`` is what a loop's item is called. ``notified_by``: it belongs to a handler, and
-    runs if one of these steps changed something. ``task_scope`` is what its command or module sees,
-    ``caller`` what is written beside that (of a module, those who call it see other names).
+    """One step in the list.
+
+    ``is_open_loop``: it is a loop over items that depend on a pending result. ``label`` is the name
+    of a loop's item. ``notified_by``: it belongs to a handler, which runs if one of these steps
+    changed something. ``task_scope`` is the scope of its command or module, ``caller`` that of the
+    other options (they differ for a module, whose options are written in the calling task).
     """
 
     number: int
@@ -129,30 +131,30 @@ class ExpandedStep(Struct, frozen=True):
 
     @property
     def caller(self) -> TaskScope:
-        """What judgements and the step's name see."""
+        """Return the scope of the step's conditions and name."""
         return self.caller_scope or self.task_scope
 
 
 class StepList(Struct):
-    """Steps in order, the regions over them, and the names that several of them register."""
+    """Steps in order, the blocks over them, and the result groups that several of them register."""
 
     steps: list[ExpandedStep]
     try_blocks: list[TryBlock]
     result_groups: list[ResultGroup]
 
     def extend(self, other: StepList) -> None:
-        """Append another row."""
+        """Append another list."""
         self.steps += other.steps
         self.try_blocks += other.try_blocks
         self.result_groups += other.result_groups
 
 
 class TaskExpander:
-    """Unfolds one task on one host; numbers count through all it calls, from ``first_number`` on.
+    """Expands one task on one host; numbers continue through all calls, starting at ``first``.
 
-    ``registered`` and ``settled_results`` are what steps before it register, and what is known of that;
-    with them the items of a loop are known here, or are left to when the loop's turn comes.
-    ``max_steps``: of how many steps more than that is refused.
+    ``registered`` and ``settled_results`` are the names that earlier steps register, and the
+    results already known: they decide whether a loop's items are known, or the loop stays open.
+    More than ``max_steps`` steps in a loop over a result are an error.
     """
 
     def __init__(
@@ -166,6 +168,7 @@ class TaskExpander:
         settled_results: ResultsByName | None = None,
         max_steps: int | None = None,
     ) -> None:
+        """Create an expander without handlers and rollbacks."""
         self.host, self.tasks, self.defaults = host, tasks, defaults
         self.next_number = first
         self.first_number, self.last_number = (
@@ -180,7 +183,7 @@ class TaskExpander:
     def expand_task(
         self, task: Task, task_scope: TaskScope, inherited: InheritedOptions
     ) -> StepList:
-        """Every step of the task; its handlers and rollback are kept for later."""
+        """Return the steps of the task; its handlers and rollback are stored for later."""
         self._keep_for_later(task, task_scope, inherited)
         return self.expand_steps(task.steps or (), task_scope, inherited)
 
@@ -199,7 +202,7 @@ class TaskExpander:
     def expand_steps(
         self, steps: Iterable[Step], task_scope: TaskScope, inherited: InheritedOptions
     ) -> StepList:
-        """The rows of all steps, one after another."""
+        """Return the expanded steps, one after another."""
         row = StepList([], [], [])
         for step in steps:
             row.extend(self.expand_step(step, task_scope, inherited.for_step(step, task_scope)))
@@ -208,7 +211,7 @@ class TaskExpander:
     def expand_step(
         self, step: Step, task_scope: TaskScope, inherited: InheritedOptions
     ) -> StepList:
-        """The row of one step, for all its items."""
+        """Return one step expanded, with all items of its loop."""
         first = self.next_number
         row = (
             self._expand_loop(step, task_scope, inherited)
@@ -233,8 +236,8 @@ class TaskExpander:
         self, step: Step, task_scope: TaskScope, inherited: InheritedOptions, label: str = ""
     ) -> StepList:
         if self.next_number - self.first_number > MAX_STEPS:
-            message = f"the task comes to more than {MAX_STEPS} steps on one host here"
-            hint = "does a loop go over more than is meant? a loop within one `run` is one step"
+            message = f"the task has more than {MAX_STEPS} steps on one host"
+            hint = "check the items of its loops; a shell loop inside one `run` is a single step"
             raise DefinitionError(Diagnostic(message, step.mark, hint))
         if isinstance(step.action, TaskCall):
             return self._expand_call(step, step.action, task_scope, inherited)
@@ -297,7 +300,7 @@ class TaskExpander:
         return row
 
     def with_handlers(self, row: StepList) -> StepList:
-        """The row with the handlers behind it that steps in it, or earlier handlers, notify."""
+        """Append the handlers that the steps, or earlier handlers, notify."""
         for name, steps, task_scope, inherited in self.handlers:
             notifying_steps = tuple(f.number for f in row.steps if name in f.inherited.notify)
             if not notifying_steps:
@@ -310,7 +313,7 @@ class TaskExpander:
         return row
 
     def expand_rollback(self) -> StepList:
-        """What undoes the task, the calls made last first; with the handlers that it notifies."""
+        """Return the task's rollback with the handlers it notifies; the last call comes first."""
         row = StepList([], [], [])
         for steps, task_scope, inherited in reversed(self.rollbacks):
             row.extend(self.expand_steps(steps, task_scope, replace(inherited, notify=())))
@@ -348,8 +351,10 @@ class TaskExpander:
         *,
         from_host: bool = False,
     ) -> StepList:
-        """The row of a loop: when one item fails the others still run, and then it has failed.
-        ``from_host``: a host had a part in the items."""
+        """Expand a loop; if an item fails the others still run, and the loop has failed.
+
+        ``from_host``: the items were made with text from a host.
+        """
         row = StepList([], [], [])
         parts = []
         for item in items:
@@ -364,12 +369,10 @@ class TaskExpander:
             item_options = inherited.with_scope(task_scope, item_scope)
             row.extend(_with_label(self._expand_single(item_step, item_scope, item_options), label))
             if self.last_number is not None and self.next_number > self.last_number:
-                message = (
-                    f"a loop over the {len(items)} items that a result gave has too many steps"
-                )
+                message = f"a loop over {len(items)} items from a result has too many steps"
                 raise DefinitionError(Diagnostic(message, step.mark, "loop over them on the host"))
             parts.append((item, start, self.next_number))
-        # each item's region holds those of the items after it, so these come first
+        # An item's block contains those of the items after it, so the inner ones come first.
         row.try_blocks += [TryBlock(s, e, e, self.next_number) for _, s, e in reversed(parts[:-1])]
         if step.register:
             row.result_groups.append(ResultGroup(step.register, tuple(parts), is_loop=True))
@@ -383,14 +386,18 @@ class TaskExpander:
         try:
             return str(item)
         except (TypeError, ValueError):
-            return ""  # it has no text: its step is called as it is without items
+            return ""  # a value without text: the step gets no label
 
 
 def evaluate_loop_items(step: Step, task_scope: TaskScope) -> list[object]:
-    """What a loop runs over. Raises ResultPending, and DefinitionError where it is no list."""
+    """Return the items of a loop.
+
+    Raises ResultPending, and DefinitionError if the value is not a list or a mapping.
+    """
     if step.loop is None:
-        raise TypeError("a loop has a `loop`")
-    from orchestrator.templating import Expression  # a run without templates does not load Jinja
+        raise TypeError("the step has no `loop`")
+    # without templates, a run does not need to import Jinja
+    from orchestrator.templating import Expression
 
     over = step.loop.over
     found = over.value(task_scope) if isinstance(over, Expression) else over.render(task_scope)

@@ -1,6 +1,6 @@
-"""The names of one file on one host: its params, hiding the host's variables of that name.
+"""The names of one task file on one host: its params hide the host's variables.
 
-What several params of a file must be together: exactly one of them, or paths apart.
+Also checks rules over several params: exactly one of them, or disjoint paths.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from orchestrator.templating import ResultPending, Scope
 COMMAND_LINE = SourcePosition("<command line>")
 
 TaskArgument: TypeAlias = "str | tuple[ArgumentTemplate, Scope]"
-"""Text from the command line, or a written value with the scope it is seen from."""
+"""Text from the command line, or a template and the scope it is rendered in."""
 
 
 class TaskScope:
-    """A file's scope. ``written_args`` are the arguments of its call, seen from ``caller``.
+    """The scope of a task file.
 
-    ``given`` are arguments from further out (command line, enclosing playbooks); None: the
-    file is called as a step, and takes none. What is called so, and any module, takes no
-    variables for its params, but ``defaults``, the stage's and roles' for it. ``call_position``: where
-    the step stands that calls it.
+    ``written_args`` are the arguments of its call, rendered in ``caller``. ``passed_args`` are
+    arguments from further out (command line, enclosing playbooks); None if the task is called as a
+    step and accepts none. Params of such a task, and of any module, are not filled from variables,
+    but from ``defaults``, which the stage and the roles set for it. ``call_position`` is the
+    position of the calling step.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class TaskScope:
         defaults: Values | None = None,
         call_position: SourcePosition | None = None,
     ) -> None:
+        """Create the scope; a task with ``vars`` adds them to the host's scope."""
         self.task, self.call_position = task, call_position
         self.host = host.with_file_vars(task.vars, self) if task.vars else host
         self.written_args, self.caller, self.passed_args = (
@@ -77,13 +79,17 @@ class TaskScope:
         self.extra: Mapping[str, object] = {}
         self.extra_sources: frozenset[str] = frozenset()
         self.extra_from_host = False
-        self.names_being_traced: list[str] = []  # the params that `from_host` is on its way through
+        # the params that ``from_host`` is currently tracing
+        self.names_being_traced: list[str] = []
 
     def with_names(
         self, extra: Mapping[str, object], sources: frozenset[str], *, from_host: bool = False
     ) -> TaskScope:
-        """This frame with more names; ``sources`` are those that their values were made of, and
-        ``heard``: a host had a part in them."""
+        """Return a copy of this scope with more names.
+
+        ``sources`` are the names that their values were made of; ``from_host``: they were made with
+        text from a host.
+        """
         task_scope = copy(self)
         task_scope.extra_from_host = self.extra_from_host or from_host
         task_scope.extra = {**self.extra, **extra}
@@ -92,20 +98,21 @@ class TaskScope:
 
     @property
     def secrets(self) -> SecretResolver:
-        """Those of the run."""
+        """Return the secrets of the run."""
         return self.host.secrets
 
     @property
     def host_text_reads(self) -> int:
-        """How often a value was taken that a host had a part in."""
+        """Return how often a value made with text from a host was read."""
         return self.host.position.host_text_reads
 
     @host_text_reads.setter
     def host_text_reads(self, count: int) -> None:
+        """Set the counter, after a read that does not count."""
         self.host.position.host_text_reads = count
 
     def resolve(self, name: str) -> object:
-        """A param's value in its type, ``task``, or whatever the host knows by that name."""
+        """Return a param's converted value, ``task``, or the value of the name on the host."""
         if name in self.extra:
             if self.extra_from_host:
                 self.host.position.count_host_text()
@@ -137,8 +144,10 @@ class TaskScope:
         return self.values[name]
 
     def template_behind(self, name: str) -> tuple[ArgumentTemplate, Scope] | None:
-        """The template that gives a name its value, and the names that it sees; None where there
-        is none: the name is the tool's, or given on the command line."""
+        """Return the template of a name's value and the scope that it uses.
+
+        Return None if there is none: the name is built in, or given on the command line.
+        """
         if name in self.extra:
             return None
         param = self.task.params.get(name)
@@ -154,12 +163,11 @@ class TaskScope:
         return None if param.default is None else (param.default, self)
 
     def check_rule(self, rule: ParamRule) -> None:
-        """Hold a rule against the params that it is for, as far as all of them are known. Raises
-        DefinitionError."""
+        """Check a rule over params, as far as all of them are known. Raises DefinitionError."""
         if rule in self.checked_rules or any(
             self.host.is_being_made((self, name)) for name in rule.names
         ):
-            return  # what is being made comes to it at its end
+            return  # a param that is being resolved checks the rule at its end
         self.checked_rules.add(rule)
         known = False
         try:
@@ -177,7 +185,11 @@ class TaskScope:
         return written.mark if written is not None else param.mark
 
     def _param_value(self, param: TaskParam) -> object:
-        """The first of: written, given, variable (default of module), default."""
+        """Return the value of a param, converted to its type.
+
+        The first of these counts: argument of the call, passed argument, variable (of a module:
+        default in the inventory), default in the task.
+        """
         name = param.name
         if name in self.written_args:
             template = self.written_args[name]
@@ -209,18 +221,18 @@ class TaskScope:
 
     @property
     def is_called(self) -> bool:
-        """Whether its params take no variables: it is a module, or called as a step."""
+        """Return True if variables do not fill the params: it is a module, or called as a step."""
         return self.passed_args is None or self.task.module is not None
 
     def _takes_variable(self, name: str) -> bool:
-        """Return True if the param is not given here, and is a variable's."""
+        """Return True if the param is filled from a variable."""
         is_passed = name in self.written_args or (
             self.passed_args is not None and name in self.passed_args
         )
         return not (is_passed or self.is_called) and self.host.written_value(name) is not None
 
     def args_for_inner_tasks(self) -> dict[str, TaskArgument]:
-        """What the tasks in this playbook are given, as far as they declare it."""
+        """Return the arguments that the tasks of this playbook receive if they accept them."""
         written = {str(name): (value, self.caller) for name, value in self.written_args.items()}
         return {**(self.passed_args or {}), **written}
 
@@ -247,7 +259,7 @@ class TaskScope:
                 return self.host.project_files.find(found, mark)
             return found
         except ValueError as error:
-            reason = "is a secret, and not of its type" if param.secret else str(error)
+            reason = "is a secret whose value has the wrong type" if param.secret else str(error)
             message = f"'{param.name}' {reason}"
             if not self._takes_variable(param.name):
                 message = f"param '{param.name}' of task '{self.task.name}' {reason}"
@@ -257,7 +269,7 @@ class TaskScope:
             raise DefinitionError(Diagnostic(message, written.mark if written else mark)) from None
 
     def origin(self, name: str, hops: int = MAX_HOPS) -> MarkedValue | None:
-        """Return what a param, or a variable, stands for as it was written."""
+        """Return the value of a param, or of a variable, as written."""
         if name in self.extra:
             return self._origin_of_extra(name, hops)
         param = self.task.params.get(name)
@@ -277,14 +289,14 @@ class TaskScope:
         return param.written_default and follow_origin(param.written_default, self, hops)
 
     def _origin_of_extra(self, name: str, hops: int) -> MarkedValue | None:
-        """The item of a loop, in what that goes over."""
+        """Return the loop's item as written in the list that the loop iterates over."""
         sources = tuple(self.extra_sources - self.extra.keys())
         found = self.origin(sources[0], hops) if len(sources) == 1 else None
         items = found.data if found is not None and isinstance(found.data, list) else []
         return next((item for item in items if item.data == self.extra[name]), found)
 
     def from_host(self, name: str) -> bool:
-        """Whether text from a host can be reached by this name."""
+        """Return True if the name can lead to text from a host."""
         if name in self.extra:
             if self.extra_from_host:
                 return True
@@ -292,7 +304,7 @@ class TaskScope:
         if name not in self.task.params:
             return self.host.from_host(name)
         if name in self.names_being_traced:
-            return False  # a circle, which resolving it tells
+            return False  # a cycle, which is reported when it is resolved
         self.names_being_traced.append(name)
         try:
             return self._made_of_host_text(self.task.params[name])
@@ -300,7 +312,7 @@ class TaskScope:
             self.names_being_traced.pop()
 
     def _made_of_host_text(self, param: TaskParam) -> bool:
-        """As ``_param_value`` finds the param's value."""
+        """Return True if the value that ``_param_value`` returns can contain text from a host."""
         name = param.name
         if name in self.written_args:
             return any_from_host(self.written_args[name], self.caller)
@@ -314,7 +326,7 @@ class TaskScope:
         return param.default is not None and any_from_host(param.default, self)
 
     def fetch_secrets(self, names: Iterable[str], visited: frozenset[str] = frozenset()) -> None:
-        """Have the secrets that these names lead to fetched now."""
+        """Fetch the secrets that these names lead to now."""
         for name in names:
             param = self.task.params.get(name)
             if name in self.extra:
@@ -335,7 +347,7 @@ class TaskScope:
     def secrets_behind(
         self, names: Iterable[str], visited: set[str] | None = None
     ) -> Iterator[str]:
-        """The names of the secrets that these names lead to."""
+        """Yield the names of the secrets that these names lead to."""
         visited = set() if visited is None else visited
         for name in names:
             param = self.task.params.get(name)
@@ -365,20 +377,20 @@ class TaskScope:
             yield from self.secrets_behind(param.default.names | param.default.optional, visited)
 
     def names(self) -> Iterable[str]:
-        """Every name that is known."""
+        """Return every known name."""
         return {*self.extra, *self.task.params, "task", *self.host.names()}
 
     def hint(self, name: str) -> str:
-        """Return what to write in place of a name that does not exist, or ''."""
+        """Return a hint for a name that does not exist, or ''."""
         return self.host.hint(name) or suggest_nearest(name, self.names())
 
     def is_known(self, name: str) -> bool:
-        """Whether the name can be resolved, now or once its step has run."""
+        """Return True if the name can be resolved, now or after its step has run."""
         own = name in self.extra or name in self.task.params or name == "task"
         return own or self.host.is_known(name)
 
     def check_names(self, names: Iterable[str], mark: SourcePosition) -> None:
-        """Raise DefinitionError where one of the names can never be resolved."""
+        """Raise DefinitionError if one of the names can never be resolved."""
         for name in names:
             if not self.is_known(name):
                 raise DefinitionError(Diagnostic(f"'{name}' is undefined", mark, self.hint(name)))
@@ -399,16 +411,16 @@ def _secrets_behind_template(template: ArgumentTemplate, scope: Scope) -> Iterat
 
 
 def any_from_host(template: ArgumentTemplate, scope: Scope) -> bool:
-    """Whether text from a host can be reached by a name in the template."""
+    """Return True if a name in the template can lead to text from a host."""
     return any(map(scope.from_host, template.sources))
 
 
 _ParamPath = tuple[str, str, SourcePosition | None]
-"""A path, the param that it is of, and where it is written."""
+"""A path, its param, and the position where it is written."""
 
 
 def check_param_rule(rule: ParamRule, values: Mapping[str, object], task_scope: TaskScope) -> None:
-    """Return if the values obey the rule. Raises DefinitionError where they do not."""
+    """Check a rule. Raises DefinitionError if the values violate it."""
     diagnostic = _RULE_CHECKS[rule.kind](rule, values, task_scope)
     if diagnostic is not None:
         raise DefinitionError(diagnostic)
@@ -423,10 +435,15 @@ def _one_of_error(
     listed = f"{', '.join(rule.names[:-1])} or {rule.names[-1]}"
     if present:
         first, last = (task_scope.origin(name) for name in (present[0], present[-1]))
-        message = f"{_rule_owner(task_scope)} has {' and '.join(present)}, of which only one can be"
-        hint = f"'{present[0]}' is given at {first.mark}: drop one" if first else "drop one"
+        message = f"{_rule_owner(task_scope)} has {' and '.join(present)}"
+        message += ", but only one of them is allowed"
+        hint = (
+            f"'{present[0]}' is set at {first.mark}; remove one of them"
+            if first
+            else "remove one of them"
+        )
         return Diagnostic(message, last.mark if last else rule.mark, hint)
-    message = f"{_rule_owner(task_scope)} needs {listed}, and has none of them"
+    message = f"{_rule_owner(task_scope)} needs {listed}, but none of them is set"
     meant = _similar_variable(rule, task_scope)
     if meant is not None:
         return Diagnostic(message, meant[0], meant[1])
@@ -434,12 +451,12 @@ def _one_of_error(
     mark = app.mark if app else next((w.mark for w in task_scope.written_args.values()), rule.mark)
     hint = "" if task_scope.is_called else task_scope.host.hint(rule.names[0])
     if "--app" not in hint:
-        hint = "give it one of them" + (", among its `vars`" if app else "")
+        hint = "set one of them" + (", among its `vars`" if app else "")
     return Diagnostic(message, mark, hint)
 
 
 def _similar_variable(rule: ParamRule, task_scope: TaskScope) -> tuple[SourcePosition, str] | None:
-    """The variable of the app that is called almost like one of the params, with a hint."""
+    """Return position and hint of an app variable whose name is similar to a param's, or None."""
     app = None if task_scope.is_called else task_scope.host.app
     for layer in app.layers if app else ():
         for name, value in layer.vars.items():
@@ -459,7 +476,7 @@ def _disjoint_error(
         relation = "is given twice" if first == other_path else f"is inside '{first}'"
         message = f"{_rule_owner(task_scope)}: '{other_path}' of {other_param} {relation}"
         first_path = f"'{first}' of {param}" + (f" is at {mark}" if mark else "")
-        return Diagnostic(message, other_position or rule.mark, f"{first_path}: drop one of them")
+        return Diagnostic(message, other_position or rule.mark, f"{first_path}; remove one of them")
     return None
 
 

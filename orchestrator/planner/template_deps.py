@@ -1,4 +1,4 @@
-"""The names that a step's templates need: whether they can be there, and what is waited for."""
+"""Names used by a step's templates: whether they are defined and which results they wait for."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
 
 
 class TemplateDependencies:
-    """All templates of one step, each with the frame that it is seen from."""
+    """All templates of one step, each with the scope it is rendered in."""
 
     def __init__(
         self, expanded: ExpandedStep, host_environment: Mapping[str, ScopedTemplate]
     ) -> None:
+        """Share the expanded step and the host's environment."""
         self.expanded, self.host_environment = expanded, host_environment
         self.frame, self.step = expanded.task_scope, expanded.step
 
     def _written_templates(self) -> Iterable[tuple[AnyTemplate, TaskScope]]:
-        """Those that the project's author wrote where they are rendered."""
+        """Yield the templates that are written in the project's task files."""
         action, inherited = self.step.action, self.expanded.inherited
         if isinstance(action, RunStep):
             for own in (
@@ -112,7 +113,7 @@ class TemplateDependencies:
             yield file, self.expanded.caller
 
     def check_names(self) -> None:
-        """Raise DefinitionError where a name can never be resolved."""
+        """Raise DefinitionError if a name can never be resolved."""
         for template, task_scope in self._all_templates():
             names = template.names - {"item"} if self.expanded.is_open_loop else template.names
             task_scope.check_names(names, template.mark)
@@ -123,10 +124,10 @@ class TemplateDependencies:
                 scoped_template.template.render(scoped_template.task_scope)
 
     def check_renderable(self, context: StepContext) -> None:
-        """Raise DefinitionError where something written can never be rendered, whatever the
-        results are that the step waits for.
+        """Raise DefinitionError if a template cannot be rendered, whatever the pending results are.
 
-        What an open condition asks for is left alone: it may be what makes the rest right.
+        Names in a pending condition count as unknown: the condition may ensure that the rest is
+        valid.
         """
         open_names = {"facts", "hosts", "item"} | (
             context.registered.keys() - context.settled_results
@@ -141,10 +142,10 @@ class TemplateDependencies:
                 templating.check_known(template, scope, unknown)
 
     def _reached_templates(self) -> Iterator[tuple[AnyTemplate, Scope]]:
-        """What is written, and what gives the names in it their values, as far as that waits."""
+        """Yield the written templates, and the pending templates that give their names values."""
         found: list[tuple[AnyTemplate, Scope]] = list(self._written_templates())
         visited: set[tuple[int, str]] = set()
-        for template, scope in found:  # it grows
+        for template, scope in found:  # grows during the loop
             yield template, scope
             if not isinstance(scope, TaskScope | HostScope):
                 continue
@@ -155,8 +156,7 @@ class TemplateDependencies:
                     found += [(_value_template(behind[0]), behind[1])] if behind is not None else []
 
     def check_result_fields(self) -> None:
-        """Raise DefinitionError where a condition on the step's own result names a field that no
-        result has."""
+        """Raise DefinitionError if a condition on the step's result uses an unknown field."""
         step = self.step
         until = step.retry.until if step.retry else ()
         conditions = (*(step.changed_when or ()), *(step.failed_when or ()), *until)
@@ -171,7 +171,7 @@ class TemplateDependencies:
         check_fields(uses, position.registered.keys() - position.set_names)
 
     def items_awaited(self) -> frozenset[str]:
-        """What the items of a loop wait for, also of other hosts."""
+        """Return the names that a loop's items wait for, including names of other hosts."""
         try:
             evaluate_loop_items(self.step, self.frame)
         except ResultPending as waits:
@@ -179,7 +179,7 @@ class TemplateDependencies:
         return frozenset()
 
     def names_awaited(self, context: StepContext) -> set[str]:
-        """The names that it needs and that are still to come."""
+        """Return the names that the step needs and that are still pending."""
         names_used = {name for template, _ in self._all_templates() for name in template.names}
         awaited = {
             n for n in names_used if n in context.registered and n not in context.settled_results
@@ -188,13 +188,13 @@ class TemplateDependencies:
 
 
 def _is_pending(scope: Scope, name: str) -> bool:
-    """Return whether a name leads to a result that is still to come."""
+    """Return True if a name leads to a pending result."""
     try:
         scope.resolve(name)
     except ResultPending:
         return True
     except (DefinitionError, KeyError):
-        return False  # rendering says what is wrong, if it comes to that
+        return False  # rendering reports the error if it gets there
     return False
 
 

@@ -1,7 +1,4 @@
-"""The tool's own objects, as templates see them.
-
-The fields of the objects that templates see: which there are, before a host is asked.
-"""
+"""The built-in objects that templates can use, and the names of their fields."""
 
 from __future__ import annotations
 
@@ -17,8 +14,11 @@ from orchestrator.templating.scope import FieldUse
 
 
 class RunView(NamedObject, frozen=True):
-    """``run``, which prints as its id; ``release`` is the UTC start as 14 digits, one for all
-    hosts, ``message`` what ``-m`` says of it, or ''."""
+    """``run``, which is rendered as its ID.
+
+    ``release`` is the UTC start as 14 digits, the same for all hosts; ``message`` is the text of
+    ``-m``, or ''.
+    """
 
     id: str
     started: str
@@ -27,52 +27,61 @@ class RunView(NamedObject, frozen=True):
     message: str = ""
 
     def __str__(self) -> str:
+        """Return the ID."""
         return self.id
 
 
 def run_view(run: str, user: str, started: float, message: str = "") -> RunView:
-    """The run that began ``started`` seconds after the epoch."""
+    """Return the view of a run that started ``started`` seconds after the epoch."""
     at = datetime.fromtimestamp(started, UTC)
     began, release = at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%Y%m%d%H%M%S")
     return RunView(run, began, user, release, message)
 
 
 class NamedView(NamedObject, frozen=True):
-    """``stage`` or ``task``, which print as their names."""
+    """``stage`` or ``task``, which are rendered as their names."""
 
     name: str
     desc: str = ""
 
     def __str__(self) -> str:
+        """Return the name."""
         return self.name
 
 
 class LazyMapping(Mapping[str, Any]):
-    """Values by name, each made when it is asked for."""
+    """A mapping whose values are made when they are accessed."""
 
     __slots__ = ("_make", "_names")
 
     def __init__(self, names: Mapping[str, object], make: Callable[[str], Any]) -> None:
+        """Store the names and the function that makes a value."""
         self._names, self._make = names, make
 
     def __getitem__(self, name: str) -> Any:
+        """Return the value, which is made anew each time."""
         if name not in self._names:
             raise KeyError(name)
         return self._make(name)
 
     def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
         return iter(self._names)
 
     def __len__(self) -> int:
+        """Return the number of names."""
         return len(self._names)
 
     def __str__(self) -> str:
-        raise TypeError("a mapping has no text: name the part of it that is meant")
+        """Raise TypeError, because rendering a whole mapping is a mistake."""
+        raise TypeError("a mapping cannot be rendered as text; name one of its values")
 
 
 class HostView(NamedObject, frozen=True):
-    """``host``, and each of ``hosts``, which print as their names; what is none of its own words
-    is one of ``vars``."""
+    """``host``, and each value of ``hosts``; rendered as its name.
+
+    An attribute that is not one of the fields is looked up in ``vars``.
+    """
 
     name: str
     address: str
@@ -80,10 +89,12 @@ class HostView(NamedObject, frozen=True):
     vars: Mapping[str, Any]
 
     def __str__(self) -> str:
+        """Return the name."""
         return self.name
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what Python asks of any object
+        """Return a variable of the host."""
+        if name.startswith("_"):  # a special attribute that Python looks up
             raise AttributeError(name)
         try:
             return self.vars[name]
@@ -92,13 +103,15 @@ class HostView(NamedObject, frozen=True):
 
 
 def host_view(host: Host, variables: Mapping[str, Any]) -> HostView:
-    """A host with its variables."""
+    """Return the view of a host with its variables."""
     return HostView(host.name, host.connect.address, host.roles, variables)
 
 
 class AppView(NamedObject, frozen=True):
-    """``app``, which prints as its name. ``hosts`` are the names of those that it lives on,
-    whatever is selected; ``lock`` is the path of its lock."""
+    """``app``, which is rendered as its name.
+
+    ``hosts`` are the names of all its hosts, selected or not; ``lock`` is the path of its lock.
+    """
 
     name: str
     desc: str
@@ -108,18 +121,19 @@ class AppView(NamedObject, frozen=True):
     _lock: Callable[[], str]
 
     def __str__(self) -> str:
+        """Return the name."""
         return self.name
 
     @property
     def lock(self) -> str:
-        """The path of its lock on the host at hand. Raises DefinitionError."""
+        """Return the path of the lock on the current host. Raises DefinitionError."""
         return self._lock()
 
 
 def app_view(
     app: App, hosts: tuple[str, ...], variables: Mapping[str, Any], lock: Callable[[], str]
 ) -> AppView:
-    """An app with its variables and the path of its lock, as they are on the host at hand."""
+    """Return the view of an app with its variables and lock path on the current host."""
     return AppView(
         app.name, app.desc, roles=app.roles or (), hosts=hosts, vars=variables, _lock=lock
     )
@@ -140,8 +154,10 @@ _FIELDS_BY_NAME: dict[str, tuple[str, ...]] = {
 
 
 def check_fields(uses: Iterable[FieldUse], results: Container[str] = ()) -> None:
-    """Raise DefinitionError for each field that its object does not have. ``results`` are the
-    names that steps register."""
+    """Raise DefinitionError with each field that its object does not have.
+
+    ``results`` are the names that steps register.
+    """
     diagnostics = []
     for use in uses:
         known = _FIELDS_BY_NAME.get(use.name) or (RESULT_FIELDS if use.name in results else None)

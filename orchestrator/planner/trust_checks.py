@@ -1,9 +1,10 @@
-"""Secrets that would stand in the arguments of a host's processes, where all its users see them.
+"""Trust checks: secrets in process arguments, and text from hosts in sensitive options.
 
-A module names the params whose values get there, under ``exposes``; all others go by ways that
-only their own user can read: a shell's variables, stdin, files, a process's environment.
+All users of a host can see the arguments of its processes. A module lists the params that are
+passed in arguments under ``exposes``; all others are passed in ways that only their own user can
+read: shell variables, stdin, files, the environment of a process.
 
-What text from a host must not choose: files of this side, users, other hosts.
+Text from a host must not determine local files, users or other hosts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def check_exposed_secrets(module: ModuleSpec, task_scope: TaskScope) -> None:
-    """Refuse a secret in what the module exposes. Raises DefinitionError and ResultPending."""
+    """Raise DefinitionError if a param that the module exposes contains a secret.
+
+    Also raises ResultPending.
+    """
     if not _has_secrets(task_scope):
         return
     for param, template in module.exposes.items():
@@ -30,25 +34,23 @@ def check_exposed_secrets(module: ModuleSpec, task_scope: TaskScope) -> None:
         found = sorted(secret_names & _secrets_shown_in(template.render(task_scope), task_scope))
         if found:
             task, written = task_scope.task, task_scope.written_args.get(param)
-            message = f"the secret '{found[0]}' would be seen in `{param}` of `{task.name}`"
+            message = f"the secret '{found[0]}' would be visible in `{param}` of `{task.name}`"
             mark = written.mark if written else task.params[param].mark
             raise DefinitionError(Diagnostic(message, mark, _EXPOSED_HINT))
 
 
-_EXPOSED_HINT = (
-    "all users of the host see the arguments of its processes: give it a value that is no secret"
-)
+_EXPOSED_HINT = "all users of the host can see process arguments: use a value that is not a secret"
 
 
 def secret_params(task_scope: TaskScope) -> tuple[str, ...]:
-    """The params of the frame's task whose values are made of secrets."""
+    """Return the params of the task whose values are made of secrets."""
     if not _has_secrets(task_scope):
         return ()
     return tuple(name for name in task_scope.task.params if any(task_scope.secrets_behind((name,))))
 
 
 def shows_secret(text: str, task_scope: TaskScope) -> bool:
-    """Return True if the text shows a secret, or what stands for one that is not fetched."""
+    """Return True if the text contains a secret, or the stand-in of one that is not fetched."""
     if not _has_secrets(task_scope):
         return False
     known = task_scope.secrets
@@ -56,12 +58,12 @@ def shows_secret(text: str, task_scope: TaskScope) -> bool:
 
 
 def _has_secrets(task_scope: TaskScope) -> bool:
-    """Whether there is any so far: what was rendered has had its secrets fetched."""
+    """Return True if there are any secrets so far; rendering fetches the ones it uses."""
     return bool(task_scope.secrets.masker or task_scope.secrets.stand_in_reads)
 
 
 def _secrets_shown_in(value: object, task_scope: TaskScope) -> frozenset[str]:
-    """The names of the secrets that a value shows, or of which it shows what stands for them."""
+    """Return the names of the secrets that a value contains, also as stand-ins."""
     texts = list(_nested_texts(value))
     masks = task_scope.secrets.masker
     shown = {name for text in texts for name in masks.secrets_shown_in(text).values()}
@@ -83,8 +85,11 @@ def refuse_host_text(
     consequence: str,
     hint: str = "",
 ) -> None:
-    """Raise DefinitionError where a value is made of text from a host, as far as names tell: also
-    before any of it is known. ``option_name``: the option; ``consequence``: what the host would choose by it."""
+    """Raise DefinitionError if a value is made of text from a host, judged by the names in it.
+
+    This works before any result is known. ``option_name`` is the option, ``consequence`` the text
+    that says what the host would determine with it.
+    """
     for name in sorted(template.sources):
         if task_scope.from_host(name):
             raise _untrusted_error(template, option_name, consequence, hint, f" (`{name}`)")
@@ -97,8 +102,11 @@ def render_trusted(
     consequence: str,
     hint: str = "",
 ) -> Any:
-    """Return a value that no host had a part in. Raises DefinitionError as ``refuse_host_text``
-    does, and where a name leads to such text by way of an object (``host.vars.x``); ResultPending."""
+    """Return a value that was made without any host.
+
+    Raises DefinitionError like ``refuse_host_text``, and also if an attribute (``host.vars.x``)
+    leads to such text; and ResultPending.
+    """
     refuse_host_text(template, task_scope, option_name, consequence, hint)
     position = task_scope.host.position
     reads_before = position.host_text_reads

@@ -45,7 +45,7 @@ def test_no_folder(project: OrchProject) -> None:
 
 def test_no_source(project: OrchProject) -> None:
     output = refused_errors(make_small_app(project), folder=None)
-    assert "app 'blog' needs repository, archive or folder, and has none of them" in output
+    assert "app 'blog' needs repository, archive or folder, but none of them is set" in output
     output = refused_errors(project, folder=None, repo="git@example.com:us/blog.git")
     assert "'repo' is not known: did you mean 'repository'?" in output
     assert variable_position(project, "repo") in output
@@ -53,7 +53,7 @@ def test_no_source(project: OrchProject) -> None:
 
 def test_two_sources(project: OrchProject) -> None:
     output = refused_errors(make_small_app(project), repository="git@example.com:us/blog.git")
-    assert "app 'blog' has repository and folder, of which only one can be" in output
+    assert "app 'blog' has repository and folder, but only one of them is allowed" in output
 
 
 @pytest.mark.parametrize("name", ["linked_dirs", "linked_files"])
@@ -114,5 +114,5 @@ def test_an_archive_that_is_not_there(project: OrchProject) -> None:
     output = refused_errors(
         make_small_app(project), folder=None, archive="blog.tar.gz", build_local=None
     )
-    assert "nor is there blog.tar.gz" in output
+    assert "also not found: blog.tar.gz" in output
     assert variable_position(project, "archive") in output

@@ -100,7 +100,7 @@ def test_roles_of_the_task_and_of_the_app_and_the_limit_all_count(shared: OrchPr
     }
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a3")
     assert done.code == 3
-    assert "app 'blog' lives on no selected host" in done.err
+    assert "app 'blog' is not on any selected host" in done.err
 
 
 def test_once_is_once_per_app_on_its_own_primary(shared: OrchProject) -> None:

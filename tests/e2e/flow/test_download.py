@@ -109,7 +109,7 @@ def test_what_is_here_keeps_its_mode_and_its_link(two: OrchProject) -> None:
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [("~/nothing", "is not there"), ("~/folder", "is a directory"), ("~/pipe", "is no file")],
+    [("~/nothing", "is not there"), ("~/folder", "is a directory"), ("~/pipe", "is not a file")],
 )
 def test_what_is_no_file_there_is_told(two: OrchProject, path: str, why: str) -> None:
     (host_home(two, "a1") / "folder").mkdir()

@@ -117,9 +117,9 @@ def test_paths_are_apart(
         ),
         (
             {"repository": "x", "archive": "y", "folder": "''"},
-            "has repository and archive, of which only one can be",
+            "has repository and archive, but only one of them is allowed",
             "3:12",
-            "'repository' is given at inventories/dev/apps/blog.yml:2:15",
+            "'repository' is set at inventories/dev/apps/blog.yml:2:15",
         ),
     ],
 )
@@ -238,5 +238,7 @@ def test_a_file_that_is_not_there_is_named_as_the_app_names_it(project: OrchProj
     project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
     done = run_task(write_app(project, src="a/b.txt"))
     assert done.code == 3
-    assert "cannot read tasks/a/b.txt: no such file or directory, nor is there a/b.txt" in done.err
+    assert (
+        "cannot read tasks/a/b.txt: no such file or directory; also not found: a/b.txt" in done.err
+    )
     assert "inventories/dev/apps/blog.yml:2:8" in done.err

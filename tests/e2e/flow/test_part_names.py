@@ -45,7 +45,7 @@ def run_task(project: OrchProject, *words: str) -> OrchResult:
         (("--handler", "restat"), "no task file has the handler 'restat'", "'restart'?"),
         (("--handler", "fast"), "no task file has the handler 'fast'", "handlers: reload, restart"),
         (("--handler", ""), "no task file has the handler ''", "handlers: reload, restart"),
-        (("--start-at", "tt"), "no scheduled task is called 'tt'", "did you mean 't'?"),
+        (("--start-at", "tt"), "no scheduled task is named 'tt'", "did you mean 't'?"),
     ],
 )
 def test_a_name_that_no_file_has_is_an_error_with_the_nearest(

@@ -310,7 +310,7 @@ def test_start_at_leaves_out_what_is_before(three: OrchProject) -> None:
     assert step_outputs(done, "a1") == ["two", "three"]
     wrong = three.orch("-s", "dev", "run", "p", "--start-at", "tow")
     assert wrong.code == 3
-    assert "no scheduled task is called 'tow'" in wrong.err
+    assert "no scheduled task is named 'tow'" in wrong.err
 
 
 def test_list_hosts_shows_each_task_with_its_hosts_and_contacts_nobody(three: OrchProject) -> None:

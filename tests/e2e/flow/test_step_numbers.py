@@ -73,4 +73,4 @@ def test_more_steps_than_there_are_numbers_are_refused(project: OrchProject) -> 
     project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", "--json")
     assert done.code == 1
-    assert f"`loop` gives more than {MAX_LOOP_STEPS} steps" in done.host_rows["a1"]["reason"]
+    assert f"`loop` expands to more than {MAX_LOOP_STEPS} steps" in done.host_rows["a1"]["reason"]

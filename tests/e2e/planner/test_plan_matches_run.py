@@ -133,7 +133,7 @@ def test_the_order_of_the_plan_is_the_order_of_the_run(project: OrchProject) -> 
         ("steps:\n- run: echo {{ host.nam }}\n", "2:", "nam", "name"),
         ("steps:\n- run: echo {{ hots.name }}\n", "2:16", "'hots' is undefined", "hosts"),
         ("steps:\n- run: echo {{ nope.at_root }}\n", "2:16", "'nope' is undefined", ""),
-        ("steps:\n- run: echo {{ app.name }}\n", "2:", "without `--app NAME`", ""),
+        ("steps:\n- run: echo {{ app.name }}\n", "2:", "with `--app NAME`", ""),
         (
             "vars: {a: '{{ b }}', b: '{{ a }}'}\nsteps:\n- run: echo {{ a }}\n",
             "1:",
@@ -239,7 +239,7 @@ def test_vars_of_a_file_that_need_themselves_are_a_circle(project: OrchProject) 
     )  # fmt: skip
     done = project.orch("-s", "dev", "plan", "t")
     assert done.code == 3
-    assert "values that need each other: b → a → b" in done.err
+    assert "values that depend on each other: b → a → b" in done.err
 
 
 def test_files_named_after_their_hosts_that_are_missing_are_one_error(project: OrchProject) -> None:

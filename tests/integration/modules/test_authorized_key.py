@@ -191,7 +191,7 @@ def test_two_sets_of_options_for_one_key_are_refused(
 ) -> None:
     done = _check(project, steps)
     assert done.code == 3, done.err
-    assert f"this step and {other} want different things of key" in done.err
+    assert f"this step and {other} set different values for key" in done.err
     assert "'no-pty ssh-ed25519" in done.err and "'restrict ssh-ed25519" in done.err
 
 

@@ -336,7 +336,7 @@ def test_a_secret_where_it_would_be_seen_is_refused(
     local.write({"tasks/t.yml": f"steps:\n  - {{{step}}}\n", "tasks/inner.yml": inner})
     done = local.orch("-s", "dev", "run", "t", TOKEN="hidden-part")
     assert done.code == 3, done.err
-    assert f"the secret 'token' would be seen in `{param}`" in done.err
+    assert f"the secret 'token' would be visible in `{param}`" in done.err
     assert "hidden-part" not in done.err + done.out
     # a plan, which fetches none, sees where it stands as it is
     done = local.orch("-s", "dev", "plan", "t")
@@ -367,7 +367,7 @@ def test_a_value_set_on_the_way_is_one_too(local: OrchProject) -> None:
         local.write({"tasks/t.yml": f'steps: [{steps}, {{file: {{path: "{{{{ at }}}}"}}}}]\n'})
         done = local.orch("-s", "dev", "run", "t", TOKEN="hidden-part")
         assert done.code == code
-        assert "the secret 'token' would be seen in `path`" in done.err + done.out
+        assert "the secret 'token' would be visible in `path`" in done.err + done.out
 
 
 MODULE = """\
@@ -383,7 +383,7 @@ def test_users_modules_say_so_too(local: OrchProject) -> None:
     task = 'steps: [{m: {a: x, b: "{{ token }}"}}]\n'
     local.write({"tasks/t.yml": task, "tasks/m.yml": MODULE.replace("EXPOSED", "b")})
     done = local.orch("-s", "dev", "run", "t", TOKEN="hidden-part")
-    assert "the secret 'token' would be seen in `b` of `m`" in done.err
+    assert "the secret 'token' would be visible in `b` of `m`" in done.err
     local.write({"tasks/m.yml": MODULE.replace("EXPOSED", "c")})
     done = local.orch("-s", "dev", "run", "t", TOKEN="hidden-part")
     assert "exposes: 'c' is not a param" in done.err

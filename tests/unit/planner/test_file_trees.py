@@ -76,6 +76,6 @@ def test_a_file_that_changes_under_way_is_told(folder: Path, change: str) -> Non
 
 def test_what_is_no_file_is_refused(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
-    with pytest.raises(OrchError, match="pipe is no file, folder or link"):
+    with pytest.raises(OrchError, match="pipe is not a file, folder or link"):
         read_tree(folder, ())
     assert b"pipe" not in read_tree(folder, ("pi*",)).manifest
