@@ -95,8 +95,8 @@ def warned(tmp_path: Path) -> Iterator[ConnectorsAndWarnings]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little time for agents, and as much as ever for hosts."""
-    monkeypatch.setattr(agent_client, "LISTING", 0.5)
-    monkeypatch.setattr(agent_client, "SPARE", 0.95)
+    monkeypatch.setattr(agent_client, "LIST_TIMEOUT", 0.5)
+    monkeypatch.setattr(agent_client, "RESERVED_SHARE", 0.95)
 
 
 def accept_keys(sshd: SshdServer, *lines: str) -> None:
@@ -296,8 +296,8 @@ def test_one_that_is_away_is_no_reason_to_warn(
 def test_a_host_with_less_time_than_the_agent_has_gets_in_by_key_files(
     own: SshdServer, warned: ConnectorsAndWarnings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_client, "SPARE", 0.98)
-    monkeypatch.setattr(agent_client, "LISTING", 60.0)
+    monkeypatch.setattr(agent_client, "RESERVED_SHARE", 0.98)
+    monkeypatch.setattr(agent_client, "LIST_TIMEOUT", 60.0)
     with FalseAgent(tmp_path / "a", stay_silent) as false:
         connector, warnings = warned(false.environ)
         assert check_connects(connector, own)
@@ -374,7 +374,7 @@ def test_sshs_wait_for_a_signature_is_told_as_the_agents(
 def test_a_forwarded_one_that_does_not_answer_is_refused_from_then_on(
     own: SshdServer, warned: ConnectorsAndWarnings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.transports.ssh.channels.LISTING", 0.5)
+    monkeypatch.setattr("orchestrator.transports.ssh.channels.LIST_TIMEOUT", 0.5)
     named = (str(tmp_path / "home" / ".ssh" / "id_ed25519"),)
     how = {"identity": named, "identities_only": True, "forward_agent": True}
     with FalseAgent(tmp_path / "a", stay_silent) as false:
@@ -396,7 +396,7 @@ def test_a_forwarded_one_that_does_not_answer_is_refused_from_then_on(
 def test_a_forwarded_one_that_hangs_over_a_signature_is_told(
     own: SshdServer, warned: ConnectorsAndWarnings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.transports.ssh.channels.SIGNING", 0.5)
+    monkeypatch.setattr("orchestrator.transports.ssh.channels.SIGN_TIMEOUT", 0.5)
     usual = tmp_path / "home" / ".ssh" / "id_ed25519"
     how = {"identity": (str(usual),), "identities_only": True, "forward_agent": True}
     with FalseAgent(tmp_path / "a", signs=stay_silent) as false:
