@@ -1,1 +1,1 @@
-"""What was written and what happened, as frozen data. No behaviour beyond reading itself."""
+"""Frozen data types shared by all packages, and functions on text; no I/O except lazy imports."""

@@ -1,6 +1,6 @@
-"""What orch calls the things that Ansible has other words for.
+"""Hints for users of Ansible: what to write instead of its modules, keywords and variables.
 
-The words are those of Ansible's documentation: the module index of ``ansible.builtin`` and the
+The names are those of Ansible's documentation: the module index of ``ansible.builtin`` and the
 collections that replaced its older modules, playbook keywords, special variables.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 _NO_MODULE = "there is no module for it: `run` the command, with `unless:` to make it idempotent"
-_LATER = "name the task itself: every task is a file below tasks/, and any of them can be a step"
+_LATER = "call the task by its name: every task is a file below tasks/, and can be used as a step"
 
 MODULE_HINTS = {
     **dict.fromkeys(
@@ -30,17 +30,17 @@ MODULE_HINTS = {
     "stat": "write `run: test -e PATH` with `readonly: true` and `register:`",
     "slurp": "write `run: cat PATH` with `readonly: true` and `register:`",
     "find": "write `run: find PATH …` with `readonly: true` and `register:`",
-    "ping": "write `run: 'true'`; `orch doctor` tells more",
-    "setup": "facts are collected where a template names one, like {{ facts.os }}",
-    "gather_facts": "facts are collected where a template names one, like {{ facts.os }}",
+    "ping": "write `run: 'true'`; see also `orch doctor`",
+    "setup": "facts are collected when a template uses one, like {{ facts.os }}",
+    "gather_facts": "facts are collected when a template uses one, like {{ facts.os }}",
     "meta": "handlers run at the end of their task; `fail:` ends it",
     "wait_for_connection": "write `wait: 10s`; a host whose connection broke is lost",
     **dict.fromkeys(
         ("include_tasks", "import_tasks", "include_role", "import_role", "import_playbook"), _LATER
     ),
     "include_vars": "write the variables into inventories/STAGE/stage.yml, or give `-e @FILE`",
-    "add_host": "hosts stand in inventories/STAGE/hosts/, or an executable `hosts` prints them",
-    "group_by": "roles stand in inventories/STAGE/roles/",
+    "add_host": "define hosts in inventories/STAGE/hosts/, or print them by an executable `hosts`",
+    "group_by": "define roles in inventories/STAGE/roles/",
     **dict.fromkeys(
         (
             *("modprobe", "mount", "reboot", "pip", "npm", "gem", "iptables", "ufw", "selinux"),
@@ -66,33 +66,33 @@ KEYWORD_HINTS = {
             *("subelements", "first_found", "lines", "flattened", "indexed_items"),
         )
     },
-    "args": "options stand beside `run:`, like `chdir: /srv`",
+    "args": "write options next to `run:`, like `chdir: /srv`",
     "cmd": "write `run: COMMAND`",
-    "no_log": "give the param `secret: true`, or the variable `!secret`: it is hidden everywhere",
-    "check_mode": "a step that changes nothing says `readonly: true`; `--check` is for the run",
-    "ignore_unreachable": "give `--unreachable skip` to the run",
+    "no_log": "mark the param `secret: true`, or the variable `!secret`: it is masked everywhere",
+    "check_mode": "mark a step that changes nothing `readonly: true`; use `orch run --check`",
+    "ignore_unreachable": "use the option `--unreachable skip`",
     "run_once": "write `once: true` beside the task's name in a playbook",
     "serial": "write `batch: 25%` beside the task's name in a playbook",
     "max_fail_percentage": "write `max_failures: 10%` beside the task's name in a playbook",
-    "any_errors_fatal": "it is so already: a run stops at the end of a task in which a host failed",
-    "gather_facts": "facts are collected where a template names one, like {{ facts.os }}",
-    "hosts": "write `roles: [ROLE]`; which hosts these are stands in the inventory",
-    "pre_tasks": "name those first under `tasks:`",
-    "post_tasks": "name those last under `tasks:`",
+    "any_errors_fatal": "this is the default: a run stops after a task in which a host failed",
+    "gather_facts": "facts are collected when a template uses one, like {{ facts.os }}",
+    "hosts": "write `roles: [ROLE]`; the inventory defines the hosts of a role",
+    "pre_tasks": "list them first under `tasks:`",
+    "post_tasks": "list them last under `tasks:`",
     "strategy": "hosts do not wait for each other within a task, and always do between tasks",
     "local_action": "write `local: true` on the step",
     "module_defaults": "write `defaults: {MODULE: {…}}` in stage.yml or a role",
     "force_handlers": "handlers of a failed host are shown with the command that runs them",
     "async": "write `run: nohup … &`: a step ends when its command does; wait by `until:`",
     "poll": "write `until:` with `retries:` and `delay:`",
-    "state": "it stands in the module's mapping, like `service: {name: x, state: started}`",
+    "state": "write it in the module's mapping, like `service: {name: x, state: started}`",
     "ansible_host": "write `address: …`",
     "ansible_port": "write `connect: {port: …}`",
     "ansible_user": "write `connect: {user: …}`",
     "ansible_connection": "write `connect: {transport: …}`",
     "ansible_ssh_private_key_file": "write `connect: {identity: …}`",
     "ansible_become_method": "write `connect: {become_method: …}`",
-    "ansible_python_interpreter": "leave it out: hosts need no Python",
+    "ansible_python_interpreter": "omit it: hosts need no Python",
 }
 
 VARIABLE_HINTS = {
@@ -102,7 +102,7 @@ VARIABLE_HINTS = {
     "ansible_hostname": "write {{ facts.hostname }}",
     "ansible_nodename": "write {{ facts.hostname }}",
     "ansible_fqdn": "write {{ facts.hostname }}, or {{ host.name }}",
-    "ansible_distribution": "write {{ facts.distro }}, which is in small letters",
+    "ansible_distribution": "write {{ facts.distro }}, which is lower case",
     "ansible_os_family": "write {{ facts.distro }}, or {{ facts.packager }}",
     "ansible_distribution_version": "write {{ facts.release }}",
     "ansible_distribution_major_version": "write {{ facts.release.split('.')[0] }}",
@@ -117,17 +117,17 @@ VARIABLE_HINTS = {
     "ansible_user_id": "write {{ facts.user }}",
     "ansible_env": "{{ env }} is orch's own environment; a step reads the host's as $NAME",
     "ansible_date_time": "write {{ run.started }}",
-    "ansible_facts": "write {{ facts.NAME }}; see `orch doc` for none: os arch distro release …",
-    "ansible_check_mode": "leave it out: what `--check` withholds is decided by each step",
+    "ansible_facts": "write {{ facts.NAME }}: os, arch, distro, release, …",
+    "ansible_check_mode": "omit it: each step decides what `--check` skips",
     "ansible_play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
     "play_hosts": "write {{ roles.ROLE }}, or {{ hosts }}",
     "groups": "write {{ roles.ROLE }}",
     "group_names": "write {{ host.roles }}",
     "hostvars": "write {{ hosts['NAME'].x }}",
-    "omit": "write {{ x | default(none) }}: a param that is none counts as left out",
-    "playbook_dir": "paths of files count from the folder of the task that names them",
-    "role_path": "paths of files count from the folder of the task that names them",
-    "inventory_dir": "paths of files count from the folder of the task that names them",
+    "omit": "write {{ x | default(none) }}: a param that is none counts as omitted",
+    "playbook_dir": "file paths are relative to the folder of the task file",
+    "role_path": "file paths are relative to the folder of the task file",
+    "inventory_dir": "file paths are relative to the folder of the task file",
     "lookup": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
     "query": "write `!secret {file: …}` or `!secret {env: …}` in the inventory, or {{ env.NAME }}",
 }
@@ -145,7 +145,7 @@ RESULT_FIELD_HINTS = {
 
 FACT_HINTS = {
     "os_family": "write facts.distro, or facts.packager",
-    "distribution": "write facts.distro, which is in small letters",
+    "distribution": "write facts.distro, which is lower case",
     "distribution_version": "write facts.release",
     "distribution_major_version": "write facts.release.split('.')[0]",
     "system": "write facts.os",
@@ -168,9 +168,10 @@ FILE_HINTS = {
 
 
 def module_hint(name: str, known: Container[str] = ()) -> str:
-    """Return what to write in place of one of Ansible's modules, or ''.
+    """Return what to write instead of one of Ansible's modules, or ''.
 
-    ``known`` are the modules of orch: of a name with its collection only the last part counts.
+    ``known`` are the modules of orch: if the last part of a qualified name is one of them, only the
+    collection's name must be removed.
     """
     short = name.rpartition(".")[2]
     if short != name and short in known:

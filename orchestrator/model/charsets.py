@@ -1,14 +1,14 @@
-"""Multi-byte character sets in which a byte below 0x80 may be the rest of a character.
+"""Multi-byte character sets in which a byte below 0x80 can be part of a longer character.
 
-bash marks the bytes of each line it reads that belong to a multi-byte character of its locale,
-and takes none of them for a quote or an operator (parse.y, set_line_mbstate). Text written as
-UTF-8 is then cut into other characters: in SHIFT_JIS 0x81 0x5C is one, so no backslash is left
-of a ``\\`` after a 0x81; in GB18030 and EUC-TW mbrlen(3) waits for the fourth byte of what cannot
-become a character, and even a quote is passed over. dash and busybox know bytes only.
+bash marks the bytes of each line it reads that belong to a multi-byte character of its locale, and
+treats none of them as a quote or an operator (parse.y, set_line_mbstate). UTF-8 text is then split
+into other characters: in SHIFT_JIS 0x81 0x5C is one character, so ``\\`` after 0x81 is no longer a
+backslash; in GB18030 and EUC-TW mbrlen(3) waits for the fourth byte of a sequence that cannot
+become a character, and skips even a quote. dash and busybox process bytes only.
 
-The tables are what mbrlen(3) of glibc 2.36 says of every charmap with an <mb_cur_max> above 1.
-EUC-JP, EUC-KR, EUC-JISX0213, GB2312 and UTF-8 need none: there every byte of a multi-byte
-character is above 0x7F. In CP949 the others are letters, which mean nothing after another byte.
+The tables are the results of mbrlen(3) of glibc 2.36 for every charmap with an <mb_cur_max> above
+1. EUC-JP, EUC-KR, EUC-JISX0213, GB2312 and UTF-8 need none, because every byte of their multi-byte
+characters is above 0x7F. In CP949 the other bytes are letters, which have no meaning to a shell.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from orchestrator.model.text_encoding import encode_text
 
 
 class Charset(NamedTuple):
-    """The bytes of one character set: those that begin a character of several bytes, those that
-    end one of two, and of characters of four bytes the first and the second.
+    """The bytes of one character set.
 
-    ``expands`` stands for what bash does when it expands a word, where it takes characters from
-    wherever it is: any byte above 0x7F may be the first of two there.
+    ``leads`` start a character of several bytes, ``trails`` end one of two bytes; ``long_leads``
+    and ``long_seconds`` are the first and second bytes of characters of four bytes. ``expands`` is
+    for the way in which bash expands a word, where it reads characters from any position: any byte
+    above 0x7F may then be the first of two.
     """
 
     leads: frozenset[int]
@@ -59,13 +60,13 @@ CHARSETS = (
 )
 
 Unfinished = tuple[bytes, ...]
-"""For each of ``CHARSETS`` the bytes of a character that is not whole yet."""
+"""For each of ``CHARSETS`` the bytes of a character that is incomplete so far."""
 
 NO_BYTES: Unfinished = (b"",) * len(CHARSETS)
 
 
 def may_swallow(unfinished: Unfinished, char: str) -> bool:
-    """Return True if a shell may take this ASCII character for the rest of another one."""
+    """Return True if a shell may read this ASCII character as part of a longer character."""
     byte = ord(char)
     return any(
         (
@@ -78,7 +79,7 @@ def may_swallow(unfinished: Unfinished, char: str) -> bool:
 
 
 def may_swallow_next(text: str) -> bool:
-    """Return True if a shell may take any ASCII character after the text for the rest of one."""
+    """Return True if a shell may read some ASCII character after the text as part of another."""
     data = encode_text(text[-2:])[-2:]
     return any(
         len(data) == 2
@@ -89,7 +90,7 @@ def may_swallow_next(text: str) -> bool:
 
 
 def unfinished_after(unfinished: Unfinished, text: str) -> Unfinished:
-    """Return what is not whole at the end of ``text``. A newline ends whatever is open."""
+    """Return the incomplete characters at the end of ``text``; a newline ends all of them."""
     line = text.rpartition("\n")
     if line[1]:
         unfinished = NO_BYTES
@@ -103,7 +104,7 @@ def unfinished_after(unfinished: Unfinished, text: str) -> Unfinished:
 
 
 def _unfinished_bytes(charset: Charset, data: bytes) -> bytes:
-    """Return the end of ``data`` that is the beginning of a character."""
+    """Return the end of ``data`` that starts an incomplete character."""
     i, size, leads = 0, len(data), charset.leads
     while i < size:
         begin = i
@@ -115,7 +116,7 @@ def _unfinished_bytes(charset: Charset, data: bytes) -> bytes:
             return data[begin:]
         if following[0] in _second_bytes(charset, data[i]):
             i += 4
-        else:  # a character, or none: then bash goes on behind both bytes as well
+        else:  # an invalid sequence also makes bash skip both bytes
             i += 1 if charset.expands and following[0] in leads else 2
     return data[begin:] if i > size else b""
 

@@ -1,4 +1,4 @@
-"""One step as a host receives it: all text is final."""
+"""One step as it is sent to a host: all texts are final."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from msgspec import Struct
 from orchestrator.model.condition import Condition, ConstantCondition
 
 UNKNOWN_STATE = "not known yet"
-"""What a probe states of what it can tell only with the bytes that are sent beside its text."""
+"""State reported by a probe that needs the uploaded payload to know the real one."""
 
 
 class UploadPayload(Struct, frozen=True):
-    """What a step brings to a host, and is too long for its text: the contents of ``path`` or,
-    where that is None, ``data``; or what ``read_chunks`` makes, anew for each who asks. ``digest`` is
-    its SHA-256 in hexadecimal digits; of what is made, one that tells it from others."""
+    """Data that a step uploads to a host because it is too long for the script.
+
+    The data is the contents of ``path``, or ``data`` if ``path`` is None, or what ``read_chunks``
+    yields on each call. ``digest`` is its SHA-256 in hexadecimal digits; with ``read_chunks``, any
+    digest that identifies the data.
+    """
 
     size: int
     digest: str
@@ -25,9 +28,11 @@ class UploadPayload(Struct, frozen=True):
     read_chunks: Callable[[], Iterator[bytes]] | None = None
 
     def __eq__(self, other: object) -> bool:
+        """Return True if size, digest, path and data are equal."""
         return isinstance(other, UploadPayload) and self._identity == other._identity
 
     def __hash__(self) -> int:
+        """Return the hash of the fields that are compared."""
         return hash(self._identity)
 
     @property
@@ -36,12 +41,18 @@ class UploadPayload(Struct, frozen=True):
 
 
 class DesiredState(Struct, frozen=True):
-    """What a module's script compares with what is on the host. ``states``: by key, what is
-    wanted; ``new_content``: what it writes, as far as a diff can show that; ``payload``: what has to be
-    sent beside the text, if the host does not have it already; ``validates``: a check, too, needs it
-    there; ``may_need_payload``: it does where the probe states ``UNKNOWN_STATE``; ``probe_payload``: what has to be sent
-    there, before it can be asked whether the host has it. ``manifest``: what a tree consists of
-    (plan/trees.py), where that is short; ``manifest_lines``: how many lines that is."""
+    """What a module's script compares with the state of the host.
+
+    - ``states``: the desired value by key.
+    - ``new_content``: what it writes, as far as a diff can show it.
+    - ``payload``: data to upload before the script, unless the host already has it.
+    - ``validates``: check mode needs the payload on the host, too.
+    - ``may_need_payload``: it does if the probe reports ``UNKNOWN_STATE``.
+    - ``probe_payload``: data to upload before the probe can tell whether the host has the payload.
+    - ``manifest``: the manifest of a tree (``planner/file_tree.py``), if it is short;
+      ``manifest_lines`` is
+      the number of its lines.
+    """
 
     states: Mapping[str, str]
     new_content: bytes | None = None
@@ -54,9 +65,11 @@ class DesiredState(Struct, frozen=True):
 
 
 class DownloadSpec(Struct, frozen=True):
-    """A file that is brought from a host to this side: ``path`` there, ``target`` here, absolute.
-    ``script`` writes its first ``$size`` bytes to stdout. ``check_mode``: it is compared and stays.
-    ``timeout``: seconds for all of it, None: as long as bytes come."""
+    """A file to download from a host: ``path`` on the host, ``target`` the absolute local path.
+
+    ``script`` writes its first ``$size`` bytes to stdout. ``check_mode``: compare only.
+    ``timeout``: limit in seconds for the whole download; None means as long as data arrives.
+    """
 
     path: str
     target: Path
@@ -66,12 +79,13 @@ class DownloadSpec(Struct, frozen=True):
 
 
 class StepEffects(Struct, frozen=True):
-    """What a check knows of a step: which steps before it can be why it fails there.
+    """What check mode knows of a step, to find the earlier step that may have caused a failure.
 
-    ``created_names``: the paths that it may make, change or remove, with all below them, and the names of
-    users and groups; ``may_change_anything``: it may do more than that. ``needed_names``: the paths and the names
-    that it is about; ``may_read_anything``: it may look at anything else. ``waits_for_state``: a run would wait for what
-    is not so yet. Paths are absolute, or begin with ``~``.
+    ``created_names``: the paths that it may create, change or remove, with everything below them,
+    and the names of users and groups; ``may_change_anything``: it may do more than that.
+    ``needed_names``: the paths and names that it depends on; ``may_read_anything``: it may read
+    anything else. ``waits_for_state``: a normal run would wait for the desired state. Paths are
+    absolute, or start with ``~``.
     """
 
     created_names: tuple[str, ...] = ()
@@ -82,29 +96,32 @@ class StepEffects(Struct, frozen=True):
 
 
 class StepCommand(Struct, frozen=True):
-    """A step ready to be sent. Conditions are judged on the host, in the order of the fields.
+    """A step ready to be sent; the host evaluates its conditions in the order of the fields.
 
-    ``step``: its number, unique and rising in a task on a host; conditions name steps by it.
-    ``when``: where it does not hold, the step is skipped.
-    ``guard``: shell text run before; where it exits with 1 the step is skipped, where with
-    anything else but 0 it fails.
-    ``text``: the whole script of the child shell (``SHELL -e``), byte for byte.
-    ``stdin``: its standard input, given a final newline if it has none; None is /dev/null.
-    ``timeout``: seconds from the start marker, guard included.
-    ``failed_condition``: whether it failed; None: where the exit status is not 0. Death by timeout or
-    by the session's end is always a failure.
-    ``changed_condition``: whether it changed something, where it did not fail; None: as its script, a
-    module's, reports.
-    ``ignore_failure``: whether the steps after it run though it failed.
-    ``desired_state``: what it compares, if it is a module.
-    ``check_mode``: it only asks: what a module finds different it leaves so, and the text of
-    anything else that may change something is not sent at all.
-    ``effects``: what a check knows of it, None in any other run.
-    ``unknown_if``: where it fails in a check and this holds, how a run would end is not known.
-    ``show_diff``: the script reports the contents that it is about to replace.
-    ``payload_path``: the path on the host of what was sent beside the text.
-    ``spawns_no_daemon``: it leaves no process behind.
-    ``download``: the file whose contents it tells, and which this side then reads.
+    - ``step``: its number, unique and increasing within a task on a host; conditions refer to it.
+    - ``text``: the whole script of the child shell (``SHELL -e``), byte for byte.
+    - ``timeout``: seconds from the start marker, guard included; None means no limit.
+    - ``stdin``: its standard input, with a final newline added if missing; None is /dev/null.
+    - ``guard``: shell script that runs first; status 1 skips the step, any other status but 0 fails
+      it.
+    - ``when``: the step is skipped if it is false.
+    - ``failed_condition``: whether it failed; None means an exit status other than 0. A timeout or
+      a lost
+      session is always a failure.
+    - ``changed_condition``: whether it changed something, if it did not fail; None means that a
+      module's
+      script reports it.
+    - ``ignore_failure``: the later steps run even if it fails.
+    - ``desired_state``: what a module compares, or None for other steps.
+    - ``check_mode``: a module only reports differences; the text of any other step that may change
+      something is not sent.
+    - ``effects``: what check mode knows of it; None in a normal run.
+    - ``unknown_if``: if it fails in check mode and this is true, the result of a normal run is
+      unknown.
+    - ``show_diff``: the script reports the contents that it is about to replace.
+    - ``payload_path``: the path of the uploaded payload on the host, or ''.
+    - ``spawns_no_daemon``: it leaves no process behind.
+    - ``download``: the file that it measures and that the controller then reads, or None.
     """
 
     step: int

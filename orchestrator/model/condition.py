@@ -1,4 +1,4 @@
-"""Conditions over steps that the host itself can judge, so that they cost no round trip."""
+"""Conditions over steps that the host itself can evaluate, without another round trip."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from msgspec import Struct
 
 
 class ConstantCondition(Struct, frozen=True):
-    """True or false, whatever happened."""
+    """Always true or always false."""
 
     value: bool
 
 
 class StepStateCondition(Struct, frozen=True):
-    """A step of this host in this task ended so: ``state`` is changed, failed or skipped, or
-    withheld: a check left undone what it may do."""
+    """The step of this host and task with this number ended in ``state``.
+
+    ``state`` is ``changed``, ``failed``, ``skipped``, or ``withheld`` (check mode did not run what
+    it may do).
+    """
 
     step: int
     state: str
 
 
 class ExitStatusCondition(Struct, frozen=True):
-    """A step's exit status compared: ``operator`` is one of == != < <= > >=.
+    """A comparison of a step's exit status; ``operator`` is one of == != < <= > >=.
 
-    False where the step has no exit status (it was skipped), but for ``!=``.
+    If the step has no exit status (it was skipped), only ``!=`` is true.
     """
 
     step: int
@@ -33,19 +36,19 @@ class ExitStatusCondition(Struct, frozen=True):
 
 
 class NotCondition(Struct, frozen=True):
-    """The opposite."""
+    """Negation of a condition."""
 
     condition: Condition
 
 
 class AllOf(Struct, frozen=True):
-    """Every one holds."""
+    """True if all conditions are true."""
 
     conditions: tuple[Condition, ...]
 
 
 class AnyOf(Struct, frozen=True):
-    """At least one holds."""
+    """True if at least one condition is true."""
 
     conditions: tuple[Condition, ...]
 

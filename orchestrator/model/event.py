@@ -1,4 +1,4 @@
-"""What happened, as it happens: the only thing that flows from the executor to the sinks.
+"""The events that the executor emits for the sinks, in the order in which they happen.
 
 Each ``…Started`` is followed by its ``…Finished``. ``time`` is seconds since the epoch.
 """
@@ -13,12 +13,15 @@ from msgspec import Struct, field
 from orchestrator.model.step_result import HostSummary, StepResult
 
 CONNECT_INTERRUPTED = "interrupted while connecting"
-"""The ``error`` of hosts that nobody wanted to be connected any more."""
+"""The ``error`` of hosts whose connect was cancelled."""
 
 
 class RunStarted(Struct, frozen=True):
-    """A run begins. ``tasks`` are the names asked for, ``hosts`` all that take part; ``apps``:
-    the hosts of each app, in a run for apps; ``within``: the runs that started this one."""
+    """A run starts.
+
+    ``tasks`` are the requested names, ``hosts`` all participating hosts; ``apps``: the hosts of
+    each app, in a run for apps; ``within``: the runs that started this one, outermost first.
+    """
 
     time: float
     run: str
@@ -31,14 +34,14 @@ class RunStarted(Struct, frozen=True):
 
 
 class ConnectStarted(Struct, frozen=True):
-    """A connection to a host is being made."""
+    """A connection to a host is being opened."""
 
     time: float
     host: str
 
 
 class ConnectFinished(Struct, frozen=True):
-    """A host is connected (``error`` empty) or cannot be: why, and what to do (``hint``)."""
+    """A host is connected (``error`` is empty), or cannot be: why, and what to do (``hint``)."""
 
     time: float
     host: str
@@ -48,7 +51,7 @@ class ConnectFinished(Struct, frozen=True):
 
 
 class TaskStarted(Struct, frozen=True):
-    """A task begins on these hosts: one wave of one lane."""
+    """A planned task of an app starts on these hosts."""
 
     time: float
     app: str | None
@@ -58,7 +61,7 @@ class TaskStarted(Struct, frozen=True):
 
 
 class TaskFinished(Struct, frozen=True):
-    """Every host of the wave is through with the task, one way or another."""
+    """Every host has ended the task, with any status."""
 
     time: float
     app: str | None
@@ -67,7 +70,7 @@ class TaskFinished(Struct, frozen=True):
 
 
 class StepStarted(Struct, frozen=True):
-    """The host said that it began this step. ``step`` counts from 1 within the task."""
+    """The host reported the start of this step. ``step`` counts from 1 within the task."""
 
     time: float
     app: str | None
@@ -78,8 +81,11 @@ class StepStarted(Struct, frozen=True):
 
 
 class StepOutput(Struct, frozen=True):
-    """Bytes that a step wrote, as they came. ``stream`` is stdout or stderr; task '' is noise
-    from before the shell was ready."""
+    """Raw output of a step.
+
+    ``stream`` is stdout or stderr. If ``task`` is empty, it is output from before the shell was
+    ready.
+    """
 
     time: float
     app: str | None
@@ -91,7 +97,7 @@ class StepOutput(Struct, frozen=True):
 
 
 class StepFinished(Struct, frozen=True):
-    """A step is over on a host. Steps that never began have no events."""
+    """A step has ended on a host. Steps that never started have no events."""
 
     time: float
     app: str | None
@@ -103,8 +109,11 @@ class StepFinished(Struct, frozen=True):
 
 
 class HostFinished(Struct, frozen=True):
-    """A host is through with one task. ``outcome.status`` is the worst of its steps'; ``last``:
-    no further task is planned for the host (of this app) in this run."""
+    """A host has ended one task.
+
+    ``outcome.status`` is the worst of its steps'. ``last``: no further task is planned for the host
+    (of this app) in this run.
+    """
 
     time: float
     app: str | None
@@ -115,14 +124,14 @@ class HostFinished(Struct, frozen=True):
 
 
 class Warned(Struct, frozen=True):
-    """Something the user should know that stops nothing."""
+    """A warning for the user; the run continues."""
 
     time: float
     text: str
 
 
 class Crashed(Struct, frozen=True):
-    """A bug in orch ended a host's part of a task: ``error`` says what, and where."""
+    """A bug in orch ended a host's part of a task; ``error`` describes it, with its origin."""
 
     time: float
     app: str | None
@@ -133,7 +142,7 @@ class Crashed(Struct, frozen=True):
 
 
 class RunFinished(Struct, frozen=True):
-    """The run is over; ``rows`` stand in the inventory's order, one per host and app."""
+    """The run has ended; ``rows`` are in the inventory's order, one per host and app."""
 
     time: float
     seconds: float
@@ -159,9 +168,10 @@ RunEvent: TypeAlias = (
 
 
 class EventSink(Protocol):
-    """A consumer of events. Called from one thread at a time, in the order things happened."""
+    """A consumer of events, which are passed one at a time in the order in which they happen."""
 
-    def __call__(self, event: RunEvent) -> None: ...
+    def __call__(self, event: RunEvent) -> None:
+        """Handle one event."""
 
     def close(self) -> None:
-        """Nothing more will come; also called when the run broke off."""
+        """Close the sink after the last event, also if the run was aborted."""

@@ -1,7 +1,4 @@
-"""Hosts, roles and stages as the inventory says them.
-
-The names of what hosts are asked about themselves (``modules/facts.sh`` prints them).
-"""
+"""Hosts, roles, apps and stages as defined in the inventory, and the names of host facts."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from orchestrator.model.marked_value import Values
 
 
 class ConnectionOptions(Struct, frozen=True):
-    """How a host is reached. ``None`` and empty leave the choice to ssh_config, then to SSH.
+    """How to reach a host; None or empty means that ssh_config, then the default of SSH, decides.
 
-    ``timeout`` and ``keepalive`` are seconds; ``timeout`` bounds the whole way to a shell.
-    ``ssh_config`` is a file to read in place of the usual ones. ``set_fields`` names the fields that
-    the inventory sets, for those whose default is a value like any other.
+    ``timeout`` and ``keepalive`` are seconds; ``timeout`` limits everything up to a ready shell.
+    ``ssh_config`` is a file to read instead of the usual ones. ``set_fields`` names the fields that
+    the inventory sets, since a set value may equal the default.
     """
 
     address: str
@@ -41,7 +38,7 @@ class ConnectionOptions(Struct, frozen=True):
     set_fields: frozenset[str] = frozenset()
 
     def is_set(self, name: str) -> bool:
-        """Whether a field is more than its default: then no other source counts for it."""
+        """Return True if the inventory sets the field, so that no other source applies."""
         return name in self.set_fields or getattr(self, name) != _CONNECTION_DEFAULTS[name]
 
 
@@ -51,10 +48,11 @@ _CONNECTION_DEFAULTS = dict(
 
 
 class VariableLayer(Struct, frozen=True):
-    """What one file gives a host. ``kind`` is stage, role, host or app; ``name`` is the file's.
+    """The values that one file sets for a host.
 
-    ``environment`` is for every step; ``defaults`` holds parameters by module; ``connect``
-    holds checked settings under the names of ``ConnectionOptions``'s fields.
+    ``kind`` is stage, role, host or app; ``name`` is the file's name. ``environment`` applies to
+    every step; ``defaults`` holds params by module; ``connect`` holds checked settings by field of
+    ``ConnectionOptions``.
     """
 
     kind: str
@@ -66,7 +64,7 @@ class VariableLayer(Struct, frozen=True):
 
 
 class Host(Struct, frozen=True):
-    """One target: where it is, what it is for, and its layers of values, weak to strong."""
+    """A host with its connection options, roles and layers of values, lowest precedence first."""
 
     name: str
     connect: ConnectionOptions
@@ -86,9 +84,11 @@ class Role(Struct, frozen=True):
 
 
 class App(Struct, frozen=True):
-    """An application of a stage. ``roles`` are where it lives (None: on every host), ``layers``
-    its values, weak to strong, and ``layers_by_host`` those that it has on single hosts. ``claims``: the
-    ``paths``, ``ports`` and ``units`` that nobody else may have where it lives.
+    """An application of a stage.
+
+    ``roles`` select its hosts (None: every host). ``layers`` are its values, lowest precedence
+    first, and ``layers_by_host`` those for single hosts. ``claims``: the ``paths``, ``ports`` and
+    ``units`` that no other app on its hosts may use.
     """
 
     name: str
@@ -100,22 +100,22 @@ class App(Struct, frozen=True):
     claims: Values = field(default_factory=dict)
 
     def layers_on(self, host: Host) -> tuple[VariableLayer, ...]:
-        """Its layers on a host, weak to strong."""
+        """Return the app's layers on a host, lowest precedence first."""
         return (*self.layers, *self.layers_by_host.get(host.name, ()))
 
     def sets_variable(self, name: str) -> bool:
-        """Return whether the app has a variable of this name, on every host or on one."""
+        """Return True if the app has a variable of this name, on every host or on one."""
         return any(
             name in layer.vars for layer in (*self.layers, *chain(*self.layers_by_host.values()))
         )
 
     def lives_on(self, host: Host) -> bool:
-        """Whether it is for this host."""
+        """Return True if the host is one of the app's hosts."""
         return self.roles is None or any(role in self.roles for role in host.roles)
 
 
 class Stage(Struct, frozen=True):
-    """One environment, whole. ``notes`` are what ``orch lint`` would say of it."""
+    """One complete environment. ``notes`` are warnings for ``orch lint``."""
 
     name: str
     path: str
@@ -129,4 +129,4 @@ class Stage(Struct, frozen=True):
 
 FACT_NAMES = ("os", "arch", "distro", "release", "hostname", "packager", "init", "user")
 NUMERIC_FACT_NAMES = ("cpus", "memory")
-"""``memory`` is in MiB."""
+"""Numeric facts; ``memory`` is in MiB."""

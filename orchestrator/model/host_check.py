@@ -1,4 +1,4 @@
-"""What `orch doctor` finds out about a host."""
+"""Results of `orch doctor` for one host."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from enum import Enum
 from msgspec import Struct, field
 
 CONNECTION_CHECKS = ("resolve", "reach", "key", "auth", "shell")
-"""What has to be well before a host can be asked anything, in the order in which it is tried."""
+"""Checks that must pass before a host can be queried, in the order in which they are made."""
 HOST_CHECKS = ("become", "disk", "clock", "tools")
-"""What the host itself is asked."""
+"""Checks that query the host itself."""
 
 
 class HostHealth(Enum):
-    """How one host is, on the whole."""
+    """The overall state of a host."""
 
     FINE = "fine"
     WARNED = "warned"
-    """Something is odd, and steps work all the same."""
+    """There is a warning, but steps work."""
     FAILS = "fails"
-    """Something is so that steps will fail."""
+    """Steps will fail."""
     UNREACHABLE = "unreachable"
     INTERRUPTED = "interrupted"
-    """It was not found out."""
+    """The checks were not completed."""
 
 
 class HealthFinding(Struct, frozen=True):
-    """One thing that is wrong, and what to do. ``check`` is one of WAY, ASKED or ``ssh_config``;
-    ``fails``: steps will."""
+    """One problem and what to do about it.
+
+    ``check`` is one of CONNECTION_CHECKS, HOST_CHECKS or ``ssh_config``; ``fails``: steps will
+    fail.
+    """
 
     check: str
     message: str
@@ -37,12 +40,13 @@ class HealthFinding(Struct, frozen=True):
 
 
 class HostCheck(Struct, frozen=True):
-    """One host. ``endpoint`` is USER@ADDRESS:PORT, '' where nothing is logged in to; ``jump_hosts`` the jump
-    hosts before it. ``passed_checks`` are the checks that were made, and where nothing was found.
+    """The result of all checks of one host.
 
-    ``shell_name`` is what its ``sh`` is, ``free_bytes`` the bytes free at ``home`` and ``tmp``. ``clock_skew`` is
-    how many seconds its clock is ahead, ``latency`` the seconds of a round trip with its shell.
-    None: not known.
+    ``endpoint`` is USER@ADDRESS:PORT, or '' if there is no login; ``jump_hosts`` are the jump hosts
+    before it. ``passed_checks`` are the checks without findings. ``shell_name`` is the shell behind
+    its ``sh``, ``free_bytes`` the free space at ``home`` and ``tmp``. ``clock_skew`` is how many
+    seconds its clock is ahead, ``latency`` the round-trip time of its shell in seconds; None means
+    unknown.
     """
 
     host: str
@@ -58,7 +62,7 @@ class HostCheck(Struct, frozen=True):
     latency: float | None = None
 
     def check_status(self, check: str) -> str:
-        """``ok``, ``warn`` or ``fail``; '' where it was not made."""
+        """Return ``ok``, ``warn`` or ``fail``, or '' if the check was not made."""
         found = [finding for finding in self.findings if finding.check == check]
         if not found:
             return "ok" if check in self.passed_checks else ""

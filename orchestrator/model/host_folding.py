@@ -1,6 +1,6 @@
-"""Fold host names, and messages of hosts that differ only in the host that they name.
+"""Folds host names into ranges, and merges messages that differ only in the host's name.
 
-Ranges are written as clush writes its node sets: ``web[01-03,07].example.net``.
+Ranges use the syntax of clush node sets: ``web[01-03,07].example.net``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _ENDPOINT_ADDRESS = lazy_regex(
 _IP_ADDRESS = lazy_regex(
     r"(?<![\w.:-])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\w:])"
 )
-_MAX_FOLDED_CHARS = 40  # characters of folded names that may stand in the middle of a message
+_MAX_FOLDED_CHARS = 40  # maximum length of folded names inside a message
 _DIGITS = lazy_regex(r"[0-9]{1,15}")
 _NameFrame: TypeAlias = tuple[str, str]
 
 
 def fold_hostnames(names: Iterable[str]) -> str:
-    """All names, each once, with one run of digits of alike names as ranges.
+    """Return all names, each once, with varying digits of similar names folded into ranges.
 
-    Zero padding is kept: a range that begins with a zero has all its numbers at that width.
-    Groups stand in the order of their first member; lone names as they are.
+    Zero padding is kept: in a range that starts with a zero, all numbers have that width. Groups
+    are in the order of their first member; other names are unchanged.
     """
     order = list(dict.fromkeys(names))
     chosen = _choose_frames(order)
@@ -40,17 +40,17 @@ def fold_hostnames(names: Iterable[str]) -> str:
 
 
 def message_frame(text: str, host: str) -> tuple[str, ...]:
-    """Return what stands around the host's name and around addresses in a message.
+    """Return the parts of a message around the host's name and around addresses.
 
-    Messages of two hosts with the same frame say the same.
+    Messages of two hosts with the same frame can be merged.
     """
     return tuple(_split_at_names(text, host)[::2])
 
 
 def fold_messages(messages: Iterable[tuple[str, str]]) -> str:
-    """Return one message for those (host, text) that have one frame.
+    """Merge messages (host, text) that have the same frame into one.
 
-    A name or an address that differs is written as a range, or as ``<host>`` where that is long.
+    Names or addresses that differ are written as a range, or as ``<host>`` if that is too long.
     """
     pieces = [_split_at_names(text, host) for host, text in messages]
     return "".join(
@@ -60,7 +60,7 @@ def fold_messages(messages: Iterable[tuple[str, str]]) -> str:
 
 
 def _split_at_names(text: str, host: str) -> list[str]:
-    """Cut a message at the host's name and at addresses: these have the odd indexes."""
+    """Split a message at the host's name and at addresses, which get the odd indexes."""
     names = {host, *_ENDPOINT_ADDRESS.findall(text), *_IP_ADDRESS.findall(text)} - {""}
     either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.split(rf"(?<![\w.-])({either})(?![\w-])", text)
@@ -74,7 +74,7 @@ def _fold_or_placeholder(names: Sequence[str]) -> str:
 
 
 def _choose_frames(names: Sequence[str]) -> dict[str, _NameFrame]:
-    """For each name that has company, what stands around the digits that vary."""
+    """Return the parts around the varying digits, for each name that is similar to another."""
     members: dict[_NameFrame, list[str]] = {}
     for name in names:
         if not any(char in name for char in "[],"):

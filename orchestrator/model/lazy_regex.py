@@ -1,7 +1,7 @@
-"""Regular expressions that are compiled when they are first used.
+"""Regular expressions that are compiled on first use.
 
-A process uses few of those that its modules hold, and Python takes longer to compile them than to
-load the modules.
+A process uses few of the patterns in its modules, and compiling them takes longer than loading the
+modules.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from typing import Any, AnyStr, cast
 
 
 def lazy_regex(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
-    """Return what ``re.compile`` does, except that a mistake in it is found only at its first use.
+    """Return a lazy ``re.compile``; an error in the pattern is raised on first use.
 
-    For the patterns of a module; not for ``re.sub(pattern, …)``, which takes only what
-    ``re.compile`` made.
+    It is meant for the patterns of a module, but not for ``re.sub(pattern, …)``, which only accepts
+    the result of ``re.compile``.
     """
     return cast("re.Pattern[AnyStr]", LazyRegex(pattern, flags))
 
 
 class LazyRegex:
+    """A stand-in for ``re.Pattern`` that compiles on first use."""
+
     def __init__(self, pattern: str | bytes, flags: int) -> None:
+        """Store the pattern."""
         self.pattern = pattern
         self._flags = flags
 
-    def __getattr__(self, name: str) -> Any:  # only of what is not there yet: once each
+    def __getattr__(self, name: str) -> Any:
+        """Compile the pattern, and copy the attribute so that it is looked up only once."""
         found = getattr(re.compile(self.pattern, self._flags), name)
         setattr(self, name, found)
         return found

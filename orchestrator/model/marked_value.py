@@ -1,4 +1,4 @@
-"""Values as they were written: plain data that remembers its file and line."""
+"""YAML values with their positions: plain data that remembers its file and line."""
 
 from __future__ import annotations
 
@@ -16,44 +16,46 @@ ValueData: TypeAlias = (
 
 
 class MarkedKey(str):
-    """A mapping's key that remembers where it stands. Equal to, and hashed as, its text."""
+    """A mapping's key with its position; compares and hashes like its text."""
 
     __slots__ = ("mark",)
     mark: SourcePosition
 
     def __new__(cls, text: str, mark: SourcePosition) -> MarkedKey:
+        """Create a key with a position."""
         self = super().__new__(cls, text)
         self.mark = mark
         return self
 
     def __getnewargs__(self) -> tuple[str, SourcePosition]:  # type: ignore[override]
+        """Return the arguments with which pickle recreates the key."""
         return str(self), self.mark
 
 
 class NamedObject(Struct, frozen=True):
-    """An object that templates see, and that prints as its name or id: ``str()`` is its text."""
+    """An object of the template scope that is rendered as its name or ID by ``str()``."""
 
 
 class HomePath(str):
-    """A path that begins with ``~``, the home of the login (or become) user on the host.
+    """A path that starts with ``~``, the home folder of the login (or become) user on the host.
 
-    Only the host knows where that is: shell templates leave the expansion to its shell.
+    Only the host can resolve it, so shell templates leave the expansion to the host's shell.
     """
 
     __slots__ = ()
 
 
 class CommandText(str):
-    """A command's text: every value in it is quoted for its place, or its user wrote all of it.
+    """The text of a command in which every value is quoted, or which its user wrote completely.
 
-    Only such a text may be run. Whoever changes it has an ordinary text.
+    Only such a text may be run. String methods return an ordinary ``str``.
     """
 
     __slots__ = ()
 
 
 class MarkedValue(Struct, frozen=True):
-    """One value as written. ``overridden`` is the value it overrode, weaker and weaker.
+    """One value as written. ``overridden`` is the value that it overrode, and so on.
 
     ``literal`` values are never rendered as templates (text from the command line or a host).
     """
@@ -64,7 +66,7 @@ class MarkedValue(Struct, frozen=True):
     literal: bool = False
 
     def to_plain(self) -> Any:
-        """The data without marks; a secret as words on where it comes from."""
+        """Return the data without positions; a secret becomes a text that describes its source."""
         if isinstance(self.data, dict):
             return {str(k): v.to_plain() for k, v in self.data.items()}
         if isinstance(self.data, list):
@@ -76,11 +78,12 @@ Values: TypeAlias = Mapping[str, MarkedValue]
 
 
 def merge_values(lower: MarkedValue, higher: MarkedValue) -> MarkedValue:
-    """``higher`` over ``lower``: mappings merge key by key, anything else replaces."""
+    """Merge ``higher`` over ``lower``: mappings key by key, other values are replaced."""
     if not (isinstance(lower.data, dict) and isinstance(higher.data, dict)):
         return MarkedValue(higher.data, higher.mark, lower, higher.literal)
     merged = dict(lower.data)
     for key, value in higher.data.items():
-        below = merged.pop(key, None)  # the key's mark is the stronger one's
+        # removed first, so that the key of ``higher`` with its mark is kept
+        below = merged.pop(key, None)
         merged[key] = merge_values(below, value) if below is not None else value
     return MarkedValue(merged, higher.mark, lower, higher.literal)

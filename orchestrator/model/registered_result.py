@@ -1,4 +1,4 @@
-"""What a registered name holds in templates."""
+"""The value of a registered name in templates."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from orchestrator.model.step_result import CapturedOutput, Status, StepResult
 
 
 class NotRunInCheckMode(OrchError):  # noqa: N818 - says what depends on what
-    """Under check: a template needs what only a step that was not run would bring."""
+    """In check mode, a template uses the result of a step that was not run."""
 
     def __init__(self, step: str) -> None:
+        """Store the message that names the step."""
         super().__init__(Diagnostic(f"it depends on '{step}', which was not run"))
 
 
 class UnknownResult:
-    """What a name means whose step depends on one that was not run: nothing can be done with it."""
+    """Placeholder for a result that depends on a step skipped in check mode.
+
+    Any use raises NotRunInCheckMode.
+    """
 
     __slots__ = ("_step",)
 
     def __init__(self, step: str) -> None:
+        """Store the step's name."""
         self._step = step
 
     def __getattr__(self, name: str) -> NoReturn:
+        """Raise NotRunInCheckMode, except for special attributes."""
         if name.startswith("__"):
             raise AttributeError(name)
         raise NotRunInCheckMode(self._step)
@@ -42,10 +48,10 @@ class UnknownResult:
 class RegisteredResult(Struct, frozen=True):
     """A step's result: ``status stdout stderr exit_status changed failed skipped``.
 
-    Output is text without its final newlines. A skipped step has ``skipped: true`` and
-    empty text. ``failed`` stays true where the failure was ignored. The result of a loop has
-    ``items``, a result for each ``item``. ``skipped_by_check`` names the step where a check did not
-    run it: it is taken to succeed, and asking for its output raises NotRunInCheckMode.
+    Output is text without trailing newlines. A skipped step has ``skipped: true`` and empty output.
+    ``failed`` stays true if the failure was ignored. The result of a loop has ``items``, a result
+    for each ``item``. ``skipped_by_check`` is the step's name if check mode did not run it: it
+    counts as successful, and reading its output raises NotRunInCheckMode.
     """
 
     status: str
@@ -60,21 +66,24 @@ class RegisteredResult(Struct, frozen=True):
     skipped_by_check: str = ""
 
     def __str__(self) -> str:
-        raise TypeError("a result has no text: name the part of it that is meant, like `.stdout`")
+        """Raise TypeError, because rendering a whole result is a mistake."""
+        raise TypeError(
+            "a result cannot be rendered as text; use one of its fields, like `.stdout`"
+        )
 
     @property
     def succeeded(self) -> bool:
-        """Whether it ran and did not fail."""
+        """Return True if the step ran and did not fail."""
         return not (self.failed or self.skipped)
 
     @property
     def stdout(self) -> str:
-        """What it wrote on stdout. Raises OrchError where not all of it was kept."""
+        """Return the standard output. Raises OrchError if part of it was dropped."""
         return self._output_text(self.stdout_output, "stdout")
 
     @property
     def stderr(self) -> str:
-        """What it wrote on stderr. Raises OrchError where not all of it was kept."""
+        """Return the standard error output. Raises OrchError if part of it was dropped."""
         return self._output_text(self.stderr_output, "stderr")
 
     def _output_text(self, captured: CapturedOutput, stream: str) -> str:
@@ -87,7 +96,7 @@ _CHANGED_STATUSES = frozenset({Status.CHANGED, Status.WOULD_CHANGE, Status.WOULD
 
 
 def registered_result(outcome: StepResult, *, failed: bool, name: str = "") -> RegisteredResult:
-    """The result that an outcome registers; ``name`` is its step's."""
+    """Return the registered result of a step; ``name`` is the step's name."""
     withheld = outcome.status in (Status.WOULD_CHANGE, Status.WOULD_RUN)
     return RegisteredResult(
         str(outcome.status),

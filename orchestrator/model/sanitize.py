@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, made safe to show: nothing in it moves a cursor or forges a line.
+"""Sanitizes foreign text for display: nothing in it can move the cursor or forge a line.
 
 Escape sequences are those of ECMA-48 (CSI, OSC, DCS and the two-character ones).
 """
@@ -18,26 +18,26 @@ ESCAPES = (
     r"\x1b[PX^_][^\x1b\n]*\x1b\\",  # DCS, SOS, PM, APC
     r"\x1b[ -/]*[0-~]",  # two characters: charsets, save, reset
 )
-"""What a terminal obeys and does not show, as regular expressions. Each is linear in the text."""
+"""Escape sequences, as regular expressions. Each runs in time linear in the text."""
 
 _ESCAPE = lazy_regex("|".join(ESCAPES))
 _COLOUR = lazy_regex(_CSI_PATTERN)
 
-# All controls but tab and newline, what str.splitlines takes for a line's end, the marks
+# All control characters except tab and newline, the line separators of str.splitlines, the marks
 # that reorder the text around them (Trojan Source), and lone surrogates.
 _UNSAFE_CHARS = lazy_regex(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 _LINE_BREAKS = lazy_regex("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
-"""What ends a line for a terminal, an editor or ``str.splitlines``, and tabs."""
+"""Line ends for a terminal, an editor or ``str.splitlines``, and tabs."""
 
 
 def sanitize_output(text: str) -> str:
-    """Return the text as a terminal would be left with it, in characters that are safe to print.
+    """Return the text as a terminal would finally show it, without unsafe characters.
 
-    For what a host printed, by itself: escape sequences are removed, ``\\r`` progress bars reduced
-    to their last state and backspaces applied; what controls remain are shown as ``\\x07``. Tabs
-    and newlines stay. Never for a sentence of orch that holds such text: see ``to_one_line``.
+    For a host's output that is shown on its own: escape sequences are removed, ``\\r`` progress
+    bars reduced to their last state and backspaces applied; remaining control characters are shown
+    as ``\\x07``. Tabs and newlines are kept. For such text inside a message, use ``to_one_line``.
     """
     if not _UNSAFE_CHARS.search(text):
         return text
@@ -50,26 +50,26 @@ def sanitize_output(text: str) -> str:
 
 
 def show_controls(text: str) -> str:
-    """Return the text with nothing left out: each control but tab and newline is ``\\x1b``."""
+    """Return the text with control characters except tab and newline shown as ``\\x1b``."""
     return text if text.isprintable() else _UNSAFE_CHARS.sub(_escape_control, text)
 
 
 def to_one_line(text: str) -> str:
-    """Return the text on a single line, with each run of blanks as one space.
+    """Return the text on a single line, with each run of white space as one space.
 
-    Nothing in it removes or overwrites what stands before it: a sentence that quotes a host stays
-    whole. Line breaks of every kind are blanks, colours are removed, other controls shown as
-    ``\\x1b``.
+    The text cannot remove or overwrite what precedes it, so a message that contains it stays
+    readable. Line breaks of every kind count as white space, colours are removed, and other control
+    characters are shown as ``\\x1b``.
     """
-    if not text.isprintable():  # few are not
+    if not text.isprintable():  # rarely true
         text = show_controls(_LINE_BREAKS.sub(" ", _COLOUR.sub("", text)))
     return " ".join(text.split())
 
 
 def quote_output(text: str, max_chars: int = 200) -> str:
-    """Return a host's text as a quotation within a sentence: one line in quotes, as it is shown.
+    """Return a host's text in quotes and on one line, to be used inside a message.
 
-    Of more than ``most`` characters the end is left out, which ``…`` says.
+    A text of more than ``max_chars`` characters is cut and ends with ``…``.
     """
     line = to_one_line(_ESCAPE.sub("", text[: 4 * max_chars]))
     if len(line) > max_chars or len(text) > 4 * max_chars:
@@ -78,9 +78,9 @@ def quote_output(text: str, max_chars: int = 200) -> str:
 
 
 def quote_output_end(data: bytes, max_bytes: int = 500) -> str:
-    """Return the last ``most`` bytes that a host printed as ``quote_output`` does, or '' for blanks.
+    """Return the last ``max_bytes`` of a host's output like ``quote_output``, or '' if it is blank.
 
-    Lines are joined by `` / ``; a ``…`` stands for what is left out before them.
+    Lines are joined with `` / ``; ``…`` at the start means that the output was longer.
     """
     end = trim_partial_characters(data[-max_bytes:], start=len(data) > max_bytes)
     text = _ESCAPE.sub("", bytes_to_text(end))
@@ -95,13 +95,13 @@ def _wrap_in_quotes(line: str) -> str:
 
 
 def decode_sanitized(data: bytes) -> str:
-    """Return ``sanitize_output`` text of raw output; a byte that is not UTF-8 is shown as ``\\xNN``."""
+    """Return ``sanitize_output`` of raw output; bytes that are not UTF-8 are shown as ``\\xNN``."""
     return sanitize_output(bytes_to_text(data))
 
 
 def _escape_control(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried through
+    if 0xDC80 <= code <= 0xDCFF:  # a byte represented by surrogateescape
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 

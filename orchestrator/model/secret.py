@@ -1,4 +1,4 @@
-"""Secrets of the inventory: where each comes from, and its value once something names it."""
+"""Secrets of the inventory: their sources, and their values once they are fetched."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from orchestrator.model.secret_masking import MIN_SECRET_CHARS, SecretMasker
 
 
 class Secret(Struct, frozen=True):
-    """A value that is fetched when it is needed, as written.
+    """A secret as written; its value is fetched when it is needed.
 
-    ``kind``: env, command, file or prompt; ``words``: the variable, the command, the path, the
-    question. A path and a command count from ``folder``, the others have none. Two with the same
-    source are equal. ``name``: what stands in its place where it is shown.
+    ``kind`` is env, command, file or prompt; ``words`` is the variable, the command, the path or
+    the question. A path or command is relative to ``folder``, which is empty for the other kinds.
+    Secrets with the same source are equal. ``name`` is shown in place of the value.
     """
 
     kind: str
@@ -26,9 +26,11 @@ class Secret(Struct, frozen=True):
     mark: SourcePosition = SourcePosition("")
 
     def __eq__(self, other: object) -> bool:
+        """Return True if both have the same source."""
         return isinstance(other, Secret) and self._identity == other._identity
 
     def __hash__(self) -> int:
+        """Return the hash of the source."""
         return hash(self._identity)
 
     @property
@@ -36,20 +38,21 @@ class Secret(Struct, frozen=True):
         return self.kind, self.words, self.folder
 
     def __str__(self) -> str:
+        """Return a text that describes the source."""
         return f"‹secret: {self.kind} {' '.join(self.words)}›"
 
     @property
     def display_label(self) -> str:
-        """What is shown in its place."""
+        """Return the text shown in place of the value."""
         return f"‹{self.name}›"
 
 
 class SecretResolver:
-    """Gives secrets their values, and has ``masker`` hide them. Threads may share it.
+    """Resolves secrets to their values and adds these to ``masker``. Thread-safe.
 
-    Each source is asked once, its error kept as well. Without ``fetch_secret`` none is asked: what
-    ``stand_in`` makes of the secret is its value then, ``stand_in_reads`` counts how often that was
-    taken, and ``affects_plan`` says that something was decided by it.
+    Each source is queried once; its error is remembered, too. Without ``fetch_secret`` no source is
+    queried: the value is what ``stand_in`` returns, ``stand_in_reads`` counts its uses, and
+    ``affects_plan`` is set if a decision depended on it.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class SecretResolver:
         fetch_secret: Callable[[Secret], str] | None = None,
         stand_in: Callable[[Secret], str] = str,
     ) -> None:
+        """Create a resolver that has fetched nothing."""
         self.masker = masker if masker is not None else SecretMasker()
         self.fetch_secret, self._stand_in = fetch_secret, stand_in
         self.stand_in_reads, self.affects_plan = 0, False
@@ -66,7 +70,7 @@ class SecretResolver:
         self._errors: dict[Secret, OrchError] = {}
 
     def resolve_secret(self, secret: Secret) -> str:
-        """Its value. Raises DefinitionError or UsageError, which shows nothing of it."""
+        """Return the value. Raises DefinitionError or UsageError, without any part of the value."""
         if self.fetch_secret is None:
             self.stand_in_reads += 1
             return self._stand_in(secret)
@@ -84,8 +88,10 @@ class SecretResolver:
             return self._values[secret]
 
     def hide_value(self, name: str, value: object, mark: SourcePosition) -> None:
-        """Have a value, and every text in it, hidden under a name. An empty text hides nothing.
-        Raises DefinitionError where one is too short for that."""
+        """Mask a value, and every text in it, under a name; empty texts are ignored.
+
+        Raises DefinitionError if a text is too short to be masked.
+        """
         match value:
             case str():
                 if value and value != self._known_stand_in(value):
@@ -104,12 +110,12 @@ class SecretResolver:
     def _hide_text(self, name: str, text: str, mark: SourcePosition) -> None:
         if len(text.strip()) < MIN_SECRET_CHARS:
             found = "empty" if not text.strip() else f"shorter than {MIN_SECRET_CHARS} characters"
-            message = f"the secret '{name}' is {found}, and cannot be hidden where it is shown"
+            message = f"the secret '{name}' is {found}, so it cannot be masked in output"
             raise DefinitionError(Diagnostic(message, mark, "give it a longer value"))
         self.masker.add_secret(name, text)
 
     def _known_stand_in(self, text: str) -> str | None:
-        """The text, where it is what stands for a secret that was not fetched."""
+        """Return the text if it is the stand-in of a secret that was not fetched, or None."""
         return (
             text
             if self.fetch_secret is None and text.startswith("‹") and text.endswith("›")

@@ -1,4 +1,4 @@
-"""The ways in which programs write one text: each of them shows it to whoever reads it."""
+"""The encodings in which programs may print a secret; each must be masked."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from orchestrator.model.text_encoding import escape_bytes
 
 _HEX = lazy_regex(r"%[0-9A-F]{2}")
 _BASE64_WIDTHS = (76, 64)
-"""Where base64 is broken into lines: RFC 2045 6.8 (and GNU base64), RFC 7468 2 (openssl)."""
+"""Line lengths of base64: RFC 2045 6.8 (and GNU base64), RFC 7468 2 (openssl)."""
 
 
 def encoded_forms(text: str) -> frozenset[str]:
-    """The text as it is, in base64 (RFC 4648) wherever in a longer text it stands, quoted for a
-    shell (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON, in Python, and as orch
-    shows it. Only those of ``LEAST`` characters and more."""
+    """Return the text in all encodings that must be masked.
+
+    These are: the text itself, base64 (RFC 4648) at any offset in a longer text, quoted for a shell
+    (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON, in Python, and as orch displays
+    it. Encodings shorter than ``MIN_SECRET_CHARS`` are left out.
+    """
     found = {*_base64_forms(encode_lossy(text)), *_text_forms(text), *_text_forms(text.strip())}
     return frozenset(form for form in found if len(form.strip()) >= MIN_SECRET_CHARS)
 
@@ -41,7 +44,7 @@ def _text_forms(text: str) -> Iterator[str]:
     yield re.sub(r"[$`\\]", r"\\\g<0>", text)
     yield re.sub(r"([^\x00-\x7f])?([$`\\])", _heredoc_escape, text)
     yield re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", text)
-    yield text.replace("%", "%25").replace("\n", "%0A")  # as a module's wanted states travel
+    yield text.replace("%", "%25").replace("\n", "%0A")  # as in a module's states
     yield escape_bytes(text)
     data = encode_lossy(text)
     for percent in (quote(data, safe=""), quote(data), quote_plus(data)):
@@ -50,7 +53,7 @@ def _text_forms(text: str) -> Iterator[str]:
 
 
 def _heredoc_escape(match: re.Match[str]) -> str:
-    """What a template writes in a here-document, see templating.shelltext.escape."""
+    """Escape as a template does in a here-document, see ``templating/shell/escape.py``."""
     return f"{match[1]}${{0+}}\\{match[2]}" if match[1] else f"\\{match[2]}"
 
 
@@ -60,7 +63,7 @@ def _base64_forms(data: bytes) -> Iterator[str]:
         yield whole
         for width in _BASE64_WIDTHS:
             yield from textwrap.wrap(whole, width)
-        for before in range(3):  # bytes: 6 of their bits are a character, so 3 of them are 4
+        for before in range(3):  # bytes: 3 of them are 4 characters of 6 bits each
             text = encode(bytes(before) + data).decode()
             sure = (before + len(data)) * 8 // 6
             yield text[-(-before * 8 // 6) : sure]

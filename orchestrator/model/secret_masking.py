@@ -1,7 +1,7 @@
-"""Secrets out of text: whatever is shown has ``‹name›`` in their place.
+"""Masks secrets in text: everything that is displayed has ``‹name›`` in their place.
 
-A secret is found wherever a reader would see it: also where escape sequences, controls, characters
-without a width or line breaks stand within it, or typed over characters (``s\\bs``).
+A secret is found whenever a reader could see it: also if escape sequences, control characters,
+zero-width characters or line breaks are inside it, or typed over characters (``s\\bs``).
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ from orchestrator.model.sanitize import ESCAPES, apply_backspaces
 from orchestrator.model.text_encoding import decode_bytes, encode_text
 
 MIN_SECRET_CHARS = 4
-"""Shorter texts cannot be hidden: they stand in too many others."""
+"""Shorter texts cannot be masked, because they occur in too many other texts."""
 
 _MIN_LOOSE_CHARS = 8
-"""From so many characters on a secret is found with blanks within it that are not its own: a
-program folds lines. Of a shorter one that would hide what is none."""
+"""Minimum length of a secret that is also found with additional white space inside it.
+
+Programs fold long lines. With a shorter secret this would mask unrelated text.
+"""
 
 _OMISSION = lazy_regex(r"\n?\[… [^\n…]{1,80} …\]\n?|…")
-"""Where something was left out, so that only a part of a secret may stand beside it."""
+"""Where text was left out, so that only part of a secret may be next to it."""
 
 _MAX_OMISSIONS = 200
-"""So many of them are looked at: what orch itself leaves out of a text leaves a few."""
+"""Limit of omissions that are examined; orch itself adds only a few to a text."""
 
 _MAX_UNINDEXED_FORMS = 150
-"""Up to so many forms each is looked for by itself, which for a handful is much faster."""
+"""Up to this number of forms, each is searched separately, which is much faster for a few."""
 
 _CONTEXT_CHARS = 256  # characters
-"""How far back a stream still knows what it gave out."""
+"""How much of its past output a stream keeps."""
 
 _MAX_HELD_CHARS = 4096  # characters
-"""What a stream holds back at most, beyond the longest of what it looks for."""
+"""How much a stream holds back at most, in addition to the longest form."""
 
 _INVISIBLE_CHARS = (
     "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # controls
-    # what has no width (Unicode 15, Default_Ignorable_Code_Point)
+    # zero-width characters (Unicode 15, Default_Ignorable_Code_Point)
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
 )
@@ -52,18 +54,19 @@ _INVISIBLE_OR_BLANK = lazy_regex(f"(?:{'|'.join(ESCAPES)}|[{_INVISIBLE_CHARS}]|\
 _UNFINISHED_ESCAPE = lazy_regex(
     r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|\x9d)[^\x07\x1b\n]*\x1b?|\x1b[ -/]*)\Z"
 )
-"""An escape sequence whose end has not come yet."""
+"""An escape sequence that is still incomplete."""
 
 LabelledSpan: TypeAlias = "tuple[int, int, str]"
 
 
 class VisibleText:
-    """A text without blanks and all that is not seen, and where in it each character stands."""
+    """A text without white space and invisible characters, with the position of each character."""
 
     def __init__(self, text: str) -> None:
+        """Collect the visible parts of the text."""
         parts: list[str] = []
-        self._view_offsets: list[int] = []  # of each part, in the view
-        self._text_offsets: list[int] = []  # and in the text
+        self._view_offsets: list[int] = []  # of each part, in the visible text
+        self._text_offsets: list[int] = []  # of each part, in the original text
         size = 0
         for start, end in _visible_parts(text):
             parts.append(text[start:end])
@@ -73,17 +76,17 @@ class VisibleText:
         self.text = "".join(parts)
 
     def text_offset(self, index: int) -> int:
-        """Where in the text the view's character stands."""
+        """Return the position in the original text of a visible character."""
         part = bisect_right(self._view_offsets, index) - 1
         return self._text_offsets[part] + index - self._view_offsets[part] if part >= 0 else 0
 
     def text_span(self, start: int, size: int) -> tuple[int, int]:
-        """What of the text some characters of the view take up."""
+        """Return start and end in the original text of ``size`` visible characters."""
         return self.text_offset(start), self.text_offset(start + size - 1) + 1
 
 
 def _visible_parts(text: str) -> Iterator[tuple[int, int]]:
-    """The parts of the text that are seen, blanks left out."""
+    """Yield start and end of the visible parts of the text, without white space."""
     if "\b" in text:
         yield from _parts_after_backspaces(text)
         return
@@ -111,9 +114,13 @@ def _parts_after_backspaces(text: str) -> Iterator[tuple[int, int]]:
 
 
 class SecretTable(Struct, frozen=True):
-    """What to look for, with what stands in its place. ``loose_forms``: without blanks and what is not
-    seen, with all that it stands for. ``forms_by_head`` and ``loose_forms_by_head``: the same by their first
-    ``MIN_SECRET_CHARS`` characters, none where they are few. ``longest_form``: characters of a form."""
+    """The forms to search for, with their labels.
+
+    ``loose_forms`` maps a form without white space and invisible characters to the original forms.
+    ``forms_by_head`` and ``loose_forms_by_head`` index the forms by their first
+    ``MIN_SECRET_CHARS`` characters; they are empty if there are few forms. ``longest_form`` is a
+    number of characters.
+    """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     loose_forms: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -122,7 +129,7 @@ class SecretTable(Struct, frozen=True):
     longest_form: int = 0
 
     def find_spans(self, text: str, extra_spans: Iterable[LabelledSpan] = ()) -> list[LabelledSpan]:
-        """Return where in the text they stand, in order; those that overlap as one."""
+        """Return the spans of all secrets in the text in order; overlapping spans are merged."""
         found = [(at, at + len(form), self.labels[form]) for at, form in self.find_forms(text)]
         found += self._find_loose(text)
         found += extra_spans
@@ -137,7 +144,7 @@ class SecretTable(Struct, frozen=True):
         return merged
 
     def find_forms(self, text: str) -> Iterator[tuple[int, str]]:
-        """Where each of them begins, as it is."""
+        """Yield the position of each exact occurrence of a form, and the form."""
         return _find_occurrences(text, self.labels, self.forms_by_head)
 
     def _find_loose(self, text: str) -> Iterator[LabelledSpan]:
@@ -149,8 +156,11 @@ class SecretTable(Struct, frozen=True):
                 yield start, end, self.labels[form or self.loose_forms[key][0]]
 
     def started_length(self, text: str, min_chars: int = 1) -> int:
-        """Return how many characters at the end of the text may be the beginning of one of them:
-        ``min_chars`` or more, and ``MIN_SECRET_CHARS`` where what is not seen stands among them."""
+        """Return how many characters at the end of the text may be the start of a secret.
+
+        The result is 0 or at least ``min_chars``; if invisible characters are among them, at least
+        ``MIN_SECRET_CHARS``.
+        """
         text = text[-self.max_span :]
         most = _started_length(text, self.labels, min_chars)
         view = VisibleText(text)
@@ -158,7 +168,7 @@ class SecretTable(Struct, frozen=True):
         return max(most, len(text) - view.text_offset(len(view.text) - size)) if size else most
 
     def ended_length(self, text: str, min_chars: int = 1) -> int:
-        """Return how many characters at the beginning of the text may be the end of one."""
+        """Return how many characters at the start of the text may be the end of a secret."""
         text = text[: self.max_span]
         most = _ended_length(text, self.labels, min_chars)
         view = VisibleText(text)
@@ -167,7 +177,7 @@ class SecretTable(Struct, frozen=True):
 
     @property
     def max_span(self) -> int:
-        """How far one of them may reach, with what is not seen among it."""
+        """Return how many characters an occurrence may span, invisible ones included."""
         return 2 * self.longest_form + 4 * _CONTEXT_CHARS
 
 
@@ -210,25 +220,26 @@ def _ended_length(text: str, keys: Iterable[str], min_chars: int) -> int:
 
 
 def _matching_form(text: str, forms: Sequence[str]) -> str:
-    """Return the one of the forms that the text shows, blanks and all, or ''."""
+    """Return the form that the text shows, white space included, or ''."""
     shown = _INVISIBLE.sub("", apply_backspaces(text))
     return next((form for form in forms if _INVISIBLE.sub("", form) == shown), "")
 
 
 class SecretTables(Struct, frozen=True):
-    """``secrets_by_form``: by form, those that it shows."""
+    """The search table, and for each form the secrets that it shows."""
 
     table: SecretTable
     secrets_by_form: Mapping[str, Sequence[str]]
 
 
 class SecretMasker:
-    """The secrets of a run, as they become known. Threads may share it.
+    """The secrets of a run as they become known. Thread-safe.
 
-    It is true once there are any: before that, masking gives back what it is given.
+    It is true if there are any; otherwise masking returns its argument.
     """
 
     def __init__(self) -> None:
+        """Create a masker without secrets."""
         self._lock = threading.Lock()
         self._names: dict[str, str] = {}
         self._forms: dict[str, list[str]] = {}  # each with the secrets that it shows
@@ -236,18 +247,18 @@ class SecretMasker:
         self._on_secret_added: Callable[[str, str], object] | None = None
 
     def __bool__(self) -> bool:
+        """Return True if there are any secrets."""
         return bool(self._names)
 
     def secret_names(self) -> frozenset[str]:
-        """The names of all secrets that are hidden."""
+        """Return the names of all secrets."""
         with self._lock:
             return frozenset(self._names.values())
 
     def add_secret(self, name: str, text: str) -> None:
-        """Hide this text, and each of its lines, in any form under the name; what is too short
-        is left."""
+        """Mask this text, and each of its lines, in all encodings; ignore too short texts."""
         from orchestrator.model.secret_encodings import (
-            encoded_forms,  # not for a run without secrets
+            encoded_forms,  # a run without secrets does not need to import this
         )
 
         before = len(self._names)
@@ -263,19 +274,21 @@ class SecretMasker:
             self._on_secret_added(name, text)
 
     def on_secret_added(self, callback: Callable[[str, str], object]) -> None:
-        """Have ``callback`` told, before ``add_secret`` returns, of each that is not known yet: its name and
-        the text. For a process that is not the one that shows things."""
+        """Call ``callback`` with name and text of each new secret, before ``add_secret`` returns.
+
+        For a process whose output another process displays.
+        """
         self._on_secret_added = callback
 
     def mask_text(self, text: str) -> str:
-        """The text without secrets, nor parts of them right beside a ``…``."""
+        """Return the text with secrets masked, and also parts of secrets next to a ``…``."""
         table = self.table
         if not table.labels or not text:
             return text
         return _replace_spans(text, table.find_spans(text, _spans_beside_omissions(text, table)))
 
     def mask_bytes(self, data: bytes) -> bytes:
-        """The same for bytes that are whole."""
+        """Return the bytes with secrets masked; ``data`` must be complete."""
         table = self.table
         if not table.labels or not data:
             return data
@@ -284,7 +297,7 @@ class SecretMasker:
         return encode_lossy(_replace_spans(text, spans)) if spans else data
 
     def mask_head_and_tail(self, head: bytes, tail: bytes) -> tuple[bytes, bytes]:
-        """What stood before and after a gap, masked, without parts of secrets at the gap."""
+        """Return the text around a gap with secrets masked, also parts of them at the gap."""
         table, first, last = self.table, decode_bytes(head), decode_bytes(tail)
         before, after = len(first) - table.started_length(first), table.ended_length(last)
         cut = [(before, len(first), "")] if before < len(first) else []
@@ -296,7 +309,7 @@ class SecretMasker:
         return encode_lossy(masked[0]), encode_lossy(masked[1])
 
     def secrets_shown_in(self, text: str) -> dict[str, str]:
-        """The secrets that the text shows in one form or another, with their names."""
+        """Return the secrets that the text contains in any encoding, with their names."""
         if not self._names:
             return {}
         secrets = self._tables().secrets_by_form
@@ -304,18 +317,18 @@ class SecretMasker:
         return {secret: self._names[secret] for form in found for secret in secrets[form]}
 
     def blank_secrets(self, text: str) -> str:
-        """The text with a NUL for every secret in it."""
+        """Return the text with a NUL for every secret in it."""
         return _replace_spans(
             text, [(start, end, "\0") for start, end, _ in self.table.find_spans(text)]
         )
 
     def new_stream(self) -> MaskingStream:
-        """A new way for bytes that come bit by bit."""
+        """Return a new masking stream."""
         return MaskingStream(self)
 
     @property
     def table(self) -> SecretTable:
-        """What to look for, as of now."""
+        """Return the current search table."""
         return self._tables().table
 
     def _tables(self) -> SecretTables:
@@ -330,7 +343,7 @@ class SecretMasker:
             return self._built_tables
 
     def _label(self, name: str) -> str:
-        """A label that shows no secret."""
+        """Return a label that contains no secret."""
         for label in (f"‹{name}›", "‹secret›"):
             if not any(form in label for form in self._forms):
                 return label
@@ -338,19 +351,24 @@ class SecretMasker:
 
 
 class MaskingStream:
-    """Masks bytes that come bit by bit: what may be the beginning of a secret is held back
-    until it is known. Of one that goes on after a line's end fewer than ``MIN_SECRET_CHARS`` characters may
-    have been given out by then."""
+    """Masks a stream of bytes.
+
+    What may be the start of a secret is held back until more bytes arrive. If a secret continues
+    after a line end, fewer than ``MIN_SECRET_CHARS`` of its characters may already have been
+    returned.
+    """
 
     def __init__(self, masks: SecretMasker) -> None:
+        """Start an empty stream."""
         self._masks = masks
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._buffer = ""  # the last of what was given out, then what is held
-        self._emitted_chars = 0  # so many of its characters were
-        self._ends_in_secret = False  # the last of these stands for a secret, whose label is out
+        self._buffer = ""  # the last characters returned, then the characters held back
+        self._emitted_chars = 0  # how many characters of the buffer were returned
+        # the last of these belongs to a secret whose label was returned
+        self._ends_in_secret = False
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; those that can be shown by now."""
+        """Add the next bytes and return those that can be shown already."""
         table = self._masks.table
         if (
             not table.labels
@@ -362,12 +380,12 @@ class MaskingStream:
         return self._emit(text, len(text) - self._held_length(text, table), table)
 
     def finish(self) -> bytes:
-        """Nothing more comes: the rest."""
+        """Return the remaining bytes at the end of the stream."""
         text = self._buffer + self._decoder.decode(b"", final=True)
         return self._emit(text, len(text), self._masks.table)
 
     def _held_length(self, text: str, table: SecretTable) -> int:
-        """How many characters at the end may be a secret's, or an escape sequence's within it."""
+        """Return how many characters at the end may belong to a secret or an escape in it."""
         held, unended = table.started_length(text), _unfinished_escape_length(text)
         if unended and (before := table.started_length(text[: len(text) - unended])):
             held = max(held, before + unended)
@@ -395,7 +413,7 @@ class MaskingStream:
 
 
 def encode_lossy(text: str) -> bytes:
-    """In UTF-8, bytes that were none before as they were."""
+    """Encode as UTF-8; restore bytes that were not UTF-8, and replace what cannot be encoded."""
     try:
         return encode_text(text)
     except ValueError:
@@ -450,6 +468,6 @@ def _spans_beside_omissions(text: str, table: SecretTable) -> Iterator[LabelledS
 
 
 def _unfinished_escape_length(text: str) -> int:
-    """How many characters at the end are an escape sequence that may go on."""
+    """Return how many characters at the end belong to an incomplete escape sequence."""
     found = _UNFINISHED_ESCAPE.search(text[-_MAX_HELD_CHARS:])
     return len(found[0]) if found else 0

@@ -1,10 +1,10 @@
-"""Text quoted for a shell: the same text in dash, bash and busybox, in every place and locale.
+"""Quotes text for a shell, valid in dash, bash and busybox, in every context and locale.
 
-What is written here holds in places where other ways do not: bash 5.2 and 5.3 misread a
-backslash outside of quotes in an array inside ``$(…)``, so an apostrophe is written ``'"'"'``;
-and bash may pass over a backslash, or even a quote, in locales of several bytes a character (see
-``charsets``), so no backslash is used, and a quote that would be passed over is kept apart from
-what comes before it by an empty pair of quotes.
+Other ways of quoting fail in some contexts: bash 5.2 and 5.3 misread a backslash outside of quotes
+in an array inside ``$(…)``, so an apostrophe is written as ``'"'"'``; and bash may skip a
+backslash, or even a quote, in multi-byte locales (see ``charsets``), so backslashes are not used,
+and a quote that would be skipped is separated from the preceding character by an empty pair of
+quotes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HARMLESS_END = lazy_regex(r"(?:\A|[\x00-/:-\x7f]|[\x00-\x7f]{2})\Z")
 
 
 def shell_quote(text: str) -> str:
-    """Return the text as one word, as it is if nothing in it is special."""
+    """Return the text as one word; unquoted if it has no special characters."""
     return text if _SAFE_WORD.fullmatch(text) else always_shell_quote(text)
 
 
@@ -35,7 +35,7 @@ def always_shell_quote(text: str) -> str:
 
 
 def escape_in_single_quotes(text: str) -> str:
-    """Return the text as it stands between two single quotes."""
+    """Return the text escaped for use between single quotes."""
     if text.isascii():
         if "'" not in text:
             return text
@@ -52,17 +52,17 @@ def _double_quoted(run: re.Match[str]) -> str:
 
 
 def _separate_lead_bytes(piece: str) -> str:
-    """Keep what would hide the quote after the piece apart from what comes before it."""
+    """Insert '' before a character that could hide the quote after the piece."""
     if _HARMLESS_END.search(piece) or not may_swallow_next(piece[_safe_start(piece) :]):
         return piece
     if not may_swallow_next(piece[-1]):
         return f"{_separate_lead_bytes(piece[:-1])}''{piece[-1]}"
-    data = encode_text(piece[-1])  # EUC-TW finds the first of its bytes inside
+    data = encode_text(piece[-1])  # EUC-TW can see the lead byte inside this character
     return f"{piece[:-1]}{decode_bytes(data[:-1])}''{decode_bytes(data[-1:])}"
 
 
 def _safe_start(piece: str) -> int:
-    """Return from where on to look: four bytes below 0x80 end every character before them."""
+    """Return where to start looking; four bytes below 0x80 end every character before them."""
     run = 0
     for i in range(len(piece) - 1, -1, -1):
         run = run + 1 if piece[i].isascii() else 0

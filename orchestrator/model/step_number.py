@@ -1,37 +1,35 @@
-"""The numbers of a task's steps on one host: 1, 2, 3, …
+"""Step numbers of a task on one host, starting at 1.
 
-A loop whose items only a result tells is one step until then. What it unfolds into has numbers of
-its own, far behind, since those of the steps after it are taken. Shown are the loop's number and
-the place within: 2.1, 2.2, …
+A loop over a pending result is one step until the result is known. Its expanded steps then get
+their own, much higher numbers, since the next numbers are taken by the steps after it. They are
+displayed as the loop's number and the position within it: 2.1, 2.2, …
 """
 
 from __future__ import annotations
 
 MAX_LOOP_STEPS = 100_000
-"""How many steps one loop over a result may unfold into."""
+"""Limit of steps in one loop over a result."""
 
 
 def first_number_in_loop(number: int) -> int:
-    """Return the number of the first step that the loop with this number unfolds into."""
+    """Return the number of the first step that the loop with this number expands into."""
     return number * MAX_LOOP_STEPS
 
 
 def number_parts(number: int) -> tuple[int, ...]:
-    """Return a step's number, or the loop's with the places, from 1 on, within it and within the
-    loops in that."""
+    """Return a step's number, or a loop's number and the positions in it, from 1."""
     if number < MAX_LOOP_STEPS:
         return (number,)
     return (*number_parts(number // MAX_LOOP_STEPS), number % MAX_LOOP_STEPS + 1)
 
 
 def number_label(number: int) -> str:
-    """Return the number as it is shown: ``2``, or ``2.1``."""
+    """Return the number as it is displayed: ``2``, or ``2.1``."""
     return ".".join(map(str, number_parts(number)))
 
 
 def number_fields(number: int) -> dict[str, int | str]:
-    """Return the number for programs: ``step``, and ``substep`` (as text) within a loop over a
-    result."""
+    """Return the number as fields: ``step``, and ``substep`` (text) in a loop over a result."""
     if number < MAX_LOOP_STEPS:
         return {"step": number}
     step, *within = number_parts(number)

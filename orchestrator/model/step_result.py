@@ -1,4 +1,4 @@
-"""What became of a step, and of a host."""
+"""Results of steps, and summaries of hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.model.text_encoding import decode_bytes, escape_bytes, trim_pa
 
 
 class Status(StrEnum):
-    """Every host ends in exactly one of these; they are declared worst first."""
+    """Every host ends in exactly one of these statuses; they are declared worst first."""
 
     FAILED = "failed"
     TIMED_OUT = "timed_out"
@@ -31,12 +31,12 @@ class Status(StrEnum):
 
     @property
     def severity_rank(self) -> int:
-        """0 is worst."""
+        """Return the rank; 0 is the worst status."""
         return _RANKS[self]
 
     @property
     def is_failure(self) -> bool:
-        """Whether the host did not get where it should."""
+        """Return True if the status is a failure."""
         return self.severity_rank <= _RANKS[Status.NOT_STARTED]
 
 
@@ -44,7 +44,7 @@ _RANKS = {status: rank for rank, status in enumerate(Status)}
 
 
 class CapturedOutput(Struct, frozen=True):
-    """A stream's output, bounded: its head and tail, and how many bytes between were dropped."""
+    """A stream's captured output: its head and tail, and the number of bytes dropped between."""
 
     head: bytes = b""
     tail: bytes = b""
@@ -52,14 +52,15 @@ class CapturedOutput(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """As text, without final newlines, every byte of it kept (model/text.py); what was
-        dropped is missing."""
+        """Return the captured output without trailing newlines; dropped bytes are missing.
+
+        Bytes that are not UTF-8 are kept as surrogates (``text_encoding.py``).
+        """
         return decode_bytes(self.head + self.tail).rstrip("\r\n")
 
     @property
     def display_text(self) -> str:
-        """As ``text``, for people: bytes that are not UTF-8 as ``\\xNN``; the gap said in
-        words."""
+        """Return the text for display: non-UTF-8 bytes as ``\\xNN``, and a note at the gap."""
         if not self.dropped:
             return escape_bytes(self.text)
         head, tail = (
@@ -71,7 +72,7 @@ class CapturedOutput(Struct, frozen=True):
 
 
 class StateChange(Struct, frozen=True):
-    """A state that differs from what is wanted: ``before`` is None where there is none."""
+    """A state that differs from the desired one; ``before`` is None if it did not exist."""
 
     key: str
     before: str | None
@@ -79,11 +80,11 @@ class StateChange(Struct, frozen=True):
 
 
 class StepResult(Struct, frozen=True):
-    """How one step ended on one host. ``seconds`` is wall time on this side.
+    """The result of one step on one host. ``seconds`` is wall time on the controller.
 
-    ``exit_status`` is None where no process ended by itself (skipped, lost, …). ``changes``:
-    what a module changed, or would change, state by state; ``diff``: the contents that
-    it replaced, or would, as a unified diff.
+    ``exit_status`` is None if no process exited by itself (skipped, lost, …). ``changes`` are the
+    states that a module changed, or would change; ``diff`` is a unified diff of the contents that
+    it replaced, or would replace.
     """
 
     status: Status
@@ -98,7 +99,7 @@ class StepResult(Struct, frozen=True):
 
 
 class HostSummary(Struct, frozen=True):
-    """Where one host (of one app) stands at the end of the run."""
+    """The final state of one host (of one app) in a run."""
 
     host: str
     app: str | None
@@ -123,8 +124,8 @@ _CAUSE_LINE = lazy_regex(
 def last_lines(text: str, max_lines: int) -> list[str]:
     """Return the last ``max_lines`` lines of a failed command's output.
 
-    If what these tell is only what follows the cause (git's advice after its ``fatal:``), the last
-    line that begins with such a word stands before them, followed by ``…``.
+    If they contain no error line (git prints advice after its ``fatal:``), the last error line
+    before them comes first, followed by ``…``.
     """
     lines = text.splitlines()
     tail = lines[-max_lines:]

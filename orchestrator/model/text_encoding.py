@@ -1,8 +1,8 @@
-"""Text that keeps bytes: what is not UTF-8 travels as lone surrogates, and is shown as ``\\xNN``.
+"""Text that preserves bytes: non-UTF-8 bytes become lone surrogates, displayed as ``\\xNN``.
 
 A byte 0xNN that is not part of valid UTF-8 is the character U+DCNN, Python's ``surrogateescape``
-(PEP 383). Registered output, file names and arguments hold such text, and whatever sends it to a
-host or a file encodes it back. Whatever shows it to people or writes it as JSON escapes it first.
+(PEP 383). Registered output, file names and arguments may contain such characters. Code that sends
+text to a host or a file encodes them back; code that displays it or writes JSON escapes them.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ _PARTIAL_START = lazy_regex(rb"\A[\x80-\xbf]{1,3}")
 
 
 def decode_bytes(data: bytes) -> str:
-    """Return the bytes as text from which ``encode_text`` makes the same bytes."""
+    """Return the bytes as text; ``encode_text`` restores the same bytes."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def encode_text(text: str) -> bytes:
-    """Return the bytes of a text: UTF-8, and those that were not UTF-8 as they were.
+    """Return the bytes of a text: UTF-8, with the original bytes that were not UTF-8.
 
-    Raises ValueError for a lone surrogate that stands for no byte.
+    Raises ValueError for a lone surrogate that does not represent a byte.
     """
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise ValueError("it holds a character that cannot be written as UTF-8") from None
+        raise ValueError("it contains a character that cannot be encoded as UTF-8") from None
 
 
 def escape_bytes(text: str) -> str:
-    """Return the text with ``\\xNN`` for each byte that is not UTF-8: it can be written in any
-    Unicode encoding. A lone surrogate that stands for no byte becomes ``\\uNNNN``."""
+    """Return the text with ``\\xNN`` for each byte that is not UTF-8.
+
+    The result can be encoded in any Unicode encoding: a lone surrogate that does not represent a
+    byte becomes ``\\uNNNN``.
+    """
     return _SURROGATE.sub(_escape_surrogate, text) if not text.isascii() else text
 
 
@@ -46,16 +49,16 @@ def repr_text(value: object) -> str:
     """Return ``repr(value)``, with ``\\xNN`` for each byte that is not UTF-8."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
-        text = "a number of too many digits"
+    except ValueError:  # Python refuses integers of more than 4300 digits
+        text = "a number with too many digits"
     return _IN_REPR.sub(r"\1\\x\2", text)
 
 
 def dump_json(data: object, *, indent: int = 0) -> str:
-    """Return plain data as JSON in ASCII, every text in it as ``escape_bytes`` shows it."""
+    """Return plain data as ASCII JSON, with every text passed through ``escape_bytes``."""
     try:
         encoded = _ENCODER.encode(data)
-    except (UnicodeEncodeError, OverflowError):  # a lone surrogate; a number above 64 bits
+    except (UnicodeEncodeError, OverflowError):  # a lone surrogate, or an integer above 64 bits
         encoded = _dump_with_stdlib(_escape_all(data))
     if not encoded.isascii():
         encoded = _dump_with_stdlib(data)
@@ -63,24 +66,26 @@ def dump_json(data: object, *, indent: int = 0) -> str:
 
 
 def _plain_string(value: object) -> object:
-    """Return the plain text that a subclass of ``str`` holds, which msgspec asks for."""
+    """Return the plain text of a ``str`` subclass, for msgspec."""
     if isinstance(value, str):
         return str.__str__(value)
-    raise TypeError(f"JSON has nothing for {type(value).__name__}")
+    raise TypeError(f"cannot encode as JSON: {type(value).__name__}")
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain_string)
 
 
 def _dump_with_stdlib(data: object) -> bytes:
-    import json  # 3 ms, and ten times slower than msgspec
+    import json  # the import takes 3 ms, and json is ten times slower than msgspec
 
     return json.dumps(data, separators=(",", ":")).encode("ascii")
 
 
 def trim_partial_characters(data: bytes, *, start: bool = False, end: bool = False) -> bytes:
-    """Return bytes that were cut out of a longer output without a character's rest at the
-    ``start``, or a character's beginning at the ``end``."""
+    """Remove partial characters from bytes that were cut out of a longer output.
+
+    ``start``: remove the rest of a character at the start; ``end``: an incomplete one at the end.
+    """
     data = _PARTIAL_START.sub(b"", data) if start else data
     return _PARTIAL_END.sub(b"", data) if end else data
 

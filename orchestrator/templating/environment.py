@@ -382,7 +382,7 @@ def check_kept_value(value: object) -> None:
 def _check_numbers(value: object) -> None:
     """Raise ValueError for an integer that Python cannot write as text (4300 digits)."""
     if isinstance(value, int) and value.bit_length() > _PLAIN_BITS:
-        raise ValueError("it is a number of too many digits")
+        raise ValueError("it is a number with too many digits")
     if isinstance(value, list | tuple):
         for item in value:
             _check_numbers(item)

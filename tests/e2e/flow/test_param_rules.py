@@ -108,10 +108,10 @@ def test_paths_are_apart(
 @pytest.mark.parametrize(
     ("variables", "what", "position", "hint"),
     [
-        ({"folder": "''"}, "needs repository, folder or archive, and has none", "1", "among its"),
+        ({"folder": "''"}, "needs repository, folder or archive, but none of them is set", "1", "among its"),
         (
             {"folder": "''", "repo": "x"},
-            "needs repository, folder or archive, and has none",
+            "needs repository, folder or archive, but none of them is set",
             "3:3",
             "'repo' is not known: did you mean 'repository'?",
         ),

@@ -315,7 +315,7 @@ def test_what_is_too_short_to_hide_is_refused(one: OrchProject, value: str) -> N
     one.write({"tasks/t.yml": "steps: [{run: 'echo {{ db_password }}'}]"})
     done = run_with_secret(one, "run", "t", password=value)
     assert done.code == 3
-    assert "cannot be hidden" in done.err
+    assert "cannot be masked" in done.err
 
 
 def test_an_error_in_a_template_does_not_show_the_secret(one: OrchProject) -> None:

@@ -294,7 +294,7 @@ def test_of_many_at_the_same_moment_one_gets_it(shell: str, shared_folder: Path)
     sides = [LockUser(shell, lock_file(shared_folder / "made by any")) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         runs = [f"2026010{n}000000-aaaa" for n in range(8)]
-        got = list(pool.map(lambda pair: pair[0].takes(pair[1]), zip(sides, runs, strict=True)))
+        got = list(pool.map(lambda pair: pair[0].take_lock(pair[1]), zip(sides, runs, strict=True)))
     assert sum(got) == 1
     assert lock_field(shared_folder / "made by any", "run") == runs[got.index(True)]
     assert [p.name for p in (shared_folder / "made by any").iterdir()] == [".orch-lock"]

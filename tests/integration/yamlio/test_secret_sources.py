@@ -154,5 +154,5 @@ def test_a_source_is_asked_once_whoever_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "abc", " a \n"])
 def test_what_cannot_be_hidden_is_refused(text: str) -> None:
     secrets = SecretResolver(fetch_secret=lambda _: text)
-    with pytest.raises(DefinitionError, match="cannot be hidden"):
+    with pytest.raises(DefinitionError, match="cannot be masked"):
         secrets.resolve_secret(load_secret("a: !secret {env: X}"))
