@@ -1,7 +1,7 @@
 """Stages, hosts and roles: from the folders of ``inventories/`` to ``model.host``.
 
-How values rank, weak to strong: stage, role, host; within each of these ``common/`` is weaker
-than the stage's own files; within the roles of one of the two, a role is weaker than those
-that it names in its ``roles``. Two roles of which neither holds the other must agree, or
-the host (or a role that both hold) must settle it.
+Precedence of values, from weak to strong: stage, role, host. Within each of these, ``common/`` is
+weaker than the stage's own files. Within the roles of one level, a role is weaker than the roles
+that it lists under ``roles``. Two roles of which neither contains the other must agree, unless the
+host (or a role contained in both) overrides them.
 """

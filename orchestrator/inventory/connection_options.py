@@ -1,4 +1,4 @@
-"""``resolve_connection_options``: checked where it is written, and made a ``Connect`` where all of it is known."""
+"""Validation of ``connect`` mappings and their conversion to ``ConnectionOptions``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
 HOST_KEY_POLICIES = ("strict", "accept-new")
 BECOME_METHODS = ("sudo", "doas", "su")
 NO_JUMP = "none"
-"""``jump: none`` goes straight to the host, whatever a weaker layer says, as in ssh_config(5)."""
+"""``jump: none`` connects directly, overriding weaker layers, as in ssh_config(5)."""
 
 _SHELL = lazy_regex(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 
 
 class ConnectionOptionsReader:
-    """Checks ``resolve_connection_options`` mappings. Relative paths in them start at the project's root."""
+    """A validator of ``connect`` mappings; relative paths in them start at the project root."""
 
     def __init__(self, read: SchemaReader, root: Path) -> None:
         self.read, self.root = read, root
@@ -50,7 +50,7 @@ class ConnectionOptionsReader:
         }
 
     def settings(self, value: MarkedValue | None, what: str) -> dict[str, MarkedValue]:
-        """The settings that are right, each with its own type, under their places."""
+        """Return the valid settings by name, each converted to its type; errors are reported."""
         checked: dict[str, MarkedValue] = {}
         for name, item in self.read.mapping(value, f"connect of {what}", self.checks).items():
             data = self.checks[name](item, f"connect.{name}")
@@ -106,12 +106,12 @@ class ConnectionOptionsReader:
 
 
 def jump_host_key(text: str) -> str:
-    """The key of the host that one hop of a ``jump`` names."""
+    """Return the key of the host that one jump host of ``jump`` names."""
     return normalize_host(parse_host_spec(text).names[0])
 
 
 def resolve_connection_options(name: str, settings: Values) -> ConnectionOptions:
-    """How the host of this name is reached, its settings being checked ones."""
+    """Return the connection options of the host ``name`` from its validated settings."""
     fields: Mapping[str, Any] = {each: _typed_data(value.data) for each, value in settings.items()}
     jump = _jumps_before(name, fields["jump"]) if "jump" in fields else None
     return ConnectionOptions(
@@ -120,7 +120,7 @@ def resolve_connection_options(name: str, settings: Values) -> ConnectionOptions
 
 
 def _jumps_before(name: str, jump: str) -> str | None:
-    """The hops before this host: a jump host in a stage that jumps is no hop to itself."""
+    """Return the jump hosts before this host: a jump host does not jump through itself."""
     if jump.lower() == NO_JUMP:
         return None
     hops = jump.split(",")

@@ -1,7 +1,4 @@
-"""An executable ``read_hosts``: asked once, it prints the hosts as JSON.
-
-Which files of a stage's folder are read, and as what.
-"""
+"""Reading of a stage's folder: its files, and the executable ``hosts`` that prints JSON."""
 
 from __future__ import annotations
 
@@ -35,11 +32,11 @@ _MAX_ERROR_CHARS = 1000
 def run_inventory_script(
     path: Path, shown: str, root: Path, stage: str, timeout: float = SCRIPT_TIMEOUT
 ) -> MarkedValue:
-    """What the program printed, as values whose marks are its path.
+    """Run the inventory script and return its JSON output; the positions name its path.
 
-    It runs in the project's root, with ORCH_STAGE set and nothing on its standard input;
-    it and what it started are ended after ``timeout`` seconds. Raises ``DefinitionError``
-    where it cannot run, fails, takes too long or prints no JSON.
+    The script runs in the project root, with ORCH_STAGE set and /dev/null as standard input. The
+    script and its children are killed after ``timeout`` seconds. Raises ``DefinitionError`` if the
+    script cannot run, fails, times out or does not print JSON.
     """
     mark = SourcePosition(shown)
     if not os.access(path, os.X_OK):
@@ -54,7 +51,7 @@ def run_inventory_script(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # so that its children can be ended with it
+            start_new_session=True,  # its children can be killed with it
         )
 
     try:
@@ -98,7 +95,7 @@ _FOLDERS = (HOSTS, ROLES, APPS)
 class InventoryDirectory:
     """One folder of ``inventories/``: a stage's own, or ``common``.
 
-    Nothing is raised: what is wrong goes to ``problems``, what ``lint`` should say to ``notes``.
+    Errors go to ``problems`` and are not raised; warnings for ``lint`` go to ``notes``.
     """
 
     def __init__(
@@ -110,20 +107,23 @@ class InventoryDirectory:
         self._report_unknown_files()
 
     def read_settings(self) -> MarkedValue | None:
-        """What ``stage.yml`` holds; None where there is none."""
+        """Return the content of ``stage.yml``, or None if there is no such file."""
         name = self.found.files.get(STAGE)
         return self._load_file(name) if name else None
 
     def read_roles(self) -> NamedValues:
-        """Each role with what is said of it: ``roles/`` or ``read_roles.yml``."""
+        """Return each role with its definition, from ``roles/`` or ``roles.yml``."""
         return self._read_named(ROLES) if self._has_one_form(ROLES) else []
 
     def read_apps(self) -> NamedValues:
-        """Each app with what is said of it: ``apps/`` or ``read_apps.yml``."""
+        """Return each app with its definition, from ``apps/`` or ``apps.yml``."""
         return self._read_named(APPS) if self._has_one_form(APPS) else []
 
     def read_hosts(self, root: Path, stage: str) -> NamedValues:
-        """Each host with what is said of it: ``hosts/``, ``read_hosts.yml``, an executable ``read_hosts``."""
+        """Return each host with its definition.
+
+        The source is ``hosts/``, ``hosts.yml`` or an executable ``hosts``.
+        """
         if not self._has_one_form(HOSTS):
             return []
         if HOSTS not in self.found.others:
@@ -202,7 +202,10 @@ class InventoryDirectory:
             self.problems.add(problem.message, problem.mark, problem.hint)
 
     def _report_unknown_files(self) -> None:
-        """A misspelt ``hosts/`` would lose hosts without a word; what is like nothing is noted."""
+        """Report files with a misspelt name, and add a warning for other unknown files.
+
+        A misspelt ``hosts/`` would silently lose hosts.
+        """
         files = self.found.files
         strange = [(name, name, [f"{k}/" for k in _FOLDERS]) for name in self.found.folders]
         strange += [(base, name, [f"{k}.yml" for k in _FILES]) for base, name in files.items()]

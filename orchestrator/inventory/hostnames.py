@@ -1,9 +1,8 @@
-"""Ranges in host names, as clush writes them: ``web[01-20].example.net``, ``n[1-3,7,10-20/2]``.
+"""Names of stages, roles and hosts, and ranges in host names.
 
-``[01:20]``, ``[0:10:5]`` and ``[a-f]`` are understood as well. Several brackets in one name stand
-for every combination.
-
-What stages, roles and hosts may be called, and how a host is written.
+Ranges are written as in clush: ``web[01-20].example.net``, ``n[1-3,7,10-20/2]``. ``[01:20]``,
+``[0:10:5]`` and ``[a-f]`` are accepted as well. Several brackets in one name mean every
+combination.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from msgspec import Struct
 from orchestrator.model.lazy_regex import lazy_regex
 
 MAX_NAMES = 100_000
-"""How many hosts one name may stand for."""
+"""Maximum number of hosts that one name may expand to."""
 
 RANGE_FORMS = "[1-20], [01-20], [1-3,7], [0-10/2] or [a-f]"
-"""How a range is written, for messages."""
+"""The forms of a range, for messages."""
 
 _BRACKET = lazy_regex(r"\[([^\[\]]*)\]")
 _NUMBER = lazy_regex(r"[0-9]{1,15}")
@@ -30,7 +29,7 @@ _RANGE_ITEM = lazy_regex(
 
 
 class InvalidHostNameError(ValueError):
-    """A name that cannot be; says why, and what to do about it."""
+    """An invalid name, with the reason ``why`` and a ``hint`` (or '')."""
 
     def __init__(self, why: str, hint: str = "") -> None:
         super().__init__(why)
@@ -38,8 +37,9 @@ class InvalidHostNameError(ValueError):
 
 
 def has_range(text: str) -> bool:
-    """Return whether each bracket in the text is written as a range, and there is one: ``[!2]``
-    and ``[abc]`` are for globs.
+    """Return True if the text contains brackets and all of them are ranges.
+
+    ``[!2]`` and ``[abc]`` are globs.
     """
     inner = _BRACKET.findall(text)
     bare = _BRACKET.sub("", text)
@@ -48,14 +48,14 @@ def has_range(text: str) -> bool:
 
 
 def expand_ranges(text: str) -> tuple[str, ...]:
-    """Every name that the text stands for, each once, in order; the text alone where it has no
-    range.
+    """Return every name that the text stands for, without duplicates and in order.
 
-    Both ends are included and zero padding is kept. Raises ``InvalidHostNameError``.
+    A text without a range is returned alone. Both ends of a range are included and zero padding is
+    kept. Raises ``InvalidHostNameError``.
     """
     if "[" not in text and "]" not in text:
         return (text,)
-    parts = _BRACKET.split(text)  # fixed text, what is in a bracket, fixed text, …
+    parts = _BRACKET.split(text)  # fixed text, content of a bracket, fixed text, …
     if not has_range(text):
         raise InvalidHostNameError(f"a range is written {RANGE_FORMS}")
     spans = [_expand_bracket(inner) for inner in parts[1::2]]
@@ -71,7 +71,7 @@ def expand_ranges(text: str) -> tuple[str, ...]:
 
 
 def _expand_bracket(inner: str) -> list[str]:
-    """What one bracket stands for."""
+    """Return the expansions of one bracket."""
     words: dict[str, None] = {}
     for item in inner.split(","):
         codes, width = _parse_range_item(item)
@@ -88,7 +88,7 @@ def _check_count(count: int) -> None:
 
 
 def _parse_range_item(item: str) -> tuple[range, int | None]:
-    """The numbers of an item and their width; the letters' codes and None."""
+    """Return the numbers of an item and their width, or the letters' codes and None."""
     found = _RANGE_ITEM.fullmatch(item)
     assert found, "has_range has looked"
     first, last, step, other, other_step = found.groups()
@@ -131,7 +131,7 @@ _PORT = lazy_regex(r"[1-9][0-9]{0,4}")
 
 
 class HostSpec(Struct, frozen=True):
-    """A host as written: ``user@name:port``, the name standing for one host or, by ranges, more."""
+    """A host as written, ``user@name:port``; ``names`` has one name, or several for a range."""
 
     names: tuple[str, ...]
     user: str | None = None
@@ -139,12 +139,12 @@ class HostSpec(Struct, frozen=True):
 
 
 def escape_unprintable(name: str) -> str:
-    """The name as it can be shown: what does not print is escaped."""
+    """Return the name for display, with unprintable characters escaped."""
     return name if name.isprintable() else repr(name)[1:-1]
 
 
 def stage_name_error(name: str) -> str:
-    """Why a folder of this name cannot be a stage; empty where it can."""
+    """Return why a folder of this name cannot be a stage, or '' if it can."""
     if not name.strip():
         return "it is blank"
     if name.lower() == COMMON:
@@ -159,7 +159,7 @@ def stage_name_error(name: str) -> str:
 
 
 def role_name_error(name: str) -> str:
-    """Why this cannot name a role; empty where it can."""
+    """Return why this name cannot be that of a role, or '' if it can."""
     if name == ALL:
         return "'all' means every host"
     if not _ROLE.fullmatch(name):
@@ -168,14 +168,14 @@ def role_name_error(name: str) -> str:
 
 
 def normalize_host(name: str) -> str:
-    """What two names of one host have in common: case and IPv6 spelling do not tell hosts apart."""
+    """Return the normalized name of a host: case and IPv6 spelling are not significant."""
     if ":" in name:
         return ipaddress.IPv6Address(name).compressed.lower()
     return name.lower()
 
 
 def parse_host_spec(text: str) -> HostSpec:
-    """``name``, ``user@name:port``, ``[v6]:port`` or a bare IPv6 address; ranges are expanded.
+    """Parse ``name``, ``user@name:port``, ``[v6]:port`` or a bare IPv6 address; expand ranges.
 
     Raises ``InvalidHostNameError``.
     """
@@ -198,21 +198,21 @@ def parse_host_spec(text: str) -> HostSpec:
 
 
 def check_user(user: str) -> str:
-    """The name of a login. Raises ``InvalidHostNameError``."""
+    """Return the login name if it is valid. Raises ``InvalidHostNameError``."""
     if not _USER.fullmatch(user):
         raise InvalidHostNameError(f"'{user}' is no user name")
     return user
 
 
 def check_port(port: str) -> int:
-    """A TCP port. Raises ``InvalidHostNameError``."""
+    """Return the TCP port as a number. Raises ``InvalidHostNameError``."""
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise InvalidHostNameError(f"the port must be between 1 and 65535, found '{port}'")
     return int(port)
 
 
 def is_ipv6(text: str) -> bool:
-    """Whether this is an IPv6 address, without brackets."""
+    """Return True if the text is an IPv6 address without brackets."""
     if text.count(":") < 2:
         return False
     try:

@@ -1,20 +1,20 @@
-"""``--limit``: a set of hosts as text.
+"""Parsing of ``--limit``: a set of hosts as text.
 
-Terms stand between ``:`` or ``,``; brackets keep what is between them together.
+Terms are separated by ``:`` or ``,``; separators inside brackets do not count.
 
     web1  web*  web[!2]                  hosts: by name or glob (fnmatch)
     web[01-20].example.net  w[1-3,7]     every host of a range of names, as clush writes them
     appservers  app*                     the hosts of a role
     appservers[0]  appservers[0:2]       the first; the first three: both ends count
     appservers[-1]  appservers[2:]       the last; all from the third on
-    ~web[0-9]+                           hosts and roles whose names begin like this regex
+    ~web[0-9]+                           hosts and roles whose names start with a match of the regex
     all  [::1]  [::1]:2222               every host; an IPv6 address; the same with its port
     @failed                              hosts that did not complete in the last run
-    @file                                what the file says: a limit on each line, # comments
-    &term  !term                         only hosts of the term too; no hosts of the term
+    @file                                the terms of a file: one limit per line, # comments
+    &term  !term                         only hosts that are also in term; no hosts in term
 
-The order of the terms does not matter: first all without a mark are joined (all hosts if there
-are none), then the ``&`` narrow, then the ``!`` take away.
+The order of the terms does not matter: the terms without a prefix are joined (all hosts if there
+are none), then ``&`` terms intersect, then ``!`` terms exclude.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ FAILED_HOSTS = "@failed"
 _COMMAND_LINE = SourcePosition("--limit")
 _PORTED = r"\s*(?:[&!]\s*)?\[[^\]:]{0,99}:[^\]]{0,299}\]:[0-9]+(?=\s*(?:[:,]|$))"
 _TERM = lazy_regex(_PORTED + r"|(?:\[[^\]]{0,999}\]|[^:,])*")
-_INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # one that is padded is part of a name
+_INDEX = r"(-?(?:0|[1-9][0-9]{0,8}))"  # a padded number is part of a name
 _SLICE = lazy_regex(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
-_BROKEN = lazy_regex(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # a range that is not: no glob is meant
+_BROKEN = lazy_regex(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # an invalid range, not a glob
 _WILD = lazy_regex(r"[*?]")
 _MAX_FILE_DEPTH = 5
 _MAX_LIMIT_CHARS = 20_000  # characters of a term
@@ -53,11 +53,11 @@ _MAX_LIMIT_CHARS = 20_000  # characters of a term
 def select_hosts(
     stage: Stage, limit: str | None, failed: Callable[[], Collection[str]] = tuple
 ) -> tuple[Host, ...]:
-    """The stage's hosts that the limit means, in the inventory's order; None means all.
+    """Return the hosts of the stage that match the limit, in inventory order; None selects all.
 
-    ``failed`` gives the hosts of ``@failed``, or raises ``DefinitionError`` where there are none.
-    Raises ``DefinitionError`` for an empty limit, a term that means nothing, and where no
-    host is left: nothing here widens to "everything" by mistake.
+    ``failed`` returns the hosts of ``@failed``, or raises ``DefinitionError`` if there are none.
+    Raises ``DefinitionError`` for an empty limit, for a term that matches nothing, and if no host
+    is left: no mistake widens the limit to every host.
     """
     if not stage.hosts:
         raise DefinitionError(
@@ -73,7 +73,7 @@ def select_hosts(
 
 
 class _LimitParser:
-    """Reads limits for one stage. Sets hold the hosts' names."""
+    """A parser of limits for one stage; the sets contain host names."""
 
     def __init__(self, stage: Stage, failed: Callable[[], Collection[str]]) -> None:
         self.stage, self.failed = stage, failed
@@ -101,7 +101,7 @@ class _LimitParser:
         return hosts.intersection(*groups["&"]).difference(*groups["!"])
 
     def parse_term(self, term: str, mark: SourcePosition) -> set[str]:
-        """The hosts of one term. Raises ``DefinitionError`` where it means nothing."""
+        """Return the hosts of one term. Raises ``DefinitionError`` if it matches nothing."""
         if len(term) > _MAX_LIMIT_CHARS:
             what = f"a term of the limit has {len(term)} characters, more than {_MAX_LIMIT_CHARS}"
             raise DefinitionError(Diagnostic(what, mark))
@@ -120,14 +120,14 @@ class _LimitParser:
         return found
 
     def hosts_named(self, name: str) -> set[str] | None:
-        """The host and the role's hosts of this name; None where there is neither."""
+        """Return the host and the role's hosts of this name, or None if there is neither."""
         role, host = self.stage.roles.get(name), self.names.get(host_key_or_text(name))
         if role is None and host is None:
             return None
         return {*(role.hosts if role else ()), *((host,) if host else ())}
 
     def unknown_name_error(self, name: str, term: str, mark: SourcePosition) -> DefinitionError:
-        """``name``, of the term, means nothing."""
+        """Return the error for ``name``, a part of ``term``, that matches nothing."""
         names = [*self.stage.roles, *self.stage.hosts]
         base = term.partition("[")[0]
         hint = suggest_nearest(name, names) or f"known: {', '.join(names[:10])}"
@@ -205,7 +205,7 @@ class _LimitParser:
         return set().union(*(hosts for hosts in found.values() if hosts))
 
     def hosts_of_address(self, term: str) -> set[str]:
-        """``[v6]`` or ``[v6]:port``, or a name in brackets."""
+        """Return the host of ``[v6]`` or ``[v6]:port``, or of a name in brackets, as a set."""
         inner, _, port = term[1:].partition("]")
         name = self.names.get(host_key_or_text(inner))
         if name is None or (port and self.port_of_host(name) != port[1:]):
@@ -241,13 +241,13 @@ class _LimitParser:
 
 
 def _similar_role(base: str, roles: Iterable[str]) -> str:
-    """A role to show a slice of: the one that is meant, if one is."""
+    """Return a role to show an example slice of: ``base`` if it is a role, else the first."""
     names = list(roles)
     return next((n for n in names if n == base), names[0] if names else "role")
 
 
 def split_terms(text: str) -> list[str]:
-    """The terms of a limit, empty ones included; a bare IPv6 address is one."""
+    """Return the terms of a limit, including empty ones; a bare IPv6 address is one term."""
     if is_ipv6(text.strip().lstrip("&!")):
         return [text.strip()]
     terms, at = [], 0
@@ -261,5 +261,5 @@ def split_terms(text: str) -> list[str]:
 
 
 def host_key_or_text(name: str) -> str:
-    """The key of a host's name, or the text as it is where it cannot be one."""
+    """Return the key of a host's name, or the text unchanged if it is not a valid name."""
     return normalize_host(name) if is_ipv6(name) or ":" not in name else name

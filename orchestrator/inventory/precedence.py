@@ -1,6 +1,6 @@
-"""The values that a host has in the end, each remembering what it overrode.
+"""Merging of a host's values by precedence, and detection of conflicts between equals.
 
-Which of two layers is the stronger, and where two that are not ranked disagree.
+Each merged value remembers the values that it overrode.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ _CONTEXT_NAMES = frozenset(("host", "app"))
 
 
 def variables_of(layer: VariableLayer) -> Values:
-    """The section that holds a layer's variables."""
+    """Return the variables of a layer."""
     return layer.vars
 
 
 def connect_of(layer: VariableLayer) -> Values:
-    """The section that holds a layer's connect settings."""
+    """Return the connect settings of a layer."""
     return layer.connect
 
 
 def environment_of(layer: VariableLayer) -> Values:
-    """The section that holds a layer's environment."""
+    """Return the environment of a layer."""
     return layer.environment
 
 
 def defaults_of(layer: VariableLayer) -> Values:
-    """The section that holds a layer's defaults of modules."""
+    """Return the module defaults of a layer."""
     return layer.defaults
 
 
 class _MergeNode:
-    """Some layers, merged; the nodes after it have one layer more."""
+    """The merged values of some layers; the nodes in ``after`` have one more layer."""
 
     __slots__ = ("after", "layer", "merged")
 
     def __init__(self, layer: VariableLayer | None, merged: Values) -> None:
-        self.layer = layer  # held, so that no other layer can get its id
+        self.layer = layer  # keeps the layer alive: its id is a key of ``after``
         self.merged = merged
         self.after: dict[int, _MergeNode] = {}
 
 
 class VariableMerger:
-    """Merges one section of layers, weak to strong; what begins alike is merged once.
+    """A merger of one section of layers, weak to strong; common beginnings are merged once.
 
-    The layers must not change afterwards. Several threads may ask at a time; at worst
-    something is merged twice.
+    The layers must not change afterwards. Several threads may use one merger; at worst a merge is
+    done twice.
     """
 
     def __init__(self, section: SectionGetter = variables_of) -> None:
@@ -64,7 +64,7 @@ class VariableMerger:
         self._root = _MergeNode(None, {})
 
     def merge_layers(self, layers: Iterable[VariableLayer]) -> Values:
-        """Every name with its strongest value; ``under`` leads to the weaker ones."""
+        """Return every name with its strongest value; ``under`` links to the weaker ones."""
         node = self._root
         for layer in layers:
             below = node
@@ -77,7 +77,7 @@ class VariableMerger:
     def values_of(
         self, host: Host, extra: Sequence[VariableLayer] = (), below: Sequence[VariableLayer] = ()
     ) -> Mapping[str, MarkedValue]:
-        """A host's values, with ``extra`` layers over its own and those ``below`` under them."""
+        """Return a host's values, merged over the ``below`` layers and under the ``extra`` ones."""
         return self.merge_layers((*below, *host.layers, *extra))
 
     def _overlay(self, weak: Values, layer: VariableLayer) -> Values:
@@ -91,24 +91,24 @@ class VariableMerger:
 
 
 def host_variables(host: Host, extra: Sequence[VariableLayer] = ()) -> Mapping[str, MarkedValue]:
-    """One host's variables. For many hosts, ask one ``VariableMerger``."""
+    """Return one host's variables. For many hosts, share one ``VariableMerger``."""
     return VariableMerger().values_of(host, extra)
 
 
 def connection_origins(host: Host) -> Mapping[str, MarkedValue]:
-    """Who set each connect setting of a host, and what it overrode (``under``).
+    """Return the source of each connect setting of a host, and what it overrode (``under``).
 
-    What stands in no file (the user that ssh_config will name, a default) is not there.
+    Settings that are not in any inventory file (a user set in ssh_config, a default) are missing.
     """
     return VariableMerger(connect_of).values_of(host)
 
 
 OuterRoles: TypeAlias = Mapping[str, frozenset[str]]
-"""The roles that hold each role, over any number of roles between."""
+"""The roles that contain each role, directly or indirectly."""
 
 
 class LayerKind(IntEnum):
-    """What a layer is of; the greater is the stronger."""
+    """The kind of a layer; the greater kind is stronger."""
 
     STAGE = 0
     ROLE = 1
@@ -116,7 +116,10 @@ class LayerKind(IntEnum):
 
 
 class RankedLayer(Struct, frozen=True):
-    """A layer with all that decides its strength; ``depth`` is its role's, 0 for outermost."""
+    """A layer with everything that decides its precedence.
+
+    ``depth`` is that of its role, 0 for an outermost role.
+    """
 
     layer: VariableLayer
     kind: LayerKind
@@ -126,18 +129,18 @@ class RankedLayer(Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """Layers in this order go from weak to strong."""
+        """Return the sort key that orders layers from weak to strong."""
         return self.kind, self.level, self.depth
 
     def overrides(self, other: RankedLayer, outer: OuterRoles) -> bool:
-        """Whether this one is stronger; of two equals, or two strangers, neither is."""
+        """Return True if this layer is stronger; False for equal and for unrelated layers."""
         if (self.kind, self.level) != (other.kind, other.level):
             return (self.kind, self.level) > (other.kind, other.level)
         return self.kind is LayerKind.ROLE and other.role in outer[self.role]
 
 
 class VariableConflict(Struct, frozen=True):
-    """Two layers of which neither is the stronger give one name different values."""
+    """Two layers of equal precedence that give one name different values."""
 
     what: str
     first: RankedLayer
@@ -158,7 +161,7 @@ _SECTIONS: tuple[tuple[str, Callable[[VariableLayer], Mapping[str, MarkedValue]]
 def find_conflicts(
     ranked_layers: Sequence[RankedLayer], outer: OuterRoles
 ) -> list[VariableConflict]:
-    """Every name on which the layers disagree with no stronger one to settle it."""
+    """Return every name on which layers disagree and no stronger layer overrides them."""
     found: list[VariableConflict] = []
     if len(ranked_layers) < 2:
         return found
@@ -201,14 +204,18 @@ def _compare_setters(
 
 
 def _is_settled(live: list[_Setter], first: _Setter, second: _Setter, outer: OuterRoles) -> bool:
-    """Whether a mapping over both replaces both; over one mapping it would merge with it."""
+    """Return True if a stronger value replaces both values.
+
+    A mapping would merge with another mapping instead of replacing it, so two values of which one
+    is a mapping are not settled.
+    """
     if isinstance(first[1].data, dict) or isinstance(second[1].data, dict):
         return False
     return any(p.overrides(first[0], outer) and p.overrides(second[0], outer) for p, _ in live)
 
 
 def values_equal(one: MarkedValue, other: MarkedValue) -> bool:
-    """Whether two values are equal and of one type; where they were written does not count."""
+    """Return True if two values are equal and of one type, regardless of their positions."""
     a, b = one.data, other.data
     if type(a) is not type(b):
         return False

@@ -1,4 +1,4 @@
-"""What the files of a stage say, checked but not yet put together."""
+"""The validated content of a stage's files, before it is resolved."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from orchestrator.model.marked_value import MarkedKey, MarkedValue
 
 
 class InventoryLevel(IntEnum):
-    """Where something was written; the greater is the stronger."""
+    """The level at which something was written; the greater level is stronger."""
 
     COMMON = 0
     STAGE = 1
 
 
 class HostRef(Struct, frozen=True):
-    """One host named somewhere. ``layer`` holds the user and port it was named with, if any."""
+    """A reference to one host. ``layer`` has the user and port written with it, if any."""
 
     name: str
     key: str
@@ -31,7 +31,7 @@ class HostRef(Struct, frozen=True):
 
 
 class HostEntry(Struct, frozen=True):
-    """A host described in ``hosts/`` or ``hosts.yml``; None: this file does not say."""
+    """A host described in ``hosts/`` or ``hosts.yml``; None means that the file does not set it."""
 
     ref: HostRef
     address: str | None
@@ -40,7 +40,7 @@ class HostEntry(Struct, frozen=True):
 
 
 class RoleEntry(Struct, frozen=True):
-    """A role described in ``roles/`` or ``roles.yml``; None: this file does not say."""
+    """A role described in ``roles/`` or ``roles.yml``; None means that the file does not set it."""
 
     name: str
     mark: SourcePosition
@@ -53,8 +53,10 @@ class RoleEntry(Struct, frozen=True):
 
 
 class AppEntry(Struct, frozen=True):
-    """An app described in ``apps/`` or ``apps.yml``; None: this file does not say. ``hosts`` are
-    those that it says something of."""
+    """An app described in ``apps/`` or ``apps.yml``; None means that the file does not set it.
+
+    ``hosts`` are the hosts for which the app sets values of its own.
+    """
 
     name: str
     mark: SourcePosition
@@ -67,7 +69,7 @@ class AppEntry(Struct, frozen=True):
 
 
 class StageSettings(Struct, frozen=True):
-    """A ``stage.yml``."""
+    """The content of a ``stage.yml``."""
 
     desc: str | None = None
     protected: bool | None = None
@@ -76,7 +78,7 @@ class StageSettings(Struct, frozen=True):
 
 
 class InventoryRecords(Struct, frozen=True):
-    """One folder of ``inventories/``: a stage's own, or ``common``."""
+    """The content of one folder of ``inventories/``: a stage's own, or ``common``."""
 
     level: InventoryLevel
     path: str

@@ -1,10 +1,8 @@
-"""Which names mean one host: each host once, under one name, in the inventory's order.
+"""Resolution of a stage's records to hosts, roles and apps.
 
-Which hosts each role has, and which roles hold which.
-
-Hosts, each with its layers in order and its connect settings resolved.
-
-The apps of a stage: what the stage says of each over what ``common`` does.
+Each host is created once, under one name, in inventory order, with its layers ordered and its
+connect settings resolved. Roles get their hosts and their nesting. The stage's description of an
+app overrides the one in ``common``.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ from orchestrator.yamlio.schema import SchemaReader
 class HostRegistry:
     """The hosts of a stage: first those with files, then those that only roles name.
 
-    Case does not tell hosts apart, nor do user and port: two of one host are a dispute.
-    A name that is the ``address`` of a described host is that host.
+    Case does not distinguish hosts, nor do user and port: two users or ports of one host are a
+    conflict. A name that equals the ``address`` of a described host refers to that host.
     """
 
     def __init__(
@@ -68,11 +66,11 @@ class HostRegistry:
                 self.by_address.setdefault(normalize_host(address), []).append(host)
 
     def find_key(self, ref: HostRef) -> str:
-        """The key of the host that is meant, whether or not there is one."""
+        """Return the key of the host that is referred to, whether or not it exists."""
         return ref.key if ref.key in self.entries else self._host_at_address(ref)
 
     def ensure_host(self, ref: HostRef) -> str:
-        """The key of the host that is meant; a new one if there was none."""
+        """Return the key of the host that is referred to; the host is created if necessary."""
         known = self.find_key(ref)
         if known not in self.names:
             self.names[known], self.marks[known] = ref.name, ref.mark
@@ -104,7 +102,7 @@ class HostRegistry:
             layers.append(ranked_layer)
 
     def _host_at_address(self, ref: HostRef) -> str:
-        """The described host whose address this is, if it is one and has the port asked for."""
+        """Return the key of the described host at this address and port, or the reference's key."""
         hosts = self.by_address.get(ref.key, [])
         if ref.port is not None:
             hosts = [host for host in hosts if self._port_of(host) == ref.port]
@@ -117,7 +115,7 @@ class HostRegistry:
 
 
 class RoleMap(Struct, frozen=True):
-    """The roles of a stage. ``roles_of_host`` names each host's roles, in the inventory's order."""
+    """The roles of a stage. ``roles_of_host`` has each host's roles, in inventory order."""
 
     roles: dict[str, Role]
     roles_of_host: dict[str, tuple[str, ...]]
@@ -126,7 +124,7 @@ class RoleMap(Struct, frozen=True):
 
 
 class RoleResolver:
-    """Puts the roles of a stage together. ``records`` go from strong to weak."""
+    """The resolution of a stage's roles. ``parts`` are ordered from strong to weak."""
 
     def __init__(
         self,
@@ -144,7 +142,7 @@ class RoleResolver:
         self.claims = self._role_claims()
 
     def resolve(self) -> RoleMap:
-        """Every role with its hosts. Roles that hold themselves are a problem, and then empty."""
+        """Return every role with its hosts; roles that contain themselves are reported."""
         own = {name: self._own_hosts(name) for name in (*self.entries, *self.claims)}
         inner = {name: self._inner_roles(name) for name in own}
         order = self._order_roles(inner)
@@ -167,7 +165,7 @@ class RoleResolver:
         return RoleMap(roles, {host: tuple(names) for host, names in of.items()}, outer, layers)
 
     def _role_claims(self) -> dict[str, dict[str, SourcePosition]]:
-        """The hosts that claim each role in their own files, with the place."""
+        """Return, for each role, the hosts that list it in their own files, with the positions."""
         claims: dict[str, dict[str, SourcePosition]] = {}
         for host, entries in self.register.entries.items():
             roles_by_level = {
@@ -187,7 +185,7 @@ class RoleResolver:
         return tuple(self.claims.get(name, ()))
 
     def _own_hosts(self, name: str) -> list[str]:
-        """The hosts written in the role itself: the stage's list, else the one in ``common``."""
+        """Return the hosts listed in the role itself: the stage's list, or the one in common."""
         refs = next((e.hosts for e in self.entries.get(name, ()) if e.hosts is not None), ())
         hosts: dict[str, HostRef] = {}
         for ref in refs:
@@ -203,7 +201,7 @@ class RoleResolver:
         return [str(r) for r in inner_names if self.read.check_one_of(r, r.mark, "role", known)]
 
     def _order_roles(self, inner: dict[str, list[str]]) -> list[str]:
-        """The roles' names, each after those that it holds."""
+        """Return the names of the roles, each after the roles that it contains."""
         try:
             return list(TopologicalSorter(inner).static_order())
         except CycleError as error:
@@ -240,7 +238,7 @@ _RoleLayers: TypeAlias = tuple[list[RankedLayer], list[VariableConflict], tuple[
 
 
 class HostBuilder:
-    """Makes the hosts of a stage. ``base`` are the stage's layers, weak to strong."""
+    """A builder of the hosts of a stage. ``base`` are the stage's layers, weak to strong."""
 
     def __init__(
         self,
@@ -257,7 +255,7 @@ class HostBuilder:
         ] = {}
 
     def build_hosts(self) -> dict[str, Host]:
-        """Every host by its name, in the inventory's order."""
+        """Return every host by name, in inventory order."""
         hosts = {name: self._build_host(name, at) for at, name in self.register.names.items()}
         self._report_role_conflicts()
         self._check_duplicate_hosts(hosts)
@@ -279,7 +277,7 @@ class HostBuilder:
         return Host(name, settings, roles, layers, self.register.marks[at])
 
     def _layers_of_roles(self, roles: tuple[str, ...]) -> _RoleLayers:
-        """What all hosts of just these roles share."""
+        """Return the layers and conflicts shared by all hosts with exactly these roles."""
         known = self.shared.get(roles)
         if known is None:
             placed = sorted((p for r in roles for p in self.roles.layers[r]), key=lambda p: p.rank)
@@ -292,7 +290,7 @@ class HostBuilder:
             other_position = f"the other is at {conflict.first_value.mark}"
             what = f"host '{host}' is given two values for {conflict.what}; {other_position}"
             self.problems.add(what, conflict.second_value.mark, "a host has one: remove the other")
-        else:  # the same for all hosts of these roles: told once
+        else:  # identical for all hosts of these roles: reported once
             conflict_key = (conflict.what, conflict.first_value.mark, conflict.second_value.mark)
             self.role_conflicts.setdefault(conflict_key, (conflict, []))[1].append(host)
 
@@ -308,7 +306,7 @@ class HostBuilder:
             self.problems.add(what, conflict.second_value.mark, hint)
 
     def _check_duplicate_hosts(self, hosts: dict[str, Host]) -> None:
-        """Two names that lead to one login on one machine would do everything there twice."""
+        """Report two names for one login on one machine: every step would run there twice."""
         first_by_login: dict[tuple[object, ...], Host] = {}
         for host in hosts.values():
             to = host.connect
@@ -322,7 +320,7 @@ class HostBuilder:
                 self.problems.add(what, host.mark, "use one name for one machine")
 
     def _check_jump_loops(self, hosts: dict[str, Host]) -> None:
-        """A jump host that is reached through itself is never reached."""
+        """Report jump hosts that are reached through themselves."""
         names = self.register.names
         through = {
             text: [names[k] for k in map(jump_host_key, text.split(",")) if k in names]
@@ -345,8 +343,10 @@ def build_apps(
     roles: Mapping[str, object],
     problems: DiagnosticCollector,
 ) -> dict[str, App]:
-    """Every app, by its name. An app that only ``common`` describes lives in each stage that has
-    one of its roles."""
+    """Return every app by name.
+
+    An app that only ``common`` describes belongs to each stage that has one of its roles.
+    """
     entries: dict[str, list[AppEntry]] = {}
     for part in reversed(records):  # weak to strong
         for entry in part.apps:
@@ -396,7 +396,10 @@ def _check_app(
     roles: Mapping[str, object],
     problems: DiagnosticCollector,
 ) -> None:
-    """What a stage's own file names must be there; common's is for other stages, too."""
+    """Report roles and hosts that a stage's own app file names and the stage does not have.
+
+    The file of ``common`` is not checked, because it also serves other stages.
+    """
     for entry in entries:
         if entry.level is not InventoryLevel.STAGE:
             continue

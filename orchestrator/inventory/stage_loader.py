@@ -1,4 +1,4 @@
-"""A stage, whole: its files read, put together and checked."""
+"""Loading of a stage: its files are read, resolved and checked."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from orchestrator.yamlio.local_files import display_path
 
 
 def load_stage(root: Path, stage: str) -> Stage:
-    """The stage of this name in the project at ``root``; only its files and common's are read.
+    """Load the stage of the project at ``root``; only its files and those of common are read.
 
-    Raises ``UsageError`` where there is no such stage, and ``DefinitionError`` with every
-    problem found in its files.
+    Raises ``UsageError`` if there is no such stage, and ``DefinitionError`` with every error found
+    in its files.
     """
     root = root.absolute()
     list_stages(root).check_stage(stage)
@@ -60,7 +60,7 @@ def load_stage(root: Path, stage: str) -> Stage:
 def _read_records(
     root: Path, stage: str, problems: DiagnosticCollector, notes: list[InventoryWarning]
 ) -> Sequence[InventoryRecords]:
-    """The stage's own files and, where they exist, common's: strong to weak."""
+    """Return the records of the stage and, if it exists, of common: strong to weak."""
     reader = InventoryReader(root, stage, problems, notes)
     folders = [
         (root / INVENTORIES / stage, InventoryLevel.STAGE),

@@ -1,9 +1,4 @@
-"""What a stage, role or host gives: variables, environment, defaults and connect settings.
-
-Hosts where they are named: in lists, as files, as addresses.
-
-From a stage's files to ``written``: each key checked, each host parsed.
-"""
+"""Validation of a stage's files: every key is checked and every host name parsed."""
 
 from __future__ import annotations
 
@@ -36,7 +31,7 @@ from orchestrator.yamlio.schema import SchemaReader, describe_value
 
 
 class LayerReader:
-    """Reads layers. What is wrong goes to the reader's problems."""
+    """A reader of variables, environment, defaults and connect settings; errors are reported."""
 
     def __init__(self, read: SchemaReader, root: Path) -> None:
         self.read = read
@@ -50,7 +45,7 @@ class LayerReader:
         what: str,
         address: MarkedValue | None = None,
     ) -> VariableLayer | None:
-        """What these fields give a host; None where that is nothing."""
+        """Return the layer of these fields, or None if they set nothing."""
         settings = self.connect.settings(fields.get("connect"), what)
         if address is not None:
             settings["address"] = address
@@ -89,14 +84,14 @@ class LayerReader:
 
 
 class HostRefReader:
-    """Reads names of hosts, at one level at a time. What is wrong goes to the reader's problems."""
+    """A reader of host names of one level at a time; errors go to the reader's problems."""
 
     def __init__(self, read: SchemaReader) -> None:
         self.read = read
         self.level = InventoryLevel.STAGE
 
     def read_list(self, value: MarkedValue | None, what: str) -> tuple[HostRef, ...] | None:
-        """The hosts of a role, in order; None where the key is absent."""
+        """Return the hosts of a role, in order, or None if the key is missing."""
         if value is None:
             return None
         refs: list[HostRef] = []
@@ -105,7 +100,7 @@ class HostRefReader:
         return tuple(refs)
 
     def read_item(self, item: MarkedValue, what: str) -> tuple[HostRef, ...]:
-        """The hosts of one item of a list."""
+        """Return the hosts of one list item."""
         shown = f"a host of {what}"
         if isinstance(item.data, list):
             inner = ":".join(str(v.to_plain()) for v in item.data)
@@ -129,7 +124,7 @@ class HostRefReader:
         return self.parse_refs(text, item.mark, shown) if text is not None else ()
 
     def read_primary(self, value: MarkedValue | None) -> HostRef | None:
-        """The one host that stands for its role."""
+        """Return the primary host of a role, or None."""
         text = self.read.text(value, "primary")
         if value is None or text is None:
             return None
@@ -139,7 +134,7 @@ class HostRefReader:
         return refs[0] if refs else None
 
     def parse_refs(self, text: str, mark: SourcePosition, what: str) -> tuple[HostRef, ...]:
-        """The hosts that a text stands for."""
+        """Return references to the hosts that a text stands for."""
         try:
             written = parse_host_spec(text)
         except InvalidHostNameError as bad:
@@ -158,7 +153,7 @@ class HostRefReader:
         )
 
     def read_address(self, value: MarkedValue | None, hosts: int) -> MarkedValue | None:
-        """An ``read_address``, which so many hosts are to share."""
+        """Return the value of ``address``, or None; ``hosts`` is how many hosts would share it."""
         text = self.read.text(value, "address")
         if value is None or text is None:
             return None
@@ -192,7 +187,7 @@ _ROLE_KEYS = (
 
 
 class InventoryReader:
-    """Reads one folder of ``inventories/`` for a stage. Nothing is raised; see ``problems``."""
+    """A reader of one folder of ``inventories/`` for a stage; errors go to ``problems``."""
 
     def __init__(
         self, root: Path, stage: str, problems: DiagnosticCollector, notes: list[InventoryWarning]
@@ -204,7 +199,7 @@ class InventoryReader:
         self.refs = HostRefReader(self.read)
 
     def read_directory(self, path: Path, shown: str, level: InventoryLevel) -> InventoryRecords:
-        """What the folder says."""
+        """Return the records of the folder."""
         self.refs.level = level
         folder = InventoryDirectory(path, shown, self.problems, self.notes)
         settings = self.read_settings(folder.read_settings(), path.name)
@@ -246,7 +241,7 @@ class InventoryReader:
         )
 
     def read_host_entries(self, name: MarkedKey, value: MarkedValue) -> list[HostEntry]:
-        """One file of ``hosts/``: one host, or as many as the ranges in its name say."""
+        """Return the hosts of one file in ``hosts/``: one host, or one per name of its range."""
         refs = self.refs.parse_refs(name, name.mark, "the host")
         what = f"host '{name}'"
         fields = self.read.fields(value, what, _HOST_KEYS)
@@ -259,7 +254,7 @@ class InventoryReader:
         return [HostEntry(ref, shown, roles, layer) for ref in refs]
 
     def read_role(self, name: MarkedKey, value: MarkedValue) -> RoleEntry | None:
-        """One file of ``roles/``: a list of hosts, or the long form."""
+        """Return the role of one file in ``roles/``: a list of hosts, or the long form."""
         what = f"role '{name}'"
         if why := role_name_error(name):
             self.problems.add(f"'{name}' cannot name a role: {why}", name.mark)
@@ -282,7 +277,7 @@ class InventoryReader:
         )
 
     def read_app(self, name: MarkedKey, value: MarkedValue) -> AppEntry | None:
-        """One file of ``apps/``."""
+        """Return the app of one file in ``apps/``, or None after reporting an error."""
         what = f"app '{name}'"
         if why := role_name_error(name):
             self.problems.add(f"'{name}' cannot name an app: {why}", name.mark)

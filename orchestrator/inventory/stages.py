@@ -1,4 +1,4 @@
-"""Which stages a project has: the folders of ``inventories/``, discovered, never listed."""
+"""Discovery of a project's stages: the folders of ``inventories/``."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ INVENTORIES = "inventories"
 
 
 class StageList(Struct, frozen=True):
-    """The stages' names in order, and what looks like a stage but cannot be one.
+    """The names of the stages in order, and the entries that cannot be stages.
 
-    ``refused`` are (name, problem); the other stages work all the same.
+    ``refused`` are pairs of a name and its diagnostic; they do not affect the other stages.
     """
 
     names: tuple[str, ...]
     refused: tuple[tuple[str, Diagnostic], ...] = ()
 
     def check_stage(self, name: str) -> None:
-        """Return if this is a stage. Raises ``UsageError``, with the nearest one, where not."""
+        """Check that the stage exists. Raises ``UsageError``, which suggests the nearest name."""
         if name in self.names:
             return
         for other, problem in self.refused:
@@ -49,15 +49,15 @@ class StageList(Struct, frozen=True):
 
 
 def find_project_root(start: Path) -> Path | None:
-    """The nearest folder, from ``start`` upward, that holds ``inventories/``; None without one."""
+    """Return the nearest folder that contains ``inventories/``, from ``start`` upwards, or None."""
     start = start.absolute()
     return next((f for f in (start, *start.parents) if (f / INVENTORIES).is_dir()), None)
 
 
 def list_stages(root: Path) -> StageList:
-    """The stages under ``root``; no file in them is read.
+    """Return the stages under ``root``; their files are not read.
 
-    Raises ``DefinitionError`` where ``inventories/`` cannot be listed.
+    Raises ``DefinitionError`` if ``inventories/`` cannot be listed.
     """
     folder = root / INVENTORIES
     shown = display_path(folder)
@@ -89,9 +89,9 @@ def list_stages(root: Path) -> StageList:
 
 
 def read_default_stage(root: Path) -> MarkedValue | None:
-    """What ``common/stage.yml`` names as ``read_default_stage``: text, not yet checked to exist.
+    """Return the ``default_stage`` of ``common/stage.yml``, or None; it may not exist.
 
-    Raises ``DefinitionError`` where that file cannot be read.
+    Raises ``DefinitionError`` if that file cannot be read.
     """
     for suffix in YAML_SUFFIXES:
         path = root / INVENTORIES / COMMON / f"stage{suffix}"

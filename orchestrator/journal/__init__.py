@@ -1,16 +1,17 @@
-"""What was done, kept: a folder per run, written as things happen.
+r"""The journal: one folder per run, written while the run proceeds.
 
     .orch/.gitignore                 `*`
-    .orch/runs/RUN/run.json          the run: stage, tasks, and once it is over its rows
-    .orch/runs/RUN/events.jsonl      every event but output, one JSON object a line
-    .orch/runs/RUN/HOST.log          all that a host printed, controls as \\xNN, under headings
+    .orch/runs/RUN/run.json          the run: stage, tasks and, once finished, its rows
+    .orch/runs/RUN/events.jsonl      every event except output, one JSON object per line
+    .orch/runs/RUN/HOST.log          a host's output under headings, with controls as \xNN
 
-Where the project cannot be written, ``runs`` stands in ``$XDG_STATE_HOME/orch/PROJECT``.
-Folders are 0700 and files 0600 whatever the umask is: output may hold what is nobody else's
-business. A ``.orch`` that belongs to another user, or that others may write to, is refused.
-The newest 50 runs are kept. Each event is on its way to the disk (write(2); no fsync) before
-anything is done about it: what ends orch, SIGKILL included, loses nothing that it had received.
-See ``run.Journal`` and ``last.last_run``.
+If the project is not writable, ``runs`` is in ``$XDG_STATE_HOME/orch/PROJECT``. Folders have mode
+0700 and files 0600 whatever the umask is, because output may be confidential. A ``.orch`` that
+belongs to another user, or that others can write to, is refused.
+
+The newest 50 runs are kept. Each event is written (write(2), without fsync) before it is handled
+further, so no kill of orch, SIGKILL included, loses an event that it had received. See
+``journal.RunJournal`` and ``run_history.last_run``.
 """
 
 from orchestrator.journal.journal import RunJournal

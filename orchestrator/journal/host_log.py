@@ -1,4 +1,4 @@
-"""Each host's whole output in a file of its own, however many hosts there are."""
+"""The logs of a run: each host's complete output in a file of its own."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ from orchestrator.model.text_encoding import encode_text
 _MAX_OPEN_FILES = 64
 _SAFE_CHARS = frozenset(string.ascii_letters + string.digits + "._-@+=,")
 _OWN_PREFIX = lazy_regex(r"^(?==== |--- )", re.MULTILINE)
-"""A line that looks like one of those that orch adds."""
+"""The beginning of a line that looks like a line added by orch."""
 _SPECIAL = lazy_regex(r"===|---|[^\t\n -~]")
-"""What is in no text that can be written as it came."""
+"""Characters that do not occur in text which can be written unchanged."""
 _UNSURE_END = lazy_regex(r"(?:^(?:={1,3}|-{1,3}))?\r?\Z", re.MULTILINE)
-"""What may be the beginning of such a line, or of a line's end."""
+"""An end of the text that may be the beginning of such a line, or half of a line ending."""
 
 _LogStream: TypeAlias = "tuple[str | None, str, int, str]"
 
 
 class _LogPosition(Struct):
-    """Where in a log we are: the step and stream written last, and whether a line is open."""
+    """The position in a log: the step and stream written last, and whether a line is open."""
 
     stream: _LogStream | None = None
     open_line: bool = False
 
 
 class _LogText:
-    """What one stream of a step wrote, as its log shows it: safe to print on a terminal."""
+    """The output of one stream of a step, made safe to print on a terminal."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._held = ""
 
     def feed(self, data: bytes, *, begins: bool, final: bool = False) -> str:
-        """Take the next bytes; what can be written by now. ``begins``: at the start of a line."""
+        """Add bytes and return the text that can be written now.
+
+        ``begins``: the text starts at the beginning of a line.
+        """
         text = self._held + self._decoder.decode(data, final)
         if text[-1:] == "\n" and text.isascii() and not _SPECIAL.search(text):
             self._held = ""
@@ -61,19 +64,19 @@ class _LogText:
 
 
 class HostLogWriter:
-    """Writes ``HOST.log`` files in one folder: one for every host that came to a step.
+    r"""A writer of the ``HOST.log`` files in one folder, one for every host that started a step.
 
-    The host's text stands as it came, but for what a terminal would obey: controls and bytes that
-    are no UTF-8 are ``\\x1b``. What orch adds are whole lines, the first of which in each step
-    begins with ``=== ``, the others with ``--- ``; a ``\\`` stands before a host's line that does:
+    A host's output is written unchanged, except that control characters and bytes that are not
+    UTF-8 are written as ``\x1b``. Lines added by orch begin with ``=== `` (the first one of each
+    step) or ``--- ``; a ``\`` is put before a line of output that begins likewise:
 
         === 2026-11-23T14:02:11Z blog deploy:publish, step 2: link
         --- stderr
         --- failed, exit status 1, 0.03 s: why
 
-    stdout is what follows a heading; a change of stream, or of the step (lanes may alternate),
-    is said again. Where output has no final newline, one is added before such a line.
-    At most 64 files are open at a time. Every method raises OSError where a log can't be written.
+    Output after a heading is stdout; every change of the stream, or of the step (apps may
+    alternate), is marked. Output without a final newline gets one before such a line. At most 64
+    files are open at a time. Every method raises OSError if a log cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,17 +87,17 @@ class HostLogWriter:
         self._texts: dict[tuple[str, _LogStream], _LogText] = {}
 
     def started(self, event: StepStarted) -> None:
-        """Remember what the step is called, for its heading."""
+        """Remember the name of the step, for its heading."""
         self._names[event.host, event.app, event.task, event.step] = (event.time, event.name)
 
     def output(self, event: StepOutput) -> None:
-        """Append the text, under a heading where the last one was of something else."""
+        """Append output, under a heading if the previous output was from another step or stream."""
         log_stream = (event.app, event.task, event.step, event.stream)
         text = self._texts.setdefault((event.host, log_stream), _LogText())
         self._append(event.host, log_stream, text, event.time, event.data)
 
     def finished(self, event: StepFinished) -> None:
-        """Say how a step ended, also one that was skipped (and why) or printed nothing."""
+        """Write the result of a step, even if the step was skipped or had no output."""
         for stream in ("stdout", "stderr"):
             self._end_stream(event.host, (event.app, event.task, event.step, stream), event.time)
         started = self._names.pop((event.host, event.app, event.task, event.step), None)
@@ -116,7 +119,7 @@ class HostLogWriter:
         self._write(event.host, encode_text(show_controls(text)))
 
     def close(self) -> None:
-        """Write what is held back, and close every file."""
+        """Write the buffered output and close every file."""
         for host, log_stream in list(self._texts):
             self._end_stream(host, log_stream, time.time())
         while self._open:
@@ -164,7 +167,7 @@ class HostLogWriter:
             left = left[os.write(file, left) :]
 
     def _open_log(self, host: str) -> int:
-        """The host's open log; the one not used for longest is closed for it."""
+        """Return the host's open log; the least recently used one may be closed for it."""
         if host in self._open:
             self._open.move_to_end(host)
             return self._open[host]
@@ -176,8 +179,10 @@ class HostLogWriter:
 
 
 def log_file_name(host: str) -> str:
-    """The host's name as one safe file name: other bytes as ``%2F``, no leading dot, not too
-    long. Different names stay different."""
+    """Return a safe file name for the host: other bytes as ``%2F``, no leading dot, limited length.
+
+    Different names have different file names.
+    """
     raw = host.encode("utf-8", "surrogateescape")
     name = "".join(chr(b) if chr(b) in _SAFE_CHARS else f"%{b:02X}" for b in raw)
     if name.startswith("."):

@@ -1,7 +1,4 @@
-"""Events as the journal keeps them: without what the hosts printed, which is in their logs.
-
-The sink that keeps a run on disk.
-"""
+"""The sink that records a run on disk, and events as records, without output."""
 
 from __future__ import annotations
 
@@ -32,9 +29,10 @@ _EVENT_NAMES = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name
 
 
 def event_record(event: RunEvent) -> dict[str, Any]:
-    """The event as plain data: ``event`` is its name in snake_case, then its fields.
+    """Return the event as plain data: ``event`` is its name in snake_case, then its fields.
 
-    Of an outcome: status, exit_status, seconds, reason, ignored, and the bytes printed.
+    A result has the fields status, exit_status, seconds, reason, ignored, and the sizes of its
+    output in bytes.
     """
     found: dict[str, Any] = {"event": _EVENT_NAMES[type(event).__name__]}
     for name in _EVENT_FIELDS[type(event).__name__]:
@@ -47,7 +45,7 @@ def event_record(event: RunEvent) -> dict[str, Any]:
 
 
 def row_record(ended: HostSummary) -> dict[str, Any]:
-    """Where a host stands at the end, as plain data."""
+    """Return a host's summary as plain data."""
     found = {name: getattr(ended, name) for name in _EVENT_FIELDS[HostSummary.__name__]}
     found["status"] = ended.status.value
     return found
@@ -74,13 +72,13 @@ _E = TypeVar("_E", bound=RunEvent)
 class RunJournal:
     """A sink that writes the run's folder (see the package) from RunStarted on.
 
-    ``folder`` is that folder, or None before the run and where nothing can be written.
-    Nothing here stops a run: the first OSError is told to ``warn`` (called at most once, from
-    within a call to the sink), and what can be written after it is.
+    ``folder`` is that folder, or None before the run and if nothing can be written. No error stops
+    a run: the first OSError is passed to ``warn`` (called at most once, within a call of the sink),
+    and later events are still written if possible.
 
-    ``run.json`` holds run, stage, tasks, hosts, check, started (seconds since the epoch), and
-    from RunFinished on also seconds, exit_code and rows; it is replaced as a whole.
-    When a call returns, the event is written: whoever kills this process does not take it along.
+    ``run.json`` has run, stage, tasks, hosts, check, started (seconds since the epoch), and from
+    RunFinished on also seconds, exit_code and rows; it is replaced atomically. When a call returns,
+    the event is written: killing this process does not lose it.
     """
 
     def __init__(
@@ -109,7 +107,7 @@ class RunJournal:
             self._try_write(self._end_run, event)
 
     def close(self) -> None:
-        """Write what is left, let go of the files, and remove runs that are too old."""
+        """Write the buffered output, close the files, and remove old runs."""
         try:
             if self._logs is not None:
                 self._logs.close()
@@ -122,14 +120,14 @@ class RunJournal:
             prune_runs(self.folder.parent, self._keep)
 
     def _try_write(self, keep: Callable[[_E], None], event: _E) -> None:
-        """Keep the event in one of the files; where that fails the others can be written."""
+        """Write the event to one file; on an error, the other files can still be written."""
         try:
             keep(event)
         except OSError as error:
             self._report_error(error)
 
     def _append_event(self, event: RunEvent) -> None:
-        """Write the event's line, behind the rest of one that a full disk has cut off."""
+        """Write the event's line, after the rest of a line truncated by a full disk."""
         if self._events < 0:
             return
         line = f"{dump_json(event_record(event))}\n"

@@ -1,4 +1,4 @@
-"""Where runs are kept, and which."""
+"""The folders in which runs are recorded."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from orchestrator.yamlio.local_files import display_path
 
 KEPT_RUNS = 50
 STATE_FOLDER = ".orch"
-"""What orch keeps in a project's folder."""
+"""The name of orch's folder in a project."""
 _RUN_NAME = lazy_regex(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DAY_SECONDS = 86400
 
 
 class SummaryRow(Struct, frozen=True):
-    """A row of a run's record, as far as it is read again."""
+    """A row of a run's record, with the fields that are read again."""
 
     host: str
     status: str
 
 
 class RunRecord(Struct, frozen=True):
-    """A run's record, as far as it is read again. ``started``: seconds since the epoch; ``rows``:
-    None in a run that is not over, or was killed; ``within``: the runs that started it, outermost
-    first."""
+    """A run's record, with the fields that are read again.
+
+    ``started`` is in seconds since the epoch. ``rows`` is None for a run that is not finished, or
+    was killed. ``within`` are the runs that started it, outermost first.
+    """
 
     stage: str = ""
     tasks: tuple[str, ...] = ()
@@ -48,9 +50,9 @@ class RunRecord(Struct, frozen=True):
 
 
 def make_run_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
-    """A new private folder for a run, in the project or, failing that, in the user's state.
+    """Create a private folder for a run in the project, or else in the user's state folder.
 
-    Raises OSError where neither can be written, DefinitionError where others may write there.
+    Raises OSError if neither is writable, DefinitionError if others can write there.
     """
     inside, *elsewhere = run_parents(root, environ)
     try:
@@ -62,22 +64,21 @@ def make_run_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
 
 
 def check_private(root: Path, environ: Mapping[str, str]) -> None:
-    """Make the folder of what orch keeps of the project, for its owner alone, or check the one that
-    is there: whoever else can write to it could have another user's runs do what they want.
+    """Create the project's state folder for its owner alone, or check the existing one.
 
-    Raises DefinitionError where it belongs to somebody else or others may write to it.
+    Another user with write access could make a user's runs do anything. Raises DefinitionError if
+    the folder belongs to another user or others can write to it.
     """
     for runs in run_parents(root, environ):
         try:
             _make_private(runs)
             return
         except OSError:
-            continue  # the next place, or none: then a run goes without a log, and says so
+            continue  # try the next folder; without any, the run has no log and warns about it
 
 
 def check_readable(root: Path, environ: Mapping[str, str]) -> None:
-    """Raise DefinitionError where what was kept of earlier runs cannot be believed: others may
-    write to it."""
+    """Raise DefinitionError if others can write to the records of earlier runs."""
     for runs in run_parents(root, environ):
         for folder in _state_folders(runs):
             with suppress(OSError):
@@ -85,7 +86,7 @@ def check_readable(root: Path, environ: Mapping[str, str]) -> None:
 
 
 def _make_private(runs: Path) -> None:
-    """Make the folders down to that of the runs, with mode 0700 whatever the umask is."""
+    """Create the folders down to the one of the runs, with mode 0700 whatever the umask is."""
     outer, *_ = own = _state_folders(runs)
     if outer.name != STATE_FOLDER:
         outer.parent.mkdir(0o700, parents=True, exist_ok=True)  # ~/.local/state
@@ -100,8 +101,10 @@ def _make_private(runs: Path) -> None:
 
 
 def _check_owner(folder: Path) -> None:
-    """Raise DefinitionError where the folder belongs to another user or others may write to it,
-    OSError where there is none."""
+    """Raise DefinitionError if the folder belongs to another user or others can write to it.
+
+    Raises OSError if the folder does not exist.
+    """
     link, about = folder.lstat(), folder.stat()
     if not stat.S_ISDIR(about.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
@@ -119,9 +122,9 @@ def _check_owner(folder: Path) -> None:
 
 
 def run_parents(root: Path, environ: Mapping[str, str]) -> list[Path]:
-    """The folders that may hold this project's runs, the preferred first.
+    """Return the folders that may contain this project's runs, in order of preference.
 
-    XDG_STATE_HOME counts only where it is absolute (XDG Base Directory Specification 0.8).
+    XDG_STATE_HOME is used only if it is absolute (XDG Base Directory Specification 0.8).
     """
     found = [root / STATE_FOLDER / "runs"]
     state = environ.get("XDG_STATE_HOME", "")
@@ -136,16 +139,16 @@ def run_parents(root: Path, environ: Mapping[str, str]) -> list[Path]:
 
 
 def prune_runs(runs: Path, keep: int = KEPT_RUNS) -> None:
-    """Remove all but the newest runs; younger than a day and not finished, one may still run."""
+    """Remove all but the newest runs, except unfinished ones younger than a day."""
     old = list_runs([runs])[keep:]
     if not old:
         return
-    import shutil  # loads every compressor there is: not for a run that removes nothing
+    import shutil  # loads all compression modules: only if there is something to remove
 
     for folder in old:
         record = read_record(folder)
         if (record is not None and record.rows is not None) or not _is_recent(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)  # another orch may be at it, too
+            shutil.rmtree(folder, ignore_errors=True)  # another orch may be removing it
 
 
 def _make_below(runs: Path, run: str) -> Path:
@@ -160,24 +163,24 @@ def _make_below(runs: Path, run: str) -> Path:
 
 
 def _state_folders(runs: Path) -> tuple[Path, ...]:
-    """The folders above that of the runs which are orch's own, outer first."""
+    """Return orch's own folders above the one of the runs, outermost first."""
     inner = runs.parent
     return (inner,) if inner.name == STATE_FOLDER else (inner.parent, inner)
 
 
 def list_runs(parents: Sequence[Path]) -> list[Path]:
-    """The folders of all runs in these places, newest first (of the same second in any order)."""
+    """Return the folders of all runs, newest first (in any order within one second)."""
     found: list[Path] = []
     for parent in parents:
         try:
             found += [path for path in parent.iterdir() if _RUN_NAME.fullmatch(path.name)]
         except OSError:
-            continue  # not there, or not ours to read
+            continue  # missing or not readable
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
 def read_record(folder: Path) -> RunRecord | None:
-    """What ``run.json`` says, or None where it is missing or broken (a full disk, a crash)."""
+    """Return the record in ``run.json``, or None if it is missing or damaged (full disk, crash)."""
     try:
         return msgspec.json.decode((folder / "run.json").read_bytes(), type=RunRecord)
     except (OSError, msgspec.MsgspecError):

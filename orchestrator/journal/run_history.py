@@ -1,4 +1,4 @@
-"""The last run of a stage: which hosts did not complete in it, also where orch was killed."""
+"""The last run of a stage: the hosts that did not complete in it, even if orch was killed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ _HostPart: TypeAlias = "tuple[str | None, str]"
 
 
 class LastRun(Struct, frozen=True):
-    """A run that is over, or was killed. ``failed``: the hosts that did not complete in it, for
-    any of their apps, each once."""
+    """A run that has finished or was killed.
+
+    ``failed`` are the hosts that did not complete in it for at least one app, without duplicates.
+    """
 
     run: str
     failed: tuple[str, ...]
 
 
 class _RecordedEvent(Struct, frozen=True):
-    """An event, as far as it is read again."""
+    """An event, with the fields that are read again."""
 
     event: str
     time: float = 0.0
@@ -47,7 +49,7 @@ class _RecordedEvent(Struct, frozen=True):
 
 
 class _RunBegan(Struct, frozen=True, tag_field="event", tag="run_started"):
-    """The event that a run begins with."""
+    """The first event of a run."""
 
     time: float
     stage: str
@@ -58,11 +60,11 @@ class _RunBegan(Struct, frozen=True, tag_field="event", tag="run_started"):
 
 
 def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -> LastRun | None:
-    """Return the newest run that was kept, or None.
+    """Return the newest recorded run, or None.
 
-    ``stage``: of this stage. Runs that are still going on do not count, nor do those that steps of
-    another one started, those of orch's own commands (`orch lock status`), and folders of which
-    nothing can be read. Raises DefinitionError where others can write to what was kept.
+    With ``stage``, only runs of this stage count. Runs that are still in progress do not count, nor
+    do runs started by steps of another run, runs of orch's own commands (`orch lock status`), and
+    folders that cannot be read. Raises DefinitionError if others can write to the records.
     """
     check_readable(root, environ)
     for folder, record in _runs_newest_first(list_runs(run_parents(root, environ))):
@@ -79,8 +81,11 @@ def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -
 
 
 def mark_running(events: int) -> None:
-    """Have the run of this open file be known as going on, until the file is closed, by us or
-    because we are killed (flock(2)). A file system without such locks shows it as killed."""
+    """Lock the events file to mark its run as in progress.
+
+    The lock (flock(2)) ends when the file is closed, by orch or because orch is killed. On a file
+    system without such locks, a run in progress looks like a killed one.
+    """
     with suppress(OSError):
         fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -102,8 +107,11 @@ def _is_running(events: Path) -> bool:
 
 
 def _runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
-    """The runs that can be read. What their folders are called after is a second: those of one
-    are told apart by when they began."""
+    """Yield the readable runs, newest first.
+
+    The names of folders have a resolution of one second; runs of the same second are ordered by
+    their start time.
+    """
     same: list[tuple[Path, RunRecord]] = []
     for folder in folders:
         if same and folder.name[:14] != same[0][0].name[:14]:
@@ -117,7 +125,7 @@ def _runs_newest_first(folders: Iterable[Path]) -> Iterator[tuple[Path, RunRecor
 
 
 def _record_from_events(folder: Path) -> RunRecord | None:
-    """What the event that the run began with says of it, where its record is missing."""
+    """Return the record of a run from its first event, if ``run.json`` is missing."""
     for line in _event_lines(folder):
         with suppress(msgspec.MsgspecError):
             began = msgspec.json.decode(line, type=_RunBegan)
@@ -133,28 +141,35 @@ def _record_from_events(folder: Path) -> RunRecord | None:
 
 
 def _ran_tasks(record: RunRecord) -> bool:
-    """Whether tasks were run: none can have a space in its name, but what orch runs for its own
-    commands has."""
+    """Return True if the run was of tasks.
+
+    The runs of orch's own commands have a space in their task's name, which a task cannot have.
+    """
     return not any(" " in task for task in record.tasks)
 
 
 def _began_during(inner: RunRecord, outer: RunRecord | None) -> bool:
-    """Whether the outer run was not over when the inner one began: what it left behind on a
-    machine (a server, say) may start others later, in its name."""
+    """Return True if the inner run started before the outer run was over.
+
+    A process that the outer run left on a machine (a server, for example) may start other runs
+    later, in its name.
+    """
     if outer is None:
         return False
     return outer.rows is None or inner.started <= outer.started + outer.seconds
 
 
 def _incomplete_hosts(folder: Path, record: RunRecord) -> Iterator[str]:
-    """The hosts that, for one of their apps, did not end the last task planned for them, or did
-    something after it (a rollback)."""
+    """Yield the hosts that, for at least one app, did not complete their last planned task.
+
+    A host whose last event comes after that task (a rollback) counts as incomplete as well.
+    """
     through: set[_HostPart] = set()
     for line in _event_lines(folder):
         try:
             event = msgspec.json.decode(line, type=_RecordedEvent)
         except msgspec.MsgspecError:
-            continue  # torn: by the kill, or by a full disk
+            continue  # truncated by the kill or by a full disk
         if event.event not in ("step_started", "host_finished"):
             continue
         if event.last and event.status not in _BAD_STATUSES:

@@ -1,6 +1,7 @@
-"""Prints the page about the modules that ship: ``python -m orchestrator.modules > README.md``.
+"""Print the reference of the built-in modules.
 
-It is made of the modules' files alone.
+Usage: ``python -m orchestrator.modules > README.md``. The page is generated from the modules' files
+alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Words of the language itself, and so no modules: `assert`, `fail`, `set`, `wait`
 
 
 def modules_page() -> str:
-    """The page, in Markdown. Raises DefinitionError where a file is no YAML."""
+    """Return the page in Markdown. Raises DefinitionError if a file is not valid YAML."""
     files = sorted(MODULES_FOLDER.glob("*.yml"))
     lines = [
         _HEAD,

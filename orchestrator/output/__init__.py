@@ -1,5 +1,5 @@
-"""What people and programs see: sinks of events, and the printing of plans, tables and problems.
+"""Output for people and programs: event sinks, and the display of plans, tables and errors.
 
-``choose.sinks`` picks the sinks of a run. Besides ``cli``, only this package prints, and only
-through ``out.Out``. Text that came from a host goes through ``clean`` before it is shown.
+``sinks.choose_sinks`` chooses the sinks of a run. Besides ``cli``, only this package prints, and
+only through ``console.TextConsole``. Text from a host is sanitized before it is shown.
 """

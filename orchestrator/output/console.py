@@ -1,4 +1,4 @@
-"""A stream to print on: what may be sent there, and what happens when nobody reads it."""
+"""A text stream to print on: encoding, width, colour, and handling of a closed stream."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
 
 class TextConsole:
-    """Lines to one text stream, flushed at once.
+    """A text stream that lines are written to and flushed.
 
-    ``width`` is the columns there are, or None where lines may be of any length. When
-    nothing can be written (the reader is gone, the disk full), ``lines`` raises OSError once;
-    after that it writes nothing and says nothing, so that a run which has to end properly can
-    go on emitting.
+    ``width`` is the number of columns, or None for lines of any length. If nothing can be written
+    (closed pipe, full disk), ``lines`` raises OSError once; later calls silently write nothing, so
+    that a run can continue to emit events until it has ended properly.
     """
 
     def __init__(self, stream: TextIO, *, colour: bool = False, width: int | None = None) -> None:
@@ -39,7 +38,7 @@ class TextConsole:
             raise
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a style of ECMA-48's SGR, or as it is where there is no colour."""
+        """Return the text in an SGR style (ECMA-48), or unchanged without colour."""
         return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
 
     def _encodable(self, text: str) -> str:
@@ -48,16 +47,16 @@ class TextConsole:
 
 
 def open_console(stream: TextIO, environ: Mapping[str, str]) -> TextConsole:
-    """The stream with its width (``COLUMNS`` first) and with colour where it can be shown."""
+    """Return a console with the stream's width (``COLUMNS`` first), and with colour if possible."""
     return TextConsole(
         stream, colour=supports_live_output(stream, environ), width=_width(stream, environ)
     )
 
 
 def supports_live_output(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether control codes may be sent: a terminal, and neither CI, NO_COLOR nor TERM=dumb.
+    """Return True if control codes may be sent: a terminal without CI, NO_COLOR and TERM=dumb.
 
-    NO_COLOR counts when it is not empty (https://no-color.org).
+    NO_COLOR counts if it is not empty (https://no-color.org).
     """
     ci = environ.get("CI", "").lower() not in ("", "0", "false")
     dumb = environ.get("TERM", "") in ("", "dumb")
@@ -65,14 +64,14 @@ def supports_live_output(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def style_of(status: Status) -> str:
-    """The style of a status. Never its only sign: the word stands there too."""
+    """Return the style of a status, which is always shown as a word as well."""
     if status.is_failure:
         return RED
     return {Status.OK: GREEN, Status.SKIPPED: DIM, Status.CHANGED: YELLOW}.get(status, CYAN)
 
 
 def status_text(status: Status) -> str:
-    """A status in words: ``timed out``."""
+    """Return a status in words: ``timed out``."""
     return status.value.replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""What a module changed, or would: its states side by side, and contents as a unified diff."""
+"""Changes made or planned by a module: its states, and contents as a unified diff."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.model.step_result import StateChange, StepResult
 
 
 def change_lines(outcome: StepResult) -> list[str]:
-    """All of it, clean: ``  mode: 0600 → 0644``; of longer texts only what differs."""
+    """Return the changes as sanitized lines: `` mode: 0600 → 0644``, or a diff for long texts."""
     lines: list[str] = []
     for change in outcome.changes:
         if change.key == "contents" and outcome.diff:
@@ -20,7 +20,7 @@ def change_lines(outcome: StepResult) -> list[str]:
 
 
 def one_line_change(outcome: StepResult) -> str:
-    """The same in one line, without contents."""
+    """Return the changed states in one line, without contents."""
     return "; ".join(_short_change(change) for change in outcome.changes)
 
 
@@ -40,7 +40,7 @@ def _short_change(change: StateChange) -> str:
 
 
 def _split_lines(text: str) -> list[str]:
-    """The lines that newlines end: no other character begins one that looks like orch's."""
+    """Return the lines, split only at newlines: other separators must not start a new line."""
     return text.removesuffix("\n").split("\n") if text else []
 
 

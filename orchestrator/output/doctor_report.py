@@ -1,4 +1,4 @@
-"""What was found out about hosts: a table with equal rows as one, then each trouble."""
+"""The report of `orch doctor`: a table in which equal rows are merged, then each finding."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from orchestrator.output.tables import TableColumn, table_blocks
 from orchestrator.output.text_width import wrap_text
 
 _COLUMNS = (
-    TableColumn("HOST"), TableColumn("VIA", drop=2), TableColumn("DNS", drop=1), TableColumn("REACH"),
-    TableColumn("KEY"), TableColumn("AUTH"), TableColumn("SHELL"), TableColumn("SUDO"), TableColumn("DISK"),
-    TableColumn("CLOCK"), TableColumn("TOOLS"), TableColumn("MS", right=True, drop=3),
-)  # fmt: skip
+    TableColumn("HOST"),
+    TableColumn("VIA", drop=2),
+    TableColumn("DNS", drop=1),
+    *(TableColumn(title) for title in ("REACH", "KEY", "AUTH", "SHELL", "SUDO", "DISK", "CLOCK")),
+    TableColumn("TOOLS"),
+    TableColumn("MS", right=True, drop=3),
+)
 _STYLES = {"ok": GREEN, "warn": YELLOW, "fail": RED}
 _UNITS = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
 _STATE_WORDS = {
@@ -38,7 +41,7 @@ MaskFunction = Callable[[str], str]
 def doctor_lines(
     checkups: Sequence[HostCheck], out: TextConsole, mask: MaskFunction = str
 ) -> Iterator[str]:
-    """The table, the troubles and a line that counts. ``mask`` hides secrets."""
+    """Yield the table, the findings and a line of totals. ``mask`` hides secrets."""
     looked = [checkup for checkup in checkups if checkup.state is not HostHealth.INTERRUPTED]
     groups: dict[tuple[str, ...], list[HostCheck]] = {}
     for checkup in looked:
@@ -66,7 +69,7 @@ def doctor_lines(
 
 
 def doctor_json(checkup: HostCheck, mask: MaskFunction = str) -> str:
-    """One host as JSON: bytes and seconds; null where something is not known."""
+    """Return one host as JSON, in bytes and seconds, with null for unknown values."""
     return dump_json(
         {
             "host": checkup.host,
@@ -97,7 +100,7 @@ def doctor_json(checkup: HostCheck, mask: MaskFunction = str) -> str:
 
 
 def _shared_cells(checkup: HostCheck) -> tuple[str, ...]:
-    """What hosts on one row have in common: all cells but those with numbers that vary."""
+    """Return the cells that hosts in one row have in common: all except varying numbers."""
     shell = checkup.check_status("shell")
     return (
         ",".join(checkup.jump_hosts),
@@ -114,7 +117,7 @@ def _table_row(alike: tuple[str, ...], group: Sequence[HostCheck]) -> list[str]:
 
 
 def _disk_text(verdict: str, group: Sequence[HostCheck]) -> str:
-    """The least that is free where steps write; with + where that differs."""
+    """Return the least free space on the paths that steps write to; + marks hosts with more."""
     least = [min(checkup.free_bytes.values()) for checkup in group if checkup.free_bytes]
     if verdict != "ok" or not least:
         return verdict
@@ -138,7 +141,7 @@ def _latency_text(group: Sequence[HostCheck]) -> str:
 
 
 def _findings(checkups: Iterable[HostCheck]) -> Iterator[tuple[str, str, str]]:
-    """Label, text with its hosts, and what to do: the worst first, equal ones as one."""
+    """Yield label, text with its hosts, and hint, worst first; equal findings are merged."""
     found: dict[
         tuple[str, tuple[str, ...], tuple[str, ...]], list[tuple[HostCheck, HealthFinding]]
     ] = {}
@@ -171,7 +174,7 @@ def _finding_lines(label: str, what: str, hint: str, out: TextConsole) -> Iterat
 
 
 def _wrapped_finding(label: str, style: str, text: str, out: TextConsole) -> Iterator[str]:
-    """The text behind its label, within the width that there is."""
+    """Yield the text after its label, wrapped to the console's width."""
     rows = [text] if out.width is None else wrap_text(text, max(20, out.width - len(label) - 1))
     yield f"{out.paint(label, style)} {rows[0]}"
     for row in rows[1:]:

@@ -1,4 +1,4 @@
-"""Errors as a person reads them: what, where with the line itself, and what to do."""
+"""Display of errors: message, position with the source line, and hint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _MAX_POSITIONS = 5
 
 
 def problems_text(problems: Sequence[Diagnostic], out: TextConsole) -> str:
-    """All problems, those that differ only in their place as one; several with their count.
+    """Return all problems as text; those that differ only in their position are merged.
 
-    ``out`` is where the text will go: it decides on colour. The text has no final newline.
+    Several problems are followed by their count. ``out`` is the destination, which determines
+    colour. The text has no final newline.
     """
     marks_by_text: dict[tuple[str, str], dict[SourcePosition, None]] = {}
     for problem in problems:

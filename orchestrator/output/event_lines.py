@@ -1,8 +1,8 @@
-"""An event as one plain, stable line: ``14:02:11 uname devserver1: ok (0.03 s)``.
+"""Events as plain, stable lines: ``14:02:11 uname devserver1: ok (0.03 s)``.
 
-Which events are told: warnings and hosts that failed always; from 0 on what was asked for,
-each host's end, and steps that changed something or failed; from 1 (``-v``) every step, its
-start and connections; from 2 also connections being made and tasks' ends.
+The verbosity selects events. Always shown are warnings and failed hosts; from 0 on the requested
+tasks, each host's result, and steps that changed something or failed; from 1 (``-v``) every step,
+its start, and finished connections; from 2 also started connections and the ends of tasks.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ _QUIET_STATUSES = (Status.OK, Status.SKIPPED)
 
 
 class EventLineFormatter:
-    """The lines of a whole run. What kept a host from being connected is said when it happens,
-    and not a second time as the end of its task; what to do about it only for the first host that
-    has the same error. Of those that an interrupt left in the middle of it only how many there
-    were, unless each connection is told."""
+    """A formatter of the events of a whole run.
+
+    A connection error is shown when it occurs and not again as the result of the host's task; its
+    hint is shown only for the first host with the same error. Connections aborted by an interrupt
+    are only counted, unless connections are shown (``verbose`` above 0).
+    """
 
     def __init__(self, verbose: int) -> None:
         self._verbose = verbose
@@ -49,7 +51,7 @@ class EventLineFormatter:
         self._left: set[str] = set()
 
     def format_event(self, event: RunEvent) -> tuple[str, str] | None:
-        """The event's line and the style it may have, or None where it is not told."""
+        """Return the event's line and its style, or None if the event is not shown."""
         match event:
             case ConnectFinished(error=error) if (
                 error == CONNECT_INTERRUPTED and self._verbose <= 0
@@ -75,7 +77,7 @@ class EventLineFormatter:
 
 
 def event_line(event: RunEvent, verbose: int) -> tuple[str, str] | None:
-    """The event's line and the style it may have, or None where it is not told."""
+    """Return the event's line and its style, or None if the event is not shown."""
     found = _warning_line(event) or (_progress_line(event) if verbose >= 0 else None)
     found = found or (_verbose_line(event, verbose) if verbose > 0 else None)
     if found is None:
@@ -89,7 +91,7 @@ def _with_time(event: RunEvent, text: str) -> str:
 
 
 def host_label(host: str, app: str | None) -> str:
-    """A host as it is called where there may be apps: ``devserver1 blog``."""
+    """Return the label of a host, with its app if there is one: ``devserver1 blog``."""
     return f"{host} {app}" if app else host
 
 
@@ -158,7 +160,7 @@ def _hosts_text(hosts: tuple[str, ...]) -> str:
 
 
 def _result_text(outcome: StepResult) -> str:
-    """``failed (0.03 s): exit 1``: the status in words, how long, and why."""
+    """Return a result as ``failed (0.03 s): exit 1``: status, duration and reason."""
     ignored = ", ignored" if outcome.ignored else ""
     reason = (
         f": {outcome.reason or one_line_change(outcome)}"

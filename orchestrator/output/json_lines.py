@@ -1,10 +1,10 @@
-"""Events as JSON lines: ``--json``, for programs.
+r"""Events as JSON lines for programs (``--json``).
 
-Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since
-the epoch) and the event's own fields. ``step_output`` is not sent: ``step_finished`` has it all.
-Keys with nothing to say are left out only where that is said below. Bytes of a host that are not
-UTF-8 are ``\\xNN`` in every text. ``substep`` is there only for what a loop over a result unfolds
-into: its place, from 1 on, in the loop, whose number is ``step``.
+Each line is an object with ``event`` (the event's name in snake_case), ``time`` (seconds since the
+epoch) and the event's own fields. ``step_output`` is not sent, because ``step_finished`` has the
+output. Empty keys are left out only as documented below. A host's bytes that are not UTF-8 are
+``\xNN`` in every text. ``substep`` is present only for the steps of a loop over a result: the
+position in the loop, counted from 1; ``step`` is the number of the loop.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class JsonLinesSink:
             self._out.lines([dump_json(event_to_json(event))])
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
 
 def event_to_json(event: RunEvent) -> Mapping[str, Any]:
-    """The event as plain data."""
+    """Return the event as plain data."""
     found: dict[str, Any] = {"event": _snake_case(type(event).__name__), "time": event.time}
     match event:
         case StepFinished(_, app, task, step, name, host, outcome):
@@ -70,8 +70,11 @@ def event_to_json(event: RunEvent) -> Mapping[str, Any]:
 
 
 def _result_json(outcome: StepResult) -> dict[str, Any]:
-    """``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
-    ``diff`` stand only where there is something to say."""
+    """Return a result as plain data.
+
+    ``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
+    ``diff`` are left out if empty.
+    """
     found: dict[str, Any] = {
         "status": outcome.status.value,
         "exit_status": outcome.exit_status,
@@ -94,7 +97,7 @@ def _result_json(outcome: StepResult) -> dict[str, Any]:
 
 
 def _row_json(row: HostSummary) -> dict[str, Any]:
-    """``hint`` (what to do, handlers that did not run yet) stands only where there is one."""
+    """Return a host's summary; ``hint`` (what to do, pending handlers) is left out if empty."""
     return ({"hint": row.hint} if row.hint else {}) | {
         "host": row.host,
         "app": row.app,

@@ -1,11 +1,7 @@
-"""How far a run is, counted from its events: what the live view shows, without the showing.
+"""The live view: a few lines at the bottom of the terminal during a run.
 
-One picture of a run's progress, as lines of styled text that fit the terminal.
-
-The live view: a few lines at the bottom of the terminal while a run is under way.
-
-Events only count; one thread draws, so that the cost does not grow with hosts or events.
-rich is loaded by that thread, and only for a run that takes long enough to be watched.
+Events only update counters; one thread draws, so that the cost does not grow with hosts or events.
+Only that thread loads rich, and only for a run that takes long enough to be watched.
 """
 
 from __future__ import annotations
@@ -49,7 +45,7 @@ _TAIL_BYTES = 1024
 
 
 class HostActivity(Struct):
-    """What one host does now: since when (seconds since the epoch), and its latest bytes."""
+    """The current activity of one host, with its start (epoch seconds) and its last bytes."""
 
     host_label: str
     since: float
@@ -58,14 +54,14 @@ class HostActivity(Struct):
 
     @property
     def last_line(self) -> str:
-        """The last line that it printed, clean, or what it does where it printed none."""
+        """Return the host's last line of output, sanitized, or its activity if it printed none."""
         tail = trim_partial_characters(self.tail, start=len(self.tail) >= _TAIL_BYTES, end=True)
         lines = (" ".join(line.split()) for line in reversed(decode_sanitized(tail).split("\n")))
         return next(filter(None, lines), f"({to_one_line(self.action)})")
 
 
 class AppProgress(Struct):
-    """The task that runs in one lane."""
+    """The task that runs for one app."""
 
     task: str
     app: str | None
@@ -81,7 +77,7 @@ class AppProgress(Struct):
 
 
 class RunProgress(Struct):
-    """All of it. Each event costs a few dict operations, whatever the number of hosts."""
+    """The progress of a run. Each event costs a few dict operations for any number of hosts."""
 
     hosts: int = 0
     connected: int = 0
@@ -117,7 +113,7 @@ class RunProgress(Struct):
                 self.hosts = len(event.hosts)
 
     def slowest_hosts(self, count: int) -> list[HostActivity]:
-        """The hosts that have been at their step (or at connecting) for longest."""
+        """Return the hosts whose current step (or connection attempt) has taken longest."""
         return heapq.nsmallest(count, self._active_hosts(), key=lambda work: work.since)
 
     def _active_hosts(self) -> Iterator[HostActivity]:
@@ -151,9 +147,10 @@ _BAR_WIDTHS = (6, 30)
 def render_progress(
     progress: RunProgress, now: float, width: int, height: int, bar: str = "━─"
 ) -> list[list[StyledText]]:
-    """A line per lane (and for connecting), then the slowest hosts; styles are rich's.
+    """Return a line per app (and for connecting), then the slowest hosts; styles are rich's.
 
-    Takes at most half the height of a small terminal; ``bar`` is what is done and what is not.
+    The result takes at most half the height of a small terminal. ``bar`` has two characters: for
+    the finished part and for the rest.
     """
     room = max(height - 1, 1)
     tracks = _bar_rows(progress, now)
@@ -166,7 +163,7 @@ def render_progress(
 
 
 def format_duration(seconds: float) -> str:
-    """``12 s``, ``3:05`` or ``1:02:03``."""
+    """Return a duration as ``12 s``, ``3:05`` or ``1:02:03``."""
     whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -176,7 +173,7 @@ def format_duration(seconds: float) -> str:
 
 
 class _ProgressBarRow(Struct, frozen=True):
-    """One line of progress. ``said`` holds ways to tell the counts, the longest first."""
+    """One line of progress. ``count_forms`` are texts of the counts, the longest first."""
 
     label: str
     done: int
@@ -224,7 +221,7 @@ def _count_forms(lane: AppProgress) -> tuple[str, ...]:
 
 
 def _bar_lines(tracks: Sequence[_ProgressBarRow], width: int, bar: str) -> list[list[StyledText]]:
-    """The tracks in columns: label, bar (where there is room), counts, elapsed."""
+    """Return the rows in columns: label, bar (if there is room), counts, elapsed time."""
     labels = min(_max_width([track.label for track in tracks]), width // 2)
     times = _max_width([track.elapsed for track in tracks])
     room = width - times - 4
@@ -258,7 +255,7 @@ def _max_width(texts: Sequence[str]) -> int:
 
 
 def _host_lines(works: Sequence[HostActivity], now: float, width: int) -> list[list[StyledText]]:
-    """A line per host: its name, how long it has been at it, the last line it printed."""
+    """Return a line per host: its name, the duration of its step, its last line of output."""
     rows = [
         (to_one_line(work.host_label), format_duration(now - work.since), work.last_line)
         for work in works
@@ -286,10 +283,10 @@ _STYLES = {"31": "red", "32": "green", "33": "yellow", "36": "cyan", "2": "dim"}
 
 
 class LiveSink:
-    """A sink that draws the progress on a terminal until RunFinished, then leaves no trace.
+    """A sink that draws the progress on a terminal until RunFinished, and then removes it.
 
-    Warnings and the first hosts that fail stand above it and stay; with ``verbose`` above 0
-    the steps do, too. Nothing is drawn while somebody asks a question (``terminal_lock``).
+    Warnings and the first failed hosts are printed above it and stay, as do steps with ``verbose``
+    above 0. Nothing is drawn during a prompt (``terminal_lock``).
     """
 
     def __init__(
@@ -312,13 +309,13 @@ class LiveSink:
         self._add_note(event)
         if isinstance(event, RunStarted):
             self._thread = threading.Thread(target=self._draw, name="live view", daemon=True)
-            atexit.register(self.close)  # a cursor that stays hidden outlives us
+            atexit.register(self.close)  # or the cursor would stay hidden after exit
             self._thread.start()
         elif isinstance(event, RunFinished):
             self.close()
 
     def close(self) -> None:
-        """Take the view away and give the cursor back; print notes that are left."""
+        """Remove the view, restore the cursor and print the remaining notes."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -329,7 +326,7 @@ class LiveSink:
         try:
             self._out.lines(notes)
         except OSError:
-            return  # the terminal went away
+            return  # the terminal is gone
 
     def _add_note(self, event: RunEvent) -> None:
         line = self._lines.format_event(event)
@@ -363,7 +360,7 @@ class LiveSink:
                         self._display(console)
                 self._stop.wait(_REDRAW_INTERVAL)
         except OSError:
-            return  # the terminal went away; the run is none the worse for it
+            return  # the terminal is gone; the run continues
 
     def _display(self, console: Console) -> None:
         from rich.live import Live as Display

@@ -1,4 +1,4 @@
-"""What the hosts printed, equal output once."""
+"""The output of steps, with equal output of several hosts shown once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HostAndApp: TypeAlias = tuple[str, str | None]
 
 
 class _PrintedOutput(Struct, frozen=True):
-    """One output as it will be shown. ``digest`` tells apart what was cut to the same lines."""
+    """The output as displayed. ``digest`` distinguishes outputs truncated to the same lines."""
 
     stdout: tuple[str, ...]
     stderr: tuple[str, ...]
@@ -46,10 +46,10 @@ class _StepOutputs(Struct):
 
 
 class OutputGroups:
-    """Collects the output of steps and shows it folded.
+    """A collection of the output of steps, displayed in groups.
 
-    What cannot be shown is not kept: hosts that printed the same share one copy, and long
-    output is cut to its head and tail on arrival (unless ``whole``).
+    Only what can be displayed is stored: hosts with equal output share one copy, and long output is
+    truncated to its head and tail on arrival (unless ``whole``).
     """
 
     def __init__(self, *, whole: bool = False, diff: bool = False) -> None:
@@ -58,7 +58,7 @@ class OutputGroups:
         self._steps: dict[tuple[str | None, str, int, str], _StepOutputs] = {}
 
     def add(self, event: StepFinished) -> None:
-        """Keep what a step printed, if it did; under check, also what it would do."""
+        """Store the output of a step, if any; in check mode also its planned changes."""
         stdout, out_sum = self._shown(event.outcome.stdout)
         if event.outcome.status in _CHECK_STATUSES:
             self._titled = True
@@ -81,7 +81,7 @@ class OutputGroups:
         shown_stderr: Mapping[HostAndApp, tuple[str, ...]],
         out: TextConsole,
     ) -> Iterator[str]:
-        """All of it. Hosts stand as in ``order``; stderr that is ``shown_stderr`` elsewhere is left out."""
+        """Yield all output, with hosts in the given order, without stderr in ``shown_stderr``."""
         steps = [(step, _without_shown(step, shown_stderr)) for step in self._steps.values()]
         steps = [(step, printed) for step, printed in steps if printed]
         for step, printed in steps:
@@ -108,7 +108,7 @@ class OutputGroups:
 def _without_shown(
     step: _StepOutputs, shown_stderr: Mapping[HostAndApp, tuple[str, ...]]
 ) -> dict[_PrintedOutput, list[str]]:
-    """What each host printed, less the stderr that is shown whole beneath the table."""
+    """Return each host's output without the stderr that is shown in full below the table."""
     found: dict[_PrintedOutput, list[str]] = {}
     for printed, hosts in step.printed.items():
         for host in hosts:
@@ -126,14 +126,14 @@ def _group_lines(hosts: str, printed: _PrintedOutput, out: TextConsole) -> Itera
         yield f"{out.paint(hosts, BOLD)}{mark} {(printed.stdout or printed.stderr)[0]}"
         return
     yield out.paint(f"── {hosts} ──", BOLD)
-    for line in printed.stdout:  # behind a margin: none of it looks like a line of orch
+    for line in printed.stdout:  # indented, so that no line looks like one of orch
         yield f"  {line}".rstrip()
     for line in printed.stderr:
         yield f"{out.paint('!', DIM)} {line}".rstrip()
 
 
 def _check_lines(outcome: StepResult) -> list[str]:
-    """``would run: systemctl …``; a reason of several lines stands below."""
+    """Return ``would run: systemctl …``; a reason of several lines follows below."""
     if outcome.changes:
         return [f"{status_text(outcome.status)}:", *change_lines(outcome)]
     reason = show_controls(outcome.reason).strip("\n")
@@ -143,7 +143,7 @@ def _check_lines(outcome: StepResult) -> list[str]:
 
 
 def _head_and_tail(lines: list[str]) -> list[str]:
-    """The head and the tail of what is too long, with a word on what lies between."""
+    """Return the head and tail of long output, with a note about the lines left out."""
     if len(lines) <= _MAX_LINES and sum(map(len, lines)) <= _MAX_CHARS:
         return lines
     head = _fitting_lines(lines[: _MAX_LINES // 2])
@@ -153,7 +153,7 @@ def _head_and_tail(lines: list[str]) -> list[str]:
 
 
 def _fitting_lines(lines: list[str]) -> list[str]:
-    """As many of the first lines as half the size holds, at least one."""
+    """Return as many of the first lines as fit into half the size, at least one."""
     kept: list[str] = []
     size = 0
     for line in lines:

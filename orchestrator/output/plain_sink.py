@@ -1,7 +1,8 @@
-"""A run as plain lines: off a terminal, under CI, NO_COLOR or TERM=dumb. No control codes.
+"""A run as plain lines without control codes, for output that is not a live terminal.
 
-What happened goes to one stream (stderr), what the hosts print to the other (stdout), each
-line behind its host: ``devserver1 | …`` from stdout, ``devserver1 ! …`` from stderr.
+This is the case without a terminal and under CI, NO_COLOR or TERM=dumb. Events go to one stream
+(stderr) and the hosts' output to the other (stdout), each line prefixed with its host: ``devserver1
+| …`` for stdout, ``devserver1 ! …`` for stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MAX_LINE_BYTES = 8192
 
 
 class PlainSink:
-    """A sink: one line per event as ``lines`` tells it, and the hosts' lines as they are whole."""
+    """A sink that prints one line per event, and the hosts' output line by line."""
 
     def __init__(
         self, events: TextConsole, output: TextConsole, verbose: int = 0, *, diff: bool = False
@@ -46,13 +47,13 @@ class PlainSink:
             self._output.lines([_prefixed(key, text) for text in change_lines(event.outcome)])
 
     def close(self) -> None:
-        """Print what had no final newline yet."""
+        """Print output that has no final newline yet."""
         for key in list(self._partial):
             self._end_line(*key)
 
     def _print_output(self, event: StepOutput) -> None:
         if not event.task and self._verbose < 2:
-            return  # what the login shell said before it was ours
+            return  # output of the login shell before the session was ready
         key = (event.host, event.app, event.stream)
         partial = self._partial.setdefault(key, _PartialLine())
         self._output.lines([_prefixed(key, text) for text in partial.feed(event.data)])
@@ -71,13 +72,13 @@ def _prefixed(key: tuple[str, str | None, str], text: str) -> str:
 
 
 class _PartialLine(Struct):
-    """A line that has not ended. Bounded: of a longer one the beginning is kept and counted."""
+    """An incomplete line of limited size: the excess is dropped and counted."""
 
     data: bytearray = field(default_factory=bytearray)
     dropped: int = 0
 
     def feed(self, data: bytes) -> Iterator[str]:
-        """Take bytes; the lines that are whole now."""
+        """Add bytes and yield the lines that are complete now."""
         *whole, rest = data.split(b"\n")
         for part in whole:
             self._append(part)
@@ -85,14 +86,14 @@ class _PartialLine(Struct):
         self._append(rest)
 
     def take_rest(self) -> str:
-        """What there is of the last line, or ''."""
+        """Return the incomplete last line, or ''."""
         return self._text() if self.data else ""
 
     def _append(self, part: bytes) -> None:
         self.data += part
         if len(self.data) <= _MAX_LINE_BYTES:
             return
-        bar = self.data.rstrip(b"\r").rfind(b"\r")  # a progress bar: only its last state counts
+        bar = self.data.rstrip(b"\r").rfind(b"\r")  # a progress bar: only its last state is kept
         if bar >= 0:
             del self.data[: bar + 1]
             self.dropped = 0

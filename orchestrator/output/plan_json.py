@@ -1,4 +1,4 @@
-"""A plan in full, for programs: host by host, as plain data."""
+"""A plan in full, host by host, as plain data for programs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from orchestrator.planner.plan import (
 
 
 def plan_json(plan: Plan, mask: MaskFunction = str) -> dict[str, Any]:
-    """The plan as plain data, with the exact text per host and step. ``mask`` hides secrets.
+    """Return the plan as plain data, with the exact text per host and step.
 
-    Keys are always there; what does not apply is None, '' or empty. Of ``regions``, the steps
-    ``tried``, those that run where one of these fails (``rescue``), and those that run in any
-    case (``always``) stand as numbers; ``forgives``: the failure is then made up for.
+    ``mask`` hides secrets. All keys are always present; values that do not apply are None, '' or
+    empty. The entries of ``regions`` are lists of step numbers: the steps ``tried``, the steps that
+    run if one of these fails (``rescue``), and the steps that run in any case (``always``);
+    ``forgives``: the failure is then recovered.
     """
     return {
         "run": plan.run_id,
@@ -148,7 +149,7 @@ def _retry_json(again: RetryPlan, mask: MaskFunction) -> dict[str, Any]:
 
 
 def _control_json(ruling: ControlAction, mask: MaskFunction) -> dict[str, Any]:
-    """``ok`` and ``message`` are those of an assert or fail."""
+    """Return a control action; ``ok`` and ``message`` are those of an assert or fail."""
     return {
         "kind": ruling.kind,
         "ok": ruling.ok,
@@ -159,7 +160,7 @@ def _control_json(ruling: ControlAction, mask: MaskFunction) -> dict[str, Any]:
 
 
 def _plain_data(value: object, mask: MaskFunction) -> Any:
-    """A template's value as JSON has it; what JSON has no word for is its text."""
+    """Return a template's value as JSON data; other types are converted to text."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, Mapping):

@@ -21,7 +21,7 @@ _NAMES_ITEM = lazy_regex(r"\{[{%][^}]{0,999}?\bitem\b")
 
 
 def step_group_key(step: PlannedStep) -> tuple[object, ...]:
-    """What two steps must have alike to be shown as one."""
+    """Return the key of a step; steps with equal keys are shown once."""
     again, command = step.retry, step.command
     return (
         (
@@ -56,13 +56,13 @@ def _desired_state_key(desired: DesiredState) -> tuple[object, ...]:
 
 
 class StepTextRenderer:
-    """Writes steps behind a margin; ``mask`` hides secrets."""
+    """A renderer of steps, indented by a margin; ``mask`` hides secrets."""
 
     def __init__(self, out: TextConsole, mask: MaskFunction, indent: str) -> None:
         self.out, self.mask, self.indent = out, mask, indent
 
     def step_lines(self, step: PlannedStep, notes: Sequence[str]) -> Iterator[str]:
-        """All that is said of a step beneath its name."""
+        """Yield the lines below a step's name."""
         if step.skip:
             yield from self._remark_lines(f"skipped: {step.skip}")
             return
@@ -125,27 +125,29 @@ class StepTextRenderer:
                 yield from self._remark_lines(f"fails: {ruling.message}")
 
     def _remark_lines(self, text: str, style: str = "") -> Iterator[str]:
-        """A remark, within the width."""
+        """Yield a remark, wrapped to the console's width."""
         text = to_one_line(self.mask(text))
         room = self.out.width - len(self.indent) if self.out.width else len(text)
         for row in wrap_text(text, room) if text else ():
             yield self.indent + self.out.paint(row, style)
 
     def _exact_lines(self, text: str, margin: str) -> Iterator[str]:
-        """Each line behind the margin; one final newline shows as nothing."""
+        """Yield each line after the margin; one final newline is not shown."""
         text = self.mask(text)
         for line in show_controls(text.removesuffix("\n")).split("\n") if text else ():
             yield f"{self.indent}{self.out.paint(margin, DIM)}{' ' if line else ''}{line}"
 
 
 def _is_open_loop(step: PlannedStep) -> bool:
-    """Whether it surely stands for a loop whose items are not known yet: where they are, the
-    name ends with what the item is called."""
+    """Return True if the step certainly stands for a loop whose items are not known yet.
+
+    If the items are known, the name ends with the label of the item.
+    """
     return _NAMES_ITEM.search(step.display_text) is not None and not step.name.endswith(")")
 
 
 def _is_undecided(step: PlannedStep) -> bool:
-    """Whether it is a set, fail, assert or wait whose values are not known yet."""
+    """Return True if the step is a set, fail, assert or wait whose values are not known yet."""
     return step.command is None and step.readonly and step.display_text in _CONTROL_KINDS
 
 

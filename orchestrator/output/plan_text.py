@@ -1,6 +1,6 @@
-"""What the regions and gathers of a program mean for each of its steps, in words.
+"""A plan in full, for people: text that is equal for several hosts is shown once.
 
-A plan in full, for people: equal text folded over hosts. For programs see ``plan_json``.
+For programs see ``plan_json``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from orchestrator.planner.plan import AppPlan, Plan, PlannedStep, PlannedTask, S
 
 
 def step_notes(program: StepProgram) -> Mapping[int, tuple[str, ...]]:
-    """By number, what is to be said of a step: that it is a rescue, that it runs always, that
-    failures are ignored from it on, that a name for several results ends with it."""
+    """Return the notes of each step by its number.
+
+    A note says that the step is a rescue, that it always runs, that failures are ignored from it
+    on, or that the result of several steps is registered after it.
+    """
     found: dict[int, list[str]] = {}
     mark_by_step = {step.number: step.mark for step in program.steps}
 
@@ -34,7 +37,7 @@ def step_notes(program: StepProgram) -> Mapping[int, tuple[str, ...]]:
                 number,
                 f"rescue: runs only if {_any_of_text(range(region.start, region.body_end))} fails",
             )
-        # the items of a loop are the same step again, and not its `always`
+        # the items of a loop are the same step again, not its `always`
         again = mark_by_step.get(region.start) == mark_by_step.get(region.rescue_end)
         for number in range(region.rescue_end, region.end):
             into = loop if again else even
@@ -53,7 +56,7 @@ def step_notes(program: StepProgram) -> Mapping[int, tuple[str, ...]]:
 
 
 def number_ranges(numbers: Iterable[int]) -> str:
-    """``1-3, 5``."""
+    """Return the numbers as ranges: ``1-3, 5``."""
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in _consecutive_runs(numbers))
 
 
@@ -89,13 +92,13 @@ _Programs: TypeAlias = Callable[[PlannedTask], Iterable[tuple[str, StepProgram]]
 
 
 def plan_lines(plan: Plan, out: TextConsole, mask: MaskFunction = str) -> Iterator[str]:
-    """The plan as lines: lanes, their waves with the hosts, each step's exact text; what undoes
-    a wave; what runs when a task fails.
+    """Yield the plan as lines: apps, their tasks with the hosts, and each step's exact text.
 
-    Text stands behind a margin ``|``, a guard that must succeed first behind ``?``, standard
-    input behind ``<``, values that are set behind ``=``. None of that is wrapped; control
-    characters are made visible (``plan_json`` has them as they are). What is said about it
-    keeps to ``out.width``. ``mask`` hides secrets in any text.
+    The rollback of a task follows its steps; the tasks that run on failure come last. A margin
+    marks text: ``|`` for commands, ``?`` for a guard that must succeed first, ``<`` for standard
+    input, ``=`` for values that are set. Such text is not wrapped; control characters are made
+    visible (``plan_json`` has them unchanged). Other text is wrapped to ``out.width``. ``mask``
+    hides secrets in any text.
     """
     hosts = f"{len(plan.hosts)} host{'' if len(plan.hosts) == 1 else 's'}"
     about = f"stage {plan.stage}, {' '.join(plan.tasks)} on {hosts}"
@@ -111,7 +114,7 @@ def plan_lines(plan: Plan, out: TextConsole, mask: MaskFunction = str) -> Iterat
 
 
 class _PlanTextRenderer:
-    """The lines of one lane."""
+    """A renderer of the plan of one app."""
 
     def __init__(self, lane: AppPlan, out: TextConsole, mask: MaskFunction) -> None:
         self.lane, self.out, self.mask = lane, out, mask
@@ -152,7 +155,7 @@ class _PlanTextRenderer:
                 )
 
     def _heading_lines(self, wave: PlannedTask, title: str) -> Iterator[str]:
-        """The task on its hosts; what it is for stands beside that, or below."""
+        """Yield the task with its hosts; the description is on the same line if there is room."""
         names = to_one_line(fold_hostnames(host.host for host in wave.hosts)) or "no hosts"
         desc = to_one_line(self.mask(wave.desc))
         beside = f"{title} on {names}" + (f"  {self.out.paint(desc, DIM)}" if desc else "")
@@ -165,7 +168,7 @@ class _PlanTextRenderer:
             yield f"   {self.out.paint(row, DIM)}"
 
     def _step_lines(self, wave: PlannedTask, programs: _Programs, indent: str) -> Iterator[str]:
-        """Each step once, with the hosts for which it is the same."""
+        """Yield each step once, with the hosts for which it is equal."""
         groups: dict[GroupKey, tuple[PlannedStep, tuple[str, ...], list[str]]] = {}
         for host, program in programs(wave):
             known = step_notes(program)
@@ -195,7 +198,7 @@ class _PlanTextRenderer:
 
 
 def _task_notes(wave: PlannedTask) -> Iterator[str]:
-    """What is said of a wave besides its task and hosts."""
+    """Yield the notes of a planned task besides its name and hosts."""
     kind, _, hooked = wave.hooked_to.partition(" ")
     above = [name for name in wave.parents if name not in (wave.task, hooked)]
     if kind in ("before", "after"):

@@ -1,7 +1,4 @@
-"""Several sinks as one.
-
-Which sinks a run has, by what its output goes to.
-"""
+"""The sinks of a run, chosen by its output streams, and their combination."""
 
 from __future__ import annotations
 
@@ -15,10 +12,11 @@ from orchestrator.output.terminal_lock import TerminalLock
 
 
 class MultiSink:
-    """Hands every event to each sink, in order.
+    """A sink that passes every event to several sinks, in order.
 
-    A sink that raises keeps the event from no other; the first error is raised when all have
-    had it. A sink may emit (a warning) from within its call: that event comes after this one.
+    If a sink raises, the others still receive the event; the first error is raised after all have
+    received it. A sink may emit an event (a warning) during its call: that event follows the
+    current one.
     """
 
     def __init__(self, sinks: Sequence[EventSink]) -> None:
@@ -41,7 +39,7 @@ class MultiSink:
             raise errors[0]
 
     def close(self) -> None:
-        """Close every sink, even where one raises; then raise the first error."""
+        """Close every sink, even if one raises; then raise the first error."""
         errors: list[Exception] = []
         for sink in self._sinks:
             try:
@@ -69,12 +67,12 @@ def choose_sinks(
     diff: bool = False,
     terminal_lock: TerminalLock | None = None,
 ) -> EventSink:
-    """What shows a run: JSON lines; or a live view, then folded results; or plain lines, then rows.
+    """Return the sink of a run: JSON lines, a live view with results, or plain lines with rows.
 
-    Events and the live view go to stderr, output and results to stdout. The sink raises
-    OSError from the call in which a stream turned out to take nothing more, once per stream.
-    ``verbose``: 0 as usual, 1 steps, 2 everything, -1 only what went wrong. ``diff``: what
-    changed is shown, too, and not only what would. ``terminal_lock``: shared with who asks questions.
+    Events and the live view go to stderr, output and results to stdout. The sink raises OSError
+    from the call in which writing to a stream failed, once per stream. ``verbose``: 0 is the
+    default, 1 adds steps, 2 everything, -1 only errors and warnings. ``diff``: show what was
+    changed, not only what would be changed. ``terminal_lock`` is shared with prompts.
     """
     if json:
         from orchestrator.output.json_lines import JsonLinesSink

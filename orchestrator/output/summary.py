@@ -1,4 +1,4 @@
-"""The end of a run: what the hosts printed, a row for each of them, and the sum of it."""
+"""The end of a run: the hosts' output, a row for each host, and the totals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.output.tables import TableColumn, table_blocks
 from orchestrator.output.text_width import wrap_text
 
 _MAX_STDERR_LINES = 5
-_MIN_SHARED_ROWS = 3  # rows that ended alike share their reason beneath them from here on
+_MIN_SHARED_ROWS = 3  # so many rows with the same result share their reason below them
 _COLUMNS = (
     TableColumn("host"),
     TableColumn("app"),
@@ -36,7 +36,7 @@ _STATUS_COLUMN = 3
 
 
 class SummarySink:
-    """A sink that prints on RunFinished: folded output (if ``outputs``), rows, summary."""
+    """A sink that prints on RunFinished: grouped output (if ``outputs``), rows, totals."""
 
     def __init__(
         self, out: TextConsole, *, outputs: bool = True, whole: bool = False, diff: bool = False
@@ -55,7 +55,7 @@ class SummarySink:
                 self._out.lines(self._summary_lines(event))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
     def _summary_lines(self, event: RunFinished) -> Iterator[str]:
         if self._outputs:
@@ -73,10 +73,10 @@ class SummarySink:
 
 
 def results_table(rows: Sequence[HostSummary], out: TextConsole) -> Iterator[str]:
-    """A row per host and app, worst last; beneath those that failed, their last words.
+    """Yield a row per host and app, worst last; failed rows are followed by their last stderr.
 
-    Neighbours that ended alike share these: they stand once, under the last of them. So does
-    the reason where there are several.
+    Adjacent rows with the same result share these lines, below the last of them. Three or more such
+    rows share their reason as well.
     """
     if not rows:
         return
@@ -113,7 +113,7 @@ def results_table(rows: Sequence[HostSummary], out: TextConsole) -> Iterator[str
 
 
 def summary_line(rows: Sequence[HostSummary], seconds: float) -> str:
-    """``300 hosts: 296 ok, 2 unreachable, 2 failed in 2.3 s``, best first."""
+    """Return ``300 hosts: 296 ok, 2 unreachable, 2 failed in 2.3 s``, best first."""
     if not rows:
         return f"no hosts in {seconds:.1f} s"
     counts = Counter(row.status for row in rows)
@@ -130,7 +130,7 @@ def _count_text(count: int, what: str) -> str:
 
 def _row_cells(row: HostSummary, reason: str, *, unknown: bool) -> list[str]:
     counts = [str(n) for n in (row.ok, row.changed, row.unknown, row.failed, row.skipped)]
-    if not unknown:  # as in any run that is no check
+    if not unknown:  # only check mode has unknown results
         counts[2] = ""
     roles = ",".join(row.roles)
     seconds = f"{row.seconds:.2f}"
@@ -138,7 +138,7 @@ def _row_cells(row: HostSummary, reason: str, *, unknown: bool) -> list[str]:
 
 
 def _row_rank(row: HostSummary) -> tuple[int, tuple[tuple[str, ...], ...]]:
-    """Best first; those that did not get there by how they ended."""
+    """Return the sort key of a row: best first, failed rows grouped by their result."""
     how = (row.reason, row.hint, *_last_stderr_lines(row)) if row.status.is_failure else ()
     return -row.status.severity_rank, tuple(message_frame(text, row.host) for text in how)
 
@@ -149,7 +149,7 @@ def _last_stderr_lines(row: HostSummary) -> tuple[str, ...]:
 
 
 def _lines_beneath(group: Sequence[HostSummary], out: TextConsole) -> Iterator[str]:
-    """The last lines on stderr and the hint of rows that ended alike."""
+    """Yield the last lines of stderr and the hint of rows with the same result."""
     words = [
         _shared_hosts(group, list(lines))
         for lines in zip(*map(_last_stderr_lines, group), strict=True)
@@ -173,7 +173,7 @@ def _shared_hosts(group: Sequence[HostSummary], texts: Sequence[str]) -> str:
 
 
 def _combined_hint(group: Sequence[HostSummary]) -> str:
-    """Return what to do about rows that ended alike: one command for all of their hosts."""
+    """Return the hint of rows with the same result: one command for all of their hosts."""
     hosts = shlex.quote(fold_hostnames(row.host for row in group))
     hints = [
         re.sub(

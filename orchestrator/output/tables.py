@@ -18,8 +18,10 @@ PaintFunction: TypeAlias = Callable[[int, int, str], str]
 
 
 class TableColumn(Struct, frozen=True):
-    """One column. ``drop``: 0 stays always, else where width is short the highest goes first;
-    those with the same number go together."""
+    """A column. If ``width`` is short, columns are dropped by descending ``drop``, but never 0.
+
+    Columns with the same number are dropped together.
+    """
 
     title: str
     right: bool = False
@@ -29,7 +31,7 @@ class TableColumn(Struct, frozen=True):
 def table_lines(
     columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None
 ) -> list[str]:
-    """The heading and all rows as lines. See ``table_blocks``."""
+    """Return the heading and all rows as lines. See ``table_blocks``."""
     return [line for block in table_blocks(columns, rows, width) for line in block]
 
 
@@ -39,12 +41,13 @@ def table_blocks(
     width: int | None = None,
     paint: PaintFunction | None = None,
 ) -> list[list[str]]:
-    """The lines of the heading, then those of each row, within ``width`` columns (None: any).
+    """Return the lines of the heading, then those of each row, within ``width`` columns.
 
-    Columns that are empty in every row are left out. Where width is short, columns with
-    ``drop`` go first; then the last column wraps, and where even that has no room it stands
-    beneath the others; a first column that is wider than all there is wraps, too.
-    ``paint`` is given row (-1: heading), column and the padded text. No line ends in a space.
+    ``width`` is None for any width. Columns that are empty in every row are left out. If the width
+    is too small, columns with ``drop`` go first; then the last column is wrapped, and if there is
+    no room even for that, it is put below the others. A first column that is wider than the table
+    is wrapped as well. ``paint`` is called with row (-1 for the heading), column and the padded
+    text. No line ends in a space.
     """
     texts = [[to_one_line(cell) for cell in row] for row in rows]
     shown = [i for i in range(len(columns)) if any(row[i] for row in texts)] or [0]
@@ -59,7 +62,7 @@ def table_blocks(
 def _drop_columns(
     columns: Sequence[TableColumn], shown: list[int], sizes: list[int], width: int
 ) -> None:
-    """Take columns out of ``shown`` until the rest fits, or nothing more may go."""
+    """Remove columns from ``shown`` until the rest fits or no more may be dropped."""
     while _needed_width(shown, sizes) > width:
         highest = max(columns[i].drop for i in shown)
         if not highest:
@@ -80,7 +83,7 @@ class _TableLayout(Struct, frozen=True):
     paint: PaintFunction | None
 
     def row_lines(self, number: int, row: Sequence[str]) -> list[str]:
-        """One row: on one line where it fits, else wrapped."""
+        """Return one row: on one line if it fits, else wrapped."""
         *fixed, last = self.shown
         start = sum(self.sizes[i] + len(_COLUMN_GAP) for i in fixed)
         if self.width is None or start + display_width(row[last]) <= self.width:
@@ -96,7 +99,10 @@ class _TableLayout(Struct, frozen=True):
         return [*self._stacked_lines(number, row, fixed), *below]
 
     def _stacked_lines(self, number: int, row: Sequence[str], fixed: Sequence[int]) -> list[str]:
-        """The first cell on lines of its own, the others beneath it: on one line, or each so."""
+        """Return the first cell on lines of its own, with the others below it.
+
+        The others are on one line if it fits, else on lines of their own.
+        """
         lines = self._wrapped_cell(number, fixed[0], row[fixed[0]], 0)
         rest = [i for i in fixed[1:] if row[i]]
         if _INDENT + sum(self.sizes[i] + len(_COLUMN_GAP) for i in fixed[1:]) <= (self.width or 0):

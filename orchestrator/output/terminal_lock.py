@@ -1,4 +1,4 @@
-"""Whose the terminal is: the live view's, or a question's."""
+"""Arbitration of the terminal between the live view and prompts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 
 class TerminalLock:
-    """One draws or asks at a time, from any threads. A question need not wait for longer than
-    the view takes to leave its place, and the view waits until all questions are over.
+    """A lock that lets one thread draw or prompt at a time.
+
+    A prompt waits only until the view is removed; the view waits until all prompts are done.
     """
 
     def __init__(self) -> None:
@@ -19,12 +20,12 @@ class TerminalLock:
 
     @property
     def has_question(self) -> bool:
-        """Whether somebody asks, or waits to."""
+        """Return True if a prompt is active or waiting."""
         return self._asking > 0
 
     @contextmanager
     def question(self) -> Iterator[None]:
-        """While inside, nothing is drawn."""
+        """Keep the view from drawing while inside."""
         with self._changed:
             self._asking += 1
             while self._drawing:
@@ -37,7 +38,7 @@ class TerminalLock:
 
     @contextmanager
     def view(self) -> Iterator[bool]:
-        """Whether something may be drawn inside; whoever does leaves as soon as ``has_question``."""
+        """Yield True if the view may draw inside; it must leave as soon as ``has_question``."""
         with self._changed:
             drawing = self._drawing = not self._asking
         try:

@@ -1,4 +1,4 @@
-"""How wide text is on a terminal. Text is ``clean`` already.
+"""The width of sanitized text on a terminal.
 
 rich's tables are loaded only for text that is not ASCII: most runs never need them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def display_width(text: str) -> int:
-    """How many columns the text takes; tabs count as one."""
+    """Return how many columns the text takes; a tab counts as one."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -16,22 +16,22 @@ def display_width(text: str) -> int:
 
 
 def pad_text(text: str, width: int, *, right: bool = False) -> str:
-    """The text with spaces up to ``width`` columns, before it where ``right``."""
+    """Return the text padded with spaces to ``width`` columns, on the left if ``right``."""
     blank = " " * (width - display_width(text))
     return blank + text if right else text + blank
 
 
 def truncate_text(text: str, width: int) -> str:
-    """The text in at most ``width`` columns; an ellipsis stands for what is left out."""
+    """Return the text in at most ``width`` columns; an ellipsis replaces what is cut."""
     if display_width(text) <= width:
         return text
     return _fitting_head(text, width - 1) + "…" if width > 0 else ""
 
 
 def wrap_text(text: str, width: int) -> list[str]:
-    """The text in lines of at most ``width`` columns, broken at spaces where there are any.
+    """Return the text in lines of at most ``width`` columns, broken at spaces if possible.
 
-    Nothing is left out but the spaces at the breaks.
+    Only the spaces at the breaks are dropped.
     """
     rows = [""]
     for word in text.split(" "):
@@ -53,7 +53,7 @@ def _split_word(word: str, width: int) -> list[str]:
 
 
 def _fitting_head(text: str, width: int) -> str:
-    """The longest beginning of the text that fits."""
+    """Return the longest beginning of the text that fits."""
     end = min(len(text), max(width, 0))
     while end and display_width(text[:end]) > width:
         end -= 1

@@ -1,4 +1,4 @@
-"""Task files: found, read, typed, and held against each other."""
+"""Task files: discovery, parsing, typed parameters and checks across files."""
 
 from orchestrator.playbook.model import Task, TaskRequest
 from orchestrator.playbook.task_loader import (

@@ -1,4 +1,4 @@
-"""A task made of one command from the command line."""
+"""The task that runs one command from the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ _COMMAND_LINE_MARK = SourcePosition("<command line>")
 
 
 def adhoc_task(words: Sequence[str], *, readonly: bool) -> Task:
-    """A task that runs the command: several words are quoted as they stand; a single one is
-    shell text, so that a pipeline can be given in quotes."""
+    """Return a task that runs the command.
+
+    Several words are quoted and joined with spaces. A single word is shell text, so that a quoted
+    pipeline runs as a pipeline.
+    """
     literal = words[0] if len(words) == 1 else shlex.join(words)
     run = RunStep(text=None, literal=literal, readonly=readonly)
     return Task(

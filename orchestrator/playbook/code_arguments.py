@@ -1,13 +1,12 @@
-"""What a value may mean to the command that it is given to, beyond the word that it is.
+"""Detection of values that a command would interpret as code or as an option.
 
-Read from the command's text before the value, as far as the common commands' manuals go.
-What is not known here is taken for a command whose options begin with ``-``.
+The detection reads the command's text before the value and knows the options of the common commands
+from their manuals. An unknown command is assumed to take options that begin with ``-``.
 
-What a module's scripts run as code: text of the module itself, and params of type ``command``.
-
-Any other value may hold what nobody quoted. On its way through the shell's variables a value is
-followed as far as one of them is assigned to another. The commands that read code of their own
-(``sh -c``, ``awk``, ``ssh``) are what `lint` notes.
+A module's scripts may run as code only the module's own text and params of type ``command``; any
+other value may contain unquoted text. A value is traced through shell variables as far as one
+variable is assigned to another. `lint` warns about values passed to commands that interpret code
+themselves (``sh -c``, ``awk``, ``ssh``).
 """
 
 from __future__ import annotations
@@ -39,10 +38,12 @@ _PLAIN = frozenset(
 
 
 class _CodeArgRule(Struct, frozen=True):
-    """How a command reads code. ``takes``: its option letters that have an argument; for those
-    in ``code`` that is code. ``at``: the number of the operand that is code, if an option in
-    ``needs`` was given (or none is needed) and no other gave the code; ``on``: those after it
-    are code as well. ``program``: what follows the code is for the program that it is.
+    """How a command takes code in its arguments.
+
+    ``takes`` are the option letters that have an argument; ``code`` are those whose argument is
+    code. ``at`` is the number of the operand that is code if no option gave the code, provided that
+    an option in ``needs`` was given (or ``needs`` is empty); ``on``: the operands after it are code
+    as well. ``program``: the arguments after the code belong to the program that the code is.
     ``mixed``: options may follow operands.
     """
 
@@ -86,8 +87,10 @@ _OPERANDS = {"timeout": 1, "chroot": 1}
 
 
 def receiving_command(command: str) -> tuple[str, int] | None:
-    """The command whose argument a value is that follows this (masked) beginning of one, and the
-    argument's number, from 0; None where it is none's."""
+    """Return the command that receives a value, and the value's argument number, counted from 0.
+
+    ``command`` is the masked text before the value. Return None if the value is not an argument.
+    """
     words, _ = split_prefix(command) or ([], "")
     words = command_words(words)
     while words and words[0] in ("!", "if", "then", "else", "elif", "while", "until", "do", "{"):
@@ -98,7 +101,7 @@ def receiving_command(command: str) -> tuple[str, int] | None:
 
 
 def code_argument_note(command: str) -> str:
-    """What to note of a value that follows this (masked) beginning of a command, or ''."""
+    """Return a warning about a value that follows this masked text, or '' if there is none."""
     beginning = split_prefix(command)
     if beginning is None:
         return ""
@@ -147,8 +150,11 @@ def _find_rule(name: str) -> _CodeArgRule | None:
 
 
 def _classify_argument(name: str, args: list[str], prefix: str) -> tuple[bool, bool]:
-    """Whether the command reads the word begun as code, and whether it is not its own at all:
-    an option's argument, or an argument of a program that it runs."""
+    """Return whether the argument is read as code, and whether it is not the command's own.
+
+    An argument is not the command's own if it is the argument of an option, or of a program that
+    the command runs.
+    """
     reads = _find_rule(name)
     if reads is None:
         return False, False
@@ -158,7 +164,7 @@ def _classify_argument(name: str, args: list[str], prefix: str) -> tuple[bool, b
         waits = next((letter for letter in prefix[1:] if letter in reads.takes), waits)
     if waits:
         return waits in reads.code, True
-    own = set(reads.code + "f") & options  # the code, or the file that it is in
+    own = set(reads.code + "f") & options  # the code was given, or the file that contains it
     if reads.at is not None and not own and not attached and set(reads.needs) <= options:
         at = len(operands)
         if at == reads.at or (at > reads.at and reads.on):
@@ -169,8 +175,11 @@ def _classify_argument(name: str, args: list[str], prefix: str) -> tuple[bool, b
 def _split_options(
     args: Sequence[str], takes: str, *, mixed: bool = False
 ) -> tuple[set[str], list[str], str]:
-    """The option letters given (``-`` for ``--``), the operands, and the option whose argument
-    comes next, by XBD 12.2 of POSIX.1-2017; ``mixed``: options after operands count, too."""
+    """Return the option letters given, the operands, and the option that expects the next argument.
+
+    ``--`` is returned as the letter ``-``. Options are parsed by XBD 12.2 of POSIX.1-2017;
+    ``mixed``: options after operands count as well.
+    """
     options: set[str] = set()
     operands: list[str] = []
     waits = ""
@@ -200,11 +209,11 @@ _FUNCTION = lazy_regex(
     r"^([ \t]*)([A-Za-z_]\w*)\(\)[ \t]*(?:[{(][^\n]*[})][ \t]*$|[{(](?s:.*?)^\1[})])", re.M
 )
 _NAME = lazy_regex(r"(?<!\\)\$\{?#?([A-Za-z_]\w*|[0-9@*])")
-_SINGLE_QUOTED = lazy_regex(r"'[^']*'")  # what it expands is expanded when it runs, as a value
+_SINGLE_QUOTED = lazy_regex(r"'[^']*'")  # expanded only when it is evaluated, as a value
 
 
 class EvalChecker:
-    """Looks through the scripts of one module. What is wrong goes to ``problems``."""
+    """A check of one module's scripts for values that run as code; errors go to ``problems``."""
 
     def __init__(
         self, module: ModuleSpec, params: Mapping[str, TaskParam], problems: DiagnosticCollector
@@ -217,7 +226,7 @@ class EvalChecker:
         self.runs: dict[str, int | None] = {"eval": None, **EVAL_FUNCTIONS, **self._own_evals()}
 
     def check(self) -> None:
-        """Tell where a value that is no command would be run as one."""
+        """Report every value that would run as code although it is not of type ``command``."""
         held = self._tainted_variables()
         for script in self.scripts:
             for use in script.uses:
@@ -234,7 +243,7 @@ class EvalChecker:
         return command in self.runs and self.runs[command] in (None, number)
 
     def _own_evals(self) -> dict[str, None]:
-        """The module's functions that run what they are given."""
+        """Return the module's own functions that pass their arguments to ``eval``."""
         found: dict[str, None] = {}
         for script in self.scripts:
             for function in _FUNCTION.finditer(script.source):
@@ -244,7 +253,7 @@ class EvalChecker:
         return found
 
     def _tainted_variables(self) -> dict[str, str]:
-        """The shell's variables that hold a value which is no command: whose value."""
+        """Map each shell variable that holds a value other than a command to the value's name."""
         held = {
             found[1]: min(use.sources - self.commands)
             for script in self.scripts
@@ -263,7 +272,7 @@ class EvalChecker:
         return held
 
     def _find_calls(self, text: str) -> Iterator[tuple[int, str, str]]:
-        """Each call of what runs its arguments: its offset, its name, its words."""
+        """Yield the offset, name and arguments of each call of an entry in ``runs``."""
         names = "|".join(map(re.escape, self.runs))
         for found in re.finditer(rf"{_COMMAND_START}({names})(?=\s)([^\n;&|]*)", text):
             yield found.start(1), found[1], found[2]
@@ -277,14 +286,14 @@ class EvalChecker:
 
 
 def _expanded_names(words: str) -> set[str]:
-    """The variables and the arguments that are expanded in these words."""
+    """Return the names of the variables and positional parameters expanded in these words."""
     return set(_NAME.findall(_SINGLE_QUOTED.sub("", words)))
 
 
 def check_evals(
     module: ModuleSpec, params: Mapping[str, TaskParam], problems: DiagnosticCollector
 ) -> None:
-    """Tell where a script of the module would run a value that is no command."""
+    """Report every script of the module that would run a value as code without type ``command``."""
     evals = EvalChecker(module, params, problems)
     if any(name in script.source for name in evals.runs for script in evals.scripts):
         evals.check()

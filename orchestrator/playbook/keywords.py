@@ -1,4 +1,4 @@
-"""The words of task files: which keys stand where, and which are not spoken yet."""
+"""The keys of task files: which keys are allowed on what, and which are not supported yet."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ UNSUPPORTED_KEYS = {
     "task": frozenset[str](),
     "param": frozenset[str](),
 }
-"""Keys of the design that this version refuses, rather than read and not obey."""
+"""Planned keys that this version rejects instead of silently ignoring them."""
 
 KEYWORD_HELP = {
     "run": "`run: TEXT` runs a command, or several lines that stop at the first that fails.",
@@ -69,4 +69,4 @@ KEYWORD_HELP = {
     "tasks": "`tasks: [TASK, …]` of a playbook: every host ends one before any begins the next.",
     "probe": "`probe: TEXT` of a module states what is; see `orch doc` for the modules that ship.",
 }
-"""What the words of task files mean that a step, an item or a file can be made of."""
+"""Help text of each keyword that makes up a step, a playbook item or a task file."""

@@ -1,14 +1,12 @@
-"""Values in commands that a shell calculates with, for ``orch lint``.
+"""Warnings of ``orch lint``: constructs in tasks that are valid but suspicious.
 
-Where bash, ksh and zsh calculate, a variable's value is an expression of its own: ``a[$(cmd)]`` in
-it runs the command (bash manual, 6.5 Shell Arithmetic; tried with bash 5.2). The same is so of
-the names that some builtins are given. A value that stands there itself is held to be a whole
-number; this finds the values that come there by way of a variable.
+Shell templates guarantee that a value is parsed as one word; they cannot guarantee its meaning.
+These warnings point out values that may mean more than was intended.
 
-What is odd about tasks without being wrong: the notes of ``orch lint``.
-
-The guarantee of shell templates is about parsing, not about meaning: these are the places
-where a value, parsed as the one word that it is, may still mean more than was meant.
+In arithmetic contexts bash, ksh and zsh evaluate the content of a variable as an expression:
+``a[$(cmd)]`` in it runs the command (bash manual, 6.5 Shell Arithmetic; tested with bash 5.2). The
+same applies to variable names passed to some builtins. A value written directly in arithmetic is
+checked to be a whole number; the warnings cover values that reach arithmetic through a variable.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ _ASSIGNED = lazy_regex(r"(?<![\w$])([A-Za-z_]\w*)\+?=[\"']?\{\{")
 _COMPARES = r"-(?:eq|ne|lt|le|gt|ge)\b"
 _ANY_TEXT = r"[^\n;]*"
 
-# What follows a value, or a name with it, that is calculated with. V stands for either.
+# Patterns of arithmetic contexts. V stands for the value or the variable that holds it.
 _ARITHMETIC_CONTEXTS = {
     "((…))": r"\(\((?:(?!\)\)).)*?V",
     "let": rf"\blet\s{_ANY_TEXT}?V",
@@ -47,12 +45,15 @@ _ARITHMETIC_CONTEXTS = {
     "unset": rf"\bunset\s{_ANY_TEXT}?V",
     "read": r"\bread\s[^\n;<>]*?V",
 }
-_BY_VALUE = ("printf -v", "test -v", "unset", "read")  # of a name only what it holds counts
+# Contexts in which only a variable's content matters, not its name.
+_BY_VALUE = ("printf -v", "test -v", "unset", "read")
 
 
 def find_arithmetic_values(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the offset of each value in a command that is calculated with as text, or that names a
-    variable, with what does so."""
+    """Yield the offset of each value that is evaluated as arithmetic or as a name, and the context.
+
+    The context is a key of ``_ARITHMETIC_CONTEXTS``.
+    """
     for found in _ASSIGNED.finditer(source):
         name, rest = found[1], source[found.end() :]
         for context in _ARITHMETIC_CONTEXTS:
@@ -75,9 +76,9 @@ def _context_pattern(context: str, value: str, name: str) -> str:
 LintWarning = tuple[str, SourcePosition]
 
 _MAX_CHECKED = 200
-"""So many values of one command are looked at, and so many of its pipes are told."""
+"""Maximum number of values checked and of pipes reported per command."""
 _MAX_ARITHMETIC_CHARS = 20_000
-"""Characters of the longest text in which values that are calculated with are looked for."""
+"""Maximum length in characters of a text that is searched for arithmetic values."""
 _ARITHMETIC = (
     "`{place}` takes what this value is for an expression or a name, in which bash runs `a[$(…)]`: "
     "write `$(({{{{ … }}}}))`, which takes a whole number only"
@@ -86,7 +87,7 @@ _PIPE = "a failure left of a pipe goes unseen in sh; `shell: bash` adds pipefail
 
 
 def lint_warnings(tasks: Iterable[Task]) -> list[LintWarning]:
-    """The notes of all these tasks, in the order of the files, each once."""
+    """Return the warnings of all these tasks without duplicates, in file order."""
     in_order = (sorted(_task_warnings(task), key=lambda warning: warning[1]) for task in tasks)
     return list(dict.fromkeys(note for notes in in_order for note in notes))
 
@@ -127,7 +128,10 @@ def _module_warnings(module: ModuleSpec, commands: frozenset[str]) -> Iterator[L
 def _value_warnings(
     template: ShellTemplate | CommandTemplate, commands: frozenset[str] = frozenset()
 ) -> Iterator[LintWarning]:
-    """``commands``: params in which each value was quoted where it was written."""
+    """Yield the warnings about the values of one template.
+
+    ``commands`` are the params in which each value was quoted in the command's own text.
+    """
     for number, use in enumerate(template.uses):
         if use.filter and use.sources and use.sources <= commands:
             continue
@@ -144,11 +148,11 @@ def _value_warnings(
 
 
 def _find_pipes(source: str) -> list[int]:
-    """The offset of the first pipe on each line: after one, the others say nothing new."""
+    """Return the offset of the first pipe on each line; further ones would repeat the warning."""
     found: list[int] = []
     try:
         _PipeFinder(found).feed(mask_templates(source), 0)
-    except UnsafeShellError:  # branches that open quotes make no sense one after the other
+    except UnsafeShellError:  # branches that open quotes cannot be lexed in sequence
         return []
     ends = [end.start() for end in re.finditer("\n", source)]
     lines = {bisect_left(ends, offset): offset for offset in reversed(found)}
@@ -156,7 +160,7 @@ def _find_pipes(source: str) -> list[int]:
 
 
 class _PipeFinder(ShellLexer):
-    """Puts the offset of every ``|`` that is one to the shell into ``found``."""
+    """A lexer that collects in ``found`` the offset of every ``|`` that is a pipe."""
 
     def __init__(self, found: list[int]) -> None:
         super().__init__(initial_state(), [])

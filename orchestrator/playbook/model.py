@@ -1,4 +1,4 @@
-"""Tasks as their files say them: typed, their templates compiled, not yet bound to any host."""
+"""Typed tasks as parsed from their files: templates are compiled, but not bound to a host."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind != "file")
 ConditionExpr: TypeAlias = "Expression | bool"
 
 ArgumentTemplate: TypeAlias = "ValueTemplate | CommandTemplate"
-"""What a param is given, as written; a CommandTemplate where it is a command or a list of them."""
+"""An argument as written; a CommandTemplate if the param is a command or a list of commands."""
 
 
 class TaskParam(Struct, frozen=True):
-    """One parameter of a task file. Without a default and not required it is ``none``.
+    """A parameter of a task file; without a default and not required, its value is ``none``.
 
-    ``elements`` is the type of a list's items, '' for any; an ``absolute`` path begins with / or
-    with ~/.
+    ``elements`` is the type of a list's items, or '' for any type. An ``absolute`` path begins with
+    / or ~/.
     """
 
     name: str
@@ -51,13 +51,16 @@ class TaskParam(Struct, frozen=True):
 
     @property
     def is_command(self) -> bool:
-        """Whether it is a command, or a list of them."""
+        """Return True if the type is command or a list of commands."""
         return "command" in (self.type, self.elements)
 
 
 class ParamRule(Struct, frozen=True):
-    """What several params of a file must be together. ``kind``: ``one_of`` (exactly one of them is
-    given) or ``disjoint`` (no path in one of them is, or is in, another)."""
+    """A constraint on several params of a file.
+
+    ``kind`` is ``one_of`` (exactly one of the params is given) or ``disjoint`` (no path in one of
+    the params equals or contains a path in another).
+    """
 
     kind: str
     names: tuple[MarkedKey, ...]
@@ -65,10 +68,11 @@ class ParamRule(Struct, frozen=True):
 
 
 class CommonOptions(Struct, frozen=True):
-    """What a step, an item, a task or a playbook says of all that is inside it.
+    """Options that a step, item, task or playbook passes on to everything inside it.
 
-    Every ``when`` must hold; ``environment`` and ``tags`` add up, inner over outer; the
-    innermost ``chdir``, ``timeout`` (seconds) and ``become`` (a user, or true for root) count.
+    Every ``when`` must hold. ``environment`` and ``tags`` are merged, inner over outer. Of
+    ``chdir``, ``timeout`` (seconds) and ``become`` (a user, or true for root) the innermost value
+    counts.
     """
 
     when: tuple[ConditionExpr, ...] = ()
@@ -80,7 +84,7 @@ class CommonOptions(Struct, frozen=True):
 
 
 class RunStep(Struct, frozen=True):
-    """A command. ``literal`` text is sent as it is (from the command line); else ``text``."""
+    """A command: ``literal`` is sent unchanged (ad-hoc commands), or ``text`` is rendered."""
 
     text: ShellTemplate | None
     literal: str = ""
@@ -94,9 +98,11 @@ class RunStep(Struct, frozen=True):
 
 
 class ModulePayload(Struct, frozen=True):
-    """Bytes that a module brings along. ``kind``: ``text`` (the value itself), or ``file``,
-    ``template`` and ``tree``, where the value is a path on this side; of a tree, ``exclude`` are
-    the patterns of what is left out."""
+    """Bytes that a module uploads.
+
+    ``kind`` is ``text`` (the value itself), or ``file``, ``template`` or ``tree`` (the value is a
+    local path). For a tree, ``exclude`` are the patterns of paths to skip.
+    """
 
     kind: str
     what: ValueTemplate
@@ -104,33 +110,34 @@ class ModulePayload(Struct, frozen=True):
 
 
 class ModuleFix(Struct, frozen=True):
-    """What mends these keys of ``want``, or all of them where none is named."""
+    """A script that sets these keys of ``want``, or all keys if ``keys`` is empty."""
 
     keys: tuple[str, ...]
     text: ShellTemplate
 
 
 ANYTHING = "anything"
-"""Stands under `makes` and `reads` in place of a list."""
+"""Value of `makes` and `reads` that replaces a list."""
 
 PathExtent: TypeAlias = "tuple[ValueTemplate, ...] | str | None"
-"""Paths, and names of users and groups; or ANYTHING; None: nothing is said."""
+"""Paths and names of users and groups, or ANYTHING; None if the module does not declare them."""
 
 
 class ModuleSpec(Struct, frozen=True):
-    """What is to be so on a host: the only step of its file.
+    """A module: the desired state of something on a host. It is the only step of its file.
 
-    ``probe`` states what is; where that differs from ``want``, the fixes run, in order, and
-    the probe must then state what was wanted, at most ``within`` (a duration) later. Without
-    fixes it changes nothing, and is waited for. Of several ``payloads`` one is given a value;
-    ``validates``: whether a check needs it on the host. ``functions`` is shell text that stands
-    before probe and fixes, for what they share. ``contained``: none of them leaves a process
-    behind, or asks which process it is. ``exposes``: the params that get into the arguments of
-    processes, and what of them does. ``makes``: what the fixes may make, change or remove;
-    ``reads``: what the probe looks at. A check goes by both. ``unique``: a text with lines of a
-    name, a tab and a value, where a host can have one value for each name. ``requires``:
-    the commands that it needs on a host beyond those that all modules do; of those in one tuple
-    one is enough.
+    ``probe`` reports the current state. If it differs from ``want``, the fixes run in order; then
+    the probe must report the desired state within ``within`` (a duration). A module without fixes
+    changes nothing; it only waits for the state.
+
+    At most one of ``payloads`` is given a value; ``validates``: check mode needs the payload on the
+    host. ``functions`` is shell text put before the probe and the fixes. ``contained``: no script
+    leaves a process behind or depends on its process ID. ``exposes`` maps the params that appear in
+    process arguments to the exposed part. ``makes`` lists what the fixes may create, change or
+    remove, ``reads`` what the probe examines; check mode relies on both. ``unique`` renders to
+    lines of a name, a tab and a value; a host can have only one value per name. ``requires`` lists
+    the commands needed on the host beyond those that every module needs; of the commands in one
+    tuple, one is enough.
     """
 
     probe: ShellTemplate
@@ -149,14 +156,17 @@ class ModuleSpec(Struct, frozen=True):
 
     @property
     def readonly(self) -> bool:
-        """Whether it cannot change anything."""
+        """Return True if the module cannot change anything."""
         return not self.fixes
 
 
 class TaskCall(Struct, frozen=True):
-    """A task file called by its name, with arguments as written; ``args``, compiled as the
-    types of that file's params have it, are there once it is read. ``judged``: the modifiers
-    beside it that only a module, being one step, can have."""
+    """A call of a task file by name, with its arguments.
+
+    ``written`` are the arguments as parsed; ``args`` are the same arguments compiled by the types
+    of the callee's params, filled in once the callee is loaded. ``judged`` are the condition and
+    retry keys of the step, which are allowed only if the callee is a module.
+    """
 
     task: str
     mark: SourcePosition
@@ -166,8 +176,10 @@ class TaskCall(Struct, frozen=True):
 
 
 class StepBlock(Struct, frozen=True):
-    """Steps as one: where one of them fails, ``rescue`` runs in place of the rest and makes up
-    for it; ``always`` runs in any case, and last."""
+    """A group of steps; if one fails, ``rescue`` runs instead of the rest and recovers the failure.
+
+    ``always`` runs last in any case.
+    """
 
     steps: tuple[Step, ...]
     rescue: tuple[Step, ...] = ()
@@ -175,10 +187,10 @@ class StepBlock(Struct, frozen=True):
 
 
 class ControlStep(Struct, frozen=True):
-    """What this side does and no host: ``kind`` is set, fail, assert or wait.
+    """A step executed by orch itself, not by a host: ``kind`` is set, fail, assert or wait.
 
-    ``value`` is what is set (a mapping; ``names`` are its keys), the message, or the seconds;
-    ``conditions`` is what an assert asks for.
+    ``value`` is the mapping to set (``names`` are its keys), the message, or the seconds to wait;
+    ``conditions`` are those of an assert.
     """
 
     kind: str
@@ -188,20 +200,22 @@ class ControlStep(Struct, frozen=True):
 
 
 class DownloadStep(Struct, frozen=True):
-    """A file that is brought from the host to this side: from ``path`` there to ``to``."""
+    """A download of the host's file ``path`` to the local path ``to``."""
 
     path: ValueTemplate
     to: ValueTemplate
 
     @property
     def readonly(self) -> bool:
-        """Whether it leaves the host as it is."""
+        """Return True: a download does not change the host."""
         return True
 
 
 class RetryPolicy(Struct, frozen=True):
-    """Run a step again until ``until`` holds: at most ``retries`` times more, ``delay`` seconds
-    after one another."""
+    """How often a step is repeated until ``until`` holds.
+
+    It is repeated at most ``retries`` more times, ``delay`` seconds apart.
+    """
 
     until: tuple[ConditionExpr, ...]
     retries: int = 3
@@ -209,9 +223,9 @@ class RetryPolicy(Struct, frozen=True):
 
 
 class StepLoop(Struct, frozen=True):
-    """Run a step for every item of ``over``: a list, or a mapping's ``key`` and ``value``.
+    """A loop over the items of ``over``: a list, or a mapping as ``key`` and ``value`` pairs.
 
-    ``label`` is what an item is called on screen.
+    ``label`` is the display name of an item.
     """
 
     over: Expression | ValueTemplate
@@ -219,8 +233,10 @@ class StepLoop(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """One step of a task. The judgements are None where the step leaves them out. ``local``: it
-    is run on this machine."""
+    """One step of a task.
+
+    Conditions are None if the step does not set them. ``local``: the step runs on this machine.
+    """
 
     action: RunStep | TaskCall | StepBlock | ControlStep | ModuleSpec | DownloadStep
     mark: SourcePosition
@@ -237,7 +253,7 @@ class Step(Struct, frozen=True):
     local: bool = False
 
     def nested_steps(self) -> Iterator[Step]:
-        """The step itself and, of a block, all steps in it."""
+        """Yield the step itself and, for a block, all steps in it."""
         yield self
         if isinstance(self.action, StepBlock):
             for step in (*self.action.steps, *self.action.rescue, *self.action.always):
@@ -251,16 +267,16 @@ class HostCount(Struct, frozen=True):
     percent: bool = False
 
     def hosts_of(self, count: int) -> int:
-        """How many of ``count`` hosts that is; a percentage is rounded down."""
+        """Return the number of hosts out of ``count``; percentages are rounded down."""
         return count * self.number // 100 if self.percent else self.number
 
 
 class PlaybookItem(Struct, frozen=True):
-    """One item of a playbook: a call by name, a task in place, or ``commit`` (None).
+    """One item of a playbook: a call by name, an inline task, or ``commit`` (``action`` is None).
 
-    ``once``: only the primary runs it (``any_host``: or, if that is out, another host).
-    ``batch``: the sizes of the batches, the last one repeating; () is all hosts at once.
-    ``max_failures``: how many hosts may fail in it before the run stops.
+    ``once``: only the primary runs the item (with ``any_host``, another host if the primary is
+    out). ``batch`` are the batch sizes, the last one repeating; () means all hosts at once.
+    ``max_failures`` is the number of hosts that may fail in the item before the run stops.
     """
 
     action: TaskCall | Task | None
@@ -274,11 +290,12 @@ class PlaybookItem(Struct, frozen=True):
 
 
 class Task(Struct, frozen=True):
-    """One task file, or a task in place (named after its item).
+    """One task file, or an inline task, which is named after its item.
 
-    Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` None means
-    every host. ``before``, ``after`` and ``failed`` are the tasks that it hooks into, for the
-    ``apps`` named or for all. ``rules`` are for its params.
+    Exactly one of ``steps`` and ``tasks`` (a playbook) is not None. ``roles`` is None for every
+    host. ``before``, ``after`` and ``failed`` are the names of the tasks that this task hooks into;
+    the hook applies to ``apps``, or to every app if that is empty. ``rules`` are constraints on its
+    params.
     """
 
     name: str
@@ -301,30 +318,30 @@ class Task(Struct, frozen=True):
 
     @property
     def module(self) -> ModuleSpec | None:
-        """What a file with a ``probe`` is; its only step."""
+        """Return the module that the file defines, or None if it is not a module."""
         first = self.steps[0].action if self.steps else None
         return first if isinstance(first, ModuleSpec) else None
 
     def inline_tasks(self) -> Iterator[Task]:
-        """The task itself and those in place in it."""
+        """Yield the task itself and every inline task in it."""
         yield self
         for item in self.tasks or ():
             if isinstance(item.action, Task):
                 yield from item.action.inline_tasks()
 
     def own_steps(self) -> Iterator[Step]:
-        """Its steps, handlers and rollback, without those of its tasks in place."""
+        """Yield the steps, handlers and rollback of this task, without inline tasks."""
         for steps in (self.steps or (), self.rollback, *self.handlers.values()):
             for step in steps:
                 yield from step.nested_steps()
 
     def all_steps(self) -> Iterator[Step]:
-        """Every step that stands in this file, those of its tasks in place included."""
+        """Yield every step of this file, including those of inline tasks."""
         for task in self.inline_tasks():
             yield from task.own_steps()
 
     def all_options(self) -> Iterator[CommonOptions]:
-        """Those of this task and of its items, tasks in place included; not those of steps."""
+        """Yield the options of this task, its items and inline tasks, without those of steps."""
         yield self.options
         for item in self.tasks or ():
             yield item.options
@@ -332,11 +349,11 @@ class Task(Struct, frozen=True):
                 yield from item.action.all_options()
 
     def step_calls(self) -> Iterator[TaskCall]:
-        """Every call that is a step, in this file."""
+        """Return every call in this file that is a step."""
         return (step.action for step in self.all_steps() if isinstance(step.action, TaskCall))
 
     def item_calls(self) -> Iterator[TaskCall]:
-        """Every call that is an item of ``tasks``, in this file."""
+        """Yield every call in this file that is an item of ``tasks``."""
         for item in self.tasks or ():
             if isinstance(item.action, Task):
                 yield from item.action.item_calls()
@@ -344,13 +361,13 @@ class Task(Struct, frozen=True):
                 yield item.action
 
     def all_calls(self) -> Iterator[TaskCall]:
-        """Every call by name in this file."""
+        """Yield every call by name in this file."""
         yield from self.item_calls()
         yield from self.step_calls()
 
 
 class TaskRequest(Struct, frozen=True):
-    """A task as the command line asks for it, with the ``key=value`` that stood after it."""
+    """A task requested on the command line, with the ``key=value`` arguments after its name."""
 
     task: str
     args: Mapping[str, str] = field(default_factory=dict)

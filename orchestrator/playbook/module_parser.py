@@ -1,4 +1,4 @@
-"""Modules as written: what is, what should be, and what mends the difference."""
+"""Parsing of modules: probe, desired state and fixes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _COMMAND = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class ModuleParser:
-    """Reads what stands beside ``probe``. Nothing is raised: what is wrong goes to the
-    compiler's problems."""
+    """A parser of the keys beside ``probe``; errors go to the compiler's problems."""
 
     def __init__(self, compiler: TemplateCompiler) -> None:
         self.compile = compiler
@@ -31,7 +30,7 @@ class ModuleParser:
     def parse_module(
         self, fields: dict[str, MarkedValue], mark: SourcePosition, what: str
     ) -> ModuleSpec | None:
-        """A module out of the keys of its file; None where its probe is no text."""
+        """Return the module of a file's keys, or None if its probe is not text."""
         probe = self.compile.compile_script(fields["probe"], "probe")
         want = self._parse_want(fields, mark, what)
         fixes = self._parse_fixes(fields.get("fix"), want)
@@ -67,7 +66,10 @@ class ModuleParser:
         )
 
     def _parse_extent(self, fields: dict[str, MarkedValue], key: str) -> PathExtent:
-        """A list of params, and of paths and texts with values in them; or `anything`."""
+        """Return `makes` or `reads` as templates, ANYTHING, or None if the key is missing.
+
+        An item is the name of a param, a path, or text that contains a template.
+        """
         value, params = fields.get(key), fields.get("params")
         if value is None or value.data == ANYTHING:
             return None if value is None else ANYTHING
@@ -86,7 +88,7 @@ class ModuleParser:
         return tuple(found)
 
     def _requires(self, value: MarkedValue | None) -> Iterator[tuple[str, ...]]:
-        """The commands that it needs: names, and lists of those of which one is enough."""
+        """Yield the required commands, each as a tuple of alternatives."""
         for item in self.read.items(value, "requires") or ():
             names = self.read.string_list(item, "an item of requires") or ()
             for name in names:
@@ -99,7 +101,10 @@ class ModuleParser:
     def _parse_exposes(
         self, value: MarkedValue | None, params: MarkedValue | None
     ) -> dict[str, ValueTemplate]:
-        """A list of params, or a mapping of them to the part of each that is exposed."""
+        """Return each exposed param with the part of it that is exposed.
+
+        `exposes` is a list of params, or a mapping of params to parts.
+        """
         known = params.data if params is not None and isinstance(params.data, dict) else {}
         if value is not None and isinstance(value.data, dict):
             parts: dict[str, MarkedValue | None] = {str(n): part for n, part in value.data.items()}

@@ -1,8 +1,7 @@
-"""What Perl's and Python's regular expressions have, and POSIX's extended ones do not.
+r"""Conversion of values to the types of params, with checks of POSIX regular expressions.
 
-grep takes most of it for something else, without a word: ``\\d`` for the letter d.
-
-Giving a param's value its type.
+A regex param must not use syntax that Perl and Python have and POSIX extended regular expressions
+do not: grep silently takes most of it for something else, such as ``\\d`` for the letter d.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from orchestrator.playbook.model import TaskParam
 from orchestrator.yamlio.yaml_loader import parse_yaml
 
 _KNOWN_ESCAPES = frozenset("wWsSbB123456789")
-"""The letters and digits that GNU's and busybox's grep know behind a backslash."""
+"""The letters and digits that GNU and busybox grep support after a backslash."""
 
 _ESCAPES = {
     "d": "write [0-9]",
@@ -46,8 +45,10 @@ _INTERVAL = lazy_regex(r"\{[0-9]*,?[0-9]*\}")
 
 
 def posix_regex_error(text: str) -> str:
-    """What the first thing is that POSIX does not have, and what to write instead, as the end of a
-    sentence that begins with "which"; '' where all is well, or a mistake that grep tells."""
+    """Return the first construct that POSIX lacks, and its replacement, or '' if there is none.
+
+    The text completes a sentence that ends in "which". Errors that grep reports itself are ignored.
+    """
     at, quantifier = 0, ""
     while at < len(text):
         char, behind = text[at], text[at + 1 : at + 2]
@@ -74,8 +75,7 @@ def posix_regex_error(text: str) -> str:
 
 
 def _set_end(text: str, at: int) -> int:
-    """Where the characters between brackets that begin there have ended; the text's end where
-    they never do."""
+    """Return the index after the bracket expression at ``at``, or the text's length."""
     start = _BRACKETS.match(text, at)
     at = start.end() if start else at + 1
     while at < len(text) and text[at] != "]":
@@ -88,12 +88,12 @@ def _set_end(text: str, at: int) -> int:
     return min(at + 1, len(text))
 
 
-_INT = lazy_regex(r"[+-]?[0-9]{1,4000}")  # as many digits as Python reads, and some less
+_INT = lazy_regex(r"[+-]?[0-9]{1,4000}")  # a little below the limit of Python's int()
 _MODE = lazy_regex(r"[0-7]{3,4}")
 
 
 class ListItemError(ValueError):
-    """An item of a list cannot have its type. ``index`` counts from 0."""
+    """An item of a list cannot be converted to its type. ``index`` counts from 0."""
 
     def __init__(self, index: int, why: str) -> None:
         super().__init__(f"{why}, as item {index + 1}")
@@ -101,10 +101,11 @@ class ListItemError(ValueError):
 
 
 def convert_param(param: TaskParam, value: Any, *, typed: bool = True) -> Any:
-    """The value in the param's type. ``typed`` False: text from the command line, where a
-    list's entries are joined by commas; elsewhere a text is a list of just that.
+    """Return the value converted to the param's type.
 
-    Raises ValueError, saying what is expected, where it cannot have that type.
+    ``typed`` is False for text from the command line, where the items of a list are separated by
+    commas; elsewhere, text given to a list is its only item. Raises ValueError with what is
+    expected if the value cannot be converted.
     """
     if value is None:
         if param.required:
@@ -112,7 +113,7 @@ def convert_param(param: TaskParam, value: Any, *, typed: bool = True) -> Any:
         return None
     if param.type == "list" and isinstance(value, str) and not typed:
         value = _parse_list(value)
-        if param.elements == "command":  # who types it writes all of it
+        if param.elements == "command":  # the user types the whole command
             value = [CommandText(item) if type(item) is str else item for item in value]
     result = _CONVERTERS[param.type](value)
     if param.elements:
@@ -135,7 +136,7 @@ def _convert_item(kind: str, index: int, value: Any) -> Any:
 
 
 def _parse_list(text: str) -> list[Any]:
-    """``a,b``, or a list as YAML writes it: ``[a, "b, c"]``. Raises ValueError."""
+    """Parse ``a,b``, or a list in YAML flow style: ``[a, "b, c"]``. Raises ValueError."""
     if not text.startswith("["):
         return text.split(",") if text else []
     try:
@@ -204,14 +205,14 @@ def _to_path(value: Any) -> str:
 
 
 def _to_command(value: Any) -> CommandText:
-    """The compiled text of a command. Any other text may hold what nobody quoted."""
+    """Return the compiled text of a command; any other text may contain unquoted values."""
     if isinstance(value, CommandText):
         return value
     raise ValueError(f"must be a command, found {_type_name(value)} in which no value is quoted")
 
 
 def _to_subpath(value: Any) -> str:
-    """A path below a folder, which it does not lead out of, without needless parts."""
+    """Return a normalized relative path that does not leave its folder."""
     text = _to_text(value)
     parts = text.split("/")
     if text.startswith(("/", "~/")) or text == "~" or ".." in parts:
@@ -223,7 +224,7 @@ def _to_subpath(value: Any) -> str:
 
 
 def _to_name(value: Any) -> str:
-    """What one file or folder can be called, and no more than that."""
+    """Return a valid name of one file or folder."""
     text = _to_text(value)
     if not text.strip() or "/" in text or text in (".", "..") or not text.isprintable():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Steps as written: commands, calls, blocks, and what only this side does."""
+"""Parsing of steps: commands, calls, blocks and control steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KNOWN_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
 
 
 class StepParser:
-    """Reads lists of steps. Nothing is raised: what is wrong goes to ``problems``."""
+    """A parser of lists of steps; errors go to ``problems`` and are not raised."""
 
     def __init__(self, problems: DiagnosticCollector) -> None:
         self.problems = problems
@@ -38,14 +38,14 @@ class StepParser:
         self.compile = TemplateCompiler(problems)
 
     def parse_steps(self, value: MarkedValue | None, what: str) -> tuple[Step, ...]:
-        """The steps, in order; those that make no sense are left out."""
+        """Return the steps in order; invalid ones are left out."""
         if value is None:
             return ()
         listed = self.parse_list(value, what)
         return tuple(step for step in map(self.parse_step, listed) if step is not None)
 
     def parse_list(self, value: MarkedValue, what: str) -> list[MarkedValue]:
-        """A list with something in it."""
+        """Return the entries of a list that must not be empty; [] after reporting an error."""
         if not isinstance(value.data, list) or not value.data:
             expected = "a list with at least one entry"
             if value.data == []:
@@ -58,7 +58,7 @@ class StepParser:
     def allowed_fields(
         self, value: MarkedValue, what: str, allowed: Iterable[str], later: frozenset[str]
     ) -> FieldMap:
-        """A mapping's allowed keys; those that only a later version obeys are refused."""
+        """Return the allowed keys of a mapping; keys that are not supported yet are reported."""
         allowed = frozenset(allowed)
         fields = self.read.mapping(value, what, allowed | later)
         for key in (k for k in fields if k in later):
@@ -66,7 +66,10 @@ class StepParser:
         return cast(FieldMap, {k: v for k, v in fields.items() if k in allowed})
 
     def parse_step(self, value: MarkedValue) -> Step | None:
-        """One step: ``run: text``, a task's name, a name with arguments, a block, …"""
+        """Return one step, or None after reporting an error.
+
+        A step is ``run: text``, a task's name, a name with arguments, a block and so on.
+        """
         if isinstance(value.data, str):
             return Step(TaskCall(value.data, value.mark), value.mark)
         if isinstance(value.data, dict) and "block" in value.data:
@@ -100,7 +103,7 @@ class StepParser:
         }
 
     def _refuse_host_options(self, what: str, name: str, fields: FieldMap) -> None:
-        """Refuse what cannot be said of what no host does."""
+        """Report options that do not apply to steps which no host executes."""
         if name in keywords.CONTROL_KEYS:
             refused = keywords.CONDITION_KEYS | keywords.RETRY_KEYS
             refused |= {"delegate_to", "notify", "timeout", "ignore_errors", "loop"}
@@ -109,12 +112,12 @@ class StepParser:
                 mark = mark_of_key(fields, key)
                 self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
         for key in fields.keys() & keywords.CONDITION_KEYS if name == "download" else ():
-            hint = "it fails where there is no such file, and changed where it is new here"
+            hint = "it fails if the file is missing, and is changed if the local file differs"
             self.problems.add(f"`{key}` cannot stand on {what}", mark_of_key(fields, key), hint)
         self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of {what}")
 
     def parse_block(self, value: MarkedValue) -> Step | None:
-        """A block, with what rescues it and what always follows."""
+        """Return a block with its ``rescue`` and ``always`` steps."""
         fields = self.allowed_fields(
             value, "a block", keywords.BLOCK_STEP_KEYS, keywords.UNSUPPORTED_KEYS["step"]
         )
@@ -125,7 +128,7 @@ class StepParser:
         return self.compile.build_step(StepBlock(steps, rescue, always), value.mark, fields)
 
     def called_name(self, value: MarkedValue, what: str, modifiers: frozenset[str]) -> str | None:
-        """The one key that says what is called."""
+        """Return the one key that names the action, or None after reporting an error."""
         if not isinstance(value.data, dict):
             self.problems.add(
                 f"{what} must be a task's name or a mapping, found {describe_value(value)}",
@@ -152,7 +155,7 @@ class StepParser:
         return None
 
     def parse_run(self, _name: str, fields: FieldMap) -> RunStep | None:
-        """A command with its options."""
+        """Return a command with its options, or None after reporting an error."""
         if isinstance(fields["run"].data, (dict, list)):
             self.read.report_mismatch(
                 fields["run"], "run", "the command's text", "options stand beside `run:`"
@@ -166,9 +169,9 @@ class StepParser:
         text = self.compile.compile_shell(fields["run"])
         if text and (text.names | text.optional) and shell.rpartition("/")[2] not in _KNOWN_SHELLS:
             self.problems.add(
-                f"values are quoted for a shell, and `{shell}` is none that orch knows",
+                f"cannot quote values for `{shell}`: orch does not know its syntax",
                 fields["shell"].mark,
-                f"leave the expressions out of it, or use one of {', '.join(sorted(_KNOWN_SHELLS))}",
+                f"remove the expressions, or use one of {', '.join(sorted(_KNOWN_SHELLS))}",
             )
         return RunStep(
             text=text,
@@ -182,7 +185,7 @@ class StepParser:
         )
 
     def parse_download(self, _name: str, fields: FieldMap) -> DownloadStep | None:
-        """A file of the host's: ``path`` there, ``to`` here."""
+        """Return a download from ``path`` on the host to the local ``to``, or None."""
         written = fields["download"]
         args = {
             str(k): v for k, v in self.read.mapping(written, "download", _DOWNLOAD_KEYS).items()
@@ -200,7 +203,7 @@ class StepParser:
         )
 
     def parse_control(self, name: str, fields: FieldMap) -> ControlStep | None:
-        """``set``, ``fail``, ``assert`` or ``wait``."""
+        """Return a ``set``, ``fail``, ``assert`` or ``wait`` step, or None."""
         value = fields[name]
         if name == "set":
             names = self.read.variables(value, "set")
@@ -219,7 +222,7 @@ class StepParser:
         return ControlStep(name, self.compile.compile_value(value))
 
     def _parse_assert(self, value: MarkedValue) -> ControlStep:
-        """An expression, a list of them, or ``that:`` with a ``message:``."""
+        """Return an assert step: an expression, a list of them, or ``that:`` with ``message:``."""
         that, message = value, MarkedValue("", value.mark)
         if isinstance(value.data, dict):
             fields = self.allowed_fields(value, "assert", {"that", "message"}, frozenset())
@@ -229,7 +232,7 @@ class StepParser:
         return ControlStep("assert", self.compile.compile_value(message), judgements)
 
     def parse_call(self, name: str, fields: FieldMap) -> TaskCall:
-        """A task called by its name; its arguments are checked once that task is known."""
+        """Return a call of a task by name; its arguments are checked once that task is loaded."""
         written = fields[name]
         args: dict[MarkedKey, MarkedValue] = {}
         if isinstance(written.data, dict):
@@ -240,7 +243,7 @@ class StepParser:
         return TaskCall(
             name,
             mark_of_key(fields, name),
-            {},  # by the types of what it calls, once that is read
+            {},  # compiled by the types of the callee's params once it is loaded
             cast(FieldMap, args),
             tuple(
                 k
@@ -251,5 +254,5 @@ class StepParser:
 
 
 def mark_of_key(fields: FieldMap, name: str) -> SourcePosition:
-    """Where a key stands."""
+    """Return the position of a key."""
     return next(key.mark for key in fields if key == name and isinstance(key, MarkedKey))

@@ -1,4 +1,4 @@
-"""Which tasks there are: every ``.yml`` below ``tasks/``, a folder being a namespace."""
+"""The index of tasks: every ``.yml`` file below ``tasks/``; a folder is a namespace."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ _NAME_PART = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class TaskIndex(Struct, frozen=True):
-    """Task names with their files, sorted by name; ``refused`` are files that cannot be tasks,
-    by the name that they would have; ``modules`` are those that ship."""
+    """Task names with their files, sorted by name.
+
+    ``refused`` maps the names of files that cannot be tasks to the reason; ``modules`` are the
+    built-in modules.
+    """
 
     files: Mapping[str, Path]
     refused: tuple[tuple[str, Diagnostic], ...]
     modules: Mapping[str, Path]
 
     def find_file(self, name: str) -> Path | None:
-        """The file of a task or module."""
+        """Return the file of a task or module, or None if there is no such name."""
         return self.files.get(name) or self.modules.get(name)
 
     def all_names(self) -> list[str]:
-        """All that can be called."""
+        """Return the names of all tasks and modules."""
         return [*self.files, *self.modules]
 
 
 def index_tasks(root: Path) -> TaskIndex:
-    """The tasks of the project at ``root``; nothing is read."""
+    """Return the index of the project at ``root``; no task file is read."""
     top = root / "tasks"
     modules = shipped_modules()
     files: dict[str, Path] = {}
@@ -63,7 +66,7 @@ def index_tasks(root: Path) -> TaskIndex:
 
 
 def shipped_modules() -> dict[str, Path]:
-    """The modules that come with orch, by name."""
+    """Return the files of the built-in modules by name."""
     return {path.stem: path for path in sorted(MODULES_FOLDER.glob("*.yml"))}
 
 

@@ -1,8 +1,7 @@
-"""How much tasks are once their calls are unfolded: circles and what never ends are refused.
+"""Loading of the tasks that a run needs, and checks across them.
 
-Reading the tasks that a run needs, and holding every call against what it calls.
-
-Which parts of tasks the command line may name: tags and handlers.
+Every call is checked against the task it calls; recursive and oversized tasks are rejected; tags
+and handlers named on the command line are checked.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from orchestrator.yamlio.local_files import display_path, read_file
 from orchestrator.yamlio.yaml_loader import load_yaml
 
 MAX_STEPS = 20_000
-"""How many steps a task may have on one host, those of loops and called tasks included."""
+"""Maximum number of steps of a task on one host, including loops and called tasks."""
 MAX_LEVELS = 50
-"""How deep tasks may call each other."""
+"""Maximum depth of nested task calls."""
 
 
 def check_call_cycles(by_name: Mapping[str, Task], problems: DiagnosticCollector) -> None:
-    """Note tasks that call each other in a circle, too deeply or too often."""
+    """Report tasks that call each other in a cycle, too deeply or too often."""
     hooks: dict[str, list[Task]] = {}
     for task in by_name.values():
         for hooked in {*task.before, *task.after, *task.failed}:
@@ -66,8 +65,10 @@ class _CallUnfolding(Struct):
     sizes: dict[str, _TaskSize] = field(default_factory=dict)
 
     def size_of(self, name: str, path: tuple[str, ...], mark: SourcePosition) -> _TaskSize:
-        """Return how much the task is with all below it, or what is known of that where it stands
-        below itself."""
+        """Return the size of the task with everything it calls.
+
+        For a task that calls itself, report the cycle and return an empty size.
+        """
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
             what = f"tasks that call each other in a circle: {circle}"
@@ -81,7 +82,7 @@ class _CallUnfolding(Struct):
             below += [
                 self.size_of(hook.name, inner, hook.mark)
                 for hook in self.hooks.get(name, ())
-                if hook.name not in inner  # the planner tells of circles of hooks
+                if hook.name not in inner  # the planner reports cycles of hooks
             ]
             steps = sum(1 for _ in task.all_steps()) + sum(each.steps for each in below)
             levels = max((each.levels + 1 for each in below), default=0)
@@ -96,16 +97,16 @@ _NO_HANDLERS = "define it under `handlers:` of the task"
 
 
 class LoadedTasks(Struct, frozen=True):
-    """The tasks that were read, by name; ``index`` knows the others' names."""
+    """The loaded tasks by name; ``index`` also has the names of the others."""
 
     index: TaskIndex
     by_name: Mapping[str, Task]
 
 
 def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
-    """The named tasks of the project at ``root`` and all that they call; None: every task.
+    """Load the named tasks of the project at ``root`` and everything that they call.
 
-    Raises DefinitionError with everything that is wrong in any of them.
+    ``names`` is None for every task. Raises DefinitionError with every error in any of them.
     """
     found = index_tasks(root)
     problems = DiagnosticCollector()
@@ -142,16 +143,19 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
 
 
 def _may_hook(path: Path) -> bool:
-    """Whether a task file may hook into others; every such file is read for every run, so that
-    one in error is never a hook that silently does not fire."""
+    """Return True if a task file may hook into others.
+
+    Every such file is loaded for every run: a hook with an error in it must not be skipped
+    silently.
+    """
     try:
         return _HOOK.search(read_file(path).decode("utf-8", "replace")) is not None
     except OSError:
-        return True  # reading it in earnest tells what is wrong
+        return True  # loading the file reports the error
 
 
 def check_task_requests(requests: Iterable[TaskRequest], tasks: LoadedTasks) -> None:
-    """Hold what the command line asks for against the tasks. Raises DefinitionError."""
+    """Check the tasks and arguments of the command line. Raises DefinitionError."""
     problems = DiagnosticCollector()
     mark = SourcePosition("<command line>")
     for request in requests:
@@ -168,7 +172,7 @@ def check_task_requests(requests: Iterable[TaskRequest], tasks: LoadedTasks) -> 
 
 
 def effective_params(task: Task, by_name: Mapping[str, Task]) -> set[str]:
-    """What a task can be given: its own params and, in a playbook, those of its tasks."""
+    """Return the params that a task accepts: its own and, for a playbook, those of its tasks."""
     known = set(task.params)
     for item in task.tasks or ():
         if isinstance(item.action, TaskCall):
@@ -179,7 +183,7 @@ def effective_params(task: Task, by_name: Mapping[str, Task]) -> set[str]:
 
 
 def required_params(task: Task, by_name: Mapping[str, Task]) -> list[str]:
-    """The params that a task cannot do without, and in a playbook those of its tasks."""
+    """Return the params that a task requires and, for a playbook, those that its tasks require."""
     needed = [param.name for param in task.params.values() if param.required]
     for item in task.tasks or ():
         written = set(item.action.args) if isinstance(item.action, TaskCall) else set()
@@ -232,8 +236,11 @@ def _check_hooks(task: Task, found: TaskIndex, problems: DiagnosticCollector) ->
 
 
 def _check_notify(by_name: Mapping[str, Task], problems: DiagnosticCollector) -> None:
-    """Hold each `notify` against the handlers in reach: those of its task, of the tasks that this
-    calls, and of those that call it, for they all run at the end of one scheduled task."""
+    """Check that each `notify` names a handler in reach.
+
+    The handlers in reach are those of the step's task, of the tasks that it calls, and of the tasks
+    that call it: all of them run at the end of one planned task.
+    """
     tasks = [inner for task in by_name.values() for inner in task.inline_tasks()]
     reach: dict[int, set[str]] = {}
     from_above: dict[str, set[str]] = {}
@@ -257,7 +264,7 @@ def _check_notify(by_name: Mapping[str, Task], problems: DiagnosticCollector) ->
 
 
 def _called_names(task: Task, by_name: Mapping[str, Task], visited: set[str]) -> set[str]:
-    """The names of the tasks that steps of a task call, and that those call."""
+    """Return the names of the tasks that the steps of a task call, directly or indirectly."""
     open_ = [task]
     while open_:
         for step in open_.pop().own_steps():
@@ -289,7 +296,7 @@ def _params_hint(params: Iterable[str]) -> str:
 
 
 SPECIAL_TAGS = frozenset({"always", "never"})
-"""Tags that mean something where no file has them."""
+"""Tags with a meaning of their own even if no file uses them."""
 
 
 def collect_tags(tasks: Iterable[Task]) -> set[str]:
@@ -309,11 +316,11 @@ def collect_handlers(tasks: Iterable[Task]) -> set[str]:
 def check_selection(
     root: Path, run: LoadedTasks, named: Mapping[str, Collection[str]]
 ) -> tuple[str, ...]:
-    """Hold the names given to ``--tags``, ``--skip-tags`` and ``--handler`` (by option) against
-    the tasks of the run, and where one is not in them, against every task of the project.
+    """Check the names given to ``--tags``, ``--skip-tags`` and ``--handler``, keyed by option.
 
-    Return a warning for each that chooses nothing in this run. Raises DefinitionError for those
-    that no task file has, and where one of the other files cannot be read.
+    Return a warning for each name that matches nothing in this run but exists in another task file
+    of the project. Raises DefinitionError for names that no task file has, and if another task file
+    cannot be read.
     """
     strange = {
         option: sorted({*names} - _known_names(option, run)) for option, names in named.items()

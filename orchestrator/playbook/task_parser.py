@@ -1,4 +1,4 @@
-"""From a task file's values to a typed Task, telling everything that is wrong with it."""
+"""Parsing of task files to typed tasks; every error in a file is reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LIST_HINT = (
 
 
 class TaskParser:
-    """Reads task files. Nothing is raised: what is wrong goes to ``problems``."""
+    """A parser of task files; errors go to ``problems`` and are not raised."""
 
     def __init__(self, problems: DiagnosticCollector) -> None:
         self.problems = problems
@@ -46,7 +46,7 @@ class TaskParser:
         self.compile = self.steps.compile
 
     def parse_task(self, name: str, value: MarkedValue) -> Task:
-        """The whole file."""
+        """Return the task of a whole file."""
         what = f"task '{name}'"
         if value.data is None:
             self.problems.add(f"{what} is empty", value.mark, "give it `steps:` or `tasks:`")
@@ -59,7 +59,7 @@ class TaskParser:
         return self.parse_body(name, value.mark, fields, what)
 
     def parse_body(self, name: str, mark: SourcePosition, fields: FieldMap, what: str) -> Task:
-        """A task out of its known keys."""
+        """Return a task made of the allowed keys in ``fields``."""
         kinds = [key for key in ("steps", "tasks", "probe") if key in fields]
         if fields and len(kinds) != 1:
             found = f"has {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else "has none"
@@ -113,7 +113,7 @@ class TaskParser:
     def parse_own_steps(
         self, fields: FieldMap, mark: SourcePosition, what: str
     ) -> tuple[Step, ...] | None:
-        """What stands under ``steps``, or a module as the one step that it is."""
+        """Return the steps under ``steps``, a module as the only step, or None without either."""
         if "probe" in fields:
             module = ModuleParser(self.compile).parse_module(fields, mark, what)
             return (Step(module, mark),) if module else ()
@@ -121,23 +121,23 @@ class TaskParser:
         return None if steps is None else self.steps.parse_steps(steps, f"steps of {what}")
 
     def parse_names(self, fields: FieldMap, key: str, what: str) -> tuple[MarkedKey, ...]:
-        """A list of names, or one name."""
+        """Return a list of names; a single name is a list of one."""
         return self.read.string_list(fields.get(key), what) or ()
 
     def parse_handlers(self, value: MarkedValue | None, what: str) -> dict[str, tuple[Step, ...]]:
-        """Each handler's steps, in the order defined."""
+        """Return each handler's steps, in the order defined."""
         named = self.read.mapping(value, f"handlers of {what}")
         return {str(k): self.steps.parse_steps(v, f"handler '{k}'") for k, v in named.items()}
 
     def parse_params(self, value: MarkedValue | None, what: str) -> dict[str, TaskParam]:
-        """The parameters, each checked for sense."""
+        """Return the parameters; their default values and choices are checked."""
         named = self.read.variables(value, f"params of {what}")
         return {
             str(name): self.parse_param(str(name), name.mark, spec) for name, spec in named.items()
         }
 
     def parse_param(self, name: str, mark: SourcePosition, value: MarkedValue) -> TaskParam:
-        """One parameter; a spec without keys is optional text."""
+        """Return one parameter; a spec without keys is an optional string."""
         what = f"param '{name}'"
         fields = self.steps.allowed_fields(
             value, what, keywords.PARAM_KEYS, keywords.UNSUPPORTED_KEYS["param"]
@@ -174,8 +174,10 @@ class TaskParser:
         return param
 
     def typed_value(self, param: TaskParam, value: MarkedValue) -> Any:
-        """A written value in the param's type, as far as it is no template. Of a command, what
-        is wrong is told when it is compiled."""
+        """Return a value converted to the param's type, or None for a template or a command.
+
+        Errors in commands are reported when they are compiled.
+        """
         if has_template(value) or param.is_command:
             return None
         try:
@@ -190,7 +192,7 @@ class TaskParser:
     def parse_rules(
         self, fields: FieldMap, params: Mapping[str, TaskParam]
     ) -> tuple[ParamRule, ...]:
-        """What the params must be together: of each kind one list of them, or several."""
+        """Return the constraints on params: for each kind one list of params, or several lists."""
         rules = []
         for kind in keywords.RULE_KEYS:
             value = fields.get(kind)
@@ -204,7 +206,7 @@ class TaskParser:
     def parse_rule(
         self, value: MarkedValue, kind: str, params: Mapping[str, TaskParam]
     ) -> ParamRule:
-        """One rule over params that there are."""
+        """Return one constraint on existing params."""
         names = self.read.string_list(value, kind) or ()
         for name in names:
             if name not in params:
@@ -218,13 +220,16 @@ class TaskParser:
         return ParamRule(kind, tuple(name for name in names if name in params), value.mark)
 
     def parse_items(self, value: MarkedValue, what: str) -> tuple[PlaybookItem, ...]:
-        """The items of a playbook, in order."""
+        """Return the items of a playbook, in order."""
         listed = self.steps.parse_list(value, f"tasks of {what}")
         read = (self.parse_item(item, f"{what}[{n}]") for n, item in enumerate(listed, 1))
         return tuple(item for item in read if item is not None)
 
     def parse_item(self, value: MarkedValue, default_name: str) -> PlaybookItem | None:
-        """One item of ``tasks``: a name, a name with arguments, a task in place, ``commit``."""
+        """Return one item of ``tasks``, or None after reporting an error.
+
+        An item is a name, a name with arguments, an inline task or ``commit``.
+        """
         if isinstance(value.data, str):
             action = None if value.data == "commit" else TaskCall(value.data, value.mark)
             return PlaybookItem(action, value.mark, value.data if action is None else "")
@@ -256,7 +261,7 @@ class TaskParser:
         return self.add_host_flow(item, fields)
 
     def add_host_flow(self, item: PlaybookItem, fields: FieldMap) -> PlaybookItem:
-        """The item with what says how it goes over the hosts."""
+        """Return the item with its ``once``, ``on``, ``batch`` and ``max_failures`` options."""
         once = self.read.boolean(fields.get("once"), "once") or False
         on = self.read.choice(fields.get("on"), "on", ("primary", "any"))
         if on and not once:
@@ -278,7 +283,7 @@ class TaskParser:
         )
 
     def parse_host_count(self, value: MarkedValue, what: str, least: int = 0) -> HostCount:
-        """A number of hosts, or a percentage of them."""
+        """Return a number of hosts, or a percentage of them."""
         plain = isinstance(value.data, (str, int)) and not isinstance(value.data, bool)
         match = _HOST_COUNT.fullmatch(str(value.data)) if plain else None
         if match is None or int(match[1]) < least or (match[2] and int(match[1]) > 100):
@@ -290,7 +295,7 @@ class TaskParser:
 
 
 def has_template(value: MarkedValue) -> bool:
-    """Whether there is a template anywhere in a written value."""
+    """Return True if a value contains a template at any depth."""
     match value.data:
         case str(text):
             return not value.literal and ("{{" in text or "{%" in text)

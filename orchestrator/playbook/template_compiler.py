@@ -1,4 +1,4 @@
-"""Compiling the templates of steps; a template in error is told and left out."""
+"""Compilation of the templates of steps; errors are reported, and the template is left out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ENVIRONMENT_NAME = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class TemplateCompiler:
-    """Turns written values into templates; what is wrong goes to ``problems``."""
+    """A compiler of values to templates; errors go to ``problems``."""
 
     def __init__(self, problems: DiagnosticCollector) -> None:
         self.problems = problems
@@ -48,7 +48,7 @@ class TemplateCompiler:
         mark: SourcePosition,
         fields: Mapping[str, MarkedValue],
     ) -> Step:
-        """A step with its modifiers."""
+        """Return a step with its options."""
         name = fields.get("name")
         ignored = fields.get("ignore_errors")
         return Step(
@@ -72,14 +72,17 @@ class TemplateCompiler:
         )
 
     def runs_locally(self, fields: Mapping[str, MarkedValue]) -> bool:
-        """Whether a step is run on this machine."""
+        """Return True if the step runs on this machine."""
         if "local" in fields and "delegate_to" in fields:
             mark = fields["local"].mark
             self.problems.add("`local` and `delegate_to` exclude each other", mark, "drop one")
         return self.read.boolean(fields.get("local"), "local") or False
 
     def build_loop(self, fields: Mapping[str, MarkedValue]) -> StepLoop | None:
-        """What a step is run for. Text without braces is an expression, as in ``when``."""
+        """Return the loop of a step, or None.
+
+        Text without braces is an expression, as in ``when``.
+        """
         over, control = fields.get("loop"), fields.get("loop_control")
         if over is None:
             if control is not None:
@@ -100,7 +103,7 @@ class TemplateCompiler:
         )
 
     def build_retry(self, fields: Mapping[str, MarkedValue]) -> RetryPolicy | None:
-        """How often a step is tried."""
+        """Return how often a step is retried, or None if it is not."""
         until = self.compile_conditions(fields.get("until"), "until")
         retries = self.read.integer(fields.get("retries"), "retries", 0, 100_000)
         delay = self.read.duration(fields.get("delay"), "delay")
@@ -113,7 +116,7 @@ class TemplateCompiler:
         )
 
     def common_options(self, fields: Mapping[str, MarkedValue]) -> CommonOptions:
-        """The inherited modifiers among the fields."""
+        """Return the inherited options among the fields."""
         timeout = fields.get("timeout")
         if timeout is not None and "{{" not in str(timeout.data):
             seconds = self.read.duration(timeout, "timeout")
@@ -131,7 +134,10 @@ class TemplateCompiler:
         )
 
     def compile_become(self, value: MarkedValue | None) -> ValueTemplate | None:
-        """Who runs it. An empty one is an error: nobody can tell whether it was meant to be."""
+        """Return the user to run as, or None.
+
+        An empty value is an error, because its intent is unclear.
+        """
         empty = value is not None and (value.data is None or not str(value.data).strip())
         if value is not None and empty:
             self.problems.add("`become` is empty", value.mark, BECOME_HINT)
@@ -139,7 +145,7 @@ class TemplateCompiler:
         return self.compile_optional(value)
 
     def compile_environment(self, value: MarkedValue | None) -> dict[MarkedKey, ValueTemplate]:
-        """Variables for the command, each a template."""
+        """Return environment variables, each as a template."""
         fields = self.read.mapping(value, "environment")
         for key in fields:
             if not _ENVIRONMENT_NAME.fullmatch(key):
@@ -149,7 +155,7 @@ class TemplateCompiler:
     def compile_conditions(
         self, value: MarkedValue | None, what: str
     ) -> tuple[ConditionExpr, ...] | None:
-        """A condition, or a list of which every one must hold. None where there is none."""
+        """Return a condition, or a list of conditions that must all hold, or None."""
         if value is None:
             return None
         items = value.data if isinstance(value.data, list) else [value]
@@ -158,7 +164,7 @@ class TemplateCompiler:
         )
 
     def result_name(self, value: MarkedValue | None) -> str:
-        """The name that the step's result gets."""
+        """Return the name under which the step's result is registered, or ''."""
         name = self.read.text(value, "register")
         if value is None or name is None:
             return ""
@@ -168,21 +174,21 @@ class TemplateCompiler:
         return name
 
     def compile_shell(self, value: MarkedValue) -> ShellTemplate | None:
-        """Command text."""
+        """Compile the text of a command; return None after reporting an error."""
         return self._compile_or_report(templating.compile_shell, value)
 
     def compile_script(self, value: MarkedValue | None, what: str) -> ShellTemplate | None:
-        """Optional command text."""
+        """Compile the text of an optional command; None if it is missing or in error."""
         if value is None or self.read.text(value, what) is None:
             return None
         return self.compile_shell(value)
 
     def compile_optional(self, value: MarkedValue | None) -> ValueTemplate | None:
-        """A value that may be left out."""
+        """Compile a value that may be missing; return None in that case."""
         return None if value is None else self.compile_value(value)
 
     def compile_value(self, value: MarkedValue) -> ValueTemplate:
-        """A written value; one in error is told, and stands for nothing."""
+        """Compile a value; after reporting an error, return the template of None."""
         try:
             return templating.compile_value(value)
         except DefinitionError as error:
@@ -190,7 +196,7 @@ class TemplateCompiler:
             return templating.compile_value(MarkedValue(None, value.mark))
 
     def compile_argument(self, value: MarkedValue, *, commands: bool) -> ArgumentTemplate:
-        """What a param is given; what is in error is told, and stands for nothing."""
+        """Compile an argument of a param; after reporting an error, return the template of None."""
         if not commands:
             return self.compile_value(value)
         try:

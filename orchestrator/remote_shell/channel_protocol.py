@@ -1,4 +1,4 @@
-"""The port to a remote shell: what a transport must give and all that a session knows of it."""
+"""The interfaces that a transport provides to a session."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from msgspec import Struct
 
 
 class ReadChunk(Struct, frozen=True):
-    """What arrived on one read. ``eof``: the other side is gone and nothing more will come.
-    ``waited``: seconds that it took a person to answer, which are not the host's fault.
+    """The result of one read.
+
+    ``eof``: the peer is gone and no more data will arrive. ``waited`` is the number of seconds
+    spent waiting for a person's input, which must not count against the host.
     """
 
     stdout: bytes = b""
@@ -19,49 +21,52 @@ class ReadChunk(Struct, frozen=True):
 
 
 class Channel(Protocol):
-    """A byte stream to and from one remote shell. Used by one thread, but for ``wake``."""
+    """A byte stream to and from one remote shell; only ``wake`` may be called by other threads."""
 
     def write(self, data: bytes | memoryview) -> int:
-        """Take as many bytes as fit without waiting (maybe 0) and return how many.
+        """Write as many bytes as fit without blocking (maybe 0) and return their number.
 
         Raises OSError once the stream is broken.
         """
 
     def read(self, timeout: float | None) -> ReadChunk:
-        """Wait for output, room to write after a short write, EOF, ``wake`` or ``timeout``
-        seconds; return what there is, perhaps nothing. A cut link is EOF, not an exception.
+        """Wait for data or for another reason to wake up, and return the data, which may be empty.
+
+        The other reasons are room to write after a short write, EOF, ``wake``, and ``timeout``
+        seconds. A lost connection is reported as EOF, not as an exception.
         """
 
     def wake(self) -> None:
-        """End a waiting ``read`` (or the next one). Safe from any thread."""
+        """Interrupt a blocked ``read`` (or the next one). Safe to call from any thread."""
 
     def close_stdin(self) -> None:
-        """Send EOF. What was written before still arrives."""
+        """Send EOF. Data written before still arrives."""
 
     def close(self) -> None:
-        """Let go of the channel. Safe to call twice."""
+        """Close the channel. Safe to call twice."""
 
     def exit_status(self) -> int | None:
-        """The remote shell's exit status once it is known."""
+        """Return the remote shell's exit status, or None while it is unknown."""
 
     def cause(self) -> str:
-        """Why the link broke, in one line; '' where it did not, or nobody knows."""
+        """Return why the connection broke, in one line; '' if it did not, or if that is unknown."""
 
 
 class Connection(Protocol):
-    """One way to one host, authenticated. Channels share it."""
+    """An authenticated connection to one host; its channels share it."""
 
     @property
     def endpoint(self) -> str:
-        """Where it leads, as errors say it: USER@ADDRESS:PORT and the way; '' for no place."""
+        """Return USER@ADDRESS:PORT and the jump hosts, for error messages; '' for a local shell."""
 
     def open(self, become: str = "") -> Channel:
-        """A new channel running the host's shell (``exec sh``), as the user named ``become``, if
-        one is named and was not logged in anyway.
+        """Open a channel that runs the host's shell (``exec sh``).
 
-        Raises ConnectError (phase channel or shell, or become for a name that is none) where the
-        host refuses; with ``become`` the channel's ``read`` may (phase become).
+        The shell runs as the user ``become`` if that is not '' and not the login user. Raises
+        ConnectError if the host refuses: in phase channel or shell, or in phase become for an
+        invalid user name. With ``become``, the channel's ``read`` may raise it as well (phase
+        become).
         """
 
     def close(self) -> None:
-        """End it and every channel on it. Safe to call twice and from any thread."""
+        """Close the connection and all its channels. Safe to call twice and from any thread."""

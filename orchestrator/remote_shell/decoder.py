@@ -1,17 +1,17 @@
-"""What the shell says, taken apart: its markers, and the output between them.
+"""Decoding of the shell's output: protocol markers, and the output between them.
 
-A marker is ``NONCE KIND WORDS…`` with a newline, and may begin at any byte of its stream. R and E
-are said on both, the others on stdout:
+A marker is ``NONCE KIND WORDS…`` with a newline, and may start at any byte of its stream. R and E
+are sent on both streams, the others on stdout:
 
     R                                     the shell is ready
-    B STEP                                a step begins
-    E STEP HOW STATUS FAILED CHANGED      it is over; HOW is done, guard, unsure, missing, when,
+    B STEP                                a step starts
+    E STEP HOW STATUS FAILED CHANGED      the step ended; HOW is done, guard, unsure, missing, when,
                                           timeout or gone, STATUS a number or -, the flags 0 or 1
-    T STEP KIND TEXT                      what a module's script reports
-    S                                     the segment is over
-    D                                     so is the shell
+    T STEP KIND TEXT                      a report of a module's script
+    S                                     the pipeline ended
+    D                                     the shell ended
 
-A host can say anything: what is none of this is ProtocolError.
+The host is not trusted: any other marker raises ProtocolError.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ from msgspec import Struct
 
 from orchestrator.model.text_encoding import repr_text
 
-_MAX_MARKER_LINE_BYTES = (
-    8192  # of a marker's words, in bytes: a module's report has a thousand characters
-)
+# Maximum length of a marker's words: a part of a module's report has 1000 characters.
+_MAX_MARKER_LINE_BYTES = 8192
 _MAX_HELD_BYTES = 16 << 20
-_MARKER_BYTES = 512  # bytes that a marker takes here at most, besides a report's text
-_MAX_DIGITS = 40  # of a number: each loop within a loop adds five to a step's
+_MARKER_BYTES = 512  # maximum size of a marker in memory, without a report's text
+_MAX_DIGITS = 40  # each nested loop adds five digits to a step's number
 _MAX_SHOWN_CHARS = 120
-_WORD_COUNTS = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}  # words of a marker
+_WORD_COUNTS = {"R": 0, "B": 1, "E": 5, "S": 0, "D": 0}
 
 
 class ProtocolError(Exception):
-    """What arrived cannot have been said by the prelude."""
+    """The received data is not valid output of the bootstrap."""
 
 
 class OutputChunk(Struct, frozen=True):
-    """Bytes of a step, or of none (0)."""
+    """Output of a step; ``step`` is 0 for output outside any step."""
 
     step: int
     stream: str
@@ -48,7 +47,7 @@ class OutputChunk(Struct, frozen=True):
 
 
 class ProtocolMarker(Struct, frozen=True):
-    """A marker, by its words."""
+    """A marker and its words."""
 
     kind: str
     words: tuple[str, ...] = ()
@@ -58,14 +57,14 @@ ProtocolEvent: TypeAlias = OutputChunk | ProtocolMarker
 
 
 class MarkerScanner:
-    """Finds the markers in one stream, however it is cut into pieces."""
+    """A scanner for the markers in one stream, regardless of how it is split into chunks."""
 
     def __init__(self, nonce: bytes) -> None:
         self._nonce = nonce
         self._held = b""
 
     def feed(self, data: bytes) -> Iterator[bytes | ProtocolMarker]:
-        """The output and markers that these bytes complete."""
+        """Yield the output and the markers that these bytes complete."""
         data, self._held = self._held + data, b""
         start = 0
         while (found := data.find(self._nonce, start)) >= 0:
@@ -83,12 +82,12 @@ class MarkerScanner:
         self._held = data[len(data) - kept :]
 
     def rest(self) -> bytes:
-        """What is held back when nothing more will come."""
+        """Return the bytes still buffered at the end of the stream."""
         rest, self._held = self._held, b""
         return rest
 
     def _partial_nonce_size(self, data: bytes, start: int) -> int:
-        """How many bytes at the end may be the beginning of the nonce."""
+        """Return how many bytes at the end may be the beginning of the nonce."""
         for size in range(min(len(self._nonce) - 1, len(data) - start), 0, -1):
             if data.endswith(self._nonce[:size]):
                 return size
@@ -101,20 +100,20 @@ class MarkerScanner:
 
 
 class StreamDecoder:
-    """Both streams as one sequence in which each step's output stands inside the step.
+    """A decoder that merges both streams; the output of a step lies within the step.
 
-    The streams wait for one another at R and E, so that a step's end comes after all that it
-    wrote to either; and stderr, which is told of no beginnings, for B. What a stream brings
-    while it waits is held, and is little.
+    The streams are synchronized at R and E, so that the end of a step follows everything that it
+    wrote to either stream. Stderr, which has no B markers, also waits for B. Data of a waiting
+    stream is buffered; there is little of it.
     """
 
     def __init__(self, nonce: str) -> None:
         self._stdout = _StreamState("stdout", MarkerScanner(nonce.encode()))
         self._stderr = _StreamState("stderr", MarkerScanner(nonce.encode()))
-        self._between = False  # steps: whose the next bytes of stderr are is not known yet
+        self._between = False  # between steps the owner of the next stderr bytes is not known yet
 
     def feed(self, stdout: bytes, stderr: bytes) -> Iterator[ProtocolEvent]:
-        """What these bytes complete, in order. Raises ProtocolError."""
+        """Yield the events that these bytes complete, in order. Raises ProtocolError."""
         self._stdout.feed(stdout)
         self._stderr.feed(stderr)
         while True:
@@ -129,7 +128,7 @@ class StreamDecoder:
             raise ProtocolError("the end of a step on one stream only")
 
     def rest(self) -> Iterator[OutputChunk]:
-        """All output that is left when nothing more will come."""
+        """Yield all output still buffered at the end of both streams."""
         for stream in (self._stdout, self._stderr):
             yield from stream.rest()
 
@@ -153,7 +152,7 @@ class StreamDecoder:
 
 
 class _StreamState:
-    """One stream: what came and was not yet told, and the step it stands in."""
+    """One stream: its pending items, and the step that its output belongs to."""
 
     def __init__(self, name: str, scanner: MarkerScanner) -> None:
         self._name = name
@@ -164,7 +163,7 @@ class _StreamState:
 
     @property
     def next_end(self) -> ProtocolMarker | None:
-        """The end marker that comes next, if one does."""
+        """Return the next item if it is an R or E marker, else None."""
         first = self._waiting[0] if self._waiting else None
         return first if isinstance(first, ProtocolMarker) and first.kind in "RE" else None
 
@@ -214,15 +213,18 @@ def _parse_marker(line: bytes) -> ProtocolMarker:
 
 @lru_cache(4096)
 def parse_number(word: str) -> int:
-    """Return the number that a host wrote. Raises ProtocolError if it is not one, or a longer one than
-    any of the prelude's."""
+    """Return the number sent by the host.
+
+    Raises ProtocolError if the word is not a number, or has more digits than any number of the
+    bootstrap.
+    """
     if len(word) > _MAX_DIGITS or not (word.isdecimal() and word.isascii()):
         raise ProtocolError(f"{repr_text(word[:_MAX_SHOWN_CHARS])} for a number")
     return int(word)
 
 
 def _held_size(item: bytes | ProtocolMarker) -> int:
-    """How many bytes it takes here, roughly."""
+    """Return the approximate size in bytes of a buffered item."""
     if isinstance(item, bytes):
         return len(item)
     return _MARKER_BYTES + len(item.words[2]) if item.kind == "T" else _MARKER_BYTES

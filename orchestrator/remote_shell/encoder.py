@@ -1,27 +1,20 @@
-"""Conditions as shell tests.
-
-What earlier segments brought is known on this side and becomes ``true`` or ``false``. A step of
-the segment at hand is judged on the host, by variables that the segment itself sets:
-``o_sN`` (exit status), ``o_cN`` (changed), ``o_fN`` (failed), ``o_kN`` (skipped), ``o_wN``
-(withheld), each empty where it is not so.
-
-Which texts run in the session's own shell.
-
-A step gets a process group, so that it can be ended without what steps before it left running,
-and a shell of its own, in which nothing else is defined. Together they take five times as long
-as a subshell. What is known to leave nothing behind needs no group; a text that says nothing
-which another shell would understand differently needs no shell.
-
-Segments: commands as one shell command that calls the prelude's functions.
+"""Encoding of pipelines: commands as one shell command that calls the bootstrap's functions.
 
     run_pipeline 'CONTROL'
 
-``CONTROL`` says what to do with the texts, which it sets its arguments to. It is quoted as
-``bootstrap.py`` says, and begins with a letter that means nothing: alone at the beginning of a
-line, what is left of a stream, it must not be a command's name.
+``CONTROL`` sets its arguments to the texts of the commands and says what to do with them. It is
+quoted as described in ``bootstrap.py``, and begins with a letter without meaning: the letter must
+not be the name of a command, in case a truncated stream leaves it alone at the beginning of a line.
 
-Steps that leave nothing behind run in the session's own shell, in a subshell, where they need no
-more than that: see ``pipeline_steps.py``.
+Conditions become shell tests. A step of an earlier pipeline is known, so its condition becomes
+``true`` or ``false``. A step of the same pipeline is evaluated on the host, by variables that the
+pipeline sets: ``o_sN`` (exit status), ``o_cN`` (changed), ``o_fN`` (failed), ``o_kN`` (skipped),
+``o_wN`` (withheld by check mode). A variable is empty if the state does not apply.
+
+A step normally gets its own process group, so that it can be killed without the background
+processes of earlier steps, and its own shell, in which nothing else is defined. Both together take
+five times as long as a subshell. A text that leaves no process behind needs no group, and a text
+that means the same in every shell needs no shell: it runs in a subshell of the session's shell.
 """
 
 from __future__ import annotations
@@ -59,7 +52,7 @@ _OPERATORS = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=
 
 
 class KnownStepState(Struct, frozen=True):
-    """What this side knows of a step that is over."""
+    """The state of a finished step."""
 
     exit_status: int | None = None
     changed: bool = False
@@ -71,10 +64,10 @@ class KnownStepState(Struct, frozen=True):
 def shell_test(
     condition: Condition, known: Mapping[int, KnownStepState], pipeline_steps: Collection[int]
 ) -> str:
-    """A shell command that exits with 0 exactly where the condition holds.
+    """Return a shell command that exits with 0 if and only if the condition holds.
 
-    ``pipeline_steps`` are the steps of this segment so far, and win over ``known``. A step in neither
-    did not run: nothing is so of it, and it has no exit status.
+    ``pipeline_steps`` are the preceding steps of the same pipeline; they take precedence over
+    ``known``. A step in neither did not run: none of its states holds and it has no exit status.
     """
     match condition:
         case ConstantCondition(value):
@@ -132,47 +125,50 @@ def _compare_status(found: int | None, op: str, status: int) -> bool:
 
 
 def _clamp_status(status: int) -> int:
-    """A number that shells can read and that compares with any exit status as this one does."""
+    """Return a number in the range of shells that compares with any exit status as this one."""
     return min(max(status, -1), 256)
 
 
 _PORTABLE = lazy_regex(r"(?:[A-Za-z0-9_./:=,@%+~ \"'|<;()\[\]{}!*?^#\n-]|&&|>&[0-9]|>)*")
-"""Nothing that is expanded but patterns and ~, no jobs, no escapes."""
+"""Text without jobs, escapes and expansions other than patterns and ~."""
 
 _WORD = lazy_regex(r"[A-Za-z0-9_.:-]+")
 
 _INLINE_FORMS = lazy_regex(r"\bset [-+]e\b|\bcase \$\? in\b|\bexport [A-Za-z_][A-Za-z0-9_]*=")
-"""What a text may say all the same: that of a guard, and the setting of variables."""
+"""Constructs allowed in addition: those of a generated guard, and exports."""
 
 _SESSION_BUILTINS = frozenset(
     ". bg declare export fg hash jobs kill pkill set source times trap typeset wait".split()
 )
-"""Commands that tell of their shell, or act on its jobs and its group."""
+"""Commands that report on their shell, or act on its jobs or process group."""
 
 
 def runs_inline(command: StepCommand) -> bool:
-    """Whether the command's text runs in the session's shell."""
+    """Return True if the command's text runs in the session's shell."""
     if not (command.spawns_no_daemon and command.stdin is None and _may_run_inline(command)):
         return False
     return command.desired_state is not None or is_portable_shell(command.text)
 
 
 def guard_runs_inline(command: StepCommand) -> bool:
-    """Whether its guard does: what only asks leaves nothing behind."""
+    """Return True if the command's guard runs in the session's shell; a guard leaves no process."""
     return _may_run_inline(command) and is_portable_shell(command.guard)
 
 
 def _may_run_inline(command: StepCommand) -> bool:
-    # what its time ends is a group: here, the whole session
+    # a timeout kills the process group, which would be the whole session
     return command.shell == "sh" and command.timeout is None
 
 
 def is_portable_shell(text: str) -> bool:
-    """Whether it means the same to every shell, whatever functions of ours that one has."""
+    """Return True if the text means the same in every shell.
+
+    The functions that the session's shell defines must not change its meaning either.
+    """
     text = _INLINE_FORMS.sub(" ", text)
     if not _PORTABLE.fullmatch(text):
         return False
-    # quotes within a word hide it
+    # a word may be hidden by quotes inside it
     words = frozenset(_WORD.findall(text) + _WORD.findall(re.sub("['\"]", "", text)))
     return words.isdisjoint(_SESSION_BUILTINS) and words.isdisjoint(_defined_names())
 
@@ -184,7 +180,7 @@ def _defined_names() -> frozenset[str]:
 
 
 UNKNOWN_FLAG = "2"
-"""What stands in place of a step's failure, 1, where a check does not know what a run would do."""
+"""Replaces a step's failure flag 1 if check mode cannot know whether a run would fail."""
 
 _SHELL_NAME = lazy_regex(r"[A-Za-z0-9_./+-]+\Z")
 
@@ -196,17 +192,16 @@ def encode_pipeline(
     *,
     installed: dict[str, str] | None = None,
 ) -> bytes:
-    """The bytes that make a session's shell run these commands, to their end or a failure.
+    """Return the bytes that make a session's shell run these commands until the end or a failure.
 
-    ``known`` are the steps of this task that are over. ``installed``: the variables in which the
-    session has what modules begin with, by the functions' names; new ones are added. Raises
-    ValueError for a NUL in a text, which no shell can hold, for a shell's name that is none, and
-    for a number used twice.
+    ``known`` are the finished steps of this task. ``installed`` maps the names of module functions
+    to the session's variables that contain them; new ones are added. Raises ValueError for a NUL in
+    a text, for an invalid shell name, and for a duplicate step number.
     """
     texts: list[bytes] = []
     pipeline_steps: list[int] = []
     function_variables = {} if installed is None else installed
-    # first of all, for a step that fails ends the segment
+    # before all steps, because a failed step ends the pipeline
     control = ""
     prefixes: dict[int, str] = {}
     for command in commands:
@@ -228,8 +223,10 @@ def _install_module_functions(
     function_variables: dict[str, str],
     prefixes: dict[int, str],
 ) -> str:
-    """What puts a module's functions where they are for the rest of the session; ``prefixes`` is
-    told how its step's text does."""
+    """Return the control text that defines a module's functions for the rest of the session.
+
+    The prefix of the step's own text is stored in ``prefixes``.
+    """
     if command.desired_state is None:
         return ""
     control, prefix = "", ""
@@ -237,7 +234,8 @@ def _install_module_functions(
         if name not in function_variables:
             function_variables[name] = f"o_m{len(function_variables)}"
             texts.append(_quoted_source(source))
-            control += f'{function_variables[name]}="${{{len(texts)}}}";load_functions "${function_variables[name]}";'
+            variable = function_variables[name]
+            control += f'{variable}="${{{len(texts)}}}";load_functions "${variable}";'
         prefix += f"${function_variables[name]}"
     prefixes[command.step] = prefix
     return control
@@ -251,7 +249,7 @@ def _encode_command(
     nonce: str,
     prefix: str,
 ) -> str:
-    """What runs one command, and sets its variables, which may be left from before."""
+    """Return the control text of one command, which also resets the step's variables."""
     n = command.step
     reset = f"o_s{n}= o_c{n}= o_f{n}={f' o_w{n}=' if command.effects else ''} o_k{n}="
     run = f"{reset};"
@@ -289,7 +287,7 @@ def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix:
         return run + f'run_body here "{functions}" {text};'
     run += f'run_body {call} "{functions}"{text}'
     if command.stdin is not None:
-        # the here-document that carries it there adds a newline of its own
+        # the here-document adds a newline
         run += f" {_add_text(texts, command.stdin.removesuffix(chr(10)))}"
     return run + ";"
 
@@ -310,7 +308,8 @@ def _encode_conditions(
     if command.desired_state is not None:
         report = (
             f"o_moved= o_open=;case $o_how$o_status in done{EXIT_CHANGED}|done{EXIT_WOULD_CHANGE}) "
-            f"o_status=0 o_moved=1;;done{EXIT_UNSETTLED}) o_status=1 o_open=1;;esac;o_c{n}=$o_moved;"
+            f"o_status=0 o_moved=1;;done{EXIT_UNSETTLED}) o_status=1 o_open=1;;esac;"
+            f"o_c{n}=$o_moved;"
         )
     left = _encode_unknown(command, known, pipeline_steps) if command.effects else ""
     return report + (
@@ -326,8 +325,10 @@ def _encode_conditions(
 def _encode_unknown(
     command: StepCommand, known: Mapping[int, KnownStepState], pipeline_steps: Sequence[int]
 ) -> str:
-    """What a check makes of a failure that a step before it may be the reason of, and what it
-    notes for the steps behind."""
+    """Return the control text for check mode: whether a failure counts and what later steps see.
+
+    A failure does not count if a step that check mode withheld may be its cause.
+    """
     n = command.step
     why = shell_test(command.unknown_if, known, pipeline_steps)
     withheld = "[ $o_how = done ]" if command.desired_state is None else '[ "$o_moved" ]'
@@ -343,12 +344,12 @@ def _encode_unknown(
 
 
 def _add_text(texts: list[bytes], text: str) -> str:
-    """Add a text and return how the control part refers to it."""
+    """Add a text and return how the control text refers to it."""
     texts.append(escape_printf(printf_word(text)))
     return f'"${{{len(texts)}}}"'
 
 
 @cache
 def _quoted_source(text: str) -> bytes:
-    """Return a function's text, which is sent to every host, as a word of the segment."""
+    """Return a function's text as a quoted word; cached because every host receives it."""
     return escape_printf(printf_word(text))

@@ -1,15 +1,14 @@
-"""The shell functions that a module's script runs on: as many of them as it names.
+"""The runtime of module scripts: shell functions, exit statuses and reports.
 
-What a module's script runs on, and what it says of itself.
+A script is sent only the functions that it uses. Its exit status is one of the constants below, or
+that of a failure. It reports by markers:
 
-Its exit status is one of the below, or that of a failure. On the way it reports, by markers:
-
-    have KEY=VALUE    a state that is not as wanted, or no ``=VALUE`` where there is none
-    after KEY=VALUE   one that is not as wanted at the end
-    old LINE          a line of what it is about to replace; ``old# WHY`` ends it: long, binary,
+    have KEY=VALUE    a state that differs from the desired one; without ``=VALUE`` it is missing
+    after KEY=VALUE   a state that still differs at the end
+    old LINE          a line of the content to be replaced; ``old# WHY`` ends it: long, binary,
                       cut (the last line has no newline)
-    new LINE          a line of what it would put there, where only the host knows that; ends as
-                      `old` does, with ``new# WHY``
+    new LINE          a line of the new content, if only the host knows it; it ends as `old`
+                      does, with ``new# WHY``
     probe STATUS      the probe failed
     fix STATUS        the fix failed
 
@@ -35,13 +34,16 @@ _WORD = lazy_regex(r"[a-z_][a-z0-9_]*")
 
 
 def needed_functions(text: str) -> frozenset[str]:
-    """The functions that the text names, and those that these do."""
+    """Return the functions that the text names, with their dependencies."""
     return _with_dependencies(frozenset(_WORD.findall(text)).intersection(_function_texts()))
 
 
 def script_parts(text: str) -> Iterator[tuple[str, str]]:
-    """What the script of a module with this text begins with, piece by piece, each with its
-    name: what all of them need, named '', and each function."""
+    """Yield the named parts that a module's script begins with.
+
+    The first part has the name '' and is the runtime common to all modules; each other part is a
+    function that this text needs.
+    """
     yield "", _runtime_text()
     names = needed_functions(text)
     yield from _function_sources(names)
@@ -49,18 +51,18 @@ def script_parts(text: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def _function_sources(names: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Functions with their texts, in the file's order."""
+    """Return the functions with their texts, in the order of the file."""
     return tuple((name, source) for name, source in _function_texts().items() if name in names)
 
 
 @cache
 def function_names() -> frozenset[str]:
-    """The functions that a module's script may begin with."""
+    """Return the names of all functions that a module's script may begin with."""
     return defined_functions(_runtime_text()) | _function_texts().keys()
 
 
 def defined_functions(text: str) -> frozenset[str]:
-    """The names of the functions that a script defines at its lines' beginnings."""
+    """Return the names of the functions that a script defines at the beginning of a line."""
     return frozenset(_DEFINED.findall(text))
 
 
@@ -82,11 +84,11 @@ def _runtime_text() -> str:
 
 @cache
 def _function_texts() -> Mapping[str, str]:
-    """Each function's text by its name, in the file's order."""
+    """Return each function's text by name, in the order of the file."""
     text = _read_script("modules", "functions.sh")
     found = {match[1]: match[0] for match in _FUNCTION.finditer(text)}
     if "".join(found.values()) != text.strip("\n") + "\n":
-        raise ValueError("modules/functions.sh holds more than functions, each from column 1")
+        raise ValueError("modules/functions.sh may only contain functions that start in column 1")
     return found
 
 
@@ -100,12 +102,14 @@ EXIT_CHANGED = 79
 EXIT_WOULD_CHANGE = 78
 EXIT_UNSETTLED = 76
 EXIT_MISUSED = 64
-"""Exit statuses of a module's script: it changed something; it would; it is not as wanted, and a
-run would wait for that; it was called wrongly, whatever the host is like (sysexits.h)."""
+"""Exit statuses of a module's script.
+
+It changed something; it would change something; the state differs and a run would wait for it; it
+was called with invalid arguments (EX_USAGE of sysexits.h)."""
 
 
 def module_variables(command: StepCommand, nonce: str) -> str:
-    """The variables that go before a module's own text."""
+    """Return the assignments of variables that precede a module's own text."""
     payload = command.desired_state.payload if command.desired_state else None
     variables = {
         "o_to": f"{nonce} T {command.step} ",
@@ -120,6 +124,6 @@ def module_variables(command: StepCommand, nonce: str) -> str:
 
 
 def parse_state(text: str) -> tuple[str, str | None]:
-    """A state reported: its key, and its value if it has one."""
+    """Return the key of a reported state, and its value or None."""
     key, equals, value = text.partition("=")
     return key, value.replace("%0A", "\n").replace("%25", "%") if equals else None

@@ -1,7 +1,4 @@
-"""How steps and sessions end: what a session tells whoever runs commands on it.
-
-One shell on one host, streamed: commands go out many at a time, their ends come back.
-"""
+"""The shell session of one host: commands are sent in pipelines, and their results come back."""
 
 from __future__ import annotations
 
@@ -32,25 +29,25 @@ from orchestrator.remote_shell.encoder import UNKNOWN_FLAG, KnownStepState, enco
 
 
 class EndReason(Enum):
-    """What ended a step."""
+    """Why a step ended."""
 
     DONE = "done"
-    """Its shell ended by itself, or was killed by something that is not ours."""
+    """The step's shell exited, or was killed by something other than orch."""
     SKIPPED = "skipped"
-    """Its condition did not hold, or its guard said no."""
+    """The step's condition did not hold, or its guard exited with 1."""
     TIMED_OUT = "timed_out"
-    """It ran longer than its timeout, and was killed."""
+    """The step exceeded its timeout and was killed."""
     ENDED = "ended"
-    """The run was cancelled, and it was killed."""
+    """The run was cancelled and the step was killed."""
 
 
 class CommandResult(Struct, frozen=True):
-    """How one step ended.
+    """The result of one step.
 
-    ``unknown``: it failed in a check, perhaps because of what was withheld before it.
-    ``exit_status`` is its shell's (128 + N where signal N killed that), None where nothing
-    ended by itself. ``reason`` says more where ``end_reason`` alone does not: which of condition and
-    guard skipped it, what was missing.
+    ``unknown``: the step failed in check mode, possibly because of a step that check mode withheld.
+    ``exit_status`` is that of the step's shell (128 + N if signal N killed it), or None if the step
+    did not exit by itself. ``reason`` adds to ``end_reason`` what it does not say: whether the
+    condition or the guard skipped the step, or what was missing.
     """
 
     end_reason: EndReason
@@ -62,37 +59,39 @@ class CommandResult(Struct, frozen=True):
 
 
 class SessionListener(Protocol):
-    """Hears what happens while a segment runs, in order, from the thread that runs it.
+    """A receiver of the events of a pipeline, in order, in the thread that runs it.
 
-    What takes its time in here keeps the host from going on once its pipes are full.
+    A slow listener blocks the host once the pipes are full.
     """
 
     def started(self, step: int) -> None:
-        """The host began this step."""
+        """Handle the start of a step."""
 
     def output(self, step: int, stream: str, data: bytes) -> None:
-        """Bytes from the host's ``stdout`` or ``stderr``, as they came.
+        """Handle bytes from the host's ``stdout`` or ``stderr``, as received.
 
-        Step 0: from before the shell was ready, or from between two steps.
+        ``step`` is 0 for output before the shell was ready or between two steps.
         """
 
     def reported(self, step: int, kind: str, text: str) -> None:
-        """What a module's script says of itself (``reports.py``); part of a text that goes on
-        where the kind begins with ``+``."""
+        """Handle a report of a module's script (see ``module_protocol.py``).
+
+        The text continues in the next report if ``kind`` begins with ``+``.
+        """
 
     def ended(self, step: int, result: CommandResult) -> None:
-        """This step is over, and all it had written by then was told.
+        """Handle the end of a step; all output that it wrote until then was reported before.
 
-        A skipped step may end without having started. One that never ends did not run,
-        unless ``SessionLostError`` names it.
+        A skipped step may end without a start. A step that never ends did not run, unless
+        ``SessionLostError`` names it.
         """
 
 
 class SessionLostError(Exception):
-    """The session broke off, and no more than what was told is known.
+    """The session was lost; only the results received so far are known.
 
-    ``step`` is the one that was running, None between steps. ``shell_output`` is the end of what the
-    shell itself said, which may tell why.
+    ``step`` is the step that was running, or None between steps. ``shell_output`` is the end of the
+    shell's own output, which may explain the loss.
     """
 
     def __init__(self, step: int | None, reason: str, shell_output: bytes = b"") -> None:
@@ -102,8 +101,9 @@ class SessionLostError(Exception):
 
 
 class ShellNotReadyError(ConnectError):
-    """No shell answered at the other end. ``shell_output`` is what came in its place. ``sent``: all that
-    was to be run had gone out, so that it may have been run.
+    """No shell answered. ``shell_output`` is the output received instead of an answer.
+
+    ``sent``: all commands had been sent, so they may have run.
     """
 
     def __init__(self, why: str, shell_output: bytes, *, sent: bool = False) -> None:
@@ -117,13 +117,15 @@ class ShellNotReadyError(ConnectError):
         )
 
 
-_ABORT_TIMEOUT = 20.0  # seconds for a host to end a step, grace and slow links included
+_ABORT_TIMEOUT = 20.0  # seconds for a host to kill a step, with grace period and slow links
 _STEP_END_TIMEOUT = 8.0
-"""Seconds that a host may take to end a step: five naps, of a whole second each where its `sleep`
-knows no parts of one, and what its other work adds."""
-_LEASES_BETWEEN_STEPS = 5  # leases, for a host to go on between two steps
-_EXIT_TIMEOUT = 2.0  # seconds for the last words to arrive, once the shell is known to be gone
-_MAX_NOISE_BYTES = 2000  # bytes
+"""Seconds that a host may take to kill a step.
+
+These are five naps, of a whole second each if the host's `sleep` does not support fractions, plus
+a margin."""
+_LEASES_BETWEEN_STEPS = 5  # how many leases a host may take to start the next step
+_EXIT_TIMEOUT = 2.0  # seconds for the last output to arrive after the shell has exited
+_MAX_NOISE_BYTES = 2000
 _END_REASONS = {
     "done": EndReason.DONE,
     "missing": EndReason.DONE,
@@ -136,16 +138,17 @@ _END_REASONS = {
 
 
 class ShellSession:
-    """Runs commands in the shell behind ``channel``.
+    """A session in the shell behind ``channel`` that runs pipelines of commands.
 
-    Used by one thread, but for ``cancel``. All times are seconds: ``ready_timeout`` bounds the
-    wait for the shell's first word; where the host hears nothing for ``lease`` it ends what
-    runs; ``renew`` is how often it hears something. ``endpoint`` is what errors call the other end;
-    ``run`` tells the steps which run they are a part of. ``round_trips`` counts how often this
-    side wrote and then waited for the answer.
+    Used by one thread, except for ``cancel``. All times are in seconds. ``ready_timeout`` limits
+    the wait for the shell to become ready. ``lease`` is how long the host waits for data before it
+    kills everything that runs; ``renew`` is the interval at which the lease is renewed.
+    ``endpoint`` prefixes error messages; ``run`` is the run ID passed to the steps. ``round_trips``
+    counts how often this side sent data and then waited for the answer.
 
-    A host ends steps that run longer than their timeout, and goes on to the next. Where it keeps
-    the ends to itself, the session is lost a lease after the timeout; between steps, after five.
+    The host kills steps that exceed their timeout and continues with the next. If it does not
+    report the end of such a step, the session is lost a lease after the timeout; between steps,
+    after five leases.
     """
 
     def __init__(
@@ -173,7 +176,7 @@ class ShellSession:
         self._cancelled = False
         self._end_text = ""
         self._gone_since: float | None = None
-        # of the segment at hand
+        # state of the current pipeline
         self._running: int | None = None
         self._failed = False
         self._sent = False
@@ -186,18 +189,20 @@ class ShellSession:
 
     @property
     def is_alive(self) -> bool:
-        """Whether another segment can be run on it."""
+        """Return True if the session can run another pipeline."""
         return not (self._end_text or self._cancelled)
 
     def begin_task(self, known: dict[int, KnownStepState] | None = None) -> None:
-        """Forget all steps, so that their numbers can be used again; what is known of those to
-        come is kept in ``known``, which sessions of the same task can share."""
+        """Forget all steps, so that their numbers can be reused.
+
+        The state of later steps is stored in ``known``, which sessions of the same task can share.
+        """
         self._known = {} if known is None else known
 
     def override_state(
         self, step: int, *, changed: bool | None = None, failed: bool | None = None
     ) -> None:
-        """Overrule what conditions of later segments see of a step of this task."""
+        """Override the state of a step of this task that conditions of later pipelines see."""
         known = self._known.get(step, KnownStepState())
         self._known[step] = KnownStepState(
             known.exit_status,
@@ -208,13 +213,14 @@ class ShellSession:
         )
 
     def run(self, commands: Sequence[StepCommand], listener: SessionListener) -> None:
-        """Run one segment. When it returns, each step that was begun or skipped has ended.
+        """Run one pipeline. On return, every step that was started or skipped has ended.
 
-        Steps after one that failed, and was not to be ignored, have neither begun nor ended;
-        nor have those that a ``cancel`` kept from beginning, and those behind a step with which
-        the shell itself had to end: it is not ``is_alive`` then. Without commands it waits until
-        the shell is ready. Raises ShellNotReadyError, and Lost where the session breaks off, or broke
-        off before; ValueError for commands that cannot be sent.
+        Steps after a failed one (unless its failure is ignored) neither start nor end; nor do steps
+        that ``cancel`` prevented, and steps after one whose kill ended the shell itself: then
+        ``is_alive`` is False. Without commands, wait until the shell is ready.
+
+        Raises ShellNotReadyError; SessionLostError if the session is lost or was lost before;
+        ValueError for commands that cannot be encoded.
         """
         if self._end_text:
             raise SessionLostError(None, self._error_prefix + self._end_text, self._noise)
@@ -237,7 +243,7 @@ class ShellSession:
             self._listener = _NullListener()
 
     def run_unreported(self, command: StepCommand, listener: SessionListener) -> None:
-        """Run a command that is no step of the task: what is known of those stays as it is."""
+        """Run a command that is not a step of the task; the known states of steps are kept."""
         kept, self._known = self._known, {}
         try:
             self.run([command], listener)
@@ -245,20 +251,20 @@ class ShellSession:
             self._known = kept
 
     def cancel(self) -> None:
-        """End the running step and let nothing further begin. From any thread; returns at once.
+        """Kill the running step and start no further steps. Safe from any thread; returns at once.
 
-        The session cannot be used any more.
+        The session cannot be used afterwards.
         """
         self._cancelled = True
         self._channel.wake()
 
     def close(self) -> None:
-        """Let go of the shell, which ends; so does a step that still runs."""
+        """Close the session: the shell exits, and a running step is killed."""
         self._end_text = self._end_text or "the session is closed"
         self._channel.close()
 
     def _exchange(self, data: bytes) -> None:
-        """Write the segment and read until it is over; one never waits for the other."""
+        """Write the pipeline and read until it has ended; neither blocks the other."""
         unsent = memoryview(data)
         ready_by = time.monotonic() + self._ready_timeout
         self._renew_at = None
@@ -279,8 +285,10 @@ class ShellSession:
         self._abort()
 
     def _next_keepalive(self) -> memoryview:
-        """What renews the lease, when it is due: for the first time some seconds after the
-        segment is out, since shells swallow what comes together with it.
+        """Return the newline that renews the lease if it is due, else nothing.
+
+        The first one is due some seconds after the pipeline was sent, because shells swallow input
+        that arrives together with it.
         """
         now = time.monotonic()
         due = self._renew_at is not None and now >= self._renew_at
@@ -289,8 +297,11 @@ class ShellSession:
         return memoryview(b"\n" if due else b"")
 
     def _silence_deadline(self, now: float, unsent: memoryview) -> float:
-        """When the host must have sent the end of the running step, or what follows between two
-        steps. Raises Lost."""
+        """Return the time by which the host must have sent its next marker; infinity for no limit.
+
+        The marker is the end of the running step or, between steps, the next start or end. Raises
+        SessionLostError if the time has passed.
+        """
         if self._silent_until is None and not unsent and self._running is None:
             self._silent_until = now + self._silence_timeout
         if self._silent_until is None:
@@ -302,7 +313,7 @@ class ShellSession:
         return self._silent_until
 
     def _abort(self) -> None:
-        """Close the shell's stdin, which ends everything, and hear how it goes."""
+        """Close the shell's stdin, which ends everything, and read the remaining output."""
         self._end_text = "the session was cancelled"
         deadline = time.monotonic() + _ABORT_TIMEOUT
         self._close_stdin()
@@ -315,7 +326,7 @@ class ShellSession:
         self._raise_session_lost("it was told to end, and did not")
 
     def _close_stdin(self) -> None:
-        with suppress(OSError):  # already cut: reading says so
+        with suppress(OSError):  # already broken: the next read reports it
             self._channel.close_stdin()
 
     def _write(self, unsent: memoryview) -> memoryview:
@@ -324,12 +335,15 @@ class ShellSession:
         try:
             unsent = unsent[self._channel.write(unsent) :]
         except OSError:
-            return memoryview(b"")  # reading brings what is left, then the end
-        self._sent = self._sent or len(unsent) <= 1  # without its newline it runs as well
+            return memoryview(b"")  # the next reads return the remaining data, then EOF
+        self._sent = self._sent or len(unsent) <= 1  # it also runs without the final newline
         return unsent
 
     def _read(self, timeout: float) -> ReadChunk:
-        """Read; a shell that exited is gone, though others may hold its streams open."""
+        """Read from the channel.
+
+        An exited shell counts as EOF even if other processes keep its streams open.
+        """
         if self._channel.exit_status() is None:
             return self._channel.read(timeout)
         now = time.monotonic()
@@ -339,7 +353,7 @@ class ShellSession:
         return ReadChunk(chunk.stdout, chunk.stderr, chunk.eof or left <= 0)
 
     def _feed_chunk(self, chunk: ReadChunk) -> bool:
-        """Tell the listener; whether the segment is over."""
+        """Pass the events of a chunk to the listener; return True if the pipeline has ended."""
         over = False
         for event in self._streams.feed(chunk.stdout, chunk.stderr):
             if over and isinstance(event, ProtocolMarker):
@@ -415,7 +429,7 @@ class ShellSession:
         self._listener.ended(step, result)
 
     def _on_eof(self) -> None:
-        """The stream is over: as it should be after a ``cancel``, or a loss."""
+        """Handle EOF: normal after a ``cancel``, otherwise the session is lost."""
         for output in self._streams.rest():
             self._forward_output(output)
         if self._cancelled and self._running is None:
@@ -428,13 +442,13 @@ class ShellSession:
         self._raise_session_lost(self._end_text or ended)
 
     def _raise_session_lost(self, reason: str) -> NoReturn:
-        """Give up, and have the host end what may still run there."""
+        """Close stdin, so that the host kills what still runs, and raise SessionLostError."""
         self._end_text = reason
         self._close_stdin()
         raise SessionLostError(self._running, self._error_prefix + reason, self._noise)
 
     def _raise_not_ready(self, why: str) -> NoReturn:
-        # before the shell had read its prelude; asked first, for closing its stdin ends it
+        # queried before closing stdin, because that makes a shell exit that never ran the bootstrap
         ended = self._channel.exit_status() is not None
         self._end_text = why
         self._close_stdin()
@@ -446,7 +460,7 @@ class ShellSession:
 
 
 class _NullListener:
-    """Listens while nobody does."""
+    """A listener that ignores all events."""
 
     def started(self, step: int) -> None: ...
 
@@ -458,7 +472,7 @@ class _NullListener:
 
 
 def _is_skipped_by_check(command: StepCommand, result: CommandResult) -> bool:
-    """Whether a check left undone what the step may do."""
+    """Return True if check mode withheld a change that the step would make."""
     if command.effects is None or result.end_reason is EndReason.SKIPPED or result.failed:
         return False
     done = command.check_mode if command.desired_state is None else result.changed

@@ -1,14 +1,15 @@
-"""Bytes to and from a host, over a channel of their own and with nothing but its shell.
+"""Transfers of bytes to and from a host, on a separate channel and with only a shell on the host.
 
-The shell gets one line. That line says a fresh nonce, runs a script in a subshell whose stdin is
-the channel's, and exits; it is parsed whole before any of it runs. Shells read ahead, so the first
-byte of the data goes out when the nonce is back: until then it could be taken for commands, and
-what comes before it is a login shell's noise. What the script leaves unread, the shell drops.
+The shell is sent one line, which prints a fresh nonce, runs a script in a subshell with the
+channel's stdin, and exits; the shell parses the line completely before it runs any of it. Shells
+read ahead, so the data is sent only after the nonce has arrived: until then it could be taken for
+commands. Output before the nonce is a login shell's noise. Input that the script does not read is
+discarded by the shell.
 
-Nobody can tell a connection's cut from the data's end by reading: both are EOF. So a script that
-gets data may stage it and no more. That all of it arrived is known on this side alone, once
-``send`` returns: a later step puts it in its place. Where the size is known beforehand the script
-can compare it, as ``upload_stage_script`` does.
+A lost connection and the end of the data are both EOF to the script. So a script that receives data
+must only stage it. Only this side knows that all data arrived, once ``send`` returns; a later step
+moves the file into place. If the size is known in advance the script can compare it, as
+``upload_stage_script`` does.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from orchestrator.remote_shell.bootstrap import escape_printf
 from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 
 PIECE_BYTES = 1 << 16
-"""Bytes that whoever makes up data for ``send`` best gives at a time."""
+"""Recommended size in bytes of the pieces passed to ``send``."""
 
-_MAX_STDOUT_BYTES = 1 << 16  # bytes of a script's stdout that are kept
-_MAX_STDERR_BYTES = 1 << 12  # bytes of its stderr, and of noise
-_POLL_INTERVAL = 0.25  # seconds between looks whether someone wants it to stop
-_EXIT_TIMEOUT = 2.0  # seconds for the last words, once the script is known to be gone
+_MAX_STDOUT_BYTES = 1 << 16  # maximum of a script's stdout that is kept
+_MAX_STDERR_BYTES = 1 << 12  # maximum of its stderr, and of noise before the nonce
+_POLL_INTERVAL = 0.25  # seconds between calls of ``stopping``
+_EXIT_TIMEOUT = 2.0  # seconds for the last output to arrive after the script has exited
 _CHECK_ALL_READ = (
     "o_left=$(wc -c);[ $((o_left)) = 0 ]||"
     '{ echo "it left $((o_left)) bytes of the data unread" >&2;exit 1;};'
@@ -40,24 +41,24 @@ _CHECK_ALL_READ = (
 
 
 class TransferFailure(Enum):
-    """What kept a transfer from ending well."""
+    """Why a transfer failed."""
 
     NOT_READY = "not_ready"
-    """No shell answered: nothing of the script ran."""
+    """No shell answered: no part of the script ran."""
     EXIT = "exit"
     """The script failed, or left some of the data unread."""
     IDLE = "idle"
-    """Nothing moved for too long."""
+    """No byte was transferred for too long."""
     CUT = "cut"
-    """The channel broke off. What the script did is not known."""
+    """The connection was lost. What the script did is unknown."""
     STOPPED = "stopped"
-    """This side did not want it any more."""
+    """The transfer was interrupted on this side."""
 
 
 class TransferError(OrchError):
-    """A transfer did not end well; ``exit_status`` is the script's, where it ended.
+    """A transfer failed; ``exit_status`` is that of the script, or None if it did not exit.
 
-    What the script got may be a part, and may look whole to it.
+    The script may have received only a part of the data and taken it for everything.
     """
 
     exit_code = ExitCode.FAILED
@@ -78,13 +79,14 @@ def send(
     timeout: float,
     stopping: Callable[[], bool],
 ) -> str:
-    """Run ``script`` with ``data`` on its stdin, in the user's home; return what it wrote to
-    stdout, 64 KiB of it at most. It has read everything then, and ended with 0.
+    """Run ``script`` with ``data`` on its stdin, in the user's home; return its stdout.
 
-    ``timeout`` is how many seconds may pass without a byte to or from the host. ``stopping`` is
-    asked some times a second, and whenever the channel is woken. The channel is used up and
-    closed. Raises TransferError, ConnectError where the channel does, ValueError for a NUL in
-    the script, and what ``data`` raises: that, too, is an end of the data to the script.
+    At most 64 KiB of stdout are returned. The script has read all data and exited with 0.
+    ``timeout`` is the maximum number of seconds without a byte to or from the host. ``stopping`` is
+    called several times per second and whenever the channel is woken. The channel is closed.
+
+    Raises TransferError, ConnectError if the channel does, ValueError for a NUL in the script, and
+    any exception of ``data``, which the script also sees as the end of the data.
     """
     received = bytearray()
 
@@ -104,18 +106,20 @@ def receive(
     timeout: float,
     stopping: Callable[[], bool],
 ) -> None:
-    """Run ``script`` in the user's home, without stdin, and hand what it writes to stdout to
-    ``on_stdout``, byte for byte. When it returns that was all, and the script ended with 0.
+    """Run ``script`` in the user's home, without stdin, and pass its stdout to ``on_stdout``.
 
-    The rest is as with ``send``; what ``on_stdout`` raises ends it.
+    On return, all output was passed and the script has exited with 0. The other parameters are
+    those of ``send``; an exception of ``on_stdout`` ends the transfer.
     """
     with closing(channel):
         _ScriptTransfer(channel, timeout, stopping, on_stdout).run(script, (), reads=False)
 
 
 def upload_stage_script(path: str, size: int) -> str:
-    """A script for ``send`` that leaves exactly ``size`` bytes in a new private file at ``path``,
-    or fails, and then there is none."""
+    """Return a script for ``send`` that stores exactly ``size`` bytes in a new private file.
+
+    If it fails, there is no file at ``path``.
+    """
     file = shell_quote(path if path.startswith("/") else f"./{path}")
     return (
         f"umask 077; rm -f {file}; cat >{file} && o_size=$(wc -c <{file}) && {{\n"
@@ -126,7 +130,7 @@ def upload_stage_script(path: str, size: int) -> str:
 
 
 class _ScriptTransfer:
-    """One script and its streams. ``hear`` gets what it writes to stdout."""
+    """The transfer of one script. ``on_stdout`` receives its output."""
 
     def __init__(
         self,
@@ -139,14 +143,14 @@ class _ScriptTransfer:
         self._stopping, self._on_stdout = stopping, on_stdout
         self._nonce = secrets.token_hex(16)
         self._ready = False
-        self._all_sent = False  # all data is out, and its end
-        self._is_broken = False  # nobody reads it any more
+        self._all_sent = False  # all data and EOF were sent
+        self._is_broken = False  # the channel accepts no more data
         self._stderr = self._noise = b""
         self._sent = self._received = 0
         self._moved = time.monotonic()
 
     def run(self, script: str, data: Iterable[bytes], *, reads: bool) -> None:
-        """Write and read until the script is over; one never waits for the other."""
+        """Write and read until the script has ended; neither blocks the other."""
         pieces = iter(data)
         unsent = memoryview(transfer_command(self._nonce, script, reads=reads))
         while True:
@@ -163,9 +167,9 @@ class _ScriptTransfer:
         self._check_end(reads=reads)
 
     def _next_piece(self, pieces: Iterator[bytes]) -> memoryview:
-        """The next piece; at the end of all, stdin is closed."""
+        """Return the next piece of data; after the last one, close stdin."""
         piece = next(pieces, None)
-        self._moved = time.monotonic()  # what it took to make was no fault of the host's
+        self._moved = time.monotonic()  # producing the piece does not count against the host
         if piece is None:
             self._channel.close_stdin()
             self._all_sent = True
@@ -177,7 +181,7 @@ class _ScriptTransfer:
         try:
             count = self._channel.write(unsent[:PIECE_BYTES])
         except OSError:
-            self._is_broken = True  # reading brings what there is to be said about it
+            self._is_broken = True  # the next read reports the cause
             return 0
         if count:
             self._moved = time.monotonic()
@@ -195,14 +199,14 @@ class _ScriptTransfer:
             self._on_stdout(stdout)
 
     def _skip_noise(self, stdout: bytes) -> bytes:
-        """What stands behind the nonce, once it is there; before it is noise."""
+        """Return the output after the nonce; output before it is noise."""
         noise, found, rest = (self._noise + stdout).partition(f"{self._nonce}\n".encode())
         self._ready = bool(found)
         self._noise = b"" if found else noise[-_MAX_STDERR_BYTES:]
         return rest
 
     def _has_exited(self) -> bool:
-        """Whether the script ended a while ago; who else has its streams may keep them."""
+        """Return True if the script exited a while ago; others may keep its streams open."""
         quiet = time.monotonic() - self._moved
         return quiet > _EXIT_TIMEOUT and self._channel.exit_status() is not None
 
@@ -213,7 +217,7 @@ class _ScriptTransfer:
             failure = TransferFailure.IDLE if self._ready else TransferFailure.NOT_READY
             what = "nothing moved" if self._ready else "no shell answered"
             why = f"{what} for {self._timeout:g} s{self._progress_text()}"
-            if self._ready:  # they look the same from here
+            if self._ready:  # both cases look the same from this side
                 why += ": either the link stalls, or the host's side of it"
             raise TransferError(failure, why, self._noise + self._stderr)
 
@@ -245,14 +249,14 @@ class _ScriptTransfer:
 
 
 def transfer_command(nonce: str, script: str, *, reads: bool) -> bytes:
-    """The line for the shell, which says ``nonce`` and runs ``script``.
+    """Return the line for the shell that prints ``nonce`` and runs ``script``.
 
-    The nonce comes first, so that none is said where something ate the beginning, and not at the
-    end of a line, so that a host which echoes its input is not taken for one that answers. The
-    subshell is for scripts that say `return` or `exec`, and for what they do to their shell:
-    behind them it must come to the `exit`. Raises ValueError for a NUL.
+    The nonce assignment comes first: if the beginning of the stream is lost, no nonce is printed.
+    The nonce is not at the end of a line, so that an echo of the input is not taken for an answer.
+    The subshell contains scripts that call `return` or `exec` or change their shell, so that the
+    final `exit` is always reached. Raises ValueError for a NUL.
     """
-    # mksh has no printf of its own, and another program's arguments can be seen
+    # mksh has no built-in printf, and the arguments of an external one are visible in ps
     write = 'if [ "$KSH_VERSION" ];then print -n -- "$1";else printf %b "$1";fi'
     before = (
         f"o_nonce={nonce};{{ set +aeuvx; }} 2>/dev/null;"

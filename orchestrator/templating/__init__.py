@@ -1,6 +1,6 @@
-"""Templates: command text that no value can break out of, values, file text, conditions.
+"""Templates: command text that no value can break out of, values, file text and conditions.
 
-Jinja is loaded when the first template is asked for.
+Jinja is loaded when the first template is used.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ _MODULE_OF_NAME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for. No module bears the name of a function, or it would hide it."""
+    """Load a name on first use.
+
+    No module may have the name of a function here, because the module would hide it.
+    """
     if name not in _MODULE_OF_NAME:
         raise AttributeError(name)
     module = import_module(f"{__name__}.{_MODULE_OF_NAME[name]}")

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class TemplateCache:
-    """Compiles each template once. Errors are not kept: the same text fails again."""
+    """A cache that compiles each template once. Errors are not cached."""
 
     def __init__(self) -> None:
         self._compiled: dict[Hashable, object] = {}
@@ -30,26 +30,26 @@ class TemplateCache:
         self._commands: dict[int, tuple[MarkedValue, CommandTemplate]] = {}
 
     def shell(self, source: str, mark: SourcePosition) -> ShellTemplate:
-        """As the function ``shell``."""
+        """Compile like ``compile_shell``."""
         return self._compile_once("shell", source, mark, templating.compile_shell)
 
     def text(self, source: str, mark: SourcePosition) -> TextTemplate:
-        """As the function ``text``."""
+        """Compile like ``compile_text``."""
         return self._compile_once("text", source, mark, templating.compile_text)
 
     def expression(self, source: str, mark: SourcePosition) -> Expression:
-        """As the function ``expression``."""
+        """Compile like ``compile_expression``."""
         return self._compile_once("expression", source, mark, templating.compile_expression)
 
     def value(self, of: MarkedValue) -> ValueTemplate:
-        """As the function ``value``; the same object is compiled once."""
+        """Compile like ``compile_value``; the same object is compiled once."""
         found = self._values.get(id(of))
-        if found is None:  # the Value is kept so that its id stays its own
+        if found is None:  # a reference to the value keeps its id from being reused
             found = self._values[id(of)] = (of, templating.compile_value(of))
         return found[1]
 
     def command(self, of: MarkedValue) -> CommandTemplate:
-        """As the function ``command``; the same object is compiled once."""
+        """Compile like ``compile_command``; the same object is compiled once."""
         found = self._commands.get(id(of))
         if found is None:
             found = self._commands[id(of)] = (of, templating.compile_command(of))

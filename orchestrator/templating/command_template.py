@@ -1,4 +1,4 @@
-"""Commands that are given as values: an argument, a default, a variable of the inventory."""
+"""Commands passed as values: an argument, a default, or an inventory variable."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FILTERS = ("raw", "words")
 
 
 class CommandTemplate(Struct, frozen=True, eq=False):
-    """The value of a param of type ``command``, as written, or of a list of them.
+    """The value of a param of type ``command``, or of a list of commands.
 
-    It is a command's text, compiled as that of `run` is, or one expression: then its value has
-    to be such a command already, a list of them, or none. ``uses`` are for lint.
+    The value is the text of a command, compiled like that of `run`, or a single expression. The
+    result of an expression must be such a command, a list of them, or none. ``uses`` are for lint.
     """
 
     mark: SourcePosition
@@ -33,55 +33,55 @@ class CommandTemplate(Struct, frozen=True, eq=False):
 
     @property
     def template(self) -> ShellTemplate | ValueTemplate:
-        """The template of its text, or of its one expression."""
+        """Return the template of the text or of the single expression."""
         return self._template
 
     @property
     def source(self) -> str:
-        """Its text as written."""
+        """Return the text as written."""
         return self._template.source
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that have to exist."""
+        """Return the names that must exist."""
         return self._template.names
 
     @property
     def optional(self) -> frozenset[str]:
-        """Those that are asked after first."""
+        """Return the names that are tested before use."""
         return self._template.optional
 
     @property
     def sources(self) -> frozenset[str]:
-        """Those that its text is made of."""
+        """Return the names that the text is made of."""
         return self._template.sources
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
-        """What is taken of names that have to exist."""
+        """Return the field accesses of names that must exist."""
         return self._template.fields
 
     @property
     def constant(self) -> bool:
-        """Whether it asks the scope for nothing."""
+        """Return True if it uses no names of the scope."""
         return not self.names and not self.optional
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where one of the names stands first."""
+        """Return the first position of a name."""
         return self._template.position_of(name)
 
     @property
     def uses(self) -> tuple[ExpressionUse, ...]:
-        """The expressions in it."""
+        """Return the expressions in the command."""
         if self._items is not None:
             return tuple(use for item in self._items for use in item.uses)
         return self._template.uses if isinstance(self._template, ShellTemplate) else ()
 
     def render(self, scope: Scope) -> CommandText | list[CommandText] | None:
-        """The command, or the list, every value in it quoted for its place.
+        """Return the command or list of commands, with every value quoted for its context.
 
-        Raises ``DefinitionError`` for what is undefined, cannot stand at its place or is no
-        command, and what ``scope`` raises.
+        Raises ``DefinitionError`` for an undefined value, for a value that cannot be quoted in its
+        context, and for a result that is not a command. Exceptions of ``scope`` are passed on.
         """
         if self._items is not None:
             return [text for item in self._items for text in _as_list(item.render(scope))]
@@ -111,7 +111,7 @@ _HINT = (
 
 
 def compile_command(value: MarkedValue) -> CommandTemplate:
-    """Read a command. Raises ``DefinitionError`` where it is none."""
+    """Compile a command. Raises ``DefinitionError`` if it is invalid."""
     data, mark = value.data, value.mark
     if isinstance(data, str) and not value.literal:
         whole = "{{" in data and _is_single_expression(data, mark)
@@ -127,7 +127,7 @@ def compile_command(value: MarkedValue) -> CommandTemplate:
 
 
 def _combine_items(items: tuple[CommandTemplate, ...], mark: SourcePosition) -> ValueTemplate:
-    """What all of them ask for; it is never rendered."""
+    """Return a template with the names of all items; it is never rendered."""
     names = frozenset[str]().union(*(item.names for item in items))
     optional = frozenset[str]().union(*(item.optional for item in items))
     parts = tuple(item.template for item in items)
@@ -144,7 +144,7 @@ def _combine_items(items: tuple[CommandTemplate, ...], mark: SourcePosition) -> 
 
 
 def _literal_template(value: MarkedValue) -> ValueTemplate:
-    """A text of which nothing is a template: its user wrote all of it."""
+    """Return the template of a literal text, which its user wrote completely."""
     literal = compile_value(value)
     none: Iterable[str] = ()
     return ValueTemplate(
@@ -157,7 +157,7 @@ def _literal_template(value: MarkedValue) -> ValueTemplate:
 
 
 def _is_single_expression(text: str, mark: SourcePosition) -> bool:
-    """Whether it is one expression, which is not inserted as it is."""
+    """Return True if the text is one expression without ``raw`` or ``words``."""
     only = single_expression(
         parse_template(TemplateSource(text, mark), template_environment(comments=False))
     )

@@ -1,4 +1,4 @@
-"""The expressions that users write: Jinja's, strict, without side effects and without Python."""
+"""The expression language of users: Jinja's, strict, without side effects and without Python."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from orchestrator.templating.value_text import (
 
 # Names of functions, as opposed to values: `range(3)` is one, a plain `range` is a variable.
 FUNCTIONS = frozenset({"range", "dict", "namespace"})
-# Filters that the tree is rewritten with; users cannot write a blank in a filter's name.
+# Filters inserted when the tree is rewritten; users cannot write a blank in a filter's name.
 FREE_NAME_FILTER, KEEP_FILTER, INSERT_FILTER = "a free name", "keep the value", "insert the value"
 INSERT_TEXT_FILTER = "insert the value into a text"
 CONDITION_NAME_FILTER = "a free name in a condition"
@@ -51,12 +51,12 @@ _SIZED_FILTERS = (
     "to_json",
     "tojson",
 )
-"""Filters that are given how wide, long or precise something is to be."""
+"""Filters with an argument for a width, length or precision."""
 _MAX_INDENT = 100
 _RESULT_HINT = "name what a step put under `register:`"
 _INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
 _DATA_TYPES = frozenset({str, int, float, bool, list, tuple, dict})
-_PLAIN_BITS = 14_000  # as many as 4200 digits have
+_PLAIN_BITS = 14_000  # the size of about 4200 digits
 _TRUE_WORDS, _FALSE_WORDS = (
     frozenset({"true", "yes", "on", "1"}),
     frozenset({"false", "no", "off", "0", ""}),
@@ -64,7 +64,7 @@ _TRUE_WORDS, _FALSE_WORDS = (
 
 
 class UndefinedValueError(UndefinedError):
-    """Something was done with a value that does not exist. ``missing`` stands in its place."""
+    """An operation on a missing value, which is ``missing``."""
 
     def __init__(self, message: str, missing: MissingValue) -> None:
         super().__init__(message)
@@ -72,8 +72,11 @@ class UndefinedValueError(UndefinedError):
 
 
 class MissingValue(StrictUndefined):
-    """A value that does not exist. Whatever is below it does not exist either, so that
-    ``a.b.c | default(1)`` holds for each of the three; anything else raises ``UndefinedValueError``."""
+    """A value that does not exist.
+
+    Its attributes and items are missing as well, so that ``a.b.c | default(1)`` works at each
+    level; any other use raises ``UndefinedValueError``.
+    """
 
     __slots__ = ()
 
@@ -93,12 +96,12 @@ class MissingValue(StrictUndefined):
 
     @property
     def name(self) -> str:
-        """The name that was asked for."""
+        """Return the missing name."""
         return str(self._undefined_name)
 
     @property
     def siblings(self) -> list[str] | None:
-        """The names that stand where it was looked for; None: at a template's root."""
+        """Return the existing names of the object that lacks it, or None at a template's root."""
         if not isinstance(self._undefined_name, str) or self.at_root:
             return None
         owner = self._undefined_obj
@@ -108,17 +111,17 @@ class MissingValue(StrictUndefined):
 
     @property
     def at_root(self) -> bool:
-        """Whether it is a name that no scope knows."""
+        """Return True if the scope does not know the name."""
         return not self._undefined_hint and self._undefined_obj is missing
 
 
 def mark_unbounded(node: nodes.BinExpr, yes: bool) -> None:
-    """Have a calculation made without bounds, or within them."""
+    """Mark a calculation as free of bounds checks, or as checked."""
     node.unbounded = yes  # type: ignore[attr-defined]
 
 
 class _BoundedCodeGenerator(CodeGenerator):
-    """Jinja's, which writes plain Python for calculations that need no bounds."""
+    """Jinja's code generator, with plain Python for calculations that need no bounds checks."""
 
     def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
         """Write a sum."""
@@ -144,9 +147,9 @@ class _BoundedCodeGenerator(CodeGenerator):
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """The Jinja environment. Of a mapping, ``a.b`` is its key ``b`` before its method.
+    """The Jinja environment. In a mapping, ``a.b`` is the key ``b`` rather than a method.
 
-    Whatever changes a text tells the rendering, which follows secrets.
+    Every operation that changes a text is reported to the rendering, which tracks secrets.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -179,11 +182,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         context.work.count_step(output)
         return context.propagate_taint((text, right), output)
 
-    def call(*args: Any, **named: Any) -> Any:  # its own names are free for the call's
-        """Call a function or method; what a macro writes is followed in there."""
+    def call(*args: Any, **named: Any) -> Any:  # no named parameters: the call may use any name
+        """Call a function or method; the result of a macro is tracked inside the macro."""
         self, context, function, *arguments = args
         owner = getattr(function, "__self__", None)
-        if isinstance(function, LoopContext):  # goes into another level of a recursive loop
+        if isinstance(function, LoopContext):  # enters another level of a recursive loop
             arguments = [limits.CountedRounds(value, context.work) for value in arguments]
         elif isinstance(owner, str | bytes):
             arguments = [list(each) if isinstance(each, Iterator) else each for each in arguments]
@@ -201,7 +204,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return context.propagate_taint((owner, *arguments, *named.values()), output)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """Make ``format`` and ``format_map`` of a text refuse what has none."""
+        """Wrap ``format`` and ``format_map`` of a text to reject values without a text."""
         if type(value) is str:  # as most are
             return None
         format_ = super().wrap_str_format(value)
@@ -217,7 +220,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return checked
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, MissingValue):  # not the attributes that it has for us
+        if isinstance(obj, MissingValue):  # its own attributes are not for templates
             return obj
         if isinstance(obj, NamedObject) and not attribute.startswith("_"):
             value = getattr(obj, attribute, None)
@@ -235,10 +238,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
 @cache
 def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvironment:
-    """The environment, made once for each way of reading the text around expressions.
+    """Return the environment; there is one for each way of parsing the text around expressions.
 
-    ``comments``: whether ``{# … #}`` is one. ``trim``: whether a line's end right after a
-    block tag goes, as in Ansible's templates.
+    ``comments``: ``{# … #}`` is a comment. ``trim``: a newline right after a block tag is removed,
+    as in Ansible's templates.
     """
     marks = {} if comments else {"comment_start_string": "\0#", "comment_end_string": "#\0"}
     env = TemplateEnvironment(
@@ -280,7 +283,7 @@ def template_environment(*, comments: bool, trim: bool = False) -> TemplateEnvir
 
 
 def to_bool(value: Any) -> bool:
-    """The filter ``bool``: what a person means by ``yes``, ``no``, ``on``, ``off``, 1 or 0."""
+    """Convert ``yes``, ``no``, ``on``, ``off``, 1, 0 and the like (the filter ``bool``)."""
     word = str(value).strip().lower()
     if value is None or word in _FALSE_WORDS:
         return False
@@ -290,12 +293,12 @@ def to_bool(value: Any) -> bool:
 
 
 def _identity_filter(value: Any) -> Any:
-    """Stands for ``raw`` and ``words``, which are taken out before anything runs."""
+    """Return the value: ``raw`` and ``words`` are removed before rendering."""
     return value
 
 
 def _track_taint(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, telling the rendering what it makes of what."""
+    """Return the filter wrapped to report its inputs and output to the rendering."""
     pass_argument = _PassArg.from_obj(function)
 
     @pass_context
@@ -318,7 +321,7 @@ def _track_taint(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _bound_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, refusing sizes and values that are beyond all bounds."""
+    """Return the filter wrapped to reject sizes and values beyond the limits."""
     skipped = 0 if _PassArg.from_obj(function) is None else 1
 
     def bounded(*args: Any, **named: Any) -> Any:
@@ -339,7 +342,7 @@ def _slice(context: Any, value: Any, start: Any, stop: Any, step: Any) -> Any:
 
 @pass_context
 def _concat(context: Any, values: list[Any]) -> str:
-    """What ``~`` makes."""
+    """Return the result of ``~``."""
     text = limits.concat_parts(map(text_of, values))
     context.work.count_step(text)
     return text
@@ -366,7 +369,7 @@ def _asked_name(context: Any, name: str) -> object:
 @pass_context
 def _keep_value(context: Any, value: object) -> str:
     if isinstance(value, Iterator):
-        value = list(value)  # here, where what fails in a filter is told as the expression's
+        value = list(value)  # consumed here, so that errors are reported as the expression's
     check_kept_value(value)
     context.kept = value
     return ""
@@ -380,7 +383,7 @@ def check_kept_value(value: object) -> None:
 
 
 def _check_numbers(value: object) -> None:
-    """Raise ValueError for an integer that Python cannot write as text (4300 digits)."""
+    """Raise ValueError for an integer too large for Python to print (4300 digits)."""
     if isinstance(value, int) and value.bit_length() > _PLAIN_BITS:
         raise ValueError("it is a number with too many digits")
     if isinstance(value, list | tuple):
@@ -403,7 +406,7 @@ def _insert_value(context: Any, value: object, index: int) -> str:
 
 @pass_context
 def _insert_text(context: Any, value: object, index: int) -> str:
-    """What ``_insert_value`` does where a text stands as it is."""
+    """Insert like ``_insert_value``, but faster for text and integers."""
     if isinstance(value, str):
         work = context.work
         work.left -= 1 + (len(value) >> 6)
@@ -440,7 +443,7 @@ def _join(context: Any, value: Any, between: str = "", attribute: Any = None) ->
 
 
 def _sum(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Jinja's ``sum``; lists are joined in one go."""
+    """Return Jinja's ``sum``, wrapped to join lists in linear time."""
 
     @pass_environment
     def sum_(environment: Environment, values: Any, attribute: Any = None, start: Any = 0) -> Any:
@@ -462,7 +465,7 @@ def _format(value: Any, *args: Any, **named: Any) -> str:
 def _result_test(word: str) -> Callable[[Any], bool]:
     def test(result: Any) -> bool:
         if isinstance(result, Undefined):
-            return bool(result)  # which says what is undefined
+            return bool(result)  # raises the error for an undefined value
         if isinstance(result, Mapping) and word in result:
             return bool(result[word])
         if not isinstance(result, RegisteredResult | UnknownResult):

@@ -17,12 +17,12 @@ from orchestrator.templating.taint import secrets_of
 from orchestrator.templating.template_parser import ParsedTemplate, TemplateSource, parse_expression
 from orchestrator.templating.text_templates import compile_native, render_native
 
-# Text that Jinja takes for true and a person for false.
+# Text that is true to Jinja and false to a person.
 _FALSE_WORDS = frozenset({"false", "no", "off", "n", "f", "0", "none", "null"})
 
 
 class Expression(Struct, frozen=True, eq=False):
-    """A compiled expression. ``node`` is its tree, for those who take it apart."""
+    """A compiled expression. ``node`` is its tree, for further analysis."""
 
     source: str
     mark: SourcePosition
@@ -34,47 +34,47 @@ class Expression(Struct, frozen=True, eq=False):
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
-        """What is taken of names that have to exist."""
+        """Return the field accesses of names that must exist."""
         return self._program.fields
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where one of the names stands first."""
+        """Return the first position of a name."""
         return self._program.position_of(name)
 
     @property
     def sources(self) -> frozenset[str]:
-        """The names that its value is made of: none that only decides which it is."""
+        """Return the names that the value is made of, without those used only in conditions."""
         return self._program.names.value_names
 
     def value(self, scope: Scope) -> Any:
-        """Its value as it is. Raises ``DefinitionError`` and what ``scope`` raises."""
+        """Return the native value. Raises ``DefinitionError`` and exceptions of ``scope``."""
         if _is_path(self.node):
             return render_native(self._program, scope)
         return _evaluate_decision(self._program, scope)
 
     def is_true(self, scope: Scope) -> bool:
-        """Whether it is true, as Jinja sees truth: not empty, not zero, not none.
+        """Return True if the value is true in Jinja's sense: not empty, not zero, not none.
 
-        Text that says no (``no``, ``false``, ``0``, …) would count as true, so it is an error;
-        any other text is true if there is any, so that ``when: before.stdout`` works.
+        Text such as ``no``, ``false`` or ``0`` would count as true, so it is an error. Any other
+        text that is not empty is true, so that ``when: before.stdout`` works.
         """
         return self.is_truthy(_evaluate_decision(self._program, scope), self.node, scope)
 
     def value_of_part(self, node: nodes.Expr, scope: Scope) -> Any:
-        """The value of one of its sub-expressions."""
+        """Return the value of a sub-expression."""
         program = self._parts.get(id(node))
         if program is None:
             program = self._parts[id(node)] = _compile_node(self._program.source, deepcopy(node))
         return _evaluate_decision(program, scope)
 
     def is_truthy(self, value: Any, node: nodes.Expr, scope: Scope) -> bool:
-        """Whether a value, that of one of its sub-expressions, is true."""
+        """Return True if the value of the sub-expression ``node`` is true."""
         if isinstance(value, str) and value.strip().lower() in _FALSE_WORDS:
             raise self._false_word_error(value, node, scope)
         return bool(value)
 
     def _false_word_error(self, value: str, node: nodes.Expr, scope: Scope) -> DefinitionError:
-        """The error, at the line of the value where a name alone stands for it."""
+        """Return the error, at the definition of the variable if the sub-expression is a name."""
         source = self._program.source
         written = scope.origin(node.name) if isinstance(node, nodes.Name) else None
         if written is None or not isinstance(node, nodes.Name):
@@ -89,7 +89,7 @@ class Expression(Struct, frozen=True, eq=False):
 
 
 def compile_expression(text: str, mark: SourcePosition) -> Expression:
-    """Read a bare expression. Raises ``DefinitionError``."""
+    """Compile a bare expression. Raises ``DefinitionError``."""
     source = TemplateSource(text, mark)
     if not text.strip():
         raise DefinitionError(Diagnostic("an empty expression", mark))
@@ -109,15 +109,17 @@ def compile_expression(text: str, mark: SourcePosition) -> Expression:
 
 
 def _is_path(node: nodes.Expr) -> bool:
-    """Whether it is a name, or what is found below one: not worked out."""
+    """Return True for a name, or a path of attributes and items below one."""
     while isinstance(node, nodes.Getattr | nodes.Getitem):
         node = node.node
     return isinstance(node, nodes.Name)
 
 
 def _evaluate_decision(program: CompiledTemplate, scope: Scope) -> Any:
-    """The value of an expression that something depends on: it has to be told where that is only
-    what stands for a secret."""
+    """Return the value of an expression that the plan depends on.
+
+    If the value used the stand-in of a secret, it is recorded that the secret affects the plan.
+    """
     secrets = secrets_of(scope)
     before = secrets.stand_in_reads
     try:

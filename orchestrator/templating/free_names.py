@@ -1,4 +1,4 @@
-"""Which names a template takes from its scope, found without rendering it."""
+"""Analysis of the names that a template takes from its scope, without rendering it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ from orchestrator.templating.template_parser import apply_filter
 
 
 class FreeNames(Struct, frozen=True):
-    """``required``: must exist. ``optional``: are asked after first (``is defined``,
-    ``default``). ``asked``: those of both that only decide which value is taken, and are no part
-    of one. ``origins``: for each name made in the template, the names it was made of.
-    ``lazy``: those of the free names that are only ever the scope's. ``fields``: what is taken of
-    required names, ``x.y`` as x, y and the offset of y."""
+    """The free names of a template.
+
+    ``required`` names must exist. ``optional`` names are tested before use (``is defined``,
+    ``default``). ``asked`` are those of both that are used only in conditions and are not part of a
+    value. ``origins`` maps each local name of the template to the names that it was made of.
+    ``lazy`` are the free names that are never assigned in the template. ``fields`` are the field
+    accesses of required names: ``x.y`` as x, y and the offset of y.
+    """
 
     required: frozenset[str]
     optional: frozenset[str]
@@ -36,11 +39,11 @@ class FreeNames(Struct, frozen=True):
 
     @property
     def value_names(self) -> frozenset[str]:
-        """The names that what it gives is made of."""
+        """Return the names that the result is made of."""
         return (self.required | self.optional) - self.asked
 
     def sources(self, node: nodes.Node) -> frozenset[str]:
-        """The scope's names that an expression's value is made of, also by way of locals."""
+        """Return the scope's names that an expression's value is made of, also through locals."""
         found: set[str] = set()
         for name in _loaded_names(node):
             found |= self.origins.get(name, frozenset({name}))
@@ -50,11 +53,11 @@ class FreeNames(Struct, frozen=True):
 
 
 def find_free_names(tree: nodes.Template) -> FreeNames:
-    """Find the names of a template. ``tree`` is only read."""
+    """Return the free names of a template. ``tree`` is not changed."""
     assigned = _assigned_names(tree)
     loaded = set(_loaded_names(tree))
     free = loaded - assigned
-    if loaded & assigned:  # made in one place, maybe used before: Jinja's own rules decide
+    if loaded & assigned:  # the use may precede the assignment: apply Jinja's own rules
         free |= meta.find_undeclared_variables(tree) & loaded
     uses = _NameUses(free)
     uses.visit(tree, soft=False)
@@ -73,7 +76,7 @@ def find_free_names(tree: nodes.Template) -> FreeNames:
 
 
 def _names_in_value(node: nodes.Node) -> set[str]:
-    """The names that are loaded anywhere but in the condition of an ``if``."""
+    """Return the names that are used anywhere except in the condition of an ``if``."""
     found: set[str] = set()
     stack = [node]
     while stack:
@@ -86,9 +89,12 @@ def _names_in_value(node: nodes.Node) -> set[str]:
 
 
 class LazyLookupTransformer(NodeTransformer):
-    """Has names looked up when they are used, not when the template begins: a branch not
-    taken asks for nothing. ``X if Y`` without ``else`` gives ``otherwise``. ``counter_names``: names
-    that only ever stand for integers; what is calculated of them needs no bounds."""
+    """A transformer that looks names up when they are used, not when the template starts.
+
+    A branch that is not taken looks up nothing. ``X if Y`` without ``else`` has the value
+    ``otherwise``. ``counters`` are names that only ever are integers; calculations with them need
+    no bounds checks.
+    """
 
     def __init__(
         self, names: frozenset[str], otherwise: str | None, counters: frozenset[str]
@@ -103,14 +109,14 @@ class LazyLookupTransformer(NodeTransformer):
     visit_Add = visit_Mul = visit_Mod = _calculation  # noqa: N815
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802
-        """Put the look-up in the place of a free name."""
+        """Replace a free name by its lookup."""
         if node.ctx != "load" or node.name not in self._names:
             return node
         name = nodes.Const(node.name, lineno=node.lineno)
         return apply_filter(name, self._look_up, node.lineno)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
-        """Leave the name of a function alone."""
+        """Keep the name of a function unchanged."""
         function = node.node
         self.generic_visit(node)
         if isinstance(function, nodes.Name) and function.name in FUNCTIONS:
@@ -118,7 +124,7 @@ class LazyLookupTransformer(NodeTransformer):
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
-        """Have parts taken by a filter, which can be followed."""
+        """Replace a slice by a filter, which can track secrets."""
         self.generic_visit(node)
         part = node.arg
         if not isinstance(part, nodes.Slice):
@@ -128,13 +134,13 @@ class LazyLookupTransformer(NodeTransformer):
         return apply_filter(node.node, SLICE_FILTER, node.lineno, *bounds)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
-        """Have a filter join the operands' texts."""
+        """Replace ``~`` by a filter that joins the operands' texts."""
         self.generic_visit(node)
         texts = nodes.List(node.nodes, lineno=node.lineno)
         return apply_filter(texts, CONCAT_FILTER, node.lineno)
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
-        """Have the rounds of a loop counted, each as what its body takes."""
+        """Count the rounds of a loop, each with the number of steps of its body."""
         parts = sum(1 for part in node.body for _ in part.find_all(nodes.Node))
         self.generic_visit(node)
         steps, at = nodes.Const(1 + parts // 8, lineno=node.lineno), node.iter.lineno
@@ -142,13 +148,13 @@ class LazyLookupTransformer(NodeTransformer):
         return node
 
     def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:  # noqa: N802
-        """Say what an ``if`` without ``else`` gives."""
+        """Set the value of an ``if`` without ``else``."""
         if node.expr2 is None:
             node.expr2 = nodes.Const(self._otherwise, lineno=node.lineno)
         return self._conditional(node)
 
     def visit_If(self, node: nodes.If) -> nodes.Node:  # noqa: N802
-        """Tell names that only decide from those that are part of a value."""
+        """Distinguish names used only in conditions from names that are part of a value."""
         return self._conditional(node)
 
     def _conditional(self, node: nodes.CondExpr | nodes.If) -> nodes.Node:
@@ -163,7 +169,7 @@ class LazyLookupTransformer(NodeTransformer):
 
 
 def counter_names(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
-    """Return the names that are given a value only as the rounds of a loop over ``range(…)``."""
+    """Return the names that are assigned only as the variable of a loop over ``range(…)``."""
     stored = [n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")]
     found = {
         loop.target.name
@@ -177,7 +183,7 @@ def counter_names(tree: nodes.Template, free: frozenset[str]) -> frozenset[str]:
 
 
 def is_number(node: nodes.Node, counters: frozenset[str]) -> bool:
-    """Return whether the expression can only give a number, one about as large as those in it."""
+    """Return True if the value can only be a number, of about the size of the numbers in it."""
     match node:
         case nodes.Const():
             return type(node.value) in (int, float)
@@ -193,7 +199,7 @@ def is_number(node: nodes.Node, counters: frozenset[str]) -> bool:
 
 
 class _NameUses(Struct):
-    """Sorts the uses of free names into those that need the name and those that ask first."""
+    """A collector of uses of free names: those that need the name and those that test it first."""
 
     free: set[str]
     required: set[str] = field(default_factory=set)
@@ -253,7 +259,7 @@ def _loaded_names(node: nodes.Node) -> Iterable[str]:
 
 
 def _assigned_names(tree: nodes.Template) -> set[str]:
-    """The names that the template itself gives a value, anywhere in it."""
+    """Return the names that the template itself assigns."""
     assigned = {n.name for n in tree.find_all(nodes.Name) if n.ctx in ("store", "param")}
     assigned |= {m.name for m in tree.find_all(nodes.Macro)}
     if tree.find(nodes.For):
@@ -273,7 +279,7 @@ def _name_origins(tree: nodes.Template, assigned: set[str]) -> dict[str, frozens
             if isinstance(target, nodes.Name | nodes.NSRef):
                 direct.setdefault(target.name, set()).update(names)
         if isinstance(node, nodes.For):
-            direct["loop"] |= names  # loop.previtem and loop.nextitem are items, too
+            direct["loop"] |= names  # loop.previtem and loop.nextitem are items as well
     return {name: frozenset(_reachable_names(name, direct)) for name in direct}
 
 

@@ -1,7 +1,7 @@
-"""How much a template may do: bounds that no honest one comes near.
+"""Limits on the resources of a template, far above any legitimate use.
 
-An expression is known to be too large before it is worked out wherever one operation could take
-all the memory there is (``'x' * 10**10``); what is done in many small steps is counted.
+An operation that could exhaust memory at once (``'x' * 10**10``) is rejected before it is
+evaluated; many small steps are counted.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.templating.value_text import UnusableValueError
 
-MAX_TEXT_CHARS = 1 << 24  # characters of one text
-MAX_ITEMS = 1_000_000  # of one list or mapping, with all that is in it
-MAX_BITS = 10_000  # of one integer: 3,010 digits; Python writes none of more than 4,300
-MAX_STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and what they handle
-MACRO_CALL_STEPS = 10  # steps more that a call of a macro is
-MAX_WIDTH = 100_000  # a number that says how wide, long or precise something is to be
+MAX_TEXT_CHARS = 1 << 24  # of one text
+MAX_ITEMS = 1_000_000  # of one list or mapping, including nested values
+MAX_BITS = 10_000  # of one integer: 3,010 digits; Python does not print more than 4,300
+MAX_STEPS = 5_000_000  # of one rendering: rounds, calls, filters, and the data they handle
+MACRO_CALL_STEPS = 10  # the additional cost of a macro call
+MAX_WIDTH = 100_000  # of a width, length or precision
 
 _PERCENT = lazy_regex(r"%(?:\([^()%]*\))?[-+ #0]*([0-9.]+)")
 _BRACES = lazy_regex(r"\{[^{}:]*:([^{}]+)")
 _NESTED = lazy_regex(r"\{[^{}]*\{")
 _NUMBER = lazy_regex(r"[0-9]+")
-_SHORT_CHARS = 16  # characters
+_SHORT_CHARS = 16
 _SEE_LOOPS = "do its loops go over more than is meant?"
 
 
 class StepBudget:
-    """The steps that a rendering has left."""
+    """The number of steps that a rendering has left."""
 
     __slots__ = ("left",)
 
@@ -38,7 +38,10 @@ class StepBudget:
         self.left = MAX_STEPS
 
     def count_step(self, *values: object) -> None:
-        """Count a step that handles these values. Raises UnusableValueError where there were too many."""
+        """Count a step that handles these values.
+
+        Raises UnusableValueError if the budget is used up.
+        """
         self.left -= 1
         for value in values:
             if isinstance(value, str | bytes):
@@ -52,7 +55,7 @@ class StepBudget:
 
 
 class CountedRounds:
-    """What a loop goes over, each round of it as many steps as its body is large."""
+    """The values of a loop; each round costs as many steps as its body has."""
 
     __slots__ = ("_steps", "_value", "_work")
 
@@ -75,14 +78,14 @@ class CountedRounds:
 
 
 def concat_parts(parts: Iterable[str]) -> str:
-    """Join the parts of a text. Raises UnusableValueError where it is too long."""
+    """Join the parts of a text. Raises UnusableValueError if it is too long."""
     parts = list(parts)
     check_length(sum(map(len, parts)))
     return "".join(parts)
 
 
 def check_length(size: int) -> None:
-    """Raise UnusableValueError for a text of so many characters."""
+    """Raise UnusableValueError for a text with more characters than allowed."""
     if size > MAX_TEXT_CHARS:
         raise UnusableValueError(
             f"this would be a text of more than {MAX_TEXT_CHARS:,} characters", _SEE_LOOPS
@@ -103,7 +106,7 @@ def check_result(value: object) -> None:
 
 
 def check_all(value: object) -> None:
-    """Raise UnusableValueError for a value that holds too many values: each counts as often as it is held."""
+    """Raise UnusableValueError for a value with too many nested values, counting repetitions."""
     left, stack = MAX_ITEMS, [value]
     while stack:
         inner = stack.pop()
@@ -143,7 +146,7 @@ def _check_percent_of(text: str, right: Any) -> None:
 
 
 def check_percent(text: str, arguments: Iterable[object]) -> None:
-    """Raise UnusableValueError for ``text % given`` where the result would be too long."""
+    """Raise UnusableValueError if the result of ``text % arguments`` would be too long."""
     arguments = list(arguments)
     wide = "*" in text and any(
         isinstance(each, int) and abs(each) > MAX_WIDTH for each in arguments
@@ -153,13 +156,13 @@ def check_percent(text: str, arguments: Iterable[object]) -> None:
 
 @lru_cache(256)
 def is_short_percent(text: str) -> bool:
-    """Return whether ``text % value`` is no long text for any value of a usual size."""
+    """Return True if ``text % value`` is short for every value of ordinary size."""
     few = len(text) < MAX_WIDTH and text.count("%") < 16 and "*" not in text
     return few and _sum_widths(_PERCENT.findall(text)) < MAX_WIDTH
 
 
 def check_format(text: str, arguments: Iterable[object]) -> None:
-    """Raise UnusableValueError for ``text.format(given)`` where the result would be too long."""
+    """Raise UnusableValueError if the result of ``text.format(arguments)`` would be too long."""
     arguments = list(arguments)
     big = any(isinstance(each, int) and abs(each) > MAX_WIDTH for each in arguments)
     wide = big and _NESTED.search(text) is not None
@@ -186,20 +189,22 @@ def check_method(owner: str | bytes, name: str, args: Sequence[Any]) -> None:
 
 
 def check_replaced(text: Any, old: Any, new: Any) -> None:
-    """Raise UnusableValueError where replacing one text by another in a third would make it too long."""
+    """Raise UnusableValueError if replacing ``old`` by ``new`` would make the text too long."""
     if isinstance(new, type(text)):
         check_length(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
 
 
 def check_joined(parts: Sequence[object], between: str | bytes) -> None:
-    """Raise UnusableValueError where the parts with a text between them would be too long."""
+    """Raise UnusableValueError if the joined parts would be too long."""
     sizes = (len(part) for part in parts if isinstance(part, str | bytes))
     check_length(sum(sizes) + len(parts) * len(between))
 
 
 def check_sizes(value: object, arguments: Iterable[object]) -> None:
-    """Raise UnusableValueError for arguments that say too much of how wide, long or precise something is to
-    be made of the value."""
+    """Raise UnusableValueError for arguments that would make the result too large.
+
+    The arguments are a width, length or precision of what is made of ``value``.
+    """
     for each in arguments:
         if isinstance(each, int) and abs(each) > MAX_WIDTH:
             raise UnusableValueError(f"a number above {MAX_WIDTH:,} is given for a size")
@@ -208,7 +213,7 @@ def check_sizes(value: object, arguments: Iterable[object]) -> None:
 
 
 def sum_lists(parts: Iterable[Any], start: list[Any] | tuple[Any, ...]) -> Any:
-    """``sum`` of lists in a time that grows with their items. Raises TypeError for other values."""
+    """Return the sum of lists, in linear time. Raises TypeError for other values."""
     kind = type(start)
     parts = list(parts)
     for part in parts:
@@ -243,7 +248,7 @@ def _check_items(size: int) -> None:
 
 
 def _sum_widths(specs: Iterable[str]) -> int:
-    """The sum of all numbers in formats; above all bounds where one of them is."""
+    """Return the sum of all numbers in formats; above all limits if one of them is."""
     numbers = [number for spec in specs for number in _NUMBER.findall(spec)]
     return MAX_TEXT_CHARS + 1 if any(len(each) > 5 for each in numbers) else sum(map(int, numbers))
 

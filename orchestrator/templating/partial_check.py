@@ -1,4 +1,4 @@
-"""Judging a template while some of its names have no values yet: the expressions without them."""
+"""Checks of a template while some names have no values yet, limited to the other expressions."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ AnyTemplate = ShellTemplate | TextTemplate | ValueTemplate
 
 
 def check_known(template: AnyTemplate, scope: Scope, unknown: frozenset[str]) -> None:
-    """Render what stands in the template whatever comes, and is made of none of the ``unknown``
-    names. Raises DefinitionError where that would fail once all is known.
+    """Render the parts of the template that are always rendered and use no ``unknown`` name.
+
+    Raises DefinitionError if they fail, as they would once all names are known.
     """
     names = template.names | template.optional
     if not names - unknown:
@@ -43,8 +44,9 @@ def check_known(template: AnyTemplate, scope: Scope, unknown: frozenset[str]) ->
 
 
 def names_in_any_case(template: AnyTemplate) -> frozenset[str]:
-    """Return the names whose values are asked for whatever comes: in no block, and in no part of
-    an expression that may be left out.
+    """Return the names whose values are always used.
+
+    They are not inside a block, nor in a part of an expression that may be skipped.
     """
     if isinstance(template, ValueTemplate) and template.parts:
         return frozenset[str]().union(*map(names_in_any_case, template.parts))
@@ -101,8 +103,9 @@ def _known_part_of_text(
 def _keep_known_expressions(
     parsed: ParsedTemplate, names: FreeNames, unknown: frozenset[str]
 ) -> bool:
-    """Leave only the expressions that are in no block, and made of none of these names nor of
-    names that the template makes. Return whether there are any.
+    """Keep only the expressions outside blocks that use no unknown and no local names.
+
+    Return True if any are left.
     """
     body: list[nodes.Node] = []
     for output in parsed.tree.body:

@@ -1,4 +1,4 @@
-"""Conditions over the results of earlier steps, made so that the host itself can judge them."""
+"""Compilation of conditions over earlier results to conditions that the host evaluates."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 class _NotRemoteEvaluable(Exception):  # noqa: N818 - an answer, not an error
-    """The expression needs more of a result than the host looks at."""
+    """The expression needs more of a result than the host can evaluate."""
 
 
 def compile_condition(
     expr: Expression, pending_step: Callable[[str], int | None], scope: Scope
 ) -> Condition | None:
-    """The expression as a condition, or None where the host cannot judge it.
+    """Return the expression as a condition, or None if the host cannot evaluate it.
 
-    ``pending_step`` gives the step whose result has that name and is still to come, else None.
-    What does not name such a result is worked out now and folded away; what a short cut
-    leaves out is not looked at. ``succeeded`` is neither failed nor skipped.
-    Raises ``DefinitionError`` and ``OrchError`` of the parts that are worked out.
+    ``pending_step`` returns the step whose result has a name and is not known yet, else None.
+    Sub-expressions without such a result are evaluated now and folded; short-circuited parts are
+    not evaluated. ``succeeded`` means neither failed nor skipped. Raises ``DefinitionError`` and
+    ``OrchError`` of the evaluated parts.
     """
     try:
         return _ConditionCompiler(expr, pending_step, scope).compile(expr.node)
@@ -78,7 +78,7 @@ class _ConditionCompiler(Struct, frozen=True):
         return any(self.pending_step(name) is not None for name in names)
 
     def _compile_bool(self, node: nodes.And | nodes.Or, *, stop: bool) -> Condition:
-        """``and`` stops at False, ``or`` at True; the other constant says nothing."""
+        """Compile ``and`` (False decides) or ``or`` (True decides); drop the other constant."""
         left = self.compile(node.left)
         if left == ConstantCondition(stop):
             return left
@@ -160,7 +160,7 @@ class _ConditionCompiler(Struct, frozen=True):
 
 
 def negate(of: Condition) -> Condition:
-    """The opposite, without a double negation."""
+    """Return the negation, without a double negation."""
     if isinstance(of, ConstantCondition):
         return ConstantCondition(not of.value)
     return of.condition if isinstance(of, NotCondition) else NotCondition(of)

@@ -1,4 +1,4 @@
-"""A template made ready to run, and what becomes of the errors of its expressions."""
+"""Compiled templates, and translation of the errors of their expressions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _RENDER_ERRORS = (
 
 
 class RenderContext(Context):
-    """One rendering: the scope it reads, what it found there, and the value it keeps."""
+    """One rendering: its scope, the values found there, and the value to keep."""
 
     def __init__(self, env: TemplateEnvironment, scope: Scope) -> None:
         super().__init__(env, {}, None, {})
@@ -65,7 +65,10 @@ class RenderContext(Context):
         self._masks: SecretMasker | None = None
 
     def look_up(self, name: str, *, asked: bool = False) -> object:
-        """The scope's value of a name, or ``MissingValue``. ``asked``: it only decides something."""
+        """Return the scope's value of a name, or ``MissingValue``.
+
+        ``asked``: the name is used only in a condition.
+        """
         scope = self.scope
         host_text_reads = host_text_reads_of(scope) if asked else 0
         try:
@@ -79,25 +82,25 @@ class RenderContext(Context):
                 reset_host_text_reads(scope, host_text_reads)
 
     def resolve_or_missing(self, key: str) -> Any:
-        """The value of a name that Jinja looks up itself, or Jinja's ``missing``."""
+        """Return the value of a name that Jinja looks up itself, or Jinja's ``missing``."""
         if key in self.environment.globals:
             return self.environment.globals[key]
         found = self.look_up(key)
         return missing if isinstance(found, MissingValue) else found
 
     def insert(self, value: object, index: int) -> str:
-        """The text of a value at one of the template's places."""
+        """Return the text of a value for the placeholder ``index``."""
         raise NotImplementedError
 
     def propagate_taint(self, inputs: Iterable[object], output: Any) -> Any:
-        """``output``, with secrets hidden in it if there are any in what it was made of."""
+        """Return ``output``; if the inputs contain secrets, the output is masked as well."""
         if self._masks is None:
             self._masks = secrets_of(self.scope).masker
         return propagate_taint(self._masks, inputs, output) if self._masks else output
 
 
 class FieldAccess(Struct, frozen=True, eq=False):
-    """``name.field`` in a template, at an offset of its text."""
+    """A ``name.field`` in a template, at an offset of its text."""
 
     name: str
     field: str
@@ -106,12 +109,12 @@ class FieldAccess(Struct, frozen=True, eq=False):
 
     @property
     def mark(self) -> SourcePosition:
-        """Where the field stands."""
+        """Return the position of the field."""
         return self.source.mark_at(self.offset)
 
 
 class CompiledTemplate(Struct, frozen=True, eq=False):
-    """Compiled template code with the places of its names, for errors."""
+    """Compiled template code with the positions of its names, for errors."""
 
     source: TemplateSource
     env: TemplateEnvironment
@@ -121,16 +124,16 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
-        """What the template takes of names that have to exist."""
+        """Return the field accesses of names that must exist."""
         return tuple(FieldAccess(name, of, self.source, at) for name, of, at in self.names.fields)
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where a name stands first; where that is not known, the template's own place."""
+        """Return the first position of a name, or the template's own position."""
         at = (offset for found, offset, _ in self.name_positions if found == name)
         return self.source.mark_at(next(at, 0))
 
     def run(self, context: RenderContext) -> str:
-        """The text it gives. Raises ``DefinitionError`` where an expression fails."""
+        """Return the rendered text. Raises ``DefinitionError`` if an expression fails."""
         try:
             return concat_parts(self.template.root_render_func(context))
         except (OrchError, ResultPending):
@@ -153,7 +156,7 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
             raise self.source.error_at(what, self._failed_offset(error)) from None
 
     def undefined_error(self, what: MissingValue, scope: Scope, near: int) -> DefinitionError:
-        """The error for a name that does not exist, used somewhere near an offset."""
+        """Return the error for an undefined name that is used near an offset."""
         name = what.name
         spots = [s for s in self.name_positions if s[0] == name]
         _, at, whole = min(spots, key=lambda s: abs(s[1] - near), default=(name, near, name))
@@ -163,7 +166,7 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
         return DefinitionError(Diagnostic(f"'{whole}' is undefined", self.source.mark_at(at), hint))
 
     def _failed_offset(self, error: BaseException) -> int:
-        """Where the statement stands that failed, from the line of the generated code."""
+        """Return the offset of the failed statement, from the line of the generated code."""
         for frame, line in _template_frames(error.__traceback__):
             if frame == self.template.filename:
                 return self.template.get_corresponding_lineno(line) - 1
@@ -187,9 +190,9 @@ def compile_tree(
     names: FreeNames | None = None,
     otherwise: str | None = None,
 ) -> CompiledTemplate:
-    """Make a tree ready to run. The tree is used up.
+    """Compile a tree, which must not be used afterwards.
 
-    ``otherwise`` is what ``X if Y`` without an ``else`` gives where Y is false.
+    ``otherwise`` is the value of ``X if Y`` without ``else`` if Y is false.
     """
     tree = parsed.tree
     names = names or find_free_names(tree)
@@ -207,7 +210,7 @@ def compile_tree(
 
 
 def _find_name_positions(tree: nodes.Template) -> Iterator[tuple[str, int, str]]:
-    """Each name and attribute used: itself, its offset, and how it is written in full."""
+    """Yield each name and attribute used, with its offset and its full source form."""
     for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)):
         whole = _source_form(node)
         if isinstance(node, nodes.Name):

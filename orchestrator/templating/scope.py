@@ -1,4 +1,4 @@
-"""What a template is rendered with."""
+"""The scope in which a template is rendered."""
 
 from __future__ import annotations
 
@@ -18,79 +18,81 @@ class ResultPending(Exception):  # noqa: N818 - an answer, not an error
 
 
 class Scope(Protocol):
-    """What a template sees: the names at its root."""
+    """The names at the root of a template."""
 
     def resolve(self, name: str) -> object:
-        """The final value of a name; it is never rendered again.
+        """Return the final value of a name, which is never rendered again.
 
-        Raises ``KeyError(name)`` where there is none, ``ResultPending`` where it is not known yet,
-        ``OrchError`` where it is in error itself.
+        Raises ``KeyError(name)`` if the name does not exist, ``ResultPending`` if its value is not
+        known yet, and ``OrchError`` if its value is in error.
         """
 
     def from_host(self, name: str) -> bool:
-        """Whether text that the name leads to came from a host's output, however far back."""
+        """Return True if the value contains text from a host's output, even indirectly."""
 
     def names(self) -> Iterable[str]:
-        """The known names. Asked for on errors only."""
+        """Return the known names. Used for errors only."""
 
     def hint(self, name: str) -> str:
-        """Return what to write in place of a name that does not exist, or ''."""
+        """Return what to write instead of a name that does not exist, or ''."""
 
     def origin(self, name: str, hops: int = ...) -> MarkedValue | None:
-        """Return what the name stands for as it was written, over at most ``hops`` more names;
-        None where it is written nowhere. Asked for on errors only."""
+        """Return the value of a name as written, following at most ``hops`` more names.
+
+        Return None if the value is not written anywhere. Used for errors only.
+        """
 
 
 TEMPLATE_OBJECTS = frozenset({"app", "host"})
-"""Names that text from a host can be reached by, or not: it depends on what is asked of them."""
+"""Names that may lead to text from a host, depending on the attribute that is used."""
 
 
 def host_text_reads_of(scope: Scope) -> int:
-    """Return how often a value was taken from a scope that a host had a part in."""
+    """Return how many values that contain host text were read from a scope."""
     host_text_reads: int = getattr(scope, "host_text_reads", 0)
     return host_text_reads
 
 
 def reset_host_text_reads(scope: Scope, host_text_reads: int) -> None:
-    """Have it that no more such values were taken than ``host_text_reads``."""
+    """Reset the number of values with host text that were read from a scope."""
     if hasattr(scope, "host_text_reads"):
         scope.host_text_reads = host_text_reads
 
 
 class FieldUse(Protocol):
-    """``name.field`` in a template."""
+    """A ``name.field`` in a template."""
 
     @property
     def name(self) -> str:
-        """The name of which something is taken."""
+        """Return the name whose field is used."""
 
     @property
     def field(self) -> str:
-        """What is taken."""
+        """Return the name of the field."""
 
     @property
     def mark(self) -> SourcePosition:
-        """Where the field stands."""
+        """Return the position of the field."""
 
 
 class TemplateNames(Protocol):
-    """A template of any kind, as far as its names go."""
+    """The names used by a template of any kind."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that have to exist."""
+        """Return the names that must exist."""
 
     @property
     def optional(self) -> frozenset[str]:
-        """Those that are asked after first."""
+        """Return the names that are tested before use."""
 
     @property
     def fields(self) -> tuple[FieldUse, ...]:
-        """What is taken of names that have to exist."""
+        """Return the field accesses of names that must exist."""
 
     @property
     def mark(self) -> SourcePosition:
-        """Where it stands."""
+        """Return the position of the template."""
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where one of the names stands first."""
+        """Return the first position of a name."""

@@ -1,4 +1,4 @@
-"""Secrets on their way through expressions: what is made of one is one."""
+"""Taint tracking: a value derived from a secret is a secret."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from orchestrator.templating.scope import Scope
 
 
 def secrets_of(scope: Scope) -> SecretResolver:
-    """The secrets of the run that a scope belongs to."""
+    """Return the secrets of the run that a scope belongs to."""
     found: SecretResolver | None = getattr(scope, "secrets", None)
     return SecretResolver() if found is None else found
 
 
 def propagate_taint(masks: SecretMasker, inputs: Iterable[object], output: object) -> object:
-    """``output``, which a filter or a function made of what it was ``inputs``, with each text in it
-    that a secret was changed into hidden, too. What comes bit by bit is a list then.
+    """Return ``output``, and mask every text in it that was derived from a secret.
 
-    A text that still shows the secrets it was made of needs no more; nor does one that is a part
-    of what was given without a secret in it.
+    An iterator is returned as a list. A text is left alone if it still shows the secrets in its
+    inputs, which are masked anyway, or if it is a part of the inputs outside secrets.
     """
     leaves = list(_iter_texts(inputs))
     secrets = {s: name for leaf in leaves for s, name in masks.secrets_shown_in(leaf).items()}
@@ -41,8 +40,10 @@ def propagate_taint(masks: SecretMasker, inputs: Iterable[object], output: objec
 
 
 def _iter_texts(values: Iterable[object]) -> Iterator[str]:
-    """Every text in plain values. Other objects are left alone: looking into them may ask for
-    what nobody named."""
+    """Yield every text in plain values.
+
+    Other objects are skipped: reading their attributes may resolve values that nobody used.
+    """
     for value in values:
         if isinstance(value, str):
             yield value

@@ -1,7 +1,7 @@
-"""Reading a template into Jinja's tree, with the exact place of everything in it.
+"""Parsing of a template to Jinja's tree, with the exact offset of every node.
 
-Jinja keeps lines only. Here the token stream is numbered by offset instead (from 1, since
-0 means "unknown" to Jinja), so that the ``lineno`` of every node is where it begins.
+Jinja records lines only. Here the tokens are numbered by offset instead (from 1, since 0 means
+"unknown" to Jinja), so that the ``lineno`` of every node is its offset.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from msgspec import Struct
 from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
 from orchestrator.templating.environment import TemplateEnvironment
 
-# Jinja turns every CR into a newline; in its place travels a blank that it leaves alone.
+# Jinja converts every CR to a newline; so a blank that it keeps is substituted for CR.
 _MAX_DEPTH = 100
 _STAND_INS = "\x1c\x1d\x1e\x1f\x0b\x0c\x85\xa0\u2028\u2029"
 
 
 class TemplateSource(Struct, frozen=True):
-    """A template's text and where it was written."""
+    """A template's text and its position in the file."""
 
     text: str
     mark: SourcePosition
 
     def mark_at(self, offset: int) -> SourcePosition:
-        """The place of a character of the text."""
+        """Return the position of a character of the text."""
         end = min(max(offset, 0), len(self.text))
         line = self.text.count("\n", 0, end) + 1
         return self.mark.position_inside(line, end - self.text.rfind("\n", 0, end))
 
     def error_at(self, what: str, offset: int, hint: str = "") -> DefinitionError:
-        """The error that says what is wrong at a character of the text."""
+        """Return an error at a character of the text."""
         return DefinitionError(Diagnostic(what, self.mark_at(offset), hint))
 
 
 class ParsedTemplate(Struct, frozen=True):
-    """A template's tree. ``begins`` are the offsets of ``{{`` and ``{%``, rising."""
+    """A template's tree. ``begins`` are the offsets of ``{{`` and ``{%``, ascending."""
 
     source: TemplateSource
     tree: nodes.Template
     begins: tuple[int, ...]
 
     def begin_of(self, node: nodes.Node) -> int:
-        """The offset of the ``{{`` or ``{%`` that the node stands in."""
+        """Return the offset of the ``{{`` or ``{%`` that contains the node."""
         index = bisect_right(self.begins, node.lineno - 1)
         return self.begins[index - 1] if index else max(node.lineno - 1, 0)
 
@@ -67,19 +67,19 @@ def apply_filter(
 
 
 def environment_of(parsed: ParsedTemplate) -> TemplateEnvironment:
-    """Return the language that the template was read in."""
+    """Return the environment that the template was parsed in."""
     return cast("TemplateEnvironment", parsed.tree.environment)
 
 
 def parse_template(
     source: TemplateSource, env: TemplateEnvironment, hint: str = ""
 ) -> ParsedTemplate:
-    """Read a template. Raises ``DefinitionError`` with ``hint`` where it is none."""
+    """Parse a template. Raises ``DefinitionError`` with ``hint`` if it is invalid."""
     return _parse_from_state(source, env, hint, None)
 
 
 def parse_expression(source: TemplateSource, env: TemplateEnvironment) -> ParsedTemplate:
-    """Read one bare expression; the tree is a template that gives out just this."""
+    """Parse one bare expression; the tree is a template that outputs only this expression."""
     hint = "write the bare expression, without `{{ }}`" if "{{" in source.text else ""
     return _parse_from_state(source, env, hint, "variable")
 
@@ -114,13 +114,13 @@ def _parse_from_state(
 
 
 def too_deep_error(source: TemplateSource, offset: int) -> DefinitionError:
-    """The error for a template whose parts stand in each other by the hundred."""
+    """Return the error for a template that is nested too deeply."""
     what = f"this template is nested too deeply: more than {_MAX_DEPTH} levels"
     return source.error_at(what, offset, "`x in [a, b, c]` does for many `or`s, `~` for many `+`")
 
 
 def _check_depth(parsed: ParsedTemplate) -> None:
-    """Refuse what the walks over the tree could not come to the end of."""
+    """Reject trees that are too deep for recursive walks."""
     level: list[nodes.Node] = [parsed.tree]
     for _ in range(_MAX_DEPTH):
         level = [child for node in level for child in node.iter_child_nodes()]
@@ -160,10 +160,10 @@ class _OffsetTokenStream:
         trims = False
         try:
             for _, kind, value in self._env.lexer.tokeniter(text, None, None, self._state):
-                self._at = text.index(value, self._at)  # beyond blanks that `{%-` took away
+                self._at = text.index(value, self._at)  # skips blanks that `{%-` removed
                 if kind in ("variable_begin", "block_begin", "raw_begin"):
                     self._begins.append(self._at)
-                # CR LF behind a tag, of which Jinja only trims LF
+                # CR LF after a tag, of which Jinja trims only LF
                 cut = len(end) if trims and kind == "data" and value.startswith(end) else 0
                 if cut < len(value):
                     yield self._at + 1 + cut, kind, value[cut:]
@@ -173,14 +173,14 @@ class _OffsetTokenStream:
             raise TemplateSyntaxError(error.message or "", self._at + 1) from None
 
     def _trims_newline(self, kind: str, value: str) -> bool:
-        """Return whether a line's end behind this token goes, and is still there."""
+        """Return True if a newline after this token must be removed and is still present."""
         tag = self._env.comment_end_string if kind == "comment_end" else self._env.block_end_string
         ends = kind in ("block_end", "comment_end", "raw_end") and value.endswith(tag)
         return ends and self._env.trim_blocks and not value.endswith(f"+{tag}")
 
 
 def _check_filters(parsed: ParsedTemplate, env: TemplateEnvironment) -> None:
-    """Refuse filters and tests that do not exist, also where Jinja would wait until they run."""
+    """Reject unknown filters and tests, even where Jinja would report them only at run time."""
     for node in parsed.tree.find_all((nodes.Filter, nodes.Test)):
         assert isinstance(node, nodes.Filter | nodes.Test)
         table = env.filters if isinstance(node, nodes.Filter) else env.tests

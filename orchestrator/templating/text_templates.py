@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _SINGLE_NAME = lazy_regex(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
 _RESERVED_WORDS = FUNCTIONS | set("true false none True False None self super caller loop".split())
-"""What is no name of the scope, or not always; Python's keywords count, too."""
+"""Words that are never, or not always, names of the scope; Python's keywords as well."""
 
 _NO_LOADER: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
@@ -57,7 +57,7 @@ _NO_LOADER: dict[type[nodes.Node], str] = {
 
 
 class TextTemplate(Struct, frozen=True, eq=False):
-    """Text with expressions in it; nothing is escaped."""
+    """Text with expressions; nothing is escaped."""
 
     source: str
     mark: SourcePosition
@@ -67,31 +67,31 @@ class TextTemplate(Struct, frozen=True, eq=False):
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
-        """What is taken of names that have to exist."""
+        """Return the field accesses of names that must exist."""
         return self._program.fields if self._program else ()
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where one of the names stands first."""
+        """Return the first position of a name."""
         return self._program.position_of(name) if self._program else self.mark
 
     def render(self, scope: Scope) -> str:
-        """The text. Raises ``DefinitionError`` for what is undefined, and what ``scope`` raises."""
+        """Return the text. Raises ``DefinitionError``; passes on exceptions of ``scope``."""
         if self._program is None:
             return self.source
         return self._program.run(InsertingContext(self._program, scope))
 
     def parsed(self) -> ParsedTemplate:
-        """The template, read anew."""
+        """Parse the template again and return its tree."""
         return _parse_text(self.source, self.mark, template_environment(comments=True, trim=True))
 
 
 class ValueTemplate(Struct, frozen=True, eq=False):
-    """A value from YAML, any strings in it templates.
+    """A value from YAML in which strings are templates.
 
-    A string that is one ``{{ … }}`` and nothing else gives the expression's own value (a
-    number, a list, …); other strings with expressions give text, in which ``true`` and
-    ``false`` are written as YAML does. ``source`` is the text of a string, else ''; ``parts`` are
-    those of what a list or mapping holds.
+    A string that consists of one ``{{ … }}`` gives the expression's native value (a number, a list
+    and so on); other strings with expressions give text, in which ``true`` and ``false`` are
+    written as in YAML. ``source`` is the text of a string, else ''; ``parts`` are the templates of
+    the items of a list or mapping.
     """
 
     source: str
@@ -103,37 +103,40 @@ class ValueTemplate(Struct, frozen=True, eq=False):
     parts: tuple[ValueTemplate | ShellTemplate, ...] = ()
 
     def parsed(self) -> ParsedTemplate:
-        """The template of a string, read anew."""
+        """Parse the template of a string again and return its tree."""
         return _parse_text(self.source, self.mark, template_environment(comments=False))
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
-        """What is taken of names that have to exist."""
+        """Return the field accesses of names that must exist."""
         return tuple(field for program in self.programs for field in program.fields)
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where one of the names stands first."""
+        """Return the first position of a name."""
         found = (each for each in self.programs if name in each.names.required)
         return next((program.position_of(name) for program in found), self.mark)
 
     @property
     def sources(self) -> frozenset[str]:
-        """The names that its value is made of: none that only decides which it is."""
+        """Return the names that the value is made of, without those used only in conditions."""
         return frozenset[str]().union(*(program.names.value_names for program in self.programs))
 
     @property
     def constant(self) -> bool:
-        """Whether it asks the scope for nothing."""
+        """Return True if it uses no names of the scope."""
         return not self.names and not self.optional
 
     def render(self, scope: Scope) -> Any:
-        """The plain data. Raises ``DefinitionError`` and what ``scope`` raises."""
+        """Return the plain data. Raises ``DefinitionError``; passes on exceptions of ``scope``."""
         return self._render(scope)
 
 
 def compile_text(text: str, mark: SourcePosition) -> TextTemplate:
-    """Read a text template: plain Jinja as Ansible sets it up (a line's end after a block tag
-    goes, the text's last stays), with strict undefined. Raises ``DefinitionError``."""
+    """Compile a text template: Jinja configured like Ansible's, with strict undefined.
+
+    A newline after a block tag is removed; the last newline of the text is kept. Raises
+    ``DefinitionError``.
+    """
     if not any(sign in text for sign in ("{{", "{%", "{#")):
         return TextTemplate(text, mark, frozenset(), frozenset())
     env = template_environment(comments=True, trim=True)
@@ -142,7 +145,7 @@ def compile_text(text: str, mark: SourcePosition) -> TextTemplate:
 
 
 def compile_value(value: MarkedValue) -> ValueTemplate:
-    """Read a value and all below it. Raises ``DefinitionError``."""
+    """Compile a value and everything below it. Raises ``DefinitionError``."""
     data, mark = value.data, value.mark
     if value.literal:
         return _constant_template(value)
@@ -237,7 +240,7 @@ def _compile_native_text(text: str, mark: SourcePosition) -> ValueTemplate:
 
 
 class _SingleName(Struct, frozen=True, eq=False):
-    """What a template asks for that is one name and nothing else."""
+    """The names of a template that is one name and nothing else."""
 
     names: FreeNames
     mark: SourcePosition
@@ -248,8 +251,10 @@ class _SingleName(Struct, frozen=True, eq=False):
 
 
 def _name_template(name: str, source: TemplateSource, offset: int) -> ValueTemplate:
-    """Read ``{{ name }}``, which so many values are, at a tenth of what Jinja takes for it; it
-    says what is wrong where something is."""
+    """Compile ``{{ name }}`` without Jinja, in a tenth of the time; many values are of this form.
+
+    If rendering fails, the template is compiled with Jinja for its error message.
+    """
 
     def render(scope: Scope) -> Any:
         try:
@@ -292,7 +297,7 @@ def _parse_text(text: str, mark: SourcePosition, env: TemplateEnvironment) -> Pa
 
 
 def single_expression(parsed: ParsedTemplate) -> nodes.Expr | None:
-    """The expression that the template is, and nothing beside it."""
+    """Return the only expression of the template, or None if there is anything else in it."""
     body = parsed.tree.body
     if len(body) == 1 and isinstance(body[0], nodes.Output) and len(body[0].nodes) == 1:
         only = body[0].nodes[0]
@@ -303,14 +308,14 @@ def single_expression(parsed: ParsedTemplate) -> nodes.Expr | None:
 def compile_native(
     parsed: ParsedTemplate, env: TemplateEnvironment, node: nodes.Expr
 ) -> CompiledTemplate:
-    """A program that keeps the expression's value."""
+    """Compile a program that keeps the expression's native value."""
     call = apply_filter(node, KEEP_FILTER, node.lineno)
     parsed.tree.body = [nodes.Output([call], lineno=node.lineno)]
     return compile_tree(parsed, env)
 
 
 def render_native(program: CompiledTemplate, scope: Scope) -> Any:
-    """The value of a program made by ``compile_native``; what a filter gives bit by bit, as a list."""
+    """Return the value of a program made by ``compile_native``; an iterator becomes a list."""
     rendering = RenderContext(program.env, scope)
     program.run(rendering)
     value = rendering.kept
@@ -322,15 +327,17 @@ def render_native(program: CompiledTemplate, scope: Scope) -> Any:
 def _compile_insertions(
     parsed: ParsedTemplate, env: TemplateEnvironment, otherwise: str | None = None
 ) -> CompiledTemplate:
-    """Compile a text into whose places the texts of values are put."""
+    """Compile a text into which the texts of values are inserted."""
     names = find_free_names(parsed.tree)
     mark_insertions(parsed, counter_names(parsed.tree, names.required | names.optional))
     return compile_tree(parsed, env, names, otherwise)
 
 
 def mark_insertions(parsed: ParsedTemplate, numbers: frozenset[str] = frozenset()) -> None:
-    """Give every expression over to ``InsertingContext`` but those that give numbers, as these names
-    do: Jinja writes them as well."""
+    """Wrap every expression for ``InsertingContext``, except numbers, which Jinja formats as well.
+
+    ``numbers`` are names that only ever are numbers.
+    """
     for output in parsed.tree.find_all(nodes.Output):
         output.nodes = [
             node
@@ -346,14 +353,14 @@ def mark_insertions(parsed: ParsedTemplate, numbers: frozenset[str] = frozenset(
 
 
 class InsertingContext(RenderContext):
-    """A rendering that puts the text of each value in."""
+    """A rendering that inserts the text of each value."""
 
     def __init__(self, program: CompiledTemplate, scope: Scope) -> None:
         super().__init__(program.env, scope)
         self._program = program
 
     def insert(self, value: object, index: int) -> str:
-        """The text of a value; ``index`` is the offset of its expression."""
+        """Return the text of a value; ``index`` is the offset of its expression."""
         if isinstance(value, MissingValue):
             raise self._program.undefined_error(value, self.scope, index)
         try:

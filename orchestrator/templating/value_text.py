@@ -1,4 +1,4 @@
-"""The text that a value has: what is written where an expression stands in a text."""
+"""The text form of values that are inserted into a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jinja2.runtime import Undefined
 from orchestrator.model.marked_value import NamedObject
 from orchestrator.model.registered_result import RegisteredResult
 
-# Filters of Jinja's that take the text of whatever they are given.
+# Jinja filters that convert their argument to text.
 TEXT_FILTERS = (
     *("upper", "lower", "capitalize", "title", "trim", "replace", "center", "indent", "truncate"),
     *("wordwrap", "wordcount", "striptags", "string", "basename", "dirname"),
@@ -20,7 +20,7 @@ TEXT_FILTERS = (
 
 
 class UnusableValueError(Exception):
-    """A value that cannot stand at its place: why, and what to do."""
+    """A value that cannot be used in its context, with the reason and a hint."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -28,8 +28,11 @@ class UnusableValueError(Exception):
 
 
 def text_of(value: object) -> str:
-    """Return the text of a value, truth values as YAML writes them. Raises UnusableValueError where it has none,
-    so that no Python notation ever gets into a text, and UndefinedValueError of an undefined value."""
+    """Return the text of a value; booleans are written as in YAML.
+
+    Raises UnusableValueError for a value without a text form, so that no Python notation gets into
+    a text, and UndefinedValueError for an undefined value.
+    """
     if isinstance(value, str | Undefined):
         return str(value)
     if isinstance(value, bool):
@@ -52,13 +55,13 @@ def text_of(value: object) -> str:
 
 
 def check_text(value: object) -> None:
-    """Raise UnusableValueError where a value, or one in a tuple of them, has no text."""
+    """Raise UnusableValueError if a value, or one in a tuple of values, has no text form."""
     for each in value if isinstance(value, tuple) else (value,):
         text_of(each)
 
 
 def require_text(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the filter, refusing a value that has no text."""
+    """Return the filter wrapped to reject a value without a text form."""
 
     def checked(value: object, *args: Any, **named: Any) -> Any:
         return function(text_of(value), *args, **named)
@@ -79,6 +82,6 @@ def join_texts(context: EvalContext, values: Iterable[object], between: str) -> 
 
 
 def default_filter(value: Any, instead: Any = "", boolean: bool = False) -> Any:
-    """Return ``instead`` of what is undefined or none; if ``boolean``, of all that is not true."""
+    """Return ``instead`` for an undefined value or none; with ``boolean``, for any false value."""
     missing = value is None or isinstance(value, Undefined)
     return instead if missing or (boolean and not value) else value

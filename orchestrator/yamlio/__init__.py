@@ -1,1 +1,1 @@
-"""Files to marked values: YAML and JSON as they were written, and the words to check them with."""
+"""Loading of YAML and JSON into marked values, and the schema reader that checks them."""

@@ -1,4 +1,4 @@
-"""A command on this machine, of which nothing is left if we are interrupted."""
+"""Local child processes, which are killed if orch is interrupted."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_TERM_TIMEOUT = 1.0  # seconds for what is asked to end
-_POLL_INTERVAL = 0.02  # seconds between looks at whether it has
+_TERM_TIMEOUT = 1.0  # seconds between SIGTERM and SIGKILL
+_POLL_INTERVAL = 0.02  # seconds between checks whether the child has exited
 
 
 def run_child(
     words: Sequence[str], folder: str, environ: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command with nothing to read, and return what it printed.
+    """Run a command without standard input and return its output.
 
-    It keeps our terminal and process group, since it may have something to ask there. So what it
-    started is found by its parents if we have to leave. Raises OSError and ValueError where it
-    cannot be run.
+    The command keeps orch's terminal and process group, because it may prompt there. If orch is
+    interrupted, the command's descendants are therefore found by their parent process IDs. Raises
+    OSError and ValueError if the command cannot be run.
     """
 
     def start() -> subprocess.Popen[bytes]:
@@ -50,11 +50,11 @@ def supervise_child(
     work: Callable[[subprocess.Popen[bytes]], T],
     end: Callable[[subprocess.Popen[bytes]], None],
 ) -> T:
-    """Return what ``work`` makes of the process that ``start`` returns.
+    """Return the result of ``work`` for the process that ``start`` returns.
 
-    Call ``end`` with the process where ``work`` raises, or an interrupt does. An interrupt is
-    raised in the main thread, also inside of Popen, after the process has begun: nothing would
-    refer to it then. So another thread starts it.
+    If ``work`` raises or is interrupted, call ``end`` with the process. An interrupt is raised in
+    the main thread, possibly inside of Popen after the process was started, and then nothing would
+    refer to the process. So another thread starts it.
     """
     started: Future[subprocess.Popen[bytes]] = Future()
     try:
@@ -73,7 +73,7 @@ def _start_child(
         return
     try:
         started.set_result(start())
-    except BaseException as error:  # it is raised where the result is asked for
+    except BaseException as error:  # re-raised by started.result()
         started.set_exception(error)
 
 
@@ -94,12 +94,12 @@ def _end_child(child: subprocess.Popen[bytes]) -> None:
 
 def _signal_all(pids: Sequence[int], number: int) -> None:
     for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):  # it has ended, or became root
+        with suppress(ProcessLookupError, PermissionError):  # exited, or running as another user
             os.kill(pid, number)
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """Yield the ids of a process's children, and of theirs."""
+    """Yield the IDs of a process's descendants."""
     children: dict[int, list[int]] = {}
     for each, parent in _process_parents():
         children.setdefault(parent, []).append(each)
@@ -111,13 +111,13 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _process_parents() -> Iterator[tuple[int, int]]:
-    """Yield every process with its parent: from Linux's /proc (proc(5)), else as `ps` has it."""
+    """Yield every process ID with its parent's: from Linux's /proc (proc(5)), else from `ps`."""
     proc = Path("/proc")
     stats = (
         [each / "stat" for each in proc.iterdir() if each.name.isdigit()] if proc.is_dir() else []
     )
     for stat in stats:
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # it has exited
             yield int(stat.parent.name), int(stat.read_bytes().rpartition(b")")[2].split()[1])
     if not stats:
         table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False)

@@ -1,6 +1,6 @@
-"""What a program printed as JSON (RFC 8259), as marked values.
+"""Loading of a program's JSON output (RFC 8259) into marked values.
 
-The text is in no file, so that every mark is the program's path, without a line.
+The text is not in a file, so every position is the program's path without a line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MAX_DEPTH = 100
 
 
 def parse_json(text: str, shown: str) -> MarkedValue:
-    """The value that the text holds. Raises ``DefinitionError`` where it is no JSON."""
+    """Return the value of a JSON text. Raises ``DefinitionError`` if it is not JSON."""
     mark = SourcePosition(shown)
     try:
         pairs = json.loads(text, object_pairs_hook=_JsonPairs, parse_constant=_refuse_constant)
@@ -30,7 +30,7 @@ def parse_json(text: str, shown: str) -> MarkedValue:
 
 
 class _JsonPairs(list[tuple[str, object]]):
-    """An object's pairs, duplicates included."""
+    """The pairs of a JSON object, including duplicates."""
 
 
 def _refuse_constant(constant: str) -> float:

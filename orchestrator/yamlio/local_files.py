@@ -1,6 +1,6 @@
-"""Local files by the names that people and files give: no name and no file ends in a hang.
+"""Local files and folders: safe reading, listing, and paths for display.
 
-What of a folder is ours to read, and how paths are shown.
+No file name and no kind of file (FIFO, device) makes a function hang.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ MAX_FILE_BYTES = 64 << 20  # bytes
 
 
 def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """Return the bytes of a file, of a pipe as well.
+    """Return the bytes of a file or pipe.
 
-    Raises OSError where it cannot be read, has more than ``max_bytes`` bytes (``/dev/zero`` has no
-    end) or has a name that no file can have. A FIFO that nobody writes to is empty.
+    Raises OSError if the file cannot be read, has more than ``max_bytes`` bytes (``/dev/zero`` is
+    endless) or has an invalid name. A FIFO without a writer is empty.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             os.set_blocking(file.fileno(), True)
             data = file.read(max_bytes + 1)
-    except ValueError:  # a NUL in the name, or what the file system's encoding does not have
+    except ValueError:  # a NUL in the name, or a character that the file system cannot encode
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
-    except OSError as error:  # of a read: it names no file
+    except OSError as error:  # an error of read() has no file name
         error.filename = str(path)
         raise
     if len(data) > max_bytes:
@@ -43,18 +43,20 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def is_directory(path: Path) -> bool:
-    """Return True if there is such a folder; False for a name that none can have."""
+    """Return True if the folder exists; False for an invalid name."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises OSError for a name too long
 
 
 def path_exists(path: Path) -> bool:
-    """Return True if there is such a file or folder; False for a name that none can have."""
+    """Return True if the file or folder exists; False for an invalid name."""
     return os.path.exists(path)  # noqa: PTH110 - as above
 
 
 def expand_home(text: str) -> Path:
-    """Return the path with ``~`` or ``~user`` at its beginning as that home folder; as it is
-    where there is no such user."""
+    """Return the path with a leading ``~`` or ``~user`` replaced by the home folder.
+
+    If there is no such user, the path is returned unchanged.
+    """
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
@@ -62,9 +64,9 @@ _DIGITS = lazy_regex(r"([0-9]+)")
 
 
 class DirectoryListing(Struct, frozen=True):
-    """What a folder holds, without what is ignored by rule; each in natural order.
+    """The entries of a folder except ignored ones, in natural order.
 
-    ``files`` are the YAML files' names by their stems.
+    ``files`` maps the stems of YAML files to their names.
     """
 
     files: dict[str, str]
@@ -73,7 +75,7 @@ class DirectoryListing(Struct, frozen=True):
 
 
 def list_directory(folder: Path, shown: str, problems: DiagnosticCollector) -> DirectoryListing:
-    """What ``folder`` holds; ``a.yml`` beside ``a.yaml`` is a problem, as is no permission."""
+    """Return the entries of ``folder``; duplicate stems and read errors are reported."""
     files: dict[str, str] = {}
     folders: list[str] = []
     others: list[str] = []
@@ -106,17 +108,19 @@ def _read_entries(
 
 
 def natural_sort_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """A key that sorts ``web2`` before ``web10``; the name itself settles ties."""
+    """Return a key that sorts ``web2`` before ``web10``; ties are resolved by the name."""
     parts = _DIGITS.split(name.lower())
     return [(1, 0, p) if i % 2 == 0 else (0, int(p), "") for i, p in enumerate(parts)], name
 
 
 def display_path(path: Path) -> str:
-    """The path as the user would type it: relative to where they stand, where that is near and
-    shorter."""
+    """Return the path for display.
+
+    It is relative to the working directory if that is near and makes the path shorter.
+    """
     try:
         near = os.path.relpath(path)
-    except FileNotFoundError:  # where they stand was deleted
+    except FileNotFoundError:  # the working directory was deleted
         return str(path)
     whole = str(path.absolute())
     return whole if near.startswith("../../..") or len(near) > len(whole) else near

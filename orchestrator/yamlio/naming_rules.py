@@ -1,4 +1,4 @@
-"""Names: of files that are read or ignored, and of variables."""
+"""Rules for names: which files are read or ignored, and valid variable names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.model.lazy_regex import lazy_regex
 RESERVED_NAMES = frozenset(
     ("host", "stage", "app", "task", "run", "facts", "roles", "hosts", "env", "result", "item")
 )
-"""The tool's own objects in templates."""
+"""The built-in objects of templates."""
 
 YAML_SUFFIXES = (".yml", ".yaml")
 
@@ -25,7 +25,7 @@ _JINJA_WORDS = frozenset(
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file or folder of this name is none of ours: dotfiles and what editors leave."""
+    """Return True for names to ignore: dotfiles, and backups of editors and package managers."""
     return (
         name.startswith((".", "#"))
         or name.endswith(_IGNORED_SUFFIXES)
@@ -35,7 +35,7 @@ def is_ignored(name: str) -> bool:
 
 
 def yaml_stem(name: str) -> str | None:
-    """The name without ``.yml`` or ``.yaml``; None for any other file."""
+    """Return the name without ``.yml`` or ``.yaml``, or None for any other file."""
     for suffix in YAML_SUFFIXES:
         if name.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
@@ -43,7 +43,7 @@ def yaml_stem(name: str) -> str | None:
 
 
 def variable_name_error(name: str) -> tuple[str, str]:
-    """Why this cannot name a variable, and what to do; two empty texts where it can."""
+    """Return why this is not a valid variable name, and a hint, or two empty strings."""
     if name in RESERVED_NAMES:
         return f"'{name}' is the tool's own object", f"choose another name, like 'my_{name}'"
     if not _VARIABLE.fullmatch(name):

@@ -1,18 +1,18 @@
-"""Reading a value against what is expected of it, telling everything that is wrong at once.
+"""Validation of values against expected types; all errors are collected.
 
-    problems = Problems()
-    read = Reader(problems)
-    fields = read.fields(load(path, shown), "role 'web'", {"desc", "hosts", "port", "wait"})
+    problems = DiagnosticCollector()
+    read = SchemaReader(problems)
+    fields = read.fields(load_yaml(path, shown), "role 'web'", {"desc", "hosts", "port", "wait"})
     desc = read.text(fields.get("desc"), "desc") or ""
     port = read.integer(fields.get("port"), "port", 1, 65535)
     wait = read.duration(fields.get("wait"), "wait")
-    hosts = read.string_list(fields.get("hosts"), "hosts")     # None: no such key
+    hosts = read.string_list(fields.get("hosts"), "hosts")     # None: the key is missing
     problems.raise_any()
 
-Every method takes the value (or None where the key is absent) and the words that name it in
-a message. None comes back where the value is absent or wrong; what is wrong has then been
-added to the problems, with its place, what was found and what was expected. A key without a
-value (``port:``) is wrong everywhere but for mappings, where it is an empty one.
+Every method takes the value (or None if the key is missing) and a description of it for messages.
+It returns None if the value is missing or invalid; an error has then been added to the problems,
+with its position, the value found and the value expected. A key without a value (``port:``) is an
+error, except for mappings, where it means an empty one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from orchestrator.yamlio.naming_rules import variable_name_error
 
 _DURATION = lazy_regex(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_MAX_SECONDS = 3650 * 86400  # seconds
+_MAX_SECONDS = 3650 * 86400
 _MAX_SHOWN_CHARS = 40
 
 
 def describe_value(value: MarkedValue) -> str:
-    """What a value is, in words: ``a list``, ``nothing``, ``the text 'abc'``."""
+    """Return a description of a value: ``a list``, ``nothing``, ``the text 'abc'``."""
     match value.data:
         case None:
             return "nothing"
@@ -54,12 +54,12 @@ def describe_value(value: MarkedValue) -> str:
 
 
 def shorten_text(text: str) -> str:
-    """The text, or its beginning and ``…``."""
+    """Return the text, or its beginning and ``…``."""
     return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
 
 
 def _value_text(value: object) -> str:
-    """The value as text; a number of more digits than Python writes (4300) in words."""
+    """Return the value as text; a number too long for Python to print (4300 digits) in words."""
     try:
         return str(value)
     except ValueError:
@@ -67,13 +67,13 @@ def _value_text(value: object) -> str:
 
 
 class SchemaReader:
-    """Checks values and gives them their types; what is wrong goes to ``problems``."""
+    """A validator that converts values to their types; errors go to ``problems``."""
 
     def __init__(self, problems: DiagnosticCollector) -> None:
         self.problems = problems
 
     def report_mismatch(self, value: MarkedValue, what: str, expected: str, hint: str = "") -> None:
-        """Note that ``what`` must be ``expected`` and is something else."""
+        """Report that ``what`` must be ``expected`` and is something else."""
         self.problems.add(
             f"{what} must be {expected}, found {describe_value(value)}", value.mark, hint
         )
@@ -81,9 +81,9 @@ class SchemaReader:
     def mapping(
         self, value: MarkedValue | None, what: str, allowed: Collection[str] | None = None
     ) -> dict[MarkedKey, MarkedValue]:
-        """The mapping's known keys; {} where it is absent, null or wrong.
+        """Return the mapping's allowed keys; {} if it is missing, null or invalid.
 
-        ``allowed`` None lets every key pass.
+        ``allowed`` is None if every key is allowed.
         """
         if value is None or value.data is None:
             return {}
@@ -101,29 +101,29 @@ class SchemaReader:
     def fields(
         self, value: MarkedValue | None, what: str, allowed: Collection[str] | None = None
     ) -> dict[str, MarkedValue]:
-        """As ``mapping``, for looking keys up by their text."""
+        """Return the same as ``mapping``, typed for lookups of keys by their text."""
         return cast(dict[str, MarkedValue], self.mapping(value, what, allowed))
 
     def report_unknown_key(self, key: MarkedKey, what: str, allowed: Collection[str]) -> None:
-        """Note a key that ``what`` does not know, with the nearest one that it does."""
+        """Report a key that ``what`` does not have, with the nearest one that it has."""
         hint = ansible.KEYWORD_HINTS.get(key, "") or suggest_nearest(key, allowed)
         hint = hint or f"known keys: {', '.join(sorted(allowed))}"
         self.problems.add(f"unknown key '{key}' in {what}", key.mark, hint)
 
     def variables(self, value: MarkedValue | None, what: str) -> dict[MarkedKey, MarkedValue]:
-        """A mapping whose keys can all be names of variables; those that cannot are left out."""
+        """Return the entries of a mapping whose keys are valid variable names."""
         fields = self.mapping(value, what)
         return {key: item for key, item in fields.items() if self.check_variable_name(key, what)}
 
     def check_variable_name(self, name: MarkedKey, what: str) -> bool:
-        """Whether this can be the name of a variable."""
+        """Return True if this is a valid variable name; otherwise report it."""
         why, hint = variable_name_error(name)
         if why:
             self.problems.add(f"'{name}' in {what} cannot name a variable: {why}", name.mark, hint)
         return not why
 
     def text(self, value: MarkedValue | None, what: str) -> str | None:
-        """Text that is not blank. Numbers are taken as they were written."""
+        """Return text that is not blank; numbers are converted to text as written."""
         if value is None:
             return None
         match value.data:
@@ -139,7 +139,7 @@ class SchemaReader:
         return None
 
     def choice(self, value: MarkedValue | None, what: str, choices: Collection[str]) -> str | None:
-        """One of the ``choices``."""
+        """Return text that is one of the ``choices``."""
         text = self.text(value, what)
         if value is None or text is None or text in choices:
             return text
@@ -155,7 +155,7 @@ class SchemaReader:
         least: int | None = None,
         most: int | None = None,
     ) -> int | None:
-        """A whole number within the bounds, both included; ``"22"`` in quotes is one, too."""
+        """Return a whole number within the inclusive bounds; a quoted ``"22"`` is accepted."""
         if value is None:
             return None
         number = value.data
@@ -175,7 +175,7 @@ class SchemaReader:
         return number
 
     def boolean(self, value: MarkedValue | None, what: str) -> bool | None:
-        """True or false."""
+        """Return true or false."""
         if value is None or isinstance(value.data, bool):
             return value.data if value and isinstance(value.data, bool) else None
         words = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false"}
@@ -184,8 +184,11 @@ class SchemaReader:
         return None
 
     def duration(self, value: MarkedValue | None, what: str) -> float | None:
-        """Seconds, 0 or more: a number of them, or ``250ms``, ``10s``, ``5m``, ``1h``, ``2d``;
-        10 years at most, so that every clock and shell can count them."""
+        """Return a duration in seconds, 0 or more.
+
+        It is written as a number of seconds, or as ``250ms``, ``10s``, ``5m``, ``1h`` or ``2d``.
+        The maximum is 10 years, which every clock and shell can represent.
+        """
         if value is None:
             return None
         plain = isinstance(value.data, (str, int, float)) and not isinstance(value.data, bool)
@@ -200,7 +203,7 @@ class SchemaReader:
         return seconds
 
     def items(self, value: MarkedValue | None, what: str) -> list[MarkedValue] | None:
-        """The list's values; one value that is no list stands for a list of one."""
+        """Return the values of a list; a single value is a list of one."""
         if value is None:
             return None
         if isinstance(value.data, list):
@@ -211,9 +214,9 @@ class SchemaReader:
         return [value]
 
     def string_list(self, value: MarkedValue | None, what: str) -> tuple[MarkedKey, ...] | None:
-        """Texts that remember where each stands (``.mark``); one text alone is a list of one.
+        """Return the texts of a list, with their positions (``.mark``); one text is a list of one.
 
-        Wrong items are left out; () where the list is empty, None where there is none.
+        Invalid items are left out. The result is () for an empty list and None if there is no list.
         """
         items = self.items(value, what)
         if items is None:
@@ -224,7 +227,7 @@ class SchemaReader:
     def check_one_of(
         self, name: str, mark: SourcePosition, what: str, known: Collection[str]
     ) -> bool:
-        """Whether ``name`` is among the ``known``; the nearest of them is told where not."""
+        """Return True if ``name`` is one of ``known``; otherwise report it."""
         if name in known:
             return True
         listed = ", ".join(sorted(known)[:20]) or "none at all"

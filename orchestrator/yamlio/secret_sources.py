@@ -1,4 +1,4 @@
-"""Asking a secret's source for its value."""
+"""Reading of secrets from their sources."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from orchestrator.yamlio.local_files import expand_home, read_file
 
 
 def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
-    """What asks sources; ``environ`` is what it takes variables from and gives to commands.
+    """Return a function that reads the value of a secret from its source.
 
-    Paths count from the folder of the file that names them, commands run there, with nothing to
-    read. A final newline of a file or a command's output is no part of the value, nor is the byte
-    order mark at the beginning of a file. What is asked raises DefinitionError where it cannot
-    give one, and UsageError where nobody can answer.
+    ``environ`` is the source of variables and the environment of commands. Paths are relative to
+    the folder of the file that names them; commands run in that folder, without standard input. A
+    final newline of a file or of a command's output, and a byte order mark at the beginning of a
+    file, are removed. The function raises DefinitionError if the source fails, and UsageError if
+    nobody can answer a prompt.
     """
 
     def fetch(secret: Secret) -> str:
@@ -66,9 +67,8 @@ def _run_secret_command(secret: Secret, environ: Mapping[str, str]) -> bytes:
         why = (getattr(error, "strerror", None) or str(error)).lower()
         raise _secret_error(secret, f"{about} cannot be run: {why}") from None
     if done.returncode != 0:
-        masks = (
-            SecretMasker()
-        )  # what it did print may be the secret, and stand in its complaint, too
+        # its output may be the secret, which its error message may repeat
+        masks = SecretMasker()
         masks.add_secret(secret.name, decode_bytes(done.stdout).strip())
         output = masks.mask_text(decode_bytes(done.stderr).strip())
         how = f"exit status {done.returncode}"

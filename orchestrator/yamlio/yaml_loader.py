@@ -1,18 +1,14 @@
-"""What a plain YAML scalar means: fewer things than YAML 1.1 says, and no surprises.
+"""Loading of one YAML file into one marked value.
 
-A scalar is a number only where printing the number gives the same text back, so that
-``0644``, ``1_000``, ``1.10``, ``0x1F``, ``22:22``, ``1e3`` and dates stay text. ``yes``,
-``no``, ``on`` and ``off`` are text, too.
+The syntax is YAML 1.1 as libyaml parses it. Duplicate keys, further documents and unknown tags are
+errors; keys are text, as written; anchors, aliases and ``<<`` work, within limits.
 
-What libyaml says about a text that is not YAML, in words that help.
+Plain scalars have fewer meanings than in YAML 1.1. A scalar is a number only if printing the number
+yields the same text, so that ``0644``, ``1_000``, ``1.10``, ``0x1F``, ``22:22``, ``1e3`` and dates
+stay text. ``yes``, ``no``, ``on`` and ``off`` are text as well.
 
-``!secret`` as it stands in a file: where a value comes from that no file may hold.
-
-One YAML file to one marked value.
-
-YAML 1.1 as libyaml reads it, with the scalars of ``read_scalar.py``. Duplicate keys, further
-documents and unknown tags are refused; keys are text, as written; anchors, aliases and
-``<<`` work, within bounds.
+``!secret`` marks a value whose source is outside the file. Syntax errors of libyaml are translated
+to messages with hints.
 """
 
 from __future__ import annotations
@@ -45,7 +41,7 @@ _FIRST_CHARS = frozenset("-0123456789")
 
 
 def resolve_scalar(text: str) -> ScalarValue:
-    """The value of a plain scalar: null, a boolean, a number, or the text itself."""
+    """Return the value of a plain scalar: null, a boolean, a number, or the text itself."""
     if text in _SCALAR_WORDS:
         return _SCALAR_WORDS[text]
     if text[0] not in _FIRST_CHARS:
@@ -58,10 +54,10 @@ def resolve_scalar(text: str) -> ScalarValue:
 
 
 def tagged_scalar(tag: str, text: str) -> ScalarValue:
-    """The value of a scalar under a standard tag like ``!!int``, given by its last word.
+    """Return the value of a scalar with a standard tag like ``!!int``; ``tag`` is its last word.
 
-    Raises ``ValueError`` where the text is no such value, or the tag is none of
-    str, int, float, bool and null.
+    Raises ``ValueError`` if the text is not a valid value, or if the tag is not one of str, int,
+    float, bool and null.
     """
     if tag == "str":
         return text
@@ -78,14 +74,14 @@ def tagged_scalar(tag: str, text: str) -> ScalarValue:
 _BARE_TEMPLATE = lazy_regex(r"""(?:^\s*|:\s+|-\s+|[\[,]\s*)(\{\{|\{%)""")
 _NESTED_BRACKET = lazy_regex(r"\[[^\]\"']*\[|\[[0-9A-Fa-f]*:[0-9A-Fa-f:.%]*\]")
 MAX_DEPTH = 100
-"""How deep lists and mappings may be nested in one another."""
+"""Maximum nesting depth of lists and mappings."""
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _QUOTE = "put the value in quotes"
 TEMPLATE_HINT = 'a value that begins with {{ or {% must be quoted: "{{ … }}"'
 
 
 def yaml_error(error: yaml.YAMLError, text: str, shown: str) -> DefinitionError:
-    """The parser's complaint with its place and, where the cause is a known one, the cure."""
+    """Return the parser's error with its position and, for a known cause, a hint."""
     if isinstance(error, ReaderError):
         return _unprintable_error(text, shown)
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
@@ -94,7 +90,7 @@ def yaml_error(error: yaml.YAMLError, text: str, shown: str) -> DefinitionError:
     problem = error.problem or "it cannot be read"
     if "end of stream" in problem and context_mark is not None:
         at, problem = context_mark, "what begins here has no end"
-    if "maximum nesting depth" in problem:  # libyaml's own bound, which is higher (PyYAML 6.0.4)
+    if "maximum nesting depth" in problem:  # libyaml's own limit, which is higher (PyYAML 6.0.4)
         return DefinitionError(
             Diagnostic(TOO_DEEP, SourcePosition(shown, at.line + 1, at.column + 1))
         )
@@ -152,14 +148,15 @@ SECRET_FORM = (
 def read_secret(
     value: MarkedValue, keys: Sequence[str], problems: DiagnosticCollector
 ) -> Secret | None:
-    """The secret that a mapping under the tag describes. ``keys`` lead to it in its file.
+    """Return the secret that a mapping tagged ``!secret`` describes.
 
-    None where it is no such mapping, which is told.
+    ``keys`` are the keys that lead to it in its file. Return None after reporting an error.
     """
     read = SchemaReader(problems)
     if not isinstance(value.data, dict) or not value.data:
         what = "!secret must be a mapping that says where it comes from"
-        problems.add(what, value.mark, SECRET_FORM)  # what stands there may be the secret itself
+        # The message must not contain the value, which may be the secret itself.
+        problems.add(what, value.mark, SECRET_FORM)
         return None
     fields = read.mapping(value, "!secret", SECRET_KINDS)
     if len(fields) != len(value.data):
@@ -198,7 +195,7 @@ def _source_words(kind: str, source: MarkedValue, read: SchemaReader) -> tuple[s
 
 
 def _variable_name(keys: Sequence[str]) -> str:
-    """The variable's name: of what leads to it, all that is below the section it stands in."""
+    """Return the name of the variable: the keys below the section that contains it."""
     for section in _VARIABLE_SECTIONS:
         if section in keys[:-1]:
             keys = keys[keys.index(section) + 1 :]
@@ -206,18 +203,18 @@ def _variable_name(keys: Sequence[str]) -> str:
     return ".".join(keys) or "secret"
 
 
-# A PyYAML built without libyaml has only the slow one; it speaks the same events.
+# PyYAML without libyaml has only the slow parser, which produces the same events.
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _MAX_ALIASED = 100_000
-"""How many values aliases may stand for in one file: enough for people, not for bombs."""
+"""Maximum number of values that aliases may expand to in one file, against YAML bombs."""
 
 
 def load_yaml(path: Path, shown: str, *, secrets: bool = False) -> MarkedValue:
-    """What the file holds; an empty one holds null.
+    """Return the value of a file; an empty file is null.
 
-    ``shown`` is the path in marks; ``secrets``: whether ``!secret`` may stand in it.
-    Raises ``DefinitionError`` with every problem found.
+    ``shown`` is the path used in positions; ``secrets``: ``!secret`` is allowed. Raises
+    ``DefinitionError`` with every error found.
     """
     try:
         data = read_file(path)
@@ -230,7 +227,7 @@ def load_yaml(path: Path, shown: str, *, secrets: bool = False) -> MarkedValue:
 
 
 def decode_utf8(data: bytes, shown: str) -> str:
-    """UTF-8 with or without a BOM as text. Raises ``DefinitionError`` where it is none."""
+    """Decode UTF-8 with or without a BOM. Raises ``DefinitionError`` for invalid UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -244,7 +241,7 @@ def decode_utf8(data: bytes, shown: str) -> str:
 
 
 def parse_yaml(text: str, shown: str, *, secrets: bool = False) -> MarkedValue:
-    """What a YAML text holds. Raises ``DefinitionError`` with every problem found."""
+    """Return the value of a YAML text. Raises ``DefinitionError`` with every error found."""
     if not text or text.isspace():
         return MarkedValue(None, SourcePosition(shown, 1, 1))
     builder = _ValueBuilder(text, shown, secrets=secrets)
@@ -260,16 +257,16 @@ def parse_yaml(text: str, shown: str, *, secrets: bool = False) -> MarkedValue:
 
 
 class _ValueBuilder:
-    """Makes values of the parser's events, noting what is wrong and going on."""
+    """A builder of values from the parser's events; errors are collected."""
 
     def __init__(self, text: str, shown: str, *, secrets: bool) -> None:
         self.shown = shown
         self.secrets = secrets
-        self.keys: list[str] = []  # that lead to what is being built
+        self.keys: list[str] = []  # the path to the current node
         self.problems = DiagnosticCollector()
         self.events: Iterator[Any] = yaml.parse(text, Loader=_PARSER)
-        self.anchors: dict[str, tuple[MarkedValue, int] | None] = {}  # None while it is being built
-        self.nodes = 0  # built so far, those behind aliases included
+        self.anchors: dict[str, tuple[MarkedValue, int] | None] = {}  # None while incomplete
+        self.nodes = 0  # built so far, including expanded aliases
         self.aliased = 0
         self.depth = 0
 
@@ -322,7 +319,7 @@ class _ValueBuilder:
         return data
 
     def read_secret_tag(self, event: Any) -> ValueData:
-        """What stands under the tag ``!secret``."""
+        """Return the secret of a node tagged ``!secret``, or None after reporting an error."""
         event.tag = None
         value = MarkedValue(self.read_data(event), self.mark(event))
         if not self.secrets:
@@ -376,13 +373,13 @@ class _ValueBuilder:
                 merged = self.merged_mappings(value)
             else:
                 fields[key] = value
-        for below in merged:  # an earlier mapping wins over a later one, the keys here over all
+        for below in merged:  # earlier mappings override later ones, own keys override all
             if isinstance(below.data, dict):
                 fields = {**below.data, **fields}
         return fields
 
     def refuse_key(self, event: Any, opening: Any) -> None:
-        """Say that this is no key, and step over it and its value."""
+        """Report an invalid key, and skip it and its value."""
         inner = type(event) is yaml.MappingStartEvent and event.flow_style and opening.flow_style
         if inner and opening.start_mark.index + 1 == event.start_mark.index:
             mark, hint = self.mark(opening), TEMPLATE_HINT
@@ -393,7 +390,7 @@ class _ValueBuilder:
         self.read_node(next(self.events))
 
     def merged_mappings(self, value: MarkedValue) -> list[MarkedValue]:
-        """The mappings that ``<<`` names: one, or a list of them."""
+        """Return the mappings that ``<<`` names: one, or a list of them."""
         below = value.data if isinstance(value.data, list) else [value]
         for item in below:
             if not isinstance(item.data, dict):
@@ -417,7 +414,7 @@ class _ValueBuilder:
         return None
 
     def has_standard_tag(self, event: Any, *allowed: str) -> bool:
-        """Whether the tag is one of the standard ones allowed here, or there is none."""
+        """Return True if there is no tag, or an allowed standard one; otherwise report it."""
         tag: str | None = event.tag
         if tag is None or tag == "!" or tag.removeprefix(_STANDARD_TAG) in allowed:
             return True

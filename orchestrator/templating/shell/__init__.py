@@ -1,23 +1,25 @@
-"""Command text: where in it each expression stands, and how a value is written there.
+"""Templates of command text: the context of each expression, and quoting of its value.
 
-A lexer of shell text walks over the template's tree when it is loaded. Where branches meet it
-goes on with every state they leave, as far as they agree on what is open; where they do not,
-the template is refused. So each expression has one place, known before any value is, and its
-value is escaped for that place. What decides about the text after it is never a value:
+A lexer of shell text walks over the template's tree when the template is loaded. After branches it
+continues with every state that they leave, provided that all agree on what is open; otherwise the
+template is rejected. So each expression has one context, known before any value is, and its value
+is quoted for that context. A value never influences how the text after it is parsed.
 
-- ``words``: how far a word has come, and whether it is a name, an assignment, a keyword;
-- ``state``: what is open, and the meeting of branches;
-- ``lexer``, ``commands``, ``boundaries``, ``parentheses``, ``redirections``, ``documents``:
-  the way over the text. What dash, bash and busybox do not read alike is a *doubt*: it may
-  stand in a command, but no expression may come after it;
-- ``places``: what is known of an expression's place, and where none may stand;
-- ``escape``, ``lines``: values into text. Only when it is known whether a value would end a
-  here-document, so the finished text is looked at for that;
-- ``walk``, ``template``: all of it together.
+- ``word_state``: how far a word has progressed: a name, an assignment, a keyword;
+- ``lexer_state``: the open constructs, and the joining of branches;
+- ``lexer``, ``commands``, ``heredoc``: the walk over the text. Text that dash, bash and busybox
+  parse differently is a *doubt*: a command may contain it, but no expression may follow it;
+- ``placeholders``: the context of an expression, and contexts in which none is allowed;
+- ``escape``, ``heredoc_check``: quoting of values. Whether a value would end a here-document is
+  known only from its content, so the finished text is checked for that;
+- ``command_prefix``: the words of a command before an expression;
+- ``rewriter``, ``shell_template``: the combination of all of them.
 
-``raw`` inserts text as it is. It stands among a command's words, and is lexed when it is known:
-it has to leave nothing open, so that the text after it is read as it was when it was loaded.
-The guarantee is about parsing. What a command makes of its arguments (``eval``, ``sh -c``,
-``ssh``, and in bash ``declare``, ``unset``, ``let``, ``printf -v``, ``read``, ``test -v``, which
-evaluate names) is another matter.
+``raw`` inserts text unchanged. It is allowed only among the words of a command and is lexed when
+its value is known: it must not leave anything open, so that the text after it is parsed as it was
+at load time.
+
+The guarantee is about parsing only. It does not cover what a command does with its arguments
+(``eval``, ``sh -c``, ``ssh``, and in bash ``declare``, ``unset``, ``let``, ``printf -v``, ``read``,
+``test -v``, which evaluate names).
 """

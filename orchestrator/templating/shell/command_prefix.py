@@ -1,4 +1,4 @@
-"""The beginning of a command before an expression, taken apart into words."""
+"""Splitting of a command's beginning, before an expression, into words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from orchestrator.model.lazy_regex import lazy_regex
 
 VALUE_CHAR = "\x1a"
-"""Stands for every character of an expression, so that offsets stay."""
+"""Replaces every character of an expression, which keeps offsets valid."""
 
 _TEMPLATE = lazy_regex(r"""\{\{(?:'[^']*'|"[^"]*"|(?!\}\}).)*+(?:\}\}|$)|\{%.*?%\}""", re.S)
 _PIECE = lazy_regex(
@@ -20,13 +20,15 @@ _ASSIGNMENT = lazy_regex(rf"[A-Za-z_{VALUE_CHAR}][A-Za-z0-9_{VALUE_CHAR}]*=")
 
 
 def mask_templates(source: str) -> str:
-    """Return the text with every expression as ``VALUE_CHAR``s and every ``{% … %}`` as blanks."""
+    """Return the text with expressions as ``VALUE_CHAR`` characters and ``{% … %}`` as blanks."""
     return _TEMPLATE.sub(lambda m: (VALUE_CHAR if m[0][1] == "{" else " ") * len(m[0]), source)
 
 
 def split_prefix(text: str) -> tuple[list[str], str] | None:
-    """Return the whole words, unquoted and without redirections, and what the last, unfinished
-    one begins with; None if that one is the target of a redirection."""
+    """Return the complete words, unquoted and without redirections, and the unfinished last word.
+
+    Return None if the unfinished word is the target of a redirection.
+    """
     words: list[str] = []
     word: str | None = None
     target = False

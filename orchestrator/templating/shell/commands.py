@@ -1,10 +1,6 @@
-"""Where words and commands end.
+"""The part of the lexer for commands: words, operators, parentheses, `case` and redirections.
 
-What a parenthesis between or in words opens and closes.
-
-Redirections, and here-documents up to where they are announced.
-
-The part of the lexer that reads commands: words, operators, `case`, redirections.
+Here-documents are followed up to their announcement.
 """
 
 from __future__ import annotations
@@ -43,7 +39,10 @@ if TYPE_CHECKING:
 
 
 def end_word(lexer: ShellLexer, i: int, *, descriptor: bool = False) -> None:
-    """End the word before a character. ``descriptor``: digits right here are no word (``2>``)."""
+    """End the word before a character.
+
+    ``descriptor``: digits right before it are a file descriptor, not a word (``2>``).
+    """
     frame = lexer.state.top
     if frame.kind is FrameKind.PARENS:
         return
@@ -74,8 +73,11 @@ def end_word(lexer: ShellLexer, i: int, *, descriptor: bool = False) -> None:
 
 
 def _doubt_case_keyword(lexer: ShellLexer, i: int) -> None:
-    """Doubt a ``case`` or ``esac`` in a substitution where bash before 5.2 may not tell the
-    keyword from an argument (tried, 4.2 to 5.1); then it takes the wrong ``)`` for the end."""
+    """Note a doubt for a ``case`` or ``esac`` that bash before 5.2 may take for an argument.
+
+    This happens in substitutions (tested with bash 4.2 to 5.1); bash then takes the wrong ``)`` for
+    the end.
+    """
     frame, state = lexer.state.top, lexer.state
     words = {alt.text for alt in frame.alternatives if alt.shape is WordShape.KEY}
     fresh, frame.fresh = frame.fresh, frame.fresh and frame.alternatives <= _BETWEEN_COMMANDS
@@ -103,7 +105,7 @@ def _may_end_case(frame: LexerFrame) -> bool:
 
 
 def begin_command(lexer: ShellLexer, i: int, *, tests: bool) -> None:
-    """Another command begins at ``i``, after an operator. ``tests``: in ``[[ ]]`` a test."""
+    """Begin another command at ``i``, after an operator. ``tests``: in ``[[ ]]`` a test."""
     lexer.state.operands = frozenset()
     top = lexer.state.top
     spots = {
@@ -155,13 +157,13 @@ def open_parenthesis(lexer: ShellLexer, i: int) -> int:
 
 
 def _end_reserved_word(lexer: ShellLexer, i: int) -> None:
-    """``if(``, ``in(``, ``!(``: the reserved word is over, and a command begins."""
+    """End a reserved word before a parenthesis: after ``if(``, ``in(``, ``!(`` a command begins."""
     alts = lexer.state.top.alternatives
     words = {alt.text for alt in alts if alt.shape is WordShape.KEY}
     are_command_roles = {alt.role for alt in alts} <= {WordRole.START, WordRole.CASE_IN}
     if len(words) == len(alts) and words <= RESERVED_WORDS and are_command_roles:
         if "!" in words:
-            lexer.note_doubt("`!(`", i)  # a pattern to bash, where extglob is set
+            lexer.note_doubt("`!(`", i)  # a pattern in bash if extglob is set
         end_word(lexer, i)
 
 
@@ -182,7 +184,7 @@ _FUNCTION = lazy_regex(r"\([ \t]*\)")
 
 
 def _open_inside_word(lexer: ShellLexer, i: int) -> int:
-    """``name()``, ``name=(`` or a pattern such as ``@(a|b)``."""
+    """Pass ``name()``, ``name=(`` or a pattern such as ``@(a|b)``."""
     top, text = lexer.state.top, lexer.text
     before = text[i - 1 : i] if i else ""
     found = _FUNCTION.match(text, i)
@@ -225,9 +227,9 @@ _DELIMITER = lazy_regex(
 
 
 def lex_redirection(lexer: ShellLexer, i: int, char: str) -> int:
-    """Pass a ``<`` or ``>`` and what belongs to it."""
+    """Pass a ``<`` or ``>`` and the rest of its operator."""
     for index in lexer.state.lone:
-        lexer.placeholders[index].bare = False  # else digits would name a descriptor
+        lexer.placeholders[index].bare = False  # unquoted digits would be a file descriptor
     text, j = lexer.text, lexer.skip_continuations(i + 1)
     following = text[j : j + 1]
     end_word(lexer, i, descriptor=following != "(")
@@ -254,7 +256,7 @@ def lex_redirection(lexer: ShellLexer, i: int, char: str) -> int:
 
 
 def _announce_document(lexer: ShellLexer, i: int, opened: int, *, strip: bool) -> int:
-    """Note the here-document announced here; its delimiter begins after blanks."""
+    """Note the here-document announced here; its delimiter follows after optional blanks."""
     text, state = lexer.text, lexer.state
     j = lexer.skip_continuations(i)
     while text[j : j + 1] in (" ", "\t"):
@@ -291,7 +293,7 @@ def _announce_document(lexer: ShellLexer, i: int, opened: int, *, strip: bool) -
 
 
 def lex_both_streams(lexer: ShellLexer, j: int) -> int:
-    """``&>``: both streams to bash; to dash the command's end, and a redirection."""
+    """Pass ``&>``: both streams in bash; in dash the end of the command, and a redirection."""
     top = lexer.state.top
     spots = {alt.role for alt in top.alternatives}
     spots |= {role_after_command(spot) for spot in spots}
@@ -316,7 +318,7 @@ _PLAIN = lazy_regex(r"[^\s\\'\"`$#;&|<>()=]+")
 
 
 def lex_command(lexer: ShellLexer, i: int) -> int:
-    """Pass the next thing in commands or in a pattern's parentheses."""
+    """Pass the next token in commands or in a pattern's parentheses."""
     char = lexer.text[i]
     if char in " \t":
         end_word(lexer, i)
@@ -336,7 +338,7 @@ def lex_command(lexer: ShellLexer, i: int) -> int:
 
 
 def continue_word(lexer: ShellLexer) -> None:
-    """The word goes on: a value that ends right here is not a word by itself."""
+    """Continue the word: a value that ends right here is not a word by itself."""
     for index in lexer.state.lone:
         lexer.placeholders[index].alone = False
 
@@ -346,7 +348,7 @@ def _lex_quote(lexer: ShellLexer, i: int) -> int:
     top.alternatives = frozenset(append_quoted(alt) for alt in top.alternatives)
     if char == "\\":
         inside = any(frame.kind is FrameKind.SUBSTITUTION for frame in lexer.state.frames)
-        if top.kind is FrameKind.ARRAY and inside:  # bash 5.2 and 5.3: it quotes nothing there
+        if top.kind is FrameKind.ARRAY and inside:  # bash 5.2 and 5.3 ignore it
             what = "a backslash in an array in `$(…)`"
             lexer.note_doubt(what, i, "where bash 5.2 and 5.3 pass over it", "write quotes instead")
         return lexer.pass_escape(i)
@@ -407,7 +409,7 @@ def _lex_newline(lexer: ShellLexer, i: int) -> int:
 def _lex_operator(lexer: ShellLexer, i: int) -> int:
     char = lexer.text[i]
     if lexer.state.top.kind is FrameKind.ARRAY and char != ")":
-        # bash goes on at the next line after this error, were it in the middle of a value.
+        # After this error bash continues on the next line, even in the middle of a value.
         lexer.note_doubt(f"`{char}` in an array", i)
     if char in "<>":
         return lex_redirection(lexer, i, char)
@@ -444,8 +446,10 @@ def _lex_case_item(lexer: ShellLexer, i: int, j: int) -> int:
 
 
 def resume_piece(lexer: ShellLexer) -> int:
-    """Pass what joins this piece to the one before. Raises ``Refusal`` where the middle of an
-    operator would depend on a ``{% … %}``."""
+    """Pass the text that continues the end of the previous piece.
+
+    Raises ``UnsafeShellError`` if a ``{% … %}`` splits an operator.
+    """
     text, ends = lexer.text, lexer.state.open_end
     first = text[lexer.skip_continuations(0) : lexer.skip_continuations(0) + 1]
     for end in sorted(ends):

@@ -1,4 +1,4 @@
-"""How a value is written at its place: POSIX.1-2017 XCU 2.2 (quoting) and 2.7.4."""
+"""Quoting of a value for its context: POSIX.1-2017 XCU 2.2 (quoting) and 2.7.4."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from orchestrator.templating.shell.placeholders import Placeholder, QuotingConte
 from orchestrator.templating.shell.word_state import RESERVED_WORDS, RedirectTarget, WordRole
 from orchestrator.templating.value_text import UnusableValueError, text_of
 
-# Without `=` (an assignment, or =cmd to zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
+# Without `=` (an assignment, or =cmd in zsh), `~`, braces, globs, `#`, `!`, `^` and blanks.
 _PLAIN = lazy_regex(r"[A-Za-z0-9_/.,:@%+-]+|-[A-Za-z0-9_/.,:@%+=-]+")
 _IN_DOUBLE = lazy_regex(r"[\n\t -~]*")
 _SPECIAL = lazy_regex(r'[$`"\\]')
 _IN_DOCUMENT = lazy_regex(r"(\A|[^\x00-\x7f])?([$`\\])")
 _STARTS_WIDE = lazy_regex(r"\Z|[0-9]|[^\x00-\x7f]")
 _SEPARATOR = "${0+}"
-"""Nothing, whatever ``$0`` is: keeps a backslash and the bytes of another character apart."""
+"""Expands to nothing; separates a backslash from the bytes of another character."""
 _INTEGER = lazy_regex(r"[+-]?[0-9]+")
 _DESCRIPTOR = lazy_regex(r"[0-9]+-?|-")
 _OPERATORS = "<>&|;()"
 
 
 def quote_value(placeholder: Placeholder, value: object) -> str:
-    """The value as shell text for its place. Raises ``UnusableValueError``."""
+    """Return the value as shell text for its placeholder. Raises ``UnusableValueError``."""
     if placeholder.filter == "raw":
         return _raw_text(_value_text(value))
     if placeholder.integer:
@@ -57,7 +57,7 @@ def quote_value(placeholder: Placeholder, value: object) -> str:
 
 
 def _check_text(placeholder: Placeholder, text: str) -> str:
-    """Raise UnusableValueError for a value that bash would not take as it is at this place."""
+    """Raise UnusableValueError for a value that bash would not read unchanged in this context."""
     if placeholder.lossy and ("\x01" in text or "\x7f" in text):
         what = "the value holds U+0001 or U+007F, which bash may lose in `$(…)` in an array"
         raise UnusableValueError(what, "give it to a variable before the array: `x={{ … }}`")
@@ -70,7 +70,10 @@ def _check_text(placeholder: Placeholder, text: str) -> str:
 
 
 def _quote_double(placeholder: Placeholder, text: str) -> str:
-    """No backslash: in some locales it is the rest of the character before it."""
+    """Return text for double quotes, without a backslash if possible.
+
+    In some locales a backslash is read as the second half of the character before it.
+    """
     if not _IN_DOUBLE.fullmatch(text) or _SPECIAL.search(text):
         return f'"{_quote_word(placeholder, text)}"'
     return '""' * (placeholder.wide and bool(_STARTS_WIDE.match(text))) + text
@@ -82,7 +85,7 @@ def _quote_single(placeholder: Placeholder, text: str) -> str:
         placeholder.joined
         and charsets.unfinished_after(charsets.NO_BYTES, text) != charsets.NO_BYTES
     )
-    if placeholder.joins_lines:  # the text around may be one half, or both
+    if placeholder.joins_lines:  # the surrounding text may have one half of the pair, or both
         before |= not text or text[0] == "\n"
         after |= text.endswith("\\")
     return (
@@ -118,7 +121,7 @@ _ESCAPES: Mapping[QuotingContext, Callable[[Placeholder, str], str]] = {
     QuotingContext.VERBATIM: _quote_verbatim,
 }
 
-# The home, where only the host knows it; `~` means it at the beginning of a word and only there.
+# The home folder, known only to the host; `~` is expanded only at the beginning of a word.
 _HOME = {
     QuotingContext.DOUBLE: "${HOME}",
     QuotingContext.SINGLE: "'\"$HOME\"'",
@@ -127,7 +130,7 @@ _HOME = {
 
 
 def _single_quoted_text(placeholder: Placeholder, text: str) -> str:
-    """Text for single quotes. In a here-document bash drops backslash-newline even there."""
+    """Return text for single quotes; in a here-document bash drops backslash-newline even there."""
     return text.replace("\\\n", "\\''\n") if placeholder.joins_lines else text
 
 
@@ -179,7 +182,7 @@ def _split_words(placeholder: Placeholder, value: object) -> list[str]:
 
 
 def _is_list(value: object) -> bool:
-    """Whether it is several values: a list, or what a filter such as ``map`` gives."""
+    """Return True for several values: a list, or the result of a filter such as ``map``."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
@@ -215,7 +218,7 @@ def _integer_text(value: object) -> str:
 
 
 def _raw_text(text: str) -> str:
-    """Shell text that leaves nothing open. Blanks keep its operators apart from what is near."""
+    """Return shell text that leaves nothing open, separated by blanks from adjacent operators."""
     lexer = ShellLexer(initial_state(), [])
     try:
         lexer.feed(text, 0)

@@ -1,9 +1,8 @@
-"""Here-documents: where they end, line by line.
+"""Here-documents: detection of their end, line by line.
 
-The shells read a body for its delimiter before (bash) or while (dash, busybox) they look at
-what it holds. Inside ``$(…)`` bash takes a line that begins with the delimiter for the end if a
-``)`` follows (tried, 5.2), and before 5.0 whatever follows. What they read differently is a doubt
-here, never a guess.
+The shells search a body for its delimiter before (bash) or while (dash, busybox) they expand its
+content. Inside ``$(…)`` bash takes a line that begins with the delimiter for the end if a ``)``
+follows (tested with 5.2), and before 5.0 whatever follows. Where they differ, a doubt is noted.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from orchestrator.templating.shell.lexer_state import (
 
 
 def follow_lines(frame: LexerFrame, piece: str, *, nested: bool) -> str:
-    """Follow the document's lines over more text; what the shells differ about, or ''.
+    """Follow the document's lines over more text; return a doubt, or ''.
 
-    ``nested``: the text stands in something open inside the document.
+    ``nested``: the text is in a construct opened inside the document.
     """
     document = frame.document
     assert document
@@ -55,7 +54,7 @@ def _advance_line(
 
 
 def match_delimiter(frame: LexerFrame, offset: int) -> tuple[bool, str]:
-    """Whether the line that ends here is the delimiter, and what the shells differ about."""
+    """Return whether the line that ends here is the delimiter, and a doubt, or ''."""
     document = frame.document
     assert document
     whole = {line for line, text in frame.lines if text == document.delimiter}
@@ -72,5 +71,5 @@ def match_delimiter(frame: LexerFrame, offset: int) -> tuple[bool, str]:
 
 
 def mark_line_dynamic(frame: LexerFrame) -> None:
-    """A value stands in the line: whether it makes the delimiter is seen when it is known."""
+    """Note that the line contains a value; whether it forms the delimiter is checked later."""
     frame.lines = frozenset({(HeredocLineState.OTHER, "")})

@@ -1,7 +1,7 @@
-"""Whether a value ended a here-document, seen in the finished text.
+"""Detection of values that end a here-document, in the finished text.
 
-Only there can it be seen: a line may be put together from several values and the text
-between them. Values in here-documents travel between NUL characters, which no text holds.
+Only the finished text shows it: a line may consist of several values and the text between them.
+Values in here-documents are delimited by NUL characters, which no text contains.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from orchestrator.templating.value_text import UnusableValueError
 
 
 def mark_value(index: int, text: str) -> str:
-    """The text of the place with that number, to be found again by ``check_documents``."""
+    """Return the text of the placeholder ``index`` with delimiters for ``check_documents``."""
     return f"\0{index}\0{text}\0"
 
 
 def check_documents(
     marked: str, placeholders: list[Placeholder]
 ) -> tuple[str, Placeholder | None, UnusableValueError | None]:
-    """The text without its marks; with the place and the error of a value that cannot stay."""
+    """Return the text without delimiters, and the placeholder and error of an invalid value.
+
+    Placeholder and error are None if all values are valid.
+    """
     parts = marked.split("\0")
     spans: list[tuple[int, int, Placeholder]] = []
     clean: list[str] = []
@@ -70,9 +73,9 @@ def _document_error(
 
 
 def _dash_loses_line(line: str, delimiter: str) -> bool:
-    """Whether a byte that is not ASCII follows what the line and the delimiter begin alike.
+    """Return True if a non-ASCII byte follows the common beginning of line and delimiter.
 
-    dash 0.5.12 takes it for the end of its input while it compares them (tried).
+    dash 0.5.12 takes such a byte for the end of its input while it compares them (tested).
     """
     pairs = enumerate(zip(line, delimiter, strict=False))
     alike = next((n for n, (a, b) in pairs if a != b), min(len(line), len(delimiter)))
@@ -80,7 +83,10 @@ def _dash_loses_line(line: str, delimiter: str) -> bool:
 
 
 def _joined_lines(text: str, first: int, lines: list[str]) -> list[str]:
-    """The lines as bash reads them, continued ones put together; also with the one before."""
+    """Return the lines as bash reads them: continued lines are joined.
+
+    The first line may continue lines before it.
+    """
     before = text[:first].split("\n")[:-1]
     whole = list(lines)
     while before and _is_continued(before[-1]):

@@ -1,9 +1,9 @@
-"""A lexer for shell text that comes in pieces, with values between them.
+"""A lexer for shell text in pieces, with values between them.
 
-It knows no more of the grammar than it takes to say where quotes, comments, substitutions
-and here-documents begin and end: POSIX.1-2017 XCU 2.2, 2.3, 2.6 and 2.7, and what bash adds.
-Where dash, bash and busybox would go on differently, or bash in another locale, it notes a
-doubt, after which no value may be inserted. It never guesses.
+It knows only as much of the grammar as it needs to find quotes, comments, substitutions and
+here-documents: POSIX.1-2017 XCU 2.2, 2.3, 2.6 and 2.7, and bash's additions. If dash, bash and
+busybox parse the text differently, or bash in another locale, it notes a doubt, after which no
+value may be inserted. It never guesses.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _DOUBLE_QUOTE_KINDS = (FrameKind.DOUBLE, FrameKind.DOCUMENT, FrameKind.ARITHMETI
 _PARAMETER = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
 _NAME_GOES_ON = lazy_regex(r"[A-Za-z0-9_]*")
 _JOINS_BEFORE = lazy_regex(r"[0-9\\`]|[^\x00-\x7f]")
-"""What a value before it, in quotes or a here-document, must not end in half a character for."""
+"""Text after a value in quotes or a here-document that could complete a multi-byte character."""
 _WIDE_CHAR = lazy_regex(r"([^\x00-\x7f])([0-9]?)\Z")
 _MEANINGFUL = lazy_regex(r"[\s'\"\\$`;&|<>()]")
 
 
 class ShellLexer:
-    """Moves a state over text. ``placeholders`` are the values' places found so far."""
+    """A lexer that moves a state over text. ``placeholders`` are those found so far."""
 
     def __init__(self, state: LexerState, placeholders: list[Placeholder]) -> None:
         self.state, self.placeholders = state, placeholders
@@ -54,7 +54,7 @@ class ShellLexer:
         self._ascii = True
 
     def feed(self, text: str, offset: int) -> None:
-        """Read more text, whose first character stands at an offset of the template."""
+        """Lex more text, whose first character is at ``offset`` of the template."""
         if not text:
             return
         self.text, self.offset, self.end = text, offset, ""
@@ -82,8 +82,10 @@ class ShellLexer:
         return j
 
     def _track_bytes(self, kind: FrameKind, i: int, j: int) -> None:
-        """Note what multi-byte locales make of the text passed, which stood in a frame of that
-        kind; and for the values right before it whether it could be read together with them."""
+        """Track how multi-byte locales read the text passed, which was in a frame of ``kind``.
+
+        Also note for the values right before it whether they could be read together with it.
+        """
         state, piece = self.state, self.text[i:j]
         if state.ends and piece:
             for index in state.ends if _JOINS_BEFORE.match(piece) else ():
@@ -100,7 +102,7 @@ class ShellLexer:
         state.unfinished = frozenset(unfinished_after(u, piece) for u in state.unfinished)
 
     def _check_hidden(self, kind: FrameKind, i: int, unfinished: set[Unfinished]) -> None:
-        """Note the character if bash may not see it behind bytes of another."""
+        """Note a doubt if bash may read the character as a part of the preceding bytes."""
         if not any(may_swallow(u, self.text[i]) for u in unfinished):
             return
         before = _WIDE_CHAR.search(self.text[max(0, i - 2) : i])
@@ -114,25 +116,27 @@ class ShellLexer:
         )
 
     def offset_of(self, i: int) -> int:
-        """The template's offset of a character of the piece."""
+        """Return the template's offset of a character of the piece."""
         return self.offset + i
 
     def skip_continuations(self, i: int) -> int:
-        """The index of the next character, beyond line continuations."""
+        """Return the index of the next character after line continuations."""
         while self.text.startswith("\\\n", i):
             i += 2
         return i
 
     def note_doubt(self, what: str, i: int, why: str = "", hint: str = "") -> None:
-        """Note what the shells read differently; the first is kept."""
+        """Note text that the shells parse differently; only the first doubt is kept."""
         new = ShellDoubt(what, self.offset_of(i))
         self.state.doubt = self.state.doubt or ShellDoubt(
             what, self.offset_of(i), why or new.why, hint or new.hint
         )
 
     def push(self, kind: FrameKind, i: int) -> LexerFrame:
-        """Open something. Returns its frame. Raises ``Refusal`` where too much is open already:
-        all of it is looked at for each character."""
+        """Open a construct and return its frame.
+
+        Raises ``UnsafeShellError`` if too many are open: every character is checked against all.
+        """
         frame = LexerFrame(kind, self.offset_of(i))
         if len(self.state.frames) > _MAX_DEPTH:
             raise UnsafeShellError(
@@ -145,22 +149,22 @@ class ShellLexer:
         return frame
 
     def pop(self) -> None:
-        """Close the innermost thing open."""
+        """Close the innermost open construct."""
         self.state.frames.pop()
 
     def find_special(self, i: int) -> int:
-        """The index of the next character that means something in the innermost frame."""
+        """Return the index of the next special character of the innermost frame."""
         found = _SPECIAL_CHARS[self.state.top.kind].search(self.text, i)
         return found.start() if found else len(self.text)
 
     def pass_escape(self, i: int) -> int:
-        """Pass a backslash and what it quotes."""
+        """Pass a backslash and the character that it quotes."""
         if i + 1 >= len(self.text):
             self.end = "\\"
         return min(i + 2, len(self.text))
 
     def pass_dollar(self, i: int) -> int:
-        """Pass a ``$`` and open what it begins."""
+        """Pass a ``$`` and open the construct that it begins."""
         text, top = self.text, self.state.top
         j = self.skip_continuations(i + 1)
         if j >= len(text):
@@ -195,14 +199,14 @@ class ShellLexer:
         return j + 1
 
     def continue_name(self) -> int:
-        """Pass the rest of a ``$name`` that the piece before broke off."""
+        """Pass the rest of a ``$name`` that began in the previous piece."""
         found = _NAME_GOES_ON.match(self.text)
         end = found.end() if found else 0
         self.end = "name" if end == len(self.text) else ""
         return end
 
     def finish(self) -> None:
-        """The text is over. Raises ``Refusal`` where something is open."""
+        """End the text. Raises ``UnsafeShellError`` if a construct is open."""
         state = self.state
         if state.doubt:
             return
@@ -240,7 +244,7 @@ def _lex_double(lexer: ShellLexer, i: int) -> int:
 
 
 def _lex_expansion(lexer: ShellLexer, i: int) -> int:
-    """Pass what is special in double quotes and here-documents; 0 where nothing is."""
+    """Pass an expansion in double quotes or a here-document; return 0 if there is none."""
     char = lexer.text[i]
     if char == "\\":
         return lexer.pass_escape(i)
@@ -253,14 +257,14 @@ def _lex_expansion(lexer: ShellLexer, i: int) -> int:
 
 
 def _lex_until_quote(lexer: ShellLexer, i: int) -> int:
-    """Single quotes and backticks: up to their end, whatever is inside."""
+    """Pass text in single quotes or backticks up to the end."""
     kind, char = lexer.state.top.kind, lexer.text[i]
     if char == ("`" if kind is FrameKind.BACKTICK else "'"):
         lexer.pop()
         return i + 1
     if char == "\\" and kind is not FrameKind.SINGLE:
         if lexer.text[i + 1 : i + 2] == "'" and kind is FrameKind.DOLLAR_SINGLE:
-            lexer.note_doubt("`\\'` in `$'…'`", i)  # dash knows no $'…'
+            lexer.note_doubt("`\\'` in `$'…'`", i)  # dash does not support $'…'
         return lexer.pass_escape(i)
     return lexer.find_special(i)
 
@@ -289,7 +293,7 @@ def _lex_arithmetic(lexer: ShellLexer, i: int) -> int:
     if char == ")":
         return _close_arithmetic(lexer, i)
     if char in "'\"" or (top.command and (char == "#" or lexer.text.startswith("<<", i))):
-        lexer.note_doubt(f"`{char}` in `((…))`", i)  # a subshell in a subshell to dash
+        lexer.note_doubt(f"`{char}` in `((…))`", i)  # a subshell in a subshell in dash
     if char in "'\"#<":
         return i + 1
     return _lex_expansion(lexer, i) or lexer.find_special(i)

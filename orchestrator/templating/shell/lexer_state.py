@@ -1,4 +1,4 @@
-"""The state of the lexer: what is open, and what the text reached so far may be."""
+"""The state of the lexer: open constructs, and possible readings of the text so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.templating.shell.word_state import WordAlternative, WordRole
 
 
 class UnsafeShellError(Exception):
-    """Text or a place for a value that cannot be made safe: what, where (offset), what to do."""
+    """Text, or a context of a value, that cannot be made safe; with offset and hint."""
 
     def __init__(self, what: str, offset: int, hint: str = "") -> None:
         super().__init__(what)
@@ -21,7 +21,7 @@ class UnsafeShellError(Exception):
 
 
 class FrameKind(Enum):
-    """What a frame is; the value names it to the user."""
+    """The kind of an open construct; the value is its name in messages."""
 
     TOP = "the command"
     SUBSTITUTION = "`$(`"
@@ -50,9 +50,10 @@ UNIT_KINDS = (FrameKind.TOP, FrameKind.SUBSTITUTION)
 
 
 class HereDocument(Struct, frozen=True):
-    """A here-document. ``quoted``: its delimiter was, so nothing in it is special.
+    """A here-document.
 
-    ``strip``: leading tabs go (``<<-``). ``inside``: it stands in a ``$(…)``.
+    ``quoted``: its delimiter is quoted, so nothing in it is special. ``strip``: leading tabs are
+    removed (``<<-``). ``inside``: it is inside a ``$(…)``.
     """
 
     delimiter: str
@@ -69,12 +70,12 @@ class HereDocument(Struct, frozen=True):
 
     @property
     def _identity(self) -> tuple[object, ...]:
-        """All but where it was opened."""
+        """Return everything except the offset."""
         return self.delimiter, self.quoted, self.strip, self.inside
 
 
 class HeredocLineState(Enum):
-    """What the here-document's line begun may still be."""
+    """The possible readings of a here-document's current line."""
 
     EQUAL = "the delimiter"
     JOINED = "the delimiter, after a line that ended in a backslash"
@@ -86,14 +87,14 @@ NEW_LINE = frozenset({(HeredocLineState.EQUAL, "")})
 
 
 class LexerFrame(Struct):
-    """One thing that is open. Which fields mean something depends on ``kind``.
+    """One open construct. Which fields are used depends on ``kind``.
 
-    ``alternatives``: for what holds commands or patterns. ``command_start``: the offset where the command in
-    hand begins. ``pending``: here-documents announced on
-    this line. ``depth``: parentheses open in arithmetic; ``command``: it began with a bare
-    ``((``. ``quoted``: a ``${`` inside double quotes. ``document``, ``lines``, ``rest``: the
-    here-document being read, its line so far, and those to follow. ``process``: a ``<(`` or
-    ``>(``. ``fresh``: no word was in it yet. ``commented``: the line before ended in a comment.
+    ``alternatives``: the readings of the current word, in commands and patterns. ``command_start``:
+    the offset of the current command. ``pending``: here-documents announced on this line.
+    ``depth``: open parentheses in arithmetic; ``command``: it began with a bare ``((``. ``quoted``:
+    a ``${`` inside double quotes. ``document``, ``lines``, ``rest``: the current here-document, its
+    line so far, and the documents to follow. ``process``: a ``<(`` or ``>(``. ``fresh``: it
+    contains no word yet. ``commented``: the previous line ended in a comment.
     """
 
     kind: FrameKind
@@ -112,16 +113,16 @@ class LexerFrame(Struct):
     commented: bool = False
 
     def __eq__(self, other: object) -> bool:
-        """Whether they differ at most in where they were opened and begun."""
+        """Return True if both differ at most in their offsets."""
         if not isinstance(other, LexerFrame) or not self.is_like(other):
             return False
         mine = (self.alternatives, self.lines, self.fresh, self.commented)
         return mine == (other.alternatives, other.lines, other.fresh, other.commented)
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def is_like(self, other: LexerFrame) -> bool:
-        """Whether both are the same but for what is judged alternative by alternative."""
+        """Return True if both are equal except for what is compared by alternative."""
         return self._comparable == other._comparable
 
     @property
@@ -131,7 +132,7 @@ class LexerFrame(Struct):
 
 
 class ShellDoubt(Struct, frozen=True):
-    """Text that not all shells read alike: what, where (offset), who does not, what to do."""
+    """Text that the shells parse differently: what, offset, which shells, and a hint."""
 
     what: str
     offset: int
@@ -140,14 +141,14 @@ class ShellDoubt(Struct, frozen=True):
 
 
 class LexerState(Struct):
-    """Where the lexer is.
+    """The state of the lexer.
 
-    ``open_end``: what the text so far may end with that the next character could continue:
-    an operator's characters, ``$``, a backslash, ``name`` (``$name``), ``<<``, or nothing.
-    ``lone``: the places of expressions that end right here and are words so far; ``ends``: of
-    all that end right here. ``operands``: those in this comparison of a ``[[ ]]``. ``doubt``:
-    what the shells read differently. ``unfinished``: the bytes right before that may be the
-    beginning of a multi-byte character.
+    ``open_end``: the ends of the text so far that the next character could continue: an operator's
+    characters, ``$``, a backslash, ``name`` (``$name``), ``<<``, or nothing. ``lone``: the
+    placeholders that end right here and are words so far; ``ends``: all that end right here.
+    ``operands``: the placeholders in this comparison of a ``[[ ]]``. ``doubt``: text that the
+    shells parse differently. ``unfinished``: the preceding bytes that may begin a multi-byte
+    character.
     """
 
     frames: list[LexerFrame]
@@ -160,17 +161,17 @@ class LexerState(Struct):
 
     @property
     def top(self) -> LexerFrame:
-        """The innermost thing open."""
+        """Return the innermost open frame."""
         return self.frames[-1]
 
     def copy(self) -> LexerState:
-        """An equal state that changes on its own."""
+        """Return an independent copy."""
         other = copy(self)
         other.frames = [copy(f) for f in self.frames]
         return other
 
     def innermost_unit(self) -> LexerFrame:
-        """The innermost frame whose newlines begin here-documents."""
+        """Return the innermost frame whose newlines begin here-documents."""
         return next(f for f in reversed(self.frames) if f.kind in UNIT_KINDS)
 
     def is_in_substitution(self) -> bool:
@@ -178,24 +179,27 @@ class LexerState(Struct):
         return any(frame.kind is FrameKind.SUBSTITUTION for frame in self.frames)
 
     def enclosing_commands(self) -> LexerFrame | None:
-        """The frame whose word the innermost quotes belong to, if it is shell code."""
+        """Return the frame whose word contains the innermost quotes.
+
+        Return None if that frame is not shell code.
+        """
         for frame in reversed(self.frames):
             if frame.kind not in (FrameKind.DOUBLE, FrameKind.SINGLE):
                 return frame if frame.kind in COMMAND_KINDS else None
         return None
 
     def open_documents(self) -> Iterator[LexerFrame]:
-        """The here-documents being read, outermost first."""
+        """Return the current here-documents, outermost first."""
         return (f for f in self.frames if f.kind is FrameKind.DOCUMENT)
 
 
 def initial_state() -> LexerState:
-    """The state before any text."""
+    """Return the state before any text."""
     return LexerState([LexerFrame(FrameKind.TOP, 0, frozenset({WordAlternative(WordRole.START)}))])
 
 
 def join_states(one: LexerState, other: LexerState) -> LexerState | None:
-    """The state that stands for both, or None where they differ in what is open."""
+    """Return a state that represents both, or None if they differ in what is open."""
     if len(one.frames) != len(other.frames):
         return None
     joined = one.copy()

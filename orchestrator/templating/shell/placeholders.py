@@ -1,4 +1,4 @@
-"""Where in a command an expression stands, and what may be inserted there."""
+"""Placeholders: the contexts of expressions in a command, and the values allowed there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class QuotingContext(Enum):
-    """By which rules a value is written."""
+    """The rules by which a value is quoted."""
 
     WORD = auto()
     DOUBLE = auto()
@@ -41,17 +41,16 @@ class QuotingContext(Enum):
 
 
 class Placeholder(Struct):
-    """The place of one expression.
+    """The context of one expression.
 
-    ``filter``: raw, words or none. ``alone``: nothing else is part of its word. ``single``:
-    it has to be exactly one word. ``bare``: a harmless value may stand unquoted. ``first``:
-    it may be a command's name. ``descriptor``: it says which one to copy. ``integer``: the
-    shell will calculate with it. ``documents``: the here-documents around it, outermost
-    first. ``sources``: the scope's names that it is made of. ``command_start``: the offset where the
-    command around it begins. ``wide``: the bytes before it may begin a multi-byte character;
-    ``joined``: the text after it may go on with one. ``declared``: the builtin that would take
-    a value in parentheses for an array, or ''. ``lossy``: bash may lose or double the characters
-    that it marks quoted ones with.
+    ``filter``: raw, words or ''. ``alone``: its word contains nothing else. ``single``: it must be
+    exactly one word. ``bare``: a harmless value may be unquoted. ``first``: it may be a command's
+    name. ``descriptor``: it is the file descriptor to copy. ``integer``: the shell calculates with
+    it. ``documents``: the here-documents around it, outermost first. ``sources``: the scope's names
+    that it is made of. ``command_start``: the offset of the command around it. ``wide``: the bytes
+    before it may begin a multi-byte character; ``joined``: the text after it may continue one.
+    ``declared``: the builtin that would take a value in parentheses for an array, or ''. ``lossy``:
+    bash may lose or double the characters that it uses to mark quoted characters.
     """
 
     offset: int
@@ -73,7 +72,7 @@ class Placeholder(Struct):
 
     @property
     def joins_lines(self) -> bool:
-        """Whether bash takes backslash-newline away here before it looks at quotes."""
+        """Return True if bash removes backslash-newline here before it parses quotes."""
         return any(not document.quoted for document in self.documents)
 
 
@@ -94,10 +93,10 @@ _FORBIDDEN_ENDINGS = {
 
 
 def add_placeholder(lexer: ShellLexer, index: int) -> None:
-    """Let the lexer pass the expression of a place, and note what is known of the place.
+    """Pass an expression in the lexer, and record the context of its placeholder.
 
-    Raises ``Refusal`` where no value can stand. May be called again for the same place, as
-    loops are read until nothing changes.
+    Raises ``UnsafeShellError`` if no value is allowed there. May be called again for the same
+    placeholder, because loops are lexed until nothing changes.
     """
     state, placeholder = lexer.state, lexer.placeholders[index]
     _check_placeholder(lexer, placeholder)
@@ -107,7 +106,7 @@ def add_placeholder(lexer: ShellLexer, index: int) -> None:
     placeholder.command_start = enclosing.command_start if enclosing else placeholder.offset
     placeholder.documents = tuple(f.document for f in state.open_documents() if f.document)
     kinds = [frame.kind for frame in state.frames]
-    if FrameKind.ARRAY in kinds:  # tried, bash 5.2: a here-document or another array in there
+    if FrameKind.ARRAY in kinds:  # tested with bash 5.2: a here-document or array inside it
         placeholder.lossy = FrameKind.SUBSTITUTION in kinds[kinds.index(FrameKind.ARRAY) :]
     if state.top.kind in COMMAND_KINDS:
         _note_word(lexer, index)
@@ -148,7 +147,7 @@ def _check_placeholder(lexer: ShellLexer, placeholder: Placeholder) -> None:
 
 
 def _note_bytes(lexer: ShellLexer, index: int) -> None:
-    """Note what multi-byte locales may make of a value and the text around it."""
+    """Record how multi-byte locales may read a value and the text around it."""
     state, placeholder = lexer.state, lexer.placeholders[index]
     placeholder.wide |= bool(state.ends) or state.unfinished != {NO_BYTES}
     for other in state.ends:
@@ -156,7 +155,7 @@ def _note_bytes(lexer: ShellLexer, index: int) -> None:
     keeps = placeholder.context in (
         QuotingContext.SINGLE,
         QuotingContext.DOCUMENT,
-    )  # else its last byte is one of ours
+    )  # otherwise its last byte is a quote
     state.ends = frozenset({index}) if keeps else frozenset()
     state.unfinished = frozenset({NO_BYTES})
 
@@ -240,7 +239,7 @@ def _check_verbatim(lexer: ShellLexer, placeholder: Placeholder) -> None:
 
 
 def _check_enclosing_word(lexer: ShellLexer, index: int) -> None:
-    """What the word around means for a value, be it quoted or not."""
+    """Record what the surrounding word means for a value, quoted or not."""
     frame, placeholder = lexer.state.enclosing_commands(), lexer.placeholders[index]
     for alt in frame.alternatives if frame else ():
         if alt.shape is WordShape.INDEX:

@@ -1,10 +1,9 @@
-"""Expressions among the arguments of bash's declaring builtins.
+"""The walk over a template's tree with the lexer, which wraps each expression in its quoting.
 
-``declare -a name='(…)'`` makes an array of the value, quoted or not, and runs the ``$(…)`` in
-it; so does ``declare name='(…)'`` where the name is an array already (declare.def, bash 4.2 to
-5.3). And a name with a subscript is evaluated.
-
-Walks a template's tree with the lexer, and puts the escaping around each expression.
+It also checks expressions in the arguments of bash's declaring builtins. ``declare -a name='(…)'``
+makes an array of the value, quoted or not, and runs a ``$(…)`` in it; so does ``declare
+name='(…)'`` if the name is an array already (declare.def, bash 4.2 to 5.3). A name with a subscript
+is evaluated as well.
 """
 
 from __future__ import annotations
@@ -39,8 +38,11 @@ _MAY_BE_ARRAY = lazy_regex(rf"[-+].*[aA$`{VALUE_CHAR}]|[$`{VALUE_CHAR}]")
 
 
 def check_declaration(placeholder: Placeholder, command: str) -> None:
-    """Note the builtin that may read the value again. ``command``: the (masked) text of the
-    command up to the expression. Raises ``Refusal`` if no value would be safe there."""
+    """Record the builtin that may evaluate the value again.
+
+    ``command`` is the masked text of the command before the expression. Raises ``UnsafeShellError``
+    if no value would be safe there.
+    """
     beginning = split_prefix(command)
     words = _builtin_words(beginning[0]) if beginning else []
     if not beginning or not words or words[0] not in _DECLARING | _DECLARING_WITH_OPTION:
@@ -64,7 +66,7 @@ def check_declaration(placeholder: Placeholder, command: str) -> None:
 
 
 def _builtin_words(words: list[str]) -> list[str]:
-    """The words from the builtin's name on, behind `command` and `builtin`."""
+    """Return the words from the builtin's name on, after `command` and `builtin`."""
     words = command_words(words)
     while words and words[0] in ("command", "builtin"):
         words = words[1:]
@@ -90,7 +92,7 @@ _REFUSED_NODES: dict[type[nodes.Node], str] = {
 
 
 class ShellTemplateRewriter:
-    """One template's way through the lexer. ``placeholders`` are its expressions', in order."""
+    """The processing of one template. ``placeholders`` are those of its expressions, in order."""
 
     def __init__(self, parsed: ParsedTemplate, names: FreeNames) -> None:
         self._parsed, self._names = parsed, names
@@ -98,7 +100,7 @@ class ShellTemplateRewriter:
         self._numbers: dict[int, int] = {}
 
     def find_placeholders(self) -> None:
-        """Find the place of every expression. Raises ``Refusal``."""
+        """Find the context of every expression. Raises ``UnsafeShellError``."""
         body = self._parsed.tree.body
         self._only_expression(body)
         state = self._lex_nodes(body, initial_state())
@@ -119,7 +121,7 @@ class ShellTemplateRewriter:
                 raise UnsafeShellError(what, placeholder.offset, "put blanks around the expression")
 
     def rewrite(self) -> None:
-        """Give every expression over to the escaping of its place."""
+        """Wrap every expression in the quoting of its context."""
         for output in self._parsed.tree.find_all(nodes.Output):
             output.nodes = [self._escape_call(node) for node in output.nodes]
 
@@ -170,7 +172,7 @@ class ShellTemplateRewriter:
                 add_placeholder(lexer, self._placeholder_index(part))
 
     def _placeholder_index(self, node: nodes.Expr) -> int:
-        """The number of an expression's place, made on the first call for it."""
+        """Return the index of an expression's placeholder, which the first call creates."""
         if id(node) in self._numbers:
             return self._numbers[id(node)]
         filtered = isinstance(node, nodes.Filter) and node.name in _FILTERS

@@ -1,4 +1,4 @@
-"""Command text: a template in which no value can break out of its place."""
+"""Templates of command text in which no value can break out of its context."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _HINT = (
     "for text that is none write `{% raw %}…{% endraw %}` around it"
 )
 
-_MAX_COMMAND_CHARS = 4096  # characters of a command that tell what it does
+_MAX_COMMAND_CHARS = 4096  # enough characters of a command to identify it
 
 
 class ExpressionUse(Struct, frozen=True):
     """An expression in a command, for lint.
 
-    ``filter``: raw, words or ''. ``sources``: the names that it is made of. ``command``: the
-    text of its command before it, from the command's name on, or the beginning of that; '' where
-    it stands in none, such as in a here-document.
+    ``filter``: raw, words or ''. ``sources``: the names that it is made of. ``command``: the text
+    before it, from the name of its command on (truncated if very long); '' if it is not in a
+    command, such as in a here-document.
     """
 
     mark: SourcePosition
@@ -53,7 +53,7 @@ class ExpressionUse(Struct, frozen=True):
 class ShellTemplate(Struct, frozen=True, eq=False):
     """Compiled command text.
 
-    ``names`` have to exist, ``optional`` ones are asked after first; ``uses`` are for lint.
+    ``names`` must exist, ``optional`` names are tested before use; ``uses`` are for lint.
     """
 
     source: str
@@ -66,39 +66,39 @@ class ShellTemplate(Struct, frozen=True, eq=False):
 
     @property
     def sources(self) -> frozenset[str]:
-        """The names that its text is made of: none that only decides which it is."""
+        """Return the names that the text is made of, without those used only in conditions."""
         return self._program.names.value_names
 
     @property
     def programs(self) -> tuple[CompiledTemplate, ...]:
-        """What it is made of."""
+        """Return the compiled templates that it consists of."""
         return (self._program,)
 
     @property
     def fields(self) -> tuple[FieldAccess, ...]:
-        """What is taken of names that have to exist."""
+        """Return the field accesses of names that must exist."""
         return self._program.fields
 
     def position_of(self, name: str) -> SourcePosition:
-        """Where one of the names stands first."""
+        """Return the first position of a name."""
         return self._program.position_of(name)
 
     @property
     def raw_uses(self) -> tuple[ExpressionUse, ...]:
-        """The expressions that are not quoted as they are."""
+        """Return the expressions with a filter that bypasses the usual quoting."""
         return tuple(use for use in self.uses if use.filter)
 
     def parsed(self) -> ParsedTemplate:
-        """The template, read anew."""
+        """Parse the template again and return its tree."""
         return parse_template(
             TemplateSource(self.source, self.mark), template_environment(comments=False), _HINT
         )
 
     def render(self, scope: Scope) -> str:
-        """The command, every value escaped for its place.
+        """Return the command, with every value quoted for its context.
 
-        Raises ``DefinitionError`` for what is undefined or cannot stand at its place, and what
-        ``scope`` raises.
+        Raises ``DefinitionError`` for an undefined value and for a value that cannot be quoted in
+        its context. Exceptions of ``scope`` are passed on.
         """
         rendering = EscapingContext(self._program, scope, self._placeholders)
         text = self._program.run(rendering)
@@ -111,7 +111,7 @@ class ShellTemplate(Struct, frozen=True, eq=False):
 
 
 class EscapingContext(RenderContext):
-    """A rendering that writes each value for its place."""
+    """A rendering that quotes each value for its context."""
 
     def __init__(
         self, program: CompiledTemplate, scope: Scope, placeholders: list[Placeholder]
@@ -146,7 +146,7 @@ class EscapingContext(RenderContext):
 
 
 def _command_before(text: str, placeholder: Placeholder) -> str:
-    """What stands before a value in its command; of a very long one the beginning."""
+    """Return the text before a value in its command, or the beginning of a very long one."""
     return text[
         placeholder.command_start : min(
             placeholder.offset, placeholder.command_start + _MAX_COMMAND_CHARS
@@ -155,7 +155,7 @@ def _command_before(text: str, placeholder: Placeholder) -> str:
 
 
 def compile_shell(text: str, mark: SourcePosition) -> ShellTemplate:
-    """Read command text. Raises ``DefinitionError`` for all that DESIGN 3.4 refuses at load."""
+    """Compile command text. Raises ``DefinitionError`` if it cannot be made safe."""
     parsed, names, walk = rewriter_of(text, mark)
     walk.rewrite()
     uses = tuple(
@@ -179,7 +179,7 @@ def compile_shell(text: str, mark: SourcePosition) -> ShellTemplate:
 def rewriter_of(
     text: str, mark: SourcePosition
 ) -> tuple[ParsedTemplate, FreeNames, ShellTemplateRewriter]:
-    """Read command text and find the place of each expression. Raises as ``compile_shell``."""
+    """Parse command text and find the context of each expression. Raises ``DefinitionError``."""
     source = TemplateSource(text, mark)
     if "\0" in text:
         raise source.error_at("a NUL character in a command", text.index("\0"))

@@ -1,8 +1,8 @@
-"""How far a word of shell text has come, and what it will be when it ends.
+"""The progress of a word of shell text, and its meaning once it ends.
 
-Where branches of a template meet, several answers are possible; so each is a small value
-(``WordAlternative``), the lexer carries a set of them, and every decision that would change how the text
-after it is read has to be the same for all. Grammar: POSIX.1-2017 XCU 2.10, and bash's words.
+After the branches of a template several readings are possible. Each is a small value
+(``WordAlternative``), the lexer carries a set of them, and every decision that affects the parsing
+of later text must be the same for all. Grammar: POSIX.1-2017 XCU 2.10, and bash's words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class WordRole(Enum):
-    """What the next word is to the command it stands in."""
+    """The role of the next word in its command."""
 
     START = auto()  # a command may begin: reserved words, assignments
     PREFIX = auto()  # after an assignment or redirection: no reserved words any more
@@ -31,7 +31,7 @@ class WordRole(Enum):
 
 
 class WordShape(Enum):
-    """What a word is so far. Reserved words and their beginnings keep their text beside it."""
+    """The shape of a word so far. Reserved words and their beginnings also keep their text."""
 
     NONE = auto()  # between words
     KEY = auto()
@@ -49,9 +49,9 @@ class WordShape(Enum):
 
 
 class RedirectTarget(Enum):
-    """Whether the word belongs to a redirection; false where it does not.
+    """Whether the word belongs to a redirection; NONE is false.
 
-    bash expands what follows ``>&`` a second time where it is no number (tried, 5.2).
+    bash expands the word after ``>&`` a second time if it is not a number (tested with 5.2).
     """
 
     NONE = ""
@@ -63,7 +63,7 @@ class RedirectTarget(Enum):
 
 
 class WordAlternative(NamedTuple):
-    """One way to see the place reached."""
+    """One possible reading of the text so far."""
 
     role: WordRole
     target: RedirectTarget = RedirectTarget.NONE
@@ -72,7 +72,7 @@ class WordAlternative(NamedTuple):
 
 
 class WordEndAction(Enum):
-    """What the end of a word does beyond ending it."""
+    """What the end of a word does besides ending it."""
 
     NONE = auto()
     OPEN_CASE = auto()
@@ -103,7 +103,7 @@ def _is_name(text: str) -> bool:
 
 
 def append_char(alt: WordAlternative, char: str) -> WordAlternative:
-    """After one more unquoted, ordinary character."""
+    """Return the alternative after one more unquoted, ordinary character."""
     shape, text = alt.shape, alt.text
     new = WordShape.OTHER
     if shape in (WordShape.NONE, WordShape.KEY):
@@ -169,7 +169,7 @@ def _shape_in_value(shape: WordShape, char: str) -> WordShape:
 
 
 def append_quoted(alt: WordAlternative) -> WordAlternative:
-    """After a quoted part or an expansion."""
+    """Return the alternative after a quoted part or an expansion."""
     if alt.shape in VALUE_SHAPES:
         return alt._replace(shape=WordShape.VALUE)
     if alt.shape is WordShape.INDEX:
@@ -178,7 +178,7 @@ def append_quoted(alt: WordAlternative) -> WordAlternative:
 
 
 def append_placeholder(alt: WordAlternative) -> WordAlternative:
-    """After an expression's value, which is quoted wherever it is not a word by itself."""
+    """Return the alternative after a value, which is quoted unless it is a word by itself."""
     if alt.shape is WordShape.NONE:
         return alt._replace(shape=WordShape.LONE)
     named = alt.shape in (WordShape.NAME, WordShape.LONE, WordShape.HOLED) or _is_name(alt.text)
@@ -188,7 +188,7 @@ def append_placeholder(alt: WordAlternative) -> WordAlternative:
 def finish_word(
     alt: WordAlternative, *, in_case: bool
 ) -> tuple[WordEndAction, tuple[WordAlternative, ...]]:
-    """After the end of the word; where its expression may give no word, both ways."""
+    """Return the alternatives after the word; both if its expression may give no word."""
     if alt.shape is WordShape.NONE:
         return WordEndAction.NONE, (alt,)
     if alt.target:
@@ -243,12 +243,12 @@ def _next_role(alt: WordAlternative, key: str) -> WordRole:
 
 
 def role_after_line(spot: WordRole) -> WordRole:
-    """What the first word of the next line is."""
+    """Return the role of the first word of the next line."""
     return WordRole.START if spot in (WordRole.START, WordRole.PREFIX, WordRole.ARGS) else spot
 
 
 def role_after_command(spot: WordRole) -> WordRole:
-    """What the word after `;`, `&`, `|`, `&&` or `||` is."""
+    """Return the role of the word after `;`, `&`, `|`, `&&` or `||`."""
     if spot in TEST_ROLES:
         return WordRole.TEST
     if spot in (WordRole.PATTERN, WordRole.PATTERNS):
