@@ -253,7 +253,9 @@ def _encode_command(
     n = command.step
     reset = f"o_s{n}= o_c{n}= o_f{n}={f' o_w{n}=' if command.effects else ''} o_k{n}="
     run = f"{reset};"
-    run += f"begin_step {n}{'' if command.timeout is None else ' ' + alarm_seconds(command.timeout)};"
+    run += (
+        f"begin_step {n}{'' if command.timeout is None else ' ' + alarm_seconds(command.timeout)};"
+    )
     run += (
         _encode_launch(command, texts, nonce, prefix)
         + _encode_conditions(command, known, [*pipeline_steps, n])
