@@ -1,4 +1,7 @@
-"""Ways to hosts: SSH, this machine, and a sandbox. The only part that knows an SSH library."""
+"""Transports to hosts: SSH, this machine, and a sandbox.
+
+No other package imports an SSH library.
+"""
 
 from orchestrator.transports.registry import TransportRegistry
 

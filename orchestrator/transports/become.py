@@ -1,13 +1,9 @@
-"""Shells of other users: what is run in place of the login user's own, and what it says.
+"""Become: run the shell of another user with sudo, su or doas, and answer its password prompt.
 
-The tools take a password from where the session's text comes from. Where nobody has one they are
-told not to ask; su, which can't be told, is tried without input first. Where somebody may have
-one, nothing at all is sent until they ask or the shell is there: a password would else be run as
-a command, or the text be taken for passwords.
-
-Becoming another user on a channel: waiting for their shell, and giving a password.
-
-The shells of other users on one connection, and what is known of getting them.
+The tools read a password from stdin, which also carries the session's commands. If orch has no
+password, the tool is run so that it never asks; su has no such option and is first tried without
+input. If orch may have a password, nothing is sent until the tool asks or the shell has started:
+otherwise the password might be run as a command, or commands be taken for passwords.
 """
 
 from __future__ import annotations
@@ -39,24 +35,24 @@ _SCRIPTS = {
         'exec su -s /bin/sh -c "$2" "$1" "$1" "$l"'
     ),
 }
-"""``$1`` is the user's name, ``$2`` the text for their shell, which gets the login user's locale
-as its ``$1``: the tools are to speak English. doas sets HOME, USER and LOGNAME, and so does sudo
-with ``-H``."""
+"""``$1`` is the user name, ``$2`` the text for the user's shell, which receives the login user's
+locale as its ``$1``: the tools run with LC_ALL=C so that their messages are in English. doas sets
+HOME, USER and LOGNAME, and so does sudo with ``-H``."""
 _PROMPTING_SCRIPTS = {
-    # %p: sudoers may want another's password than the login user's (targetpw, rootpw)
+    # %p: sudoers may require another user's password than the login user's (targetpw, rootpw)
     "sudo": 'exec sudo -S -p "$3[%p]" -H -u "$1" -- sh -c "$2" sh "$l"',
     "su": 'echo "$3" >&2;exec su -s /bin/sh -c "$2" "$1" "$1" "$l"',
 }
-"""``$3`` is what marks the question for the password."""
+"""``$3`` is the marker that precedes the password prompt."""
 _RESTORE_LOCALE = (
-    '[ -z "$LC_ALL" ]||LC_ALL=$1;[ "$LC_ALL" ]||unset LC_ALL;'  # sudoers may keep it out
+    '[ -z "$LC_ALL" ]||LC_ALL=$1;[ "$LC_ALL" ]||unset LC_ALL;'  # sudoers may have removed it
 )
 _SBIN_PATH = (
     "case :$PATH: in *:/usr/sbin:*);;"
     "*)PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin;export PATH;;esac;"
 )
 _ENVIRONMENT_FIXES = {
-    # util-linux's su leaves USER and LOGNAME as they are where the user is root
+    # util-linux's su keeps USER and LOGNAME if the user is root
     "su": "USER=$0 LOGNAME=$0;export USER LOGNAME;",
 }
 _UNKNOWN_USER = ("unknown user", "unknown id", "does not exist", "no passwd entry")
@@ -74,18 +70,21 @@ _WRONG_PASSWORD = (
     lazy_regex(rb"su: incorrect password"),  # busybox
 )
 _UNRELATED_WARNING = lazy_regex(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
-"""What sudo warns of where a machine does not know its own name: it is no reason for anything."""
-_NOT_PERMITTED = (
+"""sudo's warning on a machine that cannot resolve its own name; never the cause of a failure."""
+_NOT_PERMITTED = (  # sudo checks this after the password
     "not in the sudoers file",
     "is not allowed to execute",
-)  # sudo looks at that later
+)
 
 
 class BecomeCommand(Struct, frozen=True):
-    """One shell of ``user``, started with ``method`` (sudo, su or doas) and running ``shell``
-    (text as in sh). ``token`` is what says that it is there. ``may_prompt``: it may ask for a password.
+    """A command that starts a shell as another user.
 
-    Raises ConnectError (phase become) where no such user can be.
+    ``method`` is sudo, su or doas; ``shell`` is the shell's command line in sh syntax. The shell
+    prints ``token`` when it has started. ``may_prompt``: the tool may ask for a password, and
+    prints ``prompt_marker`` before it asks.
+
+    Raises ConnectError (phase become) if the user name or the method is invalid.
     """
 
     method: str
@@ -104,15 +103,17 @@ class BecomeCommand(Struct, frozen=True):
 
     @staticmethod
     def can_prompt(method: str) -> bool:
-        """Whether a password can be given to it without a terminal."""
+        """Return True if the method accepts a password without a terminal."""
         return method in _PROMPTING_SCRIPTS
 
     @property
     def argv(self) -> list[str]:
-        """The command. In it are neither newlines nor, but for a shell's text that has some, what
-        login shells other than sh would read in another way.
+        """The command as a list of words.
+
+        It contains no newline and, unless ``shell`` does, nothing that a login shell other than
+        sh would parse differently.
         """
-        # the root of a login user's PATH lacks what only root needs, unless sudo has a secure_path
+        # a login user's PATH lacks the sbin folders, and only sudo's secure_path would add them
         text = (
             _RESTORE_LOCALE
             + _ENVIRONMENT_FIXES.get(self.method, "")
@@ -132,12 +133,13 @@ class BecomeCommand(Struct, frozen=True):
 
     @property
     def command_line(self) -> str:
-        """The same as text for a login shell."""
+        """The command as text for a login shell."""
         return "exec " + " ".join(self._quoted_argv())
 
     def password_account(self, stderr: bytes, stdout: bytes, login_user: str) -> str:
-        """Whose password it asks for at the end of what it said; empty where it asks for none.
-        ``login_user`` is the login user.
+        """Return whose password the tool asks for at the end of its output; '' if it does not ask.
+
+        ``login_user`` is the name of the login user, whom sudo may mean.
         """
         behind = stderr.rpartition(self.prompt_marker.encode())
         if not behind[1]:
@@ -152,36 +154,34 @@ class BecomeCommand(Struct, frozen=True):
         return login_user if account in ("", "%p") else account
 
     def strip_prompts(self, stderr: bytes) -> bytes:
-        """What it said besides its questions, and warnings that have no part in it."""
+        """Return the output without password prompts and unrelated warnings."""
         mark = re.escape(self.prompt_marker.encode())
         return _strip_warnings(re.sub(mark + rb"(\[[^\]]*\]|\n(Password: ?)?)", b"", stderr))
 
     def password_prompt(self, account: str) -> CredentialPrompt:
-        """For this account's password."""
+        """Return the prompt for this account's password."""
         text = f"{self.method} password of {account}"
         return CredentialPrompt(text, file_variable=BECOME_FILE_VARIABLE, kind="become password")
 
     def is_wrong_password(self, output: bytes) -> bool:
-        """Whether a tool that was given a password, and ended, says that it was another."""
+        """Return True if the tool exited because the password was wrong."""
         return any(each.search(output) for each in _WRONG_PASSWORD)
 
     def is_password_accepted(self, output: bytes) -> bool:
-        """Whether it ended for another reason, and took the password."""
+        """Return True if the tool exited for another reason, after it accepted the password."""
         return any(each.encode() in output for each in _NOT_PERMITTED)
 
     def become_error(self, why: str, hint: str = "") -> ConnectError:
-        """The error for a shell that there is none of."""
+        """Return the error for a shell that could not be started."""
         return ConnectError("become", f"{self.method} gives no shell of {self.user}: {why}", hint)
 
     def exit_error(self, output: bytes, status: int) -> ConnectError:
-        """The error for a tool that ended without giving us a shell."""
-        why = (
-            quote_output_end(_strip_warnings(output)) or f"it ended with {status} and said nothing"
-        )
+        """Return the error for a tool that exited before the shell started."""
+        why = quote_output_end(_strip_warnings(output)) or f"exit status {status} without output"
         return self.become_error(why, self._exit_hint(why, status))
 
     def permit_hint(self) -> str:
-        """What would do without a password."""
+        """Return what the host must permit so that no password is needed."""
         return _PERMIT_HINTS[self.method].format(user=self.user)
 
     def _exit_hint(self, why: str, status: int) -> str:
@@ -205,23 +205,24 @@ class BecomeCommand(Struct, frozen=True):
 
 
 def _strip_warnings(output: bytes) -> bytes:
-    """Return what was said without warnings that have no part in it, unless that is all."""
+    """Return the output without unrelated warnings, or all of it if nothing else is left."""
     rest = _UNRELATED_WARNING.sub(b"", output)
     return rest if rest.strip() else output
 
 
 _MAX_OUTPUT_BYTES = 2000  # bytes
-_MAX_HELD_BYTES = 1 << 16  # bytes of stderr that are kept before there is a shell
-_TIMEOUT_SHARE = (
-    0.9  # of the time that a session waits for a shell, whose error would not say as much
-)
+_MAX_HELD_BYTES = 1 << 16  # bytes of stderr that are kept before the shell has started
+# A part of the session's timeout for a shell, so that this error, which says more, comes first.
+_TIMEOUT_SHARE = 0.9
 
 
 class BecomeCredentials(Struct, frozen=True):
-    """Where a channel gets its password from. ``login_user`` is the login user; ``timeout`` how many
-    seconds the host may take, not counting those that we do. ``on_result`` hears how it went: with
-    None where the shell came unasked, with the error where a password was wrong. ``asked`` hears
-    that there was a question.
+    """The source of a become password, and callbacks for the result.
+
+    ``login_user`` is the login user; ``timeout`` is how many seconds the host may take, not
+    counting the time that the user takes. ``on_result`` is called with None if the shell started
+    without a password, and with the error if the password was wrong. ``on_prompt`` is called
+    when the tool asks for a password.
     """
 
     credential_store: CredentialStore
@@ -232,11 +233,12 @@ class BecomeCredentials(Struct, frozen=True):
 
 
 class BecomeChannel:
-    """A channel on which ``become`` runs. Satisfies ``session.channel.Channel``.
+    """A ``Channel`` on which a ``BecomeCommand`` runs.
 
-    What it says before the token is handed on, the token's line is not. ``read`` raises
-    ConnectError (phase become) where it ends without one. Where it may ask, ``write`` takes
-    nothing until the shell is there, and ``read`` waits for whoever types the password.
+    Output before the token is passed on; the line with the token is not. ``read`` raises
+    ConnectError (phase become) if the tool exits before the shell has started. If the tool may
+    ask for a password, ``write`` accepts nothing until the shell has started, and ``read`` blocks
+    while the user types.
     """
 
     def __init__(
@@ -253,39 +255,39 @@ class BecomeChannel:
         )
 
     def write(self, data: bytes | memoryview) -> int:
-        """As ``Channel.write``."""
+        """Implement ``Channel.write``."""
         if self._password_prompt and not self._shell_started:
             return 0
         return self._channel.write(data)
 
     def read(self, timeout: float | None) -> ReadChunk:
-        """As ``Channel.read``."""
+        """Implement ``Channel.read``."""
         chunk = self._channel.read(timeout)
         return chunk if self._shell_started else self._await_shell(chunk)
 
     def wake(self) -> None:
-        """As ``Channel.wake``."""
+        """Implement ``Channel.wake``."""
         self._channel.wake()
 
     def close_stdin(self) -> None:
-        """As ``Channel.close_stdin``."""
+        """Implement ``Channel.close_stdin``."""
         if self._password_prompt and not self._shell_started:
             self._password_prompt.abandon()
         self._channel.close_stdin()
 
     def close(self) -> None:
-        """As ``Channel.close``."""
+        """Implement ``Channel.close``."""
         if self._password_prompt and not self._shell_started:
             self._password_prompt.abandon()
-        self._shell_started = True  # its end is our doing
+        self._shell_started = True  # closing it is not a failed start
         self._channel.close()
 
     def exit_status(self) -> int | None:
-        """As ``Channel.exit_status``."""
+        """Implement ``Channel.exit_status``."""
         return self._channel.exit_status()
 
     def cause(self) -> str:
-        """As ``Channel.cause``."""
+        """Implement ``Channel.cause``."""
         return self._channel.cause()
 
     def _await_shell(self, chunk: ReadChunk) -> ReadChunk:
@@ -300,7 +302,7 @@ class BecomeChannel:
         self._output = (self._output + stdout + chunk.stderr)[-_MAX_OUTPUT_BYTES:]
         status = self.exit_status()
         if chunk.eof and not found and status is None and self._password_prompt:
-            self._password_prompt.abandon()  # it was cut
+            self._password_prompt.abandon()  # the connection was lost
         elif chunk.eof and not found and status is not None:
             self._raise_exit_error(status)
         return chunk
@@ -313,8 +315,9 @@ class BecomeChannel:
 
 
 class _BecomePasswordPrompt:
-    """The part of it that has to do with the password. What comes on stderr it keeps until the
-    shell is there, or will not be.
+    """The password dialogue of a become channel.
+
+    It keeps stderr until the shell has started or the tool has exited.
     """
 
     def __init__(
@@ -329,7 +332,7 @@ class _BecomePasswordPrompt:
         self._is_abandoned = False
 
     def filter_chunk(self, chunk: ReadChunk, *, shell_started: bool) -> ReadChunk:
-        """What to hand on of it. Raises ConnectError where the host takes too long."""
+        """Return what to pass on of a chunk. Raises ConnectError if the host takes too long."""
         self._stderr = (self._stderr + chunk.stderr)[-_MAX_HELD_BYTES:]
         self._stdout = (self._stdout + chunk.stdout)[-_MAX_OUTPUT_BYTES:]
         waited = 0.0
@@ -346,7 +349,7 @@ class _BecomePasswordPrompt:
         return replace(chunk, stderr=stderr, waited=waited)
 
     def on_exit(self, output: bytes, status: int) -> None:
-        """The tool is over. Raises ConnectError, unless nobody wants its shell any more."""
+        """Raise the error for a tool that exited, unless the channel was abandoned."""
         if self._is_abandoned:
             return
         if self._error:
@@ -359,7 +362,7 @@ class _BecomePasswordPrompt:
         raise self._become.exit_error(output, status)
 
     def abandon(self) -> None:
-        """Nobody wants it any more."""
+        """Stop waiting for the shell, and let other channels try the password."""
         self._is_abandoned = True
         self._credentials.credential_store.release_attempt(self)
 
@@ -370,14 +373,14 @@ class _BecomePasswordPrompt:
             self._credentials.on_result(None)
 
     def _answer_prompt(self) -> float:
-        """Answer a question that has come; the seconds that it took to have the answer."""
+        """Answer a password prompt if there is one; return the seconds spent on the answer."""
         account = self._become.password_account(
             self._stderr, self._stdout, self._credentials.login_user
         )
         if not account:
             return 0.0
         self._stderr, self._stdout = self._become.strip_prompts(self._stderr), b""
-        if self._sent_prompt:  # once more
+        if self._sent_prompt:  # asked a second time: the first answer was wrong
             self._error = self._wrong_password_error(self._sent_prompt)
             self._close_stdin()
             return 0.0
@@ -404,7 +407,7 @@ class _BecomePasswordPrompt:
 
     def _flush_password(self) -> None:
         if self._unsent:
-            with suppress(OSError):  # it is gone, and reading says so
+            with suppress(OSError):  # the tool has exited, which the next read reports
                 self._unsent = self._unsent[self._channel.write(self._unsent) :]
 
     def _close_stdin(self) -> None:
@@ -442,14 +445,16 @@ class _BecomePasswordPrompt:
 
 
 def _partial_match_size(data: bytes, token: bytes) -> int:
-    """How many bytes at the end may be the beginning of the token."""
+    """Return how many bytes at the end of ``data`` may be the beginning of the token."""
     longest = min(len(token) - 1, len(data))
     return next((n for n in range(longest, 0, -1) if data.endswith(token[:n])), 0)
 
 
 class BecomeShells(Struct, frozen=True):
-    """``login_user`` is who the connection is logged in as. ``method``, ``shell`` and ``timeout`` are
-    the host's, as in ``Connect``. Without ``credential_store`` no password is given. Threads may share it.
+    """The become shells of one connection. Thread-safe.
+
+    ``login_user`` is the user of the connection. ``method``, ``shell`` and ``timeout`` are the
+    host's, as in ``ConnectionOptions``. Without ``credential_store`` no password is sent.
     """
 
     login_user: str
@@ -457,16 +462,14 @@ class BecomeShells(Struct, frozen=True):
     shell: str
     timeout: float
     credential_store: CredentialStore | None
-    _passwordless_users: set[str] = field(
-        default_factory=set
-    )  # users whose shell came without a password
+    _passwordless_users: set[str] = field(default_factory=set)  # became without a password
     _prompted_users: set[str] = field(default_factory=set)
     _refused_users: dict[str, ConnectError] = field(default_factory=dict)
 
     def open(self, user: str, start_command: Callable[[BecomeCommand], Channel]) -> Channel:
-        """``user``'s shell; ``start_command`` has a channel for it. Raises ConnectError.
+        """Open a shell as ``user`` on the channel that ``start_command`` returns.
 
-        A password that the host refused is not sent to it again.
+        Raises ConnectError. A password that the host refused is not sent to it again.
         """
         if error := self._refused_users.get(user):
             raise ConnectError(error.phase, error.reason, error.hint)
@@ -481,7 +484,7 @@ class BecomeShells(Struct, frozen=True):
                 self._passwordless_users.add(user)
 
         def on_prompt() -> None:
-            # sudo may do without one for some minutes from now on, and then no more
+            # sudo may need no password for some minutes after this, and then need one again
             self._prompted_users.add(user)
             self._passwordless_users.discard(user)
 
@@ -491,7 +494,10 @@ class BecomeShells(Struct, frozen=True):
         return BecomeChannel(start_command(become), become, credentials)
 
     def _can_prompt(self, user: str) -> bool:
-        """Where it can't, the session's text need not wait, which saves a round trip."""
+        """Return True if the tool may ask for a password.
+
+        If it cannot ask, commands are sent at once, which saves a round trip.
+        """
         return (
             self.credential_store is not None
             and self.credential_store.can_answer(BECOME_FILE_VARIABLE)

@@ -1,4 +1,4 @@
-"""What the configuration says of the way to a host, with nothing connected."""
+"""The resolved connection settings of a host, found without connecting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from orchestrator.transports.ssh_config.settings import UnsupportedSetting
 
 
 class ConnectionInfo(Struct, frozen=True):
-    """``endpoint``: USER@ADDRESS:PORT. ``jump_hosts``: the jump hosts before it. ``unsupported``: what
-    ssh_config says of it or of them, matters, and is not obeyed; what ssh itself connects is.
-    ``agent_sockets``: the sockets of those that are asked on the way.
+    """The connection settings of one host.
+
+    ``endpoint`` is USER@ADDRESS:PORT. ``jump_hosts`` are the names of its jump hosts, in order.
+    ``unsupported`` are the ssh_config options that apply to the host or to a jump host and that
+    orch ignores; it is empty for the ``openssh`` transport, because ssh itself obeys them.
+    ``agent_sockets`` are the paths of the SSH agents that authentication uses.
     """
 
     endpoint: str = ""
@@ -30,8 +33,10 @@ class ConnectionInfo(Struct, frozen=True):
 
 
 class ConnectionInspector:
-    """Tells it of a run's hosts, from any number of threads. Its arguments are the Connector's;
-    ``stop`` ends what ssh_config has it run.
+    """Resolves the connection settings of a run's hosts. Thread-safe.
+
+    The arguments are those of ``TransportRegistry``. Setting ``stop`` ends the commands that
+    ssh_config makes it run (``Match exec``).
     """
 
     def __init__(
@@ -50,7 +55,10 @@ class ConnectionInspector:
         self._jump_resolver = JumpChainResolver(self._resolver, hosts)
 
     def inspect(self, host: Host) -> ConnectionInfo:
-        """What it says of this one; nothing, where ssh_config has no say. Raises ConnectError."""
+        """Return the settings of this host.
+
+        They are empty if the host's transport does not read ssh_config. Raises ConnectError.
+        """
         connect = host.connect
         if connect.transport == "openssh":
             effective = SshBinary.find(self._home, self._environ, self._file).effective_settings(
@@ -66,8 +74,8 @@ class ConnectionInspector:
         connection = self._resolver.resolve(connect)
         hops = self._jump_resolver.resolve(connection, connect)
         settings = (*(hop.connection.settings for hop in hops), connection.settings)
-        unsupported = dict.fromkeys(each for said in settings for each in said.unsupported)
-        agents = dict.fromkeys(agent_socket_path(said, self._environ) for said in settings)
+        unsupported = dict.fromkeys(each for hop in settings for each in hop.unsupported)
+        agents = dict.fromkeys(agent_socket_path(hop, self._environ) for hop in settings)
         names = tuple(hop.name for hop in hops)
         return ConnectionInfo(
             format_endpoint(connection.connect), names, tuple(unsupported), tuple(agents)

@@ -1,4 +1,4 @@
-"""How long an attempt to connect may still take, and whether anyone still wants it."""
+"""Connection deadline and cancellation."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from orchestrator.errors import ConnectError
 
 
 class CancelledError(ConnectError):
-    """The run no longer wants this connection."""
+    """The run was cancelled while this connection was pending."""
 
     def __init__(self) -> None:
         super().__init__("connect", "cancelled")
 
 
 class Deadline:
-    """Ends ``timeout`` seconds after it is made; time spent in a queue can be given back.
+    """A point in time, ``timeout`` seconds after creation, by which a connection must be made.
 
-    ``stop`` is set when the run is cancelled.
+    ``extend`` moves it. ``stop`` is set when the run is cancelled.
     """
 
     def __init__(self, timeout: float, stop: threading.Event) -> None:
@@ -26,22 +26,22 @@ class Deadline:
         self.end = time.monotonic() + timeout
 
     def remaining(self) -> float:
-        """Seconds, not below 0. Raises CancelledError where the run is."""
+        """Return the seconds left, at least 0. Raises CancelledError if the run was cancelled."""
         if self.stop.is_set():
             raise CancelledError
         return max(0.0, self.end - time.monotonic())
 
     def extend(self, seconds: float) -> None:
-        """What was spent waiting for others does not count."""
+        """Move the deadline, for time that was spent waiting for somebody else."""
         self.end += seconds
 
     def pause(self, seconds: float) -> None:
-        """Wait, at most until the deadline. Raises CancelledError where the run is."""
+        """Sleep until the deadline at most. Raises CancelledError if the run was cancelled."""
         self.stop.wait(min(seconds, self.remaining()))
         self.remaining()
 
     def timeout_error(self, phase: str, activity: str) -> ConnectError:
-        """The error for a deadline that passed in this phase."""
+        """Return the error for a deadline that passed in this phase."""
         return ConnectError(
             phase,
             f"timed out after {self.timeout:g} s {activity}",

@@ -19,14 +19,15 @@ from orchestrator.transports.pipe_channel import PipeChannel, StdioFds
 from orchestrator.transports.prompts import CredentialStore
 
 DEFAULT_TIMEOUT = 10.0  # seconds, as in ``Connect``
-_EXIT_TIMEOUT = 15.0  # seconds for the shell to end what runs, once its stdin is closed
+_EXIT_TIMEOUT = 15.0  # seconds for the shell to end its commands after its stdin is closed
 
 
 class LocalConnection:
-    """This machine. ``shell`` is what is run (words; quotes as in sh), in the home folder.
+    """A connection to this machine, whose shells start in the home folder.
 
-    ``environment`` replaces this process's; its HOME is the home folder. ``become_method`` and
-    ``timeout`` are as in ``Connect``; without ``credential_store`` no password is given.
+    ``shell`` is the command to run, split into words as sh does. ``environment`` replaces this
+    process's environment; its HOME is the home folder. ``become_method`` and ``timeout`` are as
+    in ``ConnectionOptions``. Without ``credential_store`` no password is sent.
     """
 
     def __init__(
@@ -48,11 +49,11 @@ class LocalConnection:
 
     @property
     def endpoint(self) -> str:
-        """As ``Connection.place``: here."""
+        """The endpoint as in ``Connection.endpoint``: '', because there is no network address."""
         return ""
 
     def open(self, become: str = "") -> Channel:
-        """As ``Connection.open``."""
+        """Implement ``Connection.open``."""
         if become in ("", login_name()):
             return self._start_channel(shlex.split(self._shell))
         return self._become_shells.open(become, lambda other: self._start_channel(other.argv))
@@ -68,7 +69,7 @@ class LocalConnection:
         return channel
 
     def close(self) -> None:
-        """End every shell that was opened. Safe to call twice and from any thread."""
+        """End every open shell. Safe to call twice and from any thread."""
         with self._lock:
             channels, self._channels = self._channels, []
         for channel in channels:
@@ -76,7 +77,7 @@ class LocalConnection:
 
 
 class LocalChannel(PipeChannel):
-    """One shell, in a session of its own so that a signal to its group stays in it."""
+    """A shell process in its own session, so that a signal to its group stays in it."""
 
     def __init__(self, argv: list[str], environment: Mapping[str, str], home_folder: str) -> None:
         def start_shell(ends: StdioFds) -> None:
@@ -96,7 +97,7 @@ class LocalChannel(PipeChannel):
         self._reaper.start()
 
     def exit_status(self) -> int | None:
-        """As ``Channel.exit_status``."""
+        """Implement ``Channel.exit_status``."""
         status = self._process.returncode
         return status if status is None or status >= 0 else 128 - status
 
@@ -106,7 +107,7 @@ class LocalChannel(PipeChannel):
     def _end_shell(self) -> None:
         self._reaper.join(_EXIT_TIMEOUT)
         if self._reaper.is_alive():
-            with suppress(PermissionError):  # of a user it became
+            with suppress(PermissionError):  # the process of a become user
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._reaper.join()
 

@@ -1,4 +1,4 @@
-"""Who runs orch."""
+"""The user who runs orch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import pwd
 
 
 def login_name() -> str:
-    """Who runs orch, as the system has it (and ssh): not what LOGNAME claims."""
+    """Return the name of the user who runs orch.
+
+    It comes from the password database, as for ssh, not from LOGNAME. A user without an entry
+    there is called by the number.
+    """
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

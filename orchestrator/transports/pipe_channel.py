@@ -1,4 +1,4 @@
-"""Our ends of the three pipes of a shell that somebody else runs."""
+"""A channel over the stdin, stdout and stderr pipes of a child process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import TypeAlias
 from orchestrator.remote_shell.channel_protocol import ReadChunk
 
 _READ_BYTES = 65536  # bytes a read takes at most
-_MAX_PIPED_BYTES = 1 << 20  # bytes that can still be on their way when the shell is gone
+_MAX_PIPED_BYTES = 1 << 20  # bytes that may still be in the pipes after the shell has exited
 StdioFds: TypeAlias = tuple[int, int, int]
 
 
 class PipeChannel:
-    """What ``session.channel.Channel`` asks for, but ``exit_status``, over pipes. ``start_shell`` is
-    given the shell's ends (stdin, stdout, stderr), which are closed once it has returned.
+    """A ``Channel`` over pipes; subclasses add ``exit_status``.
+
+    ``start_shell`` receives the shell's ends of the pipes (stdin, stdout, stderr), which are
+    closed after it has returned.
     """
 
     def __init__(self, start_shell: Callable[[StdioFds], None]) -> None:
@@ -43,7 +45,7 @@ class PipeChannel:
         self._wake_lock = threading.Lock()
 
     def write(self, data: bytes | memoryview) -> int:
-        """As ``Channel.write``."""
+        """Implement ``Channel.write``."""
         with self._fds_lock:
             if self._stdin is None:
                 raise BrokenPipeError("the shell's stdin is closed")
@@ -55,7 +57,7 @@ class PipeChannel:
             return written
 
     def read(self, timeout: float | None) -> ReadChunk:
-        """As ``Channel.read``."""
+        """Implement ``Channel.read``."""
         with self._fds_lock:
             if self._closed:
                 return ReadChunk(eof=True)
@@ -69,28 +71,28 @@ class PipeChannel:
             stdout, stderr = (self._read_fd(fd) if fd in ready else b"" for fd in self._outputs)
             if gone:
                 self._remaining_bytes -= len(stdout) + len(stderr)
-            # who else has the pipes may keep them for ever
+            # another process may hold the pipes open for ever
             return ReadChunk(
                 stdout, stderr, gone and (self._remaining_bytes < 0 or not (stdout or stderr))
             )
 
     def wake(self) -> None:
-        """As ``Channel.wake``."""
+        """Implement ``Channel.wake``."""
         with self._wake_lock:
             if not self._closed:
                 self._write_wake()
 
     def close_stdin(self) -> None:
-        """As ``Channel.close_stdin``."""
+        """Implement ``Channel.close_stdin``."""
         with self._fds_lock:
             self._close_stdin_fd()
 
     def cause(self) -> str:
-        """As ``Channel.cause``: nobody knows."""
+        """Return '': a pipe gives no cause."""
         return ""
 
     def close(self) -> None:
-        """The shell is over and gone, and so are its pipes."""
+        """End the shell and close its pipes. Safe to call twice."""
         with self._wake_lock:
             if self._closed:
                 return
@@ -104,26 +106,26 @@ class PipeChannel:
             _close_fds(self._waker, self._woken)
 
     def _has_exited(self) -> bool:
-        """Whether nobody writes to the pipes any more who should."""
+        """Return True if the shell has exited, even if other processes hold its pipes."""
         raise NotImplementedError
 
     def _end_shell(self) -> None:
-        """Have the shell over, whose pipes are closed."""
+        """Wait for the shell to exit, after its pipes are closed; kill it if it does not."""
         raise NotImplementedError
 
     def _extra_fds(self) -> tuple[int, ...]:
-        """What else a read is to wait for."""
+        """Return further file descriptors that a read waits for."""
         return ()
 
     def _handle_ready(self, ready: set[int]) -> None:
-        """What there is to do for these file descriptors, maybe of those watched."""
+        """Handle the file descriptors of ``_extra_fds`` that are ready."""
 
     def _write_wake(self) -> None:
-        with suppress(BlockingIOError):  # full, so it is awake
+        with suppress(BlockingIOError):  # the pipe is full, so a wake-up is pending
             os.write(self._woken, b".")
 
     def _wait_ready(self, timeout: float | None) -> set[int]:
-        """The file descriptors with something to do."""
+        """Wait up to ``timeout`` seconds and return the file descriptors that are ready."""
         with selectors.DefaultSelector() as selector:
             for fd in (*self._open_outputs, self._waker, *self._extra_fds()):
                 selector.register(fd, selectors.EVENT_READ)
@@ -144,7 +146,7 @@ class PipeChannel:
 
 
 def _make_stdio_pipes() -> tuple[StdioFds, StdioFds]:
-    """Our ends and the others', for stdin, stdout and stderr. Raises OSError."""
+    """Make pipes for stdin, stdout and stderr; return our ends and the child's. Raises OSError."""
     fds: list[int] = []
     try:
         for _ in range(3):

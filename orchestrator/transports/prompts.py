@@ -1,4 +1,7 @@
-"""What only the user knows: asked once, one question at a time, with no connection waiting."""
+"""Passwords and other answers that only the user knows.
+
+Each is asked for once, one prompt at a time, and no connection stays open meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,23 @@ from orchestrator.transports.deadline import CancelledError
 from orchestrator.yamlio.local_files import expand_home
 
 PromptCallback: TypeAlias = Callable[[str, bool, threading.Event], str | None]
-"""Asks the user a question; whether what is typed may be seen; what to give up on. None where
-nobody answers."""
+"""Asks the user. Arguments: the prompt text, whether to echo the input, and an event that cancels
+the prompt. Returns None if there is no answer."""
 
 SecretCallback: TypeAlias = Callable[[str, str], object]
-"""Told what an answer is (ssh password, say) and the answer, which nobody else is to see."""
+"""Called with the kind of a secret (``ssh password``, for instance) and the secret."""
 
 PASSWORD_FILE_VARIABLE = "ORCH_SSH_PASSWORD_FILE"
 BECOME_FILE_VARIABLE = "ORCH_BECOME_PASSWORD_FILE"
-MAX_REFUSALS = 3  # hosts in a row that may refuse a password which none has taken
+MAX_REFUSALS = 3  # hosts in a row that may refuse a password that no host has accepted
 POLL_INTERVAL = 0.2
 
 
 class CredentialRequiredError(ConnectError):
-    """Logging in needs an answer. Whoever catches it calls ``obtain`` and connects again: the
-    host would not wait for as long as somebody may take to type.
+    """Login needs a credential that is not known yet.
+
+    The caller closes the connection, calls ``obtain`` and connects again, because a host does
+    not wait as long as a person may need to type.
     """
 
     def __init__(self, what: str, obtain: Callable[[], None]) -> None:
@@ -41,8 +46,10 @@ class CredentialRequiredError(ConnectError):
 
 
 class CredentialPrompt(Struct, frozen=True):
-    """``echo``: whether what is typed may be seen. ``file_variable``: the environment's variable that may
-    name a file with the answer. ``kind``: what the answer is.
+    """A question to the user.
+
+    ``echo``: whether the input is visible. ``file_variable``: the environment variable that may
+    name a file with the answer, or ''. ``kind``: what the answer is, for ``SecretCallback``.
     """
 
     text: str
@@ -52,7 +59,7 @@ class CredentialPrompt(Struct, frozen=True):
 
 
 class _PromptState(Struct):
-    """What is known of one question. ``attempted_by``: who finds out whether the answer is right."""
+    """The state of one prompt. ``attempted_by`` is the login that may try an unproven answer."""
 
     answer: str | None = None
     is_asking: bool = False
@@ -63,12 +70,13 @@ class _PromptState(Struct):
 
 
 class CredentialStore:
-    """The run's answers. From any thread; ``stop`` ends all waiting with CancelledError.
+    """The credentials of a run. Thread-safe; setting ``stop`` ends all waiting.
 
-    An answer that no host has taken yet is tried by one at a time, and by no more than three: a
-    password with a slip in it must not lock an account out on every host.
-    ``known`` is told each answer that is not for all to see, before anybody sends it. What hosts
-    took of the answers ``previous`` is not asked for again.
+    Only one login at a time tries an answer that no host has accepted yet, and after
+    ``MAX_REFUSALS`` refusals it is not tried again: a mistyped password must not lock the account
+    on every host.
+    ``on_secret`` is called with each answer that is not echoed, before the answer is sent. Answers
+    of ``previous`` that hosts accepted are not asked for again.
     """
 
     def __init__(
@@ -85,26 +93,26 @@ class CredentialStore:
             stop,
             on_secret,
         )
-        self._prompt_lock = threading.Lock()  # at the terminal
+        self._prompt_lock = threading.Lock()  # one prompt at a time
         self._changed = threading.Condition()
         self._states: dict[CredentialPrompt, _PromptState] = (
             previous.accepted_answers() if previous else {}
         )
 
     def accepted_answers(self) -> dict[CredentialPrompt, _PromptState]:
-        """What hosts have taken."""
+        """Return the answers that hosts have accepted."""
         with self._changed:
-            taken = [
+            accepted = [
                 (each, known.answer) for each, known in self._states.items() if known.is_accepted
             ]
-        return {each: _PromptState(answer, is_accepted=True) for each, answer in taken}
+        return {each: _PromptState(answer, is_accepted=True) for each, answer in accepted}
 
     def can_answer(self, variable: str) -> bool:
-        """Whether a question can have an answer, which may be in a file named by ``variable``."""
+        """Return True if the user can be asked or the environment has ``variable``."""
         return self._prompt_user is not None or bool(self._environ.get(variable))
 
     def ask_user(self, prompt: CredentialPrompt) -> str | None:
-        """Ask the user now. None where nobody answers. Raises CancelledError."""
+        """Ask the user now. Return None if there is no answer. Raises CancelledError."""
         while not self._prompt_lock.acquire(timeout=POLL_INTERVAL):
             self._raise_if_cancelled()
         try:
@@ -120,8 +128,9 @@ class CredentialStore:
             self._raise_if_cancelled()
 
     def get_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
-        """The answer for ``attempt`` to send; None where there is none (see ``trouble``). Raises
-        CredentialRequiredError where it has to be asked for, or somebody else is just finding out.
+        """Return the answer for ``attempt`` to send, or None if there is none (see ``error_for``).
+
+        Raises CredentialRequiredError if the user must be asked or another attempt is trying it.
         """
         with self._changed:
             known = self._states.setdefault(prompt, _PromptState())
@@ -134,7 +143,7 @@ class CredentialStore:
         )
 
     def wait_for_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
-        """As ``get_answer``, but it waits until there is an answer that ``attempt`` may send, or none."""
+        """Wait until ``attempt`` may send the answer and return it; None if there is none."""
         while True:
             try:
                 return self.get_answer(prompt, attempt)
@@ -142,18 +151,18 @@ class CredentialStore:
                 required.obtain()
 
     def error_for(self, prompt: CredentialPrompt) -> str:
-        """Why there is no answer, or no more."""
+        """Return why there is no answer, or why it may not be sent any more."""
         return self._states[prompt].error
 
     def mark_accepted(self, prompt: CredentialPrompt) -> None:
-        """A host took the answer."""
+        """Record that a host accepted the answer."""
         with self._changed:
             known = self._states[prompt]
             known.is_accepted, known.attempted_by = True, None
             self._changed.notify_all()
 
     def mark_refused(self, prompt: CredentialPrompt) -> None:
-        """A host did not."""
+        """Record that a host refused the answer."""
         with self._changed:
             known = self._states[prompt]
             known.attempted_by = None
@@ -161,7 +170,7 @@ class CredentialStore:
             self._changed.notify_all()
 
     def release_attempt(self, attempt: object) -> None:
-        """``attempt`` tries no more."""
+        """Let other logins try the answers that ``attempt`` was trying."""
         with self._changed:
             for known in self._states.values():
                 if known.attempted_by is attempt:
@@ -171,7 +180,7 @@ class CredentialStore:
     def _obtain_answer(
         self, prompt: CredentialPrompt, state: _PromptState, attempt: object
     ) -> None:
-        """Have an answer, or trouble; ``attempt`` may be the one to try it."""
+        """Wait until the prompt has an answer that ``attempt`` may try, or an error."""
         with self._changed:
             while not state.error and not state.is_accepted:
                 self._raise_if_cancelled()
@@ -236,8 +245,9 @@ def _read_password_file(variable: str, path: Path) -> tuple[str | None, str]:
 
 
 class LoginCredentials(Struct, frozen=True):
-    """Where one attempt to log in gets its answers. ``account`` is whose password it is, as the
-    question says; ``attempt`` stands for the attempt.
+    """The credentials of one login attempt.
+
+    ``account`` names the account in prompts; ``attempt`` identifies the login attempt.
     """
 
     credential_store: CredentialStore
@@ -245,7 +255,7 @@ class LoginCredentials(Struct, frozen=True):
     attempt: object
 
     def prompt_for(self, host_prompt: str = "", *, echo: bool = False) -> CredentialPrompt:
-        """For the account's password, or for an answer to the host's own ``host_prompt``."""
+        """Return the prompt for the account's password, or for the server's ``host_prompt``."""
         if not host_prompt:
             return CredentialPrompt(
                 f"Password of {self.account}",
@@ -256,5 +266,5 @@ class LoginCredentials(Struct, frozen=True):
         return CredentialPrompt(f"{shown.strip(' :')} (of {self.account})", echo)
 
     def get_answer(self, prompt: CredentialPrompt) -> str | None:
-        """As ``CredentialStore.take``."""
+        """Call ``CredentialStore.get_answer`` for this attempt."""
         return self.credential_store.get_answer(prompt, self.attempt)

@@ -1,4 +1,4 @@
-"""From a host to a connection: picks the transport and holds what a run's connections share."""
+"""Connect to a host with its transport, and hold what the connections of a run share."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ TRANSPORT_NAMES = ("ssh", "openssh", "local", "sandbox")
 
 
 class TransportRegistry:
-    """Connects hosts. One serves a run, from any number of threads.
+    """The transports of one run. Thread-safe.
 
-    ``hosts`` are the stage's: jump hosts may be among them. ``prompt_user`` asks the user; ``on_secret`` is
-    told what a secret is (ssh password, become password, key passphrase) and the secret, before
-    it is sent anywhere. What hosts took of the answers given ``previous`` is not asked for again,
-    and what is known of agents stays known. ``warn`` is told what the user should know.
-    ``record_host_keys``: whether ``host_keys: accept-new`` may write to known_hosts (not under --check).
-    ``sandbox_folder``: the folder with a home for each of the stage's sandbox hosts.
-    ``home`` and ``environ`` are where keys, known_hosts, ssh_config and the agent are looked for;
-    ``ssh_config`` is read in place of the user's and the ``system_config``'s, as with ``ssh -F``.
+    ``hosts`` are the hosts of the stage, which jump hosts may be among. ``prompt_user`` asks the
+    user. ``on_secret`` is called with the kind of a secret (ssh password, become password, key
+    passphrase) and the secret, before it is sent anywhere. ``previous`` is an earlier registry:
+    credentials that hosts accepted there are not asked for again, and its agents are reused.
+    ``warn`` is called with each warning for the user. ``record_host_keys``: whether
+    ``host_keys: accept-new`` may write to known_hosts (not with --check).
+    ``sandbox_folder`` contains a home folder for each sandbox host of the stage.
+    Keys, known_hosts, ssh_config and the agent are those of ``home`` and ``environ``.
+    ``ssh_config`` replaces the user's file and ``system_config``, as with ``ssh -F``.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class TransportRegistry:
         self._sandbox: SandboxServer | None = None
 
     def connect(self, host: Host) -> Connection:
-        """Connect and authenticate, within ``host.connect.timeout`` and not counting the wait
-        for others at the same address. Raises ConnectError, and DefinitionError where the
-        inventory names a transport that does not exist.
+        """Connect to a host and authenticate, within ``host.connect.timeout``.
+
+        Time spent waiting for other connections to the same address does not count. Raises
+        ConnectError, and DefinitionError if the inventory names an unknown transport.
         """
         connect = host.connect
         if connect.transport not in TRANSPORT_NAMES:
@@ -111,7 +113,7 @@ class TransportRegistry:
         return self._ssh_connector().connect(connection, connect)
 
     def cancel(self) -> None:
-        """End what is pending with ConnectError, and begin nothing more; what is open stays."""
+        """Cancel pending connections with ConnectError and refuse new ones; keep open ones."""
         self._stop.set()
         if self._ssh is not None:
             self._ssh.cancel()
@@ -119,8 +121,9 @@ class TransportRegistry:
             self._openssh.cancel()
 
     def close(self) -> None:
-        """End everything: connections pending and open, the sandbox and its processes. Safe to
-        call twice. No thread of theirs is left afterwards, but for those stuck in a name lookup.
+        """Close all connections, pending and open, and end the sandbox and its processes.
+
+        Safe to call twice. Afterwards no thread is left, except those stuck in a name lookup.
         """
         self._stop.set()
         with self._lock:

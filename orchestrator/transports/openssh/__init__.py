@@ -1,1 +1,1 @@
-"""The ``openssh`` transport: the system's ``ssh`` makes the connections, one per host."""
+"""The ``openssh`` transport: the system's ``ssh`` makes the connections, one for each host."""

@@ -1,4 +1,4 @@
-"""Command lines for ``ssh`` (ssh(1), ssh_config(5)): the inventory's settings above its own."""
+"""Command lines for ``ssh`` (ssh(1)), in which the inventory overrides ssh_config(5)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ from orchestrator.transports.ssh.agent_client import (
 from orchestrator.transports.ssh_config.resolve import ResolvedConnection
 from orchestrator.transports.ssh_config.settings import SshSettings
 
-PERSIST_SECONDS = 5  # seconds that a master outlives us, were we killed
-_SETTINGS_TIMEOUT = 20.0  # seconds that `Match exec` and the like may take
+PERSIST_SECONDS = 5  # seconds that a master runs on if orch is killed
+_SETTINGS_TIMEOUT = 20.0  # seconds for `ssh -G`, which runs the commands of `Match exec`
 _NO_VALUES = ("no", "off", "false")
 _YES_VALUES = ("yes", "on", "true")
 
 
 class SshBinary(Struct, frozen=True):
-    """The ``ssh`` to run. ``home`` is what ``~/`` in the inventory stands for, ``config_file`` what is
-    read in place of the usual ssh_config where a host names none.
+    """The ``ssh`` program to run.
+
+    ``home`` replaces ``~`` in the inventory's paths. ``config_file`` is read instead of the usual
+    ssh_config, unless a host has its own.
     """
 
     path: str
@@ -43,7 +45,7 @@ class SshBinary(Struct, frozen=True):
 
     @classmethod
     def find(cls, home: Path, environ: Mapping[str, str], config_file: str | None) -> SshBinary:
-        """The first on PATH. Raises ConnectError where there is none."""
+        """Return the first ``ssh`` on PATH. Raises ConnectError if there is none."""
         path = shutil.which("ssh", path=environ.get("PATH"))
         if path is None:
             raise ConnectError(
@@ -54,7 +56,7 @@ class SshBinary(Struct, frozen=True):
         return cls(path, home, environ, config_file)
 
     def inventory_options(self, connect: ConnectionOptions) -> list[str]:
-        """The options for what the inventory says of a host, its jump hosts left out."""
+        """Return the options for the inventory's settings of a host."""
         file = connect.ssh_config or self.config_file
         words = ["-F", self._expand_path(file)] if file else []
         words += ["-p", str(connect.port)] if connect.port else []
@@ -76,7 +78,7 @@ class SshBinary(Struct, frozen=True):
         return words + _option_words(options)
 
     def effective_settings(self, connect: ConnectionOptions) -> EffectiveSettings:
-        """What ``ssh -G`` makes of it. Raises ConnectError (phase ssh_config)."""
+        """Return the settings that ``ssh -G`` prints. Raises ConnectError (phase ssh_config)."""
         words = [self.path, "-G", *self.inventory_options(connect), "--", connect.address]
         try:
             done = subprocess.run(
@@ -114,9 +116,11 @@ class SshBinary(Struct, frozen=True):
         proxy: str,
         agents: AgentRegistry | None = None,
     ) -> list[str]:
-        """The command of a master whose socket is ``control_path`` and which tells ``log`` how it
-        gets on. ``learned_keys_file``: where host keys are learnt, for they may not be where they belong.
-        ``proxy``: the way through a jump host. Of ``agents`` those that failed are left out.
+        """Return the command that starts a master with the socket ``control_path``.
+
+        It writes its log to ``log``. ``learned_keys_file`` is where it records new host keys, or
+        None for known_hosts. ``proxy`` is the ProxyCommand for a jump host, or ''. Agents that
+        have failed, according to ``agents``, are not used.
         """
         connect = settings.connect
         options = {
@@ -145,12 +149,12 @@ class SshBinary(Struct, frozen=True):
             agents.agent_at(settings.forwarded_agent_socket(self.environ))
         ):
             options["ForwardAgent"] = "no"
-        # -v: a proxy command's stderr would be lost with LogLevel
+        # -v, not LogLevel, which would also discard the proxy command's stderr
         words = [self.path, "-v", *_option_words(options), "-N", "-T", "-x", "-E", str(log)]
         return [*words, *self.inventory_options(connect), "--", connect.address]
 
     def proxy_command(self, control_path: Path, jump_host: str) -> str:
-        """The ProxyCommand of a host behind the jump host whose master this is."""
+        """Return the ProxyCommand for a host behind a jump host with this control socket."""
         options = {"ControlMaster": "no", "LogLevel": "ERROR", "ProxyCommand": "false"}
         path = str(control_path).replace("%", "%%")
         words = [self.path, "-F", "/dev/null", *_option_words(options), "-S", path]
@@ -164,40 +168,40 @@ class SshBinary(Struct, frozen=True):
 
 
 class EffectiveSettings:
-    """What counts for one host in the end. ``connect`` leaves nothing open."""
+    """The effective settings of one host. ``connect`` has no unset fields that ssh_config sets."""
 
     def __init__(self, connect: ConnectionOptions, rows: Mapping[str, list[str]]) -> None:
         self._rows = rows
         self.connect = _with_ssh_defaults(connect, self)
-        # both may be called none, which stands for nothing in other settings
+        # "none" may be a real host or user name; in other settings it means unset
         self.hostname, self.user = (rows.get(name, [""])[0] for name in ("hostname", "user"))
         self.port = int(self.value_of("port") or 22)
 
     def value_of(self, name: str) -> str:
-        """A setting; empty for ``none``."""
+        """Return a setting, or '' if it is unset or ``none``."""
         text = self._rows.get(name, [""])[0]
         return "" if text == "none" else text
 
     @property
     def control_path(self) -> Path | None:
-        """Where the user has a master for this host, if they have one."""
+        """The path of the user's own control socket for this host, or None."""
         text = self.value_of("controlpath")
         return Path(text) if text else None
 
     @property
     def forwards_agent(self) -> bool:
-        """Whether our agent is to be there for the host."""
+        """Whether an agent is forwarded to the host."""
         return self.value_of("forwardagent") not in ("", *_NO_VALUES)
 
     def agent_socket(self, environ: Mapping[str, str]) -> str:
-        """The socket of the agent that ssh asks for keys, '' for none."""
+        """Return the socket path of the agent that ssh authenticates with, or ''."""
         text = self._rows.get("identityagent", [AUTH_SOCK_VARIABLE])[0]
         if text == AUTH_SOCK_VARIABLE:
             return environ.get(AUTH_SOCK_VARIABLE, "")
         return "" if text.lower() == NONE else _socket_path(text, environ)
 
     def forwarded_agent_socket(self, environ: Mapping[str, str]) -> str:
-        """The socket of the agent that is there for the host, '' for none."""
+        """Return the socket path of the agent that is forwarded to the host, or ''."""
         text = self.value_of("forwardagent")
         if not self.forwards_agent:
             return ""
@@ -205,8 +209,10 @@ class EffectiveSettings:
 
     @property
     def jump_hosts(self) -> tuple[str, ...]:
-        """The hops before it, as USER@HOST:PORT: ssh puts every host in brackets that has a user
-        or a port, which else are for IPv6.
+        """The jump hosts, as USER@HOST:PORT.
+
+        ssh prints a host that has a user or a port in brackets, which are removed here unless
+        they surround an IPv6 address.
         """
         text = re.sub(r"\[([^\]:]+)\]", r"\1", self.value_of("proxyjump"))
         return tuple(hop for hop in text.split(",") if hop)
@@ -219,7 +225,7 @@ class EffectiveSettings:
 
     @property
     def endpoint_with_jumps(self) -> str:
-        """The same with the jump hosts on the way."""
+        """The endpoint followed by the jump hosts, for messages."""
         return (
             f"{self.endpoint} via {', '.join(self.jump_hosts)}"
             if self.jump_hosts
@@ -228,7 +234,7 @@ class EffectiveSettings:
 
     @property
     def resolved_connection(self) -> ResolvedConnection:
-        """The same as the other transports have it."""
+        """The settings in the form that the other transports use."""
         connect = replace(self.connect, address=self.hostname, port=self.port, user=self.user)
         jump = self.jump_hosts
         proxy = self.value_of("proxycommand")
@@ -236,7 +242,7 @@ class EffectiveSettings:
         return ResolvedConnection(connect, settings)
 
     def environment(self, local_environ: Mapping[str, str]) -> list[str]:
-        """SetEnv's, and those of ours that SendEnv names, as NAME=TEXT."""
+        """Return the variables of SetEnv and SendEnv, as NAME=TEXT."""
         sent = self._rows.get("sendenv", [])
         names = [n for n in local_environ if any(fnmatch.fnmatchcase(n, each) for each in sent)]
         return [*(f"{name}={local_environ[name]}" for name in names), *self._rows.get("setenv", [])]
@@ -247,7 +253,7 @@ def _with_ssh_defaults(
 ) -> ConnectionOptions:
     if not connect.is_set("host_keys"):
         checking = settings.value_of("stricthostkeychecking")
-        # a changed key never passes, as with the other transports
+        # with "no" ssh would accept a changed key, which orch never does
         lax = checking == "accept-new" or checking in _NO_VALUES
         connect = replace(connect, host_keys="accept-new" if lax else "strict")
     if not connect.is_set("timeout") and (seconds := settings.value_of("connecttimeout")):

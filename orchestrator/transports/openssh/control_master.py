@@ -1,11 +1,8 @@
-"""What is said to a running ``ssh`` over its control socket: OpenSSH's PROTOCOL.mux, version 4.
+"""ControlMaster: an ``ssh`` in the background that holds a connection, and channels over it.
 
-It is what ``ssh -S`` says itself. Saying it here spares a process for each channel, and tells a
-refusal, the exit status and a cut apart.
-
-One ``ssh`` in the background that holds a connection (ControlMaster, ssh_config(5)).
-
-A shell on a host, over a master's connection.
+The client side of the protocol of its control socket (OpenSSH's PROTOCOL.mux, version 4), as
+``ssh -S`` speaks it. Speaking it here saves a process for each channel, and tells a refused
+session, an exit status and a lost connection apart.
 """
 
 from __future__ import annotations
@@ -37,16 +34,17 @@ NEW_SESSION, ALIVE_CHECK, TERMINATE = 0x10000002, 0x10000004, 0x10000005
 DENIED, FAILURE, EXIT = 0x80000002, 0x80000003, 0x80000004
 ALIVE, OPENED = 0x80000005, 0x80000006
 NO_ESCAPE = 0xFFFFFFFF
-_MAX_MESSAGE_BYTES = 1 << 18  # bytes of a message; longer ones are none
+_MAX_MESSAGE_BYTES = 1 << 18  # bytes; a longer message is invalid
 
 
 class MuxClient:
-    """One client of a master, which stays while it has any. Not for several threads at once.
-    ``pid`` is the master's.
+    """A client of a master's control socket. ``pid`` is the process id of the master.
+
+    The master runs while it has clients. Not thread-safe.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
-        """Greet the master. Raises OSError where none answers within ``timeout`` seconds."""
+        """Connect to the master. Raises OSError if none answers within ``timeout`` seconds."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._received = b""
         try:
@@ -66,14 +64,16 @@ class MuxClient:
             raise
 
     def fileno(self) -> int:
-        """The socket's descriptor."""
+        """Return the socket's file descriptor."""
         return self._socket.fileno()
 
     def start_session(
         self, command: str, environment: Sequence[str], stdio: Sequence[int], *, agent: bool
     ) -> int:
-        """Have ``command`` run on the host, these being its stdin, stdout and stderr; its number.
-        Raises RefusedError where the host or the master does not, and OSError for a cut.
+        """Run ``command`` on the host with these file descriptors; return the session number.
+
+        ``stdio`` are stdin, stdout and stderr. Raises SessionRefusedError if the host or the
+        master refuses, and OSError if the connection is lost.
         """
         flags = struct.pack(">IIIII", False, False, agent, False, NO_ESCAPE)
         head = struct.pack(">II", NEW_SESSION, 0) + _encode_string("") + flags
@@ -92,8 +92,9 @@ class MuxClient:
         raise OSError("it ended" if not reply else f"it says {reply:#x} to a wish for a session")
 
     def exit_status(self, session: int) -> tuple[bool, int | None]:
-        """Whether the master is done with us, and the exit status that it told by now. Never
-        waits.
+        """Return whether the master has closed the connection, and the session's exit status.
+
+        The status is None if it has not arrived. Never blocks.
         """
         self._socket.setblocking(False)
         done, status = self._receive_some(), None
@@ -104,11 +105,11 @@ class MuxClient:
         return done, status
 
     def terminate(self) -> None:
-        """Ask the master to end, with all that runs over it. Raises OSError where it is gone."""
+        """Ask the master to exit, with its sessions. Raises OSError if it is gone."""
         self._send(struct.pack(">II", TERMINATE, 1))
 
     def is_master_gone(self, timeout: float) -> bool:
-        """Whether the master is gone after ``timeout`` seconds at most."""
+        """Wait up to ``timeout`` seconds for the master to exit. Return True if it has."""
         self._socket.settimeout(timeout)
         try:
             while self._socket.recv(4096):
@@ -120,7 +121,7 @@ class MuxClient:
         return True
 
     def close(self) -> None:
-        """Let go of the master."""
+        """Close the connection to the master."""
         self._socket.close()
 
     def _send(self, message: bytes) -> None:
@@ -133,7 +134,7 @@ class MuxClient:
         return message
 
     def _receive_some(self) -> bool:
-        """Take what there is. Whether it ended."""
+        """Receive what has arrived. Return True at the end of the stream."""
         try:
             data = self._socket.recv(4096)
         except BlockingIOError:
@@ -153,7 +154,7 @@ class MuxClient:
 
 
 class SessionRefusedError(ConnectError):
-    """The host, or the master, has no session for us now."""
+    """The host or the master refused to open a session."""
 
     def __init__(self, why: str) -> None:
         super().__init__(
@@ -172,19 +173,20 @@ def _decode_number(data: bytes) -> int:
     return int.from_bytes(data[:4], "big")
 
 
-_POLL_INTERVAL = 0.2  # seconds between looks at whether the run was cancelled
-_MAX_LOG_BYTES = 20_000  # bytes of what it said that are read
-_EXIT_TIMEOUT = 2.0  # seconds for a master to end when it is asked to
+_POLL_INTERVAL = 0.2  # seconds between checks for cancellation
+_MAX_LOG_BYTES = 20_000  # bytes that are read from the end of ssh's log
+_EXIT_TIMEOUT = 2.0  # seconds for a master to exit on request
 
 
 class MasterProcess:
-    """An ``ssh`` on its way in. It goes to the background once it is there, and ends before that
-    where it can't get in. It has a session of its own: Ctrl-C is not for it, and it has no
-    terminal to ask anything on.
+    """An ``ssh`` that is logging in.
+
+    It goes to the background when it has logged in, and exits if it cannot. It runs in its own
+    session, so that Ctrl-C does not reach it and it has no terminal for prompts.
     """
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
-        """Raises ConnectError where it can't be run."""
+        """Start it. Raises ConnectError if ssh cannot be run."""
         self._log, self._errors = log, log.with_suffix(".err")
         try:
             with self._errors.open("wb") as errors:
@@ -200,12 +202,13 @@ class MasterProcess:
             raise ConnectError("connect", f"can't run {argv[0]}: {error.strerror}") from error
 
     def wait_logged_in(self, deadline: Deadline, agent: AgentClient | None = None) -> None:
-        """Wait until it is in; ``forward_agent`` is what it may ask. Raises ConnectError, and ends it
-        then.
+        """Wait until ssh has logged in; ``agent`` is the agent that it may use, or None.
+
+        Raises ConnectError and kills the process if that fails.
         """
         assert self._process.stdout
         try:
-            # it lets go of its stdout as it goes to the background, or ends
+            # ssh closes its stdout when it goes to the background and when it exits
             poller = select.poll()
             poller.register(self._process.stdout, select.POLLIN)
             while not poller.poll(min(_POLL_INTERVAL, deadline.remaining()) * 1000):
@@ -227,41 +230,43 @@ class MasterProcess:
             raise login_error(_read_log_tail(self._log), _read_log_tail(self._errors))
 
     def kill(self) -> None:
-        """End it and its proxy command, where it is not in yet. Safe from any thread."""
+        """Kill ssh and its proxy command if it has not logged in. Safe from any thread."""
         if self._process.poll() is None:
             with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def remove_logs(self) -> None:
-        """Let go of what it said."""
+        """Remove ssh's log files."""
         for file in (self._log, self._errors):
             file.unlink(missing_ok=True)
 
 
 class ControlMaster:
-    """A connection that is there. A client of it is kept all the time, so that the master stays;
-    when this process dies, that one goes, and the master ends a little later.
+    """A running master with a connection.
 
-    ``is_ours``: it is ended with ``close``; not so a master that the user has.
+    It has a client all the time so that the master stays. If this process dies, the client is
+    closed, and the master exits ``PERSIST_SECONDS`` later.
+
+    ``is_ours``: ``hang_up`` and ``join`` end the master. A master of the user is left running.
     """
 
     def __init__(self, path: Path, timeout: float, *, is_ours: bool) -> None:
-        """Raises OSError where there is none."""
+        """Connect to the master. Raises OSError if there is none."""
         self.path, self._is_ours = path, is_ours
         self._control: MuxClient | None = MuxClient(path, timeout)
 
     def is_alive(self) -> bool:
-        """Whether it is still there."""
+        """Return True if the master is still running."""
         return self._control is not None and not self._control.is_master_gone(0)
 
     def hang_up(self) -> None:
-        """Ask it to end, if it is ours."""
+        """Ask the master to exit, unless it is the user's."""
         if self._control is not None and self._is_ours:
             with suppress(OSError):
                 self._control.terminate()
 
     def join(self) -> None:
-        """It is gone, or left to its user. Safe to call twice."""
+        """Wait for the master to exit, or leave it to the user. Safe to call twice."""
         control, self._control = self._control, None
         if control is None:
             return
@@ -275,12 +280,14 @@ def _read_log_tail(file: Path) -> str:
     try:
         return file.read_bytes()[-_MAX_LOG_BYTES:].decode("utf-8", "replace")
     except FileNotFoundError:
-        return ""  # it did not come so far
+        return ""  # ssh exited before it wrote a log
 
 
 class MuxChannel(PipeChannel):
-    """``command`` on the host, with ``environment`` (NAME=TEXT) as far as the host takes it.
-    Its ends of the pipes are the master's, which passes on what goes through them.
+    """A channel that runs ``command`` on the host over a master's connection.
+
+    ``environment`` (NAME=TEXT) is sent to the host, which may ignore it. The master reads and
+    writes the other ends of the pipes.
     """
 
     def __init__(
@@ -293,7 +300,10 @@ class MuxChannel(PipeChannel):
         *,
         forward_agent: bool,
     ) -> None:
-        """Raises ConnectError (phase channel), and RefusedError where the host may yet agree."""
+        """Open the session.
+
+        Raises ConnectError (phase channel), and SessionRefusedError if a retry may succeed.
+        """
         self._status: int | None = None
         self._has_ended = False
         self._on_closed = on_closed
@@ -324,13 +334,15 @@ class MuxChannel(PipeChannel):
         super().__init__(start_shell)
 
     def exit_status(self) -> int | None:
-        """As ``Channel.exit_status``: not known where a signal ended the shell, or the
-        connection was cut: the master does not tell these apart.
+        """Return the exit status, or None if it is not known.
+
+        It remains unknown if a signal ended the shell or the connection was lost: the master
+        does not report which of them happened.
         """
         return self._status
 
     def cause(self) -> str:
-        """As ``Channel.cause``: its master tells of an end, and not why it came."""
+        """Return that the connection ended, if it did; the master does not report the cause."""
         return (
             "ssh's connection to the host ended" if self._has_ended and self._status is None else ""
         )

@@ -1,4 +1,4 @@
-"""Why ``ssh`` could not log in, told from its own log (``-E``, at DEBUG1)."""
+"""Find out from the log of ``ssh`` (``-E``, at DEBUG1) why it could not log in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PHASE_MARKERS = (
     ("SSH2_MSG_NEWKEYS received", "auth"),
     ("Authenticated to ", "channel"),
 )
-"""What ssh says on its way, and the phase that begins with it."""
+"""The beginning of a log line, and the phase that begins with it."""
 _PHASE_TEXTS = {
     "resolve": "looking up the address",
     "connect": "connecting",
@@ -46,11 +46,11 @@ _HINTS = (
 _TRANSIENT_ERRORS = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
 _NOISE = lazy_regex(r"debug\d: |Authenticated to |Warning: Permanently added |OpenSSH_|\s*$")
 _HUNG_UP = ("Connection closed", "Disconnected from", "Connection reset")
-_MAX_LINES = 3  # lines that are told
+_MAX_LINES = 3  # lines of the log that an error quotes
 
 
 def login_phase(log: str) -> str:
-    """How far it came: one of ConnectError's phases."""
+    """Return the phase that the login reached, as in ConnectError."""
     phase = "resolve"
     for line in log.splitlines():
         message = line.removeprefix("debug1: ")
@@ -59,18 +59,21 @@ def login_phase(log: str) -> str:
 
 
 def is_waiting_for_agent(log: str) -> bool:
-    """Return whether it waits for an agent: the server takes a key, and has no signature yet."""
+    """Return True if the server accepted a key of an agent that has not signed yet."""
     last = log.rstrip().rpartition("\n")[2]
     return re.match(r"debug1: Server accepts key: .* agent$", last) is not None
 
 
 def phase_text(phase: str) -> str:
-    """What ssh was at in this phase, for a deadline that passed."""
+    """Return what ssh was doing in this phase, for the error of a deadline that passed."""
     return _PHASE_TEXTS[phase]
 
 
 def login_error(log: str, stderr: str) -> ConnectError:
-    """The error of an ``ssh`` that ended with this log. ``stderr`` is its proxy command's, too."""
+    """Return the error for an ``ssh`` that exited with this log.
+
+    ``stderr`` includes that of its proxy command.
+    """
     log_lines = (*stderr.splitlines(), *log.splitlines())
     lines = [to_one_line(line) for line in log_lines if not _NOISE.match(line)]
     phase = login_phase(log)
@@ -116,7 +119,7 @@ def _auth_error(log: str, lines: list[str]) -> ConnectError:
     tried = _all_matches(log, r"debug1: Offering public key: (\S+)")
     tried = tried or ["no key"]
     missing = [line for line in lines if "not accessible" in line]
-    # what the server said before it hung up
+    # with the lines that the server sent before it closed the connection
     last = lines[-_MAX_LINES if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
     why = " / ".join((*missing, *(last or ["ssh ended and said nothing"])))
     hint = (
@@ -134,7 +137,7 @@ def _auth_error(log: str, lines: list[str]) -> ConnectError:
 
 
 def _entry_fingerprint(location: str) -> str:
-    """Of the key at FILE:LINE (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+    """Return the fingerprint of the key at FILE:LINE (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
     path, _, number = location.rpartition(":")
     try:
         words = Path(path).read_bytes().splitlines()[int(number) - 1].split()

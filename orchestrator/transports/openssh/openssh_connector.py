@@ -1,7 +1,4 @@
-"""One host over a master: its channels.
-
-Connections made by the system's ``ssh``: attempts, retries, jump hosts, and what is open.
-"""
+"""Connections made by the system's ``ssh``: attempts, retries, jump hosts, open connections."""
 
 from __future__ import annotations
 
@@ -43,12 +40,14 @@ from orchestrator.transports.ssh.handshake_limiter import (
 from orchestrator.transports.ssh_config.resolve import DuplicateHostGuard
 
 SESSION_SETTLE_TIME = 1.0  # seconds for a host to notice that a session is closed
-SESSION_RETRY_DELAY = 0.025  # seconds between wishes for a session meanwhile
+SESSION_RETRY_DELAY = 0.025  # seconds between requests for a session meanwhile
 
 
 class OpensshConnection:
-    """An authenticated connection, of a host about which ssh ``settings`` this. Satisfies
-    ``Connection``. ``on_closed`` is told when it is closed. ``credential_store`` are for other users' shells.
+    """An authenticated connection over a master. Satisfies ``Connection``.
+
+    ``settings`` are ssh's settings for the host. ``on_closed`` is called when the connection is
+    closed. ``credential_store`` has the passwords for become shells.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class OpensshConnection:
         self._closed = False
 
     def open(self, become: str = "") -> Channel:
-        """As ``Connection.open``."""
+        """Implement ``Connection.open``."""
         if become in ("", self._user):
             return self._open_channel(f"exec {self._connect.shell}")
         return self._become_shells.open(
@@ -82,7 +81,7 @@ class OpensshConnection:
         )
 
     def close(self) -> None:
-        """End it and every channel on it. Safe to call twice and from any thread."""
+        """Close the connection and its channels. Safe to call twice and from any thread."""
         with self._lock:
             closed, self._closed = self._closed, True
             channels = list(self._channels)
@@ -92,8 +91,10 @@ class OpensshConnection:
             self._on_closed(self)
 
     def _open_channel(self, command: str) -> MuxChannel:
-        """sshd counts a session for some moments after we closed it, so that where it allows
-        one, a refusal right behind that is asked again.
+        """Open a channel that runs ``command``.
+
+        sshd still counts a session for a moment after it was closed. If the host allows only one
+        session, a refusal right after a close is therefore retried.
         """
         while True:
             asked = time.monotonic()
@@ -131,13 +132,13 @@ class OpensshConnection:
             self._closed_at = time.monotonic()
 
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
-MAX_FOLDER_BYTES = 60  # bytes; a socket's path has 104, of which ssh takes 17 while it makes one
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts; doubles, varied by up to half
+MAX_FOLDER_BYTES = 60  # a socket's path may have 104 bytes; ssh appends 17 while it creates it
 GREETING_TIMEOUT = 5.0  # seconds for a master to answer
 
 
 class _SharedJumpMaster(Struct):
-    """A jump host's connection, or why there is none."""
+    """A jump host's connection, or the error of the last attempt."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     master: ControlMaster | None = None
@@ -146,10 +147,10 @@ class _SharedJumpMaster(Struct):
 
 
 class OpensshConnector:
-    """Makes connections and knows them all, so that they can be ended together. Its arguments
-    are the Connector's.
+    """Makes connections with ``ssh`` and keeps track of them, so that they can be closed together.
 
-    What it needs lies in a folder of its own, which goes with ``close``.
+    The arguments are those of ``TransportRegistry``. Sockets and logs are in a temporary folder,
+    which ``close`` removes.
     """
 
     def __init__(
@@ -188,8 +189,9 @@ class OpensshConnector:
         self._folder = _make_socket_folder()
 
     def connect(self, name: str, connect: ConnectionOptions) -> OpensshConnection:
-        """Connect to the host of this name. Raises ConnectError, whose message says where and as
-        whom that was to be.
+        """Connect to the host of this name.
+
+        Raises ConnectError, whose message names the endpoint.
         """
         settings = self._ssh_binary.effective_settings(connect)
         self._duplicate_guard.check_duplicate(name, settings.resolved_connection)
@@ -212,7 +214,7 @@ class OpensshConnector:
         return connection
 
     def cancel(self) -> None:
-        """End what is pending; what is open stays. ``stop`` is set."""
+        """Cancel pending connections and keep open ones. ``stop`` must be set."""
         self._handshake_limiter.wake_waiting()
         with self._lock:
             pending = list(self._pending)
@@ -220,7 +222,7 @@ class OpensshConnector:
             login.kill()
 
     def close(self) -> None:
-        """End all connections; no process of theirs is left afterwards. ``stop`` is set."""
+        """Close all connections and end their processes. ``stop`` must be set."""
         self.cancel()
         with self._lock:
             masters, connections = list(self._open), list(self._connections)
@@ -244,7 +246,7 @@ class OpensshConnector:
         master.join()
 
     def _settings_of_jump_host(self, connect: ConnectionOptions) -> EffectiveSettings:
-        """What counts for a jump host: asked once for all behind it."""
+        """Return the settings of a jump host; ssh is asked only once for each."""
         with self._lock:
             settings = self._jump_host_settings.get(connect)
         if settings is None:
@@ -254,21 +256,22 @@ class OpensshConnector:
         return settings
 
     def _user_master(self, settings: EffectiveSettings) -> ControlMaster | None:
-        """The master that the user has running for this host."""
+        """Return the master that the user runs for this host, or None."""
         path = settings.control_path
         if path is None or not path.exists():
             return None
         try:
             return self._open_master(path, is_ours=False)
         except OSError:
-            return None  # a socket that was left behind
+            return None  # a stale socket
 
     def _log_in(
         self, settings: EffectiveSettings, jump_host: tuple[str, ControlMaster] | None
     ) -> ControlMaster:
-        """Log in. What may pass by itself is tried again within ``connect.timeout``:
-        ``connect.retries`` times, not counting the times when we were not alone with the server,
-        since then it was the crowd that it turned away.
+        """Log in, retrying transient errors within ``connect.timeout``.
+
+        There are ``connect.retries`` retries. Failures while other logins to the same server were
+        in progress do not count, because the server may have refused them for their number.
         """
         deadline = Deadline(settings.connect.timeout, self._stop)
         retries, pause = settings.connect.retries, FIRST_PAUSE
@@ -317,8 +320,10 @@ class OpensshConnector:
             login.remove_logs()
 
     def _query_agent(self, path: str, deadline: Deadline) -> AgentClient | None:
-        """The agent, if there is one. ssh would wait for one that does not answer: it is asked
-        once here, and left out where that was in vain."""
+        """Return the agent at this path after a first request, or None if there is no path.
+
+        ssh would wait for an agent that does not answer. One that fails here is not used.
+        """
         agent = self._agents.agent_at(path)
         if agent is not None:
             with suppress(AgentError):
@@ -337,8 +342,9 @@ class OpensshConnector:
     def _connect_jump_hosts(
         self, settings: EffectiveSettings, visited: tuple[str, ...]
     ) -> tuple[str, ControlMaster] | None:
-        """The last jump host's name and connection, where there is one: as with ssh, the first
-        may have a way of its own, the others have not.
+        """Connect to the jump hosts in order; return the last one's name and master, or None.
+
+        As with ssh, only the first may have jump hosts of its own.
         """
         last: tuple[str, ControlMaster] | None = None
         for number, text in enumerate(settings.jump_hosts):
@@ -356,7 +362,11 @@ class OpensshConnector:
     def _jump_host_options(
         self, text: str, target_options: ConnectionOptions
     ) -> tuple[str, ConnectionOptions]:
-        """A host of the inventory, or what ssh_config says with the keys of the host behind."""
+        """Return the name and the options of a jump host.
+
+        A host of the inventory has its own options; any other has ssh_config's, with the keys of
+        the host behind it.
+        """
         try:
             written = parse_host_spec(text)
         except InvalidHostNameError as bad:
@@ -380,8 +390,10 @@ class OpensshConnector:
         jump_host: tuple[str, ControlMaster] | None,
         visited: tuple[str, ...],
     ) -> ControlMaster:
-        """The one connection to this jump host: made by whoever comes first, with the same error
-        for all who waited. Where it died, it is made once more.
+        """Return the shared connection to this jump host.
+
+        The first caller connects; callers that waited for it get the same connection or error. A
+        connection that was lost is made again.
         """
         began, settings = time.monotonic(), self._settings_of_jump_host(connect)
         options = (
@@ -410,7 +422,10 @@ class OpensshConnector:
 
 
 def _make_socket_folder() -> Path:
-    """A new one, for us alone, whose path is short enough for sockets and plain for ssh."""
+    """Create a private temporary folder whose path is short enough for a Unix socket.
+
+    The path contains no character that is special in ssh's options.
+    """
     base = tempfile.gettempdir()
     short = len(base.encode()) <= MAX_FOLDER_BYTES and "$" not in base and '"' not in base
     return Path(tempfile.mkdtemp(prefix="orch-", dir=base if short else "/tmp"))
@@ -419,7 +434,7 @@ def _make_socket_folder() -> Path:
 def _limiter_key(
     settings: EffectiveSettings, jump_host: tuple[str, ControlMaster] | None
 ) -> LimitKey:
-    """What its handshake shares with others': an address, the last hop, or a proxy."""
+    """Return what limits the handshake: an address, the last jump host, or a proxy command."""
     if jump_host:
         return f"behind {jump_host[1].path}", 0
     if command := settings.value_of("proxycommand"):

@@ -1,1 +1,1 @@
-"""Hosts in this machine: real SSH over loopback and real shells."""
+"""The ``sandbox`` transport: hosts on this machine, with real SSH over loopback and real shells."""

@@ -1,7 +1,4 @@
-"""A session's shell in the sandbox: a process between three pipes and an SSH channel.
-
-One thread that moves bytes between the sandbox's processes and their channels.
-"""
+"""The processes of the sandbox's sessions, and the thread that does their input and output."""
 
 from __future__ import annotations
 
@@ -26,11 +23,13 @@ READ_BYTES = 1 << 16  # bytes read from a pipe at once
 
 
 class SandboxProcess(SshChannel):
-    """A channel with a process behind it, as sshd has it: data goes to its stdin, EOF closes
-    that, its outputs go back as the client's window allows, and its exit status is told.
-    When the client is gone its pipes are closed; it is not signalled.
+    """A channel with a process, as in sshd.
 
-    Descriptors are closed by the pump alone, which watches them.
+    Data is written to the process's stdin and EOF closes stdin. Output is sent as the client's
+    window allows, then the exit status. When the client is gone, the pipes are closed; the
+    process gets no signal.
+
+    Only the I/O thread closes the file descriptors, because it watches them.
     """
 
     def __init__(
@@ -47,23 +46,23 @@ class SandboxProcess(SshChannel):
         self._stdin_gone = self._status_sent = False
         self._unsent: dict[int, bytes] = {}
 
-    # ------------------------------------------------- what the connection's reader calls
+    # Called by the connection's reader thread.
 
     def on_request(self, message: Message) -> None:
-        """`exec`, once; what else a client may ask for is refused."""
+        """Accept one `exec` request; refuse every other request."""
         kind, wants_reply = message.get_text(), message.get_boolean()
         taken = kind == "exec" and self._process is None
         if taken:
             try:
                 self._start_process(message.get_string())
-            except OSError:  # no process or descriptor is left; SSH has no words for which
+            except OSError:  # out of processes or descriptors; SSH has no error code for it
                 taken = False
         self.reply(wants_reply, success=taken)
         if taken:
             self._pump.schedule(self)
 
     def on_data(self, data: bytes) -> None:
-        """Data for stdin: straight into the pipe while it has room."""
+        """Write data to stdin, or queue what does not fit into the pipe."""
         with self._input_lock:
             self._inbox.append(data)
             if len(self._inbox) == 1:
@@ -73,17 +72,17 @@ class SandboxProcess(SshChannel):
             self._schedule()
 
     def on_eof(self, message: Message) -> None:
-        """EOF from the client."""
+        """Close stdin after what is queued."""
         super().on_eof(message)
         self._schedule()
 
     def on_writable(self) -> None:
-        """There may be room in the client's window or in the socket."""
+        """Continue to send output: the client's window or the socket may have room."""
         super().on_writable()
         self._schedule()
 
     def on_connection_lost(self) -> None:
-        """The client is gone."""
+        """Close the pipes, because the client is gone."""
         super().on_connection_lost()
         self._schedule()
 
@@ -91,18 +90,19 @@ class SandboxProcess(SshChannel):
         if self._process is not None:
             self._pump.schedule(self)
 
-    # ------------------------------------------------------------------ what the pump calls
+    # Called by the I/O thread.
 
     def transfer(self) -> list[int]:
-        """Move what can be moved, tell what there is to tell, and return the descriptors that
-        are done with, for the pump to close.
+        """Move the data that can be moved and report an exit.
+
+        Return the file descriptors that are no longer used, for the I/O thread to close.
         """
         assert self._process is not None
         with self._input_lock:
             self._write_stdin()
             done = self._stdin_gone or (self._eof_received and not self._inbox)
         closing = [self._stdin] if done and self._stdin >= 0 else []
-        with suppress(BrokenPipeError):  # the client just left: seen below
+        with suppress(BrokenPipeError):  # the client is gone, which `_gone` tells below
             closing += [number for number in self._outputs if not self._forward_output(number)]
         self._forget_fds(closing)
         status = self._process.poll()
@@ -117,7 +117,10 @@ class SandboxProcess(SshChannel):
         return closing
 
     def watched_events(self) -> dict[int, int]:
-        """What to watch its descriptors for; an output not while the client is behind."""
+        """Return the events to watch each file descriptor for.
+
+        An output is not watched while the client's window is full.
+        """
         if self.finished:
             return {}
         found = {n: 0 if n in self._unsent else selectors.EVENT_READ for n in self._outputs}
@@ -128,20 +131,20 @@ class SandboxProcess(SshChannel):
         return found
 
     def kill(self) -> None:
-        """End its session's first process group, whatever it is at."""
+        """Kill the process group of the shell."""
         if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):  # of a user it became
+            with suppress(ProcessLookupError, PermissionError):  # a become user's process
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _write_stdin(self) -> None:
-        """Move what arrived to stdin. Called with the input's lock."""
+        """Write queued data to stdin. The caller holds ``_input_lock``."""
         while self._inbox and self._process is not None:
             data = self._inbox.popleft()
             try:
                 written = len(data) if self._stdin_gone else os.write(self._stdin, data)
             except BlockingIOError:
                 written = 0
-            except BrokenPipeError:  # it closed its stdin: nobody will ever want this
+            except BrokenPipeError:  # the process has closed its stdin: discard the data
                 self._stdin_gone, written = True, len(data)
             self.grant_window(written)
             if written < len(data):
@@ -149,7 +152,7 @@ class SandboxProcess(SshChannel):
                 return
 
     def _forward_output(self, number: int) -> bool:
-        """Move what the process wrote to the client. False at its end."""
+        """Send output of the process to the client. Return False at the end of the output."""
         try:
             data = self._unsent.pop(number, b"") or os.read(number, READ_BYTES)
         except BlockingIOError:
@@ -162,7 +165,7 @@ class SandboxProcess(SshChannel):
         return True
 
     def _report_exit(self, status: int | None) -> None:
-        """The exit status once known, and the end once both outputs ended, too."""
+        """Send the exit status once it is known, and close after both outputs have ended."""
         if status is not None and not self._status_sent:
             self._status_sent = True
             self._send_exit_status(status)
@@ -213,7 +216,7 @@ class SandboxProcess(SshChannel):
         self._process = popen
 
     def _send_exit_status(self, status: int) -> None:
-        """RFC 4254 6.10; a negative status is the signal that ended it."""
+        """Send exit-status, or exit-signal for a negative status (RFC 4254 6.10)."""
         request = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(self._peer_number)
         if status >= 0:
             request.add_string("exit-status").add_boolean(False).add_int(status)
@@ -230,14 +233,15 @@ def _close_fds(*ends: int) -> None:
         os.close(end)
 
 
-EXIT_TIMEOUT = 2.0  # seconds for a shell to end by itself once its stdin is closed
-POLL_INTERVAL = 0.05  # seconds between looks for ended processes where the system has no pidfd
+EXIT_TIMEOUT = 2.0  # seconds for a shell to exit after its stdin is closed
+POLL_INTERVAL = 0.05  # seconds between checks for exited processes on systems without pidfd
 
 
 class ProcessIoThread:
-    """Serves any number of processes with one thread, which starts with the first.
+    """One thread that moves data between the sandbox's processes and their channels.
 
-    Nothing is buffered but what a full pipe or a client's window left of one read.
+    It starts with the first process. It buffers only the rest of a read that did not fit into a
+    pipe or into a client's window.
     """
 
     def __init__(self) -> None:
@@ -253,7 +257,7 @@ class ProcessIoThread:
         self._thread: threading.Thread | None = None
 
     def schedule(self, process: SandboxProcess) -> None:
-        """Serve this process now, since something about it changed, or since it is new."""
+        """Serve this process soon, because it is new or something about it changed."""
         with self._lock:
             self._processes.add(process)
             self._touched.add(process)
@@ -263,9 +267,11 @@ class ProcessIoThread:
             self._wake()
 
     def close(self, marker: str) -> None:
-        """End the thread and all processes: the shells, which have a grace to do it themselves
-        once their stdin is closed, and what left their sessions but has ``marker`` in its
-        environment (Linux only). The connections are closed already.
+        """End the thread and all processes. The connections must be closed.
+
+        Shells have ``EXIT_TIMEOUT`` seconds to exit after their stdin is closed and are then
+        killed. Processes that left their session are found by ``marker`` in their environment and
+        killed (Linux only).
         """
         with self._lock:
             self._closing = True
@@ -286,7 +292,7 @@ class ProcessIoThread:
 
     def _wake(self) -> None:
         if self._wake_pipe[1] >= 0:
-            with contextlib.suppress(BlockingIOError):  # full: it rings already
+            with contextlib.suppress(BlockingIOError):  # the pipe is full: a wake-up is pending
                 os.write(self._wake_pipe[1], b".")
 
     def _run(self) -> None:
@@ -323,11 +329,10 @@ class ProcessIoThread:
 
 
 def _processes_with(variable: bytes) -> list[int]:
-    """The processes with this in the environment they were started with, but for those that
-    belong to somebody else."""
+    """Return the process ids of our processes that were started with this environment variable."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is not ours to look at
+        with contextlib.suppress(OSError):  # it has exited, or belongs to another user
             if variable in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found

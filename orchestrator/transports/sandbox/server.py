@@ -1,9 +1,8 @@
-"""The sandbox's end of an SSH connection.
+"""The sandbox's SSH server, in this process: a host is a home folder.
 
-Hosts that need nothing: an SSH server in this process with a home folder for each of them.
-
-It is real SSH over loopback and real shells, run as whoever runs orch and with no more rights;
-a home folder keeps hosts apart, it does not lock them in. Hosts share this machine's name.
+It serves real SSH over loopback and real shells, which run as the user who runs orch and with the
+same rights: the home folders keep hosts apart but do not isolate them. All hosts share this
+machine's name.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254 5.1
 
 
 class SandboxAuth(ServerInterface):
-    """Who may come in: the holder of one key, as a user named after one of ``homes``.
+    """The server's authentication: one key, and a user name for each home in ``homes``.
 
-    ``marker`` is in the environment of every process that is started.
+    ``marker`` is put into the environment of every process.
     """
 
     def __init__(self, key: bytes, host_key: Ed25519Key, marker: str) -> None:
@@ -58,17 +57,17 @@ class SandboxAuth(ServerInterface):
         self._key = key
 
     def get_allowed_auths(self, username: str) -> str:  # noqa: ARG002  # paramiko's hook
-        """Keys, and nothing else."""
+        """Return the only method: public key."""
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: PKey) -> int:
-        """Whether this key opens this home; paramiko checks the signature."""
+        """Accept the run's key for a user with a home. paramiko checks the signature."""
         fits = hmac.compare_digest(key.asbytes(), self._key) and username in self.homes
         return codes.AUTH_SUCCESSFUL if fits else codes.AUTH_FAILED
 
 
 class SandboxConnection(SshTransport):
-    """One client's connection: sessions with a command, and nothing else of SSH."""
+    """The server side of one connection. It accepts only sessions with a command."""
 
     def __init__(self, stream: SocketStream, auth: SandboxAuth, io_thread: ProcessIoThread) -> None:
         super().__init__(stream)
@@ -77,7 +76,7 @@ class SandboxConnection(SshTransport):
         self.add_server_key(auth.host_key)
 
     def serve_client(self) -> None:
-        """Begin. Returns at once."""
+        """Start the reader thread and return."""
         self.start_server(event=threading.Event(), server=self._auth)
 
     def _on_open_request(self, message: Message) -> None:
@@ -105,11 +104,11 @@ LOGIN_TIMEOUT = 20.0  # seconds until a connection that has not logged in is dro
 
 
 class SandboxServer:
-    """The run's sandbox server: starts when made, and ends with all its processes on ``close``.
+    """The run's sandbox server. It starts on creation; ``close`` ends it and its processes.
 
-    ``folder`` holds a home for each host, made when first needed and never removed.
-    It lets in nobody but the holder of a key made here and never written down.
-    Raises ConnectError where it can't start.
+    ``folder`` has a home for each host, which is created on the first connect and never removed.
+    The only key that can log in is generated here and kept in memory.
+    Raises ConnectError if the server cannot listen.
     """
 
     def __init__(self, folder: Path, ssh_connector: SshConnector) -> None:
@@ -143,7 +142,7 @@ class SandboxServer:
         self._thread.start()
 
     def connect(self, host: Host) -> SshConnection:
-        """Connect to the host's sandbox, making its home if there is none. Raises ConnectError."""
+        """Connect to the host's sandbox, creating its home if necessary. Raises ConnectError."""
         self._auth.homes[host.name] = self._make_home(host.name)
         connect = replace(
             host.connect, address=LOOPBACK, port=self.port, user=host.name, host_keys="strict"
@@ -155,10 +154,10 @@ class SandboxServer:
         )
 
     def close(self) -> None:
-        """End the server, its connections, and every process started in it."""
+        """End the server, its connections and every process that it started."""
         self._is_closed = True
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # ends accept, which close alone does not
+            self._listener.shutdown(socket.SHUT_RDWR)  # close alone would not end accept()
         self._listener.close()
         self._thread.join(JOIN_TIMEOUT)
         with self._lock:
@@ -190,7 +189,7 @@ class SandboxServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 if not self._is_closed:
-                    time.sleep(0.05)  # no descriptor left: the backlog waits for one
+                    time.sleep(0.05)  # out of descriptors: clients wait in the backlog
                 continue
             link = SandboxConnection(
                 SocketStream(sock, self._ssh.flusher), self._auth, self._io_thread
@@ -201,7 +200,7 @@ class SandboxServer:
             self._drop_stale_connections()
 
     def _drop_stale_connections(self) -> None:
-        """Forget connections that are over; drop those of strangers at the door."""
+        """Forget connections that have ended; close those that have not logged in for too long."""
         now = time.monotonic()
         with self._lock:
             links = list(self._connections.items())
@@ -212,7 +211,7 @@ class SandboxServer:
 
 
 def _private_key_text(key: ed25519.Ed25519PrivateKey) -> io.StringIO:
-    """The key as paramiko reads one."""
+    """Return the key in the format that paramiko reads."""
     data = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.OpenSSH,

@@ -1,1 +1,1 @@
-"""SSH in this process, over paramiko."""
+"""SSH in this process, with paramiko."""

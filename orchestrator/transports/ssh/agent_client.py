@@ -1,4 +1,4 @@
-"""The SSH agent's protocol (draft-miller-ssh-agent): list keys, sign. None holds up a run."""
+"""A client for SSH agents (draft-miller-ssh-agent): list keys and sign, with timeouts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from typing import TypeAlias
 from orchestrator.transports.deadline import Deadline
 from orchestrator.transports.ssh_config.settings import SshSettings
 
-LIST_TIMEOUT = 3.0  # seconds to list keys, once a run: an agent asks nobody for that
-SIGN_TIMEOUT = 60.0  # seconds for what a host asks it: its owner may have to confirm a signature
-RESERVED_SHARE = (
-    0.25  # of the time to connect: kept for the keys behind those of an agent that is silent
-)
-POLL_INTERVAL = 0.2  # seconds between looks at whether the run was cancelled
-RECONNECT_DELAY = 0.05  # seconds until an agent with too many callers is called again
-MAX_MESSAGE_BYTES = 1 << 18  # bytes of a message, as OpenSSH's agent has it
+LIST_TIMEOUT = 3.0  # seconds to list keys, once a run; an agent needs no confirmation for that
+SIGN_TIMEOUT = 60.0  # seconds for a forwarded signature, which the user may have to confirm
+RESERVED_SHARE = 0.25  # of the connect timeout: left for other keys if an agent does not answer
+POLL_INTERVAL = 0.2  # seconds between checks for cancellation
+RECONNECT_DELAY = 0.05  # seconds between connects to an agent with a full backlog
+MAX_MESSAGE_BYTES = 1 << 18  # bytes of a message, as in OpenSSH's agent
 AGENT_FAILURE, REQUEST_IDENTITIES, IDENTITIES_ANSWER, SIGN_REQUEST, SIGN_RESPONSE = (
     5,
     11,
@@ -30,26 +28,28 @@ AGENT_FAILURE, REQUEST_IDENTITIES, IDENTITIES_ANSWER, SIGN_REQUEST, SIGN_RESPONS
     14,
 )
 RSA_FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
-_ABSENT_ERRORS = (FileNotFoundError, ConnectionRefusedError, PermissionError)  # as without an agent
+_ABSENT_ERRORS = (FileNotFoundError, ConnectionRefusedError, PermissionError)  # no agent is running
 NONE = "none"
 AUTH_SOCK_VARIABLE = "SSH_AUTH_SOCK"
 _NO_AGENT_HINT = "say `IdentityAgent none` in ssh_config"
 
 RemainingTime: TypeAlias = Callable[[], float]
-"""Seconds that may still be waited, 0 at the end. May raise CancelledError."""
+"""Returns the seconds that are left to wait, 0 at the end. May raise CancelledError."""
 
 
 class AgentError(Exception):
-    """The agent is not there, or would not do as asked."""
+    """The agent cannot be reached or refused the request."""
 
 
 class _AgentProtocolError(AgentError):
-    """What came is not what an agent says."""
+    """The agent sent an invalid message."""
 
 
 class AgentRegistry:
-    """The agents of a run, by their sockets. What fails of one is remembered, and ``warn`` is told
-    of it once."""
+    """The agents of a run, by socket path.
+
+    A failure of an agent is remembered, and ``warn`` is called with it once.
+    """
 
     def __init__(
         self, environ: Mapping[str, str], warn: Callable[[str], object] = lambda _: None
@@ -59,17 +59,17 @@ class AgentRegistry:
         self._agents: dict[str, AgentClient] = {}
 
     def agent_for_keys(self, settings: SshSettings) -> AgentClient | None:
-        """Return the agent whose keys are for this host; None where there is none."""
+        """Return the agent with keys for this host, or None if there is none."""
         return self.agent_at(agent_socket_path(settings, self._environ))
 
     def agent_to_forward(self, settings: SshSettings) -> AgentClient | None:
-        """Return the agent that this host's shells may use; None where there is none."""
+        """Return the agent that is forwarded to this host, or None if there is none."""
         if not settings.forward_agent:
             return None
         return self.agent_at(settings.forward_socket) or self.agent_for_keys(settings)
 
     def agent_at(self, path: str) -> AgentClient | None:
-        """Return the agent with this socket; None where ``path`` is '' or none."""
+        """Return the agent with this socket, or None if ``path`` is '' or ``none``."""
         if path in ("", NONE):
             return None
         with self._lock:
@@ -82,7 +82,7 @@ class AgentRegistry:
             return self._agents[path]
 
     def close(self) -> None:
-        """Ask them nothing any more. Safe to call twice."""
+        """Send no more requests to the agents. Safe to call twice."""
         with self._lock:
             agents = list(self._agents.values())
         for agent in agents:
@@ -93,22 +93,22 @@ class AgentRegistry:
 
 
 class AgentClient:
-    """The agent behind a UNIX socket, for many threads. Asked for its keys once.
+    """The agent at a Unix socket. Thread-safe; its keys are listed once.
 
-    ``error`` says why it is of no use for the rest of the run, '' as long as it is, and
-    ``remedy`` what to do about that; ``is_absent``: nobody is there to ask. ``on_failure`` is told once
-    where it is there and does not do what an agent does.
+    ``error`` is the reason why it cannot be used for the rest of the run, '' as long as it can,
+    and ``remedy`` what to do about it. ``is_absent``: no agent is running at the socket.
+    ``on_failure`` is called once if an agent is running but fails.
     """
 
     def __init__(self, path: str, remedy: str, on_failure: Callable[[AgentClient], object]) -> None:
         self.path, self.error, self.remedy, self._on_failure = path, "", remedy, on_failure
         self.is_absent = False
         self._lock = threading.Lock()
-        self._request_lock = threading.Lock()  # held by whoever asks: an agent answers in order
+        self._request_lock = threading.Lock()  # for one request at a time
         self._socket: socket.socket | None = None
         self._keys: tuple[tuple[bytes, str], ...] = ()
         self._listing_started, self._closed = False, False
-        self._keys_known = threading.Event()  # its keys, or that it does not tell them
+        self._keys_known = threading.Event()  # the keys were listed, or listing has failed
 
     def __str__(self) -> str:
         return f"the agent at {self.path}"
@@ -116,8 +116,8 @@ class AgentClient:
     def list_keys(self, deadline: Deadline) -> tuple[tuple[bytes, str], ...]:
         """Return the public blobs and comments of its keys.
 
-        Waits for LISTING seconds at most, and keeps SPARE of the time that there is to connect.
-        Raises AgentError, and CancelledError.
+        Wait for ``LIST_TIMEOUT`` seconds at most, and leave ``RESERVED_SHARE`` of the connect
+        timeout. Raises AgentError, and CancelledError.
         """
         self._start_listing()
         remaining = _remaining_until(_agent_deadline(deadline), deadline)
@@ -129,10 +129,10 @@ class AgentClient:
         return self._keys
 
     def sign(self, blob: bytes, data: bytes, algorithm: str, deadline: Deadline) -> bytes:
-        """Return the signature over ``data`` as SSH sends it.
+        """Return the signature over ``data`` in SSH's format.
 
-        Its owner may have to confirm that: it has the time that there is to connect, but for SPARE
-        of it. Raises AgentError, and CancelledError.
+        The user may have to confirm it, so the agent has all of the connect timeout except
+        ``RESERVED_SHARE``. Raises AgentError, and CancelledError.
         """
         flags = RSA_FLAGS.get(algorithm.removesuffix("-cert-v01@openssh.com"), 0)
         request = (
@@ -158,7 +158,7 @@ class AgentClient:
                 raise AgentError(f"{self} {error}") from None
 
     def mark_failed(self, error: str) -> AgentError:
-        """Note that it is of no use for the rest of the run; return the error that says so."""
+        """Stop using the agent for the rest of the run; return the error that says why."""
         with self._lock:
             first = not self.error and not self._closed
             self.error = self.error or error
@@ -167,7 +167,7 @@ class AgentClient:
         return AgentError(self.error)
 
     def close(self) -> None:
-        """Ask it nothing any more, and let go of the socket."""
+        """Send no more requests and close the socket."""
         with self._lock:
             self._closed = True
             asked = self._listing_started
@@ -177,8 +177,9 @@ class AgentClient:
             self._disconnect()
 
     def connect(self, remaining: RemainingTime) -> socket.socket:
-        """Return a new connection to it. Raises OSError: TimeoutError where it takes no callers
-        in time.
+        """Return a new connection to the agent.
+
+        Raises OSError; TimeoutError if its backlog stays full.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -187,7 +188,7 @@ class AgentClient:
                 try:
                     sock.connect(self.path)
                     return sock
-                except BlockingIOError:  # too many wait to be let in
+                except BlockingIOError:  # the backlog is full
                     if not remaining():
                         raise TimeoutError("it takes no more callers") from None
                     time.sleep(RECONNECT_DELAY)
@@ -196,7 +197,7 @@ class AgentClient:
             raise
 
     def _start_listing(self) -> None:
-        """Have it asked for its keys, by a thread: nobody waits longer than they like."""
+        """Start a thread that lists the keys, so that each caller has its own timeout."""
         with self._lock:
             if self._listing_started:
                 return
@@ -240,7 +241,7 @@ class AgentClient:
             self._request_lock.release()
 
     def _send_request(self, request: bytes, remaining: RemainingTime) -> bytes:
-        """Ask, once more where the connection has ended since the last question."""
+        """Send a request. Reconnect if the connection was closed since the last request."""
         try:
             if self._socket is not None:
                 with contextlib.suppress(ConnectionError):
@@ -249,7 +250,7 @@ class AgentClient:
             self._socket = self.connect(remaining)
             return exchange(self._socket, _encode_string(request), remaining)
         except BaseException:
-            self._disconnect()  # what it may still say is no answer to the next question
+            self._disconnect()  # a late reply must not be taken for the next request's
             raise
 
     def _disconnect(self) -> None:
@@ -259,16 +260,16 @@ class AgentClient:
 
 
 def agent_socket_path(settings: SshSettings, environ: Mapping[str, str]) -> str:
-    """Return the socket of the agent that a host's keys are asked of; '' or none for no agent."""
+    """Return the path of the agent's socket for a host's keys; '' or ``none`` for no agent."""
     configured = settings.identity_agent
     return environ.get(AUTH_SOCK_VARIABLE, "") if configured is None else configured
 
 
 def exchange(sock: socket.socket, message: bytes, remaining: RemainingTime) -> bytes:
-    """Send a whole message; return the answer without its length. ``sock`` does not block.
+    """Send a whole message and return the reply without its length. ``sock`` is non-blocking.
 
-    Raises TimeoutError after ``remaining``, ConnectionError where the agent hangs up, and AgentError
-    where what comes has a length that no agent would send.
+    Raises TimeoutError after ``remaining``, ConnectionError if the agent closes the connection,
+    and AgentError if the reply's length is invalid.
     """
     rest = memoryview(message)
     while rest:
@@ -281,7 +282,7 @@ def exchange(sock: socket.socket, message: bytes, remaining: RemainingTime) -> b
 
 
 def os_error_text(error: OSError) -> str:
-    """Return what the system says of an error, in small letters as the other parts of a message."""
+    """Return the system's text for an error, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
@@ -305,7 +306,7 @@ def _wait_ready(sock: socket.socket, event: int, remaining: RemainingTime) -> No
 
 
 def _agent_deadline(deadline: Deadline) -> Callable[[], float]:
-    """Return when an agent's time is over: a deadline may still be moved."""
+    """Return a function for the end of an agent's time, because a deadline may be extended."""
     return lambda: deadline.end - RESERVED_SHARE * deadline.timeout
 
 
@@ -342,7 +343,7 @@ def _encode_string(data: bytes) -> bytes:
 
 
 def _read_string(data: bytes, offset: int) -> tuple[bytes, int]:
-    """Return the string at ``at``, and where the next one begins. Raises _GarbageError."""
+    """Return the string at ``offset`` and the offset behind it. Raises _AgentProtocolError."""
     end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
     if len(data) < offset + 4 or len(data) < end:
         raise _AgentProtocolError("sent an answer that is cut off")

@@ -1,4 +1,4 @@
-"""Lists of algorithms as ssh_config(5) has them: whole, or with + - ^ against the usual ones."""
+"""Lists of algorithms as in ssh_config(5): a whole list, or one that changes the default."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 def merge_algorithms(
     setting: str, defaults: Sequence[str], supported: Iterable[str]
 ) -> tuple[str, ...]:
-    """What ``setting`` comes to: the names in it that are ``supported``, in its order; behind the
-    ``defaults`` ones with +, before them with ^, and those without them with -. Empty: the usual.
+    """Return the algorithms that ``setting`` selects.
+
+    Names (and patterns) select those of ``supported``, in the order of ``setting``. With ``+`` they
+    follow the ``defaults``, with ``^`` they precede them, and with ``-`` they are removed from
+    them. An empty ``setting`` selects the ``defaults``.
     """
     if not setting:
         return tuple(defaults)
@@ -36,7 +39,7 @@ def merge_algorithms(
 def require_algorithms(
     keyword: str, setting: str, defaults: Sequence[str], supported: Iterable[str]
 ) -> tuple[str, ...]:
-    """``merge_algorithms``, at least one. Raises ConnectError that names the setting."""
+    """Return ``merge_algorithms``. Raises ConnectError if no algorithm is left."""
     every = tuple(supported)
     found = merge_algorithms(setting, defaults, every)
     if not found:
@@ -49,8 +52,9 @@ def require_algorithms(
 
 
 def apply_ssh_settings(transport: SshTransport, settings: SshSettings) -> None:
-    """Let ``transport``, which has not begun, offer what the settings say, and bear as many silences
-    as they do. Raises ConnectError.
+    """Apply algorithms and keepalives of the settings to a transport that is not started yet.
+
+    Raises ConnectError if a setting leaves no supported algorithm.
     """
     if settings.alive_count is not None:
         transport.max_missed_keepalives = settings.alive_count

@@ -1,4 +1,4 @@
-"""Logging in (RFC 4252): the client's side, run by the connection's reader."""
+"""The client side of SSH authentication (RFC 4252). It runs in the connection's reader thread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from orchestrator.transports.ssh.paramiko_compat import Message, codes
 
 SERVICE = "ssh-connection"
 PUBLICKEY, INTERACTIVE, PASSWORD = "publickey", "keyboard-interactive", "password"
-METHOD_ORDER = (PUBLICKEY, INTERACTIVE, PASSWORD)  # OpenSSH's
-MAX_ATTEMPTS = 50  # attempts, with a server that never says no for good
+METHOD_ORDER = (PUBLICKEY, INTERACTIVE, PASSWORD)  # as in OpenSSH
+MAX_ATTEMPTS = 50  # a server might refuse for ever without closing the connection
 
 
 class AuthenticatedConnection(Protocol):
-    """The connection that is to be authenticated."""
+    """The connection to authenticate, as ``ClientAuth`` uses it."""
 
     session_id: bytes | None
     server_extensions: dict[str, bytes]
@@ -31,20 +31,19 @@ class AuthenticatedConnection(Protocol):
     def send_message(self, message: Message) -> None: ...
 
     def auth_succeeded(self) -> None:
-        """The server accepted us."""
+        """Continue after the server has accepted the login."""
 
     def auth_failed(self, error: ConnectError) -> NoReturn:
-        """It did not, and there is nothing left to try. Does not return."""
+        """End the connection, because no method is left. Does not return."""
 
 
 class ClientAuth:
-    """Offers one key after the other, and then a password. paramiko hands it the messages of
-    authentication.
+    """Authentication with keys, then passwords. paramiko calls it with the server's messages.
 
-    A request goes out right behind the service request instead of a round trip later. Keys from
-    files are sent with their signature, saving another; an agent's and locked ones are offered
-    first, since a signature may cost their owner a touch, a click or a passphrase.
-    ``credentials`` has the passwords; without one only keys are tried.
+    The first request is sent right after the service request, which saves a round trip. Keys from
+    files are sent with their signature, which saves another. An agent's keys and encrypted keys
+    are first offered without one, because signing may require a touch, a click or a passphrase.
+    ``credentials`` has the passwords; without it only keys are tried.
     """
 
     def __init__(
@@ -68,13 +67,11 @@ class ClientAuth:
         self._method = ""
         self._methods: list[str] = []
         self._tried_methods: set[str] = set()
-        self._unconfirmed_prompts: list[
-            CredentialPrompt
-        ] = []  # what was answered and not yet taken
+        self._unconfirmed_prompts: list[CredentialPrompt] = []  # answered; result not known yet
         self._refused_prompts: set[CredentialPrompt] = set()
         self._authenticated = False
-        self._banner = b""  # the last of the server's words to its users
-        self._has_unanswered_prompt = False  # a question that the password was not enough for
+        self._banner = b""  # the last USERAUTH_BANNER
+        self._has_unanswered_prompt = False  # a prompt that followed the password's
         self._was_rejected = False
         self._handler_table: dict[int, Callable[[Message], None]] = {
             codes.MSG_SERVICE_ACCEPT: self._ignore,
@@ -85,21 +82,21 @@ class ClientAuth:
         }
 
     def begin(self) -> None:
-        """Ask for the service and, in the same breath, for entry."""
+        """Send the service request and the first authentication request."""
         ask = Message().add_byte(codes.cMSG_SERVICE_REQUEST).add_string("ssh-userauth")
         self._connection.send_message(ask)
         if not self._try_next_key():  # no key at all
             self._request_methods()
 
     def is_authenticated(self) -> bool:
-        """Asked by paramiko."""
+        """Return True after success. paramiko calls it."""
         return self._authenticated
 
     def abort(self) -> None:
-        """Called by paramiko when the connection ends. Nobody waits here."""
+        """Do nothing. paramiko calls it when the connection ends."""
 
     def disconnect_error(self, disconnect_message: str) -> ConnectError:
-        """Why the server hung up before it answered."""
+        """Return the error for a server that disconnected before it answered."""
         if self._method == PUBLICKEY and self._key and not self._authenticated:
             self.attempts.append(str(self._key))
         if "too many authentication failures" in disconnect_message.lower():
@@ -130,7 +127,7 @@ class ClientAuth:
         )
         while self._remaining_keys:
             key = self._remaining_keys.pop(0)
-            some = known and key.blob  # of a locked one it may be unknown what it is
+            some = known and key.blob  # the type of an encrypted key may be unknown
             fit = [
                 a
                 for a in key.signature_algorithms
@@ -159,7 +156,10 @@ class ClientAuth:
         return True
 
     def _retry_with_other_hash(self) -> bool:
-        """An RSA key was sent before the server said which hashes it takes: once more, then."""
+        """Send an RSA key again with another hash.
+
+        Needed if the key was sent before the server announced the hashes that it supports.
+        """
         known = self._connection.server_extensions.get("server-sig-algs", b"").decode(
             "ascii", "replace"
         )
@@ -180,7 +180,7 @@ class ClientAuth:
         return True
 
     def _answer_prompts(self, message: Message) -> None:
-        """INFO_REQUEST: answer all of it, or let the method be."""
+        """Answer every prompt of an INFO_REQUEST, or give up this method."""
         for _ in ("name", "instruction", "language"):
             message.get_string()
         prompts = [(message.get_text(), message.get_boolean()) for _ in range(message.get_int())]
@@ -195,7 +195,7 @@ class ClientAuth:
         self._connection.send_message(reply)
 
     def _answer_prompt(self, prompt: str, *, echo: bool) -> str | None:
-        """None where nobody knows, which is noted."""
+        """Return the answer to a prompt, or None if there is none, after recording why."""
         if self._credentials is None:
             return None
         asks = prompt.lower()
@@ -220,7 +220,7 @@ class ClientAuth:
         return True
 
     def _answer_once(self, prompt: CredentialPrompt) -> str | None:
-        """The answer, which is not given twice to a server that refused it."""
+        """Return the answer, or None if this server has refused it."""
         if self._credentials is None or prompt in self._refused_prompts:
             return None
         try:
@@ -235,10 +235,10 @@ class ClientAuth:
         self._unconfirmed_prompts.append(prompt)
         return answer
 
-    # What the server says.
+    # Handlers of the server's messages.
 
     def _on_info_request(self, message: Message) -> None:
-        """PK_OK, INFO_REQUEST or PASSWD_CHANGEREQ: they have one number."""
+        """Handle PK_OK, INFO_REQUEST and PASSWD_CHANGEREQ, which share a message number."""
         if self._method == INTERACTIVE:
             self._answer_prompts(message)
         elif self._method == PUBLICKEY and self._key is not None:
@@ -293,7 +293,7 @@ class ClientAuth:
         self._unconfirmed_prompts.clear()
 
     def _continue(self) -> None:
-        """Try what is left of what the server takes."""
+        """Try the next method that the server accepts, or fail."""
         if not self._authenticated and not self._try_next_method():
             self._fail()
 
@@ -346,7 +346,7 @@ class ClientAuth:
         return "; ".join((tried, *self._key_offer.unusable_reasons))
 
     def _request_header(self, *flags: bool) -> Message:
-        """A request's beginning: who wants in, and how."""
+        """Return the beginning of a request: user, service and method."""
         head = Message().add_byte(codes.cMSG_USERAUTH_REQUEST).add_string(self._user)
         head.add_string(SERVICE).add_string(self._method)
         for flag in flags:
@@ -354,7 +354,7 @@ class ClientAuth:
         return head
 
     def _on_banner(self, message: Message) -> None:
-        """USERAUTH_BANNER: its usual one, or why it is about to hang up."""
+        """Keep a USERAUTH_BANNER, which may be the reason for a disconnect that follows."""
         self._banner = message.get_string()
 
     def _ignore(self, _: Message) -> None:
@@ -362,5 +362,5 @@ class ClientAuth:
 
 
 def _base_algorithm(algorithm: str) -> str:
-    """A certificate is signed with its key's algorithm, which is what servers list."""
+    """Return the algorithm of a certificate's key, which is the one that servers list."""
     return algorithm.removesuffix("-cert-v01@openssh.com")

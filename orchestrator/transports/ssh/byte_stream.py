@@ -1,8 +1,6 @@
-"""What an SSH connection runs over, whatever carries it: buffered, and never waiting to send.
+"""The byte stream below an SSH connection: buffered, and never blocking to send.
 
-One thread that sends what sockets had no room for.
-
-A socket as an SSH connection needs it: quick, buffered, and never waiting to send.
+``SocketStream`` is a stream over a socket; ``WriteFlusher`` sends what sockets had no room for.
 """
 
 from __future__ import annotations
@@ -19,13 +17,13 @@ from orchestrator.errors import ConnectError
 
 
 class ByteStream:
-    """A stream of bytes to the peer and back: read by one thread, written by any.
+    """A stream of bytes to and from the peer. One thread reads; any thread may write.
 
-    ``on_idle`` is called each time that ``idle_timeout`` seconds went by without a byte, and
-    ``on_data`` when some came, by the reader; what they raise ends it.
-    What there is no room for is kept and sent later, so that nobody who sends ever stops
-    reading: two full windows cannot deadlock. ``is_congested`` says so, and ``on_writable`` is called
-    once all of it is sent.
+    The reader calls ``on_idle`` after each ``idle_timeout`` seconds without a byte, and ``on_data``
+    after a read; an exception that they raise ends the connection.
+    Data that does not fit is queued and sent later, so that a sender never stops reading: two full
+    windows cannot deadlock. ``is_congested`` is True meanwhile, and ``on_writable`` is called when
+    the queue has been sent.
     """
 
     def __init__(self) -> None:
@@ -37,16 +35,18 @@ class ByteStream:
         self._at = 0
         self._unsent = bytearray()
         self._lock = threading.Lock()
-        self._closed = False  # read by paramiko under this name
+        self._closed = False  # paramiko reads this attribute
 
     @property
     def is_congested(self) -> bool:
-        """Whether something sent before still waits for room."""
+        """Whether data is queued."""
         return bool(self._unsent)
 
     def recv(self, size: int) -> bytes:
-        """Up to ``size`` bytes, at least one; b'' at the end. Calls ``on_idle`` after each
-        ``idle_timeout`` seconds of silence; it may raise. Raises OSError when the peer resets.
+        """Return up to ``size`` bytes, at least one; b'' at the end.
+
+        Calls ``on_idle`` after each ``idle_timeout`` seconds of silence, which may raise. Raises
+        OSError if the peer resets the connection.
         """
         if self._at == len(self._taken):
             self._fill_buffer()
@@ -56,7 +56,7 @@ class ByteStream:
         return taken
 
     def read_line(self, limit: int) -> bytes:
-        """The next line with its newline; less at the end or when ``limit`` bytes hold none."""
+        """Return a line with its newline, or what is there at the end or after ``limit`` bytes."""
         found = b""
         while len(found) < limit and not found.endswith(b"\n"):
             byte = self.recv(1)
@@ -66,7 +66,7 @@ class ByteStream:
         return found
 
     def send(self, data: bytes) -> int:
-        """Take all of ``data`` without waiting. Raises OSError when the stream is broken."""
+        """Send or queue all of ``data`` without waiting. Raises OSError if the stream is broken."""
         with self._lock:
             if self._closed:
                 raise BrokenPipeError("the connection is closed")
@@ -81,14 +81,14 @@ class ByteStream:
         return len(data)
 
     def flush(self) -> bool:
-        """Send more of what is kept. True while some is left."""
+        """Send queued data. Return True if some is left."""
         with self._lock:
             if self._closed:
                 return False
             try:
                 del self._unsent[: self._write_some(self._unsent)]
             except OSError:
-                self._shut_once()  # the reader finds out and tells why
+                self._shut_once()  # the reader will see the end and report it
                 return False
             left = bool(self._unsent)
         if not left:
@@ -96,24 +96,24 @@ class ByteStream:
         return left
 
     def settimeout(self, seconds: float | None) -> None:
-        """Nothing: paramiko asks for a wake-up each 0.1 s, which ``close`` makes needless."""
+        """Do nothing: paramiko sets 0.1 s to poll for its end, but ``close`` wakes the reader."""
 
     def close(self) -> None:
-        """End the connection and wake the reader, from any thread."""
+        """Close the stream and wake the reader. Safe from any thread."""
         with self._lock:
             self._shut_once()
 
     def release(self) -> None:
-        """Give back what it holds of the system. Only for the reader, once it reads no more."""
+        """Release system resources. Only the reader calls this, when it has stopped reading."""
         self.close()
 
     def failure_details(self) -> str:
-        """What is known of why it ended, beyond that it did; '' where nothing is."""
+        """Return details of why the stream ended, or '' if none are known."""
         return ""
 
     @property
     def is_permanent_failure(self) -> bool:
-        """Whether another attempt would end as this one did."""
+        """Whether another attempt would fail in the same way."""
         return False
 
     def _fill_buffer(self) -> None:
@@ -131,22 +131,22 @@ class ByteStream:
             self._closed = True
             self._shut_down()
 
-    # What carries the bytes.
+    # To be implemented by subclasses.
 
     def _write_some(self, data: bytes | bytearray) -> int:
-        """Send what there is room for, and return how much that was. Raises OSError."""
+        """Send what fits and return the number of bytes. Raises OSError."""
         raise NotImplementedError
 
     def _read_some(self, seconds: float | None) -> bytes | None:
-        """What arrived, b'' at the end, None after so many seconds. Raises OSError."""
+        """Return data, b'' at the end, or None after ``seconds`` without data. Raises OSError."""
         raise NotImplementedError
 
     def _schedule_flush(self) -> None:
-        """Something is kept: see to it that ``flush`` is called when there is room."""
+        """Arrange that ``flush`` is called when there is room for queued data."""
         raise NotImplementedError
 
     def _shut_down(self) -> None:
-        """Have nothing more come or go, and ``_read_some`` return."""
+        """Stop both directions, so that ``_read_some`` returns."""
         raise NotImplementedError
 
 
@@ -155,19 +155,19 @@ def _do_nothing() -> None:
 
 
 class PendingWrites(Protocol):
-    """Something with bytes that its socket had no room for."""
+    """A stream with queued data that its socket had no room for."""
 
     def fileno(self) -> int: ...
 
     def flush(self) -> bool:
-        """Send more; True while some is left."""
+        """Send queued data. Return True if some is left."""
 
 
 class WriteFlusher:
-    """Flushes the backlogs given to it as their sockets find room.
+    """Flushes streams when their sockets have room.
 
-    The thread starts with the first backlog, which short runs never have, and ends with
-    ``close``.
+    The thread starts with the first congested stream, which short runs never have. ``close`` ends
+    it.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class WriteFlusher:
         self._is_closed = False
 
     def add(self, stream: PendingWrites) -> None:
-        """Flush this one from now on, until nothing of it is left."""
+        """Flush this stream until nothing is queued."""
         with self._lock:
             self._waiting.add(stream)
             if self._is_closed:
@@ -192,7 +192,7 @@ class WriteFlusher:
             self._wake()
 
     def close(self) -> None:
-        """End the thread. What is still kept is not sent."""
+        """End the thread. Data that is still queued is not sent."""
         with self._lock:
             self._is_closed = True
             self._wake()
@@ -206,7 +206,7 @@ class WriteFlusher:
 
     def _wake(self) -> None:
         if self._wake_pipe is not None:
-            with contextlib.suppress(BlockingIOError):  # full: it rings already
+            with contextlib.suppress(BlockingIOError):  # the pipe is full: a wake-up is pending
                 os.write(self._wake_pipe[1], b".")
 
     def _run(self, wake_reader: int) -> None:
@@ -226,7 +226,7 @@ class WriteFlusher:
 
     def _flush(self, stream: PendingWrites) -> None:
         with self._lock:
-            self._waiting.discard(stream)  # before the flush: whoever sends now adds it again
+            self._waiting.discard(stream)  # before the flush, because a sender may add it again
         if stream.flush():
             with self._lock:
                 self._waiting.add(stream)
@@ -245,11 +245,11 @@ NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class SocketStream(ByteStream):
-    """One connected socket.
+    """A byte stream over a connected socket.
 
-    Of TCP, Nagle's algorithm is off and, on Linux, so are delayed ACKs: the kernel forgets the
-    latter, so they are switched off again after each read. Together they halve the time of a
-    connect. What the kernel has no room for is sent by the run's flusher.
+    For TCP, Nagle's algorithm is turned off and, on Linux, delayed ACKs as well. The kernel turns
+    the latter on again, so they are turned off after each read. Together this halves the time of
+    a connect. The run's flusher sends what the kernel has no room for.
     """
 
     def __init__(self, sock: socket.socket, flusher: WriteFlusher) -> None:
@@ -263,12 +263,13 @@ class SocketStream(ByteStream):
         self._poller.register(sock, select.POLLIN)
 
     def fileno(self) -> int:
-        """The socket's descriptor, -1 once released."""
+        """Return the socket's file descriptor; -1 after ``release``."""
         return self._sock.fileno()
 
     def release(self) -> None:
-        """Give the descriptor back. It stays taken until then, since closing it under a reader
-        lets another socket have its number.
+        """Close the socket.
+
+        Not done earlier, because another socket could get the descriptor while the reader uses it.
         """
         with self._lock:
             self._shut_once()
@@ -287,7 +288,7 @@ class SocketStream(ByteStream):
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # the peer was quicker
+            return  # the peer has closed it
 
     def _read_some(self, seconds: float | None) -> bytes | None:
         wait = None if seconds is None else seconds * 1000
@@ -303,7 +304,7 @@ class SocketStream(ByteStream):
 
 
 def open_files(error: OSError) -> ConnectError:
-    """What to say when this process has no descriptor left for a socket or a shell."""
+    """Return the error for a process that has no file descriptor left."""
     return ConnectError(
         "connect", f"no descriptor is left ({error.strerror})", "raise the limit: `ulimit -n 65536`"
     )

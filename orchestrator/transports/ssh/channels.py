@@ -1,9 +1,4 @@
-"""One SSH channel (RFC 4254 5): its flow control and its end, the same on both sides.
-
-The client's end of a channel: a remote shell as ``session.channel.Channel`` has it.
-
-Agent forwarding: a channel that a host opened to our SSH agent (draft-miller-ssh-agent).
-"""
+"""SSH channels (RFC 4254 5): flow control, remote shells and agent forwarding."""
 
 from __future__ import annotations
 
@@ -28,43 +23,42 @@ from orchestrator.transports.ssh.agent_client import (
 )
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
 
-MAX_WINDOW = 1 << 21  # the most that the peer may send before we have read it
-INITIAL_WINDOW = 1 << 17  # the same, where it is not known yet whether we read as fast as it sends
+MAX_WINDOW = 1 << 21  # bytes: the largest receive window
+INITIAL_WINDOW = 1 << 17  # bytes: a shell's receive window until its reader proves to be fast
 MAX_DATA_BYTES = 1 << 15
-GRANT_BYTES = (
-    MAX_WINDOW // 8
-)  # what was read is allowed again in portions of this, or of half a window
-STDERR_TYPE = 1  # the only type of extended data there is
+GRANT_BYTES = MAX_WINDOW // 8  # the window is adjusted in steps of this, or of half a window
+STDERR_TYPE = 1  # the only type of extended data (RFC 4254 5.2)
 
 
 class ChannelOwner(Protocol):
-    """The connection below a stream."""
+    """The connection of a channel."""
 
     def send_message(self, message: Message) -> None:
-        """Send now or soon, never waiting. Raises BrokenPipeError where it is over."""
+        """Send now or later, without waiting. Raises BrokenPipeError if the connection is over."""
 
     def send_if_room(self, message: Message) -> bool:
-        """Send if there is room. Raises BrokenPipeError where it is over."""
+        """Send if there is room. Raises BrokenPipeError if the connection is over."""
 
     def unregister_channel(self, channel: SshChannel) -> None:
-        """The stream is closed on both sides."""
+        """Forget a channel that is closed on both sides."""
 
     def cause(self) -> str:
-        """Why it is over; '' where it is not, or where we ended it."""
+        """Return why the connection ended; '' if it has not ended or was closed here."""
 
 
 class SshChannel:
-    """One channel. The methods below the line are called by the connection's reader, with the
-    messages that arrive; the others by any thread.
+    """A channel of either side, with flow control.
 
-    ``number`` is our name for it. Nothing can be written until the peer gave it a number too.
-    ``allowed`` is the window, which may move between what it is at first and WINDOW.
+    The reader thread calls the ``on_`` methods with the messages that arrive; any thread may call
+    the others. ``number`` is our channel number. Nothing can be written until the peer has
+    confirmed the channel with its own number. ``granted_window`` is the receive window, which may
+    change between its first size and ``MAX_WINDOW``.
     """
 
     def __init__(self, owner: ChannelOwner, number: int, window: int = MAX_WINDOW) -> None:
         self.number = number
         self.granted_window = self._least = window
-        self._waited = False  # for data, since some was last allowed
+        self._waited = False  # the reader had to wait for data since the last window adjustment
         self._owner = owner
         self._peer_number = -1
         self._window = self._largest = 0
@@ -72,18 +66,18 @@ class SshChannel:
         self._wants_room = self._roomy = False
         self._eof_sent = self._eof_received = self._is_closing = self._gone = False
         self._changed = threading.Condition(threading.Lock())
-        self._close_sent = False  # CHANNEL_CLOSE is out
-        self._sending = threading.Lock()  # held while a message goes out, before _changed
+        self._close_sent = False  # CHANNEL_CLOSE was sent
+        self._sending = threading.Lock()  # held while a message is sent; acquire before _changed
 
     @property
     def is_closing(self) -> bool:
-        """Whether we closed it, which the peer may still have to do."""
+        """Whether it is closed on our side."""
         return self._is_closing
 
     def send(self, data: bytes | memoryview, *, stderr: bool = False) -> int:
-        """Send what the peer's window and the socket have room for; return how much it was.
+        """Send what the peer's window and the socket have room for; return the number of bytes.
 
-        Raises BrokenPipeError once closed on either side.
+        Raises BrokenPipeError if the channel is closed on either side.
         """
         rest = memoryview(data)
         while rest and (size := self._send_part(rest, stderr)):
@@ -91,7 +85,7 @@ class SshChannel:
         return len(data) - len(rest)
 
     def close_stdin(self) -> None:
-        """Send EOF behind what was written."""
+        """Send EOF after what was written."""
         with self._changed:
             if self._eof_sent or self._gone or self._peer_number < 0:
                 return
@@ -99,7 +93,7 @@ class SshChannel:
         self._send_control(codes.cMSG_CHANNEL_EOF)
 
     def close(self) -> None:
-        """Let go: what still arrives is dropped. Safe to call twice."""
+        """Close the channel and drop what still arrives. Safe to call twice."""
         with self._changed:
             already_closed = self._is_closing or self._gone or self._peer_number < 0
             self._is_closing = self._eof_sent = self._gone = True
@@ -108,8 +102,10 @@ class SshChannel:
             self._send_control(codes.cMSG_CHANNEL_CLOSE)
 
     def grant_window(self, size: int, unread: int = 0) -> None:
-        """``size`` more bytes of what arrived are dealt with, and ``unread`` are not: let the peer
-        send as many."""
+        """Let the peer send as many more bytes as were processed.
+
+        ``size`` is the number of bytes processed now; ``unread`` bytes have arrived and are not.
+        """
         with self._changed:
             self._ungranted += size
             if (
@@ -119,15 +115,18 @@ class SshChannel:
             ):
                 return
             self._resize_window(size + unread)
-            size = max(self._ungranted, 0)  # below 0 where the window shrank by more
+            size = max(self._ungranted, 0)  # negative if the window shrank by more
             self._ungranted -= size
         if size:
             self._send_control(codes.cMSG_CHANNEL_WINDOW_ADJUST, size)
 
     def _resize_window(self, unread: int) -> None:
-        """Twice the window for who has to wait for data, up to WINDOW: a long way needs it. Half
-        of it again where data lies about: a thousand hosts must not fill the memory with what
-        nobody has got round to reading."""
+        """Adapt the receive window.
+
+        Double it, up to ``MAX_WINDOW``, if the reader had to wait for data, as on a link with a
+        high latency. Halve it if half of it is unread, so that output of a thousand hosts that
+        nobody reads does not fill the memory.
+        """
         before = self.granted_window
         if self._waited:
             self.granted_window = min(2 * before, MAX_WINDOW)
@@ -136,10 +135,10 @@ class SshChannel:
         self._waited = False
         self._ungranted += self.granted_window - before
 
-    # ------------------------------------------------------------------ what the reader calls
+    # Called by the reader thread.
 
     def on_confirmed(self, peer: int, window: int, largest: int) -> None:
-        """The peer took the channel."""
+        """Handle CHANNEL_OPEN_CONFIRMATION."""
         with self._changed:
             self._peer_number, self._window, self._largest = (
                 peer,
@@ -152,42 +151,42 @@ class SshChannel:
             self._send_control(codes.cMSG_CHANNEL_CLOSE)
 
     def on_data(self, data: bytes) -> None:
-        """The peer sent data. Dropped here."""
+        """Handle data from the peer: drop it, unless a subclass does more."""
         self.grant_window(len(data))
 
     def on_stderr(self, data: bytes) -> None:
-        """The peer sent data of the other kind. Dropped here."""
+        """Handle stderr data from the peer: drop it, unless a subclass does more."""
         self.grant_window(len(data))
 
     def on_request(self, message: Message) -> None:
-        """CHANNEL_REQUEST. Refused here, as RFC 4254 5.4 has it for those we do not know."""
+        """Handle CHANNEL_REQUEST: refuse it, as RFC 4254 5.4 requires for unknown requests."""
         message.get_text()
         self.reply(message.get_boolean(), success=False)
 
     def on_data_message(self, message: Message) -> None:
-        """CHANNEL_DATA."""
+        """Handle CHANNEL_DATA."""
         self.on_data(message.get_binary())
 
     def on_extended_data_message(self, message: Message) -> None:
-        """CHANNEL_EXTENDED_DATA."""
+        """Handle CHANNEL_EXTENDED_DATA."""
         if message.get_int() == STDERR_TYPE:
             self.on_stderr(message.get_binary())
 
     def on_window_adjust(self, message: Message) -> None:
-        """CHANNEL_WINDOW_ADJUST."""
+        """Handle CHANNEL_WINDOW_ADJUST."""
         with self._changed:
             self._window += message.get_int()
             self._changed.notify_all()
         self.on_writable()
 
     def on_eof(self, _: Message) -> None:
-        """CHANNEL_EOF."""
+        """Handle CHANNEL_EOF."""
         with self._changed:
             self._eof_received = True
             self._changed.notify_all()
 
     def on_close(self, _: Message) -> None:
-        """CHANNEL_CLOSE."""
+        """Handle CHANNEL_CLOSE."""
         with self._changed:
             already_closed, self._is_closing = self._is_closing, True
         if not already_closed:
@@ -196,30 +195,30 @@ class SshChannel:
         self.on_connection_lost()
 
     def on_request_success(self, _: Message) -> None:
-        """CHANNEL_SUCCESS. Nobody waits for it."""
+        """Handle CHANNEL_SUCCESS, which nothing waits for."""
 
     def on_request_failure(self, _: Message) -> None:
-        """CHANNEL_FAILURE."""
+        """Handle CHANNEL_FAILURE."""
         self.close()
 
     def on_connection_lost(self) -> None:
-        """Nothing more will come or go."""
+        """Record that nothing more can be sent or received."""
         with self._changed:
             self._gone = True
             self._changed.notify_all()
 
     def on_writable(self) -> None:
-        """There may be room to write again."""
+        """Wake a writer, because there may be room again."""
         with self._changed:
             if self._wants_room:
                 self._wants_room, self._roomy = False, True
                 self._changed.notify_all()
 
     def _unlink(self) -> None:
-        """What paramiko calls when the connection ends: before it is known why."""
+        """Do nothing. paramiko calls it when the connection ends, before the reason is known."""
 
     def reply(self, wants_reply: bool, *, success: bool) -> None:
-        """Answer the peer's request, if it wants an answer."""
+        """Answer a channel request if the peer wants a reply."""
         if wants_reply:
             self._send_control(
                 codes.cMSG_CHANNEL_SUCCESS if success else codes.cMSG_CHANNEL_FAILURE
@@ -256,8 +255,10 @@ class SshChannel:
         return message.add_string(bytes(data))
 
     def _send_control(self, kind: bytes, number: int | None = None) -> None:
-        """Nothing follows CHANNEL_CLOSE, whoever else is about to send something: OpenSSH ends
-        the connection, with all that goes over it, where data comes for a channel that is closed.
+        """Send a message without data, unless CHANNEL_CLOSE was sent.
+
+        OpenSSH ends the whole connection if data arrives for a closed channel, so nothing may
+        follow CHANNEL_CLOSE.
         """
         message = Message().add_byte(kind).add_int(self._peer_number)
         if number is not None:
@@ -272,13 +273,13 @@ class SshChannel:
 
 
 class ShellChannel(SshChannel):
-    """A channel on which ``command`` runs. Satisfies ``session.channel.Channel``.
+    """A channel that runs ``command``. Satisfies ``Channel``.
 
-    The command goes out with the peer's confirmation, and text to the shell as soon as there is
-    a window for it: OpenSSH gives none before the command runs, others may. From the latter a
-    refusal of the command can come late; then ``read`` raises it.
-    ``forward_agent``: our agent is there for it, if the host allows that. ``environment``: variables
-    for it, of which the host takes those that its AcceptEnv names, without a word on the others.
+    The command is sent when the peer confirms the channel, and input as soon as the peer grants a
+    window. OpenSSH grants none before the command runs; other servers may, and then a refusal of
+    the command can arrive late and ``read`` raises it.
+    ``forward_agent`` requests agent forwarding, which the host may refuse. ``environment`` are
+    variables to send; the host silently ignores those that AcceptEnv does not allow.
     """
 
     def __init__(
@@ -299,8 +300,10 @@ class ShellChannel(SshChannel):
         self._woken = self._started = False
 
     def wait_open(self, timeout: float) -> None:
-        """Wait until something can be written to it. Raises ConnectError (phase channel or shell)
-        where the host refuses, the connection ends, or ``timeout`` seconds pass.
+        """Wait until input can be written.
+
+        Raises ConnectError (phase channel or shell) if the host refuses, the connection ends, or
+        ``timeout`` seconds pass.
         """
         with self._changed:
             answered = self._changed.wait_for(lambda: self._window or self._gone, timeout)
@@ -319,13 +322,15 @@ class ShellChannel(SshChannel):
             raise ConnectError("channel", "the connection ended before the session opened")
 
     def write(self, data: bytes | memoryview) -> int:
-        """As ``Channel.write``."""
+        """Implement ``Channel.write``."""
         return self.send(data)
 
     def read(self, timeout: float | None) -> ReadChunk:
-        """As ``Channel.read``. Ends also when the exit status arrives: where a child of the shell
-        holds its output open, that is long before EOF. Raises ConnectError (phase shell) where
-        the host took the channel and refused the command.
+        """Implement ``Channel.read``.
+
+        It also ends when the exit status has arrived: EOF may come much later if a child of the
+        shell holds its output open. Raises ConnectError (phase shell) if the host accepted the
+        channel but refused the command.
         """
         with self._changed:
             self._waited = self._waited or not self._is_readable()
@@ -341,23 +346,24 @@ class ShellChannel(SshChannel):
         return ReadChunk(stdout, stderr, eof)
 
     def wake(self) -> None:
-        """As ``Channel.wake``."""
+        """Implement ``Channel.wake``."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def exit_status(self) -> int | None:
-        """The shell's exit status; 128 + the signal's number where one ended it."""
+        """Return the exit status, 128 + the number of a signal that ended the shell, or None."""
         return self._status
 
     def cause(self) -> str:
-        """As ``Channel.cause``. Where the host ended its output, no cut came before that; an exit
-        status is no such end: OpenSSH tells it before it has sent all of the output.
+        """Return why the connection broke, or '' if the host had sent EOF before.
+
+        An exit status is no proof of complete output: OpenSSH sends it before the last output.
         """
         return "" if self._eof_received else self._owner.cause()
 
     def send_command(self, peer_number: int) -> None:
-        """Ask for the command on the channel that the peer calls so."""
+        """Request the command on the channel with this number of the peer's."""
         self._started = True
         if self._forward_agent:
             agent = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer_number)
@@ -377,28 +383,28 @@ class ShellChannel(SshChannel):
         self._owner.send_message(ask.add_boolean(True).add_string(self._command))
 
     def open_refused(self, error: ConnectError) -> None:
-        """The host did not take the channel, or not its command."""
+        """Record that the host refused the channel or its command."""
         with self._changed:
             self._error = error
             self._gone = True
             self._changed.notify_all()
 
     def on_confirmed(self, peer: int, window: int, largest: int) -> None:
-        """The host took the channel: the command goes first, before anyone can write."""
+        """Handle the confirmation: send the command first, before anything can be written."""
         if not self._started:
             self.send_command(peer)
         super().on_confirmed(peer, window, largest)
 
     def on_data(self, data: bytes) -> None:
-        """Keep it for the next ``read``."""
+        """Keep the data for ``read``."""
         self._store_output(self._out, data)
 
     def on_stderr(self, data: bytes) -> None:
-        """Keep it for the next ``read``."""
+        """Keep the data for ``read``."""
         self._store_output(self._err, data)
 
     def on_request(self, message: Message) -> None:
-        """How the shell ended (RFC 4254 6.10)."""
+        """Handle exit-status and exit-signal (RFC 4254 6.10)."""
         kind, wants_reply = message.get_text(), message.get_boolean()
         if kind == "exit-status":
             self._set_exit_status(message.get_int())
@@ -408,7 +414,7 @@ class ShellChannel(SshChannel):
             self.reply(wants_reply, success=False)
 
     def on_request_failure(self, _: Message) -> None:
-        """There was one request, for the command."""
+        """Handle the refusal of the command, the only request that wants a reply."""
         command = self._command.decode("utf-8", "replace")
         self.close()
         self.open_refused(
@@ -443,8 +449,10 @@ class ShellChannel(SshChannel):
 
 
 def _take_output(parts: list[bytes]) -> bytes:
-    """The first of ``parts``, together FIRST bytes at most, which are gone from it afterwards:
-    whoever takes output apart copies it, and need not have all of a window more than once."""
+    """Remove the first of ``parts`` and return them joined, ``INITIAL_WINDOW`` bytes at most.
+
+    The caller copies what it parses, so it should not get a whole ``MAX_WINDOW`` at once.
+    """
     if not parts:
         return b""
     ends = accumulate(map(len, parts))
@@ -466,10 +474,10 @@ def _signal_number(name: str) -> int:
 
 
 class AgentForwardChannel(SshChannel):
-    """Hands what a host asks the agent to it, and the answers back. A thread does that: an
-    agent may take its time, and the connection's reader has other channels to serve.
+    """A channel that forwards a host's requests to the SSH agent, and its replies to the host.
 
-    An agent that does not answer in time is asked no more by any host of the run.
+    It has its own thread, because the agent may be slow and the reader has other channels to
+    serve. An agent that does not answer in time is not used again by any host of the run.
     """
 
     def __init__(self, owner: ChannelOwner, number: int, agent: AgentClient) -> None:
@@ -479,7 +487,7 @@ class AgentForwardChannel(SshChannel):
         self._socket: socket.socket | None = None
 
     def connect_agent(self) -> bool:
-        """Call the agent. Return False where it is not there, or did not answer others."""
+        """Connect to the agent. Return False if that fails or the agent has failed before."""
         if self._agent.error:
             return False
         try:
@@ -489,20 +497,20 @@ class AgentForwardChannel(SshChannel):
         return True
 
     def on_confirmed(self, peer: int, window: int, largest: int) -> None:
-        """The channel is open: begin."""
+        """Start the thread when the channel is open."""
         super().on_confirmed(peer, window, largest)
         threading.Thread(target=self._serve_requests, name="orch-agent", daemon=True).start()
 
     def on_data(self, data: bytes) -> None:
-        """Keep it for the thread."""
+        """Keep the data for the thread."""
         with self._changed:
             self._request_bytes += data
             self._changed.notify_all()
 
     def on_connection_lost(self) -> None:
-        """Nothing more will come or go."""
+        """Stop the thread, because nothing more can be sent or received."""
         super().on_connection_lost()
-        with contextlib.suppress(OSError):  # the thread has closed it
+        with contextlib.suppress(OSError):  # the thread may have closed it
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -513,13 +521,13 @@ class AgentForwardChannel(SshChannel):
                 answer = self._ask_agent(self._socket, request)
                 self._send_reply(len(answer).to_bytes(4, "big") + answer)
         except (OSError, AgentError):
-            pass  # either end went away, or the agent was silent: closing says so to the other
+            pass  # one end was closed or the agent failed; both ends are closed below
         finally:
             self._socket.close()
             self.close()
 
     def _ask_agent(self, agent: socket.socket, request: bytes) -> bytes:
-        """Ask the agent. Raises OSError, and AgentError where it does not answer in time."""
+        """Send a request and return the reply. Raises OSError; AgentError on a timeout."""
         signs = request[4:5] == bytes([SIGN_REQUEST])
         patience = SIGN_TIMEOUT if signs else LIST_TIMEOUT
         end = time.monotonic() + patience
@@ -532,7 +540,7 @@ class AgentForwardChannel(SshChannel):
             ) from None
 
     def _next_request(self) -> bytes:
-        """The next whole message, b'' where none will come."""
+        """Return the next complete message, or b'' at the end."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._complete_size() or self._gone or self._eof_received
@@ -546,7 +554,7 @@ class AgentForwardChannel(SshChannel):
         return request
 
     def _complete_size(self) -> int:
-        """How long the message is that came whole, with its head; 0 where none is."""
+        """Return the size of the first complete message with its length field, or 0."""
         size = 4 + int.from_bytes(self._request_bytes[:4], "big")
         return (
             size

@@ -1,4 +1,4 @@
-"""The client's end of an SSH connection, from a connected socket to shells."""
+"""The client side of an SSH connection, from a connected socket to shells."""
 
 from __future__ import annotations
 
@@ -29,31 +29,35 @@ from orchestrator.transports.ssh.keyring import KeyOffer
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
 from orchestrator.transports.ssh.transport import SshTransport, TransportError, exception_text
 
-# OpenSSH gives a connection's first channel the number 0, so that need not be waited for. Where
-# it refuses the channel it ends the connection over a request for it, which was of no use then.
+# OpenSSH gives the first channel of a connection the number 0, so a request on it need not wait for
+# the confirmation. If sshd refuses the channel, that request ends the connection, which is then of
+# no use anyway.
 NUMBERS_CHANNELS_FROM_0 = "SSH-2.0-OpenSSH_"
 PHASE_TEXTS = {
-    "banner": "waiting for the server to name itself",
+    "banner": "waiting for the SSH banner",
     "kex": "exchanging keys",
     "auth": "logging in",
     "channel": "opening a session",
 }
 
 
-STREAM_END_TIMEOUT = 1.0  # seconds for what carried it to end
+STREAM_END_TIMEOUT = 1.0  # seconds for a proxy command or a tunnel to end
 
 
 class ChannelRefusedError(ConnectError):
-    """The host takes no session, or not another one."""
+    """The server refused a session channel."""
 
 
 class SshClient(SshTransport):
-    """A connection to a server. Its reader does everything up to the first shell on its own:
-    no other thread has to be woken in between, which with a hundred hosts would take longer
-    than the work. Satisfies ``auth.Gate``.
+    """An SSH connection to a server.
 
-    ``agent`` is what the host's shells may use, None for none, and ``environment`` what they are
-    offered. ``is_jump_host``: it is there for tunnels only, without a shell.
+    The reader thread does everything up to the first shell: waking other threads in between
+    would, with a hundred hosts, take longer than the work itself. Satisfies
+    ``AuthenticatedConnection``.
+
+    ``agent`` is the SSH agent that is forwarded to the host's shells, or None. ``environment``
+    are the variables that are sent to them. ``is_jump_host``: the connection is for tunnels only
+    and opens no shell.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class SshClient(SshTransport):
         self._handler_table[codes.MSG_CHANNEL_OPEN] = self._on_open_request
 
     def log_in(self, deadline: Deadline) -> None:
-        """Return once the server let us in. Raises ConnectError and hangs up where it does not,
-        or the deadline passes; CancelledError after ``hang_up`` by another thread.
+        """Connect and authenticate; return when the server has accepted the login.
+
+        Raises ConnectError and hangs up if the login fails or the deadline passes, and
+        CancelledError if another thread called ``hang_up``.
         """
         self._start_transport()
         settled = self._login_settled.wait(deadline.remaining())
@@ -95,23 +101,23 @@ class SshClient(SshTransport):
         deadline.remaining()
         if settled:
             raise self._failure_error(phase)
-        self._login_settled.wait(
-            STREAM_END_TIMEOUT
-        )  # until then the cable may not know what it has to say
+        # until the stream has ended, it may not know why
+        self._login_settled.wait(STREAM_END_TIMEOUT)
         missed = deadline.timeout_error(phase, PHASE_TEXTS[phase])
         raise self._with_stream_details(missed, missed.reason)
 
     def _start_transport(self) -> None:
         try:
-            self.start_client(event=threading.Event())  # with an event it does not wait
+            self.start_client(event=threading.Event())  # with an event, paramiko does not wait
         except RuntimeError as error:
             self._stream.release()
             raise ConnectError("connect", f"no thread is left: {error}") from error
 
     def request_shell(self, command: str = "") -> ShellChannel:
-        """A shell that is not confirmed yet, or the channel of another ``command``. The first
-        shell was asked for when the server let us in. Raises ConnectError where the connection
-        is over.
+        """Return a shell that is not confirmed yet, or a channel that runs ``command``.
+
+        The first shell was requested when the login succeeded. Raises ConnectError if the
+        connection has ended.
         """
         ready = None if command else self._take_spare_shell()
         try:
@@ -120,7 +126,7 @@ class SshClient(SshTransport):
             raise ConnectError("channel", f"the connection to the host ended: {error}") from error
 
     def open_tunnel(self, address: str, port: int, deadline: Deadline) -> DirectTcpipChannel:
-        """A connection that the host makes for us. Raises ConnectError."""
+        """Open a TCP connection from the host to an address (direct-tcpip). Raises ConnectError."""
         with self.lock:
             tunnel = DirectTcpipChannel(self, self._next_channel(), address, port)
             self.register_channel(tunnel)
@@ -132,7 +138,10 @@ class SshClient(SshTransport):
         return tunnel
 
     def close_spare_shell(self) -> bool:
-        """Close the first shell if nobody has it yet: a host may allow no other beside it."""
+        """Close the first shell if it is unused, because the host may allow only one session.
+
+        Return True if there was one to close.
+        """
         ready = self._take_spare_shell()
         if ready is not None:
             ready.close()
@@ -140,25 +149,25 @@ class SshClient(SshTransport):
         return ready is not None
 
     def run(self) -> None:
-        """The reader; see Link."""
+        """Run the reader thread, as in ``SshTransport.run``."""
         super().run()
         self._login_settled.set()
 
     def has_recently_closed(self, seconds: float) -> bool:
-        """Whether one of its shells was closed so recently, or is being closed."""
+        """Return True if a channel was closed within the last ``seconds`` or is being closed."""
         if any(stream.is_closing for stream in tuple(self._open_channels)):
             return True
         return time.monotonic() - self._closed_at < seconds
 
-    # What the reader calls.
+    # Called by the reader thread.
 
     def unregister_channel(self, channel: SshChannel) -> None:
-        """This stream is closed on both sides."""
+        """Forget a channel that is closed on both sides."""
         super().unregister_channel(channel)
         self._closed_at = time.monotonic()
 
     def auth_succeeded(self) -> None:
-        """The server accepted us: open the first shell."""
+        """Open the first shell, after the server has accepted the login."""
         self._auth_trigger()
         self.phase = "channel"
         if self._connect.keepalive > 0:
@@ -167,11 +176,11 @@ class SshClient(SshTransport):
             None if self._is_jump_host else self._request_session(self._shell_command)
         )
         if self._spare_shell and self.remote_version.startswith(NUMBERS_CHANNELS_FROM_0):
-            self._spare_shell.send_command(0)  # a round trip earlier than its confirmation
+            self._spare_shell.send_command(0)  # one round trip before the confirmation arrives
         self._login_settled.set()
 
     def auth_failed(self, error: ConnectError) -> NoReturn:
-        """The server did not. Ends the connection."""
+        """End the connection, because the server has refused the login."""
         raise TransportError(error)
 
     def _parse_newkeys(self, m: Message) -> None:
@@ -179,11 +188,11 @@ class SshClient(SshTransport):
         super()._parse_newkeys(m)
         if first:
             self.phase = "auth"
-            self.auth_handler = self.auth  # type: ignore[assignment]  # all that paramiko asks of it
+            self.auth_handler = self.auth  # type: ignore[assignment]  # has all that paramiko calls
             self.auth.begin()
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
-        super()._verify_key(host_key, sig)  # that it has the key; now whether it is the right one
+        super()._verify_key(host_key, sig)  # the server has this key; now check whose key it is
         try:
             self._host_key_verifier.verify(host_key)
         except ConnectError as error:
@@ -214,7 +223,7 @@ class SshClient(SshTransport):
     def _on_open_refused(self, message: Message) -> None:
         stream, code = self._channels.get(message.get_int()), message.get_int()
         text = message.get_string().decode("utf-8", "surrogateescape")
-        why = quote_output(text) if text.strip() else "it does not say why"
+        why = quote_output(text) if text.strip() else "no reason given"
         if stream is None:
             return
         super().unregister_channel(stream)
@@ -230,7 +239,7 @@ class SshClient(SshTransport):
         )
 
     def _on_open_request(self, message: Message) -> None:
-        """CHANNEL_OPEN: the host wants the agent, if it may; nothing else is opened to us."""
+        """Handle CHANNEL_OPEN: accept agent forwarding if it was requested, refuse the rest."""
         kind, peer = message.get_text(), message.get_int()
         window, largest = message.get_int(), message.get_int()
         relay = None
@@ -268,7 +277,7 @@ class SshClient(SshTransport):
         return ConnectError(phase, f"{PHASE_TEXTS[phase]} failed: {exception_text(failure)}")
 
     def _with_stream_details(self, error: ConnectError, why: str) -> ConnectError:
-        """The error with what is known of the way to the host, if that ended."""
+        """Return the error with the reason why the stream to the host ended, if known."""
         details = self._stream.failure_details() if type(error) is ConnectError else ""
         if not details:
             return error

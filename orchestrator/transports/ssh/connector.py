@@ -1,4 +1,4 @@
-"""Connections over SSH: attempts, retries, and what is open."""
+"""SSH connections: attempts, retries, and the set of open connections."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from orchestrator.transports.ssh.target import (
 from orchestrator.transports.ssh.tcp_connect import connect_tcp
 from orchestrator.transports.ssh_config.resolve import ConnectionResolver, ResolvedConnection
 
-MAX_PROMPTS = 10  # that one login may ask; a server could go on for ever
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts, doubling, give or take half
+MAX_PROMPTS = 10  # per login, because a server could go on asking for ever
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts; doubles, varied by up to half
 SESSION_SETTLE_TIME = 1.0  # seconds for a host to notice that a session is closed
 JOIN_TIMEOUT = 5.0  # seconds for a reader to notice that its socket is closed
 
 
 class SshConnection:
-    """An authenticated connection, logged in as ``user``. Satisfies ``Connection``."""
+    """An authenticated SSH connection, logged in as ``user``. Satisfies ``Connection``."""
 
     def __init__(
         self, client: SshClient, target: SshTarget, user: str, credential_store: CredentialStore
@@ -61,16 +61,16 @@ class SshConnection:
         self._become_shells = BecomeShells(user, method, connect.shell, timeout, credential_store)
 
     def open(self, become: str = "") -> Channel:
-        """As ``Connection.open``."""
+        """Implement ``Connection.open``."""
         if become in ("", self._user):
             return self._open_shell("")
         return self._become_shells.open(become, lambda other: self._open_shell(other.command_line))
 
     def _open_shell(self, command: str) -> ShellChannel:
-        """The login user's shell, or the channel of a command.
+        """Open the login user's shell, or a channel that runs ``command``.
 
-        sshd counts a session for some moments after it took our word that it is closed, so that
-        where it allows one, a refusal right behind that is asked again.
+        sshd still counts a session for a moment after it confirmed that the session is closed.
+        If the host allows only one session, a refusal right after a close is therefore retried.
         """
         end = time.monotonic() + SESSION_SETTLE_TIME
         while True:
@@ -89,15 +89,15 @@ class SshConnection:
                 time.sleep(FIRST_PAUSE / 2)
 
     def close(self) -> None:
-        """End it and every channel on it. Safe to call twice and from any thread."""
+        """Close the connection and its channels. Safe to call twice and from any thread."""
         self._client.hang_up()
 
 
 class SshConnector:
-    """Makes SSH connections and knows them all, so that they can be ended together.
+    """Makes SSH connections and keeps track of them, so that they can be closed together.
 
-    ``stop`` is the run's: once set, what is pending ends with CancelledError.
-    ``record_host_keys``, ``home``, ``environ``, ``hosts``, ``credential_store`` and ``agents`` are the Connector's.
+    Setting ``stop``, the run's event, makes pending connections fail with CancelledError. The
+    other arguments are those of ``TransportRegistry``.
     """
 
     def __init__(
@@ -125,8 +125,9 @@ class SshConnector:
         self._open: set[SshClient] = set()
 
     def connect(self, connection: ResolvedConnection, connect: ConnectionOptions) -> SshConnection:
-        """Connect by this way to the host whose settings in the inventory are ``connect``.
-        Raises ConnectError, whose message says where and as whom that was to be.
+        """Connect to the host whose settings in the inventory are ``connect``.
+
+        Raises ConnectError, whose message names the endpoint.
         """
         target = self._make_target(connection, self._jump_resolver.resolve(connection, connect))
         try:
@@ -139,14 +140,14 @@ class SshConnector:
     def open_connection(self, target: SshTarget, user: str | None = None) -> SshConnection:
         """Connect and log in. Raises ConnectError.
 
-        ``user`` is who that is on the host, where it is not who we log in as.
+        ``user`` is the user on the host, if it differs from the user who logs in.
         """
         connect = target.connect
         who = user or connect.user or login_name()
         return SshConnection(self._log_in_with_retries(target), target, who, self._credential_store)
 
     def cancel(self) -> None:
-        """End what is pending; what is open stays. ``stop`` is set."""
+        """Cancel pending connections and keep open ones. ``stop`` must be set."""
         self._handshake_limiter.wake_waiting()
         with self._lock:
             pending = list(self._pending)
@@ -154,7 +155,7 @@ class SshConnector:
             client.hang_up()
 
     def close(self) -> None:
-        """End all connections. No thread of theirs is left afterwards. ``stop`` is set."""
+        """Close all connections and end their threads. ``stop`` must be set."""
         self._handshake_limiter.wake_waiting()
         with self._lock:
             clients = [*self._pending, *self._open]
@@ -181,15 +182,16 @@ class SshConnector:
         )
 
     def _connect_jump_host(self, chain: JumpChain) -> SshClient:
-        """A new connection to the last hop."""
+        """Connect to the last jump host of a chain."""
         return self._log_in_with_retries(
             self._make_target(chain[-1].connection, chain[:-1], is_jump_host=True)
         )
 
     def _log_in_with_retries(self, target: SshTarget) -> SshClient:
-        """What may pass by itself is tried again within ``connect.timeout``: ``connect.retries``
-        times, not counting the times when we were not alone with the server, since then it was
-        the crowd that it turned away.
+        """Log in, retrying transient errors within ``connect.timeout``.
+
+        There are ``connect.retries`` retries. Failures while other logins to the same server were
+        in progress do not count, because the server may have refused them for their number.
         """
         connect = target.connect
         deadline = Deadline(connect.timeout, self._stop)
@@ -222,7 +224,7 @@ class SshConnector:
     def _attempt(
         self, target: SshTarget, deadline: Deadline, key_types: tuple[str, ...]
     ) -> SshClient:
-        """One attempt, in its turn; the jump hosts have theirs before that."""
+        """Connect once, when the limiter permits it; jump hosts are connected first."""
         bastion = (
             self._jump_connections.connection_to(target.jump_hosts, deadline)
             if target.jump_hosts
@@ -295,7 +297,7 @@ class SshConnector:
 
 
 class _TransientError(Exception):
-    """An attempt failed in a way that may pass by itself."""
+    """A failed attempt that may succeed when it is retried."""
 
     def __init__(self, error: ConnectError, slot: HandshakeSlot) -> None:
         super().__init__(error.reason)
@@ -304,5 +306,5 @@ class _TransientError(Exception):
 
     @property
     def counts_as_retry(self) -> bool:
-        """Whether it counts as one of the retries. Known once the turn is over."""
+        """Whether the attempt counts as one of the retries; known after its slot is released."""
         return self._slot.is_alone or not self._slot.was_dropped

@@ -1,4 +1,4 @@
-"""TCP connections that a server makes for us (RFC 4254 7.2), as a cable for another connection."""
+"""TCP connections from an SSH server (direct-tcpip, RFC 4254 7.2), and a byte stream over them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from orchestrator.transports.ssh.channels import (
 )
 from orchestrator.transports.ssh.paramiko_compat import Message, codes
 
-SLICE = 0.2  # seconds between looks at whether the run was cancelled
+SLICE = 0.2  # seconds between checks for cancellation
 PROHIBITED, FAILED = 1, 2  # RFC 4254 5.1
 
 
 class DirectTcpipChannel(SshChannel):
-    """A direct-tcpip channel to ``address`` at ``port``. What arrives waits to be taken, at most
-    a window of it.
+    """A direct-tcpip channel to ``address`` at ``port``.
+
+    Data that arrives is kept until it is read, up to a window.
     """
 
     def __init__(self, owner: ChannelOwner, number: int, address: str, port: int) -> None:
@@ -34,15 +35,15 @@ class DirectTcpipChannel(SshChannel):
 
     @property
     def is_cut(self) -> bool:
-        """Whether it ended because the connection to the server did."""
+        """Whether it ended because the connection to the server ended."""
         return self._gone and not self._closed_by_peer
 
     def owner_failure(self) -> str:
-        """Why the connection to the server ended."""
+        """Return why the connection to the server ended."""
         return self._owner.cause()
 
     def request_open(self) -> None:
-        """Ask for it. Raises BrokenPipeError where the connection is over."""
+        """Send the request for the channel. Raises BrokenPipeError if the connection is over."""
         address, port = self._target
         ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("direct-tcpip")
         ask.add_int(self.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES).add_string(
@@ -51,7 +52,7 @@ class DirectTcpipChannel(SshChannel):
         self._owner.send_message(ask.add_string("127.0.0.1").add_int(0))
 
     def wait_open(self, deadline: Deadline) -> None:
-        """Wait until the server made the connection. Raises ConnectError."""
+        """Wait until the server has connected. Raises ConnectError."""
         address, port = self._target
         while True:
             left = deadline.remaining()
@@ -73,7 +74,7 @@ class DirectTcpipChannel(SshChannel):
                 )
 
     def open_refused(self, code: int, why: str) -> None:
-        """The server did not make the connection."""
+        """Record that the server refused the channel."""
         address, port = self._target
         if code == PROHIBITED:
             error = ConnectError(
@@ -90,7 +91,7 @@ class DirectTcpipChannel(SshChannel):
             self._changed.notify_all()
 
     def read_data(self, timeout: float | None) -> bytes | None:
-        """What arrived, b'' at the end, None after so many seconds."""
+        """Return data, b'' at the end, or None after ``timeout`` seconds without data."""
         with self._changed:
             ended = self._changed.wait_for(
                 lambda: self._parts or self._gone or self._eof_received, timeout
@@ -102,25 +103,25 @@ class DirectTcpipChannel(SshChannel):
         return data if data or ended else None
 
     def on_data(self, data: bytes) -> None:
-        """Keep it until it is taken."""
+        """Keep the data until it is read."""
         with self._changed:
             if not self._is_closing:
                 self._parts.append(data)
                 self._changed.notify_all()
 
     def on_close(self, message: Message) -> None:
-        """CHANNEL_CLOSE."""
+        """Handle CHANNEL_CLOSE."""
         self._closed_by_peer = True
         super().on_close(message)
 
     def on_writable(self) -> None:
-        """There may be room to write again."""
+        """Call ``writable_callback``, because there may be room again."""
         super().on_writable()
         self.writable_callback()
 
 
 class TunnelStream(ByteStream):
-    """A tunnel that is open. ``jump_host`` is what errors call the server that made it."""
+    """A byte stream over an open tunnel. ``jump_host`` is the server's name in messages."""
 
     def __init__(self, tunnel: DirectTcpipChannel, jump_host: str) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class TunnelStream(ByteStream):
         tunnel.writable_callback = self.flush
 
     def failure_details(self) -> str:
-        """Whether it was the way there that broke."""
+        """Return that the connection to the jump host ended, if it did."""
         why = self._tunnel.owner_failure()
         ended = f"the connection to jump host {self._jump_host} ended"
         return (f"{ended}: {why}" if why else ended) if self._was_cut else ""
@@ -144,7 +145,7 @@ class TunnelStream(ByteStream):
         return data
 
     def _schedule_flush(self) -> None:
-        """The tunnel says when it has room."""
+        """Do nothing: the tunnel calls ``flush`` when it has room."""
 
     def _shut_down(self) -> None:
         self._tunnel.close()

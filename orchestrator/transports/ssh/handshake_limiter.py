@@ -1,4 +1,4 @@
-"""How many handshakes go on at once to one address: sshd drops those beyond MaxStartups."""
+"""Limits on concurrent handshakes with one server, because sshd refuses more than MaxStartups."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from msgspec import Struct, field
 
 from orchestrator.transports.deadline import CancelledError, Deadline
 
-DEFAULT_CONCURRENT = 8  # sshd's MaxStartups is 10:30:100 where nobody changed it
-RECOVERY_STEP = 0.25  # how much more at once a handshake that succeeds is worth
-JUMP_HOST_CONCURRENT = 32  # of those that a hop reaches for us: they are many machines
-SETTLE_TIME = 0.25  # seconds in which sshd knows that a handshake is over
-RECENT_TIME = 5.0  # seconds in which what happens at two addresses may have one cause
+DEFAULT_CONCURRENT = 8  # sshd's default for MaxStartups is 10:30:100
+RECOVERY_STEP = 0.25  # by how much the limit grows with each handshake that succeeds
+JUMP_HOST_CONCURRENT = 32  # through one jump host, since the hosts behind it are many servers
+SETTLE_TIME = 0.25  # seconds until sshd knows that a handshake is over
+RECENT_TIME = 5.0  # seconds within which failures at two addresses may have one cause
 LimitKey: TypeAlias = tuple[str, int]
-SHARED_KEY: LimitKey = ("", 0)  # of all that turn us away at the same time
+SHARED_KEY: LimitKey = ("", 0)  # for all addresses that drop handshakes at the same time
 
 
 class _AddressLimit(Struct):
@@ -32,32 +32,32 @@ class _AddressLimit(Struct):
     last_end: float = -math.inf
 
     def admit_waiting(self) -> None:
-        """Give those at the head of the queue their turn, as many as may."""
+        """Give free slots to the first handshakes in the queue."""
         while self.queue and self.active < int(self.limit):
             self.active += 1
             self.queue.popleft().set()
 
     def is_crowded(self, deadline: Deadline) -> bool:
-        """Whether somebody else's handshake may still count for the server."""
+        """Return True if the server may still count another login's handshake."""
         if self.active > 1:
             return True
         return self.last_deadline is not deadline and time.monotonic() - self.last_end < SETTLE_TIME
 
 
 class HandshakeSlot(Struct):
-    """One handshake's leave to go on. ``is_alone``: there was no other, neither just before."""
+    """A permission for one handshake. ``is_alone``: there was no other, not even just before."""
 
     is_alone: bool
     was_dropped: bool = False
 
 
 class HandshakeLimiter:
-    """Turns for handshakes, counted for each first hop on its own.
+    """Slots for handshakes, limited separately for each address.
 
-    A hop that drops one is given fewer at once, down to one, and then again a little more with
-    each that succeeds: the server's limit is found without knowing it. The hosts behind a jump
-    host or a proxy are one hop, too; and so are addresses that drop some while others let us in,
-    since they may be one server's, or behind one gateway.
+    If an address drops a handshake, its limit is halved, down to one; each handshake that succeeds
+    raises it a little. So the server's limit is found without knowing it. The hosts behind a jump
+    host or a proxy share one limit. So do addresses that drop handshakes while others succeed,
+    because they may be those of one server or behind one gateway.
     """
 
     def __init__(self, max_concurrent: int = DEFAULT_CONCURRENT) -> None:
@@ -71,9 +71,11 @@ class HandshakeLimiter:
     def slot(
         self, address: LimitKey, deadline: Deadline, max_concurrent: int | None = None
     ) -> Iterator[HandshakeSlot]:
-        """Wait for a turn, first come first served, and hold it. The wait does not count against
-        the deadline: those ahead have their own. Set ``was_dropped`` on it where the hop closed the
-        connection unasked. Raises CancelledError.
+        """Wait for a slot, in order of arrival, and hold it for the handshake.
+
+        The wait does not count against the deadline, because the handshakes ahead have their own.
+        The caller sets ``was_dropped`` on the slot if the server closed the connection early.
+        Raises CancelledError.
         """
         with self._lock:
             limit_key = (
@@ -99,14 +101,14 @@ class HandshakeLimiter:
                 hop.admit_waiting()
 
     def wake_waiting(self) -> None:
-        """Let those who wait see that the run is cancelled."""
+        """Wake all waiting handshakes, so that they see the cancellation."""
         with self._lock:
             for hop in self._limits.values():
                 for waiter in hop.queue:
                     waiter.set()
 
     def _others_were_dropped(self, address: LimitKey) -> bool:
-        """Whether other addresses drop handshakes as well, and some do not, or may not."""
+        """Return True if other addresses drop handshakes too while some succeed or may succeed."""
         since = time.monotonic() - RECENT_TIME
         if not any(at > since for other, at in self._dropped.items() if other != address):
             return False

@@ -1,7 +1,4 @@
-"""Host certificates (OpenSSH's PROTOCOL.certkeys): whose key, for which names, by whom.
-
-Whether to believe a host's key, and what to say where not.
-"""
+"""Host key checking: known_hosts, host certificates (OpenSSH's PROTOCOL.certkeys), and errors."""
 
 from __future__ import annotations
 
@@ -32,14 +29,16 @@ from orchestrator.transports.ssh.paramiko_compat import Message, PrivateTranspor
 from orchestrator.transports.ssh_config.settings import SshSettings
 
 _HOST_CERTIFICATE = 2  # SSH_CERT_TYPE_HOST
-_KEY_FIELD_COUNTS = {"ssh-ed25519": 1}  # of a public key, behind its type; of all others
+_KEY_FIELD_COUNTS = {"ssh-ed25519": 1}  # fields of a public key after its type
 _DEFAULT_FIELD_COUNT = 2
 
 
 class HostCertificate(Struct, frozen=True):
-    """``key`` and ``authority`` are public keys as SSH sends them; ``signature`` is what the
-    authority put under ``signed_data``. Valid from ``valid_from`` to ``valid_until``, in seconds of the epoch,
-    for the hosts called ``names``, or for all where there is none.
+    """A host certificate.
+
+    ``key`` and ``authority`` are public keys in SSH's format; ``signature`` is the authority's
+    signature over ``signed_data``. It is valid from ``valid_from`` until ``valid_until``, in
+    seconds since the epoch, for the hosts in ``names``, or for all hosts if there are none.
     """
 
     key: bytes
@@ -53,7 +52,7 @@ class HostCertificate(Struct, frozen=True):
     signature: bytes
 
     def invalid_reason(self, name: str) -> str:
-        """Why it does not speak for the host called ``name`` now; '' where it does."""
+        """Return why the certificate is not valid for the host ``name`` now, or '' if it is."""
         now = time.time()
         if not _is_signed_by(self.authority, self.signature, self.signed_data):
             return "its signature is wrong"
@@ -71,12 +70,12 @@ class HostCertificate(Struct, frozen=True):
 
 
 def is_certificate(blob: bytes) -> bool:
-    """Whether this is one, and no plain key."""
+    """Return True if this is a certificate rather than a plain key."""
     return key_type_of(blob).endswith(CERTIFICATE_SUFFIX)
 
 
 def read_host_certificate(blob: bytes) -> HostCertificate:
-    """What it says. What is cut off reads as empty, so that its signature is wrong."""
+    """Parse a certificate. Missing fields are empty, so that its signature is invalid."""
     message = Message(blob)
     kind = message.get_text().removesuffix(CERTIFICATE_SUFFIX)
     message.get_string()  # the nonce
@@ -85,7 +84,7 @@ def read_host_certificate(blob: bytes) -> HostCertificate:
         key.add_string(message.get_string())
     message.get_int64()  # the serial number
     for_hosts = message.get_int() == _HOST_CERTIFICATE
-    message.get_string()  # what the authority calls it
+    message.get_string()  # the key id
     names = _read_strings(message.get_string())
     since, until = message.get_int64(), message.get_int64()
     critical = bool(message.get_string())
@@ -129,9 +128,7 @@ def _format_time(seconds: int) -> str:
 
 
 STANDARD_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
-SIGNATURE_ALGORITHMS = {
-    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")
-}  # a type's signatures; else its own
+SIGNATURE_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # of other types: the type
 USUAL_KEY_TYPES = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -142,7 +139,7 @@ USUAL_KEY_TYPES = (
 
 
 class HostKeyTypeMismatchError(ConnectError):
-    """The host showed a key of a type that known_hosts lacks, but it has ``key_types`` for it."""
+    """The host sent a key of another type than known_hosts has for it (``key_types``)."""
 
     def __init__(self, error: ConnectError, key_types: tuple[str, ...]) -> None:
         super().__init__(error.phase, error.reason, error.hint)
@@ -150,7 +147,7 @@ class HostKeyTypeMismatchError(ConnectError):
 
 
 class HostKeyVerifier:
-    """Judges the keys of one host. ``algorithm_order`` is what to ask it for, best known first."""
+    """Checks the keys of one host."""
 
     def __init__(
         self,
@@ -170,10 +167,12 @@ class HostKeyVerifier:
         self._certificate_error = "the host shows no certificate"
 
     def algorithm_order(self, preferred: Sequence[str] = ()) -> tuple[str, ...]:
-        """Signature algorithms: of the types known for this host, then the others, as OpenSSH
-        has it, so that a host with several keys shows the one that can be checked. Certificates
-        come before all where a CA is known for it, unless a key of type ``preferred`` is wanted.
-        Raises ConnectError where HostKeyAlgorithms leaves none of them.
+        """Return the signature algorithms to offer, in order.
+
+        As in OpenSSH, types that are known for this host come first, so that a host with several
+        keys sends the one that can be checked. Certificates come before all if a CA is known for
+        the host, unless ``preferred`` key types are given.
+        Raises ConnectError if HostKeyAlgorithms leaves none of them.
         """
         known = (*preferred, *self._known_hosts.key_types(self._name))
         kinds = dict.fromkeys([*(k for k in known if k in USUAL_KEY_TYPES), *USUAL_KEY_TYPES])
@@ -186,9 +185,11 @@ class HostKeyVerifier:
         return require_algorithms("HostKeyAlgorithms", setting, names, names)
 
     def verify(self, blob: bytes) -> None:
-        """Return if this key is the host's. Raises ConnectError; HostKeyTypeMismatchError where known_hosts
-        has keys of other types for the host, which it may be asked for. A certificate that no
-        CA of known_hosts stands behind is as good as the key in it.
+        """Return if this is the host's key.
+
+        A certificate without a CA in known_hosts is checked as its plain key. Raises ConnectError;
+        HostKeyTypeMismatchError if known_hosts has keys of other types for the host, which the
+        caller may request.
         """
         if is_certificate(blob):
             certificate = read_host_certificate(blob)
@@ -198,7 +199,7 @@ class HostKeyVerifier:
         kind = key_type_of(blob)
         verdict = self._known_hosts.check(self._name, kind, blob)
         if verdict.status is HostKeyStatus.UNKNOWN and self._port != 22 and not self._alias:
-            # as ssh does: a key known for the host's port 22 serves its other ports
+            # as in ssh: a key of the host's port 22 is valid for its other ports
             plain = self._known_hosts.check(known_hosts_name(self._address, 22), kind, blob)
             verdict = (
                 plain if plain.status in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED) else verdict
@@ -209,7 +210,7 @@ class HostKeyVerifier:
             raise self._refusal_error(verdict, kind, blob)
 
     def _known_names(self) -> tuple[str, ...]:
-        """What lines may call it: ssh takes those for port 22 where none is for its own."""
+        """Return the host's names in known_hosts; as in ssh, port 22's name is the last resort."""
         plain = () if self._alias or self._port == 22 else (known_hosts_name(self._address, 22),)
         return (self._name, *plain)
 
@@ -248,8 +249,8 @@ class HostKeyVerifier:
             lax = self._accept_new and self._settings.host_keys == "no"
             return ConnectError(
                 "host key",
-                f"the key of {self._name} changed: {_entry_location(old)} has {_entry_fingerprint(old)}, "
-                f"the host shows {fingerprint(blob)} ({key_type})",
+                f"the key of {self._name} changed: {_entry_location(old)} has "
+                f"{_entry_fingerprint(old)}, the host shows {fingerprint(blob)} ({key_type})",
                 f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'; "
                 "if not, somebody may stand between you and it"
                 + ("; `StrictHostKeyChecking no` is accept-new for orch" if lax else ""),
@@ -259,8 +260,8 @@ class HostKeyVerifier:
             return HostKeyTypeMismatchError(
                 ConnectError(
                     "host key",
-                    f"{self._name} shows a key of another type: {_entry_location(old)} has {old.key_type} "
-                    f"{_entry_fingerprint(old)}, the host shows {shown}",
+                    f"{self._name} shows a key of another type: {_entry_location(old)} has "
+                    f"{old.key_type} {_entry_fingerprint(old)}, the host shows {shown}",
                     f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'",
                 ),
                 tuple(dict.fromkeys(entry.key_type for entry in key_match.entries)),
@@ -278,7 +279,8 @@ class HostKeyVerifier:
         looked = ", ".join(str(path) for path in self._known_hosts.paths)
         noted = ""
         if key_match.authority:
-            noted = f"; {_entry_location(key_match.authority)} is a @cert-authority, but {self._certificate_error}"
+            location = _entry_location(key_match.authority)
+            noted = f"; {location} is a @cert-authority, but {self._certificate_error}"
         port = f"-p {self._port} " if self._port != 22 else ""
         return ConnectError(
             "host key",
@@ -289,7 +291,7 @@ class HostKeyVerifier:
 
 
 class KnownHostsStore:
-    """The run's known_hosts indexes, one for each choice of files, read once."""
+    """The known_hosts indexes of a run, one for each set of files. Each is read once."""
 
     def __init__(self, home: Path, *, record_host_keys: bool) -> None:
         self._home, self._record_host_keys = home, record_host_keys
@@ -299,7 +301,7 @@ class KnownHostsStore:
     def verifier_for(
         self, connect: ConnectionOptions, port: int, settings: SshSettings | None = None
     ) -> HostKeyVerifier:
-        """Who judges this host. Raises ConnectError where a file can't be read."""
+        """Return the verifier for a host. Raises ConnectError if a file cannot be read."""
         names = connect.known_hosts or STANDARD_FILES
         with self._lock:
             if names not in self._indexes:

@@ -1,7 +1,4 @@
-"""User certificates in files of their own (OpenSSH's PROTOCOL.certkeys): whose they are.
-
-One identity file: a private key in any format that OpenSSH writes, or the public part alone.
-"""
+"""Identity files: private keys in OpenSSH's formats, public keys, and user certificates."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ CERTIFICATE_TYPE_SUFFIX = b"-cert-v01@openssh.com"
 
 
 class UserCertificate(Struct, frozen=True):
-    """What a CertificateFile gives. ``error`` says why it can't be used, if so."""
+    """A certificate from a file. ``error`` is the reason why it cannot be used, or ''."""
 
     name: str
     blob: bytes = b""
     error: str = ""
 
     def certifies(self, public: bytes) -> bool:
-        """Whether this public key is the one in it: the fields behind the type and the nonce."""
+        """Return True if the certificate has this key: the fields after the type and the nonce."""
         kind, fields = _split_string(public)
         own, rest = _split_string(self.blob)
         _, rest = _split_string(rest)
@@ -38,7 +35,7 @@ class UserCertificate(Struct, frozen=True):
 
 
 def read_user_certificate(path: Path, name: str) -> UserCertificate:
-    """Read ``path``, called ``name`` in messages. Never raises."""
+    """Read ``path``, which messages call ``name``. Never raises."""
     try:
         blob = public_key_blob(read_file(path))
     except OSError as error:
@@ -49,7 +46,7 @@ def read_user_certificate(path: Path, name: str) -> UserCertificate:
 
 
 def _split_string(data: bytes) -> tuple[bytes, bytes]:
-    """The first string and what follows it."""
+    """Return the first string and the rest."""
     size = struct.unpack_from(">I", data)[0] if len(data) >= 4 else 0
     return data[4 : 4 + size], data[4 + size :]
 
@@ -64,8 +61,11 @@ CURVES: dict[str, hashes.HashAlgorithm] = {
 
 
 class PrivateKeyFile(Struct, frozen=True):
-    """What a file gives. ``public_blob`` is the blob, b'' where unknown; ``sign`` is None and
-    ``error`` says why where the private part can't be used. ``is_locked``: a passphrase would help.
+    """The contents of an identity file.
+
+    ``public_blob`` is the public key in SSH's format, or b'' if it is unknown. If the private key
+    cannot be used, ``sign`` is None and ``error`` is the reason. ``is_locked``: the key is
+    encrypted and needs a passphrase.
     """
 
     name: str
@@ -78,8 +78,9 @@ class PrivateKeyFile(Struct, frozen=True):
 
 
 def read_private_key(path: Path, name: str, passphrase: str | None = None) -> PrivateKeyFile:
-    """Read ``path``, called ``name`` in messages; a wrong passphrase leaves it locked. Never
-    raises: trouble is told in the result.
+    """Read ``path``, which messages call ``name``. Never raises: errors are in the result.
+
+    With a wrong passphrase the key remains locked.
     """
     try:
         data = read_file(path)
@@ -101,7 +102,7 @@ def read_private_key(path: Path, name: str, passphrase: str | None = None) -> Pr
         return PrivateKeyFile(name, public, certificate, make_signer(key))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if passphrase is not None and not isinstance(error, UnsupportedAlgorithm):
-            return locked  # cryptography has no error of its own for a wrong one
+            return locked  # cryptography has no specific exception for a wrong passphrase
         return PrivateKeyFile(
             name, public, error=f"{name} is no private key that can be used: {error}"
         )
@@ -125,7 +126,7 @@ def _load_private_key(data: bytes, passphrase: str | None) -> _PrivateKey:
 
 
 def make_signer(key: _PrivateKey) -> SignFunction:
-    """What signs with ``key`` as SSH has it: data and algorithm to a signature's blob."""
+    """Return a function that signs data with an algorithm and returns an SSH signature blob."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         edwards = key
         return lambda data, _: _encode_string(b"ssh-ed25519") + _encode_string(edwards.sign(data))
@@ -166,7 +167,7 @@ def _is_encrypted(data: bytes) -> bool:
 
 
 def _container_public_key(data: bytes) -> bytes:
-    """The public key of an OpenSSH private key file, which is in clear where the rest is not."""
+    """Return the public key in an OpenSSH private key file; it is never encrypted."""
     body = _openssh_container(data)
     if not body:
         return b""
@@ -186,11 +187,11 @@ def _read_public_key(path: Path) -> bytes:
     try:
         return public_key_blob(read_file(path))
     except OSError:
-        return b""  # there is none: it only says what the private part says as well
+        return b""  # optional: the private key includes the public one
 
 
 def public_key_blob(data: bytes) -> bytes:
-    """The blob of a public key or certificate in a file that holds one, b'' where it does not."""
+    """Return the blob of the public key or certificate in ``data``, or b'' if there is none."""
     words = data.split(None, 2)
     if len(words) < 2 or b"PRIVATE" in data:
         return b""

@@ -1,4 +1,4 @@
-"""The keys to log in with: read once a run from files and the agent, and shared by all hosts."""
+"""The keys to log in with, read once per run from files and agents and shared by all hosts."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ from orchestrator.transports.ssh_config.settings import SshSettings
 
 DEFAULT_KEY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")
 CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
-MAX_PASSPHRASE_PROMPTS = (
-    3  # times that a wrong passphrase is asked for again, ssh's NumberOfPasswordPrompts
-)
+MAX_PASSPHRASE_PROMPTS = 3  # attempts for a passphrase, as with ssh's NumberOfPasswordPrompts
 
 
 class LoginKey(Struct, frozen=True):
-    """A key the server may be offered. ``blob`` is its public part or certificate as SSH sends
-    it, b'' where a locked file does not say; ``sign`` takes data and an algorithm and raises
-    AgentError, or CredentialRequiredError for a passphrase; ``offer_first`` means that the server is asked whether it
-    wants this key before its owner is bothered for a signature. ``is_locked``: for a passphrase.
+    """A key to offer to a server.
+
+    ``blob`` is the public key or certificate in SSH's format, or b'' if an encrypted file does
+    not tell. ``sign`` takes data and an algorithm; it raises AgentError, or
+    CredentialRequiredError if a passphrase is needed. ``offer_first``: ask the server whether it
+    accepts the key before signing, which may bother the user. ``is_locked``: a passphrase is
+    needed.
     """
 
     blob: bytes
@@ -52,12 +53,12 @@ class LoginKey(Struct, frozen=True):
 
     @property
     def key_type(self) -> str:
-        """Its type, like ssh-ed25519."""
+        """The key's type, for instance ``ssh-ed25519``."""
         return key_type_of(self.blob)
 
     @property
     def signature_algorithms(self) -> tuple[str, ...]:
-        """The signature algorithms for it, best first; SHA-1 is not among them."""
+        """The signature algorithms for the key, best first, without SHA-1."""
         if self.key_type.startswith("ssh-rsa"):
             tail = CERTIFICATE_SUFFIX if self.key_type.endswith(CERTIFICATE_SUFFIX) else ""
             return (f"rsa-sha2-512{tail}", f"rsa-sha2-256{tail}")
@@ -68,8 +69,9 @@ class LoginKey(Struct, frozen=True):
 
 
 class KeyOffer(Struct, frozen=True):
-    """The keys for one host in the order to try them, and why others can't be used; the agent
-    that was asked for some.
+    """The keys for one host in the order to try them, and the reasons why others cannot be used.
+
+    ``agent`` is the agent that was asked for keys, or None.
     """
 
     keys: tuple[LoginKey, ...]
@@ -78,8 +80,10 @@ class KeyOffer(Struct, frozen=True):
 
 
 class Keyring:
-    """What there is to log in with. Files are parsed and the agent is asked once each, and so is
-    the user for each passphrase that a server makes necessary.
+    """The keys of a run.
+
+    Each file is parsed once, each agent is asked once, and so is the user for each passphrase
+    that is needed.
     """
 
     def __init__(
@@ -95,12 +99,13 @@ class Keyring:
     def make_offer(
         self, connect: ConnectionOptions, settings: SshSettings, deadline: Deadline
     ) -> KeyOffer:
-        """What to try on this host: what the inventory or ssh_config names, then the agent's
-        keys, then the usual files. OpenSSH tries the agent's first and may run out of attempts.
-        A key that was let in somewhere comes before those that were not, and what needs a
-        passphrase last. ``settings`` may have another agent, and certificates. An agent that is
-        not needed is not asked. What it does has to be done by ``deadline``. Raises
-        CancelledError.
+        """Return the keys to try on a host, in order.
+
+        First those that the inventory or ssh_config names, then the agent's, then the default
+        files; OpenSSH tries the agent's keys first and may run out of attempts. Keys that a server
+        has accepted precede the others, and keys that need a passphrase come last. ``settings``
+        may name another agent, and certificates. The agent is asked only if it is needed, and
+        until ``deadline`` at most. Raises CancelledError.
         """
         named = [self._key_file(n) for n in connect.identity if n.lower() != NONE]
         usual = (
@@ -131,7 +136,7 @@ class Keyring:
         return KeyOffer(tuple(order), (*unusable, *useless, *trouble), agent)
 
     def mark_accepted(self, key: LoginKey) -> None:
-        """A server accepted this key."""
+        """Record that a server accepted this key."""
         with self._lock:
             self._accepted_blobs.add(key.blob)
 
@@ -144,7 +149,7 @@ class Keyring:
 
     def _login_keys(self, key_file: PrivateKeyFile, agent_keys: list[LoginKey]) -> list[LoginKey]:
         sign = key_file.sign
-        if sign is None:  # a public key alone, or a locked one: the agent may hold the rest
+        if sign is None:  # only a public key, or encrypted: the agent may have the private key
             keys = [key for key in agent_keys if key.blob == key_file.public_blob]
             if keys or not key_file.is_locked or self._credential_store is None:
                 return keys
@@ -164,7 +169,7 @@ class Keyring:
         return sign
 
     def _unlock_key(self, key_file: PrivateKeyFile) -> None:
-        """Have it unlocked, or not be asked for any more. Raises CancelledError."""
+        """Unlock the key, or give up asking for its passphrase. Raises CancelledError."""
         path = self._expand_path(key_file.name)
         with self._unlocking:
             if not self._key_files[path].is_locked or self._credential_store is None:
@@ -198,7 +203,7 @@ class Keyring:
     def _certificate_keys(
         self, names: tuple[str, ...], key_files: list[PrivateKeyFile], agent_keys: list[LoginKey]
     ) -> tuple[list[LoginKey], list[str]]:
-        """The certificates of these files, each with what signs for it, and trouble with them."""
+        """Return the certificates of these files as keys, and the reasons why some are unusable."""
         found: list[LoginKey] = []
         trouble: list[str] = []
         for certificate in map(self._load_certificate, names):
@@ -238,19 +243,19 @@ def _make_agent_key(agent: AgentClient, blob: bytes, comment: str, deadline: Dea
 
 
 def key_type_of(blob: bytes) -> str:
-    """The type that a public key's blob names."""
+    """Return the key type that a public key's blob names."""
     size = struct.unpack_from(">I", blob)[0] if len(blob) >= 4 else 0
     return blob[4 : 4 + size].decode("ascii", "replace")
 
 
 def fingerprint(blob: bytes) -> str:
-    """A public key's fingerprint as `ssh-keygen -l` prints it."""
+    """Return a public key's fingerprint as `ssh-keygen -l` prints it."""
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
     return f"SHA256:{digest.rstrip('=')}"
 
 
 def decode_key(text: str) -> bytes:
-    """The blob that base64 ``text`` stands for, b'' where it is none."""
+    """Return the bytes of base64 ``text``, or b'' if it is invalid."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The known_hosts files (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): read once a run and indexed."""
+"""The known_hosts files (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), indexed; read once per run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 
 
 class KnownHostsEntry(Struct, frozen=True):
-    """One line. ``key`` is base64, as written; ``host_patterns`` the line's comma-separated names."""
+    """A line of a file. ``key`` is in base64; ``host_patterns`` are the comma-separated names."""
 
     path: str
     line_number: int
@@ -34,7 +34,7 @@ class KnownHostsEntry(Struct, frozen=True):
 
 
 class HostKeyStatus(Enum):
-    """What the files say about a host's key."""
+    """The result of looking up a host's key."""
 
     KNOWN = "known"
     UNKNOWN = "unknown"
@@ -44,7 +44,7 @@ class HostKeyStatus(Enum):
 
 
 class HostKeyMatch(Struct, frozen=True):
-    """The answer, and the lines it rests on. ``authority``: a line with a CA names the host."""
+    """The status of a key and the lines that decided it. ``authority``: a CA line for the host."""
 
     status: HostKeyStatus
     entries: tuple[KnownHostsEntry, ...] = ()
@@ -52,13 +52,13 @@ class HostKeyMatch(Struct, frozen=True):
 
 
 class KnownHosts:
-    """An index over some known_hosts files, the first of which is written to.
+    """An index of known_hosts files. ``add`` writes to the first one.
 
-    A host that is known is found without looking at other hosts' lines. A hashed name can only
-    be found by hashing ours with each line's salt; to accept a key that is done for the lines
-    with that very key alone, and for all of them only where it is not accepted.
-    Files that do not exist are empty. Raises OSError where one can't be read.
-    Safe in threads: only ``add`` changes it, and only by adding.
+    A known host is found without looking at other hosts' lines. To find a hashed name, the host's
+    name must be hashed with each line's salt. To accept a key, this is done only for the lines
+    with the same key; for all lines only if the key is not accepted.
+    Files that do not exist count as empty. Raises OSError if a file cannot be read.
+    Thread-safe: only ``add`` changes the index, and it only adds to it.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -76,13 +76,13 @@ class KnownHosts:
             self._index_lines(path, _read_or_empty(path))
 
     def key_types(self, name: str) -> tuple[str, ...]:
-        """The key types that unhashed lines hold for ``name``."""
+        """Return the key types of the unhashed lines for ``name``."""
         return tuple(
             dict.fromkeys(entry.key_type for entry in self._unhashed_entries(name.lower()))
         )
 
     def check(self, name: str, key_type: str, blob: bytes) -> HostKeyMatch:
-        """What the files say to this key of a host that they call ``name``."""
+        """Look up this key of a host, which the files call ``name``."""
         name, key = name.lower(), base64.b64encode(blob).decode()
         revoked = self.revoking_entries(name, blob)
         if revoked:
@@ -102,21 +102,22 @@ class KnownHosts:
         )
 
     def authorities(self, name: str) -> tuple[KnownHostsEntry, ...]:
-        """The lines with a CA whose certificates count for ``name``."""
+        """Return the CA lines that apply to ``name``."""
         return tuple(e for e in self._authorities if _entry_matches(e, name.lower()))
 
     def revoking_entries(self, name: str, blob: bytes) -> tuple[KnownHostsEntry, ...]:
-        """The lines that revoke this key, a CA's or a host's, for ``name``."""
+        """Return the lines that revoke this key, of a host or a CA, for ``name``."""
         key = base64.b64encode(blob).decode()
         return tuple(e for e in self._revoked.get(key, ()) if _entry_matches(e, name.lower()))
 
     def add(
         self, name: str, key_type: str, blob: bytes, *, write_file: bool, hash_name: bool = False
     ) -> HostKeyMatch:
-        """Trust this key from now on if it is still UNKNOWN, and return the verdict after that:
-        KNOWN, or what another thread or process found out meanwhile. With ``write_file`` the first
-        file holds it afterwards: one line, however many ask at once, and ``hash_name`` one that does
-        not tell the name. Raises OSError.
+        """Trust this key from now on if its status is UNKNOWN; return the status after that.
+
+        The status is KNOWN, or the one that another thread or process has caused meanwhile. With
+        ``write_file``, one line is appended to the first file, even if several threads add the
+        same key; ``hash_name`` hashes the name in it. Raises OSError.
         """
         shown = _hash_name(name.lower()) if hash_name else name.lower()
         line = f"{shown} {key_type} {base64.b64encode(blob).decode()}\n".encode()
@@ -132,7 +133,7 @@ class KnownHosts:
                         _append_line(file, line)
                         self._read_appended(path, file)
                 if self.check(name, key_type, blob).status is HostKeyStatus.UNKNOWN:
-                    self._index_lines(path, line)  # a file that keeps nothing, like /dev/null
+                    self._index_lines(path, line)  # a file that stays empty, like /dev/null
             return self.check(name, key_type, blob)
 
     def _read_appended(self, path: Path, file: int) -> None:
@@ -155,7 +156,7 @@ class KnownHosts:
         elif entry.marker == AUTHORITY:
             self._authorities.append(entry)
         elif entry.marker:
-            return  # ssh passes over what it does not know, too
+            return  # an unknown marker, which ssh also ignores
         elif entry.host_patterns.startswith("|"):
             self._hashed.append(entry)
             self._hashed_keys.setdefault(entry.key, []).append(entry)
@@ -170,7 +171,7 @@ class KnownHosts:
 
 
 def known_hosts_name(address: str, port: int) -> str:
-    """What known_hosts calls this address at this port."""
+    """Return the name of this address and port in known_hosts."""
     return address.lower() if port == 22 else f"[{address.lower()}]:{port}"
 
 
@@ -196,7 +197,7 @@ def _entry_matches(entry: KnownHostsEntry, name: str) -> bool:
 
 
 def _hash_matches(field: str, name: str) -> bool:
-    """Whether ``field``, |1|SALT|HASH, stands for ``name``: HMAC-SHA1 keyed with the salt."""
+    """Return True if ``field``, |1|SALT|HASH, is the hash of ``name`` (HMAC-SHA1 with the salt)."""
     try:
         salt, digest = (binascii.a2b_base64(part) for part in field[3:].split("|"))
     except ValueError:
@@ -236,5 +237,5 @@ def _open_locked(path: Path) -> Iterator[int]:
 
 def _append_line(file: int, line: bytes) -> None:
     size = os.fstat(file).st_size
-    cut = bool(size) and os.pread(file, 1, size - 1) != b"\n"  # somebody's editor left it open
+    cut = bool(size) and os.pread(file, 1, size - 1) != b"\n"  # the last line has no newline
     os.write(file, b"\n" + line if cut else line)

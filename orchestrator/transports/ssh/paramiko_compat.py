@@ -1,11 +1,11 @@
-"""paramiko, without what it does not need, and the private parts of it that orch builds on.
+"""paramiko, reduced to the modules and private members that orch uses.
 
-Nothing else imports paramiko, and this module is imported with the first SSH host only: it
-costs 45 ms, 15 more where all of the package is loaded, and 40 more with ``invoke``, which
-paramiko wants for ``Match exec`` alone.
-What is private in paramiko is spelled out below: nothing else of it may be used, and a test
-holds it against the paramiko that is installed. Any release may change it, so that pyproject.toml
-allows those only that were tried.
+No other module imports paramiko, and this one is imported with the first SSH host: it takes 45 ms.
+The whole package would take 15 ms more, and ``invoke``, which paramiko needs only for ``Match
+exec``, another 40 ms.
+``PrivateTransport`` lists the private members; nothing else that is private may be used. A test
+compares the list with the installed paramiko. Because any release may change them, pyproject.toml
+allows only tested versions.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 @contextmanager
 def _without_package_init() -> Iterator[None]:
-    """Have its modules loaded one by one, for themselves. Who imports the package later has all
-    of it."""
+    """Import paramiko's modules without running its package's ``__init__``.
+
+    A later import of the package loads all of it.
+    """
     kept = {name: sys.modules.get(name) for name in ("paramiko", "invoke")}
     if kept["paramiko"] is None and (found := find_spec("paramiko")):
         sys.modules["paramiko"] = package = module_from_spec(found)
         package.__dict__["__version__"] = "0"
     if kept["invoke"] is None:
-        sys.modules["invoke"] = None  # type: ignore[assignment]  # makes its import fail
+        sys.modules["invoke"] = None  # type: ignore[assignment]  # importing it raises ImportError
     try:
         yield
     finally:
@@ -48,8 +50,7 @@ with _without_package_init():
 if TYPE_CHECKING:
 
     class PrivateTransport(_Public):
-        """The private side of paramiko's Transport, as far as orch relies on it: what it calls,
-        reads, or has in place of paramiko's own."""
+        """The private members of paramiko's Transport that orch calls, reads or overrides."""
 
         _CLIENT_ID: str
         _handler_table: dict[int, Callable[[Message], None]]

@@ -1,4 +1,4 @@
-"""ProxyCommand (ssh_config(5)): a command whose input and output are the way to the host."""
+"""ProxyCommand (ssh_config(5)): a command whose stdin and stdout carry the connection."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from orchestrator.errors import ConnectError
 from orchestrator.model.sanitize import quote_output_end
 from orchestrator.transports.ssh.byte_stream import SocketStream, WriteFlusher
 
-EXIT_TIMEOUT = 0.5  # seconds to end by itself
-POLL_INTERVAL = 0.01  # seconds between looks at whether it did
-MAX_STDERR_BYTES = 2000  # bytes of its stderr that are told
+EXIT_TIMEOUT = 0.5  # seconds for the command to exit on its own
+POLL_INTERVAL = 0.01  # seconds between checks whether it has exited
+MAX_STDERR_BYTES = 2000  # bytes of its stderr that messages quote
 CANNOT_RUN_STATUSES = (126, 127)  # POSIX.1-2017, XCU 2.8.2
 
 
 class ProxyCommandStream(SocketStream):
-    """A running proxy command. It is alone in a session of its own, without a terminal, and its
-    whole group is ended with the connection.
+    """A byte stream over a running proxy command.
 
-    The user's shell runs it, as with ssh; raises ConnectError (phase connect) where that is not
-    to be had.
+    As in ssh, the user's shell runs the command. It has its own session, without a terminal, and
+    its process group is ended with the connection. Raises ConnectError (phase connect) if the
+    shell cannot be run.
     """
 
     def __init__(self, command: str, environ: Mapping[str, str], flusher: WriteFlusher) -> None:
@@ -43,7 +43,8 @@ class ProxyCommandStream(SocketStream):
                 stdout=far.fileno(),
                 stderr=self._stderr,
                 start_new_session=True,
-                # a bash that is nobody's child and reads from a socket would run .bashrc
+                # with SHLVL unset and a socket as stdin, bash would take itself for an rshd shell
+                # and read .bashrc
                 env={**environ, "SHLVL": environ.get("SHLVL") or "1"},
             )
         except OSError as error:
@@ -57,11 +58,11 @@ class ProxyCommandStream(SocketStream):
         self._failure_details = ""
 
     def failure_details(self) -> str:
-        """What it wrote to its stderr, and how it ended; known once it is released."""
+        """Return the command's stderr and exit status; known after ``release``."""
         return self._failure_details
 
     def release(self) -> None:
-        """End the command, and what it started. Waits for that, not longer than a moment."""
+        """End the command and its child processes. Waits ``EXIT_TIMEOUT`` at most."""
         super().release()
         with self._lock:
             if self._stderr.closed:
@@ -74,7 +75,7 @@ class ProxyCommandStream(SocketStream):
         if not by_itself:
             _signal_group(pid, signal.SIGTERM)
             self._wait_exited(EXIT_TIMEOUT)
-        _signal_group(pid, signal.SIGKILL)  # what is left of the group, before its number is free
+        _signal_group(pid, signal.SIGKILL)  # the rest of the group, before its id can be reused
         status = self._process.wait()
         size = os.fstat(self._stderr.fileno()).st_size
         text = os.pread(self._stderr.fileno(), MAX_STDERR_BYTES, max(0, size - MAX_STDERR_BYTES))
@@ -89,7 +90,7 @@ class ProxyCommandStream(SocketStream):
 
     @property
     def is_permanent_failure(self) -> bool:
-        """Whether there is no such command."""
+        """Whether the command cannot be run."""
         return self._process.returncode in CANNOT_RUN_STATUSES
 
     def _wait_exited(self, timeout: float) -> bool:

@@ -1,7 +1,4 @@
-"""What is connected to, by which way, and with what to log in.
-
-Jump hosts: which are on the way to a host, and one connection to each for all behind it.
-"""
+"""The target of an SSH connection: address, login, and the jump hosts on the way to it."""
 
 from __future__ import annotations
 
@@ -30,31 +27,34 @@ HostPort: TypeAlias = tuple[str, int]
 
 
 class JumpHost(Struct, frozen=True):
-    """A jump host: what it is called, and how it is reached from the hop before it."""
+    """A jump host: its name, and how to connect to it from the jump host before it."""
 
     name: str
     connection: ResolvedConnection
 
     @property
     def sharing_key(self) -> tuple[object, ...]:
-        """What two hops have in common that one connection serves: the account, and who says
-        that the host is the right one.
+        """The key of the connection, which jump hosts with the same key share.
+
+        It consists of the endpoint and of what decides whether the host key is accepted.
         """
         connect = self.connection.connect
         known = connect.known_hosts, connect.host_keys, self.connection.settings.host_key_alias
         return format_endpoint(connect), self.connection.settings.proxy_command, known
 
     def error_behind(self, error: ConnectError) -> ConnectError:
-        """The error of a host behind this hop."""
+        """Return the error of a host behind this jump host."""
         why = f"jump host {self.name} ({format_endpoint(self.connection.connect)}): {error.reason}"
         return ConnectError(error.phase, why, error.hint, transient=error.transient)
 
 
 class SshTarget(Struct, frozen=True):
-    """One host to log in to. ``connect`` leaves nothing open, ``settings`` has what it does not
-    say; ``make_key_offer`` gives the keys as they are known by then, for an attempt with this deadline.
-    ``account`` is whose passwords are asked for, '' for none; ``forwarded_agent`` is forwarded. ``is_jump_host``:
-    the host is only there to reach others.
+    """A host to log in to.
+
+    ``connect`` is fully resolved; ``settings`` has what it does not include. ``make_key_offer``
+    returns the keys for an attempt with this deadline. ``account`` names the account in password
+    prompts; '' turns passwords off. ``forwarded_agent`` is the agent to forward, or None.
+    ``is_jump_host``: the connection only carries tunnels.
     """
 
     connect: ConnectionOptions
@@ -68,12 +68,12 @@ class SshTarget(Struct, frozen=True):
 
     @property
     def address(self) -> HostPort:
-        """Where it listens."""
+        """The host's address and port."""
         return self.connect.address, self.connect.port or 22
 
     @property
     def limiter_key(self) -> HostPort:
-        """What its handshake shares with others': an address, the last hop, or a proxy."""
+        """What limits the handshake: an address, the last jump host, or a proxy command."""
         address, port = self.address
         if self.jump_hosts:
             return f"behind {format_endpoint(self.jump_hosts[-1].connection.connect)}", 0
@@ -82,18 +82,18 @@ class SshTarget(Struct, frozen=True):
         return address, port
 
     def error_at(self, error: ConnectError) -> ConnectError:
-        """The error with who was to be where, and by which way."""
+        """Return the error with the endpoint."""
         return error.with_endpoint(self.endpoint)
 
     @property
     def endpoint(self) -> str:
-        """Who is where, and by which way."""
+        """The endpoint and the jump hosts, for messages."""
         via = f" via {', '.join(hop.name for hop in self.jump_hosts)}" if self.jump_hosts else ""
         return f"{format_endpoint(self.connect)}{via}"
 
 
 def format_endpoint(connect: ConnectionOptions) -> str:
-    """USER@ADDRESS:PORT."""
+    """Return USER@ADDRESS:PORT."""
     address = f"[{connect.address}]" if ":" in connect.address else connect.address
     return f"{connect.user or login_name()}@{address}:{connect.port or 22}"
 
@@ -102,8 +102,10 @@ JumpChain: TypeAlias = tuple[JumpHost, ...]
 
 
 class JumpChainResolver:
-    """Finds the hops. One that is called as a host of ``hosts`` is that host, with its settings;
-    another is what ssh_config says of it, with the keys and known_hosts of the host behind it.
+    """Resolves jump hosts.
+
+    A jump host with the name of a host in ``hosts`` has that host's settings. Any other has those
+    of ssh_config, with the keys and known_hosts of the host behind it.
     """
 
     def __init__(self, resolver: ConnectionResolver, hosts: Mapping[str, Host]) -> None:
@@ -111,8 +113,9 @@ class JumpChainResolver:
         self._hosts = {normalize_host(name): host for name, host in hosts.items()}
 
     def resolve(self, connection: ResolvedConnection, connect: ConnectionOptions) -> JumpChain:
-        """The hops on the way to the host whose settings in the inventory are ``connect``, the
-        first one first. Raises ConnectError, and SshConfigError.
+        """Return the jump hosts of a host whose settings in the inventory are ``connect``.
+
+        They are in the order of connecting. Raises ConnectError, and SshConfigError.
         """
         return self._resolve_chain(connection, connect, ())
 
@@ -124,7 +127,7 @@ class JumpChainResolver:
             if text.lower() == NO_JUMP:
                 continue
             hop, own = self._resolve_jump_host(text, connect)
-            if not chain:  # as with ssh, the first may have a way of its own, the others have not
+            if not chain:  # as in ssh, only the first may have jump hosts of its own
                 if hop.name in visited:
                     circle = " -> ".join((*visited, hop.name))
                     raise ConnectError("resolve", f"the jump hosts go round in a circle: {circle}")
@@ -162,8 +165,10 @@ class _SharedJumpClient(Struct):
 
 
 class JumpConnections:
-    """The connections to the last hops of routes: made when first needed, by whoever comes first
-    while the others wait, and once more where one has died since. ``log_in`` makes them.
+    """The shared connections to jump hosts.
+
+    Each is made when it is first needed, while other callers wait, and again if it was lost.
+    ``log_in`` makes them.
     """
 
     def __init__(self, log_in: Callable[[JumpChain], SshClient]) -> None:
@@ -172,8 +177,10 @@ class JumpConnections:
         self._shared: dict[tuple[object, ...], _SharedJumpClient] = {}
 
     def connection_to(self, chain: JumpChain, deadline: Deadline) -> SshClient:
-        """The connection to the last hop. The wait for it, which has a deadline of its own, does
-        not count against ``deadline``. Raises ConnectError: the same one for all who waited.
+        """Return the connection to the last jump host of a chain.
+
+        The wait for it has its own deadline and does not count against ``deadline``. Raises
+        ConnectError, the same one for all callers that waited.
         """
         began = time.monotonic()
         with self._lock:
@@ -202,10 +209,10 @@ class JumpConnections:
 
 
 def _jump_host_error(error: ConnectError, chain: JumpChain) -> ConnectError:
-    """It was tried as often as the hop's settings say: those behind it need not try again."""
+    """Return an error that is not transient, because the jump host's own retries have failed."""
     failed = error if isinstance(error, JumpHostError) else chain[-1].error_behind(error)
     return JumpHostError(failed.phase, failed.reason, failed.hint)
 
 
 class JumpHostError(ConnectError):
-    """A jump host could not be reached, and its name is in the message."""
+    """A jump host could not be reached. Its name is in the message."""

@@ -1,4 +1,4 @@
-"""From an address to a connected TCP socket."""
+"""TCP connections: name resolution and connecting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from orchestrator.errors import ConnectError
 from orchestrator.transports.deadline import Deadline
 
-POLL_INTERVAL = 0.2  # seconds between looks at whether the run was cancelled
+POLL_INTERVAL = 0.2  # seconds between checks for cancellation
 SocketAddress: TypeAlias = tuple[int, tuple[Any, ...]]
 
 ERROR_CAUSES = {
@@ -33,8 +33,9 @@ FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_
 def connect_tcp(
     address: str, port: int, deadline: Deadline, *, family: str = "any", source_address: str = ""
 ) -> socket.socket:
-    """Connect to the first of the address's targets that answers, each getting its share of the
-    time. ``family``: only those of any, inet or inet6; ``source_address``: from this address of ours.
+    """Connect to the first address that answers; each gets its share of the time.
+
+    ``family`` is any, inet or inet6; ``source_address`` is the local address to connect from.
     Raises ConnectError (phase resolve or connect).
     """
     targets = _resolve(address, port, deadline, FAMILIES[family])
@@ -57,8 +58,10 @@ def _raise_error(error: ConnectError) -> socket.socket:
 
 
 def _resolve(address: str, port: int, deadline: Deadline, family: int) -> list[SocketAddress]:
-    """The address's targets. Names are looked up in a thread that is left behind at the
-    deadline, since nothing can end getaddrinfo.
+    """Return the socket addresses of a name or address.
+
+    Names are looked up in a thread, which is left running after the deadline because getaddrinfo
+    cannot be interrupted.
     """
     try:
         return _socket_addresses(address, port, family, socket.AI_NUMERICHOST)
@@ -136,7 +139,10 @@ def _connect_within(
 
 
 def _bind_source(sock: socket.socket, family: int, source_address: str) -> None:
-    """Let it connect from ``source_address``. Raises OSError, without a number: it is for no other."""
+    """Bind the socket to a local address.
+
+    Raises OSError without a number if that fails, because ``ERROR_CAUSES`` would not apply.
+    """
     try:
         sock.bind(socket.getaddrinfo(source_address, 0, family, socket.SOCK_STREAM)[0][4])
     except (OSError, UnicodeError) as error:

@@ -1,12 +1,8 @@
-"""What a peer says, as errors tell it.
+"""One SSH connection over a byte stream: what its client and server sides have in common.
 
-paramiko's packets (RFC 4253 6): counted, bounded, and without timers of their own.
-
-One SSH connection over a wire: what both of its ends have in common.
-
-paramiko does the cryptography, the packets and the key exchange (RFC 4253); its channels,
-timers and polling are replaced. Everything here that has no other note runs in paramiko's
-thread for this connection, the *reader*.
+paramiko does the cryptography, the packets and the key exchange (RFC 4253); its channels, timers
+and polling are replaced, and its packets are counted and bounded. Unless noted otherwise, code
+here runs in paramiko's thread for this connection, the *reader*.
 """
 
 from __future__ import annotations
@@ -33,16 +29,17 @@ MAX_VERSION_BYTES = 255  # bytes of a version line (RFC 4253 4.2)
 
 
 def exception_text(failure: Exception) -> str:
-    """What an exception says, or what it is called: some libraries' say nothing."""
+    """Return the message of an exception, or its class name if the message is empty."""
     text = str(failure)
     return quote_output(text) if text.strip() else type(failure).__name__
 
 
 def missing_banner_error(lines: list[str]) -> ConnectError:
-    """The connection ended before the server named itself, having said so much.
+    """Return the error for a connection that ended before the server's version line.
 
-    OpenSSH drops connections beyond MaxStartups like that, newer ones with a line of text;
-    since 9.8 also addresses that failed before (PerSourcePenalties), for which time heals.
+    ``lines`` are the lines that it sent before. OpenSSH drops connections beyond MaxStartups like
+    this, newer versions with a line of text; since 9.8 also addresses with earlier failures
+    (PerSourcePenalties), which it accepts again after some time.
     """
     words = f" and said: {quote_output(' / '.join(lines), MAX_VERSION_BYTES)}" if lines else ""
     if lines and "MaxStartups" not in words:
@@ -62,7 +59,7 @@ def missing_banner_error(lines: list[str]) -> ConnectError:
 
 
 def not_ssh_error(lines: list[str]) -> ConnectError:
-    """What answered is something else."""
+    """Return the error for a server that speaks another protocol."""
     return ConnectError(
         "banner",
         f"this is not an SSH server: it said {quote_output(lines[0], 80)}",
@@ -70,47 +67,48 @@ def not_ssh_error(lines: list[str]) -> ConnectError:
     )
 
 
-MAX_PACKET_BYTES = 1 << 18  # bytes of a packet, as OpenSSH has it; RFC 4253 6.1 asks for 35,000
+MAX_PACKET_BYTES = 1 << 18  # bytes of a packet, as in OpenSSH; RFC 4253 6.1 requires 35,000
 
 
 class PeerTimeoutError(EOFError):
-    """The peer is taken for dead."""
+    """The peer has not answered for too long and is taken for dead."""
 
 
 class BoundedPacketizer(Packetizer):
-    """Without a timer thread for each handshake: the one who connects has a deadline. ``packet_count``
-    is how many packets came. A length that was garbled on the way is not waited for.
+    """A packetizer with bounded packets and without a timer thread for each handshake.
+
+    The timer is not needed because connecting has a deadline. ``packet_count`` is the number of
+    packets received. A packet length beyond ``MAX_PACKET_BYTES``, which may be corrupt, raises an
+    error at once instead of waiting for so many bytes.
     """
 
     packet_count = 0
 
     def read_message(self) -> tuple[int, Message]:
-        """The next packet: its kind and the rest of it."""
+        """Return the type and the contents of the next packet."""
         message = super().read_message()
         self.packet_count += 1
         return message
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """Exactly so many bytes. Raises SSHException where no packet is as long as that."""
+        """Read exactly ``n`` bytes. Raises SSHException if no packet may be as long as that."""
         if n > MAX_PACKET_BYTES:
             raise SSHException(f"a packet of {n} bytes")
         return super().read_all(n, check_rekey)
 
     def start_handshake(self, timeout: float) -> None:
-        """Nothing."""
+        """Do nothing: the deadline replaces paramiko's handshake timer."""
 
     def complete_handshake(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def handshake_timed_out(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
 
-MAX_MISSED_KEEPALIVES = (
-    3  # keepalives without an answer after which the peer is dead, where nothing else is said
-)
-MAX_BANNER_LINES = 100  # before a server's name, that are borne
+MAX_MISSED_KEEPALIVES = 3  # the default: keepalives without an answer until the peer is dead
+MAX_BANNER_LINES = 100  # lines that a server may send before its version line (RFC 4253 4.2)
 
 
 class TransportError(SSHException):
@@ -122,13 +120,14 @@ class TransportError(SSHException):
 
 
 class SshTransport(PrivateTransport):
-    """An SSH connection. ``phase`` is how far it got, in ConnectError's words.
+    """An SSH connection. ``phase`` is the phase it is in, as in ConnectError.
 
-    Set once it is over, in this order: ``failure`` (why, None where it was us), ``ended``.
+    When the connection is over, ``failure`` is set (the reason, or None if it was closed here),
+    then ``ended``.
     """
 
     _CLIENT_ID = f"orch_{__version__}"
-    # The quick ones first: 2.5 ms, group14 takes 22 and group exchange 44.
+    # Fastest first: curve25519 takes 2.5 ms, group14 22 ms and group exchange 44 ms.
     _preferred_kex: tuple[str, ...] = (
         "curve25519-sha256",
         "curve25519-sha256@libssh.org",
@@ -158,7 +157,7 @@ class SshTransport(PrivateTransport):
     )
     _kex_info: ClassVar[dict[str, Any]] = {
         **PrivateTransport._kex_info,
-        # RFC 8731's name for what libssh had named before
+        # the name in RFC 8731 of a method that libssh introduced under its own name
         "curve25519-sha256": PrivateTransport._kex_info["curve25519-sha256@libssh.org"],
     }
     _channel_handler_table: ClassVar[dict[int, Any]] = {
@@ -197,11 +196,11 @@ class SshTransport(PrivateTransport):
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """Host key algorithms in order. paramiko's own would have certificates in any case."""
+        """Host key algorithms in order. paramiko's own property would always add certificates."""
         return self._preferred_keys
 
     def run(self) -> None:
-        """The reader. Nothing that goes wrong in it is printed: it is kept in ``failure``."""
+        """Run the reader. An exception is kept in ``failure`` and not printed."""
         try:
             super().run()
         except Exception as error:
@@ -212,12 +211,12 @@ class SshTransport(PrivateTransport):
             stream.on_connection_lost()
         self._stream.release()
 
-    # Sending, from any thread.
+    # Sending; thread-safe.
 
     def send_message(self, message: Message) -> None:
-        """Send, now or as soon as new keys are agreed on. Never waits.
+        """Send now, or when the key exchange in progress is done. Never blocks.
 
-        Raises BrokenPipeError where the connection is over.
+        Raises BrokenPipeError if the connection is over.
         """
         with self.clear_to_send_lock:
             if self._queued_messages or not self.clear_to_send.is_set():
@@ -226,7 +225,10 @@ class SshTransport(PrivateTransport):
                 self._transmit(message)
 
     def send_if_room(self, message: Message) -> bool:
-        """Send, if it goes out without piling up. Raises BrokenPipeError as ``send_message`` does."""
+        """Send the message if it would not have to be queued, and return True if it was sent.
+
+        Raises BrokenPipeError if the connection is over.
+        """
         if self._stream.is_congested:
             return False
         with self.clear_to_send_lock:
@@ -236,7 +238,7 @@ class SshTransport(PrivateTransport):
         return True
 
     def cause(self) -> str:
-        """Why it is over; '' where it is not, or where we ended it."""
+        """Return why the connection ended; '' if it has not ended or was closed here."""
         failure = self.failure
         if not self.ended.is_set() or self._ended_here:
             return ""
@@ -254,7 +256,7 @@ class SshTransport(PrivateTransport):
         return f"{why}; {details}" if details else why
 
     def hang_up(self) -> None:
-        """Tell the peer and end the connection and all its streams."""
+        """Send DISCONNECT and close the connection and all its channels."""
         self._ended_here = self._ended_here or not self.ended.is_set()
         disconnect = (
             Message().add_byte(codes.cMSG_DISCONNECT).add_int(11)
@@ -263,12 +265,12 @@ class SshTransport(PrivateTransport):
             if self.initial_kex_done:
                 self.send_if_room(disconnect.add_string("").add_string(""))
         except OSError:
-            pass  # it is gone already, which is all we want
+            pass  # the connection is gone already
         self.close()
         self._stream.close()
 
     def register_channel(self, channel: SshChannel) -> None:
-        """Hand this stream what arrives for it. It is lost at once where the link is over."""
+        """Pass messages for this channel to it; tell it at once if the connection is over."""
         self._channels.put(channel.number, channel)
         self.channels_seen[channel.number] = True
         self._open_channels.add(channel)
@@ -276,7 +278,7 @@ class SshTransport(PrivateTransport):
             channel.on_connection_lost()
 
     def unregister_channel(self, channel: SshChannel) -> None:
-        """This stream is closed on both sides."""
+        """Forget a channel that is closed on both sides."""
         self._channels.delete(channel.number)
         self._open_channels.discard(channel)
 
@@ -286,10 +288,10 @@ class SshTransport(PrivateTransport):
         except EOFError:
             raise BrokenPipeError("the connection is gone") from None
 
-    # What paramiko calls.
+    # Overrides that paramiko calls.
 
     def _log(self, level: int, msg: object, *args: object) -> None:
-        """Nothing: what matters reaches the user as a ConnectError."""
+        """Log nothing: what matters reaches the user as a ConnectError."""
 
     def _check_banner(self) -> None:
         banner_lines: list[str] = []
@@ -355,7 +357,7 @@ class SshTransport(PrivateTransport):
             stream.on_writable()
 
     def _on_data(self) -> None:
-        """Bytes came. Give up where they have long been parts of one packet."""
+        """Raise PeerTimeoutError if a packet has been incomplete for too long."""
         whole, now = self._packet_count(), time.monotonic()
         if whole != self._partial_packet_count:
             self._partial_packet_count, self._partial_since = whole, now
@@ -369,8 +371,10 @@ class SshTransport(PrivateTransport):
         return (self.max_missed_keepalives + 1) * (self._stream.idle_timeout or 0.0)
 
     def _on_idle(self) -> None:
-        """Ask for a sign of life after each silence; give up when too many brought none. Bytes
-        are none: of a packet whose length was garbled they are taken for a part.
+        """Send a keepalive after a silence; raise PeerTimeoutError if too many had no answer.
+
+        Only whole packets count as answers: after a corrupt packet length, all bytes that arrive
+        would be taken for a part of that packet.
         """
         whole = self._packet_count()
         self._unanswered = self._unanswered + 1 if whole == self._last_packet_count else 1

@@ -1,1 +1,1 @@
-"""OpenSSH's client configuration (ssh_config(5)), read once a run and looked up for each host."""
+"""OpenSSH's client configuration (ssh_config(5)), read once per run and looked up per host."""

@@ -1,7 +1,4 @@
-"""The keywords of ssh_config(5): what each one's words come to.
-
-ProxyJump: hops as USER@HOST:PORT or ssh://USER@HOST:PORT, with commas between them.
-"""
+"""The keywords of ssh_config(5) and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ TRY_SSH_HINT = "if `ssh` takes it, have that connect: `connect: {transport: open
 
 
 class InvalidValueError(Exception):
-    """A keyword can't have this value. The message says why, ``hint`` what to do."""
+    """A keyword has an invalid value. The message says why; ``hint`` says what to do."""
 
     def __init__(self, why: str, hint: str = TRY_SSH_HINT) -> None:
         super().__init__(why)
@@ -38,7 +35,7 @@ class InvalidValueError(Exception):
 
 
 class SupportedKeyword(Struct, frozen=True):
-    """A keyword that orch obeys: the field it sets, and how its words are read."""
+    """A keyword that orch supports: the field that it sets, and the parser of its words."""
 
     field: str
     parse: KeywordParser
@@ -46,7 +43,7 @@ class SupportedKeyword(Struct, frozen=True):
 
 
 def parse_text(words: list[str], _: Mapping[str, str]) -> str:
-    """One word."""
+    """Return the only word."""
     if not words or not words[0]:
         raise InvalidValueError("it needs a value")
     if len(words) > 1:
@@ -55,12 +52,12 @@ def parse_text(words: list[str], _: Mapping[str, str]) -> str:
 
 
 def parse_lowercase(words: list[str], environ: Mapping[str, str]) -> str:
-    """One word, in small letters."""
+    """Return the only word in lower case."""
     return parse_text(words, environ).lower()
 
 
 def choice_parser(values: Mapping[str, object]) -> KeywordParser:
-    """One of some words, in any case."""
+    """Return a parser for one of some words, case-insensitive."""
 
     def parse(words: list[str], environ: Mapping[str, str]) -> object:
         word = parse_text(words, environ)
@@ -72,7 +69,7 @@ def choice_parser(values: Mapping[str, object]) -> KeywordParser:
 
 
 def parse_port(words: list[str], environ: Mapping[str, str]) -> int:
-    """A number, or the name of a service."""
+    """Return a port, given as a number or as the name of a service."""
     word = parse_text(words, environ)
     if word.isascii() and word.isdigit():
         number = int(word[:10])
@@ -87,7 +84,7 @@ def parse_port(words: list[str], environ: Mapping[str, str]) -> int:
 
 
 def parse_count(words: list[str], environ: Mapping[str, str]) -> int:
-    """A whole number from 0."""
+    """Return a non-negative integer."""
     word = parse_text(words, environ)
     if not re.fullmatch(r"[+]?[0-9]{1,10}", word) or int(word) > INT_MAX:
         raise InvalidValueError(f"{word!r} is no whole number")
@@ -95,7 +92,7 @@ def parse_count(words: list[str], environ: Mapping[str, str]) -> int:
 
 
 def parse_duration(words: list[str], environ: Mapping[str, str]) -> int | None:
-    """A time as sshd_config(5) has it, like 90 or 1m30s; ``none``: none."""
+    """Return seconds for a time like 90 or 1m30s (sshd_config(5)), or None for ``none``."""
     word = parse_text(words, environ)
     if word == "none":
         return None
@@ -109,7 +106,7 @@ def parse_duration(words: list[str], environ: Mapping[str, str]) -> int | None:
 
 
 def parse_paths(words: list[str], _: Mapping[str, str]) -> tuple[str, ...]:
-    """Some paths, or ``none`` alone."""
+    """Return paths, or ``none`` alone."""
     if not words or "" in words:
         raise InvalidValueError("it needs a path, not an empty one")
     if "none" in (word.lower() for word in words):
@@ -120,7 +117,7 @@ def parse_paths(words: list[str], _: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def parse_socket_path(words: list[str], environ: Mapping[str, str]) -> str:
-    """A path in which every ${NAME} is known, or $NAME."""
+    """Return a path in which every ${NAME} is set in the environment, or $NAME."""
     word = parse_text(words, environ)
     if "${" in word.rpartition("}")[2]:
         raise InvalidValueError(f"a }} is missing in {word!r}")
@@ -133,13 +130,13 @@ def parse_socket_path(words: list[str], environ: Mapping[str, str]) -> str:
 
 
 def parse_forward_agent(words: list[str], environ: Mapping[str, str]) -> object:
-    """Yes, no, or the socket of another agent."""
+    """Return True, False, or the path of another agent's socket."""
     word = parse_text(words, environ)
     return YES_NO[word.lower()] if word.lower() in YES_NO else parse_socket_path(words, environ)
 
 
 def parse_variables(words: list[str], _: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """NAME=TEXT words; the first of each name."""
+    """Return the pairs of NAME=TEXT words, the first one for each name."""
     found: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -150,7 +147,7 @@ def parse_variables(words: list[str], _: Mapping[str, str]) -> tuple[tuple[str, 
 
 
 def parse_algorithms(words: list[str], environ: Mapping[str, str]) -> str:
-    """A list with commas, and + - or ^ before it."""
+    """Return a comma-separated list, which may begin with +, - or ^."""
     word = parse_text(words, environ)
     if not re.fullmatch(r"[-+^]?[^-+^,\s][^,\s]*(,[^,\s]+)*", word):
         raise InvalidValueError(f"{word!r} is no list of algorithms")
@@ -190,8 +187,10 @@ OFF_VALUES = frozenset(("no", "false"))
 
 
 class UnsupportedKeyword(Struct, frozen=True):
-    """A keyword that orch does not obey. With ``reason`` that matters: for the values in ``relevant_values``,
-    or all but ``none`` where there are no such.
+    """A keyword that orch ignores.
+
+    ``reason`` is set if ignoring it may matter to the user; then it is reported for the values in
+    ``relevant_values``, or for all except ``none`` if that is empty.
     """
 
     reason: str = ""
@@ -258,19 +257,22 @@ _JUMP_HOST = lazy_regex(r"(?:(.+)@)?(\[[^\]\[]+\]|[^:@/\[\]]+)(?::([^:/]+))?", r
 
 
 def parse_jump_hosts(text: str) -> tuple[str, ...]:
-    """The hops in order, or NONE. Raises InvalidValueError."""
+    """Return the jump hosts in order, or ``NO_JUMP``. Raises InvalidValueError.
+
+    Each is USER@HOST:PORT or ssh://USER@HOST:PORT; they are separated by commas.
+    """
     text = text.partition("#")[0].strip(" \t\r\n")
     if len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1]  # a shell takes them away in the end, for ssh
+        text = text[1:-1]  # for ssh, the shell that runs the command removes them
     if text.lower() == "none":
         return NO_JUMP
     return tuple(_parse_jump_host(one) for one in text.split(","))
 
 
 def split_jump_host(jump_host: str) -> tuple[str, str, int | None]:
-    """User ('' where none is said), host and port of one of the ``parse_jump_hosts``."""
+    """Return user ('' if not given), host and port of one of the ``parse_jump_hosts``."""
     found = _JUMP_HOST.fullmatch(jump_host)
-    if found is None:  # a token made it so
+    if found is None:  # an expanded token made it invalid
         return "", jump_host, None
     user, host, number = found.groups()
     return user or "", host.strip("[]"), parse_port([number], {}) if number else None

@@ -1,11 +1,11 @@
-"""One line of a file: its keyword and its words (ssh_config(5): quotes, ``=``, comments)."""
+"""Split a line into its keyword and words (ssh_config(5): quotes, ``=``, comments)."""
 
 from __future__ import annotations
 
 from orchestrator.model.lazy_regex import lazy_regex
 
 SPACE = " \t\r\n"
-# A word up to white space, `=` or a quoted part, which ends it; one `=` may follow the others.
+# A word ends at white space, at `=` or after a quoted part; one `=` may follow the white space.
 _TOKEN = lazy_regex(r'([^ \t\r\n"=]*)(?:"([^"]*)("?)[ \t\r\n]*|[ \t\r\n]*(?:=[ \t\r\n]*)?)')
 _ESCAPED = frozenset("'\"\\")
 
@@ -15,8 +15,9 @@ class UnclosedQuoteError(Exception):
 
 
 def split_keyword(line: str) -> tuple[str, str]:
-    """The keyword in small letters, '' where there is none, and what follows it. Raises
-    UnclosedQuoteError.
+    """Return the keyword in lower case, or '' if there is none, and the rest of the line.
+
+    Raises UnclosedQuoteError.
     """
     word, rest = next_token(line.rstrip(f"{SPACE}\f"))
     if not word:
@@ -27,11 +28,12 @@ def split_keyword(line: str) -> tuple[str, str]:
 
 
 def next_token(text: str) -> tuple[str, str]:
-    """The first word where ``=`` ends words, as in Match lines, and the rest. Raises
-    UnclosedQuoteError.
+    """Return the first word, which ``=`` ends as in Match lines, and the rest.
+
+    Raises UnclosedQuoteError.
     """
     found = _TOKEN.match(text)
-    assert found is not None  # it matches the empty text
+    assert found is not None  # the pattern matches the empty string
     plain, quoted, close = found.groups()
     if quoted is not None and not close:
         raise UnclosedQuoteError
@@ -39,7 +41,7 @@ def next_token(text: str) -> tuple[str, str]:
 
 
 def split_words(text: str) -> list[str]:
-    """The words up to a comment, without their quotes and escapes. Raises UnclosedQuoteError."""
+    """Return the words before a comment, unquoted and unescaped. Raises UnclosedQuoteError."""
     found: list[str] = []
     at = 0
     while at < len(text):

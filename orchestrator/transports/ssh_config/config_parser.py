@@ -1,4 +1,4 @@
-"""Reads the files, with what they include, and finds all that is wrong in them at once."""
+"""Parse configuration files with their includes, and collect all errors in them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ from orchestrator.transports.ssh_config.patterns import PatternList, compile_pat
 from orchestrator.transports.ssh_config.tokens import TokenError, expand_tilde
 from orchestrator.yamlio.local_files import MAX_FILE_BYTES
 
-MAX_INCLUDE_DEPTH = 16  # files that include one another
-USUAL_ENVIRONMENT = frozenset(("LANG", "LC_*", "COLORTERM", "NO_COLOR"))  # as Debian sends
+MAX_INCLUDE_DEPTH = 16  # levels of files that include others
+USUAL_ENVIRONMENT = frozenset(("LANG", "LC_*", "COLORTERM", "NO_COLOR"))  # SendEnv in Debian's file
 
 
 class SshConfigParser:
-    """Reads files in the order in which they count. ``diagnostics`` holds what is wrong in them,
-    ``has_final_match`` whether some Match line asks for a second look at them.
+    """Parses files in the order of their precedence.
+
+    ``diagnostics`` are the errors in them. ``has_final_match`` is True if a Match line requires a
+    second pass over the files.
     """
 
     def __init__(self, home: Path, environ: Mapping[str, str], system_config: Path) -> None:
@@ -55,8 +57,9 @@ class SshConfigParser:
     def parse_file(
         self, path: Path, *, is_user_file: bool, check_owner: bool, depth: int = 0
     ) -> ConfigFile:
-        """The file's blocks. Raises OSError, and SshConfigError where ``check_owner`` finds that others
-        may write to it.
+        """Return the blocks of a file.
+
+        Raises OSError; with ``check_owner``, SshConfigError if other users may write to the file.
         """
         with path.open("rb") as file:
             if check_owner and _is_writable_by_others(os.fstat(file.fileno())):
@@ -77,7 +80,7 @@ class SshConfigParser:
     def parse_included(
         self, pattern: str, position: SourcePosition, *, is_user_file: bool, depth: int
     ) -> tuple[ConfigFile, ...]:
-        """The files that an Include names; those that are not there are none."""
+        """Return the files that an Include matches. A pattern may match none."""
         if depth >= MAX_INCLUDE_DEPTH:
             raise SshConfigError(
                 Diagnostic("include: the files include one another for ever", position)
@@ -96,21 +99,21 @@ class SshConfigParser:
                     )
                 )
             except FileNotFoundError:
-                continue  # a link to nothing
+                continue  # a dangling link
             except OSError as error:
                 raise InvalidValueError(f"can't read {name}: {error.strerror}") from None
         return tuple(found)
 
     def ignore_unknown(self, patterns: str) -> None:
-        """Unknown keywords like these are no error (IgnoreUnknown; the first counts)."""
+        """Accept unknown keywords that match (IgnoreUnknown; only the first one counts)."""
         self._ignored = self._ignored or compile_patterns(patterns.lower().split(","))
 
     def is_ignored(self, keyword: str) -> bool:
-        """Whether this one is none."""
+        """Return True if IgnoreUnknown matches this keyword."""
         return self._ignored is not None and self._ignored.matches(keyword)
 
     def parse_keyword(self, keyword: str, rest: str) -> tuple[str, object, bool]:
-        """The field, its value, and whether it adds to others. Raises InvalidValueError."""
+        """Return field, value, and whether it is added to a list. Raises InvalidValueError."""
         if keyword == "proxycommand":
             return "proxy_command", rest.lstrip(SPACE + "="), False
         if keyword == "proxyjump":
@@ -120,7 +123,7 @@ class SshConfigParser:
 
 
 class _FileParser:
-    """One file being read."""
+    """The parser of one file."""
 
     def __init__(self, parser: SshConfigParser, path: Path, is_user_file: bool, depth: int) -> None:
         self._parser, self._path, self._is_user_file, self._depth = (
@@ -163,9 +166,8 @@ class _FileParser:
                 raise InvalidValueError("an empty pattern matches nothing")
             self._blocks.append(ConfigBlock(hosts=compile_patterns(names)))
         elif keyword == "match":
-            self._blocks.append(
-                ConfigBlock(match=())
-            )  # so that what follows is not the block before's
+            # a new block, even if the criteria are invalid: the lines below belong to this Match
+            self._blocks.append(ConfigBlock(match=()))
             criteria = parse_criteria(rest, position)
             reader.has_final_match = reader.has_final_match or any(
                 one.kind == "final" for one in criteria
@@ -241,13 +243,13 @@ class _FileParser:
 def _unsupported_reason(
     keyword: str, rule: UnsupportedKeyword, values: list[str], is_user_file: bool
 ) -> str:
-    """Why this setting may be missed, '' where it is not."""
+    """Return why ignoring this setting may matter, or '' if it does not."""
     if keyword == "sendenv":
         left = [name for name in values if name not in USUAL_ENVIRONMENT and name[:1] != "-"]
         return f"{' '.join(left)}: `environment` sets variables there" if left else ""
     value = values[0].lower() if values else ""
     if keyword == "gssapiauthentication" and not is_user_file:
-        return ""  # Debian's file has it for every host
+        return ""  # Debian's file sets it for every host
     if value == "none" or (rule.relevant_values and value not in rule.relevant_values):
         return ""
     return rule.reason

@@ -1,4 +1,4 @@
-"""The files as they were read, before any host is looked up."""
+"""The parsed files, before any host is looked up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.transports.ssh_config.patterns import PatternList
 
 
 class SshConfigError(ConnectError):
-    """ssh_config can't be read, or can't be obeyed: phase ssh_config, a problem each."""
+    """ssh_config cannot be read or applied (phase ssh_config). ``diagnostics`` has each error."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         first, more = diagnostics[0], len(diagnostics) - 1
@@ -23,9 +23,12 @@ class SshConfigError(ConnectError):
 
 
 class ConfigLine(Struct, frozen=True):
-    """One line that sets something. ``field`` names what; where it is '' orch has no use for it,
-    and ``unsupported_reason`` says what that means for the user ('' where nothing).
-    ``is_list``: it adds to a list instead of losing to the first. ``is_user_file``: from the user's files.
+    """A line that sets something.
+
+    ``field`` is the setting. If orch ignores the line, ``unsupported_reason`` says what that means
+    for the user; '' if it does not matter.
+    ``is_list``: the value is added to a list; otherwise the first value counts. ``is_user_file``:
+    the line is in the user's file or in one that it includes.
     """
 
     keyword: str
@@ -39,7 +42,7 @@ class ConfigLine(Struct, frozen=True):
 
 
 class MatchCriterion(Struct, frozen=True):
-    """One condition of a Match line. ``patterns`` is for those with a list, ``text`` for exec."""
+    """A criterion of a Match line: ``patterns`` for a list of patterns, ``text`` for exec."""
 
     kind: str
     is_negated: bool
@@ -49,7 +52,7 @@ class MatchCriterion(Struct, frozen=True):
 
 
 class ConfigBlock(Struct):
-    """Lines under one Host or Match line, or before the first (both None: they always count)."""
+    """The lines of a Host or Match block; both are None before the first, which always applies."""
 
     hosts: PatternList | None = None
     match: tuple[MatchCriterion, ...] | None = None
@@ -57,8 +60,10 @@ class ConfigBlock(Struct):
 
 
 class ConfigFile(Struct):
-    """A file's blocks. ``blocks_by_name`` are the places of Host blocks that some plain name selects,
-    ``pattern_blocks`` those of all blocks that have to be looked at for any host. Both ascend.
+    """The blocks of a file, indexed.
+
+    ``blocks_by_name`` has the indexes of the Host blocks that a literal name selects;
+    ``pattern_blocks`` those of the blocks that must be checked for every host. Both ascend.
     """
 
     blocks: list[ConfigBlock]
@@ -70,7 +75,7 @@ BlockItem: TypeAlias = "ConfigLine | tuple[ConfigFile, ...]"
 
 
 def index_blocks(blocks: list[ConfigBlock]) -> ConfigFile:
-    """The file of these blocks."""
+    """Return a file with these blocks, indexed."""
     named: dict[str, list[int]] = {}
     others: list[int] = []
     for index, block in enumerate(blocks):

@@ -1,7 +1,4 @@
-"""From what the files said to the settings of a host: tokens expanded, ``none`` understood.
-
-Looking up a host in the files, as ssh does before it connects.
-"""
+"""Look up a host's settings in the files, as ssh does before it connects."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ COPIED_FIELDS = (
     "host_keys", "host_key_alias", "hash_known_hosts", "kex", "ciphers", "macs",
     "host_key_algorithms", "address_family", "bind_address", "set_env",
 )  # fmt: skip
-# What a shell would not take as part of a word; ssh refuses such names, too.
+# Tokens whose value must not contain what a shell treats specially; ssh refuses them, too.
 _UNTRUSTED_TOKENS = frozenset("n h k r j C".split())
 _UNSAFE_IN_SHELL = lazy_regex(r"[\s\x00-\x1f'\"`$;&<>|(){}]|\\(?!\w)|^-")
 
@@ -52,7 +49,7 @@ def expand_setting(
     text: str,
     tokens: Mapping[str, str],
 ) -> str:
-    """``text`` with its tokens expanded. Raises SshConfigError at the setting's place."""
+    """Return ``text`` with its tokens expanded. Raises SshConfigError with the line's position."""
     try:
         return expander(text, tokens)
     except TokenError as bad:
@@ -62,8 +59,9 @@ def expand_setting(
 
 
 def expand_command(text: str, tokens: Mapping[str, str]) -> str:
-    """A command with its tokens expanded. Raises TokenError, also where one of them would be more
-    than a word to a shell.
+    """Return a command with its tokens expanded.
+
+    Raises TokenError, also if a token's value is not a single word for a shell.
     """
     for sign in set(re.findall(r"%(.)", text.replace("%%", ""))) & _UNTRUSTED_TOKENS:
         if _UNSAFE_IN_SHELL.search(tokens.get(sign, "")):
@@ -79,7 +77,7 @@ def final_settings(
     environ: Mapping[str, str],
     home: Path,
 ) -> SshSettings:
-    """The settings of the host called ``name``. Raises SshConfigError."""
+    """Return the settings of the host called ``name``. Raises SshConfigError."""
 
     def expand_one_path(text: str, known: Mapping[str, str]) -> str:
         return text if text.lower() == "none" else expand_path(text, known, environ, home)
@@ -170,10 +168,9 @@ class _ParsedFiles(Struct, frozen=True):
 
 
 class SshConfig:
-    """What ssh_config says about hosts. The files are read when first asked, once.
+    """The ssh_config files, which are parsed at the first lookup. Thread-safe.
 
-    ``config_file``: the only one to read, as with ``ssh -F``; ``none`` is no file at all.
-    Serves any number of threads.
+    ``config_file`` is the only file to read, as with ``ssh -F``; ``none`` means no file.
     """
 
     def __init__(
@@ -199,8 +196,9 @@ class SshConfig:
     def settings_for(
         self, name: str, *, user: str | None = None, port: int | None = None
     ) -> SshSettings:
-        """The settings of the host of this name, where ``user`` and ``port`` are known from
-        elsewhere and win. Raises SshConfigError.
+        """Return the settings of a host. ``user`` and ``port`` override those of the files.
+
+        Raises SshConfigError.
         """
         read = self._parsed_files()
         lookup = _HostLookup(self, name, user, port)
@@ -218,17 +216,17 @@ class SshConfig:
         )
 
     def command_succeeds(self, command: str, position: SourcePosition) -> bool:
-        """Whether a command of ``Match exec`` does."""
+        """Return True if a command of ``Match exec`` succeeds."""
         return self._commands.command_succeeds(command, position)
 
     @property
     def home(self) -> Path:
-        """Whose files are read."""
+        """The home folder whose files are read."""
         return self._home
 
     @property
     def local_user(self) -> str:
-        """Who runs orch."""
+        """The user who runs orch."""
         return self._local
 
     def _parsed_files(self) -> _ParsedFiles:
@@ -264,17 +262,17 @@ class SshConfig:
             try:
                 yield parser.parse_file(path, is_user_file=user, check_owner=user)
             except OSError:
-                continue  # ssh does without it, too, be it absent or not ours to read
+                continue  # absent or not readable; ssh ignores that, too
 
 
 class _HostLookup:
-    """One host's way through the files. ``chosen`` maps fields to what was said first."""
+    """The lookup of one host. ``first_lines`` maps each field to the first line that sets it."""
 
     def __init__(self, config: SshConfig, name: str, user: str | None, port: int | None) -> None:
         self.first_lines: dict[str, ConfigLine] = {}
         self.list_lines: dict[str, list[ConfigLine]] = {}
         self._config, self._name, self._host = config, name, name
-        self._final_host_name: str | None = None  # the host's name after the first look
+        self._final_host_name: str | None = None  # the host's name after the first pass
         for field, value in (("user", user), ("port", port)):
             if value is not None:
                 self.first_lines[field] = ConfigLine(
@@ -282,7 +280,7 @@ class _HostLookup:
                 )
 
     def apply_files(self, files: tuple[ConfigFile, ...], *, is_final_pass: bool = False) -> None:
-        """Take what these files say, in their order. ``final``: for the second time."""
+        """Apply the lines of these files that apply to the host, in order."""
         for file in files:
             for block in _relevant_blocks(file, self._host):
                 if not self._block_applies(block, is_final_pass):
@@ -294,8 +292,10 @@ class _HostLookup:
                         self.apply_files(item, is_final_pass=is_final_pass)
 
     def fix_host_name(self) -> None:
-        """The host's name is final, and what Host lines are about from now on: HostName counts,
-        addresses take their plain form.
+        """Fix the host's name, which Host lines are compared with in the final pass.
+
+        It is the HostName, with addresses in canonical form. Raises SshConfigError for
+        CanonicalizeHostname.
         """
         canonical = self.first_lines.get("canonicalize")
         if canonical and canonical.value not in ("no", "false", "none"):
@@ -309,7 +309,7 @@ class _HostLookup:
         self._host = self._final_host_name = _canonical_host(self._current_host_name())
 
     def tokens(self) -> dict[str, str]:
-        """The tokens as far as the settings are known."""
+        """Return the tokens as far as the settings are known."""
         jump: tuple[str, ...] = self._value_of("jump", NO_JUMP)
         return connection_tokens(
             name=self._name,
@@ -353,7 +353,7 @@ class _HostLookup:
                 self.first_lines["proxy_command"] = replace(line, value="none")
 
     def _current_host_name(self) -> str:
-        """The host's name as far as it is known."""
+        """Return the host's name as far as it is known."""
         line = self.first_lines.get("hostname")
         if self._final_host_name is not None or line is None:
             return self._final_host_name or self._name
@@ -371,14 +371,14 @@ class _HostLookup:
 
 
 def _relevant_blocks(file: ConfigFile, host: str) -> Iterator[ConfigBlock]:
-    """Those blocks that this host has to do with, in their order."""
+    """Return the blocks that may apply to this host, in order."""
     named = file.blocks_by_name.get(host)
     indexes = sorted({*named, *file.pattern_blocks}) if named else file.pattern_blocks
     return (file.blocks[index] for index in indexes)
 
 
 def _canonical_host(host: str) -> str:
-    """A name in small letters; an address as the system writes it."""
+    """Return a name in lower case, or an address in canonical form."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         return socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]

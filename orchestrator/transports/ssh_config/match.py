@@ -1,7 +1,4 @@
-"""Match lines: their conditions as written, and whether they hold for a host.
-
-The commands of ``Match exec``: run once for each text, however many hosts ask.
-"""
+"""Match lines: parse their criteria, evaluate them, and run the commands of ``Match exec``."""
 
 from __future__ import annotations
 
@@ -30,8 +27,11 @@ UNSUPPORTED_CRITERIA = ("localnetwork", "command", "sessiontype", "version")
 
 
 class MatchContext(Struct, frozen=True):
-    """What Match lines judge at one moment of a lookup: the host as it is named so far, how it
-    was called, who logs in, who runs orch, and its tag. ``run_command`` tells whether a command succeeds.
+    """The values that Match lines are compared with at one point of a lookup.
+
+    ``host`` is the current name, ``original_host`` the one that was looked up, ``user`` the login
+    user and ``local_user`` the user who runs orch. ``run_command`` returns whether a command
+    succeeds.
     """
 
     host: str
@@ -44,7 +44,7 @@ class MatchContext(Struct, frozen=True):
 
 
 def parse_criteria(text: str, position: SourcePosition) -> tuple[MatchCriterion, ...]:
-    """The conditions of a Match line. Raises InvalidValueError and UnclosedQuoteError."""
+    """Return the criteria of a Match line. Raises InvalidValueError and UnclosedQuoteError."""
     found: list[MatchCriterion] = []
     while True:
         word, text = next_token(text)
@@ -68,7 +68,7 @@ def parse_criteria(text: str, position: SourcePosition) -> tuple[MatchCriterion,
 
 
 def criteria_match(criteria: tuple[MatchCriterion, ...], context: MatchContext) -> bool:
-    """Whether all of them are met. Commands run only where those before are."""
+    """Return True if all criteria match. A command runs only if those before it match."""
     met = True
     for one in criteria:
         if one.kind == "all":
@@ -122,11 +122,11 @@ def _check_known(kind: str) -> None:
 
 
 COMMAND_TIMEOUT = 30.0  # seconds
-POLL_INTERVAL = 0.2  # seconds between looks at whether the run was cancelled
+POLL_INTERVAL = 0.2  # seconds between checks for cancellation
 
 
 class MatchExecRunner:
-    """Runs commands with the user's shell, and keeps whether they succeeded."""
+    """Runs each command of ``Match exec`` once, with the user's shell, and keeps the result."""
 
     def __init__(self, environ: Mapping[str, str], stop: threading.Event) -> None:
         self._environ, self._stop = dict(environ), stop
@@ -134,8 +134,9 @@ class MatchExecRunner:
         self._results: dict[str, Future[bool]] = {}
 
     def command_succeeds(self, text: str, position: SourcePosition) -> bool:
-        """Whether the command ends with status 0. Raises SshConfigError where it does not end in
-        time or can't be run, CancelledError once the run is cancelled.
+        """Return True if the command exits with status 0.
+
+        Raises SshConfigError if it cannot be run or takes too long, and CancelledError.
         """
         with self._lock:
             known = self._results.get(text)

@@ -1,4 +1,4 @@
-"""Patterns of ssh_config(5), PATTERNS: ``*``, ``?``, ``!``, compiled once."""
+"""Patterns of ssh_config(5): ``*``, ``?`` and ``!``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ WILDCARDS = frozenset("*?")
 
 
 class PatternList(Struct, frozen=True):
-    """A list of them: it matches what one of them does and none of the negated ones.
+    """A compiled list. A text matches if a positive pattern and no negated one matches it.
 
-    ``literals`` holds the plain names among the positive ones, ``wildcard_regex`` the others.
+    ``literals`` are the positive patterns without wildcards, ``wildcard_regex`` the others.
     """
 
     literals: frozenset[str]
@@ -21,7 +21,7 @@ class PatternList(Struct, frozen=True):
     negated_regex: re.Pattern[str] | None
 
     def matches(self, text: str) -> bool:
-        """Whether ``text`` is meant, letter by letter."""
+        """Return True if ``text`` matches. Case-sensitive."""
         if text not in self.literals and (
             self.wildcard_regex is None or not self.wildcard_regex.fullmatch(text)
         ):
@@ -30,7 +30,7 @@ class PatternList(Struct, frozen=True):
 
 
 def compile_patterns(patterns: Iterable[str]) -> PatternList:
-    """The list of these patterns, each with a ``!`` where it is negated."""
+    """Compile patterns; a negated one begins with ``!``."""
     every = list(patterns)
     positive = [one for one in every if not one.startswith("!")]
     return PatternList(
@@ -47,8 +47,8 @@ def _any_of(patterns: list[str]) -> re.Pattern[str] | None:
 def pattern_regex(pattern: str) -> str:
     """Return the pattern as a regular expression, for ``fullmatch`` with ``re.DOTALL``.
 
-    What stands between two stars is looked for once: where it was found first is as good as
-    any later place, and trying those would take a time that grows with each star's power.
+    The text between two stars is searched for only once: its first match is as good as a later
+    one, and trying all of them would take exponential time.
     """
     first, *parts = ("".join(map(_character_regex, part)) for part in pattern.split("*"))
     if not parts:

@@ -1,4 +1,4 @@
-"""The inventory above ssh_config above SSH's own defaults: how a host is reached in the end."""
+"""Resolve connections: the inventory overrides ssh_config, which overrides SSH's defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.transports.ssh_config.settings import SshSettings
 USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 NONE, DEV_NULL = "none", "/dev/null"
-# orch never asks about a host key, and never lets a changed one pass.
+# orch never prompts for a host key, and never accepts a changed one.
 HOST_KEY_POLICIES = {
     "yes": "strict",
     "ask": "strict",
@@ -31,8 +31,10 @@ HOST_KEY_POLICIES = {
 
 
 class ResolvedConnection(Struct, frozen=True):
-    """``connect`` with all that was left open filled in, and ``settings`` for the rest, of which
-    ``jump``, ``proxy_command`` and ``forward_agent`` are the inventory's where it says so.
+    """The resolved connection of a host.
+
+    ``connect`` has no unset fields. ``settings`` has the rest; its ``jump``, ``proxy_command`` and
+    ``forward_agent`` are the inventory's if the inventory sets them.
     """
 
     connect: ConnectionOptions
@@ -40,9 +42,10 @@ class ResolvedConnection(Struct, frozen=True):
 
 
 class ConnectionResolver:
-    """Finds the ways of a run's hosts. Serves any number of threads.
+    """Resolves the connections of a run's hosts. Thread-safe.
 
-    ``config_file`` is read in place of the usual files, as with ``ssh -F``, for hosts that name none.
+    ``config_file`` is read instead of the usual files, as with ``ssh -F``, unless a host has its
+    own.
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class ConnectionResolver:
         self._configs: dict[str | None, SshConfig] = {}
 
     def resolve(self, connect: ConnectionOptions) -> ResolvedConnection:
-        """The way to a host of the inventory: what ssh_config says of its address counts, as if
-        one had typed ``ssh ADDRESS``. Raises SshConfigError.
+        """Resolve the connection to a host of the inventory, as for ``ssh ADDRESS``.
+
+        Raises SshConfigError.
         """
         config = self._config_for(connect.ssh_config)
         settings = config.settings_for(connect.address, user=connect.user, port=connect.port)
@@ -70,14 +74,21 @@ class ConnectionResolver:
     def resolve_jump_host(
         self, address: str, user: str | None, port: int | None, target_options: ConnectionOptions
     ) -> ResolvedConnection:
-        """The way to a hop before the host that ``target_options`` is about, whose keys, known_hosts and
-        times count for it as well. Its jump is its own: ssh_config's. Raises SshConfigError.
+        """Resolve the connection to a jump host.
+
+        Keys, known_hosts and timeouts are those of the host behind it (``target_options``); its own
+        jump host is ssh_config's. Raises SshConfigError.
         """
         given_options = target_options.set_fields - {"jump", "forward_agent"}
         hop = replace(
             target_options,
-            address=address, user=user, port=port, jump=None, forward_agent=False, set_fields=given_options,
-        )  # fmt: skip
+            address=address,
+            user=user,
+            port=port,
+            jump=None,
+            forward_agent=False,
+            set_fields=given_options,
+        )
         return self.resolve(hop)
 
     def _config_for(self, file: str | None) -> SshConfig:
@@ -97,10 +108,9 @@ class ConnectionResolver:
 
 
 class DuplicateHostGuard:
-    """Which host of the inventory each account on a server is.
+    """Detects two hosts of the inventory that ssh_config makes the same account on one server.
 
-    Two names for one address in the inventory are the inventory's to judge; what it cannot know
-    is that ssh_config has another name for one of its hosts.
+    The inventory itself checks for two hosts with one address, but does not know ssh_config.
     """
 
     def __init__(self) -> None:
@@ -108,8 +118,10 @@ class DuplicateHostGuard:
         self._names: dict[tuple[object, ...], tuple[str, bool]] = {}
 
     def check_duplicate(self, name: str, connection: ResolvedConnection) -> None:
-        """This way leads to the host of this name. Raises ConnectError where ssh_config leads
-        another one there as well: what is done to each host is not to be done twice to one.
+        """Record the connection of a host.
+
+        Raises ConnectError if ssh_config leads another host to the same account: a task would run
+        twice on one host.
         """
         to, via = connection.connect, connection.settings
         user = to.user or login_name()
@@ -126,7 +138,7 @@ class DuplicateHostGuard:
 
 
 def resolve_connection(connect: ConnectionOptions, settings: SshSettings) -> ResolvedConnection:
-    """``connect`` above ``settings``. Raises SshConfigError where ssh_config sends us in a circle."""
+    """Combine ``connect`` and ``settings``. Raises SshConfigError for a ProxyJump loop."""
     fields: dict[str, Any] = {
         "address": settings.address,
         "port": connect.port or settings.port or 22,
@@ -152,7 +164,7 @@ def resolve_connection(connect: ConnectionOptions, settings: SshSettings) -> Res
 
 
 def _check_circular_jump(connection: ResolvedConnection) -> None:
-    """As ssh does: with `Host *` a ProxyJump is easily meant for the jump host itself."""
+    """Raise SshConfigError if a host is its own jump host, as with ProxyJump for `Host *`."""
     if not connection.settings.jump:
         return
     user, host, port = split_jump_host(connection.settings.jump[-1])
@@ -170,7 +182,7 @@ def _known_hosts_files(settings: SshSettings) -> tuple[str, ...]:
         settings.known_hosts or USER_KNOWN_HOSTS,
         settings.global_known_hosts or GLOBAL_KNOWN_HOSTS,
     )
-    # keys are written to the first, which must not become the system's where the user's is none
+    # keys are written to the first file, which must not be the system's if the user's is "none"
     first = user if user != (NONE,) else (DEV_NULL,)
     return tuple(name for name in (*first, *system) if name != NONE)
 

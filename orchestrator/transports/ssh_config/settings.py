@@ -1,4 +1,4 @@
-"""What ssh_config(5) comes to for one host."""
+"""The settings of ssh_config(5) for one host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from orchestrator.errors import SourcePosition
 
 
 class UnsupportedSetting(Struct, frozen=True):
-    """A setting that applies to a host, matters, and is not obeyed: where, and what of it."""
+    """An ssh_config option that affects this host but is not supported."""
 
     keyword: str
     value: str
@@ -20,19 +20,21 @@ class UnsupportedSetting(Struct, frozen=True):
 
 
 class SshSettings(Struct, frozen=True):
-    """The settings of one host. None and empty mean that nothing was said, so SSH's own default
-    counts; tokens, ``~`` and ``${…}`` are expanded.
+    """The settings of one host.
 
-    ``host`` is the name that was looked up, ``address`` what to connect to, ``user`` who to log
-    in as (None: who runs orch).
-    ``jump`` holds the hops in order, each as USER@HOST:PORT with USER@ and :PORT only where they
-    were written and [HOST] for IPv6; with hops there is no ``proxy_command``.
-    ``identity`` may hold ``none``, which stands for no file at all, and so may ``known_hosts``,
-    ``global_known_hosts`` and ``identity_agent`` (else a socket's path; None: SSH_AUTH_SOCK).
-    ``connect_timeout`` and ``alive_interval`` are seconds. ``host_keys`` is yes, accept-new, ask
-    or no. The four lists of algorithms are as written, with their + - or ^.
-    ``address_family`` is any, inet or inet6. ``forward_agent`` with ``forward_socket`` (a path)
-    forwards that agent in place of the usual one.
+    None and empty values mean that the setting is unset and SSH's default applies. Tokens, ``~``
+    and ``${…}`` are expanded.
+
+    ``host`` is the name that was looked up, ``address`` the address to connect to, ``user`` the
+    login user (None: the user who runs orch).
+    ``jump`` are the jump hosts in order, as USER@HOST:PORT; USER@ and :PORT are optional, and an
+    IPv6 address is in brackets. With jump hosts there is no ``proxy_command``.
+    ``identity``, ``known_hosts``, ``global_known_hosts`` and ``identity_agent`` may be ``none``
+    for no file or agent. ``identity_agent`` is a socket's path (None: SSH_AUTH_SOCK).
+    ``connect_timeout`` and ``alive_interval`` are in seconds. ``host_keys`` is yes, accept-new,
+    ask or no. The four lists of algorithms are as written, with their + - or ^.
+    ``address_family`` is any, inet or inet6. ``forward_agent`` with a path in ``forward_socket``
+    forwards that agent instead of the usual one.
     """
 
     host: str

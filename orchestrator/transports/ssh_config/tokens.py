@@ -1,4 +1,4 @@
-"""``%h``, ``${NAME}`` and ``~`` in values (ssh_config(5): TOKENS, ENVIRONMENT VARIABLES)."""
+"""Expand ``%h``, ``${NAME}`` and ``~`` (ssh_config(5): TOKENS, ENVIRONMENT VARIABLES)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _PERCENT_OR_VARIABLE = lazy_regex(r"%(.?)|\$\{([^}]*)(\}?)", re.DOTALL)
 
 
 class TokenError(Exception):
-    """A token that is not known here, or a variable that is not set. The message says which."""
+    """An unknown token, user or variable. The message names it."""
 
 
 def expand_tokens(text: str, tokens: Mapping[str, str]) -> str:
-    """``text`` with its tokens expanded. Raises TokenError."""
+    """Return ``text`` with its tokens expanded. Raises TokenError."""
     return _PERCENT.sub(lambda found: _token_value(found[1], tokens), text) if "%" in text else text
 
 
 def expand_path(
     text: str, tokens: Mapping[str, str], environ: Mapping[str, str], home: Path
 ) -> str:
-    """A path with ``~``, tokens and ${NAME} expanded. Raises TokenError."""
+    """Return a path with ``~``, tokens and ${NAME} expanded. Raises TokenError."""
 
     def replace_one(found: re.Match[str]) -> str:
         if found[2] is None:
@@ -41,7 +41,7 @@ def expand_path(
 
 
 def expand_tilde(path: str, home: Path) -> str:
-    """``path`` with its ~ or ~USER replaced. Raises TokenError where there is no such user."""
+    """Return ``path`` with ~ or ~USER expanded. Raises TokenError if there is no such user."""
     if not path.startswith("~"):
         return path
     user, slash, rest = path[1:].partition("/")
@@ -55,7 +55,7 @@ def expand_tilde(path: str, home: Path) -> str:
 def connection_tokens(
     *, name: str, host: str, port: int, user: str, local: str, home: Path, alias: str, jump: str
 ) -> dict[str, str]:
-    """All tokens of a connection to ``host``, which was called ``name``."""
+    """Return all tokens of a connection to ``host``, which was looked up as ``name``."""
     machine = socket.gethostname()
     seed = f"{machine}{host}{port}{user}{jump}"
     return {

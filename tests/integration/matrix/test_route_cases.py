@@ -61,7 +61,7 @@ def test_everything_works_through_a_socks_proxy(
 
 # as the pipe's end is noticed first, or that it takes no more
 CUT = (
-    "(the connection was cut while waiting for the server to name itself|"
+    "(the connection was cut while waiting for the SSH banner|"
     "the server closed the connection before naming itself)"
 )
 NO_PROXY = {

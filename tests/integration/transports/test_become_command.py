@@ -218,7 +218,7 @@ def test_a_machine_that_does_not_know_its_own_name_is_no_reason() -> None:
         (b"sudo: a b\nsudo: unable to resolve host a: x\nlast", "sudo: a b / last"),
         (b"sudo: unable to resolve host a: x\n", "sudo: unable to resolve host a: x"),
         (b"cat: unable to resolve host a: x\n", "cat: unable to resolve host a: x"),
-        (b"", "it ended with 1 and said nothing"),
+        (b"", "exit status 1 without output"),
     ],
 )
 def test_only_sudo_s_warning_of_the_name_is_left_out(message: bytes, why: str) -> None:

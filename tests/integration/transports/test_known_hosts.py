@@ -197,7 +197,7 @@ def test_an_add_waits_for_another_process_and_sees_what_it_wrote(tmp_path: Path)
     hosts = KnownHosts((path,))
     with path.open("w") as theirs, ThreadPoolExecutor(1) as pool:
         fcntl.flock(theirs, fcntl.LOCK_EX)
-        adding = pool.submit(hosts.add, "w", ED, key_blob("mine"), record=True)
+        adding = pool.submit(hosts.add, "w", ED, key_blob("mine"), write_file=True)
         assert not wait([adding], 0.1).done
         theirs.write(known_hosts_line("w", "theirs") + "\n")
         theirs.flush()
