@@ -106,9 +106,8 @@ def _make_criterion(
 
 
 def _check_alone(found: list[MatchCriterion], rest: str) -> None:
-    others = [one for one in found[:-1] if one.kind not in STANDALONE_CRITERIA]
     word, _ = next_token(rest)
-    if len(others) > 1 or (word and not word.startswith("#")):
+    if len(found) > 2 or (word and not word.startswith("#")):
         raise InvalidValueError("'all' can't stand beside other conditions")
 
 
