@@ -140,8 +140,8 @@ def _agent_settings(
         found["identity_agent"] = _agent_socket(own, tokens, environ, expander) or "none"
     if other is not None:
         found["forward_agent"] = bool(other.value)
-        if isinstance(other.value, str):
-            found["forward_socket"] = _agent_socket(other, tokens, environ, expander)
+    if (path := lines.get("forward_socket")) is not None:
+        found["forward_socket"] = _agent_socket(path, tokens, environ, expander)
     return found
 
 
@@ -347,7 +347,14 @@ class _HostLookup:
                 lines.append(line)
         elif line.field == "jump" and "proxy_command" in self.first_lines:
             return
-        elif line.field not in self.first_lines:
+        else:
+            self._apply_first(line)
+
+    def _apply_first(self, line: ConfigLine) -> None:
+        if line.field == "forward" and isinstance(line.value, str):
+            # as in ssh, the first path counts even if yes or no precedes it
+            self.first_lines.setdefault("forward_socket", line)
+        if line.field not in self.first_lines:
             self.first_lines[line.field] = line
             if line.field == "jump" and line.value != NO_JUMP:
                 self.first_lines["proxy_command"] = replace(line, value="none")
