@@ -1,1 +1,1 @@
-"""The command line: verbs and their options; the one place where errors become exit codes."""
+"""The command line: commands and their options, and the conversion of errors to exit codes."""

@@ -1,4 +1,4 @@
-"""Shell completion of stages, hosts and tasks. Never an error: a broken file completes nothing."""
+"""Shell completion of stages, hosts, roles, apps and tasks; invalid files complete nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def complete_stages(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of stages."""
+    """Complete names of stages."""
     from orchestrator.inventory.stages import list_stages as all_stages
 
     root = _project_root(ctx)
@@ -31,7 +31,7 @@ def complete_stages(
 def complete_tasks(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of tasks."""
+    """Complete names of tasks."""
     from orchestrator.playbook.task_index import index_tasks
 
     root = _project_root(ctx)
@@ -41,7 +41,7 @@ def complete_tasks(
 def complete_tasks_and_modules(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of tasks, and of modules."""
+    """Complete names of tasks and modules."""
     from orchestrator.playbook.task_index import index_tasks, shipped_modules
 
     root = _project_root(ctx)
@@ -51,7 +51,7 @@ def complete_tasks_and_modules(
 def complete_host_patterns(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Hosts and roles of the stage, for the last term of a pattern."""
+    """Complete hosts and roles of the stage, in the last term of a pattern."""
     import re
 
     stage = _load_stage(ctx)
@@ -65,7 +65,7 @@ def complete_host_patterns(
 def complete_host_names(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the stage's hosts."""
+    """Complete names of the stage's hosts."""
     stage = _load_stage(ctx)
     return _matching_items(stage.hosts if stage else (), incomplete)
 
@@ -73,7 +73,7 @@ def complete_host_names(
 def complete_apps(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the stage's apps."""
+    """Complete names of the stage's apps."""
     stage = _load_stage(ctx)
     return _matching_items(stage.apps if stage else (), incomplete)
 

@@ -1,4 +1,4 @@
-"""The verb that looks at hosts: doctor."""
+"""The command that checks hosts: doctor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.cli import options
 from orchestrator.model.secret_masking import SecretMasker
 
 
-@click.command("doctor", short_help="See whether hosts can be reached and are fit for steps.")
+@click.command("doctor", short_help="Check that hosts can be reached and can run steps.")
 @options.stage_options
 @options.limit_option
 @click.option(
@@ -21,23 +21,23 @@ from orchestrator.model.secret_masking import SecretMasker
     default=100,
     show_default=True,
     metavar="N",
-    help="Look at no more than N hosts at a time.",
+    help="Check at most N hosts at a time.",
 )
 @options.ssh_config_option
 @options.json_option
 def doctor_command(forks: int, ssh_config: str | None, as_json: bool, **options_given: Any) -> int:
-    """Look at every host of a stage, or those that --limit selects.
+    """Check every host of a stage, or those that --limit selects.
 
-    Can its name be resolved, its port be reached, its key be trusted, can one log in, and
-    does a shell answer? Is there sudo for the users that tasks become, space where steps write,
-    the right time, and each command that the tasks' modules need? What ssh_config says in vain
-    is told, too. Nothing is changed on any host, nor in known_hosts.
+    Checks that the host's name resolves, its port is reachable, its key is trusted, the login
+    succeeds and a shell replies; then sudo for the users that tasks become, free space where steps
+    write, the clock, and the commands that the tasks' modules need. Also reports ssh_config options
+    that orch ignores. Nothing is changed on any host, nor in known_hosts.
 
     \b
       orch -s prod doctor
       orch -s prod doctor -l web --json
 
-    Exit codes: 1 where steps will fail, 4 where hosts are unreachable; warnings are 0.
+    Exit codes: 1 if steps will fail, 4 if hosts are unreachable; 0 for warnings.
     """
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.context import ProjectSelector, load_context
@@ -72,7 +72,10 @@ def doctor_command(forks: int, ssh_config: str | None, as_json: bool, **options_
     else:
         out.lines(doctor_lines(result.host_checks, out, mask))
     if result.tasks_unreadable:
-        click.echo("what the tasks need was not looked at: see `orch lint`", err=True)
+        click.echo(
+            "the tasks' requirements were not checked, because tasks have errors: see `orch lint`",
+            err=True,
+        )
     if result.exit_code is ExitCode.INTERRUPTED:
         click.echo("interrupted", err=True)
     return result.exit_code

@@ -1,4 +1,4 @@
-"""A command group whose options may stand before or after the verb."""
+"""A command group whose options can be written before or after the command."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from orchestrator.errors import suggest_nearest
 
 
 class CommandGroup(click.Group):
-    """Moves the options before the verb behind it, so that the verb alone reads them."""
+    """Moves options before the command behind it, so that only the command parses them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``-s dev run uname`` as ``run -s dev uname``."""
+        """Parse ``-s dev run uname`` as ``run -s dev uname``."""
         return super().parse_args(ctx, self._command_first(args))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The verb's command; an unknown one is told with what may have been meant."""
+        """Return the command; fail with a suggestion if it is unknown."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
             hint = suggest_nearest(name, self.list_commands(ctx))
             hint = hint or f"to run a task, write `orch -s STAGE run {name}`"
-            ctx.fail(f"no verb '{name}'; {hint}")
+            ctx.fail(f"no such command '{name}'; {hint}")
         return super().resolve_command(ctx, args)
 
     def _command_first(self, args: Sequence[str]) -> list[str]:
@@ -54,11 +54,10 @@ class CommandGroup(click.Group):
 
 
 class DashDashCommand(click.Command):
-    """A command whose words all stand after ``--``: what is an option, and what belongs to the
-    words, is never a guess."""
+    """A command whose arguments must follow ``--``, so that they are never taken for options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse words before the dashes, and no dashes."""
+        """Fail unless all arguments follow ``--``."""
         before = args[: args.index("--")] if "--" in args else args
         rest = self.make_parser(ctx).parse_args(args=list(before))[1]
         wants_help = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
@@ -68,7 +67,7 @@ class DashDashCommand(click.Command):
 
 
 def reject_repeated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Refuse an option that is given twice, where click would silently take the last."""
+    """Fail if an option is given more than once; click would silently use the last value."""
     if isinstance(value, tuple) and len(value) > 1:
         listed = " and ".join(str(v) for v in value)
         raise click.UsageError(f"{param.opts[-1]} is given more than once: {listed}", ctx)

@@ -1,4 +1,4 @@
-"""The verb that begins a project: init."""
+"""The command that creates a project: init."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import click
 from orchestrator.errors import ExitCode
 
 
-@click.command("init", short_help="Write a new project.")
+@click.command("init", short_help="Create a new project.")
 @click.option(
     *("-s", "--stage", "stages"),
     multiple=True,
     metavar="STAGE",
-    help="A stage of it; may be repeated. `dev` gets sandbox hosts. Asked for if not given.",
+    help="Stage to create; repeatable. `dev` gets sandbox hosts. Prompts if omitted.",
 )
 @click.argument("folder", metavar="[DIR]", default=".")
 def init_command(folder: str, stages: tuple[str, ...]) -> int:
-    """Write a new project: stages, the deploy recipe, and two apps to try it on.
+    """Create a new project: stages, the deploy recipe, and two apps to try it on.
 
     \b
       orch init demo && cd demo

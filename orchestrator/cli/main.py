@@ -1,4 +1,4 @@
-"""``orch`` as a process: what signals do from its first moment to its last."""
+"""The entry point of ``orch``: standard streams, signals, and the process's exit."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from orchestrator.errors import ExitCode
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run ``orch`` and end the process."""
+    """Run ``orch`` and exit."""
     stdio.make_std_streams_safe()
     unattended = IdleSignalHandler()
     try:
         code = _exit_code(args)
         unattended.is_finished = True
-    except KeyboardInterrupt:  # while loading, or while an error was told
+    except KeyboardInterrupt:  # during the imports, or while an error was printed
         sys.stderr.write("interrupted\n")
         code = ExitCode.INTERRUPTED
     stdio.flush_std_streams()
-    os._exit(int(code))  # taking the interpreter apart costs 15 ms, more after a large run
+    os._exit(int(code))  # shutting down the interpreter takes 15 ms, longer after a large run
 
 
 def _exit_code(args: Sequence[str] | None) -> int:
     from orchestrator.cli.root_command import (
-        run_command_line,  # most of the time until something happens
+        run_command_line,  # this import takes most of the startup time
     )
 
     return run_command_line(args)

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def stage_options(command: F) -> F:
-    """``-s`` and ``-C``: which stage of which project."""
+    """Add ``-s`` and ``-C``: the stage and the project."""
     return _apply_decorators(
         command,
         click.option(
@@ -31,7 +31,7 @@ def stage_options(command: F) -> F:
 
 
 def project_options(command: F) -> F:
-    """``-C``; ``-s`` may stand there, as before any verb, and says nothing."""
+    """Add ``-C``; ``-s`` is accepted, as it can precede any command, but ignored."""
     return _apply_decorators(
         command,
         directory_option,
@@ -40,7 +40,7 @@ def project_options(command: F) -> F:
 
 
 def directory_option(command: F) -> F:
-    """``-C``: which project."""
+    """Add ``-C``: the project."""
     return click.option(
         *("-C", "--directory"),
         multiple=True,
@@ -51,64 +51,67 @@ def directory_option(command: F) -> F:
 
 
 def limit_option(command: F) -> F:
-    """``-l``: which hosts of the stage."""
+    """Add ``-l``: the hosts of the stage."""
     return click.option(
         *("-l", "--limit"),
         multiple=True,
         callback=reject_repeated,
         metavar="HOSTS",
         shell_complete=completion.complete_host_patterns,
-        help="Only these: hosts and roles joined by : or , with & (and), ! (not), globs, "
+        help="Hosts to run on: hosts and roles joined by : or , with & (and), ! (not), globs, "
         "web[01-20,25] (names), role[0:2] (its first three), @FILE, @failed. "
-        "`web:&eu:!db3` is web's hosts that are also in eu, less db3.",
+        "`web:&eu:!db3`: hosts of web that are also in eu, except db3.",
     )(command)
 
 
 def selection_options(command: F) -> F:
-    """Which parts of the tasks: tags, a place to start at, handlers."""
+    """Add the options that select parts of the tasks: tags, a start task, handlers."""
     return _apply_decorators(
         command,
         click.option(
-            *("-t", "--tags"), multiple=True, metavar="TAG,…", help="Only steps with one of these."
+            *("-t", "--tags"),
+            multiple=True,
+            metavar="TAG,…",
+            help="Run only steps with one of these tags.",
         ),
         click.option(
-            "--skip-tags", multiple=True, metavar="TAG,…", help="No steps with one of these."
+            "--skip-tags", multiple=True, metavar="TAG,…", help="Skip steps with one of these tags."
         ),
         click.option(
             "--start-at",
             metavar="TASK",
             default="",
-            help="Leave out the scheduled tasks before this one.",
+            help="Skip the scheduled tasks before this one.",
         ),
         click.option(
             "--handler",
             "handlers",
             multiple=True,
             metavar="NAME",
-            help="Of the tasks named, run only these handlers, as after a change.",
+            help="Run only these handlers of the tasks, as after a change.",
         ),
     )
 
 
 def apps_option(command: F) -> F:
-    """``--app``."""
+    """Add ``--app``."""
     return click.option(
         *("-a", "--app", "apps"),
         multiple=True,
         metavar="APP,…",
         shell_complete=completion.complete_apps,
-        help="For these apps of the stage, or `all`: each goes its own way over its hosts.",
+        help="Apps to run for (or `all`); apps run in parallel, each on its own hosts.",
     )(command)
 
 
 def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     if math.isnan(value):
-        raise click.BadParameter("it must be a number of seconds")
+        raise click.BadParameter("must be a number of seconds")
     return value
 
 
 def lock_options(command: F) -> F:
-    """How an app's lock is taken."""
+    """Add the options for an app's lock."""
     return _apply_decorators(
         command,
         click.option(
@@ -117,55 +120,55 @@ def lock_options(command: F) -> F:
             callback=_reject_nan,
             default=0.0,
             metavar="SECONDS",
-            help="Wait so long for an app's lock that somebody else has.",
+            help="Wait this long for an app's lock that another run holds.",
         ),
         click.option(
             *("-m", "--message"),
             metavar="TEXT",
-            help="What the run is for: for the revision log, and for who waits for the lock.",
+            help="Purpose of the run, for the revision log and in the lock message.",
         ),
     )
 
 
 def diff_option(command: F) -> F:
-    """``--diff``."""
+    """Add ``--diff``."""
     return click.option(
-        "--diff", is_flag=True, help="Show what changes, contents of files as unified diffs."
+        "--diff", is_flag=True, help="Show changes; contents of files as unified diffs."
     )(command)
 
 
 def json_option(command: F) -> F:
-    """``--json``."""
+    """Add ``--json``."""
     return click.option(
-        "--json", "as_json", is_flag=True, help="JSON on stdout and nothing else there."
+        "--json", "as_json", is_flag=True, help="Print machine-readable JSON to stdout."
     )(command)
 
 
 def extra_option(command: F) -> F:
-    """``-e``."""
+    """Add ``-e``."""
     return click.option(
         *("-e", "--extra"),
         multiple=True,
         metavar="KEY=VALUE|@FILE",
-        help="Set a variable, over the inventory's. KEY=VALUE is text as it stands; a file is "
-        "YAML. May be repeated.",
+        help="Set a variable; overrides the inventory. KEY=VALUE is literal text; a file is "
+        "YAML. Repeatable.",
     )(command)
 
 
 def ssh_config_option(command: F) -> F:
-    """``-F``, as of ssh."""
+    """Add ``-F``, like ssh."""
     return click.option(
         *("-F", "--ssh-config"),
         multiple=True,
         callback=reject_repeated,
         metavar="FILE",
-        help="Read this ssh_config in place of ~/.ssh/config and /etc/ssh/ssh_config; `none`: "
-        "no file at all.",
+        help="Read this ssh_config instead of ~/.ssh/config and /etc/ssh/ssh_config; `none`: "
+        "no file.",
     )(command)
 
 
 def host_options(command: F) -> F:
-    """The options of every verb that contacts hosts."""
+    """Add the options of every command that contacts hosts."""
     return _apply_decorators(
         command,
         stage_options,
@@ -179,39 +182,41 @@ def host_options(command: F) -> F:
             help="Work on at most N hosts at a time.",
         ),
         ssh_config_option,
-        click.option("-y", "--yes", is_flag=True, help="Do not ask before a protected stage."),
+        click.option(
+            "-y", "--yes", is_flag=True, help="Skip the confirmation for protected stages."
+        ),
         json_option,
         click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
     )
 
 
 def run_options(command: F) -> F:
-    """The options of verbs that run steps."""
+    """Add the options of commands that run steps."""
     return _apply_decorators(
         command,
         host_options,
         click.option(
             "--keep-going",
             is_flag=True,
-            help="A failed host does not stop the others before the next task.",
+            help="Continue with the other hosts after a host has failed.",
         ),
         click.option(
             "--unreachable",
             type=click.Choice(["stop", "skip"]),
             default="stop",
             show_default=True,
-            help="When a host cannot be reached: stop before anything is changed, or go on "
-            "without it. (Read-only runs always go on.)",
+            help="If a host cannot be reached: stop before anything is changed, or continue "
+            "without it. (Read-only runs always continue.)",
         ),
         click.option(
             "--check",
             is_flag=True,
-            help="Ask the hosts what would change, and change nothing.",
+            help="Report what would change, without changing anything.",
         ),
         click.option(
             "--exit-code",
             is_flag=True,
-            help="With --check: exit with 6 when something would change.",
+            help="With --check: exit with 6 if something would change.",
         ),
     )
 

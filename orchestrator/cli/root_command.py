@@ -1,4 +1,4 @@
-"""A call of ``orch``: the verbs, and the one place where exceptions become exit codes."""
+"""The root command of ``orch``, and the conversion of exceptions to messages and exit codes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from orchestrator.cli.group import CommandGroup
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.model.secret_masking import SecretMasker
 
-# What a run makes lives until its end, in few cycles. Looking for those every 700 objects, as is
-# usual, nearly doubles the CPU time of loading 10,000 hosts; in a short run it hardly matters.
+# The objects of a run live until its end and have few cycles. Collecting every 700 objects, the
+# default, nearly doubles the CPU time of loading 10,000 hosts; in a short run it hardly matters.
 _GC_THRESHOLD = 50_000
 
 
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Options may stand before or after the verb. Exit codes: 0 ok, 1 a step failed, "
+    epilog="Options can be written before or after the command. Exit codes: 0 ok, 1 a step failed, "
     "2 usage, 3 inventory or task in error, 4 hosts unreachable, 5 locked, 130 interrupted.",
 )
 @click.version_option(orchestrator.__version__, message="orch %(version)s")
@@ -40,17 +40,17 @@ def orch(**_: object) -> None:
     """Run commands and deploy applications on fleets of servers over SSH."""
 
 
-for _verb in (
+for _command in (
     *run_commands.RUN_COMMANDS,
     *doctor_command.DOCTOR_COMMANDS,
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,
 ):
-    orch.add_command(_verb)
+    orch.add_command(_command)
 
 
 def run_command_line(args: Sequence[str] | None) -> int:
-    """Do what the words say (None: those of the process); the exit code that it comes to."""
+    """Parse the arguments (None: the process's), run the command and return the exit code."""
     gc.set_threshold(_GC_THRESHOLD)
     masks = SecretMasker()
     try:
@@ -70,7 +70,7 @@ def run_command_line(args: Sequence[str] | None) -> int:
         return error.exit_code
     except stdio.StdoutError:
         return ExitCode.FAILED
-    except SystemExit as left:  # click's own way out
+    except SystemExit as left:  # raised by click to exit
         return left.code if isinstance(left.code, int) else ExitCode.FAILED
     except Exception:
         return _print_bug(masks)
@@ -89,7 +89,7 @@ def _print_error(error: OrchError, masks: SecretMasker) -> None:
         )
         for diagnostic in error.diagnostics
     ]
-    out.lines([masks.mask_text(problems_text(diagnostics, out))])  # the excerpt, too
+    out.lines([masks.mask_text(problems_text(diagnostics, out))])  # also the source excerpt
 
 
 def _print_bug(masks: SecretMasker) -> int:

@@ -1,4 +1,4 @@
-"""Verbs that plan, and those that contact hosts: run, exec, plan."""
+"""Commands that run tasks or plan them: run, exec, plan, lock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @options.extra_option
 @options.selection_options
 @click.option("--step", is_flag=True, help="Ask before each task: run it, skip it, or stop.")
-@click.option("--list-hosts", is_flag=True, help="Show which hosts each task is for, and end.")
+@click.option(
+    "--list-hosts", is_flag=True, help="List the hosts each task would run on, then exit."
+)
 @click.argument(
     "words",
     metavar="TASK [KEY=VALUE]...",
@@ -43,12 +45,12 @@ if TYPE_CHECKING:
 def run_command(words: tuple[str, ...], list_hosts: bool, **options_given: Any) -> int:
     """Run one task or several, in order, on the hosts of a stage.
 
-    KEY=VALUE gives the task before it a value for one of its params; see `orch doc TASK`.
+    KEY=VALUE sets a param of the task before it; see `orch doc TASK`.
 
     \b
       orch -s dev run uname
       orch -s prod run deploy:publish release=42 -l web
-      orch -s prod run uname -l @failed          again where the last run failed
+      orch -s prod run uname -l @failed    on the hosts where the last run failed
     """
     from orchestrator.commands.cli_args import parse_task_requests
     from orchestrator.commands.context import plan_tasks, plan_without_secrets
@@ -70,13 +72,17 @@ def run_command(words: tuple[str, ...], list_hosts: bool, **options_given: Any) 
     options_metavar="[OPTIONS] --",
 )
 @options.run_options
-@click.option("--readonly", is_flag=True, help="It changes nothing: no prompt, no preflight.")
+@click.option(
+    "--readonly",
+    is_flag=True,
+    help="The command changes nothing: no confirmation, no preflight check.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any) -> int:
-    """Run a command that stands in no task file.
+    """Run a single command that is not in a task file.
 
-    Several words are one command, each quoted as it stands. A single word is shell text, so
-    a pipeline goes in quotes. Nothing in it is a template.
+    Several words are one command; each is quoted as an argument. A single word is shell text, so
+    quote a pipeline. Templates are not evaluated.
 
     \b
       orch -s dev exec -- uname -a
@@ -93,14 +99,14 @@ def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any)
     return _run_plan(context, plan, options_given)
 
 
-@click.command("plan", short_help="Show what a run would do, contacting nothing.")
+@click.command("plan", short_help="Show what a run would do, without contacting hosts.")
 @options.stage_options
 @options.limit_option
 @options.apps_option
 @options.extra_option
 @options.selection_options
 @options.json_option
-@click.option("--reveal", is_flag=True, help="Fetch the secrets, and show them.")
+@click.option("--reveal", is_flag=True, help="Fetch secrets and show their values.")
 @click.argument(
     "words",
     metavar="TASK [KEY=VALUE]...",
@@ -109,14 +115,13 @@ def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any)
     shell_complete=completion.complete_tasks,
 )
 def plan_command(words: tuple[str, ...], as_json: bool, reveal: bool, **options_given: Any) -> int:
-    """Show what `orch run` of the same tasks would do where, in which order.
+    """Show what `orch run` of the same tasks would do, on which hosts and in which order.
 
-    Each step is shown with the exact text that each host would be sent. A step that needs the
-    result of an earlier one is shown as its template, with the result it waits for. No host
-    is contacted.
+    Each step is shown with the exact text that is sent to each host. A step that needs the result
+    of an earlier one is shown as its template, with the name of that result. No host is contacted.
 
-    A secret is shown as its name. It is fetched only where what happens depends on it (a
-    condition, a number), or to show it with --reveal.
+    A secret is shown as its name. It is fetched only if the plan depends on it (a condition, a
+    number), or to show it with --reveal.
     """
     from orchestrator.commands.cli_args import parse_task_requests
     from orchestrator.commands.context import plan_tasks, plan_without_secrets
@@ -156,12 +161,13 @@ def _plan_options(options_given: Mapping[str, Any]) -> PlanOptions:
     )
 
 
-_NO_APP = "--app needs the name of an app (`--app all` is every app)"
+_NO_APP = "--app needs the name of an app (use `--app all` for every app)"
 
 
 def _split_names(texts: tuple[str, ...], error_text: str) -> tuple[str, ...]:
-    """Return the names given to an option, with commas or more than once. An empty one is never
-    meant to be all or none: UsageError with the text ``error_text``.
+    """Return the names given to an option, separated by commas or repeated.
+
+    An empty name would be ambiguous between all and none: it raises UsageError with ``error_text``.
     """
     names = tuple(name.strip() for value in texts for name in value.split(","))
     if not all(names):
@@ -191,7 +197,7 @@ def _ask_about_task(
     planned_task: PlannedTask,
     cancel: CancelToken,
 ) -> str:
-    """Run, skip or stop, as the user says; stop where the run is interrupted meanwhile."""
+    """Ask the user and return ``run``, ``skip`` or ``stop``; ``stop`` if the run is interrupted."""
     from orchestrator.model.host_folding import fold_hostnames
 
     with input_lines.question_lock, terminal_lock.question():
@@ -281,7 +287,7 @@ def _run_plan(context: ProjectContext, plan: Plan, options_given: Mapping[str, A
 
 
 def _lock_owner(options_given: Mapping[str, Any]) -> dict[str, str]:
-    """What is told of us to whoever wants a lock that we have."""
+    """Return the details of this run that are shown to others who need its locks."""
     import socket
     import time
 
@@ -293,13 +299,13 @@ def _lock_owner(options_given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _cli_args_for_rerun(options_given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words that a part of this run needs as well, when it is run by itself."""
+    """Return the command-line words that are also needed to rerun a part of this run."""
     extra = tuple(word for value in options_given.get("extra", ()) for word in ("-e", value))
     return ("-C", options_given["directory"], *extra) if options_given["directory"] else extra
 
 
 def _confirm_protected_stage(context: ProjectContext, plan: Plan) -> None:
-    """Return when the user typed the stage's name. Raises UsageError where they did not."""
+    """Ask for the stage's name and return if it was typed. Raises UsageError otherwise."""
     from orchestrator.model.host_folding import fold_hostnames
 
     name = context.stage.name
@@ -309,11 +315,11 @@ def _confirm_protected_stage(context: ProjectContext, plan: Plan) -> None:
     count = f"{len(plan.hosts)} host{'s' if len(plan.hosts) != 1 else ''}"
     click.echo(f"'{name}' is protected. This would run {tasks}", err=True)
     click.echo(f"on {count}: {fold_hostnames(plan.hosts)}", err=True)
-    hint = "see it in full with `orch plan`; go on without a question with --yes"
+    hint = "see `orch plan` for details; pass --yes to skip this confirmation"
     if not sys.stdin.isatty():
-        message = f"stage '{name}' is protected, and there is no terminal to ask at"
+        message = f"stage '{name}' is protected, and stdin is not a terminal"
         raise UsageError(Diagnostic(message, None, hint))
-    click.echo("Type the stage's name to go on: ", err=True, nl=False)
+    click.echo("Type the stage's name to continue: ", err=True, nl=False)
     if sys.stdin.readline().strip() != name:
         raise UsageError(Diagnostic("declined: nothing was contacted", None, hint))
 
@@ -323,37 +329,36 @@ def _print_running_steps(steps: Mapping[str, str]) -> None:
     from orchestrator.model.sanitize import to_one_line
 
     click.echo(
-        "\ninterrupted again: left at once; see `orch lock status` where apps have locks", err=True
+        "\ninterrupted twice: exiting immediately; see `orch lock status` if apps have locks",
+        err=True,
     )
     busy: dict[str, list[str]] = {}
     for host, step in steps.items():
         busy.setdefault(step, []).append(host)
     for step, hosts in busy.items():
-        click.echo(
-            f"  {fold_hostnames(hosts)} may still be busy with {to_one_line(step)}", err=True
-        )
+        click.echo(f"  {fold_hostnames(hosts)} may still be running {to_one_line(step)}", err=True)
 
 
 @click.command("lock", short_help="Show or release the locks of apps.")
 @options.host_options
 @options.apps_option
-@click.option("--force", is_flag=True, help="Release also what somebody has who is alive.")
+@click.option("--force", is_flag=True, help="Release the lock even if its owner is still running.")
 @click.option(
     "--become",
     metavar="USER",
     default="",
-    help="Look at it as this user, where the login's may not, or has another home folder.",
+    help="Access the lock as this user, if the login user may not, or has another home folder.",
 )
 @click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))
 def lock_command(
     act: str, apps: tuple[str, ...], force: bool, become: str, **options_given: Any
 ) -> int:
-    """Show who has an app's lock on each of its hosts, or release it.
+    """Show who holds an app's lock on each of its hosts, or release it.
 
-    A run that changes something for an app has the app's lock on every host of it, so that no
-    two do at once. A lock whose owner is gone is said to be stale, and is never taken silently.
-    It is the file .orch-lock in the app's deploy_to; where an app has none,
-    ~/.orch/locks/PROJECT/APP; where it has a variable lock_path, that.
+    A run that changes something for an app holds the app's lock on all its hosts, so that no two
+    runs do so at once. A lock whose owner is gone is reported as stale, and never taken silently.
+    The lock is the file .orch-lock in the app's deploy_to; for an app without deploy_to,
+    ~/.orch/locks/PROJECT/APP; a variable lock_path overrides both.
 
     \b
       orch -s prod lock status --app blog
@@ -364,7 +369,7 @@ def lock_command(
     context = _load_context(options_given, f"lock {act}")
     names = _split_names(apps, _NO_APP) or ("all",)
     if not context.stage.apps:
-        raise click.UsageError(f"stage '{context.stage.name}' has no apps, and so no locks")
+        raise click.UsageError(f"stage '{context.stage.name}' has no apps, so there are no locks")
     plan = plan_lock_command(context, act, names, os.environ, force=force, become=become)
     return _run_plan(context, plan, options_given)
 

@@ -1,4 +1,4 @@
-"""Verbs that show what the project holds: stages, hosts, tasks, doc, vars, lint."""
+"""Commands that show the project: stages, hosts, tasks, doc, vars, lint, completion."""
 
 from __future__ import annotations
 
@@ -86,20 +86,22 @@ def hosts_command(as_json: bool, **options_given: Any) -> int:
 @click.command("tasks", short_help="List the tasks.")
 @options.project_options
 @options.json_option
-@click.option("--tree", is_flag=True, help="What runs in which order, hooks and calls included.")
+@click.option(
+    "--tree", is_flag=True, help="Show the order of execution, with hooks and called tasks."
+)
 @click.argument("task", required=False, shell_complete=completion.complete_tasks)
 def tasks_command(task: str | None, tree: bool, directory: str | None, as_json: bool) -> int:
-    """List the tasks of the project, with what each is for.
+    """List the tasks of the project with their descriptions.
 
-    With --tree, show what happens in TASK (or in every task that no other runs) in the order
-    in which it would: hooks at their place, playbooks and called tasks unfolded. What depends
-    on a stage, like the hosts of a batch, is shown by `orch plan`.
+    With --tree, show what TASK does (or every task that no other task runs) in the order of
+    execution: hooks, playbooks and called tasks are expanded. What depends on a stage, like the
+    hosts of a batch, is shown by `orch plan`.
     """
     if tree:
         from orchestrator.commands.task_tree import task_tree_lines
 
         if as_json:
-            raise click.UsageError("--tree is for reading; `orch plan --json` is for programs")
+            raise click.UsageError("--tree cannot be combined with --json; use `orch plan --json`")
         _print_lines(task_tree_lines(directory, task))
         return ExitCode.OK
     if task is not None:
@@ -119,7 +121,7 @@ def tasks_command(task: str | None, tree: bool, directory: str | None, as_json: 
 @options.project_options
 @click.argument("task", required=False, shell_complete=completion.complete_tasks_and_modules)
 def doc_command(task: str | None, directory: str | None) -> int:
-    """Show what a task or module is for, its params, and what it does.
+    """Show the description of a task or module, its params, and its steps.
 
     Without a name, list the modules that come with orch.
     """
@@ -136,12 +138,12 @@ def doc_command(task: str | None, directory: str | None) -> int:
 @options.stage_options
 @options.extra_option
 @options.json_option
-@click.option("--origin", is_flag=True, help="Where each value stands, and what it overrides.")
+@click.option("--origin", is_flag=True, help="Show where each value is set, and what it overrides.")
 @click.option(
     *("-a", "--app"),
     metavar="APP",
     shell_complete=completion.complete_apps,
-    help="As a run for this app of the stage sees them.",
+    help="Show the variables of a run for this app.",
 )
 @click.argument("host", shell_complete=completion.complete_host_names)
 def vars_command(
@@ -152,7 +154,7 @@ def vars_command(
     as_json: bool,
     **options_given: Any,
 ) -> int:
-    """Show the variables of a host in a stage, as templates will see them."""
+    """Show the variables of a host in a stage, as templates see them."""
     from orchestrator.commands.context import ProjectSelector, load_context, select_apps
     from orchestrator.commands.show_vars import resolved_variables, variable_origins
 
@@ -162,7 +164,7 @@ def vars_command(
         f"vars {host}",
     )
     if app is not None and (app == "all" or "," in app):
-        raise click.UsageError("`vars --app` takes the name of one app")
+        raise click.UsageError("`vars --app` accepts a single app")
     selected_app = select_apps(context.stage, (app,))[0] if app is not None else None
     if origin:
         origins = variable_origins(context, host, extra, selected_app)
@@ -198,9 +200,9 @@ def _json_text(value: object) -> str:
 @click.command("lint", short_help="Check the whole project.")
 @options.stage_options
 def lint_command(stages: tuple[str, ...], directory: str | None) -> int:
-    """Read every task and every stage (or the one named) and tell all that is wrong.
+    """Validate all tasks and stages (or the given stage) and report every error.
 
-    Errors make the exit code 3; notes do not.
+    The exit code is 3 if there are errors; notes do not count.
     """
     from orchestrator.commands.project_lint import lint_project
 
@@ -228,7 +230,7 @@ def completion_command(shell: str) -> int:
     root = click.get_current_context().find_root().command
     if completion_class is None:
         raise click.UsageError(f"no completion for {shell}")
-    if shell == "bash":  # else `deploy:publish` would be three words to it
+    if shell == "bash":  # otherwise bash splits `deploy:publish` into three words
         click.echo("COMP_WORDBREAKS=${COMP_WORDBREAKS//:}")
     click.echo(completion_class(root, {}, "orch", "_ORCH_COMPLETE").source())
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""Standard input, output and error that hold, whatever the caller did with them."""
+"""Makes standard input, output and error usable, whatever their state when the process starts."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ from orchestrator.model.text_encoding import escape_bytes
 
 _ERROR_HANDLER = "orch.visible"
 _DEFAULT_ERROR_HANDLERS = (None, "strict", "surrogateescape", "backslashreplace")
-"""The error handlers that Python chooses by itself (sys.stdout, PEP 538, PEP 540)."""
+"""Error handlers that Python chooses by default (sys.stdout, PEP 538, PEP 540)."""
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
 class StdoutError(OSError):
-    """Standard output does not take what it is given. Where it is a full disk, say, and not just
-    a reader that left, stderr was told."""
+    """Writing to standard output failed.
+
+    Unless the reader has closed the pipe, the reason has been printed to stderr.
+    """
 
 
 class RawStdStream(io.FileIO):
-    """A standard stream's descriptor, which closing leaves open."""
+    """A standard stream's file descriptor, which stays open when the stream is closed."""
 
     def __init__(self, descriptor: int) -> None:
+        """Open the descriptor for writing."""
         super().__init__(descriptor, "w", closefd=False)
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write; wait for room where another process made the descriptor non-blocking."""
+        """Write; wait if another process made the descriptor non-blocking and it is full."""
         while (count := super().write(data)) is None:
             select.select((), (self,), ())
         return count
 
 
 class StdoutStream(RawStdStream):
+    """Standard output; a failed write raises StdoutError."""
+
     _reported = False
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write, or raise StdoutError; why is said on stderr once."""
+        """Write, or raise StdoutError; the reason is printed to stderr once."""
         try:
             return super().write(data)
         except OSError as error:
@@ -54,8 +59,10 @@ class StdoutStream(RawStdStream):
 
 
 class StderrStream(RawStdStream):
+    """Standard error; a failed write is ignored."""
+
     def write(self, data: ReadableBuffer) -> int:
-        """Write; what cannot be told is not, which is no reason to stop anything."""
+        """Write; ignore errors, because there is nowhere to report them."""
         try:
             return super().write(data)
         except OSError:
@@ -63,11 +70,11 @@ class StderrStream(RawStdStream):
 
 
 def make_std_streams_safe() -> None:
-    """Make the standard streams whole. From here on writing to stdout raises StdoutError where
-    it fails, writing to stderr never does, and none of the three is None.
+    """Replace the standard streams by safe ones.
 
-    Descriptors that the caller closed are taken, so that no file or connection gets their
-    numbers; writing to the stdout put there fails as on a closed one.
+    From then on, a failed write to stdout raises StdoutError, a failed write to stderr is ignored,
+    and none of the three is None. Descriptors that the caller closed are opened, so that no file or
+    connection gets their numbers; writing to such a stdout fails as if it were closed.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -75,7 +82,7 @@ def make_std_streams_safe() -> None:
         except OSError:
             _open_devnull_at(number, mode)
     if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it lasts as long as the process
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - open as long as the process
     if sys.stderr is sys.__stderr__:
         sys.stderr = _wrap_stream(StderrStream(2), sys.stderr)
     if sys.stdout is sys.__stdout__:
@@ -83,7 +90,7 @@ def make_std_streams_safe() -> None:
 
 
 def flush_std_streams() -> None:
-    """Write out what is left; what cannot be written goes nowhere, without a word."""
+    """Flush stdout and stderr; what cannot be written is discarded."""
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()
@@ -92,8 +99,10 @@ def flush_std_streams() -> None:
 
 
 def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:
-    """What is written in place of characters that the stream's encoding does not have: ``\\xNN``
-    for a byte that is not UTF-8, ``?`` for any other."""
+    """Return the replacement for characters that the stream's encoding does not have.
+
+    It is ``\\xNN`` for a byte that is not UTF-8, and ``?`` for any other character.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = escape_bytes(error.object[error.start : error.end])
@@ -101,7 +110,7 @@ def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:
 
 
 def _open_devnull_at(number: int, mode: int) -> None:
-    """Have /dev/null at this descriptor."""
+    """Open /dev/null at this descriptor."""
     descriptor = os.open(os.devnull, mode)
     if descriptor == number:
         os.set_inheritable(number, True)
@@ -111,8 +120,10 @@ def _open_devnull_at(number: int, mode: int) -> None:
 
 
 def _wrap_stream(raw: RawStdStream, previous: TextIO | None) -> TextIO:
-    """A text stream over ``raw`` that writes as the one ``previous`` did (None: it was closed), and
-    never fails on a character: see ``_escape_unencodable``."""
+    """Return a text stream over ``raw`` with the settings of ``previous`` (None: it was closed).
+
+    Unencodable characters are replaced: see ``_escape_unencodable``.
+    """
     codecs.register_error(_ERROR_HANDLER, _escape_unencodable)
     errors = previous.errors if previous else None
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""Questions to whoever sits at the terminal, or answers on stdin, while a run is under way."""
+"""Prompts on the terminal, and confirmations on stdin, during a run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from orchestrator.model.sanitize import to_one_line
 from orchestrator.output.terminal_lock import TerminalLock
 from orchestrator.transports.prompts import PromptCallback
 
-_POLL_INTERVAL = 0.2  # seconds until it is noticed that the run was interrupted
+_POLL_INTERVAL = 0.2  # seconds until an interrupt is noticed
 _TTY_PATH = "/dev/tty"
 
 
 class TtyPrompter:
-    """The terminal that the process was started from, whatever its stdin and stderr are.
+    """The controlling terminal of the process, whatever its stdin and stderr are.
 
-    ``terminal_lock`` keeps the live view out of the questions.
+    ``terminal_lock`` pauses the live display during a prompt.
     """
 
     def __init__(self, terminal_lock: TerminalLock) -> None:
+        """Store the lock; the terminal is opened for each prompt."""
         self._terminal_lock = terminal_lock
         self._saved_settings: tuple[int, list[Any]] | None = None
 
     def prompt_function(self) -> PromptCallback | None:
-        """``ask``, or None where there is no terminal to ask at: then some things can be had
-        faster than where somebody might answer.
+        """Return ``ask``, or None if there is no terminal.
+
+        Callers can skip slow steps if nobody can be asked.
         """
         try:
             os.close(self._open_tty())
@@ -38,8 +40,9 @@ class TtyPrompter:
         return self.ask
 
     def ask(self, prompt: str, echo: bool, stop: threading.Event) -> str | None:
-        """What is typed, without its newline; None where there is no terminal, its end was
-        typed, or ``stop`` was set meanwhile. Not echoed unless ``echo``.
+        """Prompt for a line and return it without its newline; echo the input only if ``echo``.
+
+        Return None if there is no terminal, at the end of its input, or when ``stop`` is set.
         """
         try:
             device = self._open_tty()
@@ -49,12 +52,12 @@ class TtyPrompter:
             with self._terminal_lock.question():
                 return self._prompt(device, prompt, echo=echo, stop=stop)
         except OSError:
-            return None  # the terminal went away, or we are in its background
+            return None  # the terminal was closed, or this is a background process
         finally:
             os.close(device)
 
     def restore(self) -> None:
-        """Let what is typed be seen again; for a process that ends in the middle of a question."""
+        """Switch the terminal's echo on again, for a process that exits during a prompt."""
         if self._saved_settings is not None:
             device, before = self._saved_settings
             termios.tcsetattr(device, termios.TCSANOW, before)
@@ -84,16 +87,21 @@ class TtyPrompter:
 
 
 class StdinLines:
-    """The lines of stdin, which need not be a terminal, for questions that can be given up.
-    ``question_lock`` is held by whoever asks one."""
+    """The lines of stdin, which need not be a terminal, read with a cancellable wait.
+
+    ``question_lock`` is held by the thread that asks a question.
+    """
 
     def __init__(self) -> None:
+        """Start with an empty buffer."""
         self.question_lock = threading.Lock()
         self._buffer = b""
 
     def next_line(self, is_cancelled: Callable[[], bool]) -> str | None:
-        """Return the next line without its newline, or None at the end of stdin and once
-        ``is_cancelled`` returns True."""
+        """Return the next line without its newline.
+
+        Return None at the end of stdin, or when ``is_cancelled`` returns True.
+        """
         while b"\n" not in self._buffer:
             if is_cancelled():
                 return None
@@ -107,7 +115,7 @@ class StdinLines:
 
 
 def _read_tty_line(device: int, stop: threading.Event) -> str | None:
-    """One line, edited by the terminal itself."""
+    """Read one line; the terminal itself handles editing. Return None when ``stop`` is set."""
     while not stop.is_set():
         if select.select([device], [], [], _POLL_INTERVAL)[0]:
             data = os.read(device, 4096)

@@ -150,7 +150,7 @@ def test_a_protected_stage_is_not_changed_without_an_answer(project: OrchProject
     protected(project)
     done = project.orch("-s", "dev", "run", "change")
     assert done.code == 2
-    assert "there is no terminal to ask at" in done.err
+    assert "stdin is not a terminal" in done.err
     assert not (project.root / ".orch").exists()
     assert project.orch("-s", "dev", "run", "look").code == 0
     assert project.orch("-s", "dev", "run", "change", "--yes").code == 0
