@@ -57,7 +57,7 @@ def main(mode: str) -> None:
     write_marker(nonce, "R")
     while b"run_pipeline '" not in received or received.count(b"\n") < 2:
         received += os.read(0, 1 << 16)
-    started = re.findall(rb"begin ([0-9]+)", received)
+    started = re.findall(rb"begin_step ([0-9]+)", received)
     if mode == "reports":
         flood_reports(nonce, started[0].decode())
     for line in (SCRIPTED_OUTPUT | ODD_OUTPUT).get(mode, SILENT_OUTPUT.get(mode, ())):

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.errors import DefinitionError
 from orchestrator.journal.run_dirs import check_private, make_run_folder
 from orchestrator.journal.run_history import last_run
+from orchestrator.yamlio.local_files import display_path
 from tests.projects import OrchProject
 from tests.support.journal_events import RUN
 
@@ -69,7 +70,7 @@ def test_one_that_others_can_write_to_is_refused(tmp_path: Path, before: int) ->
     ):
         with pytest.raises(DefinitionError, match="can be written by others") as error:
             attempt()
-        assert f"chmod go-w {folder}" in error.value.diagnostics[0].hint
+        assert f"chmod go-w {display_path(folder)}" in error.value.diagnostics[0].hint
     assert list(folder.iterdir()) == []
 
 

@@ -124,7 +124,7 @@ def render_script(task: Task, params: Mapping[str, Any], root: Path) -> str | No
     frame = TaskScope(task, scope, written_args=args)
     assert task.module is not None
     try:
-        return module_script.render_script(
+        return module_script.module_script(
             task.module, frame, module_script.desired_state(task.module, frame)
         )
     except DefinitionError as error:
