@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
 
 from orchestrator.cli import options
+from orchestrator.cli.options import CommandOptions
 from orchestrator.model.secret_masking import SecretMasker
 
 
@@ -25,7 +25,8 @@ from orchestrator.model.secret_masking import SecretMasker
 )
 @options.ssh_config_option
 @options.json_option
-def doctor_command(forks: int, ssh_config: str | None, as_json: bool, **options_given: Any) -> int:
+@options.pass_options
+def doctor_command(command_options: CommandOptions) -> int:
     """Check every host of a stage, or those that --limit selects.
 
     Checks that the host's name resolves, its port is reachable, its key is trusted, the login
@@ -49,7 +50,7 @@ def doctor_command(forks: int, ssh_config: str | None, as_json: bool, **options_
     from orchestrator.output.terminal_lock import TerminalLock
 
     selector = ProjectSelector(
-        options_given["directory"], options_given["stages"], options_given["limit"]
+        command_options.directory, command_options.stages, command_options.limit
     )
     context = load_context(
         selector, os.environ, "doctor", click.get_current_context().find_object(SecretMasker)
@@ -60,14 +61,14 @@ def doctor_command(forks: int, ssh_config: str | None, as_json: bool, **options_
     user_interface = UserInterface(terminal.prompt_function(), lambda _: terminal.restore())
     result = check_hosts(
         context,
-        forks=forks,
+        forks=command_options.forks,
         environ=os.environ,
         user_interface=user_interface,
-        ssh_config=ssh_config,
+        ssh_config=command_options.ssh_config,
     )
     mask = context.secrets.masker.mask_text
     out = open_console(sys.stdout, os.environ)
-    if as_json:
+    if command_options.as_json:
         out.lines(doctor_json(host_check, mask) for host_check in result.host_checks)
     else:
         out.lines(doctor_lines(result.host_checks, out, mask))

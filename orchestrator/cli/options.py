@@ -4,14 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
+from msgspec import Struct
 
 from orchestrator.cli import completion
 from orchestrator.cli.group import reject_repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+
+
+class CommandOptions(Struct, frozen=True, kw_only=True):
+    """The options that commands share, as given on the command line.
+
+    An option that a command does not have keeps its default here. ``lock_wait`` is in seconds;
+    ``verbose`` counts the ``-v``.
+    """
+
+    directory: str | None = None
+    stages: tuple[str, ...] = ()
+    limit: str | None = None
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    start_at: str = ""
+    handlers: tuple[str, ...] = ()
+    apps: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    forks: int = 100
+    ssh_config: str | None = None
+    yes: bool = False
+    as_json: bool = False
+    verbose: int = 0
+    keep_going: bool = False
+    unreachable: str = "stop"
+    check: bool = False
+    exit_code: bool = False
+    diff: bool = False
+    step: bool = False
+    lock_wait: float = 0.0
+    message: str | None = None
+
+
+def pass_options(function: Callable[Concatenate[CommandOptions, P], int]) -> Callable[..., int]:
+    """Decorate a command's function: call it with its shared options as one ``CommandOptions``."""
+
+    @wraps(function)
+    def command(**values: Any) -> int:
+        shared = {name: values.pop(name) for name in _SHARED_NAMES & values.keys()}
+        return function(CommandOptions(**shared), **values)  # type: ignore[call-arg]
+
+    return command
+
+
+_SHARED_NAMES = frozenset(CommandOptions.__struct_fields__)
 
 
 def stage_options(command: F) -> F:

@@ -7,12 +7,13 @@ import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import completion, options
 from orchestrator.cli.group import DashDashCommand
+from orchestrator.cli.options import CommandOptions
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
 from orchestrator.model.secret_masking import SecretMasker
 
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     required=True,
     shell_complete=completion.complete_tasks,
 )
-def run_command(words: tuple[str, ...], list_hosts: bool, **options_given: Any) -> int:
+@options.pass_options
+def run_command(command_options: CommandOptions, words: tuple[str, ...], list_hosts: bool) -> int:
     """Run one task or several, in order, on the hosts of a stage.
 
     KEY=VALUE sets a param of the task before it; see `orch doc TASK`.
@@ -55,14 +57,14 @@ def run_command(words: tuple[str, ...], list_hosts: bool, **options_given: Any) 
     from orchestrator.commands.cli_args import parse_task_requests
     from orchestrator.commands.context import plan_tasks, plan_without_secrets
 
-    requests_given = parse_task_requests(words)
-    context = _load_context(options_given, f"run {shlex.join(words)}")
+    task_requests = parse_task_requests(words)
+    context = _load_context(command_options, f"run {shlex.join(words)}")
     if list_hosts:
         return _print_task_hosts(
-            plan_without_secrets(context, requests_given, _plan_options(options_given), os.environ)
+            plan_without_secrets(context, task_requests, _plan_options(command_options), os.environ)
         )
-    plan = plan_tasks(context, requests_given, _plan_options(options_given), os.environ)
-    return _run_plan(context, plan, options_given)
+    plan = plan_tasks(context, task_requests, _plan_options(command_options), os.environ)
+    return _run_plan(context, plan, command_options)
 
 
 @click.command(
@@ -78,7 +80,8 @@ def run_command(words: tuple[str, ...], list_hosts: bool, **options_given: Any) 
     help="The command changes nothing: no confirmation, no preflight check.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any) -> int:
+@options.pass_options
+def exec_command(command_options: CommandOptions, command: tuple[str, ...], readonly: bool) -> int:
     """Run a single command that is not in a task file.
 
     Several words are one command; each is quoted as an argument. A single word is shell text, so
@@ -93,10 +96,10 @@ def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any)
 
     if not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
-    context = _load_context(options_given, f"exec -- {shlex.join(command)}")
+    context = _load_context(command_options, f"exec -- {shlex.join(command)}")
     task = adhoc(command, readonly=readonly)
-    plan = plan_task(context, task, PlanOptions(check=options_given["check"]), os.environ)
-    return _run_plan(context, plan, options_given)
+    plan = plan_task(context, task, PlanOptions(check=command_options.check), os.environ)
+    return _run_plan(context, plan, command_options)
 
 
 @click.command("plan", short_help="Show what a run would do, without contacting hosts.")
@@ -114,7 +117,8 @@ def exec_command(command: tuple[str, ...], readonly: bool, **options_given: Any)
     required=True,
     shell_complete=completion.complete_tasks,
 )
-def plan_command(words: tuple[str, ...], as_json: bool, reveal: bool, **options_given: Any) -> int:
+@options.pass_options
+def plan_command(command_options: CommandOptions, words: tuple[str, ...], reveal: bool) -> int:
     """Show what `orch run` of the same tasks would do, on which hosts and in which order.
 
     Each step is shown with the exact text that is sent to each host. A step that needs the result
@@ -129,31 +133,35 @@ def plan_command(words: tuple[str, ...], as_json: bool, reveal: bool, **options_
     from orchestrator.output.console import open_console
     from orchestrator.output.plan_text import plan_json, plan_lines
 
-    requests_given = parse_task_requests(words)
-    context = _load_context(options_given, f"plan {shlex.join(words)}")
+    task_requests = parse_task_requests(words)
+    context = _load_context(command_options, f"plan {shlex.join(words)}")
     plan_function = plan_tasks if reveal else plan_without_secrets
-    plan = plan_function(context, requests_given, _plan_options(options_given), os.environ)
+    plan = plan_function(context, task_requests, _plan_options(command_options), os.environ)
     out = open_console(sys.stdout, os.environ)
     mask = str if reveal else context.secrets.masker.mask_text
-    out.lines([dump_json(plan_json(plan, mask))] if as_json else plan_lines(plan, out, mask))
+    out.lines(
+        [dump_json(plan_json(plan, mask))]
+        if command_options.as_json
+        else plan_lines(plan, out, mask)
+    )
     return ExitCode.OK
 
 
-def _plan_options(options_given: Mapping[str, Any]) -> PlanOptions:
+def _plan_options(command_options: CommandOptions) -> PlanOptions:
     from orchestrator.commands.context import PlanOptions
     from orchestrator.planner.request import TagFilter
 
-    only = _split_names(options_given["tags"], "--tags needs the name of a tag")
-    skip = _split_names(options_given["skip_tags"], "--skip-tags needs the name of a tag")
+    only = _split_names(command_options.tags, "--tags needs the name of a tag")
+    skip = _split_names(command_options.skip_tags, "--skip-tags needs the name of a tag")
     tags = TagFilter(frozenset(only), frozenset(skip))
-    check, diff = options_given.get("check", False), options_given.get("diff", False)
-    apps = _split_names(options_given["apps"], _NO_APP)
-    message = options_given.get("message") or ""
+    check, diff = command_options.check, command_options.diff
+    apps = _split_names(command_options.apps, _NO_APP)
+    message = command_options.message or ""
     return PlanOptions(
-        options_given["extra"],
+        command_options.extra,
         tags,
-        start_at=options_given["start_at"],
-        handlers=options_given["handlers"],
+        start_at=command_options.start_at,
+        handlers=command_options.handlers,
         check=check,
         diff=diff,
         apps=apps,
@@ -215,11 +223,11 @@ def _ask_about_task(
                 return answer
 
 
-def _load_context(options_given: Mapping[str, Any], example: str) -> ProjectContext:
+def _load_context(command_options: CommandOptions, example: str) -> ProjectContext:
     from orchestrator.commands.context import ProjectSelector, load_context
 
     selector = ProjectSelector(
-        options_given["directory"], options_given["stages"], options_given["limit"]
+        command_options.directory, command_options.stages, command_options.limit
     )
     context = load_context(
         selector, os.environ, example, click.get_current_context().find_object(SecretMasker)
@@ -229,7 +237,7 @@ def _load_context(options_given: Mapping[str, Any], example: str) -> ProjectCont
     return context
 
 
-def _run_plan(context: ProjectContext, plan: Plan, options_given: Mapping[str, Any]) -> int:
+def _run_plan(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> int:
     from orchestrator.cli.tty_prompt import StdinLines, TtyPrompter
     from orchestrator.commands.context import outer_runs
     from orchestrator.commands.run_plan import UserInterface, run_plan
@@ -237,37 +245,32 @@ def _run_plan(context: ProjectContext, plan: Plan, options_given: Mapping[str, A
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
-    if options_given.get("exit_code") and not plan.check_mode:
+    if command_options.exit_code and not plan.check_mode:
         raise click.UsageError("--exit-code requires --check")
-    if (
-        context.stage.protected
-        and plan.changes
-        and not plan.check_mode
-        and not options_given["yes"]
-    ):
+    if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
         _confirm_protected_stage(context, plan)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
     sink = choose_sinks(
-        json=options_given["as_json"],
-        verbose=options_given["verbose"],
-        diff=options_given.get("diff", False),
+        json=command_options.as_json,
+        verbose=command_options.verbose,
+        diff=command_options.diff,
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
         terminal_lock=terminal_lock,
     )
     run_options = RunOptions(
-        options_given["forks"],
-        options_given.get("keep_going", False),
-        skip_unreachable=options_given.get("unreachable") == "skip",
+        command_options.forks,
+        command_options.keep_going,
+        skip_unreachable=command_options.unreachable == "skip",
         ask_about_task=partial(_ask_about_task, terminal_lock, StdinLines())
-        if options_given.get("step")
+        if command_options.step
         else None,
-        exit_on_change=options_given.get("exit_code", False),
-        rerun_args=_cli_args_for_rerun(options_given),
-        lock_wait=options_given.get("lock_wait", 0.0),
-        lock_owner=_lock_owner(options_given),
+        exit_on_change=command_options.exit_code,
+        rerun_args=_cli_args_for_rerun(command_options),
+        lock_wait=command_options.lock_wait,
+        lock_owner=_lock_owner(command_options),
         outer_runs=outer_runs(os.environ),
     )
 
@@ -282,11 +285,11 @@ def _run_plan(context: ProjectContext, plan: Plan, options_given: Mapping[str, A
         sink=sink,
         environ=os.environ,
         user_interface=UserInterface(terminal.prompt_function(), on_abort),
-        ssh_config=options_given["ssh_config"],
+        ssh_config=command_options.ssh_config,
     )
 
 
-def _lock_owner(options_given: Mapping[str, Any]) -> dict[str, str]:
+def _lock_owner(command_options: CommandOptions) -> dict[str, str]:
     """Return the details of this run that are shown to others who need its locks."""
     import socket
     import time
@@ -295,13 +298,13 @@ def _lock_owner(options_given: Mapping[str, Any]) -> dict[str, str]:
 
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     owner = f"{current_user()}@{socket.gethostname()}"
-    return {"owner": owner, "since": since, "message": options_given.get("message") or ""}
+    return {"owner": owner, "since": since, "message": command_options.message or ""}
 
 
-def _cli_args_for_rerun(options_given: Mapping[str, Any]) -> tuple[str, ...]:
+def _cli_args_for_rerun(command_options: CommandOptions) -> tuple[str, ...]:
     """Return the command-line words that are also needed to rerun a part of this run."""
-    extra = tuple(word for value in options_given.get("extra", ()) for word in ("-e", value))
-    return ("-C", options_given["directory"], *extra) if options_given["directory"] else extra
+    extra = tuple(word for value in command_options.extra for word in ("-e", value))
+    return ("-C", command_options.directory, *extra) if command_options.directory else extra
 
 
 def _confirm_protected_stage(context: ProjectContext, plan: Plan) -> None:
@@ -350,9 +353,8 @@ def _print_running_steps(steps: Mapping[str, str]) -> None:
     help="Access the lock as this user, if the login user may not, or has another home folder.",
 )
 @click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))
-def lock_command(
-    act: str, apps: tuple[str, ...], force: bool, become: str, **options_given: Any
-) -> int:
+@options.pass_options
+def lock_command(command_options: CommandOptions, act: str, force: bool, become: str) -> int:
     """Show who holds an app's lock on each of its hosts, or release it.
 
     A run that changes something for an app holds the app's lock on all its hosts, so that no two
@@ -366,12 +368,12 @@ def lock_command(
     """
     from orchestrator.commands.context import plan_lock_command
 
-    context = _load_context(options_given, f"lock {act}")
-    names = _split_names(apps, _NO_APP) or ("all",)
+    context = _load_context(command_options, f"lock {act}")
+    names = _split_names(command_options.apps, _NO_APP) or ("all",)
     if not context.stage.apps:
         raise click.UsageError(f"stage '{context.stage.name}' has no apps, so there are no locks")
     plan = plan_lock_command(context, act, names, os.environ, force=force, become=become)
-    return _run_plan(context, plan, options_given)
+    return _run_plan(context, plan, command_options)
 
 
 RUN_COMMANDS: tuple[click.Command, ...] = (run_command, exec_command, plan_command, lock_command)

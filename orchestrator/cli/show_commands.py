@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import completion, options
+from orchestrator.cli.options import CommandOptions
 from orchestrator.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -42,18 +43,17 @@ def stages_command(directory: str | None, as_json: bool) -> int:
 @options.stage_options
 @options.limit_option
 @options.json_option
-def hosts_command(as_json: bool, **options_given: Any) -> int:
+@options.pass_options
+def hosts_command(command_options: CommandOptions) -> int:
     """List the hosts of a stage, or those that --limit selects, with address and roles."""
     from orchestrator.commands.context import ProjectSelector, load_context
 
     context = load_context(
-        ProjectSelector(
-            options_given["directory"], options_given["stages"], options_given["limit"]
-        ),
+        ProjectSelector(command_options.directory, command_options.stages, command_options.limit),
         os.environ,
         "hosts",
     )
-    if as_json:
+    if command_options.as_json:
         _print_json(
             [
                 {
@@ -146,20 +146,14 @@ def doc_command(task: str | None, directory: str | None) -> int:
     help="Show the variables of a run for this app.",
 )
 @click.argument("host", shell_complete=completion.complete_host_names)
-def vars_command(
-    host: str,
-    extra: tuple[str, ...],
-    origin: bool,
-    app: str | None,
-    as_json: bool,
-    **options_given: Any,
-) -> int:
+@options.pass_options
+def vars_command(command_options: CommandOptions, host: str, origin: bool, app: str | None) -> int:
     """Show the variables of a host in a stage, as templates see them."""
     from orchestrator.commands.context import ProjectSelector, load_context, select_apps
     from orchestrator.commands.show_vars import resolved_variables, variable_origins
 
     context = load_context(
-        ProjectSelector(options_given["directory"], options_given["stages"], None),
+        ProjectSelector(command_options.directory, command_options.stages, None),
         os.environ,
         f"vars {host}",
     )
@@ -167,16 +161,16 @@ def vars_command(
         raise click.UsageError("`vars --app` accepts a single app")
     selected_app = select_apps(context.stage, (app,))[0] if app is not None else None
     if origin:
-        origins = variable_origins(context, host, extra, selected_app)
-        if as_json:
+        origins = variable_origins(context, host, command_options.extra, selected_app)
+        if command_options.as_json:
             _print_json({name: _origin_json(values) for name, values in origins.items()})
         else:
             _print_lines(
                 line for name, values in origins.items() for line in _origin_lines(name, values)
             )
         return ExitCode.OK
-    resolved = resolved_variables(context, host, extra, os.environ, selected_app)
-    if as_json:
+    resolved = resolved_variables(context, host, command_options.extra, os.environ, selected_app)
+    if command_options.as_json:
         _print_json(resolved)
     else:
         _print_lines(f"{name}: {_json_text(value)}" for name, value in resolved.items())
