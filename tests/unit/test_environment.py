@@ -50,3 +50,17 @@ def test_what_is_installed_is_what_is_pinned() -> None:
         if (not marker or Marker(marker).evaluate()) and version(name) != pinned
     }
     assert others == {}, "`.ci/venv dev` installs what is pinned"
+
+
+def test_an_installed_orch_has_all_files_of_the_package() -> None:
+    """A test runs what is in the checkout, where nothing is missing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    package = ROOT / "orchestrator"
+    patterns = project["tool"]["setuptools"]["package-data"]["orchestrator"]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    data = {path for path in package.rglob("*") if path.suffix not in (".py", ".pyc", ".md")}
+    missing = {path for path in data - packed if path.is_file()}
+    assert not missing
+    assert all(set(package.glob(pattern)) for pattern in patterns)
+    folders = {path.parent for path in package.rglob("*.py")}
+    assert all((folder / "__init__.py").exists() for folder in folders - {package / "starter"})
