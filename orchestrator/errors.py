@@ -77,7 +77,7 @@ class Diagnostic(Struct, frozen=True):
 
 
 class OrchError(Exception):
-    """Base class of errors that are shown to the user. Carries all diagnostics, not only the first."""
+    """Base class of errors that are shown to the user; carries one or more diagnostics."""
 
     exit_code = ExitCode.BUG
 
@@ -161,7 +161,7 @@ class DiagnosticCollector:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise ``DefinitionError`` with all diagnostics in file order; return if there are none."""
+        """Raise ``DefinitionError`` with all diagnostics in file order, if there are any."""
         if self.diagnostics:
             raise DefinitionError(
                 *sorted(self.diagnostics, key=lambda p: p.mark or SourcePosition(""))

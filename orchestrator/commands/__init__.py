@@ -1,1 +1,1 @@
-"""What each verb does, from the project's files to data or a run. Prints nothing."""
+"""Implementation of the commands: from the project's files to data or a run. Prints nothing."""

@@ -1,4 +1,4 @@
-"""From the words of the command line to requests and values."""
+"""Parses the words of the command line into task requests and variables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ COMMAND_LINE = SourcePosition("<command line>")
 
 
 def parse_task_requests(words: Sequence[str]) -> tuple[TaskRequest, ...]:
-    """Tasks with their arguments: a ``key=value`` belongs to the task before it.
+    """Return tasks with their arguments; ``key=value`` belongs to the task before it.
 
-    Raises UsageError where there is no task before one, or one is given twice.
+    Raises UsageError if no task precedes an argument, or one is given twice.
     """
     found: list[tuple[str, dict[str, str]]] = []
     for word in words:
@@ -34,7 +34,7 @@ def parse_task_requests(words: Sequence[str]) -> tuple[TaskRequest, ...]:
             continue
         if not found:
             hint = f"write the task first: orch run TASK {word}"
-            raise UsageError(Diagnostic(f"'{word}' stands before any task", None, hint))
+            raise UsageError(Diagnostic(f"'{word}' must follow a task name", None, hint))
         task, args = found[-1]
         if key in args:
             raise UsageError(Diagnostic(f"'{key}' is given twice to task '{task}'"))
@@ -45,10 +45,10 @@ def parse_task_requests(words: Sequence[str]) -> tuple[TaskRequest, ...]:
 
 
 def parse_extra_variables(items: Sequence[str]) -> Values:
-    """The variables of ``-e key=value`` and ``-e @FILE``, later over earlier.
+    """Return the variables of ``-e key=value`` and ``-e @FILE``; later ones override earlier ones.
 
-    Text given as ``key=value`` is text and never a template; a file is read like any other.
-    Raises UsageError or DefinitionError.
+    The text of ``key=value`` is never a template; a file is read like any other YAML file. Raises
+    UsageError or DefinitionError.
     """
     found: dict[str, MarkedValue] = {}
     diagnostics = DiagnosticCollector()
@@ -72,10 +72,10 @@ def _parse_assignment(item: str) -> tuple[str, MarkedValue]:
     name, equals, text = item.partition("=")
     if not equals:
         hint = "write -e NAME=VALUE, or -e @FILE"
-        raise UsageError(Diagnostic(f"'-e {item}' gives no value", None, hint))
+        raise UsageError(Diagnostic(f"'-e {item}' has no value", None, hint))
     reason, hint = variable_name_error(name)
     if name in RESERVED_NAMES:
-        hint = "a stage is named with -s STAGE" if name == "stage" else hint
+        hint = "select a stage with -s STAGE" if name == "stage" else hint
     if reason:
         raise UsageError(Diagnostic(f"'-e {item}' cannot set '{name}': {reason}", None, hint))
     return name, MarkedValue(text, COMMAND_LINE, literal=True)

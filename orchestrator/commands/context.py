@@ -1,6 +1,6 @@
-"""From a command line to a plan; nothing is contacted.
+"""Loads the project context of a command line and builds its plan; nothing is contacted.
 
-Locks, for people: who has them, and letting go of those that nobody has any more.
+Also plans the `lock` command.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from orchestrator.remote_shell.bootstrap import RUN_VARIABLE
 from orchestrator.yamlio.secret_sources import secret_fetcher
 
 _RUN_ID = lazy_regex(r"[0-9]{14}-[0-9a-z]{1,16}")
-_MAX_OUTER_RUNS = 20  # runs within runs that are told of
+_MAX_OUTER_RUNS = 20  # limit of nested runs that are recorded
 
 
 class ProjectSelector(Struct, frozen=True):
-    """Which project, stage and hosts, as the command line names them."""
+    """Project, stage and hosts as selected on the command line."""
 
     directory: str | None = None
     stages: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class ProjectSelector(Struct, frozen=True):
 
 
 class ProjectContext(Struct, frozen=True):
-    """The project, stage and hosts that are meant."""
+    """The resolved project, stage and selected hosts."""
 
     root: Path
     stage_choice: StageChoice
@@ -66,8 +66,10 @@ def load_context(
     example: str,
     masks: SecretMasker | None = None,
 ) -> ProjectContext:
-    """Load the stage and select its hosts; its secrets are hidden by ``masks`` once they are
-    fetched. Raises UsageError or DefinitionError."""
+    """Load the stage and select its hosts.
+
+    Secrets are added to ``masks`` when they are fetched. Raises UsageError or DefinitionError.
+    """
     root = resolve_project_root(selector.directory)
     stage_choice = select_stage(root, selector.stages, environ, example)
     stage = load_stage(root, stage_choice.name)
@@ -87,20 +89,20 @@ def _select_hosts(
     def failed_hosts() -> Collection[str]:
         run = last_run(root, environ, stage.name)
         if run is None:
-            message = f"no run of stage '{stage.name}' is kept: nothing is known of the last one"
+            message = f"no run of stage '{stage.name}' is recorded"
             raise DefinitionError(
-                Diagnostic(message, SourcePosition("--limit"), "leave `@failed` away")
+                Diagnostic(message, SourcePosition("--limit"), "remove `@failed` from --limit")
             )
         if not run.failed:
             message = f"every host completed in the last run of stage '{stage.name}' ({run.run})"
             raise DefinitionError(
-                Diagnostic(message, SourcePosition("--limit"), "so `@failed` means no host")
+                Diagnostic(message, SourcePosition("--limit"), "`@failed` selects no host")
             )
         if not stage.hosts.keys() & set(run.failed):
             message = (
                 f"the hosts that did not complete in the last run ({', '.join(run.failed[:5])})"
             )
-            hint = f"see `orch -s {stage.name} hosts` for those there are"
+            hint = f"see `orch -s {stage.name} hosts` for the existing hosts"
             message += f" are not in stage '{stage.name}' any more"
             raise DefinitionError(Diagnostic(message, SourcePosition("--limit"), hint))
         return run.failed
@@ -109,9 +111,12 @@ def _select_hosts(
 
 
 class PlanOptions(Struct, frozen=True):
-    """Variables from the command line (``-e``), which parts of the tasks are meant, and whether
-    they are only checked, with the contents that would be replaced; ``message`` is what the run
-    is for."""
+    """Options of the planner.
+
+    ``extra`` are variables from the command line (``-e``). ``tags``, ``start_at`` and ``handlers``
+    select parts of the tasks. ``check``: plan for check mode; ``diff``: show contents that are
+    replaced. ``message`` is the purpose of the run.
+    """
 
     extra: tuple[str, ...] = ()
     tags: TagFilter = TagFilter()
@@ -124,7 +129,11 @@ class PlanOptions(Struct, frozen=True):
 
 
 def select_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
-    """The apps named, or every one for ``all``. Raises DefinitionError where there is none such."""
+    """Return the named apps, or every app for ``all``.
+
+    Raises DefinitionError for an unknown name.
+
+    """
     if "all" in names and stage.apps:
         return tuple(stage.apps.values())
     for name in names:
@@ -144,7 +153,7 @@ def plan_tasks(
     options: PlanOptions,
     environ: Mapping[str, str],
 ) -> Plan:
-    """The plan of these tasks. Raises DefinitionError with all that is wrong."""
+    """Return the plan of these tasks. Raises DefinitionError with all errors."""
     loaded = playbook.load_tasks(context.root, [request.task for request in requests])
     playbook.check_task_requests(requests, loaded)
     names_by_option = {
@@ -161,10 +170,11 @@ def plan_without_secrets(
     options: PlanOptions,
     environ: Mapping[str, str],
 ) -> Plan:
-    """The plan of these tasks to look at, with ``‹name›`` as the value of each secret. Only where
-    something is decided by what a secret is, or goes wrong for want of it, are they fetched.
+    """Return the plan of these tasks for display, with ``‹name›`` as the value of each secret.
 
-    Raises DefinitionError with all that is wrong."""
+    Secrets are fetched only if the plan depends on one, or cannot be built without it. Raises
+    DefinitionError with all errors.
+    """
     stand_ins = SecretResolver(context.secrets.masker, stand_in=lambda secret: secret.display_label)
     try:
         plan = plan_tasks(replace(context, secrets=stand_ins), requests, options, environ)
@@ -178,7 +188,7 @@ def plan_without_secrets(
 def plan_task(
     context: ProjectContext, task: Task, options: PlanOptions, environ: Mapping[str, str]
 ) -> Plan:
-    """The plan of one task that stands in no file."""
+    """Return the plan of a single task that is not in a file."""
     return _build_plan(context, (TaskRequest(task.name),), {task.name: task}, options, environ)
 
 
@@ -213,30 +223,33 @@ def _build_plan(
 
 def _project_identity(root: Path) -> str:
     from orchestrator.commands.project_identity import (
-        project_identity,  # only where an app's lock is called after it
+        project_identity,  # only if an app's lock is named after the project
     )
 
     return project_identity(root)
 
 
 def new_run(started: float, message: str = "") -> RunView:
-    """A run that begins now; its id sorts by time and does not repeat."""
+    """Create a run whose ID is the UTC time with a random suffix, so that IDs sort by time."""
     view = run_view("", current_user(), started, message)
     return replace(view, id=f"{view.release}-{secrets.token_hex(2)}")
 
 
 def outer_runs(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The runs that started this one, outermost first: in the steps of a run, its id stands behind
-    theirs in the environment. What cannot be one is left out."""
+    """Return the runs that started this one, outermost first.
+
+    In the steps of a run, the environment has the IDs of the outer runs and its own. Invalid IDs
+    are left out.
+    """
     run_ids = environ.get(RUN_VARIABLE, "").split("/")
     return tuple(run for run in run_ids[-_MAX_OUTER_RUNS:] if _RUN_ID.fullmatch(run))
 
 
 def current_user() -> str:
-    """Whoever runs orch."""
+    """Return the name of the user who runs orch."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a uid without a name, as in containers
+    except (KeyError, OSError):  # a UID without a name, as in containers
         return str(os.getuid())
 
 
@@ -252,8 +265,10 @@ def plan_lock_command(
     force: bool = False,
     become: str = "",
 ) -> Plan:
-    """The plan that tells of, or releases, the locks of these apps; ``become``: as this user.
-    Raises DefinitionError."""
+    """Return the plan that shows or releases the locks of these apps.
+
+    ``become``: access the locks as this user. Raises DefinitionError.
+    """
     functions = (MODULES_FOLDER / "lock.sh").read_text("utf-8")
     assignments = f"lock={{{{ app.lock }}}} force={'1' if force else ''}"
     text = f"set +e\n{assignments}\n{functions}\n{'tell' if action == 'status' else 'release'}\n"

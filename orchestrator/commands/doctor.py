@@ -1,4 +1,4 @@
-"""Looking at every host of a stage: can it be reached, and is there all that steps need?"""
+"""Checks every host of a stage: connectivity, and the requirements of steps."""
 
 from __future__ import annotations
 
@@ -48,21 +48,23 @@ from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports.connection_info import ConnectionInfo, ConnectionInspector
 from orchestrator.transports.registry import TransportRegistry
 
-_ANSWER_TIMEOUT = 20.0  # seconds for a host to answer; a network file system may not
-_MAX_ANSWER_BYTES = 1 << 16  # bytes of an answer
-_CHECK_BY_PHASE = {  # by the phase of a ConnectError: the check that did not come out well
+_ANSWER_TIMEOUT = 20.0  # seconds for a host to reply; a network file system may hang
+_MAX_ANSWER_BYTES = 1 << 16  # maximum size of a reply
+_CHECK_BY_PHASE = {  # the check that failed, by the phase of a ConnectError
     "ssh_config": "resolve", "resolve": "resolve", "connect": "reach", "banner": "reach",
     "kex": "reach", "host key": "key", "auth": "auth",
 }  # fmt: skip
 _LOGIN_KEYWORDS = frozenset(
     "gssapiauthentication hostbasedauthentication pkcs11provider securitykeyprovider".split()
 )
-"""Ways to log in, which do not matter where another one did."""
+"""Login methods that do not matter if another one succeeded."""
 
 
 class DoctorResult(Struct, frozen=True):
-    """What was found out, in the order of the stage's hosts. ``tasks_unreadable``: the tasks could not be
-    read, so that nobody knows what they need."""
+    """Results in the order of the stage's hosts.
+
+    ``tasks_unreadable``: the tasks have errors, so their requirements are unknown.
+    """
 
     host_checks: tuple[HostCheck, ...]
     exit_code: ExitCode
@@ -77,8 +79,9 @@ def check_hosts(
     user_interface: UserInterface,
     ssh_config: str | None,
 ) -> DoctorResult:
-    """Look at all hosts, ``forks`` at a time. Nothing is changed on any, nor in known_hosts. The
-    first Ctrl-C ends it with what is known by then, a second one at once.
+    """Check all hosts, ``forks`` in parallel. Nothing is changed on hosts, nor in known_hosts.
+
+    The first Ctrl-C ends the checks with the results so far, a second one at once.
     """
     if any(host.connect.transport == "sandbox" for host in context.hosts):
         check_private(context.root, environ)
@@ -130,7 +133,7 @@ def _exit_code(host_checks: tuple[HostCheck, ...], *, interrupted: bool) -> Exit
 
 
 class HostInspector:
-    """One look at one host."""
+    """Checks a single host."""
 
     def __init__(
         self,
@@ -140,6 +143,7 @@ class HostInspector:
         connection_inspector: ConnectionInspector,
         cancel: CancelToken,
     ) -> None:
+        """Share what the checks of all hosts use."""
         self._host, self._requirements = host, requirements
         self._connector, self._connection_inspector, self._cancel = (
             connector,
@@ -149,7 +153,7 @@ class HostInspector:
         self._connection_info = ConnectionInfo()
 
     def inspect(self) -> HostCheck:
-        """What is found out."""
+        """Check the host and return the result."""
         host_check = HostCheck(
             self._host.name, HostHealth.INTERRUPTED, self._host.connect.transport
         )
@@ -174,7 +178,7 @@ class HostInspector:
             if self._cancel.is_cancelled:
                 return host_check
             finding = HealthFinding(
-                "shell", str(lost), "try again: it was reached before", fails=True
+                "shell", str(lost), "the connection dropped after login; try again", fails=True
             )
             return replace(
                 host_check,
@@ -186,7 +190,7 @@ class HostInspector:
     def _unreachable_check(self, error: ConnectError, host_check: HostCheck) -> HostCheck:
         check = _CHECK_BY_PHASE.get(error.phase, "shell")
         passed = _checks_before(check)
-        if ": jump host " in error.reason:  # it was not this host that its way ended at
+        if ": jump host " in error.reason:  # the connection failed at a jump host, not at this host
             check, passed = "reach", frozenset()
         endpoint = self._connection_info.endpoint
         via = (
@@ -205,17 +209,19 @@ class HostInspector:
         )
 
     def _ignored_settings(self, *, logged_in: bool) -> list[HealthFinding]:
-        """What ssh_config says in vain. ``logged_in``: it could be logged in all the same."""
+        """Return findings for ssh_config options that orch ignores; ``logged_in``: login worked."""
         return [
-            HealthFinding(
-                "ssh_config", f"{one} is not obeyed: {one.reason}", f"it stands at {one.position}"
-            )
+            HealthFinding("ssh_config", f"{one} is ignored: {one.reason}", f"set at {one.position}")
             for one in self._connection_info.unsupported
             if not logged_in or one.keyword.lower() not in _LOGIN_KEYWORDS
         ]
 
     def _check_over_shell(self, connection: Connection, host_check: HostCheck) -> HostCheck:
-        """What the host says. Raises ConnectError and Lost."""
+        """Run the doctor script and evaluate its report.
+
+        Raises ConnectError and SessionLostError.
+
+        """
         session = ShellSession(connection.open(), ready_timeout=self._host.connect.timeout)
         remove_callback = self._cancel.add_callback(session.cancel)
         try:
@@ -267,7 +273,7 @@ class HostInspector:
         )
 
     def _agent_findings(self) -> list[HealthFinding]:
-        """Those that are there and do not answer: one can log in without them, and waits."""
+        """Return findings for agents that do not reply; login works without them, but slowly."""
         agents = map(self._connector.agents.agent_at, self._connection_info.agent_sockets)
         return [
             HealthFinding("auth", agent.error, agent.remedy)
@@ -287,8 +293,8 @@ class HostInspector:
             *tool_findings(report, self._requirements),
         ]
         if not report.is_complete:
-            message = f"it did not answer all that it was asked within {_ANSWER_TIMEOUT:g} s"
-            hint = "does `df` on the host hang at a network file system, or sudo at a directory?"
+            message = f"the host did not complete its report within {_ANSWER_TIMEOUT:g} s"
+            hint = "check whether `df` hangs on a network file system, or sudo on a directory"
             findings.insert(0, HealthFinding("shell", message, hint, fails=True))
         return findings
 
@@ -316,25 +322,32 @@ def _overall_health(findings: list[HealthFinding]) -> HostHealth:
 
 
 class DoctorListener:
-    """The session's listener. ``first`` is when the first of the answer came, in seconds since
-    the epoch."""
+    """Session listener that keeps the script's report.
+
+    ``first_received_at`` is when the first bytes arrived, in seconds since the epoch.
+    """
 
     def __init__(self) -> None:
+        """Create a listener without a report."""
         self._received = bytearray()
         self.first_received_at: float | None = None
 
     @property
     def text(self) -> str:
-        """The answer."""
+        """Return the report received so far."""
         return decode_bytes(bytes(self._received))
 
-    def started(self, step: int) -> None: ...
+    def started(self, step: int) -> None:
+        """Ignore the start of the script."""
 
-    def reported(self, step: int, kind: str, text: str) -> None: ...
+    def reported(self, step: int, kind: str, text: str) -> None:
+        """Ignore report lines of modules."""
 
     def output(self, step: int, stream: str, data: bytes) -> None:
+        """Keep the standard output of the script."""
         if step and stream == "stdout" and len(self._received) < _MAX_ANSWER_BYTES:
             self.first_received_at = self.first_received_at or time.time()
             self._received += data
 
-    def ended(self, step: int, ending: CommandResult) -> None: ...
+    def ended(self, step: int, ending: CommandResult) -> None:
+        """Ignore the script's result."""

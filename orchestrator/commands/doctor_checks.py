@@ -1,6 +1,6 @@
-"""What a host answered to `orch doctor`, and what is to be thought of it.
+"""Evaluates a host's report to `orch doctor`, and finds the requirements of the project's tasks.
 
-What the project's tasks want of a host beside a shell: other users, and commands.
+Tasks may require become users and commands, in addition to a shell.
 """
 
 from __future__ import annotations
@@ -26,25 +26,28 @@ from orchestrator.transports.prompts import BECOME_FILE_VARIABLE
 MIN_FREE_BYTES, LOW_FREE_BYTES = (
     1 << 20,
     100 << 20,
-)  # bytes free: no step could write there; it may soon be so
-MAX_CLOCK_SKEW = 5.0  # seconds that clocks may differ before anybody minds
+)  # bytes; below the first, no step can write; below the second, warn
+MAX_CLOCK_SKEW = 5.0  # seconds that clocks may differ without a warning
 _SHORT_NUMBER = lazy_regex(r"[0-9]{1,18}")
-_DF_LINE = lazy_regex(  # POSIX.1-2017 df -P; as df -Pi has it
+_DF_LINE = lazy_regex(  # POSIX.1-2017 df -P, and the format of df -Pi
     r"\s([0-9]{1,18})\s+([0-9]{1,18})\s+(-?[0-9]{1,18})\s+([0-9]{1,18})%\s+\S"
 )
 _PASSWORD_REQUIRED = lazy_regex("password is required|asks for a password")
 _TTY_REQUIRED = lazy_regex("must have a tty|no tty present")
 _DIRECTORY_NAMES = {"home": "the home folder", "tmp": "the folder for temporary files"}
 _UNUSABLE_HINTS = {
-    "missing": ("is not there", "make it"),
-    "closed": ("can't be written by the login user", "let it write there"),
+    "missing": ("does not exist", "create it"),
+    "closed": ("can't be written by the login user", "make it writable"),
     "readonly": ("is read-only", "remount it, once it is known why"),
 }
 
 
 class DoctorReport(Struct):
-    """The lines of the host, by their first words. ``become``: which of the users, the exit status
-    of becoming them, and what was said. ``is_complete``: the last line is there, too."""
+    """The lines of a host's report, by their first words.
+
+    ``become_results``: index of the user, exit status of become, and its message. ``is_complete``:
+    the last line is there.
+    """
 
     values: dict[str, str] = field(default_factory=dict)
     missing_tools: set[str] = field(default_factory=set)
@@ -53,7 +56,7 @@ class DoctorReport(Struct):
 
     @classmethod
     def parse(cls, text: str) -> DoctorReport:
-        """The answers in what the host said; a line that is none is passed over."""
+        """Parse a report; unknown lines are ignored."""
         report = cls()
         for line in text.splitlines():
             key, _, rest = line.partition(" ")
@@ -71,12 +74,12 @@ class DoctorReport(Struct):
 
     @property
     def shell(self) -> str:
-        """What its ``sh`` is."""
+        """Return which shell the host's ``sh`` is."""
         return self.values.get("shell", "") or "sh"
 
     @property
     def free_bytes(self) -> dict[str, int]:
-        """Bytes free at ``home`` and ``tmp``, as far as it told."""
+        """Return the free bytes at ``home`` and ``tmp``, as far as reported."""
         found = {}
         for directory in _DIRECTORY_NAMES:
             if match := _DF_LINE.search(self.values.get(f"{directory}.blocks", "")):
@@ -84,8 +87,10 @@ class DoctorReport(Struct):
         return found
 
     def clock_skew(self, sent_at: float, received_at: float) -> float | None:
-        """How many seconds its clock is ahead of ours at the least, since it looked between
-        ``sent_at`` and ``received_at``, and told whole seconds. None where it has no clock to look at.
+        """Return how many seconds the host's clock is ahead of the local one, at least.
+
+        The host read its clock between ``sent_at`` and ``received_at``, and reported whole seconds.
+        Return None if it has no readable clock.
         """
         clock_text = self.values.get("clock", "")
         if not _SHORT_NUMBER.fullmatch(clock_text):
@@ -95,8 +100,10 @@ class DoctorReport(Struct):
 
 
 def disk_findings(report: DoctorReport) -> Iterator[HealthFinding]:
-    """What is wrong with where steps write. What a step brings to a host gets there by either of
-    the two folders."""
+    """Yield problems of the folders in which steps write.
+
+    Uploads use either of the two folders.
+    """
     unusable = {
         directory: report.values.get(f"{directory}.is", "") for directory in _DIRECTORY_NAMES
     }
@@ -106,7 +113,7 @@ def disk_findings(report: DoctorReport) -> Iterator[HealthFinding]:
             continue
         if unusable[place]:
             message, hint = _UNUSABLE_HINTS[unusable[place]]
-            hint += "; or have TMPDIR name another" if place == "tmp" else ""
+            hint += "; or set TMPDIR to another folder" if place == "tmp" else ""
             yield HealthFinding(
                 "disk", f"{name} {path} {message}", hint, fails=all(unusable.values())
             )
@@ -119,68 +126,66 @@ def _space_shortage(report: DoctorReport, directory: str) -> tuple[str, str, boo
     inodes = _DF_LINE.search(report.values.get(f"{directory}.inodes", ""))
     free = report.free_bytes.get(directory)
     if free is not None and free < MIN_FREE_BYTES:
-        return "no space is left", "make room", True
+        return "no space is left", "free some disk space", True
     if inodes and int(inodes[1]) and not int(inodes[3]):
-        return "no inode is left", "remove what has many small files", True
+        return "no inode is left", "remove folders with many small files", True
     if free is not None and free < LOW_FREE_BYTES:
-        return f"{free >> 20} MiB of space are left", "make room before it is none", False
+        return f"{free >> 20} MiB of space are left", "free some disk space", False
     return None
 
 
 def clock_findings(skew: float | None) -> Iterator[HealthFinding]:
-    """Whether its clock and ours differ."""
+    """Yield a finding if the host's clock and the local one differ."""
     if skew is None:
-        yield HealthFinding("clock", "it does not tell the time: `date +%s` fails")
+        yield HealthFinding("clock", "cannot read the host's clock: `date +%s` failed")
     elif abs(skew) >= MAX_CLOCK_SKEW:
         direction = "ahead of" if skew > 0 else "behind"
         message = f"its clock is {abs(skew):.0f} s {direction} this machine's"
-        hint = "see `timedatectl` on both: certificates, tokens and make go by the time"
+        hint = "see `timedatectl` on both: certificates, tokens and make depend on the time"
         yield HealthFinding("clock", message, hint)
 
 
 def tool_findings(report: DoctorReport, requirements: HostRequirements) -> Iterator[HealthFinding]:
-    """Which commands it lacks that something here needs."""
+    """Yield findings for commands that are missing on the host and needed."""
     missing = report.missing_tools
     needed = (*STEP_TOOLS, *(MODULE_TOOLS if requirements.modules else ()))
     if lacks := [tool for tool in needed if tool in missing]:
-        message = f"it lacks {', '.join(lacks)}, which modules build on"
+        message = f"missing {', '.join(lacks)}, which modules need"
         if set(lacks) & set(STEP_TOOLS):
-            message = f"it lacks {', '.join(lacks)}, which steps need"
+            message = f"missing {', '.join(lacks)}, which steps need"
         hint = "they are in coreutils, diffutils, findutils, grep and sed, or all in busybox"
-        yield HealthFinding(
-            "tools", message, f"{hint}; or PATH leaves out where they are", fails=True
-        )
+        yield HealthFinding("tools", message, f"{hint}; or add their folder to PATH", fails=True)
     if missing.issuperset(PROCESS_GROUP_TOOLS):
-        message = "it has neither setsid nor perl: a step that is ended takes its session with it"
+        message = "without setsid or perl, killing a timed-out step also kills its shell session"
         yield HealthFinding("tools", message, "setsid is in util-linux")
     if requirements.modules and missing.issuperset(DIGEST_TOOLS):
-        message = "it has none of sha256sum, shasum and openssl, which modules compare files by"
+        message = "missing sha256sum, shasum or openssl, which modules need to compare files"
         yield HealthFinding("tools", message, "sha256sum is in coreutils", fails=True)
     for module, choices in requirements.modules.items():
         for choice in choices:
             if missing.issuperset(choice):
-                message = (
-                    f"it has no {' or '.join(choice)}, which the tasks' module `{module}` needs"
-                )
+                message = f"missing {' or '.join(choice)}, which the tasks' module `{module}` needs"
                 yield HealthFinding(
-                    "tools", message, "install it there, if the tasks do not do so before"
+                    "tools", message, "install it on the host, unless the tasks do so first"
                 )
 
 
 def become_findings(
     report: DoctorReport, method: str, users: Sequence[str]
 ) -> Iterator[HealthFinding]:
-    """Which of the users whose shells steps want it gives no shell of."""
+    """Yield findings for become users whose shell cannot be started, or requires a password."""
     for number, status, message in report.become_results:
         if not status or not 0 <= number < len(users):
             continue
         user = users[number]
         if _TTY_REQUIRED.search(message):
             hint = "`Defaults !requiretty` in the host's sudoers: orch needs no terminal"
-            yield HealthFinding("become", f"{method} wants a terminal: {message}", hint, fails=True)
+            yield HealthFinding(
+                "become", f"{method} requires a terminal: {message}", hint, fails=True
+            )
         elif _PASSWORD_REQUIRED.search(message) and BecomeCommand.can_prompt(method):
-            what = f"{method} wants a password before it gives a shell of {user}"
-            hint = f"a run asks for it once, or takes it from the file that {BECOME_FILE_VARIABLE} names"
+            what = f"{method} requires a password to become {user}"
+            hint = f"a run prompts for it once, or reads the file named by {BECOME_FILE_VARIABLE}"
             yield HealthFinding("become", what, hint)
         else:
             error = _become_error(method, user, status, message)
@@ -190,7 +195,7 @@ def become_findings(
 def _become_error(method: str, user: str, status: int, message: str) -> ConnectError:
     try:
         return BecomeCommand(method, user).exit_error(encode_text(message), status)
-    except ConnectError as error:  # no such user or method can be
+    except ConnectError as error:  # an invalid user or method
         return error
 
 
@@ -200,25 +205,31 @@ MODULE_TOOLS = (
     *("chmod", "chown", "cmp", "cp", "cut", "date", "find", "grep", "head", "id", "ln"),
     *("ls", "mkdir", "mv", "readlink", "rm", "sed", "tail", "tr", "wc"),
 )
-"""Those of the functions that modules share."""
+"""Commands of the functions that modules share."""
 DIGEST_TOOLS = ("sha256sum", "shasum", "openssl")
 PROCESS_GROUP_TOOLS = ("setsid", "perl")
-"""One of which ends a step with all that it started."""
+"""One of these is needed to end a step with all its processes."""
 
 
 class HostRequirements(Struct, frozen=True):
-    """What tasks ask of a host: the ``users`` whose shells steps run in, and the ``modules`` that
-    they call, each with the commands that it requires; of those in one tuple one is enough."""
+    """Requirements of tasks on a host.
+
+    ``users`` are the become users of steps. ``modules`` are the called modules, each with the
+    commands that it requires; one command of each tuple is sufficient.
+    """
 
     users: tuple[str, ...] = ()
     modules: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
 
 class RequirementsFinder:
-    """Knows what all tasks of the project at ``root`` want. ``tasks_unreadable``: they can't be read, and
-    want nothing as far as is known."""
+    """Finds the requirements of all tasks of the project at ``root``.
+
+    ``tasks_unreadable``: the tasks have errors, so no requirements are known.
+    """
 
     def __init__(self, root: Path) -> None:
+        """Load the tasks and collect their requirements."""
         self.tasks_unreadable = False
         self._requirements_by_task: list[tuple[Task, HostRequirements]] = []
         try:
@@ -235,7 +246,7 @@ class RequirementsFinder:
             )
 
     def requirements_of(self, host: Host) -> HostRequirements:
-        """What the tasks that this host has a role for want."""
+        """Return the requirements of the tasks whose roles the host has."""
         found = [
             requirements
             for task, requirements in self._requirements_by_task
@@ -253,7 +264,7 @@ def _remote_calls(task: Task) -> Iterator[TaskCall]:
 
 
 def _become_users(task: Task) -> Iterable[str]:
-    """The users that stand there by name; those that depend on a host's variables do not."""
+    """Return become users that are given by name, and do not depend on a host's variables."""
     found: dict[str, None] = {}
     task_scope = TaskScope(task, HostScope({}, {}, {}, TemplateCache()))
     for template in _become_templates(task):

@@ -1,6 +1,6 @@
-"""The one place through which every event passes on its way to the sinks.
+"""Dispatches every event to the sinks, with secrets masked.
 
-Events without secrets: every text in them has ``‹name›`` in a secret's place.
+In every text of an event, ``‹name›`` replaces a secret.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from orchestrator.model.step_result import CapturedOutput, HostSummary, StateCha
 
 
 class EventDispatcher:
-    """Hands events to the sinks, one at a time, in the order they come, without the secrets that
-    ``masks`` knows.
+    """Passes events to the sinks, one at a time and in order, with secrets masked by ``masks``.
 
-    ``get_log_path`` tells where the run is kept; the last event, RunFinished, carries it, and nobody is
-    told of what comes behind it (an interrupt). When a sink can show nothing more (its reader is
-    gone, its disk full), ``on_output_lost`` is called and the run goes on to its proper end. So it does after
-    a bug in a sink, which ``close`` raises.
+    ``get_log_path`` returns the path of the run's log; RunFinished, the last event, contains it,
+    and later events are dropped (after an interrupt). If a sink cannot write any more (its reader
+    is gone, the disk is full), ``on_output_lost`` is called and the run continues to its regular
+    end. It also does after a bug in a sink, which ``close`` raises.
     """
 
     def __init__(
@@ -45,13 +44,15 @@ class EventDispatcher:
         on_output_lost: Callable[[], None],
         masks: SecretMasker | None = None,
     ) -> None:
+        """Create a dispatcher for these sinks."""
         self._masker = EventMasker(SecretMasker() if masks is None else masks)
         self._sinks, self._get_log_path, self._on_output_lost = sinks, get_log_path, on_output_lost
-        self._lock = threading.RLock()  # a sink may warn while it takes an event
+        self._lock = threading.RLock()  # a sink may warn while it handles an event
         self._is_finished = False
         self._first_bug: Exception | None = None
 
     def __call__(self, event: RunEvent) -> None:
+        """Mask the event and pass it to the sinks."""
         with self._lock:
             if self._is_finished:
                 return
@@ -65,7 +66,7 @@ class EventDispatcher:
         for sink in self._sinks:
             try:
                 sink(event)
-            except Exception as error:  # a sink's bug fails no host
+            except Exception as error:  # a bug in a sink must not fail a host
                 self._note_failure(error)
 
     def _note_failure(self, error: Exception) -> None:
@@ -75,15 +76,17 @@ class EventDispatcher:
             self._first_bug = self._first_bug or error
 
     def close(self) -> None:
-        """Nothing more will come; what does is not told. Raises the first error of a sink that is
-        not an OSError."""
+        """Flush and close the sinks; later events are dropped.
+
+        Raises the first exception of a sink that is not an OSError.
+        """
         with self._lock:
             for rest in self._masker.flush(time.time(), None):
                 self._send_to_sinks(rest)
             for sink in self._sinks:
                 try:
                     sink.close()
-                except Exception as error:  # so that the others are closed
+                except Exception as error:  # continue, so that the other sinks are closed
                     self._note_failure(error)
             self._is_finished = True
         if self._first_bug is not None:
@@ -94,15 +97,19 @@ _StreamKey: TypeAlias = "tuple[str, str | None, str, int, str]"
 
 
 class EventMasker:
-    """Masks events. Of what a step wrote, the possible beginning of a secret waits for the next
-    bytes of that stream, or for the next other event of its host."""
+    """Masks events.
+
+    The possible start of a secret in a step's output is held back until the next bytes of that
+    stream, or the next other event of its host.
+    """
 
     def __init__(self, masks: SecretMasker) -> None:
+        """Create a masker that holds nothing back."""
         self._masks = masks
         self._streams: dict[_StreamKey, MaskingStream] = {}
 
     def __call__(self, event: RunEvent) -> Iterator[RunEvent]:
-        """What is to be told instead of the event: where there are no secrets, the event."""
+        """Yield the masked event after output that was held back; unchanged without secrets."""
         if not self._masks:
             yield event
             return
@@ -115,7 +122,7 @@ class EventMasker:
         yield self._mask_event(event)
 
     def flush(self, time: float, host: str | None) -> Iterator[RunEvent]:
-        """What still waits, of this host or (None) of any."""
+        """Yield the output held back, of this host, or of all hosts (None)."""
         for key in [place for place in self._streams if host in (None, place[0])]:
             data = self._streams.pop(key).finish()
             if data:
@@ -180,5 +187,5 @@ class EventMasker:
 
     def _mask_summary(self, summary: HostSummary) -> HostSummary:
         text = self._masks.mask_text
-        stderr = text(f"…{summary.stderr}")[1:]  # its first line may be the rest of a longer one
+        stderr = text(f"…{summary.stderr}")[1:]  # its first line may be the end of a longer one
         return replace(summary, reason=text(summary.reason), hint=text(summary.hint), stderr=stderr)

@@ -21,15 +21,18 @@ SANDBOX = "dev"
 
 
 def create_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
-    """Write the project; what was made. Raises UsageError where there is something already."""
+    """Create the project and yield what was created.
+
+    Raises UsageError if the folder already has a project.
+    """
     for stage in stages:
         if reason := stage_name_error(stage):
-            raise UsageError(Diagnostic(f"no stage can be called '{stage}': {reason}"))
+            raise UsageError(Diagnostic(f"invalid stage name '{stage}': {reason}"))
     existing = [name for name in ("inventories", "tasks", "apps") if (folder / name).exists()]
     if existing:
-        message = f"{folder} has {' and '.join(existing)} already"
+        message = f"{folder} already has {' and '.join(existing)}"
         raise UsageError(
-            Diagnostic(message, SourcePosition(str(folder)), "name a new folder: orch init DIR")
+            Diagnostic(message, SourcePosition(str(folder)), "choose a new folder: orch init DIR")
         )
     check_working_directory()
     try:
@@ -38,8 +41,8 @@ def create_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
         _write(project / ".gitignore", ".orch/\n")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        message = f"cannot make a project in {folder}: {reason}"
-        hint = "name another folder: orch init DIR"
+        message = f"cannot create a project in {folder}: {reason}"
+        hint = "choose another folder: orch init DIR"
         raise UsageError(Diagnostic(message, SourcePosition(str(folder)), hint)) from None
     _copy_recipe(project / "tasks")
     yield "tasks/ with the deploy recipe: read tasks/deploy.yml first"
@@ -55,9 +58,7 @@ def create_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
     yield f"apps/{{{','.join(APPS)}}}: two small web sites, each a git repository"
     for stage in stages:
         _write_stage(project / "inventories" / stage, stage)
-        message = (
-            "sandbox hosts" if stage == SANDBOX else "its servers are yours to name, in roles/"
-        )
+        message = "sandbox hosts" if stage == SANDBOX else "add its servers in roles/"
         yield f"inventories/{stage}/: {message}"
 
 
@@ -74,7 +75,7 @@ def _write_stage(folder: Path, stage: str) -> None:
 
 
 def _copy_recipe(folder: Path) -> None:
-    """The recipe's files, from where this program was installed from."""
+    """Copy the recipe's files from the checkout or the installed package."""
     checkout = Path(orchestrator.__file__).parents[1] / "tasks"
     installed = Path(sysconfig.get_path("data")) / "share" / "orch" / "tasks"
     source = checkout if (checkout / "deploy.yml").exists() else installed
@@ -104,7 +105,7 @@ def _create_repository(folder: Path, name: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has now."""
+    """Return ports that are currently free."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -1,7 +1,4 @@
-"""Every variable of every host of a stage, resolved once to see that it can be.
-
-Names in tasks that nothing in the project gives a value to.
-"""
+"""Checks variables: resolves those of every host, and finds names that are never defined."""
 
 from __future__ import annotations
 
@@ -40,14 +37,17 @@ from orchestrator.templating import ResultPending, TemplateCache
 from orchestrator.templating.scope import TemplateNames
 
 _RUNTIME_NAMES = frozenset({*UNAVAILABLE_NAMES, "env"})
-"""Names that only a run, a step or the machine it starts on gives a value to."""
+"""Names that only a run, a step or the local environment defines."""
 
 _NO_TASK = Task("", SourcePosition(""))
 
 
 def runtime_names(tasks: Iterable[Task]) -> frozenset[str]:
-    """The names that a variable may use and that no inventory has to give: what tasks
-    register, set, or bring as their own ``vars``, and what only a run knows."""
+    """Return names that a variable may use although no inventory defines them.
+
+    These are the names that tasks register, set, or define in their own ``vars``, and those that
+    only a run knows.
+    """
     found = set(_RUNTIME_NAMES)
     for task in tasks:
         found |= {str(name) for name in task.vars}
@@ -58,10 +58,10 @@ def runtime_names(tasks: Iterable[Task]) -> frozenset[str]:
 
 
 def check_variables(stage: Stage, runtime_names: frozenset[str]) -> None:
-    """Return if the variables and the environment of every host have values.
+    """Return if all variables and environments of the hosts can be resolved.
 
-    Those that need one of the ``runtime_names`` names are not judged. Raises DefinitionError; the
-    same problem on several hosts is one.
+    Variables that need one of the ``runtime_names`` are not checked. Raises DefinitionError; an
+    error of several hosts is reported once.
     """
     scopes = LintScopeFactory(stage, runtime_names)
     environments = VariableMerger(environment_of)
@@ -74,14 +74,15 @@ def check_variables(stage: Stage, runtime_names: frozenset[str]) -> None:
 
 
 class LintScopeFactory(ScopeFactory):
-    """Scopes in which later names are waited for."""
+    """Creates scopes in which runtime names are pending."""
 
     def __init__(self, stage: Stage, runtime_names: frozenset[str]) -> None:
+        """Create a factory for a stage."""
         super().__init__(PlanRequest(stage, tuple(stage.hosts.values()), (), {}, new_run(0.0)))
         self._runtime_names = runtime_names
 
     def scope_of(self, host: Host) -> HostScope:
-        """The scope of the host, also where another host's variables lead to it."""
+        """Return the scope of the host, also if another host's variables refer to it."""
         scope = super().scope_of(host)
         scope.position.registered = {n: () for n in self._runtime_names if n not in scope.vars}
         return scope
@@ -115,19 +116,19 @@ def _collect_errors(
     except ResultPending:
         return
     except DefinitionError as error:
-        if secrets.stand_in_reads != before:  # with the secret's own value it may well be right
+        if secrets.stand_in_reads != before:  # the secret's real value may be valid
             return
         for diagnostic in error.diagnostics:
             errors[replace(diagnostic, mark=diagnostic.mark or value.mark)] = None
 
 
 DEPLOY_VARIABLE = "deploy_to"
-"""The variable by which an app is one that deploys."""
+"""A variable that every app with deployments has."""
 
 BUILTIN_NAMES = frozenset(
     {*UNAVAILABLE_NAMES, "facts", "host", "hosts", "stage", "task", "run", "roles", "env"}
 )
-"""The tool's own objects."""
+"""Names of the built-in objects."""
 
 _DEFINE_HINT = "set it in the inventory, `register:` or `set` it, or declare it under `params:`"
 
@@ -135,9 +136,12 @@ _DEFINE_HINT = "set it in the inventory, `register:` or `set` it, or declare it 
 def undefined_name_errors(
     tasks: Iterable[Task], runtime_names: frozenset[str], stages: Sequence[Stage]
 ) -> tuple[list[Diagnostic], list[tuple[str, SourcePosition]]]:
-    """Return an error for each name that no host of any stage has, and that no task registers, sets
-    or takes as a param; and a note for each that only some of a task's hosts have. ``runtime_names``: what
-    tasks register, set or bring as their own ``vars``."""
+    """Return an error for each name that is never defined, and notes.
+
+    A name is defined by a host of any stage, or if a task registers, sets or declares it. The notes
+    are for names that only some of a task's hosts define. ``runtime_names``: the names that tasks
+    register, set or define in their own ``vars``.
+    """
     tasks = list(tasks)
     merger = VariableMerger()
     hosts = [
@@ -164,7 +168,7 @@ def undefined_name_errors(
                     (text, mark) for text in _partly_undefined(name, task, hosts)
                 )
             elif name in all_params:
-                notes[f"'{name}' is a param of other tasks, and undefined in this one", mark] = None
+                notes[f"'{name}' is a param of other tasks, but undefined in this one", mark] = None
             else:
                 candidates = {*host_variables, *known_names, *task.params}
                 hint = (
@@ -179,7 +183,7 @@ def undefined_name_errors(
 def _partly_undefined(
     name: str, task: Task, hosts: Iterable[tuple[Stage, Host, Mapping[str, object]]]
 ) -> Iterator[str]:
-    """Say on which of the task's hosts a name is undefined, in stages where others have it."""
+    """Yield on which of the task's hosts a name is undefined although others have it."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     for stage, host, known in hosts:
         if task.roles is None or set(task.roles) & set(host.roles):
@@ -191,7 +195,7 @@ def _partly_undefined(
 
 
 def _required_names(task: Task) -> Iterator[tuple[str, SourcePosition]]:
-    """The names that a task's templates cannot do without, with their places."""
+    """Yield the names that a task's templates require, with their positions."""
     for template in _task_templates(task):
         for name in sorted(template.names):
             yield name, template.position_of(name)
@@ -252,14 +256,17 @@ def _step_templates(step: Step) -> Iterator[TemplateNames]:
 
 
 _TEMPLATE_DIRS = ("tasks", "templates", "files")  # where a project's templates usually are
-_MAX_FILE_BYTES = 1 << 20  # bytes of a file that is looked into
+_MAX_FILE_BYTES = 1 << 20  # files above this size are not searched
 
 
 def unused_app_variables(
     root: Path, tasks: Iterable[Task], stages: Sequence[Stage]
 ) -> list[Diagnostic]:
-    """Return an error for each variable of an app that deploys which no task takes as a param, and
-    no task, template or value of the project names."""
+    """Return an error for each unused variable of an app with deployments.
+
+    A variable is used if a task has a param of that name, or if a task, template or value of the
+    project contains the name.
+    """
     params = {name for task in tasks for name in task.params}
     found: dict[str, tuple[str, SourcePosition]] = {}
     for stage in stages:
@@ -280,7 +287,7 @@ def unused_app_variables(
         Diagnostic(
             f"app '{app}' sets '{name}', which nothing in the project uses",
             mark,
-            suggest_nearest(name, params) or "see `orch doc deploy` for what an app can say",
+            suggest_nearest(name, params) or "see `orch doc deploy` for the variables of an app",
         )
         for name, (app, mark) in found.items()
         if name in left and not re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)
@@ -288,7 +295,7 @@ def unused_app_variables(
 
 
 def _searchable_texts(root: Path, stages: Sequence[Stage]) -> Iterator[str]:
-    """What may name a variable: files of tasks and templates, and templates among the values."""
+    """Yield texts that may use a variable: task files, templates, and templates in values."""
     for folder in _TEMPLATE_DIRS:
         for path in sorted((root / folder).rglob("*")):
             if path.is_file() and path.stat().st_size <= _MAX_FILE_BYTES:

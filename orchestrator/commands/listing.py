@@ -1,6 +1,6 @@
-"""What the project holds, as rows; what cannot be read is said in its row.
+"""Lists the stages, tasks and modules of the project; documents a single task.
 
-One task, explained.
+An invalid stage or task is listed with its error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from orchestrator.yamlio.yaml_loader import load_yaml
 
 
 class ListEntry(Struct, frozen=True):
-    """One stage or task. ``hosts`` is None and ``error`` set where it could not be read."""
+    """One stage or task. ``hosts`` is None and ``error`` set if it could not be read."""
 
     name: str
     desc: str = ""
@@ -40,7 +40,7 @@ class ListEntry(Struct, frozen=True):
 
 
 def list_stage_entries(directory: str | None) -> tuple[list[ListEntry], Sequence[Diagnostic]]:
-    """Every stage, and what looks like one but cannot be."""
+    """Return every stage, and errors for folders with invalid names."""
     root = resolve_project_root(directory)
     stage_list = list_stages(root)
     entries = []
@@ -57,7 +57,7 @@ def list_stage_entries(directory: str | None) -> tuple[list[ListEntry], Sequence
 
 
 def list_tasks(directory: str | None) -> tuple[list[ListEntry], Sequence[Diagnostic]]:
-    """Every task, and files whose names cannot be tasks'."""
+    """Return every task, and errors for files with invalid names."""
     root = resolve_project_root(directory)
     task_index = index_tasks(root)
     entries = []
@@ -76,7 +76,7 @@ def _error_summary(error: DefinitionError) -> str:
 
 
 def list_modules() -> list[tuple[str, str]]:
-    """The modules that ship, each with what it is for."""
+    """Return the built-in modules with their descriptions."""
     return [
         (name, str(load_yaml(path, display_path(path)).to_plain()["desc"]).strip())
         for name, path in shipped_modules().items()
@@ -84,9 +84,9 @@ def list_modules() -> list[tuple[str, str]]:
 
 
 def task_doc_lines(directory: str | None, name: str) -> Iterator[str]:
-    """What the task is for, its params, its steps. Raises DefinitionError."""
+    """Yield the task's description, params and steps. Raises DefinitionError."""
     if name in KEYWORD_HELP:
-        yield f"{name}: a word of task files"
+        yield f"{name}: a keyword of task files"
         yield f"  {KEYWORD_HELP[name]}"
         return
     root = resolve_project_root(directory)
@@ -123,17 +123,17 @@ def task_doc_lines(directory: str | None, name: str) -> Iterator[str]:
 
 
 def _module_lines(module: ModuleSpec) -> Iterator[str]:
-    """What a module compares and, where it changes something, that it does."""
+    """Yield the states that a module compares, and whether it changes anything."""
     if module.want:
-        yield "wants:"
+        yield "desired state:"
         for key, value in module.want.items():
             yield f"  {key}: {' '.join(str(value.source).split())}"
         yield ""
-    yield "changes nothing" if module.readonly else "changes what differs"
+    yield "changes nothing" if module.readonly else "changes only what differs"
 
 
 def _documented_params(task: Task, by_name: Mapping[str, Task]) -> dict[str, TaskParam]:
-    """The params of a task and, of a playbook, those of its tasks that it does not write itself."""
+    """Return the task's params and, of a playbook, its tasks' params that it does not set."""
     found = dict(task.params)
     for item in task.tasks or ():
         inner = by_name[item.action.task] if isinstance(item.action, TaskCall) else item.action
@@ -153,7 +153,7 @@ def _rule_text(rule: ParamRule) -> str:
 def _param_lines(param: TaskParam) -> Iterator[str]:
     traits = [f"{param.type} of {param.elements}" if param.elements else param.type]
     if param.absolute:
-        traits.append("absolute, or from ~/ on")
+        traits.append("absolute, or starting with ~/")
     if param.required:
         traits.append("required")
     elif param.written_default is not None and not param.secret:

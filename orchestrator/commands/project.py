@@ -1,4 +1,4 @@
-"""Finding the project and the stage that is meant."""
+"""Finds the project, and selects the stage."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from orchestrator.yamlio.local_files import display_path, is_directory
 
 
 class StageChoice(Struct, frozen=True):
-    """The stage that is meant; ``is_default`` where nobody named it on the command line."""
+    """The selected stage; ``is_default`` is True if the command line does not name it."""
 
     name: str
     is_default: bool = False
 
 
 def check_working_directory(directory: str | None = None) -> None:
-    """Raise UsageError where the folder that orch was called in was deleted. An absolute
-    ``directory`` needs none: then orch works in that one.
+    """Raise UsageError if the working directory has been deleted.
+
+    If ``directory`` is absolute, change to it instead.
     """
     try:
         Path.cwd()
@@ -41,8 +42,10 @@ def check_working_directory(directory: str | None = None) -> None:
 
 
 def resolve_project_root(directory: str | None) -> Path:
-    """The project's root: ``directory``, or the nearest folder upward that holds
-    ``inventories/``. Raises UsageError where there is none."""
+    """Return the project's root: ``directory``, or the nearest folder upward with ``inventories/``.
+
+    Raises UsageError if there is none.
+    """
     check_working_directory(directory)
     if directory is not None:
         root = Path(directory)
@@ -65,16 +68,16 @@ def resolve_project_root(directory: str | None) -> Path:
 def select_stage(
     root: Path, stage_names: Sequence[str], environ: Mapping[str, str], example: str
 ) -> StageChoice:
-    """The stage: named once on the command line, else ORCH_STAGE, else the project's default.
+    """Return the stage of the command line, else of ORCH_STAGE, else the project's default.
 
-    ``example`` is the rest of a command line that works, shown where no stage is named.
-    Raises UsageError, and DefinitionError where ``common/stage.yml`` cannot be read.
+    ``example`` is the rest of a valid command line, shown if no stage is named. Raises UsageError,
+    and DefinitionError if ``common/stage.yml`` is invalid.
     """
     stage_list = list_stages(root)
     if len(set(stage_names)) > 1:
         listed = " and ".join(dict.fromkeys(stage_names))
         raise UsageError(
-            Diagnostic(f"one run has one stage, but {listed} are named", None, "pick one")
+            Diagnostic(f"a run has one stage, but {listed} were given", None, "select one of them")
         )
     if stage_names:
         stage_list.check_stage(stage_names[0])

@@ -1,4 +1,4 @@
-"""What tells a project from others, the same wherever it is checked out."""
+"""A name for a project that is the same in every checkout."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _SCP_URL = lazy_regex(r"(?:[^/@:]*@)?([^/:]+):(.+)", re.S)
 
 
 def project_identity(root: Path) -> str:
-    """Return what tells the project at ``root`` from others: the address of its git repository's
-    ``origin`` with the folder in there, or without one the folder's name. Fit to be a file's name.
+    """Return a file name that identifies the project at ``root``.
+
+    It is derived from the URL of its git remote ``origin`` and the folder inside the repository;
+    without a remote it is the folder's name.
     """
     address, top = _git_origin(root), _git_root(root)
     if not address or top is None:
@@ -29,16 +31,17 @@ def project_identity(root: Path) -> str:
 
 
 def normalize_repository(address: str) -> str:
-    """Return the repository's address as all who use it have it: without who logs in, how, and
-    ``.git`` at its end."""
+    """Return the repository's address without user, protocol and the ``.git`` suffix."""
     remote = _URL.fullmatch(address) or _SCP_URL.fullmatch(address)
     whole = f"{remote[1].lower()}/{remote[2].lstrip('/')}" if remote else address
     return whole.rstrip("/").removesuffix(".git")
 
 
 def _git_origin(root: Path) -> str:
-    """The address, or '' where there is none. Whose the folder is does not matter: orch runs no
-    hook of it."""
+    """Return the URL of the remote, or ''.
+
+    The folder's owner does not matter, because no hook of it is run.
+    """
     try:
         found = subprocess.run(
             ["git", "-c", "safe.directory=*", "config", "--get", "remote.origin.url"],

@@ -1,9 +1,7 @@
-"""Everything that is wrong with a project, and what is merely odd.
+"""Checks a whole project: errors, and notes about what is merely unusual.
 
-What calls of modules lack: params that they require, and files that they name.
-
-What can be judged of tasks with no host at hand: conditions and options without a name in
-them, which come to the same wherever they run.
+Also checks calls for missing params and files, and evaluates conditions and options without names,
+which have the same value on every host.
 """
 
 from __future__ import annotations
@@ -62,10 +60,10 @@ LintNote = tuple[str, SourcePosition]
 def lint_project(
     directory: str | None, stage_names: Sequence[str]
 ) -> tuple[list[Diagnostic], list[LintNote]]:
-    """The errors and the notes of all tasks and of every stage, or of the stages named.
+    """Return the errors and notes of all tasks, and of every stage or the given ones.
 
-    The stages that are not named are read, since a task's role may be theirs; what is wrong
-    with them is not told.
+    The other stages are read as well, because a task's role may be theirs, but their errors are not
+    reported.
     """
     root = resolve_project_root(directory)
     stage_list = list_stages(root)
@@ -104,7 +102,7 @@ def lint_project(
         if stage is None:
             continue
         notes += stage.notes
-        if loaded:  # else who knows which names the tasks would give
+        if loaded:  # otherwise the names that tasks define are unknown
             errors.collect_errors(
                 partial(
                     lint_variables.check_variables, stage, lint_variables.runtime_names(all_tasks)
@@ -113,7 +111,7 @@ def lint_project(
             errors.collect_errors(partial(_check_app_claims, stage))
     if loaded and len(loaded_stages) == len(
         stage_list.names
-    ):  # else who knows what the others define
+    ):  # otherwise the names that the other stages define are unknown
         diagnostics, more_notes = undefined_name_errors(
             project_tasks, lint_variables.runtime_names(all_tasks), loaded_stages
         )
@@ -124,14 +122,14 @@ def lint_project(
 
 
 def _modules_with_defaults(stages: Iterable[Stage]) -> frozenset[str]:
-    """The modules for which a host of any stage has defaults."""
+    """Return the modules for which a host of any stage has defaults."""
     merger = VariableMerger(defaults_of)
     hosts = (host for stage in stages for host in stage.hosts.values())
     return frozenset(str(name) for host in hosts for name in merger.values_of(host))
 
 
 def _check_app_claims(stage: Stage) -> None:
-    """Return if no two apps of the stage claim the same on a host. Raises DefinitionError."""
+    """Raise DefinitionError if two apps of the stage make the same claim on a host."""
     diagnostics = HostDiagnostics(len(stage.hosts))
     apps, hosts = tuple(stage.apps.values()), tuple(stage.hosts.values())
     check_claims(PlanRequest(stage, hosts, (), {}, new_run(0.0), apps=apps), diagnostics)
@@ -139,17 +137,18 @@ def _check_app_claims(stage: Stage) -> None:
 
 
 class ErrorCollector:
-    """The errors so far, each once."""
+    """A list of errors without duplicates."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """Start with these errors."""
         self.diagnostics = list(diagnostics)
 
     def add(self, diagnostics: Iterable[Diagnostic]) -> None:
-        """More of them."""
+        """Add errors that are not in the list yet."""
         self.diagnostics += [p for p in dict.fromkeys(diagnostics) if p not in self.diagnostics]
 
     def collect_errors(self, load: Callable[[], T]) -> T | None:
-        """What it gives, or None where it raises errors, which are told."""
+        """Return the result of ``load``, or None after adding the errors that it raised."""
         try:
             return load()
         except OrchError as error:
@@ -168,9 +167,11 @@ def _unknown_role_errors(tasks_read: Iterable[Task], roles: set[str]) -> Iterato
 def call_errors(
     tasks: Iterable[Task], tasks_by_name: Mapping[str, Task], root: Path, defaults: frozenset[str]
 ) -> list[Diagnostic]:
-    """Return what a run would refuse of the steps that call a task or module: required params that
-    are not written, and files of the project that do not exist. ``defaults``: the modules for which
-    a stage or role has defaults, which may bring any of their params."""
+    """Return errors in steps that call a task or module.
+
+    These are missing required params, and project files that do not exist. ``defaults``: the
+    modules with defaults in a stage or role, which may set any param.
+    """
     scope = HostScope({}, {}, {}, TemplateCache(), project_files=ProjectFiles(str(root)))
     found: dict[Diagnostic, None] = {}
     for task in tasks:
@@ -227,7 +228,7 @@ StaticCheck = Callable[[], object]
 
 
 def static_errors(tasks: Iterable[Task]) -> list[Diagnostic]:
-    """What would fail on every host that came to it, each once."""
+    """Return the errors that would occur on every host, each once."""
     found: dict[Diagnostic, None] = {}
     for task in tasks:
         for check in _task_checks(task, TaskScope(task, HostScope({}, {}, {}, TemplateCache()))):

@@ -1,8 +1,6 @@
-"""Carrying a plan out: journal, sinks, transports and signals around the executor.
+"""Runs a plan: journal, sinks, transports and signal handling around the executor.
 
-How many files this process may have open.
-
-Identity files that the inventory names and this machine does not have.
+Also raises the limit of open files, and checks that identity files of the inventory exist.
 """
 
 from __future__ import annotations
@@ -31,15 +29,16 @@ from orchestrator.transports.prompts import PromptCallback
 from orchestrator.transports.registry import TransportRegistry
 from orchestrator.yamlio.local_files import expand_home, path_exists
 
-_QUIT_HINT = "Ctrl-C again, a second later or more: leave at once, nothing is rolled back then"
-_QUIT_NOW_HINT = "one more, a second later or more: leave at once, nothing is rolled back then"
+_QUIT_HINT = "press Ctrl-C again after a second to exit immediately, without rollback"
+_QUIT_NOW_HINT = "one more after a second exits immediately, without rollback"
 
 
 class UserInterface(Struct, frozen=True):
-    """Who sits at the terminal. ``prompt`` asks for what a host wants to know, a password say;
-    None where nobody sits there.
-    ``on_abort`` is told, right before a signal ends the process at once, the hosts that are still in
-    the middle of a step, with that step.
+    """The interactive user.
+
+    ``prompt`` asks for input that a host requires, for example a password; None if not interactive.
+    ``on_abort`` is called right before a signal ends the process at once, with the hosts that are
+    running a step, and the step.
     """
 
     prompt: PromptCallback | None
@@ -55,9 +54,9 @@ def run_plan(
     user_interface: UserInterface,
     ssh_config: str | None = None,
 ) -> ExitCode:
-    """Run the plan; the exit code it comes to. The sink is closed in any case.
+    """Run the plan and return the exit code. The sink is always closed.
 
-    ``ssh_config`` is read in place of the user's and the system's.
+    ``ssh_config`` is read instead of the user's and the system's files.
     """
     check_private(context.root, environ)
     identity_warnings = check_identity_files(context.stage.hosts[name] for name in plan.hosts)
@@ -82,11 +81,11 @@ def run_plan(
     )
 
     def on_first_interrupt() -> None:
-        emit(Warned(time.time(), f"interrupted: ending what runs ({_QUIT_HINT})"))
+        emit(Warned(time.time(), f"interrupted: stopping running steps ({_QUIT_HINT})"))
         connectors.interrupt(cancel)
 
     def on_repeated_interrupt(name: str) -> None:
-        emit(Warned(time.time(), f"{name}: interrupted already, still ending ({_QUIT_NOW_HINT})"))
+        emit(Warned(time.time(), f"{name}: already interrupted, still stopping ({_QUIT_NOW_HINT})"))
 
     def on_abort() -> None:
         sink.close()
@@ -116,7 +115,7 @@ def _connector_factory(
     warn: Callable[[str], object],
     ssh_config: str | None,
 ) -> Callable[[TransportRegistry | None], TransportRegistry]:
-    """Return what makes a connector of the run, also after another."""
+    """Return a function that creates a connector for the run, also after an earlier one."""
     sandbox = context.root / STATE_FOLDER / "sandbox" / context.stage.name
 
     def make_connector(previous: TransportRegistry | None) -> TransportRegistry:
@@ -135,68 +134,75 @@ def _connector_factory(
 
 
 class InterruptibleConnector:
-    """A process's connections to hosts, of which an interrupt ends those that are being made.
-    ``make_connector`` makes what connects, also after another."""
+    """The connector of a process; an interrupt ends the connections being opened.
+
+    ``make_connector`` creates a connector, also after an earlier one.
+    """
 
     def __init__(
         self, make_connector: Callable[[TransportRegistry | None], TransportRegistry]
     ) -> None:
+        """Create the first connector."""
         self._make_connector, self._connectors = make_connector, [make_connector(None)]
 
     def connect(self, host: Host) -> Connection:
-        """Connect. Raises ConnectError."""
+        """Connect to a host. Raises ConnectError."""
         return self._connectors[-1].connect(host)
 
     def interrupt(self, cancel: CancelToken) -> None:
-        """Set ``cancel`` and end what is pending."""
+        """Set ``cancel`` and end pending connections."""
         self._connectors.append(
             self._make_connector(self._connectors[0])
-        )  # what undoes may have to connect again
+        )  # a rollback may have to connect again
         cancel.cancel()
         self._connectors[0].cancel()
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         for each in self._connectors:
             each.close()
 
 
 class RunningStepsSink:
-    """A sink that knows which hosts are in the middle of which step."""
+    """A sink that records which step each host is running."""
 
     def __init__(self) -> None:
+        """Start without running steps."""
         self.steps: dict[str, str] = {}
 
     def __call__(self, event: RunEvent) -> None:
+        """Update the running steps."""
         if isinstance(event, StepStarted):
             self.steps[event.host] = f"{event.task}: {event.name}"
         elif isinstance(event, StepFinished):
             self.steps.pop(event.host, None)
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing."""
 
 
 def raise_fd_limit() -> None:
-    """Let this process hold as many connections as the system lets it: each is a file or two,
-    and the usual soft limit of 1024 is for programs that use select(2)."""
+    """Raise the soft limit of open files to the hard limit.
+
+    Each connection needs one or two files, and the usual soft limit of 1024 is only for programs
+    that use select(2).
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = 65536 if hard == resource.RLIM_INFINITY else hard
     if soft not in (limit, resource.RLIM_INFINITY):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-_IDENTITY_HINT = "is the path right? it is a file of this machine"
+_IDENTITY_HINT = "check the path; it is a file on this machine"
 
 
 def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
-    """Look for the identity files of these hosts, before any of them is connected to.
+    """Check that the identity files of these hosts exist, before any host is connected.
 
-    One of a host's files is enough. Return a warning for each setting of which no file exists,
-    where an agent may still hold the key. Raises DefinitionError where `identities_only` rules
-    that out.
+    One of a host's files is sufficient. Return a warning for each setting of which no file exists,
+    if an agent may still have the key. Raises DefinitionError if `identities_only` excludes that.
     """
-    is_usable = cache(lambda names: any(map(_is_usable, names)))  # hosts share them
+    is_usable = cache(lambda names: any(map(_is_usable, names)))  # cached because hosts share them
     missing: dict[tuple[str, ...], list[Host]] = {}
     for host in hosts:
         names = host.connect.identity
@@ -219,8 +225,11 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
 
 
 def _is_usable(name: str) -> bool:
-    """Return False for a file that does not exist, nor its public part, whose key an agent may
-    hold. A name with tokens (ssh_config(5), TOKENS) is left to ssh."""
+    """Return False if neither the file nor its public part exists.
+
+    An agent may have the key of a public part. A name with tokens (ssh_config(5), TOKENS) is left
+    to ssh.
+    """
     if "%" in name or "$" in name or name.lower() == "none":
         return True
     path = expand_home(name)
@@ -228,6 +237,6 @@ def _is_usable(name: str) -> bool:
 
 
 def _identity_position(host: Host) -> SourcePosition:
-    """Return where the strongest layer sets the identity."""
+    """Return where the layer of highest precedence sets the identity."""
     written = [layer.connect["identity"] for layer in host.layers if "identity" in layer.connect]
     return written[-1].mark if written else host.mark

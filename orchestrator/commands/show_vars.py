@@ -1,4 +1,4 @@
-"""A host's variables: their values, and who set them."""
+"""Shows a host's variables: their values, and where they are set."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def resolved_variables(
     environ: Mapping[str, str],
     app: App | None = None,
 ) -> dict[str, object]:
-    """Every variable of the host (of an app on it), rendered, with words in a secret's place on
-    where it comes from. Raises DefinitionError."""
+    """Return every variable of the host (of an app on it), rendered.
+
+    A secret is shown as a description of its source. Raises DefinitionError.
+    """
     host = _find_host(context, name, app)
     plan_request = PlanRequest(
         context.stage,
@@ -49,24 +51,24 @@ def resolved_variables(
 
 
 def _resolve_variable(scope: HostScope, name: str) -> object:
-    """The variable's value; secrets are not fetched for it."""
+    """Return the variable's value without fetching secrets."""
     before = scope.secrets.stand_in_reads
     try:
         return scope.resolve(name)
     except DefinitionError:
         if scope.secrets.stand_in_reads == before:
             raise
-        return "‹known once the secret is that it is made of›"
+        return "‹depends on a secret›"
 
 
 class ValueOrigin(Struct, frozen=True):
-    """A value as it is written, with its place."""
+    """A value as written, with its position."""
 
     value: object
     mark: SourcePosition
 
     def plain(self) -> dict[str, object]:
-        """Return it for JSON. ``line`` and ``column`` are null for what is in no file."""
+        """Return the JSON fields; ``line`` and ``column`` are null if no file has the value."""
         line, column = self.mark.line or None, self.mark.column or None
         return {"value": self.value, "file": self.mark.path, "line": line, "column": column}
 
@@ -74,8 +76,11 @@ class ValueOrigin(Struct, frozen=True):
 def variable_origins(
     context: ProjectContext, name: str, extra: Sequence[str], app: App | None = None
 ) -> dict[str, list[ValueOrigin]]:
-    """Return each variable and setting of the host (of an app on it) as it is written, followed by
-    the values that it overrides, the strongest first. Raises DefinitionError."""
+    """Return each variable and setting of the host (of an app on it) as written.
+
+    Each value is followed by the values that it overrides, highest precedence first. Raises
+    DefinitionError.
+    """
     host = _find_host(context, name, app)
     layers = app.layers_on(host) if app else ()
     found = dict(VariableMerger().values_of(host, layers))

@@ -1,9 +1,9 @@
-"""Signals to stop: which of them are one request, and what each request does.
+"""Handles termination signals: groups them into requests, and decides what each request does.
 
-Who wants orch to stop often says so more than once: GNU timeout sends TERM to orch and then to its
-group, npm passes on a Ctrl-C that the terminal has sent already, a terminal that is closed sends
-HUP, and so does its shell. Signals that arrive together are one request, and what a request begins
-(steps are ended, what was begun is rolled back) is not cut short by the next one.
+A request to stop often arrives as several signals: GNU timeout sends TERM to orch and then to its
+group, npm forwards a Ctrl-C that the terminal has already sent, a terminal that is closed sends
+HUP, and so does its shell. Signals that arrive together are one request, and what a request starts
+(ending steps, rolling back) is not aborted by the next one.
 """
 
 from __future__ import annotations
@@ -25,38 +25,39 @@ from orchestrator.errors import ExitCode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_REQUEST_SECONDS = 1.0
-"""Seconds within which signals are one request."""
+"""Signals within this many seconds are one request."""
 
-_QUIT_TIMEOUT = 2.0  # seconds that they may take, before the process ends: nobody may be reading
-_END_MARKER = 0  # no signal has this number
+_QUIT_TIMEOUT = 2.0  # seconds for the final output before the process exits
+_END_MARKER = 0  # not the number of a signal
 
 Clock: TypeAlias = Callable[[], float]
-"""Seconds; it does not go back."""
+"""Returns monotonic seconds."""
 
 
 class SignalAction(Enum):
-    """What a signal asks for."""
+    """What a signal requests."""
 
     BEGIN = "begin to stop"
-    NOTHING = "what is asked for already"
-    AGAIN = "what is asked for already, a second or more later"
-    QUIT = "leave at once"
+    NOTHING = "already requested"
+    AGAIN = "already requested, a second or more ago"
+    QUIT = "exit immediately"
 
 
 class StopRequests:
-    """Tells what each signal asks for.
+    """Classifies each signal.
 
     The first request begins to stop. A Ctrl-C at least a second after the first Ctrl-C quits, and
-    so does a third request of any kind, each a second or more after the one before.
+    so does a third request of any kind, each at least a second after the previous one.
     """
 
     def __init__(self) -> None:
+        """Start without requests."""
         self._count = 0
-        self._since: float | None = None  # when the last request came
-        self._first_ctrl_c: float | None = None  # when Ctrl-C did for the first time
+        self._since: float | None = None  # time of the last request
+        self._first_ctrl_c: float | None = None  # time of the first Ctrl-C
 
     def classify_signal(self, number: int, received_at: float) -> SignalAction:
-        """Return what this signal asks for, which came at this time."""
+        """Return what a signal received at this time requests."""
         if number == signal.SIGINT:
             if (
                 self._first_ctrl_c is not None
@@ -71,11 +72,11 @@ class StopRequests:
 
     @property
     def has_any(self) -> bool:
-        """Whether there was a request."""
+        """Return True if there was a request."""
         return self._count > 0
 
     def next_change(self, now: float) -> float | None:
-        """Return from when on a signal would ask for something else than now, or None."""
+        """Return the time from which a signal would have another meaning than now, or None."""
         ends = (
             at + SAME_REQUEST_SECONDS for at in (self._since, self._first_ctrl_c) if at is not None
         )
@@ -85,13 +86,13 @@ class StopRequests:
 def read_signals(
     read: Callable[[float | None], bytes], requests: StopRequests, clock: Clock
 ) -> Iterator[tuple[int, SignalAction]]:
-    """Yield each signal with what it asks for, until there are no more.
+    """Yield each signal with its meaning, until the end marker is read.
 
-    ``read`` returns the numbers of those that came, after so many seconds (None: however long it
-    takes) at the latest. A signal counts as having come as early as it may have: on a machine that
-    is so busy that we hear of two together, nothing is known of the time between them.
+    ``read`` returns the numbers of the signals received, at most so many seconds later (None: no
+    limit). The earliest possible time counts as the time of a signal: if a busy machine delivers
+    two of them together, the time between them is unknown.
     """
-    quiet_until = clock()  # until then there was none
+    quiet_until = clock()  # no signal arrived before this time
     while True:
         due = requests.next_change(quiet_until)
         numbers = read(None if due is None else max(0.0, due - clock()))
@@ -112,15 +113,16 @@ def handle_interrupts(
     on_quit: Callable[[], None],
     clock: Clock = time.monotonic,
 ) -> Iterator[None]:
-    """While inside, the first request to stop calls ``on_first``, the next one ``on_repeat`` with the
-    signal's name, and one that quits calls ``on_quit`` and then ends the process with 130.
+    """Handle termination signals while inside the context.
 
-    Signals that were ignored (nohup) stay so. Behind it they are as before if none came; else they
-    do nothing more, except for one that quits.
+    The first request calls ``on_first``, the next one ``on_repeat`` with the signal's name, and one
+    that quits calls ``on_quit`` and then exits with 130. Signals that were ignored (nohup) stay
+    ignored. Afterwards the previous handlers are restored if no signal arrived; otherwise signals
+    do nothing, except for one that quits.
 
-    All are called from threads of their own, which hear of signals through Python's wakeup
-    descriptor: a handler would run in the middle of whatever the main thread does, and only
-    once that thread wakes up, which a signal delivered to another thread does not make it do.
+    All functions are called from separate threads, which receive signals through Python's wakeup
+    descriptor: a handler would run in the middle of what the main thread does, and only after that
+    thread wakes up, which a signal delivered to another thread does not cause.
     """
     requests = StopRequests()
     reader, writer = os.pipe()
@@ -143,7 +145,7 @@ def handle_interrupts(
         yield
     finally:
         actions.put(None)
-        action_thread.join()  # meanwhile a signal may still quit
+        action_thread.join()  # until then a signal may still quit
         signal.set_wakeup_fd(descriptor)
         os.write(writer, bytes((_END_MARKER,)))
         listener_thread.join()
@@ -157,11 +159,14 @@ def handle_interrupts(
 
 
 class IdleSignalHandler:
-    """What signals to stop do while no run is under way: the first request raises
-    KeyboardInterrupt in the main thread. Once ``is_finished`` is set, it ends the process with 130.
+    """Handles termination signals while no run is active.
+
+    The first request raises KeyboardInterrupt in the main thread, or exits with 130 if
+    ``is_finished`` is set.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Install the handlers."""
         self._requests, self._clock = StopRequests(), clock
         self.is_finished = False
         for number in _handled_signals():
@@ -211,7 +216,7 @@ def _handled_signals() -> list[signal.Signals]:
 
 
 def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
-    """The wakeup descriptor tells of the signal."""
+    """Do nothing; the wakeup descriptor reports the signal."""
 
 
 def _handle_late_signal(

@@ -1,4 +1,4 @@
-"""What runs in which order when a task runs: hooks, playbooks and calls unfolded, for no stage."""
+"""Shows the order of execution of tasks: hooks, playbooks and calls expanded, for no stage."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _INDENT = "  "
 
 
 def task_tree_lines(directory: str | None, name: str | None) -> Iterator[str]:
-    """The tree of one task, or of every task that no other calls or schedules.
+    """Yield the tree of one task, or of every task that no other task calls or schedules.
 
-    Raises DefinitionError, and UsageError where there is no project.
+    Raises DefinitionError, and UsageError if there is no project.
     """
     root = resolve_project_root(directory)
     loaded = playbook.load_tasks(root, None if name is None else [name])
@@ -41,19 +41,21 @@ def task_tree_lines(directory: str | None, name: str | None) -> Iterator[str]:
 
 
 def _root_tasks(by_name: Mapping[str, Task]) -> list[str]:
-    """The tasks that are neither called nor hooked, in name order."""
+    """Return the tasks that are neither called nor hooked, sorted by name."""
     below = {call.task for task in by_name.values() for call in task.all_calls()}
     hooks = {t.name for t in by_name.values() if t.before or t.after or t.failed}
     return sorted(name for name in by_name if name not in below | hooks)
 
 
 class TaskTreeRenderer(Struct, frozen=True):
+    """Renders the trees of tasks."""
+
     by_name: Mapping[str, Task]
 
     def scheduled_task_lines(
         self, task: Task, indent: str, note: str, parents: tuple[str, ...]
     ) -> Iterator[str]:
-        """A scheduled task with what is hooked to it, in the order in which they run."""
+        """Yield a scheduled task with its hooks, in the order of execution."""
         if task.name in parents:
             yield f"{indent}{task.name} (hooks into itself)"
             return
@@ -126,7 +128,7 @@ def _with_notes(title: str, notes: Sequence[str]) -> str:
 
 
 def _step_title(step: Step) -> str:
-    """The step's name as written, else the first line of what it runs."""
+    """Return the step's name as written, else the first line of its command."""
     if step.name is not None:
         return step.name.source
     if isinstance(step.action, RunStep):
@@ -147,7 +149,7 @@ def _step_notes(step: Step) -> list[str]:
         if step.options.when
         else []
     )
-    notes += ["tried again"] if step.retry else []
+    notes += ["with retries"] if step.retry else []
     notes += ["on another host"] if step.delegate_to else []
     notes += [f"notifies {', '.join(step.notify)}"] if step.notify else []
     return notes

@@ -209,7 +209,7 @@ class AppLocks(Struct):
         return report_failure(error, self.app, "lock", name, self.emit)
 
     def _release(self, name: str) -> QueryResult:
-        """Release the lock; retry once if the session is lost, which is safe as it frees only ours."""
+        """Release the lock; retry once if the session is lost, as only our lock is freed."""
         text, (user, _) = self._lock_script(name, "free"), self._held_locks[name]
         try:
             return run_remote_query(self.connections.session(name, self.app, user), text)

@@ -459,7 +459,7 @@ class AppRunner:
         runner: HostTaskRunner,
         host_state: HostState,
     ) -> None:
-        """Record handlers that were notified but did not finish, with the commands to rerun them."""
+        """Record handlers that were notified but did not finish, with their rerun commands."""
         if self.plan.check_mode:
             return
         app = ("--app", self.app_plan.app) if self.app_plan.app else ()
@@ -556,7 +556,7 @@ def rerun_command(
     handler: str,
     rerun_args: Iterable[str],
 ) -> str:
-    """Return the shell command that runs one handler on its host; ``rerun_args`` are added to it."""
+    """Return the shell command that runs one handler on its host, with ``rerun_args`` added."""
     # a playbook item may have its own name or be inline, so name its task file
     task_name = (planned_task.parents or (planned_task.task,))[-1]
     arguments = (

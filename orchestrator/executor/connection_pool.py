@@ -189,7 +189,7 @@ class ConnectionPool:
             return self.connect(name)  # the interrupt also aborted this connect
 
     def endpoint(self, name: str) -> str:
-        """Return the endpoint of the host's connection for error messages, or '' if not connected."""
+        """Return the endpoint of the host's connection for messages, or '' if not connected."""
         with self._lock:
             connection = self._connections.get(name)
         return connection.endpoint if connection else ""

@@ -340,7 +340,7 @@ class HostTaskRunner:
         return self.recorder.failed_step
 
     def _attempt_or_lost(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
-        """Like ``_attempt``, but report a started step as lost if the host cannot be reconnected."""
+        """Run ``_attempt``; report a started step as lost if the host cannot be reconnected."""
         try:
             return self._attempt(step, command)
         except ConnectError as error:
@@ -350,7 +350,7 @@ class HostTaskRunner:
             return StepResult(Status.LOST, reason=error.diagnostics[0].message)
 
     def _attempt(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
-        """Run the command but hold back its result. Return None if the result was already reported."""
+        """Run the command and return its result unreported, or None if it was reported."""
         if command.download is not None:
             return self._download_file(step, command, command.download)
         desired, staged = command.desired_state, ""

@@ -1,4 +1,4 @@
-"""State of one host in an app run, the cursor of a step program, and failure causes in check mode."""
+"""State of one host in an app run, step cursor, and failure causes in check mode."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 def run_for_each(
     pool: ThreadPoolExecutor, function: Callable[[T], object], items: Iterable[T]
 ) -> None:
-    """Run the function for every item in the pool. Re-raise an exception after all have finished."""
+    """Run the function for every item in the pool; re-raise exceptions when all are done."""
     futures = [pool.submit(function, item) for item in items]
     wait(futures)
     for future in futures:

@@ -172,7 +172,7 @@ class StepRecorder:
                 self.finish_step(ended_step, ended_result)
 
     def end_all_unsent(self, outcome: StepResult) -> None:
-        """End all unsent commands with this result, and the queued results behind them with theirs."""
+        """End all unsent commands with this result, and report the queued results after them."""
         for step_number, (step, _) in self._sent.items():
             if step_number not in self.finished_steps | self.failed_steps:
                 self.finish_step(step, outcome)
@@ -412,7 +412,7 @@ class StepRecorder:
 
 
 def combine_results(group: ResultGroup, results: dict[int, RegisteredResult]) -> RegisteredResult:
-    """Return the result of a loop, or of a called task: its last output, and whether any changed."""
+    """Return the result of a loop, or of a called task (last output, any change)."""
     parts = [
         replace(_combine([results[n] for n in range(start, end) if n in results]), item=item)
         for item, start, end in group.parts
@@ -516,7 +516,7 @@ class ModuleResultParser:
         return _state_changes(self._states_before, desired)
 
     def failure(self, desired: DesiredState) -> tuple[str, int | None]:
-        """Return why the module failed, or '', and the exit status of the failed script, or None."""
+        """Return why the module failed, or '', and the failed script's exit status or None."""
         if "fix" in self._exit_statuses:
             return f"its fix failed: exit status {self._exit_statuses['fix']}", self._exit_statuses[
                 "fix"

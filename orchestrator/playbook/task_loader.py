@@ -282,7 +282,7 @@ def _report_unknown_task(
         name, [*found.all_names(), *STEP_KEYWORDS]
     )
     if name in STEP_KEYWORDS:
-        hint = f"`{name}` is a word of task files: see `orch doc {name}`"
+        hint = f"`{name}` is a keyword of task files: see `orch doc {name}`"
     if not hint:
         listed = ", ".join(list(found.files)[:12])
         hint = f"tasks: {listed}" if listed else "there are no files below tasks/"

@@ -60,7 +60,7 @@ def test_words_that_make_no_sense_are_refused_before_anything_runs(
 def test_an_argument_before_any_task_is_refused(one: OrchProject) -> None:
     done = one.orch("-s", "dev", "run", "n=1", "t")
     assert done.code == 2
-    assert "stands before any task" in done.err
+    assert "must follow a task name" in done.err
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_project_that_cannot_be_made_is_said(project: OrchProject) -> None:
     for folder in ("file/x", "file"):
         done = project.orch("init", "-s", "dev", folder)
         assert (done.code, done.out) == (2, "")
-        assert f"cannot make a project in {folder}" in done.err
+        assert f"cannot create a project in {folder}" in done.err
     if os.getuid() == 0:
         done = project.orch("init", "-s", "dev", "/proc/x")
         assert done.code == 2

@@ -163,10 +163,10 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(
         assert message["fails"]
     assert found["closed"]["checks"]["auth"] == "ok"
     for host, state, check, what in (
-        ("bare", "fails", "tools", "it lacks cmp, which modules build on"),
+        ("bare", "fails", "tools", "missing cmp, which modules need"),
         ("readonly", "warned", "disk", "is read-only"),
         ("full", "fails", "disk", "no space is left"),
-        ("homeless", "warned", "disk", "is not there"),
+        ("homeless", "warned", "disk", "does not exist"),
         ("nothing", "fails", "disk", "the home folder"),
     ):
         assert found[host]["state"] == state, found[host]
@@ -175,8 +175,8 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(
         assert message[0]["fails"] == (state == "fails")
         assert message[0]["hint"]
     bare = " ".join(each["what"] for each in found["bare"]["troubles"])
-    assert "no git, which the tasks' module `git` needs" in bare
-    assert "neither setsid nor perl" in bare
+    assert "missing git, which the tasks' module `git` needs" in bare
+    assert "without setsid or perl" in bare
     assert found["slow"]["state"] == "warned"
     assert "s behind this machine's" in only_finding(found["slow"], "clock")["what"]
     assert -102 <= found["slow"]["clock_skew"] <= -98
@@ -202,7 +202,7 @@ def test_what_no_task_needs_is_not_missed(project: OrchProject, fleet: SshdServe
     project.write({"inventories/real/roles/db.yml": "[db]\n"})
     code, found = run_doctor(project)
     assert code == 0
-    assert [each["what"][:13] for each in found["bare"]["troubles"]] == ["it has neithe"]
+    assert [each["what"][:13] for each in found["bare"]["troubles"]] == ["without setsi"]
     assert found["bare"]["checks"]["tools"] == "warn"
 
 
@@ -238,7 +238,7 @@ def test_sudo_is_tried_only_for_users_that_a_task_of_the_host_becomes(
         None,
     ]
     message = only_finding(found["asks"], "become")
-    assert message["what"] == "sudo wants a password before it gives a shell of daemon"
+    assert message["what"] == "sudo requires a password to become daemon"
     assert "ORCH_BECOME_PASSWORD_FILE" in message["hint"]
     project.write({"tasks/t.yml": "desc: t\nsteps: [{run: id, become: nosuchuser}]\n"})
     code, found = run_doctor(project, "-l", "web")
@@ -255,7 +255,7 @@ def test_what_ssh_config_says_in_vain_is_told_where_it_matters(
     done = project.orch("-s", "real", "doctor", "-F", str(config))
     assert done.code == 4
     assert "warning: a[1-2],closed: verifyhostkeydns yes" in done.out.lower()
-    assert f"it stands at {config}:2" in done.out
+    assert f"set at {config}:2" in done.out
     assert "warning: closed: gssapiauthentication yes" in done.out.lower()
 
 
@@ -380,8 +380,8 @@ def test_commands_that_a_module_of_the_project_requires_are_looked_for(
     found = json.loads(done.out)
     missing = [each["what"] for each in found["troubles"] if each["check"] == "tools"]
     assert missing == [
-        "it has no no-such-a or no-such-b, which the tasks' module `mine` needs",
-        "it has no no-such-c, which the tasks' module `mine` needs",
+        "missing no-such-a or no-such-b, which the tasks' module `mine` needs",
+        "missing no-such-c, which the tasks' module `mine` needs",
     ]
 
 

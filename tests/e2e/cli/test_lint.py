@@ -296,7 +296,7 @@ def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: OrchPro
     assert done.code == 0
     assert "tasks/u.yml:4:16: note: 'x' is undefined on a[2-3] of stage 'dev'" in done.out
     assert (
-        "tasks/u.yml:4:24: note: 'p' is a param of other tasks, and undefined in this one"
+        "tasks/u.yml:4:24: note: 'p' is a param of other tasks, but undefined in this one"
         in done.out
     )
 

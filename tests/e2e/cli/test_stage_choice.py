@@ -100,7 +100,7 @@ def test_options_choose_the_same_hosts_wherever_they_stand(
 def test_stage_is_no_variable(two: OrchProject) -> None:
     done = two.orch("-s", "dev", "run", "uname", "-e", "stage=prod")
     assert done.code == 2
-    assert "a stage is named with -s STAGE" in done.err
+    assert "select a stage with -s STAGE" in done.err
 
 
 def test_a_broken_stage_does_not_keep_others_from_working(two: OrchProject) -> None:

@@ -162,4 +162,4 @@ def test_the_same_goes_out_over_openssh(site: OrchProject, tmp_path: Path) -> No
 def test_nothing_is_written_over_a_project_that_is_there(site: OrchProject) -> None:
     done = site.orch("init", str(site.root), cwd=site.root.parent)
     assert done.code == 2
-    assert "has inventories and tasks and apps already" in done.err
+    assert "already has inventories and tasks and apps" in done.err

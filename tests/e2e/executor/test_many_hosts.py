@@ -264,7 +264,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_names_who_is_busy(
         _, err = interrupt_until_exit(process)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert "a1 may still be busy with t: " in err
+    assert "a1 may still be running t: " in err
     wait_until(lambda: not _is_running(f"sleep {LONG}"), "the step's processes are gone")
 
 

@@ -108,7 +108,12 @@ def test_paths_are_apart(
 @pytest.mark.parametrize(
     ("variables", "what", "position", "hint"),
     [
-        ({"folder": "''"}, "needs repository, folder or archive, but none of them is set", "1", "among its"),
+        (
+            {"folder": "''"},
+            "needs repository, folder or archive, but none of them is set",
+            "1",
+            "among its",
+        ),
         (
             {"folder": "''", "repo": "x"},
             "needs repository, folder or archive, but none of them is set",
@@ -195,7 +200,7 @@ def test_rules_are_documented(shop: OrchProject) -> None:
     output = shop.orch("doc", "t").out
     assert "exactly one of repository, folder, archive is given" in output
     assert "no path in dirs or files is, or is inside, another" in output
-    assert "to (path, absolute, or from ~/ on, default '~/x')" in output
+    assert "to (path, absolute, or starting with ~/, default '~/x')" in output
     assert "dirs (list of subpath, default [])" in output
 
 

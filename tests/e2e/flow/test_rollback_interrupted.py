@@ -80,7 +80,7 @@ class RunningOrch:
     def interrupt(self) -> None:
         """Press Ctrl-C, and return when it was heard."""
         self.process.send_signal(signal.SIGINT)
-        self.wait_for_event("warned", "interrupted: ending")
+        self.wait_for_event("warned", "interrupted: stopping")
 
     def wait_for_event(self, what: str, more: str, times: int = 1) -> None:
         """Return when it told of this."""
@@ -313,7 +313,7 @@ def test_a_second_interrupt_ends_a_rollback_at_once_and_names_the_host(
         _, err = interrupt_until_exit(running.process)
     assert running.process.returncode == 130
     assert "Traceback" not in err
-    assert " may still be busy with rollback of two" in err
+    assert " may still be running rollback of two" in err
     assert "un-one" not in two_hosts.log_lines("a1")
 
 

@@ -92,7 +92,7 @@ def test_signals_in_a_row_let_the_rollback_come_to_its_end(
     with waiting_rollback.start_run("one", stage="dev") as running:
         waiting_rollback.step_pid()
         running.process.send_signal(numbers[0])
-        running.wait_for_event("warned", "interrupted: ending")
+        running.wait_for_event("warned", "interrupted: stopping")
         running.process.send_signal(numbers[1])
         wait_until(waiting_rollback.wait_for_step("waiting"), "the rollback")
         check_rolled_back(waiting_rollback, running)
@@ -104,7 +104,7 @@ def test_two_ctrl_cs_within_a_second_are_one(waiting_rollback: RollbackScene) ->
             waiting_rollback.step_pid()
             began = time.monotonic()
             running.process.send_signal(INT)
-            running.wait_for_event("warned", "interrupted: ending")
+            running.wait_for_event("warned", "interrupted: stopping")
             running.process.send_signal(INT)
             if time.monotonic() - began >= 1:
                 return False  # the machine is busy: again
