@@ -140,7 +140,7 @@ def select_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
         if name not in stage.apps:
             listed = ", ".join(stage.apps)
             hint = suggest_nearest(name, stage.apps) or (
-                f"apps: {listed}" if listed else "it has no apps/"
+                f"apps: {listed}" if listed else "the stage has no apps"
             )
             message = f"stage '{stage.name}' has no app '{name}'"
             raise DefinitionError(Diagnostic(message, SourcePosition("--app"), hint))

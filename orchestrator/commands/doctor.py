@@ -174,11 +174,11 @@ class HostInspector:
                 if self._cancel.is_cancelled
                 else self._unreachable_check(error, host_check)
             )
-        except SessionLostError as lost:
+        except SessionLostError as error:
             if self._cancel.is_cancelled:
                 return host_check
             finding = HealthFinding(
-                "shell", str(lost), "the connection dropped after login; try again", fails=True
+                "shell", str(error), "the connection dropped after login; try again", fails=True
             )
             return replace(
                 host_check,
@@ -211,9 +211,11 @@ class HostInspector:
     def _ignored_settings(self, *, logged_in: bool) -> list[HealthFinding]:
         """Return findings for ssh_config options that orch ignores; ``logged_in``: login worked."""
         return [
-            HealthFinding("ssh_config", f"{one} is ignored: {one.reason}", f"set at {one.position}")
-            for one in self._connection_info.unsupported
-            if not logged_in or one.keyword.lower() not in _LOGIN_KEYWORDS
+            HealthFinding(
+                "ssh_config", f"{option} is ignored: {option.reason}", f"set at {option.position}"
+            )
+            for option in self._connection_info.unsupported
+            if not logged_in or option.keyword.lower() not in _LOGIN_KEYWORDS
         ]
 
     def _check_over_shell(self, connection: Connection, host_check: HostCheck) -> HostCheck:

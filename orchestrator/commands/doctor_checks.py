@@ -38,7 +38,7 @@ _DIRECTORY_NAMES = {"home": "the home folder", "tmp": "the folder for temporary 
 _UNUSABLE_HINTS = {
     "missing": ("does not exist", "create it"),
     "closed": ("can't be written by the login user", "make it writable"),
-    "readonly": ("is read-only", "remount it, once it is known why"),
+    "readonly": ("is read-only", "find the cause, then remount it"),
 }
 
 
@@ -107,17 +107,17 @@ def disk_findings(report: DoctorReport) -> Iterator[HealthFinding]:
     unusable = {
         directory: report.values.get(f"{directory}.is", "") for directory in _DIRECTORY_NAMES
     }
-    for place, name in _DIRECTORY_NAMES.items():
-        path = report.values.get(f"{place}.path", "")
-        if place == "tmp" and path == report.values.get("home.path", ""):
+    for directory, name in _DIRECTORY_NAMES.items():
+        path = report.values.get(f"{directory}.path", "")
+        if directory == "tmp" and path == report.values.get("home.path", ""):
             continue
-        if unusable[place]:
-            message, hint = _UNUSABLE_HINTS[unusable[place]]
-            hint += "; or set TMPDIR to another folder" if place == "tmp" else ""
+        if unusable[directory]:
+            message, hint = _UNUSABLE_HINTS[unusable[directory]]
+            hint += "; or set TMPDIR to another folder" if directory == "tmp" else ""
             yield HealthFinding(
                 "disk", f"{name} {path} {message}", hint, fails=all(unusable.values())
             )
-        elif shortage := _space_shortage(report, place):
+        elif shortage := _space_shortage(report, directory):
             message, hint, fails = shortage
             yield HealthFinding("disk", f"{message} at {name} {path}", hint, fails=fails)
 
@@ -184,9 +184,9 @@ def become_findings(
                 "become", f"{method} requires a terminal: {message}", hint, fails=True
             )
         elif _PASSWORD_REQUIRED.search(message) and BecomeCommand.can_prompt(method):
-            what = f"{method} requires a password to become {user}"
+            reason = f"{method} requires a password to become {user}"
             hint = f"a run prompts for it once, or reads the file named by {BECOME_FILE_VARIABLE}"
-            yield HealthFinding("become", what, hint)
+            yield HealthFinding("become", reason, hint)
         else:
             error = _become_error(method, user, status, message)
             yield HealthFinding("become", error.reason, error.hint, fails=True)
@@ -252,8 +252,10 @@ class RequirementsFinder:
             for task, requirements in self._requirements_by_task
             if task.roles is None or {*map(str, task.roles)} & {*host.roles}
         ]
-        users = dict.fromkeys(user for wants in found for user in wants.users)
-        modules = {name: needs for wants in found for name, needs in wants.modules.items()}
+        users = dict.fromkeys(user for requirements in found for user in requirements.users)
+        modules = {
+            name: needs for requirements in found for name, needs in requirements.modules.items()
+        }
         return HostRequirements(tuple(sorted(users)), dict(sorted(modules.items())))
 
 

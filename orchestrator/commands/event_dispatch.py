@@ -123,7 +123,7 @@ class EventMasker:
 
     def flush(self, time: float, host: str | None) -> Iterator[RunEvent]:
         """Yield the output held back, of this host, or of all hosts (None)."""
-        for key in [place for place in self._streams if host in (None, place[0])]:
+        for key in [stream_key for stream_key in self._streams if host in (None, stream_key[0])]:
             data = self._streams.pop(key).finish()
             if data:
                 name, app, task, step, stream = key

@@ -51,9 +51,10 @@ def create_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
     )
     for app in APPS:
         _create_repository(project / "apps" / app, app)
-        about = {"DESC": f"A small web site, the {app}", "REPOSITORY": str(project / "apps" / app)}
+        values = {"DESC": f"A small web site, the {app}", "REPOSITORY": str(project / "apps" / app)}
         _write(
-            project / f"inventories/common/apps/{app}.yml", _starter_text("common/app.yml", **about)
+            project / f"inventories/common/apps/{app}.yml",
+            _starter_text("common/app.yml", **values),
         )
     yield f"apps/{{{','.join(APPS)}}}: two small web sites, each a git repository"
     for stage in stages:
@@ -95,8 +96,8 @@ def _create_repository(folder: Path, name: str) -> None:
                 ["git", *identity_options, *words], cwd=folder, check=True, capture_output=True
             )
         except FileNotFoundError:
-            what = "git is not installed, and the example apps are git repositories"
-            raise UsageError(Diagnostic(what, None, "install git")) from None
+            reason = "git is not installed, and the example apps are git repositories"
+            raise UsageError(Diagnostic(reason, None, "install git")) from None
         except subprocess.CalledProcessError as error:
             message = error.stderr.decode("utf-8", "replace").strip()
             raise UsageError(

@@ -151,7 +151,10 @@ def undefined_name_errors(
         name
         for stage in stages
         for app in stage.apps.values()
-        for layer in (*app.layers, *(each for on in app.layers_by_host.values() for each in on))
+        for layer in (
+            *app.layers,
+            *(each for layers in app.layers_by_host.values() for each in layers),
+        )
         for name in layer.vars
     }
     host_variables = {str(name) for *_, variables in hosts for name in variables}
@@ -236,22 +239,39 @@ def _step_templates(step: Step) -> Iterator[TemplateNames]:
     )
     loop_template = step.loop.over if step.loop else None
     yield from (each for each in (step.name, step.delegate_to, loop_template) if each is not None)
-    does = step.action
+    action = step.action
     found: tuple[TemplateNames | None, ...] = ()
-    match does:
+    match action:
         case RunStep():
-            found = (does.text, does.stdin, does.creates, does.removes, does.unless, does.onlyif)
+            found = (
+                action.text,
+                action.stdin,
+                action.creates,
+                action.removes,
+                action.unless,
+                action.onlyif,
+            )
         case TaskCall():
-            found = tuple(does.args.values())
+            found = tuple(action.args.values())
         case ControlStep():
-            found = (does.value, *(each for each in does.conditions if not isinstance(each, bool)))
+            found = (
+                action.value,
+                *(each for each in action.conditions if not isinstance(each, bool)),
+            )
         case DownloadStep():
-            found = (does.path, does.to)
+            found = (action.path, action.to)
         case ModuleSpec():
-            fixes = (fix.text for fix in does.fixes)
-            loads = (each for load in does.payloads for each in (load.what, load.exclude))
-            found = (does.functions, does.probe, *fixes, *does.want.values(), *loads, does.within)
-            found += (*does.exposes.values(), does.unique)
+            fixes = (fix.text for fix in action.fixes)
+            loads = (each for load in action.payloads for each in (load.what, load.exclude))
+            found = (
+                action.functions,
+                action.probe,
+                *fixes,
+                *action.want.values(),
+                *loads,
+                action.within,
+            )
+            found += (*action.exposes.values(), action.unique)
     yield from (each for each in found if each is not None)
 
 

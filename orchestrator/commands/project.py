@@ -51,15 +51,17 @@ def resolve_project_root(directory: str | None) -> Path:
         root = Path(directory)
         if not is_directory(root / "inventories"):
             message = f"no project in {directory}: there is no folder '{root / 'inventories'}'"
-            raise UsageError(Diagnostic(message, None, "name the folder that holds `inventories/`"))
+            raise UsageError(
+                Diagnostic(message, None, "name the folder that contains `inventories/`")
+            )
         return root.absolute()
     found = find_project_root(Path.cwd())
     if found is None:
         raise UsageError(
             Diagnostic(
-                f"no project here: neither {Path.cwd()} nor a folder above it holds `inventories/`",
+                f"no project here: neither {Path.cwd()} nor a folder above it contains `inventories/`",
                 None,
-                "go to your project, or name it with `-C DIR`; `orch init DIR` makes a new one",
+                "change to the project's folder, or use `-C DIR`; `orch init DIR` creates a new one",
             )
         )
     return found

@@ -90,13 +90,13 @@ class AppLocks(Struct):
         last_reason = ""
         while True:
             refusal = self._take_all(ordered)
-            left = deadline - time.monotonic()
-            if refusal is None or not refusal.is_held or cancel.is_cancelled or left <= 0:
+            seconds_left = deadline - time.monotonic()
+            if refusal is None or not refusal.is_held or cancel.is_cancelled or seconds_left <= 0:
                 return refusal
             if refusal.reason != last_reason:
                 last_reason = refusal.reason
-                self.notify(f"waiting for at most {max(1, round(left))} s: {last_reason}")
-            cancel.sleep(min(_RETRY_INTERVAL, left))
+                self.notify(f"waiting for at most {max(1, round(seconds_left))} s: {last_reason}")
+            cancel.sleep(min(_RETRY_INTERVAL, seconds_left))
 
     def _take_all(self, ordered: Sequence[str]) -> LockRefusal | None:
         refusal = self._take_some(ordered[:1]) or self._take_some(ordered[1:], in_parallel=True)
@@ -226,23 +226,23 @@ def lock_users(app_plan: AppPlan) -> dict[str, list[str]]:
     The login user ('') comes first if any step runs as that user, then the users of the other
     steps. A lock in a home folder has only the first user, because the others have another home.
     """
-    found: dict[str, list[str]] = {name: [] for name in app_plan.lock_paths}
+    users_by_host: dict[str, list[str]] = {name: [] for name in app_plan.lock_paths}
     for host in (
         host
         for planned_task in app_plan.planned_tasks
         for host in planned_task.hosts
-        if host.host in found
+        if host.host in users_by_host
     ):
-        users = found[host.host]
+        users = users_by_host[host.host]
         users += dict.fromkeys(
             s.user for s in host.steps if not s.delegate_to and s.user not in users
         )
-    for name, users in found.items():
-        found[name] = ["", *users] if "" in users else [*users, ""]
-        found[name] = list(dict.fromkeys(found[name]))
+    for name, users in users_by_host.items():
+        users_by_host[name] = ["", *users] if "" in users else [*users, ""]
+        users_by_host[name] = list(dict.fromkeys(users_by_host[name]))
         if app_plan.lock_paths[name].startswith("~"):
-            del found[name][1:]
-    return found
+            del users_by_host[name][1:]
+    return users_by_host
 
 
 def lock_script(path: str, action: str, owner: LockOwner) -> str:

@@ -102,7 +102,9 @@ class AppRunner:
             notify=lambda text: emit(Warned(time.time(), text)),
             emit=emit,
         )
-        has_rollback = any(h.rollback.steps for wave in app_plan.planned_tasks for h in wave.hosts)
+        has_rollback = any(
+            h.rollback.steps for planned_task in app_plan.planned_tasks for h in planned_task.hosts
+        )
         keep_connected = (
             has_rollback
             or bool(app_plan.failed_hooks)
@@ -111,10 +113,15 @@ class AppRunner:
         )
         numbered_tasks = list(enumerate(app_plan.planned_tasks))
         self.last_task_of_host = (
-            {} if keep_connected else {h.host: n for n, wave in numbered_tasks for h in wave.hosts}
+            {}
+            if keep_connected
+            else {h.host: n for n, planned_task in numbered_tasks for h in planned_task.hosts}
         )
         self.last_planned_task = {
-            h.host: n for n, wave in numbered_tasks if not wave.any_host for h in wave.hosts
+            h.host: n
+            for n, planned_task in numbered_tasks
+            if not planned_task.any_host
+            for h in planned_task.hosts
         }
 
     def run(self) -> None:
@@ -478,7 +485,7 @@ class AppRunner:
     ) -> None:
         """Emit HostFinished with the worst status that the host counted in this task."""
         counted = {
-            message for message, count in host_state.counts.items() if count > before[message]
+            counter for counter, count in host_state.counts.items() if count > before[counter]
         }
         status = next(
             (Status(s) for s in ("changed", "unknown", "ok", "skipped") if s in counted), Status.OK
@@ -530,8 +537,8 @@ class RollbackStack:
         batch_tasks = {
             id(planned_task) for planned_task in before[commit.commit_scope.first_task :]
         }
-        for wave, names in self.started_tasks:
-            if wave.once or id(wave) in batch_tasks:
+        for planned_task, names in self.started_tasks:
+            if planned_task.once or id(planned_task) in batch_tasks:
                 names.clear()
             names.difference_update(commit.commit_scope.hosts)
 
@@ -640,11 +647,11 @@ class PreflightCheck:
         run_for_each(self.pool, self.connect_host, host_states.values())
         if self.connections.cancel.is_cancelled:
             return "interrupted"
-        unreachable = {name for name, row in host_states.items() if row.is_stopped}
+        unreachable = {name for name, state in host_states.items() if state.is_stopped}
         if unreachable and not skip_unreachable:
             first = next(name for name in host_states if name in unreachable)
-            not_unreachable = host_states[first].status is not Status.UNREACHABLE
-            return f"{first} {'failed to connect' if not_unreachable else 'is unreachable'}"
+            other_failure = host_states[first].status is not Status.UNREACHABLE
+            return f"{first} {'failed to connect' if other_failure else 'is unreachable'}"
         for planned_task in self.app_plan.planned_tasks:
             if planned_task.once and all(host.host in unreachable for host in planned_task.hosts):
                 names = ", ".join(host.host for host in planned_task.hosts)

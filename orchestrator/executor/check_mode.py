@@ -150,20 +150,20 @@ def simplify_condition(
 ) -> Condition:
     """Return the condition with the results of finished steps filled in."""
     match condition:
-        case StepStateCondition(step, message) if (
-            step in results and step not in unknown and message != "withheld"
+        case StepStateCondition(step, state) if (
+            step in results and step not in unknown and state != "withheld"
         ):
-            return ConstantCondition(bool(getattr(results[step], message)))
-        case NotCondition(of):
-            simplified = simplify_condition(of, results, unknown)
+            return ConstantCondition(bool(getattr(results[step], state)))
+        case NotCondition(operand):
+            simplified = simplify_condition(operand, results, unknown)
             return (
                 ConstantCondition(not simplified.value)
                 if isinstance(simplified, ConstantCondition)
                 else NotCondition(simplified)
             )
-        case AllOf(of) | AnyOf(of):
+        case AllOf(operand) | AnyOf(operand):
             absorbing_value = isinstance(condition, AnyOf)
-            parts = [simplify_condition(each, results, unknown) for each in of]
+            parts = [simplify_condition(each, results, unknown) for each in operand]
             if ConstantCondition(absorbing_value) in parts:
                 return ConstantCondition(absorbing_value)
             parts = [each for each in parts if each != ConstantCondition(not absorbing_value)]
@@ -178,10 +178,10 @@ def step_numbers_in(condition: Condition) -> Iterator[int]:
     match condition:
         case StepStateCondition(step) | ExitStatusCondition(step):
             yield step
-        case NotCondition(of):
-            yield from step_numbers_in(of)
-        case AllOf(of) | AnyOf(of):
-            for each in of:
+        case NotCondition(operand):
+            yield from step_numbers_in(operand)
+        case AllOf(operand) | AnyOf(operand):
+            for each in operand:
                 yield from step_numbers_in(each)
 
 

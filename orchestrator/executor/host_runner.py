@@ -171,9 +171,9 @@ class HostTaskRunner:
             while True:
                 try:
                     return step.resume({**self._results_so_far(step), **final}), None
-                except ResultPending as waits:
+                except ResultPending as pending:
                     failed = self._run_pipeline()
-                    if failed is None and not self._is_stopped() and "facts" in waits.names:
+                    if failed is None and not self._is_stopped() and "facts" in pending.names:
                         self._collect_facts()
                     elif NO_MORE_RESULTS in final:
                         raise
@@ -202,8 +202,8 @@ class HostTaskRunner:
         session = self.session = self._own_session()
         try:
             self.host_state.results["facts"] = collect_facts(session)
-        except SessionLostError as lost:
-            self.recorder.note_lost(lost.reason)
+        except SessionLostError as error:
+            self.recorder.note_lost(error.reason)
 
     def _results_so_far(self, step: PlannedStep) -> dict[str, object]:
         recorder, results = self.recorder, dict(self.host_state.results)
@@ -309,15 +309,15 @@ class HostTaskRunner:
             return
         try:
             session.run([command for _, command in pipeline], self.recorder)
-        except SessionLostError as lost:
+        except SessionLostError as error:
             step = pipeline[0][0]
-            self.recorder.note_lost(lost.reason, step if step.delegate_to else None)
+            self.recorder.note_lost(error.reason, step if step.delegate_to else None)
 
     def _run_with_retries(self, step: PlannedStep, command: StepCommand) -> PlannedStep | None:
         """Run a step that cannot be pipelined, with its retries; return the failed step or None."""
         check = command.effects is not None
         max_attempts = 1 + (step.retry.retries if step.retry and not check else 0)
-        for left in range(max_attempts - 1, -1, -1):
+        for attempts_left in range(max_attempts - 1, -1, -1):
             outcome = self._attempt_or_lost(step, command)
             if outcome is None:
                 break
@@ -329,7 +329,7 @@ class HostTaskRunner:
                 step,
                 outcome,
                 self.host_state.results,
-                attempts_left=left,
+                attempts_left=attempts_left,
                 check=check,
                 cause=self.recorder.failure_cause(step) if check else "",
             )

@@ -50,10 +50,10 @@ class HostState(Struct):
     @property
     def has_run_steps(self) -> bool:
         """Return True if any step ended as ok, changed or failed."""
-        return any(self.counts[message] for message in ("ok", "changed", "failed"))
+        return any(self.counts[counter] for counter in ("ok", "changed", "failed"))
 
     def register(self, name: str, result: object, *, from_controller: bool = False) -> None:
-        """Register a result under this name; ``from_controller``: it was made without the host."""
+        """Register a result under this name; ``from_controller``: not from host output."""
         controller_names = self.results.get(CONTROLLER_NAMES, frozenset()) - {name}
         self.results[CONTROLLER_NAMES] = (
             controller_names | {name} if from_controller else controller_names
@@ -100,7 +100,7 @@ class HostState(Struct):
         else:
             message = f"'{task}' is rolled back"
             self.pending_handlers = {
-                key: how for key, how in self.pending_handlers.items() if key[0] != task
+                key: command for key, command in self.pending_handlers.items() if key[0] != task
             }
         if not self.is_stopped or self.status in (Status.NOT_STARTED, Status.STOPPED):
             self.status, self.reason = Status.CANCELLED, reason

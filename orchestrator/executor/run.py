@@ -79,7 +79,7 @@ def execute_plan(
     if (
         code is ExitCode.OK
         and options.exit_on_change
-        and {row.status for row in run_result.summaries} & _WOULD_CHANGE_STATUSES
+        and {summary.status for summary in run_result.summaries} & _WOULD_CHANGE_STATUSES
     ):
         code = ExitCode.WOULD_CHANGE
     emit(RunFinished(time.time(), time.monotonic() - began, code, run_result.summaries))
@@ -122,8 +122,8 @@ def run_app_plans(
     )
     with ThreadPoolExecutor(max(1, min(options.forks, host_count))) as pool:
         app_runners = [
-            AppRunner(lane, plan, connections, emit=emit, pool=pool, options=options)
-            for lane in app_plans
+            AppRunner(app_plan, plan, connections, emit=emit, pool=pool, options=options)
+            for app_plan in app_plans
         ]
         try:
             if len(app_runners) == 1:
@@ -136,10 +136,14 @@ def run_app_plans(
                 pool, partial(_release_host, connections, emit), connections.connected_hosts()
             )
     return RunResult(
-        tuple(p.summarize() for app_runner in app_runners for p in app_runner.host_states.values()),
-        any(way.preflight_check.delegate_unreachable for way in app_runners),
-        any(way.is_locked for way in app_runners),
-        any(way.is_declined for way in app_runners),
+        tuple(
+            state.summarize()
+            for app_runner in app_runners
+            for state in app_runner.host_states.values()
+        ),
+        any(runner.preflight_check.delegate_unreachable for runner in app_runners),
+        any(runner.is_locked for runner in app_runners),
+        any(runner.is_declined for runner in app_runners),
     )
 
 
@@ -162,13 +166,15 @@ def exit_code(
     ``delegate_unreachable``: a host that only appears in ``delegate_to``, and so has no summary, is
     unreachable. ``has_bug``: an unexpected exception occurred on any host.
     """
-    found = {row.status for row in summaries}
+    statuses = {summary.status for summary in summaries}
     if interrupted:
         return ExitCode.INTERRUPTED
     if has_bug:
         return ExitCode.BUG
-    if found & {Status.FAILED, Status.TIMED_OUT, Status.KILLED, Status.LOST, Status.CANCELLED}:
+    if statuses & {Status.FAILED, Status.TIMED_OUT, Status.KILLED, Status.LOST, Status.CANCELLED}:
         return ExitCode.FAILED
     return (
-        ExitCode.UNREACHABLE if delegate_unreachable or Status.UNREACHABLE in found else ExitCode.OK
+        ExitCode.UNREACHABLE
+        if delegate_unreachable or Status.UNREACHABLE in statuses
+        else ExitCode.OK
     )

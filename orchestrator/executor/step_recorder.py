@@ -53,8 +53,7 @@ class StepRecorder:
     - ``finished_steps``, ``failed_steps``: the numbers of the steps that ended without and with a
       failure.
     - ``pending_notifications``: the results of steps that the host's shell did not run itself and
-      must
-      still be told (number, changed, failed).
+      must still be told (number, changed, failed).
     - ``results``: the registered results by step number.
     - ``uncertain_steps``: steps whose result check mode does not know, with their names.
     - ``uncertain_handlers``: the handlers that these steps may notify, with the steps' names.
@@ -102,7 +101,7 @@ class StepRecorder:
         """Queue the next step: a command to send, or the result of a step without one.
 
         The result (of a skipped or ``set`` step) is reported after the steps before it have ended,
-        and registers ``values`` then (``from_controller``: they were made without the host).
+        and registers ``values`` then (``from_controller``: they do not depend on host output).
         """
         self._values[step.number] = values
         if from_controller:
@@ -116,7 +115,7 @@ class StepRecorder:
 
     def names_awaited(self, program: StepProgram) -> set[str]:
         """Return the names that queued steps will register, so their old values are outdated."""
-        queued = {step.number for step, message in self._queue if isinstance(message, StepCommand)}
+        queued = {step.number for step, item in self._queue if isinstance(item, StepCommand)}
         names = {step.register for step, _ in self._queue}
         names.update(name for step, _ in self._queue for name in self._values[step.number])
         for group in program.result_groups:
@@ -128,11 +127,11 @@ class StepRecorder:
         """Return the queued commands as the next pipeline and empty the queue."""
         pipeline: list[tuple[PlannedStep, StepCommand]] = []
         self._ended_after = {}
-        for step, message in self._queue:
-            if isinstance(message, StepCommand):
-                pipeline.append((step, message))
+        for step, item in self._queue:
+            if isinstance(item, StepCommand):
+                pipeline.append((step, item))
             else:
-                self._ended_after.setdefault(pipeline[-1][0].number, []).append((step, message))
+                self._ended_after.setdefault(pipeline[-1][0].number, []).append((step, item))
         self._queue = []
         self.failed_step, self._any_step_ended = None, False
         self._sent = {step.number: (step, command) for step, command in pipeline}

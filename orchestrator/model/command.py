@@ -50,8 +50,7 @@ class DesiredState(Struct, frozen=True):
     - ``may_need_payload``: it does if the probe reports ``UNKNOWN_STATE``.
     - ``probe_payload``: data to upload before the probe can tell whether the host has the payload.
     - ``manifest``: the manifest of a tree (``planner/file_tree.py``), if it is short;
-      ``manifest_lines`` is
-      the number of its lines.
+      ``manifest_lines`` is the number of its lines.
     """
 
     states: Mapping[str, str]
@@ -106,11 +105,9 @@ class StepCommand(Struct, frozen=True):
       it.
     - ``when``: the step is skipped if it is false.
     - ``failed_condition``: whether it failed; None means an exit status other than 0. A timeout or
-      a lost
-      session is always a failure.
+      a lost session is always a failure.
     - ``changed_condition``: whether it changed something, if it did not fail; None means that a
-      module's
-      script reports it.
+      module's script reports it.
     - ``ignore_failure``: the later steps run even if it fails.
     - ``desired_state``: what a module compares, or None for other steps.
     - ``check_mode``: a module only reports differences; the text of any other step that may change

@@ -66,4 +66,4 @@ class HostCheck(Struct, frozen=True):
         found = [finding for finding in self.findings if finding.check == check]
         if not found:
             return "ok" if check in self.passed_checks else ""
-        return "fail" if any(trouble.fails for trouble in found) else "warn"
+        return "fail" if any(finding.fails for finding in found) else "warn"

@@ -32,10 +32,8 @@ def fold_hostnames(names: Iterable[str]) -> str:
     chosen = _choose_frames(order)
     groups: dict[_NameFrame | str, list[str]] = {}
     for name in order:
-        task_scope = chosen.get(name)
-        groups.setdefault(task_scope or name, []).append(
-            _varying_digits(name, task_scope) if task_scope else name
-        )
+        frame = chosen.get(name)
+        groups.setdefault(frame or name, []).append(_varying_digits(name, frame) if frame else name)
     return ",".join(_folded_group(group, numbers) for group, numbers in groups.items())
 
 
@@ -79,18 +77,18 @@ def _choose_frames(names: Sequence[str]) -> dict[str, _NameFrame]:
     for name in names:
         if not any(char in name for char in "[],"):
             for match in _DIGITS.finditer(name):
-                task_scope = (name[: match.start()], name[match.end() :])
-                members.setdefault(task_scope, []).append(name)
+                frame = (name[: match.start()], name[match.end() :])
+                members.setdefault(frame, []).append(name)
     chosen: dict[str, _NameFrame] = {}
-    for task_scope, group in sorted(members.items(), key=lambda item: -len(item[1])):
+    for frame, group in sorted(members.items(), key=lambda item: -len(item[1])):
         free = [name for name in group if name not in chosen]
         if len(free) > 1:
-            chosen.update(dict.fromkeys(free, task_scope))
+            chosen.update(dict.fromkeys(free, frame))
     return chosen
 
 
-def _varying_digits(name: str, task_scope: _NameFrame) -> str:
-    return name[len(task_scope[0]) : len(name) - len(task_scope[1])]
+def _varying_digits(name: str, frame: _NameFrame) -> str:
+    return name[len(frame[0]) : len(name) - len(frame[1])]
 
 
 def _folded_group(group: _NameFrame | str, numbers: Sequence[str]) -> str:

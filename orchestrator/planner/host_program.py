@@ -44,10 +44,9 @@ class HostPlanState(Struct):
     - ``settled_results``: results that are already known at planning time.
     - ``newly_registered``: the names registered since the scheduler last cleared it.
     - ``set_names``: names assigned by `set`, whose values may have any type.
-    - ``controller_names``: settled names whose values were made without any host.
-    - ``untainted_names``: pending names whose values will be made without any host, judged by the
-      names
-      in their templates.
+    - ``controller_names``: settled names whose values do not depend on the output of any host.
+    - ``untainted_names``: pending names whose values will not depend on the output of any host,
+      according to the names in their templates.
     - ``unique_values``: for each name that may have one value, the value and the step's position.
     """
 
@@ -75,7 +74,7 @@ class HostPlanState(Struct):
         self.newly_registered.add(name)
 
     def settle_result(self, name: str, value: object, *, from_controller: bool = True) -> None:
-        """Record a known value; ``from_controller``: it was made without any host."""
+        """Record a known value; ``from_controller``: it does not depend on host output."""
         self.register(name)
         self.settled_results[name] = value
         self.controller_names |= {name} if from_controller else frozenset()

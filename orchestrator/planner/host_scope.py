@@ -61,13 +61,13 @@ def origin_of_item(value: MarkedValue, index: int) -> MarkedValue:
 
 UNAVAILABLE_NAMES = {
     "app": "the run has no app; select one with `--app NAME`",
-    "item": "`item` is known only in a loop",
-    "result": "`result` is known only in changed_when and failed_when of its own step",
+    "item": "`item` is available only in a loop",
+    "result": "`result` is available only in changed_when and failed_when of its own step",
 }
 
 
 CONTROLLER_NAMES = "no host's text"
-"""Key of the results under which the names made without any host are kept.
+"""Key of the results that holds the names whose values do not depend on host output.
 
 No template can use this name.
 """
@@ -95,20 +95,17 @@ class ScopePosition:
 
     - ``results``: the results known so far.
     - ``registered``: names that earlier steps register: templates wait for them instead of looking
-      up a
-      variable. The numbers are those steps of the current task; none for an earlier task.
+      up a variable. The numbers are those steps of the current task; none for an earlier task.
     - ``result_reads``: counts reads of results; a value that depends on one must not be cached.
     - ``no_more_results``: no result is pending any more. Then the names in ``missing_is_none`` are
-      None,
-      and the others have the value that they would have without the steps.
+      None, and the others have the value that they would have without the steps.
     - ``awaited_hosts``: names of other hosts that were waited for.
     - ``via_hosts``: the chain of other hosts' names through which this scope was reached.
     - ``set_names``: the registered names that `set` assigns; their values may have any type.
-    - ``controller_names``: names whose values were made without any host.
+    - ``controller_names``: names whose values do not depend on the output of any host.
     - ``host_text_reads``: counts reads of all other names.
-    - ``untainted_names``: pending names whose values will be made without any host, judged by the
-      names
-      in their templates.
+    - ``untainted_names``: pending names whose values will not depend on the output of any host,
+      according to the names in their templates.
     """
 
     __slots__ = (
@@ -247,7 +244,7 @@ class HostScope:
             return self._cache[name]
         if name in UNAVAILABLE_NAMES:
             raise DefinitionError(
-                Diagnostic(f"'{name}' is not known here: {UNAVAILABLE_NAMES[name]}")
+                Diagnostic(f"'{name}' is not available here: {UNAVAILABLE_NAMES[name]}")
             )
         value = self.written_value(name)
         if value is None:
@@ -312,7 +309,7 @@ class HostScope:
 
     @property
     def host_text_reads(self) -> int:
-        """Return how often a value made with text from a host was read."""
+        """Return how often a value derived from host output was read."""
         return self.position.host_text_reads
 
     @host_text_reads.setter
@@ -492,8 +489,8 @@ class HostVarsIndex(Struct, frozen=True):
 def completed_results(results: Mapping[str, ResultsByName]) -> ResultsByName:
     """Return the results of every host, as an entry to add to the results of each host."""
     results_by_host = {
-        host: {name: value for name, value in of.items() if name != OTHER_HOSTS_RESULTS}
-        for host, of in results.items()
+        host: {name: value for name, value in host_results.items() if name != OTHER_HOSTS_RESULTS}
+        for host, host_results in results.items()
     }
     return {OTHER_HOSTS_RESULTS: results_by_host}
 
@@ -532,14 +529,14 @@ def hostvars_view(host: Host, scope: HostScope, position: ScopePosition) -> Host
         )
         try:
             return scope.resolve(name)
-        except ResultPending as waits:
+        except ResultPending as pending:
             if other_results is not None:
                 message = (
                     f"the facts of '{host.name}' are not known: no earlier task used them there"
                 )
                 raise DefinitionError(Diagnostic(message)) from None
             prefix = f"hosts['{host.name}']."
-            awaited = {n if n.startswith("hosts[") else prefix + n for n in waits.names}
+            awaited = {n if n.startswith("hosts[") else prefix + n for n in pending.names}
             position.awaited_hosts |= awaited
             raise ResultPending(awaited) from None
         finally:

@@ -28,9 +28,8 @@ class PlannedStep(Struct, frozen=True):
     - ``command`` is the command to send, final.
     - ``control_action`` is an action of the controller.
     - ``awaited_names`` are the results it waits for; ``resume`` then returns one of the above, or
-      the
-      program of a loop. It raises ResultPending while a result is missing, and DefinitionError if a
-      template fails.
+      the program of a loop. It raises ResultPending while a result is missing, and DefinitionError
+      if a template fails.
 
     The other fields:
 
@@ -40,13 +39,11 @@ class PlannedStep(Struct, frozen=True):
     - ``notify`` are the handlers notified by a change; ``handler`` is the handler it belongs to.
     - ``delegate_to`` is the host that runs it instead.
     - ``evaluate_result`` evaluates, on the controller, conditions over its output that the host
-      cannot
-      evaluate; ``flush_after``: no later step may be sent before that.
+      cannot evaluate; ``flush_after``: no later step may be sent before that.
     - ``user`` is the become user, '' for the login user.
     - ``command_position`` is the position of its command if the step only names a variable.
     - ``is_download``: its result is known only after the controller has compared, and read, a file
-      of
-      the host.
+      of the host.
     """
 
     number: int
@@ -76,7 +73,7 @@ class PlannedStep(Struct, frozen=True):
 class ControlAction(Struct, frozen=True):
     """An action of the controller instead of a host.
 
-    ``kind`` is set (``values``; ``from_controller``: they were made without any host), wait
+    ``kind`` is set (``values``; ``from_controller``: independent of host output), wait
     (``seconds``), assert or fail (``ok``: the condition is true; ``message``: the error if not).
     """
 

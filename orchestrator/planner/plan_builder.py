@@ -57,11 +57,17 @@ def build_plan(plan_request: PlanRequest) -> Plan:
     ):
         found = zip(app_plans, schedulers, strict=True)
         app_plans = tuple(
-            replace(lane, lock_paths=_lock_paths(lane, s, diagnostics)) for lane, s in found
+            replace(app_plan, lock_paths=_lock_paths(app_plan, s, diagnostics))
+            for app_plan, s in found
         )
     check_targets(app_plans, diagnostics)
     diagnostics.raise_any()
-    taking_part = {h.host for lane in app_plans for wave in lane.planned_tasks for h in wave.hosts}
+    taking_part = {
+        h.host
+        for app_plan in app_plans
+        for planned_task in app_plan.planned_tasks
+        for h in planned_task.hosts
+    }
     if not taking_part:
         reason = "; ".join(warnings) or "no step is selected"
         raise DefinitionError(Diagnostic(f"nothing to do: {reason}", None, "see `orch hosts`"))
@@ -71,7 +77,9 @@ def build_plan(plan_request: PlanRequest) -> Plan:
         tasks=tuple(request.task for request in plan_request.requests),
         hosts=tuple(host.name for host in plan_request.hosts if host.name in taking_part),
         app_plans=tuple(
-            lane for lane in app_plans if any(wave.hosts for wave in lane.planned_tasks)
+            app_plan
+            for app_plan in app_plans
+            if any(planned_task.hosts for planned_task in app_plan.planned_tasks)
         ),
         warnings=warnings,
         check_mode=plan_request.check_mode,
@@ -84,17 +92,17 @@ def _lock_paths(
     taking_part = {
         host.host for planned_task in app_plan.planned_tasks for host in planned_task.hosts
     }
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     if scheduler.app is None:
-        return found
-    for on in scheduler.hosts:
-        if on.host.name in taking_part:
-            app = cast(AppView, on.scope.objects["app"])
+        return paths
+    for plan_state in scheduler.hosts:
+        if plan_state.host.name in taking_part:
+            app = cast(AppView, plan_state.scope.objects["app"])
             try:
-                found[on.host.name] = shell_word(app.lock)
+                paths[plan_state.host.name] = shell_word(app.lock)
             except DefinitionError as error:
-                diagnostics.add_for_host(on.host.name, error, scheduler.app.mark)
-    return found
+                diagnostics.add_for_host(plan_state.host.name, error, scheduler.app.mark)
+    return paths
 
 
 def _schedule_app(

@@ -170,8 +170,8 @@ def _path_variable(scope: HostScope, name: str) -> str:
         return ""
     try:
         value = scope.resolve(name)
-    except ResultPending as waits:
-        names = ", ".join(sorted(waits.names))
+    except ResultPending as pending:
+        names = ", ".join(sorted(pending.names))
         message = f"'{name}' determines the app's lock path, but depends on {names}"
         hint = f"set {LOCK_PATH_VARIABLE} to a path that is known before the run"
         raise DefinitionError(Diagnostic(message, written.mark, hint)) from None

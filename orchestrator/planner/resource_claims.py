@@ -80,9 +80,9 @@ def _app_claims(
     except DefinitionError:
         if chosen:
             raise
-    except ResultPending as waits:  # a deploy_to that is not known yet claims nothing
+    except ResultPending as pending:  # a deploy_to that is not known yet claims nothing
         if chosen and app.claims:
-            message = f"the claims of app '{app.name}' need {', '.join(sorted(waits.names))}"
+            message = f"the claims of app '{app.name}' need {', '.join(sorted(pending.names))}"
             hint = "claim only values that are known before the run"
             raise DefinitionError(Diagnostic(message, app.mark, hint)) from None
 

@@ -78,14 +78,16 @@ class TaskScheduler:
         """Add the planned tasks of one task of the command line."""
         task = self.request.tasks[task_request.task]
         parts = []
-        for on in self.hosts:
-            defaults = on.defaults.get(task.name, {})
+        for plan_state in self.hosts:
+            defaults = plan_state.defaults.get(task.name, {})
             task_scope = TaskScope(
-                task, on.scope, passed_args=dict(task_request.args), defaults=defaults
+                task, plan_state.scope, passed_args=dict(task_request.args), defaults=defaults
             )
             parts.append(
                 HostTaskContext(
-                    on, task_scope, InheritedOptions().with_modifiers(task.options, task_scope)
+                    plan_state,
+                    task_scope,
+                    InheritedOptions().with_modifiers(task.options, task_scope),
                 )
             )
         self._add_task_with_hooks(task, task.name, parts, ScheduleContext())
@@ -127,11 +129,13 @@ class TaskScheduler:
 
     def _add_hook(self, hook: Task, hooked_to: str, flow: ScheduleContext) -> None:
         parts = []
-        for on in self.hosts:
-            task_scope = TaskScope(hook, on.scope, passed_args={})
+        for plan_state in self.hosts:
+            task_scope = TaskScope(hook, plan_state.scope, passed_args={})
             parts.append(
                 HostTaskContext(
-                    on, task_scope, InheritedOptions().with_modifiers(hook.options, task_scope)
+                    plan_state,
+                    task_scope,
+                    InheritedOptions().with_modifiers(hook.options, task_scope),
                 )
             )
         self._add_task_with_hooks(
@@ -344,24 +348,26 @@ class TaskScheduler:
 
     def _hostvars_index(self, *, missing_is_none: bool = False) -> HostVarsIndex:
         """Return what the plan knows of every host when a task starts."""
-        for on in self._changed_hosts:
+        for plan_state in self._changed_hosts:
             settled = {
-                name: value for name, value in on.settled_results.items() if name != HOSTVARS_INDEX
+                name: value
+                for name, value in plan_state.settled_results.items()
+                if name != HOSTVARS_INDEX
             }
-            self._names_by_host[on.host.name] = on.registered, settled
+            self._names_by_host[plan_state.host.name] = plan_state.registered, settled
         self._changed_hosts = []
         return HostVarsIndex(dict(self._names_by_host), missing_is_none)
 
     def plan_rollbacks(self) -> None:
         """Plan the rollback of each task, after everything that the run may register is known."""
         known = self._hostvars_index(missing_is_none=True)
-        for on in self.hosts:
-            on.settled_results[HOSTVARS_INDEX] = known
+        for plan_state in self.hosts:
+            plan_state.settled_results[HOSTVARS_INDEX] = known
         self.planned_tasks = [
             self._with_rollback(planned_task) for planned_task in self.planned_tasks
         ]
         self.failed_hooks = {
-            name: tuple(self._with_rollback(wave) for wave in planned_tasks)
+            name: tuple(self._with_rollback(planned_task) for planned_task in planned_tasks)
             for name, planned_tasks in self.failed_hooks.items()
         }
 

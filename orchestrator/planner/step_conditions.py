@@ -183,7 +183,7 @@ class ResultScope:
 
     @property
     def host_text_reads(self) -> int:
-        """Return how often a value made with text from a host was read."""
+        """Return how often a value derived from host output was read."""
         return host_text_reads_of(self.scope)
 
     @host_text_reads.setter
@@ -261,9 +261,9 @@ class ResultConditions:
     def evaluated_on_controller(self) -> frozenset[str]:
         """Return the keywords of the conditions that need the step's output on the controller."""
         found = set()
-        for message, condition_exprs in self._conditions_by_keyword():
+        for keyword, condition_exprs in self._conditions_by_keyword():
             if self.conditions.compile_for_host(condition_exprs) is None:
-                found.add(message)
+                found.add(keyword)
                 self._check_names(condition_exprs)
         return frozenset(found)
 
@@ -279,8 +279,8 @@ class ResultConditions:
         self.context.enter({**results, NO_MORE_RESULTS: True})
         scope = ResultScope(self.expanded.caller, result)
         truth_by_keyword = {
-            message: all_true(condition_exprs, scope)
-            for message, condition_exprs in self._conditions_by_keyword()
+            keyword: all_true(condition_exprs, scope)
+            for keyword, condition_exprs in self._conditions_by_keyword()
         }
         return ResultOverride(
             truth_by_keyword.get("failed_when"), truth_by_keyword.get("changed_when")

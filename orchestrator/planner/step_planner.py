@@ -149,12 +149,12 @@ class StepPlanner:
         self._check_sources()
         try:
             action = self._make_action()
-        except ResultPending as waits:
+        except ResultPending as pending:
             self.dependencies.check_names()
             self.dependencies.check_renderable(self.context)
             names = tuple(
                 sorted(
-                    (waits.names | self.dependencies.names_awaited(self.context))
+                    (pending.names | self.dependencies.names_awaited(self.context))
                     & self.task_scope.host.awaited_names()
                 )
             )
@@ -257,13 +257,13 @@ class StepPlanner:
     def _known_before_run(
         self, scoped_template: ScopedTemplate, option_name: str, refusal: tuple[str, str]
     ) -> object:
-        """Return a value that is known before the run and made without any host."""
+        """Return a value that is known before the run and does not depend on host output."""
         try:
             return render_trusted(
                 scoped_template.template, scoped_template.task_scope, option_name, *refusal
             )
-        except ResultPending as waits:
-            names = ", ".join(f"`{name}`" for name in sorted(waits.names))
+        except ResultPending as pending:
+            names = ", ".join(f"`{name}`" for name in sorted(pending.names))
             message = f"`{option_name}` depends on {names}, but must be known before the run starts"
             raise DefinitionError(
                 Diagnostic(message, scoped_template.template.mark, refusal[1])

@@ -353,7 +353,7 @@ class TaskExpander:
     ) -> StepList:
         """Expand a loop; if an item fails the others still run, and the loop has failed.
 
-        ``from_host``: the items were made with text from a host.
+        ``from_host``: the items are derived from host output.
         """
         row = StepList([], [], [])
         parts = []

@@ -87,8 +87,8 @@ class TaskScope:
     ) -> TaskScope:
         """Return a copy of this scope with more names.
 
-        ``sources`` are the names that their values were made of; ``from_host``: they were made with
-        text from a host.
+        ``sources`` are the names that their values are derived from; ``from_host``: they are derived
+        from host output.
         """
         task_scope = copy(self)
         task_scope.extra_from_host = self.extra_from_host or from_host
@@ -103,7 +103,7 @@ class TaskScope:
 
     @property
     def host_text_reads(self) -> int:
-        """Return how often a value made with text from a host was read."""
+        """Return how often a value derived from host output was read."""
         return self.host.position.host_text_reads
 
     @host_text_reads.setter

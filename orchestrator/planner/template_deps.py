@@ -174,8 +174,8 @@ class TemplateDependencies:
         """Return the names that a loop's items wait for, including names of other hosts."""
         try:
             evaluate_loop_items(self.step, self.frame)
-        except ResultPending as waits:
-            return waits.names
+        except ResultPending as pending:
+            return pending.names
         return frozenset()
 
     def names_awaited(self, context: StepContext) -> set[str]:

@@ -171,7 +171,7 @@ def check_fields(uses: Iterable[FieldUse], results: Container[str] = ()) -> None
             else {}
         )
         hint = hints.get(use.field, "").replace("NAME", use.name)
-        hint = hint or suggest_nearest(use.field, known) or f"there is: {', '.join(known)}"
+        hint = hint or suggest_nearest(use.field, known) or f"available: {', '.join(known)}"
         diagnostics.append(Diagnostic(f"'{use.name}.{use.field}' is undefined", use.mark, hint))
     if diagnostics:
         raise DefinitionError(*diagnostics)

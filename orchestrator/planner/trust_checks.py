@@ -43,7 +43,7 @@ _EXPOSED_HINT = "all users of the host can see process arguments: use a value th
 
 
 def secret_params(task_scope: TaskScope) -> tuple[str, ...]:
-    """Return the params of the task whose values are made of secrets."""
+    """Return the params of the task whose values are derived from secrets."""
     if not _has_secrets(task_scope):
         return ()
     return tuple(name for name in task_scope.task.params if any(task_scope.secrets_behind((name,))))
@@ -85,7 +85,7 @@ def refuse_host_text(
     consequence: str,
     hint: str = "",
 ) -> None:
-    """Raise DefinitionError if a value is made of text from a host, judged by the names in it.
+    """Raise DefinitionError if a value can contain text from a host, according to its names.
 
     This works before any result is known. ``option_name`` is the option, ``consequence`` the text
     that says what the host would determine with it.
@@ -102,7 +102,7 @@ def render_trusted(
     consequence: str,
     hint: str = "",
 ) -> Any:
-    """Return a value that was made without any host.
+    """Return a value that does not depend on the output of any host.
 
     Raises DefinitionError like ``refuse_host_text``, and also if an attribute (``host.vars.x``)
     leads to such text; and ResultPending.

@@ -47,7 +47,7 @@ def test_the_fields_of_results_are_those_that_results_have() -> None:
         ("{run: ls, until: result.succeded}", "'result.succeded'", "did you mean"),
         ("run: echo {{ r.stdout }} {{ run.releese }}", "'run.releese'", "'release'?"),
         ("set: {x: '{{ r.stdot }}'}", "'r.stdot'", "did you mean 'stdout'?"),
-        ("{run: ls, stdin: '{{ r.output }}'}", "'r.output'", "there is: status"),
+        ("{run: ls, stdin: '{{ r.output }}'}", "'r.output'", "available: status"),
     ],
 )
 def test_an_unknown_field_is_an_error_at_its_place(
