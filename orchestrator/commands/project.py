@@ -59,9 +59,9 @@ def resolve_project_root(directory: str | None) -> Path:
     if found is None:
         raise UsageError(
             Diagnostic(
-                f"no project here: neither {Path.cwd()} nor a folder above it contains `inventories/`",
+                f"no project here: neither {Path.cwd()} nor a folder above it has `inventories/`",
                 None,
-                "change to the project's folder, or use `-C DIR`; `orch init DIR` creates a new one",
+                "change to the project, or use `-C DIR`; `orch init DIR` creates a new one",
             )
         )
     return found

@@ -87,8 +87,8 @@ class TaskScope:
     ) -> TaskScope:
         """Return a copy of this scope with more names.
 
-        ``sources`` are the names that their values are derived from; ``from_host``: they are derived
-        from host output.
+        ``sources`` are the names that their values are derived from; ``from_host``: they are
+        derived from host output.
         """
         task_scope = copy(self)
         task_scope.extra_from_host = self.extra_from_host or from_host

@@ -1,4 +1,4 @@
-"""Values from the command line."""
+"""Values given on the command line."""
 
 from __future__ import annotations
 

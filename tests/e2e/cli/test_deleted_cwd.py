@@ -1,4 +1,4 @@
-"""A working directory that was deleted: said in one line, and no hindrance to `-C` with a whole path."""
+"""A deleted working directory: one error line, and no obstacle to an absolute `-C`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GONE = "the working directory does not exist any more"
 def run_in_deleted_folder(
     project: OrchProject, *args: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Orch, called in a folder that is deleted before it begins."""
+    """Run orch in a folder that is deleted before orch starts."""
     folder = project.root.parent / "gone"
     folder.mkdir()
     line = 'cd "$1" && rmdir "$1" && shift && exec "$@"'

@@ -1,4 +1,4 @@
-"""`orch doctor`: one table over all hosts, and what to do about each trouble."""
+"""`orch doctor`: one table of all hosts, with a hint for every problem."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOOLS = (
     *("ln", "ls", "mkdir", "mv", "readlink", "rm", "sed", "sh", "sleep", "tail", "tr", "wc"),
     *("sha256sum", "kill"),
 )
-# What a host is like, by the address at which it is reached.
+# the faults of each host, by the address at which it is reached
 _WRAPPER = """#!/bin/sh
 set -- $SSH_CONNECTION
 run='eval "$SSH_ORIGINAL_COMMAND"'
@@ -47,7 +47,7 @@ eval "$run"
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshdServer]:
-    """A server whose addresses are hosts with a trouble each; 127.0.0.1 to .9 have none."""
+    """Start a server whose addresses are hosts with one fault each; 127.0.0.1 to .9 have none."""
     folder = tmp_path_factory.mktemp("doctor")
     folder.chmod(0o755)
     few, clock, disk, box = (folder / name for name in ("few", "clock", "disk", "box"))
@@ -72,14 +72,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshdServer]:
 def run_doctor(
     project: OrchProject, *args: str, **env: str
 ) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The exit code, and each host's JSON."""
+    """Return the exit code, and the JSON of each host."""
     done = project.orch("-s", "real", "doctor", "--json", *args, **env)
     assert not done.err, done.err
     return done.code, {one["host"]: one for one in map(json.loads, done.out.splitlines())}
 
 
 def only_finding(found: dict[str, Any], check: str) -> dict[str, Any]:
-    """The only one of this check."""
+    """Return the only finding of this check."""
     (one,) = [each for each in found["troubles"] if each["check"] == check]
     assert isinstance(one, dict)
     return one
@@ -335,7 +335,7 @@ def test_tasks_in_error_do_not_keep_it_from_looking(
 
 
 def test_ctrl_c_shows_what_is_known_and_ends_with_130(project: OrchProject, tmp_path: Path) -> None:
-    """The server is this test's own: no one else's connection ends there."""
+    """The server belongs to this test, so that no other connection ends here."""
     with (
         serve_sshd(tmp_path / "sshd", ("LogLevel VERBOSE",)) as server,
         closing(socket.create_server(("127.0.0.1", 0))) as silent,

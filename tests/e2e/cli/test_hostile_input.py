@@ -1,6 +1,6 @@
-"""Input that once took all the time or memory there is, or ended in a traceback: an error in time.
+"""Input that once exhausted time or memory, or caused a traceback, now causes an error.
 
-Nothing here looks at a clock: what hangs is ended by the tests' own timeout.
+No test measures time: a hanging test is ended by its timeout.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def test_a_fifo_is_not_waited_for(root: Path, capsys: pytest.CaptureFixture[str]
 
 
 def doubling_tasks(text: str, count: int = 40) -> dict[str, str]:
-    """Tasks each of which calls the next one twice."""
+    """Return tasks each of which calls the next one twice."""
     files = {f"tasks/c{n}.yml": f"{text}: [c{n + 1}, c{n + 1}]\n" for n in range(count)}
     return {**files, f"tasks/c{count}.yml": "steps: [{run: 'true'}]\n"}
 

@@ -1,4 +1,4 @@
-"""Identity files that are not there: said before anything is connected to, with their line."""
+"""Missing identity files are reported with their position before any host is connected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ connect:
 
 @pytest.fixture
 def listening_port() -> Iterator[socket.socket]:
-    """A server that nobody is to connect to."""
+    """Open a port that must not receive a connection."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.setblocking(False)
         yield server
@@ -77,7 +77,7 @@ def test_a_role_s_line_is_named_and_hosts_that_take_no_part_do_not_count(
 
 
 def test_where_an_agent_may_have_it_it_is_a_warning(project: OrchProject, sshd: SshdServer) -> None:
-    """And nothing at all is said where one of several is there, or its public part."""
+    """No warning is printed if one of several files, or its public part, exists."""
     nowhere = project.root / "nowhere"
     connect = {"identity": f"[{nowhere}]", "port": sshd.port, "known_hosts": str(sshd.known_hosts)}
 

@@ -1,4 +1,4 @@
-"""What is not needed is not loaded: most of a short run's time is Python's start."""
+"""Modules that are not needed are not imported, because imports dominate a short run's time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.projects import OrchProject
 
 
 def loaded_modules(project: OrchProject, *words: str) -> set[str]:
-    """The modules that a process has loaded when orch ends."""
+    """Return the modules that a process has loaded when orch exits."""
     script = (
         "import os, sys\n"
         "os._exit = lambda code: (print('LOADED', *sys.modules), sys.stdout.flush(), leave(code))\n"

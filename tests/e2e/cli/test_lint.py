@@ -1,4 +1,4 @@
-"""What ``orch lint`` finds that would otherwise fail in a run, and what a run refuses at once."""
+"""Errors that ``orch lint`` finds and a run would otherwise meet, or reject at its start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments and output that are not UTF-8, and a terminal that can show little."""
+"""Arguments and output that are not UTF-8, and terminals with a small character set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs that show what a project holds."""
+"""Commands that show the project."""
 
 from __future__ import annotations
 

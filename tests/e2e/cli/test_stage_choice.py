@@ -1,4 +1,4 @@
-"""Choosing where to run: every row says where, or refuses; nothing is contacted by guess."""
+"""Selection of the stage: it is always shown or rejected, never guessed."""
 
 from __future__ import annotations
 

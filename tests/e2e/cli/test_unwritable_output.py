@@ -1,4 +1,4 @@
-"""Output that cannot be written: closed, full, or read by nobody."""
+"""Output that cannot be written: closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_redirected(
 
 
 def journal_events(project: OrchProject) -> list[dict[str, Any]]:
-    """The events of the only run, as its journal has them."""
+    """Return the events of the only run from its journal."""
     (log,) = project.root.glob(".orch/runs/*/events.jsonl")
     return [json.loads(line) for line in log.read_text().splitlines()]
 
@@ -114,7 +114,7 @@ def test_where_nothing_can_be_said_the_exit_code_says_it(three: OrchProject, red
 
 
 def test_what_a_step_opens_never_lands_in_a_closed_streams_place(three: OrchProject) -> None:
-    """A log or a connection with number 1 or 2 would be written over by whoever prints."""
+    """Otherwise a log or a connection with descriptor 1 or 2 would be overwritten by output."""
     done = run_redirected(three, "-s dev run short", ">&- 2>&-")
     assert done.returncode == 130
     assert journal_events(three)[0]["event"] == "run_started"

@@ -1,4 +1,4 @@
-"""Many hosts, some of them in trouble: each has its own honest row."""
+"""Many hosts, some of them faulty: each has its own correct row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.projects import OrchProject, interrupt_until_exit
 from tests.sshd import SshdServer, generate_key, wait_until
 
 LONG = 10**8 + secrets.randbelow(10**8)
-"""Seconds that nothing else on this machine sleeps."""
+"""Seconds for which nothing else on this machine sleeps."""
 
 UNAME = {"tasks/uname.yml": "steps:\n  - run: uname\n    readonly: true\n"}
 CHANGE = {"tasks/change.yml": "steps:\n  - run: echo done\n"}
@@ -31,14 +31,14 @@ def loopback_addresses(count: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def silent_port(address: str) -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """Open a port that accepts connections and never sends data."""
     with socket.create_server((address, 0), backlog=64) as server:
         yield server.getsockname()[1]
 
 
 @contextlib.contextmanager
 def closed_port(address: str) -> Iterator[int]:
-    """A port that is taken by nobody who listens."""
+    """Bind a port that does not listen."""
     with socket.socket() as holder:
         holder.bind((address, 0))
         yield holder.getsockname()[1]
@@ -65,7 +65,7 @@ def test_300_hosts_give_300_right_rows(project: OrchProject, sshd: SshdServer) -
 def test_hosts_in_trouble_have_their_own_states_and_reasons(
     project: OrchProject, sshd: SshdServer, tmp_path: Path
 ) -> None:
-    """Dead, silent, an unknown key, a changed key, a wrong login: and the others are fine."""
+    """The faulty hosts are down, silent, have an unknown or changed key, or reject the login."""
     project.add_sshd_stage(sshd, loopback_addresses(30)).write(UNAME)
     stranger = generate_key(tmp_path / "stranger")
     known = tmp_path / "known_hosts"
@@ -97,7 +97,7 @@ def test_hosts_in_trouble_have_their_own_states_and_reasons(
     }.items():
         for word in words:
             assert word in rows[host]["reason"], rows[host]["reason"]
-    assert took < 30  # nothing hangs on past the connect timeout
+    assert took < 30  # nothing runs longer than the connect timeout
 
 
 def test_a_host_that_is_away_stops_a_changing_run_before_anything_is_touched(

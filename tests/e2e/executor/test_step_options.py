@@ -1,4 +1,4 @@
-"""What a step's options do, on real shells behind real SSH (the sandbox)."""
+"""Options of steps, on real shells over real SSH (the sandbox)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.projects import OrchProject, OrchResult
 
 LONG = 10**8 + secrets.randbelow(10**8)
-"""Seconds that nothing else on this machine sleeps."""
+"""Seconds for which nothing else on this machine sleeps."""
 
 
 @pytest.fixture
@@ -65,7 +65,8 @@ def test_an_ignored_failure_lets_the_next_step_run(one: OrchProject) -> None:
     done = run_task(one, "steps:\n- {run: exit 3, ignore_errors: true}\n- run: echo next\n")
     assert (done.code, step_messages(done)) == (0, [("failed", ""), ("changed", "next")])
     assert done.host_rows["a1"]["status"] == "changed"
-    assert done.host_rows["a1"]["failed"] == 0  # it is told as failed, and counts as none
+    # it is reported as failed, but not counted as a failure
+    assert done.host_rows["a1"]["failed"] == 0
 
 
 def test_environment_adds_up_inward_and_is_text_whatever_it_holds(one: OrchProject) -> None:

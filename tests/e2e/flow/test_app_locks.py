@@ -1,4 +1,4 @@
-"""Locks: one app's runs exclude each other on every host, and whoever is refused is told who."""
+"""App locks: runs of one app exclude each other on every host, and the refusal names the owner."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_run_without_app_takes_no_lock(apps: OrchProject) -> None:
 
 @pytest.fixture
 def shared(project: OrchProject, tmp_path: Path) -> Iterator[OrchProject]:
-    """Two hosts with one home folder and one disk, and an app that is deployed to it."""
+    """Create two hosts with a shared home folder and disk, and an app that is deployed to them."""
     with serve_sshd(tmp_path / "sshd") as sshd:
         project.add_sshd_stage(sshd, {"a1": "127.0.7.1", "a2": "127.0.7.2"}, stage="dev")
         yield sharing(project, f"deploy_to: '{project.root}/srv/{{{{ app.name }}}}'")
@@ -192,7 +192,8 @@ def test_it_is_beside_the_releases_and_two_hosts_of_one_run_share_it(shared: Orc
         first, *lines = done.host_steps(host)[0]["stdout"].splitlines()
         assert first == ".orch-lock"
         assert f"run={done.events[0]['run']}" in lines
-    assert not (shared.root / "srv").exists()  # nothing was deployed: so it goes again
+    # nothing was deployed, so the next run is not refused
+    assert not (shared.root / "srv").exists()
 
 
 @pytest.mark.parametrize("task", ["fails", "quick"])
@@ -242,14 +243,14 @@ def test_who_waits_is_told_for_whom(shared: OrchProject) -> None:
             (shared.root / "go").touch()
             assert first.wait(60) == 0
             rest = second.communicate(timeout=60)[0]
-            assert '"warned"' not in rest  # once for each that is waited for
+            assert '"warned"' not in rest  # once for each lock that is waited for
             assert second.returncode == 0
 
 
 def test_apps_of_one_name_in_two_projects_do_not_know_each_other(
     shared: OrchProject, tmp_path: Path
 ) -> None:
-    """Neither has a deploy_to, and both log in to the same account."""
+    """Neither app has a deploy_to, and both use the same account."""
     shared.write({"inventories/dev/apps/blog.yml": ""})
     other = OrchProject(tmp_path / "other project")
     shutil.copytree(shared.root, other.root)
@@ -285,7 +286,7 @@ NESTED = """
 def test_a_hook_that_calls_orch_on_its_own_app_is_let_in(
     shared: OrchProject, task: str, code: int
 ) -> None:
-    """Also one that a hook of the inner run starts; and none of them takes the lock along."""
+    """The same applies to a hook of the inner run; and neither run releases the outer lock."""
     path = Path(orchestrator.__file__).parents[1]
     hook = NESTED.format(orch=ORCH, task=task, path=path)
     shared.write(
@@ -354,7 +355,7 @@ def test_a_lock_that_may_not_be_there_is_told_with_what_to_do(shared: OrchProjec
 
 @pytest.fixture
 def foreign_folder() -> Iterator[Path]:
-    """A folder of nobody's, that everyone can come to."""
+    """Create a folder of another user that everyone can enter."""
     above = Path(tempfile.mkdtemp())
     above.chmod(0o755)
     (above / "blog").mkdir()
@@ -364,7 +365,7 @@ def foreign_folder() -> Iterator[Path]:
 
 
 def test_it_is_made_by_who_deploys(shared: OrchProject, foreign_folder: Path) -> None:
-    """A task that another user runs from beginning to end has its lock made by that user."""
+    """If another user runs all steps of a task, that user creates the lock."""
     look = f"stat -c %U {foreign_folder}/.orch-lock"
     sharing(shared, f"deploy_to: {foreign_folder}").write(
         {
@@ -405,7 +406,7 @@ def test_a_blank_path_is_none(shared: OrchProject) -> None:
 def test_where_the_logins_user_may_not_who_else_has_steps_there_makes_it(
     project: OrchProject, foreign_folder: Path
 ) -> None:
-    """Root, without the right to write to what is another's."""
+    """The other user is root without the right to write to other users' files."""
     project.write(
         {
             "inventories/dev/stage.yml": "connect: {transport: local}\n",

@@ -1,4 +1,4 @@
-"""Apps: each is a lane with its own variables, hosts, rows and outcome, on shared connections."""
+"""Apps: each has its own plan, variables, hosts, rows and result, on shared connections."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_two_apps_that_claim_the_same_are_refused_before_connecting(
 ) -> None:
     (shared.root / "inventories/common/apps/blog.yml").unlink()
     shared.write({"inventories/dev/apps/blog.yml": f"{blog}\nroles: [web]\n"})
-    task = "steps: [{run: id, readonly: true}]\n"  # no lock: these paths are this machine's own
+    task = "steps: [{run: id, readonly: true}]\n"  # no lock: these are paths on this machine
     shared.write({"inventories/dev/apps/shop.yml": shop, "tasks/t.yml": task})
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a1")
     assert (done.code, message in done.err) == (3 if message else 0, True)

@@ -1,4 +1,4 @@
-"""``become`` with a password, as a user has it: from a file, for a whole run, and never shown."""
+"""``become`` with a password from a file, for a whole run, and never shown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ steps:
 
 @pytest.fixture
 def fleet(copy: PrivateCopy, project: OrchProject, tmp_path: Path) -> OrchProject:
-    """Two hosts, each an sshd in the copy that lets alice in, who needs her password for sudo."""
+    """Start two hosts with sshd for the user alice, whose sudo requires a password."""
     host_key, key = generate_key(tmp_path / "host_key"), generate_key(tmp_path / "key")
     run_in_machine(
         copy,

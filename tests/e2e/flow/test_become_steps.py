@@ -1,6 +1,6 @@
-"""``become``: steps of several users in one task, in order, each in a shell of that user.
+"""``become``: steps of several users in one task, in order, each in a shell of its user.
 
-As root, which may become anyone without a password; `nobody` exists everywhere.
+The tests run as root, which can become any user without a password; `nobody` exists everywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``--check``: what is asked for real, what is withheld, and what cannot be known."""
+"""``--check``: steps that are run, steps that are skipped, and results that are unknown."""
 
 from __future__ import annotations
 

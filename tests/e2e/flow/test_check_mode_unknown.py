@@ -1,4 +1,4 @@
-"""`--check` of steps that depend on what it did not run: what is unknown, why, and what is not."""
+"""`--check` of steps that depend on skipped steps: which results are unknown, and why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOK = """
     want: {there: yes}
     fix: ':'
 """
-"""A module whose probe fails where there is no such file."""
+"""A module whose probe fails if the file does not exist."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def step_reasons(done: OrchResult) -> list[str]:
 
 
 def last_step(project: OrchProject, *steps: str) -> tuple[str, str]:
-    """How the last of some steps ends in a check, and why."""
+    """Return status and reason of the last step in check mode."""
     done = run_check(project, "steps:\n" + "".join(f"- {step}\n" for step in steps))
     assert done.code == (1 if "failed" in step_statuses(done) else 0)
     return step_statuses(done)[-1], step_reasons(done)[-1]
@@ -49,7 +49,7 @@ def test_a_readonly_command_is_unknown_behind_a_step_that_was_withheld_and_names
         "unknown",
         "exit status 1; it may depend on 'build it', which was not run",
     )
-    # nearest is not best: the one that makes the folder is named
+    # not the nearest step is named, but the one that creates the folder
     created = "{run: mkdir ~/new, creates: ~/new, name: mk}"
     inside = "{run: pwd, chdir: ~/new, readonly: true}"
     assert last_step(one, "{run: 'true'}", inside)[0] == "unknown"
@@ -165,7 +165,7 @@ def test_across_tasks_and_where_the_step_before_turns_out_to_change_nothing(
     assert step_statuses(run_check(one, tasks)) == ["ok", "failed"]
     steps = ["directory: {path: ~/new}", "look: {path: ~/new/f}"]
     assert last_step(one, *steps) == ("failed", "its probe failed: exit status 1")
-    # what a step would make that is unknown itself
+    # what a step would create that is unknown itself
     chain = ["copy: {path: ~/a, content: x}", "look: {path: ~/a}", "look: {path: ~/a/b}"]
     assert last_step(one, *chain)[0] == "unknown"
 
@@ -184,7 +184,7 @@ def test_a_user_or_group_that_a_step_before_makes(one: OrchProject) -> None:
     member = "user: {name: orch-new, groups: [orch-g]}"
     assert last_step(one, member)[0] == "failed"
     assert last_step(one, "group: {name: orch-g}", member)[0] == "unknown"
-    taken = "user: {name: orch-new, uid: 1}"  # daemon's
+    taken = "user: {name: orch-new, uid: 1}"  # a group: daemon's
     assert last_step(one, taken)[0] == "failed"
     assert last_step(one, "user: {name: daemon, state: absent}", taken)[0] == "unknown"
     become = "{run: id, readonly: true, become: orch-new}"

@@ -1,4 +1,4 @@
-"""``download``: files of hosts, brought here, compared first."""
+"""``download``: files of hosts are compared first and then downloaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def host_home(project: OrchProject, host: str) -> Path:
 
 
 def project_tree(project: OrchProject) -> dict[str, tuple[int, int]]:
-    """All of the project but its tasks, and the runs' own logs."""
+    """Return all files of the project except its tasks and the logs of runs."""
     found = {}
     for path in project.root.rglob("*"):
         if not {".orch", "tasks"} & set(path.relative_to(project.root).parts):
@@ -214,7 +214,7 @@ def test_a_timeout_ends_it_and_leaves_nothing_here(two: OrchProject) -> None:
     """
     tools = two.root.parent / "tools"
     tools.mkdir()
-    # reads its file for the digest, and waits for ever where it is to be sent
+    # reads its file for the digest, but blocks when it is to be sent
     (tools / "head").write_text(
         '#!/bin/sh\nif [ "$3" = -- ]; then printf x; exec sleep 600; fi\nexec /usr/bin/head "$@"\n'
     )

@@ -1,7 +1,7 @@
-"""One host of three breaks, at every step and handler of three tasks, in every way there is.
+"""One of three hosts fails, at every step and handler of three tasks, in every possible way.
 
-What each host then did, how it stands and what is left to run is worked out in `expected`, from
-what DESIGN 3.3, 4.3 and 4.5 say, and compared with the hosts' own logs and the rows.
+`expected_result` computes what each host runs, its status and its pending handlers from DESIGN 3.3,
+4.3 and 4.5; the tests compare that with the hosts' logs and the rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.sshd import START_TIMEOUT, SshdServer, child_processes, wait_until
 HOSTS, VICTIM = ("a1", "a2", "a3"), "a2"
 TASKS, STEPS, HANDLER = (1, 2, 3), (1, 2), 3
 AT_ONCE = 3
-OUTLASTS = 120  # seconds: longer than any run, but not for ever where nothing ends it
+OUTLASTS = 120  # seconds: longer than any run, but finite
 
 
 class BreakKind(StrEnum):
@@ -45,7 +45,7 @@ MADE_UP_FOR = (BreakKind.IGNORED, BreakKind.RESCUED)
 
 @dataclass(frozen=True, slots=True)
 class MatrixCell:
-    """The victim breaks like this at this step (3: the handler) of this task."""
+    """The victim fails in this way at this step (3: the handler) of this task."""
 
     kind: BreakKind
     task: int
@@ -67,8 +67,11 @@ CELLS = [
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """What a run came to: by host its status, its log, the tasks that its row says are rolled
-    back and those that are not, in order, and the handlers that are left to run."""
+    """The result of a run by host.
+
+    It has the host's status, its log, the tasks that its row names as rolled back and as not rolled
+    back, in order, and the pending handlers.
+    """
 
     code: int
     statuses: Mapping[str, str]
@@ -79,7 +82,7 @@ class CellResult:
 
 
 def expected_results(cell: MatrixCell) -> CellResult:
-    """The model: what must have happened on each host."""
+    """Return the expected result of each host."""
     hosts = {host: expected_result(host, cell) for host in HOSTS}
     code = {BreakKind.IGNORED: 0, BreakKind.RESCUED: 0, BreakKind.INTERRUPTED: 130}.get(
         cell.kind, 1
@@ -90,26 +93,25 @@ def expected_results(cell: MatrixCell) -> CellResult:
 def expected_result(
     host: str, cell: MatrixCell
 ) -> tuple[str, list[str], list[str], list[str], list[str]]:
-    """One host's status, log, tasks rolled back, tasks not rolled back, handlers pending."""
+    """Return one host's status, log, tasks rolled back or not, and pending handlers."""
     breaks = host == VICTIM
     stops_lane = cell.kind not in (*MADE_UP_FOR, BreakKind.TOLERATED)
     stops_host = stops_lane or (breaks and cell.kind is BreakKind.TOLERATED)
     log = []
     for task in TASKS if not stops_host else range(1, cell.task + 1):
         breaks_task = breaks and task == cell.task
-        last = cell.step if breaks_task and stops_host else HANDLER  # the broken step did begin
+        last = cell.step if breaks_task and stops_host else HANDLER  # the failing step did start
         for step in range(1, last + 1):
             log.append(f"t{task}.{step}")
             if breaks_task and step == cell.step and cell.kind is BreakKind.RESCUED:
                 log.append(f"t{task}.saved")
 
-    began = [f"t{task}" for task in range(cell.task, 0, -1)]  # the last first
+    began = [f"t{task}" for task in range(cell.task, 0, -1)]  # last task first
     undone = began if stops_host and cell.kind is not BreakKind.UNDONE_BY_NOTHING else []
     for task_name in undone:
         log.append(f"{task_name}.undo:{registered_for_rollback(task_name, log)}")
 
-    # the first step that changed something called for the handler; what is rolled back is
-    # as it was before
+    # the first changed step notified the handler; a rollback restores the state before it
     called = breaks and stops_host and cell.step > 1
     pending = [f"h{cell.task}"] if called and not undone else []
     return expected_status(cell, breaks=breaks, undone=bool(undone)), log, undone, [], pending
@@ -127,13 +129,13 @@ def expected_status(cell: MatrixCell, *, breaks: bool, undone: bool) -> str:
 
 
 def registered_for_rollback(task: str, log: list[str]) -> str:
-    """What the steps that ran had registered; nothing for those that did not."""
+    """Return what the steps that ran have registered."""
     output = (f"{task}.{step}" for step in STEPS)
     return ",".join(word if word in log else "none" for word in output)
 
 
 def write_step(cell: MatrixCell, task: int, step: int, log: Path) -> dict[str, Any]:
-    """One step: it writes to its host's log, and breaks on the victim."""
+    """Return one step, which writes to its host's log and fails on the victim."""
     breaks_step = (cell.task, cell.step) == (task, step)
     text = f"echo t{task}.{step} | tee -a {log}/{{{{ host.name }}}}\n"
     if breaks_step and cell.kind in (BreakKind.INTERRUPTED, BreakKind.CUT):
@@ -165,7 +167,7 @@ def write_task(cell: MatrixCell, task: int, log: Path) -> str:
 
 
 def run_cell(cell: MatrixCell, folder: Path, sshd: SshdServer) -> CellResult:
-    """Run it, and read what the hosts' logs and the run's journal say."""
+    """Run the cell, and read the hosts' logs and the run's journal."""
     root, log = folder / "project", folder / "log"
     root.mkdir(parents=True)
     log.mkdir()
@@ -204,22 +206,24 @@ def run_cell(cell: MatrixCell, folder: Path, sshd: SshdServer) -> CellResult:
 
 
 def others_have_finished(cell: MatrixCell, log: Path) -> bool:
-    """Whether the victim is in the step and the others ended the task: their lines are all
-    there, so that what is expected does not hang on who is faster."""
+    """Return True if the victim is in the step and the other hosts have ended the task.
+
+    Their lines are then complete, so the expected result does not depend on timing.
+    """
     others = [log / host for host in HOSTS if host != VICTIM]
     done = f"t{cell.task}.{HANDLER}\n"
     return (log / "pid").exists() and all(o.exists() and done in o.read_text() for o in others)
 
 
 def has_received(cell: MatrixCell, root: Path) -> bool:
-    """Whether what the step wrote has come to this side, where its rollback looks for it."""
+    """Return True if the step's output has arrived at the controller, which the rollback checks."""
     output = f"t{cell.task}.{cell.step}"
     logs = root.glob(f".orch/runs/*/{VICTIM}.log")
     return any(output in log.read_text().splitlines() for log in logs)
 
 
 def connection_of(pid: int, sshd: SshdServer) -> int:
-    """The server's process for the connection that this process was started over."""
+    """Return the server process of the connection that started this process."""
     found = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True)
     rows = (row.split() for row in found.stdout.splitlines())
     parents = {int(child): int(parent) for child, parent in rows}
@@ -233,7 +237,7 @@ def connection_of(pid: int, sshd: SshdServer) -> int:
 def cell_results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sshd: SshdServer
 ) -> Iterator[dict[MatrixCell, Future[CellResult]]]:
-    """The chosen cells, a few of them at a time."""
+    """Run the selected cells, several in parallel."""
     base = tmp_path_factory.mktemp("matrix")
     chosen: list[Any] = [
         item.callspec.params["cell"]

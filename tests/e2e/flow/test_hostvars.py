@@ -1,4 +1,4 @@
-"""`hosts`: what templates see of other hosts, and from when on."""
+"""`hosts`: what templates can read of other hosts, and from which task on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.projects import OrchProject, OrchResult
 
 @pytest.fixture
 def two(project: OrchProject) -> OrchProject:
-    """`ask` registers on each host, and runs before whatever `t` is."""
+    """Create two hosts on which `ask` registers results before the task `t` runs."""
     return project.add_sandbox_stage("a1", "a2").write(
         {
             "inventories/dev/hosts/a1.yml": "vars: {rack: left, r: written, own: '{{ rack }}!'}\n",

@@ -1,4 +1,4 @@
-"""SIGKILL of orch: what it had received is kept, and `@failed` knows who did not complete."""
+"""SIGKILL of orch: received output is kept, and `@failed` selects the incomplete hosts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from tests.projects import OrchProject
 from tests.sshd import wait_until
 
-HANGS = "sleep 600"  # its process goes with the sandbox, which is a part of orch
+HANGS = "sleep 600"  # orch runs the sandbox's processes, so they are killed with it
 
 
 @pytest.fixture
 def hosts(project: OrchProject) -> OrchProject:
-    """Four hosts: two complete, one fails in the middle, one hangs where it is told to."""
+    """Create four hosts: two complete, one fails in the middle, one hangs."""
     return project.add_sandbox_stage("a1", "a2", "a3", "a4").write(
         {
             "tasks/one.yml": f"""
@@ -39,7 +39,7 @@ def run_events(project: OrchProject) -> list[dict[str, object]]:
 
 
 def read_lines(process: subprocess.Popen[str], enough: Callable[[list[str]], bool]) -> list[str]:
-    """The lines of its stdout until there are enough of them."""
+    """Read lines of the process's stdout until there are enough."""
     assert process.stdout is not None
     lines: list[str] = []
     for line in process.stdout:
@@ -94,7 +94,7 @@ def test_killed_in_the_first_of_two_tasks_no_host_has_completed(hosts: OrchProje
 def test_killed_at_a_question_between_two_tasks_no_host_has_completed(
     hosts: OrchProject, tmp_path: Path
 ) -> None:
-    """--step: the run is at a barrier until somebody answers."""
+    """With --step, the run waits at a barrier for an answer."""
     errors = tmp_path / "errors"
     with errors.open("w") as stderr:
         process = subprocess.Popen(

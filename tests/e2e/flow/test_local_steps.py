@@ -1,4 +1,4 @@
-"""``local: true``: steps on this machine, in the project's folder, for builds and messages."""
+"""``local: true``: steps on the controller, in the project's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What params must be: types of paths, items of lists, and what several of them are together."""
+"""Validation of params: path types, list items, and rules over several params."""
 
 from __future__ import annotations
 

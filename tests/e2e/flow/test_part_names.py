@@ -1,4 +1,4 @@
-"""Names of parts that no task file has are errors before anything is contacted."""
+"""Unknown tags, handlers and tasks are errors before any host is contacted."""
 
 from __future__ import annotations
 

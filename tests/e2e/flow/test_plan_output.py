@@ -1,4 +1,4 @@
-"""What `orch plan` and `orch tasks --tree` tell of playbooks, blocks, loops, hooks, rollback."""
+"""Output of `orch plan` and `orch tasks --tree`: playbooks, blocks, loops, hooks, rollback."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def show_plan(project: OrchProject, task: str, width: int = 80) -> list[str]:
 
 
 def plan_steps(project: OrchProject, task: str, width: int = 80) -> list[str]:
-    """The lines beneath the only wave of a task on one host."""
+    """Return the lines below the only planned task on one host."""
     project.write({"tasks/t.yml": task})
     return show_plan(project.add_sandbox_stage("a1"), "t", width)[2:]
 

@@ -1,4 +1,4 @@
-"""Items, groups, arguments, hooks, commit and rollback, and the options that choose among them."""
+"""Playbook items: groups, arguments, hooks, commit, rollback, and options that select items."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_what_fails_in_a_failed_hook_is_told_in_the_rows(three: OrchProject) -> 
     assert done.code == 1
     assert [(h, r["status"]) for h, r in done.host_rows.items()] == [
         ("a1", "changed"),
-        ("a2", "failed"),  # it has no part in `two`
+        ("a2", "failed"),  # it does not take part in `two`
         ("a3", "failed"),
     ]
     assert done.host_rows["a1"]["reason"] == ""
@@ -213,7 +213,7 @@ def test_a_playbook_as_failed_hook_ends_where_it_fails_and_other_hooks_do_not(
 
 def test_called_tasks_fire_no_hooks(three: OrchProject) -> None:
     done = run_playbook(three, "tasks: [{name: g, steps: [two]}]\n", files=HOOKS)
-    assert step_outputs(done, "a1") == ["two", "after"]  # that of the playbook itself
+    assert step_outputs(done, "a1") == ["two", "after"]  # the options of the playbook itself
 
 
 def test_hooks_in_a_circle_are_printed_as_one(three: OrchProject) -> None:

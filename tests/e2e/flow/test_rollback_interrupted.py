@@ -1,4 +1,4 @@
-"""What undoes, and what breaks into it: cut links and Ctrl-C while hosts are rolled back."""
+"""Rollback under dropped connections and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.sshd import START_TIMEOUT, SshdServer, serve_sshd, wait_until
 
 @dataclass(frozen=True, slots=True)
 class RollbackScene:
-    """Hosts over a real sshd that share one log folder, and steps that stop in the middle."""
+    """Hosts with a real sshd and a shared log folder, and steps that block in the middle."""
 
     project: OrchProject
     log: Path
@@ -32,18 +32,18 @@ class RollbackScene:
         return self
 
     def log_step(self, what: str, only: str = "", afterwards: str = "") -> str:
-        """A step that writes to its host's log; ``afterwards`` is what ``only`` that host does next."""
+        """Return a step that writes to its host's log; then host ``only`` runs ``afterwards``."""
         text = f"echo {what} >> {self.log}/{{{{ host.name }}}}\n"
         if afterwards:
             text += f"if [ {{{{ host.name }}}} = {only} ]; then {afterwards}; fi\n"
         return text
 
     def hanging_step(self, name: str = "pid") -> str:
-        """What leaves its process id and does not end."""
+        """Return a script that writes its process ID and hangs."""
         return f"echo $$ > {self.log}/{name}.new; mv {self.log}/{name}.new {self.log}/{name}; exec sleep {OUTLASTS}"
 
     def waiting_step(self) -> str:
-        """What tells that it is there and ends once it may."""
+        """Return a script that reports its start and ends when it is allowed to."""
         fifo = self.log / "go"
         if not fifo.exists():
             os.mkfifo(fifo)
@@ -78,12 +78,12 @@ class RunningOrch:
     process: subprocess.Popen[str]
 
     def interrupt(self) -> None:
-        """Press Ctrl-C, and return when it was heard."""
+        """Press Ctrl-C, and return when orch has handled it."""
         self.process.send_signal(signal.SIGINT)
         self.wait_for_event("warned", "interrupted: stopping")
 
     def wait_for_event(self, what: str, more: str, times: int = 1) -> None:
-        """Return when it told of this."""
+        """Wait for an event with this text."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             times -= f'"{what}' in line and more in line
@@ -105,7 +105,7 @@ def scene(project: OrchProject, tmp_path: Path) -> RollbackScene:
 
 
 def cut_connection(pid: int, sshd: SshdServer) -> None:
-    """Cut the link over which this process was started."""
+    """Cut the connection that started this process."""
     os.kill(connection_of(pid, sshd), signal.SIGKILL)
 
 
@@ -264,7 +264,7 @@ def test_an_interrupt_does_not_end_the_connecting_again_of_a_tolerated_host(
 
 @pytest.fixture
 def two_hosts(scene: RollbackScene) -> RollbackScene:
-    """Sandbox hosts; the first of them fails, and its rollback waits for us."""
+    """Create sandbox hosts; the first one fails, and its rollback waits for the test."""
     scene.project.add_sandbox_stage("a1", "a2")
     scene.write_task("one", scene.log_step("one"))
     undo = scene.log_step("un-two", "a1", scene.waiting_step())

@@ -1,4 +1,4 @@
-"""A rolling update of six web hosts behind a load balancer, and what runs once on the way."""
+"""Rolling update of six web hosts behind a load balancer, with steps that run once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TASKS = ("drain", "update", "check", "enable")
 AT_LB = ("drain", "enable")
 
 Line = tuple[str, str, str]
-"""What was done, for which host, and on which: lines of the log that all of them write."""
+"""Action, host and executing host: the lines of a log that all hosts write."""
 
 
 def log_line(what: str, host: str) -> Line:
@@ -23,12 +23,12 @@ def log_line(what: str, host: str) -> Line:
 
 
 def passing_lines(host: str) -> list[Line]:
-    """All four tasks on one host."""
+    """Return the lines of all four tasks on one host."""
     return [log_line(task, host) for task in TASKS]
 
 
 def failing_lines(host: str) -> list[Line]:
-    """A host whose check fails: it is undone and back behind the load balancer."""
+    """Return the lines of a host whose check fails: rolled back and put into service again."""
     return [log_line(task, host) for task in TASKS[:3]] + undone_lines(host, TASKS[:3])
 
 
@@ -41,7 +41,7 @@ def lines_of_host(host: str, log: list[Line]) -> list[Line]:
 
 
 class WebFarm:
-    """The project, and the one log of all its hosts."""
+    """The project, and the shared log of all hosts."""
 
     def __init__(self, project: OrchProject) -> None:
         self.project, self.file = project, project.root / "log"
@@ -54,7 +54,7 @@ class WebFarm:
         return f"echo {what} {{{{ host.name }}}} ${{PWD##*/}} >> {self.file}"
 
     def write_task(self, name: str, more: str = "", head: str = "") -> None:
-        """A task with a step, and one that undoes it, which write to the log."""
+        """Write a task with a step and a rollback, which write to the log."""
         at = "  delegate_to: lb\n" if name in AT_LB else ""
         self.project.write(
             {
@@ -65,7 +65,7 @@ class WebFarm:
         )
 
     def make_fail(self, *hosts: str) -> None:
-        """The check of these hosts fails from now on."""
+        """Let the check of these hosts fail from now on."""
         self.write_task("check", f"case {{{{ host.name }}}} in {'|'.join(hosts)}) exit 1;; esac")
 
     def run_rolling(
@@ -96,7 +96,7 @@ def host_statuses(done: OrchResult) -> dict[str, str]:
 
 
 def summary_counts(changed: str = "", failed: str = "", **more: str) -> dict[str, str]:
-    """``summary_counts('12', '3', cancelled='4')``: who stands where, by number."""
+    """Return the hosts by status: ``summary_counts('12', '3', cancelled='4')``."""
     named = {"changed": changed, "failed": failed, **more}
     found = {f"w{n}": status for status, numbers in named.items() for n in numbers}
     return {host: found.get(host, "not_started") for host in WEB}
@@ -150,7 +150,7 @@ def test_a_commit_in_a_batch_is_for_that_batch_alone(farm: WebFarm) -> None:
     assert sorted(log[len(forth) + 6 :]) == [log_line("un-before", host) for host in WEB[2:]]
     assert host_statuses(done) == {
         **summary_counts("", "3", cancelled="456"),
-        **dict.fromkeys(("w1", "w2"), "stopped"),  # before the task behind the group
+        **dict.fromkeys(("w1", "w2"), "stopped"),  # before the task after the group
     }
     assert "rolled back" not in done.host_rows["w1"]["reason"]
 
@@ -165,7 +165,7 @@ def test_a_commit_behind_the_batches_is_for_all_hosts(farm: WebFarm) -> None:
 
 
 def test_a_commit_in_a_batch_is_for_what_ran_for_its_sake_too(farm: WebFarm) -> None:
-    """A hook on a host outside the batches, and what ran once: earlier batches rest on them."""
+    """A hook on a host outside of the batches, and a `once` step, ran for earlier batches, too."""
     hook = f"after: [update]\nsteps:\n- run: {farm.log_step('hook')}\n"
     hook += f"rollback:\n- run: {farm.log_step('un-hook')}\n"
     farm.project.write(
@@ -201,7 +201,7 @@ def test_the_healthy_hosts_of_a_failed_batch_are_undone_with_it(farm: WebFarm) -
     ]
     assert host_statuses(done) == summary_counts("12", "3", cancelled="4")
     assert done.host_rows["w4"]["reason"].startswith("w3 failed; 'check' is rolled back")
-    for task in TASKS[:3]:  # a task is undone on all of them before the one before it
+    for task in TASKS[:3]:  # a task is rolled back on all hosts before the task before it
         entries = [n for n, entry in enumerate(farm.log) if entry[0] == f"un-{task}"]
         assert entries == [min(entries), min(entries) + 1]
 
@@ -226,7 +226,7 @@ def test_batches_are_numbers_or_parts_of_the_hosts_and_the_last_size_repeats(
     assert done.code == 0
     order = [(entry[0]) for entry in farm.log]
     rolled = [task for size in sizes for task in TASKS for _ in range(size)]
-    assert order == rolled  # everything inside runs for one batch before the next begins
+    assert order == rolled  # all items of the group run for one batch before the next batch starts
 
 
 @pytest.mark.parametrize("most", ["2", "34%", "50%"])
@@ -270,7 +270,7 @@ def test_failures_tolerated_in_one_item_do_not_count_in_the_next(farm: WebFarm) 
 
 
 def planned_tasks(farm: WebFarm) -> list[tuple[str, set[str]]]:
-    """What was done by turns, with the hosts that it was done for."""
+    """Return what was done in order, with the hosts that it was done for."""
     found: list[tuple[str, set[str]]] = []
     for what, host, _ in farm.log:
         if not found or found[-1][0] != what:
@@ -326,7 +326,7 @@ SHOW = (
 
 @pytest.fixture
 def once(farm: WebFarm) -> WebFarm:
-    """`own` registers on each host, `migrate` for all of them, `show` tells of both."""
+    """Create tasks: `own` registers on each host, `migrate` once for all; `show` prints both."""
     farm.write_task("migrate", "echo from {{ host.name }} {{ own.stdout | default('-') }}")
     path = farm.project.root / "tasks/migrate.yml"
     path.write_text(path.read_text().replace("rollback:", "  register: shared\nrollback:"))

@@ -1,4 +1,4 @@
-"""A new file with a secret in it is its owner's alone; one that is there keeps its mode."""
+"""A new file with a secret is readable only by its owner; an existing one keeps its mode."""
 
 from __future__ import annotations
 

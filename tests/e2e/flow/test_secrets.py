@@ -1,4 +1,4 @@
-"""Secrets from the inventory through a run: used on the hosts, shown nowhere."""
+"""Secrets of the inventory in a run: used on the hosts, but never displayed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.sshd import wait_until
 
 CANARY = "c4n4ry's $ecret/+x"
 PARTS = ("c4n4ry", "C4N4RY", "ecret/+x", "YzRuNHJ5", base64.b64encode(CANARY.encode()).decode())
-"""What may stand nowhere: parts of the secret, of it in upper case and in base64."""
+"""Texts that must not appear: parts of the secret, also in upper case and base64."""
 
 KEY = "-----BEGIN-----\nl1neOfTheKey\nl2neOfTheKey\n-----END-----\n"
 
@@ -409,7 +409,7 @@ TRICKS = {
 
 
 def visible_text(text: str) -> str:
-    """The text as one reads it, blanks left out: on a terminal, and with JSON's escapes."""
+    """Return the text as a reader sees it, without white space and escape sequences."""
     for _ in range(2):
         text = shown_by_a_terminal(text)
         text = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), text)
@@ -441,7 +441,7 @@ def test_a_secret_is_hidden_whatever_stands_in_it_that_nobody_sees(one: OrchProj
 
 
 def run_on_terminal(project: OrchProject, answers: dict[str, str], *args: str) -> tuple[int, str]:
-    """Orch at a terminal of its own, where questions that hold a word are answered."""
+    """Run orch on its own terminal, and answer prompts that contain a given word."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(project.root)
@@ -549,7 +549,7 @@ def test_nothing_is_left_of_a_command_that_a_signal_ends(
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it is a process that runs."""
+    """Return True if the process is running."""
     done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)
     return done.stdout.strip()[:1] not in (b"", b"Z")
 

@@ -1,4 +1,4 @@
-"""Signals that come twice, as wrappers, shells and terminals send them: what was begun is undone."""
+"""Repeated signals, as wrappers, shells and terminals send them: the rollback still completes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOTH_UNDONE = ["one", "un-one", "went"]
 
 @pytest.fixture
 def waiting_rollback(scene: RollbackScene) -> RollbackScene:
-    """A sandbox host whose step hangs, and whose rollback waits for us."""
+    """Create a sandbox host whose step hangs, and whose rollback waits for the test."""
     scene.project.add_sandbox_stage("a1")
     return hanging_step(scene)
 
@@ -42,7 +42,7 @@ def hanging_step(scene: RollbackScene) -> RollbackScene:
 
 
 def finish_rollback(scene: RollbackScene) -> None:
-    """Let the rollback come to its end."""
+    """Let the rollback complete."""
     (scene.log / "go").write_text("go\n")
 
 
@@ -53,7 +53,7 @@ ONE = ("-s", "dev", "run", "one", "--json")
 def run_in_group(
     scene: RollbackScene, *before: str, words: Sequence[str] = ONE
 ) -> Iterator[RunningOrch]:
-    """Orch with a step that hangs, started by ``before``, in a process group of its own."""
+    """Start orch with a hanging step through ``before``, in its own process group."""
     process = subprocess.Popen(
         [*before, *scene.project.command(*words)],
         cwd=scene.project.root,
@@ -74,7 +74,7 @@ def run_in_group(
 
 
 def check_rolled_back(scene: RollbackScene, running: RunningOrch, code: int = 130) -> None:
-    """The rollback, which waits by now, comes to its end, and so does orch."""
+    """Check that the waiting rollback completes, and then orch exits."""
     wait_until(scene.wait_for_step("waiting"), "the rollback")
     finish_rollback(scene)
     done = running.wait_for_exit()
@@ -88,7 +88,7 @@ def check_rolled_back(scene: RollbackScene, running: RunningOrch, code: int = 13
 def test_signals_in_a_row_let_the_rollback_come_to_its_end(
     waiting_rollback: RollbackScene, numbers: Sequence[signal.Signals]
 ) -> None:
-    """The others come when the first was heard: whether within a second or not is all the same."""
+    """The later signals arrive when the first was handled, within a second or not."""
     with waiting_rollback.start_run("one", stage="dev") as running:
         waiting_rollback.step_pid()
         running.process.send_signal(numbers[0])
@@ -107,7 +107,7 @@ def test_two_ctrl_cs_within_a_second_are_one(waiting_rollback: RollbackScene) ->
             running.wait_for_event("warned", "interrupted: stopping")
             running.process.send_signal(INT)
             if time.monotonic() - began >= 1:
-                return False  # the machine is busy: again
+                return False  # the machine is busy: try again
             check_rolled_back(waiting_rollback, running)
             return True
 
@@ -115,7 +115,7 @@ def test_two_ctrl_cs_within_a_second_are_one(waiting_rollback: RollbackScene) ->
 
 
 def test_gnu_timeout_sends_its_signal_twice(waiting_rollback: RollbackScene) -> None:
-    """It passes a TERM on to its child, and then to its whole group."""
+    """GNU timeout forwards TERM to its child, and then to its whole group."""
     with run_in_group(waiting_rollback, "timeout", "600") as running:
         running.process.send_signal(TERM)
         check_rolled_back(waiting_rollback, running)
@@ -134,8 +134,10 @@ def test_a_wrapper_answers_the_terminals_ctrl_c_with_a_signal_of_its_own(
 def test_what_orch_has_started_hears_nothing_of_a_ctrl_c(
     scene: RollbackScene, sshd: SshdServer, tmp_path: Path
 ) -> None:
-    """ssh with its ControlMaster, a ProxyCommand and the shell of local steps are in sessions of
-    their own: what undoes needs them."""
+    """Child processes that a rollback needs have their own sessions.
+
+    These are ssh with its ControlMaster, a ProxyCommand and the shell of local steps.
+    """
     hanging_step(scene.over(sshd, "a1"))
     settings = json.loads((scene.project.root / "inventories/real/stage.yml").read_text())
     settings["connect"]["transport"] = "openssh"
@@ -162,7 +164,7 @@ def test_what_orch_has_started_hears_nothing_of_a_ctrl_c(
 
 
 def test_a_terminal_that_is_closed(waiting_rollback: RollbackScene) -> None:
-    """The kernel sends HUP to its foreground group, which nobody can be shown anything then."""
+    """The kernel sends HUP to the foreground group, which cannot print any more."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(waiting_rollback.project.root)
@@ -198,7 +200,7 @@ def test_a_reader_of_the_output_that_went_away_before(
 
 
 def test_signals_while_the_end_is_told_change_nothing_of_it(project: OrchProject) -> None:
-    """Nobody reads the last event, which is larger than the pipe, until the signals were sent."""
+    """The last event is larger than the pipe, and is read only after the signals were sent."""
     project.add_sandbox_stage("a1").write(
         {"tasks/t.yml": "steps: [{fail: \"{{ 'x' * 200000 }}\"}]\n"}
     )
@@ -215,7 +217,7 @@ def test_signals_while_the_end_is_told_change_nothing_of_it(project: OrchProject
 
 
 def unread_bytes(descriptor: int) -> int:
-    """The bytes in a pipe."""
+    """Return the number of bytes in a pipe."""
     count = array.array("i", [0])
     fcntl.ioctl(descriptor, termios.FIONREAD, count)
     return count[0]
@@ -225,11 +227,11 @@ def unread_bytes(descriptor: int) -> int:
 def test_before_anything_is_contacted_they_end_orch_in_order(
     project: OrchProject, tmp_path: Path, numbers: Sequence[signal.Signals]
 ) -> None:
-    """While the stage is loaded: its hosts come from a program that does not end."""
+    """The signals arrive while the stage is loaded by an inventory program that hangs."""
     began = tmp_path / "began"
     program = project.root / "inventories/dev/hosts"
     project.write({"tasks/t.yml": "steps: [{run: id}]\n"})
-    endless = "while echo; do sleep .2; done"  # until nobody reads it any more
+    endless = "while echo; do sleep .2; done"  # until nothing reads it any more
     project.write({"inventories/dev/hosts": f"#!/bin/sh\n>{began}\n{endless}\n"})
     program.chmod(0o755)
     with project.start_orch("-s", "dev", "run", "t") as process:

@@ -1,4 +1,4 @@
-"""Names that steps give a meaning, where the way leads around those steps."""
+"""Names registered by steps that are skipped."""
 
 from __future__ import annotations
 

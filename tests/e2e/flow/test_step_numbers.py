@@ -1,4 +1,4 @@
-"""The steps that a loop over a result unfolds into are numbered within the loop."""
+"""The steps of a loop over a result are numbered within the loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that stops at a barrier says of each host what it had done by then."""
+"""A run that stops at a barrier reports what each host has done."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_those_that_had_done_nothing_are_not_started(project: OrchProject) -> No
         "web3": "failed",
     }
     assert done.host_rows["web2"]["reason"] == "'long' was not started: web3 failed"
-    done = run_task(project, files, "q")  # a step that was left out is told as well
+    done = run_task(project, files, "q")  # a skipped step is reported as well
     assert host_statuses(done)["web2"] == ("stopped", "stopped before 'long': web3 failed")
     assert done.host_rows["web2"]["skipped"] == 1
 

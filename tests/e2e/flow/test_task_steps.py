@@ -1,4 +1,4 @@
-"""Loops, blocks, handlers, tries, rulings, delegation, tags: on real shells behind real SSH."""
+"""Loops, blocks, handlers, retries, control steps, delegation and tags, over real SSH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host wants to know is asked for at the terminal, in the middle of a run."""
+"""Prompts on the terminal during a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUESTION = "Passphrase of"
 
 @pytest.fixture
 def locked_stage(tmp_path: Path, sshd: SshdServer) -> OrchProject:
-    """A stage of three hosts, one behind another, which are entered with an encrypted key."""
+    """Create three hosts, each the jump host of the next, that require an encrypted key."""
     key = generate_key(tmp_path / "key", passphrase=SECRET)
     with (sshd.folder / "authorized_keys").open("a") as keys:
         keys.write(Path(f"{key}.pub").read_text())
@@ -45,7 +45,7 @@ def locked_stage(tmp_path: Path, sshd: SshdServer) -> OrchProject:
 
 @contextmanager
 def at_terminal(project: OrchProject, folder: Path) -> Iterator[TmuxTerminal]:
-    """`orch run t` at a terminal, after its first question."""
+    """Run `orch run t` on a terminal up to its first prompt."""
     orch = [sys.executable, "-m", "orchestrator", "-s", "real", "run", "t", "-F", "none"]
     own = ["-u", "SSH_AUTH_SOCK", f"HOME={folder}"]
     command = ["env", *own, *orch, "-C", str(project.root)]
@@ -58,7 +58,7 @@ def at_terminal(project: OrchProject, folder: Path) -> Iterator[TmuxTerminal]:
 
 
 def wait_for_exit(terminal: TmuxTerminal, code: int) -> str:
-    """What stands there once orch has ended so."""
+    """Wait until orch exits with this status; return what the terminal shows."""
     wait_until("the end", lambda: any("THE END" in line for line in terminal.screen()))
     screen = "\n".join(terminal.screen(history=True))
     assert f"THE END {code}" in screen, screen
@@ -66,7 +66,7 @@ def wait_for_exit(terminal: TmuxTerminal, code: int) -> str:
 
 
 def kept_files(project: OrchProject) -> str:
-    """All that is kept of the runs."""
+    """Return all files that are kept of the runs."""
     files = (project.root / ".orch").rglob("*")
     return "".join(path.read_text() for path in files if path.is_file())
 

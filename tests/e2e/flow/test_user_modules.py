@@ -1,4 +1,4 @@
-"""Modules that a user writes: probe, want, fix, and what a check makes of them; no Python."""
+"""Modules in a project: probe, want, fix, and check mode, without Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names from closed sets are refused before any host is contacted."""
+"""Unknown fields and names are rejected before any host is contacted."""
 
 from __future__ import annotations
 

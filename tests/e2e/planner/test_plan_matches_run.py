@@ -1,4 +1,4 @@
-"""A plan is what is sent: same text, same order, nothing contacted for it."""
+"""A plan shows what a run sends: the same texts in the same order, without contacting hosts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.projects import OrchProject
 
 ODD = 'it\'s $HOME `id` \\ "x" é\n  last'
 FED = "exec </dev/null;"
-"""What the session puts before a step's text, on the same line."""
+"""The text that the session writes before a step's text, on the same line."""
 
 
 def write_spy_shell(folder: Path) -> Path:
-    """A shell that keeps the text it is given, and does nothing."""
+    """Write a shell that stores the text it receives, and does nothing."""
     kept = folder / "kept"
     kept.mkdir()
     shell = folder / "sh"
@@ -75,7 +75,7 @@ def test_each_steps_text_is_byte_for_byte_what_its_shell_receives(
 
 
 def test_a_plan_contacts_nobody(project: OrchProject) -> None:
-    """The host's address is nobody's; a connection would fail, and be told."""
+    """The host's address is unused; a connection would fail and be reported."""
     project.write(
         {
             "inventories/dev/hosts/a1.yml": "address: no-such-host.invalid\n",

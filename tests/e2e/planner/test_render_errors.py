@@ -1,4 +1,4 @@
-"""What can never be rendered is found before anything runs, also in a step that waits for a result."""
+"""Templates that can never be rendered are reported before the run, also in pending steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hosts answer to `orch doctor`."""
+"""Reports of hosts to `orch doctor`."""
 
 from __future__ import annotations
 

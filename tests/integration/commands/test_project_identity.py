@@ -1,4 +1,4 @@
-"""What tells a project from others: the same in every checkout of it, and another's is another."""
+"""The project's identity: equal in all of its checkouts, and different from other projects."""
 
 from __future__ import annotations
 

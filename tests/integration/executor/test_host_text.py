@@ -1,4 +1,4 @@
-"""What a host must not choose: files of this machine, users, other hosts."""
+"""Text from hosts must not determine local files, users or other hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.machine import MachineRun, ShellMachine
 SECRET = "not for any host"
 
 ASK: dict[str, Any] = {"run": "cat told", "register": "r", "readonly": True}
-"""A host that answers with the path of a file of this machine."""
+"""A host that replies with the path of a file on this machine."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One host that sends garbage, or nothing: it fails, with a reason, and the run goes its way."""
+"""One host that sends garbage, or nothing: it fails with a reason, and the run continues."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MOD = 'probe: ":"\nwant: {x: y}\nfix: ":"\n'
 
 
 class HostileRun:
-    """A run on two hosts, `good` and `bad`; ``shells``: what is run in place of `sh`."""
+    """A run on two hosts, `good` and `bad`; ``shells`` replaces their `sh`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Every key that takes a value, given whatever a host may have printed: at most its step fails."""
+"""Every key that takes a value, with anything that a host may print: at most its step fails."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ FILES = {
 
 
 def with_expression(step: Any, expression: str) -> Any:
-    """The step with the expression in its place."""
+    """Return the step with the expression inserted."""
     if isinstance(step, dict):
         return {key: with_expression(value, expression) for key, value in step.items()}
     if isinstance(step, list):
@@ -121,11 +121,11 @@ def with_expression(step: Any, expression: str) -> Any:
 
 
 EVERY = ("digits", "lines", "much")
-"""What every value is made of; of the others printed, only the value itself is given."""
+"""The parts of all values; other printed values are used only as a whole."""
 
 
 def make_task(key: str) -> str:
-    """Values, each given to the key in a block of its own, on one host."""
+    """Return a task with a block for each value, on one host."""
     steps: list[Any] = [{"run": "touch began"}]
     for name in PRINTED:
         steps.append({"run": f"cat ../{name}", "register": "r", "readonly": True})
@@ -140,7 +140,7 @@ def make_task(key: str) -> str:
 
 
 QUICK = ("timeout", "wait", "within", "until", "loop", "content", "int param")
-"""The keys that take numbers and texts at once; the others take the same ways."""
+"""Keys that accept numbers and texts; all other keys use the same code."""
 
 
 @pytest.mark.parametrize(

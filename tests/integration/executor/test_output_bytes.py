@@ -1,4 +1,4 @@
-"""Output that is not UTF-8: the bytes that a host printed are those that come back to it."""
+"""Output that is not UTF-8: the bytes that a host printed are sent back unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ EVERY = (
     bytes(n for n in range(1, 256) if n != 10)
     + b"\ncaf\xe9 \xc3\xa9 \xed\xa0\x80 '\"$(id)`id` .\xe2\x82"
 )
-"""Every byte but NUL, Latin-1 beside UTF-8, an encoded surrogate, and half a character at the end."""
+"""All bytes but NUL, Latin-1 next to UTF-8, an encoded surrogate, half a character at the end.
+"""
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
@@ -27,7 +28,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> ShellMachine:
 
 
 def read_step(machine: ShellMachine, **more: Any) -> dict[str, Any]:
-    """The step that registers the bytes as `it`."""
+    """Return the step that registers the bytes as `it`."""
     return {"run": f"cat '{machine.root}/raw'", "register": "it", "readonly": True, **more}
 
 
@@ -49,7 +50,7 @@ USES: dict[str, Any] = {
 
 
 def in_test_folder(step: dict[str, Any], machine: ShellMachine) -> dict[str, Any]:
-    """The step in the test's folder."""
+    """Return the step with the test's folder."""
     name = next(iter(step))
     if name == "run":
         return {**step, "chdir": str(machine.root)}

@@ -1,4 +1,4 @@
-"""How often a task waits for its host's answer, which is what it costs on a slow link."""
+"""The number of round trips of a task, which is its cost on a slow connection."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TWELVE = [
 
 
 class CountingConnection:
-    """A connection whose channels count how often something was written after an answer."""
+    """A connection whose channels count writes that follow a read."""
 
     def __init__(self, connection: Connection) -> None:
         self.of, self.channels = connection, list[CountingChannel]()
@@ -95,7 +95,7 @@ def connector() -> Iterator[TransportRegistry]:
 def count_round_trips(
     project: OrchProject, sshd: SshdServer, connector: TransportRegistry, steps: str
 ) -> tuple[int, int]:
-    """How often the task waited, and how many steps ended well."""
+    """Return the number of round trips, and of steps that succeeded."""
     project.add_sshd_stage(sshd, {"a1": "127.3.0.1"}).write({"tasks/t.yml": steps})
     stage = load_stage(project.root, "real")
     tasks = load_tasks(project.root, ["t"]).by_name

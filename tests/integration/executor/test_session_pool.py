@@ -1,4 +1,4 @@
-"""The fleet's sessions: one for each host, app and user, all of which end together."""
+"""Sessions of the connection pool: one for each host, app and user, closed together."""
 
 from __future__ import annotations
 

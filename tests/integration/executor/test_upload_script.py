@@ -1,4 +1,4 @@
-"""What brings bytes to a host leaves them there whole, or nothing."""
+"""Uploads leave the complete file on the host, or nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]
 def run_upload_script(
     shell: list[str], folder: Path, sent: bytes, *, refuses_input: bool
 ) -> list[bytes]:
-    """Run it where the other side sends so much and goes; ``refuses_input``: it took no answer either."""
+    """Run the script with ``sent`` as its whole input, and return its output.
+
+    ``refuses_input``: the reader of the output is gone.
+    """
     ours, theirs = os.pipe()
     if refuses_input:
         os.close(ours)

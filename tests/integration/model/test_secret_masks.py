@@ -1,4 +1,4 @@
-"""Secrets out of text and out of bytes that come bit by bit."""
+"""Masking of secrets in text, and in bytes that arrive in pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is printed where orch itself breaks."""
+"""Output after a bug in orch."""
 
 from __future__ import annotations
 

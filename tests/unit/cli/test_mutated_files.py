@@ -1,4 +1,4 @@
-"""No file of a project, whatever became of it, ends in a traceback, a hang or exit code 70."""
+"""No mutated project file causes a traceback, a hang or exit code 70."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINE = {ExitCode.OK, ExitCode.USAGE, ExitCode.DEFINITION}
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The files as they are written, in the current folder."""
+    """Write the unchanged files to the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DEPLOY_TOKEN", "a-token-of-theirs")
@@ -47,14 +47,14 @@ def test_the_project_is_valid(
 def try_mutations(
     files: dict[str, bytes], seeds: range, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Mutate one file for each seed, and have it read in one of the ways."""
+    """Mutate one file for each seed, and read it in one of the ways."""
     for seed in seeds:
         random = Random(seed)
         name = random.choice(list(files))
         args = random.choice(CALLS) if random.random() < 0.7 else CALLS[0]
         data = mutate_file(files[name], list(files.values()), random)
         write_file(name, data)
-        print(f"seed {seed}: {name}: orch {' '.join(args)}")  # shown where it hangs
+        print(f"seed {seed}: {name}: orch {' '.join(args)}")  # shown if the test hangs
         code = run_command_line(args)
         message = capsys.readouterr()
         location = (

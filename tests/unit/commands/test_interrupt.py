@@ -1,4 +1,4 @@
-"""Which signals are one request, and what each asks for; no time passes here."""
+"""Grouping of signals into requests; no real time passes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ACTS = {
         ("hup 0, hup 5, hup 5.9, hup 6", "ba-q"),
         ("term 0, term 2, term 3", "baq"),
         ("term 0, term 2, term 2.5, int 2.9, hup 2.99", "ba---"),
-        ("term 0, int 2", "ba"),  # the first Ctrl-C is no second one
+        ("term 0, int 2", "ba"),  # the first Ctrl-C does not count as a second one
         ("term 0, int 2, int 2.5, int 3", "ba-q"),
         ("int 0, term 1, int 1.1", "baq"),  # a second Ctrl-C, whatever came before it
         ("term 0, int 0.9, int 1.2, int 1.9", "b-aq"),  # two Ctrl-Cs 0.3 s apart
@@ -57,8 +57,10 @@ def test_what_each_signal_asks_for(signals: str, acts: str) -> None:
 
 
 class ScriptedSignals:
-    """A pipe and a clock that go by a script: what is read, and how late it is then. It has
-    nothing to read at the times at which it is asked to wake up."""
+    """A scripted pipe and clock: which bytes are read, and at what time.
+
+    There is nothing to read at the times at which it is asked to wake up.
+    """
 
     def __init__(self, *script: tuple[float, bytes]) -> None:
         self.now = 50.0
@@ -97,7 +99,7 @@ def test_signals_that_are_read_in_time_are_told_apart_by_when_they_came() -> Non
 
 def test_signals_that_came_while_the_machine_stood_still_are_one_request() -> None:
     class StillSignals(ScriptedSignals):
-        """Wakes up only with what there is to read, as late as that may be."""
+        """A pipe that wakes up only when there is something to read, as late as possible."""
 
         def read(self, timeout: float | None) -> bytes:
             return super().read(None)
@@ -118,7 +120,7 @@ def test_of_what_else_has_a_handler_nothing_is_heard() -> None:
 
 @pytest.fixture
 def deliver() -> Iterator[object]:
-    """Send signals to this process, which has handlers meanwhile in any case."""
+    """Ignore the signals during the test, apart from what it tests."""
     before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     yield None
     for number, handler in before.items():
@@ -141,9 +143,9 @@ def test_real_signals_at_one_time_begin_to_stop_once_and_nothing_else(
     with handle_interrupts(first, output.append, lambda: output.append("last"), clock=lambda: 7.0):
         for number in numbers:
             os.kill(os.getpid(), number)
-            assert began.wait(60)  # so that the next is no part of the same delivery
+            assert began.wait(60)  # so that the next signal is not part of the same delivery
         go_on.set()
-    for number in numbers:  # behind it, too
+    for number in numbers:  # also after it
         os.kill(os.getpid(), number)
     assert output == ["first"]
 

@@ -1,4 +1,4 @@
-"""Whatever a host says instead of what the prelude would: its task ends, and orch does not."""
+"""Invalid shell protocol data from a host: its task ends, but orch does not."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def marker_text(marker: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[tuple[object, str]]:
-    """What a host says of three steps, the second one a module's, with some of it changed."""
+    """Return a host's output for three steps, the second one a module, with mutations."""
     status = draw(st.sampled_from(("0", "1", "77", "79")))
     output: list[tuple[object, str]] = [marker_text(("R",))]
     for number in "123":
@@ -98,7 +98,7 @@ def conversations(draw: st.DrawFn) -> list[tuple[object, str]]:
 
 
 class FedChannel:
-    """A channel on which this is said, some bytes at a time, and then no more."""
+    """A channel with this output, delivered in pieces and followed by the end."""
 
     def __init__(self, stdout: bytes, stderr: bytes, size: int) -> None:
         self._left = {"stdout": stdout, "stderr": stderr}

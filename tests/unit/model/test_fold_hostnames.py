@@ -21,7 +21,7 @@ NAMES = st.lists(
 
 
 def expand_folded(text: str) -> list[str]:
-    """What clush's ``nodeset -e`` makes of it: a range is padded as its first number is."""
+    """Return the expansion by clush's ``nodeset -e``, which pads a range like its first number."""
     return list(
         chain.from_iterable(
             _expand_group(group) for group in re.findall(r"(?:\[.*?\]|[^,])+", text)

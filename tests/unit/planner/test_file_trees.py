@@ -1,4 +1,4 @@
-"""Trees of files: the archive is what its size says, and the same for the same files."""
+"""File trees: the archive has the announced size, and is the same for the same files."""
 
 from __future__ import annotations
 
