@@ -59,10 +59,10 @@ _UNKNOWN_USER = ("unknown user", "unknown id", "does not exist", "no passwd entr
 _PERMIT_HINTS = {
     "sudo": "sudoers on the host must let the login user become {user} with NOPASSWD",
     "doas": (
-        "doas takes one from a terminal only, so that "
-        "doas.conf on the host must let the login user become {user} with `permit nopass`"
+        "doas.conf on the host must let the login user become {user} with `permit nopass` "
+        "(doas reads passwords from a terminal only)"
     ),
-    "su": "su lets nobody but root do without one",
+    "su": "log in as root (su asks every other user)",
 }
 _WRONG_PASSWORD = (
     lazy_regex(rb"incorrect (password|authentication) attempt"),  # sudo, after its last one
@@ -97,9 +97,9 @@ class BecomeCommand(Struct, frozen=True):
     def __post_init__(self) -> None:
         odd = [c for c in self.user if not c.isprintable() or c in "'!"]
         if odd or self.user.startswith("-") or not self.user.strip():
-            raise ConnectError("become", f"no user can be called {self.user!r}")
+            raise ConnectError("become", f"invalid user name {self.user!r}")
         if self.method not in _SCRIPTS:
-            raise ConnectError("become", f"no become_method is called {self.method!r}")
+            raise ConnectError("become", f"unknown become_method {self.method!r}")
 
     @staticmethod
     def can_prompt(method: str) -> bool:
@@ -173,7 +173,7 @@ class BecomeCommand(Struct, frozen=True):
 
     def become_error(self, why: str, hint: str = "") -> ConnectError:
         """Return the error for a shell that could not be started."""
-        return ConnectError("become", f"{self.method} gives no shell of {self.user}: {why}", hint)
+        return ConnectError("become", f"{self.method} to {self.user} failed: {why}", hint)
 
     def exit_error(self, output: bytes, status: int) -> ConnectError:
         """Return the error for a tool that exited before the shell started."""
@@ -186,7 +186,7 @@ class BecomeCommand(Struct, frozen=True):
 
     def _exit_hint(self, why: str, status: int) -> str:
         others = " | ".join(each for each in _SCRIPTS if each != self.method)
-        other = f"choose another way with `connect: {{become_method: {others}}}`"
+        other = f"use another method: `connect: {{become_method: {others}}}`"
         if any(words in why for words in _UNKNOWN_USER):
             return f"does the host have a user {self.user}?"
         if status == _NOT_FOUND:
@@ -197,8 +197,8 @@ class BecomeCommand(Struct, frozen=True):
             return f"sudoers on the host must let the login user become {self.user} and run sh"
         other = f"or log in as {self.user}, or {other}"
         if self.may_prompt:
-            return f"does {self.method} do it there when you try it by hand? {other}"
-        return f"orch has no password to give, and {self.permit_hint()}; {other}"
+            return f"does {self.method} work on the host when you run it by hand? {other}"
+        return f"orch has no password to send; to need none, {self.permit_hint()}; {other}"
 
     def _quoted_argv(self) -> list[str]:
         return [word if word == "sh" else always_shell_quote(word) for word in self.argv]
@@ -418,16 +418,22 @@ class _BecomePasswordPrompt:
         answers = self._credentials.credential_store
         answers.mark_refused(prompt)
         stopped = answers.error_for(prompt)
-        hint = stopped or "it was tried here once; what is tried more often may lock the account"
-        error = self._become.become_error(f"the {prompt.text} that was given is wrong", hint)
+        hint = (
+            stopped
+            or "the password was sent only once, because repeated failures may lock the account"
+        )
+        error = self._become.become_error(f"wrong {prompt.text}", hint)
         self._credentials.on_result(error)
         return error
 
     def _no_password_error(self, prompt: CredentialPrompt) -> ConnectError:
         trouble = self._credentials.credential_store.error_for(prompt)
         permit = self._become.permit_hint()
-        hint = f"a file that {BECOME_FILE_VARIABLE} names can have it; to do without one, {permit}"
-        return self._become.become_error(f"it needs the {prompt.text}: {trouble}", hint)
+        hint = (
+            f"put it in a file and set {BECOME_FILE_VARIABLE} to its path; "
+            f"or, to need none, {permit}"
+        )
+        return self._become.become_error(f"the {prompt.text} is required: {trouble}", hint)
 
     def _check_deadline(self) -> None:
         if time.monotonic() < self._deadline:
@@ -437,7 +443,7 @@ class _BecomePasswordPrompt:
         self._is_abandoned = True
         self._close_stdin()
         raise self._become.become_error(
-            f"it takes longer than {self._credentials.timeout:g} s; it said {output or 'nothing'}",
+            f"no shell within {self._credentials.timeout:g} s; output: {output or 'none'}",
             "orch gives a password and no more: does PAM on the host ask in words of its own (in "
             "sudoers, `Defaults passprompt_override` helps) or for something else, or does an rc "
             "file read its input? `connect: {timeout: …}` allows more",

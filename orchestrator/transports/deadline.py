@@ -45,5 +45,5 @@ class Deadline:
         return ConnectError(
             phase,
             f"timed out after {self.timeout:g} s {activity}",
-            "is it up? `connect: {timeout: …}` allows more",
+            "is the host up? `connect: {timeout: …}` allows more",
         )

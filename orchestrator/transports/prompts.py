@@ -193,7 +193,7 @@ class CredentialStore:
                 self._changed.wait(POLL_INTERVAL)
             else:
                 return
-        answer, trouble = None, "the question was cancelled"
+        answer, trouble = None, "the prompt was cancelled"
         try:
             answer, trouble = self._fetch_answer(prompt)
         finally:
@@ -212,8 +212,8 @@ class CredentialStore:
         answer = self.ask_user(prompt)
         if answer is not None:
             return answer, ""
-        hint = f", and {prompt.file_variable} names no file with it" if prompt.file_variable else ""
-        return None, f"nobody answered at a terminal{hint}"
+        hint = f", and {prompt.file_variable} is not set" if prompt.file_variable else ""
+        return None, f"no answer at a terminal{hint}"
 
     def _raise_if_cancelled(self) -> None:
         if self._stop.is_set():
@@ -224,8 +224,8 @@ def _record_refusal(state: _PromptState, refusal_count: int) -> None:
     state.refusals = refusal_count
     if not state.is_accepted and refusal_count >= MAX_REFUSALS:
         state.error = (
-            f"{refusal_count} hosts refused it and none took it, so that it was sent to "
-            "no more: they may lock the account"
+            f"{refusal_count} hosts refused it and none accepted it, so it was not sent to "
+            "more hosts, which may lock the account"
         )
 
 

@@ -89,10 +89,10 @@ class TransportRegistry:
         """
         connect = host.connect
         if connect.transport not in TRANSPORT_NAMES:
-            what = f"host {host.name}: no transport is called {connect.transport!r}"
+            what = f"host {host.name}: unknown transport {connect.transport!r}"
             hint = (
                 suggest_nearest(connect.transport, TRANSPORT_NAMES)
-                or f"there are {', '.join(TRANSPORT_NAMES)}"
+                or f"valid transports: {', '.join(TRANSPORT_NAMES)}"
             )
             raise DefinitionError(Diagnostic(what, host.mark, hint))
         if connect.transport == "local":

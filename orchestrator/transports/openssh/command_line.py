@@ -50,7 +50,7 @@ class SshBinary(Struct, frozen=True):
         if path is None:
             raise ConnectError(
                 "connect",
-                "transport openssh needs the program `ssh`, and none is on PATH",
+                "transport openssh needs the program `ssh`, which is not on PATH",
                 "install OpenSSH's client, or leave out `transport`",
             )
         return cls(path, home, environ, config_file)
@@ -91,7 +91,7 @@ class SshBinary(Struct, frozen=True):
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            why = f"ssh -G does not tell the settings within {_SETTINGS_TIMEOUT:g} s"
+            why = f"ssh -G did not finish within {_SETTINGS_TIMEOUT:g} s"
             raise ConnectError(
                 "ssh_config", why, "is a `Match exec` in ssh_config stuck?"
             ) from None

@@ -57,7 +57,7 @@ class MuxClient:
             self._send(struct.pack(">II", ALIVE_CHECK, 0))
             reply, body = self._receive_reply()
             if reply != ALIVE or len(body) < 8:
-                raise OSError("it is not alive")
+                raise OSError("unexpected reply to the alive check")
             self.pid = _decode_number(body[4:])
         except BaseException:
             self._socket.close()
@@ -89,7 +89,9 @@ class MuxClient:
             raise SessionRefusedError(
                 body[8 : 8 + _decode_number(body[4:])].decode("utf-8", "replace")
             )
-        raise OSError("it ended" if not reply else f"it says {reply:#x} to a wish for a session")
+        raise OSError(
+            f"unexpected reply {reply:#x} to the session request" if reply else "it exited"
+        )
 
     def exit_status(self, session: int) -> tuple[bool, int | None]:
         """Return whether the master has closed the connection, and the session's exit status.
@@ -159,7 +161,7 @@ class SessionRefusedError(ConnectError):
     def __init__(self, why: str) -> None:
         super().__init__(
             "channel",
-            f"the host opens no session: {why}",
+            f"the host refused a session: {why}",
             "MaxSessions in its sshd_config may be too low",
         )
 
@@ -320,7 +322,7 @@ class MuxChannel(PipeChannel):
                 )
             except TimeoutError as error:
                 self._control.close()
-                why = f"the host does not open a session within {timeout:g} s"
+                why = f"the host did not open a session within {timeout:g} s"
                 hint = "`connect: {timeout: …}` allows more"
                 raise ConnectError("channel", why, hint) from error
             except OSError as error:

@@ -31,16 +31,16 @@ _PHASE_TEXTS = {
     "kex": "agreeing on keys",
     "host key": "checking the host key",
     "auth": "logging in",
-    "channel": "taking the connection",
+    "channel": "opening a session",
 }
 _HINTS = (
     ("Connection refused", "is sshd running there, on this port?"),
     ("No route to host", "is the address right, and the host up?"),
     ("Network is unreachable", "is this machine online, or its VPN up?"),
-    ("timed out", "is it up? `connect: {timeout: …}` allows more"),
+    ("timed out", "is the host up? `connect: {timeout: …}` allows more"),
     ("Temporary failure in name", "is this machine online?"),
-    ("Could not resolve", "is it spelled right? `address:` gives another"),
-    ("no matching", "ssh_config can allow more of what the host offers"),
+    ("Could not resolve", "is the name spelled right? `address:` sets another"),
+    ("no matching", "ssh_config can enable an algorithm that the host offers"),
     ("is not accessible", "is `identity` right?"),
 )
 _TRANSIENT_ERRORS = ("reset by peer", "Connection reset", "Temporary failure in name", "aborted")
@@ -81,7 +81,7 @@ def login_error(log: str, stderr: str) -> ConnectError:
         return _host_key_error(log, lines)
     if phase == "auth":
         return _auth_error(log, lines)
-    why = " / ".join(lines[-_MAX_LINES:]) or "ssh ended and said nothing"
+    why = " / ".join(lines[-_MAX_LINES:]) or "ssh exited without output"
     why = why.removeprefix("ssh: ")
     hint = next((hint for text, hint in _HINTS if text in why), "")
     transient = phase == "banner" or any(text in why for text in _TRANSIENT_ERRORS)
@@ -96,23 +96,23 @@ def _host_key_error(log: str, lines: list[str]) -> ConnectError:
         log, r"key is known for (\S+) and"
     )
     if revoked is not None:
-        return ConnectError("host key", f"it is revoked: {shown} ({lines[-1]})")
+        return ConnectError("host key", f"the host key is revoked: {shown} ({lines[-1]})")
     if old is not None:
         path = old.rpartition(":")[0]
         return ConnectError(
             "host key",
             f"the key of {name or 'the host'} changed: {old} has {_entry_fingerprint(old)}, "
             f"the host shows {shown}",
-            f"if it was set up anew: ssh-keygen -f {path} -R '{name}'; "
-            "if not, somebody may stand between you and it",
+            f"if the host was reinstalled: ssh-keygen -f {path} -R '{name}'; "
+            "if not, this may be a man-in-the-middle attack",
         )
     if name is not None:
         return ConnectError(
             "host key",
-            f"{name} is not known; it shows {shown}",
+            f"{name} is not in known_hosts; its key is {shown}",
             "check it and add it with ssh-keyscan, or set `host_keys: accept-new`",
         )
-    return ConnectError("host key", " / ".join(lines[-_MAX_LINES:]) or "ssh refuses it")
+    return ConnectError("host key", " / ".join(lines[-_MAX_LINES:]) or "ssh refuses the key")
 
 
 def _auth_error(log: str, lines: list[str]) -> ConnectError:
@@ -121,13 +121,12 @@ def _auth_error(log: str, lines: list[str]) -> ConnectError:
     missing = [line for line in lines if "not accessible" in line]
     # with the lines that the server sent before it closed the connection
     last = lines[-_MAX_LINES if lines and lines[-1].startswith(_HUNG_UP) else -1 :]
-    why = " / ".join((*missing, *(last or ["ssh ended and said nothing"])))
-    hint = (
-        "no question can be answered with transport openssh: is the key in the agent, "
-        "or `identity` right?"
-    )
+    why = " / ".join((*missing, *(last or ["ssh exited without output"])))
+    hint = "transport openssh cannot answer prompts: is the key in the agent, or `identity` right?"
     if re.search(r"Permission denied \(gssapi[^)]*\)", why) and "publickey" not in why:
-        hint = "it takes Kerberos only: does `klist` show a ticket, and ssh_config allow it?"
+        hint = (
+            "the host accepts Kerberos only: does `klist` show a ticket, and ssh_config allow it?"
+        )
     return ConnectError(
         "auth",
         f"{why}; tried {', '.join(tried)}",
@@ -144,7 +143,7 @@ def _entry_fingerprint(location: str) -> str:
         words = words[1:] if words[0].startswith(b"@") else words
         digest = hashlib.sha256(base64.b64decode(words[2])).digest()
     except (OSError, IndexError, binascii.Error):
-        return "another"
+        return "another key"
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 

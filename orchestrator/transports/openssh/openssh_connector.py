@@ -355,7 +355,7 @@ class OpensshConnector:
                 connect = replace(connect, jump=None, set_fields=connect.set_fields | {"jump"})
             if name in visited:
                 circle = " -> ".join((*visited, name))
-                raise ConnectError("resolve", f"the jump hosts go round in a circle: {circle}")
+                raise ConnectError("resolve", f"jump host loop: {circle}")
             last = name, self._shared_master(name, connect, last, (*visited, name))
         return last
 
@@ -370,7 +370,7 @@ class OpensshConnector:
         try:
             written = parse_host_spec(text)
         except InvalidHostNameError as bad:
-            raise ConnectError("resolve", f"no jump host can be {text!r}: {bad.why}") from None
+            raise ConnectError("resolve", f"invalid jump host {text!r}: {bad.why}") from None
         name = written.names[0]
         host = self._hosts.get(normalize_host(name))
         if host is None:
@@ -379,7 +379,7 @@ class OpensshConnector:
             return name, replace(hop, jump=None, forward_agent=False, set_fields=given_options)
         own = host.connect
         if own.transport not in ("ssh", "openssh"):
-            why = f"jump host {name} is reached by transport {own.transport}, not by ssh"
+            why = f"jump host {name} uses transport {own.transport}, not ssh"
             raise ConnectError("resolve", why)
         return name, replace(own, user=written.user or own.user, port=written.port or own.port)
 

@@ -170,17 +170,17 @@ class SandboxServer:
 
     def _make_home(self, name: str) -> Path:
         if not name or name in (".", "..") or "/" in name or "\0" in name or len(name) > 255:
-            raise ConnectError("connect", f"no sandbox can be called {name!r}")
+            raise ConnectError("connect", f"invalid sandbox name {name!r}")
         home = self._folder.absolute() / name
         try:
             for folder in (*reversed(self._folder.parents[:2]), self._folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             home.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            why = f"the sandbox can't make {home}: {error.strerror}"
+            why = f"the sandbox can't create {home}: {error.strerror}"
             raise ConnectError("connect", why) from error
         if home.is_symlink():
-            raise ConnectError("connect", f"the sandbox's {home} is a link to somewhere else")
+            raise ConnectError("connect", f"the sandbox's {home} is a symbolic link")
         return home
 
     def _accept_connections(self) -> None:

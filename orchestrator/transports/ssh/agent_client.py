@@ -31,7 +31,7 @@ RSA_FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 _ABSENT_ERRORS = (FileNotFoundError, ConnectionRefusedError, PermissionError)  # no agent is running
 NONE = "none"
 AUTH_SOCK_VARIABLE = "SSH_AUTH_SOCK"
-_NO_AGENT_HINT = "say `IdentityAgent none` in ssh_config"
+_NO_AGENT_HINT = "set `IdentityAgent none` in ssh_config"
 
 RemainingTime: TypeAlias = Callable[[], float]
 """Returns the seconds that are left to wait, 0 at the end. May raise CancelledError."""
@@ -190,7 +190,7 @@ class AgentClient:
                     return sock
                 except BlockingIOError:  # the backlog is full
                     if not remaining():
-                        raise TimeoutError("it takes no more callers") from None
+                        raise TimeoutError("its backlog is full") from None
                     time.sleep(RECONNECT_DELAY)
         except BaseException:
             sock.close()
@@ -203,7 +203,7 @@ class AgentClient:
                 return
             self._listing_started = True
             if self._closed:
-                self.error = self.error or f"{self} is not asked any more"
+                self.error = self.error or f"{self} is no longer used"
                 self._keys_known.set()
                 return
         try:
@@ -234,7 +234,7 @@ class AgentClient:
     def _exclusive_access(self, remaining: RemainingTime) -> Iterator[None]:
         while not self._request_lock.acquire(timeout=min(POLL_INTERVAL, remaining())):
             if not remaining():
-                raise AgentError(f"{self} is still busy with what other hosts want signed")
+                raise AgentError(f"{self} is busy signing for other hosts")
         try:
             yield
         finally:
@@ -277,7 +277,7 @@ def exchange(sock: socket.socket, message: bytes, remaining: RemainingTime) -> b
         rest = rest[sock.send(rest) :]
     size = int.from_bytes(_receive_exactly(sock, 4, remaining), "big")
     if not 0 < size <= MAX_MESSAGE_BYTES:
-        raise _AgentProtocolError("sent something that is not the protocol of SSH agents")
+        raise _AgentProtocolError("sent an invalid message")
     return _receive_exactly(sock, size, remaining)
 
 
@@ -332,9 +332,9 @@ def _parse_key_list(answer: bytes) -> tuple[tuple[bytes, str], ...]:
 
 def _parse_signature(answer: bytes) -> bytes:
     if answer[:1] == bytes([AGENT_FAILURE]):
-        raise AgentError("does not sign with this key")
+        raise AgentError("refused to sign with this key")
     if answer[:1] != bytes([SIGN_RESPONSE]):
-        raise _AgentProtocolError("sent something else than a signature")
+        raise _AgentProtocolError("sent something other than a signature")
     return _read_string(answer, 1)[0]
 
 
@@ -346,5 +346,5 @@ def _read_string(data: bytes, offset: int) -> tuple[bytes, int]:
     """Return the string at ``offset`` and the offset behind it. Raises _AgentProtocolError."""
     end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
     if len(data) < offset + 4 or len(data) < end:
-        raise _AgentProtocolError("sent an answer that is cut off")
+        raise _AgentProtocolError("sent a truncated reply")
     return data[offset + 4 : end], end

@@ -45,7 +45,7 @@ def require_algorithms(
     if not found:
         raise ConnectError(
             "kex",
-            f"{keyword} {setting} leaves no algorithm that orch has: {', '.join(every)}",
+            f"{keyword} {setting} leaves no algorithm that orch supports: {', '.join(every)}",
             "change the setting for this host, or set `transport: openssh`",
         )
     return found

@@ -102,11 +102,11 @@ class ClientAuth:
         if "too many authentication failures" in disconnect_message.lower():
             return ConnectError(
                 "auth",
-                f"the server takes no more attempts (MaxAuthTries): {self._attempts_text()}",
+                f"the server allows no more attempts (MaxAuthTries): {self._attempts_text()}",
                 "name the key (`connect: {identity: …}`) and set `identities_only: true`",
             )
         why = f": {disconnect_message}" if disconnect_message else ""
-        banner_text = f" and said: {quote_output_end(self._banner)}" if self._banner else ""
+        banner_text = f"; it sent: {quote_output_end(self._banner)}" if self._banner else ""
         return ConnectError(
             "auth", f"the server hung up{why}{banner_text} ({self._attempts_text()})"
         )
@@ -134,7 +134,7 @@ class ClientAuth:
                 if not some or _base_algorithm(a) in known.split(",")
             ]
             if not fit:
-                self.attempts.append(f"{key}, a type the server does not take")
+                self.attempts.append(f"{key}, a type the server does not accept")
                 continue
             self._key, self._algorithm = key, fit[0]
             if self._send_key(key, signed=not key.offer_first):
@@ -203,7 +203,9 @@ class ClientAuth:
         question = self._credentials.prompt_for("" if password else prompt, echo=echo)
         if password and question in self._unconfirmed_prompts:
             asks = quote_output(prompt)
-            self.attempts.append(f"{INTERACTIVE}, where the password is not enough ({asks})")
+            self.attempts.append(
+                f"{INTERACTIVE}, where the server asks for more than the password ({asks})"
+            )
             self._has_unanswered_prompt = True
             return None
         return self._answer_once(question)
@@ -245,9 +247,7 @@ class ClientAuth:
             if not self._send_key(self._key, signed=True) and not self._try_next_key():
                 self._request_methods()
         else:
-            self.attempts.append(
-                "password, which the server wants changed (log in with ssh to do so)"
-            )
+            self.attempts.append("password, which must be changed (log in with ssh to do so)")
             self._continue()
 
     def _on_success(self, _: Message) -> None:
@@ -272,7 +272,7 @@ class ClientAuth:
 
     def _rejection_reason(self, partial: bool) -> str:
         if partial:
-            return ", taken, but not enough"
+            return ", accepted, but another method is required as well"
         if not self._unconfirmed_prompts or self._method == PUBLICKEY:
             return ""
         self._was_rejected = True
@@ -319,30 +319,27 @@ class ClientAuth:
     def _fail(self) -> None:
         hint = "is the user right, and the key in its ~/.ssh/authorized_keys?"
         others = self._credentials and {INTERACTIVE, PASSWORD} & set(self._methods)
-        what = "nothing that we have" if others else "none of our keys"
         if self._methods and not (others or PUBLICKEY in self._methods):
             hint = (
-                "orch itself logs in with keys and passwords only;"
-                " the system's ssh may know another way: `connect: {transport: openssh}`"
+                "orch supports keys and passwords only;"
+                " the system's ssh may support another method: `connect: {transport: openssh}`"
             )
         if self._was_rejected:
             hint = f"is it the password of {self._user} on this host?"
         if self._has_unanswered_prompt:
             hint = (
-                "does the host want the password changed, or a second one?"
-                " `ssh HOST` lets you answer; orch gives each password once"
+                "does the host require a new password, or a second one?"
+                " Log in with `ssh HOST` to answer; orch sends each password once"
             )
         if self._key_offer.agent is not None and self._key_offer.agent.error:
             hint = self._key_offer.agent.remedy
         methods = to_one_line(", ".join(self._methods)[:200])
-        takes = f"; the server takes {methods}" if methods else ""
-        error = f"{what} lets {self._user} in: {self._attempts_text()}{takes}"
+        accepts = f"; the server accepts {methods}" if methods else ""
+        error = f"permission denied for {self._user}: {self._attempts_text()}{accepts}"
         self._connection.auth_failed(ConnectError("auth", error, hint))
 
     def _attempts_text(self) -> str:
-        tried = (
-            f"tried {', then '.join(self.attempts)}" if self.attempts else "there was none to try"
-        )
+        tried = f"tried {', then '.join(self.attempts)}" if self.attempts else "no key to try"
         return "; ".join((tried, *self._key_offer.unusable_reasons))
 
     def _request_header(self, *flags: bool) -> Message:

@@ -306,5 +306,7 @@ class SocketStream(ByteStream):
 def open_files(error: OSError) -> ConnectError:
     """Return the error for a process that has no file descriptor left."""
     return ConnectError(
-        "connect", f"no descriptor is left ({error.strerror})", "raise the limit: `ulimit -n 65536`"
+        "connect",
+        f"out of file descriptors ({error.strerror})",
+        "raise the limit: `ulimit -n 65536`",
     )

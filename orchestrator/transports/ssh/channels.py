@@ -315,7 +315,7 @@ class ShellChannel(SshChannel):
             what = "start a shell" if confirmed else "open a session"
             raise ConnectError(
                 "shell" if confirmed else "channel",
-                f"the host does not {what} within {timeout:g} s",
+                f"the host did not {what} within {timeout:g} s",
                 "`connect: {timeout: …}` allows more",
             )
         if not confirmed:
@@ -549,7 +549,7 @@ class AgentForwardChannel(SshChannel):
             request = bytes(self._request_bytes[:size])
             del self._request_bytes[:size]
         if size > MAX_MESSAGE_BYTES:
-            raise ConnectionAbortedError("no agent takes a message as long as that")
+            raise ConnectionAbortedError("agent message too long")
         self.grant_window(len(request))
         return request
 

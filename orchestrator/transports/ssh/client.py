@@ -111,7 +111,7 @@ class SshClient(SshTransport):
             self.start_client(event=threading.Event())  # with an event, paramiko does not wait
         except RuntimeError as error:
             self._stream.release()
-            raise ConnectError("connect", f"no thread is left: {error}") from error
+            raise ConnectError("connect", f"cannot start a thread: {error}") from error
 
     def request_shell(self, command: str = "") -> ShellChannel:
         """Return a shell that is not confirmed yet, or a channel that runs ``command``.

@@ -70,7 +70,7 @@ class DirectTcpipChannel(SshChannel):
             if not left:
                 self.close()
                 raise deadline.timeout_error(
-                    "connect", f"reaching {address} port {port} from there"
+                    "connect", f"connecting to {address} port {port} from the jump host"
                 )
 
     def open_refused(self, code: int, why: str) -> None:
@@ -79,13 +79,15 @@ class DirectTcpipChannel(SshChannel):
         if code == PROHIBITED:
             error = ConnectError(
                 "connect",
-                f"it may not forward to {address} port {port}: {why}",
-                "AllowTcpForwarding, PermitOpen and DisableForwarding in its sshd_config, and "
-                "no-port-forwarding in authorized_keys, decide that",
+                f"forwarding to {address} port {port} is prohibited: {why}",
+                "see AllowTcpForwarding, PermitOpen and DisableForwarding in its sshd_config, and "
+                "no-port-forwarding in authorized_keys",
             )
         else:
-            hint = "is the address right as seen from there, and sshd running on this port?"
-            error = ConnectError("connect", f"{why} ({address} port {port}, from there)", hint)
+            hint = "is the address right as seen from the jump host, and sshd running on this port?"
+            error = ConnectError(
+                "connect", f"{why} ({address} port {port}, from the jump host)", hint
+            )
         with self._changed:
             self._error, self._gone = error, True
             self._changed.notify_all()

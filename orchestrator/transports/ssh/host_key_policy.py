@@ -57,9 +57,9 @@ class HostCertificate(Struct, frozen=True):
         if not _is_signed_by(self.authority, self.signature, self.signed_data):
             return "its signature is wrong"
         if not self.is_for_hosts:
-            return "it is a user's"
+            return "it is a user certificate"
         if self.has_critical_options:
-            return "it has options that orch does not know"
+            return "it has unknown critical options"
         if now < self.valid_from:
             return f"it is valid from {_format_time(self.valid_from)}"
         if now >= self.valid_until:
@@ -223,10 +223,12 @@ class HostKeyVerifier:
                 raise self._revoked_error(entry, whose, f"{key_type_of(blob)} {fingerprint(blob)}")
         authorities = [entry for name in names for entry in self._known_hosts.authorities(name)]
         if not any(decode_key(entry.key) == certificate.authority for entry in authorities):
-            self._certificate_error = f"its certificate is by {fingerprint(certificate.authority)}"
+            self._certificate_error = (
+                f"its certificate is signed by {fingerprint(certificate.authority)}"
+            )
             return False
         why = certificate.invalid_reason(self._alias or self._address.lower())
-        self._certificate_error = f"its certificate does not count: {why}"
+        self._certificate_error = f"its certificate is not valid: {why}"
         return not why
 
     def _record_key(self, key_type: str, blob: bytes) -> HostKeyMatch:
@@ -251,9 +253,9 @@ class HostKeyVerifier:
                 "host key",
                 f"the key of {self._name} changed: {_entry_location(old)} has "
                 f"{_entry_fingerprint(old)}, the host shows {fingerprint(blob)} ({key_type})",
-                f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'; "
-                "if not, somebody may stand between you and it"
-                + ("; `StrictHostKeyChecking no` is accept-new for orch" if lax else ""),
+                f"if the host was reinstalled: ssh-keygen -f {old.path} -R '{self._name}'; "
+                "if not, this may be a man-in-the-middle attack"
+                + ("; orch treats `StrictHostKeyChecking no` as accept-new" if lax else ""),
             )
         if key_match.status is HostKeyStatus.OTHER_TYPE:
             old = key_match.entries[0]
@@ -262,7 +264,7 @@ class HostKeyVerifier:
                     "host key",
                     f"{self._name} shows a key of another type: {_entry_location(old)} has "
                     f"{old.key_type} {_entry_fingerprint(old)}, the host shows {shown}",
-                    f"if it was set up anew: ssh-keygen -f {old.path} -R '{self._name}'",
+                    f"if the host was reinstalled: ssh-keygen -f {old.path} -R '{self._name}'",
                 ),
                 tuple(dict.fromkeys(entry.key_type for entry in key_match.entries)),
             )
@@ -272,7 +274,7 @@ class HostKeyVerifier:
         return ConnectError(
             "host key",
             f"{subject} of {self._name} is revoked at {_entry_location(entry)}: {key_text}",
-            "someone else may answer in the place of the host; ask its administrators",
+            "another machine may be impersonating the host; ask its administrators",
         )
 
     def _unknown_error(self, key_match: HostKeyMatch, key_text: str) -> ConnectError:
@@ -284,7 +286,7 @@ class HostKeyVerifier:
         port = f"-p {self._port} " if self._port != 22 else ""
         return ConnectError(
             "host key",
-            f"{self._name} is not known in {looked}{noted}; it shows {key_text}",
+            f"{self._name} is not in {looked}{noted}; its key is {key_text}",
             f"compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan {port}"
             f"{self._address} >> {self._known_hosts.paths[0]}; or set `host_keys: accept-new`",
         )

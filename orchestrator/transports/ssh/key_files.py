@@ -41,7 +41,7 @@ def read_user_certificate(path: Path, name: str) -> UserCertificate:
     except OSError as error:
         return UserCertificate(name, error=f"{name} can't be read: {error.strerror}")
     if not _split_string(blob)[0].endswith(CERTIFICATE_TYPE_SUFFIX):
-        return UserCertificate(name, error=f"{name} is no certificate")
+        return UserCertificate(name, error=f"{name} is not a certificate")
     return UserCertificate(name, blob)
 
 
@@ -90,7 +90,9 @@ def read_private_key(path: Path, name: str, passphrase: str | None = None) -> Pr
     except OSError as error:
         return PrivateKeyFile(name, error=f"{name} can't be read: {error.strerror}")
     if public := public_key_blob(data):
-        return PrivateKeyFile(name, public, error=f"{name} is a public key that no agent holds")
+        return PrivateKeyFile(
+            name, public, error=f"{name} is a public key, and no agent has its private key"
+        )
     public = _read_public_key(Path(f"{path}.pub")) or _container_public_key(data)
     certificate = _read_public_key(Path(f"{path}-cert.pub"))
     locked = PrivateKeyFile(name, public, certificate, None, f"{name} is encrypted", is_locked=True)
@@ -103,9 +105,7 @@ def read_private_key(path: Path, name: str, passphrase: str | None = None) -> Pr
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if passphrase is not None and not isinstance(error, UnsupportedAlgorithm):
             return locked  # cryptography has no specific exception for a wrong passphrase
-        return PrivateKeyFile(
-            name, public, error=f"{name} is no private key that can be used: {error}"
-        )
+        return PrivateKeyFile(name, public, error=f"{name} is not a usable private key: {error}")
 
 
 _OPENSSH = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
@@ -119,7 +119,7 @@ def _load_private_key(data: bytes, passphrase: str | None) -> _PrivateKey:
     elif b"PRIVATE KEY" in data:
         key = serialization.load_pem_private_key(data, opener)
     else:
-        raise ValueError("it has no PRIVATE KEY in it")
+        raise ValueError("it has no PRIVATE KEY block")
     if isinstance(key, _PrivateKey):
         return key
     raise ValueError(f"its type is not supported ({type(key).__name__})")

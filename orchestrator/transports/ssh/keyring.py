@@ -183,18 +183,21 @@ class Keyring:
     ) -> PrivateKeyFile:
         ask, why = (
             f"Passphrase of {key_file.name}",
-            f"{MAX_PASSPHRASE_PROMPTS} times it was not its passphrase",
+            f"{MAX_PASSPHRASE_PROMPTS} passphrases were wrong",
         )
         for _ in range(MAX_PASSPHRASE_PROMPTS):
             passphrase = credential_store.ask_user(CredentialPrompt(ask, kind="key passphrase"))
             if passphrase is None:
-                why = "nobody gave its passphrase at a terminal"
+                why = "no passphrase was entered at a terminal"
                 break
             now = read_private_key(path, key_file.name, passphrase)
             if not now.is_locked:
                 return now
-            ask = f"That does not open it. Passphrase of {key_file.name}"
-        trouble = f"{key_file.name} is encrypted, and {why} (`ssh-add {key_file.name}` helps)"
+            ask = f"Wrong passphrase. Passphrase of {key_file.name}"
+        trouble = (
+            f"{key_file.name} is encrypted, and {why}; "
+            f"load it into the agent with `ssh-add {key_file.name}`"
+        )
         return replace(key_file, is_locked=False, error=trouble)
 
     def _expand_path(self, name: str) -> Path:
@@ -213,7 +216,7 @@ class Keyring:
             if signs:
                 found.append(replace(signs[-1], blob=certificate.blob, source=certificate.name))
             else:
-                why = f"{certificate.name} certifies a key that is not there"
+                why = f"{certificate.name} has no matching private key"
                 trouble.append(certificate.error or why)
         return found, trouble
 

@@ -35,7 +35,7 @@ class ProxyCommandStream(SocketStream):
             near, far = socket.socketpair()
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # until the command's end
         except OSError as error:
-            raise ConnectError("connect", f"no descriptor is left: {error.strerror}") from error
+            raise ConnectError("connect", f"out of file descriptors: {error.strerror}") from error
         try:
             self._process = subprocess.Popen(
                 [shell, "-c", f"exec {command}"],
@@ -51,7 +51,7 @@ class ProxyCommandStream(SocketStream):
             near.close()
             self._stderr.close()
             why = f"the shell {shell} can't run the proxy command: {error.strerror}"
-            raise ConnectError("connect", why, "SHELL names it") from error
+            raise ConnectError("connect", why, "set SHELL to another shell") from error
         finally:
             far.close()
         super().__init__(near, flusher)
@@ -82,10 +82,12 @@ class ProxyCommandStream(SocketStream):
         words = quote_output_end(text)
         how = ""
         if by_itself and status:
-            how = f"ended with {status}" if status > 0 else f"was killed by signal {-status}"
+            how = (
+                f"exited with status {status}" if status > 0 else f"was killed by signal {-status}"
+            )
         details = ": ".join(part for part in (how, words) if part)
         self._failure_details = (
-            f"the proxy command {details if how else f'said: {details}'}" if details else ""
+            f"the proxy command {details if how else f'printed: {details}'}" if details else ""
         )
 
     @property

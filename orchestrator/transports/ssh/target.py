@@ -130,7 +130,7 @@ class JumpChainResolver:
             if not chain:  # as in ssh, only the first may have jump hosts of its own
                 if hop.name in visited:
                     circle = " -> ".join((*visited, hop.name))
-                    raise ConnectError("resolve", f"the jump hosts go round in a circle: {circle}")
+                    raise ConnectError("resolve", f"jump host loop: {circle}")
                 chain += self._resolve_chain(hop.connection, own, (*visited, hop.name))
             chain.append(hop)
         return tuple(chain)
@@ -141,7 +141,7 @@ class JumpChainResolver:
         try:
             written = parse_host_spec(text)
         except InvalidHostNameError as bad:
-            raise ConnectError("resolve", f"no jump host can be {text!r}: {bad.why}") from None
+            raise ConnectError("resolve", f"invalid jump host {text!r}: {bad.why}") from None
         name = written.names[0]
         host = self._hosts.get(normalize_host(name))
         if host is None:
@@ -150,7 +150,7 @@ class JumpChainResolver:
                 self._resolver.resolve_jump_host(name, written.user, written.port, target_options),
             ), target_options
         if host.connect.transport not in ("ssh", "openssh"):
-            why = f"jump host {name} is reached by transport {host.connect.transport}, not by ssh"
+            why = f"jump host {name} uses transport {host.connect.transport}, not ssh"
             raise ConnectError("resolve", why)
         own = host.connect
         own = replace(own, user=written.user or own.user, port=written.port or own.port)

@@ -21,8 +21,8 @@ ERROR_CAUSES = {
     errno.EHOSTUNREACH: ("no route to host", "is the address right, and the host up?"),
     errno.ENETUNREACH: ("network unreachable", "is this machine online, or its VPN up?"),
     errno.ETIMEDOUT: ("timed out", "is the address right, and the host up?"),
-    errno.EMFILE: ("this process has no descriptor left", "raise the limit: ulimit -n 65536"),
-    errno.ENFILE: ("this machine has no descriptor left", ""),
+    errno.EMFILE: ("this process has too many open files", "raise the limit: ulimit -n 65536"),
+    errno.ENFILE: ("this machine has too many open files", ""),
     errno.EADDRNOTAVAIL: ("no local port is free", ""),
 }
 
@@ -110,7 +110,9 @@ def _resolve_error(address: str, error: Exception) -> ConnectError:
     ):
         return ConnectError("resolve", f"can't look up {address!r}: {error.strerror}")
     return ConnectError(
-        "resolve", f"name not known: {address!r}", "is it spelled right? `address:` gives another"
+        "resolve",
+        f"name not known: {address!r}",
+        "is the name spelled right? `address:` sets another",
     )
 
 

@@ -41,19 +41,19 @@ def missing_banner_error(lines: list[str]) -> ConnectError:
     this, newer versions with a line of text; since 9.8 also addresses with earlier failures
     (PerSourcePenalties), which it accepts again after some time.
     """
-    words = f" and said: {quote_output(' / '.join(lines), MAX_VERSION_BYTES)}" if lines else ""
+    words = f"; it sent: {quote_output(' / '.join(lines), MAX_VERSION_BYTES)}" if lines else ""
     if lines and "MaxStartups" not in words:
         if "Not allowed" in words:
             return ConnectError(
                 "banner",
-                "the server penalises our address for earlier failures" + words,
+                "the server refuses this address because of earlier failures" + words,
                 "wait a while, or see PerSourcePenalties in its sshd_config",
             )
         return not_ssh_error(lines)
     return ConnectError(
         "banner",
-        "the server closed the connection before naming itself" + words,
-        "its sshd may be at MaxStartups, or may not let this address in",
+        "the server closed the connection before its SSH banner" + words,
+        "its sshd may have reached MaxStartups, or may not accept this address",
         transient=True,
     )
 
@@ -62,7 +62,7 @@ def not_ssh_error(lines: list[str]) -> ConnectError:
     """Return the error for a server that speaks another protocol."""
     return ConnectError(
         "banner",
-        f"this is not an SSH server: it said {quote_output(lines[0], 80)}",
+        f"not an SSH server: it sent {quote_output(lines[0], 80)}",
         "is the port right? `connect: {port: …}`",
     )
 
@@ -93,7 +93,7 @@ class BoundedPacketizer(Packetizer):
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         """Read exactly ``n`` bytes. Raises SSHException if no packet may be as long as that."""
         if n > MAX_PACKET_BYTES:
-            raise SSHException(f"a packet of {n} bytes")
+            raise SSHException(f"packet too long: {n} bytes")
         return super().read_all(n, check_rekey)
 
     def start_handshake(self, timeout: float) -> None:
@@ -251,7 +251,7 @@ class SshTransport(PrivateTransport):
         elif isinstance(failure, OSError):
             why = (failure.strerror or str(failure)).lower()
         else:
-            why = f"what came is garbled: {exception_text(failure)}"
+            why = f"invalid packet received: {exception_text(failure)}"
         details = self._stream.failure_details()
         return f"{why}; {details}" if details else why
 
@@ -306,7 +306,7 @@ class SshTransport(PrivateTransport):
         else:
             raise TransportError(not_ssh_error(banner_lines))
         if not text.startswith(("SSH-2.0-", "SSH-1.99-")):
-            why = f"the server speaks another SSH: {quote_output(text, MAX_VERSION_BYTES)}"
+            why = f"unsupported SSH version: {quote_output(text, MAX_VERSION_BYTES)}"
             raise TransportError(ConnectError("banner", why))
         self.remote_version = text
         self.phase = "kex"
@@ -334,8 +334,8 @@ class SshTransport(PrivateTransport):
                 return ConnectError(
                     "kex",
                     f"no {what} algorithm in common: "
-                    f"they offer {offered}; we know {', '.join(ours)}",
-                    "the system's ssh may know one: `connect: {transport: openssh}`",
+                    f"the server offers {offered}; orch supports {', '.join(ours)}",
+                    "the system's ssh may support one: `connect: {transport: openssh}`",
                 )
         return ConnectError("kex", "no algorithms in common")
 
@@ -362,7 +362,9 @@ class SshTransport(PrivateTransport):
         if whole != self._partial_packet_count:
             self._partial_packet_count, self._partial_since = whole, now
         elif self._stream.idle_timeout and now - self._partial_since > self._silence_timeout():
-            raise PeerTimeoutError(f"no whole packet came for {self._silence_timeout():.3g} s")
+            raise PeerTimeoutError(
+                f"no complete packet received for {self._silence_timeout():.3g} s"
+            )
 
     def _packet_count(self) -> int:
         return cast(BoundedPacketizer, self.packetizer).packet_count
@@ -380,8 +382,6 @@ class SshTransport(PrivateTransport):
         self._unanswered = self._unanswered + 1 if whole == self._last_packet_count else 1
         self._last_packet_count = whole
         if self._unanswered > self.max_missed_keepalives:
-            raise PeerTimeoutError(
-                f"nothing came for {self._silence_timeout():.3g} s, keepalives or not"
-            )
+            raise PeerTimeoutError(f"no reply to keepalives for {self._silence_timeout():.3g} s")
         ask = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
         self.send_message(ask.add_boolean(True))

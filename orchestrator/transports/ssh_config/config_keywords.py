@@ -23,7 +23,7 @@ ADDRESS_FAMILIES = {"any": "any", "inet": "inet", "inet6": "inet6"}
 KeywordParser: TypeAlias = Callable[[list[str], Mapping[str, str]], object]
 
 
-TRY_SSH_HINT = "if `ssh` takes it, have that connect: `connect: {transport: openssh}`"
+TRY_SSH_HINT = "if `ssh` accepts it, use `connect: {transport: openssh}`"
 
 
 class InvalidValueError(Exception):
@@ -45,9 +45,11 @@ class SupportedKeyword(Struct, frozen=True):
 def parse_text(words: list[str], _: Mapping[str, str]) -> str:
     """Return the only word."""
     if not words or not words[0]:
-        raise InvalidValueError("it needs a value")
+        raise InvalidValueError("missing value")
     if len(words) > 1:
-        raise InvalidValueError(f"nothing may follow {words[0]!r}: put quotes around both")
+        raise InvalidValueError(
+            f"unexpected word after {words[0]!r} (quote a value that contains spaces)"
+        )
     return words[0]
 
 
@@ -62,7 +64,9 @@ def choice_parser(values: Mapping[str, object]) -> KeywordParser:
     def parse(words: list[str], environ: Mapping[str, str]) -> object:
         word = parse_text(words, environ)
         if word.lower() not in values:
-            raise InvalidValueError(f"it can't be {word!r}, but one of {', '.join(values)}")
+            raise InvalidValueError(
+                f"invalid value {word!r} (expected one of: {', '.join(values)})"
+            )
         return values[word.lower()]
 
     return parse
@@ -79,7 +83,7 @@ def parse_port(words: list[str], environ: Mapping[str, str]) -> int:
         except (OSError, UnicodeError, ValueError):
             number = 0
     if not 0 < number < 65536:
-        raise InvalidValueError(f"{word!r} is no port, 1 to 65535")
+        raise InvalidValueError(f"invalid port {word!r} (1 to 65535)")
     return number
 
 
@@ -87,7 +91,7 @@ def parse_count(words: list[str], environ: Mapping[str, str]) -> int:
     """Return a non-negative integer."""
     word = parse_text(words, environ)
     if not re.fullmatch(r"[+]?[0-9]{1,10}", word) or int(word) > INT_MAX:
-        raise InvalidValueError(f"{word!r} is no whole number")
+        raise InvalidValueError(f"invalid number {word!r}")
     return int(word)
 
 
@@ -97,7 +101,7 @@ def parse_duration(words: list[str], environ: Mapping[str, str]) -> int | None:
     if word == "none":
         return None
     if not re.fullmatch(r"(?i)(?:[0-9]{1,12}+[smhdw]?)++", word):
-        raise InvalidValueError(f"{word!r} is no time, like 90 or 1m30s")
+        raise InvalidValueError(f"invalid time {word!r} (examples: 90, 1m30s)")
     parts = re.findall(r"([0-9]+)([a-z]?)", word.lower())
     total = sum(int(number) * UNITS[unit] for number, unit in parts)
     if total > INT_MAX:
@@ -108,10 +112,10 @@ def parse_duration(words: list[str], environ: Mapping[str, str]) -> int | None:
 def parse_paths(words: list[str], _: Mapping[str, str]) -> tuple[str, ...]:
     """Return paths, or ``none`` alone."""
     if not words or "" in words:
-        raise InvalidValueError("it needs a path, not an empty one")
+        raise InvalidValueError("missing path")
     if "none" in (word.lower() for word in words):
         if len(words) > 1:
-            raise InvalidValueError("'none' must stand alone")
+            raise InvalidValueError("'none' must be the only value")
         return ("none",)
     return tuple(words)
 
@@ -120,12 +124,12 @@ def parse_socket_path(words: list[str], environ: Mapping[str, str]) -> str:
     """Return a path in which every ${NAME} is set in the environment, or $NAME."""
     word = parse_text(words, environ)
     if "${" in word.rpartition("}")[2]:
-        raise InvalidValueError(f"a }} is missing in {word!r}")
+        raise InvalidValueError(f"missing }} in {word!r}")
     for name in re.findall(r"\$\{([^}]*)\}", word):
         if name not in environ:
             raise InvalidValueError(f"${{{name}}} is not set in the environment")
     if word.startswith("$") and not re.match(r"\$(\{|[A-Za-z0-9_]+$)", word):
-        raise InvalidValueError(f"{word!r} names no variable of the environment")
+        raise InvalidValueError(f"{word!r} is not an environment variable")
     return word
 
 
@@ -141,7 +145,7 @@ def parse_variables(words: list[str], _: Mapping[str, str]) -> tuple[tuple[str, 
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise InvalidValueError(f"{word!r} is no NAME=TEXT")
+            raise InvalidValueError(f"{word!r} is not NAME=TEXT")
         found.setdefault(name, value)
     return tuple(found.items())
 
@@ -150,7 +154,7 @@ def parse_algorithms(words: list[str], environ: Mapping[str, str]) -> str:
     """Return a comma-separated list, which may begin with +, - or ^."""
     word = parse_text(words, environ)
     if not re.fullmatch(r"[-+^]?[^-+^,\s][^,\s]*(,[^,\s]+)*", word):
-        raise InvalidValueError(f"{word!r} is no list of algorithms")
+        raise InvalidValueError(f"invalid list of algorithms {word!r}")
     return word
 
 
@@ -197,20 +201,18 @@ class UnsupportedKeyword(Struct, frozen=True):
     relevant_values: frozenset[str] = frozenset()
 
 
-_METHODS_REASON = "orch picks the ways to log in itself"
+_METHODS_REASON = "orch chooses the authentication methods itself"
 UNSUPPORTED_KEYWORDS: Mapping[str, UnsupportedKeyword] = {
-    "bindinterface": UnsupportedKeyword(
-        "connections leave by the system's routes; BindAddress is obeyed"
-    ),
-    "casignaturealgorithms": UnsupportedKeyword("the algorithms of certificates are not limited"),
+    "bindinterface": UnsupportedKeyword("it is not supported; use BindAddress"),
+    "casignaturealgorithms": UnsupportedKeyword("certificates may use any algorithm"),
     "checkhostip": UnsupportedKeyword("addresses are not looked up in known_hosts", ON_VALUES),
-    "connectionattempts": UnsupportedKeyword("`connect: {retries: …}` says how often"),
+    "connectionattempts": UnsupportedKeyword("use `connect: {retries: …}`"),
     "gssapiauthentication": UnsupportedKeyword("Kerberos needs `transport: openssh`", ON_VALUES),
     "hostbasedauthentication": UnsupportedKeyword("it needs `transport: openssh`", ON_VALUES),
-    "knownhostscommand": UnsupportedKeyword("only files say which host keys are known"),
-    "localcommand": UnsupportedKeyword("nothing is run on this machine"),
+    "knownhostscommand": UnsupportedKeyword("known host keys are read from files only"),
+    "localcommand": UnsupportedKeyword("no local command is run"),
     "nohostauthenticationforlocalhost": UnsupportedKeyword(
-        "localhost's key is judged like any other", ON_VALUES
+        "localhost's key is checked like any other", ON_VALUES
     ),
     "pkcs11provider": UnsupportedKeyword("load its keys into an agent"),
     "preferredauthentications": UnsupportedKeyword(_METHODS_REASON),
@@ -219,18 +221,16 @@ UNSUPPORTED_KEYWORDS: Mapping[str, UnsupportedKeyword] = {
     "pubkeyauthentication": UnsupportedKeyword(_METHODS_REASON, OFF_VALUES),
     "pubkeyacceptedalgorithms": UnsupportedKeyword("keys of all types are offered"),
     "proxyusefdpass": UnsupportedKeyword(
-        "a proxy that hands over a socket needs `transport: openssh`", ON_VALUES
+        "a proxy that passes a socket needs `transport: openssh`", ON_VALUES
     ),
-    "remotecommand": UnsupportedKeyword("orch runs its own"),
-    "requesttty": UnsupportedKeyword(
-        "orch needs none and asks for none", frozenset(("yes", "force"))
-    ),
+    "remotecommand": UnsupportedKeyword("orch runs its own command"),
+    "requesttty": UnsupportedKeyword("orch never requests a terminal", frozenset(("yes", "force"))),
     "requiredrsasize": UnsupportedKeyword("small RSA keys are not refused"),
-    "refuseconnection": UnsupportedKeyword("orch connects all the same"),
-    "revokedhostkeys": UnsupportedKeyword("only @revoked lines in known_hosts revoke"),
+    "refuseconnection": UnsupportedKeyword("orch connects anyway"),
+    "revokedhostkeys": UnsupportedKeyword("only @revoked lines in known_hosts revoke keys"),
     "securitykeyprovider": UnsupportedKeyword("load its keys into an agent"),
-    "tunnel": UnsupportedKeyword("there are no tunnels", ON_VALUES),
-    "verifyhostkeydns": UnsupportedKeyword("DNS does not vouch for host keys", ON_VALUES),
+    "tunnel": UnsupportedKeyword("tunnels are not supported", ON_VALUES),
+    "verifyhostkeydns": UnsupportedKeyword("host keys are not looked up in DNS", ON_VALUES),
 } | dict.fromkeys(
     """addkeystoagent afstokenpassing batchmode canonicaldomains canonicalizefallbacklocal
     canonicalizehostname canonicalizemaxdots canonicalizepermittedcnames
@@ -283,7 +283,7 @@ def _parse_jump_host(text: str) -> str:
     if text.lower().startswith("ssh://"):
         found = _JUMP_HOST.fullmatch(text[6:].removesuffix("/"))
     if found is None:
-        raise InvalidValueError(f"{text!r} is no USER@HOST:PORT")
+        raise InvalidValueError(f"invalid jump host {text!r} (expected USER@HOST:PORT)")
     user, host, number = found.groups()
     user = unquote(user) if user and text.lower().startswith("ssh://") else user
     at = f"{user}@" if user else ""

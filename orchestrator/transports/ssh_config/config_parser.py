@@ -65,7 +65,7 @@ class SshConfigParser:
             if check_owner and _is_writable_by_others(os.fstat(file.fileno())):
                 raise SshConfigError(
                     Diagnostic(
-                        "others than you may write to this file, so it can't be believed",
+                        "bad owner or permissions: other users may write to this file",
                         SourcePosition(str(path)),
                         f"chmod go-w {path}, and it must belong to you or to root",
                     )
@@ -83,7 +83,7 @@ class SshConfigParser:
         """Return the files that an Include matches. A pattern may match none."""
         if depth >= MAX_INCLUDE_DEPTH:
             raise SshConfigError(
-                Diagnostic("include: the files include one another for ever", position)
+                Diagnostic("include: the files include each other in a loop", position)
             )
         if pattern.startswith("~"):
             if not is_user_file:
@@ -152,7 +152,7 @@ class _FileParser:
         if not keyword:
             return
         if not rest:
-            raise InvalidValueError(f"{keyword}: it needs a value")
+            raise InvalidValueError(f"{keyword}: missing value")
         try:
             self._parse_keyword(keyword, rest, position)
         except InvalidValueError as bad:
@@ -193,7 +193,7 @@ class _FileParser:
     def _parse_include(self, rest: str, position: SourcePosition) -> list[BlockItem]:
         names = split_words(rest)
         if not names or "" in names:
-            raise InvalidValueError("it needs a path, not an empty one")
+            raise InvalidValueError("missing path")
         return [
             self._parser.parse_included(
                 name, position, is_user_file=self._is_user_file, depth=self._depth
@@ -211,10 +211,8 @@ class _FileParser:
             near = suggest_nearest(
                 keyword, (*SUPPORTED_KEYWORDS, *UNSUPPORTED_KEYWORDS, "proxyjump", "proxycommand")
             )
-            other = near or f"if it is another program's: IgnoreUnknown {keyword}"
-            self._add_error(
-                f"there is no keyword {keyword!r}", position, f"{other}; {TRY_SSH_HINT}"
-            )
+            other = near or f"if another program uses it: IgnoreUnknown {keyword}"
+            self._add_error(f"unknown keyword {keyword!r}", position, f"{other}; {TRY_SSH_HINT}")
             return []
         values = split_words(rest)
         if keyword == "ignoreunknown" and values:
@@ -246,7 +244,7 @@ def _unsupported_reason(
     """Return why ignoring this setting may matter, or '' if it does not."""
     if keyword == "sendenv":
         left = [name for name in values if name not in USUAL_ENVIRONMENT and name[:1] != "-"]
-        return f"{' '.join(left)}: `environment` sets variables there" if left else ""
+        return f"{' '.join(left)}: use `environment` to set variables on the host" if left else ""
     value = values[0].lower() if values else ""
     if keyword == "gssapiauthentication" and not is_user_file:
         return ""  # Debian's file sets it for every host

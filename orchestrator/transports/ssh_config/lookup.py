@@ -65,7 +65,7 @@ def expand_command(text: str, tokens: Mapping[str, str]) -> str:
     """
     for sign in set(re.findall(r"%(.)", text.replace("%%", ""))) & _UNTRUSTED_TOKENS:
         if _UNSAFE_IN_SHELL.search(tokens.get(sign, "")):
-            raise TokenError(f"%{sign} would be more than a word to the shell: {tokens[sign]!r}")
+            raise TokenError(f"%{sign} is not a single word for the shell: {tokens[sign]!r}")
     return expand_tokens(text, tokens)
 
 
@@ -301,9 +301,9 @@ class _HostLookup:
         if canonical and canonical.value not in ("no", "false", "none"):
             raise SshConfigError(
                 Diagnostic(
-                    "canonicalizehostname: orch does not complete host names",
+                    "canonicalizehostname: orch does not canonicalize host names",
                     canonical.position,
-                    "write whole names; `Match final` asks for the second look alone",
+                    "write full host names; `Match final` alone requests a second pass",
                 )
             )
         self._host = self._final_host_name = _canonical_host(self._current_host_name())

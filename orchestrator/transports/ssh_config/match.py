@@ -60,10 +60,10 @@ def parse_criteria(text: str, position: SourcePosition) -> tuple[MatchCriterion,
         _check_known(kind)
         value, text = next_token(text)
         if not value or value.startswith("#"):
-            raise InvalidValueError(f"'{kind}' needs something to compare with")
+            raise InvalidValueError(f"'{kind}' needs a value")
         found.append(_make_criterion(kind, negated, value, position))
     if not found:
-        raise InvalidValueError("it needs a condition; `Match all` is for every host")
+        raise InvalidValueError("missing criterion (`Match all` matches every host)")
     return tuple(found)
 
 
@@ -108,16 +108,16 @@ def _make_criterion(
 def _check_alone(found: list[MatchCriterion], rest: str) -> None:
     word, _ = next_token(rest)
     if len(found) > 2 or (word and not word.startswith("#")):
-        raise InvalidValueError("'all' can't stand beside other conditions")
+        raise InvalidValueError("'all' cannot be combined with other criteria")
 
 
 def _check_known(kind: str) -> None:
     if kind in UNSUPPORTED_CRITERIA:
-        raise InvalidValueError(f"orch can't judge 'Match {kind}'")
+        raise InvalidValueError(f"'Match {kind}' is not supported")
     if kind not in SUPPORTED_CRITERIA:
         near = suggest_nearest(kind, SUPPORTED_CRITERIA)
         hint = f"{near} {TRY_SSH_HINT}" if near else TRY_SSH_HINT
-        raise InvalidValueError(f"there is no condition {kind!r}", hint)
+        raise InvalidValueError(f"unknown criterion {kind!r}", hint)
 
 
 COMMAND_TIMEOUT = 30.0  # seconds

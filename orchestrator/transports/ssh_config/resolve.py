@@ -171,9 +171,9 @@ def _check_circular_jump(connection: ResolvedConnection) -> None:
     to = connection.connect
     mine = to.user or login_name()
     if (host, port or 22, user or mine) == (to.address, to.port, mine):
-        what = f"proxyjump: {to.address} would be the way to itself"
+        what = f"proxyjump: {to.address} is its own jump host"
         raise SshConfigError(
-            Diagnostic(what, hint=f"`Host {to.address}` with `ProxyJump none` above it")
+            Diagnostic(what, hint=f"put `Host {to.address}` with `ProxyJump none` above it")
         )
 
 

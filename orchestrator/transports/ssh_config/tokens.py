@@ -48,7 +48,7 @@ def expand_tilde(path: str, home: Path) -> str:
     try:
         folder = pwd.getpwnam(user).pw_dir if user else str(home)
     except KeyError:
-        raise TokenError(f"there is no user {user!r}, as in {path!r}") from None
+        raise TokenError(f"unknown user {user!r} in {path!r}") from None
     return f"{folder.rstrip('/')}{slash}{rest}" if slash else folder
 
 
@@ -79,5 +79,5 @@ def _token_value(sign: str, tokens: Mapping[str, str]) -> str:
         return "%"
     if sign not in tokens:
         known = " ".join(f"%{each}" for each in tokens)
-        raise TokenError(f"%{sign} is not known here, where there are %% {known}")
+        raise TokenError(f"unknown token %{sign} (known: %% {known})")
     return tokens[sign]

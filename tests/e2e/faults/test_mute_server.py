@@ -20,7 +20,7 @@ from tests.sshd import generate_key
 
 DEAF = "shell: {at}: no shell answered within 1 s; the host said nothing; commands already sent may have run"
 LINES = {
-    "open": "channel: {at}: the host does not open a session within 1 s",
+    "open": "channel: {at}: the host did not open a session within 1 s",
     "exec": DEAF,
     "run": DEAF,
 }

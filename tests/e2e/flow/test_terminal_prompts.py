@@ -102,4 +102,4 @@ def test_where_there_is_no_terminal_nothing_hangs_and_the_row_says_what_is_missi
     done = locked_stage.orch("-s", "real", "run", "t", "-F", "none", "--json")
     assert done.code == 4
     reasons = [row["reason"] for row in done.host_rows.values()]
-    assert any("nobody gave its passphrase at a terminal" in reason for reason in reasons)
+    assert any("no passphrase was entered at a terminal" in reason for reason in reasons)

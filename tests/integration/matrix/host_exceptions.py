@@ -28,7 +28,7 @@ def check_one_session(connection: Connection) -> None:
     assert (error.phase, "MaxSessions in its sshd_config" in error.hint) == ("channel", True)
     assert error.reason in {
         "the host refuses a session: 'open failed'",
-        "the host opens no session: Session open refused by peer",
+        "the host refused a session: Session open refused by peer",
     }
 
 
@@ -55,10 +55,10 @@ def check_no_sudo(connection: Connection) -> None:
         run_pipeline(session, StepCommand(1, "id"))
     error = caught.value
     assert error.phase == "become"
-    assert error.reason.startswith("sudo gives no shell of daemon: 'sh: ")
+    assert error.reason.startswith("sudo to daemon failed: 'sh: ")
     assert error.reason.endswith(": sudo: not found'")
     assert error.hint == (
-        "install sudo on the host, or choose another way with `connect: {become_method: doas | su}`"
+        "install sudo on the host, or use another method: `connect: {become_method: doas | su}`"
     )
 
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 TRIED = "{key} (ssh-ed25519 {print})"
 NO_ANSWERS = (
-    "no question can be answered with transport openssh: is the key in the agent, or `identity`"
-    " right?"
+    "transport openssh cannot answer prompts: is the key in the agent, or `identity` right?"
 )
 REFUSED = "Unable to negotiate with 127.0.0.1 port {port}: no matching"
 KEX = (
@@ -20,8 +19,8 @@ CIPHERS = (
     " aes128-cbc, aes256-cbc"
 )
 ALLOW, OTHER = (
-    "ssh_config can allow more of what the host offers",
-    "the system's ssh may know one: `connect: {transport: openssh}`",
+    "ssh_config can enable an algorithm that the host offers",
+    "the system's ssh may support one: `connect: {transport: openssh}`",
 )
 STALE = (
     "shell: {at}: the session broke off (exit status 1); the host said: 'WARNING: Your password has"
@@ -31,25 +30,25 @@ STALE = (
 )
 SLOWER = (
     "auth: {at}: timed out after 0.2 s logging in",
-    "is it up? `connect: {{timeout: …}}` allows more",
+    "is the host up? `connect: {{timeout: …}}` allows more",
 )
 UNKNOWN = (
-    "host key: {{at}}: [127.0.0.1]:{{port}} is not known in {{folder}}/known-ca;"
-    " {{folder}}/known-ca:1 is a @cert-authority, but its certificate does not count: {why};"
-    " it shows ssh-ed25519 {{host_key}}"
+    "host key: {{at}}: [127.0.0.1]:{{port}} is not in {{folder}}/known-ca;"
+    " {{folder}}/known-ca:1 is a @cert-authority, but its certificate is not valid: {why};"
+    " its key is ssh-ed25519 {{host_key}}"
 )
 COMPARE = (
     "compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan -p {port} 127.0.0.1 >>"
     " {folder}/known-ca; or set `host_keys: accept-new`"
 )
 UNKNOWN_THERE = (
-    "host key: {at}: [127.0.0.1]:{port} is not known; it shows ssh-ed25519-cert-v01@openssh.com"
+    "host key: {at}: [127.0.0.1]:{port} is not in known_hosts; its key is ssh-ed25519-cert-v01@openssh.com"
     " {host_key}",
     "check it and add it with ssh-keyscan, or set `host_keys: accept-new`",
 )
 LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("expired", "ssh"): (
-        "auth: {at}: the server hung up and said: 'Your account has expired; please contact your"
+        "auth: {at}: the server hung up; it sent: 'Your account has expired; please contact your"
         f" system administrator.' (tried {TRIED})",
         "",
     ),
@@ -61,7 +60,7 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("stale", "ssh"): STALE,
     ("stale", "openssh"): STALE,
     ("barred", "ssh"): (
-        f"auth: {{at}}: none of our keys lets barred in: tried {TRIED}; the server takes publickey",
+        f"auth: {{at}}: permission denied for barred: tried {TRIED}; the server accepts publickey",
         "is the user right, and the key in its ~/.ssh/authorized_keys?",
     ),
     ("barred", "openssh"): (
@@ -77,7 +76,7 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
         NO_ANSWERS,
     ),
     ("many", "ssh"): (
-        "auth: {at}: the server takes no more attempts (MaxAuthTries): tried {folder}/wrong"
+        "auth: {at}: the server allows no more attempts (MaxAuthTries): tried {folder}/wrong"
         " (ssh-ed25519 {wrong})",
         "name the key (`connect: {{identity: …}}`) and set `identities_only: true`",
     ),
@@ -95,10 +94,10 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("revoked", "ssh"): (
         "host key: {at}: the key of 127.0.0.1 is revoked at {folder}/revoked:1: ssh-ed25519"
         " {host_key}",
-        "someone else may answer in the place of the host; ask its administrators",
+        "another machine may be impersonating the host; ask its administrators",
     ),
     ("revoked", "openssh"): (
-        "host key: {at}: it is revoked: ssh-ed25519 {host_key} (Host key verification failed.)",
+        "host key: {at}: the host key is revoked: ssh-ed25519 {host_key} (Host key verification failed.)",
         "",
     ),
     ("elsewhere", "ssh"): (UNKNOWN.format(why="it is for other"), COMPARE),
@@ -108,10 +107,10 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     ("ca-revoked", "ssh"): (
         "host key: {at}: the CA of [127.0.0.1]:{port} is revoked at {folder}/known-revoked:2:"
         " ssh-ed25519 {ca}",
-        "someone else may answer in the place of the host; ask its administrators",
+        "another machine may be impersonating the host; ask its administrators",
     ),
     ("ca-revoked", "openssh"): (
-        "host key: {at}: it is revoked: ssh-ed25519-cert-v01@openssh.com {host_key} (Host key"
+        "host key: {at}: the host key is revoked: ssh-ed25519-cert-v01@openssh.com {host_key} (Host key"
         " verification failed.)",
         "",
     ),
@@ -120,8 +119,8 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
         ALLOW,
     ),
     ("sha1", "ssh"): (
-        "kex: {at}: no key exchange algorithm in common: they offer diffie-hellman-group14-sha1,"
-        f" kex-strict-s-v00@openssh.com; we know {KEX}",
+        "kex: {at}: no key exchange algorithm in common: the server offers diffie-hellman-group14-sha1,"
+        f" kex-strict-s-v00@openssh.com; orch supports {KEX}",
         OTHER,
     ),
     ("sha1", "openssh"): (
@@ -130,7 +129,7 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
         ALLOW,
     ),
     ("sha1-key", "ssh"): (
-        "kex: {at}: no host key algorithm in common: they offer ssh-rsa; we know ssh-ed25519,"
+        "kex: {at}: no host key algorithm in common: the server offers ssh-rsa; orch supports ssh-ed25519,"
         " rsa-sha2-512, rsa-sha2-256, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384,"
         " ecdsa-sha2-nistp521",
         OTHER,
@@ -140,13 +139,13 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
         ALLOW,
     ),
     ("sntrup", "ssh"): (
-        "kex: {at}: no key exchange algorithm in common: they offer"
-        f" sntrup761x25519-sha512@openssh.com, kex-strict-s-v00@openssh.com; we know {KEX}",
+        "kex: {at}: no key exchange algorithm in common: the server offers"
+        f" sntrup761x25519-sha512@openssh.com, kex-strict-s-v00@openssh.com; orch supports {KEX}",
         OTHER,
     ),
     ("chacha", "ssh"): (
-        "kex: {at}: no cipher algorithm in common: they offer chacha20-poly1305@openssh.com;"
-        f" we know {CIPHERS}",
+        "kex: {at}: no cipher algorithm in common: the server offers chacha20-poly1305@openssh.com;"
+        f" orch supports {CIPHERS}",
         OTHER,
     ),
 }

@@ -57,15 +57,14 @@ NO_SHELLS = {
 }
 NO_SHELLS_AT_ALL = {
     "ssh": (
-        "auth: shell-less@127.0.0.1:22: none of our keys lets shell-less in: tried {key} "
-        "(ssh-ed25519 {print}); the server takes publickey",
+        "auth: shell-less@127.0.0.1:22: permission denied for shell-less: tried {key} "
+        "(ssh-ed25519 {print}); the server accepts publickey",
         "is the user right, and the key in its ~/.ssh/authorized_keys?",
     ),
     "openssh": (
         "auth: shell-less@127.0.0.1:22: shell-less@127.0.0.1: Permission denied (publickey).; "
         "tried {key}",
-        "no question can be answered with transport openssh: is the key in the agent, or "
-        "`identity` right?",
+        "transport openssh cannot answer prompts: is the key in the agent, or `identity` right?",
     ),
 }
 # disks that take nothing: the third step's stderr, and what becomes of a payload of its own

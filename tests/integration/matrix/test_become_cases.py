@@ -58,9 +58,9 @@ def test_everything_works(ground: MatrixGround, name: str, transport: str) -> No
 
 
 NO_TTY = (
-    "become: tty@127.0.0.1:22: sudo gives no shell of bob: 'sudo: sorry, you must have a tty to run"
-    " sudo'; sudoers on the host needs `Defaults !requiretty`: orch has no tty; or choose another way"
-    " with `connect: {become_method: doas | su}`, in step 1 'id -un'"
+    "become: tty@127.0.0.1:22: sudo to bob failed: 'sudo: sorry, you must have a tty to run"
+    " sudo'; sudoers on the host needs `Defaults !requiretty`: orch has no tty; or use another method:"
+    " `connect: {become_method: doas | su}`, in step 1 'id -un'"
 )
 
 

@@ -62,13 +62,13 @@ def test_everything_works_through_a_socks_proxy(
 # as the pipe's end is noticed first, or that it takes no more
 CUT = (
     "(the connection was cut while waiting for the SSH banner|"
-    "the server closed the connection before naming itself)"
+    "the server closed the connection before its SSH banner)"
 )
 NO_PROXY = {
-    ("socks", "ssh"): f"{CUT}; the proxy command ended with 1",
+    ("socks", "ssh"): f"{CUT}; the proxy command exited with status 1",
     ("socks", "openssh"): ".*Connection closed.*|.*Broken pipe.*",
     ("missing", "ssh"): (
-        f"{CUT}; the proxy command ended with 127: '/bin/sh: 1: exec: no-such-proxy: not found'"
+        f"{CUT}; the proxy command exited with status 127: '/bin/sh: 1: exec: no-such-proxy: not found'"
     ),
     ("missing", "openssh"): "/bin/sh: 1: exec: no-such-proxy: not found / .*",
 }

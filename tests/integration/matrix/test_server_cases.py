@@ -27,19 +27,19 @@ from tests.integration.matrix.server_cases import (
 )
 
 TRIED = "tried {key} (ssh-ed25519 {print})"
-TAKES = "the server takes publickey, gssapi-keyex, gssapi-with-mic"
+TAKES = "the server accepts publickey, gssapi-keyex, gssapi-with-mic"
 RIGHT = "is the user right, and the key in its ~/.ssh/authorized_keys?"
 DENIED = "Permission denied (publickey,gssapi-keyex,gssapi-with-mic)."
-ENOUGH = "keyboard-interactive, where the password is not enough"
+ENOUGH = "keyboard-interactive, where the server asks for more than the password"
 CHANGE = (
-    "does the host want the password changed, or a second one? `ssh HOST` lets you answer;"
-    " orch gives each password once"
+    "does the host require a new password, or a second one? Log in with `ssh HOST` to answer;"
+    " orch sends each password once"
 )
 # the reason and the hint of who does not get in
 LINES = {
     **{
         (name, "ssh"): (
-            f"auth: {{at}}: none of our keys lets {name} in: {TRIED}; {TAKES}",
+            f"auth: {{at}}: permission denied for {name}: {TRIED}; {TAKES}",
             RIGHT,
         )
         for name in ("denied", "from-there")
@@ -49,17 +49,17 @@ LINES = {
         for name in ("denied", "from-there")
     },
     ("kerberos", "ssh"): (
-        f"auth: {{at}}: none of our keys lets kerberos in: {TRIED}; the server takes"
+        f"auth: {{at}}: permission denied for kerberos: {TRIED}; the server accepts"
         " gssapi-with-mic",
-        "orch itself logs in with keys and passwords only; the system's ssh may know another way:"
+        "orch supports keys and passwords only; the system's ssh may support another method:"
         " `connect: {transport: openssh}`",
     ),
     ("kerberos", "openssh"): (
         "auth: {at}: kerberos@127.0.0.1: Permission denied (gssapi-with-mic).; tried no key",
-        "it takes Kerberos only: does `klist` show a ticket, and ssh_config allow it?",
+        "the host accepts Kerberos only: does `klist` show a ticket, and ssh_config allow it?",
     ),
     ("closed", "ssh"): (
-        "auth: {at}: the server hung up and said: 'closed for maintenance until Monday' (tried {key}"
+        "auth: {at}: the server hung up; it sent: 'closed for maintenance until Monday' (tried {key}"
         " (ssh-ed25519 {print}))",
         "",
     ),
@@ -69,14 +69,14 @@ LINES = {
         NO_ANSWERS,
     ),
     ("two", "ssh"): (
-        f"auth: {{at}}: nothing that we have lets two in: {TRIED}, then {ENOUGH} ('STRESS"
-        " Password:'); the server takes keyboard-interactive",
+        f"auth: {{at}}: permission denied for two: {TRIED}, then {ENOUGH} ('STRESS"
+        " Password:'); the server accepts keyboard-interactive",
         CHANGE,
     ),
     ("change", "ssh"): (
-        f"auth: {{at}}: nothing that we have lets change in: {TRIED}, then {ENOUGH} ('You are"
+        f"auth: {{at}}: permission denied for change: {TRIED}, then {ENOUGH} ('You are"
         " required to change your password immediately (administrator enforced). Changing password"
-        " for change. Current password:'); the server takes keyboard-interactive",
+        " for change. Current password:'); the server accepts keyboard-interactive",
         CHANGE,
     ),
     **{

@@ -57,7 +57,7 @@ def test_user_who_does_not_exist_is_told_as_the_tool_says_it(method: str) -> Non
     error = refused_error(
         BecomeChannel(LocalChannel([*ROOT, *become.argv], os.environ, "/"), become)
     )
-    assert f"{method} gives no shell of no-such-user: " in error.reason
+    assert f"{method} to no-such-user failed: " in error.reason
     assert f"{method}: " in error.reason
     assert error.hint == "does the host have a user no-such-user?"
 
@@ -224,7 +224,7 @@ def test_a_machine_that_does_not_know_its_own_name_is_no_reason() -> None:
 def test_only_sudo_s_warning_of_the_name_is_left_out(message: bytes, why: str) -> None:
     become = BecomeCommand("sudo", OTHER)
     reported = f"'{why}'" if message else why
-    assert become.exit_error(message, 1).reason == f"sudo gives no shell of {OTHER}: {reported}"
+    assert become.exit_error(message, 1).reason == f"sudo to {OTHER} failed: {reported}"
 
 
 def test_token_that_comes_in_pieces_is_found() -> None:

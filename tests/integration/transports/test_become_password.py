@@ -142,7 +142,7 @@ def test_wrong_password_is_tried_once_a_host_and_on_three_hosts(copy: PrivateCop
     errors = [refused_error(become_session(copy, answerer.answers)) for _ in range(5)]
     assert len(answerer.asked) == 1
     assert [e.reason for e in errors[:3]] == [
-        "sudo gives no shell of bob: the sudo password of alice that was given is wrong"
+        "sudo to bob failed: wrong sudo password of alice"
     ] * 3
     assert all("3 hosts refused it" in error.reason for error in errors[3:])
     log = run_in_machine(copy, "cat /var/log/sudo.log")
@@ -168,9 +168,7 @@ def test_su_takes_the_password_of_whom_it_becomes(copy: PrivateCopy) -> None:
 def test_su_that_refuses_a_password_is_told_in_a_line(copy: PrivateCopy) -> None:
     answerer = AnsweringUser("a slip")
     error = refused_error(become_session(copy, answerer.answers, "bob", method="su"))
-    assert (
-        error.reason == "su gives no shell of bob: the su password of bob that was given is wrong"
-    )
+    assert error.reason == "su to bob failed: wrong su password of bob"
 
 
 def test_host_that_wants_a_tty_is_told_with_what_to_do(copy: PrivateCopy) -> None:
@@ -181,7 +179,7 @@ def test_host_that_wants_a_tty_is_told_with_what_to_do(copy: PrivateCopy) -> Non
 
 def test_question_that_nobody_answers_says_what_gives_the_password(copy: PrivateCopy) -> None:
     error = refused_error(become_session(copy, AnsweringUser(None).answers))
-    assert "it needs the sudo password of alice: nobody answered" in error.reason
+    assert "the sudo password of alice is required: no answer at a terminal" in error.reason
     assert "ORCH_BECOME_PASSWORD_FILE" in error.hint
 
 

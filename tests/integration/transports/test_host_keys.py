@@ -49,7 +49,7 @@ def test_an_unknown_key_is_refused_with_its_fingerprint_and_what_to_do(
 ) -> None:
     known = write_lines(tmp_path / "known")
     error = refused_error(connector, sshd, sshd.connect_options(known_hosts=known))
-    assert f"[127.0.0.1]:{sshd.port} is not known in {known[0]}" in error.reason
+    assert f"[127.0.0.1]:{sshd.port} is not in {known[0]}" in error.reason
     assert f"ssh-ed25519 {fingerprint(sshd.folder / 'host_key.pub')}" in error.reason
     assert f"ssh-keyscan -p {sshd.port} 127.0.0.1 >> {known[0]}" in error.hint
     assert (tmp_path / "known").read_text() == ""

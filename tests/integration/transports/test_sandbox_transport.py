@@ -142,7 +142,7 @@ def test_names_that_are_no_folder_names_are_refused(
     sandbox: TransportRegistry, tmp_path: Path, name: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ConnectError, match="no sandbox"):
+    with pytest.raises(ConnectError, match="invalid sandbox name"):
         sandbox.connect(sandbox_host(name))
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -181,8 +181,8 @@ def test_one_that_refuses_to_sign_is_asked_for_the_next_host_all_the_same(
         accept_keys(own, false.public_line)
         connector, warnings = warned(false.environ)
         error = check_refused(connector, own)
-    assert f"the agent at {false.path} does not sign with this key" in error.reason
-    assert "the server takes publickey" in error.reason  # it was asked: there may be a password
+    assert f"the agent at {false.path} refused to sign with this key" in error.reason
+    assert "the server accepts publickey" in error.reason  # it was asked: there may be a password
     assert "authorized_keys" in error.hint
 
 

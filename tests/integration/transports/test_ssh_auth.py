@@ -136,9 +136,9 @@ def test_the_wrong_key_is_named_with_the_methods_that_the_server_takes(
     names = (str(first), str(second), str(tmp_path / "missing"))
     error = check_refused(connector, own, identity=names, user="deploy")
     assert re.search(
-        rf"none of our keys lets deploy in: tried {first} \(ssh-ed25519 SHA256:\S+\), "
+        rf"permission denied for deploy: tried {first} \(ssh-ed25519 SHA256:\S+\), "
         rf"then {second} \(ecdsa-sha2-nistp256 SHA256:\S+\); "
-        rf"{tmp_path}/missing does not exist; the server takes publickey",
+        rf"{tmp_path}/missing does not exist; the server accepts publickey",
         error.reason,
     )
     assert "authorized_keys" in error.hint
@@ -146,7 +146,7 @@ def test_the_wrong_key_is_named_with_the_methods_that_the_server_takes(
 
 def test_no_key_at_all_says_so(own: SshdServer, connector: TransportRegistry) -> None:
     error = check_refused(connector, own, identity=())
-    assert "there was none to try; the server takes publickey" in error.reason
+    assert "no key to try; the server accepts publickey" in error.reason
 
 
 def test_an_encrypted_key_says_how_to_unlock_it(
@@ -176,7 +176,7 @@ def test_what_is_no_key_is_named(
 ) -> None:
     (tmp_path / "key").write_text(text)
     error = check_refused(connector, own, identity=(str(tmp_path / "key"),))
-    assert f"{tmp_path}/key is no private key" in error.reason
+    assert f"{tmp_path}/key is not a usable private key" in error.reason
 
 
 def test_the_usual_files_are_tried_where_none_is_named(
@@ -245,7 +245,7 @@ def test_too_many_keys_are_explained(
     others = [generate_key(tmp_path / f"other{n}") for n in range(8)]
     with start_agent(tmp_path, *others) as environ:
         error = check_refused(make_connector(environ), own, identity=(), identities_only=None)
-        assert "the server takes no more attempts (MaxAuthTries)" in error.reason
+        assert "the server allows no more attempts (MaxAuthTries)" in error.reason
         assert "agent other0 (ssh-ed25519 SHA256:" in error.reason
         assert "identities_only: true" in error.hint
 
@@ -270,7 +270,7 @@ def test_the_agent_is_asked_for_its_keys_once_a_run(
         assert check_connects(connector, own, identity=(), identities_only=None)
         subprocess.run(["ssh-add", "-q", "-D"], check=True, env={**os.environ, **environ})
         error = check_refused(connector, own, identity=(), identities_only=None)
-        assert f"the agent at {tmp_path}/agent does not sign with this key" in error.reason
+        assert f"the agent at {tmp_path}/agent refused to sign with this key" in error.reason
 
 
 def test_a_key_that_was_let_in_is_tried_first_from_then_on(
@@ -299,7 +299,7 @@ def test_a_certificate_gets_in(tmp_path: Path, connector: TransportRegistry) -> 
     authority, key = generate_key(tmp_path / "ca"), generate_key(tmp_path / "key", "rsa", bits=2048)
     with serve_sshd(tmp_path / "sshd", [f"TrustedUserCAKeys {authority}.pub"]) as sshd:
         accept_keys(sshd)
-        assert "none of our keys" in check_refused(connector, sshd, identity=(str(key),)).reason
+        assert "permission denied" in check_refused(connector, sshd, identity=(str(key),)).reason
         command = ["ssh-keygen", "-q", "-s", authority, "-I", "me", "-n", sshd.user, f"{key}.pub"]
         subprocess.run(command, check=True)
         again = TransportRegistry(home=tmp_path, environ={})
@@ -313,8 +313,8 @@ def test_a_server_that_wants_more_than_a_key_says_what(
     lines = ["AuthenticationMethods publickey,password", "PasswordAuthentication yes"]
     with serve_sshd(tmp_path / "sshd", lines) as sshd:
         error = check_refused(connector, sshd)
-    assert "taken, but not enough" in error.reason
-    assert "the server takes password" in error.reason
+    assert "accepted, but another method is required as well" in error.reason
+    assert "the server accepts password" in error.reason
 
 
 def test_a_server_without_keys_says_what_it_takes(
@@ -323,5 +323,5 @@ def test_a_server_without_keys_says_what_it_takes(
     lines = ["PubkeyAuthentication no", "PasswordAuthentication yes"]
     with serve_sshd(tmp_path / "sshd", lines) as sshd:
         error = check_refused(connector, sshd)
-    assert "the server takes password" in error.reason
+    assert "the server accepts password" in error.reason
     assert "authorized_keys" in error.hint

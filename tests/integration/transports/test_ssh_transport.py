@@ -387,9 +387,9 @@ def test_a_server_that_stalls_after_its_name_runs_into_the_timeout(
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "banner", "not an SSH server"),
         (b"\x16\x03\x01" + bytes(5000), "banner", "not an SSH server"),
         (b"220 mail ESMTP\r\n" * 200, "banner", "not an SSH server"),
-        (b"SSH-1.5-old\r\n", "banner", "another SSH"),
-        (b"Not allowed at this time\r\n", "banner", "penalises"),
-        (b"", "banner", "before naming itself"),
+        (b"SSH-1.5-old\r\n", "banner", "unsupported SSH version"),
+        (b"Not allowed at this time\r\n", "banner", "earlier failures"),
+        (b"", "banner", "before its SSH banner"),
         (b"Exceeded MaxStartups\r\n", "banner", "MaxStartups"),
         (b"SSH-2.0-x\r\n" + b"\0\0\0\x0c\x04garbage", "kex", ""),
         (b"SSH-2.0-x\r\n\xff\xff\xff\xff" + bytes(100), "kex", ""),
@@ -413,8 +413,8 @@ def test_no_common_algorithm_lists_both_sides(tmp_path: Path, connector: Transpo
     ) as sshd:
         error = refused_error(connector, sshd.connect_options())
     assert error.phase == "kex"
-    assert "they offer sntrup761x25519-sha512@openssh.com" in error.reason
-    assert "we know curve25519-sha256" in error.reason
+    assert "the server offers sntrup761x25519-sha512@openssh.com" in error.reason
+    assert "orch supports curve25519-sha256" in error.reason
 
 
 @pytest.mark.parametrize(
