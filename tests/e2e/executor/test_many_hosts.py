@@ -91,7 +91,7 @@ def test_hosts_in_trouble_have_their_own_states_and_reasons(
         "h001": ("connect", "refused"),
         "h002": ("banner", "2 s"),
         "h003": ("host key", "changed"),
-        "h004": ("host key", "not known"),
+        "h004": ("host key", "is not in /dev/null"),
         "h005": ("auth", str(stranger)),
         "h006": ("resolve",),
     }.items():

@@ -76,7 +76,7 @@ def test_a_passphrase_is_asked_for_once_hidden_and_again_only_where_it_is_wrong(
 ) -> None:
     with at_terminal(locked_stage, tmp_path) as terminal:
         terminal.type("wrong", "Enter")
-        wait_until("another", lambda: any("not open it" in line for line in terminal.screen()))
+        wait_until("another", lambda: any("Wrong passphrase" in line for line in terminal.screen()))
         terminal.type(SECRET, "Enter")
         screen = wait_for_exit(terminal, 0)
         assert screen.count(QUESTION) == 2
