@@ -63,7 +63,9 @@ def run_inventory_script(
         what = f"{shown} cannot run: {(error.strerror or str(error)).lower()}"
         raise DefinitionError(Diagnostic(what, mark, hint)) from error
     except subprocess.TimeoutExpired as error:
-        what = f"{shown} did not end within {timeout:g} seconds{_error_tail(error.stderr or b'')}"
+        what = (
+            f"{shown} did not finish within {timeout:g} seconds{_error_tail(error.stderr or b'')}"
+        )
         raise DefinitionError(Diagnostic(what, mark)) from error
     if program.returncode:
         how = f"exited with {program.returncode}" if program.returncode > 0 else "was killed"
@@ -81,7 +83,7 @@ def _end_script(program: subprocess.Popen[bytes]) -> None:
 
 def _error_tail(err: bytes) -> str:
     text = keep_bytes(err).strip()
-    return f", saying: {text[-_MAX_ERROR_CHARS:]}" if text else ""
+    return f": {text[-_MAX_ERROR_CHARS:]}" if text else ""
 
 
 InventoryWarning: TypeAlias = tuple[str, SourcePosition]
@@ -162,7 +164,7 @@ class InventoryDirectory:
         for name in found.others:
             self.notes.append(
                 (
-                    "not read: it is no .yml file",
+                    "ignored: it is not a .yml file",
                     SourcePosition(f"{folder}/{escape_unprintable(name)}"),
                 )
             )
@@ -216,6 +218,8 @@ class InventoryDirectory:
             mark = SourcePosition(f"{self.shown}/{escape_unprintable(name)}")
             hint = ansible.FILE_HINTS.get(base) or suggest_nearest(base, known)
             if hint:
-                self.problems.add(f"'{escape_unprintable(name)}' is no part of a stage", mark, hint)
+                self.problems.add(
+                    f"'{escape_unprintable(name)}' is not part of a stage", mark, hint
+                )
             else:
-                self.notes.append(("not read: it is no part of a stage", mark))
+                self.notes.append(("ignored: it is not part of a stage", mark))

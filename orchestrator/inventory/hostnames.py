@@ -83,7 +83,7 @@ def _expand_bracket(inner: str) -> list[str]:
 def _check_count(count: int) -> None:
     if count > MAX_NAMES:
         raise InvalidHostNameError(
-            f"it stands for {count} hosts; {MAX_NAMES} are the most that one name may mean"
+            f"it expands to {count} hosts; {MAX_NAMES} are the maximum for one name"
         )
 
 
@@ -148,13 +148,13 @@ def stage_name_error(name: str) -> str:
     if not name.strip():
         return "it is blank"
     if name.lower() == COMMON:
-        return f"'{COMMON}' holds what all stages share"
+        return f"'{COMMON}' is shared by all stages"
     if name[0] in "-.":
         return f"it begins with '{name[0]}'"
     if "/" in name or ".." in name:
-        return "it holds '/' or '..'"
+        return "it contains '/' or '..'"
     if any(c.isspace() or not c.isprintable() for c in name):
-        return "it holds a blank or a character that does not print"
+        return "it contains a blank or an unprintable character"
     return ""
 
 
@@ -182,14 +182,14 @@ def parse_host_spec(text: str) -> HostSpec:
     if "//" in text:
         raise InvalidHostNameError("it is a URL", "write it as user@host:port")
     if any(c.isspace() or not c.isprintable() for c in text):
-        raise InvalidHostNameError("it holds a blank or a character that does not print")
+        raise InvalidHostNameError("it contains a blank or an unprintable character")
     before, at, rest = text.rpartition("@")
     user = check_user(before) if at else None
     name, port = _split_port(rest)
     names = (normalize_host(name),) if is_ipv6(name) else expand_ranges(name)
     for each in (names[0], names[-1]):
         if not is_ipv6(each) and not _HOST.fullmatch(each):
-            raise InvalidHostNameError(f"'{each}' is no host name and no IP address")
+            raise InvalidHostNameError(f"'{each}' is not a host name or IP address")
         if each == ALL:
             raise InvalidHostNameError(
                 "'all' means every host", "give the host another name, and an `address`"
@@ -200,7 +200,7 @@ def parse_host_spec(text: str) -> HostSpec:
 def check_user(user: str) -> str:
     """Return the login name if it is valid. Raises ``InvalidHostNameError``."""
     if not _USER.fullmatch(user):
-        raise InvalidHostNameError(f"'{user}' is no user name")
+        raise InvalidHostNameError(f"'{user}' is not a user name")
     return user
 
 

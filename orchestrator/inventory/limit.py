@@ -68,7 +68,8 @@ def select_hosts(
     chosen = _LimitParser(stage, failed).parse_limit(limit, _COMMAND_LINE)
     if not chosen:
         what = f"--limit '{limit}' leaves no host of stage '{stage.name}'"
-        raise DefinitionError(Diagnostic(what, _COMMAND_LINE, "each of its terms means some host"))
+        hint = "each term matches some host, but their combination matches none"
+        raise DefinitionError(Diagnostic(what, _COMMAND_LINE, hint))
     return tuple(host for host in stage.hosts.values() if host.name in chosen)
 
 
@@ -82,7 +83,7 @@ class _LimitParser:
 
     def parse_limit(self, text: str, mark: SourcePosition) -> set[str]:
         if not text.strip():
-            hint = "an empty one would mean every host; leave --limit away for that"
+            hint = "an empty limit would mean every host; omit --limit for that"
             raise DefinitionError(Diagnostic("the limit is empty", mark, hint))
         return self.combine_terms([(term, mark) for term in split_terms(text)], text)
 
@@ -92,7 +93,7 @@ class _LimitParser:
             sign = term[:1] if term[:1] in ("&", "!") else ""
             body = term[len(sign) :].strip()
             if not body:
-                hint = "a variable may be empty; remove the separator if it is meant"
+                hint = "remove the separator, or check for an empty variable"
                 raise DefinitionError(
                     Diagnostic(f"an empty term in the limit '{text}'", mark, hint)
                 )
@@ -133,11 +134,11 @@ class _LimitParser:
         hint = suggest_nearest(name, names) or f"known: {', '.join(names[:10])}"
         if base and base != term:
             hint = (
-                f"hosts by a range of names: {base}[1-3], {base}[01-20,25];"
+                f"hosts of a range of names: {base}[1-3], {base}[01-20,25];"
                 f" some of a role's hosts: {_similar_role(base, self.stage.roles)}[0:2];"
-                f" those that there are: {base}*"
+                f" existing hosts: {base}*"
             )
-        what = f"'{name}' in the limit is no host and no role of stage '{self.stage.name}'"
+        what = f"'{name}' in the limit is not a host or role of stage '{self.stage.name}'"
         return DefinitionError(Diagnostic(what, mark, hint))
 
     def hosts_of_pattern(self, term: str, mark: SourcePosition) -> set[str]:
@@ -147,7 +148,7 @@ class _LimitParser:
             try:
                 regex = re.compile(term[1:])
             except (re.error, RecursionError, OverflowError) as error:
-                what = f"'{term}' in the limit is no regular expression: {error}"
+                what = f"'{term}' in the limit is not a valid regular expression: {error}"
                 raise DefinitionError(Diagnostic(what, mark)) from error
             return self.matching_hosts(regex.match, regex.match)
         sliced = _SLICE.fullmatch(term)
@@ -177,7 +178,7 @@ class _LimitParser:
             found = {hosts[at]} if -len(hosts) <= at < len(hosts) else set()
             other = self.hosts_named(f"{role}{index}")
             if found and other is not None and found != other:
-                what = f"'{sliced[0]}' in the limit may be '{role}{index}', or {found.pop()}"
+                what = f"'{sliced[0]}' in the limit may mean '{role}{index}', or {found.pop()}"
                 hint = f"write {role}{index}, or {role}[{index}:{index}] for the role's host"
                 raise DefinitionError(Diagnostic(what, mark, hint))
             return found or other or set()
@@ -224,7 +225,7 @@ class _LimitParser:
             raise DefinitionError(Diagnostic(what, mark)) from error
         self.depth += 1
         if self.depth > _MAX_FILE_DEPTH:
-            raise DefinitionError(Diagnostic(f"the limit's file '{name}' names itself", mark))
+            raise DefinitionError(Diagnostic(f"the limit's file '{name}' includes itself", mark))
         terms = []
         for number, row in enumerate(rows, 1):
             text = re.sub(r"(^|\s)#.*", "", row).strip()
@@ -233,7 +234,7 @@ class _LimitParser:
                 for term in (split_terms(text) if text else ())
             ]
         if not terms:
-            hint = "an empty one would mean every host"
+            hint = "an empty limit would mean every host"
             raise DefinitionError(Diagnostic(f"the limit's file '{name}' is empty", mark, hint))
         found = self.combine_terms(terms, f"@{name}")
         self.depth -= 1

@@ -86,9 +86,7 @@ class HostRegistry:
         for other in entries:
             if other.ref.level is ref.level:
                 what = f"host '{ref.name}' is described twice; the other is at {other.ref.mark}"
-                self.problems.add(
-                    what, ref.mark, "make one of them; case does not tell hosts apart"
-                )
+                self.problems.add(what, ref.mark, "merge them; case does not distinguish hosts")
         entries.append(entry)
         if ref.key not in self.names:
             self.names[ref.key], self.marks[ref.key] = ref.name, ref.mark
@@ -191,7 +189,7 @@ class RoleResolver:
         for ref in refs:
             host = self.register.ensure_host(ref)
             if host in hosts:
-                self.notes.append((f"'{ref.name}' stands twice in role '{name}'", ref.mark))
+                self.notes.append((f"'{ref.name}' is listed twice in role '{name}'", ref.mark))
             hosts.setdefault(host, ref)
         return list(hosts)
 
@@ -207,7 +205,9 @@ class RoleResolver:
         except CycleError as error:
             loop: list[str] = list(reversed(error.args[1]))
             mark = self.entries[loop[0]][0].mark
-            self.problems.add(f"a role holds itself: {' > '.join(loop)}", mark, "break the circle")
+            self.problems.add(
+                f"a role contains itself: {' > '.join(loop)}", mark, "break the cycle"
+            )
             return []
 
     def _build_role(self, name: str, hosts: tuple[str, ...]) -> Role:
@@ -288,8 +288,8 @@ class HostBuilder:
     def _report_conflict(self, conflict: VariableConflict, host: str) -> None:
         if conflict.second.kind is LayerKind.HOST:
             other_position = f"the other is at {conflict.first_value.mark}"
-            what = f"host '{host}' is given two values for {conflict.what}; {other_position}"
-            self.problems.add(what, conflict.second_value.mark, "a host has one: remove the other")
+            what = f"host '{host}' has two values for {conflict.what}; {other_position}"
+            self.problems.add(what, conflict.second_value.mark, "remove one of them")
         else:  # identical for all hosts of these roles: reported once
             conflict_key = (conflict.what, conflict.first_value.mark, conflict.second_value.mark)
             self.role_conflicts.setdefault(conflict_key, (conflict, []))[1].append(host)
@@ -302,7 +302,7 @@ class HostBuilder:
                 f"role '{second}' gives {conflict.what} another value than role '{first}' does"
                 f" at {conflict.first_value.mark}, and host '{hosts[0]}'{more} has both roles"
             )
-            hint = "make them equal, or set it on the host, or let one role hold the other"
+            hint = "make them equal, or set it on the host, or nest one role in the other"
             self.problems.add(what, conflict.second_value.mark, hint)
 
     def _check_duplicate_hosts(self, hosts: dict[str, Host]) -> None:
@@ -316,7 +316,7 @@ class HostBuilder:
             first = first_by_login.setdefault(login, host)
             if first is not host:
                 at = f"{to.user + '@' if to.user else ''}{to.address} port {to.port or 22}"
-                what = f"hosts '{first.name}' ({first.mark}) and '{host.name}' are both {at}"
+                what = f"hosts '{first.name}' ({first.mark}) and '{host.name}' both connect to {at}"
                 self.problems.add(what, host.mark, "use one name for one machine")
 
     def _check_jump_loops(self, hosts: dict[str, Host]) -> None:
@@ -333,8 +333,8 @@ class HostBuilder:
         except CycleError as error:
             loop: list[str] = list(reversed(error.args[1]))
             setting = self.merger.values_of(hosts[loop[0]])["jump"]
-            what = f"a host is reached through itself: {' > '.join(loop)}"
-            self.problems.add(what, setting.mark, "`jump: none` goes straight to a host")
+            what = f"the jump hosts form a loop: {' > '.join(loop)}"
+            self.problems.add(what, setting.mark, "`jump: none` connects directly")
 
 
 def build_apps(

@@ -113,12 +113,12 @@ class HostRefReader:
             return ()
         if isinstance(item.data, dict):
             name = next(iter(item.data), "web1")
-            hint = f"write '{name}' alone; what is said of it belongs into hosts/{name}.yml"
+            hint = f"write only '{name}' here, and its settings in hosts/{name}.yml"
             self.read.report_mismatch(item, shown, "text", hint)
             return ()
         if item.data is None or (isinstance(item.data, str) and not item.data.strip()):
             what = f"{shown} must be a name or an address, found {describe_value(item)}"
-            self.read.problems.add(what, item.mark, "an empty host would be none, or this machine")
+            self.read.problems.add(what, item.mark, "remove the empty entry")
             return ()
         text = self.read.text(item, shown)
         return self.parse_refs(text, item.mark, shown) if text is not None else ()
@@ -158,7 +158,7 @@ class HostRefReader:
         if value is None or text is None:
             return None
         if hosts > 1:
-            what = "one address cannot be that of several hosts"
+            what = "several hosts cannot share one address"
             self.read.problems.add(what, value.mark, "leave it out, or write a file for each host")
             return None
         try:
@@ -228,7 +228,7 @@ class InventoryReader:
         if isinstance(value.data, dict) and name != COMMON:
             for misplaced in [k for k in value.data if k == "default_stage"]:
                 hint = "move it to inventories/common/stage.yml"
-                self.problems.add("one stage cannot be the default of all", misplaced.mark, hint)
+                self.problems.add("`default_stage` cannot be set by a stage", misplaced.mark, hint)
                 keys = (*keys, "default_stage")
         fields = self.read.fields(value, what, keys)
         default = fields.get("default_stage")
@@ -295,7 +295,7 @@ class InventoryReader:
         roles = self.role_names(fields.get("roles"), what)
         if roles == () and "roles" in fields:
             self.problems.add(
-                f"`roles` of {what} names no role, so it could live nowhere",
+                f"`roles` of {what} is empty, so no host would have it",
                 fields["roles"].mark,
                 "name a role, or leave `roles` out to mean all hosts",
             )

@@ -179,7 +179,7 @@ class RunJournal:
             self._warned = True
             why = error.strerror or str(error)
             file_suffix = f" {error.filename}" if error.filename else ""
-            self._warn(f"the run's log is not complete: {why}{file_suffix}")
+            self._warn(f"the log of the run is incomplete: {why}{file_suffix}")
 
 
 def _create_private(path: Path) -> int:

@@ -112,12 +112,12 @@ def _check_owner(folder: Path) -> None:
     others = {link.st_uid, about.st_uid} - {os.geteuid()}
     if others:
         who = f"another user (uid {others.pop()})"
-        what = f"{shown} belongs to {who}, who can change what is kept there"
+        what = f"{shown} belongs to {who}, who can change its contents"
         hint = f"run orch as that user, or take the folder over: chown -R {os.geteuid()} {shown}"
         raise DefinitionError(Diagnostic(what, SourcePosition(shown), hint))
     if about.st_mode & 0o022:
-        what = f"{shown} can be written by others, who can change what is kept there"
-        hint = f"look at what is in it, then: chmod go-w {shown}"
+        what = f"{shown} can be written by others, who can change its contents"
+        hint = f"check its contents, then: chmod go-w {shown}"
         raise DefinitionError(Diagnostic(what, SourcePosition(shown), hint))
 
 

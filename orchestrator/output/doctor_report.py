@@ -31,9 +31,9 @@ _UNITS = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
 _STATE_WORDS = {
     HostHealth.FINE: "fine",
     HostHealth.WARNED: "with warnings",
-    HostHealth.FAILS: "where steps will fail",
+    HostHealth.FAILS: "with errors",
     HostHealth.UNREACHABLE: "unreachable",
-    HostHealth.INTERRUPTED: "not looked at",
+    HostHealth.INTERRUPTED: "not checked",
 }
 MaskFunction = Callable[[str], str]
 

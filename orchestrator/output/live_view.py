@@ -337,7 +337,7 @@ class LiveSink:
             if self._failures > _MAX_FAILURES_SHOWN:
                 return
             if self._failures == _MAX_FAILURES_SHOWN:
-                line = (f"{line[0]}; from here on failures are told at the end", line[1])
+                line = (f"{line[0]}; further failures are listed at the end", line[1])
         self._notes.append(line)
 
     def _draw(self) -> None:

@@ -149,7 +149,7 @@ def _head_and_tail(lines: list[str]) -> list[str]:
     head = _fitting_lines(lines[: _MAX_LINES // 2])
     tail = _fitting_lines(lines[max(len(head), len(lines) - _MAX_LINES // 2) :][::-1])[::-1]
     left = len(lines) - len(head) - len(tail)
-    return [*head, f"[… {left} lines not shown here; the log has them all …]", *tail]
+    return [*head, f"[… {left} lines omitted; the log has all …]", *tail]
 
 
 def _fitting_lines(lines: list[str]) -> list[str]:

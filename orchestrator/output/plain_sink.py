@@ -103,7 +103,7 @@ class _PartialLine(Struct):
     def _text(self) -> str:
         text = decode_sanitized(trim_partial_characters(bytes(self.data), end=self.dropped > 0))
         if self.dropped:
-            text += f" [… {self.dropped} bytes more; the log has them all …]"
+            text += f" [… {self.dropped} more bytes; the log has all …]"
         self.data.clear()
         self.dropped = 0
         return text

@@ -82,7 +82,7 @@ class StepTextRenderer:
             again = step.retry
             times = f"{again.retries} time{'' if again.retries == 1 else 's'}"
             how = f"at most {times} more, {again.delay:g} s apart"
-            yield from self._remark_lines(f"tried again until {again.condition_text}: {how}")
+            yield from self._remark_lines(f"retried until {again.condition_text}: {how}")
         yield from self._remark_lines(", ".join(_context_lines(step)), DIM)
         if step.notify:
             yield from self._remark_lines(f"a change notifies {', '.join(step.notify)}")
@@ -105,7 +105,7 @@ class StepTextRenderer:
                     yield from self._exact_lines(f"{key}: {value}", "=")
                 return
         elif _is_undecided(step):
-            yield from self._remark_lines(f"{step.display_text}: its result is known then")
+            yield from self._remark_lines(f"{step.display_text}: evaluated then")
             return
         yield from self._exact_lines(step.display_text, "|")
         if step.command is not None and step.command.stdin is not None:
@@ -164,6 +164,6 @@ def _context_lines(step: PlannedStep) -> Iterator[str]:
     if command is not None and command.ignore_failure:
         yield "its failure is ignored"
     if step.evaluate_result is not None:
-        yield "whether it failed or changed something is judged here"
+        yield "failed and changed are evaluated on this machine"
     if step.register:
         yield f"its result is `{step.register}`"

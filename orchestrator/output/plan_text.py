@@ -110,7 +110,7 @@ def plan_lines(plan: Plan, out: TextConsole, mask: MaskFunction = str) -> Iterat
     if not any(lane.planned_tasks for lane in plan.app_plans):
         yield "nothing to do"
     elif not plan.changes:
-        yield out.paint("nothing in it changes a host", DIM)
+        yield out.paint("no step changes a host", DIM)
 
 
 class _PlanTextRenderer:
@@ -140,7 +140,7 @@ class _PlanTextRenderer:
                     if wave.commit_scope
                     else ""
                 )
-                yield f"{title}: from here on a failure no longer rolls back {hosts}".rstrip()
+                yield f"{title}: a later failure does not roll back {hosts}".rstrip()
             else:
                 yield from self._heading_lines(wave, title)
             for row in self._wrapped_lines(", ".join(_task_notes(wave)), 3):
@@ -149,7 +149,7 @@ class _PlanTextRenderer:
                 wave, lambda w: ((h.host, h.program) for h in w.hosts), "   "
             )
             if any(host.rollback.steps for host in wave.hosts):
-                yield "   rollback, should the run fail before a commit:"
+                yield "   rollback if the run fails before a commit:"
                 yield from self._step_lines(
                     wave, lambda w: ((h.host, h.rollback) for h in w.hosts), "     "
                 )
@@ -208,7 +208,7 @@ def _task_notes(wave: PlannedTask) -> Iterator[str]:
     if wave.batch:
         yield f"batch {wave.batch}"
     if wave.once:
-        yield "once, on the first of these that can be reached" if wave.any_host else "once"
+        yield "once, on the first of these that is reachable" if wave.any_host else "once"
     if wave.max_failures is not None:
         most = wave.max_failures.limit
         over = " in all batches" if wave.batch else ""

@@ -120,11 +120,11 @@ def code_argument_note(command: str) -> str:
 
 
 def _code_note(name: str) -> str:
-    return f"`{name}` reads what it is given as code of its own: a value there can be code"
+    return f"`{name}` interprets this argument as code: a value in it can inject code"
 
 
 def _option_note(name: str) -> str:
-    return f"a value given to `{name}` may read as an option: write `--` before it"
+    return f"a value given to `{name}` may be taken for an option: write `--` before it"
 
 
 def _argument_note(name: str, args: list[str], prefix: str) -> str:
@@ -278,8 +278,8 @@ class EvalChecker:
             yield found.start(1), found[1], found[2]
 
     def _report_eval(self, command: str, name: str, mark: SourcePosition) -> None:
-        what = f"`{command}` runs what it is given, and '{name}' is not a command"
-        hint = "only a param of `type: command` may reach it"
+        what = f"`{command}` runs its arguments as code, and '{name}' is not a command"
+        hint = "pass only params of `type: command` to it"
         if name in self.params:
             hint = f"declare `{name}: {{type: command}}` under `params`"
         self.problems.add(what, mark, hint)

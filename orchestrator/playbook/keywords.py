@@ -55,18 +55,18 @@ UNSUPPORTED_KEYS = {
 """Planned keys that this version rejects instead of silently ignoring them."""
 
 KEYWORD_HELP = {
-    "run": "`run: TEXT` runs a command, or several lines that stop at the first that fails.",
-    "download": "`download: {path: …, to: …}` brings a file of the host to this machine.",
+    "run": "`run: TEXT` runs a command, or several lines up to the first that fails.",
+    "download": "`download: {path: …, to: …}` copies a file from the host to this machine.",
     "wait": "`wait: 10s` pauses this host.",
     "fail": "`fail: TEXT` fails the step with this reason.",
-    "set": "`set: {NAME: VALUE}` makes variables of this host for the rest of the run.",
+    "set": "`set: {NAME: VALUE}` sets variables of this host for the rest of the run.",
     "assert": "`assert: EXPRESSION`, or a list of them, fails the step unless all hold.",
-    "commit": "`- commit` in a playbook: from here on a failure no longer rolls back.",
-    "block": "`block: [STEP, …]` makes several steps one, with `rescue:` and `always:` beside it.",
+    "commit": "`- commit` in a playbook: a later failure does not roll back what ran before.",
+    "block": "`block: [STEP, …]` groups steps, with `rescue:` and `always:` beside it.",
     "rescue": "`rescue: [STEP, …]` beside `block:` runs if a step of the block fails.",
-    "always": "`always: [STEP, …]` beside `block:` runs at its end in any case.",
+    "always": "`always: [STEP, …]` beside `block:` runs last, even after a failure.",
     "steps": "`steps: [STEP, …]` of a task file run on each host, top to bottom.",
-    "tasks": "`tasks: [TASK, …]` of a playbook: every host ends one before any begins the next.",
-    "probe": "`probe: TEXT` of a module states what is; see `orch doc` for the modules that ship.",
+    "tasks": "`tasks: [TASK, …]` of a playbook: all hosts finish one before the next starts.",
+    "probe": "`probe: TEXT` of a module reports the current state; see `orch doc` for modules.",
 }
 """Help text of each keyword that makes up a step, a playbook item or a task file."""

@@ -80,10 +80,10 @@ _MAX_CHECKED = 200
 _MAX_ARITHMETIC_CHARS = 20_000
 """Maximum length in characters of a text that is searched for arithmetic values."""
 _ARITHMETIC = (
-    "`{place}` takes what this value is for an expression or a name, in which bash runs `a[$(…)]`: "
-    "write `$(({{{{ … }}}}))`, which takes a whole number only"
+    "`{place}` evaluates this value as an expression or a name, and bash runs `a[$(…)]` in it: "
+    "write `$(({{{{ … }}}}))`, which accepts only a whole number"
 )
-_PIPE = "a failure left of a pipe goes unseen in sh; `shell: bash` adds pipefail"
+_PIPE = "sh ignores a failure left of a pipe; `shell: bash` sets pipefail"
 
 
 def lint_warnings(tasks: Iterable[Task]) -> list[LintWarning]:
@@ -136,7 +136,9 @@ def _value_warnings(
         if use.filter and use.sources and use.sources <= commands:
             continue
         if use.filter:
-            what = f"`{use.filter}` takes text apart or as it is: be sure of where it is from"
+            what = (
+                f"`{use.filter}` does not quote its text as one word: make sure that it is trusted"
+            )
             yield what, use.mark
         elif number < _MAX_CHECKED and (note := code_argument_note(mask_templates(use.command))):
             yield note, use.mark

@@ -80,7 +80,7 @@ class ModuleParser:
             if not plain and text not in known:
                 hint = (
                     suggest_nearest(text, known)
-                    or "name its params or a whole path, or write `anything`"
+                    or "use its params or absolute paths, or write `anything`"
                 )
                 self.problems.add(f"{key}: '{text}' is not a param", text.mark, hint)
             written = text if plain else f"{{{{ {text} }}}}"
@@ -94,7 +94,9 @@ class ModuleParser:
             for name in names:
                 if not _COMMAND.fullmatch(name):
                     what = f"requires: '{name}' is not the name of a command"
-                    self.problems.add(what, name.mark, "write names as PATH has them: `[git, tar]`")
+                    self.problems.add(
+                        what, name.mark, "write names of commands found in PATH: `[git, tar]`"
+                    )
             if names:
                 yield tuple(map(str, names))
 
@@ -112,7 +114,7 @@ class ModuleParser:
             parts = {str(n): None for n in self.read.string_list(value, "exposes") or ()}
         for name in parts:
             if name not in known and value is not None:
-                hint = suggest_nearest(name, known) or "name its params"
+                hint = suggest_nearest(name, known) or "use its params"
                 self.problems.add(f"exposes: '{name}' is not a param", value.mark, hint)
         return {
             name: self._exposed_part(name, part, value) for name, part in parts.items() if value
@@ -130,10 +132,14 @@ class ModuleParser:
         named = self.read.mapping(written, "want")
         if not named and (written is not None or "fix" in fields):
             want_mark = written.mark if written else mark
-            self.problems.add(f"{what} wants nothing", want_mark, "write `want: {KEY: VALUE}`")
+            self.problems.add(
+                f"{what} has no states under `want`", want_mark, "write `want: {KEY: VALUE}`"
+            )
         for key in named:
             if not _KEY.fullmatch(key):
-                self.problems.add(f"'{key}' cannot name a state", key.mark, "use letters and _")
+                self.problems.add(
+                    f"'{key}' is not a valid name of a state", key.mark, "use letters and _"
+                )
         return {key: self.compile.compile_value(value) for key, value in named.items()}
 
     def _parse_fixes(
@@ -149,8 +155,10 @@ class ModuleParser:
             keys = tuple(written.replace(",", " ").split())
             for key in keys:
                 if key not in want:
-                    hint = suggest_nearest(key, want) or f"it wants {', '.join(want)}"
-                    self.problems.add(f"fix: '{key}' is not wanted", written.mark, hint)
+                    hint = suggest_nearest(key, want) or f"states: {', '.join(want)}"
+                    self.problems.add(
+                        f"fix: '{key}' is not a state under `want`", written.mark, hint
+                    )
             fixed_keys |= set(keys)
             text = self.compile.compile_script(script, f"fix of {written}")
             if text:

@@ -25,8 +25,8 @@ _ESCAPES = {
     "D": "write [^0-9]",
     "t": "write [[:blank:]]",
     "h": "write [[:blank:]]",
-    "r": "a line is matched without its end",
-    "n": "a line is matched without its end",
+    "r": "lines are matched without their line end",
+    "n": "lines are matched without their line end",
     "A": "write ^",
     "Z": "write $",
     "z": "write $",
@@ -35,9 +35,9 @@ _SETS = {"d": "0-9", "w": "[:alnum:]_", "s": "[:space:]"}
 _GROUPS = {
     ":": "write ( alone",
     "i": "write both letters, such as [Aa]",
-    "=": "nothing looks ahead",
-    "!": "nothing looks ahead; for lines that do not match, write two steps",
-    "<": "write ( alone, and what is to match",
+    "=": "lookahead is not supported",
+    "!": "lookahead is not supported; for lines that do not match, write two steps",
+    "<": "write ( alone: lookbehind and named groups are not supported",
     "P": "write ( alone: groups have no names",
 }
 _BRACKETS = lazy_regex(r"\[\^?\]?")
@@ -56,7 +56,7 @@ def posix_regex_error(text: str) -> str:
             return f"has no {quantifier}{char}: leave out the {char}"
         quantifier = char if char in "*+?" and at else ""
         if char == "\\" and behind.isascii() and behind.isalnum() and behind not in _KNOWN_ESCAPES:
-            return f"has no \\{behind}: {_ESCAPES.get(behind, 'write what it stands for')}"
+            return f"has no \\{behind}: {_ESCAPES.get(behind, 'write the characters themselves')}"
         if char == "(" and behind == "?":
             kind = text[at + 2 : at + 3]
             return f"has no (?{kind}: {_GROUPS.get(kind, 'write it without')}"
@@ -64,7 +64,7 @@ def posix_regex_error(text: str) -> str:
             end = _set_end(text, at)
             found = re.search(r"(?<!\\)\\([dDwWsS])", text[at:end])
             if found:
-                instead = _SETS.get(found[1], "what it stands for")
+                instead = _SETS.get(found[1], "the characters themselves")
                 return f"has no {found[0]} between brackets: write {instead}"
             at = end
         elif char == "{" and (interval := _INTERVAL.match(text, at)):

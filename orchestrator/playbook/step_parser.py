@@ -110,10 +110,10 @@ class StepParser:
             refused |= {"become", "local"}
             for key in fields.keys() & refused:
                 mark = mark_of_key(fields, key)
-                self.problems.add(f"`{key}` cannot stand on {what}", mark, "it is for `run`")
+                self.problems.add(f"`{key}` is not allowed on {what}", mark, "it is for `run`")
         for key in fields.keys() & keywords.CONDITION_KEYS if name == "download" else ():
             hint = "it fails if the file is missing, and is changed if the local file differs"
-            self.problems.add(f"`{key}` cannot stand on {what}", mark_of_key(fields, key), hint)
+            self.problems.add(f"`{key}` is not allowed on {what}", mark_of_key(fields, key), hint)
         self.read.boolean(fields.get("ignore_errors"), f"ignore_errors of {what}")
 
     def parse_block(self, value: MarkedValue) -> Step | None:
@@ -144,11 +144,11 @@ class StepParser:
                 hint = "give it `run:` or a task"
                 if "shell" in value.data:
                     hint = "write `run: COMMAND`; `shell:` beside it names another shell, like bash"
-                self.problems.add(f"{what} calls nothing", value.mark, hint)
+                self.problems.add(f"{what} has no action", value.mark, hint)
             return "run" if calls else None
         listed = ", ".join(f"`{key}`" for key in calls)
         self.problems.add(
-            f"{what} is one call, found {listed}",
+            f"{what} must have one action, found {listed}",
             calls[1].mark,
             "begin a new entry with `- `, or correct the key",
         )
@@ -158,7 +158,7 @@ class StepParser:
         """Return a command with its options, or None after reporting an error."""
         if isinstance(fields["run"].data, (dict, list)):
             self.read.report_mismatch(
-                fields["run"], "run", "the command's text", "options stand beside `run:`"
+                fields["run"], "run", "the command's text", "write options beside `run:`"
             )
             return None
         if self.read.text(fields["run"], "run") is None:
@@ -192,7 +192,7 @@ class StepParser:
         }
         for key in _DOWNLOAD_KEYS:
             if key not in args:
-                hint = "write `download: {path: FILE THERE, to: FILE HERE}`"
+                hint = "write `download: {path: REMOTE FILE, to: LOCAL FILE}`"
                 self.problems.add(f"download needs `{key}`", written.mark, hint)
             elif self.read.text(args[key], f"{key} of download") is None:
                 return None

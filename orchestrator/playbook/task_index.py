@@ -56,7 +56,7 @@ def index_tasks(root: Path) -> TaskIndex:
             name, mark = ":".join(parts), SourcePosition(display_path(path))
             why = _refusal_reason(name, parts, modules)
             if not why and name in files:
-                why = f"'{files[name].name}' beside it is the same task"
+                why = f"'{files[name].name}' beside it defines the same task"
             if why:
                 what = f"'{name}' cannot be a task: {why}"
                 refused.append((name, Diagnostic(what, mark, "rename it, or remove it")))
@@ -72,10 +72,10 @@ def shipped_modules() -> dict[str, Path]:
 
 def _refusal_reason(name: str, parts: tuple[str, ...], modules: Mapping[str, Path]) -> str:
     if name in STEP_KEYWORDS:
-        return "it is a word of orch's own"
+        return "it is a keyword of orch"
     if name in modules:
-        return "a module that comes with orch has that name"
+        return "a built-in module has that name"
     for part in parts:
         if not _NAME_PART.fullmatch(part):
-            return f"'{part}' has more in it than letters, digits, '_', '-' and '.'"
+            return f"'{part}' has characters other than letters, digits, '_', '-' and '.'"
     return ""

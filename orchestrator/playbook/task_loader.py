@@ -48,7 +48,7 @@ def check_call_cycles(by_name: Mapping[str, Task], problems: DiagnosticCollector
             problems.diagnostics.append(Diagnostic(what, task.mark))
             return
         if size.steps > MAX_STEPS:
-            what = f"task '{name}' has more than {MAX_STEPS} steps, with those of what it calls"
+            what = f"task '{name}' has more than {MAX_STEPS} steps, including those of called tasks"
             problems.diagnostics.append(Diagnostic(what, task.mark))
             return
 
@@ -71,7 +71,7 @@ class _CallUnfolding(Struct):
         """
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
-            what = f"tasks that call each other in a circle: {circle}"
+            what = f"tasks call each other in a cycle: {circle}"
             self.problems.diagnostics.append(Diagnostic(what, mark))
             return _TaskSize()
         if len(path) > MAX_LEVELS:
@@ -217,7 +217,7 @@ def _check_calls(
             reader.problems.add(f"task '{call.task}' has no param '{key}'", mark, hint)
         for key in call.judged if callee.module is None else ():
             reader.problems.add(
-                f"`{key}` cannot stand on step `{call.task}`",
+                f"`{key}` is not allowed on step `{call.task}`",
                 key.mark,
                 "it is for `run` and modules",
             )
@@ -292,7 +292,7 @@ def _report_unknown_task(
 
 def _params_hint(params: Iterable[str]) -> str:
     listed = ", ".join(sorted(params))
-    return f"it takes {listed}" if listed else "it takes none; declare it under `params:`"
+    return f"it takes {listed}" if listed else "it takes no params; declare it under `params:`"
 
 
 SPECIAL_TAGS = frozenset({"always", "never"})

@@ -31,7 +31,7 @@ _HOST_COUNT = lazy_regex(r"([0-9]{1,6})(%)?")
 
 
 _LIST_HINT = (
-    "write the list of steps under `steps:`. A play of Ansible's is a file of its own, with "
+    "write the list of steps under `steps:`. An Ansible play becomes a file of its own, with "
     "`roles:` in place of `hosts:` and `steps:` in place of `tasks:`"
 )
 
@@ -70,7 +70,7 @@ class TaskParser:
             if "tasks" in fields and key in fields:
                 refused_mark = fields[key].mark
                 self.problems.add(
-                    f"`{key}` cannot stand on a playbook", refused_mark, "put it on a task"
+                    f"`{key}` is not allowed on a playbook", refused_mark, "put it on a task"
                 )
         if "probe" not in fields:
             for key in sorted(keywords.MODULE_KEYS & fields.keys()):
@@ -79,7 +79,7 @@ class TaskParser:
         roles = self.parse_names(fields, "roles", "roles")
         if roles == () and "roles" in fields:
             self.problems.add(
-                f"`roles` of {what} names no role, so it could run nowhere",
+                f"`roles` of {what} is empty, so no host would run it",
                 fields["roles"].mark,
                 "name a role, or leave `roles` out to mean all hosts",
             )
@@ -214,7 +214,7 @@ class TaskParser:
                 self.problems.add(f"{kind}: there is no param '{name}'", name.mark, hint)
             elif kind == "disjoint" and params[name].type not in _PATH_TYPES:
                 hint = f"give it one of the types {', '.join(_PATH_TYPES)}"
-                self.problems.add(f"{kind}: param '{name}' is no path", name.mark, hint)
+                self.problems.add(f"{kind}: param '{name}' is not a path", name.mark, hint)
         if kind == "one_of" and len(names) < 2:
             self.read.report_mismatch(value, kind, "a list of two params or more")
         return ParamRule(kind, tuple(name for name in names if name in params), value.mark)
@@ -236,7 +236,7 @@ class TaskParser:
         if isinstance(value.data, dict) and value.data.keys() & {"steps", "tasks"}:
             fields = self.steps.allowed_fields(
                 value,
-                "a task in place",
+                "an inline task",
                 keywords.INLINE_TASK_KEYS,
                 keywords.UNSUPPORTED_KEYS["item"],
             )
@@ -271,7 +271,7 @@ class TaskParser:
             self.problems.add("`once` and `batch` exclude each other", mark, "drop one")
         sizes = self.read.items(fields.get("batch"), "batch") or []
         if "batch" in fields and not sizes:
-            self.problems.add("`batch` names no size", fields["batch"].mark, "like [1, 25%, 100%]")
+            self.problems.add("`batch` is empty", fields["batch"].mark, "like [1, 25%, 100%]")
         shares = [self.parse_host_count(size, "batch", least=1) for size in sizes]
         most = fields.get("max_failures")
         return replace(
@@ -288,7 +288,7 @@ class TaskParser:
         match = _HOST_COUNT.fullmatch(str(value.data)) if plain else None
         if match is None or int(match[1]) < least or (match[2] and int(match[1]) > 100):
             self.read.report_mismatch(
-                value, what, f"a number of hosts from {least} on, or like 25%"
+                value, what, f"a number of hosts, at least {least}, or a percentage like 25%"
             )
             return HostCount(1)
         return HostCount(int(match[1]), bool(match[2]))

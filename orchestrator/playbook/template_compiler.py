@@ -122,7 +122,7 @@ class TemplateCompiler:
             seconds = self.read.duration(timeout, "timeout")
             if seconds == 0:
                 self.read.report_mismatch(
-                    timeout, "timeout", "more than nothing", "leave it out for no limit"
+                    timeout, "timeout", "more than 0", "leave it out for no limit"
                 )
         return CommonOptions(
             when=self.compile_conditions(fields.get("when"), "when") or (),
@@ -210,7 +210,7 @@ class TemplateCompiler:
             return value.data
         if isinstance(value.data, str) and "{{" in value.data:
             self.problems.add(
-                f"{what} is an expression already, without braces", value.mark, "drop the {{ }}"
+                f"{what} takes an expression without braces", value.mark, "drop the {{ }}"
             )
             return None
         if not self._is_text(value):

@@ -95,7 +95,7 @@ class MarkerScanner:
 
     def _hold_back(self, data: bytes) -> None:
         if len(data) > len(self._nonce) + _MAX_MARKER_LINE_BYTES:
-            raise ProtocolError("a marker without an end")
+            raise ProtocolError("unterminated marker")
         self._held = data
 
 
@@ -122,7 +122,7 @@ class StreamDecoder:
             if None in ends:
                 break
             if ends[0] != ends[1]:
-                raise ProtocolError(f"two markers at once: {ends[0]} and {ends[1]}")
+                raise ProtocolError(f"conflicting markers: {ends[0]} and {ends[1]}")
             yield self._pass_end()
         if max(self._stdout.size, self._stderr.size) > _MAX_HELD_BYTES:
             raise ProtocolError("the end of a step on one stream only")
@@ -200,12 +200,12 @@ def _parse_marker(line: bytes) -> ProtocolMarker:
     if line.startswith(b" T "):
         words = line.decode("utf-8", "surrogateescape").split(" ", 4)
         if len(words) != 5:
-            raise ProtocolError(f"half a report: {line[:_MAX_SHOWN_CHARS]!r}")
+            raise ProtocolError(f"incomplete report: {line[:_MAX_SHOWN_CHARS]!r}")
         parse_number(words[2])
         return ProtocolMarker("T", tuple(words[2:]))
     words = line[:_MARKER_BYTES].decode("ascii", "replace").split(" ")
     if len(words) < 2 or words[0] or _WORD_COUNTS.get(words[1]) != len(words) - 2:
-        raise ProtocolError(f"an unknown marker: {line[:_MAX_SHOWN_CHARS]!r}")
+        raise ProtocolError(f"unknown marker: {line[:_MAX_SHOWN_CHARS]!r}")
     if words[1] in "BE":
         parse_number(words[2])
     return ProtocolMarker(words[1], tuple(words[2:]))
@@ -219,7 +219,7 @@ def parse_number(word: str) -> int:
     bootstrap.
     """
     if len(word) > _MAX_DIGITS or not (word.isdecimal() and word.isascii()):
-        raise ProtocolError(f"{repr_text(word[:_MAX_SHOWN_CHARS])} for a number")
+        raise ProtocolError(f"{repr_text(word[:_MAX_SHOWN_CHARS])} is not a number")
     return int(word)
 
 

@@ -208,7 +208,7 @@ def encode_pipeline(
         control += _install_module_functions(command, texts, function_variables, prefixes)
     for command in commands:
         if command.step in pipeline_steps:
-            raise ValueError(f"step {command.step} is twice in one segment")
+            raise ValueError(f"step {command.step} is twice in one pipeline")
         prefix = prefixes.get(command.step, "")
         control += _encode_command(
             command, texts, known=known, pipeline_steps=pipeline_steps, nonce=nonce, prefix=prefix
@@ -271,7 +271,7 @@ def _encode_command(
 
 def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix: str) -> str:
     if not _SHELL_NAME.match(command.shell):
-        raise ValueError(f"{command.shell!r} is no shell's name")
+        raise ValueError(f"{command.shell!r} is not a valid shell name")
     call = f'{command.shell} "{_shell_options(command.shell)}"'
     run = "" if command.shell == "sh" else f"require_command {command.shell};"
     if command.guard:

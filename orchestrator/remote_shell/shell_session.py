@@ -97,7 +97,7 @@ class SessionLostError(Exception):
     def __init__(self, step: int | None, reason: str, shell_output: bytes = b"") -> None:
         self.step, self.reason, self.shell_output = step, reason, shell_output
         shown = quote_output_end(shell_output)
-        super().__init__(f"{reason}; it said: {shown}" if shown else reason)
+        super().__init__(f"{reason}; its output: {shown}" if shown else reason)
 
 
 class ShellNotReadyError(ConnectError):
@@ -111,9 +111,9 @@ class ShellNotReadyError(ConnectError):
         shown = quote_output_end(shell_output)
         super().__init__(
             "shell",
-            f"{why}; the host said: {shown}" if shown else f"{why}; the host said nothing",
-            "a login shell's rc file that reads its input, a forced command or a closed account"
-            " does this: see what `ssh HOST 'exec sh'` does",
+            f"{why}; the host sent: {shown}" if shown else f"{why}; the host sent nothing",
+            "an rc file that reads its input, a forced command or a closed account does this: check"
+            " with `ssh HOST 'exec sh'`",
         )
 
 
@@ -238,7 +238,7 @@ class ShellSession:
         try:
             self._exchange(data)
         except ProtocolError as error:
-            self._raise_session_lost(f"the session is garbled ({error})")
+            self._raise_session_lost(f"the host sent invalid data ({error})")
         finally:
             self._listener = _NullListener()
 
@@ -308,7 +308,11 @@ class ShellSession:
             return math.inf
         if now >= self._silent_until:
             late = f"end the step within {self._lease + _STEP_END_TIMEOUT:g} s after its timeout"
-            late = f"go on within {self._silence_timeout:g} s" if self._running is None else late
+            late = (
+                f"start the next step within {self._silence_timeout:g} s"
+                if self._running is None
+                else late
+            )
             self._raise_session_lost(f"the host did not {late}")
         return self._silent_until
 
@@ -323,7 +327,7 @@ class ShellSession:
             if chunk.eof or (self._running is None and self._gone_since):
                 self._on_eof()
                 return
-        self._raise_session_lost("it was told to end, and did not")
+        self._raise_session_lost("the host did not end the session in time")
 
     def _close_stdin(self) -> None:
         with suppress(OSError):  # already broken: the next read reports it
@@ -357,7 +361,7 @@ class ShellSession:
         over = False
         for event in self._streams.feed(chunk.stdout, chunk.stderr):
             if over and isinstance(event, ProtocolMarker):
-                raise ProtocolError(f"{event.kind} behind the end of the segment")
+                raise ProtocolError(f"{event.kind} after the end of the pipeline")
             over = self._dispatch_event(event) or over
         return over
 
@@ -379,10 +383,10 @@ class ShellSession:
                 raise ProtocolError(f"step {step} reports out of turn")
             self._listener.reported(parse_number(step), kind, text)
         elif event.kind == "D":
-            self._end_text = "the shell ended with a step: its host has neither setsid nor perl"
+            self._end_text = "killing a step ended the shell: the host has neither setsid nor perl"
             return self._running is None
         elif self._running is not None:
-            raise ProtocolError(f"the segment ended in step {self._running}")
+            raise ProtocolError(f"the pipeline ended in step {self._running}")
         return event.kind == "S"
 
     def _forward_output(self, output: OutputChunk) -> None:
@@ -407,17 +411,17 @@ class ShellSession:
         if step not in self._steps or step in self._ended or self._running not in (step, None):
             raise ProtocolError(f"step {step} ended out of turn")
         if result.end_reason is EndReason.TIMED_OUT and self._steps[step].timeout is None:
-            raise ProtocolError(f"step {step} ended after a timeout that it has not")
+            raise ProtocolError(f"step {step} ended by a timeout that it does not have")
         self._ended.add(step)
         self._silent_until = None
         if result.end_reason is EndReason.ENDED and not self._cancelled:
             self._raise_session_lost(
-                f"the host heard nothing for {self._lease:g} s, or was told to end the session"
+                f"the host received nothing for {self._lease:g} s, or its session was terminated"
             )
         self._running = None
         command = self._steps[step]
         if result.unknown and command.effects is None:
-            raise ProtocolError(f"step {step} is unknown, and no check")
+            raise ProtocolError(f"step {step} is unknown outside check mode")
         self._failed = result.failed and not command.ignore_failure
         self._known[step] = KnownStepState(
             result.exit_status,
@@ -436,7 +440,7 @@ class ShellSession:
             return
         status = self._channel.exit_status()
         cause = self._channel.cause() if status is None else f"exit status {status}"
-        ended = f"the session broke off ({cause})" if cause else "the session broke off"
+        ended = f"the session was lost ({cause})" if cause else "the session was lost"
         if not self._ready:
             self._raise_not_ready(ended)
         self._raise_session_lost(self._end_text or ended)
@@ -482,7 +486,7 @@ def _is_skipped_by_check(command: StepCommand, result: CommandResult) -> bool:
 def _parse_result(marker: ProtocolMarker) -> tuple[int, CommandResult]:
     step, how, status, failed, changed = marker.words
     if how not in _END_REASONS or (status == "-" and _END_REASONS[how] is EndReason.DONE):
-        raise ProtocolError(f"an end that is none: {marker.words}")
+        raise ProtocolError(f"invalid end marker: {marker.words}")
     exit_status = None if status == "-" else parse_number(status)
     result = CommandResult(
         _END_REASONS[how],
@@ -500,7 +504,7 @@ def _parse_result(marker: ProtocolMarker) -> tuple[int, CommandResult]:
 def _reason_text(how: str, status: str) -> str:
     return {
         "when": "its condition does not hold",
-        "guard": "its guard said no",
-        "unsure": f"its guard exited with {status}, which is neither yes (0) nor no (1)",
+        "guard": "its guard exited with 1",
+        "unsure": f"its guard exited with {status}, expected 0 (run the step) or 1 (skip it)",
         "missing": "the host has no such shell",
     }.get(how, "")

@@ -36,7 +36,7 @@ _POLL_INTERVAL = 0.25  # seconds between calls of ``stopping``
 _EXIT_TIMEOUT = 2.0  # seconds for the last output to arrive after the script has exited
 _CHECK_ALL_READ = (
     "o_left=$(wc -c);[ $((o_left)) = 0 ]||"
-    '{ echo "it left $((o_left)) bytes of the data unread" >&2;exit 1;};'
+    '{ echo "$((o_left)) bytes of the data were not read" >&2;exit 1;};'
 )
 
 
@@ -124,7 +124,7 @@ def upload_stage_script(path: str, size: int) -> str:
     return (
         f"umask 077; rm -f {file}; cat >{file} && o_size=$(wc -c <{file}) && {{\n"
         f"[ $((o_size)) = {size} ] || {{\n"
-        f'echo "there came $((o_size)) bytes of {size}" >&2; false; }}; }} ||\n'
+        f'echo "received $((o_size)) bytes of {size}" >&2; false; }}; }} ||\n'
         f"{{ rm -f {file}; exit 1; }}"
     )
 
@@ -215,10 +215,10 @@ class _ScriptTransfer:
             raise TransferError(TransferFailure.STOPPED, "interrupted" + self._progress_text(), b"")
         if time.monotonic() - self._moved > self._timeout:
             failure = TransferFailure.IDLE if self._ready else TransferFailure.NOT_READY
-            what = "nothing moved" if self._ready else "no shell answered"
+            what = "no data was transferred" if self._ready else "no shell answered"
             why = f"{what} for {self._timeout:g} s{self._progress_text()}"
             if self._ready:  # both cases look the same from this side
-                why += ": either the link stalls, or the host's side of it"
+                why += ": the connection or the script on the host has stalled"
             raise TransferError(failure, why, self._noise + self._stderr)
 
     def _check_end(self, *, reads: bool) -> None:
@@ -231,13 +231,15 @@ class _ScriptTransfer:
                 failure, f"no shell answered{ended or self._cause_text()}", output, status
             )
         if status is None or self._channel.cause():
-            why = f"it was cut{self._progress_text()}{self._cause_text()}"
+            why = f"the connection was lost{self._progress_text()}{self._cause_text()}"
             raise TransferError(TransferFailure.CUT, why, self._stderr)
         if status:
             why = f"failed with exit status {status}"
             raise TransferError(TransferFailure.EXIT, why, self._stderr, status)
         if reads and not self._all_sent:
-            why = f"it was cut{self._progress_text()}, and took that for the end"
+            why = (
+                f"the connection was lost{self._progress_text()}, which the script took for the end"
+            )
             raise TransferError(TransferFailure.CUT, why, self._stderr, status)
 
     def _cause_text(self) -> str:

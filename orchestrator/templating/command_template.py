@@ -94,7 +94,7 @@ class CommandTemplate(Struct, frozen=True, eq=False):
             return value
         if value == "" and isinstance(value, str):
             return CommandText()
-        what = f"`{self.source.strip()}` gives a text, where a command has to be written"
+        what = f"`{self.source.strip()}` evaluates to text, but a command is required here"
         raise DefinitionError(Diagnostic(what, self.mark, _HINT))
 
 
@@ -105,8 +105,8 @@ def _as_list(rendered: CommandText | list[CommandText] | None) -> list[CommandTe
 
 
 _HINT = (
-    "write the command itself, with the values in it; `| raw` runs a text as it is, and what a "
-    "param of `type: command` was given can be handed on"
+    "write the command itself, with the values in it; use `| raw` to run text unchanged, or pass "
+    "on a param of `type: command`"
 )
 
 

@@ -53,7 +53,7 @@ _SIZED_FILTERS = (
 )
 """Filters with an argument for a width, length or precision."""
 _MAX_INDENT = 100
-_RESULT_HINT = "name what a step put under `register:`"
+_RESULT_HINT = "use a name that a step registers with `register:`"
 _INTEGERS = {"+": operator.add, "*": operator.mul, "%": operator.mod}
 _DATA_TYPES = frozenset({str, int, float, bool, list, tuple, dict})
 _PLAIN_BITS = 14_000  # the size of about 4200 digits
@@ -469,9 +469,7 @@ def _result_test(word: str) -> Callable[[Any], bool]:
         if isinstance(result, Mapping) and word in result:
             return bool(result[word])
         if not isinstance(result, RegisteredResult | UnknownResult):
-            raise UnusableValueError(
-                f"`is {word}` is for the result of a step, and this is none", _RESULT_HINT
-            )
+            raise UnusableValueError(f"`is {word}` requires the result of a step", _RESULT_HINT)
         return bool(getattr(result, word))
 
     return test

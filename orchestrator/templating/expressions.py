@@ -78,7 +78,7 @@ class Expression(Struct, frozen=True, eq=False):
         source = self._program.source
         written = scope.origin(node.name) if isinstance(node, nodes.Name) else None
         if written is None or not isinstance(node, nodes.Name):
-            hint = "write `| bool` for what it says, or `!= ''` for whether there is any"
+            hint = "use `| bool` to convert it, or `!= ''` to test whether there is any text"
             what = f"'{value}' is text, and any text counts as true"
             return source.error_at(what, node.lineno - 1, hint)
         what = f"{node.name} is the text '{value}', and any text counts as true"

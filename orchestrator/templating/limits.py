@@ -26,7 +26,7 @@ _BRACES = lazy_regex(r"\{[^{}:]*:([^{}]+)")
 _NESTED = lazy_regex(r"\{[^{}]*\{")
 _NUMBER = lazy_regex(r"[0-9]+")
 _SHORT_CHARS = 16
-_SEE_LOOPS = "do its loops go over more than is meant?"
+_SEE_LOOPS = "check how many items its loops have"
 
 
 class StepBudget:
@@ -207,7 +207,7 @@ def check_sizes(value: object, arguments: Iterable[object]) -> None:
     """
     for each in arguments:
         if isinstance(each, int) and abs(each) > MAX_WIDTH:
-            raise UnusableValueError(f"a number above {MAX_WIDTH:,} is given for a size")
+            raise UnusableValueError(f"a size is above {MAX_WIDTH:,}")
         if isinstance(value, str) and isinstance(each, str) and len(each) > _SHORT_CHARS:
             check_length(len(value) * len(each))
 
@@ -257,6 +257,6 @@ def _check_formatted(
     text: str, arguments: Sequence[object], widths: int, sign: str, *, wide: bool
 ) -> None:
     if wide or widths > MAX_TEXT_CHARS:
-        raise UnusableValueError(f"a format has a number above {MAX_WIDTH:,} for a width")
+        raise UnusableValueError(f"a width in a format is above {MAX_WIDTH:,}")
     longest = max([len(each) if isinstance(each, str) else 400 for each in arguments], default=0)
     check_length(len(text) + text.count(sign) * longest + widths)

@@ -152,7 +152,7 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
             what = f"the expression fails: {_error_text(error)}"
             raise self.source.error_at(what, self._failed_offset(error)) from error
         except (RecursionError, MemoryError) as error:
-            what = "the template calls itself too often, or takes too much memory"
+            what = "the template recurses too deeply, or uses too much memory"
             raise self.source.error_at(what, self._failed_offset(error)) from None
 
     def undefined_error(self, what: MissingValue, scope: Scope, near: int) -> DefinitionError:
@@ -162,7 +162,7 @@ class CompiledTemplate(Struct, frozen=True, eq=False):
         _, at, whole = min(spots, key=lambda s: abs(s[1] - near), default=(name, near, name))
         hint = scope.hint(name) if what.at_root else suggest_nearest(name, what.siblings or [])
         if not hint and not what.at_root and what.siblings:
-            hint = f"there is: {', '.join(sorted(what.siblings)[:12])}"
+            hint = f"known: {', '.join(sorted(what.siblings)[:12])}"
         return DefinitionError(Diagnostic(f"'{whole}' is undefined", self.source.mark_at(at), hint))
 
     def _failed_offset(self, error: BaseException) -> int:

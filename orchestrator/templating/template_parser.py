@@ -116,7 +116,9 @@ def _parse_from_state(
 def too_deep_error(source: TemplateSource, offset: int) -> DefinitionError:
     """Return the error for a template that is nested too deeply."""
     what = f"this template is nested too deeply: more than {_MAX_DEPTH} levels"
-    return source.error_at(what, offset, "`x in [a, b, c]` does for many `or`s, `~` for many `+`")
+    return source.error_at(
+        what, offset, "use `x in [a, b, c]` instead of many `or`s, and `~` instead of many `+`"
+    )
 
 
 def _check_depth(parsed: ParsedTemplate) -> None:
@@ -133,7 +135,7 @@ def _plain_message(message: str) -> str:
     message = re.sub(r" at \d+$", "", message.replace("Jinja was looking", "looking"))
     if "end of print statement" in message:
         message = message.replace("end of print statement", "`}}`")
-    return f"this is no template: {message[:1].lower()}{message[1:]}"
+    return f"invalid template: {message[:1].lower()}{message[1:]}"
 
 
 class _OffsetTokenStream:
@@ -189,5 +191,5 @@ def _check_filters(parsed: ParsedTemplate, env: TemplateEnvironment) -> None:
         kind = "filter" if isinstance(node, nodes.Filter) else "test"
         hint = suggest_nearest(node.name, table)
         if node.name in ("quote", "shellquote", "sh"):
-            hint = "leave it out: values in a command are quoted for the place they stand in"
+            hint = "remove it: values in a command are quoted for their context"
         raise parsed.source.error_at(f"there is no {kind} '{node.name}'", node.lineno - 1, hint)

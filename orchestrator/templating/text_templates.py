@@ -284,10 +284,10 @@ def _name_template(name: str, source: TemplateSource, offset: int) -> ValueTempl
 
 def _parse_text(text: str, mark: SourcePosition, env: TemplateEnvironment) -> ParsedTemplate:
     source = TemplateSource(text, mark)
-    hint = "for text that is no template write `{% raw %}…{% endraw %}` around it"
+    hint = "for literal text write `{% raw %}…{% endraw %}` around it"
     parsed = parse_template(source, env, hint)
     for node in parsed.tree.find_all(tuple(_NO_LOADER)):
-        what = f"`{{% {_NO_LOADER[type(node)]} %}}`: a template stands by itself here"
+        what = f"`{{% {_NO_LOADER[type(node)]} %}}`: a template cannot include others here"
         raise source.error_at(what, parsed.begin_of(node))
     for found in parsed.tree.find_all(nodes.Filter):
         if found.name in ("raw", "words"):

@@ -44,14 +44,12 @@ def text_of(value: object) -> str:
     if isinstance(value, Mapping | list | tuple | set | frozenset | range | Iterator):
         raise UnusableValueError("a list or mapping inside a text", "see `| join` and `| to_json`")
     if isinstance(value, RegisteredResult):
-        raise UnusableValueError(
-            "a result has no text", "name the part of it that is meant, like `.stdout`"
-        )
+        raise UnusableValueError("a result has no text", "select a part of it, like `.stdout`")
     if callable(value):
         raise UnusableValueError(
-            "a function has no text", "call it: `()` is missing behind its name"
+            "a function has no text", "call it: `()` is missing after its name"
         )
-    raise UnusableValueError("the value has no text", "name the part of it that is meant")
+    raise UnusableValueError("the value has no text", "select a part of it")
 
 
 def check_text(value: object) -> None:

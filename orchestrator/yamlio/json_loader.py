@@ -22,10 +22,10 @@ def parse_json(text: str, shown: str) -> MarkedValue:
     except json.JSONDecodeError as error:
         row = (text.splitlines() or [""])[min(error.lineno, text.count("\n") + 1) - 1 :][:1]
         shown_row = f": {row[0][:80]}" if row else ""
-        what = f"what it printed is no JSON: {error.msg} in line {error.lineno}{shown_row}"
+        what = f"its output is not valid JSON: {error.msg} in line {error.lineno}{shown_row}"
         raise DefinitionError(Diagnostic(what, mark)) from error
     except (ValueError, RecursionError) as error:
-        what = f"what it printed cannot be used: {error}"
+        what = f"its output cannot be used: {error}"
         raise DefinitionError(Diagnostic(what, mark)) from error
 
 
@@ -34,7 +34,7 @@ class _JsonPairs(list[tuple[str, object]]):
 
 
 def _refuse_constant(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
 def _marked_value(item: object, mark: SourcePosition, depth: int) -> MarkedValue:
@@ -45,12 +45,12 @@ def _marked_value(item: object, mark: SourcePosition, depth: int) -> MarkedValue
         data = {}
         for name, below in item:
             if name in data:
-                raise ValueError(f"the key '{name}' stands there twice")
+                raise ValueError(f"the key '{name}' occurs twice")
             data[MarkedKey(name, mark)] = _marked_value(below, mark, depth + 1)
     elif isinstance(item, list):
         data = [_marked_value(below, mark, depth + 1) for below in item]
     elif item is None or isinstance(item, (str, int, float, bool)):
         data = item
     else:
-        raise ValueError(f"{type(item).__name__} is no JSON")
+        raise ValueError(f"{type(item).__name__} is not valid JSON")
     return MarkedValue(data, mark)

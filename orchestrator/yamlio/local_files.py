@@ -29,7 +29,7 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
             os.set_blocking(file.fileno(), True)
             data = file.read(max_bytes + 1)
     except ValueError:  # a NUL in the name, or a character that the file system cannot encode
-        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+        raise OSError(errno.EINVAL, "invalid file name", str(path)) from None
     except OSError as error:  # an error of read() has no file name
         error.filename = str(path)
         raise
@@ -86,7 +86,7 @@ def list_directory(folder: Path, shown: str, problems: DiagnosticCollector) -> D
         elif base is None:
             others.append(name)
         elif base in files:
-            what = f"'{files[base]}' and '{name}' are two files for one name"
+            what = f"'{files[base]}' and '{name}' define the same name"
             problems.add(what, SourcePosition(f"{shown}/{name}"), "remove one of them")
         else:
             files[base] = name

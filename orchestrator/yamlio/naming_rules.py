@@ -45,12 +45,12 @@ def yaml_stem(name: str) -> str | None:
 def variable_name_error(name: str) -> tuple[str, str]:
     """Return why this is not a valid variable name, and a hint, or two empty strings."""
     if name in RESERVED_NAMES:
-        return f"'{name}' is the tool's own object", f"choose another name, like 'my_{name}'"
+        return f"'{name}' is a built-in object", f"choose another name, like 'my_{name}'"
     if not _VARIABLE.fullmatch(name):
         fixed = re.sub(r"[^A-Za-z0-9_]", "_", name)
         fixed = f"_{fixed}" if fixed[:1].isdigit() else fixed
         hint = f"write '{fixed}'" if _VARIABLE.fullmatch(fixed) else ""
         return "only letters, digits and _ are allowed, and no digit in front", hint
     if name in _JINJA_WORDS:
-        return "it is a word of the template language", f"choose another name, like '{name}_'"
+        return "it is a keyword of the template language", f"choose another name, like '{name}_'"
     return "", ""

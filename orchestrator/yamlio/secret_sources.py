@@ -44,7 +44,7 @@ def secret_fetcher(environ: Mapping[str, str]) -> Callable[[Secret], str]:
 def _read_environ(secret: Secret, environ: Mapping[str, str]) -> str:
     (name,) = secret.words
     if name not in environ:
-        what = f"the environment variable {name}, which '{secret.name}' comes from, is not set"
+        what = f"the environment variable {name}, the source of '{secret.name}', is not set"
         raise _secret_error(secret, what, f"export {name} before running orch")
     return environ[name]
 
@@ -55,12 +55,12 @@ def _read_secret_file(secret: Secret) -> bytes:
         return read_file(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        what = f"cannot read {path}, which '{secret.name}' comes from: {why}"
+        what = f"cannot read {path}, the source of '{secret.name}': {why}"
         raise _secret_error(secret, what) from None
 
 
 def _run_secret_command(secret: Secret, environ: Mapping[str, str]) -> bytes:
-    about = f"the command `{' '.join(secret.words)}`, which '{secret.name}' comes from,"
+    about = f"the command `{' '.join(secret.words)}`, the source of '{secret.name}',"
     try:
         done = child_process.run_child(secret.words, secret.folder, environ)
     except (OSError, ValueError) as error:
@@ -82,23 +82,25 @@ def _decode_secret(secret: Secret, data: bytes) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise _secret_error(secret, f"what '{secret.name}' comes from gives no UTF-8") from None
+        raise _secret_error(
+            secret, f"the source of '{secret.name}' does not contain UTF-8"
+        ) from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _prompt_for_secret(secret: Secret) -> str:
     import getpass
 
-    hint = "give it by `env`, `command` or `file`, or by -e NAME=VALUE, where nobody answers"
+    hint = "without a terminal, use `env`, `command` or `file`, or pass -e NAME=VALUE"
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
-        what = f"there is no terminal to ask for the secret '{secret.name}' at"
+        what = f"cannot prompt for the secret '{secret.name}': there is no terminal"
         raise UsageError(Diagnostic(what, secret.mark, hint)) from None
     try:
         return getpass.getpass(f"{secret.words[0].rstrip(': ')}: ")
     except EOFError:
-        what = f"the question for the secret '{secret.name}' was not answered"
+        what = f"the prompt for the secret '{secret.name}' was not answered"
         raise UsageError(Diagnostic(what, secret.mark, hint)) from None
 
 

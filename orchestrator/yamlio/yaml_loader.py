@@ -89,7 +89,7 @@ def yaml_error(error: yaml.YAMLError, text: str, shown: str) -> DefinitionError:
     at, context_mark = error.problem_mark, error.context_mark
     problem = error.problem or "it cannot be read"
     if "end of stream" in problem and context_mark is not None:
-        at, problem = context_mark, "what begins here has no end"
+        at, problem = context_mark, "the value that begins here is not closed"
     if "maximum nesting depth" in problem:  # libyaml's own limit, which is higher (PyYAML 6.0.4)
         return DefinitionError(
             Diagnostic(TOO_DEEP, SourcePosition(shown, at.line + 1, at.column + 1))
@@ -132,7 +132,7 @@ def _unprintable_error(text: str, shown: str) -> DefinitionError:
         )
     before = text[: bad.start()]
     mark = SourcePosition(shown, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-    what = f"the character U+{ord(bad[0]):04X} may not stand in YAML"
+    what = f"the character U+{ord(bad[0]):04X} is not allowed in YAML"
     return DefinitionError(
         Diagnostic(what, mark, r'remove it, or write it as "\x07" in double quotes')
     )
@@ -154,7 +154,7 @@ def read_secret(
     """
     read = SchemaReader(problems)
     if not isinstance(value.data, dict) or not value.data:
-        what = "!secret must be a mapping that says where it comes from"
+        what = "!!secret must be a mapping that names its source"
         # The message must not contain the value, which may be the secret itself.
         problems.add(what, value.mark, SECRET_FORM)
         return None
@@ -163,7 +163,7 @@ def read_secret(
         return None
     if len(fields) > 1:
         listed = " and ".join(fields)
-        problems.add(f"!secret says both {listed}", value.mark, "one secret has one source")
+        problems.add(f"!!secret has both {listed}", value.mark, "one secret has one source")
         return None
     ((kind, source),) = fields.items()
     words = _source_words(kind, source, read)
@@ -171,8 +171,8 @@ def read_secret(
         return None
     for word in words:
         if "{{" in word or "{%" in word:
-            what = f"{kind} of !secret is a template, and it is taken as it stands"
-            problems.add(what, source.mark, "write it out; stages may each say their own")
+            what = f"{kind} of !secret is a template, but templates are not rendered there"
+            problems.add(what, source.mark, "write the value itself; each stage can have its own")
             return None
     folder = str(Path(value.mark.path).parent) if kind in ("command", "file") else ""
     return Secret(str(kind), words, folder, _variable_name(keys), value.mark)
@@ -286,8 +286,8 @@ class _ValueBuilder:
         next(self.events)
         after = next(self.events)
         if type(after) is not yaml.StreamEndEvent:
-            hint = "remove the '---', or make two files of it"
-            raise self.fail("a second document begins here; a file holds one", after, hint)
+            hint = "remove the '---', or split the file"
+            raise self.fail("a second document begins here; only one is allowed", after, hint)
         return value
 
     def read_node(self, event: Any) -> MarkedValue:
@@ -323,8 +323,8 @@ class _ValueBuilder:
         event.tag = None
         value = MarkedValue(self.read_data(event), self.mark(event))
         if not self.secrets:
-            hint = "put it among the vars of a stage, role, host or app, and name it here"
-            what = "a secret stands among the inventory's variables only"
+            hint = "move it to the vars of a stage, role, host or app, and use the variable here"
+            what = "!secret is allowed only in variables of the inventory"
             self.problems.add(what, value.mark, hint)
             return None
         return read_secret(value, self.keys, self.problems)
@@ -332,15 +332,15 @@ class _ValueBuilder:
     def resolve_alias(self, event: Any) -> MarkedValue:
         name = event.anchor
         if name not in self.anchors:
-            raise self.fail(f"no anchor &{name} stands above this alias", event)
+            raise self.fail(f"no anchor &{name} is defined above this alias", event)
         known = self.anchors[name]
         if known is None:
-            raise self.fail(f"the alias *{name} stands inside what it names", event)
+            raise self.fail(f"the alias *{name} is inside its own anchor", event)
         value, size = known
         self.nodes += size
         self.aliased += size
         if self.aliased > _MAX_ALIASED:
-            what = f"the aliases of this file stand for more than {_MAX_ALIASED} values"
+            what = f"the aliases of this file expand to more than {_MAX_ALIASED} values"
             raise self.fail(what, event)
         return value
 
@@ -365,7 +365,7 @@ class _ValueBuilder:
             value = self.read_node(next(self.events))
             self.keys.pop()
             if key in first:
-                what = f"the key '{key}' stands here a second time; the first is in line"
+                what = f"the key '{key}' is duplicated; the first is in line"
                 self.problems.add(f"{what} {first[key].line}", key.mark, "keep one of them")
                 continue
             first[key] = key.mark
@@ -383,7 +383,7 @@ class _ValueBuilder:
         inner = type(event) is yaml.MappingStartEvent and event.flow_style and opening.flow_style
         if inner and opening.start_mark.index + 1 == event.start_mark.index:
             mark, hint = self.mark(opening), TEMPLATE_HINT
-            self.problems.add("a template without quotes reads as a mapping", mark, hint)
+            self.problems.add("a template without quotes is parsed as a mapping", mark, hint)
         else:
             self.problems.add("a key must be text", self.mark(event))
         self.read_node(event)
@@ -420,5 +420,5 @@ class _ValueBuilder:
             return True
         shown = tag.replace(_STANDARD_TAG, "!!")
         hint = "text that begins with ! must be quoted" if tag[:1] == "!" else ""
-        self.problems.add(f"the tag {shown} is not known here", self.mark(event), hint)
+        self.problems.add(f"unknown tag {shown}", self.mark(event), hint)
         return False

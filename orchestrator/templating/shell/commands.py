@@ -92,8 +92,8 @@ def _doubt_case_keyword(lexer: ShellLexer, i: int) -> None:
     lexer.note_doubt(
         "a `case` in `$(…)`",
         i,
-        "which bash before 5.2 does not read in every place",
-        "put the `case` into a function before that, and call it in the `$(…)`",
+        "which bash before 5.2 does not parse in every position",
+        "move the `case` into a function before it, and call that in the `$(…)`",
     )
 
 
@@ -277,7 +277,7 @@ def _announce_document(lexer: ShellLexer, i: int, opened: int, *, strip: bool) -
     unit, top = state.innermost_unit(), state.top
     if inside and unit.pending:
         what = "a second here-document on a line in `$(…)`"
-        why = "which bash before 5.2 does not find the end of"
+        why = "whose end bash before 5.2 does not find"
         lexer.note_doubt(what, opened, why, "put the commands on lines of their own")
     if len(unit.pending) >= _MAX_DELIMITER_CHARS:
         raise UnsafeShellError(
@@ -350,7 +350,7 @@ def _lex_quote(lexer: ShellLexer, i: int) -> int:
         inside = any(frame.kind is FrameKind.SUBSTITUTION for frame in lexer.state.frames)
         if top.kind is FrameKind.ARRAY and inside:  # bash 5.2 and 5.3 ignore it
             what = "a backslash in an array in `$(…)`"
-            lexer.note_doubt(what, i, "where bash 5.2 and 5.3 pass over it", "write quotes instead")
+            lexer.note_doubt(what, i, "which bash 5.2 and 5.3 ignore", "write quotes instead")
         return lexer.pass_escape(i)
     if char == "$":
         return lexer.pass_dollar(i)
@@ -363,7 +363,7 @@ def _lex_word_char(lexer: ShellLexer, i: int) -> int:
     for alt in top.alternatives:
         named = alt.shape in (WordShape.LONE, WordShape.HOLED) and alt.role in COMMAND_ROLES
         if char == "=" and named and not alt.target:
-            hint = "write the name itself, or hand it to `env`: `env {{ name }}={{ x }} …`"
+            hint = "write the name itself, or pass it to `env`: `env {{ name }}={{ x }} …`"
             raise UnsafeShellError(
                 "an expression in an assignment's name", lexer.offset_of(i), hint
             )

@@ -43,12 +43,10 @@ def quote_value(placeholder: Placeholder, value: object) -> str:
     if placeholder.context is QuotingContext.WORD:
         return " ".join(_quoted_words(placeholder, value))
     if value is None:
-        raise UnusableValueError(
-            "the value is none", "only where it stands alone does none give no word"
-        )
+        raise UnusableValueError("the value is none", "none is allowed only as a word by itself")
     if _is_list(value):
         raise UnusableValueError(
-            "the value is a list", "only alone, as words, can a list stand; see `| join`"
+            "the value is a list", "a list is allowed only as words by themselves; see `| join`"
         )
     text = _check_text(placeholder, _value_text(value))
     if isinstance(text, HomePath) and placeholder.context is not QuotingContext.VERBATIM:
@@ -59,13 +57,15 @@ def quote_value(placeholder: Placeholder, value: object) -> str:
 def _check_text(placeholder: Placeholder, text: str) -> str:
     """Raise UnusableValueError for a value that bash would not read unchanged in this context."""
     if placeholder.lossy and ("\x01" in text or "\x7f" in text):
-        what = "the value holds U+0001 or U+007F, which bash may lose in `$(…)` in an array"
-        raise UnusableValueError(what, "give it to a variable before the array: `x={{ … }}`")
+        what = "the value contains U+0001 or U+007F, which bash may lose in `$(…)` in an array"
+        raise UnusableValueError(what, "assign it to a variable before the array: `x={{ … }}`")
     if placeholder.declared and text.startswith("("):
         what = (
             f"the value begins with `(`: `{placeholder.declared}` may take it for an array's words"
         )
-        raise UnusableValueError(what, "give the value to the variable by itself: `name={{ … }}`")
+        raise UnusableValueError(
+            what, "assign the value to the variable in a separate command: `name={{ … }}`"
+        )
     return text
 
 
@@ -106,10 +106,12 @@ def _quote_document(placeholder: Placeholder, text: str) -> str:
 
 def _quote_verbatim(placeholder: Placeholder, text: str) -> str:
     if isinstance(text, HomePath):
-        what = "no shell expands the `~/` of the value in a here-document that is quoted"
+        what = "a quoted here-document does not expand the `~/` of the value"
         raise UnusableValueError(what, "write the delimiter without quotes")
     if "\x01" in text and placeholder.documents[-1].inside:  # tried, bash 5.2
-        what = "the value holds the character U+0001, which bash may lose in such a here-document"
+        what = (
+            "the value contains the character U+0001, which bash may lose in such a here-document"
+        )
         raise UnusableValueError(what, "write the delimiter without quotes")
     return text
 
@@ -146,10 +148,12 @@ def _quoted_words(placeholder: Placeholder, value: object) -> Iterator[str]:
             raise UnusableValueError(what, "put blanks around the expression, or see `| join`")
     if placeholder.single and len(words) != 1:
         raise UnusableValueError(
-            f"the value gives {len(words) or 'no'} words where one has to stand"
+            f"the value gives {len(words) or 'no'} words, but exactly one is required"
         )
     if placeholder.descriptor and not _DESCRIPTOR.fullmatch(words[0]):
-        what = f"{repr_text(words[0])} is no file descriptor, and bash expands it after `>&` twice"
+        what = (
+            f"{repr_text(words[0])} is not a file descriptor, and bash expands it after `>&` twice"
+        )
         raise UnusableValueError(what, "for both streams write `>{{ … }} 2>&1`")
     for index, word in enumerate(words):
         bare = placeholder.bare and placeholder.alone and not (placeholder.first and index == 0)
@@ -192,24 +196,24 @@ def _value_text(value: object) -> str:
     if isinstance(value, int | float | NamedObject):
         value = str(value)
     if isinstance(value, Mapping):
-        raise UnusableValueError(
-            "the value is a mapping, not text", "name the part of it that is meant"
-        )
+        raise UnusableValueError("the value is a mapping, not text", "select a part of it")
     if not isinstance(value, str):
         return text_of(value)
     if "\0" in value:
-        raise UnusableValueError("the value holds a NUL character, which no command can hold")
+        raise UnusableValueError(
+            "the value contains a NUL character, which a command cannot contain"
+        )
     try:
         encode_text(value)
     except ValueError as error:
-        raise UnusableValueError(f"the value cannot stand in a command: {error}") from None
+        raise UnusableValueError(f"the value cannot be used in a command: {error}") from None
     return value if isinstance(value, HomePath) else str.__str__(value)
 
 
 def _integer_text(value: object) -> str:
     fit = isinstance(value, int | str) and not isinstance(value, bool)
     if not fit or not _INTEGER.fullmatch(str(value)):
-        what = f"{repr_text(value)} is no integer, and the shell calculates here"
+        what = f"{repr_text(value)} is not an integer, and the shell evaluates it as arithmetic"
         raise UnusableValueError(what, "see `| int`")
     number = int(str(value))
     if not -(2**63) < number < 2**63:
@@ -229,7 +233,7 @@ def _raw_text(text: str) -> str:
     state = lexer.state
     what = ""
     if state.doubt:
-        what = f"it holds {state.doubt.what}, {state.doubt.why}"
+        what = f"it contains {state.doubt.what}, {state.doubt.why}"
     elif state.top.kind is not FrameKind.TOP:
         what = f"{state.top.kind.value} is not closed in it"
     elif (
@@ -245,7 +249,7 @@ def _raw_text(text: str) -> str:
         what = "it ends in the middle of a command"
     if what:
         raise UnusableValueError(
-            f"the value cannot stand as it is: {what}", f"it is {repr_text(text)}"
+            f"the value cannot be inserted unchanged: {what}", f"it is {repr_text(text)}"
         )
     before = " " if text[:1] and text[0] in _OPERATORS else ""
     return before + text + (" " if text[-1:] and text[-1] in _OPERATORS else "")

@@ -62,12 +62,14 @@ def _document_error(
         begins = document.inside and plain.startswith(document.delimiter)
         if plain == document.delimiter or begins:
             what = f"with the value, this line would end the here-document: {repr_text(plain)}"
-            return UnusableValueError(what, "take a delimiter that no value holds")
+            return UnusableValueError(what, "choose a delimiter that no value contains")
         if _dash_loses_line(plain, document.delimiter):
             what = f"dash loses a byte of this line of the here-document: {repr_text(plain)}"
-            return UnusableValueError(what, "take a delimiter that no line of a value begins like")
+            return UnusableValueError(
+                what, "choose a delimiter that does not begin like a line of the value"
+            )
     if document.strip and _is_stripped(text, start, end):
-        what = "a line of the value begins with a tab, which a `<<-` here-document takes away"
+        what = "a line of the value begins with a tab, which a `<<-` here-document removes"
         return UnusableValueError(what, "write `<<`")
     return None
 

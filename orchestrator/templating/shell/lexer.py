@@ -111,7 +111,7 @@ class ShellLexer:
         self.note_doubt(
             f"`{wide}{digit}{self.text[i]}`",
             i,
-            "of which bash may see no more than one character in locales such as GB18030",
+            "which bash may read as one character in locales such as GB18030",
             f"keep it apart: `{wide}{apart}{digit}{self.text[i]}`",
         )
 
@@ -227,7 +227,7 @@ def _check_all_closed(state: LexerState) -> None:
         pending = frame.pending or ((frame.document,) if frame.document else ())
         if pending:
             what = f"the here-document '{pending[0].delimiter}' does not end"
-            hint = "its end is a line that holds the delimiter alone"
+            hint = "its end is a line with only the delimiter"
             raise UnsafeShellError(what, pending[0].opened, hint)
         if frame.kind is not FrameKind.TOP:
             raise UnsafeShellError(f"{frame.kind.value} is not closed", frame.opened)

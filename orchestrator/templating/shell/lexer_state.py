@@ -136,8 +136,8 @@ class ShellDoubt(Struct, frozen=True):
 
     what: str
     offset: int
-    why: str = "which dash, bash and busybox do not read alike"
-    hint: str = "put the value into a variable before that: `x={{ … }}`"
+    why: str = "which dash, bash and busybox parse differently"
+    hint: str = "assign the value to a variable before it: `x={{ … }}`"
 
 
 class LexerState(Struct):

@@ -77,11 +77,11 @@ class Placeholder(Struct):
 
 
 _FORBIDDEN_FRAMES = {
-    FrameKind.DOLLAR_SINGLE: ("inside `$'…'`", "use `'…'`: newlines may stand in it"),
+    FrameKind.DOLLAR_SINGLE: ("inside `$'…'`", "use `'…'`: it may contain newlines"),
     FrameKind.BACKTICK: ("inside backticks", "write `$(…)`"),
-    FrameKind.BRACE: ("inside `${…}`", "give the value to a variable first: `x={{ … }}`"),
-    FrameKind.COMMENT: ("in a comment", "take the comment out of the command, into the YAML"),
-    FrameKind.PARENS: ("inside a pattern's parentheses", "give the value to a variable first"),
+    FrameKind.BRACE: ("inside `${…}`", "assign the value to a variable first: `x={{ … }}`"),
+    FrameKind.COMMENT: ("in a comment", "move the comment out of the command, into the YAML"),
+    FrameKind.PARENS: ("inside a pattern's parentheses", "assign the value to a variable first"),
 }
 _FORBIDDEN_ENDINGS = {
     "$": ("right after `$`", "for a dollar sign write `\\$`; a variable's name cannot be inserted"),
@@ -112,7 +112,7 @@ def add_placeholder(lexer: ShellLexer, index: int) -> None:
         _note_word(lexer, index)
     elif placeholder.filter:
         what = f"`{placeholder.filter}` inside {state.top.kind.value}"
-        hint = "leave it out: the value is escaped for the place it stands in"
+        hint = "remove it: the value is quoted for its context"
         raise UnsafeShellError(what, placeholder.offset, hint)
     _check_enclosing_word(lexer, index)
     for frame in state.open_documents():
@@ -131,7 +131,7 @@ def _check_placeholder(lexer: ShellLexer, placeholder: Placeholder) -> None:
         if end in state.open_end:
             raise UnsafeShellError(f"an expression {what}", placeholder.offset, hint)
     if "name" in state.open_end and state.top.kind in (FrameKind.DOUBLE, FrameKind.DOCUMENT):
-        what = "an expression right after a variable's name, which it would make longer"
+        what = "an expression right after a variable's name, which the value would extend"
         raise UnsafeShellError(what, placeholder.offset, "write the variable as `${name}`")
     if state.doubt:
         what = f"an expression after {state.doubt.what}, {state.doubt.why}"
@@ -201,8 +201,8 @@ def _note_word(lexer: ShellLexer, index: int) -> None:
 _ONE_WORD_ROLES = (WordRole.CASE, WordRole.PATTERN, WordRole.PATTERNS, *TEST_ROLES)
 _FORBIDDEN_ROLES = {
     WordRole.NAME: "as a loop's variable",
-    WordRole.IN: "in the place of `in`",
-    WordRole.CASE_IN: "in the place of `in`",
+    WordRole.IN: "instead of `in`",
+    WordRole.CASE_IN: "instead of `in`",
     WordRole.FUNCTION: "as a function's name",
 }
 
@@ -215,7 +215,7 @@ def _refuse_shape(alt: WordAlternative, placeholder: Placeholder) -> None:
             "write the word itself",
         )
     if alt.shape in (WordShape.TILDE, WordShape.VALUE_HOME):
-        what = "an expression in the name after `~`, which quoting would switch off"
+        what = "an expression in the name after `~`, whose expansion quoting would disable"
         raise UnsafeShellError(
             what, placeholder.offset, "for the home folder write `~/`, for a `~` itself `\\~`"
         )
@@ -226,7 +226,7 @@ def _check_verbatim(lexer: ShellLexer, placeholder: Placeholder) -> None:
     spots = {alt.role for alt in top.alternatives}
     fit = all(alt.shape is WordShape.NONE and not alt.target for alt in top.alternatives)
     if not fit or not spots <= {WordRole.START, WordRole.PREFIX, WordRole.ARGS, WordRole.WORDS}:
-        what = f"`{placeholder.filter}` where it is not among a command's words, alone"
+        what = f"`{placeholder.filter}` where it is not a word of a command by itself"
         raise UnsafeShellError(what, placeholder.offset, "put blanks around it")
     if words or top.kind is FrameKind.ARRAY:
         top.alternatives = frozenset(append_placeholder(alt) for alt in top.alternatives)
@@ -245,7 +245,7 @@ def _check_enclosing_word(lexer: ShellLexer, index: int) -> None:
         if alt.shape is WordShape.INDEX:
             what = "an expression in an array's index, which bash evaluates"
             raise UnsafeShellError(
-                what, placeholder.offset, "give the value to a variable first: `i=$(({{ … }}))`"
+                what, placeholder.offset, "assign the value to a variable first: `i=$(({{ … }}))`"
             )
         if alt.role is WordRole.TEST_NAME:
             what = "an expression as a variable's name, which bash evaluates"

@@ -76,7 +76,7 @@ def _builtin_words(words: list[str]) -> list[str]:
 
 
 _FILTERS = ("raw", "words")
-_LITERAL_HINT = "for text that is no template write `{% raw %}…{% endraw %}` around it"
+_LITERAL_HINT = "for literal text write `{% raw %}…{% endraw %}` around it"
 _REFUSED_NODES: dict[type[nodes.Node], str] = {
     nodes.Include: "include",
     nodes.Import: "import",
@@ -188,7 +188,7 @@ class ShellTemplateRewriter:
         inside = [node, *node.find_all(nodes.Filter)]
         for found in inside:
             if found is not besides and isinstance(found, nodes.Filter) and found.name in _FILTERS:
-                what = f"`{found.name}` has to be the last thing in a `{{{{ … }}}}`"
+                what = f"`{found.name}` must be the last filter in a `{{{{ … }}}}`"
                 raise UnsafeShellError(what, found.lineno - 1)
         if isinstance(besides, nodes.Filter) and (besides.args or besides.kwargs):
             raise UnsafeShellError(f"`{besides.name}` takes no arguments", besides.lineno - 1)
@@ -239,13 +239,13 @@ class ShellTemplateRewriter:
         left = next(frames, "something")
         hint = "open and close it in the same branch, or outside of both"
         raise UnsafeShellError(
-            f"{what} do not agree: {left} is open in one only", self._parsed.begin_of(node), hint
+            f"{what} differ: {left} is open in only one of them", self._parsed.begin_of(node), hint
         )
 
     def _raise_refused(self, node: nodes.Node) -> NoReturn:
         word = _REFUSED_NODES.get(type(node), type(node).__name__.lower())
-        what = f"`{{% {word} %}}` cannot stand in a command"
-        hint = f"`if`, `for` and `set` can; {_LITERAL_HINT}"
+        what = f"`{{% {word} %}}` is not allowed in a command"
+        hint = f"`if`, `for` and `set` are; {_LITERAL_HINT}"
         raise UnsafeShellError(what, self._parsed.begin_of(node), hint)
 
 

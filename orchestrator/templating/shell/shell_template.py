@@ -30,7 +30,7 @@ from orchestrator.templating.value_text import UnusableValueError
 
 _HINT = (
     "in a command `{{` and `{%` begin a template; "
-    "for text that is none write `{% raw %}…{% endraw %}` around it"
+    "for literal text write `{% raw %}…{% endraw %}` around it"
 )
 
 _MAX_COMMAND_CHARS = 4096  # enough characters of a command to identify it

@@ -353,7 +353,7 @@ def test_ctrl_c_shows_what_is_known_and_ends_with_130(project: OrchProject, tmp_
             out, err = process.communicate(timeout=30)
         held.close()
     assert process.returncode == 130
-    assert "2 hosts: 1 fine, 1 not looked at" in out
+    assert "2 hosts: 1 fine, 1 not checked" in out
     assert "interrupted" in err
 
 

@@ -78,7 +78,7 @@ WRONG = {
         {"inventories/dev/hosts/h1.yml": "vars:\n" + numbered_lines("  k-#: 1\n", 20_000)},
         "k-0",
     ),
-    "twice": ({"inventories/dev/hosts/h1.yml": "vars: {}\n" * 20_000}, "second time"),
+    "twice": ({"inventories/dev/hosts/h1.yml": "vars: {}\n" * 20_000}, "duplicated"),
     "steps": ({"tasks/t.yml": "steps:\n" + numbered_lines("- no#: x\n", 20_000)}, "no0"),
     "args": ({"tasks/t.yml": "steps:\n- copy:\n" + numbered_lines("    k#: 1\n", 20_000)}, "k0"),
     "hosts": ({"inventories/dev/roles/r.yml": numbered_lines("- 'x #'\n", 20_000)}, "x 0"),

@@ -37,7 +37,7 @@ def test_variables_that_need_each_other_are_found_and_told_once_for_all_hosts(
     [
         ('"{{ nothing }}"', "'nothing' is undefined", "3:10"),
         ('"{{ 1 / 0 }}"', "division by zero", "3:"),
-        ('"{{ 1 + }}"', "this is no template", "3:"),
+        ('"{{ 1 + }}"', "invalid template", "3:"),
         ('["{{ hosts.a1.vars.nope }}"]', "'hosts.a1.vars.nope' is undefined", "3:"),
         ('"{{ task.desc }}"', "'task' is undefined", "3:10"),
     ],

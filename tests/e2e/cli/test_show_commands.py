@@ -61,20 +61,20 @@ def test_lint_finds_roles_that_no_stage_has_and_notes_what_may_read_as_an_option
     assert done.code == 3
     assert "tasks/u.yml:2:9" in done.err
     assert "did you mean 'web'?" in done.err
-    assert "tasks/t.yml:5:11: note: a value given to `rm` may read as an option" in done.out
+    assert "tasks/t.yml:5:11: note: a value given to `rm` may be taken for an option" in done.out
 
 
 @pytest.mark.parametrize(
     ("source", "noted"),
     [
-        ("eval {{ x }}", "`eval` reads what it is given as code"),
-        ("sh -c {{ x }}", "`sh` reads what it is given as code"),
-        ("ssh h {{ x }}", "`ssh` reads what it is given as code"),
-        ("A=1 awk {{ x }} f", "`awk` reads what it is given as code"),
-        ("rm {{ x }}", "may read as an option"),
+        ("eval {{ x }}", "`eval` interprets this argument as code"),
+        ("sh -c {{ x }}", "`sh` interprets this argument as code"),
+        ("ssh h {{ x }}", "`ssh` interprets this argument as code"),
+        ("A=1 awk {{ x }} f", "`awk` interprets this argument as code"),
+        ("rm {{ x }}", "may be taken for an option"),
         ("rm -- {{ x }}", ""),
         ("echo {{ x }}", ""),
-        ("cd a && rm -f {{ x }}", "may read as an option"),
+        ("cd a && rm -f {{ x }}", "may be taken for an option"),
         ("x {{ y | raw }}", "`raw`"),
         ("a | b", "pipe"),
         ("a || b", ""),

@@ -18,7 +18,7 @@ from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 from tests.projects import OrchProject
 from tests.sshd import generate_key
 
-DEAF = "shell: {at}: no shell answered within 1 s; the host said nothing; commands already sent may have run"
+DEAF = "shell: {at}: no shell answered within 1 s; the host sent nothing; commands already sent may have run"
 LINES = {
     "open": "channel: {at}: the host did not open a session within 1 s",
     "exec": DEAF,

@@ -250,7 +250,7 @@ def test_what_is_another_file_by_then_is_not_taken(two: OrchProject) -> None:
         ("- download: {path: ~/log}\n", "download needs `to`"),
         ("- download: ~/log\n", "download must be a mapping"),
         ("- download: {path: a, to: b, form: c}\n", "unknown key 'form'"),
-        ("- download: {path: a, to: b}\n  failed_when: false\n", "`failed_when` cannot stand"),
+        ("- download: {path: a, to: b}\n  failed_when: false\n", "`failed_when` is not allowed"),
         (
             "- {run: pwd, register: r}\n- download: {path: a, to: '{{ r.stdout }}/x'}\n",
             "text from a host (`r`)",
@@ -267,7 +267,7 @@ def test_what_makes_no_sense_is_refused(two: OrchProject, task: str, why: str) -
 def test_the_plan_shows_both_ends_and_that_no_host_changes(two: OrchProject) -> None:
     two.write({"tasks/t.yml": LOG})
     shown = two.orch("-s", "dev", "plan", "t").out
-    for output in ("download ~/log", "to: logs/a1.log", "to: logs/a2.log", "nothing in it changes"):
+    for output in ("download ~/log", "to: logs/a1.log", "to: logs/a2.log", "no step changes"):
         assert output in shown
     assert "o_module" not in shown
 

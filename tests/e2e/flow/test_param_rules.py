@@ -172,7 +172,7 @@ def test_a_rule_is_read_with_care(shop: OrchProject) -> None:
     for what in (
         "one_of: there is no param 'z'",
         "one_of must be a list of two params or more",
-        "disjoint: param 'x' is no path",
+        "disjoint: param 'x' is not a path",
         "`elements` of param 'x' is for a list",
         "`absolute` of param 'y' is for a path",
         "x must be a whole number, found the text 'b', as item 2",

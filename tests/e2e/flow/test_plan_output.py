@@ -79,7 +79,7 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
             "   3  handler restart › systemctl restart x",
             "      handler: runs once, if it was notified",
             "      | systemctl restart x",
-            "   rollback, should the run fail before a commit:",
+            "   rollback if the run fails before a commit:",
             "     4  ln {{ before.stdout }}",
             "        when: before.stdout",
             "        waits for `before`",
@@ -107,7 +107,7 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
         "   in deploy",
         "",
         "9. clean on a[1-3]",
-        "   in deploy, once, on the first of these that can be reached",
+        "   in deploy, once, on the first of these that is reachable",
         "   1  clean",
         "      | clean",
         "",
@@ -136,7 +136,7 @@ def test_the_rollback_is_folded_over_hosts_as_steps_are(shop: OrchProject) -> No
         }
     )
     shown = show_plan(shop, "t")
-    at = shown.index("   rollback, should the run fail before a commit:")
+    at = shown.index("   rollback if the run fails before a commit:")
     name = '{{ host.name[:1] }} {{ "x" if host.name == "a1" else "y" }}'
     assert shown[at + 1 :] == [
         "     2  same",
@@ -223,7 +223,7 @@ def test_what_no_host_does_is_shown_with_its_values(project: OrchProject) -> Non
         "      | ls",
         "   7  set",
         "      waits for `r`",
-        "      set: its result is known then",
+        "      set: evaluated then",
     ]
 
 
@@ -242,7 +242,7 @@ def test_tries_delegation_and_judgements_are_told(project: OrchProject) -> None:
         "   1  lb  on a2",
         "      skipped: when: host.name == 'a1'",
         "   2  up",
-        "      tried again until result.stdout == 'ok': at most 1 time more, 2 s apart",
+        "      retried until result.stdout == 'ok': at most 1 time more, 2 s apart",
         "      | up",
         "   3  up",
     ]

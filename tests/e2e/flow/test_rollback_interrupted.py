@@ -127,7 +127,7 @@ def test_a_lost_host_is_connected_again_to_be_rolled_back(
     ] * 2
     row = done.host_rows["a1"]
     assert (done.code, row["status"], connect_failures(done, "a1")) == (1, "lost", 2)
-    assert re.match(r"\S+: the session broke off \(.*?\), in step 1 ", row["reason"])
+    assert re.match(r"\S+: the session was lost \(.*?\), in step 1 ", row["reason"])
     assert row["reason"].endswith("'two' is rolled back; 'one' is rolled back")
 
 
@@ -145,7 +145,7 @@ def test_a_lost_host_that_stays_away_is_tried_once_and_named_as_not_rolled_back(
             done = running.wait_for_exit()
     row = done.host_rows["a1"]
     assert (done.code, row["status"], connect_failures(done, "a1")) == (1, "lost", 2)
-    assert re.match(r"\S+: the session broke off \(.*?\), in step 1 ", row["reason"])
+    assert re.match(r"\S+: the session was lost \(.*?\), in step 1 ", row["reason"])
     assert row["reason"].count("is NOT rolled back: ") == 2
     assert row["reason"].count("refused") == 2
 
@@ -162,7 +162,7 @@ def test_a_link_cut_during_a_rollback_leaves_the_rest_of_it_to_a_new_one(
     row = done.host_rows["a1"]
     assert (done.code, row["status"]) == (1, "failed")
     assert scene.log_lines("a1") == ["one", "un-one"]
-    broke = r"'two' is NOT rolled back: \S+: the session broke off \(.*?\), in step 2 "
+    broke = r"'two' is NOT rolled back: \S+: the session was lost \(.*?\), in step 2 "
     assert re.search(broke, row["reason"])
     assert row["reason"].endswith("'one' is rolled back")
 

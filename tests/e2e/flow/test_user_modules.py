@@ -222,12 +222,12 @@ def test_a_readonly_file_cannot_be_mixed_up(project: OrchProject) -> None:
     done = project.orch("lint")
     assert done.code == 3
     for output in (
-        "task 'a' wants nothing",
-        "fix: 'c' is not wanted",
+        "task 'a' has no states under `want`",
+        "fix: 'c' is not a state under `want`",
         "`want` requires `probe`",
         "exactly one of `steps`, `tasks` and `probe`",
         "no script under `fix` sets 'b'",
-        "'link' cannot be a task: a module that comes with orch has that name",
+        "'link' cannot be a task: a built-in module has that name",
     ):
         assert output in done.out + done.err, done.out + done.err
 

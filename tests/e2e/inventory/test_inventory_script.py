@@ -30,7 +30,7 @@ END
     ("script", "words"),
     [
         ("#!/bin/sh\necho no cloud today >&2; exit 3", ["exited with 3", "no cloud today"]),
-        ("#!/bin/sh\necho hello", ["no JSON", "hello"]),
+        ("#!/bin/sh\necho hello", ["not valid JSON", "hello"]),
         ("#!/bin/sh\nkill -9 $$", ["was killed"]),
         ("#!/no/such/interpreter\n", ["cannot run"]),
         ("#!/bin/sh\necho '[1]'", ["mapping"]),
@@ -62,7 +62,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
     pids = tmp_path / "pids"
     script = f"#!/bin/sh\nsleep 300 & echo $! $$ >{pids}; echo waiting >&2; wait\n"
     write_inventory(tmp_path, {"dev/hosts": script})
-    with pytest.raises(DefinitionError, match=r"did not end within 0\.5 seconds, saying: waiting"):
+    with pytest.raises(DefinitionError, match=r"did not finish within 0\.5 seconds: waiting"):
         run_inventory_script(tmp_path / "inventories/dev/hosts", "hosts", tmp_path, "dev", 0.5)
     deadline = time.monotonic() + 20
     while any(map(_alive, pids.read_text().split())):  # a kill is on its way for a moment

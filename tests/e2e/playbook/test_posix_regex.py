@@ -17,7 +17,7 @@ from tests.projects import OrchProject
         (r"a\Db", r"no \D: write [^0-9]"),
         (r"(?i)x", "no (?i: write both letters"),
         (r"(?:a|b)", "no (?:: write ( alone"),
-        (r"a(?!b)", "no (?!: nothing looks ahead"),
+        (r"a(?!b)", "no (?!: lookahead is not supported"),
         (r"(?P<n>x)", "no (?P: write ("),
         (r"a.*?b", "no *?: leave out the ?"),
         (r"a{2,3}?", "no }?: leave out the ?"),

@@ -72,7 +72,7 @@ def broken_project(project: OrchProject) -> list[str]:
         ("23:15", "readonly must be true or false", "write true"),
         ("25:11", "when is an expression already", "drop the {{ }}"),
         ("26:5", "'playbook' is a playbook", "name it under `tasks:`"),
-        ("27:10", "run must be the command's text", "options stand beside"),
+        ("27:10", "run must be the command's text", "write options beside"),
     ],
 )
 def test_each_mistake_is_told_at_its_place(

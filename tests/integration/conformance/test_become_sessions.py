@@ -141,7 +141,7 @@ def test_end_of_the_connection_ends_the_user_s_step_and_shell(
     connection.close()
     wait_until(lambda: not processes_with(mark), "the step's end")
     wait_until(lambda: not dict(process_arguments()).get(pid), "the shell's end")
-    with pytest.raises(Exception, match=r"closed|broke off"):
+    with pytest.raises(Exception, match=r"closed|lost"):
         running.wait()
 
 

@@ -88,7 +88,7 @@ def test_staged_file_of_another_size_is_none(
         connection, upload_stage_script(str(file), 100_000 + off), bytes(100_000)
     )
     assert error.failure is TransferFailure.EXIT
-    assert f"there came 100000 bytes of {100_000 + off}" in str(error)
+    assert f"received 100000 bytes of {100_000 + off}" in str(error)
     assert not file.exists()
 
 

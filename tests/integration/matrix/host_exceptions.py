@@ -44,7 +44,7 @@ def check_no_groups(connection: Connection) -> None:
         with pytest.raises(SessionLostError) as lost:
             run_pipeline(session, StepCommand(3, "id"))
     assert lost.value.step is None
-    assert str(lost.value) == "the shell ended with a step: its host has neither setsid nor perl"
+    assert str(lost.value) == "killing a step ended the shell: the host has neither setsid nor perl"
 
 
 def check_no_sudo(connection: Connection) -> None:

@@ -23,10 +23,10 @@ ALLOW, OTHER = (
     "the system's ssh may support one: `connect: {transport: openssh}`",
 )
 STALE = (
-    "shell: {at}: the session broke off (exit status 1); the host said: 'WARNING: Your password has"
+    "shell: {at}: the session was lost (exit status 1); the host sent: 'WARNING: Your password has"
     " expired. / Password change required but no TTY available.'",
-    "a login shell's rc file that reads its input, a forced command or a closed account does this:"
-    " see what `ssh HOST 'exec sh'` does",
+    "an rc file that reads its input, a forced command or a closed account does this: check"
+    " with `ssh HOST 'exec sh'`",
 )
 SLOWER = (
     "auth: {at}: timed out after 0.2 s logging in",

@@ -39,11 +39,11 @@ def project(ground: MatrixGround) -> MatrixProject:
     return ground.project
 
 
-BROKE = "shell: {{at}}: the session broke off (exit status {status}); the host said"
-SILENT = "shell: {at}: no shell answered within 1 s; the host said nothing; commands already sent may have run"
+BROKE = "shell: {{at}}: the session was lost (exit status {status}); the host sent"
+SILENT = "shell: {at}: no shell answered within 1 s; the host sent nothing; commands already sent may have run"
 NO_SHELL = (
-    "a login shell's rc file that reads its input, a forced command or a closed account does this:"
-    " see what `ssh HOST 'exec sh'` does"
+    "an rc file that reads its input, a forced command or a closed account does this: check"
+    " with `ssh HOST 'exec sh'`"
 )
 # what keeps a host from giving us a shell: the reason that its row has
 NO_SHELLS = {

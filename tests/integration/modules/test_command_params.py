@@ -176,7 +176,7 @@ def test_so_does_one_among_the_defaults(local: OrchProject) -> None:
 @pytest.mark.parametrize(
     ("steps", "message", "code"),
     [
-        ("[{t: {health: '{{ v }}'}}]", "gives a text, where a command has to be written", 3),
+        ("[{t: {health: '{{ v }}'}}]", "evaluates to text, but a command is required here", 3),
         ("[{t: {health: [a, b]}}]", "must be a command", 3),
         ("[{t: {health: 'echo ${{ v }}'}}]", "right after `$`", 3),
         ("[{t: {health: 'echo {{ nope }}'}}]", "'nope' is undefined", 3),
@@ -263,8 +263,8 @@ def test_a_list_of_commands_from_the_command_line_is_as_it_is_typed(local: OrchP
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        ("['{{ v }}']", "gives a text, where a command has to be written"),
-        ("['{{ [v] }}']", "gives a text, where a command has to be written"),
+        ("['{{ v }}']", "evaluates to text, but a command is required here"),
+        ("['{{ [v] }}']", "evaluates to text, but a command is required here"),
         ("[{a: b}]", "must be a command"),
         ("['echo ${{ v }}']", "right after `$`"),
         ("['echo {{ nope }}']", "'nope' is undefined"),

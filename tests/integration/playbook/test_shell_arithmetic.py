@@ -71,4 +71,4 @@ def test_bash_runs_a_command_in_what_is_noted(text: str, tmp_path: object) -> No
         return  # refused, which is more than a note
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert "ran" in done.stderr
-    assert any("takes what this value is" in note for note, _ in _value_warnings(template))
+    assert any("evaluates this value as" in note for note, _ in _value_warnings(template))

@@ -193,7 +193,7 @@ def test_noise_before_the_shell_is_ready_is_step_0(
         ("echo one; sleep .2; echo two; exit 1", "one / two"),
         ("exec cat", "mark R"),  # echoes what it is sent
         ("cat >/dev/null & read x; cat >/dev/null; echo ate it", "ate it"),
-        ("exit 0", "said nothing"),
+        ("exit 0", "sent nothing"),
     ],
     ids=["nologin", "pieces", "echo", "eater", "silent"],
 )

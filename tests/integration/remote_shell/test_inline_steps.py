@@ -213,7 +213,7 @@ def test_lost_client_s_step_ends(open_session: SessionOpener, mark: str) -> None
     running = PipelineThread(session, StepCommand(1, f"sleep {mark}", spawns_no_daemon=True))
     wait_until(lambda: processes_with(mark), "the step")
     channel.close_stdin()
-    with pytest.raises(Exception, match="told to end"):
+    with pytest.raises(Exception, match="its session was terminated"):
         running.wait()
     wait_until(lambda: not processes_with(mark), "its end")
     assert not recording.endings

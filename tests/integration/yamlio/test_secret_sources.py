@@ -64,7 +64,7 @@ def test_a_secret_says_where_it_comes_from(text: str, kind: str, words: tuple[st
         ("a: !secret [env, X]", 4, "!secret must be a mapping"),
         ("a: !secret {}", 4, "!secret must be a mapping"),
         ("a: !secret {vault: X}", 13, "unknown key 'vault'"),
-        ("a: !secret {env: X, file: y}", 4, "!secret says both env and file"),
+        ("a: !secret {env: X, file: y}", 4, "!secret has both env and file"),
         ("a: !secret {env: }", 18, "must be text, found nothing"),
         ("a: !secret {env: [X]}", 18, "must be text, found a list"),
         ("a: !secret {env: ' '}", 18, "is blank"),
@@ -108,13 +108,13 @@ def test_a_command_runs_beside_the_file_with_nothing_to_read(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("{env: NONE}", "variable NONE, which 'a' comes from, is not set"),
+        ("{env: NONE}", "variable NONE, the source of 'a', is not set"),
         ("{file: none}", "no such file"),
         ("{file: .}", "is a directory"),
         ("{command: [no-such-program]}", "cannot be run: no such file"),
         ("{command: [sh, -c, 'echo no key >&2; exit 3']}", "failed: exit status 3\nno key"),
         ("{command: [sh, -c, 'kill -9 $$']}", "killed by signal 9"),
-        ("{command: [printf, '\\377']}", "no UTF-8"),
+        ("{command: [printf, '\\377']}", "does not contain UTF-8"),
     ],
 )
 def test_what_cannot_be_fetched_is_told_at_the_secret(tmp_path: Path, text: str, what: str) -> None:

@@ -183,7 +183,7 @@ def test_a_range_of_hosts_in_one_file_shares_what_it_says(tmp_path: Path) -> Non
 def test_hosts_that_are_a_list_a_text_or_a_folder_within_are_errors(tmp_path: Path) -> None:
     assert "mapping" in only_problem(tmp_path / "1", {"dev/hosts.yml": "- a\n"}).message
     assert "mapping" in only_problem(tmp_path / "2", {"dev/hosts/a.yml": "just text"}).message
-    assert "not read" in only_problem(tmp_path / "3", {"dev/hosts/eu/a.yml": ""}).message
+    assert "are not read" in only_problem(tmp_path / "3", {"dev/hosts/eu/a.yml": ""}).message
 
 
 def test_hosts_in_two_forms_are_an_error(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_hosts_in_two_forms_are_an_error(tmp_path: Path) -> None:
         in only_problem(tmp_path / "3", {"dev/hosts.yml": "", "dev/hosts": "#!/bin/sh"}).message
     )
     assert (
-        "two files"
+        "define the same name"
         in only_problem(tmp_path / "4", {"dev/hosts.yml": "", "dev/hosts.yaml": ""}).message
     )
 

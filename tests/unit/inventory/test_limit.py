@@ -141,15 +141,15 @@ def test_an_empty_term_is_an_error(limit: str) -> None:
             "web[7]",
             "a range of names: web[1-3], web[01-20,25]; some of a role's hosts: web[0:2]",
         ),
-        ("web[1-5]", "web[4-5]", "those that there are: web*"),
+        ("web[1-5]", "web[4-5]", "existing hosts: web*"),
         ("web[01-03]", "web[01-03]", "some of a role's hosts: web[0:2]"),
         ("web[01]", "web01", "some of a role's hosts: web[0:2]"),
         ("eu[1-2]", "eu[1-2]", "some of a role's hosts: eu[0:2]"),
         ("nope[0:2]", "nope[0-2]", "some of a role's hosts: web[0:2]"),
-        ("web[ab]", "web[ab]", "hosts by a range of names: web[1-3]"),
-        ("web[1-3,]", "web[1-3,]", "hosts by a range of names: web[1-3]"),
-        ("web[-3]x", "web[-3]x", "hosts by a range of names: web[1-3]"),
-        ("web[3-]", "web[3-]", "hosts by a range of names: web[1-3]"),
+        ("web[ab]", "web[ab]", "hosts of a range of names: web[1-3]"),
+        ("web[1-3,]", "web[1-3,]", "hosts of a range of names: web[1-3]"),
+        ("web[-3]x", "web[-3]x", "hosts of a range of names: web[1-3]"),
+        ("web[3-]", "web[3-]", "hosts of a range of names: web[1-3]"),
         ("d*[2-3].*", "d*3.*", ""),
         ("web[2:1]", "web[2:1]", ""),
         ("web[0:-9]", "web[0:-9]", ""),
@@ -195,7 +195,7 @@ def test_an_index_that_may_be_a_name_of_another_host_is_asked_about() -> None:
     with pytest.raises(DefinitionError) as caught:
         select_hosts(stage, "web[2]")
     (problem,) = caught.value.diagnostics
-    assert problem.message == "'web[2]' in the limit may be 'web2', or web3"
+    assert problem.message == "'web[2]' in the limit may mean 'web2', or web3"
     assert problem.hint == "write web2, or web[2:2] for the role's host"
     for limit, host in (
         ("web2", "web2"),
@@ -227,7 +227,7 @@ def test_an_empty_file_or_one_that_names_itself_is_an_error(
     Path("l").write_text("# nobody\n\n")
     assert "is empty" in refused_limit("@l").message
     Path("l").write_text("@l\n")
-    assert "names itself" in refused_limit("@l").message
+    assert "includes itself" in refused_limit("@l").message
     Path("l").write_bytes(b"\xff")
     assert "UTF-8" in refused_limit("@l").message
 

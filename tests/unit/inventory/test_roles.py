@@ -41,12 +41,13 @@ def test_roles_in_a_circle_are_told_as_a_circle(tmp_path: Path) -> None:
     found = only_problem(
         tmp_path, {"dev/roles.yml": "a: {roles: [b]}\nb: {roles: [c]}\nc: {roles: [a]}"}
     )
-    assert "holds itself" in found.message
+    assert "contains itself" in found.message
     steps = found.message.partition(": ")[2].split(" > ")
     assert steps[0] == steps[-1]
     assert {*itertools.pairwise(steps)} == {("a", "b"), ("b", "c"), ("c", "a")}
     assert (
-        "holds itself" in only_problem(tmp_path / "2", {"dev/roles.yml": "a: {roles: [a]}"}).message
+        "contains itself"
+        in only_problem(tmp_path / "2", {"dev/roles.yml": "a: {roles: [a]}"}).message
     )
 
 

@@ -178,7 +178,7 @@ def test_where_nothing_can_be_written_the_run_goes_on_with_one_warning(tmp_path:
     journal.close()
     assert journal.folder is None
     assert len(warnings) == 1
-    assert "the run's log is not complete" in warnings[0]
+    assert "the log of the run is incomplete" in warnings[0]
 
 
 def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_progress_bars_become_their_last_state_however_long_they_run() -> None:
 def test_a_megabyte_line_is_cut_and_says_so() -> None:
     chunks = [step_printed("a", b"x" * 100_000) for _ in range(10)]
     _, lines = play_events(*chunks, step_printed("a", b"\nnext\n"))
-    message = f" [… {1_000_000 - 8192} bytes more; the log has them all …]"
+    message = f" [… {1_000_000 - 8192} more bytes; the log has all …]"
     assert lines == ["a | " + "x" * 8192 + message, "a | next"]
 
 

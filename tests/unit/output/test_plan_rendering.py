@@ -83,7 +83,7 @@ def test_apps_warnings_and_an_empty_plan_are_told() -> None:
     assert shown[1:4] == ["warning: no db", "", "app blog"]
     assert rendered_lines(Plan("r", "dev", ("t",), (), ()))[-1] == "nothing to do"
     readonly = make_plan(host_steps("a", planned_step(1, "n", "x", readonly=True)))
-    assert rendered_lines(readonly)[-1] == "nothing in it changes a host"
+    assert rendered_lines(readonly)[-1] == "no step changes a host"
 
 
 def test_json_has_the_exact_text_per_host_and_step() -> None:

@@ -114,7 +114,7 @@ def test_long_output_shows_head_and_tail_unless_it_is_wanted_whole() -> None:
     text = b"".join(b"line %d\n" % i for i in range(500))
     shown = show_summary(run_started("a"), step_finished("a", make_outcome(text)), run_finished())
     assert shown[1:31] == [f"  line {i}" for i in range(30)]
-    assert shown[31] == "  [… 440 lines not shown here; the log has them all …]"
+    assert shown[31] == "  [… 440 lines omitted; the log has all …]"
     assert shown[32:62] == [f"  line {i}" for i in range(470, 500)]
     assert "  line 250" in show_summary(
         run_started("a"), step_finished("a", make_outcome(text)), run_finished(), whole=True

@@ -58,7 +58,7 @@ REFUSED = {
 def test_a_value_that_would_be_run_is_refused(tmp_path: Path, name: str, script: str) -> None:
     with pytest.raises(DefinitionError) as error:
         load_module(tmp_path, **{script: REFUSED[name]})
-    assert "runs what it is given" in error.value.diagnostics[0].message
+    assert "runs its arguments as code" in error.value.diagnostics[0].message
     assert error.value.diagnostics[0].mark.path.endswith("m.yml")
 
 
@@ -84,8 +84,8 @@ def test_commands_and_the_modules_own_text_may_be_run(tmp_path: Path, probe: str
 def test_what_reads_code_of_its_own_is_noted_in_modules_too(tmp_path: Path) -> None:
     notes = lint_warnings([load_module(tmp_path, probe="sh -c {{ x }}", fix="awk {{ x }} f")])
     assert [note for note, _ in notes] == [
-        "`sh` reads what it is given as code of its own: a value there can be code",
-        "`awk` reads what it is given as code of its own: a value there can be code",
+        "`sh` interprets this argument as code: a value in it can inject code",
+        "`awk` interprets this argument as code: a value in it can inject code",
     ]
 
 
@@ -93,7 +93,11 @@ def test_the_library_runs_commands_only(tmp_path: Path) -> None:
     """Each of its modules is loaded, so the check above holds for it; and nothing in it reads a
     value as code in another way."""
     loaded = playbook.load_tasks(tmp_path, sorted(shipped_modules())).by_name
-    assert not [note for note in lint_warnings(loaded.values()) if "code of its own" in note[0]]
+    assert not [
+        note
+        for note in lint_warnings(loaded.values())
+        if "interprets this argument as code" in note[0]
+    ]
     named = re.compile(r"\{\{[^}]*\b(validate)\b[^}]*\}\}")
     for name in loaded:
         if named.search((MODULES_FOLDER / f"{name}.yml").read_text()):

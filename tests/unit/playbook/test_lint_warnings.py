@@ -8,8 +8,8 @@ import pytest
 from orchestrator import playbook
 from orchestrator.playbook.lint_warnings import lint_warnings
 
-CODE = "reads what it is given as code"
-OPTION = "may read as an option"
+CODE = "interprets this argument as code"
+OPTION = "may be taken for an option"
 PIPE = "a failure left of a pipe"
 
 

@@ -143,10 +143,10 @@ def test_other_values_are_true_if_there_is_anything(value: Anything, expected: b
 @pytest.mark.parametrize(
     ("source", "what", "column"),
     [
-        ("{{ x }}", "no template", 1),
+        ("{{ x }}", "invalid template", 1),
         ("x y", "not expected", 3),
         ("", "empty", 1),
-        ("x ==", "no template", 3),
+        ("x ==", "invalid template", 3),
         ("y.z", "'y' is undefined", 1),
         ("x.z", "'x.z' is undefined", 3),
         ("x | raw", "for commands", 5),

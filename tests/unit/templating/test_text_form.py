@@ -135,7 +135,7 @@ def test_results_can_be_tested_in_any_template(word: str) -> None:
     result = RegisteredResult("changed", changed=True)
     shown = templating.compile_text(f"{{{{ r is {word} }}}}", HERE).render(PlainScope(r=result))
     assert shown == ("true" if word in ("changed", "succeeded") else "false")
-    with pytest.raises(DefinitionError, match=f"`is {word}` is for the result of a step"):
+    with pytest.raises(DefinitionError, match=f"`is {word}` requires the result of a step"):
         templating.compile_text(f"{{{{ x is {word} }}}}", HERE).render(PlainScope(x="text"))
     with pytest.raises(DefinitionError, match="'nope' is undefined"):
         templating.compile_text(f"{{{{ nope is {word} }}}}", HERE).render(PlainScope())

@@ -18,5 +18,5 @@ def test_json_becomes_marked_values() -> None:
     ["", "{", "web1\n", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 200 + "]" * 200, "[" * 200000],
 )
 def test_what_is_no_json_is_one_clear_error(text: str) -> None:
-    with pytest.raises(DefinitionError, match="what it printed"):
+    with pytest.raises(DefinitionError, match="its output"):
         parse_json(text, "hosts")
