@@ -17,7 +17,7 @@ SHELLS = [["dash"], ["bash"], ["busybox", "sh"]]
 def run_upload_script(
     shell: list[str], folder: Path, sent: bytes, *, refuses_input: bool
 ) -> list[bytes]:
-    """Run the script with ``sent`` as its whole input, and return its output.
+    """Run the script with ``sent`` as its whole input; return what it leaves in its folder.
 
     ``refuses_input``: the reader of the output is gone.
     """
