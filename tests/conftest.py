@@ -14,8 +14,8 @@ __all__ = ["sshd"]
 
 SHELLS = ("dash", "bash", "busybox")
 
-# Ignored under nohup, or in the background of a script; and what is ignored when a shell starts,
-# it can never trap.
+# SIGINT is ignored under nohup, or in the background of a script; a shell cannot trap a signal that
+# is ignored when it starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,16 +23,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture
 def project(tmp_path: Path) -> OrchProject:
-    """An empty project; its hosts' homes and the tester's are in the same temp folder."""
+    """Create an empty project; all home folders, also the tester's, are in its temp folder."""
     root = tmp_path / "project"
     (root / "inventories").mkdir(parents=True)
     return OrchProject(root)
 
 
-@pytest.hookimpl(tryfirst=True)  # before those marked long are left out
+@pytest.hookimpl(tryfirst=True)  # before `long` tests are deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test that is the same for every shell, run one in the short run: another for each
-    test and for each of its other parameters. Marked ``every_shell`` it is run with all."""
+    """Select one shell for each test with equal variants in a short run.
+
+    Another shell is selected for each test and each of its other parameters. A test marked
+    ``every_shell`` runs with all shells.
+    """
     same: dict[tuple[object, ...], list[pytest.Item]] = {}
     for item in items:
         call = getattr(item, "callspec", None)

@@ -1,4 +1,4 @@
-"""Projects in a temp folder, and orch run on them as a user would: in a process of its own."""
+"""Projects in a temp folder, and orch run on them as by a user: in its own process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT = 120.0
 
 @dataclass(frozen=True, slots=True)
 class OrchResult:
-    """What a call of orch came to."""
+    """The result of a call of orch."""
 
     code: int
     out: str
@@ -30,18 +30,18 @@ class OrchResult:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The JSON lines on stdout: all of it."""
+        """Return the JSON lines on stdout, which must not have other lines."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
     def host_rows(self) -> dict[str, dict[str, Any]]:
-        """The rows of the last event, by host."""
+        """Return the rows of the last event, by host."""
         last = self.events[-1]
         assert last["event"] == "run_finished", self.err
         return {row["host"]: row for row in last["rows"]}
 
     def host_steps(self, host: str) -> list[dict[str, Any]]:
-        """What became of the steps on one host, in order."""
+        """Return the results of the steps on one host, in order."""
         return [e for e in self.events if e["event"] == "step_finished" and e["host"] == host]
 
 
@@ -60,7 +60,7 @@ class OrchProject:
         return self
 
     def add_sandbox_stage(self, *hosts: str, stage: str = "dev") -> OrchProject:
-        """A stage of sandbox hosts."""
+        """Add a stage of sandbox hosts."""
         return self.write(
             {
                 f"inventories/{stage}/stage.yml": "connect: {transport: sandbox}\n",
@@ -71,7 +71,7 @@ class OrchProject:
     def add_sshd_stage(
         self, sshd: SshdServer, hosts: Mapping[str, str], stage: str = "real"
     ) -> OrchProject:
-        """A stage whose hosts (name to address) are reached over a real sshd."""
+        """Add a stage whose hosts (name to address) are reached over a real sshd."""
         connect = {
             "user": sshd.user,
             "port": sshd.port,
@@ -89,7 +89,7 @@ class OrchProject:
         )
 
     def orch(self, *args: str, stdin: str = "", cwd: Path | None = None, **env: str) -> OrchResult:
-        """Run orch to its end."""
+        """Run orch and wait until it exits."""
         done = subprocess.run(
             self.command(*args),
             cwd=cwd or self.root,
@@ -104,18 +104,18 @@ class OrchProject:
         return OrchResult(done.returncode, done.stdout, done.stderr)
 
     def command(self, *args: str) -> list[str]:
-        """The words that start orch."""
+        """Return the words that start orch."""
         return [sys.executable, "-m", "orchestrator", *args]
 
     def environ(self, more: Mapping[str, str]) -> dict[str, str]:
-        """An environment without the tester's keys, agent and settings."""
+        """Return an environment without the tester's keys, agent and settings."""
         home = self.root.parent / "home"
         home.mkdir(exist_ok=True)
         return {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **more}
 
     @contextmanager
     def start_orch(self, *args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-        """Orch on its way; it is ended when the block is left."""
+        """Start orch; it is killed at the end of the block."""
         process = subprocess.Popen(
             self.command(*args),
             cwd=self.root,
@@ -134,7 +134,7 @@ class OrchProject:
 
 
 def interrupt_until_exit(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Press Ctrl-C again and again until orch, which heard one before, has ended; its output."""
+    """Press Ctrl-C repeatedly until orch exits, and return its output; one came before."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         process.send_signal(signal.SIGINT)

@@ -1,10 +1,10 @@
-"""A real OpenSSH server for tests, run as whoever runs the tests.
+"""A real OpenSSH server for tests, run by the tester's user.
 
-It listens on every address, so that each 127.x.y.z is a host of its own. Its configuration,
-host key, the client's key and the sessions' HOME are its own; nothing outside its folder is read,
-but for what sshd itself insists on (its privilege separation folder, when run as root).
-With the login's own HOME, bash would read its .bashrc, since it notices that sshd runs it: with
-pyenv in there that takes 80 ms of CPU a session.
+It listens on every address, so that each 127.x.y.z is a host. It has its own configuration, host
+key, client key and HOME for sessions; it reads nothing outside its folder, except what sshd
+requires (its privilege separation folder, if run as root). With the user's own HOME, bash would
+read its .bashrc, because it detects sshd: with pyenv in it that takes 80 ms of CPU for each
+session.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from orchestrator.errors import SourcePosition
 from orchestrator.model.host import ConnectionOptions, Host
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/sbin")
-START_TIMEOUT = 20.0  # seconds until something that should happen has failed to
-ATTEMPTS = 5  # another process may take the free port before sshd does
+START_TIMEOUT = 20.0  # timeout in seconds of every wait
+ATTEMPTS = 5  # another process may take the free port first
 
 
 @dataclass(frozen=True, slots=True)
 class SshdServer:
-    """A server that answers. ``folder`` holds its files; ``key`` is the private key it lets in.
+    """A running server.
 
-    ``known_hosts`` holds its host key for every address at its port; ``home`` is the HOME of its
-    sessions, which start elsewhere: sshd goes to the account's own.
+    ``folder`` holds its files; ``key`` is the private key that it accepts. ``known_hosts`` has its
+    host key for every address at its port. ``home`` is the HOME of its sessions, which start in
+    another folder: sshd changes to the account's home.
     """
 
     folder: Path
@@ -49,7 +50,7 @@ class SshdServer:
 
     @property
     def host_key(self) -> str:
-        """Its public host key: type and base64."""
+        """Return its public host key: type and base64."""
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
     def connect_options(
@@ -66,7 +67,7 @@ class SshdServer:
         keepalive: float = 15.0,
         shell: str = "sh",
     ) -> ConnectionOptions:
-        """Settings that get into this server; what is not given is right."""
+        """Return working options to log in to this server, with these arguments replaced."""
         return ConnectionOptions(
             address,
             self.port,
@@ -84,17 +85,17 @@ class SshdServer:
     def inventory_host(
         self, address: str = "127.0.0.1", connect: ConnectionOptions | None = None
     ) -> Host:
-        """A host of the inventory at this server."""
+        """Return an inventory host at this server."""
         return Host(
             address, connect or self.connect_options(address), (), (), SourcePosition("test")
         )
 
     def session_processes(self) -> tuple[int, ...]:
-        """Its processes for connections: the parents of the sessions."""
+        """Return its processes for connections, which are the parents of the sessions."""
         return tuple(child_processes(self.pid))
 
     def log(self) -> str:
-        """What it said so far."""
+        """Return its log so far."""
         return (self.folder / "log").read_text("utf-8", "replace")
 
 
@@ -106,11 +107,11 @@ def serve_sshd(
     wrapper: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[SshdServer]:
-    """Run a server in ``folder`` and end it, with all of its processes, afterwards.
+    """Run a server in ``folder``, and end it with all of its processes.
 
-    ``lines`` are added to its configuration and win over the usual ones. ``wrapper`` is the text
-    of a script that every session runs instead of what was asked for, which it finds in
-    ``$SSH_ORIGINAL_COMMAND``. ``environment`` is set in the sessions, without spaces.
+    ``lines`` are added to its configuration and override the usual ones. ``wrapper`` is a script
+    that every session runs instead of the requested command, which is in ``$SSH_ORIGINAL_COMMAND``.
+    ``environment`` is set in the sessions; values must not contain spaces.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
@@ -149,7 +150,7 @@ def serve_sshd(
 def generate_key(
     path: Path, kind: str = "ed25519", passphrase: str = "", bits: int | None = None
 ) -> Path:
-    """A new key pair at ``path`` and ``path``.pub."""
+    """Create a key pair at ``path`` and ``path``.pub."""
     size = ["-b", str(bits)] if bits else []
     command = ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-C", path.name, "-f", path]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -157,14 +158,14 @@ def generate_key(
 
 
 def free_port() -> int:
-    """A port that nothing listens on just now."""
+    """Return a port that is currently free."""
     with closing(socket.socket()) as taken:
         taken.bind(("", 0))
         return int(taken.getsockname()[1])
 
 
 def wait_until(condition: object, what: str) -> None:
-    """Return as soon as ``condition()`` holds; fail the test if it does not in time."""
+    """Return as soon as ``condition()`` is true; fail the test after a timeout."""
     assert callable(condition)
     end = time.monotonic() + START_TIMEOUT
     while not condition():
@@ -174,7 +175,7 @@ def wait_until(condition: object, what: str) -> None:
 
 
 def child_processes(pid: int) -> Iterator[int]:
-    """The direct children of a process, as `ps` lists them."""
+    """Return the direct children of a process, as listed by `ps`."""
     table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, capture_output=True)
     for row in table.stdout.split(b"\n"):
         if row.split()[1:] == [str(pid).encode()]:
@@ -182,7 +183,7 @@ def child_processes(pid: int) -> Iterator[int]:
 
 
 def make_separation_folder() -> None:
-    """Make the folder without which sshd does not start, nor test its configuration."""
+    """Create the folder without which sshd neither starts nor tests its configuration."""
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
 
@@ -210,8 +211,9 @@ def _start_server(folder: Path, lines: Sequence[str]) -> tuple[subprocess.Popen[
 
 
 def _config_text(folder: Path, port: int, lines: Sequence[str]) -> str:
-    """``lines``, and the usual ones for other keywords: sshd takes the first value of most, but
-    MaxStartups' last.
+    """Return ``lines``, and the usual ones for other keywords.
+
+    sshd uses the first value of most keywords, but the last one of MaxStartups.
     """
     usual = (
         f"Port {port}",
@@ -249,7 +251,7 @@ def _is_answering(server: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _end_server(server: subprocess.Popen[bytes]) -> None:
-    """End the server and the sessions it left, each by its id: they have groups of their own."""
+    """End the server and its remaining sessions by their IDs: they have their own groups."""
     left = [*_descendants(server.pid)]
     for pid in (server.pid, *left):
         try:
@@ -267,6 +269,6 @@ def _descendants(pid: int) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshdServer]:
-    """The server that most tests share."""
+    """Start the server that most tests share."""
     with serve_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server

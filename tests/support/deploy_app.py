@@ -1,4 +1,4 @@
-"""A small app for many deploys: its page says of which release it is."""
+"""A small app for many deploys: its page names its release."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCES = ("repository", "folder", "archive")
 def make_small_app(
     project: OrchProject, apps: Mapping[str, str] | None = None, **more: object
 ) -> OrchProject:
-    """The recipe, three sandbox hosts, and on all of them these apps, each from such a source."""
+    """Create the recipe, three sandbox hosts, and these apps on all hosts with their sources."""
     project.add_sandbox_stage(*HOSTS)
     shutil.copytree(RECIPE / "deploy", project.root / "tasks/deploy")
     shutil.copyfile(RECIPE / "deploy.yml", project.root / "tasks/deploy.yml")
@@ -58,7 +58,7 @@ def make_small_app(
 def live_releases(
     project: OrchProject, app: str = "blog", hosts: Iterable[str] = HOSTS
 ) -> dict[str, str]:
-    """The release that each host has live and whole, as its page says too; '' where none is."""
+    """Return the live and complete release of each host, named by its page, or ''."""
     return {host: _live_release(host_home(project, host) / app) for host in hosts}
 
 
@@ -76,7 +76,7 @@ def _live_release(folder: Path) -> str:
 
 
 def host_releases(project: OrchProject, host: str, app: str = "blog") -> dict[str, str]:
-    """All that lies among a host's releases: published, complete or incomplete."""
+    """Return all entries among a host's releases: published, complete or incomplete."""
     found = {}
     for path in sorted((host_home(project, host) / app / "releases").iterdir()):
         marks: Mapping[str, bool] = {
@@ -88,12 +88,12 @@ def host_releases(project: OrchProject, host: str, app: str = "blog") -> dict[st
 
 
 def held_locks(project: OrchProject) -> list[str]:
-    """The locks that are held on any sandbox host."""
+    """Return the locks that are held on any sandbox host."""
     folder = project.root / ".orch/sandbox/dev"
     return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*/.orch-lock*"))
 
 
 def commit_all(folder: Path) -> None:
-    """A repository of all that is in the folder."""
+    """Create a repository with all files of the folder."""
     for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "All")):
         subprocess.run([*GIT, *words], cwd=folder, check=True)

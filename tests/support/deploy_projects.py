@@ -1,4 +1,4 @@
-"""Projects that deploy: the one of `orch init`, and small ones on sandbox hosts."""
+"""Projects with deploys: the one of `orch init`, and small ones on sandbox hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 
 @contextmanager
 def make_demo(root: Path) -> Iterator[OrchProject]:
-    """What `orch init` writes; the web servers that its apps start are ended afterwards."""
+    """Run `orch init`; the web servers that its apps start are ended afterwards."""
     root.parent.mkdir(exist_ok=True)
     project = OrchProject(root)
     done = project.orch("init", str(root), cwd=root.parent)
@@ -33,7 +33,7 @@ def make_demo(root: Path) -> Iterator[OrchProject]:
 
 
 def end_servers(folder: Path) -> None:
-    """End the web servers whose ids are in files below the folder."""
+    """End the web servers whose process IDs are in files below the folder."""
     for file in folder.rglob("server.pid"):
         pid = int(file.read_text())
         line = Path(f"/proc/{pid}/cmdline")
@@ -43,14 +43,14 @@ def end_servers(folder: Path) -> None:
 
 
 def fetch_page(port: int, path: str) -> str:
-    """What the web server on this port answers."""
+    """Return the reply of the web server on this port."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
         return str(answer.read().decode())
 
 
 def commit_files(folder: Path, files: Mapping[str, str], message: str) -> None:
-    """A commit of these files in a repository of the demo."""
+    """Commit these files in a repository of the demo."""
     for name, text in files.items():
         (folder / name).write_text(text)
     subprocess.run([*GIT, "commit", "-q", "-am", message], cwd=folder, check=True)
@@ -59,14 +59,16 @@ def commit_files(folder: Path, files: Mapping[str, str], message: str) -> None:
 def run_deploy(
     project: OrchProject, *words: str, app: str = "all", stage: str = "dev"
 ) -> OrchResult:
-    """A deploy that tells in JSON; not in the second of the one before it, as releases are
-    called after seconds."""
+    """Run a deploy with JSON output, in another second than the deploy before it.
+
+    Releases are named after seconds.
+    """
     next_second()
     return project.orch("-s", stage, "run", "deploy", "--app", app, "--json", *words)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Return as soon as it holds: machines that test many deploys at once are slow."""
+    """Return as soon as the condition is true; machines that test many deploys at once are slow."""
     deadline = time.monotonic() + WAIT_TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, (
@@ -76,25 +78,25 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def next_second() -> None:
-    """Return once another second has begun."""
+    """Return when the next second has started."""
     now = int(time.time())
     wait_until(lambda: int(time.time()) > now, "the next second")
 
 
 def summary_rows(done: OrchResult) -> dict[tuple[str, str], dict[str, object]]:
-    """The rows of the last event, by app and host."""
+    """Return the rows of the last event, by app and host."""
     last = done.events[-1]
     assert last["event"] == "run_finished", done.err
     return {(row["app"], row["host"]): row for row in last["rows"]}
 
 
 def host_home(project: OrchProject, host: str, stage: str = "dev") -> Path:
-    """The home folder of a sandbox host."""
+    """Return the home folder of a sandbox host."""
     return project.root / ".orch" / "sandbox" / stage / host
 
 
 def folder_snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
-    """All that is in a folder: kinds, modes, owners, times, and bytes."""
+    """Return everything in a folder: kinds, modes, owners, times, and contents."""
     found: dict[str, tuple[object, ...]] = {}
     for path in [folder, *folder.rglob("*")]:
         about = path.lstat()

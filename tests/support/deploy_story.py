@@ -1,4 +1,4 @@
-"""What happened on a host, told in words, as the record and the folders that it leaves."""
+"""The history of a host, given in words and written as a record and folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.machine import ShellMachine
 
 @dataclass
 class ReleaseStory:
-    """A folder of an app, to which things happen. Each word of ``apply_words`` is a run of its own."""
+    """A folder of an app to which events are applied; each word is a separate run."""
 
     folder: Path
     number: int = 0
@@ -24,7 +24,7 @@ class ReleaseStory:
         (self.folder / "releases").mkdir(parents=True)
 
     def apply_words(self, words: Iterable[str]) -> ReleaseStory:
-        """``deploy A``, ``back A``, ``fail A`` and so on: see the methods that begin with ``_``."""
+        """Apply ``deploy A``, ``back A``, ``fail A`` and so on: the methods starting with ``_``."""
         for each in words:
             what, name = each.split()
             self.number += 1
@@ -43,7 +43,7 @@ class ReleaseStory:
         return self.folder / "releases" / name
 
     def append_events(self, name: str, *events: str) -> None:
-        """Lines of the record, of the run at hand."""
+        """Append lines of the current run to the record."""
         with self.record.open("a") as record:
             for event in events:
                 record.write(f"2026-01-01T00:{self.number:02}:00Z {event} {self.run} {name}/\n")
@@ -61,79 +61,79 @@ class ReleaseStory:
             (self.release(name) / ".orch-published").write_text(f"{self.run}\n")
 
     def _deploy(self, name: str) -> None:
-        """Deployed, live and healthy."""
+        """Deploy a release: live and healthy."""
         self.make_complete(name)
         self.switch_link(name)
         self.append_events(name, "begun", "switched", "live")
 
     def _back(self, name: str) -> None:
-        """Gone back to."""
+        """Roll back to a release."""
         (self.release(name) / ".orch-published").write_text(f"{self.run}\n")
         self.switch_link(name)
         self.append_events(name, "switched", "back")
 
     def _fail(self, name: str) -> None:
-        """Its deploy failed: switched back, and removed."""
+        """Fail a deploy: switched back, and removed."""
         self.append_events(name, "begun", "switched", "undone", "failed")
 
     def _stay(self, name: str) -> None:
-        """Its deploy failed, and its folder could not be removed."""
+        """Fail a deploy whose folder could not be removed."""
         self.make_complete(name, well=False)
         self._fail(name)
 
     def _unwell(self, name: str) -> None:
-        """Its deploy failed when it was healthy here: on another host it was not."""
+        """Fail a deploy that was healthy here, but not on another host."""
         self.make_complete(name)
         self.append_events(name, "begun", "switched", "live", "undone", "failed")
 
     def _die(self, name: str) -> None:
-        """Its deploy died when it was live and nobody had seen it healthy."""
+        """Abort a deploy that was live, but not yet found healthy."""
         self.make_complete(name, well=False)
         self.switch_link(name)
         self.append_events(name, "begun", "switched")
 
     def _half(self, name: str) -> None:
-        """Its deploy died while it was made."""
+        """Abort a deploy while its release was incomplete."""
         self.release(name).mkdir()
         self.append_events(name, "begun")
 
     def _going(self, name: str) -> None:
-        """The rollback to it died half-way."""
+        """Abort a rollback to a release in the middle."""
         self.switch_link(name)
         self.append_events(name, "switched")
 
     def _undo(self, name: str) -> None:
-        """The rollback to it was undone, as another host failed after this one."""
+        """Undo a rollback to a release, because another host failed afterwards."""
         self.append_events(name, "switched", "back", "undone")
 
     def _ill(self, name: str) -> None:
-        """The rollback to it was undone, as it was not healthy any more."""
+        """Undo a rollback to a release, because it was not healthy any more."""
         self.append_events(name, "switched", "failed")
 
     def _remove(self, name: str) -> None:
         shutil.rmtree(self.release(name))
 
     def _foreign(self, name: str) -> None:
-        """Another tool's release."""
+        """Add another tool's release."""
         self.release(name).mkdir()
         (self.release(name) / "REVISION").write_text(f"rev{self.number}\n")
 
     def _adopt(self, name: str) -> None:
-        """Another tool's release that was live as orch came."""
+        """Add another tool's release that was live before the first deploy by orch."""
         self._foreign(name)
         self.switch_link(name)
         self.append_events(name, "adopted")
 
 
 def ask_history(machine: ShellMachine, story: ReleaseStory, **args: object) -> str:
-    """What deploy:history says: its output, or what it fails with."""
+    """Return the output of deploy:history, or its error."""
     return ask_histories(machine, [(story, args)])[0]
 
 
 def ask_histories(
     machine: ShellMachine, asked: Sequence[tuple[ReleaseStory, Mapping[str, object]]]
 ) -> list[str]:
-    """As `ask`, of many stories in one run."""
+    """Return the history of many stories in one run, like ``ask_history``."""
     steps: list[object] = []
     for story, args in asked:
         steps.append({"set": {"deploy_to": str(story.folder)}})

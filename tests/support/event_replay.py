@@ -1,4 +1,4 @@
-"""Plays a made-up run through the sinks, for people who look and for the tests of the live view.
+"""Replays a synthetic run through the sinks, for demonstration and for tests of the live display.
 
 python -m tests.support.event_replay HOSTS [--seconds S] [--apps A,B] [--connect] [--json] [-v]
 """

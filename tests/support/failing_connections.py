@@ -1,6 +1,6 @@
-"""Run as a program: connections that fail in many ways. Says how, and nothing else.
+"""A program that opens connections which fail in many ways, and prints only how.
 
-Arguments: the private key, the known_hosts file, the ports of a server and of two that are none.
+Arguments: the private key, the known_hosts file, the port of a server and two unused ports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Agents that do wrong what agents do, behind real sockets (draft-miller-ssh-agent)."""
+"""SSH agents that misbehave, behind real sockets (draft-miller-ssh-agent)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answer_honestly(client: socket.socket, answer: bytes) -> None:
 
 
 def stay_silent(client: socket.socket, answer: bytes) -> None:
-    """It keeps the connection open and says nothing."""
+    """Keep the connection open without replying."""
 
 
 def answer_halfway(client: socket.socket, answer: bytes) -> None:
@@ -60,8 +60,9 @@ def refuse_request(client: socket.socket, answer: bytes) -> None:
 
 
 class FalseAgent:
-    """An agent with one key, which answers as ``lists`` and ``signs`` have it. ``asked`` has the
-    kinds of what it was asked, ``calls`` counts connections.
+    """An agent with one key, whose replies are made by ``lists`` and ``signs``.
+
+    ``asked`` has the kinds of its requests; ``calls`` counts connections.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class FalseAgent:
 
     @property
     def public_line(self) -> str:
-        """Its key, as in authorized_keys."""
+        """Return its key in the format of authorized_keys."""
         return f"ssh-ed25519 {base64.b64encode(self._blob).decode()} false\n"
 
     def __enter__(self) -> FalseAgent:
@@ -110,7 +111,7 @@ class FalseAgent:
             try:
                 client = self._listener.accept()[0]
             except OSError:
-                return  # it is over
+                return  # the test is over
             self.calls += 1
             self._clients.append(client)
             self._threads.append(threading.Thread(target=self._serve, args=(client,)))
@@ -138,7 +139,7 @@ class FalseAgent:
 
 @contextmanager
 def start_ssh_agent(path: Path, *keys: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A real ssh-agent at ``path`` with these keys."""
+    """Start a real ssh-agent at ``path`` with these keys."""
     path.unlink(missing_ok=True)
     with subprocess.Popen(
         ["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -155,7 +156,7 @@ def start_ssh_agent(path: Path, *keys: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def is_accepting(path: Path) -> bool:
-    """Return whether somebody listens there: the socket is there a moment earlier."""
+    """Return True if the socket accepts connections, which is a moment after it exists."""
     with closing(socket.socket(socket.AF_UNIX)) as sock:
         return not sock.connect_ex(str(path))
 

@@ -1,7 +1,7 @@
-"""A TCP proxy in this process that does to a stream what links do: cut, stall, slow, corrupt it.
+"""A TCP proxy in this process that can cut, stall, slow down and corrupt a stream.
 
-It listens on every address, so that each 127.x.y.z is a host of its own, and passes on to the same
-address at another port. One thread serves everything.
+It listens on every address, so that each 127.x.y.z is a host, and forwards to the same address at
+another port. One thread handles everything.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from dataclasses import dataclass, field
 
 from tests.support.link_faults import FaultKind, LinkDirection, LinkFault
 
-BUFFER_BYTES = 1 << 18  # bytes that are kept for a side that does not read
+BUFFER_BYTES = 1 << 18  # bytes buffered for a side that does not read
 READ_BYTES = 1 << 16
-PORTION, PAUSE = 48, 0.001  # bytes at a time, and seconds between, where it is slow
-RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: what is unsent is dropped, and the peer told so
+PORTION, PAUSE = 48, 0.001  # bytes at a time, and seconds between, if it is slow
+# of SO_LINGER: unsent data is dropped, and the peer receives a reset
+RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True, eq=False)
 class _ProxyPipe:
-    """One direction of a connection. ``bytes_arrived`` and ``bytes_passed`` count its bytes; ``slow`` of the
-    next ones go slowly; ``is_waiting``: until its time comes; ``is_stalled``: for ever."""
+    """One direction of a connection.
+
+    ``bytes_arrived`` and ``bytes_passed`` count its bytes; ``slow`` of the next ones are sent
+    slowly; ``is_waiting``: until its time comes; ``is_stalled``: for ever.
+    """
 
     source: socket.socket
     target: socket.socket
@@ -60,8 +64,10 @@ class _ProxiedConnection:
 
 
 class FaultProxy:
-    """Passes on what comes to ``port``. ``struck_addresses`` are the addresses where something did,
-    ``bytes_passed`` the most bytes that a connection of theirs had, ``tries`` how many they had.
+    """Forwards connections to ``port``.
+
+    ``struck_addresses`` are the addresses with faults so far, ``bytes_passed`` the maximum of bytes
+    on one of their connections, ``tries`` their number of connections.
     """
 
     def __init__(self, server: int) -> None:
@@ -87,15 +93,15 @@ class FaultProxy:
         self._thread.start()
 
     def set_faults(self, faults: Mapping[str, LinkFault]) -> None:
-        """From now on this is what happens, by the host's address. Connections are ended."""
+        """Set the faults from now on by the host's address, and end all connections."""
         self._run_in_thread(lambda: self._begin_faults(faults))
 
     def stall(self, addresses: Collection[str]) -> None:
-        """From now on nothing gets through, either way, on the connections that these have."""
+        """Let nothing pass from now on, in either direction, on connections of these hosts."""
         self._run_in_thread(lambda: self._stall(addresses))
 
     def corrupt_byte(self, offset: int, mask: int) -> None:
-        """XOR this byte of what comes next from the server, on every connection."""
+        """XOR this byte of the next data from the server, on every connection."""
         self._run_in_thread(lambda: self._corrupt(offset, mask))
 
     def close(self) -> None:
@@ -118,7 +124,7 @@ class FaultProxy:
         os.write(self._bell[1], b".")
         done.wait()
 
-    # What the thread does.
+    # The code below runs in the thread.
 
     def _begin_faults(self, faults: Mapping[str, LinkFault]) -> None:
         for line in list(self._lines):
@@ -165,7 +171,7 @@ class FaultProxy:
         try:
             client, _ = self._listener.accept()
         except OSError:
-            return  # who knocked has gone
+            return  # the client has disconnected already
         address, server = client.getsockname()[0], socket.socket()
         try:
             server.connect((address, self._server))
@@ -220,7 +226,7 @@ class FaultProxy:
         self._forward(line, pipe)
 
     def _forward(self, line: _ProxiedConnection, pipe: _ProxyPipe) -> None:
-        """Send what there is room for, and have happen what is to happen."""
+        """Send as much as possible, and trigger faults that are due."""
         while not (line.is_closed or pipe.is_stalled):
             fault = pipe.fault if pipe.fault and pipe.fault.kind is not FaultKind.CORRUPT else None
             if fault is not None and pipe.bytes_passed == fault.at:
@@ -292,7 +298,7 @@ class FaultProxy:
         sock.close()
 
     def _update_events(self, line: _ProxiedConnection) -> None:
-        """Look out for what can be dealt with. Where it is still not even an end gets through."""
+        """Watch for what can be handled. A stalled direction does not even pass the end."""
         for sock in line.sockets:
             events = 0
             for pipe in line.pipes.values():

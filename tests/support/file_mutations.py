@@ -1,4 +1,4 @@
-"""Ways in which a file comes out wrong: by accident, by a bad merge, or on purpose."""
+"""Mutations of files: accidental, by a bad merge, or malicious."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SCALARS = (
 
 
 def mutate_file(data: bytes, others: Sequence[bytes], random: Random) -> bytes:
-    """The data with one to four things done to it."""
+    """Return the data with one to four mutations."""
     for _ in range(random.choice((1, 1, 1, 2, 2, 4))):
         data = random.choice(_MUTATIONS)(data, others, random)
     return data
@@ -136,7 +136,7 @@ def _swap_lines(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
 
 
 def _replace_scalar(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
-    """Another value behind a key."""
+    """Replace the value of a key."""
     at = [i for i in range(len(data)) if data.startswith(b": ", i)]
     if not at:
         return data

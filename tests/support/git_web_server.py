@@ -1,4 +1,4 @@
-"""A git server over HTTP that wants a name and a password, in the test's process."""
+"""A git server over HTTP with password authentication, in the test's process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from urllib.parse import quote
 
 @dataclass
 class GitWebServer:
-    """Serves the repositories below ``root``. ``refused_requests`` are the requests that had none of the
-    ``users``' names and passwords, by their path; those without any are not among them."""
+    """Serves the repositories below ``root``.
+
+    ``refused_requests`` are the paths of requests with a wrong user or password; requests without
+    credentials are not included.
+    """
 
     root: Path
     users: dict[str, str]
@@ -39,7 +42,7 @@ class GitWebServer:
 
 @contextmanager
 def serve_git(root: Path, **users: str) -> Iterator[GitWebServer]:
-    """A server on a free port of loopback, gone afterwards."""
+    """Serve on a free port of loopback during the block."""
     web = GitWebServer(root, users)
 
     class GitRequestHandler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Run as a program: hold a connection by the system's ssh, with a process at work on the host.
+"""A program that holds a connection by the system's ssh, with a process running on the host.
 
 Arguments: the port, the private key, the known_hosts file, the ssh_config, seconds to sleep there.
 """

@@ -1,4 +1,4 @@
-"""Hosts that have some tools and not others."""
+"""Hosts with a selection of tools."""
 
 from __future__ import annotations
 

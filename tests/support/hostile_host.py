@@ -1,6 +1,7 @@
-"""A host that answers to the session's shell text as no shell would: ``python -m … MODE``.
+"""A host that replies to the session's bootstrap as no shell would: ``python -m … MODE``.
 
-It says that its shell is ready, waits for steps, says what its mode is, and then only listens.
+It reports that its shell is ready, waits for steps, writes the output of its mode, and then only
+reads.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SCRIPTED_OUTPUT: dict[str, tuple[str, ...]] = {
     "a report of no kind": ("B 1", "T 1 \udcff\udcfe x", "E 1 done 0 0 1"),
     "two ends at once": ("B 1", "|E 1 done 0 0 1", "!E 2 done 0 0 1"),
 }
-"""What is said on both streams, or on stdout (``|``) or stderr (``!``) alone."""
+"""Output on both streams, or only on stdout (``|``) or stderr (``!``)."""
 
 ODD_OUTPUT: dict[str, tuple[str, ...]] = {
     "an end without a beginning": ("E 1 done 0 0 1", "|S"),
@@ -43,11 +44,11 @@ ODD_OUTPUT: dict[str, tuple[str, ...]] = {
     "states of no name": ("B 1", "|T 1 have =", "|T 1 have ", "E 1 done 79 0 1", "|S"),
     "no states": ("B 1", "E 1 done 79 0 1", "|S"),
 }
-"""As above, which could be meant: the step may end one way or the other."""
+"""Output as above that may be valid: the step may succeed or fail."""
 
 
 def main(mode: str) -> None:
-    """Be such a host."""
+    """Behave as such a host."""
     received = b""
     while b"\n" not in received:
         received += os.read(0, 1 << 16)
@@ -77,7 +78,7 @@ SILENT_OUTPUT: dict[str, tuple[str, ...]] = {
 
 
 def write_marker(nonce: str, line: str) -> None:
-    """A marker on both streams, or on the one that is named; of some only stdout is told."""
+    """Write a marker to both streams or only to the named one; some exist only on stdout."""
     only = line[:1] if line[:1] in ("|", "!") else ""
     data = f"{nonce} {line.removeprefix(only)}\n".encode("utf-8", "surrogateescape")
     alone = line[:1] in ("B", "T", "S", "Z")
@@ -87,13 +88,13 @@ def write_marker(nonce: str, line: str) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """All of it."""
+    """Write all data."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def flood_reports(nonce: str, step: str) -> None:
-    """More reports than are kept: each is the second argument."""
+    """Write more reports than are kept, each with the second argument."""
     write_all(1, f"{nonce} B {step}\n".encode())
     line = f"{nonce} T {step} {sys.argv[2]}\n".encode()
     write_all(1, line * ((2 << 20) // len(line)))

@@ -1,4 +1,4 @@
-"""Events with what a test of the journal does not care about filled in."""
+"""Events with defaults for the fields that a test of the journal does not check."""
 
 from __future__ import annotations
 

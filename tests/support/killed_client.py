@@ -1,4 +1,4 @@
-"""A client to be killed: runs a step that sleeps, and another, over the local transport."""
+"""A client to be killed: it runs a step that sleeps, and another, over the local transport."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.session_recording import RecordingListener
 
 
 def main() -> None:
-    """Print the session's shell's process id, then run."""
+    """Print the process ID of the session's shell, then run the steps."""
     session = ShellSession(LocalConnection("sh").open(), ready_timeout=30)
     recording = RecordingListener()
     session.run([StepCommand(1, "echo $PPID")], recording)

@@ -1,4 +1,4 @@
-"""Run as a program: connect to hosts that are new, one after the other.
+"""A program that connects to new hosts, one after the other.
 
 Arguments: the port, the private key, the known_hosts file, addresses.
 """

@@ -1,4 +1,4 @@
-"""What can happen to a connection, drawn by a seed so that it can happen again."""
+"""Faults of a connection, drawn from a seed so that they can be reproduced."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-HANDSHAKE = 3000  # bytes either way that a login takes, about
+HANDSHAKE = 3000  # bytes that a login takes in both directions, approximately
 
 
 class FaultKind(Enum):
-    """What happens to the stream."""
+    """The kind of the fault."""
 
     RESET = "reset"
     CLOSE = "close"
@@ -21,7 +21,7 @@ class FaultKind(Enum):
 
 
 class LinkDirection(Enum):
-    """Which direction it happens in: from the client, or to it."""
+    """The direction of the fault: from the client, or to it."""
 
     TO_SERVER = "up"
     TO_CLIENT = "down"
@@ -32,16 +32,16 @@ MIXES = {
     "slow": (FaultKind.SLOW,),
     "stall": (FaultKind.STALL, FaultKind.RESET, FaultKind.CLOSE),
 }
-"""What happens in a run: those of which some hosts hear nothing take their timeouts."""
+"""Faults used in a run: those that leave a host silent take its timeouts."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkFault:
-    """It happens to a host's connection number ``connection`` (from 0), before its byte ``at``.
+    """A fault of a host's connection number ``connection`` (from 0), before its byte ``at``.
 
-    ``both_directions``: a reset or an end is told to both sides, else to the one that the bytes go to, while
-    the other hears nothing any more; a stall is in both directions, else in this one. ``detail``:
-    what the byte is XORed with, or for how many bytes it is slow.
+    ``both_directions``: a reset or an end is sent to both sides, else to the receiver of the bytes,
+    while the other side receives nothing any more; a stall is in both directions, else in this one.
+    ``detail``: the value to XOR with, or the number of slow bytes.
     """
 
     kind: FaultKind
@@ -53,8 +53,10 @@ class LinkFault:
 
 
 def draw_fault(seed: str, mix: str, spans: Mapping[LinkDirection, int]) -> LinkFault | None:
-    """What this seed says: none in one of eight cases. ``spans`` is how long the stream is; one
-    position of three is in the handshake, and one of ten behind the end.
+    """Return the fault for this seed; None in one of eight cases.
+
+    ``spans`` is the length of the stream; one position of three is in the handshake, and one of ten
+    after the end.
     """
     dice = random.Random(seed)
     if not dice.randrange(8):

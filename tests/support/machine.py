@@ -1,4 +1,4 @@
-"""A machine for modules to be tried on: this one, under one of the shells, in a folder."""
+"""A machine to test modules on: the local one, with one of the shells, in a folder."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ODD_NAMES = [
     "#x",
     "~",
 ]
-"""Names that break what is quoted badly."""
+"""Names that break wrong quoting."""
 
 
 @dataclass
 class ShellMachine:
-    """``shell``: dash, bash or busybox; the last one has busybox's tools first in its PATH.
+    """A machine with one shell: dash, bash or busybox, the last with busybox's tools first in PATH.
 
     ``root`` is a new folder for the test's files, ``home`` the home folder of the session.
     """
@@ -56,9 +56,9 @@ class ShellMachine:
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
-    """The words before a command that make it run somewhere else (private_copy.py)."""
+    """Words before a command that run it elsewhere (private_copy.py)."""
     watched_paths: tuple[Path, ...] = ()
-    """What a check must leave alone, beside ``root``."""
+    """Paths that check mode must not change, in addition to ``root``."""
 
     def __post_init__(self) -> None:
         tools = self.root.parent / f"{self.root.name}-tools"
@@ -93,7 +93,7 @@ class ShellMachine:
     ) -> MachineRun:
         """Run these steps as one task: ``{"link": {"path": …, "to": …}}`` and so on.
 
-        ``files`` are written into ``tasks/`` (modules of the test's own, templates).
+        ``files`` are written to ``tasks/`` (modules of the test, templates).
         """
         project = self.root.parent / f"{self.root.name}-project"
         folder = project / "inventories" / "dev"
@@ -129,16 +129,19 @@ class ShellMachine:
         return MachineRun(code, [e for e in events if isinstance(e, StepFinished)])
 
     def observable_state(self) -> list[dict[str, tuple[Any, ...]]]:
-        """Everything that a check must leave as it is."""
+        """Return everything that check mode must not change."""
         return [tree_snapshot(path) for path in (self.root, *self.watched_paths)]
 
     def run_step(self, step: Any, **more: Any) -> StepResult:
-        """Run one step; how it ended."""
+        """Run one step and return its result."""
         return self.run_steps([step], **more).outcomes[0]
 
     def check_then_run(self, step: Any, status: str, **more: Any) -> StepResult:
-        """Check, run, and run again: the check says what the run then does, nothing changes
-        before it, and nothing is left to change after it. ``status``: ok, changed or failed."""
+        """Check, run, and run again.
+
+        Verify that the check predicts the changes and makes none, and that the second run has
+        nothing to change. ``status``: ok, changed or failed.
+        """
         before = self.observable_state()
         foretold = self.run_step(step, check=True, **more)
         assert self.observable_state() == before, "the check changed something"
@@ -157,7 +160,7 @@ class ShellMachine:
 
 @dataclass
 class MachineRun:
-    """How a run ended: its exit code, and each step."""
+    """The result of a run: its exit code, and each step."""
 
     code: ExitCode
     steps: list[StepFinished]
@@ -176,7 +179,7 @@ def result_message(outcome: StepResult) -> str:
 
 
 def tree_snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
-    """Every byte, mode, owner, mtime and ctime below a folder."""
+    """Return every byte, mode, owner, mtime and ctime below a folder."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in [root, *sorted(root.rglob("*"))]:
         at = path.lstat()

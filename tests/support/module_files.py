@@ -1,4 +1,4 @@
-"""What the tests of modules for files share."""
+"""Helpers for tests of modules for files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from orchestrator.model.step_result import StepResult
 from tests.support.machine import ODD_NAMES, ShellMachine, result_message, tree_snapshot
 
 WITHOUT_POWERS = ("/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all")
-"""Words before a command that take from root all that another user could not do."""
+"""Words before a command that remove the privileges of root."""
 
 
 def without_powers(machine: ShellMachine) -> None:
-    """Have root there be as another user, who owns what root does. busybox's shell believes that
-    root may write anything: with its tools dash runs then."""
+    """Give root the permissions of a normal user who owns the same files.
+
+    busybox's shell assumes that root may write anything: with its tools dash runs instead.
+    """
     machine.wrapper = WITHOUT_POWERS
     if machine.shell == "busybox":
         shell = Path(machine.environment["PATH"].split(":")[0], "sh")
@@ -25,7 +27,7 @@ def without_powers(machine: ShellMachine) -> None:
 
 
 def check_refuses(machine: ShellMachine, step: Any, message: str, **more: Any) -> StepResult:
-    """Check and run: both fail with this message, and nothing changes anywhere."""
+    """Check and run: both must fail with this message, and nothing may change anywhere."""
     before = tree_snapshot(machine.root)
     for check in (True, False):
         outcome = machine.run_step(step, check=check, **more)
@@ -36,8 +38,10 @@ def check_refuses(machine: ShellMachine, step: Any, message: str, **more: Any) -
 
 
 def odd_names(machine: ShellMachine, make: Callable[[Path], Any]) -> Iterator[Path]:
-    """The paths of all odd names, once ``make``'s steps for them were seen to be foretold, to
-    change each, and then to find nothing to do."""
+    """Return the paths of all odd names, after testing ``make``'s steps with them.
+
+    The steps must be predicted by a check, change each path, and then have nothing to do.
+    """
     paths = [machine.root / name for name in ODD_NAMES]
     steps = [make(path) for path in paths]
     before = tree_snapshot(machine.root)
@@ -55,12 +59,12 @@ def odd_names(machine: ShellMachine, make: Callable[[Path], Any]) -> Iterator[Pa
 
 
 def folder_contents(folder: Path) -> list[str]:
-    """What is in a folder: what a fix left behind is seen."""
+    """Return the names in a folder, so that files left by a fix are seen."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def outcome_changes(outcome: StepResult) -> dict[str, tuple[str | None, str]]:
-    """What it said to be different: before and after, by key."""
+    """Return the reported changes: before and after, by key."""
     return {change.key: (change.before, change.after) for change in outcome.changes}
 
 
@@ -70,7 +74,7 @@ def file_mode(path: Path) -> str:
 
 @contextmanager
 def check_nothing_left(folder: Path, machine: ShellMachine) -> Iterator[None]:
-    """Have the machine's temporary files made here, and see that none stays."""
+    """Create the machine's temporary files in this folder, and check that none remains."""
     folder.mkdir()
     machine.environment["TMPDIR"] = str(folder)
     yield
@@ -78,7 +82,7 @@ def check_nothing_left(folder: Path, machine: ShellMachine) -> Iterator[None]:
 
 
 def build_start(root: Path, start: Mapping[str, str]) -> None:
-    """Make what a test begins with: ``/`` a directory, ``>TO`` a link, else a text."""
+    """Create the initial state of a test: ``/`` a directory, ``>TO`` a link, else a text."""
     for name, what in start.items():
         path = root / name
         if what == "/":

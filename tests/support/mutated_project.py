@@ -1,4 +1,4 @@
-"""A valid project that uses most of what can be written, small enough to be read in a moment."""
+"""A valid project that uses most of the syntax, small enough to be read quickly."""
 
 from __future__ import annotations
 
@@ -172,4 +172,4 @@ CALLS = (
     ("stages",),
     ("-s", "dev", "run", "all", "--list-hosts", "--app", "all"),
 )
-"""What reads the files and contacts no host."""
+"""Commands that read the files and contact no host."""

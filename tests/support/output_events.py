@@ -1,4 +1,4 @@
-"""Events and outcomes with what a test does not care about filled in."""
+"""Events and results with defaults for the fields that a test does not check."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A copy of this machine that a test may do anything to, gone without a trace afterwards.
+"""A copy of this machine that a test may change in any way, removed afterwards.
 
-An overlay over the machine's root folder, with the upper layer in memory, in namespaces of its
-own (mount, host name, network, processes). Needs root and CAP_SYS_ADMIN; ``run_inside_copy`` fails where
-it cannot have them.
+It is an overlay over the machine's root folder, with the upper layer in memory, in its own
+namespaces (mount, host name, network, processes). It needs root and CAP_SYS_ADMIN;
+``run_inside_copy`` fails without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ mount --bind "$2" "$1/root$2"
 cd /
 exec chroot "$1/root" "$3" -c "$4"
 """
-# Process 1 of the new namespace: whom others leave behind it lets go. At its end all end.
+# Process 1 of the new namespace: it reaps orphans. When it ends all processes end.
 _WAIT = """
 import signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -41,8 +41,7 @@ sys.stdin.read()
 
 @contextmanager
 def run_inside_copy(machine: ShellMachine) -> Iterator[ShellMachine]:
-    """Have the machine's steps run in a private copy of this one. A check must not change a
-    file of it."""
+    """Run the machine's steps in a private copy; check mode must not change a file of it."""
     folder = machine.root.parent / f"{machine.root.name}-overlay"
     with make_copy(folder, machine.root.parent) as copy:
         machine.wrapper = (*copy.words, f"--wdns={machine.home}")
@@ -52,8 +51,11 @@ def run_inside_copy(machine: ShellMachine) -> Iterator[ShellMachine]:
 
 @dataclass(frozen=True, slots=True)
 class PrivateCopy:
-    """A private copy. ``first`` is its first process, ``words`` what makes a command run in it,
-    ``upper`` the folder with all that was changed there, as it can be seen from here."""
+    """A private copy.
+
+    ``first`` is its first process, ``words`` the words that run a command in it, ``upper`` the
+    folder with all changes, as seen from outside.
+    """
 
     first: int
     words: tuple[str, ...]
@@ -62,7 +64,7 @@ class PrivateCopy:
 
 @contextmanager
 def make_copy(folder: Path, shared: Path) -> Iterator[PrivateCopy]:
-    """Make a copy, with ``folder`` to keep it in, which is new. ``shared`` is the same inside."""
+    """Create a copy, stored in the new ``folder``. ``shared`` is the same folder inside."""
     folder.mkdir()
     unshare = ["unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child"]
     script = ["sh", "-c", _ENTER, "sh", str(folder), str(shared)]
@@ -77,7 +79,7 @@ def make_copy(folder: Path, shared: Path) -> Iterator[PrivateCopy]:
         assert holder.stdout.readline() == "ready\n", "no private machine: needs root, overlayfs"
         (first,) = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text().split()
         words = ("/usr/bin/nsenter", "-t", first, "-m", "-u", "-n", "-p", "-r")
-        # as the first process's parent sees it
+        # as seen by the parent of the first process
         yield PrivateCopy(int(first), words, Path(f"/proc/{holder.pid}/root{folder}/up"))
     finally:
         holder.stdin.close()
@@ -86,8 +88,10 @@ def make_copy(folder: Path, shared: Path) -> Iterator[PrivateCopy]:
 
 
 def run_in_copy(machine: ShellMachine, script: str) -> str:
-    """Run a script with this machine's own tools in the private copy; its stdout. Raises
-    CalledProcessError, and shows stderr."""
+    """Run a script with this machine's own tools in the private copy and return its stdout.
+
+    Raises CalledProcessError, and prints stderr.
+    """
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     done = subprocess.run(
         [*machine.wrapper, "/bin/sh", "-ec", f"cd /\n{script}"],

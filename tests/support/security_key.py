@@ -1,5 +1,7 @@
-"""A security key in software behind an agent's socket (draft-miller-ssh-agent, OpenSSH's
-PROTOCOL.u2f): what it signs, a real sshd checks."""
+"""A software security key behind an agent's socket; a real sshd verifies its signatures.
+
+Source: draft-miller-ssh-agent, OpenSSH's PROTOCOL.u2f.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 KIND, APPLICATION = b"sk-ssh-ed25519@openssh.com", b"ssh:"
-TOUCHED = 1  # the flag of a user's presence
+TOUCHED = 1  # the flag for user presence
 
 
 def encode_string(data: bytes) -> bytes:
@@ -24,7 +26,7 @@ def encode_string(data: bytes) -> bytes:
 
 
 class SecurityKey:
-    """One key; ``touches`` counts its signatures."""
+    """A security key; ``touches`` counts its signatures."""
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
@@ -34,11 +36,11 @@ class SecurityKey:
 
     @property
     def public_line(self) -> str:
-        """As in authorized_keys."""
+        """Return the public key in the format of authorized_keys."""
         return f"{KIND.decode()} {base64.b64encode(self.blob).decode()} key"
 
     def answer(self, request: bytes) -> bytes:
-        """What an agent that has it says."""
+        """Return the reply of an agent with this key."""
         if request[:1] == b"\x0b":
             return b"\x0c" + struct.pack(">I", 1) + encode_string(self.blob) + encode_string(b"key")
         at = 5 + struct.unpack_from(">I", request, 1)[0]
@@ -53,7 +55,7 @@ class SecurityKey:
 
 @contextmanager
 def start_key_agent(key: SecurityKey, path: Path) -> Iterator[dict[str, str]]:
-    """An agent at ``path``; its environment."""
+    """Start an agent at ``path`` and yield its environment."""
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -71,7 +73,7 @@ def _serve(listener: socket.socket, key: SecurityKey) -> None:
         try:
             client = listener.accept()[0]
         except OSError:
-            return  # it is over
+            return  # the test is over
         with closing(client), client.makefile("rb") as asked:
             while head := asked.read(4):
                 client.sendall(encode_string(key.answer(asked.read(struct.unpack(">I", head)[0]))))

@@ -1,4 +1,4 @@
-"""What the session's tests share: a listener, a channel that listens in, and processes."""
+"""Helpers for tests of sessions: a listener, a recording channel, and processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from orchestrator.remote_shell import CommandResult, ShellSession
 from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 
 SHELLS = {"dash": "/usr/bin/dash", "bash": "/usr/bin/bash", "busybox": "/usr/bin/busybox"}
-WAIT_TIMEOUT = 30.0  # seconds until something that should happen has failed to
+WAIT_TIMEOUT = 30.0  # timeout in seconds of every wait
 
 
 class RecordingListener:
-    """A listener that remembers everything."""
+    """A listener that records everything."""
 
     def __init__(self) -> None:
         self.order: list[tuple[str, int]] = []
@@ -45,14 +45,14 @@ class RecordingListener:
 
 
 def run_pipeline(session: ShellSession, *commands: StepCommand) -> RecordingListener:
-    """Run one segment and say what was heard."""
+    """Run one pipeline and return what the listener recorded."""
     recording = RecordingListener()
     session.run(commands, recording)
     return recording
 
 
 class PipelineThread:
-    """A segment that runs in a thread of its own."""
+    """A pipeline that runs in its own thread."""
 
     def __init__(self, session: ShellSession, *commands: StepCommand) -> None:
         self.recording = RecordingListener()
@@ -68,7 +68,7 @@ class PipelineThread:
             self.error = error
 
     def wait(self) -> RecordingListener:
-        """Wait for its end; raise what it raised."""
+        """Wait for the end; re-raise the thread's exception."""
         self._thread.join(WAIT_TIMEOUT)
         assert not self._thread.is_alive(), "the segment does not end"
         if self.error:
@@ -77,7 +77,7 @@ class PipelineThread:
 
 
 class RecordingChannel:
-    """A channel that keeps what goes over it; ``cut`` bytes at most, then EOF."""
+    """A channel that records its data, at most ``cut`` bytes, then reports EOF."""
 
     def __init__(self, channel: Channel, cut: int | None = None) -> None:
         self._channel, self._cut = channel, cut
@@ -120,7 +120,7 @@ class RecordingChannel:
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Return as soon as it holds; fail where it does not in time."""
+    """Return as soon as the condition is true; fail after a timeout."""
     deadline = time.monotonic() + WAIT_TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, (
@@ -130,7 +130,7 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 def processes_with(mark: str) -> list[int]:
-    """The living processes with ``mark`` in their arguments."""
+    """Return the living processes with ``mark`` in their arguments."""
     return [pid for pid, words in process_arguments() if mark.encode() in words]
 
 
@@ -143,13 +143,13 @@ def process_environments() -> list[tuple[int, bytes]]:
 
 
 def child_processes(pid: int) -> list[tuple[int, bytes]]:
-    """The living children of a process, with their arguments."""
+    """Return the living children of a process, with their arguments."""
     found = []
     for child, words in process_arguments():
         try:
             stat = Path(f"/proc/{child}/stat").read_bytes()
         except OSError:
-            continue  # it ended
+            continue  # the process has ended
         if words and int(stat.rpartition(b")")[2].split()[1]) == pid:
             found.append((child, words))
     return found
@@ -157,15 +157,15 @@ def child_processes(pid: int) -> list[tuple[int, bytes]]:
 
 def _read_proc(name: str) -> list[tuple[int, bytes]]:
     found = []
-    for folder in Path("/proc").iterdir():  # no pattern: that fails where a process ends
+    for folder in Path("/proc").iterdir():  # no glob pattern: it fails if a process ends meanwhile
         if folder.name.isdigit():
-            with suppress(OSError):  # it ended
+            with suppress(OSError):  # the process has ended
                 found.append((int(folder.name), (folder / name).read_bytes()))
     return found
 
 
 def make_shell_folder(folder: Path, shell: str) -> Path:
-    """A folder whose `sh` is the shell of that name."""
+    """Create a folder whose `sh` is the shell with this name."""
     path = Path(SHELLS[shell])
     assert path.exists(), f"these tests need {path}: install it"
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def make_shell_folder(folder: Path, shell: str) -> Path:
 
 
 def make_tool_folder(folder: Path, shell: str, tools: Sequence[str]) -> Path:
-    """A folder to be all of PATH: `sh` and these tools, nothing else."""
+    """Create a folder to be used as the whole PATH: `sh` and these tools only."""
     make_shell_folder(folder, shell)
     for tool in tools:
         path = next(p for p in (Path("/usr/bin") / tool, Path("/bin") / tool) if p.exists())

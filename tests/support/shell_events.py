@@ -1,8 +1,8 @@
-"""What a POSIX sh text does with variables and functions, in the order of its text.
+"""Events of a POSIX sh script on variables and functions, in the order of its text.
 
-A small reader of well-formed scripts (POSIX.1-2017, XCU 2), for checks over those that ship: it
-knows quotes, expansions, here-documents, `case`, loops, functions and the commands that assign.
-What stands in single quotes is read as well where it is a trap's action.
+This is a small parser of well-formed scripts (POSIX.1-2017, XCU 2), to check the scripts of the
+package: it handles quotes, expansions, here-documents, `case`, loops, functions and the commands
+that assign variables. Single-quoted text is parsed as well if it is the action of a trap.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ _ASSIGNS = frozenset("export readonly local".split())
 
 @dataclass(frozen=True)
 class ShellEvent:
-    """A variable that is read (get) or written (set), a command's name (call), or the beginning
-    and the end of a loop. ``line`` counts from 1; ``is_trapped``: in a trap's action."""
+    """One event of a script.
+
+    It is a variable that is read (get) or written (set), the name of a command (call), or the start
+    or end of a loop. ``line`` counts from 1; ``is_trapped``: in the action of a trap.
+    """
 
     what: EventKind
     name: str
@@ -33,8 +36,10 @@ class ShellEvent:
 
 @dataclass
 class FunctionBody:
-    """The events of a function, or of what stands outside of all functions (named ''), with the
-    comment lines right above a function and the functions defined in it."""
+    """The events of a function, or of the code outside of all functions (named '').
+
+    It has the comment lines directly above the function, and the functions defined in it.
+    """
 
     name: str
     comment: tuple[str, ...] = ()
@@ -42,14 +47,14 @@ class FunctionBody:
     inner: list[FunctionBody] = field(default_factory=list)
 
     def all_bodies(self) -> Iterator[FunctionBody]:
-        """Itself and all functions in it."""
+        """Return this body and those of all functions in it."""
         yield self
         for body in self.inner:
             yield from body.all_bodies()
 
 
 def without_templates(text: str) -> str:
-    """A module's script with a variable's value in place of each expression, and without `{% … %}`."""
+    """Return a module's script with variables in place of expressions, and without `{% … %}`."""
 
     def plain(found: re.Match[str]) -> str:
         return ("${VALUE}" if found[0][1] == "{" else " ") + "\n" * found[0].count("\n")
@@ -58,7 +63,7 @@ def without_templates(text: str) -> str:
 
 
 def read_script(text: str) -> FunctionBody:
-    """The script's events. Raises ValueError where it does not understand the text."""
+    """Return the script's events. Raises ValueError if the parser does not understand the text."""
     reader = _ShellReader(text)
     reader.commands()
     if reader.i < len(text):
@@ -113,7 +118,7 @@ class _ShellReader:
             self.i = end.end()
 
     def commands(self, *ends: str) -> None:
-        """Read commands up to one of ``ends`` at a command's place, which is left there."""
+        """Read commands up to one of ``ends`` in command position, which is not consumed."""
         while True:
             self.blanks(lines=True)
             if self.i >= len(self.text) or self.at(")", ";;") or self.word_is(*ends):
@@ -170,7 +175,7 @@ class _ShellReader:
             self.arguments(word)
 
     def add_assignment(self, name: str) -> None:
-        """An assignment. Before a command it is the command's alone."""
+        """Add an assignment; before a command it applies only to the command."""
         offset = self.i
         self.blanks()
         before_command = not self.separator() and not (
@@ -271,7 +276,7 @@ class _ShellReader:
         self.arguments("esac")
 
     def word(self) -> str:
-        """Read a word, redirections with it; its text as far as that is plain."""
+        """Read a word, with redirections; return its text as far as it is literal."""
         found = ""
         if match := re.compile(r"[0-9]*(<<-?|[<>]&|>\||>>|<>|[<>])").match(self.text, self.i):
             self.i = match.end()
@@ -308,7 +313,7 @@ class _ShellReader:
         return found
 
     def quoted(self, end: str) -> None:
-        """Read to the unquoted ``end``, or to the text's where that is ''."""
+        """Read to the unquoted ``end``, or to the end of the text if ``end`` is ''."""
         while self.i < len(self.text) and not (end and self.at(end)):
             if self.at("\\"):
                 self.i += 2

@@ -1,14 +1,15 @@
-"""The rule by which shell functions share variables, and what breaks it.
+"""The rule for sharing variables between shell functions, and its violations.
 
-A shell has one set of variables, and no function that POSIX knows has any of its own. So
+A shell has one set of variables, and POSIX functions have no local ones. Therefore
 
-- a variable of a function begins with the function's name, after the file's prefix, and nobody
-  else names it; it is written before it is read;
+- a function's own variable starts with the function's name, after the file's prefix; no other
+  function uses it, and it is written before it is read;
 - what a function leaves for others, and what it takes from them, is declared in the comment above
-  it: ``# Sets NAME…`` and ``# Reads NAME…``, each on a line of its own that ends with a full stop;
-- nobody reads a variable after a call of a function that may write it without declaring so.
+  it:
+  ``# Sets NAME…`` and ``# Reads NAME…``, each on its own line that ends with a full stop;
+- no function reads a variable after calling a function that may write it without declaring it.
 
-All that stands outside of functions in the same file may be read by its functions.
+Functions may read variables that the same file sets outside of functions.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ _ENVIRONMENT = re.compile(r"[A-Z][A-Z0-9_]*")
 
 @dataclass(frozen=True)
 class ShellScript:
-    """A file, or a part of one: ``prefix`` is what its functions' variables begin with. ``declared_variables``
-    are names with a value before it begins. A ``is_last`` script runs alone, behind all others."""
+    """A file, or a part of one, with the ``prefix`` of its functions' variables.
+
+    ``declared_variables`` are names that have a value before it starts. A script that ``is_last``
+    runs alone, after all others.
+    """
 
     label: str
     text: str
@@ -42,7 +46,7 @@ class ShellScript:
 
 @dataclass(frozen=True)
 class ShellFunction:
-    """A function with what its comment declares; ``enclosing`` are the functions that it is in."""
+    """A function with the declarations of its comment; ``enclosing`` are the functions it is in."""
 
     script: ShellScript
     body: FunctionBody
@@ -54,7 +58,7 @@ class ShellFunction:
 
     @property
     def own_prefix(self) -> str:
-        """What its own variables begin with."""
+        """Return the prefix of its own variables."""
         return f"{self.script.prefix}{self.body.name.removeprefix(self.script.prefix)}_"
 
     def declared_names(self, what: str) -> frozenset[str]:
@@ -63,7 +67,7 @@ class ShellFunction:
 
 
 class SharedShell:
-    """Scripts that come one after the other into the same shell."""
+    """Scripts that are run one after the other in the same shell."""
 
     def __init__(self, *scripts: ShellScript) -> None:
         self.scripts = scripts
@@ -75,7 +79,7 @@ class SharedShell:
                 self.functions.setdefault(function.body.name, []).append(function)
 
     def find_violations(self) -> list[str]:
-        """What breaks the rule, with where."""
+        """Return the violations of the rule, with their positions."""
         every = [function for named in self.functions.values() for function in named]
         found = [problem for function in every for problem in self._check_function(function)]
         known = {name for script in self.scripts for name in script.declared_variables}
@@ -90,7 +94,7 @@ class SharedShell:
         return {f.own_prefix: f.body.name for named in self.functions.values() for f in named}
 
     def _owner_of(self, name: str) -> str:
-        """The function whose own variable that is, or ''."""
+        """Return the function that owns the variable, or ''."""
         if name not in self._known:
             fit = [own for own in self._variable_owners if name.startswith(own)]
             self._known[name] = self._variable_owners[max(fit, key=len)] if fit else ""
@@ -107,8 +111,10 @@ class SharedShell:
         return [function for name in names for function in self.functions[name]]
 
     def _may_write(self, function: ShellFunction, visited: tuple[str, ...] = ()) -> frozenset[str]:
-        """What a call of it may write, but for variables of its own, and of those that it calls.
-        Raises ValueError for a function that calls itself: its variables would be one set."""
+        """Return what a call of it may write, except its own variables and those of its callees.
+
+        Raises ValueError for a recursive function, whose calls would share one set of variables.
+        """
         name = function.body.name
         if id(function) in self._writes:
             return self._writes[id(function)]
@@ -156,7 +162,7 @@ class SharedShell:
     def _foreign_variables(
         self, location: str, body: FunctionBody, names: Collection[str]
     ) -> Iterator[str]:
-        """The variables of functions that it names, but for those of ``names``."""
+        """Return the function variables that it uses, except those of ``names``."""
         for event in body.events:
             if event.what not in ("get", "set"):
                 continue
@@ -167,8 +173,10 @@ class SharedShell:
     def _check_flow(
         self, location: str, body: FunctionBody, known: frozenset[str], needed: set[str]
     ) -> Iterator[str]:
-        """What is read before anybody wrote it, or after somebody wrote something else into it.
-        ``needed`` gets the names that were there before."""
+        """Yield variables that are read before they are written, or after an undeclared write.
+
+        ``needed`` collects the names that must have a value before.
+        """
         state: dict[str, str] = {}
         for event in _repeat_loops(body.events):
             if event.is_trapped:
@@ -210,7 +218,7 @@ def _check_read(
 
 
 def _repeat_loops(events: list[ShellEvent]) -> Iterator[ShellEvent]:
-    """The events as they come, those of a loop a second time as well."""
+    """Yield the events in order, those of a loop twice."""
     loop_starts: list[int] = []
     for number, event in enumerate(events):
         yield event
@@ -227,7 +235,7 @@ def _written_variables(body: FunctionBody) -> frozenset[str]:
 
 
 def _is_environment(name: str) -> bool:
-    """Whether it is a variable of the environment, or of the shell."""
+    """Return True for a variable of the environment or of the shell."""
     return _ENVIRONMENT.fullmatch(name) is not None
 
 

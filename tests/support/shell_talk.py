@@ -1,4 +1,4 @@
-"""Talking to a shell over a channel, as the session does: reading never stops for writing."""
+"""Talks to a shell over a channel like the session does: it keeps reading while it writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WAIT_TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ShellOutput:
-    """All that a shell wrote until its end, and how it ended."""
+    """The whole output of a shell, and its exit status."""
 
     stdout: bytes
     stderr: bytes
@@ -42,7 +42,7 @@ def talk_to_shell(channel: Channel, text: bytes, *, eof: bool = True) -> ShellOu
 
 
 def ask_shell(connection: Connection, text: str) -> ShellOutput:
-    """A shell of its own for ``text``."""
+    """Run ``text`` in a new shell."""
     channel = connection.open()
     try:
         return talk_to_shell(channel, text.encode())
@@ -51,7 +51,7 @@ def ask_shell(connection: Connection, text: str) -> ShellOutput:
 
 
 def read_until(channel: Channel, expected: bytes) -> bytes:
-    """Read until ``expected`` was on stdout; what came with it."""
+    """Read until ``expected`` appears on stdout; return the output up to then."""
     received = b""
     end = time.monotonic() + WAIT_TIMEOUT
     while expected not in received:

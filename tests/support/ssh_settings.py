@@ -1,4 +1,4 @@
-"""What the real `ssh -G` says of a host, and our settings in its words."""
+"""Settings of the real `ssh -G` for a host, and orch's settings in the same format."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ EXPANDED_LATER = ("identityfile", "certificatefile", "proxyjump", "proxycommand"
 
 
 def isolated_environ(home: Path) -> dict[str, str]:
-    """The environment of both sides."""
+    """Return the environment for both."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "SHELL": "/bin/sh", "WORD": "word"}
 
 
 def settings_by_ssh(home: Path, file: Path, host: str) -> SettingRows | None:
-    """What ssh says of the host, None where it refuses the file. A ~ is ``home`` in it: ssh takes
-    the account's own, whatever HOME is.
+    """Return ssh's settings for the host, or None if it rejects the file.
+
+    A ~ in the file is replaced by ``home``, because ssh uses the account's home, whatever HOME is.
     """
     done = subprocess.run(
         ["ssh", "-G", "-F", file, host],
@@ -63,14 +64,14 @@ def settings_by_ssh(home: Path, file: Path, host: str) -> SettingRows | None:
     }  # fmt: skip
     for key in EXPANDED_LATER:
         found[key] = [_expand_late(text, known, home) for text in found.get(key, [])]
-    # ssh prints all hops but the last as they are written
+    # ssh prints all jump hosts but the last as written
     hops = [re.sub(r"ssh://([^,/]*)/?", r"\1", text) for text in found["proxyjump"]]
     found["proxyjump"] = hops
     return {key: values for key, values in found.items() if values}
 
 
 def settings_by_orch(home: Path, file: Path, host: str) -> SettingRows:
-    """Our settings, as ssh would print them."""
+    """Return orch's settings as ssh would print them."""
     config = SshConfig(home, isolated_environ(home), threading.Event(), config_file=str(file))
     return as_ssh_prints(
         resolve_connection(ConnectionOptions(host), config.settings_for(host)).settings
@@ -78,7 +79,7 @@ def settings_by_orch(home: Path, file: Path, host: str) -> SettingRows:
 
 
 def as_ssh_prints(s: SshSettings) -> SettingRows:
-    """Settings as `ssh -G` prints them."""
+    """Return settings in the format of `ssh -G`."""
     default = ssh_defaults()
     output: SettingRows = {key: default[key] for key in default if key in COMPARED}
     output |= {"hostname": [s.address], "port": [str(s.port or 22)], "user": [s.user or ME.pw_name]}
@@ -116,7 +117,7 @@ def as_ssh_prints(s: SshSettings) -> SettingRows:
 
 @cache
 def ssh_defaults() -> SettingRows:
-    """What ssh says where no file says anything."""
+    """Return ssh's settings without a configuration file."""
     home = Path("/nowhere")
     output = settings_by_ssh(home, Path("/dev/null"), "localhost")
     assert output is not None
@@ -127,13 +128,13 @@ def ssh_defaults() -> SettingRows:
 
 @cache
 def supported_algorithms(kind: str) -> tuple[str, ...]:
-    """All algorithms of a kind that this ssh has."""
+    """Return all algorithms of a kind that this ssh supports."""
     done = subprocess.run(["ssh", "-Q", kind], capture_output=True, text=True, check=True)
     return tuple(done.stdout.split())
 
 
 def without_differences(message: SettingRows, home: Path) -> SettingRows:
-    """Without the defaults that differ: orch's own list of keys to try, and its home."""
+    """Remove the defaults that differ: orch's own list of keys to try, and its home."""
     usual = [f"{home}/.ssh/known_hosts {home}/.ssh/known_hosts2"]
     plain = dict(message)
     if plain["userknownhostsfile"] in (usual, ["DEFAULT"]):

@@ -1,7 +1,8 @@
-"""A private machine with accounts and sshds of its own, on a network of its own.
+"""A private machine with its own accounts, sshds and network.
 
-Its passwd, shadow and pam.d are its own, too (tests/support/private_copy.py). Whoever is inside
-``start_machine`` has its network in place of the real one: 127.0.0.0/8 and ::1, every port free.
+Its passwd, shadow and pam.d are its own, too (tests/support/private_copy.py). Code inside
+``start_machine`` uses the machine's network instead of the real one: 127.0.0.0/8 and ::1, with
+every port free.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ _CLONE_NEWNET = 0x40000000  # setns(2)
 
 @dataclass(frozen=True, slots=True)
 class LoginAccount:
-    """A login. ``files`` are in its home. ``password_hash`` is a crypt(3) hash, ``shadow_dates`` the rest of
-    its line in shadow(5), and ``match_lines`` what sshd is told of it alone."""
+    """A login account.
+
+    ``files`` are created in its home. ``password_hash`` is a crypt(3) hash, ``shadow_dates`` the
+    rest of its line in shadow(5), and ``match_lines`` are sshd options for this user only.
+    """
 
     name: str
     shell: str = "/bin/dash"
@@ -50,7 +54,7 @@ class LoginAccount:
 
 
 class SshdMachine:
-    """The machine. ``key`` is let in everywhere; ``host_key`` is every server's."""
+    """The machine; every account accepts ``key``, and ``host_key`` is the key of every server."""
 
     def __init__(self, folder: Path, copy: PrivateCopy) -> None:
         self.folder, self.words = folder, copy.words
@@ -67,18 +71,18 @@ class SshdMachine:
         self.known_hosts.write_text(f"* {kind} {key}\n")
 
     def outside_path(self, path: str) -> Path:
-        """Where a path of its is seen from here. Not for absolute links."""
+        """Return the path outside of a file inside; not for absolute links."""
         return self._root / path.lstrip("/")
 
     def write_file(self, path: str, text: str) -> Path:
-        """Make a file of its, and the folders above it."""
+        """Create a file inside, with its parent folders."""
         file = self.outside_path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         return file
 
     def share_folder(self, path: Path) -> None:
-        """Have a folder of this machine there as well; an overlay leaves out what is mounted."""
+        """Share a folder with the machine; an overlay does not include mounted folders."""
         if not self.outside_path(str(path)).is_dir() or not any(
             self.outside_path(str(path)).iterdir()
         ):
@@ -88,14 +92,14 @@ class SshdMachine:
             subprocess.run(words, check=True)
 
     def run_as_root(self, script: str) -> str:
-        """Run it there as root; its stdout."""
+        """Run a command inside as root and return its stdout."""
         done = subprocess.run(
             [*self.words, "--wdns=/", "/bin/sh", "-ec", script], stdout=subprocess.PIPE, check=True
         )
         return done.stdout.decode()
 
     def add_accounts(self, accounts: Sequence[LoginAccount]) -> None:
-        """Make logins with homes."""
+        """Create accounts with homes."""
         with (
             self.outside_path("/etc/passwd").open("a") as passwd,
             self.outside_path("/etc/shadow").open("a") as shadow,
@@ -107,7 +111,7 @@ class SshdMachine:
 
     def _make_home(self, one: LoginAccount, uid: int) -> None:
         if one.home_folder.startswith("/proc/"):
-            return  # there is to be none
+            return  # the account must not exist
         home = self.outside_path(one.home_folder)
         home.mkdir(mode=0o755, parents=True)
         for name, text in one.files.items():
@@ -116,8 +120,10 @@ class SshdMachine:
             os.chown(each, uid, 100)
 
     def start_sshd(self, name: str, lines: Sequence[str], *, before: str = "") -> None:
-        """Start an sshd with these lines and the usual ones. ``before``: what is done ahead, in
-        mounts of its own."""
+        """Start an sshd with these lines and the usual ones.
+
+        ``before`` runs first, in a separate mount namespace.
+        """
         assert SSHD, "these tests need OpenSSH's sshd: install openssh-server"
         port = next((line.split()[1] for line in lines if line.startswith("Port ")), "22")
         config = f"{CONFIG}/{name}.conf"
@@ -138,11 +144,11 @@ class SshdMachine:
         assert server.poll() is None, self.sshd_log(name).read_text()
 
     def sshd_log(self, name: str) -> Path:
-        """What that sshd says."""
+        """Return the log of this sshd."""
         return self.folder / f"{name}.log"
 
     def key_fingerprint(self, key: Path) -> str:
-        """SHA256:… of a key."""
+        """Return the SHA256:… fingerprint of a key."""
         output = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, check=True)
         return output.stdout.decode().split()[1]
 
@@ -161,7 +167,7 @@ _USUAL = (
 
 
 def _first_values(lines: Sequence[str]) -> list[str]:
-    """sshd takes the first value of most keywords."""
+    """Keep the first value of each keyword, as sshd does for most."""
     return [line for line in lines if not line.startswith("Match ")]
 
 
@@ -179,7 +185,7 @@ def _is_answering(port: int) -> bool:
 
 @contextmanager
 def start_machine(folder: Path) -> Iterator[SshdMachine]:
-    """Make one, with this new folder for its files, and be on its network meanwhile."""
+    """Create a machine in this new folder, and use its network during the block."""
     folder.mkdir()
     assert shutil.which("unshare"), "these tests need util-linux"
     machine: SshdMachine | None = None
@@ -189,12 +195,12 @@ def start_machine(folder: Path) -> Iterator[SshdMachine]:
             yield machine
     finally:
         for server in machine.servers if machine else ():
-            server.wait()  # its namespace's end was its own
+            server.wait()  # the end of its namespace ended it
 
 
 @contextmanager
 def _join_network(pid: int) -> Iterator[None]:
-    """This thread, and those that it starts, use the network of that process."""
+    """Make this thread, and those that it starts, use the network of that process."""
     own = Path("/proc/thread-self/ns/net")
     with own.open() as ours, Path(f"/proc/{pid}/ns/net").open() as theirs:
         _enter_namespace(theirs.fileno())

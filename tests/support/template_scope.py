@@ -16,7 +16,7 @@ HERE = SourcePosition("<test>", 0, 0)
 
 
 class PlainScope:
-    """A scope of plain values. ``host`` names come from a host, ``later`` are not known yet."""
+    """A scope of plain values; ``host`` names come from a host, ``later`` names are pending."""
 
     def __init__(self, host: Iterable[str] = (), later: Iterable[str] = (), **values: Any) -> None:
         self.values, self.host, self.later = values, set(host), set(later)
@@ -44,7 +44,7 @@ class PlainScope:
 def run_shell(
     shell: tuple[str, ...], script: str, folder: Path, environment: dict[str, str] | None = None
 ) -> tuple[bytes, bytes]:
-    """What a script writes to stdout and stderr. The folder stays as empty as it was."""
+    """Return a script's output on stdout and stderr; the folder must stay empty."""
     path = os.environ["PATH"]
     file = folder.parent / f"{folder.name}.script"
     file.write_bytes(os.fsencode(script))

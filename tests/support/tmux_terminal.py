@@ -1,4 +1,4 @@
-"""A real terminal (tmux, on a server of its own) in which a command runs."""
+"""A real terminal (tmux, on its own server) in which a command runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DRIVE = [sys.executable, "-m", "tests.support.event_replay"]
 
 
 def wait_until(what: str, condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until it holds; fail when it does not in time."""
+    """Wait until the condition is true; fail after a timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
@@ -24,7 +24,7 @@ def wait_until(what: str, condition: Callable[[], object], seconds: float = 30.0
 
 
 class TmuxTerminal:
-    """A terminal of a size; what stands on it can be read."""
+    """A terminal of a given size, whose screen can be read."""
 
     def __init__(self, socket: Path, width: int, height: int, command: list[str]) -> None:
         self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
@@ -35,13 +35,13 @@ class TmuxTerminal:
                   "-c", str(ROOT), f"{line}; echo THE END $?; exec sleep 600")  # fmt: skip
 
     def screen(self, *, joined: bool = False, history: bool = False) -> list[str]:
-        """The lines, without trailing spaces; ``joined`` puts wrapped ones together again."""
+        """Return the lines without trailing spaces; ``joined`` joins wrapped ones."""
         more = [*(["-J"] if joined else []), *(["-S", "-"] if history else [])]
         lines = self._run("capture-pane", "-p", *more).split("\n")
         return [line.rstrip() for line in lines]
 
     def type(self, text: str, *keys: str) -> None:
-        """Type the text as it stands, and then keys (``Enter``, ``C-c``)."""
+        """Type a literal text, and then keys (``Enter``, ``C-c``)."""
         if text:
             self._run("send-keys", "-l", text)
         self._run("send-keys", *keys)
@@ -50,7 +50,7 @@ class TmuxTerminal:
         return self._run("display-message", "-p", "#{cursor_flag}").strip() == "1"
 
     def is_echoing(self) -> bool:
-        """Whether what is typed is shown."""
+        """Return True if typed text is shown."""
         name = self._run("display-message", "-p", "#{pane_tty}").strip()
         device = os.open(name, os.O_RDWR | os.O_NOCTTY)
         try:

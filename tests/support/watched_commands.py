@@ -1,4 +1,4 @@
-"""What stands in the arguments of processes, while something runs."""
+"""Records the arguments of processes during a run."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ exec '{real}'/"${{0##*/}}" "$@"
 
 @dataclass
 class WatchedCommands:
-    """Every command of a machine, and of git's own, writes down its words before it begins.
-    ``texts_found`` is what /proc showed besides."""
+    """All commands of a machine, and of git's own, which record their arguments when they start.
+
+    ``texts_found`` is what /proc contained in addition.
+    """
 
     log: Path
     texts_found: set[bytes] = field(default_factory=set)
 
     @property
     def all_words(self) -> list[str]:
-        """The words of all commands so far."""
+        """Return the arguments of all commands so far."""
         return self.log.read_bytes().decode("utf-8", "surrogateescape").split("\0")
 
     def exposures(self, text: str) -> list[str]:
-        """Where a text stood: the words, and what /proc showed."""
+        """Return where a text appeared: the arguments, and the contents of /proc."""
         spied = (each.decode("utf-8", "replace").replace("\0", " ") for each in self.texts_found)
         return [word for word in (*self.all_words, *spied) if text in word]
 
@@ -43,7 +45,7 @@ class WatchedCommands:
 def watch_commands(
     machine: ShellMachine, folder: Path, texts: Iterable[str]
 ) -> Iterator[WatchedCommands]:
-    """Watch the machine's commands. ``texts`` are looked for in /proc/*/cmdline all the while."""
+    """Watch the machine's commands; search for ``texts`` in /proc/*/cmdline all the time."""
     folder.mkdir()
     found = WatchedCommands(folder / "log")
     found.log.touch()
@@ -56,7 +58,7 @@ def watch_commands(
 
 
 def _make_wrappers(folder: Path, folders: Iterable[Path], log: Path) -> str:
-    """A folder with a wrapper for each command in these."""
+    """Create a folder with a wrapper for each command in these folders."""
     real, wrapped = folder / "real", folder / "wrapped"
     real.mkdir(parents=True)
     wrapped.mkdir()

@@ -1,4 +1,4 @@
-"""A web server for modules to talk to, in the test's process."""
+"""A web server for tests of modules, in the test's process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class WebAnswer:
-    """What is answered; with ``claimed_length`` the length that the header tells, truth or not."""
+    """A reply; ``claimed_length`` is the length in its header, correct or not."""
 
     body: bytes = b""
     status: int = 200
@@ -21,8 +21,11 @@ class WebAnswer:
 
 @dataclass
 class WebServer:
-    """``pages`` are the answers by path (404 for others); a list is answered in turn, its last
-    one for ever. ``requests`` are the requests that came: method, path, headers."""
+    """A web server with recorded requests.
+
+    ``pages`` are the replies by path (404 for others); a list of replies is used in turn, and its
+    last one repeats. ``requests`` are the received requests: method, path, headers.
+    """
 
     port: int = 0
     pages: dict[str, WebAnswer | list[WebAnswer]] = field(default_factory=dict)
@@ -40,7 +43,7 @@ class WebServer:
 
 @contextmanager
 def serve_web() -> Iterator[WebServer]:
-    """A server on a free port of loopback, gone afterwards."""
+    """Serve on a free port of loopback during the block."""
     web = WebServer()
 
     class WebRequestHandler(BaseHTTPRequestHandler):

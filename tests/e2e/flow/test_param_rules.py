@@ -108,7 +108,12 @@ def test_paths_are_apart(
 @pytest.mark.parametrize(
     ("variables", "what", "position", "hint"),
     [
-        ({"folder": "''"}, "needs repository, folder or archive, but none of them is set", "1", "among its"),
+        (
+            {"folder": "''"},
+            "needs repository, folder or archive, but none of them is set",
+            "1",
+            "among its",
+        ),
         (
             {"folder": "''", "repo": "x"},
             "needs repository, folder or archive, but none of them is set",

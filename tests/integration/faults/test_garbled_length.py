@@ -21,7 +21,11 @@ QUIET, TALKS = b"echo up\n", b"echo up; while sleep .02; do echo on; done\n"
 
 @pytest.mark.parametrize(
     ("script", "byte", "cause"),
-    [(TALKS, 0, "packet too long: "), (QUIET, 2, "no reply to keepalives"), (TALKS, 2, "no complete packet received")],
+    [
+        (TALKS, 0, "packet too long: "),
+        (QUIET, 2, "no reply to keepalives"),
+        (TALKS, 2, "no complete packet received"),
+    ],
     ids=["longer than any", "only keepalives", "output"],
 )
 def test_a_garbled_length_is_not_waited_for(
