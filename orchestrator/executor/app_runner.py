@@ -14,9 +14,8 @@ from orchestrator.executor.app_locks import AppLocks, LockOwner, lock_users
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.host_runner import HostTaskRunner
-from orchestrator.executor.host_state import HostState, results_of_all_hosts
+from orchestrator.executor.host_state import HostState, HostTaskState, results_of_all_hosts
 from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
-from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
     HostFinished,
@@ -471,7 +470,7 @@ class AppRunner:
             return
         app = ("--app", self.app_plan.app) if self.app_plan.app else ()
         rerun_args = (*self.options.rerun_args, *app)
-        for name in pending_handlers(host_plan, runner.recorder):
+        for name in pending_handlers(host_plan, runner.state):
             command_line = rerun_command(self.plan.stage, planned_task, host_plan, name, rerun_args)
             host_state.pending_handlers[planned_task.task, name] = command_line
 
@@ -543,16 +542,16 @@ class RollbackStack:
             names.difference_update(commit.commit_scope.hosts)
 
 
-def pending_handlers(host_plan: HostPlan, recorder: StepRecorder) -> Iterator[str]:
+def pending_handlers(host_plan: HostPlan, task_state: HostTaskState) -> Iterator[str]:
     """Yield the names of notified but unfinished handlers, in the order of definition."""
     finished_handlers = {
-        step.handler for step in host_plan.steps if step.number in recorder.finished_steps
+        step.handler for step in host_plan.steps if step.number in task_state.finished_steps
     }
     finished_handlers -= {
-        step.handler for step in host_plan.steps if step.number in recorder.failed_steps
+        step.handler for step in host_plan.steps if step.number in task_state.failed_steps
     }
     for name in dict.fromkeys(step.handler for step in host_plan.steps if step.handler):
-        if name in recorder.notified_handlers and name not in finished_handlers:
+        if name in task_state.notified_handlers and name not in finished_handlers:
             yield name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -10,11 +10,10 @@ from orchestrator.errors import OrchError
 from orchestrator.executor.host_state import (
     ANY_EFFECTS,
     CheckSkippedStep,
-    HostState,
+    HostTaskState,
     can_cause,
     find_cause,
 )
-from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.model.command import StepCommand
 from orchestrator.model.condition import (
     AllOf,
@@ -41,9 +40,9 @@ class CheckModeFilter:
     result may turn out UNKNOWN when they end.
     """
 
-    def __init__(self, recorder: StepRecorder, host_state: HostState) -> None:
-        """Share the recorder and the host state of one task on one host."""
-        self._recorder, self._host_state = recorder, host_state
+    def __init__(self, state: HostTaskState, target_host: Callable[[PlannedStep], str]) -> None:
+        """Create a filter with no queued steps; ``target_host`` names the host that runs a step."""
+        self._state, self._target_host = state, target_host
         self._queued: list[tuple[int, CheckSkippedStep, Condition]] = []
         self._open_steps: set[int] = set()
 
@@ -63,21 +62,24 @@ class CheckModeFilter:
         asked_steps = set(self._steps_asked_about(command))
         waiting = {number for number in asked_steps if not self._has_ended(number)}
         return bool(waiting & self._open_steps) or bool(
-            waiting and asked_steps & self._recorder.uncertain_steps.keys()
+            waiting and asked_steps & self._state.uncertain_steps.keys()
         )
 
     def filter_command(self, step: PlannedStep, command: StepCommand) -> StepCommand | StepResult:
         """Return the command as it is to be sent, or its result if that is already known."""
         if command.effects is None:
             return command
-        unknown = self._recorder.uncertain_steps
+        unknown = self._state.uncertain_steps
         for number in self._steps_asked_about(command):
             if number in unknown:
                 message = f"it depends on '{unknown[number]}', whose result is not known"
                 return StepResult(Status.UNKNOWN, reason=message)
-        target_host = self._recorder.target_host(step)
+        target_host = self._target_host(step)
         unknown_if: Condition = ConstantCondition(True)
-        if find_cause(self._host_state.skipped_by_check, command.effects, target_host) is None:
+        if (
+            find_cause(self._state.host_state.skipped_by_check, command.effects, target_host)
+            is None
+        ):
             earlier_conditions = [
                 skipped_step
                 for number, each, skipped_step in self._queued
@@ -89,7 +91,7 @@ class CheckModeFilter:
         if unknown_if != ConstantCondition(False) or command.effects.waits_for_state:
             self._open_steps.add(step.number)
         effects = command.effects
-        self._recorder.effects[step.number] = effects
+        self._state.effects[step.number] = effects
         if effects.created_names or effects.may_change_anything:
             self._queue_skipped(
                 step,
@@ -101,9 +103,7 @@ class CheckModeFilter:
     def note_local_end(self, step: PlannedStep, outcome: StepResult) -> None:
         """Record the result of a step for which nothing is sent to the host."""
         if outcome.status is Status.UNKNOWN and not step.readonly:
-            skipped_step = CheckSkippedStep(
-                step.name, ANY_EFFECTS, self._recorder.target_host(step)
-            )
+            skipped_step = CheckSkippedStep(step.name, ANY_EFFECTS, self._target_host(step))
             self._queue_skipped(step, skipped_step, ConstantCondition(True))
 
     def _queue_skipped(
@@ -113,14 +113,14 @@ class CheckModeFilter:
         self._queued.append((step.number, skipped_step, condition))
 
     def _has_ended(self, number: int) -> bool:
-        return number in self._recorder.finished_steps or number in self._recorder.failed_steps
+        return number in self._state.finished_steps or number in self._state.failed_steps
 
     def _steps_asked_about(self, command: StepCommand) -> Iterator[int]:
         """Yield the numbers of unfinished steps that the command's conditions refer to."""
         for condition in (command.when, command.failed_condition, command.changed_condition):
             if condition is not None:
                 left = simplify_condition(
-                    condition, self._recorder.results, self._recorder.uncertain_steps
+                    condition, self._state.results, self._state.uncertain_steps
                 )
                 yield from (n for n in step_numbers_in(left) if n != command.step)
 

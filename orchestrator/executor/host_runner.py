@@ -17,7 +17,7 @@ from orchestrator.errors import ConnectError, MissingFileError, OrchError, descr
 from orchestrator.executor.check_mode import CheckModeFilter, NotifiedHandlers, error_text
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
 from orchestrator.executor.download import DownloadDeadline, compare_download, download_file
-from orchestrator.executor.host_state import HostState, StepCursor
+from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
 from orchestrator.executor.remote_query import collect_facts
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
@@ -54,13 +54,14 @@ class HostTaskRunner:
     ) -> None:
         """Create a runner without a session; the first pipeline opens one."""
         self.connections, self.host_state = connections, host_state
-        self.recorder = StepRecorder(host_state, task, emit)
         self.session: ShellSession | None = None
+        self.state = HostTaskState(host_state, task)
+        self.recorder = StepRecorder(self.state, emit)
         self.cancel = connections.cancel
         self.known_steps: dict[int, KnownStepState] = {}
         self.sessions_used: list[ShellSession] = []
         self.user = ""
-        self.check_filter = CheckModeFilter(self.recorder, host_state)
+        self.check_filter = CheckModeFilter(self.state, self.recorder.target_host)
 
     def run(self, program: StepProgram) -> bool:
         """Run the program until it ends, fails or is cancelled; return True if it succeeded.
@@ -94,11 +95,11 @@ class HostTaskRunner:
         self.recorder.fail_running_step(reason)
 
     def _is_stopped(self) -> bool:
-        return self.recorder.is_stopped or self.cancel.is_cancelled
+        return self.state.is_stopped or self.cancel.is_cancelled
 
     def _run_program(self, program: StepProgram) -> bool:
         cursor, recorder = StepCursor(program), self.recorder
-        outer_cursor, recorder.cursor = recorder.cursor, cursor
+        outer_cursor, self.state.cursor = self.state.cursor, cursor
         step = cursor.first_step()
         while not self._is_stopped():
             if step is None:
@@ -117,7 +118,7 @@ class HostTaskRunner:
                 break
         if program.steps:
             recorder.register_groups(program, program.steps[-1].number + 1)
-        recorder.cursor = outer_cursor
+        self.state.cursor = outer_cursor
         return not cursor.has_failed
 
     def _handle_step(self, step: PlannedStep) -> PlannedStep | None:
@@ -207,14 +208,14 @@ class HostTaskRunner:
 
     def _results_so_far(self, step: PlannedStep) -> dict[str, object]:
         recorder, results = self.recorder, dict(self.host_state.results)
-        if recorder.cursor is not None:
-            recorder.register_groups(recorder.cursor.program, step.number)
-            awaited = recorder.names_awaited(recorder.cursor.program)
+        if self.state.cursor is not None:
+            recorder.register_groups(self.state.cursor.program, step.number)
+            awaited = recorder.names_awaited(self.state.cursor.program)
             results = {k: v for k, v in self.host_state.results.items() if k not in awaited}
         return {
             **results,
             NOTIFIED_HANDLERS: NotifiedHandlers(
-                recorder.notified_handlers, recorder.uncertain_handlers
+                self.state.notified_handlers, self.state.uncertain_handlers
             ),
         }
 
@@ -240,16 +241,16 @@ class HostTaskRunner:
             return failed
         changed_before, uncertain_before = (
             self.host_state.counts["changed"],
-            len(self.recorder.uncertain_steps),
+            len(self.state.uncertain_steps),
         )
         succeeded = self._run_program(program)
         changed = self.host_state.counts["changed"] > changed_before
-        self.recorder.pending_notifications.append((step.number, changed, not succeeded))
+        self.state.pending_notifications.append((step.number, changed, not succeeded))
         if changed:
-            self.recorder.notified_handlers.update(step.notify)
-        elif len(self.recorder.uncertain_steps) > uncertain_before:
-            self.recorder.uncertain_steps[step.number] = step.name
-            self.recorder.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
+            self.state.notified_handlers.update(step.notify)
+        elif len(self.state.uncertain_steps) > uncertain_before:
+            self.state.uncertain_steps[step.number] = step.name
+            self.state.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
         return None if succeeded else step
 
     def _run_pipeline(self) -> PlannedStep | None:
@@ -258,7 +259,7 @@ class HostTaskRunner:
         if not pipeline or self._is_stopped():
             return None
         try:
-            while pipeline and not (self.recorder.failed_step or self._is_stopped()):
+            while pipeline and not (self.state.failed_step or self._is_stopped()):
                 session = self.session = self._own_session()
                 self._send_pipeline(session, pipeline)
                 if session.is_alive:
@@ -267,7 +268,7 @@ class HostTaskRunner:
                 pipeline = [each for each in pipeline if each[1].step not in self.known_steps]
         except ConnectError as error:
             self._handle_refusal(pipeline[0][0], error)
-        return self.recorder.failed_step
+        return self.state.failed_step
 
     def _handle_refusal(self, step: PlannedStep, error: ConnectError) -> None:
         """Record a step that could not start as failed; raise if its own host is unreachable.
@@ -279,14 +280,14 @@ class HostTaskRunner:
         if error.phase == "become":
             error = error.with_endpoint(self._endpoint(step))
             if not has_begun and (cause := self.recorder.failure_cause(step)):
-                self.recorder.defers_result = False
+                self.state.defers_result = False
                 message = f"{error_text(error)}; {cause}"
                 self.recorder.end_all_unsent(StepResult(Status.UNKNOWN, reason=message))
                 return
         outcome = not_started_result(error, "" if has_begun else step.delegate_to)
         if outcome is None:
             raise error
-        self.recorder.defers_result = False
+        self.state.defers_result = False
         self.recorder.finish_step(step, outcome)
 
     def _own_session(self) -> ShellSession:
@@ -296,15 +297,15 @@ class HostTaskRunner:
         if session not in self.sessions_used:
             session.begin_task(self.known_steps)
             self.sessions_used.append(session)
-        for number, changed, failed in self.recorder.pending_notifications:
+        for number, changed, failed in self.state.pending_notifications:
             session.override_state(number, changed=changed, failed=failed)
-        self.recorder.pending_notifications.clear()
+        self.state.pending_notifications.clear()
         return session
 
     def _send_pipeline(
         self, session: ShellSession, pipeline: list[tuple[PlannedStep, StepCommand]]
     ) -> None:
-        self.recorder.session = session
+        self.state.session = session
         if self.cancel.is_cancelled:
             return
         try:
@@ -337,14 +338,14 @@ class HostTaskRunner:
                 self.recorder.finish_step(step, outcome, ignore=command.ignore_failure)
                 break
             self.cancel.sleep(step.retry.delay)
-        return self.recorder.failed_step
+        return self.state.failed_step
 
     def _attempt_or_lost(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
         """Run ``_attempt``; report a started step as lost if the host cannot be reconnected."""
         try:
             return self._attempt(step, command)
         except ConnectError as error:
-            self.recorder.defers_result = False
+            self.state.defers_result = False
             if not self.recorder.is_announced(step):
                 raise
             return StepResult(Status.LOST, reason=error.diagnostics[0].message)
@@ -379,15 +380,15 @@ class HostTaskRunner:
         return self._run_deferred(step, replace(command, payload_path=staged))
 
     def _run_deferred(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
-        self.recorder.defers_result = True
+        self.state.defers_result = True
         self.recorder.queue(step, command)
         if step.delegate_to:
             self._run_delegated(step)
         else:
             self.user = step.user
             self._run_pipeline()
-        outcome, self.recorder.deferred_result = self.recorder.deferred_result, None
-        self.recorder.defers_result = False
+        outcome, self.state.deferred_result = self.state.deferred_result, None
+        self.state.defers_result = False
         return outcome
 
     def _run_delegated(self, step: PlannedStep) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
 from orchestrator.model.command import StepEffects
 from orchestrator.model.host import Host
+from orchestrator.model.registered_result import RegisteredResult
 from orchestrator.model.step_number import number_label
 from orchestrator.model.step_result import HostSummary, Status, StepResult, last_lines
 from orchestrator.planner.host_scope import CONTROLLER_NAMES, completed_results
 from orchestrator.planner.plan import CONTROLLER, PlannedStep, ResultsByName, StepProgram, TryBlock
+
+if TYPE_CHECKING:
+    from orchestrator.remote_shell import ShellSession
 
 STDERR_LINES = 10
 
@@ -141,6 +145,43 @@ class HostState(Struct):
             skipped=self.counts["skipped"],
             unknown=self.counts["unknown"],
         )
+
+
+class HostTaskState(Struct):
+    """State of one task on one host, shared by its runner, its recorder and its check mode filter.
+
+    - ``session``: the session that the last pipeline was sent to, or None.
+    - ``cursor``: the position in the program that runs, or None before the first one.
+    - ``failed_step``: the step that failed and stopped the last pipeline, or None.
+    - ``is_stopped``: the host is lost, or the run was interrupted.
+    - ``defers_result``: while set, a step's result is kept in ``deferred_result`` and not counted.
+    - ``notified_handlers``: the handlers notified so far.
+    - ``finished_steps``, ``failed_steps``: the numbers of the steps that ended without and with a
+      failure.
+    - ``pending_notifications``: the results of steps that the host's shell did not run itself and
+      must still be told (number, changed, failed).
+    - ``results``: the registered results by step number.
+    - ``uncertain_steps``: steps whose result check mode does not know, with their names.
+    - ``uncertain_handlers``: the handlers that these steps may notify, with the steps' names.
+    - ``effects``: the effects of the steps that check mode did not run.
+    """
+
+    host_state: HostState
+    task: str
+    session: ShellSession | None = None
+    cursor: StepCursor | None = None
+    failed_step: PlannedStep | None = None
+    is_stopped: bool = False
+    defers_result: bool = False
+    deferred_result: StepResult | None = None
+    notified_handlers: set[str] = field(default_factory=set)
+    finished_steps: set[int] = field(default_factory=set)
+    failed_steps: set[int] = field(default_factory=set)
+    pending_notifications: list[tuple[int, bool, bool]] = field(default_factory=list)
+    results: dict[int, RegisteredResult] = field(default_factory=dict)
+    uncertain_steps: dict[int, str] = field(default_factory=dict)
+    uncertain_handlers: dict[str, str] = field(default_factory=dict)
+    effects: dict[int, StepEffects] = field(default_factory=dict)
 
 
 def results_of_all_hosts(host_states: Mapping[str, HostState]) -> ResultsByName:

@@ -17,8 +17,7 @@ from orchestrator.executor.connection_pool import EmitFunction
 from orchestrator.executor.host_state import (
     ANY_EFFECTS,
     CheckSkippedStep,
-    HostState,
-    StepCursor,
+    HostTaskState,
     find_cause,
 )
 from orchestrator.model.command import DesiredState, StepCommand, StepEffects
@@ -27,7 +26,7 @@ from orchestrator.model.registered_result import RegisteredResult, UnknownResult
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.model.text_encoding import decode_bytes, encode_text, repr_text
 from orchestrator.planner.plan import CONTROLLER, PlannedStep, ResultGroup, StepProgram
-from orchestrator.remote_shell import CommandResult, EndReason, ShellSession
+from orchestrator.remote_shell import CommandResult, EndReason
 from orchestrator.remote_shell.decoder import ProtocolError, parse_number
 from orchestrator.remote_shell.module_protocol import parse_state
 
@@ -44,45 +43,17 @@ _NO_VALUES: Mapping[str, object] = {}
 
 
 class StepRecorder:
-    """The session's listener for one task on one host.
+    """The session's listener for one task on one host: writes what happens to its ``state``."""
 
-    - ``failed_step``: the step that failed and stopped the last pipeline, or None.
-    - ``is_stopped``: the host is lost, or the run was interrupted.
-    - ``defers_result``: while set, a step's result is kept in ``deferred_result`` and not counted.
-    - ``notified_handlers``: the handlers notified so far.
-    - ``finished_steps``, ``failed_steps``: the numbers of the steps that ended without and with a
-      failure.
-    - ``pending_notifications``: the results of steps that the host's shell did not run itself and
-      must still be told (number, changed, failed).
-    - ``results``: the registered results by step number.
-    - ``uncertain_steps``: steps whose result check mode does not know, with their names.
-    - ``uncertain_handlers``: the handlers that these steps may notify, with the steps' names.
-    - ``effects``: the effects of the steps that check mode did not run.
-    """
-
-    def __init__(self, host_state: HostState, task: str, emit: EmitFunction) -> None:
+    def __init__(self, state: HostTaskState, emit: EmitFunction) -> None:
         """Create a recorder with no steps."""
-        self.host_state, self.task, self._emit = host_state, task, emit
-        self.cursor: StepCursor | None = None
-        self.session: ShellSession | None = None
-        self.failed_step: PlannedStep | None = None
-        self.is_stopped = False
-        self.defers_result = False
-        self.deferred_result: StepResult | None = None
-        self.notified_handlers: set[str] = set()
-        self.finished_steps: set[int] = set()
-        self.failed_steps: set[int] = set()
-        self.pending_notifications: list[tuple[int, bool, bool]] = []
+        self.state, self._emit = state, emit
         self._queue: list[tuple[PlannedStep, StepCommand | StepResult]] = []
         self._sent: dict[int, tuple[PlannedStep, StepCommand]] = {}
         self._ended_after: dict[int, list[tuple[PlannedStep, StepResult]]] = {}
-        self.results: dict[int, RegisteredResult] = {}
         self._values: dict[int, Mapping[str, object]] = {}
         self._from_controller: set[int] = set()
         self._registered_groups: set[int] = set()
-        self.uncertain_steps: dict[int, str] = {}
-        self.uncertain_handlers: dict[str, str] = {}
-        self.effects: dict[int, StepEffects] = {}
         self._module_result = ModuleResultParser()
         self._running_step: PlannedStep | None = None
         self._announced_step: PlannedStep | None = None
@@ -107,7 +78,7 @@ class StepRecorder:
         if from_controller:
             self._from_controller.add(step.number)
         if isinstance(item, StepResult) and item.status is Status.UNKNOWN:
-            self.uncertain_steps[step.number] = step.name
+            self.state.uncertain_steps[step.number] = step.name
         if isinstance(item, StepResult) and not self._queue:
             self.finish_step(step, item)
         else:
@@ -133,7 +104,7 @@ class StepRecorder:
             else:
                 self._ended_after.setdefault(pipeline[-1][0].number, []).append((step, item))
         self._queue = []
-        self.failed_step, self._any_step_ended = None, False
+        self.state.failed_step, self._any_step_ended = None, False
         self._sent = {step.number: (step, command) for step, command in pipeline}
         return pipeline
 
@@ -145,8 +116,8 @@ class StepRecorder:
         """Handle a step's output; step 0 is output of the shell itself."""
         if number and self._running_step is not None:
             self._output_buffers[stream].add(data)
-        task = self.task if number else ""
-        host, app = self.host_state.host.name, self.host_state.app
+        task = self.state.task if number else ""
+        host, app = self.state.host_state.host.name, self.state.host_state.app
         self._emit(
             StepOutput(
                 time.time(), app, task=task, step=number, host=host, stream=stream, data=data
@@ -162,18 +133,18 @@ class StepRecorder:
         self._any_step_ended = True
         step, command = self._sent[number]
         outcome = self._step_result(step, command, ending)
-        if self.defers_result and outcome.status not in (Status.SKIPPED, Status.CANCELLED):
-            self.deferred_result, self._running_step = outcome, None
+        if self.state.defers_result and outcome.status not in (Status.SKIPPED, Status.CANCELLED):
+            self.state.deferred_result, self._running_step = outcome, None
             return
         self.finish_step(step, outcome, ignore=command.ignore_failure)
         for ended_step, ended_result in self._ended_after.pop(number, ()):
-            if self.failed_step is None and not self.is_stopped:
+            if self.state.failed_step is None and not self.state.is_stopped:
                 self.finish_step(ended_step, ended_result)
 
     def end_all_unsent(self, outcome: StepResult) -> None:
         """End all unsent commands with this result, and report the queued results after them."""
         for step_number, (step, _) in self._sent.items():
-            if step_number not in self.finished_steps | self.failed_steps:
+            if step_number not in self.state.finished_steps | self.state.failed_steps:
                 self.finish_step(step, outcome)
             for ended_step, ended_result in self._ended_after.pop(step_number, ()):
                 self.finish_step(ended_step, ended_result)
@@ -190,18 +161,18 @@ class StepRecorder:
         """
         if delegated_step is not None and self._any_step_ended:
             return
-        self.is_stopped, self.deferred_result = True, None
+        self.state.is_stopped, self.state.deferred_result = True, None
         step = (
             self._running_step or self._announced_step or delegated_step
         )  # started, or between two attempts
         if step is None:
-            self.host_state.raise_status(Status.LOST, f"{reason}, between two steps")
+            self.state.host_state.raise_status(Status.LOST, f"{reason}, between two steps")
         else:
             self.finish_step(step, self._captured_result(Status.LOST, None, reason))
 
     def fail_running_step(self, reason: str) -> None:
         """Record the step that has started, if any, as failed; its session is not used any more."""
-        self.defers_result = False
+        self.state.defers_result = False
         if self._announced_step is not None:
             self.finish_step(
                 self._announced_step, self._captured_result(Status.FAILED, None, reason)
@@ -213,7 +184,7 @@ class StepRecorder:
             self._announce_step(step)
         self._running_step = self._announced_step = None
         if outcome.status in (Status.LOST, Status.CANCELLED):
-            self.is_stopped = True
+            self.state.is_stopped = True
         elif outcome.status.is_failure:
             if step.command_position and outcome.status in (
                 Status.FAILED,
@@ -222,28 +193,28 @@ class StepRecorder:
             ):
                 reason = f"{outcome.reason}: the command at {step.command_position}"
                 outcome = replace(outcome, reason=reason)
-            is_rescued = self.cursor is not None and self.cursor.is_rescued(step)
+            is_rescued = self.state.cursor is not None and self.state.cursor.is_rescued(step)
             outcome = replace(outcome, ignored=ignore or is_rescued)
             if not ignore:
-                self.failed_step = step
+                self.state.failed_step = step
         self._register_result(step, outcome)
-        self.host_state.count_step(step, outcome)
+        self.state.host_state.count_step(step, outcome)
         if outcome.status in _SKIPPED_BY_CHECK_STATUSES and not step.readonly:
-            effects = self.effects.get(step.number, ANY_EFFECTS)
+            effects = self.state.effects.get(step.number, ANY_EFFECTS)
             unknown = outcome.status is Status.UNKNOWN
-            self.host_state.skipped_by_check.append(
+            self.state.host_state.skipped_by_check.append(
                 CheckSkippedStep(step.name, effects, self.target_host(step), unknown)
             )
         elif outcome.status is Status.WOULD_CHANGE and step.is_download:
-            self.host_state.skipped_by_check.append(
+            self.state.host_state.skipped_by_check.append(
                 CheckSkippedStep(step.name, StepEffects(), CONTROLLER)
             )
-        host, app = self.host_state.host.name, self.host_state.app
+        host, app = self.state.host_state.host.name, self.state.host_state.app
         self._emit(
             StepFinished(
                 time.time(),
                 app,
-                task=self.task,
+                task=self.state.task,
                 step=step.number,
                 name=step.name,
                 host=host,
@@ -262,50 +233,57 @@ class StepRecorder:
             ):
                 self._registered_groups.add(id(group))
                 uncertain = [
-                    n for _, a, b in group.parts for n in range(a, b) if n in self.uncertain_steps
+                    n
+                    for _, a, b in group.parts
+                    for n in range(a, b)
+                    if n in self.state.uncertain_steps
                 ]
-                combined = combine_results(group, self.results)
-                self.host_state.register(
+                combined = combine_results(group, self.state.results)
+                self.state.host_state.register(
                     group.name,
-                    UnknownResult(self.uncertain_steps[uncertain[0]]) if uncertain else combined,
+                    UnknownResult(self.state.uncertain_steps[uncertain[0]])
+                    if uncertain
+                    else combined,
                 )
 
     def _register_result(self, step: PlannedStep, outcome: StepResult) -> None:
         failed = outcome.status.is_failure and not outcome.ignored
-        (self.failed_steps if failed else self.finished_steps).add(step.number)
+        (self.state.failed_steps if failed else self.state.finished_steps).add(step.number)
         result = registered_result(outcome, failed=outcome.status.is_failure, name=step.name)
-        self.results[step.number] = result
+        self.state.results[step.number] = result
         unknown = outcome.status is Status.UNKNOWN
         if unknown:
-            self.uncertain_steps[step.number] = step.name
-            self.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
+            self.state.uncertain_steps[step.number] = step.name
+            self.state.uncertain_handlers.update(dict.fromkeys(step.notify, step.name))
         if step.register:
-            self.host_state.register(step.register, UnknownResult(step.name) if unknown else result)
+            self.state.host_state.register(
+                step.register, UnknownResult(step.name) if unknown else result
+            )
         for name in step.variables_set if unknown else ():
-            self.host_state.register(name, UnknownResult(step.name))
+            self.state.host_state.register(name, UnknownResult(step.name))
         for name, value in self._values.pop(step.number, _NO_VALUES).items():
-            self.host_state.register(
+            self.state.host_state.register(
                 name, value, from_controller=step.number in self._from_controller
             )
         if outcome.status in _CHANGED_STATUSES:
-            self.notified_handlers.update(step.notify)
+            self.state.notified_handlers.update(step.notify)
         if step.delegate_to or step.control_action or step.retry or step.is_download:
-            self.pending_notifications.append((step.number, result.changed, result.failed))
+            self.state.pending_notifications.append((step.number, result.changed, result.failed))
 
     def skipped_result(self, step: PlannedStep, reason: str) -> StepResult:
         """Return the result of a step that was not run."""
-        not_notified = step.handler and step.handler not in self.notified_handlers
+        not_notified = step.handler and step.handler not in self.state.notified_handlers
         return StepResult(Status.SKIPPED, reason="not notified" if not_notified else reason)
 
     def target_host(self, step: PlannedStep) -> str:
         """Return the host that a step changes: its own, or the one that it is delegated to."""
-        return step.delegate_to or self.host_state.host.name
+        return step.delegate_to or self.state.host_state.host.name
 
     def failure_cause(self, step: PlannedStep) -> str:
         """Return why the step's failure may be due to check mode, or ''."""
-        effects, target_host = self.effects.get(step.number), self.target_host(step)
+        effects, target_host = self.state.effects.get(step.number), self.target_host(step)
         skipped_step = (
-            find_cause(self.host_state.skipped_by_check, effects, target_host)
+            find_cause(self.state.host_state.skipped_by_check, effects, target_host)
             if effects is not None
             else None
         )
@@ -322,10 +300,10 @@ class StepRecorder:
         if self._announced_step is step:  # another attempt
             return
         self._announced_step = step
-        host, app = self.host_state.host.name, self.host_state.app
+        host, app = self.state.host_state.host.name, self.state.host_state.app
         self._emit(
             StepStarted(
-                time.time(), app, task=self.task, step=step.number, name=step.name, host=host
+                time.time(), app, task=self.state.task, step=step.number, name=step.name, host=host
             )
         )
 
@@ -393,17 +371,19 @@ class StepRecorder:
     def _apply_conditions(
         self, step: PlannedStep, outcome: StepResult, ending: CommandResult
     ) -> StepResult:
-        if step.evaluate_result is None or self.session is None:
+        if step.evaluate_result is None or self.state.session is None:
             return outcome
         try:
             override = step.evaluate_result(
-                self.host_state.results, registered_result(outcome, failed=ending.failed)
+                self.state.host_state.results, registered_result(outcome, failed=ending.failed)
             )
         except OrchError as error:
             return replace(outcome, status=Status.FAILED, reason=error.diagnostics[0].message)
         failed = ending.failed if override.failed is None else override.failed
         changed = ending.changed if override.changed is None else override.changed
-        self.session.override_state(step.number, changed=changed and not failed, failed=failed)
+        self.state.session.override_state(
+            step.number, changed=changed and not failed, failed=failed
+        )
         if failed:
             reason = outcome.reason or "failed_when is true"
             return replace(outcome, status=Status.FAILED, reason=reason)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import SourcePosition
-from orchestrator.executor.host_state import HostState
+from orchestrator.executor.host_state import HostState, HostTaskState
 from orchestrator.executor.step_recorder import StepRecorder
 from orchestrator.model.command import DesiredState, StepCommand
 from orchestrator.model.event import RunEvent, StepFinished, StepStarted
@@ -158,7 +158,7 @@ def test_a_session_and_its_recorder_take_it(message: list[tuple[object, str]], s
     channel._left = data
     events: list[RunEvent] = []
     host = Host("a", ConnectionOptions("a"), (), (), SourcePosition("a"))
-    recorder = StepRecorder(HostState(host, None), "t", events.append)
+    recorder = StepRecorder(HostTaskState(HostState(host, None), "t"), events.append)
     for step, command in make_steps():
         recorder.queue(step, command)
     commands = [command for _, command in recorder.drain_queue()]
