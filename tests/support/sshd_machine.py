@@ -111,7 +111,7 @@ class SshdMachine:
 
     def _make_home(self, one: LoginAccount, uid: int) -> None:
         if one.home_folder.startswith("/proc/"):
-            return  # the account must not exist
+            return  # the account has no home folder
         home = self.outside_path(one.home_folder)
         home.mkdir(mode=0o755, parents=True)
         for name, text in one.files.items():

@@ -349,7 +349,7 @@ def test_a_lock_that_may_not_be_there_is_told_with_what_to_do(shared: OrchProjec
     assert (done.code, row["status"]) == (1, "failed")
     assert row["reason"].startswith("'blog' on a1 cannot be locked: ")
     assert f"cannot make the folder {srv}/blog" in row["reason"]
-    assert row["reason"].endswith("deploy as its owner (`become`), or set `lock_path`")
+    assert row["reason"].endswith("deploy as the folder's owner (`become`), or set `lock_path`")
     assert done.host_steps("a1") == []
 
 

@@ -122,7 +122,7 @@ def test_why_at_failed_means_no_host_is_told(hosts: OrchProject) -> None:
         done = hosts.orch("-s", "dev", "run", "good", "-l", "@failed:!a1")
         assert (done.code, why in done.err) == (3, True), done.err
 
-    refused("no run of stage 'dev' is kept")
+    refused("no run of stage 'dev' is recorded")
     assert hosts.orch("-s", "dev", "run", "good", "-l", "a1").code == 0
     refused("every host completed in the last run of stage 'dev' (")
     (record,) = hosts.root.glob(".orch/runs/*/run.json")
