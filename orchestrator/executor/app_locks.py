@@ -223,8 +223,9 @@ class AppLocks(Struct):
 def lock_users(app_plan: AppPlan) -> dict[str, list[str]]:
     """Return for each host the users who may create the lock, in the order to try.
 
-    The login user ('') comes first if any step runs as that user, then the users of the other
-    steps. A lock in a home folder has only the first user, because the others have another home.
+    The login user ('') comes first if any step runs as that user, else last; the users of the other
+    steps are in the order of the steps. A lock in a home folder has only the first user, because
+    the others have another home.
     """
     users_by_host: dict[str, list[str]] = {name: [] for name in app_plan.lock_paths}
     for host in (

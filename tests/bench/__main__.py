@@ -1,13 +1,14 @@
-"""Measure orch beside others on this machine, and its parts by themselves.
+"""Measures orch in comparison with other tools on this machine, and its parts separately.
 
     python -m tests.bench                     a table for the README
     python -m tests.bench W1 --hosts 10,100   one workload
     python -m tests.bench small               start-up, inventory, planning, the inner loops
 
-Medians of ``--repeat`` runs in which all take turns, so that a busy machine is busy for all. CPU
-is that of the client: what a tool leaves in the background does not count, to its advantage.
-All hosts share one machine and its sshd, which take most of the time. W3 is on 5 hosts, over a
-link with a round trip of 100 ms. Which others there are: see competitors.py.
+The figures are medians of ``--repeat`` runs in which all tools take turns, so that other load on
+the machine affects all of them. CPU is that of the client: processes that a tool leaves in the
+background are not counted, to its advantage. All hosts share one machine and its sshd, which take
+most of the time. W3 uses 5 hosts, over a link with a round trip of 100 ms. The other tools are
+listed in competitors.py.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from tests.bench.process_startup import measure_startup
 from tests.bench.sshd_farm import SshdFarm, start_farm
 
 WORKLOADS = ("W1", "W2", "W3", "W4")
-ONE_WAY = 0.05  # seconds that W3's link takes
+ONE_WAY = 0.05  # one-way delay of W3's link in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """Seconds by the clock, and of the client's CPU; ``is_complete``: it did all that it was to do."""
+    """Wall time and client CPU in seconds; ``is_complete``: the run did all of its work."""
 
     wall: float
     cpu: float
@@ -77,7 +78,7 @@ def main(words: list[str] | None = None) -> int:
 def measure_tools(
     host_farm: SshdFarm, workload: str, hosts: int, names: list[str], repeat: int
 ) -> dict[str, list[RunFigures]]:
-    """Everybody's runs, in turns."""
+    """Run all tools in turns."""
     found: dict[str, list[RunFigures]] = {}
     for turn in range(repeat):
         for number, name in enumerate(names):
@@ -92,7 +93,7 @@ def measure_tools(
 
 
 def run_once(words: list[str], job: BenchJob) -> RunFigures:
-    """One run."""
+    """Run one job and return its figures."""
     log = job.farm.folder / "log"
     with log.open("wb") as out:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -127,7 +128,7 @@ def _is_deployed(job: BenchJob) -> bool:
 
 
 def format_table(workload: str, hosts: int, found: dict[str, list[RunFigures]]) -> Iterator[str]:
-    """A row each; ratios are against orch: 2.0 takes twice as long."""
+    """Return a table; ratios are relative to orch: 2.0 takes twice as long."""
     yield f"\n| {workload}, {hosts} hosts | wall s | of orch | client CPU s | of orch |"
     yield "|---|---|---|---|---|"
     ours = found.get("orch") or next(iter(found.values()))

@@ -1,14 +1,13 @@
-"""Measure how one large file gets to many hosts at once: orch's two transports beside scp.
+"""Measures the copy of one large file to many hosts: orch's two transports and scp.
 
     python -m tests.bench.artifact                          200 MiB to 20 hosts
     python -m tests.bench.artifact --mib 50 --hosts 5 --repeat 3
 
-All use the same cipher. orch's `copy` sends the file to a private place, has it replace what was
-there in one step, and compares it to the last byte; scp writes to the place itself and is done.
-So there is also scp with the same care: to another place, copied to its own, compared, renamed.
-All hosts are this machine, so that what they do takes its time from everybody; the server's CPU
-is told apart. The hosts' files are in TMPDIR: let that be in memory. The file that is sent is on
-a disk, and no longer in memory when a run begins.
+All use the same cipher. orch's `copy` uploads to a private file, replaces the target atomically,
+and compares every byte; scp writes directly to the target. Therefore scp is also measured with the
+same steps: upload to another file, copy, compare, rename. All hosts are this machine, so their work
+takes time from the clients; the server's CPU is measured separately. The hosts' files are in
+TMPDIR, which should be in memory. The source file is on a disk, and not cached when a run starts.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _CARE = "cp {0}.new {0}.tmp && cmp {0}.new {0}.tmp && mv {0}.tmp {0} && rm {0}.n
 
 @dataclass(frozen=True, slots=True)
 class TransferFigures:
-    """One run: what the client took, and the CPU seconds that the server did."""
+    """Figures of one run: those of the client, and the CPU seconds of the server."""
 
     client: ProcessCost
     server: float
@@ -63,7 +62,7 @@ def main(words: list[str] | None = None) -> int:
 def measure_transfers(
     folder: Path, size: int, hosts: int, repeat: int
 ) -> Mapping[str, Sequence[TransferFigures]]:
-    """Everybody's runs, in turns."""
+    """Run all transfers in turns."""
     found: dict[str, list[TransferFigures]] = {}
     staging = folder / "staging"
     staging.mkdir()
@@ -83,7 +82,7 @@ def measure_transfers(
 
 
 def _transfer_commands(host_farm: SshdFarm, artifact: Path, hosts: int) -> Mapping[str, list[str]]:
-    """By name, the words of a command."""
+    """Return the command of each transfer, by name."""
     scp = f"scp -q -F {host_farm.ssh_config} -c {CIPHER} {artifact} {{}}:"
     path = f"{host_farm.deploy_folders}/{{}}/release"
     ssh = f"ssh -F {host_farm.ssh_config} {{}}"
@@ -131,7 +130,7 @@ def _run_once(host_farm: SshdFarm, words: list[str], artifact: Path, hosts: int)
 def format_table(
     mib: int, hosts: int, found: Mapping[str, Sequence[TransferFigures]]
 ) -> Iterator[str]:
-    """A row each, with the wall as a multiple of scp's."""
+    """Return a table, with the wall time as a multiple of scp's."""
     yield f"| {mib} MiB to {hosts} hosts | wall s | of scp | client CPU s | its server's | read from disk MiB |"
     yield "|---|---|---|---|---|---|"
     scp = median_of(found["scp"], lambda run: run.client.wall)

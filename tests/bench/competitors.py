@@ -1,11 +1,11 @@
-"""Orch and others doing the same work: how each is called. Who is not installed is left out.
+"""Commands of orch and other tools for the same work; tools that are not installed are left out.
 
 W1 is `uname -a` on every host. W2 is a deploy of twelve steps to a new release; W3 is W2 over a
-link with a delay, and W4 W2 once more, with nothing left to change. `ssh` does W2 as one script
-per host, with the file made beforehand and nothing compared.
+slow link, and W4 is W2 again, with nothing left to change. `ssh` does W2 as one script per host,
+with the file prepared before and nothing compared.
 
-Each program is looked for on PATH; several of the same name, of which each has its own Python,
-can be told by ``BENCH_ANSIBLE``, ``BENCH_MITOGEN``, … : the folder with its programs.
+Each program is searched on PATH. ``BENCH_ANSIBLE``, ``BENCH_MITOGEN``, … can name the folder with a
+tool's programs, if it has its own Python.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ls -1dt $b/releases/* | tail -n +6 | xargs -r rm -rf"""
 
 @dataclass(frozen=True, slots=True)
 class BenchJob:
-    """One run: of a workload, on so many hosts at once, of a release."""
+    """One run of a workload, on a number of hosts in parallel, for a release."""
 
     farm: SshdFarm
     workload: str
@@ -46,7 +46,7 @@ class BenchJob:
         return self.farm.host_addresses(self.hosts)
 
     def write_hosts_file(self) -> Path:
-        """All of it in a file, for what has no inventory of its own."""
+        """Write all hosts to one file, for tools without an inventory."""
         sshd = self.farm.sshd
         path = self.farm.folder / "job.json"
         path.write_text(
@@ -69,7 +69,7 @@ class BenchJob:
 
 
 def orch(job: BenchJob, task: str = "deploy12") -> list[str]:
-    """Orch, with modules."""
+    """Return the command of orch with modules."""
     start = [sys.executable, "-m", "orchestrator", "-C", str(job.farm.project)]
     start += ["-s", job.farm.stage_name(job.hosts), "-f", str(job.hosts), "-F", "none"]
     if not job.is_deploy:
@@ -78,12 +78,12 @@ def orch(job: BenchJob, task: str = "deploy12") -> list[str]:
 
 
 def orch_run_only(job: BenchJob) -> list[str]:
-    """Orch, with `run` lines only."""
+    """Return the command of orch with `run` steps only."""
     return orch(job, "deploy12_run") if job.is_deploy else []
 
 
 def ssh(job: BenchJob) -> list[str]:
-    """A shell script around the ssh program: one of it for each host, as many at a time."""
+    """Return the command of a shell script that runs ssh for all hosts in parallel."""
     names = job.farm.folder / "names"
     names.write_text("".join(f"{host}\n" for host in job.host_names))
     line = f"ssh -F {job.farm.ssh_config} {{}} "
@@ -98,7 +98,7 @@ def ssh(job: BenchJob) -> list[str]:
 
 
 def ansible(job: BenchJob, kind: str = "ansible") -> list[str]:
-    """Ansible, with pipelining and its usual ControlPersist."""
+    """Return the command of Ansible with pipelining and its usual ControlPersist."""
     shared = {
         "ansible_user": job.farm.sshd.user,
         "ansible_port": job.farm.port,
@@ -116,7 +116,7 @@ def ansible(job: BenchJob, kind: str = "ansible") -> list[str]:
 
 
 def mitogen(job: BenchJob) -> list[str]:
-    """Ansible with Mitogen's strategy, where BENCH_MITOGEN says whose Python has it."""
+    """Return the command of Ansible with Mitogen, if BENCH_MITOGEN names its Python."""
     folder = os.environ.get("BENCH_MITOGEN", "")
     found = [*Path(folder).parent.glob("lib/*/site-packages/ansible_mitogen/plugins/strategy")]
     if not folder or not found:
@@ -126,7 +126,7 @@ def mitogen(job: BenchJob) -> list[str]:
 
 
 def clush(job: BenchJob) -> list[str]:
-    """ClusterShell, which has no templates."""
+    """Return the command of ClusterShell, which has no templates."""
     if job.is_deploy:
         return []
     return [_program_path("clush", "clush"), "-w", ",".join(job.host_names), "-f", str(job.hosts), "-t", "300",
@@ -134,7 +134,7 @@ def clush(job: BenchJob) -> list[str]:
 
 
 def pyinfra(job: BenchJob) -> list[str]:
-    """pyinfra, with operations."""
+    """Return the command of pyinfra with operations."""
     data = {
         "ssh_user": job.farm.sshd.user,
         "ssh_port": job.farm.port,
@@ -158,7 +158,7 @@ def pyinfra(job: BenchJob) -> list[str]:
 
 
 def fabric(job: BenchJob) -> list[str]:
-    """Fabric: a script with a thread for each host."""
+    """Return the command of Fabric: a script with a thread for each host."""
     program = shutil.which(_program_path("fabric", "fab"))
     if not program:
         return []
@@ -169,7 +169,7 @@ def fabric(job: BenchJob) -> list[str]:
 
 
 def capistrano(job: BenchJob) -> list[str]:
-    """Capistrano, a connection for each host at once, which is its own way."""
+    """Return the command of Capistrano with its default: all hosts in parallel."""
     program = shutil.which(_program_path("capistrano", "cap"))
     task = "w2" if job.is_deploy else "w1"
     folder = str(_HERE / "capistrano")
@@ -197,7 +197,7 @@ COMPETITORS: Mapping[str, Competitor] = {
 
 
 def job_command(name: str, job: BenchJob) -> list[str]:
-    """Its words, or none where it is not installed or does no such work."""
+    """Return the words of a job, or none if the tool is not installed or cannot do it."""
     words = COMPETITORS[name](job)
     program = next((w for w in words if w != "env" and "=" not in w), "")
     if words[:2] == ["env", "-C"]:

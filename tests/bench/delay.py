@@ -1,9 +1,8 @@
-"""A link with a delay: `python -m tests.bench.delay PORT SECONDS` says which port leads to PORT, on
-every address of this machine, and passes what comes there on that much later, either way.
+"""A link with a delay: `python -m tests.bench.delay PORT SECONDS` prints its port.
 
-A connection is there for the client at once, where over a real link it would be after a round
-trip: so nothing of it goes on before the three ways of TCP's handshake (RFC 9293, 3.5) would be
-over.
+It listens on every address of this machine, and forwards data to PORT with the delay in both directions.
+The client's connect succeeds at once, while a real link would need a round trip; therefore nothing
+is forwarded before the three segments of TCP's handshake (RFC 9293, 3.5) would have arrived.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ from contextlib import contextmanager
 
 
 class DelayedProtocol(asyncio.Protocol):
-    """One end of a connection; what comes in is the other end's ``delay`` seconds later, and
-    nothing before ``since``. None is the end."""
+    """One end of a connection; received data is sent to the other end ``delay`` seconds later.
+
+    Nothing is sent before ``since``. None is the end of the data.
+    """
 
     def __init__(self, delay: float, since: float = 0.0) -> None:
         self.delay, self.since = delay, since
@@ -44,7 +45,7 @@ class DelayedProtocol(asyncio.Protocol):
         self._loop.call_at(due, self._deliver_next)
 
     def _deliver_next(self) -> None:
-        """One call for each that was kept, in their order."""
+        """Deliver one item; there is one call for each, in order."""
         data = self._queue.popleft()
         if self.other is None:
             self._held.append(data)
@@ -52,7 +53,7 @@ class DelayedProtocol(asyncio.Protocol):
             self.other.deliver(data)
 
     def connect_to(self, other: DelayedProtocol) -> None:
-        """What came is passed on to that one from now on."""
+        """Forward the received data to this end from now on."""
         self.other = other
         for data in self._held:
             other.deliver(data)
@@ -89,7 +90,7 @@ async def serve(port: int, delay: float) -> None:
 
 @contextmanager
 def delayed_port(port: int, delay: float) -> Iterator[int]:
-    """The port that leads to this one over such a link."""
+    """Start a delayed link to a port and return the port that leads to it."""
     words = [sys.executable, "-m", "tests.bench.delay", str(port), str(delay)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as relay:
         assert relay.stdout

@@ -1,11 +1,11 @@
-"""Measure what the live view costs: orch on a terminal beside orch off one.
+"""Measures the cost of the live display: orch on a terminal compared with orch without one.
 
     python -m tests.bench.display                       W1 on 500 hosts, W2 on 100
     python -m tests.bench.display W1 --hosts 300 --repeat 3
 
-On a terminal it draws the view and folds equal output; off one it writes a line per event. The
-client's CPU seconds are told, of whole processes, as the median of runs that take turns. The view
-is drawn so many times a second: the slower the machine, the greater its part.
+On a terminal, orch draws the display and folds equal output; without one it writes a line per
+event. The figures are CPU seconds of whole client processes, as the median of runs that take turns.
+The display is drawn at a fixed rate, so its share is larger on a slower machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(words: list[str] | None = None) -> int:
 def measure_display(
     host_farm: SshdFarm, workload: str, hosts: int, repeat: int
 ) -> Mapping[bool, Sequence[ProcessCost]]:
-    """The runs off a terminal and on one, in turns."""
+    """Run without and with a terminal, in turns."""
     found: dict[bool, list[ProcessCost]] = {False: [], True: []}
     environ = host_farm.environ() | {"TERM": "xterm-256color"}
     for turn in range(repeat):
@@ -61,7 +61,7 @@ def measure_display(
 
 
 def format_row(workload: str, hosts: int, found: Mapping[bool, Sequence[ProcessCost]]) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     off, on = (median_of(found[terminal], lambda run: run.cpu) for terminal in (False, True))
     return f"| {workload} | {hosts} | {off:.2f} | {on:.2f} | {100 * (on / off - 1):+.1f} % |"
 

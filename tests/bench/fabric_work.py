@@ -1,4 +1,4 @@
-"""The workloads as one would write them with Fabric: `python fabric_work.py W1|W2 JOB.json`."""
+"""The workloads written for Fabric: `python fabric_work.py W1|W2 JOB.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inner loops of orch by themselves: CPU microseconds of one go, medians."""
+"""Measures the inner loops of orch separately: CPU microseconds per iteration, medians."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE = "install -m 0644 {{ source }} {{ base }}/releases/{{ release }}/{{ '%03d'
 
 
 def measure_loops(repeat: int) -> Iterator[str]:
-    """A table of them."""
+    """Return a table of the loops."""
     yield "| inner loop | CPU µs |"
     yield "|---|---|"
     for name, go in _LOOPS.items():

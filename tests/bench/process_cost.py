@@ -1,4 +1,4 @@
-"""What one process costs, with its children: time, CPU and memory."""
+"""The cost of one process with its children: time, CPU and memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import BinaryIO, TypeVar
 
 T = TypeVar("T")
 _ROOT = Path(__file__).parents[2]
-_LOOK = 0.1  # seconds between looks at the memory
+_LOOK = 0.1  # interval in seconds for reading the memory
 _SIZE = (40, 120)  # rows and columns of the terminal
 _BLOCK = 512  # bytes, of getrusage(2)
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
@@ -30,9 +30,12 @@ _ENDING = 30.0  # seconds for a server's sessions to end
 
 @dataclass(frozen=True, slots=True)
 class ProcessCost:
-    """``wall`` and ``cpu`` are seconds, the latter user and system. ``pss``: the most memory that
-    all of them had at once, in MiB, where shared pages are shared out (proc(5), smaps_rollup);
-    0 where nobody looked. ``disk``: bytes that were read from a disk, and not from memory."""
+    """Costs of a process tree.
+
+    ``wall`` and ``cpu`` (user and system) are seconds. ``pss`` is the maximum of memory used by all
+    processes at once in MiB, with shared pages divided between them (proc(5), smaps_rollup); 0 if
+    not measured. ``disk``: bytes read from a disk and not from the cache.
+    """
 
     wall: float
     cpu: float
@@ -49,8 +52,10 @@ def measure_process(
     watch: bool = False,
     terminal: bool = False,
 ) -> ProcessCost:
-    """Run this, its output in ``log``, through a terminal of its own where it is to have one.
-    ``watch``: look at its memory, which takes a little of everybody's time."""
+    """Run a command with its output in ``log``, optionally on its own terminal.
+
+    ``watch``: measure its memory, which costs all processes some time.
+    """
     most = [0.0]
     before = set(_children(os.getpid()))
     with (
@@ -84,7 +89,7 @@ def measure_process(
 
 @contextmanager
 def _adopt_orphans() -> Iterator[None]:
-    """Processes whose parent ends meanwhile become ours."""
+    """Adopt processes whose parent ends."""
     libc = ctypes.CDLL(None)
     libc.prctl(_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -94,13 +99,15 @@ def _adopt_orphans() -> Iterator[None]:
 
 
 def median_of(runs: Iterable[T], of: Callable[[T], float]) -> float:
-    """The median of one figure."""
+    """Return the median of one figure."""
     return statistics.median(map(of, runs))
 
 
 def server_cpu_seconds(pid: int) -> float:
-    """CPU seconds of a server's sessions, which are its only children, once all have ended, and
-    of everything else that was run from here."""
+    """Return CPU seconds of a server's sessions, its only children, and of all other commands.
+
+    All of them must have ended.
+    """
     end = time.monotonic() + _ENDING
     while _children(pid) and time.monotonic() < end:
         time.sleep(0.01)
@@ -112,7 +119,7 @@ def server_cpu_seconds(pid: int) -> float:
 
 
 def reap_children(keep: set[int]) -> None:
-    """Let go of our processes that have ended, but for those that somebody else waits for."""
+    """Reap child processes that have ended, except those that other code waits for."""
     for child in _children(os.getpid()):
         with suppress(ChildProcessError):
             if child not in keep:
@@ -120,10 +127,12 @@ def reap_children(keep: set[int]) -> None:
 
 
 def _adopted_children(before: set[int]) -> Iterator[int]:
-    """What it left in the background, which is ours by now: ssh, as a master. Others come from
-    the server."""
+    """Yield the processes that a command left in the background, which are adopted: ssh masters.
+
+    Others belong to the server.
+    """
     for pid in set(_children(os.getpid())) - before:
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # it has ended meanwhile
             if Path(f"/proc/{pid}/comm").read_text() == "ssh\n":
                 yield pid
 
@@ -151,7 +160,7 @@ def _output_target(out: BinaryIO, *, terminal: bool) -> Iterator[int]:
 
 
 def _copy_output(near: int, out: BinaryIO) -> None:
-    with suppress(OSError):  # EIO: nobody has the other end any more
+    with suppress(OSError):  # EIO: no process has the other end open any more
         while data := os.read(near, 1 << 16):
             out.write(data)
 
@@ -170,7 +179,7 @@ def _process_tree(pid: int) -> Iterator[int]:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # it has ended meanwhile
             found += map(int, (task / "children").read_text().split())
     return found
 

@@ -1,4 +1,4 @@
-"""Parts of orch by themselves: whole processes that contact nobody, and the hot inner loops."""
+"""Measures whole processes that contact no host, and the inner loops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CALLS = {
 
 
 def measure_startup(folder: Path, repeat: int) -> Iterator[str]:
-    """A table of CPU seconds, user and system, of whole processes: medians."""
+    """Return a table of CPU seconds, user and system, of whole processes: medians."""
     _write_project(folder)
     yield "| process | CPU ms |"
     yield "|---|---|"

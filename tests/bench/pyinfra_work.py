@@ -1,4 +1,4 @@
-"""The deploy as one would write it for pyinfra."""
+"""The deploy written for pyinfra."""
 
 from __future__ import annotations
 

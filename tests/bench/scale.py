@@ -1,10 +1,10 @@
-"""Measure how orch's cost grows with the hosts, and what it holds when all of them print at once.
+"""Measures how orch's cost grows with the hosts, and its memory if all hosts print at once.
 
     python -m tests.bench.scale                              W1 on 100, 300 and 2,000 hosts
     python -m tests.bench.scale --hosts 100,300 --repeat 3
 
-All hosts run at once (`-f`), on one machine. CPU is the client's, per host and beside that of the
-first number of hosts; memory (PSS) is looked at in one more run, since looking takes time. In the
+All hosts run at once (`-f`), on one machine. CPU is the client's, per host and relative to the
+first number of hosts; memory (PSS) is measured in a separate run, because that takes time. In the
 last run each host prints 10 MB at once, and orch may not grow by more than BOUND.
 """
 
@@ -22,14 +22,14 @@ from tests.bench.process_cost import ProcessCost, measure_process, median_of
 from tests.bench.sshd_farm import SshdFarm, start_farm
 
 BOUND = 3.0
-"""MiB that orch's memory grows by for each host that floods it while others do."""
+"""Limit in MiB of the growth of orch's memory for each host that prints while others do."""
 
 _FLOOD = f"yes {'x' * 99} | head -c {{}}"
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleFigures:
-    """The costs of one number of hosts; ``watched`` is the run whose memory was looked at."""
+    """The costs for one number of hosts; ``watched`` is the run whose memory was measured."""
 
     hosts: int
     runs: Sequence[ProcessCost]
@@ -37,7 +37,7 @@ class ScaleFigures:
 
     @property
     def cpu_per_host(self) -> float:
-        """CPU milliseconds of a host."""
+        """Return CPU milliseconds per host."""
         return 1000 * median_of(self.runs, lambda run: run.cpu) / self.hosts
 
     @property
@@ -72,14 +72,14 @@ def main(words: list[str] | None = None) -> int:
 
 
 def measure_scale(host_farm: SshdFarm, hosts: int, repeat: int) -> ScaleFigures:
-    """W1 on so many hosts."""
+    """Run W1 on this number of hosts."""
     words, log = orch(BenchJob(host_farm, "W1", hosts, "")), host_farm.folder / "log"
     runs = [measure_process(words, host_farm.environ(), log) for _ in range(repeat)]
     return ScaleFigures(hosts, runs, measure_process(words, host_farm.environ(), log, watch=True))
 
 
 def format_row(size: ScaleFigures, first: ScaleFigures) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     wall, note = median_of(size.runs, lambda run: run.wall), "" if size.is_complete else " FAILED"
     growth, pss = size.cpu_per_host / first.cpu_per_host, size.watched.pss
     return (
@@ -88,7 +88,7 @@ def format_row(size: ScaleFigures, first: ScaleFigures) -> str:
 
 
 def measure_flood(host_farm: SshdFarm, hosts: int, size: int) -> tuple[float, int]:
-    """How many MiB more a host takes if each prints so many bytes at once, and the exit status."""
+    """Return the growth in MiB per host if all print so many bytes at once, and the exit status."""
     words = orch(BenchJob(host_farm, "W1", hosts, ""))
     words = [*words[: words.index("--")], "--", "sh", "-c"]
     environ = host_farm.environ() | {"TERM": "xterm-256color"}

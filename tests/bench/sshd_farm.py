@@ -1,4 +1,4 @@
-"""Hosts to measure against: a real sshd on loopback, which is as many hosts as one likes."""
+"""Hosts for measurements: a real sshd on loopback, which acts as any number of hosts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _LINES = ("MaxStartups 4000", "LogLevel ERROR", "Subsystem sftp internal-sftp")
 
 @dataclass(frozen=True, slots=True)
 class SshdFarm:
-    """``folder`` is a new one, with a project for orch and an ssh_config for the others.
+    """A running server with its hosts.
 
-    Peers use curve25519, as orch does: with a newer ssh the usual key exchange would take most
-    of its time.
+    ``folder`` is a new folder, with a project for orch and an ssh_config for the other tools. Peers
+    use curve25519, as orch does: with a newer ssh the default key exchange would take most of its
+    time.
     """
 
     folder: Path
@@ -44,15 +45,15 @@ class SshdFarm:
 
     @property
     def deploy_folders(self) -> Path:
-        """Where each host keeps what is deployed to it, in a folder of its name."""
+        """Return where each host keeps its deployed files, in a folder with its name."""
         return self.folder / "fleet"
 
     def host_addresses(self, count: int) -> list[str]:
-        """The first so many addresses."""
+        """Return the first addresses."""
         return [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
     def stage_name(self, count: int, transport: str = "ssh") -> str:
-        """The name of a stage with so many hosts."""
+        """Return the name of a stage with this number of hosts."""
         name = f"{transport}{count}"
         folder = self.project / "inventories" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ class SshdFarm:
         return name
 
     def environ(self) -> dict[str, str]:
-        """What the tools run with: nobody's keys, agent or settings."""
+        """Return the environment of the tools, without keys, agent or settings of a user."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         return {
@@ -89,8 +90,10 @@ class SshdFarm:
 def start_farm(
     folder: Path, environment: Mapping[str, str] | None = None, delay: float = 0.0
 ) -> Iterator[SshdFarm]:
-    """Run the server, with this set in its sessions, and end it. ``delay``: seconds that all
-    takes to it, and as many from it."""
+    """Run the server with this environment in its sessions during the block.
+
+    ``delay``: one-way delay in seconds, in both directions.
+    """
     shutil.copytree(_TEMPLATE, folder / "project")
     with ExitStack() as stack:
         sshd = stack.enter_context(serve_sshd(folder / "sshd", _LINES, environment=environment))

@@ -1,4 +1,4 @@
-"""The measurements measure what they say: every workload runs to its proven end."""
+"""The benchmarks are correct: every workload runs to its verified end."""
 
 from __future__ import annotations
 
