@@ -21,7 +21,7 @@ from orchestrator.errors import Diagnostic, DiagnosticCollector, ExitCode, Sourc
 from orchestrator.executor import CancelToken, RunOptions, execute_plan
 from orchestrator.journal import STATE_FOLDER, RunJournal, check_private
 from orchestrator.model.event import EventSink, RunEvent, StepFinished, StepStarted, Warned
-from orchestrator.model.host import Host
+from orchestrator.model.host import SSH_TRANSPORTS, Host
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import Plan
 from orchestrator.remote_shell.channel_protocol import Connection
@@ -206,7 +206,7 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
     missing: dict[tuple[str, ...], list[Host]] = {}
     for host in hosts:
         names = host.connect.identity
-        if host.connect.transport in ("ssh", "openssh") and names and not is_usable(names):
+        if host.connect.transport in SSH_TRANSPORTS and names and not is_usable(names):
             missing.setdefault((str(_identity_position(host)), *names), []).append(host)
     diagnostics = DiagnosticCollector()
     warnings: list[str] = []

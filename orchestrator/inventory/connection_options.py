@@ -12,12 +12,11 @@ from orchestrator.inventory.hostnames import (
     normalize_host,
     parse_host_spec,
 )
-from orchestrator.model.host import ConnectionOptions
+from orchestrator.model.host import TRANSPORTS, ConnectionOptions
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedValue, ValueData, Values
 from orchestrator.yamlio.schema import SchemaReader
 
-TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
 HOST_KEY_POLICIES = ("strict", "accept-new")
 BECOME_METHODS = ("sudo", "doas", "su")
 NO_JUMP = "none"

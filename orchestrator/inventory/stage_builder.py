@@ -34,7 +34,7 @@ from orchestrator.inventory.records import (
     InventoryRecords,
     RoleEntry,
 )
-from orchestrator.model.host import App, Host, Role, VariableLayer
+from orchestrator.model.host import SSH_TRANSPORTS, App, Host, Role, VariableLayer
 from orchestrator.yamlio.schema import SchemaReader
 
 
@@ -233,7 +233,6 @@ class RoleResolver:
         )
 
 
-_SSH_TRANSPORTS = ("ssh", "openssh")
 _RoleLayers: TypeAlias = tuple[list[RankedLayer], list[VariableConflict], tuple[VariableLayer, ...]]
 
 
@@ -310,7 +309,7 @@ class HostBuilder:
         first_by_login: dict[tuple[object, ...], Host] = {}
         for host in hosts.values():
             to = host.connect
-            if to.transport not in _SSH_TRANSPORTS:
+            if to.transport not in SSH_TRANSPORTS:
                 continue
             login = (normalize_host(to.address), to.port or 22, to.user, to.jump)
             first = first_by_login.setdefault(login, host)

@@ -10,6 +10,11 @@ from msgspec import Struct, field
 from orchestrator.errors import SourcePosition
 from orchestrator.model.marked_value import Values
 
+TRANSPORTS = ("ssh", "openssh", "local", "sandbox")
+"""The values of ``connect.transport``. ``transports/registry.py`` has a branch for each."""
+SSH_TRANSPORTS = ("ssh", "openssh")
+"""Those that log in to another machine, as ssh_config describes it."""
+
 
 class ConnectionOptions(Struct, frozen=True):
     """How to reach a host; None or empty means that ssh_config, then the default of SSH, decides.

@@ -41,7 +41,7 @@ fi
 size=$(($(wc -c <"$path")))
 state {state} "$size $(head -c $size "$path" | digest /dev/stdin)"
 )
-mend() {{ :; }}
+apply_fixes() {{ :; }}
 o_want="{state}=$o_nl" o_within=0 o_fixes=1
 o_module"""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConnectError, DefinitionError, Diagnostic, suggest_nearest
-from orchestrator.model.host import Host
+from orchestrator.model.host import TRANSPORTS, Host
 from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports.deadline import CancelledError
 from orchestrator.transports.prompts import CredentialStore, PromptCallback, SecretCallback
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from orchestrator.transports.openssh.openssh_connector import OpensshConnector
     from orchestrator.transports.sandbox.server import SandboxServer
     from orchestrator.transports.ssh.connector import SshConnector
-
-TRANSPORT_NAMES = ("ssh", "openssh", "local", "sandbox")
 
 
 class TransportRegistry:
@@ -88,11 +86,11 @@ class TransportRegistry:
         ConnectError, and DefinitionError if the inventory names an unknown transport.
         """
         connect = host.connect
-        if connect.transport not in TRANSPORT_NAMES:
+        if connect.transport not in TRANSPORTS:
             what = f"host {host.name}: unknown transport {connect.transport!r}"
             hint = (
-                suggest_nearest(connect.transport, TRANSPORT_NAMES)
-                or f"valid transports: {', '.join(TRANSPORT_NAMES)}"
+                suggest_nearest(connect.transport, TRANSPORTS)
+                or f"valid transports: {', '.join(TRANSPORTS)}"
             )
             raise DefinitionError(Diagnostic(what, host.mark, hint))
         if connect.transport == "local":

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from orchestrator.errors import ConnectError
 from orchestrator.inventory.connection_options import NO_JUMP
 from orchestrator.inventory.hostnames import InvalidHostNameError, normalize_host, parse_host_spec
-from orchestrator.model.host import ConnectionOptions, Host
+from orchestrator.model.host import SSH_TRANSPORTS, ConnectionOptions, Host
 from orchestrator.remote_shell.channel_protocol import Channel
 from orchestrator.transports.become import BecomeShells
 from orchestrator.transports.deadline import CancelledError, Deadline
@@ -378,7 +378,7 @@ class OpensshConnector:
             hop = replace(target_options, address=name, user=written.user, port=written.port)
             return name, replace(hop, jump=None, forward_agent=False, set_fields=given_options)
         own = host.connect
-        if own.transport not in ("ssh", "openssh"):
+        if own.transport not in SSH_TRANSPORTS:
             why = f"jump host {name} uses transport {own.transport}, not ssh"
             raise ConnectError("resolve", why)
         return name, replace(own, user=written.user or own.user, port=written.port or own.port)

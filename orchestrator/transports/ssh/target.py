@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from orchestrator.errors import ConnectError
 from orchestrator.inventory.connection_options import NO_JUMP
 from orchestrator.inventory.hostnames import InvalidHostNameError, normalize_host, parse_host_spec
-from orchestrator.model.host import ConnectionOptions, Host
+from orchestrator.model.host import SSH_TRANSPORTS, ConnectionOptions, Host
 from orchestrator.transports.deadline import CancelledError, Deadline
 from orchestrator.transports.local_user import login_name
 from orchestrator.transports.ssh.agent_client import AgentClient
@@ -149,7 +149,7 @@ class JumpChainResolver:
                 name,
                 self._resolver.resolve_jump_host(name, written.user, written.port, target_options),
             ), target_options
-        if host.connect.transport not in ("ssh", "openssh"):
+        if host.connect.transport not in SSH_TRANSPORTS:
             why = f"jump host {name} uses transport {host.connect.transport}, not ssh"
             raise ConnectError("resolve", why)
         own = host.connect
