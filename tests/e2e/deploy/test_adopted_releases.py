@@ -80,7 +80,7 @@ def test_what_another_tool_left_stays_and_its_live_release_can_be_gone_back_to(
             assert folder_snapshot(host_home(project, host) / "blog") == trees[host]
             (step,) = (s for s in check.host_steps(host) if s["name"] == "deploy:history old")
             assert step["stdout"] == old
-            assert "left alone, for orch did not make them: -rf, " in step["stderr"]
+            assert "kept, because orch did not make them: -rf, " in step["stderr"]
             assert (f"to remove: {old}" in step["stderr"]) == bool(old)
         done = run_deploy(project, f"release={name}")
         assert done.code == 0, done.out
@@ -109,10 +109,10 @@ def test_a_release_of_another_tool_is_not_written_into_and_not_removed(
     words = ("deploy", "release=20250201000000", "-l", CAPISTRANO)
     refused = run_task(project, *words)
     assert refused.code == 1
-    assert "there is a release 20250201000000 already" in refused.out
+    assert "release 20250201000000 already exists" in refused.out
     check = project.root / "tasks/deploy/check.yml"
     check.write_text(check.read_text().replace("name: the release is", "when: false\n    name: is"))
     refused = run_task(project, *words)
     assert refused.code == 1
-    assert "there is a releases/20250201000000 already" in refused.out
+    assert "releases/20250201000000 already exists" in refused.out
     assert folder_snapshot(host_home(project, CAPISTRANO) / "blog/releases") == before

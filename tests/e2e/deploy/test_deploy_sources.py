@@ -143,4 +143,4 @@ def test_a_rollback_before_the_first_deploy_says_so(project: OrchProject) -> Non
     words = ("-s", "dev", "run", "deploy:rollback", "--app", "blog", "-l", "web1", "--json")
     done = project.orch(*words)
     assert done.code == 1
-    assert "nothing is live here" in error_messages(done)
+    assert "no release is live here" in error_messages(done)

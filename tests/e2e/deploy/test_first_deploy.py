@@ -34,7 +34,7 @@ def test_a_first_deploy_that_fails_leaves_nothing_live_and_says_so(project: Orch
         assert host_releases(project, host) == {}
         output = "".join(step["stdout"] for step in done.host_steps(host))
         assert "Nothing was live here before" in output
-        assert "none to go back to" in output
+        assert "no release to go back to" in output
         log = (host_home(project, host) / "blog/revisions.log").read_text().split()
         assert log[-1] == "undone"
     assert held_locks(project) == []
@@ -138,8 +138,8 @@ def test_only_what_was_published_can_be_gone_back_to(project: OrchProject) -> No
     (folder / whole / ".orch-release").touch()
     message = dict.fromkeys((half, whole), "was never live here")
     message |= {
-        "..": "no release can be called '..'",
-        "nowhere": "there is no release nowhere here",
+        "..": "invalid release name '..'",
+        "nowhere": "no release nowhere on this host",
     }
     for name, what in message.items():
         refused = project.orch(

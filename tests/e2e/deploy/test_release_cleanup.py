@@ -42,7 +42,7 @@ def test_five_thousand_old_releases_are_removed(project: OrchProject) -> None:
     others = {"-rf", "odd name", "20200101000000 x", "link"}
     assert left == {new, "20200101004999", "20200101004998", "20200101004997", *others}
     output = "".join(step["stderr"] for step in done.host_steps("web1"))
-    assert "left alone, for orch did not make them: -rf, 20200101000000 x, odd name" in output
+    assert "kept, because orch did not make them: -rf, 20200101000000 x, odd name" in output
     assert (host_home(project, "web1") / "blog/precious").exists()
 
 

@@ -55,7 +55,7 @@ def test_a_bad_release_is_never_gone_back_to_and_each_host_decides_for_itself(
     assert live_releases(project, hosts=("web1", "web2")) == {"web1": "v8", "web2": "v8"}
     last = run_task(project, "deploy:rollback", "-l", "web1")
     assert last.code == 1
-    assert "no good release before v8 is here" in last.out
+    assert "no good release before v8 on this host" in last.out
 
 
 def test_a_deploy_that_fails_is_recorded_and_its_name_can_be_used_again(
@@ -77,6 +77,6 @@ def test_a_deploy_that_fails_is_recorded_and_its_name_can_be_used_again(
     assert run_deploy(project, "release=v2").code == 0
     deployed = run_deploy(project, "release=v2")
     assert deployed.code == 1
-    assert "there is a release v2 already" in deployed.out
+    assert "release v2 already exists" in deployed.out
     assert run_task(project, "deploy:rollback").code == 0
     assert set(live_releases(project).values()) == {"v1"}

@@ -71,4 +71,4 @@ def test_a_release_that_is_still_live_through_any_link_is_not_removed(project: O
     assert done.code == 1
     for host in HOSTS:
         assert (current_release(project, host) / ".orch-release").exists()
-        assert "is live still" in done.out
+        assert "is still live" in done.out

@@ -33,7 +33,7 @@ def test_what_is_in_the_way_is_named(machine: ShellMachine, part: str) -> None:
     assert check_failure(machine, to).strip() == f"{location} is not a folder"
     location.unlink()
     location.symlink_to("nowhere")
-    assert check_failure(machine, to).strip() == f"{location} is a link to nothing"
+    assert check_failure(machine, to).strip() == f"{location} is a dangling link"
     location.unlink()
     elsewhere = machine.root / "elsewhere"
     elsewhere.mkdir()
@@ -54,7 +54,7 @@ def test_each_mount_needs_room_of_its_own(private: ShellMachine) -> None:
     assert lines[0] == f"only 20 MiB are free on {to}/releases, less than 50"
     assert lines[1] == f"only 40 MiB are free on {to}/shared, less than 50"
     assert lines[2].startswith("only 4")
-    assert lines[2].endswith(f" more files can be made on {to}/releases, less than 1000")
+    assert lines[2].endswith(f" more files can be created on {to}/releases, less than 1000")
     assert len(lines) == 3
     run_in_copy(private, f'mount -o remount,ro "{to}/shared"')
     assert check_failure(private, to, space=10, inodes=40).startswith(

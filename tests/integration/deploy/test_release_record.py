@@ -39,7 +39,7 @@ BACK_TO = {
     "adopt 7, deploy A, back 7": NONE,
     "deploy A, foreign B, deploy C": "A",
     "deploy A": NONE,
-    "half A": "nothing is live here",
+    "half A": "no release is live here",
 }
 
 
@@ -117,14 +117,14 @@ def test_a_named_release_that_is_bad_needs_force(machine: ShellMachine) -> None:
     words = "deploy A, deploy B, back A, deploy C, stay D, half E, foreign F"
     cases = {
         "A": ("A", "A"),
-        "B": ("release B is not good: rolled back 2026-01-01T00:03:00Z; force=true", "B"),
+        "B": ("release B is not good: rolled back 2026-01-01T00:03:00Z; use force=true", "B"),
         "C": ("C", "C"),
         "D": ("release D was never live here: failed 2026", "D"),
-        "E": ("release E is not whole", "release E is not whole"),
-        "F": ("release F was never live here: not made by orch; force=true", "F"),
-        "G": ("there is no release G here", "there is no release G here"),
-        "../releases/A": ("no release can be called", "no release can be called"),
-        ".": ("no release can be called", "no release can be called"),
+        "E": ("release E is incomplete", "release E is incomplete"),
+        "F": ("release F was never live here: not made by orch; use force=true", "F"),
+        "G": ("no release G on this host", "no release G on this host"),
+        "../releases/A": ("invalid release name", "invalid release name"),
+        ".": ("invalid release name", "invalid release name"),
     }
     (story,) = make_stories(machine.root, [words])
     for force in (False, True):
@@ -231,7 +231,7 @@ def test_a_release_is_begun_only_where_nothing_is(machine: ShellMachine) -> None
         step = {"deploy:record": {"release": name, "event": "begun"}}
         (outcome,) = run_recipe(machine, [step], "run-1", str(story.folder)).outcomes
         assert outcome.status == "failed", (name, result_message(outcome))
-        assert "already" in outcome.stderr.text or "can be called" in outcome.stderr.text, name
+        assert "already" in outcome.stderr.text or "invalid release name" in outcome.stderr.text, name
     assert story.record.read_text() == before
     assert {path.name for path in (story.folder / "releases").iterdir()} == {"A", "B", "C", "link"}
     step = {"deploy:record": {"release": "new one", "event": "begun"}}
