@@ -231,7 +231,9 @@ def test_a_release_is_begun_only_where_nothing_is(machine: ShellMachine) -> None
         step = {"deploy:record": {"release": name, "event": "begun"}}
         (outcome,) = run_recipe(machine, [step], "run-1", str(story.folder)).outcomes
         assert outcome.status == "failed", (name, result_message(outcome))
-        assert "already" in outcome.stderr.text or "invalid release name" in outcome.stderr.text, name
+        assert "already" in outcome.stderr.text or "invalid release name" in outcome.stderr.text, (
+            name
+        )
     assert story.record.read_text() == before
     assert {path.name for path in (story.folder / "releases").iterdir()} == {"A", "B", "C", "link"}
     step = {"deploy:record": {"release": "new one", "event": "begun"}}
