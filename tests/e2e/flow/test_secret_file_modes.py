@@ -29,7 +29,7 @@ def one(project: OrchProject) -> OrchProject:
 
 STEPS = {
     "copy": "copy: {path: PATH, content: 'password={{ pw }}'}",
-    "copy of what is made of it": "copy: {path: PATH, content: '{{ pw | upper }}'}",
+    "copy of a derived value": "copy: {path: PATH, content: '{{ pw | upper }}'}",
     "template": "template: {path: PATH, src: f.j2}",
     "line": "line: {path: PATH, line: 'password={{ pw }}', create: true}",
     "text_block": "text_block: {path: PATH, block: 'password={{ pw }}', create: true}",
