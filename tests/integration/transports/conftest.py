@@ -1,4 +1,4 @@
-"""What the transports' tests share: the OpenSSH server, connectors that end, and leak checks."""
+"""Fixtures for the transports: the OpenSSH server, connectors that are closed, leak checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sshd import wait_until
 
 @pytest.fixture
 def make_connector(tmp_path: Path) -> Iterator[Callable[..., TransportRegistry]]:
-    """Makes connectors whose home is empty, and closes them."""
+    """Yield a function that makes registries with an empty home; close them afterwards."""
     home = tmp_path / "home"
     created: list[TransportRegistry] = []
 
@@ -39,13 +39,13 @@ def make_connector(tmp_path: Path) -> Iterator[Callable[..., TransportRegistry]]
 
 @pytest.fixture
 def connector(make_connector: Callable[..., TransportRegistry]) -> TransportRegistry:
-    """One of these."""
+    """Return a registry with an empty home."""
     return make_connector()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No thread and no descriptor stays behind after any test, once its connectors are closed."""
+    """Fail a test that leaves a thread or a file descriptor after its connectors are closed."""
     if "sshd" in request.fixturenames:
         request.getfixturevalue("sshd")  # the session's server and its files come first
     threads, files = set(threading.enumerate()), open_descriptors()
@@ -55,5 +55,5 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def open_descriptors() -> int:
-    """How many are open."""
+    """Return the number of open file descriptors."""
     return sum(1 for _ in Path("/dev/fd").iterdir())

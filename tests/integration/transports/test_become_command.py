@@ -1,4 +1,4 @@
-"""Becoming another user: who may not, who need not, and what is said about it."""
+"""Become with sudo, su and doas without a password: who may become whom, and the errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 
 def refused_error(channel: Channel) -> ConnectError:
-    """The error of a session that nobody gets."""
+    """Return the error of a session that cannot be opened."""
     with (
         closing(ShellSession(channel, ready_timeout=WAIT_TIMEOUT)) as session,
         pytest.raises(ConnectError) as caught,
@@ -45,7 +45,7 @@ def refused_error(channel: Channel) -> ConnectError:
 
 
 def open_as_other(method: str, user: str) -> Channel:
-    """``user``'s shell, asked for by one who may become nobody."""
+    """Open ``user``'s shell on a connection of a user who may become nobody."""
     become = BecomeCommand(method, user)
     words = [*ROOT, "su", "-s", "/bin/sh", "-c", become.command_line, OTHER]
     return BecomeChannel(LocalChannel(words, os.environ, "/"), become)
@@ -145,7 +145,7 @@ def test_own_user_of_a_sandbox_is_whoever_runs_it(make_connector: object, tmp_pa
 def test_host_that_allows_one_session_gives_it_to_the_user_asked_for(
     tmp_path: Path, connector: TransportRegistry
 ) -> None:
-    """The shell opened ahead must not stand in the way."""
+    """The shell that was opened in advance must not take the only session."""
     with serve_sshd(tmp_path / "sshd", ["MaxSessions 1"]) as sshd:
         connection = connector.connect(sshd.inventory_host())
         other = connection.open(OTHER)

@@ -1,5 +1,4 @@
-"""Becoming another user with a password: real sudo and su, accounts and sudoers of a private copy
-of this machine."""
+"""Become with a password: real sudo and su with accounts and sudoers of a private machine."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ cp /etc/pam.d/sudo /etc/pam.d/su
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateCopy]:
-    """A machine with accounts: alice has a password for sudo, free needs none."""
+    """Return a machine with accounts: alice has a password for sudo, free needs none."""
     shared = tmp_path_factory.mktemp("shared")
     with make_copy(shared.parent / f"{shared.name}-overlay", shared) as created:
         run_in_machine(created, _ACCOUNTS)
@@ -73,7 +72,7 @@ def environment() -> dict[str, str]:
 
 
 class AnsweringUser:
-    """Answers every question with the same, and keeps the questions and what was told secret."""
+    """A user who gives the same answer to every prompt, and records prompts and secrets."""
 
     def __init__(self, answer: str | None) -> None:
         self.answer, self.asked = answer, list[str]()
@@ -97,7 +96,7 @@ def become_session(
     method: str = "sudo",
     timeout: float = WAIT_TIMEOUT,
 ) -> ShellSession:
-    """A session of ``user`` on a host of its own, logged in as ``login``."""
+    """Open a session as ``user`` on its own host, logged in as ``login``."""
 
     def start(become: BecomeCommand) -> LocalChannel:
         words = ["runuser", "-u", login, "--", "env", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "sh"]

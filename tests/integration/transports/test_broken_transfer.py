@@ -1,4 +1,4 @@
-"""A transfer whose connection really breaks."""
+"""A transfer whose connection is really broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a host may send before it is read: little at first, more where reading waits for it."""
+"""The receive window of a channel: small at first, larger if the reader waits for data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANY = 20_000_000
 
 @pytest.fixture
 def flooding_shell(sshd: SshdServer, connector: TransportRegistry) -> Iterator[ShellChannel]:
-    """A shell that prints without an end."""
+    """Yield a shell that prints without end."""
     shell = cast(ShellChannel, connector.connect(sshd.inventory_host()).open())
     shell.write(b"exec cat /dev/zero\n")
     yield shell
@@ -25,7 +25,7 @@ def flooding_shell(sshd: SshdServer, connector: TransportRegistry) -> Iterator[S
 
 
 def unread_bytes(shell: ShellChannel) -> int:
-    """Bytes that came and were not read."""
+    """Return the number of bytes that have arrived and were not read."""
     return sum(map(len, shell._out))
 
 

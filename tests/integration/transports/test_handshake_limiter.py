@@ -1,4 +1,4 @@
-"""Crowds at one address: all get in, though the server turns many away at first."""
+"""Many logins at one address: all succeed, although the server refuses many at first."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_server_that_always_hangs_up_is_tried_as_often_as_was_said(
 def test_sixty_addresses_of_one_server_all_get_in(
     tmp_path: Path, connector: TransportRegistry
 ) -> None:
-    """It lets in two at a time, and each address is a host that nobody else shares."""
+    """The server accepts two at a time, and each address is a host of its own."""
     with serve_sshd(tmp_path / "sshd", ["MaxStartups 2:30:10"]) as sshd:
 
         def run(number: int) -> bytes:
@@ -77,7 +77,7 @@ def test_sixty_addresses_of_one_server_all_get_in(
 def test_servers_that_all_hang_up_are_each_tried_as_often_as_was_said(
     sshd: SshdServer, connector: TransportRegistry
 ) -> None:
-    """Not for as long as the timeout: none of them lets anyone in, so it is no crowd."""
+    """They are not retried until the timeout: if no login succeeds, the number is not the cause."""
     hosts, knocks = 20, 0
 
     def slam(listener: socket.socket) -> None:

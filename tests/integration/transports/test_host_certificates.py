@@ -1,4 +1,4 @@
-"""Certificates of hosts, made by ssh-keygen: which count, and why others do not."""
+"""Host certificates made by ssh-keygen: which are accepted, and why others are not."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ALWAYS = ["-n", "web,10.0.0.1"]
 
 
 def public_blob(key: Path) -> bytes:
-    """Its blob."""
+    """Return the public key's blob."""
     return base64.b64decode(Path(f"{key}.pub").read_text().split()[1])
 
 
 def make_certificate(authority: Path, key: Path, *words: str, user: bool = False) -> bytes:
-    """A certificate of this key."""
+    """Sign this key with ssh-keygen and return the certificate."""
     command = ["ssh-keygen", "-q", "-I", "it", "-s", str(authority), *words]
     subprocess.run([*command, *([] if user else ["-h"]), f"{key}.pub"], check=True)
     return base64.b64decode(Path(f"{key}-cert.pub").read_text().split()[1])

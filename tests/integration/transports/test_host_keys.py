@@ -1,4 +1,4 @@
-"""Host keys: who is believed, who is not, and what is written down."""
+"""Host keys: which are accepted, which are refused, and what is written to known_hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jump hosts: hosts behind one share its connection, and its trouble is told as its own."""
+"""Jump hosts: the hosts behind one share its connection, and its errors name it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_many_hosts_share_the_connection_to_their_jump_host(
 def test_two_hundred_hosts_behind_one_jump_host_all_succeed(
     project: OrchProject, tmp_path: Path
 ) -> None:
-    """With as many at a time as orch takes where nothing is said of it."""
+    """With the default number of concurrent connections."""
     limit = ["MaxStartups 10:30:60"]
     with serve_sshd(tmp_path / "one", limit) as one, serve_sshd(tmp_path / "far") as far:
         hosts = {f"h{number:03}": f"127.8.3.{number}" for number in range(1, 201)}

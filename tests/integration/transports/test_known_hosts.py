@@ -1,4 +1,4 @@
-"""The index over known_hosts: which lines speak for which host, as ssh-keygen has it."""
+"""The index of known_hosts: which lines apply to which host, compared with ssh-keygen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ED = "ssh-ed25519"
 
 
 def key_blob(text: str, kind: str = ED) -> bytes:
-    """Some key's public part."""
+    """Return a public key's blob, derived from a name."""
     return len(kind).to_bytes(4, "big") + kind.encode() + text.encode()
 
 
@@ -207,7 +207,7 @@ def test_an_add_waits_for_another_process_and_sees_what_it_wrote(tmp_path: Path)
 
 
 def test_indexes_that_add_at_the_same_moment_write_one_line(tmp_path: Path) -> None:
-    """Each index stands for a process, with nothing but the file in common."""
+    """Each index stands for a process that shares only the file."""
     indexes = [KnownHosts((tmp_path / "k",)) for _ in range(12)]
     names = [f"h{number}" for number in range(40)]
     barrier = Barrier(len(indexes))

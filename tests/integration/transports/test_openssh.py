@@ -1,4 +1,4 @@
-"""The system's ssh: its options, its masters, what its failures are told as, and what it leaves."""
+"""The openssh transport: options, masters, errors, and what remains after it is closed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ QUICK = "KexAlgorithms curve25519-sha256\n"
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where the transport has its sockets: nothing of them may stay. It is not in ``tmp_path``,
-    whose own path is too long for that.
+    """Return the folder for the transport's sockets, and check that nothing remains in it.
+
+    It is not in ``tmp_path``, whose path is too long for a socket.
     """
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as name:
         monkeypatch.setattr(tempfile, "tempdir", name)
@@ -46,7 +47,7 @@ ConnectorMaker = Callable[..., TransportRegistry]
 
 @pytest.fixture
 def make(tmp_path: Path, folder: Path) -> Iterator[ConnectorMaker]:
-    """Makes connectors with an ssh_config of their own, and closes them."""
+    """Yield a function that makes registries with an ssh_config; close them afterwards."""
     created: list[TransportRegistry] = []
     home = tmp_path / "home"
     home.mkdir()
@@ -80,7 +81,7 @@ def make_host(connect: ConnectionOptions, name: str = "h") -> Host:
 
 
 def refused_error(connector: TransportRegistry, connect: ConnectionOptions) -> ConnectError:
-    """The error of a connect that must fail: one line that names the place."""
+    """Return the error of a connect that must fail: one line that names the endpoint."""
     with pytest.raises(ConnectError) as caught:
         connector.connect(make_host(connect))
     assert "\n" not in caught.value.reason
@@ -91,7 +92,7 @@ def refused_error(connector: TransportRegistry, connect: ConnectionOptions) -> C
 
 
 def effective_settings(words: list[str]) -> dict[str, str]:
-    """What ssh makes of a command line."""
+    """Return the settings that ssh derives from a command line."""
     log = words.index("-E")
     words = [words[0], "-G", *words[1:log], *words[log + 2 :]]
     done = subprocess.run(words, check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The sandbox: hosts without anything, over real SSH."""
+"""The sandbox: hosts without preparation, over real SSH."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_it_listens_on_loopback_alone(sandbox: TransportRegistry) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
+    """Return True if the process exists and is not a zombie."""
     command = ["ps", "-o", "stat=", "-p", str(pid)]
     message = subprocess.run(command, check=False, capture_output=True, text=True)
     return bool(message.stdout.strip()) and not message.stdout.startswith("Z")

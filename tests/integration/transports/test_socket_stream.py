@@ -1,4 +1,4 @@
-"""The wire and its flusher: nothing that is sent waits, and nothing is lost."""
+"""Byte streams over sockets and their flusher: sending never blocks, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def flusher() -> Iterator[WriteFlusher]:
 
 @pytest.fixture
 def stream_and_socket(flusher: WriteFlusher) -> Iterator[tuple[SocketStream, socket.socket]]:
-    """A wire and the socket at its other end."""
+    """Yield a stream and the socket at its other end."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         near = socket.create_connection(listener.getsockname())
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         far, _ = listener.accept()
-    wire = SocketStream(near, flusher)
+    stream = SocketStream(near, flusher)
     with far:
-        yield wire, far
-    wire.release()
+        yield stream, far
+    stream.release()
 
 
 def make_pattern(size: int) -> bytes:
@@ -41,39 +41,39 @@ def make_pattern(size: int) -> bytes:
 def test_what_finds_no_room_is_sent_later_and_in_order(
     stream_and_socket: tuple[SocketStream, socket.socket],
 ) -> None:
-    wire, far = stream_and_socket
+    stream, far = stream_and_socket
     room = threading.Event()
-    wire.on_writable = room.set
+    stream.on_writable = room.set
     data = make_pattern(SIZE)
     for start in range(0, SIZE, 1 << 20):
-        assert wire.send(data[start : start + (1 << 20)]) == 1 << 20
-    assert wire.is_congested
+        assert stream.send(data[start : start + (1 << 20)]) == 1 << 20
+    assert stream.is_congested
     taken = bytearray()
     while len(taken) < SIZE:
         taken += far.recv(1 << 20)
     assert taken == data
     assert room.wait(20)
-    assert not wire.is_congested
-    wire.send(b"more")
+    assert not stream.is_congested
+    stream.send(b"more")
     assert far.recv(10) == b"more"
 
 
 def test_a_backlog_ends_with_its_connection(
     stream_and_socket: tuple[SocketStream, socket.socket],
 ) -> None:
-    wire, far = stream_and_socket
-    wire.send(bytes(SIZE))
-    assert wire.is_congested
+    stream, far = stream_and_socket
+    stream.send(bytes(SIZE))
+    assert stream.is_congested
     far.close()
 
     def broken() -> bool:
         try:
-            wire.send(b"x")
+            stream.send(b"x")
         except OSError:
             return True
         return False
 
-    wait_until(broken, "the wire to notice")
+    wait_until(broken, "the stream to notice")
 
 
 def test_one_flusher_serves_many(flusher: WriteFlusher) -> None:
@@ -81,24 +81,24 @@ def test_one_flusher_serves_many(flusher: WriteFlusher) -> None:
         nears = [socket.create_connection(listener.getsockname()) for _ in range(20)]
         fars = [listener.accept()[0] for _ in nears]
     wires = [SocketStream(near, flusher) for near in nears]
-    for wire in wires:
-        wire.send(bytes(SIZE))
+    for stream in wires:
+        stream.send(bytes(SIZE))
     before = threading.active_count()
     for far in reversed(fars):
         left = SIZE
         while left:
             left -= len(far.recv(1 << 20))
         far.close()
-    for wire in wires:
-        wire.release()
+    for stream in wires:
+        stream.release()
     assert threading.active_count() == before
 
 
 def test_each_silence_is_told_and_what_ends_it(
     stream_and_socket: tuple[SocketStream, socket.socket],
 ) -> None:
-    wire, far = stream_and_socket
-    wire.idle_timeout = 0.01
+    stream, far = stream_and_socket
+    stream.idle_timeout = 0.01
     message: list[str] = []
 
     def idle() -> None:
@@ -106,32 +106,32 @@ def test_each_silence_is_told_and_what_ends_it(
         if len(message) == 3:
             far.sendall(b"x")
 
-    wire.on_idle, wire.on_data = idle, lambda: message.append("data")
-    assert wire.recv(10) == b"x"
+    stream.on_idle, stream.on_data = idle, lambda: message.append("data")
+    assert stream.recv(10) == b"x"
     assert message == ["idle"] * 3 + ["data"]
 
 
 def test_close_from_another_thread_ends_a_read(
     stream_and_socket: tuple[SocketStream, socket.socket],
 ) -> None:
-    wire, _ = stream_and_socket
-    timer = threading.Timer(0.05, wire.close)
+    stream, _ = stream_and_socket
+    timer = threading.Timer(0.05, stream.close)
     timer.start()
-    assert wire.recv(1) == b""
+    assert stream.recv(1) == b""
     timer.join()
     with pytest.raises(BrokenPipeError):
-        wire.send(b"x")
-    assert wire.fileno() >= 0, "the reader gives the descriptor back, nobody else"
+        stream.send(b"x")
+    assert stream.fileno() >= 0, "the reader gives the descriptor back, nobody else"
 
 
 def test_a_line_is_cut_at_its_limit_and_the_rest_stays(
     stream_and_socket: tuple[SocketStream, socket.socket],
 ) -> None:
-    wire, far = stream_and_socket
+    stream, far = stream_and_socket
     far.sendall(b"SSH-2.0-x\r\nnext" + bytes(300))
-    assert wire.read_line(100) == b"SSH-2.0-x\r\n"
-    assert wire.recv(4) == b"next"
-    assert wire.read_line(100) == bytes(100)
+    assert stream.read_line(100) == b"SSH-2.0-x\r\n"
+    assert stream.recv(4) == b"next"
+    assert stream.read_line(100) == bytes(100)
     far.close()
-    assert wire.read_line(1000) == bytes(200)
-    assert wire.read_line(1000) == b""
+    assert stream.read_line(1000) == bytes(200)
+    assert stream.read_line(1000) == b""

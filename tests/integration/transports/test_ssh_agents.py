@@ -1,4 +1,4 @@
-"""Agents that do not do what agents do hold up no run, are told once, and key files get in."""
+"""Faulty SSH agents: they delay no run, are reported once, and key files are used instead."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshdServer]:
 
 @pytest.fixture
 def own(server: SshdServer, tmp_path: Path) -> SshdServer:
-    """A server whose accepted keys the test may change; one is the tester's usual file."""
+    """Yield a server whose accepted keys the test may change; one is the default key file."""
     usual = tmp_path / "home" / ".ssh" / "id_ed25519"
     usual.parent.mkdir(parents=True)
     usual.write_bytes(server.key.read_bytes())
@@ -71,7 +71,7 @@ def own(server: SshdServer, tmp_path: Path) -> SshdServer:
 
 @pytest.fixture
 def warned(tmp_path: Path) -> Iterator[ConnectorsAndWarnings]:
-    """Makes connectors and the lists of their warnings."""
+    """Yield a function that makes registries with the lists of their warnings."""
     created: list[TransportRegistry] = []
 
     def make(environ: dict[str, str], config: str = "") -> tuple[TransportRegistry, list[str]]:
@@ -94,7 +94,7 @@ def warned(tmp_path: Path) -> Iterator[ConnectorsAndWarnings]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little time for agents, and as much as ever for hosts."""
+    """Shorten the timeouts for agents, but not those for hosts."""
     monkeypatch.setattr(agent_client, "LIST_TIMEOUT", 0.5)
     monkeypatch.setattr(agent_client, "RESERVED_SHARE", 0.95)
 
@@ -110,7 +110,7 @@ def check_connects(
 
 
 def host_options(sshd: SshdServer, number: int = 1, **how: object) -> ConnectionOptions:
-    """One of the server's addresses, with no key named but ssh's usual ones."""
+    """Return options for one of the server's addresses, with ssh's default keys only."""
     connect = sshd.connect_options(f"127.0.0.{number}", identity=(), identities_only=None)
     return replace(connect, **how)
 
@@ -332,7 +332,7 @@ def test_an_interrupt_does_not_wait_for_a_signature(
 def test_sshs_wait_for_a_signature_is_told_as_the_agents(
     own: SshdServer, warned: ConnectorsAndWarnings, tmp_path: Path
 ) -> None:
-    """Its time is over as soon as ssh has asked: nobody waits for it here."""
+    """The deadline passes as soon as ssh has asked, so that the test need not wait."""
     with FalseAgent(tmp_path / "a", signs=stay_silent) as false:
         accept_keys(own, false.public_line)
         connector, warnings = warned(false.environ)

@@ -1,4 +1,4 @@
-"""Logging in with keys, from files and from a real agent, and being turned away."""
+"""Authentication with keys from files and from a real agent, and refused logins."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ConnectorMaker = Callable[..., TransportRegistry]
 
 @contextmanager
 def start_agent(folder: Path, *keys: Path) -> Iterator[dict[str, str]]:
-    """A real ssh-agent with these keys; its environment."""
+    """Start a real ssh-agent with these keys; return its environment."""
     path = folder / "agent"
     with start_ssh_agent(path, *keys):
         yield {"SSH_AUTH_SOCK": str(path)}
 
 
 def accept_keys(sshd: SshdServer, *keys: Path) -> None:
-    """Have the server accept these keys and no others."""
+    """Make the server accept these keys only."""
     text = "".join(Path(f"{key}.pub").read_text() for key in keys)
     (sshd.folder / "authorized_keys").write_text(text)
 
@@ -58,7 +58,7 @@ def check_refused(
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[SshdServer]:
-    """A server whose accepted keys the test may change."""
+    """Yield a server whose accepted keys the test may change."""
     with serve_sshd(tmp_path / "sshd") as server:
         yield server
 
@@ -85,7 +85,7 @@ def test_every_kind_and_form_of_key(
 
 
 class RecordingGate:
-    """A gate that keeps what is sent through it, and says what a Dropbear server would."""
+    """A connection that records what is sent and has the server extensions of Dropbear."""
 
     session_id = b"session"
 
@@ -104,7 +104,7 @@ class RecordingGate:
 
 
 def test_rsa_is_signed_again_where_the_server_takes_another_hash(tmp_path: Path) -> None:
-    """The first request goes out before the server could say which hashes it takes."""
+    """The first request is sent before the server can announce the hashes that it supports."""
     identity = read_private_key(generate_key(tmp_path / "key", "rsa", bits=2048), "key")
     assert identity.sign
     gate = RecordingGate()

@@ -1,4 +1,4 @@
-"""ssh_config, held against what the real ``ssh -G`` says of the same files."""
+"""ssh_config, compared with what the real ``ssh -G`` prints for the same files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def settings_by_ssh(home: Path, host: str) -> dict[str, list[str]]:
-    """What ssh says of the host, by keyword; its home is that of the password database."""
+    """Return ssh's settings of the host by keyword; its home is that of the password database."""
     config = home / ".ssh" / "config"
     text = config.read_text().replace("Include extra", f"Include {home}/.ssh/extra")
     (home / "given").write_text(text.replace("~/", f"{home}/"))

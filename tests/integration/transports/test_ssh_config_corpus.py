@@ -1,4 +1,4 @@
-"""ssh_config files of all kinds: every setting is what the real `ssh -G` says."""
+"""ssh_config files of all kinds: every setting is the one that the real `ssh -G` prints."""
 
 from __future__ import annotations
 

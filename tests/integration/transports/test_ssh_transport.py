@@ -1,4 +1,4 @@
-"""SSH against a real OpenSSH server: getting in, talking, and not getting in."""
+"""The ssh transport against a real OpenSSH server: logins, shells, and refused connections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MANY = 300
 
 
 def refused_error(connector: TransportRegistry, connect: ConnectionOptions) -> ConnectError:
-    """The error of a connect that must fail."""
+    """Return the error of a connect that must fail."""
     with pytest.raises(ConnectError) as caught:
         connector.connect(Host("h", connect, (), (), SourcePosition("test")))
     return caught.value
@@ -337,7 +337,7 @@ def test_all_addresses_of_a_name_are_tried(sshd: SshdServer, connector: Transpor
 
 @contextmanager
 def listening_port(answer: bytes | None) -> Iterator[int]:
-    """A port where ``answer`` is said and the connection closed; None: nothing ever happens."""
+    """Yield a port that sends ``answer`` and closes; with None it never sends or closes."""
     taken: list[socket.socket] = []
 
     def serve_all() -> None:
@@ -460,7 +460,7 @@ def test_what_is_not_there_yet_says_so(connector: TransportRegistry, sshd: SshdS
 
 
 class ForgedHostKey(Ed25519Key):
-    """A host key whose public part is another's."""
+    """A host key whose public part is another key's."""
 
     stolen = b""
 
@@ -497,7 +497,7 @@ def test_a_server_that_shows_a_known_key_but_does_not_have_it(
 
 
 def test_nothing_of_it_reaches_stderr(sshd: SshdServer, tmp_path: Path) -> None:
-    """In a process of its own, where nobody has set up logging."""
+    """In a process of its own, in which logging is not configured."""
     with listening_port(b"SSH-2.0-x\r\n" + bytes(64)) as nonsense, listening_port(b"") as silent:
         ports = [str(port) for port in (sshd.port, nonsense, silent)]
         command = [sys.executable, "-m", "tests.support.failing_connections", str(sshd.key)]
