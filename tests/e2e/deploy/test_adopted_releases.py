@@ -1,4 +1,4 @@
-"""Servers that another tool deployed to: what it left stays, and can be gone back to."""
+"""Servers that another tool deployed to: its releases are kept, and a rollback can go to them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ ILL = f"{APP['health_command']} && test ! -e {{{{ deploy_to }}}}/shared/ill"
 
 
 def adopted(project: OrchProject) -> OrchProject:
-    """Hosts as Capistrano and Deployer leave them: an absolute link to the last release, and a
-    relative one; what people put among the releases; and a host where nothing is."""
+    """Return a project with hosts as Capistrano and Deployer leave them, and an empty host.
+
+    The link to the last release is absolute or relative; there are other files among the releases.
+    """
     make_small_app(
         project,
         {"blog": "repository"},

@@ -1,4 +1,4 @@
-"""Deploys at the same moment: of one app only one goes ahead, of two apps both do."""
+"""Concurrent deploys: of one app only one continues, of two apps both do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELD = """
 
 
 def held_deploys(project: OrchProject) -> OrchProject:
-    """Deploys of two apps wait for a word, their locks in hand."""
+    """Start deploys of two apps that wait for a file while they hold their locks."""
     make_small_app(project, {"blog": "folder", "shop": "repository"})
     return project.write({"tasks/held.yml": HELD.format(root=project.root)})
 

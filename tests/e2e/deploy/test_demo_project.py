@@ -1,4 +1,4 @@
-"""`orch init`, and what it writes at work: two apps go out, are looked at, and go back."""
+"""The project of `orch init`: two apps are deployed, inspected and rolled back."""
 
 from __future__ import annotations
 

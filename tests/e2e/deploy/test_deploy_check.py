@@ -1,4 +1,4 @@
-"""`--check` of a deploy: nothing changes, and what is foretold is what the deploy then does."""
+"""`--check` of a deploy: it changes nothing and predicts what the deploy does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def home_snapshots(project: OrchProject) -> dict[str, tuple[object, ...]]:
 
 
 def check_and_run(project: OrchProject) -> dict[tuple[str, str, str, int], dict[str, Any]]:
-    """What a check says, after which nothing is changed and all of it comes true."""
+    """Check that a check changes nothing and predicts the deploy; return its steps."""
     before, local = home_snapshots(project), set(project.root.iterdir())
     check = run_deploy(project, "--check")
     assert check.code == 0, check.out

@@ -1,7 +1,7 @@
-"""A deploy that fails or is interrupted at each step of the recipe leaves hosts that work.
+"""A deploy that fails or is interrupted at any step of the recipe leaves working hosts.
 
-For every step there is an app whose deploy meets its end right before it, on one of three hosts;
-they go out in one run, side by side.
+For every step there is an app whose deploy fails right before it on one of three hosts; all apps
+are deployed in one run, in parallel.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ORCH = (sys.executable, "-m", "orchestrator")
 
 @dataclass(frozen=True)
 class DeployFault:
-    """A step by where it is written; the ``app`` whose deploy meets its end there, on ``host``."""
+    """A step by its position; the ``app`` whose deploy fails there, on ``host``."""
 
     app: str
     host: str
@@ -58,13 +58,13 @@ class DeployFault:
 
 @dataclass(frozen=True)
 class DeployMatrix:
-    """A project with an app for each fault; all of them are live."""
+    """A project with a deployed app for each fault."""
 
     project: OrchProject
     faults: tuple[DeployFault, ...]
 
     def set_fault_kind(self, kind: str) -> None:
-        """What is to happen at the faults from now on: fail, wait or none."""
+        """Set what happens at the faults: fail, wait or none."""
         (self.project.root / "kind").write_text(kind)
         for path in (self.project.root / "reached").iterdir():
             path.unlink()
@@ -77,13 +77,13 @@ class DeployMatrix:
         return {fault.app: live_releases(self.project, fault.app) for fault in self.faults}
 
     def running_releases(self, app: str) -> dict[str, str]:
-        """What was last restarted on each host."""
+        """Return the release that was last restarted on each host."""
         files = {host: host_home(self.project, host) / app / "shared/running" for host in HOSTS}
         return {host: file.read_text().strip() for host, file in files.items()}
 
 
 def recipe_steps(root: Path) -> tuple[DeployFault, ...]:
-    """Every step that the recipe runs for an app from any source."""
+    """Return every step that the recipe runs for an app from any source."""
     project = make_small_app(OrchProject(root), {source: source for source in SOURCES})
     done = project.orch("-s", "dev", "plan", "deploy", "--app", "all", "--json")
     assert done.code == 0, done.err
@@ -113,7 +113,7 @@ def recipe_steps(root: Path) -> tuple[DeployFault, ...]:
 
 
 def inject_faults(project: OrchProject, faults: tuple[DeployFault, ...]) -> None:
-    """Before each of these steps another that does what is asked for at that moment."""
+    """Insert before each of these steps one that does what ``set_fault_kind`` says."""
     root = project.root
     project.write({"kind": "none", "reached/.keep": "", "fault": SCRIPT.format(root=root)})
     (root / "reached/.keep").unlink()
@@ -150,7 +150,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployMatrix]:
 
 
 def interrupt_deploy(matrix: DeployMatrix, number: int) -> int:
-    """The exit code of a deploy that gets a signal once every app is at its fault."""
+    """Send a signal to a deploy when every app is at its fault; return the exit code."""
     next_second()
     log = matrix.project.root / "screen"
     with log.open("wb") as screen:
@@ -173,7 +173,7 @@ def interrupt_deploy(matrix: DeployMatrix, number: int) -> int:
 
 
 def check_next_deploy(matrix: DeployMatrix) -> None:
-    """The deploy after it brings a new release everywhere, and nothing else is left."""
+    """Check that the next deploy brings a new release to all hosts and leaves nothing else."""
     matrix.set_fault_kind("none")
     before = matrix.live_releases()
     done = run_deploy(matrix.project)
@@ -190,8 +190,11 @@ def check_next_deploy(matrix: DeployMatrix) -> None:
 
 
 def check_undone(matrix: DeployMatrix, before: dict[str, dict[str, str]]) -> None:
-    """Up to the commit the old releases are live and run, after it the new ones; nothing else
-    is left of the new ones, and no lock."""
+    """Check the state of all hosts after the rollback.
+
+    Before the commit the old releases are live and run, after it the new ones. Nothing else of the
+    new releases is left, and no lock.
+    """
     for fault in matrix.faults:
         now = matrix.live_releases()[fault.app]
         assert (now == before[fault.app]) is not fault.is_committed, fault
@@ -271,7 +274,7 @@ def test_a_deploy_that_dies_at_any_step_leaves_whole_releases_and_stale_locks(
 
 
 def has_switched(fault: DeployFault) -> bool:
-    """Whether some host has the new release live when a deploy comes to this step."""
+    """Return True if a host has switched to the new release when a deploy reaches this step."""
     return Path(fault.file).stem in ("restart", "healthy", "finish", "log", "cleanup")
 
 

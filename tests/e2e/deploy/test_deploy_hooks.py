@@ -8,7 +8,7 @@ from tests.support.deploy_projects import run_deploy
 
 
 def task_order(done: OrchResult, app: str) -> list[str]:
-    """The tasks of an app in the order in which they began."""
+    """Return the tasks of an app in the order in which they started."""
     started = [e for e in done.events if e["event"] == "task_started" and e["app"] == app]
     return [e["task"] for e in started]
 

@@ -1,4 +1,4 @@
-"""What an app is deployed from: just the commit that is meant, and an archive that is there."""
+"""The sources of a deploy: exactly the given commit, and an archive that exists."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def run_git(folder: Path, *words: str) -> str:
 
 
 def deploy_to_host(project: OrchProject, *words: str) -> OrchResult:
-    """A deploy to one of the hosts."""
+    """Deploy to one of the hosts."""
     return deploy_to(project, "-l", "web1", *words)
 
 
 def app_folder(project: OrchProject) -> Path:
-    """The app's folder there."""
+    """Return the app's folder on a host."""
     return host_home(project, "web1") / "blog"
 
 
 def live_release(project: OrchProject) -> str:
-    """The release that it has live."""
+    """Return the live release."""
     return lives(project, hosts=["web1"])["web1"]
 
 
 def live_revision(project: OrchProject) -> str:
-    """The commit that it has live."""
+    """Return the commit of the live release."""
     lines = (app_folder(project) / "current/.orch-release").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)["revision"]
 
@@ -73,7 +73,7 @@ def test_a_short_commit_id_is_refused_before_anything_is_made(project: OrchProje
 
 
 def add_submodule(project: OrchProject) -> None:
-    """Give the app's repository a submodule."""
+    """Add a submodule to the app's repository."""
     part = project.root.parent / "part"
     part.mkdir()
     (part / "x").write_text("1\n")

@@ -1,4 +1,4 @@
-"""A first deploy that fails, and releases that go over the hosts bit by bit."""
+"""A first deploy that fails, and rolling deploys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ILL = f"{APP['health_command']} && test ! -e {{{{ deploy_to }}}}/shared/ill"
 
 
 def task_order(done: OrchResult, task: str) -> list[list[str]]:
-    """The hosts of each time that this task began."""
+    """Return the hosts of each start of this task."""
     started = [e for e in done.events if e["event"] == "task_started" and e["task"] == task]
     return [e["hosts"] for e in started]
 
@@ -53,7 +53,7 @@ def test_a_first_deploy_that_fails_before_the_switch_leaves_no_release(
 
 
 def rolling(project: OrchProject) -> OrchProject:
-    """One release is live everywhere; the next goes host by host, and web2 will be ill."""
+    """Return a deployed project whose next deploy goes host by host and fails on web2."""
     make_small_app(project, health_command=ILL)
     playbook = project.root / "tasks/deploy.yml"
     playbook.write_text(playbook.read_text().replace("batch: [100%]", "batch: [1]"))

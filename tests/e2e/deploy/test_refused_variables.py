@@ -1,4 +1,4 @@
-"""What an app cannot say of its deploy is refused before anything runs, at the app's line."""
+"""Invalid variables of an app are rejected before anything runs, with their position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = "inventories/dev/apps/blog.yml"
 
 
 def refused_errors(project: OrchProject, **variables: object) -> str:
-    """The errors of a deploy of an app with these variables over the usual ones; None: without."""
+    """Return the errors of a deploy with these variables in addition; None removes a variable."""
     usual = {**APP, "folder": "app", **variables}
     output = {name: value for name, value in usual.items() if value is not None}
     lines = [f"  {name}: {json.dumps(value)}\n" for name, value in output.items()]
@@ -26,7 +26,7 @@ def refused_errors(project: OrchProject, **variables: object) -> str:
 
 
 def variable_position(project: OrchProject, name: str) -> str:
-    """The place of a variable's name in the app's file, up to its column."""
+    """Return the position of a variable's name in the app's file."""
     lines = (project.root / FILE).read_text().splitlines()
     number = next(n for n, line in enumerate(lines, 1) if line.startswith(f"  {name}:"))
     return f"{FILE}:{number}:"

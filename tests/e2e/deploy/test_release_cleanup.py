@@ -1,5 +1,7 @@
-"""Old releases go but the newest good ones; what never was whole, or live and well, does not count,
-and what orch did not make is left alone."""
+"""Old releases are removed except the newest good ones.
+
+Releases that were never complete, or live and healthy, do not count; those of other tools are kept.
+"""
 
 from __future__ import annotations
 

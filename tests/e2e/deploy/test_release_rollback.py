@@ -1,4 +1,4 @@
-"""What is gone back to, over several deploys: never a release that is known to be bad."""
+"""The targets of rollbacks over several deploys: never a release that is known to be bad."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run_task(project: OrchProject, task: str, *words: str) -> OrchResult:
 
 
 def listed_releases(project: OrchProject, host: str) -> list[str]:
-    """What deploy:releases says of each release, without times."""
+    """Return the output of deploy:releases for each release, without times."""
     done = run_task(project, "deploy:releases", "-l", host)
     assert done.code == 0, done.out
     lines = "".join(step["stdout"] for step in done.host_steps(host)).splitlines()

@@ -1,4 +1,4 @@
-"""A rollback undoes what its run did, and nothing else."""
+"""A rollback undoes the changes of its own run only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def current_release(project: OrchProject, host: str) -> Path:
 
 
 def write_hook(project: OrchProject, when: str, run: str) -> None:
-    """A task that runs there."""
+    """Write a task that is a hook."""
     text = f"{when}\nsteps:\n  - run: |\n      cd -- {{{{ deploy_to }}}}\n"
     text += "".join(f"      {line}\n" for line in run.splitlines())
     project.write({"tasks/hook.yml": text})

@@ -1,4 +1,4 @@
-"""``deploy:check`` looks at every folder that a deploy writes to, wherever it is mounted."""
+"""``deploy:check`` checks every folder that a deploy writes to, on whatever mount it is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.private_copy import run_in_copy
 
 
 def check_failure(machine: ShellMachine, to: Path, **args: object) -> str:
-    """What the check fails with; '' where it does not."""
+    """Return the error of the check, or '' if it passes."""
     outcome = run_recipe(machine, [{"deploy:check": {"deploy_to": str(to), **args}}]).outcomes[0]
     assert outcome.status in ("ok", "failed"), outcome
     assert (outcome.status == "failed") is bool(outcome.stderr.text)

@@ -1,4 +1,4 @@
-"""What a deploy costs on a slow link: round trips per task, however many steps or hosts."""
+"""The round trips per task of a deploy, which must not grow with steps or hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened to each release decides what is gone back to, and what is removed."""
+"""The record of releases decides which release a rollback goes to, and which are removed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_rollback_goes_to_the_good_release_that_was_live_before(machine: Shell
 
 
 def test_without_a_record_the_marks_in_the_folders_decide(machine: ShellMachine) -> None:
-    """A host whose record is lost, and releases from before there was one."""
+    """A host whose record is lost, and releases from before there was a record."""
     from_marks = [
         each
         for each in BACK_TO

@@ -1,6 +1,6 @@
-"""Many runs with faults: `python -m tests.integration.faults SCENARIO FIRST COUNT`, or one that failed before.
+"""Run many runs with faults: `python -m tests.integration.faults SCENARIO FIRST COUNT`.
 
-Says what did not hold, with the seed that makes it happen again.
+Prints each violation with the seed that reproduces it.
 """
 
 from __future__ import annotations

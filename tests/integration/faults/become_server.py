@@ -1,4 +1,4 @@
-"""The server for runs that become other users: accounts, sudoers and shadow of a private machine."""
+"""An SSH server for runs with become: accounts, sudoers and shadow of a private machine."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ cp /etc/pam.d/sudo /etc/pam.d/su
 
 @dataclass(frozen=True, slots=True)
 class BecomeSshd(SshdServer):
-    """``idle``: the machine's processes while nobody is logged in."""
+    """A running server. ``idle`` are the processes of the machine while nobody is logged in."""
 
     idle: frozenset[int] = frozenset()
 
     def session_processes(self) -> tuple[int, ...]:
-        """Whatever runs there: what sudo starts is not sshd's own."""
+        """Return all processes of the machine; those that sudo starts are not children of sshd."""
         return tuple(_processes_in_namespace(self.pid) - self.idle)
 
 
 @contextmanager
 def start_become_server(folder: Path, lines: list[str]) -> Iterator[BecomeSshd]:
-    """Run one, in this new folder, with these lines in its configuration; for this thread and
-    those that it starts the network is another meanwhile."""
+    """Start a server in a new folder, with these lines in its configuration.
+
+    The calling thread, and threads that it starts, are in another network namespace meanwhile.
+    """
     with start_machine(folder) as machine:
         machine.run_as_root(_SETUP)
         for each in map(machine.outside_path, map(str, folder.parents)):
@@ -53,7 +55,7 @@ def start_become_server(folder: Path, lines: list[str]) -> Iterator[BecomeSshd]:
 
 
 def _processes_in_namespace(pid: int) -> set[int]:
-    """The processes in this one's namespace (pid_namespaces(7))."""
+    """Return the processes in the namespace of this process (pid_namespaces(7))."""
     own = _pid_namespace(pid)
     every = (int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal())
     return {each for each in every if _pid_namespace(each) == own}

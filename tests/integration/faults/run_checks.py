@@ -1,4 +1,4 @@
-"""What must hold of a run whatever happened to its links."""
+"""Properties that must hold for every run, whatever happens to its connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOOD_STATUSES = (Status.CHANGED, Status.OK)
 
 
 def find_violations(ran: FaultyRun) -> list[str]:
-    """What does not hold; nothing where all does."""
+    """Return the violated properties; none if all hold."""
     if ran.error is not None:
         return [f"the run raised {ran.error!r}"]
     found = [f"left behind: {what}" for what in ran.leftovers]
@@ -47,13 +47,12 @@ def _check_host(ran: FaultyRun, row: HostSummary) -> Iterator[str]:
 
 
 def _hosts_needed(ran: FaultyRun, host: str) -> set[str]:
-    """The hosts without whose links this one's steps do not all run: also those that some are
-    delegated to."""
+    """Return the hosts that this one's steps need, including those that steps are delegated to."""
     return {host, ran.scenario.jump_host_of(host), *ran.scenario.delegates_of(host)} - {""}
 
 
 def _was_starved(ran: FaultyRun, row: HostSummary) -> bool:
-    """Whether a timeout passed because the machine was busy with something else."""
+    """Return True if a timeout passed because the machine was busy."""
     late = re.search("timed out|came for|within", row.reason)
     return ran.starved_seconds > STARVED and late is not None
 
@@ -82,8 +81,10 @@ def _check_log(ran: FaultyRun, row: HostSummary) -> Iterator[str]:
 
 
 def _was_refused(ran: FaultyRun) -> bool:
-    """Whether a host was away before anything was touched, and that was to stop the run, or it
-    was one that the run cannot do without; or one whose lock could not be had."""
+    """Return True if the run rightly did not start on a host.
+
+    A required host was unreachable before anything was touched, or a lock could not be acquired.
+    """
     first = list(itertools.takewhile(lambda e: not isinstance(e, StepStarted), ran.events))
     if ran.scenario.is_locked and first == ran.events:
         return True
@@ -119,7 +120,7 @@ def _check_events(ran: FaultyRun, row: HostSummary) -> Iterator[str]:
 
 
 def _line_labels(lines: list[str]) -> list[str]:
-    """Which steps lines are of."""
+    """Return the labels of the steps that lines are from."""
     return [line.partition("@")[0] for line in lines]
 
 
@@ -132,7 +133,7 @@ def _check_row(row: HostSummary, began: list[StepStarted], ended: list[StepFinis
 
 
 def _is_delegate_unreachable(ran: FaultyRun, host: str, reason: str) -> bool:
-    """Whether a step did not begin because the host that it is delegated to was struck."""
+    """Return True if a step did not start because the host that it is delegated to had a fault."""
     helpers = [helper for helper in ran.scenario.delegates_of(host) if _harmful_faults(ran, helper)]
     phases = "|".join(PHASES)
     return any(

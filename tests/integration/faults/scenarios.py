@@ -1,4 +1,4 @@
-"""What the runs do: hosts, ways to them, and steps that each leave a line on their host."""
+"""The scenarios: hosts, connections, and steps that each write a line on their host."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ for it, alice has one, and su wants carl's, which is the same."""
 
 @dataclass(frozen=True, slots=True)
 class FaultScenario:
-    """``tasks`` by name: what kinds of steps they have, ``carl:KIND`` for one that runs as carl,
-    ``HOST:KIND`` for one that is delegated. ``jump_hosts``: which hosts stand behind which jump host,
-    by its name. ``delegates``: hosts that steps are delegated to and that have no part in the run.
-    ``is_undone``: the tasks have rollbacks, which write a line here and one on this host, if it is
-    named; ``is_locked``: they are an app's, and so are its locks; ``once``: those tasks run on the
-    first host only. ``bytes_up`` and ``bytes_down``: about how many bytes a connection has; ``more``: what a
-    host that is delegated to gets, and gives, for each other besides.
+    """A scenario of runs with faults.
+
+    ``tasks`` by name: the kinds of their steps, ``carl:KIND`` for one that runs as carl,
+    ``HOST:KIND`` for one that is delegated. ``jump_hosts``: the hosts behind each jump host.
+    ``delegates``: hosts that steps are delegated to and that are not part of the run.
+    ``is_undone``: the tasks have rollbacks, which write a line here and one on this host, if given.
+    ``is_locked``: the tasks are an app's, and so are the locks. ``once``: tasks that run on the
+    first host only. ``bytes_up`` and ``bytes_down``: the approximate size of a connection's
+    streams; ``more``: what a delegate receives and sends in addition for each other host.
     """
 
     name: str
@@ -53,7 +55,7 @@ class FaultScenario:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Of the hosts, jump hosts and delegates, by name."""
+        """Return the addresses of hosts, jump hosts and delegates, by name."""
         own = {name: f"127.9.1.{number + 1}" for number, name in enumerate(self.hosts)}
         hops = {name: f"127.9.2.{number + 1}" for number, name in enumerate(self.jump_hosts)}
         others = {name: f"127.9.4.{number + 1}" for number, name in enumerate(self.delegates)}
@@ -61,23 +63,24 @@ class FaultScenario:
 
     @property
     def needs_become(self) -> bool:
-        """Whether steps run as another user, on accounts of a private machine."""
+        """Return True if steps run as another user, with accounts of a private machine."""
         return any(_step_parts(step)[0] for steps in self.tasks.values() for step in steps)
 
     def jump_host_of(self, host: str) -> str:
-        """The jump host before this one, '' for none."""
+        """Return the jump host of this host, or ''."""
         if not self.jump_hosts or host not in self.hosts:
             return ""
         return self.jump_hosts[self.hosts.index(host) % len(self.jump_hosts)]
 
     def delegates_of(self, host: str) -> set[str]:
-        """The other hosts that this one's steps are delegated to."""
+        """Return the other hosts that this host's steps are delegated to."""
         on = {_step_parts(step)[1] for steps in self.tasks.values() for step in steps}
         return (on | {self.undone_on}) - {"", host}
 
     def stream_lengths(self, host: str) -> dict[LinkDirection, int]:
-        """How long the streams to this host are: a jump host carries all those behind it, and one
-        that is delegated to does every host's steps.
+        """Return the lengths of the streams to this host.
+
+        Those of a jump host include the hosts behind it, those of a delegate all hosts' steps.
         """
         times, more = self.count // len(self.jump_hosts) if host in self.jump_hosts else 1, 0
         if any(host in self.delegates_of(other) for other in self.hosts):
@@ -88,8 +91,9 @@ class FaultScenario:
         }
 
     def expected_lines(self, host: str) -> list[str]:
-        """What the steps write on this host if nothing happens, in order: which step it was, and
-        as whom or on which other host it ran.
+        """Return the lines that the steps write on this host without faults, in order.
+
+        A line has the step, and the become user or the delegate.
         """
         return [
             f"{task}.{number}{self._trace(step)}"
@@ -100,19 +104,19 @@ class FaultScenario:
         ]
 
     def rollback_lines(self) -> set[str]:
-        """What rollbacks write on a host where nothing happens to them."""
+        """Return the lines that rollbacks write on a host without faults."""
         on = f"@{self.addresses[self.undone_on]}" if self.undone_on else ""
         own = {f"undo.{task}" for task in self.tasks if self.is_undone}
         return own | {f"undone.{task}{on}" for task in self.tasks if on}
 
     def step_kinds(self) -> dict[str, list[str]]:
-        """The tasks' steps without as whom and where they run."""
+        """Return the kinds of the tasks' steps, without become user and delegate."""
         return {
             task: [_step_parts(step)[2] for step in steps] for task, steps in self.tasks.items()
         }
 
     def write_project(self, project: OrchProject, server: dict[str, object], runs: Path) -> None:
-        """The project. What the steps of a run leave is in a folder of its name below ``runs``."""
+        """Write the project. The steps of a run write into a folder of ``runs`` with its name."""
         connect = {**server, "transport": self.transport}
         hosts: dict[str, object] = {}
         for number, (name, address) in enumerate(self.addresses.items()):
@@ -171,12 +175,12 @@ def _log_path(runs: Path) -> str:
 
 
 def _write_label(label: str, runs: Path) -> str:
-    """Writes the label, and at which address this was reached, which names the host."""
+    """Return a command that writes the label and the address, which identifies the host."""
     return f"set -- $SSH_CONNECTION; echo {label}@$3 >> {_log_path(runs)}"
 
 
 def _step_parts(step: str) -> tuple[str, str, str]:
-    """As whom a step runs, on which other host, and of what kind it is."""
+    """Return a step's become user, delegate and kind."""
     *before, kind = step.split(":")
     user = OTHER if OTHER in before else ""
     return user, next((name for name in before if name != OTHER), ""), kind

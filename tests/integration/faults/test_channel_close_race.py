@@ -1,4 +1,4 @@
-"""What is sent while the other side closes a channel: it must not end the others beside it."""
+"""Data that is sent while the peer closes a channel must not end the other channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.shell_talk import read_until
 
 @pytest.fixture
 def fast_thread_switching() -> Iterator[None]:
-    """Threads take turns all the time, so that any moment of one meets any of another."""
+    """Switch threads as often as possible, so that all interleavings occur."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -1,5 +1,6 @@
-"""A packet whose length was garbled on its way, from an end that goes on talking: what comes is
-taken for the rest of it, as much as that may be.
+"""A packet with a corrupt length from a peer that continues to send.
+
+All bytes that follow are taken for the rest of the packet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A shell whose link is cut as a segment begins: what would end it later ends with it."""
+"""A shell whose connection is cut as a pipeline begins: the process that ends it ends with it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_alarm_outlives_a_shell_that_is_told_to_end_before_it_knows_its_watch
 
 
 def session_processes(number: int) -> list[str]:
-    """The processes of this session that are not dead yet."""
+    """Return the processes of this session that still run."""
     rows = subprocess.run(
         ["ps", "-o", "stat=,args=", "-s", str(number)], check=False, capture_output=True
     )

@@ -1,7 +1,7 @@
-"""Links that are cut, stalled, slow or corrupt, at places that a seed gives: what is told of the
-hosts behind them is what happened there.
+"""Connections that are cut, stalled, slow or corrupt at random places: reports must be true.
 
-These are a few hundred connections; `python -m tests.integration.faults` makes as many as one likes.
+The places depend on a seed. The tests make a few hundred connections;
+`python -m tests.integration.faults` makes as many as requested.
 """
 
 from __future__ import annotations
@@ -56,5 +56,5 @@ def test_what_is_told_of_a_host_is_what_happened_there(tmp_path: Path, name: str
 
 
 def resident_bytes() -> int:
-    """How many bytes of memory this process has (proc(5))."""
+    """Return the bytes of memory that this process uses (proc(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

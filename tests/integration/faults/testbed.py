@@ -1,4 +1,4 @@
-"""Runs over a link with faults: a real sshd behind the proxy, the real executor, many hosts."""
+"""Runs over connections with faults: a real sshd behind the proxy, and the real executor."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ LONGEST = 60.0  # seconds: what a run whose every wait ends as it should stays w
 
 @dataclass(slots=True)
 class FaultyRun:
-    """A run and all that can be known of it. ``logs``: what each host's steps wrote; ``connection_counts``:
-    how often it was connected to. ``folder`` has the files that were sent and fetched. ``is_skipped``:
-    it was to go on without hosts that are away. ``leftovers``: what did not end with it. ``starved_seconds``:
-    seconds that this process, and so maybe the server, had to wait for the machine.
+    """A run and everything that is known about it.
+
+    ``logs``: the output of each host's steps. ``connection_counts``: the number of connects per
+    host. ``folder`` has the files that were uploaded and downloaded. ``is_skipped``: the run was to
+    continue without unreachable hosts. ``leftovers``: what did not end with the run.
+    ``starved_seconds``: seconds that this process, and so maybe the server, had to wait for a CPU.
     """
 
     scenario: FaultScenario
@@ -59,13 +61,13 @@ class FaultyRun:
     leftovers: list[str] = field(default_factory=list)
 
     def record_event(self, event: RunEvent) -> None:
-        """Keep it, but for what the hosts write, which is much."""
+        """Record an event, except the large output events of hosts."""
         if not isinstance(event, StepOutput):
             self.events.append(event)
 
 
 class FaultTestbed:
-    """The server, the proxy before it and a project for one scenario."""
+    """The server, the proxy in front of it, and a project for one scenario."""
 
     def __init__(
         self, folder: Path, sshd: SshdServer, proxy: FaultProxy, scenario: FaultScenario
@@ -95,7 +97,7 @@ class FaultTestbed:
         self._tasks = load_tasks(folder, ["all"]).by_name
 
     def run(self, number: int) -> FaultyRun:
-        """The run of this number: what happens in it, and to whom, hangs on nothing else."""
+        """Run the scenario with the faults of this number, which alone determines them."""
         seed = f"{self.scenario.name} {number}"
         mix = self.scenario.mixes[number % len(self.scenario.mixes)]
         spared = self.scenario.delegates if number % 3 else ()
@@ -111,7 +113,7 @@ class FaultTestbed:
     def run_with_faults(
         self, seed: str, faults: dict[str, LinkFault], number: int = 0
     ) -> FaultyRun:
-        """A run in which this happens, by host."""
+        """Run the scenario with these faults, by host."""
         addresses = self.scenario.addresses
         self._proxy.set_faults({addresses[host]: fault for host, fault in faults.items()})
         identity = f"r{os.getpid()}-{time.monotonic_ns()}"
@@ -193,7 +195,7 @@ class FaultTestbed:
         return ran
 
     def _leftover_processes(self) -> list[str]:
-        """What still runs on the server some time after a run; it is ended."""
+        """Return the processes on the server that outlive a run, after killing them."""
         end = time.monotonic() + START_TIMEOUT
         while (pids := self._sshd.session_processes()) and time.monotonic() < end:
             time.sleep(0.01)
@@ -212,7 +214,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _leftovers(threads: set[threading.Thread], files: int, pids: set[int]) -> list[str]:
-    """What a run left behind, some moments after its end."""
+    """Return what a run left behind, shortly after its end."""
     end = time.monotonic() + 5
 
     def found() -> list[str]:
@@ -230,7 +232,7 @@ def open_descriptors() -> int:
 
 
 def child_processes() -> set[int]:
-    """The processes that this one has started, or that were left to it."""
+    """Return the child processes of this process, including those it has inherited."""
     found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # the thread has ended
@@ -240,7 +242,7 @@ def child_processes() -> set[int]:
 
 @contextmanager
 def start_testbed(folder: Path, scenario: FaultScenario) -> Iterator[FaultTestbed]:
-    """One of these, and its end."""
+    """Start a testbed, and end it."""
     temp_folder = folder / "there"
     lines = ["MaxStartups 1000:30:2000", "LogLevel ERROR"]
     with (
@@ -258,7 +260,7 @@ def start_testbed(folder: Path, scenario: FaultScenario) -> Iterator[FaultTestbe
 
 @contextmanager
 def _plain_server(folder: Path, lines: list[str]) -> Iterator[SshdServer]:
-    """A server whose temp folder is its own: links that are cut leave things there."""
+    """Start a server with its own temporary folder, where broken connections leave files."""
     temp = folder / "tmp"
     temp.mkdir(parents=True)
     with serve_sshd(folder, lines, environment={"TMPDIR": str(temp)}) as sshd:

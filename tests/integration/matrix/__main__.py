@@ -1,6 +1,7 @@
-"""All of tests/integration/conformance on all of the matrix: `python -m tests.integration.matrix [WORKERS [CASE…]]`.
+"""Run all of tests/integration/conformance on the matrix: `python -m tests.integration.matrix`.
 
-A case is a host and a transport, as in `bash-ssh`, or a host alone. Tells what did not hold.
+Arguments: [WORKERS [CASE…]]. A case is a host and a transport, as in `bash-ssh`, or a host. Prints
+the tests that failed.
 """
 
 from __future__ import annotations

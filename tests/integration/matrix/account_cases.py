@@ -1,4 +1,4 @@
-"""The private machine of sshd's settings, login shells and homes as they are out there."""
+"""The private machine with sshd settings, login shells and home folders as found in practice."""
 
 from __future__ import annotations
 

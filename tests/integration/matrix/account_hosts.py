@@ -1,4 +1,4 @@
-"""The accounts of the matrix, and what sshd is told of each."""
+"""The accounts of the matrix, and the sshd settings of each."""
 
 from __future__ import annotations
 
@@ -62,8 +62,11 @@ HOMES = [
 
 
 def make_tool_folders(machine: SshdMachine) -> None:
-    """Folders to be all of PATH: a few tools, busybox's, and those without one that makes
-    process groups; and a shell that is nowhere else."""
+    """Make folders to be used as the whole PATH.
+
+    One has only a few tools, one busybox's, and one no tool that makes process groups; and a shell
+    that is in no other folder.
+    """
     machine.run_as_root(
         f"""
         mkdir -p /opt/few /opt/busybox /opt/alone
@@ -79,7 +82,7 @@ def make_tool_folders(machine: SshdMachine) -> None:
 
 
 def sshd_settings(accounts: list[LoginAccount]) -> list[str]:
-    """Match blocks."""
+    """Return the Match blocks of sshd_config."""
     return [
         "\n    ".join((f"Match User {a.name}", *a.match_lines)) for a in accounts if a.match_lines
     ]
@@ -88,7 +91,7 @@ def sshd_settings(accounts: list[LoginAccount]) -> list[str]:
 def account_inventory(
     accounts: list[LoginAccount], more: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """An inventory with a host for each account; ``more`` are connect settings by its name."""
+    """Return an inventory with a host per account; ``more`` are connection options by host name."""
     return {
         a.name: {"address": "127.0.0.1", "connect": {"user": a.name, **more.get(a.name, {})}}
         for a in accounts
@@ -96,7 +99,7 @@ def account_inventory(
 
 
 def common_settings(machine: SshdMachine) -> dict[str, Any]:
-    """What all hosts have in common. ssh's own key exchange would cost 66 ms of CPU."""
+    """Return the options of all hosts. ssh's default key exchange would take 66 ms of CPU."""
     config = machine.folder / "ssh_config"
     config.write_text("KexAlgorithms curve25519-sha256\n")
     return {

@@ -1,4 +1,4 @@
-"""The private machine of ways to another user as they are out there."""
+"""The private machine with become configurations as found in practice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A compact conformance run: a task's steps on one host, and all that should come of them."""
+"""A compact conformance run: the steps of a task on one host, and their expected results."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ENDS = [
 
 @dataclass(frozen=True, slots=True)
 class CompactResult:
-    """What a run on one host came to."""
+    """The result of a run on one host."""
 
     code: ExitCode
     row: HostSummary
@@ -76,20 +76,20 @@ class CompactResult:
 
     @property
     def first_stdout(self) -> bytes:
-        """The first step's stdout."""
+        """Return the stdout of the first step."""
         return self.step_ends[0][2]
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixProject:
-    """A project whose hosts are made by the tests."""
+    """A project whose hosts are set up by the tests."""
 
     root: Path
 
     def write_project(
         self, hosts: Mapping[str, Mapping[str, Any]], connect: Mapping[str, Any]
     ) -> None:
-        """Its stages are the transports; ``connect`` is what all hosts have in common."""
+        """Write the project. Its stages are the transports; ``connect`` applies to all hosts."""
         (self.root / "tasks").mkdir(parents=True)
         (self.root / "tasks/large").write_bytes(LARGE)
         (self.root / "tasks/compact.yml").write_text(yaml.safe_dump({"steps": STEPS}))
@@ -112,7 +112,7 @@ class MatrixProject:
         environ: Mapping[str, str] | None = None,
         ask: Question | None = None,
     ) -> list[CompactResult]:
-        """Run the task, or other steps, on these hosts; each one's end."""
+        """Run the task, or other steps, on these hosts; return the result of each."""
         stage = load_stage(self.root, transport)
         hosts = tuple(stage.hosts[name] for name in names)
         if steps is not None:
@@ -149,8 +149,10 @@ class MatrixProject:
 
 
 def check_conforms(run: Callable[[], CompactResult], folder: Path) -> None:
-    """It works: every step came to what it should, and nothing of them is left running.
-    ``folder``: where its files are then, as seen from here."""
+    """Check that every step had its expected result and that no process is left.
+
+    ``folder`` is where the host's files are, seen from here.
+    """
     for name in ("the small", "large"):
         (folder / name).unlink(missing_ok=True)
     done = run()

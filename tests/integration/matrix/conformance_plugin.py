@@ -1,6 +1,7 @@
-"""For pytest inside a private machine of the matrix: tests/integration/conformance on that machine's hosts.
+"""A pytest plugin that runs tests/integration/conformance on hosts of a private machine.
 
-`pytest -p tests.integration.matrix.conformance_plugin --cases FILE tests/integration/conformance`. What conformance_run.py starts.
+conformance_run.py starts `pytest -p tests.integration.matrix.conformance_plugin --cases FILE
+tests/integration/conformance` in that machine.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.integration.matrix.matrix_ground import OneAnswerUser
 
 
 class MatrixConformanceHosts:
-    """The hosts of a file that conformance_run.py wrote, for tests/integration/conformance/conftest.py."""
+    """The hosts in a file of conformance_run.py, for tests/integration/conformance/conftest.py."""
 
     def __init__(self, file: Path) -> None:
         description: dict[str, Any] = json.loads(file.read_text())
@@ -37,7 +38,7 @@ class MatrixConformanceHosts:
 
     @contextmanager
     def connection(self, case: tuple[str, str], folder: Path) -> Iterator[Connection]:
-        """A connection to the host of a case."""
+        """Connect to the host of a case."""
         name, transport = case
         hosts: Mapping[str, Host] = self._stages[transport]
         with closing(
@@ -62,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A folder that every account can use, and no case closes."""
+    """Return a folder that every account can use."""
     with tempfile.TemporaryDirectory(dir="/srv") as name:
         Path(name).chmod(0o777)
         yield Path(name)
@@ -70,7 +71,7 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """In place of what cannot hold on a host, what host_exceptions.py has for it."""
+    """Run the replacement in host_exceptions.py for a test that cannot pass on a host."""
     case: tuple[str, str] = pyfuncitem.callspec.params["connection"]
     pyfuncitem.user_properties.append(("case", "-".join(case)))
     instead = EXCEPTIONS.get(case[0], {}).get(pyfuncitem.originalname)

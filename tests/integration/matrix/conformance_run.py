@@ -1,4 +1,4 @@
-"""All of tests/integration/conformance on hosts of the matrix: a pytest of its own inside their machine."""
+"""Run tests/integration/conformance on hosts of the matrix, with a pytest inside their machine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What a test came to on a case. ``failure_text`` is empty where it held; ``replacement`` names
-    what was asked of the case in its place, where host_exceptions.py has something."""
+    """The result of a test on a case.
+
+    ``failure_text`` is '' if it passed. ``replacement`` names the check of host_exceptions.py that
+    ran instead, if there is one.
+    """
 
     test: str
     case: str
@@ -35,8 +38,10 @@ def run_conformance(
     timeout: float,
     only: str = "",
 ) -> list[CaseResult]:
-    """Run it on each case, a host and a transport; ``only`` are tests as with pytest's -k. At
-    most ``timeout`` seconds."""
+    """Run the tests on each case, a host and a transport, for ``timeout`` seconds at most.
+
+    ``only`` selects tests as pytest's -k does.
+    """
     for path in {ROOT, Path(sys.prefix), Path(sys.base_prefix)}:
         ground.machine.share_folder(path)
     ground.machine.run_as_root("mkdir -p /srv; chmod 755 /srv")
@@ -78,7 +83,7 @@ def run_conformance(
 
 
 def _clean_environ() -> dict[str, str]:
-    """Ours, without what a pytest tells its own."""
+    """Return our environment without pytest's own variables."""
     return {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
 
 

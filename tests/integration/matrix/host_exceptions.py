@@ -1,5 +1,6 @@
-"""What of tests/integration/conformance cannot hold on a host by that host's nature, and what holds there in
-place of it: mostly that an error says so in one line.
+"""Checks that replace the tests of tests/integration/conformance that cannot pass on a host.
+
+Most of them check that an error says why in one line.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Replacement = Callable[[Connection], None]
 
 
 def check_one_session(connection: Connection) -> None:
-    """MaxSessions 1. A test's fixtures may have opened it."""
+    """MaxSessions is 1. A fixture of the test may have opened the session."""
     with pytest.raises(ConnectError) as caught, closing(connection.open()):
         connection.open()
     error = caught.value
@@ -33,7 +34,7 @@ def check_one_session(connection: Connection) -> None:
 
 
 def check_no_groups(connection: Connection) -> None:
-    """Neither setsid nor perl: the shell ends with a step that is timed out."""
+    """With neither setsid nor perl, the shell ends with a step that is timed out."""
     with closing(ShellSession(connection.open(), ready_timeout=WAIT_TIMEOUT)) as session:
         recording = run_pipeline(
             session,
@@ -81,13 +82,13 @@ def check_no_bash(connection: Connection) -> None:
 
 
 def check_no_home(connection: Connection) -> None:
-    """Steps begin at the top."""
+    """Check that steps start in the root folder."""
     with closing(ShellSession(connection.open(), ready_timeout=WAIT_TIMEOUT)) as session:
         assert run_pipeline(session, StepCommand(1, "pwd")).stdout_of(1) == b"/\n"
 
 
 def check_faked_clock(connection: Connection) -> None:
-    """libfaketime, which stands for a clock that is wrong, opens a file in every process."""
+    """libfaketime, which simulates a wrong clock, opens a file in every process."""
     look = "ls -l /proc/self/fd"
     with closing(ShellSession(connection.open(), ready_timeout=WAIT_TIMEOUT)) as session:
         recording = run_pipeline(session, StepCommand(1, look), StepCommand(2, look, stdin="x"))

@@ -1,5 +1,4 @@
-"""The private machine of accounts, keys, passwords, certificates and algorithms as they are out
-there."""
+"""The private machine with accounts, keys, passwords, certificates and algorithms."""
 
 from __future__ import annotations
 
@@ -133,7 +132,7 @@ def _make_keys(machine: SshdMachine) -> None:
 
 
 def _make_certificates(machine: SshdMachine) -> None:
-    """Certificates of the host, and what known_hosts says of who made them."""
+    """Make host certificates, and the known_hosts lines for their CAs."""
     folder = machine.folder
     host_key = Path(f"{machine.host_key}.pub").read_text()
     generate_key(folder / "rsa-ca", "rsa", bits=2048)
@@ -156,7 +155,7 @@ def _make_certificates(machine: SshdMachine) -> None:
 
 
 def _public_key(path: Path) -> str:
-    """Type and base64."""
+    """Return the key's type and base64 text."""
     return " ".join(path.read_text().split()[:2])
 
 

@@ -1,4 +1,4 @@
-"""What a part of the matrix stands on: a private machine, and a project with its hosts."""
+"""The fixture of a part of the matrix: a private machine, and a project with its hosts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from tests.support.sshd_machine import SshdMachine
 
 @dataclass(frozen=True, slots=True)
 class MatrixGround:
-    """``working_cases`` are the cases, a host and a transport each, on which everything works. They need
-    ``environ``, and ``answer`` to whatever is asked."""
+    """A private machine and its project.
+
+    ``working_cases`` are the cases, a host and a transport each, that work. They need ``environ``,
+    and ``answer`` as the answer to every prompt.
+    """
 
     machine: SshdMachine
     project: MatrixProject
@@ -29,7 +32,7 @@ PartFactory = Callable[[Path], AbstractContextManager[MatrixGround]]
 
 
 class OneAnswerUser:
-    """Somebody at a terminal who knows one answer, and what they were asked."""
+    """A user who gives one answer, and records the prompts."""
 
     def __init__(self, answer: str) -> None:
         self.prompts: list[str] = []

@@ -1,5 +1,6 @@
-"""The reason and the hint in the row of a host that does not let us in, by its name and the
-transport. What stands in braces differs from run to run.
+"""The reason and the hint for a host that refuses a login, by host and transport.
+
+The parts in braces differ from run to run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The private machine of ways to a host as they are out there."""
+"""The private machine with proxies, jump hosts and agents as found in practice."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WORKS = tuple((name, each) for name in ACCOUNTS if name != "missing" for each in
 
 @contextmanager
 def make_routes(folder: Path) -> Iterator[MatrixGround]:
-    """``start_socks`` and ``start_agent`` are to be had besides."""
+    """Set up the routes, without what ``start_socks`` and ``start_agent`` start."""
     accounts = [*ACCOUNTS.values()]
     with start_machine(folder) as machine:
         machine.add_accounts(accounts)
@@ -59,7 +59,7 @@ def make_routes(folder: Path) -> Iterator[MatrixGround]:
 
 @contextmanager
 def start_route_helpers(folder: Path) -> Iterator[MatrixGround]:
-    """All that the cases need is there."""
+    """Start everything that the cases need."""
     with (
         make_routes(folder) as ground,
         start_socks(ground.machine),
@@ -89,7 +89,7 @@ def _write_project(machine: SshdMachine) -> MatrixProject:
 
 @contextmanager
 def start_socks(machine: SshdMachine) -> Iterator[None]:
-    """A SOCKS server: ssh's own."""
+    """Start a SOCKS server with ssh -D."""
     words = [
         "ssh",
         "-F",
@@ -121,7 +121,7 @@ def _is_listening(port: int) -> bool:
 
 @contextmanager
 def start_agent(machine: SshdMachine) -> Iterator[dict[str, str]]:
-    """A real agent with the key; its environment."""
+    """Start a real agent with the key; return its environment."""
     path = machine.folder / "agent"
     with start_ssh_agent(path, machine.key):
         yield {"SSH_AUTH_SOCK": str(path)}

@@ -1,6 +1,4 @@
-"""The private machine of servers as they are out there: with a clock of their own, closed to
-some, with odd algorithms, prompts and patience.
-"""
+"""The private machine with unusual servers: clocks, refusals, algorithms, prompts and timeouts."""
 
 from __future__ import annotations
 

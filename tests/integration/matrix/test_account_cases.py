@@ -1,5 +1,6 @@
-"""sshd's settings, login shells and homes as they are out there: a compact run over both
-transports works, or tells in one line what is in its way.
+"""sshd settings, login shells and home folders as found in practice.
+
+A compact run over both transports works, or reports in one line why it does not.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def test_disks_that_take_nothing_fail_the_step_that_writes(
 
 
 def test_what_is_staged_leaves_nothing_behind(project: MatrixProject) -> None:
-    """Not where it was in the home, /tmp being closed, nor where it found no room."""
+    """Nothing is left in the home folder if /tmp is closed, nor where there was no space."""
     large = {"copy": {"path": "/var/tmp/larger", "src": "large"}}
     look = {"run": "ls -A /tmp ~", "readonly": True}
     (done,) = project.run_steps("ssh", "narrow", steps=[large, look])

@@ -1,5 +1,6 @@
-"""Ways to another user as they are out there: sudo that asks, lectures, speaks another language or
-wants a terminal. Over both transports it works, or tells in one line what is in its way.
+"""Become as found in practice: sudo that asks, lectures, uses another language or needs a terminal.
+
+A compact run over both transports works, or reports in one line why it does not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MatrixGround]:
 
 
 def become_steps(name: str, transport: str) -> list[dict[str, Any]]:
-    """What is run as another user, and what it leaves."""
+    """Return the steps to run as another user, with their expected results."""
     folder = f"/home/bob/{name}-{transport}"
     private = {"mode": "0600"}
     return [

@@ -1,5 +1,6 @@
-"""All of tests/integration/conformance on hosts of the matrix that differ in what a session stands on. On all
-of its hosts `python -m tests.integration.matrix` runs it.
+"""tests/integration/conformance on hosts of the matrix that differ in what a session depends on.
+
+`python -m tests.integration.matrix` runs it on all hosts.
 """
 
 from __future__ import annotations

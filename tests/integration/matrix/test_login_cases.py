@@ -1,5 +1,6 @@
-"""Accounts, keys, passwords, certificates and algorithms as they are out there: a compact run over
-both transports works, or tells in one line why it does not get in.
+"""Accounts, keys, passwords, certificates and algorithms as found in practice.
+
+A compact run over both transports works, or reports in one line why the login fails.
 """
 
 from __future__ import annotations

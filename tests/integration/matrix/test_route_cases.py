@@ -1,6 +1,4 @@
-"""Ways to a host as they are out there: proxy commands, SOCKS, jump hosts with and without the
-agent, and the environment.
-"""
+"""Connections as found in practice: proxies, SOCKS, jump hosts, agents and variables."""
 
 from __future__ import annotations
 
@@ -113,7 +111,7 @@ def test_the_agent_goes_past_a_jump_host_and_not_there(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_variables_go_where_the_host_takes_them(project: MatrixProject, transport: str) -> None:
-    """SetEnv needs AcceptEnv there; the inventory's environment needs nothing."""
+    """SetEnv needs AcceptEnv on the host; the inventory's environment needs nothing."""
     step = {"run": 'printf "%s " "$GREETING" ${COLOUR:-none} ${OTHER:-none}'}
     taken, refusing = project.run_steps(transport, "setter", "deaf", steps=[step])
     assert taken.first_stdout == f"{GREETING} blue none ".encode()

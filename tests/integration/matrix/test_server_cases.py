@@ -1,6 +1,6 @@
-"""Servers as they are out there: with a clock of their own, closed to some, with odd algorithms,
-prompts and patience. A compact run over both transports works, or tells in one line why it does
-not get in.
+"""Unusual servers as found in practice: clocks, refusals, algorithms, prompts and timeouts.
+
+A compact run over both transports works, or reports in one line why the login fails.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def test_whom_a_host_does_not_let_in_is_told_why(
 def test_a_silent_step_outlasts_a_server_that_ends_what_does_not_answer(
     ground: MatrixGround, transport: str
 ) -> None:
-    """It looks each second, and lets nobody go without an answer for two."""
+    """The server checks each second, and disconnects after two seconds without an answer."""
     (done,) = ground.project.run_steps(transport, "idle", steps=[{"run": "sleep 3; echo on"}])
     assert done.step_ends == [("changed", 0, b"on\n", b"")]
 

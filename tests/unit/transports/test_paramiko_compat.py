@@ -1,4 +1,4 @@
-"""What orch takes from paramiko is there, and is not taken where it is not needed."""
+"""paramiko has the members that orch uses, and is not imported unless it is needed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_private_side_that_is_relied_on_is_there_in_the_shape_that_is_used()
 
 
 def test_what_is_missing_or_of_another_shape_is_named() -> None:
-    """As it would be with a paramiko that changed each of them."""
+    """As if paramiko had changed each of the members."""
     names = ["_cipher_info", "_next_channel", "_parse_newkeys", "_preferred_keys"]
     shapes = {"_cipher_info": "int", "_preferred_keys": "tuple", "_was_there": "dict"}
     calls = {"_next_channel": ["kind"], "_parse_newkeys": ["m"], "_was_called": []}
@@ -66,7 +66,7 @@ def test_what_is_missing_or_of_another_shape_is_named() -> None:
 
 
 def test_nothing_else_of_the_private_side_is_used_or_covered() -> None:
-    """A name of orch's own would cover one that paramiko uses, were it the same."""
+    """A private name of orch would override one of paramiko's with the same name."""
     shapes, calls = relied_on_members()
     theirs = private_names(inspect.getsource(transport), inspect.getsource(packet))
     assert len(theirs) > 80
@@ -104,8 +104,7 @@ def test_the_paramiko_that_is_allowed_has_an_upper_bound() -> None:
 
 
 def relied_on_members() -> tuple[dict[str, str], dict[str, list[str]]]:
-    """What paramiko_compat.py says of Transport's private side: the types of attributes and the
-    parameters of methods."""
+    """Return the members of PrivateTransport: types of attributes and parameters of methods."""
     tree = ast.parse((ROOT / "orchestrator/transports/ssh/paramiko_compat.py").read_text())
     (spelled,) = [
         node
@@ -129,7 +128,7 @@ def relied_on_members() -> tuple[dict[str, str], dict[str, list[str]]]:
 
 
 def missing_members(shapes: Mapping[str, str], calls: Mapping[str, list[str]]) -> list[str]:
-    """What the installed paramiko has not, or has in another shape."""
+    """Return the members that the installed paramiko lacks or has with another shape."""
     ours, theirs = socket.socketpair()
     with ours, theirs, closing(Transport(ours)) as created:
         found = [
@@ -154,7 +153,7 @@ def has_shape(value: object, shape: str) -> bool:
 
 
 def parameters_of(method: Callable[..., object]) -> list[str]:
-    """Those that are needed, without self."""
+    """Return the required parameters without self."""
     rest = [*inspect.signature(method).parameters.values()][1:]
     return [
         f"*{each.name}" if each.kind is each.VAR_POSITIONAL else each.name
@@ -164,7 +163,7 @@ def parameters_of(method: Callable[..., object]) -> list[str]:
 
 
 def private_names(*sources: str) -> set[str]:
-    """The names with one underscore before them that are used or defined."""
+    """Return the private names that are used or defined."""
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
