@@ -53,7 +53,7 @@ def test_the_scripts_of_modules_share_what_they_declare(name: str) -> None:
 
 
 def test_what_modules_begin_with_shares_what_it_declares() -> None:
-    probe = probe_script("x").partition("probe() (\n")[2].partition("\n)\nmend()")[0]
+    probe = probe_script("x").partition("probe() (\n")[2].partition("\n)\napply_fixes()")[0]
     assert (
         SharedShell(
             core_scripts(), function_scripts(), ShellScript("download", probe, is_last=True)
