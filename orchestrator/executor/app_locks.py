@@ -126,7 +126,7 @@ class AppLocks(Struct):
         for user in self.users.get(name, ("",)):
             refusal, denied = self._take_as_user(name, user)
             if first and refusal and getattr(refusal.error, "phase", "") == "become":
-                continue  # become fails for this user as well, so try the next one
+                continue  # become failed: keep the first refusal, and try the next user
             if not denied:
                 return refusal
             first = first or refusal

@@ -57,7 +57,7 @@ class StepRecorder:
         self._module_result = ModuleResultParser()
         self._running_step: PlannedStep | None = None
         self._announced_step: PlannedStep | None = None
-        self._any_step_ended = False  # a step of the segment at hand
+        self._any_step_ended = False  # a step of the current pipeline
         self._started_at = 0.0
         self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
 

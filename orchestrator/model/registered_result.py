@@ -10,7 +10,7 @@ from orchestrator.errors import Diagnostic, OrchError
 from orchestrator.model.step_result import CapturedOutput, Status, StepResult
 
 
-class NotRunInCheckMode(OrchError):  # noqa: N818 - says what depends on what
+class NotRunInCheckMode(OrchError):  # noqa: N818 - named after the condition
     """In check mode, a template uses the result of a step that was not run."""
 
     def __init__(self, step: str) -> None:

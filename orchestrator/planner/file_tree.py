@@ -192,7 +192,7 @@ def _entries_below(folder: str, name: bytes, patterns: Sequence[str]) -> Iterato
         if patterns and _matches(os.fsdecode(inner[2:]), patterns):
             continue
         if each.is_symlink():
-            to = os.readlink(each.path)  # noqa: PTH115 - a Path for each of many takes its time
+            to = os.readlink(each.path)  # noqa: PTH115 - creating a Path for each entry is slow
             yield TreeEntry("l", inner, each.path, content=os.fsencode(to))
         elif each.is_dir():
             yield TreeEntry("d", inner, each.path)
