@@ -32,7 +32,7 @@ MAY_BE_REFUSED = (
     "here-document", "GB18030", "an array's words", "U+0001 or U+007F", "bash before 5.2",
     "a backslash in an array", "as a variable's name", "bash 4 joins it",
 )  # fmt: skip
-AFTER_COPROC = ("a `)` without a `(`", "where no command begins")
+AFTER_COPROC = ("a `)` without a `(`", "where no command begins", "outside of `case`")
 """What is refused after ``coproc NAME``, whose body is taken for the arguments of NAME."""
 SYNTAX_ERRORS = (b"syntax error", b"unexpected EOF")
 TOGETHER = 12
