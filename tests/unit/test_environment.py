@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def pinned_packages() -> dict[str, tuple[str, str, int]]:
-    """What requirements.txt has of each package: version, marker and how many hashes."""
+    """Return the version, the marker and the number of hashes of each pinned package."""
     text = (ROOT / ".ci/requirements.txt").read_text()
     rows = re.findall(
         r"^([\w.-]+)==(\S+)(?: ; (.+?))?((?: \\\n +--hash=\S+)*)$", text, re.MULTILINE

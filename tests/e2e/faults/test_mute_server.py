@@ -1,5 +1,7 @@
-"""Servers that let somebody in and then say no more: each ends within the host's timeout, with one
-line that says in which phase, and what was waited for.
+"""Servers that accept a login and then stop answering.
+
+Each connection ends within the host's timeout, with a line that names the phase and what was
+expected.
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ LINES = {
 
 
 class MuteServer(paramiko.ServerInterface):
-    """Lets everybody in, and answers no more once it is asked for this: to ``open`` a session, to
-    ``exec`` a command; or it says that it will, and does not ``run`` it."""
+    """A server that accepts every login and stops answering at ``mode``.
+
+    ``open``: when a session is requested; ``exec``: when a command is requested; ``run``: it accepts
+    the command and does not run it.
+    """
 
     def __init__(self, mode: str, over: threading.Event) -> None:
         self._mode, self._over = mode, over

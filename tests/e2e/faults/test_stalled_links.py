@@ -1,5 +1,7 @@
-"""Servers that stop at some point and never say so: each ends within what was set for it, with one
-line that says who was to be where, by which way, in which phase, and what was waited for.
+"""Servers that stop answering at some point without closing the connection.
+
+Each connection ends within the timeout set for it, with a line that names the user, the host, the
+jump hosts, the phase and what was expected.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def test_a_step_that_may_have_run_on_another_host_is_lost(
 def two_servers(
     project: OrchProject, sshd: SshdServer, other: SshdServer, timeout: float = 20
 ) -> None:
-    """A stage with a1 at the one server and a2 at the other."""
+    """Write a stage with a1 on one server and a2 on the other."""
     for name, at, server in (("a1", "127.3.0.1", sshd), ("a2", "127.3.0.2", other)):
         connect: dict[str, object] = {"known_hosts": str(server.known_hosts)}
         connect["identity"] = str(server.key)

@@ -87,14 +87,14 @@ def sandbox_connection(
 
 
 def write_fast_config(folder: Path) -> str:
-    """An ssh_config with a key exchange that costs little; ssh's usual one takes 66 ms of CPU."""
+    """Write an ssh_config with a cheap key exchange (ssh's default takes 66 ms of CPU)."""
     config = folder / "ssh_config"
     config.write_text("KexAlgorithms curve25519-sha256\n")
     return str(config)
 
 
 def wrapped_shell(shell: str, folder: Path) -> str:
-    """What runs the shell so that it is `sh` to what it runs, too."""
+    """Return a command that runs the shell so that `sh` is that shell for its children too."""
     folder.mkdir(exist_ok=True)
     return f"env PATH={make_shell_folder(folder / 'bin', shell)}:{os.environ['PATH']} sh"
 
@@ -121,13 +121,13 @@ class ConformanceHosts(Protocol):
 
 
 def conformance_hosts(config: pytest.Config) -> ConformanceHosts | None:
-    """The plugin, where there is one."""
+    """Return the plugin that brings its own hosts, or None."""
     plugin: ConformanceHosts | None = config.pluginmanager.get_plugin("elsewhere")
     return plugin
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A module's own ROUNDS win over those of this one."""
+    """Parametrize ``connection``; a test module's own ROUNDS override those here."""
     if "connection" in metafunc.fixturenames:
         other = conformance_hosts(metafunc.config)
         rounds = other.rounds if other else getattr(metafunc.module, "ROUNDS", ROUNDS)

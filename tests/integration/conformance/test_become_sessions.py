@@ -52,7 +52,7 @@ class RootConnection(LocalConnection):
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody can use."""
+    """Create a folder that every user can write to."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)

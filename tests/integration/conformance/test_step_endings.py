@@ -34,7 +34,7 @@ def sleep_step(mark: str) -> int:
 
 @pytest.fixture
 def process_tree_step(mark: str) -> str:
-    """A step with processes of all kinds, most of which ignore nothing, and no end."""
+    """Return a step that starts processes of all kinds and never ends."""
     return "".join(f"({tree.format(mark=mark)}) & " for tree in TREES) + "wait"
 
 
