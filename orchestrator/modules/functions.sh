@@ -655,7 +655,7 @@ planned() {
 }
 
 # Trees: the folder at hand, compared with the manifest of what is to be in it, which a function
-# `manifest` prints. plan/trees.py has its form; here it may also have lines `o - - NAME`, for what
+# `manifest` prints. planner/file_tree.py has its form; here it may also have lines `o - - NAME`, for what
 # is neither file, folder nor link. A "name" is one of the manifest. LC_ALL has to be C.
 
 # tree_tools: fails where the host lacks what these need.

@@ -3,7 +3,7 @@
     run_pipeline 'CONTROL'
 
 ``CONTROL`` sets its arguments to the texts of the commands and says what to do with them. It is
-quoted as described in ``bootstrap.py``, and begins with a letter without meaning: the letter must
+quoted as described in ``quoting.py``, and begins with a letter without meaning: the letter must
 not be the name of a command, in case a truncated stream leaves it alone at the beginning of a line.
 
 Conditions become shell tests. A step of an earlier pipeline is known, so its condition becomes
@@ -38,7 +38,7 @@ from orchestrator.model.condition import (
 )
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.remote_shell import module_protocol
-from orchestrator.remote_shell.bootstrap import alarm_seconds, escape_printf, printf_word
+from orchestrator.remote_shell.bootstrap import alarm_seconds
 from orchestrator.remote_shell.module_protocol import (
     EXIT_CHANGED,
     EXIT_MISUSED,
@@ -46,6 +46,7 @@ from orchestrator.remote_shell.module_protocol import (
     EXIT_WOULD_CHANGE,
     module_variables,
 )
+from orchestrator.remote_shell.quoting import escape_printf, printf_word
 
 STATE_VARIABLES = {"changed": "o_c", "failed": "o_f", "skipped": "o_k", "withheld": "o_w"}
 _OPERATORS = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}

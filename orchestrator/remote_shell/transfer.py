@@ -24,8 +24,8 @@ from orchestrator.errors import Diagnostic, ExitCode, OrchError
 from orchestrator.model.sanitize import quote_output_end
 from orchestrator.model.shell_quoting import shell_quote
 from orchestrator.model.text_encoding import decode_bytes
-from orchestrator.remote_shell.bootstrap import escape_printf
 from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
+from orchestrator.remote_shell.quoting import escape_printf
 
 PIECE_BYTES = 1 << 16
 """Recommended size in bytes of the pieces passed to ``send``."""

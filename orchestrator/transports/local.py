@@ -18,7 +18,7 @@ from orchestrator.transports.local_user import login_name
 from orchestrator.transports.pipe_channel import PipeChannel, StdioFds
 from orchestrator.transports.prompts import CredentialStore
 
-DEFAULT_TIMEOUT = 10.0  # seconds, as in ``Connect``
+DEFAULT_TIMEOUT = 10.0  # seconds, as in ``ConnectionOptions``
 _EXIT_TIMEOUT = 15.0  # seconds for the shell to end its commands after its stdin is closed
 
 

@@ -20,8 +20,9 @@ from orchestrator.model.condition import (
     NotCondition,
     StepStateCondition,
 )
-from orchestrator.remote_shell.bootstrap import alarm_seconds, bootstrap_script, escape_printf
+from orchestrator.remote_shell.bootstrap import alarm_seconds, bootstrap_script
 from orchestrator.remote_shell.encoder import KnownStepState, encode_pipeline, shell_test
+from orchestrator.remote_shell.quoting import escape_printf
 from tests.support.session_recording import SHELLS
 
 SCRIPT = Path(encode_pipeline.__code__.co_filename).with_name("bootstrap.sh")

@@ -13,7 +13,7 @@ from orchestrator.model.shell_quoting import (
     escape_in_single_quotes,
     shell_quote,
 )
-from orchestrator.remote_shell.bootstrap import printf_word
+from orchestrator.remote_shell.quoting import printf_word
 from orchestrator.templating import compile_shell
 from tests.integration.templating.multibyte_locales import MULTI_BYTE
 from tests.integration.templating.test_nested_commands import LOCALES, locale_environment

@@ -107,9 +107,11 @@ def compare_scripts(
     locale: Mapping[str, str],
     folder: Path,
 ) -> None:
-    """Run what each seed makes, many at a time; if that differs, one at a time. Of a script that is
-    a syntax error by itself only what it prints is compared: bash 5.2 cannot read all of its own
-    language inside ``$(…)`` and ``<(…)``, and its messages quote the script."""
+    """Run what each seed makes, many at a time; if that differs, one at a time.
+
+    Of a script that is a syntax error by itself only what it prints is compared: bash 5.2 cannot
+    read all of its own language inside ``$(…)`` and ``<(…)``, and its messages quote the script.
+    """
     for i in range(0, len(seeds), TOGETHER):
         values: dict[str, str] = {}
         cases = list(draw_case(maker, seeds[i : i + TOGETHER], values))
