@@ -440,7 +440,7 @@ _MAX_KIND_CHARS = 40
 
 
 class ModuleResultParser:
-    """Parses the reports of one module step (``remote_shell/module_protocol.py`` has the format)."""
+    """Parses the reports of one module step (see ``remote_shell/module_protocol.py``)."""
 
     def __init__(self) -> None:
         """Create a parser without reports."""
