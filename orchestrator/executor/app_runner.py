@@ -151,7 +151,7 @@ class AppRunner:
         if refusal is not None:
             self.is_locked = refusal.is_held
             if refusal.error is not None:
-                mark_unreachable(self.host_states[refusal.host], refusal.error)
+                mark_connection_failure(self.host_states[refusal.host], refusal.error)
             elif not refusal.is_held:
                 self.host_states[refusal.host].raise_status(Status.FAILED, refusal.reason)
             self._mark_not_started(0, Status.NOT_STARTED, refusal.reason)
@@ -348,7 +348,7 @@ class AppRunner:
                 host_state,
                 title,
                 self.emit,
-                lambda error: mark_unreachable(host_state, error),
+                lambda error: mark_connection_failure(host_state, error),
             )
             outcome = StepResult(
                 host_state.status or Status.OK, reason=host_state.reason, seconds=host_state.seconds
@@ -578,7 +578,7 @@ def rerun_command(
     return shlex.join(("orch", "-s", stage, *arguments))
 
 
-def mark_unreachable(host_state: HostState, error: ConnectError | SessionLostError) -> None:
+def mark_connection_failure(host_state: HostState, error: ConnectError | SessionLostError) -> None:
     """Set a host's status to UNREACHABLE, or to LOST if a step ran or may have run."""
     if isinstance(error, SessionLostError):
         host_state.raise_status(Status.LOST, f"{error.reason}, between two steps")
@@ -635,7 +635,7 @@ class PreflightCheck:
         if self.connections.cancel.is_cancelled:
             host_state.raise_status(Status.CANCELLED, CONNECT_INTERRUPTED)
         else:
-            mark_unreachable(host_state, error)
+            mark_connection_failure(host_state, error)
 
     def connect_all(self, host_states: Mapping[str, HostState], *, skip_unreachable: bool) -> str:
         """Connect every host before anything changes; return why the app run cannot start, or ''.

@@ -122,7 +122,10 @@ class HostTaskRunner:
         return not cursor.has_failed
 
     def _handle_step(self, step: PlannedStep) -> PlannedStep | None:
-        """Send, queue or perform the step; return the step that failed, or None."""
+        """Queue the step, or run it now if it cannot be queued.
+
+        Return the step that failed, which may be an earlier one of the queue, or None.
+        """
         action: StepAction | None
         action = step.command or step.control_action or step.skip
         if not action:
@@ -145,7 +148,7 @@ class HostTaskRunner:
             return self._run_control_action(step, action)
         if isinstance(action, StepProgram):
             return self._run_loop(step, action)
-        if step.delegate_to or step.retry or step.is_download or side_payloads(action):
+        if step.delegate_to or step.retry or step.is_download or payloads_to_upload(action):
             failed = self._run_pipeline()
             return failed if failed or self._is_stopped() else self._run_with_retries(step, action)
         if step.user != self.user:
@@ -267,10 +270,10 @@ class HostTaskRunner:
                 # on some hosts a step can end the shell; the commands after it were not started
                 pipeline = [each for each in pipeline if each[1].step not in self.known_steps]
         except ConnectError as error:
-            self._handle_refusal(pipeline[0][0], error)
+            self._record_not_started(pipeline[0][0], error)
         return self.state.failed_step
 
-    def _handle_refusal(self, step: PlannedStep, error: ConnectError) -> None:
+    def _record_not_started(self, step: PlannedStep, error: ConnectError) -> None:
         """Record a step that could not start as failed; raise if its own host is unreachable.
 
         If become failed and a step skipped by check mode may be the cause, all unsent steps end as
@@ -356,9 +359,9 @@ class HostTaskRunner:
             return self._download_file(step, command, command.download)
         desired, staged = command.desired_state, ""
         check_result: StepResult | None = None
-        for payload in side_payloads(command):
+        for payload in payloads_to_upload(command):
             if check_result is None:
-                check_result = self._run_deferred(
+                check_result = self._run_and_keep_result(
                     step, replace(command, check_mode=True, payload_path=staged)
                 )
             if (
@@ -377,9 +380,9 @@ class HostTaskRunner:
             except OrchError as error:
                 return transfer_failed_result(error, self._endpoint(step))
             check_result = None
-        return self._run_deferred(step, replace(command, payload_path=staged))
+        return self._run_and_keep_result(step, replace(command, payload_path=staged))
 
-    def _run_deferred(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
+    def _run_and_keep_result(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
         self.state.defers_result = True
         self.recorder.queue(step, command)
         if step.delegate_to:
@@ -402,7 +405,7 @@ class HostTaskRunner:
                 self._send_pipeline(session, pipeline)
                 self.session = None
         except ConnectError as error:
-            self._handle_refusal(step, error)
+            self._record_not_started(step, error)
 
     def _download_file(
         self, step: PlannedStep, command: StepCommand, download: DownloadSpec
@@ -410,14 +413,14 @@ class HostTaskRunner:
         """Ask the host for its file's checksum, and download the file if the local one differs."""
         began = time.monotonic()
         deadline = DownloadDeadline(download.timeout, self._is_stopped)
-        probe_result = self._run_deferred(step, command)
+        probe_result = self._run_and_keep_result(step, command)
         if probe_result is None:
             return None
         try:
             outcome, remote_file = compare_download(probe_result, download)
             if remote_file is not None:
                 download_file(
-                    *self._open_side_channel(step), download, remote_file, is_cancelled=deadline
+                    *self._open_transfer_channel(step), download, remote_file, is_cancelled=deadline
                 )
         except OrchError as error:
             outcome = deadline.outcome or transfer_failed_result(
@@ -427,9 +430,9 @@ class HostTaskRunner:
 
     def _upload_payload(self, step: PlannedStep, payload: UploadPayload) -> str:
         """Upload the command's payload; return its path on the host."""
-        return upload_payload(*self._open_side_channel(step), payload, self._is_stopped)
+        return upload_payload(*self._open_transfer_channel(step), payload, self._is_stopped)
 
-    def _open_side_channel(self, step: PlannedStep) -> tuple[Channel, float]:
+    def _open_transfer_channel(self, step: PlannedStep) -> tuple[Channel, float]:
         """Open a channel for a step's payload; return it with the idle timeout in seconds."""
         host = step.delegate_to or self.host_state.host.name
         session_owner = (
@@ -569,7 +572,7 @@ def transfer_failed_result(
     return StepResult(status, reason=f"{summary}: {prefix}{error_text(error)}")
 
 
-def side_payloads(command: StepCommand) -> list[UploadPayload]:
+def payloads_to_upload(command: StepCommand) -> list[UploadPayload]:
     """Return the payloads that the command needs on the host, in the order of upload.
 
     Each one is uploaded only if a check with the payloads before it shows that something would

@@ -324,7 +324,7 @@ class StepRecorder:
     ) -> StepResult:
         if ending.end_reason is EndReason.SKIPPED:
             return self.skipped_result(step, ending.reason)
-        if ending.end_reason is EndReason.ENDED:
+        if ending.end_reason is EndReason.TERMINATED:
             return self._captured_result(Status.CANCELLED, None, "interrupted")
         if ending.end_reason is EndReason.TIMED_OUT:
             reason = f"ended after its timeout of {command.timeout:g} s"

@@ -37,8 +37,8 @@ class EndReason(Enum):
     """The step's condition did not hold, or its guard exited with 1."""
     TIMED_OUT = "timed_out"
     """The step exceeded its timeout and was killed."""
-    ENDED = "ended"
-    """The run was cancelled and the step was killed."""
+    TERMINATED = "terminated"
+    """orch cancelled the step, or the host lost contact with orch, and the step was killed."""
 
 
 class CommandResult(Struct, frozen=True):
@@ -133,7 +133,7 @@ _END_REASONS = {
     "unsure": EndReason.DONE,
     "when": EndReason.SKIPPED,
     "timeout": EndReason.TIMED_OUT,
-    "gone": EndReason.ENDED,
+    "gone": EndReason.TERMINATED,
 }
 
 
@@ -414,7 +414,7 @@ class ShellSession:
             raise ProtocolError(f"step {step} ended by a timeout that it does not have")
         self._ended.add(step)
         self._silent_until = None
-        if result.end_reason is EndReason.ENDED and not self._cancelled:
+        if result.end_reason is EndReason.TERMINATED and not self._cancelled:
             self._raise_session_lost(
                 f"the host received nothing for {self._lease:g} s, or its session was terminated"
             )

@@ -38,7 +38,7 @@ _MAX_DEPTH = 200
 _DOUBLE_QUOTE_KINDS = (FrameKind.DOUBLE, FrameKind.DOCUMENT, FrameKind.ARITHMETIC)
 _PARAMETER = lazy_regex(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
 _NAME_GOES_ON = lazy_regex(r"[A-Za-z0-9_]*")
-_JOINS_BEFORE = lazy_regex(r"[0-9\\`]|[^\x00-\x7f]")
+_MAY_COMPLETE_CHAR = lazy_regex(r"[0-9\\`]|[^\x00-\x7f]")
 """Text after a value in quotes or a here-document that could complete a multi-byte character."""
 _WIDE_CHAR = lazy_regex(r"([^\x00-\x7f])([0-9]?)\Z")
 _MEANINGFUL = lazy_regex(r"[\s'\"\\$`;&|<>()]")
@@ -88,7 +88,7 @@ class ShellLexer:
         """
         state, piece = self.state, self.text[i:j]
         if state.ends and piece:
-            for index in state.ends if _JOINS_BEFORE.match(piece) else ():
+            for index in state.ends if _MAY_COMPLETE_CHAR.match(piece) else ():
                 self.placeholders[index].joined = True
             state.ends = frozenset()
         if self._ascii or not piece:
@@ -96,12 +96,12 @@ class ShellLexer:
         means = _MEANINGFUL if kind in _WORD_KINDS else _SPECIAL_CHARS[kind]
         for n, char in enumerate(piece) if means.match(piece) else ():
             if char != "\n" and char.isascii() and (_MEANINGFUL.match(char) or means.match(char)):
-                self._check_hidden(
+                self._check_swallowed(
                     kind, i + n, {unfinished_after(u, piece[:n]) for u in state.unfinished}
                 )
         state.unfinished = frozenset(unfinished_after(u, piece) for u in state.unfinished)
 
-    def _check_hidden(self, kind: FrameKind, i: int, unfinished: set[Unfinished]) -> None:
+    def _check_swallowed(self, kind: FrameKind, i: int, unfinished: set[Unfinished]) -> None:
         """Note a doubt if bash may read the character as a part of the preceding bytes."""
         if not any(may_swallow(u, self.text[i]) for u in unfinished):
             return
@@ -316,7 +316,7 @@ def _close_arithmetic(lexer: ShellLexer, i: int) -> int:
     return i + 1
 
 
-_MISREAD = lazy_regex(r"['\"`$\\()<>;&|]")
+_COMMENT_CHARS_MISREAD = lazy_regex(r"['\"`$\\()<>;&|]")
 
 
 def _lex_comment(lexer: ShellLexer, i: int) -> int:
@@ -326,7 +326,7 @@ def _lex_comment(lexer: ShellLexer, i: int) -> int:
         return i
     j = lexer.find_special(i)
     second = lexer.state.frames[-2].commented and lexer.state.is_in_substitution()
-    if second and _MISREAD.search(lexer.text, i, j):
+    if second and _COMMENT_CHARS_MISREAD.search(lexer.text, i, j):
         what = "a second line of comment, with quotes or operators in it, in `$(…)`"
         lexer.note_doubt(
             what, i, "which bash before 5.2 takes for code", "put a blank before the `#`"

@@ -124,12 +124,12 @@ class SshConnector:
         self._pending: set[SshClient] = set()
         self._open: set[SshClient] = set()
 
-    def connect(self, connection: ResolvedConnection, connect: ConnectionOptions) -> SshConnection:
+    def connect(self, connection: ResolvedConnection, options: ConnectionOptions) -> SshConnection:
         """Connect to the host whose settings in the inventory are ``connect``.
 
         Raises ConnectError, whose message names the endpoint.
         """
-        target = self._make_target(connection, self._jump_resolver.resolve(connection, connect))
+        target = self._make_target(connection, self._jump_resolver.resolve(connection, options))
         try:
             return self.open_connection(target)
         except CancelledError:
@@ -225,17 +225,17 @@ class SshConnector:
         self, target: SshTarget, deadline: Deadline, key_types: tuple[str, ...]
     ) -> SshClient:
         """Connect once, when the limiter permits it; jump hosts are connected first."""
-        bastion = (
+        jump_client = (
             self._jump_connections.connection_to(target.jump_hosts, deadline)
             if target.jump_hosts
             else None
         )
-        crowd = JUMP_HOST_CONCURRENT if bastion else None
-        with self._handshake_limiter.slot(target.limiter_key, deadline, crowd) as turn:
+        max_concurrent = JUMP_HOST_CONCURRENT if jump_client else None
+        with self._handshake_limiter.slot(target.limiter_key, deadline, max_concurrent) as slot:
             try:
-                cable = self._open_stream(target, bastion, deadline)
+                stream = self._open_stream(target, jump_client, deadline)
                 client = SshClient(
-                    cable,
+                    stream,
                     target.connect,
                     target.host_key_verifier,
                     target.make_key_offer(deadline),
@@ -252,7 +252,7 @@ class SshConnector:
             except ConnectError as error:
                 if not error.transient:
                     raise
-                raise _TransientError(error, turn) from None
+                raise _TransientError(error, slot) from None
         return client
 
     def _open_stream(

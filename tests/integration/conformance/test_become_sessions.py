@@ -116,7 +116,7 @@ def test_cancel_ends_all_that_the_user_s_step_started(session: ShellSession, mar
     )
     wait_until(lambda: sleep_step(mark) == SLEEPS, "the step's processes")
     session.cancel()
-    assert running.wait().endings == {1: CommandResult(EndReason.ENDED, failed=True)}
+    assert running.wait().endings == {1: CommandResult(EndReason.TERMINATED, failed=True)}
     wait_until(lambda: not processes_with(mark), "their end")
 
 

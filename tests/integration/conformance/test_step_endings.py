@@ -92,7 +92,7 @@ def test_cancel_ends_everything_the_step_started(
     wait_until(lambda: sleep_step(mark) == SLEEPS, "the step's processes")
     session.cancel()
     recording = running.wait()
-    assert recording.endings == {1: CommandResult(EndReason.ENDED, failed=True)}
+    assert recording.endings == {1: CommandResult(EndReason.TERMINATED, failed=True)}
     assert recording.order == [("started", 1), ("ended", 1)]
     wait_until(lambda: not processes_with(mark), "their end")
     assert not session.is_alive
@@ -104,7 +104,7 @@ def test_cancel_ends_a_guard(session: ShellSession, mark: str) -> None:
     )
     wait_until(lambda: processes_with(mark), "the guard")
     session.cancel()
-    assert running.wait().endings[1].end_reason is EndReason.ENDED
+    assert running.wait().endings[1].end_reason is EndReason.TERMINATED
     wait_until(lambda: not processes_with(mark), "their end")
 
 
@@ -119,7 +119,7 @@ def test_cancel_during_a_timeout_s_grace_lets_nothing_follow(
     session.cancel()
     recording = running.wait()
     assert recording.order == [("started", 1), ("ended", 1)]
-    assert recording.endings[1].end_reason is EndReason.ENDED
+    assert recording.endings[1].end_reason is EndReason.TERMINATED
 
 
 def test_cancel_in_the_middle_of_many_steps(session: ShellSession) -> None:

@@ -45,7 +45,7 @@ def test_host_without_setsid_runs_steps(
     )
     wait_until(lambda: len(processes_with(mark)) > 3, "the step's processes")
     session.cancel()
-    assert running.wait().endings == {1: CommandResult(EndReason.ENDED, failed=True)}
+    assert running.wait().endings == {1: CommandResult(EndReason.TERMINATED, failed=True)}
     wait_until(lambda: not processes_with(mark), "their end")
 
 

@@ -187,7 +187,7 @@ def test_cancel_ends_it_and_nothing_that_steps_before_it_left(
     wait_until(lambda: processes_with(inline_mark), "the step")
     session.cancel()
     recording = running.wait()
-    assert recording.endings[2].end_reason is EndReason.ENDED
+    assert recording.endings[2].end_reason is EndReason.TERMINATED
     assert 3 not in recording.endings
     wait_until(lambda: not processes_with(inline_mark), "its end")
     assert processes_with(left)
@@ -202,7 +202,7 @@ def test_it_has_a_group_of_its_own_where_the_shell_leads_none(
     running = PipelineThread(session, StepCommand(1, f"sleep {mark}", spawns_no_daemon=True))
     wait_until(lambda: processes_with(mark), "the step")
     session.cancel()
-    assert running.wait().endings[1].end_reason is EndReason.ENDED
+    assert running.wait().endings[1].end_reason is EndReason.TERMINATED
     wait_until(lambda: not processes_with(mark), "its end")
     wait_until((home / "outer").exists, "the outer shell, which was not to be hit")
 

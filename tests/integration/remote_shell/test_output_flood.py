@@ -86,7 +86,7 @@ def test_flood_does_not_keep_a_timeout_or_a_cancel_from_working(
 
     recording = CancellingCounter()
     session.run([StepCommand(3, yes), StepCommand(4, "echo no")], recording)
-    assert recording.endings == {3: CommandResult(EndReason.ENDED, failed=True)}
+    assert recording.endings == {3: CommandResult(EndReason.TERMINATED, failed=True)}
 
 
 def test_full_pipe_left_non_blocking_loses_no_marker(open_session: SessionOpener) -> None:

@@ -48,7 +48,7 @@ def test_cancel_at_any_moment_of_a_step_s_beginning_ends_it(
             [StepCommand(1, f"exec sleep {mark}", ignore_failure=True), StepCommand(2, "echo no")],
             recording,
         )
-        assert recording.endings == {1: CommandResult(EndReason.ENDED, failed=True)}
+        assert recording.endings == {1: CommandResult(EndReason.TERMINATED, failed=True)}
         wait_until(lambda: not processes_with(mark), "its end")
 
 
