@@ -141,16 +141,16 @@ class BecomeCommand(Struct, frozen=True):
 
         ``login_user`` is the name of the login user, whom sudo may mean.
         """
-        behind = stderr.rpartition(self.prompt_marker.encode())
-        if not behind[1]:
+        marked = stderr.rpartition(self.prompt_marker.encode())
+        if not marked[1]:
             return ""
         if self.method == "su":
             prompt = re.compile(rb"assword: ?\Z")  # busybox's goes to stdout
-            return self.user if prompt.search(behind[2]) or prompt.search(stdout) else ""
-        named = re.match(rb"\[([^\]]*)\]", behind[2])
-        if not named:
+            return self.user if prompt.search(marked[2]) or prompt.search(stdout) else ""
+        account_match = re.match(rb"\[([^\]]*)\]", marked[2])
+        if not account_match:
             return ""
-        account = named[1].decode("utf-8", "replace")
+        account = account_match[1].decode("utf-8", "replace")
         return login_user if account in ("", "%p") else account
 
     def strip_prompts(self, stderr: bytes) -> bytes:
@@ -291,19 +291,19 @@ class BecomeChannel:
         return self._channel.cause()
 
     def _await_shell(self, chunk: ReadChunk) -> ReadChunk:
-        before, found, behind = (self._held + chunk.stdout).partition(self._token)
-        self._shell_started = bool(found)
-        kept = 0 if found else _partial_match_size(before, self._token)
+        before, token, after = (self._held + chunk.stdout).partition(self._token)
+        self._shell_started = bool(token)
+        kept = 0 if token else _partial_match_size(before, self._token)
         self._held = before[len(before) - kept :]
-        stdout = before[: len(before) - kept] + behind
+        stdout = before[: len(before) - kept] + after
         chunk = replace(chunk, stdout=stdout)
         if self._password_prompt:
             chunk = self._password_prompt.filter_chunk(chunk, shell_started=self._shell_started)
         self._output = (self._output + stdout + chunk.stderr)[-_MAX_OUTPUT_BYTES:]
         status = self.exit_status()
-        if chunk.eof and not found and status is None and self._password_prompt:
+        if chunk.eof and not token and status is None and self._password_prompt:
             self._password_prompt.abandon()  # the connection was lost
-        elif chunk.eof and not found and status is not None:
+        elif chunk.eof and not token and status is not None:
             self._raise_exit_error(status)
         return chunk
 
@@ -386,9 +386,9 @@ class _BecomePasswordPrompt:
             return 0.0
         self._credentials.on_prompt()
         began = time.monotonic()
-        question = self._become.password_prompt(account)
+        prompt = self._become.password_prompt(account)
         try:
-            answer = self._credentials.credential_store.wait_for_answer(question, self)
+            answer = self._credentials.credential_store.wait_for_answer(prompt, self)
         except CancelledError as cancelled:
             self._error = cancelled
             self._close_stdin()
@@ -396,11 +396,11 @@ class _BecomePasswordPrompt:
         waited = time.monotonic() - began
         self._deadline += waited
         if answer is None:
-            self._error = self._no_password_error(question)
+            self._error = self._no_password_error(prompt)
             self._close_stdin()
         else:
             self._sent_prompt, self._unsent = (
-                question,
+                prompt,
                 f"{answer}\n".encode("utf-8", "surrogateescape"),
             )
         return waited
@@ -415,11 +415,11 @@ class _BecomePasswordPrompt:
             self._channel.close_stdin()
 
     def _wrong_password_error(self, prompt: CredentialPrompt) -> ConnectError:
-        answers = self._credentials.credential_store
-        answers.mark_refused(prompt)
-        stopped = answers.error_for(prompt)
+        store = self._credentials.credential_store
+        store.mark_refused(prompt)
+        store_error = store.error_for(prompt)
         hint = (
-            stopped
+            store_error
             or "the password was sent only once, because repeated failures may lock the account"
         )
         error = self._become.become_error(f"wrong {prompt.text}", hint)
@@ -427,13 +427,13 @@ class _BecomePasswordPrompt:
         return error
 
     def _no_password_error(self, prompt: CredentialPrompt) -> ConnectError:
-        trouble = self._credentials.credential_store.error_for(prompt)
+        error = self._credentials.credential_store.error_for(prompt)
         permit = self._become.permit_hint()
         hint = (
             f"put it in a file and set {BECOME_FILE_VARIABLE} to its path; "
             f"or, to need none, {permit}"
         )
-        return self._become.become_error(f"the {prompt.text} is required: {trouble}", hint)
+        return self._become.become_error(f"the {prompt.text} is required: {error}", hint)
 
     def _check_deadline(self) -> None:
         if time.monotonic() < self._deadline:

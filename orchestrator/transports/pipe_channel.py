@@ -24,19 +24,19 @@ class PipeChannel:
     """
 
     def __init__(self, start_shell: Callable[[StdioFds], None]) -> None:
-        near, far = _make_stdio_pipes()
+        ours, theirs = _make_stdio_pipes()
         try:
-            start_shell(far)
+            start_shell(theirs)
         except BaseException:
-            _close_fds(*near)
+            _close_fds(*ours)
             raise
         finally:
-            _close_fds(*far)
-        self._stdin: int | None = near[0]
-        self._outputs = near[1:]
+            _close_fds(*theirs)
+        self._stdin: int | None = ours[0]
+        self._outputs = ours[1:]
         self._open_outputs = set(self._outputs)
         self._waker, self._woken = os.pipe()
-        for fd in (*near, self._waker, self._woken):
+        for fd in (*ours, self._waker, self._woken):
             os.set_blocking(fd, False)
         self._is_full = False
         self._remaining_bytes = _MAX_PIPED_BYTES
@@ -61,19 +61,19 @@ class PipeChannel:
         with self._fds_lock:
             if self._closed:
                 return ReadChunk(eof=True)
-            gone = self._has_exited()
-            ready = self._wait_ready(0 if gone else timeout)
+            exited = self._has_exited()
+            ready = self._wait_ready(0 if exited else timeout)
             if self._waker in ready:
                 os.read(self._waker, _READ_BYTES)
             if self._closed:
                 return ReadChunk(eof=True)
             self._handle_ready(ready)
             stdout, stderr = (self._read_fd(fd) if fd in ready else b"" for fd in self._outputs)
-            if gone:
+            if exited:
                 self._remaining_bytes -= len(stdout) + len(stderr)
             # another process may hold the pipes open for ever
             return ReadChunk(
-                stdout, stderr, gone and (self._remaining_bytes < 0 or not (stdout or stderr))
+                stdout, stderr, exited and (self._remaining_bytes < 0 or not (stdout or stderr))
             )
 
     def wake(self) -> None:

@@ -103,7 +103,7 @@ class CredentialStore:
         """Return the answers that hosts have accepted."""
         with self._changed:
             accepted = [
-                (each, known.answer) for each, known in self._states.items() if known.is_accepted
+                (each, state.answer) for each, state in self._states.items() if state.is_accepted
             ]
         return {each: _PromptState(answer, is_accepted=True) for each, answer in accepted}
 
@@ -133,13 +133,13 @@ class CredentialStore:
         Raises CredentialRequiredError if the user must be asked or another attempt is trying it.
         """
         with self._changed:
-            known = self._states.setdefault(prompt, _PromptState())
-            if known.error:
+            state = self._states.setdefault(prompt, _PromptState())
+            if state.error:
                 return None
-            if known.answer is not None and (known.is_accepted or known.attempted_by is attempt):
-                return known.answer
+            if state.answer is not None and (state.is_accepted or state.attempted_by is attempt):
+                return state.answer
         raise CredentialRequiredError(
-            prompt.text, lambda: self._obtain_answer(prompt, known, attempt)
+            prompt.text, lambda: self._obtain_answer(prompt, state, attempt)
         )
 
     def wait_for_answer(self, prompt: CredentialPrompt, attempt: object) -> str | None:
@@ -157,24 +157,24 @@ class CredentialStore:
     def mark_accepted(self, prompt: CredentialPrompt) -> None:
         """Record that a host accepted the answer."""
         with self._changed:
-            known = self._states[prompt]
-            known.is_accepted, known.attempted_by = True, None
+            state = self._states[prompt]
+            state.is_accepted, state.attempted_by = True, None
             self._changed.notify_all()
 
     def mark_refused(self, prompt: CredentialPrompt) -> None:
         """Record that a host refused the answer."""
         with self._changed:
-            known = self._states[prompt]
-            known.attempted_by = None
-            _record_refusal(known, known.refusals + 1)
+            state = self._states[prompt]
+            state.attempted_by = None
+            _record_refusal(state, state.refusals + 1)
             self._changed.notify_all()
 
     def release_attempt(self, attempt: object) -> None:
         """Let other logins try the answers that ``attempt`` was trying."""
         with self._changed:
-            for known in self._states.values():
-                if known.attempted_by is attempt:
-                    known.attempted_by = None
+            for state in self._states.values():
+                if state.attempted_by is attempt:
+                    state.attempted_by = None
             self._changed.notify_all()
 
     def _obtain_answer(
@@ -193,22 +193,22 @@ class CredentialStore:
                 self._changed.wait(POLL_INTERVAL)
             else:
                 return
-        answer, trouble = None, "the prompt was cancelled"
+        answer, error = None, "the prompt was cancelled"
         try:
-            answer, trouble = self._fetch_answer(prompt)
+            answer, error = self._fetch_answer(prompt)
         finally:
             with self._changed:
-                state.answer, state.error, state.attempted_by = answer, trouble, attempt
+                state.answer, state.error, state.attempted_by = answer, error, attempt
                 state.is_asking = False
                 self._changed.notify_all()
 
     def _fetch_answer(self, prompt: CredentialPrompt) -> tuple[str | None, str]:
         name = self._environ.get(prompt.file_variable, "") if prompt.file_variable else ""
         if name:
-            answer, trouble = _read_password_file(prompt.file_variable, expand_home(name))
+            answer, error = _read_password_file(prompt.file_variable, expand_home(name))
             if answer is not None:
                 self._on_secret(prompt.kind, answer)
-            return answer, trouble
+            return answer, error
         answer = self.ask_user(prompt)
         if answer is not None:
             return answer, ""

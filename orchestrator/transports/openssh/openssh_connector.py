@@ -281,13 +281,13 @@ class OpensshConnector:
                 _limiter_key(settings, jump_host),
                 deadline,
                 JUMP_HOST_CONCURRENT if jump_host else None,
-            ) as turn:
+            ) as slot:
                 try:
                     return self._attempt(settings, proxy, deadline)
                 except ConnectError as caught:
                     error = caught
-                    turn.was_dropped = error.transient and error.phase == "banner"
-            retries -= _counts_as_retry(turn)
+                    slot.was_dropped = error.transient and error.phase == "banner"
+            retries -= _counts_as_retry(slot)
             if not error.transient or retries < 0 or not deadline.remaining():
                 raise error
             deadline.pause(pause * random.uniform(0.5, 1.5))
@@ -298,14 +298,14 @@ class OpensshConnector:
     ) -> ControlMaster:
         number = next(self._numbers)
         control, log = self._folder / str(number), self._folder / f"{number}.log"
-        learn = None if self._record_host_keys else self._folder / "known_hosts"
+        learned_keys = None if self._record_host_keys else self._folder / "known_hosts"
         agent = self._query_agent(settings.agent_socket(self._environ), deadline)
         self._query_agent(settings.forwarded_agent_socket(self._environ), deadline)
-        words = self._ssh_binary.master_command(
-            settings, control, log, learned_keys_file=learn, proxy=proxy, agents=self._agents
+        command = self._ssh_binary.master_command(
+            settings, control, log, learned_keys_file=learned_keys, proxy=proxy, agents=self._agents
         )
         deadline.remaining()
-        login = MasterProcess(words, self._environ, log)
+        login = MasterProcess(command, self._environ, log)
         with self._lock:
             self._pending.add(login)
         try:
@@ -408,8 +408,8 @@ class OpensshConnector:
                 raise shared.error
             if shared.master is None or not shared.master.is_alive():
                 try:
-                    own = self._user_master(settings)
-                    shared.master = own or self._log_in(
+                    user_master = self._user_master(settings)
+                    shared.master = user_master or self._log_in(
                         settings, jump_host or self._connect_jump_hosts(settings, visited)
                     )
                 except CancelledError:

@@ -62,8 +62,8 @@ class SandboxAuth(ServerInterface):
 
     def check_auth_publickey(self, username: str, key: PKey) -> int:
         """Accept the run's key for a user with a home. paramiko checks the signature."""
-        fits = hmac.compare_digest(key.asbytes(), self._key) and username in self.homes
-        return codes.AUTH_SUCCESSFUL if fits else codes.AUTH_FAILED
+        is_allowed = hmac.compare_digest(key.asbytes(), self._key) and username in self.homes
+        return codes.AUTH_SUCCESSFUL if is_allowed else codes.AUTH_FAILED
 
 
 class SandboxConnection(SshTransport):
@@ -81,7 +81,7 @@ class SandboxConnection(SshTransport):
 
     def _on_open_request(self, message: Message) -> None:
         kind, peer = message.get_text(), message.get_int()
-        window, largest = message.get_int(), message.get_int()
+        window, max_packet = message.get_int(), message.get_int()
         if kind != "session":
             refusal = Message().add_byte(codes.cMSG_CHANNEL_OPEN_FAILURE).add_int(peer)
             self.send_message(
@@ -94,9 +94,11 @@ class SandboxConnection(SshTransport):
                 self, self._next_channel(), home, self._auth.marker, self._io_thread
             )
             self.register_channel(process)
-        process.on_confirmed(peer, window, largest)
-        taken = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
-        self.send_message(taken.add_int(process.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES))
+        process.on_confirmed(peer, window, max_packet)
+        confirmation = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
+        self.send_message(
+            confirmation.add_int(process.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES)
+        )
 
 
 LOOPBACK = "127.0.0.1"
@@ -147,10 +149,10 @@ class SandboxServer:
         connect = replace(
             host.connect, address=LOOPBACK, port=self.port, user=host.name, host_keys="strict"
         )
-        trust = HostKeyVerifier(self._known_hosts, connect, self.port, record_host_keys=False)
+        verifier = HostKeyVerifier(self._known_hosts, connect, self.port, record_host_keys=False)
         settings = SshSettings(LOOPBACK, LOOPBACK)
         return self._ssh.open_connection(
-            SshTarget(connect, trust, lambda _: self._offer, settings), login_name()
+            SshTarget(connect, verifier, lambda _: self._offer, settings), login_name()
         )
 
     def close(self) -> None:
@@ -161,11 +163,11 @@ class SandboxServer:
         self._listener.close()
         self._thread.join(JOIN_TIMEOUT)
         with self._lock:
-            links = list(self._connections)
-        for link in links:
-            link.hang_up()
-        for link in links:
-            link.join(JOIN_TIMEOUT)
+            connections = list(self._connections)
+        for connection in connections:
+            connection.hang_up()
+        for connection in connections:
+            connection.join(JOIN_TIMEOUT)
         self._io_thread.close(self._auth.marker)
 
     def _make_home(self, name: str) -> Path:
@@ -191,23 +193,27 @@ class SandboxServer:
                 if not self._is_closed:
                     time.sleep(0.05)  # out of descriptors: clients wait in the backlog
                 continue
-            link = SandboxConnection(
+            connection = SandboxConnection(
                 SocketStream(sock, self._ssh.flusher), self._auth, self._io_thread
             )
             with self._lock:
-                self._connections[link] = time.monotonic()
-            link.serve_client()
+                self._connections[connection] = time.monotonic()
+            connection.serve_client()
             self._drop_stale_connections()
 
     def _drop_stale_connections(self) -> None:
         """Forget connections that have ended; close those that have not logged in for too long."""
         now = time.monotonic()
         with self._lock:
-            links = list(self._connections.items())
-            self._connections = {link: since for link, since in links if not link.ended.is_set()}
-        for link, since in links:
-            if now - since > LOGIN_TIMEOUT and not link.is_authenticated():
-                link.hang_up()
+            connections = list(self._connections.items())
+            self._connections = {
+                connection: since
+                for connection, since in connections
+                if not connection.ended.is_set()
+            }
+        for connection, since in connections:
+            if now - since > LOGIN_TIMEOUT and not connection.is_authenticated():
+                connection.hang_up()
 
 
 def _private_key_text(key: ed25519.Ed25519PrivateKey) -> io.StringIO:

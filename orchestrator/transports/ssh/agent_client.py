@@ -74,10 +74,10 @@ class AgentRegistry:
             return None
         with self._lock:
             if path not in self._agents:
-                usual = path == self._environ.get(AUTH_SOCK_VARIABLE)
-                which = f"run with `{AUTH_SOCK_VARIABLE}=`" if usual else _NO_AGENT_HINT
+                is_default = path == self._environ.get(AUTH_SOCK_VARIABLE)
+                remedy = f"run with `{AUTH_SOCK_VARIABLE}=`" if is_default else _NO_AGENT_HINT
                 self._agents[path] = AgentClient(
-                    path, f"restart it, or {which}", self._warn_of_failure
+                    path, f"restart it, or {remedy}", self._warn_of_failure
                 )
             return self._agents[path]
 
@@ -148,8 +148,8 @@ class AgentClient:
             try:
                 return _parse_signature(self._send_request(request, remaining))
             except TimeoutError:
-                late = f"did not sign within {time.monotonic() - began:.2g} s"
-                raise self.mark_failed(f"{self} {late}") from None
+                reason = f"did not sign within {time.monotonic() - began:.2g} s"
+                raise self.mark_failed(f"{self} {reason}") from None
             except OSError as error:
                 raise self.mark_failed(f"{self} does not answer: {os_error_text(error)}") from error
             except _AgentProtocolError as error:
@@ -170,8 +170,8 @@ class AgentClient:
         """Send no more requests and close the socket."""
         with self._lock:
             self._closed = True
-            asked = self._listing_started
-        if asked:
+            is_listing = self._listing_started
+        if is_listing:
             self._keys_known.wait()
         with self._request_lock:
             self._disconnect()

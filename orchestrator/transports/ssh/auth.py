@@ -83,8 +83,8 @@ class ClientAuth:
 
     def begin(self) -> None:
         """Send the service request and the first authentication request."""
-        ask = Message().add_byte(codes.cMSG_SERVICE_REQUEST).add_string("ssh-userauth")
-        self._connection.send_message(ask)
+        request = Message().add_byte(codes.cMSG_SERVICE_REQUEST).add_string("ssh-userauth")
+        self._connection.send_message(request)
         if not self._try_next_key():  # no key at all
             self._request_methods()
 
@@ -127,16 +127,16 @@ class ClientAuth:
         )
         while self._remaining_keys:
             key = self._remaining_keys.pop(0)
-            some = known and key.blob  # the type of an encrypted key may be unknown
-            fit = [
+            must_match = known and key.blob  # the type of an encrypted key may be unknown
+            usable = [
                 a
                 for a in key.signature_algorithms
-                if not some or _base_algorithm(a) in known.split(",")
+                if not must_match or _base_algorithm(a) in known.split(",")
             ]
-            if not fit:
+            if not usable:
                 self.attempts.append(f"{key}, a type the server does not accept")
                 continue
-            self._key, self._algorithm = key, fit[0]
+            self._key, self._algorithm = key, usable[0]
             if self._send_key(key, signed=not key.offer_first):
                 return True
         return False
@@ -259,9 +259,9 @@ class ClientAuth:
 
     def _on_failure(self, message: Message) -> None:
         self._methods, partial = message.get_list(), message.get_boolean()
-        what = str(self._key) if self._method == PUBLICKEY and self._key else self._method
-        if what != "none":
-            self.attempts.append(f"{what}{self._rejection_reason(partial)}")
+        attempt = str(self._key) if self._method == PUBLICKEY and self._key else self._method
+        if attempt != "none":
+            self.attempts.append(f"{attempt}{self._rejection_reason(partial)}")
         self._settle_credentials(accepted=partial)
         if partial:
             self._tried_methods.clear()

@@ -90,10 +90,10 @@ class ByteStream:
             except OSError:
                 self._shut_once()  # the reader will see the end and report it
                 return False
-            left = bool(self._unsent)
-        if not left:
+            is_left = bool(self._unsent)
+        if not is_left:
             self.on_writable()
-        return left
+        return is_left
 
     def settimeout(self, seconds: float | None) -> None:
         """Do nothing: paramiko sets 0.1 s to poll for its end, but ``close`` wakes the reader."""
@@ -200,8 +200,8 @@ class WriteFlusher:
         if thread is not None:
             thread.join()
         with self._lock:
-            bell, self._wake_pipe = self._wake_pipe, None
-        for end in bell or ():
+            wake_pipe, self._wake_pipe = self._wake_pipe, None
+        for end in wake_pipe or ():
             os.close(end)
 
     def _wake(self) -> None:

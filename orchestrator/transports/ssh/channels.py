@@ -312,10 +312,10 @@ class ShellChannel(SshChannel):
             raise error
         if not answered:
             self.close()
-            what = "start a shell" if confirmed else "open a session"
+            action = "start a shell" if confirmed else "open a session"
             raise ConnectError(
                 "shell" if confirmed else "channel",
-                f"the host did not {what} within {timeout:g} s",
+                f"the host did not {action} within {timeout:g} s",
                 "`connect: {timeout: …}` allows more",
             )
         if not confirmed:
@@ -371,16 +371,20 @@ class ShellChannel(SshChannel):
                 agent.add_string("auth-agent-req@openssh.com").add_boolean(False)
             )
         for name, text in self._environment:
-            one = (
+            variable = (
                 Message()
                 .add_byte(codes.cMSG_CHANNEL_REQUEST)
                 .add_int(peer_number)
                 .add_string("env")
             )
-            one.add_boolean(False).add_string(_encode_text(name)).add_string(_encode_text(text))
-            self._owner.send_message(one)
-        ask = Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer_number).add_string("exec")
-        self._owner.send_message(ask.add_boolean(True).add_string(self._command))
+            variable.add_boolean(False).add_string(_encode_text(name)).add_string(
+                _encode_text(text)
+            )
+            self._owner.send_message(variable)
+        request = (
+            Message().add_byte(codes.cMSG_CHANNEL_REQUEST).add_int(peer_number).add_string("exec")
+        )
+        self._owner.send_message(request.add_boolean(True).add_string(self._command))
 
     def open_refused(self, error: ConnectError) -> None:
         """Record that the host refused the channel or its command."""
@@ -457,9 +461,9 @@ def _take_output(parts: list[bytes]) -> bytes:
         return b""
     ends = accumulate(map(len, parts))
     count = max(1, sum(end <= INITIAL_WINDOW for end in ends))
-    whole = parts[0] if count == 1 else b"".join(parts[:count])
+    output = parts[0] if count == 1 else b"".join(parts[:count])
     del parts[:count]
-    return whole
+    return output
 
 
 def _encode_text(text: str) -> bytes:
@@ -528,15 +532,15 @@ class AgentForwardChannel(SshChannel):
 
     def _ask_agent(self, agent: socket.socket, request: bytes) -> bytes:
         """Send a request and return the reply. Raises OSError; AgentError on a timeout."""
-        signs = request[4:5] == bytes([SIGN_REQUEST])
-        patience = SIGN_TIMEOUT if signs else LIST_TIMEOUT
-        end = time.monotonic() + patience
+        is_signing = request[4:5] == bytes([SIGN_REQUEST])
+        timeout = SIGN_TIMEOUT if is_signing else LIST_TIMEOUT
+        end = time.monotonic() + timeout
         try:
             return exchange(agent, request, lambda: max(0.0, end - time.monotonic()))
         except TimeoutError:
-            did = "sign" if signs else "answer"
+            action = "sign" if is_signing else "answer"
             raise self._agent.mark_failed(
-                f"{self._agent} did not {did} within {patience:g} s"
+                f"{self._agent} did not {action} within {timeout:g} s"
             ) from None
 
     def _next_request(self) -> bytes:

@@ -103,8 +103,8 @@ class SshClient(SshTransport):
             raise self._failure_error(phase)
         # until the stream has ended, it may not know why
         self._login_settled.wait(STREAM_END_TIMEOUT)
-        missed = deadline.timeout_error(phase, PHASE_TEXTS[phase])
-        raise self._with_stream_details(missed, missed.reason)
+        timeout_error = deadline.timeout_error(phase, PHASE_TEXTS[phase])
+        raise self._with_stream_details(timeout_error, timeout_error.reason)
 
     def _start_transport(self) -> None:
         try:
@@ -119,9 +119,9 @@ class SshClient(SshTransport):
         The first shell was requested when the login succeeded. Raises ConnectError if the
         connection has ended.
         """
-        ready = None if command else self._take_spare_shell()
+        spare = None if command else self._take_spare_shell()
         try:
-            return ready or self._request_session(command or self._shell_command)
+            return spare or self._request_session(command or self._shell_command)
         except BrokenPipeError as error:
             raise ConnectError("channel", f"the connection to the host ended: {error}") from error
 
@@ -142,11 +142,11 @@ class SshClient(SshTransport):
 
         Return True if there was one to close.
         """
-        ready = self._take_spare_shell()
-        if ready is not None:
-            ready.close()
+        shell = self._take_spare_shell()
+        if shell is not None:
+            shell.close()
             self._closed_at = time.monotonic()
-        return ready is not None
+        return shell is not None
 
     def run(self) -> None:
         """Run the reader thread, as in ``SshTransport.run``."""
@@ -155,7 +155,7 @@ class SshClient(SshTransport):
 
     def has_recently_closed(self, seconds: float) -> bool:
         """Return True if a channel was closed within the last ``seconds`` or is being closed."""
-        if any(stream.is_closing for stream in tuple(self._open_channels)):
+        if any(channel.is_closing for channel in tuple(self._open_channels)):
             return True
         return time.monotonic() - self._closed_at < seconds
 
@@ -200,37 +200,39 @@ class SshClient(SshTransport):
 
     def _take_spare_shell(self) -> ShellChannel | None:
         with self.lock:
-            ready, self._spare_shell = self._spare_shell, None
-        return ready
+            shell, self._spare_shell = self._spare_shell, None
+        return shell
 
     def _request_session(self, command: str) -> ShellChannel:
         with self.lock:
-            text = command.encode("utf-8", "surrogateescape")
-            forward = self._agent is not None and not self._agent.error
-            shell = ShellChannel(self, self._next_channel(), text, forward, self._environment)
+            command_bytes = command.encode("utf-8", "surrogateescape")
+            forward_agent = self._agent is not None and not self._agent.error
+            shell = ShellChannel(
+                self, self._next_channel(), command_bytes, forward_agent, self._environment
+            )
             self.register_channel(shell)
-        ask = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
+        request = Message().add_byte(codes.cMSG_CHANNEL_OPEN).add_string("session")
         self.send_message(
-            ask.add_int(shell.number).add_int(shell.granted_window).add_int(MAX_DATA_BYTES)
+            request.add_int(shell.number).add_int(shell.granted_window).add_int(MAX_DATA_BYTES)
         )
         return shell
 
     def _on_open_confirmed(self, message: Message) -> None:
-        stream = self._channels.get(message.get_int())
-        if stream is not None:
-            stream.on_confirmed(message.get_int(), message.get_int(), message.get_int())
+        channel = self._channels.get(message.get_int())
+        if channel is not None:
+            channel.on_confirmed(message.get_int(), message.get_int(), message.get_int())
 
     def _on_open_refused(self, message: Message) -> None:
-        stream, code = self._channels.get(message.get_int()), message.get_int()
+        channel, code = self._channels.get(message.get_int()), message.get_int()
         text = message.get_string().decode("utf-8", "surrogateescape")
         why = quote_output(text) if text.strip() else "no reason given"
-        if stream is None:
+        if channel is None:
             return
-        super().unregister_channel(stream)
-        if isinstance(stream, DirectTcpipChannel):
-            stream.open_refused(code, why)
+        super().unregister_channel(channel)
+        if isinstance(channel, DirectTcpipChannel):
+            channel.open_refused(code, why)
             return
-        stream.open_refused(
+        channel.open_refused(
             ChannelRefusedError(
                 "channel",
                 f"the host refuses a session: {why}",
@@ -241,22 +243,24 @@ class SshClient(SshTransport):
     def _on_open_request(self, message: Message) -> None:
         """Handle CHANNEL_OPEN: accept agent forwarding if it was requested, refuse the rest."""
         kind, peer = message.get_text(), message.get_int()
-        window, largest = message.get_int(), message.get_int()
-        relay = None
+        window, max_packet = message.get_int(), message.get_int()
+        agent_channel = None
         if self._agent is not None and kind == "auth-agent@openssh.com":
             with self.lock:
-                relay = AgentForwardChannel(self, self._next_channel(), self._agent)
-                self.register_channel(relay)
-            if not relay.connect_agent():
-                self.unregister_channel(relay)
-                relay = None
-        if relay is None:
+                agent_channel = AgentForwardChannel(self, self._next_channel(), self._agent)
+                self.register_channel(agent_channel)
+            if not agent_channel.connect_agent():
+                self.unregister_channel(agent_channel)
+                agent_channel = None
+        if agent_channel is None:
             refusal = Message().add_byte(codes.cMSG_CHANNEL_OPEN_FAILURE).add_int(peer)
             self.send_message(refusal.add_int(1).add_string("not asked for").add_string("en"))
             return
-        taken = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
-        self.send_message(taken.add_int(relay.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES))
-        relay.on_confirmed(peer, window, largest)
+        confirmation = Message().add_byte(codes.cMSG_CHANNEL_OPEN_SUCCESS).add_int(peer)
+        self.send_message(
+            confirmation.add_int(agent_channel.number).add_int(MAX_WINDOW).add_int(MAX_DATA_BYTES)
+        )
+        agent_channel.on_confirmed(peer, window, max_packet)
 
     def _failure_error(self, phase: str) -> ConnectError:
         failure = self.failure

@@ -143,8 +143,10 @@ class SshConnector:
         ``user`` is the user on the host, if it differs from the user who logs in.
         """
         connect = target.connect
-        who = user or connect.user or login_name()
-        return SshConnection(self._log_in_with_retries(target), target, who, self._credential_store)
+        host_user = user or connect.user or login_name()
+        return SshConnection(
+            self._log_in_with_retries(target), target, host_user, self._credential_store
+        )
 
     def cancel(self) -> None:
         """Cancel pending connections and keep open ones. ``stop`` must be set."""
@@ -195,27 +197,27 @@ class SshConnector:
         """
         connect = target.connect
         deadline = Deadline(connect.timeout, self._stop)
-        retries, pause, questions = connect.retries, FIRST_PAUSE, MAX_PROMPTS
-        kinds: tuple[str, ...] = ()
+        retries, pause, prompts_left = connect.retries, FIRST_PAUSE, MAX_PROMPTS
+        key_types: tuple[str, ...] = ()
         try:
             while True:
                 try:
-                    return self._attempt(target, deadline, kinds)
+                    return self._attempt(target, deadline, key_types)
                 except HostKeyTypeMismatchError as error:
-                    if kinds:
+                    if key_types:
                         raise
-                    kinds = error.key_types
+                    key_types = error.key_types
                 except CredentialRequiredError as required:
-                    questions -= 1
-                    if not questions:
+                    prompts_left -= 1
+                    if not prompts_left:
                         raise
                     began = time.monotonic()
                     required.obtain()
                     deadline.extend(time.monotonic() - began)
-                except _TransientError as transient:
-                    retries -= transient.counts_as_retry
+                except _TransientError as failure:
+                    retries -= failure.counts_as_retry
                     if retries < 0 or not deadline.remaining():
-                        raise transient.error from None
+                        raise failure.error from None
                     deadline.pause(pause * random.uniform(0.5, 1.5))
                     pause = min(pause * 2, LONGEST_PAUSE)
         finally:

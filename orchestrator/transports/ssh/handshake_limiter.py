@@ -83,28 +83,34 @@ class HandshakeLimiter:
                 if address in self._dropped and self._others_were_dropped(address)
                 else address
             )
-        hop = self._wait_for_slot(limit_key, deadline, max_concurrent or self._at_once)
+        address_limit = self._wait_for_slot(limit_key, deadline, max_concurrent or self._at_once)
         with self._lock:
-            turn = HandshakeSlot(not hop.is_crowded(deadline))
+            slot = HandshakeSlot(not address_limit.is_crowded(deadline))
         try:
-            yield turn
+            yield slot
         finally:
             with self._lock:
-                turn.is_alone = (
-                    turn.is_alone and hop.active == 1 and not self._others_were_dropped(address)
+                slot.is_alone = (
+                    slot.is_alone
+                    and address_limit.active == 1
+                    and not self._others_were_dropped(address)
                 )
-                self._record_result(address, turn)
-                hop.active -= 1
-                hop.last_deadline, hop.last_end = deadline, time.monotonic()
-                allowed = hop.limit / 2 if turn.was_dropped else hop.limit + RECOVERY_STEP
-                hop.limit = min(max(1.0, allowed), hop.maximum)
-                hop.admit_waiting()
+                self._record_result(address, slot)
+                address_limit.active -= 1
+                address_limit.last_deadline, address_limit.last_end = deadline, time.monotonic()
+                allowed = (
+                    address_limit.limit / 2
+                    if slot.was_dropped
+                    else address_limit.limit + RECOVERY_STEP
+                )
+                address_limit.limit = min(max(1.0, allowed), address_limit.maximum)
+                address_limit.admit_waiting()
 
     def wake_waiting(self) -> None:
         """Wake all waiting handshakes, so that they see the cancellation."""
         with self._lock:
-            for hop in self._limits.values():
-                for waiter in hop.queue:
+            for address_limit in self._limits.values():
+                for waiter in address_limit.queue:
                     waiter.set()
 
     def _others_were_dropped(self, address: LimitKey) -> bool:
@@ -112,7 +118,10 @@ class HandshakeLimiter:
         since = time.monotonic() - RECENT_TIME
         if not any(at > since for other, at in self._dropped.items() if other != address):
             return False
-        return self._last_success > since or sum(hop.active for hop in self._limits.values()) > 1
+        return (
+            self._last_success > since
+            or sum(address_limit.active for address_limit in self._limits.values()) > 1
+        )
 
     def _record_result(self, address: LimitKey, slot: HandshakeSlot) -> None:
         if slot.was_dropped:
@@ -125,18 +134,20 @@ class HandshakeLimiter:
     ) -> _AddressLimit:
         began, waiter = time.monotonic(), threading.Event()
         with self._lock:
-            hop = self._limits.setdefault(address, _AddressLimit(max_concurrent, max_concurrent))
-            hop.queue.append(waiter)
-            hop.admit_waiting()
+            address_limit = self._limits.setdefault(
+                address, _AddressLimit(max_concurrent, max_concurrent)
+            )
+            address_limit.queue.append(waiter)
+            address_limit.admit_waiting()
         if not deadline.stop.is_set():
             waiter.wait()
         if deadline.stop.is_set():
             with self._lock:
-                if waiter in hop.queue:
-                    hop.queue.remove(waiter)
+                if waiter in address_limit.queue:
+                    address_limit.queue.remove(waiter)
                 else:
-                    hop.active -= 1
-                    hop.admit_waiting()
+                    address_limit.active -= 1
+                    address_limit.admit_waiting()
             raise CancelledError
         deadline.extend(time.monotonic() - began)
-        return hop
+        return address_limit

@@ -106,12 +106,14 @@ def read_host_certificate(blob: bytes) -> HostCertificate:
 
 
 def _is_signed_by(authority: bytes, signature: bytes, signed: bytes) -> bool:
-    kind = key_type_of(authority)
-    known = PrivateTransport._key_info.get("rsa-sha2-512" if kind == "ssh-rsa" else kind)
-    if known is None or kind.endswith(CERTIFICATE_SUFFIX):
+    key_type = key_type_of(authority)
+    key_class = PrivateTransport._key_info.get(
+        "rsa-sha2-512" if key_type == "ssh-rsa" else key_type
+    )
+    if key_class is None or key_type.endswith(CERTIFICATE_SUFFIX):
         return False
     try:
-        return bool(known(Message(authority)).verify_ssh_sig(signed, Message(signature)))
+        return bool(key_class(Message(authority)).verify_ssh_sig(signed, Message(signature)))
     except (SSHException, ValueError):
         return False
 
@@ -174,9 +176,11 @@ class HostKeyVerifier:
         the host, unless ``preferred`` key types are given.
         Raises ConnectError if HostKeyAlgorithms leaves none of them.
         """
-        known = (*preferred, *self._known_hosts.key_types(self._name))
-        kinds = dict.fromkeys([*(k for k in known if k in USUAL_KEY_TYPES), *USUAL_KEY_TYPES])
-        names = [name for kind in kinds for name in SIGNATURE_ALGORITHMS.get(kind, (kind,))]
+        known_types = (*preferred, *self._known_hosts.key_types(self._name))
+        key_types = dict.fromkeys(
+            [*(k for k in known_types if k in USUAL_KEY_TYPES), *USUAL_KEY_TYPES]
+        )
+        names = [name for kind in key_types for name in SIGNATURE_ALGORITHMS.get(kind, (kind,))]
         if not preferred and any(
             self._known_hosts.authorities(name) for name in self._known_names()
         ):
@@ -196,18 +200,22 @@ class HostKeyVerifier:
             if self._is_certified(certificate):
                 return
             blob = certificate.key
-        kind = key_type_of(blob)
-        verdict = self._known_hosts.check(self._name, kind, blob)
-        if verdict.status is HostKeyStatus.UNKNOWN and self._port != 22 and not self._alias:
+        key_type = key_type_of(blob)
+        match = self._known_hosts.check(self._name, key_type, blob)
+        if match.status is HostKeyStatus.UNKNOWN and self._port != 22 and not self._alias:
             # as in ssh: a key of the host's port 22 is valid for its other ports
-            plain = self._known_hosts.check(known_hosts_name(self._address, 22), kind, blob)
-            verdict = (
-                plain if plain.status in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED) else verdict
+            default_port_match = self._known_hosts.check(
+                known_hosts_name(self._address, 22), key_type, blob
             )
-        if verdict.status is HostKeyStatus.UNKNOWN and self._accept_new:
-            verdict = self._record_key(kind, blob)
-        if verdict.status is not HostKeyStatus.KNOWN:
-            raise self._refusal_error(verdict, kind, blob)
+            match = (
+                default_port_match
+                if default_port_match.status in (HostKeyStatus.KNOWN, HostKeyStatus.REVOKED)
+                else match
+            )
+        if match.status is HostKeyStatus.UNKNOWN and self._accept_new:
+            match = self._record_key(key_type, blob)
+        if match.status is not HostKeyStatus.KNOWN:
+            raise self._refusal_error(match, key_type, blob)
 
     def _known_names(self) -> tuple[str, ...]:
         """Return the host's names in known_hosts; as in ssh, port 22's name is the last resort."""
@@ -216,11 +224,13 @@ class HostKeyVerifier:
 
     def _is_certified(self, certificate: HostCertificate) -> bool:
         names = self._known_names()
-        for whose, blob in (("the CA", certificate.authority), ("the key", certificate.key)):
+        for subject, blob in (("the CA", certificate.authority), ("the key", certificate.key)):
             for entry in (
                 each for name in names for each in self._known_hosts.revoking_entries(name, blob)
             ):
-                raise self._revoked_error(entry, whose, f"{key_type_of(blob)} {fingerprint(blob)}")
+                raise self._revoked_error(
+                    entry, subject, f"{key_type_of(blob)} {fingerprint(blob)}"
+                )
         authorities = [entry for name in names for entry in self._known_hosts.authorities(name)]
         if not any(decode_key(entry.key) == certificate.authority for entry in authorities):
             self._certificate_error = (
@@ -278,15 +288,15 @@ class HostKeyVerifier:
         )
 
     def _unknown_error(self, key_match: HostKeyMatch, key_text: str) -> ConnectError:
-        looked = ", ".join(str(path) for path in self._known_hosts.paths)
-        noted = ""
+        files = ", ".join(str(path) for path in self._known_hosts.paths)
+        ca_note = ""
         if key_match.authority:
             location = _entry_location(key_match.authority)
-            noted = f"; {location} is a @cert-authority, but {self._certificate_error}"
+            ca_note = f"; {location} is a @cert-authority, but {self._certificate_error}"
         port = f"-p {self._port} " if self._port != 22 else ""
         return ConnectError(
             "host key",
-            f"{self._name} is not in {looked}{noted}; its key is {key_text}",
+            f"{self._name} is not in {files}{ca_note}; its key is {key_text}",
             f"compare that with `ssh-keygen -lf` on the host, then: ssh-keyscan {port}"
             f"{self._address} >> {self._known_hosts.paths[0]}; or set `host_keys: accept-new`",
         )

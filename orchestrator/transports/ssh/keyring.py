@@ -107,19 +107,21 @@ class Keyring:
         may name another agent, and certificates. The agent is asked only if it is needed, and
         until ``deadline`` at most. Raises CancelledError.
         """
-        named = [self._key_file(n) for n in connect.identity if n.lower() != NONE]
-        usual = (
+        configured = [self._key_file(n) for n in connect.identity if n.lower() != NONE]
+        default = (
             [] if connect.identity else [self._key_file(f"~/.ssh/{n}") for n in DEFAULT_KEY_FILES]
         )
         agent = self._agents.agent_for_keys(settings)
-        alone = connect.identities_only and not settings.certificates
-        if alone and all(identity.sign for identity in named + usual):
+        files_only = connect.identities_only and not settings.certificates
+        if files_only and all(identity.sign for identity in configured + default):
             agent = None
-        held, trouble = self._agent_keys(agent, deadline)
-        found, useless = self._certificate_keys(settings.certificates, named + usual, held)
-        found += [key for identity in named for key in self._login_keys(identity, held)]
-        found += () if connect.identities_only else held
-        found += [key for identity in usual for key in self._login_keys(identity, held)]
+        agent_keys, agent_errors = self._agent_keys(agent, deadline)
+        found, certificate_errors = self._certificate_keys(
+            settings.certificates, configured + default, agent_keys
+        )
+        found += [key for identity in configured for key in self._login_keys(identity, agent_keys)]
+        found += () if connect.identities_only else agent_keys
+        found += [key for identity in default for key in self._login_keys(identity, agent_keys)]
         unique: dict[bytes | str, LoginKey] = {}
         for key in sorted(found, key=lambda key: key.is_locked):
             unique.setdefault(key.blob or key.source, key)
@@ -130,10 +132,11 @@ class Keyring:
             )
         unusable = [
             identity.error
-            for identity in named + usual
-            if (identity.exists or identity in named) and not self._login_keys(identity, held)
+            for identity in configured + default
+            if (identity.exists or identity in configured)
+            and not self._login_keys(identity, agent_keys)
         ]
-        return KeyOffer(tuple(order), (*unusable, *useless, *trouble), agent)
+        return KeyOffer(tuple(order), (*unusable, *certificate_errors, *agent_errors), agent)
 
     def mark_accepted(self, key: LoginKey) -> None:
         """Record that a server accepted this key."""
@@ -174,31 +177,31 @@ class Keyring:
         with self._unlocking:
             if not self._key_files[path].is_locked or self._credential_store is None:
                 return
-            now = self._unlock_with_passphrase(path, key_file, self._credential_store)
+            result = self._unlock_with_passphrase(path, key_file, self._credential_store)
             with self._lock:
-                self._key_files[path] = now
+                self._key_files[path] = result
 
     def _unlock_with_passphrase(
         self, path: Path, key_file: PrivateKeyFile, credential_store: CredentialStore
     ) -> PrivateKeyFile:
-        ask, why = (
+        prompt, why = (
             f"Passphrase of {key_file.name}",
             f"{MAX_PASSPHRASE_PROMPTS} passphrases were wrong",
         )
         for _ in range(MAX_PASSPHRASE_PROMPTS):
-            passphrase = credential_store.ask_user(CredentialPrompt(ask, kind="key passphrase"))
+            passphrase = credential_store.ask_user(CredentialPrompt(prompt, kind="key passphrase"))
             if passphrase is None:
                 why = "no passphrase was entered at a terminal"
                 break
-            now = read_private_key(path, key_file.name, passphrase)
-            if not now.is_locked:
-                return now
-            ask = f"Wrong passphrase. Passphrase of {key_file.name}"
-        trouble = (
+            unlocked = read_private_key(path, key_file.name, passphrase)
+            if not unlocked.is_locked:
+                return unlocked
+            prompt = f"Wrong passphrase. Passphrase of {key_file.name}"
+        error = (
             f"{key_file.name} is encrypted, and {why}; "
             f"load it into the agent with `ssh-add {key_file.name}`"
         )
-        return replace(key_file, is_locked=False, error=trouble)
+        return replace(key_file, is_locked=False, error=error)
 
     def _expand_path(self, name: str) -> Path:
         return self._home / name[2:] if name.startswith("~/") else Path(name)
@@ -208,17 +211,21 @@ class Keyring:
     ) -> tuple[list[LoginKey], list[str]]:
         """Return the certificates of these files as keys, and the reasons why some are unusable."""
         found: list[LoginKey] = []
-        trouble: list[str] = []
+        errors: list[str] = []
         for certificate in map(self._load_certificate, names):
-            mine = [i for i in key_files if certificate.certifies(i.public_blob)]
-            signs = [key for i in mine for key in self._login_keys(i, agent_keys)]
-            signs = signs or [key for key in agent_keys if certificate.certifies(key.blob)]
-            if signs:
-                found.append(replace(signs[-1], blob=certificate.blob, source=certificate.name))
+            matching = [i for i in key_files if certificate.certifies(i.public_blob)]
+            signing_keys = [key for i in matching for key in self._login_keys(i, agent_keys)]
+            signing_keys = signing_keys or [
+                key for key in agent_keys if certificate.certifies(key.blob)
+            ]
+            if signing_keys:
+                found.append(
+                    replace(signing_keys[-1], blob=certificate.blob, source=certificate.name)
+                )
             else:
                 why = f"{certificate.name} has no matching private key"
-                trouble.append(certificate.error or why)
-        return found, trouble
+                errors.append(certificate.error or why)
+        return found, errors
 
     def _load_certificate(self, name: str) -> UserCertificate:
         with self._lock:

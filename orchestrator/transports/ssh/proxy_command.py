@@ -79,15 +79,17 @@ class ProxyCommandStream(SocketStream):
         status = self._process.wait()
         size = os.fstat(self._stderr.fileno()).st_size
         text = os.pread(self._stderr.fileno(), MAX_STDERR_BYTES, max(0, size - MAX_STDERR_BYTES))
-        words = quote_output_end(text)
-        how = ""
+        stderr_text = quote_output_end(text)
+        exit_text = ""
         if by_itself and status:
-            how = (
+            exit_text = (
                 f"exited with status {status}" if status > 0 else f"was killed by signal {-status}"
             )
-        details = ": ".join(part for part in (how, words) if part)
+        details = ": ".join(part for part in (exit_text, stderr_text) if part)
         self._failure_details = (
-            f"the proxy command {details if how else f'printed: {details}'}" if details else ""
+            f"the proxy command {details if exit_text else f'printed: {details}'}"
+            if details
+            else ""
         )
 
     @property

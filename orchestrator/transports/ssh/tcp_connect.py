@@ -48,8 +48,8 @@ def connect_tcp(
             failed[str(socket_address[0])] = _connect_error(error, str(socket_address[0]), port)
     first = next(iter(failed.values()))
     if len({error.reason for error in failed.values()}) > 1:
-        both = "; ".join(error.reason for error in failed.values())
-        return _raise_error(ConnectError("connect", both, first.hint))
+        reasons = "; ".join(error.reason for error in failed.values())
+        return _raise_error(ConnectError("connect", reasons, first.hint))
     return _raise_error(first)
 
 

@@ -41,18 +41,18 @@ def missing_banner_error(lines: list[str]) -> ConnectError:
     this, newer versions with a line of text; since 9.8 also addresses with earlier failures
     (PerSourcePenalties), which it accepts again after some time.
     """
-    words = f"; it sent: {quote_output(' / '.join(lines), MAX_VERSION_BYTES)}" if lines else ""
-    if lines and "MaxStartups" not in words:
-        if "Not allowed" in words:
+    sent_text = f"; it sent: {quote_output(' / '.join(lines), MAX_VERSION_BYTES)}" if lines else ""
+    if lines and "MaxStartups" not in sent_text:
+        if "Not allowed" in sent_text:
             return ConnectError(
                 "banner",
-                "the server refuses this address because of earlier failures" + words,
+                "the server refuses this address because of earlier failures" + sent_text,
                 "wait a while, or see PerSourcePenalties in its sshd_config",
             )
         return not_ssh_error(lines)
     return ConnectError(
         "banner",
-        "the server closed the connection before its SSH banner" + words,
+        "the server closed the connection before its SSH banner" + sent_text,
         "its sshd may have reached MaxStartups, or may not accept this address",
         transient=True,
     )
@@ -207,8 +207,8 @@ class SshTransport(PrivateTransport):
             self.saved_exception = error
         self.failure = self.saved_exception
         self.ended.set()
-        for stream in tuple(self._open_channels):
-            stream.on_connection_lost()
+        for channel in tuple(self._open_channels):
+            channel.on_connection_lost()
         self._stream.release()
 
     # Sending; thread-safe.
@@ -342,8 +342,8 @@ class SshTransport(PrivateTransport):
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)
         with self.clear_to_send_lock:
-            held, self._queued_messages = self._queued_messages, []
-            for message in held:
+            queued, self._queued_messages = self._queued_messages, []
+            for message in queued:
                 self._transmit(message)
         self._on_writable()
 
@@ -353,14 +353,14 @@ class SshTransport(PrivateTransport):
         self._disconnect_message = quote_output(text) if text.strip() else ""
 
     def _on_writable(self) -> None:
-        for stream in tuple(self._open_channels):
-            stream.on_writable()
+        for channel in tuple(self._open_channels):
+            channel.on_writable()
 
     def _on_data(self) -> None:
         """Raise PeerTimeoutError if a packet has been incomplete for too long."""
-        whole, now = self._packet_count(), time.monotonic()
-        if whole != self._partial_packet_count:
-            self._partial_packet_count, self._partial_since = whole, now
+        packet_count, now = self._packet_count(), time.monotonic()
+        if packet_count != self._partial_packet_count:
+            self._partial_packet_count, self._partial_since = packet_count, now
         elif self._stream.idle_timeout and now - self._partial_since > self._silence_timeout():
             raise PeerTimeoutError(
                 f"no complete packet received for {self._silence_timeout():.3g} s"
@@ -378,10 +378,10 @@ class SshTransport(PrivateTransport):
         Only whole packets count as answers: after a corrupt packet length, all bytes that arrive
         would be taken for a part of that packet.
         """
-        whole = self._packet_count()
-        self._unanswered = self._unanswered + 1 if whole == self._last_packet_count else 1
-        self._last_packet_count = whole
+        packet_count = self._packet_count()
+        self._unanswered = self._unanswered + 1 if packet_count == self._last_packet_count else 1
+        self._last_packet_count = packet_count
         if self._unanswered > self.max_missed_keepalives:
             raise PeerTimeoutError(f"no reply to keepalives for {self._silence_timeout():.3g} s")
-        ask = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
-        self.send_message(ask.add_boolean(True))
+        request = Message().add_byte(codes.cMSG_GLOBAL_REQUEST).add_string("keepalive@openssh.com")
+        self.send_message(request.add_boolean(True))

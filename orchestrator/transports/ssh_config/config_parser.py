@@ -159,7 +159,7 @@ class _FileParser:
             raise InvalidValueError(f"{keyword}: {bad}", bad.hint) from None
 
     def _parse_keyword(self, keyword: str, rest: str, position: SourcePosition) -> None:
-        reader, items = self._parser, self._blocks[-1].items
+        parser, items = self._parser, self._blocks[-1].items
         if keyword == "host":
             names = split_words(rest)
             if "" in names:
@@ -169,14 +169,14 @@ class _FileParser:
             # a new block, even if the criteria are invalid: the lines below belong to this Match
             self._blocks.append(ConfigBlock(match=()))
             criteria = parse_criteria(rest, position)
-            reader.has_final_match = reader.has_final_match or any(
+            parser.has_final_match = parser.has_final_match or any(
                 one.kind == "final" for one in criteria
             )
             self._blocks[-1].match = criteria
         elif keyword == "include":
             items.extend(self._parse_include(rest, position))
         elif keyword in SUPPORTED_KEYWORDS or keyword in ("proxyjump", "proxycommand"):
-            field, value, many = reader.parse_keyword(keyword, rest)
+            field, value, is_list = parser.parse_keyword(keyword, rest)
             items.append(
                 ConfigLine(
                     keyword,
@@ -184,7 +184,7 @@ class _FileParser:
                     value=value,
                     position=position,
                     is_user_file=self._is_user_file,
-                    is_list=many,
+                    is_list=is_list,
                 )
             )
         else:
@@ -208,11 +208,11 @@ class _FileParser:
         if known is None:
             if self._parser.is_ignored(keyword):
                 return []
-            near = suggest_nearest(
+            suggestion = suggest_nearest(
                 keyword, (*SUPPORTED_KEYWORDS, *UNSUPPORTED_KEYWORDS, "proxyjump", "proxycommand")
             )
-            other = near or f"if another program uses it: IgnoreUnknown {keyword}"
-            self._add_error(f"unknown keyword {keyword!r}", position, f"{other}; {TRY_SSH_HINT}")
+            hint = suggestion or f"if another program uses it: IgnoreUnknown {keyword}"
+            self._add_error(f"unknown keyword {keyword!r}", position, f"{hint}; {TRY_SSH_HINT}")
             return []
         values = split_words(rest)
         if keyword == "ignoreunknown" and values:
@@ -243,8 +243,8 @@ def _unsupported_reason(
 ) -> str:
     """Return why ignoring this setting may matter, or '' if it does not."""
     if keyword == "sendenv":
-        left = [name for name in values if name not in USUAL_ENVIRONMENT and name[:1] != "-"]
-        return f"{' '.join(left)}: use `environment` to set variables on the host" if left else ""
+        names = [name for name in values if name not in USUAL_ENVIRONMENT and name[:1] != "-"]
+        return f"{' '.join(names)}: use `environment` to set variables on the host" if names else ""
     value = values[0].lower() if values else ""
     if keyword == "gssapiauthentication" and not is_user_file:
         return ""  # Debian's file sets it for every host

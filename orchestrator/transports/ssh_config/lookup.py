@@ -200,12 +200,12 @@ class SshConfig:
 
         Raises SshConfigError.
         """
-        read = self._parsed_files()
+        parsed = self._parsed_files()
         lookup = _HostLookup(self, name, user, port)
-        lookup.apply_files(read.files)
+        lookup.apply_files(parsed.files)
         lookup.fix_host_name()
-        if read.has_final_match:
-            lookup.apply_files(read.files, is_final_pass=True)
+        if parsed.has_final_match:
+            lookup.apply_files(parsed.files, is_final_pass=True)
         return final_settings(
             name,
             lookup.first_lines,

@@ -69,17 +69,20 @@ def parse_criteria(text: str, position: SourcePosition) -> tuple[MatchCriterion,
 
 def criteria_match(criteria: tuple[MatchCriterion, ...], context: MatchContext) -> bool:
     """Return True if all criteria match. A command runs only if those before it match."""
-    met = True
+    matched = True
     for one in criteria:
         if one.kind == "all":
-            return met and not one.is_negated
+            return matched and not one.is_negated
         if one.kind == "exec":
-            met = met and context.run_command(one.text, one.position) != one.is_negated
+            matched = matched and context.run_command(one.text, one.position) != one.is_negated
         elif one.patterns is None:
-            met = met and context.is_final_pass != one.is_negated
+            matched = matched and context.is_final_pass != one.is_negated
         else:
-            met = met and one.patterns.matches(_compared_value(one.kind, context)) != one.is_negated
-    return met
+            matched = (
+                matched
+                and one.patterns.matches(_compared_value(one.kind, context)) != one.is_negated
+            )
+    return matched
 
 
 def _compared_value(kind: str, context: MatchContext) -> str:
@@ -162,8 +165,8 @@ class MatchExecRunner:
                 start_new_session=True,
             )
         except OSError as error:
-            what = f"match: {shell} can't be run: {error.strerror}"
-            raise SshConfigError(Diagnostic(what, position)) from None
+            message = f"match: {shell} can't be run: {error.strerror}"
+            raise SshConfigError(Diagnostic(message, position)) from None
         end = time.monotonic() + COMMAND_TIMEOUT
         try:
             while True:
@@ -172,8 +175,8 @@ class MatchExecRunner:
                 if self._stop.is_set():
                     raise CancelledError
                 if time.monotonic() > end:
-                    what = f"match: the command did not end within {COMMAND_TIMEOUT:g} s: {text}"
-                    raise SshConfigError(Diagnostic(what, position))
+                    message = f"match: the command did not end within {COMMAND_TIMEOUT:g} s: {text}"
+                    raise SshConfigError(Diagnostic(message, position))
         finally:
             if child.returncode is None:
                 with suppress(ProcessLookupError):

@@ -123,16 +123,16 @@ class DuplicateHostGuard:
         Raises ConnectError if ssh_config leads another host to the same account: a task would run
         twice on one host.
         """
-        to, via = connection.connect, connection.settings
-        user = to.user or login_name()
-        key = (user, to.address, to.port, via.jump, via.proxy_command)
+        target, settings = connection.connect, connection.settings
+        user = target.user or login_name()
+        key = (user, target.address, target.port, settings.jump, settings.proxy_command)
         with self._lock:
-            renamed = to.address != via.host.lower()
-            other, before = self._names.setdefault(key, (name, renamed))
-        if other != name and (renamed or before):
+            renamed = target.address != settings.host.lower()
+            other, other_renamed = self._names.setdefault(key, (name, renamed))
+        if other != name and (renamed or other_renamed):
             raise ConnectError(
                 "ssh_config",
-                f"{name} and {other} are one host: {user}@{to.address} port {to.port}",
+                f"{name} and {other} are one host: {user}@{target.address} port {target.port}",
                 "keep one of the names in the inventory",
             )
 
@@ -168,12 +168,12 @@ def _check_circular_jump(connection: ResolvedConnection) -> None:
     if not connection.settings.jump:
         return
     user, host, port = split_jump_host(connection.settings.jump[-1])
-    to = connection.connect
-    mine = to.user or login_name()
-    if (host, port or 22, user or mine) == (to.address, to.port, mine):
-        what = f"proxyjump: {to.address} is its own jump host"
+    target = connection.connect
+    target_user = target.user or login_name()
+    if (host, port or 22, user or target_user) == (target.address, target.port, target_user):
+        message = f"proxyjump: {target.address} is its own jump host"
         raise SshConfigError(
-            Diagnostic(what, hint=f"put `Host {to.address}` with `ProxyJump none` above it")
+            Diagnostic(message, hint=f"put `Host {target.address}` with `ProxyJump none` above it")
         )
 
 

@@ -1,4 +1,4 @@
-"""Hosts that do as they are told, and of which nothing is heard: they are lost, never away."""
+"""Hosts that execute commands but whose reports do not arrive: they are lost, never unreachable."""
 
 from __future__ import annotations
 

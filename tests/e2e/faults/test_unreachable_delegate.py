@@ -1,4 +1,4 @@
-"""Steps that run on another host, where this one or that one is gone."""
+"""Delegated steps whose own host or delegate is unreachable."""
 
 from __future__ import annotations
 

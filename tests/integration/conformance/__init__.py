@@ -1,1 +1,1 @@
-"""What every transport must keep, with every shell."""
+"""Properties that every transport must have, with every shell."""

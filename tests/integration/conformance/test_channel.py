@@ -1,4 +1,4 @@
-"""What a session builds on: the port that every transport fills."""
+"""The Channel protocol, which sessions build on and every transport implements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Any = TypeVar("_Any", bound=Channel)
 
 @pytest.fixture
 def channel(channel: RecordingChannel) -> RecordingChannel:
-    """Past what a login shell says before ours."""
+    """Open a channel and skip what a login shell prints first."""
     return _skip_banner(channel)
 
 
@@ -52,7 +52,7 @@ def _write_all(channel: Channel, data: bytes) -> None:
 
 
 def _in_thread(action: Callable[[], object]) -> Callable[[], None]:
-    """Do it in a thread; what is returned waits for its end."""
+    """Call a function in a thread; return a function that waits for its end."""
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
 

@@ -1,4 +1,4 @@
-"""Markers are found wherever they stand, and nothing else is taken for one."""
+"""Markers are found at every position, and nothing else is taken for a marker."""
 
 from __future__ import annotations
 

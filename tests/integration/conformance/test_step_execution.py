@@ -1,4 +1,4 @@
-"""What a step finds, and what comes of it."""
+"""The environment of a step, and its results."""
 
 from __future__ import annotations
 
