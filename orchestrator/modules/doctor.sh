@@ -1,7 +1,7 @@
-# What `orch doctor` asks a host: lines KEY TEXT on stdout, the last one `end`. It changes nothing.
-# Before it stand `tools` and `more` (names of commands, the latter looked for in sbin, too), `method`
-# and, as the arguments, the users to become, who are told by their numbers. Variables are called as in
-# functions.sh.
+# The probe of `orch doctor`: prints lines KEY TEXT, the last one `end`. It changes nothing. It is
+# preceded by the variables `tools` and `more` (names of commands; the latter are also searched in
+# sbin) and `method`; its arguments are the users to become, which the output identifies by number.
+# Variables are named as in functions.sh.
 set +e -f
 export LC_ALL=C
 tell() { printf '%s\n' "$*"; }
@@ -15,7 +15,7 @@ case $BASH_VERSION$KSH_VERSION in
 *) tell shell ksh;;
 esac 2>/dev/null
 
-# last COMMAND: the last line of what it says.
+# last COMMAND: the last line of its output.
 # Sets f_line.
 last() { f_line=$("$@" 2>/dev/null) || f_line=; f_line=${f_line##*"$f_nl"}; }
 # room NAME FOLDER
@@ -25,7 +25,7 @@ room() {
   [ -w "$2" ] && [ -x "$2" ] || tell "$1.is closed"
   last df -Pi "$2"; tell "$1.inodes $f_line"
   last df -Pk "$2"; tell "$1.blocks $f_line"
-  # to busybox's test, root may write anywhere
+  # busybox's test -w always succeeds for root
   f_room_at=${f_line##*% } f_room_is=
   while read -r f_room_x f_room_dir f_room_x f_room_options f_room_x; do
     [ "$f_room_dir" != "$f_room_at" ] || f_room_is=$f_room_options
@@ -44,8 +44,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 lack $more
 PATH=$f_path
 
-# With -k sudo takes no password for given that somebody gave a while ago, and notes none. What su
-# would ask it asks of a terminal, and notes that it was wrong.
+# With -k sudo ignores cached credentials and caches none. su prompts on a terminal and logs failed
+# attempts, so it is run as root only.
 become() {
   command -v "$method" >/dev/null 2>&1 || { echo "$method: not found"; return 127; }
   case $method in

@@ -1,5 +1,5 @@
-# What `facts` are made of: a line KEY=VALUE each, on stdout. os-release: os-release(5). Variables
-# are called as in functions.sh.
+# Collects `facts`: prints lines KEY=VALUE. For os-release see os-release(5). Variables are named as
+# in functions.sh.
 export LC_ALL=C
 has() { command -v "$1" >/dev/null 2>&1; }
 first() {

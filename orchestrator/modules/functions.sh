@@ -1,34 +1,34 @@
-# What probes and fixes may call (POSIX.1-2017 sh, and tools that both GNU and busybox have). Every
-# module's script begins with these, without their comments.
+# Functions for probes and fixes (POSIX.1-2017 sh, and tools that both GNU and busybox have). A
+# module's script begins with those that it uses, without comments.
 #
-# A shell's variables are everyone's. So a function's own ones are called f_FUNCTION_…, and no other
-# function names them; what it leaves for others, and what it takes from them, stands in the last
-# lines of its comment, `Sets NAME…` and `Reads NAME…`. A test holds all scripts to that.
+# Shell variables are global. So a function's own variables are named f_FUNCTION_… and are used by
+# no other function. The variables that it returns and those that it takes are declared in the last
+# lines of its comment, `Sets NAME…` and `Reads NAME…`. A test checks this for all scripts.
 
-# has COMMAND: whether there is such a command.
+# has COMMAND: succeed if the command exists.
 has() { command -v "$1" >/dev/null 2>&1; }
-# lacks WHAT: fails, saying what this host lacks.
+# lacks WHAT: fail with a message about what this host lacks.
 lacks() { echo "this host has no $1" >&2; exit 69; }
-# rootless: the status of what failed; where this is not root, it also says how it could be.
+# rootless: return the status of the failed command; if not root, suggest `become`.
 rootless() {
   f_rootless_status=$?
   [ "$(id -u)" = 0 ] || echo "this may need root: \`become: true\` runs the step as root" >&2
   return $f_rootless_status
 }
-# root_only: fails where this is not root, saying how it could be.
+# root_only: fail if not root, and suggest `become`.
 root_only() { [ "$(id -u)" = 0 ] || { echo "this needs root: \`become: true\` runs the step as root" >&2; return 77; }; }
-# conf KEY VALUE: a line of what `curl -K -` reads, so that no process shows the value.
+# conf KEY VALUE: print a line for `curl -K -`, so that no process argument contains the value.
 conf() {
   case $2 in *"$o_nl"*) echo "a newline in $1" >&2; exit 64;; esac
   printf '%s = "%s"\n' "$1" "$(printf '%s\n' "$2" | sed 's/[\\"]/\\&/g')"
 }
-# present PATH: whether something is there, a dangling link included.
+# present PATH: succeed if the path exists, even as a dangling link.
 present() { [ -e "$1" ] || [ -L "$1" ]; }
 
-# readable FILE: says so where it is not. Not [ -r ], of which root may think too well.
+# readable FILE: fail with a message if the file is not readable. [ -r ] may be wrong for root.
 readable() { (: <"$1") 2>/dev/null || { echo "cannot read $1" >&2; return 1; }; }
 
-# kind PATH: what is there: absent, file, directory, link or other. Starts no process.
+# kind PATH: determine the type: absent, file, directory, link or other. Starts no process.
 # Sets f_type.
 kind() {
   if [ -L "$1" ]; then f_type=link
@@ -38,8 +38,8 @@ kind() {
   else f_type=absent
   fi
 }
-# attributes PATH: its kind, mode (four octal digits), owner, group and size, empty where nothing is
-# there. From `ls -ldn`, whose first fields POSIX.1-2017 fixes.
+# attributes PATH: determine type, mode (four octal digits), owner, group and size; empty if absent.
+# They are read from `ls -ldn`, whose first fields POSIX.1-2017 specifies.
 # Sets f_type f_mode f_uid f_gid f_size.
 attributes() {
   f_mode= f_uid= f_gid= f_size=
@@ -53,14 +53,14 @@ attributes() {
   f_field "$f_left"; f_gid=$f_word
   f_field "$f_left"; f_size=$f_word
 }
-# f_field TEXT: its first word, and what is left behind that.
+# f_field TEXT: split off the first word.
 # Sets f_word f_left.
 f_field() {
   f_left=$1
   while :; do case $f_left in ' '*) f_left=${f_left# };; *) break;; esac; done
   f_word=${f_left%% *} f_left=${f_left#* }
 }
-# f_octal BITS: the mode that `ls` shows as BITS.
+# f_octal BITS: convert a mode as shown by `ls`.
 # Sets f_mode.
 f_octal() {
   f_octal_bits=${1#?} f_octal_high=0 f_mode=
@@ -74,14 +74,14 @@ f_octal() {
   done
   f_mode=$f_octal_high$f_mode
 }
-# named PATH: the path, absolute or with ./ before it, without slashes at its end.
+# named PATH: normalize the path: absolute or with ./ before it, without slashes at the end.
 # Sets path.
 named() {
   path=$1
   while :; do case $path in ?*/) path=${path%/};; *) break;; esac; done
   case $path in /*) ;; *) path=./$path;; esac
 }
-# above: fails where what is nearest above path cannot have anything in it, or cannot be looked into.
+# above: fail if the nearest existing parent of path is not a directory or not searchable.
 # Reads path.
 above() {
   f_above_up=$path
@@ -90,11 +90,11 @@ above() {
   [ -d "$f_above_up" ] || { echo "$f_above_up is not a directory" >&2; return 1; }
   [ -x "$f_above_up" ] || { echo "cannot look into $f_above_up" >&2; return 1; }
 }
-# points LINK: what it points to.
+# points LINK: read the target of the link.
 # Sets f_to.
 points() { f_to=$(readlink -- "$1" && echo .) && f_to=${f_to%"$o_nl".}; }
-# resolve_path PATH: where PATH leads to through links, and its kind. Fails where a link leads to nothing,
-# and as above does.
+# resolve_path PATH: follow links to the final path, and determine its type. Fail for a dangling
+# link, and for the errors of above.
 # Sets path f_type.
 resolve_path() {
   named "$1"
@@ -107,10 +107,10 @@ resolve_path() {
   kind "$path"
   case $f_resolve_path_links$f_type in
   0absent) above || return;;
-  *absent|*link) echo "$1 is a link to $f_to, which is not there" >&2; return 1;;
+  *absent|*link) echo "$1 is a link to $f_to, which does not exist" >&2; return 1;;
   esac
 }
-# resolve_file PATH: lead, to a regular file or where there may be one.
+# resolve_file PATH: like resolve_path, for a regular file or a path where one can be created.
 # Sets path f_type.
 resolve_file() {
   resolve_path "$1" || return
@@ -120,23 +120,23 @@ resolve_file() {
   *) echo "$1 is not a regular file" >&2; return 1;;
   esac
 }
-# parents: makes the directories that path is to be in.
+# parents: create the parent directories of path.
 # Reads path.
 parents() { f_parents_up=${path%/*}; [ -d "${f_parents_up:-/}" ] || mkdir -p -- "$f_parents_up"; }
-# check_removable: fails unless the directory at path may go with all that is in it.
+# check_removable: fail if the directory at path contains /, $HOME or the current directory.
 # Reads path.
 check_removable() {
   f_check_removable_real=$(cd -P -- "$path" && pwd -P) || return
-  # into variables first: in a pattern bash 5.2 takes an empty "${…%/}" for more than nothing
+  # assigned first: in a pattern bash 5.2 does not treat an empty "${…%/}" as empty
   f_check_removable_real=${f_check_removable_real%/} f_check_removable_real=${f_check_removable_real%/}
   for f_check_removable_up in / "$HOME" "$PWD"; do
     f_check_removable_up=$(cd -P -- "$f_check_removable_up" 2>/dev/null && pwd -P) || continue
-    case $f_check_removable_up/ in "$f_check_removable_real"/*) echo "$path is not removed: $f_check_removable_up is in it" >&2; return 1;; esac
+    case $f_check_removable_up/ in "$f_check_removable_real"/*) echo "$path is not removed because it contains $f_check_removable_up" >&2; return 1;; esac
   done
   [ "$f_check_removable_real" ]
 }
 
-# uid USER, gid GROUP: the number on stdout; nothing where there is no such name.
+# uid USER, gid GROUP: print the number, or nothing if there is no such name.
 uid() {
   case $1 in *[!0-9]*|'') id -u -- "$1" 2>/dev/null || id -u "$1" 2>/dev/null;; *) echo "$1";; esac
 }
@@ -150,19 +150,19 @@ gid() {
   *) echo "$1";;
   esac
 }
-# holder passwd|group NUMBER: whose it is, on stdout; nothing where it is free.
+# holder passwd|group NUMBER: print the name that has the number, or nothing.
 holder() {
   { getent "$1" "$2" 2>/dev/null || cat "/etc/$1"; } |
     while IFS=: read -r f_holder_name f_holder_x f_holder_id f_holder_x; do
       [ "$f_holder_id" != "$2" ] || { printf '%s\n' "$f_holder_name"; break; }
     done
 }
-# free passwd|group NUMBER NAME: fails where the number is somebody's, and not NAME's.
+# free passwd|group NUMBER NAME: fail if the number is used by another name.
 free() {
   f_free_by=$(holder "$1" "$2")
-  case $f_free_by in ''|"$3") ;; *) echo "$2 is $f_free_by's number already" >&2; return 1;; esac
+  case $f_free_by in ''|"$3") ;; *) echo "$2 is $f_free_by's number" >&2; return 1;; esac
 }
-# find_group GROUP: its number on stdout. Fails where there is no such group, by that name or number.
+# find_group GROUP: print the number of a group given by name or number. Fail if it does not exist.
 find_group() {
   case $1 in
   *[!0-9]*|'') gid "$1" | grep . && return;;
@@ -171,15 +171,15 @@ find_group() {
   echo "there is no group $1" >&2
   return 1
 }
-# home USER: its home folder on stdout; nothing where there is no such user.
+# home USER: print the home folder, or nothing if there is no such user.
 home() {
   { getent passwd "$1" 2>/dev/null || cat /etc/passwd; } | while IFS= read -r f_home_line; do
     f_home_rest=${f_home_line%:*}
     if [ "${f_home_line%%:*}" = "$1" ]; then printf '%s\n' "${f_home_rest##*:}"; break; fi
   done
 }
-# owned OWNER GROUP: states owner and group of what attributes saw, in the words wanted where
-# those mean the same number. An empty one is not stated. Fails where there is no such user or group.
+# owned OWNER GROUP: report owner and group as determined by attributes, in the words given if those
+# mean the same number. An empty argument is not reported. Fail if the user or group does not exist.
 # Reads f_uid f_gid.
 owned() {
   if [ "$1" ]; then
@@ -190,7 +190,7 @@ owned() {
   f_owned_id=$(gid "$2") && [ "$f_owned_id" ] || { echo "there is no group $2" >&2; return 1; }
   if [ "$f_owned_id" = "$f_gid" ]; then state group "$2"; elif [ "$f_gid" ]; then state group "$f_gid"; fi
 }
-# report_attributes OWNER GROUP: states mode, owner and group of what is at path, where one is wanted.
+# report_attributes OWNER GROUP: report mode, owner and group of path if one of them is wanted.
 # Sets f_type.
 # Reads path.
 report_attributes() {
@@ -201,39 +201,39 @@ report_attributes() {
     owned "$1" "$2";;
   esac
 }
-# own PATH OWNER GROUP: as far as they are given; of a link itself, not of what it points to.
+# own PATH OWNER GROUP: set owner and group if given; for a link, those of the link itself.
 own() {
   [ -z "$2$3" ] || chown -h -- "$2${3:+:$3}" "$1"
 }
 
-# target PATH: the path, made absolute or begun with ./, or where its links lead.
+# target PATH: the path, absolute or with ./ before it, with links followed.
 # Sets target.
 target() {
   case $1 in /*) target=$1;; *) target=./$1;; esac
   f_target_hops=0
   while [ -L "$target" ]; do
     f_target_hops=$((f_target_hops+1))
-    [ $f_target_hops -le 40 ] || { echo "$1 is a link that leads nowhere" >&2; return 1; }
+    [ $f_target_hops -le 40 ] || { echo "$1 is a link with too many levels" >&2; return 1; }
     f_target_link=$(readlink -- "$target"; echo .)
     f_target_link=${f_target_link%??}
     case $f_target_link in /*) target=$f_target_link;; *) target=${target%/*}/$f_target_link;; esac
   done
 }
-# is_fixed: whether the fix has run; for what is an act rather than a state, such as a restart.
+# is_fixed: succeed if the fix has run; for actions that are not states, such as a restart.
 is_fixed() { [ "$o_off" ]; }
-# chown_recursive PATH OWNER GROUP: that, and all that is in it.
+# chown_recursive PATH OWNER GROUP: like own, for the path and everything in it.
 chown_recursive() { [ -z "$2$3" ] || chown -hR -- "$2${3:+:$3}" "$1"; }
-# all_of user|group ID: whether path and all that is in it are theirs, or no ID is given.
+# all_of user|group ID: succeed if ID is empty, or owns path and everything in it.
 # Reads path.
 all_of() { [ -z "$2" ] || [ -z "$(find "$path" ! "-$1" "$2" | head -n 1)" ]; }
-# set_attributes PATH MODE OWNER GROUP: as far as they are given. The leading 0 makes GNU's chmod take
-# away set-ID bits of directories, too.
+# set_attributes PATH MODE OWNER GROUP: set those that are given. With the leading 0, GNU chmod
+# clears the set-ID bits of directories as well.
 set_attributes() {
   own "$1" "$3" "$4"
   [ -z "$2" ] || chmod -- "0$2" "$1"
 }
 
-# digest FILE: its SHA-256 on stdout.
+# digest FILE: print its SHA-256.
 digest() {
   if has sha256sum; then f_digest_sum=$(sha256sum <"$1")
   elif has shasum; then f_digest_sum=$(shasum -a 256 <"$1")
@@ -242,7 +242,7 @@ digest() {
   fi || return
   echo "${f_digest_sum%% *}"
 }
-# same FILE: whether its bytes are the payload's.
+# same FILE: succeed if its content equals the payload.
 same() {
   [ -f "$1" ] || return 1
   if [ -z "$o_digest" ]; then payload | cmp -s - "$1"
@@ -254,7 +254,7 @@ same() {
     [ "$f_same_sum" = "$o_digest" ]
   fi
 }
-# contents PATH: states `contents`, which is wanted to be `as given`, and says whether it is.
+# contents PATH: report `contents`, whose desired value is `as given`.
 # Sets f_equal.
 contents() {
   f_equal=
@@ -264,16 +264,15 @@ contents() {
   else state contents 'different'; replaced "$1"
   fi
 }
-# compared PATH OWNER GROUP VALIDATE IN_PLACE: what the probe of a module states whose payload is a
-# file's contents. New ones are tried.
+# compared PATH OWNER GROUP VALIDATE IN_PLACE: the probe of modules whose payload is the content of
+# a file. New content is validated.
 compared() {
   resolve_file "$1" || return
   report_attributes "$2" "$3" || return
   contents "$path" || return
   [ "$f_equal" ] || { replaceable "$5" && tried "$4"; }
 }
-# replaceable IN_PLACE: fails where the file at path, if there is one, cannot be replaced or, with true,
-# be written to.
+# replaceable IN_PLACE: fail if an existing file at path cannot be replaced or, with true, written.
 # Reads path.
 replaceable() {
   [ -f "$path" ] || return 0
@@ -295,13 +294,13 @@ replaceable() {
   echo "$path cannot be replaced: $f_replaceable_why" >&2
   return 1
 }
-# mounted FILE: whether it is a mount by itself, as far as Linux tells (proc_pid_mountinfo(5)).
+# mounted FILE: succeed if it is a mount point, according to Linux (proc_pid_mountinfo(5)).
 mounted() {
   [ -r /proc/self/mountinfo ] && has awk || return
   f_mounted_at=$(cd -P -- "${1%/*}/" && pwd -P && echo .) || return
   f_mounted_at=${f_mounted_at%"$o_nl".}
   f_mounted_at=${f_mounted_at%/}/${1##*/}
-  # newlines, blanks and backslashes are in octal there
+  # newlines, blanks and backslashes are octal in mountinfo
   printf '%s\n' "$f_mounted_at" | LC_ALL=C awk '
     FNR == NR {
       gsub(/\\/, "\\134"); gsub(/ /, "\\040"); gsub(/\t/, "\\011")
@@ -310,12 +309,12 @@ mounted() {
     $5 == at { on = 1 }
     END { exit !on }' - /proc/self/mountinfo
 }
-# tried COMMAND: runs it, %s being a private file at path's name with what payload writes. Fails
-# where it does. What is still to be sent is tried then.
+# tried COMMAND: run the command with %s as a private file that has the name of path and the content
+# of payload. Fail if the command fails. Content that is not on the host yet is validated later.
 # Reads path.
 tried() {
   [ "$1" ] || return 0
-  case $1 in *%s*) ;; *) echo "validate needs %s, which stands for the new file" >&2; return 64;; esac
+  case $1 in *%s*) ;; *) echo "\`validate\` must contain %s, which is replaced by the new file" >&2; return 64;; esac
   [ -z "$o_digest" ] || [ "$o_staged" ] || return 0
   f_tried_up=${TMPDIR:-/tmp} f_tried_new=${path##*/} f_tried_rest=$1
   case $f_tried_up in *[!A-Za-z0-9/._-]*) f_tried_up=/tmp;; esac
@@ -336,8 +335,7 @@ tried() {
     eval "$f_tried_text" </dev/null 3>&- 4>&-
   ) || { f_tried_status=$?; printf '%s\n' ${f_tried_output:+"$f_tried_output"} "not valid: $1 (exit status $f_tried_status)" >&2; return 1; }
 }
-# replaced FILE: reports the text that is there, for a diff of it; nothing where it is long or
-# no text.
+# replaced FILE: report its text for a diff; nothing if it is long or not text.
 replaced() {
   [ "$o_show" ] || return 0
   attributes "$1"
@@ -349,28 +347,28 @@ f_tell() {
   while IFS= read -r f_tell_line; do o_report "$1" "$f_tell_line"; done
   [ -z "$f_tell_line" ] || { o_report "$1" "$f_tell_line"; o_report "$1#" cut; }
 }
-# report_new_text: reports the text that payload writes, where that is made on the host.
+# report_new_text: report the output of payload if it is generated on the host.
 report_new_text() {
   [ "$o_show" ] || return 0
   f_report_new_text_size=$(payload | wc -c)
   if [ $((f_report_new_text_size)) -gt 65536 ]; then o_report new# long >&4; else payload | f_tell new >&4; fi
 }
-# beside PATH [USUAL]: a new empty file beside it, only its owner's, that is gone when the fix ends.
-# Makes the directory if it has to. With USUAL the file is for those for whom the umask has new files.
-# f_wrote: whether all is written that was to be.
+# beside PATH [USUAL]: create an empty temporary file in the same directory, which only its owner
+# can read and which is removed when the fix ends. Create the directory if necessary. With USUAL,
+# the file has the usual permissions of new files. The caller empties f_wrote while it writes.
 # Sets temp f_usual f_wrote.
 beside() {
   case $1 in */*) temp=${1%/*}/;; *) temp=./;; esac
   [ -d "$temp" ] || mkdir -p -- "$temp"
   temp=$temp.$ORCH_TEMP f_usual=$2 f_wrote=1
-  trap '[ ! -e "$temp" ] || rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write all of it: is the disk full?" >&2' EXIT
+  trap '[ ! -e "$temp" ] || rm -f -- "$temp"; [ "$f_wrote" ] || echo "could not write the whole file: is the disk full?" >&2' EXIT
   trap 'exit 143' TERM HUP INT
   if [ "$f_usual" ]; then set -C; true >"$temp"; else (umask 077; set -C; : >"$temp"); fi || return
   set +C
 }
-# inherit FROM TO: gives a file the ACL and the extended attributes of the one whose place it is to
-# take, with its mode and, as far as can be, its owner. Says so where that takes what the host lacks.
-# busybox's ls shows no ACL.
+# inherit FROM TO: copy the ACL and extended attributes of a file to its replacement, with its mode
+# and, if possible, its owner. Print a warning if the host lacks the tools. busybox ls does not show
+# ACLs.
 inherit() {
   cp --attributes-only --preserve=all --no-preserve=timestamps -- "$1" "$2" 2>/dev/null && return 0
   f_inherit_lost=
@@ -392,9 +390,10 @@ END
   [ -z "$f_inherit_lost" ] ||
     echo "$1 loses its ACL, or extended attributes: to keep them this host needs GNU cp, or setfacl and setfattr, and may need root" >&2
 }
-# move_into_place PATH MODE OWNER GROUP [BACKUP]: puts what beside made at PATH, in one step. What is not
-# given stays as it was there, or as the umask has it; a new file with a secret in it (o_private) is
-# its owner's alone. BACKUP true: what was there stays beside it.
+# move_into_place PATH MODE OWNER GROUP [BACKUP]: atomically replace PATH by the file created by
+# beside. Attributes that are not given are kept, or follow the umask; a new file that contains a
+# secret (o_private) is readable by its owner only. BACKUP true keeps the old file in the same
+# directory.
 # Reads temp f_usual.
 move_into_place() {
   attributes "$1"
@@ -406,7 +405,7 @@ move_into_place() {
   esac
   own "$temp" "${3:-$f_move_into_place_user}" "${4:-$f_move_into_place_team}"
   [ $f_type != file ] || inherit "$1" "$temp"
-  # once more: what is inherited may have an owner
+  # again, because cp may have inherited the owner
   [ $f_type != file ] || own "$temp" "$3" "$4"
   if [ -z "$2$f_move_into_place_was$f_usual" ]; then
     f_move_into_place_mask=$(umask)
@@ -422,8 +421,8 @@ move_into_place() {
   fi
   mv -f -- "$temp" "$1" || { [ -z "$f_move_into_place_kept" ] || rm -f -- "$f_move_into_place_kept~"; return 1; }
 }
-# over FROM TO: renames FROM, in one step also where TO is a link to a directory and mv can do that:
-# -T is GNU's and busybox's, -h that of the BSDs.
+# over FROM TO: rename FROM, atomically even if TO is a link to a directory and mv supports that: -T
+# is an option of GNU and busybox, -h of the BSDs.
 over() {
   if [ ! -d "$2" ]; then mv -f -- "$1" "$2"
   else
@@ -432,26 +431,26 @@ over() {
       { rm -f -- "$2" && mv -f -- "$1" "$2"; }
   fi
 }
-# put PATH MODE OWNER GROUP BACKUP [IN_PLACE]: what payload writes becomes the file that PATH leads to;
-# IN_PLACE true: the contents of the one that is there.
+# put PATH MODE OWNER GROUP BACKUP [IN_PLACE]: write the output of payload to the file that PATH
+# leads to; with IN_PLACE true, into an existing file.
 # Sets f_wrote.
 put() {
   resolve_file "$1"
   f_put_was=$f_type
   [ "$f_put_was$6" != filetrue ] || { overwrite_contents "$2" "$3" "$4" "$5"; return; }
-  # a new file, of which nothing special is wanted
+  # a new file without special attributes
   if [ "$f_put_was$2$3$4$o_private" = absent ]; then beside "$path" usual; else beside "$path"; fi
   f_wrote=
   payload >"$temp"
   f_put_code=$?
   [ $f_put_code = 0 ] || return $f_put_code
   f_wrote=1
-  # what writes it says whether it could, unless it is made of pipes
-  [ "$o_literal" ] || same "$temp" || { echo "could not write all of it" >&2; return 1; }
+  # a pipeline in payload may hide a failed write
+  [ "$o_literal" ] || same "$temp" || { echo "could not write the whole file" >&2; return 1; }
   move_into_place "$path" "$2" "$3" "$4" "$5"
 }
-# overwrite_contents MODE OWNER GROUP BACKUP: writes what payload writes into the file at path, once all of it is
-# there; where that fails, as a full disk makes it, what was there is written back.
+# overwrite_contents MODE OWNER GROUP BACKUP: write the output of payload into the file at path once
+# it is complete; on failure, such as a full disk, restore the old content.
 # Reads path.
 overwrite_contents() {
   f_overwrite_contents_temp=${TMPDIR:-/tmp}/$ORCH_TEMP
@@ -459,7 +458,7 @@ overwrite_contents() {
   trap 'exit 143' TERM HUP INT
   (umask 077 && mkdir -- "$f_overwrite_contents_temp" && cat <"$path" >"$f_overwrite_contents_temp/old" && payload >"$f_overwrite_contents_temp/new") ||
     return
-  [ "$o_literal" ] || same "$f_overwrite_contents_temp/new" || { echo "could not write all of it" >&2; return 1; }
+  [ "$o_literal" ] || same "$f_overwrite_contents_temp/new" || { echo "could not write the whole file" >&2; return 1; }
   if [ "$4" = true ]; then
     f_overwrite_contents_kept=$path.$(date -u +%Y%m%dT%H%M%SZ)
     while present "$f_overwrite_contents_kept~"; do f_overwrite_contents_kept=$f_overwrite_contents_kept+; done
@@ -469,10 +468,10 @@ overwrite_contents() {
   set_attributes "$path" "$1" "$2" "$3"
 }
 
-# The editing of texts by lines. grep's regular expressions are POSIX's extended ones, on bytes.
+# Editing of texts by line. Regular expressions of grep are POSIX extended ones, on bytes.
 
-# text_at PATH OWNER GROUP CREATE: resolve_file at a text; states its attributes. Fails where there is none,
-# unless CREATE is true.
+# text_at PATH OWNER GROUP CREATE: resolve_file for a text file; report its attributes. Fail if it
+# does not exist, unless CREATE is true.
 # Sets path f_type.
 text_at() {
   resolve_file "$1" || return
@@ -482,24 +481,25 @@ text_at() {
   else
     readable "$path" || return
     tr -d '\000' <"$path" | cmp -s - "$path" ||
-      { echo "$1 holds NUL bytes: it is not a text" >&2; return 1; }
+      { echo "$1 contains NUL bytes: it is not a text file" >&2; return 1; }
   fi
 }
-# grep_pattern OPTIONS PATTERN FILE: grep, with the pattern on its stdin: all users see its arguments.
+# grep_pattern OPTIONS PATTERN FILE: grep with the pattern on stdin, because all users can see
+# arguments.
 grep_pattern() {
   LC_ALL=C grep "-$1" -f - -- "$3" <<END
 $2
 END
 }
-# pattern_ok OPTIONS PATTERN: whether grep takes the pattern. On a file with something in it: busybox
-# reads none for an empty one.
+# pattern_ok OPTIONS PATTERN: succeed if grep accepts the pattern. The file must not be empty,
+# because busybox does not parse the pattern for an empty one.
 pattern_ok() {
   f_pattern_ok_file=/etc/passwd
   [ -s $f_pattern_ok_file ] || f_pattern_ok_file=/dev/null
   grep_pattern "q$1" "$2" $f_pattern_ok_file || [ $? = 1 ]
 }
-# counted: how many lines there are at path (f_end), and the carriage return that half of them or more
-# have at their end (f_cr, else empty): a text of Windows, whose lines are compared without it.
+# counted: count the lines at path (f_end), and determine f_cr: a carriage return if at least half
+# of the lines end in one, else empty. Lines of such a Windows text are compared without it.
 # Sets f_end f_cr.
 # Reads path.
 counted() {
@@ -510,13 +510,13 @@ counted() {
   f_counted_of=$(LC_ALL=C grep -c "$f_counted_cr\$" <"$path") || :
   [ $((2*f_counted_of)) -lt "$f_end" ] || f_cr=$f_counted_cr
 }
-# bare: its stdin, without f_cr at its lines' ends.
+# bare: copy stdin without f_cr at the ends of lines.
 # Reads f_cr.
 bare() { if [ "$f_cr" ]; then LC_ALL=C sed "s/$f_cr\$//"; else cat; fi; }
-# hits OPTIONS PATTERN: the numbers of the lines at path that grep finds.
+# hits OPTIONS PATTERN: print the numbers of the lines at path that match.
 # Reads path f_cr.
 hits() {
-  # first on nothing: a pattern in error is otherwise nothing that a pipe's end tells
+  # checked first, because a pipeline hides the error of an invalid pattern
   pattern_ok "$1" "$2" || return
   if [ ! -f "$path" ]; then :
   elif [ -z "$f_cr" ]; then grep_pattern "n$1" "$2" "$path" | cut -d: -f1
@@ -526,11 +526,11 @@ $2
 END
   fi
 }
-# last_hit OPTIONS PATTERN: the last one of these.
+# last_hit OPTIONS PATTERN: print the last number of hits.
 # Reads path f_cr.
 last_hit() { f_last_hit_hits=$(hits "$1" "$2") || return; echo "${f_last_hit_hits##*"$o_nl"}"; }
-# spot AFTER BEFORE: how many lines there are (f_end), how many of them stand before what is to be
-# put in (f_keep), and which is the first one behind it (f_from).
+# spot AFTER BEFORE: determine the number of lines (f_end), how many of them come before the
+# insertion (f_keep), and the first one after it (f_from).
 # Sets f_end f_cr f_keep f_from.
 # Reads path.
 spot() {
@@ -544,8 +544,8 @@ spot() {
   f_keep=${f_keep:-$f_end}
   f_from=$((f_keep+1))
 }
-# dropped [COMMAND]: writes the text at path without what f_gone says, a command of sed's for each
-# line that goes, and with this one besides.
+# dropped [COMMAND]: print the text at path after the sed commands in f_gone, which delete one line
+# each, and COMMAND.
 # Reads path f_gone.
 dropped() {
   LC_ALL=C sed -f - -- "$path" <<END
@@ -553,8 +553,8 @@ $f_gone
 $1
 END
 }
-# splice: writes the text at path with f_text, whole lines, between f_keep and f_from, and without
-# what f_gone says of the lines before.
+# splice: print the text at path with f_text, which is whole lines, between f_keep and f_from, and
+# without the lines before that f_gone deletes.
 # Reads path f_text f_end f_keep f_from f_cr f_gone.
 splice() {
   if [ $f_end -gt 0 ]; then
@@ -568,19 +568,20 @@ splice() {
   printf %s "$f_text"
   [ $f_from -gt $f_end ] || tail -n +$f_from <"$path"
 }
-# line_at NUMBER: that line of the text at path, on stdout.
+# line_at NUMBER: print that line of the text at path.
 # Reads path f_cr.
 line_at() { head -n "$1" <"$path" | tail -n 1 | bare; }
-# plan_line STATE MATCH AFTER BEFORE [LINE]: where it or what is in its place is (f_at), what that is
-# (f_have), and whether something is to be done (f_due). payload then writes the new text.
+# plan_line STATE MATCH AFTER BEFORE [LINE]: determine where the line or the line that it replaces
+# is (f_at), its content (f_have), and whether a change is due (f_due). payload then prints the new
+# text.
 # Sets f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
 # Reads path.
 plan_line() {
   case $#$1$2 in
   4absent?*|5*) ;;
-  *) echo "which line? give \`line\`" >&2; return 64;;
+  *) echo "give \`line\` or, to remove lines, \`match\`" >&2; return 64;;
   esac
-  case $5 in *"$o_nl"*) echo "\`line\` is several lines: see text_block" >&2; return 64;; esac
+  case $5 in *"$o_nl"*) echo "\`line\` contains several lines: use text_block" >&2; return 64;; esac
   f_gone= f_have=
   if [ "$1" = absent ]; then
     counted
@@ -600,7 +601,7 @@ plan_line() {
     f_plan_line_hits=$(hits E "$2") || return
     for f_plan_line_hit in $f_plan_line_hits; do
       case $o_nl$f_plan_line_same$o_nl in *"$o_nl$f_plan_line_hit$o_nl"*) continue;; esac
-      # the last that is to go makes room for the line where that is nowhere else
+      # the last matching line is replaced unless the line exists elsewhere
       [ -z "$f_due" ] || f_gone=$f_gone${f_due}d$o_nl
       f_due=$f_plan_line_hit
     done
@@ -617,15 +618,15 @@ plan_line() {
   elif [ -z "$f_at" ]; then f_due=1
   fi
 }
-# plan_block STATE BEGIN END AFTER BEFORE BLOCK: as plan_line; f_have are whole lines.
+# plan_block STATE BEGIN END AFTER BEFORE BLOCK: like plan_line; f_have is whole lines.
 # Sets f_at f_have f_due f_text f_end f_cr f_keep f_from f_gone.
 # Reads path.
 plan_block() {
   payload() { splice; }
-  case $2$3 in *"$o_nl"*) echo "the marker holds a line's end" >&2; return 64;; esac
-  [ "$2" != "$3" ] || { echo "the marker needs {mark}" >&2; return 64; }
+  case $2$3 in *"$o_nl"*) echo "\`marker\` contains a newline" >&2; return 64;; esac
+  [ "$2" != "$3" ] || { echo "\`marker\` must contain {mark}" >&2; return 64; }
   case $o_nl$6$o_nl in
-  *"$o_nl$2$o_nl"*|*"$o_nl$3$o_nl"*) echo "the block holds its own marker" >&2; return 64;;
+  *"$o_nl$2$o_nl"*|*"$o_nl$3$o_nl"*) echo "\`block\` contains its own marker line" >&2; return 64;;
   esac
   f_text= f_due= f_have= f_gone=
   spot "$4" "$5" && f_at=$(hits Fx "$2") && f_plan_block_hit=$(hits Fx "$3") || return
@@ -633,9 +634,9 @@ plan_block() {
   f_text=${f_text%.}
   case $f_at,$f_plan_block_hit in
   ,) ;;
-  ,*|*,|*"$o_nl"*) echo "not each of the lines '$2' and '$3' is there once" >&2; return 1;;
+  ,*|*,|*"$o_nl"*) echo "the lines '$2' and '$3' must occur exactly once each" >&2; return 1;;
   *)
-    [ "$f_at" -lt "$f_plan_block_hit" ] || { echo "'$3' stands before '$2'" >&2; return 1; }
+    [ "$f_at" -lt "$f_plan_block_hit" ] || { echo "'$3' is before '$2'" >&2; return 1; }
     f_have=$(head -n $((f_plan_block_hit-1)) <"$path" | tail -n +$((f_at+1)) | bare; echo .)
     f_have=${f_have%.} f_keep=$((f_at-1)) f_from=$((f_plan_block_hit+1));;
   esac
@@ -644,7 +645,7 @@ plan_block() {
   f_text=$2$o_nl$f_text$3$o_nl
   [ -z "$f_cr" ] || f_text=$(printf %s "$f_text" | sed "s/\$/$f_cr/"; echo .) f_text=${f_text%.}
 }
-# planned VALIDATE IN_PLACE: reports and tries the new text, if it is one.
+# planned VALIDATE IN_PLACE: report and validate the new text if a change is due.
 # Reads f_due f_type path.
 planned() {
   [ "$f_due" ] || return 0
@@ -654,11 +655,12 @@ planned() {
   tried "$1"
 }
 
-# Trees: the folder at hand, compared with the manifest of what is to be in it, which a function
-# `manifest` prints. planner/file_tree.py has its form; here it may also have lines `o - - NAME`, for what
-# is neither file, folder nor link. A "name" is one of the manifest. LC_ALL has to be C.
+# Trees: comparison of the current folder with a manifest of its desired content, which a function
+# `manifest` prints. Its format is described in planner/file_tree.py; here it may also have lines
+# `o - - NAME`, for a path that is not a file, folder or link. A "name" is one of the manifest.
+# LC_ALL must be C.
 
-# tree_tools: fails where the host lacks what these need.
+# tree_tools: fail if the host lacks a tool that these functions need.
 # Sets f_sums.
 tree_tools() {
   for f_tree_tools_each in awk find xargs od; do has $f_tree_tools_each || lacks $f_tree_tools_each; done
@@ -668,7 +670,7 @@ tree_tools() {
   else lacks "sha256sum, shasum or openssl"
   fi
 }
-# unescape_name NAME: without its escapes.
+# unescape_name NAME: remove the escapes of a manifest's name.
 # Sets f_written.
 unescape_name() {
   case $1 in
@@ -676,7 +678,7 @@ unescape_name() {
   *) f_written=$1;;
   esac
 }
-# written TEXT: what a link points to, as a manifest has it.
+# written TEXT: escape the target of a link as in a manifest.
 # Sets f_written.
 written() {
   case $1 in
@@ -684,21 +686,21 @@ written() {
   *) f_written=$1;;
   esac
 }
-# tree_find_expression MODE…: an expression for find, of what it prints of each path: `T KIND NAME`, KIND being l,
-# d, other, a file's mode or, where that is none of these, f; and SUM  NAME of files. It asks no
-# process of its own for a file, and reads regular files alone.
+# tree_find_expression MODE…: build an expression for find that prints for each path `T KIND NAME`,
+# where KIND is l, d, other, a file's mode or, for another mode, f; and `SUM NAME` for files. It
+# starts no process per file, and reads regular files only.
 # Sets f_find_expression.
 # Reads f_sums.
 tree_find_expression() {
   f_find_expression="-type l -exec printf 'T l %s\\n' {} + -o -type d -exec printf 'T d %s\\n' {} + \
     -o ! -type f -exec printf 'T other %s\\n' {} +"
-  # not in parentheses, from which busybox 1.35 takes no `-exec … +`
+  # not in parentheses, in which busybox 1.35 does not accept `-exec … +`
   for f_tree_find_expression_mode; do
     f_find_expression="$f_find_expression -o -perm $f_tree_find_expression_mode -exec $f_sums {} + -exec printf 'T $f_tree_find_expression_mode %s\\n' {} +"
   done
   f_find_expression="$f_find_expression -o -exec $f_sums {} + -exec printf 'T f %s\\n' {} +"
 }
-# tree_names: a script that prints `WORD KIND NAME` of each path; KIND is d or f.
+# tree_names: build a script that prints `WORD KIND NAME` for each path; KIND is d or f.
 # Sets f_names.
 tree_names() {
   f_names='what=$1 nl="
@@ -712,7 +714,7 @@ tree_names() {
       printf "%s %s %s\n" $what $is "$f"
     done'
 }
-# tree_list: the manifest of all that is in the folder at hand, in no order, without the folder.
+# tree_list: print the manifest of everything in the current folder, unordered, without the folder.
 tree_list() {
   tree_tools
   set -- 0644 0755 0664 0775 0600 0700 0640 0750 0444 0555
@@ -747,10 +749,10 @@ tree_list() {
       printf '%s %s %s %s\n' "$@" "$f_tree_list_name"
     done
 }
-# tree_facts ONLY OWNED UID GID UNREAD: what is there of what the manifest names: as tree_find_expression's expression
-# has it, `T same NAME` of a link that points to where it is to, and `O NAME` where OWNED is given and
-# it has these owners, as far as they are given. ONLY: the real name of the only file there. UNREAD:
-# files, but those with odd names, are not read.
+# tree_facts ONLY OWNED UID GID UNREAD: print what exists of the manifest's names: lines of
+# tree_find_expression's expression, `T same NAME` for a link with the desired target, and, if OWNED
+# is not empty, `O NAME` for a path with the given owners. ONLY is the real name of the only file.
+# UNREAD: files are not read, except those with special names.
 # Sets f_sums.
 tree_facts() {
   tree_tools
@@ -791,17 +793,19 @@ tree_facts() {
       fi
     done
 }
-# tree_extra STAGE EXPRESSION…: `E KIND NAME` of all that is there, and `X KIND NAME` of what is left
-# out: for what one of the expressions for find is true, each behind an -o. STAGE is not looked at.
+# tree_extra STAGE EXPRESSION…: print `E KIND NAME` for everything that exists, and `X KIND NAME`
+# for excluded paths: those for which one of the find expressions is true, each preceded by -o.
+# STAGE is skipped.
 tree_extra() {
   tree_names
   f_tree_extra_stage=$1; shift
   find . -name . -o -path "$f_tree_extra_stage" -prune -o \( -path . "$@" \) -prune \
     -exec sh -c "$f_names" sh X {} + -o -exec sh -c "$f_names" sh E {} +
 }
-# tree_compare OWNED UNREAD: from the manifest, a line `=`, and what tree_facts and tree_extra print:
-# S STATE; ! CONFLICT; - and + LINE of a diff; and what is to be done: WHAT KIND TOLD NAME, WHAT being
-# m where it is missing, c if it differs, r if it is to be removed, and TOLD what a link points to.
+# tree_compare OWNED UNREAD: read the manifest, a line `=`, and the output of tree_facts and
+# tree_extra, and print: `S STATE`; `! CONFLICT`; `- LINE` and `+ LINE` of a diff; and changes as
+# WHAT KIND TOLD NAME, where WHAT is m for missing, c for different, r for to be removed, and TOLD
+# is the target of a link.
 tree_compare() {
   awk -v owned="$1" -v unread="$2" '
     function told(m, h, p) { return m " " substr(h, 1, 12) " " p }
@@ -844,9 +848,10 @@ tree_compare() {
       print "S " (text ? text " of " n : "as given")
     }'
 }
-# tree_report KEY: states what tree_compare says, and shows its diff. Fails where there are conflicts.
+# tree_report KEY: report the state and the diff that tree_compare printed. Fail if there are
+# conflicts.
 tree_report() {
-  # not more lines than it takes: a shell reads a pipe byte by byte
+  # as few lines as possible, because a shell reads a pipe byte by byte
   if [ "$o_show" ]; then LC_ALL=C grep -v '^[mcr] '; else LC_ALL=C grep '^[!S] '; fi | {
     f_tree_report_bad= f_tree_report_state=
     while IFS= read -r f_tree_report_line; do
@@ -866,13 +871,13 @@ tree_report() {
     [ -z "$o_show" ] || o_report new# text >&4
     state "$1" "$f_tree_report_state"; }
 }
-# tree_apply PLAN FROM: does what tree_compare says in the file PLAN, many at a time: renames what is
-# missing or different from the folder FROM, which holds it under the same names, into the folder at
-# hand, and removes what is to be removed. Of folders that are there it changes nothing.
+# tree_apply PLAN FROM: apply the changes in the file PLAN, many at a time: move missing and
+# different paths from the folder FROM, which has them under the same names, into the current
+# folder, and remove paths. Existing folders are not changed.
 # Sets f_from.
 tree_apply() {
   f_from=$2
-  # a script, of names as quoted words
+  # generates a script with names as quoted words
   LC_ALL=C awk '
     function real(s, t, c) {
       t = ""
@@ -910,8 +915,8 @@ tree_apply() {
     }' <"$1" >"$2.moves"
   . "$2.moves"
 }
-# tree_move_into FOLDER PATH…: moves these, from the same folder below f_from, into the folder. Who owns
-# folders that are not to be written to can do that, too.
+# tree_move_into FOLDER PATH…: move these paths, from the same folder below f_from, into the folder.
+# This also works for the owner of folders that are not writable.
 # Reads f_from.
 tree_move_into() {
   f_tree_move_into_up=$1; shift
@@ -933,8 +938,8 @@ tree_move_into() {
   [ -z "$f_tree_move_into_was" ] || chmod -- "0$f_tree_move_into_was" "$f_tree_move_into_up"
   return $f_tree_move_into_code
 }
-# tree_rename FROM TO: renames a folder to what is not there, whatever its mode: to change what is
-# above it, it has to be writable.
+# tree_rename FROM TO: rename a folder to a path that does not exist. The folder must be writable
+# for that, so its mode is changed temporarily.
 tree_rename() {
   [ ! -w "$1" ] || { mv -- "$1" "$2"; return; }
   attributes "$1"
@@ -942,10 +947,10 @@ tree_rename() {
   chmod -- u+w "$1" && mv -- "$1" "$2" && chmod -- "0$f_tree_rename_mode" "$2"
 }
 
-# Git repositories, as git on the host reads them.
+# Git repositories, read by the host's git.
 
-# git_alone [KEY]: git without prompts, without the settings of a git around this one, and without
-# writing by who only asks. KEY: the SSH key to use.
+# git_alone [KEY]: configure git to run without prompts, without the environment of a surrounding
+# git, and without optional writes. KEY is the SSH key to use.
 git_alone() {
   has git || lacks git
   unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
@@ -958,8 +963,8 @@ git_alone() {
   [ -n "${GIT_SSH-}" ] && [ -z "$f_git_alone_ssh" ] ||
     export GIT_SSH_COMMAND="${f_git_alone_ssh:-ssh} -o BatchMode=yes"
 }
-# git_url URL: it, without the user and the password that may stand in it: arguments can be seen by
-# all users. git gets these two when it asks, see git_with_credentials.
+# git_url URL: separate the user and the password from the URL, because all users can see arguments.
+# git gets them on request, see git_with_credentials.
 # Sets f_url f_server f_user f_password.
 git_url() {
   f_url=$1 f_server= f_user= f_password=
@@ -968,7 +973,7 @@ git_url() {
   case $1,$f_git_url_host in *://*,*:*@*) ;; *) return 0;; esac
   case $1 in
   https://*|http://*) ;;
-  *) echo "all users here would see a password in this kind of url: use https, or a key" >&2; return 64;;
+  *) echo "a password in such a url is visible to all users: use https, or a key" >&2; return 64;;
   esac
   git_decoded "${f_git_url_host%%:*}" || return
   f_user=$f_decoded
@@ -979,15 +984,15 @@ git_url() {
   f_url=$f_server${f_git_url_rest#"$f_git_url_host"}
   git() { git_with_credentials "$@"; }
 }
-# git_with_credentials WORD…: git, with the user and the password for f_server. They are in its environment,
-# which nobody else can read, and in that of the helper that it asks. Other helpers are neither
-# asked about that server nor told what it took.
+# git_with_credentials WORD…: run git with the user and the password for f_server. They are only in
+# the environment of git, which no other user can read, and of its credential helper. Other helpers
+# are neither queried for that server nor told the credentials.
 # Reads f_server f_user f_password.
 git_with_credentials() {
   ORCH_USER=$f_user ORCH_PASSWORD=$f_password command git -c "credential.$f_server.helper=" \
     -c "credential.$f_server.helper=!f() { test \$1 != get || printf 'username=%s\\npassword=%s\\n' \"\$ORCH_USER\" \"\$ORCH_PASSWORD\"; }; f" "$@"
 }
-# git_decoded TEXT: a part of a url, its %41 as A.
+# git_decoded TEXT: decode a part of a URL (%41 is A).
 # Sets f_decoded.
 git_decoded() {
   f_git_decoded_rest=$1 f_decoded=
@@ -1004,10 +1009,10 @@ git_decoded() {
     esac
   done
 }
-# git_listed REPO REF…: the id and the name of each of these refs that is there, a line each. Fails
-# saying why the repository cannot be read.
+# git_listed REPO REF…: print the ID and the name of each of these refs that exists, one per line.
+# Fail with the reason if the repository cannot be read.
 git_listed() {
-  # no connection that stays: it would hold the pipe that git's words come through
+  # no persistent connection, which would keep the pipe with git's output open
   [ -z "${GIT_SSH_COMMAND-}" ] || export GIT_SSH_COMMAND="$GIT_SSH_COMMAND -o ControlMaster=no"
   {
     if f_git_listed_output=$(export LC_ALL=C; git ls-remote -- "$@" 2>&1 >&5 5>&-); then
@@ -1017,28 +1022,28 @@ git_listed() {
   } 5>&1
   case $f_git_listed_output in
   *'ost key verification failed'*|*'host key is known'*)
-    f_git_listed_why="this host does not know the git server's host key: put it into known_hosts here";;
+    f_git_listed_why="this host does not know the git server's host key: add it to known_hosts on this host";;
   *'ermission denied ('*|*'uthentication failed'*|*'could not read Username'*|*'could not read Password'*)
-    f_git_listed_why="the git server does not let this host in: give it a key or a token that it accepts";;
+    f_git_listed_why="the git server denied access: use a key or a token that it accepts";;
   *'ould not resolve'*|*'ame or service not known'*|*'onnection refused'*|*'onnection timed out'*|\
   *'nreachable'*|*'No route to host'*|*'ailed to connect'*|*'ould not connect'*|*'unable to connect'*)
     f_git_listed_why="the git server is down, or this host cannot reach it";;
   *'ot found'*|*'does not appear to be a git repository'*|*'does not exist'*|*'not a git repository'*)
-    f_git_listed_why="there is no such repository, or this host may not see it";;
+    f_git_listed_why="the repository does not exist, or this host has no access to it";;
   *) f_git_listed_why="git could not read it";;
   esac
   printf '%s\n' "$f_git_listed_output" "$1: $f_git_listed_why" >&2
   return 1
 }
-# git_resolve REPO VERSION: the commit that VERSION is there, and the ref that says so; none does
-# where VERSION is the whole id of a commit. It is, in this order, a commit's id, a branch or a
-# tag; refs/… and HEAD are meant as they stand.
+# git_resolve REPO VERSION: determine the commit of VERSION, and the ref that it comes from, which
+# is empty for a full commit ID. VERSION is, in this order, a commit ID, a branch or a tag; refs/…
+# and HEAD are used unchanged.
 # Sets f_commit f_ref.
 git_resolve() {
-  case $1 in -*|'') echo "a repo cannot begin with -" >&2; return 64;; esac
+  case $1 in -*|'') echo "\`repo\` cannot be empty or begin with -" >&2; return 64;; esac
   f_ref= f_commit= f_git_resolve_hex=
   case $2 in
-  '') echo "a version cannot be empty: name a branch, a tag, a commit or HEAD" >&2; return 64;;
+  '') echo "\`version\` cannot be empty: give a branch, a tag, a commit or HEAD" >&2; return 64;;
   *[!0-9A-Fa-f]*) ;;
   *)
     f_git_resolve_hex=1
@@ -1050,20 +1055,20 @@ git_resolve() {
   esac || return
   [ -z "$f_commit" ] || return 0
   case $2,$f_git_resolve_hex in
-  HEAD,*) echo "$1 has no HEAD: it is empty, or its own branch is gone: name a version" >&2;;
+  HEAD,*) echo "$1 has no HEAD: it is empty, or its default branch is missing: give a version" >&2;;
   ????*,1)
-    echo "there is no branch or tag $2 in $1; if it is a commit, give its whole id: git rev-parse $2" >&2;;
+    echo "there is no branch or tag $2 in $1; for a commit, give its full ID: git rev-parse $2" >&2;;
   *) echo "there is no branch or tag $2 in $1" >&2;;
   esac
   return 1
 }
-# git_refs REPO VERSION REF…: the first of these refs that is there, and its commit; both are empty
-# where none is. VERSION is what they are for.
+# git_refs REPO VERSION REF…: determine the first of these refs that exists, and its commit; both
+# are empty if none does. VERSION is what the refs are for.
 # Sets f_commit f_ref.
 git_refs() {
   f_ref= f_commit= f_git_refs_all= f_git_refs_repo=$1 f_git_refs_for=$2
   shift 2
-  # ls-remote finds by a name's end, refs/heads/main also x/refs/heads/main: only equal ones count
+  # ls-remote matches the end of a name: refs/heads/main also finds x/refs/heads/main
   f_git_refs_found=$(
     git_listed "$f_git_refs_repo" "$@" "refs/tags/$f_git_refs_for^{}" "$f_git_refs_for^{}"
   ) || return
@@ -1082,6 +1087,6 @@ END
     [ "$f_commit" ] || f_commit=$f_git_refs_id f_ref=$f_git_refs_ref
   done
   [ "$f_git_refs_all" != ++ ] || is_fixed ||
-    echo "$f_git_refs_for is both a branch and a tag in $f_git_refs_repo: it is taken for the branch;" \
+    echo "$f_git_refs_for is both a branch and a tag in $f_git_refs_repo: the branch is used;" \
       "refs/tags/$f_git_refs_for is the tag" >&2
 }

@@ -1,17 +1,17 @@
-# A lock is a file; what it holds says whose it is. Before this stand `lock` (its path), `holder`
-# (lines KEY=VALUE without a newline in them, `run` and `app` among them), `run`, `app`, `within` (the
-# runs that started that one, with blanks around) and `token` (of this call alone). Its owner is alive
-# as long as the shell is that took it, or that took it over after it: when the other side dies, sshd
-# ends that shell. Of a shell on another machine, which shares the folder, nothing is known.
+# A lock is a file whose content identifies its holder. This script is preceded by the variables
+# `lock` (its path), `holder` (lines KEY=VALUE, including `run` and `app`), `run`, `app`, `within` (the
+# runs that started this one, surrounded by blanks) and `token` (unique for this call). The holder is
+# alive as long as the shell that took or renewed the lock is running: if orch dies, sshd ends that
+# shell. The state of a shell on another machine that shares the folder is unknown.
 #
-# The file is made whole beside its place and linked there, which fails where another is: so nobody
-# reads half of one, and whoever may write to the folder may remove it, also where somebody else
-# made it. Variables are called as in functions.sh.
+# The file is written completely under a temporary name and then hard-linked, which fails if there is
+# a lock: so no reader sees a partial file. Any user who can write to the folder can remove the lock,
+# even one of another user. Variables are named as in functions.sh.
 case $lock in */*) ;; *) lock=./$lock;; esac
 f_dir=${lock%/*}
 [ "$f_dir" ] || f_dir=/
 
-# identify_machine: this machine, and what makes process ids mean the same.
+# identify_machine: identify this machine, its boot, and its process ID namespace.
 # Sets f_this_machine f_boot f_space.
 identify_machine() {
   f_identify_machine_id= f_boot= f_space=
@@ -21,7 +21,7 @@ identify_machine() {
   f_space=$(readlink /proc/self/ns/pid 2>/dev/null) || :
   f_this_machine="$f_this_machine $f_identify_machine_id"
 }
-# beats PID: what no other process had or will have until the machine is off.
+# beats PID: identify a process uniquely until the machine is shut down.
 # Sets f_beats.
 beats() {
   f_beats=$1 f_beats_stat=
@@ -31,7 +31,8 @@ beats() {
   set +f
   f_beats=$1.${21-}
 }
-# alive PID.START: also where we may not look at it (the mount option hidepid, see proc(5)).
+# alive PID.START: succeed if the process is running, even if it is not visible (mount option
+# hidepid, see proc(5)).
 # Sets f_beats.
 alive() {
   f_alive_pid=${1%%.*}
@@ -44,7 +45,7 @@ alive() {
   case $(LC_ALL=C; kill -0 "$f_alive_pid" 2>&1 && echo permitted) in *ermitted*) return 0;; esac
   return 1
 }
-# look: what the lock says, and f_state: free, held, stale, away, odd. Fails where there is none.
+# look: read the lock and set f_state: free, held, stale, away or odd. Fail if there is none.
 # Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 look() {
   f_run= f_app= f_owner= f_since= f_message= f_shell= f_machine= f_its_boot= f_its_space= f_created=
@@ -75,14 +76,14 @@ look() {
   elif alive "$f_shell"; then f_state=held
   fi
 }
-# refused WORDS: who may not do what.
+# refused WORDS: report a missing permission and exit.
 refused() {
   f_refused_who=$(id -un 2>/dev/null)
   echo "${f_refused_who:-$(id -u)} $*" >&2
   exit 77
 }
 about() { set -- $(ls -ldn -- "$1" 2>/dev/null); echo "$1, uid $3, gid $4"; }
-# room: has the folder; what of it had to be made is kept in mind.
+# room: create the folder if necessary, and remember the outermost folder created.
 # Sets f_mine.
 room() {
   f_mine=
@@ -96,7 +97,7 @@ room() {
   fi
   [ -w "$f_dir" ] && [ -x "$f_dir" ] || refused "may not write to $f_dir ($(about "$f_dir"))"
 }
-# draw FILE: writes what the lock is to hold.
+# draw FILE: write the content of the lock.
 # Sets f_this_machine f_boot f_space f_beats.
 # Reads f_mine.
 draw() {
@@ -108,10 +109,10 @@ draw() {
       "made=$f_mine" >"$1"
   ) 2>/dev/null
 }
-# ours: whether it is held by us.
+# ours: succeed if this run and app hold the lock.
 # Reads f_run f_app.
 ours() { [ "$f_run" ] && [ "$f_run" = "$run" ] && [ "$f_app" = "$app" ]; }
-# entered: whether it is held by us, over another host, or by a run that this one is a part of.
+# entered: succeed if this run holds the lock, through another host, or a run that started this one.
 # Reads f_run f_app.
 entered() {
   ours && return
@@ -125,20 +126,20 @@ take() {
     f_take_tries=$((f_take_tries-1))
     if look; then
       entered && exit
-      # half written where there are no links, or gone by now
+      # partially written on a file system without links, or removed by now
       [ $f_state$f_take_waited != odd ] || { sleep 1; f_take_waited=1; continue; }
       show
       exit 75
     fi
     room
-    # the folder may go again, with the lock of whoever had made it for that
+    # another run may remove the folder again together with its lock
     draw "$lock.$token" || { [ -d "$f_dir" ] || continue; break; }
     put && exit
   done
-  echo "no file can be made in $f_dir" >&2
+  echo "cannot create a file in $f_dir" >&2
   exit 1
 }
-# put: not every file system has links.
+# put: move the new lock into place; some file systems have no hard links.
 put() {
   if ln -- "$lock.$token" "$lock" 2>/dev/null ||
     { [ ! -e "$lock" ] && (set -C; cat -- "$lock.$token" >"$lock") 2>/dev/null; }
@@ -146,7 +147,7 @@ put() {
   rm -f -- "$lock.$token"
   return $f_put_status
 }
-# show: for the other side, whose it is.
+# show: print the holder for orch.
 # Reads f_run f_app f_owner f_since f_message f_machine f_state.
 show() {
   for f_show_line in "run=$f_run" "app=$f_app" "owner=$f_owner" "since=$f_since" \
@@ -161,7 +162,7 @@ renew() {
 }
 # Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 free() { if look && ours; then drop; fi; }
-# drop: the lock goes, and the folders that were made for it, if nothing else is there.
+# drop: remove the lock, and the folders created for it if they are empty.
 # Reads f_created.
 drop() {
   rm -f -- "$lock" || return
@@ -171,7 +172,7 @@ drop() {
   done
   return 0
 }
-# tell: for people, whose it is.
+# tell: print the holder for people.
 # Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 tell() {
   if ! look; then
@@ -190,15 +191,15 @@ tell() {
   [ -z "$f_message" ] || printf ': %s' "$f_message"
   echo
 }
-# release: lets go of one that is not ours.
+# release: remove a lock of another run.
 # Sets f_run f_app f_owner f_since f_message f_shell f_machine f_its_boot f_its_space f_created f_state f_this_machine f_boot f_space f_beats.
 release() {
   tell
   [ "$f_state" != free ] || return 0
   case $f_state$force in
-  held|away) echo "its owner may be alive: --force takes it away all the same" >&2; exit 75;;
+  held|away) echo "its owner may still be running; --force removes it anyway" >&2; exit 75;;
   esac
-  if [ -d "$lock" ]; then echo "$lock is a folder and no lock: remove it by hand" >&2; exit 1; fi
+  if [ -d "$lock" ]; then echo "$lock is a folder, not a lock: remove it manually" >&2; exit 1; fi
   drop || refused "may not remove it from $f_dir ($(about "$f_dir"))"
   echo released
 }

@@ -6,51 +6,51 @@
 # Variables are called o_… so that none of the user's exported ones changes for the steps. A
 # function's own ones are called o_FUNCTION_…, and what it changes of the session's stands above it,
 # as in modules/functions.sh.
-# Not '': what is ignored here would be ignored in the steps, too.
+# Not '': a signal ignored here would be ignored in the steps as well.
 trap : PIPE
 [ "$PWD" = "$HOME" ] || cd || cd /
-# A bash that takes itself for sshd's own shell reads ~/.bashrc: no step's bash is one.
+# A step's bash with an SHLVL below 2 may take itself for sshd's own shell and read ~/.bashrc.
 case $SHLVL in ''|0) SHLVL=1; export SHLVL;; esac
-# Of the session: o_due, what is still to be said, o_watcher and o_lease, which wait for the other
-# side, and o_took, how long the last nap took. Of the step that runs: o_step, o_pid (empty between
-# steps; none, new or a number within one), o_timer, o_apart (it has a group of its own), o_killed,
-# o_stray (a wait was ended in vain), o_hit (the stop flag), and how it ended.
+# Variables of the session: o_due, the pending marker; o_watcher and o_lease, the processes that
+# watch the connection; o_took, the duration of the last nap. Variables of the running step: o_step,
+# o_pid (empty between steps; none, new or a number within one), o_timer, o_apart (it has a process
+# group), o_killed, o_stray (a signal interrupted a wait), o_hit (the stop flag), and its result.
 o_due= o_watcher= o_lease= o_took=
 o_step= o_pid= o_timer= o_apart= o_killed= o_stray= o_hit= o_how= o_status= o_failed= o_changed=
 
-# A step gets a process group of its own, so that all of it can be ended.
+# A step gets a process group of its own, so that all of it can be killed.
 if command -v setsid; then o_group=setsid
 elif command -v perl; then o_group='perl -e setpgrp;exec@ARGV'
 else o_group=
 fi >/dev/null 2>&1
-# How a step's shell gets its text: from its stdin, which the text's first words replace.
+# A step's shell reads its text from stdin, which the text's first words then replace.
 # Not `sh -s` (it would read ahead), not `sh FILE` ($0), not `sh -c TEXT` (ps shows it; 128 KiB).
-# `.` saves a process, but where bash is older than 4 it reads nothing from a pipe, and is content.
-# So only where steps run in the very shell that this is.
+# `.` saves a process, but in bash before 4 it silently reads nothing from a pipe. So it is used only
+# if steps run in the same shell as this one.
 o_other='set -- "$(cat; echo .)"; eval "shift;${1%.}"'
 o_same=$o_other
 case ${0##*/}$BASH_VERSION in
 sh|sh[4-9].*|sh[1-9][0-9].*) [ ! -e %FDS%/0 ] || o_same='. %FDS%/0';;
 esac
 if [ "$KSH_VERSION" ]; then
-  # mksh has no printf of its own, and another program's arguments can be seen.
+  # mksh has no built-in printf, and the arguments of an external one are visible in ps.
   write() { print -n -- "$1"; }
   copy() { print -nr -- "$1"; }
 else
   write() { printf %b "$1"; }
   copy() { printf %s "$1"; }
 fi
-# A step that leaves nothing behind needs neither, where this shell leads a group of its own: it
-# can be ended together with this shell. proc_pid_stat(5) has the group in its fifth field.
+# A step that leaves no process behind needs neither group nor shell if this shell leads a group: it
+# can be killed together with this shell. The group is the fifth field of proc_pid_stat(5).
 o_x= o_leader=
 { read -r o_x o_x o_x o_x o_leader o_x </proc/$$/stat; } 2>/dev/null
 [ "$o_leader" = $$ ] || o_leader=
-# About a tenth of a second; a whole one where sleep knows no fractions.
+# Sleep for about a tenth of a second, or a whole one if sleep does not support fractions.
 # Sets o_took.
 nap() { if sleep .1; then o_took=1; else sleep 1; o_took=10; fi; } 2>/dev/null
 
-# A marker: one write, so that nothing gets inside it. A step may have left the pipe
-# non-blocking and full, so it is tried again for a while.
+# Send a marker in one write, so that nothing is interleaved. A step may have left the pipe
+# non-blocking and full, so the write is retried for a while.
 say() {
   o_say_naps=0
   until write "$o_nonce $*\n"; do
@@ -58,7 +58,7 @@ say() {
     [ $o_say_naps -lt 50 ] && [ "$o_hit" != gone ] || end_session
   done
 } 2>/dev/null
-# On stdout with the end that is due before it: two writes are two packets.
+# Send on stdout, together with a pending E marker: two writes would be two packets.
 # Sets o_due.
 tell() { set -- "${o_due:+$o_due\n$o_nonce }$*"; o_due=; say "$1"; }
 # Sets o_due.
@@ -66,9 +66,9 @@ mark() { say "$@" >&2; tell "$@"; }
 # Sets o_due.
 flush() { o_flush_due=$o_due o_due=; [ -z "$o_flush_due" ] || say "$o_flush_due"; }
 
-# alarm SECONDS WHOLE-SECONDS SIGNAL: sends this shell that signal after so long. USR1 makes it
-# begin anew, USR2 ends it; USR2 is never trapped here, so that one which comes before the alarm
-# has set its own trap ends it as well. Some hosts' sleep knows whole seconds only.
+# alarm SECONDS WHOLE-SECONDS SIGNAL: send this shell the signal after that time. USR1 restarts the
+# alarm, USR2 ends it. USR2 is never trapped in this shell, so that a USR2 that arrives before the
+# alarm has set its own trap also ends it. sleep on some hosts only supports whole seconds.
 alarm() {
   {
     o_alarm_sleep= o_alarm_over=
@@ -88,22 +88,22 @@ alarm() {
   } </dev/null >/dev/null 2>&1 3<&- &
 }
 
-# While a segment runs the watcher owns the channel's stdin. A line there renews the lease; its
-# end, and the lease's, is the order to end everything.
+# While a pipeline runs, the watcher reads the channel's stdin. A line renews the lease; EOF, or the
+# end of the lease, ends everything.
 # Sets o_lease o_watcher.
 watch() {
   alarm %LEASE% TERM; o_lease=$!
   { while read -r o_watch_beat; do kill -USR1 $o_lease; done; kill -TERM $$; } <&3 3<&- >/dev/null 2>&1 &
   o_watcher=$!
 }
-# KILL, because a signal that can be trapped may come too early for a shell just forked.
+# KILL, because a newly forked shell may receive other signals before it has set its traps.
 # Sets o_lease o_watcher.
 unwatch() {
   kill -KILL $o_watcher; wait $o_watcher
   kill -USR2 $o_lease; o_watcher= o_lease=
 } 2>/dev/null
-# No wait: bash never returns from one for a child that died while a trap ran inside another.
-# The watcher may have had its end before it has its name here.
+# No wait: in bash a wait never returns for a child that died while one trap ran inside another. The
+# watcher may receive EOF before o_watcher is set.
 end_session() {
   [ -z "$o_lease" ] || kill -USR2 $o_lease
   [ -z "$o_watcher" ] || kill -KILL $o_watcher
@@ -114,7 +114,7 @@ arm() {
   trap 'on_signal gone' TERM HUP INT
   trap 'on_signal timeout' USR1
 }
-# What the traps do. While it works, only the flag can be raised.
+# The action of the traps. While it runs, other signals only set the flag.
 # Sets o_hit o_stray o_killed o_due.
 on_signal() {
   [ "$1" = gone ] || [ "$o_timer" ] || { o_stray=1; return 0; }
@@ -131,7 +131,7 @@ on_signal() {
   esac
   arm
 }
-# Ends the running step's group: TERM, a grace, KILL. Once.
+# Kill the process group of the running step: TERM, a grace period, KILL. Only once per step.
 # Sets o_killed.
 kill_group() {
   [ "$o_killed" != $o_pid ] || return 0
@@ -139,7 +139,7 @@ kill_group() {
   if [ "$o_apart" ]; then o_kill_group_all=-$o_pid o_kill_group_left=-$o_pid
   else trap : TERM HUP INT; o_kill_group_all=0 o_kill_group_left=$o_pid
   fi
-  # TERM once, so that nobody cleans up twice; just after the fork there is no group yet.
+  # TERM only once, so that cleanup runs once; just after the fork there is no group yet.
   kill -TERM $o_kill_group_all 2>/dev/null || kill -TERM $o_pid 2>/dev/null
   o_kill_group_naps=0
   while [ $o_kill_group_naps -lt %GRACE% ] && kill -0 $o_kill_group_left 2>/dev/null; do
@@ -148,36 +148,36 @@ kill_group() {
   [ "$o_apart" ] || die
   kill -KILL $o_kill_group_all $o_pid 2>/dev/null
 }
-# Without a group for the step this shell goes, too. Its last words must not wait for a pipe that
-# is full.
+# Without a group for the step, this shell is killed as well. Its last markers are sent in the
+# background because the pipe may be full.
 die() { { mark E $o_step $o_hit - 1 0; say D; } & nap; nap; }
 
-# bash may end a wait for a signal and then not run its trap. An alarm that is gone has rung.
+# bash may end a wait for a signal without running its trap. An alarm that is gone has fired.
 # Sets o_hit o_stray o_killed o_due.
 missed() {
   [ "$o_timer" ] && [ -z "$o_hit" ] && [ $o_status -gt 128 ] &&
     [ "$(kill -l $o_status)" = USR1 ] && nap && ! kill -0 $o_timer && on_signal timeout
 } 2>/dev/null
 
-# launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: to its end, or to that of its
-# group. What is to run here needs no group, and finds the functions defined; elsewhere they go
-# before the text.
+# launch SHELL OPTIONS TEXT [STDIN], launch here FUNCTIONS TEXT: run a text until it, or its group,
+# has ended. A text that runs here needs no group, and the functions are defined; elsewhere they
+# precede the text.
 # Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
 launch() {
   [ -z "$o_hit" ] || o_how=$o_hit
   [ $o_how = done ] || return 0
   o_killed= o_pid=new o_apart=$o_group
   case $1$o_leader in
-  # the space, lest a text be taken for an option
+  # the space keeps a text from being taken for an option
   here$$) o_apart=; { exec </dev/null 3<&-; set -e; eval " $3"; } &;;
   here*) spawn sh -e "$2$3";;
   *) spawn "$@";;
   esac
   o_pid=$!
   [ -z "$o_hit" ] || kill_group
-  # Again where a stray signal ended the wait. Not in bash if the child is gone by then: it would
-  # never return. bash tells stderr who was killed; no more than the wait is silenced, because a
-  # trap within may have to say something.
+  # Repeated if a stray signal interrupted the wait, but not in bash if the child is gone by then: the
+  # wait would never return. bash reports killed jobs on stderr; only the wait is silenced, because a
+  # trap during it may send markers.
   while
     o_stray=
     wait $o_pid 2>/dev/null; o_status=$?
@@ -188,14 +188,14 @@ launch() {
   [ -z "$o_hit" ] || o_how=$o_hit o_status=
 }
 
-# spawn SHELL OPTIONS TEXT [STDIN]: as a job, in a group of its own.
+# spawn SHELL OPTIONS TEXT [STDIN]: start a job in a process group of its own.
 spawn() {
   if [ "$1" = sh ]; then o_spawn_read=$o_same; else o_spawn_read=$o_other; fi
   if [ $# -lt 4 ]; then
     copy "exec </dev/null;$3" 2>/dev/null 3<&- | $o_group "$1" $2 -c "$o_spawn_read" "$1" 3<&- &
   else
-    # A here-document: a pipe's writer would be part of this job, and last as long as whoever
-    # keeps the stdin open.
+    # A here-document, because the writer of a pipe would be part of this job and run as long as any
+    # process keeps the stdin open.
     copy "exec <&9 9<&-;$3" 2>/dev/null 3<&- |
       $o_group "$1" $2 -c "$o_spawn_read" "$1" 3<&- 9<<END &
 $4
@@ -217,7 +217,7 @@ require_command() {
     echo "orch: there is no $1 on this host" >&2; o_how=missing o_status=127
   }
 }
-# 1 is a no. Anything else but 0 is no answer, and no reason to skip.
+# Status 0 runs the step and 1 skips it. Any other status is an error and does not skip the step.
 # Sets o_how o_status o_pid o_killed o_apart o_stray o_hit o_due.
 run_guard() {
   launch "$@"
@@ -227,8 +227,8 @@ run_guard() {
 run_body() {
   launch "$@"
   [ "$o_timer" ] || return 0
-  # What an alarm has to say it says before it is gone, not in the next step. After a hit it is
-  # gone, or will be with this shell, and bash might wait for ever (see end_session).
+  # The alarm must be gone before the next step, so that it cannot signal it. After a hit it has
+  # ended, or will end with this shell, and bash might wait forever (see end_session).
   kill -USR2 $o_timer 2>/dev/null
   [ "$o_hit" ] || wait $o_timer 2>/dev/null
   o_timer=
@@ -243,11 +243,11 @@ end_step() {
 # Sets o_due.
 skip_step() { mark E $1 when - 0 0; }
 
-# load_functions TEXT: defines the functions that it holds for what runs here.
+# load_functions TEXT: define the functions for texts that run here.
 load_functions() { [ "$o_leader" != $$ ] || eval "$1"; }
 control() { eval "$(write "$1")"; }
-# run_pipeline CONTROL: one simple command with one word in quotes, so that nothing of it runs unless
-# all of it came.
+# run_pipeline CONTROL: a single command with one quoted word, so that nothing runs unless all of it
+# has arrived.
 run_pipeline() {
   [ "$o_nonce" ] && [ $# = 1 ] || return
   watch

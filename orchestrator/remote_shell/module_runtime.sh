@@ -1,12 +1,12 @@
-# What the script of a module begins with, in the step's own shell (POSIX.1-2017 sh). Sent once
-# per session, without its comments. Before it stand o_to (how a marker of the step begins), o_check,
-# o_show and o_staged; behind it what the module is: the functions probe and apply_fixes, o_want (a
-# line KEY=VALUE for each state wanted), o_within (seconds). A function's own variables are called
-# o_FUNCTION_…; what it leaves and takes beside them stands above it, as in library/functions.sh.
+# The beginning of a module's script, in the step's own shell (POSIX.1-2017 sh). Sent once per
+# session, without comments. It is preceded by o_to (the beginning of the step's markers), o_check,
+# o_show and o_staged, and followed by the module: the functions probe and apply_fixes, o_want (a
+# line KEY=VALUE per desired state) and o_within (tenths of a second). A function's own variables are named
+# o_FUNCTION_…; other variables that it sets and reads are declared as in modules/functions.sh.
 o_nl='
 '
 
-# o_report KIND TEXT: a marker on stdout; long ones in parts.
+# o_report KIND TEXT: print a report marker; long texts are split.
 o_report() {
   set -- "$1" "$2"
   while [ ${#2} -gt 1000 ]; do
@@ -16,7 +16,7 @@ o_report() {
   done
   printf '%s\n' "$o_to$1 $2" || { sleep 1; printf '%s\n' "$o_to$1 $2"; }
 }
-# o_line TEXT: a state's text on one line: newline as %0A, % as %25.
+# o_line TEXT: encode a state's text on one line: newline as %0A, % as %25.
 # Sets o_text.
 o_line() {
   o_line_rest=$1 o_text=
@@ -34,22 +34,22 @@ o_line() {
     esac
   done
 }
-# state KEY VALUE: what the probe found. The last word on a key counts.
+# state KEY VALUE: report a state found by the probe. The last report of a key counts.
 state() {
   case $2 in
   *[%"$o_nl"]*) o_line "$2"; printf '%s\n' "$1=$o_text" >&3;;
   *) printf '%s\n' "$1=$2" >&3;;
   esac
 }
-# What the probe prints is for people, and of a module without fixes it is the step's output; only
-# states are for the comparison.
+# Output of the probe is for people, and for a module without fixes it is the step's output; only
+# states are compared.
 # Sets o_have o_status.
 # Reads o_out.
 o_get() {
   o_have=$(probe 3>&1 >&"$o_out")
   o_status=$? o_have=$o_nl$o_have$o_nl
 }
-# o_value KEY: what was stated; o_is_stated is empty where nothing was.
+# o_value KEY: read the reported state; o_is_stated is empty if there is none.
 # Sets o_is_stated o_value.
 # Reads o_have.
 o_value() {
@@ -58,7 +58,7 @@ o_value() {
   *) o_is_stated= o_value=;;
   esac
 }
-# The keys whose states are not as wanted.
+# Collect the keys whose states differ from the desired ones.
 # Sets o_off.
 # Reads o_have o_status.
 o_compare() {
@@ -69,7 +69,7 @@ o_compare() {
     [ "$o_status$o_is_stated$o_value" = "01${o_compare_state#*=}" ] || o_off="$o_off ${o_compare_state%%=*}"
   done
 }
-# o_states KIND: what was stated of each key that is not as wanted.
+# o_states KIND: report the state of each key that differs.
 # Reads o_have.
 o_states() {
   for o_states_key in $o_off; do
@@ -77,10 +77,10 @@ o_states() {
     if [ "$o_is_stated" ]; then o_report "$1" "$o_states_key=$o_value"; else o_report "$1" "$o_states_key"; fi
   done
 }
-# may_change: what a module has to say, in a check as well, before something is changed. It fails where
-# that cannot be; a module that has more to say has its own.
+# may_change: check, also in check mode, whether a change is possible, and fail if it is not;
+# modules can define their own.
 may_change() { :; }
-# fix FUNCTION KEY…: runs it if one of these is not as wanted; without keys, in any case.
+# fix FUNCTION KEY…: run the function if one of the keys differs, or in any case without keys.
 # Sets o_status.
 fix() {
   o_fix_function=$1; shift
@@ -93,9 +93,8 @@ fix() {
   "$o_fix_function"; o_status=$?
   [ $o_status = 0 ] || { o_report fix $o_status; exit 1; }
 }
-# Time for what does not come about at once: o_within, in tenths of a second. A probe may take
-# long itself. One that says it was called wrongly (64), or that the host lacks something (69),
-# is believed.
+# Wait up to o_within tenths of a second for the desired state. The probe itself may take long. A
+# probe that exits with 64 (invalid arguments) or 69 (missing on the host) is not repeated.
 # Sets o_have o_status o_off.
 # Reads o_status o_out.
 o_verify() {
@@ -108,7 +107,7 @@ o_verify() {
     [ $o_verify_passed -le $o_verify_waited ] || o_verify_waited=$o_verify_passed
   done
 }
-# A check does not wait for what a run would wait for.
+# In check mode, do not wait for a state that a run would wait for.
 # Reads o_status.
 o_unsettled() {
   [ -z "$o_check" ] || [ "$o_within" = 0 ] || [ $o_status = 64 ] || [ $o_status = 69 ] || exit 76

@@ -67,7 +67,7 @@ def test_a_short_commit_id_is_refused_before_anything_is_made(project: OrchProje
     short = run_git(project.root / "app", "rev-parse", "--short", "main")
     done = deploy_to_host(project, f"version={short}")
     assert done.code == 1
-    assert f"if it is a commit, give its whole id: git rev-parse {short}" in error_messages(done)
+    assert f"for a commit, give its full ID: git rev-parse {short}" in error_messages(done)
     assert not live_release(project)
     assert not (app_folder(project) / "releases").exists()
 
@@ -96,7 +96,7 @@ def test_a_repository_with_submodules_goes_out_whole_or_not_at_all(project: Orch
     done = deploy_to_host(project)
     assert done.code == 1
     assert "has submodules at" in error_messages(done)
-    assert "`submodules: true` brings them along" in error_messages(done)
+    assert "`submodules: true` clones them" in error_messages(done)
     assert live_release(project) == before
     assert deploy_to_host(project, "submodules=true").code == 0
     assert (app_folder(project) / "current/lib/part/x").read_text() == "1\n"

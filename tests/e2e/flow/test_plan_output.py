@@ -103,7 +103,7 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
         *publish(6, "a2"),
         *hook(7, "undrain", "lb in", "after", "a2"),
         "",
-        "8. commit: from here on a failure no longer rolls back",
+        "8. commit: a later failure does not roll back",
         "   in deploy",
         "",
         "9. clean on a[1-3]",
@@ -122,7 +122,7 @@ def test_a_playbook_is_shown_with_batches_hooks_commit_rollback_and_what_follows
 def test_a_commit_in_a_batch_says_for_which_hosts_it_is(shop: OrchProject) -> None:
     shop.write({"tasks/t.yml": "tasks: [{batch: 2, tasks: [migrate, commit]}]\n"})
     shown = [line for line in show_plan(shop, "t") if "commit" in line]
-    message = "commit: from here on a failure no longer rolls back"
+    message = "commit: a later failure does not roll back"
     assert shown == [f"2. {message} a[1-2]", f"4. {message} a3"]
     commits = [w["commits"] for w in found_lines(shop, "t")["waves"] if w["commit"]]
     assert commits == [["a1", "a2"], ["a3"]]

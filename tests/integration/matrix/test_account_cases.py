@@ -71,7 +71,7 @@ NO_SHELLS_AT_ALL = {
 # disks that take nothing: the third step's stderr, and what becomes of a payload of its own
 NO_ROOM = {
     "full": (
-        r"could not write all of it: is the disk full\?\n",
+        r"could not write the whole file: is the disk full\?\n",
         r"'cat: write error: No space left on device'",
     ),
     "sealed": (

@@ -163,7 +163,7 @@ def test_links_in_a_home_folder_are_not_followed(private: ShellMachine, link: st
 @pytest.mark.parametrize("user", ["", "-n", "a/b", "a b", "a:b", "a\nb"])
 def test_what_is_no_name_is_refused(machine: ShellMachine, user: str) -> None:
     outcome = machine.check_then_run(key_step(A, user=user), "failed")
-    assert "no name" in outcome.stderr.text, result_message(outcome)
+    assert "not a valid user name" in outcome.stderr.text, result_message(outcome)
 
 
 def _authorize(options: str, more: str = "") -> str:

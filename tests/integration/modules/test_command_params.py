@@ -180,7 +180,7 @@ def test_so_does_one_among_the_defaults(local: OrchProject) -> None:
         ("[{t: {health: [a, b]}}]", "must be a command", 3),
         ("[{t: {health: 'echo ${{ v }}'}}]", "right after `$`", 3),
         ("[{t: {health: 'echo {{ nope }}'}}]", "'nope' is undefined", 3),
-        ("[{run: echo id, register: r}, {t: {health: '{{ r.stdout }}'}}]", "gives a text", 1),
+        ("[{run: echo id, register: r}, {t: {health: '{{ r.stdout }}'}}]", "evaluates to text", 1),
         ("[{run: echo id, register: r}, {t: {health: '{{ r.stdout | raw }}'}}]", "from a host", 1),
     ],
 )
@@ -196,7 +196,7 @@ def test_what_a_step_gives_is_no_command(local: OrchProject) -> None:
     playbook = "tasks:\n  - steps: [{run: echo id, register: health}]\n  - t\n"
     done = local.write({"tasks/u.yml": playbook}).orch("-s", "dev", "run", "u")
     assert done.code != 0
-    assert "no text from a host may be run" in done.err + done.out
+    assert "text from a host must not be run" in done.err + done.out
     quoted = (
         "steps: [{run: echo '$(touch pwned)', register: r}, {t: {health: 'echo {{ r.stdout }}'}}]\n"
     )

@@ -133,7 +133,7 @@ def test_a_secret_is_never_for_others_to_read_on_its_way(machine: ShellMachine) 
     ("start", "message"),
     [
         ({"it": "/"}, "it is a directory"),
-        ({"it": ">gone"}, "is a link to gone, which is not there"),
+        ({"it": ">gone"}, "is a link to gone, which does not exist"),
         ({"it": ">d", "d": "/"}, "it is a directory"),
     ],
 )
@@ -170,7 +170,9 @@ def test_what_is_in_place_is_not_tried_again(machine: ShellMachine) -> None:
     step = {"path": str(machine.root / "it"), "content": "x", "validate": "false %s"}
     machine.check_then_run({"copy": step}, "ok")
     check_refuses(
-        machine, {"copy": {**step, "content": "y", "validate": "true"}}, "validate needs %s"
+        machine,
+        {"copy": {**step, "content": "y", "validate": "true"}},
+        "`validate` must contain %s",
     )
 
 

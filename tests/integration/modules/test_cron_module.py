@@ -101,8 +101,8 @@ def test_any_name_of_a_job_and_of_a_file(machine: ShellMachine, name: str) -> No
         ({"job": "a\nb"}, "newline"),
         ({"job": " "}, "no job"),
         ({"job": None}, "no job"),
-        ({"hour": "1 2"}, "not five"),
-        ({"hour": ""}, "not five"),
+        ({"hour": "1 2"}, "expected five"),
+        ({"hour": ""}, "expected five"),
     ],
 )
 def test_what_is_no_line_of_crons_is_refused(

@@ -68,7 +68,7 @@ def test_a_link_to_a_directory_is_followed_and_to_nothing_refused(machine: Shell
     assert file_mode(machine.root / "d") == "0700"
     assert (machine.root / "it").is_symlink()
     check_refuses(
-        machine, {"directory": {"path": str(machine.root / "gone")}}, "which is not there"
+        machine, {"directory": {"path": str(machine.root / "gone")}}, "which does not exist"
     )
     check_refuses(machine, {"directory": {"path": str(machine.root / "file")}}, "is a file, not")
     check_refuses(

@@ -63,8 +63,8 @@ def test_the_umask_has_the_mode_of_a_new_file(machine: ShellMachine) -> None:
     ("start", "message"),
     [
         ({"it": "/"}, "it is a directory"),
-        ({"it": ">gone"}, "is a link to gone, which is not there"),
-        ({"it": ">it"}, "is a link to it, which is not there"),
+        ({"it": ">gone"}, "is a link to gone, which does not exist"),
+        ({"it": ">it"}, "is a link to it, which does not exist"),
         ({"it": ">dir", "dir": "/"}, "it is a directory"),
     ],
 )

@@ -64,7 +64,7 @@ def test_what_has_another_checksum_is_not_kept(fetching: ShellMachine, web: WebS
     path.write_bytes(b"old")
     step = {"url": web.url("/file"), "path": str(path), "checksum": "sha256:" + 64 * "0"}
     outcome = fetching.check_then_run({"get_url": step}, "failed")
-    assert f"what came has the checksum {CHECKSUM}, wanted sha256:0000" in outcome.stderr.text
+    assert f"the download has the checksum {CHECKSUM}, expected sha256:0000" in outcome.stderr.text
     assert path.read_bytes() == b"old"
     assert file_names(fetching.root) == ["file"]
 
@@ -161,7 +161,9 @@ def test_what_is_in_the_way_is_told(machine: ShellMachine, web: WebServer, kind:
     outcome = machine.check_then_run(
         {"get_url": {"url": web.url("/file"), "path": str(path)}}, "failed"
     )
-    assert {"directory": "is a directory", "dangling": "not there"}[kind] in outcome.stderr.text
+    assert {"directory": "is a directory", "dangling": "does not exist"}[
+        kind
+    ] in outcome.stderr.text
     assert web.requests == []
 
 

@@ -99,10 +99,10 @@ def test_what_is_no_commit_there_is_told(machine: ShellMachine, repo: MirroredRe
             output.splitlines()[0]
             == f"{since[:12] if len(since) == 40 else since} → {repo.third[:12]}"
         )
-        assert f"has no commit {since}: what has come since then cannot be told" in output
+        assert f"has no commit {since}: cannot list the commits since then" in output
 
 
 def test_a_repository_that_is_away_is_an_error(machine: ShellMachine, repo: MirroredRepo) -> None:
     arguments = {"repo": str(repo.at) + "x", "since": repo.first}
     outcome = machine.check_then_run({"git_log": arguments}, "failed")
-    assert "there is no such repository" in outcome.stderr.text
+    assert "the repository does not exist" in outcome.stderr.text

@@ -147,7 +147,7 @@ def test_versions_that_are_none_are_told(machine: ShellMachine, repo: Path, vers
 @pytest.mark.parametrize("url", ["-v", "--upload-pack=touch pwned", ""])
 def test_repos_that_are_options_are_refused(machine: ShellMachine, url: str) -> None:
     outcome = machine.check_then_run(git_step(url, machine.root / "to"), "failed")
-    assert "cannot begin with -" in outcome.stderr.text
+    assert "begin with -" in outcome.stderr.text
 
 
 def test_a_repo_that_is_not_there_fails(machine: ShellMachine) -> None:
@@ -163,7 +163,7 @@ def test_changed_files_are_only_discarded_by_force(machine: ShellMachine, repo: 
     (path / "untracked").touch()
     for version in ("v1", "main"):
         outcome = machine.check_then_run(git_step(repo, path, version=version), "failed")
-        assert "changes of its own" in outcome.stderr.text
+        assert "has local changes" in outcome.stderr.text
         assert (path / "a").read_text() == "mine\n"
     outcome = machine.check_then_run(git_step(repo, path, version="v1", force=True), "changed")
     assert [(c.key, c.before) for c in outcome.changes] == [("clean", "false")]
@@ -213,7 +213,7 @@ def test_the_history_can_be_short(machine: ShellMachine, repo: Path) -> None:
     outcome = machine.check_then_run(
         git_step(repo, path, depth=1, mirror=str(machine.root / "m")), "failed"
     )
-    assert "takes no depth" in outcome.stderr.text
+    assert "`depth` exclude each other" in outcome.stderr.text
 
 
 def add_submodule(machine: ShellMachine, repo: Path, *, name: str = "sub") -> Path:

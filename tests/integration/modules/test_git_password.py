@@ -82,7 +82,7 @@ def test_a_wrong_one_is_told(machine: ShellMachine, web: GitWebServer) -> None:
     outcome = machine.check_then_run(
         git_step(web.url("repo", "us", "wrong-one"), machine.root / "to"), "failed"
     )
-    assert "does not let this host in" in outcome.stderr.text, result_message(outcome)
+    assert "denied access" in outcome.stderr.text, result_message(outcome)
     assert "wrong-one" not in result_message(outcome)
     assert len(web.refused_requests) == len(set(web.refused_requests)) * 2, (
         "once for a check, once for a run"

@@ -115,9 +115,9 @@ def test_what_is_called_so_nowhere_is_refused(machine: ShellMachine, ids: dict[s
 def test_a_part_of_an_id_is_told_from_a_name(machine: ShellMachine, ids: dict[str, str]) -> None:
     part = ids["refs/heads/main"][:9]
     outcome = machine.check_then_run(ask_revision(ids["at"], part), "failed")
-    assert f"if it is a commit, give its whole id: git rev-parse {part}" in outcome.stderr.text
+    assert f"for a commit, give its full ID: git rev-parse {part}" in outcome.stderr.text
     outcome = machine.run_step(ask_revision(ids["at"], ""))
-    assert "a version cannot be empty" in outcome.stderr.text
+    assert "`version` cannot be empty" in outcome.stderr.text
 
 
 def test_an_empty_repository_has_no_head(machine: ShellMachine, tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_every_kind_of_id_is_fetched(machine: ShellMachine, ids: dict[str, str])
 
 SSH = {
     "the git server is down": "ssh: connect to host example.org port 22: Connection refused",
-    "does not let this host in": "git@example.org: Permission denied (publickey).",
+    "denied access": "git@example.org: Permission denied (publickey).",
     "does not know the git server's host key": "Host key verification failed.",
-    "no such repository": "ERROR: Repository not found.",
+    "repository does not exist": "ERROR: Repository not found.",
 }
 
 
@@ -176,7 +176,7 @@ def test_other_ways_to_a_repository_are_told_alike(machine: ShellMachine) -> Non
     repos = {
         f"http://127.0.0.1:{port}/r.git": "the git server is down",
         f"git://127.0.0.1:{port}/r.git": "the git server is down",
-        "/nowhere/r.git": "there is no such repository",
+        "/nowhere/r.git": "the repository does not exist",
     }
     steps = [{**ask_revision(repo, "main"), "ignore_errors": True} for repo in repos]
     for (repo, why), outcome in zip(repos.items(), machine.run_steps(steps).outcomes, strict=True):

@@ -83,7 +83,7 @@ def test_a_number_that_is_taken_is_found_by_a_check(private: ShellMachine) -> No
         for check in (True, False):
             outcome = private.run_step(group_step(gid=0), check=check)
             assert outcome.status == "failed"
-            assert "0 is root's number already" in outcome.stderr.text, result_message(outcome)
+            assert "0 is root's number" in outcome.stderr.text, result_message(outcome)
 
 
 def test_a_group_that_is_somebodys_stays(private: ShellMachine) -> None:

@@ -39,5 +39,5 @@ def test_what_was_only_set_is_kept_too(private: ShellMachine) -> None:
 def test_what_is_no_name_is_refused(private: ShellMachine, name: str) -> None:
     before = run_in_copy(private, "hostname; cat /etc/hostname")
     outcome = private.check_then_run({"hostname": {"name": name}}, "failed")
-    assert "no host name" in outcome.stderr.text, result_message(outcome)
+    assert "not a valid host name" in outcome.stderr.text, result_message(outcome)
     assert run_in_copy(private, "hostname; cat /etc/hostname") == before

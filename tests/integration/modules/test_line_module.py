@@ -165,7 +165,7 @@ def test_the_line_in_its_place_and_the_whole_text_are_told(machine: ShellMachine
         ({}, "give `line`"),
         ({"match": "a"}, "give `line`"),
         ({"state": "absent"}, "give `line`"),
-        ({"line": "a\nb"}, "see text_block"),
+        ({"line": "a\nb"}, "use text_block"),
         ({"line": "x", "after": "a", "before": "b"}, "exclude each other"),
         ({"line": "x", "match": "("}, "grep"),
         ({"line": "x", "match": "[a"}, "grep"),
@@ -183,7 +183,7 @@ def test_what_makes_no_sense_is_refused(
 def test_what_is_no_text_is_left_alone(machine: ShellMachine) -> None:
     (machine.root / "it").write_bytes(b"a\0b\n")
     check_refuses(
-        machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "holds NUL bytes"
+        machine, {"line": {"path": str(machine.root / "it"), "line": "x"}}, "contains NUL bytes"
     )
     check_refuses(machine, {"line": {"path": str(machine.root), "line": "x"}}, "is a directory")
     machine.wrapper = WITHOUT_POWERS

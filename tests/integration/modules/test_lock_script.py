@@ -238,7 +238,7 @@ def test_whether_its_owner_is_alive_is_told_as_far_as_it_is_known(
     released = side.lock_command("release")
     if state == "away":
         assert released.returncode == HELD
-        assert "its owner may be alive" in released.stderr
+        assert "its owner may still be running" in released.stderr
         released = side.lock_command("release", force="1")
     assert (released.returncode, released.stdout.split("\n")[-2]) == (0, "released")
     assert list(shared_folder.iterdir()) == []
@@ -286,7 +286,7 @@ def test_a_folder_in_its_place_is_odd_and_stays(shell: str, shared_folder: Path)
     side = LockUser(shell, lock_file(shared_folder))
     assert not side.take_lock()
     done = side.lock_command("release", force="1")
-    assert (done.returncode, "is a folder and no lock" in done.stderr) == (1, True)
+    assert (done.returncode, "is a folder, not a lock" in done.stderr) == (1, True)
     assert (shared_folder / ".orch-lock/mine").exists()
 
 

@@ -147,7 +147,7 @@ def test_a_systemd_that_does_not_answer_is_told_as_such(host: ShellMachine) -> N
 @pytest.mark.parametrize("name", ["", "a b", "-n", "../x", "*", "a\nb", ".."])
 def test_what_is_no_name_is_refused(machine: ShellMachine, name: str) -> None:
     outcome = machine.check_then_run(service_step(name=name, state="started"), "failed")
-    assert "no name" in outcome.stderr.text, result_message(outcome)
+    assert "not a valid service name" in outcome.stderr.text, result_message(outcome)
 
 
 def test_that_nothing_is_asked_for_is_told(machine: ShellMachine) -> None:

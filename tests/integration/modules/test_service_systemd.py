@@ -127,7 +127,7 @@ def test_what_cannot_be_enabled_is_said_by_a_check_as_well(host: ShellMachine) -
     for name in ("static", "wanted", "timed", "masked"):
         host.check_then_run(service_step(name, enabled=False), "ok")
     host.check_then_run(service_step("wanted", enabled=True), "ok")
-    check_fails(host, "what needs it starts it", service_step("static", enabled=True))
+    check_fails(host, "the units that need it start it", service_step("static", enabled=True))
     check_fails(host, "enable orch-timed.timer", service_step("timed", enabled=True))
     check_fails(
         host, "`systemctl unmask orch-masked.service`", service_step("masked", enabled=True)

@@ -65,7 +65,7 @@ def test_behind_a_link_the_file_is_changed(machine: ShellMachine) -> None:
 def test_what_is_no_parameter_is_refused(machine: ShellMachine, name: str) -> None:
     file = machine.root / "it.conf"
     outcome = machine.check_then_run(sysctl_step(name=name, file=str(file)), "failed")
-    assert "no kernel parameter" in outcome.stderr.text, result_message(outcome)
+    assert "is not a kernel parameter" in outcome.stderr.text, result_message(outcome)
     assert not file.exists()
 
 

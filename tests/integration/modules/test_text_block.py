@@ -128,18 +128,18 @@ def test_the_block_before_and_after_and_the_whole_text_are_told(machine: ShellMa
 @pytest.mark.parametrize(
     ("text", "params", "message"),
     [
-        (BEGIN, {}, "is there once"),
-        (END, {}, "is there once"),
-        (f"{BEGIN}{BEGIN}{END}", {"state": "absent"}, "is there once"),
-        (f"{BEGIN}{END}{BEGIN}{END}", {}, "is there once"),
-        (f"{END}{BEGIN}", {}, "stands before"),
+        (BEGIN, {}, "must occur exactly once"),
+        (END, {}, "must occur exactly once"),
+        (f"{BEGIN}{BEGIN}{END}", {"state": "absent"}, "must occur exactly once"),
+        (f"{BEGIN}{END}{BEGIN}{END}", {}, "must occur exactly once"),
+        (f"{END}{BEGIN}", {}, "is before"),
         ("", {"marker": "# x"}, "needs {mark}"),
-        ("", {"name": "a\nb"}, "holds a line's end"),
-        ("", {"block": f"x\n{END}"}, "holds its own marker"),
-        ("", {"block": BEGIN.rstrip("\n")}, "holds its own marker"),
+        ("", {"name": "a\nb"}, "contains a newline"),
+        ("", {"block": f"x\n{END}"}, "contains its own marker"),
+        ("", {"block": BEGIN.rstrip("\n")}, "contains its own marker"),
         ("", {"after": "a", "before": "b"}, "exclude each other"),
         ("", {"after": "("}, "grep"),
-        ("a\0", {}, "holds NUL bytes"),
+        ("a\0", {}, "contains NUL bytes"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

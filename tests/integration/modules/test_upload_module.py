@@ -210,9 +210,9 @@ def make_dangling(_machine: ShellMachine, destination: Path) -> None:
     [
         (remove_destination, "./css there is no directory, but a link"),
         (make_folder, "./index there is a directory"),
-        (make_file, "./css there is no directory"),
-        (link_to_itself, "is no directory"),
-        (make_dangling, "is a link to nothing"),
+        (make_file, "./css there is not a directory"),
+        (link_to_itself, "is not a directory"),
+        (make_dangling, "is a dangling link"),
     ],
 )
 def test_what_is_in_the_way_is_not_written_through(

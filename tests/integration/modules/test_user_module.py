@@ -169,7 +169,7 @@ def test_what_the_tool_takes_as_a_name_is_that_name(private: ShellMachine) -> No
         ({"group": "64123"}, "there is no group 64123"),
         ({"groups": ["games", "orchnone"]}, "there is no group orchnone"),
         ({"groups": [64123]}, "there is no group 64123"),
-        ({"uid": 0}, "0 is root's number already"),
+        ({"uid": 0}, "0 is root's number"),
     ],
 )
 def test_what_the_host_does_not_have_is_found_by_a_check(

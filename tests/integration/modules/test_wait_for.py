@@ -151,9 +151,9 @@ def test_a_broken_expression_is_told_at_once(machine: ShellMachine) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({}, "give it a port or a path"),
-        ({"port": 1, "path": "/x"}, "two steps wait for both"),
-        ({"line": "x"}, "give it a port or a path"),
+        ({}, "give `port` or `path`"),
+        ({"port": 1, "path": "/x"}, "use two steps to wait for both"),
+        ({"line": "x"}, "give `port` or `path`"),
         ({"line": "x", "port": 1}, "a line needs a path"),
     ],
 )
