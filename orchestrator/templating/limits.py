@@ -203,7 +203,7 @@ def check_joined(parts: Sequence[object], between: str | bytes) -> None:
 def check_sizes(value: object, arguments: Iterable[object]) -> None:
     """Raise UnusableValueError for arguments that would make the result too large.
 
-    The arguments are a width, length or precision of what is made of ``value``.
+    The arguments are a width, length or precision of the result.
     """
     for each in arguments:
         if isinstance(each, int) and abs(each) > MAX_WIDTH:

@@ -20,6 +20,6 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> ShellMachine:
 
 @pytest.fixture
 def private(machine: ShellMachine) -> Iterator[ShellMachine]:
-    """A machine that is a private copy of this one: users, packages and all."""
+    """Yield a private copy of this machine, with its users and packages."""
     with run_inside_copy(machine):
         yield machine

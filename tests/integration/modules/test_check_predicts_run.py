@@ -27,7 +27,7 @@ TREES = st.dictionaries(PATHS, ENTRIES, max_size=5)
 
 
 def module_step(module: str, **params: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A call of a module with these params, some of them left out."""
+    """Return a strategy for calls of a module with some of these params."""
     always = {"path": PATHS, **{k: v for k, v in params.items() if not k.endswith("_")}}
     maybe = {k[:-1]: v for k, v in params.items() if k.endswith("_")}
     return st.fixed_dictionaries(always, optional=maybe).map(lambda args: {module: args})
@@ -48,7 +48,7 @@ SEQUENCES = st.lists(STEPS, min_size=1, max_size=4)
 
 
 def build_tree(root: Path, tree: dict[str, tuple[str, str]]) -> None:
-    """A new tree in the folder; what cannot be there is left out."""
+    """Create a new tree in the folder, without entries that cannot be created."""
     for below in (root, root.parent / "elsewhere"):
         shutil.rmtree(below, ignore_errors=True)
         below.mkdir()
@@ -139,7 +139,7 @@ WITHHELD = {"would_change", "would_run", "unknown"}
 
 
 def in_folder(root: Path, step: dict[str, Any]) -> dict[str, Any]:
-    """The step below the folder, going on whatever comes of it."""
+    """Return the step below the folder, with failures ignored."""
     if "run" in step:
         folder = f"{root}/{step['chdir']}" if "chdir" in step else str(root)
         return {**step, "chdir": folder, "ignore_errors": True}

@@ -18,7 +18,7 @@ def cron_step(**params: Any) -> dict[str, Any]:
 
 
 def marked_lines(line: str, name: str = "it") -> str:
-    """A job's line below its marker."""
+    """Return a job's marker and the line below it."""
     done = subprocess.run(["cksum"], input=f"{line}\n".encode(), capture_output=True, check=True)
     return f"# orch: {name} [{done.stdout.split()[0].decode()}]\n{line}\n"
 

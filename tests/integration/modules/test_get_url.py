@@ -25,7 +25,7 @@ def web() -> Iterator[WebServer]:
 
 @pytest.fixture(params=["curl", "wget", "busybox wget"])
 def fetching(request: pytest.FixtureRequest, machine: ShellMachine) -> ShellMachine:
-    """A host with one tool to fetch by."""
+    """Return a host with one download tool."""
     if request.param == "busybox wget":
         leave_only(machine, busybox=("wget",))
     else:

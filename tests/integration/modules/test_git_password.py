@@ -33,7 +33,7 @@ def web(tmp_path: Path) -> Iterator[GitWebServer]:
 
 
 def stored_text(folder: Path) -> str:
-    """The text of all files below a folder, objects left out."""
+    """Return the text of all files below a folder, except git objects."""
     files = (path for path in folder.rglob("*") if path.is_file() and "objects" not in path.parts)
     return "\n".join(path.read_bytes().decode("latin-1") for path in files)
 

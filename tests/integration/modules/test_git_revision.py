@@ -32,7 +32,7 @@ DECOYS = (
 
 @pytest.fixture(scope="module", params=["sha1", "sha256"])
 def ids(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The commits of a repository by ref, and where it is, as ``at``."""
+    """Return the commits of a repository by ref, and its path as ``at``."""
     at = tmp_path_factory.mktemp("decoys")
     run_git(at, "init", "-qb", "main", f"--object-format={request.param}")
     found = {"at": str(at)}

@@ -20,7 +20,7 @@ def web() -> Iterator[WebServer]:
 
 @pytest.fixture(params=["curl", "wget", "busybox wget"])
 def asking(request: pytest.FixtureRequest, machine: ShellMachine) -> ShellMachine:
-    """A host with one tool to ask by."""
+    """Return a host with one HTTP client."""
     if request.param == "busybox wget":
         leave_only(machine, "timeout", busybox=("wget",))
     else:

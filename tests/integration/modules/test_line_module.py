@@ -210,7 +210,7 @@ SSHD = "Port 22\n#PasswordAuthentication yes\nHostKey KEY\n"
 
 @pytest.fixture
 def sshd_config(machine: ShellMachine) -> Path:
-    """A configuration that sshd takes."""
+    """Return a configuration that sshd accepts."""
     make_separation_folder()
     words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.root / "key")]
     subprocess.run(words, check=True)

@@ -48,7 +48,7 @@ class LockUser:
         return self.run_shell(lock_script(self.path, act, holder))
 
     def lock_command(self, act: str, force: str = "") -> subprocess.CompletedProcess[str]:
-        """What `orch lock` runs."""
+        """Run the commands of `orch lock`."""
         arguments = f"lock={self.path} force={force}"
         return self.run_shell(
             f"set +e\n{arguments}\n{(MODULES_FOLDER / 'lock.sh').read_text()}\n{act}"
@@ -85,7 +85,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that other users can come to."""
+    """Yield a folder that other users can access."""
     folder = Path(tempfile.mkdtemp(prefix="lock "))
     folder.chmod(0o755)
     yield folder

@@ -103,7 +103,7 @@ def certificate(file: Path) -> str:
 
 
 def project(machine: ShellMachine) -> None:
-    """The files of the project that the examples send."""
+    """Create the files of the project that the examples send."""
     root = machine.root.parent / f"{machine.root.name}-project" / "tasks"
     for name, text in {
         "files/sudoers": "deploy ALL=(root) NOPASSWD: /usr/bin/true\n",
@@ -119,7 +119,7 @@ def project(machine: ShellMachine) -> None:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShellMachine, str]]:
-    """The host, and a commit of the repository git@example.com:shop/blog.git."""
+    """Yield the host and a commit of git@example.com:shop/blog.git."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "root").mkdir()
     repo = folder / "shop" / "blog.git"

@@ -58,7 +58,7 @@ def load_module(name: str, root: Path) -> Task:
 
 
 def param_values(param: TaskParam, file: Path) -> list[Any]:
-    """Some of each kind that make a difference; None: it is left out."""
+    """Return relevant arguments of each kind; None leaves the param out."""
     if param.choices:
         arguments: Sequence[Any] = param.choices
     elif param.type == "file":
@@ -69,7 +69,7 @@ def param_values(param: TaskParam, file: Path) -> list[Any]:
 
 
 def decisive_params(task: Task) -> set[str]:
-    """The params that its scripts ask about, to be one text or another."""
+    """Return the params on which the text of the module's scripts depends."""
     tags = " ".join(
         re.findall(r"\{%.*?%\}", (MODULES_FOLDER / f"{task.name}.yml").read_text(), re.S)
     )
@@ -103,7 +103,7 @@ def some_combinations(task: Task, options: Mapping[str, Sequence[Any]]) -> Itera
 
 
 def written_value(data: Any, mark: SourcePosition) -> MarkedValue:
-    """A value as if it were given on the command line."""
+    """Return a value as if given on the command line."""
     if isinstance(data, list):
         return MarkedValue([written_value(each, mark) for each in data], mark, literal=True)
     if isinstance(data, dict):
@@ -113,7 +113,7 @@ def written_value(data: Any, mark: SourcePosition) -> MarkedValue:
 
 
 def render_script(task: Task, params: Mapping[str, Any], root: Path) -> str | None:
-    """What a host would be sent; None where this side refuses the combination."""
+    """Return the script for a host, or None if the combination is rejected."""
     mark = SourcePosition(str(root / "it"), 1, 1)
     types = {
         name: compile_command if task.params[name].type == "command" else compile_value

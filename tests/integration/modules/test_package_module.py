@@ -137,7 +137,7 @@ def test_what_was_removed_but_for_its_settings_is_absent(host: ShellMachine) -> 
 
 
 def check_fails(host: ShellMachine, message: str, step: dict[str, Any]) -> None:
-    """A check says so as well."""
+    """Check the message in check mode and in a run."""
     for check in (True, False):
         outcome = host.run_step(step, check=check)
         assert outcome.status == "failed", result_message(outcome)

@@ -60,7 +60,7 @@ def load_module(module: str) -> Task:
 
 
 def exposed_params(module: str) -> set[str]:
-    """A task of steps exposes what the modules do that it calls."""
+    """Return the exposed params of a module, or of the modules that a task calls."""
     task = load_module(module)
     if task.module is not None:
         return set(task.module.exposes)
@@ -91,7 +91,7 @@ def watched(host: ShellMachine, c: ParamCanaries, tmp_path: Path) -> Iterator[Wa
 
 
 def check_all_ok(machine: ShellMachine, steps: StepList, **more: Any) -> None:
-    """A check, a run, and a run that finds nothing to do, which none of the steps fails."""
+    """Run a check, a run and a second run, in which no step fails."""
     for check in (True, False, False):
         done = machine.run_steps(steps, check=check, **more)
         bad = [result_message(o) for o in done.outcomes if str(o.status) == "failed"]
@@ -101,7 +101,7 @@ def check_all_ok(machine: ShellMachine, steps: StepList, **more: Any) -> None:
 def edit_step(
     c: ParamCanaries, path: Path, module: str, **params: Any
 ) -> dict[str, dict[str, Any]]:
-    """A call of a module that edits a file, with what all of these have."""
+    """Return a call of a module that edits a file, with the common params."""
     more = {"owner": "root", "group": "root", "mode": "0600", "path": str(path)}
     validate = f"test '{c(module, 'validate')}' && test -e %s"
     return {module: {**more, "validate": validate, "backup": True, **params}}

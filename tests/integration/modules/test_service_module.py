@@ -44,7 +44,7 @@ def service_step(**params: Any) -> dict[str, Any]:
 
 
 def script_calls(machine: ShellMachine) -> list[str]:
-    """What the script was called to do since the last time, apart from its status."""
+    """Return the actions of the script since the last call, except status."""
     found = run_in_copy(machine, "cat /run/orchtest.log; : >/run/orchtest.log").split()
     return [word for word in found if word != "status"]
 

@@ -98,7 +98,7 @@ def service_step(name: str, **params: Any) -> dict[str, Any]:
 
 
 def check_fails(host: ShellMachine, message: str, step: dict[str, Any]) -> None:
-    """A check says so as well."""
+    """Check the message in check mode and in a run."""
     for check in (True, False):
         outcome = host.run_step(step, check=check)
         assert outcome.status == "failed", result_message(outcome)

@@ -27,7 +27,7 @@ KINDS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "zip"]
 
 
 def make_archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
-    """An archive of these files; a name may be anything."""
+    """Create an archive of these files with arbitrary names."""
     path = at / f"made.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as into:
@@ -49,7 +49,7 @@ def make_archive(at: Path, kind: str, files: dict[str, bytes] = FILES) -> Path:
 
 
 def make_tar(at: Path, *contents: tuple[str, int, bytes | str | None]) -> Path:
-    """A tar of these names and modes: bytes make a file, text a link to it, None a folder."""
+    """Create a tar of members: bytes for a file, text for a link, None for a folder."""
     path = at / f"members{len(file_names(at))}.tar"
     with tarfile.open(path, "w") as into:
         for name, mode, what in contents:

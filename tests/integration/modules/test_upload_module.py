@@ -28,7 +28,7 @@ def fill_folder(folder: Path, files: Mapping[str, str | Path]) -> Path:
 
 
 def folder_contents(folder: Path) -> dict[str, str | None]:
-    """What is below a folder: texts, None for folders, links as `→ target`."""
+    """Return the tree below a folder: texts, None for folders, links as `→ target`."""
     found: dict[str, str | None] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

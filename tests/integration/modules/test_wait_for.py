@@ -20,7 +20,7 @@ TOOLS = ["perl", "python3", "bash", "bash alone", "nc", "busybox nc", "curl"]
 
 @pytest.fixture(params=TOOLS)
 def knocking(request: pytest.FixtureRequest, machine: ShellMachine) -> ShellMachine:
-    """A host with one tool to connect by."""
+    """Return a host with one tool for connections."""
     match request.param:
         case "busybox nc":
             leave_only(machine, busybox=("nc",))
@@ -43,7 +43,7 @@ def python() -> str:
 
 @contextmanager
 def bound_port(*, listening: bool) -> Iterator[int]:
-    """A port that is nobody else's."""
+    """Return an unused port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         if listening:

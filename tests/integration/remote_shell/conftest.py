@@ -40,9 +40,9 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_session(shell: str, tmp_path: Path, home: Path) -> Iterator[SessionOpener]:
-    """Opens sessions and the channels below them.
+    """Return a function that opens a session and its channel.
 
-    ``tools``: all that is in PATH, besides `sh`. ``command``: what is run in place of `sh`.
+    ``tools`` are the commands in PATH besides `sh`. ``command`` runs instead of `sh`.
     ``cut``: after how many bytes the stream to the shell is cut.
     """
     with ExitStack() as closing:

@@ -21,7 +21,7 @@ def _open_descriptors() -> set[str]:
 
 
 def _child_processes() -> list[str]:
-    """This process's children, zombies among them."""
+    """Return this process's children, including zombies."""
     command = ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
     return [row for row in listed.stdout.splitlines() if " ps -o" not in row]

@@ -29,7 +29,7 @@ NONCE = "0123456789abcdef" * 2
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Callable[..., RecordingChannel]]:
-    """Opens channels to this machine; ``command`` is run in place of `sh`."""
+    """Return a function that opens channels; ``command`` runs instead of `sh`."""
     opened: list[LocalConnection] = []
 
     def open_(command: str = "sh") -> RecordingChannel:

@@ -9,5 +9,5 @@ from tests.integration.templating import multibyte_locales
 
 @pytest.fixture(scope="session")
 def locpath(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for LOCPATH with the locales of ``multibyte_locales.MULTI_BYTE``, called ``x.NAME``."""
+    """Return a folder for LOCPATH with the locales of ``MULTI_BYTE``, named ``x.NAME``."""
     return multibyte_locales.make_locales(tmp_path_factory.mktemp("locales"))

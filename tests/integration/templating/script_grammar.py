@@ -238,7 +238,7 @@ class ScriptMaker:
         return created[0], created[1]
 
     def document(self, depth: int) -> tuple[ScriptPair, ScriptPair]:
-        """The redirection and the body; with a quoted delimiter the script's is unquoted."""
+        """Return redirection and body; the script's own delimiter is never quoted."""
         self.delimiters += 1
         word, quoted = f"EOF{self.delimiters}", self.chance.coin()
         body, plain = "", ""

@@ -35,7 +35,7 @@ BREAKOUTS = (
 
 
 def shown_value(template: str, folder: Path, locale: dict[str, str], **values: str) -> list[str]:
-    """What `show` is given when bash runs the template; nothing else may be printed."""
+    """Return the arguments of `show` when bash runs the template."""
     text = compile_shell(template, HERE).render(PlainScope(**values))
     return printed_bytes(SHOW + text, folder, locale)
 

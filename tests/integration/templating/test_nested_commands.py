@@ -94,7 +94,7 @@ def test_so_do_thousands_in_all_that_bash_knows_and_in_any_locale(
 
 
 def locale_environment(locale: str, locpath: Path) -> dict[str, str]:
-    """What puts bash into the locale; its messages stay English."""
+    """Return the environment that sets bash's locale but keeps English messages."""
     if not locale.startswith("x."):
         return {"LC_ALL": locale}
     return {"LC_ALL": "", "LC_CTYPE": locale, "LOCPATH": str(locpath)}

@@ -15,7 +15,7 @@ FileTexts = Mapping[str, str]
 
 
 def write_inventory(root: Path, files: FileTexts) -> Path:
-    """The files under ``inventories/``; one that begins with ``#!`` can be executed."""
+    """Write the files under ``inventories/``; scripts with ``#!`` are executable."""
     for name, text in files.items():
         path = root / "inventories" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,19 +30,19 @@ def write_inventory(root: Path, files: FileTexts) -> Path:
 
 
 def load_files(root: Path, files: FileTexts, name: str = "dev") -> Stage:
-    """The stage that these files make."""
+    """Load the stage from these files."""
     return load_stage(write_inventory(root, files), name)
 
 
 def stage_problems(root: Path, files: FileTexts, name: str = "dev") -> tuple[Diagnostic, ...]:
-    """What is wrong with the stage that these files do not make."""
+    """Return the problems of an invalid stage."""
     with pytest.raises(DefinitionError) as caught:
         load_files(root, files, name)
     return caught.value.diagnostics
 
 
 def only_problem(root: Path, files: FileTexts, name: str = "dev") -> Diagnostic:
-    """The one thing that is wrong."""
+    """Return the only problem."""
     (found,) = stage_problems(root, files, name)
     return found
 

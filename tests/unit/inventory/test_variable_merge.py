@@ -38,7 +38,7 @@ def make_host(*layers: VariableLayer) -> Host:
 
 
 def merge_plain(weak: Any, strong: Any) -> Any:
-    """What merging means, said as simply as can be."""
+    """Return the merged value by a simple reference implementation."""
     if isinstance(weak, dict) and isinstance(strong, dict):
         keys = weak.keys() | strong.keys()
         return {

@@ -24,7 +24,7 @@ FIRST, SECOND, THIRD = (f"2026010{day}000000-aaaa" for day in (1, 2, 3))
 
 
 def write_run(root: Path, *events: RunEvent) -> Path:
-    """A run's folder as these events leave it; it is over, or killed, unless the last is its end."""
+    """Create the folder of a run with these events, finished or killed."""
     journal = RunJournal(root, {}, print)
     for event in events:
         journal(event)

@@ -202,8 +202,10 @@ def test_a_full_disk_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
 
 
 def run_limited(tmp_path: Path, text: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Journal in a process of its own, in which ``full(BYTES)`` limits what a file may have: it
-    stands in for a full disk, as both are an OSError on write."""
+    """Run a journal in a separate process in which ``full(BYTES)`` limits the size of files.
+
+    The limit simulates a full disk: both are an OSError on write.
+    """
     code = f"""
 import resource, signal
 from pathlib import Path

@@ -33,7 +33,7 @@ def function_scripts() -> ShellScript:
 
 
 def module_scripts(name: str) -> tuple[ShellScript, list[ShellScript]]:
-    """What a module's scripts have in common, and each of them."""
+    """Return the common part of a module's scripts, and each script."""
     fields = yaml.safe_load((MODULES_FOLDER / f"{name}.yml").read_text())
     fix = fields.get("fix") or {}
     fixes = fix if isinstance(fix, dict) else {"": fix}

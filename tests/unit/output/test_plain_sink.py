@@ -28,7 +28,7 @@ from tests.support.output_events import (
 
 
 def play_events(*events: RunEvent, verbose: int = 0) -> tuple[list[str], list[str]]:
-    """The lines about events, and those of the hosts."""
+    """Return the lines about events and the lines of the hosts."""
     message_screen, events_stream = make_screen()
     output, output_stream = make_screen()
     sink = PlainSink(message_screen, output, verbose)

@@ -14,7 +14,7 @@ PIPE = "a failure left of a pipe"
 
 
 def lint_notes(root: Path, task: str) -> list[tuple[str, str]]:
-    """The notes of one task: line:column, and what."""
+    """Return the warnings of one task: line:column and message."""
     (root / "tasks").mkdir()
     (root / "tasks/t.yml").write_text(task)
     notes = lint_warnings(playbook.load_tasks(root, None).by_name.values())

@@ -35,7 +35,7 @@ def _without_nonce(data: bytes) -> bytes:
 
 @st.composite
 def drawn_sessions(draw: st.DrawFn) -> tuple[list[tuple[int, bytes, bytes]], bytes, bytes]:
-    """What each step wrote to either stream, and both streams as they come (step 0: between)."""
+    """Return the output of each step on both streams, and both streams (step 0: between)."""
     parts = [(0, _without_nonce(draw(noise)), _without_nonce(draw(noise)))]
     stdout, stderr = parts[0][1] + _marker_bytes("R"), parts[0][2] + _marker_bytes("R")
     for step in range(1, draw(st.integers(1, 4)) + 1):

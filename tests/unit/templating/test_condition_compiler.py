@@ -174,7 +174,7 @@ def test_an_expression_waits_for_what_is_to_come() -> None:
 
 
 def evaluate_condition(of: Condition, results: dict[int, dict[str, Anything]]) -> bool:
-    """What a host makes of a condition."""
+    """Return the host's result of a condition."""
     match of:
         case ConstantCondition(value):
             return value

@@ -280,7 +280,7 @@ def test_is_refused_when_rendered_at_its_exact_place(
 
 
 def refused_problem(text: str, folder: Path, **values: Any) -> tuple[Diagnostic, SourcePosition]:
-    """The problem of a command in a task file, and the place that it marks with `@@`."""
+    """Return the problem of a command, and the position marked with `@@`."""
     before, _, after = text.partition("@@")
     file = folder / "task.yml"
     plain = before + after
