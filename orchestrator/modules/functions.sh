@@ -829,7 +829,7 @@ tree_compare() {
         if (k == "o") return
         print "! " p " is not a file, folder or link"; return }
       else if ((k == "d") != (t == "d")) {
-        print "! " p " there is " (t == "d" ? "a" : "no") " directory" (t == "l" ? ", but a link" : "")
+        print "! " p " is " (t == "d" ? "a" : "not a") " directory" (t == "l" ? ", but a link" : "")
         return }
       else if (k == "l" ? t != "same" : k == "o" || k == "f" && unread == "" && has[p] != sum[i]) different++
       else if (k == "f" && t != mode[i]) modes++

@@ -202,7 +202,7 @@ REFUSED = [name for name in ODD_NAMES if name not in ("plain", "a=b")]
 def test_what_is_no_name_is_refused(machine: ShellMachine) -> None:
     for name in [*REFUSED, "", "orch-test-a-", "a*", "a,b", "a/b", "./a", "a "]:
         outcome = machine.check_then_run(package_step(name), "failed")
-        assert "no package's name" in outcome.stderr.text, result_message(outcome)
+        assert "is not a valid package name" in outcome.stderr.text, result_message(outcome)
 
 
 def test_a_host_without_any_manager_says_so(private: ShellMachine) -> None:

@@ -209,7 +209,7 @@ def test_what_is_all_there_is_not_unpacked_again(
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("link", "./d there is no directory, but a link"), ("folder", "./f there is a directory")],
+    [("link", "./d is not a directory, but a link"), ("folder", "./f is a directory")],
 )
 def test_a_folder_is_no_link_and_no_file(
     machine: ShellMachine, tmp_path: Path, target: str, message: str
@@ -390,7 +390,7 @@ def test_what_is_in_the_way_is_told(machine: ShellMachine, tmp_path: Path, kind:
     else:
         path.symlink_to("nowhere")
     outcome = machine.check_then_run(unarchive_step(make_archive(tmp_path, "tar"), path), "failed")
-    assert {"file": "is a file", "dangling": "not there"}[kind] in outcome.stderr.text
+    assert {"file": "is a file", "dangling": "does not exist"}[kind] in outcome.stderr.text
 
 
 def test_a_link_to_a_folder_stays(machine: ShellMachine, tmp_path: Path) -> None:

@@ -208,9 +208,9 @@ def make_dangling(_machine: ShellMachine, destination: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "why"),
     [
-        (remove_destination, "./css there is no directory, but a link"),
-        (make_folder, "./index there is a directory"),
-        (make_file, "./css there is not a directory"),
+        (remove_destination, "./css is not a directory, but a link"),
+        (make_folder, "./index is a directory"),
+        (make_file, "./css is not a directory"),
         (link_to_itself, "is not a directory"),
         (make_dangling, "is a dangling link"),
     ],
