@@ -176,7 +176,7 @@ def test_data_that_is_not_read_is_never_run_and_is_a_failure(
         connection, script, b"a\n", bytes(size), f"\ntouch {ran}\n".encode() * 9000
     )
     assert error.failure is TransferFailure.EXIT
-    assert "unread" in str(error)
+    assert "not read" in str(error)
     assert not ran.exists()
 
 
