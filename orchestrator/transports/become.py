@@ -444,8 +444,8 @@ class _BecomePasswordPrompt:
         self._close_stdin()
         raise self._become.become_error(
             f"no shell within {self._credentials.timeout:g} s; output: {output or 'none'}",
-            "orch gives a password and no more: does PAM on the host ask in words of its own (in "
-            "sudoers, `Defaults passprompt_override` helps) or for something else, or does an rc "
+            "orch answers a password prompt only: does PAM on the host use its own prompt (set "
+            "`Defaults passprompt_override` in sudoers) or ask for something else, or does an rc "
             "file read its input? `connect: {timeout: …}` allows more",
         )
 

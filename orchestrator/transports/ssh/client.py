@@ -235,7 +235,7 @@ class SshClient(SshTransport):
         channel.open_refused(
             ChannelRefusedError(
                 "channel",
-                f"the host refuses a session: {why}",
+                f"the host refused a session: {why}",
                 "MaxSessions in its sshd_config limits sessions on one connection",
             )
         )

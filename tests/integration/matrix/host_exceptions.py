@@ -28,7 +28,7 @@ def check_one_session(connection: Connection) -> None:
     error = caught.value
     assert (error.phase, "MaxSessions in its sshd_config" in error.hint) == ("channel", True)
     assert error.reason in {
-        "the host refuses a session: 'open failed'",
+        "the host refused a session: 'open failed'",
         "the host refused a session: Session open refused by peer",
     }
 
