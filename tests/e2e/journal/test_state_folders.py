@@ -1,4 +1,4 @@
-"""What orch keeps of a project is its owner's alone, whatever the umask and whoever was there."""
+"""State files belong to their owner alone, whatever the umask and whatever was there before."""
 
 from __future__ import annotations
 

@@ -337,7 +337,7 @@ def test_two_logins_that_may_write_there_meet_each_others_lock(
     anna.release_lock()
     assert ben.take_lock(SECOND)
     assert not anna.take_lock()
-    # and one lets go of what the other has left behind
+    # and one releases the lock that the other has left behind
     file = shared_folder / "app/.orch-lock"
     file.write_text(file.read_text().replace("shell=", "shell=4194304."))
     assert anna.lock_command("release").stdout.endswith("released\n")
@@ -360,7 +360,7 @@ def test_with_a_strict_umask_the_other_can_still_read_whose_it_is(
     [
         (0o755, "60002 may not write to {folder} (drwxr-xr-x, uid 60001, gid 60003)"),
         (0o700, "60002 may not write to {folder} (drwx------, uid 60001, gid 60003)"),
-        (0o1775, ""),  # of what is there nobody removes what is another's
+        (0o1775, ""),  # nobody can remove files of others there
     ],
 )
 def test_where_one_login_may_not_it_is_told_so(

@@ -473,7 +473,7 @@ HOSTILE = [
 def test_a_record_that_somebody_else_wrote_is_no_script(
     machine: ShellMachine, tmp_path: Path
 ) -> None:
-    """Whoever can write to the folder can write the record."""
+    """Anyone who can write to the folder can write the record."""
     path = machine.root / "to"
     (machine.root / "mine").write_bytes(b"m")
     src = unarchive_step(make_archive(tmp_path, "tar", {"a": b"1", "x/y": b"2"}), path)

@@ -105,8 +105,8 @@ BREAKS = {
     "another's own": ("adds() { f_other_x=; }\nother() { :; }", "a variable of other alone"),
     "another's own, read": ("adds() { echo $f_other_x; }\nother() { :; }", "of other alone"),
     "its own, not yet written": ("adds() { echo $f_adds_x; }", "f_adds_x, which nobody has"),
-    "read in vain": ("# Reads f_y.\nadds() { :; }", "declares that it reads f_y, and never does"),
-    "written in vain": ("# Sets f_y.\nadds() { :; }", "declares that it sets f_y, and never does"),
+    "declared read, never read": ("# Reads f_y.\nadds() { :; }", "declares that it reads f_y, and never does"),
+    "declared set, never set": ("# Sets f_y.\nadds() { :; }", "declares that it sets f_y, and never does"),
     "not handed over": ("adds() { echo $f_first; }", "reads f_first, which nobody has written"),
     "lost on the way": (
         "adds() { keeps a; hides; echo $f_first; }\nhides() { joined b; }",
@@ -128,7 +128,7 @@ BREAKS = {
     "in quotes": ('adds() { echo "$(f_first=1; echo)"; }', "writes f_first"),
     "in arithmetic": ("adds() { echo $((f_x+1)); }", "reads f_x, which nobody has written"),
     "in a here-document": ("adds() {\ncat <<E\n$f_x\nE\n}", "reads f_x, which nobody has written"),
-    "for a command, and in vain": ("adds() { f_first=1 :; }", "writes f_first"),
+    "for a command that does nothing": ("adds() { f_first=1 :; }", "writes f_first"),
 }
 
 
