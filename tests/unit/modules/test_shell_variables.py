@@ -105,8 +105,14 @@ BREAKS = {
     "another's own": ("adds() { f_other_x=; }\nother() { :; }", "a variable of other alone"),
     "another's own, read": ("adds() { echo $f_other_x; }\nother() { :; }", "of other alone"),
     "its own, not yet written": ("adds() { echo $f_adds_x; }", "f_adds_x, which nobody has"),
-    "declared read, never read": ("# Reads f_y.\nadds() { :; }", "declares that it reads f_y, and never does"),
-    "declared set, never set": ("# Sets f_y.\nadds() { :; }", "declares that it sets f_y, and never does"),
+    "declared read, never read": (
+        "# Reads f_y.\nadds() { :; }",
+        "declares that it reads f_y, and never does",
+    ),
+    "declared set, never set": (
+        "# Sets f_y.\nadds() { :; }",
+        "declares that it sets f_y, and never does",
+    ),
     "not handed over": ("adds() { echo $f_first; }", "reads f_first, which nobody has written"),
     "lost on the way": (
         "adds() { keeps a; hides; echo $f_first; }\nhides() { joined b; }",
