@@ -63,7 +63,7 @@ class ConnectionOptionsReader:
     def jump(self, value: MarkedValue, what: str) -> str | None:
         def one(text: str) -> str:
             if len(parse_host_spec(text).names) > 1:
-                raise InvalidHostNameError("it stands for several hosts")
+                raise InvalidHostNameError("it expands to several hosts")
             return text
 
         return self.checked_text(value, what, lambda text: ",".join(map(one, text.split(","))))

@@ -47,7 +47,7 @@ _SLICE = lazy_regex(rf"(.+)\[(?:{_INDEX}|{_INDEX}?:{_INDEX}?)\]")
 _BROKEN = lazy_regex(r"\[(?:[^][]*[,/]|-|[^][]*-\])")  # an invalid range, not a glob
 _WILD = lazy_regex(r"[*?]")
 _MAX_FILE_DEPTH = 5
-_MAX_LIMIT_CHARS = 20_000  # characters of a term
+_MAX_LIMIT_CHARS = 20_000  # of one term
 
 
 def select_hosts(

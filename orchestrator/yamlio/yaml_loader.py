@@ -116,11 +116,11 @@ def _syntax_hint(row: str, error: yaml.MarkedYAMLError) -> str:
     if "cannot start any token" in problem:
         return _QUOTE
     if "mapping values are not allowed" in problem:
-        return f"{_QUOTE} if it holds a ': ', and look at the indentation"
+        return f"{_QUOTE} if it contains ': ', and check the indentation"
     if _NESTED_BRACKET.search(row):
         return f"{_QUOTE}: brackets mean a list otherwise"
     if "expected key" in problem or "block end" in problem:
-        return "look at the indentation of this line and of the one above"
+        return "check the indentation of this line and the one above"
     return ""
 
 

@@ -108,7 +108,7 @@ def _quote_verbatim(placeholder: Placeholder, text: str) -> str:
     if isinstance(text, HomePath):
         what = "a quoted here-document does not expand the `~/` of the value"
         raise UnusableValueError(what, "write the delimiter without quotes")
-    if "\x01" in text and placeholder.documents[-1].inside:  # tried, bash 5.2
+    if "\x01" in text and placeholder.documents[-1].inside:  # tested with bash 5.2
         what = (
             "the value contains the character U+0001, which bash may lose in such a here-document"
         )

@@ -139,7 +139,7 @@ def _check_placeholder(lexer: ShellLexer, placeholder: Placeholder) -> None:
     inside = state.top.kind is FrameKind.DOCUMENT
     if not inside and any(may_swallow(unfinished, "'") for unfinished in state.unfinished):
         what = (
-            "an expression right after a digit behind a character beyond ASCII, where bash may "
+            "an expression right after a non-ASCII character and a digit, where bash may "
             "not see the quote of the value in locales such as GB18030"
         )
         pair = "''" if state.top.kind is FrameKind.SINGLE else '""'

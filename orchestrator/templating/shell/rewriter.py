@@ -114,7 +114,7 @@ class ShellTemplateRewriter:
                     what, placeholder.offset, "for both streams write `>{{ … }} 2>&1`"
                 )
             if placeholder.integer and placeholder.wide:
-                what = "an integer right after a character beyond ASCII"
+                what = "an integer right after a non-ASCII character"
                 raise UnsafeShellError(what, placeholder.offset, "put a blank before it")
             if placeholder.filter and not placeholder.alone:
                 what = f"`{placeholder.filter}` in the middle of a word"
