@@ -92,7 +92,7 @@ class TaskTreeRenderer(Struct, frozen=True):
     ) -> Iterator[str]:
         note = ", ".join(_item_notes(item))
         if item.action is None:
-            yield f"{indent}commit: from here on a failure no longer rolls back"
+            yield f"{indent}commit: a later failure does not roll back"
         elif isinstance(item.action, TaskCall):
             yield from self.scheduled_task_lines(
                 self.by_name[item.action.task], indent, note, parents

@@ -343,7 +343,7 @@ def test_the_tree_has_hooks_playbooks_and_calls_at_their_place(shop: OrchProject
             "        - ln {{ before.stdout }} (when before.stdout)",
             "    undrain (on web, after publish)",
             "      - lb in",
-            "  commit: from here on a failure no longer rolls back",
+            "  commit: a later failure does not roll back",
             "  clean (once, on any host)",
             "    block",
             "      - part",
