@@ -40,7 +40,7 @@ def test_without_any_stage_it_says_where_it_looked_and_how_to_make_one(
 def test_without_a_project_it_says_so(project: OrchProject) -> None:
     done = project.orch("stages", cwd=project.root.parent)
     assert done.code == 2
-    assert "holds `inventories/`" in done.err
+    assert "has `inventories/`" in done.err
 
 
 def test_a_stage_named_twice_is_a_usage_error(two: OrchProject) -> None:

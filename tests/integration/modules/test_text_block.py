@@ -133,7 +133,7 @@ def test_the_block_before_and_after_and_the_whole_text_are_told(machine: ShellMa
         (f"{BEGIN}{BEGIN}{END}", {"state": "absent"}, "must occur exactly once"),
         (f"{BEGIN}{END}{BEGIN}{END}", {}, "must occur exactly once"),
         (f"{END}{BEGIN}", {}, "is before"),
-        ("", {"marker": "# x"}, "needs {mark}"),
+        ("", {"marker": "# x"}, "must contain {mark}"),
         ("", {"name": "a\nb"}, "contains a newline"),
         ("", {"block": f"x\n{END}"}, "contains its own marker"),
         ("", {"block": BEGIN.rstrip("\n")}, "contains its own marker"),
