@@ -173,7 +173,7 @@ def _split_words(placeholder: Placeholder, value: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, Iterable) and _is_list(value):
-        return [_value_text(item) for item in value]
+        return [_check_text(placeholder, _value_text(item)) for item in value]
     text = _check_text(placeholder, _value_text(value))
     if placeholder.filter != "words":
         return [text]

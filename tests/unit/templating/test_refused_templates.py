@@ -207,6 +207,8 @@ AT_RENDER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("typeset a+=\"@@{{ x }}\"", "begins with `(`", {"x": "(b)"}),
     ("export -a a={{ y }}@@{{ x }}", "begins with `(`", {"y": "", "x": "("}),
     ("a=($(b=(@@{{ x }})))", "U+0001 or U+007F", {"x": "\x01"}),
+    ("a=($(b=(@@{{ x }})))", "U+0001 or U+007F", {"x": ["a", "b\x01\x01"]}),
+    ("declare -a a=@@{{ x }}", "for an array's words", {"x": ["(b)"]}),
     ("a=(\"$(cat <<E\n@@{{ x }}\nE\n)\")", "U+0001 or U+007F", {"x": "\x7f"}),
     ("a; @@{{ x | raw }}", "middle of something", {"x": "echo 日1"}),
     ("a $((1 + @@{{ x }}))", "is not an integer", {"x": "a"}),
