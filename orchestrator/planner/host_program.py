@@ -12,7 +12,7 @@ from orchestrator.model.condition import ConstantCondition
 from orchestrator.model.host import Host
 from orchestrator.model.marked_value import Values
 from orchestrator.model.registered_result import RegisteredResult
-from orchestrator.model.sanitize import quote_output
+from orchestrator.model.sanitize import to_one_line
 from orchestrator.model.step_number import MAX_LOOP_STEPS, first_number_in_loop
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.host_diagnostics import HostDiagnostics
@@ -36,6 +36,14 @@ from orchestrator.yamlio.local_files import display_path
 SKIPPED_RESULT = RegisteredResult("skipped", skipped=True)
 
 
+class UniqueValue(Struct, frozen=True):
+    """A value that a step gives to a ``unique`` name; ``label`` is its loop item, '' without."""
+
+    value: str
+    mark: SourcePosition
+    label: str
+
+
 class HostPlanState(Struct):
     """State of one host during planning: the names registered and the results known so far.
 
@@ -47,7 +55,8 @@ class HostPlanState(Struct):
     - ``controller_names``: settled names whose values do not depend on the output of any host.
     - ``untainted_names``: pending names whose values will not depend on the output of any host,
       according to the names in their templates.
-    - ``unique_values``: for each name that may have one value, the value and the step's position.
+    - ``unique_values``: the values given to ``unique`` names, by the host that steps are delegated
+      to, their become user ('' for neither) and the name.
     """
 
     host: Host
@@ -60,7 +69,7 @@ class HostPlanState(Struct):
     set_names: frozenset[str] = frozenset()
     controller_names: frozenset[str] = frozenset()
     untainted_names: frozenset[str] = frozenset()
-    unique_values: dict[str, tuple[str, SourcePosition]] = field(default_factory=dict)
+    unique_values: dict[tuple[str, str, str], UniqueValue] = field(default_factory=dict)
 
     def register(self, name: str, numbers: tuple[int, ...] = ()) -> None:
         """Record that these steps of the current task will register the name.
@@ -245,7 +254,7 @@ class HostProgramPlanner:
             and step.command is not None
             and step.command.when == ConstantCondition(True)
         ):
-            self._check_unique_values(expanded)
+            self._check_unique_values(expanded, step)
         if step.control_action and step.control_action.kind == "set" and not is_optional:
             for name, value in step.control_action.values.items():
                 plan_state.settle_result(
@@ -268,10 +277,11 @@ class HostProgramPlanner:
             plan_state.register(step.register, (step.number,))
         return step
 
-    def _check_unique_values(self, expanded: ExpandedStep) -> None:
+    def _check_unique_values(self, expanded: ExpandedStep, step: PlannedStep) -> None:
         """Raise DefinitionError if an earlier step gives another value to a ``unique`` name.
 
-        Both steps would replace each other's value in every run.
+        Both steps would replace each other's value in every run. Only steps of the same user on the
+        same host are compared: to others the same path may be another file.
         """
         module = expanded.step.action
         if not isinstance(module, ModuleSpec) or module.unique is None or expanded.handler:
@@ -287,18 +297,19 @@ class HostProgramPlanner:
             if tab:
                 values.setdefault(name, []).append(value)
         for name, written in values.items():
-            value = "\n".join(sorted(written))
-            known, known_position = self.plan_state.unique_values.setdefault(name, (value, mark))
-            if known != value:
-                other_step = (
-                    "another item of its loop"
-                    if known_position == mark
-                    else f"the step at {known_position}"
-                )
-                message = f"this step and {other_step} set different values for {name}"
-                both = f"{quote_output(known)}, {quote_output(value)}"
-                hint = f"each would replace the other in every run: {both}"
-                raise DefinitionError(Diagnostic(message, mark, hint))
+            place = (step.delegate_to, step.user, name)
+            this = UniqueValue("\n".join(sorted(written)), mark, expanded.label)
+            earlier = self.plan_state.unique_values.setdefault(place, this)
+            if earlier.value == this.value:
+                continue
+            other_step = f"the step at {earlier.mark}"
+            if earlier.mark == mark:
+                other_step = f"that of the item {to_one_line(earlier.label)!r}"
+            message = f"this step and {other_step} set different values for {name}"
+            if expanded.label:
+                message += f" (item {to_one_line(expanded.label)!r})"
+            hint = "each would replace the other in every run: keep one of them"
+            raise DefinitionError(Diagnostic(message, mark, hint))
 
     def _loop_unfolder(
         self, context: StepContext

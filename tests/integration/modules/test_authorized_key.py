@@ -173,16 +173,16 @@ def _authorize(options: str, more: str = "") -> str:
 _LOOP = _authorize("{{ item }}") + "  loop: [no-pty, restrict]\n"
 
 
-def _check(project: OrchProject, steps: str) -> OrchResult:
-    project.add_sandbox_stage("web1")
+def _check(project: OrchProject, steps: str, **environment: str) -> OrchResult:
+    project.add_sandbox_stage("web1", "web2")
     project.write({"tasks/keys.yml": f"vars: {{file: /nowhere/keys}}\nsteps:\n{steps}"})
-    return project.orch("-s", "dev", "run", "keys", "--check")
+    return project.orch("-s", "dev", "run", "keys", "--check", **environment)
 
 
 @pytest.mark.parametrize(
     ("steps", "other"),
     [
-        (_LOOP, "another item of its loop"),
+        (_LOOP, "that of the item 'no-pty'"),
         (_authorize("no-pty") + _authorize("restrict"), "the step at tasks/keys.yml:3:3"),
     ],
 )
@@ -192,7 +192,19 @@ def test_two_sets_of_options_for_one_key_are_refused(
     done = _check(project, steps)
     assert done.code == 3, done.err
     assert f"this step and {other} set different values for key" in done.err
-    assert "'no-pty ssh-ed25519" in done.err and "'restrict ssh-ed25519" in done.err
+    assert ("(item 'restrict')" in done.err) == ("item" in steps)
+
+
+def test_the_values_of_a_contradiction_are_not_quoted(project: OrchProject) -> None:
+    """One may hold a secret, and the part of a secret in a shortened text cannot be masked."""
+    role = "hosts: [web1, web2]\nvars: {pw: !secret {env: ORCH_PW}}\n"
+    project.write({"inventories/dev/roles/web.yml": role})
+    options = 'command="%s {{ pw }}"'
+    steps = "".join(_authorize(options % (c * 180)) for c in "ab")
+    done = _check(project, steps, ORCH_PW="correct-horse-battery")
+    assert done.code == 3, done.err
+    assert "set different values" in done.err
+    assert "correct" not in done.err + done.out
 
 
 @pytest.mark.parametrize(
@@ -203,6 +215,8 @@ def test_two_sets_of_options_for_one_key_are_refused(
         _authorize("no-pty") + _authorize("restrict", ", state: absent"),
         _authorize("no-pty") + _authorize("restrict") + "  when: run.id == ''\n",
         _authorize("no-pty") + _authorize("restrict").replace("{{ file }}", "/nowhere/others"),
+        _authorize("no-pty") + _authorize("restrict") + "  delegate_to: web2\n",
+        _authorize("no-pty") + _authorize("restrict") + "  local: true\n",
         _authorize("no-pty") + f"- run: 'true'\n  notify: h\nhandlers:\n  h:\n"
         f"  {_authorize('restrict')}",
     ],
