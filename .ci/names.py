@@ -81,9 +81,7 @@ def shared_names(classes: list[tuple[str, Path]]) -> list[str]:
 def one_word_names(classes: list[tuple[str, Path]]) -> list[str]:
     """Return the classes whose name is a single word."""
     return sorted(
-        f"{name} in {show(path)}"
-        for name, path in classes
-        if len(_WORD.findall(name.removesuffix("Error"))) <= 1 and len(_WORD.findall(name)) <= 1
+        f"{name} in {show(path)}" for name, path in classes if len(_WORD.findall(name)) <= 1
     )
 
 
@@ -109,15 +107,15 @@ def banned_names(trees: dict[Path, ast.Module], words: frozenset[str]) -> Iterat
     """Return the classes, functions, parameters and annotated fields with a banned name."""
     for path, tree in trees.items():
         for node in ast.walk(tree):
-            name = ""
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                name = node.name
-            elif isinstance(node, ast.arg):
-                name = node.arg
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                name = node.target.id
-            if name.strip("_").lower() in words:
-                yield f"{show(path)}:{node.lineno}: {name}"  # type: ignore[attr-defined]
+            match node:
+                case (
+                    ast.ClassDef(name=name, lineno=line)
+                    | ast.FunctionDef(name=name, lineno=line)
+                    | ast.AsyncFunctionDef(name=name, lineno=line)
+                    | ast.arg(arg=name, lineno=line)
+                    | ast.AnnAssign(target=ast.Name(id=name), lineno=line)
+                ) if name.strip("_").lower() in words:
+                    yield f"{show(path)}:{line}: {name}"
 
 
 def banned_phrases(phrases: tuple[str, ...]) -> Iterator[str]:

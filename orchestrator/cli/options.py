@@ -112,6 +112,17 @@ def limit_option(command: F) -> F:
     )(command)
 
 
+def tasks_argument(command: F) -> F:
+    """Add the tasks, each with the params that follow it."""
+    return click.argument(
+        "words",
+        metavar="TASK [KEY=VALUE]...",
+        nargs=-1,
+        required=True,
+        shell_complete=completion.complete_tasks,
+    )(command)
+
+
 def selection_options(command: F) -> F:
     """Add the options that select parts of the tasks: tags, a start task, handlers."""
     return _apply_decorators(

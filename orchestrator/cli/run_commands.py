@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import completion, options
+from orchestrator.cli import options
 from orchestrator.cli.group import DashDashCommand
 from orchestrator.cli.options import CommandOptions
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--list-hosts", is_flag=True, help="List the hosts each task would run on, then exit."
 )
-@click.argument(
-    "words",
-    metavar="TASK [KEY=VALUE]...",
-    nargs=-1,
-    required=True,
-    shell_complete=completion.complete_tasks,
-)
+@options.tasks_argument
 @options.pass_options
 def run_command(command_options: CommandOptions, words: tuple[str, ...], list_hosts: bool) -> int:
     """Run one task or several, in order, on the hosts of a stage.
@@ -110,13 +104,7 @@ def exec_command(command_options: CommandOptions, command: tuple[str, ...], read
 @options.selection_options
 @options.json_option
 @click.option("--reveal", is_flag=True, help="Fetch secrets and show their values.")
-@click.argument(
-    "words",
-    metavar="TASK [KEY=VALUE]...",
-    nargs=-1,
-    required=True,
-    shell_complete=completion.complete_tasks,
-)
+@options.tasks_argument
 @options.pass_options
 def plan_command(command_options: CommandOptions, words: tuple[str, ...], reveal: bool) -> int:
     """Show what `orch run` of the same tasks would do, on which hosts and in which order.

@@ -72,11 +72,7 @@ def lint_project(
     errors = ErrorCollector(
         [] if stage_names else [diagnostic for _, diagnostic in stage_list.refused]
     )
-    default = errors.collect_errors(partial(read_default_stage, root))
-    if default is not None and default.data not in stage_list.names:
-        listed = ", ".join(stage_list.names)
-        message = f"the default stage '{default.data}' does not exist"
-        errors.add([Diagnostic(message, default.mark, f"the stages are: {listed}")])
+    _check_default_stage(root, stage_list.names, errors)
     ignored_errors = ErrorCollector([])
     stages_by_name = {
         name: (errors if not stage_names or name in stage_names else ignored_errors).collect_errors(
@@ -98,27 +94,29 @@ def lint_project(
             call_errors(project_tasks, loaded.by_name, root, _modules_with_defaults(loaded_stages))
         )
     notes: list[LintNote] = []
+    runtime_names = lint_variables.runtime_names(all_tasks)
     for stage in [stages_by_name[name] for name in stage_names or stage_list.names]:
-        if stage is None:
-            continue
-        notes += stage.notes
-        if loaded:  # otherwise the names that tasks define are unknown
-            errors.collect_errors(
-                partial(
-                    lint_variables.check_variables, stage, lint_variables.runtime_names(all_tasks)
-                )
-            )
-            errors.collect_errors(partial(_check_app_claims, stage))
-    if loaded and len(loaded_stages) == len(
-        stage_list.names
-    ):  # otherwise the names that the other stages define are unknown
-        diagnostics, more_notes = undefined_name_errors(
-            project_tasks, lint_variables.runtime_names(all_tasks), loaded_stages
-        )
-        errors.add(diagnostics)
+        if stage is not None:
+            notes += stage.notes
+            if loaded:  # otherwise the names that tasks define are unknown
+                check = partial(lint_variables.check_variables, stage, runtime_names)
+                errors.collect_errors(check)
+                errors.collect_errors(partial(_check_app_claims, stage))
+    # in a stage that cannot be read, any name may be defined
+    if loaded and len(loaded_stages) == len(stage_list.names):
+        undefined, more_notes = undefined_name_errors(project_tasks, runtime_names, loaded_stages)
+        errors.add(undefined)
         errors.add(unused_app_variables(root, all_tasks, loaded_stages))
         notes += more_notes
     return errors.diagnostics, list(dict.fromkeys(notes + lint_warnings(project_tasks)))
+
+
+def _check_default_stage(root: Path, stage_names: Sequence[str], errors: ErrorCollector) -> None:
+    default = errors.collect_errors(partial(read_default_stage, root))
+    if default is not None and default.data not in stage_names:
+        message = f"the default stage '{default.data}' does not exist"
+        hint = f"the stages are: {', '.join(stage_names)}"
+        errors.add([Diagnostic(message, default.mark, hint)])
 
 
 def _modules_with_defaults(stages: Iterable[Stage]) -> frozenset[str]:

@@ -60,9 +60,7 @@ def run_plan(
     """
     check_private(context.root, environ)
     identity_warnings = check_identity_files(context.stage.hosts[name] for name in plan.hosts)
-    plan = (
-        replace(plan, warnings=(*plan.warnings, *identity_warnings)) if identity_warnings else plan
-    )
+    plan = replace(plan, warnings=(*plan.warnings, *identity_warnings))
     raise_fd_limit()
     cancel, running_steps = CancelToken(), RunningStepsSink()
     journal = RunJournal(context.root, environ, lambda text: emit(Warned(time.time(), text)))

@@ -67,14 +67,8 @@ class AppRunner:
         options: RunOptions,
     ) -> None:
         """Prepare the host states, the preflight check and the locks; nothing is contacted."""
-        self.app_plan, self.plan, self.connections, self.emit, self.pool = (
-            app_plan,
-            plan,
-            connections,
-            emit,
-            pool,
-        )
-        self.options = options
+        self.app_plan, self.plan, self.options = app_plan, plan, options
+        self.connections, self.emit, self.pool = connections, emit, pool
         taking_part = {
             h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts
         }
@@ -88,32 +82,11 @@ class AppRunner:
         self.failed_by_item: dict[int, set[str]] = {}
         self.preflight_check = PreflightCheck(app_plan, connections, pool, emit)
         self.is_locked = self.is_declined = False
-        self.app_locks = AppLocks(
-            connections.for_rollback(),
-            app_plan.app,
-            paths=app_plan.lock_paths,
-            users=lock_users(app_plan),
-            owner=LockOwner(
-                plan.run_id, app_plan.app or "", options.outer_runs, options.lock_owner
-            ),
-            pool=pool,
-            wait_seconds=options.lock_wait,
-            notify=lambda text: emit(Warned(time.time(), text)),
-            emit=emit,
-        )
-        has_rollback = any(
-            h.rollback.steps for planned_task in app_plan.planned_tasks for h in planned_task.hosts
-        )
-        keep_connected = (
-            has_rollback
-            or bool(app_plan.failed_hooks)
-            or bool(self.preflight_check.delegate_hosts)
-            or app_plan.app is not None
-        )
+        self.app_locks = self._create_locks()
         numbered_tasks = list(enumerate(app_plan.planned_tasks))
         self.last_task_of_host = (
             {}
-            if keep_connected
+            if self._stays_connected()
             else {h.host: n for n, planned_task in numbered_tasks for h in planned_task.hosts}
         )
         self.last_planned_task = {
@@ -122,6 +95,31 @@ class AppRunner:
             if not planned_task.any_host
             for h in planned_task.hosts
         }
+
+    def _create_locks(self) -> AppLocks:
+        app = self.app_plan.app
+        return AppLocks(
+            self.connections.for_rollback(),
+            app,
+            paths=self.app_plan.lock_paths,
+            users=lock_users(self.app_plan),
+            owner=LockOwner(
+                self.plan.run_id, app or "", self.options.outer_runs, self.options.lock_owner
+            ),
+            pool=self.pool,
+            wait_seconds=self.options.lock_wait,
+            notify=lambda text: self.emit(Warned(time.time(), text)),
+            emit=self.emit,
+        )
+
+    def _stays_connected(self) -> bool:
+        """Return True if a host may be needed again after its last task."""
+        return (
+            self.app_plan.app is not None
+            or bool(self.app_plan.failed_hooks)
+            or bool(self.preflight_check.delegate_hosts)
+            or any(h.rollback.steps for task in self.app_plan.planned_tasks for h in task.hosts)
+        )
 
     def run(self) -> None:
         """Run every planned task in order until the app run ends, fails or is interrupted."""

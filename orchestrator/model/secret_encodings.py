@@ -11,24 +11,23 @@ from urllib.parse import quote, quote_plus
 
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import sanitize_output, show_controls, to_one_line
-from orchestrator.model.secret_masking import MIN_SECRET_CHARS, encode_lossy
 from orchestrator.model.shell_quoting import escape_in_single_quotes
-from orchestrator.model.text_encoding import escape_bytes
+from orchestrator.model.text_encoding import encode_lossy, escape_bytes
 
 _HEX = lazy_regex(r"%[0-9A-F]{2}")
 _BASE64_WIDTHS = (76, 64)
 """Line lengths of base64: RFC 2045 6.8 (and GNU base64), RFC 7468 2 (openssl)."""
 
 
-def encoded_forms(text: str) -> frozenset[str]:
+def encoded_forms(text: str, min_chars: int) -> frozenset[str]:
     """Return the text in all encodings that must be masked.
 
     These are: the text itself, base64 (RFC 4648) at any offset in a longer text, quoted for a shell
     (POSIX.1-2017 XCU 2.2), percent-encoded (RFC 3986 2.1), in JSON, in Python, and as orch displays
-    it. Encodings shorter than ``MIN_SECRET_CHARS`` are left out.
+    it. Encodings shorter than ``min_chars`` are left out.
     """
     found = {*_base64_forms(encode_lossy(text)), *_text_forms(text), *_text_forms(text.strip())}
-    return frozenset(form for form in found if len(form.strip()) >= MIN_SECRET_CHARS)
+    return frozenset(form for form in found if len(form.strip()) >= min_chars)
 
 
 def _text_forms(text: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.sanitize import ESCAPES, apply_backspaces
-from orchestrator.model.text_encoding import decode_bytes, encode_text
+from orchestrator.model.text_encoding import decode_bytes, encode_lossy
 
 MIN_SECRET_CHARS = 4
 """Shorter texts cannot be masked, because they occur in too many other texts."""
@@ -244,7 +244,6 @@ class SecretMasker:
         self._names: dict[str, str] = {}
         self._forms: dict[str, list[str]] = {}  # each with the secrets that it shows
         self._built_tables: SecretTables | None = None
-        self._on_secret_added: Callable[[str, str], object] | None = None
 
     def __bool__(self) -> bool:
         """Return True if there are any secrets."""
@@ -257,28 +256,17 @@ class SecretMasker:
 
     def add_secret(self, name: str, text: str) -> None:
         """Mask this text, and each of its lines, in all encodings; ignore too short texts."""
-        from orchestrator.model.secret_encodings import (
-            encoded_forms,  # a run without secrets does not need to import this
-        )
+        # a run without secrets does not need it
+        from orchestrator.model.secret_encodings import encoded_forms
 
-        before = len(self._names)
         with self._lock:
             for part in (text, *text.splitlines()):
                 if len(part.strip()) < MIN_SECRET_CHARS or part in self._names:
                     continue
                 self._names[part] = name
-                for form in encoded_forms(part):
+                for form in encoded_forms(part, MIN_SECRET_CHARS):
                     self._forms.setdefault(form, []).append(part)
                 self._built_tables = None
-        if self._on_secret_added is not None and len(self._names) > before:
-            self._on_secret_added(name, text)
-
-    def on_secret_added(self, callback: Callable[[str, str], object]) -> None:
-        """Call ``callback`` with name and text of each new secret, before ``add_secret`` returns.
-
-        For a process whose output another process displays.
-        """
-        self._on_secret_added = callback
 
     def mask_text(self, text: str) -> str:
         """Return the text with secrets masked, and also parts of secrets next to a ``…``."""
@@ -410,14 +398,6 @@ class MaskingStream:
         kept = max(0, out - _CONTEXT_CHARS)
         self._buffer, self._emitted_chars, self._ends_in_secret = text[kept:], out - kept, covered
         return encode_lossy("".join(parts))
-
-
-def encode_lossy(text: str) -> bytes:
-    """Encode as UTF-8; restore bytes that were not UTF-8, and replace what cannot be encoded."""
-    try:
-        return encode_text(text)
-    except ValueError:
-        return text.encode("utf-8", "replace")
 
 
 def _build_table(labels: Mapping[str, str]) -> SecretTable:

@@ -36,6 +36,14 @@ def encode_text(text: str) -> bytes:
         raise ValueError("it contains a character that cannot be encoded as UTF-8") from None
 
 
+def encode_lossy(text: str) -> bytes:
+    """Encode as UTF-8; restore bytes that were not UTF-8, and replace what cannot be encoded."""
+    try:
+        return encode_text(text)
+    except ValueError:
+        return text.encode("utf-8", "replace")
+
+
 def escape_bytes(text: str) -> str:
     """Return the text with ``\\xNN`` for each byte that is not UTF-8.
 
@@ -58,7 +66,7 @@ def dump_json(data: object, *, indent: int = 0) -> str:
     """Return plain data as ASCII JSON, with every text passed through ``escape_bytes``."""
     try:
         encoded = _ENCODER.encode(data)
-    except (UnicodeEncodeError, OverflowError):  # a lone surrogate, or an integer above 64 bits
+    except UnicodeEncodeError:  # a lone surrogate
         encoded = _dump_with_stdlib(_escape_all(data))
     if not encoded.isascii():
         encoded = _dump_with_stdlib(data)

@@ -118,8 +118,8 @@ class RunProgress(Struct):
 
     def _active_hosts(self) -> Iterator[HostActivity]:
         yield from self.connecting.values()
-        for lane in self.apps.values():
-            yield from lane.running.values()
+        for app_progress in self.apps.values():
+            yield from app_progress.running.values()
 
     def _on_step_started(self, event: StepStarted) -> None:
         app_progress = self.apps.get(event.app)
@@ -199,25 +199,25 @@ def _bar_rows(progress: RunProgress, now: float) -> list[_ProgressBarRow]:
                 elapsed=format_duration(now - progress.since),
             )
         )
-    for lane in progress.apps.values():
-        label, elapsed = to_one_line(lane.label), format_duration(now - lane.since)
+    for app_progress in progress.apps.values():
+        label, elapsed = to_one_line(app_progress.label), format_duration(now - app_progress.since)
         found.append(
             _ProgressBarRow(
                 label,
-                lane.done,
-                total=lane.hosts,
-                failed=lane.failed,
-                count_forms=_count_forms(lane),
+                app_progress.done,
+                total=app_progress.hosts,
+                failed=app_progress.failed,
+                count_forms=_count_forms(app_progress),
                 elapsed=elapsed,
             )
         )
     return found
 
 
-def _count_forms(lane: AppProgress) -> tuple[str, ...]:
-    failed = f", {lane.failed} failed" if lane.failed else ""
-    done = f"{lane.done}/{lane.hosts}"
-    return f"{done} done, {len(lane.running)} running{failed}", f"{done}{failed}"
+def _count_forms(app_progress: AppProgress) -> tuple[str, ...]:
+    failed = f", {app_progress.failed} failed" if app_progress.failed else ""
+    done = f"{app_progress.done}/{app_progress.hosts}"
+    return f"{done} done, {len(app_progress.running)} running{failed}", f"{done}{failed}"
 
 
 def _bar_lines(tracks: Sequence[_ProgressBarRow], width: int, bar: str) -> list[list[StyledText]]:

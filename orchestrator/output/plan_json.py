@@ -35,36 +35,36 @@ def plan_json(plan: Plan, mask: MaskFunction = str) -> dict[str, Any]:
         "warnings": [mask(warning) for warning in plan.warnings],
         "lanes": [
             {
-                "app": lane.app,
-                "waves": _tasks_json(lane.planned_tasks, mask),
+                "app": app_plan.app,
+                "waves": _tasks_json(app_plan.planned_tasks, mask),
                 "failed": [
-                    {"task": task, "waves": _tasks_json(waves, mask)}
-                    for task, waves in lane.failed_hooks
+                    {"task": task, "waves": _tasks_json(planned_tasks, mask)}
+                    for task, planned_tasks in app_plan.failed_hooks
                 ],
             }
-            for lane in plan.app_plans
+            for app_plan in plan.app_plans
         ],
     }
 
 
-def _tasks_json(waves: Iterable[PlannedTask], mask: MaskFunction) -> list[dict[str, Any]]:
-    return [_task_json(wave, mask) for wave in waves]
+def _tasks_json(planned_tasks: Iterable[PlannedTask], mask: MaskFunction) -> list[dict[str, Any]]:
+    return [_task_json(planned_task, mask) for planned_task in planned_tasks]
 
 
-def _task_json(wave: PlannedTask, mask: MaskFunction) -> dict[str, Any]:
+def _task_json(planned_task: PlannedTask, mask: MaskFunction) -> dict[str, Any]:
     return {
-        "task": wave.task,
-        "desc": mask(wave.desc),
-        "changes": wave.changes,
-        "within": list(wave.parents),
-        "batch": wave.batch,
-        "once": wave.once,
-        "any": wave.any_host,
-        "max_failures": wave.max_failures.limit if wave.max_failures else None,
-        "hook": wave.hooked_to,
-        "commit": wave.is_commit,
-        "commits": list(wave.commit_scope.hosts) if wave.commit_scope else [],
-        "hosts": [_host_json(host, mask) for host in wave.hosts],
+        "task": planned_task.task,
+        "desc": mask(planned_task.desc),
+        "changes": planned_task.changes,
+        "within": list(planned_task.parents),
+        "batch": planned_task.batch,
+        "once": planned_task.once,
+        "any": planned_task.any_host,
+        "max_failures": planned_task.max_failures.limit if planned_task.max_failures else None,
+        "hook": planned_task.hooked_to,
+        "commit": planned_task.is_commit,
+        "commits": list(planned_task.commit_scope.hosts) if planned_task.commit_scope else [],
+        "hosts": [_host_json(host, mask) for host in planned_task.hosts],
     }
 
 

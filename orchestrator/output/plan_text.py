@@ -105,9 +105,9 @@ def plan_lines(plan: Plan, out: TextConsole, mask: MaskFunction = str) -> Iterat
     yield out.paint(to_one_line(mask(f"plan {plan.run_id}: {about}")), BOLD)
     for warning in plan.warnings:
         yield out.paint(to_one_line(mask(f"warning: {warning}")), YELLOW)
-    for lane in plan.app_plans:
-        yield from _PlanTextRenderer(lane, out, mask).plan_lines()
-    if not any(lane.planned_tasks for lane in plan.app_plans):
+    for app_plan in plan.app_plans:
+        yield from _PlanTextRenderer(app_plan, out, mask).plan_lines()
+    if not any(app_plan.planned_tasks for app_plan in plan.app_plans):
         yield "nothing to do"
     elif not plan.changes:
         yield out.paint("no step changes a host", DIM)
@@ -116,50 +116,50 @@ def plan_lines(plan: Plan, out: TextConsole, mask: MaskFunction = str) -> Iterat
 class _PlanTextRenderer:
     """A renderer of the plan of one app."""
 
-    def __init__(self, lane: AppPlan, out: TextConsole, mask: MaskFunction) -> None:
-        self.lane, self.out, self.mask = lane, out, mask
+    def __init__(self, app_plan: AppPlan, out: TextConsole, mask: MaskFunction) -> None:
+        self.app_plan, self.out, self.mask = app_plan, out, mask
 
     def plan_lines(self) -> Iterator[str]:
-        if self.lane.app is not None:
+        if self.app_plan.app is not None:
             yield ""
-            yield self.out.paint(to_one_line(f"app {self.lane.app}"), BOLD)
-        yield from self._task_lines(self.lane.planned_tasks)
-        for task, waves in self.lane.failed_hooks:
-            if waves:
+            yield self.out.paint(to_one_line(f"app {self.app_plan.app}"), BOLD)
+        yield from self._task_lines(self.app_plan.planned_tasks)
+        for task, planned_tasks in self.app_plan.failed_hooks:
+            if planned_tasks:
                 yield ""
                 yield self.out.paint(to_one_line(f"if {task} fails:"), BOLD)
-                yield from self._task_lines(waves)
+                yield from self._task_lines(planned_tasks)
 
-    def _task_lines(self, waves: Iterable[PlannedTask]) -> Iterator[str]:
-        for number, wave in enumerate(waves, 1):
+    def _task_lines(self, planned_tasks: Iterable[PlannedTask]) -> Iterator[str]:
+        for number, planned_task in enumerate(planned_tasks, 1):
             yield ""
-            title = self.out.paint(to_one_line(f"{number}. {wave.task}"), BOLD)
-            if wave.is_commit:
+            title = self.out.paint(to_one_line(f"{number}. {planned_task.task}"), BOLD)
+            if planned_task.is_commit:
                 hosts = (
-                    to_one_line(fold_hostnames(wave.commit_scope.hosts))
-                    if wave.commit_scope
+                    to_one_line(fold_hostnames(planned_task.commit_scope.hosts))
+                    if planned_task.commit_scope
                     else ""
                 )
                 yield f"{title}: a later failure does not roll back {hosts}".rstrip()
             else:
-                yield from self._heading_lines(wave, title)
-            for row in self._wrapped_lines(", ".join(_task_notes(wave)), 3):
+                yield from self._heading_lines(planned_task, title)
+            for row in self._wrapped_lines(", ".join(_task_notes(planned_task)), 3):
                 yield f"   {self.out.paint(row, DIM)}"
             yield from self._step_lines(
-                wave, lambda w: ((h.host, h.program) for h in w.hosts), "   "
+                planned_task, lambda w: ((h.host, h.program) for h in w.hosts), "   "
             )
-            if any(host.rollback.steps for host in wave.hosts):
+            if any(host.rollback.steps for host in planned_task.hosts):
                 yield "   rollback if the run fails before a commit:"
                 yield from self._step_lines(
-                    wave, lambda w: ((h.host, h.rollback) for h in w.hosts), "     "
+                    planned_task, lambda w: ((h.host, h.rollback) for h in w.hosts), "     "
                 )
 
-    def _heading_lines(self, wave: PlannedTask, title: str) -> Iterator[str]:
+    def _heading_lines(self, planned_task: PlannedTask, title: str) -> Iterator[str]:
         """Yield the task with its hosts; the description is on the same line if there is room."""
-        names = to_one_line(fold_hostnames(host.host for host in wave.hosts)) or "no hosts"
-        desc = to_one_line(self.mask(wave.desc))
+        names = to_one_line(fold_hostnames(host.host for host in planned_task.hosts)) or "no hosts"
+        desc = to_one_line(self.mask(planned_task.desc))
         beside = f"{title} on {names}" + (f"  {self.out.paint(desc, DIM)}" if desc else "")
-        taken = display_width(f"000. {wave.task} on {names}  {desc}")
+        taken = display_width(f"000. {planned_task.task} on {names}  {desc}")
         if not desc or self.out.width is None or taken <= self.out.width:
             yield beside
             return
@@ -167,10 +167,12 @@ class _PlanTextRenderer:
         for row in self._wrapped_lines(desc, 3):
             yield f"   {self.out.paint(row, DIM)}"
 
-    def _step_lines(self, wave: PlannedTask, programs: _Programs, indent: str) -> Iterator[str]:
+    def _step_lines(
+        self, planned_task: PlannedTask, programs: _Programs, indent: str
+    ) -> Iterator[str]:
         """Yield each step once, with the hosts for which it is equal."""
         groups: dict[GroupKey, tuple[PlannedStep, tuple[str, ...], list[str]]] = {}
-        for host, program in programs(wave):
+        for host, program in programs(planned_task):
             known = step_notes(program)
             for step in program.steps:
                 remarks = known.get(step.number, ())
@@ -181,7 +183,7 @@ class _PlanTextRenderer:
         for step, remarks, hosts in sorted(groups.values(), key=lambda group: group[0].number):
             names = (
                 ""
-                if len(hosts) == len(wave.hosts)
+                if len(hosts) == len(planned_task.hosts)
                 else f"  on {to_one_line(fold_hostnames(hosts))}"
             )
             name = self.out.paint(to_one_line(self.mask(step.name)), CYAN)
@@ -197,19 +199,19 @@ class _PlanTextRenderer:
         )
 
 
-def _task_notes(wave: PlannedTask) -> Iterator[str]:
+def _task_notes(planned_task: PlannedTask) -> Iterator[str]:
     """Yield the notes of a planned task besides its name and hosts."""
-    kind, _, hooked = wave.hooked_to.partition(" ")
-    above = [name for name in wave.parents if name not in (wave.task, hooked)]
+    kind, _, hooked = planned_task.hooked_to.partition(" ")
+    above = [name for name in planned_task.parents if name not in (planned_task.task, hooked)]
     if kind in ("before", "after"):
-        yield wave.hooked_to
+        yield planned_task.hooked_to
     if above and kind != "failed":
         yield f"in {' › '.join(above)}"
-    if wave.batch:
-        yield f"batch {wave.batch}"
-    if wave.once:
-        yield "once, on the first of these that is reachable" if wave.any_host else "once"
-    if wave.max_failures is not None:
-        most = wave.max_failures.limit
-        over = " in all batches" if wave.batch else ""
+    if planned_task.batch:
+        yield f"batch {planned_task.batch}"
+    if planned_task.once:
+        yield "once, on the first of these that is reachable" if planned_task.any_host else "once"
+    if planned_task.max_failures is not None:
+        most = planned_task.max_failures.limit
+        over = " in all batches" if planned_task.batch else ""
         yield f"at most {most} host{'' if most == 1 else 's'} may fail{over}"

@@ -159,15 +159,18 @@ class TaskScheduler:
                     )
                     self.planned_tasks.append(replace(planned_task, commit_scope=flow.commit_scope))
             else:
-                self._add_item(item, parts, flow)
+                self._add_item(item, item.action, parts, flow)
 
     def _add_item(
-        self, item: PlaybookItem, parts: list[HostTaskContext], flow: ScheduleContext
+        self,
+        item: PlaybookItem,
+        action: TaskCall | Task,
+        parts: list[HostTaskContext],
+        flow: ScheduleContext,
     ) -> None:
         if item.once and not flow.is_first_batch:
             return
-        action = item.action
-        inner = action if isinstance(action, Task) else self.request.tasks[action.task]  # type: ignore[union-attr]
+        inner = action if isinstance(action, Task) else self.request.tasks[action.task]
         inner_parts = [self._inner_part(item, inner, part) for part in parts]
         selected = self._hosts_with_work(inner, inner_parts)
         if item.max_failures is not None:

@@ -176,8 +176,8 @@ def is_portable_shell(text: str) -> bool:
 
 @cache
 def _defined_names() -> frozenset[str]:
-    prelude = Path(__file__).with_name("bootstrap.sh").read_text("utf-8")
-    return module_protocol.function_names() | module_protocol.defined_functions(prelude)
+    bootstrap = Path(__file__).with_name("bootstrap.sh").read_text("utf-8")
+    return module_protocol.function_names() | module_protocol.defined_functions(bootstrap)
 
 
 UNKNOWN_FLAG = "2"

@@ -224,9 +224,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return obj
         if isinstance(obj, NamedObject) and not attribute.startswith("_"):
             value = getattr(obj, attribute, None)
-            if (
-                type(value) in _DATA_TYPES
-            ):  # no method, so there is nothing in it to keep from templates
+            if type(value) in _DATA_TYPES:  # not a method, so the sandbox has nothing to hide
                 return value
         elif isinstance(obj, Mapping) and not isinstance(obj, Undefined):
             try:

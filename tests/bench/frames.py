@@ -55,7 +55,7 @@ def count_files() -> dict[str, set[str]]:
             run_command(Path(folder))
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
     return found
 
 

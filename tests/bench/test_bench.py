@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.bench.inner_loops import measure_loops
 from tests.bench.process_startup import measure_startup
 from tests.bench.sshd_farm import start_farm
 
+FRAMES = (sys.executable, "-m", "tests.bench.frames")
 OURS = ["orch", "orch (run only)", "ssh"]
 
 
@@ -25,6 +28,13 @@ def test_orch_and_ssh_do_all_of_the_work(tmp_path: Path, workload: str) -> None:
     assert list(found) == [name for name in OURS if workload != "W1" or "only" not in name]
     assert all(run.is_complete for runs in found.values() for run in runs)
     assert "FAILED" not in "".join(format_table(workload, 2, found))
+
+
+def test_a_host_and_a_step_pass_through_few_files() -> None:
+    """In a process of its own, since it profiles all of it."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(FRAMES, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_part_gives_a_figure(tmp_path: Path) -> None:

@@ -444,9 +444,3 @@ def _limiter_key(
 
 def _counts_as_retry(slot: HandshakeSlot) -> bool:
     return slot.is_alone or not slot.was_dropped
-
-
-def _error_at(endpoint: str, error: ConnectError) -> ConnectError:
-    return ConnectError(
-        error.phase, f"{endpoint}: {error.reason}", error.hint, transient=error.transient
-    )

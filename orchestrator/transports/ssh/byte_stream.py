@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from orchestrator.errors import ConnectError
-
 
 class ByteStream:
     """A stream of bytes to and from the peer. One thread reads; any thread may write.
@@ -301,12 +299,3 @@ class SocketStream(ByteStream):
                 self._sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
             return data
         return None
-
-
-def open_files(error: OSError) -> ConnectError:
-    """Return the error for a process that has no file descriptor left."""
-    return ConnectError(
-        "connect",
-        f"out of file descriptors ({error.strerror})",
-        "raise the limit: `ulimit -n 65536`",
-    )

@@ -19,7 +19,8 @@ from orchestrator.model.sanitize import (
     show_controls,
     to_one_line,
 )
-from orchestrator.model.secret_masking import MIN_SECRET_CHARS, SecretMasker, encode_lossy
+from orchestrator.model.secret_masking import MIN_SECRET_CHARS, SecretMasker
+from orchestrator.model.text_encoding import encode_lossy
 from orchestrator.templating import compile_shell
 from tests.support.template_scope import HERE, PlainScope
 
