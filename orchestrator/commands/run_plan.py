@@ -24,7 +24,6 @@ from orchestrator.model.event import EventSink, RunEvent, StepFinished, StepStar
 from orchestrator.model.host import SSH_TRANSPORTS, Host
 from orchestrator.model.host_folding import fold_hostnames
 from orchestrator.planner.plan import Plan
-from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports.prompts import PromptCallback
 from orchestrator.transports.registry import TransportRegistry
 from orchestrator.yamlio.local_files import expand_home, path_exists
@@ -71,16 +70,19 @@ def run_plan(
         masks=context.secrets.masker,
     )
 
-    def warn(text: str) -> None:
-        emit(Warned(time.time(), text))
-
-    connectors = InterruptibleConnector(
-        _connector_factory(plan, context, user_interface.prompt, warn, ssh_config)
+    transports = TransportRegistry(
+        record_host_keys=not plan.check_mode,
+        sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
+        hosts=context.stage.hosts,
+        prompt_user=user_interface.prompt,
+        on_secret=context.secrets.masker.add_secret,
+        warn=lambda text: emit(Warned(time.time(), text)),
+        ssh_config=ssh_config,
     )
 
     def on_first_interrupt() -> None:
         emit(Warned(time.time(), f"interrupted: stopping running steps ({_QUIT_HINT})"))
-        connectors.interrupt(cancel)
+        transports.reset(cancel.cancel)  # a rollback may have to connect again
 
     def on_repeated_interrupt(name: str) -> None:
         emit(Warned(time.time(), f"{name}: already interrupted, still stopping ({_QUIT_NOW_HINT})"))
@@ -94,7 +96,7 @@ def run_plan(
             return execute_plan(
                 plan,
                 context.stage.hosts,
-                connectors.connect,
+                transports.connect,
                 emit,
                 options=options,
                 cancel=cancel,
@@ -103,62 +105,7 @@ def run_plan(
             try:
                 emit.close()
             finally:
-                connectors.close()
-
-
-def _connector_factory(
-    plan: Plan,
-    context: ProjectContext,
-    prompt: PromptCallback | None,
-    warn: Callable[[str], object],
-    ssh_config: str | None,
-) -> Callable[[TransportRegistry | None], TransportRegistry]:
-    """Return a function that creates a connector for the run, also after an earlier one."""
-    sandbox = context.root / STATE_FOLDER / "sandbox" / context.stage.name
-
-    def make_connector(previous: TransportRegistry | None) -> TransportRegistry:
-        return TransportRegistry(
-            record_host_keys=not plan.check_mode,
-            sandbox_folder=sandbox,
-            hosts=context.stage.hosts,
-            prompt_user=prompt,
-            on_secret=context.secrets.masker.add_secret,
-            warn=warn,
-            previous=previous,
-            ssh_config=ssh_config,
-        )
-
-    return make_connector
-
-
-class InterruptibleConnector:
-    """The connector of a process; an interrupt ends the connections being opened.
-
-    ``make_connector`` creates a connector, also after an earlier one.
-    """
-
-    def __init__(
-        self, make_connector: Callable[[TransportRegistry | None], TransportRegistry]
-    ) -> None:
-        """Create the first connector."""
-        self._make_connector, self._connectors = make_connector, [make_connector(None)]
-
-    def connect(self, host: Host) -> Connection:
-        """Connect to a host. Raises ConnectError."""
-        return self._connectors[-1].connect(host)
-
-    def interrupt(self, cancel: CancelToken) -> None:
-        """Set ``cancel`` and end pending connections."""
-        self._connectors.append(
-            self._make_connector(self._connectors[0])
-        )  # a rollback may have to connect again
-        cancel.cancel()
-        self._connectors[0].cancel()
-
-    def close(self) -> None:
-        """Close all connections."""
-        for each in self._connectors:
-            each.close()
+                transports.close()
 
 
 class RunningStepsSink:

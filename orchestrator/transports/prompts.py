@@ -58,6 +58,10 @@ class CredentialPrompt(Struct, frozen=True):
     kind: str = "answer"
 
 
+AcceptedAnswers: TypeAlias = Mapping[CredentialPrompt, str]
+"""Answers that hosts have accepted."""
+
+
 class _PromptState(Struct):
     """The state of one prompt. ``attempted_by`` is the login that may try an unproven answer."""
 
@@ -75,8 +79,8 @@ class CredentialStore:
     Only one login at a time tries an answer that no host has accepted yet, and after
     ``MAX_REFUSALS`` refusals it is not tried again: a mistyped password must not lock the account
     on every host.
-    ``on_secret`` is called with each answer that is not echoed, before the answer is sent. Answers
-    of ``previous`` that hosts accepted are not asked for again.
+    ``on_secret`` is called with each answer that is not echoed, before the answer is sent.
+    ``accepted_answers`` are not asked for again.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class CredentialStore:
         environ: Mapping[str, str],
         stop: threading.Event,
         on_secret: SecretCallback = lambda _kind, _answer: None,
-        previous: CredentialStore | None = None,
+        accepted_answers: AcceptedAnswers | None = None,
     ) -> None:
         self._prompt_user, self._environ, self._stop, self._on_secret = (
             prompt_user,
@@ -95,17 +99,19 @@ class CredentialStore:
         )
         self._prompt_lock = threading.Lock()  # one prompt at a time
         self._changed = threading.Condition()
-        self._states: dict[CredentialPrompt, _PromptState] = (
-            previous.accepted_answers() if previous else {}
-        )
+        self._states: dict[CredentialPrompt, _PromptState] = {
+            prompt: _PromptState(answer, is_accepted=True)
+            for prompt, answer in (accepted_answers or {}).items()
+        }
 
-    def accepted_answers(self) -> dict[CredentialPrompt, _PromptState]:
+    def accepted_answers(self) -> AcceptedAnswers:
         """Return the answers that hosts have accepted."""
         with self._changed:
-            accepted = [
-                (each, state.answer) for each, state in self._states.items() if state.is_accepted
-            ]
-        return {each: _PromptState(answer, is_accepted=True) for each, answer in accepted}
+            return {
+                prompt: state.answer
+                for prompt, state in self._states.items()
+                if state.is_accepted and state.answer is not None
+            }
 
     def can_answer(self, variable: str) -> bool:
         """Return True if the user can be asked or the environment has ``variable``."""

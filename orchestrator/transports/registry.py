@@ -8,11 +8,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from orchestrator.errors import ConnectError, DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model.host import TRANSPORTS, Host
 from orchestrator.remote_shell.channel_protocol import Connection
 from orchestrator.transports.deadline import CancelledError
-from orchestrator.transports.prompts import CredentialStore, PromptCallback, SecretCallback
+from orchestrator.transports.prompts import (
+    AcceptedAnswers,
+    CredentialStore,
+    PromptCallback,
+    SecretCallback,
+)
 from orchestrator.transports.ssh.agent_client import AgentRegistry
 from orchestrator.transports.ssh_config.lookup import SYSTEM_CONFIG
 from orchestrator.transports.ssh_config.resolve import ConnectionResolver, DuplicateHostGuard
@@ -28,8 +35,7 @@ class TransportRegistry:
 
     ``hosts`` are the hosts of the stage, which jump hosts may be among. ``prompt_user`` asks the
     user. ``on_secret`` is called with the kind of a secret (ssh password, become password, key
-    passphrase) and the secret, before it is sent anywhere. ``previous`` is an earlier registry:
-    credentials that hosts accepted there are not asked for again, and its agents are reused.
+    passphrase) and the secret, before it is sent anywhere.
     ``warn`` is called with each warning for the user. ``record_host_keys``: whether
     ``host_keys: accept-new`` may write to known_hosts (not with --check).
     ``sandbox_folder`` contains a home folder for each sandbox host of the stage.
@@ -48,36 +54,25 @@ class TransportRegistry:
         prompt_user: PromptCallback | None = None,
         on_secret: SecretCallback = lambda _kind, _secret: None,
         warn: Callable[[str], object] = lambda _text: None,
-        previous: TransportRegistry | None = None,
         ssh_config: str | None = None,
         system_config: Path = SYSTEM_CONFIG,
     ) -> None:
-        self._record_host_keys, self._sandbox_folder = record_host_keys, sandbox_folder
-        self._home = home or Path.home()
-        self._environ = os.environ if environ is None else environ
-        self._hosts = hosts
-        self._stop = threading.Event()
-        previous_credentials = previous.credential_store if previous else None
-        self.credential_store: CredentialStore = CredentialStore(
-            prompt_user, self._environ, self._stop, on_secret, previous_credentials
+        environ = os.environ if environ is None else environ
+        self.agents = AgentRegistry(environ, warn)
+        self._settings = _ConnectorSettings(
+            record_host_keys,
+            sandbox_folder,
+            home or Path.home(),
+            environ,
+            hosts or {},
+            prompt_user,
+            on_secret,
+            self.agents,
+            ssh_config,
+            system_config,
         )
-        self.agents: AgentRegistry = (
-            previous.agents if previous else AgentRegistry(self._environ, warn)
-        )
-        self._owns_agents = previous is None
-        self._resolver = ConnectionResolver(
-            self._home,
-            self._environ,
-            self._stop,
-            config_file=ssh_config,
-            system_config=system_config,
-        )
-        self._duplicate_guard = DuplicateHostGuard()
-        self._lock = threading.Lock()
-        self._ssh: SshConnector | None = None
-        self._openssh: OpensshConnector | None = None
-        self._ssh_config = ssh_config
-        self._sandbox: SandboxServer | None = None
+        self._connectors = _Connectors(self._settings, {})
+        self._cancelled: list[_Connectors] = []  # their open connections are kept until the end
 
     def connect(self, host: Host) -> Connection:
         """Connect to a host and authenticate, within ``host.connect.timeout``.
@@ -85,14 +80,90 @@ class TransportRegistry:
         Time spent waiting for other connections to the same address does not count. Raises
         ConnectError, and DefinitionError if the inventory names an unknown transport.
         """
-        connect = host.connect
-        if connect.transport not in TRANSPORTS:
-            what = f"host {host.name}: unknown transport {connect.transport!r}"
+        if host.connect.transport not in TRANSPORTS:
+            message = f"host {host.name}: unknown transport {host.connect.transport!r}"
             hint = (
-                suggest_nearest(connect.transport, TRANSPORTS)
+                suggest_nearest(host.connect.transport, TRANSPORTS)
                 or f"valid transports: {', '.join(TRANSPORTS)}"
             )
-            raise DefinitionError(Diagnostic(what, host.mark, hint))
+            raise DefinitionError(Diagnostic(message, host.mark, hint))
+        return self._connectors.connect(host)
+
+    def cancel(self) -> None:
+        """Cancel pending connections with ConnectError and refuse new ones; keep open ones."""
+        self._connectors.cancel()
+
+    def reset(self, on_ready: Callable[[], object]) -> None:
+        """Cancel pending connections with ConnectError and allow new ones; keep open ones.
+
+        ``on_ready`` is called when new connections are possible, before the pending ones fail.
+        Credentials that hosts accepted are not asked for again.
+        """
+        connectors = self._connectors
+        self._cancelled.append(connectors)
+        self._connectors = _Connectors(
+            self._settings, connectors.credential_store.accepted_answers()
+        )
+        on_ready()
+        connectors.cancel()
+
+    def close(self) -> None:
+        """Close all connections, pending and open, and end the sandbox and its processes.
+
+        Safe to call twice. Afterwards no thread is left, except those stuck in a name lookup.
+        """
+        for connectors in (self._connectors, *self._cancelled):
+            connectors.close()
+        self.agents.close()
+
+
+class _ConnectorSettings(Struct, frozen=True):
+    """What all connectors of a run share; see TransportRegistry."""
+
+    record_host_keys: bool
+    sandbox_folder: Path | None
+    home: Path
+    environ: Mapping[str, str]
+    hosts: Mapping[str, Host]
+    prompt_user: PromptCallback | None
+    on_secret: SecretCallback
+    agents: AgentRegistry
+    ssh_config: str | None
+    system_config: Path
+
+
+class _Connectors:
+    """A connector for each transport, made when needed, until they are cancelled.
+
+    ``accepted_answers`` are credentials that hosts have accepted.
+    """
+
+    def __init__(self, settings: _ConnectorSettings, accepted_answers: AcceptedAnswers) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self.credential_store = CredentialStore(
+            settings.prompt_user,
+            settings.environ,
+            self._stop,
+            settings.on_secret,
+            accepted_answers,
+        )
+        self._resolver = ConnectionResolver(
+            settings.home,
+            settings.environ,
+            self._stop,
+            config_file=settings.ssh_config,
+            system_config=settings.system_config,
+        )
+        self._duplicate_guard = DuplicateHostGuard()
+        self._lock = threading.Lock()
+        self._ssh: SshConnector | None = None
+        self._openssh: OpensshConnector | None = None
+        self._sandbox: SandboxServer | None = None
+
+    def connect(self, host: Host) -> Connection:
+        """Connect to a host with its transport."""
+        connect = host.connect
         if connect.transport == "local":
             from orchestrator.transports.local import LocalConnection
 
@@ -119,10 +190,7 @@ class TransportRegistry:
             self._openssh.cancel()
 
     def close(self) -> None:
-        """Close all connections, pending and open, and end the sandbox and its processes.
-
-        Safe to call twice. Afterwards no thread is left, except those stuck in a name lookup.
-        """
+        """Close all connections and end the sandbox. Safe to call twice."""
         self._stop.set()
         with self._lock:
             ssh, self._ssh = self._ssh, None
@@ -134,8 +202,6 @@ class TransportRegistry:
             openssh.close()
         if sandbox is not None:
             sandbox.close()
-        if self._owns_agents:
-            self.agents.close()
 
     def _ssh_connector(self) -> SshConnector:
         with self._lock:
@@ -145,13 +211,13 @@ class TransportRegistry:
 
                 self._ssh = SshConnector(
                     self._stop,
-                    self._home,
-                    environ=self._environ,
+                    self._settings.home,
+                    environ=self._settings.environ,
                     resolver=self._resolver,
                     credential_store=self.credential_store,
-                    agents=self.agents,
-                    record_host_keys=self._record_host_keys,
-                    hosts=self._hosts,
+                    agents=self._settings.agents,
+                    record_host_keys=self._settings.record_host_keys,
+                    hosts=self._settings.hosts,
                 )
             return self._ssh
 
@@ -163,14 +229,14 @@ class TransportRegistry:
 
                 self._openssh = OpensshConnector(
                     self._stop,
-                    self._home,
-                    environ=self._environ,
+                    self._settings.home,
+                    environ=self._settings.environ,
                     duplicate_guard=self._duplicate_guard,
                     credential_store=self.credential_store,
-                    agents=self.agents,
-                    record_host_keys=self._record_host_keys,
-                    hosts=self._hosts or {},
-                    ssh_config=self._ssh_config,
+                    agents=self._settings.agents,
+                    record_host_keys=self._settings.record_host_keys,
+                    hosts=self._settings.hosts,
+                    ssh_config=self._settings.ssh_config,
                 )
             return self._openssh
 
@@ -181,9 +247,9 @@ class TransportRegistry:
             if self._sandbox is None:
                 from orchestrator.transports.sandbox.server import SandboxServer
 
-                if self._sandbox_folder is None:
+                if self._settings.sandbox_folder is None:
                     raise ConnectError("connect", "no folder was given for the sandbox")
-                self._sandbox = SandboxServer(self._sandbox_folder, ssh)
+                self._sandbox = SandboxServer(self._settings.sandbox_folder, ssh)
             return self._sandbox
 
     def _raise_if_cancelled(self) -> None:

@@ -101,8 +101,8 @@ def test_output_nobody_reads_is_held_back_at_the_process(sandbox: TransportRegis
     channel = sandbox.connect(sandbox_host("web1")).open()
     channel.write(b"yes | head -c 30000000; echo done >&2\n")
     channel.close_stdin()
-    assert sandbox._sandbox
-    pump = sandbox._sandbox._io_thread
+    assert sandbox._connectors._sandbox
+    pump = sandbox._connectors._sandbox._io_thread
     wait_until(lambda: pump._processes, "the process to start")
     (process,) = pump._processes
     wait_until(lambda: process._unsent, "the client's window to be full")
@@ -157,8 +157,8 @@ def test_a_home_that_leads_elsewhere_is_refused(
 
 
 def port_of(connection: Connection, connector: TransportRegistry) -> int:
-    assert connector._sandbox
-    return connector._sandbox.port
+    assert connector._connectors._sandbox
+    return connector._connectors._sandbox.port
 
 
 def test_other_keys_users_and_methods_are_turned_away(
