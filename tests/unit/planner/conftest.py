@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.planner.plan_project import PlanProject
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> PlanProject:
+    """Create a project with the stage ``dev`` and no task."""
+    return PlanProject(tmp_path)
