@@ -17,7 +17,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model.command import StepCommand, StepEffects
 from orchestrator.model.condition import Condition, ConstantCondition
-from orchestrator.model.marked_value import MarkedValue
+from orchestrator.model.marked_value import HomePath, MarkedValue
 from orchestrator.planner import download_script, module_script, shell_text, step_effects
 from orchestrator.planner.host_scope import lone_name
 from orchestrator.planner.plan import (
@@ -275,7 +275,7 @@ class StepPlanner:
     def _step_chdir(self) -> str | None:
         """Return the folder to change to; a local step runs in the project's folder."""
         chdir = working_directory(self.expanded.inherited.chdir)
-        if not self.expanded.inherited.local or (chdir and chdir.startswith("/")):
+        if not self.expanded.inherited.local or isinstance(chdir, HomePath):
             return chdir
         return posixpath.join(self.request.root, chdir or "")
 
