@@ -60,16 +60,16 @@ class TransportRegistry:
         environ = os.environ if environ is None else environ
         self.agents = AgentRegistry(environ, warn)
         self._settings = _ConnectorSettings(
-            record_host_keys,
-            sandbox_folder,
-            home or Path.home(),
-            environ,
-            hosts or {},
-            prompt_user,
-            on_secret,
-            self.agents,
-            ssh_config,
-            system_config,
+            record_host_keys=record_host_keys,
+            sandbox_folder=sandbox_folder,
+            home=home or Path.home(),
+            environ=environ,
+            hosts=hosts or {},
+            prompt_user=prompt_user,
+            on_secret=on_secret,
+            agents=self.agents,
+            ssh_config=ssh_config,
+            system_config=system_config,
         )
         self._connectors = _Connectors(self._settings, {})
         self._cancelled: list[_Connectors] = []  # their open connections are kept until the end
