@@ -1,4 +1,4 @@
-"""``package_step``: what it finds, what it makes of it, with apt and tiny packages of our own."""
+"""``package`` with apt, zypper and pacman, and small packages of our own."""
 
 from __future__ import annotations
 
@@ -206,5 +206,76 @@ def test_what_is_no_name_is_refused(machine: ShellMachine) -> None:
 
 
 def test_a_host_without_any_manager_says_so(private: ShellMachine) -> None:
-    run_in_copy(private, "rm $(command -v apt-get)")
+    run_in_copy(private, 'for name in apt-get zypper pacman; do rm "$(command -v $name)"; done')
     assert "no apt" in private.check_then_run(package_step("a"), "failed").stderr.text
+
+
+# Debian's rpm has its database in the home folder, and zypper wants a package glibc.
+RPM_REPOSITORY = r"""
+mkdir -p /etc/rpm /etc/zypp/repos.d /srv/rpms
+echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
+printf '%s\n' '[t]' 'name=t' 'baseurl=dir:/srv/rpms' 'type=plaindir' 'enabled=1' 'gpgcheck=0' \
+  'autorefresh=0' >/etc/zypp/repos.d/t.repo
+rpm() {
+  printf '%s\n' "Name: $1" "Version: $2" 'Release: 1' 'Summary: x' 'License: x' 'BuildArch: noarch' \
+    "${3:-Provides: $1-self}" '%description' x '%files' >/srv/rpms/$1.spec
+  rpmbuild -bb --quiet --define '_rpmdir /srv/rpms' --define '_topdir /srv/build' /srv/rpms/$1.spec
+}
+rpm glibc 1.0
+rpm orch-test-a 1.0
+rpm orch-test-b 1.0 'Provides: orch-test-virtual'
+zypper -q -n refresh
+zypper -q -n install glibc
+zypper -q --no-refresh -n search orch
+"""
+
+PACMAN_REPOSITORY = r"""
+mkdir -p /srv/made /srv/pacman /var/lib/pacman/local
+printf '%s\n' '[options]' 'Architecture = any' 'SigLevel = Never' '[t]' 'Server = file:///srv/pacman' \
+  >/etc/pacman.conf
+pack() {
+  printf '%s\n' "pkgname = $1" "pkgver = $2-1" 'size = 2' 'arch = any' "provides = $3" >/srv/made/.PKGINFO
+  file=$1-$2-1-any.pkg.tar.gz
+  tar -C /srv/made -czf "/srv/pacman/$file" .PKGINFO
+  mkdir -p "/srv/lists/$1-$2-1"
+  printf '%%%s%%\n%s\n\n' FILENAME "$file" NAME "$1" VERSION "$2-1" ARCH any ISIZE 2 CSIZE "$(wc -c <"/srv/pacman/$file")" \
+    SHA256SUM "$(sha256sum "/srv/pacman/$file" | cut -d' ' -f1)" PROVIDES "$3" >"/srv/lists/$1-$2-1/desc"
+}
+pack orch-test-a 1.0 orch-test-self
+pack orch-test-b 1.0 orch-test-virtual
+(cd /srv/lists; tar -czf /srv/pacman/t.db *)
+pacman -Sy --noconfirm
+"""
+
+
+@pytest.mark.parametrize(
+    ("manager", "repository"), [("zypper", RPM_REPOSITORY), ("pacman", PACMAN_REPOSITORY)]
+)
+def test_other_managers_install_find_and_remove(
+    private: ShellMachine, manager: str, repository: str
+) -> None:
+    run_in_copy(private, f"exec 1>&2\n{repository}")
+    # not /var: to read rpm's database touches its files
+    private.watched_paths = tuple(path / "etc" for path in private.watched_paths)
+    params = {"manager": manager}
+    unknown = f"{manager} has no package orch-test-none: `update_cache: true`"
+    check_fails(private, unknown, package_step("orch-test-a", "orch-test-none", **params))
+    outcome = private.check_then_run(package_step("orch-test-a", **params), "changed")
+    assert [(c.key, c.before, c.after) for c in outcome.changes] == [
+        ("missing", "orch-test-a", "none")
+    ]
+    private.check_then_run(package_step("orch-test-a", state="latest", **params), "ok")
+    private.check_then_run(package_step("orch-test-virtual", **params), "changed")
+    private.check_then_run(package_step("orch-test-b", "orch-test-virtual", **params), "ok")
+    gone = package_step("orch-test-a", "orch-test-b", state="absent", **params)
+    outcome = private.check_then_run(gone, "changed")
+    assert outcome.changes[0].before == "orch-test-a 1.0-1, orch-test-b 1.0-1"
+    private.check_then_run(gone, "ok")
+
+
+def test_a_repository_without_lists_may_have_any_package(private: ShellMachine) -> None:
+    run_in_copy(private, f"exec 1>&2\n{RPM_REPOSITORY}")
+    repository = "[u]\nname=u\nbaseurl=http://127.0.0.1:1/\nenabled=1\n"
+    run_in_copy(private, f"echo '{repository}' >/etc/zypp/repos.d/u.repo")
+    step = package_step("orch-test-none", manager="zypper")
+    assert private.run_step(step, check=True).status == "would_change"
