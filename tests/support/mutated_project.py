@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 FILES = {
     "inventories/common/stage.yml": """\
         default_stage: dev
@@ -135,7 +137,11 @@ FILES = {
             once: true
           - commit
     """,
-    "tasks/hook.yml": "before: [called]\nroles: [db]\nsteps: [{run: 'true'}]\n",
+    "tasks/hook.yml": dedent("""\
+        before: [called]
+        roles: [db]
+        steps: [{run: 'true'}]
+        """),
     "tasks/app.conf.j2": """\
         {# comment #}
         {%- macro block(name) %}[{{ name }}]{% endmacro %}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
@@ -12,8 +14,11 @@ def one(project: OrchProject) -> OrchProject:
     return project.add_sandbox_stage("a1").write(
         {
             "inventories/common/stage.yml": "vars: {size: 1, opts: {a: 1, b: 1}}\n",
-            "tasks/t.yml": "params: {n: {default: d}, l: {type: list, default: []}}\n"
-            "steps:\n- run: printf '%s|' {{ n }} {{ size }} {{ opts.a }} {{ opts.b }} {{ l }}\n",
+            "tasks/t.yml": dedent("""\
+                params: {n: {default: d}, l: {type: list, default: []}}
+                steps:
+                - run: printf '%s|' {{ n }} {{ size }} {{ opts.a }} {{ opts.b }} {{ l }}
+                """),
         }
     )
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -57,7 +58,13 @@ def test_it_is_an_error_of_use(project: OrchProject, words: tuple[str, ...]) -> 
 
 def test_a_whole_path_does_without(project: OrchProject) -> None:
     project.add_sandbox_stage("a1").write(
-        {"tasks/t.yml": "steps:\n- template: {path: x, src: t.j2}\n- {run: 'cat ~/x'}\n"}
+        {
+            "tasks/t.yml": dedent("""\
+            steps:
+            - template: {path: x, src: t.j2}
+            - {run: 'cat ~/x'}
+            """)
+        }
     )
     project.write({"tasks/t.j2": "text of {{ host.name }}\n"})
     for words in (("-s", "dev", "run", "t"), ("-s", "dev", "vars", "a1"), ("lint",)):

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -143,7 +144,12 @@ def test_each_host_tells_its_own_trouble_and_hides_no_other(
                     for n, (name, output) in enumerate(hosts.items(), 1)
                 }
             ),
-            "tasks/t.yml": "desc: t\nsteps:\n- copy: {content: a, path: ~/a}\n- git: {repo: /r, path: ~/g}\n",
+            "tasks/t.yml": dedent("""\
+                desc: t
+                steps:
+                - copy: {content: a, path: ~/a}
+                - git: {repo: /r, path: ~/g}
+                """),
         }
     )
     code, found = run_doctor(project)
@@ -197,7 +203,13 @@ def test_hosts_with_the_same_trouble_are_named_in_one(project: OrchProject) -> N
 
 def test_what_no_task_needs_is_not_missed(project: OrchProject, fleet: SshdServer) -> None:
     project.add_sshd_stage(fleet, {"bare": "127.0.0.11", "db": "127.0.0.2"}).write(
-        {"tasks/t.yml": "desc: t\nroles: [db]\nsteps: [{copy: {content: a, path: ~/a}}]\n"}
+        {
+            "tasks/t.yml": dedent("""\
+            desc: t
+            roles: [db]
+            steps: [{copy: {content: a, path: ~/a}}]
+            """)
+        }
     )
     project.write({"inventories/real/roles/db.yml": "[db]\n"})
     code, found = run_doctor(project)
@@ -226,8 +238,13 @@ def test_sudo_is_tried_only_for_users_that_a_task_of_the_host_becomes(
     ).write(
         {
             "inventories/real/roles/web.yml": "[web, asks]\n",
-            "tasks/t.yml": "desc: t\nroles: [web]\nsteps:\n- {run: id, become: daemon}\n"
-            "- {run: id, become: '{{ nobody_knows }}'}\n",
+            "tasks/t.yml": dedent("""\
+                desc: t
+                roles: [web]
+                steps:
+                - {run: id, become: daemon}
+                - {run: id, become: '{{ nobody_knows }}'}
+                """),
         }
     )
     code, found = run_doctor(project)
@@ -370,8 +387,11 @@ def test_commands_that_a_module_of_the_project_requires_are_looked_for(
 ) -> None:
     project.add_sandbox_stage("web1").write(
         {
-            "tasks/mine.yml": "requires: [[no-such-a, no-such-b], no-such-c, [sh, no-such-d]]\n"
-            "probe: state x 1\nwant: {x: '1'}\n",
+            "tasks/mine.yml": dedent("""\
+                requires: [[no-such-a, no-such-b], no-such-c, [sh, no-such-d]]
+                probe: state x 1
+                want: {x: '1'}
+                """),
             "tasks/t.yml": "steps: [{mine: {}}]\n",
         }
     )

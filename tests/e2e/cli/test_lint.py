@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -137,9 +138,18 @@ def test_a_constant_that_would_fail_in_every_run_is_an_error(
 def test_a_constant_on_a_task_or_an_item_is_judged(shop: OrchProject) -> None:
     shop.write(
         {
-            "tasks/u.yml": "desc: u\nchdir: [a]\nsteps: [{run: id}]\n",
-            "tasks/v.yml": "desc: v\ntasks:\n- t: {}\n  when: \"'no'\"\n"
-            "- {name: w, when: \"'off'\", steps: [{run: id}]}\n",
+            "tasks/u.yml": dedent("""\
+                desc: u
+                chdir: [a]
+                steps: [{run: id}]
+                """),
+            "tasks/v.yml": dedent("""\
+                desc: v
+                tasks:
+                - t: {}
+                  when: "'no'"
+                - {name: w, when: "'off'", steps: [{run: id}]}
+                """),
         }
     )
     err = shop.orch("lint").err
@@ -170,12 +180,24 @@ def test_a_stage_named_is_judged_alone_but_a_role_may_be_another_ones(shop: Orch
         {
             "inventories/dev/roles/web.yml": "[a1]",
             "inventories/dev/hosts/a1.yml": "vars: {v: '{{ nope }}'}",
-            "tasks/u.yml": "desc: u\nroles: [web]\nsteps: [{run: id}]\n",
+            "tasks/u.yml": dedent("""\
+                desc: u
+                roles: [web]
+                steps: [{run: id}]
+                """),
         }
     )
     assert shop.orch("-s", "one", "lint").code == 0
     assert shop.orch("-s", "dev", "lint").code == 3
-    shop.write({"tasks/u.yml": "desc: u\nroles: [wbe]\nsteps: [{run: id}]\n"})
+    shop.write(
+        {
+            "tasks/u.yml": dedent("""\
+        desc: u
+        roles: [wbe]
+        steps: [{run: id}]
+        """)
+        }
+    )
     assert "no stage has the role 'wbe'" in shop.orch("-s", "one", "lint").err
     shop.write({"inventories/dev/stage.yml": "nope: 1\n", "tasks/u.yml": TASK})
     assert shop.orch("-s", "one", "lint").code == 0
@@ -186,7 +208,11 @@ def test_a_stage_in_error_does_not_make_its_roles_unknown(shop: OrchProject) -> 
     shop.write(
         {
             "inventories/dev/roles/web.yml": "hosts: [a1]\nnope: 1\n",
-            "tasks/u.yml": "desc: u\nroles: [web]\nsteps: [{run: id}]\n",
+            "tasks/u.yml": dedent("""\
+                desc: u
+                roles: [web]
+                steps: [{run: id}]
+                """),
         }
     )
     err = shop.orch("lint").err
@@ -213,7 +239,11 @@ def test_what_a_call_lacks_is_an_error_at_the_users_line(
     shop.write(
         {
             "tasks/u.yml": f"desc: u\nsteps:\n- {step}\n",
-            "tasks/own.yml": "desc: own\nparams: {x: {required: true}}\nsteps: [{run: 'echo {{ x }}'}]\n",
+            "tasks/own.yml": dedent("""\
+                desc: own
+                params: {x: {required: true}}
+                steps: [{run: 'echo {{ x }}'}]
+                """),
             "tasks/bad.j2": "{{ 1 + }}\n",
         }
     )
@@ -229,8 +259,12 @@ def test_what_a_stage_or_an_item_may_bring_is_not_missed(shop: OrchProject) -> N
     write_variables(shop, "v: 1").write(
         {
             "inventories/dev/roles/web.yml": "hosts: [a1]\ndefaults: {link: {to: /tmp}}\n",
-            "tasks/u.yml": "desc: u\nsteps:\n- link: {path: /tmp/x}\n"
-            "- {copy: {path: /tmp/y, src: '{{ item }}'}, loop: [nope]}\n",
+            "tasks/u.yml": dedent("""\
+                desc: u
+                steps:
+                - link: {path: /tmp/x}
+                - {copy: {path: /tmp/y, src: '{{ item }}'}, loop: [nope]}
+                """),
         }
     )
     assert shop.orch("lint").code == 0
@@ -247,7 +281,12 @@ def test_a_name_that_nothing_defines_is_an_error_where_it_stands(shop: OrchProje
                   when: whn
                   environment: {A: '{{ envr }}'}
                 """,
-            "tasks/w.yml": "desc: w\nsteps:\n- {run: id, register: later}\n- set: {made: 1}\n",
+            "tasks/w.yml": dedent("""\
+                desc: w
+                steps:
+                - {run: id, register: later}
+                - set: {made: 1}
+                """),
         }
     )
     done = write_variables(shop, "greeting: hello\n  size: 1").orch("lint")
@@ -288,8 +327,17 @@ def test_a_name_that_only_some_hosts_or_other_tasks_have_is_a_note(shop: OrchPro
         {
             "inventories/dev/hosts/a1.yml": "vars: {x: 1}\n",
             "inventories/dev/roles/web.yml": "[a1, a2, a3]\n",
-            "tasks/u.yml": "desc: u\nroles: [web]\nsteps:\n- run: echo {{ x }} {{ p }}\n",
-            "tasks/w.yml": "desc: w\nparams: {p: {}}\nsteps: [{run: 'echo {{ p }}'}]\n",
+            "tasks/u.yml": dedent("""\
+                desc: u
+                roles: [web]
+                steps:
+                - run: echo {{ x }} {{ p }}
+                """),
+            "tasks/w.yml": dedent("""\
+                desc: w
+                params: {p: {}}
+                steps: [{run: 'echo {{ p }}'}]
+                """),
         }
     )
     done = shop.orch("lint")

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
 
@@ -20,8 +21,13 @@ def shop(project: OrchProject) -> OrchProject:
             "inventories/common/stage.yml": "vars: {size: 1, opts: {a: 1, b: 1}}\n",
             "inventories/dev/roles/web.yml": "hosts: [a1]\nvars: {opts: {b: 2}}\n",
             "inventories/dev/hosts/a1.yml": "vars: {size: '{{ 2 + 1 }}', who: '{{ host.name }}'}\n",
-            "tasks/t.yml": "desc: Does t\nparams:\n  n: {type: int, required: true, help: How many}\n"
-            "steps:\n- run: rm {{ n }}\n",
+            "tasks/t.yml": dedent("""\
+                desc: Does t
+                params:
+                  n: {type: int, required: true, help: How many}
+                steps:
+                - run: rm {{ n }}
+                """),
         }
     )
 
@@ -56,7 +62,15 @@ def test_doc_explains_params_and_gives_an_example(shop: OrchProject) -> None:
 def test_lint_finds_roles_that_no_stage_has_and_notes_what_may_read_as_an_option(
     shop: OrchProject,
 ) -> None:
-    shop.write({"tasks/u.yml": "desc: u\nroles: [wbe]\nsteps: [{run: 'true'}]\n"})
+    shop.write(
+        {
+            "tasks/u.yml": dedent("""\
+        desc: u
+        roles: [wbe]
+        steps: [{run: 'true'}]
+        """)
+        }
+    )
     done = shop.orch("lint")
     assert done.code == 3
     assert "tasks/u.yml:2:9" in done.err
@@ -197,8 +211,11 @@ def test_origins_are_json_for_programs(shop: OrchProject) -> None:
 def test_vars_of_an_app_are_what_a_run_for_it_sees(shop: OrchProject) -> None:
     shop.write(
         {
-            "inventories/common/apps/blog.yml": "roles: [web]\nvars: {size: 5, who: '{{ app.name }}'}\n"
-            "hosts: {a1: {vars: {size: 7}}}\n"
+            "inventories/common/apps/blog.yml": dedent("""\
+                roles: [web]
+                vars: {size: 5, who: '{{ app.name }}'}
+                hosts: {a1: {vars: {size: 7}}}
+                """)
         }
     )
     shown = json.loads(shop.orch("-s", "dev", "vars", "a1", "--app", "blog", "--json").out)

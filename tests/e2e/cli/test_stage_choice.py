@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject
 
-UNAME = {"tasks/uname.yml": "steps:\n  - run: uname\n    readonly: true\n"}
+UNAME = {
+    "tasks/uname.yml": dedent("""\
+    steps:
+      - run: uname
+        readonly: true
+    """)
+}
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 from tests.projects import OrchProject, OrchResult
 from tests.support.deploy_app import HOSTS, host_releases, live_releases, make_small_app
 from tests.support.deploy_projects import run_deploy
@@ -18,7 +20,11 @@ def test_a_hook_runs_right_before_the_switch_for_its_app_alone(project: OrchProj
     message = f"steps: [{{run: 'echo {{{{ app.name }}}} >>{project.root}/told', local: true}}]\n"
     project.write(
         {
-            "tasks/warm.yml": "before: [deploy:publish]\napps: [blog]\nsteps: [{run: 'true'}]\n",
+            "tasks/warm.yml": dedent("""\
+                before: [deploy:publish]
+                apps: [blog]
+                steps: [{run: 'true'}]
+                """),
             "tasks/tell.yml": f"after: [deploy]\napps: [shop]\n{message}",
         }
     )

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -21,7 +22,13 @@ from tests.sshd import SshdServer, generate_key, wait_until
 LONG = 10**8 + secrets.randbelow(10**8)
 """Seconds for which nothing else on this machine sleeps."""
 
-UNAME = {"tasks/uname.yml": "steps:\n  - run: uname\n    readonly: true\n"}
+UNAME = {
+    "tasks/uname.yml": dedent("""\
+    steps:
+      - run: uname
+        readonly: true
+    """)
+}
 CHANGE = {"tasks/change.yml": "steps:\n  - run: echo done\n"}
 
 
@@ -172,7 +179,11 @@ def test_every_host_finishes_a_task_before_any_begins_the_next(project: OrchProj
     hosts = [f"a{n}" for n in range(1, 6)]
     project.add_sandbox_stage(*hosts).write(
         {
-            "tasks/one.yml": "steps:\n- run: 'true'\n- run: echo {{ host.name }}\n",
+            "tasks/one.yml": dedent("""\
+                steps:
+                - run: 'true'
+                - run: echo {{ host.name }}
+                """),
             "tasks/two.yml": "steps:\n- run: 'true'\n",
         }
     )
@@ -195,7 +206,11 @@ def test_a_host_in_two_roles_runs_once_and_its_row_shows_both(project: OrchProje
         {
             "inventories/dev/roles/web.yml": "[a1]\n",
             "inventories/dev/roles/db.yml": "[a1]\n",
-            "tasks/t.yml": "roles: [web, db]\nsteps:\n- run: echo x\n",
+            "tasks/t.yml": dedent("""\
+                roles: [web, db]
+                steps:
+                - run: echo x
+                """),
         }
     )
     done = project.orch("-s", "dev", "run", "t", "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -35,13 +36,27 @@ def host_home(project: OrchProject, host: str = "a1") -> Path:
 
 
 def test_a_command_counts_as_a_change_unless_it_is_readonly(one: OrchProject) -> None:
-    done = run_task(one, "steps:\n- run: echo a\n- {run: echo b, readonly: true}\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - run: echo a
+        - {run: echo b, readonly: true}
+        """),
+    )
     assert step_messages(done) == [("changed", "a"), ("ok", "b")]
     assert done.host_rows["a1"]["status"] == "changed"
 
 
 def test_a_failing_step_stops_its_host_and_says_why(one: OrchProject) -> None:
-    done = run_task(one, "steps:\n- run: echo out; echo err >&2; exit 3\n- run: echo never\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - run: echo out; echo err >&2; exit 3
+        - run: echo never
+        """),
+    )
     assert done.code == 1
     (step,) = done.host_steps("a1")
     assert (step["status"], step["exit_status"], step["stderr"].strip()) == ("failed", 3, "err")
@@ -52,7 +67,16 @@ def test_a_failing_step_stops_its_host_and_says_why(one: OrchProject) -> None:
 
 
 def test_several_lines_stop_at_the_first_that_fails(one: OrchProject) -> None:
-    done = run_task(one, "steps:\n- run: |\n    echo one\n    false\n    echo two\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - run: |
+            echo one
+            false
+            echo two
+        """),
+    )
     assert step_messages(done) == [("failed", "one")]
 
 
@@ -62,7 +86,14 @@ def test_bash_sees_a_failure_left_of_a_pipe_and_sh_does_not(one: OrchProject) ->
 
 
 def test_an_ignored_failure_lets_the_next_step_run(one: OrchProject) -> None:
-    done = run_task(one, "steps:\n- {run: exit 3, ignore_errors: true}\n- run: echo next\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - {run: exit 3, ignore_errors: true}
+        - run: echo next
+        """),
+    )
     assert (done.code, step_messages(done)) == (0, [("failed", ""), ("changed", "next")])
     assert done.host_rows["a1"]["status"] == "changed"
     # it is reported as failed, but not counted as a failure
@@ -75,8 +106,12 @@ def test_environment_adds_up_inward_and_is_text_whatever_it_holds(one: OrchProje
     )
     done = run_task(
         one,
-        'environment: {B: t, C: "it\'s $(id)"}\nsteps:\n'
-        "- run: 'echo \"$A $B $C $D\"'\n  environment: {D: 1}\n",
+        dedent("""\
+            environment: {B: t, C: "it's $(id)"}
+            steps:
+            - run: 'echo "$A $B $C $D"'
+              environment: {D: 1}
+            """),
     )
     assert step_messages(done) == [("changed", "s t it's $(id) 1")]
 
@@ -84,8 +119,13 @@ def test_environment_adds_up_inward_and_is_text_whatever_it_holds(one: OrchProje
 def test_chdir_is_for_its_step_only_and_knows_the_home(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- run: mkdir -p 'a b'\n- {run: pwd, chdir: ~/a b}\n- run: pwd\n"
-        "- {run: pwd, chdir: nowhere}\n",
+        dedent("""\
+            steps:
+            - run: mkdir -p 'a b'
+            - {run: pwd, chdir: ~/a b}
+            - run: pwd
+            - {run: pwd, chdir: nowhere}
+            """),
     )
     assert [s for _, s in step_messages(done)][1:3] == [
         str(host_home(one) / "a b"),
@@ -102,11 +142,14 @@ def test_stdin_reaches_the_command_and_nothing_else_does(one: OrchProject) -> No
 
 
 def test_a_guard_skips_what_is_done_already(one: OrchProject) -> None:
-    task = (
-        "steps:\n- {run: touch made, creates: made}\n- {run: rm made, removes: made}\n"
-        "- {run: echo u, unless: test -e /}\n- {run: echo o, onlyif: test -e /nowhere}\n"
-        "- {run: echo both, onlyif: 'true', unless: 'false'}\n"
-    )
+    task = dedent("""\
+            steps:
+            - {run: touch made, creates: made}
+            - {run: rm made, removes: made}
+            - {run: echo u, unless: test -e /}
+            - {run: echo o, onlyif: test -e /nowhere}
+            - {run: echo both, onlyif: 'true', unless: 'false'}
+            """)
     done = run_task(one, task)
     assert [s for s, _ in step_messages(done)] == [
         "changed",
@@ -124,7 +167,15 @@ def test_a_guard_that_cannot_be_judged_is_a_failure_and_no_skip(one: OrchProject
 
 
 def test_when_over_what_is_known_skips_before_anything_is_sent(one: OrchProject) -> None:
-    done = run_task(one, "vars: {on: false}\nsteps:\n- {run: echo a, when: on}\n- run: echo b\n")
+    done = run_task(
+        one,
+        dedent("""\
+        vars: {on: false}
+        steps:
+        - {run: echo a, when: on}
+        - run: echo b
+        """),
+    )
     assert [s for s, _ in step_messages(done)] == ["skipped", "changed"]
 
 
@@ -187,8 +238,12 @@ def test_a_registered_result_is_text_and_never_a_template(one: OrchProject) -> N
 def test_a_skipped_step_registers_that_and_empty_text(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- {run: echo x, when: false, register: r}\n"
-        "- run: echo '{{ r.skipped }}' '[{{ r.stdout }}]'\n- {run: echo y, when: r.skipped}\n",
+        dedent("""\
+            steps:
+            - {run: echo x, when: false, register: r}
+            - run: echo '{{ r.skipped }}' '[{{ r.stdout }}]'
+            - {run: echo y, when: r.skipped}
+            """),
     )
     assert step_messages(done)[1:] == [("changed", "true []"), ("changed", "y")]
 
@@ -221,7 +276,12 @@ def test_a_step_killed_by_a_signal_is_killed_and_not_failed(one: OrchProject) ->
 
 def test_a_background_child_that_keeps_stdout_open_holds_nothing_up(one: OrchProject) -> None:
     done = run_task(
-        one, "steps:\n- run: 'sleep 97531 & echo $! > pid; echo on'\n- run: kill $(cat pid)\n"
+        one,
+        dedent("""\
+            steps:
+            - run: 'sleep 97531 & echo $! > pid; echo on'
+            - run: kill $(cat pid)
+            """),
     )
     assert [s for s, _ in step_messages(done)] == ["changed", "changed"]
 
@@ -243,7 +303,11 @@ def test_output_of_50_mb_on_both_streams_is_bounded_here_and_whole_in_the_log(
 def test_output_that_was_not_kept_whole_is_not_used_as_if_it_were(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- {run: 'yes | head -c 1000000', register: r}\n- run: echo {{ r.stdout }}\n",
+        dedent("""\
+            steps:
+            - {run: 'yes | head -c 1000000', register: r}
+            - run: echo {{ r.stdout }}
+            """),
     )
     assert done.code == 1
     assert "were not kept" in done.host_rows["a1"]["reason"]
@@ -262,15 +326,26 @@ def test_invalid_bytes_and_markup_in_output_are_data(one: OrchProject) -> None:
 def test_a_called_task_takes_arguments_and_never_a_variable(one: OrchProject) -> None:
     one.write(
         {
-            "inventories/dev/stage.yml": "connect: {transport: sandbox}\n"
-            "vars: {mode: inventory, size: 5}\ndefaults: {part: {colour: blue}}\n",
-            "tasks/part.yml": "params: {mode: {default: own}, colour: {}, shape: {}}\n"
-            "steps:\n- run: echo {{ mode }} {{ colour }} {{ shape }} {{ size }}\n",
+            "inventories/dev/stage.yml": dedent("""\
+                connect: {transport: sandbox}
+                vars: {mode: inventory, size: 5}
+                defaults: {part: {colour: blue}}
+                """),
+            "tasks/part.yml": dedent("""\
+                params: {mode: {default: own}, colour: {}, shape: {}}
+                steps:
+                - run: echo {{ mode }} {{ colour }} {{ shape }} {{ size }}
+                """),
         }
     )
     done = run_task(
         one,
-        "vars: {shape: caller}\nsteps:\n- part\n- part: {mode: given, shape: '{{ size + 1 }}'}\n",
+        dedent("""\
+            vars: {shape: caller}
+            steps:
+            - part
+            - part: {mode: given, shape: '{{ size + 1 }}'}
+            """),
     )
     assert [s for _, s in step_messages(done)] == ["own blue 5", "given blue 6 5"]
 
@@ -279,8 +354,11 @@ def test_a_scheduled_task_takes_the_variable_of_its_params_name(one: OrchProject
     one.write(
         {
             "inventories/dev/stage.yml": "connect: {transport: sandbox}\nvars: {mode: inventory}\n",
-            "tasks/part.yml": "params: {mode: {default: own}, size: {type: int, default: 1}}\n"
-            "steps:\n- run: echo {{ mode }} {{ size + 1 }}\n",
+            "tasks/part.yml": dedent("""\
+                params: {mode: {default: own}, size: {type: int, default: 1}}
+                steps:
+                - run: echo {{ mode }} {{ size + 1 }}
+                """),
         }
     )
     done = run_task(one, "tasks: [part, part: {mode: written}]\n", "size=4")
@@ -290,11 +368,24 @@ def test_a_scheduled_task_takes_the_variable_of_its_params_name(one: OrchProject
 
 
 def test_a_call_with_ignored_errors_stops_inside_and_goes_on_after(one: OrchProject) -> None:
-    one.write({"tasks/part.yml": "steps:\n- run: echo a\n- run: 'false'\n- run: echo never\n"})
+    one.write(
+        {
+            "tasks/part.yml": dedent("""\
+        steps:
+        - run: echo a
+        - run: 'false'
+        - run: echo never
+        """)
+        }
+    )
     done = run_task(
         one,
-        "steps:\n- {part: {}, ignore_errors: true, register: p}\n"
-        "- run: echo {{ p.failed }}\n- {run: echo was, when: p.failed}\n",
+        dedent("""\
+            steps:
+            - {part: {}, ignore_errors: true, register: p}
+            - run: echo {{ p.failed }}
+            - {run: echo was, when: p.failed}
+            """),
     )
     assert [s for s, _ in step_messages(done)] == ["changed", "failed", "changed", "changed"]
     assert step_messages(done)[2][1] == "true"
@@ -308,7 +399,16 @@ def test_a_called_task_that_is_for_other_roles_is_skipped(one: OrchProject) -> N
             "tasks/part.yml": "roles: [web]\nsteps: [{run: echo web}]\n",
         }
     )
-    done = run_task(one, "steps:\n- part\n- run: echo all\n", "-l", "a1")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - part
+        - run: echo all
+        """),
+        "-l",
+        "a1",
+    )
     assert [s for s, _ in step_messages(done)] == ["skipped", "changed"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
@@ -77,9 +79,13 @@ def test_the_apps_layer_is_over_the_hosts_and_under_the_command_line(shared: Orc
 def test_one_apps_failure_stops_that_app_and_not_the_others(shared: OrchProject) -> None:
     shared.write(
         {
-            "tasks/t.yml": "tasks:\n"
-            '- steps: [{run: "test {{ app.name }} != blog"}]\n  name: gate\n'
-            "- steps: [{run: echo on}]\n  name: on\n"
+            "tasks/t.yml": dedent("""\
+                tasks:
+                - steps: [{run: "test {{ app.name }} != blog"}]
+                  name: gate
+                - steps: [{run: echo on}]
+                  name: on
+                """)
         }
     )
     done = run_task(shared, "--app", "all")
@@ -92,7 +98,15 @@ def test_one_apps_failure_stops_that_app_and_not_the_others(shared: OrchProject)
 
 
 def test_roles_of_the_task_and_of_the_app_and_the_limit_all_count(shared: OrchProject) -> None:
-    shared.write({"tasks/t.yml": "roles: [web]\nsteps:\n- run: echo {{ app.name }}\n"})
+    shared.write(
+        {
+            "tasks/t.yml": dedent("""\
+        roles: [web]
+        steps:
+        - run: echo {{ app.name }}
+        """)
+        }
+    )
     assert set(step_outputs(run_task(shared, "--app", "shop"))) == {("shop", "a1"), ("shop", "a2")}
     assert set(step_outputs(run_task(shared, "--app", "all", "-l", "a2"))) == {
         ("blog", "a2"),
@@ -108,7 +122,12 @@ def test_once_is_once_per_app_on_its_own_primary(shared: OrchProject) -> None:
         {
             "inventories/dev/roles/every.yml": "{hosts: [a3, a1, a2], primary: a3}\n",
             "tasks/m.yml": "roles: [every]\nsteps: [{run: 'echo {{ app.name }}', register: r}]\n",
-            "tasks/t.yml": "tasks:\n- m: {}\n  once: true\n- steps: [{run: 'echo {{ r.stdout }}!'}]\n",
+            "tasks/t.yml": dedent("""\
+                tasks:
+                - m: {}
+                  once: true
+                - steps: [{run: 'echo {{ r.stdout }}!'}]
+                """),
         }
     )
     found = step_outputs(run_task(shared, "--app", "all"))
@@ -133,7 +152,15 @@ def test_wrong_apps_are_told(shared: OrchProject, args: list[str], code: int, me
 
 
 def test_hooks_can_be_for_some_apps(shared: OrchProject) -> None:
-    shared.write({"tasks/h.yml": "after: [t]\napps: [shop]\nsteps: [{run: echo hook}]\n"})
+    shared.write(
+        {
+            "tasks/h.yml": dedent("""\
+        after: [t]
+        apps: [shop]
+        steps: [{run: echo hook}]
+        """)
+        }
+    )
     found = step_outputs(run_task(shared, "--app", "all", "-l", "a1"))
     assert found == {("blog", "a1"): ["blog 2"], ("shop", "a1"): ["shop 9", "hook"]}
 

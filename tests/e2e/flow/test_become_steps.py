@@ -6,6 +6,7 @@ The tests run as root, which can become any user without a password; `nobody` ex
 from __future__ import annotations
 
 import getpass
+from textwrap import dedent
 
 import pytest
 
@@ -65,12 +66,21 @@ def test_conditions_and_results_reach_across_users(one: OrchProject) -> None:
 
 
 def test_a_user_that_nobody_may_become_is_a_failure_with_what_was_said(one: OrchProject) -> None:
-    task = "steps:\n- run: 'true'\n- {run: id, become: nonesuch}\n- run: echo never\n"
+    task = dedent("""\
+        steps:
+        - run: 'true'
+        - {run: id, become: nonesuch}
+        - run: echo never
+        """)
     done = run_task(one, task)
     assert done.code == 1
     assert [s["status"] for s in done.host_steps("a1")] == ["changed", "failed"]
     assert "nonesuch" in done.host_rows["a1"]["reason"]
-    rescued = "steps:\n- block: [{run: id, become: nonesuch}]\n  rescue: [{run: echo saved}]\n"
+    rescued = dedent("""\
+        steps:
+        - block: [{run: id, become: nonesuch}]
+          rescue: [{run: echo saved}]
+        """)
     assert step_outputs(run_task(one, rescued))[-1] == ("changed", "saved")
 
 
@@ -115,16 +125,67 @@ EMPTY = "`become` is empty"
 @pytest.mark.parametrize(
     ("task", "at"),
     [
-        ("steps:\n- run: id\n  become:\n", "t.yml:3:"),
+        (
+            dedent("""\
+            steps:
+            - run: id
+              become:
+            """),
+            "t.yml:3:",
+        ),
         ('steps:\n- {run: id, become: ""}\n', "t.yml:2:"),
-        ("steps:\n- run: id\n  become: '  '\n", "t.yml:3:"),
+        (
+            dedent("""\
+            steps:
+            - run: id
+              become: '  '
+            """),
+            "t.yml:3:",
+        ),
         ("become: null\nsteps: [{run: id}]\n", "t.yml:1:"),
-        ("steps:\n- block: [{run: id}]\n  become: ~\n", "t.yml:3:"),
+        (
+            dedent("""\
+            steps:
+            - block: [{run: id}]
+              become: ~
+            """),
+            "t.yml:3:",
+        ),
         ("tasks:\n- {name: x, become: '', steps: [{run: id}]}\n", "t.yml:2:"),
-        ("vars: {who: ''}\nsteps:\n- run: id\n  become: '{{ who }}'\n", "t.yml:4:"),
-        ("vars: {who: null}\nsteps:\n- run: id\n  become: '{{ who }}'\n", "t.yml:4:"),
-        ("steps:\n- run: id\n  become: \"{{ env.NO_SUCH_NAME | default(' ') }}\"\n", "t.yml:3:"),
-        ("become: '{{ \"\" }}'\nsteps:\n- file: {path: x}\n", "t.yml:1:"),
+        (
+            dedent("""\
+            vars: {who: ''}
+            steps:
+            - run: id
+              become: '{{ who }}'
+            """),
+            "t.yml:4:",
+        ),
+        (
+            dedent("""\
+            vars: {who: null}
+            steps:
+            - run: id
+              become: '{{ who }}'
+            """),
+            "t.yml:4:",
+        ),
+        (
+            dedent("""\
+            steps:
+            - run: id
+              become: "{{ env.NO_SUCH_NAME | default(' ') }}"
+            """),
+            "t.yml:3:",
+        ),
+        (
+            dedent("""\
+            become: '{{ "" }}'
+            steps:
+            - file: {path: x}
+            """),
+            "t.yml:1:",
+        ),
     ],
 )
 def test_an_empty_one_is_an_error_at_its_line_and_never_the_login_user(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -51,7 +52,14 @@ def all_files(project: OrchProject) -> dict[Path, Any]:
 
 
 def test_a_command_is_withheld_and_its_exact_text_told(one: OrchProject) -> None:
-    done = run_check(one, "steps:\n- run: touch {{ host.name }}\n  chdir: ~/\n")
+    done = run_check(
+        one,
+        dedent("""\
+        steps:
+        - run: touch {{ host.name }}
+          chdir: ~/
+        """),
+    )
     (step,) = done.host_steps("a1")
     assert (done.code, step["status"]) == (0, "would_run")
     assert step["reason"] == "cd -- ~/\ntouch a1"
@@ -150,7 +158,13 @@ def test_a_notified_handler_would_run(one: OrchProject) -> None:
 
 
 def test_a_block_goes_on_and_a_real_failure_takes_rescue(one: OrchProject) -> None:
-    block = "steps:\n- block:\n  - run: '{}'\n    readonly: true\n  - run: touch x\n"
+    block = dedent("""\
+        steps:
+        - block:
+          - run: '{}'
+            readonly: true
+          - run: touch x
+        """)
     block += "  rescue:\n  - run: echo rescue\n  always:\n  - run: echo always\n"
     fine = run_check(one, block.format("true"))
     assert step_statuses(fine) == ["ok", "would_run", "would_run"]
@@ -179,8 +193,21 @@ def test_nothing_sleeps_and_until_is_judged_once(one: OrchProject) -> None:
 
 
 def test_what_is_waited_for_is_unknown_where_it_hangs_on_withheld_steps(one: OrchProject) -> None:
-    one.write({"tasks/up.yml": "probe: '[ ! -e ~/up ] || state up 1'\nwant: {up: 1}\nwithin: 1h\n"})
-    waiting = "- up\n- run: test -e up\n  readonly: true\n  until: result.exit_status == 0\n"
+    one.write(
+        {
+            "tasks/up.yml": dedent("""\
+        probe: '[ ! -e ~/up ] || state up 1'
+        want: {up: 1}
+        within: 1h
+        """)
+        }
+    )
+    waiting = dedent("""\
+        - up
+        - run: test -e up
+          readonly: true
+          until: result.exit_status == 0
+        """)
     done = run_check(one, f"steps:\n- run: touch up\n{waiting}- run: echo on\n")
     assert step_statuses(done) == ["would_run", "unknown", "unknown", "would_run"]
     why = "up is not there, expected '1'; it may depend on 'touch up', which was not run"

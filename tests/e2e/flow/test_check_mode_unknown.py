@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -159,7 +160,11 @@ def test_a_modules_failing_probe_is_unknown_only_where_a_step_before_can_be_why(
 def test_across_tasks_and_where_the_step_before_turns_out_to_change_nothing(
     one: OrchProject,
 ) -> None:
-    tasks = "tasks:\n- steps: [{directory: {path: ~/new}}]\n- steps: [{look: {path: ~/new/f}}]\n"
+    tasks = dedent("""\
+        tasks:
+        - steps: [{directory: {path: ~/new}}]
+        - steps: [{look: {path: ~/new/f}}]
+        """)
     assert step_statuses(run_check(one, tasks)) == ["would_change", "unknown"]
     one.orch("-s", "dev", "exec", "--", "mkdir new")
     assert step_statuses(run_check(one, tasks)) == ["ok", "failed"]
@@ -228,10 +233,22 @@ def test_a_module_that_was_called_wrongly_has_failed_whatever_was_withheld(
 def test_what_a_run_would_wait_for_is_unknown(one: OrchProject) -> None:
     one.write(
         {
-            "tasks/up.yml": "probe: '[ ! -e ~/up ] || state up 1'\nwant: {up: 1}\nwithin: 1h\n",
+            "tasks/up.yml": dedent("""\
+                probe: '[ ! -e ~/up ] || state up 1'
+                want: {up: 1}
+                within: 1h
+                """),
             "tasks/now.yml": "probe: '[ ! -e ~/up ] || state up 1'\nwant: {up: 1}\n",
-            "tasks/bad.yml": "probe: 'exit 64'\nwant: {up: 1}\nwithin: 1h\n",
-            "tasks/dies.yml": "probe: 'exit 3'\nwant: {up: 1}\nwithin: 1h\n",
+            "tasks/bad.yml": dedent("""\
+                probe: 'exit 64'
+                want: {up: 1}
+                within: 1h
+                """),
+            "tasks/dies.yml": dedent("""\
+                probe: 'exit 3'
+                want: {up: 1}
+                within: 1h
+                """),
         }
     )
     assert last_step(one, "up") == (
@@ -269,7 +286,16 @@ def test_a_check_of_the_example_on_new_hosts_ends_well_as_its_run_does(
 
 
 def test_what_makes_and_reads_may_say(one: OrchProject) -> None:
-    one.write({"tasks/m.yml": "params: {path: {}}\nprobe: ':'\nmakes: [pth]\nreads: [x]\n"})
+    one.write(
+        {
+            "tasks/m.yml": dedent("""\
+        params: {path: {}}
+        probe: ':'
+        makes: [pth]
+        reads: [x]
+        """)
+        }
+    )
     done = one.orch("-s", "dev", "run", "t", "--check")
     one.write({"tasks/t.yml": "steps: [{m: {}}]\n"})
     done = one.orch("-s", "dev", "run", "t", "--check")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -75,7 +76,11 @@ def test_a_check_compares_and_leaves_this_side_as_it_is(two: OrchProject) -> Non
 
 
 def test_what_an_earlier_step_would_make_is_not_missing_in_a_check(two: OrchProject) -> None:
-    task = "steps:\n- link: {path: ~/new, to: log}\n- download: {path: ~/new, to: new/}\n"
+    task = dedent("""\
+        steps:
+        - link: {path: ~/new, to: log}
+        - download: {path: ~/new, to: new/}
+        """)
     one = (task, "--limit", "a1")
     done = run_task(two, *one, "--check")
     assert step_statuses(done) == ["would_change", "unknown"]

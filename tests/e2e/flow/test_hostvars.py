@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from textwrap import dedent
 
 import pytest
 
@@ -17,9 +18,12 @@ def two(project: OrchProject) -> OrchProject:
         {
             "inventories/dev/hosts/a1.yml": "vars: {rack: left, r: written, own: '{{ rack }}!'}\n",
             "inventories/dev/hosts/a2.yml": "vars: {rack: right}\n",
-            "tasks/ask.yml": "steps:\n- {run: 'echo from {{ host.name }}', register: r}\n"
-            "- set: {mine: 'of {{ host.name }}'}\n"
-            "- {run: echo, register: left, when: host.name == 'a2'}\n",
+            "tasks/ask.yml": dedent("""\
+                steps:
+                - {run: 'echo from {{ host.name }}', register: r}
+                - set: {mine: 'of {{ host.name }}'}
+                - {run: echo, register: left, when: host.name == 'a2'}
+                """),
             "tasks/p.yml": "tasks: [ask, t]\n",
         }
     )
@@ -67,12 +71,14 @@ def test_every_host_can_be_gone_through(two: OrchProject) -> None:
 
 
 def test_the_plan_says_what_waits_for_another_hosts_result(two: OrchProject) -> None:
-    steps = (
-        "steps:\n- run: echo {{ hosts['a1'].r.stdout }}\n"
-        "- {run: echo, when: hosts.a1.r.changed}\n"
-        "- {run: 'echo {{ item }}', loop: hosts.a1.r.stdout.split()}\n"
-        "- run: echo {{ hosts['a1'].rack }}\n- run: echo {{ hosts['a1'].left.skipped }}\n"
-    )
+    steps = dedent("""\
+            steps:
+            - run: echo {{ hosts['a1'].r.stdout }}
+            - {run: echo, when: hosts.a1.r.changed}
+            - {run: 'echo {{ item }}', loop: hosts.a1.r.stdout.split()}
+            - run: echo {{ hosts['a1'].rack }}
+            - run: echo {{ hosts['a1'].left.skipped }}
+            """)
     two.write({"tasks/t.yml": steps})
     found = json.loads(two.orch("-s", "dev", "plan", "p", "--json").out)
     (host,) = [h for h in found["lanes"][0]["waves"][1]["hosts"] if h["host"] == "a2"]
@@ -90,7 +96,12 @@ def test_the_plan_says_what_waits_for_another_hosts_result(two: OrchProject) -> 
 
 def test_a_result_of_the_task_at_hand_is_not_there(two: OrchProject) -> None:
     done = run_task(
-        two, "steps:\n- {run: echo, register: own2}\n- run: echo {{ hosts.a1.own2.stdout }}\n"
+        two,
+        dedent("""\
+            steps:
+            - {run: echo, register: own2}
+            - run: echo {{ hosts.a1.own2.stdout }}
+            """),
     )
     assert done.code == 3
     assert "'hosts.a1.own2' is undefined" in done.err
@@ -147,10 +158,18 @@ def test_what_came_from_another_host_is_never_taken_as_it_is(two: OrchProject, b
 
 
 def test_what_came_from_another_host_is_quoted_and_never_rendered_again(two: OrchProject) -> None:
-    evil = "steps:\n- run: printf %s '{{ '{{ 1 + 1 }} $(id) ; x' }}'\n  register: r\n"
+    evil = dedent("""\
+        steps:
+        - run: printf %s '{{ '{{ 1 + 1 }} $(id) ; x' }}'
+          register: r
+        """)
     done = run_task(
         two,
-        'vars: {v: "{{ hosts.a1.r.stdout }}"}\nsteps:\n- run: echo {{ v }}\n',
+        dedent("""\
+            vars: {v: "{{ hosts.a1.r.stdout }}"}
+            steps:
+            - run: echo {{ v }}
+            """),
         files={"tasks/ask.yml": evil},
     )
     assert step_outputs(done) == ["{{ 1 + 1 }} $(id) ; x"]
@@ -162,10 +181,16 @@ def test_what_never_came_from_another_host_is_undefined_or_none_in_a_rollback(
     two.write(
         {
             "tasks/p.yml": "tasks: [{max_failures: 1, tasks: [ask, t]}, last]\n",
-            "tasks/ask.yml": "steps:\n- run: test {{ host.name }} = a2\n"
-            "- {run: 'echo from {{ host.name }}', register: s}\n",
-            "tasks/last.yml": "steps: [{run: exit 1}]\n"
-            "rollback:\n- run: echo {{ hosts.a1.s.stdout or 'none' }} {{ hosts.a2.s.stdout }} > undone\n",
+            "tasks/ask.yml": dedent("""\
+                steps:
+                - run: test {{ host.name }} = a2
+                - {run: 'echo from {{ host.name }}', register: s}
+                """),
+            "tasks/last.yml": dedent("""\
+                steps: [{run: exit 1}]
+                rollback:
+                - run: echo {{ hosts.a1.s.stdout or 'none' }} {{ hosts.a2.s.stdout }} > undone
+                """),
         }
     )
     done = run_task(two, "steps:\n- run: echo {{ hosts.a1.s.stdout | default('none') }}\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
@@ -40,9 +42,11 @@ def test_a_local_step_runs_here_in_the_projects_folder_with_the_hosts_values(
 
 
 def test_a_local_step_is_not_run_by_a_check(two: OrchProject) -> None:
-    task = (
-        "steps:\n- {run: touch built, local: true}\n- {run: echo hi, local: true, readonly: true}\n"
-    )
+    task = dedent("""\
+            steps:
+            - {run: touch built, local: true}
+            - {run: echo hi, local: true, readonly: true}
+            """)
     done = run_task(two, task, "--check", "-l", "a1")
     assert [s["status"] for s in done.host_steps("a1")] == ["would_run", "ok"]
     assert not (two.root / "built").exists()

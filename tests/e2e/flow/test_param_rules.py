@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
@@ -163,8 +165,17 @@ def test_what_a_host_says_is_held_against_types_and_rules_as_well(shop: OrchProj
 def test_a_rule_is_read_with_care(shop: OrchProject) -> None:
     shop.write(
         {
-            "tasks/a.yml": "params: {x: {}, y: {}}\none_of: [x, z]\nsteps: [{run: 'true'}]\n",
-            "tasks/b.yml": "params: {x: {}}\none_of: x\ndisjoint: [x]\nsteps: [{run: 'true'}]\n",
+            "tasks/a.yml": dedent("""\
+                params: {x: {}, y: {}}
+                one_of: [x, z]
+                steps: [{run: 'true'}]
+                """),
+            "tasks/b.yml": dedent("""\
+                params: {x: {}}
+                one_of: x
+                disjoint: [x]
+                steps: [{run: 'true'}]
+                """),
             "tasks/c.yml": "params: {x: {elements: int}, y: {absolute: true, type: int}}\n"
             "steps: [{run: 'true'}]\n",
             "tasks/d.yml": "params: {x: {type: list, elements: int, default: [1, b]}}\n"
@@ -187,7 +198,11 @@ def test_a_rule_is_read_with_care(shop: OrchProject) -> None:
 
 
 def test_several_groups_are_each_held_to(project: OrchProject) -> None:
-    two = "params: {a: {}, b: {}, c: {}, d: {}}\none_of: [[a, b], [c, d]]\nsteps: [{run: 'true'}]\n"
+    two = dedent("""\
+        params: {a: {}, b: {}, c: {}, d: {}}
+        one_of: [[a, b], [c, d]]
+        steps: [{run: 'true'}]
+        """)
     project.add_sandbox_stage("a1").write({"tasks/two.yml": two})
     assert project.orch("-s", "dev", "run", "two", "a=1", "d=1").code == 0
     for words, what in ((("a=1", "b=2", "c=1"), "has a and b"), (("a=1",), "needs c or d")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -39,8 +40,16 @@ def shop(project: OrchProject) -> OrchProject:
                 rollback:
                 - {run: 'ln {{ before.stdout }}', when: before.stdout}
                 """,
-            "tasks/drain.yml": "before: [publish]\nroles: [web]\nsteps: [{run: lb out}]\n",
-            "tasks/undrain.yml": "after: [publish]\nroles: [web]\nsteps: [{run: lb in}]\n",
+            "tasks/drain.yml": dedent("""\
+                before: [publish]
+                roles: [web]
+                steps: [{run: lb out}]
+                """),
+            "tasks/undrain.yml": dedent("""\
+                after: [publish]
+                roles: [web]
+                steps: [{run: lb in}]
+                """),
             "tasks/tell.yml": "failed: [deploy]\nsteps: [{run: mail me}]\n",
             "tasks/migrate.yml": "steps: [{run: migrate}]\n",
             "tasks/clean.yml": "steps: [{run: clean}]\n",
@@ -131,8 +140,12 @@ def test_a_commit_in_a_batch_says_for_which_hosts_it_is(shop: OrchProject) -> No
 def test_the_rollback_is_folded_over_hosts_as_steps_are(shop: OrchProject) -> None:
     shop.write(
         {
-            "tasks/t.yml": "steps: [{run: all}]\nrollback:\n- run: same\n"
-            '- {run: \'{{ host.name[:1] }} {{ "x" if host.name == "a1" else "y" }}\'}\n'
+            "tasks/t.yml": dedent("""\
+                steps: [{run: all}]
+                rollback:
+                - run: same
+                - {run: '{{ host.name[:1] }} {{ "x" if host.name == "a1" else "y" }}'}
+                """)
         }
     )
     shown = show_plan(shop, "t")
@@ -153,8 +166,14 @@ def test_rescue_and_always_are_told_with_the_steps_that_they_stand_in_for(
 ) -> None:
     assert plan_steps(
         project,
-        "steps:\n- block: [{run: a}, {run: b}]\n  rescue: [{run: c}]\n  always: [{run: d}]\n"
-        "- block: [{run: e}]\n  always: [{run: f}]\n",
+        dedent("""\
+            steps:
+            - block: [{run: a}, {run: b}]
+              rescue: [{run: c}]
+              always: [{run: d}]
+            - block: [{run: e}]
+              always: [{run: f}]
+            """),
     ) == [
         "   1  a",
         "      | a",
@@ -177,8 +196,12 @@ def test_rescue_and_always_are_told_with_the_steps_that_they_stand_in_for(
 def test_a_loop_shows_each_item_or_what_it_waits_for(project: OrchProject) -> None:
     assert plan_steps(
         project,
-        "steps:\n- {run: 'echo {{ item }}', loop: [a, b, c], register: all}\n"
-        "- {run: ls, register: r}\n- {run: 'rm {{ item }}', loop: r.stdout.splitlines()}\n",
+        dedent("""\
+            steps:
+            - {run: 'echo {{ item }}', loop: [a, b, c], register: all}
+            - {run: ls, register: r}
+            - {run: 'rm {{ item }}', loop: r.stdout.splitlines()}
+            """),
     ) == [
         "   1  echo {{ item }} (a)",
         "      | echo a",
@@ -201,10 +224,17 @@ def test_a_loop_shows_each_item_or_what_it_waits_for(project: OrchProject) -> No
 def test_what_no_host_does_is_shown_with_its_values(project: OrchProject) -> None:
     assert plan_steps(
         project,
-        "vars: {who: me}\nsteps:\n- set: {a: 2, b: 'for {{ who }}', c: [1, {d: null}]}\n"
-        "- {wait: 1500ms}\n- {assert: {that: [who == 'me']}}\n"
-        "- {assert: {that: [who == 'you'], message: 'not {{ who }}'}}\n- {fail: 'no {{ who }}'}\n"
-        "- {run: ls, register: r}\n- set: {d: '{{ r.stdout }}'}\n",
+        dedent("""\
+            vars: {who: me}
+            steps:
+            - set: {a: 2, b: 'for {{ who }}', c: [1, {d: null}]}
+            - {wait: 1500ms}
+            - {assert: {that: [who == 'me']}}
+            - {assert: {that: [who == 'you'], message: 'not {{ who }}'}}
+            - {fail: 'no {{ who }}'}
+            - {run: ls, register: r}
+            - set: {d: '{{ r.stdout }}'}
+            """),
     ) == [
         "   1  set",
         "      = a: 2",
@@ -230,9 +260,12 @@ def test_what_no_host_does_is_shown_with_its_values(project: OrchProject) -> Non
 def test_tries_delegation_and_judgements_are_told(project: OrchProject) -> None:
     assert plan_steps(
         project.add_sandbox_stage("a1", "a2"),
-        "steps:\n- {run: lb, delegate_to: a2, when: host.name == 'a1', ignore_errors: true}\n"
-        "- {run: up, until: \"result.stdout == 'ok'\", retries: 1, delay: 2s}\n"
-        "- {run: up, failed_when: \"'no' in result.stdout\"}\n",
+        dedent("""\
+            steps:
+            - {run: lb, delegate_to: a2, when: host.name == 'a1', ignore_errors: true}
+            - {run: up, until: "result.stdout == 'ok'", retries: 1, delay: 2s}
+            - {run: up, failed_when: "'no' in result.stdout"}
+            """),
     )[:11] == [
         "   1  lb  on a1",
         "      when: host.name == 'a1'",
@@ -296,10 +329,17 @@ def test_json_has_waves_rollback_and_failed_as_plain_data(shop: OrchProject) -> 
 def test_json_has_regions_rulings_tries_and_delegation(shop: OrchProject) -> None:
     shop.write(
         {
-            "tasks/t.yml": "steps:\n- block: [{run: a}]\n  rescue: [{run: b}]\n  always: [{run: c}]\n"
-            "- set: {x: [1, {y: null}]}\n- {fail: why}\n- {wait: 2s}\n"
-            "- {run: d, loop: [p, q], register: r, delegate_to: a3}\n"
-            "- {run: e, until: result.changed, retries: 2, delay: 1s}\n"
+            "tasks/t.yml": dedent("""\
+                steps:
+                - block: [{run: a}]
+                  rescue: [{run: b}]
+                  always: [{run: c}]
+                - set: {x: [1, {y: null}]}
+                - {fail: why}
+                - {wait: 2s}
+                - {run: d, loop: [p, q], register: r, delegate_to: a3}
+                - {run: e, until: result.changed, retries: 2, delay: 1s}
+                """)
         }
     )
     host = found_lines(shop, "t")["waves"][0]["hosts"][0]
@@ -319,8 +359,12 @@ def test_json_has_regions_rulings_tries_and_delegation(shop: OrchProject) -> Non
 def test_the_tree_has_hooks_playbooks_and_calls_at_their_place(shop: OrchProject) -> None:
     shop.write(
         {
-            "tasks/clean.yml": "steps:\n- block: [{part: {}}]\n  always: [{run: 'b {{ host.name }}'}]\n"
-            "- {run: c, loop: [1], when: stage.name == 'dev'}\n",
+            "tasks/clean.yml": dedent("""\
+                steps:
+                - block: [{part: {}}]
+                  always: [{run: 'b {{ host.name }}'}]
+                - {run: c, loop: [1], when: stage.name == 'dev'}
+                """),
             "tasks/part.yml": "desc: Part\nsteps: [{run: 'a\n\n    aa'}]\n",
         }
     )

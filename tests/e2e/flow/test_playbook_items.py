@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
 
@@ -41,8 +42,15 @@ def step_outputs(done: OrchResult, host: str) -> list[str]:
 def test_items_are_names_names_with_arguments_and_tasks_in_place(three: OrchProject) -> None:
     done = run_playbook(
         three,
-        "params: {who: {default: me}}\ntasks:\n- one\n- greet: {who: you}\n- greet\n"
-        "- {name: mine, steps: [{run: 'echo {{ who }}'}]}\n- {name: again, tasks: [two]}\n",
+        dedent("""\
+            params: {who: {default: me}}
+            tasks:
+            - one
+            - greet: {who: you}
+            - greet
+            - {name: mine, steps: [{run: 'echo {{ who }}'}]}
+            - {name: again, tasks: [two]}
+            """),
         files={"tasks/greet.yml": "params: {who: {}}\nsteps: [{run: 'echo hi {{ who }}'}]\n"},
     )
     assert step_outputs(done, "a1") == ["one", "hi you", "hi", "me", "two"]
@@ -61,7 +69,14 @@ def test_an_argument_is_handed_on_only_where_it_is_declared(three: OrchProject) 
 def test_when_on_an_item_skips_all_that_is_in_it(three: OrchProject) -> None:
     done = run_playbook(
         three,
-        "tasks:\n- one: {}\n  when: host.name == 'a2'\n- tasks: [two]\n  when: false\n- three\n",
+        dedent("""\
+            tasks:
+            - one: {}
+              when: host.name == 'a2'
+            - tasks: [two]
+              when: false
+            - three
+            """),
     )
     assert (step_outputs(done, "a1"), step_outputs(done, "a2")) == (["three"], ["one", "three"])
 
@@ -69,15 +84,25 @@ def test_when_on_an_item_skips_all_that_is_in_it(three: OrchProject) -> None:
 def test_a_result_of_an_earlier_task_decides_about_a_later_item(three: OrchProject) -> None:
     done = run_playbook(
         three,
-        "tasks:\n- {name: ask, steps: [{run: 'test {{ host.name }} = a2', register: r,\n"
-        "    failed_when: false}]}\n- one: {}\n  when: r.exit_status == 0\n",
+        dedent("""\
+            tasks:
+            - {name: ask, steps: [{run: 'test {{ host.name }} = a2', register: r,
+                failed_when: false}]}
+            - one: {}
+              when: r.exit_status == 0
+            """),
     )
     assert (step_outputs(done, "a1"), step_outputs(done, "a2")) == ([""], ["", "one"])
 
 
 def test_a_batch_goes_through_everything_before_the_next_begins(three: OrchProject) -> None:
     done = run_playbook(
-        three, "tasks:\n- {name: g, batch: [1, 100%], tasks: [one, two]}\n- three\n"
+        three,
+        dedent("""\
+            tasks:
+            - {name: g, batch: [1, 100%], tasks: [one, two]}
+            - three
+            """),
     )
     assert planned_tasks(done) == [
         ("one", "a1"),
@@ -158,8 +183,11 @@ def test_what_fails_in_a_failed_hook_is_told_in_the_rows(three: OrchProject) -> 
     files = {
         "inventories/dev/roles/web.yml": "[a1, a3]\n",
         "tasks/two.yml": "roles: [web]\nsteps: [{run: 'test {{ host.name }} != a3'}]\n",
-        "tasks/tell.yml": "failed: [two]\nsteps:\n"
-        "- run: case {{ host.name }} in a1) echo fine;; *) echo no mail >&2; exit 4;; esac\n",
+        "tasks/tell.yml": dedent("""\
+            failed: [two]
+            steps:
+            - run: case {{ host.name }} in a1) echo fine;; *) echo no mail >&2; exit 4;; esac
+            """),
     }
     done = run_playbook(three, "tasks: [two]\n", files=files)
     assert done.code == 1
@@ -288,9 +316,13 @@ def test_a_rollback_that_fails_is_named_and_stops_no_other(three: OrchProject) -
 
 def test_a_rollback_with_nothing_to_return_to_says_so(three: OrchProject) -> None:
     files = {
-        "tasks/one.yml": "steps:\n- {run: exit 1, ignore_errors: true}\n- run: exit 1\n"
-        "- {run: echo x, register: before}\n"
-        "rollback: [{run: echo back, when: before.stdout}]\n"
+        "tasks/one.yml": dedent("""\
+            steps:
+            - {run: exit 1, ignore_errors: true}
+            - run: exit 1
+            - {run: echo x, register: before}
+            rollback: [{run: echo back, when: before.stdout}]
+            """)
     }
     done = run_playbook(three, "tasks: [one]\n", files=files)
     assert "'one': nothing to roll back to" in done.host_rows["a1"]["reason"]
@@ -298,8 +330,11 @@ def test_a_rollback_with_nothing_to_return_to_says_so(three: OrchProject) -> Non
 
 def test_a_rollbacks_handlers_run_too(three: OrchProject) -> None:
     files = {
-        "tasks/one.yml": "steps: [{run: exit 1}]\nrollback: [{run: echo x >> log, notify: h}]\n"
-        "handlers: {h: [{run: echo handled >> log}]}\n"
+        "tasks/one.yml": dedent("""\
+            steps: [{run: exit 1}]
+            rollback: [{run: echo x >> log, notify: h}]
+            handlers: {h: [{run: echo handled >> log}]}
+            """)
     }
     run_playbook(three, "tasks: [one]\n", "-l", "a1", files=files)
     assert host_log(three, "a1") == ["x", "handled"]
@@ -358,9 +393,18 @@ def test_several_tasks_in_one_call_run_in_order_with_their_own_arguments(
 
 def test_a_name_registered_again_means_the_newer_result(three: OrchProject) -> None:
     files = {
-        "tasks/say.yml": "params: {w: {}}\nsteps:\n- {run: 'echo {{ w }}', register: out}\n"
-        "- run: echo got {{ out.stdout }}\n- {run: echo two, when: out.stdout == 'two'}\n",
-        "tasks/calls.yml": "steps:\n- say: {w: one}\n- say: {w: two}\n",
+        "tasks/say.yml": dedent("""\
+            params: {w: {}}
+            steps:
+            - {run: 'echo {{ w }}', register: out}
+            - run: echo got {{ out.stdout }}
+            - {run: echo two, when: out.stdout == 'two'}
+            """),
+        "tasks/calls.yml": dedent("""\
+            steps:
+            - say: {w: one}
+            - say: {w: two}
+            """),
     }
     for playbook in ("tasks: [say: {w: one}, say: {w: two}]\n", "tasks: [calls]\n"):
         done = run_playbook(three, playbook, "-l", "a1", files=files)

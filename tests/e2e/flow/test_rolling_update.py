@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -259,8 +260,12 @@ def test_failures_tolerated_in_one_item_do_not_count_in_the_next(farm: WebFarm) 
     farm.write_task("again", "test {{ host.name }} != w5")
     farm.project.write(
         {
-            "tasks/p.yml": "tasks:\n- {name: a, max_failures: 1, tasks: [check]}\n"
-            "- {name: b, max_failures: 1, tasks: [again]}\n- update\n"
+            "tasks/p.yml": dedent("""\
+                tasks:
+                - {name: a, max_failures: 1, tasks: [check]}
+                - {name: b, max_failures: 1, tasks: [again]}
+                - update
+                """)
         }
     )
     done = farm.run()
@@ -318,10 +323,13 @@ def test_an_after_that_fails_in_a_batch_undoes_the_batch(hooked: WebFarm) -> Non
     assert (done.code, host_statuses(done)) == (1, summary_counts("12", "3", cancelled="4"))
 
 
-SHOW = (
-    "roles: [web]\nsteps:\n- run: echo {{ own.stdout }}\n- run: echo {{ mine }}\n"
-    "- run: echo {{ shared.stdout }}\n"
-)
+SHOW = dedent("""\
+        roles: [web]
+        steps:
+        - run: echo {{ own.stdout }}
+        - run: echo {{ mine }}
+        - run: echo {{ shared.stdout }}
+        """)
 
 
 @pytest.fixture
@@ -333,8 +341,12 @@ def once(farm: WebFarm) -> WebFarm:
     farm.project.write(
         {
             "tasks/show.yml": SHOW,
-            "tasks/own.yml": "roles: [web]\nsteps:\n- {run: 'echo {{ host.name }}', register: own}\n"
-            "- set: {mine: 'of {{ host.name }}'}\n",
+            "tasks/own.yml": dedent("""\
+                roles: [web]
+                steps:
+                - {run: 'echo {{ host.name }}', register: own}
+                - set: {mine: 'of {{ host.name }}'}
+                """),
         }
     )
     return farm

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -156,7 +157,11 @@ def test_a_plan_shows_names_and_fetches_nothing(one: OrchProject) -> None:
 
 
 def test_a_plan_that_hangs_on_a_secret_fetches_it_and_shows_its_name(one: OrchProject) -> None:
-    task = 'steps:\n- run: echo {{ db_password }}\n  when: db_password == "c4n4ry\'s $ecret/+x"\n'
+    task = dedent("""\
+        steps:
+        - run: echo {{ db_password }}
+          when: db_password == "c4n4ry's $ecret/+x"
+        """)
     one.write({"tasks/t.yml": task})
     done = run_with_secret(one, "plan", "t")
     assert "skipped" not in done.out
@@ -195,8 +200,11 @@ def test_a_source_is_asked_once_for_all_hosts_and_steps(one: OrchProject) -> Non
     one.write(
         {
             "inventories/dev/roles/web.yml": (
-                "hosts: [a1, a2, a3]\n"
-                "vars:\n  pw: !secret {command: [sh, -c, 'echo x >> asked; echo s3cret-word']}\n"
+                dedent("""\
+                    hosts: [a1, a2, a3]
+                    vars:
+                      pw: !secret {command: [sh, -c, 'echo x >> asked; echo s3cret-word']}
+                    """)
             ),
         }
     )
@@ -474,8 +482,11 @@ def test_a_prompt_asks_once_at_the_terminal_and_the_live_view_hides_the_answer(
         {
             "inventories/dev/hosts/a2.yml": "",
             "inventories/common/stage.yml": "vars: {asked: !secret {prompt: The password?}}",
-            "tasks/t.yml": "steps:\n- run: echo {{ asked }} {{ db_password }}\n"
-            "- run: 'printf %s {{ asked | upper }}; exit 1'\n",
+            "tasks/t.yml": dedent("""\
+                steps:
+                - run: echo {{ asked }} {{ db_password }}
+                - run: 'printf %s {{ asked | upper }}; exit 1'
+                """),
         }
     )
     code, shown = run_on_terminal(one, {"The password?": "typ3d-word"}, "-s", "dev", "run", "t")

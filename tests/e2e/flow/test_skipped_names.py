@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from textwrap import dedent
 
 import pytest
 
@@ -40,7 +41,11 @@ SHOW = "- run: echo got {{ x }}\n"
         ("- {run: echo, register: r}\n- {set: {x: new}, when: r.stdout}\n", "old"),
         ("- {run: echo 1, register: r}\n- {set: {x: new}, when: r.stdout}\n", "new"),
         (
-            "- set: {x: new}\n- {run: echo, register: r}\n- set: {x: 'newer{{ r.stdout }}'}\n",
+            dedent("""\
+                - set: {x: new}
+                - {run: echo, register: r}
+                - set: {x: 'newer{{ r.stdout }}'}
+                """),
             "newer",
         ),
     ],
@@ -139,8 +144,11 @@ def test_a_handler_stays_pending_when_only_earlier_tasks_could_be_undone(one: Or
     one.write(
         {
             "tasks/a.yml": "steps: [{run: echo}]\nrollback: [{run: echo}]\n",
-            "tasks/b.yml": "steps: [{run: echo, notify: h}, {run: exit 1}]\n"
-            "handlers: {h: [{run: echo}]}\nrollback: [{run: exit 1}]\n",
+            "tasks/b.yml": dedent("""\
+                steps: [{run: echo, notify: h}, {run: exit 1}]
+                handlers: {h: [{run: echo}]}
+                rollback: [{run: exit 1}]
+                """),
             "tasks/t.yml": "tasks: [a, b]\n",
         }
     )
@@ -161,8 +169,11 @@ handlers: {h: [{run: 'echo {{ who }} {{ list | join("/") }} {{ loud }} {{ n }} {
         ("tasks: [greet]\n", ("who=it's me",), "it's me  false 1 fine, 'so' so"),
         ("tasks: [{tasks: [greet]}]\n", ("who=~x", "list=a,b"), "~x a/b false 1 fine, 'so' so"),
         (
-            "params: {to: {}}\ntasks:\n"
-            "- greet: {who: '{{ to }} {{ host.name }}', list: ['a, b', 2], loud: true}\n",
+            dedent("""\
+                params: {to: {}}
+                tasks:
+                - greet: {who: '{{ to }} {{ host.name }}', list: ['a, b', 2], loud: true}
+                """),
             ("to=for $1", "n=2"),
             "for $1 a1 a, b/2 true 2 fine, 'so' so",
         ),
@@ -196,10 +207,15 @@ def test_what_a_step_that_is_left_out_would_be_given_need_not_be_right(one: Orch
     one.write({"tasks/there.txt": "there\n"})
     done = run_task(
         one,
-        "vars: {nil: null, made: false}\nsteps:\n"
-        '- upload: {src: "{{ nil }}", path: x}\n  when: made\n'
-        '- file: {path: x, mode: "{{ 9 }}"}\n  when: made\n'
-        "- run: echo on\n",
+        dedent("""\
+            vars: {nil: null, made: false}
+            steps:
+            - upload: {src: "{{ nil }}", path: x}
+              when: made
+            - file: {path: x, mode: "{{ 9 }}"}
+              when: made
+            - run: echo on
+            """),
     )
     assert [step["status"] for step in done.host_steps("a1")] == ["skipped", "skipped", "changed"]
     wrong = '- upload: {src: "{{ nil }}", path: x}\n  when: made\n'

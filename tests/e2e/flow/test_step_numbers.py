@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 from orchestrator.model.step_number import (
     MAX_LOOP_STEPS,
     first_number_in_loop,
@@ -66,10 +68,12 @@ def test_they_are_told_so_everywhere(project: OrchProject) -> None:
 
 
 def test_more_steps_than_there_are_numbers_are_refused(project: OrchProject) -> None:
-    task = (
-        "steps:\n- {run: echo 1, register: r}\n"
-        "- {run: 'true', loop: '(range(100000) | list) + [r.stdout]'}\n- run: echo after\n"
-    )
+    task = dedent("""\
+            steps:
+            - {run: echo 1, register: r}
+            - {run: 'true', loop: '(range(100000) | list) + [r.stdout]'}
+            - run: echo after
+            """)
     project.add_sandbox_stage("a1").write({"tasks/t.yml": task})
     done = project.orch("-s", "dev", "run", "t", "--json")
     assert done.code == 1

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
 
 HOSTS = ("web1", "web2", "web3")
-FAILS = "steps:\n- {run: echo in}\n- {run: exit 5, when: host.name == 'web3'}\n"
+FAILS = dedent("""\
+    steps:
+    - {run: echo in}
+    - {run: exit 5, when: host.name == 'web3'}
+    """)
 
 
 def run_task(
@@ -49,8 +55,17 @@ def test_those_that_had_done_nothing_are_not_started(project: OrchProject) -> No
         "tasks/short.yml": f"roles: [some]\n{FAILS}",
         "tasks/once.yml": "steps: [{run: echo once, when: host.name == 'x'}]\n",
         "tasks/long.yml": "steps: [{run: echo long}]\n",
-        "tasks/p.yml": "tasks:\n- short\n- long\n",
-        "tasks/q.yml": "tasks:\n- once\n- short\n- long\n",
+        "tasks/p.yml": dedent("""\
+            tasks:
+            - short
+            - long
+            """),
+        "tasks/q.yml": dedent("""\
+            tasks:
+            - once
+            - short
+            - long
+            """),
     }
     done = run_task(project, files, "p")
     assert {host: status for host, (status, _) in host_statuses(done).items()} == {
@@ -66,8 +81,11 @@ def test_those_that_had_done_nothing_are_not_started(project: OrchProject) -> No
 
 def test_a_check_that_stops_tells_the_same(project: OrchProject) -> None:
     files = {
-        "tasks/short.yml": "steps:\n- {run: exit 5, when: host.name == 'web3', readonly: true}\n"
-        "- {file: {path: a}}\n",
+        "tasks/short.yml": dedent("""\
+            steps:
+            - {run: exit 5, when: host.name == 'web3', readonly: true}
+            - {file: {path: a}}
+            """),
         "tasks/long.yml": "steps: [{run: echo long}]\n",
     }
     done = run_task(project, files, "short", "long", "--check")

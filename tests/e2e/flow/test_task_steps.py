@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject, OrchResult
@@ -61,7 +63,11 @@ def test_when_an_item_fails_the_others_still_run_and_then_the_loop_has_failed(
 ) -> None:
     done = run_task(
         one,
-        "steps:\n- {run: 'echo {{ item }}; test {{ item }} != b', loop: [a, b, c]}\n- run: echo no\n",
+        dedent("""\
+            steps:
+            - {run: 'echo {{ item }}; test {{ item }} != b', loop: [a, b, c]}
+            - run: echo no
+            """),
     )
     assert done.code == 1
     assert step_results(done) == [("changed", "a"), ("failed", "b"), ("changed", "c")]
@@ -71,8 +77,11 @@ def test_when_an_item_fails_the_others_still_run_and_then_the_loop_has_failed(
 def test_a_loop_of_ignored_failures_goes_on_after_it(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- {run: 'false', loop: [a, b], ignore_errors: true, register: r}\n"
-        "- run: echo {{ r.failed }}\n",
+        dedent("""\
+            steps:
+            - {run: 'false', loop: [a, b], ignore_errors: true, register: r}
+            - run: echo {{ r.failed }}
+            """),
     )
     assert (done.code, step_outputs(done)[-1]) == (0, "true")
 
@@ -90,8 +99,12 @@ def test_a_loop_over_a_result_runs_once_that_is_there(one: OrchProject) -> None:
 def test_a_failing_loop_over_a_result_stops_the_host(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- {run: echo a b, register: r}\n"
-        "- {run: 'echo {{ item }}; test {{ item }} = b', loop: r.stdout.split()}\n- run: echo no\n",
+        dedent("""\
+            steps:
+            - {run: echo a b, register: r}
+            - {run: 'echo {{ item }}; test {{ item }} = b', loop: r.stdout.split()}
+            - run: echo no
+            """),
     )
     assert (done.code, step_outputs(done)) == (1, ["a b", "a", "b"])
 
@@ -101,18 +114,37 @@ def test_a_called_task_can_be_looped_and_is_left_at_its_first_failure_each_time(
 ) -> None:
     one.write(
         {
-            "tasks/part.yml": "params: {n: {}}\nsteps:\n- run: test {{ n }} != 2\n- run: echo {{ n }}\n"
+            "tasks/part.yml": dedent("""\
+                params: {n: {}}
+                steps:
+                - run: test {{ n }} != 2
+                - run: echo {{ n }}
+                """)
         }
     )
-    done = run_task(one, "steps:\n- part: {n: '{{ item }}'}\n  loop: [1, 2, 3]\n- run: echo no\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - part: {n: '{{ item }}'}
+          loop: [1, 2, 3]
+        - run: echo no
+        """),
+    )
     assert (done.code, [o for o in step_outputs(done) if o]) == (1, ["1", "3"])
 
 
 def test_the_items_label_is_shown(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- run: 'true'\n  name: make\n  loop: [{name: a, size: 1}]\n"
-        "  loop_control: {label: 'size {{ item.size }}'}\n- {run: 'true', loop: [{name: b}]}\n",
+        dedent("""\
+            steps:
+            - run: 'true'
+              name: make
+              loop: [{name: a, size: 1}]
+              loop_control: {label: 'size {{ item.size }}'}
+            - {run: 'true', loop: [{name: b}]}
+            """),
     )
     assert [s["name"] for s in done.host_steps("a1")] == ["make (size 1)", "true (b)"]
 
@@ -157,8 +189,15 @@ def test_a_block_that_is_not_saved_runs_always_and_then_fails(
 def test_an_inner_block_that_fails_is_rescued_by_the_outer(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- block:\n  - block: [{run: 'false'}]\n    always: [{run: echo inner}]\n"
-        "  - run: echo no\n  rescue: [{run: echo outer}]\n- run: echo after\n",
+        dedent("""\
+            steps:
+            - block:
+              - block: [{run: 'false'}]
+                always: [{run: echo inner}]
+              - run: echo no
+              rescue: [{run: echo outer}]
+            - run: echo after
+            """),
     )
     assert (step_outputs(done)[1:], done.code) == (["inner", "outer", "after"], 0)
 
@@ -166,7 +205,11 @@ def test_an_inner_block_that_fails_is_rescued_by_the_outer(one: OrchProject) -> 
 def test_a_timeout_is_rescued_too(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- block: [{run: sleep 60, timeout: 300ms}]\n  rescue: [{run: echo saved}]\n",
+        dedent("""\
+            steps:
+            - block: [{run: sleep 60, timeout: 300ms}]
+              rescue: [{run: echo saved}]
+            """),
     )
     assert (step_outputs(done)[-1], done.code) == ("saved", 0)
 
@@ -201,7 +244,13 @@ def test_handlers_of_a_called_task_run_at_the_end_of_the_scheduled_one(one: Orch
     )
     done = run_task(
         one,
-        "steps:\n- part: {}\n  notify: outer\n- run: echo end\nhandlers: {outer: [{run: echo outer}]}\n",
+        dedent("""\
+            steps:
+            - part: {}
+              notify: outer
+            - run: echo end
+            handlers: {outer: [{run: echo outer}]}
+            """),
     )
     assert step_outputs(done) == ["part", "end", "outer", "mine"]
 
@@ -216,10 +265,12 @@ def test_a_handler_of_a_judged_change_hears_of_it(one: OrchProject) -> None:
 def test_a_handler_after_a_failure_is_kept_and_shown_with_the_command_that_runs_it(
     one: OrchProject,
 ) -> None:
-    task = (
-        "steps:\n- {run: echo one, notify: restart}\n- run: test -e ok\n"
-        "handlers: {restart: [{run: echo restarted}]}\n"
-    )
+    task = dedent("""\
+            steps:
+            - {run: echo one, notify: restart}
+            - run: test -e ok
+            handlers: {restart: [{run: echo restarted}]}
+            """)
     done = run_task(one, task)
     assert (done.code, step_outputs(done)) == (1, ["one", ""])
     shown = one.orch("-s", "dev", "run", "t")
@@ -253,7 +304,15 @@ def test_an_until_that_cannot_be_judged_says_why(one: OrchProject) -> None:
 
 
 def test_a_wait_waits_on_this_side_and_says_so_in_the_plan(one: OrchProject) -> None:
-    done = run_task(one, "steps:\n- run: echo a\n- wait: 50ms\n- run: echo b\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - run: echo a
+        - wait: 50ms
+        - run: echo b
+        """),
+    )
     assert [s for s, _ in step_results(done)] == ["changed", "ok", "changed"]
     assert "wait" in one.orch("-s", "dev", "plan", "t").out
 
@@ -262,9 +321,13 @@ def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: OrchP
     one.write(
         {
             "tasks/later.yml": "steps: [{run: 'echo {{ a }} {{ b }} {{ c }}'}]\n",
-            "tasks/first.yml": "steps:\n- set: {a: 2, b: '{{ a }}'}\n"
-            "- {run: echo out, register: r}\n- set: {c: '{{ r.stdout }}!'}\n"
-            "- run: echo {{ a }} {{ b }} {{ c }}\n",
+            "tasks/first.yml": dedent("""\
+                steps:
+                - set: {a: 2, b: '{{ a }}'}
+                - {run: echo out, register: r}
+                - set: {c: '{{ r.stdout }}!'}
+                - run: echo {{ a }} {{ b }} {{ c }}
+                """),
         }
     )
     done = run_task(one, "tasks: [first, later]\n", "-e", "a=1", "-e", "c=0")
@@ -274,13 +337,22 @@ def test_set_makes_a_variable_for_the_rest_of_the_run_over_all_others(one: OrchP
 def test_fail_and_assert_stop_with_their_message(one: OrchProject) -> None:
     done = run_task(
         one,
-        "steps:\n- {run: echo x, register: r}\n- {fail: 'no {{ r.stdout }}', when: r.changed}\n",
+        dedent("""\
+            steps:
+            - {run: echo x, register: r}
+            - {fail: 'no {{ r.stdout }}', when: r.changed}
+            """),
     )
     assert done.host_rows["a1"]["reason"].startswith("no x")
     assert done.code == 1
     held = run_task(
         one,
-        "steps:\n- {run: echo x, register: r}\n- assert: [r.stdout == 'x', 1 < 2]\n- run: echo on\n",
+        dedent("""\
+            steps:
+            - {run: echo x, register: r}
+            - assert: [r.stdout == 'x', 1 < 2]
+            - run: echo on
+            """),
     )
     assert step_outputs(held)[-1] == "on"
     broken = run_task(
@@ -295,12 +367,17 @@ def test_fail_and_assert_stop_with_their_message(one: OrchProject) -> None:
 def test_a_step_is_delegated_with_this_hosts_variables_one_at_a_time(project: OrchProject) -> None:
     project.add_sandbox_stage("a1", "a2", "a3", "lb")
     project.write({"inventories/dev/roles/web.yml": "[a1, a2, a3]\n"})
-    task = (
-        "roles: [web]\nsteps:\n- run: |\n    mkdir turn; echo in {{ host.name }} >> log\n"
-        "    echo out {{ host.name }} >> log; rmdir turn; pwd\n"
-        "  delegate_to: lb\n  register: r\n- run: echo {{ r.stdout }} {{ r.changed }}\n"
-        "- {run: echo was, when: r.changed}\n"
-    )
+    task = dedent("""\
+            roles: [web]
+            steps:
+            - run: |
+                mkdir turn; echo in {{ host.name }} >> log
+                echo out {{ host.name }} >> log; rmdir turn; pwd
+              delegate_to: lb
+              register: r
+            - run: echo {{ r.stdout }} {{ r.changed }}
+            - {run: echo was, when: r.changed}
+            """)
     done = run_task(project, task)
     assert done.code == 0, done.out
     home = project.root / ".orch/sandbox/dev/lb"

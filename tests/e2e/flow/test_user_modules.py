@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -88,7 +89,15 @@ def test_a_check_asks_and_leaves_everything_as_it_is(one: OrchProject) -> None:
 
 
 def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: OrchProject) -> None:
-    one.write({"tasks/m.yml": "probe: state a 1\nwant: {a: 2}\nfix: echo trying\n"})
+    one.write(
+        {
+            "tasks/m.yml": dedent("""\
+        probe: state a 1
+        want: {a: 2}
+        fix: echo trying
+        """)
+        }
+    )
     step = run_task(one, "steps:\n- m\n").host_steps("a1")[0]
     assert step["status"] == "failed"
     assert "did not reach the desired state: a is '1', expected '2'" in step["reason"]
@@ -97,16 +106,63 @@ def test_a_fix_that_does_not_bring_it_about_has_failed_and_shows_both(one: OrchP
 @pytest.mark.parametrize(
     ("module", "why", "status"),
     [
-        ("probe: 'echo no >&2; exit 3'\nwant: {a: 1}\nfix: ':'\n", "its probe failed", 3),
-        ("probe: 'false; state a 1'\nwant: {a: 1}\nfix: ':'\n", "its probe failed", 1),
-        ("probe: state a 0\nwant: {a: 1}\nfix: 'exit 79'\n", "its fix failed", 79),
-        ("probe: state a 0\nwant: {a: 1}\nfix: 'false; true'\n", "its fix failed", 1),
-        ("probe: state a 0\nwant: {a: 1}\nfix: 'if'\n", "exit status", None),
+        (
+            dedent("""\
+            probe: 'echo no >&2; exit 3'
+            want: {a: 1}
+            fix: ':'
+            """),
+            "its probe failed",
+            3,
+        ),
+        (
+            dedent("""\
+            probe: 'false; state a 1'
+            want: {a: 1}
+            fix: ':'
+            """),
+            "its probe failed",
+            1,
+        ),
+        (
+            dedent("""\
+            probe: state a 0
+            want: {a: 1}
+            fix: 'exit 79'
+            """),
+            "its fix failed",
+            79,
+        ),
+        (
+            dedent("""\
+            probe: state a 0
+            want: {a: 1}
+            fix: 'false; true'
+            """),
+            "its fix failed",
+            1,
+        ),
+        (
+            dedent("""\
+            probe: state a 0
+            want: {a: 1}
+            fix: 'if'
+            """),
+            "exit status",
+            None,
+        ),
     ],
 )
 def test_what_fails_is_named(one: OrchProject, module: str, why: str, status: int | None) -> None:
     one.write({"tasks/m.yml": module})
-    done = run_task(one, "steps:\n- m\n- run: echo never\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - m
+        - run: echo never
+        """),
+    )
     (step,) = done.host_steps("a1")
     assert (done.code, step["status"]) == (1, "failed")
     assert why in step["reason"]
@@ -126,7 +182,15 @@ def test_what_takes_time_is_given_it(one: OrchProject) -> None:
 
 
 def test_without_a_fix_it_is_read_only_and_waited_for(one: OrchProject) -> None:
-    one.write({"tasks/there.yml": "probe: '[ ! -e ~/x ] || state x 1'\nwant: {x: 1}\nwithin: 1s\n"})
+    one.write(
+        {
+            "tasks/there.yml": dedent("""\
+        probe: '[ ! -e ~/x ] || state x 1'
+        want: {x: 1}
+        within: 1s
+        """)
+        }
+    )
     done = run_task(one, "steps:\n- there\n")
     assert "x is not there, expected '1'" in done.host_steps("a1")[0]["reason"]
     one.orch("-s", "dev", "exec", "--", "touch ~/x")
@@ -137,7 +201,12 @@ def test_without_a_fix_it_is_read_only_and_waited_for(one: OrchProject) -> None:
 def test_a_null_in_want_is_as_it_is(one: OrchProject) -> None:
     one.write(
         {
-            "tasks/m.yml": "params: {b: {}}\nprobe: state a 1; state b 2\nwant: {a: 1, b: '{{ b }}'}\nfix: exit 4\n"
+            "tasks/m.yml": dedent("""\
+                params: {b: {}}
+                probe: state a 1; state b 2
+                want: {a: 1, b: '{{ b }}'}
+                fix: exit 4
+                """)
         }
     )
     assert step_statuses(run_task(one, "steps:\n- m\n")) == ["ok"]
@@ -192,16 +261,37 @@ def test_its_result_has_what_a_commands_has(one: OrchProject) -> None:
 def test_modifiers_of_a_command_can_stand_beside_it(one: OrchProject) -> None:
     one.write(
         {
-            "tasks/count.yml": "probe: |\n  echo x >>~/c\n  state n $(($(wc -l <~/c)))\n"
-            "want: {n: 3}\n"
+            "tasks/count.yml": dedent("""\
+                probe: |
+                  echo x >>~/c
+                  state n $(($(wc -l <~/c)))
+                want: {n: 3}
+                """)
         }
     )
-    done = run_task(one, "steps:\n- count:\n  until: result.succeeded\n  retries: 5\n  delay: 0\n")
+    done = run_task(
+        one,
+        dedent("""\
+        steps:
+        - count:
+          until: result.succeeded
+          retries: 5
+          delay: 0
+        """),
+    )
     assert step_statuses(done) == ["ok"]
     done = run_task(
         one,
-        "steps:\n- note: {text: hi}\n  changed_when: false\n- note: {text: ho}\n"
-        "  failed_when: result.changed\n  ignore_errors: true\n- loop: [a, b]\n  note: {text: '{{ item }}'}\n",
+        dedent("""\
+            steps:
+            - note: {text: hi}
+              changed_when: false
+            - note: {text: ho}
+              failed_when: result.changed
+              ignore_errors: true
+            - loop: [a, b]
+              note: {text: '{{ item }}'}
+            """),
     )
     assert step_statuses(done) == ["ok", "failed", "changed", "changed"]
 
@@ -210,12 +300,28 @@ def test_a_readonly_file_cannot_be_mixed_up(project: OrchProject) -> None:
     project.add_sandbox_stage("a1").write(
         {
             "tasks/a.yml": "probe: state a 1\nfix: ':'\n",
-            "tasks/b.yml": "probe: state a 1\nwant: {a: 1}\nfix: {c: ':'}\n",
+            "tasks/b.yml": dedent("""\
+                probe: state a 1
+                want: {a: 1}
+                fix: {c: ':'}
+                """),
             "tasks/c.yml": "steps: [{run: id}]\nwant: {a: 1}\n",
-            "tasks/d.yml": "probe: state a 1\nwant: {a: 1}\nsteps: [{run: id}]\n",
-            "tasks/e.yml": "probe: state a 1\nwant: {a: 1, b: 2}\nfix: {a: ':'}\n",
+            "tasks/d.yml": dedent("""\
+                probe: state a 1
+                want: {a: 1}
+                steps: [{run: id}]
+                """),
+            "tasks/e.yml": dedent("""\
+                probe: state a 1
+                want: {a: 1, b: 2}
+                fix: {a: ':'}
+                """),
             "tasks/link.yml": "probe: state a 1\nwant: {a: 1}\n",
-            "tasks/f.yml": "steps:\n- uses\n  until: true\n",
+            "tasks/f.yml": dedent("""\
+                steps:
+                - uses
+                  until: true
+                """),
             "tasks/uses.yml": "steps: [{run: id}]\n",
         }
     )
@@ -235,14 +341,24 @@ def test_a_readonly_file_cannot_be_mixed_up(project: OrchProject) -> None:
 def test_what_a_module_without_fix_prints_is_its_output(one: OrchProject) -> None:
     one.write(
         {
-            "tasks/asks.yml": "params: {what: {}}\nprobe: |\n  echo {{ what }}\n  echo aside >&2\n",
+            "tasks/asks.yml": dedent("""\
+                params: {what: {}}
+                probe: |
+                  echo {{ what }}
+                  echo aside >&2
+                """),
             "tasks/late.yml": "probe: state a 1\nwithin: 5s\n",
         }
     )
     done = run_task(
         one,
-        "steps:\n- asks: {what: 'a  b'}\n  register: said\n"
-        "- run: echo {{ said.stdout }}-{{ said.changed }}\n  readonly: true\n",
+        dedent("""\
+            steps:
+            - asks: {what: 'a  b'}
+              register: said
+            - run: echo {{ said.stdout }}-{{ said.changed }}
+              readonly: true
+            """),
         "--check",
     )
     assert step_statuses(done) == ["ok", "ok"]

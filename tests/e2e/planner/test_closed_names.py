@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import dedent
 
 import pytest
 
@@ -85,8 +86,10 @@ def test_what_an_earlier_task_registered_is_known_too(project: OrchProject) -> N
         "- {run: echo a, register: r, readonly: true}\n- run: echo {{ r.rc | default('none') }}",
         "- {run: echo a, register: r, readonly: true}\n- run: echo {{ r.rc is defined }}",
         "- set: {r: {rc: 1}}\n- run: echo {{ r.rc }}",
-        "- {run: echo a, register: x, readonly: true}\n- set: {r: {rc: '{{ x.stdout }}'}}\n"
-        "- run: echo {{ r.rc }}",
+        dedent("""\
+            - {run: echo a, register: x, readonly: true}
+            - set: {r: {rc: '{{ x.stdout }}'}}
+            - run: echo {{ r.rc }}"""),
         "- {run: echo a, register: x, readonly: true}\n"
         "- run: echo {% for r in [{'rc':1}] %}{{ x.stdout }}{{ r.rc }}{% endfor %}",
         "- {run: echo a, register: r, readonly: true}\n- u: {r: {rc: 1}}",
@@ -96,7 +99,11 @@ def test_names_that_may_hold_anything_are_left_alone(project: OrchProject, steps
     project.add_sandbox_stage("a1").write(
         {
             "tasks/t.yml": f"steps:\n{steps}\n",
-            "tasks/u.yml": "params: {r: {type: dict}}\nsteps:\n- run: echo {{ r.rc }}\n",
+            "tasks/u.yml": dedent("""\
+                params: {r: {type: dict}}
+                steps:
+                - run: echo {{ r.rc }}
+                """),
         }
     )
     done = project.orch("-s", "dev", "run", "t")
@@ -109,21 +116,32 @@ def test_names_that_may_hold_anything_are_left_alone(project: OrchProject, steps
         ({"tasks/t.yml": "steps:\n- {run: ls, notify: restart}\n"}, "define it under `handlers:`"),
         (
             {
-                "tasks/t.yml": "steps:\n- {run: ls, notify: restrt}\nhandlers: {restart: [{run: ls}]}"
+                "tasks/t.yml": dedent("""\
+                    steps:
+                    - {run: ls, notify: restrt}
+                    handlers: {restart: [{run: ls}]}""")
             },
             "did you mean 'restart'?",
         ),
         (
             {
-                "tasks/t.yml": "tasks:\n- steps:\n  - {run: ls, notify: h}\n- two\n",
+                "tasks/t.yml": dedent("""\
+                    tasks:
+                    - steps:
+                      - {run: ls, notify: h}
+                    - two
+                    """),
                 "tasks/two.yml": "steps: [{run: ls}]\nhandlers: {h: [{run: ls}]}\n",
             },
             "define it under `handlers:`",
         ),
         (
             {
-                "tasks/t.yml": "steps: [{run: ls}]\nrollback: [{run: ls, notify: gone}]\n"
-                "handlers: {h: [{run: ls}]}\n"
+                "tasks/t.yml": dedent("""\
+                    steps: [{run: ls}]
+                    rollback: [{run: ls, notify: gone}]
+                    handlers: {h: [{run: ls}]}
+                    """)
             },
             "handlers: h",
         ),
@@ -142,8 +160,12 @@ def test_a_handler_that_no_task_in_reach_has_is_an_error(
 def test_handlers_of_tasks_that_call_and_are_called_are_in_reach(project: OrchProject) -> None:
     project.add_sandbox_stage("a1").write(
         {
-            "tasks/t.yml": "steps:\n- a: {}\n- {run: touch x, notify: of_b}\n"
-            "handlers: {of_t: [{run: echo of t}]}\n",
+            "tasks/t.yml": dedent("""\
+                steps:
+                - a: {}
+                - {run: touch x, notify: of_b}
+                handlers: {of_t: [{run: echo of t}]}
+                """),
             "tasks/a.yml": "steps:\n- b: {}\n",
             "tasks/b.yml": "steps: [{run: touch y, notify: of_t}]\n"
             "handlers: {of_b: [{run: echo of b}]}\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -91,8 +92,12 @@ def test_what_waits_for_a_result_is_shown_as_its_template_with_that_name(
 ) -> None:
     project.add_sandbox_stage("a1").write(
         {
-            "tasks/t.yml": "steps:\n- {run: echo 1, register: first}\n"
-            "- run: echo {{ first.stdout }}\n- {run: echo 2, when: first.changed}\n"
+            "tasks/t.yml": dedent("""\
+                steps:
+                - {run: echo 1, register: first}
+                - run: echo {{ first.stdout }}
+                - {run: echo 2, when: first.changed}
+                """)
         }
     )
     (wave,) = show_plan(project, "t")["lanes"][0]["waves"]
@@ -135,26 +140,42 @@ def test_the_order_of_the_plan_is_the_order_of_the_run(project: OrchProject) -> 
         ("steps:\n- run: echo {{ nope.at_root }}\n", "2:16", "'nope' is undefined", ""),
         ("steps:\n- run: echo {{ app.name }}\n", "2:", "with `--app NAME`", ""),
         (
-            "vars: {a: '{{ b }}', b: '{{ a }}'}\nsteps:\n- run: echo {{ a }}\n",
+            dedent("""\
+                vars: {a: '{{ b }}', b: '{{ a }}'}
+                steps:
+                - run: echo {{ a }}
+                """),
             "1:",
             "a → b → a",
             "",
         ),
         ("steps:\n- {run: id, when: relase == 1}\n", "2:19", "'relase' is undefined", "release"),
         (
-            "steps:\n- {run: id, register: r}\n- run: echo {{ r.stdout }} {{ relase }}\n",
+            dedent("""\
+                steps:
+                - {run: id, register: r}
+                - run: echo {{ r.stdout }} {{ relase }}
+                """),
             "3:",
             "relase",
             "release",
         ),
         (
-            "params: {n: {type: int}}\nsteps:\n- run: echo {{ n }}\n",
+            dedent("""\
+                params: {n: {type: int}}
+                steps:
+                - run: echo {{ n }}
+                """),
             "<command line>",
             "whole number",
             "",
         ),
         (
-            "params: {n: {required: true}}\nsteps:\n- run: echo {{ n }}\n",
+            dedent("""\
+                params: {n: {required: true}}
+                steps:
+                - run: echo {{ n }}
+                """),
             "1:",
             "needs a value",
             "n=…",
@@ -195,8 +216,11 @@ def test_a_problem_of_many_hosts_is_told_once_with_the_hosts(project: OrchProjec
 def test_an_undefined_name_behind_default_or_a_test_is_no_error(project: OrchProject) -> None:
     project.add_sandbox_stage("a1").write(
         {
-            "tasks/t.yml": "steps:\n- {run: id, register: r}\n"
-            "- run: echo {{ x | default('d') }} {{ y if y is defined else 'no' }} {{ r.stdout }}\n"
+            "tasks/t.yml": dedent("""\
+                steps:
+                - {run: id, register: r}
+                - run: echo {{ x | default('d') }} {{ y if y is defined else 'no' }} {{ r.stdout }}
+                """)
         }
     )
     assert project.orch("-s", "dev", "plan", "t").code == 0
@@ -209,10 +233,14 @@ def test_a_files_vars_see_its_params_also_where_another_file_names_them(
         {
             "inventories/dev/hosts/a1.yml": "vars: {root: /srv}\n",
             "tasks/t.yml": (
-                "params: {release: {default: r1}}\n"
-                "vars: {folder: '{{ root }}/{{ release }}', under: '{{ folder }}/x'}\n"
-                "steps:\n- run: echo {{ under }}\n- part: {release: other}\n"
-                "- {run: 'echo {{ item }} {{ folder }}', loop: [1]}\n"
+                dedent("""\
+                    params: {release: {default: r1}}
+                    vars: {folder: '{{ root }}/{{ release }}', under: '{{ folder }}/x'}
+                    steps:
+                    - run: echo {{ under }}
+                    - part: {release: other}
+                    - {run: 'echo {{ item }} {{ folder }}', loop: [1]}
+                    """)
             ),
             "tasks/part.yml": (
                 "params: {release: {}, at: {default: '{{ under }}'}}\n"
@@ -234,8 +262,11 @@ def test_a_files_vars_see_its_params_also_where_another_file_names_them(
 
 def test_vars_of_a_file_that_need_themselves_are_a_circle(project: OrchProject) -> None:
     project.add_sandbox_stage("a1").write(
-        {"tasks/t.yml": "params: {a: {default: '{{ b }}'}}\nvars: {b: '{{ a }}'}\n"
-         "steps: [{run: 'echo {{ b }}'}]\n"}
+        {"tasks/t.yml": dedent("""\
+            params: {a: {default: '{{ b }}'}}
+            vars: {b: '{{ a }}'}
+            steps: [{run: 'echo {{ b }}'}]
+            """)}
     )  # fmt: skip
     done = project.orch("-s", "dev", "plan", "t")
     assert done.code == 3

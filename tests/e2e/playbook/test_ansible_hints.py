@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import dedent
 
 import pytest
 
@@ -113,7 +114,18 @@ def test_a_key_of_ansibles_is_one_error_with_what_to_write(
 
 
 def test_an_unknown_key_is_told_once(project: OrchProject) -> None:
-    assert refused_errors(project, "steps:\n- name: x\n  run: ls\n  frob: 1\n").count("'frob'") == 1
+    assert (
+        refused_errors(
+            project,
+            dedent("""\
+        steps:
+        - name: x
+          run: ls
+          frob: 1
+        """),
+        ).count("'frob'")
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +147,13 @@ def test_a_variable_of_ansibles_is_told_what_to_write(
 @pytest.mark.parametrize(
     "text",
     [
-        "- hosts: web\n  become_user: x\n  tasks:\n  - name: a\n    apt: name=x\n",
+        dedent("""\
+            - hosts: web
+              become_user: x
+              tasks:
+              - name: a
+                apt: name=x
+            """),
         "- name: a\n  apt: {name: x}\n",
     ],
 )
@@ -151,7 +169,14 @@ def test_a_task_of_the_users_may_have_the_name_of_a_module_or_key_of_ansibles(
 ) -> None:
     own = dict.fromkeys(("tasks/command.yml", "tasks/poll.yml"), "steps:\n- run: 'true'\n")
     project.add_sandbox_stage("a1").write(
-        {**own, "tasks/t.yml": "steps:\n- command: {}\n- poll: {}\n"}
+        {
+            **own,
+            "tasks/t.yml": dedent("""\
+            steps:
+            - command: {}
+            - poll: {}
+            """),
+        }
     )
     assert project.orch("-s", "dev", "run", "t").code == 0
 

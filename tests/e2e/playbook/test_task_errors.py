@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.projects import OrchProject
@@ -85,7 +87,14 @@ def test_each_mistake_is_told_at_its_place(
 
 def test_a_template_in_error_is_placed_inside_a_block_of_text(project: OrchProject) -> None:
     project.add_sandbox_stage("a1").write(
-        {"tasks/t.yml": "steps:\n  - run: |\n      true\n      echo $'{{ x }}'\n"}
+        {
+            "tasks/t.yml": dedent("""\
+            steps:
+              - run: |
+                  true
+                  echo $'{{ x }}'
+            """)
+        }
     )
     done = project.orch("-s", "dev", "run", "t")
     assert done.code == 3

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -38,7 +39,11 @@ def hostile_shell(*mode: str) -> str:
     return shlex.join([sys.executable, str(ROOT / "tests/support/hostile_host.py"), *mode])
 
 
-MOD = 'probe: ":"\nwant: {x: y}\nfix: ":"\n'
+MOD = dedent("""\
+    probe: ":"
+    want: {x: y}
+    fix: ":"
+    """)
 
 
 class HostileRun:

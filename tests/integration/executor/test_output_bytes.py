@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -60,7 +61,11 @@ def in_test_folder(step: dict[str, Any], machine: ShellMachine) -> dict[str, Any
 
 FILES = {
     "t.j2": "{{ it.stdout }}",
-    "put.yml": "params: {text: {required: true}}\nsteps:\n- run: printf %s {{ text }} >out\n",
+    "put.yml": dedent("""\
+        params: {text: {required: true}}
+        steps:
+        - run: printf %s {{ text }} >out
+        """),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -134,30 +135,43 @@ def test_twelve_steps_wait_once_as_one_step_does(
 def test_conditions_over_how_a_step_ended_do_not_wait(
     project: OrchProject, sshd: SshdServer, connector: TransportRegistry
 ) -> None:
-    steps = (
-        "steps:\n- {run: exit 3, register: a, ignore_errors: true}\n"
-        "- {run: echo b, when: a.failed and a.exit_status == 3, register: b}\n"
-        "- {run: echo c, when: b.changed or not a.changed, failed_when: result.exit_status > 2}\n"
-    )
+    steps = dedent("""\
+            steps:
+            - {run: exit 3, register: a, ignore_errors: true}
+            - {run: echo b, when: a.failed and a.exit_status == 3, register: b}
+            - {run: echo c, when: b.changed or not a.changed, failed_when: result.exit_status > 2}
+            """)
     assert count_round_trips(project, sshd, connector, steps) == (1, 3)
 
 
 def test_a_text_that_needs_a_result_waits_once_for_it(
     project: OrchProject, sshd: SshdServer, connector: TransportRegistry
 ) -> None:
-    steps = (
-        "steps:\n- {run: echo 1, register: a}\n- {run: echo 2, register: b}\n"
-        "- run: echo {{ a.stdout }} {{ b.stdout }}\n- run: echo {{ a.stdout }}\n- run: echo end\n"
-    )
+    steps = dedent("""\
+            steps:
+            - {run: echo 1, register: a}
+            - {run: echo 2, register: b}
+            - run: echo {{ a.stdout }} {{ b.stdout }}
+            - run: echo {{ a.stdout }}
+            - run: echo end
+            """)
     assert count_round_trips(project, sshd, connector, steps) == (2, 5)
 
 
 def test_a_failure_that_only_output_shows_waits_and_a_change_that_nobody_asks_for_does_not(
     project: OrchProject, sshd: SshdServer, connector: TransportRegistry
 ) -> None:
-    failed = "steps:\n- {run: echo ok, failed_when: result.stdout != 'ok'}\n- run: echo end\n"
+    failed = dedent("""\
+        steps:
+        - {run: echo ok, failed_when: result.stdout != 'ok'}
+        - run: echo end
+        """)
     assert count_round_trips(project, sshd, connector, failed) == (2, 2)
-    changed = "steps:\n- {run: echo ok, changed_when: result.stdout != 'ok'}\n- run: echo end\n"
+    changed = dedent("""\
+        steps:
+        - {run: echo ok, changed_when: result.stdout != 'ok'}
+        - run: echo end
+        """)
     assert count_round_trips(project, sshd, connector, changed) == (1, 2)
 
 

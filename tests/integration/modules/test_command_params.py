@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -193,7 +194,11 @@ def test_what_is_no_command_is_refused(
 
 
 def test_what_a_step_gives_is_no_command(local: OrchProject) -> None:
-    playbook = "tasks:\n  - steps: [{run: echo id, register: health}]\n  - t\n"
+    playbook = dedent("""\
+        tasks:
+          - steps: [{run: echo id, register: health}]
+          - t
+        """)
     done = local.write({"tasks/u.yml": playbook}).orch("-s", "dev", "run", "u")
     assert done.code != 0
     assert "text from a host must not be run" in done.err + done.out

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -18,8 +19,12 @@ def test_hosts_come_from_files_and_from_roles(tmp_path: Path) -> None:
         {
             "dev/hosts/web2.yml": "",
             "dev/hosts/web10.yml": "address: 10.0.0.5\nvars: {rack: a1}\n",
-            "dev/roles/app.yml": "- web10\n- db[1:2].example.net\n"
-            "- deploy@10.0.0.7:2222\n- '[::1]:22'\n",
+            "dev/roles/app.yml": dedent("""\
+                - web10
+                - db[1:2].example.net
+                - deploy@10.0.0.7:2222
+                - '[::1]:22'
+                """),
         },
     )
     assert list(got.hosts) == [
@@ -45,7 +50,11 @@ def test_small_stages_use_one_file_each(tmp_path: Path) -> None:
     got = load_files(
         tmp_path,
         {
-            "dev/hosts.yml": "web1: {roles: [app]}\nu@db[1:2]:23:\n  vars: {x: 1}\n",
+            "dev/hosts.yml": dedent("""\
+                web1: {roles: [app]}
+                u@db[1:2]:23:
+                  vars: {x: 1}
+                """),
             "dev/roles.yml": "app:\nall_db: {hosts: ['db[1:2]'], desc: Data}\n",
         },
     )
@@ -147,7 +156,17 @@ def test_every_impossible_host_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_numbers_are_names_as_written(tmp_path: Path) -> None:
-    got = load_files(tmp_path, {"dev/roles/web.yml": "- 42\n- 0644\n- 1.10\n- 1.5\n"})
+    got = load_files(
+        tmp_path,
+        {
+            "dev/roles/web.yml": dedent("""\
+        - 42
+        - 0644
+        - 1.10
+        - 1.5
+        """)
+        },
+    )
     assert list(got.hosts) == ["42", "0644", "1.10", "1.5"]
 
 
@@ -240,7 +259,11 @@ def test_crlf_and_bom_are_fine(tmp_path: Path) -> None:
 def test_common_is_beneath_every_stage(tmp_path: Path) -> None:
     files = {
         "common/hosts/bastion.yml": "address: 10.9.9.9\nconnect: {user: root}",
-        "common/roles/web.yml": "hosts: [shared]\nprimary: shared\nvars: {x: 1}\ndesc: Web",
+        "common/roles/web.yml": dedent("""\
+            hosts: [shared]
+            primary: shared
+            vars: {x: 1}
+            desc: Web"""),
         "common/roles/db.yml": "[d1]",
         "dev/hosts/bastion.yml": "address: 10.8.8.8",
         "dev/roles/web.yml": "vars: {y: 2}",

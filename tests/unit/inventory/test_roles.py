@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -11,7 +12,13 @@ from tests.unit.inventory.inventory_project import load_files, only_problem, pos
 def test_a_role_of_roles_has_all_their_hosts_once(tmp_path: Path) -> None:
     got = load_files(
         tmp_path,
-        {"dev/roles.yml": "site: {hosts: [x], roles: [web, api]}\nweb: [w1, w2]\napi: [w2, a1]\n"},
+        {
+            "dev/roles.yml": dedent("""\
+            site: {hosts: [x], roles: [web, api]}
+            web: [w1, w2]
+            api: [w2, a1]
+            """)
+        },
     )
     assert got.roles["site"].hosts == ("x", "w1", "w2", "a1")
     assert got.hosts["w2"].roles == ("site", "web", "api")
@@ -32,14 +39,29 @@ def test_a_host_may_claim_roles_and_makes_them_by_that(tmp_path: Path) -> None:
 
 
 def test_an_unknown_role_in_a_role_names_the_nearest(tmp_path: Path) -> None:
-    found = only_problem(tmp_path, {"dev/roles.yml": "site:\n  roles: [wep]\nweb: [a]\n"})
+    found = only_problem(
+        tmp_path,
+        {
+            "dev/roles.yml": dedent("""\
+        site:
+          roles: [wep]
+        web: [a]
+        """)
+        },
+    )
     assert found.hint == "did you mean 'web'?"
     assert position_text(found) == "dev/roles.yml:2:11"
 
 
 def test_roles_in_a_circle_are_told_as_a_circle(tmp_path: Path) -> None:
     found = only_problem(
-        tmp_path, {"dev/roles.yml": "a: {roles: [b]}\nb: {roles: [c]}\nc: {roles: [a]}"}
+        tmp_path,
+        {
+            "dev/roles.yml": dedent("""\
+            a: {roles: [b]}
+            b: {roles: [c]}
+            c: {roles: [a]}""")
+        },
     )
     assert "contains itself" in found.message
     steps = found.message.partition(": ")[2].split(" > ")
@@ -52,7 +74,12 @@ def test_roles_in_a_circle_are_told_as_a_circle(tmp_path: Path) -> None:
 
 
 def test_the_primary_is_the_first_unless_it_is_named(tmp_path: Path) -> None:
-    text = "web: {hosts: [a, b]}\ndb: {hosts: [a, b], primary: B}\nnone: []\nempty:\n"
+    text = dedent("""\
+        web: {hosts: [a, b]}
+        db: {hosts: [a, b], primary: B}
+        none: []
+        empty:
+        """)
     got = load_files(tmp_path, {"dev/roles.yml": text})
     assert got.roles["web"].primary == "a"
     assert got.roles["db"].primary == "b"
@@ -62,7 +89,15 @@ def test_the_primary_is_the_first_unless_it_is_named(tmp_path: Path) -> None:
 
 def test_a_primary_outside_its_role_is_an_error(tmp_path: Path) -> None:
     found = only_problem(
-        tmp_path, {"dev/roles.yml": "db:\n  hosts: [db1, db2]\n  primary: db3\nx: [db3]\n"}
+        tmp_path,
+        {
+            "dev/roles.yml": dedent("""\
+            db:
+              hosts: [db1, db2]
+              primary: db3
+            x: [db3]
+            """)
+        },
     )
     assert "db3" in found.message
     assert position_text(found) == "dev/roles.yml:3:12"

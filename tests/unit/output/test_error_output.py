@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from textwrap import dedent
 
 from orchestrator.errors import Diagnostic, SourcePosition
 from orchestrator.output.error_text import problems_text
@@ -8,7 +9,13 @@ from tests.support.output_events import make_screen
 
 def test_a_problem_says_what_where_with_the_line_and_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "uname.yml"
-    file.write_text("desc: x\nsteps:\n  - rnu: uname\n")
+    file.write_text(
+        dedent("""\
+        desc: x
+        steps:
+          - rnu: uname
+        """)
+    )
     problem = Diagnostic(
         "unknown key 'rnu'", SourcePosition(str(file), 3, 5), "did you mean 'run'?"
     )

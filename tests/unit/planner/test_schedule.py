@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from hypothesis import given, settings
@@ -283,7 +284,12 @@ def test_hooks_run_before_and_after_their_task_in_the_order_of_their_names(
     letters.write(
         {
             "tasks/z.yml": "before: [a]\nsteps: [run: 'true']\n",
-            "tasks/h.yml": "before: [a]\nafter: [a]\nroles: [db]\nsteps: [run: 'true']\n",
+            "tasks/h.yml": dedent("""\
+                before: [a]
+                after: [a]
+                roles: [db]
+                steps: [run: 'true']
+                """),
         }
     )
     planned = letters.planned_tasks("a")

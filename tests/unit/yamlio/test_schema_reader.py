@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from orchestrator.errors import Diagnostic, DiagnosticCollector, SourcePosition
@@ -107,7 +109,16 @@ def test_what_is_no_duration_is_a_problem(read: SchemaReader, text: str) -> None
 
 
 def test_string_lists_remember_where_each_item_stands(read: SchemaReader) -> None:
-    got = read.string_list(read_fields("k:\n  - a\n  - 42\n")["k"], "roles")  # type: ignore[index]
+    got = read.string_list(
+        read_fields(
+            dedent("""\
+        k:
+          - a
+          - 42
+        """)
+        )["k"],
+        "roles",
+    )  # type: ignore[index]
     assert got == ("a", "42")
     assert [item.mark.line for item in got] == [2, 3]
     assert read.string_list(read_value("web"), "roles") == ("web",)

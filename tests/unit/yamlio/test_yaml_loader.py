@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
@@ -90,7 +91,15 @@ def test_a_number_prints_as_it_was_written(text: str) -> None:
 
 def test_quoted_scalars_are_text() -> None:
     assert parse_yaml(
-        "a: '12'\nb: \"true\"\nc: !!str 12\nd: ! 12\ne: |\n  1\n", "f"
+        dedent("""\
+            a: '12'
+            b: "true"
+            c: !!str 12
+            d: ! 12
+            e: |
+              1
+            """),
+        "f",
     ).to_plain() == {
         "a": "12",
         "b": "true",
@@ -101,7 +110,14 @@ def test_quoted_scalars_are_text() -> None:
 
 
 def test_standard_tags_give_their_types_or_are_refused() -> None:
-    assert parse_yaml("a: !!int '3'\nb: !!float 3\nc: !!map {}\nd: !!seq []", "f").to_plain() == {
+    assert parse_yaml(
+        dedent("""\
+        a: !!int '3'
+        b: !!float 3
+        c: !!map {}
+        d: !!seq []"""),
+        "f",
+    ).to_plain() == {
         "a": 3,
         "b": 3.0,
         "c": {},
@@ -112,7 +128,15 @@ def test_standard_tags_give_their_types_or_are_refused() -> None:
 
 
 def test_every_value_and_key_knows_its_place() -> None:
-    value = parse_yaml("a: 1\nb:\n  - x\n  - c: y\n", "f.yml")
+    value = parse_yaml(
+        dedent("""\
+        a: 1
+        b:
+          - x
+          - c: y
+        """),
+        "f.yml",
+    )
     assert isinstance(value.data, dict)
     key_a, key_b = value.data
     assert (key_a.mark, key_b.mark) == (
@@ -128,7 +152,15 @@ def test_every_value_and_key_knows_its_place() -> None:
 
 
 def test_keys_are_text_as_written() -> None:
-    assert parse_yaml("42: a\ntrue: b\n0644: c\n~: d\n'x y': e", "f").to_plain() == {
+    assert parse_yaml(
+        dedent("""\
+        42: a
+        true: b
+        0644: c
+        ~: d
+        'x y': e"""),
+        "f",
+    ).to_plain() == {
         "42": "a",
         "true": "b",
         "0644": "c",
@@ -138,7 +170,13 @@ def test_keys_are_text_as_written() -> None:
 
 
 def test_a_duplicate_key_is_refused_at_the_second_naming_the_first() -> None:
-    problem = only_problem("a: 1\nb: 2\na: 3\n")
+    problem = only_problem(
+        dedent("""\
+        a: 1
+        b: 2
+        a: 3
+        """)
+    )
     assert problem.mark == SourcePosition("f.yml", 3, 1)
     assert "'a'" in problem.message
     assert "line 1" in problem.message
@@ -146,7 +184,15 @@ def test_a_duplicate_key_is_refused_at_the_second_naming_the_first() -> None:
 
 def test_all_duplicate_keys_and_tags_are_told_at_once() -> None:
     assert [
-        p.mark and p.mark.line for p in load_problems("a: 1\na: 2\nb: !x y\nc: !!set {}\n")
+        p.mark and p.mark.line
+        for p in load_problems(
+            dedent("""\
+            a: 1
+            a: 2
+            b: !x y
+            c: !!set {}
+            """)
+        )
     ] == [
         2,
         3,
@@ -155,7 +201,13 @@ def test_all_duplicate_keys_and_tags_are_told_at_once() -> None:
 
 
 def test_unknown_tags_and_secrets_are_refused_at_their_place() -> None:
-    problem = only_problem("a:\n  b: !vault |\n    x\n")
+    problem = only_problem(
+        dedent("""\
+        a:
+          b: !vault |
+            x
+        """)
+    )
     assert problem.mark == SourcePosition("f.yml", 2, 6)
     assert "!vault" in problem.message
     problem = only_problem("a: 1\np: !secret {env: X}\n")
@@ -255,7 +307,14 @@ def test_the_excerpt_shows_the_line(tmp_path: Path) -> None:
 
 
 def test_aliases_stand_for_what_they_name() -> None:
-    text = "base: &b {x: 1, y: 2}\nuse: *b\nover:\n  <<: *b\n  y: 3\nlist: [*b, &s text, *s]\n"
+    text = dedent("""\
+        base: &b {x: 1, y: 2}
+        use: *b
+        over:
+          <<: *b
+          y: 3
+        list: [*b, &s text, *s]
+        """)
     plain = parse_yaml(text, "f").to_plain()
     assert plain["use"] == {"x": 1, "y": 2}
     assert plain["over"] == {"x": 1, "y": 3}
@@ -263,12 +322,25 @@ def test_aliases_stand_for_what_they_name() -> None:
 
 
 def test_of_several_merged_mappings_the_first_wins() -> None:
-    text = "a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b], z: 3}\n"
+    text = dedent("""\
+        a: &a {x: 1}
+        b: &b {x: 2, y: 2}
+        c: {<<: [*a, *b], z: 3}
+        """)
     assert parse_yaml(text, "f").to_plain()["c"] == {"x": 1, "y": 2, "z": 3}
 
 
 def test_merging_what_is_no_mapping_is_refused() -> None:
-    assert only_problem("a: &a [1]\nb:\n  <<: *a\n").message == "'<<' merges mappings only"
+    assert (
+        only_problem(
+            dedent("""\
+        a: &a [1]
+        b:
+          <<: *a
+        """)
+        ).message
+        == "'<<' merges mappings only"
+    )
 
 
 def test_a_quoted_merge_key_is_a_key() -> None:
