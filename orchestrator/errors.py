@@ -7,7 +7,7 @@ Every error states what happened, where (file:line:column with an excerpt), why,
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from functools import lru_cache
 from itertools import islice
@@ -30,6 +30,20 @@ class ExitCode(IntEnum):
     WOULD_CHANGE = 6
     BUG = 70
     INTERRUPTED = 130
+
+
+EXIT_CODE_HELP: Mapping[ExitCode, str] = {
+    ExitCode.OK: "success",
+    ExitCode.FAILED: "a step failed",
+    ExitCode.USAGE: "invalid command line",
+    ExitCode.DEFINITION: "invalid inventory, task or template, or no host selected",
+    ExitCode.UNREACHABLE: "a host is unreachable",
+    ExitCode.LOCKED: "another run holds the lock of an app",
+    ExitCode.WOULD_CHANGE: "with --check --exit-code: something would change",
+    ExitCode.BUG: "a bug in orch",
+    ExitCode.INTERRUPTED: "interrupted by a signal",
+}
+"""The meanings of the exit codes."""
 
 
 class SourcePosition(Struct, frozen=True, order=True):

@@ -38,14 +38,25 @@ def complete_tasks(
     return _matching_items(index_tasks(root).files if root else (), incomplete)
 
 
-def complete_tasks_and_modules(
+def complete_documented_names(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete names of tasks and modules."""
+    """Complete names of tasks, modules and topics of the reference."""
+    from orchestrator.commands.reference import reference_topics
     from orchestrator.playbook.task_index import index_tasks, shipped_modules
 
     root = _project_root(ctx)
-    return _matching_items(index_tasks(root).all_names() if root else shipped_modules(), incomplete)
+    names = index_tasks(root).all_names() if root else shipped_modules()
+    return _matching_items([*names, *reference_topics()], incomplete)
+
+
+def complete_schemas(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete kinds of files that have a JSON Schema."""
+    from orchestrator.commands.json_schema import SCHEMA_KINDS
+
+    return _matching_items(SCHEMA_KINDS, incomplete)
 
 
 def complete_host_patterns(

@@ -32,7 +32,8 @@ _GC_THRESHOLD = 50_000
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Options can be written before or after the command. Exit codes: 0 ok, 1 a step failed, "
-    "2 usage, 3 invalid inventory or task, 4 hosts unreachable, 5 locked, 130 interrupted.",
+    "2 usage, 3 invalid inventory or task, 4 hosts unreachable, 5 locked, 6 would change, "
+    "130 interrupted; see `orch doc exit-codes`.",
 )
 @click.version_option(orchestrator.__version__, message="orch %(version)s")
 @options.stage_options

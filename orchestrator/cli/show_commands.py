@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from orchestrator.commands.show_vars import ValueOrigin
 
 
+_DOC_WIDTH = 90
+"""Columns of the documentation's text; the terminal wraps it if it is narrower."""
+
+
 @click.command("stages", short_help="List the stages.")
 @options.project_options
 @options.json_option
@@ -117,20 +121,43 @@ def tasks_command(task: str | None, tree: bool, directory: str | None, as_json: 
     return ExitCode.OK
 
 
-@click.command("doc", short_help="Explain a task or module; list the modules.")
+@click.command("doc", short_help="Explain a task, module or topic.")
 @options.project_options
-@click.argument("task", required=False, shell_complete=completion.complete_tasks_and_modules)
-def doc_command(task: str | None, directory: str | None) -> int:
-    """Show the description of a task or module, its params, and its steps.
+@click.argument("name", required=False, shell_complete=completion.complete_documented_names)
+def doc_command(name: str | None, directory: str | None) -> int:
+    """Explain NAME: a task with its params and steps, a module, or a topic of the reference.
 
-    Without a name, list the modules that come with orch.
+    Without a name, list the topics and the modules that come with orch.
     """
-    from orchestrator.commands.listing import list_modules, task_doc_lines
+    from orchestrator.commands.listing import doc_lines, list_modules, list_topics
 
-    if task is None:
+    if name is None:
+        _print_table([("TOPIC", False), ("", False)], list_topics())
+        click.echo()
         _print_table([("MODULE", False), ("", False)], list_modules())
         return ExitCode.OK
-    _print_lines(task_doc_lines(directory, task))
+    _print_lines(doc_lines(directory, name, _DOC_WIDTH))
+    return ExitCode.OK
+
+
+@click.command("schema", short_help="Print the JSON Schema of a kind of file.")
+@options.project_options
+@click.argument("kind", metavar="KIND", required=False, shell_complete=completion.complete_schemas)
+@click.option("--write", is_flag=True, help="Write all schemas to .orch/schemas/, for editors.")
+def schema_command(kind: str | None, write: bool, directory: str | None) -> int:
+    """Print the JSON Schema (draft 2020-12) of a kind of YAML file, for editors and checkers.
+
+    KIND is task (any file below tasks/), stage, host, hosts, role, roles or app. In a project, the
+    schema of task files has its tasks and modules with their params.
+    """
+    from orchestrator.commands.json_schema import file_schema, write_schemas
+
+    if write is (kind is not None):
+        raise click.UsageError("write `orch schema KIND`, or `orch schema --write`")
+    if kind is None:
+        _print_lines(f"wrote {path}" for path in write_schemas(directory))
+    else:
+        _print_json(file_schema(kind, directory), indent=2)
     return ExitCode.OK
 
 
@@ -245,10 +272,10 @@ def _print_lines(lines: Iterable[str]) -> None:
     open_console(sys.stdout, os.environ).lines(show_controls(line) for line in lines)
 
 
-def _print_json(data: object) -> None:
+def _print_json(data: object, indent: int | None = None) -> None:
     from orchestrator.model.text_encoding import dump_json
 
-    click.echo(dump_json(data))
+    click.echo(dump_json(data) if indent is None else json.dumps(data, indent=indent))
 
 
 def _print_errors(diagnostics: Sequence[Any]) -> None:
@@ -265,6 +292,7 @@ SHOW_COMMANDS: tuple[click.Command, ...] = (
     hosts_command,
     tasks_command,
     doc_command,
+    schema_command,
     vars_command,
     lint_command,
     completion_command,

@@ -6,15 +6,16 @@ An invalid stage or task is listed with its error.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
 from orchestrator import playbook
-from orchestrator.commands.project import resolve_project_root
-from orchestrator.errors import DefinitionError, Diagnostic
+from orchestrator.commands import reference
+from orchestrator.commands.project import optional_project_root, resolve_project_root
+from orchestrator.errors import DefinitionError, Diagnostic, UsageError, suggest_nearest
 from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.inventory.stages import list_stages
-from orchestrator.playbook.keywords import KEYWORD_HELP
 from orchestrator.playbook.model import (
     ModuleSpec,
     ParamRule,
@@ -83,13 +84,36 @@ def list_modules() -> list[tuple[str, str]]:
     ]
 
 
-def task_doc_lines(directory: str | None, name: str) -> Iterator[str]:
+def list_topics() -> list[tuple[str, str]]:
+    """Return the topics of the reference with their titles."""
+    return [(name, make().title) for name, make in reference.reference_topics().items()]
+
+
+def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
+    """Return the documentation of a task, module, topic or key in ``width`` columns.
+
+    Tasks of the project and modules come first, then topics, then keys. Outside a project, there
+    are no tasks. Raises DefinitionError and UsageError.
+    """
+    topics, modules = reference.reference_topics(), shipped_modules()
+    root = optional_project_root(directory)
+    if name in modules or (root is not None and name in index_tasks(root).files):
+        return _task_doc_lines(root or Path.cwd(), name)
+    if name in topics:
+        return reference.topic_lines(topics[name](), width)
+    if name == "commit":
+        return reference.topic_lines(topics["playbook"](), width)
+    if lines := reference.key_lines(name, width):
+        return iter(lines)
+    if root is not None:
+        return _task_doc_lines(root, name)
+    hint = suggest_nearest(name, [*topics, *modules]) or "`orch doc` lists them"
+    message = f"there is no topic or module '{name}', and no project here that has a task"
+    raise UsageError(Diagnostic(message, None, hint))
+
+
+def _task_doc_lines(root: Path, name: str) -> Iterator[str]:
     """Yield the task's description, params and steps. Raises DefinitionError."""
-    if name in KEYWORD_HELP:
-        yield f"{name}: a keyword of task files"
-        yield f"  {KEYWORD_HELP[name]}"
-        return
-    root = resolve_project_root(directory)
     request = playbook.TaskRequest(name)
     loaded = playbook.load_tasks(root, [name])
     playbook.check_task_requests([request], loaded)

@@ -67,6 +67,17 @@ def resolve_project_root(directory: str | None) -> Path:
     return found
 
 
+def optional_project_root(directory: str | None) -> Path | None:
+    """Return the project's root, or None outside a project.
+
+    Raises UsageError if ``directory`` is given and has no project.
+    """
+    if directory is not None:
+        return resolve_project_root(directory)
+    check_working_directory()
+    return find_project_root(Path.cwd())
+
+
 def select_stage(
     root: Path, stage_names: Sequence[str], environ: Mapping[str, str], example: str
 ) -> StageChoice:

@@ -13,7 +13,7 @@ from orchestrator.errors import OrchError
 from orchestrator.executor.step_recorder import OutputBuffer
 from orchestrator.model.command import StepCommand
 from orchestrator.model.condition import ConstantCondition
-from orchestrator.model.host import FACT_NAMES, NUMERIC_FACT_NAMES
+from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS
 from orchestrator.model.sanitize import quote_output
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.remote_shell import CommandResult, EndReason, ShellSession
@@ -89,8 +89,8 @@ def collect_facts(session: ShellSession) -> dict[str, str | int]:
     fact_texts = dict(
         line.split("=", 1) for line in query_result.stdout.splitlines() if "=" in line
     )
-    facts: dict[str, str | int] = {name: fact_texts.get(name, "") for name in FACT_NAMES}
-    for name in NUMERIC_FACT_NAMES:
+    facts: dict[str, str | int] = {name: fact_texts.get(name, "") for name in TEXT_FACTS}
+    for name in NUMERIC_FACTS:
         facts[name] = _parse_number(name, fact_texts.get(name, ""))
     return facts
 

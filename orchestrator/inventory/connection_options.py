@@ -12,13 +12,12 @@ from orchestrator.inventory.hostnames import (
     normalize_host,
     parse_host_spec,
 )
+from orchestrator.inventory.inventory_keys import BECOME_METHODS, CONNECT, HOST_KEY_POLICIES
 from orchestrator.model.host import TRANSPORTS, ConnectionOptions
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedValue, ValueData, Values
 from orchestrator.yamlio.schema import SchemaReader
 
-HOST_KEY_POLICIES = ("strict", "accept-new")
-BECOME_METHODS = ("sudo", "doas", "su")
 NO_JUMP = "none"
 """``jump: none`` connects directly, overriding weaker layers, as in ssh_config(5)."""
 
@@ -51,7 +50,7 @@ class ConnectionOptionsReader:
     def settings(self, value: MarkedValue | None, what: str) -> dict[str, MarkedValue]:
         """Return the valid settings by name, each converted to its type; errors are reported."""
         checked: dict[str, MarkedValue] = {}
-        for name, item in self.read.mapping(value, f"connect of {what}", self.checks).items():
+        for name, item in self.read.mapping(value, f"connect of {what}", CONNECT).items():
             data = self.checks[name](item, f"connect.{name}")
             if data is not None:
                 checked[name] = MarkedValue(data, item.mark)

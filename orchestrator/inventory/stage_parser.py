@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator.errors import DiagnosticCollector, SourcePosition
+from orchestrator.inventory import inventory_keys
 from orchestrator.inventory.connection_options import ConnectionOptionsReader
 from orchestrator.inventory.directory import InventoryDirectory, InventoryWarning
 from orchestrator.inventory.hostnames import (
@@ -175,17 +176,6 @@ class HostRefReader:
         return MarkedValue(written.names[0], value.mark)
 
 
-_STAGE_KEYS = ("desc", "vars", "connect", "environment", "defaults", "protected")
-_HOST_KEYS = ("desc", "address", "connect", "roles", "vars", "environment")
-_APP_KEYS = ("desc", "roles", "hosts", "claims", "vars", "environment", "defaults")
-_APP_HOST_KEYS = ("vars", "environment", "defaults")
-_CLAIMS = ("paths", "ports", "units")
-_ROLE_KEYS = (
-    *("desc", "hosts", "roles", "primary"),
-    *("vars", "connect", "environment", "defaults"),
-)
-
-
 class InventoryReader:
     """A reader of one folder of ``inventories/`` for a stage; errors go to ``problems``."""
 
@@ -224,12 +214,12 @@ class InventoryReader:
         if value is None:
             return StageSettings()
         what = f"stage.yml of '{name}'"
-        keys = (*_STAGE_KEYS, "default_stage") if name == COMMON else _STAGE_KEYS
+        keys = inventory_keys.COMMON_STAGE if name == COMMON else inventory_keys.STAGE
         if isinstance(value.data, dict) and name != COMMON:
             for misplaced in [k for k in value.data if k == "default_stage"]:
                 hint = "move it to inventories/common/stage.yml"
                 self.problems.add("`default_stage` cannot be set by a stage", misplaced.mark, hint)
-                keys = (*keys, "default_stage")
+                keys = inventory_keys.COMMON_STAGE
         fields = self.read.fields(value, what, keys)
         default = fields.get("default_stage")
         self.read.text(default, "default_stage")
@@ -244,7 +234,7 @@ class InventoryReader:
         """Return the hosts of one file in ``hosts/``: one host, or one per name of its range."""
         refs = self.refs.parse_refs(name, name.mark, "the host")
         what = f"host '{name}'"
-        fields = self.read.fields(value, what, _HOST_KEYS)
+        fields = self.read.fields(value, what, inventory_keys.HOST)
         if "desc" in fields:
             self.read.text(fields["desc"], "desc")
         address = self.refs.read_address(fields.get("address"), len(refs))
@@ -264,7 +254,7 @@ class InventoryReader:
             hint = "like [web1, web2], or {hosts: [web1, web2], vars: {…}}"
             self.read.report_mismatch(value, what, "a list of hosts or a mapping", hint)
             return None
-        fields = {} if short else self.read.fields(value, what, _ROLE_KEYS)
+        fields = {} if short else self.read.fields(value, what, inventory_keys.ROLE)
         return RoleEntry(
             name=str(name),
             mark=name.mark,
@@ -282,16 +272,16 @@ class InventoryReader:
         if why := role_name_error(name):
             self.problems.add(f"'{name}' cannot name an app: {why}", name.mark)
             return None
-        fields = self.read.fields(value, what, _APP_KEYS)
+        fields = self.read.fields(value, what, inventory_keys.APP)
         hosts: list[tuple[HostRef, VariableLayer]] = []
         for host, body in self.read.mapping(fields.get("hosts"), f"hosts of {what}").items():
             inside = f"{what} on '{host}'"
-            own = self.read.fields(body, inside, _APP_HOST_KEYS)
+            own = self.read.fields(body, inside, inventory_keys.APP_HOST)
             layer = self.layers.read_layer("app", str(name), own, inside)
             refs = self.refs.parse_refs(host, host.mark, "the host")
             hosts += [(ref, layer) for ref in refs if layer is not None]
         claims = fields.get("claims")
-        known = self.read.fields(claims, f"claims of {what}", _CLAIMS)
+        known = self.read.fields(claims, f"claims of {what}", inventory_keys.CLAIMS)
         roles = self.role_names(fields.get("roles"), what)
         if roles == () and "roles" in fields:
             self.problems.add(

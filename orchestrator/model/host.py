@@ -44,10 +44,10 @@ class ConnectionOptions(Struct, frozen=True):
 
     def is_set(self, name: str) -> bool:
         """Return True if the inventory sets the field, so that no other source applies."""
-        return name in self.set_fields or getattr(self, name) != _CONNECTION_DEFAULTS[name]
+        return name in self.set_fields or getattr(self, name) != CONNECTION_DEFAULTS[name]
 
 
-_CONNECTION_DEFAULTS = dict(
+CONNECTION_DEFAULTS = dict(
     zip(ConnectionOptions.__struct_fields__[1:], ConnectionOptions.__struct_defaults__, strict=True)
 )
 
@@ -132,6 +132,19 @@ class Stage(Struct, frozen=True):
     apps: Mapping[str, App] = field(default_factory=dict)
 
 
-FACT_NAMES = ("os", "arch", "distro", "release", "hostname", "packager", "init", "user")
-NUMERIC_FACT_NAMES = ("cpus", "memory")
-"""Numeric facts; ``memory`` is in MiB."""
+TEXT_FACTS: Mapping[str, str] = {
+    "os": "The kernel's name in lower case, like linux (`uname -s`)",
+    "arch": "The machine's architecture, like x86_64 (`uname -m`)",
+    "distro": "The distribution, like debian (ID in /etc/os-release)",
+    "release": "Its version, like 12 (VERSION_ID in /etc/os-release)",
+    "hostname": "The host's own name (`uname -n`)",
+    "packager": "The package manager: apt, dnf, yum, apk, zypper, pacman, brew, pkg or unknown",
+    "init": "The service manager: systemd, openrc, sysv or unknown",
+    "user": "The user who runs the steps (`id -un`)",
+}
+"""Facts that are texts, with their meanings."""
+NUMERIC_FACTS: Mapping[str, str] = {
+    "cpus": "The number of processors in use",
+    "memory": "The memory in MiB",
+}
+"""Facts that are integers, with their meanings."""

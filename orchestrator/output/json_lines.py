@@ -26,6 +26,46 @@ from orchestrator.model.step_result import HostSummary, StepResult
 from orchestrator.model.text_encoding import dump_json
 from orchestrator.output.console import TextConsole
 
+FIELD_HELP: Mapping[str, str] = {
+    "event": "The event's name",
+    "time": "Seconds since the epoch",
+    "run": "The run's ID",
+    "stage": "The stage",
+    "tasks": "The tasks of the command line",
+    "hosts": "The names of the hosts",
+    "check": "Whether this is a check",
+    "apps": "The hosts of each app",
+    "within": "The IDs of the runs that started this one, outermost first",
+    "host": "The host's name",
+    "seconds": "The duration in seconds",
+    "error": "The error; empty if there is none",
+    "hint": "What to do about it",
+    "app": "The app, or null",
+    "task": "The task's name",
+    "steps": "The number of steps",
+    "step": "The step's number in the task, from 1",
+    "substep": "The number of the item, of a loop over a result",
+    "name": "The step's name",
+    "status": "The status: ok, changed, failed, …",
+    "exit_status": "The exit status of the command, or null",
+    "stdout": "The standard output",
+    "stderr": "The standard error",
+    "stdout_dropped": "The number of bytes of the standard output that were not kept",
+    "stderr_dropped": "The number of bytes of the standard error that were not kept",
+    "reason": "Why the status is not ok",
+    "ignored": "Whether the failure was ignored",
+    "changes": "The states that differ: objects of `key`, `before` and `after`",
+    "diff": "The changed content as a unified diff",
+    "text": "The warning",
+    "traceback": "The traceback of the bug",
+    "exit_code": "The exit code of orch",
+    "rows": "The summary: for each host and app an object of `host`, `app`, `status`, `reason`, "
+    "`ok`, `changed`, `unknown`, `failed`, `skipped` (numbers of steps), `seconds` and, if there "
+    "is one, `hint`",
+    "log": "The folder of the run's logs",
+}
+"""The fields of events, with their meanings."""
+
 
 class JsonLinesSink:
     """A sink that writes each event as one line of ASCII and flushes it."""

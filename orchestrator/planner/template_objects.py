@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.errors import DefinitionError, Diagnostic, suggest_nearest
 from orchestrator.model import ansible
-from orchestrator.model.host import FACT_NAMES, NUMERIC_FACT_NAMES, App, Host
+from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS, App, Host
 from orchestrator.model.marked_value import NamedObject
 from orchestrator.templating.scope import FieldUse
 
@@ -139,18 +139,65 @@ def app_view(
     )
 
 
-RESULT_FIELDS = (
-    *("status", "stdout", "stderr", "exit_status", "changed", "failed", "skipped", "succeeded"),
-    *("item", "items"),
-)
-_FIELDS_BY_NAME: dict[str, tuple[str, ...]] = {
-    "facts": (*FACT_NAMES, *NUMERIC_FACT_NAMES),
-    "result": RESULT_FIELDS,
-    "run": RunView.__struct_fields__,
-    "stage": NamedView.__struct_fields__,
-    "task": NamedView.__struct_fields__,
-    "app": (*(name for name in AppView.__struct_fields__ if name[0] != "_"), "lock"),
+RESULT_FIELDS: Mapping[str, str] = {
+    "status": "The step's status: ok, changed, failed, skipped, timed_out, …",
+    "stdout": "The standard output without trailing newlines; of a loop, the output of all items",
+    "stderr": "The standard error, likewise",
+    "exit_status": "The exit status of the command; none if it has none",
+    "changed": "Whether the step changed something",
+    "failed": "Whether the step failed, also if the failure was ignored",
+    "skipped": "Whether the step was skipped",
+    "succeeded": "Whether the step did not fail",
+    "item": "Of an item of a loop: the item",
+    "items": "Of a loop: a result for each item",
 }
+"""The fields of a step's result, with their meanings."""
+
+OBJECT_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "host": {
+        "name": "The host's name in the inventory",
+        "address": "The name or IP address that orch connects to",
+        "roles": "The names of its roles",
+        "vars": "Its variables; `host.x` is short for `host.vars.x`",
+    },
+    "app": {
+        "name": "The app's name",
+        "desc": "Its description",
+        "roles": "The roles whose hosts run it",
+        "hosts": "The names of all its hosts, selected or not",
+        "vars": "Its variables",
+        "lock": "The path of its lock on the host",
+    },
+    "stage": {"name": "The stage's name", "desc": "Its description"},
+    "task": {"name": "The task's name", "desc": "Its description"},
+    "run": {
+        "id": "The run's ID",
+        "started": "When the run started, like 2026-01-31T12:00:00Z (UTC)",
+        "user": "The local user",
+        "release": "When the run started as 14 digits (UTC), the same for all hosts",
+        "message": "The text of `-m`, or empty",
+    },
+    "facts": {**TEXT_FACTS, **NUMERIC_FACTS},
+    "result": RESULT_FIELDS,
+}
+"""The fields of the built-in objects, with their meanings."""
+
+OBJECT_HELP: Mapping[str, str] = {
+    "host": "The host that the step is for; as text, its name",
+    "hosts": "All hosts of the stage by name; `hosts['web1'].x` is a variable, or a result that an "
+    "earlier task registered there",
+    "roles": "The names of the hosts of each role, like `roles.web`",
+    "app": "The app that the run is for; as text, its name. Only in a run for an app",
+    "stage": "The stage; as text, its name",
+    "task": "The task; as text, its name",
+    "run": "The run; as text, its ID",
+    "env": "The environment variables of orch itself, like `env.HOME`",
+    "facts": "What is known of the host; collected once per host if a template uses it",
+    "result": "The result of the step, in `changed_when`, `failed_when` and `until`; a name of "
+    "`register` is such an object, too",
+    "item": "The item of the loop",
+}
+"""The built-in objects of templates, with their meanings."""
 
 
 def check_fields(uses: Iterable[FieldUse], results: Container[str] = ()) -> None:
@@ -160,7 +207,10 @@ def check_fields(uses: Iterable[FieldUse], results: Container[str] = ()) -> None
     """
     diagnostics = []
     for use in uses:
-        known = _FIELDS_BY_NAME.get(use.name) or (RESULT_FIELDS if use.name in results else None)
+        # any other attribute of a host is a variable
+        known = None if use.name == "host" else OBJECT_FIELDS.get(use.name)
+        if known is None and use.name in results:
+            known = RESULT_FIELDS
         if known is None or use.field in known:
             continue
         hints = (

@@ -1,72 +1,451 @@
-"""The keys of task files: which keys are allowed on what, and which are not supported yet."""
+"""The keys of task files: which are allowed where, what each means and what it holds."""
 
 from __future__ import annotations
 
+from orchestrator.yamlio.file_keys import FileKey, KeyTable
+
 BECOME_HINT = "write true (root), the name of a user, or false for the login user"
 
-INHERITED_KEYS = frozenset({"environment", "chdir", "timeout", "when", "tags", "become"})
+INHERITED: KeyTable = {
+    "when": FileKey(
+        "condition",
+        "An expression, or a list of expressions that must all hold; otherwise the step is skipped",
+        "always",
+        "when: facts.os == 'linux'",
+    ),
+    "environment": FileKey(
+        "environment",
+        "Environment variables of the commands; merged with those of outer levels",
+        example="environment: {RAILS_ENV: production}",
+    ),
+    "chdir": FileKey(
+        "template",
+        "The folder in which commands run; a relative path starts at the outer `chdir`",
+        "the home folder",
+        "chdir: /srv/blog/current",
+    ),
+    "timeout": FileKey(
+        "duration",
+        "The time after which a step's processes are ended and the step is `timed out`",
+        "no limit",
+        "timeout: 5m",
+    ),
+    "tags": FileKey(
+        "names",
+        "Names for `--tags` and `--skip-tags`; `always` and `never` as in Ansible",
+        example="tags: [assets]",
+    ),
+    "become": FileKey(
+        "user",
+        "The user who runs the commands; `true` is root, `false` is the login user",
+        "false",
+        "become: true",
+    ),
+}
+"""Keys that a task, playbook, item, step or block passes on to everything inside it."""
 
-HOOK_KEYS = frozenset({"before", "after", "failed", "apps"})
+HOOKS: KeyTable = {
+    "before": FileKey(
+        "names",
+        "Run this task before each of these tasks, wherever they are scheduled",
+        example="before: deploy:publish",
+    ),
+    "after": FileKey(
+        "names", "Run this task after each of these tasks", example="after: [deploy:publish]"
+    ),
+    "failed": FileKey(
+        "names",
+        "Run this task if one of these tasks fails, before the rollback",
+        example="failed: deploy",
+    ),
+    "apps": FileKey(
+        "names", "Limit `before`, `after` and `failed` to these apps", "every app", "apps: [blog]"
+    ),
+}
+"""Keys of a task that make it a hook."""
 
-BODY_KEYS = frozenset({"steps", "tasks", "handlers", "rollback"})
+BODY: KeyTable = {
+    "steps": FileKey(
+        "steps",
+        "The steps, which each host runs in order without waiting for other hosts",
+        example="steps: [{run: uname -a}]",
+    ),
+    "tasks": FileKey(
+        "items",
+        "The tasks of a playbook: every host finishes one before any host starts the next",
+        example="tasks: [deploy:update, deploy:publish]",
+    ),
+    "handlers": FileKey(
+        "handlers",
+        "Lists of steps by name; each runs once, at the end of the task, if a step that notifies "
+        "it changed something",
+        example="handlers: {reload nginx: [{service: {name: nginx, state: reloaded}}]}",
+    ),
+    "rollback": FileKey(
+        "steps",
+        "Steps that undo the task if it, or a later task, fails before the next `commit`",
+        example="rollback: [{run: rm -rf /srv/blog/new}]",
+    ),
+}
+"""Keys with the steps of a task, or the tasks of a playbook."""
 
-MODULE_KEYS = frozenset({"functions", "probe", "want", "fix", "payload", "within", "readonly"})
-MODULE_KEYS |= {"contained", "exposes", "makes", "reads", "requires", "unique"}
+MODULE: KeyTable = {
+    "probe": FileKey(
+        "script",
+        "A script that reports the current state with `state KEY VALUE`; it changes nothing",
+        example='probe: state text "$(cat /etc/motd)"',
+    ),
+    "want": FileKey(
+        "want",
+        "The desired state: a value for each key that the probe reports; `none` does not compare",
+        example='want: {text: "{{ text }}"}',
+    ),
+    "fix": FileKey(
+        "fix",
+        "A script that sets the desired state, or a script for each key, or group of keys, of "
+        "`want`",
+        example="fix: printf '%s\\n' {{ text }} >/etc/motd",
+    ),
+    "functions": FileKey(
+        "script",
+        "Shell functions for the probe and the fixes",
+        example="functions: |\n  is_there() { [ -e {{ path }} ]; }",
+    ),
+    "payload": FileKey(
+        "payload",
+        "Bytes that are sent to the host: a text, or `file`, `template` or `tree` of the project; "
+        "see `orch doc payload`",
+        example='payload: {template: "{{ src }}"}',
+    ),
+    "within": FileKey(
+        "duration",
+        "The time in which the probe must report the desired state after the fixes",
+        "at once",
+        "within: 10s",
+    ),
+    "readonly": FileKey(
+        "boolean", "The module has no `fix` and changes nothing", "false", "readonly: true"
+    ),
+    "contained": FileKey(
+        "condition",
+        "The scripts leave no process behind, which lets them run in fewer processes",
+        "false",
+        "contained: true",
+    ),
+    "exposes": FileKey(
+        "exposes",
+        "Params that appear in the arguments of processes on the host, where other users can see "
+        "them; they accept no secrets",
+        example="exposes: [name]",
+    ),
+    "makes": FileKey(
+        "names",
+        "Params and paths that the fixes may create, change or remove, or `anything`",
+        "the param `path`, or anything",
+        "makes: [path, /etc/x]",
+    ),
+    "reads": FileKey(
+        "names",
+        "Params and paths that the probe examines, or `anything`",
+        "its params if one is a path, or anything",
+        "reads: [path]",
+    ),
+    "requires": FileKey(
+        "requires",
+        "Commands that the module needs on a host; of those in inner brackets one is enough",
+        example="requires: [git, [curl, wget]]",
+    ),
+    "unique": FileKey(
+        "template",
+        "Lines of a name, a tab and a value: two steps that give one name different values, as "
+        "one user on one host, are an error before the run",
+        example='unique: "{{ path }}\\tpresent"',
+    ),
+}
+"""Keys of a module, beside ``params``."""
 
-RULE_KEYS = ("one_of", "disjoint")
+RULES: KeyTable = {
+    "one_of": FileKey(
+        "param groups", "Exactly one of these params must be given", example="one_of: [src, text]"
+    ),
+    "disjoint": FileKey(
+        "param groups",
+        "No path in one of these params may be, or be inside, a path in another",
+        example="disjoint: [shared, linked]",
+    ),
+}
+"""Keys of a task with constraints on several params; each may be a list of lists."""
 
-TASK_KEYS = (
-    INHERITED_KEYS
-    | HOOK_KEYS
-    | BODY_KEYS
-    | MODULE_KEYS
-    | {"desc", "roles", "params", "vars", "example", *RULE_KEYS}
+TASK: KeyTable = {
+    "desc": FileKey("text", "What the task does, in one line", example="desc: Show the kernel"),
+    "roles": FileKey(
+        "names", "The roles whose hosts run the task", "all hosts", "roles: [web, api]"
+    ),
+    "params": FileKey(
+        "params",
+        "The parameters; see `orch doc param`",
+        example="params:\n  release: {required: true}",
+    ),
+    "vars": FileKey(
+        "variables", "Variables of the task, weaker than its params", example="vars: {keep: 5}"
+    ),
+    "example": FileKey(
+        "text", "How the task is called, as shown by `orch doc`", example="example: |\n  - motd: {}"
+    ),
+    **BODY,
+    **INHERITED,
+    **HOOKS,
+    **RULES,
+    **MODULE,
+}
+"""Keys of a file below ``tasks/``, which has exactly one of steps, tasks and probe."""
+
+RUN: KeyTable = {
+    "readonly": FileKey(
+        "boolean",
+        "The command changes nothing: it also runs with `--check`, and never counts as a change",
+        "false",
+        "readonly: true",
+    ),
+    "creates": FileKey(
+        "template",
+        "Run the command only if this path does not exist",
+        example="creates: /srv/blog/.installed",
+    ),
+    "removes": FileKey(
+        "template", "Run the command only if this path exists", example="removes: /tmp/old"
+    ),
+    "unless": FileKey(
+        "script", "Run the command only if this command fails", example="unless: id deploy"
+    ),
+    "onlyif": FileKey(
+        "script", "Run the command only if this command succeeds", example="onlyif: test -d /srv"
+    ),
+    "stdin": FileKey(
+        "template",
+        "The command's standard input as text; a final newline is added",
+        "empty",
+        'stdin: "{{ config }}"',
+    ),
+    "shell": FileKey("text", "Another shell for the command", "sh", "shell: bash"),
+}
+"""Keys that only a step with ``run`` has."""
+
+CONTROL: KeyTable = {
+    "set": FileKey(
+        "variables",
+        "Set variables of this host for the rest of the run",
+        example="set: {port: 8080}",
+    ),
+    "fail": FileKey(
+        "template", "Fail with this reason", example="fail: only {{ free }} MiB are left"
+    ),
+    "assert": FileKey(
+        "assert",
+        "Fail unless the expression, or each of a list, holds; `{that: …, message: …}` adds a "
+        "message",
+        example="assert: {that: keep > 0, message: keep must be positive}",
+    ),
+    "wait": FileKey("duration", "Pause this host", example="wait: 10s"),
+}
+"""Keys whose step runs nothing on the host."""
+
+ACTIONS: KeyTable = {
+    "run": FileKey(
+        "template",
+        "Run a command, or several lines of which the first that fails ends the step",
+        example="run: systemctl restart {{ unit }}",
+    ),
+    "download": FileKey(
+        "download",
+        "Copy a file from the host (`path`) to this machine (`to`)",
+        example="download: {path: /var/log/app.log, to: logs/}",
+    ),
+    **CONTROL,
+}
+"""Keys that say what a step does; the name of a task or module is another."""
+
+CONDITIONS: KeyTable = {
+    "changed_when": FileKey(
+        "condition",
+        "Whether the step counts as a change: an expression over `result`",
+        "a command counts as a change",
+        "changed_when: \"'updated' in result.stdout\"",
+    ),
+    "failed_when": FileKey(
+        "condition",
+        "Whether the step failed: an expression over `result`",
+        "the exit status is not 0",
+        "failed_when: result.exit_status > 1",
+    ),
+}
+
+RETRIES: KeyTable = {
+    "until": FileKey(
+        "condition",
+        "Repeat the step until this expression over `result` holds",
+        example="until: result.stdout == 'ready'",
+    ),
+    "retries": FileKey("integer", "How often the step is repeated at most", "3", "retries: 10"),
+    "delay": FileKey("duration", "The pause before each repetition", "5s", "delay: 2s"),
+}
+
+STEP: KeyTable = {
+    "name": FileKey(
+        "template", "What the step is called on the screen", "its command", "name: restart the app"
+    ),
+    "register": FileKey(
+        "text",
+        "A name for the step's result in later steps: see `orch doc templates`",
+        example="register: kernel",
+    ),
+    "ignore_errors": FileKey("boolean", "Go on if the step fails", "false", "ignore_errors: true"),
+    "loop": FileKey(
+        "loop",
+        "Repeat the step for each item of a list, mapping or expression: `{{ item }}`",
+        example="loop: [blog, shop]",
+    ),
+    "loop_control": FileKey(
+        "loop_control",
+        "Settings of the loop: see `orch doc loop_control`",
+        example='loop_control: {label: "{{ item.name }}"}',
+    ),
+    "notify": FileKey(
+        "names",
+        "Handlers of the task that run at its end if this step changed something",
+        example="notify: reload nginx",
+    ),
+    "delegate_to": FileKey(
+        "template",
+        "Run the step on that host instead, with this host's values, one at a time there",
+        example="delegate_to: balancer1",
+    ),
+    "local": FileKey(
+        "boolean",
+        "Run the step on this machine instead, in the project's folder",
+        "false",
+        "local: true",
+    ),
+    **INHERITED,
+    **CONDITIONS,
+    **RETRIES,
+}
+"""Keys of every step, beside its action."""
+
+BLOCK: KeyTable = {
+    "block": FileKey("steps", "The steps of the group", example="block: [{run: ./migrate}]"),
+    "rescue": FileKey(
+        "steps", "Steps that run if a step of the block fails", example="rescue: [{run: ./undo}]"
+    ),
+    "always": FileKey(
+        "steps",
+        "Steps that run last, also after a failure",
+        example="always: [{run: rm -f /tmp/lock}]",
+    ),
+}
+
+BLOCK_STEP: KeyTable = {
+    **BLOCK,
+    **{key: STEP[key] for key in ("name", "ignore_errors", "local")},
+    **INHERITED,
+}
+"""Keys of a step that is a block."""
+
+LOOP_CONTROL: KeyTable = {
+    "label": FileKey(
+        "template",
+        "What is shown of each item",
+        "the item",
+        'label: "{{ item.name }}"',
+    ),
+}
+
+ASSERT: KeyTable = {
+    "that": FileKey("condition", "The expression, or a list of expressions", example="that: a > 0"),
+    "message": FileKey("template", "The reason that is shown if one does not hold"),
+}
+
+DOWNLOAD: KeyTable = {
+    "path": FileKey("template", "The file on the host", example="path: /var/log/app.log"),
+    "to": FileKey(
+        "template",
+        "The file on this machine, or a folder with a final `/`; relative to the project",
+        example='to: "logs/{{ host.name }}.log"',
+    ),
+}
+
+ITEM: KeyTable = {
+    "name": FileKey("text", "What the item is called on the screen", "the task's name"),
+    "once": FileKey(
+        "boolean", "Run the item on one host only, once per run", "false", "once: true"
+    ),
+    "on": FileKey(
+        "text",
+        "The host of `once`: the role's primary host, or any of its hosts if that one failed",
+        "primary",
+        "on: any",
+        choices=("primary", "any"),
+    ),
+    "batch": FileKey(
+        "batch",
+        "The number or percentage of hosts that run the item at the same time; the last one is "
+        "repeated",
+        "all hosts",
+        "batch: [1, 25%, 100%]",
+    ),
+    "max_failures": FileKey(
+        "host count",
+        "The number or percentage of hosts that may fail before the run stops",
+        "0",
+        "max_failures: 10%",
+    ),
+    **INHERITED,
+}
+"""Keys of an item of a playbook, beside the name of its task."""
+
+INLINE_TASK: KeyTable = {**ITEM, **BODY, **{key: TASK[key] for key in ("desc", "roles")}}
+"""Keys of an item of a playbook that is a task itself."""
+
+PARAM: KeyTable = {
+    "type": FileKey("text", "The type of the value: see `orch doc types`", "str", "type: int"),
+    "default": FileKey(
+        "any", "The value if none is given; it may be a template", "none", "default: 5"
+    ),
+    "required": FileKey("boolean", "A value must be given", "false", "required: true"),
+    "choices": FileKey(
+        "any", "A list of the only valid values", example="choices: [present, absent]"
+    ),
+    "help": FileKey("text", "What the param means", example="help: The release to activate"),
+    "secret": FileKey("boolean", "The value is masked in all output", "false", "secret: true"),
+    "elements": FileKey("text", "The type of the items of a list", "any", "elements: path"),
+    "absolute": FileKey(
+        "boolean", "The path must begin with `/` or `~/`", "false", "absolute: true"
+    ),
+}
+"""Keys of one parameter."""
+
+PAYLOAD: KeyTable = {
+    "text": FileKey("any", "The bytes as a text"),
+    "file": FileKey("template", "A file of the project", example='file: "{{ src }}"'),
+    "template": FileKey("template", "A Jinja template of the project"),
+    "tree": FileKey("template", "A folder of the project, with everything in it"),
+    "tries": FileKey(
+        "template", "A command that tests the file; check mode then sends the bytes, too"
+    ),
+    "exclude": FileKey("any", "Patterns of paths of a tree that are not sent"),
+}
+"""Keys of ``payload``, of which one names the bytes."""
+
+ASSERT_KEYS, BLOCK_KEYS, BLOCK_STEP_KEYS = (
+    frozenset(ASSERT),
+    frozenset(BLOCK),
+    frozenset(BLOCK_STEP),
 )
+CONDITION_KEYS, CONTROL_KEYS = frozenset(CONDITIONS), frozenset(CONTROL)
+INLINE_TASK_KEYS, ITEM_KEYS = frozenset(INLINE_TASK), frozenset(ITEM)
+MODULE_KEYS = frozenset(MODULE)
+PARAM_KEYS, RETRY_KEYS, RUN_KEYS = frozenset(PARAM), frozenset(RETRIES), frozenset(RUN)
+STEP_KEYS, TASK_KEYS = frozenset(STEP), frozenset(TASK)
 
-CONTROL_KEYS = frozenset({"set", "fail", "assert", "wait"})
-
-CONDITION_KEYS = frozenset({"changed_when", "failed_when"})
-
-RETRY_KEYS = frozenset({"until", "retries", "delay"})
-
-STEP_KEYS = INHERITED_KEYS | CONDITION_KEYS | RETRY_KEYS
-STEP_KEYS |= {"name", "register", "ignore_errors", "loop", "loop_control", "notify"}
-STEP_KEYS |= {"delegate_to", "local"}
-
-RUN_KEYS = frozenset({"readonly", "creates", "removes", "unless", "onlyif", "stdin", "shell"})
-
-BLOCK_KEYS = frozenset({"block", "rescue", "always"})
-
-BLOCK_STEP_KEYS = INHERITED_KEYS | BLOCK_KEYS | {"name", "ignore_errors", "local"}
-
-ITEM_KEYS = INHERITED_KEYS | {"name", "once", "on", "batch", "max_failures"}
-
-INLINE_TASK_KEYS = ITEM_KEYS | BODY_KEYS | {"desc", "roles"}
-
-PARAM_KEYS = frozenset({"type", "default", "required", "choices", "help", "secret"})
-PARAM_KEYS |= {"elements", "absolute"}
-
-UNSUPPORTED_KEYS = {
-    "step": frozenset[str](),
-    "item": frozenset[str](),
-    "task": frozenset[str](),
-    "param": frozenset[str](),
-}
-"""Planned keys that this version rejects instead of silently ignoring them."""
-
-KEYWORD_HELP = {
-    "run": "`run: TEXT` runs a command, or several lines up to the first that fails.",
-    "download": "`download: {path: …, to: …}` copies a file from the host to this machine.",
-    "wait": "`wait: 10s` pauses this host.",
-    "fail": "`fail: TEXT` fails the step with this reason.",
-    "set": "`set: {NAME: VALUE}` sets variables of this host for the rest of the run.",
-    "assert": "`assert: EXPRESSION`, or a list of them, fails the step unless all hold.",
-    "commit": "`- commit` in a playbook: a later failure does not roll back what ran before.",
-    "block": "`block: [STEP, …]` groups steps, with `rescue:` and `always:` beside it.",
-    "rescue": "`rescue: [STEP, …]` beside `block:` runs if a step of the block fails.",
-    "always": "`always: [STEP, …]` beside `block:` runs last, even after a failure.",
-    "steps": "`steps: [STEP, …]` of a task file run on each host, top to bottom.",
-    "tasks": "`tasks: [TASK, …]` of a playbook: all hosts finish one before the next starts.",
-    "probe": "`probe: TEXT` of a module reports the current state; see `orch doc` for modules.",
-}
-"""Help text of each keyword that makes up a step, a playbook item or a task file."""
+RESERVED_NAMES = frozenset({*ACTIONS, *BLOCK, "commit", "steps", "tasks", "probe"})
+"""Names that make up a step, a playbook item or a file; no task can have them."""

@@ -19,9 +19,23 @@ if TYPE_CHECKING:
         ValueTemplate,
     )
 
-PARAM_TYPES = tuple(
-    "str int float bool list dict path subpath name mode regex file command any".split()
-)
+PARAM_TYPES: Mapping[str, str] = {
+    "str": "Text; a number is converted to text",
+    "int": "A whole number",
+    "float": "A number",
+    "bool": "true or false",
+    "list": 'A list; a single text is a list of one. On the command line: `a,b` or `[a, "b, c"]`',
+    "dict": "A mapping; on the command line, only with `-e @FILE`",
+    "path": "A path on the host; `~/` is the home folder of the user who runs the step",
+    "subpath": "A relative path that stays below its folder",
+    "name": "The name of one file or folder, without `/`",
+    "mode": 'File permissions: three or four octal digits as text, like "0644"',
+    "regex": "A POSIX extended regular expression, as of `grep -E`",
+    "file": "A file of this machine: beside the file that names it, or relative to the project",
+    "command": "A command of the caller; values in it are quoted where the caller writes them",
+    "any": "Any value",
+}
+"""The types of params, with their meanings."""
 ELEMENT_TYPES = tuple(kind for kind in PARAM_TYPES if kind != "file")
 
 ConditionExpr: TypeAlias = "Expression | bool"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import SourcePosition, suggest_nearest
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
+from orchestrator.playbook.keywords import PAYLOAD
 from orchestrator.playbook.model import ANYTHING, ModuleFix, ModulePayload, ModuleSpec, PathExtent
 from orchestrator.playbook.template_compiler import TemplateCompiler
 from orchestrator.yamlio.schema import SchemaReader
@@ -175,8 +176,7 @@ class ModuleParser:
             return (), None
         if not isinstance(value.data, dict):
             return (ModulePayload("text", self.compile.compile_value(value)),), None
-        options = {"tries", "exclude"}
-        named = self.read.mapping(value, "payload", {"text", "file", "template", "tree"} | options)
+        named = self.read.mapping(value, "payload", PAYLOAD)
         brings = {str(kind): what for kind, what in named.items()}
         tries = self.compile.compile_optional(brings.pop("tries", None))
         exclude = self.compile.compile_optional(brings.pop("exclude", None))

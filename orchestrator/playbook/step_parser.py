@@ -25,7 +25,6 @@ FieldMap: TypeAlias = dict[str, MarkedValue]
 StepAction: TypeAlias = RunStep | TaskCall | StepBlock | ControlStep | DownloadStep
 
 _SHELL = lazy_regex(r"[A-Za-z0-9_./+-]+")
-_DOWNLOAD_KEYS = ("path", "to")
 _KNOWN_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh"})
 
 
@@ -55,15 +54,9 @@ class StepParser:
             return []
         return value.data
 
-    def allowed_fields(
-        self, value: MarkedValue, what: str, allowed: Iterable[str], later: frozenset[str]
-    ) -> FieldMap:
-        """Return the allowed keys of a mapping; keys that are not supported yet are reported."""
-        allowed = frozenset(allowed)
-        fields = self.read.mapping(value, what, allowed | later)
-        for key in (k for k in fields if k in later):
-            self.problems.add(f"`{key}` in {what} is not supported yet", key.mark)
-        return cast(FieldMap, {k: v for k, v in fields.items() if k in allowed})
+    def allowed_fields(self, value: MarkedValue, what: str, allowed: Iterable[str]) -> FieldMap:
+        """Return the allowed keys of a mapping; others are reported."""
+        return cast(FieldMap, self.read.mapping(value, what, frozenset(allowed)))
 
     def parse_step(self, value: MarkedValue) -> Step | None:
         """Return one step, or None after reporting an error.
@@ -74,19 +67,14 @@ class StepParser:
             return Step(TaskCall(value.data, value.mark), value.mark)
         if isinstance(value.data, dict) and "block" in value.data:
             return self.parse_block(value)
-        every = (
-            keywords.STEP_KEYS
-            | keywords.RUN_KEYS
-            | keywords.UNSUPPORTED_KEYS["step"]
-            | keywords.BLOCK_KEYS
-        )
+        every = keywords.STEP_KEYS | keywords.RUN_KEYS | keywords.BLOCK_KEYS
         name = self.called_name(value, "a step", every)
         if name is None:
             return None
         more, read = self._action_parsers().get(name, (frozenset(), self.parse_call))
         allowed = keywords.STEP_KEYS | more | {name}
         what = f"step `{name}`"
-        fields = self.allowed_fields(value, what, allowed, keywords.UNSUPPORTED_KEYS["step"])
+        fields = self.allowed_fields(value, what, allowed)
         if name != "run":
             self._refuse_host_options(what, name, fields)
         action = read(name, fields)
@@ -118,9 +106,7 @@ class StepParser:
 
     def parse_block(self, value: MarkedValue) -> Step | None:
         """Return a block with its ``rescue`` and ``always`` steps."""
-        fields = self.allowed_fields(
-            value, "a block", keywords.BLOCK_STEP_KEYS, keywords.UNSUPPORTED_KEYS["step"]
-        )
+        fields = self.allowed_fields(value, "a block", keywords.BLOCK_STEP_KEYS)
         self.read.boolean(fields.get("ignore_errors"), "ignore_errors of a block")
         steps = self.parse_steps(fields["block"], "block")
         rescue = self.parse_steps(fields.get("rescue"), "rescue")
@@ -188,15 +174,15 @@ class StepParser:
         """Return a download from ``path`` on the host to the local ``to``, or None."""
         written = fields["download"]
         args = {
-            str(k): v for k, v in self.read.mapping(written, "download", _DOWNLOAD_KEYS).items()
+            str(k): v for k, v in self.read.mapping(written, "download", keywords.DOWNLOAD).items()
         }
-        for key in _DOWNLOAD_KEYS:
+        for key in keywords.DOWNLOAD:
             if key not in args:
                 hint = "write `download: {path: REMOTE FILE, to: LOCAL FILE}`"
                 self.problems.add(f"download needs `{key}`", written.mark, hint)
             elif self.read.text(args[key], f"{key} of download") is None:
                 return None
-        if len(args) < len(_DOWNLOAD_KEYS):
+        if len(args) < len(keywords.DOWNLOAD):
             return None
         return DownloadStep(
             self.compile.compile_value(args["path"]), self.compile.compile_value(args["to"])
@@ -225,7 +211,7 @@ class StepParser:
         """Return an assert step: an expression, a list of them, or ``that:`` with ``message:``."""
         that, message = value, MarkedValue("", value.mark)
         if isinstance(value.data, dict):
-            fields = self.allowed_fields(value, "assert", {"that", "message"}, frozenset())
+            fields = self.allowed_fields(value, "assert", keywords.ASSERT_KEYS)
             that = fields.get("that", MarkedValue(None, value.mark))
             message = fields.get("message", message)
         judgements = self.compile.compile_conditions(that, "assert") or ()

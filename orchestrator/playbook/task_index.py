@@ -11,11 +11,10 @@ from msgspec import Struct
 from orchestrator.errors import Diagnostic, SourcePosition
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.modules import MODULES_FOLDER
-from orchestrator.playbook.keywords import KEYWORD_HELP
+from orchestrator.playbook.keywords import RESERVED_NAMES
 from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.naming_rules import is_ignored, yaml_stem
 
-STEP_KEYWORDS = frozenset(KEYWORD_HELP)
 _NAME_PART = lazy_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -71,7 +70,7 @@ def shipped_modules() -> dict[str, Path]:
 
 
 def _refusal_reason(name: str, parts: tuple[str, ...], modules: Mapping[str, Path]) -> str:
-    if name in STEP_KEYWORDS:
+    if name in RESERVED_NAMES:
         return "it is a keyword of orch"
     if name in modules:
         return "a built-in module has that name"

@@ -22,8 +22,9 @@ from orchestrator.errors import (
 from orchestrator.model import ansible
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey
+from orchestrator.playbook.keywords import RESERVED_NAMES
 from orchestrator.playbook.model import Task, TaskCall, TaskRequest
-from orchestrator.playbook.task_index import STEP_KEYWORDS, TaskIndex, index_tasks
+from orchestrator.playbook.task_index import TaskIndex, index_tasks
 from orchestrator.playbook.task_parser import TaskParser
 from orchestrator.yamlio.local_files import display_path, read_file
 from orchestrator.yamlio.yaml_loader import load_yaml
@@ -279,9 +280,9 @@ def _report_unknown_task(
     name: str, mark: SourcePosition, found: TaskIndex, problems: DiagnosticCollector
 ) -> None:
     hint = ansible.module_hint(name, found.modules) or suggest_nearest(
-        name, [*found.all_names(), *STEP_KEYWORDS]
+        name, [*found.all_names(), *RESERVED_NAMES]
     )
-    if name in STEP_KEYWORDS:
+    if name in RESERVED_NAMES:
         hint = f"`{name}` is a keyword of task files: see `orch doc {name}`"
     if not hint:
         listed = ", ".join(list(found.files)[:12])

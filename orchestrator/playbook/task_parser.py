@@ -53,9 +53,7 @@ class TaskParser:
         if isinstance(value.data, list):
             self.problems.add(f"{what} must be a mapping, found a list", value.mark, _LIST_HINT)
             return self.parse_body(name, value.mark, {}, what)
-        fields = self.steps.allowed_fields(
-            value, what, keywords.TASK_KEYS, keywords.UNSUPPORTED_KEYS["task"]
-        )
+        fields = self.steps.allowed_fields(value, what, keywords.TASK_KEYS)
         return self.parse_body(name, value.mark, fields, what)
 
     def parse_body(self, name: str, mark: SourcePosition, fields: FieldMap, what: str) -> Task:
@@ -139,9 +137,7 @@ class TaskParser:
     def parse_param(self, name: str, mark: SourcePosition, value: MarkedValue) -> TaskParam:
         """Return one parameter; a spec without keys is an optional string."""
         what = f"param '{name}'"
-        fields = self.steps.allowed_fields(
-            value, what, keywords.PARAM_KEYS, keywords.UNSUPPORTED_KEYS["param"]
-        )
+        fields = self.steps.allowed_fields(value, what, keywords.PARAM_KEYS)
         default, choices = fields.get("default"), fields.get("choices")
         param = TaskParam(
             name=name,
@@ -194,7 +190,7 @@ class TaskParser:
     ) -> tuple[ParamRule, ...]:
         """Return the constraints on params: for each kind one list of params, or several lists."""
         rules = []
-        for kind in keywords.RULE_KEYS:
+        for kind in keywords.RULES:
             value = fields.get(kind)
             groups = value.data if value and isinstance(value.data, list) else [value]
             several = all(group and isinstance(group.data, list) for group in groups)
@@ -238,23 +234,15 @@ class TaskParser:
                 value,
                 "an inline task",
                 keywords.INLINE_TASK_KEYS,
-                keywords.UNSUPPORTED_KEYS["item"],
             )
             name = self.read.text(fields.get("name"), "name") or default_name
             inner = self.parse_body(name, value.mark, fields, f"'{name}'")
             return self.add_host_flow(PlaybookItem(inner, value.mark, name), fields)
-        name = (
-            self.steps.called_name(
-                value, "an item of tasks", keywords.ITEM_KEYS | keywords.UNSUPPORTED_KEYS["item"]
-            )
-            or ""
-        )
+        name = self.steps.called_name(value, "an item of tasks", keywords.ITEM_KEYS) or ""
         if not name:
             return None
         allowed = keywords.ITEM_KEYS | {name}
-        fields = self.steps.allowed_fields(
-            value, f"item `{name}`", allowed, keywords.UNSUPPORTED_KEYS["item"]
-        )
+        fields = self.steps.allowed_fields(value, f"item `{name}`", allowed)
         shown = self.read.text(fields.get("name"), "name") or ""
         call = self.steps.parse_call(name, fields)
         item = PlaybookItem(call, value.mark, shown, self.compile.common_options(fields))
@@ -263,7 +251,7 @@ class TaskParser:
     def add_host_flow(self, item: PlaybookItem, fields: FieldMap) -> PlaybookItem:
         """Return the item with its ``once``, ``on``, ``batch`` and ``max_failures`` options."""
         once = self.read.boolean(fields.get("once"), "once") or False
-        on = self.read.choice(fields.get("on"), "on", ("primary", "any"))
+        on = self.read.choice(fields.get("on"), "on", keywords.ITEM["on"].choices)
         if on and not once:
             self.problems.add("`on` requires `once: true`", fields["on"].mark)
         if once and "batch" in fields:

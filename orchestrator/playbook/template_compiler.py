@@ -9,7 +9,7 @@ from orchestrator import templating
 from orchestrator.errors import DefinitionError, DiagnosticCollector, SourcePosition
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.marked_value import MarkedKey, MarkedValue
-from orchestrator.playbook.keywords import BECOME_HINT
+from orchestrator.playbook.keywords import BECOME_HINT, LOOP_CONTROL
 from orchestrator.playbook.model import (
     ArgumentTemplate,
     CommonOptions,
@@ -88,7 +88,7 @@ class TemplateCompiler:
             if control is not None:
                 self.problems.add("`loop_control` requires `loop`", control.mark)
             return None
-        label = self.read.mapping(control, "loop_control", {"label"})
+        label = self.read.mapping(control, "loop_control", LOOP_CONTROL)
         shown = next(iter(label.values()), None)
         text = isinstance(over.data, str) and "{{" not in over.data
         compiled = (

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -117,7 +118,7 @@ def test_hosts_lists_what_the_limit_selects(shop: OrchProject) -> None:
         ("orch -s dev run ", {"t"}),
         ("orch -s dev run t -l w", {"web"}),
         ("orch -s dev run t -l web:!a", {"web:!a1", "web:!a2"}),
-        ("orch doc t", {"t", "template", "text_block", "touch"}),
+        ("orch doc t", {"t", "task", "template", "templates", "text_block", "touch", "types"}),
         ("orch li", {"lint"}),
         ("orch -s dev vars ", {"a1", "a2"}),
         ("orch -s dev hosts -l ", {"web", "a1", "a2"}),
@@ -195,7 +196,33 @@ def test_doc_without_a_name_lists_the_modules(project: OrchProject) -> None:
     done = project.orch("doc")
     assert done.code == 0
     assert "template" in done.out
-    assert len(done.out.splitlines()) > 20
+    assert "playbook" in done.out
+    assert len(done.out.splitlines()) > 40
+
+
+def test_doc_of_topics_keywords_and_modules_needs_no_project(tmp_path: Path) -> None:
+    project = OrchProject(tmp_path)
+    for name, text in {
+        "connect": "jump",
+        "step": "changed_when",
+        "run": "orch doc step",
+        "commit": "max_failures",
+        "exit-codes": "130",
+        "facts": "facts.distro",
+        "link": "state",
+    }.items():
+        done = project.orch("doc", name)
+        assert (done.code, done.err) == (0, "")
+        assert text in done.out
+    done = project.orch("doc", "stepp")
+    assert done.code == 2
+    assert "there is no topic or module 'stepp'" in done.err
+    assert "did you mean 'step'?" in done.err
+
+
+def test_a_task_of_the_project_comes_before_a_topic(shop: OrchProject) -> None:
+    shop.write({"tasks/host.yml": "desc: Ours\nsteps: [{run: id}]\n"})
+    assert shop.orch("doc", "host").out.startswith("host: Ours")
 
 
 def test_origins_are_json_for_programs(shop: OrchProject) -> None:

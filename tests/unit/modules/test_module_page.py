@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import playbook
-from orchestrator.commands.listing import task_doc_lines
+from orchestrator.commands.listing import doc_lines
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.modules.__main__ import modules_page
 from orchestrator.playbook.task_index import shipped_modules
@@ -29,7 +29,7 @@ def test_every_module_explains_itself(name: str, tmp_path: Path) -> None:
     assert all(param.help for param in module.params.values())
     assert module.example
     assert f"## {name}\n" in modules_page()
-    shown = "\n".join(task_doc_lines(str(tmp_path), name))
+    shown = "\n".join(doc_lines(str(tmp_path), name, 90))
     assert module.desc in shown
     for param in module.params.values():
         assert f"  {param.name} (" in shown

@@ -1,0 +1,260 @@
+"""JSON Schemas of the YAML files of a project (draft 2020-12), for editors and checkers.
+
+They are made from the tables that the parsers read, and from the params of tasks and modules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from orchestrator import playbook
+from orchestrator.commands.project import optional_project_root, resolve_project_root
+from orchestrator.errors import DefinitionError, Diagnostic, UsageError, suggest_nearest
+from orchestrator.inventory import inventory_keys
+from orchestrator.journal import STATE_FOLDER
+from orchestrator.playbook import keywords
+from orchestrator.playbook.model import ELEMENT_TYPES, PARAM_TYPES, Task, TaskParam
+from orchestrator.playbook.task_index import index_tasks, shipped_modules
+from orchestrator.yamlio.file_keys import VALUE_KINDS, JsonSchema, KeyTable
+from orchestrator.yamlio.local_files import display_path
+
+SCHEMA_KINDS = ("task", "stage", "host", "hosts", "role", "roles", "app")
+SCHEMA_FOLDER = f"{STATE_FOLDER}/schemas"
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TEMPLATE: JsonSchema = {"type": "string", "pattern": r"\{\{|\{%"}
+_TEXT: JsonSchema = {"type": ["string", "number"]}
+_TYPE_SCHEMAS: Mapping[str, JsonSchema] = {
+    "int": {"type": ["integer", "string"], "pattern": r"^\s*[+-]?[0-9]+\s*$"},
+    "float": {"type": ["number", "string"], "pattern": r"^\s*[+-]?[0-9.]"},
+    "bool": {"enum": [True, False, "true", "false"]},
+    "dict": {"type": "object"},
+    "mode": {"type": "string", "pattern": "^[0-7]{3,4}$"},
+    "any": {},
+}
+
+
+def file_schema(kind: str, directory: str | None) -> JsonSchema:
+    """Return the schema of a kind of file.
+
+    The schema of task files has the tasks and modules of the project; outside a project, the
+    modules that come with orch. Raises UsageError if there is no such kind.
+    """
+    if kind not in SCHEMA_KINDS:
+        hint = suggest_nearest(kind, SCHEMA_KINDS) or f"kinds: {', '.join(SCHEMA_KINDS)}"
+        raise UsageError(Diagnostic(f"there is no schema '{kind}'", None, hint))
+    root = optional_project_root(directory)
+    head = {"$schema": _DIALECT, "title": f"orch: {kind}"}
+    if kind == "task":
+        tasks = _loaded_tasks(root)
+        return {**head, **_task_file(), "$defs": _task_definitions(tasks, root is not None)}
+    return {**head, **_FILES[kind], "$defs": _inventory_definitions()}
+
+
+def write_schemas(directory: str | None) -> Iterator[str]:
+    """Write the schema of each kind to ``.orch/schemas/`` and yield the paths.
+
+    Raises UsageError if there is no project, or a file cannot be written.
+    """
+    root = resolve_project_root(directory)
+    for kind in SCHEMA_KINDS:
+        path = root / SCHEMA_FOLDER / f"{kind}.json"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(json.dumps(file_schema(kind, str(root)), indent=2) + "\n")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            message = f"cannot write {display_path(path)}: {reason}"
+            raise UsageError(Diagnostic(message)) from None
+        yield display_path(path)
+
+
+def _loaded_tasks(root: Path | None) -> dict[str, Task | None]:
+    """Return the tasks and modules by name; None for a task with errors."""
+    names = index_tasks(root).all_names() if root is not None else shipped_modules()
+    loaded: dict[str, Task | None] = {}
+    for name in names:
+        try:
+            loaded[name] = playbook.load_tasks(root or Path.cwd(), [name]).by_name[name]
+        except DefinitionError:
+            loaded[name] = None
+    return loaded
+
+
+def _task_definitions(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+    return {
+        "text": VALUE_KINDS["text"],
+        "arguments": {"properties": _arguments(tasks)},
+        "host_count": {"type": ["integer", "string"], "pattern": "^[0-9]+%?$"},
+        "step": _step(tasks, is_complete),
+        "item": _item(tasks, is_complete),
+        "param": {
+            **_object(keywords.PARAM, nullable=True),
+            "properties": {
+                **_properties(keywords.PARAM),
+                "type": {"description": keywords.PARAM["type"].help, "enum": list(PARAM_TYPES)},
+                "elements": {
+                    "description": keywords.PARAM["elements"].help,
+                    "enum": list(ELEMENT_TYPES),
+                },
+            },
+        },
+        "loop_control": _object(keywords.LOOP_CONTROL),
+        "assert": _object(keywords.ASSERT, required=("that",)),
+        "download": _object(keywords.DOWNLOAD, required=tuple(keywords.DOWNLOAD)),
+        "payload": _object(keywords.PAYLOAD),
+    }
+
+
+def _inventory_definitions() -> JsonSchema:
+    return {
+        "text": VALUE_KINDS["text"],
+        "connect": _object(inventory_keys.CONNECT, nullable=True),
+        "claims": _object(inventory_keys.CLAIMS, nullable=True),
+        "app_host": _object(inventory_keys.APP_HOST, nullable=True),
+        "defaults": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": ["object", "null"]},
+        },
+        "host": _object(inventory_keys.HOST, nullable=True),
+        "role": {
+            "oneOf": [
+                {"type": "array", "items": {"type": ["string", "number"]}},
+                _object(inventory_keys.ROLE, nullable=True),
+            ]
+        },
+    }
+
+
+def _properties(keys: KeyTable) -> JsonSchema:
+    return {name: key.json_schema() for name, key in keys.items()}
+
+
+def _object(
+    keys: KeyTable, *, nullable: bool = False, required: tuple[str, ...] = ()
+) -> JsonSchema:
+    """Return the schema of a mapping with these keys and no others."""
+    return {
+        "type": ["object", "null"] if nullable else "object",
+        "properties": _properties(keys),
+        "additionalProperties": False,
+        **({"required": list(required)} if required else {}),
+    }
+
+
+def _task_file() -> JsonSchema:
+    return {
+        **_object(keywords.TASK),
+        "oneOf": [{"required": [kind]} for kind in ("steps", "tasks", "probe")],
+        "dependentRequired": {key: ["probe"] for key in keywords.MODULE if key != "probe"},
+    }
+
+
+def _arguments(tasks: Mapping[str, Task | None]) -> JsonSchema:
+    """Return the schema of the arguments of each task."""
+    arguments: JsonSchema = {}
+    for name, task in tasks.items():
+        arguments[name] = {"type": ["object", "null"]}
+        if task is not None:
+            arguments[name] |= {
+                "description": task.desc,
+                "properties": {each: _param(param) for each, param in task.params.items()},
+                "additionalProperties": False,
+            }
+    return arguments
+
+
+def _names(names: list[str], is_complete: bool) -> JsonSchema:
+    return {"enum": names} if is_complete and names else {"type": "string"}
+
+
+def _one_action(keys: KeyTable, tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+    """Return what allows the keys and one call of a task.
+
+    If the tasks are not all known, any other key is taken for the call of a task.
+    """
+    references = {name: {"$ref": f"#/$defs/arguments/properties/{name}"} for name in tasks}
+    properties = _properties(keys) | references
+    if not is_complete:
+        return {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": {"type": ["object", "null"]},
+        }
+    actions = [name for name in properties if name in tasks or name in keywords.ACTIONS]
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **({"oneOf": [{"required": [name]} for name in actions]} if actions else {}),
+    }
+
+
+def _step(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+    keys = {**keywords.STEP, **keywords.RUN, **keywords.ACTIONS}
+    action = _one_action(keys, tasks, is_complete)
+    action["dependentRequired"] = {key: ["run"] for key in keywords.RUN}
+    return {
+        "if": {"type": "object", "required": ["block"]},
+        "then": _object(keywords.BLOCK_STEP, required=("block",)),
+        "else": {
+            "if": {"type": "string"},
+            "then": _names(list(tasks), is_complete),
+            "else": action,
+        },
+    }
+
+
+def _item(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+    is_group = {"type": "object", "anyOf": [{"required": ["steps"]}, {"required": ["tasks"]}]}
+    return {
+        "if": {"type": "string"},
+        "then": _names([*tasks, "commit"], is_complete),
+        "else": {
+            "if": is_group,
+            "then": _object(keywords.INLINE_TASK),
+            "else": _one_action(keywords.ITEM, tasks, is_complete),
+        },
+    }
+
+
+def _param(param: TaskParam) -> JsonSchema:
+    """Return the schema of an argument: a value of the param's type, or a template."""
+    value: JsonSchema
+    if param.choices:
+        value = {"enum": list(param.choices)}
+    elif param.type == "list":
+        items = _TYPE_SCHEMAS.get(param.elements or "any", _TEXT)
+        value = {"anyOf": [{"type": "array", "items": _or_template(items)}, _TEXT]}
+    else:
+        value = _TYPE_SCHEMAS.get(param.type, _TEXT)
+    schema = _or_template(value)
+    if value and not param.required:
+        schema["anyOf"].append({"type": "null"})
+    if param.help:
+        schema["description"] = param.help
+    if param.written_default is not None and not param.secret:
+        schema["default"] = param.written_default.to_plain()
+    return schema
+
+
+def _or_template(value: JsonSchema) -> JsonSchema:
+    return {"anyOf": [value, _TEMPLATE]} if value else {}
+
+
+_FILES: Mapping[str, JsonSchema] = {
+    "stage": _object(inventory_keys.COMMON_STAGE, nullable=True),
+    "host": {"$ref": "#/$defs/host"},
+    "hosts": {
+        "type": ["object", "null"],
+        "additionalProperties": {"$ref": "#/$defs/host"},
+    },
+    "role": {"$ref": "#/$defs/role"},
+    "roles": {
+        "type": ["object", "null"],
+        "additionalProperties": {"$ref": "#/$defs/role"},
+    },
+    "app": _object(inventory_keys.APP, nullable=True),
+}

@@ -1,0 +1,585 @@
+"""The reference: what each kind of file, template, output and command is made of.
+
+Every topic is made from the tables that the code itself reads. ``orch doc TOPIC`` prints it, and
+the pages in ``docs/reference/`` are made from it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from orchestrator.errors import EXIT_CODE_HELP
+from orchestrator.inventory import inventory_keys
+from orchestrator.model import event
+from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS
+from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
+from orchestrator.output.json_lines import FIELD_HELP, event_to_json
+from orchestrator.planner.template_objects import OBJECT_FIELDS, OBJECT_HELP
+from orchestrator.playbook import keywords
+from orchestrator.playbook.model import PARAM_TYPES
+from orchestrator.templating.function_help import FILTER_HELP, FUNCTION_HELP, TEST_HELP
+from orchestrator.yamlio.file_keys import KeyTable
+
+
+class ReferenceTable(Struct, frozen=True):
+    """A table of a topic. ``code_columns`` is how many columns at the left are code."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    code_columns: int = 1
+
+
+class ReferenceTopic(Struct, frozen=True):
+    """One topic: a title, an introduction in plain sentences, tables, and an example in YAML."""
+
+    name: str
+    title: str
+    text: str
+    tables: tuple[ReferenceTable, ...]
+    example: str = ""
+
+
+def reference_topics() -> Mapping[str, Callable[[], ReferenceTopic]]:
+    """Return a function that makes the topic, for each topic by name."""
+    return MappingProxyType(_TOPICS)
+
+
+def key_lines(name: str, width: int) -> list[str]:
+    """Return the meaning of a key in each kind of file that has it; [] if none has it."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for topic, make in _TOPICS.items():
+        for table in make().tables:
+            for row in table.rows:
+                if row[0] == name and len(table.columns) > 2 and topic not in found.get(row, ()):
+                    found.setdefault(row, []).append(topic)
+    lines = []
+    for row, topics in found.items():
+        where = ", ".join(f"`orch doc {topic}`" for topic in topics)
+        lines += ["", f"{name}: a key, see {where}", *_row_lines(row, width)]
+    return lines[1:]
+
+
+def key_table(title: str, keys: KeyTable) -> ReferenceTable:
+    """Return the table of keys of a file or mapping."""
+    return ReferenceTable(
+        title,
+        ("key", "value", "meaning", "default", "example", "since"),
+        tuple(
+            (
+                name,
+                " | ".join(key.choices) or key.kind,
+                key.help,
+                key.default,
+                key.example,
+                key.since,
+            )
+            for name, key in keys.items()
+        ),
+    )
+
+
+def help_table(title: str, columns: tuple[str, str], rows: Mapping[str, str]) -> ReferenceTable:
+    """Return a table of names and their meanings."""
+    return ReferenceTable(title, columns, tuple(rows.items()))
+
+
+def topic_lines(topic: ReferenceTopic, width: int) -> Iterator[str]:
+    """Yield the topic as lines of text of at most ``width`` columns, where words allow it."""
+    yield f"{topic.name}: {topic.title}"
+    yield ""
+    yield from textwrap.wrap(topic.text, width)
+    for table in topic.tables:
+        yield ""
+        yield f"{table.title}:"
+        yield from _key_lines(table, width) if len(table.columns) > 2 else _name_lines(table, width)
+    if topic.example:
+        yield ""
+        yield "example:"
+        yield from (f"  {line}" for line in topic.example.rstrip("\n").split("\n"))
+
+
+def _key_lines(table: ReferenceTable, width: int) -> Iterator[str]:
+    for row in table.rows:
+        yield from _row_lines(row, width)
+
+
+def _row_lines(row: tuple[str, ...], width: int) -> Iterator[str]:
+    name, kind, text, default, example, _ = row
+    yield f"  {name} ({kind}{f'; default: {default}' if default else ''})"
+    yield from textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    yield from (f"        {line}" for line in example.split("\n") if example)
+
+
+def _name_lines(table: ReferenceTable, width: int) -> Iterator[str]:
+    column = max(len(name) for name, _ in table.rows)
+    for name, text in table.rows:
+        if column > width // 3:
+            yield f"  {name}"
+            first = " " * 6
+        else:
+            first = f"  {name.ljust(column)}  "
+        rest = " " * len(first)
+        yield from textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest)
+
+
+def _only(keys: KeyTable, *without: KeyTable) -> KeyTable:
+    left_out = {name for table in without for name in table}
+    return {name: key for name, key in keys.items() if name not in left_out}
+
+
+_INHERITED = "Keys of tasks, playbooks, items, steps and blocks, which pass them on"
+
+
+def _task() -> ReferenceTopic:
+    own = _only(keywords.TASK, keywords.INHERITED, keywords.HOOKS, keywords.MODULE)
+    return ReferenceTopic(
+        "task",
+        "Task files",
+        "A file below `tasks/` is a task, named by its path: `tasks/deploy/publish.yml` is "
+        "`deploy:publish`. It has exactly one of `steps` (a task), `tasks` (a playbook) and "
+        "`probe` (a module).",
+        (
+            key_table("Keys", own),
+            key_table(_INHERITED, keywords.INHERITED),
+            key_table("Keys of hooks: tasks that run because of another task", keywords.HOOKS),
+        ),
+        "desc: Restart the app\nroles: [web]\nparams:\n  unit: {required: true}\nsteps:\n"
+        "  - run: systemctl restart {{ unit }}\n    become: true\n",
+    )
+
+
+def _step() -> ReferenceTopic:
+    own = _only(keywords.STEP, keywords.INHERITED)
+    return ReferenceTopic(
+        "step",
+        "Steps",
+        "A step has one action and keys beside it. The action is one of the keys below, a block, "
+        "or the name of a task or module with its arguments: `- service: {name: nginx}`.",
+        (
+            key_table("Actions", keywords.ACTIONS),
+            key_table("Keys of every step", own),
+            key_table(_INHERITED, keywords.INHERITED),
+            key_table("Keys of steps with `run`", keywords.RUN),
+            key_table("Keys of `assert`", keywords.ASSERT),
+            key_table("Keys of `download`", keywords.DOWNLOAD),
+        ),
+        "- name: restart the app\n  run: systemctl restart {{ unit }}\n  when: before.changed\n",
+    )
+
+
+def _block() -> ReferenceTopic:
+    return ReferenceTopic(
+        "block",
+        "Blocks",
+        "A block is a group of steps that fails or succeeds as one.",
+        (key_table("Keys", keywords.BLOCK_STEP),),
+        "- block:\n    - run: ./migrate\n  rescue:\n    - run: ./undo\n  always:\n"
+        "    - run: rm -f /tmp/lock\n",
+    )
+
+
+def _playbook() -> ReferenceTopic:
+    return ReferenceTopic(
+        "playbook",
+        "Playbooks",
+        "A playbook is a task file with `tasks`: a list of items. Every host finishes an item "
+        "before any host starts the next. An item is the name of a task, a name with arguments, a "
+        "group (`tasks` or `steps` in place), or `commit`: a later failure does not roll back what "
+        "ran before it. The file also has the keys of `orch doc task`.",
+        (
+            key_table(
+                "Keys of an item, beside the task's name",
+                _only(keywords.ITEM, keywords.INHERITED),
+            ),
+            key_table(_INHERITED, keywords.INHERITED),
+            key_table(
+                "Keys of an item that is a group",
+                _only(keywords.INLINE_TASK, keywords.ITEM),
+            ),
+        ),
+        "tasks:\n  - deploy:migrate: {}\n    once: true\n  - name: release\n"
+        "    batch: [1, 25%, 100%]\n    tasks: [deploy:publish, deploy:restart]\n  - commit\n"
+        "  - deploy:cleanup\n",
+    )
+
+
+def _handler() -> ReferenceTopic:
+    return ReferenceTopic(
+        "handler",
+        "Handlers",
+        "`handlers` of a task maps names to lists of steps. A handler runs once on a host, at the "
+        "end of the task, if a step that notifies it changed something there. Handlers run in the "
+        "order in which they are written. If the host fails before, the handler is kept: the "
+        "summary shows the command that runs it.",
+        (
+            key_table(
+                "Keys", {"handlers": keywords.TASK["handlers"], "notify": keywords.STEP["notify"]}
+            ),
+        ),
+        "steps:\n  - template: {src: nginx.conf.j2, path: /etc/nginx/nginx.conf}\n"
+        "    notify: reload nginx\nhandlers:\n  reload nginx:\n"
+        "    - service: {name: nginx, state: reloaded}\n",
+    )
+
+
+def _module() -> ReferenceTopic:
+    return ReferenceTopic(
+        "module",
+        "Modules",
+        "A module is a task file with `probe`. The probe reports the current state; where it "
+        "differs from `want`, the fixes run, and the probe must then report what is wanted. The "
+        "file also has `desc`, `params`, `one_of`, `disjoint` and `example` of `orch doc task`.",
+        (key_table("Keys", keywords.MODULE),),
+        "desc: The message of the day\nparams:\n  text: {required: true}\nprobe: |\n  [ ! -e "
+        '/etc/motd ] || state text "$(cat /etc/motd)"\nwant: {text: "{{ text }}"}\nfix: |\n'
+        "  printf '%s\\n' {{ text }} >/etc/motd\n",
+    )
+
+
+def _payload() -> ReferenceTopic:
+    return ReferenceTopic(
+        "payload",
+        "Payloads of modules",
+        "`payload` of a module names bytes that are sent to the host before its scripts run.",
+        (key_table("Keys", keywords.PAYLOAD),),
+        'payload: {template: "{{ src }}", tries: "{{ validate }}"}\n',
+    )
+
+
+def _param() -> ReferenceTopic:
+    return ReferenceTopic(
+        "param",
+        "Params",
+        "`params` of a task maps names to their descriptions. An empty description is an optional "
+        "text. Arguments are checked before anything runs.",
+        (key_table("Keys", keywords.PARAM),),
+        "params:\n  release: {required: true, help: The release to activate}\n"
+        "  keep: {type: int, default: 5}\n",
+    )
+
+
+def _types() -> ReferenceTopic:
+    return ReferenceTopic(
+        "types",
+        "Types of params",
+        "`type` of a param, and `elements` of a list, is one of these.",
+        (help_table("Types", ("type", "meaning"), PARAM_TYPES),),
+        "params:\n  paths: {type: list, elements: path}\n",
+    )
+
+
+def _loop_control() -> ReferenceTopic:
+    return ReferenceTopic(
+        "loop_control",
+        "Loops",
+        "`loop` repeats a step for each item of a list; of a mapping, the items have `key` and "
+        "`value`. `loop_control` has its settings.",
+        (
+            key_table("Keys of `loop_control`", keywords.LOOP_CONTROL),
+            key_table(
+                "Keys of the step", {key: keywords.STEP[key] for key in ("loop", "loop_control")}
+            ),
+        ),
+        '- run: adduser {{ item.name }}\n  loop: "{{ users }}"\n'
+        '  loop_control: {label: "{{ item.name }}"}\n',
+    )
+
+
+def _stage() -> ReferenceTopic:
+    common = _only(inventory_keys.COMMON_STAGE, inventory_keys.STAGE)
+    return ReferenceTopic(
+        "stage",
+        "Stages",
+        "A folder in `inventories/` is a stage. Its `stage.yml`, which may be left out, has "
+        "settings for all its hosts. `inventories/common/` has the same layout and is the base of "
+        "every stage.",
+        (
+            key_table("Keys of `stage.yml`", inventory_keys.STAGE),
+            key_table("Keys of `inventories/common/stage.yml` only", common),
+        ),
+        "desc: The live servers\nprotected: true\nconnect: {user: deploy, jump: bastion1}\n"
+        "vars: {workers: 8}\n",
+    )
+
+
+def _host() -> ReferenceTopic:
+    return ReferenceTopic(
+        "host",
+        "Hosts",
+        "A host is a file `inventories/STAGE/hosts/NAME.yml`, which may be empty, an entry of "
+        "`hosts.yml`, or a name in a role. A name may be a range like `web[01-20]`. An executable "
+        "`hosts` prints the content of `hosts.yml` as JSON.",
+        (key_table("Keys", inventory_keys.HOST),),
+        "address: 10.0.0.7\nroles: [web]\nconnect: {user: deploy, port: 2222}\n",
+    )
+
+
+def _role() -> ReferenceTopic:
+    return ReferenceTopic(
+        "role",
+        "Roles",
+        "A role is a named set of hosts: a file `inventories/STAGE/roles/NAME.yml`, or an entry of "
+        "`roles.yml`. A list is short for `hosts`.",
+        (key_table("Keys", inventory_keys.ROLE),),
+        "hosts: ['web[01-20].example.net', deploy@10.0.0.7:2222]\nvars: {workers: 8}\n",
+    )
+
+
+def _app() -> ReferenceTopic:
+    return ReferenceTopic(
+        "app",
+        "Apps",
+        "An app is a file `apps/NAME.yml` of `inventories/common/` or of a stage; the stage's "
+        "values override those of `common`.",
+        (
+            key_table("Keys", inventory_keys.APP),
+            key_table("Keys of one host under `hosts`", inventory_keys.APP_HOST),
+        ),
+        'desc: The blog\nroles: [web]\nvars: {port: 8080}\nclaims:\n  ports: ["{{ port }}"]\n',
+    )
+
+
+def _claims() -> ReferenceTopic:
+    return ReferenceTopic(
+        "claims",
+        "Claims of apps",
+        "`claims` of an app names what no other app on the same host may use. A conflict is an "
+        "error before the run.",
+        (key_table("Keys", inventory_keys.CLAIMS),),
+        'claims:\n  paths: ["{{ deploy_to }}"]\n  ports: ["{{ port }}"]\n',
+    )
+
+
+def _connect() -> ReferenceTopic:
+    return ReferenceTopic(
+        "connect",
+        "Connections",
+        "`connect` of a stage, role or host says how to connect. What it leaves out comes from "
+        "ssh_config.",
+        (key_table("Keys", inventory_keys.CONNECT),),
+        "connect:\n  user: deploy\n  identity: ~/.ssh/id_deploy\n  jump: bastion1\n",
+    )
+
+
+def _templates() -> ReferenceTopic:
+    fields = tuple(
+        ReferenceTable(
+            f"Fields of `{name}`",
+            ("field", "meaning"),
+            tuple((f"{name}.{field}", text) for field, text in known.items()),
+        )
+        for name, known in OBJECT_FIELDS.items()
+        if name != "facts"
+    )
+    return ReferenceTopic(
+        "templates",
+        "Templates",
+        "Text in `{{ }}` is an expression of Jinja. Every value in a command is quoted as its "
+        "place requires. A name is a variable, a param, a registered result or one of the built-in "
+        "objects. The fields of `facts` are in `orch doc facts`.",
+        (
+            help_table("Objects", ("name", "meaning"), OBJECT_HELP),
+            *fields,
+            help_table("Filters: `value | filter`", ("filter", "meaning"), FILTER_HELP),
+            help_table("Tests: `value is test`", ("test", "meaning"), TEST_HELP),
+            help_table("Functions", ("function", "meaning"), FUNCTION_HELP),
+        ),
+        "- run: ln -sfn releases/{{ run.release }} {{ deploy_to }}/current\n"
+        "  when: facts.os == 'linux' and host.roles | length > 1\n",
+    )
+
+
+def _facts() -> ReferenceTopic:
+    rows = {f"facts.{name}": text for name, text in {**TEXT_FACTS, **NUMERIC_FACTS}.items()}
+    return ReferenceTopic(
+        "facts",
+        "Facts",
+        "Facts are collected once per host, when a template uses one.",
+        (help_table("Facts", ("fact", "meaning"), rows),),
+        "- package: {name: nginx}\n  when: facts.distro == 'debian'\n",
+    )
+
+
+def _statuses() -> ReferenceTopic:
+    return ReferenceTopic(
+        "statuses",
+        "Statuses",
+        "Every step and every host ends with one of these; a host has the worst of its steps', "
+        "in this order.",
+        (help_table("Statuses", ("status", "meaning"), STATUS_HELP),),
+    )
+
+
+STATUS_HELP: Mapping[str, str] = {
+    Status.FAILED: "A step failed",
+    Status.TIMED_OUT: "A step did not end within its `timeout`",
+    Status.KILLED: "A step's process was ended by a signal",
+    Status.LOST: "The connection broke while a step was running",
+    Status.UNREACHABLE: "The host could not be connected",
+    Status.CANCELLED: "The run was interrupted while the host was working",
+    Status.STOPPED: "The host completed earlier tasks; the run stopped because another host failed",
+    Status.NOT_STARTED: "The run ended before the host began",
+    Status.WOULD_CHANGE: "In a check: a module would change something",
+    Status.WOULD_RUN: "In a check: a command would run",
+    Status.UNKNOWN: "In a check: it depends on something that was not run",
+    Status.CHANGED: "Something was changed",
+    Status.OK: "Nothing had to be changed",
+    Status.SKIPPED: "A condition did not hold",
+}
+"""The meanings of the statuses, worst first."""
+
+
+def _exit_codes() -> ReferenceTopic:
+    return ReferenceTopic(
+        "exit-codes",
+        "Exit codes",
+        "The exit code of `orch run` is that of the worst thing that happened.",
+        (
+            help_table(
+                "Exit codes",
+                ("code", "meaning"),
+                {str(int(code)): text for code, text in EXIT_CODE_HELP.items()},
+            ),
+        ),
+    )
+
+
+def _events() -> ReferenceTopic:
+    return ReferenceTopic(
+        "events",
+        "JSON events",
+        "With `--json`, `run` and `exec` print one JSON object per line for each event. A field "
+        "that is marked `?` is left out if it is empty.",
+        tuple(_event_tables()),
+    )
+
+
+def _event_tables() -> Iterator[ReferenceTable]:
+    full = StepResult(
+        Status.FAILED,
+        stdout=CapturedOutput(b"", b"", 1),
+        stderr=CapturedOutput(b"", b"", 1),
+        reason="x",
+        ignored=True,
+        changes=(StateChange("a", None, "b"),),
+        diff="x",
+    )
+    end = event.StepFinished(0, None, "", step=1, name="", host="", outcome=full)
+    short_end = replace(end, outcome=StepResult(Status.OK))
+    begin = event.StepStarted(0, None, "", step=1, name="", host="")
+    bug = event.Crashed(0, None, "", host="", error="", traceback="")
+    samples: tuple[tuple[str, event.RunEvent, event.RunEvent], ...] = tuple(
+        (title, sample, short_end if sample is end else sample)
+        for title, sample in (
+            ("A run starts", event.RunStarted(0, "", "", (), ())),
+            ("A connection is being opened", event.ConnectStarted(0, "")),
+            (
+                "A connection is open (`error` is empty), or cannot be opened",
+                event.ConnectFinished(0, "", 0),
+            ),
+            ("A task starts on these hosts", event.TaskStarted(0, None, "", (), 0)),
+            ("A step starts on a host", begin),
+            ("A step has ended on a host", end),
+            ("A host has ended a task", event.HostFinished(0, None, "", "", full)),
+            ("All hosts have ended the task", event.TaskFinished(0, None, "", 0)),
+            ("A warning; the run goes on", event.Warned(0, "")),
+            ("A bug in orch ended a host's part of a task", bug),
+            ("The run has ended", event.RunFinished(0, 0, 0, ())),
+        )
+    )
+    for title, sample, sparse in samples:
+        data = event_to_json(sample)
+        always = event_to_json(sparse)
+        rows = tuple(
+            (name if name in always else f"{name}?", FIELD_HELP[name])
+            for name in data
+            if name not in ("event", "time")
+        )
+        yield ReferenceTable(f"`{data['event']}`: {title}", ("field", "meaning"), rows)
+
+
+ENVIRONMENT_HELP: Mapping[str, str] = {
+    "ORCH_STAGE": "The stage of commands without `-s`",
+    "ORCH_SSH_PASSWORD_FILE": "A file with the password of the login user in its first line; read "
+    "without a terminal",
+    "ORCH_BECOME_PASSWORD_FILE": "A file with the password for `become` in its first line",
+    "ORCH_RUN": "In `local` steps: the ID of the run, which a run that they start reports",
+    "SSH_AUTH_SOCK": "The socket of the ssh-agent",
+    "HOME": "The folder of `~` and of `.ssh`",
+    "SHELL": "The shell of `ProxyCommand` and `Match exec` of ssh_config",
+    "XDG_STATE_HOME": "The folder of logs if the project's folder cannot be written; by default "
+    "`~/.local/state`",
+    "NO_COLOR": "If it is not empty: no colors and no live display (https://no-color.org)",
+    "CI": "If it is set and not 0 or false: no live display",
+    "TERM": "If it is empty or dumb: no live display",
+    "COLUMNS": "The width of the output if it is not a terminal",
+}
+"""The environment variables that orch reads."""
+
+FILES_HELP: Mapping[str, str] = {
+    "inventories/STAGE/stage.yml": "Settings of a stage: `orch doc stage`",
+    "inventories/STAGE/hosts/NAME.yml": "A host: `orch doc host`",
+    "inventories/STAGE/hosts.yml": "All hosts in one file: a mapping of names to hosts",
+    "inventories/STAGE/hosts": "A program that prints the content of hosts.yml as JSON",
+    "inventories/STAGE/roles/NAME.yml": "A role: `orch doc role`",
+    "inventories/STAGE/roles.yml": "All roles in one file",
+    "inventories/STAGE/apps/NAME.yml": "What differs for an app in this stage: `orch doc app`",
+    "inventories/common/": "The base of all stages, with the same layout",
+    "tasks/NAME.yml": "The task NAME: `orch doc task`",
+    "tasks/DIR/NAME.yml": "The task DIR:NAME",
+    ".orch/": "State of this machine: logs of runs, the sandbox. Not for version control",
+    "~/.ssh/config, /etc/ssh/ssh_config": "Settings of ssh, which orch reads as ssh does",
+    "~/.ssh/known_hosts": "Host keys",
+}
+"""The files that orch reads and writes."""
+
+
+def _environment() -> ReferenceTopic:
+    return ReferenceTopic(
+        "environment",
+        "Environment variables",
+        "These environment variables change what orch does.",
+        (help_table("Variables", ("variable", "meaning"), ENVIRONMENT_HELP),),
+    )
+
+
+def _files() -> ReferenceTopic:
+    return ReferenceTopic(
+        "files",
+        "Files and folders",
+        "The root of a project is the nearest folder upward that contains `inventories/`.",
+        (help_table("Files", ("path", "meaning"), FILES_HELP),),
+    )
+
+
+_TOPICS: dict[str, Callable[[], ReferenceTopic]] = {
+    "task": _task,
+    "step": _step,
+    "block": _block,
+    "loop_control": _loop_control,
+    "playbook": _playbook,
+    "handler": _handler,
+    "module": _module,
+    "payload": _payload,
+    "param": _param,
+    "types": _types,
+    "stage": _stage,
+    "host": _host,
+    "role": _role,
+    "app": _app,
+    "claims": _claims,
+    "connect": _connect,
+    "templates": _templates,
+    "facts": _facts,
+    "statuses": _statuses,
+    "events": _events,
+    "exit-codes": _exit_codes,
+    "environment": _environment,
+    "files": _files,
+}

@@ -1,0 +1,116 @@
+"""Descriptions of the keys of YAML files: what a key holds, its default and an example.
+
+The parsers accept the keys of these tables and no others, so that the reference (``orch doc``) and
+the JSON schemas (``orch schema``) describe what is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+JsonSchema: TypeAlias = dict[str, Any]
+"""A JSON Schema, draft 2020-12. References are to ``#/$defs/NAME``."""
+
+_NAME_LIST: JsonSchema = {
+    "oneOf": [{"$ref": "#/$defs/text"}, {"type": "array", "items": {"$ref": "#/$defs/text"}}]
+}
+_STEPS: JsonSchema = {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1}
+_TEMPLATE: JsonSchema = {"type": ["string", "number", "boolean"]}
+
+VALUE_KINDS: Mapping[str, JsonSchema] = {
+    "text": {"type": ["string", "number"]},
+    "boolean": {"type": "boolean"},
+    "integer": {"type": ["integer", "string"], "pattern": "^-?[0-9]+$"},
+    "duration": {
+        "type": ["number", "string"],
+        "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d)?|.*\{\{.*)$",
+    },
+    "template": _TEMPLATE,
+    "script": {"type": "string"},
+    "condition": {
+        "oneOf": [_TEMPLATE, {"type": "array", "items": _TEMPLATE, "minItems": 1}],
+    },
+    "names": _NAME_LIST,
+    "variables": {"type": ["object", "null"]},
+    "environment": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": ["string", "number", "boolean"]},
+        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+    },
+    "defaults": {"$ref": "#/$defs/defaults"},
+    "steps": _STEPS,
+    "items": {"type": "array", "items": {"$ref": "#/$defs/item"}, "minItems": 1},
+    "handlers": {"type": ["object", "null"], "additionalProperties": _STEPS},
+    "params": {
+        "type": ["object", "null"],
+        "additionalProperties": {"$ref": "#/$defs/param"},
+    },
+    "any": {},
+    "user": {"type": ["string", "boolean"]},
+    "loop": {"type": ["array", "object", "string"]},
+    "loop_control": {"$ref": "#/$defs/loop_control"},
+    "assert": {
+        "oneOf": [
+            _TEMPLATE,
+            {"type": "array", "items": _TEMPLATE, "minItems": 1},
+            {"$ref": "#/$defs/assert"},
+        ]
+    },
+    "download": {"$ref": "#/$defs/download"},
+    "batch": {
+        "oneOf": [
+            {"$ref": "#/$defs/host_count"},
+            {"type": "array", "items": {"$ref": "#/$defs/host_count"}, "minItems": 1},
+        ]
+    },
+    "host count": {"$ref": "#/$defs/host_count"},
+    "want": {"type": "object", "minProperties": 1},
+    "fix": {"type": ["string", "object"], "additionalProperties": {"type": "string"}},
+    "payload": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/payload"}]},
+    "exposes": {"anyOf": [_NAME_LIST, {"type": "object"}]},
+    "requires": {
+        "oneOf": [
+            {"type": "string"},
+            {"type": "array", "items": _NAME_LIST},
+        ]
+    },
+    "param groups": {"type": "array"},
+    "connect": {"$ref": "#/$defs/connect"},
+    "claims": {"$ref": "#/$defs/claims"},
+    "app hosts": {"type": "object", "additionalProperties": {"$ref": "#/$defs/app_host"}},
+    "hosts": {
+        "oneOf": [
+            {"type": "string"},
+            {"type": "array", "items": {"type": ["string", "number"]}},
+        ]
+    },
+}
+"""The kinds of values of keys, and the JSON schema of each."""
+
+
+class FileKey(Struct, frozen=True):
+    """A key of a YAML file.
+
+    ``kind`` is one of ``VALUE_KINDS``; ``default`` describes what applies without the key;
+    ``example`` is YAML with the key; ``choices`` are the only values; ``since`` is the first
+    version of orch that reads the key.
+    """
+
+    kind: str
+    help: str
+    default: str = ""
+    example: str = ""
+    choices: tuple[str, ...] = ()
+    since: str = "0.1"
+
+    def json_schema(self) -> JsonSchema:
+        """Return the schema of the key's value."""
+        schema = {"enum": list(self.choices)} if self.choices else dict(VALUE_KINDS[self.kind])
+        return {"description": self.help, **schema}
+
+
+KeyTable: TypeAlias = Mapping[str, FileKey]
+"""The keys of one kind of file or mapping."""

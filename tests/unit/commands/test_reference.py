@@ -1,0 +1,136 @@
+"""The reference covers all that the code reads, and its examples are valid."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orchestrator import playbook
+from orchestrator.commands import reference
+from orchestrator.errors import EXIT_CODE_HELP, DiagnosticCollector, ExitCode
+from orchestrator.inventory import inventory_keys
+from orchestrator.inventory.connection_options import ConnectionOptionsReader
+from orchestrator.model import event
+from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS, ConnectionOptions
+from orchestrator.model.step_result import Status
+from orchestrator.modules import MODULES_FOLDER
+from orchestrator.planner import template_objects
+from orchestrator.playbook import keywords
+from orchestrator.playbook.model import PARAM_TYPES
+from orchestrator.playbook.param_types import _CONVERTERS
+from orchestrator.playbook.task_parser import TaskParser
+from orchestrator.templating import environment
+from orchestrator.templating.function_help import (
+    FILTER_HELP,
+    FUNCTION_HELP,
+    TEST_ALIASES,
+    TEST_HELP,
+)
+from orchestrator.yamlio.file_keys import VALUE_KINDS, FileKey
+from orchestrator.yamlio.naming_rules import RESERVED_NAMES
+from orchestrator.yamlio.schema import SchemaReader
+from orchestrator.yamlio.yaml_loader import parse_yaml
+
+SOURCE = Path(reference.__file__).parents[1]
+TABLES = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": table
+    for module in (keywords, inventory_keys)
+    for name, table in vars(module).items()
+    if isinstance(table, dict) and all(isinstance(key, FileKey) for key in table.values())
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_key_has_a_text_a_known_kind_and_an_example_of_itself(name: str) -> None:
+    for word, key in TABLES[name].items():
+        assert key.help and not key.help.endswith("."), word
+        assert key.kind in VALUE_KINDS, word
+        if key.example:
+            assert list(parse_yaml(key.example, "example").to_plain()) == [word]
+
+
+def test_tables_are_found() -> None:
+    assert len(TABLES) > 20
+
+
+def test_connection_settings_are_those_that_are_read() -> None:
+    reader = ConnectionOptionsReader(SchemaReader(DiagnosticCollector()), Path("/"))
+    assert reader.checks.keys() == inventory_keys.CONNECT.keys()
+    fields = {*ConnectionOptions.__struct_fields__} - {"address", "set_fields"}
+    assert fields == inventory_keys.CONNECT.keys()
+
+
+def test_types_filters_tests_and_functions_are_those_that_exist() -> None:
+    assert PARAM_TYPES.keys() == _CONVERTERS.keys()
+    env = environment.template_environment(comments=True)
+    assert {name for name in env.filters if " " not in name} == FILTER_HELP.keys()
+    assert env.tests.keys() == TEST_HELP.keys() | TEST_ALIASES
+    assert env.globals.keys() == FUNCTION_HELP.keys()
+
+
+def test_objects_and_their_fields_are_those_that_exist() -> None:
+    assert template_objects.OBJECT_HELP.keys() == RESERVED_NAMES
+    for name, view in [
+        ("host", template_objects.HostView),
+        ("run", template_objects.RunView),
+        ("stage", template_objects.NamedView),
+        ("task", template_objects.NamedView),
+        ("app", template_objects.AppView),
+    ]:
+        known = {field.removeprefix("_") for field in view.__struct_fields__}
+        assert template_objects.OBJECT_FIELDS[name].keys() == known
+    printed = re.findall(r"printf '(\w+)=|\\n(\w+)=%s", (MODULES_FOLDER / "facts.sh").read_text())
+    assert {a or b for a, b in printed} == {*TEXT_FACTS, *NUMERIC_FACTS}
+
+
+def test_every_status_exit_code_and_event_is_described() -> None:
+    assert reference.STATUS_HELP.keys() == set(Status)
+    assert EXIT_CODE_HELP.keys() == set(ExitCode)
+    titles = " ".join(table.title for table in reference.reference_topics()["events"]().tables)
+    for each in event.RunEvent.__args__:  # type: ignore[attr-defined]
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", each.__name__).lower()
+        assert (f"`{name}`" in titles) == (each is not event.StepOutput)
+
+
+def test_environment_variables_are_those_that_are_read() -> None:
+    text = "\n".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    internal = {"ORCH_TEMP", "ORCH_SANDBOX", "ORCH_COMPLETE", "ORCH_"}
+    written = set(re.findall(r"(?<!_)ORCH_[A-Z_]*", text)) - internal
+    documented = {name for name in reference.ENVIRONMENT_HELP if name.startswith("ORCH_")}
+    assert written == documented
+
+
+@pytest.mark.parametrize("name", ["task", "playbook", "handler", "module", "step", "block"])
+def test_examples_of_task_files_are_valid(name: str) -> None:
+    example = reference.reference_topics()[name]().example
+    if example.startswith("- "):
+        example = "steps:\n" + re.sub("^", "  ", example, flags=re.M)
+    problems = DiagnosticCollector()
+    TaskParser(problems).parse_task("t", parse_yaml(example, "t.yml"))
+    problems.raise_any()
+
+
+def test_examples_of_step_keys_are_valid_beside_a_command() -> None:
+    for word, key in {**keywords.STEP, **keywords.RUN}.items():
+        loop = "\n  loop: [a]" if word == "loop_control" else ""
+        until = "\n  until: result.changed" if word in ("delay", "retries") else ""
+        text = f"steps:\n- run: id\n  {key.example}{loop}{until}\nhandlers: {{reload nginx: [{{run: id}}]}}"
+        problems = DiagnosticCollector()
+        TaskParser(problems).parse_task("t", parse_yaml(text, "t.yml"))
+        problems.raise_any()
+
+
+def test_every_topic_is_shown_in_the_given_width() -> None:
+    for name, make in reference.reference_topics().items():
+        lines = list(reference.topic_lines(make(), 90))
+        assert lines[0].startswith(f"{name}: ")
+        assert all(len(line) <= 100 for line in lines if "{" not in line), name
+
+
+def test_reserved_names_are_keys_that_make_up_a_step_an_item_or_a_file() -> None:
+    assert {
+        *("run", "download", "set", "fail", "assert", "wait", "block", "rescue", "always"),
+        *("commit", "steps", "tasks", "probe"),
+    } == playbook.keywords.RESERVED_NAMES
