@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator import playbook
 from orchestrator.commands.listing import doc_lines
-from orchestrator.modules import MODULES_FOLDER
 from orchestrator.playbook.task_index import shipped_modules
 from orchestrator.yamlio.yaml_loader import parse_yaml
 
