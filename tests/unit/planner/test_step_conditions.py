@@ -141,9 +141,9 @@ def test_a_name_that_a_skippable_step_registers_again_is_waited_for(plans: PlanP
     assert steps[-1].awaited_names == ("r",)
 
 
-@pytest.mark.parametrize("where", ["delegate_to: db1", "local: true"])
-def test_another_host_knows_no_result_of_this_one(plans: PlanProject, where: str) -> None:
-    step = plans.step(f"- {{run: x, register: r}}\n- {{run: y, when: r.changed, {where}}}")
+@pytest.mark.parametrize("option", ["delegate_to: db1", "local: true"])
+def test_another_host_knows_no_result_of_this_one(plans: PlanProject, option: str) -> None:
+    step = plans.step(f"- {{run: x, register: r}}\n- {{run: y, when: r.changed, {option}}}")
     assert step.awaited_names == ("r",)
     assert resumed_command(step, r=output(changed=True)).when == TRUE
 

@@ -11,7 +11,7 @@ SAY = "params: {x: {default: default}}\nsteps: [run: 'echo {{ x }}']\n"
 """A task file that prints its param."""
 
 
-def said(plans: PlanProject, **options: object) -> list[str]:
+def printed(plans: PlanProject, **options: object) -> list[str]:
     """Return the commands of the only planned task on web1."""
     (planned,) = plans.planned_tasks("t", limit="web1", **options)
     return [step.display_text.removeprefix("echo ") for step in planned.hosts[0].steps]
@@ -19,11 +19,11 @@ def said(plans: PlanProject, **options: object) -> list[str]:
 
 def test_a_requested_task_takes_arguments_then_variables_then_defaults(plans: PlanProject) -> None:
     plans.write_task(SAY)
-    assert said(plans) == ["default"]
+    assert printed(plans) == ["default"]
     plans.variables("x: stage")
-    assert said(plans) == ["stage"]
-    assert said(plans, extra=("x=extra",)) == ["extra"]
-    assert said(plans, extra=("x=extra",), args={"x": "argument"}) == ["argument"]
+    assert printed(plans) == ["stage"]
+    assert printed(plans, extra=("x=extra",)) == ["extra"]
+    assert printed(plans, extra=("x=extra",), args={"x": "argument"}) == ["argument"]
 
 
 def test_an_item_of_a_playbook_takes_its_arguments_before_those_of_the_command_line(
@@ -31,16 +31,16 @@ def test_an_item_of_a_playbook_takes_its_arguments_before_those_of_the_command_l
 ) -> None:
     plans.write_task(SAY, "say")
     plans.write_task("tasks: [say: {x: written}]\n")
-    assert said(plans, args={}) == ["written"]
+    assert printed(plans, args={}) == ["written"]
     plans.write_task("params: {x: {default: outer}}\ntasks: [say: {x: '{{ x }}!'}]\n")
-    assert said(plans, args={"x": "given"}) == ["'given!'"]
+    assert printed(plans, args={"x": "given"}) == ["'given!'"]
 
 
 def test_a_task_called_as_a_step_takes_only_what_is_written_there(plans: PlanProject) -> None:
     plans.variables("x: stage")
     plans.write_task(SAY, "say")
     plans.write_task("params: {x: {default: outer}}\nsteps: [say: {}, say: {x: '{{ x }}'}]\n")
-    assert said(plans, args={"x": "given"}) == ["default", "given"]
+    assert printed(plans, args={"x": "given"}) == ["default", "given"]
 
 
 def test_defaults_of_the_inventory_apply_to_called_tasks_and_to_modules(plans: PlanProject) -> None:
@@ -51,7 +51,7 @@ def test_defaults_of_the_inventory_apply_to_called_tasks_and_to_modules(plans: P
             "tasks/t.yml": "steps: [say: {}, say: {x: written}]\n",
         }
     )
-    assert said(plans) == ["inventory", "written"]
+    assert printed(plans) == ["inventory", "written"]
 
 
 def test_a_param_hides_a_variable_but_not_in_the_variables_themselves(plans: PlanProject) -> None:
@@ -59,7 +59,7 @@ def test_a_param_hides_a_variable_but_not_in_the_variables_themselves(plans: Pla
     plans.write_task(
         "params: {x: {default: d}}\nsteps: [run: 'echo {{ x }}', run: 'echo {{ url }}']\n"
     )
-    assert said(plans, args={"x": "given"}) == ["given", "http://stage"]
+    assert printed(plans, args={"x": "given"}) == ["given", "http://stage"]
 
 
 def test_the_default_of_a_param_can_use_other_params(plans: PlanProject) -> None:
@@ -69,7 +69,7 @@ def test_the_default_of_a_param_can_use_other_params(plans: PlanProject) -> None
         steps: [run: "echo {{ b }}"]
         """
     )
-    assert said(plans, args={"a": "9"}) == ["9-web1"]
+    assert printed(plans, args={"a": "9"}) == ["9-web1"]
 
 
 def test_params_that_depend_on_each_other_are_an_error(plans: PlanProject) -> None:
@@ -116,7 +116,7 @@ def test_text_of_the_command_line_is_converted_to_the_type(
     plans: PlanProject, param: str, value: str, shown: str
 ) -> None:
     plans.write_task(f"params: {{x: {param}}}\nsteps: [run: 'echo {{{{ x }}}}']\n")
-    assert said(plans, args={"x": value}) == [shown]
+    assert printed(plans, args={"x": value}) == [shown]
 
 
 @pytest.mark.parametrize(
@@ -231,9 +231,9 @@ def test_the_vars_of_a_file_use_the_params_of_that_file(plans: PlanProject) -> N
         steps: [run: "echo {{ z }}"]
         """
     )
-    assert said(plans, args={"x": "9"}) == ["'<9>!'"]
+    assert printed(plans, args={"x": "9"}) == ["'<9>!'"]
 
 
 def test_the_name_of_the_task_is_available_in_it(plans: PlanProject) -> None:
     plans.write_task("desc: A test\nsteps: [run: 'echo {{ task }} {{ task.desc }}']\n")
-    assert said(plans) == ["t 'A test'"]
+    assert printed(plans) == ["t 'A test'"]
