@@ -106,7 +106,8 @@ class MissingValue(StrictUndefined):
             return None
         owner = self._undefined_obj
         if isinstance(owner, Struct):
-            return [name for name in owner.__struct_fields__ if name[0] != "_"]
+            attributes = {name: getattr(type(owner), name) for name in dir(owner) if name[0] != "_"}
+            return [name for name, value in attributes.items() if not callable(value)]
         return [str(k) for k in owner] if isinstance(owner, Mapping) else []
 
     @property
