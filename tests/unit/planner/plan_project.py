@@ -128,10 +128,6 @@ class PlanProject:
         self.write_task("steps:\n" + indent(dedent(steps).strip("\n"), "  ") + "\n")
         return self.only_diagnostic("t", limit=host, **options)
 
-    def position(self, found: Diagnostic) -> str:
-        """``file:line:column`` of a diagnostic, relative to the project."""
-        return str(found.mark).removeprefix(f"{self.root}/")
-
 
 def command_of(step: PlannedStep) -> StepCommand:
     """Return the command of a step that is known completely."""

@@ -71,7 +71,7 @@ def test_all_errors_of_a_plan_are_reported_at_once_in_the_order_of_the_file(
         "- {run: x, delegate_to: nowhere}\n"
     )
     found = plans.diagnostics("t", limit="web")
-    assert [(each.message, plans.position(each)) for each in found] == [
+    assert [(each.message, str(each.mark)) for each in found] == [
         ("'colur' is undefined (on web[1-3])", "tasks/t.yml:2:16"),
         ("`become` is empty (on web[1-3])", "tasks/t.yml:3:20"),
         ("delegate_to: no host 'nowhere' in this stage (on web[1-3])", "tasks/t.yml:4:25"),
@@ -97,4 +97,4 @@ def test_a_result_of_an_invalid_step_is_not_also_undefined(plans: PlanProject) -
 def test_an_error_inside_a_shipped_module_is_placed_at_its_call(plans: PlanProject) -> None:
     problem = plans.refused_steps("- run: x\n- wait_for: {port: 80, within: soon}\n")
     assert problem.message.startswith("within must be a duration")
-    assert plans.position(problem) == "tasks/t.yml:3:5"
+    assert str(problem.mark) == "tasks/t.yml:3:5"

@@ -100,7 +100,7 @@ def test_an_undefined_name_is_an_error_at_its_place_with_the_nearest(
     assert problem.message == "'colur' is undefined"
     assert problem.hint == "did you mean 'colour'?"
     column = f"  - {step}".index("colur") + 1
-    assert plans.position(problem) == f"tasks/t.yml:2:{column}"
+    assert str(problem.mark) == f"tasks/t.yml:2:{column}"
 
 
 def test_an_undefined_name_in_a_variable_is_an_error_where_it_is_written(
@@ -109,7 +109,7 @@ def test_an_undefined_name_in_a_variable_is_an_error_where_it_is_written(
     plans.variables('url: "http://{{ domian }}"\ndomain: x')
     problem = plans.refused_steps("- run: curl {{ url }}")
     assert problem.message == "'domian' is undefined"
-    assert plans.position(problem).startswith("inventories/dev/stage.yml:2:")
+    assert str(problem.mark).startswith("inventories/dev/stage.yml:2:")
 
 
 def test_a_waiting_step_reports_undefined_names_before_the_run(plans: PlanProject) -> None:
@@ -183,7 +183,7 @@ def test_a_result_of_another_host_is_awaited_under_the_name_of_the_host(
 def test_an_unknown_variable_of_another_host_is_an_error(plans: PlanProject) -> None:
     problem = plans.refused_steps("- run: echo {{ hosts['db1'].nope }}")
     assert "nope" in problem.message
-    assert plans.position(problem).startswith("tasks/t.yml:2:")
+    assert str(problem.mark).startswith("tasks/t.yml:2:")
 
 
 def test_hosts_that_read_each_other_are_an_error_with_the_circle(plans: PlanProject) -> None:

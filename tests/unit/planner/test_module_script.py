@@ -214,7 +214,7 @@ def test_an_undefined_name_in_a_template_file_is_an_error_in_that_file(plans: Pl
     plans.write({"tasks/conf.j2": "a\nb {{ colur }}\n"})
     problem = plans.refused_steps("- template: {src: conf.j2, path: /x}")
     assert problem.message == "'colur' is undefined"
-    assert plans.position(problem).startswith("tasks/conf.j2:2:")
+    assert str(problem.mark).startswith("tasks/conf.j2:2:")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_module_needs_exactly_one_payload_that_exists(
     (plans.root / "a").touch()
     problem = plans.refused_steps(f"- copy: {arguments}")
     assert message in problem.message
-    assert plans.position(problem).startswith("tasks/t.yml:2:")
+    assert str(problem.mark).startswith("tasks/t.yml:2:")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_text_from_a_host_names_no_file_of_this_machine(plans: PlanProject, step
     problem = plans.refused_steps(f"- {{run: x, register: r}}\n- {step}")
     assert "text from a host" in problem.message
     assert "file of this machine" in problem.message
-    assert plans.position(problem).startswith("tasks/t.yml:3:")
+    assert str(problem.mark).startswith("tasks/t.yml:3:")
 
 
 def test_a_host_may_choose_between_files_that_the_task_names(plans: PlanProject) -> None:
@@ -293,7 +293,7 @@ def test_a_secret_in_the_arguments_of_a_process_is_an_error(
     problem = plans.refused_steps(f"- {step}", secrets=with_secret())
     module = step.partition(":")[0]
     assert problem.message == (f"the secret 'password' would be visible in `{param}` of `{module}`")
-    assert plans.position(problem).startswith("tasks/t.yml:2:")
+    assert str(problem.mark).startswith("tasks/t.yml:2:")
 
 
 def test_a_secret_that_is_shown_as_its_name_is_not_fetched(plans: PlanProject) -> None:

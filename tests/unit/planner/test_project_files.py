@@ -141,14 +141,13 @@ def test_a_download_goes_to_a_path_in_the_project(
 def test_a_download_into_a_folder_needs_a_file_name(plans: PlanProject, path: str) -> None:
     problem = plans.refused_steps(f"- download: {{path: {path}, to: logs/}}")
     assert "is not a file name" in problem.message
-    assert plans.position(problem) == "tasks/t.yml:2:22"
+    assert str(problem.mark) == "tasks/t.yml:2:22"
 
 
 def test_two_hosts_cannot_download_to_one_file(plans: PlanProject) -> None:
     plans.write_task("steps: [download: {path: /x, to: logs/}]\n")
     problems = plans.diagnostics("t", limit="web1,web2")
-    target = plans.root / "logs" / "x"
-    assert problems[0].message == f"'web1' and 'web2' both download to {target}"
+    assert problems[0].message == "'web1' and 'web2' both download to logs/x"
     assert "{{ host.name }}" in problems[0].hint
     assert plans.plan("t", limit="web1")
     plans.write_task("steps: [download: {path: /x, to: 'logs/{{ host.name }}/'}]\n")
@@ -173,7 +172,7 @@ def test_text_from_a_host_chooses_no_target(plans: PlanProject) -> None:
         - download: {path: /x, to: "logs/{{ r.stdout }}"}
     """)
     assert problem.message == "`to` is made of text from a host (`r`), which could be any path"
-    assert plans.position(problem).startswith("tasks/t.yml:3:")
+    assert str(problem.mark).startswith("tasks/t.yml:3:")
 
 
 def test_text_from_a_host_may_name_its_own_file(plans: PlanProject) -> None:

@@ -142,7 +142,7 @@ def test_a_lock_path_that_needs_facts_is_an_error_at_the_variable(blog: PlanProj
     blog.write_task("steps: [run: echo]\n")
     problem = blog.only_diagnostic("t", apps=("blog",), limit="web1")
     assert problem.message == ("'deploy_to' determines the app's lock path, but depends on facts")
-    assert blog.position(problem) == "inventories/dev/apps/blog.yml:2:19"
+    assert str(problem.mark) == "inventories/dev/apps/blog.yml:2:19"
 
 
 def test_templates_see_the_run_the_stage_the_roles_and_the_app(blog: PlanProject) -> None:
@@ -182,4 +182,4 @@ def test_a_field_that_an_object_does_not_have_is_an_error(
     problem = blog.only_diagnostic("t", apps=("blog",), limit="web1")
     assert problem.message == f"'{template}' is undefined"
     assert hint in problem.hint
-    assert blog.position(problem).startswith("tasks/t.yml:4:")
+    assert str(problem.mark).startswith("tasks/t.yml:4:")

@@ -105,7 +105,7 @@ def test_a_role_that_the_stage_does_not_have_is_an_error_with_the_nearest(
     found = letters.only_diagnostic("t")
     assert found.message == "stage 'dev' has no role 'wbe'"
     assert found.hint == "did you mean 'web'?"
-    assert letters.position(found) == "tasks/t.yml:1:9"
+    assert str(found.mark) == "tasks/t.yml:1:9"
 
 
 @pytest.mark.parametrize(

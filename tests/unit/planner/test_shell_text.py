@@ -212,7 +212,7 @@ def test_text_from_a_host_is_never_inserted_unquoted(plans: PlanProject, filtere
     step = plans.step(f"- {{run: x, register: r}}\n- run: echo {{{{ r.stdout | {filtered} }}}}")
     with pytest.raises(DefinitionError, match="from a host") as caught:
         resumed_command(step, r="a b")
-    assert plans.position(caught.value.diagnostics[0]).startswith("tasks/t.yml:3:")
+    assert str(caught.value.diagnostics[0].mark).startswith("tasks/t.yml:3:")
 
 
 def test_the_text_of_a_plan_is_the_text_that_is_sent(plans: PlanProject) -> None:

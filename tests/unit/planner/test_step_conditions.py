@@ -253,7 +253,7 @@ def test_an_undefined_name_in_a_condition_is_an_error_at_its_place(
     problem = plans.refused_steps(f"- run: x\n  {key}: colur == 'red'\n")
     assert problem.message == "'colur' is undefined"
     assert problem.hint == "did you mean 'colour'?"
-    assert plans.position(problem) == f"tasks/t.yml:3:{5 + len(key) + 2}"
+    assert str(problem.mark) == f"tasks/t.yml:3:{5 + len(key) + 2}"
 
 
 @pytest.mark.parametrize(

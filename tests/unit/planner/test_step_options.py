@@ -61,7 +61,7 @@ def test_a_timeout_of_zero_or_without_a_number_is_an_error(
     plans.variables(f"patience: {value}")
     problem = plans.refused_steps('- {run: x, timeout: "{{ patience }}"}')
     assert message in problem.message
-    assert plans.position(problem) == "tasks/t.yml:2:23"
+    assert str(problem.mark) == "tasks/t.yml:2:23"
 
 
 def test_a_timeout_of_none_is_no_timeout(plans: PlanProject) -> None:
@@ -110,7 +110,7 @@ def test_an_empty_user_is_an_error_and_not_the_login_user(plans: PlanProject, va
     plans.variables(f"owner: {value}")
     problem = plans.refused_steps('- {run: x, become: "{{ owner }}"}')
     assert problem.message == "`become` is empty"
-    assert plans.position(problem) == "tasks/t.yml:2:22"
+    assert str(problem.mark) == "tasks/t.yml:2:22"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_delegation_to_an_unknown_host_is_an_error_with_the_nearest(plans: PlanP
     problem = plans.refused_steps("- {run: x, delegate_to: bd1}")
     assert problem.message == "delegate_to: no host 'bd1' in this stage"
     assert problem.hint == "did you mean 'db1'?"
-    assert plans.position(problem) == "tasks/t.yml:2:27"
+    assert str(problem.mark) == "tasks/t.yml:2:27"
 
 
 def test_a_local_step_runs_in_the_folder_of_the_project(plans: PlanProject) -> None:

@@ -130,7 +130,7 @@ def test_a_loop_over_what_is_not_a_list_is_an_error_at_the_loop(
     plans.variables(f"it: {value}")
     problem = plans.refused_steps("- {run: echo x, loop: it}")
     assert problem.message.lower() == f"`loop` needs a list or a mapping, found {found}"
-    assert plans.position(problem) == "tasks/t.yml:2:25"
+    assert str(problem.mark) == "tasks/t.yml:2:25"
     assert ("splitlines" in problem.hint) == (value == "a b")
 
 

@@ -87,7 +87,7 @@ def test_a_missing_param_of_a_call_is_an_error_at_the_call(plans: PlanProject) -
     plans.write_task("params: {x: {required: true}}\nsteps: [run: 'echo {{ x }}']\n", "say")
     problem = plans.refused_steps("- say: {}")
     assert "'x'" in problem.message
-    assert plans.position(problem).startswith("tasks/t.yml:2:")
+    assert str(problem.mark).startswith("tasks/t.yml:2:")
 
 
 def test_a_missing_param_of_a_requested_task_names_the_argument_to_give(plans: PlanProject) -> None:
@@ -98,7 +98,7 @@ def test_a_missing_param_of_a_requested_task_names_the_argument_to_give(plans: P
     plans.write({"inventories/dev/apps/blog.yml": "roles: [web]\nvars: {y: 1}\n"})
     problem = plans.only_diagnostic("t", limit="web1", apps=("blog",))
     assert problem.message == "app 'blog' has no x, and task 't' needs a value for its param 'x'"
-    assert plans.position(problem).startswith("inventories/dev/apps/blog.yml:1:")
+    assert str(problem.mark).startswith("inventories/dev/apps/blog.yml:1:")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_value_of_the_wrong_type_is_an_error_where_it_is_written(
     plans.variables(f"x: '{value}'")
     problem = plans.only_diagnostic("t", limit="web1")
     assert problem.message.startswith("'x' ")
-    assert plans.position(problem) == "inventories/dev/stage.yml:2:6"
+    assert str(problem.mark) == "inventories/dev/stage.yml:2:6"
 
 
 def test_a_wrong_item_of_a_list_is_an_error_at_the_item(plans: PlanProject) -> None:
@@ -153,7 +153,7 @@ def test_a_wrong_item_of_a_list_is_an_error_at_the_item(plans: PlanProject) -> N
         """
     )
     problem = plans.only_diagnostic("t", limit="web1")
-    assert plans.position(problem) == "inventories/dev/stage.yml:4:7"
+    assert str(problem.mark) == "inventories/dev/stage.yml:4:7"
 
 
 ONE_OF = "params: {a: {}, b: {}}\none_of: [a, b]\nsteps: [run: 'true']\n"
