@@ -113,8 +113,9 @@ def load_tasks(root: Path, names: Iterable[str] | None) -> LoadedTasks:
     problems = DiagnosticCollector()
     pending_names = list(found.files if names is None else names)
     pending_names += [name for name, path in found.files.items() if _may_hook(path)]
-    if names is None:
-        problems.diagnostics.extend(problem for _, problem in found.refused)
+    problems.diagnostics.extend(
+        problem for _, problem in found.refused if names is None or _is_hook(problem)
+    )
     reader, by_name = TaskParser(problems), dict[str, Task]()
     broken: set[str] = set()
     while pending_names:
@@ -153,6 +154,18 @@ def _may_hook(path: Path) -> bool:
         return _HOOK.search(read_file(path).decode("utf-8", "replace")) is not None
     except OSError:
         return True  # loading the file reports the error
+
+
+def _is_hook(refused: Diagnostic) -> bool:
+    """Return True if a refused file would hook into others, or cannot be read."""
+    path = Path(refused.mark.path if refused.mark else "")
+    if not _may_hook(path):
+        return False
+    try:
+        data = load_yaml(path, str(path)).data
+    except DefinitionError:
+        return True
+    return isinstance(data, dict) and any(name in data for name in ("before", "after", "failed"))
 
 
 def check_task_requests(requests: Iterable[TaskRequest], tasks: LoadedTasks) -> None:

@@ -301,12 +301,43 @@ def test_hooks_run_before_and_after_their_task_in_the_order_of_their_names(
     ]
 
 
+def test_a_hook_in_a_batch_may_select_hosts_that_the_batched_task_does_not(
+    letters: PlanProject,
+) -> None:
+    letters.write(
+        {
+            "tasks/drain.yml": "before: [w]\nroles: [db]\nsteps: [run: 'true']\n",
+            "tasks/check.yml": "after: [w]\nsteps: [run: 'true']\n",
+            "tasks/t.yml": "tasks: [{w: {}, batch: 2}]\n",
+        }
+    )
+    assert batches_of(letters.planned_tasks("t")) == [
+        ("drain", "1/2", ["db1"]),
+        ("w", "1/2", ["web1", "web2"]),
+        ("check", "1/2", ["web1", "web2", "db1"]),
+        ("drain", "2/2", ["db1"]),
+        ("w", "2/2", ["web3"]),
+        ("check", "2/2", ["web3", "db1"]),
+    ]
+
+
 def test_failed_hooks_are_kept_apart_from_the_planned_tasks(letters: PlanProject) -> None:
     letters.write({"tasks/h.yml": "failed: [a]\nsteps: [run: 'true']\n"})
     (app_plan,) = letters.plan("a").app_plans
     assert [each.task for each in app_plan.planned_tasks] == ["a"]
     ((name, hooks),) = app_plan.failed_hooks
     assert (name, [(each.task, each.hooked_to) for each in hooks]) == ("a", [("h", "failed a")])
+
+
+@pytest.mark.parametrize("name", ["probe", "copy", "my hook"])
+def test_a_hook_whose_name_cannot_be_a_task_is_an_error_and_not_skipped(
+    letters: PlanProject, name: str
+) -> None:
+    letters.write({f"tasks/{name}.yml": "before: [a]\nsteps: [run: 'true']\n"})
+    problem = letters.only_diagnostic("a")
+    assert problem.message.startswith(f"'{name}' cannot be a task: ")
+    letters.write({f"tasks/{name}.yml": "steps: [run: 'echo failed: x']\n"})
+    assert letters.plan("a")
 
 
 def test_hooks_that_lead_back_to_themselves_are_an_error(letters: PlanProject) -> None:
