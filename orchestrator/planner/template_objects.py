@@ -64,6 +64,10 @@ class LazyMapping(Mapping[str, Any]):
             raise KeyError(name)
         return self._make(name)
 
+    def __contains__(self, name: object) -> bool:
+        """Return True if the name exists; no value is made."""
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
         return iter(self._names)
