@@ -208,6 +208,23 @@ def test_conditions_over_the_exit_status_are_judged_on_the_host(
     assert not step.flush_after
 
 
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ("", TRUE),
+        ("changed_when: false", FALSE),
+        ("changed_when: result.exit_status == 2", TRUE),
+        ("changed_when: \"'new' in result.stdout\"", TRUE),
+    ],
+)
+def test_a_command_that_check_mode_does_not_run_would_change_something_unless_it_never_does(
+    plans: PlanProject, options: str, changed: Condition
+) -> None:
+    command = plans.command(f"- {{run: x, {options}}}", check_mode=True)
+    assert command.changed_condition == changed
+    assert command.failed_condition is None
+
+
 def test_conditions_over_the_output_are_judged_here_before_the_next_step(
     plans: PlanProject,
 ) -> None:

@@ -74,6 +74,52 @@ def test_a_called_task_for_another_role_is_skipped_on_this_host(plans: PlanProje
     assert [step.skip for step in plans.steps(steps, host="db1")] == ["", ""]
 
 
+def test_a_called_task_that_is_skipped_leaves_no_rollback_and_no_handler(
+    plans: PlanProject,
+) -> None:
+    plans.write_task(
+        """
+        roles: [db]
+        steps: [run: echo x]
+        handlers: {h: [run: echo handler]}
+        rollback: [run: echo undo]
+        """,
+        "only_db",
+    )
+    plans.write_task(
+        """
+        steps: [only_db: {}, {run: echo y, notify: h}]
+        handlers: {h: [run: echo own]}
+        """
+    )
+    (planned,) = plans.planned_tasks("t", limit="web1,db1")
+    assert [texts(host.rollback) for host in planned.hosts] == [[], ["echo undo"]]
+    assert [texts(host.program)[2:] for host in planned.hosts] == [["echo own"]] * 2
+
+
+def test_options_of_a_called_task_see_its_own_params(plans: PlanProject) -> None:
+    plans.write_task(
+        """
+        params: {folder: {default: /default}}
+        chdir: "{{ folder }}"
+        when: folder != '/never'
+        steps: [run: ls]
+        """,
+        "listing",
+    )
+    steps = plans.steps("""
+        - listing: {}
+        - listing: {folder: /given}
+        - listing: {folder: /never}
+    """)
+    assert [step.display_text for step in steps] == [
+        "cd -- /default\nls",
+        "cd -- /given\nls",
+        "ls",
+    ]
+    assert [step.skip for step in steps] == ["", "", "when: folder != '/never'"]
+
+
 def test_a_result_registered_by_a_call_is_a_group_of_its_steps(plans: PlanProject) -> None:
     plans.write_task("steps: [run: echo x, run: echo y]\n", "two")
     program = plans.program("- run: echo first\n- {two: {}, register: all}\n")
@@ -391,6 +437,18 @@ def test_an_item_of_a_result_cannot_choose_a_file_of_this_machine(plans: PlanPro
     """)
     with pytest.raises(DefinitionError, match="is made of text from a host"):
         resume_step(steps[1], found="/etc/passwd")
+
+
+def test_an_item_that_is_made_of_a_result_by_other_names_cannot_choose_a_file_either(
+    plans: PlanProject,
+) -> None:
+    plans.variables('named: ["{{ r.stdout }}"]')
+    steps = plans.steps("""
+        - {run: ls, register: r}
+        - {copy: {src: "{{ item }}", path: /x}, loop: host.vars.named}
+    """)
+    with pytest.raises(DefinitionError, match="is made of text from a host"):
+        resume_step(steps[1], r="/etc/passwd")
 
 
 def test_an_unfolded_loop_reports_the_errors_of_its_steps(plans: PlanProject) -> None:
