@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.model.command import StepCommand
 from orchestrator.model.condition import (
     AllOf,
     AnyOf,
@@ -15,8 +16,8 @@ from orchestrator.model.condition import (
     NotCondition,
     StepStateCondition,
 )
-from orchestrator.planner.plan import ResultOverride
-from orchestrator.planner.step_conditions import NO_MORE_RESULTS, all_of, any_of
+from orchestrator.planner.plan import ControlAction, ResultOverride
+from orchestrator.planner.step_conditions import NO_MORE_RESULTS, NOTIFIED_HANDLERS, all_of, any_of
 from tests.unit.planner.plan_project import (
     PlanProject,
     command_of,
@@ -131,6 +132,15 @@ def test_a_name_registered_twice_means_the_latest_step(plans: PlanProject) -> No
     assert command_of(steps[2]).when == StepStateCondition(2, "changed")
 
 
+def test_the_common_result_of_several_steps_is_waited_for(plans: PlanProject) -> None:
+    plans.write_task("steps: [run: x, run: y]\n", "two")
+    for step in ("{run: x, loop: [a, b], register: r}", "{two: {}, register: r}"):
+        last = plans.step(f"- {step}\n- {{run: z, when: r.changed}}\n")
+        assert last.awaited_names == ("r",)
+    only_item = "- {run: x, loop: [a], register: r}\n- {run: z, when: r.changed}\n"
+    assert plans.command(only_item).when == StepStateCondition(1, "changed")
+
+
 def test_a_name_that_a_skippable_step_registers_again_is_waited_for(plans: PlanProject) -> None:
     steps = plans.steps("""
         - {run: x, register: r}
@@ -146,6 +156,19 @@ def test_another_host_knows_no_result_of_this_one(plans: PlanProject, option: st
     step = plans.step(f"- {{run: x, register: r}}\n- {{run: y, when: r.changed, {option}}}")
     assert step.awaited_names == ("r",)
     assert resumed_command(step, r=output(changed=True)).when == TRUE
+
+
+@pytest.mark.parametrize("step", ["{run: x, local: true}", "{run: x, delegate_to: db1}", "fail: x"])
+def test_a_handler_that_runs_elsewhere_waits_to_know_whether_it_was_notified(
+    plans: PlanProject, step: str
+) -> None:
+    plans.write_task(f"steps: [{{run: x, notify: h}}]\nhandlers: {{h: [{step}]}}\n")
+    (planned,) = plans.planned_tasks("t", limit="web1")
+    handler = planned.hosts[0].steps[1]
+    assert (handler.command, handler.control_action, handler.skip) == (None, None, "")
+    assert resume_step(handler, **{NOTIFIED_HANDLERS: frozenset({"other"})}) == "when"
+    action = resume_step(handler, **{NOTIFIED_HANDLERS: frozenset({"h"})})
+    assert isinstance(action, StepCommand | ControlAction)
 
 
 def test_when_of_a_task_a_block_and_a_step_must_all_hold(plans: PlanProject) -> None:
