@@ -371,10 +371,16 @@ class HostScope:
             if value is None or self.secrets.fetch_secret is None:
                 continue
             self._fetched_names.add(name)
-            for secret in _secrets_in(value):
-                self.secrets.resolve_secret(secret)
-            template = self.templates.value(value)
-            self._scope_of_value(name, value).fetch_secrets(template.names | template.optional)
+            self.fetch_value_secrets(value, self._scope_of_value(name, value))
+
+    def fetch_value_secrets(self, value: MarkedValue, scope: FileScope) -> None:
+        """Fetch the secrets in a value, and those that its templates lead to in ``scope``."""
+        if self.secrets.fetch_secret is None:
+            return
+        for secret in _secrets_in(value):
+            self.secrets.resolve_secret(secret)
+        template = self.templates.value(value)
+        scope.fetch_secrets(template.names | template.optional)
 
     def secrets_behind(
         self, names: Iterable[str], visited: set[str] | None = None

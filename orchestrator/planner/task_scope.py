@@ -333,16 +333,23 @@ class TaskScope:
                 self.fetch_secrets(self.extra_sources - self.extra.keys(), visited)
             elif param is None:
                 self.host.fetch_secrets((name,))
-            elif name in self.written_args:
-                _fetch_template_secrets(self.written_args[name], self.caller)
-            elif self.passed_args is not None and name in self.passed_args:
-                passed = self.passed_args[name]
-                if not isinstance(passed, str):
-                    _fetch_template_secrets(*passed)
-            elif not self.is_called:
-                self.host.fetch_secrets((name,))
-            if param is not None and param.default is not None and name not in visited:
-                self.fetch_secrets(param.default.names | param.default.optional, visited | {name})
+            else:
+                self._fetch_param_secrets(param, visited)
+
+    def _fetch_param_secrets(self, param: TaskParam, visited: frozenset[str]) -> None:
+        """Fetch the secrets that the param's value leads to, but not those of an unused default."""
+        name, passed = param.name, (self.passed_args or {}).get(param.name)
+        if name in self.written_args:
+            _fetch_template_secrets(self.written_args[name], self.caller)
+        elif passed is not None:
+            if not isinstance(passed, str):
+                _fetch_template_secrets(*passed)
+        elif self._takes_variable(name):
+            self.host.fetch_secrets((name,))
+        elif self.is_called and name in self.defaults:
+            self.host.fetch_value_secrets(self.defaults[name], self.host)
+        elif param.default is not None and name not in visited:
+            self.fetch_secrets(param.default.names | param.default.optional, visited | {name})
 
     def secrets_behind(
         self, names: Iterable[str], visited: set[str] | None = None
