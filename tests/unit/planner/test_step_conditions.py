@@ -141,12 +141,15 @@ def test_the_common_result_of_several_steps_is_waited_for(plans: PlanProject) ->
     assert plans.command(only_item).when == StepStateCondition(1, "changed")
 
 
-def test_a_name_that_a_skippable_step_registers_again_is_waited_for(plans: PlanProject) -> None:
-    steps = plans.steps("""
-        - {run: x, register: r}
-        - block: ["run": "false", {run: y, register: r}]
+@pytest.mark.parametrize("step", ["{run: y, register: r}", "{run: y, loop: [a], register: r}"])
+def test_a_name_that_a_skippable_step_registers_again_is_waited_for(
+    plans: PlanProject, step: str
+) -> None:
+    steps = plans.steps(f"""
+        - {{run: x, register: r}}
+        - block: [run: "false", {step}]
           rescue: [run: "true"]
-        - {run: z, when: r.changed}
+        - {{run: z, when: r.changed}}
     """)
     assert steps[-1].awaited_names == ("r",)
 

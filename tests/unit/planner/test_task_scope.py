@@ -36,6 +36,19 @@ def test_an_item_of_a_playbook_takes_its_arguments_before_those_of_the_command_l
     assert printed(plans, args={"x": "given"}) == ["'given!'"]
 
 
+def test_arguments_of_an_inner_playbook_count_before_those_from_further_out(
+    plans: PlanProject,
+) -> None:
+    plans.write_task(SAY, "say")
+    plans.write_task("params: {x: {default: own}}\ntasks: [say]\n", "inner")
+    plans.write_task("params: {x: {default: outer}}\ntasks: [inner: {x: written}, inner]\n")
+    planned = plans.planned_tasks("t", limit="web1", args={"x": "given"})
+    assert [each.hosts[0].steps[0].display_text for each in planned] == [
+        "echo written",
+        "echo given",
+    ]
+
+
 def test_a_task_called_as_a_step_takes_only_what_is_written_there(plans: PlanProject) -> None:
     plans.variables("x: stage")
     plans.write_task(SAY, "say")
