@@ -212,6 +212,20 @@ def test_paths_that_must_be_disjoint_are_an_error_if_one_contains_the_other(
     assert plans.plan("t", limit="web1", args={"a": "/srv/a", "b": "/srv/ab"})
 
 
+def test_a_path_between_two_others_does_not_hide_that_one_contains_the_other(
+    plans: PlanProject,
+) -> None:
+    plans.write_task(
+        """
+        params: {a: {type: list, elements: path}}
+        disjoint: [a]
+        steps: [run: "true"]
+        """
+    )
+    problem = plans.only_diagnostic("t", limit="web1", args={"a": "/srv/a/c,/srv/a-b,/srv/a"})
+    assert problem.message == "task 't': '/srv/a/c' of a is inside '/srv/a'"
+
+
 def test_a_rule_over_a_result_is_checked_when_the_result_is_known(plans: PlanProject) -> None:
     plans.write_task(
         """
