@@ -175,6 +175,16 @@ def test_text_from_a_host_chooses_no_target(plans: PlanProject) -> None:
     assert str(problem.mark).startswith("tasks/t.yml:3:")
 
 
+def test_text_from_a_host_chooses_no_target_by_other_names_either(plans: PlanProject) -> None:
+    plans.variables('named: "{{ r.stdout }}"')
+    step = plans.step("""
+        - {run: hostname, register: r}
+        - download: {path: /x, to: "logs/{{ host.vars.named }}"}
+    """)
+    with pytest.raises(DefinitionError, match="`to` is made of text from a host"):
+        resumed_command(step, r="../../etc/passwd")
+
+
 def test_text_from_a_host_may_name_its_own_file(plans: PlanProject) -> None:
     step = plans.step("""
         - {run: ls, register: r}

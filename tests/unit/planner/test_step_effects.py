@@ -172,3 +172,11 @@ def test_a_value_that_may_be_a_name_or_a_path_is_needed_as_both(
 ) -> None:
     module(plans, "params: {any: {type: any}}\n" + FIX)
     assert set(effects(plans, f"- m: {{any: {value}}}").needed_names) == needed
+
+
+def test_a_path_in_the_home_folder_is_needed_in_that_of_the_become_user(
+    plans: PlanProject,
+) -> None:
+    module(plans, "params: {any: {type: any}}\n" + FIX)
+    found = effects(plans, "- {m: {any: ~/x}, become: www}")
+    assert found.needed_names == ("~www/x", "www")
