@@ -60,7 +60,7 @@ def test_an_error_without_a_position_gets_that_of_the_step() -> None:
 
 def test_several_steps_of_a_host_with_one_error_are_one() -> None:
     same = Diagnostic("broken", HERE)
-    assert len(merged(("h1", same), ("h1", same))) == 1
+    assert merged(("h1", same), ("h1", same)) == (Diagnostic("broken (on h1)", HERE),)
 
 
 def test_all_errors_of_a_plan_are_reported_at_once_in_the_order_of_the_file(

@@ -101,7 +101,7 @@ def test_hooks_for_other_apps_do_not_run(blog: PlanProject) -> None:
         ("deploy_to: /srv/blog", "/srv/blog/.orch-lock"),
         ("deploy_to: ~/blog", "~/blog/.orch-lock"),
         ("deploy_to: /a b", "'/a b/.orch-lock'"),
-        ('deploy_to: "/srv/{{ host.name }}"', "/srv/web1/.orch-lock"),
+        ('deploy_to: "/srv/{{ host.name }}"', "/srv/web2/.orch-lock"),
         ("{deploy_to: /srv/blog, lock_path: /run/lock/x}", "/run/lock/x"),
         ("{deploy_to: '', lock_path: ~/x}", "~/x"),
         ("deploy_to:", "~/.orch/locks/us/blog"),
@@ -114,9 +114,9 @@ def test_the_lock_of_an_app_is_in_the_folder_that_it_is_deployed_to(
     blog.write_task("steps: [run: 'echo {{ app.lock }}']\n")
     blog.write({"inventories/dev/apps/blog.yml": f"roles: [web]\nvars:\n  {variables}\n"})
     (app_plan,) = blog.plan(
-        "t", apps=("blog",), limit="web1", project_identity=lambda: "us"
+        "t", apps=("blog",), limit="web2", project_identity=lambda: "us"
     ).app_plans
-    assert dict(app_plan.lock_paths) == {"web1": path}
+    assert dict(app_plan.lock_paths) == {"web2": path}
 
 
 def test_the_lock_does_not_move_with_what_steps_set(blog: PlanProject) -> None:

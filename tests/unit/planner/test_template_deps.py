@@ -57,6 +57,7 @@ def test_a_step_waits_for_no_result_that_it_does_not_use(plans: PlanProject) -> 
         ("{run: 'echo {{ a.stdout }}', chdir: '{{ nope }}'}", "'nope' is undefined"),
         ("{run: 'echo {{ a.stdout }}', environment: {A: '{{ nope }}'}}", "'nope' is undefined"),
         ("run: echo {{ a.stdout }} {{ broken }}", "the expression fails"),
+        ("{run: x, when: [a.stdout, nope == 1]}", "'nope' is undefined"),
         ("run: echo {{ a.stdout }} {{ m.b }}", "'m.b' is undefined"),
     ],
 )
