@@ -28,6 +28,22 @@ from orchestrator.model.secret_masking import SecretMasker
 _GC_THRESHOLD = 50_000
 
 
+_VERBOSE = "orchestrator.verbose"
+_LIBRARIES = ("click", "cryptography", "jinja2", "msgspec", "paramiko", "pyyaml", "rich")
+
+
+def _show_version(ctx: click.Context) -> None:
+    """Print the version and exit."""
+    click.echo(f"orch {orchestrator.__version__}")
+    if ctx.meta.get(_VERBOSE):
+        from importlib.metadata import version  # costs 10 ms
+        from platform import python_version
+
+        click.echo(f"Python {python_version()} ({sys.executable})")
+        click.echo(", ".join(f"{name} {version(name)}" for name in _LIBRARIES))
+    ctx.exit()
+
+
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -35,7 +51,21 @@ _GC_THRESHOLD = 50_000
     "2 usage, 3 invalid inventory or task, 4 hosts unreachable, 5 locked, 6 would change, "
     "130 interrupted; see `orch doc exit-codes`.",
 )
-@click.version_option(orchestrator.__version__, message="orch %(version)s")
+@click.option(
+    *("-v", "--verbose", "verbose"),
+    count=True,
+    hidden=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, count: ctx.meta.setdefault(_VERBOSE, count),
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, is_given: _show_version(ctx) if is_given else None,
+    help="Show the version; with -v also those of Python and of the main libraries.",
+)
 @options.stage_options
 def orch(**_: object) -> None:
     """Run commands and deploy applications on fleets of servers over SSH."""

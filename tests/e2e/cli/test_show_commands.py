@@ -266,3 +266,12 @@ def test_lock_takes_only_options_that_mean_something_to_it(shop: OrchProject) ->
         assert option not in help_text
         assert shop.orch("-s", "dev", "lock", "status", option).code == 2
     assert "--force" in help_text
+
+
+def test_the_version_names_python_and_the_libraries_if_asked(project: OrchProject) -> None:
+    assert len(project.orch("--version").out.splitlines()) == 1
+    for words in (("--version", "-v"), ("-v", "--version")):
+        done = project.orch(*words)
+        assert done.code == 0
+        assert f"Python {sys.version_info[0]}.{sys.version_info[1]}" in done.out
+        assert "paramiko " in done.out
