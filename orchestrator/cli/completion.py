@@ -81,12 +81,29 @@ def complete_host_names(
     return _matching_items(stage.hosts if stage else (), incomplete)
 
 
+def complete_roles(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete names of the stage's roles."""
+    stage = _load_stage(ctx)
+    return _matching_items(stage.roles if stage else (), incomplete)
+
+
 def complete_apps(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete names of the stage's apps."""
     stage = _load_stage(ctx)
     return _matching_items(stage.apps if stage else (), incomplete)
+
+
+def complete_recipes(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete what ``orch init --add`` can add."""
+    from orchestrator.commands.init import RECIPES
+
+    return _matching_items(RECIPES, incomplete)
 
 
 def _load_stage(ctx: click.Context) -> Stage | None:

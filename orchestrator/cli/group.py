@@ -23,10 +23,13 @@ class CommandGroup(click.Group):
         """Return the command; fail with a suggestion if it is unknown."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            hint = suggest_nearest(name, self.list_commands(ctx))
-            hint = hint or f"to run a task, write `orch -s STAGE run {name}`"
-            ctx.fail(f"no such command '{name}'; {hint}")
+            ctx.fail(f"no such command '{name}'; {self.unknown_command_hint(ctx, name)}")
         return super().resolve_command(ctx, args)
+
+    def unknown_command_hint(self, ctx: click.Context, name: str) -> str:
+        """Return what to type instead of an unknown command."""
+        hint = suggest_nearest(name, self.list_commands(ctx))
+        return hint or f"to run a task, write `orch -s STAGE run {name}`"
 
     def _command_first(self, args: Sequence[str]) -> list[str]:
         takes_value = self._options_with_values()
@@ -46,6 +49,8 @@ class CommandGroup(click.Group):
     def _options_with_values(self) -> dict[str, bool]:
         options: dict[str, bool] = {}
         for command in (self, *self.commands.values()):
+            if isinstance(command, CommandGroup) and command is not self:
+                options |= command._options_with_values()
             for param in command.params:
                 if isinstance(param, click.Option):
                     valued = not (param.is_flag or param.count)

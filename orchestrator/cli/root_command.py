@@ -14,6 +14,7 @@ import orchestrator
 from orchestrator.cli import (
     doctor_command,
     init_command,
+    new_command,
     options,
     run_commands,
     show_commands,
@@ -76,6 +77,7 @@ for _command in (
     *doctor_command.DOCTOR_COMMANDS,
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,
+    *new_command.NEW_COMMANDS,
 ):
     orch.add_command(_command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +53,12 @@ def resolve_project_root(directory: str | None) -> Path:
         if not is_directory(root / "inventories"):
             message = f"no project in {directory}: there is no folder '{root / 'inventories'}'"
             raise UsageError(
-                Diagnostic(message, None, "name the folder that contains `inventories/`")
+                Diagnostic(
+                    message,
+                    None,
+                    "name the folder that contains `inventories/`; "
+                    f"`orch init {shlex.quote(directory)}` creates a project there",
+                )
             )
         return root.absolute()
     found = find_project_root(Path.cwd())
@@ -115,7 +121,7 @@ def _no_stage_error(root: Path, stage_list: StageList, example: str) -> Diagnost
         return Diagnostic(
             f"no stages: there is no folder in {folder}{refused}",
             None,
-            f"create one: mkdir -p {folder}/dev/hosts && touch {folder}/dev/hosts/HOST.yml",
+            f"create one: orch init -s dev {shlex.quote(display_path(root))}",
         )
     line = f"orch -s {stage_list.names[0]} {example}"
     return Diagnostic(

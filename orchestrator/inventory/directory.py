@@ -139,6 +139,15 @@ class InventoryDirectory:
             self._add_problems(error)
             return []
 
+    def find_form(self, kind: str) -> Path | None:
+        """Return the folder, the YAML file or the program that defines the hosts, roles or apps.
+
+        Return None if there is none, or if there are several, which is reported.
+        """
+        if not self._has_one_form(kind):
+            return None
+        return self.path / self.found.files.get(kind, kind)
+
     def _has_one_form(self, kind: str) -> bool:
         forms = [f"{kind}/"] if kind in self.found.folders else []
         forms += [self.found.files[kind]] if kind in self.found.files else []

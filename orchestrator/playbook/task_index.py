@@ -69,6 +69,15 @@ def shipped_modules() -> dict[str, Path]:
     return {path.stem: path for path in sorted(MODULES_FOLDER.glob("*.yml"))}
 
 
+def task_name_error(name: str) -> str:
+    """Return why no file below ``tasks/`` can define a task of this name, or '' if one can."""
+    parts = tuple(name.split(":"))
+    if reason := _refusal_reason(name, parts, shipped_modules()):
+        return reason
+    ignored = [part for part in parts[:-1] if is_ignored(part)]
+    return f"folders named like '{ignored[0]}' are ignored" if ignored else ""
+
+
 def _refusal_reason(name: str, parts: tuple[str, ...], modules: Mapping[str, Path]) -> str:
     if name in RESERVED_NAMES:
         return "it is a keyword of orch"

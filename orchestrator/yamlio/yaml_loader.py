@@ -256,6 +256,11 @@ def parse_yaml(text: str, shown: str, *, secrets: bool = False) -> MarkedValue:
     return value
 
 
+def load_nodes(text: str) -> Any:
+    """Return the parser's nodes of a valid YAML text, with their exact positions; None if empty."""
+    return yaml.compose(text, Loader=_PARSER)
+
+
 class _ValueBuilder:
     """A builder of values from the parser's events; errors are collected."""
 

@@ -42,7 +42,7 @@ def test_without_any_stage_it_says_where_it_looked_and_how_to_make_one(
     done = project.write(UNAME).orch("run", "uname")
     assert done.code == 2
     assert "no stages" in done.err
-    assert "mkdir -p inventories/dev/hosts" in done.err
+    assert "create one: orch init -s dev ." in done.err
 
 
 def test_without_a_project_it_says_so(project: OrchProject) -> None:

@@ -157,9 +157,3 @@ def test_the_same_goes_out_over_openssh(site: OrchProject, tmp_path: Path) -> No
             assert not list((tmp_path / "srv").glob("*/*/.orch-lock*"))
         finally:
             end_servers(tmp_path / "srv")
-
-
-def test_nothing_is_written_over_a_project_that_is_there(site: OrchProject) -> None:
-    done = site.orch("init", str(site.root), cwd=site.root.parent)
-    assert done.code == 2
-    assert "already has inventories and tasks and apps" in done.err
