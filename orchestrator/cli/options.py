@@ -94,6 +94,7 @@ def directory_option(command: F) -> F:
         multiple=True,
         callback=reject_repeated,
         metavar="DIR",
+        shell_complete=completion.complete_folders,
         help="The project's root. Default: the nearest folder upward with inventories/.",
     )(command)
 
@@ -119,7 +120,7 @@ def tasks_argument(command: F) -> F:
         metavar="TASK [KEY=VALUE]...",
         nargs=-1,
         required=True,
-        shell_complete=completion.complete_tasks,
+        shell_complete=completion.complete_task_words,
     )(command)
 
 
@@ -131,15 +132,21 @@ def selection_options(command: F) -> F:
             *("-t", "--tags"),
             multiple=True,
             metavar="TAG,…",
+            shell_complete=completion.complete_tags,
             help="Run only steps with one of these tags.",
         ),
         click.option(
-            "--skip-tags", multiple=True, metavar="TAG,…", help="Skip steps with one of these tags."
+            "--skip-tags",
+            multiple=True,
+            metavar="TAG,…",
+            shell_complete=completion.complete_tags,
+            help="Skip steps with one of these tags.",
         ),
         click.option(
             "--start-at",
             metavar="TASK",
             default="",
+            shell_complete=completion.complete_scheduled_tasks,
             help="Skip the scheduled tasks before this one.",
         ),
         click.option(
@@ -147,6 +154,7 @@ def selection_options(command: F) -> F:
             "handlers",
             multiple=True,
             metavar="NAME",
+            shell_complete=completion.complete_handlers,
             help="Run only these handlers of the tasks, as after a change.",
         ),
     )
@@ -209,6 +217,7 @@ def extra_option(command: F) -> F:
         *("-e", "--extra"),
         multiple=True,
         metavar="KEY=VALUE|@FILE",
+        shell_complete=completion.complete_extra_variables,
         help="Set a variable; overrides the inventory. KEY=VALUE is literal text; a file is "
         "YAML. Repeatable.",
     )(command)
@@ -221,6 +230,7 @@ def ssh_config_option(command: F) -> F:
         multiple=True,
         callback=reject_repeated,
         metavar="FILE",
+        shell_complete=completion.complete_files,
         help="Read this ssh_config instead of ~/.ssh/config and /etc/ssh/ssh_config; `none`: "
         "no file.",
     )(command)

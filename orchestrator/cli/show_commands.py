@@ -238,22 +238,15 @@ def lint_command(stages: tuple[str, ...], directory: str | None) -> int:
 @click.command("completion", short_help="Print the shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> int:
-    """Print a script that completes stages, hosts and tasks.
+    """Print a script that completes stages, hosts, roles, apps, tasks, params and tags.
 
     \b
       bash:  orch completion bash > ~/.local/share/bash-completion/completions/orch
       zsh:   orch completion zsh > "${fpath[1]}/_orch"
       fish:  orch completion fish > ~/.config/fish/completions/orch.fish
     """
-    from click.shell_completion import get_completion_class
-
-    completion_class = get_completion_class(shell)
     root = click.get_current_context().find_root().command
-    if completion_class is None:
-        raise click.UsageError(f"no completion for {shell}")
-    if shell == "bash":  # otherwise bash splits `deploy:publish` into three words
-        click.echo("COMP_WORDBREAKS=${COMP_WORDBREAKS//:}")
-    click.echo(completion_class(root, {}, "orch", "_ORCH_COMPLETE").source())
+    click.echo(completion.completion_script(root, shell))
     return ExitCode.OK
 
 

@@ -108,6 +108,7 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
     if root is not None:
         return _task_doc_lines(root, name)
     hint = suggest_nearest(name, [*topics, *modules]) or "`orch doc` lists them"
+    hint += "; a task is shown in its project, and `orch init DIR` creates a new one"
     message = f"there is no topic or module '{name}', and no project here that has a task"
     raise UsageError(Diagnostic(message, None, hint))
 
