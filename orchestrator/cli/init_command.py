@@ -15,9 +15,9 @@ from orchestrator.errors import ExitCode
 @click.option(
     *("-s", "--stage", "stages"),
     multiple=True,
-    metavar="STAGE",
-    help="Stage to create; repeatable. `dev` gets sandbox hosts. Prompts if omitted and the "
-    "project has no stage.",
+    metavar="STAGE,…",
+    help="Stages to create. `dev` gets sandbox hosts. Prompts if omitted and the project has no "
+    "stage.",
 )
 @click.option(
     "--add",
@@ -52,6 +52,7 @@ def init_command(folder: str | None, stages: tuple[str, ...], recipes: tuple[str
         click.echo("next: `orch new app NAME`, then `orch run deploy --app NAME --check`")
         return ExitCode.OK
     target = init.find_target(folder)
+    stages = tuple(name.strip() for value in stages for name in value.split(","))
     init.check_stage_names(stages)
     is_complete = init.is_project(target)
     if not is_complete or not init.has_stages(target):

@@ -27,6 +27,10 @@ def create_file(path: Path, data: bytes) -> bool:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        shown = display_path(path.parent)
+        message = f"cannot create {display_path(path)}: {shown} is not a folder"
+        raise UsageError(Diagnostic(message, SourcePosition(shown))) from None
     except OSError as error:
         raise _write_error("create", path.parent, error) from None
     try:

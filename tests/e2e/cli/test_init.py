@@ -96,6 +96,12 @@ def test_gitignore_gets_one_line_unless_it_has_one(
     assert (shop.root / ".gitignore").read_bytes() == new
 
 
+def test_stages_can_be_separated_by_commas(shop: OrchProject) -> None:
+    assert shop.orch("init", "-s", "dev, staging", "-s", "prod").code == 0
+    assert shop.orch("stages", "--json").out.count('"stage"') == 4
+    assert "invalid stage name ''" in shop.orch("init", "-s", "dev,").err
+
+
 def test_an_empty_project_gets_a_first_task_and_the_default_stages(project: OrchProject) -> None:
     done = project.orch("init")
     assert done.code == 0

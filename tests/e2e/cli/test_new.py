@@ -104,6 +104,14 @@ def test_an_invalid_name_is_refused_with_the_reason_of_the_loader(
     assert sorted(shop.root.rglob("*")) == before
 
 
+def test_a_file_in_place_of_a_folder_is_named(shop: OrchProject) -> None:
+    shop.write({"tasks/a": "", "inventories/common/apps": ""})
+    for words in ("task a:b", "app x"):
+        done = shop.orch("new", *words.split())
+        assert done.code == 2
+        assert "is not a folder" in done.err
+
+
 def test_a_host_has_the_settings_and_roles_that_are_given(shop: OrchProject) -> None:
     settings = ("--address", "10.0.0.7", "--user", "deploy", "--port", "2222", "--role", "web")
     done = shop.orch("new", "host", "web2", *settings)
