@@ -116,16 +116,7 @@ def create_host(root: Path, stage: str, name: str, settings: HostSettings) -> Sc
     directory = _open_directory(root, stage)
     form = directory.find_form(HOSTS)
     directory.problems.raise_any()
-    if form is not None and not form.is_dir() and form.suffix not in YAML_SUFFIXES:
-        shown = display_path(form)
-        raise UsageError(
-            Diagnostic(
-                f"{shown} is a program that prints the hosts of stage '{stage}', "
-                "and a stage has one source of hosts",
-                SourcePosition(shown),
-                f"have the program print '{name}' as well",
-            )
-        )
+    _check_not_program(form, name, stage)
     _check_new_host(form, spec, stage)
     changes: list[_FileChange] = []
     claims: list[str] = []
@@ -153,7 +144,7 @@ def create_role(root: Path, stage: str, name: str) -> ScaffoldResult:
     if reason := role_name_error(name):
         raise UsageError(Diagnostic(f"'{name}' cannot name a role: {reason}"))
     loaded = _try_load(root, stage)
-    body = starter_text("new/role.yml", NAME=name).splitlines()
+    body = _body_over_common(root, ROLES, name, starter_text("new/role.yml", NAME=name))
     change = _directory_change(_open_directory(root, stage), ROLES, name, body)
     _apply([change])
     _check_stages(root, [change], {stage: loaded}, f"role '{name}'")
@@ -170,7 +161,8 @@ def create_app(root: Path, stage: str | None, name: str, stage_option: str) -> S
         raise UsageError(Diagnostic(f"'{name}' cannot name an app: {reason}"))
     stages = list_stages(root).names if stage is None else (stage,)
     loaded = {each: _try_load(root, each) for each in stages}
-    body = starter_text("new/app.yml", NAME=name).splitlines()
+    text = starter_text("new/app.yml", NAME=name)
+    body = _body_over_common(root, APPS, name, text) if stage else text.splitlines()
     change = _directory_change(_open_directory(root, stage or COMMON), APPS, name, body)
     _apply([change])
     _check_stages(root, [change], loaded, f"app '{name}'")
@@ -202,6 +194,18 @@ def _check_host_name(name: str, settings: HostSettings) -> HostSpec:
         if problems.diagnostics:
             raise UsageError(*problems.diagnostics)
     return spec
+
+
+def _check_not_program(form: Path | None, host: str, stage: str) -> None:
+    """Raise UsageError if a program prints the hosts of the stage."""
+    if form is not None and not form.is_dir() and form.suffix not in YAML_SUFFIXES:
+        shown = display_path(form)
+        message = (
+            f"{shown} is a program that prints the hosts of stage '{stage}', "
+            "and a stage has one source of hosts"
+        )
+        hint = f"have the program print '{host}' as well"
+        raise UsageError(Diagnostic(message, SourcePosition(shown), hint))
 
 
 def _check_new_host(form: Path | None, spec: HostSpec, stage: str) -> None:
@@ -301,6 +305,20 @@ def _host_body(settings: HostSettings, claims: Sequence[str]) -> list[str]:
         ("", "# vars: {workers: 4}                   # what differs on this host"),
     )
     return [given or comment for given, comment in lines]
+
+
+def _body_over_common(root: Path, kind: str, name: str, text: str) -> list[str]:
+    """Return the lines of a stage's role or app, as comments if ``common`` describes it too.
+
+    An example value, like a list without hosts, would override the one in ``common``.
+    """
+    lines = text.splitlines()
+    if not (root / INVENTORIES / COMMON).is_dir():
+        return lines
+    form = _open_directory(root, COMMON).find_form(kind)
+    if name not in (known for known, _ in _defined_names(form)):
+        return lines
+    return [line if line.startswith("#") else f"# {line}" for line in lines]
 
 
 def _open_directory(root: Path, stage: str) -> InventoryDirectory:

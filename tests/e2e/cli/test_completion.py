@@ -196,6 +196,7 @@ def terminal(
         ("orch -s dev run deploy:pu", "> orch -s dev run deploy:publish"),
         ("orch -s dev run deploy:publish mod", "> orch -s dev run deploy:publish mode="),
         ("orch -s dev run deploy:publish mode=f", "> orch -s dev run deploy:publish mode=fast"),
+        ("orch -s dev run deploy k", "> orch -s dev run deploy keep="),
         ("orch -s dev run deploy -e dry=t", "> orch -s dev run deploy -e dry=true"),
         ("orch -s real hosts -l db:r1,ap", "> orch -s real hosts -l db:r1,api"),
     ],

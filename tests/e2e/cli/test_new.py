@@ -152,6 +152,28 @@ def test_a_role_whose_file_cannot_be_added_to_is_set_in_the_host_s_own(
     assert shop.orch("lint").code == 0
 
 
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_a_new_role_or_app_of_a_stage_overrides_nothing_of_common(
+    shop: OrchProject, form: str
+) -> None:
+    shop.write(
+        {
+            "inventories/common/roles/all.web.yml": "[web1]\n",
+            "inventories/common/apps/blog.yml": "desc: d\nvars: {deploy_to: ~/blog}\n",
+        }
+    )
+    if form == "file":
+        (shop.root / "inventories/dev/roles/web.yml").unlink()
+        (shop.root / "inventories/dev/roles").rmdir()
+        shop.write({"inventories/dev/roles.yml": "web: [web1]\n", "inventories/dev/apps.yml": ""})
+    before = shop.orch("vars", "web1", "--app", "blog").out
+    for kind, name in (("role", "all.web"), ("app", "blog")):
+        assert shop.orch("-s", "dev", "new", kind, name).code == 0
+    assert shop.orch("vars", "web1", "--app", "blog").out == before
+    assert shop.orch("hosts", "-l", "all.web").out.count("web1") == 2
+    assert shop.orch("lint").out == "no errors\n"
+
+
 def test_an_entry_is_added_to_a_file_with_several_and_every_byte_of_it_stays(
     shop: OrchProject,
 ) -> None:
