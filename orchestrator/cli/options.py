@@ -46,6 +46,12 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     step: bool = False
     lock_wait: float = 0.0
     message: str | None = None
+    user: str | None = None
+    become: bool = False
+    become_user: str | None = None
+    timeout: str | None = None
+    chdir: str | None = None
+    environment: tuple[str, ...] = ()
 
 
 def pass_options(function: Callable[Concatenate[CommandOptions, P], int]) -> Callable[..., int]:
@@ -286,6 +292,31 @@ def run_options(command: F) -> F:
             "--exit-code",
             is_flag=True,
             help="With --check: exit with 6 if something would change.",
+        ),
+    )
+
+
+def step_options(command: F) -> F:
+    """Add the options that set who runs the steps, and how, unless the tasks say otherwise."""
+    return _apply_decorators(
+        command,
+        click.option(
+            *("-u", "--user"),
+            metavar="USER",
+            help="Log in to the hosts as this user, whatever the inventory says.",
+        ),
+        click.option("-b", "--become", is_flag=True, help="Run the steps as root."),
+        click.option("--become-user", metavar="USER", help="Run the steps as this user."),
+        click.option(
+            "--timeout", metavar="DURATION", help="End each step after this time, like 90 or 5m."
+        ),
+        click.option("--chdir", metavar="DIR", help="Run the steps in this folder of the host."),
+        click.option(
+            "--env",
+            "environment",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Set an environment variable of the steps. Repeatable.",
         ),
     )
 

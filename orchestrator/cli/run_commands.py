@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("run", short_help="Run tasks on a stage's hosts.")
 @options.run_options
+@options.step_options
 @options.diff_option
 @options.apps_option
 @options.lock_options
@@ -68,6 +69,9 @@ def run_command(command_options: CommandOptions, words: tuple[str, ...], list_ho
     options_metavar="[OPTIONS] --",
 )
 @options.run_options
+@options.step_options
+@options.apps_option
+@options.lock_options
 @click.option(
     "--readonly",
     is_flag=True,
@@ -85,20 +89,21 @@ def exec_command(command_options: CommandOptions, command: tuple[str, ...], read
       orch -s dev exec -- uname -a
       orch -s dev exec --readonly -- 'df -h / | tail -n 1'
     """
-    from orchestrator.commands.context import PlanOptions, plan_task
+    from orchestrator.commands.context import plan_task
     from orchestrator.playbook.adhoc import adhoc_task as adhoc
 
     if not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
     context = _load_context(command_options, f"exec -- {shlex.join(command)}")
     task = adhoc(command, readonly=readonly)
-    plan = plan_task(context, task, PlanOptions(check=command_options.check), os.environ)
+    plan = plan_task(context, task, _plan_options(command_options), os.environ)
     return _run_plan(context, plan, command_options)
 
 
 @click.command("plan", short_help="Show what a run would do, without contacting hosts.")
 @options.stage_options
 @options.limit_option
+@options.step_options
 @options.apps_option
 @options.extra_option
 @options.selection_options
@@ -136,6 +141,7 @@ def plan_command(command_options: CommandOptions, words: tuple[str, ...], reveal
 
 
 def _plan_options(command_options: CommandOptions) -> PlanOptions:
+    from orchestrator.commands.cli_args import parse_common_options
     from orchestrator.commands.context import PlanOptions
     from orchestrator.planner.request import TagFilter
 
@@ -154,6 +160,16 @@ def _plan_options(command_options: CommandOptions) -> PlanOptions:
         diff=diff,
         apps=apps,
         message=message,
+        common=parse_common_options(
+            become=command_options.become_user
+            if command_options.become_user is not None
+            else "root"
+            if command_options.become
+            else None,
+            timeout=command_options.timeout,
+            chdir=command_options.chdir,
+            environment=command_options.environment,
+        ),
     )
 
 
@@ -215,7 +231,10 @@ def _load_context(command_options: CommandOptions, example: str) -> ProjectConte
     from orchestrator.commands.context import ProjectSelector, load_context
 
     selector = ProjectSelector(
-        command_options.directory, command_options.stages, command_options.limit
+        command_options.directory,
+        command_options.stages,
+        command_options.limit,
+        command_options.user,
     )
     context = load_context(
         selector, os.environ, example, click.get_current_context().find_object(SecretMasker)
@@ -291,8 +310,19 @@ def _lock_owner(command_options: CommandOptions) -> dict[str, str]:
 
 def _cli_args_for_rerun(command_options: CommandOptions) -> tuple[str, ...]:
     """Return the command-line words that are also needed to rerun a part of this run."""
-    extra = tuple(word for value in command_options.extra for word in ("-e", value))
-    return ("-C", command_options.directory, *extra) if command_options.directory else extra
+    words: list[str] = []
+    for option, value in (
+        ("-C", command_options.directory),
+        ("--user", command_options.user),
+        ("--become-user", command_options.become_user),
+        ("--timeout", command_options.timeout),
+        ("--chdir", command_options.chdir),
+    ):
+        words += [option, value] if value is not None else []
+    words += ["--become"] if command_options.become else []
+    for option, values in (("--env", command_options.environment), ("-e", command_options.extra)):
+        words += [word for value in values for word in (option, value)]
+    return tuple(words)
 
 
 def _confirm_protected_stage(context: ProjectContext, plan: Plan) -> None:

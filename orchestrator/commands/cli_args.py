@@ -12,8 +12,9 @@ from orchestrator.errors import (
     SourcePosition,
     UsageError,
 )
-from orchestrator.model.marked_value import MarkedValue, Values, merge_values
-from orchestrator.playbook.model import TaskRequest
+from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values, merge_values
+from orchestrator.playbook.model import CommonOptions, TaskRequest
+from orchestrator.playbook.template_compiler import TemplateCompiler
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import load_yaml
@@ -79,3 +80,39 @@ def _parse_assignment(item: str) -> tuple[str, MarkedValue]:
     if reason:
         raise UsageError(Diagnostic(f"'-e {item}' cannot set '{name}': {reason}", None, hint))
     return name, MarkedValue(text, COMMAND_LINE, literal=True)
+
+
+def parse_common_options(
+    *,
+    become: str | None = None,
+    timeout: str | None = None,
+    chdir: str | None = None,
+    environment: Sequence[str] = (),
+) -> CommonOptions:
+    """Return the options that the command line sets for every task; no text is a template.
+
+    ``become`` is the user who runs the steps; ``environment`` are words NAME=VALUE. Raises
+    UsageError with every error.
+    """
+    diagnostics = DiagnosticCollector()
+    fields: dict[str, MarkedValue] = {}
+    for name, text in (("become", become), ("timeout", timeout), ("chdir", chdir)):
+        if text is not None:
+            fields[name] = MarkedValue(text, SourcePosition(f"--{name}"), literal=True)
+    SchemaReader(diagnostics).duration(fields.get("timeout"), "timeout")
+    for name, text in (("--become-user", become), ("--chdir", chdir)):
+        if text is not None and not text.strip():
+            diagnostics.add(f"{name} is empty", SourcePosition(name))
+    mark = SourcePosition("--env")
+    variables: dict[MarkedKey, MarkedValue] = {}
+    for word in environment:
+        name, equals, text = word.partition("=")
+        if not equals:
+            diagnostics.add(f"'{word}' has no value", mark, "write --env NAME=VALUE")
+        variables[MarkedKey(name, mark)] = MarkedValue(text, mark, literal=True)
+    if variables:
+        fields["environment"] = MarkedValue(variables, mark)
+    options = TemplateCompiler(diagnostics).common_options(fields)
+    if diagnostics.diagnostics:
+        raise UsageError(*diagnostics.diagnostics)
+    return options

@@ -19,7 +19,14 @@ from msgspec.structs import replace
 from orchestrator import playbook, templating
 from orchestrator.commands.cli_args import parse_extra_variables
 from orchestrator.commands.project import StageChoice, resolve_project_root, select_stage
-from orchestrator.errors import DefinitionError, Diagnostic, SourcePosition, suggest_nearest
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    SourcePosition,
+    UsageError,
+    suggest_nearest,
+)
+from orchestrator.inventory.hostnames import InvalidHostNameError, check_user
 from orchestrator.inventory.limit import select_hosts
 from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.journal import last_run
@@ -43,11 +50,12 @@ _MAX_OUTER_RUNS = 20  # limit of nested runs that are recorded
 
 
 class ProjectSelector(Struct, frozen=True):
-    """Project, stage and hosts as selected on the command line."""
+    """Project, stage and hosts as selected on the command line; ``user`` logs in to the hosts."""
 
     directory: str | None = None
     stages: tuple[str, ...] = ()
     limit: str | None = None
+    user: str | None = None
 
 
 class ProjectContext(Struct, frozen=True):
@@ -74,12 +82,22 @@ def load_context(
     stage_choice = select_stage(root, selector.stages, environ, example)
     stage = load_stage(root, stage_choice.name)
     secrets_source = SecretResolver(masks, secret_fetcher(environ))
-    return ProjectContext(
-        root,
-        stage_choice,
-        stage,
-        _select_hosts(root, stage, selector.limit, environ),
-        secrets_source,
+    hosts = _select_hosts(root, stage, selector.limit, environ)
+    if selector.user is not None:
+        hosts = tuple(_with_login_user(host, selector.user) for host in hosts)
+        stage = replace(stage, hosts={**stage.hosts, **{host.name: host for host in hosts}})
+    return ProjectContext(root, stage_choice, stage, hosts, secrets_source)
+
+
+def _with_login_user(host: Host, user: str) -> Host:
+    """Return the host with another login user. Raises UsageError."""
+    try:
+        check_user(user)
+    except InvalidHostNameError as invalid:
+        raise UsageError(Diagnostic(f"--user: {invalid.why}")) from None
+    connect = host.connect
+    return replace(
+        host, connect=replace(connect, user=user, set_fields=connect.set_fields | {"user"})
     )
 
 
@@ -115,7 +133,7 @@ class PlanOptions(Struct, frozen=True):
 
     ``extra`` are variables from the command line (``-e``). ``tags``, ``start_at`` and ``handlers``
     select parts of the tasks. ``check``: plan for check mode; ``diff``: show contents that are
-    replaced. ``message`` is the purpose of the run.
+    replaced. ``message`` is the purpose of the run. ``common`` are options of every task.
     """
 
     extra: tuple[str, ...] = ()
@@ -126,6 +144,7 @@ class PlanOptions(Struct, frozen=True):
     diff: bool = False
     apps: tuple[str, ...] = ()
     message: str = ""
+    common: CommonOptions = CommonOptions()
 
 
 def select_apps(stage: Stage, names: tuple[str, ...]) -> tuple[App, ...]:
@@ -217,6 +236,7 @@ def _build_plan(
             root=str(context.root),
             secrets=context.secrets,
             project_identity=cache(lambda: _project_identity(context.root)),
+            options=options.common,
         )
     )
 

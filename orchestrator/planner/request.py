@@ -23,7 +23,7 @@ from orchestrator.planner.template_objects import (
     app_view,
     host_view,
 )
-from orchestrator.playbook.model import Task, TaskRequest
+from orchestrator.playbook.model import CommonOptions, Task, TaskRequest
 from orchestrator.templating import ResultPending, TemplateCache
 
 ALWAYS_TAG, NEVER_TAG = "always", "never"
@@ -56,7 +56,8 @@ class PlanRequest(Struct, frozen=True):
     ``apps`` are the selected apps, each with its own app plan; empty for a run without apps.
     ``root`` is the project's folder; ``secrets`` resolves secrets to their values. ``check_mode``:
     nothing is changed; ``show_diff``: replaced contents are shown. ``project_identity`` returns a
-    string that identifies the project independently of its checkout.
+    string that identifies the project independently of its checkout. ``options`` are the outermost
+    options of every task.
     """
 
     stage: Stage
@@ -75,6 +76,7 @@ class PlanRequest(Struct, frozen=True):
     root: str = ""
     secrets: SecretResolver = field(default_factory=SecretResolver)
     project_identity: Callable[[], str] = str
+    options: CommonOptions = CommonOptions()
 
 
 class ScopeFactory:

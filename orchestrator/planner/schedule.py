@@ -87,10 +87,15 @@ class TaskScheduler:
                 HostTaskContext(
                     plan_state,
                     task_scope,
-                    InheritedOptions().with_modifiers(task.options, task_scope),
+                    self._task_options(task, task_scope),
                 )
             )
         self._add_task_with_hooks(task, task.name, parts, ScheduleContext())
+
+    def _task_options(self, task: Task, task_scope: TaskScope) -> InheritedOptions:
+        """Return the options of a scheduled task inside those of the whole run."""
+        outer = InheritedOptions().with_modifiers(self.request.options, task_scope)
+        return outer.with_modifiers(task.options, task_scope)
 
     def _add_task_with_hooks(
         self, task: Task, name: str, parts: list[HostTaskContext], flow: ScheduleContext
@@ -135,7 +140,7 @@ class TaskScheduler:
                 HostTaskContext(
                     plan_state,
                     task_scope,
-                    InheritedOptions().with_modifiers(hook.options, task_scope),
+                    self._task_options(hook, task_scope),
                 )
             )
         self._add_task_with_hooks(
