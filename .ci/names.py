@@ -121,7 +121,16 @@ def banned_names(trees: dict[Path, ast.Module], words: frozenset[str]) -> Iterat
 def banned_phrases(phrases: tuple[str, ...]) -> Iterator[str]:
     """Return the lines of code, messages and documentation that hold a banned phrase."""
     pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, phrases))})\b", re.IGNORECASE)
-    tops = ("orchestrator", "tests", "tasks", "inventories", "README.md", "CHANGELOG.md")
+    tops = (
+        "orchestrator",
+        "tests",
+        "tasks",
+        "inventories",
+        "docs",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+    )
     for top in (ROOT / name for name in tops):
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             if path.suffix in _TEXTS and path.is_file():
