@@ -12,7 +12,8 @@ Blocks are recognised by their info string and first line:
 - ``yaml`` with a first line ``# PATH``: a file of the project; it is written;
 - ``yaml`` with ``# in PATH``: a part of a file that exists, as it is written there;
 - ``yaml`` with ``# steps`` or ``# playbook items``: written as a task file of that;
-- another language with a first line that has a file's name: a file as well;
+- another language with a file's name in a comment in its first line (the second one after
+  ``#!/bin/sh``): a file as well;
 - ``console``: every line ``$ COMMAND`` is run; what follows is its output, in which a line ``…``
   stands for any number of lines;
 - ``{code-block} LANGUAGE``: an example of another tool; YAML is parsed;
@@ -41,12 +42,13 @@ import termios
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from tests.sshd import SshdServer, serve_sshd
+from tests.sshd import SshdServer, free_port, generate_key, serve_sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_ROOT = "/home/ann/demo"
@@ -138,6 +140,8 @@ class ExampleRunner:
     root: Path = Path()
     cwd: Path = Path()
     count: int = 0
+    shown: list[tuple[str, str]] = field(default_factory=list)
+    stack: ExitStack = field(default_factory=ExitStack)
     replaced: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[tuple[ExampleBlock, list[tuple[ExampleCommand, list[str]]]]] = field(
         default_factory=list
@@ -194,6 +198,8 @@ class ExampleRunner:
             name = f"tasks/example{self.count}.yml"
             self.write(name, f"{key}:\n{textwrap.indent(rest, '  ')}")
             return []
+        if first.startswith("#!"):
+            first = rest.partition("\n")[0]
         match = _FILE_NAME.match(first)
         if match is None:
             return [f"{block.label}: a block that the test does not recognise: {block.info}"]
@@ -267,7 +273,7 @@ class ExampleRunner:
 
     def show(self, text: str) -> list[str]:
         """Return the output as a page shows it: with the paths and names of the examples."""
-        for real, shown in self.replaced:
+        for real, shown in (*self.replaced, *self.shown):
             text = text.replace(real, shown)
         text = re.sub(r"Linux \S+ \d.*GNU/Linux", SHOWN_KERNEL, text)
         user, machine = pwd.getpwuid(os.getuid()).pw_name, socket.gethostname()
@@ -295,6 +301,7 @@ class ExampleRunner:
         self.count = 0
         self.root = self.cwd = Path(tempfile.mkdtemp(dir=self.folder)) / "demo"
         self.replaced = [(str(self.root), SHOWN_ROOT), (str(self.folder / "home"), "/home/ann")]
+        self.replaced += [(str(ROOT / "orchestrator"), "/opt/orch/orchestrator")]
         kind, *words = name.split()
         getattr(self, f"_start_{kind}")(*words)
 
@@ -323,8 +330,12 @@ class ExampleRunner:
         self.write("inventories/dev/roles/db.yml", "- db1\n")
         (self.root / "tasks").mkdir()
 
-    def _start_servers(self) -> None:
-        """Give names to a real sshd on this machine, by an ssh_config."""
+    def _start_servers(self, *faults: str) -> None:
+        """Give names to real servers on this machine, by an ssh_config.
+
+        Faults are further hosts: ``closed`` (nothing listens), ``silent`` (never answers),
+        ``unknown`` and ``changed`` (its host key), ``refused`` (its login), ``nologin`` (its shell).
+        """
         self.root.mkdir()
         server = self.servers["sshd"]
         config = self.folder / "home/.ssh/config"
@@ -333,8 +344,13 @@ class ExampleRunner:
             f"Host {name}.example.net\n    HostName 127.0.0.{number}\n    Port {server.port}\n"
             for number, name in enumerate(("web1", "web2", "db1", "bastion"), 11)
         ]
+        blocks += [
+            self._faulty_host(fault, f"127.0.0.{number}", server)
+            for number, fault in enumerate(faults, 21)
+        ]
         known = "".join(blocks) + (
-            f"Host *\n    IdentityFile {server.key}\n    IdentitiesOnly yes\n"
+            "Host * !refused.example.net\n"
+            f"    IdentityFile {server.key}\n    IdentitiesOnly yes\n"
             f"    UserKnownHostsFile {server.known_hosts}\n"
         )
         config.write_text(known)
@@ -346,9 +362,42 @@ class ExampleRunner:
             (str(server.known_hosts), "/home/ann/.ssh/known_hosts"),
             (str(server.key), "/home/ann/.ssh/id_ed25519"),
         ]
+        self.shown += [("127.0.0.", "192.0.2."), (f"denied for {server.user}", "denied for deploy")]
+
+    def _faulty_host(self, fault: str, address: str, server: SshdServer) -> str:
+        """Return the lines of ssh_config for a host `FAULT.example.net` with this fault."""
+        port, lines = server.port, ""
+        if fault == "closed":
+            port = free_port()
+        elif fault == "silent":
+            listener = self.stack.enter_context(socket.create_server((address, 0)))
+            port = listener.getsockname()[1]
+        elif fault == "unknown":
+            known = self.folder / "home/.ssh/known_hosts"
+            known.touch()
+            lines = f"    UserKnownHostsFile {known}\n"
+        elif fault == "changed":
+            other = generate_key(self.folder / "other_key").with_suffix(".pub").read_text()
+            known = self.folder / "home/.ssh/known_hosts"
+            known.write_text(f"[{address}]:{port} {' '.join(other.split()[:2])}\n")
+            lines = f"    UserKnownHostsFile {known}\n"
+        elif fault == "refused":
+            key = generate_key(self.folder / "home/.ssh/id_old")
+            lines = f"    IdentityFile {key}\n    IdentitiesOnly yes\n"
+            lines += f"    UserKnownHostsFile {server.known_hosts}\n"
+        elif fault == "nologin":
+            wrapper = "#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n"
+            folder = self.folder / "nologin"
+            broken = self.stack.enter_context(serve_sshd(folder, wrapper=wrapper))
+            port = broken.port
+            lines = f"    IdentityFile {broken.key}\n    UserKnownHostsFile {broken.known_hosts}\n"
+        self.replaced += [(f":{port}", ":22")]
+        self.shown += [(f" -p {port}", ""), (str(port), "22")]
+        return f"Host {fault}.example.net\n    HostName {address}\n    Port {port}\n{lines}"
 
     def end_servers(self) -> None:
-        """End the web servers that examples started."""
+        """End the servers of the project, and the web servers that examples started."""
+        self.stack.close()
         if self.root == Path():
             return
         for path in self.root.rglob("server.pid"):
@@ -369,27 +418,32 @@ def same_output(shown: tuple[str, ...], output: list[str], *, any_order: bool) -
     if any_order:
         return sorted(expected) == sorted(actual)
     if "…" not in expected:
-        return expected == actual
+        return expected == actual or _words(expected) == _words(actual)
     pattern = "\n".join("(.*\n)*?.*" if line == "…" else re.escape(line) for line in expected)
     pattern = pattern.replace("\n(.*\n)*?.*", "(\n.*)*?")
     return re.fullmatch(pattern, "\n".join(actual)) is not None
 
 
+def _words(lines: list[str]) -> list[str]:
+    """Return the words in some order: a column that is wrapped at another width has the same."""
+    return sorted(" ".join(lines).split())
+
+
 _NORMAL = [
     (re.compile(r"\b[0-9a-f]{40}\b"), "COMMIT"),
     (re.compile(r"\b20\d{12}(-[0-9a-f]{4})?\b"), "RUN"),
-    (re.compile(r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "TIME"),
-    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b20\d\d-\d\d-\d\d"), "DATE"),
+    (re.compile(r"(?<!\d)\d\d:\d\d:\d\d(\.\d+)?Z?\b"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? ?(s|ms|min)\b"), "SECONDS"),
     (re.compile(r"(?<=\s)\d+\.\d\d\b"), "SECONDS"),
     (re.compile(r'"(time|seconds|started|elapsed)": ?[\d.]+'), r'"\1": NUMBER'),
     (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "PORT"),
-    (re.compile(r"\bpid \d+"), "pid N"),
+    (re.compile(r"\b\d{5}\b"), "PORT"),
     (re.compile(r"SHA256:[\w+/]{43}"), "FINGERPRINT"),
     (re.compile(r"Linux \S+ \d.*GNU/Linux"), "KERNEL"),
     (re.compile(r"\b\d+(\.\d+)?[KMGT]\b"), "SIZE"),
     (re.compile(r"\b(dash|bash|busybox)\b"), "SHELL"),
-    (re.compile(r"(?<=ok )\s*\d+(-\d+)?$"), "MS"),
+    (re.compile(r"(?<=(?:  ok|warn|fail) )\s*\d+(-\d+)?$"), "MS"),
     (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{7,39}\b"), "COMMIT"),
     (re.compile(r"[─━-]{2,}"), "--"),
     (re.compile(r"\s+"), " "),
