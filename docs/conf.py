@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 project = "orch"
 author = "the authors of orch"
 copyright = author
@@ -25,14 +23,3 @@ html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["orch.css"]
 highlight_language = "text"
-
-
-def setup(app: Sphinx) -> None:
-    """Leave out the list of reference pages as long as there are none."""
-    app.connect("source-read", _drop_empty_toctree)
-
-
-def _drop_empty_toctree(app: Sphinx, page: str, source: list[str]) -> None:
-    folder = Path(app.srcdir) / "reference"
-    if page == "reference/index" and len(list(folder.glob("*.md"))) == 1:
-        source[0] = source[0].partition("```{toctree}")[0]
