@@ -87,7 +87,7 @@ def choose_sinks(
         return MultiSink(
             (
                 LiveSink(stderr, environ, verbose, terminal_lock or TerminalLock()),
-                SummarySink(out, whole=verbose > 0, diff=diff),
+                SummarySink(out, whole=verbose > 0, diff=diff, unfold=verbose > 0),
             )
         )
     from orchestrator.output.plain_sink import PlainSink
@@ -95,6 +95,6 @@ def choose_sinks(
     return MultiSink(
         (
             PlainSink(open_console(stderr, environ), out, verbose, diff=diff),
-            SummarySink(out, outputs=False),
+            SummarySink(out, outputs=False, unfold=verbose > 0),
         )
     )

@@ -19,6 +19,8 @@ from orchestrator.output.text_width import wrap_text
 
 _MAX_STDERR_LINES = 5
 _MIN_SHARED_ROWS = 3  # so many rows with the same result share their reason below them
+_MIN_FOLDED_TABLE = 30  # hosts of a table from which on equal rows are one
+_MAX_HOSTS_CHARS = 40  # of the hosts of such a row
 _COLUMNS = (
     TableColumn("host"),
     TableColumn("app"),
@@ -36,12 +38,21 @@ _STATUS_COLUMN = 3
 
 
 class SummarySink:
-    """A sink that prints on RunFinished: grouped output (if ``outputs``), rows, totals."""
+    """A sink that prints on RunFinished: grouped output (if ``outputs``), rows, totals.
+
+    ``unfold``: a row for each host, however many there are.
+    """
 
     def __init__(
-        self, out: TextConsole, *, outputs: bool = True, whole: bool = False, diff: bool = False
+        self,
+        out: TextConsole,
+        *,
+        outputs: bool = True,
+        whole: bool = False,
+        diff: bool = False,
+        unfold: bool = False,
     ) -> None:
-        self._out = out
+        self._out, self._unfold = out, unfold
         self._outputs = OutputGroups(whole=whole, diff=diff) if outputs else None
         self._order: dict[str, int] = {}
 
@@ -65,51 +76,74 @@ class SummarySink:
                 if row.status.is_failure
             }
             yield from self._outputs.lines(self._order, shown_stderr, self._out)
-        yield from results_table(event.rows, self._out)
+        yield from results_table(event.rows, self._out, unfold=self._unfold)
         totals = summary_line(event.rows, event.seconds)
         yield from wrap_text(totals, self._out.width or len(totals))
         if event.log:
             yield self._out.paint(f"log: {to_one_line(event.log)}", DIM)
 
 
-def results_table(rows: Sequence[HostSummary], out: TextConsole) -> Iterator[str]:
+def results_table(
+    rows: Sequence[HostSummary], out: TextConsole, *, unfold: bool = False
+) -> Iterator[str]:
     """Yield a row per host and app, worst last; failed rows are followed by their last stderr.
 
     Adjacent rows with the same result share these lines, below the last of them. Three or more such
-    rows share their reason as well.
+    rows share their reason as well. In a table of 30 rows or more, equal rows are one row with the
+    longest time, unless ``unfold`` is True.
     """
     if not rows:
         return
     ranked = sorted(rows, key=_row_rank)
     alike = Counter(_row_rank(row) for row in ranked)
-    several = [
-        row.status.is_failure and alike[_row_rank(row)] >= _MIN_SHARED_ROWS for row in ranked
-    ]
+    if unfold or len(ranked) < _MIN_FOLDED_TABLE:
+        groups = [[row] for row in ranked]
+    else:
+        groups = _equal_rows(ranked)
 
     def paint(number: int, column: int, text: str) -> str:
         if number < 0:
             return out.paint(text, BOLD)
-        status = ranked[number].status
+        status = groups[number][0].status
         return (
             out.paint(text, style_of(status))
             if column == _STATUS_COLUMN or status.is_failure
             else text
         )
 
+    def is_reason_below(group: Sequence[HostSummary]) -> bool:
+        return group[0].status.is_failure and alike[_row_rank(group[0])] >= _MIN_SHARED_ROWS
+
     unknown = any(row.unknown for row in rows)
     texts = [
-        _row_cells(row, "" if many else row.reason, unknown=unknown)
-        for row, many in zip(ranked, several, strict=True)
+        _row_cells(
+            group,
+            "" if is_reason_below(group) else _shared_hosts(group, [row.reason for row in group]),
+            unknown=unknown,
+        )
+        for group in groups
     ]
     heading, *lines = table_blocks(_COLUMNS, texts, out.width, paint)
     yield from heading
-    for _, pairs in groupby(zip(ranked, lines, strict=True), key=lambda pair: _row_rank(pair[0])):
-        group = []
-        for row, block in pairs:
+    for _, pairs in groupby(
+        zip(groups, lines, strict=True), key=lambda pair: _row_rank(pair[0][0])
+    ):
+        same_result: list[HostSummary] = []
+        for group, block in pairs:
             yield from block
-            group.append(row)
-        if group[0].status.is_failure:
-            yield from _lines_beneath(group, out)
+            same_result += group
+        if same_result[0].status.is_failure:
+            yield from _lines_beneath(same_result, out)
+
+
+def _equal_rows(ranked: Sequence[HostSummary]) -> list[list[HostSummary]]:
+    """Return groups of rows that differ only in their hosts and times."""
+    groups: dict[object, list[HostSummary]] = {}
+    for row in ranked:
+        counts = (row.ok, row.changed, row.unknown, row.failed, row.skipped)
+        key = (_row_rank(row), row.app, row.roles, counts, message_frame(row.reason, row.host))
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
 
 
 def summary_line(rows: Sequence[HostSummary], seconds: float) -> str:
@@ -128,13 +162,24 @@ def _count_text(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _row_cells(row: HostSummary, reason: str, *, unknown: bool) -> list[str]:
+def _row_cells(group: Sequence[HostSummary], reason: str, *, unknown: bool) -> list[str]:
+    row = group[0]
     counts = [str(n) for n in (row.ok, row.changed, row.unknown, row.failed, row.skipped)]
     if not unknown:  # only check mode has unknown results
         counts[2] = ""
     roles = ",".join(row.roles)
-    seconds = f"{row.seconds:.2f}"
-    return [row.host, row.app or "", roles, status_text(row.status), *counts, seconds, reason]
+    seconds = f"{max(each.seconds for each in group):.2f}"
+    hosts = row.host if len(group) == 1 else _hosts_of_row([each.host for each in group])
+    return [hosts, row.app or "", roles, status_text(row.status), *counts, seconds, reason]
+
+
+def _hosts_of_row(names: Sequence[str]) -> str:
+    """Return the names of the hosts and their number; only the first ones if they are long."""
+    shown, count = fold_hostnames(names), min(len(names), _MAX_HOSTS_CHARS)
+    while len(shown) > _MAX_HOSTS_CHARS and count > 1:
+        count -= 1
+        shown = f"{fold_hostnames(names[:count])},…"
+    return f"{shown} ({len(names)})"
 
 
 def _row_rank(row: HostSummary) -> tuple[int, tuple[tuple[str, ...], ...]]:

@@ -178,6 +178,42 @@ def test_rows_stand_worst_last_with_their_last_words_beneath() -> None:
     ]
 
 
+def test_equal_rows_of_many_hosts_are_one_row_with_the_longest_time() -> None:
+    rows = [make_row(f"web{i:03}") for i in range(1, 41)]
+    rows[4] = replace(rows[4], seconds=2.5)
+    rows[7] = replace(rows[7], changed=3, status=Status.CHANGED)
+    rows += [make_row(f"db{i}", Status.FAILED, f"db{i}: exit 1", "no space\n") for i in (1, 2)]
+    out, _ = make_screen(90)
+    assert list(results_table(rows, out)) == [
+        "host                       status   ok  changed  failed  skipped  seconds  reason",
+        "web[001-007,009-040] (39)  ok        1        0       0        0     2.50",
+        "web008                     changed   1        3       0        0     0.03",
+        "db[1-2] (2)                failed    1        0       0        0     0.03  db[1-2]: exit 1",
+        "    db[1-2]:",
+        "    ! no space",
+    ]
+    assert len(list(results_table(rows, out, unfold=True))) == 1 + 42 + 2
+
+
+def test_hosts_of_a_row_with_long_names_are_the_first_ones_and_their_number() -> None:
+    rows = [make_row(f"{name * 9}.example.net") for name in "abcdefghijklmnopqrstuvwxyzabcdefgh"]
+    rows = [replace(row, host=f"{row.host}{n}x{n}") for n, row in enumerate(rows)]
+    out, _ = make_screen(None)
+    (_, line) = results_table(rows, out)
+    assert line.startswith("aaaaaaaaa.example.net0x0,… (34)  ok ")
+
+
+def test_apps_roles_counts_and_reasons_tell_rows_apart() -> None:
+    rows = [make_row(f"web{i}") for i in range(30)]
+    rows[1] = replace(rows[1], app="blog")
+    rows[2] = replace(rows[2], roles=("web",))
+    rows[3] = replace(rows[3], skipped=1)
+    rows[4] = replace(rows[4], reason="because")
+    out, _ = make_screen(None)
+    assert len(list(results_table(rows, out))) == 1 + 5
+    assert len(list(results_table(rows[:29], out))) == 1 + 29
+
+
 def test_hosts_that_failed_alike_share_their_last_words() -> None:
     rows = [make_row(f"web{i}", Status.FAILED, "exit 1", "no space\n") for i in (1, 2, 3)]
     out, _ = make_screen(90)
@@ -249,7 +285,7 @@ def test_five_hundred_rows_are_all_there_at_any_width(width: int | None) -> None
     reason = "step 3 'unpack the release': exit status 2"
     rows = [make_row(name, Status.FAILED, reason) for name in names]
     out, _ = make_screen(width)
-    shown = list(results_table(rows, out))
+    shown = list(results_table(rows, out, unfold=True))
     assert [line.split()[0] for line in shown if line.startswith("web")] == names
     assert " ".join(" ".join(shown).split()).count("exit status 2") == 1
     assert width is None or all(display_width(line) <= width for line in shown)
