@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -72,15 +72,17 @@ def stage_options(command: F) -> F:
     """Add ``-s`` and ``-C``: the stage and the project."""
     return _apply_decorators(
         command,
-        click.option(
-            *("-s", "--stage", "stages"),
-            multiple=True,
-            metavar="STAGE",
-            shell_complete=completion.complete_stages,
-            help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
-            "project's default_stage.",
+        (
+            click.option(
+                *("-s", "--stage", "stages"),
+                multiple=True,
+                metavar="STAGE",
+                shell_complete=completion.complete_stages,
+                help="The stage: a folder of inventories/. Default: $ORCH_STAGE, then the "
+                "project's default_stage.",
+            ),
+            directory_option,
         ),
-        directory_option,
     )
 
 
@@ -88,8 +90,10 @@ def project_options(command: F) -> F:
     """Add ``-C``; ``-s`` is accepted, as it can precede any command, but ignored."""
     return _apply_decorators(
         command,
-        directory_option,
-        click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False),
+        (
+            directory_option,
+            click.option("-s", "--stage", "stages", multiple=True, hidden=True, expose_value=False),
+        ),
     )
 
 
@@ -134,34 +138,36 @@ def selection_options(command: F) -> F:
     """Add the options that select parts of the tasks: tags, a start task, handlers."""
     return _apply_decorators(
         command,
-        click.option(
-            *("-t", "--tags"),
-            multiple=True,
-            metavar="TAG,…",
-            shell_complete=completion.complete_tags,
-            help="Run only steps with one of these tags.",
-        ),
-        click.option(
-            "--skip-tags",
-            multiple=True,
-            metavar="TAG,…",
-            shell_complete=completion.complete_tags,
-            help="Skip steps with one of these tags.",
-        ),
-        click.option(
-            "--start-at",
-            metavar="TASK",
-            default="",
-            shell_complete=completion.complete_scheduled_tasks,
-            help="Skip the scheduled tasks before this one.",
-        ),
-        click.option(
-            "--handler",
-            "handlers",
-            multiple=True,
-            metavar="NAME",
-            shell_complete=completion.complete_handlers,
-            help="Run only these handlers of the tasks, as after a change.",
+        (
+            click.option(
+                *("-t", "--tags"),
+                multiple=True,
+                metavar="TAG,…",
+                shell_complete=completion.complete_tags,
+                help="Run only steps with one of these tags.",
+            ),
+            click.option(
+                "--skip-tags",
+                multiple=True,
+                metavar="TAG,…",
+                shell_complete=completion.complete_tags,
+                help="Skip steps with one of these tags.",
+            ),
+            click.option(
+                "--start-at",
+                metavar="TASK",
+                default="",
+                shell_complete=completion.complete_scheduled_tasks,
+                help="Skip the scheduled tasks before this one.",
+            ),
+            click.option(
+                "--handler",
+                "handlers",
+                multiple=True,
+                metavar="NAME",
+                shell_complete=completion.complete_handlers,
+                help="Run only these handlers of the tasks, as after a change.",
+            ),
         ),
     )
 
@@ -187,18 +193,20 @@ def lock_options(command: F) -> F:
     """Add the options for an app's lock."""
     return _apply_decorators(
         command,
-        click.option(
-            "--lock-wait",
-            type=click.FloatRange(0, 31_622_400),
-            callback=_reject_nan,
-            default=0.0,
-            metavar="SECONDS",
-            help="Wait this long for an app's lock that another run holds.",
-        ),
-        click.option(
-            *("-m", "--message"),
-            metavar="TEXT",
-            help="Purpose of the run, for the revision log and in the lock message.",
+        (
+            click.option(
+                "--lock-wait",
+                type=click.FloatRange(0, 31_622_400),
+                callback=_reject_nan,
+                default=0.0,
+                metavar="SECONDS",
+                help="Wait this long for an app's lock that another run holds.",
+            ),
+            click.option(
+                *("-m", "--message"),
+                metavar="TEXT",
+                help="Purpose of the run, for the revision log and in the lock message.",
+            ),
         ),
     )
 
@@ -246,22 +254,27 @@ def host_options(command: F) -> F:
     """Add the options of every command that contacts hosts."""
     return _apply_decorators(
         command,
-        stage_options,
-        limit_option,
-        click.option(
-            *("-f", "--forks"),
-            type=click.IntRange(1, 2000),
-            default=100,
-            show_default=True,
-            metavar="N",
-            help="Work on at most N hosts at a time.",
+        (
+            stage_options,
+            limit_option,
+            click.option(
+                *("-f", "--forks"),
+                type=click.IntRange(1, 2000),
+                default=100,
+                show_default=True,
+                metavar="N",
+                help="Work on at most N hosts at a time.",
+            ),
+            ssh_config_option,
+            click.option(
+                "-y",
+                "--yes",
+                is_flag=True,
+                help="Skip the confirmation for protected stages and for batches.",
+            ),
+            json_option,
+            click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
         ),
-        ssh_config_option,
-        click.option(
-            "-y", "--yes", is_flag=True, help="Skip the confirmation for protected stages."
-        ),
-        json_option,
-        click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
     )
 
 
@@ -269,29 +282,31 @@ def run_options(command: F) -> F:
     """Add the options of commands that run steps."""
     return _apply_decorators(
         command,
-        host_options,
-        click.option(
-            "--keep-going",
-            is_flag=True,
-            help="Continue with the other hosts after a host has failed.",
-        ),
-        click.option(
-            "--unreachable",
-            type=click.Choice(["stop", "skip"]),
-            default="stop",
-            show_default=True,
-            help="If a host cannot be reached: stop before anything is changed, or continue "
-            "without it. (Read-only runs always continue.)",
-        ),
-        click.option(
-            "--check",
-            is_flag=True,
-            help="Report what would change, without changing anything.",
-        ),
-        click.option(
-            "--exit-code",
-            is_flag=True,
-            help="With --check: exit with 6 if something would change.",
+        (
+            host_options,
+            click.option(
+                "--keep-going",
+                is_flag=True,
+                help="Continue with the other hosts after a host has failed.",
+            ),
+            click.option(
+                "--unreachable",
+                type=click.Choice(["stop", "skip"]),
+                default="stop",
+                show_default=True,
+                help="If a host cannot be reached: stop before anything is changed, or continue "
+                "without it. (Read-only runs always continue.)",
+            ),
+            click.option(
+                "--check",
+                is_flag=True,
+                help="Report what would change, without changing anything.",
+            ),
+            click.option(
+                "--exit-code",
+                is_flag=True,
+                help="With --check: exit with 6 if something would change.",
+            ),
         ),
     )
 
@@ -300,28 +315,34 @@ def step_options(command: F) -> F:
     """Add the options that set who runs the steps, and how, unless the tasks say otherwise."""
     return _apply_decorators(
         command,
-        click.option(
-            *("-u", "--user"),
-            metavar="USER",
-            help="Log in to the hosts as this user, whatever the inventory says.",
-        ),
-        click.option("-b", "--become", is_flag=True, help="Run the steps as root."),
-        click.option("--become-user", metavar="USER", help="Run the steps as this user."),
-        click.option(
-            "--timeout", metavar="DURATION", help="End each step after this time, like 90 or 5m."
-        ),
-        click.option("--chdir", metavar="DIR", help="Run the steps in this folder of the host."),
-        click.option(
-            "--env",
-            "environment",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="Set an environment variable of the steps. Repeatable.",
+        (
+            click.option(
+                *("-u", "--user"),
+                metavar="USER",
+                help="Log in to the hosts as this user, whatever the inventory says.",
+            ),
+            click.option("-b", "--become", is_flag=True, help="Run the steps as root."),
+            click.option("--become-user", metavar="USER", help="Run the steps as this user."),
+            click.option(
+                "--timeout",
+                metavar="DURATION",
+                help="End each step after this time, like 90 or 5m.",
+            ),
+            click.option(
+                "--chdir", metavar="DIR", help="Run the steps in this folder of the host."
+            ),
+            click.option(
+                "--env",
+                "environment",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Set an environment variable of the steps. Repeatable.",
+            ),
         ),
     )
 
 
-def _apply_decorators(command: F, *decorators: Callable[[F], F]) -> F:
+def _apply_decorators(command: F, decorators: Sequence[Callable[[F], F]]) -> F:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command

@@ -227,6 +227,35 @@ def _ask_about_task(
                 return answer
 
 
+def _ask_about_batch(
+    terminal_lock: TerminalLock,
+    input_lines: StdinLines,
+    planned_task: PlannedTask,
+    cancel: CancelToken,
+) -> bool:
+    """Ask the user whether the next batch may start; False if the run is interrupted."""
+    from orchestrator.model.host_folding import fold_hostnames
+
+    hosts = fold_hostnames(host.host for host in planned_task.hosts)
+    with input_lines.question_lock, terminal_lock.question():
+        question = (
+            f"continue with batch {planned_task.batch}: {planned_task.task} on {hosts}? [y/N] "
+        )
+        click.echo(question, err=True, nl=False)
+        line = input_lines.next_line(lambda: cancel.is_cancelled)
+    return line is not None and line.strip().lower() in ("y", "yes")
+
+
+def _check_confirmations(plan: Plan) -> None:
+    """Raise UsageError if a batch must be confirmed and stdin is not a terminal."""
+    for app_plan in plan.app_plans:
+        for planned_task in app_plan.planned_tasks:
+            if planned_task.gate and planned_task.gate.confirm and not sys.stdin.isatty():
+                batch = f"batch {planned_task.batch} of '{planned_task.task}'"
+                message = f"{batch} must be confirmed, and stdin is not a terminal"
+                raise UsageError(Diagnostic(message, None, "pass --yes to confirm all batches"))
+
+
 def _load_context(command_options: CommandOptions, example: str) -> ProjectContext:
     from orchestrator.commands.context import ProjectSelector, load_context
 
@@ -256,6 +285,9 @@ def _run_plan(context: ProjectContext, plan: Plan, command_options: CommandOptio
         raise click.UsageError("--exit-code requires --check")
     if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
         _confirm_protected_stage(context, plan)
+    asks_about_batches = not (plan.check_mode or command_options.yes)
+    if asks_about_batches:
+        _check_confirmations(plan)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
     sink = choose_sinks(
@@ -267,12 +299,16 @@ def _run_plan(context: ProjectContext, plan: Plan, command_options: CommandOptio
         environ=os.environ,
         terminal_lock=terminal_lock,
     )
+    input_lines = StdinLines()
     run_options = RunOptions(
         command_options.forks,
         command_options.keep_going,
         skip_unreachable=command_options.unreachable == "skip",
-        ask_about_task=partial(_ask_about_task, terminal_lock, StdinLines())
+        ask_about_task=partial(_ask_about_task, terminal_lock, input_lines)
         if command_options.step
+        else None,
+        confirm_batch=partial(_ask_about_batch, terminal_lock, input_lines)
+        if asks_about_batches
         else None,
         exit_on_change=command_options.exit_code,
         rerun_args=_cli_args_for_rerun(command_options),

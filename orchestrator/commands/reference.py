@@ -488,6 +488,7 @@ def _event_tables() -> Iterator[ReferenceTable]:
             ("A step has ended on a host", end),
             ("A host has ended a task", event.HostFinished(0, None, "", "", full)),
             ("All hosts have ended the task", event.TaskFinished(0, None, "", 0)),
+            ("A pause before the next batch", event.BatchPaused(0, None, "", "", 0)),
             ("A warning; the run goes on", event.Warned(0, "")),
             ("A bug in orch ended a host's part of a task", bug),
             ("The run has ended", event.RunFinished(0, 0, 0, ())),

@@ -167,7 +167,13 @@ def _item_notes(item: PlaybookItem) -> Iterator[str]:
     if item.once:
         yield "once, on any host" if item.any_host else "once"
     if item.batch:
-        yield f"in batches of {', '.join(map(_count_text, item.batch))}"
+        order = {"reversed": ", last host first", "shuffle": ", in a random order"}
+        sizes = ", ".join(map(_count_text, item.batch))
+        yield f"in batches of {sizes}{order.get(item.order, '')}"
+    if item.pause:
+        yield f"{item.pause:g} s between batches"
+    if item.confirm:
+        yield "each batch but the first is confirmed"
     if item.max_failures is not None:
         yield f"at most {_count_text(item.max_failures)} may fail"
 

@@ -18,6 +18,7 @@ from orchestrator.executor.host_state import HostState, HostTaskState, results_o
 from orchestrator.executor.parallel import report_failure, run_for_each, run_guarded
 from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
+    BatchPaused,
     HostFinished,
     TaskFinished,
     TaskStarted,
@@ -35,9 +36,10 @@ class RunOptions(Struct, frozen=True):
     the others at the barrier. ``skip_unreachable``: leave unreachable hosts out of a run that makes
     changes, instead of stopping the run before it starts. ``ask_about_task`` is called before each
     planned task and returns ``run``, ``skip`` or ``stop``; it returns early if the run is
-    interrupted. ``exit_on_change``: check mode exits with ``WOULD_CHANGE`` if a step would change
-    something. ``rerun_args``: command-line words that select the same options when a part of the
-    run is repeated. ``lock_wait``: seconds to wait for a lock that another run holds.
+    interrupted. ``confirm_batch`` is called before a batch that the playbook wants confirmed;
+    without it, all are. ``exit_on_change``: check mode exits with ``WOULD_CHANGE`` if a step would
+    change something. ``rerun_args``: command-line words that select the same options when a part of
+    the run is repeated. ``lock_wait``: seconds to wait for a lock that another run holds.
     ``lock_owner``: details of this run that are shown to others who need its locks (owner, since,
     message). ``outer_runs``: the runs that started this one, outermost first.
     """
@@ -46,6 +48,7 @@ class RunOptions(Struct, frozen=True):
     keep_going: bool = False
     skip_unreachable: bool = False
     ask_about_task: Callable[[PlannedTask, CancelToken], str] | None = None
+    confirm_batch: Callable[[PlannedTask, CancelToken], bool] | None = None
     exit_on_change: bool = False
     rerun_args: tuple[str, ...] = ()
     lock_wait: float = 0.0
@@ -163,6 +166,13 @@ class AppRunner:
             if planned_task.is_commit:
                 self.rollback_stack.commit(planned_task, self.app_plan.planned_tasks[:number])
                 continue
+            if not self._pass_gate(planned_task):
+                if self.connections.cancel.is_cancelled:
+                    self._end_run(number, None, "interrupted")
+                    return
+                self.is_declined = True
+                self._mark_not_started(number, Status.NOT_STARTED, "stopped by you")
+                return
             answer = (
                 self.options.ask_about_task(planned_task, self.connections.cancel)
                 if self.options.ask_about_task
@@ -188,6 +198,20 @@ class AppRunner:
             if self.connections.cancel.is_cancelled:
                 self._end_run(number + 1, None, "interrupted")
                 return
+
+    def _pass_gate(self, planned_task: PlannedTask) -> bool:
+        """Pause and ask before a batch; return False if it must not start."""
+        gate, cancel = planned_task.gate, self.connections.cancel
+        if gate is None or self.plan.check_mode:
+            return True
+        if gate.pause:
+            task, batch = planned_task.task, planned_task.batch
+            self.emit(BatchPaused(time.time(), self.app_plan.app, task, batch, gate.pause))
+            cancel.sleep(gate.pause)
+        if cancel.is_cancelled:
+            return False
+        ask = self.options.confirm_batch if gate.confirm else None
+        return (ask is None or ask(planned_task, cancel)) and not cancel.is_cancelled
 
     def _failure_reason(self, planned_task: PlannedTask) -> str:
         """Return why the app run has failed in this task, or ''.

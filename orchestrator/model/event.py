@@ -69,6 +69,16 @@ class TaskFinished(Struct, frozen=True):
     seconds: float
 
 
+class BatchPaused(Struct, frozen=True):
+    """An app waits ``seconds`` before the next batch, like ``2/3``, which starts with ``task``."""
+
+    time: float
+    app: str | None
+    task: str
+    batch: str
+    seconds: float
+
+
 class StepStarted(Struct, frozen=True):
     """The host reported the start of this step. ``step`` counts from 1 within the task."""
 
@@ -157,6 +167,7 @@ RunEvent: TypeAlias = (
     | ConnectFinished
     | TaskStarted
     | TaskFinished
+    | BatchPaused
     | StepStarted
     | StepOutput
     | StepFinished

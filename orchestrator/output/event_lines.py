@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from orchestrator.model.event import (
     CONNECT_INTERRUPTED,
+    BatchPaused,
     ConnectFinished,
     ConnectStarted,
     Crashed,
@@ -117,6 +118,9 @@ def _progress_line(event: RunEvent) -> tuple[str, str] | None:
             return f"run {event.run}: stage {event.stage}, {what}", ""
         case TaskStarted():
             return f"{_task_text(event.task, event.app)}: begins on {_hosts_text(event.hosts)}", ""
+        case BatchPaused():
+            where = f"{_task_text(event.task, event.app)}: batch {event.batch}"
+            return f"{where} begins in {event.seconds:g} s", ""
         case StepFinished() if event.outcome.status not in _QUIET_STATUSES:
             return _step_end_text(event), style_of(event.outcome.status)
         case HostFinished():

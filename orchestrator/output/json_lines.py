@@ -43,6 +43,7 @@ FIELD_HELP: Mapping[str, str] = {
     "app": "The app, or null",
     "task": "The task's name",
     "steps": "The number of steps",
+    "batch": "The batch's number and the number of batches, like 2/3",
     "step": "The step's number in the task, from 1",
     "substep": "The number of the item, of a loop over a result",
     "name": "The step's name",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 from msgspec import Struct, field
 
 from orchestrator.model.event import (
+    BatchPaused,
     ConnectFinished,
     ConnectStarted,
     HostFinished,
@@ -102,6 +103,9 @@ class RunProgress(Struct):
                 self.apps[app] = AppProgress(event.task, app, event.time, len(event.hosts))
             case TaskFinished(app=app):
                 self.apps.pop(app, None)
+            case BatchPaused(app=app):
+                what = f"pause before batch {event.batch}"
+                self.apps[app] = AppProgress(what, app, event.time, hosts=0)
             case ConnectStarted(host=host):
                 self.since = self.since or event.time
                 self.connecting[host] = HostActivity(host, event.time, "connecting")

@@ -175,6 +175,13 @@ class CommitScope(Struct, frozen=True):
     first_task: int
 
 
+class BatchGate(Struct, frozen=True):
+    """What happens before a batch that is not the first: a pause in seconds, then a question."""
+
+    pause: float = 0.0
+    confirm: bool = False
+
+
 class PlannedTask(Struct, frozen=True):
     """One scheduled task on a set of hosts; all of them end it before the next one starts.
 
@@ -182,7 +189,7 @@ class PlannedTask(Struct, frozen=True):
     batch's number and the number of batches, like ``2/3``. ``once``: its results are shared with
     every host. ``any_host``: only the first reachable host runs it. ``hooked_to``: the hook that it
     belongs to, if any. ``is_commit``: it has no steps, and what ran before is not rolled back any
-    more; ``commit_scope`` restricts that to a batch.
+    more; ``commit_scope`` restricts that to a batch. ``gate``: it begins a batch after another.
     """
 
     task: str
@@ -196,6 +203,7 @@ class PlannedTask(Struct, frozen=True):
     hooked_to: str = ""
     is_commit: bool = False
     commit_scope: CommitScope | None = None
+    gate: BatchGate | None = None
 
     @property
     def changes(self) -> bool:

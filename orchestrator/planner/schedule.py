@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -14,7 +15,14 @@ from orchestrator.model.host import App, Role
 from orchestrator.planner.host_diagnostics import HostDiagnostics
 from orchestrator.planner.host_program import HostPlanState, HostProgramPlanner
 from orchestrator.planner.host_scope import HOSTVARS_INDEX, HostVarsIndex
-from orchestrator.planner.plan import CommitScope, HostPlan, MaxFailures, PlannedTask, ResultsByName
+from orchestrator.planner.plan import (
+    BatchGate,
+    CommitScope,
+    HostPlan,
+    MaxFailures,
+    PlannedTask,
+    ResultsByName,
+)
 from orchestrator.planner.request import PlanRequest
 from orchestrator.planner.task_expander import InheritedOptions
 from orchestrator.planner.task_scope import TaskScope
@@ -195,7 +203,8 @@ class TaskScheduler:
         if flow.batch:
             message = "batches cannot be nested"
             raise DefinitionError(Diagnostic(message, item.mark, "remove `batch` from one of them"))
-        batches = list(_split_into_batches(selected, item.batch))
+        ordered = _in_order(selected, item.order, self.request.run.id)
+        batches = list(_split_into_batches(ordered, item.batch))
         others = {part.plan_state.host.name for part in parts} - set(selected)
         for number, names in enumerate(batches, 1):
             of_batch = replace(
@@ -205,7 +214,11 @@ class TaskScheduler:
                 is_first_batch=number == 1,
                 commit_scope=CommitScope(tuple(names), len(self.planned_tasks)),
             )
+            start = len(self.planned_tasks)
             self._add_inner_task(item, inner, inner_parts, of_batch)
+            if number > 1 and len(self.planned_tasks) > start and (item.pause or item.confirm):
+                gate = BatchGate(item.pause, item.confirm)
+                self.planned_tasks[start] = replace(self.planned_tasks[start], gate=gate)
 
     def _add_inner_task(
         self, item: PlaybookItem, inner: Task, parts: list[HostTaskContext], flow: ScheduleContext
@@ -408,6 +421,15 @@ class TaskScheduler:
 
 def _has_role(task: Task, part: HostTaskContext) -> bool:
     return task.roles is None or bool(set(task.roles) & set(part.plan_state.host.roles))
+
+
+def _in_order(names: Sequence[str], order: str, run: str) -> Sequence[str]:
+    """Return the hosts in this order; the run's ID is the seed of a shuffled one."""
+    if order == "reversed":
+        return names[::-1]
+    if order == "shuffle":
+        return sorted(names, key=lambda name: hashlib.sha256(f"{run} {name}".encode()).digest())
+    return names
 
 
 def _split_into_batches(

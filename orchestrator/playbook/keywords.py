@@ -393,6 +393,20 @@ ITEM: KeyTable = {
         "all hosts",
         "batch: [1, 25%, 100%]",
     ),
+    "pause": FileKey("duration", "The pause between two batches", "none", "pause: 30s"),
+    "confirm": FileKey(
+        "boolean",
+        "Ask before each batch but the first; `--yes` confirms all of them",
+        "false",
+        "confirm: true",
+    ),
+    "order": FileKey(
+        "text",
+        "The order in which the hosts are taken into batches; `shuffle` is another one in each run",
+        "inventory",
+        "order: shuffle",
+        choices=("inventory", "reversed", "shuffle"),
+    ),
     "max_failures": FileKey(
         "host count",
         "The number or percentage of hosts that may fail before the run stops",

@@ -290,7 +290,9 @@ class PlaybookItem(Struct, frozen=True):
 
     ``once``: only the primary runs the item (with ``any_host``, another host if the primary is
     out). ``batch`` are the batch sizes, the last one repeating; () means all hosts at once.
-    ``max_failures`` is the number of hosts that may fail in the item before the run stops.
+    ``max_failures`` is the number of hosts that may fail in the item before the run stops. Between
+    batches, ``pause`` waits this many seconds and ``confirm`` asks the user; ``order`` is the order
+    of the hosts: inventory, reversed or shuffle.
     """
 
     action: TaskCall | Task | None
@@ -301,6 +303,9 @@ class PlaybookItem(Struct, frozen=True):
     any_host: bool = False
     batch: tuple[HostCount, ...] = ()
     max_failures: HostCount | None = None
+    pause: float = 0.0
+    confirm: bool = False
+    order: str = "inventory"
 
 
 class Task(Struct, frozen=True):

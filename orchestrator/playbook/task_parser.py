@@ -249,7 +249,7 @@ class TaskParser:
         return self.add_host_flow(item, fields)
 
     def add_host_flow(self, item: PlaybookItem, fields: FieldMap) -> PlaybookItem:
-        """Return the item with its ``once``, ``on``, ``batch`` and ``max_failures`` options."""
+        """Return the item with the options that say which hosts run it, and when."""
         once = self.read.boolean(fields.get("once"), "once") or False
         on = self.read.choice(fields.get("on"), "on", keywords.ITEM["on"].choices)
         if on and not once:
@@ -257,6 +257,9 @@ class TaskParser:
         if once and "batch" in fields:
             mark = fields["batch"].mark
             self.problems.add("`once` and `batch` exclude each other", mark, "drop one")
+        for key in ("pause", "confirm", "order"):
+            if key in fields and "batch" not in fields:
+                self.problems.add(f"`{key}` requires `batch`", fields[key].mark)
         sizes = self.read.items(fields.get("batch"), "batch") or []
         if "batch" in fields and not sizes:
             self.problems.add("`batch` is empty", fields["batch"].mark, "like [1, 25%, 100%]")
@@ -268,6 +271,10 @@ class TaskParser:
             any_host=on == "any",
             batch=tuple(shares),
             max_failures=self.parse_host_count(most, "max_failures") if most is not None else None,
+            pause=self.read.duration(fields.get("pause"), "pause") or 0.0,
+            confirm=self.read.boolean(fields.get("confirm"), "confirm") or False,
+            order=self.read.choice(fields.get("order"), "order", keywords.ITEM["order"].choices)
+            or "inventory",
         )
 
     def parse_host_count(self, value: MarkedValue, what: str, least: int = 0) -> HostCount:
