@@ -33,10 +33,14 @@ class TaskOutlines:
     def __init__(self, index: TaskIndex) -> None:
         self.index = index
         self._bodies: dict[str, dict[str, Any]] = {}
+        self._params: dict[str, dict[str, ParamOutline]] = {}
 
     def params(self, name: str) -> dict[str, ParamOutline]:
         """Return the params that a task accepts, and of a playbook those that its tasks accept."""
-        return self._params_of(self._body(name), (name,))
+        if name not in self._params:
+            self._params[name] = {}  # for a playbook that contains itself
+            self._params[name] = self._params_of(self._body(name))
+        return self._params[name]
 
     def tags(self, names: Iterable[str]) -> list[str]:
         """Return the tags in these tasks and in those that they call."""
@@ -60,8 +64,7 @@ class TaskOutlines:
         for name in names:
             if name not in found and self.index.find_file(name):
                 found[name] = None
-                for inner in self._scheduled_by(self._body(name), (name,)):
-                    found[inner] = None
+                self._add_scheduled(self._body(name), found)
         return list(found)
 
     def _body(self, name: str) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class TaskOutlines:
                 self._bodies[name] = data if isinstance(data, dict) else {}
         return self._bodies[name]
 
-    def _params_of(self, body: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, ParamOutline]:
+    def _params_of(self, body: Mapping[str, Any]) -> dict[str, ParamOutline]:
         written = body.get("params")
         found = {
             name: _param_outline(param if isinstance(param, dict) else {})
@@ -81,10 +84,10 @@ class TaskOutlines:
         }
         for item in _items(body.get("tasks")):
             callee, args = self._call(item)
-            if callee and callee not in path:
-                inner = self._params_of(self._body(callee), (*path, callee))
+            if callee:
+                inner = self.params(callee)
             else:
-                inner = self._params_of(item, path) if isinstance(item, dict) else {}
+                inner = self._params_of(item) if isinstance(item, dict) else {}
             found |= {
                 name: param
                 for name, param in inner.items()
@@ -92,16 +95,16 @@ class TaskOutlines:
             }
         return found
 
-    def _scheduled_by(self, body: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    def _add_scheduled(self, body: Mapping[str, Any], found: dict[str, None]) -> None:
         for item in _items(body.get("tasks")):
             callee, _ = self._call(item)
             if isinstance(item, dict) and isinstance(item.get("name"), str):
-                yield item["name"]
-            if callee and callee not in path:
-                yield callee
-                yield from self._scheduled_by(self._body(callee), (*path, callee))
-            elif isinstance(item, dict):
-                yield from self._scheduled_by(item, path)
+                found[item["name"]] = None
+            if callee and callee not in found:
+                found[callee] = None
+                self._add_scheduled(self._body(callee), found)
+            elif not callee and isinstance(item, dict):
+                self._add_scheduled(item, found)
 
     def _mappings(self, names: Iterable[str]) -> Iterator[Mapping[str, Any]]:
         """Yield every file, item, block and step of these tasks and of those that they call."""

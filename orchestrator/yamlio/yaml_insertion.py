@@ -42,7 +42,7 @@ def insert_key(text: str, shown: str, key: str, body: Sequence[str]) -> str:
     old = parse_yaml(text, shown, secrets=True).to_plain()
     if old is not None and not isinstance(old, dict):
         raise InsertionError("it is not a mapping")
-    root = load_nodes(text)
+    root = _root_node(text)
     if isinstance(root, yaml.MappingNode) and root.flow_style:
         raise InsertionError("it is written in flow style, with braces")
     indent = " " * (root.value[0][0].start_mark.column if old else 0)
@@ -62,7 +62,7 @@ def insert_item(text: str, shown: str, keys: Sequence[str], item: str) -> str:
     InsertionError.
     """
     expected = parse_yaml(text, shown, secrets=True).to_plain()
-    node, items = load_nodes(text), expected
+    node, items = _root_node(text), expected
     for key in keys:
         if not isinstance(node, yaml.MappingNode) or key not in items:
             raise InsertionError(f"it has no key '{key}'")
@@ -74,6 +74,14 @@ def insert_item(text: str, shown: str, keys: Sequence[str], item: str) -> str:
     items.append(item)
     _check_result(result, shown, expected)
     return result
+
+
+def _root_node(text: str) -> Any:
+    """Return the root node of a valid text, or None if it is empty. Raises InsertionError."""
+    try:
+        return load_nodes(text)
+    except yaml.YAMLError:  # the text is valid, but the nodes do not allow this
+        raise InsertionError("it defines an anchor twice") from None
 
 
 def _with_item(text: str, node: Any, item: str) -> str:

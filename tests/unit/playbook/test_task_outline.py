@@ -69,3 +69,12 @@ def test_a_file_of_another_form_is_no_error(project: OrchProject, text: str) -> 
     assert set(outlines.params("t")) <= {"a"}
     assert (outlines.tags(["t"]), outlines.handlers(["t"])) == ([], [])
     assert outlines.scheduled(["t", "nope"]) == ["t"]
+
+
+def test_playbooks_that_name_each_other_are_read_once_each(project: OrchProject) -> None:
+    names = [f"t{number}" for number in range(30)]
+    listed = ", ".join(names)
+    project.write({f"tasks/{n}.yml": f"params: {{p{n}: {{}}}}\ntasks: [{listed}]\n" for n in names})
+    outlines = TaskOutlines(index_tasks(project.root))
+    assert set(outlines.params("t0")) == {f"p{name}" for name in names}
+    assert set(outlines.scheduled(["t0"])) == set(names)

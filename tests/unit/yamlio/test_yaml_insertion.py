@@ -38,6 +38,7 @@ def test_a_key_is_added_behind_what_is_in_the_file(old: str, new: str) -> None:
         "a: |+\n  text",
         "[a, b]\n",
         "null\n",
+        "a: &x 1\nb: &x 2\n",
     ],
 )
 def test_a_key_that_cannot_be_added_safely_is_refused(old: str) -> None:
@@ -71,6 +72,7 @@ def test_an_item_is_added_behind_the_last_one(old: str, keys: list[str], new: st
         ("a: 1\n", ["hosts"]),
         ("hosts: &x [a]\nmore: *x\n", ["hosts"]),
         ("- - a\n", []),
+        ("- &x a\n- &x b\n", []),
         ("a\n", []),
         ("", []),
     ],
