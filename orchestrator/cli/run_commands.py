@@ -401,14 +401,14 @@ def _print_running_steps(steps: Mapping[str, str]) -> None:
 @options.apps_option
 @click.option("--force", is_flag=True, help="Release the lock even if its owner is still running.")
 @click.option(
-    "--become",
+    *("--become", "lock_user"),  # the shared option `become` is a flag
     metavar="USER",
     default="",
     help="Access the lock as this user, if the login user may not, or has another home folder.",
 )
 @click.argument("act", metavar="status|release", type=click.Choice(["status", "release"]))
 @options.pass_options
-def lock_command(command_options: CommandOptions, act: str, force: bool, become: str) -> int:
+def lock_command(command_options: CommandOptions, act: str, force: bool, lock_user: str) -> int:
     """Show who holds an app's lock on each of its hosts, or release it.
 
     A run that changes something for an app holds the app's lock on all its hosts, so that no two
@@ -426,7 +426,7 @@ def lock_command(command_options: CommandOptions, act: str, force: bool, become:
     names = _split_names(command_options.apps, _NO_APP) or ("all",)
     if not context.stage.apps:
         raise click.UsageError(f"stage '{context.stage.name}' has no apps, so there are no locks")
-    plan = plan_lock_command(context, act, names, os.environ, force=force, become=become)
+    plan = plan_lock_command(context, act, names, os.environ, force=force, become=lock_user)
     return _run_plan(context, plan, command_options)
 
 
