@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
-from orchestrator.cli import options
+from orchestrator.cli import completion, options
 from orchestrator.cli.group import DashDashCommand
 from orchestrator.cli.options import CommandOptions
 from orchestrator.errors import Diagnostic, ExitCode, UsageError
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
 @click.option(
     "--list-hosts", is_flag=True, help="List the hosts each task would run on, then exit."
 )
+@click.option("--list-tags", is_flag=True, help="List the tags in the tasks, then exit.")
 @options.tasks_argument
 @options.pass_options
-def run_command(command_options: CommandOptions, words: tuple[str, ...], list_hosts: bool) -> int:
+def run_command(
+    command_options: CommandOptions, words: tuple[str, ...], list_hosts: bool, list_tags: bool
+) -> int:
     """Run one task or several, in order, on the hosts of a stage.
 
     KEY=VALUE sets a param of the task before it; see `orch doc TASK`.
@@ -50,9 +54,13 @@ def run_command(command_options: CommandOptions, words: tuple[str, ...], list_ho
       orch -s prod run uname -l @failed    on the hosts where the last run failed
     """
     from orchestrator.commands.cli_args import parse_task_requests
-    from orchestrator.commands.context import plan_tasks, plan_without_secrets
+    from orchestrator.commands.context import plan_tasks, plan_without_secrets, tags_of
 
     task_requests = parse_task_requests(words)
+    if list_tags:
+        for tag, tasks in tags_of(command_options.directory, task_requests).items():
+            click.echo(f"{tag}: {', '.join(tasks)}")
+        return ExitCode.OK
     context = _load_context(command_options, f"run {shlex.join(words)}")
     if list_hosts:
         return _print_task_hosts(
@@ -97,6 +105,36 @@ def exec_command(command_options: CommandOptions, command: tuple[str, ...], read
     context = _load_context(command_options, f"exec -- {shlex.join(command)}")
     task = adhoc(command, readonly=readonly)
     plan = plan_task(context, task, _plan_options(command_options), os.environ)
+    return _run_plan(context, plan, command_options)
+
+
+@click.command("facts", short_help="Show the facts of hosts.")
+@options.host_options
+@click.argument(
+    "hosts", nargs=-1, metavar="[HOST]...", shell_complete=completion.complete_host_names
+)
+@options.pass_options
+def facts_command(command_options: CommandOptions, hosts: tuple[str, ...]) -> int:
+    """Show the facts of the hosts, as templates see them; see `orch doc facts`.
+
+    Without HOST, show those of all hosts of the stage, or of those that --limit selects.
+
+    \b
+      orch -s prod facts web1 db1
+      orch -s prod facts -l web
+    """
+    from orchestrator.commands.context import PlanOptions, plan_task
+    from orchestrator.modules import MODULES_FOLDER
+    from orchestrator.playbook.adhoc import adhoc_task
+
+    if hosts and command_options.limit:
+        raise click.UsageError("write HOST or --limit, not both")
+    limit = ",".join(hosts) if hosts else command_options.limit
+    command_options = structs.replace(command_options, limit=limit)
+    context = _load_context(command_options, shlex.join(("facts", *hosts)))
+    script = (MODULES_FOLDER / "facts.sh").read_text("utf-8")
+    task = adhoc_task([script], readonly=True, name="facts")
+    plan = plan_task(context, task, PlanOptions(), os.environ)
     return _run_plan(context, plan, command_options)
 
 
@@ -430,4 +468,10 @@ def lock_command(command_options: CommandOptions, act: str, force: bool, lock_us
     return _run_plan(context, plan, command_options)
 
 
-RUN_COMMANDS: tuple[click.Command, ...] = (run_command, exec_command, plan_command, lock_command)
+RUN_COMMANDS: tuple[click.Command, ...] = (
+    run_command,
+    exec_command,
+    facts_command,
+    plan_command,
+    lock_command,
+)

@@ -41,7 +41,7 @@ from orchestrator.planner.plan_builder import build_plan
 from orchestrator.planner.request import PlanRequest, TagFilter
 from orchestrator.planner.template_objects import RunView, run_view
 from orchestrator.playbook.model import CommonOptions, RunStep, Step, Task, TaskRequest
-from orchestrator.playbook.task_loader import check_selection
+from orchestrator.playbook.task_loader import check_selection, collect_tags
 from orchestrator.remote_shell.bootstrap import RUN_VARIABLE
 from orchestrator.yamlio.secret_sources import secret_fetcher
 
@@ -181,6 +181,22 @@ def plan_tasks(
     warnings = check_selection(context.root, loaded, names_by_option)
     plan = _build_plan(context, tuple(requests), loaded.by_name, options, environ)
     return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
+
+
+def tags_of(directory: str | None, requests: Sequence[TaskRequest]) -> dict[str, list[str]]:
+    """Return the tags of these tasks and of those that they call, each with the tasks that have it.
+
+    Raises DefinitionError with all errors.
+    """
+    loaded = playbook.load_tasks(
+        resolve_project_root(directory), [request.task for request in requests]
+    )
+    playbook.check_task_requests(requests, loaded)
+    found: dict[str, list[str]] = {}
+    for task in loaded.by_name.values():
+        for tag in sorted(collect_tags([task])):
+            found.setdefault(tag, []).append(task.name)
+    return dict(sorted(found.items()))
 
 
 def plan_without_secrets(

@@ -275,3 +275,30 @@ def test_the_version_names_python_and_the_libraries_if_asked(project: OrchProjec
         assert done.code == 0
         assert f"Python {sys.version_info[0]}.{sys.version_info[1]}" in done.out
         assert "paramiko " in done.out
+
+
+def test_facts_are_shown_as_templates_see_them(shop: OrchProject) -> None:
+    shop.write({"tasks/f.yml": "steps: [{run: 'echo {{ facts.distro }} {{ facts.cpus }}'}]"})
+    (step,) = shop.orch("-s", "dev", "run", "f", "-l", "a1", "--json").host_steps("a1")
+    distro, cpus = step["stdout"].split()
+    done = shop.orch("-s", "dev", "facts", "a1", "--json")
+    assert done.code == 0
+    assert list(done.host_rows) == ["a1"]
+    assert {f"distro={distro}", f"cpus={cpus}"} < set(
+        done.host_steps("a1")[0]["stdout"].split("\n")
+    )
+    assert set(shop.orch("-s", "dev", "facts", "-l", "web", "--json").host_rows) == {"a1"}
+    assert shop.orch("-s", "dev", "facts", "a1", "-l", "web").code == 2
+    assert "did you mean 'a1'" in shop.orch("-s", "dev", "facts", "a11").err
+
+
+def test_tags_of_tasks_are_listed_without_a_stage(shop: OrchProject) -> None:
+    shop.write(
+        {
+            "tasks/a.yml": "tags: x\nsteps: [{b: {}, tags: [y, x]}]",
+            "tasks/b.yml": "steps: [{run: id, tags: z}]",
+        }
+    )
+    done = shop.orch("run", "a", "--list-tags")
+    assert (done.code, done.out) == (0, "x: a\ny: a\nz: b\n")
+    assert shop.orch("run", "nosuch", "--list-tags").code == 3
