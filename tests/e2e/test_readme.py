@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def readme_command(which: str) -> str:
-    found = re.search(rf"<!-- {which} command -->\n    (.+)\n", (ROOT / "README.md").read_text())
+    found = re.search(
+        rf"<!-- {which} command -->\n```console\n\$ (.+)\n", (ROOT / "README.md").read_text()
+    )
     assert found, f"the README has no {which} command"
     return found[1]
 

@@ -93,9 +93,13 @@ def read_blocks(page: Path) -> Iterator[ExampleBlock]:
     comments: list[tuple[str, str]] = []
     opened: tuple[re.Match[str], int] | None = None
     lines: list[str] = []
+    blank = True
     for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
         found = _FENCE.match(line)
         if opened is None:
+            indented = blank and line.startswith("    ")
+            assert not indented, f"{page}:{number}: write code in a fenced block, which is run"
+            blank = not line.strip()
             comments += [(m[1], m[2]) for m in _COMMENT.finditer(line)]
             if found:
                 opened, lines = (found, number), []

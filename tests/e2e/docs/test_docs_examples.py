@@ -62,6 +62,13 @@ def test_a_block_that_is_not_recognised_is_an_error(tmp_path: Path) -> None:
     assert "unknown directive" in found[1][0]
 
 
+def test_code_that_is_only_indented_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("Run\n\n    orch stages\n")
+    with pytest.raises(AssertionError, match="fenced block"):
+        list(read_blocks(path))
+
+
 def test_an_output_that_differs_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("<!-- project: empty -->\n```console\n$ echo one\ntwo\n$ exit 3\n```\n")

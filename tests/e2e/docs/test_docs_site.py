@@ -61,3 +61,16 @@ def test_the_picture_of_a_run_loads_nothing(drawn: bool, tmp_path: Path) -> None
     assert "would" in text and "changed" in text
     assert not LOADED.search(text)
     assert re.findall(r"https?://[^\"'<> ]*", text) == ["http://www.w3.org/2000/svg"]
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere(site: Path) -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 15
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists(), link
+        if anchor:
+            page = site / path.removeprefix("docs/").replace(".md", ".html")
+            assert f'id="{anchor}"' in page.read_text("utf-8"), link
