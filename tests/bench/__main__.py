@@ -1,6 +1,6 @@
 """Measures orch in comparison with other tools on this machine, and its parts separately.
 
-    python -m tests.bench                     a table for the README
+    python -m tests.bench                     a table for docs/how-it-works.md
     python -m tests.bench W1 --hosts 10,100   one workload
     python -m tests.bench small               start-up, inventory, planning, the inner loops
 
