@@ -112,7 +112,9 @@ def new_host_command(
 
     root = _project_root(directory)
     stage = _choose_stage(root, stages, f"new host {shlex.quote(name)}")
-    return _print_result(create_host(root, stage, name, HostSettings(address, user, port, roles)))
+    return _print_result(
+        root, create_host(root, stage, name, HostSettings(address, user, port, roles))
+    )
 
 
 @click.command("role", short_help="Add a role to a stage.")
@@ -128,7 +130,7 @@ def new_role_command(name: str, stages: tuple[str, ...], directory: str | None) 
 
     root = _project_root(directory)
     stage = _choose_stage(root, stages, f"new role {shlex.quote(name)}")
-    return _print_result(create_role(root, stage, name))
+    return _print_result(root, create_role(root, stage, name))
 
 
 @click.command("app", short_help="Add an app.")
@@ -156,19 +158,27 @@ def new_app_command(name: str, stages: str | None, directory: str | None) -> int
     if stages is not None:
         list_stages(root).check_stage(stages)
     stage_option = _stage_option(root, (stages,) if stages else ())
-    return _print_result(create_app(root, stages, name, stage_option))
+    return _print_result(root, create_app(root, stages, name, stage_option))
 
 
 def _create_task_file(directory: str | None, name: str, kind: str) -> int:
     from orchestrator.commands.scaffold import create_task_file
 
     root = _project_root(directory)
-    return _print_result(create_task_file(root, name, kind, _stage_option(root, ())))
+    return _print_result(root, create_task_file(root, name, kind, _stage_option(root, ())))
 
 
-def _print_result(result: ScaffoldResult) -> int:
+def _print_result(root: Path, result: ScaffoldResult) -> int:
+    """Print what was written, and write the schemas that it may have changed."""
+    from orchestrator.commands.json_schema import write_schemas
+    from orchestrator.errors import UsageError
+
     for line in result.lines:
         click.echo(line)
+    try:
+        list(write_schemas(str(root)))
+    except UsageError as error:
+        click.echo(f"warning: {error}", err=True)
     click.echo(f"next: {result.next_command}")
     return ExitCode.OK
 

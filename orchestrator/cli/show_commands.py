@@ -155,7 +155,8 @@ def schema_command(kind: str | None, write: bool, directory: str | None) -> int:
     if write is (kind is not None):
         raise click.UsageError("write `orch schema KIND`, or `orch schema --write`")
     if kind is None:
-        _print_lines(f"wrote {path}" for path in write_schemas(directory))
+        written = [f"wrote {path}" for path in write_schemas(directory)]
+        _print_lines(written or ["the schemas are up to date"])
     else:
         _print_json(file_schema(kind, directory), indent=2)
     return ExitCode.OK

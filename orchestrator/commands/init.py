@@ -13,6 +13,11 @@ from pathlib import Path
 
 import orchestrator
 from orchestrator.commands.file_writer import create_file, find_existing, replace_file
+from orchestrator.commands.json_schema import (
+    SCHEMA_FOLDER,
+    add_schema_comment,
+    write_schemas,
+)
 from orchestrator.commands.project import check_working_directory, resolve_project_root
 from orchestrator.errors import Diagnostic, SourcePosition, UsageError, suggest_nearest
 from orchestrator.inventory.hostnames import stage_name_error
@@ -73,23 +78,26 @@ def create_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
     yield _add_to_gitignore(project / ".gitignore")
     for name in ("uname.yml", "deploy.yml", "deploy"):
         for path, source in _task_files(project, name):
-            create_file(path, source.read_bytes())
+            _create_or_keep(project, path, source.read_text("utf-8"))
     tasks = display_path(project / "tasks")
     yield f"created {tasks}/ with the deploy recipe: read tasks/deploy.yml first"
     common = project / INVENTORIES / "common"
-    _write(common / "stage.yml", starter_text("common/stage.yml", STAGE=stages[0]))
+    settings = starter_text("common/stage.yml", STAGE=stages[0])
+    _create_or_keep(project, common / "stage.yml", settings)
     for app in APPS:
         _create_repository(project / "apps" / app, app)
         values = {"DESC": f"A small web site, the {app}", "REPOSITORY": str(project / "apps" / app)}
-        _write(common / f"apps/{app}.yml", starter_text("common/app.yml", **values))
+        text = starter_text("common/app.yml", **values)
+        _create_or_keep(project, common / f"apps/{app}.yml", text)
     apps = f"{display_path(project / 'apps')}/{{{','.join(APPS)}}}"
     yield f"created {apps}: two small web sites, each a git repository"
     for stage in stages:
         stage_folder = project / INVENTORIES / stage
         for path, text in _stage_files(stage_folder, APPS):
-            _write(path, text)
+            _create_or_keep(project, path, text)
         message = "sandbox hosts" if stage == SANDBOX else "add its servers in roles/"
         yield f"created {display_path(stage_folder)}/: {message}"
+    yield _write_schemas(project)
 
 
 def complete_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
@@ -109,12 +117,12 @@ def complete_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
         if is_first_stage and stages
         else starter_text("common/empty.yml")
     )
-    yield _create_or_keep(common / "stage.yml", settings.encode())
+    yield _create_or_keep(project, common / "stage.yml", settings)
     if is_directory(project / "tasks"):
         yield f"kept {display_path(project / 'tasks')}/"
     else:
         for path, source in _task_files(project, "uname.yml"):
-            yield _create_or_keep(path, source.read_bytes())
+            yield _create_or_keep(project, path, source.read_text("utf-8"))
     apps = [app for app in APPS if find_existing(common / f"apps/{app}.yml")]
     for stage in stages:
         stage_folder = project / INVENTORIES / stage
@@ -122,7 +130,8 @@ def complete_project(folder: Path, stages: Sequence[str]) -> Iterator[str]:
             yield f"kept {display_path(stage_folder)}/"
             continue
         for path, text in _stage_files(stage_folder, apps):
-            yield _create_or_keep(path, text.encode())
+            yield _create_or_keep(project, path, text)
+    yield _write_schemas(project)
 
 
 def check_recipes(names: Sequence[str]) -> None:
@@ -144,23 +153,35 @@ def add_recipes(directory: str | None, names: Sequence[str]) -> Iterator[str]:
     for name in dict.fromkeys(names):
         for part in RECIPES[name]:
             for path, source in _task_files(root, part):
-                line = _create_or_keep(path, source.read_bytes())
+                text = source.read_text("utf-8")
+                line = _create_or_keep(root, path, text)
                 existing = find_existing(path)
-                is_other = existing is None or not _has_contents(existing, source.read_bytes())
+                is_other = existing is None or not _has_text(root, existing, text)
                 yield f"{line}, which differs from the recipe's" if is_other else line
 
 
-def _create_or_keep(path: Path, data: bytes) -> str:
+def _write_schemas(project: Path) -> str:
+    """Write the schemas for editors and return what was done."""
+    folder = display_path(project / SCHEMA_FOLDER)
+    if any(list(write_schemas(str(project)))):
+        return f"created {folder}/: JSON Schemas for editors"
+    return f"kept {folder}/"
+
+
+def _create_or_keep(project: Path, path: Path, text: str) -> str:
     """Create a file unless it exists, and return what was done."""
     existing = find_existing(path)
+    data = add_schema_comment(project, path, text).encode()
     if existing is None and create_file(path, data):
         return f"created {display_path(path)}"
     return f"kept {display_path(existing or path)}"
 
 
-def _has_contents(path: Path, data: bytes) -> bool:
+def _has_text(project: Path, path: Path, text: str) -> bool:
+    """Return True if the file has this text, with or without the name of its schema."""
+    texts = (text, add_schema_comment(project, path, text))
     try:
-        return read_file(path) == data
+        return read_file(path) in {each.encode() for each in texts}
     except OSError:
         return False
 

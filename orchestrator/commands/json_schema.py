@@ -8,17 +8,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias, cast
 
-from orchestrator import playbook
+from msgspec import Struct
+
 from orchestrator.commands.project import optional_project_root, resolve_project_root
-from orchestrator.errors import DefinitionError, Diagnostic, UsageError, suggest_nearest
+from orchestrator.errors import (
+    DefinitionError,
+    Diagnostic,
+    DiagnosticCollector,
+    UsageError,
+    suggest_nearest,
+)
 from orchestrator.inventory import inventory_keys
+from orchestrator.inventory.stages import INVENTORIES
 from orchestrator.journal import STATE_FOLDER
 from orchestrator.playbook import keywords
-from orchestrator.playbook.model import ELEMENT_TYPES, PARAM_TYPES, Task, TaskParam
-from orchestrator.playbook.task_index import index_tasks, shipped_modules
+from orchestrator.playbook.model import ELEMENT_TYPES, PARAM_TYPES, TaskParam
+from orchestrator.playbook.step_parser import FieldMap
+from orchestrator.playbook.task_index import TaskIndex, index_tasks, shipped_modules
+from orchestrator.playbook.task_outline import TaskOutlines
+from orchestrator.playbook.task_parser import TaskParser
 from orchestrator.yamlio.file_keys import VALUE_KINDS, JsonSchema, KeyTable
 from orchestrator.yamlio.local_files import display_path
+from orchestrator.yamlio.yaml_loader import load_yaml
 
 SCHEMA_KINDS = ("task", "stage", "host", "hosts", "role", "roles", "app")
 SCHEMA_FOLDER = f"{STATE_FOLDER}/schemas"
@@ -48,22 +61,25 @@ def file_schema(kind: str, directory: str | None) -> JsonSchema:
     root = optional_project_root(directory)
     head = {"$schema": _DIALECT, "title": f"orch: {kind}"}
     if kind == "task":
-        tasks = _loaded_tasks(root)
+        tasks = _read_outlines(root)
         return {**head, **_task_file(), "$defs": _task_definitions(tasks, root is not None)}
     return {**head, **_FILES[kind], "$defs": _inventory_definitions()}
 
 
 def write_schemas(directory: str | None) -> Iterator[str]:
-    """Write the schema of each kind to ``.orch/schemas/`` and yield the paths.
+    """Write the schema of each kind to ``.orch/schemas/`` and yield the files that changed.
 
     Raises UsageError if there is no project, or a file cannot be written.
     """
     root = resolve_project_root(directory)
     for kind in SCHEMA_KINDS:
         path = root / SCHEMA_FOLDER / f"{kind}.json"
+        data = (json.dumps(file_schema(kind, str(root)), indent=2) + "\n").encode()
         try:
+            if path.exists() and path.read_bytes() == data:
+                continue
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_text(json.dumps(file_schema(kind, str(root)), indent=2) + "\n")
+            path.write_bytes(data)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             message = f"cannot write {display_path(path)}: {reason}"
@@ -71,19 +87,71 @@ def write_schemas(directory: str | None) -> Iterator[str]:
         yield display_path(path)
 
 
-def _loaded_tasks(root: Path | None) -> dict[str, Task | None]:
-    """Return the tasks and modules by name; None for a task with errors."""
-    names = index_tasks(root).all_names() if root is not None else shipped_modules()
-    loaded: dict[str, Task | None] = {}
-    for name in names:
-        try:
-            loaded[name] = playbook.load_tasks(root or Path.cwd(), [name]).by_name[name]
-        except DefinitionError:
-            loaded[name] = None
-    return loaded
+class _TaskOutline(Struct, frozen=True):
+    """What a call of a task may contain; of ``other_params`` only the names are known."""
+
+    desc: str
+    params: Mapping[str, TaskParam]
+    other_params: tuple[str, ...] = ()
 
 
-def _task_definitions(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+_TaskOutlines: TypeAlias = Mapping[str, _TaskOutline | None]
+
+
+def add_schema_comment(root: Path, path: Path, text: str) -> str:
+    """Return the text of a project's new YAML file with the name of its schema in front, if any.
+
+    The comment is that of the YAML language server (https://github.com/redhat-developer/
+    yaml-language-server), which editors use.
+    """
+    parts = path.relative_to(root).parts
+    kind = ""
+    if parts[0] == "tasks" and path.suffix == ".yml":
+        kind = "task"
+    elif parts[0] == INVENTORIES and len(parts) > 2:
+        kind = _SCHEMA_OF_FILE.get("/".join(parts[2:-1]) or path.name, "")
+    up = "../" * (len(parts) - 1)
+    return (
+        f"# yaml-language-server: $schema={up}{SCHEMA_FOLDER}/{kind}.json\n{text}" if kind else text
+    )
+
+
+_SCHEMA_OF_FILE: Mapping[str, str] = {
+    "stage.yml": "stage",
+    "hosts": "host",
+    "hosts.yml": "hosts",
+    "roles": "role",
+    "roles.yml": "roles",
+    "apps": "app",
+}
+
+
+def _read_outlines(root: Path | None) -> _TaskOutlines:
+    """Return the tasks and modules by name; None for a task that is not valid YAML.
+
+    Steps and templates are not read: an error in them does not matter here.
+    """
+    index = TaskIndex({}, (), shipped_modules()) if root is None else index_tasks(root)
+    names = index.all_names()
+    outlines = TaskOutlines(index)
+    return {name: _read_outline(name, index, outlines) for name in names}
+
+
+def _read_outline(name: str, index: TaskIndex, outlines: TaskOutlines) -> _TaskOutline | None:
+    problems = DiagnosticCollector()
+    path = index.find_file(name)
+    try:
+        data = load_yaml(path, display_path(path)).data if path else None
+    except DefinitionError:
+        return None
+    fields = cast(FieldMap, data) if isinstance(data, dict) else {}
+    params = TaskParser(problems).parse_params(fields.get("params"), name)
+    desc = fields["desc"].to_plain() if "desc" in fields else ""
+    inner = outlines.params(name) if "tasks" in fields else ()
+    return _TaskOutline(str(desc), params, tuple(each for each in inner if each not in params))
+
+
+def _task_definitions(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
     return {
         "text": VALUE_KINDS["text"],
         "arguments": {"properties": _arguments(tasks)},
@@ -152,7 +220,7 @@ def _task_file() -> JsonSchema:
     }
 
 
-def _arguments(tasks: Mapping[str, Task | None]) -> JsonSchema:
+def _arguments(tasks: _TaskOutlines) -> JsonSchema:
     """Return the schema of the arguments of each task."""
     arguments: JsonSchema = {}
     for name, task in tasks.items():
@@ -160,7 +228,10 @@ def _arguments(tasks: Mapping[str, Task | None]) -> JsonSchema:
         if task is not None:
             arguments[name] |= {
                 "description": task.desc,
-                "properties": {each: _param(param) for each, param in task.params.items()},
+                "properties": {
+                    **{each: _param(param) for each, param in task.params.items()},
+                    **{each: {} for each in task.other_params},
+                },
                 "additionalProperties": False,
             }
     return arguments
@@ -170,7 +241,7 @@ def _names(names: list[str], is_complete: bool) -> JsonSchema:
     return {"enum": names} if is_complete and names else {"type": "string"}
 
 
-def _one_action(keys: KeyTable, tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+def _one_action(keys: KeyTable, tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
     """Return what allows the keys and one call of a task.
 
     If the tasks are not all known, any other key is taken for the call of a task.
@@ -192,7 +263,7 @@ def _one_action(keys: KeyTable, tasks: Mapping[str, Task | None], is_complete: b
     }
 
 
-def _step(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+def _step(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
     keys = {**keywords.STEP, **keywords.RUN, **keywords.ACTIONS}
     action = _one_action(keys, tasks, is_complete)
     action["dependentRequired"] = {key: ["run"] for key in keywords.RUN}
@@ -207,7 +278,7 @@ def _step(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
     }
 
 
-def _item(tasks: Mapping[str, Task | None], is_complete: bool) -> JsonSchema:
+def _item(tasks: _TaskOutlines, is_complete: bool) -> JsonSchema:
     is_group = {"type": "object", "anyOf": [{"required": ["steps"]}, {"required": ["tasks"]}]}
     return {
         "if": {"type": "string"},

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from orchestrator.commands.file_writer import create_file, find_existing, replace_file
 from orchestrator.commands.init import starter_text
+from orchestrator.commands.json_schema import add_schema_comment
 from orchestrator.errors import (
     DefinitionError,
     Diagnostic,
@@ -92,7 +93,7 @@ def create_task_file(root: Path, name: str, kind: str, stage_option: str) -> Sca
     _check_not_existing(path, kind, name)
     text = starter_text(f"new/{kind}.yml", NAME=name)
     change = _FileChange(path, text.encode(), f"created {display_path(path)}")
-    _apply([change])
+    _apply(root, [change])
     command = f"orch doc {name}" if kind == "module" else f"orch {stage_option}run {name}"
     return ScaffoldResult((change.line,), command)
 
@@ -132,7 +133,7 @@ def create_host(root: Path, stage: str, name: str, settings: HostSettings) -> Sc
             notes.append(f"note: role {role} is set in the host's own file, because {error}")
     body = _host_body(settings, claims)
     changes.insert(0, _entry_change(form or directory.path / HOSTS, name, body, "host"))
-    _apply(changes)
+    _apply(root, changes)
     _check_stages(root, changes, {stage: loaded}, f"host '{name}'")
     limit = shlex.quote(name)
     lines = (*(change.line for change in changes), *notes)
@@ -146,7 +147,7 @@ def create_role(root: Path, stage: str, name: str) -> ScaffoldResult:
     loaded = _try_load(root, stage)
     body = _body_over_common(root, ROLES, name, starter_text("new/role.yml", NAME=name))
     change = _directory_change(_open_directory(root, stage), ROLES, name, body)
-    _apply([change])
+    _apply(root, [change])
     _check_stages(root, [change], {stage: loaded}, f"role '{name}'")
     command = f"orch -s {shlex.quote(stage)} new host HOST --role {name}"
     return ScaffoldResult((change.line,), command)
@@ -164,7 +165,7 @@ def create_app(root: Path, stage: str | None, name: str, stage_option: str) -> S
     text = starter_text("new/app.yml", NAME=name)
     body = _body_over_common(root, APPS, name, text) if stage else text.splitlines()
     change = _directory_change(_open_directory(root, stage or COMMON), APPS, name, body)
-    _apply([change])
+    _apply(root, [change])
     _check_stages(root, [change], loaded, f"app '{name}'")
     has_recipe = "deploy" in index_tasks(root).files
     command = f"orch {stage_option}run deploy --app {name} --check"
@@ -391,14 +392,19 @@ def _encode_like(old: bytes, text: str) -> bytes:
     return (_BOM if old.startswith(_BOM) else b"") + text.encode()
 
 
-def _apply(changes: Sequence[_FileChange]) -> None:
-    """Make all changes in order, or none. Raises UsageError."""
+def _apply(root: Path, changes: Sequence[_FileChange]) -> None:
+    """Make all changes in order, or none; a new file gets the name of its schema in front.
+
+    Raises UsageError.
+    """
     done: list[_FileChange] = []
     try:
         for change in changes:
             if change.old is not None:
                 replace_file(change.path, change.new)
-            elif not create_file(change.path, change.new):
+            elif not create_file(
+                change.path, add_schema_comment(root, change.path, change.new.decode()).encode()
+            ):
                 shown = display_path(change.path)
                 raise UsageError(Diagnostic(f"{shown} exists", SourcePosition(shown)))
             done.append(change)

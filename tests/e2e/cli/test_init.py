@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_a_project_gets_what_it_lacks_and_no_file_is_changed(shop: OrchProject) 
         "created inventories/dev/hosts/web1.yml",
         "created inventories/dev/hosts/web2.yml",
         "kept inventories/live/",
+        "created .orch/schemas/: JSON Schemas for editors",
         "next: orch -s dev hosts",
     ]
     after = folder_contents(shop.root)
@@ -196,3 +198,23 @@ def test_without_a_project_every_command_names_init(project: OrchProject, words:
     done = project.orch("-C", str(project.root.parent), *words.split())
     assert done.code == 2
     assert f"`orch init {project.root.parent}` creates a project there" in done.err
+
+
+def test_editors_find_the_schema_of_every_file_that_is_written(project: OrchProject) -> None:
+    demo = OrchProject(project.root.parent / "demo")
+    assert project.orch("init", "../demo").code == 0
+    assert demo.orch("new", "task", "deploy:warm").code == 0
+    assert demo.orch("new", "host", "web9", "-s", "dev").code == 0
+    written = [*demo.root.glob("tasks/**/*.yml"), *demo.root.glob("inventories/**/*.yml")]
+    assert len(written) > 20
+    for path in written:
+        first = path.read_text().partition("\n")[0]
+        name = first.removeprefix("# yaml-language-server: $schema=")
+        assert name != first, path
+        kind = json.loads((path.parent / name).read_text())["title"].removeprefix("orch: ")
+        folder = path.parent.name
+        assert kind == {"roles": "role", "hosts": "host", "apps": "app"}.get(
+            folder, "stage" if path.name == "stage.yml" else "task"
+        )
+    schema = json.loads((demo.root / ".orch/schemas/task.json").read_text())
+    assert "deploy:warm" in schema["$defs"]["step"]["else"]["then"]["enum"]
