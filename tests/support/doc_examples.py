@@ -338,7 +338,8 @@ class ExampleRunner:
         """Give names to real servers on this machine, by an ssh_config.
 
         Faults are further hosts: ``closed`` (nothing listens), ``silent`` (never answers),
-        ``unknown`` and ``changed`` (its host key), ``refused`` (its login), ``nologin`` (its shell).
+        ``unknown`` and ``changed`` (its host key), ``refused`` (its login), ``keyless`` (no key, and no
+        agent), ``nologin`` (its shell), ``notty`` (its sudo wants a terminal).
         """
         self.root.mkdir()
         server = self.servers["sshd"]
@@ -353,7 +354,7 @@ class ExampleRunner:
             for number, fault in enumerate(faults, 21)
         ]
         known = "".join(blocks) + (
-            "Host * !refused.example.net\n"
+            "Host * !refused.example.net !keyless.example.net\n"
             f"    IdentityFile {server.key}\n    IdentitiesOnly yes\n"
             f"    UserKnownHostsFile {server.known_hosts}\n"
         )
@@ -389,6 +390,21 @@ class ExampleRunner:
             key = generate_key(self.folder / "home/.ssh/id_old")
             lines = f"    IdentityFile {key}\n    IdentitiesOnly yes\n"
             lines += f"    UserKnownHostsFile {server.known_hosts}\n"
+        elif fault == "keyless":
+            lines = f"    UserKnownHostsFile {server.known_hosts}\n"
+        elif fault == "notty":
+            sudo = self.folder / "notty/bin/sudo"
+            sudo.parent.mkdir(parents=True)
+            sudo.write_text(
+                "#!/bin/sh\necho 'sudo: sorry, you must have a tty to run sudo' >&2\nexit 1\n"
+            )
+            sudo.chmod(0o755)
+            path = f"{sudo.parent}:/usr/bin:/bin"
+            broken = self.stack.enter_context(
+                serve_sshd(self.folder / "notty/sshd", environment={"PATH": path})
+            )
+            port = broken.port
+            lines = f"    IdentityFile {broken.key}\n    UserKnownHostsFile {broken.known_hosts}\n"
         elif fault == "nologin":
             wrapper = "#!/bin/sh\necho 'This account is currently not available.'\nexit 1\n"
             folder = self.folder / "nologin"
