@@ -43,7 +43,7 @@ def topic_page(topic: ReferenceTopic) -> str:
     for table in topic.tables:
         lines += ["", f"## {table.title}", "", *_table_lines(table)]
     if topic.example:
-        lines += ["", "## Example", "", "```yaml", topic.example.rstrip("\n"), "```"]
+        lines += ["", "## Example", "", f"```{topic.language}", topic.example.rstrip("\n"), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -36,13 +36,17 @@ class ReferenceTable(Struct, frozen=True):
 
 
 class ReferenceTopic(Struct, frozen=True):
-    """One topic: a title, an introduction in plain sentences, tables, and an example in YAML."""
+    """One topic: a title, an introduction in plain sentences, tables, and an example.
+
+    ``language`` is that of the example, as Markdown names it.
+    """
 
     name: str
     title: str
     text: str
     tables: tuple[ReferenceTable, ...]
     example: str = ""
+    language: str = "yaml"
 
 
 def reference_topics() -> Mapping[str, Callable[[], ReferenceTopic]]:
@@ -413,6 +417,8 @@ def _statuses() -> ReferenceTopic:
         "Every step and every host ends with one of these; a host has the worst of its steps', "
         "in this order.",
         (help_table("Statuses", ("status", "meaning"), STATUS_HELP),),
+        'orch -s prod run deploy:check --json | grep \'"status":"failed"\'\n',
+        "sh",
     )
 
 
@@ -447,6 +453,10 @@ def _exit_codes() -> ReferenceTopic:
                 {str(int(code)): text for code, text in EXIT_CODE_HELP.items()},
             ),
         ),
+        "orch -s prod run deploy --check --exit-code\n"
+        "case $? in\n0) echo 'nothing to do' ;;\n6) echo 'something would change' ;;\n"
+        "*) echo 'the check failed' ;;\nesac\n",
+        "sh",
     )
 
 
@@ -457,6 +467,9 @@ def _events() -> ReferenceTopic:
         "With `--json`, `run` and `exec` print one JSON object per line for each event. A field "
         "that is marked `?` is left out if it is empty.",
         tuple(_event_tables()),
+        '{"event":"task_started","time":1796002040.5,"app":null,"task":"uname","hosts":["web1"],'
+        '"steps":1}\n',
+        "json",
     )
 
 
@@ -547,6 +560,8 @@ def _environment() -> ReferenceTopic:
         "Environment variables",
         "These environment variables change what orch does.",
         (help_table("Variables", ("variable", "meaning"), ENVIRONMENT_HELP),),
+        "ORCH_STAGE=prod orch run uname\n",
+        "sh",
     )
 
 
@@ -556,6 +571,9 @@ def _files() -> ReferenceTopic:
         "Files and folders",
         "The root of a project is the nearest folder upward that contains `inventories/`.",
         (help_table("Files", ("path", "meaning"), FILES_HELP),),
+        "inventories/common/stage.yml\ninventories/prod/hosts/web1.yml\n"
+        "inventories/prod/roles/web.yml\ntasks/uname.yml\ntasks/deploy/publish.yml\n",
+        "text",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from orchestrator.inventory.connection_options import ConnectionOptionsReader
 from orchestrator.model import event
 from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS, ConnectionOptions
 from orchestrator.model.step_result import Status
+from orchestrator.model.text_encoding import dump_json
 from orchestrator.modules import MODULES_FOLDER
+from orchestrator.output.json_lines import event_to_json
 from orchestrator.planner import template_objects
 from orchestrator.playbook import keywords
 from orchestrator.playbook.model import PARAM_TYPES
@@ -127,6 +130,14 @@ def test_every_topic_is_shown_in_the_given_width() -> None:
         lines = list(reference.topic_lines(make(), 90))
         assert lines[0].startswith(f"{name}: ")
         assert all(len(line) <= 100 for line in lines if "{" not in line), name
+
+
+def test_every_topic_has_an_example_and_that_of_events_is_an_event() -> None:
+    topics = {name: make() for name, make in reference.reference_topics().items()}
+    assert [name for name, topic in topics.items() if not topic.example] == []
+    shown = json.loads(topics["events"].example)
+    task_started = event.TaskStarted(shown["time"], None, "uname", ("web1",), 1)
+    assert dump_json(event_to_json(task_started)) == topics["events"].example.rstrip("\n")
 
 
 def test_reserved_names_are_keys_that_make_up_a_step_an_item_or_a_file() -> None:
