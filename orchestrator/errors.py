@@ -17,6 +17,57 @@ from msgspec import Struct
 
 _MAX_BUG_MESSAGE = 300  # characters of an exception's message that are shown
 
+TROUBLESHOOTING_SECTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "ssh_config": (("", "ssh-config"),),
+    "resolve": (("jump host loop", "jump-host"), ("", "name-lookup")),
+    "connect": (
+        ("from the jump host", "jump-host"),
+        ("is prohibited", "jump-host"),
+        ("connection refused", "connection-refused"),
+        ("timed out", "connection-timeout"),
+        ("no route", "connection-timeout"),
+        ("unreachable", "connection-timeout"),
+    ),
+    "banner": (
+        ("timed out", "connection-timeout"),
+        ("closed the connection", "max-startups"),
+        ("was cut", "max-startups"),
+        ("earlier failures", "max-startups"),
+    ),
+    "kex": (("in common", "no-common-algorithm"), ("no matching", "no-common-algorithm")),
+    "host key": (
+        ("is not in ", "host-key-unknown"),
+        (" changed: ", "host-key-changed"),
+        ("another type", "host-key-changed"),
+        ("revoked", "host-key-changed"),
+    ),
+    "auth": (
+        ("maxauthtries", "too-many-keys"),
+        ("too many authentication failures", "too-many-keys"),
+        ("the agent at ", "ssh-agent"),
+        ("is encrypted, and ", "key-passphrase"),
+        ("password was rejected", "ssh-password"),
+        ("answer was rejected", "ssh-password"),
+        ("ssh_password_file", "ssh-password"),
+        ("timed out", "connection-timeout"),
+        ("", "authentication-failed"),
+    ),
+    "channel": (("", "max-sessions"),),
+    "shell": (("", "shell-unusable"),),
+    "become": (
+        ("must have a tty", "become-no-tty"),
+        ("not allowed to execute", "become-not-allowed"),
+        ("not in the sudoers file", "become-not-allowed"),
+        (" password of ", "become-password"),
+        ("a password is required", "become-password"),
+        ("", "become-failed"),
+    ),
+}
+"""For each phase of a connection, texts of errors and the section of the troubleshooting page.
+
+The first text that is in the reason, in any case, counts.
+"""
+
 
 class ExitCode(IntEnum):
     """The exit codes of ``orch``."""
@@ -122,14 +173,16 @@ class ConnectError(OrchError):
 
     ``phase`` is one of resolve, connect, banner, kex, host key, auth, channel, become, shell.
     ``transient`` is True if another attempt may succeed, for example after a reset before the
-    banner.
+    banner. The diagnostic's hint names the section of the troubleshooting page, which ``hint``
+    does not.
     """
 
     exit_code = ExitCode.UNREACHABLE
 
     def __init__(self, phase: str, reason: str, hint: str = "", *, transient: bool = False) -> None:
         """Store the phase and the reason, and build the diagnostic ``phase: reason``."""
-        super().__init__(Diagnostic(f"{phase}: {reason}", None, hint))
+        shown = _hint_with_section(hint, troubleshooting_section(phase, reason))
+        super().__init__(Diagnostic(f"{phase}: {reason}", None, shown))
         self.phase, self.reason, self.hint, self.transient = phase, reason, hint, transient
 
     def with_endpoint(self, endpoint: str) -> ConnectError:
@@ -142,6 +195,22 @@ class ConnectError(OrchError):
         return ConnectError(
             self.phase, f"{endpoint}: {self.reason}", self.hint, transient=self.transient
         )
+
+
+def troubleshooting_section(phase: str, reason: str) -> str:
+    """Return the section that explains an error of a connection, or ''."""
+    folded = reason.lower()
+    sections = TROUBLESHOOTING_SECTIONS.get(phase, ())
+    return next((section for text, section in sections if text in folded), "")
+
+
+def _hint_with_section(hint: str, section: str) -> str:
+    if not section:
+        return hint
+    reference = f"see `orch doc {section}`"
+    if hint.endswith("?"):
+        return f"{hint} S{reference[1:]}"
+    return f"{hint}; {reference}" if hint else reference
 
 
 class DiagnosticCollector:

@@ -66,13 +66,15 @@ def complete_tasks(
 def complete_documented_names(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete names of tasks, modules and topics of the reference."""
+    """Complete names of tasks, modules, topics and sections of the troubleshooting page."""
+    from orchestrator.commands import troubleshooting
     from orchestrator.commands.reference import reference_topics
     from orchestrator.playbook.task_index import index_tasks, shipped_modules
 
     root = _project_root(ctx)
     names = index_tasks(root).all_names() if root else shipped_modules()
-    return _matching_items([*names, *reference_topics()], incomplete)
+    topics = [*reference_topics(), troubleshooting.TOPIC, *troubleshooting.load_sections()]
+    return _matching_items([*names, *topics], incomplete)
 
 
 def complete_schemas(

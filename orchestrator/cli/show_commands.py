@@ -125,7 +125,7 @@ def tasks_command(task: str | None, tree: bool, directory: str | None, as_json: 
 @options.project_options
 @click.argument("name", required=False, shell_complete=completion.complete_documented_names)
 def doc_command(name: str | None, directory: str | None) -> int:
-    """Explain NAME: a task with its params and steps, a module, or a topic of the reference.
+    """Explain NAME: a task with its params and steps, a module, a topic, or an error.
 
     Without a name, list the topics and the modules that come with orch.
     """

@@ -201,7 +201,7 @@ class HostInspector:
         prefix = f"{endpoint}{via}: " if endpoint and not error.reason.startswith(endpoint) else ""
         message = f"{error.phase}: {prefix}{error.reason}"
         findings = (
-            HealthFinding(check, message, error.hint, fails=True),
+            HealthFinding(check, message, error.diagnostics[0].hint, fails=True),
             *self._ignored_settings(logged_in=False),
         )
         return replace(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
-import orchestrator
 from orchestrator.commands.file_writer import create_file, find_existing, replace_file
 from orchestrator.commands.json_schema import (
     SCHEMA_FOLDER,
@@ -19,6 +17,7 @@ from orchestrator.commands.json_schema import (
     write_schemas,
 )
 from orchestrator.commands.project import check_working_directory, resolve_project_root
+from orchestrator.commands.shipped_files import shipped_file
 from orchestrator.errors import Diagnostic, SourcePosition, UsageError, suggest_nearest
 from orchestrator.inventory.hostnames import stage_name_error
 from orchestrator.inventory.stages import INVENTORIES, find_project_root, list_stages
@@ -233,9 +232,7 @@ def _task_files(root: Path, name: str) -> Iterator[tuple[Path, Path]]:
 
     ``name`` is a file or folder of ``tasks/`` in the checkout or the installed package.
     """
-    checkout = Path(orchestrator.__file__).parents[1] / "tasks"
-    installed = Path(sysconfig.get_path("data")) / "share" / "orch" / "tasks"
-    source = checkout if (checkout / "deploy.yml").exists() else installed
+    source = shipped_file("tasks/deploy.yml").parent
     top = source / name
     for each in sorted(top.glob("*.yml")) if top.is_dir() else [top]:
         yield root / "tasks" / each.relative_to(source), each

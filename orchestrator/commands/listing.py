@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from orchestrator import playbook
-from orchestrator.commands import reference
+from orchestrator.commands import reference, troubleshooting
 from orchestrator.commands.project import optional_project_root, resolve_project_root
 from orchestrator.errors import DefinitionError, Diagnostic, UsageError, suggest_nearest
 from orchestrator.inventory.stage_loader import load_stage
@@ -85,15 +85,17 @@ def list_modules() -> list[tuple[str, str]]:
 
 
 def list_topics() -> list[tuple[str, str]]:
-    """Return the topics of the reference with their titles."""
-    return [(name, make().title) for name, make in reference.reference_topics().items()]
+    """Return the topics of the reference and of troubleshooting with their titles."""
+    topics = [(name, make().title) for name, make in reference.reference_topics().items()]
+    return [*topics, (troubleshooting.TOPIC, troubleshooting.TITLE)]
 
 
 def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
-    """Return the documentation of a task, module, topic or key in ``width`` columns.
+    """Return the documentation of a task, module, topic, key or error in ``width`` columns.
 
-    Tasks of the project and modules come first, then topics, then keys. Outside a project, there
-    are no tasks. Raises DefinitionError and UsageError.
+    Tasks of the project and modules come first, then topics, then keys, then sections of the
+    troubleshooting page. Outside a project, there are no tasks. Raises DefinitionError and
+    UsageError.
     """
     topics, modules = reference.reference_topics(), shipped_modules()
     root = optional_project_root(directory)
@@ -105,9 +107,14 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
         return reference.topic_lines(topics["playbook"](), width)
     if lines := reference.key_lines(name, width):
         return iter(lines)
+    if name == troubleshooting.TOPIC:
+        return troubleshooting.overview_lines(width)
+    if section := troubleshooting.load_sections().get(name):
+        return troubleshooting.section_lines(section)
     if root is not None:
         return _task_doc_lines(root, name)
-    hint = suggest_nearest(name, [*topics, *modules]) or "`orch doc` lists them"
+    known = [*topics, *modules, troubleshooting.TOPIC, *troubleshooting.load_sections()]
+    hint = suggest_nearest(name, known) or "`orch doc` lists them"
     hint += "; a task is shown in its project, and `orch init DIR` creates a new one"
     message = f"there is no topic or module '{name}', and no project here that has a task"
     raise UsageError(Diagnostic(message, None, hint))

@@ -14,6 +14,7 @@ from tests.integration.matrix.compact_run import CompactResult, check_conforms
 from tests.integration.matrix.login_cases import ACCOUNTS, PORTS, WORKS, make_logins
 from tests.integration.matrix.matrix_ground import MatrixGround, OneAnswerUser
 from tests.integration.matrix.refusal_messages import LINES, OTHER
+from tests.support.help_lines import without_section
 from tests.support.sshd_machine import SshdMachine
 
 
@@ -63,7 +64,8 @@ def test_whom_a_host_does_not_let_in_is_told_why(
     }
     reason, hint = LINES[name, transport]
     assert done.row.reason == reason.format_map(known)
-    assert done.row.hint == (hint if hint == OTHER else hint.format_map(known))
+    shown = without_section(done.row.hint)
+    assert shown == (hint if hint == OTHER else hint.format_map(known))
 
 
 def test_a_passphrase_is_asked_for_once_in_a_run(
@@ -89,4 +91,6 @@ def test_a_password_that_is_wrong_is_called_rejected(
     (done,) = ground.project.run_steps("ssh", name, environ=environ)
     assert done.code == ExitCode.UNREACHABLE
     assert f"{method}: the password was rejected" in done.row.reason
-    assert done.row.hint == f"is it the password of {name} on this host?"
+    assert done.row.hint == (
+        f"is it the password of {name} on this host? See `orch doc ssh-password`"
+    )

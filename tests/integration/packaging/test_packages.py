@@ -75,11 +75,12 @@ def test_an_installed_orch_makes_a_project_and_runs_in_it(
     assert "web1" in run([orch, "-s", "dev", "exec", "--", "uname"], project)
     assert "no errors" in run([orch, "lint"], project)
     assert "link" in run([orch, "doc", "link"], project)
+    assert "ssh-keyscan" in run([orch, "doc", "host-key-unknown"], tmp_path)
     assert "orch 0." in run([orch, "--version"], project)
 
 
 def test_the_source_distribution_has_what_its_files_refer_to(source_archive: Path) -> None:
     with tarfile.open(source_archive) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("README.md", "LICENSE", "pyproject.toml", "tasks/deploy.yml"):
+    for name in ("README.md", "LICENSE", "tasks/deploy.yml", "docs/troubleshooting.md"):
         assert name in names
