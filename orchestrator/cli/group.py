@@ -64,10 +64,14 @@ class DashDashCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Fail unless all arguments follow ``--``."""
         before = args[: args.index("--")] if "--" in args else args
-        rest = self.make_parser(ctx).parse_args(args=list(before))[1]
+        given, rest, _ = self.make_parser(ctx).parse_args(args=list(before))
+        rest = [*rest, *(given.get("command") or ())]
         wants_help = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
-        if not wants_help and (rest or "--" not in args):
-            ctx.fail("write `--` before the command: orch exec [OPTIONS] -- COMMAND")
+        has_script = any(word.partition("=")[0] == "--script" for word in before)
+        if not wants_help and (rest or not ("--" in args or has_script)):
+            what = "arguments of the script" if has_script else "command"
+            usage = "--script FILE -- ARGUMENT…" if has_script else "-- COMMAND"
+            ctx.fail(f"write `--` before the {what}: orch exec [OPTIONS] {usage}")
         return super().parse_args(ctx, args)
 
 

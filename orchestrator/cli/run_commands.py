@@ -85,10 +85,23 @@ def run_command(
     is_flag=True,
     help="The command changes nothing: no confirmation, no preflight check.",
 )
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--script",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Run this local script on the hosts; the words after -- are its arguments.",
+)
+@click.option("--stdin", is_flag=True, help="Give every host the standard input of orch.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @options.pass_options
-def exec_command(command_options: CommandOptions, command: tuple[str, ...], readonly: bool) -> int:
-    """Run a single command that is not in a task file.
+def exec_command(
+    command_options: CommandOptions,
+    command: tuple[str, ...],
+    readonly: bool,
+    script: str | None,
+    stdin: bool,
+) -> int:
+    """Run a single command, or a local script, that is not in a task file.
 
     Several words are one command; each is quoted as an argument. A single word is shell text, so
     quote a pipeline. Templates are not evaluated.
@@ -96,14 +109,24 @@ def exec_command(command_options: CommandOptions, command: tuple[str, ...], read
     \b
       orch -s dev exec -- uname -a
       orch -s dev exec --readonly -- 'df -h / | tail -n 1'
+      orch -s dev exec --script report.py -- --brief
+      orch -s dev exec --stdin -- tee motd < motd
     """
+    from orchestrator.commands.cli_args import read_script, read_stdin
     from orchestrator.commands.context import plan_task
-    from orchestrator.playbook.adhoc import adhoc_task as adhoc
+    from orchestrator.playbook.adhoc import adhoc_script, adhoc_task
 
-    if not any(word.strip() for word in command):
+    if script is None and not any(word.strip() for word in command):
         raise click.UsageError("the command is empty")
+    if script is not None and stdin:
+        raise click.UsageError("write --script or --stdin, not both")
+    if script is not None:
+        title = shlex.join((script.rpartition("/")[2], *command))
+        task = adhoc_script(title, read_script(script), command, readonly=readonly)
+    else:
+        text = read_stdin() if stdin else None
+        task = adhoc_task(command, readonly=readonly, stdin=text)
     context = _load_context(command_options, f"exec -- {shlex.join(command)}")
-    task = adhoc(command, readonly=readonly)
     plan = plan_task(context, task, _plan_options(command_options), os.environ)
     return _run_plan(context, plan, command_options)
 

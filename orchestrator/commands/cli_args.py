@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from orchestrator.errors import (
     UsageError,
 )
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values, merge_values
+from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.playbook.model import CommonOptions, TaskRequest
 from orchestrator.playbook.template_compiler import TemplateCompiler
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
@@ -116,3 +118,37 @@ def parse_common_options(
     if diagnostics.diagnostics:
         raise UsageError(*diagnostics.diagnostics)
     return options
+
+
+MAX_STDIN_BYTES = 16 << 20
+"""Limit of a standard input or script: every host gets a copy, and the plan holds it."""
+
+
+def read_stdin() -> str:
+    """Return the standard input. Raises UsageError if it is a terminal, or cannot be sent."""
+    if sys.stdin.isatty():
+        hint = "write `< FILE`, or a command and `|` before orch"
+        raise UsageError(Diagnostic("--stdin: the standard input is a terminal", None, hint))
+    return _text_to_send(sys.stdin.buffer.read(MAX_STDIN_BYTES + 1), "--stdin")
+
+
+def read_script(path: str) -> str:
+    """Return the text of a script. Raises UsageError if it cannot be read or sent."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_STDIN_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(Diagnostic(f"--script: cannot read {path}: {reason}")) from None
+    return _text_to_send(data, f"--script: {path}")
+
+
+def _text_to_send(data: bytes, what: str) -> str:
+    """Return the data as text that a shell can hold. Raises UsageError."""
+    hint = "for other files use the module `upload`"
+    if len(data) > MAX_STDIN_BYTES:
+        message = f"{what} has more than {MAX_STDIN_BYTES >> 20} MiB"
+        raise UsageError(Diagnostic(message, None, hint))
+    if b"\0" in data:
+        raise UsageError(Diagnostic(f"{what} has a NUL byte, so it is not text", None, hint))
+    return decode_bytes(data)

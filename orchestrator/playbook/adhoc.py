@@ -1,4 +1,4 @@
-"""The task that runs one command from the command line."""
+"""Tasks that run one command or script from the command line."""
 
 from __future__ import annotations
 
@@ -7,24 +7,61 @@ from collections.abc import Sequence
 
 from orchestrator import templating
 from orchestrator.errors import SourcePosition
+from orchestrator.model.marked_value import MarkedValue
 from orchestrator.playbook.model import RunStep, Step, Task
 
 _COMMAND_LINE_MARK = SourcePosition("<command line>")
 
+# The script is the command's standard input. It is started by the name of its interpreter, because
+# the temporary folder may not allow execution.
+_RUN_SCRIPT = """\
+script=$(mktemp "${TMPDIR:-/tmp}/orch.XXXXXX")
+trap 'rm -f "$script"' EXIT
+trap 'exit 143' HUP INT TERM
+cat >"$script"
+%s "$script" %s </dev/null
+"""
 
-def adhoc_task(words: Sequence[str], *, readonly: bool, name: str = "exec") -> Task:
+
+def adhoc_task(
+    words: Sequence[str], *, readonly: bool, name: str = "exec", stdin: str | None = None
+) -> Task:
     """Return a task that runs the command.
 
     Several words are quoted and joined with spaces. A single word is shell text, so that a quoted
     pipeline runs as a pipeline. ``name`` is the name of the task and, unless it is ``exec``, of the
-    step.
+    step. ``stdin`` is the command's standard input.
     """
     literal = words[0] if len(words) == 1 else shlex.join(words)
+    return _task(literal, "" if name == "exec" else name, name, stdin, readonly=readonly)
+
+
+def adhoc_script(title: str, script: str, arguments: Sequence[str], *, readonly: bool) -> Task:
+    """Return a task that runs a script with these arguments and without standard input.
+
+    Its interpreter is that of its first line (``#!``), else sh. ``title`` is the step's name.
+    """
+    first = script.partition("\n")[0].rstrip()
+    interpreter = first[2:].split(None, 1) if first.startswith("#!") else []
+    literal = _RUN_SCRIPT % (shlex.join(interpreter or ["sh"]), shlex.join(arguments))
+    return _task(literal, title, "exec", script, readonly=readonly)
+
+
+def _task(literal: str, title: str, name: str, stdin: str | None, *, readonly: bool) -> Task:
     run = RunStep(text=None, literal=literal, readonly=readonly)
-    title = None if name == "exec" else templating.compile_text(name, _COMMAND_LINE_MARK)
+    if stdin is not None:
+        value = MarkedValue(stdin, _COMMAND_LINE_MARK, literal=True)
+        run = RunStep(
+            text=None,
+            literal=literal,
+            readonly=readonly,
+            stdin=templating.compile_value(value),
+        )
+    nothing = frozenset[str]()
+    heading = templating.TextTemplate(title, _COMMAND_LINE_MARK, nothing, nothing)
     return Task(
         name,
         _COMMAND_LINE_MARK,
         "A command from the command line",
-        steps=(Step(run, _COMMAND_LINE_MARK, name=title),),
+        steps=(Step(run, _COMMAND_LINE_MARK, name=heading if title else None),),
     )
