@@ -65,7 +65,8 @@ class DashDashCommand(click.Command):
         """Fail unless all arguments follow ``--``."""
         before = args[: args.index("--")] if "--" in args else args
         given, rest, _ = self.make_parser(ctx).parse_args(args=list(before))
-        rest = [*rest, *(given.get("command") or ())]
+        words = given.get("command")
+        rest = [*rest, *(words if isinstance(words, tuple | list) else ())]
         wants_help = ctx.resilient_parsing or any(a in ctx.help_option_names for a in before)
         has_script = any(word.partition("=")[0] == "--script" for word in before)
         if not wants_help and (rest or not ("--" in args or has_script)):
