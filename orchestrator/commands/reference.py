@@ -418,7 +418,7 @@ def _statuses() -> ReferenceTopic:
         "in this order.",
         (help_table("Statuses", ("status", "meaning"), STATUS_HELP),),
         'orch -s prod run deploy:check --json | grep \'"status":"failed"\'\n',
-        "sh",
+        language="sh",
     )
 
 
@@ -456,7 +456,7 @@ def _exit_codes() -> ReferenceTopic:
         "orch -s prod run deploy --check --exit-code\n"
         "case $? in\n0) echo 'nothing to do' ;;\n6) echo 'something would change' ;;\n"
         "*) echo 'the check failed' ;;\nesac\n",
-        "sh",
+        language="sh",
     )
 
 
@@ -469,7 +469,7 @@ def _events() -> ReferenceTopic:
         tuple(_event_tables()),
         '{"event":"task_started","time":1796002040.5,"app":null,"task":"uname","hosts":["web1"],'
         '"steps":1}\n',
-        "json",
+        language="json",
     )
 
 
@@ -561,7 +561,7 @@ def _environment() -> ReferenceTopic:
         "These environment variables change what orch does.",
         (help_table("Variables", ("variable", "meaning"), ENVIRONMENT_HELP),),
         "ORCH_STAGE=prod orch run uname\n",
-        "sh",
+        language="sh",
     )
 
 
@@ -573,7 +573,7 @@ def _files() -> ReferenceTopic:
         (help_table("Files", ("path", "meaning"), FILES_HELP),),
         "inventories/common/stage.yml\ninventories/prod/hosts/web1.yml\n"
         "inventories/prod/roles/web.yml\ntasks/uname.yml\ntasks/deploy/publish.yml\n",
-        "text",
+        language="text",
     )
 
 
