@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -121,15 +122,18 @@ class HostProgramPlanner:
                     self.plan_state.register(name)
 
     def _check_rules(self, task: Task, task_scope: TaskScope) -> None:
-        """Check the rules of the task's params, including params that no step uses."""
+        """Check the task's params and their rules, including params that no step uses."""
         position = task_scope.host.position
         position.registered, position.results = (
             self.plan_state.registered,
             self.plan_state.settled_results,
         )
-        for rule in task.rules:
+        for check in (
+            *(partial(task_scope.check_rule, rule) for rule in task.rules),
+            *(partial(task_scope.check_param, param) for param in task.params.values()),
+        ):
             try:
-                task_scope.check_rule(rule)
+                check()
             except DefinitionError as error:
                 self.diagnostics.add_for_host(self.plan_state.host.name, error, task.mark)
 

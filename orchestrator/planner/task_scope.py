@@ -180,6 +180,26 @@ class TaskScope:
             if not known:
                 self.checked_rules.discard(rule)
 
+    def check_param(self, param: TaskParam) -> None:
+        """Check a param that no step may use: text from the command line, or a missing value.
+
+        Other values are not made, because that could fetch a secret that nothing needs. Raises
+        DefinitionError.
+        """
+        if param.name in self.values or param.name in self.written_args:
+            return
+        passed = (self.passed_args or {}).get(param.name)
+        if isinstance(passed, str):
+            self.resolve(param.name)
+        elif (
+            passed is None
+            and param.required
+            and param.default is None
+            and not self._takes_variable(param.name)
+            and not (self.is_called and param.name in self.defaults)
+        ):
+            raise DefinitionError(self._missing_param_error(param))
+
     def _argument_position(self, param: TaskParam) -> SourcePosition:
         written = self.written_args.get(param.name)
         return written.mark if written is not None else param.mark

@@ -262,3 +262,39 @@ def test_a_file_that_is_not_there_is_named_as_the_app_names_it(project: OrchProj
         "cannot read tasks/a/b.txt: no such file or directory; also not found: a/b.txt" in done.err
     )
     assert "inventories/dev/apps/blog.yml:2:8" in done.err
+
+
+def test_arguments_of_params_that_no_step_uses_are_checked_too(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
+        {
+            "tasks/t.yml": dedent("""\
+                params:
+                  keep: {type: int, default: 5}
+                  mode: {choices: [a, b]}
+                  path: {type: path, required: true}
+                steps: [{run: id}]
+                """),
+            "tasks/p.yml": "tasks: [t]\n",
+        }
+    )
+    for task in ("t", "p"):
+        done = project.orch("-s", "dev", "plan", task, "keep=few", "mode=c")
+        assert done.code == 3
+        for message in (
+            "param 'keep' of task 't' must be a whole number, found the text 'few'",
+            "param 'mode' of task 't' must be one of a, b, found 'c'",
+            "task 't' needs a value for its param 'path'",
+        ):
+            assert done.err.count(message) == 1
+        assert project.orch("-s", "dev", "plan", task, "keep=3", "path=/x").code == 0
+    assert project.orch("-s", "dev", "plan", "t", "-e", "path=/x").code == 0
+
+
+def test_a_secret_that_no_step_uses_is_not_fetched(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
+        {
+            "inventories/dev/hosts/a1.yml": "vars: {token: !secret {env: NOT_SET}}\n",
+            "tasks/t.yml": "params: {token: {required: true}}\nsteps: [{run: id}]\n",
+        }
+    )
+    assert project.orch("-s", "dev", "run", "t").code == 0

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from orchestrator.model.host import FACT_NAMES, NUMERIC_FACT_NAMES
+from orchestrator.model.host import NUMERIC_FACTS, TEXT_FACTS
 from orchestrator.model.registered_result import RegisteredResult
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.template_objects import RESULT_FIELDS
@@ -24,7 +24,7 @@ def refused_errors(project: OrchProject, text: str, *words: str) -> str:
 
 def test_the_facts_are_those_that_hosts_tell() -> None:
     message = set(re.findall(r"printf '(\w+)=", (MODULES_FOLDER / "facts.sh").read_text()))
-    assert {*FACT_NAMES, *NUMERIC_FACT_NAMES} == message | {"distro", "release"}
+    assert {*TEXT_FACTS, *NUMERIC_FACTS} == message | {"distro", "release"}
 
 
 def test_the_fields_of_results_are_those_that_results_have() -> None:
