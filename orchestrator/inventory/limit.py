@@ -20,6 +20,7 @@ are none), then ``&`` terms intersect, then ``!`` terms exclude.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -146,7 +147,9 @@ class _LimitParser:
             return found
         if term.startswith("~"):
             try:
-                regex = re.compile(term[1:])
+                with warnings.catch_warnings():  # of syntax that a later Python may change
+                    warnings.simplefilter("ignore", FutureWarning)
+                    regex = re.compile(term[1:])
             except (re.error, RecursionError, OverflowError) as error:
                 what = f"'{term}' in the limit is not a valid regular expression: {error}"
                 raise DefinitionError(Diagnostic(what, mark)) from error

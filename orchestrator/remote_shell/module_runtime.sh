@@ -103,7 +103,8 @@ o_verify() {
   while [ "$o_off" ] && [ $o_verify_waited -lt "$o_within" ] && [ $o_status != 64 ] && [ $o_status != 69 ]; do
     if sleep .2 2>/dev/null; then o_verify_waited=$((o_verify_waited+2)); else sleep 1; o_verify_waited=$((o_verify_waited+10)); fi
     o_get; o_compare
-    o_verify_passed=$((10*($(date +%s)-o_verify_since)))
+    # the clock has whole seconds: up to one of them has not passed
+    o_verify_passed=$((10*($(date +%s)-o_verify_since)-10))
     [ $o_verify_passed -le $o_verify_waited ] || o_verify_waited=$o_verify_passed
   done
 }

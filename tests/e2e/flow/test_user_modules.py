@@ -379,3 +379,20 @@ def test_a_module_has_documentation(one: OrchProject) -> None:
         "note: {text: hello}",
     ):
         assert output in done.out
+
+
+def test_a_clock_of_whole_seconds_does_not_shorten_the_wait(project: OrchProject) -> None:
+    """``date`` reaches the next second at each call: 1 s has not passed with the first one."""
+    project.add_sandbox_stage("a1").write(
+        {
+            "tasks/slow.yml": dedent("""\
+                functions: |
+                  count() { echo $(($(cat "$1" 2>/dev/null || echo 0)+1)) >"$1.new"; mv "$1.new" "$1"; cat "$1"; }
+                  date() { count seconds; }
+                probe: state done "$(count probes)"
+                want: {done: "3"}
+                within: 1s
+                """)
+        }
+    )
+    assert step_statuses(run_task(project, "steps: [slow]")) == ["ok"]
