@@ -16,7 +16,6 @@ from orchestrator.errors import (
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values, merge_values
 from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.playbook.model import CommonOptions, TaskRequest
-from orchestrator.playbook.template_compiler import TemplateCompiler
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import load_yaml
@@ -96,6 +95,10 @@ def parse_common_options(
     ``become`` is the user who runs the steps; ``environment`` are words NAME=VALUE. Raises
     UsageError with every error.
     """
+    if not environment and (become, timeout, chdir) == (None, None, None):
+        return CommonOptions()
+    from orchestrator.playbook.template_compiler import TemplateCompiler  # loads Jinja
+
     diagnostics = DiagnosticCollector()
     fields: dict[str, MarkedValue] = {}
     for name, text in (("become", become), ("timeout", timeout), ("chdir", chdir)):

@@ -18,6 +18,8 @@ _IP_ADDRESS = lazy_regex(
     r"(?<![\w.:-])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\w:])"
 )
 _MAX_FOLDED_CHARS = 40  # maximum length of folded names inside a message
+_MAX_HINT_CHARS = 400  # maximum length of all names in a command
+_OPENSSH_COMMAND = lazy_regex(r"\b(ssh(?:-keyscan|-keygen|-copy-id)?|scp)\b[^`;|>&]*\Z")
 _DIGITS = lazy_regex(r"[0-9]{1,15}")
 _NameFrame: TypeAlias = tuple[str, str]
 
@@ -55,6 +57,26 @@ def fold_messages(messages: Iterable[tuple[str, str]]) -> str:
         column[0] if number % 2 == 0 else _fold_or_placeholder(column)
         for number, column in enumerate(zip(*pieces, strict=True))
     )
+
+
+def fold_hints(hints: Iterable[tuple[str, str]]) -> str:
+    """Merge hints (host, text) that have the same frame into one, like ``fold_messages``.
+
+    A command in a hint can be typed as it is: ssh-keyscan gets all names, other commands of OpenSSH
+    get ``<host>``, because they have no ranges.
+    """
+    pieces = [_split_at_names(text, host) for host, text in hints]
+    merged = ""
+    for number, column in enumerate(zip(*pieces, strict=True)):
+        names = list(dict.fromkeys(column))
+        if number % 2 == 0 or len(names) == 1:
+            merged += column[0]
+        elif command := _OPENSSH_COMMAND.search(merged):
+            takes_all = command[1] == "ssh-keyscan" and len(" ".join(names)) <= _MAX_HINT_CHARS
+            merged += " ".join(names) if takes_all else "<host>"
+        else:
+            merged += _fold_or_placeholder(column)
+    return merged
 
 
 def _split_at_names(text: str, host: str) -> list[str]:

@@ -11,7 +11,7 @@ from orchestrator.model.host_check import (
     HostCheck,
     HostHealth,
 )
-from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
+from orchestrator.model.host_folding import fold_hints, fold_hostnames, fold_messages, message_frame
 from orchestrator.model.sanitize import to_one_line
 from orchestrator.model.text_encoding import dump_json
 from orchestrator.output.console import BOLD, CYAN, DIM, GREEN, RED, YELLOW, TextConsole
@@ -156,7 +156,7 @@ def _findings(checkups: Iterable[HostCheck]) -> Iterator[tuple[str, str, str]]:
     order = ("unreachable", "error", "warning")
     for (label, *_), group in sorted(found.items(), key=lambda one: order.index(one[0][0])):
         text = fold_messages((checkup.host, trouble.message) for checkup, trouble in group)
-        advice = fold_messages((checkup.host, trouble.hint) for checkup, trouble in group)
+        advice = fold_hints((checkup.host, trouble.hint) for checkup, trouble in group)
         yield label, f"{fold_hostnames(checkup.host for checkup, _ in group)}: {text}", advice
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from orchestrator.model.event import RunEvent, RunFinished, RunStarted, StepFinished
-from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
+from orchestrator.model.host_folding import fold_hints, fold_hostnames, fold_messages, message_frame
 from orchestrator.model.sanitize import sanitize_output, to_one_line
 from orchestrator.model.step_result import HostSummary, Status, last_lines
 from orchestrator.output.console import BOLD, DIM, RED, TextConsole, status_text, style_of
@@ -226,7 +226,7 @@ def _combined_hint(group: Sequence[HostSummary]) -> str:
         )
         for row in group
     ]
-    return _shared_hosts(group, hints)
+    return fold_hints((row.host, hint) for row, hint in zip(group, hints, strict=True))
 
 
 def _indented_lines(text: str, out: TextConsole, label: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector, SourcePosition
-from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
+from orchestrator.model.host_folding import fold_hints, fold_hostnames, fold_messages, message_frame
 
 
 class HostDiagnostics(DiagnosticCollector):
@@ -38,6 +38,6 @@ class HostDiagnostics(DiagnosticCollector):
                 "" if self.host_count == 1 else f" (on {fold_hostnames(host for host, _ in found)})"
             )
             message = fold_messages((host, diagnostic.message) for host, diagnostic in found)
-            hint = fold_messages((host, problem.hint) for host, problem in found)
+            hint = fold_hints((host, problem.hint) for host, problem in found)
             self.add(message + host_note, found[0][1].mark, hint)
         super().raise_any()

@@ -57,11 +57,12 @@ def _task(literal: str, title: str, name: str, stdin: str | None, *, readonly: b
             readonly=readonly,
             stdin=templating.compile_value(value),
         )
-    nothing = frozenset[str]()
-    heading = templating.TextTemplate(title, _COMMAND_LINE_MARK, nothing, nothing)
+    nothing, heading = frozenset[str](), None
+    if title:  # templates take time to load
+        heading = templating.TextTemplate(title, _COMMAND_LINE_MARK, nothing, nothing)
     return Task(
         name,
         _COMMAND_LINE_MARK,
         "A command from the command line",
-        steps=(Step(run, _COMMAND_LINE_MARK, name=heading if title else None),),
+        steps=(Step(run, _COMMAND_LINE_MARK, name=heading),),
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.host_folding import fold_hostnames, fold_messages, message_frame
+from orchestrator.model.host_folding import fold_hints, fold_hostnames, fold_messages, message_frame
 
 NAMES = st.lists(
     st.builds(
@@ -101,3 +101,23 @@ def test_names_that_have_nothing_in_common_are_not_all_written_within_a_message(
     names = [f"{letter * 9}" for letter in "abcdefgh"]
     text = fold_messages((name, f"{name} refused") for name in names)
     assert text == "<host> refused"
+
+
+def test_commands_in_hints_can_be_typed_as_they_are() -> None:
+    def hints(text: str) -> str:
+        return fold_hints(
+            (f"web{n}", text.format(host=f"web{n}", address=f"10.0.0.{n}")) for n in (1, 2, 3)
+        )
+
+    assert hints("then: ssh-keyscan -p 22 {address} >> ~/.ssh/known_hosts") == (
+        "then: ssh-keyscan -p 22 10.0.0.1 10.0.0.2 10.0.0.3 >> ~/.ssh/known_hosts"
+    )
+    assert hints("log in with `ssh u@{address}`, or see {host}") == (
+        "log in with `ssh u@<host>`, or see web[1-3]"
+    )
+    assert hints("the same for all") == "the same for all"
+
+
+def test_many_names_in_a_command_are_a_placeholder() -> None:
+    names = [f"web{n}.example.net" for n in range(100)]
+    assert fold_hints((name, f"ssh-keyscan {name}") for name in names) == "ssh-keyscan <host>"
