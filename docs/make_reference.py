@@ -18,6 +18,7 @@ from orchestrator.commands.reference import (
     reference_topics,
 )
 from orchestrator.modules import MODULES_FOLDER
+from orchestrator.yamlio.file_keys import FIRST_VERSION
 from orchestrator.yamlio.yaml_loader import load_yaml
 
 REFERENCE_FOLDER = Path(__file__).parent / "reference"
@@ -42,21 +43,25 @@ def topic_page(topic: ReferenceTopic) -> str:
     lines = [_NOTE, f"# {topic.title}", "", _linked(topic.text)]
     for table in topic.tables:
         lines += ["", f"## {table.title}", "", *_table_lines(table)]
+    if any("since" in table.columns for table in topic.tables):
+        lines += ["", f"Keys without a version exist since orch {FIRST_VERSION}."]
     if topic.example:
         lines += ["", "## Example", "", f"```{topic.language}", topic.example.rstrip("\n"), "```"]
     return "\n".join(lines) + "\n"
 
 
 def _table_lines(table: ReferenceTable) -> Iterator[str]:
-    yield "| " + " | ".join(table.columns) + " |"
-    yield "|" + " --- |" * len(table.columns)
+    columns = [column for column in table.columns if column != "since"]
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + " --- |" * len(columns)
     for row in table.rows:
         if len(row) == 2:
             yield f"| {_code(row[0])} | {_cell(_linked(row[1]))} |"
             continue
         name, kind, text, default, example, since = row
         kind = " or ".join(_code(choice) for choice in kind.split(" | ")) if "|" in kind else kind
-        cells = (_code(name), kind, _linked(text), _default(default), _code(example), since)
+        meaning = _linked(text) + (f" (since {since})" if since != FIRST_VERSION else "")
+        cells = (_code(name), kind, meaning, _default(default), _code(example))
         yield "| " + " | ".join(map(_cell, cells)) + " |"
 
 

@@ -117,7 +117,7 @@ def limit_option(command: F) -> F:
         callback=reject_repeated,
         metavar="HOSTS",
         shell_complete=completion.complete_host_patterns,
-        help="Hosts to run on: hosts and roles joined by : or , with & (and), ! (not), globs, "
+        help="Hosts to run on: hosts and roles joined by `:` or `,`; with & (and), ! (not), globs, "
         "web[01-20,25] (names), role[0:2] (its first three), @FILE, @failed. "
         "`web:&eu:!db3`: hosts of web that are also in eu, except db3.",
     )(command)

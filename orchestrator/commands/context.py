@@ -32,8 +32,8 @@ from orchestrator.inventory.stage_loader import load_stage
 from orchestrator.journal import last_run
 from orchestrator.model.host import App, Host, Stage
 from orchestrator.model.lazy_regex import lazy_regex
-from orchestrator.model.marked_value import MarkedValue
-from orchestrator.model.secret import SecretResolver
+from orchestrator.model.marked_value import MarkedValue, Values
+from orchestrator.model.secret import Secret, SecretResolver
 from orchestrator.model.secret_masking import SecretMasker
 from orchestrator.modules import MODULES_FOLDER
 from orchestrator.planner.plan import Plan
@@ -234,6 +234,8 @@ def _build_plan(
     options: PlanOptions,
     environ: Mapping[str, str],
 ) -> Plan:
+    apps, extra = select_apps(context.stage, options.apps), parse_extra_variables(options.extra)
+    _mask_replaced_secrets(context, apps, extra)
     return build_plan(
         PlanRequest(
             context.stage,
@@ -241,20 +243,34 @@ def _build_plan(
             requests=requests,
             tasks=by_name,
             run=new_run(time.time(), options.message),
-            extra_variables=parse_extra_variables(options.extra),
+            extra_variables=extra,
             environ=environ,
             tags=options.tags,
             start_at=options.start_at,
             handlers=options.handlers,
             check_mode=options.check,
             show_diff=options.diff,
-            apps=select_apps(context.stage, options.apps),
+            apps=apps,
             root=str(context.root),
             secrets=context.secrets,
             project_identity=cache(lambda: _project_identity(context.root)),
             options=options.common,
         )
     )
+
+
+def _mask_replaced_secrets(context: ProjectContext, apps: Sequence[App], extra: Values) -> None:
+    """Mask the values of ``-e`` that replace a secret of the inventory."""
+    for name, value in extra.items():
+        layers = (
+            layer
+            for host in context.hosts
+            for layer in (*host.layers, *(each for app in apps for each in app.layers_on(host)))
+        )
+        if isinstance(value.data, str) and any(
+            name in layer.vars and isinstance(layer.vars[name].data, Secret) for layer in layers
+        ):
+            context.secrets.masker.add_secret(str(name), value.data)
 
 
 def _project_identity(root: Path) -> str:

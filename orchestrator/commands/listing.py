@@ -6,6 +6,7 @@ An invalid stage or task is listed with its error.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
@@ -99,22 +100,28 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
     """
     topics, modules = reference.reference_topics(), shipped_modules()
     root = optional_project_root(directory)
-    if name in modules or (root is not None and name in index_tasks(root).files):
-        return _task_doc_lines(root or Path.cwd(), name)
+    tasks = index_tasks(root).all_names() if root is not None else [*modules]
+    lines = reference.key_lines(name, width)
+    if name in tasks:
+        also = ["", *lines] if lines and name not in modules else []
+        return chain(_task_doc_lines(root or Path.cwd(), name), also)
     if name in topics:
         return reference.topic_lines(topics[name](), width)
     if name == "commit":
         return reference.topic_lines(topics["playbook"](), width)
-    if lines := reference.key_lines(name, width):
+    if lines:
         return iter(lines)
     if name == troubleshooting.TOPIC:
         return troubleshooting.overview_lines(width)
     if section := troubleshooting.load_sections().get(name):
         return troubleshooting.section_lines(section)
-    if root is not None:
-        return _task_doc_lines(root, name)
-    known = [*topics, *modules, troubleshooting.TOPIC, *troubleshooting.load_sections()]
+    if root is not None and name in dict(index_tasks(root).refused):
+        return _task_doc_lines(root, name)  # tells why it cannot be a task
+    known = [*topics, *tasks, troubleshooting.TOPIC, *troubleshooting.load_sections()]
     hint = suggest_nearest(name, known) or "`orch doc` lists them"
+    if root is not None:
+        message = f"there is no task, module, topic or key '{name}'"
+        raise UsageError(Diagnostic(message, None, hint))
     hint += "; a task is shown in its project, and `orch init DIR` creates a new one"
     message = f"there is no topic or module '{name}', and no project here that has a task"
     raise UsageError(Diagnostic(message, None, hint))

@@ -415,7 +415,7 @@ def _statuses() -> ReferenceTopic:
         "statuses",
         "Statuses",
         "Every step and every host ends with one of these; a host has the worst of its steps', "
-        "in this order.",
+        "in this order. `--json` writes them as here, the screen with spaces: `timed out`.",
         (help_table("Statuses", ("status", "meaning"), STATUS_HELP),),
         'orch -s prod run deploy:check --json | grep \'"status":"failed"\'\n',
         language="sh",
@@ -428,7 +428,8 @@ STATUS_HELP: Mapping[str, str] = {
     Status.KILLED: "A step's process was ended by a signal",
     Status.LOST: "The connection broke while a step was running",
     Status.UNREACHABLE: "The host could not be connected",
-    Status.CANCELLED: "The run was interrupted while the host was working",
+    Status.CANCELLED: "The run ended while the host was working: it was interrupted, or another "
+    "host of the batch failed. What the host did was rolled back",
     Status.STOPPED: "The host completed earlier tasks; the run stopped because another host failed",
     Status.NOT_STARTED: "The run ended before the host began",
     Status.WOULD_CHANGE: "In a check: a module would change something",

@@ -168,7 +168,7 @@ ROLE: KeyTable = {
 """Keys of a role: a file in ``roles/``, or an entry of ``roles.yml``; a list is its hosts."""
 
 APP: KeyTable = {
-    "desc": DESC,
+    "desc": FileKey("text", "What it is, in one line", example="desc: The blog"),
     "roles": FileKey("names", "The roles whose hosts run the app", "all hosts", "roles: [web]"),
     "hosts": FileKey(
         "app hosts",

@@ -175,7 +175,7 @@ class RoleResolver:
             if name not in self.entries:
                 mark = next(iter(hosts.values()))
                 near = suggest_nearest(name, self.entries)
-                note = f"the role '{name}' has no file; a host claims it{near and '; '}{near}"
+                note = f"the role '{name}' has no file: only hosts name it{near and '; '}{near}"
                 self.notes.append((note, mark))
         return claims
 

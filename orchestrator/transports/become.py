@@ -57,7 +57,10 @@ _ENVIRONMENT_FIXES = {
 }
 _UNKNOWN_USER = ("unknown user", "unknown id", "does not exist", "no passwd entry")
 _PERMIT_HINTS = {
-    "sudo": "sudoers on the host must let the login user become {user} with NOPASSWD",
+    "sudo": (
+        "sudoers on the host must let the login user run a shell as {user} with NOPASSWD, not only "
+        "single commands"
+    ),
     "doas": (
         "doas.conf on the host must let the login user become {user} with `permit nopass` "
         "(doas reads passwords from a terminal only)"

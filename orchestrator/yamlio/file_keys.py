@@ -91,6 +91,9 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
 """The kinds of values of keys, and the JSON schema of each."""
 
 
+FIRST_VERSION = "0.1"
+
+
 class FileKey(Struct, frozen=True):
     """A key of a YAML file.
 
@@ -104,7 +107,7 @@ class FileKey(Struct, frozen=True):
     default: str = ""
     example: str = ""
     choices: tuple[str, ...] = ()
-    since: str = "0.1"
+    since: str = FIRST_VERSION
 
     def json_schema(self) -> JsonSchema:
         """Return the schema of the key's value."""

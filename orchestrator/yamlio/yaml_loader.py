@@ -113,6 +113,8 @@ def _syntax_hint(row: str, error: yaml.MarkedYAMLError) -> str:
     if _BARE_TEMPLATE.search(row):
         return TEMPLATE_HINT
     problem = error.problem or ""
+    if "flow" in (error.context or "") and ("{{" in row or "{%" in row):
+        return "a text with {{ or {% must be quoted inside {…} and […]"
     if "cannot start any token" in problem:
         return _QUOTE
     if "mapping values are not allowed" in problem:

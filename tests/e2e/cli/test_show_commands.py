@@ -225,6 +225,20 @@ def test_a_task_of_the_project_comes_before_a_topic(shop: OrchProject) -> None:
     assert shop.orch("doc", "host").out.startswith("host: Ours")
 
 
+def test_a_task_with_the_name_of_a_key_is_shown_with_the_key(shop: OrchProject) -> None:
+    shop.write({"tasks/when.yml": "desc: Ours\nsteps: [{run: id}]\n"})
+    shown = shop.orch("doc", "when").out
+    assert shown.startswith("when: Ours")
+    assert "when: a key, see `orch doc task`" in shown
+
+
+def test_doc_of_an_unknown_name_suggests_topics_and_keys_too(shop: OrchProject) -> None:
+    done = shop.orch("doc", "fact")
+    assert done.code == 2
+    assert "there is no task, module, topic or key 'fact'" in done.err
+    assert "did you mean 'facts'?" in done.err
+
+
 def test_origins_are_json_for_programs(shop: OrchProject) -> None:
     words = ("-s", "dev", "vars", "a1", "--origin", "--json", "-e", "size=9")
     found = json.loads(shop.orch(*words).out)

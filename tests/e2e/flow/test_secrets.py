@@ -571,3 +571,19 @@ def test_a_byte_order_mark_is_no_part_of_a_file_s_secret(one: OrchProject) -> No
         one, "steps: [{run: 'printf %s {{ tls_key }} | wc -c', readonly: true}]\n", "--json"
     )
     assert step_outputs(done) == [str(len(KEY) - 1)]
+
+
+def test_a_value_from_the_command_line_that_replaces_a_secret_is_masked(
+    project: OrchProject,
+) -> None:
+    project.add_sandbox_stage("a1").write(
+        {
+            "inventories/dev/roles/web.yml": "hosts: [a1]\nvars: {token: !secret {env: TOKEN}}\n",
+            "tasks/t.yml": "steps: [{run: 'echo {{ token }} {{ other }}'}]\n",
+        }
+    )
+    words = ("-s", "dev", "run", "t", "-e", "token=hunter2-hunter2", "-e", "other=visible-text")
+    done = project.orch(*words)
+    assert done.code == 0
+    assert "hunter2" not in done.out + done.err
+    assert "visible-text" in done.out

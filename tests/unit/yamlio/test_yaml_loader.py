@@ -399,3 +399,10 @@ def test_a_parser_with_a_bound_of_its_own_is_told_in_the_same_words(level: str) 
 @pytest.mark.parametrize("text", ["? [a]\n: 1\nb: 2", "? {a: 1}\n: 1", "x: &x k\n*x : 1\n"])
 def test_a_key_that_is_no_text_is_refused(text: str) -> None:
     assert only_problem(text).message == "a key must be text"
+
+
+@pytest.mark.parametrize("text", ["a: {run: echo {{ x }}, b: c}\n", "a: [~/{{ x }}.env, b]\n"])
+def test_braces_in_braces_are_told_to_be_quoted(text: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse_yaml(text, "x.yml")
+    assert "must be quoted" in caught.value.diagnostics[0].hint
