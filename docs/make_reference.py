@@ -44,7 +44,8 @@ def topic_page(topic: ReferenceTopic) -> str:
     for table in topic.tables:
         lines += ["", f"## {table.title}", "", *_table_lines(table)]
     if any("since" in table.columns for table in topic.tables):
-        lines += ["", f"Keys without a version exist since orch {FIRST_VERSION}."]
+        words = "The words for values are explained in [Types and values](types.md)."
+        lines += ["", f"{words} Keys without a version exist since orch {FIRST_VERSION}."]
     if topic.example:
         lines += ["", "## Example", "", f"```{topic.language}", topic.example.rstrip("\n"), "```"]
     return "\n".join(lines) + "\n"

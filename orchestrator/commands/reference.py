@@ -23,7 +23,7 @@ from orchestrator.planner.template_objects import OBJECT_FIELDS, OBJECT_HELP
 from orchestrator.playbook import keywords
 from orchestrator.playbook.model import PARAM_TYPES
 from orchestrator.templating.function_help import FILTER_HELP, FUNCTION_HELP, TEST_HELP
-from orchestrator.yamlio.file_keys import KeyTable
+from orchestrator.yamlio.file_keys import VALUE_KIND_HELP, KeyTable
 
 
 class ReferenceTable(Struct, frozen=True):
@@ -271,9 +271,13 @@ def _param() -> ReferenceTopic:
 def _types() -> ReferenceTopic:
     return ReferenceTopic(
         "types",
-        "Types of params",
-        "`type` of a param, and `elements` of a list, is one of these.",
-        (help_table("Types", ("type", "meaning"), PARAM_TYPES),),
+        "Types and values",
+        "`type` of a param, and `elements` of a list, is one of the types below. The reference "
+        "names what a key holds by the words of the second table.",
+        (
+            help_table("Types of params", ("type", "meaning"), PARAM_TYPES),
+            help_table("Values of keys", ("value", "meaning"), VALUE_KIND_HELP),
+        ),
         "params:\n  paths: {type: list, elements: path}\n",
     )
 

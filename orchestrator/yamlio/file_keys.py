@@ -88,8 +88,45 @@ VALUE_KINDS: Mapping[str, JsonSchema] = {
         ]
     },
 }
-"""The kinds of values of keys, and the JSON schema of each."""
+"""The JSON schema of each kind of value."""
 
+
+VALUE_KIND_HELP: Mapping[str, str] = {
+    "text": "A text; a number is taken as text",
+    "boolean": "`true` or `false`",
+    "integer": "A whole number",
+    "duration": "A number of seconds, or like `250ms`, `10s`, `5m`, `1h`, `2d`",
+    "template": "A text in which `{{ }}` is replaced",
+    "script": "Shell text in which `{{ }}` is replaced and quoted",
+    "condition": "An expression without braces, or a list of them that must all hold",
+    "names": "A name, or a list of names",
+    "variables": "A mapping of names to values",
+    "environment": "A mapping of names to texts",
+    "defaults": "A mapping of modules to mappings of params",
+    "steps": "A list of steps",
+    "items": "A list of items of a playbook",
+    "handlers": "A mapping of names to lists of steps",
+    "params": "A mapping of names to params",
+    "any": "Any value",
+    "user": "`true` (root), `false` (the login user), or a name",
+    "loop": "A list, a mapping, or an expression",
+    "loop_control": "A mapping, see `orch doc loop_control`",
+    "assert": "A condition, or a mapping of `that` and `message`",
+    "download": "A mapping of `path` and `to`",
+    "batch": "A number or a percentage of hosts, or a list of them",
+    "host count": "A number or a percentage of hosts, like `2` or `25%`",
+    "want": "A mapping of states to values",
+    "fix": "A script, or a mapping of states to scripts",
+    "payload": "A text, or a mapping, see `orch doc payload`",
+    "exposes": "A list of params, or a mapping of params to the exposed part",
+    "requires": "A list of commands; a list in it names alternatives",
+    "param groups": "A list of params, or a list of such lists",
+    "connect": "A mapping, see `orch doc connect`",
+    "claims": "A mapping, see `orch doc claims`",
+    "app hosts": "A mapping of hosts to mappings of `vars`, `environment` and `defaults`",
+    "hosts": "A host or a list of hosts, as in `orch doc role`",
+}
+"""The kinds of values of keys, with their meanings."""
 
 FIRST_VERSION = "0.1"
 

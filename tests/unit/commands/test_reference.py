@@ -31,7 +31,7 @@ from orchestrator.templating.function_help import (
     TEST_ALIASES,
     TEST_HELP,
 )
-from orchestrator.yamlio.file_keys import VALUE_KINDS, FileKey
+from orchestrator.yamlio.file_keys import VALUE_KIND_HELP, VALUE_KINDS, FileKey
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import parse_yaml
@@ -52,6 +52,10 @@ def test_every_key_has_a_text_a_known_kind_and_an_example_of_itself(name: str) -
         assert key.kind in VALUE_KINDS, word
         if key.example:
             assert list(parse_yaml(key.example, "example").to_plain()) == [word]
+
+
+def test_every_kind_of_value_is_explained() -> None:
+    assert VALUE_KINDS.keys() == VALUE_KIND_HELP.keys()
 
 
 def test_tables_are_found() -> None:
