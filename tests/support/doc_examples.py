@@ -4,6 +4,7 @@ A page is read from top to bottom. Comments (`<!-- … -->`) above a block are i
 
 - ``project: NAME``: start a new project (see ``PROJECTS``) for the blocks that follow;
 - ``sh: COMMAND``: run a shell command in the project, without showing it;
+- ``file: PATH``: the whole block is this file of the project, such as a template;
 - ``not run: REASON``: the block is not an example of orch, or cannot be run here;
 - ``order: any``: the lines of the output may be in any order.
 
@@ -56,7 +57,7 @@ SHOWN_KERNEL = "Linux web1 6.1.0-28-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.119-
 WIDTH = 98
 TIMEOUT = 60.0
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})(?P<info>[^`]*)$")
-_COMMENT = re.compile(r"<!-- (project|sh|not run|order): (.*?) -->")
+_COMMENT = re.compile(r"<!-- (project|sh|file|not run|order): (.*?) -->")
 _FILE_NAME = re.compile(r"^(?:#|//|<!--|--|%|;)!? *(in )?([\w.@{}/~-]+[\w}])(?: *-->)?$")
 SITE_DIRECTIVES = frozenset(("{toctree}", "{include}", "{image}", "{note}", "{warning}", "{tip}"))
 
@@ -196,6 +197,9 @@ class ExampleRunner:
         first, _, rest = block.text.partition("\n")
         if self.root == Path():
             return [f"{block.label}: the page has no project: <!-- project: … --> names one"]
+        if names := block.options("file"):
+            self.write(names[0], block.text)
+            return []
         if block.info == "yaml" and first in ("# steps", "# playbook items"):
             self.count += 1
             key = "steps" if first == "# steps" else "tasks"
@@ -367,7 +371,11 @@ class ExampleRunner:
             (str(server.known_hosts), "/home/ann/.ssh/known_hosts"),
             (str(server.key), "/home/ann/.ssh/id_ed25519"),
         ]
-        self.shown += [("127.0.0.", "192.0.2."), (f"denied for {server.user}", "denied for deploy")]
+        self.shown += [
+            ("127.0.0.", "192.0.2."),
+            (f"denied for {server.user}", "denied for deploy"),
+            (f'user: "{server.user}"', 'user: "deploy"'),
+        ]
 
     def _faulty_host(self, fault: str, address: str, server: SshdServer) -> str:
         """Return the lines of ssh_config for a host `FAULT.example.net` with this fault."""
