@@ -20,6 +20,7 @@ html_theme = "furo"
 html_title = "orch"
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = False  # it would be empty
 html_static_path = ["_static"]
 html_css_files = ["orch.css"]
 highlight_language = "text"
