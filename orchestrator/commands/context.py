@@ -236,27 +236,40 @@ def _build_plan(
 ) -> Plan:
     apps, extra = select_apps(context.stage, options.apps), parse_extra_variables(options.extra)
     _mask_replaced_secrets(context, apps, extra)
-    return build_plan(
-        PlanRequest(
-            context.stage,
-            context.hosts,
-            requests=requests,
-            tasks=by_name,
-            run=new_run(time.time(), options.message),
-            extra_variables=extra,
-            environ=environ,
-            tags=options.tags,
-            start_at=options.start_at,
-            handlers=options.handlers,
-            check_mode=options.check,
-            show_diff=options.diff,
-            apps=apps,
-            root=str(context.root),
-            secrets=context.secrets,
-            project_identity=cache(lambda: _project_identity(context.root)),
-            options=options.common,
-        )
+    request = PlanRequest(
+        context.stage,
+        context.hosts,
+        requests=requests,
+        tasks=by_name,
+        run=new_run(time.time(), options.message),
+        extra_variables=extra,
+        environ=environ,
+        tags=options.tags,
+        start_at=options.start_at,
+        handlers=options.handlers,
+        check_mode=options.check,
+        show_diff=options.diff,
+        apps=apps,
+        root=str(context.root),
+        secrets=context.secrets,
+        project_identity=cache(lambda: _project_identity(context.root)),
+        options=options.common,
     )
+    try:
+        return build_plan(request)
+    except DefinitionError as error:
+        raise DefinitionError(*_without_repeated_app(error.diagnostics)) from None
+
+
+def _without_repeated_app(diagnostics: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """Return the diagnostics; of those whose cause is that no app is selected, only the first."""
+
+    def needs_app(diagnostic: Diagnostic) -> bool:
+        return "`--app " in diagnostic.hint or diagnostic.message.startswith("'app' is undefined")
+
+    missing = [each for each in diagnostics if needs_app(each)]
+    first = next((each for each in missing if each.hint), None)
+    return [each for each in diagnostics if each is first or not needs_app(each) or first is None]
 
 
 def _mask_replaced_secrets(context: ProjectContext, apps: Sequence[App], extra: Values) -> None:

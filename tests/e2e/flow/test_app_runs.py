@@ -221,3 +221,23 @@ def test_what_only_the_host_knows_is_no_claim(shared: OrchProject, blog: str, me
     shared.write({"tasks/t.yml": "steps: [{run: id, readonly: true}]\n"})
     done = shared.orch("-s", "dev", "run", "t", "--app", "blog", "-l", "a1")
     assert (done.code, message in done.err) == (3 if message else 0, True), done.err
+
+
+def test_a_forgotten_app_is_one_error(project: OrchProject) -> None:
+    project.add_sandbox_stage("a1").write(
+        {
+            "inventories/dev/apps/blog.yml": "vars: {folder: /x, port: 1}\n",
+            "tasks/t.yml": dedent("""\
+                params: {folder: {required: true}}
+                steps:
+                - run: echo {{ folder }} {{ app }}
+                - run: echo {{ port }}
+                - run: echo {{ other }}
+                """),
+        }
+    )
+    done = project.orch("-s", "dev", "run", "t")
+    assert done.code == 3
+    assert done.err.count("--app blog") == 1
+    assert done.err.count("error: ") == 2
+    assert "'other' is undefined" in done.err
