@@ -53,7 +53,7 @@ from tests.sshd import SshdServer, free_port, generate_key, serve_sshd
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN_ROOT = "/home/ann/demo"
-SHOWN_KERNEL = "Linux web1 6.1.0-28-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22) x86_64 GNU/Linux"
+SHOWN_KERNEL = "Linux laptop 6.1.0-28-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22) x86_64 GNU/Linux"
 WIDTH = 98
 TIMEOUT = 60.0
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})(?P<info>[^`]*)$")
