@@ -158,9 +158,8 @@ def check_identity_files(hosts: Iterable[Host]) -> tuple[str, ...]:
     for (_, *files), affected_hosts in missing.items():
         mark = _identity_position(affected_hosts[0])
         host_list = fold_hostnames(host.name for host in affected_hosts)
-        message = (
-            f"{' and '.join(files)} {'does' if len(files) == 1 else 'do'} not exist: {host_list}"
-        )
+        kind, verb = ("file", "does") if len(files) == 1 else ("files", "do")
+        message = f"the key {kind} {' and '.join(files)} {verb} not exist: {host_list}"
         if all(host.connect.identities_only for host in affected_hosts):
             diagnostics.diagnostics.append(Diagnostic(message, mark, _IDENTITY_HINT))
         else:

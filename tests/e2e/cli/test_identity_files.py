@@ -39,8 +39,11 @@ def write_stage(
 @pytest.mark.parametrize(
     ("identity", "message"),
     [
-        ("~/.ssh/none-such", "~/.ssh/none-such does not exist: web[1-3]"),
-        ("[/nowhere/a, /nowhere/b]", "/nowhere/a and /nowhere/b do not exist: web[1-3]"),
+        ("~/.ssh/none-such", "the key file ~/.ssh/none-such does not exist: web[1-3]"),
+        (
+            "[/nowhere/a, /nowhere/b]",
+            "the key files /nowhere/a and /nowhere/b do not exist: web[1-3]",
+        ),
     ],
 )
 @pytest.mark.parametrize("words", [("exec", "--", "id"), ("run", "uname", "--check")])
@@ -88,7 +91,10 @@ def test_where_an_agent_may_have_it_it_is_a_warning(project: OrchProject, sshd: 
         done = project.orch("-s", "real", "exec", "--", "true")
         return done.err + done.out
 
-    assert f"warning: {nowhere} does not exist: a (inventories/real/stage.yml:2:" in output()
+    assert (
+        f"warning: the key file {nowhere} does not exist: a (inventories/real/stage.yml:2:"
+        in output()
+    )
     connect["identity"] = f"[{nowhere}, {sshd.key}]"
     assert "warning:" not in output()
     connect["identity"] = str(nowhere)
