@@ -288,6 +288,10 @@ def source_excerpt(mark: SourcePosition) -> str:
     line = lines[mark.line - 1].expandtabs(1)
     start = max(0, mark.column - 60)
     shown = line[start : start + 100]
+    if start:
+        shown = f"…{shown[1:]}"
+    if len(line) > start + 100:
+        shown = f"{shown[:-1]}…"
     return f"{mark.line:>5} | {shown}\n      | {' ' * (mark.column - 1 - start)}^"
 
 

@@ -406,3 +406,12 @@ def test_braces_in_braces_are_told_to_be_quoted(text: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         parse_yaml(text, "x.yml")
     assert "must be quoted" in caught.value.diagnostics[0].hint
+
+
+def test_an_excerpt_of_a_long_line_is_marked_where_it_is_cut(tmp_path: Path) -> None:
+    file = tmp_path / "x.yml"
+    file.write_text(f"{'a' * 100}!{'b' * 100}\n")
+    line, caret = source_excerpt(SourcePosition(str(file), 1, 101)).split("\n")
+    assert line.startswith("    1 | …a")
+    assert line.endswith("b…")
+    assert line[caret.index("^")] == "!"
