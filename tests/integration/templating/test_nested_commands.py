@@ -178,4 +178,5 @@ def run_both(
         script = "".join(f'eval "${name}"\nprintf "\\0"\n' for name in names)
         out, err = run_shell(which, prelude + script, folder, {**environment, **names})
         outputs.append((out, re.sub(rb"line [0-9]+", b"line", err)))
+        assert not (folder / "CAUGHT").exists(), (cases, values)
     return outputs
