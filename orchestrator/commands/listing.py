@@ -121,7 +121,7 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
     hint = suggest_nearest(name, known) or "`orch doc` lists them"
     if root is not None:
         message = f"there is no task, module, topic or key '{name}'"
-        raise UsageError(Diagnostic(message, None, hint))
+        raise DefinitionError(Diagnostic(message, None, hint))
     hint += "; a task is shown in its project, and `orch init DIR` creates a new one"
     message = f"there is no topic or module '{name}', and no project here that has a task"
     raise UsageError(Diagnostic(message, None, hint))

@@ -234,7 +234,7 @@ def test_a_task_with_the_name_of_a_key_is_shown_with_the_key(shop: OrchProject) 
 
 def test_doc_of_an_unknown_name_suggests_topics_and_keys_too(shop: OrchProject) -> None:
     done = shop.orch("doc", "fact")
-    assert done.code == 2
+    assert done.code == 3
     assert "there is no task, module, topic or key 'fact'" in done.err
     assert "did you mean 'facts'?" in done.err
 
