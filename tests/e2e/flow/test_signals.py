@@ -207,11 +207,14 @@ def test_signals_while_the_end_is_told_change_nothing_of_it(project: OrchProject
     with project.start_orch("-s", "dev", "run", "t", "--json") as process:
         RunningOrch(process).wait_for_event("task_finished", "t")
         assert process.stdout is not None
+        assert process.stderr is not None
         # More than half a pipe is the last event: what is read before leaves pages that are not full.
         wait_until(lambda: unread_bytes(process.stdout.fileno()) > 32768, "a pipe that is full")  # type: ignore[union-attr]
         process.send_signal(INT)
         process.send_signal(TERM)
-        out, err = process.communicate(timeout=START_TIMEOUT)
+        # not by communicate(), which leaves out what was read ahead with an earlier line
+        out, err = process.stdout.read(), process.stderr.read()
+        process.wait(START_TIMEOUT)
     assert process.returncode == 1
     assert json.loads(out.splitlines()[-1])["event"] == "run_finished"
     assert err == ""
