@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -102,6 +103,24 @@ class OrchProject:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return OrchResult(done.returncode, done.stdout, done.stderr)
+
+    def orch_on_terminal(self, *args: str, typed: str) -> OrchResult:
+        """Run orch with a terminal as its stdin, on which ``typed`` is typed."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            self.command(*args),
+            cwd=self.root,
+            env=self.environ({}),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        out, err = process.communicate(timeout=TIMEOUT)
+        os.close(ours)
+        return OrchResult(process.returncode, out, err)
 
     def command(self, *args: str) -> list[str]:
         """Return the words that start orch."""

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.show_vars import ValueOrigin
 
 
-_DOC_WIDTH = 90
-"""Columns of the documentation's text; the terminal wraps it if it is narrower."""
+_MAX_DOC_WIDTH = 90  # columns of the documentation's text
 
 
 @click.command("stages", short_help="List the stages.")
@@ -130,13 +129,15 @@ def doc_command(name: str | None, directory: str | None) -> int:
     Without a name, list the topics and the modules that come with orch.
     """
     from orchestrator.commands.listing import doc_lines, list_modules, list_topics
+    from orchestrator.output.console import open_console
 
     if name is None:
         _print_table([("TOPIC", False), ("", False)], list_topics())
         click.echo()
         _print_table([("MODULE", False), ("", False)], list_modules())
         return ExitCode.OK
-    _print_lines(doc_lines(directory, name, _DOC_WIDTH))
+    width = open_console(sys.stdout, os.environ).width or _MAX_DOC_WIDTH
+    _print_lines(doc_lines(directory, name, min(width, _MAX_DOC_WIDTH)))
     return ExitCode.OK
 
 

@@ -27,7 +27,7 @@ from orchestrator.playbook.model import (
     TaskCall,
     TaskParam,
 )
-from orchestrator.playbook.task_index import index_tasks, shipped_modules
+from orchestrator.playbook.task_index import TaskIndex, index_tasks, shipped_modules
 from orchestrator.yamlio.local_files import display_path
 from orchestrator.yamlio.yaml_loader import load_yaml
 
@@ -100,7 +100,8 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
     """
     topics, modules = reference.reference_topics(), shipped_modules()
     root = optional_project_root(directory)
-    tasks = index_tasks(root).all_names() if root is not None else [*modules]
+    index = TaskIndex({}, (), modules) if root is None else index_tasks(root)
+    tasks = index.all_names()
     lines = reference.key_lines(name, width)
     if name in tasks:
         also = ["", *lines] if lines and name not in modules else []
@@ -115,9 +116,10 @@ def doc_lines(directory: str | None, name: str, width: int) -> Iterator[str]:
         return troubleshooting.overview_lines(width)
     if section := troubleshooting.load_sections().get(name):
         return troubleshooting.section_lines(section)
-    if root is not None and name in dict(index_tasks(root).refused):
+    if root is not None and name in dict(index.refused):
         return _task_doc_lines(root, name)  # tells why it cannot be a task
-    known = [*topics, *tasks, troubleshooting.TOPIC, *troubleshooting.load_sections()]
+    sections = troubleshooting.load_sections()
+    known = [*topics, *tasks, *reference.all_keys(), troubleshooting.TOPIC, *sections]
     hint = suggest_nearest(name, known) or "`orch doc` lists them"
     if root is not None:
         message = f"there is no task, module, topic or key '{name}'"

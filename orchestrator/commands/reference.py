@@ -69,6 +69,12 @@ def key_lines(name: str, width: int) -> list[str]:
     return lines[1:]
 
 
+def all_keys() -> set[str]:
+    """Return the keys of all kinds of files."""
+    tables = (table for make in _TOPICS.values() for table in make().tables)
+    return {row[0] for table in tables if len(table.columns) > 2 for row in table.rows}
+
+
 def key_table(title: str, keys: KeyTable) -> ReferenceTable:
     """Return the table of keys of a file or mapping."""
     return ReferenceTable(
@@ -115,7 +121,8 @@ def _key_lines(table: ReferenceTable, width: int) -> Iterator[str]:
 
 def _row_lines(row: tuple[str, ...], width: int) -> Iterator[str]:
     name, kind, text, default, example, _ = row
-    yield f"  {name} ({kind}{f'; default: {default}' if default else ''})"
+    heading = f"{name} ({kind}{f'; default: {default}' if default else ''})"
+    yield from textwrap.wrap(heading, width, initial_indent="  ", subsequent_indent=" " * 6)
     yield from textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     yield from (f"        {line}" for line in example.split("\n") if example)
 

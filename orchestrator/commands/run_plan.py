@@ -62,30 +62,25 @@ def run_plan(
     plan = replace(plan, warnings=(*plan.warnings, *identity_warnings))
     raise_fd_limit()
     cancel, running_steps = CancelToken(), RunningStepsSink()
-    journal = RunJournal(context.root, environ, lambda text: emit(Warned(time.time(), text)))
+
+    def warn(text: str) -> None:
+        emit(Warned(time.time(), text))
+
+    journal = RunJournal(context.root, environ, warn)
     emit = EventDispatcher(
         (running_steps, journal, sink),
         get_log_path=lambda: str(journal.folder) if journal.folder else "",
         on_output_lost=cancel.cancel,
         masks=context.secrets.masker,
     )
-
-    transports = TransportRegistry(
-        record_host_keys=not plan.check_mode,
-        sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
-        hosts=context.stage.hosts,
-        prompt_user=user_interface.prompt,
-        on_secret=context.secrets.masker.add_secret,
-        warn=lambda text: emit(Warned(time.time(), text)),
-        ssh_config=ssh_config,
-    )
+    transports = _make_transports(plan, context, user_interface.prompt, warn, ssh_config)
 
     def on_first_interrupt() -> None:
-        emit(Warned(time.time(), f"interrupted: stopping running steps ({_QUIT_HINT})"))
+        warn(f"interrupted: stopping running steps ({_QUIT_HINT})")
         transports.reset(cancel.cancel)  # a rollback may have to connect again
 
     def on_repeated_interrupt(name: str) -> None:
-        emit(Warned(time.time(), f"{name}: already interrupted, still stopping ({_QUIT_NOW_HINT})"))
+        warn(f"{name}: already interrupted, still stopping ({_QUIT_NOW_HINT})")
 
     def on_abort() -> None:
         sink.close()
@@ -106,6 +101,24 @@ def run_plan(
                 emit.close()
             finally:
                 transports.close()
+
+
+def _make_transports(
+    plan: Plan,
+    context: ProjectContext,
+    prompt: PromptCallback | None,
+    warn: Callable[[str], object],
+    ssh_config: str | None,
+) -> TransportRegistry:
+    return TransportRegistry(
+        record_host_keys=not plan.check_mode,
+        sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
+        hosts=context.stage.hosts,
+        prompt_user=prompt,
+        on_secret=context.secrets.masker.add_secret,
+        warn=warn,
+        ssh_config=ssh_config,
+    )
 
 
 class RunningStepsSink:

@@ -141,7 +141,8 @@ def _equal_rows(ranked: Sequence[HostSummary]) -> list[list[HostSummary]]:
     groups: dict[object, list[HostSummary]] = {}
     for row in ranked:
         counts = (row.ok, row.changed, row.unknown, row.failed, row.skipped)
-        key = (_row_rank(row), row.app, row.roles, counts, message_frame(row.reason, row.host))
+        reason = message_frame(row.reason, row.host) if row.reason else ()
+        key = (_row_rank(row), row.app, row.roles, counts, reason)
         groups.setdefault(key, []).append(row)
     return list(groups.values())
 
@@ -214,7 +215,11 @@ def _lines_beneath(group: Sequence[HostSummary], out: TextConsole) -> Iterator[s
 
 
 def _shared_hosts(group: Sequence[HostSummary], texts: Sequence[str]) -> str:
-    return fold_messages((row.host, text) for row, text in zip(group, texts, strict=True))
+    if len(group) == 1:
+        return texts[0]
+    return fold_messages(
+        (row.host, text) for row, text in zip(group, texts, strict=True) if any(texts)
+    )
 
 
 def _combined_hint(group: Sequence[HostSummary]) -> str:

@@ -48,18 +48,13 @@ def adhoc_script(title: str, script: str, arguments: Sequence[str], *, readonly:
 
 
 def _task(literal: str, title: str, name: str, stdin: str | None, *, readonly: bool) -> Task:
-    run = RunStep(text=None, literal=literal, readonly=readonly)
+    nothing, heading, input_text = frozenset[str](), None, None
     if stdin is not None:
         value = MarkedValue(stdin, _COMMAND_LINE_MARK, literal=True)
-        run = RunStep(
-            text=None,
-            literal=literal,
-            readonly=readonly,
-            stdin=templating.compile_value(value),
-        )
-    nothing, heading = frozenset[str](), None
+        input_text = templating.compile_value(value)
     if title:  # templates take time to load
         heading = templating.TextTemplate(title, _COMMAND_LINE_MARK, nothing, nothing)
+    run = RunStep(text=None, literal=literal, readonly=readonly, stdin=input_text)
     return Task(
         name,
         _COMMAND_LINE_MARK,

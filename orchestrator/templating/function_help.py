@@ -27,7 +27,7 @@ FILTER_HELP: Mapping[str, str] = {
     "format": "The text with %s and the like replaced: `'%s:%d' | format(host, port)`",
     "groupby": "The items of a list in groups of equal values of an attribute",
     "indent": "The text with its lines indented, except the first",
-    "int": "The value as a whole number, 0 if it is none",
+    "int": "The value as a whole number; 0 for a text that is not a number",
     "items": "The pairs of a mapping",
     "join": "The items of a list as one text, with a text between them",
     "last": "The last item",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -174,22 +171,9 @@ def test_a_protected_stage_is_not_changed_without_an_answer(project: OrchProject
 @pytest.mark.parametrize(("answer", "code"), [("dev\n", 0), ("yes\n", 2), ("\n", 2)])
 def test_a_protected_stage_asks_for_its_name(project: OrchProject, answer: str, code: int) -> None:
     protected(project)
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "-s", "dev", "run", "change"],
-        cwd=project.root,
-        env=project.environ({}),
-        stdin=theirs,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.close(theirs)
-    os.write(ours, answer.encode())
-    _, err = process.communicate(timeout=60)
-    os.close(ours)
-    assert process.returncode == code, err
-    assert "'dev' is protected. This would run change\non 1 host: a1" in err
+    done = project.orch_on_terminal("-s", "dev", "run", "change", typed=answer)
+    assert done.code == code, done.err
+    assert "'dev' is protected. This would run change\non 1 host: a1" in done.err
 
 
 def test_doc_without_a_name_lists_the_modules(project: OrchProject) -> None:
@@ -237,6 +221,13 @@ def test_doc_of_an_unknown_name_suggests_topics_and_keys_too(shop: OrchProject) 
     assert done.code == 3
     assert "there is no task, module, topic or key 'fact'" in done.err
     assert "did you mean 'facts'?" in done.err
+    assert "did you mean 'register'?" in shop.orch("doc", "regster").err
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_doc_keeps_to_the_width_of_the_terminal(shop: OrchProject, columns: int) -> None:
+    shown = shop.orch("doc", "connect", COLUMNS=str(columns)).out.split("\n")
+    assert max(len(line) for line in shown if not line.startswith("        ")) <= columns
 
 
 def test_origins_are_json_for_programs(shop: OrchProject) -> None:

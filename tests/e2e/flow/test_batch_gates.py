@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from textwrap import dedent
 
 import pytest
@@ -31,32 +26,13 @@ def rolling(project: OrchProject, options: str) -> OrchProject:
     )
 
 
-def answer(project: OrchProject, words: Sequence[str], text: str) -> OrchResult:
-    """Run orch with a terminal as its stdin, on which ``text`` is typed."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "-s", "dev", "run", *words, "--json"],
-        cwd=project.root,
-        env=project.environ({}),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.close(theirs)
-    os.write(ours, text.encode())
-    out, err = process.communicate(timeout=60)
-    os.close(ours)
-    return OrchResult(process.returncode, out, err)
-
-
 def hosts_in_order(done: OrchResult) -> list[str]:
     return [e["host"] for e in done.events if e["event"] == "host_finished"]
 
 
 def test_each_batch_but_the_first_is_confirmed(project: OrchProject) -> None:
     rolling(project, "confirm: true")
-    done = answer(project, ["p"], "y\nyes\nn\n")
+    done = project.orch_on_terminal("-s", "dev", "run", "p", "--json", typed="y\nyes\nn\n")
     assert hosts_in_order(done) == ["a1", "a2", "a3"]
     assert done.code == 2
     assert "continue with batch 2/4: one on a2? [y/N]" in done.err

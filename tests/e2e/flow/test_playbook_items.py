@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from textwrap import dedent
 
 import pytest
@@ -361,26 +357,13 @@ def test_list_hosts_shows_each_task_with_its_hosts_and_contacts_nobody(three: Or
 
 def test_step_asks_before_each_task(three: OrchProject) -> None:
     three.write({"tasks/p.yml": "tasks: [one, two, three]\n"})
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "-s", "dev", "run", "p", "--step", "--json"],
-        cwd=three.root,
-        env=three.environ({}),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.close(theirs)
-    os.write(ours, b"s\nr\nq\n")
-    out, err = process.communicate(timeout=60)
-    os.close(ours)
-    done = OrchResult(process.returncode, out, err)
+    words = ("-s", "dev", "run", "p", "--step", "--json")
+    done = three.orch_on_terminal(*words, typed="s\nr\nq\n")
     assert step_outputs(done, "a1") == ["two"]
     assert done.host_rows["a1"]["reason"] == "stopped before 'three': stopped by you"
     assert {row["status"] for row in done.host_rows.values()} == {"stopped"}
     assert done.code == 2
-    assert "one on a[1-3]" in err
+    assert "one on a[1-3]" in done.err
 
 
 def test_several_tasks_in_one_call_run_in_order_with_their_own_arguments(

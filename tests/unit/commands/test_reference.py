@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from orchestrator import playbook
 from orchestrator.commands import reference
+from orchestrator.commands.json_schema import file_schema
 from orchestrator.errors import EXIT_CODE_HELP, DiagnosticCollector, ExitCode
 from orchestrator.inventory import inventory_keys
 from orchestrator.inventory.connection_options import ConnectionOptionsReader
@@ -35,6 +37,12 @@ from orchestrator.yamlio.file_keys import VALUE_KIND_HELP, VALUE_KINDS, FileKey
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import parse_yaml
+
+
+@pytest.fixture(autouse=True)
+def outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
 
 SOURCE = Path(reference.__file__).parents[1]
 TABLES = {
@@ -127,6 +135,35 @@ def test_examples_of_step_keys_are_valid_beside_a_command() -> None:
         problems = DiagnosticCollector()
         TaskParser(problems).parse_task("t", parse_yaml(text, "t.yml"))
         problems.raise_any()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_example_of_a_key_is_valid_in_its_schema(name: str) -> None:
+    kind = "stage" if name.startswith("inventory_keys") else "task"
+    definitions = file_schema(kind, None)["$defs"]
+    for word, key in TABLES[name].items():
+        if key.example:
+            value = parse_yaml(key.example, "example").to_plain()[word]
+            jsonschema.validate(value, {**key.json_schema(), "$defs": definitions})
+
+
+@pytest.mark.parametrize("kind", ["stage", "host", "role", "app"])
+def test_examples_of_inventory_files_are_valid(kind: str) -> None:
+    example = parse_yaml(reference.reference_topics()[kind]().example, "example").to_plain()
+    jsonschema.validate(example, file_schema(kind, None))
+
+
+@pytest.mark.parametrize(
+    "name", ["param", "types", "loop_control", "templates", "facts", "claims", "connect"]
+)
+def test_other_examples_are_valid_in_the_file_that_has_them(name: str) -> None:
+    example = parse_yaml(reference.reference_topics()[name]().example, "example").to_plain()
+    kind = {"claims": "app", "connect": "stage"}.get(name, "task")
+    if isinstance(example, list):
+        example = {"steps": example}
+    elif kind == "task":
+        example |= {"steps": [{"run": "id"}]}
+    jsonschema.validate(example, file_schema(kind, None))
 
 
 def test_every_topic_is_shown_in_the_given_width() -> None:
