@@ -19,6 +19,7 @@ from orchestrator.cli import (
     run_commands,
     show_commands,
     stdio,
+    transfer_commands,
 )
 from orchestrator.cli.group import CommandGroup
 from orchestrator.errors import ExitCode, OrchError
@@ -74,6 +75,7 @@ def orch(**_: object) -> None:
 
 for _command in (
     *run_commands.RUN_COMMANDS,
+    *transfer_commands.TRANSFER_COMMANDS,
     *doctor_command.DOCTOR_COMMANDS,
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,

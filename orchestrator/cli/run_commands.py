@@ -61,13 +61,13 @@ def run_command(
         for tag, tasks in tags_of(command_options.directory, task_requests).items():
             click.echo(f"{tag}: {', '.join(tasks)}")
         return ExitCode.OK
-    context = _load_context(command_options, f"run {shlex.join(words)}")
+    context = load_command_context(command_options, f"run {shlex.join(words)}")
     if list_hosts:
         return _print_task_hosts(
-            plan_without_secrets(context, task_requests, _plan_options(command_options), os.environ)
+            plan_without_secrets(context, task_requests, plan_options(command_options), os.environ)
         )
-    plan = plan_tasks(context, task_requests, _plan_options(command_options), os.environ)
-    return _run_plan(context, plan, command_options)
+    plan = plan_tasks(context, task_requests, plan_options(command_options), os.environ)
+    return run_planned(context, plan, command_options)
 
 
 @click.command(
@@ -126,9 +126,9 @@ def exec_command(
     else:
         text = read_stdin() if stdin else None
         task = adhoc_task(command, readonly=readonly, stdin=text)
-    context = _load_context(command_options, f"exec -- {shlex.join(command)}")
-    plan = plan_task(context, task, _plan_options(command_options), os.environ)
-    return _run_plan(context, plan, command_options)
+    context = load_command_context(command_options, f"exec -- {shlex.join(command)}")
+    plan = plan_task(context, task, plan_options(command_options), os.environ)
+    return run_planned(context, plan, command_options)
 
 
 @click.command("facts", short_help="Show the facts of hosts.")
@@ -154,11 +154,11 @@ def facts_command(command_options: CommandOptions, hosts: tuple[str, ...]) -> in
         raise click.UsageError("write HOST or --limit, not both")
     limit = ",".join(hosts) if hosts else command_options.limit
     command_options = structs.replace(command_options, limit=limit)
-    context = _load_context(command_options, shlex.join(("facts", *hosts)))
+    context = load_command_context(command_options, shlex.join(("facts", *hosts)))
     script = (MODULES_FOLDER / "facts.sh").read_text("utf-8")
     task = adhoc_task([script], readonly=True, name="facts")
     plan = plan_task(context, task, PlanOptions(), os.environ)
-    return _run_plan(context, plan, command_options)
+    return run_planned(context, plan, command_options)
 
 
 @click.command("plan", short_help="Show what a run would do, without contacting hosts.")
@@ -188,9 +188,9 @@ def plan_command(command_options: CommandOptions, words: tuple[str, ...], reveal
     from orchestrator.output.plan_text import plan_json, plan_lines
 
     task_requests = parse_task_requests(words)
-    context = _load_context(command_options, f"plan {shlex.join(words)}")
+    context = load_command_context(command_options, f"plan {shlex.join(words)}")
     plan_function = plan_tasks if reveal else plan_without_secrets
-    plan = plan_function(context, task_requests, _plan_options(command_options), os.environ)
+    plan = plan_function(context, task_requests, plan_options(command_options), os.environ)
     out = open_console(sys.stdout, os.environ)
     mask = str if reveal else context.secrets.masker.mask_text
     out.lines(
@@ -201,7 +201,8 @@ def plan_command(command_options: CommandOptions, words: tuple[str, ...], reveal
     return ExitCode.OK
 
 
-def _plan_options(command_options: CommandOptions) -> PlanOptions:
+def plan_options(command_options: CommandOptions) -> PlanOptions:
+    """Return the options of the planner. Raises UsageError."""
     from orchestrator.commands.cli_args import parse_common_options
     from orchestrator.commands.context import PlanOptions
     from orchestrator.planner.request import TagFilter
@@ -317,7 +318,11 @@ def _check_confirmations(plan: Plan) -> None:
                 raise UsageError(Diagnostic(message, None, "pass --yes to confirm all batches"))
 
 
-def _load_context(command_options: CommandOptions, example: str) -> ProjectContext:
+def load_command_context(command_options: CommandOptions, example: str) -> ProjectContext:
+    """Return the project, stage and hosts of a command; ``example`` is it, for errors.
+
+    Raises UsageError and DefinitionError.
+    """
     from orchestrator.commands.context import ProjectSelector, load_context
 
     selector = ProjectSelector(
@@ -334,7 +339,8 @@ def _load_context(command_options: CommandOptions, example: str) -> ProjectConte
     return context
 
 
-def _run_plan(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> int:
+def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> int:
+    """Run a plan, ask what has to be asked, and return the exit code. Raises UsageError."""
     from orchestrator.cli.tty_prompt import StdinLines, TtyPrompter
     from orchestrator.commands.context import outer_runs
     from orchestrator.commands.run_plan import UserInterface, run_plan
@@ -483,12 +489,12 @@ def lock_command(command_options: CommandOptions, act: str, force: bool, lock_us
     """
     from orchestrator.commands.context import plan_lock_command
 
-    context = _load_context(command_options, f"lock {act}")
+    context = load_command_context(command_options, f"lock {act}")
     names = _split_names(command_options.apps, _NO_APP) or ("all",)
     if not context.stage.apps:
         raise click.UsageError(f"stage '{context.stage.name}' has no apps, so there are no locks")
     plan = plan_lock_command(context, act, names, os.environ, force=force, become=lock_user)
-    return _run_plan(context, plan, command_options)
+    return run_planned(context, plan, command_options)
 
 
 RUN_COMMANDS: tuple[click.Command, ...] = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from orchestrator.errors import (
 from orchestrator.model.marked_value import MarkedKey, MarkedValue, Values, merge_values
 from orchestrator.model.text_encoding import decode_bytes
 from orchestrator.playbook.model import CommonOptions, TaskRequest
+from orchestrator.yamlio.local_files import is_directory
 from orchestrator.yamlio.naming_rules import RESERVED_NAMES, variable_name_error
 from orchestrator.yamlio.schema import SchemaReader
 from orchestrator.yamlio.yaml_loader import load_yaml
@@ -44,6 +47,21 @@ def parse_task_requests(words: Sequence[str]) -> tuple[TaskRequest, ...]:
     if not found:
         raise UsageError(Diagnostic("no task named", None, "see `orch tasks`"))
     return tuple(TaskRequest(task, args) for task, args in found)
+
+
+def upload_arguments(src: str, dest: str) -> dict[str, str]:
+    """Return the arguments of the module ``upload`` that copy ``src`` to ``dest``.
+
+    A folder is copied into ``dest`` under its own name, unless ``src`` ends with a slash or has no
+    name of its own (``.``). Raises UsageError if ``dest`` is blank.
+    """
+    if not dest.strip():
+        raise UsageError(Diagnostic("DEST is empty", None, "for the home folder, write ~/"))
+    path = os.path.abspath(src)  # noqa: PTH100 - links stay as written
+    name = posixpath.basename(src)
+    if is_directory(Path(src)) and name not in ("", ".", ".."):
+        dest = posixpath.join(dest, name)
+    return {"src": path, "path": dest}
 
 
 def parse_extra_variables(items: Sequence[str]) -> Values:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -16,10 +17,17 @@ from msgspec.structs import replace
 from orchestrator.errors import ConnectError, MissingFileError, OrchError, describe_bug
 from orchestrator.executor.check_mode import CheckModeFilter, NotifiedHandlers, error_text
 from orchestrator.executor.connection_pool import ConnectionPool, EmitFunction
-from orchestrator.executor.download import DownloadDeadline, compare_download, download_file
+from orchestrator.executor.download import (
+    DownloadDeadline,
+    DownloadTransfer,
+    compare_download,
+    download_file,
+    is_folder,
+)
 from orchestrator.executor.host_state import HostState, HostTaskState, StepCursor
 from orchestrator.executor.remote_query import collect_facts
 from orchestrator.executor.step_recorder import StepRecorder
+from orchestrator.executor.tree_download import TreeDownload
 from orchestrator.model.command import UNKNOWN_STATE, DownloadSpec, StepCommand, UploadPayload
 from orchestrator.model.registered_result import NotRunInCheckMode, registered_result
 from orchestrator.model.step_result import Status, StepResult
@@ -42,6 +50,7 @@ from orchestrator.remote_shell.transfer import (
     upload_stage_script,
 )
 from orchestrator.templating import ResultPending
+from orchestrator.yamlio.local_files import path_exists
 
 StepAction: TypeAlias = StepCommand | ControlAction | StepProgram | StepResult | str
 
@@ -356,7 +365,7 @@ class HostTaskRunner:
     def _attempt(self, step: PlannedStep, command: StepCommand) -> StepResult | None:
         """Run the command and return its result unreported, or None if it was reported."""
         if command.download is not None:
-            return self._download_file(step, command, command.download)
+            return self._download(step, command, command.download)
         desired, staged = command.desired_state, ""
         check_result: StepResult | None = None
         for payload in payloads_to_upload(command):
@@ -407,21 +416,28 @@ class HostTaskRunner:
         except ConnectError as error:
             self._record_not_started(step, error)
 
-    def _download_file(
+    def _download(
         self, step: PlannedStep, command: StepCommand, download: DownloadSpec
     ) -> StepResult | None:
-        """Ask the host for its file's checksum, and download the file if the local one differs."""
+        """Ask the host what the path is, and download what differs from the local files."""
         began = time.monotonic()
         deadline = DownloadDeadline(download.timeout, self._is_stopped)
+        if not download.check_mode and not path_exists(download.target):
+            command = replace(command, text=f"is_new=1\n{command.text}")
         probe_result = self._run_and_keep_result(step, command)
         if probe_result is None:
             return None
+        transfer = DownloadTransfer(
+            partial(self._open_transfer_channel, step), deadline, count_bytes=lambda _: None
+        )
         try:
-            outcome, remote_file = compare_download(probe_result, download)
-            if remote_file is not None:
-                download_file(
-                    *self._open_transfer_channel(step), download, remote_file, is_cancelled=deadline
-                )
+            if is_folder(probe_result):
+                tree = TreeDownload(transfer, download, self.recorder.warn)
+                outcome = tree.run(probe_result)
+            else:
+                outcome, remote_file = compare_download(probe_result, download)
+                if remote_file is not None:
+                    download_file(transfer, download, remote_file)
         except OrchError as error:
             outcome = deadline.outcome or transfer_failed_result(
                 error, self._endpoint(step), "the download failed"

@@ -21,7 +21,7 @@ from orchestrator.executor.host_state import (
     find_cause,
 )
 from orchestrator.model.command import DesiredState, StepCommand, StepEffects
-from orchestrator.model.event import StepFinished, StepOutput, StepStarted
+from orchestrator.model.event import StepFinished, StepOutput, StepStarted, Warned
 from orchestrator.model.registered_result import RegisteredResult, UnknownResult, registered_result
 from orchestrator.model.step_result import CapturedOutput, StateChange, Status, StepResult
 from orchestrator.model.text_encoding import decode_bytes, encode_text, repr_text
@@ -123,6 +123,11 @@ class StepRecorder:
                 time.time(), app, task=task, step=number, host=host, stream=stream, data=data
             )
         )
+
+    def warn(self, text: str) -> None:
+        """Warn the user of something about the host."""
+        app, host = self.state.host_state.app, self.state.host_state.host.name
+        self._emit(Warned(time.time(), f"{f'{host} ({app})' if app else host}: {text}"))
 
     def reported(self, _number: int, kind: str, text: str) -> None:
         """Handle a report line from a module script."""

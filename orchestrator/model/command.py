@@ -64,16 +64,20 @@ class DesiredState(Struct, frozen=True):
 
 
 class DownloadSpec(Struct, frozen=True):
-    """A file to download from a host: ``path`` on the host, ``target`` the absolute local path.
+    """A file or folder to download from a host; ``path`` is its path there.
 
-    ``script`` writes its first ``$size`` bytes to stdout. ``check_mode``: compare only.
-    ``timeout``: limit in seconds for the whole download; None means as long as data arrives.
+    ``target`` is the absolute local path of a file, ``tree_target`` that of a folder.
+    ``prologue`` is shell text that sets the variable ``path``. ``check_mode``: compare only.
+    ``show_diff``: the result lists what differs in a folder. ``timeout``: limit in seconds for the
+    whole download; None means as long as data arrives.
     """
 
     path: str
     target: Path
-    script: str = ""
+    tree_target: Path
+    prologue: str = ""
     check_mode: bool = False
+    show_diff: bool = False
     timeout: float | None = None
 
 
@@ -118,7 +122,7 @@ class StepCommand(Struct, frozen=True):
     - ``show_diff``: the script reports the contents that it is about to replace.
     - ``payload_path``: the path of the uploaded payload on the host, or ''.
     - ``spawns_no_daemon``: it leaves no process behind.
-    - ``download``: the file that it measures and that the controller then reads, or None.
+    - ``download``: what it examines and the controller then reads, or None.
     """
 
     step: int

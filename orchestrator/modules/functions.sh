@@ -660,15 +660,20 @@ planned() {
 # `o - - NAME`, for a path that is not a file, folder or link. A "name" is one of the manifest.
 # LC_ALL must be C.
 
-# tree_tools: fail if the host lacks a tool that these functions need.
+# sum_command: determine the command that prints SHA-256 and name of files. Fail if there is none.
 # Sets f_sums.
-tree_tools() {
-  for f_tree_tools_each in awk find xargs od; do has $f_tree_tools_each || lacks $f_tree_tools_each; done
+sum_command() {
   if has sha256sum; then f_sums=sha256sum
   elif has shasum; then f_sums='shasum -a 256'
   elif has openssl; then f_sums='openssl dgst -sha256 -r'
   else lacks "sha256sum, shasum or openssl"
   fi
+}
+# tree_tools: fail if the host lacks a tool that these functions need.
+# Sets f_sums.
+tree_tools() {
+  for f_tree_tools_each in awk find xargs od; do has $f_tree_tools_each || lacks $f_tree_tools_each; done
+  sum_command
 }
 # unescape_name NAME: remove the escapes of a manifest's name.
 # Sets f_written.
@@ -748,6 +753,67 @@ tree_list() {
       esac
       printf '%s %s %s %s\n' "$@" "$f_tree_list_name"
     done
+}
+# tree_contents SUMS: print everything in the current folder, unordered, for executor/remote_tree.py:
+# `d NAME` for a folder, `f NAME` for a file, `x NAME` for a file that its owner may execute, and
+# `o NAME` for anything else; `SIZE NAME` and `SHA256 NAME` for files that can be read. Names with a
+# newline, a carriage return, a backslash or a space at the end, and links, have instead one of
+# `D NAME`, `F NAME SIZE SHA256`, `X NAME SIZE SHA256`, `L NAME TARGET`, `O NAME`, where written
+# has escaped the name, and the SHA-256 of a file that cannot be read is `-`. With SUMS `small`, only
+# files up to 256 KiB are read, besides those.
+# Sets f_sums.
+tree_contents() {
+  for f_tree_contents_each in find od; do has $f_tree_contents_each || lacks $f_tree_contents_each; done
+  sum_command
+  tree_names
+  f_tree_contents_odd="[\\\\$o_nl$(printf '\r')]"
+  find . -name . -o -path "*$f_tree_contents_odd*" -o -path '* ' -o -type l \
+    -o -type d -exec printf 'd %s\n' {} + -o ! -type f -exec printf 'o %s\n' {} + \
+    -o -perm -100 -exec printf 'x %s\n' {} + -o -exec printf 'f %s\n' {} + || return
+  set -- "$1" . -type f ! -path "*$f_tree_contents_odd*" ! -path '* '
+  f_tree_contents_sums=$1; shift
+  find "$@" -exec wc -c {} + 2>/dev/null || :
+  [ "$f_tree_contents_sums" = all ] || set -- "$@" -size -513
+  find "$@" -exec $f_sums {} + 2>/dev/null || :
+  find . -name . -o \( -type l -o -path "*$f_tree_contents_odd*" -o -path '* ' \) \
+    -exec sh -c "$f_names" sh W {} + |
+    while read -r f_tree_contents_word f_tree_contents_word f_tree_contents_name; do
+      unescape_name "$f_tree_contents_name"
+      f_tree_contents_real=$f_written
+      attributes "$f_tree_contents_real"
+      written "$f_tree_contents_real"
+      f_tree_contents_name=$f_written
+      case $f_type in
+      link) points "$f_tree_contents_real"; written "$f_to"; set -- L "$f_tree_contents_name" "$f_written";;
+      directory) set -- D "$f_tree_contents_name";;
+      file)
+        f_tree_contents_sum=$(digest "$f_tree_contents_real" 2>/dev/null) || f_tree_contents_sum=-
+        set -- F "$f_tree_contents_name" "$f_size" "$f_tree_contents_sum"
+        case $f_mode in ?[1357]*) shift; set -- X "$@";; esac;;
+      absent) continue;;
+      *) set -- O "$f_tree_contents_name";;
+      esac
+      printf '%s\n' "$*"
+    done
+}
+# file_stamp FILE: print what changes with the file's content; nothing if the host cannot tell.
+file_stamp() {
+  stat -c '%s %y %z %i' -- "$1" 2>/dev/null || stat -f '%z %Fm %Fc %i' -- "$1" 2>/dev/null || :
+}
+# send_file FILE: print a line with the file's size, its content, and a line: `same`, or the SHA-256
+# that the content has now if the file may have changed meanwhile. Print `gone` if it cannot be read.
+send_file() {
+  f_send_file_size=
+  [ ! -f "$1" ] || {
+    f_send_file_stamp=$(file_stamp "$1")
+    f_send_file_size=$(wc -c <"$1") || f_send_file_size=; } 2>/dev/null
+  [ "$f_send_file_size" ] || { echo gone; return; }
+  f_send_file_size=$((f_send_file_size))
+  echo $f_send_file_size
+  head -c $f_send_file_size -- "$1"
+  if [ "$f_send_file_stamp" ] && [ "$f_send_file_stamp" = "$(file_stamp "$1")" ]; then echo same
+  else head -c $f_send_file_size "$1" | digest /dev/stdin
+  fi
 }
 # tree_facts ONLY OWNED UID GID UNREAD: print what exists of the manifest's names: lines of
 # tree_find_expression's expression, `T same NAME` for a link with the desired target, and, if OWNED

@@ -1,4 +1,4 @@
-"""Plans ``download`` steps: the script that reports the host's file, and the local target."""
+"""Plans ``download`` steps: the scripts that report and send what the host has, and the target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from orchestrator.errors import DefinitionError, Diagnostic, DiagnosticCollector
 from orchestrator.model.command import DesiredState, DownloadSpec
-from orchestrator.model.marked_value import HomePath
 from orchestrator.planner.plan import AppPlan
 from orchestrator.planner.shell_text import shell_word, wrap_script
 from orchestrator.planner.step_options import render_option, to_path
@@ -26,43 +25,79 @@ FILE_STATE = "file"
 
 _TO_REFUSAL = ("to", "could be any path", "use host.name; `to: folder/` keeps the file's own name")
 
+FOLDER_STATE = "folder"
+"""The value of the state if the path is a folder."""
+
+SMALL_BYTES = 1 << 18
+"""Size up to which a file is always read for its checksum; find(1) counts blocks of 512 bytes."""
+
 _PROBE = """\
 probe() (
 set -e
-path={path}
-case $path in /*) ;; *) path=./$path;; esac
 why=
-if [ -d "$path" ]; then why='is a directory'
+if [ -d "$path" ]; then
+if [ -r "$path" ] && [ -x "$path" ]; then state {state} {folder}; exit; fi
+why="cannot be read by $(id -un)"
 elif ! present "$path"; then why='is not there'
 elif [ ! -f "$path" ]; then why='is not a file'
 elif [ ! -r "$path" ]; then why="cannot be read by $(id -un)"
 fi
 [ -z "$why" ] || {{ printf '%s\\n' "$path $why" >&2; exit 1; }}
+attributes "$path"
+case $f_mode in ?[1357]*) bit=x;; *) bit=-;; esac
 size=$(($(wc -c <"$path")))
-state {state} "$size $(head -c $size "$path" | digest /dev/stdin)"
+if [ "$is_new" ] && [ $size -gt {small} ]; then state {state} "$size - $bit"
+else state {state} "$size $(head -c $size "$path" | digest /dev/stdin) $bit"
+fi
 )
 apply_fixes() {{ :; }}
 o_want="{state}=$o_nl" o_within=0 o_fixes=1
 o_module"""
 
+_SET_PATH = "path={path}\ncase $path in /*) ;; *) path=./$path;; esac"
 
-def download_spec(download: DownloadStep, task_scope: TaskScope, root: str) -> DownloadSpec:
-    """Return the host's path and the local target. Raises ResultPending and DefinitionError.
 
-    The target is absolute or relative to the project's ``root``. If it ends with a slash or is a
-    folder, the file keeps its name. Text from a host cannot determine the target's folder.
+def download_spec(
+    download: DownloadStep,
+    task_scope: TaskScope,
+    root: str,
+    chdir: str | None,
+    environment: Mapping[str, str],
+) -> DownloadSpec:
+    """Return the host's path and the local targets. Raises ResultPending and DefinitionError.
+
+    The target is absolute or relative to the project's ``root``; with ``by_host``, it is below a
+    folder of the host's name there. If it ends with a slash, or a file is downloaded into a folder
+    that exists, the name is kept, unless the host's path ends with a slash and so means the
+    contents of a folder. Text from a host cannot determine the target's folder.
     """
     path = render_option(download.path, task_scope, "path", path=True) or ""
     target_text = to_path(
         render_trusted(download.to, task_scope, *_TO_REFUSAL), "to", download.to.mark
     )
     target = Path(root or ".", expand_home(target_text))
-    if target_text.endswith("/") or is_directory(target):
-        name = posixpath.basename(path)
-        if name in ("", ".", "..", "~"):
+    if download.by_host:
+        target /= str(task_scope.host.objects["host"])
+    name = posixpath.basename(path.rstrip("/"))
+    is_nameless = name in ("", ".", "..", "~")
+    keeps_name = target_text.endswith("/") or download.by_host
+    tree_target = target
+    if keeps_name and not is_nameless and not path.endswith("/"):
+        tree_target = target / name
+    if keeps_name or is_directory(target):
+        if is_nameless and not (path.endswith("/") and path.strip("/")):
             raise DefinitionError(Diagnostic(f"'{path}' is not a file name", download.path.mark))
         target /= name
-    return DownloadSpec(path, Path(os.path.abspath(target)))  # noqa: PTH100 - links stay as written
+    return DownloadSpec(
+        path,
+        _absolute(target),
+        _absolute(tree_target),
+        prologue=wrap_script(_SET_PATH.format(path=shell_word(path)), chdir, environment),
+    )
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - links stay as written
 
 
 def check_target(download: DownloadStep, task_scope: TaskScope) -> None:
@@ -75,17 +110,13 @@ def unreachable_state() -> DesiredState:
     return DesiredState({FILE_STATE: ""})
 
 
-def probe_script(path: str) -> str:
-    """Return the script that reports size and checksum of the host's file."""
-    return _PROBE.format(path=shell_word(path), state=FILE_STATE)
+def probe_script(prologue: str) -> str:
+    """Return the script that reports a file's size and checksum, or that the path is a folder.
 
-
-def read_script(path: str, chdir: str | None, environment: Mapping[str, str]) -> str:
-    """Return the script that writes the file's first ``$size`` bytes to stdout."""
-    path_word = shell_word(
-        path if path.startswith("/") or isinstance(path, HomePath) else f"./{path}"
-    )
-    return wrap_script(f'exec head -c "$size" -- {path_word}', chdir, environment)
+    If ``is_new`` is not empty in it, the checksum of a file above ``SMALL_BYTES`` is ``-``.
+    """
+    probe = _PROBE.format(state=FILE_STATE, folder=FOLDER_STATE, small=SMALL_BYTES)
+    return f"{prologue}\n{probe}"
 
 
 def check_targets(app_plans: Iterable[AppPlan], diagnostics: DiagnosticCollector) -> None:

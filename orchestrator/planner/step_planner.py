@@ -368,20 +368,19 @@ class StepPlanner:
         return replace(found, waits_for_state=waits)
 
     def _download_command(self, download: DownloadStep, when: Condition) -> StepCommand:
-        """Return the command that reports the host's file; the controller compares and reads it."""
+        """Return the command that examines the host's path, which the controller then reads."""
         inherited = self.expanded.inherited
         chdir, environment = (
             working_directory(inherited.chdir),
             environment_variables(self.host_environment, inherited.environment),
         )
-        spec = download_script.download_spec(download, self.task_scope, self.request.root)
+        spec = download_script.download_spec(
+            download, self.task_scope, self.request.root, chdir, environment
+        )
         timeout = timeout_seconds(inherited.timeout)
-        reading = download_script.read_script(spec.path, chdir, environment)
         return StepCommand(
             step=self.expanded.number,
-            text=shell_text.wrap_script(
-                download_script.probe_script(spec.path), chdir, environment
-            ),
+            text=download_script.probe_script(spec.prologue),
             timeout=download_script.PROBE_TIMEOUT if timeout is None else timeout,
             when=when,
             changed_condition=None,
@@ -389,7 +388,10 @@ class StepPlanner:
             desired_state=download_script.unreachable_state(),
             check_mode=True,
             download=replace(
-                spec, script=reading, check_mode=self.request.check_mode, timeout=timeout
+                spec,
+                check_mode=self.request.check_mode,
+                show_diff=self.request.show_diff,
+                timeout=timeout,
             ),
             effects=step_effects.download_effects(self._working_directory(chdir), spec.path)
             if self.request.check_mode

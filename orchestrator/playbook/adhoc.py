@@ -1,4 +1,4 @@
-"""Tasks that run one command or script from the command line."""
+"""Tasks of one step from the command line: a command, a script or a download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from orchestrator import templating
 from orchestrator.errors import SourcePosition
 from orchestrator.model.marked_value import MarkedValue
-from orchestrator.playbook.model import RunStep, Step, Task
+from orchestrator.playbook.model import DownloadStep, RunStep, Step, Task
 
 _COMMAND_LINE_MARK = SourcePosition("<command line>")
 
@@ -45,6 +45,17 @@ def adhoc_script(title: str, script: str, arguments: Sequence[str], *, readonly:
     interpreter = first[2:].split(None, 1) if first.startswith("#!") else []
     literal = _RUN_SCRIPT % (shlex.join(interpreter or ["sh"]), shlex.join(arguments))
     return _task(literal, title, "exec", script, readonly=readonly)
+
+
+def download_task(path: str, folder: str) -> Task:
+    """Return a task that downloads a host's path into a folder of the host's name in ``folder``."""
+    source, target = (
+        templating.compile_value(MarkedValue(text, _COMMAND_LINE_MARK, literal=True))
+        for text in (path, folder)
+    )
+    download = DownloadStep(source, target, by_host=True)
+    step = Step(download, _COMMAND_LINE_MARK)
+    return Task("download", _COMMAND_LINE_MARK, "A download from the command line", steps=(step,))
 
 
 def _task(literal: str, title: str, name: str, stdin: str | None, *, readonly: bool) -> Task:

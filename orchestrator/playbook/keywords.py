@@ -258,7 +258,7 @@ ACTIONS: KeyTable = {
     ),
     "download": FileKey(
         "download",
-        "Copy a file from the host (`path`) to this machine (`to`)",
+        "Copy a file or folder from the host (`path`) to this machine (`to`)",
         example="download: {path: /var/log/app.log, to: logs/}",
     ),
     **CONTROL,
@@ -366,10 +366,15 @@ ASSERT: KeyTable = {
 }
 
 DOWNLOAD: KeyTable = {
-    "path": FileKey("template", "The file on the host", example="path: /var/log/app.log"),
+    "path": FileKey(
+        "template",
+        "The file or folder on the host; with a final `/`, what is in the folder",
+        example="path: /var/log/app.log",
+    ),
     "to": FileKey(
         "template",
-        "The file on this machine, or a folder with a final `/`; relative to the project",
+        "The file or folder on this machine or, with a final `/`, the folder for it; relative to "
+        "the project",
         example='to: "logs/{{ host.name }}.log"',
     ),
 }

@@ -214,10 +214,14 @@ class ControlStep(Struct, frozen=True):
 
 
 class DownloadStep(Struct, frozen=True):
-    """A download of the host's file ``path`` to the local path ``to``."""
+    """A download of the host's file or folder ``path`` to the local path ``to``.
+
+    ``by_host``: to a folder of the host's name in the folder ``to``.
+    """
 
     path: ValueTemplate
     to: ValueTemplate
+    by_host: bool = False
 
     @property
     def readonly(self) -> bool:

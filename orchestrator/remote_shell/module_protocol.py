@@ -49,6 +49,12 @@ def script_parts(text: str) -> Iterator[tuple[str, str]]:
     yield from _function_sources(names)
 
 
+def with_functions(text: str) -> str:
+    """Return a script of its own: the functions that the text needs, and the text."""
+    functions = "".join(source for _, source in _function_sources(needed_functions(text)))
+    return f"o_nl='\n'\n{functions}{text}"
+
+
 @cache
 def _function_sources(names: frozenset[str]) -> tuple[tuple[str, str], ...]:
     """Return the functions with their texts, in the order of the file."""

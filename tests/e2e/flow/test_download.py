@@ -114,10 +114,10 @@ def test_what_is_here_keeps_its_mode_and_its_link(two: OrchProject) -> None:
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [("~/nothing", "is not there"), ("~/folder", "is a directory"), ("~/pipe", "is not a file")],
+    [("~/nothing", "is not there"), ("~/file/", "is not there"), ("~/pipe", "is not a file")],
 )
 def test_what_is_no_file_there_is_told(two: OrchProject, path: str, why: str) -> None:
-    (host_home(two, "a1") / "folder").mkdir()
+    (host_home(two, "a1") / "file").write_text("")
     os.mkfifo(host_home(two, "a1") / "pipe")
     task = f"steps:\n- download: {{path: {path}, to: x/here}}\n- run: 'true'\n"
     for args in ((), ("--check",)):

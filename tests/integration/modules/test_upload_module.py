@@ -106,6 +106,16 @@ def test_the_place_may_be_called_anything(machine: ShellMachine, source: Path, n
     assert (location / name).read_text() == "hello"
 
 
+@pytest.mark.parametrize("path", ["there", "there/", "link", "link/", "new/inner/"])
+def test_a_file_goes_into_a_folder(machine: ShellMachine, source: Path, path: str) -> None:
+    (machine.root / "there").mkdir()
+    (machine.root / "link").symlink_to("there")
+    step = {"upload": {"src": str(source / "index"), "path": f"{machine.root}/{path}"}}
+    machine.check_then_run(step, "changed")
+    assert (machine.root / path / "index").read_text() == "hello"
+    assert (machine.root / "link").is_symlink()
+
+
 def remove_path(path: Path) -> None:
     path.unlink()
 

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import DefinitionError, MissingFileError, SourcePosition
 from orchestrator.model.command import DownloadSpec, UploadPayload
-from orchestrator.planner.download_script import probe_script, read_script
+from orchestrator.planner.download_script import probe_script
 from orchestrator.planner.project_files import MAX_INLINE_BYTES, ProjectFiles, to_payload
 from tests.unit.planner.plan_project import PlanProject, resumed_command
 
@@ -196,12 +196,29 @@ def test_text_from_a_host_may_name_its_own_file(plans: PlanProject) -> None:
     assert "path='$(id) it'\"'\"'s'\n" in command.text
 
 
-def test_the_scripts_of_a_download_quote_its_path() -> None:
-    assert "\npath='a; b'\n" in probe_script("a; b")
-    assert read_script("-x y", None, {}) == "exec head -c \"$size\" -- './-x y'"
-    assert read_script("/x", "/a b", {"A": "1"}) == (
-        "cd -- '/a b'\nexport A=1\nexec head -c \"$size\" -- /x"
-    )
+def test_the_scripts_of_a_download_quote_its_path(plans: PlanProject) -> None:
+    step = "- {download: {path: 'a; b', to: x}, chdir: /a b, environment: {A: '1 2'}}"
+    prologue = download(plans, step).prologue
+    assert prologue.startswith("cd -- '/a b'\nexport A='1 2'\npath='a; b'\n")
+    assert probe_script(prologue).startswith(prologue)
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "target"),
+    [
+        ("/srv/site", "copies", "copies"),
+        ("/srv/site", "tasks", "tasks"),  # a folder: the same with the first run and later
+        ("/srv/site", "copies/", "copies/site"),
+        ("/srv/site/", "copies/", "copies"),
+        ("~/site", "'{{ host.name }}/'", "web1/site"),
+        ("~/", "home/", "home"),
+    ],
+)
+def test_the_target_of_a_folder_does_not_depend_on_what_is_there(
+    plans: PlanProject, path: str, to: str, target: str
+) -> None:
+    spec = download(plans, f"- download: {{path: {path}, to: {to}}}")
+    assert spec.tree_target == plans.root / target
 
 
 @pytest.mark.parametrize(
