@@ -15,6 +15,7 @@ from orchestrator.cli.group import reject_repeated
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class CommandOptions(Struct, frozen=True, kw_only=True):
@@ -54,11 +55,11 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     environment: tuple[str, ...] = ()
 
 
-def pass_options(function: Callable[Concatenate[CommandOptions, P], int]) -> Callable[..., int]:
+def pass_options(function: Callable[Concatenate[CommandOptions, P], R]) -> Callable[..., R]:
     """Decorate a command's function: call it with its shared options as one ``CommandOptions``."""
 
     @wraps(function)
-    def command(**values: Any) -> int:
+    def command(**values: Any) -> R:
         shared = {name: values.pop(name) for name in _SHARED_NAMES & values.keys()}
         return function(CommandOptions(**shared), **values)  # type: ignore[call-arg]
 
@@ -250,6 +251,27 @@ def ssh_config_option(command: F) -> F:
     )(command)
 
 
+def forks_option(command: F) -> F:
+    """Add ``-f``."""
+    return click.option(
+        *("-f", "--forks"),
+        type=click.IntRange(1, 2000),
+        default=100,
+        show_default=True,
+        metavar="N",
+        help="Work on at most N hosts at a time.",
+    )(command)
+
+
+def keep_going_option(command: F) -> F:
+    """Add ``--keep-going``."""
+    return click.option(
+        "--keep-going",
+        is_flag=True,
+        help="Continue with the other hosts after a host has failed.",
+    )(command)
+
+
 def host_options(command: F) -> F:
     """Add the options of every command that contacts hosts."""
     return _apply_decorators(
@@ -257,14 +279,7 @@ def host_options(command: F) -> F:
         (
             stage_options,
             limit_option,
-            click.option(
-                *("-f", "--forks"),
-                type=click.IntRange(1, 2000),
-                default=100,
-                show_default=True,
-                metavar="N",
-                help="Work on at most N hosts at a time.",
-            ),
+            forks_option,
             ssh_config_option,
             click.option(
                 "-y",
@@ -284,11 +299,7 @@ def run_options(command: F) -> F:
         command,
         (
             host_options,
-            click.option(
-                "--keep-going",
-                is_flag=True,
-                help="Continue with the other hosts after a host has failed.",
-            ),
+            keep_going_option,
             click.option(
                 "--unreachable",
                 type=click.Choice(["stop", "skip"]),
@@ -316,6 +327,21 @@ def step_options(command: F) -> F:
     return _apply_decorators(
         command,
         (
+            login_options,
+            timeout_option,
+            click.option(
+                "--chdir", metavar="DIR", help="Run the steps in this folder of the host."
+            ),
+            environment_option,
+        ),
+    )
+
+
+def login_options(command: F) -> F:
+    """Add the options that set the login user and the become user."""
+    return _apply_decorators(
+        command,
+        (
             click.option(
                 *("-u", "--user"),
                 metavar="USER",
@@ -323,23 +349,26 @@ def step_options(command: F) -> F:
             ),
             click.option("-b", "--become", is_flag=True, help="Run the steps as root."),
             click.option("--become-user", metavar="USER", help="Run the steps as this user."),
-            click.option(
-                "--timeout",
-                metavar="DURATION",
-                help="End each step after this time, like 90 or 5m.",
-            ),
-            click.option(
-                "--chdir", metavar="DIR", help="Run the steps in this folder of the host."
-            ),
-            click.option(
-                "--env",
-                "environment",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="Set an environment variable of the steps. Repeatable.",
-            ),
         ),
     )
+
+
+def timeout_option(command: F) -> F:
+    """Add ``--timeout``."""
+    return click.option(
+        "--timeout", metavar="DURATION", help="End each step after this time, like 90 or 5m."
+    )(command)
+
+
+def environment_option(command: F) -> F:
+    """Add ``--env``."""
+    return click.option(
+        "--env",
+        "environment",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set an environment variable of the steps. Repeatable.",
+    )(command)
 
 
 def _apply_decorators(command: F, decorators: Sequence[Callable[[F], F]]) -> F:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Sequence
 
 import click
-from msgspec.structs import replace
 
 import orchestrator
 from orchestrator.cli import (
+    console_command,
     doctor_command,
     init_command,
     new_command,
@@ -21,6 +20,7 @@ from orchestrator.cli import (
     stdio,
     transfer_commands,
 )
+from orchestrator.cli.error_output import print_error
 from orchestrator.cli.group import CommandGroup
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.model.secret_masking import SecretMasker
@@ -31,7 +31,16 @@ _GC_THRESHOLD = 50_000
 
 
 _VERBOSE = "orchestrator.verbose"
-_LIBRARIES = ("click", "cryptography", "jinja2", "msgspec", "paramiko", "pyyaml", "rich")
+_LIBRARIES = (
+    "click",
+    "cryptography",
+    "jinja2",
+    "msgspec",
+    "paramiko",
+    "prompt_toolkit",
+    "pyyaml",
+    "rich",
+)
 
 
 def _show_version(ctx: click.Context) -> None:
@@ -76,6 +85,7 @@ def orch(**_: object) -> None:
 for _command in (
     *run_commands.RUN_COMMANDS,
     *transfer_commands.TRANSFER_COMMANDS,
+    *console_command.CONSOLE_COMMANDS,
     *doctor_command.DOCTOR_COMMANDS,
     *show_commands.SHOW_COMMANDS,
     *init_command.INIT_COMMANDS,
@@ -101,7 +111,7 @@ def run_command_line(args: Sequence[str] | None) -> int:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except OrchError as error:
-        _print_error(error, masks)
+        print_error(error, masks)
         return error.exit_code
     except stdio.StdoutError:
         return ExitCode.FAILED
@@ -109,22 +119,6 @@ def run_command_line(args: Sequence[str] | None) -> int:
         return left.code if isinstance(left.code, int) else ExitCode.FAILED
     except Exception:
         return _print_bug(masks)
-
-
-def _print_error(error: OrchError, masks: SecretMasker) -> None:
-    from orchestrator.output.console import open_console
-    from orchestrator.output.error_text import problems_text
-
-    out = open_console(sys.stderr, os.environ)
-    diagnostics = [
-        replace(
-            diagnostic,
-            message=masks.mask_text(diagnostic.message),
-            hint=masks.mask_text(diagnostic.hint),
-        )
-        for diagnostic in error.diagnostics
-    ]
-    out.lines([masks.mask_text(problems_text(diagnostics, out))])  # also the source excerpt
 
 
 def _print_bug(masks: SecretMasker) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from orchestrator.model.secret_masking import SecretMasker
 if TYPE_CHECKING:
     from orchestrator.cli.tty_prompt import StdinLines
     from orchestrator.commands.context import PlanOptions, ProjectContext
-    from orchestrator.executor import CancelToken
+    from orchestrator.executor import CancelToken, RunOptions
     from orchestrator.output.terminal_lock import TerminalLock
     from orchestrator.planner.plan import Plan, PlannedTask
 
@@ -341,20 +341,16 @@ def load_command_context(command_options: CommandOptions, example: str) -> Proje
 
 def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOptions) -> int:
     """Run a plan, ask what has to be asked, and return the exit code. Raises UsageError."""
-    from orchestrator.cli.tty_prompt import StdinLines, TtyPrompter
-    from orchestrator.commands.context import outer_runs
+    from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
-    from orchestrator.executor import RunOptions
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
     if command_options.exit_code and not plan.check_mode:
         raise click.UsageError("--exit-code requires --check")
     if context.stage.protected and plan.changes and not plan.check_mode and not command_options.yes:
-        _confirm_protected_stage(context, plan)
-    asks_about_batches = not (plan.check_mode or command_options.yes)
-    if asks_about_batches:
-        _check_confirmations(plan)
+        tasks = (task.task for app_plan in plan.app_plans for task in app_plan.planned_tasks)
+        confirm_protected_stage(context, ", ".join(tasks), plan.hosts)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
     sink = choose_sinks(
@@ -366,8 +362,39 @@ def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOpt
         environ=os.environ,
         terminal_lock=terminal_lock,
     )
+    run_options = executor_options(command_options, plan, terminal_lock)
+
+    def on_abort(steps: Mapping[str, str]) -> None:
+        terminal.restore()
+        _print_running_steps(steps)
+
+    return run_plan(
+        plan,
+        context,
+        options=run_options,
+        sink=sink,
+        environ=os.environ,
+        user_interface=UserInterface(terminal.prompt_function(), on_abort),
+        ssh_config=command_options.ssh_config,
+    )
+
+
+def executor_options(
+    command_options: CommandOptions, plan: Plan, terminal_lock: TerminalLock
+) -> RunOptions:
+    """Return the options of the executor, with the questions that it asks on stdin.
+
+    Raises UsageError if a batch must be confirmed and stdin is not a terminal.
+    """
+    from orchestrator.cli.tty_prompt import StdinLines
+    from orchestrator.commands.context import outer_runs
+    from orchestrator.executor import RunOptions
+
+    asks_about_batches = not (plan.check_mode or command_options.yes)
+    if asks_about_batches:
+        _check_confirmations(plan)
     input_lines = StdinLines()
-    run_options = RunOptions(
+    return RunOptions(
         command_options.forks,
         command_options.keep_going,
         skip_unreachable=command_options.unreachable == "skip",
@@ -382,20 +409,6 @@ def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOpt
         lock_wait=command_options.lock_wait,
         lock_owner=_lock_owner(command_options),
         outer_runs=outer_runs(os.environ),
-    )
-
-    def on_abort(steps: Mapping[str, str]) -> None:
-        terminal.restore()
-        _print_running_steps(steps)
-
-    return run_plan(
-        plan,
-        context,
-        options=run_options,
-        sink=sink,
-        environ=os.environ,
-        user_interface=UserInterface(terminal.prompt_function(), on_abort),
-        ssh_config=command_options.ssh_config,
     )
 
 
@@ -428,17 +441,17 @@ def _cli_args_for_rerun(command_options: CommandOptions) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _confirm_protected_stage(context: ProjectContext, plan: Plan) -> None:
-    """Ask for the stage's name and return if it was typed. Raises UsageError otherwise."""
+def confirm_protected_stage(context: ProjectContext, what: str, hosts: Sequence[str]) -> None:
+    """Ask for the stage's name and return if it was typed; ``what`` would run on these hosts.
+
+    Raises UsageError otherwise.
+    """
     from orchestrator.model.host_folding import fold_hostnames
 
     name = context.stage.name
-    tasks = ", ".join(
-        planned_task.task for app_plan in plan.app_plans for planned_task in app_plan.planned_tasks
-    )
-    count = f"{len(plan.hosts)} host{'s' if len(plan.hosts) != 1 else ''}"
-    click.echo(f"'{name}' is protected. This would run {tasks}", err=True)
-    click.echo(f"on {count}: {fold_hostnames(plan.hosts)}", err=True)
+    count = f"{len(hosts)} host{'s' if len(hosts) != 1 else ''}"
+    click.echo(f"'{name}' is protected. This would run {what}", err=True)
+    click.echo(f"on {count}: {fold_hostnames(hosts)}", err=True)
     hint = "see `orch plan` for details; pass --yes to skip this confirmation"
     if not sys.stdin.isatty():
         message = f"stage '{name}' is protected, and stdin is not a terminal"

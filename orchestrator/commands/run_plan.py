@@ -73,7 +73,13 @@ def run_plan(
         on_output_lost=cancel.cancel,
         masks=context.secrets.masker,
     )
-    transports = _make_transports(plan, context, user_interface.prompt, warn, ssh_config)
+    transports = make_transports(
+        context,
+        user_interface.prompt,
+        warn,
+        ssh_config,
+        record_host_keys=not plan.check_mode,
+    )
 
     def on_first_interrupt() -> None:
         warn(f"interrupted: stopping running steps ({_QUIT_HINT})")
@@ -103,15 +109,17 @@ def run_plan(
                 transports.close()
 
 
-def _make_transports(
-    plan: Plan,
+def make_transports(
     context: ProjectContext,
     prompt: PromptCallback | None,
     warn: Callable[[str], object],
     ssh_config: str | None,
+    *,
+    record_host_keys: bool = True,
 ) -> TransportRegistry:
+    """Return the transports of a stage's hosts; the arguments are those of the registry."""
     return TransportRegistry(
-        record_host_keys=not plan.check_mode,
+        record_host_keys=record_host_keys,
         sandbox_folder=context.root / STATE_FOLDER / "sandbox" / context.stage.name,
         hosts=context.stage.hosts,
         prompt_user=prompt,

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from types import FrameType
-from typing import TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from orchestrator.errors import ExitCode
 
@@ -32,6 +32,8 @@ _END_MARKER = 0  # not the number of a signal
 
 Clock: TypeAlias = Callable[[], float]
 """Returns monotonic seconds."""
+
+_Handler: TypeAlias = Any  # what signal.signal takes and returns
 
 
 class SignalAction(Enum):
@@ -107,6 +109,51 @@ def read_signals(
 
 
 @contextmanager
+def watch_signals(
+    on_signal: Callable[[int, SignalAction], None],
+    clock: Clock = time.monotonic,
+    *,
+    requests: StopRequests | None = None,
+    handler_after: Callable[[_Handler], _Handler] = lambda handler: handler,
+) -> Iterator[None]:
+    """Call ``on_signal`` with each termination signal and its meaning while inside the context.
+
+    Signals that were ignored (nohup) stay ignored. Afterwards each signal gets the handler that
+    ``handler_after`` returns for its previous one; by default, that one.
+
+    The function is called from a separate thread, which receives signals through Python's wakeup
+    descriptor: a handler would run in the middle of what the main thread does, and only after that
+    thread wakes up, which a signal delivered to another thread does not cause.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal_actions = read_signals(
+        partial(_read_wakeup_bytes, reader), requests or StopRequests(), clock
+    )
+
+    def listen() -> None:
+        for number, act in signal_actions:
+            on_signal(number, act)
+
+    listener_thread = threading.Thread(target=listen, daemon=True)
+    descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    previous_handlers = {
+        number: signal.signal(number, _ignore_signal) for number in _handled_signals()
+    }
+    listener_thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        os.write(writer, bytes((_END_MARKER,)))
+        listener_thread.join()
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler_after(handler))
+        os.close(reader)
+        os.close(writer)
+
+
+@contextmanager
 def handle_interrupts(
     on_first: Callable[[], None],
     on_repeat: Callable[[str], None],
@@ -116,46 +163,32 @@ def handle_interrupts(
     """Handle termination signals while inside the context.
 
     The first request calls ``on_first``, the next one ``on_repeat`` with the signal's name, and one
-    that quits calls ``on_quit`` and then exits with 130. Signals that were ignored (nohup) stay
-    ignored. Afterwards the previous handlers are restored if no signal arrived; otherwise signals
-    do nothing, except for one that quits.
-
-    All functions are called from separate threads, which receive signals through Python's wakeup
-    descriptor: a handler would run in the middle of what the main thread does, and only after that
-    thread wakes up, which a signal delivered to another thread does not cause.
+    that quits calls ``on_quit`` and then exits with 130. Afterwards the previous handlers are
+    restored if no signal arrived; otherwise signals do nothing, except for one that quits. All
+    functions are called from threads (see ``watch_signals``).
     """
     requests = StopRequests()
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
     actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-    signal_actions = read_signals(partial(_read_wakeup_bytes, reader), requests, clock)
-    listener_thread = threading.Thread(
-        target=_dispatch_signals,
-        args=(signal_actions, on_first, on_repeat, on_quit, actions),
-        daemon=True,
-    )
     action_thread = threading.Thread(target=_run_actions, args=(actions,), daemon=True)
-    descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    previous_handlers = {
-        number: signal.signal(number, _ignore_signal) for number in _handled_signals()
-    }
-    listener_thread.start()
-    action_thread.start()
-    try:
-        yield
-    finally:
-        actions.put(None)
-        action_thread.join()  # until then a signal may still quit
-        signal.set_wakeup_fd(descriptor)
-        os.write(writer, bytes((_END_MARKER,)))
-        listener_thread.join()
-        for number, handler in previous_handlers.items():
-            signal.signal(
-                number,
-                partial(_handle_late_signal, requests, clock) if requests.has_any else handler,
-            )
-        os.close(reader)
-        os.close(writer)
+
+    def on_signal(number: int, act: SignalAction) -> None:
+        if act is SignalAction.BEGIN:
+            actions.put(on_first)
+        elif act is SignalAction.AGAIN:
+            actions.put(partial(on_repeat, signal.Signals(number).name))
+        elif act is SignalAction.QUIT:
+            _quit(on_quit)
+
+    def handler_after(handler: _Handler) -> _Handler:
+        return partial(_handle_late_signal, requests, clock) if requests.has_any else handler
+
+    with watch_signals(on_signal, clock, requests=requests, handler_after=handler_after):
+        action_thread.start()
+        try:
+            yield
+        finally:
+            actions.put(None)
+            action_thread.join()  # until then a signal may still quit
 
 
 class IdleSignalHandler:
@@ -180,23 +213,11 @@ class IdleSignalHandler:
             raise KeyboardInterrupt
 
 
-def _dispatch_signals(
-    signal_actions: Iterator[tuple[int, SignalAction]],
-    on_first: Callable[[], None],
-    on_repeat: Callable[[str], None],
-    on_quit: Callable[[], None],
-    actions: queue.SimpleQueue[Callable[[], None] | None],
-) -> None:
-    for number, act in signal_actions:
-        if act is SignalAction.BEGIN:
-            actions.put(on_first)
-        elif act is SignalAction.AGAIN:
-            actions.put(partial(on_repeat, signal.Signals(number).name))
-        elif act is SignalAction.QUIT:
-            quit_thread = threading.Thread(target=on_quit, daemon=True)
-            quit_thread.start()
-            quit_thread.join(_QUIT_TIMEOUT)
-            os._exit(ExitCode.INTERRUPTED)
+def _quit(on_quit: Callable[[], None]) -> NoReturn:
+    quit_thread = threading.Thread(target=on_quit, daemon=True)
+    quit_thread.start()
+    quit_thread.join(_QUIT_TIMEOUT)
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _run_actions(actions: queue.SimpleQueue[Callable[[], None] | None]) -> None:

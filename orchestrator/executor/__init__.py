@@ -2,6 +2,7 @@
 
 from orchestrator.executor.app_runner import RunOptions
 from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.kept_connections import KeptConnections
 from orchestrator.executor.run import execute_plan
 
-__all__ = ["CancelToken", "RunOptions", "execute_plan"]
+__all__ = ["CancelToken", "KeptConnections", "RunOptions", "execute_plan"]

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import ConnectError
 from orchestrator.executor.cancel import CancelToken
+from orchestrator.executor.kept_connections import KeptConnections
 from orchestrator.model.event import CONNECT_INTERRUPTED, ConnectFinished, ConnectStarted, RunEvent
 from orchestrator.model.host import Host
 from orchestrator.remote_shell import ShellSession
@@ -24,7 +25,8 @@ class ConnectionPool:
     """Connects to each host at most once and emits connect events.
 
     During rollback, a host whose connection dropped is reconnected once. ``run_id`` is passed to
-    every session, which makes it available to steps.
+    every session, which makes it available to steps. Connections and sessions come from ``kept``
+    and are handed back to it, if it is not None.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class ConnectionPool:
         emit: EmitFunction,
         cancel: CancelToken,
         run_id: str = "",
+        kept: KeptConnections | None = None,
     ) -> None:
         """Create an empty pool for these hosts."""
-        self._run_id = run_id
+        self._run_id, self._kept = run_id, kept
         self.hosts, self._connect, self._emit, self.cancel = hosts, connect, emit, cancel
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
@@ -74,6 +77,11 @@ class ConnectionPool:
             return self._new_connection(name)
 
     def _new_connection(self, name: str) -> Connection:
+        kept = self._kept.take(self.hosts[name]) if self._kept is not None else None
+        if kept is not None:
+            with self._lock:
+                self._connections[name] = kept
+            return kept
         began = time.monotonic()
         self._emit(ConnectStarted(time.time(), name))
         try:
@@ -92,6 +100,8 @@ class ConnectionPool:
             raise
         with self._lock:
             self._connections[name] = connection
+        if self._kept is not None:
+            self._kept.note_connected(name, connection)
         self._emit(ConnectFinished(time.time(), name, time.monotonic() - began))
         return connection
 
@@ -103,6 +113,9 @@ class ConnectionPool:
         """
         with self._lock:
             session = self._sessions.get((name, app, user))
+        if session is None and (session := self._kept_session(name, user)) is not None:
+            with self._lock:
+                self._sessions[name, app, user] = session
         if session is None or not session.is_alive:
             timeout = self.hosts[name].connect.timeout
             channel = self._open_or_replace_sessions(name, app, user)
@@ -112,6 +125,15 @@ class ConnectionPool:
             )
             with self._lock:
                 self._sessions[name, app, user] = session
+        return session
+
+    def _kept_session(self, name: str, user: str) -> ShellSession | None:
+        if self._kept is None:
+            return None
+        self.connect(name)
+        session = self._kept.take_session(name, user)
+        if session is not None:
+            session.begin_run(self._run_id)
         return session
 
     def open_channel(self, name: str, user: str = "") -> Channel:
@@ -171,7 +193,7 @@ class ConnectionPool:
             except ConnectError:
                 if not connected or name in self._reconnected:
                     raise
-            self.release(name)
+            self._disconnect(name)
             self._reconnected[name] = None
             try:
                 return self._reconnect(name).open(user)
@@ -195,14 +217,29 @@ class ConnectionPool:
         return connection.endpoint if connection else ""
 
     def release(self, name: str) -> None:
-        """Close the host's sessions and connection. Safe to call twice."""
-        with self._lock:
-            sessions = [self._sessions.pop(k) for k in list(self._sessions) if k[0] == name]
-            connection = self._connections.pop(name, None)
-        for session in sessions:
+        """Close the host's sessions and connection, or hand them back. Safe to call twice."""
+        if self._kept is None:
+            self._disconnect(name)
+            return
+        sessions, connection = self._pop_host(name)
+        if connection is not None:
+            self._kept.give_back(name, connection, sessions)
+
+    def _disconnect(self, name: str) -> None:
+        sessions, connection = self._pop_host(name)
+        for _, session in sessions:
             session.close()
         if connection is not None:
             connection.close()
+        if self._kept is not None:
+            self._kept.drop(name)
+
+    def _pop_host(self, name: str) -> tuple[list[tuple[str, ShellSession]], Connection | None]:
+        """Remove the host; return its sessions, each with its user, and its connection."""
+        with self._lock:
+            keys = [key for key in self._sessions if key[0] == name]
+            sessions = [(key[2], self._sessions.pop(key)) for key in keys]
+            return sessions, self._connections.pop(name, None)
 
     def connected_hosts(self) -> list[str]:
         """Return the names of the connected hosts."""

@@ -13,6 +13,7 @@ from orchestrator.errors import ExitCode, SourcePosition
 from orchestrator.executor.app_runner import AppRunner, RunOptions
 from orchestrator.executor.cancel import CancelToken
 from orchestrator.executor.connection_pool import ConnectFunction, ConnectionPool, EmitFunction
+from orchestrator.executor.kept_connections import KeptConnections
 from orchestrator.executor.parallel import report_failure, run_for_each
 from orchestrator.model.event import Crashed, RunEvent, RunFinished, RunStarted, Warned
 from orchestrator.model.host import ConnectionOptions as Settings
@@ -45,8 +46,12 @@ def execute_plan(
     *,
     options: RunOptions,
     cancel: CancelToken,
+    kept: KeptConnections | None = None,
 ) -> ExitCode:
-    """Run the plan and return the exit code; RunFinished has a summary of every host."""
+    """Run the plan and return the exit code; RunFinished has a summary of every host.
+
+    Connections are taken from ``kept`` and handed back to it; without it, they are closed.
+    """
     began = time.monotonic()
     emit(_run_started_event(plan, options))
     for warning in plan.warnings:
@@ -63,7 +68,7 @@ def execute_plan(
     )
     run_chain = "/".join((*options.outer_runs, plan.run_id))
     connections = ConnectionPool(
-        {**hosts, CONTROLLER: controller}, connect, emit_and_note, cancel, run_chain
+        {**hosts, CONTROLLER: controller}, connect, emit_and_note, cancel, run_chain, kept
     )
     run_result = run_app_plans(plan, connections, emit_and_note, options)
     code = exit_code(
@@ -114,7 +119,7 @@ def _hosts_of_app(app_plan: AppPlan, plan: Plan) -> tuple[str, ...]:
 def run_app_plans(
     plan: Plan, connections: ConnectionPool, emit: EmitFunction, options: RunOptions
 ) -> RunResult:
-    """Run the app plans in parallel and disconnect from all hosts at the end."""
+    """Run the app plans in parallel and release all hosts at the end."""
     app_plans = plan.app_plans
     host_count = sum(
         len({h.host for planned_task in app_plan.planned_tasks for h in planned_task.hosts})

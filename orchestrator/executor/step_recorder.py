@@ -28,6 +28,7 @@ from orchestrator.model.text_encoding import decode_bytes, encode_text, repr_tex
 from orchestrator.planner.plan import CONTROLLER, PlannedStep, ResultGroup, StepProgram
 from orchestrator.remote_shell import CommandResult, EndReason
 from orchestrator.remote_shell.decoder import ProtocolError, parse_number
+from orchestrator.remote_shell.folder_script import REPORT_KINDS, FolderReports
 from orchestrator.remote_shell.module_protocol import parse_state
 
 _SIGNAL_EXIT_STATUSES = range(129, 193)
@@ -55,6 +56,7 @@ class StepRecorder:
         self._from_controller: set[int] = set()
         self._registered_groups: set[int] = set()
         self._module_result = ModuleResultParser()
+        self._folder_reports = FolderReports()
         self._running_step: PlannedStep | None = None
         self._announced_step: PlannedStep | None = None
         self._any_step_ended = False  # a step of the current pipeline
@@ -129,9 +131,12 @@ class StepRecorder:
         app, host = self.state.host_state.app, self.state.host_state.host.name
         self._emit(Warned(time.time(), f"{f'{host} ({app})' if app else host}: {text}"))
 
-    def reported(self, _number: int, kind: str, text: str) -> None:
-        """Handle a report line from a module script."""
-        self._module_result.add_report(kind, text)
+    def reported(self, number: int, kind: str, text: str) -> None:
+        """Handle a report line from a module script, or of a command line's folder."""
+        if self._sent[number][1].folder is not None and kind.lstrip("+") in REPORT_KINDS:
+            self._folder_reports.add_report(kind, text)
+        else:
+            self._module_result.add_report(kind, text)
 
     def ended(self, number: int, ending: CommandResult) -> None:
         """Handle the end of a step, whether it ended by itself or was ended."""
@@ -302,6 +307,7 @@ class StepRecorder:
         self._running_step, self._started_at = step, time.monotonic()
         self._output_buffers = {"stdout": OutputBuffer(), "stderr": OutputBuffer()}
         self._module_result = ModuleResultParser()
+        self._folder_reports = FolderReports()
         if self._announced_step is step:  # another attempt
             return
         self._announced_step = step
@@ -337,6 +343,8 @@ class StepRecorder:
         else:
             status, reason = _status_and_reason(ending)
             outcome = self._captured_result(status, ending.exit_status, reason)
+            if command.folder is not None:
+                outcome = replace(outcome, folder=self._folder_reports.folder())
             if command.desired_state is not None:
                 outcome = self._apply_module_result(outcome, command, command.desired_state)
             elif command.check_mode and not outcome.status.is_failure:

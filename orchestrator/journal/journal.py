@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from orchestrator.journal.host_log import HostLogWriter
-from orchestrator.journal.run_dirs import KEPT_RUNS, make_run_folder, prune_runs
+from orchestrator.journal.run_dirs import KEPT_RUNS, RUNS_FOLDER, make_run_folder, prune_runs
 from orchestrator.journal.run_history import EVENTS_FILE, mark_running
 from orchestrator.model import step_number
 from orchestrator.model.event import (
@@ -78,7 +78,8 @@ class RunJournal:
 
     ``run.json`` has run, stage, tasks, hosts, check, started (seconds since the epoch), and from
     RunFinished on also seconds, exit_code and rows; it is replaced atomically. When a call returns,
-    the event is written: killing this process does not lose it.
+    the event is written: killing this process does not lose it. ``keep`` is the number of runs kept
+    in the folder ``parent`` of the state folder.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class RunJournal:
         environ: Mapping[str, str],
         warn: Callable[[str], None],
         keep: int = KEPT_RUNS,
+        parent: str = RUNS_FOLDER,
     ) -> None:
+        self._parent = parent
         self._root, self._environ, self._warn, self._keep = root, environ, warn, keep
         self.folder: Path | None = None
         self._logs: HostLogWriter | None = None
@@ -155,7 +158,7 @@ class RunJournal:
             self._save_record(self.folder, self._about | end)
 
     def _begin_run(self, event: RunStarted) -> None:
-        self.folder = folder = make_run_folder(self._root, event.run, self._environ)
+        self.folder = folder = make_run_folder(self._root, event.run, self._environ, self._parent)
         self._logs = HostLogWriter(folder)
         self._events = _create_private(folder / EVENTS_FILE)
         mark_running(self._events)

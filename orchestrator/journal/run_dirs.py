@@ -19,8 +19,12 @@ from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.yamlio.local_files import display_path
 
 KEPT_RUNS = 50
+KEPT_COMMANDS = 200
 STATE_FOLDER = ".orch"
 """The name of orch's folder in a project."""
+RUNS_FOLDER = "runs"
+CONSOLE_FOLDER = "console"
+"""The folders of recorded runs, and of recorded commands of `orch console`, in orch's folder."""
 _RUN_NAME = lazy_regex(r"[0-9]{14}-[0-9a-z]{1,16}")
 _DAY_SECONDS = 86400
 
@@ -49,12 +53,14 @@ class RunRecord(Struct, frozen=True):
     rows: tuple[SummaryRow, ...] | None = None
 
 
-def make_run_folder(root: Path, run: str, environ: Mapping[str, str]) -> Path:
+def make_run_folder(
+    root: Path, run: str, environ: Mapping[str, str], parent: str = RUNS_FOLDER
+) -> Path:
     """Create a private folder for a run in the project, or else in the user's state folder.
 
     Raises OSError if neither is writable, DefinitionError if others can write there.
     """
-    inside, *elsewhere = run_parents(root, environ)
+    inside, *elsewhere = run_parents(root, environ, parent)
     try:
         return _make_below(inside, run)
     except OSError:
@@ -121,12 +127,34 @@ def _check_owner(folder: Path) -> None:
         raise DefinitionError(Diagnostic(what, SourcePosition(shown), hint))
 
 
-def run_parents(root: Path, environ: Mapping[str, str]) -> list[Path]:
+def private_state_file(root: Path, environ: Mapping[str, str], name: str) -> Path | None:
+    """Return the path of a file in the project's state folder, or else in the user's.
+
+    The folder is created if necessary; None if neither is writable. Raises DefinitionError if
+    others can write to it.
+    """
+    for runs in run_parents(root, environ):
+        try:
+            _make_private(runs)
+        except OSError:
+            continue
+        if os.access(runs.parent, os.W_OK):
+            _ignore_in_git(runs.parent)
+            return runs.parent / name
+    return None
+
+
+def _ignore_in_git(inside: Path) -> None:
+    if inside.name == STATE_FOLDER and not (inside / ".gitignore").exists():
+        (inside / ".gitignore").write_text("*\n", "utf-8")
+
+
+def run_parents(root: Path, environ: Mapping[str, str], parent: str = RUNS_FOLDER) -> list[Path]:
     """Return the folders that may contain this project's runs, in order of preference.
 
     XDG_STATE_HOME is used only if it is absolute (XDG Base Directory Specification 0.8).
     """
-    found = [root / STATE_FOLDER / "runs"]
+    found = [root / STATE_FOLDER / parent]
     state = environ.get("XDG_STATE_HOME", "")
     home = environ.get("HOME", "")
     if not Path(state).is_absolute():
@@ -134,7 +162,7 @@ def run_parents(root: Path, environ: Mapping[str, str]) -> list[Path]:
     if state:
         whole = root.resolve()
         digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        found.append(Path(state) / "orch" / f"{whole.name or 'root'}-{digest}" / "runs")
+        found.append(Path(state) / "orch" / f"{whole.name or 'root'}-{digest}" / parent)
     return found
 
 
@@ -153,9 +181,7 @@ def prune_runs(runs: Path, keep: int = KEPT_RUNS) -> None:
 
 def _make_below(runs: Path, run: str) -> Path:
     _make_private(runs)
-    inside = runs.parent
-    if inside.name == STATE_FOLDER and not (inside / ".gitignore").exists():
-        (inside / ".gitignore").write_text("*\n", "utf-8")
+    _ignore_in_git(runs.parent)
     folder = runs / run
     folder.mkdir(0o700)
     folder.chmod(0o700)

@@ -98,6 +98,18 @@ class StepEffects(Struct, frozen=True):
     waits_for_state: bool = False
 
 
+class WorkingFolder(Struct, frozen=True):
+    """A host's working folder, and the one before it, as absolute paths.
+
+    An empty ``path`` is the home folder, as is a path with ``is_home``; an empty ``previous`` means
+    that there is none.
+    """
+
+    path: str = ""
+    previous: str = ""
+    is_home: bool = False
+
+
 class StepCommand(Struct, frozen=True):
     """A step ready to be sent; the host evaluates its conditions in the order of the fields.
 
@@ -123,6 +135,8 @@ class StepCommand(Struct, frozen=True):
     - ``payload_path``: the path of the uploaded payload on the host, or ''.
     - ``spawns_no_daemon``: it leaves no process behind.
     - ``download``: what it examines and the controller then reads, or None.
+    - ``folder``: the text is a command line that starts in this folder, and the folder in which it
+      ends is reported; None for other steps.
     """
 
     step: int
@@ -143,3 +157,4 @@ class StepCommand(Struct, frozen=True):
     payload_path: str = ""
     spawns_no_daemon: bool = False
     download: DownloadSpec | None = None
+    folder: WorkingFolder | None = None

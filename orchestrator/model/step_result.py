@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from orchestrator.model.command import WorkingFolder
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.model.text_encoding import decode_bytes, escape_bytes, trim_partial_characters
 
@@ -84,7 +85,8 @@ class StepResult(Struct, frozen=True):
 
     ``exit_status`` is None if no process exited by itself (skipped, lost, …). ``changes`` are the
     states that a module changed, or would change; ``diff`` is a unified diff of the contents that
-    it replaced, or would replace.
+    it replaced, or would replace. ``folder`` is the folder in which a command line ended, if it was
+    asked to report it.
     """
 
     status: Status
@@ -96,6 +98,7 @@ class StepResult(Struct, frozen=True):
     ignored: bool = False
     changes: tuple[StateChange, ...] = ()
     diff: str = ""
+    folder: WorkingFolder | None = None
 
 
 class HostSummary(Struct, frozen=True):

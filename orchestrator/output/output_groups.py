@@ -49,12 +49,12 @@ class OutputGroups:
     """A collection of the output of steps, displayed in groups.
 
     Only what can be displayed is stored: hosts with equal output share one copy, and long output is
-    truncated to its head and tail on arrival (unless ``whole``).
+    truncated to its head and tail on arrival (unless ``whole``); ``is_cut`` is True if any was.
     """
 
     def __init__(self, *, whole: bool = False, diff: bool = False) -> None:
         self._whole, self._diff = whole, diff
-        self._titled = False
+        self._titled = self.is_cut = False
         self._steps: dict[tuple[str | None, str, int, str], _StepOutputs] = {}
 
     def add(self, event: StepFinished) -> None:
@@ -101,6 +101,7 @@ class OutputGroups:
         text = sanitize_output(captured.display_text)
         lines = text.rstrip().split("\n") if text.strip() else []
         kept = lines if self._whole else _head_and_tail([_cut_middle(line) for line in lines])
+        self.is_cut = self.is_cut or kept != lines or captured.dropped > 0
         digest = hashlib.sha256(captured.head + captured.tail).digest() if kept != lines else b""
         return tuple(kept), digest
 

@@ -30,7 +30,7 @@ class PlainSink:
         self._diff = diff
         self._events, self._output, self._verbose = events, output, verbose
         self._lines = EventLineFormatter(verbose)
-        self._partial: dict[tuple[str, str | None, str], _PartialLine] = {}
+        self._partial: dict[tuple[str, str | None, str], PartialLine] = {}
 
     def __call__(self, event: RunEvent) -> None:
         if isinstance(event, StepOutput):
@@ -55,7 +55,7 @@ class PlainSink:
         if not event.task and self._verbose < 2:
             return  # output of the login shell before the session was ready
         key = (event.host, event.app, event.stream)
-        partial = self._partial.setdefault(key, _PartialLine())
+        partial = self._partial.setdefault(key, PartialLine())
         self._output.lines([_prefixed(key, text) for text in partial.feed(event.data)])
 
     def _end_line(self, host: str, app: str | None, stream: str) -> None:
@@ -71,7 +71,7 @@ def _prefixed(key: tuple[str, str | None, str], text: str) -> str:
     return f"{to_one_line(host_label(host, app))} {mark} {text}".rstrip()
 
 
-class _PartialLine(Struct):
+class PartialLine(Struct):
     """An incomplete line of limited size: the excess is dropped and counted."""
 
     data: bytearray = field(default_factory=bytearray)

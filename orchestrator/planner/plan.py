@@ -19,6 +19,10 @@ CONTROLLER = "(this machine)"
 """Name of the controller in ``delegate_to`` of a local step; no host can have this name."""
 
 
+ResumedAction: TypeAlias = "StepCommand | ControlAction | StepProgram | str"
+"""What a step that waited for a result does: also the program of a loop, or why it is skipped."""
+
+
 class PlannedStep(Struct, frozen=True):
     """One step on one host.
 
@@ -59,7 +63,7 @@ class PlannedStep(Struct, frozen=True):
     evaluate_result: Callable[[ResultsByName, RegisteredResult], ResultOverride] | None = None
     command: StepCommand | None = None
     control_action: ControlAction | None = None
-    resume: Callable[[ResultsByName], StepCommand | ControlAction | StepProgram | str] | None = None
+    resume: Callable[[ResultsByName], ResumedAction] | None = None
     retry: RetryPlan | None = None
     notify: tuple[str, ...] = ()
     handler: str = ""

@@ -40,8 +40,20 @@ def bootstrap_script(nonce: str, lease: float, *, run: str = "", fds: str = "/de
     # eval: bash 5.2 crashes there when it duplicates the descriptor that it reads commands from.
     nonce = f"{nonce[:half]}''{nonce[half:]}"
     first = f"{{ set +aeuvx; }} 2>/dev/null;unset o_nonce;o_nonce={nonce};exec 3<&0;"
-    first += f"{RUN_VARIABLE}={shlex.quote(run)};export {RUN_VARIABLE};" if run else ""
-    return first.encode() + b"eval \"$(printf %b '" + escape_printf(text) + b"')\"\n"
+    return (
+        first.encode()
+        + (run_assignment(run) + b";" if run else b"")
+        + b"eval \"$(printf %b '"
+        + escape_printf(text)
+        + b"')\"\n"
+    )
+
+
+def run_assignment(run: str) -> bytes:
+    """Return the shell text that gives the steps this run ID; '' unsets it."""
+    if not run:
+        return f"unset {RUN_VARIABLE}".encode()
+    return f"{RUN_VARIABLE}={shlex.quote(run)};export {RUN_VARIABLE}".encode()
 
 
 @cache

@@ -39,12 +39,14 @@ from orchestrator.model.condition import (
 from orchestrator.model.lazy_regex import lazy_regex
 from orchestrator.remote_shell import module_protocol
 from orchestrator.remote_shell.bootstrap import alarm_seconds
+from orchestrator.remote_shell.folder_script import folder_script
 from orchestrator.remote_shell.module_protocol import (
     EXIT_CHANGED,
     EXIT_MISUSED,
     EXIT_UNSETTLED,
     EXIT_WOULD_CHANGE,
     module_variables,
+    report_marker,
 )
 from orchestrator.remote_shell.quoting import escape_printf, printf_word
 
@@ -158,7 +160,7 @@ def guard_runs_inline(command: StepCommand) -> bool:
 
 def _may_run_inline(command: StepCommand) -> bool:
     # a timeout kills the process group, which would be the whole session
-    return command.shell == "sh" and command.timeout is None
+    return command.shell == "sh" and command.timeout is None and command.folder is None
 
 
 def is_portable_shell(text: str) -> bool:
@@ -281,7 +283,10 @@ def _encode_launch(command: StepCommand, texts: list[bytes], nonce: str, prefix:
         run += f"run_guard {how} {guard};"
     if command.check_mode and command.desired_state is None:
         return run + "[ $o_how != done ] || o_status=0;"
-    if command.desired_state is None:
+    if command.folder is not None:
+        script = folder_script(command.text, command.folder, report_marker(command.step, nonce))
+        text, functions = _add_text(texts, script), ""
+    elif command.desired_state is None:
         text, functions = _add_text(texts, command.text), ""
     else:
         text = _add_text(texts, f"{module_variables(command, nonce)}\n{command.text}")

@@ -114,11 +114,16 @@ It changed something; it would change something; the state differs and a run wou
 was called with invalid arguments (EX_USAGE of sysexits.h)."""
 
 
+def report_marker(step: int, nonce: str) -> str:
+    """Return the beginning of the markers by which a step reports."""
+    return f"{nonce} T {step} "
+
+
 def module_variables(command: StepCommand, nonce: str) -> str:
     """Return the assignments of variables that precede a module's own text."""
     payload = command.desired_state.payload if command.desired_state else None
     variables = {
-        "o_to": f"{nonce} T {command.step} ",
+        "o_to": report_marker(command.step, nonce),
         "o_check": "1" if command.check_mode else "",
         "o_show": "1" if command.show_diff else "",
         "o_staged": command.payload_path,

@@ -15,7 +15,7 @@ from msgspec import Struct
 from orchestrator.errors import ConnectError
 from orchestrator.model.command import StepCommand
 from orchestrator.model.sanitize import quote_output_end
-from orchestrator.remote_shell.bootstrap import bootstrap_script
+from orchestrator.remote_shell.bootstrap import bootstrap_script, run_assignment
 from orchestrator.remote_shell.channel_protocol import Channel, ReadChunk
 from orchestrator.remote_shell.decoder import (
     OutputChunk,
@@ -162,7 +162,7 @@ class ShellSession:
         run: str = "",
     ) -> None:
         self.round_trips = 0
-        self._run = run
+        self._run = self._sent_run = run
         self._channel = channel
         self._ready_timeout, self._lease, self._renew = ready_timeout, lease, renew
         self._error_prefix = f"{endpoint}: " if endpoint else ""
@@ -199,6 +199,10 @@ class ShellSession:
         """
         self._known = {} if known is None else known
 
+    def begin_run(self, run: str) -> None:
+        """Pass the ID of another run to the steps of later pipelines."""
+        self._run = run
+
     def override_state(
         self, step: int, *, changed: bool | None = None, failed: bool | None = None
     ) -> None:
@@ -212,12 +216,30 @@ class ShellSession:
             known.withheld,
         )
 
-    def run(self, commands: Sequence[StepCommand], listener: SessionListener) -> None:
+    def answers(self, timeout: float) -> bool:
+        """Return True if the shell answers an empty pipeline within ``timeout`` seconds.
+
+        The session can then run another pipeline. Otherwise it is closed.
+        """
+        try:
+            self.run([], _NullListener(), answer_timeout=timeout)
+        except (SessionLostError, ConnectError):
+            self.close()
+        return self.is_alive
+
+    def run(
+        self,
+        commands: Sequence[StepCommand],
+        listener: SessionListener,
+        *,
+        answer_timeout: float | None = None,
+    ) -> None:
         """Run one pipeline. On return, every step that was started or skipped has ended.
 
         Steps after a failed one (unless its failure is ignored) neither start nor end; nor do steps
         that ``cancel`` prevented, and steps after one whose kill ended the shell itself: then
-        ``is_alive`` is False. Without commands, wait until the shell is ready.
+        ``is_alive`` is False. Without commands, wait until the shell is ready, and has answered
+        within ``answer_timeout`` seconds (default: a lease).
 
         Raises ShellNotReadyError; SessionLostError if the session is lost or was lost before;
         ValueError for commands that cannot be encoded.
@@ -230,9 +252,14 @@ class ShellSession:
         if not self._bootstrap_sent:
             data = bootstrap_script(self._nonce, self._lease, run=self._run) + data
             self._bootstrap_sent = True
+        elif self._run != self._sent_run:
+            data = run_assignment(self._run) + b"\n" + data
+        self._sent_run = self._run
         self._listener, self._steps = listener, {c.step: c for c in commands}
         self._running, self._failed, self._sent = None, False, False
         self._silence_timeout = self._lease * (_LEASES_BETWEEN_STEPS if commands else 1)
+        if answer_timeout is not None and not commands:
+            self._silence_timeout = answer_timeout
         self._silent_until, self._ended = None, set()
         self.round_trips += 1
         try:
