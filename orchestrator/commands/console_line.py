@@ -27,7 +27,7 @@ SELECTORS = {
 """What may precede a command."""
 
 _SELECTED = lazy_regex(r"@(\S*)\s*((?s:.*))")
-_DIRECTIVE = lazy_regex(r":(\S*)\s*((?s:.*))")
+_DIRECTIVE = lazy_regex(r":([A-Za-z]\S*)\s*((?s:.*))")  # `:` alone is a command of the shell
 _EXITS = frozenset({"exit", "quit", "logout"})
 
 

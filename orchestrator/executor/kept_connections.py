@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 
 from msgspec import Struct, field
@@ -44,17 +45,20 @@ class KeptConnections:
     def take(self, host: Host) -> Connection | None:
         """Return the host's connection after the host has answered on it, or None.
 
-        Each session is asked for an answer. If none is left, a new one is opened on the connection.
+        Each session is asked for an answer. If all have ended, a new one is opened on the
+        connection; if the host kept silent, it is connected anew.
         """
         with self._lock:
             kept = self._idle.pop(host.name, None)
         if kept is None:
             return None
         timeout = min(_ANSWER_TIMEOUT, host.connect.timeout)
+        began = time.monotonic()
         kept.sessions = {
             user: session for user, session in kept.sessions.items() if session.answers(timeout)
         }
-        if not kept.sessions and not _open_session(kept, timeout):
+        is_silent = time.monotonic() - began >= timeout
+        if not kept.sessions and (is_silent or not _open_session(kept, timeout)):
             kept.close()
             return None
         with self._lock:
