@@ -269,21 +269,28 @@ class ConsoleLines:
         return ExitCode.OK
 
     def _show_hosts(self, _argument: str) -> ExitCode:
-        from orchestrator.output.console import status_text
         from orchestrator.output.tables import TableColumn, table_lines
 
-        console, rows = self._console, []
+        console, equal = self._console, dict[tuple[str, ...], list[str]]()
         for host in console.hosts:
-            status = console.statuses.get(host.name)
-            shown = "ok" if status is Status.CHANGED else status_text(status) if status else ""
-            reason = self._masker.mask_text(console.lost.get(host.name, ""))
             folder = self._masker.mask_text(console.folder_of(host.name).path) or "~"
-            shown = "lost" if host.name in console.lost else shown
-            rows.append([host.name, ",".join(host.roles), shown, folder, reason])
-        columns = [TableColumn("host"), TableColumn("roles", drop=2), TableColumn("last command")]
+            reason = self._masker.mask_text(console.lost.get(host.name, ""))
+            row = (",".join(host.roles), self._shown_status(host.name), folder, reason)
+            equal.setdefault(row, []).append(host.name)
+        columns = [TableColumn("hosts"), TableColumn("roles", drop=2), TableColumn("last command")]
         columns += [TableColumn("folder", drop=1), TableColumn("reason")]
+        rows = [(fold_hostnames(names), *row) for row, names in equal.items()]
         self._out.lines(table_lines(columns, rows, self._out.width))
         return ExitCode.OK
+
+    def _shown_status(self, name: str) -> str:
+        """Return the status of a host after the last command; '' if it took no part."""
+        from orchestrator.output.console import status_text
+
+        status = self._console.statuses.get(name)
+        if name in self._console.lost:
+            status = Status.LOST
+        return "ok" if status is Status.CHANGED else status_text(status) if status else ""
 
     def _show_help(self, _argument: str) -> ExitCode:
         from orchestrator.commands.console_line import help_rows

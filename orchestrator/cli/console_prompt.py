@@ -22,6 +22,7 @@ from orchestrator.commands.console_line import DIRECTIVES
 from orchestrator.commands.remote_paths import RemotePaths
 from orchestrator.journal import private_state_file
 from orchestrator.model.sanitize import to_one_line
+from orchestrator.model.step_result import Status
 from orchestrator.output.console import supports_live_output
 from orchestrator.output.text_width import display_width
 
@@ -93,14 +94,18 @@ def _key_bindings() -> KeyBindings:
 def prompt_text(console: HostConsole) -> list[tuple[str, str]]:
     """Return the prompt as styled parts: stage, hosts, failures, folder, become user."""
     hosts = console.hosts
-    lost = sum(host.name in console.lost for host in hosts)
-    failed = sum(
-        status.is_failure and name not in console.lost and any(name == h.name for h in hosts)
-        for name, status in console.statuses.items()
-    )
+    statuses = [
+        Status.LOST if host.name in console.lost else console.statuses.get(host.name, Status.OK)
+        for host in hosts
+    ]
+    counts = {
+        "lost": statuses.count(Status.LOST),
+        "cancelled": statuses.count(Status.CANCELLED),
+    }
+    failed = sum(status.is_failure for status in statuses) - sum(counts.values())
     shown = hosts[0].name if len(hosts) == 1 else f"{len(hosts)} hosts"
     parts = [("", to_one_line(f"{console.context.stage.name} {shown}"))]
-    bad = [f"{count} {what}" for count, what in ((failed, "failed"), (lost, "lost")) if count]
+    bad = [f"{count} {what}" for what, count in {"failed": failed, **counts}.items() if count]
     if bad:
         parts += [("", " ("), ("class:bad", ", ".join(bad)), ("", ")")]
     if folder := console.context.secrets.masker.mask_text(console.shared_folder()):

@@ -44,6 +44,11 @@ OK_HOSTS, FAILED_HOSTS = "ok", "failed"
 """Names of the hosts on which the last command succeeded, and failed."""
 
 _AWAY = frozenset({Status.LOST, Status.UNREACHABLE})
+_STOP_SECONDS = 3.0
+"""Seconds that hosts have to end a command, before another Ctrl-C closes their connections.
+
+A process that ignores TERM is killed after one."""
+
 _STOPPING = "interrupted: ending the command on the hosts"
 _LEAVING = "interrupted again: closing the connections of the hosts that still run it"
 
@@ -239,8 +244,16 @@ class HostConsole:
             self._note_event(event)
             emit(event)
 
+        began_to_stop: list[float] = []
+
         def on_signal(number: int, act: SignalAction) -> None:
-            self._stop(number, act, cancel)
+            self.is_terminated = self.is_terminated or number != signal.SIGINT
+            now = time.monotonic()
+            if act is SignalAction.BEGIN:
+                began_to_stop.append(now)
+                self._begin_stop(cancel)
+            elif act is not SignalAction.NOTHING and now - began_to_stop[0] >= _STOP_SECONDS:
+                self._give_up()
 
         self._warn = lambda text: emit(Warned(time.time(), text))
         try:
@@ -258,20 +271,18 @@ class HostConsole:
             self._warn = self._warn_idle
             emit.close()
 
-    def _stop(self, number: int, act: SignalAction, cancel: CancelToken) -> None:
-        """End the running command; at a later request, close the connections that it uses."""
-        self.is_terminated = self.is_terminated or number != signal.SIGINT
-        if act is SignalAction.NOTHING:
-            return
-        if act is not SignalAction.BEGIN:
-            self._warn(_LEAVING)
-            self.connections.disconnect()
-            return
+    def _begin_stop(self, cancel: CancelToken) -> None:
+        """End the running command on all hosts."""
         self._warn(_STOPPING)
         if self._connecting:
             self._transports.reset(cancel.cancel)
         else:
             cancel.cancel()
+
+    def _give_up(self) -> None:
+        """Close the connections of the hosts that still run the command."""
+        self._warn(_LEAVING)
+        self.connections.disconnect()
 
     def _note_event(self, event: RunEvent) -> None:
         match event:

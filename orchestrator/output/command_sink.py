@@ -163,28 +163,27 @@ def failure_lines(
     *,
     hints: bool = False,
 ) -> Iterator[str]:
-    """Yield why hosts failed, one line for those with the same reason.
+    """Yield why hosts failed, one line for those with the same reason; not those interrupted.
 
     ``reasons`` replace those of the rows. With ``hints``, each is followed by what to do.
     """
     groups: dict[object, list[HostSummary]] = {}
     for row in rows:
-        if row.status.is_failure:
+        if row.status.is_failure and row.status is not Status.CANCELLED:
             reason = reasons.get(row.host, row.reason)
             key = (row.status, message_frame(reason, row.host))
             groups.setdefault(key, []).append(row)
+    width = (out.width or 10_000) - 4
     for group in groups.values():
-        names = out.paint(to_one_line(fold_hostnames(row.host for row in group)), BOLD)
+        names = to_one_line(fold_hostnames(row.host for row in group))
         reason = fold_messages((row.host, reasons.get(row.host, row.reason)) for row in group)
-        text = f"{status_text(group[0].status)}: {to_one_line(reason)}"
-        first, *rest = wrap_text(text, (out.width or 10_000) - 4)
-        yield f"  {names} {first}"
-        yield from (f"    {line}" for line in rest)
+        text = f"{names} {status_text(group[0].status)}: {to_one_line(reason)}"
+        first, *rest = wrap_text(text, width)
+        first = out.paint(names, BOLD) + first.removeprefix(names) if names in first else first
+        yield from (f"  {first}", *(f"    {line}" for line in rest))
         hint = fold_messages((row.host, row.hint) for row in group[:1])
         if hints and hint:
-            yield from (
-                f"    {line}" for line in wrap_text(to_one_line(hint), (out.width or 10_000) - 4)
-            )
+            yield from (f"    {line}" for line in wrap_text(to_one_line(hint), width))
 
 
 def _plain_row(row: HostSummary) -> HostSummary:

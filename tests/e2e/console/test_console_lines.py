@@ -113,7 +113,7 @@ def test_the_outputs_of_the_last_command_are_compared(stage: OrchProject) -> Non
         "  @@ -1 +1,2 @@",
         "   same",
     ]
-    assert re.search(r"^web1 +web +ok +/.*$", done.out, re.M)
+    assert re.search(r"^web\[1-2\] +web +ok +/.*$", done.out, re.M)
     assert re.search(r"^:reconnect +Connect lost hosts again\.$", done.out, re.M)
 
 

@@ -126,9 +126,32 @@ def test_ctrl_c_ends_the_command_on_all_hosts_and_not_the_console(console: Conso
     console.terminal.type("", "C-c")
     shown = console.wait_for_prompt()
     assert processes_with(mark) == []
-    assert shown[-2].startswith("3 hosts: 3 cancelled in ")
-    assert console.prompt == "real 3 hosts (3 failed)>"
+    assert shown[-1].startswith("3 hosts: 3 cancelled in ")
+    assert console.prompt == "real 3 hosts (3 cancelled)>"
     assert console.run("echo $((6*7))")[0] == "web[1-2],db1: 42"
+
+
+def test_another_ctrl_c_gives_up_a_host_that_does_not_react(console: ConsoleTerminal) -> None:
+    stopped = int(console.run("@web2 ps -o ppid= -p $PPID")[0].split()[1])
+    mark = f"9753.{uuid4().int}"
+    console.terminal.type(f"sleep {mark}", "Enter")
+    wait_until("the command", lambda: len(processes_with(f"sleep\0{mark}")) == 3)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+
+        def is_interrupted() -> bool:
+            console.terminal.type("", "C-c")
+            return any("3 hosts: " in line for line in console.lines())
+
+        wait_until("the result", is_interrupted, 15)
+        console.wait_for_prompt()
+        (result,) = [line for line in console.lines() if line.startswith("3 hosts: ")]
+        assert result.startswith("3 hosts: 2 cancelled, 1 lost in "), result
+        assert "(1 lost, 2 cancelled)" in console.prompt
+        assert console.run("echo rest")[0] == "web1,db1: rest"
+    finally:
+        os.kill(stopped, signal.SIGKILL)
+    wait_until("the end of the command", lambda: not processes_with(mark))
 
 
 def test_the_output_of_a_single_host_is_shown_as_it_comes(
