@@ -140,6 +140,7 @@ def test_a_syntax_error_ends_the_line_only(lines: Lines) -> None:
 def test_variables_and_traces_do_not_show_the_session_its_own_marker(lines: Lines) -> None:
     assert "o_to1=" in lines.run("set")
     assert lines.run("set -x; echo seen") == "seen\n"
+    assert "o_to1" not in lines.run("BASH_XTRACEFD=1; set -x; echo seen")
     assert lines.run("trap; echo seen").endswith("seen\n")
     assert lines.status == 0
 
