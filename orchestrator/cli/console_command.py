@@ -273,9 +273,10 @@ class ConsoleLines:
 
         console, equal = self._console, dict[tuple[str, ...], list[str]]()
         for host in console.hosts:
-            folder = self._masker.mask_text(console.folder_of(host.name).path) or "~"
+            folder = console.folder_of(host.name)
+            path = "~" if folder.is_home else self._masker.mask_text(folder.path) or "~"
             reason = self._masker.mask_text(console.lost.get(host.name, ""))
-            row = (",".join(host.roles), self._shown_status(host.name), folder, reason)
+            row = (",".join(host.roles), self._shown_status(host.name), path, reason)
             equal.setdefault(row, []).append(host.name)
         columns = [TableColumn("hosts"), TableColumn("roles", drop=2), TableColumn("last command")]
         columns += [TableColumn("folder", drop=1), TableColumn("reason")]

@@ -18,7 +18,7 @@ from orchestrator.commands.context import PlanOptions, ProjectContext, outer_run
 from orchestrator.commands.event_dispatch import EventDispatcher
 from orchestrator.commands.run_plan import check_identity_files, make_transports, raise_fd_limit
 from orchestrator.commands.signals import SignalAction, watch_signals
-from orchestrator.errors import Diagnostic, ExitCode, UsageError
+from orchestrator.errors import Diagnostic, ExitCode, OrchError, UsageError
 from orchestrator.executor import CancelToken, KeptConnections, RunOptions, execute_plan
 from orchestrator.inventory.limit import select_hosts
 from orchestrator.journal import CONSOLE_FOLDER, KEPT_COMMANDS, RunJournal, check_private
@@ -53,6 +53,12 @@ _STOPPING = "interrupted: ending the command on the hosts"
 _LEAVING = "interrupted again: closing the connections of the hosts that still run it"
 
 
+class LostHostsError(OrchError):
+    """All hosts of a command are lost."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
 class ConsoleOptions(Struct, frozen=True):
     """What holds for every command: options of its steps, ``forks``, and the ssh_config file."""
 
@@ -83,6 +89,7 @@ class HostConsole:
         ``prompt`` asks for input that a host requires; ``warn`` is called with warnings that do not
         belong to a command. Raises DefinitionError and UsageError.
         """
+        parse_common_options(timeout=options.timeout, environment=options.environment)
         check_private(context.root, environ)
         for warning in check_identity_files(context.hosts):
             warn(warning)
@@ -115,6 +122,11 @@ class HostConsole:
         """Return the working folder of a host."""
         return self._folders.get(name, WorkingFolder())
 
+    def _start_folder(self, name: str) -> WorkingFolder:
+        """Return the folder of the next command: the home folder is that of whoever runs it."""
+        folder = self.folder_of(name)
+        return replace(folder, path="") if folder.is_home else folder
+
     def shared_folder(self) -> str:
         """Return the working folder of all active hosts, or '' if it is not the same, or home."""
         folders = [self.folder_of(host.name) for host in self.active_hosts]
@@ -136,7 +148,8 @@ class HostConsole:
     def targets(self, selector: str) -> tuple[Host, ...]:
         """Return the active hosts of a selector: a limit, or `ok` or `failed`; '' for all.
 
-        Raises UsageError or DefinitionError if it is invalid or selects none of them.
+        Raises UsageError or DefinitionError if it is invalid or selects no host, LostHostsError if
+        all that it selects are lost.
         """
         chosen = self._selected_names(selector)
         hosts = tuple(host for host in self._hosts if host.name in chosen)
@@ -145,10 +158,10 @@ class HostConsole:
             return active
         if hosts:
             names = fold_hostnames(host.name for host in hosts)
-            message, hint = f"{names}: lost", "`:reconnect` connects lost hosts again"
-        else:
-            message = f"@{selector}: none of the {len(self._hosts)} selected hosts"
-            hint = "`:hosts` lists them; `:limit` selects all again"
+            hint = "`:reconnect` connects lost hosts again"
+            raise LostHostsError(Diagnostic(f"no host is connected: {names}", None, hint))
+        message = f"@{selector}: none of the {len(self._hosts)} selected hosts"
+        hint = "`:hosts` lists them; `:limit` selects all again"
         raise UsageError(Diagnostic(message, None, hint))
 
     def _selected_names(self, selector: str) -> set[str]:
@@ -178,7 +191,7 @@ class HostConsole:
     def run_line(self, line: str, hosts: Sequence[Host], sink: EventSink) -> ExitCode:
         """Run a command line on these hosts, each in its working folder; the sink is closed."""
         plan = self._plan_line(line, hosts, readonly=False)
-        folders = {host.name: self.folder_of(host.name) for host in hosts}
+        folders = {host.name: self._start_folder(host.name) for host in hosts}
         journal = RunJournal(
             self.context.root, self._environ, self._emit_warning, KEPT_COMMANDS, CONSOLE_FOLDER
         )

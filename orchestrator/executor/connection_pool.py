@@ -164,11 +164,14 @@ class ConnectionPool:
             with self._lock:
                 own = [key for key in self._sessions if key[:2] == (name, app)]
                 closing = [self._sessions.pop(key) for key in own]
-            if not closing:
+            if not self._close_kept_sessions(name) and not closing:
                 raise
             for session in closing:
                 session.close()
             return self.open_channel(name, user)
+
+    def _close_kept_sessions(self, name: str) -> bool:
+        return self._kept is not None and self._kept.close_sessions(name)
 
     @contextmanager
     def delegated_session(

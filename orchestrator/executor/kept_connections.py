@@ -71,6 +71,17 @@ class KeptConnections:
             kept = self._in_use.get(name)
         return kept.sessions.pop(user, None) if kept is not None else None
 
+    def close_sessions(self, name: str) -> bool:
+        """Close the idle sessions of a host whose connection was taken; True if there were any."""
+        with self._lock:
+            kept = self._in_use.get(name)
+            sessions = list(kept.sessions.values()) if kept is not None else []
+            if kept is not None:
+                kept.sessions = {}
+        for session in sessions:
+            session.close()
+        return bool(sessions)
+
     def note_connected(self, name: str, connection: Connection) -> None:
         """Record a new connection that a run uses, so that ``disconnect`` reaches it."""
         with self._lock:

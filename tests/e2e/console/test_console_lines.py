@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.console.conftest import on_host, run_lines
 from tests.projects import OrchProject
-from tests.sshd import SshdServer
+from tests.sshd import SshdServer, serve_sshd
 
 LOSE_CONNECTION = "kill -9 $(ps -o ppid= -p $PPID)"
 
@@ -59,6 +59,20 @@ def test_each_host_keeps_its_folder(stage: OrchProject, tmp_path: Path) -> None:
         "  web[1-2],db1 failed: exit status 3",
     ]
     assert done.code == 1
+
+
+def test_a_host_with_one_session_at_a_time_changes_users(
+    project: OrchProject, tmp_path: Path
+) -> None:
+    with serve_sshd(tmp_path / "sshd", ["MaxSessions 1"]) as sshd:
+        project.add_sshd_stage(sshd, {"web1": "127.0.0.41"})
+        lines = ("id -un", ":become nobody", "id -un", "id -un", ":become off", "id -un")
+        done = run_lines(project, *lines)
+        assert [line for line in done.out.splitlines() if line.startswith("web1: ")] == [
+            f"web1: {user}" for user in (sshd.user, "nobody", "nobody", sshd.user)
+        ]
+        assert sshd.log().count("Accepted publickey") == 1
+    assert done.code == 0
 
 
 def test_prefixes_narrow_one_command(stage: OrchProject) -> None:
@@ -113,7 +127,7 @@ def test_the_outputs_of_the_last_command_are_compared(stage: OrchProject) -> Non
         "  @@ -1 +1,2 @@",
         "   same",
     ]
-    assert re.search(r"^web\[1-2\] +web +ok +/.*$", done.out, re.M)
+    assert re.search(r"^web\[1-2\] +web +ok +~$", done.out, re.M)
     assert re.search(r"^:reconnect +Connect lost hosts again\.$", done.out, re.M)
 
 
@@ -157,6 +171,13 @@ def test_a_host_that_is_lost_takes_no_part_until_it_is_connected_again(stage: Or
     assert done.code == 1
 
 
+def test_lines_for_no_host_but_lost_ones_end_the_console(stage: OrchProject) -> None:
+    done = run_lines(stage, LOSE_CONNECTION, "echo no", "echo no", args=("-l", "web1"))
+    assert "no host is connected: web1" in done.err
+    assert "echo" not in done.out
+    assert done.code == 4
+
+
 def test_an_unreachable_host_does_not_stop_the_others(stage: OrchProject, sshd: SshdServer) -> None:
     hosts = json.loads((stage.root / "inventories/real/hosts.yml").read_text())
     hosts["web2"]["connect"] = {"port": 1}
@@ -176,10 +197,8 @@ def test_an_unreachable_host_does_not_stop_the_others(stage: OrchProject, sshd: 
         ("@failed true", 2, "@failed: no command ran yet", ""),
         ("@web1", 2, "the command is missing: @web1", "write @ok, @failed or @LIMIT"),
         (":run nosuch", 3, "nosuch", ""),
+        (":run --chekc 't", 2, ":run: No closing quotation", ""),
         (":run --chekc t", 2, "No such option", "--check"),
-        (":run 't", 2, ":run: No closing quotation", ""),
-        (":hosts now", 2, ":hosts takes no argument: now", ""),
-        (":become a b", 2, ":become takes one user", ""),
     ],
 )
 def test_an_error_in_a_line_ends_the_console_before_the_next_one(
