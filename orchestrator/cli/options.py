@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from orchestrator.cli import completion
 from orchestrator.cli.group import reject_repeated
+from orchestrator.output.display_options import OutputMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -53,6 +54,8 @@ class CommandOptions(Struct, frozen=True, kw_only=True):
     timeout: str | None = None
     chdir: str | None = None
     environment: tuple[str, ...] = ()
+    output: str | None = None
+    diff_hosts: bool = False
 
 
 def pass_options(function: Callable[Concatenate[CommandOptions, P], R]) -> Callable[..., R]:
@@ -272,6 +275,27 @@ def keep_going_option(command: F) -> F:
     )(command)
 
 
+def output_options(command: F) -> F:
+    """Add the options for the display of the hosts' output."""
+    return _apply_decorators(
+        command,
+        (
+            click.option(
+                "--output",
+                type=click.Choice([mode.value for mode in OutputMode]),
+                envvar="ORCH_OUTPUT",
+                help="How to show the output of hosts: live (the default on a terminal), lines "
+                "(the default elsewhere), folded (at the end), quiet. Default: $ORCH_OUTPUT.",
+            ),
+            click.option(
+                "--diff-hosts",
+                is_flag=True,
+                help="Show how the outputs of hosts differ from the most common one.",
+            ),
+        ),
+    )
+
+
 def host_options(command: F) -> F:
     """Add the options of every command that contacts hosts."""
     return _apply_decorators(
@@ -287,6 +311,7 @@ def host_options(command: F) -> F:
                 is_flag=True,
                 help="Skip the confirmation for protected stages and for batches.",
             ),
+            output_options,
             json_option,
             click.option("-v", "--verbose", count=True, help="Show more; -vv shows everything."),
         ),

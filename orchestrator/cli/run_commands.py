@@ -343,6 +343,8 @@ def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOpt
     """Run a plan, ask what has to be asked, and return the exit code. Raises UsageError."""
     from orchestrator.cli.tty_prompt import TtyPrompter
     from orchestrator.commands.run_plan import UserInterface, run_plan
+    from orchestrator.journal import expected_seconds
+    from orchestrator.output.display_options import DisplayOptions, OutputMode
     from orchestrator.output.sinks import choose_sinks
     from orchestrator.output.terminal_lock import TerminalLock
 
@@ -353,14 +355,20 @@ def run_planned(context: ProjectContext, plan: Plan, command_options: CommandOpt
         confirm_protected_stage(context, ", ".join(tasks), plan.hosts)
     terminal_lock = TerminalLock()
     terminal = TtyPrompter(terminal_lock)
+    output = command_options.output
     sink = choose_sinks(
-        json=command_options.as_json,
-        verbose=command_options.verbose,
-        diff=command_options.diff,
+        DisplayOptions(
+            json=command_options.as_json,
+            verbose=command_options.verbose,
+            mode=None if output is None else OutputMode(output),
+            diff=command_options.diff,
+            diff_hosts=command_options.diff_hosts,
+        ),
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,
         terminal_lock=terminal_lock,
+        find_expected=partial(expected_seconds, context.root, os.environ),
     )
     run_options = executor_options(command_options, plan, terminal_lock)
 

@@ -480,7 +480,7 @@ def _events() -> ReferenceTopic:
         "that is marked `?` is left out if it is empty.",
         tuple(_event_tables()),
         '{"event":"task_started","time":1796002040.5,"app":null,"task":"uname","hosts":["web1"],'
-        '"steps":1}\n',
+        '"steps":1,"number":1,"total":1}\n',
         language="json",
     )
 
@@ -532,6 +532,7 @@ def _event_tables() -> Iterator[ReferenceTable]:
 
 ENVIRONMENT_HELP: Mapping[str, str] = {
     "ORCH_STAGE": "The stage of commands without `-s`",
+    "ORCH_OUTPUT": "How the output of hosts is shown, like `--output`",
     "ORCH_SSH_PASSWORD_FILE": "A file with the password of the login user in its first line; read "
     "without a terminal",
     "ORCH_BECOME_PASSWORD_FILE": "A file with the password for `become` in its first line",

@@ -395,7 +395,8 @@ class AppRunner:
         for host in hosts:
             self.host_states[host.host].registered_names.clear()
             self.host_states[host.host].results.update(other_results)
-        self.emit(TaskStarted(time.time(), self.app_plan.app, planned_task.task, names, steps))
+        app, total = self.app_plan.app, len(self.app_plan.planned_tasks)
+        self.emit(TaskStarted(time.time(), app, planned_task.task, names, steps, number + 1, total))
         run_for_each(
             self.pool, lambda host: self._run_task_on_host(number, planned_task, host), hosts
         )

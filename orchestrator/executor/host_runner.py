@@ -347,6 +347,7 @@ class HostTaskRunner:
                 cause=self.recorder.failure_cause(step) if check else "",
             )
             if not retry:
+                outcome = replace(outcome, attempts=max_attempts - attempts_left)
                 self.recorder.finish_step(step, outcome, ignore=command.ignore_failure)
                 break
             self.cancel.sleep(step.retry.delay)

@@ -23,7 +23,7 @@ from orchestrator.journal.run_dirs import (
     check_private,
     private_state_file,
 )
-from orchestrator.journal.run_history import LastRun, last_run
+from orchestrator.journal.run_history import LastRun, expected_seconds, last_run
 
 __all__ = [
     "CONSOLE_FOLDER",
@@ -32,6 +32,7 @@ __all__ = [
     "LastRun",
     "RunJournal",
     "check_private",
+    "expected_seconds",
     "last_run",
     "private_state_file",
 ]

@@ -48,6 +48,7 @@ class RunRecord(Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     within: tuple[str, ...] = ()
+    check: bool = False
     started: float = 0.0
     seconds: float = 0.0
     rows: tuple[SummaryRow, ...] | None = None

@@ -13,14 +13,17 @@ import msgspec
 from msgspec import Struct, field
 
 from orchestrator.journal.run_dirs import (
+    KEPT_RUNS,
     RunRecord,
     check_readable,
     list_runs,
     read_record,
     run_parents,
 )
+from orchestrator.model.event import RunStarted
 from orchestrator.model.step_result import Status
 
+_RUNS_FOR_ESTIMATE = 5
 EVENTS_FILE = "events.jsonl"
 _BAD_STATUSES = frozenset(status.value for status in Status if status.is_failure)
 _HostPart: TypeAlias = "tuple[str | None, str]"
@@ -78,6 +81,29 @@ def last_run(root: Path, environ: Mapping[str, str], stage: str | None = None) -
         if not _is_running(folder / EVENTS_FILE):
             return LastRun(folder.name, _unique_hosts(_incomplete_hosts(folder, record)))
     return None
+
+
+def expected_seconds(root: Path, environ: Mapping[str, str], began: RunStarted) -> float | None:
+    """Return how long the run is expected to take, in seconds, or None.
+
+    This is the median of the last five finished runs of the same tasks and apps on the same hosts
+    of the stage.
+    """
+    durations: list[float] = []
+    for folder in list_runs(run_parents(root, environ))[:KEPT_RUNS]:
+        record = read_record(folder)
+        if (
+            record is not None
+            and record.rows is not None
+            and not any(row.status in _BAD_STATUSES for row in record.rows)
+            and (record.stage, record.tasks) == (began.stage, began.tasks)
+            and (record.hosts, dict(record.apps)) == (began.hosts, dict(began.apps))
+            and record.check == began.check
+        ):
+            durations.append(record.seconds)
+            if len(durations) == _RUNS_FOR_ESTIMATE:
+                break
+    return sorted(durations)[len(durations) // 2] if durations else None
 
 
 def mark_running(events: int) -> None:

@@ -51,13 +51,18 @@ class ConnectFinished(Struct, frozen=True):
 
 
 class TaskStarted(Struct, frozen=True):
-    """A planned task of an app starts on these hosts."""
+    """A planned task of an app starts on these hosts.
+
+    It is the task ``number`` (from 1) of ``total`` of its app; both are 0 for a rollback.
+    """
 
     time: float
     app: str | None
     task: str
     hosts: tuple[str, ...]
     steps: int
+    number: int = 0
+    total: int = 0
 
 
 class TaskFinished(Struct, frozen=True):

@@ -86,7 +86,7 @@ class StepResult(Struct, frozen=True):
     ``exit_status`` is None if no process exited by itself (skipped, lost, …). ``changes`` are the
     states that a module changed, or would change; ``diff`` is a unified diff of the contents that
     it replaced, or would replace. ``folder`` is the folder in which a command line ended, if it was
-    asked to report it.
+    asked to report it. ``attempts`` is how often the step was run (`retries`).
     """
 
     status: Status
@@ -99,6 +99,7 @@ class StepResult(Struct, frozen=True):
     changes: tuple[StateChange, ...] = ()
     diff: str = ""
     folder: WorkingFolder | None = None
+    attempts: int = 1
 
 
 class HostSummary(Struct, frozen=True):

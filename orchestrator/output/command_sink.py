@@ -27,9 +27,10 @@ from orchestrator.output.console import (
     status_text,
     supports_live_output,
 )
+from orchestrator.output.display_options import DisplayOptions
+from orchestrator.output.host_lines import PartialLine
 from orchestrator.output.live_view import LiveSink
 from orchestrator.output.output_groups import OutputGroups
-from orchestrator.output.plain_sink import PartialLine
 from orchestrator.output.sinks import MultiSink
 from orchestrator.output.summary import results_table, summary_line
 from orchestrator.output.terminal_lock import TerminalLock
@@ -57,7 +58,8 @@ def command_sink(
     out, errors = open_console(stdout, environ), open_console(stderr, environ)
     shown = CommandSink(out, verbose=verbose, streamed=hosts[0] if len(hosts) == 1 else "")
     if len(hosts) > 1 and supports_live_output(stderr, environ):
-        return MultiSink((_LiveProgress(stderr, environ, 0, terminal_lock), shown))
+        live = LiveSink(stderr, environ, 0, terminal_lock, progress_only=True)
+        return MultiSink((live, shown))
     return MultiSink((WarningSink(errors), shown))
 
 
@@ -67,16 +69,9 @@ def connect_sink(
     """Return the sink for connecting hosts: it prints those that are unreachable, with hints."""
     out, errors = open_console(stdout, environ), open_console(stderr, environ)
     if supports_live_output(stderr, environ):
-        return MultiSink((_LiveProgress(stderr, environ, 0, terminal_lock), ConnectSink(out)))
+        live = LiveSink(stderr, environ, 0, terminal_lock, progress_only=True)
+        return MultiSink((live, ConnectSink(out)))
     return MultiSink((WarningSink(errors), ConnectSink(out)))
-
-
-class _LiveProgress(LiveSink):
-    """The live view without lines about failed hosts: they are in the command's result."""
-
-    def _add_note(self, event: RunEvent) -> None:
-        if isinstance(event, Warned | RunFinished):
-            super()._add_note(event)
 
 
 class WarningSink:
@@ -116,7 +111,7 @@ class CommandSink:
 
     def __init__(self, out: TextConsole, *, verbose: int = 0, streamed: str = "") -> None:
         self._out, self._verbose = out, verbose
-        self._outputs = OutputGroups(whole=verbose > 0)
+        self._outputs = OutputGroups(DisplayOptions(verbose=verbose))
         self._stream = OutputStream(out, streamed) if streamed else None
         self._reasons: dict[str, str] = {}
 

@@ -27,11 +27,14 @@ class TextConsole:
 
     def lines(self, lines: Iterable[str]) -> None:
         """Write the lines and flush."""
-        text = "".join(f"{line}\n" for line in lines)
+        self.write("".join(f"{line}\n" for line in lines))
+
+    def write(self, text: str) -> None:
+        """Write the text and flush."""
         if self._gone or not text:
             return
         try:
-            self._stream.write(self._encodable(text))
+            self._stream.write(self.encodable(text))
             self._stream.flush()
         except OSError:
             self._gone = True
@@ -41,7 +44,8 @@ class TextConsole:
         """Return the text in an SGR style (ECMA-48), or unchanged without colour."""
         return f"\x1b[{style}m{text}\x1b[0m" if self.colour and style and text else text
 
-    def _encodable(self, text: str) -> str:
+    def encodable(self, text: str) -> str:
+        """Return the text with what the stream cannot encode replaced by a question mark."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         return escape_bytes(text).encode(encoding, "replace").decode(encoding)
 

@@ -21,12 +21,12 @@ def change_lines(outcome: StepResult) -> list[str]:
 
 def one_line_change(outcome: StepResult) -> str:
     """Return the changed states in one line, without contents."""
-    return "; ".join(_short_change(change) for change in outcome.changes)
+    return "; ".join(short_change(change) for change in outcome.changes)
 
 
 def _change_lines(change: StateChange) -> Iterator[str]:
     if "\n" not in (change.before or "") + change.after:
-        yield _short_change(change)
+        yield short_change(change)
         return
     yield f"{change.key}:"
     old, new = _split_lines(change.before or ""), _split_lines(change.after)
@@ -34,7 +34,8 @@ def _change_lines(change: StateChange) -> Iterator[str]:
         yield show_controls(line)
 
 
-def _short_change(change: StateChange) -> str:
+def short_change(change: StateChange) -> str:
+    """Return a change as ``mode: 0600 → 0644``, with long values truncated."""
     before = "(nothing)" if change.before is None else _value_text(change.before)
     return f"{change.key}: {before} → {_value_text(change.after)}"
 

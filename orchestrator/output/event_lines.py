@@ -42,11 +42,12 @@ class EventLineFormatter:
 
     A connection error is shown when it occurs and not again as the result of the host's task; its
     hint is shown only for the first host with the same error. Connections aborted by an interrupt
-    are only counted, unless connections are shown (``verbose`` above 0).
+    are only counted, unless connections are shown (``verbose`` above 0). ``has_times``: each line
+    begins with the time of day.
     """
 
-    def __init__(self, verbose: int) -> None:
-        self._verbose = verbose
+    def __init__(self, verbose: int, *, has_times: bool = True) -> None:
+        self._verbose, self._has_times = verbose, has_times
         self._away: dict[str, str] = {}
         self._hinted: set[tuple[str, ...]] = set()
         self._left: set[str] = set()
@@ -64,7 +65,7 @@ class EventLineFormatter:
             case RunFinished() if self._left:
                 count = len(self._left)
                 what = f"{CONNECT_INTERRUPTED} {count} host{'' if count == 1 else 's'}"
-                return _with_time(event, what), YELLOW
+                return self._with_time(event, what), YELLOW
             case ConnectFinished() if event.error:
                 self._away[event.host] = event.error
                 error_text = message_frame(event.error + event.hint, event.host)
@@ -74,21 +75,16 @@ class EventLineFormatter:
             case HostFinished() if event.outcome.status is Status.UNREACHABLE:
                 if self._away.get(event.host) == event.outcome.reason:
                     return None
-        return event_line(event, self._verbose)
+        found = _warning_line(event)
+        found = found or (_progress_line(event) if self._verbose >= 0 else None)
+        found = found or (_verbose_line(event, self._verbose) if self._verbose > 0 else None)
+        return found and (self._with_time(event, found[0]), found[1])
 
-
-def event_line(event: RunEvent, verbose: int) -> tuple[str, str] | None:
-    """Return the event's line and its style, or None if the event is not shown."""
-    found = _warning_line(event) or (_progress_line(event) if verbose >= 0 else None)
-    found = found or (_verbose_line(event, verbose) if verbose > 0 else None)
-    if found is None:
-        return None
-    text, style = found
-    return _with_time(event, text), style
-
-
-def _with_time(event: RunEvent, text: str) -> str:
-    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {to_one_line(text)}"
+    def _with_time(self, event: RunEvent, text: str) -> str:
+        line = to_one_line(text)
+        if not self._has_times:
+            return line
+        return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {line}"
 
 
 def host_label(host: str, app: str | None) -> str:

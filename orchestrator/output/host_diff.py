@@ -100,34 +100,38 @@ def _style_of_line(line: str) -> str:
 def _unified_diff(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
     """Yield the hunks of a unified diff; what is too long to compare is one hunk without context.
 
-    The lines that both begin and end with are left out before the comparison, except for the
-    context.
+    The lines that both begin and end with are not compared.
     """
     head = _common_head(before, after)
     tail = _common_head(before[head:][::-1], after[head:][::-1])
-    start = max(head - _CONTEXT_LINES, 0)
-    kept_tail = max(tail - _CONTEXT_LINES, 0)
-    old, new = before[start : len(before) - kept_tail], after[start : len(after) - kept_tail]
-    if max(len(before), len(after)) - head - tail > _MAX_COMPARED_LINES:
-        yield _hunk_heading(head, len(before) - tail, head, len(after) - tail, 0)
-        yield from (f"-{line}" for line in before[head : len(before) - tail])
-        yield from (f"+{line}" for line in after[head : len(after) - tail])
+    old_end, new_end = len(before) - tail, len(after) - tail
+    if max(old_end, new_end) - head > _MAX_COMPARED_LINES:
+        yield _hunk_heading(head, old_end, head, new_end)
+        yield from (f"-{line}" for line in before[head:old_end])
+        yield from (f"+{line}" for line in after[head:new_end])
         return
-    matcher = difflib.SequenceMatcher(None, old, new)
+    matcher = difflib.SequenceMatcher(None, before[head:old_end], after[head:new_end])
+    changed = [
+        (tag, a1 + head, a2 + head, b1 + head, b2 + head)
+        for tag, a1, a2, b1, b2 in matcher.get_opcodes()
+    ]
+    same_head = [("equal", 0, head, 0, head)] if head else []
+    same_tail = [("equal", old_end, len(before), new_end, len(after))] if tail else []
+    matcher.opcodes = [*same_head, *changed, *same_tail]  # type: ignore[attr-defined]
     for hunk in matcher.get_grouped_opcodes(_CONTEXT_LINES):
-        yield _hunk_heading(hunk[0][1], hunk[-1][2], hunk[0][3], hunk[-1][4], start)
-        for tag, old_start, old_end, new_start, new_end in hunk:
+        yield _hunk_heading(hunk[0][1], hunk[-1][2], hunk[0][3], hunk[-1][4])
+        for tag, old_start, old_stop, new_start, new_stop in hunk:
             if tag == "equal":
-                yield from (f" {line}" for line in old[old_start:old_end])
+                yield from (f" {line}" for line in before[old_start:old_stop])
             else:
-                yield from (f"-{line}" for line in old[old_start:old_end])
-                yield from (f"+{line}" for line in new[new_start:new_end])
+                yield from (f"-{line}" for line in before[old_start:old_stop])
+                yield from (f"+{line}" for line in after[new_start:new_stop])
 
 
-def _hunk_heading(old_start: int, old_end: int, new_start: int, new_end: int, offset: int) -> str:
+def _hunk_heading(old_start: int, old_end: int, new_start: int, new_end: int) -> str:
     def part(start: int, end: int) -> str:
         length = end - start
-        first = start + offset + (1 if length else 0)  # an empty range names the line before it
+        first = start + (1 if length else 0)  # an empty range names the line before it
         return f"{first}" if length == 1 else f"{first},{length}"
 
     return f"@@ -{part(old_start, old_end)} +{part(new_start, new_end)} @@"

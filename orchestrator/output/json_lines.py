@@ -43,6 +43,8 @@ FIELD_HELP: Mapping[str, str] = {
     "app": "The app, or null",
     "task": "The task's name",
     "steps": "The number of steps",
+    "number": "The task's number among those of its app, from 1; 0 for a rollback",
+    "total": "The number of the app's tasks; 0 for a rollback",
     "batch": "The batch's number and the number of batches, like 2/3",
     "step": "The step's number in the task, from 1",
     "substep": "The number of the item, of a loop over a result",
@@ -55,6 +57,7 @@ FIELD_HELP: Mapping[str, str] = {
     "stderr_dropped": "The number of bytes of the standard error that were not kept",
     "reason": "Why the status is not ok",
     "ignored": "Whether the failure was ignored",
+    "attempts": "How often the step was run, if that is more than once",
     "changes": "The states that differ: objects of `key`, `before` and `after`",
     "diff": "The changed content as a unified diff",
     "text": "The warning",
@@ -114,7 +117,7 @@ def _result_json(outcome: StepResult) -> dict[str, Any]:
     """Return a result as plain data.
 
     ``reason``, ``ignored``, ``stdout_dropped`` and ``stderr_dropped`` (bytes), ``changes`` and
-    ``diff`` are left out if empty.
+    ``diff`` are left out if empty, ``attempts`` if 1.
     """
     found: dict[str, Any] = {
         "status": outcome.status.value,
@@ -126,6 +129,7 @@ def _result_json(outcome: StepResult) -> dict[str, Any]:
     extra = {
         "reason": outcome.reason,
         "ignored": outcome.ignored,
+        "attempts": outcome.attempts if outcome.attempts > 1 else 0,
         "stdout_dropped": outcome.stdout.dropped,
         "stderr_dropped": outcome.stderr.dropped,
         "changes": [

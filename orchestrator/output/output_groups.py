@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
@@ -15,6 +15,8 @@ from orchestrator.model.step_number import number_label
 from orchestrator.model.step_result import CapturedOutput, Status, StepResult
 from orchestrator.output.console import BOLD, DIM, TextConsole, status_text
 from orchestrator.output.diff import change_lines
+from orchestrator.output.display_options import DisplayOptions
+from orchestrator.output.host_diff import OutputGroup, group_diff_lines, most_common_group
 
 _MAX_LINES = 60
 _MAX_LINE_CHARS = 4000
@@ -22,6 +24,8 @@ _MAX_CHARS = 20_000
 _CHECK_STATUSES = (Status.WOULD_CHANGE, Status.WOULD_RUN, Status.UNKNOWN)
 
 HostAndApp: TypeAlias = tuple[str, str | None]
+StepKey: TypeAlias = tuple[str | None, str, int, str]
+"""A step: its app, task, number and name."""
 
 
 class _PrintedOutput(Struct, frozen=True):
@@ -49,13 +53,14 @@ class OutputGroups:
     """A collection of the output of steps, displayed in groups.
 
     Only what can be displayed is stored: hosts with equal output share one copy, and long output is
-    truncated to its head and tail on arrival (unless ``whole``); ``is_cut`` is True if any was.
+    truncated to its head and tail on arrival (unless ``verbose`` is above 0, or outputs are
+    compared); ``is_cut`` is True if any was.
     """
 
-    def __init__(self, *, whole: bool = False, diff: bool = False) -> None:
-        self._whole, self._diff = whole, diff
+    def __init__(self, options: DisplayOptions) -> None:
+        self._options = options
         self._titled = self.is_cut = False
-        self._steps: dict[tuple[str | None, str, int, str], _StepOutputs] = {}
+        self._steps: dict[StepKey, _StepOutputs] = {}
 
     def add(self, event: StepFinished) -> None:
         """Store the output of a step, if any; in check mode also its planned changes."""
@@ -63,7 +68,7 @@ class OutputGroups:
         if event.outcome.status in _CHECK_STATUSES:
             self._titled = True
             stdout = (*_check_lines(event.outcome), *stdout)
-        elif self._diff and event.outcome.changes:
+        elif self._options.diff and event.outcome.changes:
             self._titled = True
             stdout = ("changed:", *change_lines(event.outcome), *stdout)
         stderr, err_sum = self._shown(event.outcome.stderr)
@@ -80,9 +85,14 @@ class OutputGroups:
         order: Mapping[str, int],
         shown_stderr: Mapping[HostAndApp, tuple[str, ...]],
         out: TextConsole,
+        step_order: Callable[[StepKey], Any] = lambda _: 0,
     ) -> Iterator[str]:
-        """Yield all output, with hosts in the given order, without stderr in ``shown_stderr``."""
-        steps = [(step, _without_shown(step, shown_stderr)) for step in self._steps.values()]
+        """Yield all output, without stderr in ``shown_stderr``.
+
+        ``order`` are the places of hosts, ``step_order`` the sort key of steps.
+        """
+        in_order = [self._steps[key] for key in sorted(self._steps, key=step_order)]
+        steps = [(step, _without_shown(step, shown_stderr)) for step in in_order]
         steps = [(step, printed) for step, printed in steps if printed]
         for step, printed in steps:
             if len(steps) > 1 or self._titled:
@@ -90,17 +100,40 @@ class OutputGroups:
             for hosts in printed.values():
                 hosts.sort(key=lambda host: order.get(host, len(order)))
             groups = sorted(printed.items(), key=lambda item: order.get(item[1][0], len(order)))
+            if self._options.diff_hosts:
+                yield from self._diff_lines(groups, out)
+                continue
             for output, hosts in groups:
                 yield from _group_lines(fold_hostnames(hosts), output, out)
         if steps:
             yield ""
+
+    def _diff_lines(
+        self, groups: Sequence[tuple[_PrintedOutput, list[str]]], out: TextConsole
+    ) -> Iterator[str]:
+        """Yield the most common output, and how the others differ from it."""
+        found = [OutputGroup(tuple(hosts), part.stdout, part.stderr) for part, hosts in groups]
+        base = most_common_group(found)
+        is_whole = self._options.verbose > 0
+        stdout, stderr = (
+            lines if is_whole else tuple(_head_and_tail([_cut_middle(line) for line in lines]))
+            for lines in (base.stdout, base.stderr)
+        )
+        yield from _group_lines(fold_hostnames(base.hosts), _PrintedOutput(stdout, stderr), out)
+        others = [group for group in found if group is not base]
+        for group in sorted(others, key=lambda group: -len(group.hosts)):
+            yield from group_diff_lines(base, group, out, whole=is_whole)
 
     def _shown(self, captured: CapturedOutput) -> tuple[tuple[str, ...], bytes]:
         if not captured.head and not captured.tail:
             return (), b""
         text = sanitize_output(captured.display_text)
         lines = text.rstrip().split("\n") if text.strip() else []
-        kept = lines if self._whole else _head_and_tail([_cut_middle(line) for line in lines])
+        kept = (
+            lines
+            if self._options.verbose > 0
+            else _head_and_tail([_cut_middle(line) for line in lines])
+        )
         self.is_cut = self.is_cut or kept != lines or captured.dropped > 0
         digest = hashlib.sha256(captured.head + captured.tail).digest() if kept != lines else b""
         return tuple(kept), digest

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
-from orchestrator.model.event import EventSink, RunEvent
+from orchestrator.model.event import EventSink, RunEvent, RunStarted
 from orchestrator.output.console import TextConsole, open_console, supports_live_output
+from orchestrator.output.display_options import DisplayOptions, OutputMode
 from orchestrator.output.terminal_lock import TerminalLock
 
 
@@ -58,43 +59,57 @@ class MultiSink:
 
 
 def choose_sinks(
+    options: DisplayOptions,
     *,
-    json: bool,
-    verbose: int,
     stdout: TextIO,
     stderr: TextIO,
     environ: Mapping[str, str],
-    diff: bool = False,
     terminal_lock: TerminalLock | None = None,
+    find_expected: Callable[[RunStarted], float | None] | None = None,
 ) -> EventSink:
     """Return the sink of a run: JSON lines, a live view with results, or plain lines with rows.
 
     Events and the live view go to stderr, output and results to stdout. The sink raises OSError
-    from the call in which writing to a stream failed, once per stream. ``verbose``: 0 is the
-    default, 1 adds steps, 2 everything, -1 only errors and warnings. ``diff``: show what was
-    changed, not only what would be changed. ``terminal_lock`` is shared with prompts.
+    from the call in which writing to a stream failed, once per stream. ``terminal_lock`` is shared
+    with prompts. ``find_expected`` returns how many seconds a run will take, if that is known.
     """
-    if json:
+    if options.json:
         from orchestrator.output.json_lines import JsonLinesSink
 
         return JsonLinesSink(TextConsole(stdout))
     from orchestrator.output.summary import SummarySink
 
     out = open_console(stdout, environ)
-    if supports_live_output(stderr, environ):
+    is_folded = options.mode is OutputMode.FOLDED or options.diff_hosts
+    if options.mode is not OutputMode.LINES and supports_live_output(stderr, environ):
         from orchestrator.output.live_view import LiveSink
 
-        return MultiSink(
-            (
-                LiveSink(stderr, environ, verbose, terminal_lock or TerminalLock()),
-                SummarySink(out, whole=verbose > 0, diff=diff, unfold=verbose > 0),
-            )
+        live = LiveSink(
+            stderr,
+            environ,
+            options.verbose,
+            terminal_lock or TerminalLock(),
+            outputs=not is_folded
+            and options.mode is not OutputMode.QUIET
+            and supports_live_output(stdout, environ),
+            find_expected=find_expected,
         )
+        summary = SummarySink(
+            out,
+            options,
+            outputs=options.mode is not OutputMode.QUIET,
+            was_output_shown=live.was_output_shown,
+            needs_changes=live.has_scattered_lines,
+        )
+        return MultiSink((live, summary))
     from orchestrator.output.plain_sink import PlainSink
 
-    return MultiSink(
-        (
-            PlainSink(open_console(stderr, environ), out, verbose, diff=diff),
-            SummarySink(out, outputs=False, unfold=verbose > 0),
-        )
+    is_quiet = options.mode is OutputMode.QUIET
+    plain = PlainSink(
+        open_console(stderr, environ),
+        out,
+        options.verbose,
+        diff=options.diff,
+        outputs=not (is_folded or is_quiet),
     )
+    return MultiSink((plain, SummarySink(out, options, outputs=is_folded)))

@@ -5,22 +5,27 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from orchestrator.model.event import RunEvent, RunFinished, RunStarted, StepFinished
+from msgspec.structs import replace
+
+from orchestrator.model.event import RunEvent, RunFinished, RunStarted, StepFinished, TaskStarted
 from orchestrator.model.host_folding import fold_hints, fold_hostnames, fold_messages, message_frame
 from orchestrator.model.sanitize import sanitize_output, to_one_line
-from orchestrator.model.step_result import HostSummary, Status, last_lines
+from orchestrator.model.step_number import number_parts
+from orchestrator.model.step_result import CapturedOutput, HostSummary, Status, last_lines
 from orchestrator.output.console import BOLD, DIM, RED, TextConsole, status_text, style_of
-from orchestrator.output.output_groups import OutputGroups
+from orchestrator.output.display_options import DisplayOptions
+from orchestrator.output.output_groups import OutputGroups, StepKey
+from orchestrator.output.step_lines import LineLayout, StepResults, change_lines, fold_hosts
 from orchestrator.output.tables import TableColumn, table_blocks
 from orchestrator.output.text_width import wrap_text
 
 _MAX_STDERR_LINES = 5
 _MIN_SHARED_ROWS = 3  # so many rows with the same result share their reason below them
 _MIN_FOLDED_TABLE = 30  # hosts of a table from which on equal rows are one
-_MAX_HOSTS_CHARS = 40  # of the hosts of such a row
+_MAX_CHANGED_STEPS = 50  # in the list of what was changed
 _COLUMNS = (
     TableColumn("host"),
     TableColumn("app"),
@@ -38,35 +43,57 @@ _STATUS_COLUMN = 3
 
 
 class SummarySink:
-    """A sink that prints on RunFinished: grouped output (if ``outputs``), rows, totals.
+    """A sink that prints on RunFinished what the run did.
 
-    ``unfold``: a row for each host, however many there are.
+    This is the hosts' output in groups (if ``outputs``), what was changed, a row for each host, and
+    the totals. ``was_output_shown`` returns True for a step whose output has been printed already;
+    ``needs_changes`` returns False if the lines above show what was changed.
     """
 
     def __init__(
         self,
         out: TextConsole,
+        options: DisplayOptions,
         *,
         outputs: bool = True,
-        whole: bool = False,
-        diff: bool = False,
-        unfold: bool = False,
+        was_output_shown: Callable[[StepFinished], bool] = lambda _: False,
+        needs_changes: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._out, self._unfold = out, unfold
-        self._outputs = OutputGroups(whole=whole, diff=diff) if outputs else None
+        self._out, self._options = out, options
+        self._was_output_shown, self._needs_changes = was_output_shown, needs_changes
+        self._outputs = OutputGroups(options) if outputs else None
+        self._changes: dict[StepKey, StepResults] = {}
         self._order: dict[str, int] = {}
+        self._tasks: dict[tuple[str | None, str], int] = {}
 
     def __call__(self, event: RunEvent) -> None:
         match event:
             case RunStarted():
                 self._order = {host: i for i, host in enumerate(event.hosts)}
-            case StepFinished() if self._outputs:
-                self._outputs.add(event)
+            case TaskStarted():
+                self._tasks.setdefault((event.app, event.task), len(self._tasks))
+            case StepFinished():
+                self._add_step(event)
             case RunFinished():
                 self._out.lines(self._summary_lines(event))
 
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
+
+    def _add_step(self, event: StepFinished) -> None:
+        key = (event.app, event.task, event.step, event.name)
+        if event.outcome.status is Status.CHANGED:
+            step = self._changes.setdefault(key, StepResults(event.app, event.task, event.name))
+            step.add(event.host, event.outcome)
+        if self._outputs:
+            if self._was_output_shown(event):
+                shown = replace(event.outcome, stdout=CapturedOutput(), stderr=CapturedOutput())
+                event = replace(event, outcome=shown)
+            self._outputs.add(event)
+
+    def _step_order(self, key: StepKey) -> tuple[int, tuple[int, ...]]:
+        app, task, step, _ = key
+        return self._tasks.get((app, task), len(self._tasks)), number_parts(step)
 
     def _summary_lines(self, event: RunFinished) -> Iterator[str]:
         if self._outputs:
@@ -75,12 +102,31 @@ class SummarySink:
                 for row in event.rows
                 if row.status.is_failure
             }
-            yield from self._outputs.lines(self._order, shown_stderr, self._out)
-        yield from results_table(event.rows, self._out, unfold=self._unfold)
+            yield from self._outputs.lines(self._order, shown_stderr, self._out, self._step_order)
+        if self._needs_changes():
+            yield from self._change_lines()
+        yield from results_table(event.rows, self._out, unfold=self._options.verbose > 0)
         totals = summary_line(event.rows, event.seconds)
         yield from wrap_text(totals, self._out.width or len(totals))
         if event.log:
             yield self._out.paint(f"log: {to_one_line(event.log)}", DIM)
+
+    def _change_lines(self) -> Iterator[str]:
+        """Yield what was changed, a line for each step and group of hosts with the same change.
+
+        A single step without states (`orch exec`) is left to the table.
+        """
+        keys = sorted(self._changes, key=self._step_order)
+        steps = [self._changes[key] for key in keys]
+        if len(steps) < 2 and not any(group.detail for s in steps for group in s.groups.values()):
+            return
+        yield self._out.paint("changed:", BOLD)
+        layout = LineLayout(self._out.width)
+        for step in steps[:_MAX_CHANGED_STEPS]:
+            yield from change_lines(step, layout)
+        if len(steps) > _MAX_CHANGED_STEPS:
+            yield f"  … and {len(steps) - _MAX_CHANGED_STEPS} more steps; the log has all"
+        yield ""
 
 
 def results_table(
@@ -170,17 +216,8 @@ def _row_cells(group: Sequence[HostSummary], reason: str, *, unknown: bool) -> l
         counts[2] = ""
     roles = ",".join(row.roles)
     seconds = f"{max(each.seconds for each in group):.2f}"
-    hosts = row.host if len(group) == 1 else _hosts_of_row([each.host for each in group])
+    hosts = row.host if len(group) == 1 else fold_hosts([each.host for each in group], count=True)
     return [hosts, row.app or "", roles, status_text(row.status), *counts, seconds, reason]
-
-
-def _hosts_of_row(names: Sequence[str]) -> str:
-    """Return the names of the hosts and their number; only the first ones if they are long."""
-    shown, count = fold_hostnames(names), min(len(names), _MAX_HOSTS_CHARS)
-    while len(shown) > _MAX_HOSTS_CHARS and count > 1:
-        count -= 1
-        shown = f"{fold_hostnames(names[:count])},…"
-    return f"{shown} ({len(names)})"
 
 
 def _row_rank(row: HostSummary) -> tuple[int, tuple[tuple[str, ...], ...]]:

@@ -27,6 +27,7 @@ from orchestrator.model.event import (
     Warned,
 )
 from orchestrator.model.step_result import CapturedOutput, HostSummary, Status, StepResult
+from orchestrator.output.display_options import DisplayOptions
 from orchestrator.output.sinks import choose_sinks
 
 NASTY = [
@@ -115,8 +116,7 @@ def main() -> None:
     parser.add_argument("-v", action="count", default=0)
     args = parser.parse_args()
     sink = choose_sinks(
-        json=args.json,
-        verbose=args.v,
+        DisplayOptions(json=args.json, verbose=args.v),
         stdout=sys.stdout,
         stderr=sys.stderr,
         environ=os.environ,

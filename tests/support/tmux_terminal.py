@@ -46,6 +46,9 @@ class TmuxTerminal:
             self._run("send-keys", "-l", text)
         self._run("send-keys", *keys)
 
+    def resize(self, width: int, height: int) -> None:
+        self._run("resize-window", "-x", str(width), "-y", str(height))
+
     def cursor_shown(self) -> bool:
         return self._run("display-message", "-p", "#{cursor_flag}").strip() == "1"
 

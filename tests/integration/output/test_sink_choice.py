@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.model.event import RunEvent, Warned
 from orchestrator.output.console import TextConsole, open_console, supports_live_output
+from orchestrator.output.display_options import DisplayOptions
 from orchestrator.output.sinks import MultiSink, choose_sinks
 from tests.support.output_events import (
     NOW,
@@ -65,7 +66,9 @@ def test_columns_sets_the_width_even_off_a_terminal() -> None:
 
 def play_events(json_mode: bool, environ: dict[str, str] = PLAIN) -> tuple[str, str]:
     stdout, stderr = io.StringIO(), io.StringIO()
-    sink = choose_sinks(json=json_mode, verbose=0, stdout=stdout, stderr=stderr, environ=environ)
+    sink = choose_sinks(
+        DisplayOptions(json=json_mode), stdout=stdout, stderr=stderr, environ=environ
+    )
     hosts = ("a", "b")
     sink(run_started(*hosts))
     for host in hosts:
@@ -114,7 +117,7 @@ def closed_pipe() -> TextIO:
 @pytest.mark.parametrize("json_mode", [True, False])
 def test_a_reader_that_went_away_is_told_once_and_then_no_more(json_mode: bool) -> None:
     stdout, stderr = closed_pipe(), io.StringIO()
-    sink = choose_sinks(json=json_mode, verbose=0, stdout=stdout, stderr=stderr, environ=PLAIN)
+    sink = choose_sinks(DisplayOptions(json=json_mode), stdout=stdout, stderr=stderr, environ=PLAIN)
     with pytest.raises(BrokenPipeError):
         for event in (run_started("a"), step_printed("a", b"x\n")):
             sink(event)

@@ -177,7 +177,7 @@ def test_every_topic_has_an_example_and_that_of_events_is_an_event() -> None:
     topics = {name: make() for name, make in reference.reference_topics().items()}
     assert [name for name, topic in topics.items() if not topic.example] == []
     shown = json.loads(topics["events"].example)
-    task_started = event.TaskStarted(shown["time"], None, "uname", ("web1",), 1)
+    task_started = event.TaskStarted(shown["time"], None, "uname", ("web1",), 1, 1, 1)
     assert dump_json(event_to_json(task_started)) == topics["events"].example.rstrip("\n")
 
 

@@ -42,6 +42,7 @@ from orchestrator.model.text_encoding import (
     trim_partial_characters,
 )
 from orchestrator.output.console import TextConsole
+from orchestrator.output.display_options import DisplayOptions
 from orchestrator.output.error_text import problems_text
 from orchestrator.output.sinks import choose_sinks
 from tests.support.output_events import NOW
@@ -100,7 +101,10 @@ def test_no_sink_fails_and_every_byte_can_be_seen(
     if terminal["TERM"] == "xterm":
         stderr.isatty = lambda: True  # type: ignore[method-assign]
     sink = choose_sinks(
-        json=json_, verbose=2, diff=True, stdout=stdout, stderr=stderr, environ=terminal
+        DisplayOptions(json=json_, verbose=2, diff=True),
+        stdout=stdout,
+        stderr=stderr,
+        environ=terminal,
     )
     journal = RunJournal(tmp_path, {}, pytest.fail)
     emit = EventDispatcher((journal, sink), str, pytest.fail, masks())

@@ -12,6 +12,7 @@ from orchestrator.errors import Diagnostic
 from orchestrator.model.event import ConnectFinished, Warned
 from orchestrator.model.step_result import StateChange, Status, StepResult
 from orchestrator.output.diff import change_lines
+from orchestrator.output.display_options import DisplayOptions
 from orchestrator.output.error_text import problems_text
 from orchestrator.output.summary import SummarySink
 from tests.support.output_events import (
@@ -73,7 +74,7 @@ def test_the_table_has_a_row_for_each_host_and_no_more(breaks: str, width: int |
     output = f"disk full{breaks}web2  ok  1  0  0  0  0.03"
     out, stream = make_screen(width)
     failed = make_row("web1", Status.FAILED, output, f"{output}\n{output}")
-    sink = SummarySink(out)
+    sink = SummarySink(out, DisplayOptions())
     for event in (
         run_started("web1"),
         step_finished("web1", make_outcome(output.encode(), output.encode())),
@@ -88,7 +89,7 @@ def test_the_table_has_a_row_for_each_host_and_no_more(breaks: str, width: int |
 def test_output_in_a_group_looks_like_no_line_of_orch() -> None:
     output = b"one\n\xe2\x94\x80\xe2\x94\x80 web2 \xe2\x94\x80\xe2\x94\x80\nweb2: all is well\n2 hosts: 2 ok in 1.0 s"
     out, stream = make_screen(80)
-    sink = SummarySink(out)
+    sink = SummarySink(out, DisplayOptions())
     for event in (
         run_started("web1"),
         step_finished("web1", make_outcome(output)),

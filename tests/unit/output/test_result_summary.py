@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.model.step_result import HostSummary, Status
+from orchestrator.output.display_options import DisplayOptions
 from orchestrator.output.summary import SummarySink, results_table, summary_line
 from orchestrator.output.text_width import display_width
 from tests.support.output_events import (
@@ -20,7 +21,7 @@ def show_summary(
     *events, width: int | None = 80, colour: bool = False, whole: bool = False
 ) -> list[str]:
     out, stream = make_screen(width, colour=colour)
-    sink = SummarySink(out, whole=whole)
+    sink = SummarySink(out, DisplayOptions(verbose=int(whole)))
     for event in events:
         sink(event)
     return stream.getvalue().split("\n")

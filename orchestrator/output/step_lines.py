@@ -1,0 +1,275 @@
+"""Lines for the results of steps, with equal results of several hosts in one line.
+
+``✔ deploy:publish › link current  web[01-20]  changed  0.1 s  to: …/41 → …/42``
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct, field
+
+from orchestrator.model.event import (
+    CONNECT_INTERRUPTED,
+    ConnectFinished,
+    HostFinished,
+    RunEvent,
+    StepFinished,
+)
+from orchestrator.model.host_folding import fold_hostnames, fold_messages
+from orchestrator.model.sanitize import to_one_line
+from orchestrator.model.step_number import number_parts
+from orchestrator.model.step_result import StateChange, Status, StepResult, last_lines
+from orchestrator.output.console import DIM, status_text, style_of
+from orchestrator.output.diff import short_change
+from orchestrator.output.text_width import display_width, truncate_text, wrap_text
+
+_MAX_HOSTS_CHARS = 40  # of the names in a line that several hosts share
+_MAX_GROUPS = 10  # different results of one step that are shown at once
+_MIN_DETAIL_WIDTH = 20
+_WAIT = 2.0  # seconds after which a step is shown that some hosts have not reached
+_QUIET_STATUSES = (Status.OK, Status.SKIPPED)
+_ASCII_SIGNS = {"✔": "+", "✘": "x", "~": "~", "-": "-"}
+
+StepPosition: TypeAlias = tuple[int, ...]
+"""The place of a step in its task (``number_parts``); the empty one is before the first step."""
+_AFTER_ALL_STEPS: StepPosition = (2**63,)
+
+StyledLine: TypeAlias = tuple[str, str]
+"""A line and its style (``console.py``)."""
+
+
+class ResultGroup(Struct):
+    """Equal results of hosts. ``seconds`` is the longest time."""
+
+    outcome: StepResult
+    hosts: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def detail(self) -> str:
+        """Return what is to be said about the result, with the hosts' own names in it folded."""
+        if len(self.details) == 1:
+            return self.details[0]
+        return fold_messages(zip(self.hosts, self.details, strict=True))
+
+
+class StepResults(Struct):
+    """The results of one step on its hosts. ``since`` is when the first one ended (epoch)."""
+
+    app: str | None
+    task: str
+    name: str
+    since: float = 0.0
+    groups: dict[object, ResultGroup] = field(default_factory=dict)
+    is_partial: bool = False
+
+    @property
+    def title(self) -> str:
+        """Return the step as ``blog deploy:publish › link current``."""
+        return step_title(self.app, self.task, self.name)
+
+    def add(self, host: str, outcome: StepResult) -> None:
+        """Add the result of a host."""
+        detail = result_detail(outcome)
+        shared = detail.replace(host, "\0")
+        key = (outcome.status, outcome.ignored, outcome.attempts, shared)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = ResultGroup(outcome)
+        group.hosts.append(host)
+        if shared != detail or not group.details:
+            group.details.append(detail)
+        group.seconds = max(group.seconds, outcome.seconds)
+
+
+def step_title(app: str | None, task: str, name: str) -> str:
+    """Return a step, or (without ``name``) a task, as ``blog deploy:publish › link current``."""
+    title = f"{task} › {name}" if name else task
+    return to_one_line(f"{app} {title}" if app else title)
+
+
+def result_detail(outcome: StepResult) -> str:
+    """Return a result's changes in one line; of a failure its reason and last line of stderr."""
+    if outcome.status.is_failure:
+        reason = outcome.reason or (f"exit {outcome.exit_status}" if outcome.exit_status else "")
+        said = last_lines(outcome.stderr.display_text, 1)
+        cause = next((line.strip() for line in said if line.strip()), "")
+        return to_one_line(": ".join(filter(None, (reason, cause))))
+    changes = "; ".join(_elided_change(change) for change in outcome.changes)
+    return to_one_line(outcome.reason or changes)
+
+
+def _elided_change(change: StateChange) -> str:
+    """Return a change like ``short_change``, of paths only the last part: ``to: …/41 → …/42``."""
+    paths = (change.before or "", change.after)
+    names = [path.rpartition("/")[2] for path in paths]
+    if all(path.startswith(("/", "~/")) for path in paths) and names[0] != names[1]:
+        change = StateChange(change.key, f"…/{names[0]}", f"…/{names[1]}")
+    return short_change(change)
+
+
+class StepLines:
+    """A collector of the results of steps, which yields their lines in the order of the steps.
+
+    The lines of a step are due when every host has passed it, or two seconds after its first result
+    for the hosts that have one; the others follow when they have passed it. With ``verbose`` above
+    0, results that changed nothing have lines too; with ``verbose`` below 0, only failures have.
+    ``has_partial`` becomes True if the hosts of a step get lines at two times. Set
+    ``only_failures`` for a run whose other results are all shown at its end.
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        self._verbose = verbose
+        self.has_partial, self.only_failures = False, False
+        self._apps: dict[str | None, dict[StepPosition, StepResults]] = {}
+        self._connects: StepResults | None = None
+        self._failed: set[tuple[str | None, str]] = set()
+        self._unreachable: dict[str, str] = {}
+        self._interrupted: set[str] = set()
+
+    def add(self, event: RunEvent) -> None:
+        """Add the result in the event, if it has one that is shown."""
+        match event:
+            case StepFinished(outcome=outcome):
+                if outcome.status.is_failure:
+                    self._failed.add((event.app, event.host))
+                elif not self._is_shown(outcome):
+                    return
+                self._add_result(event, number_parts(event.step), event.name)
+            case HostFinished(outcome=outcome) if event.host not in self._interrupted:
+                is_told = (event.app, event.host) in self._failed
+                is_told |= self._unreachable.get(event.host) == outcome.reason
+                self._failed.discard((event.app, event.host))
+                if outcome.status.is_failure and not is_told:
+                    self._add_result(event, _AFTER_ALL_STEPS, "")
+            case ConnectFinished(error=error) if error == CONNECT_INTERRUPTED:
+                self._interrupted.add(event.host)
+            case ConnectFinished() if event.error:
+                self._unreachable[event.host] = event.error
+                self._connects = self._connects or StepResults(None, "connect", "", event.time)
+                result = StepResult(Status.UNREACHABLE, seconds=event.seconds, reason=event.error)
+                self._connects.add(event.host, result)
+
+    def due_lines(
+        self, now: float, reached: Mapping[str | None, StepPosition], layout: LineLayout
+    ) -> list[StyledLine]:
+        """Return the lines that are due, and forget them.
+
+        ``reached`` is, for each app with a running task, the last step that all hosts have passed.
+        The steps of an app without one are due.
+        """
+        lines: list[StyledLine] = []
+        if self._connects is not None and now - self._connects.since >= _WAIT:
+            lines += self._take_connects(layout)
+        for app, steps in self._apps.items():
+            for position in sorted(steps):
+                step = steps[position]
+                if app not in reached or position <= reached[app]:
+                    lines += step_lines(steps.pop(position), layout)
+                elif step.is_partial:
+                    continue
+                elif now - step.since >= _WAIT:
+                    lines += step_lines(step, layout)
+                    step.groups, step.is_partial = {}, True
+                    self.has_partial = True
+                else:
+                    break
+        return lines
+
+    def all_lines(self, layout: LineLayout) -> list[StyledLine]:
+        """Return all lines that are left, and forget them."""
+        connects = self._take_connects(layout)
+        return connects + self.due_lines(0.0, {}, layout)
+
+    def _is_shown(self, outcome: StepResult) -> bool:
+        if self._verbose or self.only_failures:
+            return self._verbose > 0
+        return outcome.status not in _QUIET_STATUSES or outcome.attempts > 1
+
+    def _add_result(
+        self, event: StepFinished | HostFinished, position: StepPosition, name: str
+    ) -> None:
+        steps = self._apps.setdefault(event.app, {})
+        if position not in steps:
+            steps[position] = StepResults(event.app, event.task, name, event.time)
+        steps[position].add(event.host, event.outcome)
+
+    def _take_connects(self, layout: LineLayout) -> list[StyledLine]:
+        connects, self._connects = self._connects, None
+        return step_lines(connects, layout) if connects else []
+
+
+class LineLayout(Struct, frozen=True):
+    """How lines are laid out: ``width`` in columns, or None for lines of any length."""
+
+    width: int | None = None
+    is_unicode: bool = True
+
+
+def step_lines(step: StepResults, layout: LineLayout) -> list[StyledLine]:
+    """Return a line for each group of equal results, with its style; long ones are wrapped."""
+    groups = list(step.groups.values())
+    shown = groups if len(groups) <= _MAX_GROUPS else groups[: _MAX_GROUPS - 1]
+    lines = [line for group in shown for line in _group_lines(step.title, group, layout)]
+    if len(shown) < len(groups):
+        left = sum(len(group.hosts) for group in groups[len(shown) :])
+        text = f"  {step.title}: {left} more hosts with other results"
+        lines.append((truncate_text(text, layout.width or len(text)), DIM))
+    return lines
+
+
+def _group_lines(title: str, group: ResultGroup, layout: LineLayout) -> Iterator[StyledLine]:
+    outcome = group.outcome
+    sign = _sign(outcome.status) if layout.is_unicode else _ASCII_SIGNS[_sign(outcome.status)]
+    status = status_text(outcome.status) + (", ignored" if outcome.ignored else "")
+    if outcome.attempts > 1:
+        status += f" after {outcome.attempts} attempts"
+    hosts = to_one_line(fold_hosts(group.hosts))
+    head = f"{sign} {title}  {hosts}  {status}  {group.seconds:.1f} s"
+    detail, style, width = group.detail, style_of(outcome.status), layout.width
+    line = f"{head}  {detail}".rstrip()
+    if width is None or display_width(line) <= width:
+        yield line, style
+        return
+    if outcome.status.is_failure:
+        rows = wrap_text(line, width - 4)
+    else:
+        rows = wrap_text(head, width if display_width(head) <= width else width - 4)
+        rows += [truncate_text(detail, width - 4)] if detail else []
+    for number, row in enumerate(rows):
+        yield f"{'    ' if number else ''}{row}".rstrip(), style
+
+
+def change_lines(step: StepResults, layout: LineLayout) -> Iterator[str]:
+    """Yield a line for each group of hosts that a step changed in the same way."""
+    for group in step.groups.values():
+        line = f"{step.title}  {to_one_line(fold_hosts(group.hosts))}"
+        width = layout.width and layout.width - 4
+        room = (width or sys.maxsize) - display_width(line) - 2
+        if group.detail and room >= min(_MIN_DETAIL_WIDTH, display_width(group.detail)):
+            line += f"  {truncate_text(group.detail, room)}"
+        for number, row in enumerate(wrap_text(line, width or len(line))):
+            yield f"{'    ' if number else '  '}{row}".rstrip()
+
+
+def fold_hosts(names: Sequence[str], *, count: bool = False) -> str:
+    """Return the names of hosts, folded; only the first ones if they are long.
+
+    Their number follows if ``count`` is True or names are left out.
+    """
+    shown, left = fold_hostnames(names), min(len(names), _MAX_HOSTS_CHARS)
+    is_whole = len(shown) <= _MAX_HOSTS_CHARS
+    while len(shown) > _MAX_HOSTS_CHARS and left > 1:
+        left -= 1
+        shown = f"{fold_hostnames(names[:left])},…"
+    return f"{shown} ({len(names)})" if count or not is_whole else shown
+
+
+def _sign(status: Status) -> str:
+    if status.is_failure:
+        return "✘"
+    return {Status.CHANGED: "✔", Status.OK: "✔", Status.SKIPPED: "-"}.get(status, "~")
