@@ -233,6 +233,7 @@ class ConsoleLines:
     def _run_plan(self, run_options: CommandOptions, words: tuple[str, ...]) -> ExitCode:
         from orchestrator.commands.cli_args import parse_task_requests
         from orchestrator.commands.context import plan_tasks
+        from orchestrator.output.display_options import DisplayOptions
         from orchestrator.output.sinks import choose_sinks
 
         run_options = structs.replace(
@@ -249,9 +250,7 @@ class ConsoleLines:
         plan = plan_tasks(context, requests, plan_options(run_options), os.environ)
         executor = executor_options(run_options, plan, self._terminal_lock)
         sink = choose_sinks(
-            json=False,
-            verbose=self._options.verbose,
-            diff=run_options.diff,
+            DisplayOptions(verbose=self._options.verbose, diff=run_options.diff),
             stdout=sys.stdout,
             stderr=sys.stderr,
             environ=os.environ,

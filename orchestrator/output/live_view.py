@@ -203,9 +203,10 @@ class LiveSink:
 
     A line stays for each changed, failed and retried step (``StepLines``; with ``verbose`` above 0
     for every step) and for each warning; so does, with ``outputs``, the output of few hosts
-    (``LiveOutput``). A header precedes the first of them; before, it is a part of the view.
-    With ``progress_only``, only warnings stay. Nothing is drawn during a prompt (``terminal_lock``). ``find_expected`` returns how many seconds
-    the run will take, or None; the first drawing calls it.
+    (``LiveOutput``). A header precedes the first of them; before, it is a part of the view. With
+    ``progress_only``, only warnings stay. Nothing is drawn during a prompt (``terminal_lock``).
+    ``find_expected`` returns how many seconds the run will take, or None; the first drawing calls
+    it.
     """
 
     def __init__(
