@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.errors import ConnectError
 from orchestrator.executor.app_locks import AppLocks, LockOwner, lock_users
@@ -396,7 +397,8 @@ class AppRunner:
             self.host_states[host.host].registered_names.clear()
             self.host_states[host.host].results.update(other_results)
         app, total = self.app_plan.app, len(self.app_plan.planned_tasks)
-        self.emit(TaskStarted(time.time(), app, planned_task.task, names, steps, number + 1, total))
+        started = TaskStarted(time.time(), app, planned_task.task, names, steps)
+        self.emit(replace(started, number=number + 1, total=total))
         run_for_each(
             self.pool, lambda host: self._run_task_on_host(number, planned_task, host), hosts
         )

@@ -54,6 +54,7 @@ def render_progress(
     now: float,
     width: int,
     height: int,
+    *,
     bar: str = "━─",
     expected: float | None = None,
 ) -> list[list[StyledText]]:
@@ -92,11 +93,11 @@ class _ProgressRow(Struct, frozen=True):
     """One line of progress. ``count_forms`` are texts of the counts, the longest first."""
 
     label: str
+    count_forms: tuple[str, ...]
+    elapsed: str
     done: int
     total: int
     failed: int
-    count_forms: tuple[str, ...]
-    elapsed: str
 
 
 def _progress_rows(progress: RunProgress, now: float) -> list[_ProgressRow]:
@@ -106,13 +107,19 @@ def _progress_rows(progress: RunProgress, now: float) -> list[_ProgressRow]:
         done = progress.connected + bad
         counts = f"{done}/{total}, {bad} failed" if bad else f"{done}/{total}"
         elapsed = format_duration(now - progress.since)
-        found.append(_ProgressRow("connecting", done, total, bad, (counts,), elapsed))
+        found.append(
+            _ProgressRow("connecting", (counts,), elapsed, done=done, total=total, failed=bad)
+        )
     for task in progress.tasks():
         total = task.hosts * max(task.steps, 1)
         done = min(task.steps_done, total) if task.steps else task.done
         elapsed = format_duration(now - task.since)
         label = to_one_line(task.label)
-        found.append(_ProgressRow(label, done, total, task.failed, _count_forms(task), elapsed))
+        found.append(
+            _ProgressRow(
+                label, _count_forms(task), elapsed, done=done, total=total, failed=task.failed
+            )
+        )
     return found
 
 
@@ -439,7 +446,9 @@ class LiveSink:
             header = self._header_lines()  # of a run without lines so far
             room = max(height - len(header), 1)
             lines = [[(row, "bold")] for row in header]
-            lines += render_progress(self._progress, now, width - 1, room, bar, expected)
+            lines += render_progress(
+                self._progress, now, width - 1, room, bar=bar, expected=expected
+            )
             return lines, self._out.encodable(self._take_waiting())
 
 

@@ -129,11 +129,8 @@ class OutputGroups:
             return (), b""
         text = sanitize_output(captured.display_text)
         lines = text.rstrip().split("\n") if text.strip() else []
-        kept = (
-            lines
-            if self._options.verbose > 0
-            else _head_and_tail([_cut_middle(line) for line in lines])
-        )
+        is_whole = self._options.verbose > 0 or self._options.diff_hosts
+        kept = lines if is_whole else _head_and_tail([_cut_middle(line) for line in lines])
         self.is_cut = self.is_cut or kept != lines or captured.dropped > 0
         digest = hashlib.sha256(captured.head + captured.tail).digest() if kept != lines else b""
         return tuple(kept), digest

@@ -111,7 +111,13 @@ class RunProgress(Struct):
                     task.failed += event.outcome.status.is_failure
             case TaskStarted(app=app, task=name):
                 self.apps[app] = TaskProgress(
-                    name, app, event.time, len(event.hosts), event.steps, event.number, event.total
+                    name,
+                    app,
+                    event.time,
+                    hosts=len(event.hosts),
+                    steps=event.steps,
+                    number=event.number,
+                    total=event.total,
                 )
             case TaskFinished(app=app):
                 if (task := self.apps.get(app)) and task.number < task.total:

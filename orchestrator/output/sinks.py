@@ -21,7 +21,7 @@ class MultiSink:
     """
 
     def __init__(self, sinks: Sequence[EventSink]) -> None:
-        self._sinks = tuple(sinks)
+        self.sinks = tuple(sinks)
         self._waiting: deque[RunEvent] = deque()
         self._busy = False
 
@@ -42,7 +42,7 @@ class MultiSink:
     def close(self) -> None:
         """Close every sink, even if one raises; then raise the first error."""
         errors: list[Exception] = []
-        for sink in self._sinks:
+        for sink in self.sinks:
             try:
                 sink.close()
             except Exception as error:
@@ -51,7 +51,7 @@ class MultiSink:
             raise errors[0]
 
     def _deliver(self, event: RunEvent, errors: list[Exception]) -> None:
-        for sink in self._sinks:
+        for sink in self.sinks:
             try:
                 sink(event)
             except Exception as error:

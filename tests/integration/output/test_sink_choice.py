@@ -13,7 +13,8 @@ import pytest
 
 from orchestrator.model.event import RunEvent, Warned
 from orchestrator.output.console import TextConsole, open_console, supports_live_output
-from orchestrator.output.display_options import DisplayOptions
+from orchestrator.output.display_options import DisplayOptions, OutputMode
+from orchestrator.output.live_view import LiveSink
 from orchestrator.output.sinks import MultiSink, choose_sinks
 from tests.support.output_events import (
     NOW,
@@ -64,11 +65,9 @@ def test_columns_sets_the_width_even_off_a_terminal() -> None:
     assert open_console(io.StringIO(), {}).width is None
 
 
-def play_events(json_mode: bool, environ: dict[str, str] = PLAIN) -> tuple[str, str]:
+def play_events(options: DisplayOptions) -> tuple[str, str]:
     stdout, stderr = io.StringIO(), io.StringIO()
-    sink = choose_sinks(
-        DisplayOptions(json=json_mode), stdout=stdout, stderr=stderr, environ=environ
-    )
+    sink = choose_sinks(options, stdout=stdout, stderr=stderr, environ=PLAIN)
     hosts = ("a", "b")
     sink(run_started(*hosts))
     for host in hosts:
@@ -81,7 +80,7 @@ def play_events(json_mode: bool, environ: dict[str, str] = PLAIN) -> tuple[str, 
 
 
 def test_off_a_terminal_output_and_table_go_to_stdout_and_events_to_stderr() -> None:
-    stdout, stderr = play_events(False)
+    stdout, stderr = play_events(DisplayOptions())
     lines = stdout.split("\n")
     assert lines[:2] == ["a | Linux", "b | Linux"]
     assert lines[2].startswith("host  status  ok")
@@ -90,8 +89,37 @@ def test_off_a_terminal_output_and_table_go_to_stdout_and_events_to_stderr() -> 
     assert "\x1b" not in stdout + stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "first_lines"),
+    [
+        (DisplayOptions(mode=OutputMode.LINES), ["a | Linux", "b | Linux", "host  status"]),
+        (DisplayOptions(mode=OutputMode.LIVE), ["a | Linux", "b | Linux", "host  status"]),
+        (DisplayOptions(mode=OutputMode.FOLDED), ["a,b: Linux", "", "host  status"]),
+        (DisplayOptions(mode=OutputMode.QUIET), ["host  status"]),
+        (DisplayOptions(diff_hosts=True), ["a,b: Linux", "", "host  status"]),
+    ],
+)
+def test_in_a_pipe_the_mode_chooses_how_output_is_shown(
+    options: DisplayOptions, first_lines: list[str]
+) -> None:
+    stdout, stderr = play_events(options)
+    assert [line[:12] for line in stdout.split("\n")][: len(first_lines)] == first_lines
+    assert "uname a: ok" in stderr
+
+
+def test_on_a_terminal_the_mode_lines_draws_no_live_view() -> None:
+    for mode, live in ((OutputMode.LINES, False), (OutputMode.FOLDED, True)):
+        with terminal() as stream:
+            sink = choose_sinks(
+                DisplayOptions(mode=mode), stdout=stream, stderr=stream, environ=PLAIN
+            )
+            assert isinstance(sink, MultiSink)
+            assert any(isinstance(part, LiveSink) for part in sink.sinks) is live
+            sink.close()
+
+
 def test_json_is_all_there_is_on_stdout_and_nothing_on_stderr() -> None:
-    stdout, stderr = play_events(True)
+    stdout, stderr = play_events(DisplayOptions(json=True))
     assert [json.loads(line)["event"] for line in stdout.splitlines()][-1] == "run_finished"
     assert stderr == ""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.journal.journal import RunJournal
 from orchestrator.journal.run_dirs import run_parents
-from orchestrator.journal.run_history import last_run
-from orchestrator.model.event import RunEvent
+from orchestrator.journal.run_history import expected_seconds, last_run
+from orchestrator.model.event import RunEvent, RunStarted
 from orchestrator.model.step_result import Status
 from tests.support.journal_events import (
     NOW,
@@ -212,3 +214,28 @@ def test_what_another_left_behind_may_start_runs_of_its_own(tmp_path: Path, oute
         tmp_path, run_started(SECOND, within=(outer,), time=NOW + 3), run_finished(b=Status.FAILED)
     )
     assert failed_hosts(tmp_path) == ("b",)
+
+
+def began(*tasks: str, check: bool = False) -> RunStarted:
+    return RunStarted(NOW, THIRD, "dev", tasks, ("a", "b"), check)
+
+
+def test_a_run_takes_as_long_as_the_same_ones_did(tmp_path: Path) -> None:
+    for number, seconds in enumerate((90.0, 10.0, 14.0, 12.0, 11.0, 13.0)):
+        run = replace(began("deploy"), run=f"2026010100000{number}-aaaa")
+        write_run(tmp_path, run, replace(run_finished(a=Status.OK), seconds=seconds))
+    assert expected_seconds(tmp_path, {}, began("deploy")) == 12.0
+
+
+def test_how_long_a_run_takes_is_known_only_from_good_runs_of_the_same(tmp_path: Path) -> None:
+    for run, end in (
+        (began("other"), run_finished(a=Status.OK)),
+        (began("deploy", check=True), run_finished(a=Status.OK)),
+        (replace(began("deploy"), hosts=("a",)), run_finished(a=Status.OK)),
+        (replace(began("deploy"), stage="prod"), run_finished(a=Status.OK)),
+        (replace(began("deploy"), apps={"blog": ("a", "b")}), run_finished(a=Status.OK)),
+        (began("deploy"), run_finished(a=Status.FAILED)),
+    ):
+        write_run(tmp_path, run, end)
+        assert expected_seconds(tmp_path, {}, began("deploy")) is None
+        shutil.rmtree(tmp_path / ".orch")

@@ -3,11 +3,13 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.model.step_result import HostSummary, Status
+from orchestrator.model.event import StepFinished, TaskStarted
+from orchestrator.model.step_result import HostSummary, StateChange, Status
 from orchestrator.output.display_options import DisplayOptions
 from orchestrator.output.summary import SummarySink, results_table, summary_line
 from orchestrator.output.text_width import display_width
 from tests.support.output_events import (
+    NOW,
     make_outcome,
     make_row,
     make_screen,
@@ -392,3 +394,101 @@ def test_the_last_lines_are_shown_as_they_are_if_they_hold_a_cause_or_none_does(
     for output in ("error: old\n1\n2\n3\n4\nE: new\n", "begin\n1\n2\n3\n4\nend\n"):
         shown = list(results_table([make_row("a", Status.FAILED, "exit 1", output)], out))[2:]
         assert [line[6:] for line in shown] == output.split("\n")[-6:-1]
+
+
+def task_started(task: str, *hosts: str, app: str | None = None) -> TaskStarted:
+    return TaskStarted(NOW, app, task, hosts, 2)
+
+
+def changed(host: str, step: int, *changes: StateChange, task: str = "uname") -> StepFinished:
+    result = replace(make_outcome(status=Status.CHANGED), changes=changes)
+    return replace(step_finished(host, result, step, name=f"step {step}"), task=task)
+
+
+def test_what_was_changed_is_listed_by_steps_with_the_hosts_of_each_change() -> None:
+    mode, owner = StateChange("mode", "0600", "0644"), StateChange("owner", "root", "www")
+    shown = show_summary(
+        run_started("a1", "a2", "b"),
+        task_started("first", "a1"),
+        task_started("uname", "a1", "a2", "b"),
+        changed("b", 2, owner),
+        changed("a1", 1, mode),
+        changed("a2", 1, mode),
+        changed("a1", 1, task="first"),
+        run_finished(),
+    )
+    assert shown[:5] == [
+        "changed:",
+        "  first › step 1  a1",
+        "  uname › step 1  a[1-2]  mode: 0600 → 0644",
+        "  uname › step 2  b  owner: root → www",
+        "",
+    ]
+
+
+def test_a_single_step_without_states_is_left_to_the_table() -> None:
+    assert "changed:" not in show_summary(run_started("a"), changed("a", 1), run_finished())
+    both = show_summary(run_started("a"), changed("a", 1), changed("a", 2), run_finished())
+    assert "changed:" in both
+
+
+def test_a_list_of_many_changed_steps_is_cut() -> None:
+    events = [changed("a", number) for number in range(1, 80)]
+    shown = show_summary(run_started("a"), *events, run_finished())
+    assert shown[51] == "  … and 29 more steps; the log has all"
+
+
+def test_changes_are_not_listed_again_where_lines_above_show_them() -> None:
+    out, stream = make_screen(80)
+    sink = SummarySink(out, DisplayOptions(), needs_changes=lambda: False)
+    for event in (run_started("a"), changed("a", 1), changed("a", 2), run_finished()):
+        sink(event)
+    assert "changed:" not in stream.getvalue()
+
+
+def test_outputs_and_diffs_are_in_the_order_of_the_steps_whoever_was_first() -> None:
+    late = replace(step_finished("b", make_outcome(b"y\n"), 2), task="second")
+    shown = show_summary(
+        run_started("a", "b"),
+        task_started("uname", "a", "b"),
+        task_started("second", "a", "b"),
+        late,
+        step_finished("b", make_outcome(b"x\n"), 2),
+        step_finished("a", make_outcome(b"x\n"), 1),
+        run_finished(),
+    )
+    assert [line for line in shown if line.startswith("━━")] == [
+        "━━ uname, step 1: uname -a ━━",
+        "━━ uname, step 2: uname -a ━━",
+        "━━ second, step 2: uname -a ━━",
+    ]
+
+
+def test_outputs_of_hosts_are_compared_with_the_most_common_one_also_where_they_are_long() -> None:
+    out, stream = make_screen(80)
+    sink = SummarySink(out, DisplayOptions(diff_hosts=True))
+    lines = [b"line %d\n" % number for number in range(200)]
+    other = [*lines[:100], b"another\n", *lines[101:]]
+    sink(run_started("a", "b", "c"))
+    for host, text in (("a", other), ("b", lines), ("c", lines)):
+        sink(step_finished(host, make_outcome(b"".join(text))))
+    sink(run_finished())
+    shown = stream.getvalue().split("\n")
+    assert shown[0] == "── b,c ──"
+    assert len(shown) < 90
+    assert [line for line in shown if line.startswith(("  -line", "  +"))] == [
+        "  +++ stdout of a",
+        "  -line 100",
+        "  +another",
+    ]
+
+
+def test_output_that_was_shown_as_it_came_is_not_shown_again() -> None:
+    out, stream = make_screen(80)
+    sink = SummarySink(out, DisplayOptions(), was_output_shown=lambda event: event.host == "a")
+    sink(run_started("a", "b"))
+    for host in ("a", "b"):
+        sink(step_finished(host, make_outcome(host.encode() * 9)))
+    sink(run_finished())
+    assert "a" * 9 not in stream.getvalue()
+    assert "b" * 9 in stream.getvalue()
